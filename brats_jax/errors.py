@@ -1,0 +1,9 @@
+"""The one exception a user is meant to read."""
+
+
+class BratsError(Exception):
+    """Bad input or surroundings: one line with what is wrong, where, and what to do.
+
+    Commands print it as `error: ...` and exit with status 1; a traceback would
+    only hide the line.
+    """

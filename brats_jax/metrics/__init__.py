@@ -1,0 +1,1 @@
+"""Overlap, surface and image metrics: pure, jitted, batched."""

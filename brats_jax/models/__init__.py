@@ -1,0 +1,1 @@
+"""Network definitions: arrays in, arrays out; no files, no configuration."""
