@@ -1,0 +1,240 @@
+"""Which patients (or slices) train, validate and test; frozen once, audited before every use."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from brats_jax.data.store import Store
+from brats_jax.errors import BratsError
+from brats_jax.files import write_json
+
+SCHEMA = "brats_jax.splits"
+VERSION = 1
+SPLIT_BY = ("patient", "slice")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Global slice indices of one fold; every array is ascending int64[n]."""
+
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+
+
+def make_splits(
+    store: Store,
+    *,
+    split_by: str = "patient",
+    test_fraction: float = 0.15,
+    num_folds: int = 5,
+    seed: int = 0,
+) -> dict:
+    """Draws the hold-out test set and the folds, and returns them as a JSON-able document.
+
+    Patients are sorted by tumour burden (tumour pixels over all their slices) and
+    dealt out in that order, in random order within each group of neighbours, so
+    that the test set and every fold resemble each other in burden. With
+    `split_by='slice'` the units are single slices: neighbouring slices of one
+    patient then lie on both sides, which is what the paper's split of files does.
+
+    Args:
+      store: the prepared data.
+      split_by: 'patient' or 'slice'.
+      test_fraction: share of the units held out, in (0, 1); rounded, at least one.
+      num_folds: cross-validation folds over the rest.
+      seed: the draw is a pure function of the store's units and this number.
+
+    Raises:
+      BratsError: for unknown values, or fewer units than the folds need.
+    """
+    if split_by not in SPLIT_BY:
+        raise BratsError(f"unknown data.split_by '{split_by}'; valid: {', '.join(SPLIT_BY)}")
+    if not 0.0 < test_fraction < 1.0:
+        raise BratsError(f"data.test_fraction must lie between 0 and 1, not {test_fraction}")
+    if num_folds < 2:
+        raise BratsError(f"data.num_folds must be at least 2, not {num_folds}")
+    burden_of_slice = store.pixels[:, 1:].sum(axis=1, dtype=np.int64)
+    if split_by == "patient":
+        burden = np.bincount(store.patient_of, burden_of_slice, minlength=len(store.patients))
+        names = list(store.patients)
+    else:
+        burden = burden_of_slice
+        names = [slice_name(store, i) for i in range(store.num_slices)]
+    num_test = max(1, round(test_fraction * len(names)))
+    if len(names) - num_test < num_folds:
+        raise BratsError(
+            f"{store.path}: {len(names)} {split_by}s are too few for {num_test} in the test set "
+            f"and {num_folds} folds; prepare at least {num_folds + 1}, or set "
+            f"--config.data.num_folds lower (two at least)"
+        )
+    rng = np.random.default_rng(np.random.SeedSequence([seed, 0x5B117]))
+    order = np.lexsort((rng.permutation(len(names)), burden))
+    test, rest = _take_evenly(order, num_test, rng)
+    folds: list[list[int]] = [[] for _ in range(num_folds)]
+    for start in range(0, len(rest), num_folds):
+        group = rest[start : start + num_folds]
+        # A short last group must not always fall to the first folds.
+        for fold, unit in zip(rng.permutation(num_folds), group, strict=False):
+            folds[fold].append(int(unit))
+    return {
+        "schema": SCHEMA,
+        "version": VERSION,
+        "split_by": split_by,
+        "seed": seed,
+        "test_fraction": test_fraction,
+        "num_folds": num_folds,
+        "patients": list(store.patients),
+        "test": sorted(names[i] for i in test),
+        "folds": [sorted(names[i] for i in fold) for fold in folds],
+    }
+
+
+def _take_evenly(
+    order: np.ndarray, count: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """One unit at random out of each of `count` equal runs of `order`; returns (taken, rest)."""
+    edges = np.linspace(0, len(order), count + 1).round().astype(int)
+    picks = np.array([rng.integers(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)])
+    return order[picks], np.delete(order, picks)
+
+
+def slice_name(store: Store, index: int) -> str:
+    """'patient/slice_number' of a global slice index."""
+    return f"{store.patients[store.patient_of[index]]}/{int(store.slice_number[index])}"
+
+
+def load_or_make_splits(path: Path, store: Store, **options: object) -> dict:
+    """Returns the frozen splits at `path`, drawing and freezing them if there are none.
+
+    Raises:
+      BratsError: if the file is unreadable, was drawn with other options, or
+        belongs to a store with other patients.
+    """
+    if not path.exists():
+        document = make_splits(store, **options)  # type: ignore[arg-type]
+        write_json(path, document)
+        return document
+    try:
+        document = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise BratsError(f"{path}: cannot be read ({error}); remove it to draw anew") from None
+    if document.get("schema") != SCHEMA or document.get("version") != VERSION:
+        raise BratsError(
+            f"{path}: not a version {VERSION} splits file of this program; "
+            "give another --workdir, or remove the file to draw anew"
+        )
+    for name, wanted in options.items():
+        if document[name] != wanted:
+            raise BratsError(
+                f"{path}: drawn with {name}={document[name]}, now {name}={wanted}; "
+                "give another --workdir, or the setting it was drawn with"
+            )
+    if document["patients"] != list(store.patients):
+        raise BratsError(
+            f"{path}: drawn for {len(document['patients'])} patients that are not the "
+            f"{len(store.patients)} of {store.path}; give the store it was drawn for, "
+            "or another --workdir"
+        )
+    return document
+
+
+def fold_split(document: Mapping, store: Store, fold: int) -> Split:
+    """The global slice indices of fold `fold`: all slices, with and without tumour."""
+    if not 0 <= fold < len(document["folds"]):
+        raise BratsError(
+            f"no fold {fold}: config.folds may name 0 to {len(document['folds']) - 1}"
+        )
+    groups = {"test": document["test"], "validation": document["folds"][fold]}
+    groups["train"] = [
+        name for k, names in enumerate(document["folds"]) if k != fold for name in names
+    ]
+    if document["split_by"] == "patient":
+        position = {name: i for i, name in enumerate(store.patients)}
+        indices = {
+            key: np.flatnonzero(np.isin(store.patient_of, [position[name] for name in names]))
+            for key, names in groups.items()
+        }
+    else:
+        position = {slice_name(store, i): i for i in range(store.num_slices)}
+        indices = {
+            key: np.sort(np.array([position[name] for name in names], np.int64))
+            for key, names in groups.items()
+        }
+    return Split(**indices)
+
+
+def select_slices(store: Store, indices: np.ndarray, slices: str) -> np.ndarray:
+    """Keeps the slices with tumour ('tumour'), or every one ('all')."""
+    if slices == "all":
+        return indices
+    if slices == "tumour":
+        return indices[store.has_tumour[indices]]
+    raise BratsError(f"unknown choice of slices '{slices}'; valid: tumour, all")
+
+
+def audit_leakage(store: Store, split: Split) -> dict:
+    """Counts what the three sets of a fold have in common.
+
+    Returns:
+      patients per set, patients that occur in two sets, slices that occur in two
+      sets, and for validation and test the share of slices whose neighbour in the
+      same patient (slice number +-1) is in the training set: the leak that a
+      split of files brings, 0 for a split of patients.
+    """
+    sets = {"train": split.train, "validation": split.validation, "test": split.test}
+    patients = {name: set(store.patient_of[idx].tolist()) for name, idx in sets.items()}
+    key = store.patient_of.astype(np.int64) * (1 << 20) + store.slice_number
+    train_keys = key[split.train]
+    audit: dict = {"patients": {name: len(p) for name, p in patients.items()}}
+    audit["slices"] = {name: len(idx) for name, idx in sets.items()}
+    for a, b in (("train", "validation"), ("train", "test"), ("validation", "test")):
+        audit[f"patients_in_{a}_and_{b}"] = len(patients[a] & patients[b])
+        audit[f"slices_in_{a}_and_{b}"] = int(np.intersect1d(sets[a], sets[b]).size)
+    for name in ("validation", "test"):
+        keys = key[sets[name]]
+        near = np.isin(keys - 1, train_keys) | np.isin(keys + 1, train_keys)
+        audit[f"{name}_slices_beside_a_training_slice"] = float(near.mean()) if near.size else 0.0
+    audit["leaks"] = any(value for name, value in audit.items() if "_in_" in name)
+    return audit
+
+
+def check_audit(audit: Mapping, split_by: str) -> str:
+    """One line that says how clean the split is; refuses an unasked-for leak.
+
+    Raises:
+      BratsError: if a slice is in two sets, or a patient is although the split is
+        by patient.
+    """
+    same_slice = sum(v for k, v in audit.items() if k.startswith("slices_in_"))
+    shared = {k: v for k, v in audit.items() if k.startswith("patients_in_") and v}
+    if same_slice or (shared and split_by == "patient"):
+        raise BratsError(
+            f"the split leaks: {same_slice} slices and {sum(shared.values())} patients are in two "
+            "of training, validation and test; remove splits.json to draw it anew"
+        )
+    counts = ", ".join(f"{audit['patients'][k]} {k}" for k in ("train", "validation", "test"))
+    if not shared:
+        return f"split by patient ({counts}): no patient in two sets"
+    return (
+        f"SPLIT BY SLICE: {audit['patients_in_train_and_test']} patients are in both training and "
+        f"test, {audit['test_slices_beside_a_training_slice']:.0%} of test slices lie beside a "
+        "training slice; scores are too good"
+    )
+
+
+def describe_burden(store: Store, groups: Sequence[tuple[str, np.ndarray]]) -> list[str]:
+    """One line per set: slices, slices with tumour, mean tumour pixels of a tumour slice."""
+    lines = []
+    for name, indices in groups:
+        with_tumour = indices[store.has_tumour[indices]]
+        pixels = store.pixels[with_tumour, 1:].sum(axis=1, dtype=np.int64)
+        mean = pixels.mean() if pixels.size else 0.0
+        lines.append(
+            f"{name}: {len(indices)} slices, {len(with_tumour)} with tumour, "
+            f"{mean:.0f} tumour pixels in such a slice"
+        )
+    return lines
