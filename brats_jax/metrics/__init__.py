@@ -1,1 +1,1 @@
-"""Overlap, surface and image metrics: pure, jitted, batched."""
+"""Evaluation metrics: overlap of masks, distances between boundaries, likeness of images."""
