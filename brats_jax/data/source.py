@@ -20,7 +20,7 @@ class Case:
       images: float[slices, H, W, 4] intensities as stored by the source, last axis in the order
         of `modalities.MODALITIES`; axis 1 runs Left, axis 2 Posterior, axis 0 Superior.
       labels: uint8[slices, H, W], values as in `modalities.CLASSES`.
-      slice_numbers: int[slices], ascending, zero-based positions along the third axis of the volume.
+      slice_numbers: int[slices], ascending, zero-based positions along z in the volume.
       affine: 4x4 nested list, voxel (x, y, z) of the LPS grid to scanner mm; None if the source
         keeps none.
       spacing_mm: voxel size along x, y, z in mm; None if the source keeps none.

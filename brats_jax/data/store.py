@@ -1,0 +1,313 @@
+"""The prepared store: what it is on disk, and how it is read.
+
+    STORE/manifest.json      how it was made and the checksum of every other file; written last
+    STORE/index.npz          patient int32[N], slice_number int16[N], pixels int32[N, 4],
+                             tumour_offsets int64[N + 1]; patient by patient, slices ascending
+    STORE/tumour_pixels.npy  uint16 or uint32: flat position row * W + column of every tumour
+                             pixel; slice i owns [tumour_offsets[i], tumour_offsets[i + 1])
+    STORE/cases/P.images.npy float16[slices, H, W, 4], modalities in canonical order
+    STORE/cases/P.labels.npy uint8[slices, H, W], values as in `modalities.CLASSES`
+    STORE/cases/P.json       where the case came from: affine, spacing_mm, files, notes
+
+H runs to the patient's Left, W to Posterior, slices to Superior (LPS).
+"""
+
+import collections
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from brats_jax.data import modalities
+from brats_jax.errors import BratsError
+
+try:
+    import resource
+except ImportError:  # not on Windows
+    resource = None  # type: ignore[assignment]
+
+SCHEMA = "brats_jax.store"
+VERSION = 1
+MANIFEST = "manifest.json"
+PREPARATION = "preparation.json"  # what an unfinished preparation was asked to do
+INDEX = "index.npz"
+TUMOUR_PIXELS = "tumour_pixels.npy"
+CASES = "cases"
+
+
+def case_files(patient: str) -> tuple[str, str, str]:
+    """Paths of a case below the store: images, labels, sidecar."""
+    stem = f"{CASES}/{patient}"
+    return f"{stem}.images.npy", f"{stem}.labels.npy", f"{stem}.json"
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_json(path: Path, remedy: str) -> dict[str, Any]:
+    """Reads a json object; raises BratsError, ending in `remedy`, if it is none."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BratsError(f"{path} cannot be read ({error.strerror}): {remedy}") from None
+    except ValueError as error:
+        raise BratsError(f"{path} is not valid JSON ({error}): {remedy}") from None
+    if not isinstance(value, dict):
+        raise BratsError(f"{path} is not a JSON object: {remedy}")
+    return value
+
+
+def _open_files_allowed() -> int:
+    """Half of the files this process may open: the other half is left to everyone else."""
+    if resource is None:
+        return 256
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 4096 if soft == resource.RLIM_INFINITY else max(16, min(soft // 2, 4096))
+
+
+class Store:
+    """A prepared store, memory-mapped: cheap to open, to read at random and to pickle.
+
+    Attributes:
+      path: where it lies.
+      manifest: how it was made.
+      patients: the patients, in the order of the store.
+      subjects: the person behind each entry of `patients`. They differ where one person was
+        scanned more than once (BraTS-GLI-00006-000 and -001): split by subject, not by patient.
+      slice_shape: (H, W).
+      num_slices: N, over all patients.
+      patient_of: int32[N], index into `patients`.
+      slice_number: int16[N], position of the slice in its volume.
+      pixels: int32[N, 4], pixels per class.
+      has_tumour: bool[N].
+      tumour_offsets: int64[N + 1], where each slice's part of `tumour_pixels` begins and ends.
+    """
+
+    _tumour_map: np.ndarray | None
+
+    def __init__(self, path: str | os.PathLike[str], manifest: dict[str, Any]) -> None:
+        """Use `Store.open`, which checks what it finds."""
+        self.path = Path(path)
+        self.manifest = manifest
+        self.patients: list[str] = list(manifest["patients"])
+        self.subjects: list[str] = list(manifest["subjects"])
+        self.slice_shape: tuple[int, int] = (
+            int(manifest["slice_shape"][0]),
+            int(manifest["slice_shape"][1]),
+        )
+        with np.load(self.path / INDEX, allow_pickle=False) as index:
+            self.patient_of: np.ndarray = index["patient"]
+            self.slice_number: np.ndarray = index["slice_number"]
+            self.pixels: np.ndarray = index["pixels"]
+            self.tumour_offsets: np.ndarray = index["tumour_offsets"]
+        self.num_slices = len(self.patient_of)
+        self.has_tumour: np.ndarray = self.pixels[:, 1:].any(axis=1)
+        # Global index of each patient's first slice.
+        self._first = np.searchsorted(self.patient_of, np.arange(len(self.patients) + 1))
+        self._forget_maps()
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> "Store":
+        """Opens a finished store after checking that every file is there at its full size.
+
+        Args:
+          path: the store's folder.
+
+        Returns:
+          The store, nothing read yet but its index.
+
+        Raises:
+          BratsError: no store, an unfinished one, one of another version, or a file that is
+            missing or short.
+        """
+        path = Path(path)
+        again = f"python -m brats_jax.prepare --source=... --store={path}"
+        if not (path / MANIFEST).is_file():
+            if (path / PREPARATION).is_file():
+                raise BratsError(
+                    f"the store {path} is not finished: give its prepare command again, "
+                    "it goes on where it stopped"
+                )
+            raise BratsError(f"there is no store at {path}: make one with {again}")
+        manifest = read_manifest(path)
+        check_files(path, manifest)
+        try:
+            store = cls(path, manifest)
+        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+            raise BratsError(
+                f"the index of the store {path} cannot be read ({error}): "
+                "delete the store and prepare it again"
+            ) from None
+        return store
+
+    @property
+    def tumour_pixels(self) -> np.ndarray:
+        """Flat positions row * W + column of all tumour pixels, by slice (see `tumour_offsets`)."""
+        if self._tumour_map is None:
+            self._tumour_map = self._map(TUMOUR_PIXELS)
+        return self._tumour_map
+
+    @property
+    def fingerprint(self) -> str:
+        """Short name of the store's contents: equal stores, equal fingerprints, wherever they lie.
+
+        Only the arrays count, not when or from which folder they were made.
+        """
+        arrays = sorted(
+            (name, entry["sha256"])
+            for name, entry in self.manifest["files"].items()
+            if name.endswith((".npy", ".npz"))
+        )
+        return hashlib.sha256(json.dumps(arrays).encode()).hexdigest()[:16]
+
+    def images(self, index: int) -> np.ndarray:
+        """float16[H, W, 4] view of a slice by its global index, modalities in canonical order."""
+        patient, row = self._locate(index)
+        return self._mapped(case_files(self.patients[patient])[0])[row]
+
+    def labels(self, index: int) -> np.ndarray:
+        """uint8[H, W] view of a slice's labels by its global index."""
+        patient, row = self._locate(index)
+        return self._mapped(case_files(self.patients[patient])[1])[row]
+
+    def read(self, indices: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Copies slices: (float16[n, H, W, 4], uint8[n, H, W]) for n global indices."""
+        images = np.empty(
+            (len(indices), *self.slice_shape, len(modalities.MODALITIES)), dtype=np.float16
+        )
+        labels = np.empty((len(indices), *self.slice_shape), dtype=np.uint8)
+        for position, index in enumerate(indices):
+            images[position] = self.images(int(index))
+            labels[position] = self.labels(int(index))
+        return images, labels
+
+    def slices_of(self, patient: str) -> range:
+        """Global indices of a patient's slices."""
+        try:
+            position = self.patients.index(patient)
+        except ValueError:
+            raise BratsError(
+                f"the store {self.path} has no patient '{patient}': "
+                f"it holds {len(self.patients)}, from {self.patients[0]} to {self.patients[-1]}"
+            ) from None
+        return range(int(self._first[position]), int(self._first[position + 1]))
+
+    def case(self, patient: str) -> dict[str, Any]:
+        """What is known of a case: affine, spacing_mm, provenance, notes (see the sidecar)."""
+        self.slices_of(patient)
+        return read_json(self.path / case_files(patient)[2], "delete the store and prepare again")
+
+    def _locate(self, index: int) -> tuple[int, int]:
+        if not 0 <= index < self.num_slices:
+            raise IndexError(f"slice {index} of a store of {self.num_slices}")
+        patient = int(self.patient_of[index])
+        return patient, index - int(self._first[patient])
+
+    def _map(self, name: str) -> np.ndarray:
+        path = self.path / name
+        try:
+            mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise BratsError(
+                f"{path} cannot be read ({error}): delete the store and prepare it again"
+            ) from None
+        # Plain arrays: every view of an np.memmap pays for its subclass.
+        return np.asarray(mapped)
+
+    def _mapped(self, name: str) -> np.ndarray:
+        # A map keeps a file open, and 1,251 patients are more files than most systems allow:
+        # the least recently used map is let go. Views of it that are in use keep it alive.
+        with self._lock:
+            mapped = self._maps.get(name)
+            if mapped is not None:
+                self._maps.move_to_end(name)
+                return mapped
+            mapped = self._maps[name] = self._map(name)
+            while len(self._maps) > self._max_maps:
+                self._maps.popitem(last=False)
+            return mapped
+
+    def _forget_maps(self) -> None:
+        self._lock = threading.Lock()
+        self._maps: collections.OrderedDict[str, np.ndarray] = collections.OrderedDict()
+        self._max_maps = _open_files_allowed()
+        self._tumour_map = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        dropped = {"_lock", "_maps", "_max_maps", "_tumour_map"}
+        return {name: value for name, value in self.__dict__.items() if name not in dropped}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._forget_maps()
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Reads a manifest and checks that it is one that this version can read."""
+    manifest = read_json(path / MANIFEST, "delete the store and prepare it again")
+    if manifest.get("schema") != SCHEMA:
+        raise BratsError(
+            f"{path / MANIFEST} does not belong to a store (schema {manifest.get('schema')!r}): "
+            "check the path"
+        )
+    if manifest.get("version") != VERSION:
+        raise BratsError(
+            f"the store {path} has version {manifest.get('version')}, this program reads version "
+            f"{VERSION}: prepare it again into another folder"
+        )
+    if tuple(manifest.get("modalities", ())) != modalities.MODALITIES:
+        raise BratsError(
+            f"the store {path} holds the modalities {manifest.get('modalities')}, not "
+            f"{list(modalities.MODALITIES)}: prepare it again into another folder"
+        )
+    return manifest
+
+
+def check_files(path: Path, manifest: dict[str, Any]) -> None:
+    """Raises BratsError if a file that the manifest names is missing or has another size."""
+    for name, entry in manifest["files"].items():
+        try:
+            size = os.stat(path / name).st_size
+        except OSError:
+            raise BratsError(
+                f"{path / name} is missing: delete the store and prepare it again"
+            ) from None
+        if size != entry["bytes"]:
+            raise BratsError(
+                f"{path / name} has {size} bytes, not {entry['bytes']}: "
+                "delete the store and prepare it again"
+            )
+
+
+def verify(
+    path: str | os.PathLike[str], progress: Callable[[str], None] = lambda name: None
+) -> int:
+    """Reads every file of a finished store and compares its SHA-256 with the manifest.
+
+    Args:
+      path: the store's folder.
+      progress: called with the name of each file that was found right.
+
+    Returns:
+      The number of files.
+
+    Raises:
+      BratsError: naming the first file that differs.
+    """
+    store = Store.open(path)
+    for name, entry in store.manifest["files"].items():
+        if sha256_of(store.path / name) != entry["sha256"]:
+            raise BratsError(
+                f"{store.path / name} has changed since it was written (its SHA-256 differs): "
+                "delete the store and prepare it again"
+            )
+        progress(name)
+    return len(store.manifest["files"])
