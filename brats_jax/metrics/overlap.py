@@ -27,7 +27,7 @@ CONVENTIONS: dict[str, float] = {
     # https://github.com/MIC-DKFZ/nnUNet/blob/master/nnunetv2/evaluation/evaluate_predictions.py
     "present_only": math.nan,
     # Agreement on absence is a full score: the BraTS challenges' rule (2020 and 2023),
-    # there for whole volumes, https://www.med.upenn.edu/cbica/brats2020/
+    # there for whole volumes, https://github.com/rachitsaluja/BraTS-2023-Metrics
     "both_empty_1": 1.0,
 }
 
