@@ -1,0 +1,258 @@
+"""The few layers every network here is made of: NHWC, float32 parameters, compute in `dtype`."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import lax
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+DIMENSION_NUMBERS = ("NHWC", "HWIO", "NHWC")
+
+Initializer = Callable[[jax.Array, tuple[int, ...]], jax.Array]
+
+
+def normal(key: jax.Array, shape: tuple[int, ...], variance: float) -> Float[Array, "..."]:
+    """Draws N(0, variance) in float32 with NumPy, seeded by the words of `key`.
+
+    XLA's CPU compiler takes 0.6 s for every new shape of `jax.random.normal`, 40 s for one
+    network; NumPy draws the 25 million weights of a full-width one in 0.3 s. Under tracing
+    (`nnx.eval_shape`, `jit`) the draw becomes a callback with the same numbers.
+    """
+
+    def draw(words: jax.Array) -> np.ndarray:
+        generator = np.random.default_rng(np.asarray(words).ravel().tolist())
+        sample = generator.standard_normal(shape, dtype=np.float32)
+        return np.asarray(sample * np.float32(np.sqrt(variance)), np.float32)
+
+    return jax.pure_callback(
+        draw,
+        jax.ShapeDtypeStruct(shape, jnp.float32),
+        jax.random.key_data(key),
+        vmap_method="sequential",
+    )
+
+
+def he_normal_fan_out(key: jax.Array, shape: tuple[int, ...]) -> Float[Array, "kh kw i o"]:
+    """N(0, 2 / (kh kw out)), torchvision's initialisation of every ResNet convolution."""
+    height, width, _, outputs = shape
+    return normal(key, shape, 2 / (height * width * outputs))
+
+
+def he_normal_fan_in(key: jax.Array, shape: tuple[int, ...]) -> Float[Array, "kh kw i o"]:
+    """N(0, 2 / (kh kw in)), for decoders, whose layers have many more inputs than outputs."""
+    height, width, inputs, _ = shape
+    return normal(key, shape, 2 / (height * width * inputs))
+
+
+def conv2d(
+    x: Float[Array, "b h w i"],
+    kernel: Float[Array, "kh kw i o"],
+    *,
+    stride: int = 1,
+    padding: tuple[tuple[int, int], tuple[int, int]] | None = None,
+) -> Float[Array, "b ho wo o"]:
+    """Cross-correlation of `x` with `kernel`, zero padded by (k - 1) // 2 as torch would be.
+
+    A 1x1 kernel without padding is computed as a matrix product over the channels: XLA's CPU
+    convolution costs half as much again for the same numbers.
+
+    Args:
+      x: images.
+      kernel: weights, computed in the dtype of `x`.
+      stride: step along both axes.
+      padding: ((top, bottom), (left, right)) zeros; (k - 1) // 2 on each side where None.
+    """
+    kernel = kernel.astype(x.dtype)
+    height, width = kernel.shape[:2]
+    if (height, width) == (1, 1) and padding is None:
+        return jnp.einsum("bhwi,io->bhwo", x[:, ::stride, ::stride], kernel[0, 0])
+    if padding is None:
+        padding = (((height - 1) // 2,) * 2, ((width - 1) // 2,) * 2)
+    return lax.conv_general_dilated(
+        x, kernel, (stride, stride), padding, dimension_numbers=DIMENSION_NUMBERS
+    )
+
+
+def conv_transpose_4x4_stride2(
+    x: Float[Array, "b h w i"], kernel: Float[Array, "4 4 i o"]
+) -> Float[Array, "b 2*h 2*w o"]:
+    """Transposed convolution 4x4, stride 2, as four interleaved 2x2 convolutions.
+
+    Every output row sees only two of the kernel's four rows, even rows the even ones and odd
+    rows the odd ones (columns alike):
+
+        y[2m]     = x[m-1] k[0] + x[m] k[2]
+        y[2m + 1] = x[m] k[1] + x[m+1] k[3]
+
+    so a quarter of the output is a 2x2 convolution of the small input. The usual lowering
+    (an input dilated with zeros, `lhs_dilation`) multiplies three zeros for each number and is
+    four to six times slower on CPU.
+
+    The same numbers come from
+      `lax.conv_transpose(x, kernel, (2, 2), "SAME")` (and `nnx.ConvTranspose`);
+      `lax.conv_transpose(x, k, (2, 2), "SAME", transpose_kernel=True)` with
+        `k = kernel[::-1, ::-1].swapaxes(2, 3)`, i.e. flipped and [4, 4, out, in];
+      torch's `ConvTranspose2d(i, o, 4, stride=2, padding=1)` whose weight [in, out, 4, 4] is
+        `kernel[::-1, ::-1].transpose(2, 3, 0, 1)`.
+
+    Args:
+      x: images.
+      kernel: weights, computed in the dtype of `x`.
+
+    Reference: https://github.com/jax-ml/jax/issues/31662 (the slow lowering)
+    """
+    batch, height, width, _ = x.shape
+    rows = []
+    for a in (0, 1):
+        phases = [conv2d(x, kernel[a::2, b::2], padding=((1 - a, a), (1 - b, b))) for b in (0, 1)]
+        rows.append(jnp.stack(phases, axis=3))
+    y = jnp.stack(rows, axis=2)  # [b, h, row phase, w, column phase, o]
+    return y.reshape(batch, 2 * height, 2 * width, kernel.shape[-1])
+
+
+def upsample_conv_3x3(
+    x: Float[Array, "b h w i"], kernel: Float[Array, "3 3 i o"]
+) -> Float[Array, "b 2*h 2*w o"]:
+    """3x3 convolution of the nearest-neighbour up-sampling by 2, computed at the small size.
+
+    Two neighbouring up-sampled pixels are the same number, so their weights can be added first:
+    the pair of operations is a 4x4 stride-2 transposed convolution with the kernel
+
+        k4[j] = k[j-1] + k[j]   (along each axis, k[-1] = k[3] = 0)
+
+    which needs 16 instead of 36 products per input pixel and never forms the large array.
+    """
+    wide = jnp.pad(kernel, ((1, 0), (0, 0), (0, 0), (0, 0)))
+    wide += jnp.pad(kernel, ((0, 1), (0, 0), (0, 0), (0, 0)))
+    kernel_4x4 = jnp.pad(wide, ((0, 0), (1, 0), (0, 0), (0, 0)))
+    kernel_4x4 += jnp.pad(wide, ((0, 0), (0, 1), (0, 0), (0, 0)))
+    return conv_transpose_4x4_stride2(x, kernel_4x4)
+
+
+def max_pool_3x3_stride2(x: Float[Array, "b h w c"]) -> Float[Array, "b ho wo c"]:
+    """Maximum over 3x3 windows, stride 2, one row and column of -inf on every side, as torch's.
+
+    Written with comparisons of shifted slices, because the gradient of `lax.reduce_window`
+    (`select_and_scatter`) has no deterministic form on GPU and fails to compile under
+    `--xla_gpu_exclude_nondeterministic_ops`. As in torch the gradient goes to the first maximum
+    of a window in row-major order, and NaN wins.
+    """
+    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-jnp.inf)
+    # Columns first, then rows: the first best column within each row, then the first best row.
+    for axis in (2, 1):
+        count = (x.shape[axis] - 3) // 2 + 1
+        best = lax.slice_in_dim(x, 0, 2 * count - 1, stride=2, axis=axis)
+        for start in (1, 2):
+            other = lax.slice_in_dim(x, start, start + 2 * count - 1, stride=2, axis=axis)
+            best = jnp.where((other > best) | jnp.isnan(other), other, best)
+        x = best
+    return x
+
+
+class Conv(nnx.Module):
+    """Square convolution; kernel [k, k, in, out], padding (k - 1) // 2 on every side as in torch.
+
+    Attributes:
+      kernel: float32 parameter.
+      bias: float32 parameter [out], or None.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        use_bias: bool = False,
+        kernel_init: Initializer = he_normal_fan_out,
+        dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ) -> None:
+        shape = (kernel_size, kernel_size, in_channels, out_channels)
+        self.kernel = nnx.Param(kernel_init(rngs.params(), shape))
+        self.bias = nnx.Param(jnp.zeros(out_channels, jnp.float32)) if use_bias else None
+        self.stride = stride
+        self.dtype = dtype
+
+    def __call__(self, x: Float[Array, "b h w i"]) -> Float[Array, "b ho wo o"]:
+        y = conv2d(x.astype(self.dtype), self.kernel[...], stride=self.stride)
+        return y if self.bias is None else y + self.bias[...].astype(y.dtype)
+
+
+class BatchNorm(nnx.Module):
+    """Batch normalisation with float32 statistics and arithmetic, whatever the compute dtype.
+
+        y = (x - mean) / sqrt(var + 1e-5) * scale + bias
+
+    In training `mean` and `var` are those of the whole batch: under `jit` over a sharded batch
+    that is the global batch, so the number of devices does not change the numbers. The running
+    statistics follow as 0.9 * running + 0.1 * batch with the biased variance (torch has momentum
+    0.1 for the same thing, but feeds its running variance the unbiased one, n / (n - 1) larger).
+
+    `nnx.BatchNorm` would round the running statistics to bfloat16 in evaluation and takes the
+    variance as E[x^2] - E[x]^2, which loses the variance of channels far from zero.
+
+    Attributes:
+      scale, bias: float32 parameters [channels].
+      mean, var: running statistics, float32 `nnx.BatchStat` [channels].
+    """
+
+    momentum = 0.9
+    epsilon = 1e-5
+
+    def __init__(self, channels: int, *, dtype: DTypeLike = jnp.float32) -> None:
+        self.scale = nnx.Param(jnp.ones(channels, jnp.float32))
+        self.bias = nnx.Param(jnp.zeros(channels, jnp.float32))
+        self.mean = nnx.BatchStat(jnp.zeros(channels, jnp.float32))
+        self.var = nnx.BatchStat(jnp.ones(channels, jnp.float32))
+        self.dtype = dtype
+
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w c"]:
+        x = x.astype(jnp.float32)
+        if train:
+            mean = x.mean((0, 1, 2))
+            var = jnp.square(x - mean).mean((0, 1, 2))
+            for running, batch in ((self.mean, mean), (self.var, var)):
+                running[...] = lax.stop_gradient(
+                    self.momentum * running[...] + (1 - self.momentum) * batch
+                )
+        else:
+            mean, var = self.mean[...], self.var[...]
+        factor = lax.rsqrt(var + self.epsilon) * self.scale[...]
+        return ((x - mean) * factor + self.bias[...]).astype(self.dtype)
+
+
+class ConvBNReLU(nnx.Module):
+    """3x3 convolution, batch normalisation, ReLU."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ) -> None:
+        self.conv = Conv(
+            in_channels, out_channels, 3, kernel_init=he_normal_fan_in, dtype=dtype, rngs=rngs
+        )
+        self.bn = BatchNorm(out_channels, dtype=dtype)
+
+    def __call__(self, x: Float[Array, "b h w i"], *, train: bool) -> Float[Array, "b h w o"]:
+        return nnx.relu(self.bn(self.conv(x), train=train))
+
+
+def pad_to_multiple(x: Float[Array, "b h w c"], multiple: int) -> Float[Array, "b hp wp c"]:
+    """Pads at the bottom and the right to the next multiple, repeating the border pixels.
+
+    Repeated rather than zero: in a z-scored slice the background is the slice's minimum and
+    zero is the mean, so a frame of zeros would be a bright wall beside the head. The border of
+    a skull-stripped slice is background, and repeating it continues that.
+    """
+    height, width = x.shape[1:3]
+    return jnp.pad(x, ((0, 0), (0, -height % multiple), (0, -width % multiple), (0, 0)), "edge")

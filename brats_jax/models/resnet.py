@@ -1,0 +1,142 @@
+"""ResNet-50 encoder for any number of input channels and any width.
+
+Contract: `ResNet50(C)(x, train=...)` maps x [B, H, W, C] to five maps, finest first,
+
+    map   made by                   stride   channels (width 64)
+    c0    conv1, bn1, ReLU               2     64
+    c1    max-pool, layer1               4    256
+    c2    layer2                         8    512
+    c3    layer3                        16   1024
+    c4    layer4                        32   2048
+
+with channels in proportion to `width` and sizes rounded up where the stride does not divide H
+or W. Layers, their names and their padding are torchvision's `resnet50`, without `fc` and with
+the stride in the 3x3 convolution (v1.5), so that its weights load one to one.
+
+Reference: He et al. 2016, https://arxiv.org/abs/1512.03385;
+https://github.com/pytorch/vision/blob/main/torchvision/models/resnet.py
+"""
+
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from brats_jax.errors import BratsError
+from brats_jax.models.layers import BatchNorm, Conv, max_pool_3x3_stride2
+
+BLOCKS = (3, 4, 6, 3)
+EXPANSION = 4  # output channels of a bottleneck over its inner channels
+STRIDE = 32  # of the coarsest map
+
+Maps = tuple[
+    Float[Array, "b h0 w0 n0"],
+    Float[Array, "b h1 w1 n1"],
+    Float[Array, "b h2 w2 n2"],
+    Float[Array, "b h3 w3 n3"],
+    Float[Array, "b h4 w4 n4"],
+]
+
+
+class Bottleneck(nnx.Module):
+    """1x1, 3x3 (which carries the stride) and 1x1 convolutions beside a shortcut."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        inner_channels: int,
+        *,
+        stride: int,
+        dtype: DTypeLike,
+        rngs: nnx.Rngs,
+    ) -> None:
+        out_channels = EXPANSION * inner_channels
+        self.conv1 = Conv(in_channels, inner_channels, 1, dtype=dtype, rngs=rngs)
+        self.bn1 = BatchNorm(inner_channels, dtype=dtype)
+        self.conv2 = Conv(inner_channels, inner_channels, 3, stride=stride, dtype=dtype, rngs=rngs)
+        self.bn2 = BatchNorm(inner_channels, dtype=dtype)
+        self.conv3 = Conv(inner_channels, out_channels, 1, dtype=dtype, rngs=rngs)
+        self.bn3 = BatchNorm(out_channels, dtype=dtype)
+        self.downsample: nnx.List = nnx.List([])
+        if stride != 1 or in_channels != out_channels:
+            self.downsample = nnx.List(
+                [
+                    Conv(in_channels, out_channels, 1, stride=stride, dtype=dtype, rngs=rngs),
+                    BatchNorm(out_channels, dtype=dtype),
+                ]
+            )
+
+    def __call__(self, x: Float[Array, "b h w i"], *, train: bool) -> Float[Array, "b ho wo o"]:
+        shortcut = x
+        if len(self.downsample):
+            conv, bn = self.downsample
+            shortcut = bn(conv(x), train=train)
+        x = nnx.relu(self.bn1(self.conv1(x), train=train))
+        x = nnx.relu(self.bn2(self.conv2(x), train=train))
+        return nnx.relu(self.bn3(self.conv3(x), train=train) + shortcut)
+
+
+class ResNet50(nnx.Module):
+    """ResNet-50 without its classifier; see the top of this file for the maps it returns.
+
+    Args:
+      in_channels: channels of the input, one per modality.
+      width: channels of the stem, a positive multiple of 4; 64 is the ResNet-50 of the paper.
+      dtype: compute type; parameters and statistics stay float32.
+      rngs: needs the stream `params`.
+
+    Attributes:
+      channels: channels of the five maps.
+
+    Raises:
+      BratsError: a width or a channel count that makes no network.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        *,
+        width: int = 64,
+        dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ) -> None:
+        if width < 4 or width % 4:
+            raise BratsError(f"model width {width}: choose a positive multiple of 4, e.g. 64")
+        if in_channels < 1:
+            raise BratsError(f"{in_channels} input channels: name at least one input modality")
+        inner = tuple(width * 2**stage for stage in range(4))
+        self.channels = (width, *(EXPANSION * i for i in inner))
+        self.dtype = dtype
+        self.conv1 = Conv(in_channels, width, 7, stride=2, dtype=dtype, rngs=rngs)
+        self.bn1 = BatchNorm(width, dtype=dtype)
+        layers = []
+        for stage, blocks in enumerate(BLOCKS):
+            layers.append(
+                nnx.List(
+                    [
+                        Bottleneck(
+                            EXPANSION * inner[stage] if block else self.channels[stage],
+                            inner[stage],
+                            stride=2 if stage and not block else 1,
+                            dtype=dtype,
+                            rngs=rngs,
+                        )
+                        for block in range(blocks)
+                    ]
+                )
+            )
+        self.layer1, self.layer2, self.layer3, self.layer4 = layers
+
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Maps:
+        c0 = nnx.relu(self.bn1(self.conv1(x), train=train))
+        c1 = _stage(self.layer1, max_pool_3x3_stride2(c0), train)
+        c2 = _stage(self.layer2, c1, train)
+        c3 = _stage(self.layer3, c2, train)
+        c4 = _stage(self.layer4, c3, train)
+        return c0, c1, c2, c3, c4
+
+
+def _stage(blocks: nnx.List, x: Float[Array, "b h w i"], train: bool) -> Float[Array, "b ho wo o"]:
+    for block in blocks:
+        x = block(x, train=train)
+    return x
