@@ -1,0 +1,103 @@
+"""Where a phantom's tumour lies: foci, an enhancing rim of uneven thickness, an oedema halo.
+
+Signed distances in mm on the coarse grid of `phantom_anatomy.Grid`; the voxel labels follow from
+them together with the tissue, because oedema spreads in white matter.
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from brats_jax.data.phantom_anatomy import Grid, random_stream
+
+# One of each eight consecutive patients has no ET, one is nearly solid, one has several foci.
+_KINDS = ("no_et", "solid", "multifocal", "ring", "ring", "ring", "ring", "ring")
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """One patient's tumour in numbers.
+
+    Attributes:
+      kind: one of 'no_et', 'solid', 'multifocal', 'ring'.
+      foci: (centre (z, x, y) in mm, mean radius of the core in mm) per focus, largest first.
+      rim_mm: mean thickness of the enhancing rim.
+      halo_mm: mean width of the oedema.
+      side: -1 where x is on the patient's right, 1 on the left.
+    """
+
+    kind: str
+    foci: tuple[tuple[tuple[float, float, float], float], ...]
+    rim_mm: float
+    halo_mm: float
+    side: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Lesion:
+    """Coarse fields: into the core, thickness of its rim, how far oedema gets into white matter."""
+
+    core: np.ndarray
+    rim: np.ndarray
+    halo: np.ndarray
+
+
+def plan_tumour(seed: int, index: int) -> Plan:
+    """Draws kind, size and place of one patient's tumour."""
+    block = random_stream(seed, index // len(_KINDS), "kinds").permutation(len(_KINDS))
+    kind = _KINDS[block[index % len(_KINDS)]]
+    rng = random_stream(seed, index, "tumour plan")
+    median_ml = {"no_et": 50.0, "solid": 18.0, "multifocal": 22.0, "ring": 32.0}[kind]
+    volume_ml = np.clip(median_ml * rng.lognormal(0, 0.75), 2.5, 150)
+    radius = float((volume_ml * 1000 * 3 / (4 * np.pi)) ** (1 / 3))
+    side = int(rng.choice((-1, 1)))
+    # In the cerebrum, between its depth and the cortex; a large mass reaches the surface anyway.
+    angle = rng.uniform(-np.pi, np.pi)
+    out = rng.uniform(0.3, 0.72)
+    centre = (
+        float(np.clip(78 + rng.normal(0, 16), 50, 112)),
+        float(119.5 + side * np.clip(12 + 46 * out * abs(np.cos(angle)), 14, 48)),
+        float(128 + 78 * out * np.sin(angle)),
+    )
+    foci = [(centre, radius)]
+    for _ in range(int(rng.integers(1, 3)) if kind == "multifocal" else int(rng.random() < 0.15)):
+        step = rng.normal(0, 1, 3)
+        step *= (radius * rng.uniform(1.1, 1.7) + 4) / np.linalg.norm(step)
+        place = np.asarray(centre) + step * (0.7, 1, 1)
+        place[1] = 119.5 + side * max(side * (place[1] - 119.5), 12)
+        foci.append((tuple(place), radius * float(rng.uniform(0.3, 0.6))))
+    rim = {
+        "no_et": -1.0,
+        "solid": radius * rng.uniform(0.6, 0.9),
+        "multifocal": radius * rng.uniform(0.2, 0.5),
+        "ring": np.clip(radius * rng.uniform(0.12, 0.45), 1.5, 10),
+    }[kind]
+    halo = np.clip(11 * rng.lognormal(0, 0.45), 2.5, 24) * (0.6 if kind == "no_et" else 1.0)
+    return Plan(kind, tuple(foci), float(rim), float(halo), side)
+
+
+def build_lesion(grid: Grid, seed: int, index: int, plan: Plan) -> Lesion:
+    """The fields of `plan` with irregular outlines."""
+    rng = random_stream(seed, index, "tumour shape")
+    z, x, y = np.meshgrid(*grid.coarse_mm, indexing="ij", sparse=True)
+    core: np.ndarray = np.full([len(axis) for axis in grid.coarse_mm], -np.inf, np.float32)
+    for centre, radius in plan.foci:
+        stretch = [math.exp(s) for s in rng.normal(0, 0.15, 3)]
+        rho = np.sqrt(
+            sum(((p - c) / s) ** 2 for p, c, s in zip((z, x, y), centre, stretch, strict=True))
+        )
+        core = np.maximum(core, radius - rho)
+    radius = plan.foci[0][1]
+    coarse_shape, fine_shape = grid.noise(rng, 8.0), grid.noise(rng, 3.5)
+    core = core + min(0.28 * radius, 6.0) * coarse_shape + min(0.10 * radius, 1.6) * fine_shape
+
+    if plan.kind == "no_et":
+        rim = np.full_like(core, -1e3)
+    else:
+        rim = plan.rim_mm * (1 + 0.65 * grid.noise(rng, 6.0) + 0.3 * grid.noise(rng, 3.0))
+    halo: np.ndarray = plan.halo_mm * (
+        1 + 0.45 * grid.noise(rng, 11.0) + 0.25 * grid.noise(rng, 4.0)
+    )
+    halo = halo + np.minimum(core, 0)
+    return Lesion(core=core, rim=rim, halo=halo)
