@@ -1,7 +1,9 @@
 """What a source of cases is: labelled slices with named modalities, whatever lies on disk."""
 
 import dataclasses
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,6 +28,7 @@ class Case:
       spacing_mm: voxel size along x, y, z in mm; None if the source keeps none.
       provenance: where it came from, as json can write it.
       notes: what a reader of the store should know about this case, one line each.
+      subject: the person, where one was scanned more than once; empty for `patient`.
     """
 
     patient: str
@@ -36,6 +39,7 @@ class Case:
     spacing_mm: tuple[float, float, float] | None
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] | list[str] = ()
+    subject: str = ""
 
 
 class Source(Protocol):
@@ -44,15 +48,21 @@ class Source(Protocol):
     Attributes:
       name: what the source is ('kaggle', 'nifti', 'phantom').
       normalisations: which of 'slice' and 'volume' its intensities can bear.
-      description: json-able facts that define the source's contents, for the manifest and for
-        telling whether a half-done preparation can be continued (folder, channel order, seed).
     """
 
-    name: str
-    normalisations: tuple[str, ...]
+    @property
+    def name(self) -> str: ...
 
     @property
-    def description(self) -> dict[str, Any]: ...
+    def normalisations(self) -> tuple[str, ...]: ...
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """Json-able facts that decide what is in it (folder, channel order, seed).
+
+        A preparation that was cut short goes on only if they are still the same.
+        """
+        ...
 
     def patients(self) -> list[str]:
         """All patients, in the order of the store."""
@@ -61,3 +71,34 @@ class Source(Protocol):
     def read(self, patient: str) -> Case:
         """Reads one patient; raises BratsError if its files are not fit."""
         ...
+
+
+def known_problems(source: Source) -> dict[str, str]:
+    """Patients that cannot be read, known before reading any: patient -> one line.
+
+    From the source's own `problems()`, which only a source of files needs to have.
+    """
+    return getattr(source, "problems", dict)()
+
+
+def notices(source: Source) -> list[str]:
+    """What to tell about the source as a whole, from its own `notices()` if it has one."""
+    return getattr(source, "notices", list)()
+
+
+def folder_files(root: Path) -> list[Path]:
+    """Every file below a folder, sorted, following links but entering no folder twice.
+
+    Leaves out hidden files and folders, among them the ._ twins that macOS adds to archives.
+    """
+    files: list[Path] = []
+    entered: set[str] = set()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in entered:
+            folders.clear()
+            continue
+        entered.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        files.extend(Path(folder, name) for name in names if not name.startswith("."))
+    return sorted(files)
