@@ -71,15 +71,13 @@ class KaggleSource:
 
     @property
     def description(self) -> dict[str, Any]:
-        return {
-            "folder": str(self.root),
-            "channel_order": list(self.channel_order),
-            "slices": sum(len(slices) for slices in self._slices.values()),
-            "metadata": sorted(self._tables),
-        }
+        return {"folder": str(self.root), "channel_order": list(self.channel_order)}
 
     def patients(self) -> list[str]:
         return sorted(self._slices)
+
+    def files_of(self, patient: str) -> list[str]:
+        return list(self._slices[patient].values())
 
     def notices(self) -> list[str]:
         """How the files differ from the metadata, one line each. A part of the set is no error."""
@@ -92,7 +90,7 @@ class KaggleSource:
             lacking += len(listed - slices.keys())
             extra += len(slices.keys() - listed)
         tables = ", ".join(sorted(self._tables))
-        notices = []
+        notices = [f"labels are cross-checked with {tables}"]
         if absent:
             notices.append(f"{len(absent)} volumes listed in {tables} are not here")
         if lacking:

@@ -11,7 +11,6 @@ ET is 4 until 2021 and 3 from 2023 on. Every volume is brought to LPS, the affin
 import collections
 import dataclasses
 import gzip
-import hashlib
 import re
 import zlib
 from collections.abc import Sequence
@@ -113,13 +112,10 @@ class NiftiSource:
 
     @property
     def description(self) -> dict[str, Any]:
-        names = sorted(volume for case in self._cases.values() for volume in case.values())
-        relative = [str(Path(name).relative_to(self.root)) for name in names]
-        return {
-            "folder": str(self.root),
-            "cases": len(self._cases),
-            "files": hashlib.sha256("\n".join(relative).encode()).hexdigest()[:16],
-        }
+        return {"folder": str(self.root)}
+
+    def files_of(self, patient: str) -> list[str]:
+        return list(self._cases[patient].values())
 
     def patients(self) -> list[str]:
         return sorted(self._cases)

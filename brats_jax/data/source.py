@@ -1,6 +1,7 @@
 """What a source of cases is: labelled slices with named modalities, whatever lies on disk."""
 
 import dataclasses
+import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -73,6 +74,9 @@ class Source(Protocol):
         ...
 
 
+# What a source may have beside these, and only sources of files need.
+
+
 def known_problems(source: Source) -> dict[str, str]:
     """Patients that cannot be read, known before reading any: patient -> one line.
 
@@ -84,6 +88,17 @@ def known_problems(source: Source) -> dict[str, str]:
 def notices(source: Source) -> list[str]:
     """What to tell about the source as a whole, from its own `notices()` if it has one."""
     return getattr(source, "notices", list)()
+
+
+def state_of(source: Source, patient: str) -> str:
+    """Changes when the files behind a case change; from its `files_of(patient)` if it has any."""
+    files_of = getattr(source, "files_of", None)
+    paths: list[str] = files_of(patient) if files_of is not None else []
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        status = os.stat(path)
+        digest.update(f"{path}\n{status.st_size}\n{status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16] if paths else ""
 
 
 def folder_files(root: Path) -> list[Path]:

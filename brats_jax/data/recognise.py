@@ -1,0 +1,76 @@
+"""Which source lies in a folder."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from brats_jax.data.kaggle import SLICE_FILE, KaggleSource
+from brats_jax.data.nifti import VOLUME_FILE, NiftiSource
+from brats_jax.data.source import Source, folder_files
+from brats_jax.errors import BratsError
+
+PHANTOM = "phantom"
+
+
+def open_source(
+    source: str,
+    *,
+    patients: int | None = None,
+    seed: int | None = None,
+    shape: Sequence[int] | None = None,
+    channel_order: Sequence[str] | None = None,
+) -> Source:
+    """Opens the phantom, or the Kaggle slices or BraTS NIfTI cases anywhere below a folder.
+
+    Args:
+      source: 'phantom' or a folder.
+      patients, seed, shape: of the phantom (how many; default seed 0; slices, H, W).
+      channel_order: modalities of the channels of Kaggle files; None for the known order.
+
+    Returns:
+      The source, its files listed but not read.
+
+    Raises:
+      BratsError: nothing or more than one kind of thing there, or an option it has no use for.
+    """
+    if source == PHANTOM:
+        if channel_order is not None:
+            raise BratsError("--channel_order is for Kaggle slice files: leave it out")
+        if patients is None:
+            raise BratsError("--source=phantom needs to know how many: give --patients=N")
+        # Here, because folders of files need no generator.
+        from brats_jax.data.phantom import PhantomSource
+
+        if shape is None:
+            return PhantomSource(patients, seed or 0)
+        if len(shape) != 3:
+            raise BratsError("--shape has three sizes: slices,height,width")
+        return PhantomSource(patients, seed or 0, (shape[0], shape[1], shape[2]))
+    for name, value in (("patients", patients), ("seed", seed), ("shape", shape)):
+        if value is not None:
+            raise BratsError(f"--{name} is for --source=phantom: leave it out")
+    root = Path(source)
+    if not root.is_dir():
+        raise BratsError(f"--source={source} is no folder: give a folder, or 'phantom'")
+    root = root.resolve()
+    files = folder_files(root)
+    kaggle = next((path for path in files if SLICE_FILE.fullmatch(path.name)), None)
+    nifti = next((path for path in files if VOLUME_FILE.fullmatch(path.name)), None)
+    if kaggle is not None and nifti is not None:
+        raise BratsError(
+            f"{source} holds Kaggle slices ({kaggle}) and NIfTI volumes ({nifti}): "
+            "give the folder of one of them"
+        )
+    if kaggle is not None:
+        return KaggleSource(root, files, channel_order)
+    if nifti is not None:
+        if channel_order is not None:
+            raise BratsError(
+                "--channel_order is for Kaggle slice files; NIfTI volumes are named by modality: "
+                "leave it out"
+            )
+        return NiftiSource(root, files)
+    raise BratsError(
+        f"{source} holds no BraTS data among its {len(files)} files: looked for "
+        "volume_N_slice_M.h5 (Kaggle) and CASE_{flair,t1,t1ce,t2,seg}.nii.gz or "
+        "CASE-{t2f,t1n,t1c,t2w,seg}.nii.gz (BraTS 2020 and later)"
+    )

@@ -1,0 +1,58 @@
+"""What a store holds, in words."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from brats_jax.data import audit as channel_audit
+from brats_jax.data.modalities import CLASSES, DISPLAY_NAMES
+
+
+def summary_table(store: str | os.PathLike[str], manifest: Mapping[str, Any]) -> str:
+    """The closing table of a preparation: patients, slices, classes, audit, normalisation."""
+    summary = manifest["summary"]
+    how = {
+        "slice": "per slice and modality, over all pixels",
+        "volume": "per volume and modality, over the brain; background 0",
+    }[manifest["normalisation"]]
+    height, width = manifest["slice_shape"]
+    people = summary["subjects"]
+    same = "" if people == summary["patients"] else f" ({people} people, scanned more than once)"
+    source = dict(manifest["source"])
+    kind = source.pop("kind")
+    details = ", ".join(f"{name} {_plain(value)}" for name, value in source.items())
+    rows = [
+        ("store", f"{os.fspath(store)} ({summary['bytes'] / 1e9:.2f} GB)"),
+        ("source", f"{kind}: {details}"),
+        ("patients", f"{summary['patients']:,}{same}"),
+        (
+            "slices",
+            f"{summary['slices']:,} of {height} x {width}, "
+            f"{summary['tumour_slices']:,} with tumour",
+        ),
+        ("modalities", ", ".join(DISPLAY_NAMES[name] for name in manifest["modalities"])),
+        (
+            "normalisation",
+            f"{manifest['normalisation']}: clip at the {manifest['percentile']}th percentile, "
+            f"z-score, {how}",
+        ),
+        ("channel audit", channel_audit.describe(manifest["audit"])),
+    ]
+    lines = [f"{name:<14} {value}" for name, value in rows]
+    lines.append("")
+    lines.append(f"{'class':<14} {'slices':>10} {'of all':>8} {'pixels':>15} {'of tumour':>10}")
+    tumour = sum(summary["pixels_per_class"][1:])
+    for index, name in enumerate(CLASSES):
+        slices, pixels = summary["slices_per_class"][index], summary["pixels_per_class"][index]
+        share = f"{pixels / tumour:.1%}" if index and tumour else ""
+        lines.append(
+            f"{name:<14} {slices:>10,} {slices / summary['slices']:>8.1%} {pixels:>15,} {share:>10}"
+        )
+    if manifest["skipped"]:
+        lines += ["", f"left out {len(manifest['skipped'])} bad cases:"]
+        lines += [f"  {name}: {reason}" for name, reason in manifest["skipped"].items()]
+    return "\n".join(lines)
+
+
+def _plain(value: Any) -> str:
+    return ",".join(str(item) for item in value) if isinstance(value, list) else str(value)
