@@ -1,5 +1,6 @@
 """Which patients (or slices) train, validate and test; frozen once, audited before every use."""
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -98,7 +99,7 @@ def _take_evenly(
 ) -> tuple[np.ndarray, np.ndarray]:
     """One unit at random out of each of `count` equal runs of `order`; returns (taken, rest)."""
     edges = np.linspace(0, len(order), count + 1).round().astype(int)
-    picks = np.array([rng.integers(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)])
+    picks = np.array([rng.integers(a, b) for a, b in itertools.pairwise(edges)])
     return order[picks], np.delete(order, picks)
 
 
@@ -145,9 +146,7 @@ def load_or_make_splits(path: Path, store: Store, **options: object) -> dict:
 def fold_split(document: Mapping, store: Store, fold: int) -> Split:
     """The global slice indices of fold `fold`: all slices, with and without tumour."""
     if not 0 <= fold < len(document["folds"]):
-        raise BratsError(
-            f"no fold {fold}: config.folds may name 0 to {len(document['folds']) - 1}"
-        )
+        raise BratsError(f"no fold {fold}: config.folds may name 0 to {len(document['folds']) - 1}")
     groups = {"test": document["test"], "validation": document["folds"][fold]}
     groups["train"] = [
         name for k, names in enumerate(document["folds"]) if k != fold for name in names

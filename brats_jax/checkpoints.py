@@ -1,0 +1,180 @@
+"""Checkpoints on disk: a state pytree and a JSON description; the only file that imports Orbax."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+
+from brats_jax.errors import BratsError
+
+SCHEMA = "brats_jax.checkpoint"
+VERSION = 1
+
+
+class Checkpoints:
+    """The newest checkpoint of one folder, saved in the background.
+
+    A save becomes visible by one rename, and the one before it is removed only
+    after that: a kill at any moment leaves a whole checkpoint.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory.absolute()
+        self._manager = ocp.CheckpointManager(
+            self.directory,
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=1,
+                create=True,
+                enable_async_checkpointing=True,
+                cleanup_tmp_directories=True,
+            ),
+        )
+
+    def save(self, step: int, state: Any, meta: Mapping[str, Any]) -> None:
+        """Saves `state` (a pytree of arrays) and `meta` (JSON-able) as step `step`.
+
+        A step that is there already is left as it is: replacing it would need a
+        moment without any. The arrays may be donated once this has returned.
+        """
+        if step in self._manager.all_steps():
+            return
+        document = {"schema": SCHEMA, "version": VERSION, **meta}
+        # The save goes on in the background while the next step reuses these buffers,
+        # and on CPU a host "copy" of an array may be a view of it.
+        snapshot = jax.tree.map(jnp.copy, state)
+        try:
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(snapshot), meta=ocp.args.JsonSave(document)
+                ),
+                force=True,
+            )
+        except Exception as error:
+            raise self._readable(error) from error
+
+    def wait(self) -> None:
+        """Returns when what was saved is on disk."""
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:
+            raise self._readable(error) from error
+
+    def close(self) -> None:
+        """Waits, and ends the background threads."""
+        self.wait()
+        self._manager.close()
+
+    def latest_step(self) -> int | None:
+        """The step of the newest whole checkpoint, or None."""
+        return self._manager.latest_step()
+
+    def _readable(self, error: Exception) -> Exception:
+        """Turns what storage says (it may be buried in a status text) into one line."""
+        text = f"{error} {error.__cause__ or ''}"
+        if "No space left" in text:
+            return BratsError(
+                f"{self.directory}: no space left on the device; the checkpoint before this one is "
+                "kept: free some space and give the same command again"
+            )
+        return error
+
+
+def read_meta(directory: Path) -> dict[str, Any]:
+    """The description of the newest checkpoint in `directory`.
+
+    Raises:
+      BratsError: no checkpoint, or one of another program or version.
+    """
+    return _read(directory, lambda manager, step: {})[1]
+
+
+def read(directory: Path, template: Any, model: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Restores the newest checkpoint.
+
+    Args:
+      directory: a folder that `Checkpoints` wrote.
+      template: pytree of jax.ShapeDtypeStruct (with sharding), or arrays. A subset
+        of the saved tree's top level may be asked for.
+      model: the description (`meta['model']`) that the checkpoint must have.
+
+    Returns:
+      (state, meta).
+
+    Raises:
+      BratsError: no checkpoint, another version, another model.
+    """
+
+    def restore(manager: ocp.CheckpointManager, step: int) -> Any:
+        return manager.restore(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.PyTreeRestore(
+                    template,
+                    restore_args=ocp.checkpoint_utils.construct_restore_args(template),
+                    partial_restore=True,
+                )
+            ),
+        ).state
+
+    return _read(directory, restore, model)
+
+
+def _read(directory: Path, restore: Any, model: Mapping[str, Any] | None = None) -> Any:
+    # Opening a manager on a missing folder would create it.
+    if not directory.is_dir() or not any(p.name.isdigit() for p in directory.iterdir()):
+        raise BratsError(f"{directory}: no checkpoint there; train this stage first")
+    directory = directory.absolute()
+    with ocp.CheckpointManager(
+        directory, options=ocp.CheckpointManagerOptions(create=False, read_only=True)
+    ) as manager:
+        step = manager.latest_step()
+        if step is None:
+            raise BratsError(f"{directory}: no whole checkpoint there; train this stage first")
+        where = directory / str(step)
+        try:
+            meta = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
+        except Exception as error:
+            raise BratsError(
+                f"{where}: not a readable checkpoint ({_first_line(error)})"
+            ) from error
+        if meta.get("schema") != SCHEMA or meta.get("version") != VERSION:
+            raise BratsError(
+                f"{where}: written by another version of this program "
+                f"({meta.get('schema')} {meta.get('version')}, expected {SCHEMA} {VERSION}); "
+                "train anew in another --workdir"
+            )
+        if model is not None and meta["model"] != _jsonable(model):
+            raise BratsError(f"{where}: checkpoint of another model: {_differences(meta, model)}")
+        try:
+            state = restore(manager, step)
+        except BratsError:
+            raise
+        except Exception as error:
+            raise BratsError(f"{where}: cannot be restored ({_first_line(error)})") from error
+    return state, meta
+
+
+def remove(directory: Path) -> None:
+    """Removes a folder of checkpoints."""
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def _jsonable(model: Mapping[str, Any]) -> dict[str, Any]:
+    """`model` as it reads back from JSON."""
+    return json.loads(json.dumps(dict(model)))
+
+
+def _differences(meta: Mapping[str, Any], model: Mapping[str, Any]) -> str:
+    saved, wanted = meta["model"], _jsonable(model)
+    names = [n for n in {**saved, **wanted} if saved.get(n) != wanted.get(n)]
+    return "; ".join(f"{n} is {saved.get(n)} there, {wanted.get(n)} here" for n in names)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

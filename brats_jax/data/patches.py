@@ -1,0 +1,167 @@
+"""The patch plan: the one place that decides what is sampled.
+
+Every example of a training run has a number n = step * batch_size + row. Its slice,
+its position and its augmentation seed are a pure function of (seed, n): nothing else
+is remembered, so any step can be drawn again, in any order, by any process. Whoever
+cuts the patches, host or device, only gathers.
+"""
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+
+from brats_jax.data.store import Store
+from brats_jax.errors import BratsError
+
+
+@dataclass(frozen=True)
+class Patches:
+    """What to cut, one entry per example.
+
+    Attributes:
+      slices: int64[n] global slice indices of the store.
+      rows, columns: int32[n] of the patch's first row and column in the slice.
+      seeds: uint32[n], one augmentation seed per example.
+    """
+
+    slices: np.ndarray
+    rows: np.ndarray
+    columns: np.ndarray
+    seeds: np.ndarray
+
+
+class PatchPlan:
+    """Random patches of the given slices, tumour-aware.
+
+    The slices are visited in passes: each pass is a new random order, in which
+    every slice occurs once. A slice with tumour yields, with probability
+    `tumour_probability`, a patch that holds a tumour pixel: the pixel is drawn
+    uniformly among the slice's tumour pixels, then the patch uniformly among the
+    positions inside the slice that cover it. All other patches are uniform over
+    the positions inside the slice (and may hold tumour by chance).
+
+    Args:
+      store: the prepared data; only its index is read.
+      slices: int[N] global slice indices to train on.
+      patch_size: side of the square patch, in pixels.
+      tumour_probability: p in [0, 1].
+      seed: root of all randomness.
+      purpose: a small number that keeps apart plans that share a seed.
+
+    Raises:
+      BratsError: no slices, a patch larger than the slices, p outside [0, 1].
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        slices: np.ndarray,
+        *,
+        patch_size: int,
+        tumour_probability: float,
+        seed: int,
+        purpose: int = 0,
+    ) -> None:
+        height, width = store.slice_shape
+        if len(slices) == 0:
+            raise BratsError(
+                f"{store.path}: no slice to train on; let the stage use all slices "
+                "(slices=all), or prepare more patients"
+            )
+        if not 1 <= patch_size <= min(height, width):
+            raise BratsError(
+                f"data.patch_size={patch_size} does not fit slices of {height} x {width} "
+                f"({store.path}); set it to at most {min(height, width)}"
+            )
+        if not 0.0 <= tumour_probability <= 1.0:
+            raise BratsError(
+                f"data.tumour_probability must lie between 0 and 1, not {tumour_probability}"
+            )
+        self._store = store
+        self._slices = np.asarray(slices, np.int64)
+        self._patch_size = patch_size
+        self._probability = tumour_probability
+        self._entropy = (seed, purpose)
+        self._pass = functools.lru_cache(maxsize=2)(self._draw_pass)
+
+    def __getstate__(self) -> dict:
+        # The cache holds nothing that cannot be drawn again, and does not pickle.
+        state = self.__dict__.copy()
+        del state["_pass"]
+        return state
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state)
+        self._pass = functools.lru_cache(maxsize=2)(self._draw_pass)
+
+    def __len__(self) -> int:
+        """Examples in one pass: the number of slices."""
+        return len(self._slices)
+
+    def _draw_pass(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(order int64[N], uniforms float64[N, 4], seeds uint32[N]) of pass `number`."""
+        rng = np.random.default_rng(np.random.SeedSequence([*self._entropy, number]))
+        count = len(self._slices)
+        order = rng.permutation(count)
+        uniforms = rng.random((count, 4))
+        seeds = rng.integers(0, 2**32, count, dtype=np.uint32)
+        return order, uniforms, seeds
+
+    def examples(self, first: int, count: int) -> Patches:
+        """The examples `first` to `first + count - 1` of the run."""
+        numbers = np.arange(first, first + count)
+        slices = np.empty(count, np.int64)
+        uniforms = np.empty((count, 4))
+        seeds = np.empty(count, np.uint32)
+        # A batch that crosses the end of a pass goes on in the next one.
+        for pass_number in np.unique(numbers // len(self)):
+            here = numbers // len(self) == pass_number
+            position = numbers[here] % len(self)
+            order, pass_uniforms, pass_seeds = self._pass(int(pass_number))
+            slices[here] = self._slices[order[position]]
+            uniforms[here] = pass_uniforms[position]
+            seeds[here] = pass_seeds[position]
+        rows, columns = self._positions(slices, uniforms)
+        return Patches(slices, rows, columns, seeds)
+
+    def _positions(self, slices: np.ndarray, uniforms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        height, width = self._store.slice_shape
+        begin = self._store.tumour_offsets[slices]
+        tumour_count = self._store.tumour_offsets[slices + 1] - begin
+        aware = (tumour_count > 0) & (uniforms[:, 0] < self._probability)
+        chosen = begin + (uniforms[:, 1] * tumour_count).astype(np.int64)
+        pixel = np.zeros(len(slices), np.int64)
+        pixel[aware] = self._store.tumour_pixels[chosen[aware]]
+        rows = _cover(pixel // width, height, self._patch_size, aware, uniforms[:, 2])
+        columns = _cover(pixel % width, width, self._patch_size, aware, uniforms[:, 3])
+        return rows, columns
+
+
+def _cover(
+    pixel: np.ndarray, extent: int, size: int, must_cover: np.ndarray, uniform: np.ndarray
+) -> np.ndarray:
+    """First index of a window of `size` in [0, extent), uniform; covers `pixel` where it must."""
+    low = np.where(must_cover, np.maximum(pixel - size + 1, 0), 0)
+    high = np.where(must_cover, np.minimum(pixel, extent - size), extent - size)
+    return (low + np.floor(uniform * (high - low + 1))).astype(np.int32)
+
+
+def cut(store: Store, patches: Patches, size: int) -> dict[str, np.ndarray]:
+    """Gathers the patches on the host.
+
+    Returns:
+      image float16[n, size, size, 4] (canonical modality order),
+      label uint8[n, size, size], seed uint32[n].
+    """
+    count = len(patches.slices)
+    image = np.empty((count, size, size, 4), np.float16)
+    label = np.empty((count, size, size), np.uint8)
+    places = zip(
+        patches.slices.tolist(), patches.rows.tolist(), patches.columns.tolist(), strict=True
+    )
+    for k, (index, row, column) in enumerate(places):
+        window = (slice(row, row + size), slice(column, column + size))
+        image[k] = store.images(index)[window]
+        label[k] = store.labels(index)[window]
+    return {"image": image, "label": label, "seed": patches.seeds}

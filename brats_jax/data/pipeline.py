@@ -1,0 +1,115 @@
+"""Batches out of a store, carried by Grain; the only file that imports it."""
+
+from collections.abc import Iterator
+
+import grain
+import numpy as np
+from absl import flags
+
+from brats_jax.data.patches import PatchPlan, cut
+from brats_jax.data.store import Store
+
+Batch = dict[str, np.ndarray]
+
+
+class _PatchBatches:
+    """Grain source: element k is the whole batch of step k, a pure function of k."""
+
+    def __init__(self, store: Store, plan: PatchPlan, patch_size: int, batch_size: int, steps: int):
+        self._store = store
+        self._plan = plan
+        self._patch_size = patch_size
+        self._batch_size = batch_size
+        self._steps = steps
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def __getitem__(self, step: int) -> Batch:
+        patches = self._plan.examples(step * self._batch_size, self._batch_size)
+        return cut(self._store, patches, self._patch_size)
+
+
+class TrainingBatches(Iterator[Batch]):
+    """The batches of a training run in order, prefetched, with a saveable position.
+
+    One element is one step's batch: image float16[B, P, P, 4], label uint8[B, P, P],
+    seed uint32[B].
+
+    Args:
+      store, plan, patch_size, batch_size: what to cut.
+      steps: length of the run.
+      workers: worker processes; 0 reads in `threads` threads of this process.
+      threads: reading threads (per process).
+      prefetch: batches read ahead.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        plan: PatchPlan,
+        *,
+        patch_size: int,
+        batch_size: int,
+        steps: int,
+        workers: int = 0,
+        threads: int = 2,
+        prefetch: int = 8,
+    ) -> None:
+        source = _PatchBatches(store, plan, patch_size, batch_size, steps)
+        dataset: grain.IterDataset = grain.MapDataset.source(source).to_iter_dataset(
+            grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
+        )
+        if workers:
+            # Grain reads absl flags in its worker pool; outside absl.app (a test, a
+            # notebook) nobody has parsed them.
+            if not flags.FLAGS.is_parsed():
+                flags.FLAGS.mark_as_parsed()
+            dataset = dataset.mp_prefetch(
+                grain.MultiprocessingOptions(
+                    num_workers=workers, per_worker_buffer_size=max(1, prefetch // workers)
+                )
+            )
+        self._iterator = iter(dataset)
+
+    def __next__(self) -> Batch:
+        return next(self._iterator)
+
+    def get_state(self) -> dict:
+        """The position, JSON-able: what has been handed out, not what was read ahead."""
+        return self._iterator.get_state()
+
+    def set_state(self, state: dict) -> None:
+        """Continues at a position that `get_state` returned, on the same plan."""
+        self._iterator.set_state(state)
+
+    def close(self) -> None:
+        """Ends the reading threads and worker processes."""
+        self._iterator.close()
+
+
+def full_slices(store: Store, indices: np.ndarray, batch_size: int) -> Iterator[Batch]:
+    """Whole slices in batches of one size, for validation and evaluation.
+
+    The last batch is filled up with the first slices again, `valid` False there: a
+    loss over that batch stays one over real, differing slices.
+
+    Yields:
+      image float16[B, H, W, 4], label uint8[B, H, W], valid bool[B], index int64[B].
+    """
+    starts = range(0, len(indices), batch_size)
+
+    class _SliceBatches:
+        def __len__(self) -> int:
+            return len(starts)
+
+        def __getitem__(self, k: int) -> Batch:
+            chosen = indices[starts[k] : starts[k] + batch_size]
+            padded = np.concatenate([chosen, np.resize(indices, batch_size - len(chosen))])
+            image, label = store.read(padded)
+            valid = np.arange(batch_size) < len(chosen)
+            return {"image": image, "label": label, "valid": valid, "index": padded}
+
+    if len(indices):
+        dataset = grain.MapDataset.source(_SliceBatches())
+        yield from dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4))

@@ -1,0 +1,241 @@
+"""Folds x (pretrain -> transfer -> segment -> evaluate), and what of it is already done.
+
+RUN/config.json            the settings, the store and the versions it was started with
+RUN/splits.json            who trains, validates, tests; frozen
+RUN/fold_K/audit.json      what the sets of the fold have in common
+RUN/fold_K/pretrain/       best/ and last/ checkpoint, metrics.jsonl, tensorboard/, complete.json
+RUN/fold_K/segment/        the same
+RUN/fold_K/evaluation.json and .csv, panels/*.png
+RUN/summary.json, .csv     over the folds
+"""
+
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+import brats_jax
+from brats_jax import checkpoints, devices, evaluate, results, settings, transfer
+from brats_jax.data.splits import (
+    Split,
+    audit_leakage,
+    check_audit,
+    describe_burden,
+    fold_split,
+    load_or_make_splits,
+    select_slices,
+)
+from brats_jax.data.store import Store
+from brats_jax.errors import BratsError
+from brats_jax.files import write_json
+from brats_jax.progress import say
+from brats_jax.tasks import Task
+from brats_jax.train import Initialiser, Parameters, Stage
+
+MODES = ("train", "evaluate")
+
+
+def run(config: ConfigDict, workdir: Path, mode: str = "train") -> dict[str, Any]:
+    """Does what is left to do of an experiment, and prints and returns its summary.
+
+    Args:
+      config: the settings, see configs/base.py.
+      workdir: the run folder; created, or continued.
+      mode: 'train' trains and evaluates; 'evaluate' only restores and evaluates.
+
+    Raises:
+      BratsError: for anything the user has to change.
+    """
+    if mode not in MODES:
+        raise BratsError(f"unknown --mode={mode}; valid: {', '.join(MODES)}")
+    settings.check(config)
+    store = Store.open(Path(config.data.store))
+    devices.use_compilation_cache(config.compilation_cache)
+    mesh = devices.data_mesh()
+    if mode == "evaluate" and not (workdir / "config.json").exists():
+        raise BratsError(f"{workdir}: no run there to evaluate; train it first")
+    _freeze_settings(config, store, workdir)
+    splits = load_or_make_splits(
+        workdir / "splits.json",
+        store,
+        split_by=config.data.split_by,
+        test_fraction=config.data.test_fraction,
+        num_folds=config.data.num_folds,
+        seed=config.seed,
+    )
+    say(f"{workdir}: {devices.describe()}, {config.dtype} activations, store {store.path}")
+    for fold in config.folds:
+        _Fold(config, store, splits, fold, workdir, mesh).run(mode)
+    summary = results.summarise_run(workdir, splits["num_folds"])
+    say(results.format_summary(summary))
+    return summary
+
+
+class _Fold:
+    def __init__(
+        self,
+        config: ConfigDict,
+        store: Store,
+        splits: dict[str, Any],
+        fold: int,
+        workdir: Path,
+        mesh: Mesh,
+    ) -> None:
+        self.config, self.store, self.fold, self.mesh = config, store, fold, mesh
+        self.directory = workdir / f"fold_{fold}"
+        self.split: Split = fold_split(splits, store, fold)
+        self.split_by = splits["split_by"]
+        self.tasks: dict[str, Task] = {"segment": settings.segmentation(config)}
+        if config.ssl:
+            self.tasks = {"pretrain": settings.reconstruction(config), **self.tasks}
+
+    def run(self, mode: str) -> None:
+        audit = audit_leakage(self.store, self.split)
+        write_json(self.directory / "audit.json", audit)
+        say(f"fold {self.fold}: {check_audit(audit, self.split_by)}")
+        if mode == "train":
+            sets = [(n, getattr(self.split, n)) for n in ("train", "validation", "test")]
+            for line in describe_burden(self.store, sets):
+                say(f"fold {self.fold}: {line}")
+            for stage in self.tasks:
+                self._train(stage, audit)
+        self._evaluate(again=mode == "evaluate")
+
+    def _train(self, stage: str, audit: dict[str, Any]) -> None:
+        directory = self.directory / stage
+        complete = directory / "complete.json"
+        if complete.exists():
+            say(f"fold {self.fold} {stage}: complete, skipped")
+            return
+        slices = self.config[stage].slices
+        result = Stage(
+            self.tasks[stage],
+            self.store,
+            select_slices(self.store, self.split.train, slices),
+            select_slices(self.store, self.split.validation, slices),
+            settings.train_options(self.config, stage, self.fold),
+            directory,
+            self.mesh,
+            initialise=self._initialiser(stage),
+            record={
+                "split_by": self.split_by,
+                "leaks": audit["leaks"],
+                "normalisation": self.store.manifest["normalisation"],
+                "store": self.store.fingerprint,
+                "version": brats_jax.__version__,
+            },
+        ).run()
+        write_json(complete, result)
+        # Needed to go on with the stage, and for nothing after it: two thirds are Adam's moments.
+        checkpoints.remove(directory / "last")
+        say(
+            f"fold {self.fold} {stage}: done, best {result['metric']} {result['best']:.4f} at "
+            f"step {result['best_step']}"
+        )
+
+    def _initialiser(self, stage: str) -> Initialiser | None:
+        """Where the encoder of a stage comes from; None: its random initialisation."""
+        if stage == "segment" and "pretrain" in self.tasks:
+            return self._from_pretraining
+        if self.config.encoder_init != "random":
+            return self._from_file
+        return None
+
+    def _from_file(self, params: Parameters, stats: Parameters) -> tuple[Parameters, Parameters]:
+        return transfer.load_encoder(Path(self.config.encoder_init), params, stats)
+
+    def _from_pretraining(
+        self, params: Parameters, stats: Parameters
+    ) -> tuple[Parameters, Parameters]:
+        task = self.tasks["pretrain"]
+        source = evaluate.Restored(task, self.directory / "pretrain", self.mesh)
+        say(
+            f"fold {self.fold} segment: encoder from pretraining, step {source.meta['step']} "
+            f"({task.metric} {source.meta['value']:.4f})"
+        )
+        inputs = (task.inputs, self.tasks["segment"].inputs)
+        return (
+            transfer.transfer_encoder(source.params, params, *inputs),
+            transfer.transfer_encoder(source.stats, stats, *inputs),
+        )
+
+    def _evaluate(self, *, again: bool) -> None:
+        if (self.directory / "evaluation.json").exists() and not again:
+            say(f"fold {self.fold} evaluation: complete, skipped")
+            return
+        settings_ = self.config.evaluation
+        indices = select_slices(self.store, self.split.test, settings_.slices)
+        if len(indices) == 0:
+            raise BratsError(
+                f"fold {self.fold}: no test slice with tumour; give --config.evaluation.slices=all"
+            )
+        document: dict[str, Any] = {
+            "schema": "brats_jax.evaluation",
+            "version": 1,
+            "fold": self.fold,
+            "set": "test",
+            "slices": settings_.slices,
+            "split_by": self.split_by,
+            "patients": len(np.unique(self.store.patient_of[indices])),
+            "loss": self.config.loss,
+            "ssl": self.config.ssl,
+        }
+        drawn = results.slices_to_draw(self.store, self.split.test, settings_.panels)
+        for stage, task in self.tasks.items():
+            say(f"fold {self.fold} {stage}: evaluating {len(indices)} test slices")
+            restored, columns, document[stage] = evaluate.evaluate(
+                task, self.directory / stage, self.store, indices, settings_.batch_size, self.mesh
+            )
+            results.write_slice_table(
+                self.directory / f"evaluation_{stage}.csv", self.store, columns
+            )
+            if len(drawn):
+                results.draw_panels(
+                    self.directory / "panels", restored, self.store, drawn, self.fold
+                )
+        write_json(self.directory / "evaluation.json", document)
+
+
+def _freeze_settings(config: ConfigDict, store: Store, workdir: Path) -> None:
+    path = workdir / "config.json"
+    now = json.loads(config.to_json_best_effort())
+    document = {
+        "schema": "brats_jax.config",
+        "version": 1,
+        "config": now,
+        "store": {
+            "fingerprint": store.fingerprint,
+            "source": store.manifest["source"],
+            "normalisation": store.manifest["normalisation"],
+        },
+        "versions": {
+            "brats_jax": brats_jax.__version__,
+            "jax": jax.__version__,
+            "python": platform.python_version(),
+        },
+        "devices": devices.describe(),
+    }
+    if path.exists():
+        try:
+            before = json.loads(path.read_text())
+            changed = settings.differences(before["config"], now)
+            same_store = before["store"]["fingerprint"] == store.fingerprint
+        except (OSError, ValueError, KeyError) as error:
+            raise BratsError(f"{path}: cannot be read ({error}); give another --workdir") from None
+        if changed:
+            raise BratsError(
+                f"{workdir} was started with other settings ({'; '.join(changed)}); give another "
+                "--workdir, or the settings it was started with"
+            )
+        if not same_store:
+            raise BratsError(
+                f"{workdir} was started on another store than {store.path}; give another "
+                "--workdir, or the store it was started with"
+            )
+        return
+    write_json(path, document)

@@ -1,0 +1,51 @@
+"""Leaving in good order on SIGTERM and Ctrl-C."""
+
+import signal
+from types import FrameType, TracebackType
+
+
+class Interrupted(SystemExit):
+    """The program was asked to stop and has saved its work; exits with 128 + signal."""
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(128 + signal_number)
+        self.signal_number = signal_number
+
+
+class StopRequests:
+    """Notes SIGTERM and SIGINT while it is entered, so that a loop can end between two steps.
+
+    A second signal does what it would have done without us.
+    """
+
+    def __init__(self) -> None:
+        self.signal_number: int | None = None
+        self._previous: dict[int, object] = {}
+
+    def __enter__(self) -> "StopRequests":
+        for number in (signal.SIGTERM, signal.SIGINT):
+            try:
+                self._previous[number] = signal.signal(number, self._note)
+            except ValueError:  # not in the main thread: its owner handles signals
+                break
+        return self
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.signal_number = number
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+        self._previous = {}
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._restore()
+
+    def __bool__(self) -> bool:
+        return self.signal_number is not None

@@ -1,0 +1,79 @@
+"""Every setting of an experiment, with its default; the other files change a few of them.
+
+Not run by itself: `configs/ssl.py` is this file under the name of the method.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """Returns the settings that all experiments share."""
+    config = ConfigDict()
+
+    # What is done.
+    config.seed = 0
+    config.folds = (0, 1, 2, 3, 4)  # which of the data.num_folds folds this run trains
+    config.ssl = True  # pretrain, transfer, fine-tune; False: segmentation only
+    config.loss = "dice_ce"  # of the segmentation: dice_ce, dice_focal, focal
+    config.focal_gamma = 2.0
+    config.focal_alpha = ()  # weight per class (background, NCR/NET, ED, ET); (): all 1
+    config.encoder_init = "random"  # or a .safetensors file of ResNet-50 weights
+    config.dtype = "auto"  # of the activations; auto: bfloat16 on accelerators, float32 on CPU
+    config.compilation_cache = (
+        "auto"  # folder of compiled programs; auto: the user's cache; "": none
+    )
+
+    config.model = ConfigDict()
+    config.model.width = 64  # channels of the stem; 64 is ResNet-50
+
+    config.data = ConfigDict()
+    config.data.store = ""  # what brats_jax.prepare wrote
+    config.data.split_by = "patient"  # or slice: the paper's split of files, which leaks
+    config.data.test_fraction = 0.15
+    config.data.num_folds = 5
+    config.data.patch_size = 128
+    config.data.workers = 0  # loader processes; 0: threads of this process
+    config.data.threads = 2  # reading threads in each
+
+    config.optim = ConfigDict()
+    config.optim.learning_rate = 1e-4
+    config.optim.decay_factor = 0.5
+    config.optim.decay_every_epochs = 10
+
+    config.train = ConfigDict()
+    config.train.batch_size = 16  # over all devices together
+    config.train.validation_batch_size = 16
+    config.train.log_every_steps = 50
+    config.train.save_every_steps = 1000  # besides the end of every epoch
+
+    # Stage 1. Neither its slices nor its patches are chosen by the labels.
+    config.pretrain = ConfigDict()
+    config.pretrain.inputs = ("t1", "t1gd")
+    config.pretrain.target = "flair"
+    config.pretrain.epochs = 30
+    config.pretrain.steps_per_epoch = 0  # 0: one pass over the slices
+    config.pretrain.slices = "all"  # tumour, all
+    config.pretrain.tumour_probability = 0.0
+    config.pretrain.augmentation = _augmentation(on=False)
+
+    # Stage 2.
+    config.segment = ConfigDict()
+    config.segment.inputs = ("t1", "t1gd", "t2", "flair")
+    config.segment.epochs = 30
+    config.segment.steps_per_epoch = 0
+    config.segment.slices = "tumour"
+    config.segment.tumour_probability = 0.5
+    config.segment.augmentation = _augmentation(on=True)
+
+    config.evaluation = ConfigDict()
+    config.evaluation.slices = "all"  # of the test set: tumour, all
+    config.evaluation.batch_size = 16
+    config.evaluation.panels = 4  # slices drawn for each stage and fold
+
+    return config
+
+
+def _augmentation(*, on: bool) -> ConfigDict:
+    """Each kind by itself; the ranges are those of `brats_jax.data.augment.Augmentation`."""
+    names = ("flip", "quarter_turn", "intensity_scale", "intensity_shift", "gamma", "noise")
+    return ConfigDict({name: on for name in names})

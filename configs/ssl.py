@@ -1,0 +1,16 @@
+"""The method: FLAIR from T1 and T1Gd without labels, then segmentation from all four modalities.
+
+    python -m brats_jax.main --config=configs/ssl.py --workdir=runs/ssl --config.data.store=STORE
+
+Cost: two trainings of 30 epochs for each of five folds. On the 369 BraTS 2020 patients that
+is about 2,400 (pretrain, all slices) and 1,000 (segment, tumour slices) steps an epoch.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def get_config() -> ConfigDict:
+    """Returns the settings of base.py: they are this experiment's."""
+    return base.get_config()

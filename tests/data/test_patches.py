@@ -1,0 +1,177 @@
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from brats_jax.data.patches import PatchPlan, cut
+from brats_jax.errors import BratsError
+
+HEIGHT, WIDTH, SIZE = 40, 48, 16
+
+
+class SmallStore:
+    """Slices held in memory; slice i carries its own number in channel 0 and positions in 1, 2."""
+
+    def __init__(self, labels):
+        self.path = Path("STORE")
+        self.slice_shape = labels.shape[1:]
+        self._labels = labels.astype(np.uint8)
+        flat = [np.flatnonzero(label) for label in labels]
+        self.tumour_offsets = np.concatenate([[0], np.cumsum([len(f) for f in flat])])
+        self.tumour_pixels = np.concatenate(flat).astype(np.uint16)
+        rows, columns = np.indices(self.slice_shape)
+        self._images = np.stack(
+            [
+                np.stack([np.full_like(rows, i), rows, columns, 0 * rows], axis=-1)
+                for i in range(len(labels))
+            ]
+        ).astype(np.float16)
+
+    def images(self, index):
+        return self._images[index]
+
+    def labels(self, index):
+        return self._labels[index]
+
+
+@pytest.fixture
+def store():
+    """Slice 0: one pixel in the corner; 1: one in the middle; 2: a blob; 3, 4: no tumour."""
+    labels = np.zeros((5, HEIGHT, WIDTH), np.uint8)
+    labels[0, 0, WIDTH - 1] = 1
+    labels[1, 20, 24] = 3
+    labels[2, 5:9, 5:9] = 2
+    return SmallStore(labels)
+
+
+def plan_of(store, slices=(0, 1, 2, 3, 4), probability=0.5, seed=7, purpose=0):
+    return PatchPlan(
+        store,
+        np.array(slices),
+        patch_size=SIZE,
+        tumour_probability=probability,
+        seed=seed,
+        purpose=purpose,
+    )
+
+
+def arrays(patches):
+    return [patches.slices, patches.rows, patches.columns, patches.seeds]
+
+
+def test_a_step_is_a_pure_function_of_seed_and_step(store):
+    plan = plan_of(store)
+    whole = plan.examples(0, 60)
+    again = plan_of(store)
+    for first in (44, 0, 16, 32):  # out of order, across the ends of passes
+        for part, all_ in zip(arrays(again.examples(first, 16)), arrays(whole), strict=True):
+            np.testing.assert_array_equal(part, all_[first : first + 16])
+    assert (plan_of(store, seed=8).examples(0, 60).rows != whole.rows).any()
+    assert (plan_of(store, purpose=1).examples(0, 60).rows != whole.rows).any()
+
+
+def test_plan_pickles(store):
+    plan = plan_of(store)
+    copy = pickle.loads(pickle.dumps(plan))
+    np.testing.assert_array_equal(copy.examples(3, 9).seeds, plan.examples(3, 9).seeds)
+
+
+def test_every_slice_once_in_a_pass_in_changing_order(store):
+    passes = plan_of(store).examples(0, 50).slices.reshape(10, 5)
+    np.testing.assert_array_equal(np.sort(passes, axis=1), np.tile(np.arange(5), (10, 1)))
+    assert len({tuple(order) for order in passes}) > 5
+
+
+def test_patches_lie_inside_and_reach_every_border(store):
+    drawn = plan_of(store, slices=[3, 4] * 500).examples(0, 20_000)
+    assert drawn.rows.min() == 0 and drawn.rows.max() == HEIGHT - SIZE
+    assert drawn.columns.min() == 0 and drawn.columns.max() == WIDTH - SIZE
+
+
+@pytest.mark.parametrize("slices", [[0], [1], [2]])
+def test_with_probability_one_every_patch_holds_tumour(store, slices):
+    drawn = plan_of(store, slices, probability=1.0).examples(0, 2000)
+    patches = cut(store, drawn, SIZE)
+    assert patches["label"].any(axis=(1, 2)).all()
+
+
+def test_positions_that_cover_a_pixel_are_equally_likely(store):
+    """Pixel (20, 24) is covered by rows 5..20 and columns 9..24: 16 x 16 positions."""
+    drawn = plan_of(store, [1] * 1000, probability=1.0).examples(0, 50_000)
+    assert (drawn.rows.min(), drawn.rows.max()) == (5, 20)
+    assert (drawn.columns.min(), drawn.columns.max()) == (9, 24)
+    counts = np.bincount((drawn.rows - 5) * 16 + drawn.columns - 9, minlength=256)
+    assert stats.chisquare(counts).pvalue > 1e-3
+
+
+def test_a_tumour_pixel_in_the_corner_leaves_one_corner_of_positions(store):
+    """Pixel (0, 47): only row 0 and column 32 keep the patch inside and cover it."""
+    drawn = plan_of(store, [0], probability=1.0).examples(0, 200)
+    assert set(drawn.rows) == {0} and set(drawn.columns) == {WIDTH - SIZE}
+
+
+def test_without_awareness_positions_are_uniform(store):
+    drawn = plan_of(store, [1] * 1000, probability=0.0).examples(0, 50_000)
+    counts = np.bincount(drawn.rows, minlength=HEIGHT - SIZE + 1)
+    assert stats.chisquare(counts).pvalue > 1e-3
+    counts = np.bincount(drawn.columns, minlength=WIDTH - SIZE + 1)
+    assert stats.chisquare(counts).pvalue > 1e-3
+
+
+def test_half_of_the_patches_are_drawn_around_tumour(store):
+    """P(tumour) = p + (1 - p) P(a uniform patch holds the pixel), here 256 of 825 positions."""
+    n = 40_000
+    drawn = plan_of(store, [1] * 1000, probability=0.5).examples(0, n)
+    holds = cut(store, drawn, SIZE)["label"].any(axis=(1, 2)).sum()
+    expected = 0.5 + 0.5 * 256 / (25 * 33)
+    assert stats.binomtest(int(holds), n, expected).pvalue > 1e-3
+
+
+def test_slices_without_tumour_are_not_affected(store):
+    aware = plan_of(store, [3, 4], probability=1.0).examples(0, 500)
+    unaware = plan_of(store, [3, 4], probability=0.0).examples(0, 500)
+    np.testing.assert_array_equal(aware.rows, unaware.rows)
+
+
+def test_seeds_are_spread_over_32_bits(store):
+    seeds = plan_of(store).examples(0, 10_000).seeds
+    assert seeds.dtype == np.uint32
+    assert len(np.unique(seeds)) > 9_990
+    assert stats.kstest(seeds / 2**32, "uniform").pvalue > 1e-3
+
+
+def test_cut_gathers_image_and_label_from_the_same_place(store):
+    drawn = plan_of(store).examples(0, 40)
+    patches = cut(store, drawn, SIZE)
+    np.testing.assert_array_equal(patches["image"][:, 0, 0, 0], drawn.slices)
+    np.testing.assert_array_equal(patches["image"][:, 0, 0, 1], drawn.rows)
+    np.testing.assert_array_equal(patches["image"][:, -1, -1, 2], drawn.columns + SIZE - 1)
+    for k in range(40):
+        window = np.s_[drawn.rows[k] :, drawn.columns[k] :]
+        expected = store.labels(drawn.slices[k])[window][:SIZE, :SIZE]
+        np.testing.assert_array_equal(patches["label"][k], expected)
+
+
+def test_patch_as_large_as_the_slice(store):
+    plan = PatchPlan(
+        SmallStore(np.ones((1, 8, 8))), np.array([0]), patch_size=8, tumour_probability=1, seed=0
+    )
+    drawn = plan.examples(0, 50)
+    assert not drawn.rows.any() and not drawn.columns.any()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"slices": np.array([], int)}, "no slice to train on"),
+        ({"patch_size": 41}, "does not fit slices of 40 x 48"),
+        ({"patch_size": 0}, "does not fit"),
+        ({"tumour_probability": 1.5}, "between 0 and 1"),
+    ],
+)
+def test_impossible_plans_are_refused(store, changes, message):
+    options = {"slices": np.arange(5), "patch_size": 16, "tumour_probability": 0.5, "seed": 0}
+    with pytest.raises(BratsError, match=message):
+        PatchPlan(store, **{**options, **changes})

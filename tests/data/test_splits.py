@@ -1,0 +1,154 @@
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from brats_jax.data.splits import (
+    audit_leakage,
+    check_audit,
+    fold_split,
+    load_or_make_splits,
+    make_splits,
+    select_slices,
+)
+from brats_jax.errors import BratsError
+
+
+@dataclass
+class Index:
+    """The index of a store without the arrays: patient p has `burden[p]` pixels of ED a slice."""
+
+    burden: list[int]
+    slices: int = 4
+    path: Path = Path("STORE")
+    patients: list[str] = field(init=False)
+
+    def __post_init__(self):
+        count = len(self.burden)
+        self.patients = [f"P{i:03}" for i in range(count)]
+        self.num_slices = count * self.slices
+        self.patient_of = np.repeat(np.arange(count, dtype=np.int32), self.slices)
+        self.slice_number = np.tile(np.arange(10, 10 + self.slices, dtype=np.int16), count)
+        self.pixels = np.zeros((self.num_slices, 4), np.int32)
+        self.pixels[:, 2] = np.array(self.burden)[self.patient_of]
+        # The first slice of every patient has no tumour.
+        self.pixels[self.slice_number == 10, 2] = 0
+        self.has_tumour = self.pixels[:, 1:].sum(axis=1) > 0
+
+
+@pytest.fixture
+def index():
+    rng = np.random.default_rng(0)
+    return Index(rng.permutation(np.arange(1, 41) * 100).tolist())
+
+
+def test_patients_are_divided_exactly_once(index):
+    splits = make_splits(index, seed=3)
+    everyone = splits["test"] + [name for fold in splits["folds"] for name in fold]
+    assert sorted(everyone) == index.patients
+    assert len(splits["test"]) == 6  # 15 % of 40
+    assert sorted(map(len, splits["folds"])) == [6, 7, 7, 7, 7]
+
+
+def test_draw_is_a_function_of_the_seed(index):
+    assert make_splits(index, seed=3) == make_splits(index, seed=3)
+    assert make_splits(index, seed=3) != make_splits(index, seed=4)
+
+
+def test_folds_resemble_each_other_in_burden(index):
+    """A random division of burdens 100..4000 has fold means that differ by hundreds more."""
+
+    def spread(document):
+        burden = dict(zip(index.patients, index.burden, strict=True))
+        groups = [document["test"], *document["folds"]]
+        return np.std([np.mean([burden[name] for name in group]) for group in groups])
+
+    stratified = np.mean([spread(make_splits(index, seed=s)) for s in range(20)])
+    rng = np.random.default_rng(1)
+    sizes = np.cumsum([6, 7, 7, 7, 7])
+    random = np.mean(
+        [
+            np.std([np.mean(part) for part in np.split(rng.permutation(index.burden), sizes)])
+            for _ in range(20)
+        ]
+    )
+    assert stratified < 0.5 * random
+
+
+def test_by_patient_nothing_leaks(index):
+    document = make_splits(index)
+    for fold in range(5):
+        split = fold_split(document, index, fold)
+        audit = audit_leakage(index, split)
+        assert not audit["leaks"]
+        assert audit["test_slices_beside_a_training_slice"] == 0
+        assert audit["patients"]["train"] + audit["patients"]["validation"] == 34
+        total = np.concatenate([split.train, split.validation, split.test])
+        assert sorted(total) == list(range(index.num_slices))
+    assert "no patient in two sets" in check_audit(audit, "patient")
+
+
+def test_by_slice_the_leak_is_measured_and_printed(index):
+    document = make_splits(index, split_by="slice")
+    assert len(document["test"]) == 24  # 15 % of 160 files
+    audit = audit_leakage(index, fold_split(document, index, 0))
+    assert audit["leaks"]
+    assert audit["slices_in_train_and_test"] == 0
+    assert audit["patients_in_train_and_test"] > 10
+    assert audit["test_slices_beside_a_training_slice"] > 0.5
+    assert "SPLIT BY SLICE" in check_audit(audit, "slice")
+
+
+def test_a_leak_nobody_asked_for_is_refused(index):
+    document = make_splits(index)
+    document["folds"][1].append(document["test"][0])
+    audit = audit_leakage(index, fold_split(document, index, 0))
+    assert audit["patients_in_train_and_test"] == 1
+    assert audit["slices_in_train_and_test"] == 4
+    with pytest.raises(BratsError, match="leaks: 4 slices and 1 patients"):
+        check_audit(audit, "patient")
+
+
+def test_frozen_splits_are_reused_and_guarded(index, tmp_path):
+    path = tmp_path / "splits.json"
+    options = {"split_by": "patient", "test_fraction": 0.15, "num_folds": 5, "seed": 0}
+    first = load_or_make_splits(path, index, **options)
+    assert load_or_make_splits(path, index, **options) == first == json.loads(path.read_text())
+    with pytest.raises(BratsError, match="num_folds=5, now num_folds=4"):
+        load_or_make_splits(path, index, **{**options, "num_folds": 4})
+    with pytest.raises(BratsError, match="drawn for 40 patients"):
+        load_or_make_splits(path, Index([1] * 12), **options)
+    path.write_text("{")
+    with pytest.raises(BratsError, match=r"splits\.json: cannot be read"):
+        load_or_make_splits(path, index, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"split_by": "file"}, "valid: patient, slice"),
+        ({"test_fraction": 1.5}, "between 0 and 1"),
+        ({"num_folds": 1}, "at least 2"),
+        ({"num_folds": 40}, "40 patients are too few for 6 in the test set and 40 folds"),
+    ],
+)
+def test_impossible_splits_are_refused(index, options, message):
+    with pytest.raises(BratsError, match=message):
+        make_splits(index, **options)
+
+
+def test_small_numbers_still_give_every_fold_a_patient():
+    splits = make_splits(Index([5, 4, 3, 2, 1, 9]))
+    assert len(splits["test"]) == 1
+    assert [len(fold) for fold in splits["folds"]] == [1, 1, 1, 1, 1]
+
+
+def test_unknown_fold_and_slices_are_refused(index):
+    with pytest.raises(BratsError, match="may name 0 to 4"):
+        fold_split(make_splits(index), index, 5)
+    assert len(select_slices(index, np.arange(8), "tumour")) == 6
+    assert len(select_slices(index, np.arange(8), "all")) == 8
+    with pytest.raises(BratsError, match="valid: tumour, all"):
+        select_slices(index, np.arange(8), "some")
