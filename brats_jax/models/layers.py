@@ -136,21 +136,29 @@ def upsample_conv_3x3(
 def max_pool_3x3_stride2(x: Float[Array, "b h w c"]) -> Float[Array, "b ho wo c"]:
     """Maximum over 3x3 windows, stride 2, one row and column of -inf on every side, as torch's.
 
-    Written with comparisons of shifted slices, because the gradient of `lax.reduce_window`
-    (`select_and_scatter`) has no deterministic form on GPU and fails to compile under
-    `--xla_gpu_exclude_nondeterministic_ops`. As in torch the gradient goes to the first maximum
-    of a window in row-major order, and NaN wins.
+    Written with comparisons of even and odd rows, then columns, because the gradient of
+    `lax.reduce_window` (`select_and_scatter`) has no deterministic form on GPU, fails to compile
+    under `--xla_gpu_exclude_nondeterministic_ops`, and is several times slower on CPU. As in
+    torch the gradient goes to the first maximum of a window in row-major order, and NaN wins.
     """
-    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-jnp.inf)
     # Columns first, then rows: the first best column within each row, then the first best row.
     for axis in (2, 1):
-        count = (x.shape[axis] - 3) // 2 + 1
-        best = lax.slice_in_dim(x, 0, 2 * count - 1, stride=2, axis=axis)
-        for start in (1, 2):
-            other = lax.slice_in_dim(x, start, start + 2 * count - 1, stride=2, axis=axis)
+        # An odd size gets one more -inf at the end, which no window would otherwise miss.
+        x = _pad_axis(x, axis, (0, x.shape[axis] % 2))
+        count = x.shape[axis] // 2
+        pairs = x.reshape(*x.shape[:axis], count, 2, *x.shape[axis + 1 :])
+        even, odd = (lax.index_in_dim(pairs, i, axis + 1, keepdims=False) for i in (0, 1))
+        best = lax.slice_in_dim(_pad_axis(odd, axis, (1, 0)), 0, count, axis=axis)
+        for other in (even, odd):
             best = jnp.where((other > best) | jnp.isnan(other), other, best)
         x = best
     return x
+
+
+def _pad_axis(x: jax.Array, axis: int, before_after: tuple[int, int]) -> jax.Array:
+    widths = [(0, 0)] * x.ndim
+    widths[axis] = before_after
+    return jnp.pad(x, widths, constant_values=-jnp.inf)
 
 
 class Conv(nnx.Module):
@@ -184,6 +192,49 @@ class Conv(nnx.Module):
         return y if self.bias is None else y + self.bias[...].astype(y.dtype)
 
 
+@jax.custom_vjp
+def normalise_batch(
+    x: Float[Array, "b h w c"], scale: Float[Array, " c"], bias: Float[Array, " c"]
+) -> tuple[Float[Array, "b h w c"], Float[Array, " c"], Float[Array, " c"]]:
+    """Batch normalisation by the batch's own statistics, in float32, with a written gradient.
+
+    With y = xhat * scale + bias, xhat = (x - mean) / sqrt(var + 1e-5) and g = dL/dy,
+
+        dL/dx = scale / sqrt(var + 1e-5) * (g - mean(g) - xhat * mean(g * xhat))
+
+    which keeps `x` alone for the backward pass and reads it twice, where differentiating the
+    forward pass step by step keeps and reads more. `mean` and `var` are constants to it.
+
+    Returns:
+      y in the dtype of `x`, and the mean and the biased variance, float32.
+    """
+    return _normalise_batch_forward(x, scale, bias)[0]
+
+
+def _normalise_batch_forward(x: jax.Array, scale: jax.Array, bias: jax.Array) -> tuple:
+    x32 = x.astype(jnp.float32)
+    mean = x32.mean((0, 1, 2))
+    # Two passes: E[x^2] - E[x]^2 loses the variance of channels far from zero.
+    var = jnp.square(x32 - mean).mean((0, 1, 2))
+    inverse_std = lax.rsqrt(var + BatchNorm.epsilon)
+    y = ((x32 - mean) * (inverse_std * scale) + bias).astype(x.dtype)
+    return (y, mean, var), (x, mean, inverse_std, scale)
+
+
+def _normalise_batch_backward(residuals: tuple, gradients: tuple) -> tuple:
+    x, mean, inverse_std, scale = residuals
+    g = gradients[0].astype(jnp.float32)
+    xhat = (x.astype(jnp.float32) - mean) * inverse_std
+    d_bias = g.sum((0, 1, 2))
+    d_scale = (g * xhat).sum((0, 1, 2))
+    count = x.size // x.shape[-1]
+    d_x = (g - d_bias / count - xhat * (d_scale / count)) * (inverse_std * scale)
+    return d_x.astype(x.dtype), d_scale, d_bias
+
+
+normalise_batch.defvjp(_normalise_batch_forward, _normalise_batch_backward)
+
+
 class BatchNorm(nnx.Module):
     """Batch normalisation with float32 statistics and arithmetic, whatever the compute dtype.
 
@@ -213,18 +264,17 @@ class BatchNorm(nnx.Module):
         self.dtype = dtype
 
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w c"]:
-        x = x.astype(jnp.float32)
-        if train:
-            mean = x.mean((0, 1, 2))
-            var = jnp.square(x - mean).mean((0, 1, 2))
-            for running, batch in ((self.mean, mean), (self.var, var)):
-                running[...] = lax.stop_gradient(
-                    self.momentum * running[...] + (1 - self.momentum) * batch
-                )
-        else:
-            mean, var = self.mean[...], self.var[...]
-        factor = lax.rsqrt(var + self.epsilon) * self.scale[...]
-        return ((x - mean) * factor + self.bias[...]).astype(self.dtype)
+        x = x.astype(self.dtype)
+        if not train:
+            factor = lax.rsqrt(self.var[...] + self.epsilon) * self.scale[...]
+            y = (x.astype(jnp.float32) - self.mean[...]) * factor + self.bias[...]
+            return y.astype(self.dtype)
+        y, mean, var = normalise_batch(x, self.scale[...], self.bias[...])
+        for running, batch in ((self.mean, mean), (self.var, var)):
+            running[...] = lax.stop_gradient(
+                self.momentum * running[...] + (1 - self.momentum) * batch
+            )
+        return y
 
 
 class ConvBNReLU(nnx.Module):
