@@ -115,7 +115,7 @@ def surface_statistics(
     if not min(spacing) > 0:
         raise BratsError(f"spacing_mm {spacing_mm} must be two positive lengths in mm")
     if _chosen_backend(backend, prediction, target) == "device":
-        return _device_statistics(prediction, target, spacing)
+        return _device_statistics(prediction, target, np.asarray(spacing, np.float32))
     return _host_statistics(np.asarray(prediction, bool), np.asarray(target, bool), spacing)
 
 
@@ -218,21 +218,30 @@ def _chosen_backend(backend: str, *arrays: Array | np.ndarray) -> str:
 # --- device -------------------------------------------------------------------------------
 
 
-@partial(jax.jit, static_argnames="spacing_mm")
+@jax.jit
 def _device_statistics(
     prediction: Bool[Array | np.ndarray, "b h w"],
     target: Bool[Array | np.ndarray, "b h w"],
-    spacing_mm: tuple[float, float],
+    spacing_mm: Float[Array | np.ndarray, " 2"],
 ) -> SurfaceStatistics:
-    return jax.lax.map(
-        partial(_pair_statistics, spacing_mm=spacing_mm),
-        (jnp.asarray(prediction, bool), jnp.asarray(target, bool)),
-        batch_size=_DEVICE_PAIRS,
+    # Equal passes: with a shorter last one, all of it would be compiled twice.
+    pairs = len(prediction)
+    passes = max(1, -(-pairs // _DEVICE_PAIRS))
+    size = -(-pairs // passes)
+
+    def split(masks: Bool[Array | np.ndarray, "b h w"]) -> Bool[Array, "p s h w"]:
+        padding = ((0, passes * size - pairs), (0, 0), (0, 0))
+        return jnp.pad(jnp.asarray(masks, bool), padding).reshape(passes, size, *masks.shape[1:])
+
+    statistics = jax.lax.map(
+        jax.vmap(partial(_pair_statistics, spacing_mm=jnp.asarray(spacing_mm))),
+        (split(prediction), split(target)),
     )
+    return SurfaceStatistics(*(x.reshape(-1)[:pairs] for x in statistics))
 
 
 def _pair_statistics(
-    pair: tuple[Bool[Array, "h w"], Bool[Array, "h w"]], spacing_mm: tuple[float, float]
+    pair: tuple[Bool[Array, "h w"], Bool[Array, "h w"]], spacing_mm: Float[Array, " 2"]
 ) -> SurfaceStatistics:
     surfaces = boundary(jnp.stack(pair))
     n_pred, n_gt = jnp.sum(surfaces, axis=(1, 2), dtype=jnp.int32)
@@ -246,7 +255,7 @@ def _pair_statistics(
 
 
 def _squared_distances(
-    points: Bool[Array, "b h w"], spacing_mm: tuple[float, float]
+    points: Bool[Array, "b h w"], spacing_mm: Float[Array, " 2"]
 ) -> Float[Array, "b h w"]:
     """Squared distance in mm^2 of every pixel to the nearest of `points`.
 

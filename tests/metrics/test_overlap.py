@@ -1,0 +1,102 @@
+"""Overlap: counts and Dice that can be checked by hand, MONAI's values, the conventions."""
+
+import math
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from brats_jax.errors import BratsError
+from brats_jax.metrics import overlap
+
+GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "overlap_and_surface.npz")
+
+#  prediction   target      class 0: tp 1 fp 0 fn 1; 1: tp 1 fp 1 fn 1; 2: tp 1 fp 1 fn 0
+#  0 1 1        0 1 0       class 3: in neither
+#  2 2 9        1 2 9       the 9s belong to no class
+PREDICTION = np.array([[[0, 1, 1], [2, 2, 9]]])
+TARGET = np.array([[[0, 1, 0], [1, 2, 9]]])
+COUNTS = [[[1, 0, 1], [1, 1, 1], [1, 1, 0], [0, 0, 0]]]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32])
+def test_counts_by_hand(dtype):
+    counts = overlap.confusion_counts(PREDICTION.astype(dtype), TARGET.astype(dtype), 4)
+    assert counts.dtype == np.int32
+    np.testing.assert_array_equal(counts, COUNTS)
+
+
+def test_negative_labels_belong_to_no_class():
+    ignore = np.full((1, 2, 2), -1)
+    counts = overlap.confusion_counts(ignore, np.ones((1, 2, 2), int), 2)
+    np.testing.assert_array_equal(counts, [[[0, 0, 0], [0, 0, 4]]])
+
+
+def test_the_accelerators_form_counts_the_same():
+    p, t = np.random.default_rng(0).integers(-1, 6, (2, 5, 17, 23))
+    by_sums = overlap._counts_by_sums(p, t, 4)
+    np.testing.assert_array_equal(overlap.confusion_counts(p, t, 4), by_sums)
+    expected = [
+        [((a == k) & (b == k)).sum(), ((a == k) & (b != k)).sum(), ((a != k) & (b == k)).sum()]
+        for a, b in zip(p, t, strict=True)
+        for k in range(4)
+    ]
+    np.testing.assert_array_equal(np.asarray(by_sums).reshape(-1, 3), expected)
+
+
+def test_dice_by_hand():
+    value = partial(overlap.dice, np.array(COUNTS))
+    np.testing.assert_allclose(value(0.0), [[2 / 3, 1 / 2, 2 / 3, 0]], rtol=1e-6)
+    np.testing.assert_allclose(value(1.0), [[2 / 3, 1 / 2, 2 / 3, 1]], rtol=1e-6)
+    np.testing.assert_allclose(value(), [[2 / 3, 1 / 2, 2 / 3, math.nan]], rtol=1e-6)
+
+
+def test_one_empty_mask_is_zero_under_every_convention():
+    counts = np.array([[[0, 5, 0]], [[0, 0, 5]]])
+    for convention in overlap.CONVENTIONS:
+        np.testing.assert_array_equal(overlap.mean_dice(counts, convention).dice, [0])
+
+
+def test_dice_matches_monai():
+    counts = overlap.confusion_counts(GOLDEN["prediction"], GOLDEN["target"], 4)
+    # Both of MONAI's rules look at the target alone; no map here predicts an absent class.
+    np.testing.assert_allclose(overlap.dice(counts), GOLDEN["monai_dice_nan"], atol=1e-6)
+    np.testing.assert_allclose(overlap.dice(counts, 1.0), GOLDEN["monai_dice_one"], atol=1e-6)
+    assert np.isnan(GOLDEN["monai_dice_nan"]).sum() == 1  # the case is in the data
+
+
+def test_conventions_differ_only_where_a_class_is_absent():
+    # Four slices of one class: perfect, half right, missed, absent. Another class: always absent.
+    counts = np.array(
+        [[[4, 0, 0], [0] * 3], [[1, 1, 1], [0] * 3], [[0, 0, 7], [0] * 3], [[0] * 3, [0] * 3]]
+    )
+    expected = {
+        "paper": ([1.5 / 4, 0], [4, 4]),
+        "present_only": ([1.5 / 3, math.nan], [3, 0]),
+        "both_empty_1": ([2.5 / 4, 1], [4, 4]),
+    }
+    assert set(expected) == set(overlap.CONVENTIONS) == set(overlap.CONVENTION_NOTES)
+    for convention, (dice, slices) in expected.items():
+        mean = overlap.mean_dice(counts, convention)
+        np.testing.assert_allclose(mean.dice, dice)
+        np.testing.assert_array_equal(mean.slices, slices)
+
+
+def test_the_papers_convention_cannot_exceed_the_share_of_slices_with_the_class():
+    counts = np.zeros((100, 1, 3), np.int32)
+    counts[:27, 0, 0] = 50  # a perfect model, the class in 27 slices of 100
+    assert overlap.mean_dice(counts, "paper").dice[0] == pytest.approx(0.27)
+    assert overlap.mean_dice(counts, "present_only").dice[0] == 1
+
+
+def test_no_slices_give_nan():
+    mean = overlap.mean_dice(np.zeros((0, 4, 3), np.int32), "paper")
+    assert np.isnan(mean.dice).all() and (mean.slices == 0).all()
+
+
+def test_bad_input():
+    with pytest.raises(BratsError, match="paper, present_only, both_empty_1"):
+        overlap.mean_dice(np.array(COUNTS), "papper")
+    with pytest.raises(BratsError, match=r"\(1, 2, 3\) and target \(2, 2, 3\)"):
+        overlap.confusion_counts(PREDICTION, np.concatenate([TARGET] * 2), 4)
