@@ -12,7 +12,6 @@ import collections
 import dataclasses
 import gzip
 import re
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -195,14 +194,9 @@ def _read_volume(path: str) -> _Volume:
         image = (nibabel.Nifti2Image if two else nibabel.Nifti1Image).from_bytes(raw)
         voxels = np.asanyarray(image.dataobj)
         affine = np.asarray(image.affine, dtype=np.float64)
-    except (
-        OSError,
-        EOFError,
-        zlib.error,
-        ValueError,
-        nibabel.filebasedimages.ImageFileError,
-        nibabel.spatialimages.HeaderDataError,
-    ) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # gzip, zlib and nibabel have a dozen kinds for damaged files
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BratsError(f"{path} cannot be read ({reason}): fetch it again") from None
     while voxels.ndim > 3 and voxels.shape[-1] == 1:

@@ -4,6 +4,7 @@ import contextlib
 import datetime
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -227,10 +228,11 @@ class _Preparation:
         if sidecar["slice_shape"] == other["slice_shape"]:
             return None
         ours, theirs = ("{} x {}".format(*case["slice_shape"]) for case in (sidecar, other))
-        files = sidecar["provenance"].get("files", "")
+        files = sidecar["provenance"].get("files", sidecar["patient"])
+        file = next(iter(files.values())) if isinstance(files, Mapping) else files
         return (
-            f"the slices of {sidecar['patient']} ({files}) are {ours}, those of {name} {theirs}: "
-            "a store has one slice shape, prepare them apart"
+            f"{file} has slices of {ours}, those of {name} are {theirs}: a store has one slice "
+            "shape, prepare them apart"
         )
 
     def _audit(self, ignore: bool) -> dict[str, Any]:
@@ -288,6 +290,7 @@ class _Progress:
 
     def __init__(self, total: int, done: int, say: Callable[[str], None]) -> None:
         self._total, self._done, self._say = total, done, say
+        self._first, self._start = done, time.monotonic()
         self._bar: Any = None
         if sys.stderr.isatty():
             from tqdm import tqdm
@@ -299,7 +302,9 @@ class _Progress:
         if self._bar is not None:
             self._bar.update()
         elif self._done * 10 // self._total > (self._done - 1) * 10 // self._total:
-            self._say(f"{self._done} of {self._total} cases")
+            each = (time.monotonic() - self._start) / (self._done - self._first)
+            left = each * (self._total - self._done)
+            self._say(f"{self._done} of {self._total} cases, {left / 60:.1f} minutes left")
 
     def close(self) -> None:
         if self._bar is not None:

@@ -1,0 +1,106 @@
+import numpy as np
+import pytest
+
+from brats_jax.data.normalise import (
+    brain_mask,
+    normalise,
+    normalise_slices,
+    normalise_volume,
+    top_percentile,
+)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 61, 200, 201, 1000, 57600])
+@pytest.mark.parametrize("kind", ["normal", "mostly zero", "ties", "constant", "one high"])
+def test_percentile_equals_numpy_to_the_bit(count, kind):
+    rng = np.random.default_rng(count)
+    values = {
+        "normal": rng.standard_normal(count) * 1e3,
+        "mostly zero": np.where(rng.random(count) < 0.99, 0, rng.random(count)),
+        "ties": rng.integers(0, 4, count).astype(float),
+        "constant": np.full(count, 7.3),
+        "one high": np.eye(1, count)[0],
+    }[kind]
+    for percent in (50.0, 90.0, 99.5, 99.9, 100.0):
+        assert top_percentile(values, percent) == np.percentile(values, percent)
+
+
+def test_slice_by_hand():
+    # 201 pixels: rank 199 of the sorted values, exactly: the one outlier is cut to 1.
+    plane = np.array([0.0] * 100 + [1.0] * 100 + [50.0]).reshape(3, 67)
+    images = np.stack([plane] * 4, axis=-1)[None]
+    mean = 101 / 201
+    deviation = np.sqrt(mean * (1 - mean))
+    expected = np.where(plane == 0, -mean, 1 - mean) / deviation
+    np.testing.assert_allclose(normalise_slices(images)[0, ..., 2], expected, rtol=1e-3)
+
+
+def test_slices_against_numpy():
+    rng = np.random.default_rng(0)
+    images = rng.gamma(2.0, 200.0, size=(3, 32, 30, 4)) * (rng.random((3, 32, 30, 1)) < 0.4)
+    result = normalise_slices(images.astype(np.float32))
+    assert result.dtype == np.float16
+    for s in range(3):
+        for c in range(4):
+            plane = images[s, ..., c].astype(np.float32).astype(np.float64)
+            plane = np.minimum(plane, np.percentile(plane, 99.5))
+            expected = ((plane - plane.mean()) / plane.std()).astype(np.float16)
+            np.testing.assert_array_equal(result[s, ..., c], expected)
+
+
+@pytest.mark.parametrize("value", [0.0, 7.0, -3.5, 1e30])
+def test_constant_slices_become_zeros(value):
+    assert not normalise_slices(np.full((1, 8, 8, 4), value)).any()
+
+
+def test_slice_that_is_constant_after_clipping_becomes_zeros():
+    images = np.zeros((1, 40, 40, 4))
+    images[0, 3, 4] = 900.0  # one pixel of 1600 lies above the percentile
+    assert not normalise_slices(images).any()
+
+
+def test_faint_slices_are_images_too():
+    images = np.full((1, 10, 10, 4), 1.0)
+    images[0, :5] += 1e-12
+    result = normalise_slices(images)
+    np.testing.assert_allclose(np.abs(result.astype(float)), 1.0, rtol=1e-3)
+
+
+@pytest.mark.parametrize("scale, offset", [(3.0, 0.0), (0.01, -5.0), (1e4, 1e5)])
+def test_slices_do_not_depend_on_units(scale, offset):
+    rng = np.random.default_rng(1)
+    images = np.rint(rng.gamma(2.0, 200.0, size=(2, 24, 24, 4)))
+    one, other = normalise_slices(images), normalise_slices(images * scale + offset)
+    np.testing.assert_allclose(one.astype(float), other.astype(float), atol=4e-3)
+
+
+def test_volume_by_hand():
+    images = np.zeros((2, 2, 2, 4))
+    images[0, 0, 0] = [1, 10, 0, 5]
+    images[0, 0, 1] = [3, 10, 0, 5]
+    images[1, 1, 1] = [2, 10, 8, 0]
+    result = normalise_volume(images).astype(float)
+    brain = brain_mask(images)
+    assert brain.sum() == 3
+    assert not result[~brain].any()
+    # Ranks of three values: the 99.5th percentile lies at 1.99, so 3 becomes 2.99.
+    ceiling = 2 + 0.99
+    values = np.array([1, ceiling, 2])
+    expected = (values - values.mean()) / values.std()
+    np.testing.assert_allclose(result[brain][:, 0], expected, atol=1e-3)
+    assert not result[brain][:, 1].any()  # constant in the brain
+    values = np.array([0, 0, 0.99 * 8])  # zero inside the brain counts
+    np.testing.assert_allclose(
+        result[brain][:, 2], (values - values.mean()) / values.std(), atol=1e-3
+    )
+
+
+def test_volume_of_a_blank_case():
+    assert not normalise_volume(np.zeros((2, 4, 4, 4))).any()
+
+
+def test_extreme_values_stay_finite():
+    images = np.zeros((1, 64, 64, 4))
+    images[0, 0, :30] = -1e30  # clipping is from above only
+    assert np.isfinite(normalise(images, "slice")).all()
+    assert np.isfinite(normalise(images, "volume")).all()
