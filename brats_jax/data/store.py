@@ -17,7 +17,8 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Callable, Sequence
+import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -129,19 +130,10 @@ class Store:
             missing or short.
         """
         path = Path(path)
-        again = f"python -m brats_jax.prepare --source=... --store={path}"
-        if not (path / MANIFEST).is_file():
-            if (path / PREPARATION).is_file():
-                raise BratsError(
-                    f"the store {path} is not finished: give its prepare command again, "
-                    "it goes on where it stopped"
-                )
-            raise BratsError(f"there is no store at {path}: make one with {again}")
-        manifest = read_manifest(path)
-        check_files(path, manifest)
+        manifest = read_whole_manifest(path)
         try:
             store = cls(path, manifest)
-        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise BratsError(
                 f"the index of the store {path} cannot be read ({error}): "
                 "delete the store and prepare it again"
@@ -250,6 +242,23 @@ class Store:
         self._forget_maps()
 
 
+def read_whole_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of a finished store, every file of which is there at its full size."""
+    if not (path / MANIFEST).is_file():
+        if (path / PREPARATION).is_file():
+            raise BratsError(
+                f"the store {path} is not finished: give its prepare command again, "
+                "it goes on where it stopped"
+            )
+        raise BratsError(
+            f"there is no store at {path}: make one with "
+            f"python -m brats_jax.prepare --source=... --store={path}"
+        )
+    manifest = read_manifest(path)
+    check_files(path, manifest)
+    return manifest
+
+
 def read_manifest(path: Path) -> dict[str, Any]:
     """Reads a manifest and checks that it is one that this version can read."""
     manifest = read_json(path / MANIFEST, "delete the store and prepare it again")
@@ -287,14 +296,11 @@ def check_files(path: Path, manifest: dict[str, Any]) -> None:
             )
 
 
-def verify(
-    path: str | os.PathLike[str], progress: Callable[[str], None] = lambda name: None
-) -> int:
+def verify(path: str | os.PathLike[str]) -> int:
     """Reads every file of a finished store and compares its SHA-256 with the manifest.
 
     Args:
       path: the store's folder.
-      progress: called with the name of each file that was found right.
 
     Returns:
       The number of files.
@@ -302,12 +308,12 @@ def verify(
     Raises:
       BratsError: naming the first file that differs.
     """
-    store = Store.open(path)
-    for name, entry in store.manifest["files"].items():
-        if sha256_of(store.path / name) != entry["sha256"]:
+    path = Path(path)
+    manifest = read_whole_manifest(path)
+    for name, entry in manifest["files"].items():
+        if sha256_of(path / name) != entry["sha256"]:
             raise BratsError(
-                f"{store.path / name} has changed since it was written (its SHA-256 differs): "
+                f"{path / name} has changed since it was written (its SHA-256 differs): "
                 "delete the store and prepare it again"
             )
-        progress(name)
-    return len(store.manifest["files"])
+    return len(manifest["files"])

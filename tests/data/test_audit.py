@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+
+from brats_jax.data.audit import complaint, contrast_sums, describe, fitting_order, judge
+
+
+def case(et, ncr, slices=2):
+    """Slices with two ET pixels of value `et` and one NCR pixel of value `ncr`, per channel."""
+    images = np.zeros((slices + 1, 3, 3, 4), dtype=np.float16)
+    labels = np.zeros((slices + 1, 3, 3), dtype=np.uint8)
+    labels[:-1, 0, :2], labels[:-1, 1, 0] = 3, 1
+    images[:-1, 0, :2], images[:-1, 1, 0] = et, ncr
+    # A slice with ET alone must not count: it has nothing to compare with.
+    labels[-1, 2], images[-1] = 3, 100
+    return images, labels
+
+
+def test_contrast_by_hand():
+    sums = contrast_sums(*case([1, 3, -1, 0], [1, 0.5, 2, 0]))
+    assert sums == {
+        "slices": 2,
+        "et": {"pixels": 4, "sum": [4, 12, -4, 0]},
+        "ncr": {"pixels": 2, "sum": [2, 1, 4, 0]},
+    }
+    audit = judge([sums])
+    assert audit == {
+        "verdict": "confirmed",
+        "slices": 2,
+        "patients": 1,
+        "contrast": {"t1": 0, "t1gd": 2.5, "t2": -3, "flair": 0},
+        "looks_like_t1gd": "t1gd",
+    }
+    assert "T1Gd +2.50" in describe(audit)
+
+
+def test_patients_are_pooled_by_pixel():
+    one = contrast_sums(*case([0, 1, 0, 0], [0, 0, 0, 0], slices=1))
+    three = contrast_sums(*case([0, 5, 0, 0], [0, 0, 0, 0], slices=3))
+    none = contrast_sums(np.zeros((1, 2, 2, 4)), np.zeros((1, 2, 2), dtype=np.uint8))
+    audit = judge([one, none, three])
+    assert audit["contrast"]["t1gd"] == 4 and audit["patients"] == 2 and audit["slices"] == 4
+
+
+def test_not_possible_without_both_classes():
+    images, labels = case([1, 1, 1, 1], [0, 0, 0, 0])
+    labels[labels == 1] = 2
+    audit = judge([contrast_sums(images, labels)])
+    assert audit["verdict"] == "not possible" and "not possible" in describe(audit)
+    assert judge([])["verdict"] == "not possible"
+
+
+@pytest.mark.parametrize("et, found", [([0, 1, 2, 0], "t2"), ([-1, -1, -2, -3], None)])
+def test_contradicted(et, found):
+    audit = judge([contrast_sums(*case(et, [0, 0, 0, 0]))])
+    assert audit["verdict"] == "contradicted" and audit["looks_like_t1gd"] == found
+    assert "--ignore_audit" in complaint(audit, None)
+
+
+@pytest.mark.parametrize(
+    "order, found, fits",
+    [
+        # Read as the loaders assume, the true files show T1Gd in the third channel.
+        ("t1,t1gd,t2,flair", "t2", "flair,t1,t1gd,t2"),
+        ("flair,t1,t1gd,t2", "t1", "t1,t1gd,t2,flair"),
+        ("flair,t1,t1gd,t2", "flair", "t1gd,t1,flair,t2"),
+    ],
+)
+def test_suggested_order_fits(order, found, fits):
+    assert ",".join(fitting_order(order.split(","), found)) == fits
+    audit = {"looks_like_t1gd": found, "contrast": {"t1": 0.0}}
+    assert f"--channel_order={fits} would fit" in complaint(audit, order.split(","))

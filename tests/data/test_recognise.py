@@ -1,0 +1,53 @@
+import pytest
+
+from brats_jax.data.recognise import open_source
+from brats_jax.errors import BratsError
+
+
+@pytest.fixture(scope="module")
+def volumes(brats_files):
+    return brats_files.make_case()
+
+
+def test_kinds(tmp_path, brats_files, volumes):
+    brats_files.write_nifti_case(tmp_path / "nifti" / "a" / "b", "A", volumes)
+    brats_files.write_kaggle(tmp_path / "kaggle", 1, volumes, slices=(3,))
+    assert open_source(str(tmp_path / "nifti")).name == "nifti"
+    assert open_source(str(tmp_path / "kaggle")).name == "kaggle"
+    assert open_source("phantom", patients=2, seed=3).name == "phantom"
+    with pytest.raises(BratsError, match=r"holds Kaggle slices .* and NIfTI volumes"):
+        open_source(str(tmp_path))
+
+
+def test_links_and_litter(tmp_path, brats_files, volumes):
+    paths = brats_files.write_nifti_case(tmp_path / "real", "A", volumes)
+    # What macOS puts beside every file in an archive.
+    paths["t1"].with_name("._A_t1.nii.gz").write_bytes(b"litter")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "link").symlink_to(tmp_path / "real")
+    (tmp_path / "data" / "loop").symlink_to(tmp_path / "data")
+    assert open_source(str(tmp_path / "data")).patients() == ["A"]
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"source": "phantom"}, "--patients=N"),
+        ({"source": "phantom", "patients": 1, "shape": (3, 4)}, "three sizes"),
+        ({"source": "phantom", "patients": 1, "channel_order": ["t1"]}, "--channel_order"),
+        ({"source": "."}, "holds no BraTS data among its 1 files"),
+        ({"source": ".", "patients": 3}, "--patients is for --source=phantom"),
+        ({"source": "nowhere"}, "is no folder"),
+    ],
+)
+def test_nothing_to_open(tmp_path, monkeypatch, options, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(BratsError, match=message):
+        open_source(**options)
+
+
+def test_names_decide_the_modalities_of_nifti(tmp_path, brats_files, volumes):
+    brats_files.write_nifti_case(tmp_path, "A", volumes)
+    with pytest.raises(BratsError, match="named by modality"):
+        open_source(str(tmp_path), channel_order=["flair", "t1", "t1ce", "t2"])

@@ -1,0 +1,169 @@
+import json
+import pickle
+import threading
+
+import numpy as np
+import pytest
+
+from brats_jax.data import store as layout
+from brats_jax.data.preparation import prepare
+from brats_jax.data.store import Store
+from brats_jax.errors import BratsError
+
+
+@pytest.fixture(scope="module")
+def volumes(brats_files):
+    return {f"P{i}": brats_files.make_case(i, shape=(24, 20, 6 + i)) for i in range(3)}
+
+
+@pytest.fixture
+def path(tmp_path, brats_files, volumes):
+    for name, case in volumes.items():
+        brats_files.write_nifti_case(tmp_path / "source", name, case)
+    prepare(tmp_path / "source", tmp_path / "store", workers=1)
+    return tmp_path / "store"
+
+
+def test_index_against_the_labels(path, volumes):
+    store = Store.open(path)
+    assert store.patients == store.subjects == ["P0", "P1", "P2"]
+    assert store.slice_shape == (24, 20) and store.num_slices == 6 + 7 + 8
+    assert store.patient_of.dtype == np.int32 and store.slice_number.dtype == np.int16
+    assert store.pixels.dtype == np.int32 and store.tumour_offsets.dtype == np.int64
+    assert store.tumour_pixels.dtype == np.uint16
+    expected = [(p, k) for p, name in enumerate(volumes) for k in range(6 + p)]
+    assert list(zip(store.patient_of, store.slice_number, strict=True)) == expected
+    for index, (patient, number) in enumerate(expected):
+        seg = volumes[f"P{patient}"]["seg"][:, :, number]
+        np.testing.assert_array_equal(store.labels(index), seg)
+        assert store.pixels[index].tolist() == np.bincount(seg.ravel(), minlength=4).tolist()
+        start, stop = store.tumour_offsets[index : index + 2]
+        np.testing.assert_array_equal(store.tumour_pixels[start:stop], np.flatnonzero(seg))
+        assert store.has_tumour[index] == seg.any()
+    assert store.tumour_offsets[-1] == len(store.tumour_pixels)
+    assert store.slices_of("P1") == range(6, 13)
+
+
+def test_reading(path):
+    store = Store.open(path)
+    images, labels = store.read([9, 0, 9])
+    assert images.shape == (3, 24, 20, 4) and images.dtype == np.float16
+    assert labels.shape == (3, 24, 20) and labels.dtype == np.uint8
+    np.testing.assert_array_equal(images[0], store.images(9))
+    np.testing.assert_array_equal(labels[2], store.labels(9))
+    assert store.images(9).base is not None  # a view, not a copy
+    assert type(store.images(9)) is np.ndarray
+    for wrong in (-1, store.num_slices):
+        with pytest.raises(IndexError):
+            store.images(wrong)
+    case = store.case("P1")
+    assert case["spacing_mm"] == [1.0, 1.0, 1.0] and case["slice_numbers"] == list(range(7))
+    with pytest.raises(BratsError, match="no patient 'P9'"):
+        store.case("P9")
+
+
+def test_pickles_small_and_reads_after(path):
+    store = Store.open(path)
+    image = store.images(3).copy()
+    assert len(store.tumour_pixels)
+    data = pickle.dumps(store)
+    assert len(data) < 20_000
+    np.testing.assert_array_equal(pickle.loads(data).images(3), image)
+
+
+def test_more_cases_than_files_may_be_open(path):
+    store = Store.open(path)
+    store._max_maps = 2
+    expected = Store.open(path).read(range(store.num_slices))[0]
+    view = store.images(0)
+    order = np.random.default_rng(0).permutation(np.tile(np.arange(store.num_slices), 5))
+    failures = []
+
+    def work():
+        for index in order:
+            if not np.array_equal(store.images(index), expected[index]):
+                failures.append(index)
+            store.labels(index)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures and len(store._maps) == 2
+    np.testing.assert_array_equal(view, expected[0])  # outlives its map
+
+
+def test_fingerprint_is_of_the_contents(path, tmp_path):
+    prepare(tmp_path / "source", tmp_path / "again", workers=2)
+    prepare(tmp_path / "source", tmp_path / "other", normalisation="volume", workers=1)
+    prints = [Store.open(p).fingerprint for p in (path, tmp_path / "again", tmp_path / "other")]
+    assert prints[0] == prints[1] != prints[2]
+
+
+def test_large_slices_get_wider_positions(tmp_path, brats_files):
+    volumes = brats_files.make_case(0, shape=(260, 256, 3))
+    volumes["seg"][255:, :, 1] = 2
+    brats_files.write_nifti_case(tmp_path / "source", "A", volumes)
+    prepare(tmp_path / "source", tmp_path / "store", workers=1)
+    store = Store.open(tmp_path / "store")
+    assert store.tumour_pixels.dtype == np.uint32
+    start, stop = store.tumour_offsets[1:3]
+    np.testing.assert_array_equal(
+        store.tumour_pixels[start:stop], np.flatnonzero(volumes["seg"][:, :, 1])
+    )
+
+
+def change(path, **values):
+    manifest = json.loads((path / layout.MANIFEST).read_text())
+    (path / layout.MANIFEST).write_text(json.dumps({**manifest, **values}))
+
+
+def test_no_store(tmp_path):
+    with pytest.raises(BratsError, match=r"no store at .*brats_jax.prepare"):
+        Store.open(tmp_path / "nowhere")
+
+
+def test_unfinished_store(path):
+    (path / layout.MANIFEST).rename(path / layout.PREPARATION)
+    with pytest.raises(BratsError, match="is not finished: give its prepare command again"):
+        Store.open(path)
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"version": 2}, "has version 2, this program reads version 1"),
+        ({"schema": "splits"}, "does not belong to a store"),
+        ({"modalities": ["t1", "t2"]}, "prepare it again into another folder"),
+    ],
+)
+def test_other_versions(path, values, message):
+    change(path, **values)
+    with pytest.raises(BratsError, match=message):
+        Store.open(path)
+
+
+def test_manifest_that_is_no_json(path):
+    (path / layout.MANIFEST).write_text("{")
+    with pytest.raises(BratsError, match="not valid JSON"):
+        Store.open(path)
+
+
+@pytest.mark.parametrize(
+    "name", ["index.npz", "tumour_pixels.npy", "cases/P1.images.npy", "cases/P2.json"]
+)
+def test_missing_short_and_changed_files(path, name):
+    content = (path / name).read_bytes()
+    assert layout.verify(path) == 3 * 3 + 2
+    changed = bytearray(content)
+    changed[len(content) // 2] ^= 1
+    (path / name).write_bytes(changed)
+    with pytest.raises(BratsError, match=f"{name} has changed"):
+        layout.verify(path)
+    (path / name).write_bytes(content[:-1])
+    with pytest.raises(BratsError, match=f"{name} has {len(content) - 1} bytes"):
+        Store.open(path)
+    (path / name).unlink()
+    with pytest.raises(BratsError, match=f"{name} is missing"):
+        Store.open(path)
