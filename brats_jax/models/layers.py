@@ -1,4 +1,4 @@
-"""The few layers every network here is made of: NHWC, float32 parameters, compute in `dtype`."""
+"""The layers every network here is made of: float32 parameters, compute in `dtype`."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,9 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-DIMENSION_NUMBERS = ("NHWC", "HWIO", "NHWC")
+from brats_jax.models.operations import BATCH_NORM_EPSILON, conv2d, normalise_batch
+
+BATCH_NORM_MOMENTUM = 0.9  # share of the old running statistics that a step keeps
 
 Initializer = Callable[[jax.Array, tuple[int, ...]], jax.Array]
 
@@ -48,119 +50,6 @@ def he_normal_fan_in(key: jax.Array, shape: tuple[int, ...]) -> Float[Array, "kh
     return normal(key, shape, 2 / (height * width * inputs))
 
 
-def conv2d(
-    x: Float[Array, "b h w i"],
-    kernel: Float[Array, "kh kw i o"],
-    *,
-    stride: int = 1,
-    padding: tuple[tuple[int, int], tuple[int, int]] | None = None,
-) -> Float[Array, "b ho wo o"]:
-    """Cross-correlation of `x` with `kernel`, zero padded by (k - 1) // 2 as torch would be.
-
-    A 1x1 kernel without padding is computed as a matrix product over the channels: XLA's CPU
-    convolution costs half as much again for the same numbers.
-
-    Args:
-      x: images.
-      kernel: weights, computed in the dtype of `x`.
-      stride: step along both axes.
-      padding: ((top, bottom), (left, right)) zeros; (k - 1) // 2 on each side where None.
-    """
-    kernel = kernel.astype(x.dtype)
-    height, width = kernel.shape[:2]
-    if (height, width) == (1, 1) and padding is None:
-        return jnp.einsum("bhwi,io->bhwo", x[:, ::stride, ::stride], kernel[0, 0])
-    if padding is None:
-        padding = (((height - 1) // 2,) * 2, ((width - 1) // 2,) * 2)
-    return lax.conv_general_dilated(
-        x, kernel, (stride, stride), padding, dimension_numbers=DIMENSION_NUMBERS
-    )
-
-
-def conv_transpose_4x4_stride2(
-    x: Float[Array, "b h w i"], kernel: Float[Array, "4 4 i o"]
-) -> Float[Array, "b 2*h 2*w o"]:
-    """Transposed convolution 4x4, stride 2, as four interleaved 2x2 convolutions.
-
-    Every output row sees only two of the kernel's four rows, even rows the even ones and odd
-    rows the odd ones (columns alike):
-
-        y[2m]     = x[m-1] k[0] + x[m] k[2]
-        y[2m + 1] = x[m] k[1] + x[m+1] k[3]
-
-    so a quarter of the output is a 2x2 convolution of the small input. The usual lowering
-    (an input dilated with zeros, `lhs_dilation`) multiplies three zeros for each number and is
-    four to six times slower on CPU.
-
-    The same numbers come from
-      `lax.conv_transpose(x, kernel, (2, 2), "SAME")` (and `nnx.ConvTranspose`);
-      `lax.conv_transpose(x, k, (2, 2), "SAME", transpose_kernel=True)` with
-        `k = kernel[::-1, ::-1].swapaxes(2, 3)`, i.e. flipped and [4, 4, out, in];
-      torch's `ConvTranspose2d(i, o, 4, stride=2, padding=1)` whose weight [in, out, 4, 4] is
-        `kernel[::-1, ::-1].transpose(2, 3, 0, 1)`.
-
-    Args:
-      x: images.
-      kernel: weights, computed in the dtype of `x`.
-
-    Reference: https://github.com/jax-ml/jax/issues/31662 (the slow lowering)
-    """
-    batch, height, width, _ = x.shape
-    rows = []
-    for a in (0, 1):
-        phases = [conv2d(x, kernel[a::2, b::2], padding=((1 - a, a), (1 - b, b))) for b in (0, 1)]
-        rows.append(jnp.stack(phases, axis=3))
-    y = jnp.stack(rows, axis=2)  # [b, h, row phase, w, column phase, o]
-    return y.reshape(batch, 2 * height, 2 * width, kernel.shape[-1])
-
-
-def upsample_conv_3x3(
-    x: Float[Array, "b h w i"], kernel: Float[Array, "3 3 i o"]
-) -> Float[Array, "b 2*h 2*w o"]:
-    """3x3 convolution of the nearest-neighbour up-sampling by 2, computed at the small size.
-
-    Two neighbouring up-sampled pixels are the same number, so their weights can be added first:
-    the pair of operations is a 4x4 stride-2 transposed convolution with the kernel
-
-        k4[j] = k[j-1] + k[j]   (along each axis, k[-1] = k[3] = 0)
-
-    which needs 16 instead of 36 products per input pixel and never forms the large array.
-    """
-    wide = jnp.pad(kernel, ((1, 0), (0, 0), (0, 0), (0, 0)))
-    wide += jnp.pad(kernel, ((0, 1), (0, 0), (0, 0), (0, 0)))
-    kernel_4x4 = jnp.pad(wide, ((0, 0), (1, 0), (0, 0), (0, 0)))
-    kernel_4x4 += jnp.pad(wide, ((0, 0), (0, 1), (0, 0), (0, 0)))
-    return conv_transpose_4x4_stride2(x, kernel_4x4)
-
-
-def max_pool_3x3_stride2(x: Float[Array, "b h w c"]) -> Float[Array, "b ho wo c"]:
-    """Maximum over 3x3 windows, stride 2, one row and column of -inf on every side, as torch's.
-
-    Written with comparisons of even and odd rows, then columns, because the gradient of
-    `lax.reduce_window` (`select_and_scatter`) has no deterministic form on GPU, fails to compile
-    under `--xla_gpu_exclude_nondeterministic_ops`, and is several times slower on CPU. As in
-    torch the gradient goes to the first maximum of a window in row-major order, and NaN wins.
-    """
-    # Columns first, then rows: the first best column within each row, then the first best row.
-    for axis in (2, 1):
-        # An odd size gets one more -inf at the end, which no window would otherwise miss.
-        x = _pad_axis(x, axis, (0, x.shape[axis] % 2))
-        count = x.shape[axis] // 2
-        pairs = x.reshape(*x.shape[:axis], count, 2, *x.shape[axis + 1 :])
-        even, odd = (lax.index_in_dim(pairs, i, axis + 1, keepdims=False) for i in (0, 1))
-        best = lax.slice_in_dim(_pad_axis(odd, axis, (1, 0)), 0, count, axis=axis)
-        for other in (even, odd):
-            best = jnp.where((other > best) | jnp.isnan(other), other, best)
-        x = best
-    return x
-
-
-def _pad_axis(x: jax.Array, axis: int, before_after: tuple[int, int]) -> jax.Array:
-    widths = [(0, 0)] * x.ndim
-    widths[axis] = before_after
-    return jnp.pad(x, widths, constant_values=-jnp.inf)
-
-
 class Conv(nnx.Module):
     """Square convolution; kernel [k, k, in, out], padding (k - 1) // 2 on every side as in torch.
 
@@ -192,49 +81,6 @@ class Conv(nnx.Module):
         return y if self.bias is None else y + self.bias[...].astype(y.dtype)
 
 
-@jax.custom_vjp
-def normalise_batch(
-    x: Float[Array, "b h w c"], scale: Float[Array, " c"], bias: Float[Array, " c"]
-) -> tuple[Float[Array, "b h w c"], Float[Array, " c"], Float[Array, " c"]]:
-    """Batch normalisation by the batch's own statistics, in float32, with a written gradient.
-
-    With y = xhat * scale + bias, xhat = (x - mean) / sqrt(var + 1e-5) and g = dL/dy,
-
-        dL/dx = scale / sqrt(var + 1e-5) * (g - mean(g) - xhat * mean(g * xhat))
-
-    which keeps `x` alone for the backward pass and reads it twice, where differentiating the
-    forward pass step by step keeps and reads more. `mean` and `var` are constants to it.
-
-    Returns:
-      y in the dtype of `x`, and the mean and the biased variance, float32.
-    """
-    return _normalise_batch_forward(x, scale, bias)[0]
-
-
-def _normalise_batch_forward(x: jax.Array, scale: jax.Array, bias: jax.Array) -> tuple:
-    x32 = x.astype(jnp.float32)
-    mean = x32.mean((0, 1, 2))
-    # Two passes: E[x^2] - E[x]^2 loses the variance of channels far from zero.
-    var = jnp.square(x32 - mean).mean((0, 1, 2))
-    inverse_std = lax.rsqrt(var + BatchNorm.epsilon)
-    y = ((x32 - mean) * (inverse_std * scale) + bias).astype(x.dtype)
-    return (y, mean, var), (x, mean, inverse_std, scale)
-
-
-def _normalise_batch_backward(residuals: tuple, gradients: tuple) -> tuple:
-    x, mean, inverse_std, scale = residuals
-    g = gradients[0].astype(jnp.float32)
-    xhat = (x.astype(jnp.float32) - mean) * inverse_std
-    d_bias = g.sum((0, 1, 2))
-    d_scale = (g * xhat).sum((0, 1, 2))
-    count = x.size // x.shape[-1]
-    d_x = (g - d_bias / count - xhat * (d_scale / count)) * (inverse_std * scale)
-    return d_x.astype(x.dtype), d_scale, d_bias
-
-
-normalise_batch.defvjp(_normalise_batch_forward, _normalise_batch_backward)
-
-
 class BatchNorm(nnx.Module):
     """Batch normalisation with float32 statistics and arithmetic, whatever the compute dtype.
 
@@ -253,9 +99,6 @@ class BatchNorm(nnx.Module):
       mean, var: running statistics, float32 `nnx.BatchStat` [channels].
     """
 
-    momentum = 0.9
-    epsilon = 1e-5
-
     def __init__(self, channels: int, *, dtype: DTypeLike = jnp.float32) -> None:
         self.scale = nnx.Param(jnp.ones(channels, jnp.float32))
         self.bias = nnx.Param(jnp.zeros(channels, jnp.float32))
@@ -266,13 +109,13 @@ class BatchNorm(nnx.Module):
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w c"]:
         x = x.astype(self.dtype)
         if not train:
-            factor = lax.rsqrt(self.var[...] + self.epsilon) * self.scale[...]
+            factor = lax.rsqrt(self.var[...] + BATCH_NORM_EPSILON) * self.scale[...]
             y = (x.astype(jnp.float32) - self.mean[...]) * factor + self.bias[...]
             return y.astype(self.dtype)
         y, mean, var = normalise_batch(x, self.scale[...], self.bias[...])
         for running, batch in ((self.mean, mean), (self.var, var)):
             running[...] = lax.stop_gradient(
-                self.momentum * running[...] + (1 - self.momentum) * batch
+                BATCH_NORM_MOMENTUM * running[...] + (1 - BATCH_NORM_MOMENTUM) * batch
             )
         return y
 
@@ -295,14 +138,3 @@ class ConvBNReLU(nnx.Module):
 
     def __call__(self, x: Float[Array, "b h w i"], *, train: bool) -> Float[Array, "b h w o"]:
         return nnx.relu(self.bn(self.conv(x), train=train))
-
-
-def pad_to_multiple(x: Float[Array, "b h w c"], multiple: int) -> Float[Array, "b hp wp c"]:
-    """Pads at the bottom and the right to the next multiple, repeating the border pixels.
-
-    Repeated rather than zero: in a z-scored slice the background is the slice's minimum and
-    zero is the mean, so a frame of zeros would be a bright wall beside the head. The border of
-    a skull-stripped slice is background, and repeating it continues that.
-    """
-    height, width = x.shape[1:3]
-    return jnp.pad(x, ((0, 0), (0, -height % multiple), (0, -width % multiple), (0, 0)), "edge")

@@ -23,7 +23,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from brats_jax.errors import BratsError
-from brats_jax.models.layers import BatchNorm, Conv, max_pool_3x3_stride2
+from brats_jax.models.layers import BatchNorm, Conv
+from brats_jax.models.operations import max_pool_3x3_stride2
 
 BLOCKS = (3, 4, 6, 3)
 EXPANSION = 4  # output channels of a bottleneck over its inner channels

@@ -8,15 +8,8 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from brats_jax.models.layers import (
-    BatchNorm,
-    Conv,
-    ConvBNReLU,
-    conv2d,
-    he_normal_fan_in,
-    pad_to_multiple,
-    upsample_conv_3x3,
-)
+from brats_jax.models.layers import BatchNorm, Conv, ConvBNReLU, he_normal_fan_in
+from brats_jax.models.operations import conv2d, pad_to_multiple, upsample_conv_3x3
 from brats_jax.models.resnet import STRIDE, Maps, ResNet50
 
 DECODER_CHANNELS = (256, 128, 64, 32, 16)  # at width 64

@@ -1,0 +1,192 @@
+"""Training losses: pure functions of logits and labels, and one table of names.
+
+Logits are [B, H, W, K] in any floating type and computed in float32 (at least); labels are
+integers [B, H, W] from 0 to K - 1. Every loss is one scalar, and every mean and every sum runs
+over the whole batch, so a batch spread over devices gives the same number as on one.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Integer
+
+from brats_jax.errors import BratsError
+
+Logits = Float[Array, "b h w k"]
+Labels = Integer[Array, "b h w"]
+Scalar = Float[Array, ""]
+
+SMOOTH = 1e-5  # MONAI's; decides the loss of a class that is in neither truth nor prediction
+
+
+def cross_entropy(logits: Logits, labels: Labels) -> Scalar:
+    """Mean over pixels of -log p_t, with p_t the softmax probability of the true class.
+
+    Args:
+      logits: scores before softmax.
+      labels: true classes.
+    """
+    return -_log_probability_of_truth(logits, labels).mean()
+
+
+def dice_loss(
+    logits: Logits, labels: Labels, *, include_background: bool = False, pooled: bool = True
+) -> Scalar:
+    """Soft Dice loss, averaged over classes.
+
+        1 - mean_c (2 sum p_c y_c + s) / (sum p_c + sum y_c + s),   s = 1e-5
+
+    with p the softmax probabilities and y the one-hot labels. The default is nnU-Net's choice
+    for 2D: foreground classes only, the sums pooled over the batch. A patch seldom holds all
+    classes, and for a class absent from its own sums the term is about 1 with no gradient to
+    speak of; pooling makes that rare.
+
+    Args:
+      logits: scores before softmax.
+      labels: true classes.
+      include_background: average over class 0 too.
+      pooled: sums over all pixels of the batch (True), or per example and then the mean over
+        examples and classes (False). They equal MONAI's `DiceLoss(softmax=True,
+        include_background=..., batch=pooled)`.
+
+    Reference: Milletari et al. 2016, https://arxiv.org/abs/1606.04797;
+    Isensee et al. 2021, https://doi.org/10.1038/s41592-020-01008-z
+    """
+    probabilities = jax.nn.softmax(_at_least_float32(logits))
+    truth = jax.nn.one_hot(labels, logits.shape[-1], dtype=probabilities.dtype)
+    if not include_background:
+        probabilities, truth = probabilities[..., 1:], truth[..., 1:]
+    axes = (0, 1, 2) if pooled else (1, 2)
+    overlap = (probabilities * truth).sum(axes)
+    total = probabilities.sum(axes) + truth.sum(axes)
+    return (1 - (2 * overlap + SMOOTH) / (total + SMOOTH)).mean()
+
+
+def focal(
+    logits: Logits,
+    labels: Labels,
+    *,
+    alpha: Sequence[float] | None = None,
+    gamma: float = 2.0,
+) -> Scalar:
+    """Focal loss on the softmax: cross-entropy that looks away from what is already right.
+
+        mean over pixels of -alpha_t (1 - p_t)^gamma log p_t
+
+    MONAI's `FocalLoss(use_softmax=True)` also averages over the classes, K times smaller.
+
+    Args:
+      logits: scores before softmax.
+      labels: true classes.
+      alpha: one weight per class; all 1 where None.
+      gamma: at least 0; 0 is the (weighted) cross-entropy.
+
+    Raises:
+      BratsError: as many weights as classes are needed.
+
+    Reference: Lin et al. 2017, https://arxiv.org/abs/1708.02002
+    """
+    log_p = _log_probability_of_truth(logits, labels)
+    # 1 - p without cancellation near p = 1; the floor keeps the gradient of a power below 1
+    # finite where p is 1 to the last bit.
+    miss = jnp.maximum(-jnp.expm1(log_p), jnp.finfo(log_p.dtype).tiny)
+    loss = -(miss ** (int(gamma) if float(gamma).is_integer() else gamma)) * log_p
+    if alpha is not None:
+        if len(alpha) != logits.shape[-1]:
+            raise BratsError(
+                f"focal loss: {len(alpha)} values of alpha for {logits.shape[-1]} classes; "
+                "give one per class, background first"
+            )
+        loss *= jnp.asarray(alpha, loss.dtype)[labels]
+    return loss.mean()
+
+
+def dice_ce(logits: Logits, labels: Labels) -> Scalar:
+    """Half the Dice loss plus half the cross-entropy.
+
+    Args:
+      logits: scores before softmax.
+      labels: true classes.
+    """
+    return 0.5 * dice_loss(logits, labels) + 0.5 * cross_entropy(logits, labels)
+
+
+def dice_focal(
+    logits: Logits,
+    labels: Labels,
+    *,
+    alpha: Sequence[float] | None = None,
+    gamma: float = 2.0,
+) -> Scalar:
+    """Dice loss plus focal loss, one to one.
+
+    Args:
+      logits: scores before softmax.
+      labels: true classes.
+      alpha, gamma: see `focal`.
+    """
+    return dice_loss(logits, labels) + focal(logits, labels, alpha=alpha, gamma=gamma)
+
+
+def mse(prediction: Float[Array, "b h w c"], target: Float[Array, "b h w c"]) -> Scalar:
+    """Mean squared error over all pixels, in float32.
+
+    Args:
+      prediction, target: images of one shape.
+
+    Raises:
+      ValueError: shapes differ (broadcasting would hide it).
+    """
+    if prediction.shape != target.shape:
+        raise ValueError(f"mse of shapes {prediction.shape} and {target.shape}")
+    return jnp.square(_at_least_float32(prediction) - _at_least_float32(target)).mean()
+
+
+SEGMENTATION_LOSSES: dict[str, Callable[..., Scalar]] = {
+    "dice_ce": dice_ce,
+    "dice_focal": dice_focal,
+    "focal": focal,
+}
+
+
+def get_segmentation_loss(
+    name: str, *, alpha: Sequence[float] | None = None, gamma: float = 2.0
+) -> Callable[[Logits, Labels], Scalar]:
+    """Looks a loss up by name and fixes its parameters.
+
+    Args:
+      name: a key of `SEGMENTATION_LOSSES`.
+      alpha: focal weight per class, background first; only for losses with a focal term.
+      gamma: focal exponent, without effect on `dice_ce`.
+
+    Raises:
+      BratsError: no such loss, or parameters that make none.
+    """
+    if name not in SEGMENTATION_LOSSES:
+        raise BratsError(
+            f"unknown segmentation loss '{name}'; valid names: {', '.join(SEGMENTATION_LOSSES)}"
+        )
+    if not (math.isfinite(gamma) and gamma >= 0):
+        raise BratsError(f"focal gamma {gamma}: choose a number from 0 up, e.g. 2")
+    if alpha is not None:
+        alpha = tuple(float(a) for a in alpha)
+        if not all(math.isfinite(a) and a >= 0 for a in alpha) or not any(alpha):
+            raise BratsError(f"focal alpha {alpha}: choose one number from 0 up for each class")
+    if name == "dice_ce":
+        if alpha is not None:
+            raise BratsError("loss 'dice_ce' has no focal term for alpha to weight; leave it out")
+        return dice_ce
+    return functools.partial(SEGMENTATION_LOSSES[name], alpha=alpha, gamma=gamma)
+
+
+def _at_least_float32(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def _log_probability_of_truth(logits: Logits, labels: Labels) -> Float[Array, "b h w"]:
+    log_p = jax.nn.log_softmax(_at_least_float32(logits))
+    # A product with the one-hot labels rather than a gather, whose gradient is a scatter.
+    return (log_p * jax.nn.one_hot(labels, logits.shape[-1], dtype=log_p.dtype)).sum(-1)

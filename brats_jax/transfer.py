@@ -1,0 +1,247 @@
+"""Initialisation of an encoder from another one: pure edits of state pytrees.
+
+Either from a pretrained network of this package, modality by modality (`transfer_encoder`), or
+from ResNet-50 weights in a safetensors file with torchvision's names (`load_encoder`).
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from brats_jax.data.modalities import canonical_name
+from brats_jax.errors import BratsError
+
+State = TypeVar("State")
+LeafPath = tuple[str, ...]
+
+STEM: LeafPath = ("encoder", "conv1", "kernel")  # [7, 7, modalities, width]
+
+# What wrappers put before torchvision's names.
+PREFIXES = ("module.", "model.", "encoder.", "backbone.")
+PICKLED_SUFFIXES = (".pth", ".pt", ".bin", ".pkl", ".pickle", ".ckpt", ".tar")
+
+# Ours -> torchvision's; a kernel is also transposed.
+TORCH_NAMES = {
+    "kernel": "weight",
+    "scale": "weight",
+    "bias": "bias",
+    "mean": "running_mean",
+    "var": "running_var",
+}
+
+
+def transfer_encoder(
+    source: State,
+    target: State,
+    source_modalities: Sequence[str],
+    target_modalities: Sequence[str],
+) -> State:
+    """Replaces the encoder in `target` by the one in `source`, the stem modality by modality.
+
+    The stem's kernel has one slice per input modality. The slice of each source modality goes
+    to the channel of the *same modality* in the target, wherever that is; channels of
+    modalities the source never saw keep the target's values, i.e. their random initialisation.
+    Every other leaf below `encoder` is copied. Everything else (decoder, head) stays.
+
+    Args:
+      source: parameters or BatchNorm statistics of the pretrained model (or a pytree of both).
+      target: the same kind of pytree of the model to initialise; not changed.
+      source_modalities, target_modalities: input modalities of the two, in channel order. They
+        may have nothing in common: then the stem stays as it is and all the rest is copied.
+
+    Returns:
+      A new pytree like `target`; what is copied has its own memory, so either may be donated.
+
+    Raises:
+      BratsError: a modality twice or unknown, encoders that differ in a leaf or its shape
+        (another width), modalities that are not as many as the stem's channels.
+    """
+    source_names = _modality_names(source_modalities, "source")
+    target_names = _modality_names(target_modalities, "target")
+    wanted = dict(_leaves(source, below="encoder"))
+    leaves = []
+    for path, old in _leaves(target):
+        if path[0] != "encoder":
+            leaves.append(old)
+            continue
+        if path not in wanted:
+            raise BratsError(f"transfer: the source has no {_dotted(path)}; use the same encoder")
+        new = wanted.pop(path)
+        if path == STEM:
+            leaves.append(_transfer_stem(new, old, source_names, target_names))
+            continue
+        if new.shape != old.shape:
+            raise BratsError(_shape_message(path, new.shape, old.shape))
+        leaves.append(jnp.array(new, old.dtype, copy=True))
+    if wanted:
+        raise BratsError(
+            f"transfer: the target has no {_dotted(next(iter(wanted)))}; use the same encoder"
+        )
+    return jax.tree.unflatten(jax.tree.structure(target), leaves)
+
+
+def load_encoder(path: str | Path, params: State, stats: State) -> tuple[State, State]:
+    """Reads ResNet-50 weights with torchvision's or timm's names into a model's encoder.
+
+    Names may carry a prefix (`module.`, `model.`, `encoder.`, `backbone.`); `fc.*` and
+    `num_batches_tracked` are left out. Convolutions go from OIHW to HWIO. A stem for three
+    channels is adapted to C modalities by timm's rule (`adapt_input_conv`): its red, green and
+    blue slices are repeated in turn, the first C are taken and scaled by 3 / C, so that the
+    response to equal channels stays what it was; for C = 1 the three are added.
+
+    Args:
+      path: a .safetensors file; pickled formats are refused.
+      params, stats: the model's parameters and BatchNorm statistics; not changed.
+
+    Returns:
+      New (params, stats): encoder from the file, the rest as given.
+
+    Raises:
+      BratsError: a file that is not there, not safetensors or pickled; names that are missing,
+        unexpected or have another shape.
+
+    Reference: https://github.com/huggingface/pytorch-image-models/blob/main/timm/models/_manipulate.py
+    """
+    tensors = _read_safetensors(Path(path))
+    channels = dict(_leaves(params))[STEM].shape[2]
+    stem = tensors.get("conv1.weight")
+    if stem is not None and stem.ndim == 4 and stem.shape[1] == 3 != channels:
+        tensors["conv1.weight"] = _adapt_stem(stem, channels)
+    problems: list[str] = []
+    expected: set[str] = set()
+    new_params = _load_state(params, tensors, expected, problems)
+    new_stats = _load_state(stats, tensors, expected, problems)
+    problems += [f"unexpected {name}" for name in tensors if name not in expected]
+    if problems:
+        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise BratsError(
+            f"{path}: not the weights of this ResNet-50: {', '.join(problems[:5])}{more}; "
+            "use torchvision's or timm's resnet50 (width 64)"
+        )
+    return new_params, new_stats
+
+
+def _modality_names(modalities: Sequence[str], which: str) -> list[str]:
+    if isinstance(modalities, str):
+        modalities = [modalities]
+    names = [canonical_name(name) for name in modalities]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise BratsError(f"transfer: {which} modality '{twice[0]}' is named twice; name it once")
+    return names
+
+
+def _transfer_stem(
+    source: jax.Array, target: jax.Array, source_names: list[str], target_names: list[str]
+) -> jax.Array:
+    for kernel, names, which in (
+        (source, source_names, "source"),
+        (target, target_names, "target"),
+    ):
+        if kernel.shape[2] != len(names):
+            raise BratsError(
+                f"transfer: the {which} stem has {kernel.shape[2]} channels, but its modalities "
+                f"are {', '.join(names)}; name one per channel"
+            )
+    if source.shape[:2] + source.shape[3:] != target.shape[:2] + target.shape[3:]:
+        raise BratsError(_shape_message(STEM, source.shape, target.shape))
+    shared = [name for name in source_names if name in target_names]
+    take = np.array([source_names.index(name) for name in shared], int)
+    put = np.array([target_names.index(name) for name in shared], int)
+    return jnp.array(target, copy=True).at[:, :, put].set(source[:, :, take].astype(target.dtype))
+
+
+def _shape_message(path: LeafPath, source: tuple[int, ...], target: tuple[int, ...]) -> str:
+    return (
+        f"transfer: {_dotted(path)} is {list(source)} in the source and {list(target)} in the "
+        "target; use the same width for both"
+    )
+
+
+def _leaves(state: Any, below: str | None = None) -> list[tuple[LeafPath, Any]]:
+    """Leaves of a state or nested dict with paths such as ('encoder', 'layer1', '0', ...)."""
+    leaves = []
+    for keys, leaf in jax.tree_util.tree_leaves_with_path(state):
+        # A flax State ends in the attribute `.value` of its variable, a plain dict does not.
+        path = tuple(
+            str(getattr(key, "key", getattr(key, "idx", None)))
+            for key in keys
+            if not isinstance(key, jax.tree_util.GetAttrKey)
+        )
+        if below is None or path[0] == below:
+            leaves.append((path, leaf))
+    return leaves
+
+
+def _dotted(path: LeafPath) -> str:
+    return ".".join(path)
+
+
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    if path.suffix.lower() in PICKLED_SUFFIXES:
+        raise BratsError(
+            f"{path}: pickled weights can run code when they are read and are refused; convert "
+            "them once to safetensors (safetensors.torch.save_file) and give that file"
+        )
+    if not path.is_file():
+        raise BratsError(f"{path}: no such weight file; give a .safetensors file, or 'random'")
+    tensors: dict[str, np.ndarray] = {}
+    try:
+        # The flax framework, because NumPy alone has no bfloat16.
+        with safe_open(path, framework="flax") as file:
+            for full_name in file.keys():  # noqa: SIM118 (not a mapping)
+                name = _without_prefix(full_name)
+                if name.startswith("fc.") or name.endswith("num_batches_tracked"):
+                    continue
+                if name in tensors:
+                    raise BratsError(f"{path}: two tensors are called {name}; keep one encoder")
+                tensors[name] = np.asarray(file.get_tensor(full_name), np.float32)
+    except (SafetensorError, OSError) as error:
+        raise BratsError(f"{path}: not a readable safetensors file ({error})") from None
+    return tensors
+
+
+def _without_prefix(name: str) -> str:
+    while True:
+        for prefix in PREFIXES:
+            if name.startswith(prefix):
+                name = name.removeprefix(prefix)
+                break
+        else:
+            return name
+
+
+def _adapt_stem(kernel_oihw: np.ndarray, channels: int) -> np.ndarray:
+    if channels == 1:
+        return kernel_oihw.sum(1, keepdims=True)
+    return kernel_oihw[:, np.arange(channels) % 3] * np.float32(3 / channels)
+
+
+def _load_state(
+    state: State, tensors: dict[str, np.ndarray], expected: set[str], problems: list[str]
+) -> State:
+    leaves = []
+    for path, old in _leaves(state):
+        if path[0] != "encoder":
+            leaves.append(old)
+            continue
+        name = ".".join((*path[1:-1], TORCH_NAMES[path[-1]]))
+        expected.add(name)
+        new = tensors.get(name)
+        if new is None:
+            problems.append(f"missing {name}")
+            continue
+        if path[-1] == "kernel" and new.ndim == 4:
+            new = new.transpose(2, 3, 1, 0)
+        if new.shape != old.shape:
+            problems.append(f"{name} is {tensors[name].shape}, which does not fit {old.shape}")
+            continue
+        leaves.append(jnp.asarray(new, old.dtype))
+    if problems:
+        return state
+    return jax.tree.unflatten(jax.tree.structure(state), leaves)
