@@ -1,0 +1,233 @@
+"""Augmentation: the symmetries by NumPy, amounts recovered from the output, seeds alone decide."""
+
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+from brats_jax.data.augment import NONE, Augmentation, augment
+from brats_jax.errors import BratsError
+
+SIZE, CHANNELS = 8, 2
+SWITCHES = ("flip", "quarter_turn", "intensity_scale", "intensity_shift", "gamma", "noise")
+SYMMETRIES = [
+    lambda x, k=k, f=f: np.rot90(x[::-1] if f else x, k) for f in (False, True) for k in range(4)
+]
+
+
+def batch(n, size=SIZE):
+    """Different numbers everywhere: images, a target that is channel 0, labels likewise."""
+    rng = np.random.default_rng(0)
+    images = rng.standard_normal((n, size, size, CHANNELS)).astype(np.float32)
+    labels = np.broadcast_to(np.arange(size * size).reshape(size, size), (n, size, size))
+    return images, images[..., :1].copy(), labels.astype(np.int32), np.arange(n, dtype=np.uint32)
+
+
+def only(*switches, **values):
+    return replace(NONE, **{name: True for name in switches}, **values)
+
+
+def certain(*switches, **values):
+    return only(*switches, intensity_probability=1.0, **values)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_everything_off_is_the_identity(dtype):
+    images, targets, labels, seeds = batch(5)
+    images, labels = images.astype(dtype), labels.astype(np.uint8)
+    out = augment(images, targets, labels, seeds, NONE)
+    for got, given in zip(out, (images, targets, labels), strict=True):
+        assert got.dtype == given.dtype
+        np.testing.assert_array_equal(got, given)
+
+
+def test_on_by_default_and_none_turns_every_switch_off():
+    assert all(getattr(Augmentation(), name) for name in SWITCHES)
+    assert not any(getattr(NONE, name) for name in SWITCHES)
+
+
+def test_absent_targets_and_labels_stay_absent():
+    images, _, labels, seeds = batch(2)
+    out = augment(images, None, labels, seeds, Augmentation())
+    assert out[1] is None and out[0].shape == images.shape and out[2].shape == labels.shape
+    assert augment(images, None, None, seeds, Augmentation())[1:] == (None, None)
+
+
+@pytest.mark.parametrize(
+    "switches, group",
+    [
+        (("flip",), (0, 2, 4, 6)),
+        (("quarter_turn",), (0, 1, 2, 3)),
+        (("flip", "quarter_turn"), range(8)),
+    ],
+)
+def test_symmetries_are_numpys_alike_for_all_and_equally_often(switches, group):
+    n = 1000
+    images, targets, labels, seeds = batch(n)
+    new_images, new_targets, new_labels = (
+        np.asarray(x) for x in augment(images, targets, labels, seeds, only(*switches))
+    )
+    counts = np.zeros(8, int)
+    for i in range(n):
+        (found,) = (
+            k for k, turn in enumerate(SYMMETRIES) if (turn(labels[i]) == new_labels[i]).all()
+        )
+        np.testing.assert_array_equal(SYMMETRIES[found](images[i]), new_images[i])
+        np.testing.assert_array_equal(SYMMETRIES[found](targets[i]), new_targets[i])
+        counts[found] += 1
+    expected = n / len(group)
+    assert counts.sum() == counts[list(group)].sum()
+    chi_squared = ((counts[list(group)] - expected) ** 2 / expected).sum()
+    assert chi_squared < 24.3  # p = 0.001 with 7 degrees of freedom
+
+
+@pytest.mark.parametrize("switch", SWITCHES[2:])
+def test_intensities_change_in_the_image_only(switch):
+    images, targets, labels, seeds = batch(4)
+    out = augment(images, targets, labels, seeds, certain(switch))
+    assert (np.abs(out[0] - images).max(axis=(1, 2)) > 1e-4).all()  # in every channel
+    np.testing.assert_array_equal(out[1], targets)
+    np.testing.assert_array_equal(out[2], labels)
+
+
+def test_scale_and_shift_are_uniform_in_their_ranges_per_example_and_channel():
+    images, _, _, seeds = batch(400)
+    scaled = augment(images, None, None, seeds, certain("intensity_scale"))[0]
+    shifted = augment(images, None, None, seeds, certain("intensity_shift"))[0]
+    for amounts, low, high in ((scaled / images, 0.75, 1.25), (shifted - images, -0.1, 0.1)):
+        drawn = np.median(amounts, axis=(1, 2))
+        wide = np.abs(images) > 0.1  # a small number's ratio is all rounding
+        np.testing.assert_allclose(
+            np.where(wide, amounts, drawn[:, None, None]), drawn[:, None, None] + 0 * amounts,
+            atol=1e-5,
+        )  # fmt: skip
+        unit = (drawn - low) / (high - low)
+        assert unit.min() > -1e-4 and unit.max() < 1 + 1e-4
+        assert np.abs(np.quantile(unit, [0.1, 0.5, 0.9]) - [0.1, 0.5, 0.9]).max() < 0.08
+        assert abs(np.corrcoef(unit.T)[0, 1]) < 0.2
+
+
+def test_gamma_keeps_the_extremes_and_is_a_power_between():
+    images, _, _, seeds = batch(100)
+    out = np.asarray(augment(images, None, None, seeds, certain("gamma"))[0])
+    low, high = (f(images, axis=(1, 2), keepdims=True) for f in (np.min, np.max))
+    np.testing.assert_allclose(out.min((1, 2)), low[:, 0, 0], atol=1e-5)
+    np.testing.assert_allclose(out.max((1, 2)), high[:, 0, 0], atol=1e-5)
+    before, after = (images - low) / (high - low), (out - low) / (high - low)
+    at = np.argsort(np.abs(before - 0.5).reshape(100, -1, CHANNELS), axis=1)[:, :1]  # a mid-grey
+    power = np.log(np.take_along_axis(after.reshape(100, -1, CHANNELS), at, 1)) / np.log(
+        np.take_along_axis(before.reshape(100, -1, CHANNELS), at, 1)
+    )
+    np.testing.assert_allclose(after, before ** power[:, :, None], atol=1e-4)
+    assert 0.69 < power.min() < 0.75 and 1.45 < power.max() < 1.51
+    assert len(np.unique(power)) == power.size  # its own in every channel
+
+
+def test_gamma_leaves_a_constant_patch_alone():
+    images = np.full((3, SIZE, SIZE, 1), -0.4, np.float32)
+    out = augment(images, None, None, np.arange(3, dtype=np.uint32), certain("gamma"))[0]
+    np.testing.assert_allclose(out, images)
+
+
+def test_noise_is_gaussian_of_the_drawn_deviation():
+    images, _, _, seeds = batch(200, size=32)
+    config = certain("noise", noise_range=(0.05, 0.1))
+    noise = np.asarray(augment(images, None, None, seeds, config)[0]) - images
+    deviation = noise.std(axis=(1, 2))
+    assert 0.045 < deviation.min() < 0.06 and 0.09 < deviation.max() < 0.11
+    unit = noise / deviation[:, None, None]
+    for power, moment in ((1, 0), (3, 0), (4, 3)):
+        assert abs((unit**power).mean() - moment) < 0.03
+    across = np.corrcoef(unit[..., 0].ravel(), unit[..., 1].ravel())[0, 1]
+    down = np.corrcoef(unit[:, 1:].ravel(), unit[:, :-1].ravel())[0, 1]
+    assert max(abs(across), abs(down)) < 0.01
+
+
+@pytest.mark.parametrize("switch", SWITCHES[2:])
+def test_intensity_operations_happen_as_often_as_asked(switch):
+    images, _, _, seeds = batch(600, size=4)
+    config = only(switch, intensity_probability=0.25)
+    out = augment(images, None, None, seeds, config)[0]
+    touched = (np.asarray(out) != images).any(axis=(1, 2, 3)).mean()
+    assert abs(touched - 0.25) < 4 * np.sqrt(0.25 * 0.75 / 600)
+    none = augment(images, None, None, seeds, replace(config, intensity_probability=0.0))[0]
+    np.testing.assert_array_equal(none, images)
+
+
+def test_an_example_depends_on_its_seed_alone():
+    images, targets, labels, seeds = batch(6)
+    config = replace(Augmentation(), intensity_probability=1.0)
+    whole = augment(images, targets, labels, seeds, config)
+    order = np.array([4, 0, 5])
+    some = augment(images[order], targets[order], labels[order], seeds[order], config)
+    for got, all_of in zip(some, whole, strict=True):
+        np.testing.assert_array_equal(got, np.asarray(all_of)[order])
+    again = augment(images, targets, labels, seeds + 6, config)
+    assert (np.asarray(again[0]) != np.asarray(whole[0])).any(axis=(1, 2, 3)).all()
+    large = augment(images, None, None, np.full(6, 2**32 - 1, np.uint32), config)[0]
+    assert np.isfinite(large).all()
+
+
+def test_the_users_default_generator_changes_nothing():
+    images, targets, labels, seeds = batch(3)
+    config = replace(Augmentation(), intensity_probability=1.0)
+    expected = augment(images, targets, labels, seeds, config)
+    with jax.default_prng_impl("rbg"):
+        got = augment(images, targets, labels, seeds, config)
+    for a, b in zip(got, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_switching_one_off_leaves_the_others_as_they_were():
+    images, _, labels, seeds = batch(8)
+    everything = certain(*SWITCHES)
+    turned = np.asarray(augment(images, None, labels, seeds, everything)[2])
+    for name in SWITCHES[2:]:
+        config = replace(everything, **{name: False})
+        np.testing.assert_array_equal(augment(images, None, labels, seeds, config)[2], turned)
+    both = augment(images, None, None, seeds, certain("intensity_scale", "intensity_shift"))[0]
+    scale, shift = (
+        augment(images, None, None, seeds, certain(name))[0]
+        for name in ("intensity_scale", "intensity_shift")
+    )
+    np.testing.assert_allclose(both, scale + (shift - images), atol=1e-5)
+
+
+def test_labels_keep_their_values_and_half_precision_stays():
+    images, targets, _, seeds = batch(16)
+    labels = np.random.default_rng(1).integers(0, 4, (16, SIZE, SIZE)).astype(np.uint8)
+    out = augment(images.astype(np.float16), targets, labels, seeds, Augmentation())
+    assert (out[0].dtype, out[2].dtype) == (np.float16, np.uint8)
+    for got, given in zip(np.asarray(out[2]), labels, strict=True):
+        np.testing.assert_array_equal(np.bincount(got.ravel()), np.bincount(given.ravel()))
+
+
+def test_oblong_patches_flip_and_are_not_turned():
+    images = np.random.default_rng(0).standard_normal((2, 4, 6, 1)).astype(np.float32)
+    seeds = np.arange(2, dtype=np.uint32)
+    assert augment(images, None, None, seeds, only("flip"))[0].shape == images.shape
+    with pytest.raises(BratsError, match="square patches, got 4 x 6"):
+        augment(images, None, None, seeds, only("quarter_turn"))
+
+
+def test_bad_input():
+    images, targets, labels, seeds = batch(3)
+    for wrong in (
+        (images, targets[:2], labels, seeds),
+        (images, targets, labels[:, 1:], seeds),
+        (images, targets, labels, seeds[:2]),
+    ):
+        with pytest.raises(BratsError, match="must agree"):
+            augment(*wrong, NONE)
+    assert Augmentation(gamma_range=[0.8, 1.2]) == Augmentation(gamma_range=(0.8, 1.2))
+    for values, message in (
+        ({"scale_range": (1.2, 0.8)}, "scale_range"),
+        ({"shift_range": (0.0, 0.1, 0.2)}, "shift_range"),
+        ({"shift_range": (0.0, float("nan"))}, "shift_range"),
+        ({"gamma_range": (0.0, 1.0)}, "must be positive"),
+        ({"noise_range": (-0.1, 0.1)}, "not negative"),
+        ({"intensity_probability": 1.5}, "0..1"),
+    ):
+        with pytest.raises(BratsError, match=message):
+            Augmentation(**values)
