@@ -141,9 +141,9 @@ def augment(
     decisions = jax.vmap(lambda key: jax.random.uniform(key, (3 + 4 * (1 + channels),)))(keys)
     if config.flip or config.quarter_turn:
         symmetry = _symmetry(decisions[:, :3], config)
-        images = _turned(images, symmetry, config)
-        targets = None if targets is None else _turned(targets, symmetry, config)
-        labels = None if labels is None else _turned(labels, symmetry, config)
+        images = _turned(images, symmetry)
+        targets = None if targets is None else _turned(targets, symmetry)
+        labels = None if labels is None else _turned(labels, symmetry)
     if config.intensity_scale or config.intensity_shift or config.gamma or config.noise:
         amounts = decisions[:, 3:].reshape(-1, 4, 1 + channels)
         images = _intensity(images.astype(jnp.float32), amounts, keys, config).astype(images.dtype)
@@ -168,13 +168,21 @@ def _symmetry(
     return turns % 2 == 1, flip_h ^ ((turns == 1) | (turns == 2)), flip_w ^ (turns >= 2)
 
 
-def _turned(x: Array, symmetry: tuple[Array, Array, Array], config: Augmentation) -> Array:
-    """Applies each example's symmetry to [B, H, W, ...] by selecting, never by resampling."""
-    transpose, flip_h, flip_w = (s.reshape((-1,) + (1,) * (x.ndim - 1)) for s in symmetry)
-    if config.quarter_turn:
-        x = jnp.where(transpose, jnp.swapaxes(x, 1, 2), x)
-    x = jnp.where(flip_h, jnp.flip(x, 1), x)
-    return jnp.where(flip_w, jnp.flip(x, 2), x)
+def _turned(x: Array, symmetry: tuple[Array, Array, Array]) -> Array:
+    """Turns each example of [B, H, W, ...] by fetching every pixel from where it came.
+
+    A gather, not a choice between flipped copies: XLA:CPU would recompute the choice in each
+    operation that follows, at five times the cost of all the intensity changes.
+    """
+    transpose, flip_h, flip_w = (s[:, None, None] for s in symmetry)
+    batch, height, width = x.shape[:3]
+    row, column = jnp.arange(height)[:, None], jnp.arange(width)
+    row = jnp.where(flip_h, height - 1 - row, row)
+    column = jnp.where(flip_w, width - 1 - column, column)
+    source = jnp.where(transpose, column * width + row, row * width + column)
+    pixels = x.reshape(batch, height * width, -1)
+    fetch = jax.vmap(lambda p, at: p.at[at].get(mode="promise_in_bounds"))
+    return fetch(pixels, source.reshape(batch, -1)).reshape(x.shape)
 
 
 def _intensity(

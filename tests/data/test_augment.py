@@ -24,6 +24,15 @@ def batch(n, size=SIZE):
     return images, images[..., :1].copy(), labels.astype(np.int32), np.arange(n, dtype=np.uint32)
 
 
+def intensities(switch, n=400):
+    """(before, after) of one operation that happens to every example; every test shares it."""
+    images, targets, labels, seeds = batch(n)
+    out = augment(images, targets, labels, seeds, certain(switch))
+    np.testing.assert_array_equal(out[1], targets)
+    np.testing.assert_array_equal(out[2], labels)
+    return images, np.asarray(out[0])
+
+
 def only(*switches, **values):
     return replace(NONE, **{name: True for name in switches}, **values)
 
@@ -49,9 +58,10 @@ def test_on_by_default_and_none_turns_every_switch_off():
 
 def test_absent_targets_and_labels_stay_absent():
     images, _, labels, seeds = batch(2)
-    out = augment(images, None, labels, seeds, Augmentation())
+    config = only("flip", "intensity_shift")
+    out = augment(images, None, labels, seeds, config)
     assert out[1] is None and out[0].shape == images.shape and out[2].shape == labels.shape
-    assert augment(images, None, None, seeds, Augmentation())[1:] == (None, None)
+    assert augment(images, None, None, seeds, config)[1:] == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -84,17 +94,13 @@ def test_symmetries_are_numpys_alike_for_all_and_equally_often(switches, group):
 
 @pytest.mark.parametrize("switch", SWITCHES[2:])
 def test_intensities_change_in_the_image_only(switch):
-    images, targets, labels, seeds = batch(4)
-    out = augment(images, targets, labels, seeds, certain(switch))
-    assert (np.abs(out[0] - images).max(axis=(1, 2)) > 1e-4).all()  # in every channel
-    np.testing.assert_array_equal(out[1], targets)
-    np.testing.assert_array_equal(out[2], labels)
+    before, after = intensities(switch)
+    assert (np.abs(after - before).max(axis=(1, 2)) > 1e-5).all()  # in every channel
 
 
 def test_scale_and_shift_are_uniform_in_their_ranges_per_example_and_channel():
-    images, _, _, seeds = batch(400)
-    scaled = augment(images, None, None, seeds, certain("intensity_scale"))[0]
-    shifted = augment(images, None, None, seeds, certain("intensity_shift"))[0]
+    images, scaled = intensities("intensity_scale")
+    _, shifted = intensities("intensity_shift")
     for amounts, low, high in ((scaled / images, 0.75, 1.25), (shifted - images, -0.1, 0.1)):
         drawn = np.median(amounts, axis=(1, 2))
         wide = np.abs(images) > 0.1  # a small number's ratio is all rounding
@@ -109,8 +115,7 @@ def test_scale_and_shift_are_uniform_in_their_ranges_per_example_and_channel():
 
 
 def test_gamma_keeps_the_extremes_and_is_a_power_between():
-    images, _, _, seeds = batch(100)
-    out = np.asarray(augment(images, None, None, seeds, certain("gamma"))[0])
+    images, out = (x[:100] for x in intensities("gamma"))
     low, high = (f(images, axis=(1, 2), keepdims=True) for f in (np.min, np.max))
     np.testing.assert_allclose(out.min((1, 2)), low[:, 0, 0], atol=1e-5)
     np.testing.assert_allclose(out.max((1, 2)), high[:, 0, 0], atol=1e-5)
@@ -144,15 +149,39 @@ def test_noise_is_gaussian_of_the_drawn_deviation():
     assert max(abs(across), abs(down)) < 0.01
 
 
-@pytest.mark.parametrize("switch", SWITCHES[2:])
-def test_intensity_operations_happen_as_often_as_asked(switch):
-    images, _, _, seeds = batch(600, size=4)
-    config = only(switch, intensity_probability=0.25)
-    out = augment(images, None, None, seeds, config)[0]
+def test_intensity_operations_happen_as_often_as_asked_and_independently():
+    images, targets, labels, seeds = batch(1000)
+    config = only("gamma", "intensity_scale", "intensity_shift", intensity_probability=0.25)
+    out = np.asarray(augment(images, targets, labels, seeds, config)[0], np.float64)
+    # Gamma keeps the extremes, so the extent tells the scale, and then the minimum the shift.
+    (low, high), (new_low, new_high) = ((x.min((1, 2)), x.max((1, 2))) for x in (images, out))
+    scale = (new_high - new_low) / (high - low)
+    shift = new_low - low * scale
+    unit, new_unit = (
+        (x - a[:, None, None]) / (b - a)[:, None, None]
+        for x, a, b in ((images, low, high), (out, new_low, new_high))
+    )
+    happened = np.array(
+        [
+            (np.abs(x) > 1e-5).any(axis=1)
+            for x in (scale - 1, shift, np.abs(new_unit - unit).max(axis=(1, 2)))
+        ]
+    )
+    assert (np.abs(happened.mean(axis=1) - 0.25) < 4 * np.sqrt(0.25 * 0.75 / 1000)).all()
+    assert np.abs(np.corrcoef(happened) - np.eye(3)).max() < 0.13
+
+
+def test_noise_happens_as_often_as_asked():
+    images, _, _, seeds = batch(1000, size=4)
+    out = augment(images, None, None, seeds, only("noise", intensity_probability=0.25))[0]
     touched = (np.asarray(out) != images).any(axis=(1, 2, 3)).mean()
-    assert abs(touched - 0.25) < 4 * np.sqrt(0.25 * 0.75 / 600)
-    none = augment(images, None, None, seeds, replace(config, intensity_probability=0.0))[0]
-    np.testing.assert_array_equal(none, images)
+    assert abs(touched - 0.25) < 4 * np.sqrt(0.25 * 0.75 / 1000)
+
+
+def test_intensity_operations_that_never_happen_change_nothing():
+    images, _, _, seeds = batch(20)
+    config = only(*SWITCHES[2:], intensity_probability=0.0)
+    np.testing.assert_array_equal(augment(images, None, None, seeds, config)[0], images)
 
 
 def test_an_example_depends_on_its_seed_alone():
@@ -165,13 +194,13 @@ def test_an_example_depends_on_its_seed_alone():
         np.testing.assert_array_equal(got, np.asarray(all_of)[order])
     again = augment(images, targets, labels, seeds + 6, config)
     assert (np.asarray(again[0]) != np.asarray(whole[0])).any(axis=(1, 2, 3)).all()
-    large = augment(images, None, None, np.full(6, 2**32 - 1, np.uint32), config)[0]
+    large = augment(images, targets, labels, np.full(6, 2**32 - 1, np.uint32), config)[0]
     assert np.isfinite(large).all()
 
 
 def test_the_users_default_generator_changes_nothing():
     images, targets, labels, seeds = batch(3)
-    config = replace(Augmentation(), intensity_probability=1.0)
+    config = certain("flip", "quarter_turn", "intensity_shift")
     expected = augment(images, targets, labels, seeds, config)
     with jax.default_prng_impl("rbg"):
         got = augment(images, targets, labels, seeds, config)
@@ -181,23 +210,20 @@ def test_the_users_default_generator_changes_nothing():
 
 def test_switching_one_off_leaves_the_others_as_they_were():
     images, _, labels, seeds = batch(8)
-    everything = certain(*SWITCHES)
-    turned = np.asarray(augment(images, None, labels, seeds, everything)[2])
-    for name in SWITCHES[2:]:
-        config = replace(everything, **{name: False})
-        np.testing.assert_array_equal(augment(images, None, labels, seeds, config)[2], turned)
+    turned = augment(images, None, labels, seeds, certain("flip", "quarter_turn", "gamma"))[2]
+    less = augment(images, None, labels, seeds, only("flip", "quarter_turn"))[2]
+    np.testing.assert_array_equal(less, turned)
+    images, _, _, seeds = (x[:8] for x in batch(400))
     both = augment(images, None, None, seeds, certain("intensity_scale", "intensity_shift"))[0]
-    scale, shift = (
-        augment(images, None, None, seeds, certain(name))[0]
-        for name in ("intensity_scale", "intensity_shift")
-    )
+    scale, shift = (intensities(name)[1][:8] for name in ("intensity_scale", "intensity_shift"))
     np.testing.assert_allclose(both, scale + (shift - images), atol=1e-5)
 
 
 def test_labels_keep_their_values_and_half_precision_stays():
     images, targets, _, seeds = batch(16)
     labels = np.random.default_rng(1).integers(0, 4, (16, SIZE, SIZE)).astype(np.uint8)
-    out = augment(images.astype(np.float16), targets, labels, seeds, Augmentation())
+    config = replace(Augmentation(), noise=False)
+    out = augment(images.astype(np.float16), targets, labels, seeds, config)
     assert (out[0].dtype, out[2].dtype) == (np.float16, np.uint8)
     for got, given in zip(np.asarray(out[2]), labels, strict=True):
         np.testing.assert_array_equal(np.bincount(got.ravel()), np.bincount(given.ravel()))
