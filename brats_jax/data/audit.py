@@ -93,7 +93,10 @@ def complaint(audit: Mapping[str, Any], channel_order: Sequence[str] | None) -> 
     """
     found = audit["looks_like_t1gd"]
     contrast = ", ".join(f"{name} {value:+.2f}" for name, value in audit["contrast"].items())
-    says = f"the labels contradict the names of the channels: ET minus NCR is {contrast}"
+    says = (
+        f"the labels contradict the names of the channels: over {audit['slices']} slices of "
+        f"{audit['patients']} patients ET minus NCR is {contrast}"
+    )
     if found is None:
         return (
             f"{says}, and T1Gd should be brighter in ET; check that images and labels belong "

@@ -22,46 +22,55 @@ def processors() -> int:
     return os.cpu_count() or 1
 
 
-def write_cases(
-    store: Path, source: Source, normalisation: str, patients: Sequence[str], workers: int
-) -> Generator[tuple[str, dict[str, Any] | str], None, None]:
-    """Writes cases in parallel and yields each as it is done.
+class CasePool:
+    """Writes cases of one store in several processes, or in this one if `workers` is 1.
 
     Args:
       store: the store's folder.
       source: must pickle.
       normalisation: 'slice' or 'volume'.
-      patients: which cases.
-      workers: processes; 1 works in this one.
-
-    Yields:
-      (patient, sidecar), or (patient, one line on why it cannot be read).
-
-    Raises:
-      StorageError: the store cannot be written, whatever the case; or a worker died.
+      workers: processes.
     """
-    if workers == 1 or len(patients) < 2:
-        for patient in patients:
-            yield patient, _write_or_explain(store, source, normalisation, patient)
-        return
-    # Fresh interpreters: a fork would copy the locks of whatever threads the caller has.
-    pool = concurrent.futures.ProcessPoolExecutor(
-        min(workers, len(patients)),
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_start_worker,
-        initargs=(store, source, normalisation),
-    )
-    try:
-        futures = {pool.submit(_work, patient): patient for patient in patients}
-        for future in concurrent.futures.as_completed(futures):
-            yield futures[future], future.result()
-    except concurrent.futures.process.BrokenProcessPool:
-        raise StorageError(
-            f"{store}: a worker process died, perhaps for want of memory: give the same command "
-            f"again with fewer --workers than {workers}"
-        ) from None
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+
+    def __init__(self, store: Path, source: Source, normalisation: str, workers: int) -> None:
+        self._task = (store, source, normalisation)
+        self._workers = workers
+        self._pool: concurrent.futures.ProcessPoolExecutor | None = None
+        if workers > 1:
+            self._pool = concurrent.futures.ProcessPoolExecutor(
+                workers,
+                # Fresh interpreters: a fork would copy the locks of the caller's threads.
+                mp_context=multiprocessing.get_context("spawn"),
+                initializer=_start_worker,
+                initargs=self._task,
+            )
+
+    def write(
+        self, patients: Sequence[str]
+    ) -> Generator[tuple[str, dict[str, Any] | str], None, None]:
+        """Writes cases and yields each as it is done: (patient, sidecar or why it is unfit).
+
+        Raises:
+          StorageError: the store cannot be written, whatever the case; or a worker died.
+        """
+        if self._pool is None:
+            for patient in patients:
+                yield patient, _write_or_explain(*self._task, patient)
+            return
+        futures = {self._pool.submit(_work, patient): patient for patient in patients}
+        try:
+            for future in concurrent.futures.as_completed(futures):
+                yield futures[future], future.result()
+        except concurrent.futures.process.BrokenProcessPool:
+            raise StorageError(
+                f"{self._task[0]}: a worker process died, perhaps for want of memory: give the "
+                f"same command again with fewer --workers than {self._workers}"
+            ) from None
+
+    def close(self) -> None:
+        """Waits for the cases in hand and drops those not yet begun."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 _task: tuple[Path, Source, str]

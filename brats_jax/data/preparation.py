@@ -16,7 +16,7 @@ from brats_jax.data import store as layout
 from brats_jax.data import store_writer as writer
 from brats_jax.data.modalities import CLASSES, MODALITIES
 from brats_jax.data.normalise import NORMALISATIONS, PERCENTILE
-from brats_jax.data.recognise import open_source
+from brats_jax.data.recognise import PHANTOM, open_source
 from brats_jax.data.source import ORIENTATION, Source, known_problems, notices, state_of
 from brats_jax.errors import BratsError
 
@@ -195,30 +195,36 @@ class _Preparation:
         places = {i * count // AUDIT_SAMPLE for i in range(AUDIT_SAMPLE)}
         sample = [name for i, name in enumerate(self.patients) if i in places]
         rest = [name for i, name in enumerate(self.patients) if i not in places]
-        with contextlib.closing(_Progress(count, len(self.sidecars), self.say)) as progress:
-            self._write(sample, progress)
+        missing = count - len(self.sidecars)
+        # Nothing is written any more once the pool is closed, so what is left can be tidied.
+        with (
+            contextlib.closing(_Progress(count, len(self.sidecars), self.say)) as progress,
+            contextlib.closing(
+                case_pool.CasePool(
+                    self.store, self.source, self.normalisation, max(1, min(self.workers, missing))
+                )
+            ) as pool,
+        ):
+            self._write(sample, pool, progress)
             self._audit(ignore_audit)
-            self._write(rest, progress)
-        audit = self._audit(ignore_audit)
-        return {**audit, "ignored": ignore_audit and audit["verdict"] == "contradicted"}
+            self._write(rest, pool, progress)
+        return self._audit(ignore_audit)
 
-    def _write(self, patients: Sequence[str], progress: "_Progress") -> None:
+    def _write(
+        self, patients: Sequence[str], pool: case_pool.CasePool, progress: "_Progress"
+    ) -> None:
         todo = [name for name in patients if name not in self.sidecars]
-        results = case_pool.write_cases(
-            self.store, self.source, self.normalisation, todo, self.workers
-        )
-        with contextlib.closing(results):
-            for patient, result in results:
-                progress.advance()
-                problem = result if isinstance(result, str) else self._misfit(result)
-                if problem is None:
-                    assert not isinstance(result, str)
-                    self.sidecars[patient] = result
-                    continue
-                writer.discard_case(self.store, patient)
-                if not self.skip_bad_cases:
-                    raise self._stop(problem)
-                self.skipped[patient] = problem
+        for patient, result in pool.write(todo):
+            progress.advance()
+            problem = result if isinstance(result, str) else self._misfit(result)
+            if problem is None:
+                assert not isinstance(result, str)
+                self.sidecars[patient] = result
+                continue
+            writer.discard_case(self.store, patient)
+            if not self.skip_bad_cases:
+                raise self._stop(problem)
+            self.skipped[patient] = problem
 
     def _misfit(self, sidecar: Mapping[str, Any]) -> str | None:
         """What is wrong with a case beside the others."""
@@ -238,10 +244,12 @@ class _Preparation:
     def _audit(self, ignore: bool) -> dict[str, Any]:
         audit = channel_audit.judge(case["contrast"] for case in self.sidecars.values())
         if audit["verdict"] != "contradicted":
-            return audit
+            return {**audit, "ignored": False}
+        # The phantom is drawn, not read: its channels cannot be mistaken, though noise may
+        # contradict a coarse one.
+        if ignore or self.source.name == PHANTOM:
+            return {**audit, "ignored": True}
         complaint = channel_audit.complaint(audit, getattr(self.source, "channel_order", None))
-        if ignore:
-            return audit
         # What is written has the wrong names: of no use to any other command.
         self.sidecars.clear()
         raise BratsError(f"{self.source.description.get('folder', self.source.name)}: {complaint}")

@@ -67,5 +67,5 @@ def test_contradicted(et, found):
 )
 def test_suggested_order_fits(order, found, fits):
     assert ",".join(fitting_order(order.split(","), found)) == fits
-    audit = {"looks_like_t1gd": found, "contrast": {"t1": 0.0}}
+    audit = {"looks_like_t1gd": found, "contrast": {"t1": 0.0}, "slices": 1, "patients": 1}
     assert f"--channel_order={fits} would fit" in complaint(audit, order.split(","))
