@@ -121,20 +121,21 @@ class NiftiSource:
 
     def problems(self) -> dict[str, str]:
         """What the file names alone tell is wrong: case -> one line."""
-        found = {}
-        for case in self.patients():
-            volumes = self._cases[case]
-            folder = Path(next(iter(volumes.values()))).parent
-            missing = [name for name in MODALITIES if name not in volumes]
-            if missing:
-                found[case] = f"{folder} has no {' and no '.join(missing)} volume of case {case}"
-            elif _SEG not in volumes:
-                found[case] = f"{folder} has no labels (*_seg.nii.gz) for case {case}"
-        return found
+        found = {name: self._problem(name) for name in self.patients()}
+        return {name: problem for name, problem in found.items() if problem}
+
+    def _problem(self, case: str) -> str:
+        volumes = self._cases[case]
+        folder = Path(next(iter(volumes.values()))).parent
+        missing = [name for name in MODALITIES if name not in volumes]
+        if missing:
+            return f"{folder} has no {' and no '.join(missing)} volume of case {case}"
+        if _SEG not in volumes:
+            return f"{folder} has no labels (*_seg.nii.gz) for case {case}"
+        return ""
 
     def read(self, patient: str) -> Case:
-        problem = self.problems().get(patient)
-        if problem:
+        if problem := self._problem(patient):
             raise BratsError(f"{problem}: fetch what is missing or take the case away")
         paths = self._cases[patient]
         notes: list[str] = []

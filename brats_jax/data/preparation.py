@@ -284,6 +284,9 @@ class _Preparation:
             "subjects": [sidecar["subject"] for sidecar in sidecars],
             "audit": audit,
             "notices": self.notices,
+            "notes": {
+                sidecar["patient"]: sidecar["notes"] for sidecar in sidecars if sidecar["notes"]
+            },
             "skipped": self.skipped,
             "settings": settings,
             **writer.write_index(self.store, sidecars),

@@ -5,7 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from brats_jax.data import audit as channel_audit
+from brats_jax.data import store as layout
 from brats_jax.data.modalities import CLASSES, DISPLAY_NAMES
+
+_SHOWN = 5  # notes on cases, of which a whole release may have hundreds
 
 
 def summary_table(store: str | os.PathLike[str], manifest: Mapping[str, Any]) -> str:
@@ -48,6 +51,9 @@ def summary_table(store: str | os.PathLike[str], manifest: Mapping[str, Any]) ->
         lines.append(
             f"{name:<14} {slices:>10,} {slices / summary['slices']:>8.1%} {pixels:>15,} {share:>10}"
         )
+    if notes := manifest["notes"]:
+        lines += ["", f"notes on {len(notes)} cases (all of them in {layout.MANIFEST}):"]
+        lines += [f"  {name}: {'; '.join(notes[name])}" for name in list(notes)[:_SHOWN]]
     if manifest["skipped"]:
         lines += ["", f"left out {len(manifest['skipped'])} bad cases:"]
         lines += [f"  {name}: {reason}" for name, reason in manifest["skipped"].items()]
