@@ -1,38 +1,38 @@
 """Phantom patients: heads with a glioma, made from noise and a few shapes, for demo and tests."""
 
+import math
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
-from brats_jax.data.phantom_anatomy import (
-    FIELD_OF_VIEW_MM,
-    Grid,
-    Head,
-    build_head,
-    ramp,
-    random_stream,
-)
-from brats_jax.data.phantom_tumour import Lesion, Plan, build_lesion, plan_tumour
+from brats_jax.data.modalities import MODALITIES
+from brats_jax.data.phantom_anatomy import build_head, tissue_fractions
+from brats_jax.data.phantom_grid import FIELD_OF_VIEW_MM, Grid, Voxels, random_stream
+from brats_jax.data.phantom_tumour import Plan, build_lesion, plan_tumour, tumour_fractions
 from brats_jax.data.source import Case
 from brats_jax.errors import BratsError
 
 # Mean intensity of each tissue relative to white matter in T1; columns t1, t1gd, t2, flair.
 _TISSUE = {
-    "csf": (0.36, 0.40, 2.30, 0.38),
-    "grey": (0.80, 0.83, 1.18, 1.06),
+    "csf": (0.30, 0.34, 2.70, 0.34),
+    "grey": (0.82, 0.85, 1.10, 1.06),
     "white": (1.00, 1.00, 0.82, 0.92),
-    "nuclei": (0.88, 0.88, 0.98, 1.02),
-    "pallidum": (0.96, 0.96, 0.68, 0.86),
+    "nuclei": (0.90, 0.90, 0.96, 1.02),
+    "pallidum": (0.96, 0.96, 0.70, 0.86),
+    "cap": (0.95, 0.96, 1.00, 1.08),
     "stem": (0.95, 0.95, 0.90, 0.95),
-    "vessel": (0.80, 1.75, 0.70, 0.85),
+    "vessel": (0.75, 1.70, 0.45, 0.70),
 }
 # Relative to the tissue oedema spreads in.
-_OEDEMA_GAIN = (-0.10, -0.11, 0.55, 0.62)
+_OEDEMA_GAIN = (-0.06, -0.08, 0.60, 0.36)
 # t1, t1gd, t2, flair of what replaces the tissue.
-_NECROSIS_FLUID = (0.52, 0.52, 2.15, 0.90)
-_NECROSIS_SOLID = (0.82, 0.86, 1.55, 1.50)
-_ENHANCING = (0.88, 1.52, 1.42, 1.45)
+_NECROSIS_FLUID = (0.62, 0.62, 2.40, 1.05)
+_NECROSIS_SOLID = (0.95, 0.92, 1.70, 1.55)
+_ENHANCING = (0.94, 1.24, 1.75, 1.42)
+# How much each modality varies within a tissue, of its own accord.
+_TEXTURE = (0.025, 0.03, 0.05, 0.06)
 
 
 class PhantomSource:
@@ -66,7 +66,12 @@ class PhantomSource:
 
     @property
     def description(self) -> dict[str, Any]:
-        return {"patients": self._count, "seed": self._seed, "shape": list(self._shape)}
+        return {
+            "kind": self.name,
+            "patients": self._count,
+            "seed": self._seed,
+            "shape": list(self._shape),
+        }
 
     def patients(self) -> list[str]:
         return [f"Phantom_{i + 1:03d}" for i in range(self._count)]
@@ -110,134 +115,31 @@ def _scan(
     head = build_head(grid, seed, index, (np.asarray(centre), radius, strength))
     lesion = build_lesion(grid, seed, index, plan)
     rng = random_stream(seed, index, "scan")
+    grid = Grid(shape, grid.limits_of(head.depth))
 
     inside = grid.refine(head.depth) > 0
-    pieces, sizes = ndimage.label(inside)
-    if sizes > 1:
+    pieces, count = ndimage.label(inside)
+    if count > 1:
         inside = pieces == 1 + np.argmax(np.bincount(pieces.ravel())[1:])
-
-    tissue = _tissues(grid, head, inside, rng)
-    label, fraction = _tumour_fractions(grid, head, lesion, plan, inside, tissue, rng)
-    volumes = _intensities(grid, inside, tissue, fraction, plan, rng)
+    voxels = Voxels(grid, inside)
+    tissue = tissue_fractions(head, voxels, rng)
+    label, tumour = tumour_fractions(lesion, plan, head, tissue, voxels, rng)
 
     labels = np.zeros(shape, np.uint8)
-    box = np.zeros(grid.shape, np.uint8)
-    box[inside] = label
-    labels[grid.box] = box
+    labels[grid.box] = voxels.scatter(label)
     images = np.zeros((*shape, 4), np.float32)
-    images[grid.box] = volumes
+    for m, volume in enumerate(_volumes(voxels, tissue, tumour, rng)):
+        images[grid.box][..., m] = volume
     return images, labels
 
 
-def _tissues(
-    grid: Grid, head: Head, inside: np.ndarray, rng: np.random.Generator
-) -> dict[str, np.ndarray]:
-    """Fractions of the tissues in each voxel of the brain, float32[voxels], summing to 1."""
-
-    def take(field: np.ndarray) -> np.ndarray:
-        return grid.refine(field)[inside]
-
-    soft = 0.35 + 0.35 * max(grid.spacing_mm)
-    atrophy = float(rng.uniform(0.2, 0.9))
-    gap = atrophy + 0.35 * grid.noise(rng, 9.0, fine=True)[inside]
-    depth = take(head.depth)
-    sheet = np.abs(take(head.fold)) + take(head.fold_penalty)
-    np.minimum(sheet, 0.8 * np.abs(take(head.lobe)) + take(head.lobe_penalty), out=sheet)
-    np.minimum(sheet, 1.3 * np.abs(take(head.midline)) + take(head.midline_penalty), out=sheet)
-    rind = 0.6 * atrophy + 0.9 * grid.noise(rng, 6.0, fine=True)[inside]
-    distance = np.minimum(sheet - gap, depth - rind)
-
-    csf = ramp(-distance, soft)
-    grey = ramp(float(rng.uniform(2.6, 3.3)) - distance, soft + 0.2)
-    cerebellum, stem = take(head.cerebellum), ramp(take(head.brainstem), 2.0)
-    grey *= 1 - stem
-    leaf = np.abs(np.mod(take(head.folia), 4.6) - 2.3)
-    in_cerebellum = ramp(cerebellum, 1.0)
-    folia = ramp(12 - cerebellum, 3.0) * in_cerebellum
-    grey = np.maximum(grey * (1 - in_cerebellum), folia * (0.45 + 0.55 * ramp(1.5 - leaf, soft)))
-    csf = np.maximum(csf, 0.35 * folia * ramp(0.5 - leaf, soft))
-    nuclei = ramp(take(head.nuclei), 1.0)
-    pallidum = ramp(take(head.pallidum), 1.0)
-    ventricle = ramp(take(head.ventricle), soft)
-
-    csf = np.maximum(csf, ventricle)
-    # Vessels: tubes where two families of sheets cross, in the sulci and along the midline.
-    second = take(head.vessel)
-    vessel = ramp(1.2 - np.hypot(sheet, second), 0.7) * ramp(22 - depth, 4)
-    sinus = ramp(2.2 - np.hypot(take(head.midline), depth - 2.0), 0.8) * ramp(4 - depth, 1)
-    vessel = np.maximum(vessel, 0.8 * sinus)
-    vessel = np.maximum(vessel, 0.7 * ventricle * ramp(take(head.choroid), 1.0))
-    vessel = np.minimum(vessel, csf + 0.2)
-
-    left = 1 - np.minimum(csf, 1)
-    nuclei = nuclei * left
-    pallidum = pallidum * nuclei
-    nuclei = nuclei - pallidum
-    left = left - nuclei - pallidum
-    grey = grey * left
-    stem = stem * (left - grey)
-    fractions = {
-        "csf": csf,
-        "grey": grey,
-        "nuclei": nuclei,
-        "pallidum": pallidum,
-        "stem": stem,
-        "white": left - grey - stem,
-    }
-    for name in fractions:
-        fractions[name] = fractions[name] * (1 - vessel)
-    return fractions | {"vessel": vessel}
-
-
-def _tumour_fractions(
-    grid: Grid,
-    head: Head,
-    lesion: Lesion,
-    plan: Plan,
-    inside: np.ndarray,
-    tissue: dict[str, np.ndarray],
+def _volumes(
+    voxels: Voxels,
+    tissue: Mapping[str, np.ndarray],
+    tumour: Mapping[str, np.ndarray],
     rng: np.random.Generator,
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """uint8[voxels] labels, and the fractions 'necrosis', 'enhancing', 'oedema' of each voxel."""
-
-    def take(field: np.ndarray) -> np.ndarray:
-        return grid.refine(field)[inside]
-
-    core, rim, halo = take(lesion.core), take(lesion.rim), take(lesion.halo)
-    midline = plan.side * take(head.midline)
-    ventricle = take(head.ventricle)
-    # Oedema follows white matter, is held up by grey, and hardly crosses the midline.
-    halo -= 5.0 * (tissue["grey"] + 0.6 * (tissue["nuclei"] + tissue["pallidum"]))
-    halo -= 7.0 * np.minimum(tissue["csf"] + tissue["vessel"], 1)
-    halo -= 1.2 * np.maximum(-midline - 1, 0)
-    core = np.minimum(core, np.maximum(-ventricle, core - 6.0) + 1.0)
-    core = np.minimum(core, 0.5 * midline + 3.0)
-
-    soft = 0.5 + 0.4 * max(grid.spacing_mm)
-    in_core = ramp(core, soft)
-    enhancing = in_core * ramp(rim - core, soft) * ramp(rim - 0.4, 0.8)
-    necrosis = in_core - enhancing
-    oedema = (1 - in_core) * ramp(halo, float(rng.uniform(1.0, 3.0))) * ramp(-ventricle, soft)
-
-    label = np.zeros(core.shape, np.uint8)
-    label[(halo > 0) & (ventricle < 0)] = 2
-    label[in_core > 0.5] = 1
-    label[(in_core > 0.5) & (enhancing > necrosis)] = 3
-    return label, {"necrosis": necrosis, "enhancing": enhancing, "oedema": oedema}
-
-
-def _intensities(
-    grid: Grid,
-    inside: np.ndarray,
-    tissue: dict[str, np.ndarray],
-    fraction: dict[str, np.ndarray],
-    plan: Plan,
-    rng: np.random.Generator,
-) -> np.ndarray:
-    """float32[box, 4]: what the scanner stores, whole numbers, 0 outside the brain."""
-
-    def texture(scale_mm: float) -> np.ndarray:
-        return grid.noise(rng, scale_mm, fine=True)[inside]
+) -> Iterator[np.ndarray]:
+    """Yields float32[box] per modality: what the scanner stores, whole numbers, 0 outside."""
 
     def jitter(sd: float) -> np.ndarray:
         return (1 + sd * rng.normal(size=4)).astype(np.float32)
@@ -252,42 +154,43 @@ def _intensities(
     solid = np.asarray(_NECROSIS_SOLID, np.float32) * jitter(0.10)
     fluid = np.asarray(_NECROSIS_FLUID, np.float32) * jitter(0.12)
     fluid[3] *= float(rng.uniform(0.6, 1.5))
-    enhancing = np.asarray(_ENHANCING, np.float32) * jitter(0.10)
+    enhancing = np.asarray(_ENHANCING, np.float32) * jitter(0.06)
 
-    swelling, seen = texture(9.0), texture(9.0)
-    cyst = np.clip(float(rng.uniform(0, 1)) + 0.35 * texture(5.0), 0, 1)
-    uptake = 1 + 0.22 * texture(2.5)
-    patchy = [1 + 0.06 * texture(3.0) for _ in range(2)]
-    shared_bias = texture(30.0)
-    white_tone = texture(6.0)
+    swelling, seen = voxels.noise(rng, 9.0), voxels.noise(rng, 9.0)
+    cyst = np.clip(float(rng.uniform(0, 1)) + 0.35 * voxels.noise(rng, 5.0), 0, 1)
+    uptake = 1 + 0.12 * voxels.noise(rng, 2.5)
+    patchy = [1 + 0.07 * voxels.noise(rng, 3.0) for _ in range(2)]
+    shared_bias = voxels.noise(rng, 30.0)
+    # The blur mixes the edge of the brain with the background; real edges are dark, but less so.
+    edge = ndimage.gaussian_filter(
+        voxels.inside.astype(np.float32), 0.6 / np.asarray(voxels.grid.spacing_mm), truncate=2.5
+    )
+    edge = voxels.gather(edge) ** 0.6
+    covered = tumour["necrosis"] + tumour["enhancing"]
 
-    volumes = np.zeros((*inside.shape, 4), np.float32)
-    for m in range(4):
+    for m in range(len(MODALITIES)):
         signal = sum(tissue[name] * means[name][m] for name in tissue)
-        signal *= 1 + (0.02, 0.02, 0.04, 0.04)[m] * white_tone
+        signal *= 1 + _TEXTURE[m] * voxels.noise(rng, 3.0)
         # T1 shows less of the oedema, and not the same parts of it, than T2 and FLAIR do.
         strength = 1 + 0.35 * (swelling if m >= 2 else 0.5 * swelling + 0.85 * seen)
-        signal *= 1 + gain[m] * fraction["oedema"] * np.clip(strength, 0.1, 2)
+        signal *= 1 + gain[m] * tumour["oedema"] * np.clip(strength, 0.1, 2)
         inner = (cyst * fluid[m] + (1 - cyst) * solid[m]) * patchy[m % 2]
         rim = enhancing[m] * (uptake if m == 1 else patchy[1])
-        covered = fraction["necrosis"] + fraction["enhancing"]
-        signal = signal * (1 - covered) + fraction["necrosis"] * inner + fraction["enhancing"] * rim
-        signal *= np.exp(0.05 * shared_bias + float(rng.uniform(0.02, 0.07)) * texture(30.0))
-        volumes[..., m][inside] = signal
+        signal *= 1 - covered
+        signal += tumour["necrosis"] * inner + tumour["enhancing"] * rim
+        own_bias = float(rng.uniform(0.04, 0.11)) * voxels.noise(rng, 30.0)
+        signal *= np.exp(0.05 * shared_bias + own_bias)
 
-        blur = np.full(3, rng.uniform(0.35, 0.6))
+        blur = np.full(3, rng.uniform(0.6, 0.9))
         if rng.random() < 0.3:  # thick slices, resampled to 1 mm
             blur[rng.choice(3, p=(0.7, 0.2, 0.1))] = rng.uniform(1.2, 2.2)
-        sigma = blur / np.asarray(grid.spacing_mm)
-        # Divided by the blurred mask, so that the edge of the brain keeps its intensity.
-        weight = ndimage.gaussian_filter(inside.astype(np.float32), sigma, truncate=2.5)
-        image = ndimage.gaussian_filter(np.ascontiguousarray(volumes[..., m]), sigma, truncate=2.5)
-        signal = image[inside] / weight[inside]
-        level = float(rng.uniform(0.02, 0.045)) * means["white"][m]
+        sigma = blur / np.asarray(voxels.grid.spacing_mm)
+        blurred = ndimage.gaussian_filter(voxels.scatter(signal), sigma, truncate=2.5)
+        signal = voxels.gather(blurred) / edge
+        level = float(rng.uniform(0.012, 0.03)) * means["white"][m]
         real = signal + level * rng.standard_normal(signal.shape, dtype=np.float32)
         signal = np.hypot(real, level * rng.standard_normal(signal.shape, dtype=np.float32))
-        scale = float(np.exp(rng.uniform(np.log(200), np.log(1500)))) * (
-            8 if rng.random() < 0.1 else 1
-        )
-        volumes[..., m][inside] = np.clip(np.round(signal * scale), 1, 32767)
-    return volumes
+        # Scanners scale as they please; one in ten fills most of the 16 bits.
+        scale = math.exp(rng.uniform(math.log(200), math.log(1500)))
+        scale *= 8 if rng.random() < 0.1 else 1
+        yield voxels.scatter(np.clip(np.round(signal * scale), 1, 32767))

@@ -1,130 +1,34 @@
-"""Where the tissues of a phantom head lie: smooth fields on a 2 mm grid, thresholded finely.
-
-Sheets (sulci, fissures, folia) are the zero levels of signed fields, so that they stay sharp when
-the coarse fields are interpolated to the voxels. The frame is the array frame in mm: x towards
-Left, y towards Posterior, z towards Superior; `X`, `Y`, `Z` are the same with the origin on the
-midline, after each patient's own warp.
-"""
+"""Where the tissues of a phantom head lie, and the share of each in every voxel."""
 
 import dataclasses
-import math
-import zlib
 
 import numpy as np
-from scipy import ndimage, sparse
+from scipy import ndimage
 
-FIELD_OF_VIEW_MM = (155.0, 240.0, 240.0)  # slices, x, y: what BraTS volumes cover
-# The part of the field of view a head may fill; nothing is computed outside.
-BOX_MM = ((0.0, 150.0), (40.0, 200.0), (30.0, 228.0))
-COARSE_MM = 2.0
+from brats_jax.data.phantom_grid import COARSE_MM, Grid, Voxels, ramp, random_stream
+
+# The anterior-posterior axis of an average head in the field of view.
 _MIDLINE_MM = (119.5, 128.0)
-
-
-def random_stream(seed: int, index: int, purpose: str) -> np.random.Generator:
-    """A generator of its own for each purpose: adding a draw in one place moves no other."""
-    return np.random.default_rng([seed, index, zlib.crc32(purpose.encode())])
-
-
-class Grid:
-    """The voxels of the box around the head, and the coarse grid below them.
-
-    Args:
-      shape: (slices, H, W) of the whole volume, which always covers `FIELD_OF_VIEW_MM`.
-    """
-
-    def __init__(self, shape: tuple[int, int, int]):
-        self.spacing_mm = tuple(f / n for f, n in zip(FIELD_OF_VIEW_MM, shape, strict=True))
-        self.box = tuple(
-            slice(int(np.floor(low / s)), min(int(np.ceil(high / s)), n))
-            for (low, high), s, n in zip(BOX_MM, self.spacing_mm, shape, strict=True)
-        )
-        self.fine_mm = tuple(
-            (np.arange(b.start, b.stop, dtype=np.float32) + 0.5) * s
-            for b, s in zip(self.box, self.spacing_mm, strict=True)
-        )
-        self.coarse_mm = tuple(
-            np.arange(low + COARSE_MM / 2, high, COARSE_MM, dtype=np.float32)
-            for low, high in BOX_MM
-        )
-        self._matrices = [
-            _interpolation(c, f) for c, f in zip(self.coarse_mm, self.fine_mm, strict=True)
-        ]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(len(axis) for axis in self.fine_mm)
-
-    def refine(self, coarse: np.ndarray) -> np.ndarray:
-        """Interpolates a field of the coarse grid to the voxels of the box."""
-        return _apply(self._matrices, coarse)
-
-    def noise(self, rng: np.random.Generator, scale_mm: float, fine: bool = False) -> np.ndarray:
-        """A Gaussian random field of unit variance, correlation exp(-r^2 / (4 scale_mm^2))."""
-        lattice = tuple(
-            np.arange(low - 2 * scale_mm, high + 3 * scale_mm, scale_mm, dtype=np.float32)
-            for low, high in BOX_MM
-        )
-        white = rng.standard_normal([len(axis) for axis in lattice], dtype=np.float32)
-        field = ndimage.gaussian_filter(white, 1.0, truncate=3.0)
-        # Variance of white noise after a Gaussian of one lattice step: 1 / (2 sqrt(pi))^3.
-        field *= (2 * math.sqrt(math.pi)) ** 1.5
-        axes = self.fine_mm if fine else self.coarse_mm
-        return _apply([_interpolation(c, f) for c, f in zip(lattice, axes, strict=True)], field)
-
-
-def _interpolation(source: np.ndarray, target: np.ndarray) -> sparse.csr_array:
-    """Catmull-Rom interpolation from one regular axis to another, as a matrix."""
-    position = np.clip((target - source[0]) / (source[1] - source[0]), 0, len(source) - 1)
-    first = np.floor(position).astype(int)
-    t = (position - first).astype(np.float32)
-    weights = (
-        ((2 - t) * t - 1) * t / 2,
-        ((3 * t - 5) * t * t + 2) / 2,
-        ((4 - 3 * t) * t + 1) * t / 2,
-        (t - 1) * t * t / 2,
-    )
-    columns = [np.clip(first + offset, 0, len(source) - 1) for offset in (-1, 0, 1, 2)]
-    rows = np.tile(np.arange(len(target)), 4)
-    entries = (np.concatenate(weights), (rows, np.concatenate(columns)))
-    return sparse.csr_array(entries, shape=(len(target), len(source)))
-
-
-def _apply(matrices: list[sparse.csr_array], field: np.ndarray) -> np.ndarray:
-    """Interpolates along all three axes; sparse products stay on one thread, unlike BLAS."""
-    along_z, along_x, along_y = matrices
-    slices, width, height = field.shape
-    field = along_y @ np.ascontiguousarray(field.reshape(-1, height).T)
-    field = np.ascontiguousarray(field.reshape(-1, slices, width).transpose(1, 2, 0))
-    field = np.stack([along_x @ plane for plane in field])
-    return (along_z @ field.reshape(slices, -1)).reshape(-1, *field.shape[1:])
-
-
-def ramp(distance: np.ndarray, width: float | np.ndarray) -> np.ndarray:
-    """0 below -width, 1 above +width, linear between: the fraction of a voxel beyond an edge."""
-    return np.clip(distance * (0.5 / width) + 0.5, 0.0, 1.0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Head:
-    """Coarse fields of one head; distances in mm, positive inside, `_penalty` where a sheet ends.
+    """Coarse fields of one head; distances in mm, positive inside a structure.
 
     Attributes:
-      depth: below the surface of the brain. fold, lobe, midline: signed distances to the sulci, to
-        the fissures between lobes, to the plane between the hemispheres.
+      depth: below the surface of the brain.
+      sheets: sulci, fissures, the gap between the hemispheres; for each the signed distance to it
+        and a penalty that grows beyond where it ends.
+      midline: signed distance to the plane between the hemispheres.
       ventricle, nuclei, pallidum, cerebellum, brainstem: into these structures.
       folia: phase of the folds of the cerebellum, in mm.
       vessel: signed distance to a second family of sheets; vessels run where it meets the sulci.
       choroid: into the choroid plexus.
-      X, Y, Z: coordinates in the head.
     """
 
     depth: np.ndarray
-    fold: np.ndarray
-    fold_penalty: np.ndarray
-    lobe: np.ndarray
-    lobe_penalty: np.ndarray
+    sheets: tuple[tuple[np.ndarray, np.ndarray], ...]
     midline: np.ndarray
-    midline_penalty: np.ndarray
     ventricle: np.ndarray
     nuclei: np.ndarray
     pallidum: np.ndarray
@@ -171,8 +75,8 @@ def build_head(
         shift = np.minimum(shift, 0.85)
         z, x, y = (p - shift * o for p, o in zip((z, x, y), offset, strict=True))
 
-    size = rng.normal(1.0, 0.03)
-    scale = [float(np.clip(size * rng.normal(1.0, 0.02), 0.9, 1.07)) for _ in range(3)]
+    size = rng.normal(0.96, 0.025)
+    scale = [float(np.clip(size * rng.normal(1.0, 0.02), 0.88, 1.04)) for _ in range(3)]
     warp = [grid.noise(rng, 22.0) * 2.2 for _ in range(3)]
     tilt = [float(rng.normal(0.0, 0.025)) for _ in range(2)]
     x0 = x - float(_MIDLINE_MM[0] + rng.normal(0, 1))
@@ -204,7 +108,8 @@ def build_head(
     )
     hemisphere = np.maximum(cerebrum, temporal)
     lower = np.maximum(cerebellum, brainstem)
-    depth = np.maximum(hemisphere, lower) + 0.9 * grid.noise(rng, 4.0)
+    notch = 4.0 * np.exp(-((A / 4) ** 2))
+    depth = np.maximum(hemisphere - notch, lower) + 0.9 * grid.noise(rng, 4.0)
 
     # Sulci: the zero level of a band-limited field that changes along the surface more than with
     # depth. Both hemispheres look the same field up, each through a warp of its own.
@@ -212,10 +117,10 @@ def build_head(
     fold_mm = float(rng.uniform(3.0, 3.6)) / 2.5
     pattern = ndimage.gaussian_filter(lattice, fold_mm, mode="wrap") * fold_mm**1.5
     pattern -= ndimage.gaussian_filter(pattern, 2.2 * fold_mm, mode="wrap")
-    drift = [grid.noise(rng, 14.0) * 5.0 for _ in range(3)]
+    drift = [grid.noise(rng, 14.0) * 5.0 + grid.noise(rng, 5.0) * 1.2 for _ in range(3)]
     u = ((A - 22) / 46, Y / 86, (Z - 60) / 70)
     radial = np.sqrt(sum(c * c for c in u)) + 0.05
-    stretch = 68.0 * radial**-0.7 / 2.5
+    stretch = 68.0 * radial**-0.5 / 2.5
     where = [c * stretch + 32 + d / 2.5 for c, d in zip(u, drift, strict=True)]
     fold = ndimage.map_coordinates(pattern, where, order=1, mode="grid-wrap")
     slope = np.sqrt(sum(g * g for g in np.gradient(fold, COARSE_MM)))
@@ -227,12 +132,16 @@ def build_head(
     fold_penalty += 0.5 * np.maximum(centre, 0)
     fold_penalty += np.where(lower > hemisphere, 9.0, 0.0)
 
-    # Fissures where two lobes meet: Sylvian, and the tentorium over the cerebellum.
-    second = np.where(lower > temporal, lower, temporal)
-    lobe = np.where(lower > temporal, cerebrum - lower, cerebrum - temporal)
-    sylvian = np.maximum(0, 21 - A) + np.maximum(0, -second) + np.maximum(0, Y - 28) * 0.5
-    tentorium = np.maximum(0, 30 - Y) * 0.5 + np.maximum(0, -second)
-    lobe_penalty = np.where(lower > temporal, tentorium, sylvian + 0.5 * np.maximum(depth - 22, 0))
+    # The Sylvian fissure rises backwards and ends on the insula; the tentorium parts cerebrum
+    # and cerebellum.
+    opercula = np.maximum(np.abs(Y + 2) - 30, 0)
+    sylvian = Z - 57 - 0.3 * (Y + 10)
+    sylvian_penalty = 0.7 * (opercula + np.maximum(41 - A, 0))
+    insula = A - 39 + 0.006 * (Y + 5) ** 2
+    insula_penalty = 0.7 * (np.maximum(np.abs(Y + 4) - 18, 0) + np.maximum(np.abs(Z - 63) - 9, 0))
+    tentorium = cerebrum - lower
+    tentorium_penalty = 0.5 * np.maximum(30 - Y, 0) + np.maximum(-lower, 0)
+    wobble = 1.2 * grid.noise(rng, 5.0)
 
     # Between the hemispheres, except where callosum, diencephalon and stem bridge the gap.
     bridge = np.maximum(
@@ -251,13 +160,13 @@ def build_head(
     sides = girth * (1 + 0.25 * float(rng.uniform(-1, 1)) * np.tanh(X / 10))
     ventricle = np.max([_tube(mirrored, a, b) for a, b in horns], axis=0) + 3.0 * (sides - 1)
     ventricle = np.minimum(ventricle + 0.6 * grid.noise(rng, 5.0), A - 0.8)
-    median = (np.zeros_like(A), Y, Z)
-    third = np.minimum(1.6 * girth - A, _ellipsoid(median, (0, 3, 62), (9, 13, 10)))
+    third = _ellipsoid(mirrored, (0, 3, 62), (2.4 * girth, 13, 11))
     fourth = _ellipsoid(mirrored, (0, 29, 34), (7, 5, 10))
     cistern = np.maximum(
-        _ellipsoid(mirrored, (0, -16, 43), (8, 6, 5)), _ellipsoid(mirrored, (0, 30, 60), (9, 3, 8))
+        _ellipsoid(mirrored, (0, -16, 43), (8, 6, 5)),
+        _ellipsoid((A, Y - 0.35 * A, Z), (0, 29, 60), (8, 2.5, 7)),
     )
-    cistern += 0.8 * grid.noise(rng, 4.0)
+    cistern += 1.0 * grid.noise(rng, 4.0)
     ventricle = np.max([ventricle, third, fourth, cistern], axis=0)
 
     nuclei = np.max(
@@ -274,12 +183,14 @@ def build_head(
     choroid = _ellipsoid(mirrored, (24, 34, 76), (4, 7, 4)) + 0.8 * grid.noise(rng, 4.0)
     return Head(
         depth=depth,
-        fold=fold,
-        fold_penalty=fold_penalty,
-        lobe=lobe,
-        lobe_penalty=lobe_penalty,
-        midline=X + 0.7 * grid.noise(rng, 6.0),
-        midline_penalty=midline_penalty,
+        sheets=(
+            (fold, fold_penalty),
+            (0.8 * sylvian + wobble, sylvian_penalty),
+            (insula + 1.5 * wobble, insula_penalty + 0.4),
+            (0.8 * tentorium, tentorium_penalty),
+            (1.3 * X + wobble, midline_penalty),
+        ),
+        midline=X + 0.8 * wobble,
         ventricle=ventricle,
         nuclei=nuclei,
         pallidum=pallidum,
@@ -289,3 +200,62 @@ def build_head(
         vessel=5 * grid.noise(rng, 5.0),
         choroid=choroid,
     )
+
+
+def tissue_fractions(head: Head, voxels: Voxels, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Share of each tissue in every voxel, float32[voxels] by name, summing to 1."""
+    soft = 0.35 + 0.35 * max(voxels.grid.spacing_mm)  # half the width of an edge in mm
+    atrophy = float(rng.uniform(0.0, 0.7))
+    depth = voxels.read(head.depth)
+    sheet = np.full_like(depth, np.inf)
+    for signed, penalty in head.sheets:
+        np.minimum(sheet, np.abs(voxels.read(signed)) + voxels.read(penalty), out=sheet)
+    # Where the gap is negative the walls of the sulcus touch.
+    gap = atrophy - 0.25 + 0.55 * voxels.noise(rng, 6.0)
+    rind = 0.6 * atrophy + 0.9 * voxels.noise(rng, 6.0)
+    distance = np.minimum(sheet - gap, depth - rind)
+    csf = ramp(-distance, soft)
+    grey = ramp(float(rng.uniform(3.0, 3.8)) - distance, soft + 0.3)
+    stem = ramp(voxels.read(head.brainstem), 2.0)
+    grey *= 1 - stem
+
+    # Folia are finer than a voxel is wide: mostly grey, streaked with white matter and CSF.
+    cerebellum = voxels.read(head.cerebellum)
+    in_cerebellum = ramp(cerebellum, 1.0)
+    leaf = np.abs(np.mod(voxels.read(head.folia), 4.4) - 2.2)
+    bark = ramp(11 + 4 * voxels.noise(rng, 5.0) - cerebellum, 3.0) * in_cerebellum
+    grey = np.maximum(grey * (1 - in_cerebellum), bark * (0.55 + 0.4 * ramp(1.4 - leaf, soft)))
+    csf = np.maximum(csf, 0.22 * bark * ramp(0.5 - leaf, soft))
+
+    ventricle = voxels.read(head.ventricle)
+    in_ventricle = ramp(ventricle, soft)
+    csf = np.maximum(csf, in_ventricle)
+    # Vessels run where two families of sheets cross, in the sulci; sinuses along the midline.
+    vessel = ramp(1.0 - np.hypot(sheet, voxels.read(head.vessel)), 0.7) * ramp(20 - depth, 4)
+    sinus = ramp(1.8 - np.hypot(voxels.read(head.midline), depth - 2.0), 0.8) * ramp(4 - depth, 1)
+    vessel = np.maximum(vessel, 0.8 * sinus)
+    vessel = np.maximum(vessel, 0.7 * in_ventricle * ramp(voxels.read(head.choroid), 1.0))
+    vessel = np.minimum(vessel, csf + 0.2)
+
+    left = 1 - csf
+    nuclei = left * ramp(voxels.read(head.nuclei), 1.0)
+    pallidum = nuclei * ramp(voxels.read(head.pallidum), 1.0)
+    left = left - nuclei
+    grey *= left
+    stem *= left - grey
+    white = left - grey - stem
+    # White matter around the ventricles is a little like oedema in most adults.
+    cap = white * ramp(ventricle + 3.0, 2.5)
+    shares = {
+        "csf": csf,
+        "grey": grey,
+        "nuclei": nuclei - pallidum,
+        "pallidum": pallidum,
+        "stem": stem,
+        "white": white - cap,
+        "cap": cap,
+    }
+    solid = 1 - vessel
+    for share in shares.values():
+        share *= solid
+    return shares | {"vessel": vessel}

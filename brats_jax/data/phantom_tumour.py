@@ -1,15 +1,17 @@
 """Where a phantom's tumour lies: foci, an enhancing rim of uneven thickness, an oedema halo.
 
-Signed distances in mm on the coarse grid of `phantom_anatomy.Grid`; the voxel labels follow from
+Signed distances in mm on the coarse grid of `phantom_grid.Grid`; the voxel labels follow from
 them together with the tissue, because oedema spreads in white matter.
 """
 
 import dataclasses
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
-from brats_jax.data.phantom_anatomy import Grid, random_stream
+from brats_jax.data.phantom_anatomy import Head
+from brats_jax.data.phantom_grid import Grid, Voxels, ramp, random_stream
 
 # One of each eight consecutive patients has no ET, one is nearly solid, one has several foci.
 _KINDS = ("no_et", "solid", "multifocal", "ring", "ring", "ring", "ring", "ring")
@@ -101,3 +103,44 @@ def build_lesion(grid: Grid, seed: int, index: int, plan: Plan) -> Lesion:
     )
     halo = halo + np.minimum(core, 0)
     return Lesion(core=core, rim=rim, halo=halo)
+
+
+def tumour_fractions(
+    lesion: Lesion,
+    plan: Plan,
+    head: Head,
+    tissue: Mapping[str, np.ndarray],
+    voxels: Voxels,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Labels of the voxels and how much of each is 'necrosis', 'enhancing', 'oedema'.
+
+    Args:
+      tissue: `phantom_anatomy.tissue_fractions` of the same head and voxels.
+
+    Returns:
+      uint8[voxels] labels as in `modalities.CLASSES`, and float32[voxels] by name.
+    """
+    core, rim, halo = (voxels.read(f) for f in (lesion.core, lesion.rim, lesion.halo))
+    midline = plan.side * voxels.read(head.midline)
+    ventricle = voxels.read(head.ventricle)
+    # Oedema follows white matter, is held up by grey, and hardly crosses the midline.
+    halo -= 5.0 * (tissue["grey"] + 0.6 * (tissue["nuclei"] + tissue["pallidum"]))
+    halo -= 7.0 * np.minimum(tissue["csf"] + tissue["vessel"], 1)
+    halo -= 1.2 * np.maximum(-midline - 1, 0)
+    # The core grows into a ventricle no deeper than it must, and bends the falx a little.
+    core = np.minimum(core, np.maximum(-ventricle, core - 6.0) + 1.0)
+    core = np.minimum(core, 0.5 * midline + 3.0)
+
+    soft = 0.5 + 0.4 * max(voxels.grid.spacing_mm)
+    in_core = ramp(core, soft)
+    enhancing = in_core * ramp(rim - core, soft) * ramp(rim - 0.4, 0.8)
+    necrosis = in_core - enhancing
+    edge = float(rng.uniform(1.0, 3.0))
+    oedema = (1 - in_core) * ramp(halo, edge) * ramp(-ventricle, soft)
+
+    label = np.zeros(core.shape, np.uint8)
+    label[(halo > 0) & (ventricle < 0)] = 2
+    label[in_core > 0.5] = 1
+    label[(in_core > 0.5) & (enhancing > necrosis)] = 3
+    return label, {"necrosis": necrosis, "enhancing": enhancing, "oedema": oedema}
