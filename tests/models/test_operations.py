@@ -1,0 +1,172 @@
+"""Single operations against torch's stored numbers, XLA's own forms and plain formulae."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from brats_jax.models import operations
+
+GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "torch_models.npz")
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def plain_conv(x, kernel, stride=1):
+    pad = (kernel.shape[0] - 1) // 2
+    return lax.conv_general_dilated(
+        x, kernel, (stride, stride), [(pad, pad)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def value_and_vjp(f, cotangent, *arguments):
+    @jax.jit
+    def run(cotangent, *arguments):
+        y, vjp = jax.vjp(f, *arguments)
+        return [y, *vjp(cotangent)]
+
+    return run(cotangent, *arguments)
+
+
+def assert_close(actual, expected, atol):
+    for a, e in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(a, e, atol=atol, rtol=1e-5)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [1, 3, 7])
+def test_conv2d_with_its_1x1_products_is_the_convolution(size, stride):
+    x, kernel = normal(2, 7, 6, 3), normal(size, size, 3, 4, seed=1)
+    expected = plain_conv(x, kernel, stride)
+    np.testing.assert_allclose(
+        operations.conv2d(jnp.asarray(x), jnp.asarray(kernel), stride=stride), expected, atol=1e-4
+    )
+
+
+def test_transposed_convolution_is_torchs():
+    x, weight, g = (GOLDEN[f"transposed/{n}"] for n in ("x", "weight", "g"))
+    kernel = weight.transpose(2, 3, 0, 1)[::-1, ::-1]
+    y, dx, dkernel = value_and_vjp(operations.conv_transpose_4x4_stride2, g, x, kernel)
+    dweight = dkernel[::-1, ::-1].transpose(2, 3, 0, 1)
+    expected = (GOLDEN[f"transposed/{n}"] for n in ("y", "dx", "dweight"))
+    assert_close((y, dx, dweight), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("height, width", [(4, 4), (1, 5), (3, 2)])
+def test_transposed_convolution_is_xlas_in_both_conventions(height, width):
+    x, kernel = normal(2, height, width, 6), normal(4, 4, 6, 5, seed=1)
+    g = normal(2, 2 * height, 2 * width, 5, seed=2)
+
+    def dilated(x, kernel):
+        return lax.conv_transpose(x, kernel, (2, 2), "SAME")
+
+    def dilated_flipped(x, kernel):
+        flipped = kernel[::-1, ::-1].swapaxes(2, 3)
+        return lax.conv_transpose(x, flipped, (2, 2), "SAME", transpose_kernel=True)
+
+    actual = value_and_vjp(operations.conv_transpose_4x4_stride2, g, x, kernel)
+    for form in (dilated, dilated_flipped):
+        assert_close(actual, value_and_vjp(form, g, x, kernel), atol=1e-4)
+
+
+def test_upsampled_convolution_is_the_two_steps():
+    x, kernel, g = normal(2, 3, 5, 4), normal(3, 3, 4, 6, seed=1), normal(2, 6, 10, 6, seed=2)
+
+    def two_steps(x, kernel):
+        return plain_conv(jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2), kernel)
+
+    expected = value_and_vjp(two_steps, g, x, kernel)
+    assert_close(value_and_vjp(operations.upsample_conv_3x3, g, x, kernel), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", ["8x8", "7x5", "1x6"])
+def test_max_pool_and_its_gradient_among_ties_are_torchs(size):
+    x, y, g, dx = (GOLDEN[f"pool/{size}/{n}"] for n in ("x", "y", "g", "dx"))
+    actual = value_and_vjp(operations.max_pool_3x3_stride2, g, x)
+    assert_close(actual, (y, dx), atol=1e-6)
+
+
+def test_max_pool_keeps_nan_and_negative_values():
+    x = np.full((1, 4, 4, 1), -5.0, np.float32)
+    x[0, 1, 1] = np.nan
+    y = operations.max_pool_3x3_stride2(jnp.asarray(x))[0, :, :, 0]
+    # Pixel (1, 1) is in all four windows: rows and columns -1..1 and 1..3.
+    assert np.isnan(y).all()
+    x[0, 1, 1], x[0, 0, 3] = -5, np.nan
+    y = operations.max_pool_3x3_stride2(jnp.asarray(x))[0, :, :, 0]
+    np.testing.assert_array_equal(y, [[-5, np.nan], [-5, -5]])
+
+
+def test_padding_repeats_the_border_at_the_bottom_and_the_right():
+    x = jnp.arange(6.0).reshape(1, 2, 3, 1)
+    padded = operations.pad_to_multiple(x, 4)[0, :, :, 0]
+    np.testing.assert_array_equal(padded, [[0, 1, 2, 2], [3, 4, 5, 5], [3, 4, 5, 5], [3, 4, 5, 5]])
+    assert operations.pad_to_multiple(x, 1).shape == x.shape
+
+
+def formula(x, scale, bias):
+    mean, var = x.mean((0, 1, 2)), x.var((0, 1, 2))
+    return (x - mean) / jnp.sqrt(var + 1e-5) * scale + bias
+
+
+def test_normalisation_and_its_written_gradient_are_the_formula():
+    x, g = normal(3, 4, 5, 6) * 2 + 1, normal(3, 4, 5, 6, seed=1)
+    scale, bias = normal(6, seed=2), normal(6, seed=3)
+    actual = value_and_vjp(lambda *a: operations.normalise_batch(*a)[0], g, x, scale, bias)
+    assert_close(actual, value_and_vjp(formula, g, x, scale, bias), atol=2e-5)
+    _, mean, var = operations.normalise_batch(jnp.asarray(x), scale, bias)
+    np.testing.assert_allclose(mean, x.mean((0, 1, 2)), atol=1e-6)
+    np.testing.assert_allclose(var, x.var((0, 1, 2)), rtol=1e-5)
+
+
+def test_variance_far_from_zero_is_not_lost():
+    x = normal(4, 8, 8, 1) * 0.01 + 100  # E[x^2] - E[x]^2 in float32 is off by 100 % here
+    _, _, var = operations.normalise_batch(jnp.asarray(x), jnp.ones(1), jnp.zeros(1))
+    np.testing.assert_allclose(var, x.astype(np.float64).var(), rtol=1e-3)
+
+
+def test_bfloat16_is_normalised_in_float32():
+    x = jnp.asarray(normal(4, 8, 8, 2) + 3, jnp.bfloat16)
+    y, mean, var = operations.normalise_batch(x, jnp.ones(2), jnp.zeros(2))
+    exact = np.asarray(x, np.float64)
+    assert (y.dtype, mean.dtype, var.dtype) == (jnp.bfloat16, jnp.float32, jnp.float32)
+    np.testing.assert_allclose(mean, exact.mean((0, 1, 2)), rtol=1e-5)
+    expected = (exact - exact.mean((0, 1, 2))) / exact.std((0, 1, 2))
+    np.testing.assert_allclose(y.astype(jnp.float32), expected, atol=0.02)
+
+
+def test_constant_channels_and_single_pixels_stay_finite():
+    for x in (jnp.full((2, 3, 3, 1), 7.0), jnp.full((1, 1, 1, 1), 7.0)):
+        y, dx, *_ = value_and_vjp(
+            lambda *a: operations.normalise_batch(*a)[0],
+            jnp.ones(x.shape),
+            x,
+            jnp.ones(1),
+            jnp.full(1, 0.5),
+        )
+        np.testing.assert_allclose(y, 0.5)
+        np.testing.assert_allclose(dx, 0, atol=1e-3)
+
+
+def test_statistics_are_those_of_the_batch_over_all_devices():
+    if jax.device_count() < 2:
+        pytest.skip("needs two devices")
+    mesh = jax.make_mesh((2,), ("data",), (AxisType.Auto,), devices=jax.devices()[:2])
+    x, g = normal(4, 5, 5, 3) + np.arange(4)[:, None, None, None], normal(4, 5, 5, 3, seed=1)
+    scale, bias = normal(3, seed=2), normal(3, seed=3)
+
+    @jax.jit
+    def run(x, g):
+        (y, mean, var), vjp = jax.vjp(operations.normalise_batch, x, scale, bias)
+        return y, mean, var, *vjp((g, jnp.zeros(3), jnp.zeros(3)))
+
+    sharding = NamedSharding(mesh, PartitionSpec("data"))
+    divided = run(jax.device_put(x, sharding), jax.device_put(g, sharding))
+    assert not divided[0].sharding.is_fully_replicated
+    assert_close(divided, run(x, g), atol=1e-5)
