@@ -119,7 +119,8 @@ class KaggleSource:
                     f"{path} is {mask.shape[0]} x {mask.shape[1]}, other slices of its volume are "
                     f"{labels.shape[1]} x {labels.shape[2]}: fetch the volume again"
                 )
-            images[position] = image[..., order]
+            image = image.astype(np.float64, copy=False)
+            np.take(image, order, axis=-1, out=images[position], mode="clip")
             labels[position] = mask @ np.array([1, 2, 3], dtype=np.uint8)
             row = self._rows.get(patient, {}).get(number)
             if row is not None:
@@ -193,7 +194,7 @@ def _read_slice(path: str) -> tuple[np.ndarray, np.ndarray, str]:
         values = np.unique(mask).tolist()[:8]
         raise BratsError(f"{path} has mask values {values}, not 0 and 1: fetch it again")
     mask = mask.astype(np.uint8)
-    overlap = int((mask.sum(axis=-1) > 1).sum())
+    overlap = int((mask[..., 0] + mask[..., 1] + mask[..., 2] > 1).sum())
     if overlap:
         raise BratsError(
             f"{path} has {overlap} pixels in more than one mask channel, where NCR/NET, ED and ET "

@@ -118,6 +118,18 @@ def rewrite(path, **changes):
                 file[name] = value
 
 
+def test_copies_in_single_precision(tmp_path, brats_files, volumes):
+    files = brats_files.write_kaggle(tmp_path, 1, volumes)
+    before = opened(tmp_path).read("BraTS20_Training_001").images
+    for path in files:
+        with h5py.File(path, "r") as file:
+            image = file["image"][()].astype(np.float32)
+        rewrite(path, image=image)
+    images = opened(tmp_path).read("BraTS20_Training_001").images
+    assert images.dtype == np.float64
+    np.testing.assert_allclose(images, before, rtol=1e-6)
+
+
 OVERLAP = np.ones((24, 20, 3), dtype=np.uint8)
 TWOS = np.eye(3, dtype=np.uint8)[np.zeros((24, 20), dtype=int)] * 2
 
