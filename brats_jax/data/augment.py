@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import Bool, Float, Int, Key, UInt32
+from jaxtyping import Bool, Float, Integer, Key, UInt32
 
 from brats_jax.errors import BratsError
 
@@ -98,10 +98,10 @@ NONE = Augmentation(
 def augment(
     images: Float[Array | np.ndarray, "b h w c"],
     targets: Float[Array | np.ndarray, "b h w t"] | None,
-    labels: Int[Array | np.ndarray, "b h w"] | None,
+    labels: Integer[Array | np.ndarray, "b h w"] | None,
     seeds: UInt32[Array | np.ndarray, " b"],
     config: Augmentation,
-) -> tuple[Float[Array, "b h w c"], Float[Array, "b h w t"] | None, Int[Array, "b h w"] | None]:
+) -> tuple[Float[Array, "b h w c"], Float[Array, "b h w t"] | None, Integer[Array, "b h w"] | None]:
     """Alters each example as its seed says.
 
     Args:

@@ -32,7 +32,7 @@ Regions = Bool[Array | np.ndarray, "b h w"]
 PerImage = Float[Array, " b"]
 
 
-def data_range(target: Images, rule: str | float = "target") -> PerImage:
+def data_range(target: Images, rule: str | float | int = "target") -> PerImage:
     """Intensity range R of each slice, under a named rule or a fixed number.
 
     Args:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Integer
 
 from brats_jax.errors import BratsError
 
@@ -61,12 +61,14 @@ def empty_value(convention: str) -> float:
 
 
 def _counts_by_histogram(
-    prediction: Int[Array, "b h w"], target: Int[Array, "b h w"], num_classes: int
+    prediction: Integer[Array | np.ndarray, "b h w"],
+    target: Integer[Array | np.ndarray, "b h w"],
+    num_classes: int,
 ) -> Int[Array, "b k 3"]:
     bins = num_classes + 1  # the last one holds every value that is no class
 
-    def bounded(labels: Int[Array, "b h w"]) -> Int[Array, "b n"]:
-        flat = labels.reshape(labels.shape[0], -1).astype(jnp.int32)
+    def bounded(labels: Integer[Array | np.ndarray, "b h w"]) -> Int[Array, "b n"]:
+        flat = jnp.asarray(labels, jnp.int32).reshape(labels.shape[0], -1)
         return jnp.where((flat < 0) | (flat > num_classes), num_classes, flat)
 
     joint = jax.vmap(partial(jnp.bincount, length=bins * bins))(
@@ -78,7 +80,9 @@ def _counts_by_histogram(
 
 
 def _counts_by_sums(
-    prediction: Int[Array, "b h w"], target: Int[Array, "b h w"], num_classes: int
+    prediction: Integer[Array | np.ndarray, "b h w"],
+    target: Integer[Array | np.ndarray, "b h w"],
+    num_classes: int,
 ) -> Int[Array, "b k 3"]:
     per_class = []
     for k in range(num_classes):
@@ -90,8 +94,8 @@ def _counts_by_sums(
 
 @partial(jax.jit, static_argnames="num_classes")
 def confusion_counts(
-    prediction: Int[Array | np.ndarray, "b h w"],
-    target: Int[Array | np.ndarray, "b h w"],
+    prediction: Integer[Array | np.ndarray, "b h w"],
+    target: Integer[Array | np.ndarray, "b h w"],
     num_classes: int,
 ) -> Int[Array, "b k 3"]:
     """True positive, false positive and false negative pixels per slice and class.
@@ -113,7 +117,6 @@ def confusion_counts(
             "give label maps of the same slices"
         )
 
-    prediction, target = jnp.asarray(prediction), jnp.asarray(target)
     # The same counts two ways: on XLA:CPU a histogram is eight times faster than the masked
     # sums, on accelerators the sums fuse into one pass and need no atomics.
     return jax.lax.platform_dependent(
@@ -126,7 +129,7 @@ def confusion_counts(
 
 @jax.jit
 def dice(
-    counts: Int[Array | np.ndarray, "*n 3"], empty: float | Float[Array, ""] = math.nan
+    counts: Integer[Array | np.ndarray, "*n 3"], empty: float | Float[Array, ""] = math.nan
 ) -> Float[Array, "*n"]:
     """Dice coefficient from confusion counts.
 
@@ -147,7 +150,7 @@ def dice(
     return jnp.where(denominator > 0, 2 * tp / jnp.maximum(denominator, 1), empty)
 
 
-def mean_dice(counts: Int[Array | np.ndarray, "n k 3"], convention: str) -> MeanDice:
+def mean_dice(counts: Integer[Array | np.ndarray, "n k 3"], convention: str) -> MeanDice:
     """Dice per class averaged over slices under a named convention.
 
     The mean runs on the host in float64: the counts of a whole test set are small, and a

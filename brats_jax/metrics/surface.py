@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Integer
 from scipy import ndimage, spatial
 
 from brats_jax.errors import BratsError
@@ -150,8 +150,8 @@ def average_surface_distance(
 
 
 def class_average_surface_distance(
-    prediction: Int[Array | np.ndarray, "b h w"],
-    target: Int[Array | np.ndarray, "b h w"],
+    prediction: Integer[Array | np.ndarray, "b h w"],
+    target: Integer[Array | np.ndarray, "b h w"],
     num_classes: int,
     spacing_mm: tuple[float, float] = (1.0, 1.0),
     *,
@@ -174,8 +174,8 @@ def class_average_surface_distance(
 
 
 def class_surface_statistics(
-    prediction: Int[Array | np.ndarray, "b h w"],
-    target: Int[Array | np.ndarray, "b h w"],
+    prediction: Integer[Array | np.ndarray, "b h w"],
+    target: Integer[Array | np.ndarray, "b h w"],
     num_classes: int,
     spacing_mm: tuple[float, float] = (1.0, 1.0),
     *,
@@ -191,7 +191,7 @@ def class_surface_statistics(
     array = np.asarray if on_host else jnp.asarray
     classes = np.arange(num_classes)[:, None, None]
 
-    def masks(labels: Int[Array | np.ndarray, "b h w"]) -> Bool[Array | np.ndarray, "n h w"]:
+    def masks(labels: Integer[Array | np.ndarray, "b h w"]) -> Bool[Array | np.ndarray, "n h w"]:
         return (array(labels)[:, None] == classes).reshape(-1, *labels.shape[1:])
 
     statistics = surface_statistics(
