@@ -30,11 +30,11 @@ def normal(key: jax.Array, shape: tuple[int, ...], variance: float) -> Float[Arr
         sample = generator.standard_normal(shape, dtype=np.float32)
         return np.asarray(sample * np.float32(np.sqrt(variance)), np.float32)
 
+    words = jax.random.key_data(key)
+    if not isinstance(words, jax.core.Tracer):
+        return jnp.asarray(draw(words))
     return jax.pure_callback(
-        draw,
-        jax.ShapeDtypeStruct(shape, jnp.float32),
-        jax.random.key_data(key),
-        vmap_method="sequential",
+        draw, jax.ShapeDtypeStruct(shape, jnp.float32), words, vmap_method="sequential"
     )
 
 
@@ -48,6 +48,11 @@ def he_normal_fan_in(key: jax.Array, shape: tuple[int, ...]) -> Float[Array, "kh
     """N(0, 2 / (kh kw in)), for decoders, whose layers have many more inputs than outputs."""
     height, width, inputs, _ = shape
     return normal(key, shape, 2 / (height * width * inputs))
+
+
+def _constant(value: float, channels: int) -> Float[Array, " c"]:
+    # From NumPy: `jnp.ones` compiles a program for every new size.
+    return jnp.asarray(np.full(channels, value, np.float32))
 
 
 class Conv(nnx.Module):
@@ -72,7 +77,7 @@ class Conv(nnx.Module):
     ) -> None:
         shape = (kernel_size, kernel_size, in_channels, out_channels)
         self.kernel = nnx.Param(kernel_init(rngs.params(), shape))
-        self.bias = nnx.Param(jnp.zeros(out_channels, jnp.float32)) if use_bias else None
+        self.bias = nnx.Param(_constant(0, out_channels)) if use_bias else None
         self.stride = stride
         self.dtype = dtype
 
@@ -100,10 +105,10 @@ class BatchNorm(nnx.Module):
     """
 
     def __init__(self, channels: int, *, dtype: DTypeLike = jnp.float32) -> None:
-        self.scale = nnx.Param(jnp.ones(channels, jnp.float32))
-        self.bias = nnx.Param(jnp.zeros(channels, jnp.float32))
-        self.mean = nnx.BatchStat(jnp.zeros(channels, jnp.float32))
-        self.var = nnx.BatchStat(jnp.ones(channels, jnp.float32))
+        self.scale = nnx.Param(_constant(1, channels))
+        self.bias = nnx.Param(_constant(0, channels))
+        self.mean = nnx.BatchStat(_constant(0, channels))
+        self.var = nnx.BatchStat(_constant(1, channels))
         self.dtype = dtype
 
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w c"]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from monai.losses import DiceCELoss, DiceFocalLoss, DiceLoss, FocalLoss
+from monai.losses import DiceCELoss, DiceLoss, FocalLoss
 
 ALPHA = (0.25, 1.0, 0.5, 2.0)
 
@@ -30,15 +30,12 @@ def main() -> None:
     losses = {
         "cross_entropy": lambda x: torch.nn.functional.cross_entropy(x, truth[:, 0]),
         "dice_ce": lambda x: DiceCELoss(**dice, lambda_dice=0.5, lambda_ce=0.5)(x, truth),
-        # The focal weight undoes MONAI's mean over classes. MONAI would leave the background out
-        # of its focal part too (include_background=False), so the two are added here.
+        # 4 undoes MONAI's mean over the classes. Not MONAI's DiceFocalLoss: its focal part takes
+        # a sigmoid of each class even with softmax=True, and leaves the background out.
         "dice_focal": lambda x: (
             DiceLoss(**dice)(x, truth)
             + 4 * FocalLoss(to_onehot_y=True, use_softmax=True, gamma=2.0)(x, truth)
         ),
-        "dice_focal_with_background": lambda x: DiceFocalLoss(
-            **common, batch=True, gamma=2.0, lambda_dice=1.0, lambda_focal=4.0
-        )(x, truth),
         "focal_alpha": lambda x: FocalLoss(
             to_onehot_y=True, use_softmax=True, gamma=2.0, weight=ALPHA
         )(x, truth),

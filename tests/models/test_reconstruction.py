@@ -1,0 +1,75 @@
+"""The pretext network: sizes, parts, gradients everywhere, and that it can learn."""
+
+from itertools import pairwise
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from brats_jax.losses import mse
+from brats_jax.models import ReconstructionModel, TransposedDecoder, apply, split
+
+
+@pytest.mark.parametrize(
+    "width, channels", [(64, [2048, 256, 128, 64, 32, 16]), (8, [256, 32, 16, 8, 8, 8])]
+)
+def test_decoder_channels_follow_the_width(width, channels):
+    decoder = nnx.eval_shape(lambda: TransposedDecoder(channels[0], width=width, rngs=nnx.Rngs(0)))
+    shapes = [stage.kernel.shape for stage in decoder.stages]
+    assert shapes == [(4, 4, i, o) for i, o in pairwise(channels)]
+    assert decoder.out_channels == channels[-1]
+
+
+@pytest.mark.parametrize("size", [(240, 240), (128, 128), (33, 95), (1, 1)])
+def test_any_size_gives_its_own_size_in_float32(size):
+    def run(x):
+        return ReconstructionModel(2, width=8, dtype=jnp.bfloat16, rngs=nnx.Rngs(0))(x, train=False)
+
+    y = jax.eval_shape(run, jax.ShapeDtypeStruct((3, *size, 2), jnp.bfloat16))
+    assert (y.shape, y.dtype) == ((3, *size, 1), jnp.float32)
+
+
+def test_three_parts():
+    model = nnx.eval_shape(lambda: ReconstructionModel(2, width=4, rngs=nnx.Rngs(0)))
+    assert set(nnx.state(model)) == {"encoder", "decoder", "head"}
+
+
+def test_padding_repeats_the_border_and_is_cropped_away():
+    graphdef, params, stats = split(ReconstructionModel(2, width=4, rngs=nnx.Rngs(0)))
+    x = np.random.default_rng(0).standard_normal((1, 24, 31, 2)).astype(np.float32)
+    by_hand = np.pad(x, ((0, 0), (0, 8), (0, 1), (0, 0)), "edge")
+    run = jax.jit(lambda x: apply(graphdef, params, stats, x, train=False)[0])
+    y = run(x)
+    assert y.shape == (1, 24, 31, 1)
+    np.testing.assert_allclose(y, run(by_hand)[:, :24, :31], atol=1e-5)
+    assert np.asarray(y).std() > 0
+
+
+def test_every_leaf_has_a_gradient_and_the_loss_falls():
+    graphdef, params, stats = split(ReconstructionModel(1, width=4, rngs=nnx.Rngs(0)))
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((4, 32, 32, 1)).astype(np.float32)
+    target = x * 0.5 + 1
+
+    @jax.jit
+    def step(params, stats):
+        def loss(params):
+            y, new_stats = apply(graphdef, params, stats, x, train=True)
+            return mse(y, target), new_stats
+
+        (value, stats), gradient = jax.value_and_grad(loss, has_aux=True)(params)
+        # Signs instead of sizes: a step of 0.003 for every weight, as Adam's first ones are.
+        params = jax.tree.map(lambda p, g: p - 0.003 * jnp.sign(g), params, gradient)
+        return params, stats, value, gradient
+
+    new_stats, values = stats, []
+    for _ in range(12):
+        params, new_stats, value, gradient = step(params, new_stats)
+        values.append(float(value))
+    for path, g in jax.tree_util.tree_leaves_with_path(gradient):
+        assert np.abs(g).max() > 0, path
+    for before, after in zip(jax.tree.leaves(stats), jax.tree.leaves(new_stats), strict=True):
+        assert np.abs(np.asarray(after) - before).max() > 0
+    assert values[-1] < 0.6 * values[0], values

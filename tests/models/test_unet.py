@@ -1,0 +1,107 @@
+"""The segmentation network: the decoder against its textbook form, sizes, that it can learn."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax import lax
+
+from brats_jax.losses import dice_ce
+from brats_jax.models import SegmentationModel, UNetDecoder, apply, split
+from brats_jax.models.unet import UpBlock
+
+
+@pytest.mark.parametrize("skip_channels", [5, 0])
+def test_up_block_is_upsample_concatenate_convolve(skip_channels):
+    block = UpBlock(6, skip_channels, 7, dtype=jnp.float32, rngs=nnx.Rngs(0))
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, 3, 4, 6)).astype(np.float32)
+    skip = rng.standard_normal((2, 6, 8, 5)).astype(np.float32) if skip_channels else None
+    graphdef, params, stats = split(block)
+
+    def convolve_normalise(x, kernel):
+        y = lax.conv_general_dilated(
+            x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        mean, var = y.mean((0, 1, 2)), y.var((0, 1, 2))
+        return jnp.maximum((y - mean) / jnp.sqrt(var + 1e-5), 0)
+
+    @jax.jit
+    def textbook(x, skip):
+        y = jnp.repeat(jnp.repeat(x, 2, 1), 2, 2)
+        y = y if skip is None else jnp.concatenate([y, skip], -1)
+        y = convolve_normalise(y, params["conv1"]["kernel"][...])
+        return convolve_normalise(y, params["block2"]["conv"]["kernel"][...])
+
+    @jax.jit
+    def ours(x, skip):
+        model = nnx.merge(graphdef, params, stats, copy=True)
+        return model(x, skip, train=True)
+
+    np.testing.assert_allclose(ours(x, skip), textbook(x, skip), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "width, channels", [(64, [2048, 256, 128, 64, 32, 16]), (8, [256, 32, 16, 8, 8, 8])]
+)
+def test_decoder_channels_and_skips_follow_the_width(width, channels):
+    maps = tuple(width * c for c in (1, 4, 8, 16, 32))
+    decoder = nnx.eval_shape(lambda: UNetDecoder(maps, width=width, rngs=nnx.Rngs(0)))
+    skips = [maps[3], maps[2], maps[1], maps[0], 0]
+    for stage, i, skip, o in zip(decoder.stages, channels, skips, channels[1:], strict=False):
+        assert stage.conv1.kernel.shape == (3, 3, i + skip, o)
+        assert stage.block2.conv.kernel.shape == (3, 3, o, o)
+    assert decoder.out_channels == channels[-1]
+
+
+@pytest.mark.parametrize("size", [(240, 240), (128, 128), (33, 95), (1, 1)])
+def test_any_size_gives_logits_of_that_size_in_float32(size):
+    def run(x):
+        return SegmentationModel(4, width=8, dtype=jnp.bfloat16, rngs=nnx.Rngs(0))(x, train=True)
+
+    y = jax.eval_shape(run, jax.ShapeDtypeStruct((3, *size, 4), jnp.bfloat16))
+    assert (y.shape, y.dtype) == ((3, *size, 4), jnp.float32)
+
+
+def test_three_parts():
+    model = nnx.eval_shape(lambda: SegmentationModel(4, width=4, rngs=nnx.Rngs(0)))
+    assert set(nnx.state(model)) == {"encoder", "decoder", "head"}
+
+
+def test_padding_repeats_the_border_and_is_cropped_away():
+    graphdef, params, stats = split(SegmentationModel(2, width=4, rngs=nnx.Rngs(0)))
+    x = np.random.default_rng(0).standard_normal((1, 24, 31, 2)).astype(np.float32)
+    by_hand = np.pad(x, ((0, 0), (0, 8), (0, 1), (0, 0)), "edge")
+    run = jax.jit(lambda x: apply(graphdef, params, stats, x, train=False)[0])
+    y = run(x)
+    assert y.shape == (1, 24, 31, 4)
+    np.testing.assert_allclose(y, run(by_hand)[:, :24, :31], atol=1e-4, rtol=1e-5)
+    assert np.asarray(y).std() > 0
+
+
+def test_every_leaf_has_a_gradient_and_the_loss_falls():
+    graphdef, params, stats = split(SegmentationModel(1, width=4, rngs=nnx.Rngs(0)))
+    x = np.random.default_rng(0).standard_normal((4, 32, 32, 1)).astype(np.float32)
+    labels = np.digitize(x[..., 0], (0.2, 0.8, 1.5))  # what one pixel says by itself
+
+    @jax.jit
+    def step(params, stats):
+        def loss(params):
+            y, new_stats = apply(graphdef, params, stats, x, train=True)
+            return dice_ce(y, labels), new_stats
+
+        (value, stats), gradient = jax.value_and_grad(loss, has_aux=True)(params)
+        # Signs instead of sizes: a step of 0.003 for every weight, as Adam's first ones are.
+        params = jax.tree.map(lambda p, g: p - 0.003 * jnp.sign(g), params, gradient)
+        return params, stats, value, gradient
+
+    new_stats, values = stats, []
+    for _ in range(15):
+        params, new_stats, value, gradient = step(params, new_stats)
+        values.append(float(value))
+    for path, g in jax.tree_util.tree_leaves_with_path(gradient):
+        assert np.abs(g).max() > 0, path
+    for before, after in zip(jax.tree.leaves(stats), jax.tree.leaves(new_stats), strict=True):
+        assert np.abs(np.asarray(after) - before).max() > 0
+    assert values[-1] < 0.75 * values[0], values

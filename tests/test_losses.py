@@ -1,0 +1,174 @@
+"""Losses against MONAI's and torch's stored values, finite differences and numbers by hand."""
+
+import math
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from brats_jax import losses
+from brats_jax.errors import BratsError
+
+GOLDEN = np.load(Path(__file__).parent / "golden" / "monai_losses.npz")
+LOGITS, LABELS, ALPHA = GOLDEN["logits"], GOLDEN["labels"], GOLDEN["alpha"].tolist()
+
+# name in the golden file -> (our loss, MONAI's value is ours divided by this)
+PEERS = {
+    "cross_entropy": (losses.cross_entropy, 1),
+    "dice_ce": (losses.dice_ce, 1),
+    "dice_focal": (losses.dice_focal, 1),
+    "focal_alpha": (lambda x, y: losses.focal(x, y, alpha=ALPHA), 4),
+}
+for gamma in (0.0, 0.5, 2.0, 3.0):
+    PEERS[f"focal_{gamma:g}"] = (lambda x, y, g=gamma: losses.focal(x, y, gamma=g), 4)
+for background in (False, True):
+    for pooled in (False, True):
+        PEERS[f"dice_{background:d}{pooled:d}"] = (
+            lambda x, y, b=background, p=pooled: losses.dice_loss(
+                x, y, include_background=b, pooled=p
+            ),
+            1,
+        )
+
+
+def test_every_stored_loss_is_compared():
+    assert {n for n in GOLDEN.files if f"{n}/grad" in GOLDEN.files} == set(PEERS)
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_value_and_gradient_are_monais(name):
+    loss, factor = PEERS[name]
+    value, gradient = jax.jit(jax.value_and_grad(loss))(LOGITS, LABELS)
+    np.testing.assert_allclose(value, factor * GOLDEN[name], rtol=1e-5)
+    np.testing.assert_allclose(gradient, factor * GOLDEN[f"{name}/grad"], rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        losses.cross_entropy,
+        losses.dice_loss,
+        lambda x, y: losses.dice_loss(x, y, pooled=False, include_background=True),
+        lambda x, y: losses.focal(x, y, alpha=ALPHA),
+        lambda x, y: losses.focal(x, y, gamma=0.7),
+        losses.dice_ce,
+        losses.dice_focal,
+    ],
+)
+def test_gradient_is_that_of_finite_differences(loss):
+    with jax.enable_x64(True):
+        x = jnp.asarray(LOGITS[:2, :3, :2], jnp.float64)
+        y = LABELS[:2, :3, :2]
+        assert loss(x, y).dtype == jnp.float64
+        run = jax.jit(jax.vmap(lambda x: loss(x, y)))
+        steps = 1e-6 * jnp.eye(x.size, dtype=jnp.float64).reshape(x.size, *x.shape)
+        numeric = (run(x + steps) - run(x - steps)) / 2e-6
+        np.testing.assert_allclose(jax.grad(loss)(x, y).ravel(), numeric, rtol=1e-6, atol=1e-9)
+
+
+def test_by_hand():
+    # Two pixels, two classes, probabilities of the truth 3/4 and 1/2.
+    x = jnp.log(jnp.array([[[[0.25, 0.75], [0.5, 0.5]]]]))
+    y = jnp.array([[[1, 0]]])
+    np.testing.assert_allclose(losses.cross_entropy(x, y), -math.log(0.75 * 0.5) / 2, rtol=1e-6)
+    expected = -(0.25**2 * math.log(0.75) + 0.5**2 * math.log(0.5)) / 2
+    np.testing.assert_allclose(losses.focal(x, y), expected, rtol=1e-6)
+    weighted = -(3 * 0.25**2 * math.log(0.75) + 2 * 0.5**2 * math.log(0.5)) / 2
+    np.testing.assert_allclose(losses.focal(x, y, alpha=(2, 3)), weighted, rtol=1e-6)
+    # Class 1: overlap 0.75, predicted 1.25, true 1. Class 0: 0.5, 0.75, 1.
+    foreground, background = 1 - 1.5 / 2.25, 1 - 1 / 1.75
+    np.testing.assert_allclose(losses.dice_loss(x, y), foreground, rtol=1e-4)
+    both = losses.dice_loss(x, y, include_background=True)
+    np.testing.assert_allclose(both, (foreground + background) / 2, rtol=1e-4)
+
+
+def test_perfect_and_absent():
+    y = jnp.asarray(LABELS % 3)
+    x = 50 * jax.nn.one_hot(y, 4)
+    # Class 3 is nowhere, in neither truth nor prediction: it costs nothing.
+    for loss in losses.SEGMENTATION_LOSSES.values():
+        np.testing.assert_allclose(loss(x, y), 0, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
+@pytest.mark.parametrize("name", losses.SEGMENTATION_LOSSES)
+def test_extreme_logits_are_finite_right_or_wrong(name, dtype):
+    labels = jnp.array([[[0, 1, 2, 3]]], jnp.uint8)
+    run = jax.jit(jax.value_and_grad(losses.get_segmentation_loss(name)))
+    for sign in (1, -1):
+        logits = (sign * 1e4 * (2 * jax.nn.one_hot(labels, 4) - 1)).astype(dtype)
+        value, gradient = run(logits, labels)
+        assert value.dtype == jnp.float32 and gradient.dtype == dtype
+        assert jnp.isfinite(value) and jnp.isfinite(gradient.astype(jnp.float32)).all()
+        assert (value < 1e-3) if sign == 1 else (value > 0.9)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
+def test_focal_gradient_is_finite_where_the_truth_is_certain(gamma):
+    x = jnp.array([[[[200.0, 0.0], [0.0, 0.0], [1e-8, 20.0]]]])
+    y = jnp.array([[[0, 0, 1]]])
+    gradient = jax.jit(jax.grad(lambda x: losses.focal(x, y, gamma=gamma)))(x)
+    assert jnp.isfinite(gradient).all()
+    assert gradient[0, 0, 1, 0] < 0
+
+
+def test_bfloat16_logits_are_computed_in_float32():
+    rounded = jnp.asarray(LOGITS, jnp.bfloat16)
+    for loss in losses.SEGMENTATION_LOSSES.values():
+        np.testing.assert_allclose(
+            loss(rounded, LABELS), loss(rounded.astype(jnp.float32), LABELS), rtol=1e-6
+        )
+
+
+def test_devices_do_not_change_the_numbers():
+    if jax.device_count() < 2:
+        pytest.skip("needs two devices")
+    mesh = jax.make_mesh((2,), ("data",), (AxisType.Auto,), devices=jax.devices()[:2])
+    data = NamedSharding(mesh, PartitionSpec("data"))
+    x, y = LOGITS[:2], LABELS[:2]
+    for loss in losses.SEGMENTATION_LOSSES.values():
+        run = jax.jit(jax.value_and_grad(loss))
+        divided = run(jax.device_put(x, data), jax.device_put(y, data))
+        for a, e in zip(divided, run(x, y), strict=True):
+            np.testing.assert_allclose(a, e, rtol=1e-5, atol=1e-8)
+
+
+def test_mse():
+    a, b = jnp.array([[[[1.0], [2.0]]]]), jnp.array([[[[1.0], [5.0]]]])
+    assert losses.mse(a, b) == 4.5
+    assert losses.mse(a.astype(jnp.bfloat16), b).dtype == jnp.float32
+    with pytest.raises(ValueError, match=r"\(1, 1, 2, 1\)"):
+        losses.mse(a, b[..., 0])
+
+
+def test_parameters_reach_the_loss():
+    loss = losses.get_segmentation_loss("dice_focal", alpha=ALPHA, gamma=3)
+    expected = losses.dice_loss(LOGITS, LABELS) + losses.focal(
+        LOGITS, LABELS, alpha=ALPHA, gamma=3.0
+    )
+    np.testing.assert_allclose(loss(LOGITS, LABELS), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "name, parameters, message",
+    [
+        ("dice", {}, "'dice'; valid names: dice_ce, dice_focal, focal"),
+        ("focal", {"gamma": -1}, "gamma -1"),
+        ("focal", {"gamma": math.nan}, "gamma nan"),
+        ("focal", {"alpha": (1, -1, 1, 1)}, "alpha"),
+        ("focal", {"alpha": (0, 0, 0, 0)}, "alpha"),
+        ("dice_ce", {"alpha": (1, 1, 1, 1)}, "no focal term"),
+    ],
+)
+def test_bad_choices_are_refused(name, parameters, message):
+    with pytest.raises(BratsError, match=message):
+        losses.get_segmentation_loss(name, **parameters)
+
+
+def test_one_weight_per_class_is_needed():
+    loss = losses.get_segmentation_loss("focal", alpha=(1, 2))
+    with pytest.raises(BratsError, match="2 values of alpha for 4 classes"):
+        loss(LOGITS, LABELS)

@@ -1,0 +1,293 @@
+"""Initialising encoders: every leaf of a transfer, and weight files of every kind."""
+
+import importlib.util
+import pickle
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+from flax import nnx
+from safetensors.numpy import save_file
+
+from brats_jax.errors import BratsError
+from brats_jax.models import ReconstructionModel, SegmentationModel, split
+from brats_jax.transfer import load_encoder, transfer_encoder
+
+spec = importlib.util.spec_from_file_location(
+    "w", Path(__file__).parent / "golden" / "resnet50_weights.py"
+)
+torch_weights = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(torch_weights)
+
+ALL = ("t1", "t1gd", "t2", "flair")
+
+
+def states(model, seed):
+    """Parameters and statistics of a model, the latter filled with noise too."""
+    _, params, stats = split(model)
+    rng = np.random.default_rng(seed)
+    noisy = jax.tree.map(lambda s: jnp.asarray(rng.uniform(0.5, 2, s.shape), s.dtype), stats)
+    return params, noisy
+
+
+@pytest.fixture(scope="module")
+def source():
+    return states(ReconstructionModel(2, width=4, rngs=nnx.Rngs(1)), 1)
+
+
+@pytest.fixture(scope="module")
+def target():
+    return states(SegmentationModel(4, width=4, rngs=nnx.Rngs(2)), 2)
+
+
+def flat(state):
+    """{'encoder.layer1.0.conv1.kernel': array}."""
+    return {".".join(map(str, k)): np.array(v[...]) for k, v in nnx.to_flat_state(state)}
+
+
+@pytest.mark.parametrize(
+    "source_modalities, target_modalities, moves",
+    [
+        (("t1", "t1gd"), ALL, {0: 0, 1: 1}),
+        (("flair", "T1ce"), ALL, {0: 3, 1: 1}),
+        (("t1", "t1gd"), ("flair", "t1gd", "t2", "t1"), {0: 3, 1: 1}),
+        (("t2", "t1"), ("t1gd", "flair", "t1", "t2"), {0: 3, 1: 2}),
+    ],
+)
+def test_every_leaf(source, target, source_modalities, target_modalities, moves):
+    before = [flat(s) for s in (*source, *target)]
+    params, stats = (
+        transfer_encoder(s, t, source_modalities, target_modalities)
+        for s, t in zip(source, target, strict=True)
+    )
+    assert jax.tree.structure(params) == jax.tree.structure(target[0])
+    new_params, old_params, from_params = flat(params), flat(target[0]), flat(source[0])
+    new_stats, from_stats = flat(stats), flat(source[1])
+    assert set(new_params) == set(old_params)
+    counted = {"stem": 0, "encoder": 0, "rest": 0}
+    for name, value in new_params.items():
+        if name == "encoder.conv1.kernel":
+            counted["stem"] += 1
+            for channel in range(4):
+                came_from = [s for s, t in moves.items() if t == channel]
+                expected = (
+                    from_params[name][:, :, came_from[0]]
+                    if came_from
+                    else old_params[name][:, :, channel]
+                )
+                np.testing.assert_array_equal(value[:, :, channel], expected)
+        elif name.startswith("encoder."):
+            counted["encoder"] += 1
+            np.testing.assert_array_equal(value, from_params[name])
+        else:
+            counted["rest"] += 1
+            np.testing.assert_array_equal(value, old_params[name])
+    # 53 convolutions, 53 BatchNorms of two; U-Net: 5 x 2 of each; head: kernel and bias.
+    assert counted == {"stem": 1, "encoder": 52 + 106, "rest": 5 * 2 * 3 + 2}
+    old_stats = flat(target[1])
+    assert set(new_stats) == set(old_stats)
+    for name, value in new_stats.items():
+        expected = from_stats if name.startswith("encoder.") else old_stats
+        np.testing.assert_array_equal(value, expected[name])
+    for state, was in zip((*source, *target), before, strict=True):
+        for name, value in flat(state).items():
+            np.testing.assert_array_equal(value, was[name])
+
+
+def test_inputs_with_nothing_in_common_leave_the_stem_alone(source, target):
+    params = transfer_encoder(
+        source[0],
+        states(ReconstructionModel(2, width=4, rngs=nnx.Rngs(3)), 3)[0],
+        ("t1", "t1gd"),
+        ("t2", "flair"),
+    )
+    fresh = states(ReconstructionModel(2, width=4, rngs=nnx.Rngs(3)), 3)[0]
+    for name, value in flat(params).items():
+        expected = fresh if name == "encoder.conv1.kernel" or name[:7] != "encoder" else source[0]
+        np.testing.assert_array_equal(value, flat(expected)[name])
+
+
+def test_fewer_inputs_and_plain_dicts(source, target):
+    """From four modalities to one, on nested dicts as a checkpoint may return them."""
+    four, one = (nnx.to_pure_dict(s) for s in (target[0], _one_channel()))
+    new = transfer_encoder(four, one, ALL, ["t2"])
+    np.testing.assert_array_equal(
+        new["encoder"]["conv1"]["kernel"][:, :, 0], four["encoder"]["conv1"]["kernel"][:, :, 2]
+    )
+
+
+def _one_channel():
+    return split(ReconstructionModel(1, width=4, rngs=nnx.Rngs(3)))[1]
+
+
+def test_what_is_copied_survives_the_donation_of_its_source(target):
+    given = states(ReconstructionModel(2, width=4, rngs=nnx.Rngs(1)), 1)[0]
+    new = transfer_encoder(given, target[0], ("t1", "t1gd"), ALL)
+    expected = flat(new)
+    for leaf in jax.tree.leaves(given):
+        leaf.delete()
+    for name, value in flat(new).items():
+        np.testing.assert_array_equal(value, expected[name])
+
+
+@pytest.mark.parametrize(
+    "source_modalities, target_modalities, message",
+    [
+        (("t1", "t1ce", "t1gd"), ALL, "source modality 't1gd' is named twice"),
+        (("t1", "t1gd"), ("t1", "t2", "t2", "flair"), "target modality 't2' is named twice"),
+        (("t1",), ALL, "the source stem has 2 channels, but its modalities are t1;"),
+        (("t1", "t1gd"), ("t1", "t1gd"), "the target stem has 4 channels"),
+        (("t1", "pd"), ALL, "unknown modality 'pd'"),
+    ],
+)
+def test_wrong_modalities_are_refused(
+    source, target, source_modalities, target_modalities, message
+):
+    with pytest.raises(BratsError, match=message):
+        transfer_encoder(source[0], target[0], source_modalities, target_modalities)
+
+
+def test_other_widths_are_refused_with_the_leaf(target):
+    wide_params, wide_stats = states(ReconstructionModel(2, width=8, rngs=nnx.Rngs(1)), 1)
+    for wide, narrow, leaf in (
+        (wide_params, target[0], r"encoder\.bn1\.bias is \[8\] .* \[4\]"),
+        (wide_stats, target[1], r"encoder\.bn1\.mean is \[8\] .* \[4\]"),
+    ):
+        with pytest.raises(BratsError, match=leaf):
+            transfer_encoder(wide, narrow, ("t1", "t1gd"), ALL)
+
+
+def test_other_encoders_are_refused_with_the_leaf(source, target):
+    for broken, whole, message in ((0, 1, "source has no"), (1, 0, "target has no")):
+        pair = [nnx.to_pure_dict(source[0]), nnx.to_pure_dict(target[0])]
+        del pair[broken]["encoder"]["layer3"][5]["bn2"]["scale"]
+        assert pair[whole]["encoder"]["layer3"][5]["bn2"]["scale"].shape == (16,)
+        with pytest.raises(BratsError, match=rf"{message} encoder\.layer3\.5\.bn2\.scale"):
+            transfer_encoder(*pair, ("t1", "t1gd"), ALL)
+
+
+# Weight files
+
+
+def rename(weights, prefix):
+    return {prefix + name: value for name, value in weights.items()}
+
+
+@pytest.mark.parametrize("prefix", ["", "encoder.", "module.backbone."])
+def test_weight_file_leaf_by_leaf(tmp_path, target, prefix):
+    weights = torch_weights.random_weights(4, 4)
+    extra = {
+        "fc.weight": np.zeros((10, 128), np.float32),
+        "fc.bias": np.zeros(10, np.float32),
+        "bn1.num_batches_tracked": np.array(7),
+    }
+    save_file(rename({**weights, **extra}, prefix), tmp_path / "w.safetensors")
+    params, stats = load_encoder(tmp_path / "w.safetensors", *target)
+    # Restated by patterns, apart from the table of names in the package.
+    found = 0
+    for name, value in {**flat(params), **flat(stats)}.items():
+        if not name.startswith("encoder."):
+            np.testing.assert_array_equal(value, {**flat(target[0]), **flat(target[1])}[name])
+            continue
+        torch_name = name.removeprefix("encoder.")
+        for ours, theirs in (
+            (r"\.mean$", ".running_mean"),
+            (r"\.var$", ".running_var"),
+            (r"\.(kernel|scale)$", ".weight"),
+        ):
+            torch_name = re.sub(ours, theirs, torch_name)
+        expected = weights[torch_name]
+        if expected.ndim == 4:
+            expected = np.moveaxis(expected, (2, 3, 1, 0), (0, 1, 2, 3))
+        np.testing.assert_array_equal(value, expected)
+        found += 1
+    assert found == len(weights) == 53 * 5
+
+
+@pytest.mark.parametrize(
+    "channels, rule",
+    [
+        (1, lambda rgb: [rgb[0] + rgb[1] + rgb[2]]),
+        (2, lambda rgb: [1.5 * rgb[0], 1.5 * rgb[1]]),
+        (3, lambda rgb: [rgb[0], rgb[1], rgb[2]]),
+        (4, lambda rgb: [0.75 * rgb[0], 0.75 * rgb[1], 0.75 * rgb[2], 0.75 * rgb[0]]),
+    ],
+)
+def test_three_channel_stem_is_adapted_as_in_timm(tmp_path, channels, rule):
+    weights = torch_weights.random_weights(3, 4)
+    save_file(weights, tmp_path / "w.safetensors")
+    model = ReconstructionModel(channels, width=4, rngs=nnx.Rngs(0))
+    params, _ = load_encoder(tmp_path / "w.safetensors", *split(model)[1:])
+    kernel = params["encoder"]["conv1"]["kernel"][...]
+    rgb = weights["conv1.weight"].transpose(1, 2, 3, 0)
+    expected = np.stack(rule(rgb), axis=2)
+    np.testing.assert_allclose(kernel, expected, rtol=1e-6, atol=1e-7)
+
+
+def test_half_precision_files_are_read(tmp_path, target):
+    weights = torch_weights.random_weights(4, 4)
+    for dtype in (np.float16, ml_dtypes.bfloat16):
+        cast = {name: value.astype(dtype) for name, value in weights.items()}
+        save_file(cast, tmp_path / "w.safetensors")
+        params, _ = load_encoder(tmp_path / "w.safetensors", *target)
+        scale = params["encoder"]["bn1"]["scale"][...]
+        assert scale.dtype == jnp.float32
+        np.testing.assert_array_equal(scale, cast["bn1.weight"].astype(np.float32))
+
+
+def without(weights, name):
+    return {k: v for k, v in weights.items() if k != name}
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda w: without(w, "layer4.2.bn3.running_var"), "missing layer4.2.bn3.running_var;"),
+        (lambda w: {**w, "layer1.3.conv1.weight": np.zeros(3)}, "unexpected layer1.3.conv1.weight"),
+        (lambda w: {**w, "bn1.bias": np.zeros(5)}, r"bn1.bias is \(5,\), .* \(4,\)"),
+        (
+            lambda w: {**w, "conv1.weight": np.zeros((4, 5, 7, 7))},
+            r"conv1.weight is \(4, 5, 7, 7\)",
+        ),
+        (lambda w: {**w, "encoder.bn1.bias": w["bn1.bias"]}, "two tensors are called bn1.bias"),
+        (lambda w: torch_weights.random_weights(3, 8), r"and \d+ more"),
+        (lambda w: {"x": np.zeros(1)}, "missing .* and 261 more"),
+    ],
+)
+def test_weights_of_another_network_are_refused_in_one_line(tmp_path, target, change, message):
+    path = tmp_path / "w.safetensors"
+    save_file(change(torch_weights.random_weights(4, 4)), path)
+    with pytest.raises(BratsError, match=message) as error:
+        load_encoder(path, *target)
+    assert "w.safetensors" in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".bin", ".pkl", ".PTH"])
+def test_pickles_are_never_opened(tmp_path, target, suffix):
+    class Bomb:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "exploded",))
+
+    path = tmp_path / f"resnet50{suffix}"
+    path.write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(BratsError, match="convert them once to safetensors"):
+        load_encoder(path, *target)
+    # The same bytes under an innocent name.
+    path = path.rename(tmp_path / "resnet50.safetensors")
+    with pytest.raises(BratsError, match="not a readable safetensors file"):
+        load_encoder(path, *target)
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_files_that_are_missing_or_cut_short_are_refused(tmp_path, target):
+    with pytest.raises(BratsError, match="no such weight file"):
+        load_encoder(tmp_path / "none.safetensors", *target)
+    path = tmp_path / "short.safetensors"
+    save_file(torch_weights.random_weights(4, 4), path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(BratsError, match="not a readable safetensors file"):
+        load_encoder(path, *target)
