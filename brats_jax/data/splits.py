@@ -38,7 +38,8 @@ def make_splits(
 
     Patients are sorted by tumour burden (tumour pixels over all their slices) and
     dealt out in that order, in random order within each group of neighbours, so
-    that the test set and every fold resemble each other in burden. With
+    that the test set and every fold resemble each other in burden. A patient is a
+    person: all scans of one go to the same side. With
     `split_by='slice'` the units are single slices: neighbouring slices of one
     patient then lie on both sides, which is what the paper's split of files does.
 
@@ -60,8 +61,9 @@ def make_splits(
         raise BratsError(f"data.num_folds must be at least 2, not {num_folds}")
     burden_of_slice = store.pixels[:, 1:].sum(axis=1, dtype=np.int64)
     if split_by == "patient":
-        burden = np.bincount(store.patient_of, burden_of_slice, minlength=len(store.patients))
-        names = list(store.patients)
+        names = sorted(set(store.subjects))
+        person = np.array([names.index(name) for name in store.subjects])
+        burden = np.bincount(person[store.patient_of], burden_of_slice, minlength=len(names))
     else:
         burden = burden_of_slice
         names = [slice_name(store, i) for i in range(store.num_slices)]
@@ -152,10 +154,9 @@ def fold_split(document: Mapping, store: Store, fold: int) -> Split:
         name for k, names in enumerate(document["folds"]) if k != fold for name in names
     ]
     if document["split_by"] == "patient":
-        position = {name: i for i, name in enumerate(store.patients)}
+        subject_of = np.array(store.subjects)[store.patient_of]
         indices = {
-            key: np.flatnonzero(np.isin(store.patient_of, [position[name] for name in names]))
-            for key, names in groups.items()
+            key: np.flatnonzero(np.isin(subject_of, names)) for key, names in groups.items()
         }
     else:
         position = {slice_name(store, i): i for i in range(store.num_slices)}
@@ -179,13 +180,16 @@ def audit_leakage(store: Store, split: Split) -> dict:
     """Counts what the three sets of a fold have in common.
 
     Returns:
-      patients per set, patients that occur in two sets, slices that occur in two
-      sets, and for validation and test the share of slices whose neighbour in the
+      patients (persons) per set, those that occur in two sets, slices that occur
+      in two sets, and for validation and test the share of slices whose neighbour in the
       same patient (slice number +-1) is in the training set: the leak that a
       split of files brings, 0 for a split of patients.
     """
     sets = {"train": split.train, "validation": split.validation, "test": split.test}
-    patients = {name: set(store.patient_of[idx].tolist()) for name, idx in sets.items()}
+    patients = {
+        name: {store.subjects[p] for p in np.unique(store.patient_of[idx])}
+        for name, idx in sets.items()
+    }
     key = store.patient_of.astype(np.int64) * (1 << 20) + store.slice_number
     train_keys = key[split.train]
     audit: dict = {"patients": {name: len(p) for name, p in patients.items()}}

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from brats_jax.data.splits import (
+    Split,
     audit_leakage,
     check_audit,
     fold_split,
@@ -23,11 +24,15 @@ class Index:
     burden: list[int]
     slices: int = 4
     path: Path = Path("STORE")
+    scans_of_last: int = 1
     patients: list[str] = field(init=False)
 
     def __post_init__(self):
         count = len(self.burden)
         self.patients = [f"P{i:03}" for i in range(count)]
+        self.subjects = list(self.patients)
+        for i in range(1, self.scans_of_last):
+            self.subjects[-1 - i] = self.subjects[-1]
         self.num_slices = count * self.slices
         self.patient_of = np.repeat(np.arange(count, dtype=np.int32), self.slices)
         self.slice_number = np.tile(np.arange(10, 10 + self.slices, dtype=np.int16), count)
@@ -88,6 +93,27 @@ def test_by_patient_nothing_leaks(index):
         total = np.concatenate([split.train, split.validation, split.test])
         assert sorted(total) == list(range(index.num_slices))
     assert "no patient in two sets" in check_audit(audit, "patient")
+
+
+def test_all_scans_of_a_person_stay_on_one_side():
+    index = Index([100] * 20, scans_of_last=4)
+    document = make_splits(index)
+    everyone = document["test"] + [name for fold in document["folds"] for name in fold]
+    assert sorted(everyone) == sorted(set(index.subjects)) and len(everyone) == 17
+    scans = set(range(16 * 4, 80))
+    for fold in range(5):
+        split = fold_split(document, index, fold)
+        sides = [scans & set(part) for part in (split.train, split.validation, split.test)]
+        assert sorted(map(len, sides)) == [0, 0, 16]
+        assert not audit_leakage(index, split)["leaks"]
+
+
+def test_scans_of_a_person_on_two_sides_are_found():
+    index = Index([100] * 20, scans_of_last=2)
+    split = fold_split(make_splits(index), index, 0)
+    moved = Split(split.train[split.train < 76], np.arange(72, 76), np.arange(76, 80))
+    audit = audit_leakage(index, moved)
+    assert audit["patients_in_validation_and_test"] == 1
 
 
 def test_by_slice_the_leak_is_measured_and_printed(index):

@@ -1,0 +1,81 @@
+import json
+
+import numpy as np
+import pytest
+
+from brats_jax.data.patches import PatchPlan, cut
+from brats_jax.data.pipeline import TrainingBatches, full_slices
+
+STEPS, BATCH, SIZE = 12, 4, 32
+
+
+@pytest.fixture
+def plan(small_store):
+    return PatchPlan(
+        small_store,
+        np.arange(small_store.num_slices),
+        patch_size=SIZE,
+        tumour_probability=0.5,
+        seed=1,
+    )
+
+
+def batches_of(store, plan, **options):
+    return TrainingBatches(
+        store, plan, patch_size=SIZE, batch_size=BATCH, steps=STEPS, **options
+    )
+
+
+def same(left, right):
+    assert left.keys() == right.keys()
+    for name in left:
+        np.testing.assert_array_equal(left[name], right[name])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_are_the_plan_in_order(small_store, plan, workers):
+    loader = batches_of(small_store, plan, workers=workers)
+    for step in range(STEPS):
+        same(next(loader), cut(small_store, plan.examples(step * BATCH, BATCH), SIZE))
+    with pytest.raises(StopIteration):
+        next(loader)
+    loader.close()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_position_survives_json_although_more_was_read_ahead(small_store, plan, workers):
+    loader = batches_of(small_store, plan, workers=workers)
+    for _ in range(5):
+        next(loader)
+    state = json.loads(json.dumps(loader.get_state()))
+    expected = [next(loader) for _ in range(3)]
+    again = batches_of(small_store, plan, workers=workers)
+    again.set_state(state)
+    for batch in expected:
+        same(next(again), batch)
+    loader.close()
+    again.close()
+
+
+def test_batch_has_the_documented_shapes(small_store, plan):
+    loader = batches_of(small_store, plan)
+    batch = next(loader)
+    assert batch["image"].shape == (BATCH, SIZE, SIZE, 4) and batch["image"].dtype == np.float16
+    assert batch["label"].shape == (BATCH, SIZE, SIZE) and batch["label"].dtype == np.uint8
+    assert batch["seed"].shape == (BATCH,) and batch["seed"].dtype == np.uint32
+    loader.close()
+
+
+def test_full_slices_cover_each_once_and_mark_the_filling(small_store):
+    indices = np.array([3, 9, 1, 40, 7])
+    batches = list(full_slices(small_store, indices, 3))
+    assert [b["valid"].tolist() for b in batches] == [[True] * 3, [True, True, False]]
+    index = np.concatenate([b["index"][b["valid"]] for b in batches])
+    np.testing.assert_array_equal(index, indices)
+    assert batches[1]["index"][2] == 3  # filled from the beginning
+    np.testing.assert_array_equal(batches[1]["image"][1], small_store.images(7))
+    np.testing.assert_array_equal(batches[1]["label"][0], small_store.labels(40))
+
+
+def test_full_slices_of_nothing():
+    assert list(full_slices(None, np.array([], int), 4)) == []

@@ -1,0 +1,122 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from brats_jax import checkpoints
+from brats_jax.checkpoints import Checkpoints
+from brats_jax.errors import BratsError
+
+MODEL = {"task": "segment", "inputs": ("t1", "t2"), "width": 8}
+
+
+def state_of(value):
+    params = {"layer": {0: {"kernel": jnp.full((3, 4), value)}, 1: {"kernel": jnp.ones((4,))}}}
+    return {
+        "params": params,
+        "opt_state": optax.adam(1e-3).init(params),
+        "step": jnp.array(int(value), jnp.int32),
+    }
+
+
+def shapes(tree):
+    return jax.tree.map(
+        lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), tree
+    )
+
+
+def save(directory, step, **meta):
+    folder = Checkpoints(directory)
+    folder.save(step, state_of(step), {"model": MODEL, "step": step, **meta})
+    folder.close()
+
+
+def test_what_is_saved_comes_back_bit_for_bit(tmp_path):
+    save(tmp_path / "last", 3, value=0.5)
+    state, meta = checkpoints.read(tmp_path / "last", shapes(state_of(0)), MODEL)
+    assert meta["value"] == 0.5 and meta["step"] == 3
+    assert jax.tree.structure(state) == jax.tree.structure(state_of(3))
+    jax.tree.map(np.testing.assert_array_equal, state, state_of(3))
+
+
+def test_a_part_can_be_asked_for(tmp_path):
+    save(tmp_path / "last", 2)
+    state, _ = checkpoints.read(
+        tmp_path / "last", {"params": shapes(state_of(0)["params"])}, MODEL
+    )
+    assert list(state) == ["params"]
+    np.testing.assert_array_equal(state["params"]["layer"][0]["kernel"], np.full((3, 4), 2.0))
+
+
+def test_only_the_newest_stays(tmp_path):
+    folder = Checkpoints(tmp_path / "last")
+    for step in (1, 2, 3):
+        folder.save(step, state_of(step), {"model": MODEL, "step": step})
+    folder.close()
+    assert [p.name for p in (tmp_path / "last").iterdir() if p.name.isdigit()] == ["3"]
+    assert checkpoints.read_meta(tmp_path / "last")["step"] == 3
+
+
+def test_saving_a_step_again_keeps_the_first(tmp_path):
+    folder = Checkpoints(tmp_path / "last")
+    folder.save(1, state_of(1), {"model": MODEL, "note": "first"})
+    folder.save(1, state_of(5), {"model": MODEL, "note": "second"})
+    folder.close()
+    assert checkpoints.read_meta(tmp_path / "last")["note"] == "first"
+
+
+def test_a_save_is_not_touched_by_what_reuses_its_memory(tmp_path):
+    advance = jax.jit(lambda s: jax.tree.map(lambda a: a + 1, s), donate_argnums=0)
+    state = {"x": jnp.zeros((512, 512))}
+    folder = Checkpoints(tmp_path / "last")
+    folder.save(1, state, {"model": MODEL})
+    for _ in range(50):
+        state = advance(state)
+    folder.close()
+    saved, _ = checkpoints.read(tmp_path / "last", shapes(state), MODEL)
+    assert not np.asarray(saved["x"]).any()
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path):
+    save(tmp_path / "last", 1)
+    with pytest.raises(BratsError, match="another model: width is 8 there, 16 here"):
+        checkpoints.read(tmp_path / "last", shapes(state_of(0)), {**MODEL, "width": 16})
+
+
+def test_a_checkpoint_of_another_version_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "VERSION", 99)
+    save(tmp_path / "last", 1)
+    monkeypatch.undo()
+    with pytest.raises(BratsError, match="another version of this program"):
+        checkpoints.read(tmp_path / "last", shapes(state_of(0)), MODEL)
+
+
+def test_no_checkpoint(tmp_path):
+    with pytest.raises(BratsError, match="no checkpoint there; train this stage first"):
+        checkpoints.read_meta(tmp_path / "last")
+    assert not (tmp_path / "last").exists()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BratsError, match="no checkpoint there"):
+        checkpoints.read_meta(tmp_path / "empty")
+
+
+def test_a_damaged_checkpoint_is_one_line(tmp_path):
+    save(tmp_path / "last", 1)
+    for file in (tmp_path / "last" / "1" / "meta").rglob("metadata"):
+        file.write_text("{")
+    with pytest.raises(BratsError, match="1: not a readable checkpoint") as caught:
+        checkpoints.read_meta(tmp_path / "last")
+    assert "\n" not in str(caught.value)
+
+
+def test_full_disk_is_one_line(tmp_path, monkeypatch):
+    folder = Checkpoints(tmp_path / "last")
+
+    def full(*args, **kwargs):
+        raise ValueError("RESOURCE_EXHAUSTED: write failed: No space left on device [28]\n...")
+
+    monkeypatch.setattr(folder._manager, "save", full)
+    with pytest.raises(BratsError, match="no space left on the device; the checkpoint before"):
+        folder.save(1, state_of(1), {"model": MODEL})
+    folder.close()

@@ -1,0 +1,81 @@
+import json
+import signal
+import os
+import subprocess
+import sys
+
+import pytest
+
+from brats_jax.interruption import Interrupted, StopRequests
+from brats_jax.progress import ProgressLog, read_metrics
+
+
+def log_of(directory, first, validated):
+    return ProgressLog(directory, "fold 0 segment", 40, first, validated)
+
+
+def test_lines_that_will_be_written_again_are_dropped(tmp_path):
+    log = log_of(tmp_path, 0, 0)
+    log.write("step", 5, 1, {"mean_loss_of_epoch_so_far": 2.0})
+    log.write("train", 10, 1, {"loss": 1.0})
+    log.write("validation", 10, 1, {"loss": 1.5})
+    log.write("step", 15, 2, {"mean_loss_of_epoch_so_far": 0.5})
+    log.write("train", 20, 2, {"loss": 0.25})
+    log.close()
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"event": "val')  # what a kill leaves
+
+    # The checkpoint is of step 20, saved before its validation was done.
+    log_of(tmp_path, 20, 10).close()
+    kept = [(r["event"], r["step"]) for r in read_metrics(tmp_path / "metrics.jsonl")]
+    assert kept == [("step", 5), ("train", 10), ("validation", 10), ("step", 15)]
+    for line in (tmp_path / "metrics.jsonl").read_text().splitlines():
+        json.loads(line)
+
+
+def test_tensorboard_gets_the_numbers(tmp_path):
+    log = log_of(tmp_path, 0, 0)
+    log.write("validation", 10, 1, {"loss": 1.5})
+    log.close()
+    (events,) = (tmp_path / "tensorboard").iterdir()
+    assert b"validation/loss" in events.read_bytes()
+
+
+def test_quiet_but_for_a_line_an_epoch_when_not_a_terminal(tmp_path, capsys):
+    log = log_of(tmp_path, 0, 0)
+    for step in range(1, 21):
+        log.step(step)
+    log.epoch(20, "epoch 1/2  loss 0.5")
+    log.close()
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out.startswith("fold 0 segment: step 20/40  epoch 1/2  loss 0.5  0:0")
+    assert out.count("\n") == 1
+
+
+def test_a_stop_request_is_noted_and_the_handlers_come_back():
+    before = signal.getsignal(signal.SIGTERM)
+    with StopRequests() as stop:
+        assert not stop
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop and stop.signal_number == signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_second_request_is_obeyed_at_once():
+    code = (
+        "import os, signal\n"
+        "from brats_jax.interruption import StopRequests\n"
+        "with StopRequests():\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    print('still here')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGTERM and "still here" not in done.stdout
+
+
+def test_interrupted_exits_as_shells_expect():
+    with pytest.raises(SystemExit) as caught:
+        raise Interrupted(signal.SIGTERM)
+    assert caught.value.code == 143

@@ -1,0 +1,117 @@
+import runpy
+from pathlib import Path
+
+import jax.numpy as jnp
+import pytest
+
+from brats_jax import settings
+from brats_jax.errors import BratsError
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+
+
+def config_of(name="base", **changes):
+    config = runpy.run_path(str(CONFIGS / f"{name}.py"))["get_config"]()
+    config.data.store = "STORE"
+    for path, value in changes.items():
+        with config.unlocked():
+            config.update_from_flattened_dict({path.replace("__", "."): value})
+    return config
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.py")), ids=lambda p: p.stem)
+def test_every_config_is_valid_and_documented(path):
+    settings.check(config_of(path.stem))
+    text = path.read_text().split('"""')[1]
+    first = text.splitlines()[0]
+    assert first.endswith(".") and len(first) > 20
+    if path.stem != "base":
+        assert f"--config=configs/{path.stem}.py" in text
+        assert "Cost:" in text
+
+
+def test_defaults_are_the_papers_numbers():
+    config = config_of("ssl")
+    options = settings.train_options(config, "segment", 2)
+    assert (options.learning_rate, options.decay_factor, options.decay_every_epochs) == (
+        1e-4,
+        0.5,
+        10,
+    )
+    assert (options.epochs, options.batch_size, options.patch_size) == (30, 16, 128)
+    assert options.tumour_probability == 0.5
+    assert (config.data.test_fraction, config.data.num_folds) == (0.15, 5)
+
+
+def test_pretraining_chooses_nothing_by_labels():
+    config = config_of("ssl")
+    assert config.pretrain.slices == "all" and config.pretrain.tumour_probability == 0
+
+
+def test_stages_and_folds_draw_different_numbers():
+    config = config_of()
+    seeds = {
+        settings.train_options(config, stage, fold).derived_seed(what)
+        for stage in ("pretrain", "segment")
+        for fold in range(5)
+        for what in ("init", "patches")
+    }
+    assert len(seeds) == 20
+
+
+def test_baseline_is_paired_with_ssl():
+    ssl, baseline = config_of("ssl"), config_of("baseline")
+    assert settings.train_options(ssl, "segment", 1) == settings.train_options(
+        baseline, "segment", 1
+    )
+    assert settings.segmentation(ssl) == settings.segmentation(baseline)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"loss": "dice"}, "config.loss=dice: valid values are dice_ce, dice_focal, focal"),
+        ({"dtype": "float16"}, "valid values are auto, bfloat16, float32"),
+        ({"data__split_by": "file"}, "valid values are patient, slice"),
+        ({"segment__slices": "some"}, "valid values are tumour, all"),
+        ({"train__batch_size": 0}, "config.train.batch_size=0: give at least 1"),
+        ({"seed": -1}, "give at least 0"),
+        ({"model__width": 10}, "multiple of 4"),
+        ({"optim__learning_rate": -1.0}, "must be positive"),
+        ({"focal_alpha": (1.0, 2.0)}, "focal_alpha has 2 weights"),
+        ({"pretrain__inputs": ("t1", "t1ce")}, "name each of t1, t1gd, t2, flair at most once"),
+        ({"pretrain__inputs": ()}, "at most once"),
+        ({"segment__inputs": ("t1", "t1")}, "at most once"),
+        ({"pretrain__target": "t1"}, "among config.pretrain.inputs"),
+        ({"folds": (5,)}, "valid are 0 to 4"),
+        ({"folds": ()}, "valid are 0 to 4"),
+        ({"folds": (1, 1)}, "name each fold once"),
+        ({"data__store": ""}, "give --config.data.store=STORE"),
+        ({"encoder_init": "none.safetensors"}, "no such file"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_the_valid_ones(changes, message):
+    with pytest.raises(BratsError, match=message):
+        settings.check(config_of(**changes))
+
+
+def test_differences_leave_out_what_does_not_change_results():
+    before = config_of().to_dict()
+    free = config_of(folds=(1,), data__workers=4, train__save_every_steps=7).to_dict()
+    assert settings.differences(before, free) == []
+    other = config_of(seed=1, pretrain__epochs=2).to_dict()
+    assert settings.differences(before, other) == ["pretrain.epochs: 30 -> 2", "seed: 0 -> 1"]
+
+
+def test_switches_become_an_augmentation():
+    on = settings.segmentation(config_of()).augmentation
+    assert on.flip and on.noise
+    assert settings.reconstruction(config_of()).augmentation is None
+    part = config_of(segment__augmentation__noise=False)
+    assert not settings.segmentation(part).augmentation.noise
+    assert settings.segmentation(config_of("paper")).augmentation is None
+
+
+def test_dtype_auto_is_float32_on_cpu():
+    assert settings.segmentation(config_of()).dtype == jnp.float32
+    assert settings.segmentation(config_of(dtype="bfloat16")).dtype == jnp.bfloat16

@@ -1,0 +1,222 @@
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import AxisType
+
+from brats_jax import checkpoints, devices, train
+from brats_jax.data.augment import Augmentation
+from brats_jax.data.splits import fold_split, make_splits, select_slices
+from brats_jax.errors import BratsError
+from brats_jax.models import resnet
+from brats_jax.progress import read_metrics
+from brats_jax.tasks import Reconstruction, Segmentation
+from brats_jax.train import Stage, TrainOptions
+
+OPTIONS = TrainOptions(
+    epochs=2,
+    steps_per_epoch=3,
+    batch_size=4,
+    learning_rate=1e-3,
+    patch_size=32,
+    validation_batch_size=8,
+    save_every_steps=2,
+    log_every_steps=2,
+)
+TASKS = {"pretrain": Reconstruction(width=4), "segment": Segmentation(width=4)}
+
+
+@pytest.fixture(autouse=True)
+def shallow(monkeypatch):
+    """One block a stage: what is tested here does not depend on depth, compiling does."""
+    monkeypatch.setattr(resnet, "BLOCKS", (1, 1, 1, 1))
+
+
+def mesh_of(count):
+    return jax.make_mesh(
+        (count,), ("data",), devices=jax.devices()[:count], axis_types=(AxisType.Auto,)
+    )
+
+
+@pytest.fixture
+def make_stage(small_store, tmp_path):
+    split = fold_split(make_splits(small_store, num_folds=3), small_store, 0)
+    train_slices = select_slices(small_store, split.train, "tumour")
+
+    def make(name, where="stage", task=None, mesh=None, **options):
+        return Stage(
+            task or TASKS[name],
+            small_store,
+            train_slices,
+            split.validation[:10],
+            dataclasses.replace(OPTIONS, **options),
+            tmp_path / where,
+            mesh or devices.data_mesh(),
+        )
+
+    return make
+
+
+def final_state(stage):
+    _, state = stage.fresh_state()
+    template = jax.tree.map(train._shape_with_sharding, state._asdict())
+    restored, _ = checkpoints.read(stage.directory / "last", template, stage.task.describe())
+    return jax.device_get(restored)
+
+
+def numbers(stage):
+    """metrics.jsonl without the clock."""
+    records = read_metrics(stage.directory / "metrics.jsonl")
+    return [{k: v for k, v in r.items() if k != "patches_per_second"} for r in records]
+
+
+@pytest.mark.parametrize("name", ["pretrain", "segment"])
+def test_a_stage_trains_and_leaves_what_it_promises(make_stage, name):
+    stage = make_stage(name)
+    result = stage.run()
+    assert result["steps"] == 6 and result["metric"] == stage.task.metric
+    records = numbers(stage)
+    assert [(r["event"], r["step"]) for r in records] == [
+        ("step", 2), ("train", 3), ("validation", 3), ("step", 4), ("train", 6), ("validation", 6),
+    ]  # fmt: skip
+    values = {r["step"]: r[stage.task.metric] for r in records if r["event"] == "validation"}
+    best = max(values.values()) if stage.task.larger_is_better else min(values.values())
+    assert result["best"] == best == values[result["best_step"]]
+    meta = checkpoints.read_meta(stage.directory / "best")
+    assert meta["step"] == result["best_step"] and meta["value"] == best
+    assert meta["options"]["learning_rate"] == 1e-3
+    assert list((stage.directory / "tensorboard").iterdir())
+    assert int(final_state(stage)["step"]) == 6
+
+
+def test_loss_goes_down(make_stage):
+    stage = make_stage("segment", epochs=4, steps_per_epoch=8, learning_rate=3e-3)
+    stage.run()
+    losses = [r["loss"] for r in numbers(stage) if r["event"] == "train"]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_learning_rate_is_halved_on_time(make_stage):
+    stage = make_stage("segment", epochs=4, steps_per_epoch=3, decay_every_epochs=2)
+    assert [float(stage.schedule(step)) for step in (0, 5, 6, 11, 12)] == pytest.approx(
+        [1e-3, 1e-3, 5e-4, 5e-4, 2.5e-4]
+    )
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("name", ["pretrain", "segment"])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_stopped_anywhere_it_ends_with_the_same_bits(make_stage, monkeypatch, name, workers):
+    if workers and name == "pretrain":
+        pytest.skip("one stage is enough for worker processes")
+    task = dataclasses.replace(TASKS[name], augmentation=Augmentation())
+    whole = make_stage(name, "whole", task=task)
+    whole.run()
+
+    stage = make_stage(name, "stopped", task=task, workers=workers)
+    make = train.make_train_step
+
+    def failing_at(step):
+        def factory(*args):
+            inner = make(*args)
+
+            def run_step(state, batch):
+                if int(state.step) == step:
+                    raise Stop
+                return inner(state, batch)
+
+            return run_step
+
+        return factory
+
+    def stop(*args):
+        raise Stop
+
+    for step in (1, 3, 5):
+        with monkeypatch.context() as patch, pytest.raises(Stop):
+            patch.setattr(train, "make_train_step", failing_at(step))
+            stage.run()
+    # Killed while validating: the epoch's steps are saved or not, its validation is not.
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(train._Run, "_validate", stop)
+        stage.run()
+    stage.run()
+    jax.tree.map(np.testing.assert_array_equal, final_state(stage), final_state(whole))
+    assert numbers(stage) == numbers(whole)
+
+
+@pytest.mark.parametrize("name", ["pretrain", "segment"])
+def test_two_devices_give_the_losses_of_one(make_stage, name):
+    assert jax.device_count() >= 2
+    one = make_stage(name, "one", mesh=mesh_of(1))
+    two = make_stage(name, "two", mesh=mesh_of(2))
+    one.run()
+    two.run()
+    for left, right in zip(numbers(one), numbers(two), strict=True):
+        assert left == pytest.approx(right, abs=1e-5)
+
+
+def test_training_resumes_on_another_number_of_devices(make_stage):
+    first = make_stage("segment", mesh=mesh_of(2), epochs=1)
+    first.run()
+    second = make_stage("segment", mesh=mesh_of(1), epochs=2)
+    assert second.run()["steps"] == 6
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(make_stage):
+    class Breaking(Segmentation):
+        """Its loss overflows from the fifth step on, when the labels' seeds say so."""
+
+        def loss(self, output, target):
+            return super().loss(output, target) * BREAK[0]
+
+    BREAK = [1.0]
+    stage = make_stage("segment", task=Breaking(width=4))
+    make_stage("segment", task=Breaking(width=4), epochs=1).run()
+    BREAK[0] = float("nan")
+    with pytest.raises(BratsError) as caught:
+        stage.run()
+    message = str(caught.value)
+    assert "not finite at step 3 (epoch 2, slices Phantom_" in message
+    assert "last/3 is kept" in message and "lower the learning rate" in message
+    assert "\n" not in message
+    assert np.isfinite(jax.tree.leaves(final_state(stage)["params"])[0]).all()
+
+
+def test_bfloat16_keeps_float32_state(make_stage):
+    stage = make_stage("segment", task=Segmentation(width=4, dtype=jax.numpy.bfloat16))
+    stage.run()
+    assert {a.dtype for a in jax.tree.leaves(final_state(stage)["params"])} == {
+        np.dtype("float32")
+    }
+
+
+def test_a_checkpoint_of_another_width_is_refused(make_stage):
+    make_stage("segment", epochs=1).run()
+    with pytest.raises(BratsError, match="another model: width is 4 there, 8 here"):
+        make_stage("segment", task=Segmentation(width=8)).run()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 3}, "batch_size=3 cannot be divided among 2 devices"),
+        ({"validation_batch_size": 5}, "validation_batch_size=5 cannot be divided"),
+        ({"patch_size": 64}, "does not fit slices of 48 x 48"),
+    ],
+)
+def test_impossible_options_are_refused(make_stage, options, message):
+    with pytest.raises(BratsError, match=message):
+        make_stage("segment", mesh=mesh_of(2), **options)
+
+
+def test_metrics_are_json_lines(make_stage):
+    stage = make_stage("pretrain", epochs=1)
+    stage.run()
+    for line in (stage.directory / "metrics.jsonl").read_text().splitlines():
+        assert {"event", "step", "epoch"} <= json.loads(line).keys()
