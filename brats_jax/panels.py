@@ -1,0 +1,226 @@
+"""Pictures: reconstructions, segmentations and a look at the data, as PNG files.
+
+Each panel takes small dataclasses of plain arrays and writes one file, whole or not at all. How a
+slice is turned and windowed is said in `slice_drawing`.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from brats_jax.data.modalities import CLASSES, DISPLAY_NAMES, MODALITIES, canonical_name
+from brats_jax.errors import BratsError
+from brats_jax.slice_drawing import (
+    bare_figure,
+    common_windows,
+    draw_slice,
+    head_mask,
+    name_row,
+    overlay_labels,
+    save,
+)
+
+# The paper's Figure 4 overlays the classes as the red, green and blue of one picture.
+_RGB: dict[str, tuple[str, str]] = {
+    "NCR/NET": ("red", "#FF0000"),
+    "ED": ("green", "#00FF00"),
+    "ET": ("blue", "#0000FF"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class ReconstructionRow:
+    """One slice of `reconstruction_panel`.
+
+    Attributes:
+      patient, slice_number: what the row is called.
+      inputs: float[H, W] by modality, in the order of the columns (t1, t1gd).
+      target, prediction: float[H, W] of the reconstructed modality, on one scale.
+      ssim: of this slice, by whatever convention the caller names in the panel's `note`.
+    """
+
+    patient: str
+    slice_number: int
+    inputs: Mapping[str, np.ndarray]
+    target: np.ndarray
+    prediction: np.ndarray
+    ssim: float
+
+
+@dataclasses.dataclass(frozen=True)
+class SegmentationRow:
+    """One slice of `segmentation_panel`.
+
+    Attributes:
+      patient, slice_number: what the row is called.
+      images: float[H, W] by modality; one column each, the first also lies under the overlays.
+      truth, prediction: integer[H, W] labels as in `modalities.CLASSES`.
+      dice: by class name ('NCR/NET', 'ED', 'ET') or region; None or NaN where it has no value.
+    """
+
+    patient: str
+    slice_number: int
+    images: Mapping[str, np.ndarray]
+    truth: np.ndarray
+    prediction: np.ndarray
+    dice: Mapping[str, float | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetRow:
+    """One slice of `dataset_panel`: float[H, W, 4] in canonical order, integer[H, W] labels."""
+
+    patient: str
+    slice_number: int
+    images: np.ndarray
+    labels: np.ndarray
+
+
+def reconstruction_panel(
+    path: str | Path,
+    rows: Sequence[ReconstructionRow],
+    target_modality: str = "flair",
+    note: str = "",
+) -> Path:
+    """Inputs, target and prediction side by side, one slice per row (the paper's Figure 6).
+
+    Args:
+      path: the PNG to write, whole or not at all.
+      rows: at least one; all with the same input modalities.
+      target_modality: what is reconstructed.
+      note: a line below the figure, e.g. which SSIM.
+
+    Returns:
+      `path`.
+
+    Raises:
+      BratsError: no rows, or arrays that do not fit together.
+    """
+    names = _common_names(path, [row.inputs for row in rows])
+    shown = DISPLAY_NAMES[canonical_name(target_modality)]
+    for row in rows:
+        _demand_shape(path, row, row.target.shape, *row.inputs.values(), row.prediction)
+    heads = [head_mask([*row.inputs.values(), row.target]) for row in rows]
+    windows = common_windows(heads)
+    figure, grid = bare_figure(len(rows), len(names) + 2, windows[0], note)
+    for line, (row, axes) in enumerate(zip(rows, grid, strict=True)):
+        head, window = heads[line], windows[line]
+        for axis, name in zip(axes, names, strict=False):
+            draw_slice(axis, row.inputs[name], head, window)
+        # One grey scale for both: a difference in brightness is one in the numbers.
+        draw_slice(axes[-2], row.target, head, window)
+        draw_slice(axes[-1], row.prediction, head, window, like=row.target)
+        heading = f"predicted {shown}\n" if line == 0 else ""
+        axes[-1].set_title(f"{heading}SSIM {row.ssim:.3f}")
+        name_row(axes[0], row.patient, row.slice_number)
+    for axis, name in zip(grid[0], names, strict=False):
+        axis.set_title(DISPLAY_NAMES[canonical_name(name)])
+    grid[0, -2].set_title(shown)
+    return save(figure, path)
+
+
+def segmentation_panel(path: str | Path, rows: Sequence[SegmentationRow], note: str = "") -> Path:
+    """Images, true and predicted labels, one slice per row (the paper's Figures 7 and 8).
+
+    Args:
+      path: the PNG to write, whole or not at all.
+      rows: at least one; all with the same modalities. T1Gd first shows ET and core best, FLAIR
+        beside it the oedema.
+      note: a line below the figure, e.g. which Dice.
+
+    Returns:
+      `path`.
+
+    Raises:
+      BratsError: no rows, or arrays that do not fit together.
+    """
+    names = _common_names(path, [row.images for row in rows])
+    for row in rows:
+        _demand_shape(path, row, row.truth.shape, *row.images.values(), row.prediction)
+    heads = [head_mask(list(row.images.values())) for row in rows]
+    windows = common_windows(heads)
+    figure, grid = bare_figure(len(rows), len(names) + 2, windows[0], note, legend=True)
+    for line, (row, axes) in enumerate(zip(rows, grid, strict=True)):
+        head, window = heads[line], windows[line]
+        for axis, name in zip(axes, names, strict=False):
+            draw_slice(axis, row.images[name], head, window)
+        for axis, labels in ((axes[-2], row.truth), (axes[-1], row.prediction)):
+            draw_slice(axis, row.images[names[0]], head, window)
+            overlay_labels(axis, labels, window)
+        scores = "   ".join(f"{name} {_score(value)}" for name, value in row.dice.items())
+        axes[-1].set_xlabel(f"Dice   {scores}", loc="right")
+        name_row(axes[0], row.patient, row.slice_number)
+    titles = [*(DISPLAY_NAMES[canonical_name(name)] for name in names), "truth", "prediction"]
+    for axis, title in zip(grid[0], titles, strict=True):
+        axis.set_title(title)
+    return save(figure, path)
+
+
+def dataset_panel(path: str | Path, row: DatasetRow, note: str = "") -> Path:
+    """Four modalities, three masks, and the masks as red, green, blue on T1 (Figure 4).
+
+    Args:
+      path: the PNG to write, whole or not at all.
+      row: the slice.
+      note: a line below the figure.
+
+    Returns:
+      `path`.
+
+    Raises:
+      BratsError: arrays that do not fit together.
+    """
+    images = [row.images[..., m] for m in range(row.images.shape[-1])]
+    if len(images) != len(MODALITIES):
+        raise BratsError(f"{path}: {len(images)} modalities given, {len(MODALITIES)} expected")
+    _demand_shape(path, row, row.labels.shape, *images)
+    head = head_mask(images)
+    (window,) = common_windows([head])
+    figure, grid = bare_figure(2, len(MODALITIES), window, note)
+    for axis, name, image in zip(grid[0], MODALITIES, images, strict=True):
+        draw_slice(axis, image, head, window)
+        axis.set_title(DISPLAY_NAMES[name])
+    for axis, (name, (colour, _)) in zip(grid[1], _RGB.items(), strict=False):
+        mask = row.labels == CLASSES.index(name)
+        axis.imshow(mask[window].T, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        axis.set_title(f"{name} ({colour})")
+        axis.set_xlabel(f"{int(mask.sum())} pixels")
+    draw_slice(grid[1, 3], images[MODALITIES.index("t1")], head, window)
+    overlay_labels(grid[1, 3], row.labels, window, {name: code for name, (_, code) in _RGB.items()})
+    grid[1, 3].set_title("all three on T1")
+    name_row(grid[0, 0], row.patient, row.slice_number)
+    return save(figure, path)
+
+
+def _score(value: float | None) -> str:
+    return "–" if value is None or np.isnan(value) else f"{value:.2f}"
+
+
+def _common_names(path: str | Path, pictures: Sequence[Mapping[str, np.ndarray]]) -> list[str]:
+    """The modalities every row has, in the order of the first row."""
+    if not pictures:
+        raise BratsError(f"{path}: no slices to draw; give at least one row")
+    names = list(pictures[0])
+    for other in pictures:
+        if not names or set(other) != set(names):
+            raise BratsError(
+                f"{path}: rows with different modalities ({', '.join(names) or 'none'} and "
+                f"{', '.join(other) or 'none'}) make no columns; give the same in every row"
+            )
+    return names
+
+
+def _demand_shape(
+    path: str | Path,
+    row: ReconstructionRow | SegmentationRow | DatasetRow,
+    shape: tuple[int, ...],
+    *arrays: np.ndarray,
+) -> None:
+    for array in arrays:
+        if array.ndim != 2 or array.shape != shape:
+            raise BratsError(
+                f"{path}: {row.patient} slice {row.slice_number} has pictures of shapes "
+                f"{tuple(shape)} and {array.shape}; all must be one [H, W]"
+            )

@@ -1,0 +1,166 @@
+"""Drawing slices: bare figures, the grey window, label overlays, one crop for every row.
+
+Slices are drawn as `image.T` with the origin at the top: the arrays run x towards Left and y
+towards Posterior, so anterior is up and the patient's left is on the right, as radiologists look
+at it. Figures are made without pyplot: no global state, no display, safe in worker threads.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patches import Patch
+
+from brats_jax.data.modalities import CLASSES
+from brats_jax.files import atomic_open
+
+# Okabe & Ito's set, told apart by colour-blind readers too: https://jfly.uni-koeln.de/color/
+CLASS_COLOURS: dict[str, str] = {"NCR/NET": "#0072B2", "ED": "#F0E442", "ET": "#D55E00"}
+
+_CELL_INCHES = 1.75
+_DPI = 130
+_MARGIN = 4  # pixels around the head
+
+
+def bare_figure(
+    rows: int, columns: int, window: tuple[slice, slice], note: str, legend: bool = False
+) -> tuple[Figure, np.ndarray]:
+    """A figure and its axes [rows, columns], bare of ticks.
+
+    Args:
+      window: the part of a slice that is drawn; its shape is that of the cells.
+      note: what the line below the figure says before it says how the slices are turned.
+      legend: whether to explain `CLASS_COLOURS` above.
+    """
+    width, height = (part.stop - part.start for part in window)
+    cell = _CELL_INCHES * height / width + 0.26  # a line of text belongs to every row
+    engine = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03, wspace=0.0, hspace=0.0)
+    size = (columns * (_CELL_INCHES + 0.04) + 0.35, rows * cell + 0.5 + 0.25 * legend)
+    figure = Figure(figsize=size, dpi=_DPI, layout=engine)
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axis in grid.flat:
+        axis.set_xticks([])
+        axis.set_yticks([])
+        axis.set_facecolor("black")
+        for spine in axis.spines.values():
+            spine.set_visible(False)
+        axis.title.set_size(8.5)
+        axis.xaxis.label.set_size(7.5)
+        axis.yaxis.label.set_size(8)
+    orientation = "anterior up, R and L: the patient's right and left"
+    lower = f"{note}; {orientation}" if note else orientation
+    if legend:
+        figure.legend(
+            handles=[Patch(color=colour, label=name) for name, colour in CLASS_COLOURS.items()],
+            loc="outside upper center",
+            ncols=len(CLASS_COLOURS),
+            frameon=False,
+            fontsize=9,
+        )
+    figure.supxlabel(lower, fontsize=7)
+    return figure, grid
+
+
+def draw_slice(
+    axis: Axes,
+    image: np.ndarray,
+    head: np.ndarray,
+    window: tuple[slice, slice],
+    like: np.ndarray | None = None,
+) -> None:
+    """Draws a slice in the grey window of `like`, by default its own."""
+    image = np.asarray(image, np.float32)
+    low, high, outside = _limits(image if like is None else np.asarray(like, np.float32), head)
+    if outside:
+        image = np.where(head, image, low)
+    axis.imshow(image[window].T, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+    for letter, x, side in (("R", 0.02, "left"), ("L", 0.98, "right")):
+        label = axis.text(x, 0.985, letter, color="0.8", size=7, ha=side, va="top")
+        label.set_transform(axis.transAxes)
+
+
+def overlay_labels(
+    axis: Axes,
+    labels: np.ndarray,
+    window: tuple[slice, slice],
+    colours: Mapping[str, str] = CLASS_COLOURS,
+) -> None:
+    """Lays the classes over what is drawn, each in its colour, 65 % opaque."""
+    shown = np.asarray(labels[window]).T
+    layer = np.zeros((*shown.shape, 4), np.float32)
+    for name, colour in colours.items():
+        layer[shown == CLASSES.index(name)] = (*to_rgb(colour), 0.65)
+    axis.imshow(layer, interpolation="nearest")
+
+
+def _limits(image: np.ndarray, head: np.ndarray) -> tuple[float, float, bool]:
+    """Black, white, and whether the background, lying between them, has to be blackened.
+
+    Slices normalised by themselves have a background at their minimum; volumes normalised over
+    the brain have it at the mean.
+    """
+    background = _background(image)
+    inside = image[head & np.isfinite(image) & (image != background)]
+    if not inside.size:
+        return background, background + 1.0, False
+    low, high = (float(v) for v in np.percentile(inside, (0.5, 99.5)))
+    high = max(high, low + 1e-6)
+    if background > low:
+        return low - 0.1 * (high - low), high, True
+    return max(background, low - 0.1 * (high - low)), high, False
+
+
+def _background(image: np.ndarray) -> float:
+    levels, counts = np.unique(image, return_counts=True)
+    return float(levels[np.argmax(counts)])
+
+
+def head_mask(images: Sequence[np.ndarray]) -> np.ndarray:
+    """bool[H, W]: where any image is not its most common value."""
+    head = np.zeros(images[0].shape, bool)
+    for image in images:
+        head |= np.asarray(image) != _background(np.asarray(image))
+    return head
+
+
+def common_windows(heads: Sequence[np.ndarray]) -> list[tuple[slice, slice]]:
+    """A window for each head, all of the size the largest needs, a margin around it."""
+    low = np.zeros((len(heads), 2), int)
+    high = np.array([head.shape for head in heads])
+    for i, head in enumerate(heads):
+        for axis in (0, 1):
+            where = np.flatnonzero(head.any(1 - axis))
+            if where.size:
+                low[i, axis], high[i, axis] = where[0], where[-1] + 1
+    room = np.min([head.shape for head in heads], axis=0)
+    size = np.minimum((high - low).max(0) + 2 * _MARGIN, room)
+    windows = []
+    for (row, column), (row_end, column_end), head in zip(low, high, heads, strict=True):
+        centre = ((row + row_end) // 2, (column + column_end) // 2)
+        starts = [
+            int(np.clip(c - s // 2, 0, max(n - s, 0)))
+            for c, s, n in zip(centre, size, head.shape, strict=True)
+        ]
+        windows.append(
+            (slice(starts[0], starts[0] + int(size[0])), slice(starts[1], starts[1] + int(size[1])))
+        )
+    return windows
+
+
+def name_row(axis: Axes, patient: str, slice_number: int) -> None:
+    """Writes whose slice a row shows beside its first picture."""
+    axis.set_ylabel(f"{patient}\nslice {slice_number}")
+
+
+def save(figure: Figure, path: str | Path) -> Path:
+    """Writes a PNG, whole or not at all."""
+    path = Path(path)
+    with atomic_open(path, "wb") as file:
+        figure.savefig(file, format="png", facecolor="white")
+    return path
