@@ -12,10 +12,10 @@ from jax.sharding import Mesh
 
 from brats_jax import checkpoints, devices
 from brats_jax.data.modalities import CLASSES, NUM_CLASSES
-from brats_jax.data.pipeline import Batch, full_slices
+from brats_jax.data.pipeline import full_slices
 from brats_jax.data.store import Store
 from brats_jax.metrics import image, overlap, surface
-from brats_jax.tasks import Reconstruction, Segmentation, Task
+from brats_jax.tasks import Batch, Reconstruction, Segmentation, Task
 from brats_jax.train import Parameters, split_model
 
 # Numbers per slice, by name; every array has one row per slice, in the order of "index".

@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 import brats_jax
-from brats_jax import checkpoints, devices, evaluate, results, settings, transfer
+from brats_jax import checkpoints, devices, evaluate, pictures, results, settings, transfer
 from brats_jax.data.splits import (
     Split,
     audit_leakage,
@@ -185,7 +185,7 @@ class _Fold:
             "loss": self.config.loss,
             "ssl": self.config.ssl,
         }
-        drawn = results.slices_to_draw(self.store, self.split.test, settings_.panels)
+        drawn = pictures.slices_to_draw(self.store, self.split.test, settings_.panels)
         for stage, task in self.tasks.items():
             say(f"fold {self.fold} {stage}: evaluating {len(indices)} test slices")
             restored, columns, document[stage] = evaluate.evaluate(
@@ -195,9 +195,8 @@ class _Fold:
                 self.directory / f"evaluation_{stage}.csv", self.store, columns
             )
             if len(drawn):
-                results.draw_panels(
-                    self.directory / "panels", restored, self.store, drawn, self.fold
-                )
+                note = f"test set, split by {self.split_by}, fold {self.fold}"
+                pictures.draw(self.directory / "panels", restored, self.store, drawn, note)
         write_json(self.directory / "evaluation.json", document)
 
 

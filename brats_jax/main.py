@@ -89,7 +89,8 @@ def _unknown_setting(config_file: Path | None, arguments: Sequence[str]) -> str:
         name = argument.lstrip("-").partition("=")[0]
         if not argument.startswith("-") or not name.removeprefix("no").startswith("config."):
             continue
-        group, path = config, []
+        group = config
+        path: list[str] = []
         for part in name.split(".")[1:]:
             if part not in group:
                 return f"config.{'.'.join([*path, part])}; valid here: {', '.join(sorted(group))}."

@@ -26,10 +26,25 @@ Batch = Mapping[str, jax.Array]
 class Task(Protocol):
     """One stage of the method, as the training loop sees it."""
 
-    name: str
-    inputs: tuple[str, ...]
-    metric: str
-    larger_is_better: bool
+    @property
+    def name(self) -> str:
+        """'pretrain' or 'segment'."""
+        ...
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The modalities that go in, in the order of the channels."""
+        ...
+
+    @property
+    def metric(self) -> str:
+        """The validation number that chooses the best checkpoint."""
+        ...
+
+    @property
+    def larger_is_better(self) -> bool:
+        """Which way `metric` improves."""
+        ...
 
     def build(self, seed: int) -> nnx.Module:
         """A freshly initialised model."""

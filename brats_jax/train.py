@@ -5,6 +5,7 @@ all the rest (the running loss of the epoch too). Killed at any moment and start
 again, a stage therefore ends with the bits it would have ended with.
 """
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable
@@ -88,7 +89,8 @@ class TrainState(NamedTuple):
 
 def split_model(model: nnx.Module) -> tuple[nnx.GraphDef, Parameters, Parameters]:
     """(structure, parameters, BatchNorm statistics) of a model, the latter two as nested dicts."""
-    graph, params, stats = nnx.split(model, nnx.Param, nnx.BatchStat)
+    graph = nnx.graphdef(model)
+    params, stats = nnx.state(model, nnx.Param), nnx.state(model, nnx.BatchStat)
     return graph, nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
 
 
@@ -221,17 +223,20 @@ class Stage:
         graph, state = self.fresh_state()
         last, best = self.directory / "last", self.directory / "best"
         meta: dict[str, Any] = {"validated_step": 0}
-        with StopRequests() as stop, _closing(Checkpoints(last), Checkpoints(best)) as saved:
-            if saved[0].latest_step() is not None:
+        with (
+            StopRequests() as stop,
+            contextlib.closing(Checkpoints(last)) as last_saved,
+            contextlib.closing(Checkpoints(best)) as best_saved,
+        ):
+            if last_saved.latest_step() is not None:
                 template = jax.tree.map(_shape_with_sharding, state._asdict())
                 restored, meta = checkpoints.read(last, template, self.task.describe())
                 state = TrainState(**restored)
                 say(f"{self._title}: goes on from step {int(state.step)} of {self.total_steps}")
-            run = _Run(self, graph, state, meta, saved, stop)
-            try:
+            run = _Run(self, graph, state, meta, (last_saved, best_saved), stop)
+            with contextlib.closing(run):
                 run.to_the_end()
-            finally:
-                run.close()
+            best_saved.wait()
             best_meta = checkpoints.read_meta(best)
         return {
             "metric": self.task.metric,
@@ -428,20 +433,6 @@ class _Run:
             "saved; the same command goes on from there"
         )
         raise Interrupted(self.stop.signal_number)
-
-
-class _closing:
-    """Closes checkpoint folders on the way out, whatever happened."""
-
-    def __init__(self, *folders: Checkpoints) -> None:
-        self._folders = folders
-
-    def __enter__(self) -> tuple[Checkpoints, ...]:
-        return self._folders
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        for folder in self._folders:
-            folder.close()
 
 
 def _shape_with_sharding(array: jax.Array) -> jax.ShapeDtypeStruct:

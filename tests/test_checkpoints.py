@@ -21,9 +21,7 @@ def state_of(value):
 
 
 def shapes(tree):
-    return jax.tree.map(
-        lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), tree
-    )
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), tree)
 
 
 def save(directory, step, **meta):
@@ -42,9 +40,7 @@ def test_what_is_saved_comes_back_bit_for_bit(tmp_path):
 
 def test_a_part_can_be_asked_for(tmp_path):
     save(tmp_path / "last", 2)
-    state, _ = checkpoints.read(
-        tmp_path / "last", {"params": shapes(state_of(0)["params"])}, MODEL
-    )
+    state, _ = checkpoints.read(tmp_path / "last", {"params": shapes(state_of(0)["params"])}, MODEL)
     assert list(state) == ["params"]
     np.testing.assert_array_equal(state["params"]["layer"][0]["kernel"], np.full((3, 4), 2.0))
 

@@ -1,6 +1,6 @@
 import json
-import signal
 import os
+import signal
 import subprocess
 import sys
 

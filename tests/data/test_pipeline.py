@@ -21,9 +21,7 @@ def plan(small_store):
 
 
 def batches_of(store, plan, **options):
-    return TrainingBatches(
-        store, plan, patch_size=SIZE, batch_size=BATCH, steps=STEPS, **options
-    )
+    return TrainingBatches(store, plan, patch_size=SIZE, batch_size=BATCH, steps=STEPS, **options)
 
 
 def same(left, right):
