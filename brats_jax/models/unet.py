@@ -8,8 +8,8 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from brats_jax.models.layers import BatchNorm, Conv, ConvBNReLU, he_normal_fan_in
-from brats_jax.models.operations import conv2d, pad_to_multiple, upsample_conv_3x3
+from brats_jax.models.layers import Conv, ConvBNReLU, he_normal_fan_in
+from brats_jax.models.operations import pad_to_multiple, upsample_nearest
 from brats_jax.models.resnet import STRIDE, Maps, ResNet50
 
 DECODER_CHANNELS = (256, 128, 64, 32, 16)  # at width 64
@@ -18,11 +18,8 @@ DECODER_CHANNELS = (256, 128, 64, 32, 16)  # at width 64
 class UpBlock(nnx.Module):
     """Up-samples by 2 (nearest), concatenates the skip, then twice 3x3 convolution, BN, ReLU.
 
-    The first convolution is linear in its two inputs, so the kernel is cut in two and the
-    up-sampled part is computed at the small size; the concatenation is never formed.
-
     Args:
-      in_channels: channels of the coarse map; they come first in the kernel of `conv1`.
+      in_channels: channels of the coarse map; they come first in the concatenation.
       skip_channels: channels of the encoder map at the fine size, 0 for none.
       out_channels: channels returned.
       dtype: compute type.
@@ -38,17 +35,7 @@ class UpBlock(nnx.Module):
         dtype: DTypeLike,
         rngs: nnx.Rngs,
     ) -> None:
-        self.in_channels = in_channels
-        self.dtype = dtype
-        self.conv1 = Conv(
-            in_channels + skip_channels,
-            out_channels,
-            3,
-            kernel_init=he_normal_fan_in,
-            dtype=dtype,
-            rngs=rngs,
-        )
-        self.bn1 = BatchNorm(out_channels, dtype=dtype)
+        self.block1 = ConvBNReLU(in_channels + skip_channels, out_channels, dtype=dtype, rngs=rngs)
         self.block2 = ConvBNReLU(out_channels, out_channels, dtype=dtype, rngs=rngs)
 
     def __call__(
@@ -58,11 +45,10 @@ class UpBlock(nnx.Module):
         *,
         train: bool,
     ) -> Float[Array, "b 2*h 2*w o"]:
-        kernel = self.conv1.kernel[...]
-        y = upsample_conv_3x3(x.astype(self.dtype), kernel[:, :, : self.in_channels])
+        y = upsample_nearest(x)
         if skip is not None:
-            y += conv2d(skip.astype(self.dtype), kernel[:, :, self.in_channels :])
-        return self.block2(nnx.relu(self.bn1(y, train=train)), train=train)
+            y = jnp.concatenate([y, skip], axis=-1)
+        return self.block2(self.block1(y, train=train), train=train)
 
 
 class UNetDecoder(nnx.Module):

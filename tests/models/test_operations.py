@@ -75,14 +75,10 @@ def test_transposed_convolution_is_xlas_in_both_conventions(height, width):
         assert_close(actual, value_and_vjp(form, g, x, kernel), atol=1e-4)
 
 
-def test_upsampled_convolution_is_the_two_steps():
-    x, kernel, g = normal(2, 3, 5, 4), normal(3, 3, 4, 6, seed=1), normal(2, 6, 10, 6, seed=2)
-
-    def two_steps(x, kernel):
-        return plain_conv(jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2), kernel)
-
-    expected = value_and_vjp(two_steps, g, x, kernel)
-    assert_close(value_and_vjp(operations.upsample_conv_3x3, g, x, kernel), expected, atol=1e-4)
+def test_nearest_upsampling_repeats_each_pixel():
+    x = normal(2, 3, 5, 4)
+    expected = x.repeat(2, axis=1).repeat(2, axis=2)
+    np.testing.assert_array_equal(operations.upsample_nearest(jnp.asarray(x)), expected)
 
 
 @pytest.mark.parametrize("size", ["8x8", "7x5", "1x6"])

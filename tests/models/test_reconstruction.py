@@ -1,5 +1,6 @@
 """The pretext network: sizes, parts, gradients everywhere, and that it can learn."""
 
+from functools import partial
 from itertools import pairwise
 
 import jax
@@ -10,6 +11,9 @@ from flax import nnx
 
 from brats_jax.losses import mse
 from brats_jax.models import ReconstructionModel, TransposedDecoder, apply, split
+
+# These networks run for milliseconds; without optimisation they compile in half the time.
+QUICK_COMPILE = {"xla_backend_optimization_level": 0}
 
 
 @pytest.mark.parametrize(
@@ -22,7 +26,7 @@ def test_decoder_channels_follow_the_width(width, channels):
     assert decoder.out_channels == channels[-1]
 
 
-@pytest.mark.parametrize("size", [(240, 240), (128, 128), (33, 95), (1, 1)])
+@pytest.mark.parametrize("size", [(240, 240), (1, 33)])
 def test_any_size_gives_its_own_size_in_float32(size):
     def run(x):
         return ReconstructionModel(2, width=8, dtype=jnp.bfloat16, rngs=nnx.Rngs(0))(x, train=False)
@@ -40,7 +44,9 @@ def test_padding_repeats_the_border_and_is_cropped_away():
     graphdef, params, stats = split(ReconstructionModel(2, width=4, rngs=nnx.Rngs(0)))
     x = np.random.default_rng(0).standard_normal((1, 24, 31, 2)).astype(np.float32)
     by_hand = np.pad(x, ((0, 0), (0, 8), (0, 1), (0, 0)), "edge")
-    run = jax.jit(lambda x: apply(graphdef, params, stats, x, train=False)[0])
+    run = jax.jit(
+        lambda x: apply(graphdef, params, stats, x, train=False)[0], compiler_options=QUICK_COMPILE
+    )
     y = run(x)
     assert y.shape == (1, 24, 31, 1)
     np.testing.assert_allclose(y, run(by_hand)[:, :24, :31], atol=1e-5)
@@ -53,7 +59,7 @@ def test_every_leaf_has_a_gradient_and_the_loss_falls():
     x = rng.standard_normal((4, 32, 32, 1)).astype(np.float32)
     target = x * 0.5 + 1
 
-    @jax.jit
+    @partial(jax.jit, compiler_options=QUICK_COMPILE)
     def step(params, stats):
         def loss(params):
             y, new_stats = apply(graphdef, params, stats, x, train=True)

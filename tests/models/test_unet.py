@@ -1,5 +1,7 @@
 """The segmentation network: the decoder against its textbook form, sizes, that it can learn."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +12,9 @@ from jax import lax
 from brats_jax.losses import dice_ce
 from brats_jax.models import SegmentationModel, UNetDecoder, apply, split
 from brats_jax.models.unet import UpBlock
+
+# These networks run for milliseconds; without optimisation they compile in half the time.
+QUICK_COMPILE = {"xla_backend_optimization_level": 0}
 
 
 @pytest.mark.parametrize("skip_channels", [5, 0])
@@ -31,7 +36,7 @@ def test_up_block_is_upsample_concatenate_convolve(skip_channels):
     def textbook(x, skip):
         y = jnp.repeat(jnp.repeat(x, 2, 1), 2, 2)
         y = y if skip is None else jnp.concatenate([y, skip], -1)
-        y = convolve_normalise(y, params["conv1"]["kernel"][...])
+        y = convolve_normalise(y, params["block1"]["conv"]["kernel"][...])
         return convolve_normalise(y, params["block2"]["conv"]["kernel"][...])
 
     @jax.jit
@@ -50,12 +55,12 @@ def test_decoder_channels_and_skips_follow_the_width(width, channels):
     decoder = nnx.eval_shape(lambda: UNetDecoder(maps, width=width, rngs=nnx.Rngs(0)))
     skips = [maps[3], maps[2], maps[1], maps[0], 0]
     for stage, i, skip, o in zip(decoder.stages, channels, skips, channels[1:], strict=False):
-        assert stage.conv1.kernel.shape == (3, 3, i + skip, o)
+        assert stage.block1.conv.kernel.shape == (3, 3, i + skip, o)
         assert stage.block2.conv.kernel.shape == (3, 3, o, o)
     assert decoder.out_channels == channels[-1]
 
 
-@pytest.mark.parametrize("size", [(240, 240), (128, 128), (33, 95), (1, 1)])
+@pytest.mark.parametrize("size", [(240, 240), (1, 33)])
 def test_any_size_gives_logits_of_that_size_in_float32(size):
     def run(x):
         return SegmentationModel(4, width=8, dtype=jnp.bfloat16, rngs=nnx.Rngs(0))(x, train=True)
@@ -73,7 +78,9 @@ def test_padding_repeats_the_border_and_is_cropped_away():
     graphdef, params, stats = split(SegmentationModel(2, width=4, rngs=nnx.Rngs(0)))
     x = np.random.default_rng(0).standard_normal((1, 24, 31, 2)).astype(np.float32)
     by_hand = np.pad(x, ((0, 0), (0, 8), (0, 1), (0, 0)), "edge")
-    run = jax.jit(lambda x: apply(graphdef, params, stats, x, train=False)[0])
+    run = jax.jit(
+        lambda x: apply(graphdef, params, stats, x, train=False)[0], compiler_options=QUICK_COMPILE
+    )
     y = run(x)
     assert y.shape == (1, 24, 31, 4)
     np.testing.assert_allclose(y, run(by_hand)[:, :24, :31], atol=1e-4, rtol=1e-5)
@@ -85,7 +92,7 @@ def test_every_leaf_has_a_gradient_and_the_loss_falls():
     x = np.random.default_rng(0).standard_normal((4, 32, 32, 1)).astype(np.float32)
     labels = np.digitize(x[..., 0], (0.2, 0.8, 1.5))  # what one pixel says by itself
 
-    @jax.jit
+    @partial(jax.jit, compiler_options=QUICK_COMPILE)
     def step(params, stats):
         def loss(params):
             y, new_stats = apply(graphdef, params, stats, x, train=True)
