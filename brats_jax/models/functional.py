@@ -1,5 +1,7 @@
 """A model as a pure function of its state: split once, then `apply` inside jit and grad."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -20,7 +22,7 @@ def apply(
     x: Float[Array, "b h w c"],
     *,
     train: bool,
-) -> tuple[Float[Array, "b h w k"], nnx.State]:
+) -> tuple[Any, nnx.State]:
     """Runs a model without changing anything: new statistics are returned, not stored.
 
     Args:
@@ -29,7 +31,7 @@ def apply(
       train: normalise by the batch and move the running statistics (True), or use them (False).
 
     Returns:
-      The output and the statistics after it; the given ones where `train` is False.
+      What the model returns, and the statistics after it; the given ones where `train` is False.
     """
     # A copy, because variables made outside a gradient may not be written to inside it.
     model = nnx.merge(graphdef, params, stats, copy=True)

@@ -77,7 +77,7 @@ class Conv(nnx.Module):
     ) -> None:
         shape = (kernel_size, kernel_size, in_channels, out_channels)
         self.kernel = nnx.Param(kernel_init(rngs.params(), shape))
-        self.bias = nnx.Param(_constant(0, out_channels)) if use_bias else None
+        self.bias = nnx.Param(_constant(0.0, out_channels)) if use_bias else None
         self.stride = stride
         self.dtype = dtype
 
@@ -105,10 +105,10 @@ class BatchNorm(nnx.Module):
     """
 
     def __init__(self, channels: int, *, dtype: DTypeLike = jnp.float32) -> None:
-        self.scale = nnx.Param(_constant(1, channels))
-        self.bias = nnx.Param(_constant(0, channels))
-        self.mean = nnx.BatchStat(_constant(0, channels))
-        self.var = nnx.BatchStat(_constant(1, channels))
+        self.scale = nnx.Param(_constant(1.0, channels))
+        self.bias = nnx.Param(_constant(0.0, channels))
+        self.mean = nnx.BatchStat(_constant(0.0, channels))
+        self.var = nnx.BatchStat(_constant(1.0, channels))
         self.dtype = dtype
 
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w c"]:
