@@ -1,7 +1,8 @@
 """Phantom patients: heads with a glioma, made from noise and a few shapes, for demo and tests."""
 
+import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,11 @@ from scipy import ndimage
 from brats_jax.data.modalities import MODALITIES
 from brats_jax.data.phantom_anatomy import build_head, tissue_fractions
 from brats_jax.data.phantom_grid import FIELD_OF_VIEW_MM, Grid, Voxels, random_stream
-from brats_jax.data.phantom_tumour import Plan, build_lesion, plan_tumour, tumour_fractions
+from brats_jax.data.phantom_tumour import build_lesion, plan_tumour, tumour_fractions
 from brats_jax.data.source import Case
 from brats_jax.errors import BratsError
 
+_T1, _T1GD, _T2, _FLAIR = (MODALITIES.index(name) for name in ("t1", "t1gd", "t2", "flair"))
 # Mean intensity of each tissue relative to white matter in T1; columns t1, t1gd, t2, flair.
 _TISSUE = {
     "csf": (0.30, 0.34, 2.70, 0.34),
@@ -26,10 +28,10 @@ _TISSUE = {
     "vessel": (0.75, 1.70, 0.45, 0.70),
 }
 # Relative to the tissue oedema spreads in.
-_OEDEMA_GAIN = (-0.06, -0.08, 0.60, 0.36)
+_OEDEMA_GAIN = (-0.06, -0.08, 0.62, 0.42)
 # t1, t1gd, t2, flair of what replaces the tissue.
 _NECROSIS_FLUID = (0.62, 0.62, 2.40, 1.05)
-_NECROSIS_SOLID = (0.95, 0.92, 1.70, 1.55)
+_NECROSIS_SOLID = (0.90, 0.84, 1.80, 1.55)
 _ENHANCING = (0.94, 1.24, 1.75, 1.42)
 # How much each modality varies within a tissue, of its own accord.
 _TEXTURE = (0.025, 0.03, 0.05, 0.06)
@@ -83,8 +85,13 @@ class PhantomSource:
             raise BratsError(
                 f"phantom: no patient '{patient}'; there are Phantom_001 to {self.patients()[-1]}"
             ) from None
-        plan = plan_tumour(self._seed, index)
-        images, labels = _scan(self._shape, self._seed, index, plan)
+        layout = lay_out(self._shape, self._seed, index)
+        box = layout.voxels.grid.box
+        labels = np.zeros(self._shape, np.uint8)
+        labels[box] = layout.voxels.scatter(layout.label)
+        images = np.zeros((*self._shape, len(MODALITIES)), np.float32)
+        for m, volume in enumerate(_scan(layout, self._seed, index)):
+            images[box][..., m] = volume
         dz, dx, dy = (f / n for f, n in zip(FIELD_OF_VIEW_MM, self._shape, strict=True))
         height = self._shape[2]
         return Case(
@@ -105,18 +112,31 @@ class PhantomSource:
         )
 
 
-def _scan(
-    shape: tuple[int, int, int], seed: int, index: int, plan: Plan
-) -> tuple[np.ndarray, np.ndarray]:
-    """float32[slices, H, W, 4] images and uint8[slices, H, W] labels."""
-    grid = Grid(shape)
-    centre, radius = plan.foci[0]
-    strength = float(random_stream(seed, index, "push").uniform(0.05, 0.35))
-    head = build_head(grid, seed, index, (np.asarray(centre), radius, strength))
-    lesion = build_lesion(grid, seed, index, plan)
-    rng = random_stream(seed, index, "scan")
-    grid = Grid(shape, grid.limits_of(head.depth))
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """What is where in one patient, before any scanner has seen it.
 
+    Attributes:
+      voxels: the voxels of the brain.
+      tissue, tumour: share of each voxel by name, float32[voxels].
+      label: uint8[voxels].
+    """
+
+    voxels: Voxels
+    tissue: dict[str, np.ndarray]
+    tumour: dict[str, np.ndarray]
+    label: np.ndarray
+
+
+def lay_out(shape: tuple[int, int, int], seed: int, index: int) -> Layout:
+    """Anatomy and tumour of one patient at (slices, H, W)."""
+    grid = Grid(shape)
+    plan = plan_tumour(seed, index)
+    rng = random_stream(seed, index, "layout")
+    centre, radius = plan.foci[0]
+    head = build_head(grid, seed, index, (centre, radius, float(rng.uniform(0.05, 0.35))))
+    lesion = build_lesion(grid, seed, index, plan)
+    grid = Grid(shape, grid.limits_of(head.depth))
     inside = grid.refine(head.depth) > 0
     pieces, count = ndimage.label(inside)
     if count > 1:
@@ -124,22 +144,13 @@ def _scan(
     voxels = Voxels(grid, inside)
     tissue = tissue_fractions(head, voxels, rng)
     label, tumour = tumour_fractions(lesion, plan, head, tissue, voxels, rng)
-
-    labels = np.zeros(shape, np.uint8)
-    labels[grid.box] = voxels.scatter(label)
-    images = np.zeros((*shape, 4), np.float32)
-    for m, volume in enumerate(_volumes(voxels, tissue, tumour, rng)):
-        images[grid.box][..., m] = volume
-    return images, labels
+    return Layout(voxels, tissue, tumour, label)
 
 
-def _volumes(
-    voxels: Voxels,
-    tissue: Mapping[str, np.ndarray],
-    tumour: Mapping[str, np.ndarray],
-    rng: np.random.Generator,
-) -> Iterator[np.ndarray]:
+def _scan(layout: Layout, seed: int, index: int) -> Iterator[np.ndarray]:
     """Yields float32[box] per modality: what the scanner stores, whole numbers, 0 outside."""
+    voxels, tissue, tumour = layout.voxels, layout.tissue, layout.tumour
+    rng = random_stream(seed, index, "contrast")
 
     def jitter(sd: float) -> np.ndarray:
         return (1 + sd * rng.normal(size=4)).astype(np.float32)
@@ -150,11 +161,12 @@ def _volumes(
         name: ((white + (np.asarray(mean) - white) * contrast) * jitter(0.03)).astype(np.float32)
         for name, mean in _TISSUE.items()
     }
-    gain = np.asarray(_OEDEMA_GAIN, np.float32) * jitter(0.25)
+    gain = np.asarray(_OEDEMA_GAIN, np.float32) * jitter(0.15)
     solid = np.asarray(_NECROSIS_SOLID, np.float32) * jitter(0.10)
     fluid = np.asarray(_NECROSIS_FLUID, np.float32) * jitter(0.12)
-    fluid[3] *= float(rng.uniform(0.6, 1.5))
-    enhancing = np.asarray(_ENHANCING, np.float32) * jitter(0.06)
+    fluid[_FLAIR] *= float(rng.uniform(0.7, 1.4))  # its protein decides how much is suppressed
+    enhancing = np.asarray(_ENHANCING, np.float32) * jitter(0.05)
+    enhancing[_T1GD] = max(enhancing[_T1GD], enhancing[_T1] + 0.3)
 
     swelling, seen = voxels.noise(rng, 9.0), voxels.noise(rng, 9.0)
     cyst = np.clip(float(rng.uniform(0, 1)) + 0.35 * voxels.noise(rng, 5.0), 0, 1)
@@ -168,14 +180,19 @@ def _volumes(
     edge = voxels.gather(edge) ** 0.6
     covered = tumour["necrosis"] + tumour["enhancing"]
 
-    for m in range(len(MODALITIES)):
-        signal = sum(tissue[name] * means[name][m] for name in tissue)
+    for m, modality in enumerate(MODALITIES):
+        rng = random_stream(seed, index, modality)
+        # Scanners scale as they please; one in ten fills most of the 16 bits.
+        scale = math.exp(rng.uniform(math.log(200), math.log(1500)))
+        scale *= 8 if rng.random() < 0.1 else 1
+        level = float(rng.uniform(0.012, 0.03)) * means["white"][m]
+        signal = sum(share * means[name][m] for name, share in tissue.items())
         signal *= 1 + _TEXTURE[m] * voxels.noise(rng, 3.0)
         # T1 shows less of the oedema, and not the same parts of it, than T2 and FLAIR do.
-        strength = 1 + 0.35 * (swelling if m >= 2 else 0.5 * swelling + 0.85 * seen)
-        signal *= 1 + gain[m] * tumour["oedema"] * np.clip(strength, 0.1, 2)
+        strength = 1 + 0.3 * (swelling if m in (_T2, _FLAIR) else 0.5 * swelling + 0.85 * seen)
+        signal *= 1 + gain[m] * tumour["oedema"] * np.clip(strength, 0.3, 2)
         inner = (cyst * fluid[m] + (1 - cyst) * solid[m]) * patchy[m % 2]
-        rim = enhancing[m] * (uptake if m == 1 else patchy[1])
+        rim = enhancing[m] * (uptake if m == _T1GD else patchy[1])
         signal *= 1 - covered
         signal += tumour["necrosis"] * inner + tumour["enhancing"] * rim
         own_bias = float(rng.uniform(0.04, 0.11)) * voxels.noise(rng, 30.0)
@@ -187,10 +204,6 @@ def _volumes(
         sigma = blur / np.asarray(voxels.grid.spacing_mm)
         blurred = ndimage.gaussian_filter(voxels.scatter(signal), sigma, truncate=2.5)
         signal = voxels.gather(blurred) / edge
-        level = float(rng.uniform(0.012, 0.03)) * means["white"][m]
         real = signal + level * rng.standard_normal(signal.shape, dtype=np.float32)
         signal = np.hypot(real, level * rng.standard_normal(signal.shape, dtype=np.float32))
-        # Scanners scale as they please; one in ten fills most of the 16 bits.
-        scale = math.exp(rng.uniform(math.log(200), math.log(1500)))
-        scale *= 8 if rng.random() < 0.1 else 1
         yield voxels.scatter(np.clip(np.round(signal * scale), 1, 32767))

@@ -62,9 +62,18 @@ def _tube(
 
 
 def build_head(
-    grid: Grid, seed: int, index: int, push: tuple[np.ndarray, float, float] | None
+    grid: Grid,
+    seed: int,
+    index: int,
+    push: tuple[tuple[float, float, float], float, float] | None = None,
 ) -> Head:
-    """Lays out one patient's brain; `push` = (centre_mm, radius_mm, strength) of a mass."""
+    """Lays out one patient's brain, pushed aside by a mass.
+
+    Args:
+      grid: only its coarse grid matters.
+      seed, index: which patient.
+      push: the mass, as (centre (z, x, y) in mm, radius in mm, strength 0..0.4); None for none.
+    """
     rng = random_stream(seed, index, "head")
     z, x, y = np.meshgrid(*grid.coarse_mm, indexing="ij")
     if push is not None:  # tissue gives way: what is here was nearer to the mass
@@ -127,9 +136,9 @@ def build_head(
     fold = np.clip(fold / (slope + 0.15 * slope.mean()), -12, 12)
     # Sulci end where the white matter of the centre begins, also those of the medial surface.
     reach = 17 + 5 * grid.noise(rng, 10.0)
-    centre = _ellipsoid(mirrored, (16, 6, 70), (24, 50, 24))
+    deep = _ellipsoid(mirrored, (16, 6, 70), (24, 50, 24))
     fold_penalty = 0.7 * np.maximum(np.minimum(depth, A + 3) - reach, 0)
-    fold_penalty += 0.5 * np.maximum(centre, 0)
+    fold_penalty += 0.5 * np.maximum(deep, 0)
     fold_penalty += np.where(lower > hemisphere, 9.0, 0.0)
 
     # The Sylvian fissure rises backwards and ends on the insula; the tentorium parts cerebrum

@@ -9,12 +9,16 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
+from scipy import ndimage
 
 from brats_jax.data.phantom_anatomy import Head
 from brats_jax.data.phantom_grid import Grid, Voxels, ramp, random_stream
 
 # One of each eight consecutive patients has no ET, one is nearly solid, one has several foci.
 _KINDS = ("no_et", "solid", "multifocal", "ring", "ring", "ring", "ring", "ring")
+
+
+_SPECK_MM3 = 150.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +75,7 @@ def plan_tumour(seed: int, index: int) -> Plan:
         foci.append((tuple(place), radius * float(rng.uniform(0.3, 0.6))))
     rim = {
         "no_et": -1.0,
-        "solid": radius * rng.uniform(0.6, 0.9),
+        "solid": radius * rng.uniform(0.45, 0.65),
         "multifocal": radius * rng.uniform(0.2, 0.5),
         "ring": np.clip(radius * rng.uniform(0.12, 0.45), 1.5, 10),
     }[kind]
@@ -97,9 +101,9 @@ def build_lesion(grid: Grid, seed: int, index: int, plan: Plan) -> Lesion:
     if plan.kind == "no_et":
         rim = np.full_like(core, -1e3)
     else:
-        rim = plan.rim_mm * (1 + 0.65 * grid.noise(rng, 6.0) + 0.3 * grid.noise(rng, 3.0))
+        rim = plan.rim_mm * (1 + 0.5 * grid.noise(rng, 7.0) + 0.2 * grid.noise(rng, 3.0))
     halo: np.ndarray = plan.halo_mm * (
-        1 + 0.45 * grid.noise(rng, 11.0) + 0.25 * grid.noise(rng, 4.0)
+        1 + 0.45 * grid.noise(rng, 11.0) + 0.15 * grid.noise(rng, 4.0)
     )
     halo = halo + np.minimum(core, 0)
     return Lesion(core=core, rim=rim, halo=halo)
@@ -134,13 +138,17 @@ def tumour_fractions(
 
     soft = 0.5 + 0.4 * max(voxels.grid.spacing_mm)
     in_core = ramp(core, soft)
-    enhancing = in_core * ramp(rim - core, soft) * ramp(rim - 0.4, 0.8)
+    enhancing = in_core * ramp(rim - core, soft) * ramp(rim - 0.2, 0.6)
     necrosis = in_core - enhancing
-    edge = float(rng.uniform(1.0, 3.0))
+    edge = float(rng.uniform(0.8, 2.2))
     oedema = (1 - in_core) * ramp(halo, edge) * ramp(-ventricle, soft)
 
     label = np.zeros(core.shape, np.uint8)
     label[(halo > 0) & (ventricle < 0)] = 2
     label[in_core > 0.5] = 1
     label[(in_core > 0.5) & (enhancing > necrosis)] = 3
+    # Whoever outlines a tumour leaves specks out.
+    pieces, _ = ndimage.label(voxels.scatter(label) > 0)
+    speck = np.bincount(pieces.ravel()) * math.prod(voxels.grid.spacing_mm) < _SPECK_MM3
+    label[speck[voxels.gather(pieces)]] = 0
     return label, {"necrosis": necrosis, "enhancing": enhancing, "oedema": oedema}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from brats_jax.data.modalities import MODALITIES
-from brats_jax.data.phantom import PhantomSource
+from brats_jax.data.phantom import PhantomSource, lay_out
 from brats_jax.data.source import Case
 from brats_jax.errors import BratsError
 
@@ -41,6 +41,21 @@ def test_a_patient_depends_on_seed_and_position_alone(cases):
     assert not np.array_equal(cases[0].labels, cases[1].labels)
 
 
+def test_a_smaller_shape_is_the_same_patient(cases):
+    finer = PhantomSource(8, seed=3, shape=(104, 160, 160)).read("Phantom_006")
+    coarser = cases[5]
+    for value, tolerance in ((0, 0.02), (1, 0.15), (2, 0.1), (3, 0.15)):
+        ml = [(c.labels == value).sum() * np.prod(c.spacing_mm) / 1000 for c in (finer, coarser)]
+        assert ml[1] == pytest.approx(ml[0], rel=tolerance)
+    medians = [[np.median(c.images[c.labels > 0, m]) for m in range(4)] for c in (finer, coarser)]
+    assert medians[1] == pytest.approx(medians[0], rel=0.05)  # the same scanner
+    spread = [
+        np.argwhere(c.labels > 0).mean(0) * np.array(c.spacing_mm)[[2, 0, 1]]
+        for c in (finer, coarser)
+    ]
+    assert np.linalg.norm(spread[0] - spread[1]) < 4  # mm
+
+
 def test_background_is_zero_and_the_brain_is_whole_numbers(cases):
     for case in cases:
         brain = (case.images != 0).all(-1)
@@ -55,6 +70,97 @@ def test_one_patient_in_eight_has_no_enhancing_tumour(cases):
     assert all(labels >= {0, 1, 2} and labels <= {0, 1, 2, 3} for labels in present)
     without = [case for case, labels in zip(cases, present, strict=True) if 3 not in labels]
     assert len(without) == 1 and without[0].notes == ("no ET",)
+
+
+def z_scores(case: Case) -> tuple[np.ndarray, np.ndarray]:
+    """float[voxels, 4] intensities over the brain, and the labels of the same voxels."""
+    brain = (case.images != 0).any(-1)
+    voxels = case.images[brain]
+    return (voxels - voxels.mean(0)) / voxels.std(0), case.labels[brain]
+
+
+def test_tissues_contrast_as_in_mri(cases):
+    means = {}
+    for index, case in enumerate(cases):
+        layout = lay_out(SHAPE, 3, index)
+        box = case.images[layout.voxels.grid.box]
+        z = np.stack(
+            [layout.voxels.gather(np.ascontiguousarray(v)) for v in np.moveaxis(box, -1, 0)]
+        )
+        z = (z - z.mean(1, keepdims=True)) / z.std(1, keepdims=True)
+        normal = sum(layout.tumour.values()) < 0.05
+        for name in ("csf", "grey", "white"):
+            inside = (layout.tissue[name] > 0.9) & normal
+            assert inside.sum() > 100
+            means.setdefault(name, []).append(z[:, inside].mean(1))
+        assert layout.label.dtype == np.uint8
+    csf, grey, white = (np.array(means[name]) for name in ("csf", "grey", "white"))
+    for modality in (T1, T1GD, FLAIR):
+        assert np.all(csf[:, modality] < np.minimum(grey, white)[:, modality] - 1)
+    assert np.all(csf[:, T2] > np.maximum(grey, white)[:, T2] + 1)
+    assert np.all(white[:, (T1, T1GD)] > grey[:, (T1, T1GD)] + 0.2)
+    assert np.all(white[:, T2] < grey[:, T2] - 0.2)
+    assert np.all(white[:, FLAIR] < grey[:, FLAIR] + 0.15)
+    assert white[:, FLAIR].mean() < grey[:, FLAIR].mean() - 0.2
+
+
+def test_tumour_contrasts_as_in_mri(cases):
+    uptake = []
+    for case in cases:
+        z, label = z_scores(case)
+        normal, necrosis, oedema = (z[label == value].mean(0) for value in (0, 1, 2))
+        assert oedema[FLAIR] > normal[FLAIR] + 0.7
+        assert oedema[T2] > normal[T2]
+        assert necrosis[T2] > normal[T2] + 0.5
+        if (label == 3).any():
+            enhancing = z[label == 3].mean(0)
+            assert enhancing[T1GD] > max(normal[T1GD], necrosis[T1GD], oedema[T1GD]) + 0.6
+            uptake.append(enhancing[T1GD] - enhancing[T1])
+    assert min(uptake) > 0 and np.mean(uptake) > 0.8  # the agent is bright, not the tissue
+
+
+def test_t1gd_is_the_channel_the_labels_point_at(cases):
+    contrasts = []
+    for case in cases:
+        z, label = z_scores(case)
+        if (label == 3).any():
+            contrasts.append(z[label == 3].mean(0) - z[label == 1].mean(0))
+    assert np.argmax(np.mean(contrasts, 0)) == T1GD
+    assert sum(np.argmax(c) == T1GD for c in contrasts) >= len(contrasts) - 1
+
+
+def test_classes_overlap_so_that_no_threshold_segments_them(cases):
+    """For the best single threshold of the best modality, Dice stays far from 1."""
+    best = []
+    for case in cases:
+        z, label = z_scores(case)
+        tumour = label > 0
+        scores = []
+        for modality in (T2, FLAIR):
+            for threshold in np.linspace(0, 3, 31):
+                above = z[:, modality] > threshold
+                scores.append(2 * (above & tumour).sum() / (above.sum() + tumour.sum()))
+        best.append(max(scores))
+    assert 0.3 < np.mean(best) < 0.8
+
+
+def test_flair_is_predictable_from_t1_and_t1gd_in_part(cases):
+    for case in cases:
+        z, _ = z_scores(case)
+        columns = [z[:, T1], z[:, T1GD], z[:, T1] ** 2, z[:, T1GD] ** 2, np.ones(len(z))]
+        features = np.stack(columns, 1)
+        fit = features @ np.linalg.lstsq(features, z[:, FLAIR], rcond=None)[0]
+        explained = 1 - np.mean((z[:, FLAIR] - fit) ** 2) / np.var(z[:, FLAIR])
+        assert 0.1 < explained < 0.85
+
+
+def test_tumours_are_as_large_as_in_patients(cases):
+    share = [(case.labels > 0).any((1, 2)).mean() for case in cases]
+    assert 0.3 < np.mean(share) < 0.55 and max(share) > 1.3 * min(share)
+    for case in cases:
+        ml = np.prod(case.spacing_mm) / 1000
+        assert 1100 < (case.images != 0).any(-1).sum() * ml < 1900
+        assert 3 < (case.labels > 0).sum() * ml < 400
 
 
 @pytest.mark.parametrize(
