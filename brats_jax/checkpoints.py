@@ -1,7 +1,6 @@
 """Checkpoints on disk: a state pytree and a JSON description; the only file that imports Orbax."""
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -158,11 +157,6 @@ def _read(directory: Path, restore: Any, model: Mapping[str, Any] | None = None)
         except Exception as error:
             raise BratsError(f"{where}: cannot be restored ({_first_line(error)})") from error
     return state, meta
-
-
-def remove(directory: Path) -> None:
-    """Removes a folder of checkpoints."""
-    shutil.rmtree(directory, ignore_errors=True)
 
 
 def _jsonable(model: Mapping[str, Any]) -> dict[str, Any]:

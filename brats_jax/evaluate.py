@@ -7,16 +7,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jax.sharding import Mesh
 
-from brats_jax import checkpoints, devices
+from brats_jax import checkpoints, devices, models
 from brats_jax.data.modalities import CLASSES, NUM_CLASSES
 from brats_jax.data.pipeline import full_slices
 from brats_jax.data.store import Store
 from brats_jax.metrics import image, overlap, surface
+from brats_jax.models import Weights
 from brats_jax.tasks import Batch, Reconstruction, Segmentation, Task
-from brats_jax.train import Parameters, split_model
 
 # Numbers per slice, by name; every array has one row per slice, in the order of "index".
 Columns = dict[str, np.ndarray]
@@ -36,19 +35,19 @@ class Restored:
 
     def __init__(self, task: Task, directory: Path, mesh: Mesh) -> None:
         self.task, self.mesh = task, mesh
-        self.graph, params, stats = split_model(task.build(0))
+        self.graph, params, stats = models.split(task.build(0))
         placed = devices.replicated(mesh)
         template = jax.tree.map(
             lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=placed),
             {"params": params, "stats": stats},
         )
         state, self.meta = checkpoints.read(directory / "best", template, task.describe())
-        self.params: Parameters = state["params"]
-        self.stats: Parameters = state["stats"]
+        self.params: Weights = state["params"]
+        self.stats: Weights = state["stats"]
 
-    def output(self, params: Parameters, stats: Parameters, x: jax.Array) -> jax.Array:
+    def output(self, params: Weights, stats: Weights, x: jax.Array) -> jax.Array:
         """The network's output for x float32[B, H, W, C]; for use inside a compiled function."""
-        return nnx.merge(self.graph, params, stats)(x, train=False)
+        return models.apply(self.graph, params, stats, x, train=False)[0]
 
 
 def evaluate_segmentation(
@@ -67,7 +66,7 @@ def evaluate_segmentation(
     """
 
     @jax.jit
-    def step(params: Parameters, stats: Parameters, batch: Batch) -> tuple[jax.Array, jax.Array]:
+    def step(params: Weights, stats: Weights, batch: Batch) -> tuple[jax.Array, jax.Array]:
         x, target = restored.task.prepare(batch, training=False)
         prediction = jnp.argmax(restored.output(params, stats, x), axis=-1).astype(jnp.uint8)
         return prediction, overlap.confusion_counts(prediction, target, NUM_CLASSES)
@@ -104,7 +103,7 @@ def evaluate_reconstruction(
     """
 
     @jax.jit
-    def step(params: Parameters, stats: Parameters, batch: Batch) -> dict[str, jax.Array]:
+    def step(params: Weights, stats: Weights, batch: Batch) -> dict[str, jax.Array]:
         x, target = restored.task.prepare(batch, training=False)
         prediction, target = restored.output(params, stats, x)[..., 0], target[..., 0]
         brain = brain_mask(batch["image"])
@@ -131,7 +130,7 @@ def predict_slices(restored: Restored, store: Store, indices: np.ndarray) -> np.
     batch_size = -(-len(indices) // restored.mesh.size) * restored.mesh.size
 
     @jax.jit
-    def step(params: Parameters, stats: Parameters, batch: Batch) -> jax.Array:
+    def step(params: Weights, stats: Weights, batch: Batch) -> jax.Array:
         x, _ = restored.task.prepare(batch, training=False)
         output = restored.output(params, stats, x)
         if isinstance(restored.task, Segmentation):

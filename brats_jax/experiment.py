@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 import brats_jax
-from brats_jax import checkpoints, devices, evaluate, pictures, results, settings, transfer
+from brats_jax import devices, evaluate, pictures, results, settings, transfer
 from brats_jax.data.splits import (
     Split,
     audit_leakage,
@@ -33,9 +33,10 @@ from brats_jax.data.splits import (
 from brats_jax.data.store import Store
 from brats_jax.errors import BratsError
 from brats_jax.files import write_json
+from brats_jax.models import Weights
 from brats_jax.progress import say
 from brats_jax.tasks import Task
-from brats_jax.train import Initialiser, Parameters, Stage
+from brats_jax.train import Initialiser, Stage
 
 MODES = ("train", "evaluate")
 
@@ -131,8 +132,6 @@ class _Fold:
             },
         ).run()
         write_json(complete, result)
-        # Needed to go on with the stage, and for nothing after it: two thirds are Adam's moments.
-        checkpoints.remove(directory / "last")
         say(
             f"fold {self.fold} {stage}: done, best {result['metric']} {result['best']:.4f} at "
             f"step {result['best_step']}"
@@ -146,12 +145,10 @@ class _Fold:
             return self._from_file
         return None
 
-    def _from_file(self, params: Parameters, stats: Parameters) -> tuple[Parameters, Parameters]:
+    def _from_file(self, params: Weights, stats: Weights) -> tuple[Weights, Weights]:
         return transfer.load_encoder(Path(self.config.encoder_init), params, stats)
 
-    def _from_pretraining(
-        self, params: Parameters, stats: Parameters
-    ) -> tuple[Parameters, Parameters]:
+    def _from_pretraining(self, params: Weights, stats: Weights) -> tuple[Weights, Weights]:
         task = self.tasks["pretrain"]
         source = evaluate.Restored(task, self.directory / "pretrain", self.mesh)
         say(

@@ -20,7 +20,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
-from brats_jax import checkpoints, devices
+from brats_jax import checkpoints, devices, models
 from brats_jax.checkpoints import Checkpoints
 from brats_jax.data.patches import PatchPlan
 from brats_jax.data.pipeline import TrainingBatches, full_slices
@@ -28,13 +28,13 @@ from brats_jax.data.splits import slice_name
 from brats_jax.data.store import Store
 from brats_jax.errors import BratsError
 from brats_jax.interruption import Interrupted, StopRequests
+from brats_jax.models import Weights
 from brats_jax.optim import adam, step_schedule
 from brats_jax.progress import ProgressLog, say
 from brats_jax.tasks import Batch, Task
 
-Parameters = dict[str, Any]
 # (parameters, BatchNorm statistics) -> the same, edited: what a stage starts from.
-Initialiser = Callable[[Parameters, Parameters], tuple[Parameters, Parameters]]
+Initialiser = Callable[[Weights, Weights], tuple[Weights, Weights]]
 
 
 @dataclass(frozen=True)
@@ -72,26 +72,19 @@ class TrainState(NamedTuple):
     """All that a step changes; a pytree of arrays, replicated over the devices.
 
     Attributes:
-      params, stats: nested dicts of arrays (nnx.Param and nnx.BatchStat of the model).
+      params, stats: the model's weights and BatchNorm statistics (see models.split).
       opt_state: the optimiser's.
       step: int32, optimiser steps done.
       loss_sum: float32, summed loss of the steps since the epoch began.
       bad_step: int32, the first step whose loss was not finite, or -1.
     """
 
-    params: Parameters
-    stats: Parameters
+    params: Weights
+    stats: Weights
     opt_state: Any
     step: jax.Array
     loss_sum: jax.Array
     bad_step: jax.Array
-
-
-def split_model(model: nnx.Module) -> tuple[nnx.GraphDef, Parameters, Parameters]:
-    """(structure, parameters, BatchNorm statistics) of a model, the latter two as nested dicts."""
-    graph = nnx.graphdef(model)
-    params, stats = nnx.state(model, nnx.Param), nnx.state(model, nnx.BatchStat)
-    return graph, nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
 
 
 def make_train_step(
@@ -102,10 +95,9 @@ def make_train_step(
     def train_step(state: TrainState, batch: Batch) -> TrainState:
         x, target = task.prepare(batch, training=True)
 
-        def loss_of(params: Parameters) -> tuple[jax.Array, Parameters]:
-            model = nnx.merge(graph, params, state.stats)
-            output = model(x, train=True)
-            return task.loss(output, target), nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
+        def loss_of(params: Weights) -> tuple[jax.Array, Weights]:
+            output, stats = models.apply(graph, params, state.stats, x, train=True)
+            return task.loss(output, target), stats
 
         (loss, stats), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
@@ -124,15 +116,13 @@ def make_train_step(
 
 def make_validation_step(
     task: Task, graph: nnx.GraphDef
-) -> Callable[[Parameters, Parameters, Batch], dict[str, jax.Array]]:
+) -> Callable[[Weights, Weights, Batch], dict[str, jax.Array]]:
     """The compiled forward pass over whole slices: loss and per-slice statistics."""
 
     @jax.jit
-    def validation_step(
-        params: Parameters, stats: Parameters, batch: Batch
-    ) -> dict[str, jax.Array]:
+    def validation_step(params: Weights, stats: Weights, batch: Batch) -> dict[str, jax.Array]:
         x, target = task.prepare(batch, training=False)
-        output = nnx.merge(graph, params, stats)(x, train=False)
+        output, _ = models.apply(graph, params, stats, x, train=False)
         return {"loss": task.loss(output, target), **task.validate(output, target)}
 
     return validation_step
@@ -196,7 +186,7 @@ class Stage:
 
     def fresh_state(self) -> tuple[nnx.GraphDef, TrainState]:
         """The state before the first step."""
-        graph, params, stats = split_model(self.task.build(self.options.derived_seed("init")))
+        graph, params, stats = models.split(self.task.build(self.options.derived_seed("init")))
         if self._initialise is not None:
             params, stats = self._initialise(params, stats)
         state = TrainState(

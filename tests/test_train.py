@@ -109,16 +109,14 @@ class Stop(Exception):
     pass
 
 
-@pytest.mark.parametrize("name", ["pretrain", "segment"])
-@pytest.mark.parametrize("workers", [0, 1])
-def test_stopped_anywhere_it_ends_with_the_same_bits(make_stage, monkeypatch, name, workers):
-    if workers and name == "pretrain":
-        pytest.skip("one stage is enough for worker processes")
+def test_stopped_anywhere_it_ends_with_the_same_bits(make_stage, monkeypatch):
+    """Here by exceptions at chosen places; test_main kills real processes, in both stages."""
+    name = "segment"
     task = dataclasses.replace(TASKS[name], augmentation=Augmentation())
     whole = make_stage(name, "whole", task=task)
     whole.run()
 
-    stage = make_stage(name, "stopped", task=task, workers=workers)
+    stage = make_stage(name, "stopped", task=task)
     make = train.make_train_step
 
     def failing_at(step):
@@ -137,7 +135,7 @@ def test_stopped_anywhere_it_ends_with_the_same_bits(make_stage, monkeypatch, na
     def stop(*args):
         raise Stop
 
-    for step in (1, 3, 5):
+    for step in (1, 5):
         with monkeypatch.context() as patch, pytest.raises(Stop):
             patch.setattr(train, "make_train_step", failing_at(step))
             stage.run()
@@ -152,13 +150,23 @@ def test_stopped_anywhere_it_ends_with_the_same_bits(make_stage, monkeypatch, na
 
 @pytest.mark.parametrize("name", ["pretrain", "segment"])
 def test_two_devices_give_the_losses_of_one(make_stage, name):
+    """The rate is low because Adam's first steps are rate * sign(gradient): where a gradient
+    vanishes, rounding decides the sign, and the losses differ by what the rate makes of that."""
     assert jax.device_count() >= 2
-    one = make_stage(name, "one", mesh=mesh_of(1))
-    two = make_stage(name, "two", mesh=mesh_of(2))
-    one.run()
-    two.run()
-    for left, right in zip(numbers(one), numbers(two), strict=True):
-        assert left == pytest.approx(right, abs=1e-5)
+    numbers_by_devices = []
+    for count in (1, 2):
+        stage = make_stage(
+            name,
+            f"on {count}",
+            mesh=mesh_of(count),
+            batch_size=8,
+            patch_size=48,
+            learning_rate=1e-5,
+        )
+        stage.run()
+        numbers_by_devices.append(numbers(stage))
+    for one, two in zip(*numbers_by_devices, strict=True):
+        assert one == pytest.approx(two, abs=1e-5)
 
 
 def test_training_resumes_on_another_number_of_devices(make_stage):
@@ -168,24 +176,25 @@ def test_training_resumes_on_another_number_of_devices(make_stage):
     assert second.run()["steps"] == 6
 
 
-def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(make_stage):
-    class Breaking(Segmentation):
-        """Its loss overflows from the fifth step on, when the labels' seeds say so."""
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
+    make_stage, monkeypatch
+):
+    make_stage("segment", epochs=1).run()
+    stage = make_stage("segment")
+    put = devices.put_batch
 
-        def loss(self, output, target):
-            return super().loss(output, target) * BREAK[0]
+    def put_broken(batch, mesh):
+        images = np.where(np.arange(4) == 1, np.nan, batch["image"]).astype(np.float16)
+        return put({**batch, "image": images}, mesh)
 
-    BREAK = [1.0]
-    stage = make_stage("segment", task=Breaking(width=4))
-    make_stage("segment", task=Breaking(width=4), epochs=1).run()
-    BREAK[0] = float("nan")
+    monkeypatch.setattr(devices, "put_batch", put_broken)
     with pytest.raises(BratsError) as caught:
         stage.run()
     message = str(caught.value)
     assert "not finite at step 3 (epoch 2, slices Phantom_" in message
     assert "last/3 is kept" in message and "lower the learning rate" in message
     assert "\n" not in message
-    assert np.isfinite(jax.tree.leaves(final_state(stage)["params"])[0]).all()
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(final_state(stage)["params"]))
 
 
 def test_bfloat16_keeps_float32_state(make_stage):

@@ -155,9 +155,7 @@ def fold_split(document: Mapping, store: Store, fold: int) -> Split:
     ]
     if document["split_by"] == "patient":
         subject_of = np.array(store.subjects)[store.patient_of]
-        indices = {
-            key: np.flatnonzero(np.isin(subject_of, names)) for key, names in groups.items()
-        }
+        indices = {key: np.flatnonzero(np.isin(subject_of, names)) for key, names in groups.items()}
     else:
         position = {slice_name(store, i): i for i in range(store.num_slices)}
         indices = {

@@ -1,6 +1,6 @@
 """Network definitions: arrays in, arrays out; no files, no configuration."""
 
-from brats_jax.models.functional import apply, count_parameters, split
+from brats_jax.models.functional import Weights, apply, count_parameters, split
 from brats_jax.models.reconstruction import ReconstructionModel, TransposedDecoder
 from brats_jax.models.resnet import ResNet50
 from brats_jax.models.unet import SegmentationModel, UNetDecoder
@@ -11,6 +11,7 @@ __all__ = [
     "SegmentationModel",
     "TransposedDecoder",
     "UNetDecoder",
+    "Weights",
     "apply",
     "count_parameters",
     "split",

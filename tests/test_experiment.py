@@ -1,0 +1,212 @@
+import csv
+import json
+import runpy
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from brats_jax import experiment
+from brats_jax.data.modalities import CLASSES
+from brats_jax.errors import BratsError
+from brats_jax.models import resnet
+from brats_jax.progress import read_metrics
+
+TINY = Path(__file__).with_name("tiny_config.py")
+
+
+def config_of(store, cache, **changes):
+    blocks = resnet.BLOCKS
+    config = runpy.run_path(str(TINY))["get_config"]()
+    resnet.BLOCKS = blocks  # `shallow` sets it, and takes it back
+    config.data.store = str(store.path)
+    config.compilation_cache = str(cache)
+    for stage in ("pretrain", "segment"):
+        config[stage].epochs = 2
+        config[stage].steps_per_epoch = 3
+    config.update_from_flattened_dict({k.replace("__", "."): v for k, v in changes.items()})
+    return config
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shallow():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resnet, "BLOCKS", (1, 1, 1, 1))
+        yield
+
+
+@pytest.fixture(scope="module")
+def finished(small_store, compiled_programs, tmp_path_factory):
+    """(run folder, configuration, summary) of a run of both stages."""
+    workdir = tmp_path_factory.mktemp("run")
+    config = config_of(small_store, compiled_programs)
+    return workdir, config, experiment.run(config, workdir)
+
+
+def files_below(folder):
+    return {str(p.relative_to(folder)): p.stat().st_mtime_ns for p in folder.rglob("*")}
+
+
+def test_a_run_leaves_what_it_promises(finished):
+    workdir, _, summary = finished
+    fold = workdir / "fold_0"
+    for name in (
+        "config.json", "splits.json", "summary.json", "summary.csv",
+        "fold_0/audit.json", "fold_0/evaluation.json",
+        "fold_0/evaluation_pretrain.csv", "fold_0/evaluation_segment.csv",
+        "fold_0/panels/reconstruction.png", "fold_0/panels/segmentation.png",
+    ):  # fmt: skip
+        assert (workdir / name).stat().st_size > 0, name
+    for stage in ("pretrain", "segment"):
+        assert len(read_metrics(fold / stage / "metrics.jsonl")) >= 4
+        for which in ("best", "last"):
+            assert any(p.name.isdigit() for p in (fold / stage / which).iterdir())
+    assert summary["folds"] == [0] and summary["of_folds"] == 3
+    assert not [p for p in workdir.rglob("*") if p.name.startswith(".")]
+
+
+def test_numbers_in_the_tables_come_from_the_slices(finished):
+    """The table of slices, averaged here by hand, gives the printed numbers."""
+    workdir, _, summary = finished
+    with (workdir / "fold_0" / "evaluation_segment.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    printed = {(r["of"], r["metric"], r["convention"]): r for r in summary["rows"]}
+    for name in CLASSES:
+        tp, fp, fn = (np.array([int(r[f"{name} {x}"]) for r in rows]) for x in ("tp", "fp", "fn"))
+        present = tp + fp + fn > 0
+        dice = 2 * tp / np.maximum(2 * tp + fp + fn, 1)
+        assert printed[name, "dice", "paper"]["mean"] == pytest.approx(dice.mean())
+        row = printed[name, "dice", "present_only"]
+        assert row["slices"] == present.sum()
+        if present.any():
+            assert row["mean"] == pytest.approx(dice[present].mean())
+        both = np.where(present, dice, 1).mean()
+        assert printed[name, "dice", "both_empty_1"]["mean"] == pytest.approx(both)
+        distances = [float(r[f"{name} asd_mm"]) for r in rows if r[f"{name} asd_mm"]]
+        assert printed[name, "asd_mm", "pooled, both masks present"]["slices"] == len(distances)
+    with (workdir / "fold_0" / "evaluation_pretrain.csv").open() as file:
+        ssim = [float(r["ssim"]) for r in csv.DictReader(file) if r["ssim"]]
+    assert printed["slice", "ssim", "range of the target slice"]["mean"] == pytest.approx(
+        np.mean(ssim), abs=1e-5
+    )
+
+
+def test_evaluation_says_what_it_is_over(finished, small_store):
+    workdir, _, _ = finished
+    document = json.loads((workdir / "fold_0" / "evaluation.json").read_text())
+    assert document["set"] == "test" and document["split_by"] == "patient"
+    assert document["patients"] == 1 and document["segment"]["slices"] == 16
+    splits = json.loads((workdir / "splits.json").read_text())
+    with (workdir / "fold_0" / "evaluation_segment.csv").open() as file:
+        assert {r["patient"] for r in csv.DictReader(file)} == set(splits["test"])
+
+
+def test_the_same_command_again_does_nothing_but_print(finished, capsys):
+    workdir, config, summary = finished
+    before = files_below(workdir)
+    capsys.readouterr()
+    assert experiment.run(config, workdir) == summary
+    printed = capsys.readouterr().out
+    for stage in ("pretrain", "segment", "evaluation"):
+        assert f"fold 0 {stage}: complete, skipped" in printed
+    changed = {n for n, t in files_below(workdir).items() if before.get(n) != t}
+    assert changed <= {"summary.json", "summary.csv", "fold_0/audit.json", "fold_0"}
+
+
+def test_evaluate_restores_and_gives_the_same_numbers(finished):
+    workdir, config, summary = finished
+    with config.unlocked():
+        again = experiment.run(config, workdir, "evaluate")
+    assert again["rows"] == summary["rows"]
+
+
+def test_table_names_conventions_and_units(finished, capsys):
+    workdir, config, _ = finished
+    experiment.run(config, workdir)
+    printed = capsys.readouterr().out
+    for word in ("Dice paper", "Dice present_only", "Dice both_empty_1", "ASD mm", "PSNR dB",
+                 "1 patients", "split by patient", "mean foreground"):  # fmt: skip
+        assert word in printed, word
+
+
+def test_encoder_of_the_second_stage_is_the_first_ones(finished, small_store, monkeypatch):
+    workdir, config, _ = finished
+    started = {}
+
+    class Watching(experiment.Stage):
+        def run(self):
+            started["params"] = self.fresh_state()[1].params
+            raise KeyboardInterrupt
+
+    (workdir / "fold_0" / "segment" / "complete.json").rename(workdir / "kept.json")
+    monkeypatch.setattr(experiment, "Stage", Watching)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            experiment.run(config, workdir)
+    finally:
+        (workdir / "kept.json").rename(workdir / "fold_0" / "segment" / "complete.json")
+    from brats_jax import evaluate, settings
+    from brats_jax.devices import data_mesh
+
+    source = evaluate.Restored(
+        settings.reconstruction(config), workdir / "fold_0" / "pretrain", data_mesh()
+    ).params["encoder"]
+    encoder = started["params"]["encoder"]
+    old, new = (np.asarray(tree["conv1"]["kernel"]) for tree in (source, encoder))
+    np.testing.assert_array_equal(new[:, :, :2], old)  # T1, T1Gd
+    assert new[:, :, 2:].std() > 0.01  # T2, FLAIR: random
+    for part in ("layer1", "layer4", "bn1"):
+        jax.tree.map(np.testing.assert_array_equal, encoder[part], source[part])
+
+
+def test_other_settings_need_another_folder(finished, small_store, compiled_programs):
+    workdir, _, _ = finished
+    changed = config_of(small_store, compiled_programs, seed=5, loss="focal")
+    with pytest.raises(BratsError, match="loss: dice_ce -> focal; seed: 0 -> 5"):
+        experiment.run(changed, workdir)
+
+
+def test_another_store_needs_another_folder(finished, compiled_programs, tmp_path):
+    from brats_jax.data.preparation import prepare
+    from brats_jax.data.store import Store
+
+    workdir, _, _ = finished
+    prepare("phantom", tmp_path / "s", patients=6, seed=1, shape=(16, 32, 32), workers=1)
+    other = config_of(Store.open(tmp_path / "s"), compiled_programs)
+    with pytest.raises(BratsError, match="was started on another store"):
+        experiment.run(other, workdir)
+
+
+def test_split_by_slice_is_said_in_every_table(small_store, compiled_programs, tmp_path, capsys):
+    config = config_of(
+        small_store, compiled_programs, ssl=False, data__split_by="slice", loss="dice_focal"
+    )
+    summary = experiment.run(config, tmp_path / "run")
+    printed = capsys.readouterr().out
+    assert "SPLIT BY SLICE" in printed and "patients on both sides: too good" in printed
+    assert summary["split_by"] == "slice"
+    assert not (tmp_path / "run" / "fold_0" / "pretrain").exists()
+    assert "Pretext" not in printed and "dice_focal, no SSL" in printed
+
+
+def test_nothing_to_evaluate(small_store, compiled_programs, tmp_path):
+    config = config_of(small_store, compiled_programs)
+    with pytest.raises(BratsError, match="no run there to evaluate"):
+        experiment.run(config, tmp_path / "none", "evaluate")
+    assert not (tmp_path / "none").exists()
+    with pytest.raises(BratsError, match="unknown --mode=predict; valid: train, evaluate"):
+        experiment.run(config, tmp_path / "none", "predict")
+
+
+def test_no_store(compiled_programs, tmp_path, small_store):
+    config = config_of(small_store, compiled_programs, data__store=str(tmp_path / "none"))
+    with pytest.raises(BratsError, match="none"):
+        experiment.run(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_too_few_patients(small_store, compiled_programs, tmp_path):
+    config = config_of(small_store, compiled_programs, data__num_folds=8)
+    with pytest.raises(BratsError, match="8 patients are too few for 1 in the test set and 8"):
+        experiment.run(config, tmp_path / "run")

@@ -1,0 +1,165 @@
+"""The command itself, in processes of its own: flags, exit status, and being killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from brats_jax import checkpoints
+from brats_jax.progress import read_metrics
+
+ROOT = Path(__file__).parent.parent
+
+
+def command(workdir, store, cache, *flags, config="tests/tiny_config.py"):
+    return [
+        *(sys.executable, "-m", "brats_jax.main", f"--config={config}", f"--workdir={workdir}"),
+        *(f"--config.data.store={store}", f"--config.compilation_cache={cache}", *flags),
+    ]
+
+
+def run(*arguments, **options):
+    done = subprocess.run(
+        *arguments, cwd=ROOT, capture_output=True, text=True, timeout=300, **options
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--config.los=focal"], "config.los; valid here: "),
+        (["--config.data.stor=X"], "config.data.stor; valid here: num_folds, patch_size, split_by"),
+        (["--config.seed=many"], "config.seed=many"),
+        (["--confg=x"], "Unknown command line flag 'confg'"),
+        (["--config.loss=dice"], "valid values are dice_ce, dice_focal, focal"),
+        (["--config.folds=7"], "valid are 0 to 2"),
+        (["--mode=test"], "unknown --mode=test; valid: train, evaluate"),
+        (["extra"], "unexpected argument 'extra'"),
+    ],
+)
+def test_a_wrong_flag_is_one_line(tmp_path, flags, message):
+    status, _, error = run(command(tmp_path / "run", tmp_path / "store", "", *flags))
+    assert status == 1
+    assert message in error and error.startswith("error: ") and error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_misspelt_settings_get_a_suggestion(tmp_path):
+    _, _, error = run(command(tmp_path / "run", "X", "", "--config.los=focal"))
+    assert 'Did you mean "loss"' in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config=configs/none.py"], "configs/none.py: no such configuration"),
+        (["--workdir=x"], "give --config=configs/NAME.py and --workdir=RUN"),
+        (["--config=configs/ssl.py", "--workdir=x"], "give --config.data.store=STORE"),
+        (
+            ["--config=configs/ssl.py", "--workdir=x", "--config.data.store=nowhere"],
+            "nowhere",
+        ),
+    ],
+)
+def test_a_missing_flag_is_one_line(arguments, message):
+    status, _, error = run([sys.executable, "-m", "brats_jax.main", *arguments])
+    assert status == 1 and message in error and error.count("\n") == 1
+    assert not (ROOT / "x").exists()
+
+
+def test_help_names_the_flags():
+    status, out, _ = run([sys.executable, "-m", "brats_jax.main", "--help"])
+    assert "--workdir" in out and "--mode" in out and status in (0, 1)
+
+
+def test_configurations_work_from_anywhere(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [*(sys.executable, "-m", "brats_jax.main", f"--config={ROOT}/configs/demo.py"),
+         "--workdir=run", "--config.data.store=nowhere"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100,
+    )  # fmt: skip
+    assert done.returncode == 1 and "nowhere" in done.stderr and done.stderr.count("\n") == 1
+
+
+def state_at_the_end(directory):
+    with checkpoints.ocp.CheckpointManager(directory.absolute()) as manager:
+        step = manager.latest_step()
+        arguments = checkpoints.ocp.args.Composite(state=checkpoints.ocp.args.StandardRestore())
+        return step, jax.device_get(manager.restore(step, args=arguments).state)
+
+
+def numbers(directory):
+    records = read_metrics(directory / "metrics.jsonl")
+    return [{k: v for k, v in r.items() if k != "patches_per_second"} for r in records]
+
+
+def steps_logged(directory):
+    return max([r["step"] for r in read_metrics(directory / "metrics.jsonl")], default=0)
+
+
+def kill_when(arguments, moment, signal_number):
+    """Starts the command, sends the signal once `moment()` holds, returns status and output."""
+    process = subprocess.Popen(
+        arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    deadline = time.monotonic() + 240
+    while not moment() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert process.poll() is None, process.communicate()[0]
+    process.send_signal(signal_number)
+    output = process.communicate(timeout=120)[0]
+    return process.returncode, output
+
+
+def test_killed_again_and_again_it_ends_with_the_same_bits(
+    small_store, compiled_programs, tmp_path
+):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    status, _, error = run(command(whole, small_store.path, compiled_programs))
+    assert status == 0, error
+
+    again = command(killed, small_store.path, compiled_programs)
+    fold = killed / "fold_0"
+    pretrain, segment = fold / "pretrain", fold / "segment"
+    moments = [
+        lambda: (killed / "splits.json").exists(),
+        lambda: steps_logged(pretrain) >= 4,  # within the first epoch, after a save
+        lambda: steps_logged(pretrain) >= 12,  # within the second
+        lambda: (segment / "metrics.jsonl").exists(),
+        lambda: steps_logged(segment) >= 8,  # at the end of an epoch: saving, validating
+        lambda: steps_logged(segment) >= 18,
+    ]
+    for moment in moments:
+        status, output = kill_when(again, moment, signal.SIGKILL)
+        assert status == -signal.SIGKILL, output
+    # SIGTERM saves and leaves, with the shell's status for it. A restart begins at the last save.
+    seen = steps_logged(segment)
+    status, output = kill_when(
+        again, lambda: steps_logged(segment) >= max(seen, 20), signal.SIGTERM
+    )
+    assert status == 143 and "the same command goes on from there" in output
+    status, output, error = run(again)
+    assert status == 0, error
+    assert "fold 0 pretrain: complete, skipped" in output
+
+    for stage in ("pretrain", "segment"):
+        for which in ("last", "best"):
+            there, here = (
+                state_at_the_end(run / "fold_0" / stage / which) for run in (whole, killed)
+            )
+            assert there[0] == here[0]
+            jax.tree.map(np.testing.assert_array_equal, there[1], here[1])
+        assert numbers(whole / "fold_0" / stage) == numbers(fold / stage)
+    there, here = (
+        json.loads((run / "fold_0" / "evaluation.json").read_text()) for run in (whole, killed)
+    )
+    assert there == here
