@@ -1,11 +1,15 @@
 """The phantom is deterministic, labelled like BraTS, and looks like it to a statistician."""
 
+import os
 import pickle
+from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from brats_jax.data.modalities import MODALITIES
+from brats_jax.data.nifti import NiftiSource
 from brats_jax.data.phantom import PhantomSource, lay_out
 from brats_jax.data.source import Case
 from brats_jax.errors import BratsError
@@ -161,6 +165,25 @@ def test_tumours_are_as_large_as_in_patients(cases):
         ml = np.prod(case.spacing_mm) / 1000
         assert 1100 < (case.images != 0).any(-1).sum() * ml < 1900
         assert 3 < (case.labels > 0).sum() * ml < 400
+
+
+@pytest.mark.real
+@pytest.mark.skipif("BRATS_REAL_DATA" not in os.environ, reason="BRATS_REAL_DATA is not set")
+def test_class_means_are_those_of_real_cases(cases):
+    """Every class in every modality within one standard deviation of the brain."""
+
+    def class_means(read: Iterable[Case]) -> np.ndarray:
+        means = []
+        for case in read:
+            z, label = z_scores(case)
+            rows = [z[label == value] for value in range(4)]
+            means.append([r.mean(0) if len(r) > 100 else np.full(4, np.nan) for r in rows])
+        return np.nanmean(means, axis=0)
+
+    folder = Path(os.environ["BRATS_REAL_DATA"])
+    source = NiftiSource(folder, sorted(folder.rglob("*.nii*")))
+    real = class_means(source.read(patient) for patient in source.patients())
+    assert np.abs(class_means(cases) - real).max() < 1.0
 
 
 @pytest.mark.parametrize(
