@@ -131,12 +131,9 @@ def test_killed_again_and_again_it_ends_with_the_same_bits(
     fold = killed / "fold_0"
     pretrain, segment = fold / "pretrain", fold / "segment"
     moments = [
-        lambda: (killed / "splits.json").exists(),
         lambda: steps_logged(pretrain) >= 4,  # within the first epoch, after a save
         lambda: steps_logged(pretrain) >= 12,  # within the second
-        lambda: (segment / "metrics.jsonl").exists(),
         lambda: steps_logged(segment) >= 8,  # at the end of an epoch: saving, validating
-        lambda: steps_logged(segment) >= 18,
     ]
     for moment in moments:
         status, output = kill_when(again, moment, signal.SIGKILL)
@@ -144,7 +141,7 @@ def test_killed_again_and_again_it_ends_with_the_same_bits(
     # SIGTERM saves and leaves, with the shell's status for it. A restart begins at the last save.
     seen = steps_logged(segment)
     status, output = kill_when(
-        again, lambda: steps_logged(segment) >= max(seen, 20), signal.SIGTERM
+        again, lambda: steps_logged(segment) >= max(seen, 12), signal.SIGTERM
     )
     assert status == 143 and "the same command goes on from there" in output
     status, output, error = run(again)

@@ -23,7 +23,7 @@ def get_config() -> ConfigDict:
     config.evaluation.batch_size = 8
     config.evaluation.panels = 2
     for stage in ("pretrain", "segment"):
-        config[stage].epochs = 3
+        config[stage].epochs = 2
         config[stage].steps_per_epoch = 8
     config.segment.slices = "tumour"
     return config
