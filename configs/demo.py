@@ -17,10 +17,14 @@ def get_config() -> ConfigDict:
     config = base.get_config()
     config.folds = (0,)
     config.model.width = 16
+    config.train.batch_size = 8
     config.optim.learning_rate = 2e-3
-    config.optim.decay_every_epochs = 3
-    config.pretrain.epochs = 4
-    config.pretrain.steps_per_epoch = 40
-    config.segment.epochs = 6
-    config.segment.steps_per_epoch = 40
+    config.optim.decay_every_epochs = 1
+    config.optim.decay_factor = 0.4
+    config.pretrain.epochs = 2
+    config.pretrain.steps_per_epoch = 75
+    config.pretrain.slices = "tumour"  # fewer slices to validate on
+    config.segment.epochs = 3
+    config.segment.steps_per_epoch = 100
+    config.evaluation.slices = "tumour"
     return config
