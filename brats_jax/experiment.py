@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 import brats_jax
-from brats_jax import devices, evaluate, pictures, results, settings, transfer
+from brats_jax import checkpoints, devices, evaluate, pictures, results, settings, transfer
 from brats_jax.data.splits import (
     Split,
     audit_leakage,
@@ -28,6 +28,7 @@ from brats_jax.data.splits import (
     describe_burden,
     fold_split,
     load_or_make_splits,
+    make_splits,
     select_slices,
 )
 from brats_jax.data.store import Store
@@ -58,17 +59,19 @@ def run(config: ConfigDict, workdir: Path, mode: str = "train") -> dict[str, Any
     store = Store.open(Path(config.data.store))
     devices.use_compilation_cache(config.compilation_cache)
     mesh = devices.data_mesh()
+    settings.check_fit(config, store, mesh)
     if mode == "evaluate" and not (workdir / "config.json").exists():
         raise BratsError(f"{workdir}: no run there to evaluate; train it first")
-    _freeze_settings(config, store, workdir)
-    splits = load_or_make_splits(
-        workdir / "splits.json",
-        store,
-        split_by=config.data.split_by,
-        test_fraction=config.data.test_fraction,
-        num_folds=config.data.num_folds,
-        seed=config.seed,
-    )
+    options = {
+        "split_by": config.data.split_by,
+        "test_fraction": config.data.test_fraction,
+        "num_folds": config.data.num_folds,
+        "seed": config.seed,
+    }
+    if not (workdir / "splits.json").exists():
+        make_splits(store, **options)  # what cannot be split is refused with nothing written
+    _freeze_settings(config, store, workdir, mode)
+    splits = load_or_make_splits(workdir / "splits.json", store, **options)
     say(f"{workdir}: {devices.describe()}, {config.dtype} activations, store {store.path}")
     for fold in config.folds:
         _Fold(config, store, splits, fold, workdir, mesh).run(mode)
@@ -161,10 +164,28 @@ class _Fold:
             transfer.transfer_encoder(source.stats, stats, *inputs),
         )
 
+    def _is_evaluated(self) -> bool:
+        """Whether there is an evaluation, as configured, of the checkpoints that are best now."""
+        path = self.directory / "evaluation.json"
+        if not path.exists():
+            return False
+        try:
+            document = json.loads(path.read_text())
+            return document["slices"] == self.config.evaluation.slices and all(
+                document[stage]["checkpoint"]["step"]
+                == checkpoints.read_meta(self.directory / stage / "best")["step"]
+                for stage in self.tasks
+            )
+        except (ValueError, KeyError, TypeError):
+            return False
+
     def _evaluate(self, *, again: bool) -> None:
-        if (self.directory / "evaluation.json").exists() and not again:
+        if not again and self._is_evaluated():
             say(f"fold {self.fold} evaluation: complete, skipped")
             return
+        for stage in self.tasks:
+            if not (self.directory / stage / "complete.json").exists():
+                say(f"fold {self.fold} {stage}: NOT TRAINED TO THE END; this is its best so far")
         settings_ = self.config.evaluation
         indices = select_slices(self.store, self.split.test, settings_.slices)
         if len(indices) == 0:
@@ -179,6 +200,8 @@ class _Fold:
             "slices": settings_.slices,
             "split_by": self.split_by,
             "patients": len(np.unique(self.store.patient_of[indices])),
+            "inputs": list(self.config.pretrain.inputs),
+            "target": self.config.pretrain.target,
             "loss": self.config.loss,
             "ssl": self.config.ssl,
         }
@@ -197,7 +220,7 @@ class _Fold:
         write_json(self.directory / "evaluation.json", document)
 
 
-def _freeze_settings(config: ConfigDict, store: Store, workdir: Path) -> None:
+def _freeze_settings(config: ConfigDict, store: Store, workdir: Path, mode: str) -> None:
     path = workdir / "config.json"
     now = json.loads(config.to_json_best_effort())
     document = {
@@ -220,8 +243,10 @@ def _freeze_settings(config: ConfigDict, store: Store, workdir: Path) -> None:
         try:
             before = json.loads(path.read_text())
             changed = settings.differences(before["config"], now)
+            if mode == "evaluate":  # what is evaluated, and how, may be asked anew
+                changed = [name for name in changed if not name.startswith("evaluation.")]
             same_store = before["store"]["fingerprint"] == store.fingerprint
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise BratsError(f"{path}: cannot be read ({error}); give another --workdir") from None
         if changed:
             raise BratsError(

@@ -5,7 +5,6 @@
 Given again, the same command goes on where it was stopped and skips what is complete.
 """
 
-import errno
 import runpy
 import sys
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from brats_jax.command_line import fail, one_line_flags
 from brats_jax.errors import BratsError
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -39,17 +39,13 @@ def _main(arguments: Sequence[str]) -> int:
         experiment.run(_CONFIG.value, Path(_WORKDIR.value), _MODE.value)
     except BratsError as error:
         return fail(str(error))
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
-            raise
-        return fail(f"{error.filename or _WORKDIR.value}: {error.strerror}; then run this again")
+    except OSError as error:  # a full disk, a folder that may not be written, a file in its place
+        where = error.filename or _WORKDIR.value
+        return fail(f"{where}: {error.strerror or error}; what was saved before is kept")
+    except KeyboardInterrupt:
+        print("stopped: the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
     return 0
-
-
-def fail(message: str) -> int:
-    """Prints the one line a user is meant to read, and returns the exit status."""
-    print(f"error: {message}", file=sys.stderr)
-    return 1
 
 
 def _parse_flags(arguments: list[str]) -> list[str]:
@@ -61,14 +57,12 @@ def _parse_flags(arguments: list[str]) -> list[str]:
         # The files in configs/ import each other: let them, wherever the user stands.
         sys.path.insert(0, str(config_file.resolve().parent.parent))
     try:
-        return flags.FLAGS(arguments)
+        return one_line_flags(arguments)
     except (AttributeError, KeyError) as error:
         # ml_collections: 'los'\nDid you mean "loss" instead of "los"?
         lines = str(error).replace("\\n", "\n").strip("\"'").splitlines()
         hint = lines[-1].strip("\"'") if len(lines) > 1 else ""
         sys.exit(fail(f"unknown setting {_unknown_setting(config_file, arguments)} {hint}".strip()))
-    except (flags.Error, ValueError, TypeError) as error:
-        sys.exit(fail(" ".join(str(error).split())))
 
 
 def _config_argument(arguments: Sequence[str]) -> Path | None:

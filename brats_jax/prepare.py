@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from absl import app, flags
 
+from brats_jax.command_line import fail, one_line_flags
 from brats_jax.data import store as layout
 from brats_jax.data.normalise import NORMALISATIONS
 from brats_jax.data.preparation import prepare
@@ -50,8 +51,7 @@ def main(argv: Sequence[str]) -> None:
             raise BratsError(f"'{argv[1]}' is not understood: give options as --name=value")
         _run()
     except BratsError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(fail(str(error)))
     except KeyboardInterrupt:
         print("stopped: the same command goes on from here", file=sys.stderr)
         sys.exit(130)
@@ -96,4 +96,4 @@ def _say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=one_line_flags)

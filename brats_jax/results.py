@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from brats_jax.data.modalities import CLASSES
+from brats_jax.data.modalities import CLASSES, DISPLAY_NAMES
 from brats_jax.data.store import Store
 from brats_jax.evaluate import Columns
 from brats_jax.files import atomic_open, write_json
@@ -58,7 +58,10 @@ def summarise_run(workdir: Path, num_folds: int) -> dict[str, Any]:
         "version": 1,
         "folds": [document["fold"] for document in folds],
         "of_folds": num_folds,
-        **{k: folds[0][k] for k in ("set", "slices", "split_by", "patients", "loss", "ssl")},
+        **{
+            key: folds[0][key]
+            for key in ("set", "slices", "split_by", "patients", "loss", "ssl", "inputs", "target")
+        },
         "rows": rows,
     }
     write_json(workdir / "summary.json", summary)
@@ -87,6 +90,12 @@ def _rows(folds: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 "sd_over_folds": float(np.std(known, ddof=1)) if len(known) > 1 else None,
                 "folds": len(known),
                 "slices": max(slices for _, slices in cells),
+                "patients": folds[0]["patients"],
+                "set": folds[0]["set"],
+                "slice_choice": folds[0]["slices"],
+                "split_by": folds[0]["split_by"],
+                "loss": folds[0]["loss"],
+                "ssl": folds[0]["ssl"],
             }
         )
 
@@ -130,7 +139,7 @@ def format_summary(summary: dict[str, Any]) -> str:
     ]
     pretrain = [r for r in summary["rows"] if r["stage"] == "pretrain"]
     if pretrain:
-        lines += ["", "Pretext (FLAIR from the inputs)".ljust(34) + "MSE      PSNR dB  SSIM"]
+        lines += ["", _pretext_title(summary).ljust(34) + "MSE      PSNR dB  SSIM"]
         for region in ("slice", "brain"):
             cells = [
                 _number(r, digits)
@@ -158,6 +167,11 @@ def format_summary(summary: dict[str, Any]) -> str:
     lines += [f"  {c}: {overlap.CONVENTION_NOTES[c]}" for c in conventions]
     lines.append("  ASD: pooled over both boundaries, slices where both masks hold the class")
     return "\n".join(lines)
+
+
+def _pretext_title(summary: dict[str, Any]) -> str:
+    inputs = ", ".join(DISPLAY_NAMES[name] for name in summary["inputs"])
+    return f"{DISPLAY_NAMES[summary['target']]} from {inputs}"
 
 
 def _number(row: dict[str, Any], digits: int) -> str:

@@ -1,16 +1,19 @@
 """Checks the values of a configuration, and turns them into what the rooms below take."""
 
+import math
 from pathlib import Path
 from typing import Any
 
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from brats_jax import devices
 from brats_jax.data.augment import Augmentation
 from brats_jax.data.modalities import CLASSES, MODALITIES
 from brats_jax.data.splits import SPLIT_BY
+from brats_jax.data.store import Store
 from brats_jax.errors import BratsError
-from brats_jax.losses import SEGMENTATION_LOSSES
+from brats_jax.losses import SEGMENTATION_LOSSES, get_segmentation_loss
 from brats_jax.tasks import Reconstruction, Segmentation
 from brats_jax.train import TrainOptions
 
@@ -70,13 +73,22 @@ def check(config: ConfigDict) -> None:
         _at_least(config, name, 0)
     if config.model.width % 4:
         raise BratsError(f"config.model.width={config.model.width}: give a multiple of 4")
-    if config.optim.learning_rate <= 0 or config.optim.decay_factor <= 0:
-        raise BratsError("config.optim.learning_rate and decay_factor must be positive")
+    for name in ("optim.learning_rate", "optim.decay_factor"):
+        if not 0 < _value(config, name) < math.inf:
+            raise BratsError(f"config.{name}={_value(config, name)}: must be positive and finite")
+    for name in ("pretrain.tumour_probability", "segment.tumour_probability"):
+        if not 0 <= _value(config, name) <= 1:
+            raise BratsError(f"config.{name}={_value(config, name)}: give 0 to 1")
+    if not 0 < config.data.test_fraction < 1:
+        raise BratsError(f"config.data.test_fraction={config.data.test_fraction}: between 0 and 1")
     if len(config.focal_alpha) not in (0, len(CLASSES)):
         raise BratsError(
             f"config.focal_alpha has {len(config.focal_alpha)} weights; give one for each of "
             f"{', '.join(CLASSES)}, or none"
         )
+    get_segmentation_loss(
+        config.loss, alpha=tuple(config.focal_alpha) or None, gamma=config.focal_gamma
+    )
     _modalities("pretrain.inputs", config.pretrain.inputs)
     _modalities("pretrain.target", (config.pretrain.target,))
     _modalities("segment.inputs", config.segment.inputs)
@@ -95,6 +107,27 @@ def check(config: ConfigDict) -> None:
         raise BratsError(
             f"config.encoder_init={config.encoder_init}: no such file; give 'random' or a "
             ".safetensors file of ResNet-50 weights"
+        )
+    if config.encoder_init != "random" and Path(config.encoder_init).suffix != ".safetensors":
+        raise BratsError(
+            f"config.encoder_init={config.encoder_init}: only .safetensors files are read, pickled "
+            'ones never; convert it with safetensors.torch.save_file(state_dict, "x.safetensors")'
+        )
+
+
+def check_fit(config: ConfigDict, store: Store, mesh: Mesh) -> None:
+    """Refuses settings that the data or the devices cannot serve, before anything is written.
+
+    Raises:
+      BratsError: a batch that the devices cannot share, a patch that does not fit a slice.
+    """
+    for name in ("train.batch_size", "train.validation_batch_size", "evaluation.batch_size"):
+        devices.check_batch_size(_value(config, name), mesh, f"config.{name}")
+    height, width = store.slice_shape
+    if config.data.patch_size > min(height, width):
+        raise BratsError(
+            f"config.data.patch_size={config.data.patch_size} does not fit slices of "
+            f"{height} x {width} ({store.path}); give at most {min(height, width)}"
         )
 
 

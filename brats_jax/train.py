@@ -11,12 +11,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import nnx
 from jax.sharding import Mesh
 
@@ -31,7 +30,8 @@ from brats_jax.interruption import Interrupted, StopRequests
 from brats_jax.models import Weights
 from brats_jax.optim import adam, step_schedule
 from brats_jax.progress import ProgressLog, say
-from brats_jax.tasks import Batch, Task
+from brats_jax.steps import TrainState, make_train_step, make_validation_step
+from brats_jax.tasks import Task
 
 # (parameters, BatchNorm statistics) -> the same, edited: what a stage starts from.
 Initialiser = Callable[[Weights, Weights], tuple[Weights, Weights]]
@@ -66,66 +66,6 @@ class TrainOptions:
         """A 32-bit seed for one use ('init', 'patches') in this stage and fold."""
         entropy = [self.seed, self.purpose, self.fold, *what.encode()]
         return int(np.random.SeedSequence(entropy).generate_state(1)[0])
-
-
-class TrainState(NamedTuple):
-    """All that a step changes; a pytree of arrays, replicated over the devices.
-
-    Attributes:
-      params, stats: the model's weights and BatchNorm statistics (see models.split).
-      opt_state: the optimiser's.
-      step: int32, optimiser steps done.
-      loss_sum: float32, summed loss of the steps since the epoch began.
-      bad_step: int32, the first step whose loss was not finite, or -1.
-    """
-
-    params: Weights
-    stats: Weights
-    opt_state: Any
-    step: jax.Array
-    loss_sum: jax.Array
-    bad_step: jax.Array
-
-
-def make_train_step(
-    task: Task, graph: nnx.GraphDef, optimizer: optax.GradientTransformation, mesh: Mesh
-) -> Callable[[TrainState, Batch], TrainState]:
-    """The compiled optimiser step; the state it is given is donated."""
-
-    def train_step(state: TrainState, batch: Batch) -> TrainState:
-        x, target = task.prepare(batch, training=True)
-
-        def loss_of(params: Weights) -> tuple[jax.Array, Weights]:
-            output, stats = models.apply(graph, params, state.stats, x, train=True)
-            return task.loss(output, target), stats
-
-        (loss, stats), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        is_first_bad = (state.bad_step < 0) & ~jnp.isfinite(loss)
-        return TrainState(
-            params=optax.apply_updates(state.params, updates),
-            stats=stats,
-            opt_state=opt_state,
-            step=state.step + 1,
-            loss_sum=state.loss_sum + loss,
-            bad_step=jnp.where(is_first_bad, state.step, state.bad_step),
-        )
-
-    return jax.jit(train_step, donate_argnums=0, out_shardings=devices.replicated(mesh))
-
-
-def make_validation_step(
-    task: Task, graph: nnx.GraphDef
-) -> Callable[[Weights, Weights, Batch], dict[str, jax.Array]]:
-    """The compiled forward pass over whole slices: loss and per-slice statistics."""
-
-    @jax.jit
-    def validation_step(params: Weights, stats: Weights, batch: Batch) -> dict[str, jax.Array]:
-        x, target = task.prepare(batch, training=False)
-        output, _ = models.apply(graph, params, stats, x, train=False)
-        return {"loss": task.loss(output, target), **task.validate(output, target)}
-
-    return validation_step
 
 
 class Stage:
@@ -269,7 +209,7 @@ class _Run:
             threads=options.threads,
         )
         if "loader" in meta:
-            self.batches.set_state(meta["loader"])
+            self.batches.set_state(meta["loader"], self.step)
         self.log = ProgressLog(
             stage.directory, stage._title, stage.total_steps, self.step, self.validated_step
         )
@@ -335,18 +275,20 @@ class _Run:
             f"{rate:.0f} patches/s",
         )
         self.validated_step = self.step
-        if self._is_better(value):
+        if self._is_better(value, values["loss"]):
             self.best_value = value
             weights = {"params": self.state.params, "stats": self.state.stats}
             self.best.save(self.step, weights, {**self._meta(), "value": value})
+            # `last` says that this step is validated: it must not be there before `best` is.
+            self.best.wait()
         self._save_last()
         self._timer = (time.monotonic(), self.step)
 
-    def _is_better(self, value: float) -> bool:
-        if not np.isfinite(value):
+    def _is_better(self, value: float, loss: float) -> bool:
+        if not np.isfinite([value, loss]).all():
             raise BratsError(
-                f"{self.stage._title}: validation {self.stage.task.metric} is {value} at step "
-                f"{self.step}; {self._kept()}"
+                f"{self.stage._title}: validation loss {loss}, {self.stage.task.metric} {value} "
+                f"at step {self.step}; {self._kept()}"
             )
         if self.best_value is None:
             return True
@@ -385,7 +327,7 @@ class _Run:
         drawn = stage.plan.examples(bad * size, size)
         names = sorted({slice_name(stage.store, int(i)) for i in drawn.slices})
         raise BratsError(
-            f"{stage._title}: the training loss is not finite at step {bad} (epoch "
+            f"{stage._title}: the training loss or its update is not finite at step {bad} (epoch "
             f"{bad // stage.steps_per_epoch + 1}, slices {', '.join(names[:4])}"
             f"{' ...' if len(names) > 4 else ''}); {self._kept()}; lower the learning rate, "
             "or use --config.dtype=float32"

@@ -25,9 +25,12 @@ def get_config() -> ConfigDict:
     config.pretrain.slices = "tumour"
     # 4.1: the tumour-aware sampling is described once, for all training.
     config.pretrain.tumour_probability = 0.5
-    # 4.2 and 4.4 list every step of training, and augmentation is not among them.
+    # 3 says that "data augmentation" is described, and nothing describes it; 4.2 and 4.4, which
+    # list every step of training, do not name it.
     for name in config.segment.augmentation:
         config.segment.augmentation[name] = False
+    # 4.4.1: the baseline is "randomly initialised", although 3.2 speaks of ImageNet weights.
+    config.encoder_init = "random"
     # 4.2: PyTorch's default precision; no mixed precision is mentioned.
     config.dtype = "float32"
     return config

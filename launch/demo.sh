@@ -11,7 +11,7 @@ folder=${1:-demo}
 bash launch/setup.sh "${EXTRA:-}"
 python=.venv/bin/python
 
-"$python" -m brats_jax.prepare --source=phantom --patients=20 --seed=0 --store="$folder/store"
+"$python" -m brats_jax.prepare --source=phantom --patients=16 --seed=0 --store="$folder/store"
 "$python" -m brats_jax.main --config=configs/demo.py --workdir="$folder/ssl" \
   --config.data.store="$folder/store"
 "$python" -m brats_jax.main --config=configs/demo.py --config.ssl=false \

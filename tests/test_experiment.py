@@ -187,7 +187,9 @@ def test_split_by_slice_is_said_in_every_table(small_store, compiled_programs, t
     assert "SPLIT BY SLICE" in printed and "patients on both sides: too good" in printed
     assert summary["split_by"] == "slice"
     assert not (tmp_path / "run" / "fold_0" / "pretrain").exists()
-    assert "Pretext" not in printed and "dice_focal, no SSL" in printed
+    table = (tmp_path / "run" / "summary.csv").read_text().splitlines()
+    assert all(",slice,dice_focal,False" in line for line in table[1:])
+    assert "FLAIR from T1, T1Gd" not in printed and "dice_focal, no SSL" in printed
 
 
 def test_nothing_to_evaluate(small_store, compiled_programs, tmp_path):
@@ -210,3 +212,32 @@ def test_too_few_patients(small_store, compiled_programs, tmp_path):
     config = config_of(small_store, compiled_programs, data__num_folds=8)
     with pytest.raises(BratsError, match="8 patients are too few for 1 in the test set and 8"):
         experiment.run(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data__patch_size": 64}, "patch_size=64 does not fit slices of 48 x 48"),
+        ({"train__batch_size": 3}, "train.batch_size=3 cannot be divided among 2 devices"),
+        ({"evaluation__batch_size": 3}, "evaluation.batch_size=3 cannot be divided"),
+    ],
+)
+def test_what_cannot_work_leaves_nothing_behind(
+    small_store, compiled_programs, tmp_path, changes, message
+):
+    config = config_of(small_store, compiled_programs, **changes)
+    with pytest.raises(BratsError, match=message):
+        experiment.run(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_evaluation_of_another_checkpoint_is_not_taken_for_this_one(finished, capsys):
+    workdir, config, summary = finished
+    path = workdir / "fold_0" / "evaluation.json"
+    document = json.loads(path.read_text())
+    document["segment"]["checkpoint"]["step"] = 1
+    path.write_text(json.dumps(document))
+    assert experiment.run(config, workdir)["rows"] == summary["rows"]
+    assert "evaluating 16 test slices" in capsys.readouterr().out
+    assert json.loads(path.read_text())["segment"]["checkpoint"]["step"] > 1

@@ -191,7 +191,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
     with pytest.raises(BratsError) as caught:
         stage.run()
     message = str(caught.value)
-    assert "not finite at step 3 (epoch 2, slices Phantom_" in message
+    assert "update is not finite at step 3 (epoch 2, slices Phantom_" in message
     assert "last/3 is kept" in message and "lower the learning rate" in message
     assert "\n" not in message
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(final_state(stage)["params"]))

@@ -1,6 +1,7 @@
 """Batches out of a store, carried by Grain; the only file that imports it."""
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 
 import grain
 import numpy as np
@@ -13,9 +14,18 @@ Batch = dict[str, np.ndarray]
 
 
 class _PatchBatches:
-    """Grain source: element k is the whole batch of step k, a pure function of k."""
+    """Grain source: element k is the whole batch of step first + k, a pure function of it."""
 
-    def __init__(self, store: Store, plan: PatchPlan, patch_size: int, batch_size: int, steps: int):
+    def __init__(
+        self,
+        store: Store,
+        plan: PatchPlan,
+        patch_size: int,
+        batch_size: int,
+        steps: int,
+        first: int,
+    ) -> None:
+        self._first = first
         self._store = store
         self._plan = plan
         self._patch_size = patch_size
@@ -23,11 +33,35 @@ class _PatchBatches:
         self._steps = steps
 
     def __len__(self) -> int:
-        return self._steps
+        return self._steps - self._first
 
-    def __getitem__(self, step: int) -> Batch:
+    def __getitem__(self, index: int) -> Batch:
+        step = self._first + index
         patches = self._plan.examples(step * self._batch_size, self._batch_size)
         return cut(self._store, patches, self._patch_size)
+
+
+def _iterate(
+    make_source: Callable[[int], _PatchBatches],
+    workers: int,
+    threads: int,
+    prefetch: int,
+    first: int,
+) -> grain.DatasetIterator:
+    dataset: grain.IterDataset = grain.MapDataset.source(make_source(first)).to_iter_dataset(
+        grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
+    )
+    if workers:
+        # Grain reads absl flags in its worker pool; outside absl.app (a test, a
+        # notebook) nobody has parsed them.
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()
+        dataset = dataset.mp_prefetch(
+            grain.MultiprocessingOptions(
+                num_workers=workers, per_worker_buffer_size=max(1, prefetch // workers)
+            )
+        )
+    return iter(dataset)
 
 
 class TrainingBatches(Iterator[Batch]):
@@ -56,32 +90,42 @@ class TrainingBatches(Iterator[Batch]):
         threads: int = 2,
         prefetch: int = 8,
     ) -> None:
-        source = _PatchBatches(store, plan, patch_size, batch_size, steps)
-        dataset: grain.IterDataset = grain.MapDataset.source(source).to_iter_dataset(
-            grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
+        self._workers = workers
+        self._make = functools.partial(
+            _iterate,
+            functools.partial(_PatchBatches, store, plan, patch_size, batch_size, steps),
+            workers,
+            threads,
+            prefetch,
         )
-        if workers:
-            # Grain reads absl flags in its worker pool; outside absl.app (a test, a
-            # notebook) nobody has parsed them.
-            if not flags.FLAGS.is_parsed():
-                flags.FLAGS.mark_as_parsed()
-            dataset = dataset.mp_prefetch(
-                grain.MultiprocessingOptions(
-                    num_workers=workers, per_worker_buffer_size=max(1, prefetch // workers)
-                )
-            )
-        self._iterator = iter(dataset)
+        self._iterator = self._make(0)
+        self._offset = 0
 
     def __next__(self) -> Batch:
         return next(self._iterator)
 
     def get_state(self) -> dict:
         """The position, JSON-able: what has been handed out, not what was read ahead."""
-        return self._iterator.get_state()
+        return {
+            "workers": self._workers,
+            "offset": self._offset,
+            "grain": self._iterator.get_state(),
+        }
 
-    def set_state(self, state: dict) -> None:
-        """Continues at a position that `get_state` returned, on the same plan."""
-        self._iterator.set_state(state)
+    def set_state(self, state: dict, step: int) -> None:
+        """Continues at a position that `get_state` returned after `step` batches of the same plan.
+
+        Grain's own state only fits a loader with as many workers. For another number the
+        loader begins anew at `step`: a batch is a function of its step alone.
+        """
+        self._iterator.close()
+        if state["workers"] == self._workers:
+            self._offset = state["offset"]
+            self._iterator = self._make(self._offset)
+            self._iterator.set_state(state["grain"])
+        else:
+            self._offset = step
+            self._iterator = self._make(step)
 
     def close(self) -> None:
         """Ends the reading threads and worker processes."""

@@ -125,7 +125,11 @@ def load_or_make_splits(path: Path, store: Store, **options: object) -> dict:
         document = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise BratsError(f"{path}: cannot be read ({error}); remove it to draw anew") from None
-    if document.get("schema") != SCHEMA or document.get("version") != VERSION:
+    if (
+        not isinstance(document, dict)
+        or document.get("schema") != SCHEMA
+        or document.get("version") != VERSION
+    ):
         raise BratsError(
             f"{path}: not a version {VERSION} splits file of this program; "
             "give another --workdir, or remove the file to draw anew"

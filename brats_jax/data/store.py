@@ -277,6 +277,13 @@ def read_manifest(path: Path) -> dict[str, Any]:
             f"the store {path} holds the modalities {manifest.get('modalities')}, not "
             f"{list(modalities.MODALITIES)}: prepare it again into another folder"
         )
+    lacking = [
+        name for name in ("files", "settings", "patients", "subjects") if name not in manifest
+    ]
+    if lacking:
+        raise BratsError(
+            f"{path / MANIFEST} lacks {', '.join(lacking)}: delete the store and prepare it again"
+        )
     return manifest
 
 

@@ -40,6 +40,22 @@ def test_batches_are_the_plan_in_order(small_store, plan, workers):
     loader.close()
 
 
+@pytest.mark.parametrize(("before", "after"), [(0, 1), (1, 0)])
+def test_another_number_of_workers_continues_at_the_same_step(small_store, plan, before, after):
+    loader = batches_of(small_store, plan, workers=before)
+    for _ in range(5):
+        next(loader)
+    again = batches_of(small_store, plan, workers=after)
+    again.set_state(loader.get_state(), 5)
+    same(next(again), next(loader))
+    state = again.get_state()
+    third = batches_of(small_store, plan, workers=after)
+    third.set_state(state, 6)
+    same(next(third), next(loader))
+    for one in (loader, again, third):
+        one.close()
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_position_survives_json_although_more_was_read_ahead(small_store, plan, workers):
     loader = batches_of(small_store, plan, workers=workers)
@@ -48,7 +64,7 @@ def test_position_survives_json_although_more_was_read_ahead(small_store, plan, 
     state = json.loads(json.dumps(loader.get_state()))
     expected = [next(loader) for _ in range(3)]
     again = batches_of(small_store, plan, workers=workers)
-    again.set_state(state)
+    again.set_state(state, 5)
     for batch in expected:
         same(next(again), batch)
     loader.close()
