@@ -75,10 +75,7 @@ class ProgressLog:
         self._writer.flush()
 
     def epoch(self, step: int, text: str) -> None:
-        """Says how an epoch went: a postfix of the bar, or a line with the time left."""
-        if not self._bar.disable:
-            self._bar.set_postfix_str(text)
-            return
+        """Says how an epoch went, and the time left: a line, above the bar if there is one."""
         elapsed = time.monotonic() - self._start
         left = elapsed / max(1, step - self._first) * (self._total - step)
         say(f"{self._title}: step {step}/{self._total}  {text}  {_clock(left)} left")
