@@ -150,6 +150,27 @@ def dice(
     return jnp.where(denominator > 0, 2 * tp / jnp.maximum(denominator, 1), empty)
 
 
+def dice_under(
+    counts: Integer[Array | np.ndarray, "*n 3"], convention: str
+) -> Float[np.ndarray, "*n"]:
+    """Dice under a named convention, on the host in float64.
+
+    Args:
+      counts: int[..., 3] of (tp, fp, fn) per slice, or per volume.
+      convention: a name in `CONVENTIONS`.
+
+    Returns:
+      float64[...]; NaN where the convention leaves a slice out.
+
+    Raises:
+      BratsError: the convention is unknown.
+    """
+    empty = empty_value(convention)
+    tp, fp, fn = np.moveaxis(np.asarray(counts).astype(np.float64), -1, 0)
+    denominator = 2 * tp + fp + fn
+    return np.where(denominator > 0, 2 * tp / np.maximum(denominator, 1), empty)
+
+
 def mean_dice(counts: Integer[Array | np.ndarray, "n k 3"], convention: str) -> MeanDice:
     """Dice per class averaged over slices under a named convention.
 
@@ -167,10 +188,7 @@ def mean_dice(counts: Integer[Array | np.ndarray, "n k 3"], convention: str) -> 
     Raises:
       BratsError: the convention is unknown.
     """
-    empty = empty_value(convention)
-    tp, fp, fn = np.moveaxis(np.asarray(counts).astype(np.float64), -1, 0)
-    denominator = 2 * tp + fp + fn
-    per_slice = np.where(denominator > 0, 2 * tp / np.maximum(denominator, 1), empty)
+    per_slice = dice_under(counts, convention)
     counted = ~np.isnan(per_slice)
     slices = counted.sum(axis=0)
     total = np.where(counted, per_slice, 0).sum(axis=0)
