@@ -35,7 +35,7 @@ def test_negative_labels_belong_to_no_class():
 
 def test_the_accelerators_form_counts_the_same():
     p, t = np.random.default_rng(0).integers(-1, 6, (2, 5, 17, 23))
-    by_sums = overlap._counts_by_sums(p, t, 4)
+    by_sums = overlap._counts_by_sums(p, t, ((0,), (1,), (2,), (3,)))
     np.testing.assert_array_equal(overlap.confusion_counts(p, t, 4), by_sums)
     expected = [
         [((a == k) & (b == k)).sum(), ((a == k) & (b != k)).sum(), ((a != k) & (b == k)).sum()]
@@ -43,6 +43,58 @@ def test_the_accelerators_form_counts_the_same():
         for k in range(4)
     ]
     np.testing.assert_array_equal(np.asarray(by_sums).reshape(-1, 3), expected)
+
+
+REGIONS = ((1, 2, 3), (1, 3), (3,))
+
+
+def test_region_counts_by_hand():
+    # Of the maps above: WT is 1 1 / 2 2 against 1 / 1 2, TC 1 1 against 1 / 1, ET nothing.
+    counts = overlap.region_counts(PREDICTION, TARGET, REGIONS)
+    assert counts.dtype == np.int32
+    np.testing.assert_array_equal(counts, [[[3, 1, 0], [1, 1, 1], [0, 0, 0]]])
+
+
+@pytest.mark.parametrize("shape", [(5, 17, 23), (3, 9, 8, 7)])
+def test_region_counts_are_those_of_the_masks(shape):
+    p, t = np.random.default_rng(1).integers(-1, 6, (2, *shape))
+    for regions in (REGIONS, ((0,), (2, 0), (5, 5))):
+        expected = []
+        for a, b in zip(p, t, strict=True):
+            for region in regions:
+                a_in, b_in = np.isin(a, region), np.isin(b, region)
+                expected.append([(a_in & b_in).sum(), (a_in & ~b_in).sum(), (~a_in & b_in).sum()])
+        for counts in (overlap.region_counts, overlap._counts_by_sums):
+            got = np.asarray(counts(p, t, regions))
+            np.testing.assert_array_equal(got.reshape(-1, 3), expected)
+
+
+def test_counts_of_slices_add_up_to_the_volumes():
+    p, t = np.random.default_rng(2).integers(0, 4, (2, 1, 9, 8, 7))
+    slices = overlap.region_counts(*(np.moveaxis(x[0], -1, 0) for x in (p, t)), REGIONS)
+    np.testing.assert_array_equal(slices.sum(axis=0), overlap.region_counts(p, t, REGIONS)[0])
+
+
+def test_sensitivity_and_specificity_by_hand():
+    # Of six pixels; class 2 has tp 1, fp 1, fn 0: five are no part of it, one of them hit.
+    counts = np.array(COUNTS)
+    np.testing.assert_allclose(overlap.sensitivity(counts), [[1 / 2, 1 / 2, 1, math.nan]])
+    np.testing.assert_allclose(overlap.sensitivity(counts, 1.0), [[1 / 2, 1 / 2, 1, 1]])
+    np.testing.assert_allclose(overlap.specificity(counts, 6), [[1, 3 / 4, 4 / 5, 1]])
+    full = np.array([[6, 0, 0], [0, 0, 6]])
+    np.testing.assert_array_equal(overlap.specificity(full, 6), [math.nan, math.nan])
+    np.testing.assert_array_equal(overlap.specificity(full, 6, 1.0), [1, 1])
+    np.testing.assert_array_equal(overlap.specificity(full, np.array([7, 8])), [1, 1])
+    # A volume of 240 x 240 x 155 and 5 false voxels: float32 has digits for it near 1 only.
+    value = overlap.specificity(np.array([0, 5, 0]), 240 * 240 * 155)
+    assert value == np.float32(1 - 5 / (240 * 240 * 155))
+
+
+def test_the_challenges_names_for_a_patients_dice():
+    counts = np.array([[[0, 0, 0]], [[0, 5, 0]], [[0, 0, 5]], [[1, 1, 1]]])
+    for convention in ("brats2020", "brats2023"):
+        assert overlap.empty_value(convention) == 1
+        np.testing.assert_allclose(overlap.mean_dice(counts, convention).dice, [1.5 / 4])
 
 
 def test_dice_by_hand():
@@ -100,3 +152,6 @@ def test_bad_input():
         overlap.mean_dice(np.array(COUNTS), "papper")
     with pytest.raises(BratsError, match=r"\(1, 2, 3\) and target \(2, 2, 3\)"):
         overlap.confusion_counts(PREDICTION, np.concatenate([TARGET] * 2), 4)
+    for regions in ((), ((1,), ()), ((-1,),), ((256,),)):
+        with pytest.raises(BratsError, match=r"at least one label in 0\.\.255"):
+            overlap.region_counts(PREDICTION, TARGET, regions)
