@@ -147,8 +147,7 @@ def _in_space(tally: SegmentationTally) -> Iterator[Scores]:
 
         edges = SurfaceStatistics(*(np.asarray(x)[whole] for x in _region(tally.volume_surface, r)))
         for convention in VOLUME_CONVENTIONS:
-            rule = "present_only" if convention == "present_only" else "both_empty_1"
-            yield scores("dice", convention, overlap.dice_under(counts[:, r], rule))
+            yield scores("dice", convention, overlap.dice_under(counts[:, r], convention))
             distances = surface.fill_empty(surface.hd95(edges), edges, convention)
             yield scores("hd95_mm", convention, distances)
         yield from (scores(m, "both_present", v) for m, v in _distances(edges) if m != "hd95_mm")
