@@ -112,6 +112,10 @@ def _rows(folds: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 "" if metric == "mse" else "range of the target slice",
                 [cell(fold["pretrain"][name]) for fold in folds],
             )
+    # Where only pretraining was asked for, there is nothing more.
+    folds = [fold for fold in folds if "segment" in fold]
+    if not folds:
+        return rows
     for convention in overlap.CONVENTIONS:
         for name in CLASSES:
             of_class = [fold["segment"]["classes"][name]["dice"][convention] for fold in folds]
@@ -151,6 +155,8 @@ def format_summary(summary: dict[str, Any]) -> str:
         lines.append(
             "  PSNR and SSIM: range of each target slice; means over slices that are not blank"
         )
+    if len(pretrain) == len(summary["rows"]):
+        return "\n".join(lines)
     conventions = list(overlap.CONVENTIONS)
     loss = f"{summary['loss']}, {'SSL' if summary['ssl'] else 'no SSL'}"
     head = f"Segmentation ({loss})".ljust(34)
