@@ -1,6 +1,7 @@
 import csv
 import json
 import runpy
+import shutil
 from pathlib import Path
 
 import jax
@@ -8,9 +9,10 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from brats_jax import experiment, results
+from brats_jax import evaluate, experiment, lock, results, settings
 from brats_jax.data.modalities import CLASSES
-from brats_jax.errors import BratsError
+from brats_jax.devices import data_mesh
+from brats_jax.errors import BratsError, Busy
 from brats_jax.models import resnet
 from brats_jax.progress import read_metrics
 
@@ -138,7 +140,9 @@ def test_the_same_command_again_does_nothing_but_print(finished, capsys):
     for stage in ("pretrain", "segment", "evaluation"):
         assert f"fold 0 {stage}: complete, skipped" in printed
     changed = {n for n, t in files_below(workdir).items() if before.get(n) != t}
-    assert changed <= {"summary.json", "summary.csv", "fold_0/audit.json", "fold_0"}
+    assert changed <= {
+        "summary.json", "summary.csv", "fold_0/audit.json", "fold_0/lock", "fold_0"
+    }  # fmt: skip
 
 
 def test_evaluate_restores_and_gives_the_same_numbers(finished):
@@ -173,9 +177,6 @@ def test_encoder_of_the_second_stage_is_the_first_ones(finished, small_store, mo
             experiment.run(config, workdir)
     finally:
         (workdir / "kept.json").rename(workdir / "fold_0" / "segment" / "complete.json")
-    from brats_jax import evaluate, settings
-    from brats_jax.devices import data_mesh
-
     source = evaluate.Restored(
         settings.reconstruction(config), workdir / "fold_0" / "pretrain", data_mesh()
     ).params["encoder"]
@@ -224,7 +225,9 @@ def test_nothing_to_evaluate(small_store, compiled_programs, tmp_path):
     with pytest.raises(BratsError, match="no run there to evaluate"):
         experiment.run(config, tmp_path / "none", "evaluate")
     assert not (tmp_path / "none").exists()
-    with pytest.raises(BratsError, match="unknown --mode=predict; valid: train, evaluate"):
+    with pytest.raises(
+        BratsError, match="unknown --mode=predict; valid: train, pretrain, evaluate"
+    ):
         experiment.run(config, tmp_path / "none", "predict")
 
 
@@ -281,3 +284,146 @@ def test_another_tolerance_is_evaluated_anew(finished, capsys):
 
     assert nsd(again) > nsd(summary)
     assert nsd(experiment.run(config, workdir, "evaluate")) == nsd(summary)
+
+
+@pytest.fixture(scope="module")
+def pretrained(small_store, compiled_programs, tmp_path_factory):
+    """(run folder with the first stage alone, its summary)."""
+    workdir = tmp_path_factory.mktemp("pretrained") / "run"
+    config = config_of(small_store, compiled_programs)
+    return workdir, experiment.run(config, workdir, "pretrain")
+
+
+def segment_weights(config, workdir):
+    task = settings.segmentation(config)
+    restored = evaluate.Restored(task, workdir / "fold_0" / "segment", data_mesh())
+    return restored.params, restored.stats
+
+
+def test_the_first_stage_alone(pretrained, finished):
+    workdir, summary = pretrained
+    assert not (workdir / "fold_0" / "segment").exists()
+    assert {row["stage"] for row in summary["rows"]} == {"pretrain"}
+    together = [row for row in finished[2]["rows"] if row["stage"] == "pretrain"]
+    assert summary["rows"] == together
+
+
+def test_a_shared_pretraining_gives_the_bits_of_an_own_one(
+    pretrained, finished, small_store, compiled_programs, tmp_path, capsys
+):
+    source, workdir = tmp_path / "there", tmp_path / "run"
+    shutil.copytree(pretrained[0], source)
+    config = config_of(small_store, compiled_programs, pretrain__run=str(source))
+    summary = experiment.run(config, workdir)
+    assert f"encoder from {source}/fold_0/pretrain" in capsys.readouterr().out
+    assert not (workdir / "fold_0" / "pretrain").exists()
+    here, there = segment_weights(config, workdir), segment_weights(config, finished[0])
+    jax.tree.map(np.testing.assert_array_equal, here, there)
+    # The first stage is evaluated where it was trained.
+    assert summary["rows"] == [r for r in finished[2]["rows"] if r["stage"] == "segment"]
+    document = json.loads((workdir / "fold_0" / "evaluation.json").read_text())
+    assert list(document["checkpoints"]) == ["segment"]
+    record = json.loads((workdir / "fold_0" / "pretraining.json").read_text())
+    complete = json.loads((source / "fold_0" / "pretrain" / "complete.json").read_text())
+    assert record["run"] == str(source) and record["result"] == complete
+
+    # Moved, it is still the same; gone, it is no longer needed.
+    source.rename(tmp_path / "moved")
+    config.pretrain.run = str(tmp_path / "moved")
+    assert experiment.run(config, workdir) == summary
+    # With the segmentation half done, another pretraining is another experiment.
+    (workdir / "fold_0" / "segment" / "complete.json").unlink()
+    complete["best"] += 0.1
+    path = tmp_path / "moved" / "fold_0" / "pretrain" / "complete.json"
+    path.write_text(json.dumps(complete))
+    with pytest.raises(BratsError, match="was begun from another pretraining"):
+        experiment.run(config, workdir)
+
+
+@pytest.mark.parametrize(
+    ("changes", "spoil", "message"),
+    [
+        ({}, "fold_0/pretrain/complete.json", "pretraining of fold 0 is not complete there"),
+        ({}, "config.json", "no run there"),
+        ({"data__split_seed": 1}, "", "pretrained on another split"),
+        ({"model__width": 8}, "", "checkpoint of another model: width is 4 there, 8 here"),
+        ({"folds": (0, 1)}, "", "pretraining of fold 1 is not complete there"),
+    ],
+)
+def test_a_pretraining_that_does_not_fit_is_refused_before_anything_is_written(
+    pretrained, small_store, compiled_programs, tmp_path, changes, spoil, message
+):
+    source = tmp_path / "there"
+    shutil.copytree(pretrained[0], source)
+    if spoil:
+        (source / spoil).unlink()
+    config = config_of(small_store, compiled_programs, pretrain__run=str(source), **changes)
+    with pytest.raises(BratsError, match=message):
+        experiment.run(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_pretraining_on_another_store_is_refused(
+    pretrained, small_store, compiled_programs, tmp_path
+):
+    source = tmp_path / "there"
+    shutil.copytree(pretrained[0], source)
+    document = json.loads((source / "config.json").read_text())
+    document["store"]["fingerprint"] = "another"
+    (source / "config.json").write_text(json.dumps(document))
+    config = config_of(small_store, compiled_programs, pretrain__run=str(source))
+    with pytest.raises(BratsError, match="pretrained on another store than"):
+        experiment.run(config, tmp_path / "run")
+
+
+@pytest.mark.parametrize("changes", [{"ssl": False}, {"pretrain__run": "RUN"}])
+def test_pretraining_alone_needs_a_pretraining(small_store, compiled_programs, tmp_path, changes):
+    config = config_of(small_store, compiled_programs, **changes)
+    with pytest.raises(BratsError, match="there would be nothing to train"):
+        experiment.run(config, tmp_path / "run", "pretrain")
+    assert not (tmp_path / "run").exists()
+
+
+def test_few_labels_are_few_patients_and_as_many_steps(
+    small_store, compiled_programs, tmp_path, capsys, monkeypatch
+):
+    started = {}
+
+    class Watching(experiment.Stage):
+        def run(self):
+            started[self.task.name] = self
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(experiment, "Stage", Watching)
+    config = config_of(small_store, compiled_programs, ssl=False, data__label_fraction=0.3)
+    config.segment.steps_per_epoch = 0
+    with pytest.raises(KeyboardInterrupt):
+        experiment.run(config, tmp_path / "run")
+    splits = json.loads((tmp_path / "run" / "splits.json").read_text())
+    people = splits["folds"][1] + splits["folds"][2]
+    assert len(people) in (4, 5)  # eight, one of them for the test, in three folds
+    training = json.loads((tmp_path / "run" / "fold_0" / "segment" / "training.json").read_text())
+    assert (training["patients"], training["of_patients"]) == (2, len(people))
+    stage = started["segment"]
+    drawn = {int(i) for i in stage.plan.examples(0, 4 * stage.total_steps).slices}
+    assert len({small_store.patient_of[i] for i in drawn}) == 2
+    assert training["slices"] == len(drawn) < training["of_slices"]
+    assert stage.steps_per_epoch == training["steps_per_epoch"] == training["of_slices"] // 4
+    assert stage.total_steps == training["steps"] == 2 * training["steps_per_epoch"]
+    printed = capsys.readouterr().out
+    assert f"fold 0 segment: trains on the labels of 2 of {len(people)} patients" in printed
+
+    config = config_of(small_store, compiled_programs, data__label_fraction=0.3)
+    with pytest.raises(KeyboardInterrupt):
+        experiment.run(config, tmp_path / "ssl")
+    assert f"fold 0 pretrain: trains on {len(people)} patients, " in capsys.readouterr().out
+    assert len(started["pretrain"].plan) == 16 * len(people)
+
+
+def test_a_fold_that_another_process_is_at_is_left_alone(finished):
+    workdir, config, _ = finished
+    with (
+        lock.hold(workdir / "fold_0" / "lock", "it"),
+        pytest.raises(Busy, match="fold_0: another process is at it"),
+    ):
+        experiment.run(config, workdir)
