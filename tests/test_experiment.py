@@ -156,8 +156,9 @@ def test_table_names_conventions_and_units(finished, capsys):
     workdir, config, _ = finished
     experiment.run(config, workdir)
     printed = capsys.readouterr().out
-    for word in ("by patient, in 3D", "HD95 mm brats2020", "Dice lesion-wise", "Dice paper", "Dice present_only", "Dice both_empty_1", "ASD mm", "PSNR dB",
-                 "1 patients", "split by patient", "mean foreground"):  # fmt: skip
+    for word in ("by patient, in 3D", "HD95 mm brats2020", "Dice lesion-wise", "Dice paper",
+                 "Dice present_only", "Dice both_empty_1", "ASD mm", "PSNR dB", "1 patients",
+                 "split by patient", "mean foreground"):  # fmt: skip
         assert word in printed, word
 
 
