@@ -190,7 +190,8 @@ def dice(
 
 @jax.jit
 def sensitivity(
-    counts: Integer[Array | np.ndarray, "*n 3"], empty: float | Float[Array, ""] = math.nan
+    counts: Integer[Array | np.ndarray, "*n 3"],
+    empty: float | Float[Array | np.ndarray, "..."] = math.nan,
 ) -> Float[Array, "*n"]:
     """Share of the target that was found (recall, true positive rate).
 
