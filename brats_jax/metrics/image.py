@@ -61,7 +61,7 @@ PerImage = Float[Array, " b"]
 
 
 def data_range(
-    target: Images, rule: str | float | int = "target", fixed: float | None = None
+    target: Images, rule: str | float | int = "target", fixed: float | int | None = None
 ) -> PerImage:
     """Intensity range R of each slice, under a named rule or a fixed number.
 
