@@ -61,7 +61,7 @@ PerImage = Float[Array, " b"]
 
 
 def data_range(
-    target: Images, rule: str | float | int = "target", fixed: float | None = None
+    target: Images, rule: str | float | int = "target", fixed: float | int | None = None
 ) -> PerImage:
     """Intensity range R of each slice, under a named rule or a fixed number.
 
@@ -258,11 +258,12 @@ def _centred_squares(
 ) -> tuple[Float[Array, "b i j"], ...]:
     """Means of (x - m_x)^2, (y - m_y)^2 and (x - m_x)(y - m_y) over windows along one axis."""
     xx = yy = xy = jnp.zeros_like(x_mean)
-    for i, weight in enumerate(weights.tolist()):
+    largest = float(weights.max())  # by which uniform weights become 1, and cost nothing
+    for i, weight in enumerate((weights / largest).tolist()):
         dx = jax.lax.slice_in_dim(x, i, i + x_mean.shape[axis], axis=axis) - x_mean
         dy = jax.lax.slice_in_dim(y, i, i + x_mean.shape[axis], axis=axis) - y_mean
         xx, yy, xy = xx + weight * dx * dx, yy + weight * dy * dy, xy + weight * dx * dy
-    return xx, yy, xy
+    return largest * xx, largest * yy, largest * xy
 
 
 def _mean(values: Images, mask: Regions | None) -> PerImage:

@@ -234,7 +234,7 @@ def _statistics(
     )
 
 
-def _region_masks(labels: Labels, regions: tuple[tuple[int, ...], ...]) -> Masks:
+def _region_masks(labels: Labels, regions: tuple[tuple[int, ...], ...]) -> Bool[Array, "b r ..."]:
     """bool[B, R, ...]: where each array holds a label of each region."""
     return jnp.stack(
         [jnp.any(jnp.stack([labels == k for k in region]), axis=0) for region in regions], axis=1

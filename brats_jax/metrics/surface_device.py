@@ -164,7 +164,7 @@ def _percentiles_95(distances: Distances, surfaces: Masks) -> Float[Array, " 3"]
     count = below(jnp.full(3, jnp.iinfo(jnp.int32).max))
     rank, hundredths = jnp.divmod(95 * (count - 1), 100)
 
-    def set_bit(i: int, found: Int[Array, " 3"]) -> Int[Array, " 3"]:
+    def set_bit(i: Int[Array, ""], found: Int[Array, " 3"]) -> Int[Array, " 3"]:
         candidate = found | (1 << (30 - i))
         return jnp.where(below(candidate) <= rank, candidate, found)
 

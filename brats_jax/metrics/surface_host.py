@@ -40,7 +40,7 @@ def statistics(
       Nine arrays [B * len(regions)], regions fastest.
     """
 
-    def one(work: tuple[int, Region]) -> tuple[float, ...]:
+    def one(work: tuple[int, Region]) -> tuple[float | int, ...]:
         b, region = work
         masks = _mask(prediction[b], region), _mask(target[b], region)
         return _pair(*masks, spacing_mm, tolerance_mm)
@@ -71,7 +71,7 @@ def _mask(values: np.ndarray, region: Region) -> np.ndarray:
 
 def _pair(
     prediction: np.ndarray, target: np.ndarray, spacing_mm: tuple[float, ...], tolerance_mm: float
-) -> tuple[float, ...]:
+) -> tuple[float | int, ...]:
     box = bounding_box(prediction | target)
     surface_p, surface_g = boundary(prediction[box]), boundary(target[box])
     n_p, n_g = int(np.count_nonzero(surface_p)), int(np.count_nonzero(surface_g))

@@ -139,7 +139,7 @@ def test_regions_match_medpy_and_monai(backend, dims):
         s = surface.region_surface_statistics(
             *(GOLDEN[f"{name}_{dims}d"] for name in ("prediction", "target")),
             REGIONS,
-            spacing,
+            tuple(spacing),
             tolerance_mm=TOLERANCE_MM,
             backend=backend,
         )
