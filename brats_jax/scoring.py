@@ -179,8 +179,8 @@ def _lesion_scores(prediction: np.ndarray, truth: np.ndarray, spacing_mm: np.nda
     """float64[regions, fields] of one volume."""
     rows = []
     for name in LESION_REGIONS:
-        masks = (np.isin(labels, SCORED[name]) for labels in (prediction, truth))
-        found = lesions.lesion_wise(*masks, tuple(float(s) for s in spacing_mm))
+        predicted, true = (np.isin(labels, SCORED[name]) for labels in (prediction, truth))
+        found = lesions.lesion_scores(predicted, true, [float(s) for s in spacing_mm])
         rows.append([float(getattr(found, field)) for field in LESION_FIELDS])
     return np.array(rows)
 
@@ -235,7 +235,7 @@ def score_reconstruction(
                 image.psnr(prediction, target, extent, mask),
                 image.psnr(prediction, target, FIXED_RANGE, mask),
                 image.ssim(prediction, target, extent, mask),
-                image.ssim_gaussian(prediction, target, extent, mask),
+                image.ssim(prediction, target, extent, mask, window="gaussian11"),
             )
             for metric, number in zip(IMAGE_METRICS, numbers, strict=True):
                 values[f"{region}/{metric}"] = number

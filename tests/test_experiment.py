@@ -7,7 +7,6 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
 from brats_jax import evaluate, experiment, lock, results, settings
 from brats_jax.data.modalities import CLASSES
@@ -276,8 +275,8 @@ def test_an_evaluation_of_another_checkpoint_is_not_taken_for_this_one(finished,
 
 def test_another_tolerance_is_evaluated_anew(finished, capsys):
     workdir, config, summary = finished
-    wider = ConfigDict(config)
-    wider.evaluation.tolerance_mm = 3.0
+    wider = config.copy_and_resolve_references()
+    wider.evaluation.tolerance_mm = 100.0
     again = experiment.run(wider, workdir, "evaluate")
 
     def nsd(rows):
