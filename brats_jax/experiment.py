@@ -8,7 +8,8 @@ RUN/fold_K/pretrain/       best/ and last/ checkpoint, training.json (how many p
                            steps), metrics.jsonl, tensorboard/, complete.json
 RUN/fold_K/segment/        the same
 RUN/fold_K/pretraining.json   where the encoder comes from, if from another run
-RUN/fold_K/evaluation.json and .csv, panels/*.png
+RUN/fold_K/tally_{pretrain,segment}.npz  statistics of every test slice and volume
+RUN/fold_K/evaluation.json, evaluation_*.csv, panels/*.png
 RUN/summary.json, .csv     over the folds
 """
 
@@ -25,12 +26,12 @@ import brats_jax
 from brats_jax import (
     checkpoints,
     devices,
-    evaluate,
     frozen,
     lock,
     pictures,
     pretraining,
     results,
+    scoring,
     settings,
     transfer,
 )
@@ -48,6 +49,7 @@ from brats_jax.data.splits import (
 )
 from brats_jax.data.store import Store
 from brats_jax.errors import BratsError
+from brats_jax.evaluate import Restored
 from brats_jax.files import write_json
 from brats_jax.models import Weights
 from brats_jax.progress import say
@@ -55,6 +57,11 @@ from brats_jax.tasks import Task
 from brats_jax.train import Initialiser, Stage, TrainOptions
 
 MODES = ("train", "pretrain", "evaluate")
+
+# Of evaluation.json. An evaluation of another version, or one that was asked for otherwise, is
+# made again.
+EVALUATION_VERSION = 2
+ASKED = ("slices", "tolerance_mm")
 
 
 def run(config: ConfigDict, workdir: Path, mode: str = "train") -> dict[str, Any]:
@@ -219,7 +226,7 @@ class _Fold:
 
     def _from_pretraining(self, params: Weights, stats: Weights) -> tuple[Weights, Weights]:
         task = settings.reconstruction(self.config)
-        source = evaluate.Restored(task, self.pretrained, self.mesh)
+        source = Restored(task, self.pretrained, self.mesh)
         say(
             f"fold {self.fold} segment: encoder from {self.pretrained}, step {source.meta['step']} "
             f"({task.metric} {source.meta['value']:.4f})"
@@ -237,8 +244,10 @@ class _Fold:
             return False
         try:
             document = json.loads(path.read_text())
-            return document["slices"] == self.config.evaluation.slices and all(
-                document[stage]["checkpoint"]["step"]
+            now = (EVALUATION_VERSION, *(self.config.evaluation[n] for n in ASKED))
+            then = (document["version"], *(document[name] for name in ASKED))
+            return now == then and all(
+                document["checkpoints"][stage]["step"]
                 == checkpoints.read_meta(self.directory / stage / "best")["step"]
                 for stage in self.tasks
             )
@@ -260,7 +269,7 @@ class _Fold:
             )
         document: dict[str, Any] = {
             "schema": "brats_jax.evaluation",
-            "version": 1,
+            "version": EVALUATION_VERSION,
             "fold": self.fold,
             "set": "test",
             "slices": settings_.slices,
@@ -270,16 +279,28 @@ class _Fold:
             "target": self.config.pretrain.target,
             "loss": self.config.loss,
             "ssl": self.config.ssl,
+            "tolerance_mm": settings_.tolerance_mm,
+            "checkpoints": {},
+            "rows": [],
         }
         drawn = pictures.slices_to_draw(self.store, self.split.test, settings_.panels)
         for stage, task in self.tasks.items():
             say(f"fold {self.fold} {stage}: evaluating {len(indices)} test slices")
-            restored, columns, document[stage] = evaluate.evaluate(
-                task, self.directory / stage, self.store, indices, settings_.batch_size, self.mesh
+            restored = Restored(task, self.directory / stage, self.mesh)
+            tally, scores = scoring.score(
+                restored,
+                self.store,
+                indices,
+                settings_.batch_size,
+                settings_.tolerance_mm,
+                f"fold {self.fold} {stage}",
             )
-            results.write_slice_table(
-                self.directory / f"evaluation_{stage}.csv", self.store, columns
-            )
+            chosen = {name: restored.meta[name] for name in ("step", "epoch", "value")}
+            document["checkpoints"][stage] = chosen
+            document["rows"] += results.rows_of(stage, scores)
+            facts = {"fold": self.fold, "split_by": self.split_by, "checkpoint": chosen}
+            tally.save(self.directory / f"tally_{stage}.npz", facts)
+            results.write_unit_tables(self.directory, stage, tally)
             if len(drawn):
                 note = f"test set, split by {self.split_by}, fold {self.fold}"
                 pictures.draw(self.directory / "panels", restored, self.store, drawn, note)

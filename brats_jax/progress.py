@@ -18,6 +18,19 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
+def bar(total: int, title: str, unit: str, first: int = 0) -> tqdm:
+    """A progress bar with rate and time left; nothing where the output is not a terminal."""
+    return tqdm(
+        total=total,
+        initial=first,
+        desc=title,
+        unit=unit,
+        dynamic_ncols=True,
+        # A log file wants lines, not a bar.
+        disable=not sys.stderr.isatty(),
+    )
+
+
 class ProgressLog:
     """Writes the numbers of one stage, and continues them after a restart.
 
@@ -46,15 +59,7 @@ class ProgressLog:
         kept = [r for r in read_metrics(self._path) if r["step"] <= known.get(r["event"], -1)]
         write_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
         self._writer = SummaryWriter(str(directory / "tensorboard"), purge_step=validated_step + 1)
-        self._bar = tqdm(
-            total=total_steps,
-            initial=first_step,
-            desc=title,
-            unit="step",
-            dynamic_ncols=True,
-            # A log file wants lines, not a bar.
-            disable=not sys.stderr.isatty(),
-        )
+        self._bar = bar(total_steps, title, "step", first_step)
         self._title = title
         self._total = total_steps
         self._first = first_step

@@ -1,42 +1,105 @@
-"""Tables and CSV out of evaluated folds."""
+"""Rows, CSV and the printed tables out of tallies: each number with its convention beside it."""
 
 import csv
 import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from brats_jax import conventions
+from brats_jax.conventions import Scores
 from brats_jax.data.modalities import CLASSES, DISPLAY_NAMES
-from brats_jax.data.store import Store
-from brats_jax.evaluate import Columns
 from brats_jax.files import atomic_open, write_json
 from brats_jax.metrics import overlap
+from brats_jax.tallies import LESION_REGIONS, SCORED, ReconstructionTally, SegmentationTally
 
-IMAGE_METRICS = ("mse", "psnr", "ssim", "brain_mse", "brain_psnr", "brain_ssim")
+# What identifies a number within an evaluation.
+KEYS = ("stage", "unit", "over", "of", "metric", "convention")
+MEAN_FOREGROUND = "mean foreground"
 
 
-def write_slice_table(path: Path, store: Store, columns: Columns) -> None:
-    """Writes one line for each slice: patient, slice number, and every number there is.
+def rows_of(stage: str, scores: Iterable[Scores]) -> list[dict[str, Any]]:
+    """One row for each number: what it is, its mean, and how many units that is over.
 
-    A Dice of a class in neither mask, and a distance to an empty mask, are left empty.
+    The mean over NCR/NET, ED and ET is added to every Dice.
     """
-    header = ["patient", "slice"]
-    values: list[np.ndarray] = []
-    if "counts" in columns:
-        dice = np.asarray(overlap.dice(columns["counts"]))
-        for k, name in enumerate(CLASSES):
-            header += [f"{name} {part}" for part in ("tp", "fp", "fn", "dice", "asd_mm")]
-            values += [*columns["counts"][:, k].T, dice[:, k], columns["asd_mm"][:, k]]
-    else:
-        header += IMAGE_METRICS
-        values += [columns[name] for name in IMAGE_METRICS]
+    rows: list[dict[str, Any]] = []
+    for score in scores:
+        values = (stage, *score.key, score.mean(), score.count())
+        rows.append(dict(zip((*KEYS, "mean", "count"), values, strict=True)))
+    dice = [row for row in rows if row["metric"] == "dice"]
+    for key in dict.fromkeys((r["unit"], r["over"], r["convention"]) for r in dice):
+        unit, over, convention = key
+        means = [
+            row["mean"]
+            for row in dice
+            if (row["unit"], row["over"], row["convention"]) == key and row["of"] in CLASSES[1:]
+        ]
+        count = max(r["count"] for r in dice if (r["unit"], r["over"], r["convention"]) == key)
+        values = (stage, unit, over, MEAN_FOREGROUND, "dice", convention, _mean(means), count)
+        rows.append(dict(zip((*KEYS, "mean", "count"), values, strict=True)))
+    return rows
+
+
+def write_unit_tables(
+    directory: Path, stage: str, tally: SegmentationTally | ReconstructionTally
+) -> None:
+    """Writes evaluation_<stage>.csv, a line for each slice, and ..._patients.csv for volumes.
+
+    A number that is not defined (a distance to an empty mask, a Dice of two) is left empty.
+    """
+    slices = tally.slices
+    names = slices.patients
+    if isinstance(tally, ReconstructionTally):
+        columns = {name.replace("/", " "): values for name, values in tally.values.items()}
+        places = [(names[p], int(n)) for p, n in zip(slices.patient, slices.number, strict=True)]
+        _write_csv(directory / f"evaluation_{stage}.csv", ("patient", "slice"), places, columns)
+        return
+    scores = list(conventions.segmentation_scores(tally))
+    in_plane = {
+        **{
+            f"{of} {c}": tally.counts[:, r, k]
+            for r, of in enumerate(SCORED)
+            for k, c in enumerate(("tp", "fp", "fn"))
+        },
+        **_columns(scores, "slice", "all slices", ("present_only", "both_present")),
+    }
+    places = [(names[p], int(n)) for p, n in zip(slices.patient, slices.number, strict=True)]
+    _write_csv(directory / f"evaluation_{stage}.csv", ("patient", "slice"), places, in_plane)
+    if slices.whole.any():
+        volumes = _columns(scores, "patient", "volumes", conventions.VOLUME_CONVENTIONS)
+        whole = [(name,) for name in names[slices.whole]]
+        _write_csv(directory / f"evaluation_{stage}_patients.csv", ("patient",), whole, volumes)
+
+
+def _columns(
+    scores: Sequence[Scores], unit: str, over: str, names: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """Columns 'region metric', with the convention named where there are several of one."""
+    chosen = [s for s in scores if s.unit == unit and s.over == over and s.metric != "in_truth"]
+    columns = {}
+    for score in chosen:
+        if score.unit == "slice" and score.metric == "dice" and score.convention not in names:
+            continue  # the others follow from which cells of this one are empty
+        alone = score.unit == "slice" or score.metric not in ("dice", "hd95_mm")
+        suffix = "" if alone else f" ({score.convention})"
+        columns[f"{score.of} {score.metric}{suffix}"] = score.values
+    return columns
+
+
+def _write_csv(
+    path: Path,
+    head: Sequence[str],
+    places: Sequence[Sequence[Any]],
+    columns: dict[str, np.ndarray],
+) -> None:
     with atomic_open(path) as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        for row, index in enumerate(columns["index"]):
-            place = [store.patients[store.patient_of[index]], int(store.slice_number[index])]
-            writer.writerow(place + [_cell(column[row]) for column in values])
+        writer.writerow([*head, *columns])
+        for row, place in enumerate(places):
+            writer.writerow([*place, *(_cell(column[row]) for column in columns.values())])
 
 
 def _cell(value: Any) -> str:
@@ -45,95 +108,67 @@ def _cell(value: Any) -> str:
     return "" if np.isnan(value) else f"{float(value):.6g}"
 
 
+def read_evaluations(workdir: Path, num_folds: int) -> list[dict[str, Any]]:
+    """The evaluation.json of every fold that has one, in order."""
+    paths = [workdir / f"fold_{fold}" / "evaluation.json" for fold in range(num_folds)]
+    return [json.loads(path.read_text()) for path in paths if path.exists()]
+
+
 def summarise_run(workdir: Path, num_folds: int) -> dict[str, Any]:
     """Collects the evaluated folds of a run into summary.json and summary.csv."""
-    folds = []
-    for fold in range(num_folds):
-        path = workdir / f"fold_{fold}" / "evaluation.json"
-        if path.exists():
-            folds.append(json.loads(path.read_text()))
-    rows = _rows(folds)
+    folds = read_evaluations(workdir, num_folds)
+    same = ("set", "slices", "split_by", "patients", "loss", "ssl", "inputs", "target")
+    facts = {key: folds[0][key] for key in same}
+    rows = _over_folds(folds)
     summary = {
         "schema": "brats_jax.summary",
-        "version": 1,
+        "version": 2,
         "folds": [document["fold"] for document in folds],
         "of_folds": num_folds,
-        **{
-            key: folds[0][key]
-            for key in ("set", "slices", "split_by", "patients", "loss", "ssl", "inputs", "target")
-        },
+        **facts,
         "rows": rows,
     }
     write_json(workdir / "summary.json", summary)
+    told = ("patients", "set", "slices", "split_by", "loss", "ssl")
     with atomic_open(workdir / "summary.csv") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        head = [*KEYS, "mean", "sd_over_folds", "folds", "count", *told]
+        writer = csv.DictWriter(file, head, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({**row, **{key: facts[key] for key in told}} for row in rows)
     return summary
 
 
-def _rows(folds: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row for each number: its mean over folds, their standard deviation, the slices."""
+def _over_folds(folds: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row for each number: its mean over the folds that have it, their SD, the units."""
+    by_key: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for document in folds:
+        for row in document["rows"]:
+            by_key.setdefault(tuple(row[k] for k in KEYS), []).append(row)
     rows = []
-
-    def add(
-        stage: str, of: str, metric: str, convention: str, cells: list[tuple[Any, int]]
-    ) -> None:
-        known = [float(value) for value, _ in cells if value is not None]
+    for key, cells in by_key.items():
+        known = [cell["mean"] for cell in cells if _known(cell["mean"])]
         rows.append(
             {
-                "stage": stage,
-                "of": of,
-                "metric": metric,
-                "convention": convention,
+                **dict(zip(KEYS, key, strict=True)),
                 "mean": float(np.mean(known)) if known else None,
                 "sd_over_folds": float(np.std(known, ddof=1)) if len(known) > 1 else None,
                 "folds": len(known),
-                "slices": max(slices for _, slices in cells),
-                "patients": folds[0]["patients"],
-                "set": folds[0]["set"],
-                "slice_choice": folds[0]["slices"],
-                "split_by": folds[0]["split_by"],
-                "loss": folds[0]["loss"],
-                "ssl": folds[0]["ssl"],
+                "count": max(cell["count"] for cell in cells),
             }
         )
-
-    def cell(entry: dict[str, Any]) -> tuple[Any, int]:
-        return entry["mean"], entry["slices"]
-
-    if all("pretrain" in fold for fold in folds):
-        for name in IMAGE_METRICS:
-            region, _, metric = name.rpartition("_")
-            add(
-                "pretrain",
-                region or "slice",
-                metric,
-                "" if metric == "mse" else "range of the target slice",
-                [cell(fold["pretrain"][name]) for fold in folds],
-            )
-    # Where only pretraining was asked for, there is nothing more.
-    folds = [fold for fold in folds if "segment" in fold]
-    if not folds:
-        return rows
-    for convention in overlap.CONVENTIONS:
-        for name in CLASSES:
-            of_class = [fold["segment"]["classes"][name]["dice"][convention] for fold in folds]
-            add("segment", name, "dice", convention, [cell(entry) for entry in of_class])
-        foreground = [
-            (fold["segment"]["mean_foreground_dice"][convention], fold["segment"]["slices"])
-            for fold in folds
-        ]
-        add("segment", "mean foreground", "dice", convention, foreground)
-    for name in CLASSES:
-        entries = [fold["segment"]["classes"][name]["asd_mm"] for fold in folds]
-        add("segment", name, "asd_mm", "pooled, both masks present", [cell(e) for e in entries])
     return rows
+
+
+def find(rows: Iterable[dict[str, Any]], **wanted: str) -> dict[str, Any] | None:
+    """The first row whose keys have the wanted values, or None."""
+    for row in rows:
+        if all(row[key] == value for key, value in wanted.items()):
+            return row
+    return None
 
 
 def format_summary(summary: dict[str, Any]) -> str:
     """The tables a run prints: conventions side by side, what they are over, in plain text."""
-    by = {(r["stage"], r["of"], r["metric"], r["convention"]): r for r in summary["rows"]}
     folds = ", ".join(map(str, summary["folds"]))
     leak = "" if summary["split_by"] == "patient" else "  (patients on both sides: too good)"
     lines = [
@@ -141,44 +176,87 @@ def format_summary(summary: dict[str, Any]) -> str:
         f"Test set: {summary['patients']} patients, {summary['slices']} slices, split by "
         f"{summary['split_by']}{leak}; mean over fold {folds} of {summary['of_folds']}",
     ]
-    pretrain = [r for r in summary["rows"] if r["stage"] == "pretrain"]
-    if pretrain:
-        lines += ["", _pretext_title(summary).ljust(34) + "MSE      PSNR dB  SSIM"]
-        for region in ("slice", "brain"):
-            cells = [
-                _number(r, digits)
-                for metric, digits in (("mse", 4), ("psnr", 2), ("ssim", 4))
-                for r in pretrain
-                if r["of"] == region and r["metric"] == metric
-            ]
-            lines.append(f"  {region}".ljust(34) + "".join(c.ljust(9) for c in cells))
-        lines.append(
-            "  PSNR and SSIM: range of each target slice; means over slices that are not blank"
-        )
-    if len(pretrain) == len(summary["rows"]):
-        return "\n".join(lines)
-    conventions = list(overlap.CONVENTIONS)
-    loss = f"{summary['loss']}, {'SSL' if summary['ssl'] else 'no SSL'}"
-    head = f"Segmentation ({loss})".ljust(34)
-    head += "".join(f"Dice {c}".ljust(21) for c in conventions) + "ASD mm (slices)"
-    lines += ["", head.rstrip()]
-    for name in (*CLASSES, "mean foreground"):
-        dice = [by["segment", name, "dice", c] for c in conventions]
-        line = f"  {name}".ljust(34)
-        line += "".join(f"{_number(r, 4)} ({r['slices']})".ljust(21) for r in dice)
-        distance = by.get(("segment", name, "asd_mm", "pooled, both masks present"))
-        if distance is not None:
-            line += f"{_number(distance, 2)} ({distance['slices']})"
-        lines.append(line.rstrip())
-    lines += [f"  {c}: {overlap.CONVENTION_NOTES[c]}" for c in conventions]
-    lines.append("  ASD: pooled over both boundaries, slices where both masks hold the class")
+    rows = summary["rows"]
+    if any(row["stage"] == "pretrain" for row in rows):
+        lines += _pretext_table(summary)
+    if any(row["stage"] == "segment" for row in rows):
+        lines += _slice_table(summary)
+        if any(row["over"] == "volumes" for row in rows):
+            lines += _volume_table(summary)
     return "\n".join(lines)
 
 
-def _pretext_title(summary: dict[str, Any]) -> str:
+def _pretext_table(summary: dict[str, Any]) -> list[str]:
     inputs = ", ".join(DISPLAY_NAMES[name] for name in summary["inputs"])
-    return f"{DISPLAY_NAMES[summary['target']]} from {inputs}"
+    title = f"{DISPLAY_NAMES[summary['target']]} from {inputs}"
+    lines = ["", title.ljust(34) + "MSE      PSNR dB  SSIM"]
+    for region in ("slice", "brain", "tumour"):
+        cells = [
+            _number(
+                find(summary["rows"], stage="pretrain", of=region, metric=metric, convention=rule),
+                digits,
+            )
+            for metric, rule, digits in (
+                ("mse", "", 4),
+                ("psnr", "target range", 2),
+                ("ssim", "target range", 4),
+            )
+        ]
+        lines.append(f"  {region}".ljust(34) + "".join(c.ljust(9) for c in cells).rstrip())
+    lines.append("  PSNR and SSIM: range of each target slice; means over slices that hold it")
+    return lines
 
 
-def _number(row: dict[str, Any], digits: int) -> str:
-    return "-" if row["mean"] is None else f"{row['mean']:.{digits}f}"
+def _slice_table(summary: dict[str, Any]) -> list[str]:
+    rows = [r for r in summary["rows"] if r["over"] == "all slices" and r["stage"] == "segment"]
+    loss = f"{summary['loss']}, {'SSL' if summary['ssl'] else 'no SSL'}"
+    head = f"Segmentation by slice ({loss})".ljust(34)
+    head += "".join(f"Dice {c}".ljust(21) for c in overlap.CONVENTIONS) + "ASD mm (slices)"
+    lines = ["", head]
+    for name in (*CLASSES, MEAN_FOREGROUND):
+        line = f"  {name}".ljust(34)
+        for convention in overlap.CONVENTIONS:
+            cell = find(rows, of=name, metric="dice", convention=convention)
+            line += _counted(cell, 4).ljust(21)
+        line += _counted(find(rows, of=name, metric="asd_mm"), 2)
+        lines.append(line.rstrip())
+    lines += [f"  {c}: {overlap.CONVENTION_NOTES[c]}" for c in overlap.CONVENTIONS]
+    lines.append("  ASD: pooled over both boundaries, slices where both masks hold the class")
+    return lines
+
+
+def _volume_table(summary: dict[str, Any]) -> list[str]:
+    rows = [r for r in summary["rows"] if r["over"] == "volumes"]
+    columns = (
+        ("Dice brats2020", "dice", "brats2020", 4),
+        ("HD95 mm brats2020", "hd95_mm", "brats2020", 2),
+        ("ASD mm (patients)", "asd_mm", "both_present", 2),
+        ("Dice lesion-wise", "lesion_dice", "brats2023", 4),
+    )
+    lines = ["", "Segmentation by patient, in 3D".ljust(34)]
+    lines[-1] += "".join(title.ljust(21) for title, *_ in columns).rstrip()
+    for name in dict.fromkeys((*LESION_REGIONS, *CLASSES[1:])):
+        line = f"  {name}".ljust(34)
+        for _, metric, convention, digits in columns:
+            cell = find(rows, of=name, metric=metric, convention=convention)
+            line += ("" if cell is None else _counted(cell, digits)).ljust(21)
+        lines.append(line.rstrip())
+    lines.append(f"  brats2020: {conventions.NOTES['brats2020']}")
+    return lines
+
+
+def _counted(row: dict[str, Any] | None, digits: int) -> str:
+    return "" if row is None else f"{_number(row, digits)} ({row['count']})"
+
+
+def _number(row: dict[str, Any] | None, digits: int) -> str:
+    return "-" if row is None or row["mean"] is None else f"{row['mean']:.{digits}f}"
+
+
+def _known(value: float | None) -> bool:
+    return value is not None and not np.isnan(value)
+
+
+def _mean(values: Sequence[float]) -> float:
+    known = [value for value in values if _known(value)]
+    return float(np.mean(known)) if known else float("nan")

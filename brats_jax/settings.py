@@ -77,7 +77,7 @@ def check(config: ConfigDict) -> None:
         _at_least(config, name, 0)
     if config.model.width % 4:
         raise BratsError(f"config.model.width={config.model.width}: give a multiple of 4")
-    for name in ("optim.learning_rate", "optim.decay_factor"):
+    for name in ("optim.learning_rate", "optim.decay_factor", "evaluation.tolerance_mm"):
         if not 0 < _value(config, name) < math.inf:
             raise BratsError(f"config.{name}={_value(config, name)}: must be positive and finite")
     for name in ("pretrain.tumour_probability", "segment.tumour_probability"):

@@ -72,7 +72,8 @@ def get_config() -> ConfigDict:
     config.segment.augmentation = _augmentation(on=True)
 
     config.evaluation = ConfigDict()
-    config.evaluation.slices = "all"  # of the test set: tumour, all
+    config.evaluation.slices = "all"  # of the test set: tumour, all; all make volumes, for 3D
+    config.evaluation.tolerance_mm = 1.0  # NSD: boundary pixels this near count as found
     config.evaluation.batch_size = 16
     config.evaluation.panels = 4  # slices drawn for each stage and fold
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
-from brats_jax import evaluate, experiment, lock, settings
+from brats_jax import evaluate, experiment, lock, results, settings
 from brats_jax.data.modalities import CLASSES
 from brats_jax.devices import data_mesh
 from brats_jax.errors import BratsError, Busy
@@ -57,6 +58,8 @@ def test_a_run_leaves_what_it_promises(finished):
         "config.json", "splits.json", "summary.json", "summary.csv",
         "fold_0/audit.json", "fold_0/evaluation.json",
         "fold_0/evaluation_pretrain.csv", "fold_0/evaluation_segment.csv",
+        "fold_0/evaluation_segment_patients.csv",
+        "fold_0/tally_pretrain.npz", "fold_0/tally_segment.npz",
         "fold_0/panels/reconstruction.png", "fold_0/panels/segmentation.png",
     ):  # fmt: skip
         assert (workdir / name).stat().st_size > 0, name
@@ -73,32 +76,56 @@ def test_numbers_in_the_tables_come_from_the_slices(finished):
     workdir, _, summary = finished
     with (workdir / "fold_0" / "evaluation_segment.csv").open() as file:
         rows = list(csv.DictReader(file))
-    printed = {(r["of"], r["metric"], r["convention"]): r for r in summary["rows"]}
+    printed = {
+        (r["of"], r["metric"], r["convention"]): r
+        for r in summary["rows"]
+        if r["over"] == "all slices"
+    }
     for name in CLASSES:
         tp, fp, fn = (np.array([int(r[f"{name} {x}"]) for r in rows]) for x in ("tp", "fp", "fn"))
         present = tp + fp + fn > 0
         dice = 2 * tp / np.maximum(2 * tp + fp + fn, 1)
         assert printed[name, "dice", "paper"]["mean"] == pytest.approx(dice.mean())
         row = printed[name, "dice", "present_only"]
-        assert row["slices"] == present.sum()
+        assert row["count"] == present.sum()
         if present.any():
             assert row["mean"] == pytest.approx(dice[present].mean())
         both = np.where(present, dice, 1).mean()
         assert printed[name, "dice", "both_empty_1"]["mean"] == pytest.approx(both)
         distances = [float(r[f"{name} asd_mm"]) for r in rows if r[f"{name} asd_mm"]]
-        assert printed[name, "asd_mm", "pooled, both masks present"]["slices"] == len(distances)
+        assert printed[name, "asd_mm", "both_present"]["count"] == len(distances)
     with (workdir / "fold_0" / "evaluation_pretrain.csv").open() as file:
-        ssim = [float(r["ssim"]) for r in csv.DictReader(file) if r["ssim"]]
-    assert printed["slice", "ssim", "range of the target slice"]["mean"] == pytest.approx(
+        ssim = [float(r["slice ssim"]) for r in csv.DictReader(file) if r["slice ssim"]]
+    assert printed["slice", "ssim", "target range"]["mean"] == pytest.approx(
         np.mean(ssim), abs=1e-5
     )
+
+
+def test_volumes_are_the_slices_put_together(finished):
+    """The patient's Dice in space is that of the slices' counts added up."""
+    workdir, _, summary = finished
+    with (workdir / "fold_0" / "evaluation_segment.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    with (workdir / "fold_0" / "evaluation_segment_patients.csv").open() as file:
+        (patient,) = csv.DictReader(file)
+    tp, fp, fn = (sum(int(r[f"WT {x}"]) for r in rows) for x in ("tp", "fp", "fn"))
+    expected = 2 * tp / (2 * tp + fp + fn)
+    assert float(patient["WT dice (brats2020)"]) == pytest.approx(expected, rel=1e-5)
+    found = results.find(
+        summary["rows"], over="volumes", of="WT", metric="dice", convention="brats2020"
+    )
+    assert found["mean"] == pytest.approx(expected) and found["count"] == 1
 
 
 def test_evaluation_says_what_it_is_over(finished, small_store):
     workdir, _, _ = finished
     document = json.loads((workdir / "fold_0" / "evaluation.json").read_text())
     assert document["set"] == "test" and document["split_by"] == "patient"
-    assert document["patients"] == 1 and document["segment"]["slices"] == 16
+    assert document["patients"] == 1 and document["version"] == experiment.EVALUATION_VERSION
+    background = results.find(
+        document["rows"], stage="segment", over="all slices", of="background", convention="paper"
+    )
+    assert background["count"] == 16
     splits = json.loads((workdir / "splits.json").read_text())
     with (workdir / "fold_0" / "evaluation_segment.csv").open() as file:
         assert {r["patient"] for r in csv.DictReader(file)} == set(splits["test"])
@@ -129,8 +156,9 @@ def test_table_names_conventions_and_units(finished, capsys):
     workdir, config, _ = finished
     experiment.run(config, workdir)
     printed = capsys.readouterr().out
-    for word in ("Dice paper", "Dice present_only", "Dice both_empty_1", "ASD mm", "PSNR dB",
-                 "1 patients", "split by patient", "mean foreground"):  # fmt: skip
+    for word in ("by patient, in 3D", "HD95 mm brats2020", "Dice lesion-wise", "Dice paper",
+                 "Dice present_only", "Dice both_empty_1", "ASD mm", "PSNR dB", "1 patients",
+                 "split by patient", "mean foreground"):  # fmt: skip
         assert word in printed, word
 
 
@@ -189,7 +217,7 @@ def test_split_by_slice_is_said_in_every_table(small_store, compiled_programs, t
     assert summary["split_by"] == "slice"
     assert not (tmp_path / "run" / "fold_0" / "pretrain").exists()
     table = (tmp_path / "run" / "summary.csv").read_text().splitlines()
-    assert all(",slice,dice_focal,False" in line for line in table[1:])
+    assert all(line.endswith(",slice,dice_focal,False") for line in table[1:])
     assert "FLAIR from T1, T1Gd" not in printed and "dice_focal, no SSL" in printed
 
 
@@ -239,11 +267,24 @@ def test_an_evaluation_of_another_checkpoint_is_not_taken_for_this_one(finished,
     workdir, config, summary = finished
     path = workdir / "fold_0" / "evaluation.json"
     document = json.loads(path.read_text())
-    document["segment"]["checkpoint"]["step"] = 1
+    document["checkpoints"]["segment"]["step"] = 1
     path.write_text(json.dumps(document))
     assert experiment.run(config, workdir)["rows"] == summary["rows"]
     assert "evaluating 16 test slices" in capsys.readouterr().out
-    assert json.loads(path.read_text())["segment"]["checkpoint"]["step"] > 1
+    assert json.loads(path.read_text())["checkpoints"]["segment"]["step"] > 1
+
+
+def test_another_tolerance_is_evaluated_anew(finished, capsys):
+    workdir, config, summary = finished
+    wider = ConfigDict(config)
+    wider.evaluation.tolerance_mm = 3.0
+    again = experiment.run(wider, workdir, "evaluate")
+
+    def nsd(rows):
+        return results.find(rows["rows"], over="all slices", of="WT", metric="nsd")["mean"]
+
+    assert nsd(again) > nsd(summary)
+    assert nsd(experiment.run(config, workdir, "evaluate")) == nsd(summary)
 
 
 @pytest.fixture(scope="module")
@@ -281,7 +322,8 @@ def test_a_shared_pretraining_gives_the_bits_of_an_own_one(
     jax.tree.map(np.testing.assert_array_equal, here, there)
     # The first stage is evaluated where it was trained.
     assert summary["rows"] == [r for r in finished[2]["rows"] if r["stage"] == "segment"]
-    assert "pretrain" not in json.loads((workdir / "fold_0" / "evaluation.json").read_text())
+    document = json.loads((workdir / "fold_0" / "evaluation.json").read_text())
+    assert list(document["checkpoints"]) == ["segment"]
     record = json.loads((workdir / "fold_0" / "pretraining.json").read_text())
     complete = json.loads((source / "fold_0" / "pretrain" / "complete.json").read_text())
     assert record["run"] == str(source) and record["result"] == complete

@@ -1,10 +1,11 @@
-"""Overlap of label maps: counts per slice and class, Dice, and the conventions for absent classes.
+"""Overlap of label maps: counts, Dice, sensitivity, and the conventions for absent classes.
 
 Counts are the sufficient statistics: they are taken once per slice, and every
-convention is a different average of them.
+convention is a different average of them. Those of a patient are the sums of its slices'.
 """
 
 import math
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -31,12 +32,23 @@ CONVENTIONS: dict[str, float] = {
     "both_empty_1": 1.0,
 }
 
-# The same in words, for captions and table heads.
+# The challenges' names for a rule above. They score each patient's volume once, so their
+# counts are a patient's; the names are those of `surface.DISTANCE_CONVENTIONS` too.
+PATIENT_CONVENTIONS: dict[str, str] = {
+    "brats2020": "both_empty_1",
+    "brats2023": "both_empty_1",
+}
+
+# The conventions over slices in words, for captions and table heads.
 CONVENTION_NOTES: dict[str, str] = {
     "paper": "all slices; a class absent from both masks counts 0",
     "present_only": "slices where the class is in either mask",
     "both_empty_1": "all slices; a class absent from both masks counts 1",
 }
+
+
+LabelMaps = Integer[Array | np.ndarray, "b *space"]
+LabelSets = tuple[tuple[int, ...], ...]
 
 
 class MeanDice(NamedTuple):
@@ -50,59 +62,60 @@ def empty_value(convention: str) -> float:
     """Returns the Dice of a class absent from both masks under a named convention.
 
     Raises:
-      BratsError: the name is not in `CONVENTIONS`.
+      BratsError: the name is neither in `CONVENTIONS` nor in `PATIENT_CONVENTIONS`.
     """
     try:
-        return CONVENTIONS[convention]
+        return CONVENTIONS[PATIENT_CONVENTIONS.get(convention, convention)]
     except KeyError:
         raise BratsError(
-            f"unknown Dice convention '{convention}'; valid names: {', '.join(CONVENTIONS)}"
+            f"unknown Dice convention '{convention}'; valid names: "
+            f"{', '.join([*CONVENTIONS, *PATIENT_CONVENTIONS])}"
         ) from None
 
 
 def _counts_by_histogram(
-    prediction: Integer[Array | np.ndarray, "b h w"],
-    target: Integer[Array | np.ndarray, "b h w"],
-    num_classes: int,
-) -> Int[Array, "b k 3"]:
-    bins = num_classes + 1  # the last one holds every value that is no class
+    prediction: LabelMaps, target: LabelMaps, regions: LabelSets
+) -> Int[Array, "b r 3"]:
+    num_labels = max(map(max, regions)) + 1
+    bins = num_labels + 1  # the last one holds every value that is in no region
+    member = np.array([[k in region for k in range(bins)] for region in regions], np.int32)
 
-    def bounded(labels: Integer[Array | np.ndarray, "b h w"]) -> Int[Array, "b n"]:
+    def bounded(labels: LabelMaps) -> Int[Array, "b n"]:
         flat = jnp.asarray(labels, jnp.int32).reshape(labels.shape[0], -1)
-        return jnp.where((flat < 0) | (flat > num_classes), num_classes, flat)
+        return jnp.where((flat < 0) | (flat > num_labels), num_labels, flat)
 
     joint = jax.vmap(partial(jnp.bincount, length=bins * bins))(
         bounded(prediction) * bins + bounded(target)
     ).reshape(-1, bins, bins)
-    tp = jnp.diagonal(joint, axis1=1, axis2=2)
-    counts = jnp.stack([tp, joint.sum(axis=2) - tp, joint.sum(axis=1) - tp], axis=-1)
-    return counts[:, :num_classes].astype(jnp.int32)
+    tp = jnp.einsum("ri,bij,rj->br", member, joint, member)
+    in_p, in_t = joint.sum(axis=2) @ member.T, joint.sum(axis=1) @ member.T
+    return jnp.stack([tp, in_p - tp, in_t - tp], axis=-1).astype(jnp.int32)
 
 
 def _counts_by_sums(
-    prediction: Integer[Array | np.ndarray, "b h w"],
-    target: Integer[Array | np.ndarray, "b h w"],
-    num_classes: int,
-) -> Int[Array, "b k 3"]:
-    per_class = []
-    for k in range(num_classes):
-        p, t = prediction == k, target == k
-        tp, in_p, in_t = (jnp.sum(m, axis=(1, 2), dtype=jnp.int32) for m in (p & t, p, t))
-        per_class.append(jnp.stack([tp, in_p - tp, in_t - tp], axis=-1))
-    return jnp.stack(per_class, axis=1)
+    prediction: LabelMaps, target: LabelMaps, regions: LabelSets
+) -> Int[Array, "b r 3"]:
+    per_region = []
+    for region in regions:
+        p, t = (
+            jnp.any(jnp.stack([labels == k for k in region]), axis=0)
+            for labels in (prediction, target)
+        )
+        space = tuple(range(1, p.ndim))
+        tp, in_p, in_t = (jnp.sum(m, axis=space, dtype=jnp.int32) for m in (p & t, p, t))
+        per_region.append(jnp.stack([tp, in_p - tp, in_t - tp], axis=-1))
+    return jnp.stack(per_region, axis=1)
 
 
-@partial(jax.jit, static_argnames="num_classes")
 def confusion_counts(
-    prediction: Integer[Array | np.ndarray, "b h w"],
-    target: Integer[Array | np.ndarray, "b h w"],
-    num_classes: int,
+    prediction: LabelMaps, target: LabelMaps, num_classes: int
 ) -> Int[Array, "b k 3"]:
     """True positive, false positive and false negative pixels per slice and class.
 
     Args:
-      prediction, target: int[B, H, W] label maps. A value outside 0..num_classes-1 belongs
-        to no class: it is a miss of the other map's class, and counts for none of its own.
+      prediction, target: int[B, H, W] or int[B, H, W, D] label maps. A value outside
+        0..num_classes-1 belongs to no class: it is a miss of the other map's class, and
+        counts for none of its own.
       num_classes: number of classes K, background included.
 
     Returns:
@@ -111,19 +124,44 @@ def confusion_counts(
     Raises:
       BratsError: the shapes differ.
     """
+    return region_counts(prediction, target, [(k,) for k in range(num_classes)])
+
+
+def region_counts(
+    prediction: LabelMaps, target: LabelMaps, regions: Sequence[Sequence[int]]
+) -> Int[Array, "b r 3"]:
+    """True positive, false positive and false negative pixels of unions of labels.
+
+    Args:
+      prediction, target: int[B, H, W] or int[B, H, W, D] label maps.
+      regions: R sets of labels in 0..255, which may overlap, such as ((1, 2, 3), (1, 3), (3,)).
+
+    Returns:
+      int32[B, R, 3] of (tp, fp, fn).
+
+    Raises:
+      BratsError: the shapes differ, or a region is empty or has a label outside 0..255.
+    """
     if prediction.shape != target.shape:
         raise BratsError(
             f"prediction {prediction.shape} and target {target.shape} differ in shape; "
             "give label maps of the same slices"
         )
+    sets = tuple(tuple(sorted({int(k) for k in region})) for region in regions)
+    if not sets or not all(sets) or min(map(min, sets)) < 0 or max(map(max, sets)) > 255:
+        raise BratsError(f"regions {regions} must be sets of at least one label in 0..255 each")
+    return _counts(prediction, target, sets)
 
+
+@partial(jax.jit, static_argnames="regions")
+def _counts(prediction: LabelMaps, target: LabelMaps, regions: LabelSets) -> Int[Array, "b r 3"]:
     # The same counts two ways: on XLA:CPU a histogram is eight times faster than the masked
     # sums, on accelerators the sums fuse into one pass and need no atomics.
     return jax.lax.platform_dependent(
         prediction,
         target,
-        cpu=partial(_counts_by_histogram, num_classes=num_classes),
-        default=partial(_counts_by_sums, num_classes=num_classes),
+        cpu=partial(_counts_by_histogram, regions=regions),
+        default=partial(_counts_by_sums, regions=regions),
     )
 
 
@@ -150,6 +188,74 @@ def dice(
     return jnp.where(denominator > 0, 2 * tp / jnp.maximum(denominator, 1), empty)
 
 
+def dice_under(
+    counts: Integer[Array | np.ndarray, "*n 3"], convention: str
+) -> Float[np.ndarray, "*n"]:
+    """Dice under a named convention, on the host in float64.
+
+    Args:
+      counts: int[..., 3] of (tp, fp, fn) per slice, or per volume.
+      convention: a name in `CONVENTIONS`.
+
+    Returns:
+      float64[...]; NaN where the convention leaves a slice out.
+
+    Raises:
+      BratsError: the convention is unknown.
+    """
+    empty = empty_value(convention)
+    tp, fp, fn = np.moveaxis(np.asarray(counts).astype(np.float64), -1, 0)
+    denominator = 2 * tp + fp + fn
+    return np.where(denominator > 0, 2 * tp / np.maximum(denominator, 1), empty)
+
+
+@jax.jit
+def sensitivity(
+    counts: Integer[Array | np.ndarray, "*n 3"],
+    empty: float | Float[Array | np.ndarray, "..."] = math.nan,
+) -> Float[Array, "*n"]:
+    """Share of the target that was found (recall, true positive rate).
+
+        Sensitivity = TP / (TP + FN)
+
+    Args:
+      counts: int[..., 3] of (tp, fp, fn).
+      empty: the value where the target is empty. The BraTS 2023 script writes 1 where both
+        masks are empty and 0 where the target alone is.
+
+    Returns:
+      float32[...] in 0..1, and `empty` where TP + FN = 0.
+    """
+    tp, _, fn = (jnp.asarray(counts[..., i], jnp.float32) for i in range(3))
+    return jnp.where(tp + fn > 0, tp / jnp.maximum(tp + fn, 1), empty)
+
+
+@jax.jit
+def specificity(
+    counts: Integer[Array | np.ndarray, "*n 3"],
+    total: int | Integer[Array | np.ndarray, "..."],
+    empty: float | Float[Array, ""] = math.nan,
+) -> Float[Array, "*n"]:
+    """Share of what is not the target that was left alone (true negative rate).
+
+        Specificity = TN / (TN + FP),  TN = total - TP - FP - FN
+
+    It grows with the empty space around the head: compare it for images of one size only.
+
+    Args:
+      counts: int[..., 3] of (tp, fp, fn).
+      total: pixels of the image, or of each image, that the counts are of.
+      empty: the value where the target fills the image.
+
+    Returns:
+      float32[...] in 0..1, and `empty` where TN + FP = 0.
+    """
+    tp, fp, fn = (jnp.asarray(counts[..., i], jnp.int32) for i in range(3))
+    # 1 - FP / (TN + FP): near 1 the quotient itself keeps fewer digits.
+    negatives = jnp.asarray(total, jnp.int32) - tp - fn
+    return jnp.where(negatives > 0, 1 - fp / jnp.maximum(negatives, 1), empty)
+
+
 def mean_dice(counts: Integer[Array | np.ndarray, "n k 3"], convention: str) -> MeanDice:
     """Dice per class averaged over slices under a named convention.
 
@@ -158,7 +264,8 @@ def mean_dice(counts: Integer[Array | np.ndarray, "n k 3"], convention: str) -> 
 
     Args:
       counts: int[N, K, 3] of (tp, fp, fn) per slice and class.
-      convention: a name in `CONVENTIONS`.
+      convention: a name in `CONVENTIONS`; with the counts of whole patients, [N] of them, one
+        in `PATIENT_CONVENTIONS` too.
 
     Returns:
       `MeanDice`: dice float64[K], NaN for a class that no slice counts for; slices int64[K],
@@ -167,10 +274,7 @@ def mean_dice(counts: Integer[Array | np.ndarray, "n k 3"], convention: str) -> 
     Raises:
       BratsError: the convention is unknown.
     """
-    empty = empty_value(convention)
-    tp, fp, fn = np.moveaxis(np.asarray(counts).astype(np.float64), -1, 0)
-    denominator = 2 * tp + fp + fn
-    per_slice = np.where(denominator > 0, 2 * tp / np.maximum(denominator, 1), empty)
+    per_slice = dice_under(counts, convention)
     counted = ~np.isnan(per_slice)
     slices = counted.sum(axis=0)
     total = np.where(counted, per_slice, 0).sum(axis=0)

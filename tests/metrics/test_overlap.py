@@ -11,6 +11,7 @@ from brats_jax.errors import BratsError
 from brats_jax.metrics import overlap
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "overlap_and_surface.npz")
+BRATS = np.load(Path(__file__).parents[1] / "golden" / "lesions.npz")
 
 #  prediction   target      class 0: tp 1 fp 0 fn 1; 1: tp 1 fp 1 fn 1; 2: tp 1 fp 1 fn 0
 #  0 1 1        0 1 0       class 3: in neither
@@ -35,7 +36,7 @@ def test_negative_labels_belong_to_no_class():
 
 def test_the_accelerators_form_counts_the_same():
     p, t = np.random.default_rng(0).integers(-1, 6, (2, 5, 17, 23))
-    by_sums = overlap._counts_by_sums(p, t, 4)
+    by_sums = overlap._counts_by_sums(p, t, ((0,), (1,), (2,), (3,)))
     np.testing.assert_array_equal(overlap.confusion_counts(p, t, 4), by_sums)
     expected = [
         [((a == k) & (b == k)).sum(), ((a == k) & (b != k)).sum(), ((a != k) & (b == k)).sum()]
@@ -43,6 +44,58 @@ def test_the_accelerators_form_counts_the_same():
         for k in range(4)
     ]
     np.testing.assert_array_equal(np.asarray(by_sums).reshape(-1, 3), expected)
+
+
+REGIONS = ((1, 2, 3), (1, 3), (3,))
+
+
+def test_region_counts_by_hand():
+    # Of the maps above: WT is 1 1 / 2 2 against 1 / 1 2, TC 1 1 against 1 / 1, ET nothing.
+    counts = overlap.region_counts(PREDICTION, TARGET, REGIONS)
+    assert counts.dtype == np.int32
+    np.testing.assert_array_equal(counts, [[[3, 1, 0], [1, 1, 1], [0, 0, 0]]])
+
+
+@pytest.mark.parametrize("shape", [(5, 17, 23), (3, 9, 8, 7)])
+def test_region_counts_are_those_of_the_masks(shape):
+    p, t = np.random.default_rng(1).integers(-1, 6, (2, *shape))
+    for regions in (REGIONS, ((0,), (2, 0), (5, 5))):
+        expected = []
+        for a, b in zip(p, t, strict=True):
+            for region in regions:
+                a_in, b_in = np.isin(a, region), np.isin(b, region)
+                expected.append([(a_in & b_in).sum(), (a_in & ~b_in).sum(), (~a_in & b_in).sum()])
+        for counts in (overlap.region_counts, overlap._counts_by_sums):
+            got = np.asarray(counts(p, t, regions))
+            np.testing.assert_array_equal(got.reshape(-1, 3), expected)
+
+
+def test_counts_of_slices_add_up_to_the_volumes():
+    p, t = np.random.default_rng(2).integers(0, 4, (2, 1, 9, 8, 7))
+    slices = overlap.region_counts(*(np.moveaxis(x[0], -1, 0) for x in (p, t)), REGIONS)
+    np.testing.assert_array_equal(slices.sum(axis=0), overlap.region_counts(p, t, REGIONS)[0])
+
+
+def test_sensitivity_and_specificity_by_hand():
+    # Of six pixels; class 2 has tp 1, fp 1, fn 0: five are no part of it, one of them hit.
+    counts = np.array(COUNTS)
+    np.testing.assert_allclose(overlap.sensitivity(counts), [[1 / 2, 1 / 2, 1, math.nan]])
+    np.testing.assert_allclose(overlap.sensitivity(counts, 1.0), [[1 / 2, 1 / 2, 1, 1]])
+    np.testing.assert_allclose(overlap.specificity(counts, 6), [[1, 3 / 4, 4 / 5, 1]])
+    full = np.array([[6, 0, 0], [0, 0, 6]])
+    np.testing.assert_array_equal(overlap.specificity(full, 6), [math.nan, math.nan])
+    np.testing.assert_array_equal(overlap.specificity(full, 6, 1.0), [1, 1])
+    np.testing.assert_array_equal(overlap.specificity(full, np.array([7, 8])), [1, 1])
+    # A volume of 240 x 240 x 155 and 5 false voxels: float32 has digits for it near 1 only.
+    value = overlap.specificity(np.array([0, 5, 0]), 240 * 240 * 155)
+    assert value == np.float32(1 - 5 / (240 * 240 * 155))
+
+
+def test_the_challenges_names_for_a_patients_dice():
+    counts = np.array([[[0, 0, 0]], [[0, 5, 0]], [[0, 0, 5]], [[1, 1, 1]]])
+    for convention in ("brats2020", "brats2023"):
+        assert overlap.empty_value(convention) == 1
+        np.testing.assert_allclose(overlap.mean_dice(counts, convention).dice, [1.5 / 4])
 
 
 def test_dice_by_hand():
@@ -64,6 +117,23 @@ def test_dice_matches_monai():
     np.testing.assert_allclose(overlap.dice(counts), GOLDEN["monai_dice_nan"], atol=1e-6)
     np.testing.assert_allclose(overlap.dice(counts, 1.0), GOLDEN["monai_dice_one"], atol=1e-6)
     assert np.isnan(GOLDEN["monai_dice_nan"]).sum() == 1  # the case is in the data
+
+
+def test_volumes_score_as_in_the_challenge():
+    counts = overlap.region_counts(BRATS["prediction"], BRATS["target"], REGIONS)
+    expected = {
+        name: BRATS["values"][0][..., list(BRATS["columns"]).index(name)]
+        for name in ("Legacy_Dice", "Sensitivity", "Specificity")
+    }
+    dice = overlap.dice(counts, overlap.empty_value("brats2023"))
+    np.testing.assert_allclose(dice, expected["Legacy_Dice"], rtol=1e-6)
+    # The script: 1 where both are empty, 0 where the target alone is.
+    empty = np.where(counts[..., 1] == 0, 1.0, 0.0)
+    found = overlap.sensitivity(counts, empty)
+    np.testing.assert_allclose(found, expected["Sensitivity"], rtol=1e-6)
+    left_alone = overlap.specificity(counts, math.prod(BRATS["target"].shape[1:]))
+    np.testing.assert_allclose(left_alone, expected["Specificity"], rtol=1e-6)
+    assert {0, 1} <= set(np.asarray(dice).ravel().tolist())
 
 
 def test_conventions_differ_only_where_a_class_is_absent():
@@ -100,3 +170,6 @@ def test_bad_input():
         overlap.mean_dice(np.array(COUNTS), "papper")
     with pytest.raises(BratsError, match=r"\(1, 2, 3\) and target \(2, 2, 3\)"):
         overlap.confusion_counts(PREDICTION, np.concatenate([TARGET] * 2), 4)
+    for regions in ((), ((1,), ()), ((-1,),), ((256,),)):
+        with pytest.raises(BratsError, match=r"at least one label in 0\.\.255"):
+            overlap.region_counts(PREDICTION, TARGET, regions)

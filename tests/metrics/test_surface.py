@@ -9,12 +9,13 @@ import pytest
 from scipy import ndimage
 
 from brats_jax.errors import BratsError
-from brats_jax.metrics import surface
+from brats_jax.metrics import surface, surface_device, surface_host
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "overlap_and_surface.npz")
 BACKENDS = ("host", "device")
 each_backend = pytest.mark.parametrize("backend", BACKENDS)
 SHAPE = (21, 26)
+TOLERANCE_MM = 1.9  # no sum of the grids' steps
 
 
 def square(top, left, size=3, shape=SHAPE):
@@ -31,13 +32,17 @@ def asd(prediction, target, backend, spacing_mm=(1.0, 1.0)):
 
 def scipy_statistics(prediction, target, spacing_mm):
     """The definition, without crops or shortcuts, in float64."""
-    cross = ndimage.generate_binary_structure(2, 1)
+    cross = ndimage.generate_binary_structure(prediction.ndim, 1)
     surfaces = [m & ~ndimage.binary_erosion(m, cross) for m in (prediction, target)]
-    sums = [
-        ndimage.distance_transform_edt(~to, sampling=spacing_mm)[at].sum()
+    there, back = (
+        ndimage.distance_transform_edt(~to, sampling=spacing_mm)[at]
         for at, to in (surfaces, surfaces[::-1])
-    ]
-    return sums[0], surfaces[0].sum(), sums[1], surfaces[1].sum()
+    )
+    return (
+        *(there.sum(), there.size, back.sum(), back.size),
+        *(np.percentile(d, 95) for d in (there, back, np.concatenate([there, back]))),
+        *((d <= TOLERANCE_MM).sum() for d in (there, back)),
+    )
 
 
 def random_pairs(seed=3):
@@ -115,9 +120,11 @@ def test_empty_masks_are_nan_with_their_counts(backend):
 def test_statistics_are_scipys(backend, spacing_mm):
     prediction, target = random_pairs()
     expected = [scipy_statistics(p, g, spacing_mm) for p, g in zip(prediction, target, strict=True)]
-    statistics = surface.surface_statistics(prediction, target, spacing_mm, backend=backend)
+    statistics = surface.surface_statistics(
+        prediction, target, spacing_mm, tolerance_mm=TOLERANCE_MM, backend=backend
+    )
     np.testing.assert_allclose(np.stack(statistics, axis=1), expected, rtol=1e-6)
-    pooled = [(s + r) / (n + m) for s, n, r, m in expected]
+    pooled = [(s + r) / (n + m) for s, n, r, m, *_ in expected]
     got = surface.average_surface_distance(prediction, target, spacing_mm, backend=backend)
     assert got.dtype == np.float32
     np.testing.assert_allclose(got, pooled, atol=1e-5)
@@ -130,7 +137,7 @@ def test_full_slices_to_a_ten_thousandth_of_a_millimetre(backend):
     far = [rng.random((240, 240)) < 0.5, square(231, 229, 6, (240, 240))]
     prediction, target = (np.stack([s > 0.02, f]) for s, f in zip(smooth, far, strict=True))
     sums = [scipy_statistics(p, g, (1.0, 1.2)) for p, g in zip(prediction, target, strict=True)]
-    expected = [(s + r) / (n + m) for s, n, r, m in sums]
+    expected = [(s + r) / (n + m) for s, n, r, m, *_ in sums]
     got = surface.average_surface_distance(prediction, target, (1.0, 1.2), backend=backend)
     np.testing.assert_allclose(got, expected, atol=1e-4, rtol=0)
     assert expected[1] > 100  # the long distances are there
@@ -140,8 +147,10 @@ def test_the_hosts_two_ways_agree():
     for p, g in np.moveaxis(random_pairs(9), 1, 0):
         a, b = (np.asarray(surface.boundary(m)) for m in (p, g))
         for spacing in ((1.0, 1.0), (2.0, 0.7)):
-            tree = surface._sum_by_tree(a, b, spacing)
-            assert tree == pytest.approx(surface._sum_by_transform(a, b, spacing), rel=1e-9)
+            tree, transform = (
+                f(a, b, spacing) for f in (surface_host._by_tree, surface_host._by_transform)
+            )
+            np.testing.assert_allclose(tree, transform, rtol=1e-12)
 
 
 @each_backend
@@ -178,7 +187,7 @@ def test_auto_runs_inside_jit_and_on_integers():
 
 
 def test_more_pairs_than_one_pass_holds():
-    n = surface._DEVICE_PAIRS + 3
+    n = surface_device._PAIRS + 3
     prediction = np.stack([square(i % 10, 0) for i in range(n)])
     target = np.broadcast_to(square(0, 0), prediction.shape)
     got = surface.average_surface_distance(prediction, target, backend="device")
@@ -186,11 +195,13 @@ def test_more_pairs_than_one_pass_holds():
         assert got[i] == pytest.approx(float(asd(prediction[i], target[i], "host")), abs=1e-5)
 
 
-def test_device_memory_is_bounded():
-    masks = jax.ShapeDtypeStruct((1000, 240, 240), bool)
-    compiled = surface._device_statistics.lower(masks, masks, np.ones(2, np.float32)).compile()
-    # The masks themselves are 2 x 58 MB; a plane of distances for each would be 230 MB.
-    assert compiled.memory_analysis().temp_size_in_bytes < 450e6
+@pytest.mark.parametrize("shape", [(1000, 240, 240), (16, 240, 240, 155)])
+def test_device_memory_is_bounded(shape):
+    masks, spacing_mm = jax.ShapeDtypeStruct(shape, bool), np.ones(len(shape) - 1, np.float32)
+    compiled = surface_device.statistics.lower(masks, masks, spacing_mm, 1.0).compile()
+    # The masks themselves are 2 x 58 MB, and 2 x 143 MB for the volumes; distances for each
+    # would be 460 MB and 1.1 GB. A single volume's take 71 MB, and its other half's as much.
+    assert compiled.memory_analysis().temp_size_in_bytes < (450e6, 900e6)[len(shape) - 3]
 
 
 def test_bad_input():
@@ -201,8 +212,16 @@ def test_bad_input():
         surface.average_surface_distance(mask, mask[:, :-1])
     with pytest.raises(BratsError, match="must be masks"):
         surface.average_surface_distance(mask[0], mask[0])
-    with pytest.raises(BratsError, match="positive"):
-        surface.average_surface_distance(mask, mask, (1.0, 0.0))
+    for spacing in ((1.0, 0.0), (1.0, float("nan")), (1.0,), (1.0, 1.0, 1.0)):
+        with pytest.raises(BratsError, match="2 positive lengths"):
+            surface.average_surface_distance(mask, mask, spacing)
+    with pytest.raises(BratsError, match="3 positive lengths"):
+        surface.average_surface_distance(mask[None], mask[None], (1.0, 1.0))
+    with pytest.raises(BratsError, match="0 or more"):
+        surface.surface_statistics(mask, mask, tolerance_mm=-1.0)
+    for regions in ([], [(1,), ()]):
+        with pytest.raises(BratsError, match="at least one label"):
+            surface.region_surface_statistics(mask, mask, regions)
     with pytest.raises(BratsError, match="label maps"):
         surface.class_average_surface_distance(mask, mask[:, :-1], 4)
 
@@ -226,7 +245,7 @@ def test_real_labels_are_scipys():
         for b, k in np.ndindex(len(at), 4):
             p, g = prediction[b] == k, target[b] == k
             if p.any() and g.any():
-                s, n, r, m = scipy_statistics(p, g, (1.0, 1.0))
+                s, n, r, m, *_ = scipy_statistics(p, g, (1.0, 1.0))
                 expected = (s + r) / (n + m)
                 assert both[0][b, k] == pytest.approx(expected, abs=1e-4)
                 assert both[1][b, k] == pytest.approx(expected, abs=1e-4)

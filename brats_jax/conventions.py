@@ -1,0 +1,192 @@
+"""Every number that can be said of a tally, under every convention, by name.
+
+The same predictions give a Dice of 0.2 or 0.9 by what is averaged over what and by what a
+class that nobody sees counts for. Here each combination is a `Scores`: the value of each
+unit (slice or patient), of which a mean is only the last step.
+
+| unit    | over            | what                                                       |
+|---------|-----------------|------------------------------------------------------------|
+| slice   | all slices      | Dice under three conventions, distances, sensitivity, ...   |
+| slice   | tumour slices   | the same Dice, over the slices whose truth has tumour       |
+| patient | volumes         | in space: Dice, HD95, ASD, NSD, ..., lesion-wise scores     |
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jax import Array
+
+from brats_jax.metrics import overlap, surface
+from brats_jax.metrics.surface import SurfaceStatistics
+from brats_jax.tallies import (
+    IMAGE_METRICS,
+    IMAGE_REGIONS,
+    LESION_FIELDS,
+    LESION_REGIONS,
+    SCORED,
+    ReconstructionTally,
+    SegmentationTally,
+)
+
+# What a volume in which a region is in neither mask (or in one only) counts for.
+VOLUME_CONVENTIONS: tuple[str, ...] = ("present_only", "brats2020", "brats2023")
+
+NOTES: dict[str, str] = {
+    **overlap.CONVENTION_NOTES,
+    "both_present": "where both masks hold the region",
+    "brats2020": "volumes; in neither mask: Dice 1, HD95 0 mm; in one: Dice 0, HD95 373.13 mm",
+    "brats2023": "volumes; in neither mask: Dice 1, HD95 0 mm; in one: Dice 0, HD95 374 mm",
+    "target range": "range of each real slice",
+    "fixed range": "range 6.01, which the paper's own MSE and PSNR together imply",
+    "": "",
+}
+
+
+Values = Array | np.ndarray
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One metric of one region under one convention, for every unit.
+
+    Attributes:
+      unit: 'slice' or 'patient'.
+      over: 'all slices', 'tumour slices' or 'volumes'.
+      of: region, e.g. 'ET' or 'brain'.
+      metric: e.g. 'dice', 'hd95_mm'.
+      convention: a key of `NOTES`.
+      values: float64[n]; NaN where the convention leaves the unit out.
+      patient: int32[n], position in the tally's patients.
+    """
+
+    unit: str
+    over: str
+    of: str
+    metric: str
+    convention: str
+    values: np.ndarray
+    patient: np.ndarray
+
+    @property
+    def key(self) -> tuple[str, str, str, str, str]:
+        """What distinguishes it from the others of its tally."""
+        return (self.unit, self.over, self.of, self.metric, self.convention)
+
+    def mean(self) -> float:
+        """Mean over the units that count, NaN if there are none."""
+        known = self.values[~np.isnan(self.values)]
+        return float(known.mean()) if known.size else float("nan")
+
+    def count(self) -> int:
+        """How many units count."""
+        return int((~np.isnan(self.values)).sum())
+
+    def by_patient(self) -> dict[int, float]:
+        """The mean of each patient's units that count; patients without any are left out."""
+        known = ~np.isnan(self.values)
+        patients, where = np.unique(self.patient[known], return_inverse=True)
+        sums = np.bincount(where, weights=self.values[known], minlength=len(patients))
+        return dict(zip(patients.tolist(), (sums / np.bincount(where)).tolist(), strict=True))
+
+
+def segmentation_scores(tally: SegmentationTally) -> Iterator[Scores]:
+    """Everything that a segmentation's tally says."""
+    slices = tally.slices
+    for r, name in enumerate(SCORED):
+        yield from _in_plane(
+            name, tally.counts[:, r], _region(tally.surface, r), slices.patient, tally.pixels
+        )
+        here = slices.tumour
+        for convention in overlap.CONVENTIONS:
+            values = overlap.dice_under(tally.counts[here, r], convention)
+            yield Scores(
+                "slice", "tumour slices", name, "dice", convention, values, slices.patient[here]
+            )
+        in_truth = (tally.counts[:, r, [0, 2]].sum(axis=-1) > 0).astype(np.float64)
+        yield Scores("slice", "all slices", name, "in_truth", "", in_truth, slices.patient)
+    if slices.whole.any():
+        yield from _in_space(tally)
+
+
+def reconstruction_scores(tally: ReconstructionTally) -> Iterator[Scores]:
+    """Everything that a reconstruction's tally says."""
+    for region in IMAGE_REGIONS:
+        for metric in IMAGE_METRICS:
+            base, _, rule = metric.partition("_")
+            convention = {"mse": "", "psnr": "target range", "ssim": "target range"}[base]
+            name = metric
+            if rule == "fixed":
+                name, convention = base, "fixed range"
+            # Infinite where prediction and truth are the same: no mean can take that in.
+            values = tally.values[f"{region}/{metric}"].astype(np.float64)
+            values = np.where(np.isfinite(values), values, np.nan)
+            yield Scores(
+                "slice", "all slices", region, name, convention, values, tally.slices.patient
+            )
+
+
+def _in_plane(
+    name: str, counts: np.ndarray, edges: SurfaceStatistics, patient: np.ndarray, pixels: int
+) -> Iterator[Scores]:
+    def scores(metric: str, convention: str, values: Values) -> Scores:
+        return Scores("slice", "all slices", name, metric, convention, _f64(values), patient)
+
+    for convention in overlap.CONVENTIONS:
+        yield scores("dice", convention, overlap.dice_under(counts, convention))
+    yield from (scores(m, "both_present", v) for m, v in _distances(edges))
+    yield scores("nsd", "present_only", surface.surface_dice(edges))
+    yield scores("sensitivity", "present_only", overlap.sensitivity(counts))
+    yield scores("specificity", "", overlap.specificity(counts, pixels))
+
+
+def _in_space(tally: SegmentationTally) -> Iterator[Scores]:
+    whole = np.flatnonzero(tally.slices.whole)
+    counts = volume_counts(tally)[whole]
+    slices_of = np.bincount(tally.slices.patient, minlength=len(tally.slices.patients))[whole]
+    for r, name in enumerate(SCORED):
+
+        def scores(metric: str, convention: str, values: Values, of: str = name) -> Scores:
+            return Scores("patient", "volumes", of, metric, convention, _f64(values), whole)
+
+        edges = SurfaceStatistics(*(np.asarray(x)[whole] for x in _region(tally.volume_surface, r)))
+        for convention in VOLUME_CONVENTIONS:
+            yield scores("dice", convention, overlap.dice_under(counts[:, r], convention))
+            distances = surface.fill_empty(surface.hd95(edges), edges, convention)
+            yield scores("hd95_mm", convention, distances)
+        yield from (scores(m, "both_present", v) for m, v in _distances(edges) if m != "hd95_mm")
+        yield scores("nsd", "present_only", surface.surface_dice(edges))
+        yield scores("sensitivity", "present_only", overlap.sensitivity(counts[:, r]))
+        voxels = slices_of * tally.pixels
+        yield scores("specificity", "", overlap.specificity(counts[:, r], voxels))
+        if name in LESION_REGIONS:
+            found = tally.lesions[whole, LESION_REGIONS.index(name)]
+            for metric in ("dice", "hd95_mm"):
+                values = found[:, LESION_FIELDS.index(metric)]
+                yield scores(f"lesion_{metric}", "brats2023", values)
+
+
+def volume_counts(tally: SegmentationTally) -> np.ndarray:
+    """int64[P, R, 3] of (tp, fp, fn) in voxels: a patient's slices added up."""
+    patients = len(tally.slices.patients)
+    total = np.zeros((patients, *tally.counts.shape[1:]), np.int64)
+    np.add.at(total, tally.slices.patient, tally.counts)
+    return total
+
+
+def _distances(edges: SurfaceStatistics) -> Iterator[tuple[str, Values]]:
+    """The variants of the mean distance, each by name, and HD95; NaN where a mask is empty."""
+    to_truth, to_prediction = surface.directed_means(edges)
+    yield "asd_mm", surface.pooled_mean(edges)
+    yield "asd_pred_to_gt_mm", to_truth
+    yield "asd_gt_to_pred_mm", to_prediction
+    yield "asd_averaged_mm", surface.averaged_mean(edges)
+    yield "hd95_mm", surface.hd95(edges)
+
+
+def _region(statistics: SurfaceStatistics, r: int) -> SurfaceStatistics:
+    return SurfaceStatistics(*(np.asarray(x)[..., r] for x in statistics))
+
+
+def _f64(values: Values) -> np.ndarray:
+    return np.asarray(values, np.float64)

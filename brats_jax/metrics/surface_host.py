@@ -1,0 +1,148 @@
+"""Distances between boundaries on the host: SciPy, cropped to the masks, on threads.
+
+The distances of a pair are those of its boundary pixels alone; percentiles come from a
+partition of them, so that they cost next to nothing beside the transform.
+"""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from scipy import ndimage, spatial
+
+from brats_jax.metrics.surface_device import ROUNDING, interior
+
+# A mask as a set of labels; None where the arrays are masks already.
+Region = tuple[int, ...] | None
+
+# Pixels of the box a boundary point, by dimensions, above which a search tree beats the
+# transform: measured on tumours in slices of 240 x 240 and in their volumes.
+_TREE_FROM = {2: 12, 3: 8}
+
+
+def statistics(
+    prediction: np.ndarray,
+    target: np.ndarray,
+    regions: Sequence[Region],
+    spacing_mm: tuple[float, ...],
+    tolerance_mm: float,
+) -> tuple[np.ndarray, ...]:
+    """The fields of `surface.SurfaceStatistics`, one value for each array and region.
+
+    Args:
+      prediction, target: bool or int[B, H, W] or [B, H, W, D].
+      regions: what of each array to take as the mask.
+      spacing_mm: pixel size along each axis.
+      tolerance_mm: distance up to which a pixel counts as within.
+
+    Returns:
+      Nine arrays [B * len(regions)], regions fastest.
+    """
+
+    def one(work: tuple[int, Region]) -> tuple[float, ...]:
+        b, region = work
+        masks = _mask(prediction[b], region), _mask(target[b], region)
+        return _pair(*masks, spacing_mm, tolerance_mm)
+
+    work = [(b, region) for b in range(len(prediction)) for region in regions]
+    workers = min(len(work), os.cpu_count() or 1, 8)
+    if workers > 1:
+        with ThreadPoolExecutor(workers) as pool:
+            rows = list(pool.map(one, work))
+    else:
+        rows = [one(w) for w in work]
+    return tuple(np.asarray(rows, np.float64).reshape(-1, 9).T)
+
+
+def boundary(mask: np.ndarray) -> np.ndarray:
+    """Pixels of one mask that touch its outside through an edge, or a face in 3D."""
+    return mask & ~interior(np.pad(mask, 1), mask.ndim)
+
+
+def _mask(values: np.ndarray, region: Region) -> np.ndarray:
+    if region is None:
+        return values if values.dtype == bool else values.astype(bool)
+    mask = values == region[0]
+    for label in region[1:]:
+        mask |= values == label
+    return mask
+
+
+def _pair(
+    prediction: np.ndarray, target: np.ndarray, spacing_mm: tuple[float, ...], tolerance_mm: float
+) -> tuple[float, ...]:
+    box = bounding_box(prediction | target)
+    surface_p, surface_g = boundary(prediction[box]), boundary(target[box])
+    n_p, n_g = int(np.count_nonzero(surface_p)), int(np.count_nonzero(surface_g))
+    nan = np.nan
+    if not n_p or not n_g:
+        return nan, n_p, nan, n_g, nan, nan, nan, 0, 0
+    to_gt = distances(surface_p, surface_g, spacing_mm)
+    to_pred = distances(surface_g, surface_p, spacing_mm)
+    limit = tolerance_mm * (1 + ROUNDING)
+    return (
+        float(to_gt.sum()),
+        n_p,
+        float(to_pred.sum()),
+        n_g,
+        _percentile_95(to_gt),
+        _percentile_95(to_pred),
+        _percentile_95(np.concatenate([to_gt, to_pred])),
+        int(np.count_nonzero(to_gt <= limit)),
+        int(np.count_nonzero(to_pred <= limit)),
+    )
+
+
+def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
+    """The smallest box around what is set; without anything set, an empty one."""
+    found = ndimage.find_objects(mask.view(np.int8), max_label=1)[0]
+    return found or (slice(0, 0),) * mask.ndim
+
+
+def distances(at: np.ndarray, to: np.ndarray, spacing_mm: tuple[float, ...]) -> np.ndarray:
+    """Distance in mm from each pixel set in `at` to the nearest one set in `to`.
+
+    Args:
+      at, to: bool arrays of one shape, each with a pixel set; best cropped to what is set.
+      spacing_mm: pixel size along each axis.
+
+    Returns:
+      float64[count of `at`], in the order in which `at` is indexed.
+    """
+    # Both are exact. The transform costs by the area of the box, the tree by the number of
+    # points: for the background, whose boundary frames the slice, the tree is far cheaper.
+    points = np.count_nonzero(at) + np.count_nonzero(to)
+    find = _by_tree if at.size > _TREE_FROM[at.ndim] * points else _by_transform
+    return find(at, to, spacing_mm)
+
+
+def _by_transform(at: np.ndarray, to: np.ndarray, spacing_mm: tuple[float, ...]) -> np.ndarray:
+    # SciPy finds the nearest point of every pixel first and then the distance; the second
+    # half is wanted on the boundary alone.
+    nearest = ndimage.distance_transform_edt(
+        ~to, sampling=spacing_mm, return_distances=False, return_indices=True
+    )
+    squared = np.float64(0)
+    for here, there, step in zip(np.nonzero(at), nearest, spacing_mm, strict=True):
+        squared = squared + np.square((here - there[at]) * step)
+    return np.sqrt(squared)
+
+
+def _by_tree(at: np.ndarray, to: np.ndarray, spacing_mm: tuple[float, ...]) -> np.ndarray:
+    asked = ~to[at]  # a pixel that is set in both is 0 away
+    result = np.zeros(len(asked))
+    if asked.any():
+        tree = spatial.cKDTree(
+            np.argwhere(to) * spacing_mm, balanced_tree=False, compact_nodes=False
+        )
+        result[asked] = tree.query(np.argwhere(at)[asked] * spacing_mm)[0]
+    return result
+
+
+def _percentile_95(values: np.ndarray) -> float:
+    """`np.percentile(values, 95)`, whose checks take longer than a slice's boundary does."""
+    low, hundredths = divmod(95 * (len(values) - 1), 100)
+    high = min(low + 1, len(values) - 1)
+    ordered = np.partition(values, (low, high))
+    return float(ordered[low] + (ordered[high] - ordered[low]) * (hundredths / 100))

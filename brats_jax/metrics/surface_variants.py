@@ -1,0 +1,188 @@
+"""The variants of ASD, HD95 and surface Dice, each a function of the same statistics."""
+
+import math
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jaxtyping import Float, Int
+
+from brats_jax.errors import BratsError
+
+
+class EmptyRule(NamedTuple):
+    """Distance in mm where both masks are empty, and where one is."""
+
+    both_empty: float
+    one_empty: float
+
+
+# What a distance is where there is no boundary to measure to. Never left to the library at
+# hand: MONAI's percentile=95 drops NaN, so that its HD95 improves as misses grow.
+DISTANCE_CONVENTIONS: dict[str, EmptyRule] = {
+    # Left out: nan and nanmean.
+    "present_only": EmptyRule(math.nan, math.nan),
+    # A missed or invented region costs the diagonal of the volume in mm.
+    "brats2020": EmptyRule(0.0, math.sqrt(240**2 + 240**2 + 155**2)),
+    # The same, rounded up, https://github.com/rachitsaluja/BraTS-2023-Metrics
+    "brats2023": EmptyRule(0.0, 374.0),
+}
+
+HD95_VARIANTS: dict[str, str] = {
+    "pooled": "95th percentile of the distances in both directions taken together (medpy)",
+    "max_directed": "the larger of the two directed 95th percentiles (MONAI, DeepMind)",
+}
+
+
+class SurfaceStatistics(NamedTuple):
+    """Sufficient statistics of the surface metrics, one value for each pair of masks.
+
+    Sums and percentiles are NaN, and the counts within the tolerance 0, where either mask is
+    empty. Percentiles interpolate linearly, as `numpy.percentile` does.
+
+    Attributes:
+      sum_pred_to_gt: float32[...], distances in mm from each boundary pixel of the
+        prediction to the nearest one of the target, summed.
+      n_pred: int32[...], boundary pixels of the prediction.
+      sum_gt_to_pred: float32[...], the same from the target to the prediction.
+      n_gt: int32[...], boundary pixels of the target.
+      p95_pred_to_gt, p95_gt_to_pred: float32[...], 95th percentile in mm of either direction.
+      p95_pooled: float32[...], that of both directions' distances together.
+      n_pred_within, n_gt_within: int32[...], boundary pixels at most the tolerance away from
+        the other boundary.
+    """
+
+    sum_pred_to_gt: Float[Array | np.ndarray, "*n"]
+    n_pred: Int[Array | np.ndarray, "*n"]
+    sum_gt_to_pred: Float[Array | np.ndarray, "*n"]
+    n_gt: Int[Array | np.ndarray, "*n"]
+    p95_pred_to_gt: Float[Array | np.ndarray, "*n"]
+    p95_gt_to_pred: Float[Array | np.ndarray, "*n"]
+    p95_pooled: Float[Array | np.ndarray, "*n"]
+    n_pred_within: Int[Array | np.ndarray, "*n"]
+    n_gt_within: Int[Array | np.ndarray, "*n"]
+
+
+def pooled_mean(statistics: SurfaceStatistics) -> Float[Array, "*n"]:
+    """Average surface distance pooled over both boundaries: the paper's ASD.
+
+        ASD(P, G) = (sum_p d(p, S_G) + sum_g d(g, S_P)) / (|S_P| + |S_G|)
+
+    MONAI's `compute_average_surface_distance(symmetric=True)` pools likewise, and so does
+    medpy's `assd` since 0.5.2; up to 0.4 that was another number, `averaged_mean`.
+
+    Returns:
+      float32[...] in mm; NaN where either mask is empty.
+
+    Reference: Taha & Hanbury 2015, https://doi.org/10.1186/s12880-015-0068-x
+    """
+    total = statistics.sum_pred_to_gt + statistics.sum_gt_to_pred
+    return jnp.divide(total, jnp.maximum(statistics.n_pred + statistics.n_gt, 1))
+
+
+def directed_means(statistics: SurfaceStatistics) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
+    """Average surface distances from the prediction to the target and back.
+
+        sum_p d(p, S_G) / |S_P|  and  sum_g d(g, S_P) / |S_G|
+
+    medpy's `asd(prediction, target)` and `asd(target, prediction)`, with connectivity=1.
+
+    Returns:
+      Two float32[...] in mm; NaN where either mask is empty.
+    """
+    return (
+        jnp.divide(statistics.sum_pred_to_gt, jnp.maximum(statistics.n_pred, 1)),
+        jnp.divide(statistics.sum_gt_to_pred, jnp.maximum(statistics.n_gt, 1)),
+    )
+
+
+def averaged_mean(statistics: SurfaceStatistics) -> Float[Array, "*n"]:
+    """Mean of the two `directed_means`: medpy's `assd` up to 0.4, pooled since 0.5.2.
+
+    Returns:
+      float32[...] in mm; NaN where either mask is empty.
+    """
+    pred_to_gt, gt_to_pred = directed_means(statistics)
+    return (pred_to_gt + gt_to_pred) / 2
+
+
+def hd95(statistics: SurfaceStatistics, variant: str = "pooled") -> Float[Array, "*n"]:
+    """95th percentile Hausdorff distance, under a named variant.
+
+        pooled:        P95( {d(p, S_G)} and {d(g, S_P)} together )
+        max_directed:  max( P95 {d(p, S_G)}, P95 {d(g, S_P)} )
+
+    medpy's `hd95` pools. MONAI (`percentile=95`) and DeepMind take the larger direction;
+    DeepMind, and with it the BraTS challenges since 2023, moreover weights by the area of the
+    surface and does not interpolate: that number is `surfels.hd95`.
+
+    Args:
+      statistics: of any shape.
+      variant: a name in `HD95_VARIANTS`.
+
+    Returns:
+      float32[...] in mm; NaN where either mask is empty (see `fill_empty`).
+
+    Raises:
+      BratsError: the variant is unknown.
+    """
+    if variant not in HD95_VARIANTS:
+        raise BratsError(
+            f"unknown HD95 variant '{variant}'; valid names: {', '.join(HD95_VARIANTS)}"
+        )
+    if variant == "pooled":
+        return jnp.asarray(statistics.p95_pooled)
+    return jnp.maximum(statistics.p95_pred_to_gt, statistics.p95_gt_to_pred)
+
+
+def surface_dice(
+    statistics: SurfaceStatistics, empty: float | Float[Array, ""] = math.nan
+) -> Float[Array, "*n"]:
+    """Normalised surface Dice (NSD) at the statistics' tolerance, counting boundary pixels.
+
+        NSD = (|{p : d(p, S_G) <= t}| + |{g : d(g, S_P) <= t}|) / (|S_P| + |S_G|)
+
+    MONAI's `compute_surface_dice` without subvoxels. DeepMind's
+    `compute_surface_dice_at_tolerance` is another number: its boundary runs between pixels
+    and each of its elements weighs as much as its length or area.
+
+    Args:
+      statistics: of any shape.
+      empty: the value where both masks are empty, NaN (left out) or 1 (agreement).
+
+    Returns:
+      float32[...] in 0..1; 0 where one mask is empty.
+
+    Reference: Nikolov et al. 2021, https://doi.org/10.2196/26151
+    """
+    within = jnp.asarray(statistics.n_pred_within + statistics.n_gt_within, jnp.float32)
+    total = jnp.asarray(statistics.n_pred + statistics.n_gt, jnp.float32)
+    return jnp.where(total > 0, within / jnp.maximum(total, 1), empty)
+
+
+def fill_empty(
+    distances_mm: Float[Array | np.ndarray, "*n"], statistics: SurfaceStatistics, convention: str
+) -> Float[Array, "*n"]:
+    """Distances with the values that a named convention gives empty masks.
+
+    Args:
+      distances_mm: float[...], any mean or percentile made from `statistics`.
+      statistics: the pairs that the distances belong to.
+      convention: a name in `DISTANCE_CONVENTIONS`.
+
+    Returns:
+      float32[...] in mm.
+
+    Raises:
+      BratsError: the convention is unknown.
+    """
+    if convention not in DISTANCE_CONVENTIONS:
+        raise BratsError(
+            f"unknown distance convention '{convention}'; valid names: "
+            f"{', '.join(DISTANCE_CONVENTIONS)}"
+        )
+    rule = DISTANCE_CONVENTIONS[convention]
+    without = (statistics.n_pred == 0).astype(int) + (statistics.n_gt == 0)
+    known = jnp.where(without == 2, rule.both_empty, jnp.asarray(distances_mm, jnp.float32))
+    return jnp.where(without == 1, rule.one_empty, known)

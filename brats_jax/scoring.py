@@ -1,0 +1,271 @@
+"""From a model and slices to a tally: the one pass over the test set that everything is made of."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from brats_jax import conventions, devices
+from brats_jax.conventions import Scores
+from brats_jax.data.store import Store
+from brats_jax.evaluate import Restored, batches, brain_mask
+from brats_jax.metrics import image, lesions, overlap, surface
+from brats_jax.metrics.surface import SurfaceStatistics
+from brats_jax.models import Weights
+from brats_jax.progress import bar
+from brats_jax.tallies import (
+    FIXED_RANGE,
+    IMAGE_METRICS,
+    LESION_FIELDS,
+    LESION_REGIONS,
+    SCORED,
+    ReconstructionTally,
+    SegmentationTally,
+    Slices,
+)
+from brats_jax.tasks import Batch, Reconstruction
+
+Labels = jax.Array | np.ndarray
+
+
+def score(
+    restored: Restored,
+    store: Store,
+    indices: np.ndarray,
+    batch_size: int,
+    tolerance_mm: float,
+    title: str,
+) -> tuple[SegmentationTally | ReconstructionTally, list[Scores]]:
+    """Scores a stage's best model on slices: the tally, and all that it says.
+
+    Args:
+      restored: the model.
+      store, indices: the slices, by ascending global index.
+      batch_size: slices at a time, a multiple of the number of devices.
+      tolerance_mm: boundary pixels this near count as found (NSD).
+      title: shown beside the progress bar.
+    """
+    devices.check_batch_size(batch_size, restored.mesh, "evaluation.batch_size")
+    with bar(len(indices), title, "slice") as progress:
+        if isinstance(restored.task, Reconstruction):
+            pretext = score_reconstruction(restored, store, indices, batch_size, progress.update)
+            return pretext, list(conventions.reconstruction_scores(pretext))
+        tally = score_segmentation(
+            restored, store, indices, batch_size, tolerance_mm, progress.update
+        )
+        return tally, list(conventions.segmentation_scores(tally))
+
+
+def score_segmentation(
+    restored: Restored,
+    store: Store,
+    indices: np.ndarray,
+    batch_size: int,
+    tolerance_mm: float,
+    done: Callable[[int], Any] = lambda slices: None,
+) -> SegmentationTally:
+    """Tallies what the model makes of slices; takes what `score` takes.
+
+    `done` hears how many slices are.
+    """
+
+    @jax.jit
+    def predict(params: Weights, stats: Weights, batch: Batch) -> jax.Array:
+        x, _ = restored.task.prepare(batch, training=False)
+        return jnp.argmax(restored.output(params, stats, x), axis=-1).astype(jnp.uint8)
+
+    def predicted() -> Iterator[tuple[jax.Array, jax.Array, np.ndarray]]:
+        for batch, valid in batches(restored.mesh, store, indices, batch_size):
+            yield predict(restored.params, restored.stats, batch), batch["label"], valid
+            done(int(valid.sum()))
+
+    slices = which_slices(store, indices)
+    spacing = np.array([voxel_spacing_mm(store, p) for p in slices.patients], np.float32)
+    return tally_segmentation(predicted(), slices, store.slice_shape, spacing, tolerance_mm)
+
+
+def tally_segmentation(
+    predicted: Iterable[tuple[Labels, Labels, np.ndarray]],
+    slices: Slices,
+    shape: tuple[int, int],
+    spacing_mm: np.ndarray,
+    tolerance_mm: float,
+) -> SegmentationTally:
+    """Counts and boundary statistics of every slice, and of every volume that is whole.
+
+    Args:
+      predicted: batches of (prediction, truth, valid): uint8[B, H, W] twice, of equal sizes,
+        and which of them count, bool[B]. Those are in the order of `slices`.
+      slices: what they are; a patient's lie together.
+      shape: (H, W).
+      spacing_mm: float32[P, 3].
+      tolerance_mm: boundary pixels this near count as found (NSD).
+    """
+    regions = tuple(SCORED.values())
+    volumes = _Volumes(slices, shape, spacing_mm, tolerance_mm)
+    counts, edges = [], []
+    first = 0
+    for prediction, truth, valid in predicted:
+        rows = np.arange(first, first + int(valid.sum()))
+        first += len(rows)
+        in_plane = np.resize(spacing_mm[slices.patient[rows], :2], (len(valid), 2))
+        edges.append(
+            _select(_in_plane_statistics(prediction, truth, in_plane, tolerance_mm), valid)
+        )
+        counts.append(np.asarray(overlap.region_counts(prediction, truth, regions))[valid])
+        volumes.add(rows, np.asarray(prediction)[valid], np.asarray(truth)[valid])
+    return SegmentationTally(
+        slices=slices,
+        pixels=shape[0] * shape[1],
+        spacing_mm=spacing_mm,
+        tolerance_mm=tolerance_mm,
+        counts=np.concatenate(counts),
+        surface=_joined(edges),
+        volume_surface=_joined(volumes.edges),
+        lesions=np.array(volumes.lesions, np.float32),
+    )
+
+
+class _Volumes:
+    """Puts the slices of a patient back into their volume, and scores it when it is whole.
+
+    Slices come patient by patient, so that one volume at a time is held.
+    """
+
+    def __init__(
+        self, slices: Slices, shape: tuple[int, int], spacing_mm: np.ndarray, tolerance_mm: float
+    ) -> None:
+        self._slices, self._shape = slices, shape
+        self._spacing_mm, self._tolerance_mm = spacing_mm, tolerance_mm
+        self._left = np.bincount(slices.patient, minlength=len(slices.patients))
+        self._open: list[tuple[np.ndarray, np.ndarray]] = []
+        self.edges: list[SurfaceStatistics] = []
+        self.lesions: list[np.ndarray] = []
+
+    def add(self, rows: np.ndarray, prediction: np.ndarray, truth: np.ndarray) -> None:
+        """Takes slices, uint8[n, H, W] each, that are `rows` of the tally."""
+        for patient, p, t in zip(self._slices.patient[rows], prediction, truth, strict=True):
+            self._open.append((p, t))
+            self._left[patient] -= 1
+            if not self._left[patient]:
+                self._finish(patient)
+
+    def _finish(self, patient: int) -> None:
+        taken, self._open = self._open, []
+        if self._slices.whole[patient]:
+            prediction, truth = (np.stack(s, axis=-1) for s in zip(*taken, strict=True))
+            lesion_rows = _lesion_scores(prediction, truth, self._spacing_mm[patient])
+        else:  # nothing can be said in space: empty masks give just that
+            prediction = truth = np.zeros((*self._shape, 1), np.uint8)
+            lesion_rows = np.full((len(LESION_REGIONS), len(LESION_FIELDS)), np.nan)
+        spacing = tuple(float(s) for s in self._spacing_mm[patient])
+        self.edges.append(
+            jax.device_get(
+                surface.region_surface_statistics(
+                    prediction[None],
+                    truth[None],
+                    tuple(SCORED.values()),
+                    spacing,
+                    tolerance_mm=self._tolerance_mm,
+                )
+            )
+        )
+        self.lesions.append(lesion_rows)
+
+
+def _lesion_scores(prediction: np.ndarray, truth: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
+    """float64[regions, fields] of one volume."""
+    rows = []
+    for name in LESION_REGIONS:
+        masks = (np.isin(labels, SCORED[name]) for labels in (prediction, truth))
+        found = lesions.lesion_wise(*masks, tuple(float(s) for s in spacing_mm))
+        rows.append([float(getattr(found, field)) for field in LESION_FIELDS])
+    return np.array(rows)
+
+
+def _in_plane_statistics(
+    prediction: Labels, truth: Labels, spacing_mm: np.ndarray, tolerance_mm: float
+) -> SurfaceStatistics:
+    """Arrays [B, R] of a batch whose slices may differ in pixel size, float32[B, 2]."""
+    parts: list[tuple[np.ndarray, SurfaceStatistics]] = []
+    for spacing in np.unique(spacing_mm, axis=0):
+        here = np.flatnonzero((spacing_mm == spacing).all(axis=1))
+        alone = len(here) == len(spacing_mm)
+        found = surface.region_surface_statistics(
+            prediction if alone else prediction[here],
+            truth if alone else truth[here],
+            tuple(SCORED.values()),
+            tuple(float(s) for s in spacing),
+            tolerance_mm=tolerance_mm,
+        )
+        parts.append((here, jax.device_get(found)))
+    order = np.argsort(np.concatenate([here for here, _ in parts]))
+    return _select(_joined([found for _, found in parts]), order)
+
+
+def _joined(parts: list[SurfaceStatistics]) -> SurfaceStatistics:
+    return SurfaceStatistics(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+
+def _select(statistics: SurfaceStatistics, which: np.ndarray) -> SurfaceStatistics:
+    return SurfaceStatistics(*(np.asarray(array)[which] for array in statistics))
+
+
+def score_reconstruction(
+    restored: Restored,
+    store: Store,
+    indices: np.ndarray,
+    batch_size: int,
+    done: Callable[[int], Any] = lambda slices: None,
+) -> ReconstructionTally:
+    """Image quality of every slice: the whole slice, the brain alone, the tumour alone."""
+
+    @jax.jit
+    def step(params: Weights, stats: Weights, batch: Batch) -> dict[str, jax.Array]:
+        x, target = restored.task.prepare(batch, training=False)
+        prediction, target = restored.output(params, stats, x)[..., 0], target[..., 0]
+        extent = image.data_range(target, "target")
+        masks = {"slice": None, "brain": brain_mask(batch["image"]), "tumour": batch["label"] > 0}
+        values = {}
+        for region, mask in masks.items():
+            numbers = (
+                image.mse(prediction, target, mask),
+                image.psnr(prediction, target, extent, mask),
+                image.psnr(prediction, target, FIXED_RANGE, mask),
+                image.ssim(prediction, target, extent, mask),
+                image.ssim_gaussian(prediction, target, extent, mask),
+            )
+            for metric, number in zip(IMAGE_METRICS, numbers, strict=True):
+                values[f"{region}/{metric}"] = number
+        return values
+
+    rows: list[dict[str, np.ndarray]] = []
+    for batch, valid in batches(restored.mesh, store, indices, batch_size):
+        values = jax.device_get(step(restored.params, restored.stats, batch))
+        rows.append({name: value[valid] for name, value in values.items()})
+        done(int(valid.sum()))
+    joined = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+    return ReconstructionTally(which_slices(store, indices), joined)
+
+
+def which_slices(store: Store, indices: np.ndarray) -> Slices:
+    """Describes a choice of slices, int64[N] global indices, by patient and number."""
+    numbers, patient = np.unique(store.patient_of[indices], return_inverse=True)
+    names = [store.patients[p] for p in numbers]
+    held = np.bincount(patient, minlength=len(names))
+    return Slices(
+        index=np.asarray(indices, np.int64),
+        patient=patient.astype(np.int32),
+        number=np.asarray(store.slice_number[indices], np.int32),
+        patients=np.array(names),
+        whole=held == [len(store.slices_of(name)) for name in names],
+        tumour=store.has_tumour[indices],
+    )
+
+
+def voxel_spacing_mm(store: Store, patient: str) -> tuple[float, float, float]:
+    """Voxel size along height, width and slices; 1 mm where the source does not say (BraTS)."""
+    spacing = store.case(patient).get("spacing_mm")
+    return tuple(float(s) for s in spacing) if spacing else (1.0, 1.0, 1.0)  # type: ignore[return-value]

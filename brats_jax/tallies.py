@@ -1,0 +1,191 @@
+"""What one pass over the test set leaves: sufficient statistics, stored once, for every convention.
+
+Counts, boundary sums and percentiles are kept for each slice and region, and for each patient
+whose slices are all there: the slices put back into their volume. Averages are made of them
+elsewhere (`conventions.py`), as often and in as many ways as one likes, without the model.
+
+The file is a plain .npz of numbers and names; nothing in it is a pickled object.
+"""
+
+import dataclasses
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from brats_jax.data.modalities import CLASSES, REGIONS
+from brats_jax.errors import BratsError
+from brats_jax.files import atomic_open
+from brats_jax.metrics.surface import SurfaceStatistics
+
+VERSION = 1
+
+# Whatever is scored, as sets of labels: every class, and the challenge's nested regions.
+# ET is both; it stands among the classes.
+SCORED: dict[str, tuple[int, ...]] = {
+    **{name: (k,) for k, name in enumerate(CLASSES)},
+    **{name: labels for name, labels in REGIONS.items() if name not in CLASSES},
+}
+# What lesion-wise scores are defined for.
+LESION_REGIONS: tuple[str, ...] = ("WT", "TC", "ET")
+LESION_FIELDS: tuple[str, ...] = ("dice", "hd95_mm", "tp", "fn", "fp")
+
+# Where image quality is measured, and by what.
+IMAGE_REGIONS: tuple[str, ...] = ("slice", "brain", "tumour")
+IMAGE_METRICS: tuple[str, ...] = ("mse", "psnr", "psnr_fixed", "ssim", "ssim_gaussian")
+# The range R that the paper's mean MSE and PSNR together imply (0.0381, 29.77 dB), in units of
+# the z-scored images: the same for every slice, so that PSNR says no more than MSE does.
+FIXED_RANGE = 6.01
+
+
+@dataclass(frozen=True)
+class Slices:
+    """Which slices a tally is over: N rows, of P patients.
+
+    Attributes:
+      index: int64[N], position in the store.
+      patient: int32[N], position in `patients`.
+      number: int32[N], slice number in the patient's volume.
+      patients: str[P].
+      whole: bool[P], whether all slices of the patient are among them.
+      tumour: bool[N], whether the truth has tumour.
+    """
+
+    index: np.ndarray
+    patient: np.ndarray
+    number: np.ndarray
+    patients: np.ndarray
+    whole: np.ndarray
+    tumour: np.ndarray
+
+
+@dataclass(frozen=True)
+class SegmentationTally:
+    """Statistics of a segmentation, R regions in the order of `SCORED`.
+
+    Attributes:
+      slices: what it is over.
+      pixels: pixels of a slice.
+      spacing_mm: float32[P, 3], voxel size along height, width and slices.
+      tolerance_mm: of the boundary pixels counted as within tolerance.
+      counts: int32[N, R, 3] of (tp, fp, fn) in pixels.
+      surface: statistics of the boundaries in the plane, arrays [N, R].
+      volume_surface: the same in space, arrays [P, R]; NaN and 0 where not `whole`.
+      lesions: float32[P, len(LESION_REGIONS), len(LESION_FIELDS)], as BraTS 2023 defines
+        them; NaN where not `whole`.
+    """
+
+    slices: Slices
+    pixels: int
+    spacing_mm: np.ndarray
+    tolerance_mm: float
+    counts: np.ndarray
+    surface: SurfaceStatistics
+    volume_surface: SurfaceStatistics
+    lesions: np.ndarray
+
+    def save(self, path: Path, facts: dict[str, Any]) -> None:
+        """Writes the tally to a .npz file, whole or not at all; `facts` are JSON-able."""
+        arrays = {
+            **_prefixed("slices", dataclasses.asdict(self.slices)),
+            **_prefixed("surface", self.surface._asdict()),
+            **_prefixed("volume_surface", self.volume_surface._asdict()),
+            "pixels": np.asarray(self.pixels),
+            "spacing_mm": self.spacing_mm,
+            "tolerance_mm": np.asarray(self.tolerance_mm),
+            "counts": self.counts,
+            "lesions": self.lesions,
+            "regions": np.array(list(SCORED)),
+        }
+        _write(path, "segment", arrays, facts)
+
+    @classmethod
+    def load(cls, path: Path) -> tuple[Self, dict[str, Any]]:
+        """Returns the tally at `path` and its facts.
+
+        Raises:
+          BratsError: the file is missing, damaged, of another version or of another kind.
+        """
+        arrays, facts = _read(path, "segment")
+        if list(arrays["regions"]) != list(SCORED):
+            raise BratsError(f"{path}: written for other regions; evaluate the run again")
+        tally = cls(
+            slices=Slices(**_unprefixed("slices", arrays)),
+            pixels=int(arrays["pixels"]),
+            spacing_mm=arrays["spacing_mm"],
+            tolerance_mm=float(arrays["tolerance_mm"]),
+            counts=arrays["counts"],
+            surface=SurfaceStatistics(**_unprefixed("surface", arrays)),
+            volume_surface=SurfaceStatistics(**_unprefixed("volume_surface", arrays)),
+            lesions=arrays["lesions"],
+        )
+        return tally, facts
+
+
+@dataclass(frozen=True)
+class ReconstructionTally:
+    """Image quality of every slice.
+
+    Attributes:
+      slices: what it is over.
+      values: float32[N] for each 'region/metric' of `IMAGE_REGIONS` and `IMAGE_METRICS`; NaN
+        where the region is empty or the number undefined.
+    """
+
+    slices: Slices
+    values: dict[str, np.ndarray]
+
+    def save(self, path: Path, facts: dict[str, Any]) -> None:
+        """Writes the tally to a .npz file, whole or not at all; `facts` are JSON-able."""
+        arrays = {
+            **_prefixed("slices", dataclasses.asdict(self.slices)),
+            **_prefixed("values", self.values),
+        }
+        _write(path, "pretrain", arrays, facts)
+
+    @classmethod
+    def load(cls, path: Path) -> tuple[Self, dict[str, Any]]:
+        """Returns the tally at `path` and its facts; raises as `SegmentationTally.load`."""
+        arrays, facts = _read(path, "pretrain")
+        return cls(Slices(**_unprefixed("slices", arrays)), _unprefixed("values", arrays)), facts
+
+
+def _prefixed(prefix: str, arrays: dict[str, Any]) -> dict[str, np.ndarray]:
+    return {f"{prefix}.{name}": np.asarray(array) for name, array in arrays.items()}
+
+
+def _unprefixed(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    start = f"{prefix}."
+    return {
+        name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)
+    }
+
+
+def _write(path: Path, stage: str, arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> None:
+    head = {"schema": "brats_jax.tally", "version": VERSION, "stage": stage, "facts": facts}
+    with atomic_open(path, "wb") as file:
+        np.savez_compressed(file, head=np.array(json.dumps(head)), **arrays)  # type: ignore[arg-type]
+
+
+def _read(path: Path, stage: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        head = json.loads(str(arrays.pop("head")))
+        kind = (head["schema"], head["version"], head["stage"])
+        facts: dict[str, Any] = head["facts"]
+    except FileNotFoundError:
+        raise BratsError(f"{path}: not there; evaluate the run (--mode=evaluate)") from None
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise BratsError(
+            f"{path}: cannot be read ({error}); evaluate the run again (--mode=evaluate)"
+        ) from None
+    if kind != ("brats_jax.tally", VERSION, stage):
+        raise BratsError(
+            f"{path}: holds {kind[0]} {kind[1]} of '{kind[2]}', not brats_jax.tally {VERSION} of "
+            f"'{stage}'; evaluate the run again (--mode=evaluate)"
+        )
+    return arrays, facts
