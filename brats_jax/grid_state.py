@@ -18,6 +18,7 @@ from brats_jax import frozen, lock
 from brats_jax.cells import AXES, Axes, Cell, enumerate_cells
 from brats_jax.data.store import Store
 from brats_jax.errors import BratsError
+from brats_jax.experiment import EVALUATION_VERSION
 from brats_jax.files import write_json
 from brats_jax.progress import clock, read_metrics
 
@@ -103,9 +104,12 @@ def is_done(grid: Path, cell: Cell) -> bool:
     """Whether the cell is trained to the end, and its best checkpoint evaluated."""
     directory = grid / cell.directory
     trained = _read(directory / cell.stage / "complete.json")
-    evaluated = _read(directory / "evaluation.json").get(cell.stage)
+    evaluated = _read(directory / "evaluation.json")
     try:
-        return evaluated is not None and evaluated["checkpoint"]["step"] == trained["best_step"]
+        return (
+            evaluated["version"] == EVALUATION_VERSION
+            and evaluated["checkpoints"][cell.stage]["step"] == trained["best_step"]
+        )
     except (KeyError, TypeError):
         return False
 

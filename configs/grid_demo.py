@@ -22,9 +22,9 @@ def get_config() -> ConfigDict:
     config.data.patch_size = 64
     config.train.validation_batch_size = 8
     config.pretrain.epochs = 2
-    config.pretrain.steps_per_epoch = 100
+    config.pretrain.steps_per_epoch = 75
     config.segment.epochs = 4
-    config.segment.steps_per_epoch = 65
+    config.segment.steps_per_epoch = 60
     config.evaluation.slices = "all"
     config.evaluation.batch_size = 8
     return config

@@ -15,11 +15,14 @@ import pytest
 from brats_jax import grid_runner, grid_state, settings
 from brats_jax.cells import Axes, Cell, enumerate_cells
 from brats_jax.errors import BratsError
+from brats_jax.experiment import EVALUATION_VERSION
 from brats_jax.files import write_json
 from brats_jax.grid_runner import GridRunner
 
 # A stand-in for a training: notes that it was called, and ends as BEHAVIOUR/<cell> says.
-STAND_IN = """
+STAND_IN = (
+    f"EVALUATION_VERSION = {EVALUATION_VERSION}"
+    + """
 import json, os, signal, sys, time
 from pathlib import Path
 grid, name, directory, stage = sys.argv[1:]
@@ -47,8 +50,11 @@ if behaviour == "busy":
 place = grid / directory
 (place / stage).mkdir(parents=True, exist_ok=True)
 (place / stage / "complete.json").write_text(json.dumps({"best_step": 5}))
-(place / "evaluation.json").write_text(json.dumps({stage: {"checkpoint": {"step": 5}}}))
+(place / "evaluation.json").write_text(json.dumps(
+    {"version": EVALUATION_VERSION, "checkpoints": {stage: {"step": 5}}}
+))
 """
+)
 
 # pretrain, base, ssl, of one fold
 THREE = enumerate_cells([Axes(losses=("focal",), folds=(0,))])
@@ -101,7 +107,8 @@ def calls(grid):
 
 def finish(grid, cell, seconds, step=5):
     write_json(grid / cell.directory / cell.stage / "complete.json", {"best_step": step})
-    document = {cell.stage: {"checkpoint": {"step": step}}}
+    checkpoints = {cell.stage: {"step": step}}
+    document = {"version": EVALUATION_VERSION, "checkpoints": checkpoints}
     write_json(grid / cell.directory / "evaluation.json", document)
     write_json(grid_state.record_path(grid, cell), {"state": "done", "seconds": seconds})
 
@@ -146,9 +153,11 @@ def test_complete_is_what_is_trained_and_evaluated_at_its_best_step(grid):
     finish(grid, BASE, 1.0)
     assert grid_state.is_done(grid, BASE)
     evaluation = grid / BASE.directory / "evaluation.json"
-    write_json(evaluation, {"segment": {"checkpoint": {"step": 4}}})
-    assert not grid_state.is_done(grid, BASE)
-    for text in ("", "[]", "{}", '{"segment": 3}', '{"segment": {"check'):
+    whole = json.loads(evaluation.read_text())
+    for spoilt in ({"checkpoints": {"segment": {"step": 4}}}, {"version": 0}):
+        write_json(evaluation, {**whole, **spoilt})
+        assert not grid_state.is_done(grid, BASE)
+    for text in ("", "[]", "{}", '{"version": 3}', '{"version": 2, "check'):
         evaluation.write_text(text)
         assert not grid_state.is_done(grid, BASE)
     evaluation.unlink()
