@@ -1,7 +1,9 @@
 """The command itself, in processes of its own: flags, exit status, and being killed."""
 
+import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -120,13 +122,28 @@ def kill_when(arguments, moment, signal_number):
     return process.returncode, output
 
 
-def test_killed_again_and_again_it_ends_with_the_same_bits(
-    small_store, compiled_programs, tmp_path
-):
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    status, _, error = run(command(whole, small_store.path, compiled_programs))
+@pytest.fixture(scope="module")
+def whole(small_store, compiled_programs, tmp_path_factory):
+    """The run folder of both stages, never interrupted."""
+    workdir = tmp_path_factory.mktemp("whole") / "run"
+    status, _, error = run(command(workdir, small_store.path, compiled_programs))
     assert status == 0, error
+    return workdir
 
+
+def assert_same_bits(one, other):
+    """Of the checkpoints of two stage folders, and of what was logged."""
+    for which in ("last", "best"):
+        there, here = (state_at_the_end(folder / which) for folder in (one, other))
+        assert there[0] == here[0]
+        jax.tree.map(np.testing.assert_array_equal, there[1], here[1])
+    assert numbers(one) == numbers(other)
+
+
+def test_killed_again_and_again_it_ends_with_the_same_bits(
+    small_store, compiled_programs, tmp_path, whole
+):
+    killed = tmp_path / "killed"
     again = command(killed, small_store.path, compiled_programs)
     fold = killed / "fold_0"
     pretrain, segment = fold / "pretrain", fold / "segment"
@@ -149,14 +166,43 @@ def test_killed_again_and_again_it_ends_with_the_same_bits(
     assert "fold 0 pretrain: complete, skipped" in output
 
     for stage in ("pretrain", "segment"):
-        for which in ("last", "best"):
-            there, here = (
-                state_at_the_end(run / "fold_0" / stage / which) for run in (whole, killed)
-            )
-            assert there[0] == here[0]
-            jax.tree.map(np.testing.assert_array_equal, there[1], here[1])
-        assert numbers(whole / "fold_0" / stage) == numbers(fold / stage)
+        assert_same_bits(whole / "fold_0" / stage, fold / stage)
     there, here = (
         json.loads((run / "fold_0" / "evaluation.json").read_text()) for run in (whole, killed)
     )
     assert there == here
+
+
+def test_a_killed_grid_goes_on_and_ends_with_the_same_bits(
+    small_store, compiled_programs, tmp_path, whole
+):
+    """One pretraining, two losses, with and without it; killed in the fourth of five cells."""
+    grid = tmp_path / "grid"
+    again = command(grid, small_store.path, compiled_programs, "--losses=dice_ce,focal")
+    again[again.index("brats_jax.main")] = "brats_jax.grid"
+    ssl = grid / "runs" / "dice_ce-ssl-labels_100-seed_0" / "fold_0"
+    status, output = kill_when(again, lambda: steps_logged(ssl / "segment") >= 12, signal.SIGKILL)
+    assert status == -signal.SIGKILL, output
+    with contextlib.suppress(ProcessLookupError, IndexError):  # the cell, if it is still there
+        os.kill(int((ssl / "lock").read_text().split()[-1]), signal.SIGKILL)
+
+    # Its fifth cell is to find a broken checkpoint.
+    last = grid / "runs" / "focal-ssl-labels_100-seed_0" / "fold_0" / "segment" / "last"
+    (last / "3").mkdir(parents=True)
+    status, output, _ = run(again)
+    assert status == 1
+    assert "grid: 3 of 5 cells complete, skipped" in output
+    assert "fold 0 segment: goes on from step " in output
+    assert "grid: 1 cells failed; the same command tries them again:" in output
+    assert f"  focal-ssl-labels_100-seed_0-fold_0: {last / '3'}: not a readable" in output
+    assert "4 of 5 done, 1 failed" in output
+    assert_same_bits(whole / "fold_0" / "segment", ssl / "segment")
+    pretraining = grid / "pretraining" / "seed_0" / "fold_0" / "pretrain"
+    assert_same_bits(whole / "fold_0" / "pretrain", pretraining)
+
+    shutil.rmtree(last)
+    moved = grid.rename(tmp_path / "moved")
+    again = [word.replace(str(grid), str(moved)) for word in again]
+    status, output, error = run(again)
+    assert status == 0, error
+    assert "grid: 4 of 5 cells complete, skipped" in output and "all 5 cells done" in output

@@ -1,0 +1,30 @@
+"""A whole grid, as small as it may be and still show something: narrow, short, two folds.
+
+    python -m brats_jax.grid --config=configs/grid_demo.py --workdir=grid_demo/grid \
+        --config.data.store=grid_demo/store
+
+Cost: about a quarter of an hour on two CPU cores for its 14 cells, on the phantom that
+launch/grid_demo.sh makes: 24 patients of 32 slices of 96 x 96 pixels. It shows that everything
+runs, not what the method can do.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import demo
+
+
+def get_config() -> ConfigDict:
+    """Returns demo.py, on smaller patches and two folds of three."""
+    config = demo.get_config()
+    config.folds = (0, 1)
+    config.data.num_folds = 3
+    config.data.test_fraction = 0.25
+    config.data.patch_size = 64
+    config.train.validation_batch_size = 8
+    config.pretrain.epochs = 2
+    config.pretrain.steps_per_epoch = 75
+    config.segment.epochs = 4
+    config.segment.steps_per_epoch = 60
+    config.evaluation.slices = "all"
+    config.evaluation.batch_size = 8
+    return config

@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# The whole experiment, divided among the tasks of a SLURM array, each on all GPUs of its node:
+#
+#   sbatch --array=0-4 launch/slurm_grid.sh GRID STORE [--seeds=0,1 --config.NAME=VALUE ...]
+#
+# CONFIG names the settings, by default configs/ssl.py. How far it is, from any machine:
+#   python -m brats_jax.grid --workdir=GRID --status
+# Two minutes before its time is up a task saves and queues itself again; then it goes on.
+# The array may be given again with more or fewer tasks, also beside one that runs.
+#SBATCH --job-name=brats_jax_grid
+#SBATCH --nodes=1
+#SBATCH --ntasks=1
+#SBATCH --gpus-per-node=1
+#SBATCH --cpus-per-task=8
+#SBATCH --signal=B:USR1@120
+#SBATCH --requeue
+#SBATCH --open-mode=append
+set -euo pipefail
+# SLURM runs a copy of this file: the repository is where sbatch was called.
+cd "${SLURM_SUBMIT_DIR:-.}"
+grid=${1:?usage: slurm_grid.sh GRID STORE [FLAGS]}
+store=${2:?usage: slurm_grid.sh GRID STORE [FLAGS]}
+shift 2
+# The first index of an array need not be 0.
+shard=$((${SLURM_ARRAY_TASK_ID:?give --array=0-4} - ${SLURM_ARRAY_TASK_MIN:-0}))
+
+.venv/bin/python -m brats_jax.grid --config="${CONFIG:-configs/ssl.py}" --workdir="$grid" \
+  --config.data.store="$store" --shard="$shard/${SLURM_ARRAY_TASK_COUNT:?give --array=0-4}" "$@" &
+worker=$!
+
+# USR1 is the time limit (see --signal), after which to go on; TERM is scancel or preemption,
+# after which SLURM itself knows whether to.
+signalled= again=
+trap 'signalled=1; kill -TERM "$worker"' TERM
+trap 'signalled=1; again=1; kill -TERM "$worker"' USR1
+while true; do
+  status=0
+  wait "$worker" || status=$?
+  # A signal ends the wait before the worker ends.
+  [ -n "$signalled" ] || break
+  signalled=
+done
+if [ -n "$again" ] && [ "$status" -eq 143 ]; then scontrol requeue "$SLURM_JOB_ID"; fi
+exit "$status"

@@ -1,0 +1,124 @@
+from pathlib import Path
+
+import pytest
+
+from brats_jax.cells import Axes, Cell, enumerate_cells, parse_axes, parse_shard, share
+from brats_jax.errors import BratsError
+
+ALL = ("dice_ce,dice_focal,focal", "false,true", "1", "0")
+
+
+def axes(losses=ALL[0], ssl=ALL[1], fractions=ALL[2], seeds=ALL[3], folds=(0, 1, 2, 3, 4)):
+    return parse_axes(*(x.split(",") for x in (losses, ssl, fractions, seeds)), folds)
+
+
+def test_the_papers_experiment_is_35_trainings():
+    assert axes() == Axes()
+    cells = enumerate_cells([Axes()])
+    assert [c.stage for c in cells] == ["pretrain"] * 5 + ["segment"] * 30
+    assert [c.ssl for c in cells] == [False] * 20 + [True] * 15
+    assert len({c.name for c in cells}) == len({c.directory for c in cells}) == 35
+    assert {(c.loss, c.ssl, c.fold) for c in cells[5:]} == {
+        (loss, ssl, fold)
+        for loss in ("dice_ce", "dice_focal", "focal")
+        for ssl in (False, True)
+        for fold in range(5)
+    }
+    # Three runs with pretraining share each of the five; and a fold is whole before the next.
+    assert [c.source for c in cells[20:]] == [cells[k // 3] for k in range(15)]
+    assert [c.fold for c in cells[5:20]] == [k // 3 for k in range(15)]
+
+
+def test_names_places_and_flags_of_cells():
+    pretraining, *_, last = enumerate_cells([axes(fractions="5%", seeds="3", folds=(2,))])
+    assert pretraining.name == "pretraining-seed_3-fold_2"
+    assert pretraining.directory == Path("pretraining/seed_3/fold_2")
+    assert pretraining.flags(Path("G")) == [
+        "--workdir=G/pretraining/seed_3", "--config.folds=2", "--config.seed=3",
+        "--mode=pretrain", "--config.ssl=true",
+    ]  # fmt: skip
+    assert last.name == "focal-ssl-labels_005-seed_3-fold_2"
+    assert last.directory == Path("runs/focal-ssl-labels_005-seed_3/fold_2")
+    assert last.flags(Path("G")) == [
+        "--workdir=G/runs/focal-ssl-labels_005-seed_3", "--config.folds=2", "--config.seed=3",
+        "--config.loss=focal", "--config.ssl=true", "--config.data.label_fraction=0.05",
+        "--config.pretrain.run=G/pretraining/seed_3",
+    ]  # fmt: skip
+    baseline = Cell("segment", 0, 1, "dice_ce", False, 100)
+    assert baseline.name == "dice_ce-base-labels_100-seed_0-fold_1" and baseline.source is None
+    assert not [f for f in baseline.flags(Path("G")) if "pretrain" in f]
+
+
+def test_labels_and_seeds_multiply_segmentations_and_only_seeds_pretrainings():
+    cells = enumerate_cells([axes(fractions="0.01,0.05,0.1,0.25,0.5,1", seeds="0,1,2")])
+    assert sum(c.stage == "pretrain" for c in cells) == 5 * 3
+    assert sum(c.stage == "segment" for c in cells) == 30 * 6 * 3
+    assert {c.percent for c in cells} == {1, 5, 10, 25, 50, 100}
+
+
+def test_without_ssl_there_is_no_pretraining():
+    assert {c.stage for c in enumerate_cells([axes(ssl="false")])} == {"segment"}
+
+
+def test_parts_overlap_without_repetition():
+    first, second = axes(losses="focal"), axes(losses="focal", fractions="10%,100%", folds=(0,))
+    cells = enumerate_cells([first, second])
+    assert len(cells) == len(set(cells)) == 5 + 10 + 2
+    assert enumerate_cells([first, second, first]) == cells
+    assert [c.stage for c in cells] == ["pretrain"] * 5 + ["segment"] * 12
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 7, 34, 35, 36, 100])
+def test_shards_are_disjoint_and_complete(count):
+    cells = enumerate_cells([Axes()])
+    shards = [share(cells, index, count) for index in range(count)]
+    assert sorted(c.name for shard in shards for c in shard) == sorted(c.name for c in cells)
+    assert max(map(len, shards)) - min(map(len, shards)) <= 1
+
+
+def test_five_workers_have_a_fold_of_pretraining_and_as_many_of_each_kind():
+    for index in range(5):
+        shard = share(enumerate_cells([Axes()]), index, 5)
+        assert [(c.stage, c.ssl) for c in shard] == (
+            [("pretrain", False)] + [("segment", False)] * 3 + [("segment", True)] * 3
+        )
+
+
+@pytest.mark.parametrize(
+    "text", ["", "1", "4/4", "-1/4", "0/0", "a/b", "0/4/2", "1/", "/3", "0.5/2"]
+)
+def test_a_shard_that_is_none_is_refused(text):
+    with pytest.raises(BratsError, match=r"--shard=.*: give i/n"):
+        parse_shard(text)
+
+
+def test_shards_count_from_zero():
+    assert [parse_shard(f"{i}/3") for i in range(3)] == [(0, 3), (1, 3), (2, 3)]
+
+
+@pytest.mark.parametrize(
+    ("text", "percent"),
+    [("1", 100), ("100%", 100), ("0.01", 1), ("1%", 1), ("0.29", 29), ("7%", 7)],
+)
+def test_label_fractions(text, percent):
+    assert axes(fractions=text).percents == (percent,)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"losses": "dice"}, "--losses=dice: valid values are dice_ce, dice_focal, focal"),
+        ({"ssl": "yes"}, "--ssl=yes: valid values are false, true"),
+        ({"seeds": "-1"}, "--seeds=-1: give whole numbers"),
+        ({"seeds": "0,0"}, "--seeds: give at least one value, and each once"),
+        ({"seeds": ""}, "--seeds=: give whole numbers"),
+        ({"fractions": "1%,0.01"}, "--label_fractions: give at least one value, and each once"),
+        *(
+            ({"fractions": text}, f"--label_fractions={text}: give whole percents")
+            for text in ("5", "0", "0.005", "0%", "101%", "-0.1", "0.125", "few", "nan", "inf")
+        ),
+    ],
+)
+def test_values_that_do_not_fit_are_refused(changes, message):
+    with pytest.raises(BratsError, match=message):
+        axes(**changes)

@@ -1,0 +1,99 @@
+"""The cluster's scripts, with SLURM's variables set and a stand-in for Python."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+LAUNCH = Path(__file__).parent.parent / "launch"
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A folder to submit from: its python prints its arguments, its scontrol notes them."""
+    shutil.copytree(LAUNCH, tmp_path / "elsewhere")  # SLURM runs a copy
+    for name, text in {
+        ".venv/bin/python": '#!/bin/bash\nprintf "%s\\n" "$@"\n',
+        "bin/scontrol": '#!/bin/bash\necho "$@" > requeued\n',
+    }.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+        path.chmod(0o755)
+    return tmp_path
+
+
+def start(place, script, *arguments, **variables):
+    environment = {
+        **os.environ, "PATH": f"{place}/bin:{os.environ['PATH']}",
+        "SLURM_SUBMIT_DIR": str(place), "SLURM_JOB_ID": "77", **variables,
+    }  # fmt: skip
+    return subprocess.Popen(
+        ["bash", str(place / "elsewhere" / script), *arguments],
+        env=environment, cwd="/", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def test_an_array_of_folds(place):
+    process = start(
+        place, "slurm_folds.sh", "configs/ssl.py", "RUN", "STORE", "--config.loss=focal",
+        SLURM_ARRAY_TASK_ID="3",
+    )  # fmt: skip
+    assert process.communicate()[0].split() == [
+        "-m", "brats_jax.main", "--config=configs/ssl.py", "--workdir=RUN",
+        "--config.data.store=STORE", "--config.folds=3", "--config.loss=focal",
+    ]  # fmt: skip
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize(("task", "first", "shard"), [("2", "0", "2/5"), ("4", "3", "1/5")])
+def test_an_array_of_shards(place, task, first, shard):
+    process = start(
+        place, "slurm_grid.sh", "GRID", "STORE", "--seeds=0,1",
+        SLURM_ARRAY_TASK_ID=task, SLURM_ARRAY_TASK_MIN=first, SLURM_ARRAY_TASK_COUNT="5",
+    )  # fmt: skip
+    assert process.communicate()[0].split() == [
+        "-m", "brats_jax.grid", "--config=configs/ssl.py", "--workdir=GRID",
+        "--config.data.store=STORE", f"--shard={shard}", "--seeds=0,1",
+    ]  # fmt: skip
+    assert process.returncode == 0
+
+
+def test_a_failure_is_passed_on(place):
+    (place / ".venv/bin/python").write_text("#!/bin/bash\nexit 1\n")
+    variables = {"SLURM_ARRAY_TASK_ID": "0", "SLURM_ARRAY_TASK_COUNT": "1"}
+    process = start(place, "slurm_grid.sh", "GRID", "STORE", **variables)
+    process.communicate()
+    assert process.returncode == 1 and not (place / "requeued").exists()
+
+
+@pytest.mark.parametrize("script", ["slurm_folds.sh", "slurm_grid.sh"])
+def test_without_arguments_or_array_the_usage(place, script):
+    process = start(place, script)
+    assert f"usage: {script}" in process.communicate()[1] and process.returncode != 0
+    process = start(place, script, "A", "B", "C")
+    assert "give --array=0-4" in process.communicate()[1] and process.returncode != 0
+
+
+@pytest.mark.parametrize(("number", "requeued"), [(signal.SIGUSR1, True), (signal.SIGTERM, False)])
+def test_signals_reach_the_grid_and_only_the_time_limit_queues_again(place, number, requeued):
+    (place / ".venv/bin/python").write_text(
+        "#!/bin/bash\ntrap 'sleep 0.3; touch saved; exit 143' TERM\ntouch started\n"
+        "for i in {1..600}; do sleep 0.1; done\n"
+    )
+    variables = {"SLURM_ARRAY_TASK_ID": "0", "SLURM_ARRAY_TASK_COUNT": "1"}
+    process = start(place, "slurm_grid.sh", "GRID", "STORE", **variables)
+    deadline = time.monotonic() + 30
+    while not (place / "started").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(number)
+    process.communicate(timeout=30)
+    assert process.returncode == 143 and (place / "saved").exists()
+    assert (place / "requeued").exists() == requeued
+    if requeued:
+        assert (place / "requeued").read_text() == "requeue 77\n"
