@@ -1,0 +1,1 @@
+"""What the paper prints: its tables and quoted results as data, and where they disagree."""

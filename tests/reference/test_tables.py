@@ -1,0 +1,86 @@
+"""The paper's tables: counts, sums taken from the paper's text by another way, meanings."""
+
+from decimal import Decimal
+
+import pytest
+
+from brats_jax.data import modalities
+from brats_jax.losses import SEGMENTATION_LOSSES
+from brats_jax.reference.printed import printed_numbers
+from brats_jax.reference.tables import CLASSES, LOSSES, SSL, TABLES
+
+NUMBERS = list(printed_numbers())
+
+# Read out of the paper's text by a program, in reading order v1, v2, ...: how many numbers
+# with a decimal point a table has, their sum, and 1 v1 + 2 v2 + ..., which a swap changes.
+READ_BY_MACHINE = {
+    "1": (3, "30.724", "62.326"),
+    "2": (0, "0", "0"),
+    "3": (16, "18.817", "213.481"),
+    "4": (16, "17.852", "196.033"),
+    "5": (16, "24.232", "274.281"),
+    "6": (24, "5.622", "70.443"),
+    "A1": (15, "153.633", "1231.076"),
+    "A2": (80, "94.124", "3613.564"),
+    "A3": (80, "89.000", "3532.331"),
+    "A4": (80, "121.107", "5908.662"),
+}
+
+
+@pytest.mark.parametrize("table", READ_BY_MACHINE)
+def test_the_typing_has_the_sums_of_the_paper(table):
+    values = [Decimal(c) for row in TABLES[table].rows for c in row if c.replace(".", "").isdigit()]
+    if table.startswith("A"):
+        values = [v for v in values if v != v.to_integral() or v.as_tuple().exponent < 0]
+    weighted = sum(i * value for i, value in enumerate(values, start=1))
+    count, total, weighted_total = READ_BY_MACHINE[table]
+    assert len(values) == count
+    assert sum(values) == Decimal(total)
+    assert weighted == Decimal(weighted_total)
+
+
+def test_every_number_has_a_meaning_and_no_two_in_a_table_the_same():
+    for table, (count, *_) in READ_BY_MACHINE.items():
+        meanings = [n.meaning for n in NUMBERS if n.table == table]
+        assert len(meanings) == len(set(meanings)) == count
+    assert len([n for n in NUMBERS if n.table == "text"]) == 12
+    for n in NUMBERS:
+        assert TABLES[n.table].rows[n.row][n.column] == n.printed
+
+
+def test_rows_are_as_wide_as_their_heads():
+    for table in TABLES.values():
+        assert {len(row) for row in table.rows} == {len(table.columns)}
+    assert [len(table.rows) for table in TABLES.values()] == [3, 6, 8, 8, 8, 6, 5, 10, 10, 10, 8]
+
+
+def test_the_vocabulary_is_the_packages_own():
+    assert modalities.CLASSES == CLASSES
+    assert set(LOSSES) == set(SEGMENTATION_LOSSES)
+
+
+@pytest.mark.parametrize(
+    ("meaning", "printed"),
+    [
+        (("dice", "ED", "dice_ce", False, 5), ["0.33"]),
+        (("asd_mm", "NCR/NET", "dice_ce", True, 4), ["37.610", "37.610"]),
+        (("asd_mm", "ED", "dice_ce", False, None), ["2.70"]),
+        (("asd_mm", "background", "dice_focal", True, None), ["0.540"]),
+        (("dice", "ET", "dice_ce", False, None), ["0.198", "0.190"]),
+        (("dice", "ED", "dice_focal", False, None), ["0.322", "0.323", "0.3228"]),
+        (("dice", "mean foreground", "focal", True, None), ["0.230", "0.2305"]),
+        (("asd_mm", "ED", "focal", False, None), ["4.280", "4.28"]),
+        (("psnr_db", "", "", None, 3), ["29.290"]),
+        (("mse", "", "", None, None), ["0.038", "0.0381"]),
+        (("dice", "ET", "focal", False, 5), ["0.191"]),
+        (("asd_mm", "ET", "dice_focal", False, 1), ["1.830"]),
+    ],
+)
+def test_some_numbers_by_meaning(meaning, printed):
+    assert [n.printed for n in NUMBERS if n.meaning == meaning] == printed
+
+
+def test_the_pipelines_are_told_apart():
+    assert {row[0] for row in TABLES["A2"].rows} == {"Baseline", SSL}
+    assert TABLES["A4"].rows[8][5] == "0.199" and TABLES["A4"].rows[8][0] == SSL
+    assert TABLES["6"].rows[4][1:5] == ("Fully Supervised (No SSL)", "0.188", "0.330", "0.190")
