@@ -85,13 +85,13 @@ class Checkpoints:
         return error
 
 
-def read_meta(directory: Path) -> dict[str, Any]:
+def read_meta(directory: Path, model: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The description of the newest checkpoint in `directory`.
 
     Raises:
-      BratsError: no checkpoint, or one of another program or version.
+      BratsError: no checkpoint, one of another program or version, or not of `model` if given.
     """
-    return _read(directory, lambda manager, step: {})[1]
+    return _read(directory, lambda manager, step: {}, model)[1]
 
 
 def read(directory: Path, template: Any, model: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:

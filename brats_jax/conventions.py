@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from jax import Array
 
 from brats_jax.metrics import overlap, surface
 from brats_jax.metrics.surface import SurfaceStatistics
@@ -40,6 +41,9 @@ NOTES: dict[str, str] = {
     "fixed range": "range 6.01, which the paper's own MSE and PSNR together imply",
     "": "",
 }
+
+
+Values = Array | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,7 @@ def reconstruction_scores(tally: ReconstructionTally) -> Iterator[Scores]:
 def _in_plane(
     name: str, counts: np.ndarray, edges: SurfaceStatistics, patient: np.ndarray, pixels: int
 ) -> Iterator[Scores]:
-    def scores(metric: str, convention: str, values: np.ndarray) -> Scores:
+    def scores(metric: str, convention: str, values: Values) -> Scores:
         return Scores("slice", "all slices", name, metric, convention, _f64(values), patient)
 
     for convention in overlap.CONVENTIONS:
@@ -142,13 +146,12 @@ def _in_space(tally: SegmentationTally) -> Iterator[Scores]:
     slices_of = np.bincount(tally.slices.patient, minlength=len(tally.slices.patients))[whole]
     for r, name in enumerate(SCORED):
 
-        def scores(metric: str, convention: str, values: np.ndarray, of: str = name) -> Scores:
+        def scores(metric: str, convention: str, values: Values, of: str = name) -> Scores:
             return Scores("patient", "volumes", of, metric, convention, _f64(values), whole)
 
         edges = SurfaceStatistics(*(np.asarray(x)[whole] for x in _region(tally.volume_surface, r)))
         for convention in VOLUME_CONVENTIONS:
-            rule = "present_only" if convention == "present_only" else "both_empty_1"
-            yield scores("dice", convention, overlap.dice_under(counts[:, r], rule))
+            yield scores("dice", convention, overlap.dice_under(counts[:, r], convention))
             distances = surface.fill_empty(surface.hd95(edges), edges, convention)
             yield scores("hd95_mm", convention, distances)
         yield from (scores(m, "both_present", v) for m, v in _distances(edges) if m != "hd95_mm")
@@ -171,7 +174,7 @@ def volume_counts(tally: SegmentationTally) -> np.ndarray:
     return total
 
 
-def _distances(edges: SurfaceStatistics) -> Iterator[tuple[str, np.ndarray]]:
+def _distances(edges: SurfaceStatistics) -> Iterator[tuple[str, Values]]:
     """The variants of the mean distance, each by name, and HD95; NaN where a mask is empty."""
     to_truth, to_prediction = surface.directed_means(edges)
     yield "asd_mm", surface.pooled_mean(edges)
@@ -185,5 +188,5 @@ def _region(statistics: SurfaceStatistics, r: int) -> SurfaceStatistics:
     return SurfaceStatistics(*(np.asarray(x)[..., r] for x in statistics))
 
 
-def _f64(values: object) -> np.ndarray:
+def _f64(values: Values) -> np.ndarray:
     return np.asarray(values, np.float64)

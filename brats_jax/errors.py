@@ -7,3 +7,7 @@ class BratsError(Exception):
     Commands print it as `error: ...` and exit with status 1; a traceback would
     only hide the line.
     """
+
+
+class Busy(BratsError):
+    """Another process is at it: nothing is wrong, and it may be tried again later."""

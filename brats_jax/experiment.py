@@ -2,32 +2,47 @@
 
 RUN/config.json            the settings, the store and the versions it was started with
 RUN/splits.json            who trains, validates, tests; frozen
+RUN/fold_K/lock            held while a process works on the fold
 RUN/fold_K/audit.json      what the sets of the fold have in common
-RUN/fold_K/pretrain/       best/ and last/ checkpoint, metrics.jsonl, tensorboard/, complete.json
+RUN/fold_K/pretrain/       best/ and last/ checkpoint, training.json (how many patients, slices,
+                           steps), metrics.jsonl, tensorboard/, complete.json
 RUN/fold_K/segment/        the same
+RUN/fold_K/pretraining.json   where the encoder comes from, if from another run
 RUN/fold_K/tally_{pretrain,segment}.npz  statistics of every test slice and volume
 RUN/fold_K/evaluation.json, evaluation_*.csv, panels/*.png
 RUN/summary.json, .csv     over the folds
 """
 
+import dataclasses
 import json
-import platform
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 import brats_jax
-from brats_jax import checkpoints, devices, pictures, results, scoring, settings, transfer
+from brats_jax import (
+    checkpoints,
+    devices,
+    frozen,
+    lock,
+    pictures,
+    pretraining,
+    results,
+    scoring,
+    settings,
+    transfer,
+)
 from brats_jax.data.splits import (
     Split,
     audit_leakage,
     check_audit,
+    count_patients,
     describe_burden,
     fold_split,
+    labelled_slices,
     load_or_make_splits,
     make_splits,
     select_slices,
@@ -39,9 +54,9 @@ from brats_jax.files import write_json
 from brats_jax.models import Weights
 from brats_jax.progress import say
 from brats_jax.tasks import Task
-from brats_jax.train import Initialiser, Stage
+from brats_jax.train import Initialiser, Stage, TrainOptions
 
-MODES = ("train", "evaluate")
+MODES = ("train", "pretrain", "evaluate")
 
 # Of evaluation.json. An evaluation of another version, or one that was asked for otherwise, is
 # made again.
@@ -55,7 +70,8 @@ def run(config: ConfigDict, workdir: Path, mode: str = "train") -> dict[str, Any
     Args:
       config: the settings, see configs/base.py.
       workdir: the run folder; created, or continued.
-      mode: 'train' trains and evaluates; 'evaluate' only restores and evaluates.
+      mode: 'train' trains and evaluates; 'pretrain' the same with the first stage alone;
+        'evaluate' only restores and evaluates.
 
     Raises:
       BratsError: for anything the user has to change.
@@ -63,28 +79,39 @@ def run(config: ConfigDict, workdir: Path, mode: str = "train") -> dict[str, Any
     if mode not in MODES:
         raise BratsError(f"unknown --mode={mode}; valid: {', '.join(MODES)}")
     settings.check(config)
+    if mode == "pretrain" and (not config.ssl or config.pretrain.run):
+        raise BratsError(
+            "--mode=pretrain needs --config.ssl=true, and no --config.pretrain.run: there would be "
+            "nothing to train"
+        )
     store = Store.open(Path(config.data.store))
     devices.use_compilation_cache(config.compilation_cache)
     mesh = devices.data_mesh()
     settings.check_fit(config, store, mesh)
     if mode == "evaluate" and not (workdir / "config.json").exists():
         raise BratsError(f"{workdir}: no run there to evaluate; train it first")
-    options = {
-        "split_by": config.data.split_by,
-        "test_fraction": config.data.test_fraction,
-        "num_folds": config.data.num_folds,
-        "seed": config.seed,
-    }
+    options = settings.split_options(config)
     if not (workdir / "splits.json").exists():
-        make_splits(store, **options)  # what cannot be split is refused with nothing written
+        # What cannot be split, or goes on from nothing, is refused with nothing written.
+        splits = make_splits(store, **options)
+        if config.pretrain.run:
+            for fold in config.folds:
+                _other_pretraining(config, store, splits, fold)
     _freeze_settings(config, store, workdir, mode)
     splits = load_or_make_splits(workdir / "splits.json", store, **options)
     say(f"{workdir}: {devices.describe()}, {config.dtype} activations, store {store.path}")
     for fold in config.folds:
-        _Fold(config, store, splits, fold, workdir, mesh).run(mode)
+        directory = workdir / f"fold_{fold}"
+        with lock.hold(directory / "lock", str(directory)):
+            _Fold(config, store, splits, fold, directory, mesh, mode).run()
     summary = results.summarise_run(workdir, splits["num_folds"])
     say(results.format_summary(summary))
     return summary
+
+
+def _other_pretraining(config: ConfigDict, store: Store, splits: dict[str, Any], fold: int) -> Path:
+    task = settings.reconstruction(config)
+    return pretraining.find(Path(config.pretrain.run), fold, store, splits, task)
 
 
 class _Fold:
@@ -94,28 +121,37 @@ class _Fold:
         store: Store,
         splits: dict[str, Any],
         fold: int,
-        workdir: Path,
+        directory: Path,
         mesh: Mesh,
+        mode: str,
     ) -> None:
         self.config, self.store, self.fold, self.mesh = config, store, fold, mesh
-        self.directory = workdir / f"fold_{fold}"
+        self.directory, self.mode = directory, mode
+        self.splits, self.pretrained = splits, directory / "pretrain"
         self.split: Split = fold_split(splits, store, fold)
         self.split_by = splits["split_by"]
-        self.tasks: dict[str, Task] = {"segment": settings.segmentation(config)}
-        if config.ssl:
-            self.tasks = {"pretrain": settings.reconstruction(config), **self.tasks}
+        self.tasks: dict[str, Task] = {}
+        if config.ssl and not config.pretrain.run:
+            self.tasks["pretrain"] = settings.reconstruction(config)
+        if mode != "pretrain":
+            self.tasks["segment"] = settings.segmentation(config)
 
-    def run(self, mode: str) -> None:
+    def run(self) -> None:
         audit = audit_leakage(self.store, self.split)
         write_json(self.directory / "audit.json", audit)
         say(f"fold {self.fold}: {check_audit(audit, self.split_by)}")
-        if mode == "train":
+        if self.mode != "evaluate":
             sets = [(n, getattr(self.split, n)) for n in ("train", "validation", "test")]
             for line in describe_burden(self.store, sets):
                 say(f"fold {self.fold}: {line}")
+            segment_complete = (self.directory / "segment" / "complete.json").exists()
+            if self.config.pretrain.run and not segment_complete:
+                source = _other_pretraining(self.config, self.store, self.splits, self.fold)
+                pretraining.pin(source, self.directory)
+                self.pretrained = source
             for stage in self.tasks:
                 self._train(stage, audit)
-        self._evaluate(again=mode == "evaluate")
+        self._evaluate(again=self.mode == "evaluate")
 
     def _train(self, stage: str, audit: dict[str, Any]) -> None:
         directory = self.directory / stage
@@ -123,13 +159,13 @@ class _Fold:
         if complete.exists():
             say(f"fold {self.fold} {stage}: complete, skipped")
             return
-        slices = self.config[stage].slices
+        train_slices, options = self._training(stage)
         result = Stage(
             self.tasks[stage],
             self.store,
-            select_slices(self.store, self.split.train, slices),
-            select_slices(self.store, self.split.validation, slices),
-            settings.train_options(self.config, stage, self.fold),
+            train_slices,
+            select_slices(self.store, self.split.validation, self.config[stage].slices),
+            options,
             directory,
             self.mesh,
             initialise=self._initialiser(stage),
@@ -147,9 +183,39 @@ class _Fold:
             f"step {result['best_step']}"
         )
 
+    def _training(self, stage: str) -> tuple[np.ndarray, TrainOptions]:
+        """The slices a stage trains on, and its numbers; says and records how many they are."""
+        every = select_slices(self.store, self.split.train, self.config[stage].slices)
+        options = settings.train_options(self.config, stage, self.fold)
+        # With few labels too an epoch is as long as with all.
+        options = dataclasses.replace(options, steps_per_epoch=options.epoch_length(len(every)))
+        fraction = 1.0 if stage == "pretrain" else self.config.data.label_fraction
+        chosen = every
+        if fraction < 1:
+            chosen = labelled_slices(self.store, every, fraction, self.splits, self.fold)
+        patients, of = (count_patients(self.store, indices) for indices in (chosen, every))
+        share = "" if fraction == 1 else f"the labels of {patients} of "
+        say(
+            f"fold {self.fold} {stage}: trains on {share}{of} patients, {len(chosen)} of "
+            f"{len(every)} slices; {options.epochs} epochs of {options.steps_per_epoch} steps"
+        )
+        document = {
+            "schema": "brats_jax.training",
+            "version": 1,
+            "patients": patients,
+            "of_patients": of,
+            "slices": len(chosen),
+            "of_slices": len(every),
+            "epochs": options.epochs,
+            "steps_per_epoch": options.steps_per_epoch,
+            "steps": options.epochs * options.steps_per_epoch,
+        }
+        write_json(self.directory / stage / "training.json", document)
+        return chosen, options
+
     def _initialiser(self, stage: str) -> Initialiser | None:
         """Where the encoder of a stage comes from; None: its random initialisation."""
-        if stage == "segment" and "pretrain" in self.tasks:
+        if stage == "segment" and self.config.ssl:
             return self._from_pretraining
         if self.config.encoder_init != "random":
             return self._from_file
@@ -159,10 +225,10 @@ class _Fold:
         return transfer.load_encoder(Path(self.config.encoder_init), params, stats)
 
     def _from_pretraining(self, params: Weights, stats: Weights) -> tuple[Weights, Weights]:
-        task = self.tasks["pretrain"]
-        source = Restored(task, self.directory / "pretrain", self.mesh)
+        task = settings.reconstruction(self.config)
+        source = Restored(task, self.pretrained, self.mesh)
         say(
-            f"fold {self.fold} segment: encoder from pretraining, step {source.meta['step']} "
+            f"fold {self.fold} segment: encoder from {self.pretrained}, step {source.meta['step']} "
             f"({task.metric} {source.meta['value']:.4f})"
         )
         inputs = (task.inputs, self.tasks["segment"].inputs)
@@ -244,40 +310,9 @@ class _Fold:
 def _freeze_settings(config: ConfigDict, store: Store, workdir: Path, mode: str) -> None:
     path = workdir / "config.json"
     now = json.loads(config.to_json_best_effort())
-    document = {
-        "schema": "brats_jax.config",
-        "version": 1,
-        "config": now,
-        "store": {
-            "fingerprint": store.fingerprint,
-            "source": store.manifest["source"],
-            "normalisation": store.manifest["normalisation"],
-        },
-        "versions": {
-            "brats_jax": brats_jax.__version__,
-            "jax": jax.__version__,
-            "python": platform.python_version(),
-        },
-        "devices": devices.describe(),
-    }
     if path.exists():
-        try:
-            before = json.loads(path.read_text())
-            changed = settings.differences(before["config"], now)
-            if mode == "evaluate":  # what is evaluated, and how, may be asked anew
-                changed = [name for name in changed if not name.startswith("evaluation.")]
-            same_store = before["store"]["fingerprint"] == store.fingerprint
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise BratsError(f"{path}: cannot be read ({error}); give another --workdir") from None
-        if changed:
-            raise BratsError(
-                f"{workdir} was started with other settings ({'; '.join(changed)}); give another "
-                "--workdir, or the settings it was started with"
-            )
-        if not same_store:
-            raise BratsError(
-                f"{workdir} was started on another store than {store.path}; give another "
-                "--workdir, or the store it was started with"
-            )
+        # What is evaluated, and how, may be asked anew.
+        frozen.check_same(path, now, store, free=("evaluation.",) if mode == "evaluate" else ())
         return
-    write_json(path, document)
+    document = {"schema": "brats_jax.config", "version": 1, **frozen.describe(now, store)}
+    write_json(path, {**document, "devices": devices.describe()})

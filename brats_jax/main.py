@@ -14,13 +14,18 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from brats_jax.command_line import fail, one_line_flags
-from brats_jax.errors import BratsError
+from brats_jax.errors import BratsError, Busy
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Settings, e.g. configs/ssl.py; --config.NAME=VALUE changes one."
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Run folder: checkpoints, numbers, pictures.")
-_MODE = flags.DEFINE_string("mode", "train", "train (and evaluate), or evaluate only.")
+_MODE = flags.DEFINE_string(
+    "mode", "train", "train (and evaluate), pretrain (the first stage only), or evaluate only."
+)
+
+# The exit status that says: another process is at it, try again later (sysexits.h).
+BUSY = 75
 
 
 def _main(arguments: Sequence[str]) -> int:
@@ -37,6 +42,9 @@ def _main(arguments: Sequence[str]) -> int:
     logging.set_verbosity(logging.ERROR)
     try:
         experiment.run(_CONFIG.value, Path(_WORKDIR.value), _MODE.value)
+    except Busy as error:
+        fail(str(error))
+        return BUSY
     except BratsError as error:
         return fail(str(error))
     except OSError as error:  # a full disk, a folder that may not be written, a file in its place

@@ -33,6 +33,9 @@ FREE_TO_CHANGE = (
     "evaluation.batch_size",
 )
 
+# A path, which may change when folders are moved: what is there is compared, not where it is.
+PATHS = ("pretrain.run",)
+
 # Random numbers of the two stages are kept apart by these.
 PURPOSES = {"pretrain": 1, "segment": 2}
 
@@ -64,6 +67,7 @@ def check(config: ConfigDict) -> None:
         _at_least(config, name, 1)
     for name in (
         "seed",
+        "data.split_seed",
         "data.workers",
         "pretrain.steps_per_epoch",
         "segment.steps_per_epoch",
@@ -81,6 +85,15 @@ def check(config: ConfigDict) -> None:
             raise BratsError(f"config.{name}={_value(config, name)}: give 0 to 1")
     if not 0 < config.data.test_fraction < 1:
         raise BratsError(f"config.data.test_fraction={config.data.test_fraction}: between 0 and 1")
+    if not 0 < config.data.label_fraction <= 1:
+        raise BratsError(
+            f"config.data.label_fraction={config.data.label_fraction}: above 0, at most 1 (all)"
+        )
+    if config.pretrain.run and not config.ssl:
+        raise BratsError(
+            f"config.pretrain.run={config.pretrain.run} without pretraining (config.ssl=False); "
+            "leave out one of them"
+        )
     if len(config.focal_alpha) not in (0, len(CLASSES)):
         raise BratsError(
             f"config.focal_alpha has {len(config.focal_alpha)} weights; give one for each of "
@@ -123,6 +136,11 @@ def check_fit(config: ConfigDict, store: Store, mesh: Mesh) -> None:
     """
     for name in ("train.batch_size", "train.validation_batch_size", "evaluation.batch_size"):
         devices.check_batch_size(_value(config, name), mesh, f"config.{name}")
+    check_patches(config, store)
+
+
+def check_patches(config: ConfigDict, store: Store) -> None:
+    """Refuses patches that do not fit the store's slices (BratsError)."""
     height, width = store.slice_shape
     if config.data.patch_size > min(height, width):
         raise BratsError(
@@ -155,6 +173,16 @@ def segmentation(config: ConfigDict) -> Segmentation:
     )
 
 
+def split_options(config: ConfigDict) -> dict[str, Any]:
+    """The arguments of `splits.make_splits`."""
+    return {
+        "split_by": config.data.split_by,
+        "test_fraction": config.data.test_fraction,
+        "num_folds": config.data.num_folds,
+        "seed": config.data.split_seed,
+    }
+
+
 def train_options(config: ConfigDict, stage: str, fold: int) -> TrainOptions:
     """The numbers of one stage ('pretrain' or 'segment') of one fold."""
     return TrainOptions(
@@ -183,7 +211,9 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return [
         f"{name}: {old.get(name)} -> {new.get(name)}"
         for name in sorted({**old, **new})
-        if name not in FREE_TO_CHANGE and old.get(name) != new.get(name)
+        if name not in FREE_TO_CHANGE
+        and old.get(name) != new.get(name)
+        and not (name in PATHS and old.get(name) and new.get(name))
     ]
 
 

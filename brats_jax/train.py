@@ -67,6 +67,10 @@ class TrainOptions:
         entropy = [self.seed, self.purpose, self.fold, *what.encode()]
         return int(np.random.SeedSequence(entropy).generate_state(1)[0])
 
+    def epoch_length(self, slices: int) -> int:
+        """Steps in an epoch over so many slices."""
+        return self.steps_per_epoch or max(1, slices // self.batch_size)
+
 
 class Stage:
     """One training stage in its own folder: <directory>/{last,best}/, metrics.jsonl, tensorboard/.
@@ -110,9 +114,7 @@ class Stage:
             tumour_probability=options.tumour_probability,
             seed=options.derived_seed("patches"),
         )
-        self.steps_per_epoch = options.steps_per_epoch or max(
-            1, len(self.plan) // options.batch_size
-        )
+        self.steps_per_epoch = options.epoch_length(len(self.plan))
         self.total_steps = options.epochs * self.steps_per_epoch
         self.schedule = step_schedule(
             options.learning_rate,

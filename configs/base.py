@@ -11,7 +11,7 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
 
     # What is done.
-    config.seed = 0
+    config.seed = 0  # of initialisation and patches; the split has its own
     config.folds = (0, 1, 2, 3, 4)  # which of the data.num_folds folds this run trains
     config.ssl = True  # pretrain, transfer, fine-tune; False: segmentation only
     config.loss = "dice_ce"  # of the segmentation: dice_ce, dice_focal, focal
@@ -31,6 +31,11 @@ def get_config() -> ConfigDict:
     config.data.split_by = "patient"  # or slice: the paper's split of files, which leaks
     config.data.test_fraction = 0.15
     config.data.num_folds = 5
+    config.data.split_seed = 0  # several seeds may so share one split
+    # Share of a fold's training patients whose labels segmentation sees; pretraining needs none
+    # and sees all. Smaller shares are part of larger ones. An epoch has as many steps as with
+    # all of them: every share gets the same number of updates.
+    config.data.label_fraction = 1.0
     config.data.patch_size = 128
     config.data.workers = 0  # loader processes; 0: threads of this process
     config.data.threads = 2  # reading threads in each
@@ -48,6 +53,7 @@ def get_config() -> ConfigDict:
 
     # Stage 1. Neither its slices nor its patches are chosen by the labels.
     config.pretrain = ConfigDict()
+    config.pretrain.run = ""  # a run folder whose pretraining is taken instead of training one
     config.pretrain.inputs = ("t1", "t1gd")
     config.pretrain.target = "flair"
     config.pretrain.epochs = 30
@@ -60,7 +66,7 @@ def get_config() -> ConfigDict:
     config.segment = ConfigDict()
     config.segment.inputs = ("t1", "t1gd", "t2", "flair")
     config.segment.epochs = 30
-    config.segment.steps_per_epoch = 0
+    config.segment.steps_per_epoch = 0  # 0: the slices of all training patients, once
     config.segment.slices = "tumour"
     config.segment.tumour_probability = 0.5
     config.segment.augmentation = _augmentation(on=True)

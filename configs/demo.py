@@ -25,8 +25,7 @@ def get_config() -> ConfigDict:
     config.pretrain.steps_per_epoch = 75
     config.pretrain.slices = "tumour"  # fewer slices to validate on
     config.segment.epochs = 4
-    config.segment.steps_per_epoch = 250
+    config.segment.steps_per_epoch = 160
     for name in ("intensity_scale", "intensity_shift", "gamma", "noise"):
         config.segment.augmentation[name] = False
-    config.evaluation.slices = "tumour"
     return config

@@ -1,15 +1,18 @@
 import csv
 import json
 import runpy
+import shutil
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
-from brats_jax import experiment
+from brats_jax import evaluate, experiment, lock, results, settings
 from brats_jax.data.modalities import CLASSES
-from brats_jax.errors import BratsError
+from brats_jax.devices import data_mesh
+from brats_jax.errors import BratsError, Busy
 from brats_jax.models import resnet
 from brats_jax.progress import read_metrics
 
@@ -55,6 +58,8 @@ def test_a_run_leaves_what_it_promises(finished):
         "config.json", "splits.json", "summary.json", "summary.csv",
         "fold_0/audit.json", "fold_0/evaluation.json",
         "fold_0/evaluation_pretrain.csv", "fold_0/evaluation_segment.csv",
+        "fold_0/evaluation_segment_patients.csv",
+        "fold_0/tally_pretrain.npz", "fold_0/tally_segment.npz",
         "fold_0/panels/reconstruction.png", "fold_0/panels/segmentation.png",
     ):  # fmt: skip
         assert (workdir / name).stat().st_size > 0, name
@@ -71,32 +76,56 @@ def test_numbers_in_the_tables_come_from_the_slices(finished):
     workdir, _, summary = finished
     with (workdir / "fold_0" / "evaluation_segment.csv").open() as file:
         rows = list(csv.DictReader(file))
-    printed = {(r["of"], r["metric"], r["convention"]): r for r in summary["rows"]}
+    printed = {
+        (r["of"], r["metric"], r["convention"]): r
+        for r in summary["rows"]
+        if r["over"] == "all slices"
+    }
     for name in CLASSES:
         tp, fp, fn = (np.array([int(r[f"{name} {x}"]) for r in rows]) for x in ("tp", "fp", "fn"))
         present = tp + fp + fn > 0
         dice = 2 * tp / np.maximum(2 * tp + fp + fn, 1)
         assert printed[name, "dice", "paper"]["mean"] == pytest.approx(dice.mean())
         row = printed[name, "dice", "present_only"]
-        assert row["slices"] == present.sum()
+        assert row["count"] == present.sum()
         if present.any():
             assert row["mean"] == pytest.approx(dice[present].mean())
         both = np.where(present, dice, 1).mean()
         assert printed[name, "dice", "both_empty_1"]["mean"] == pytest.approx(both)
         distances = [float(r[f"{name} asd_mm"]) for r in rows if r[f"{name} asd_mm"]]
-        assert printed[name, "asd_mm", "pooled, both masks present"]["slices"] == len(distances)
+        assert printed[name, "asd_mm", "both_present"]["count"] == len(distances)
     with (workdir / "fold_0" / "evaluation_pretrain.csv").open() as file:
-        ssim = [float(r["ssim"]) for r in csv.DictReader(file) if r["ssim"]]
-    assert printed["slice", "ssim", "range of the target slice"]["mean"] == pytest.approx(
+        ssim = [float(r["slice ssim"]) for r in csv.DictReader(file) if r["slice ssim"]]
+    assert printed["slice", "ssim", "target range"]["mean"] == pytest.approx(
         np.mean(ssim), abs=1e-5
     )
+
+
+def test_volumes_are_the_slices_put_together(finished):
+    """The patient's Dice in space is that of the slices' counts added up."""
+    workdir, _, summary = finished
+    with (workdir / "fold_0" / "evaluation_segment.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    with (workdir / "fold_0" / "evaluation_segment_patients.csv").open() as file:
+        (patient,) = csv.DictReader(file)
+    tp, fp, fn = (sum(int(r[f"WT {x}"]) for r in rows) for x in ("tp", "fp", "fn"))
+    expected = 2 * tp / (2 * tp + fp + fn)
+    assert float(patient["WT dice (brats2020)"]) == pytest.approx(expected, rel=1e-5)
+    found = results.find(
+        summary["rows"], over="volumes", of="WT", metric="dice", convention="brats2020"
+    )
+    assert found["mean"] == pytest.approx(expected) and found["count"] == 1
 
 
 def test_evaluation_says_what_it_is_over(finished, small_store):
     workdir, _, _ = finished
     document = json.loads((workdir / "fold_0" / "evaluation.json").read_text())
     assert document["set"] == "test" and document["split_by"] == "patient"
-    assert document["patients"] == 1 and document["segment"]["slices"] == 16
+    assert document["patients"] == 1 and document["version"] == experiment.EVALUATION_VERSION
+    background = results.find(
+        document["rows"], stage="segment", over="all slices", of="background", convention="paper"
+    )
+    assert background["count"] == 16
     splits = json.loads((workdir / "splits.json").read_text())
     with (workdir / "fold_0" / "evaluation_segment.csv").open() as file:
         assert {r["patient"] for r in csv.DictReader(file)} == set(splits["test"])
@@ -111,7 +140,9 @@ def test_the_same_command_again_does_nothing_but_print(finished, capsys):
     for stage in ("pretrain", "segment", "evaluation"):
         assert f"fold 0 {stage}: complete, skipped" in printed
     changed = {n for n, t in files_below(workdir).items() if before.get(n) != t}
-    assert changed <= {"summary.json", "summary.csv", "fold_0/audit.json", "fold_0"}
+    assert changed <= {
+        "summary.json", "summary.csv", "fold_0/audit.json", "fold_0/lock", "fold_0"
+    }  # fmt: skip
 
 
 def test_evaluate_restores_and_gives_the_same_numbers(finished):
@@ -125,8 +156,9 @@ def test_table_names_conventions_and_units(finished, capsys):
     workdir, config, _ = finished
     experiment.run(config, workdir)
     printed = capsys.readouterr().out
-    for word in ("Dice paper", "Dice present_only", "Dice both_empty_1", "ASD mm", "PSNR dB",
-                 "1 patients", "split by patient", "mean foreground"):  # fmt: skip
+    for word in ("by patient, in 3D", "HD95 mm brats2020", "Dice lesion-wise", "Dice paper",
+                 "Dice present_only", "Dice both_empty_1", "ASD mm", "PSNR dB", "1 patients",
+                 "split by patient", "mean foreground"):  # fmt: skip
         assert word in printed, word
 
 
@@ -146,9 +178,6 @@ def test_encoder_of_the_second_stage_is_the_first_ones(finished, small_store, mo
             experiment.run(config, workdir)
     finally:
         (workdir / "kept.json").rename(workdir / "fold_0" / "segment" / "complete.json")
-    from brats_jax import evaluate, settings
-    from brats_jax.devices import data_mesh
-
     source = evaluate.Restored(
         settings.reconstruction(config), workdir / "fold_0" / "pretrain", data_mesh()
     ).params["encoder"]
@@ -188,7 +217,7 @@ def test_split_by_slice_is_said_in_every_table(small_store, compiled_programs, t
     assert summary["split_by"] == "slice"
     assert not (tmp_path / "run" / "fold_0" / "pretrain").exists()
     table = (tmp_path / "run" / "summary.csv").read_text().splitlines()
-    assert all(",slice,dice_focal,False" in line for line in table[1:])
+    assert all(line.endswith(",slice,dice_focal,False") for line in table[1:])
     assert "FLAIR from T1, T1Gd" not in printed and "dice_focal, no SSL" in printed
 
 
@@ -197,7 +226,9 @@ def test_nothing_to_evaluate(small_store, compiled_programs, tmp_path):
     with pytest.raises(BratsError, match="no run there to evaluate"):
         experiment.run(config, tmp_path / "none", "evaluate")
     assert not (tmp_path / "none").exists()
-    with pytest.raises(BratsError, match="unknown --mode=predict; valid: train, evaluate"):
+    with pytest.raises(
+        BratsError, match="unknown --mode=predict; valid: train, pretrain, evaluate"
+    ):
         experiment.run(config, tmp_path / "none", "predict")
 
 
@@ -236,8 +267,164 @@ def test_an_evaluation_of_another_checkpoint_is_not_taken_for_this_one(finished,
     workdir, config, summary = finished
     path = workdir / "fold_0" / "evaluation.json"
     document = json.loads(path.read_text())
-    document["segment"]["checkpoint"]["step"] = 1
+    document["checkpoints"]["segment"]["step"] = 1
     path.write_text(json.dumps(document))
     assert experiment.run(config, workdir)["rows"] == summary["rows"]
     assert "evaluating 16 test slices" in capsys.readouterr().out
-    assert json.loads(path.read_text())["segment"]["checkpoint"]["step"] > 1
+    assert json.loads(path.read_text())["checkpoints"]["segment"]["step"] > 1
+
+
+def test_another_tolerance_is_evaluated_anew(finished, capsys):
+    workdir, config, summary = finished
+    wider = ConfigDict(config)
+    wider.evaluation.tolerance_mm = 3.0
+    again = experiment.run(wider, workdir, "evaluate")
+
+    def nsd(rows):
+        return results.find(rows["rows"], over="all slices", of="WT", metric="nsd")["mean"]
+
+    assert nsd(again) > nsd(summary)
+    assert nsd(experiment.run(config, workdir, "evaluate")) == nsd(summary)
+
+
+@pytest.fixture(scope="module")
+def pretrained(small_store, compiled_programs, tmp_path_factory):
+    """(run folder with the first stage alone, its summary)."""
+    workdir = tmp_path_factory.mktemp("pretrained") / "run"
+    config = config_of(small_store, compiled_programs)
+    return workdir, experiment.run(config, workdir, "pretrain")
+
+
+def segment_weights(config, workdir):
+    task = settings.segmentation(config)
+    restored = evaluate.Restored(task, workdir / "fold_0" / "segment", data_mesh())
+    return restored.params, restored.stats
+
+
+def test_the_first_stage_alone(pretrained, finished):
+    workdir, summary = pretrained
+    assert not (workdir / "fold_0" / "segment").exists()
+    assert {row["stage"] for row in summary["rows"]} == {"pretrain"}
+    together = [row for row in finished[2]["rows"] if row["stage"] == "pretrain"]
+    assert summary["rows"] == together
+
+
+def test_a_shared_pretraining_gives_the_bits_of_an_own_one(
+    pretrained, finished, small_store, compiled_programs, tmp_path, capsys
+):
+    source, workdir = tmp_path / "there", tmp_path / "run"
+    shutil.copytree(pretrained[0], source)
+    config = config_of(small_store, compiled_programs, pretrain__run=str(source))
+    summary = experiment.run(config, workdir)
+    assert f"encoder from {source}/fold_0/pretrain" in capsys.readouterr().out
+    assert not (workdir / "fold_0" / "pretrain").exists()
+    here, there = segment_weights(config, workdir), segment_weights(config, finished[0])
+    jax.tree.map(np.testing.assert_array_equal, here, there)
+    # The first stage is evaluated where it was trained.
+    assert summary["rows"] == [r for r in finished[2]["rows"] if r["stage"] == "segment"]
+    document = json.loads((workdir / "fold_0" / "evaluation.json").read_text())
+    assert list(document["checkpoints"]) == ["segment"]
+    record = json.loads((workdir / "fold_0" / "pretraining.json").read_text())
+    complete = json.loads((source / "fold_0" / "pretrain" / "complete.json").read_text())
+    assert record["run"] == str(source) and record["result"] == complete
+
+    # Moved, it is still the same; gone, it is no longer needed.
+    source.rename(tmp_path / "moved")
+    config.pretrain.run = str(tmp_path / "moved")
+    assert experiment.run(config, workdir) == summary
+    # With the segmentation half done, another pretraining is another experiment.
+    (workdir / "fold_0" / "segment" / "complete.json").unlink()
+    complete["best"] += 0.1
+    path = tmp_path / "moved" / "fold_0" / "pretrain" / "complete.json"
+    path.write_text(json.dumps(complete))
+    with pytest.raises(BratsError, match="was begun from another pretraining"):
+        experiment.run(config, workdir)
+
+
+@pytest.mark.parametrize(
+    ("changes", "spoil", "message"),
+    [
+        ({}, "fold_0/pretrain/complete.json", "pretraining of fold 0 is not complete there"),
+        ({}, "config.json", "no run there"),
+        ({"data__split_seed": 1}, "", "pretrained on another split"),
+        ({"model__width": 8}, "", "checkpoint of another model: width is 4 there, 8 here"),
+        ({"folds": (0, 1)}, "", "pretraining of fold 1 is not complete there"),
+    ],
+)
+def test_a_pretraining_that_does_not_fit_is_refused_before_anything_is_written(
+    pretrained, small_store, compiled_programs, tmp_path, changes, spoil, message
+):
+    source = tmp_path / "there"
+    shutil.copytree(pretrained[0], source)
+    if spoil:
+        (source / spoil).unlink()
+    config = config_of(small_store, compiled_programs, pretrain__run=str(source), **changes)
+    with pytest.raises(BratsError, match=message):
+        experiment.run(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_pretraining_on_another_store_is_refused(
+    pretrained, small_store, compiled_programs, tmp_path
+):
+    source = tmp_path / "there"
+    shutil.copytree(pretrained[0], source)
+    document = json.loads((source / "config.json").read_text())
+    document["store"]["fingerprint"] = "another"
+    (source / "config.json").write_text(json.dumps(document))
+    config = config_of(small_store, compiled_programs, pretrain__run=str(source))
+    with pytest.raises(BratsError, match="pretrained on another store than"):
+        experiment.run(config, tmp_path / "run")
+
+
+@pytest.mark.parametrize("changes", [{"ssl": False}, {"pretrain__run": "RUN"}])
+def test_pretraining_alone_needs_a_pretraining(small_store, compiled_programs, tmp_path, changes):
+    config = config_of(small_store, compiled_programs, **changes)
+    with pytest.raises(BratsError, match="there would be nothing to train"):
+        experiment.run(config, tmp_path / "run", "pretrain")
+    assert not (tmp_path / "run").exists()
+
+
+def test_few_labels_are_few_patients_and_as_many_steps(
+    small_store, compiled_programs, tmp_path, capsys, monkeypatch
+):
+    started = {}
+
+    class Watching(experiment.Stage):
+        def run(self):
+            started[self.task.name] = self
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(experiment, "Stage", Watching)
+    config = config_of(small_store, compiled_programs, ssl=False, data__label_fraction=0.3)
+    config.segment.steps_per_epoch = 0
+    with pytest.raises(KeyboardInterrupt):
+        experiment.run(config, tmp_path / "run")
+    splits = json.loads((tmp_path / "run" / "splits.json").read_text())
+    people = splits["folds"][1] + splits["folds"][2]
+    assert len(people) in (4, 5)  # eight, one of them for the test, in three folds
+    training = json.loads((tmp_path / "run" / "fold_0" / "segment" / "training.json").read_text())
+    assert (training["patients"], training["of_patients"]) == (2, len(people))
+    stage = started["segment"]
+    drawn = {int(i) for i in stage.plan.examples(0, 4 * stage.total_steps).slices}
+    assert len({small_store.patient_of[i] for i in drawn}) == 2
+    assert training["slices"] == len(drawn) < training["of_slices"]
+    assert stage.steps_per_epoch == training["steps_per_epoch"] == training["of_slices"] // 4
+    assert stage.total_steps == training["steps"] == 2 * training["steps_per_epoch"]
+    printed = capsys.readouterr().out
+    assert f"fold 0 segment: trains on the labels of 2 of {len(people)} patients" in printed
+
+    config = config_of(small_store, compiled_programs, data__label_fraction=0.3)
+    with pytest.raises(KeyboardInterrupt):
+        experiment.run(config, tmp_path / "ssl")
+    assert f"fold 0 pretrain: trains on {len(people)} patients, " in capsys.readouterr().out
+    assert len(started["pretrain"].plan) == 16 * len(people)
+
+
+def test_a_fold_that_another_process_is_at_is_left_alone(finished):
+    workdir, config, _ = finished
+    with (
+        lock.hold(workdir / "fold_0" / "lock", "it"),
+        pytest.raises(Busy, match="fold_0: another process is at it"),
+    ):
+        experiment.run(config, workdir)

@@ -41,7 +41,7 @@ def run(*arguments, **options):
         (["--confg=x"], "Unknown command line flag 'confg'"),
         (["--config.loss=dice"], "valid values are dice_ce, dice_focal, focal"),
         (["--config.folds=7"], "valid are 0 to 2"),
-        (["--mode=test"], "unknown --mode=test; valid: train, evaluate"),
+        (["--mode=test"], "unknown --mode=test; valid: train, pretrain, evaluate"),
         (["extra"], "unexpected argument 'extra'"),
     ],
 )

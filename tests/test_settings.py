@@ -81,6 +81,10 @@ def test_baseline_is_paired_with_ssl():
         ({"optim__learning_rate": float("nan")}, "learning_rate=nan: must be positive"),
         ({"segment__tumour_probability": 1.5}, "tumour_probability=1.5: give 0 to 1"),
         ({"data__test_fraction": 1.0}, "between 0 and 1"),
+        ({"data__label_fraction": 0.0}, "label_fraction=0.0: above 0, at most 1"),
+        ({"data__label_fraction": 5.0}, "label_fraction=5.0: above 0, at most 1"),
+        ({"data__split_seed": -1}, "config.data.split_seed=-1: give at least 0"),
+        ({"ssl": False, "pretrain__run": "RUN"}, "pretrain.run=RUN without pretraining"),
         ({"focal_alpha": (1.0, 1.0, 1.0, 1.0)}, "dice_ce"),
         ({"encoder_init": __file__}, "only .safetensors files are read, pickled ones never"),
         ({"focal_alpha": (1.0, 2.0)}, "focal_alpha has 2 weights"),
@@ -106,6 +110,18 @@ def test_differences_leave_out_what_does_not_change_results():
     assert settings.differences(before, free) == []
     other = config_of(seed=1, pretrain__epochs=2).to_dict()
     assert settings.differences(before, other) == ["pretrain.epochs: 30 -> 2", "seed: 0 -> 1"]
+
+
+def test_the_path_of_a_pretraining_may_change_but_not_whether_there_is_one():
+    none, here, there = (config_of(pretrain__run=run).to_dict() for run in ("", "A", "B"))
+    assert settings.differences(here, there) == []
+    assert settings.differences(none, here) == ["pretrain.run:  -> A"]
+
+
+def test_the_split_has_a_seed_of_its_own():
+    assert settings.split_options(config_of(seed=3)) == settings.split_options(config_of())
+    assert settings.split_options(config_of(data__split_seed=3))["seed"] == 3
+    assert settings.train_options(config_of(data__split_seed=3), "segment", 0).seed == 0
 
 
 def test_switches_become_an_augmentation():

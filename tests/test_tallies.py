@@ -43,7 +43,7 @@ def test_bad_files_are_named(tmp_path) -> None:
     with pytest.raises(BratsError, match=r"t\.npz: not there"):
         SegmentationTally.load(path)
     tally_of(prediction, truth, sizes).save(path, {})
-    with pytest.raises(BratsError, match="of 'segment', not .* of 'pretrain'"):
+    with pytest.raises(BratsError, match=r"of 'segment', not .* of 'pretrain'"):
         ReconstructionTally.load(path)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(BratsError, match=r"t\.npz: cannot be read"):

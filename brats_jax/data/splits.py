@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,6 +168,42 @@ def fold_split(document: Mapping, store: Store, fold: int) -> Split:
             for key, names in groups.items()
         }
     return Split(**indices)
+
+
+def labelled_slices(
+    store: Store, indices: np.ndarray, fraction: float, document: Mapping, fold: int
+) -> np.ndarray:
+    """Keeps the slices of a share of the patients: ceil(fraction * n) of n, at least one.
+
+    The patients stand in one random order, a pure function of the split's seed and the
+    fold, of which the first are taken: a smaller share is part of every larger one. A
+    patient is a person. In a split by slice the units are slices, as everywhere.
+
+    Args:
+      store: the data.
+      indices: int64[n] ascending, what the stage would train on with all labels.
+      fraction: in (0, 1].
+      document: the splits.
+      fold: which fold.
+
+    Returns:
+      int64[m] ascending.
+    """
+    if document["split_by"] == "patient":
+        subjects = np.array(store.subjects)[store.patient_of[indices]]
+        units = np.unique(subjects, return_inverse=True)[1]
+    else:
+        units = np.arange(len(indices))
+    count = len(np.unique(units))
+    rng = np.random.default_rng(np.random.SeedSequence([document["seed"], fold, 0x1ABE1]))
+    # Less a little: 0.07 * 100 is 7.000000000000001, and not eight patients.
+    taken = rng.permutation(count)[: max(1, math.ceil(fraction * count - 1e-9))]
+    return indices[np.isin(units, taken)]
+
+
+def count_patients(store: Store, indices: np.ndarray) -> int:
+    """Persons to whom the slices belong."""
+    return len({store.subjects[p] for p in np.unique(store.patient_of[indices])})
 
 
 def select_slices(store: Store, indices: np.ndarray, slices: str) -> np.ndarray:

@@ -53,15 +53,15 @@ class SurfaceStatistics(NamedTuple):
         the other boundary.
     """
 
-    sum_pred_to_gt: Float[Array, "*n"]
-    n_pred: Int[Array, "*n"]
-    sum_gt_to_pred: Float[Array, "*n"]
-    n_gt: Int[Array, "*n"]
-    p95_pred_to_gt: Float[Array, "*n"]
-    p95_gt_to_pred: Float[Array, "*n"]
-    p95_pooled: Float[Array, "*n"]
-    n_pred_within: Int[Array, "*n"]
-    n_gt_within: Int[Array, "*n"]
+    sum_pred_to_gt: Float[Array | np.ndarray, "*n"]
+    n_pred: Int[Array | np.ndarray, "*n"]
+    sum_gt_to_pred: Float[Array | np.ndarray, "*n"]
+    n_gt: Int[Array | np.ndarray, "*n"]
+    p95_pred_to_gt: Float[Array | np.ndarray, "*n"]
+    p95_gt_to_pred: Float[Array | np.ndarray, "*n"]
+    p95_pooled: Float[Array | np.ndarray, "*n"]
+    n_pred_within: Int[Array | np.ndarray, "*n"]
+    n_gt_within: Int[Array | np.ndarray, "*n"]
 
 
 def pooled_mean(statistics: SurfaceStatistics) -> Float[Array, "*n"]:
@@ -78,7 +78,7 @@ def pooled_mean(statistics: SurfaceStatistics) -> Float[Array, "*n"]:
     Reference: Taha & Hanbury 2015, https://doi.org/10.1186/s12880-015-0068-x
     """
     total = statistics.sum_pred_to_gt + statistics.sum_gt_to_pred
-    return total / jnp.maximum(statistics.n_pred + statistics.n_gt, 1)
+    return jnp.divide(total, jnp.maximum(statistics.n_pred + statistics.n_gt, 1))
 
 
 def directed_means(statistics: SurfaceStatistics) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
@@ -92,8 +92,8 @@ def directed_means(statistics: SurfaceStatistics) -> tuple[Float[Array, "*n"], F
       Two float32[...] in mm; NaN where either mask is empty.
     """
     return (
-        statistics.sum_pred_to_gt / jnp.maximum(statistics.n_pred, 1),
-        statistics.sum_gt_to_pred / jnp.maximum(statistics.n_gt, 1),
+        jnp.divide(statistics.sum_pred_to_gt, jnp.maximum(statistics.n_pred, 1)),
+        jnp.divide(statistics.sum_gt_to_pred, jnp.maximum(statistics.n_gt, 1)),
     )
 
 

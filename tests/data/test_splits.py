@@ -9,7 +9,9 @@ from brats_jax.data.splits import (
     Split,
     audit_leakage,
     check_audit,
+    count_patients,
     fold_split,
+    labelled_slices,
     load_or_make_splits,
     make_splits,
     select_slices,
@@ -178,3 +180,63 @@ def test_unknown_fold_and_slices_are_refused(index):
     assert len(select_slices(index, np.arange(8), "all")) == 8
     with pytest.raises(BratsError, match="valid: tumour, all"):
         select_slices(index, np.arange(8), "some")
+
+
+def names_of(index, slices):
+    return {index.subjects[p] for p in index.patient_of[slices]}
+
+
+def test_smaller_shares_of_labels_are_part_of_larger_ones(index):
+    splits = make_splits(index, seed=3)
+    for fold in range(5):
+        train = select_slices(index, fold_split(splits, index, fold).train, "tumour")
+        people = len(names_of(index, train))
+        before: set[str] = set()
+        for fraction in (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 0.99, 1.0):
+            chosen = labelled_slices(index, train, fraction, splits, fold)
+            names = names_of(index, chosen)
+            assert len(names) == max(1, int(np.ceil(fraction * people)))
+            assert count_patients(index, chosen) == len(names)
+            assert before <= names <= names_of(index, train)
+            # All slices of a chosen patient, and no other.
+            assert len(chosen) == 3 * len(names) and set(chosen) <= set(train)
+            before = names
+        np.testing.assert_array_equal(chosen, train)
+
+
+def test_shares_of_labels_are_rounded_up_but_not_by_a_rounding_error(index):
+    splits = make_splits(Index([100] * 119), seed=0, test_fraction=0.01, num_folds=2)
+    index = Index([100] * 119)
+    train = np.arange(100 * 4)  # 100 patients; 0.07 * 100 is 7.000000000000001
+    assert count_patients(index, labelled_slices(index, train, 0.07, splits, 0)) == 7
+    assert count_patients(index, labelled_slices(index, train, 0.071, splits, 0)) == 8
+
+
+def test_who_has_labels_depends_on_split_seed_and_fold_alone(index):
+    train = np.arange(80)
+    document = {"split_by": "patient", "seed": 0}
+    first = labelled_slices(index, train, 0.3, document, 0)
+    np.testing.assert_array_equal(first, labelled_slices(index, train, 0.3, document, 0))
+    assert names_of(index, first) != names_of(
+        index, labelled_slices(index, train, 0.3, document, 1)
+    )
+    other = {**document, "seed": 1}
+    assert names_of(index, first) != names_of(index, labelled_slices(index, train, 0.3, other, 0))
+
+
+def test_scans_of_one_person_have_labels_together():
+    index = Index([100] * 10, scans_of_last=3)  # eight people, the last with three scans
+    document = {"split_by": "patient", "seed": 0}
+    for fold in range(8):
+        chosen = labelled_slices(index, np.arange(40), 0.5, document, fold)
+        assert len(names_of(index, chosen)) == 4
+        assert sum(index.subjects[p] == "P009" for p in index.patient_of[chosen]) in (0, 12)
+
+
+def test_a_split_by_slice_takes_a_share_of_slices(index):
+    document = {"split_by": "slice", "seed": 0}
+    train = np.arange(0, 160, 2)
+    chosen = labelled_slices(index, train, 0.05, document, 0)
+    assert len(chosen) == 4 and set(chosen) <= set(train)
+    assert (np.diff(chosen) > 0).all()
+    assert len(labelled_slices(index, train, 1e-6, document, 0)) == 1

@@ -1,0 +1,137 @@
+"""A comparison of two models in one plain sentence that claims no more than the numbers do."""
+
+import math
+from typing import Literal
+
+from brats_jax.statistics import PairedDifference
+
+# Below this many patients a bootstrap interval is noticeably too narrow: on normal
+# differences 95 % intervals covered 92 % at n = 15, 89 % at 10, 80 % at 5.
+FEW_PATIENTS = 15
+
+
+def comparison_sentence(
+    result: PairedDifference,
+    *,
+    quantity: str,
+    better: Literal["larger", "smaller"],
+    a: str = "SSL",
+    b: str = "the baseline",
+    unit: str = "",
+    decimals: int = 3,
+    p_adjusted: float | None = None,
+    comparisons: int = 1,
+    alpha: float = 0.05,
+) -> str:
+    """Says whether a differs from b, which is better, by how much, and how sure that is.
+
+    A p above alpha is "no difference was found", with the range of differences that the
+    data are compatible with; it is never put as equality.
+
+    Args:
+      result: of a - b, from `paired_difference`.
+      quantity: what was compared: 'Dice of ED'.
+      better: whether larger or smaller values are better.
+      a, b: the two models.
+      unit: after each number, such as 'mm'.
+      decimals: of the means and differences.
+      p_adjusted: the sign-flip test's p after `holm`; the uncorrected one if None.
+      comparisons: how many tests were corrected for.
+      alpha: p up to which a difference is called found.
+
+    Returns:
+      One sentence, and short ones of warning where there are few patients or the interval
+      and the test do not say the same.
+    """
+    if result.n == 0:
+        return f"{quantity}: not compared, as no patient has a value under both {a} and {b}."
+    mean_a, mean_b = (_number(m, decimals, unit) for m in (result.mean_a, result.mean_b))
+    if result.n == 1:
+        return f"{quantity}: not tested, as there is one patient only ({a} {mean_a}, {b} {mean_b})."
+    means = f"{mean_a} against {mean_b}"
+    p = result.p_permutation if p_adjusted is None else p_adjusted
+    found = p <= alpha
+    facts = "; ".join(
+        [*_facts(result, decimals, unit), _test(p, alpha, p_adjusted is not None, comparisons)]
+    )
+    if found:
+        is_better = (result.mean_difference > 0) == (better == "larger")
+        text = (
+            f"{quantity}: {a} is {'better' if is_better else 'worse'} than {b}, {means} ({facts})."
+        )
+    elif result.larger == result.smaller == 0:
+        text = f"{quantity}: no difference was found between {a} and {b}, {means} ({facts})"
+        text += f"; the two have the same value in each of the {result.n} patients."
+    else:
+        text = (
+            f"{quantity}: no difference was found between {a} and {b}, {means} ({facts}); the "
+            f"data are compatible with anything from {_range(result, better, a, decimals, unit)}."
+        )
+    return " ".join([text, *_warnings(result, found, p_adjusted is not None, comparisons, alpha)])
+
+
+def _facts(result: PairedDifference, decimals: int, unit: str) -> list[str]:
+    low, high = (_signed(x, decimals) for x in (result.low, result.high))
+    difference = _signed(result.mean_difference, decimals)
+    interval = f"{100 * result.confidence:g} % interval {low} to {high}"
+    facts = [f"mean difference {difference}{unit and ' ' + unit}, {interval}"]
+    if not math.isnan(result.dz):
+        facts.append(f"effect size dz {_signed(result.dz, 2)}")
+    left_out = f", {result.left_out} without both values left out" if result.left_out else ""
+    facts.append(f"n = {result.n} patients{left_out}")
+    return facts
+
+
+def _test(p: float, alpha: float, adjusted: bool, comparisons: int) -> str:
+    text = "p < 0.001" if p < 0.001 else f"p = {p:.2f}" if p >= 0.095 else f"p = {p:.2g}"
+    if (float(text[4:]) <= alpha) != (p <= alpha):
+        text = f"p = {p:.4g}"  # 0.0504 is not to read as 0.05
+    correction = f", Holm's correction over {comparisons} comparisons" if adjusted else ""
+    return f"{text}, sign-flip test{correction}"
+
+
+def _range(result: PairedDifference, better: str, a: str, decimals: int, unit: str) -> str:
+    """'SSL being 0.004 worse to 0.008 better': the interval from its worse end to its better."""
+    ends = (result.low, result.high) if better == "larger" else (-result.high, -result.low)
+
+    def words(gain: float) -> str:
+        return f"{_number(abs(gain), decimals, unit)} {'better' if gain > 0 else 'worse'}"
+
+    return f"{a} being {words(ends[0])} to {words(ends[1])}"
+
+
+def _warnings(
+    result: PairedDifference, found: bool, adjusted: bool, comparisons: int, alpha: float
+) -> list[str]:
+    warnings = []
+    leaves_out_zero = result.low > 0 or result.high < 0
+    if result.smallest_p > alpha:
+        warnings.append(
+            f"With {result.n} patients this test cannot give p below {result.smallest_p:.4g}, so "
+            f"it could find no difference at {alpha:g}, however large."
+        )
+    elif leaves_out_zero and not found:
+        corrected = ", which is not corrected for the number of comparisons," if adjusted else ""
+        warnings.append(
+            f"The interval{corrected} leaves out zero, the test does not bear it out: weak "
+            "evidence at most."
+        )
+    elif found and not leaves_out_zero:
+        warnings.append("The interval includes zero, though the test does not: weak evidence.")
+    if adjusted and alpha >= result.smallest_p > alpha / comparisons:
+        warnings.append(
+            f"With {result.n} patients p cannot go below {result.smallest_p:.4g} before the "
+            f"correction, which can multiply it by up to {comparisons}."
+        )
+    if result.n < FEW_PATIENTS:
+        warnings.append(f"From {result.n} patients the interval is too narrow.")
+    return warnings
+
+
+def _number(value: float, decimals: int, unit: str) -> str:
+    return f"{value:.{decimals}f}{unit and ' ' + unit}"
+
+
+def _signed(value: float, decimals: int) -> str:
+    text = f"{value:+.{decimals}f}"
+    return text[1:] if float(text) == 0 else text

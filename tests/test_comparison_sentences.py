@@ -1,0 +1,142 @@
+"""What is said of a comparison, word by word, and what is never said."""
+
+import math
+
+import numpy as np
+import pytest
+
+from brats_jax.comparison_sentences import comparison_sentence
+from brats_jax.statistics import PairedDifference, paired_difference
+
+FOUND = PairedDifference(
+    n=55,
+    left_out=2,
+    larger=40,
+    smaller=15,
+    mean_a=0.324,
+    mean_b=0.31,
+    mean_difference=0.014,
+    median_difference=0.012,
+    low=0.006,
+    high=0.0221,
+    confidence=0.95,
+    method="BCa",
+    p_permutation=0.0004,
+    smallest_p=0.0002,
+    p_wilcoxon=0.001,
+    dz=0.456,
+    rank_biserial=0.5,
+)
+NOT_FOUND = FOUND._replace(low=-0.004, high=0.032, p_permutation=0.13, left_out=0)
+
+
+def test_a_difference_is_found():
+    said = comparison_sentence(FOUND, quantity="Dice of ED", better="larger")
+    assert said == (
+        "Dice of ED: SSL is better than the baseline, 0.324 against 0.310 (mean difference "
+        "+0.014, 95 % interval +0.006 to +0.022; effect size dz +0.46; n = 55 patients, 2 "
+        "without both values left out; p < 0.001, sign-flip test)."
+    )
+
+
+def test_smaller_may_be_better():
+    said = comparison_sentence(
+        FOUND, quantity="ASD of ED", better="smaller", unit="mm", decimals=2, a="A", b="B"
+    )
+    assert said.startswith(
+        "ASD of ED: A is worse than B, 0.32 mm against 0.31 mm (mean difference +0.01 mm, 95 % "
+    )
+    lower = FOUND._replace(mean_difference=-0.014, low=-0.022, high=-0.006)
+    assert "A is better than B" in comparison_sentence(
+        lower, quantity="ASD", better="smaller", a="A", b="B"
+    )
+
+
+def test_no_difference_is_not_equality():
+    said = comparison_sentence(
+        NOT_FOUND, quantity="Dice of ED", better="larger", p_adjusted=0.39, comparisons=3
+    )
+    assert said == (
+        "Dice of ED: no difference was found between SSL and the baseline, 0.324 against 0.310 "
+        "(mean difference +0.014, 95 % interval -0.004 to +0.032; effect size dz +0.46; n = 55 "
+        "patients; p = 0.39, sign-flip test, Holm's correction over 3 comparisons); the data are "
+        "compatible with anything from SSL being 0.004 worse to 0.032 better."
+    )
+    for word in ("equal", "same", "equivalent", "no effect"):
+        assert word not in said
+    smaller = comparison_sentence(NOT_FOUND, quantity="ASD", better="smaller", unit="mm")
+    assert smaller.endswith("from SSL being 0.032 mm worse to 0.004 mm better.")
+
+
+def test_the_corrected_p_decides():
+    said = comparison_sentence(
+        FOUND, quantity="Dice", better="larger", p_adjusted=0.08, comparisons=200
+    )
+    assert "no difference was found" in said
+    assert "anything from SSL being 0.006 better to 0.022 better" in said
+    assert "The interval, which is not corrected for the number of comparisons, leaves out" in said
+
+
+def test_a_p_that_the_interval_does_not_bear_out():
+    said = comparison_sentence(NOT_FOUND, quantity="Dice", better="larger", alpha=0.2)
+    assert "SSL is better" in said and said.endswith("weak evidence.")
+
+
+def test_too_few_patients_to_find_anything():
+    five = paired_difference([0.5, 0.6, 0.7, 0.8, 0.9], [0.1, 0.1, 0.1, 0.1, 0.1])
+    said = comparison_sentence(five, quantity="Dice", better="larger")
+    assert "no difference was found" in said
+    assert (
+        "With 5 patients this test cannot give p below 0.0625, so it could find no difference at "
+        "0.05, however large."
+    ) in said
+    assert said.endswith("From 5 patients the interval is too narrow.")
+
+
+def test_so_few_that_the_correction_may_hide_everything():
+    six = paired_difference(np.linspace(0.5, 0.9, 6), np.zeros(6))
+    said = comparison_sentence(
+        six, quantity="Dice", better="larger", p_adjusted=9 * six.p_permutation, comparisons=9
+    )
+    assert (
+        "p cannot go below 0.03125 before the correction, which can multiply it by up to 9" in said
+    )
+    alone = comparison_sentence(six, quantity="Dice", better="larger")
+    assert "SSL is better" in alone and "p cannot" not in alone
+
+
+def test_the_same_in_every_patient():
+    said = comparison_sentence(
+        paired_difference([0.5] * 20, [0.5] * 20), quantity="Dice of ET", better="larger"
+    )
+    assert said == (
+        "Dice of ET: no difference was found between SSL and the baseline, 0.500 against 0.500 "
+        "(mean difference 0.000, 95 % interval 0.000 to 0.000; n = 20 patients; p = 1.00, "
+        "sign-flip test); the two have the same value in each of the 20 patients."
+    )
+
+
+def test_one_patient_and_none():
+    one = paired_difference([0.5], [0.25])
+    assert comparison_sentence(one, quantity="Dice", better="larger") == (
+        "Dice: not tested, as there is one patient only (SSL 0.500, the baseline 0.250)."
+    )
+    none = paired_difference([math.nan], [0.25])
+    assert comparison_sentence(none, quantity="Dice", better="larger", b="B") == (
+        "Dice: not compared, as no patient has a value under both SSL and B."
+    )
+
+
+@pytest.mark.parametrize(
+    ("p", "words"),
+    [
+        (0.0009, "p < 0.001"),
+        (0.0123, "p = 0.012"),
+        (0.0504, "p = 0.0504"),
+        (0.0496, "p = 0.05"),
+        (0.94, "p = 0.94"),
+    ],
+)
+def test_p_never_rounds_across_the_threshold(p, words):
+    said = comparison_sentence(FOUND._replace(p_permutation=p), quantity="Dice", better="larger")
+    assert f"; {words}, sign-flip" in said
