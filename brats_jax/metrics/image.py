@@ -6,7 +6,9 @@ are worth measuring by themselves.
 """
 
 import math
+from functools import partial
 from numbers import Real
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,44 +18,85 @@ from jaxtyping import Bool, Float
 
 from brats_jax.errors import BratsError
 
-# Rules for the intensity range R in PSNR and SSIM; any positive number is a fixed range.
+# Rules for the intensity range R in PSNR and SSIM, in words for captions.
+#
+# The paper calls R "the maximum possible pixel intensity" and gives no number. Its MSE and PSNR
+# together imply R = 5.7 to 6.4 by fold, so it was taken from the data: by one of the first two.
 RANGE_RULES: dict[str, str] = {
-    # What the paper must have done: its MSE and PSNR together imply R = 5.7 to 6.4 by fold,
-    # which no fixed number gives on z-scored slices.
     "target": "maximum - minimum of each real slice",
+    "target_max": "maximum of each real slice",
+    "fixed": "one given number for every slice",
 }
 
-# scikit-image's defaults, and those of Wang et al.
-_WINDOW = 7
-_K1, _K2 = 0.01, 0.03
+
+class _Window(NamedTuple):
+    """One axis of a separable window, and what its (co)variances are multiplied by."""
+
+    weights: np.ndarray
+    scale: float
+
+
+def _gaussian(taps: int, sigma: float) -> np.ndarray:
+    weights = np.exp(-0.5 * (np.arange(taps) - taps // 2) ** 2 / sigma**2)
+    return weights / weights.sum()
+
+
+_WINDOWS: dict[str, _Window] = {
+    # n / (n - 1) over its 49 pixels makes a sample (co)variance.
+    "uniform7": _Window(np.full(7, 1 / 7), 49 / 48),
+    "gaussian11": _Window(_gaussian(11, 1.5), 1.0),
+}
+
+# Windows of SSIM, in words for captions.
+SSIM_WINDOWS: dict[str, str] = {
+    "uniform7": "7 x 7 uniform, sample covariance (scikit-image's default)",
+    "gaussian11": "11 x 11 Gaussian, sigma 1.5 (Wang et al., MONAI, torchmetrics)",
+}
+
+_K1, _K2 = 0.01, 0.03  # those of Wang et al., and everybody's default
 
 Images = Float[Array | np.ndarray, "b h w"]
 Regions = Bool[Array | np.ndarray, "b h w"]
 PerImage = Float[Array, " b"]
 
 
-def data_range(target: Images, rule: str | float | int = "target") -> PerImage:
+def data_range(
+    target: Images, rule: str | float | int = "target", fixed: float | None = None
+) -> PerImage:
     """Intensity range R of each slice, under a named rule or a fixed number.
 
     Args:
       target: float[B, H, W], the real images.
-      rule: a name in `RANGE_RULES`, or a positive number used for every slice.
+      rule: a name in `RANGE_RULES`, or a positive number, which is short for "fixed" with it.
+      fixed: the range under the rule "fixed", the same for every slice.
 
     Returns:
-      float32[B]; 0 for a constant slice under "target", where PSNR and SSIM are NaN.
+      float32[B]; 0 for a constant slice under "target", where PSNR and SSIM are NaN, as they
+      are under "target_max" where nothing is above 0.
 
     Raises:
-      BratsError: the rule is neither a known name nor a positive finite number.
+      BratsError: the rule is neither a known name nor a positive finite number, or the number
+        is missing under "fixed" or given under another rule.
     """
-    if rule == "target":
+    named = isinstance(rule, str) and rule in RANGE_RULES
+    if named and (rule == "fixed") != (fixed is not None):
+        raise BratsError(
+            f"data range rule '{rule}' with fixed={fixed}: give a number with the rule 'fixed', "
+            "and with no other"
+        )
+    if named and rule != "fixed":
         values = jnp.asarray(target, jnp.float32)
-        return jnp.max(values, axis=(1, 2)) - jnp.min(values, axis=(1, 2))
-    if isinstance(rule, Real) and not isinstance(rule, bool):
-        fixed = float(rule)
-        if fixed > 0 and math.isfinite(fixed):
-            return jnp.full(target.shape[:1], fixed, jnp.float32)
+        highest = jnp.max(values, axis=(1, 2))
+        return highest if rule == "target_max" else highest - jnp.min(values, axis=(1, 2))
+    number = fixed if rule == "fixed" else rule
+    if (
+        isinstance(number, Real)
+        and not isinstance(number, bool)
+        and 0 < float(number) < math.inf  # NaN is not
+    ):
+        return jnp.full(target.shape[:1], float(number), jnp.float32)
     raise BratsError(
-        f"unknown data range rule {rule!r}; give a positive number or one of: "
+        f"unknown data range rule {number!r}; give a positive number or one of: "
         f"{', '.join(RANGE_RULES)}"
     )
 
@@ -107,81 +150,102 @@ def psnr(
     return jnp.where(ranges > 0, decibels, jnp.nan)
 
 
-@jax.jit
+@partial(jax.jit, static_argnames="window")
 def ssim(
     prediction: Images,
     target: Images,
     data_range: float | Float[Array | np.ndarray, ""] | Float[Array | np.ndarray, " b"],
     mask: Regions | None = None,
+    window: str = "uniform7",
 ) -> PerImage:
-    """Structural similarity of each image, as scikit-image computes it by default.
+    """Structural similarity of each image, by default as scikit-image computes it by default.
 
         SSIM = mean of (2 m_x m_y + C1)(2 c_xy + C2) / ((m_x^2 + m_y^2 + C1)(v_x + v_y + C2))
 
-    over 7 x 7 windows with uniform weights, sample (co)variances, C1 = (0.01 R)^2 and
-    C2 = (0.03 R)^2; only windows that lie in the image count, so a margin of 3 pixels does not.
+    over windows, with C1 = (0.01 R)^2 and C2 = (0.03 R)^2. Under "uniform7" they are 7 x 7 with
+    uniform weights and sample (co)variances. Under "gaussian11" they are 11 x 11 with Gaussian
+    weights of sigma 1.5 and (co)variances under those weights: scikit-image's
+    gaussian_weights=True, sigma=1.5, use_sample_covariance=False, and what MONAI and
+    torchmetrics do by default. Only windows that lie in the image count, so a margin of 3 or 5
+    pixels does not.
 
     Args:
-      prediction, target: float[B, H, W], H and W at least 7.
+      prediction, target: float[B, H, W], H and W at least 7 or 11.
       data_range: R, a number or float[B]; see the function of that name.
-      mask: bool[B, H, W], the window centres to average over; windows still see their
-        surroundings. All centres by default.
+      mask: bool[B, H, W], the window centres to average over, such as the brain or the tumour;
+        windows still see their surroundings. All centres by default.
+      window: a name in `SSIM_WINDOWS`.
 
     Returns:
-      float32[B], at most 1; NaN where R = 0 (a constant slice under the "target" rule) or
-      where the mask is empty within the margin.
+      float32[B], at most 1; NaN where R is not above 0 (a constant slice under the "target"
+      rule) or where the mask is empty within the margin.
 
     Raises:
-      BratsError: shapes differ, or an image is smaller than the window.
+      BratsError: shapes differ, an image is smaller than the window, or there is no such window.
 
     Reference: Wang et al. 2004, https://doi.org/10.1109/TIP.2003.819861;
     https://scikit-image.org/docs/stable/api/skimage.metrics.html
     """
     _check_shapes(prediction, target, mask)
-    if min(target.shape[1:]) < _WINDOW:
+    if window not in _WINDOWS:
+        raise BratsError(f"unknown SSIM window '{window}'; valid names: {', '.join(_WINDOWS)}")
+    size = len(_WINDOWS[window].weights)
+    if min(target.shape[1:]) < size:
         raise BratsError(
             f"images of {target.shape[1]} x {target.shape[2]} are smaller than SSIM's "
-            f"{_WINDOW} x {_WINDOW} window"
+            f"{size} x {size} window"
         )
     ranges = _ranges(data_range, target)[:, None, None]
     c1, c2 = jnp.square(_K1 * ranges), jnp.square(_K2 * ranges)
     x, y = jnp.asarray(prediction, jnp.float32), jnp.asarray(target, jnp.float32)
     offset = jnp.mean(y, axis=(1, 2), keepdims=True)
-    x, y, xx, yy, xy = _window_moments(x - offset, y - offset)
+    x, y, xx, yy, xy = _window_moments(x - offset, y - offset, _WINDOWS[window])
     # 2 m_x m_y + C1 over m_x^2 + m_y^2 + C1, in the form that an offset does not swamp.
     luminance = 1 - jnp.square(x - y) / (jnp.square(x + offset) + jnp.square(y + offset) + c1)
     structure = (2 * xy + c2) / (xx + yy + c2)
-    margin = _WINDOW // 2
+    margin = size // 2
     inner = None if mask is None else mask[:, margin:-margin, margin:-margin]
     return jnp.where(ranges[:, 0, 0] > 0, _mean(luminance * structure, inner), jnp.nan)
 
 
 def _window_moments(
-    x: Float[Array, "b h w"], y: Float[Array, "b h w"]
+    x: Float[Array, "b h w"], y: Float[Array, "b h w"], window: _Window
 ) -> tuple[Float[Array, "b i j"], ...]:
-    """Means, sample variances and sample covariance of x and y in every 7 x 7 window.
+    """Means, variances and covariance of x and y in every window.
 
     E[x^2] - E[x]^2 loses its digits in float32 where a slice is flat and not 0: errors of
     1e-5 in SSIM, more than 1e-4 in single windows. Here the values of every window are
     centred by its own mean, first along W; then the segments are pooled along H as Chan,
     Golub & LeVeque do, https://doi.org/10.1080/00031305.1983.10483115.
     """
-    n = _WINDOW
-    row_x, row_y = _window_sums(x, 2) / n, _window_sums(y, 2) / n
-    x_mean, y_mean = _window_sums(row_x, 1) / n, _window_sums(row_y, 1) / n
-    within = _centred_squares(x, y, row_x, row_y, 2)
-    between = _centred_squares(row_x, row_y, x_mean, y_mean, 1)
+    weights = window.weights
+    row_x, row_y = _window_means(x, 2, weights), _window_means(y, 2, weights)
+    x_mean, y_mean = _window_means(row_x, 1, weights), _window_means(row_y, 1, weights)
+    within = _centred_squares(x, y, row_x, row_y, 2, weights)
+    between = _centred_squares(row_x, row_y, x_mean, y_mean, 1, weights)
     covariances = (
-        (_window_sums(w, 1) + n * b) / (n * n - 1) for w, b in zip(within, between, strict=True)
+        (_window_means(w, 1, weights) + b) * window.scale
+        for w, b in zip(within, between, strict=True)
     )
     return x_mean, y_mean, *covariances
 
 
-def _window_sums(values: Float[Array, "b h w"], axis: int) -> Float[Array, "b i j"]:
-    # XLA does not fuse through reduce_window; sums of slices here would be recomputed in
-    # every window of the next pass.
-    window = [_WINDOW if i == axis else 1 for i in range(3)]
-    return jax.lax.reduce_window(values, np.float32(0), jax.lax.add, window, (1, 1, 1), "VALID")
+def _window_means(
+    values: Float[Array, "b h w"], axis: int, weights: np.ndarray
+) -> Float[Array, "b i j"]:
+    # Neither form is fused into the next pass, where sums of slices would be computed anew in
+    # every window.
+    taps = len(weights)
+    if np.ptp(weights) == 0:
+        window = [taps if i == axis else 1 for i in range(3)]
+        sums = jax.lax.reduce_window(values, np.float32(0), jax.lax.add, window, (1, 1, 1), "VALID")
+        return sums / taps
+    band = np.zeros((values.shape[axis], values.shape[axis] - taps + 1), np.float32)
+    for i, weight in enumerate(weights):
+        np.fill_diagonal(band[i:], weight)
+    # In full float32: accelerators would round the products to fewer digits.
+    means = jnp.tensordot(values, band, (axis, 0), precision=jax.lax.Precision.HIGHEST)
+    return jnp.moveaxis(means, -1, axis)
 
 
 def _centred_squares(
@@ -190,13 +254,14 @@ def _centred_squares(
     x_mean: Float[Array, "b i j"],
     y_mean: Float[Array, "b i j"],
     axis: int,
+    weights: np.ndarray,
 ) -> tuple[Float[Array, "b i j"], ...]:
-    """Sums of (x - m_x)^2, (y - m_y)^2 and (x - m_x)(y - m_y) over windows along one axis."""
+    """Means of (x - m_x)^2, (y - m_y)^2 and (x - m_x)(y - m_y) over windows along one axis."""
     xx = yy = xy = jnp.zeros_like(x_mean)
-    for i in range(_WINDOW):
+    for i, weight in enumerate(weights.tolist()):
         dx = jax.lax.slice_in_dim(x, i, i + x_mean.shape[axis], axis=axis) - x_mean
         dy = jax.lax.slice_in_dim(y, i, i + x_mean.shape[axis], axis=axis) - y_mean
-        xx, yy, xy = xx + dx * dx, yy + dy * dy, xy + dx * dy
+        xx, yy, xy = xx + weight * dx * dx, yy + weight * dy * dy, xy + weight * dx * dy
     return xx, yy, xy
 
 

@@ -211,7 +211,8 @@ def dice_under(
 
 @jax.jit
 def sensitivity(
-    counts: Integer[Array | np.ndarray, "*n 3"], empty: float | Float[Array, ""] = math.nan
+    counts: Integer[Array | np.ndarray, "*n 3"],
+    empty: float | Float[Array | np.ndarray, "..."] = math.nan,
 ) -> Float[Array, "*n"]:
     """Share of the target that was found (recall, true positive rate).
 

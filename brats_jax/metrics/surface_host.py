@@ -72,16 +72,12 @@ def _mask(values: np.ndarray, region: Region) -> np.ndarray:
 def _pair(
     prediction: np.ndarray, target: np.ndarray, spacing_mm: tuple[float, ...], tolerance_mm: float
 ) -> tuple[float, ...]:
-    box = _bounding_box(prediction | target)
+    box = bounding_box(prediction | target)
     surface_p, surface_g = boundary(prediction[box]), boundary(target[box])
     n_p, n_g = int(np.count_nonzero(surface_p)), int(np.count_nonzero(surface_g))
     nan = np.nan
     if not n_p or not n_g:
         return nan, n_p, nan, n_g, nan, nan, nan, 0, 0
-    # Both are exact. The transform costs by the area of the box, the tree by the number of
-    # points: for the background, whose boundary frames the slice, the tree is far cheaper.
-    tree = surface_p.size > _TREE_FROM[surface_p.ndim] * (n_p + n_g)
-    distances = _by_tree if tree else _by_transform
     to_gt = distances(surface_p, surface_g, spacing_mm)
     to_pred = distances(surface_g, surface_p, spacing_mm)
     limit = tolerance_mm * (1 + ROUNDING)
@@ -98,10 +94,27 @@ def _pair(
     )
 
 
-def _bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
+def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
     """The smallest box around what is set; without anything set, an empty one."""
     found = ndimage.find_objects(mask.view(np.int8), max_label=1)[0]
     return found or (slice(0, 0),) * mask.ndim
+
+
+def distances(at: np.ndarray, to: np.ndarray, spacing_mm: tuple[float, ...]) -> np.ndarray:
+    """Distance in mm from each pixel set in `at` to the nearest one set in `to`.
+
+    Args:
+      at, to: bool arrays of one shape, each with a pixel set; best cropped to what is set.
+      spacing_mm: pixel size along each axis.
+
+    Returns:
+      float64[count of `at`], in the order in which `at` is indexed.
+    """
+    # Both are exact. The transform costs by the area of the box, the tree by the number of
+    # points: for the background, whose boundary frames the slice, the tree is far cheaper.
+    points = np.count_nonzero(at) + np.count_nonzero(to)
+    find = _by_tree if at.size > _TREE_FROM[at.ndim] * points else _by_transform
+    return find(at, to, spacing_mm)
 
 
 def _by_transform(at: np.ndarray, to: np.ndarray, spacing_mm: tuple[float, ...]) -> np.ndarray:
@@ -117,14 +130,14 @@ def _by_transform(at: np.ndarray, to: np.ndarray, spacing_mm: tuple[float, ...])
 
 
 def _by_tree(at: np.ndarray, to: np.ndarray, spacing_mm: tuple[float, ...]) -> np.ndarray:
-    asked = np.argwhere(at & ~to)
-    distances = np.zeros(np.count_nonzero(at))  # that of a pixel on both boundaries is 0
-    if len(asked):
+    asked = ~to[at]  # a pixel that is set in both is 0 away
+    result = np.zeros(len(asked))
+    if asked.any():
         tree = spatial.cKDTree(
             np.argwhere(to) * spacing_mm, balanced_tree=False, compact_nodes=False
         )
-        distances[: len(asked)] = tree.query(asked * spacing_mm)[0]
-    return distances
+        result[asked] = tree.query(np.argwhere(at)[asked] * spacing_mm)[0]
+    return result
 
 
 def _percentile_95(values: np.ndarray) -> float:

@@ -114,8 +114,8 @@ def hd95(statistics: SurfaceStatistics, variant: str = "pooled") -> Float[Array,
         max_directed:  max( P95 {d(p, S_G)}, P95 {d(g, S_P)} )
 
     medpy's `hd95` pools. MONAI (`percentile=95`) and DeepMind take the larger direction;
-    DeepMind moreover weights by the area of the surface and does not interpolate, for which
-    see `lesions`.
+    DeepMind, and with it the BraTS challenges since 2023, moreover weights by the area of the
+    surface and does not interpolate: that number is `surfels.hd95`.
 
     Args:
       statistics: of any shape.

@@ -14,6 +14,7 @@ from brats_jax.errors import BratsError
 from brats_jax.metrics import image
 
 SHAPE = (60, 71)
+GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "ssim.npz")
 
 
 def smooth(rng, sigma, shape=SHAPE):
@@ -43,36 +44,81 @@ def regions(target):
     return target > target.min(axis=(1, 2), keepdims=True) + 1e-3
 
 
-def skimage_map(prediction, target, value_range):
+WINDOWS = {
+    "uniform7": (3, {}),
+    "gaussian11": (5, {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}),
+}
+each_window = pytest.mark.parametrize("window", WINDOWS)
+
+
+def skimage_map(prediction, target, value_range, window="uniform7"):
     """scikit-image's SSIM, and its map without the margin it leaves out of the mean."""
+    margin, arguments = WINDOWS[window]
     mean, full = structural_similarity(
         *(np.asarray(x, np.float64) for x in (target, prediction)),
         data_range=float(value_range),
         full=True,
+        **arguments,
     )
-    return mean, full[3:-3, 3:-3]
+    return mean, full[margin:-margin, margin:-margin]
 
 
-def test_ssim_is_scikit_images():
+@each_window
+def test_ssim_is_scikit_images(window):
     prediction, target = hard_cases()
     for rule in ("target", 6.0):
         ranges = image.data_range(target, rule)
-        expected = [skimage_map(*x)[0] for x in zip(prediction, target, ranges, strict=True)]
-        got = image.ssim(prediction, target, ranges)
+        expected = [
+            skimage_map(*x, window)[0] for x in zip(prediction, target, ranges, strict=True)
+        ]
+        got = image.ssim(prediction, target, ranges, window=window)
         assert got.dtype == np.float32
         np.testing.assert_allclose(got, expected, atol=1e-5, rtol=0)
     assert min(expected) < 0.95  # not a comparison of ones
 
 
-def test_ssim_in_a_region_is_the_mean_of_the_map():
+@each_window
+def test_ssim_in_a_region_is_the_mean_of_the_map(window):
     prediction, target = hard_cases()
-    mask, ranges = regions(target), image.data_range(target)
-    expected = [
-        skimage_map(p, t, r)[1][m[3:-3, 3:-3]].mean()
-        for p, t, r, m in zip(prediction, target, ranges, mask, strict=True)
-    ]
-    got = image.ssim(prediction, target, ranges, mask)
-    np.testing.assert_allclose(got, expected, atol=1e-5, rtol=0)
+    ranges, margin = image.data_range(target), WINDOWS[window][0]
+    tumour = np.zeros(target.shape, bool)
+    tumour[:, 28:40, 25:35], tumour[0, 2, 30] = True, True  # ragged, one pixel in the margin
+    tumour[:, 33, 28:31] = False
+    for mask in (regions(target), tumour):
+        expected = [
+            skimage_map(p, t, r, window)[1][m[margin:-margin, margin:-margin]].mean()
+            for p, t, r, m in zip(prediction, target, ranges, mask, strict=True)
+        ]
+        got = image.ssim(prediction, target, ranges, mask, window)
+        np.testing.assert_allclose(got, expected, atol=1e-5, rtol=0)
+
+
+def test_the_two_windows_are_two_numbers():
+    prediction, target = hard_cases()
+    uniform, gaussian = (
+        np.asarray(image.ssim(prediction, target, 6.0, window=w)) for w in image.SSIM_WINDOWS
+    )
+    assert abs(uniform - gaussian)[0] > 1e-3
+
+
+def test_gaussian_ssim_matches_monai():
+    prediction, target = GOLDEN["prediction"], GOLDEN["target"]
+    got = image.ssim(prediction, target, float(GOLDEN["data_range"]), window="gaussian11")
+    np.testing.assert_allclose(got, GOLDEN["monai_ssim"], atol=1e-5, rtol=0)
+    assert GOLDEN["monai_ssim"].max() < 0.99
+
+
+def test_ranges_by_hand():
+    target = np.zeros((2, 8, 8), np.float32)
+    target[0, 0, :2], target[1] = [5, -1], -2
+    np.testing.assert_array_equal(image.data_range(target, "target"), [6, 0])
+    np.testing.assert_array_equal(image.data_range(target, "target_max"), [5, -2])
+    np.testing.assert_array_equal(image.data_range(target, "fixed", 7.5), [7.5, 7.5])
+    np.testing.assert_array_equal(image.data_range(target, 7.5), [7.5, 7.5])
+    assert np.isnan(image.psnr(target + 1, target, image.data_range(target, "target_max"))[1])
+    assert image.psnr(target + 1, target, image.data_range(target, "target_max"))[0] == (
+        pytest.approx(20 * math.log10(5))
+    )
 
 
 def test_a_constant_background_flatters_and_the_region_does_not():
@@ -192,6 +238,9 @@ def test_metrics_compose_under_jit():
 def test_unknown_ranges_are_refused_with_the_valid_ones(rule):
     with pytest.raises(BratsError, match="positive number or one of: target"):
         image.data_range(np.zeros((1, 8, 8), np.float32), rule)
+    if not isinstance(rule, str) and rule is not None:
+        with pytest.raises(BratsError, match="positive number or one of: target"):
+            image.data_range(np.zeros((1, 8, 8), np.float32), "fixed", rule)
 
 
 def test_bad_input():
@@ -206,6 +255,13 @@ def test_bad_input():
         image.ssim(x, x, np.ones(3))
     with pytest.raises(BratsError, match="6 x 8 are smaller"):
         image.ssim(x[:, :6], x[:, :6], 1.0)
+    with pytest.raises(BratsError, match="11 x 11 window"):
+        image.ssim(x, x, 1.0, window="gaussian11")
+    with pytest.raises(BratsError, match="uniform7, gaussian11"):
+        image.ssim(x, x, 1.0, window="gaussian7")
+    for rule, fixed in (("fixed", None), ("target", 6.0), ("target_max", 6.0)):
+        with pytest.raises(BratsError, match="with the rule 'fixed'"):
+            image.data_range(x, rule, fixed)
 
 
 @pytest.mark.real

@@ -11,6 +11,7 @@ from brats_jax.errors import BratsError
 from brats_jax.metrics import overlap
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "overlap_and_surface.npz")
+BRATS = np.load(Path(__file__).parents[1] / "golden" / "lesions.npz")
 
 #  prediction   target      class 0: tp 1 fp 0 fn 1; 1: tp 1 fp 1 fn 1; 2: tp 1 fp 1 fn 0
 #  0 1 1        0 1 0       class 3: in neither
@@ -116,6 +117,23 @@ def test_dice_matches_monai():
     np.testing.assert_allclose(overlap.dice(counts), GOLDEN["monai_dice_nan"], atol=1e-6)
     np.testing.assert_allclose(overlap.dice(counts, 1.0), GOLDEN["monai_dice_one"], atol=1e-6)
     assert np.isnan(GOLDEN["monai_dice_nan"]).sum() == 1  # the case is in the data
+
+
+def test_volumes_score_as_in_the_challenge():
+    counts = overlap.region_counts(BRATS["prediction"], BRATS["target"], REGIONS)
+    expected = {
+        name: BRATS["values"][0][..., list(BRATS["columns"]).index(name)]
+        for name in ("Legacy_Dice", "Sensitivity", "Specificity")
+    }
+    dice = overlap.dice(counts, overlap.empty_value("brats2023"))
+    np.testing.assert_allclose(dice, expected["Legacy_Dice"], rtol=1e-6)
+    # The script: 1 where both are empty, 0 where the target alone is.
+    empty = np.where(counts[..., 1] == 0, 1.0, 0.0)
+    found = overlap.sensitivity(counts, empty)
+    np.testing.assert_allclose(found, expected["Sensitivity"], rtol=1e-6)
+    left_alone = overlap.specificity(counts, math.prod(BRATS["target"].shape[1:]))
+    np.testing.assert_allclose(left_alone, expected["Specificity"], rtol=1e-6)
+    assert {0, 1} <= set(np.asarray(dice).ravel().tolist())
 
 
 def test_conventions_differ_only_where_a_class_is_absent():
