@@ -9,5 +9,9 @@ class BratsError(Exception):
     """
 
 
+# The exit status that says so (EX_TEMPFAIL of sysexits.h).
+BUSY_STATUS = 75
+
+
 class Busy(BratsError):
     """Another process is at it: nothing is wrong, and it may be tried again later."""

@@ -1,6 +1,8 @@
 """Leaving in good order on SIGTERM and Ctrl-C."""
 
+import ctypes
 import signal
+import sys
 from types import FrameType, TracebackType
 
 
@@ -49,3 +51,17 @@ class StopRequests:
 
     def __bool__(self) -> bool:
         return self.signal_number is not None
+
+
+# Loaded here, not between fork and exec.
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+_PR_SET_PDEATHSIG = 1
+
+
+def follow_parent() -> None:
+    """For a child process, before its program starts: SIGTERM when its parent is gone.
+
+    Without it a child would live on, unseen, after its parent is killed. On Linux only.
+    """
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -83,7 +83,7 @@ class ProgressLog:
         """Says how an epoch went, and the time left: a line, above the bar if there is one."""
         elapsed = time.monotonic() - self._start
         left = elapsed / max(1, step - self._first) * (self._total - step)
-        say(f"{self._title}: step {step}/{self._total}  {text}  {_clock(left)} left")
+        say(f"{self._title}: step {step}/{self._total}  {text}  {clock(left)} left")
 
     def close(self) -> None:
         """Ends the bar and the event file."""
@@ -104,7 +104,8 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return records
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """1:05, or 2:03:04."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
