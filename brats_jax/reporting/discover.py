@@ -72,6 +72,7 @@ class Run:
       document: config.json.
       splits: splits.json, None where it is not readable.
       folds: those that have a folder, by number.
+      wanted_folds: those that were asked for.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Run:
     document: dict[str, Any]
     splits: dict[str, Any] | None
     folds: dict[int, FoldFiles]
+    wanted_folds: tuple[int, ...]
 
     @property
     def config(self) -> dict[str, Any]:
@@ -102,10 +104,6 @@ class Run:
         return float(self.config.get("data", {}).get("label_fraction", 1.0))
 
     @property
-    def wanted_folds(self) -> tuple[int, ...]:
-        return tuple(self.config.get("folds", ()))
-
-    @property
     def split_by(self) -> str:
         return str(self.config.get("data", {}).get("split_by", "patient"))
 
@@ -122,14 +120,17 @@ class GridCell:
 
     Attributes:
       name: what the grid calls it.
-      state: done, running, failed, left, or whatever else the grid says.
-      reason: why it failed, '' if it did not.
-      attempts, seconds: None where the grid does not say.
+      run, fold: where it lies.
+      state: done, running, failed or left.
+      note: of a running cell how far it is, of a failed one its error.
+      attempts, seconds: so far; None where nothing is recorded.
     """
 
     name: str
+    run: str
+    fold: int
     state: str
-    reason: str
+    note: str
     attempts: int | None
     seconds: float | None
 
@@ -150,7 +151,6 @@ class Study:
     kind: str
     runs: list[Run] = field(default_factory=list)
     cells: list[GridCell] = field(default_factory=list)
-    grid: dict[str, Any] | None = None
     problems: list[str] = field(default_factory=list)
 
 
@@ -169,10 +169,12 @@ def discover(workdir: Path) -> Study:
         study = Study(workdir, "grid" if (workdir / "grid.json").exists() else "folder")
         directories = sorted(_run_folders(workdir, DEPTH))
     if study.kind == "grid":
-        study.grid = _json(workdir / "grid.json", study.problems)
-        study.cells = list(_grid_cells(workdir / "cells", study.problems))
+        study.cells = list(_grid_cells(workdir, study.problems))
+    wanted: dict[str, tuple[int, ...]] = {}
+    for cell in study.cells:
+        wanted[cell.run] = (*wanted.get(cell.run, ()), cell.fold)
     for directory in directories:
-        run = _read_run(directory, workdir, study.problems)
+        run = _read_run(directory, workdir, wanted, study.problems)
         if run is not None:
             study.runs.append(run)
     if not study.runs and not study.cells:
@@ -196,7 +198,9 @@ def _run_folders(folder: Path, depth: int) -> Iterator[Path]:
             yield from _run_folders(child, depth - 1)
 
 
-def _read_run(directory: Path, workdir: Path, problems: list[str]) -> Run | None:
+def _read_run(
+    directory: Path, workdir: Path, wanted: dict[str, tuple[int, ...]], problems: list[str]
+) -> Run | None:
     document = _json(directory / "config.json", problems)
     if document is None:
         return None
@@ -210,7 +214,9 @@ def _read_run(directory: Path, workdir: Path, problems: list[str]) -> Run | None
         if path.is_dir() and number.isdecimal():
             folds[int(number)] = _read_fold(path, int(number), problems)
     name = directory.name if directory == workdir else str(directory.relative_to(workdir))
-    return Run(name, directory, document, splits, dict(sorted(folds.items())))
+    # Within a grid each fold is asked for by itself, and config.json names but one of them.
+    asked = wanted.get(name) or tuple(document["config"].get("folds", ()))
+    return Run(name, directory, document, splits, dict(sorted(folds.items())), tuple(sorted(asked)))
 
 
 def _read_fold(directory: Path, number: int, problems: list[str]) -> FoldFiles:
@@ -240,31 +246,27 @@ def _is_understood(evaluation: dict[str, Any]) -> bool:
     return isinstance(rows, list) and all(isinstance(r, dict) and known <= set(r) for r in rows)
 
 
-def _grid_cells(folder: Path, problems: list[str]) -> Iterator[GridCell]:
-    if not folder.is_dir():
+def _grid_cells(grid: Path, problems: list[str]) -> Iterator[GridCell]:
+    # Imported here: it takes the training's libraries along, which other folders do not need.
+    from brats_jax import grid_state
+
+    try:
+        cells = grid_state.cells_of(grid)
+    except BratsError as error:
+        problems.append(str(error))
         return
-    for path in sorted(folder.glob("*.json")):
-        document = _json(path, problems)
-        if document is None:
-            continue
-        reason = document.get("reason") or document.get("error") or document.get("message") or ""
+    for cell in cells:
+        progress = grid_state.look(grid, cell)
+        attempts = grid_state.read_record(grid, cell).get("attempts")
         yield GridCell(
-            name=str(document.get("name") or document.get("cell") or path.stem),
-            state=str(document.get("state", "unknown")),
-            reason=str(reason),
-            attempts=_attempts(document.get("attempts")),
-            seconds=_seconds(document.get("seconds")),
+            name=cell.name,
+            run=str(cell.run),
+            fold=cell.fold,
+            state=progress.state,
+            note=progress.note,
+            attempts=attempts if isinstance(attempts, int) else None,
+            seconds=progress.seconds,
         )
-
-
-def _attempts(value: Any) -> int | None:
-    if isinstance(value, list):
-        return len(value)
-    return int(value) if isinstance(value, int | float) else None
-
-
-def _seconds(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
 
 
 def _json(path: Path, problems: list[str]) -> dict[str, Any] | None:

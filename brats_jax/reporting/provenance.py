@@ -154,10 +154,10 @@ def cell_table(study: Study, number_: str) -> Table | None:
             text(cell.name),
             text(cell.state, strong=cell.state == "failed"),
             whole(cell.attempts),
-            text(cell.reason),
+            text(cell.note),
         ]
         for cell in study.cells
-        if cell.state not in ("done", "complete")
+        if cell.state != "done"
     ]
     columns = [Column("Training", words=True), Column("State", words=True), Column("Attempts")]
     columns.append(Column("Reason", words=True))
@@ -243,8 +243,8 @@ def missing(study: Study, results: Results) -> Iterator[str]:
             yield f"{run.name}: {'; '.join(left)}."
     for cell in study.cells:
         if cell.state == "failed":
-            yield f"Grid: {cell.name} failed{': ' + cell.reason if cell.reason else ''}."
-    left_cells = [c for c in study.cells if c.state not in ("done", "complete", "failed")]
+            yield f"Grid: {cell.name} failed{': ' + cell.note if cell.note else ''}."
+    left_cells = [c for c in study.cells if c.state not in ("done", "failed")]
     if left_cells:
         count = captions.plural(len(left_cells), "training")
         yield f"Grid: {count} not done yet ({captions.listed(sorted({c.state for c in left_cells}))})."
