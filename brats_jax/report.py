@@ -8,7 +8,6 @@ LaTeX. It needs no device and no network, and reports on what is there.
 """
 
 import os
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path

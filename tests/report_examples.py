@@ -190,9 +190,7 @@ def _segmentation(
 
 def _reconstruction(patients: int, fold: int) -> ReconstructionTally:
     truth = truth_of(patients)
-    described: Slices = slices_of(
-        [SLICES] * patients, truth.any(axis=(1, 2)), [True] * patients
-    )
+    described: Slices = slices_of([SLICES] * patients, truth.any(axis=(1, 2)), [True] * patients)
     rng = np.random.default_rng(fold)
     level = {"mse": 0.04, "psnr": 29.0, "psnr_fixed": 30.0, "ssim": 0.9, "ssim_gaussian": 0.88}
     values = {}

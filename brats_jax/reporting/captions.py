@@ -18,21 +18,33 @@ def plural(count: int, one: str, many: str = "") -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
-def over(measured: Iterable[Measured], what: str = "Ours") -> str:
-    """'Ours: test set of 55 patients, 8,525 slices, split by patient; mean over 5 folds.'"""
+def test_set(measured: Iterable[Measured]) -> str:
+    """'55 patients, 8,525 slices, split by patient'; '' of nothing."""
     group = list(measured)
     if not group:
         return ""
-    patients = _range({int(one.evaluation["patients"]) for one in group})
-    slices = _range({count_slices(one) for one in group})
+    patients = {int(one.evaluation["patients"]) for one in group}
+    slices = {count_slices(one) for one in group}
     chosen = {str(one.evaluation["slices"]) for one in group}
     kind = "" if chosen == {"all"} else " with tumour" if chosen == {"tumour"} else " (not alike)"
     split = listed(sorted({str(one.evaluation["split_by"]) for one in group}))
     leak = "" if split == "patient" else ", the same patients in training and test"
     return (
-        f"{what}: test set of {patients} patients, {slices} slices{kind}, split by {split}{leak}; "
-        f"{repeats(group)}."
+        f"{_range(patients)} {'patient' if patients == {1} else 'patients'}, {_range(slices)} "
+        f"slices{kind}, split by {split}{leak}"
     )
+
+
+def all_slices(measured: Iterable[Measured]) -> bool:
+    """Whether every slice of the test patients was evaluated, as the paper's average needs."""
+    group = list(measured)
+    return bool(group) and all(one.evaluation["slices"] == "all" for one in group)
+
+
+def over(measured: Iterable[Measured], what: str = "Ours") -> str:
+    """'Ours: test set of 55 patients, 8,525 slices, split by patient; mean over 5 folds.'"""
+    group = list(measured)
+    return f"{what}: test set of {test_set(group)}; {repeats(group)}." if group else ""
 
 
 def repeats(group: Sequence[Measured]) -> str:
@@ -42,7 +54,17 @@ def repeats(group: Sequence[Measured]) -> str:
     many = f" and {len(seeds)} seeds" if len(seeds) > 1 else ""
     if len(folds) == 1:
         return f"fold {folds[0] + 1}{' alone' if not many else many}"
-    return f"mean over folds {listed([str(f + 1) for f in folds])}{many}"
+    return f"mean over {fold_names(folds)}{many}"
+
+
+def fold_names(folds: Sequence[int]) -> str:
+    """'folds 1 to 5', 'folds 1 and 3', from numbers that count from 0."""
+    names = [str(f + 1) for f in sorted(folds)]
+    if len(names) == 1:
+        return f"fold {names[0]}"
+    if len(names) > 2 and int(names[-1]) - int(names[0]) == len(names) - 1:
+        return f"folds {names[0]} to {names[-1]}"
+    return f"folds {listed(names)}"
 
 
 def count_slices(one: Measured) -> int:

@@ -12,6 +12,7 @@ import numpy as np
 
 from brats_jax.comparison_sentences import comparison_sentence
 from brats_jax.pairing import paired_by_patient
+from brats_jax.reporting import captions
 from brats_jax.reporting.arms import Arm, Key, Results, by_patient, percent
 from brats_jax.reporting.tables import Cell, Column, Table, make_table, number, text, whole
 from brats_jax.statistics import PairedDifference, holm, paired_difference
@@ -127,7 +128,10 @@ def primary(results: Results) -> list[Comparison]:
 
 def secondary(results: Results) -> list[Comparison]:
     """Distances, classes, lesions and the paper's own Dice, for each loss."""
-    return compare(results, _full(results), SECONDARY)
+    quantities = SECONDARY
+    if not captions.all_slices(results.measured()):
+        quantities = tuple(q for q in SECONDARY if q.key[4] != "paper")
+    return compare(results, _full(results), quantities)
 
 
 def by_fraction(results: Results) -> list[Comparison]:
@@ -159,7 +163,7 @@ def compare(
 
 
 def comparison_table(
-    comparisons: Sequence[Comparison], name: str, number_: str, title: str, caption: str, detail: bool
+    comparisons: Sequence[Comparison], name: str, title: str, caption: str, detail: bool
 ) -> Table | None:
     """One line for each comparison."""
     rows = []
@@ -178,14 +182,14 @@ def comparison_table(
                 _signed(r.mean_difference, digits),
                 _signed(r.low, digits),
                 _signed(r.high, digits),
+                _p(c.adjusted, strong=c.found),
+                text(verdict(c), strong=c.found),
                 whole(better),
                 whole(worse),
-                _p(r.p_permutation),
-                _p(c.adjusted, strong=c.found),
-                _p(r.p_wilcoxon),
                 number(r.dz, 2),
                 number(r.rank_biserial, 2),
-                text(verdict(c), strong=c.found),
+                _p(r.p_permutation),
+                _p(r.p_wilcoxon),
             ]
         )
     columns = [
@@ -197,20 +201,20 @@ def comparison_table(
         Column("mean", "SSL minus baseline"),
         Column("low", "SSL minus baseline"),
         Column("high", "SSL minus baseline"),
+        Column("p (Holm)"),
+        Column("Found", words=True),
         Column("better", "Patients with SSL"),
         Column("worse", "Patients with SSL"),
-        Column("sign flip", "p"),
-        Column("Holm", "p"),
-        Column("Wilcoxon", "p"),
         Column("dz", "Effect size"),
         Column("rank biserial", "Effect size"),
-        Column("Found", words=True),
+        Column("sign flip", "p, uncorrected"),
+        Column("Wilcoxon", "p, uncorrected"),
     ]
     if len({c.ssl.fraction for c in comparisons}) > 1:
         columns.insert(1, Column("Labels"))
         for row, c in zip(rows, comparisons, strict=True):
             row.insert(1, Cell(percent(c.ssl.fraction), c.ssl.fraction))
-    return make_table(name, number_, title, caption, columns, rows, detail)
+    return make_table(name, "", title, caption, columns, rows, detail)
 
 
 def verdict(comparison: Comparison) -> str:

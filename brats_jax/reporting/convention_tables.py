@@ -46,11 +46,13 @@ SLICES: tuple[_Variant, ...] = (
     ("", "Sensitivity", "slice", ALL, "sensitivity", "present_only", 3),
     ("", "Specificity", "slice", ALL, "specificity", "", 4),
 )
+# Under these every slice, or every patient, has a number.
+EVERY_UNIT = ("paper", "both_empty_1", "brats2020", "brats2023", "")
 DICE_NOTE = (
     "A region in neither mask: paper, counts 0; present only, is left out; both empty 1, counts 1. "
     "BraTS 2020 and 2023: in neither mask 1, in one 0. Lesion-wise (BraTS 2023): every lesion of "
     "the truth by itself, missed and invented ones counting 0; WT, TC and ET only. In brackets: "
-    "slices or patients that count"
+    "slices or patients that count, where not all do"
 )
 DISTANCE_NOTE = (
     "HD95 is the 95th percentile of the distances, both directions pooled, present only where both "
@@ -58,14 +60,14 @@ DISTANCE_NOTE = (
     "ASD, where both masks hold it: pooled over both boundaries as in the paper; averaged, the mean "
     "of the two directed means (medpy); to truth, from the predicted boundary alone; to prediction, "
     "from the true one. NSD: share of both boundaries within the tolerance of {tolerance} mm. In "
-    "brackets: {unit}s that count"
+    "brackets: {unit}s that count, where not all do"
 )
 
 
-def ceiling_table(results: Results, number_: str) -> Table | None:
+def ceiling_table(results: Results) -> Table | None:
     """How much of the paper's Dice is decided before any model: the share of slices per class."""
     groups = results.measured()
-    if not groups:
+    if not captions.all_slices(groups):
         return None
     rows = []
     for of in ("NCR/NET", "ED", "ET", "WT", "TC"):
@@ -78,7 +80,7 @@ def ceiling_table(results: Results, number_: str) -> Table | None:
         rows.append(cells)
     return make_table(
         "ceiling",
-        number_,
+        "",
         "What the paper's convention can reach at most, and the same model otherwise",
         "Ceiling: share of the slices (in brackets) whose truth holds the region; under the "
         "paper's convention every other slice counts 0, so a perfect segmentation gets no more. "
@@ -102,7 +104,7 @@ def best(results: Results, key: Key) -> float:
     return max((m for m in means if m == m), default=float("nan"))
 
 
-def tables_of(results: Results, loss: str, numbers: Iterator[str]) -> Iterator[Table]:
+def tables_of(results: Results, loss: str) -> Iterator[Table]:
     """Dice under every convention, and the other metrics by patient and by slice, of a loss."""
     arms = [arm for arm in results.arms if arm.loss == loss]
     # With few labels: in the table of the label fractions.
@@ -132,6 +134,9 @@ def tables_of(results: Results, loss: str, numbers: Iterator[str]) -> Iterator[T
     for kind, title, variants, note, detail in plans:
         regions = (*REGIONS, MEAN_FOREGROUND) if kind == "dice" else REGIONS
         present = [v for v in variants if _there(results, arms, regions, v)]
+        if kind == "dice" and not captions.all_slices(group):
+            # What is called all slices are those that were evaluated, with tumour all of them.
+            present = [v for v in present if v[3] != ALL]
         if not present:
             continue
         rows = [
@@ -143,7 +148,7 @@ def tables_of(results: Results, loss: str, numbers: Iterator[str]) -> Iterator[T
         columns += [Column(head, shared) for shared, head, *_ in present]
         table = make_table(
             f"{kind}_{loss}",
-            next(numbers),
+            "",
             title,
             f"{note}. {captions.over(group)}",
             columns,
@@ -169,6 +174,7 @@ def _cells(results: Results, arm: Arm, of: str, variants: Sequence[_Variant]) ->
         mean, count = over_folds(results.arms[arm], _key(variant, of))
         has = any(_key(variant, of) in one.rows for one in results.arms[arm])
         # The mean over the three classes is over means: there is nothing to count.
-        counted = count if of != MEAN_FOREGROUND else None
+        all_count = variant[5] in EVERY_UNIT or of == MEAN_FOREGROUND
+        counted = None if all_count else count
         cells.append(number(mean, variant[-1], counted) if has else Cell(""))
     return cells

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from brats_jax.reporting import captions
 from brats_jax.reporting.arms import LOSS_NAMES
 from brats_jax.reporting.discover import FoldFiles, Run, Study
-from brats_jax.reporting.figures import BASELINE, SSL, Figure, axes, canvas, drawn
+from brats_jax.reporting.figures import BASELINE, SSL, Figure, axes, canvas, drawn, styled
 
 EVENTS = (("train", "training", BASELINE, "-"), ("validation", "validation", SSL, "--"))
 # A stage of a fold of a run.
@@ -16,15 +16,18 @@ _Trained = tuple[Run, FoldFiles]
 
 
 def trained(study: Study, stage: str) -> list[_Trained]:
-    """All that have a loss curve for a stage."""
-    return [
-        (run, fold)
-        for run in study.runs
-        for fold in run.folds.values()
-        if stage in fold.stages and fold.stages[stage].curve("train")
-    ]
+    """All that have a loss curve for a stage; runs that trained alike once."""
+    found: dict[tuple[object, ...], _Trained] = {}
+    for run in study.runs:
+        for fold in run.folds.values():
+            curve = fold.stages[stage].curve("train") if stage in fold.stages else []
+            if curve:
+                who = (run.loss, run.ssl, run.fraction) if stage == "segment" else ()
+                found.setdefault((who, run.seed, fold.number, *curve), (run, fold))
+    return list(found.values())
 
 
+@styled
 def pretraining_curves(study: Study) -> Figure | None:
     """Figure 5: the reconstruction's loss, mean over folds, each fold behind it."""
     group = trained(study, "pretrain")
@@ -46,12 +49,15 @@ def pretraining_curves(study: Study) -> Figure | None:
     )
 
 
+@styled
 def segmentation_curves(study: Study) -> Figure | None:
     """Appendix Figure 1: the segmentation's loss by fold, for each loss and start."""
     group = trained(study, "segment")
     if not group:
         return None
-    most = {(r.loss, r.ssl): max(x.fraction for x, _ in group if x.loss == r.loss) for r, _ in group}
+    most = {
+        (r.loss, r.ssl): max(x.fraction for x, _ in group if x.loss == r.loss) for r, _ in group
+    }
     group = [(r, f) for r, f in group if r.fraction == most[r.loss, r.ssl]]
     losses = [x for x in LOSS_NAMES if any(r.loss == x for r, _ in group)]
     losses += sorted({r.loss for r, _ in group} - set(losses))
@@ -104,11 +110,11 @@ def _draw(axis: Axes, group: Sequence[_Trained], stage: str) -> None:
 
 
 def _trainings(group: Sequence[_Trained]) -> str:
-    folds = sorted({fold.number + 1 for _, fold in group})
+    folds = captions.fold_names([*{fold.number for _, fold in group}])
     seeds = {run.seed for run, _ in group}
     many = f", {len(seeds)} seeds" if len(seeds) > 1 else ""
     count = captions.plural(len(group), "training")
-    return f"{count} (fold {captions.listed([str(f) for f in folds])}{many})"
+    return f"{count} ({folds}{many})"
 
 
 def _unfinished(group: Sequence[_Trained], stage: str) -> str:

@@ -39,10 +39,12 @@ def worst(results: Results, count: int) -> list[Case]:
     return sorted(cases, key=lambda case: case.overall)[:count]
 
 
-def worst_table(results: Results, number_: str, count: int = 10) -> Table | None:
+def worst_table(results: Results, count: int = 10) -> Table | None:
     """Those cases with a line each."""
     cases = worst(results, count)
-    sides = [ssl for ssl in (False, True) if any((of, ssl) in c.dice for c in cases for of in REGIONS)]
+    sides = [
+        ssl for ssl in (False, True) if any((of, ssl) in c.dice for c in cases for of in REGIONS)
+    ]
     columns = [Column("Patient", words=True)]
     columns += [Column("SSL" if ssl else "baseline", of) for of in REGIONS for ssl in sides]
     columns.append(Column("What went wrong, in how many of the models", words=True))
@@ -54,7 +56,7 @@ def worst_table(results: Results, number_: str, count: int = 10) -> Table | None
     over = "over the patient's volume" if whole else "over the patient's evaluated slices together"
     return make_table(
         "worst_cases",
-        number_,
+        "",
         "The patients with the lowest Dice",
         f"Dice of each region {over}, 1 where it is in neither mask, mean over the models. Missed: "
         "nothing of what is there was found; invented: something was found where nothing is. "

@@ -1,9 +1,12 @@
 """Figures of the report, and how they get into the page: as data, with nothing to fetch."""
 
 import base64
+import functools
 import io
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -45,7 +48,7 @@ class Figure:
 
     Attributes:
       name: of its file.
-      number: 'Figure 5'.
+      number: 'Figure 5', as in the paper; '' for one that it does not have, until it has its place.
       title: what it is, in a few words.
       caption: convention, split, patients.
       alt: what it shows, for those who cannot see it.
@@ -81,28 +84,38 @@ class Figure:
         return path
 
 
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+
+
+def styled(draw: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
+    """Draws in the report's style, and leaves matplotlib's as it was."""
+
+    @functools.wraps(draw)
+    def in_style(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
+        with rc_context(_STYLE):
+            return draw(*args, **kwargs)
+
+    return in_style
+
+
 def canvas(width: float, height: float) -> Canvas:
     """An empty drawing, in inches; without pyplot, so that nothing is global."""
-    with rc_context(_STYLE):
-        drawing = Canvas(figsize=(width, height), layout="constrained")
-        FigureCanvasAgg(drawing)
+    drawing = Canvas(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(drawing)
     return drawing
 
 
 def axes(drawing: Canvas, rows: int, columns: int, **options: object) -> list[list[Axes]]:
     """Its axes, in rows."""
-    with rc_context(_STYLE):
-        grid = drawing.subplots(rows, columns, squeeze=False, **options)  # type: ignore[arg-type]
+    grid = drawing.subplots(rows, columns, squeeze=False, **options)  # type: ignore[arg-type]
     return [list(row) for row in grid]
 
 
-def drawn(
-    drawing: Canvas, name: str, number: str, title: str, caption: str, alt: str
-) -> Figure:
+def drawn(drawing: Canvas, name: str, number: str, title: str, caption: str, alt: str) -> Figure:
     """A line drawing as SVG, its letters as shapes: it looks the same everywhere."""
     out = io.BytesIO()
-    with rc_context(_STYLE):
-        drawing.savefig(out, format="svg", facecolor="white", metadata={"Date": None})
+    drawing.savefig(out, format="svg", facecolor="white", metadata={"Date": None})
     width = round(drawing.get_figwidth() * 96)
     return Figure(name, number, title, caption, alt, "image/svg+xml", out.getvalue(), width)
 

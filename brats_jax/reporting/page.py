@@ -5,6 +5,7 @@ WORKDIR/report/NAME.{csv,md,tex}   the tables
 WORKDIR/report/figures/        the figures
 """
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -126,28 +127,41 @@ def render(study: Study, sections: list[Section]) -> str:
 def build(study: Study) -> list[Section]:
     """Everything that can be said, in order; what cannot is said too."""
     results = collect(study)
-    numbers = (f"Table S{k}" for k in range(1, 1000))
-    figures = (f"Figure S{k}" for k in range(1, 1000))
     first = comparisons.primary(results)
-    top_numbers = (next(numbers), next(figures))  # it comes first, and is made last
     sections = [
-        ("reconstruction", "Pretraining", list(_reconstruction(results, numbers))),
+        ("reconstruction", "Pretraining", list(_reconstruction(results))),
         ("configurations", "Experiments", list(_configurations(results))),
         ("paper", "The paper’s tables", list(_paper(results))),
-        ("conventions", "Every convention, every metric", list(_conventions(results, numbers))),
-        ("statistics", "Does SSL help?", list(_statistics(results, first, numbers, figures))),
-        ("labels", "Few labels", list(_labels(results, numbers, figures))),
+        ("conventions", "Every convention, every metric", list(_conventions(results))),
+        ("statistics", "Does SSL help?", list(_statistics(results, first))),
+        ("labels", "Few labels", list(_labels(results))),
         ("curves", "Loss curves", list(_curves(study))),
         ("pictures", "Pictures", list(_pictures(study, results))),
-        ("patients", "Patients", list(_patients(results, numbers, figures))),
-        ("provenance", "Where this comes from", list(_provenance(study, results, numbers))),
+        ("patients", "Patients", list(_patients(results))),
+        ("provenance", "Where this comes from", list(_provenance(study))),
     ]
     # Last, because problems are found on the way.
     missing = tuple(provenance.missing(study, results))
     sections.append(("missing", "What is missing", list(_missing(missing))))
-    top = list(_verdict(study, results, first, missing, *top_numbers))
+    top = list(_verdict(study, results, first, missing))
     every = [("verdict", "In short", top), *sections]
-    return [Section(name, title, tuple(blocks)) for name, title, blocks in every]
+    return _numbered([Section(name, title, tuple(blocks)) for name, title, blocks in every])
+
+
+def _numbered(sections: list[Section]) -> list[Section]:
+    """Counts the tables and figures that the paper does not have: S1, S2, ... down the page."""
+    count = {Table: 0, Figure: 0}
+    found = []
+    for section in sections:
+        blocks: list[Block] = []
+        for block in section.blocks:
+            if isinstance(block, Table | Figure) and not block.number:
+                count[type(block)] += 1
+                number = f"{type(block).__name__} S{count[type(block)]}"
+                block = dataclasses.replace(block, number=number)
+            blocks.append(block)
+        found.append(Section(section.name, section.title, tuple(blocks)))
+    return found
 
 
 def _verdict(
@@ -155,25 +169,26 @@ def _verdict(
     results: Results,
     first: list[comparisons.Comparison],
     missing: tuple[str, ...],
-    number: str,
-    figure_number: str,
 ) -> Iterator[Block]:
     for line in verdict.compared(study, results):
         yield Words(line)
     for line in verdict.found(first, results):
         yield Words(line)
     if first:
-        yield Points("One by one", tuple(c.sentence for c in first))
+        yield Points(
+            "SSL minus baseline, mean over patients (95 % interval), with Holm’s correction",
+            tuple(verdict.by_loss(first)),
+        )
     for line in verdict.convention(results):
         yield Words(line)
     warnings = tuple(verdict.warnings(study, results, first, missing))
     if warnings:
         yield Points("Mind", warnings, "warnings")
-    yield from _some(convention_tables.ceiling_table(results, number))
-    yield from _some(plots.convention_figure(results, figure_number))
+    yield from _some(convention_tables.ceiling_table(results))
+    yield from _some(plots.convention_figure(results))
 
 
-def _reconstruction(results: Results, numbers: Iterator[str]) -> Iterator[Block]:
+def _reconstruction(results: Results) -> Iterator[Block]:
     if not results.pretext:
         yield Words(
             "No pretraining has been evaluated, so there is nothing beside the paper’s Table 1 "
@@ -185,7 +200,7 @@ def _reconstruction(results: Results, numbers: Iterator[str]) -> Iterator[Block]
     others = len(results.pretext) - 1
     detail = f" With {variant}." if variant and others else ""
     yield from paper_tables.reconstruction_tables(group, detail)
-    yield from _some(paper_tables.image_quality_table(group, next(numbers)))
+    yield from _some(paper_tables.image_quality_table(group))
     if others:
         yield Words(
             f"{captions.plural(others, 'other pretraining')} with other settings are left out of "
@@ -212,6 +227,12 @@ def _paper(results: Results) -> Iterator[Block]:
         "else in it contradicts; the sentences are below each table. Its folds are of other "
         "patients: compare levels and spread, not fold with fold."
     )
+    if not captions.all_slices(results.measured()):
+        yield Words(
+            "Only slices with tumour were evaluated: what stands beside the paper’s Dice is an "
+            "average over other slices, and higher for it.",
+            missing=True,
+        )
     for loss in ("focal", "dice_focal", "dice_ce"):
         if any(arm.loss == loss for arm in results.arms):
             yield from paper_tables.loss_tables(results, loss)
@@ -229,7 +250,7 @@ def _paper(results: Results) -> Iterator[Block]:
     )
 
 
-def _conventions(results: Results, numbers: Iterator[str]) -> Iterator[Block]:
+def _conventions(results: Results) -> Iterator[Block]:
     if not results.arms:
         yield Words("No segmentation has been evaluated.", missing=True)
         return
@@ -240,15 +261,10 @@ def _conventions(results: Results, numbers: Iterator[str]) -> Iterator[Block]:
             missing=True,
         )
     for loss in results.losses:
-        yield from convention_tables.tables_of(results, loss, numbers)
+        yield from convention_tables.tables_of(results, loss)
 
 
-def _statistics(
-    results: Results,
-    first: list[comparisons.Comparison],
-    numbers: Iterator[str],
-    figures: Iterator[str],
-) -> Iterator[Block]:
+def _statistics(results: Results, first: list[comparisons.Comparison]) -> Iterator[Block]:
     if not first:
         for line in verdict.found(first, results):
             yield Words(line, missing=True)
@@ -269,26 +285,27 @@ def _statistics(
         if by_slice
         else "Dice in 3D, 1 where the region is in neither mask (BraTS 2020)"
     )
-    over = captions.over([one for c in first for a in (c.ssl, c.baseline) for one in results.arms[a]])
+    over = captions.over(
+        [one for c in first for a in (c.ssl, c.baseline) for one in results.arms[a]]
+    )
     yield from _some(
         comparisons.comparison_table(
             first,
             "primary_comparisons",
-            next(numbers),
             "Primary comparisons",
             f"{what}; WT, TC and ET under each loss, a family of {len(first)} chosen beforehand. "
             f"{over}",
             detail=False,
         )
     )
-    yield from _some(plots.difference_figure(first, next(figures)))
+    yield from _some(plots.difference_figure(first))
+    yield Points("The primary comparisons in words", tuple(c.sentence for c in first), "open")
     second = comparisons.secondary(results)
     if second:
         yield from _some(
             comparisons.comparison_table(
                 second,
                 "secondary_comparisons",
-                next(numbers),
                 "Secondary comparisons",
                 "Looked at besides, to see where a difference comes from, and no ground for a "
                 f"claim by themselves. HD95: BraTS 2020; ASD: pooled, where both masks hold the "
@@ -299,23 +316,25 @@ def _statistics(
         yield Points("The secondary comparisons in words", tuple(c.sentence for c in second))
 
 
-def _labels(results: Results, numbers: Iterator[str], figures: Iterator[str]) -> Iterator[Block]:
+def _labels(results: Results) -> Iterator[Block]:
     if len(results.fractions) < 2:
-        share = captions.listed([f"{100 * f:.3g} %" for f in results.fractions]) if results.arms else ""
+        share = (
+            captions.listed([f"{100 * f:.3g} %" for f in results.fractions]) if results.arms else ""
+        )
+        saw = f": all runs saw {share} of the labels" if share else ""
         yield Words(
-            (f"All runs saw {share} of the labels: " if share else "")
-            + "a curve needs several shares (--label_fractions of the grid).",
+            f"No curve of Dice against the share of labels{saw}. It needs runs with several "
+            "shares (--label_fractions of the grid).",
             missing=True,
         )
         return
-    yield from _some(plots.label_figure(results, next(figures)))
+    yield from _some(plots.label_figure(results))
     found = comparisons.by_fraction(results)
     if found:
         yield from _some(
             comparisons.comparison_table(
                 found,
                 "label_fractions",
-                next(numbers),
                 "SSL minus baseline by share of labels",
                 "As the primary comparisons, at every share; Holm’s correction over these "
                 f"{len(found)}.",
@@ -350,23 +369,23 @@ def _pictures(study: Study, results: Results) -> Iterator[Block]:
         yield from segmentation
 
 
-def _patients(results: Results, numbers: Iterator[str], figures: Iterator[str]) -> Iterator[Block]:
-    drawn = plots.distribution_figure(results, next(figures))
+def _patients(results: Results) -> Iterator[Block]:
+    drawn = plots.distribution_figure(results)
     if drawn is None:
         yield Words("No tally of a segmentation is there to tell patients apart.", missing=True)
         return
     yield drawn
-    yield from _some(failures.worst_table(results, next(numbers)))
+    yield from _some(failures.worst_table(results))
 
 
-def _provenance(study: Study, results: Results, numbers: Iterator[str]) -> Iterator[Block]:
+def _provenance(study: Study) -> Iterator[Block]:
     facts = tuple(provenance.facts(study))
     if facts:
         yield Points("Data", facts)
-    yield from _some(provenance.split_table(study, next(numbers)))
-    yield from _some(provenance.run_table(study, next(numbers)))
-    yield from _some(provenance.training_table(study, next(numbers)))
-    yield from _some(provenance.cell_table(study, next(numbers)))
+    yield from _some(provenance.split_table(study))
+    yield from _some(provenance.run_table(study))
+    yield from _some(provenance.training_table(study))
+    yield from _some(provenance.cell_table(study))
     if study.runs:
         yield Code("Configuration", provenance.configuration(study))
 
@@ -381,5 +400,3 @@ def _missing(lines: tuple[str, ...]) -> Iterator[Block]:
 def _some(block: Table | Figure | None) -> Iterator[Block]:
     if block is not None:
         yield block
-
-

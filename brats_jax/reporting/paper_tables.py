@@ -99,7 +99,7 @@ def reconstruction_tables(group: Sequence[Measured], detail: str) -> Iterator[Ta
     )
 
 
-def image_quality_table(group: Sequence[Measured], number_: str) -> Table | None:
+def image_quality_table(group: Sequence[Measured]) -> Table | None:
     """MSE, PSNR and SSIM in every variant, over the slice, the brain and the tumour."""
     variants = (
         ("MSE", "", "mse", "", 4),
@@ -117,7 +117,7 @@ def image_quality_table(group: Sequence[Measured], number_: str) -> Table | None
         rows.append([text(of), *cells])
     return make_table(
         "image_quality",
-        number_,
+        "",
         "Reconstruction where it matters: the slice, the brain, the tumour",
         "A constant background is easily predicted and flatters every number over the whole "
         "slice. In brackets: slices that hold the region. " + captions.over(group),
@@ -155,7 +155,10 @@ def loss_tables(results: Results, loss: str) -> Iterator[Table]:
     groups = {ssl: results.arms[arm] for ssl, arm in arms.items() if arm is not None}
     if not groups:
         return
-    caption = f"{CONVENTION}. {_what(groups)} The paper: its own split of files, five folds."
+    measured = [one for group in groups.values() for one in group]
+    caption = (
+        f"{_convention(measured)}. {_what(groups)} The paper: its own split of files, five folds."
+    )
     labels = {arm.fraction for arm in arms.values() if arm is not None}
     if labels != {1.0}:
         shares = captions.listed([percent(x) for x in sorted(labels)])
@@ -195,7 +198,8 @@ def loss_tables(results: Results, loss: str) -> Iterator[Table]:
             f"appendix_table_{folds[1:]}",
             TABLES[folds].title,
             f"Dice and ASD by fold, {LOSS_NAMES[loss]}",
-            caption,
+            f"{_convention(measured)}. Ours: test set of {captions.test_set(measured)}; each fold by "
+            "itself. The paper: its own split of files.",
             [*heads, *_METRIC_COLUMNS],
             rows,
             detail=True,
@@ -224,7 +228,7 @@ def table_6(results: Results) -> Table | None:
         "table_6",
         "Table 6",
         "Average Dice of all configurations",
-        f"{CONVENTION.partition(';')[0]}. {captions.over(used)} The paper: its own split of "
+        f"{_convention(used).partition(';')[0]}. {captions.over(used)} The paper: its own split of "
         "files, five folds.",
         [
             Column("Loss", words=True),
@@ -238,6 +242,15 @@ def table_6(results: Results) -> Table | None:
 def contradictions() -> list[str]:
     """Sentences of the paper's text that its own tables do not bear out."""
     return [finding.sentence for finding in find_inconsistencies() if not finding.cells]
+
+
+def _convention(measured: Sequence[Measured]) -> str:
+    if captions.all_slices(measured):
+        return CONVENTION
+    return CONVENTION.replace(
+        "averaged over all slices",
+        "OURS AVERAGED OVER SLICES WITH TUMOUR ONLY, the paper's over all",
+    )
 
 
 def _what(groups: dict[bool, list[Measured]]) -> str:

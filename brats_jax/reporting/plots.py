@@ -17,23 +17,25 @@ from brats_jax.reporting.figures import (
     axes,
     canvas,
     drawn,
+    styled,
 )
 from brats_jax.statistics import bootstrap_interval
 
 CLASSES = ("NCR/NET", "ED", "ET")
 
 
-def convention_figure(results: Results, number: str) -> Figure | None:
+@styled
+def convention_figure(results: Results) -> Figure | None:
     """Dice of the three classes under each convention, the ceiling, and the paper's numbers."""
     measured = results.measured()
-    if not measured:
+    if not captions.all_slices(measured):
         return None
     theirs = {
         of: [float(n.value) for n in printed_numbers() if n.table in "345" and n.of == of]
         for of in CLASSES
     }
     theirs = {of: [v for v in values if v <= 1] for of, values in theirs.items()}
-    drawing = canvas(7.2, 2.9)
+    drawing = canvas(7.2, 3.3)
     ((axis,),) = axes(drawing, 1, 1)
     styles = (
         ("slice", "paper", "o", SIDES[True][1], "ours, the paper's convention"),
@@ -63,11 +65,11 @@ def convention_figure(results: Results, number: str) -> Figure | None:
     axis.set_xlim(0, 1.02)
     axis.set_xlabel("mean Dice")
     axis.grid(axis="y", visible=False)
-    drawing.legend(loc="outside lower center", ncols=3)
+    drawing.legend(loc="outside lower center", ncols=2)
     return drawn(
         drawing,
         "conventions",
-        number,
+        "",
         "One set of predictions, four averages",
         "Each mark is an arm (loss, with or without SSL). Grey: the share of slices that hold the "
         "class, which no model can exceed under the paper's convention. " + captions.over(measured),
@@ -75,7 +77,8 @@ def convention_figure(results: Results, number: str) -> Figure | None:
     )
 
 
-def difference_figure(comparisons: Sequence[Comparison], number: str) -> Figure | None:
+@styled
+def difference_figure(comparisons: Sequence[Comparison]) -> Figure | None:
     """Mean difference and interval of each comparison; folds and seeds as points."""
     shown = [c for c in comparisons if not np.isnan(c.result.mean_difference)]
     if not shown:
@@ -101,7 +104,7 @@ def difference_figure(comparisons: Sequence[Comparison], number: str) -> Figure 
     return drawn(
         drawing,
         "differences",
-        number,
+        "",
         "SSL minus baseline, by patient",
         "Mean difference over patients and its 95 % bootstrap interval, not corrected for the "
         "number of comparisons; filled diamond: a difference was found after Holm's correction. "
@@ -110,7 +113,8 @@ def difference_figure(comparisons: Sequence[Comparison], number: str) -> Figure 
     )
 
 
-def distribution_figure(results: Results, number: str) -> Figure | None:
+@styled
+def distribution_figure(results: Results) -> Figure | None:
     """Dice of every patient, for each loss, region and start."""
     quantities = _available(results)
     pairs = {
@@ -147,7 +151,7 @@ def distribution_figure(results: Results, number: str) -> Figure | None:
     return drawn(
         drawing,
         "distributions",
-        number,
+        "",
         f"{_metric(quantities)} of every patient",
         f"A point is a patient ({patients}), the mean over folds and seeds; box: quartiles and "
         f"median, whiskers: 5th and 95th percentile. {_convention(quantities)}. "
@@ -156,12 +160,15 @@ def distribution_figure(results: Results, number: str) -> Figure | None:
     )
 
 
-def label_figure(results: Results, number: str) -> Figure | None:
+@styled
+def label_figure(results: Results) -> Figure | None:
     """Dice against the share of labels, with bootstrap intervals over patients."""
     quantities = _available(results)
     if len(results.fractions) < 2 or not quantities:
         return None
-    losses = [x for x in results.losses if len({a.fraction for a in results.arms if a.loss == x}) > 1]
+    losses = [
+        x for x in results.losses if len({a.fraction for a in results.arms if a.loss == x}) > 1
+    ]
     drawing = canvas(2.7 * len(quantities) + 0.4, 2.4 * len(losses) + 0.6)
     grid = axes(drawing, len(losses), len(quantities), sharex=True, sharey=True)
     for row, loss in zip(grid, losses, strict=True):
@@ -193,7 +200,7 @@ def label_figure(results: Results, number: str) -> Figure | None:
     return drawn(
         drawing,
         "label_efficiency",
-        number,
+        "",
         "Dice against the share of labels",
         "Mean over patients with its 95 % bootstrap interval (over patients); dots: each fold and "
         f"seed by itself. {_convention(quantities)}. " + captions.over(results.measured()),
@@ -252,4 +259,3 @@ def _box(axis: object, values: np.ndarray, x: float, colour: str) -> None:
         whiskerprops={"color": colour},
         capprops={"color": colour},
     )
-

@@ -21,7 +21,7 @@ from brats_jax.reporting.tables import (
 STAGE_NAMES = {"pretrain": "pretraining", "segment": "segmentation"}
 
 
-def run_table(study: Study, number_: str) -> Table | None:
+def run_table(study: Study) -> Table | None:
     """A line for each run folder."""
     rows = []
     for run in study.runs:
@@ -42,18 +42,15 @@ def run_table(study: Study, number_: str) -> Table | None:
                     ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
                     or "not recorded"
                 ),
-                text(str(run.document.get("store", {}).get("fingerprint", "not recorded"))),
             ]
         )
     heads = ("Run folder", "Loss", "Start", "Labels", "Seed", "Folds evaluated", "Split by")
-    heads += ("Devices", "Versions", "Store fingerprint")
+    heads += ("Devices", "Versions")
     columns = [Column(head, words=head not in ("Labels", "Seed")) for head in heads]
-    return make_table(
-        "runs", number_, "Runs", "What each run was, and what it ran on.", columns, rows
-    )
+    return make_table("runs", "", "Runs", "What each run was, and what it ran on.", columns, rows)
 
 
-def training_table(study: Study, number_: str) -> Table | None:
+def training_table(study: Study) -> Table | None:
     """A line for each training: state, best value, wall time."""
     rows = []
     for run in study.runs:
@@ -62,7 +59,9 @@ def training_table(study: Study, number_: str) -> Table | None:
                 done = stage.complete or {}
                 seconds = done.get("seconds")
                 metric = str(done.get("metric", ""))
-                rates = [r["patches_per_second"] for r in stage.history if "patches_per_second" in r]
+                rates = [
+                    r["patches_per_second"] for r in stage.history if "patches_per_second" in r
+                ]
                 rows.append(
                     [
                         text(run.name),
@@ -82,7 +81,7 @@ def training_table(study: Study, number_: str) -> Table | None:
     words = ("Run folder", "Fold", "Stage", "State", "Chosen by")
     return make_table(
         "trainings",
-        number_,
+        "",
         "Trainings",
         "Best value on the validation patients and the step it was reached at; that model is "
         "evaluated. Wall time of the last call: of a training that was stopped and continued, the "
@@ -93,7 +92,7 @@ def training_table(study: Study, number_: str) -> Table | None:
     )
 
 
-def split_table(study: Study, number_: str) -> Table | None:
+def split_table(study: Study) -> Table | None:
     """Who is in which set of each fold, and what the sets have in common."""
     rows: list[list[Cell]] = []
     seen: set[str] = set()
@@ -118,7 +117,7 @@ def split_table(study: Study, number_: str) -> Table | None:
     ]
     return make_table(
         "splits",
-        number_,
+        "",
         "Split and leak audit",
         "Sets of each fold. Neighbouring slices of a patient are nearly the same picture: where "
         "they lie on both sides, test scores are too good. Equal splits of several runs are shown "
@@ -147,7 +146,7 @@ def _audit_row(run: Run, fold: FoldFiles, audit: dict[str, Any]) -> list[Cell]:
     ]
 
 
-def cell_table(study: Study, number_: str) -> Table | None:
+def cell_table(study: Study) -> Table | None:
     """A grid's trainings that are not done."""
     rows = [
         [
@@ -163,7 +162,7 @@ def cell_table(study: Study, number_: str) -> Table | None:
     columns.append(Column("Reason", words=True))
     return make_table(
         "missing_cells",
-        number_,
+        "",
         "Trainings of the grid that are not done",
         "The same grid command goes on with them.",
         columns,
@@ -182,10 +181,12 @@ def facts(study: Study) -> Iterator[str]:
         pretext = ", ".join(DISPLAY_NAMES.get(str(name), str(name)) for name in inputs)
         line = (
             f"Store {store.get('fingerprint', 'unknown')} ({describe_source(source)}), normalised "
-            f"by {store.get('normalisation', 'unknown')}; "
-            f"{run.config.get('data', {}).get('store', '')}. Pretext: "
-            f"{DISPLAY_NAMES.get(str(target), str(target))} from {pretext}."
+            f"by {store.get('normalisation', 'unknown')}"
         )
+        place = run.config.get("data", {}).get("store", "")
+        line += f", at {place}." if place else "."
+        if run.ssl:
+            line += f" Pretext: {DISPLAY_NAMES.get(str(target), str(target))} from {pretext}."
         if line not in told:
             told.add(line)
             yield line
@@ -273,4 +274,3 @@ def duration(seconds: float | None) -> str:
     if hours:
         return f"{hours} h {minutes:02} min"
     return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
-

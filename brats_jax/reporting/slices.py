@@ -12,6 +12,7 @@ from brats_jax.data.store import Store
 from brats_jax.drawn_slices import DrawnSlices
 from brats_jax.errors import BratsError
 from brats_jax.panels import DatasetRow, dataset_panel
+from brats_jax.reporting import captions
 from brats_jax.reporting.arms import Arm, Measured, Results
 from brats_jax.reporting.discover import Run
 from brats_jax.reporting.figures import Figure, photograph
@@ -29,11 +30,18 @@ SLICES = 3  # shown of each model, in two rows each
 
 def dataset_figure(runs: Sequence[Run]) -> Figure | str:
     """Figure 4, from the store if it is still there; otherwise what is missing."""
-    paths = dict.fromkeys(str(run.config.get("data", {}).get("store", "")) for run in runs)
+    stores = {
+        str(run.config.get("data", {}).get("store", "")): run.document.get("store", {})
+        for run in runs
+    }
     reasons = []
-    for path in paths:
+    for path, described in stores.items():
         try:
+            if not path:
+                raise BratsError("the runs do not say where their store is")
             store = Store.open(Path(path))
+            if store.fingerprint != described.get("fingerprint"):
+                raise BratsError(f"{path} is another store than the one that was trained on")
             index = _telling_slice(store)
             images, labels = store.read([index])
         except (BratsError, OSError, ValueError) as error:
@@ -114,7 +122,9 @@ def _panel(group: Sequence[Measured]) -> Measured | None:
     return next((one for one in group if one.files.panel("segmentation.png").exists()), None)
 
 
-def _drawn_together(results: Results, arms: Sequence[Arm]) -> dict[Arm, tuple[Measured, DrawnSlices]]:
+def _drawn_together(
+    results: Results, arms: Sequence[Arm]
+) -> dict[Arm, tuple[Measured, DrawnSlices]]:
     """Of the first fold and seed that most arms have: what each arm made of the same slices."""
     found: dict[tuple[int, int], dict[Arm, tuple[Measured, DrawnSlices]]] = {}
     for arm in arms:
@@ -175,16 +185,17 @@ def _together(shown: dict[Arm, tuple[Measured, DrawnSlices]]) -> Figure:
     titles += [next(a.loss_name for a in shown if a.loss == loss) for loss in losses]
     for axis, title in zip(grid[0], titles, strict=True):
         axis.set_title(title)
+    starts = ["with SSL" if ssl else "without SSL" for ssl in sides]
+    order = "a row with SSL above one without" if len(sides) > 1 else "one row for each slice"
     out = io.BytesIO()
     drawing.savefig(out, format="png", facecolor="white")
     out.seek(0)
     return photograph(
         out,
         "figures_7_8",
-        "Figures 7 and 8",
-        "Segmentations of the same test slices, with and without SSL",
-        f"Fold {first.fold + 1}, seed {first.seed}; a row with SSL above one without. Labels lie "
-        f"over {DISPLAY_NAMES[names[-1]]}. Dice of the slice by class, – where it is in neither "
+        " and ".join(f"Figure {7 if ssl else 8}" for ssl in sides),
+        f"Segmentations of the same test slices, {captions.listed(starts)}",
+        f"Fold {first.fold + 1}, seed {first.seed}; {order}. Labels lie over {DISPLAY_NAMES[names[-1]]}. Dice of the slice by class, – where it is in neither "
         "mask.",
         "Test slices: images, truth, and predictions by loss, with and without pretraining",
     )

@@ -106,7 +106,7 @@ class Table:
 
     Attributes:
       name: of its files.
-      number: 'Table 3'.
+      number: 'Table 3', as in the paper; '' for one that it does not have, until it has its place.
       title: what it is, in a few words.
       caption: convention, split, patients, slices.
       columns, rows: as long as each other.
@@ -153,7 +153,7 @@ class Table:
 
 def make_table(
     name: str,
-    number_: str,
+    number: str,
     title: str,
     caption: str,
     columns: Sequence[Column],
@@ -162,7 +162,7 @@ def make_table(
 ) -> Table | None:
     """A table, or None where it would have no rows."""
     found = tuple(tuple(row) for row in rows)
-    return Table(name, number_, title, caption, tuple(columns), found, detail) if found else None
+    return Table(name, number, title, caption, tuple(columns), found, detail) if found else None
 
 
 def letter(index: int) -> str:

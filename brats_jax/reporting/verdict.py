@@ -22,7 +22,8 @@ def compared(study: Study, results: Results) -> Iterator[str]:
                 "Only the pretraining was evaluated: how well FLAIR is predicted, and nothing yet "
                 "about segmentation."
             )
-            yield captions.over(results.measured("pretrain"), "Measured on a")
+            measured = results.measured("pretrain")
+            yield f"Test set: {captions.test_set(measured)}; {captions.repeats(measured)}."
         else:
             yield "Nothing has been evaluated yet; what there is of the trainings is below."
         return
@@ -38,8 +39,8 @@ def compared(study: Study, results: Results) -> Iterator[str]:
     labels = f", with {captions.listed([percent(x) for x in shares])} of the labels"
     yield (
         f"Segmentation under {losses}, {start}{labels if shares != [1.0] else ''}: "
-        f"{captions.plural(len(measured), 'evaluated training')}. "
-        + captions.over(measured, "All numbers are over a")
+        f"{captions.plural(len(measured), 'evaluated training')}. Test set: "
+        f"{captions.test_set(measured)}; {captions.repeats(measured)}."
     )
 
 
@@ -50,10 +51,10 @@ def found(comparisons: Sequence[Comparison], results: Results) -> Iterator[str]:
     if not comparisons:
         sides = {arm.ssl for arm in results.arms}
         if len(sides) == 1:
-            there, lacking = ("SSL", "a baseline") if True in sides else ("a baseline", "SSL")
+            lacking = "without" if True in sides else "with"
             yield (
-                f"Nothing can be said about what pretraining does: there is {there}, but not "
-                f"{lacking} to compare it with."
+                f"Nothing can be said about what pretraining does: no run {lacking} it has been "
+                "evaluated."
             )
         else:
             yield (
@@ -63,26 +64,44 @@ def found(comparisons: Sequence[Comparison], results: Results) -> Iterator[str]:
         return
     counts = Counter(verdict(c) for c in comparisons)
     n = sorted({c.result.n for c in comparisons})
-    patients = f"{n[0]}" if len(n) == 1 else f"{n[0]} to {n[-1]}"
+    patients = captions.plural(n[0], "patient")
+    if len(n) > 1:
+        patients = f"{n[0]} to {n[-1]} patients"
     told = {
         "SSL better": "SSL is better in",
         "SSL worse": "SSL is worse in",
         "no difference found": "no difference was found in",
-        "not tested": "not tested (one patient) are",
+        "not tested": "one patient allows no test in",
     }
     parts = [f"{told[name]} {counts[name]}" for name in told if counts[name]]
     metric = "Dice by slice" if is_by_slice(comparisons) else "3D Dice by patient"
     yield (
-        f"SSL against the baseline, {metric} over {patients} patients: of "
+        f"SSL against the baseline, {metric} over {patients}: of "
         f"{captions.plural(len(comparisons), 'comparison')} {captions.listed(parts)}."
     )
+
+
+def by_loss(comparisons: Sequence[Comparison]) -> Iterator[str]:
+    """A line for each loss: the differences found, and those that were not."""
+    groups: dict[str, list[Comparison]] = {}
+    for c in comparisons:
+        label = c.ssl.label.replace(", SSL", "", 1)
+        groups.setdefault(label, []).append(c)
+    for label, group in groups.items():
+        parts = []
+        for c in group:
+            r, digits = c.result, c.quantity.digits
+            interval = "" if r.low != r.low else f" ({r.low:+.{digits}f} to {r.high:+.{digits}f})"
+            parts.append(
+                f"{c.quantity.key[2]} {r.mean_difference:+.{digits}f}{interval}, {verdict(c)}"
+            )
+        yield f"{label}: {'; '.join(parts)}."
 
 
 def convention(results: Results) -> Iterator[str]:
     """What the paper's convention does to Dice, with our numbers."""
     measured = results.measured()
-    whole = bool(measured) and all(one.evaluation["slices"] == "all" for one in measured)
-    if not whole:
+    if not captions.all_slices(measured):
         if measured:
             yield (
                 "Only slices with tumour were evaluated, so that neither the paper's convention, "
@@ -95,16 +114,18 @@ def convention(results: Results) -> Iterator[str]:
     paper, present, both = (best(results, _slice_dice(of, rule)) for rule in _RULES)
     volume = best(results, ("patient", "volumes", of, "dice", "brats2020"))
     printed = [
-        n.printed for n in printed_numbers() if n.table in "345" and n.of == of and n.metric == "dice"
+        n.printed
+        for n in printed_numbers()
+        if n.table in "345" and n.of == of and n.metric == "dice"
     ]
     in_space = f", and {volume:.2f} by patient in 3D" if volume == volume else ""
     yield (
-        f"The paper's Dice is low by its convention, not by its models: it averages over all "
-        f"slices and counts 0 where a class is in neither mask. {of} is in "
-        f"{100 * share:.0f} % of these test slices, so no model can exceed {share:.2f}. The best "
-        f"arm here gets {paper:.2f} so (the paper prints {min(printed)} to {max(printed)}), "
-        f"{present:.2f} over the slices that hold {of}, {both:.2f} if agreement on absence "
-        f"counts 1{in_space}: the same predictions."
+        f"The convention decides the Dice. The paper's averages over all slices and counts 0 where "
+        f"a class is in neither mask. {of} is in {100 * share:.0f} % of these test slices, so "
+        f"under it no model can exceed {share:.2f}. The best arm here gets {paper:.2f} (the paper "
+        f"prints {min(printed)} to {max(printed)}); over the slices where either mask holds {of} "
+        f"it is {present:.2f}, with 1 for agreement on absence {both:.2f}{in_space}. The "
+        "predictions are the same."
     )
 
 
