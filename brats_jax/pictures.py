@@ -6,6 +6,7 @@ import numpy as np
 
 from brats_jax.data.modalities import CLASSES, NUM_CLASSES, channel_indices
 from brats_jax.data.store import Store
+from brats_jax.drawn_slices import DrawnSlices
 from brats_jax.evaluate import Restored, predict_slices
 from brats_jax.metrics import image, overlap
 from brats_jax.panels import (
@@ -50,7 +51,10 @@ def slices_to_draw(store: Store, indices: np.ndarray, count: int) -> np.ndarray:
 
 
 def draw(directory: Path, restored: Restored, store: Store, indices: np.ndarray, note: str) -> Path:
-    """Writes reconstruction.png or segmentation.png of the given slices into `directory`."""
+    """Writes reconstruction.png or segmentation.png of the given slices into `directory`.
+
+    Beside the latter, segmentation.npz has what is in it, so that models can be shown together.
+    """
     images, labels = store.read(indices)
     channels = {
         name: images[..., channel_indices([name])[0]].astype(np.float32)
@@ -77,6 +81,9 @@ def draw(directory: Path, restored: Restored, store: Store, indices: np.ndarray,
         note = f"{note}; SSIM: 7 x 7 uniform window, range of the target slice, whole slice"
         return reconstruction_panel(directory / "reconstruction.png", rows, task.target, note)
     dice = np.asarray(overlap.dice(overlap.confusion_counts(predicted, labels, NUM_CLASSES)))
+    DrawnSlices(
+        patients, numbers, {n: channels[n] for n in SEGMENTATION_IMAGES}, labels, predicted, dice
+    ).save(directory / "segmentation.npz")
     return segmentation_panel(
         directory / "segmentation.png",
         [

@@ -1,0 +1,71 @@
+"""The slices of a segmentation panel as arrays, so that several models can be drawn together."""
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from brats_jax.errors import BratsError
+from brats_jax.files import atomic_open
+
+
+@dataclass(frozen=True)
+class DrawnSlices:
+    """N slices, H x W, and what a model made of them.
+
+    Attributes:
+      patients, numbers: which they are.
+      images: float[N, H, W] by modality.
+      truth, prediction: uint8[N, H, W] labels.
+      dice: float[N, K] by class, NaN where a class is in neither.
+    """
+
+    patients: Sequence[str]
+    numbers: Sequence[int]
+    images: Mapping[str, np.ndarray]
+    truth: np.ndarray
+    prediction: np.ndarray
+    dice: np.ndarray
+
+    def save(self, path: Path) -> None:
+        """Writes a .npz file of plain arrays, whole or not at all; images in 16 bits."""
+        with atomic_open(path, "wb") as file:
+            np.savez_compressed(
+                file,
+                patients=np.array(list(self.patients)),
+                numbers=np.array(list(self.numbers), np.int32),
+                truth=np.asarray(self.truth, np.uint8),
+                prediction=np.asarray(self.prediction, np.uint8),
+                dice=np.asarray(self.dice, np.float32),
+                **{f"image.{n}": np.asarray(x, np.float16) for n, x in self.images.items()},
+            )
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Reads what `save` wrote.
+
+        Raises:
+          BratsError: the file is missing or damaged.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                images = {
+                    name.removeprefix("image."): file[name].astype(np.float32)
+                    for name in file.files
+                    if name.startswith("image.")
+                }
+                return cls(
+                    [str(name) for name in file["patients"]],
+                    [int(n) for n in file["numbers"]],
+                    images,
+                    file["truth"],
+                    file["prediction"],
+                    file["dice"],
+                )
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise BratsError(
+                f"{path}: cannot be read ({error}); evaluate the run again (--mode=evaluate)"
+            ) from None

@@ -1,0 +1,79 @@
+"""What every caption has to say: the test set, patients, slices, the split, folds and seeds."""
+
+from collections.abc import Iterable, Sequence
+
+from brats_jax.reporting.arms import Key, Measured
+
+SLICES_KEY: Key = ("slice", "all slices", "ED", "in_truth", "")
+
+
+def listed(words: Sequence[str], last: str = "and") -> str:
+    """'a, b and c'."""
+    words = list(words)
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}"
+
+
+def plural(count: int, one: str, many: str = "") -> str:
+    """'1 fold', '5 folds'."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def test_set(measured: Iterable[Measured]) -> str:
+    """'55 patients, 8,525 slices, split by patient'; '' of nothing."""
+    group = list(measured)
+    if not group:
+        return ""
+    patients = {int(one.evaluation["patients"]) for one in group}
+    slices = {count_slices(one) for one in group}
+    chosen = {str(one.evaluation["slices"]) for one in group}
+    kind = "" if chosen == {"all"} else " with tumour" if chosen == {"tumour"} else " (not alike)"
+    split = listed(sorted({str(one.evaluation["split_by"]) for one in group}))
+    leak = "" if split == "patient" else ", the same patients in training and test"
+    return (
+        f"{_range(patients)} {'patient' if patients == {1} else 'patients'}, {_range(slices)} "
+        f"slices{kind}, split by {split}{leak}"
+    )
+
+
+def all_slices(measured: Iterable[Measured]) -> bool:
+    """Whether every slice of the test patients was evaluated, as the paper's average needs."""
+    group = list(measured)
+    return bool(group) and all(one.evaluation["slices"] == "all" for one in group)
+
+
+def over(measured: Iterable[Measured], what: str = "Ours") -> str:
+    """'Ours: test set of 55 patients, 8,525 slices, split by patient; mean over 5 folds.'"""
+    group = list(measured)
+    return f"{what}: test set of {test_set(group)}; {repeats(group)}." if group else ""
+
+
+def repeats(group: Sequence[Measured]) -> str:
+    """'mean over folds 1 to 5 and 2 seeds', 'fold 1 alone'."""
+    folds = sorted({one.fold for one in group})
+    seeds = {one.seed for one in group}
+    many = f" and {len(seeds)} seeds" if len(seeds) > 1 else ""
+    if len(folds) == 1:
+        return f"fold {folds[0] + 1}{' alone' if not many else many}"
+    return f"mean over {fold_names(folds)}{many}"
+
+
+def fold_names(folds: Sequence[int]) -> str:
+    """'folds 1 to 5', 'folds 1 and 3', from numbers that count from 0."""
+    names = [str(f + 1) for f in sorted(folds)]
+    if len(names) == 1:
+        return f"fold {names[0]}"
+    if len(names) > 2 and int(names[-1]) - int(names[0]) == len(names) - 1:
+        return f"folds {names[0]} to {names[-1]}"
+    return f"folds {listed(names)}"
+
+
+def count_slices(one: Measured) -> int:
+    """Slices of the test set that were evaluated; 0 where the evaluation does not say."""
+    if SLICES_KEY in one.rows:
+        return one.rows[SLICES_KEY][1]
+    return max((count for key, (_, count) in one.rows.items() if key[0] == "slice"), default=0)
+
+
+def _range(numbers: set[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"

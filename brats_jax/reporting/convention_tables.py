@@ -1,0 +1,180 @@
+"""The same predictions under every convention side by side, and every other metric by name."""
+
+from collections.abc import Iterator, Sequence
+
+from brats_jax.reporting import captions
+from brats_jax.reporting.arms import LOSS_NAMES, Arm, Key, Results, over_folds
+from brats_jax.reporting.tables import Cell, Column, Table, make_table, number, text
+from brats_jax.results import MEAN_FOREGROUND
+
+REGIONS = ("WT", "TC", "ET", "NCR/NET", "ED")
+ALL, TUMOUR = "all slices", "tumour slices"
+
+# (shared head, head, unit, over, metric, convention, digits), from left to right.
+_Variant = tuple[str, str, str, str, str, str, int]
+DICE: tuple[_Variant, ...] = (
+    ("by slice, all slices", "paper", "slice", ALL, "dice", "paper", 3),
+    ("by slice, all slices", "present only", "slice", ALL, "dice", "present_only", 3),
+    ("by slice, all slices", "both empty 1", "slice", ALL, "dice", "both_empty_1", 3),
+    ("by slice, tumour slices", "paper", "slice", TUMOUR, "dice", "paper", 3),
+    ("by slice, tumour slices", "present only", "slice", TUMOUR, "dice", "present_only", 3),
+    ("by slice, tumour slices", "both empty 1", "slice", TUMOUR, "dice", "both_empty_1", 3),
+    ("by patient, 3D", "present only", "patient", "volumes", "dice", "present_only", 3),
+    ("by patient, 3D", "BraTS 2020, 2023", "patient", "volumes", "dice", "brats2020", 3),
+    ("by patient, 3D", "2023 lesion-wise", "patient", "volumes", "lesion_dice", "brats2023", 3),
+)
+VOLUMES: tuple[_Variant, ...] = (
+    ("HD95 (mm)", "present only", "patient", "volumes", "hd95_mm", "present_only", 2),
+    ("HD95 (mm)", "BraTS 2020", "patient", "volumes", "hd95_mm", "brats2020", 2),
+    ("HD95 (mm)", "BraTS 2023", "patient", "volumes", "hd95_mm", "brats2023", 2),
+    ("HD95 (mm)", "2023 lesion-wise", "patient", "volumes", "lesion_hd95_mm", "brats2023", 2),
+    ("ASD (mm)", "pooled", "patient", "volumes", "asd_mm", "both_present", 2),
+    ("ASD (mm)", "averaged", "patient", "volumes", "asd_averaged_mm", "both_present", 2),
+    ("ASD (mm)", "to truth", "patient", "volumes", "asd_pred_to_gt_mm", "both_present", 2),
+    ("ASD (mm)", "to prediction", "patient", "volumes", "asd_gt_to_pred_mm", "both_present", 2),
+    ("", "NSD", "patient", "volumes", "nsd", "present_only", 3),
+    ("", "Sensitivity", "patient", "volumes", "sensitivity", "present_only", 3),
+    ("", "Specificity", "patient", "volumes", "specificity", "", 4),
+)
+SLICES: tuple[_Variant, ...] = (
+    ("", "HD95 (mm)", "slice", ALL, "hd95_mm", "both_present", 2),
+    ("ASD (mm)", "pooled (paper)", "slice", ALL, "asd_mm", "both_present", 2),
+    ("ASD (mm)", "averaged", "slice", ALL, "asd_averaged_mm", "both_present", 2),
+    ("ASD (mm)", "to truth", "slice", ALL, "asd_pred_to_gt_mm", "both_present", 2),
+    ("ASD (mm)", "to prediction", "slice", ALL, "asd_gt_to_pred_mm", "both_present", 2),
+    ("", "NSD", "slice", ALL, "nsd", "present_only", 3),
+    ("", "Sensitivity", "slice", ALL, "sensitivity", "present_only", 3),
+    ("", "Specificity", "slice", ALL, "specificity", "", 4),
+)
+# Under these every slice, or every patient, has a number.
+EVERY_UNIT = ("paper", "both_empty_1", "brats2020", "brats2023", "")
+DICE_NOTE = (
+    "A region in neither mask: paper, counts 0; present only, is left out; both empty 1, counts 1. "
+    "BraTS 2020 and 2023: in neither mask 1, in one 0. Lesion-wise (BraTS 2023): every lesion of "
+    "the truth by itself, missed and invented ones counting 0; WT, TC and ET only. In brackets: "
+    "slices or patients that count, where not all do"
+)
+DISTANCE_NOTE = (
+    "HD95 is the 95th percentile of the distances, both directions pooled, present only where both "
+    "masks hold the region; BraTS 2020 and 2023: in neither mask 0 mm, in one 373.13 and 374 mm. "
+    "ASD, where both masks hold it: pooled over both boundaries as in the paper; averaged, the mean "
+    "of the two directed means (medpy); to truth, from the predicted boundary alone; to prediction, "
+    "from the true one. NSD: share of both boundaries within the tolerance of {tolerance} mm. In "
+    "brackets: {unit}s that count, where not all do"
+)
+
+
+def ceiling_table(results: Results) -> Table | None:
+    """How much of the paper's Dice is decided before any model: the share of slices per class."""
+    groups = results.measured()
+    if not captions.all_slices(groups):
+        return None
+    rows = []
+    for of in ("NCR/NET", "ED", "ET", "WT", "TC"):
+        share, slices = over_folds(groups, ("slice", ALL, of, "in_truth", ""))
+        cells = [text(of), number(share, 3, slices)]
+        for rule in ("paper", "present_only", "both_empty_1"):
+            cells.append(number(best(results, ("slice", ALL, of, "dice", rule)), 3))
+        volume = best(results, ("patient", "volumes", of, "dice", "brats2020"))
+        cells.append(number(volume, 3))
+        rows.append(cells)
+    return make_table(
+        "ceiling",
+        "",
+        "What the paper's convention can reach at most, and the same model otherwise",
+        "Ceiling: share of the slices (in brackets) whose truth holds the region; under the "
+        "paper's convention every other slice counts 0, so a perfect segmentation gets no more. "
+        "Beside it the largest mean Dice of any arm of this report, arm by arm under each "
+        "convention. " + captions.over(groups),
+        [
+            Column("Region", words=True),
+            Column("Ceiling of the paper's"),
+            Column("paper", "Best mean Dice, by slice"),
+            Column("present only", "Best mean Dice, by slice"),
+            Column("both empty 1", "Best mean Dice, by slice"),
+            Column("by patient, 3D (BraTS 2020)"),
+        ],
+        rows,
+    )
+
+
+def best(results: Results, key: Key) -> float:
+    """The largest mean of any arm; NaN where none has the number."""
+    means = [over_folds(group, key)[0] for group in results.arms.values()]
+    return max((m for m in means if m == m), default=float("nan"))
+
+
+def tables_of(results: Results, loss: str) -> Iterator[Table]:
+    """Dice under every convention, and the other metrics by patient and by slice, of a loss."""
+    arms = [arm for arm in results.arms if arm.loss == loss]
+    # With few labels: in the table of the label fractions.
+    arms = [arm for arm in arms if arm.fraction == max(a.fraction for a in arms)]
+    name = LOSS_NAMES.get(loss, loss)
+    group = [one for arm in arms for one in results.arms[arm]]
+    tolerance = captions.listed(
+        sorted({f"{float(one.evaluation.get('tolerance_mm', 1)):g}" for one in group}), "or"
+    )
+    plans = (
+        ("dice", f"Dice under every convention, {name}", DICE, DICE_NOTE, False),
+        (
+            "volumes",
+            f"Boundaries and voxels by patient in 3D, {name}",
+            VOLUMES,
+            DISTANCE_NOTE.format(tolerance=tolerance, unit="patient"),
+            False,
+        ),
+        (
+            "slices",
+            f"Boundaries and pixels by slice, {name}",
+            SLICES,
+            DISTANCE_NOTE.format(tolerance=tolerance, unit="slice"),
+            True,
+        ),
+    )
+    for kind, title, variants, note, detail in plans:
+        regions = (*REGIONS, MEAN_FOREGROUND) if kind == "dice" else REGIONS
+        present = [v for v in variants if _there(results, arms, regions, v)]
+        if kind == "dice" and not captions.all_slices(group):
+            # What is called all slices are those that were evaluated, with tumour all of them.
+            present = [v for v in present if v[3] != ALL]
+        if not present:
+            continue
+        rows = [
+            [text(of), text(arm.start), *_cells(results, arm, of, present)]
+            for of in regions
+            for arm in arms
+        ]
+        columns = [Column("Region", words=True), Column("Start", words=True)]
+        columns += [Column(head, shared) for shared, head, *_ in present]
+        table = make_table(
+            f"{kind}_{loss}",
+            "",
+            title,
+            f"{note}. {captions.over(group)}",
+            columns,
+            rows,
+            detail,
+        )
+        if table is not None:
+            yield table
+
+
+def _key(variant: _Variant, of: str) -> Key:
+    _, _, unit, over, metric, convention, _ = variant
+    return (unit, over, of, metric, convention)
+
+
+def _there(results: Results, arms: Sequence[Arm], regions: Sequence[str], v: _Variant) -> bool:
+    return any(_key(v, of) in one.rows for a in arms for one in results.arms[a] for of in regions)
+
+
+def _cells(results: Results, arm: Arm, of: str, variants: Sequence[_Variant]) -> list[Cell]:
+    cells = []
+    for variant in variants:
+        mean, count = over_folds(results.arms[arm], _key(variant, of))
+        has = any(_key(variant, of) in one.rows for one in results.arms[arm])
+        # The mean over the three classes is over means: there is nothing to count.
+        all_count = variant[5] in EVERY_UNIT or of == MEAN_FOREGROUND
+        counted = None if all_count else count
+        cells.append(number(mean, variant[-1], counted) if has else Cell(""))
+    return cells

@@ -1,0 +1,122 @@
+"""Loss curves, by fold and their mean (Figure 5 of the paper and Figure 1 of its appendix)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from brats_jax.reporting import captions
+from brats_jax.reporting.arms import LOSS_NAMES
+from brats_jax.reporting.discover import FoldFiles, Run, Study
+from brats_jax.reporting.figures import BASELINE, SSL, Figure, axes, canvas, drawn, styled
+
+EVENTS = (("train", "training", BASELINE, "-"), ("validation", "validation", SSL, "--"))
+# A stage of a fold of a run.
+_Trained = tuple[Run, FoldFiles]
+
+
+def trained(study: Study, stage: str) -> list[_Trained]:
+    """All that have a loss curve for a stage; runs that trained alike once."""
+    found: dict[tuple[object, ...], _Trained] = {}
+    for run in study.runs:
+        for fold in run.folds.values():
+            curve = fold.stages[stage].curve("train") if stage in fold.stages else []
+            if curve:
+                who = (run.loss, run.ssl, run.fraction) if stage == "segment" else ()
+                found.setdefault((who, run.seed, fold.number, *curve), (run, fold))
+    return list(found.values())
+
+
+@styled
+def pretraining_curves(study: Study) -> Figure | None:
+    """Figure 5: the reconstruction's loss, mean over folds, each fold behind it."""
+    group = trained(study, "pretrain")
+    if not group:
+        return None
+    drawing = canvas(6.4, 3.4)
+    ((axis,),) = axes(drawing, 1, 1)
+    _draw(axis, group, "pretrain")
+    axis.set_ylabel("mean squared error")
+    axis.legend()
+    return drawn(
+        drawing,
+        "figure_5",
+        "Figure 5",
+        "Training and validation loss of the pretraining",
+        f"Thick: mean; thin: each of {_trainings(group)}. Training loss is over random patches, "
+        f"validation loss over whole slices.{_unfinished(group, 'pretrain')}",
+        "Line chart of the pretraining's losses by epoch",
+    )
+
+
+@styled
+def segmentation_curves(study: Study) -> Figure | None:
+    """Appendix Figure 1: the segmentation's loss by fold, for each loss and start."""
+    group = trained(study, "segment")
+    if not group:
+        return None
+    most = {
+        (r.loss, r.ssl): max(x.fraction for x, _ in group if x.loss == r.loss) for r, _ in group
+    }
+    group = [(r, f) for r, f in group if r.fraction == most[r.loss, r.ssl]]
+    losses = [x for x in LOSS_NAMES if any(r.loss == x for r, _ in group)]
+    losses += sorted({r.loss for r, _ in group} - set(losses))
+    sides = [ssl for ssl in (False, True) if any(r.ssl == ssl for r, _ in group)]
+    drawing = canvas(3.6 * len(sides) if len(sides) > 1 else 5.4, 2.3 * len(losses) + 0.5)
+    grid = axes(drawing, len(losses), len(sides), sharex=True, sharey="row")
+    for row, loss in zip(grid, losses, strict=True):
+        for axis, ssl in zip(row, sides, strict=True):
+            mine = [(r, f) for r, f in group if r.loss == loss and r.ssl == ssl]
+            start = "SSL" if ssl else "baseline"
+            axis.set_title(f"{LOSS_NAMES.get(loss, loss)}, {start}")
+            if mine:
+                _draw(axis, mine, "segment")
+            else:
+                axis.text(0.5, 0.5, "not trained", ha="center", transform=axis.transAxes)
+        row[0].set_ylabel("loss")
+        for axis in row:
+            axis.set_xlabel("epoch" if row is grid[-1] else "")
+    grid[0][0].legend()
+    return drawn(
+        drawing,
+        "appendix_figure_1",
+        "Appendix Figure 1",
+        "Training and validation loss of the segmentation, by fold",
+        f"Thick: mean; thin: each of {_trainings(group)}. One row for each loss, whose values do "
+        f"not compare with those of another.{_unfinished(group, 'segment')}",
+        "Line charts of the segmentation's losses by epoch, a panel for each loss and start",
+    )
+
+
+def _draw(axis: Axes, group: Sequence[_Trained], stage: str) -> None:
+    for event, name, colour, style in EVENTS:
+        by_epoch: dict[int, list[float]] = {}
+        for _, fold in group:
+            points = fold.stages[stage].curve(event)
+            if len(group) > 1:
+                axis.plot(*zip(*points, strict=True), color=colour, alpha=0.3, lw=0.8, ls=style)
+            for epoch, loss in points:
+                by_epoch.setdefault(epoch, []).append(loss)
+        # A mean over fewer folds than before would jump where one of them ends.
+        full = {e: v for e, v in sorted(by_epoch.items()) if len(v) == len(by_epoch[min(by_epoch)])}
+        means = [float(np.mean(v)) for v in full.values()]
+        mark = "o" if len(means) < 3 else None
+        axis.plot(list(full), means, color=colour, ls=style, label=name, marker=mark, ms=4)
+    axis.set_xlabel("epoch")
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    values = [y for line in axis.lines for y in np.asarray(line.get_ydata(), float)]
+    if values and min(values) > 0 and max(values) > 20 * min(values):
+        axis.set_yscale("log")
+
+
+def _trainings(group: Sequence[_Trained]) -> str:
+    folds = captions.fold_names([*{fold.number for _, fold in group}])
+    seeds = {run.seed for run, _ in group}
+    many = f", {len(seeds)} seeds" if len(seeds) > 1 else ""
+    count = captions.plural(len(group), "training")
+    return f"{count} ({folds}{many})"
+
+
+def _unfinished(group: Sequence[_Trained], stage: str) -> str:
+    count = sum(fold.stages[stage].complete is None for _, fold in group)
+    return f" Not trained to the end: {count}." if count else ""

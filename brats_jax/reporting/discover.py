@@ -1,0 +1,284 @@
+"""Finds the runs below a folder and reads what they left; no model, no device, no store.
+
+A folder is a run if it has a config.json. A grid is a folder with grid.json, whose runs lie in
+pretraining/ and runs/; any other folder is taken for a collection of runs, such as demo/.
+Whatever cannot be read is told in `Study.problems`, and the rest goes on without it.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from brats_jax.errors import BratsError
+from brats_jax.progress import read_metrics
+from brats_jax.results import KEYS
+
+STAGES = ("pretrain", "segment")
+DEPTH = 3  # folders below the one that was named, at most
+REPORT_FOLDER = "report"  # holds what this command itself wrote
+
+
+@dataclass(frozen=True)
+class StageFiles:
+    """What a training stage of a fold left.
+
+    Attributes:
+      name: 'pretrain' or 'segment'.
+      complete: complete.json (metric, best, best_step, steps, seconds), None while it is not.
+      history: the lines of metrics.jsonl.
+      training: training.json (patients, slices, steps), None where there is none.
+    """
+
+    name: str
+    complete: dict[str, Any] | None
+    history: list[dict[str, Any]]
+    training: dict[str, Any] | None
+
+    def curve(self, event: str) -> list[tuple[int, float]]:
+        """(epoch, loss) by epoch of 'train' or 'validation'."""
+        lines = [r for r in self.history if r.get("event") == event and "loss" in r]
+        return [(int(r["epoch"]), float(r["loss"])) for r in lines if r["loss"] is not None]
+
+
+@dataclass(frozen=True)
+class FoldFiles:
+    """What a fold of a run left; None where a file is not there or not readable."""
+
+    number: int
+    directory: Path
+    stages: dict[str, StageFiles]
+    evaluation: dict[str, Any] | None
+    audit: dict[str, Any] | None
+
+    def tally(self, stage: str) -> Path:
+        """Where the statistics of every slice are, if there are any."""
+        return self.directory / f"tally_{stage}.npz"
+
+    def panel(self, name: str) -> Path:
+        """A picture, if there is one."""
+        return self.directory / "panels" / name
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder.
+
+    Attributes:
+      name: its path below the report's folder.
+      directory: the folder itself.
+      document: config.json.
+      splits: splits.json, None where it is not readable.
+      folds: those that have a folder, by number.
+      wanted_folds: those that were asked for.
+    """
+
+    name: str
+    directory: Path
+    document: dict[str, Any]
+    splits: dict[str, Any] | None
+    folds: dict[int, FoldFiles]
+    wanted_folds: tuple[int, ...]
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return self.document["config"]
+
+    @property
+    def loss(self) -> str:
+        return str(self.config.get("loss", ""))
+
+    @property
+    def ssl(self) -> bool:
+        return bool(self.config.get("ssl", False))
+
+    @property
+    def seed(self) -> int:
+        return int(self.config.get("seed", 0))
+
+    @property
+    def fraction(self) -> float:
+        """Share of the training patients whose labels it saw."""
+        return float(self.config.get("data", {}).get("label_fraction", 1.0))
+
+    @property
+    def split_by(self) -> str:
+        return str(self.config.get("data", {}).get("split_by", "patient"))
+
+    @cached_property
+    def pretrains_only(self) -> bool:
+        """Whether it holds a first stage alone, that other runs share."""
+        stages = {name for fold in self.folds.values() for name in fold.stages}
+        return stages == {"pretrain"} and self.directory.parent.name == "pretraining"
+
+
+@dataclass(frozen=True)
+class GridCell:
+    """One training of a grid.
+
+    Attributes:
+      name: what the grid calls it.
+      run, fold: where it lies.
+      state: done, running, failed or left.
+      note: of a running cell how far it is, of a failed one its error.
+      attempts, seconds: so far; None where nothing is recorded.
+    """
+
+    name: str
+    run: str
+    fold: int
+    state: str
+    note: str
+    attempts: int | None
+    seconds: float | None
+
+
+@dataclass
+class Study:
+    """Everything that was found below a folder.
+
+    Attributes:
+      workdir: the folder.
+      kind: 'run', 'grid' or 'folder'.
+      runs: by name.
+      cells: of a grid.
+      problems: a line for each file that could not be read.
+    """
+
+    workdir: Path
+    kind: str
+    runs: list[Run] = field(default_factory=list)
+    cells: list[GridCell] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def discover(workdir: Path) -> Study:
+    """Reads a run, a grid, or a folder of runs.
+
+    Raises:
+      BratsError: there is no such folder, or no run in it.
+    """
+    if not workdir.is_dir():
+        raise BratsError(f"{workdir}: no such folder; give the --workdir of a run or a grid")
+    if (workdir / "config.json").exists():
+        study = Study(workdir, "run")
+        directories = [workdir]
+    else:
+        study = Study(workdir, "grid" if (workdir / "grid.json").exists() else "folder")
+        directories = sorted(_run_folders(workdir, DEPTH))
+    if study.kind == "grid":
+        study.cells = list(_grid_cells(workdir, study.problems))
+    wanted: dict[str, tuple[int, ...]] = {}
+    for cell in study.cells:
+        wanted[cell.run] = (*wanted.get(cell.run, ()), cell.fold)
+    for directory in directories:
+        run = _read_run(directory, workdir, wanted, study.problems)
+        if run is not None:
+            study.runs.append(run)
+    if not study.runs and not study.cells:
+        found = f" ({study.problems[0]})" if study.problems else ""
+        raise BratsError(
+            f"{workdir}: no run there{found}; give a folder that brats_jax.main has written, or "
+            "one that holds such folders"
+        )
+    return study
+
+
+def _run_folders(folder: Path, depth: int) -> Iterator[Path]:
+    for child in sorted(folder.iterdir()):
+        if not child.is_dir() or child.name in (REPORT_FOLDER, "cells"):
+            continue
+        if child.name.startswith((".", "fold_")):
+            continue
+        if (child / "config.json").exists():
+            yield child
+        elif depth > 1:
+            yield from _run_folders(child, depth - 1)
+
+
+def _read_run(
+    directory: Path, workdir: Path, wanted: dict[str, tuple[int, ...]], problems: list[str]
+) -> Run | None:
+    document = _json(directory / "config.json", problems)
+    if document is None:
+        return None
+    if not isinstance(document.get("config"), dict):
+        problems.append(f"{directory / 'config.json'}: not a configuration of this program")
+        return None
+    splits = _json(directory / "splits.json", problems)
+    folds = {}
+    for path in sorted(directory.glob("fold_*")):
+        number = path.name.removeprefix("fold_")
+        if path.is_dir() and number.isdecimal():
+            folds[int(number)] = _read_fold(path, int(number), problems)
+    name = directory.name if directory == workdir else str(directory.relative_to(workdir))
+    # Within a grid each fold is asked for by itself, and config.json names but one of them.
+    asked = wanted.get(name) or tuple(document["config"].get("folds", ()))
+    return Run(name, directory, document, splits, dict(sorted(folds.items())), tuple(sorted(asked)))
+
+
+def _read_fold(directory: Path, number: int, problems: list[str]) -> FoldFiles:
+    stages = {}
+    for name in STAGES:
+        path = directory / name
+        if path.is_dir():
+            stages[name] = StageFiles(
+                name,
+                _json(path / "complete.json", problems),
+                read_metrics(path / "metrics.jsonl"),
+                _json(path / "training.json", problems),
+            )
+    evaluation = _json(directory / "evaluation.json", problems)
+    if evaluation is not None and not _is_understood(evaluation):
+        problems.append(
+            f"{directory / 'evaluation.json'}: of another version of this program; evaluate the "
+            "run again (--mode=evaluate)"
+        )
+        evaluation = None
+    return FoldFiles(number, directory, stages, evaluation, _json(directory / "audit.json", []))
+
+
+def _is_understood(evaluation: dict[str, Any]) -> bool:
+    rows = evaluation.get("rows")
+    known = {*KEYS, "mean", "count"}
+    return isinstance(rows, list) and all(isinstance(r, dict) and known <= set(r) for r in rows)
+
+
+def _grid_cells(grid: Path, problems: list[str]) -> Iterator[GridCell]:
+    # Imported here: it takes the training's libraries along, which other folders do not need.
+    from brats_jax import grid_state
+
+    try:
+        cells = grid_state.cells_of(grid)
+    except BratsError as error:
+        problems.append(str(error))
+        return
+    for cell in cells:
+        progress = grid_state.look(grid, cell)
+        attempts = grid_state.read_record(grid, cell).get("attempts")
+        yield GridCell(
+            name=cell.name,
+            run=str(cell.run),
+            fold=cell.fold,
+            state=progress.state,
+            note=progress.note,
+            attempts=attempts if isinstance(attempts, int) else None,
+            seconds=progress.seconds,
+        )
+
+
+def _json(path: Path, problems: list[str]) -> dict[str, Any] | None:
+    """The JSON object at `path`; None if it is not there, and told if it is not readable."""
+    try:
+        document = json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        problems.append(f"{path}: cannot be read ({error})")
+        return None
+    if not isinstance(document, dict):
+        problems.append(f"{path}: not a file of this program")
+        return None
+    return document

@@ -1,0 +1,139 @@
+"""Figures of the report, and how they get into the page: as data, with nothing to fetch."""
+
+import base64
+import functools
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure as Canvas
+from PIL import Image
+
+from brats_jax.files import atomic_open
+
+# Okabe & Ito's, told apart by colour-blind readers; each side has a marker of its own too, for
+# print without colours. https://jfly.uni-koeln.de/color/
+BASELINE, SSL = "#0072B2", "#D55E00"
+GREY, GREEN, PINK = "#6B6B6B", "#009E73", "#CC79A7"
+SIDES = {False: ("baseline", BASELINE, "o"), True: ("SSL", SSL, "D")}
+
+_STYLE = {
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.labelsize": 9,
+    "legend.fontsize": 8.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#E4E4E4",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "lines.linewidth": 1.6,
+    "legend.frameon": False,
+    # The same drawing gives the same file.
+    "svg.hashsalt": "brats_jax",
+}
+_WIDEST = 1400  # pixels; more is not seen on a page
+_QUALITY = 88
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of the report.
+
+    Attributes:
+      name: of its file.
+      number: 'Figure 5', as in the paper; '' for one that it does not have, until it has its place.
+      title: what it is, in a few words.
+      caption: convention, split, patients.
+      alt: what it shows, for those who cannot see it.
+      mime, data: the picture.
+      width: on the page, in CSS pixels at most; 0: as wide as the text.
+    """
+
+    name: str
+    number: str
+    title: str
+    caption: str
+    alt: str
+    mime: str
+    data: bytes
+    width: int = 0
+    kind: str = field(default="figure", init=False)
+
+    @property
+    def source(self) -> str:
+        """A data URI."""
+        return f"data:{self.mime};base64,{base64.b64encode(self.data).decode()}"
+
+    @property
+    def ending(self) -> str:
+        """Of its file name."""
+        return {"image/svg+xml": "svg", "image/png": "png", "image/jpeg": "jpg"}[self.mime]
+
+    def write(self, folder: Path) -> Path:
+        """Writes NAME.svg, .png or .jpg."""
+        path = folder / f"{self.name}.{self.ending}"
+        with atomic_open(path, "wb") as file:
+            file.write(self.data)
+        return path
+
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+
+
+def styled(draw: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
+    """Draws in the report's style, and leaves matplotlib's as it was."""
+
+    @functools.wraps(draw)
+    def in_style(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
+        with rc_context(_STYLE):
+            return draw(*args, **kwargs)
+
+    return in_style
+
+
+def canvas(width: float, height: float) -> Canvas:
+    """An empty drawing, in inches; without pyplot, so that nothing is global."""
+    drawing = Canvas(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(drawing)
+    return drawing
+
+
+def axes(drawing: Canvas, rows: int, columns: int, **options: object) -> list[list[Axes]]:
+    """Its axes, in rows."""
+    grid = drawing.subplots(rows, columns, squeeze=False, **options)  # type: ignore[arg-type]
+    return [list(row) for row in grid]
+
+
+def drawn(drawing: Canvas, name: str, number: str, title: str, caption: str, alt: str) -> Figure:
+    """A line drawing as SVG, its letters as shapes: it looks the same everywhere."""
+    out = io.BytesIO()
+    drawing.savefig(out, format="svg", facecolor="white", metadata={"Date": None})
+    width = round(drawing.get_figwidth() * 96)
+    return Figure(name, number, title, caption, alt, "image/svg+xml", out.getvalue(), width)
+
+
+def photograph(
+    path_or_file: Path | io.BytesIO, name: str, number: str, title: str, caption: str, alt: str
+) -> Figure:
+    """A picture of slices, made small enough for a page; the file itself is untouched.
+
+    Raises:
+      OSError: it is not a picture.
+    """
+    with Image.open(path_or_file) as image:
+        picture = image.convert("RGB")
+    if picture.width > _WIDEST:
+        height = round(picture.height * _WIDEST / picture.width)
+        picture = picture.resize((_WIDEST, height), Image.Resampling.LANCZOS)
+    out = io.BytesIO()
+    # No subsampling of colour: the labels are small and coloured.
+    picture.save(out, "JPEG", quality=_QUALITY, subsampling=0, optimize=True)
+    return Figure(name, number, title, caption, alt, "image/jpeg", out.getvalue(), picture.width)

@@ -1,0 +1,261 @@
+"""Charts of results: conventions, differences, distributions by patient, label efficiency."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from brats_jax.reference.printed import printed_numbers
+from brats_jax.reporting import captions
+from brats_jax.reporting.arms import Arm, Results, by_patient, over_folds
+from brats_jax.reporting.comparisons import PRIMARY, PRIMARY_BY_SLICE, Comparison, Quantity
+from brats_jax.reporting.figures import (
+    GREEN,
+    GREY,
+    PINK,
+    SIDES,
+    Figure,
+    axes,
+    canvas,
+    drawn,
+    styled,
+)
+from brats_jax.statistics import bootstrap_interval
+
+CLASSES = ("NCR/NET", "ED", "ET")
+
+
+@styled
+def convention_figure(results: Results) -> Figure | None:
+    """Dice of the three classes under each convention, the ceiling, and the paper's numbers."""
+    measured = results.measured()
+    if not captions.all_slices(measured):
+        return None
+    theirs = {
+        of: [float(n.value) for n in printed_numbers() if n.table in "345" and n.of == of]
+        for of in CLASSES
+    }
+    theirs = {of: [v for v in values if v <= 1] for of, values in theirs.items()}
+    drawing = canvas(7.2, 3.3)
+    ((axis,),) = axes(drawing, 1, 1)
+    styles = (
+        ("slice", "paper", "o", SIDES[True][1], "ours, the paper's convention"),
+        ("slice", "present_only", "s", SIDES[False][1], "ours, present only"),
+        ("slice", "both_empty_1", "^", GREEN, "ours, both empty 1"),
+        ("patient", "brats2020", "D", PINK, "ours, by patient in 3D (BraTS 2020)"),
+    )
+    for y, of in enumerate(reversed(CLASSES)):
+        ceiling = over_folds(measured, ("slice", "all slices", of, "in_truth", ""))[0]
+        axis.barh(y, ceiling, height=0.56, color="#E3E3E3", zorder=0)
+        axis.plot([ceiling] * 2, [y - 0.28, y + 0.28], color=GREY, lw=1.4)
+        axis.plot(theirs[of], [y - 0.16] * len(theirs[of]), "x", color="black", ms=5, mew=1.2)
+        for k, (unit, convention, mark, colour, _) in enumerate(styles):
+            over = "volumes" if unit == "patient" else "all slices"
+            means = [
+                over_folds(group, (unit, over, of, "dice", convention))[0]
+                for group in results.arms.values()
+            ]
+            known = [m for m in means if m == m]
+            heights = [y + 0.06 * k - 0.05] * len(known)
+            axis.plot(known, heights, mark, color=colour, ms=5.5, mec="white", mew=0.5)
+    for _, _, mark, colour, name in styles:
+        axis.plot([], [], mark, color=colour, label=name)
+    axis.plot([], [], "x", color="black", label="the paper prints")
+    axis.plot([], [], color=GREY, label="ceiling of the paper's convention")
+    axis.set_yticks(range(len(CLASSES)), list(reversed(CLASSES)))
+    axis.set_xlim(0, 1.02)
+    axis.set_xlabel("mean Dice")
+    axis.grid(axis="y", visible=False)
+    drawing.legend(loc="outside lower center", ncols=2)
+    return drawn(
+        drawing,
+        "conventions",
+        "",
+        "One set of predictions, four averages",
+        "Each mark is an arm (loss, with or without SSL). Grey: the share of slices that hold the "
+        "class, which no model can exceed under the paper's convention. " + captions.over(measured),
+        "Dice of the three classes under each convention, beside the paper's numbers",
+    )
+
+
+@styled
+def difference_figure(comparisons: Sequence[Comparison]) -> Figure | None:
+    """Mean difference and interval of each comparison; folds and seeds as points."""
+    shown = [c for c in comparisons if not np.isnan(c.result.mean_difference)]
+    if not shown:
+        return None
+    drawing = canvas(7.2, 0.34 * len(shown) + 1.1)
+    ((axis,),) = axes(drawing, 1, 1)
+    for y, c in enumerate(reversed(shown)):
+        points = list(c.repeats.values())
+        if len(points) > 1:
+            axis.plot(points, [y - 0.2] * len(points), "o", color=GREY, ms=3, alpha=0.6)
+        colour = SIDES[True][1] if c.found else SIDES[False][1]
+        low, high = c.result.low, c.result.high
+        if not np.isnan(low):
+            axis.plot([low, high], [y, y], color=colour, lw=2, solid_capstyle="butt")
+        axis.plot(c.result.mean_difference, y, "D" if c.found else "o", color=colour, ms=6)
+    axis.axvline(0, color="black", lw=0.9)
+    names = [f"{c.ssl.loss_name}: {c.quantity.name} (n = {c.result.n})" for c in reversed(shown)]
+    axis.set_yticks(range(len(shown)), names)
+    axis.set_ylim(-0.7, len(shown) - 0.3)
+    better = "right of 0: SSL is better" if shown[0].quantity.larger_is_better else ""
+    axis.set_xlabel(f"SSL minus baseline, mean over patients ({better})")
+    axis.grid(axis="y", visible=False)
+    return drawn(
+        drawing,
+        "differences",
+        "",
+        "SSL minus baseline, by patient",
+        "Mean difference over patients and its 95 % bootstrap interval, not corrected for the "
+        "number of comparisons; filled diamond: a difference was found after Holm's correction. "
+        "Small grey points: each fold and seed by itself, shown for their spread and not counted.",
+        "Chart of mean differences with intervals, one line for each comparison",
+    )
+
+
+@styled
+def distribution_figure(results: Results) -> Figure | None:
+    """Dice of every patient, for each loss, region and start."""
+    quantities = _available(results)
+    pairs = {
+        loss: [a for a in (results.main(loss, ssl) for ssl in (False, True)) if a is not None]
+        for loss in results.losses
+    }
+    if not quantities:
+        return None
+    drawing = canvas(7.6, 2.5 * len(pairs) + 0.5)
+    grid = axes(drawing, len(pairs), 1, sharex=True, sharey=True)
+    counts = set()
+    for (axis,), (loss, arms) in zip(grid, pairs.items(), strict=True):
+        for x, quantity in enumerate(quantities):
+            for arm in arms:
+                name, colour, mark = SIDES[arm.ssl]
+                values = _patient_means(results, arm, quantity)
+                counts.add(len(values))
+                shift = (0.2 if arm.ssl else -0.2) if len(arms) > 1 else 0.0
+                where = x + shift + _spread(len(values), 0.12)
+                axis.plot(where, values, mark, color=colour, ms=3, alpha=0.55, mew=0)
+                if len(values) > 3:
+                    _box(axis, values, x + shift, colour)
+        axis.set_title(arms[0].loss_name)
+        axis.set_xticks(range(len(quantities)), [q.key[2] for q in quantities])
+        axis.set_xlim(-0.5, len(quantities) - 0.5)
+        axis.set_ylim(-0.03, 1.03)
+        axis.set_ylabel(_metric(quantities))
+        axis.grid(axis="x", visible=False)
+    for ssl in sorted({arm.ssl for arms in pairs.values() for arm in arms}):
+        name, colour, mark = SIDES[ssl]
+        grid[0][0].plot([], [], mark, color=colour, label=name)
+    drawing.legend(loc="outside upper right", ncols=2)
+    patients = captions.listed([str(n) for n in sorted(counts)], "or")
+    return drawn(
+        drawing,
+        "distributions",
+        "",
+        f"{_metric(quantities)} of every patient",
+        f"A point is a patient ({patients}), the mean over folds and seeds; box: quartiles and "
+        f"median, whiskers: 5th and 95th percentile. {_convention(quantities)}. "
+        + captions.over(results.measured()),
+        "Strip and box charts of Dice by patient, for each loss and region",
+    )
+
+
+@styled
+def label_figure(results: Results) -> Figure | None:
+    """Dice against the share of labels, with bootstrap intervals over patients."""
+    quantities = _available(results)
+    if len(results.fractions) < 2 or not quantities:
+        return None
+    losses = [
+        x for x in results.losses if len({a.fraction for a in results.arms if a.loss == x}) > 1
+    ]
+    drawing = canvas(2.7 * len(quantities) + 0.4, 2.4 * len(losses) + 0.6)
+    grid = axes(drawing, len(losses), len(quantities), sharex=True, sharey=True)
+    for row, loss in zip(grid, losses, strict=True):
+        for axis, quantity in zip(row, quantities, strict=True):
+            for ssl, (name, colour, mark) in SIDES.items():
+                arms = [a for a in results.arms if a.loss == loss and a.ssl == ssl]
+                arms = sorted(arms, key=lambda a: a.fraction)
+                if not arms:
+                    continue
+                ends = [bootstrap_interval(_patient_means(results, a, quantity)) for a in arms]
+                x = np.array([100 * a.fraction for a in arms]) * (1.03 if ssl else 0.97)
+                means = np.array([e.mean for e in ends])
+                axis.plot(x, means, marker=mark, color=colour, ms=5, label=name)
+                for at, end in zip(x, ends, strict=True):
+                    axis.plot([at, at], [end.low, end.high], color=colour, lw=1.2)
+                for at, arm in zip(x, arms, strict=True):
+                    points = _repeat_means(results, arm, quantity)
+                    if len(points) > 1:
+                        axis.plot([at] * len(points), points, ".", color=colour, ms=3, alpha=0.5)
+            axis.set_xscale("log")
+            axis.set_title(f"{row_title(loss, results)}, {quantity.key[2]}")
+        row[0].set_ylabel(_metric(quantities))
+    shares = [100 * f for f in results.fractions]
+    for axis in grid[-1]:
+        axis.set_xlabel("training patients with labels (%)")
+        axis.set_xticks(shares, [f"{s:.3g}" for s in shares])
+        axis.minorticks_off()
+    grid[0][0].legend()
+    return drawn(
+        drawing,
+        "label_efficiency",
+        "",
+        "Dice against the share of labels",
+        "Mean over patients with its 95 % bootstrap interval (over patients); dots: each fold and "
+        f"seed by itself. {_convention(quantities)}. " + captions.over(results.measured()),
+        "Line charts of Dice against the share of labelled patients, with and without SSL",
+    )
+
+
+def row_title(loss: str, results: Results) -> str:
+    """The loss as people write it."""
+    return next(arm.loss_name for arm in results.arms if arm.loss == loss)
+
+
+def _available(results: Results) -> tuple[Quantity, ...]:
+    """3D Dice, or Dice by slice where there are no volumes; () without any tally."""
+    for quantities in (PRIMARY, PRIMARY_BY_SLICE):
+        if any(q.key in one.patients for one in results.measured() for q in quantities):
+            return quantities
+    return ()
+
+
+def _metric(quantities: Sequence[Quantity]) -> str:
+    return "3D Dice" if quantities == PRIMARY else "slice Dice"
+
+
+def _convention(quantities: Sequence[Quantity]) -> str:
+    if quantities == PRIMARY:
+        return "In 3D; a region in neither mask counts 1 (BraTS 2020)"
+    return "Mean over the patient's slices that hold the region in either mask"
+
+
+def _patient_means(results: Results, arm: Arm, quantity: Quantity) -> np.ndarray:
+    values = by_patient(results.arms[arm], quantity.key)
+    return np.array([float(np.mean(list(runs.values()))) for runs in values.values()])
+
+
+def _repeat_means(results: Results, arm: Arm, quantity: Quantity) -> list[float]:
+    means = [one.rows.get(quantity.key, (float("nan"), 0))[0] for one in results.arms[arm]]
+    return [m for m in means if m == m]
+
+
+def _spread(count: int, width: float) -> np.ndarray:
+    """Places side by side in a fixed, irregular order: the same drawing every time."""
+    return (np.arange(count) * 0.618034 % 1 - 0.5) * 2 * width
+
+
+def _box(axis: object, values: np.ndarray, x: float, colour: str) -> None:
+    axis.boxplot(  # type: ignore[attr-defined]
+        values,
+        positions=[x],
+        widths=0.3,
+        whis=(5, 95),
+        showfliers=False,
+        manage_ticks=False,
+        medianprops={"color": "black", "lw": 1.3},
+        boxprops={"color": colour},
+        whiskerprops={"color": colour},
+        capprops={"color": colour},
+    )

@@ -1,0 +1,208 @@
+"""Pictures of slices: the data (Figure 4), reconstructions (6), segmentations (7 and 8)."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from brats_jax.data.modalities import CLASSES, DISPLAY_NAMES
+from brats_jax.data.store import Store
+from brats_jax.drawn_slices import DrawnSlices
+from brats_jax.errors import BratsError
+from brats_jax.panels import DatasetRow, dataset_panel
+from brats_jax.reporting import captions
+from brats_jax.reporting.arms import Arm, Measured, Results
+from brats_jax.reporting.discover import Run
+from brats_jax.reporting.figures import Figure, photograph
+from brats_jax.slice_drawing import (
+    bare_figure,
+    common_windows,
+    draw_slice,
+    head_mask,
+    name_row,
+    overlay_labels,
+)
+
+SLICES = 3  # shown of each model, in two rows each
+
+
+def dataset_figure(runs: Sequence[Run]) -> Figure | str:
+    """Figure 4, from the store if it is still there; otherwise what is missing."""
+    stores = {
+        str(run.config.get("data", {}).get("store", "")): run.document.get("store", {})
+        for run in runs
+    }
+    reasons = []
+    for path, described in stores.items():
+        try:
+            if not path:
+                raise BratsError("the runs do not say where their store is")
+            store = Store.open(Path(path))
+            if store.fingerprint != described.get("fingerprint"):
+                raise BratsError(f"{path} is another store than the one that was trained on")
+            index = _telling_slice(store)
+            images, labels = store.read([index])
+        except (BratsError, OSError, ValueError) as error:
+            reasons.append(str(error))
+            continue
+        patient = store.patients[store.patient_of[index]]
+        row = DatasetRow(patient, int(store.slice_number[index]), images[0], labels[0])
+        with TemporaryDirectory() as folder:
+            drawn = dataset_panel(Path(folder) / "dataset.png", row)
+            return photograph(
+                drawn,
+                "figure_4",
+                "Figure 4",
+                "A slice of the data",
+                f"{patient}, slice {row.slice_number} of {path}: the slice with most tumour among "
+                "those that hold all classes. The four modalities, the three masks, and the masks "
+                "in the paper's colours on T1.",
+                "Four modalities of a slice, its three tumour masks, and an overlay",
+            )
+    return f"Figure 4 (the data) is not drawn: {'; '.join(reasons)}."
+
+
+def reconstruction_figure(results: Results) -> Figure | str:
+    """Figure 6: the panel that an evaluation drew, of the first fold that has one."""
+    for one in results.measured("pretrain"):
+        path = one.files.panel("reconstruction.png")
+        try:
+            return photograph(
+                path,
+                "figure_6",
+                "Figure 6",
+                "Reconstructions of test slices",
+                f"{one.run.name}, fold {one.fold + 1}. Inputs, real and predicted image; SSIM with "
+                "a 7 x 7 uniform window and the range of the real slice, over the whole slice.",
+                "Rows of test slices: inputs, real image, predicted image",
+            )
+        except OSError:
+            continue
+    return "Figure 6 (reconstructions) is missing: no evaluated pretraining has drawn a panel."
+
+
+def segmentation_figures(results: Results) -> list[Figure] | str:
+    """Figures 7 and 8 in one: the same slices under every loss, with and without SSL."""
+    arms = [results.main(loss, ssl) for loss in results.losses for ssl in (False, True)]
+    shown = _drawn_together(results, [arm for arm in arms if arm is not None])
+    if shown:
+        return [_together(shown)]
+    singles = []
+    for arm in arms:
+        found = _panel(results.arms[arm]) if arm is not None else None
+        if arm is not None and found is not None:
+            name = f"figures_7_8_{arm.loss}_{'ssl' if arm.ssl else 'baseline'}"
+            try:
+                singles.append(
+                    photograph(
+                        found.files.panel("segmentation.png"),
+                        name,
+                        "Figure 7" if arm.ssl else "Figure 8",
+                        f"Segmentations of test slices, {arm.label}",
+                        f"{found.run.name}, fold {found.fold + 1}.",
+                        "Rows of test slices: images, truth, prediction",
+                    )
+                )
+            except OSError:
+                continue
+    return singles or (
+        "Figures 7 and 8 (segmentations) are missing: no evaluation has drawn a panel."
+    )
+
+
+def _telling_slice(store: Store) -> int:
+    """The slice with most tumour among those with most classes."""
+    pixels = store.pixels[:, 1:].astype(np.int64)
+    return int(np.lexsort((pixels.sum(axis=1), (pixels > 0).sum(axis=1)))[-1])
+
+
+def _panel(group: Sequence[Measured]) -> Measured | None:
+    return next((one for one in group if one.files.panel("segmentation.png").exists()), None)
+
+
+def _drawn_together(
+    results: Results, arms: Sequence[Arm]
+) -> dict[Arm, tuple[Measured, DrawnSlices]]:
+    """Of the first fold and seed that most arms have: what each arm made of the same slices."""
+    found: dict[tuple[int, int], dict[Arm, tuple[Measured, DrawnSlices]]] = {}
+    for arm in arms:
+        for one in results.arms[arm]:
+            path = one.files.panel("segmentation.npz")
+            if not path.exists():
+                continue
+            try:
+                slices = DrawnSlices.load(path)
+            except BratsError as error:
+                results.problems.append(str(error))
+                continue
+            mine = found.setdefault((one.fold, one.seed), {})
+            others = [s for _, s in mine.values()]
+            if not others or _same(others[0], slices):
+                mine[arm] = (one, slices)
+    return max(found.values(), key=len, default={})
+
+
+def _same(a: DrawnSlices, b: DrawnSlices) -> bool:
+    return list(zip(a.patients, a.numbers, strict=True)) == list(
+        zip(b.patients, b.numbers, strict=True)
+    )
+
+
+def _together(shown: dict[Arm, tuple[Measured, DrawnSlices]]) -> Figure:
+    first, slices = next(iter(shown.values()))
+    losses = list(dict.fromkeys(arm.loss for arm in shown))
+    sides = [ssl for ssl in (True, False) if any(arm.ssl == ssl for arm in shown)]
+    count = min(SLICES, len(slices.patients))
+    names = [n for n in ("t1", "flair") if n in slices.images] or list(slices.images)[:1]
+    heads = [head_mask([x[k] for x in slices.images.values()]) for k in range(count)]
+    windows = common_windows(heads)
+    drawing, grid = bare_figure(
+        count * len(sides), len(names) + 1 + len(losses), windows[0], "Dice of the slice", True
+    )
+    for k in range(count):
+        for s, ssl in enumerate(sides):
+            row = grid[k * len(sides) + s]
+            for axis, name in zip(row, names, strict=False):
+                draw_slice(axis, slices.images[name][k], heads[k], windows[k])
+            under = slices.images[names[-1]][k]
+            draw_slice(row[len(names)], under, heads[k], windows[k])
+            overlay_labels(row[len(names)], slices.truth[k], windows[k])
+            for axis, loss in zip(row[len(names) + 1 :], losses, strict=True):
+                arm = next((a for a in shown if a.loss == loss and a.ssl == ssl), None)
+                if arm is None:
+                    axis.text(0.5, 0.5, "no such run", color="white", ha="center", va="center")
+                    axis.texts[-1].set_transform(axis.transAxes)
+                    continue
+                model = shown[arm][1]
+                draw_slice(axis, under, heads[k], windows[k])
+                overlay_labels(axis, model.prediction[k], windows[k])
+                axis.set_xlabel("  ".join(_scores(model.dice[k])))
+            name_row(row[0], slices.patients[k], slices.numbers[k])
+            row[0].set_ylabel(f"{row[0].get_ylabel()}\n{'SSL' if ssl else 'baseline'}")
+    titles = [*(DISPLAY_NAMES[name] for name in names), "truth"]
+    titles += [next(a.loss_name for a in shown if a.loss == loss) for loss in losses]
+    for axis, title in zip(grid[0], titles, strict=True):
+        axis.set_title(title)
+    starts = ["with SSL" if ssl else "without SSL" for ssl in sides]
+    order = "a row with SSL above one without" if len(sides) > 1 else "one row for each slice"
+    out = io.BytesIO()
+    drawing.savefig(out, format="png", facecolor="white")
+    out.seek(0)
+    return photograph(
+        out,
+        "figures_7_8",
+        " and ".join(f"Figure {7 if ssl else 8}" for ssl in sides),
+        f"Segmentations of the same test slices, {captions.listed(starts)}",
+        f"Fold {first.fold + 1}, seed {first.seed}; {order}. Labels lie over {DISPLAY_NAMES[names[-1]]}. Dice of the slice by class, – where it is in neither "
+        "mask.",
+        "Test slices: images, truth, and predictions by loss, with and without pretraining",
+    )
+
+
+def _scores(dice: np.ndarray) -> list[str]:
+    return [
+        f"{name.partition('/')[0]} {'–' if np.isnan(value) else f'{value:.2f}'}"
+        for name, value in zip(CLASSES[1:], dice[1:], strict=True)
+    ]

@@ -1,0 +1,63 @@
+"use strict";
+// Tables sort by a click, or Enter or Space, on the head of a column; a third one restores them.
+for (const table of document.querySelectorAll("table")) {
+  const heads = [...table.tHead.rows[table.tHead.rows.length - 1].cells];
+  if (heads.length > 10) table.classList.add("wide");
+  const body = table.tBodies[0];
+  const rows = [...body.rows];
+  if (rows.length < 2) continue;
+  const key = (row, k) => {
+    const cell = row.cells[k];
+    const given = cell.dataset.value;
+    if (given === undefined) return cell.textContent.trim();
+    return given === "" ? null : isNaN(Number(given)) ? given : Number(given);
+  };
+  const compare = (a, b) =>
+    typeof a === "number" && typeof b === "number"
+      ? a - b
+      : String(a).localeCompare(String(b), "en", { numeric: true });
+  heads.forEach((head, k) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = head.textContent;
+    button.title = "Sort by " + head.dataset.name;
+    head.textContent = "";
+    head.append(button);
+    button.addEventListener("click", () => {
+      const before = head.getAttribute("aria-sort");
+      for (const other of heads) other.removeAttribute("aria-sort");
+      const sorted = [...rows];
+      if (before !== "descending") {
+        const sign = before === "ascending" ? -1 : 1;
+        head.setAttribute("aria-sort", before === "ascending" ? "descending" : "ascending");
+        sorted.sort((a, b) => {
+          const [x, y] = [key(a, k), key(b, k)];
+          // What is not defined stays at the end, whichever way.
+          if (x === null || y === null) return (x === null) - (y === null);
+          return sign * compare(x, y);
+        });
+      }
+      body.append(...sorted);
+    });
+  });
+}
+// What is folded away belongs on paper, and has to open for a link into it.
+let folded = [];
+addEventListener("beforeprint", () => {
+  folded = [...document.querySelectorAll("details:not([open])")];
+  for (const one of folded) one.open = true;
+});
+addEventListener("afterprint", () => {
+  for (const one of folded) one.open = false;
+});
+const reveal = () => {
+  const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  const closed = target && target.closest("details:not([open])");
+  if (closed) {
+    closed.open = true;
+    target.scrollIntoView();
+  }
+};
+addEventListener("hashchange", reveal);
+reveal();
+if (matchMedia("(max-width: 70rem)").matches) document.querySelector("nav details").open = false;
