@@ -40,7 +40,7 @@ class DrawnSlices:
                 truth=np.asarray(self.truth, np.uint8),
                 prediction=np.asarray(self.prediction, np.uint8),
                 dice=np.asarray(self.dice, np.float32),
-                **{f"image.{n}": np.asarray(x, np.float16) for n, x in self.images.items()},
+                **{f"image.{n}": np.asarray(x, np.float16) for n, x in self.images.items()},  # type: ignore[arg-type]
             )
 
     @classmethod

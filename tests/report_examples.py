@@ -37,7 +37,7 @@ def truth_of(patients: int) -> np.ndarray:
 
 
 def predict(truth: np.ndarray, error: float, seed: Sequence[int]) -> np.ndarray:
-    """The truth with a share of the pixels near the tumour wrong, some patients worse than others."""
+    """The truth with some pixels near the tumour wrong, in some patients more than in others."""
     rng = np.random.default_rng(list(seed))
     near = np.zeros_like(truth, bool)
     for shift in ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1)):

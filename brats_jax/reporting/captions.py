@@ -53,7 +53,7 @@ def repeats(group: Sequence[Measured]) -> str:
     seeds = {one.seed for one in group}
     many = f" and {len(seeds)} seeds" if len(seeds) > 1 else ""
     if len(folds) == 1:
-        return f"fold {folds[0] + 1}{' alone' if not many else many}"
+        return f"fold {folds[0] + 1}{many if many else ' alone'}"
     return f"mean over {fold_names(folds)}{many}"
 
 

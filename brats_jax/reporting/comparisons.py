@@ -7,6 +7,7 @@ secondary. Holm's correction runs over each family by itself.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -149,7 +150,9 @@ def compare(
     found: list[tuple[Arm, Arm, Quantity, PairedDifference, dict[tuple[int, int], float]]] = []
     for ssl, baseline in pairs:
         for quantity in quantities:
-            sides = [by_patient(results.arms[arm], quantity.key) for arm in (ssl, baseline)]
+            sides: list[Any] = [
+                by_patient(results.arms[arm], quantity.key) for arm in (ssl, baseline)
+            ]
             paired = paired_by_patient(sides[0], sides[1])
             if len(paired.patients):
                 result = paired_difference(paired.a, paired.b)

@@ -57,8 +57,9 @@ DICE_NOTE = (
 DISTANCE_NOTE = (
     "HD95 is the 95th percentile of the distances, both directions pooled, present only where both "
     "masks hold the region; BraTS 2020 and 2023: in neither mask 0 mm, in one 373.13 and 374 mm. "
-    "ASD, where both masks hold it: pooled over both boundaries as in the paper; averaged, the mean "
-    "of the two directed means (medpy); to truth, from the predicted boundary alone; to prediction, "
+    "ASD, where both masks hold it: pooled over both boundaries as in the paper; averaged, the "
+    "mean of the two directed means (medpy up to 0.4); to truth, from the predicted boundary "
+    "alone; to prediction, "
     "from the true one. NSD: share of both boundaries within the tolerance of {tolerance} mm. In "
     "brackets: {unit}s that count, where not all do"
 )

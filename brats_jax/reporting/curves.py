@@ -103,7 +103,7 @@ def _draw(axis: Axes, group: Sequence[_Trained], stage: str) -> None:
         mark = "o" if len(means) < 3 else None
         axis.plot(list(full), means, color=colour, ls=style, label=name, marker=mark, ms=4)
     axis.set_xlabel("epoch")
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]
     values = [y for line in axis.lines for y in np.asarray(line.get_ydata(), float)]
     if values and min(values) > 0 and max(values) > 20 * min(values):
         axis.set_yscale("log")

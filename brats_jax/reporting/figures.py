@@ -93,7 +93,7 @@ def styled(draw: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]
 
     @functools.wraps(draw)
     def in_style(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
-        with rc_context(_STYLE):
+        with rc_context(_STYLE):  # type: ignore[arg-type]
             return draw(*args, **kwargs)
 
     return in_style
@@ -108,7 +108,7 @@ def canvas(width: float, height: float) -> Canvas:
 
 def axes(drawing: Canvas, rows: int, columns: int, **options: object) -> list[list[Axes]]:
     """Its axes, in rows."""
-    grid = drawing.subplots(rows, columns, squeeze=False, **options)  # type: ignore[arg-type]
+    grid = drawing.subplots(rows, columns, squeeze=False, **options)  # type: ignore[call-overload]
     return [list(row) for row in grid]
 
 

@@ -198,7 +198,8 @@ def loss_tables(results: Results, loss: str) -> Iterator[Table]:
             f"appendix_table_{folds[1:]}",
             TABLES[folds].title,
             f"Dice and ASD by fold, {LOSS_NAMES[loss]}",
-            f"{_convention(measured)}. Ours: test set of {captions.test_set(measured)}; each fold by "
+            f"{_convention(measured)}. Ours: test set of {captions.test_set(measured)}; "
+            "each fold by "
             "itself. The paper: its own split of files.",
             [*heads, *_METRIC_COLUMNS],
             rows,

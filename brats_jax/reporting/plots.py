@@ -126,7 +126,7 @@ def distribution_figure(results: Results) -> Figure | None:
     drawing = canvas(7.6, 2.5 * len(pairs) + 0.5)
     grid = axes(drawing, len(pairs), 1, sharex=True, sharey=True)
     counts = set()
-    for (axis,), (loss, arms) in zip(grid, pairs.items(), strict=True):
+    for (axis,), (_, arms) in zip(grid, pairs.items(), strict=True):
         for x, quantity in enumerate(quantities):
             for arm in arms:
                 name, colour, mark = SIDES[arm.ssl]

@@ -1,4 +1,4 @@
-"""Where the numbers come from: runs, splits and their audit, versions, wall time; what is missing."""
+"""Where the numbers come from: runs, splits, their audit, versions, wall time; what is missing."""
 
 import json
 from collections.abc import Iterator
@@ -44,6 +44,7 @@ def run_table(study: Study) -> Table | None:
                 ),
             ]
         )
+    heads: tuple[str, ...]
     heads = ("Run folder", "Loss", "Start", "Labels", "Seed", "Folds evaluated", "Split by")
     heads += ("Devices", "Versions")
     columns = [Column(head, words=head not in ("Labels", "Seed")) for head in heads]
@@ -76,6 +77,7 @@ def training_table(study: Study) -> Table | None:
                         Cell(duration(seconds), seconds) if seconds is not None else number(None),
                     ]
                 )
+    heads: tuple[str, ...]
     heads = ("Run folder", "Fold", "Stage", "State", "Chosen by", "Best", "At step", "Of steps")
     heads += ("Patches/s", "Wall time")
     words = ("Run folder", "Fold", "Stage", "State", "Chosen by")
@@ -248,7 +250,8 @@ def missing(study: Study, results: Results) -> Iterator[str]:
     left_cells = [c for c in study.cells if c.state not in ("done", "failed")]
     if left_cells:
         count = captions.plural(len(left_cells), "training")
-        yield f"Grid: {count} not done yet ({captions.listed(sorted({c.state for c in left_cells}))})."
+        states = captions.listed(sorted({c.state for c in left_cells}))
+        yield f"Grid: {count} not done yet ({states})."
     for problem in dict.fromkeys(study.problems):
         yield f"Not read: {problem.replace(f'{study.workdir}/', '')}."
 

@@ -195,7 +195,9 @@ def _together(shown: dict[Arm, tuple[Measured, DrawnSlices]]) -> Figure:
         "figures_7_8",
         " and ".join(f"Figure {7 if ssl else 8}" for ssl in sides),
         f"Segmentations of the same test slices, {captions.listed(starts)}",
-        f"Fold {first.fold + 1}, seed {first.seed}; {order}. Labels lie over {DISPLAY_NAMES[names[-1]]}. Dice of the slice by class, – where it is in neither "
+        f"Fold {first.fold + 1}, seed {first.seed}; {order}. "
+        f"Labels lie over {DISPLAY_NAMES[names[-1]]}. Dice of the slice by class, – where it is "
+        "in neither "
         "mask.",
         "Test slices: images, truth, and predictions by loss, with and without pretraining",
     )

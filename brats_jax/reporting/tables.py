@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tabulate import tabulate
 
@@ -65,7 +66,7 @@ class Cell:
 EMPTY = Cell("")
 
 
-def number(value: float | None, digits: int = 3, count: int | None = None, **more: bool) -> Cell:
+def number(value: float | None, digits: int = 3, count: int | None = None, **more: Any) -> Cell:
     """A number cell; NaN and None are shown as undefined."""
     if value is None or math.isnan(value):
         return Cell(UNDEFINED, math.nan, **more)
@@ -81,7 +82,7 @@ def whole(value: int | None) -> Cell:
     return Cell(UNDEFINED, math.nan) if value is None else Cell(f"{value:,}", float(value))
 
 
-def text(words: object, **more: bool) -> Cell:
+def text(words: object, **more: Any) -> Cell:
     """A cell of words."""
     return Cell(str(words), **more)
 
