@@ -19,6 +19,7 @@ python=.venv/bin/python
   --config.data.store="$folder/store"
 "$python" -m brats_jax.main --config=configs/demo.py --config.ssl=false \
   --workdir="$folder/baseline" --config.data.store="$folder/store"
+"$python" -m brats_jax.report --workdir="$folder"
 
 echo
 echo "Tables:   $folder/ssl/summary.csv  $folder/baseline/summary.csv"

@@ -78,7 +78,7 @@ def test_one_page_that_needs_nothing_else(study):
     # The paper's own numbers stand in it, and where its tables disagree with its folds.
     for printed in ("0.540", "0.484", "37.610", "0.916"):
         assert printed in words, printed
-    assert "present_only" in words and "patient" in words
+    assert "present only" in words and "by patient" in words
 
 
 def test_every_table_is_there_in_three_forms(study):
