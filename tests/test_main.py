@@ -38,7 +38,10 @@ def run(*arguments, **options):
     ("flags", "message"),
     [
         (["--config.los=focal"], "config.los; valid here: "),
-        (["--config.data.stor=X"], "config.data.stor; valid here: num_folds, patch_size, split_by"),
+        (
+            ["--config.data.stor=X"],
+            "config.data.stor; valid here: label_fraction, num_folds, patch_size, split_by",
+        ),
         (["--config.seed=many"], "config.seed=many"),
         (["--confg=x"], "Unknown command line flag 'confg'"),
         (["--config.loss=dice"], "valid values are dice_ce, dice_focal, focal"),
