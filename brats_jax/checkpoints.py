@@ -1,6 +1,8 @@
 """Checkpoints on disk: a state pytree and a JSON description; the only file that imports Orbax."""
 
+import errno
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,9 @@ from brats_jax.errors import BratsError
 
 SCHEMA = "brats_jax.checkpoint"
 VERSION = 1
+
+# What a system says when it takes no more: a full disk, a user's quota, a limit on files.
+_FULL = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
 
 class Checkpoints:
@@ -77,11 +82,12 @@ class Checkpoints:
     def _readable(self, error: Exception) -> Exception:
         """Turns what storage says (it may be buried in a status text) into one line."""
         text = f"{error} {error.__cause__ or ''}"
-        if "No space left" in text:
-            return BratsError(
-                f"{self.directory}: no space left on the device; the checkpoint before this one is "
-                "kept: free some space and give the same command again"
-            )
+        for full in _FULL:
+            if full.lower() in text.lower():
+                return BratsError(
+                    f"{self.directory}: {full}; the checkpoint before this one, if any, is kept: "
+                    "make room and give the same command again"
+                )
         return error
 
 

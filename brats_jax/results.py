@@ -18,6 +18,7 @@ from brats_jax.tallies import LESION_REGIONS, SCORED, ReconstructionTally, Segme
 # What identifies a number within an evaluation.
 KEYS = ("stage", "unit", "over", "of", "metric", "convention")
 MEAN_FOREGROUND = "mean foreground"
+_FIRST_COLUMN = 26  # of the printed tables: the names of the rows
 
 
 def rows_of(stage: str, scores: Iterable[Scores]) -> list[dict[str, Any]]:
@@ -189,7 +190,7 @@ def format_summary(summary: dict[str, Any]) -> str:
 def _pretext_table(summary: dict[str, Any]) -> list[str]:
     inputs = ", ".join(DISPLAY_NAMES[name] for name in summary["inputs"])
     title = f"{DISPLAY_NAMES[summary['target']]} from {inputs}"
-    lines = ["", title.ljust(34) + "MSE      PSNR dB  SSIM"]
+    lines = ["", title.ljust(_FIRST_COLUMN) + "MSE      PSNR dB  SSIM"]
     for region in ("slice", "brain", "tumour"):
         cells = [
             _number(
@@ -202,7 +203,7 @@ def _pretext_table(summary: dict[str, Any]) -> list[str]:
                 ("ssim", "target range", 4),
             )
         ]
-        lines.append(f"  {region}".ljust(34) + "".join(c.ljust(9) for c in cells).rstrip())
+        lines.append(f"  {region}".ljust(_FIRST_COLUMN) + "".join(c.ljust(9) for c in cells).rstrip())
     lines.append("  PSNR and SSIM: range of each target slice; means over slices that hold it")
     return lines
 
@@ -210,11 +211,11 @@ def _pretext_table(summary: dict[str, Any]) -> list[str]:
 def _slice_table(summary: dict[str, Any]) -> list[str]:
     rows = [r for r in summary["rows"] if r["over"] == "all slices" and r["stage"] == "segment"]
     loss = f"{summary['loss']}, {'SSL' if summary['ssl'] else 'no SSL'}"
-    head = f"Segmentation by slice ({loss})".ljust(34)
+    head = "  by slice".ljust(_FIRST_COLUMN)
     head += "".join(f"Dice {c}".ljust(21) for c in overlap.CONVENTIONS) + "ASD mm (slices)"
-    lines = ["", head]
+    lines = ["", f"Segmentation ({loss})", head]
     for name in (*CLASSES, MEAN_FOREGROUND):
-        line = f"  {name}".ljust(34)
+        line = f"    {name}".ljust(_FIRST_COLUMN)
         for convention in overlap.CONVENTIONS:
             cell = find(rows, of=name, metric="dice", convention=convention)
             line += _counted(cell, 4).ljust(21)
@@ -233,10 +234,10 @@ def _volume_table(summary: dict[str, Any]) -> list[str]:
         ("ASD mm (patients)", "asd_mm", "both_present", 2),
         ("Dice lesion-wise", "lesion_dice", "brats2023", 4),
     )
-    lines = ["", "Segmentation by patient, in 3D".ljust(34)]
+    lines = ["", "  by patient, in 3D".ljust(_FIRST_COLUMN)]
     lines[-1] += "".join(title.ljust(21) for title, *_ in columns).rstrip()
     for name in dict.fromkeys((*LESION_REGIONS, *CLASSES[1:])):
-        line = f"  {name}".ljust(34)
+        line = f"    {name}".ljust(_FIRST_COLUMN)
         for _, metric, convention, digits in columns:
             cell = find(rows, of=name, metric=metric, convention=convention)
             line += ("" if cell is None else _counted(cell, digits)).ljust(21)

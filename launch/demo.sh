@@ -13,7 +13,7 @@ python=.venv/bin/python
 
 # Normalised by volume: tissues then look alike in every slice, which takes less training than
 # the paper's normalisation by slice (the default) to make use of.
-"$python" -m brats_jax.prepare --source=phantom --patients=16 --seed=0 --normalisation=volume \
+"$python" -m brats_jax.prepare --source=phantom --patients=24 --seed=0 --normalisation=volume \
   --store="$folder/store"
 "$python" -m brats_jax.main --config=configs/demo.py --workdir="$folder/ssl" \
   --config.data.store="$folder/store"

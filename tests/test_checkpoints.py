@@ -106,13 +106,14 @@ def test_a_damaged_checkpoint_is_one_line(tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_full_disk_is_one_line(tmp_path, monkeypatch):
+@pytest.mark.parametrize("full", ["No space left on device", "Disk quota exceeded"])
+def test_full_disk_is_one_line(tmp_path, monkeypatch, full):
     folder = Checkpoints(tmp_path / "last")
 
-    def full(*args, **kwargs):
-        raise ValueError("RESOURCE_EXHAUSTED: write failed: No space left on device [28]\n...")
+    def fail(*args, **kwargs):
+        raise ValueError(f"RESOURCE_EXHAUSTED: write failed: {full} [28]\n...")
 
-    monkeypatch.setattr(folder._manager, "save", full)
-    with pytest.raises(BratsError, match="no space left on the device; the checkpoint before"):
+    monkeypatch.setattr(folder._manager, "save", fail)
+    with pytest.raises(BratsError, match=f"last: {full}; the checkpoint before this one"):
         folder.save(1, state_of(1), {"model": MODEL})
     folder.close()

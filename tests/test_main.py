@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -146,24 +147,26 @@ def assert_same_bits(one, other):
 def test_killed_again_and_again_it_ends_with_the_same_bits(
     small_store, compiled_programs, tmp_path, whole
 ):
+    """With a loader process of its own, which changes no bit either."""
     killed = tmp_path / "killed"
-    again = command(killed, small_store.path, compiled_programs)
+    again = command(killed, small_store.path, compiled_programs, "--config.data.workers=1")
     fold = killed / "fold_0"
     pretrain, segment = fold / "pretrain", fold / "segment"
-    moments = [
-        lambda: steps_logged(pretrain) >= 4,  # within the first epoch, after a save
-        lambda: steps_logged(pretrain) >= 12,  # within the second
-        lambda: steps_logged(segment) >= 8,  # at the end of an epoch: saving, validating
-    ]
-    for moment in moments:
-        status, output = kill_when(again, moment, signal.SIGKILL)
+    # Within the first epoch after a save; at the end of an epoch: saving, validating.
+    for stage, step in ((pretrain, 4), (segment, 8)):
+        status, output = kill_when(
+            again, lambda stage=stage, step=step: steps_logged(stage) >= step, signal.SIGKILL
+        )
         assert status == -signal.SIGKILL, output
-    # SIGTERM saves and leaves, with the shell's status for it. A restart begins at the last save.
-    seen = steps_logged(segment)
-    status, output = kill_when(
-        again, lambda: steps_logged(segment) >= max(seen, 12), signal.SIGTERM
-    )
-    assert status == 143 and "the same command goes on from there" in output
+        # Ctrl-C and SIGTERM save and leave, with the shell's status for them. A restart begins
+        # at the last save, so what was logged before it is gone from the log.
+        seen = max(steps_logged(stage), 12)
+        number = signal.SIGINT if stage == pretrain else signal.SIGTERM
+        status, output = kill_when(
+            again, lambda stage=stage, seen=seen: steps_logged(stage) >= seen, number
+        )
+        assert status == 128 + number and "the same command goes on from there" in output
+        assert "Traceback" not in output
     status, output, error = run(again)
     assert status == 0, error
     assert "fold 0 pretrain: complete, skipped" in output
@@ -174,6 +177,22 @@ def test_killed_again_and_again_it_ends_with_the_same_bits(
         json.loads((run / "fold_0" / "evaluation.json").read_text()) for run in (whole, killed)
     )
     assert there == here
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(
+    small_store, compiled_programs, tmp_path, whole
+):
+    """A limit on the size of files stands in for a disk that is full before the first save."""
+    again = command(tmp_path / "run", small_store.path, compiled_programs, "--mode=pretrain")
+    limit = (2**14, 2**14)
+    status, _, error = run(
+        again, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    )
+    assert status == 1 and error.count("\n") == 1, error
+    fold = tmp_path / "run" / "fold_0"
+    assert error.startswith(f"error: {fold / 'pretrain' / 'last'}: File too large; ")
+    assert run(again)[0] == 0
+    assert_same_bits(whole / "fold_0" / "pretrain", fold / "pretrain")
 
 
 def test_a_killed_grid_goes_on_and_ends_with_the_same_bits(
