@@ -22,8 +22,8 @@ def get_config() -> ConfigDict:
     config.optim.learning_rate = 2e-3
     config.optim.decay_every_epochs = 1
     config.optim.decay_factor = 0.4
-    config.pretrain.epochs = 2
-    config.pretrain.steps_per_epoch = 300
+    config.pretrain.epochs = 4
+    config.pretrain.steps_per_epoch = 150
     config.pretrain.slices = "tumour"  # fewer slices to validate on
     config.segment.epochs = 4
     config.segment.steps_per_epoch = 200
