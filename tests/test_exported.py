@@ -1,0 +1,196 @@
+"""An exported model: the same labels without the package, the same weights under torch's names."""
+
+import json
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+from safetensors import safe_open
+
+from brats_jax import exported, models, torch_names
+from brats_jax.checkpoints import Checkpoints
+from brats_jax.data.modalities import MODALITIES
+from brats_jax.data.normalise import normalise
+from brats_jax.errors import BratsError
+from brats_jax.models import resnet
+from brats_jax.tasks import Reconstruction, Segmentation
+from brats_jax.transfer import load_encoder
+
+SHAPE = (40, 48)  # is padded to 64 x 64
+INPUTS = ("t1gd", "flair", "t1")  # a position is looked up, never assumed
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shallow():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resnet, "BLOCKS", (1, 1, 1, 1))
+        yield
+
+
+def save_best(directory, task, seed, how):
+    """A best checkpoint as training leaves it, of random weights; returns (graph, weights)."""
+    graph, params, stats = models.split(task.build(seed))
+    rng = np.random.default_rng(seed)
+    stats = jax.tree.map_with_path(
+        lambda path, s: s + (rng.normal(0, 0.1, s.shape) if "mean" in str(path) else 0.5), stats
+    )
+    saved = Checkpoints(directory / "best")
+    record = {"normalisation": how, "store": "abc", "split_by": "patient", "version": "0"}
+    meta = {"model": task.describe(), "step": 7, "epoch": 1, "value": 0.5, "record": record}
+    saved.save(7, {"params": params, "stats": stats}, meta)
+    saved.close()
+    return graph, (params, stats)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run folder with two folds, normalised by volume, and its networks."""
+    path = tmp_path_factory.mktemp("run")
+    (path / "config.json").write_text(json.dumps({"config": {"loss": "dice_ce"}}))
+    task = Segmentation(inputs=INPUTS, width=4)
+    return path, [save_best(path / f"fold_{k}" / "segment", task, k, "volume") for k in (0, 1)]
+
+
+@pytest.fixture(scope="module")
+def ensemble(run, tmp_path_factory):
+    output = tmp_path_factory.mktemp("export")
+    exported.write(run[0], output, slice_shape=SHAPE)
+    return output
+
+
+def raw(count):
+    rng = np.random.default_rng(count)
+    head = np.zeros((count, *SHAPE, 1), bool)
+    head[:, 6:-6, 9:-9] = True
+    smooth = np.repeat(np.repeat(rng.gamma(2.0, 200.0, (count, 10, 12, 4)), 4, 1), 4, 2)
+    return ((smooth + rng.gamma(2.0, 20.0, (*head.shape[:3], 4))) * head).astype(np.float32)
+
+
+LOADER = """
+import sys
+import jax, numpy as np
+program = jax.export.deserialize(bytearray(open(sys.argv[1], "rb").read()))
+for name in sys.argv[2:]:
+    np.save(name + ".out.npy", program.call(np.load(name)))
+assert not [m for m in sys.modules if m.startswith("brats_jax")]
+assert program.platforms == ("cpu", "cuda"), program.platforms
+"""
+
+
+def test_same_labels_without_the_package(run, ensemble, tmp_path):
+    scans = {str(tmp_path / f"{n}.npy"): raw(n) for n in (3, 10)}
+    for name, images in scans.items():
+        np.save(name, images)
+    command = [sys.executable, "-I", "-c", LOADER, str(ensemble / "segment.stablehlo"), *scans]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+    @jax.jit
+    def probabilities(x):
+        outputs = [models.apply(g, *w, x, train=False)[0] for g, w in run[1]]
+        return sum(jax.nn.softmax(y) for y in outputs) / 2
+
+    for name, images in scans.items():
+        labels = np.load(f"{name}.out.npy")
+        assert labels.dtype == np.uint8 and labels.shape == images.shape[:3]
+        x = normalise(images, "volume").astype(np.float32)
+        x = x[..., [MODALITIES.index(m) for m in INPUTS]]
+        mean = np.asarray(probabilities(np.resize(x, (10, *x.shape[1:]))))[: len(x)]
+        # Two compilations: only what is decided beyond rounding has to agree.
+        first, second = np.moveaxis(np.sort(mean, -1)[..., :-3:-1], -1, 0)
+        decided = first - second > 1e-4
+        assert decided.mean() > 0.99 and len(np.unique(labels)) > 1
+        np.testing.assert_array_equal(labels[decided], mean.argmax(-1)[decided])
+
+
+def test_the_description_says_what_goes_in_and_comes_out(ensemble):
+    document = json.loads((ensemble / "segment.json").read_text())
+    (images,), (labels,) = document["inputs"], document["outputs"]
+    assert images["shape"] == ["n", 40, 48, 4] and images["modalities"] == list(MODALITIES)
+    assert images["used"] == list(INPUTS) and labels["shape"] == ["n", 40, 48]
+    assert document["labels"] == {"0": "background", "1": "NCR/NET", "2": "ED", "3": "ET"}
+    assert document["normalisation"] == "volume" and document["orientation"].startswith("LPS")
+    assert document["config"] == {"loss": "dice_ce"}
+    assert "research use only" in document["research_use_only"]
+    for fold in document["model"]["folds"]:
+        state = safetensors.numpy.load_file(ensemble / fold["weights"])
+        assert torch_names.digest(state) == fold["sha256"]
+    assert len({fold["sha256"] for fold in document["model"]["folds"]}) == 2
+
+
+def test_the_encoder_comes_back_from_its_file(run, ensemble):
+    path = ensemble / "fold_1.safetensors"
+    params, stats = run[1][1][1]
+    with safe_open(path, "np") as file:
+        assert file.metadata()["modalities"] == "t1gd,flair,t1"
+        assert file.get_tensor("layer1.0.conv2.weight").shape == (4, 4, 3, 3)
+        assert file.get_tensor("conv1.weight").shape == (4, 3, 7, 7)
+        assert "decoder.stages.0.block1.bn.running_mean" in file.keys()  # noqa: SIM118
+    _, fresh, fresh_stats = models.split(Segmentation(inputs=INPUTS, width=4).build(9))
+    new, new_stats = load_encoder(path, fresh, fresh_stats, INPUTS)
+    for mine, theirs in ((new, params), (new_stats, stats)):
+        jax.tree.map(np.testing.assert_array_equal, mine["encoder"], theirs["encoder"])
+    jax.tree.map(np.testing.assert_array_equal, new["decoder"], fresh["decoder"])
+
+    # Another order of other modalities: by name, and T2 keeps its random beginning.
+    other = ("t1", "t2", "t1gd")
+    _, fresh, fresh_stats = models.split(Segmentation(inputs=other, width=4).build(9))
+    new, _ = load_encoder(path, fresh, fresh_stats, other)
+    stem, old = new["encoder"]["conv1"]["kernel"], params["encoder"]["conv1"]["kernel"]
+    np.testing.assert_array_equal(stem[:, :, 0], old[:, :, 2])
+    np.testing.assert_array_equal(stem[:, :, 1], fresh["encoder"]["conv1"]["kernel"][:, :, 1])
+    np.testing.assert_array_equal(stem[:, :, 2], old[:, :, 0])
+
+
+def test_transposed_convolutions_are_written_for_torch():
+    params = {"decoder": {"stages": {0: {"kernel": np.arange(96.0).reshape(4, 4, 2, 3)}}}}
+    (weight,) = torch_names.torch_state(params, {}).values()
+    assert weight.shape == (2, 3, 4, 4)
+    # torch: y[2 y0 - 1 + i] += x[y0] w[i]; ours reads row 0 for x above, i.e. torch's row 3.
+    assert weight[1, 2, 3, 3] == params["decoder"]["stages"][0]["kernel"][0, 0, 1, 2]
+
+
+def test_a_pretext_network_predicts_its_modality(tmp_path):
+    task = Reconstruction(width=4)
+    graph, weights = save_best(tmp_path / "fold_0" / "pretrain", task, 3, "slice")
+    exported.write(tmp_path / "fold_0", tmp_path / "out", task="reconstruct", slice_shape=SHAPE)
+    program = jax.export.deserialize(
+        bytearray((tmp_path / "out" / "reconstruct.stablehlo").read_bytes())
+    )
+    images = raw(2)
+    found = program.call(images)
+    x = normalise(images, "slice").astype(np.float32)[..., :2]
+    expected, _ = jax.jit(lambda x: models.apply(graph, *weights, x, train=False))(x)
+    np.testing.assert_allclose(found, expected[..., 0], rtol=1e-3, atol=1e-3)
+    document = json.loads((tmp_path / "out" / "reconstruct.json").read_text())
+    assert document["outputs"][0]["name"] == "flair" and document["labels"] is None
+
+
+def test_folds_that_do_not_belong_together_are_refused(tmp_path):
+    for k, how in enumerate(("slice", "volume")):
+        save_best(tmp_path / f"fold_{k}" / "segment", Segmentation(width=4), k, how)
+    with pytest.raises(BratsError, match="fold_1 was trained with normalisation volume"):
+        exported.write(tmp_path, tmp_path / "out")
+    with pytest.raises(BratsError, match="no trained pretrain stage"):
+        exported.write(tmp_path, tmp_path / "out", task="reconstruct")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--checkpoint=nowhere", "--output=x"], "nowhere: no trained segment stage there"),
+        (["--checkpoint=nowhere"], "--output=DIR"),
+        (["--checkpoint=a", "--output=x", "--slice_shape=240"], "give two numbers"),
+    ],
+)
+def test_the_command_says_what_is_wrong_in_one_line(tmp_path, arguments, message):
+    done = subprocess.run(
+        [sys.executable, "-m", "brats_jax.export", *arguments], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ") and message in line
