@@ -14,6 +14,7 @@ from pathlib import Path
 
 from absl import app, flags, logging
 
+import brats_jax
 from brats_jax.command_line import fail, one_line_flags
 from brats_jax.errors import BratsError
 
@@ -55,7 +56,7 @@ def _main(arguments: Sequence[str]) -> int:
         return fail(f"{error.filename or _OUTPUT.value}: {error.strerror or error}")
     for path in paths:
         print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
-    print(exported.RESEARCH_USE_ONLY)
+    print(brats_jax.RESEARCH_USE_ONLY)
     return 0
 
 

@@ -37,10 +37,6 @@ VERSION = 1
 STAGES = {"segment": "segment", "reconstruct": "pretrain"}  # --task -> folder of the stage
 PLATFORMS = ("cpu", "cuda")
 SLICES_AT_ONCE = 8  # bounds the memory, whatever the number of slices
-RESEARCH_USE_ONLY = (
-    "For research use only. Not a medical device: not for diagnosis, treatment or any other "
-    "clinical decision."
-)
 
 Program = Callable[[jax.Array], jax.Array]
 
@@ -166,7 +162,7 @@ def describe(folds: Sequence[Fold], run: Path, slice_shape: tuple[int, int]) -> 
     return {
         "schema": SCHEMA,
         "version": VERSION,
-        "research_use_only": RESEARCH_USE_ONLY,
+        "research_use_only": brats_jax.RESEARCH_USE_ONLY,
         "inputs": [
             {
                 "name": "images",
@@ -229,7 +225,7 @@ def write_weights(path: Path, fold: Fold) -> None:
         "normalisation": str(fold.record["normalisation"]),
         "sha256": fold.digest,
         "brats_jax": brats_jax.__version__,
-        "research_use_only": RESEARCH_USE_ONLY,
+        "research_use_only": brats_jax.RESEARCH_USE_ONLY,
     }
     with atomic_open(path, "wb") as file:
         file.write(safetensors.numpy.save(state, facts))
