@@ -23,7 +23,9 @@ _OUTPUT = flags.DEFINE_string("output", None, "Folder to write to.")
 _TASK = flags.DEFINE_enum(
     "task", "segment", ("segment", "reconstruct"), "The segmentation, or the pretext network."
 )
-_SLICE_SHAPE = flags.DEFINE_list("slice_shape", ["240", "240"], "H,W of the slices.")
+_SLICE_SHAPE = flags.DEFINE_list(
+    "slice_shape", None, "H,W of the slices (default: as in training, for BraTS 240,240)."
+)
 _DTYPE = flags.DEFINE_enum(
     "dtype", "float32", ("float32", "bfloat16"), "What the program computes in, on every device."
 )
@@ -34,9 +36,11 @@ def _main(arguments: Sequence[str]) -> int:
         return fail(f"unexpected argument '{arguments[1]}'; options are given as --name=value")
     if _CHECKPOINT.value is None or _OUTPUT.value is None:
         return fail("give --checkpoint=RUN[/fold_K] and --output=DIR")
-    sizes = _SLICE_SHAPE.value
-    if len(sizes) != 2 or not all(size.isdecimal() and int(size) > 0 for size in sizes):
-        return fail(f"--slice_shape={','.join(sizes)}: give two numbers, e.g. 240,240")
+    shape = None
+    if (sizes := _SLICE_SHAPE.value) is not None:
+        if len(sizes) != 2 or not all(size.isdecimal() and int(size) > 0 for size in sizes):
+            return fail(f"--slice_shape={','.join(sizes)}: give two numbers, e.g. 240,240")
+        shape = (int(sizes[0]), int(sizes[1]))
     # The program is written for all platforms from here; no accelerator is waited for.
     os.environ["JAX_PLATFORMS"] = "cpu"
     logging.set_verbosity(logging.ERROR)
@@ -47,7 +51,7 @@ def _main(arguments: Sequence[str]) -> int:
             Path(_CHECKPOINT.value),
             Path(_OUTPUT.value),
             task=_TASK.value,
-            slice_shape=(int(sizes[0]), int(sizes[1])),
+            slice_shape=shape,
             dtype=_DTYPE.value,
         )
     except BratsError as error:

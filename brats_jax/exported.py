@@ -36,6 +36,7 @@ SCHEMA = "brats_jax.exported"
 VERSION = 1
 STAGES = {"segment": "segment", "reconstruct": "pretrain"}  # --task -> folder of the stage
 PLATFORMS = ("cpu", "cuda")
+DEFAULT_SLICE_SHAPE = (240, 240)  # of BraTS, where a checkpoint does not say
 SLICES_AT_ONCE = 8  # bounds the memory, whatever the number of slices
 
 Program = Callable[[jax.Array], jax.Array]
@@ -236,7 +237,7 @@ def write(
     output: Path,
     *,
     task: str = "segment",
-    slice_shape: tuple[int, int] = (240, 240),
+    slice_shape: tuple[int, int] | None = None,
     dtype: DTypeLike = jnp.float32,
 ) -> list[Path]:
     """Exports a run, or one fold of it, into a folder; see the top of this file.
@@ -245,16 +246,26 @@ def write(
       checkpoint: RUN or RUN/fold_K.
       output: the folder; files of an earlier export are replaced.
       task: 'segment', or 'reconstruct' for the pretext network.
-      slice_shape: H and W of the slices that the program will take.
+      slice_shape: H and W of the slices that the program will take; None: those of the training.
       dtype: what activations are computed in, on every platform.
 
     Returns:
       What was written.
 
     Raises:
-      BratsError: nothing trained there, or folds that do not belong together.
+      BratsError: nothing trained there, folds that do not belong together, or other slices than
+        those whose statistics the network knows.
     """
     folds = read_folds(checkpoint, task, dtype)
+    trained = folds[0].record.get("slice_shape")
+    if slice_shape is None:
+        slice_shape = tuple(trained) if trained else DEFAULT_SLICE_SHAPE
+    elif trained and list(slice_shape) != trained and folds[0].record["normalisation"] == "slice":
+        raise BratsError(
+            f"{checkpoint}: trained on slices of {trained[0]} x {trained[1]}, each normalised over "
+            f"all its pixels, which {slice_shape[0]} x {slice_shape[1]} would change; leave out "
+            "the shape"
+        )
     run = checkpoint.parent if checkpoint.name.startswith("fold_") else checkpoint
     document = describe(folds, run, slice_shape)
     program_path = output / f"{task}.stablehlo"

@@ -1,10 +1,14 @@
 """An exported model: the same labels without the package, the same weights under torch's names."""
 
 import json
+import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
+import nibabel
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -39,6 +43,7 @@ def save_best(directory, task, seed, how):
     )
     saved = Checkpoints(directory / "best")
     record = {"normalisation": how, "store": "abc", "split_by": "patient", "version": "0"}
+    record |= {"slice_shape": list(SHAPE)}
     meta = {"model": task.describe(), "step": 7, "epoch": 1, "value": 0.5, "record": record}
     saved.save(7, {"params": params, "stats": stats}, meta)
     saved.close()
@@ -57,7 +62,7 @@ def run(tmp_path_factory):
 @pytest.fixture(scope="module")
 def ensemble(run, tmp_path_factory):
     output = tmp_path_factory.mktemp("export")
-    exported.write(run[0], output, slice_shape=SHAPE)
+    exported.write(run[0], output)
     return output
 
 
@@ -80,21 +85,38 @@ assert program.platforms == ("cpu", "cuda"), program.platforms
 """
 
 
-def test_same_labels_without_the_package(run, ensemble, tmp_path):
-    scans = {str(tmp_path / f"{n}.npy"): raw(n) for n in (3, 10)}
-    for name, images in scans.items():
-        np.save(name, images)
-    command = [sys.executable, "-I", "-c", LOADER, str(ensemble / "segment.stablehlo"), *scans]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def run_python(program, *arguments, cwd, cache):
+    """Runs a program that sees neither this folder nor PYTHONPATH; returns what it printed."""
+    keep = {
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
+    }
+    command = [sys.executable, "-I", "-c", program, *map(str, arguments)]
+    done = subprocess.run(
+        command, cwd=cwd, env=os.environ | keep, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
+    return done.stdout
 
+
+@pytest.fixture(scope="module")
+def labelled(ensemble, tmp_path_factory, compiled_programs):
+    """For two numbers of slices: raw images, and what the program makes of them by itself."""
+    folder = tmp_path_factory.mktemp("labelled")
+    for count in (3, 10):
+        np.save(folder / f"{count}.npy", raw(count))
+    program = ensemble / "segment.stablehlo"
+    run_python(LOADER, program, "3.npy", "10.npy", cwd=folder, cache=compiled_programs)
+    return {n: (raw(n), np.load(folder / f"{n}.npy.out.npy")) for n in (3, 10)}
+
+
+def test_same_labels_without_the_package(run, labelled):
     @jax.jit
     def probabilities(x):
         outputs = [models.apply(g, *w, x, train=False)[0] for g, w in run[1]]
         return sum(jax.nn.softmax(y) for y in outputs) / 2
 
-    for name, images in scans.items():
-        labels = np.load(f"{name}.out.npy")
+    for images, labels in labelled.values():
         assert labels.dtype == np.uint8 and labels.shape == images.shape[:3]
         x = normalise(images, "volume").astype(np.float32)
         x = x[..., [MODALITIES.index(m) for m in INPUTS]]
@@ -104,6 +126,24 @@ def test_same_labels_without_the_package(run, ensemble, tmp_path):
         decided = first - second > 1e-4
         assert decided.mean() > 0.99 and len(np.unique(labels)) > 1
         np.testing.assert_array_equal(labels[decided], mean.argmax(-1)[decided])
+
+
+def test_the_example_in_the_readme_runs_as_it_stands(
+    ensemble, labelled, tmp_path, compiled_programs
+):
+    readme = Path(__file__).parents[1] / "README.md"
+    section = readme.read_text().split("### Export", 1)[1]
+    example = re.findall(r"```python\n(.*?)```", section, re.DOTALL)[0]
+    (tmp_path / "exported").symlink_to(ensemble)
+    (tmp_path / "BraTS2021_01481").mkdir()
+    images, labels = labelled[3]
+    for name, volume in zip(("t1", "t1ce", "t2", "flair"), np.moveaxis(images, -1, 0), strict=True):
+        # As BraTS stores them: x, y, z of a grid that runs to Left, Posterior, Superior.
+        image = nibabel.Nifti1Image(volume.transpose(1, 2, 0), np.diag([-1.0, -1, 1, 1]))
+        nibabel.save(image, tmp_path / "BraTS2021_01481" / f"BraTS2021_01481_{name}.nii.gz")
+    printed = run_python(example, cwd=tmp_path, cache=compiled_programs)
+    expected = np.bincount(labels.ravel(), minlength=4)
+    assert [int(n) for n in re.findall(r"\d+", printed)] == expected.tolist()
 
 
 def test_the_description_says_what_goes_in_and_comes_out(ensemble):
@@ -156,7 +196,7 @@ def test_transposed_convolutions_are_written_for_torch():
 def test_a_pretext_network_predicts_its_modality(tmp_path):
     task = Reconstruction(width=4)
     graph, weights = save_best(tmp_path / "fold_0" / "pretrain", task, 3, "slice")
-    exported.write(tmp_path / "fold_0", tmp_path / "out", task="reconstruct", slice_shape=SHAPE)
+    exported.write(tmp_path / "fold_0", tmp_path / "out", task="reconstruct")
     program = jax.export.deserialize(
         bytearray((tmp_path / "out" / "reconstruct.stablehlo").read_bytes())
     )
@@ -174,6 +214,8 @@ def test_folds_that_do_not_belong_together_are_refused(tmp_path):
         save_best(tmp_path / f"fold_{k}" / "segment", Segmentation(width=4), k, how)
     with pytest.raises(BratsError, match="fold_1 was trained with normalisation volume"):
         exported.write(tmp_path, tmp_path / "out")
+    with pytest.raises(BratsError, match="trained on slices of 40 x 48, each normalised"):
+        exported.write(tmp_path / "fold_0", tmp_path / "out", slice_shape=(240, 240))
     with pytest.raises(BratsError, match="no trained pretrain stage"):
         exported.write(tmp_path, tmp_path / "out", task="reconstruct")
     assert not (tmp_path / "out").exists()
