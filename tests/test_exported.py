@@ -6,15 +6,17 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import nibabel
 import numpy as np
 import pytest
 import safetensors.numpy
+from ml_collections import ConfigDict
 from safetensors import safe_open
 
-from brats_jax import exported, models, torch_names
+from brats_jax import experiment, exported, models, torch_names
 from brats_jax.checkpoints import Checkpoints
 from brats_jax.data.modalities import MODALITIES
 from brats_jax.data.normalise import normalise
@@ -169,8 +171,12 @@ def test_the_encoder_comes_back_from_its_file(run, ensemble):
         assert file.get_tensor("layer1.0.conv2.weight").shape == (4, 4, 3, 3)
         assert file.get_tensor("conv1.weight").shape == (4, 3, 7, 7)
         assert "decoder.stages.0.block1.bn.running_mean" in file.keys()  # noqa: SIM118
-    _, fresh, fresh_stats = models.split(Segmentation(inputs=INPUTS, width=4).build(9))
-    new, new_stats = load_encoder(path, fresh, fresh_stats, INPUTS)
+    task = Segmentation(inputs=INPUTS, width=4)
+    _, fresh, fresh_stats = models.split(task.build(9))
+    # As a run with --config.encoder_init=fold_1.safetensors does it.
+    config = ConfigDict({"ssl": False, "encoder_init": str(path)})
+    fold = SimpleNamespace(config=config, tasks={"segment": task})
+    new, new_stats = experiment._Fold._initialiser(fold, "segment")(fresh, fresh_stats)
     for mine, theirs in ((new, params), (new_stats, stats)):
         jax.tree.map(np.testing.assert_array_equal, mine["encoder"], theirs["encoder"])
     jax.tree.map(np.testing.assert_array_equal, new["decoder"], fresh["decoder"])
