@@ -1,3 +1,8 @@
 """Self-supervised brain tumour segmentation on multi-modal MRI, in JAX/Flax."""
 
 __version__ = "0.1.0"
+
+RESEARCH_USE_ONLY = (
+    "For research use only. Not a medical device: not for diagnosis, treatment or any other "
+    "clinical decision."
+)

@@ -218,11 +218,9 @@ class _Fold:
         if stage == "segment" and self.config.ssl:
             return self._from_pretraining
         if self.config.encoder_init != "random":
-            return self._from_file
+            path, inputs = Path(self.config.encoder_init), self.tasks[stage].inputs
+            return lambda params, stats: transfer.load_encoder(path, params, stats, inputs)
         return None
-
-    def _from_file(self, params: Weights, stats: Weights) -> tuple[Weights, Weights]:
-        return transfer.load_encoder(Path(self.config.encoder_init), params, stats)
 
     def _from_pretraining(self, params: Weights, stats: Weights) -> tuple[Weights, Weights]:
         task = settings.reconstruction(self.config)

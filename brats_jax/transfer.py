@@ -6,7 +6,7 @@ from ResNet-50 weights in a safetensors file with torchvision's names (`load_enc
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,24 +15,16 @@ from safetensors import SafetensorError, safe_open
 
 from brats_jax.data.modalities import canonical_name
 from brats_jax.errors import BratsError
+from brats_jax.torch_names import LeafPath, leaves, torch_name
 
 State = TypeVar("State")
-LeafPath = tuple[str, ...]
 
 STEM: LeafPath = ("encoder", "conv1", "kernel")  # [7, 7, modalities, width]
 
 # What wrappers put before torchvision's names.
 PREFIXES = ("module.", "model.", "encoder.", "backbone.")
+NOT_ENCODER = ("fc.", "decoder.", "head.")
 PICKLED_SUFFIXES = (".pth", ".pt", ".bin", ".pkl", ".pickle", ".ckpt", ".tar")
-
-# Ours -> torchvision's; a kernel is also transposed.
-TORCH_NAMES = {
-    "kernel": "weight",
-    "scale": "weight",
-    "bias": "bias",
-    "mean": "running_mean",
-    "var": "running_var",
-}
 
 
 def transfer_encoder(
@@ -63,40 +55,45 @@ def transfer_encoder(
     """
     source_names = _modality_names(source_modalities, "source")
     target_names = _modality_names(target_modalities, "target")
-    wanted = dict(_leaves(source, below="encoder"))
-    leaves = []
-    for path, old in _leaves(target):
+    wanted = dict(leaves(source, below="encoder"))
+    edited = []
+    for path, old in leaves(target):
         if path[0] != "encoder":
-            leaves.append(old)
+            edited.append(old)
             continue
         if path not in wanted:
             raise BratsError(f"transfer: the source has no {_dotted(path)}; use the same encoder")
         new = wanted.pop(path)
         if path == STEM:
-            leaves.append(_transfer_stem(new, old, source_names, target_names))
+            edited.append(_transfer_stem(new, old, source_names, target_names))
             continue
         if new.shape != old.shape:
             raise BratsError(_shape_message(path, new.shape, old.shape))
-        leaves.append(jnp.array(new, old.dtype, copy=True))
+        edited.append(jnp.array(new, old.dtype, copy=True))
     if wanted:
         raise BratsError(
             f"transfer: the target has no {_dotted(next(iter(wanted)))}; use the same encoder"
         )
-    return jax.tree.unflatten(jax.tree.structure(target), leaves)
+    return jax.tree.unflatten(jax.tree.structure(target), edited)
 
 
-def load_encoder(path: str | Path, params: State, stats: State) -> tuple[State, State]:
+def load_encoder(
+    path: str | Path, params: State, stats: State, modalities: Sequence[str] | None = None
+) -> tuple[State, State]:
     """Reads ResNet-50 weights with torchvision's or timm's names into a model's encoder.
 
-    Names may carry a prefix (`module.`, `model.`, `encoder.`, `backbone.`); `fc.*` and
-    `num_batches_tracked` are left out. Convolutions go from OIHW to HWIO. A stem for three
-    channels is adapted to C modalities by timm's rule (`adapt_input_conv`): its red, green and
-    blue slices are repeated in turn, the first C are taken and scaled by 3 / C, so that the
-    response to equal channels stays what it was; for C = 1 the three are added.
+    Names may carry a prefix (`module.`, `model.`, `encoder.`, `backbone.`); `fc.*`,
+    `num_batches_tracked` and the `decoder.*` and `head.*` of an exported network are left out.
+    Convolutions go from OIHW to HWIO. A stem for three channels is adapted to C modalities by
+    timm's rule (`adapt_input_conv`): its red, green and blue slices are repeated in turn, the
+    first C are taken and scaled by 3 / C, so that the response to equal channels stays what it
+    was; for C = 1 the three are added. The stem of a file that names its modalities (an
+    exported one) goes to the same modalities, as in `transfer_encoder`.
 
     Args:
       path: a .safetensors file; pickled formats are refused.
       params, stats: the model's parameters and BatchNorm statistics; not changed.
+      modalities: the model's inputs in channel order; None: the file's channels are the model's.
 
     Returns:
       New (params, stats): encoder from the file, the rest as given.
@@ -107,10 +104,19 @@ def load_encoder(path: str | Path, params: State, stats: State) -> tuple[State, 
 
     Reference: https://github.com/huggingface/pytorch-image-models/blob/main/timm/models/_manipulate.py
     """
-    tensors = _read_safetensors(Path(path))
-    channels = dict(_leaves(params))[STEM].shape[2]
+    tensors, theirs = _read_safetensors(Path(path))
+    ours = dict(leaves(params))[STEM]
+    channels = ours.shape[2]
     stem = tensors.get("conv1.weight")
-    if stem is not None and stem.ndim == 4 and stem.shape[1] == 3 != channels:
+    if stem is None or stem.ndim != 4:
+        pass  # said below, with whatever else is wrong
+    elif theirs and modalities:
+        source = jnp.asarray(stem.transpose(2, 3, 1, 0))
+        names = _modality_names(theirs, "source"), _modality_names(modalities, "target")
+        if source.shape[:2] + source.shape[3:] == ours.shape[:2] + ours.shape[3:]:
+            new = _transfer_stem(source, ours, *names)
+            tensors["conv1.weight"] = np.asarray(new).transpose(3, 2, 0, 1)
+    elif not theirs and stem.shape[1] == 3 != channels:
         tensors["conv1.weight"] = _adapt_stem(stem, channels)
     problems: list[str] = []
     expected: set[str] = set()
@@ -163,26 +169,12 @@ def _shape_message(path: LeafPath, source: tuple[int, ...], target: tuple[int, .
     )
 
 
-def _leaves(state: Any, below: str | None = None) -> list[tuple[LeafPath, Any]]:
-    """Leaves of a state or nested dict with paths such as ('encoder', 'layer1', '0', ...)."""
-    leaves = []
-    for keys, leaf in jax.tree_util.tree_leaves_with_path(state):
-        # A flax State ends in the attribute `.value` of its variable, a plain dict does not.
-        path = tuple(
-            str(getattr(key, "key", getattr(key, "idx", None)))
-            for key in keys
-            if not isinstance(key, jax.tree_util.GetAttrKey)
-        )
-        if below is None or path[0] == below:
-            leaves.append((path, leaf))
-    return leaves
-
-
 def _dotted(path: LeafPath) -> str:
     return ".".join(path)
 
 
-def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+def _read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The encoder's tensors, and the modalities of its input if the file names them."""
     if path.suffix.lower() in PICKLED_SUFFIXES:
         raise BratsError(
             f"{path}: pickled weights can run code when they are read and are refused; convert "
@@ -194,16 +186,17 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
     try:
         # The flax framework, because NumPy alone has no bfloat16.
         with safe_open(path, framework="flax") as file:
+            modalities = (file.metadata() or {}).get("modalities", "")
             for full_name in file.keys():  # noqa: SIM118 (not a mapping)
                 name = _without_prefix(full_name)
-                if name.startswith("fc.") or name.endswith("num_batches_tracked"):
+                if name.startswith(NOT_ENCODER) or name.endswith("num_batches_tracked"):
                     continue
                 if name in tensors:
                     raise BratsError(f"{path}: two tensors are called {name}; keep one encoder")
                 tensors[name] = np.asarray(file.get_tensor(full_name), np.float32)
     except (SafetensorError, OSError) as error:
         raise BratsError(f"{path}: not a readable safetensors file ({error})") from None
-    return tensors
+    return tensors, [name for name in modalities.split(",") if name]
 
 
 def _without_prefix(name: str) -> str:
@@ -225,12 +218,12 @@ def _adapt_stem(kernel_oihw: np.ndarray, channels: int) -> np.ndarray:
 def _load_state(
     state: State, tensors: dict[str, np.ndarray], expected: set[str], problems: list[str]
 ) -> State:
-    leaves = []
-    for path, old in _leaves(state):
+    edited = []
+    for path, old in leaves(state):
         if path[0] != "encoder":
-            leaves.append(old)
+            edited.append(old)
             continue
-        name = ".".join((*path[1:-1], TORCH_NAMES[path[-1]]))
+        name = torch_name(path)
         expected.add(name)
         new = tensors.get(name)
         if new is None:
@@ -241,7 +234,7 @@ def _load_state(
         if new.shape != old.shape:
             problems.append(f"{name} is {tensors[name].shape}, which does not fit {old.shape}")
             continue
-        leaves.append(jnp.asarray(new, old.dtype))
+        edited.append(jnp.asarray(new, old.dtype))
     if problems:
         return state
-    return jax.tree.unflatten(jax.tree.structure(state), leaves)
+    return jax.tree.unflatten(jax.tree.structure(state), edited)

@@ -1,0 +1,78 @@
+"""A picture of a segmented case: the slices with most tumour, as rows."""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.colors import to_rgb
+
+from brats_jax import RESEARCH_USE_ONLY
+from brats_jax.data.modalities import DISPLAY_NAMES, MODALITIES
+from brats_jax.slice_drawing import (
+    bare_figure,
+    common_windows,
+    draw_slice,
+    name_row,
+    overlay_labels,
+    save,
+)
+from brats_jax.viewer.case import Segmented
+
+# The fourth colour-blind safe one beside the classes': slice_drawing.CLASS_COLOURS.
+UNCERTAINTY_COLOUR = "#CC79A7"
+
+
+def chosen_slices(case: Segmented, count: int) -> list[int]:
+    """Slices spread over the tumour: each stands for as many tumour voxels as the others.
+
+    Where there is no tumour they are spread over the brain. Ascending; fewer where the case has
+    fewer that differ.
+    """
+    below = np.cumsum(case.to_look_at().sum((1, 2)))
+    if not below[-1]:
+        return [len(below) // 2]
+    targets = (np.arange(count) + 0.5) / count * below[-1]
+    return sorted({int(i) for i in np.searchsorted(below, targets)})
+
+
+def write_overview(path: str | Path, case: Segmented, rows: int = 4) -> Path:
+    """Draws a case: a row for each slice, a column for each modality, truth and prediction.
+
+    Truth and uncertainty have a column where the case has them.
+
+    Args:
+      path: the PNG to write, whole or not at all.
+      case: what to draw.
+      rows: how many axial slices.
+
+    Returns:
+      `path`.
+    """
+    slices = chosen_slices(case, rows)
+    heads = [case.brain[z] for z in slices]
+    windows = common_windows(heads)
+    titles = [DISPLAY_NAMES[name] for name in MODALITIES]
+    layers = [("truth", case.truth), ("prediction", case.labels)]
+    overlays = [(title, labels) for title, labels in layers if labels is not None]
+    titles += [title for title, _ in overlays]
+    titles += ["uncertainty"] if case.uncertainty is not None else []
+    model = f"; model {case.facts['model'][:12]}" if "model" in case.facts else ""
+    note = f"{case.name}{model}. {RESEARCH_USE_ONLY} Axial"
+    figure, grid = bare_figure(len(slices), len(titles), windows[0], note, legend=True)
+    under = MODALITIES.index("t1gd")
+    for z, axes, head, window in zip(slices, grid, heads, windows, strict=True):
+        images = np.moveaxis(case.images[z], -1, 0)
+        for axis, image in zip(axes, images, strict=False):
+            draw_slice(axis, image, head, window)
+        for axis, (_, labels) in zip(axes[len(images) :], overlays, strict=False):
+            draw_slice(axis, images[under], head, window)
+            overlay_labels(axis, labels[z], window)
+        if case.uncertainty is not None:
+            draw_slice(axes[-1], images[under], head, window)
+            opacity = case.uncertainty[z][window].T
+            layer = np.empty((*opacity.shape, 4), np.float32)
+            layer[..., :3], layer[..., 3] = to_rgb(UNCERTAINTY_COLOUR), opacity
+            axes[-1].imshow(layer, interpolation="nearest")
+        name_row(axes[0], case.name, z)
+    for axis, title in zip(grid[0], titles, strict=True):
+        axis.set_title(title)
+    return save(figure, path)

@@ -1,0 +1,171 @@
+"use strict";
+(async () => {
+  const settings = JSON.parse(document.getElementById("settings").textContent);
+  const byId = (id) => document.getElementById(id);
+  const [stage, canvas, message, slider] = ["stage", "slices", "message", "slice"].map(byId);
+  const fail = (text) => { message.textContent = text; document.documentElement.dataset.state = "failed"; };
+  if (!canvas.getContext("webgl2")) {
+    return fail("This browser has no WebGL 2, which the slices need." + (byId("overview") ? " A picture of some slices is below." : ""));
+  }
+
+  // Axes 0, 1, 2 run to the patient's Left, Posterior, Superior; NiiVue counts the first two the other way.
+  const planes = {
+    axial: { axis: 2, type: 0 }, coronal: { axis: 1, type: 1 },
+    sagittal: { axis: 0, type: 2 }, all: { axis: 2, type: 3 },
+  };
+  const choose = (name, value) => { document.querySelector(`input[name=${name}][value=${value}]`).checked = true; };
+  const chosen = (name) => document.querySelector(`input[name=${name}]:checked`).value;
+  const isShown = (layer) => document.querySelector(`input[name=layer][value=${layer}]`).checked;
+  const opacity = { prediction: 0.6, truth: 1, uncertainty: 1 };
+
+  const viewer = new niivue.Niivue({
+    backColor: [0, 0, 0, 1], isRadiologicalConvention: true, isNearestInterpolation: true,
+    dragAndDropEnabled: false, loadingText: "", multiplanarShowRender: 0, crosshairWidth: 0,
+    crosshairColor: [1, 1, 1, 0.6], crosshairGap: 12, logLevel: "silent", showAllOrientationMarkers: true,
+    clipPlaneHotKey: "", viewModeHotKey: "",
+  });
+  try {
+    await viewer.attachToCanvas(canvas);
+    const load = (name) => niivue.NVImage.loadFromBase64({ base64: byId("volume-" + name).textContent, name: name + ".nii.gz" });
+    const grey = await load(chosen("modality"));
+    const images = { [chosen("modality")]: grey.img };
+    Object.assign(grey, { cal_min: 0, cal_max: 255 });
+    const rgb = (code) => [1, 3, 5].map((i) => parseInt(code.slice(i, i + 2), 16));
+    const colours = settings.colours.map(rgb), channel = (c) => colours.map((colour) => colour[c]);
+    const classes = { R: channel(0), G: channel(1), B: channel(2), A: [0, 255, 255, 255], I: [0, 1, 2, 3] };
+    const [r, g, b] = rgb(settings.uncertaintyColour);
+    viewer.addColormap("uncertainty", { R: [r, r], G: [g, g], B: [b, b], A: [255, 255], I: [0, 255] });
+    const layers = {};
+    for (const name of settings.layers) {
+      layers[name] = await load(name);
+      if (name !== "uncertainty") layers[name].setColormapLabel(classes);
+      else Object.assign(layers[name], { cal_min: 0, cal_max: 255, colormap: "uncertainty", modulateAlpha: 1 });
+    }
+    viewer.addVolume(grey);
+    const truth = layers.truth && Uint8Array.from(layers.truth.img);
+
+    // Labels whose neighbour within the plane is another one: what is drawn of the truth.
+    function outline(axes) {
+      const steps = [1, settings.shape[0], settings.shape[0] * settings.shape[1]], edge = layers.truth.img;
+      edge.fill(0);
+      truth.forEach((label, i) => {
+        if (label && axes.some((a) => truth[i - steps[a]] !== label || truth[i + steps[a]] !== label)) edge[i] = label;
+      });
+    }
+
+    // Positions in the whole scan; what is embedded begins at `offset`.
+    const { shape, offset, start } = settings;
+    const place = [...start];
+    const plane = () => planes[chosen("plane")];
+    const fraction = (axis, index) => {
+      const within = index - offset[axis];
+      return ((axis < 2 ? shape[axis] - 1 - within : within) + 0.5) / shape[axis];
+    };
+    const position = (axis, fraction) => {
+      const at = Math.max(0, Math.min(shape[axis] - 1, Math.floor(fraction * shape[axis])));
+      return offset[axis] + (axis < 2 ? shape[axis] - 1 - at : at);
+    };
+    function say() {
+      const { axis } = plane(), last = offset[axis] + shape[axis] - 1;
+      Object.assign(slider, { min: offset[axis], max: last, value: place[axis] });
+      const name = chosen("plane") === "all" ? "axial" : chosen("plane");
+      byId("where").textContent = `${name} slice ${place[axis]}, counted from 0; ${offset[axis]} to ${last} hold the head`;
+      slider.setAttribute("aria-valuetext", `${name} slice ${place[axis]}`);
+    }
+    function show() {
+      viewer.scene.crosshairPos = place.map((index, axis) => fraction(axis, index));
+      viewer.drawScene();
+      say();
+    }
+    function go(index) {
+      const { axis } = plane();
+      place[axis] = Math.max(offset[axis], Math.min(offset[axis] + shape[axis] - 1, index));
+      show();
+    }
+    const step = (by) => go(place[plane().axis] + by);
+    function setPlane() {
+      const { axis, type } = plane();
+      viewer.setCrosshairWidth(type === 3 ? 0.7 : 0);
+      viewer.setSliceType(type);
+      if (truth) outline(type === 3 ? [0, 1, 2] : [0, 1, 2].filter((a) => a !== axis));
+      if (truth && isShown("truth")) setLayers();
+      show();
+    }
+    function setLayers() {
+      const shown = settings.layers.filter(isShown);
+      for (const name of shown) layers[name].opacity = opacity[name];
+      // One layer has to stay, though invisible: NiiVue does not clear its last one.
+      if (!shown.length) layers[settings.layers[0]].opacity = 0;
+      viewer.overlays = (shown.length ? shown : settings.layers.slice(0, 1)).map((name) => layers[name]);
+      viewer.volumes = [grey, ...viewer.overlays];
+      // Its own values are its opacity.
+      if (layers.uncertainty) layers.uncertainty.modulationImage = viewer.volumes.indexOf(layers.uncertainty);
+      viewer.updateGLVolume();
+    }
+    async function setModality() {
+      const name = chosen("modality");
+      images[name] ??= (await load(name)).img;
+      if (chosen("modality") !== name) return; // another was chosen meanwhile
+      grey.img = images[name];
+      viewer.updateGLVolume();
+    }
+
+    // Mouse and wheel on the canvas are NiiVue's; it tells where they led.
+    viewer.onLocationChange = ({ frac }) => {
+      for (const axis of [0, 1, 2]) place[axis] = position(axis, frac[axis]);
+      say();
+    };
+    slider.addEventListener("input", () => go(Number(slider.value)));
+    byId("back").addEventListener("click", () => step(-1));
+    byId("on").addEventListener("click", () => step(1));
+    for (const [name, changed] of [["plane", setPlane], ["layer", setLayers], ["modality", setModality]]) {
+      for (const input of document.querySelectorAll(`input[name=${name}]`)) input.addEventListener("change", changed);
+    }
+
+    // One finger, one plane: up and down through the slices. Two fingers: NiiVue's zoom.
+    let touched = null;
+    stage.addEventListener("touchstart", (event) => {
+      touched = event.touches.length === 1 && chosen("plane") !== "all" ? { y: event.touches[0].clientY, from: place[plane().axis] } : null;
+      if (touched) event.stopPropagation();
+    }, { capture: true, passive: true });
+    stage.addEventListener("touchmove", (event) => {
+      if (!touched) return;
+      event.stopPropagation();
+      event.preventDefault();
+      const slices = shape[plane().axis] / stage.clientHeight;
+      go(touched.from + Math.round((touched.y - event.touches[0].clientY) * slices));
+    }, { capture: true, passive: false });
+    for (const end of ["touchend", "touchcancel"]) {
+      stage.addEventListener(end, (event) => { if (touched) event.stopPropagation(); if (!event.touches.length) touched = null; }, { capture: true });
+    }
+
+    const keys = {
+      ArrowUp: () => step(1), ArrowDown: () => step(-1), PageUp: () => step(10), PageDown: () => step(-10),
+      Home: () => { place.splice(0, 3, ...start); show(); },
+    };
+    const planeKeys = { a: "axial", c: "coronal", s: "sagittal", m: "all" };
+    const layerKeys = { p: "prediction", t: "truth", u: "uncertainty" };
+    settings.modalities.forEach((name, i) => { keys[i + 1] = () => { choose("modality", name); setModality(); }; });
+    for (const [key, name] of Object.entries(planeKeys)) keys[key] = () => { choose("plane", name); setPlane(); };
+    for (const [key, name] of Object.entries(layerKeys)) {
+      if (layers[name]) keys[key] = () => { const box = document.querySelector(`input[value=${name}]`); box.checked = !box.checked; setLayers(); };
+    }
+    const onKey = (event) => {
+      if (event.target === canvas && event.key !== "Tab") event.stopPropagation(); // NiiVue has keys of its own
+      const arrows = event.target.matches("input[type=radio], input[type=range]") && event.key.startsWith("Arrow");
+      const action = keys[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+      if (event.type === "keyup" || !action || arrows || event.ctrlKey || event.altKey || event.metaKey) return;
+      event.preventDefault();
+      action();
+    };
+    for (const type of ["keydown", "keyup"]) window.addEventListener(type, onKey, { capture: true });
+
+    setPlane();
+    setLayers();
+    message.textContent = "";
+    document.documentElement.dataset.state = "ready";
+  } catch (error) {
+    fail("The slices cannot be shown: " + error.message);
+    throw error;
+  }
+})();

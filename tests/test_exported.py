@@ -1,0 +1,244 @@
+"""An exported model: the same labels without the package, the same weights under torch's names."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import jax
+import nibabel
+import numpy as np
+import pytest
+import safetensors.numpy
+from ml_collections import ConfigDict
+from safetensors import safe_open
+
+from brats_jax import experiment, exported, models, torch_names
+from brats_jax.checkpoints import Checkpoints
+from brats_jax.data.modalities import MODALITIES
+from brats_jax.data.normalise import normalise
+from brats_jax.errors import BratsError
+from brats_jax.models import resnet
+from brats_jax.tasks import Reconstruction, Segmentation
+from brats_jax.transfer import load_encoder
+
+SHAPE = (40, 48)  # is padded to 64 x 64
+INPUTS = ("t1gd", "flair", "t1")  # a position is looked up, never assumed
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shallow():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resnet, "BLOCKS", (1, 1, 1, 1))
+        yield
+
+
+def save_best(directory, task, seed, how):
+    """A best checkpoint as training leaves it, of random weights; returns (graph, weights)."""
+    graph, params, stats = models.split(task.build(seed))
+    rng = np.random.default_rng(seed)
+    stats = jax.tree.map_with_path(
+        lambda path, s: s + (rng.normal(0, 0.1, s.shape) if "mean" in str(path) else 0.5), stats
+    )
+    saved = Checkpoints(directory / "best")
+    record = {"normalisation": how, "store": "abc", "split_by": "patient", "version": "0"}
+    record |= {"slice_shape": list(SHAPE)}
+    meta = {"model": task.describe(), "step": 7, "epoch": 1, "value": 0.5, "record": record}
+    saved.save(7, {"params": params, "stats": stats}, meta)
+    saved.close()
+    return graph, (params, stats)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run folder with two folds, normalised by volume, and its networks."""
+    path = tmp_path_factory.mktemp("run")
+    (path / "config.json").write_text(json.dumps({"config": {"loss": "dice_ce"}}))
+    task = Segmentation(inputs=INPUTS, width=4)
+    return path, [save_best(path / f"fold_{k}" / "segment", task, k, "volume") for k in (0, 1)]
+
+
+@pytest.fixture(scope="module")
+def ensemble(run, tmp_path_factory):
+    output = tmp_path_factory.mktemp("export")
+    exported.write(run[0], output)
+    return output
+
+
+def raw(count):
+    rng = np.random.default_rng(count)
+    head = np.zeros((count, *SHAPE, 1), bool)
+    head[:, 6:-6, 9:-9] = True
+    smooth = np.repeat(np.repeat(rng.gamma(2.0, 200.0, (count, 10, 12, 4)), 4, 1), 4, 2)
+    return ((smooth + rng.gamma(2.0, 20.0, (*head.shape[:3], 4))) * head).astype(np.float32)
+
+
+LOADER = """
+import sys
+import jax, numpy as np
+program = jax.export.deserialize(bytearray(open(sys.argv[1], "rb").read()))
+for name in sys.argv[2:]:
+    np.save(name + ".out.npy", program.call(np.load(name)))
+assert not [m for m in sys.modules if m.startswith("brats_jax")]
+assert program.platforms == ("cpu", "cuda"), program.platforms
+"""
+
+
+def run_python(program, *arguments, cwd, cache):
+    """Runs a program that sees neither this folder nor PYTHONPATH; returns what it printed."""
+    keep = {
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
+    }
+    command = [sys.executable, "-I", "-c", program, *map(str, arguments)]
+    done = subprocess.run(
+        command, cwd=cwd, env=os.environ | keep, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def labelled(ensemble, tmp_path_factory, compiled_programs):
+    """For two numbers of slices: raw images, and what the program makes of them by itself."""
+    folder = tmp_path_factory.mktemp("labelled")
+    for count in (3, 10):
+        np.save(folder / f"{count}.npy", raw(count))
+    program = ensemble / "segment.stablehlo"
+    run_python(LOADER, program, "3.npy", "10.npy", cwd=folder, cache=compiled_programs)
+    return {n: (raw(n), np.load(folder / f"{n}.npy.out.npy")) for n in (3, 10)}
+
+
+def test_same_labels_without_the_package(run, labelled):
+    @jax.jit
+    def probabilities(x):
+        outputs = [models.apply(g, *w, x, train=False)[0] for g, w in run[1]]
+        return sum(jax.nn.softmax(y) for y in outputs) / 2
+
+    for images, labels in labelled.values():
+        assert labels.dtype == np.uint8 and labels.shape == images.shape[:3]
+        x = normalise(images, "volume").astype(np.float32)
+        x = x[..., [MODALITIES.index(m) for m in INPUTS]]
+        mean = np.asarray(probabilities(np.resize(x, (10, *x.shape[1:]))))[: len(x)]
+        # Two compilations: only what is decided beyond rounding has to agree.
+        first, second = np.moveaxis(np.sort(mean, -1)[..., :-3:-1], -1, 0)
+        decided = first - second > 1e-4
+        assert decided.mean() > 0.99 and len(np.unique(labels)) > 1
+        np.testing.assert_array_equal(labels[decided], mean.argmax(-1)[decided])
+
+
+def test_the_example_in_the_readme_runs_as_it_stands(
+    ensemble, labelled, tmp_path, compiled_programs
+):
+    readme = Path(__file__).parents[1] / "README.md"
+    section = readme.read_text().split("### Export", 1)[1]
+    example = re.findall(r"```python\n(.*?)```", section, re.DOTALL)[0]
+    (tmp_path / "exported").symlink_to(ensemble)
+    (tmp_path / "BraTS2021_01481").mkdir()
+    images, labels = labelled[3]
+    for name, volume in zip(("t1", "t1ce", "t2", "flair"), np.moveaxis(images, -1, 0), strict=True):
+        # As BraTS stores them: x, y, z of a grid that runs to Left, Posterior, Superior.
+        image = nibabel.Nifti1Image(volume.transpose(1, 2, 0), np.diag([-1.0, -1, 1, 1]))
+        nibabel.save(image, tmp_path / "BraTS2021_01481" / f"BraTS2021_01481_{name}.nii.gz")
+    printed = run_python(example, cwd=tmp_path, cache=compiled_programs)
+    expected = np.bincount(labels.ravel(), minlength=4)
+    assert [int(n) for n in re.findall(r"\d+", printed)] == expected.tolist()
+
+
+def test_the_description_says_what_goes_in_and_comes_out(ensemble):
+    document = json.loads((ensemble / "segment.json").read_text())
+    (images,), (labels,) = document["inputs"], document["outputs"]
+    assert images["shape"] == ["n", 40, 48, 4] and images["modalities"] == list(MODALITIES)
+    assert images["used"] == list(INPUTS) and labels["shape"] == ["n", 40, 48]
+    assert document["labels"] == {"0": "background", "1": "NCR/NET", "2": "ED", "3": "ET"}
+    assert document["normalisation"] == "volume" and document["orientation"].startswith("LPS")
+    assert document["config"] == {"loss": "dice_ce"}
+    assert "research use only" in document["research_use_only"]
+    for fold in document["model"]["folds"]:
+        state = safetensors.numpy.load_file(ensemble / fold["weights"])
+        assert torch_names.digest(state) == fold["sha256"]
+    assert len({fold["sha256"] for fold in document["model"]["folds"]}) == 2
+
+
+def test_the_encoder_comes_back_from_its_file(run, ensemble):
+    path = ensemble / "fold_1.safetensors"
+    params, stats = run[1][1][1]
+    with safe_open(path, "np") as file:
+        assert file.metadata()["modalities"] == "t1gd,flair,t1"
+        assert file.get_tensor("layer1.0.conv2.weight").shape == (4, 4, 3, 3)
+        assert file.get_tensor("conv1.weight").shape == (4, 3, 7, 7)
+        assert "decoder.stages.0.block1.bn.running_mean" in file.keys()  # noqa: SIM118
+    task = Segmentation(inputs=INPUTS, width=4)
+    _, fresh, fresh_stats = models.split(task.build(9))
+    # As a run with --config.encoder_init=fold_1.safetensors does it.
+    config = ConfigDict({"ssl": False, "encoder_init": str(path)})
+    fold = SimpleNamespace(config=config, tasks={"segment": task})
+    new, new_stats = experiment._Fold._initialiser(fold, "segment")(fresh, fresh_stats)
+    for mine, theirs in ((new, params), (new_stats, stats)):
+        jax.tree.map(np.testing.assert_array_equal, mine["encoder"], theirs["encoder"])
+    jax.tree.map(np.testing.assert_array_equal, new["decoder"], fresh["decoder"])
+
+    # Another order of other modalities: by name, and T2 keeps its random beginning.
+    other = ("t1", "t2", "t1gd")
+    _, fresh, fresh_stats = models.split(Segmentation(inputs=other, width=4).build(9))
+    new, _ = load_encoder(path, fresh, fresh_stats, other)
+    stem, old = new["encoder"]["conv1"]["kernel"], params["encoder"]["conv1"]["kernel"]
+    np.testing.assert_array_equal(stem[:, :, 0], old[:, :, 2])
+    np.testing.assert_array_equal(stem[:, :, 1], fresh["encoder"]["conv1"]["kernel"][:, :, 1])
+    np.testing.assert_array_equal(stem[:, :, 2], old[:, :, 0])
+
+
+def test_transposed_convolutions_are_written_for_torch():
+    params = {"decoder": {"stages": {0: {"kernel": np.arange(96.0).reshape(4, 4, 2, 3)}}}}
+    (weight,) = torch_names.torch_state(params, {}).values()
+    assert weight.shape == (2, 3, 4, 4)
+    # torch: y[2 y0 - 1 + i] += x[y0] w[i]; ours reads row 0 for x above, i.e. torch's row 3.
+    assert weight[1, 2, 3, 3] == params["decoder"]["stages"][0]["kernel"][0, 0, 1, 2]
+
+
+def test_a_pretext_network_predicts_its_modality(tmp_path):
+    task = Reconstruction(width=4)
+    graph, weights = save_best(tmp_path / "fold_0" / "pretrain", task, 3, "slice")
+    exported.write(tmp_path / "fold_0", tmp_path / "out", task="reconstruct")
+    program = jax.export.deserialize(
+        bytearray((tmp_path / "out" / "reconstruct.stablehlo").read_bytes())
+    )
+    images = raw(2)
+    found = program.call(images)
+    x = normalise(images, "slice").astype(np.float32)[..., :2]
+    expected, _ = jax.jit(lambda x: models.apply(graph, *weights, x, train=False))(x)
+    np.testing.assert_allclose(found, expected[..., 0], rtol=1e-3, atol=1e-3)
+    document = json.loads((tmp_path / "out" / "reconstruct.json").read_text())
+    assert document["outputs"][0]["name"] == "flair" and document["labels"] is None
+
+
+def test_folds_that_do_not_belong_together_are_refused(tmp_path):
+    for k, how in enumerate(("slice", "volume")):
+        save_best(tmp_path / f"fold_{k}" / "segment", Segmentation(width=4), k, how)
+    with pytest.raises(BratsError, match="fold_1 was trained with normalisation volume"):
+        exported.write(tmp_path, tmp_path / "out")
+    with pytest.raises(BratsError, match="trained on slices of 40 x 48, each normalised"):
+        exported.write(tmp_path / "fold_0", tmp_path / "out", slice_shape=(240, 240))
+    with pytest.raises(BratsError, match="no trained pretrain stage"):
+        exported.write(tmp_path, tmp_path / "out", task="reconstruct")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--checkpoint=nowhere", "--output=x"], "nowhere: no trained segment stage there"),
+        (["--checkpoint=nowhere"], "--output=DIR"),
+        (["--checkpoint=a", "--output=x", "--slice_shape=240"], "give two numbers"),
+    ],
+)
+def test_the_command_says_what_is_wrong_in_one_line(tmp_path, arguments, message):
+    done = subprocess.run(
+        [sys.executable, "-m", "brats_jax.export", *arguments], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ") and message in line
