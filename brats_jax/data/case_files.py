@@ -18,6 +18,7 @@ VOLUME_FILE = re.compile(
     rf"(?P<case>.+)[_-](?P<what>{'|'.join(ALIASES)}|seg)\.nii(?:\.gz)?", re.IGNORECASE
 )
 SEG = "seg"
+_FOLLOW_UP = re.compile(r"(BraTS-[A-Za-z]+-\d+)-\d{3}", re.IGNORECASE)
 # Which spellings of the modalities belong to the releases whose ET is 3, whose 4 is another thing.
 _SINCE_2023 = {"t1n", "t1c", "t2w", "t2f"}
 
@@ -41,12 +42,12 @@ class CaseFiles:
     conflict: str = ""
 
 
-def group_by_case(files: Sequence[Path]) -> dict[str, CaseFiles]:
-    """The cases among files, by name; other files are passed over."""
+def group_by_case(files: Sequence[Path], *, labels: bool = True) -> dict[str, CaseFiles]:
+    """The cases among files, by name; other files, and labels unless wanted, are passed over."""
     cases: dict[str, CaseFiles] = {}
     for path in files:
         match = VOLUME_FILE.fullmatch(path.name)
-        if match is None:
+        if match is None or (not labels and match["what"].lower() == SEG):
             continue
         key, what = match["case"].lower(), match["what"].lower()
         case = cases.setdefault(key, CaseFiles(match["case"], path.parent))
@@ -61,3 +62,9 @@ def group_by_case(files: Sequence[Path]) -> dict[str, CaseFiles]:
         elif other != str(path):
             case.conflict = f"{path} and {other} are the same volume: keep one of them"
     return {case.name: case for case in cases.values()}
+
+
+def subject_of(case: str) -> str:
+    """The person behind a case: since 2023 the last number of a name is the visit's."""
+    follow_up = _FOLLOW_UP.fullmatch(case)
+    return follow_up[1] if follow_up else case

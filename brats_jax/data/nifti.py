@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from brats_jax.data.case_files import SEG, VOLUME_FILE, group_by_case
+from brats_jax.data.case_files import SEG, VOLUME_FILE, group_by_case, subject_of
 from brats_jax.data.modalities import MODALITIES
 from brats_jax.data.source import Case
 from brats_jax.data.volumes import (
@@ -26,7 +26,6 @@ from brats_jax.data.volumes import (
 from brats_jax.errors import BratsError
 
 _LABEL_FILE = re.compile(r".*seg.*\.nii(?:\.gz)?", re.IGNORECASE)
-_FOLLOW_UP = re.compile(r"(BraTS-[A-Za-z]+-\d+)-\d{3}", re.IGNORECASE)
 
 
 class NiftiSource:
@@ -126,10 +125,9 @@ class NiftiSource:
         for name, count in negative.items():
             if count:
                 notes.append(f"{name} has {count} negative voxels; kept as they are")
-        follow_up = _FOLLOW_UP.fullmatch(patient)
         return Case(
             patient=patient,
-            subject=follow_up[1] if follow_up else patient,
+            subject=subject_of(patient),
             # Slices first: the store reads and crops them one by one.
             images=np.ascontiguousarray(np.moveaxis(images, 2, 0)),
             labels=np.ascontiguousarray(np.moveaxis(aligned, 2, 0)),

@@ -223,8 +223,13 @@ def _demand_fit(
 def _demand_stripped(scan: Scan, first: Volume) -> None:
     brain = brain_mask(scan.images)
     volume_ml = float(brain.sum()) * scan.voxel_mm3 / 1000
-    if brain.all() or volume_ml > _LARGEST_BRAIN_ML:
+    problem = ""
+    if brain.all():
+        problem = "has no voxel of 0 for air"
+    elif volume_ml > _LARGEST_BRAIN_ML:
+        problem = f"is not zero in {volume_ml:.0f} ml, more than a brain has"
+    if problem:
         raise BratsError(
-            f"{first.path} and its modalities are not zero in {volume_ml:.0f} ml, more than a "
-            "brain has: strip the skull first (HD-BET and SynthStrip do), with air exactly 0"
+            f"{first.path}, its case's modalities together, {problem}: strip the skull first "
+            "(HD-BET and SynthStrip do), with air exactly 0"
         )
