@@ -48,10 +48,12 @@ def remove_small_components(labels: np.ndarray, min_voxels: float) -> np.ndarray
       min_voxels: the least that stays.
     """
     cleaned = labels.copy()
-    (box,) = ndimage.find_objects(labels != 0) or [None]
-    if box is None:
+    tumour = labels != 0
+    boxes = ndimage.find_objects(tumour.astype(np.uint8))
+    if not boxes:
         return cleaned
-    pieces, count = ndimage.label(labels[box] != 0, _TOUCHING_CORNERS)
+    (box,) = boxes  # one for all of it: most of a scan is none
+    pieces, count = ndimage.label(tumour[box], _TOUCHING_CORNERS)
     sizes = np.bincount(pieces.ravel(), minlength=count + 1)
     small = sizes < min_voxels
     small[0] = False
