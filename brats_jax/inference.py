@@ -141,6 +141,13 @@ class Model:
         image = self.synthesise(scan).image
         return given.give(scan, scan.to_input(image, nearest=False), labels=False, note=self.note)
 
+    def scan(
+        self, images: kinds.Images, *, affine: np.ndarray | None = None, resample: bool = False
+    ) -> Scan:
+        """The scan for `predict` or `synthesise`, of whatever `segment` takes."""
+        given = kinds.take(images, affine, None, one_way=True)
+        return given.scan(self.inputs, self.trained.in_plane, resample)
+
     def normalise(self, scan: Scan) -> np.ndarray:
         """float16[slices, H, W, 4]: what the network sees, made as the store's was."""
         return normalise(scan.images, self.trained.normalisation)

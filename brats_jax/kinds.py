@@ -55,19 +55,22 @@ class Given:
         return self.output
 
 
-def take(images: Images, affine: np.ndarray | None, output: str | Path | None) -> Given:
+def take(
+    images: Images, affine: np.ndarray | None, output: str | Path | None, *, one_way: bool = False
+) -> Given:
     """Recognises what was given.
 
     Args:
       images: by modality arrays, nibabel images or paths; or the path of a case's folder.
       affine: of arrays; None: 1 mm, LPS.
       output: where the result goes; of paths alone.
+      one_way: nothing will be given back, so that paths need no output.
 
     Raises:
       BratsError: several kinds at once, or a kind without what it needs.
     """
     if isinstance(images, str | Path):
-        return _of_paths(_only_case(Path(images)), affine, output)
+        return _of_paths(_only_case(Path(images)), affine, output, one_way)
     named: dict[str, Any] = {}
     for name, value in images.items():
         if canonical_name(name) in named:
@@ -76,7 +79,7 @@ def take(images: Images, affine: np.ndarray | None, output: str | Path | None) -
     if not named:
         raise BratsError("no images: give a dictionary of modalities, e.g. {'t1': ..., ...}")
     if all(isinstance(value, str | Path) for value in named.values()):
-        return _of_paths(named_files(named), affine, output)
+        return _of_paths(named_files(named), affine, output, one_way)
     if output is not None:
         raise BratsError("output= is for paths: leave it out, the result is returned")
     if all(isinstance(value, np.ndarray) for value in named.values()):
@@ -102,9 +105,13 @@ def named_files(paths: Mapping[str, str | Path]) -> CaseFiles:
     return CaseFiles(name, first.parent, files, since_2023)
 
 
-def _of_paths(case: CaseFiles, affine: Any, output: str | Path | None) -> Given:
+def _of_paths(
+    case: CaseFiles, affine: np.ndarray | None, output: str | Path | None, one_way: bool
+) -> Given:
     if affine is not None:
         raise BratsError("affine= is for arrays: leave it out, files have their own")
+    if one_way:
+        return Given("path", case, np.dtype(np.uint8), None)
     if output is None or not str(output).endswith((".nii", ".nii.gz")):
         raise BratsError("for paths say where the result goes: output=NAME.nii.gz")
     return Given("path", case, np.dtype(np.uint8), Path(output))

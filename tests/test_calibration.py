@@ -68,8 +68,7 @@ def test_folds_are_calibrated_and_used(brats_files, tmp_path):
         # The temperature flattens or sharpens, and leaves the labels of one model alone.
         case = folder / "cases" / examples.CASES[0]
         one, plain = (inference.load(run / "fold_0", calibrated=c).ensemble for c in (True, False))
-        given = inference.kinds.take(case, None, "x.nii")
-        images = model.normalise(given.scan(model.inputs, None, False))
+        images = model.normalise(model.scan(case))
         hot, cold = (e.segment(images, details=True) for e in (one, plain))
         np.testing.assert_array_equal(hot.labels, cold.labels)
         z = np.log(cold.probabilities)

@@ -122,8 +122,7 @@ def test_headers_keep_the_place_and_nothing_else(model, brats_files, tmp_path):
 
 
 def test_the_ensemble_is_the_mean_of_its_members(folders, model):
-    case = prediction.find_cases(folders["volume"] / "cases" / examples.CASES[1])[0]
-    scan = read_scan(case, model.inputs)
+    scan = model.scan(folders["volume"] / "cases" / examples.CASES[1])
     alone = [
         inference.load(folders["volume"] / "run" / f"fold_{k}").predict(scan, details=True)
         for k in (0, 1)
@@ -161,8 +160,7 @@ def test_flips_are_undone_and_averaged(folders):
 
 def test_blank_slices_and_the_last_batch_change_nothing(folders, model):
     """Two slices at a time, in which one blank stands for all, or all by themselves."""
-    case = prediction.find_cases(folders["volume"] / "cases" / examples.CASES[0])[0]
-    images = model.normalise(read_scan(case, model.inputs))
+    images = model.normalise(model.scan(folders["volume"] / "cases" / examples.CASES[0]))
     assert [bool(s.any()) for s in images] == [False, True, True, True, True, False]
     restored = model.trained.members[0].restored
     forward = jax.jit(restored.output)
@@ -180,8 +178,7 @@ def test_maps_table_and_sidecar(folders, model, tmp_path):
         model, folders["volume"] / "cases", tmp_path, probabilities=True, uncertainty=True
     )
     name = examples.CASES[0]
-    case = prediction.find_cases(folders["volume"] / "cases" / name)[0]
-    found = model.predict(read_scan(case, model.inputs), details=True)
+    found = model.predict(model.scan(folders["volume"] / "cases" / name), details=True)
     for region, labels in {"WT": [1, 2, 3], "TC": [1, 3], "ET": [3]}.items():
         map_ = nib.load(tmp_path / f"{name}_prob_{region}.nii.gz")
         expected = np.moveaxis(found.probabilities[..., labels].sum(-1), 0, 2)
