@@ -217,9 +217,7 @@ class Model:
 
     def _demand(self, task: str) -> None:
         if self.trained.task != task:
-            raise BratsError(
-                f"this model was loaded to {self.trained.task}: load(..., task={task})"
-            )
+            raise BratsError(f"loaded to {self.trained.task}: give load() the task '{task}'")
 
 
 def load(

@@ -101,8 +101,7 @@ def named_files(paths: Mapping[str, str | Path]) -> CaseFiles:
     files = {modality: str(path) for modality, path in paths.items()}
     if len(set(files.values())) < len(files):
         raise BratsError(f"case {name}: one file is named for two modalities: name each file once")
-    since_2023 = bool(groups) and groups[0].since_2023
-    return CaseFiles(name, first.parent, files, since_2023)
+    return CaseFiles(name, first.parent, files)
 
 
 def _of_paths(

@@ -75,7 +75,7 @@ def relabel_small_et(labels: np.ndarray, min_voxels: float) -> np.ndarray:
 
 
 class VolumeEstimate(NamedTuple):
-    """A volume in ml, and the smallest and largest among the predictions averaged (or None)."""
+    """A volume in ml, and the range of it and of the predictions averaged (None: only one)."""
 
     ml: float
     low_ml: float | None
@@ -90,7 +90,8 @@ def volumes(
     Args:
       labels: uint8[slices, H, W], cleaned.
       views: uint8[V, slices, H, W], what each fold and flip said; cleaned here alike. The range
-        of their volumes is no confidence interval: it tells how much the models disagree.
+        of all volumes, the answer's among them (a mean of probabilities may lie outside what its
+        parts say), is no confidence interval: it tells how much the models disagree.
       voxel_mm3: volume of a voxel.
       cleaning: as done to `labels`.
     """
@@ -103,7 +104,7 @@ def volumes(
         low = high = None
         if len(others):
             each = others[:, chosen].sum(axis=1) * voxel_mm3 / 1000
-            low, high = float(each.min()), float(each.max())
+            low, high = float(min(ml, each.min())), float(max(ml, each.max()))
         found[name] = VolumeEstimate(float(ml), low, high)
     return found
 

@@ -94,9 +94,10 @@ def _run() -> int:
     )
     say(inference.USE)
     folds = ", ".join(str(member.fold) for member in model.trained.members)
+    count = "1 case" if len(cases) == 1 else f"{len(cases)} cases"
     say(
-        f"{len(cases)} cases; {model.trained.run}, fold {folds}, model {model.trained.hash[:12]}; "
-        f"{model.ensemble.size} predictions averaged; {devices.describe()}"
+        f"{count}; {model.trained.run}, fold {folds}, model {model.trained.hash[:12]}; "
+        f"predictions averaged: {model.ensemble.size}; {devices.describe()}"
     )
     for note in model.trained.notes:
         say(f"note: {note}")

@@ -45,6 +45,8 @@ def test_volumes_and_their_range(labels):
     found = volumes(labels, np.stack([labels, fewer]), 500.0, Cleaning())
     assert found["ET"] == (1.5, 0.0, 1.5) and found["WT"] == (8.0, 6.5, 8.0)
     assert found["TC"].ml == 2.5 and found["ED"].ml == 5.5 and found["NCR/NET"].ml == 1.0
+    # The answer is one of the range, even where all others say less.
+    assert volumes(labels, fewer[None], 500.0, Cleaning())["ET"] == (1.5, 0.0, 1.5)
     alone = volumes(labels, np.empty((0, *labels.shape), np.uint8), 500.0, Cleaning())
     assert alone["ET"] == (1.5, None, None)
     # What is measured of the members is cleaned as the answer was.

@@ -1,6 +1,8 @@
 import csv
 import json
 import shutil
+import threading
+import time
 
 import jax
 import nibabel as nib
@@ -8,8 +10,9 @@ import numpy as np
 import prediction_examples as examples
 import pytest
 
-from brats_jax import inference, outputs, prediction
+from brats_jax import checkpoints, inference, outputs, prediction
 from brats_jax.data import nifti_writing
+from brats_jax.data.case_files import CaseFiles
 from brats_jax.data.scans import read_scan
 from brats_jax.data.store import Store
 from brats_jax.devices import data_mesh
@@ -134,11 +137,11 @@ def test_the_ensemble_is_the_mean_of_its_members(folders, model):
     assert (both.labels == mean.argmax(-1)).mean() > 0.999
     entropy = -(mean * np.log(np.maximum(mean, 1e-30))).sum(-1)
     np.testing.assert_allclose(both.entropy, entropy, atol=1e-5)
-    # The range is that of the members' own volumes.
+    # The range is that of the members' volumes and its own.
     for region, labels in {"WT": (1, 2, 3), "ED": (2,)}.items():
-        each = sorted(np.isin(a.labels, labels).sum() / 1000 for a in alone)
+        each = [np.isin(a.labels, labels).sum() / 1000 for a in (*alone, both)]
         found = both.volumes[region]
-        assert [found.low_ml, found.high_ml] == pytest.approx(each)
+        assert [found.low_ml, found.high_ml] == pytest.approx([min(each), max(each)])
         assert found.ml == pytest.approx(np.isin(both.labels, labels).sum() / 1000)
     assert alone[0].volumes["WT"].low_ml is None
 
@@ -339,3 +342,64 @@ def test_a_changed_weight_changes_the_hash(folders):
     }
     assert len(hashes) == 2
     assert nifti_writing.label_dtype(np.dtype(">i2")) == np.int16
+
+
+def test_few_cases_are_in_memory_however_many_there_are(model, monkeypatch, tmp_path):
+    """Reading waits for the network, and the network for writing."""
+    here, most = 0, 0
+    lock = threading.Lock()
+
+    def count(change):
+        nonlocal here, most
+        with lock:
+            here += change
+            most = max(most, here)
+
+    class Slow(prediction._Work):
+        def read(self, case):
+            count(1)
+            return None, None
+
+        def predict(self, images):
+            return None
+
+        def write(self, *given):
+            time.sleep(0.01)  # the bottleneck
+            count(-1)
+            return tmp_path, ""
+
+    monkeypatch.setattr(prediction, "_Work", Slow)
+    monkeypatch.setattr(prediction, "processors", lambda: 2)
+    cases = [CaseFiles(f"case_{k}", tmp_path) for k in range(30)]
+    outcome = prediction.predict_cases(model, cases, tmp_path, Wanted())
+    assert list(outcome.written) == [case.name for case in cases]
+    assert here == 0 and 2 <= most <= 2 + 1 + 3  # read, predicted, written
+
+
+def test_a_pretraining_of_another_run_is_found(folders, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(folders["volume"] / "run", run)
+    shutil.rmtree(run / "fold_0" / "pretrain")
+    elsewhere = {"run": str(folders["volume"] / "run")}
+    (run / "fold_0" / "pretraining.json").write_text(json.dumps(elsewhere))
+    found, own = (
+        inference.load(r / "fold_0", task="reconstruct").trained.hash
+        for r in (run, folders["volume"] / "run")
+    )
+    assert found == own
+
+
+def test_what_a_checkpoint_does_not_say_is_not_guessed(folders, tmp_path, monkeypatch):
+    with pytest.raises(BratsError, match="labels: leave them out"):
+        inference.load(folders["volume"] / "run", task="reconstruct", min_et_mm3=3)
+    with pytest.raises(BratsError, match="loaded to segment: give load"):
+        inference.load(folders["volume"] / "run" / "fold_0").reconstruct({})
+    read = checkpoints.read
+
+    def without_record(*given):
+        state, meta = read(*given)
+        return state, {**meta, "record": {}}
+
+    monkeypatch.setattr(checkpoints, "read", without_record)
+    with pytest.raises(BratsError, match="do not say how their data were normalised"):
+        inference.load(folders["volume"] / "run")

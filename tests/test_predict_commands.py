@@ -76,7 +76,7 @@ def test_from_files_to_files(brats_files, tmp_path):
     assert status == 1
     (line,) = [line for line in err.splitlines() if line.startswith("error")]
     assert examples.CASES[2] in line and "no T2 volume" in line and "--t2" in line
-    assert "Research use only" in printed and "8 predictions averaged" in printed
+    assert "Research use only" in printed and "predictions averaged: 8" in printed
     assert "2 written, 0 kept, 1 failed" in printed and "Traceback" not in err
     labels = nib.load(out / f"{examples.CASES[0]}_seg.nii.gz")
     assert set(np.unique(np.asarray(labels.dataobj))) <= {0, 1, 2, 3}

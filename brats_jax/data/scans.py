@@ -42,7 +42,6 @@ class Scan:
       input_grid: the grid of the first modality's file, its axes turned to LPS.
       input_affine, header: of that file: its own axes, and its nibabel header.
       files: by modality, where each was read from.
-      since_2023: whether the files are named as in the releases whose ET is 3.
       notes: what was done to it, one line each.
     """
 
@@ -54,7 +53,6 @@ class Scan:
     input_affine: np.ndarray
     header: Any
     files: Mapping[str, str]
-    since_2023: bool = False
     notes: Sequence[str] = ()
 
     @property
@@ -88,14 +86,7 @@ def read_scan(
     paths = {name: path for name, path in case.paths.items() if name != SEG}
     _demand(needed, paths, f"{case.folder} has")
     volumes = {name: read_volume(paths[name]) for name in MODALITIES if name in paths}
-    return make_scan(
-        case.name,
-        volumes,
-        needed,
-        in_plane=in_plane,
-        resampled=resampled,
-        since_2023=case.since_2023,
-    )
+    return make_scan(case.name, volumes, needed, in_plane=in_plane, resampled=resampled)
 
 
 def make_scan(
@@ -105,7 +96,6 @@ def make_scan(
     *,
     in_plane: tuple[int, int] | None = None,
     resampled: bool = False,
-    since_2023: bool = False,
 ) -> Scan:
     """Puts the modalities of one case on one grid.
 
@@ -116,7 +106,6 @@ def make_scan(
       needed: the modalities that the network sees.
       in_plane: the slice size (H, W) the network must see; None: any.
       resampled: bring what does not fit onto a grid that does, instead of refusing it.
-      since_2023: how the files are named.
 
     Raises:
       BratsError: a modality is missing or empty, the brain is not alone, or (unless `resampled`)
@@ -156,7 +145,6 @@ def make_scan(
         input_affine=first.affine,
         header=first.header,
         files={m: volumes[m].path for m in names},
-        since_2023=since_2023,
         notes=notes,
     )
     _demand_stripped(scan, first)
