@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import json
 import resource
+import runpy
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,7 @@ from pathlib import Path
 import jax
 import nibabel
 import numpy as np
+from absl import logging
 
 from brats_jax import frozen, inference, models, prediction, settings
 from brats_jax.checkpoints import Checkpoints
@@ -29,7 +31,6 @@ from brats_jax.data.phantom import PhantomSource
 from brats_jax.data.scans import read_scan
 from brats_jax.files import write_json
 from brats_jax.outputs import Wanted
-from configs import base
 
 
 def write_phantom(folder: Path) -> None:
@@ -45,7 +46,8 @@ def write_phantom(folder: Path) -> None:
 
 def write_run(run: Path, width: int, normalisation: str) -> Path:
     """A run folder with one fold of random weights."""
-    config = base.get_config()
+    base = Path(__file__).parent.parent / "configs" / "base.py"
+    config = runpy.run_path(str(base))["get_config"]()
     config.model.width = width
 
     class NoStore:

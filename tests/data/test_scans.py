@@ -1,8 +1,12 @@
+import os
+from pathlib import Path
+
 import nibabel as nib
 import numpy as np
 import pytest
 
 from brats_jax.data.case_files import group_by_case, subject_of
+from brats_jax.data.nifti import NiftiSource
 from brats_jax.data.resample import Grid, resample, straight_grid
 from brats_jax.data.scans import read_scan
 from brats_jax.data.source import folder_files
@@ -181,3 +185,18 @@ def test_grids():
 def test_the_person_behind_a_visit():
     assert subject_of("BraTS-GLI-00006-001") == "BraTS-GLI-00006"
     assert subject_of("BraTS2021_00006") == "BraTS2021_00006"
+
+
+@pytest.mark.real
+@pytest.mark.skipif("BRATS_REAL_DATA" not in os.environ, reason="no real cases")
+def test_real_scans_are_what_the_store_reads():
+    """Accepted as they are, to the bit; and back to where they came from."""
+    root = Path(os.environ["BRATS_REAL_DATA"])
+    source = NiftiSource(root, folder_files(root))
+    for name, files in list(group_by_case(folder_files(root), labels=False).items())[:2]:
+        scan = read_scan(files, INPUTS, in_plane=(240, 240))
+        np.testing.assert_array_equal(scan.images, source.read(name).images)
+        original = np.asarray(nib.load(files.paths["flair"]).dataobj)
+        back = scan.to_input(scan.images[..., 3], nearest=True)
+        np.testing.assert_array_equal(back, original)
+        assert not scan.notes
