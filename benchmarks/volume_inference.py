@@ -90,6 +90,7 @@ def main() -> None:
     parser.add_argument("--normalisation", default="slice", choices=("slice", "volume"))
     parser.add_argument("--torch_python", default=sys.executable, help="a Python that has torch")
     arguments = parser.parse_args()
+    logging.set_verbosity(logging.ERROR)  # Orbax tells every checkpoint it reads
     print(
         f"{jax.devices()[0].device_kind}, {jax.device_count()} device(s), width {arguments.width}"
     )

@@ -148,7 +148,8 @@ class _Work:
             path = outputs.write_reconstruction(self.directory, made, model)
             volumes = f"{made.target}" + ("" if made.mse is None else f", MSE {made.mse:.3f}")
         took = time.monotonic() - started
-        return path, f"{volumes}; {path} ({took:.1f} s)"
+        notes = "".join(f"; {note}" for note in scan.notes)
+        return path, f"{volumes}; {path} ({took:.1f} s){notes}"
 
 
 _Read = Iterator[tuple[CaseFiles, Future]]

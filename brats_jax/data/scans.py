@@ -27,6 +27,8 @@ from brats_jax.errors import BratsError
 # The largest brains with all their CSF hold less than 2 litres, a head in a scanner 4 and more.
 _LARGEST_BRAIN_ML = 2500.0
 _LARGEST_TILT_DEGREES = 10.0
+# Stripped alike, the modalities of one head overlap by more than 0.95.
+_LEAST_OVERLAP = 0.8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,6 +138,8 @@ def make_scan(
         same = grid is input_grid and m not in apart
         moved = upright[m] if same else resample(upright[m], grids[m], grid, nearest=False)
         images[..., MODALITIES.index(m)] = moved
+        if m in apart:
+            _demand_overlap(volumes[m], moved != 0, first, images[..., MODALITIES.index(names[0])])
     scan = Scan(
         name=name,
         images=np.ascontiguousarray(np.moveaxis(images, 2, 0)),
@@ -205,6 +209,17 @@ def _demand_fit(
         raise BratsError(
             f"{volume.path} holds more ({extent[0]:.0f} x {extent[1]:.0f} mm) than a slice of "
             f"{in_plane[0]} x {in_plane[1]} mm: strip the skull first"
+        )
+
+
+def _demand_overlap(volume: Volume, brain: np.ndarray, first: Volume, other: np.ndarray) -> None:
+    """Refuses a modality whose header put it beside the head."""
+    both = 2 * int((brain & (other != 0)).sum())
+    overlap = both / max(1, int(brain.sum()) + int((other != 0).sum()))
+    if overlap < _LEAST_OVERLAP:
+        raise BratsError(
+            f"{volume.path} and {first.path} overlap by {overlap:.2f} (Dice) where their headers "
+            "place them: register them, or repair the header that is wrong"
         )
 
 

@@ -70,7 +70,7 @@ def check_volume(path: str, voxels: np.ndarray, affine: np.ndarray, header: Any)
     if voxels.ndim != 3 or 0 in voxels.shape or voxels.dtype.kind not in "iuf":
         raise BratsError(
             f"{path} holds {voxels.dtype}{list(voxels.shape)}, not one volume of numbers: "
-            "fetch it again"
+            "fetch it again, or keep the one volume that is meant"
         )
     if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
         raise BratsError(f"{path} holds voxels that are not finite: repair or remove the case")

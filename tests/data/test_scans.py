@@ -161,6 +161,15 @@ def test_a_modality_that_lies_elsewhere_is_brought_onto_the_first(case):
     assert "lies elsewhere" in scan.notes[0]
 
 
+def test_a_header_that_puts_a_modality_beside_the_head_is_found_out(case):
+    paths, read = case
+    away = nib.load(paths["flair"]).affine.copy()
+    away[0, 3] += 10.0  # of a head of 20 voxels, which have not moved
+    rewrite(paths["flair"], affine=away)
+    with pytest.raises(BratsError, match=r"overlap by 0\.\d\d .Dice. where their headers"):
+        read(resampled=True)
+
+
 def test_what_is_not_needed_may_be_missing(case):
     paths, read = case
     paths["flair"].unlink()
