@@ -49,6 +49,11 @@ def check_batch_size(batch_size: int, mesh: Mesh, name: str = "batch_size") -> N
         )
 
 
+def round_up(batch_size: int, mesh: Mesh) -> int:
+    """The next batch size that the devices can share evenly."""
+    return -(-batch_size // mesh.size) * mesh.size
+
+
 def compute_dtype(name: str) -> Any:
     """The dtype that activations are computed in; 'auto' is bfloat16 on accelerators.
 

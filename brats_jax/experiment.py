@@ -173,6 +173,7 @@ class _Fold:
                 "split_by": self.split_by,
                 "leaks": audit["leaks"],
                 "normalisation": self.store.manifest["normalisation"],
+                "slice_shape": list(self.store.slice_shape),
                 "store": self.store.fingerprint,
                 "version": brats_jax.__version__,
             },

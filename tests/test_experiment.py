@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from brats_jax import evaluate, experiment, lock, results, settings
+from brats_jax import evaluate, experiment, inference, lock, results, settings
 from brats_jax.data.modalities import CLASSES
 from brats_jax.devices import data_mesh
 from brats_jax.errors import BratsError, Busy
@@ -159,6 +159,25 @@ def test_table_names_conventions_and_units(finished, capsys):
                  "Dice present_only", "Dice both_empty_1", "ASD mm", "PSNR dB", "1 patients",
                  "split by patient", "mean foreground"):  # fmt: skip
         assert word in printed, word
+
+
+def test_a_run_can_predict(finished, small_store):
+    """What a checkpoint records is what prediction asks it for."""
+    workdir, config, _ = finished
+    for task in ("segment", "reconstruct"):
+        model = inference.load(workdir, task=task)
+        assert [member.fold for member in model.trained.members] == [0]
+        assert model.trained.in_plane == small_store.slice_shape
+        assert model.trained.config == json.loads(config.to_json_best_effort())
+    splits = json.loads((workdir / "splits.json").read_text())
+    assert model.trained.seen == set(small_store.subjects) - set(splits["test"])
+    images = small_store.read(np.array(small_store.slices_of(splits["test"][0])))[0]
+    labels = inference.load(workdir / "fold_0").ensemble.segment(images).labels
+    restored = evaluate.Restored(
+        settings.segmentation(config), workdir / "fold_0" / "segment", data_mesh()
+    )
+    rows = np.array(small_store.slices_of(splits["test"][0]))
+    np.testing.assert_array_equal(labels, evaluate.predict_slices(restored, small_store, rows))
 
 
 def test_encoder_of_the_second_stage_is_the_first_ones(finished, small_store, monkeypatch):

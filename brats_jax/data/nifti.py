@@ -1,16 +1,11 @@
 """BraTS NIfTI cases: five volumes per case, named as in any release since 2020.
 
-    2020   BraTS20_Training_001/BraTS20_Training_001_{flair,t1,t1ce,t2,seg}.nii[.gz]
-    2021   BraTS2021_01476/BraTS2021_01476_{flair,t1,t1ce,t2,seg}.nii.gz
-    2023+  BraTS-GLI-00000-000/BraTS-GLI-00000-000-{t1n,t1c,t2w,t2f,seg}.nii.gz
-
-Spelling varies in upper and lower case; case 355 of 2020 calls its labels W39_1998.09.19_Segm.nii.
+Case 355 of 2020 calls its labels W39_1998.09.19_Segm.nii; else the names are as `case_files` says.
 ET is 4 until 2021 and 3 from 2023 on. Every volume is brought to LPS, the affine with it.
 """
 
 import collections
 import dataclasses
-import gzip
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,33 +13,19 @@ from typing import Any
 
 import numpy as np
 
-from brats_jax.data.modalities import ALIASES, MODALITIES
-from brats_jax.data.source import ORIENTATION, Case
+from brats_jax.data.case_files import SEG, VOLUME_FILE, group_by_case, subject_of
+from brats_jax.data.modalities import MODALITIES
+from brats_jax.data.source import Case
+from brats_jax.data.volumes import (
+    Volume,
+    affine_to_lps,
+    read_volume,
+    to_lps,
+    voxel_sizes_mm,
+)
 from brats_jax.errors import BratsError
 
-VOLUME_FILE = re.compile(
-    rf"(?P<case>.+)[_-](?P<what>{'|'.join(ALIASES)}|seg)\.nii(?:\.gz)?", re.IGNORECASE
-)
 _LABEL_FILE = re.compile(r".*seg.*\.nii(?:\.gz)?", re.IGNORECASE)
-_FOLLOW_UP = re.compile(r"(BraTS-[A-Za-z]+-\d+)-\d{3}", re.IGNORECASE)
-# Which spellings of the modalities belong to the releases whose ET is 3, whose 4 is another thing.
-_SINCE_2023 = {"t1n", "t1c", "t2w", "t2f"}
-_SEG = "seg"
-
-
-@dataclasses.dataclass(frozen=True)
-class _Volume:
-    """One file as read: voxels[x, y, z] in its own axes."""
-
-    path: str
-    voxels: np.ndarray
-    affine: np.ndarray
-
-    @property
-    def codes(self) -> str:
-        import nibabel
-
-        return "".join(code or "?" for code in nibabel.aff2axcodes(self.affine))
 
 
 class NiftiSource:
@@ -63,26 +44,13 @@ class NiftiSource:
 
     def __init__(self, root: Path, files: Sequence[Path]) -> None:
         self.root = root
-        self._cases: dict[str, dict[str, str]] = {}
-        self._since_2023: set[str] = set()
-        folders: dict[str, Path] = {}
-        spellings: dict[str, str] = {}
-        for path in files:
-            match = VOLUME_FILE.fullmatch(path.name)
-            if match is None:
-                continue
-            case = spellings.setdefault(match["case"].lower(), match["case"])
-            if folders.setdefault(case, path.parent) != path.parent:
-                raise BratsError(
-                    f"{path.parent} and {folders[case]} both hold the case {case}: keep one of them"
-                )
-            what = match["what"].lower()
-            if what in _SINCE_2023:
-                self._since_2023.add(case)
-            volumes = self._cases.setdefault(case, {})
-            other = volumes.setdefault(ALIASES.get(what, _SEG), str(path))
-            if other != str(path):
-                raise BratsError(f"{path} and {other} are the same volume: keep one of them")
+        groups = group_by_case(files)
+        for group in groups.values():
+            if group.conflict:
+                raise BratsError(group.conflict)
+        self._cases = {name: group.paths for name, group in groups.items()}
+        self._since_2023 = {name for name, group in groups.items() if group.since_2023}
+        folders = {name: group.folder for name, group in groups.items()}
         self._find_odd_labels(files, folders)
 
     def _find_odd_labels(self, files: Sequence[Path], folders: dict[str, Path]) -> None:
@@ -91,16 +59,16 @@ class NiftiSource:
         for path in files:
             if _LABEL_FILE.fullmatch(path.name):
                 by_folder.setdefault(path.parent, []).append(path)
-        with_images = {case for case, volumes in self._cases.items() if set(volumes) != {_SEG}}
+        with_images = {case for case, volumes in self._cases.items() if set(volumes) != {SEG}}
         sharing = collections.Counter(folders[case] for case in with_images)
         for case in with_images:
             candidates = by_folder.get(folders[case], [])
             if (
-                _SEG not in self._cases[case]
+                SEG not in self._cases[case]
                 and sharing[folders[case]] == 1
                 and len(candidates) == 1
             ):
-                self._cases[case][_SEG] = str(candidates[0])
+                self._cases[case][SEG] = str(candidates[0])
                 stray = VOLUME_FILE.fullmatch(candidates[0].name)
                 if stray is not None:  # it passed for the labels of a case of its own
                     self._cases = {
@@ -130,7 +98,7 @@ class NiftiSource:
         missing = [name for name in MODALITIES if name not in volumes]
         if missing:
             return f"{folder} has no {' and no '.join(missing)} volume of case {case}"
-        if _SEG not in volumes:
+        if SEG not in volumes:
             return f"{folder} has no labels (*_seg.nii.gz) for case {case}"
         return ""
 
@@ -139,34 +107,33 @@ class NiftiSource:
             raise BratsError(f"{problem}: fetch what is missing or take the case away")
         paths = self._cases[patient]
         notes: list[str] = []
-        reference = _read_volume(paths[MODALITIES[0]])
+        reference = read_volume(paths[MODALITIES[0]])
         volumes = {MODALITIES[0]: reference}
-        grid = _to_lps(reference.voxels, reference.affine)
+        grid = to_lps(reference.voxels, reference.affine)
         images = np.zeros((*grid.shape, len(MODALITIES)), dtype=np.float32)
         for channel, modality in enumerate(MODALITIES):
             if modality not in volumes:
-                volumes[modality] = _read_volume(paths[modality])
+                volumes[modality] = read_volume(paths[modality])
             images[..., channel] = _aligned(volumes[modality], reference, grid != 0, notes)
-        labels = _read_volume(paths[_SEG])
+        labels = read_volume(paths[SEG])
         mapped = _map_labels(labels, since_2023=patient in self._since_2023)
         aligned = _aligned(
             dataclasses.replace(labels, voxels=mapped), reference, (images != 0).any(-1), notes
         )
-        affine = _affine_to_lps(reference.affine, reference.voxels.shape)
+        affine = affine_to_lps(reference.affine, reference.voxels.shape)
         negative = {name: int((v.voxels < 0).sum()) for name, v in volumes.items()}
         for name, count in negative.items():
             if count:
                 notes.append(f"{name} has {count} negative voxels; kept as they are")
-        follow_up = _FOLLOW_UP.fullmatch(patient)
         return Case(
             patient=patient,
-            subject=follow_up[1] if follow_up else patient,
+            subject=subject_of(patient),
             # Slices first: the store reads and crops them one by one.
             images=np.ascontiguousarray(np.moveaxis(images, 2, 0)),
             labels=np.ascontiguousarray(np.moveaxis(aligned, 2, 0)),
             slice_numbers=np.arange(grid.shape[2]),
             affine=affine.tolist(),
-            spacing_mm=_spacing(affine),
+            spacing_mm=voxel_sizes_mm(affine),
             provenance={
                 "files": {
                     name: str(Path(path).relative_to(self.root)) for name, path in paths.items()
@@ -181,69 +148,7 @@ class NiftiSource:
         )
 
 
-def _read_volume(path: str) -> _Volume:
-    """Reads one file, compressed or not whatever its name says, scaled as its header says."""
-    import nibabel  # here, so that reading a store does not load it
-
-    try:
-        raw = Path(path).read_bytes()
-        if raw[:2] == b"\x1f\x8b":
-            # All at once: this checks the length and the checksum at the end of the file,
-            # which nibabel's own reading stops short of.
-            raw = gzip.decompress(raw)
-        two = raw[:4] in (b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c")  # header of 540 bytes
-        image = (nibabel.Nifti2Image if two else nibabel.Nifti1Image).from_bytes(raw)
-        voxels = np.asanyarray(image.dataobj)
-        affine = np.asarray(image.affine, dtype=np.float64)
-    except MemoryError:
-        raise
-    except Exception as error:  # gzip, zlib and nibabel have a dozen kinds for damaged files
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise BratsError(f"{path} cannot be read ({reason}): fetch it again") from None
-    while voxels.ndim > 3 and voxels.shape[-1] == 1:
-        voxels = voxels[..., 0]
-    if voxels.ndim != 3 or 0 in voxels.shape or voxels.dtype.kind not in "iuf":
-        raise BratsError(
-            f"{path} holds {voxels.dtype}{list(voxels.shape)}, not one volume of numbers: "
-            "fetch it again"
-        )
-    if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
-        raise BratsError(f"{path} holds voxels that are not finite: repair or remove the case")
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-        raise BratsError(f"{path} has an affine that cannot be inverted: repair its header")
-    return _Volume(path, voxels, affine)
-
-
-def _transform_to_lps(affine: np.ndarray) -> np.ndarray:
-    from nibabel import orientations
-
-    return orientations.ornt_transform(
-        orientations.io_orientation(affine), orientations.axcodes2ornt(ORIENTATION)
-    )
-
-
-def _to_lps(voxels: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    """Flips and permutes axes so that they run Left, Posterior, Superior; resamples nothing."""
-    from nibabel import orientations
-
-    return orientations.apply_orientation(voxels, _transform_to_lps(affine))
-
-
-def _affine_to_lps(affine: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Affine of the grid that `_to_lps` makes: the same voxel keeps the same place in mm."""
-    from nibabel import orientations
-
-    return affine @ orientations.inv_ornt_aff(_transform_to_lps(affine), shape)
-
-
-def _spacing(affine: np.ndarray) -> tuple[float, float, float]:
-    x, y, z = np.linalg.norm(affine[:3, :3], axis=0).tolist()
-    return x, y, z
-
-
-def _aligned(
-    volume: _Volume, reference: _Volume, brain: np.ndarray, notes: list[str]
-) -> np.ndarray:
+def _aligned(volume: Volume, reference: Volume, brain: np.ndarray, notes: list[str]) -> np.ndarray:
     """Brings a volume onto the LPS grid of the case's first modality.
 
     Volumes of one case share a voxel grid, whatever their headers say of its place. Where the
@@ -251,17 +156,17 @@ def _aligned(
     reading is kept that puts more of the volume's non-zero voxels into the brain.
     """
     name = Path(volume.path).name
-    own = _to_lps(volume.voxels, volume.affine)
+    own = to_lps(volume.voxels, volume.affine)
     if volume.codes == reference.codes:
         if own.shape != brain.shape:
             raise BratsError(
-                f"{volume.path} is {_shape(volume)}, {reference.path} is {_shape(reference)}: "
+                f"{volume.path} is {volume.size_text}, {reference.path} is {reference.size_text}: "
                 "fetch the case again"
             )
         if not np.allclose(volume.affine, reference.affine, atol=1e-3):
             notes.append(f"{name} has another affine than {Path(reference.path).name}; same grid")
         return own
-    as_reference = _to_lps(volume.voxels, reference.affine)
+    as_reference = to_lps(volume.voxels, reference.affine)
     inside = {
         how: int(((grid != 0) & brain).sum())
         for how, grid in (("own", own), ("reference", as_reference))
@@ -269,8 +174,8 @@ def _aligned(
     }
     if not inside:
         raise BratsError(
-            f"{volume.path} is {_shape(volume)} {volume.codes}, {reference.path} is "
-            f"{_shape(reference)} {reference.codes}: fetch the case again"
+            f"{volume.path} is {volume.size_text} {volume.codes}, {reference.path} is "
+            f"{reference.size_text} {reference.codes}: fetch the case again"
         )
     # On a tie (no labels at all) the file's own header has the word.
     how = max(inside, key=lambda key: (inside[key], key == "own"))
@@ -282,17 +187,13 @@ def _aligned(
     return own if how == "own" else as_reference
 
 
-def _shape(volume: _Volume) -> str:
-    return " x ".join(str(size) for size in volume.voxels.shape)
-
-
 def _values(voxels: np.ndarray) -> list[float]:
     """The values that occur, ascending; quick because most labels are 0."""
     values = np.unique(voxels[voxels != 0]).tolist()
     return sorted(values + [0] * (not voxels.all()))
 
 
-def _map_labels(volume: _Volume, since_2023: bool) -> np.ndarray:
+def _map_labels(volume: Volume, since_2023: bool) -> np.ndarray:
     """Labels of any release, in any number type, to uint8 0..3."""
     values = _values(volume.voxels)
     known = set(values)

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from brats_jax.data.case_files import VOLUME_FILE
 from brats_jax.data.kaggle import SLICE_FILE, KaggleSource
-from brats_jax.data.nifti import VOLUME_FILE, NiftiSource
+from brats_jax.data.nifti import NiftiSource
 from brats_jax.data.source import Source, folder_files
 from brats_jax.errors import BratsError
 

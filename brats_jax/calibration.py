@@ -1,0 +1,160 @@
+"""Temperature scaling: one number that makes a fold's probabilities mean what they say.
+
+    p = softmax(z / T),   T = argmin of the mean of -log p(true class), over validation pixels
+
+It changes no arg-max, so that labels of one model stay as they are; an ensemble's may move, since
+its members then weigh differently.
+
+Reference: Guo et al. 2017, https://arxiv.org/abs/1706.04599
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from scipy import optimize, special
+
+from brats_jax.data.store import Store
+from brats_jax.errors import BratsError
+from brats_jax.evaluate import Restored, batches, brain_mask
+from brats_jax.files import write_json
+from brats_jax.models import Weights
+from brats_jax.progress import bar
+from brats_jax.tasks import Batch
+
+FILE = "calibration.json"
+SCHEMA = "brats_jax.calibration"
+VERSION = 1
+BINS = 15
+_TEMPERATURES = (0.05, 20.0)
+# About one pixel in six of a slice is brain; a million of those settle three digits.
+_SAMPLE_FROM = 6_000_000
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The temperature of least negative log-likelihood, a convex problem in 1 / T.
+
+    Args:
+      logits: float[n, K].
+      labels: int[n], the true classes.
+
+    Returns:
+      T within 0.05..20.
+    """
+    low, high = np.log(_TEMPERATURES)
+    found = optimize.minimize_scalar(
+        lambda log_t: negative_log_likelihood(logits / np.exp(log_t), labels),
+        bounds=(low, high),
+        method="bounded",
+        options={"xatol": 1e-4},
+    )
+    return float(np.exp(found.x))
+
+
+def negative_log_likelihood(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Mean of -log softmax(logits)[label], in nats."""
+    of_label = np.take_along_axis(logits, labels[:, None].astype(np.int64), axis=1)[:, 0]
+    return float(np.mean(special.logsumexp(logits, axis=1) - of_label))
+
+
+def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """How far confidence is from accuracy, averaged over pixels.
+
+        ECE = sum over bins of (n_b / n) |accuracy_b - mean confidence_b|
+
+    Confidence is the largest probability; 15 bins of equal width over 0..1, closed above.
+
+    Args:
+      probabilities: float[n, K], rows of sum 1.
+      labels: int[n].
+
+    Returns:
+      0 (calibrated) to 1; NaN without pixels.
+    """
+    if not len(labels):
+        return float("nan")
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    right = probabilities.argmax(axis=1) == labels
+    which = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+    gaps = np.bincount(which, weights=right - confidence, minlength=BINS)
+    return float(np.abs(gaps).sum() / len(labels))
+
+
+def sample_logits(
+    restored: Restored, store: Store, indices: np.ndarray, batch_size: int, title: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Logits float32[n, K] and labels uint8[n] of brain pixels, every k-th, about a million."""
+
+    @jax.jit
+    def logits_of(params: Weights, stats: Weights, batch: Batch) -> tuple[jax.Array, jax.Array]:
+        x, _ = restored.task.prepare(batch, training=False)
+        return restored.output(params, stats, x), brain_mask(batch["image"])
+
+    height, width = store.slice_shape
+    step = max(1, len(indices) * height * width // _SAMPLE_FROM)
+    logits, labels, passed = [], [], 0
+    with bar(len(indices), title, "slice") as progress:
+        for batch, valid in batches(restored.mesh, store, indices, batch_size):
+            z, brain = jax.device_get(logits_of(restored.params, restored.stats, batch))
+            brain = brain & valid[:, None, None]
+            count = int(brain.sum())
+            chosen = np.arange(-passed % step, count, step)
+            passed += count
+            logits.append(z[brain][chosen])
+            labels.append(np.asarray(batch["label"])[brain][chosen])
+            progress.update(int(valid.sum()))
+    return np.concatenate(logits), np.concatenate(labels)
+
+
+def measure(logits: np.ndarray, labels: np.ndarray, temperature: float) -> dict[str, Any]:
+    """Before and after: NLL, ECE over the brain, and ECE where truth or prediction is tumour."""
+    tumour = (labels > 0) | (logits.argmax(axis=1) > 0)
+    numbers: dict[str, Any] = {"pixels": len(labels), "tumour_pixels": int(tumour.sum())}
+    for when, divisor in (("before", 1.0), ("after", temperature)):
+        scaled = logits / divisor
+        p = special.softmax(scaled, axis=1)
+        numbers[when] = {
+            "nll": negative_log_likelihood(scaled, labels),
+            "ece": expected_calibration_error(p, labels),
+            "ece_tumour": expected_calibration_error(p[tumour], labels[tumour]),
+        }
+    return numbers
+
+
+def write(fold: Path, model_hash: str, temperature: float, facts: dict[str, Any]) -> None:
+    """Writes fold_K/calibration.json."""
+    write_json(
+        fold / FILE,
+        {
+            "schema": SCHEMA,
+            "version": VERSION,
+            "model": model_hash,
+            "temperature": temperature,
+            "over": f"every k-th brain pixel; ECE in {BINS} bins of the largest probability",
+            **facts,
+        },
+    )
+
+
+def read_temperature(fold: Path, model_hash: str) -> float:
+    """The temperature of a fold's model.
+
+    Raises:
+      BratsError: none was fitted, or for other weights.
+    """
+    remedy = f"run python -m brats_jax.calibrate --checkpoint={fold.parent}"
+    try:
+        document = json.loads((fold / FILE).read_text())
+        schema, version = document["schema"], document["version"]
+        temperature, model = float(document["temperature"]), document["model"]
+    except FileNotFoundError:
+        raise BratsError(f"{fold} is not calibrated: {remedy}") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BratsError(f"{fold / FILE} cannot be read ({error}): {remedy}") from None
+    if (schema, version) != (SCHEMA, VERSION) or not temperature > 0:
+        raise BratsError(f"{fold / FILE} is not of this version: {remedy}")
+    if model != model_hash:
+        raise BratsError(f"{fold / FILE} was fitted to other weights than there are now: {remedy}")
+    return temperature

@@ -1,0 +1,83 @@
+"""NIfTI files that lie exactly where a scan's own files lie, written whole or not at all."""
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from brats_jax.data.scans import Scan
+from brats_jax.files import atomic_open
+
+# What of a header says where the voxels are. The rest is left behind: it may name the patient.
+_GEOMETRY = (
+    "pixdim", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d",
+    "qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z",
+)  # fmt: skip
+_FRACTION_STEPS = 65_535
+
+
+def label_dtype(dtype: np.dtype) -> np.dtype:
+    """The data type labels are kept in: that of the images if it is an integer, else uint8."""
+    return dtype.newbyteorder("=") if dtype.kind in "iu" else np.dtype(np.uint8)
+
+
+def label_image(scan: Scan, labels: np.ndarray, note: str) -> Any:
+    """A nibabel image of labels [x, y, z], of the scan's class, shape, affine and data type."""
+    return _image(scan, labels.astype(label_dtype(scan.header.get_data_dtype())), note)
+
+
+def number_image(scan: Scan, numbers: np.ndarray, note: str) -> Any:
+    """A nibabel image of float32 numbers [x, y, z]."""
+    return _image(scan, numbers.astype(np.float32), note)
+
+
+def fraction_image(scan: Scan, numbers: np.ndarray, largest: float, note: str) -> Any:
+    """A nibabel image of numbers in 0..largest, in steps of largest / 65,535.
+
+    In 16 bits with a scale in the header, which every reader applies: much smaller when
+    compressed, because what is all but 0 is 0.
+    """
+    steps = np.rint(np.clip(numbers / largest, 0, 1) * _FRACTION_STEPS).astype(np.uint16)
+    image = _image(scan, steps, note)
+    image.header.set_slope_inter(largest / _FRACTION_STEPS, 0)
+    return image
+
+
+def write_image(path: Path, image: Any) -> None:
+    """Writes a nibabel image to .nii.gz (or .nii), whole or not at all."""
+    data = image.to_bytes()
+    if path.suffix == ".gz":
+        # Mostly zeros: the quickest level leaves little. No time of day: equal data, equal files.
+        data = gzip.compress(data, compresslevel=1, mtime=0)
+    with atomic_open(path, "wb") as file:
+        file.write(data)
+
+
+def header_note(path: Path) -> str:
+    """The `descrip` of a NIfTI file; empty if it cannot be read."""
+    import nibabel
+
+    try:
+        header: Any = nibabel.load(path).header
+        return bytes(header["descrip"]).rstrip(b"\0").decode("latin-1")
+    except Exception:  # whatever it is, it is not one of ours
+        return ""
+
+
+def _image(scan: Scan, voxels: np.ndarray, note: str) -> Any:
+    import nibabel
+
+    header = type(scan.header)()
+    header.set_data_dtype(voxels.dtype)
+    # As many axes as the input had, which may be a fourth of length 1.
+    shape = scan.header.get_data_shape()
+    if int(np.prod(shape)) == voxels.size:
+        voxels = voxels.reshape(shape)
+    header.set_data_shape(voxels.shape)
+    for name in _GEOMETRY:
+        header[name] = scan.header[name]
+    header["descrip"] = note.encode("ascii", "replace")[:79]
+    two = isinstance(header, nibabel.Nifti2Header)
+    # The affine agrees with the header, so that both forms in it stay as they are.
+    return (nibabel.Nifti2Image if two else nibabel.Nifti1Image)(voxels, scan.input_affine, header)

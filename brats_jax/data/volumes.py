@@ -1,0 +1,117 @@
+"""One NIfTI file: its voxels, where they lie, and the axes they are brought to (LPS)."""
+
+import dataclasses
+import gzip
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from brats_jax.data.source import ORIENTATION
+from brats_jax.errors import BratsError
+
+
+@dataclasses.dataclass(frozen=True)
+class Volume:
+    """One file as read.
+
+    Attributes:
+      path: where from; a name for messages, where it is not from a file.
+      voxels: real[x, y, z] in the file's own axes, scaled as its header says.
+      affine: float64[4, 4], voxel to scanner mm.
+      header: nibabel's, of NIfTI-1 or NIfTI-2.
+    """
+
+    path: str
+    voxels: np.ndarray
+    affine: np.ndarray
+    header: Any
+
+    @property
+    def codes(self) -> str:
+        """Where the axes run, e.g. 'LPS'."""
+        import nibabel
+
+        return "".join(code or "?" for code in nibabel.aff2axcodes(self.affine))
+
+    @property
+    def size_text(self) -> str:
+        """'240 x 240 x 155'."""
+        return " x ".join(str(size) for size in self.voxels.shape)
+
+
+def read_volume(path: str) -> Volume:
+    """Reads one file, compressed or not whatever its name says, scaled as its header says."""
+    import nibabel  # here, so that reading a store does not load it
+
+    try:
+        raw = Path(path).read_bytes()
+        if raw[:2] == b"\x1f\x8b":
+            # All at once: this checks the length and the checksum at the end of the file,
+            # which nibabel's own reading stops short of.
+            raw = gzip.decompress(raw)
+        two = raw[:4] in (b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c")  # header of 540 bytes
+        image = (nibabel.Nifti2Image if two else nibabel.Nifti1Image).from_bytes(raw)
+        voxels, affine = np.asanyarray(image.dataobj), np.asarray(image.affine)
+        header = image.header
+    except MemoryError:
+        raise
+    except Exception as error:  # gzip, zlib and nibabel have a dozen kinds for damaged files
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise BratsError(f"{path} cannot be read ({reason}): fetch it again") from None
+    return check_volume(path, voxels, affine, header)
+
+
+def check_volume(path: str, voxels: np.ndarray, affine: np.ndarray, header: Any) -> Volume:
+    """Refuses what is not one volume of finite numbers, or has no place in space (BratsError)."""
+    affine = np.asarray(affine, dtype=np.float64)
+    while voxels.ndim > 3 and voxels.shape[-1] == 1:
+        voxels = voxels[..., 0]
+    if voxels.ndim != 3 or 0 in voxels.shape or voxels.dtype.kind not in "iuf":
+        raise BratsError(
+            f"{path} holds {voxels.dtype}{list(voxels.shape)}, not one volume of numbers: "
+            "fetch it again, or keep the one volume that is meant"
+        )
+    if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
+        raise BratsError(f"{path} holds voxels that are not finite: repair or remove the case")
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise BratsError(f"{path} has an affine that cannot be inverted: repair its header")
+    return Volume(path, voxels, affine, header)
+
+
+def to_lps(voxels: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """Flips and permutes axes so that they run Left, Posterior, Superior; resamples nothing."""
+    from nibabel import orientations
+
+    return orientations.apply_orientation(voxels, _transform_to_lps(affine))
+
+
+def from_lps(voxels: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """Undoes `to_lps`: back into the axes of a file with this affine."""
+    from nibabel import orientations
+
+    back = orientations.ornt_transform(
+        orientations.axcodes2ornt(ORIENTATION), orientations.io_orientation(affine)
+    )
+    return orientations.apply_orientation(voxels, back)
+
+
+def affine_to_lps(affine: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Affine of the grid that `to_lps` makes: the same voxel keeps the same place in mm."""
+    from nibabel import orientations
+
+    return affine @ orientations.inv_ornt_aff(_transform_to_lps(affine), shape)
+
+
+def voxel_sizes_mm(affine: np.ndarray) -> tuple[float, float, float]:
+    """Edges of a voxel along its axes."""
+    x, y, z = np.linalg.norm(affine[:3, :3], axis=0).tolist()
+    return x, y, z
+
+
+def _transform_to_lps(affine: np.ndarray) -> np.ndarray:
+    from nibabel import orientations
+
+    return orientations.ornt_transform(
+        orientations.io_orientation(affine), orientations.axcodes2ornt(ORIENTATION)
+    )

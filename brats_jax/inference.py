@@ -1,0 +1,262 @@
+"""A trained run as one object: scans in, labels or a synthetic modality out.
+
+model = brats_jax.load("RUN")
+labels = model.segment({"t1": a, "t1gd": b, "t2": c, "flair": d})
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import brats_jax
+from brats_jax import devices, kinds, postprocess
+from brats_jax.data.case_files import subject_of
+from brats_jax.data.modalities import channel_indices
+from brats_jax.data.normalise import brain_mask, normalise
+from brats_jax.data.scans import Scan
+from brats_jax.ensemble import Ensemble, SliceLabels
+from brats_jax.errors import BratsError
+from brats_jax.postprocess import Cleaning, VolumeEstimate
+from brats_jax.tasks import Reconstruction
+from brats_jax.trained import Trained, open_trained
+
+USE = "Research use only: not a medical device, no diagnosis."
+TASKS = ("segment", "reconstruct")
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """A scan and its labels, both on the network's grid (see `Scan.to_input` for the way back).
+
+    Attributes:
+      scan: what went in; its `images` lie under the labels.
+      labels: uint8[slices, H, W], values as in `modalities.CLASSES`.
+      probabilities: float32[slices, H, W, 4] by class, or None unless asked for.
+      entropy: float32[slices, H, W] in nats, or None.
+      volumes: in ml, by class and region.
+    """
+
+    scan: Scan
+    labels: np.ndarray
+    probabilities: np.ndarray | None
+    entropy: np.ndarray | None
+    volumes: Mapping[str, VolumeEstimate]
+
+
+@dataclass(frozen=True)
+class Reconstructed:
+    """A scan and one of its modalities as predicted from others, in normalised units.
+
+    Attributes:
+      scan: what went in.
+      target: the modality.
+      image: float32[slices, H, W].
+      error: float32[slices, H, W], `image` minus the real one; None where there is none.
+      mse: mean square of `error` over the brain, or None.
+    """
+
+    scan: Scan
+    target: str
+    image: np.ndarray
+    error: np.ndarray | None
+    mse: float | None
+
+
+class Model:
+    """The models of a run, ready for any number of cases; `brats_jax.load` makes it.
+
+    Args:
+      trained: the run.
+      tta: average over flips too.
+      cleaning: what is done to labels.
+      batch_size: slices at a time; 0 lets the device decide.
+    """
+
+    def __init__(
+        self,
+        trained: Trained,
+        *,
+        tta: bool = False,
+        cleaning: Cleaning = Cleaning(),  # noqa: B008, immutable
+        batch_size: int = 0,
+    ) -> None:
+        self.trained, self.cleaning = trained, cleaning
+        self.ensemble = Ensemble(trained.members, flips=tta, batch_size=batch_size)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The modalities that it needs."""
+        return self.trained.stage.inputs
+
+    def segment(
+        self,
+        images: kinds.Images,
+        *,
+        et_label: int = 4,
+        affine: np.ndarray | None = None,
+        output: str | Path | None = None,
+        resample: bool = False,
+    ) -> Any:
+        """Labels of one case, in whatever form its images were given.
+
+        Args:
+          images: by modality ('t1', 't1gd', 't2', 'flair', or as BraTS spells them) arrays
+            [x, y, z], nibabel images or paths; or the path of a case's folder.
+          et_label: 4 as in BraTS 2020 and 2021, or 3 as from 2023 on.
+          affine: of arrays: float[4, 4], voxel to scanner mm; None: 1 mm voxels, axes running
+            Left, Posterior, Superior.
+          output: for paths: the .nii.gz to write.
+          resample: bring onto a grid that fits what does not.
+
+        Returns:
+          Labels 0, 1, 2 and `et_label`, in the shape and axes of the first modality: an array,
+          an image, or the path written. Of its data type if that is an integer, else uint8.
+
+        Raises:
+          BratsError: images that the model cannot be given.
+        """
+        self._demand("segment")
+        given = kinds.take(images, affine, output)
+        found = self.predict(given.scan(self.inputs, self.trained.in_plane, resample))
+        return given.give(found.scan, label_values(found, et_label), labels=True, note=self.note)
+
+    def reconstruct(
+        self,
+        images: kinds.Images,
+        *,
+        affine: np.ndarray | None = None,
+        output: str | Path | None = None,
+        resample: bool = False,
+    ) -> Any:
+        """The target modality of one case, float32; takes and returns what `segment` does.
+
+        The values are z-scores as the model was trained on, not intensities of any scanner.
+        """
+        self._demand("reconstruct")
+        given = kinds.take(images, affine, output)
+        scan = given.scan(self.inputs, self.trained.in_plane, resample)
+        image = self.synthesise(scan).image
+        return given.give(scan, scan.to_input(image, nearest=False), labels=False, note=self.note)
+
+    def scan(
+        self, images: kinds.Images, *, affine: np.ndarray | None = None, resample: bool = False
+    ) -> Scan:
+        """The scan for `predict` or `synthesise`, of whatever `segment` takes."""
+        given = kinds.take(images, affine, None, one_way=True)
+        return given.scan(self.inputs, self.trained.in_plane, resample)
+
+    def normalise(self, scan: Scan) -> np.ndarray:
+        """float16[slices, H, W, 4]: what the network sees, made as the store's was."""
+        return normalise(scan.images, self.trained.normalisation)
+
+    def predict(self, scan: Scan, *, details: bool = False) -> Segmented:
+        """Segments a scan; with `details`, probabilities and entropy too."""
+        return self.finish(scan, self.ensemble.segment(self.normalise(scan), details=details))
+
+    def finish(self, scan: Scan, found: SliceLabels) -> Segmented:
+        """Cleans and measures what the ensemble has found."""
+        labels = self.cleaning.apply(found.labels, scan.voxel_mm3)
+        return Segmented(
+            scan=scan,
+            labels=labels,
+            probabilities=found.probabilities,
+            entropy=found.entropy,
+            volumes=postprocess.volumes(labels, found.views, scan.voxel_mm3, self.cleaning),
+        )
+
+    def synthesise(self, scan: Scan) -> Reconstructed:
+        """Predicts the pretext's target, and how far it is from the real one if there is one."""
+        images = self.normalise(scan)
+        return self.compare(scan, images, self.ensemble.reconstruct(images))
+
+    def compare(self, scan: Scan, images: np.ndarray, found: np.ndarray) -> Reconstructed:
+        """Sets what was found beside the real modality, float16[slices, H, W, 4] normalised."""
+        stage = self.trained.stage
+        assert isinstance(stage, Reconstruction)
+        error = mse = None
+        if stage.target in scan.present:
+            error = found - images[..., channel_indices([stage.target])[0]].astype(np.float32)
+            mse = float(np.mean(np.square(error[brain_mask(scan.images)]), dtype=np.float64))
+        return Reconstructed(scan, stage.target, found, error, mse)
+
+    @property
+    def note(self) -> str:
+        """What stands in the header of every file written: at most 79 characters."""
+        return (
+            f"RESEARCH USE ONLY, no diagnosis; brats_jax {brats_jax.__version__}; "
+            f"model {self.trained.hash[:12]}"
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """JSON-able: use, program, model and how it was applied."""
+        return {
+            "use": USE,
+            "program": "brats_jax",
+            "version": brats_jax.__version__,
+            "model": self.trained.describe(),
+            "averaged": {
+                "folds": len(self.ensemble.members),
+                "flips": len(self.ensemble.flips),
+            },
+            "min_component_mm3": self.cleaning.min_component_mm3,
+            "min_et_mm3": self.cleaning.min_et_mm3,
+        }
+
+    def notes(self, scan: Scan) -> list[str]:
+        """What a reader of its results should know of a case."""
+        notes = list(scan.notes)
+        if {scan.name, subject_of(scan.name)} & self.trained.seen:
+            notes.append(
+                "a case of this name was among those that the run trained or validated on: how "
+                "well it does here says nothing about new scans"
+            )
+        return notes
+
+    def _demand(self, task: str) -> None:
+        if self.trained.task != task:
+            raise BratsError(f"loaded to {self.trained.task}: give load() the task '{task}'")
+
+
+def load(
+    path: str | Path,
+    *,
+    task: str = "segment",
+    tta: bool = False,
+    calibrated: bool = False,
+    min_component_mm3: float = 0.0,
+    min_et_mm3: float = 0.0,
+    batch_size: int = 0,
+) -> Model:
+    """Loads a run (all its complete folds, as an ensemble) or one fold of it.
+
+    Args:
+      path: RUN or RUN/fold_K.
+      task: 'segment', or 'reconstruct' for the pretext model.
+      tta: average over flips too.
+      calibrated: use the temperatures that `python -m brats_jax.calibrate` has fitted.
+      min_component_mm3, min_et_mm3: see `postprocess.Cleaning`; 0: labels stay as they are.
+      batch_size: slices at a time; 0 lets the device decide.
+
+    Raises:
+      BratsError: nothing there to predict with.
+    """
+    if task not in TASKS:
+        raise BratsError(f"unknown task '{task}'; valid: {', '.join(TASKS)}")
+    if task == "reconstruct" and (calibrated or min_component_mm3 or min_et_mm3):
+        raise BratsError("calibration and cleaning are for labels: leave them out to reconstruct")
+    if min(min_component_mm3, min_et_mm3, batch_size) < 0:
+        raise BratsError("sizes cannot be negative: give 0 or more")
+    trained = open_trained(Path(path), task, devices.data_mesh(), calibrated=calibrated)
+    cleaning = Cleaning(min_component_mm3, min_et_mm3)
+    return Model(trained, tta=tta, cleaning=cleaning, batch_size=batch_size)
+
+
+def label_values(found: Segmented, et_label: int) -> np.ndarray:
+    """uint8[x, y, z]: the labels in the input's grid and axes, ET as `et_label` (3 or 4)."""
+    if et_label not in (3, 4):
+        raise BratsError(f"et_label={et_label}: give 4 (BraTS 2020, 2021) or 3 (2023 and later)")
+    labels = found.scan.to_input(found.labels, nearest=True)
+    return np.where(labels == 3, np.uint8(et_label), labels)

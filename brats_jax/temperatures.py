@@ -1,0 +1,60 @@
+"""Every fold of a run gets its temperature, from the store it was trained on."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from brats_jax import calibration, devices
+from brats_jax.data.splits import count_patients, fold_split
+from brats_jax.data.store import Store
+from brats_jax.errors import BratsError
+from brats_jax.trained import Member, Trained
+
+
+def fit(trained: Trained, store: str | None, batch_size: int) -> Iterator[str]:
+    """Calibrates each member, writes fold_K/calibration.json, and says so line by line.
+
+    Args:
+      trained: segmentations.
+      store: where the store lies now; None: where the run found it.
+      batch_size: slices at a time; rounded up to a multiple of the devices.
+
+    Raises:
+      BratsError: another store than it was trained on, or none.
+    """
+    data = Store.open(Path(store or trained.config["data"]["store"]))
+    if data.fingerprint != trained.record.get("store"):
+        raise BratsError(
+            f"{trained.run} was trained on another store than {data.path}: give it as --store"
+        )
+    splits = json.loads((trained.run / "splits.json").read_text())
+    for member in trained.members:
+        yield _fit_fold(trained, member, data, splits, batch_size)
+
+
+def _fit_fold(trained: Trained, member: Member, store: Store, splits: dict, batch_size: int) -> str:
+    split = fold_split(splits, store, member.fold)
+    batch_size = devices.round_up(batch_size, member.restored.mesh)
+
+    def sample(name: str, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        title = f"fold {member.fold} {name}"
+        return calibration.sample_logits(member.restored, store, indices, batch_size, title)
+
+    samples = {name: sample(name, getattr(split, name)) for name in ("validation", "test")}
+    temperature = calibration.fit_temperature(*samples["validation"])
+    sets = {}
+    for name, (logits, labels) in samples.items():
+        indices = getattr(split, name)
+        counts = {"patients": count_patients(store, indices), "slices": len(indices)}
+        sets[name] = {**counts, **calibration.measure(logits, labels, temperature)}
+    facts = {"fold": member.fold, "split_by": splits["split_by"], "sets": sets}
+    calibration.write(trained.run / f"fold_{member.fold}", member.hash, temperature, facts)
+    shown = "; ".join(
+        f"{name} ({numbers['patients']} patients) ECE {numbers['before']['ece']:.4f} -> "
+        f"{numbers['after']['ece']:.4f}, in tumour {numbers['before']['ece_tumour']:.4f} -> "
+        f"{numbers['after']['ece_tumour']:.4f}"
+        for name, numbers in sets.items()
+    )
+    return f"fold {member.fold}: temperature {temperature:.3f}; {shown}"

@@ -1,0 +1,94 @@
+"""A run folder to predict with, as a training leaves it, and cases for it. Not tests."""
+
+import contextlib
+import json
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from brats_jax import frozen, models, settings
+from brats_jax.checkpoints import Checkpoints
+from brats_jax.data.preparation import prepare
+from brats_jax.data.splits import load_or_make_splits
+from brats_jax.data.store import Store
+from brats_jax.files import write_json
+from brats_jax.models import resnet
+
+SHAPE = (40, 32, 6)  # no axis is like another; the first and the last slice are blank
+CASES = ("BraTS2021_00001", "BraTS2021_00002", "BraTS2021_00003")
+INPUTS = ("t1", "t1gd", "t2", "flair")
+
+
+@contextlib.contextmanager
+def shallow():
+    """One block a stage instead of 3, 4, 6, 3: compiling is what takes the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resnet, "BLOCKS", (1, 1, 1, 1))
+        yield
+
+
+def write_cases(brats_files, folder: Path, **options) -> dict[str, dict[str, np.ndarray]]:
+    """Writes all cases as NIfTI; returns their volumes [x, y, z] by name."""
+    made = {}
+    for seed, name in enumerate(CASES):
+        made[name] = brats_files.make_case(seed, SHAPE)
+        brats_files.write_nifti_case(folder, name, made[name], **options)
+    return made
+
+
+def make_run(brats_files, folder: Path, normalisation: str) -> Path:
+    """FOLDER/{cases,store,run}, the run with two folds of random weights; returns FOLDER.
+
+    Random weights tell classes apart at random, which few steps of training would not.
+    """
+    write_cases(brats_files, folder / "cases")
+    prepare(str(folder / "cases"), folder / "store", normalisation=normalisation, workers=1)
+    store = Store.open(folder / "store")
+    config = tiny_config(store)
+    run = folder / "run"
+    described = frozen.describe(json.loads(config.to_json_best_effort()), store)
+    write_json(run / "config.json", {"schema": "brats_jax.config", "version": 1, **described})
+    load_or_make_splits(run / "splits.json", store, **settings.split_options(config))
+    for fold in config.folds:
+        for stage, task in (
+            ("pretrain", settings.reconstruction(config)),
+            ("segment", settings.segmentation(config)),
+        ):
+            save(run / f"fold_{fold}" / stage, task, seed=fold, store=store)
+    return folder
+
+
+def tiny_config(store: Store) -> ConfigDict:
+    """The settings of the run."""
+    with shallow():
+        config = runpy.run_path(str(Path(__file__).with_name("tiny_config.py")))["get_config"]()
+    config.data.store = str(store.path)
+    config.data.num_folds = 2
+    config.folds = (0, 1)
+    return config
+
+
+def save(directory: Path, task, *, seed: int, store: Store, complete: bool = True) -> None:
+    """Saves a stage's best checkpoint as `train.Stage` does, with `experiment`'s record."""
+    _, params, stats = models.split(task.build(seed))
+    meta = {
+        "model": task.describe(),
+        "step": 7,
+        "epoch": 1,
+        "value": 0.5,
+        "record": {
+            "split_by": "patient",
+            "leaks": [],
+            "normalisation": store.manifest["normalisation"],
+            "slice_shape": list(store.slice_shape),
+            "store": store.fingerprint,
+            "version": "0.1.0",
+        },
+    }
+    with contextlib.closing(Checkpoints(directory / "best")) as saved:
+        saved.save(7, {"params": params, "stats": stats}, meta)
+    if complete:
+        write_json(directory / "complete.json", {"best_step": 7})

@@ -1,0 +1,88 @@
+import json
+import shutil
+
+import numpy as np
+import prediction_examples as examples
+import pytest
+from scipy import special
+
+from brats_jax import calibration, inference, temperatures, trained
+from brats_jax.data.preparation import prepare
+from brats_jax.devices import data_mesh
+from brats_jax.errors import BratsError
+
+
+def test_expected_calibration_error_by_hand():
+    """Four sure pixels, half of them wrong; two at 0.6, both right."""
+    p = np.array([[0.95, 0.05]] * 4 + [[0.4, 0.6]] * 2)
+    labels = np.array([0, 0, 1, 1, 1, 1])
+    expected = 4 / 6 * abs(0.5 - 0.95) + 2 / 6 * abs(1 - 0.6)
+    assert calibration.expected_calibration_error(p, labels) == pytest.approx(expected)
+    assert calibration.expected_calibration_error(np.eye(2), np.array([0, 1])) == 0
+    assert np.isnan(calibration.expected_calibration_error(p[:0], labels[:0]))
+
+
+@pytest.mark.parametrize("truth", [0.5, 1.0, 3.0])
+def test_the_temperature_that_made_the_labels_is_found(truth):
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 3, (20_000, 4))
+    p = special.softmax(logits / truth, axis=1)
+    labels = (p.cumsum(axis=1) < rng.random((len(p), 1))).sum(axis=1)
+    found = calibration.fit_temperature(logits, labels)
+    assert found == pytest.approx(truth, rel=0.07)
+    # No other is likelier.
+    likelihoods = [
+        calibration.negative_log_likelihood(logits / t, labels) for t in np.geomspace(0.1, 10, 50)
+    ]
+    assert calibration.negative_log_likelihood(logits / found, labels) <= min(likelihoods) + 1e-6
+    numbers = calibration.measure(logits, labels, found)
+    assert numbers["after"]["ece"] < 0.02
+    if truth != 1:
+        assert numbers["before"]["ece"] > 0.1
+
+
+def test_likelihood_by_hand():
+    logits = np.log([[0.7, 0.3], [0.2, 0.8]])
+    expected = -(np.log(0.7) + np.log(0.2)) / 2
+    found = calibration.negative_log_likelihood(logits, np.array([0, 0], np.uint8))
+    assert found == pytest.approx(expected)
+
+
+def test_folds_are_calibrated_and_used(brats_files, tmp_path):
+    with examples.shallow():
+        folder = examples.make_run(brats_files, tmp_path, "volume")
+        run = folder / "run"
+        with pytest.raises(BratsError, match=r"not calibrated: run python -m brats_jax.calibrate"):
+            inference.load(run, calibrated=True)
+        found = trained.open_trained(run, "segment", data_mesh())
+        lines = list(temperatures.fit(found, None, 4))
+        assert len(lines) == 2 and "ECE" in lines[0]
+        model = inference.load(run, calibrated=True)
+        for member in model.trained.members:
+            document = json.loads((run / f"fold_{member.fold}" / calibration.FILE).read_text())
+            assert document["temperature"] == member.temperature != 1.0
+            validation = document["sets"]["validation"]
+            assert validation["after"]["nll"] < validation["before"]["nll"]
+            assert document["sets"]["test"]["patients"] == 1
+            assert validation["pixels"] > 1000
+        # The temperature flattens or sharpens, and leaves the labels of one model alone.
+        case = folder / "cases" / examples.CASES[0]
+        one, plain = (inference.load(run / "fold_0", calibrated=c).ensemble for c in (True, False))
+        images = model.normalise(model.scan(case))
+        hot, cold = (e.segment(images, details=True) for e in (one, plain))
+        np.testing.assert_array_equal(hot.labels, cold.labels)
+        z = np.log(cold.probabilities)
+        np.testing.assert_allclose(
+            hot.probabilities, special.softmax(z / one.members[0].temperature, -1), atol=1e-4
+        )
+        # Other weights, another store.
+        path = run / "fold_0" / calibration.FILE
+        path.write_text(path.read_text().replace(model.trained.members[0].hash, "0" * 64))
+        with pytest.raises(BratsError, match="fitted to other weights"):
+            inference.load(run, calibrated=True)
+        prepare("phantom", tmp_path / "other", patients=1, seed=0, shape=(16, 40, 32), workers=1)
+        with pytest.raises(BratsError, match="trained on another store"):
+            list(temperatures.fit(found, str(tmp_path / "other"), 4))
+        shutil.rmtree(folder / "store")
+        with pytest.raises(BratsError, match="no store"):
+            list(temperatures.fit(found, None, 4))

@@ -1,0 +1,405 @@
+import csv
+import json
+import shutil
+import threading
+import time
+
+import jax
+import nibabel as nib
+import numpy as np
+import prediction_examples as examples
+import pytest
+
+from brats_jax import checkpoints, inference, outputs, prediction
+from brats_jax.data import nifti_writing
+from brats_jax.data.case_files import CaseFiles
+from brats_jax.data.scans import read_scan
+from brats_jax.data.store import Store
+from brats_jax.devices import data_mesh
+from brats_jax.errors import BratsError
+from brats_jax.evaluate import Restored, predict_slices
+from brats_jax.outputs import Wanted
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shallow():
+    with examples.shallow():
+        yield
+
+
+@pytest.fixture(scope="module")
+def folders(brats_files, tmp_path_factory):
+    """{normalisation: folder with cases/, store/ and run/}."""
+    return {
+        how: examples.make_run(brats_files, tmp_path_factory.mktemp(how), how)
+        for how in ("slice", "volume")
+    }
+
+
+@pytest.fixture(scope="module")
+def model(folders):
+    """Both folds, volume normalisation."""
+    return inference.load(folders["volume"] / "run")
+
+
+def run_on(model, source, target, **options):
+    """(outcome, {case: labels image}) of all cases in a folder."""
+    target.mkdir(exist_ok=True)
+    resampled = options.pop("resampled", False)
+    outcome = prediction.predict_cases(
+        model, prediction.find_cases(source), target, Wanted(**options), resampled=resampled
+    )
+    return outcome, {name: nib.load(path) for name, path in outcome.written.items()}
+
+
+def lps(image):
+    """Voxels of a nibabel image in LPS axes, by nibabel's own means."""
+    ras = nib.as_closest_canonical(image)
+    return np.asarray(ras.dataobj)[::-1, ::-1]
+
+
+@pytest.mark.parametrize("how", ["slice", "volume"])
+def test_a_prepared_case_predicted_both_ways(folders, how, tmp_path):
+    """From the store, and from the files: equal labels, voxel by voxel."""
+    folder = folders[how]
+    model = inference.load(folder / "run" / "fold_1")
+    store = Store.open(folder / "store")
+    restored = Restored(model.trained.stage, folder / "run" / "fold_1" / "segment", data_mesh())
+    _, images = run_on(model, folder / "cases", tmp_path, et_label=3)
+    for name in examples.CASES:
+        expected = predict_slices(restored, store, np.array(store.slices_of(name)))
+        assert len(np.unique(expected)) > 2
+        found = np.moveaxis(np.asarray(images[name].dataobj), 2, 0)
+        np.testing.assert_array_equal(found, expected)
+        # And the network sees the same bits.
+        scan = read_scan(prediction.find_cases(folder / "cases" / name)[0], model.inputs)
+        np.testing.assert_array_equal(
+            model.normalise(scan), store.read(np.array(store.slices_of(name)))[0]
+        )
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPS", "SAL", "PIR"])
+def test_any_orientation_gives_the_same_labels_in_place(
+    folders, model, brats_files, codes, tmp_path
+):
+    name = examples.CASES[0]
+    volumes = brats_files.make_case(0, examples.SHAPE)
+    paths = brats_files.write_nifti_case(tmp_path / "in", name, volumes, codes=codes)
+    _, images = run_on(model, tmp_path / "in", tmp_path / "out")
+    given, labels = nib.load(paths["t1"]), images[name]
+    assert labels.shape == given.shape and labels.get_data_dtype() == given.get_data_dtype()
+    np.testing.assert_array_equal(labels.affine, given.affine)
+    for form in ("get_sform", "get_qform"):
+        (a, code), (b, expected) = (getattr(i.header, form)(coded=True) for i in (labels, given))
+        assert code == expected
+        if code:
+            np.testing.assert_array_equal(a, b)
+    case = prediction.find_cases(folders["volume"] / "cases" / name)[0]
+    upright = model.predict(read_scan(case, model.inputs)).labels
+    expected = np.where(upright == 3, 4, upright)
+    np.testing.assert_array_equal(np.moveaxis(lps(labels), 2, 0), expected)
+
+
+def test_headers_keep_the_place_and_nothing_else(model, brats_files, tmp_path):
+    """qform 2, sform 1 and big-endian floats, as scanners write; a patient's name goes."""
+    name = examples.CASES[0]
+    volumes = brats_files.make_case(0, examples.SHAPE)
+    paths = brats_files.write_nifti_case(tmp_path / "in", name, volumes, suffix=".nii")
+    for modality in examples.INPUTS:
+        path = paths[modality]
+        old = nib.load(path)
+        header = nib.Nifti1Header(endianness=">")
+        header.set_data_dtype(">f4")
+        image = nib.Nifti1Image(np.asarray(old.dataobj, np.float32), old.affine, header)
+        image.set_qform(old.affine, 2)
+        image.set_sform(old.affine, 1)
+        image.header["descrip"] = b"JOHN DOE"
+        image.to_filename(path)
+    _, images = run_on(model, tmp_path / "in", tmp_path / "out")
+    header = images[name].header
+    assert (int(header["qform_code"]), int(header["sform_code"])) == (2, 1)
+    assert images[name].get_data_dtype() == np.uint8  # of floats
+    descrip = header["descrip"].item().decode()
+    assert descrip.startswith("RESEARCH USE ONLY") and "JOHN" not in descrip
+    assert model.trained.hash[:12] in descrip
+
+
+def test_the_ensemble_is_the_mean_of_its_members(folders, model):
+    scan = model.scan(folders["volume"] / "cases" / examples.CASES[1])
+    alone = [
+        inference.load(folders["volume"] / "run" / f"fold_{k}").predict(scan, details=True)
+        for k in (0, 1)
+    ]
+    both = model.predict(scan, details=True)
+    mean = (alone[0].probabilities + alone[1].probabilities) / 2
+    np.testing.assert_allclose(both.probabilities, mean, atol=1e-6)
+    np.testing.assert_allclose(mean.sum(-1), 1, atol=1e-5)
+    assert (both.labels == mean.argmax(-1)).mean() > 0.999
+    entropy = -(mean * np.log(np.maximum(mean, 1e-30))).sum(-1)
+    np.testing.assert_allclose(both.entropy, entropy, atol=1e-5)
+    # The range is that of the members' volumes and its own.
+    for region, labels in {"WT": (1, 2, 3), "ED": (2,)}.items():
+        each = [np.isin(a.labels, labels).sum() / 1000 for a in (*alone, both)]
+        found = both.volumes[region]
+        assert [found.low_ml, found.high_ml] == pytest.approx([min(each), max(each)])
+        assert found.ml == pytest.approx(np.isin(both.labels, labels).sum() / 1000)
+    assert alone[0].volumes["WT"].low_ml is None
+
+
+def test_flips_are_undone_and_averaged(folders):
+    """The answer to a flipped scan is the flipped answer, which one look does not give."""
+    run = folders["volume"] / "run" / "fold_0"
+    case = prediction.find_cases(folders["volume"] / "cases" / examples.CASES[0])[0]
+    images = inference.load(run).normalise(read_scan(case, examples.INPUTS))
+    for tta, symmetric in ((True, True), (False, False)):
+        ensemble = inference.load(run, tta=tta).ensemble
+        p, turned = (
+            ensemble.segment(np.ascontiguousarray(x), details=True).probabilities
+            for x in (images, images[:, ::-1])
+        )
+        assert np.allclose(p, turned[:, ::-1], atol=1e-5) == symmetric
+        assert ensemble.size == (4 if tta else 1)
+
+
+def test_blank_slices_and_the_last_batch_change_nothing(folders, model):
+    """Two slices at a time, in which one blank stands for all, or all by themselves."""
+    images = model.normalise(model.scan(folders["volume"] / "cases" / examples.CASES[0]))
+    assert [bool(s.any()) for s in images] == [False, True, True, True, True, False]
+    restored = model.trained.members[0].restored
+    forward = jax.jit(restored.output)
+    logits = forward(restored.params, restored.stats, images.astype(np.float32))
+    one = inference.load(folders["volume"] / "run" / "fold_0", batch_size=4).ensemble
+    np.testing.assert_array_equal(one.segment(images).labels, np.argmax(logits, -1))
+    blanks = np.zeros_like(images)  # a case of nothing but air
+    np.testing.assert_array_equal(
+        one.segment(blanks).labels, np.broadcast_to(np.argmax(logits[0], -1), blanks.shape[:3])
+    )
+
+
+def test_maps_table_and_sidecar(folders, model, tmp_path):
+    _, images = run_on(
+        model, folders["volume"] / "cases", tmp_path, probabilities=True, uncertainty=True
+    )
+    name = examples.CASES[0]
+    found = model.predict(model.scan(folders["volume"] / "cases" / name), details=True)
+    for region, labels in {"WT": [1, 2, 3], "TC": [1, 3], "ET": [3]}.items():
+        map_ = nib.load(tmp_path / f"{name}_prob_{region}.nii.gz")
+        expected = np.moveaxis(found.probabilities[..., labels].sum(-1), 0, 2)
+        np.testing.assert_allclose(map_.get_fdata(), expected, atol=1e-5)
+        np.testing.assert_array_equal(map_.affine, images[name].affine)
+    entropy = nib.load(tmp_path / f"{name}_entropy.nii.gz").get_fdata()
+    np.testing.assert_allclose(entropy, np.moveaxis(found.entropy, 0, 2), atol=3e-5)
+    sidecar = json.loads((tmp_path / f"{name}_seg.json").read_text())
+    assert sidecar["use"].startswith("Research use only")
+    assert sidecar["model"]["hash"] == model.trained.hash
+    assert sidecar["model"]["config"]["loss"] == "dice_ce" and sidecar["version"] == "0.1.0"
+    assert sidecar["labels"] == {"0": "background", "1": "NCR/NET", "2": "ED", "4": "ET"}
+    assert len(sidecar["files"]) == 5
+    splits = json.loads((folders["volume"] / "run" / "splits.json").read_text())
+    assert ("trained or validated" in str(sidecar["notes"])) == (name not in splits["test"])
+    with (tmp_path / outputs.TABLE).open() as file:
+        rows = {row["case"]: row for row in csv.DictReader(file)}
+    assert set(rows) == set(examples.CASES) and rows[name]["predictions"] == "2"
+    counted = (np.asarray(images[name].dataobj) == 4).sum() / 1000
+    assert float(rows[name]["ET ml"]) == pytest.approx(counted, abs=1e-3)
+    assert float(rows[name]["ET low ml"]) <= float(rows[name]["ET high ml"])
+    assert rows[name]["use"] == "research only"
+
+
+def test_what_is_there_is_kept_until_told_otherwise(folders, model, tmp_path):
+    cases, name = folders["volume"] / "cases", examples.CASES[0]
+    first, _ = run_on(model, cases, tmp_path)
+    times = {path: path.stat().st_mtime_ns for path in first.written.values()}
+    again, _ = run_on(model, cases, tmp_path)
+    assert set(again.kept.values()) == {"kept"} and not again.written
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+    other, _ = run_on(inference.load(folders["volume"] / "run" / "fold_0"), cases, tmp_path,
+                      probabilities=True)  # fmt: skip
+    assert "made by another model" in other.kept[name]
+    assert "without probabilities" in other.kept[name]
+    # A file cut short is not whole, and made again.
+    path = first.written[name]
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    mended, _ = run_on(model, cases, tmp_path)
+    assert set(mended.written) == {name} and path.read_bytes() == whole
+    over, _ = run_on(model, cases, tmp_path, overwrite=True, et_label=3)
+    assert set(over.written) == set(examples.CASES)
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
+
+
+def test_labels_by_hand_are_never_replaced(model, brats_files, tmp_path):
+    name = examples.CASES[0]
+    volumes = brats_files.make_case(0, examples.SHAPE)
+    truth = brats_files.write_nifti_case(tmp_path, name, volumes)["seg"]
+    before = truth.read_bytes()
+    outcome, _ = run_on(model, tmp_path / name, tmp_path / name, overwrite=True)
+    assert "not of this program" in outcome.failed[name] and truth.read_bytes() == before
+
+
+def test_a_case_that_fails_is_named_and_the_others_go_on(folders, model, brats_files, tmp_path):
+    source = tmp_path / "in"
+    shutil.copytree(folders["volume"] / "cases", source)
+    bad = examples.CASES[1]
+    path = source / bad / f"{bad}_t2.nii.gz"
+    path.write_bytes(path.read_bytes()[:-100])
+    outcome, images = run_on(model, source, tmp_path / "out")
+    assert set(images) == set(examples.CASES) - {bad}
+    assert str(path) in outcome.failed[bad] and "fetch it again" in outcome.failed[bad]
+    assert not list((tmp_path / "out").glob(f"*{bad}*"))
+
+
+def test_reconstruction_and_its_error(folders, brats_files, tmp_path):
+    folder, name = folders["volume"], examples.CASES[0]
+    model = inference.load(folder / "run" / "fold_0", task="reconstruct")
+    assert model.inputs == ("t1", "t1gd")
+    run_on(model, folder / "cases", tmp_path / "a")
+    store = Store.open(folder / "store")
+    rows = np.array(store.slices_of(name))
+    restored = Restored(model.trained.stage, folder / "run" / "fold_0" / "pretrain", data_mesh())
+    synthetic = nib.load(tmp_path / "a" / f"{name}_flair_synthetic.nii.gz")
+    np.testing.assert_allclose(
+        np.moveaxis(synthetic.get_fdata(), 2, 0), predict_slices(restored, store, rows), atol=1e-4
+    )
+    assert synthetic.get_data_dtype() == np.float32
+    error = nib.load(tmp_path / "a" / f"{name}_flair_error.nii.gz").get_fdata()
+    real = np.moveaxis(store.read(rows)[0][..., 3].astype(np.float32), 0, 2)
+    np.testing.assert_allclose(error, synthetic.get_fdata() - real, atol=1e-4)
+    # Without a real one there is no error, and nothing else is missed.
+    volumes = brats_files.make_case(0, examples.SHAPE)
+    two = {key: volumes[key] for key in ("t1", "t1gd")}
+    brats_files.write_nifti_case(tmp_path / "two", name, two)
+    outcome, _ = run_on(model, tmp_path / "two", tmp_path / "b")
+    assert not outcome.failed and not list((tmp_path / "b").glob("*error*"))
+
+
+def test_python_takes_and_returns_arrays_images_and_paths(folders, model, brats_files, tmp_path):
+    name = examples.CASES[0]
+    volumes = {k: brats_files.make_case(0, examples.SHAPE)[k] for k in examples.INPUTS}
+    labels = model.segment(volumes)
+    assert labels.dtype == np.int16 and labels.shape == examples.SHAPE
+    assert set(np.unique(labels)) <= {0, 1, 2, 4} and len(np.unique(labels)) > 2
+    # Floats of other names, in other axes.
+    moved = {k: brats_files.in_axes(v, "RAS") for k, v in volumes.items()}
+    other = dict(zip(("T1n", "t1c", "t2w", "t2f"), (v for v, _ in moved.values()), strict=True))
+    turned = model.segment(
+        {k: v.astype(np.float64) for k, v in other.items()}, affine=moved["t1"][1], et_label=3
+    )
+    assert turned.dtype == np.uint8
+    np.testing.assert_array_equal(turned[::-1, ::-1], np.where(labels == 4, 3, labels))
+    images = {k: nib.Nifti1Image(v, affine) for k, (v, affine) in moved.items()}
+    image = model.segment(images)
+    assert isinstance(image, nib.Nifti1Image) and image.get_data_dtype() == np.int16
+    np.testing.assert_array_equal(lps(image), labels)
+    folder = folders["volume"] / "cases" / name
+    path = model.segment(folder, output=tmp_path / "a.nii.gz")
+    np.testing.assert_array_equal(np.asarray(nib.load(path).dataobj), labels)
+    files = {k: folder / f"{name}_{n}.nii.gz" for k, n in zip(
+        examples.INPUTS, ("t1", "t1ce", "t2", "flair"), strict=True)}  # fmt: skip
+    path = model.segment(files, output=tmp_path / "b.nii")
+    np.testing.assert_array_equal(np.asarray(nib.load(path).dataobj), labels)
+    for wrong, match in (
+        (dict(images=folder), "output="),
+        (dict(images=volumes, output="x.nii"), "for paths"),
+        (dict(images={**volumes, "t1": images["t1"]}), "all of one kind"),
+        (dict(images={k: v for k, v in volumes.items() if k != "t2"}), "no T2 volume"),
+        (dict(images=volumes, et_label=5), "et_label=5"),
+        (dict(images=folder.parent, output="x.nii"), "holds 3 cases"),
+    ):
+        with pytest.raises(BratsError, match=match):
+            model.segment(**wrong)
+
+
+def test_a_second_case_compiles_nothing(model, brats_files):
+    volumes = [{k: brats_files.make_case(s, examples.SHAPE)[k] for k in examples.INPUTS}
+               for s in (0, 5)]  # fmt: skip
+    model.segment(volumes[0])
+    compiled = model.ensemble._add._cache_size()
+    model.segment(volumes[1])
+    assert model.ensemble._add._cache_size() == compiled == 1
+
+
+def test_incomplete_folds_are_left_out_or_named(folders, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(folders["volume"] / "run", run)
+    (run / "fold_1" / "segment" / "complete.json").unlink()
+    model = inference.load(run)
+    assert [m.fold for m in model.trained.members] == [0]
+    assert "fold 1 is not trained to the end" in model.trained.notes[0]
+    assert "its best so far" in inference.load(run / "fold_1").trained.notes[0]
+    (run / "fold_0" / "segment" / "complete.json").unlink()
+    with pytest.raises(BratsError, match="no fold whose segment stage"):
+        inference.load(run)
+    with pytest.raises(BratsError, match="no run there"):
+        inference.load(tmp_path)
+    with pytest.raises(BratsError, match="no checkpoint there"):
+        inference.load(run / "fold_7")
+
+
+def test_a_changed_weight_changes_the_hash(folders):
+    hashes = {
+        inference.load(folders["volume"] / "run" / f"fold_{k}").trained.hash for k in (0, 1, 0)
+    }
+    assert len(hashes) == 2
+    assert nifti_writing.label_dtype(np.dtype(">i2")) == np.int16
+
+
+def test_few_cases_are_in_memory_however_many_there_are(model, monkeypatch, tmp_path):
+    """Reading waits for the network, and the network for writing."""
+    here, most = 0, 0
+    lock = threading.Lock()
+
+    def count(change):
+        nonlocal here, most
+        with lock:
+            here += change
+            most = max(most, here)
+
+    class Slow(prediction._Work):
+        def read(self, case):
+            count(1)
+            return None, None
+
+        def predict(self, images):
+            return None
+
+        def write(self, *given):
+            time.sleep(0.01)  # the bottleneck
+            count(-1)
+            return tmp_path, ""
+
+    monkeypatch.setattr(prediction, "_Work", Slow)
+    monkeypatch.setattr(prediction, "processors", lambda: 2)
+    cases = [CaseFiles(f"case_{k}", tmp_path) for k in range(30)]
+    outcome = prediction.predict_cases(model, cases, tmp_path, Wanted())
+    assert list(outcome.written) == [case.name for case in cases]
+    assert here == 0 and 2 <= most <= 2 + 1 + 3  # read, predicted, written
+
+
+def test_a_pretraining_of_another_run_is_found(folders, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(folders["volume"] / "run", run)
+    shutil.rmtree(run / "fold_0" / "pretrain")
+    elsewhere = {"run": str(folders["volume"] / "run")}
+    (run / "fold_0" / "pretraining.json").write_text(json.dumps(elsewhere))
+    found, own = (
+        inference.load(r / "fold_0", task="reconstruct").trained.hash
+        for r in (run, folders["volume"] / "run")
+    )
+    assert found == own
+
+
+def test_what_a_checkpoint_does_not_say_is_not_guessed(folders, tmp_path, monkeypatch):
+    with pytest.raises(BratsError, match="labels: leave them out"):
+        inference.load(folders["volume"] / "run", task="reconstruct", min_et_mm3=3)
+    with pytest.raises(BratsError, match="loaded to segment: give load"):
+        inference.load(folders["volume"] / "run" / "fold_0").reconstruct({})
+    read = checkpoints.read
+
+    def without_record(*given):
+        state, meta = read(*given)
+        return state, {**meta, "record": {}}
+
+    monkeypatch.setattr(checkpoints, "read", without_record)
+    with pytest.raises(BratsError, match="do not say how their data were normalised"):
+        inference.load(folders["volume"] / "run")

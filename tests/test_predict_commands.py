@@ -1,0 +1,86 @@
+"""predict and calibrate as commands, in processes of their own: absl's flags are global."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import prediction_examples as examples
+import pytest
+
+ROOT = Path(__file__).parent.parent
+# The tests' networks have one block a stage.
+SHALLOW = (
+    "import runpy, sys; from brats_jax.models import resnet; resnet.BLOCKS = (1, 1, 1, 1); "
+    "runpy.run_module('brats_jax.' + sys.argv.pop(1), run_name='__main__', alter_sys=True)"
+)
+
+
+def command(name, *arguments, cache=None):
+    environment = {**os.environ, "XDG_CACHE_HOME": str(cache)} if cache else None
+    start = ["-c", SHALLOW, name] if cache else ["-m", f"brats_jax.{name}"]
+    done = subprocess.run(
+        [sys.executable, *start, *arguments],
+        cwd=ROOT, capture_output=True, text=True, env=environment,
+    )  # fmt: skip
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_importing_the_package_brings_no_jax():
+    code = (
+        "import sys, brats_jax; assert brats_jax.__version__; "
+        "print([m for m in ('jax', 'numpy', 'nibabel') if m in sys.modules]); "
+        "print(brats_jax.load.__module__)"
+    )
+    printed = subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT)
+    assert printed.split("\n")[:2] == ["[]", "brats_jax.inference"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give --checkpoint=RUN and --output=DIR"),
+        (["--checkpoint=r", "--output=o"], "give --input=CASE_OR_FOLDER, or the files of one case"),
+        (["--checkpoint=r", "--output=o", "--input=i", "--t1=a"], "give --input="),
+        (["--checkpoint=r", "--output=o", "--input=i", "--et_label=5"], "--et_label"),
+        (["--checkpoint=r", "--output=o", "--input=i", "--min_et_mm3=-1"], "--min_et_mm3"),
+        (["--checkpoint=r", "--output=o", "--input=i", "--task=reconstruct", "--uncertainty"],
+         "--probabilities and --uncertainty are for --task=segment"),
+        (["--checkpont=r"], "Did you mean: checkpoint"),
+        (["what"], "'what' is not understood"),
+    ],
+)  # fmt: skip
+def test_wrong_flags_are_one_line(arguments, message):
+    status, out, err = command("predict", *arguments)
+    assert (status, out) == (1, "") and message in err
+    assert err.startswith("error: ") and len(err.splitlines()) == 1
+
+
+def test_from_files_to_files(brats_files, tmp_path):
+    with examples.shallow():
+        folder = examples.make_run(brats_files, tmp_path, "volume")
+    cache, run, out = tmp_path / "cache", folder / "run", tmp_path / "out"
+    status, printed, err = command("calibrate", f"--checkpoint={run}", cache=cache)
+    assert status == 0, err
+    assert "fold 1: temperature" in printed and "ECE" in printed
+    bad = folder / "cases" / examples.CASES[2] / f"{examples.CASES[2]}_t2.nii.gz"
+    bad.unlink()
+    status, printed, err = command(
+        "predict", f"--checkpoint={run}", f"--input={folder / 'cases'}", f"--output={out}",
+        "--tta", "--calibrated", "--min_component_mm3=5", "--min_et_mm3=3", "--et_label=3",
+        "--probabilities", "--uncertainty", cache=cache,
+    )  # fmt: skip
+    assert status == 1
+    (line,) = [line for line in err.splitlines() if line.startswith("error")]
+    assert examples.CASES[2] in line and "no T2 volume" in line and "--t2" in line
+    assert "Research use only" in printed and "predictions averaged: 8" in printed
+    assert "2 written, 0 kept, 1 failed" in printed and "Traceback" not in err
+    labels = nib.load(out / f"{examples.CASES[0]}_seg.nii.gz")
+    assert set(np.unique(np.asarray(labels.dataobj))) <= {0, 1, 2, 3}
+    sidecar = json.loads((out / f"{examples.CASES[0]}_seg.json").read_text())
+    assert sidecar["averaged"] == {"folds": 2, "flips": 4} and sidecar["min_et_mm3"] == 3
+    assert all(fold["temperature"] != 1 for fold in sidecar["model"]["folds"])
+    assert len(list(out.glob("*.nii.gz"))) == 10 and (out / "volumes.csv").exists()
