@@ -2,7 +2,9 @@
 
 import errno
 import json
+import logging
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ class Checkpoints:
     """
 
     def __init__(self, directory: Path) -> None:
+        _let_errors_be_raised_only()
         self.directory = directory.absolute()
         self._manager = ocp.CheckpointManager(
             self.directory,
@@ -164,6 +167,29 @@ def _read(directory: Path, restore: Any, model: Mapping[str, Any] | None = None)
         except Exception as error:
             raise BratsError(f"{where}: cannot be restored ({_first_line(error)})") from error
     return state, meta
+
+
+def _let_errors_be_raised_only() -> None:
+    """Keeps from the terminal what a failed save prints besides raising it.
+
+    Orbax logs the error of each of its threads with its traceback, and TensorStore, whose
+    writes end after the event loop that waited for them, prints one for every array.
+    """
+    logger = logging.getLogger("absl")
+    if _raised_anyway in logger.filters:
+        return
+    logger.addFilter(_raised_anyway)
+    others = sys.unraisablehook
+
+    def hook(unraisable: "sys.UnraisableHookArgs") -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            others(unraisable)
+
+    sys.unraisablehook = hook
+
+
+def _raised_anyway(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and "orbax" in record.pathname)
 
 
 def _jsonable(model: Mapping[str, Any]) -> dict[str, Any]:

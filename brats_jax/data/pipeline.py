@@ -1,6 +1,9 @@
 """Batches out of a store, carried by Grain; the only file that imports it."""
 
 import functools
+import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Iterator
 
 import grain
@@ -59,9 +62,25 @@ def _iterate(
         dataset = dataset.mp_prefetch(
             grain.MultiprocessingOptions(
                 num_workers=workers, per_worker_buffer_size=max(1, prefetch // workers)
-            )
+            ),
+            worker_init_fn=_leave_with_parent,
         )
     return iter(dataset)
+
+
+def _leave_with_parent(worker: int, workers: int) -> None:
+    """In a loader process: ends it when the training is gone, even by SIGKILL.
+
+    It would otherwise wait for ever to hand out its next batch, unseen.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 class TrainingBatches(Iterator[Batch]):
