@@ -75,13 +75,13 @@ class Ours:
         self.compile_seconds = time.perf_counter() - start
         self.seconds(dispatch)
 
-    def seconds(self, steps: int) -> float:
-        """Time of so many steps, until the device is done."""
-        start = time.perf_counter()
+    def seconds(self, steps: int) -> tuple[float, float]:
+        """Time of so many steps, until the device is done, and processor time of all threads."""
+        start, busy = time.perf_counter(), time.process_time()
         for _ in range(steps // self._dispatch):
             self._state, progress = self._step(self._state, self._batch)
         jax.block_until_ready(progress)
-        return time.perf_counter() - start
+        return time.perf_counter() - start, time.process_time() - busy
 
     def counted(self) -> tuple[float, float]:
         """(FLOPs, bytes) of one step, as XLA counts them."""
@@ -109,12 +109,13 @@ class Peer:
             raise SystemExit(f"the PyTorch process ended with status {self._process.wait()}")
         return line
 
-    def seconds(self, steps: int) -> float:
-        """Time of so many steps."""
+    def seconds(self, steps: int) -> tuple[float, float]:
+        """Time of so many steps, and processor time of all threads."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{steps}\n")
         self._process.stdin.flush()
-        return float(self._line())
+        took, busy = self._line().split()
+        return float(took), float(busy)
 
     def close(self) -> None:
         """Ends the process."""
@@ -162,6 +163,12 @@ def main() -> None:
     parser.add_argument("--steps_per_dispatch", type=int, default=1)
     parser.add_argument("--device", choices=("cpu", "gpu"), default=None)
     parser.add_argument("--peer_python", help="a Python with torch; without it only ours")
+    parser.add_argument(
+        "--peer_form",
+        choices=("best", "eager", "compiled"),
+        default="best",
+        help="best tries both on CPU, where compiling takes minutes; on a GPU it is compiled",
+    )
     arguments = parser.parse_args()
     if arguments.steps % arguments.steps_per_dispatch:
         parser.error("--steps must be a multiple of --steps_per_dispatch")
@@ -171,7 +178,9 @@ def main() -> None:
     shape = [f"--{n}={getattr(arguments, n)}" for n in ("stage", "width", "batch", "patch")]
     peer = None
     if arguments.peer_python:
-        peer = Peer(arguments.peer_python, [*shape, f"--device={device}"])
+        peer = Peer(
+            arguments.peer_python, [*shape, f"--device={device}", f"--form={arguments.peer_form}"]
+        )
     ours = Ours(
         arguments.stage,
         arguments.width,
@@ -186,10 +195,15 @@ def main() -> None:
         )
     here: list[float] = []
     there: list[float] = []
+    busy: list[tuple[float, float]] = []
     for _ in range(arguments.turns):
+        peer_time = peer_busy = float("nan")
         if peer:
-            there.append(peer.seconds(arguments.steps) / arguments.steps)
-        here.append(ours.seconds(arguments.steps) / arguments.steps)
+            peer_time, peer_busy = (t / arguments.steps for t in peer.seconds(arguments.steps))
+        time_here, busy_here = (t / arguments.steps for t in ours.seconds(arguments.steps))
+        here.append(time_here)
+        there.append(peer_time)
+        busy.append((busy_here, peer_busy))
 
     if peer:
         ratios = np.array(here) / np.array(there)
@@ -198,6 +212,13 @@ def main() -> None:
             f"{arguments.stage}: {middle:.2f} of PyTorch's time (quartiles {low:.2f} to "
             f"{high:.2f} over {arguments.turns} turns; best against best "
             f"{min(here) / min(there):.2f})"
+        )
+    if peer and device == "cpu":
+        # What others do on the machine stretches the time, and OpenMP's barriers stretch most.
+        mine, its = np.median(busy, axis=0)
+        print(
+            f"  processor time of all threads {mine / its:.2f} of PyTorch's "
+            f"({1e3 * mine:.0f} and {1e3 * its:.0f} ms)"
         )
     print(f"  ours     {spread(here)}, {arguments.batch / np.median(here):.1f} patches/s")
     if peer:
