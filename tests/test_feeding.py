@@ -11,13 +11,15 @@ from jax.sharding import AxisType
 
 from brats_jax import checkpoints, devices, feeding, train
 from brats_jax.data import device_store
+from brats_jax.data.augment import Augmentation
 from brats_jax.data.device_store import DeviceStore, choose_placement, gather
 from brats_jax.data.patches import PatchPlan, cut
 from brats_jax.errors import BratsError
 from brats_jax.feeding import Cadence, Feed
+from brats_jax.models import resnet
 from brats_jax.models.layers import BatchNorm, Conv
 from brats_jax.progress import read_metrics
-from brats_jax.tasks import Reconstruction
+from brats_jax.tasks import Reconstruction, Segmentation
 from brats_jax.train import Stage, TrainOptions
 
 OPTIONS = TrainOptions(
@@ -63,9 +65,9 @@ def plan(small_store):
 
 @pytest.fixture
 def make_stage(small_store, tmp_path):
-    def make(where, **options):
+    def make(where, task=None, **options):
         return Stage(
-            PointwiseTask(),
+            task or PointwiseTask(),
             small_store,
             np.arange(20, 60),
             np.arange(10),
@@ -208,6 +210,19 @@ def test_cut_on_the_device_it_ends_with_the_same_bits(make_stage, one_by_one):
     stage = make_stage("device", placement="device")
     stage.run()
     assert_same(outcome(stage), one_by_one)
+
+
+def test_cut_on_the_device_a_network_of_convolutions_has_the_same_bits(make_stage, monkeypatch):
+    monkeypatch.setattr(resnet, "BLOCKS", (1, 1, 1, 1))
+    task = Segmentation(width=4, augmentation=Augmentation(noise=False))
+    ends = []
+    for placement in ("host", "device"):
+        stage = make_stage(
+            placement, task=task, placement=placement, epochs=1, steps_per_epoch=3, patch_size=32
+        )
+        stage.run()
+        ends.append(outcome(stage))
+    assert_same(*ends)
 
 
 def test_several_steps_in_a_dispatch_end_with_the_same_bits(make_stage, one_by_one, monkeypatch):
