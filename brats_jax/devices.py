@@ -40,6 +40,11 @@ def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Arra
     return jax.device_put(dict(batch), NamedSharding(mesh, PartitionSpec("data")))
 
 
+def put_batches(batches: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """Moves several batches at once, [steps, B, ...]; each one's first axis is divided."""
+    return jax.device_put(dict(batches), NamedSharding(mesh, PartitionSpec(None, "data")))
+
+
 def check_batch_size(batch_size: int, mesh: Mesh, name: str = "batch_size") -> None:
     """Raises BratsError where the devices cannot share a batch evenly."""
     if batch_size < 1 or batch_size % mesh.size:

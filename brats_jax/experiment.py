@@ -28,10 +28,7 @@ from brats_jax import (
     devices,
     frozen,
     lock,
-    pictures,
     pretraining,
-    results,
-    scoring,
     settings,
     transfer,
 )
@@ -104,6 +101,8 @@ def run(config: ConfigDict, workdir: Path, mode: str = "train") -> dict[str, Any
         directory = workdir / f"fold_{fold}"
         with lock.hold(directory / "lock", str(directory)):
             _Fold(config, store, splits, fold, directory, mesh, mode).run()
+    from brats_jax import results  # brings SciPy, see _Fold._evaluate
+
     summary = results.summarise_run(workdir, splits["num_folds"])
     say(results.format_summary(summary))
     return summary
@@ -282,6 +281,9 @@ class _Fold:
             "checkpoints": {},
             "rows": [],
         }
+        # Here, because the first step need not wait for Matplotlib and SciPy.
+        from brats_jax import pictures, results, scoring
+
         drawn = pictures.slices_to_draw(self.store, self.split.test, settings_.panels)
         for stage, task in self.tasks.items():
             say(f"fold {self.fold} {stage}: evaluating {len(indices)} test slices")

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from brats_jax import devices
 from brats_jax.data.augment import Augmentation
+from brats_jax.data.device_store import PLACEMENTS
 from brats_jax.data.modalities import CLASSES, MODALITIES
 from brats_jax.data.splits import SPLIT_BY
 from brats_jax.data.store import Store
@@ -27,8 +28,10 @@ FREE_TO_CHANGE = (
     "data.store",
     "data.workers",
     "data.threads",
+    "data.placement",
     "train.log_every_steps",
     "train.save_every_steps",
+    "train.steps_per_dispatch",
     "evaluation.panels",
     "evaluation.batch_size",
 )
@@ -49,6 +52,7 @@ def check(config: ConfigDict) -> None:
     _one_of(config, "loss", tuple(SEGMENTATION_LOSSES))
     _one_of(config, "dtype", devices.DTYPES)
     _one_of(config, "data.split_by", SPLIT_BY)
+    _one_of(config, "data.placement", PLACEMENTS)
     for name in ("pretrain.slices", "segment.slices", "evaluation.slices"):
         _one_of(config, name, SLICES)
     for name in (
@@ -69,6 +73,7 @@ def check(config: ConfigDict) -> None:
         "seed",
         "data.split_seed",
         "data.workers",
+        "train.steps_per_dispatch",
         "pretrain.steps_per_epoch",
         "segment.steps_per_epoch",
         "evaluation.panels",
@@ -202,6 +207,8 @@ def train_options(config: ConfigDict, stage: str, fold: int) -> TrainOptions:
         fold=fold,
         workers=config.data.workers,
         threads=config.data.threads,
+        placement=config.data.placement,
+        steps_per_dispatch=config.train.steps_per_dispatch,
     )
 
 

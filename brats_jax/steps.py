@@ -7,9 +7,11 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
+from jax import lax
 from jax.sharding import Mesh
 
 from brats_jax import devices, models
+from brats_jax.data.device_store import DeviceSlices, gather
 from brats_jax.models import Weights
 from brats_jax.tasks import Batch, Task
 
@@ -33,12 +35,40 @@ class TrainState(NamedTuple):
     bad_step: jax.Array
 
 
-def make_train_step(
-    task: Task, graph: nnx.GraphDef, optimizer: optax.GradientTransformation, mesh: Mesh
-) -> Callable[[TrainState, Batch], TrainState]:
-    """The compiled optimiser step; the state it is given is donated."""
+class Progress(NamedTuple):
+    """What the host reads of a state; not donated, so it can be read while later steps run."""
 
-    def train_step(state: TrainState, batch: Batch) -> TrainState:
+    loss_sum: jax.Array
+    bad_step: jax.Array
+
+
+TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Progress]]
+
+
+def make_train_step(
+    task: Task,
+    graph: nnx.GraphDef,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+    resident: DeviceSlices | None = None,
+    patch_size: int = 0,
+) -> TrainStep:
+    """The compiled optimiser step, or several of them; the state it is given is donated.
+
+    Args:
+      task, graph, optimizer: what is learned, and how.
+      mesh: the devices.
+      resident: slices in device memory, to cut patches of `patch_size` from; the batch then
+        holds the numbers of `DeviceStore.numbers`. None: the batch holds the patches.
+
+    Returns:
+      f(state, batch). A batch with a leading axis, [K, B, ...], is K steps in one dispatch,
+      a `lax.scan`.
+    """
+
+    def train_step(state: TrainState, batch: Batch, resident: DeviceSlices | None) -> TrainState:
+        if resident is not None:
+            batch = gather(resident, batch, patch_size, mesh)
         x, target = task.prepare(batch, training=True)
 
         def loss_of(params: Weights) -> tuple[jax.Array, Weights]:
@@ -59,7 +89,17 @@ def make_train_step(
             bad_step=jnp.where(is_first_bad, state.step, state.bad_step),
         )
 
-    return jax.jit(train_step, donate_argnums=0, out_shardings=devices.replicated(mesh))
+    def run(
+        state: TrainState, batch: Batch, resident: DeviceSlices | None
+    ) -> tuple[TrainState, Progress]:
+        if batch["seed"].ndim == 1:
+            state = train_step(state, batch, resident)
+        else:
+            state, _ = lax.scan(lambda s, b: (train_step(s, b, resident), None), state, batch)
+        return state, Progress(state.loss_sum, state.bad_step)
+
+    compiled = jax.jit(run, donate_argnums=0, out_shardings=devices.replicated(mesh))
+    return lambda state, batch: compiled(state, batch, resident)
 
 
 def make_validation_step(

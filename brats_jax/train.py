@@ -5,11 +5,11 @@ all the rest (the running loss of the epoch too). Killed at any moment and start
 again, a stage therefore ends with the bits it would have ended with.
 """
 
+import collections
 import contextlib
 import dataclasses
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,55 +21,27 @@ from jax.sharding import Mesh
 
 from brats_jax import checkpoints, devices, models
 from brats_jax.checkpoints import Checkpoints
+from brats_jax.data.device_store import DeviceStore, bytes_needed, choose_placement
 from brats_jax.data.patches import PatchPlan
-from brats_jax.data.pipeline import TrainingBatches, full_slices
 from brats_jax.data.splits import slice_name
 from brats_jax.data.store import Store
 from brats_jax.errors import BratsError
+from brats_jax.feeding import Feed
 from brats_jax.interruption import Interrupted, StopRequests
 from brats_jax.models import Weights
 from brats_jax.optim import adam, step_schedule
 from brats_jax.progress import ProgressLog, say
-from brats_jax.steps import TrainState, make_train_step, make_validation_step
+from brats_jax.steps import Progress, TrainState, make_train_step
 from brats_jax.tasks import Task
+from brats_jax.train_options import TrainOptions
+from brats_jax.validation import Validation
 
 # (parameters, BatchNorm statistics) -> the same, edited: what a stage starts from.
 Initialiser = Callable[[Weights, Weights], tuple[Weights, Weights]]
 
-
-@dataclass(frozen=True)
-class TrainOptions:
-    """Numbers of a training stage; the defaults are the paper's.
-
-    steps_per_epoch 0 means one pass over the training slices. purpose and fold keep
-    the random numbers of stages and folds apart.
-    """
-
-    epochs: int = 30
-    steps_per_epoch: int = 0
-    batch_size: int = 16
-    learning_rate: float = 1e-4
-    decay_factor: float = 0.5
-    decay_every_epochs: int = 10
-    patch_size: int = 128
-    tumour_probability: float = 0.5
-    validation_batch_size: int = 16
-    save_every_steps: int = 1000
-    log_every_steps: int = 50
-    seed: int = 0
-    purpose: int = 0
-    fold: int = 0
-    workers: int = 0
-    threads: int = 2
-
-    def derived_seed(self, what: str) -> int:
-        """A 32-bit seed for one use ('init', 'patches') in this stage and fold."""
-        entropy = [self.seed, self.purpose, self.fold, *what.encode()]
-        return int(np.random.SeedSequence(entropy).generate_state(1)[0])
-
-    def epoch_length(self, slices: int) -> int:
-        """Steps in an epoch over so many slices."""
-        return self.steps_per_epoch or max(1, slices // self.batch_size)
+# Dispatches that run or wait on the devices. One more than what runs keeps them busy; with many
+# a stop request would have to wait for all of them, and each holds its batch in device memory.
+IN_FLIGHT = 2
 
 
 class Stage:
@@ -106,6 +78,7 @@ class Stage:
         self.task, self.store, self.options = task, store, options
         self.directory, self.mesh = directory, mesh
         self.validation_slices = validation_slices
+        self.train_slices = train_slices
         self.record = record or {}
         self.plan = PatchPlan(
             store,
@@ -114,6 +87,7 @@ class Stage:
             tumour_probability=options.tumour_probability,
             seed=options.derived_seed("patches"),
         )
+        self.placement = choose_placement(options.placement, store, train_slices, mesh)
         self.steps_per_epoch = options.epoch_length(len(self.plan))
         self.total_steps = options.epochs * self.steps_per_epoch
         self.schedule = step_schedule(
@@ -199,23 +173,43 @@ class _Run:
         if self.best.latest_step() is not None:
             self.best_value = checkpoints.read_meta(self.best.directory)["value"]
         options = stage.options
-        self.train_step = make_train_step(stage.task, graph, stage.optimizer, stage.mesh)
-        self.validation_step = make_validation_step(stage.task, graph)
-        self.batches = TrainingBatches(
+        resident = None
+        if stage.placement == "device":
+            size = bytes_needed(stage.store, stage.train_slices) / 1e9
+            say(f"{stage._title}: copies {size:.2f} GB of slices into device memory")
+            resident = DeviceStore(stage.store, stage.train_slices, stage.mesh)
+        self.train_step = make_train_step(
+            stage.task,
+            graph,
+            stage.optimizer,
+            stage.mesh,
+            resident.arrays if resident else None,
+            options.patch_size,
+        )
+        self.validation = Validation(
+            stage.task,
+            graph,
+            stage.store,
+            stage.validation_slices,
+            options.validation_batch_size,
+            stage.mesh,
+        )
+        self.feed = Feed(
             stage.store,
             stage.plan,
-            patch_size=options.patch_size,
-            batch_size=options.batch_size,
-            steps=stage.total_steps,
-            workers=options.workers,
-            threads=options.threads,
+            options,
+            stage.steps_per_epoch,
+            self.step,
+            meta.get("loader"),
+            stage.mesh,
+            resident,
         )
-        if "loader" in meta:
-            self.batches.set_state(meta["loader"], self.step)
         self.log = ProgressLog(
             stage.directory, stage._title, stage.total_steps, self.step, self.validated_step
         )
         self._timer = (time.monotonic(), self.step)
+        self._in_flight: collections.deque[Progress] = collections.deque()
+        self._unwritten: tuple[int, Progress] | None = None
 
     def to_the_end(self) -> None:
         stage = self.stage
@@ -228,32 +222,54 @@ class _Run:
             self._leave_if_asked()
             if at_boundary:
                 self.state = self.state._replace(loss_sum=jnp.zeros_like(self.state.loss_sum))
-            batch = devices.put_batch(next(self.batches), stage.mesh)
-            self.state = self.train_step(self.state, batch)
-            self.step += 1
+            portion = next(self.feed)
+            self.state, progress = self.train_step(self.state, portion.batch)
+            self.step += portion.steps
+            self._keep_in_flight(progress)
             self.log.step(self.step)
             # What falls on the end of an epoch is done there, after validation.
             if self.step % stage.steps_per_epoch:
                 if self.step % stage.options.log_every_steps == 0:
-                    self._log_step()
+                    self._log_step(progress)
                 if self.step % stage.options.save_every_steps == 0:
-                    self._check_finite()
+                    self._settle()
                     self._save_last()
 
     def close(self) -> None:
-        self.batches.close()
+        self.feed.close()
         self.log.close()
 
-    def _log_step(self) -> None:
-        # Reading the loss waits for the device, which is why it is not done every step.
-        self._check_finite()
-        epoch, done = divmod(self.step, self.stage.steps_per_epoch)
-        loss = float(self.state.loss_sum) / done
-        self.log.write("step", self.step, epoch + 1, {"mean_loss_of_epoch_so_far": loss})
+    def _keep_in_flight(self, progress: Progress) -> None:
+        """Waits for the dispatch before the last one: the devices always have one more to do."""
+        self._in_flight.append(progress)
+        if len(self._in_flight) > IN_FLIGHT:
+            jax.block_until_ready(self._in_flight.popleft())
+
+    def _log_step(self, progress: Progress) -> None:
+        # Reading the loss waits for the device: the line is written when there is the next one
+        # to write, and by then its number has long been there.
+        self._write_step()
+        self._unwritten = (self.step, progress)
+
+    def _write_step(self) -> None:
+        if self._unwritten is None:
+            return
+        step, progress = self._unwritten
+        self._unwritten = None
+        self._check_finite(progress.bad_step)
+        epoch, done = divmod(step, self.stage.steps_per_epoch)
+        loss = float(progress.loss_sum) / done
+        self.log.write("step", step, epoch + 1, {"mean_loss_of_epoch_so_far": loss})
+
+    def _settle(self) -> None:
+        """Waits for the devices: all that was done is written, and is finite."""
+        self._write_step()
+        self._check_finite(self.state.bad_step)
+        self._in_flight.clear()
 
     def _end_epoch(self) -> None:
         stage, epoch = self.stage, self.step // self.stage.steps_per_epoch
-        self._check_finite()
+        self._settle()
         train_loss = float(self.state.loss_sum) / stage.steps_per_epoch
         began, first = self._timer
         rate = (self.step - first) * stage.options.batch_size / (time.monotonic() - began)
@@ -298,30 +314,10 @@ class _Run:
         return value > self.best_value if larger else value < self.best_value
 
     def _validate(self) -> dict[str, float]:
-        stage = self.stage
-        results: list[dict[str, jax.Array]] = []
-        valid: list[np.ndarray] = []
-        for batch in full_slices(
-            stage.store, stage.validation_slices, stage.options.validation_batch_size
-        ):
-            self._leave_if_asked()
-            valid.append(batch.pop("valid"))
-            batch.pop("index")
-            device_batch = devices.put_batch(batch, stage.mesh)
-            results.append(self.validation_step(self.state.params, self.state.stats, device_batch))
-        host = jax.device_get(results)
-        weights = np.array([v.sum() for v in valid], np.float64)
-        keep = np.concatenate(valid)
-        statistics = {
-            name: np.concatenate([r[name] for r in host])[keep]
-            for name in host[0]
-            if name != "loss"
-        }
-        loss = float(np.average([r["loss"] for r in host], weights=weights))
-        return {"loss": loss, **stage.task.summarise(statistics)}
+        return self.validation.run(self.state.params, self.state.stats, self._leave_if_asked)
 
-    def _check_finite(self) -> None:
-        bad = int(self.state.bad_step)
+    def _check_finite(self, bad_step: jax.Array) -> None:
+        bad = int(bad_step)
         if bad < 0:
             return
         stage = self.stage
@@ -353,13 +349,13 @@ class _Run:
             "validated_step": self.validated_step,
             "options": dataclasses.asdict(stage.options),
             "record": stage.record,
-            "loader": self.batches.get_state(),
+            "loader": self.feed.position,
         }
 
     def _leave_if_asked(self) -> None:
         if self.stop.signal_number is None:
             return
-        self._check_finite()
+        self._settle()
         self._save_last()
         self.last.wait()
         say(

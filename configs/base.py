@@ -39,6 +39,9 @@ def get_config() -> ConfigDict:
     config.data.patch_size = 128
     config.data.workers = 0  # loader processes; 0: threads of this process
     config.data.threads = 2  # reading threads in each
+    # Where patches are cut. device: from slices kept in its memory, inside the compiled step;
+    # auto: that, on an accelerator of which they take at most half the memory.
+    config.data.placement = "auto"  # auto, host, device
 
     config.optim = ConfigDict()
     config.optim.learning_rate = 1e-4
@@ -50,6 +53,7 @@ def get_config() -> ConfigDict:
     config.train.validation_batch_size = 16
     config.train.log_every_steps = 50
     config.train.save_every_steps = 1000  # besides the end of every epoch
+    config.train.steps_per_dispatch = 0  # 0: about 10 on accelerators; always 1 on CPU
 
     # Stage 1. Neither its slices nor its patches are chosen by the labels.
     config.pretrain = ConfigDict()

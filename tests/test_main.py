@@ -41,7 +41,7 @@ def run(*arguments, **options):
         (["--config.los=focal"], "config.los; valid here: "),
         (
             ["--config.data.stor=X"],
-            "config.data.stor; valid here: label_fraction, num_folds, patch_size, split_by",
+            "config.data.stor; valid here: label_fraction, num_folds, patch_size, placement, ",
         ),
         (["--config.seed=many"], "config.seed=many"),
         (["--confg=x"], "Unknown command line flag 'confg'"),

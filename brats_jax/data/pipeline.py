@@ -10,10 +10,12 @@ import grain
 import numpy as np
 from absl import flags
 
-from brats_jax.data.patches import PatchPlan, cut
+from brats_jax.data.patches import Patches, PatchPlan, cut
 from brats_jax.data.store import Store
 
 Batch = dict[str, np.ndarray]
+# What is carried instead of the patches where they are cut on the device.
+Numbers = Callable[[Patches], Batch]
 
 
 class _PatchBatches:
@@ -26,9 +28,11 @@ class _PatchBatches:
         patch_size: int,
         batch_size: int,
         steps: int,
+        numbers: Numbers | None,
         first: int,
     ) -> None:
         self._first = first
+        self._numbers = numbers
         self._store = store
         self._plan = plan
         self._patch_size = patch_size
@@ -41,6 +45,8 @@ class _PatchBatches:
     def __getitem__(self, index: int) -> Batch:
         step = self._first + index
         patches = self._plan.examples(step * self._batch_size, self._batch_size)
+        if self._numbers is not None:
+            return self._numbers(patches)
         return cut(self._store, patches, self._patch_size)
 
 
@@ -87,7 +93,7 @@ class TrainingBatches(Iterator[Batch]):
     """The batches of a training run in order, prefetched, with a saveable position.
 
     One element is one step's batch: image float16[B, P, P, 4], label uint8[B, P, P],
-    seed uint32[B].
+    seed uint32[B]; with `numbers`, what that makes of the patches to cut.
 
     Args:
       store, plan, patch_size, batch_size: what to cut.
@@ -95,6 +101,7 @@ class TrainingBatches(Iterator[Batch]):
       workers: worker processes; 0 reads in `threads` threads of this process.
       threads: reading threads (per process).
       prefetch: batches read ahead.
+      numbers: called in place of cutting (see device_store.DeviceStore.numbers).
     """
 
     def __init__(
@@ -108,11 +115,12 @@ class TrainingBatches(Iterator[Batch]):
         workers: int = 0,
         threads: int = 2,
         prefetch: int = 8,
+        numbers: Numbers | None = None,
     ) -> None:
         self._workers = workers
         self._make = functools.partial(
             _iterate,
-            functools.partial(_PatchBatches, store, plan, patch_size, batch_size, steps),
+            functools.partial(_PatchBatches, store, plan, patch_size, batch_size, steps, numbers),
             workers,
             threads,
             prefetch,

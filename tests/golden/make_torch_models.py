@@ -5,9 +5,8 @@ Run in an environment of its own, which the test suite does not need:
     python -m venv golden && golden/bin/pip install torch==2.13.0 numpy
     golden/bin/python tests/golden/make_torch_models.py
 
-The network is torchvision's `resnet50` written out below (bottleneck v1.5: the stride is in the
-3x3 convolution) with its state-dict names, checked by loading every name strictly. Weights and
-inputs come from resnet50_weights.py. Stored, NHWC:
+The network is torchvision's `resnet50` as benchmarks/torch_twin.py writes it out, its names checked
+by loading every one strictly. Weights and inputs come from resnet50_weights.py. Stored, NHWC:
 
     {eval,train}/c0..c4   the five maps at width 8, two 64x64 images of 3 channels
     train/stats/*         running statistics after that one training step
@@ -16,12 +15,16 @@ inputs come from resnet50_weights.py. Stored, NHWC:
                           the gradients by all their inputs
 """
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import torch
-from resnet50_weights import BLOCKS, random_cotangents, random_input, random_weights
+from resnet50_weights import random_cotangents, random_input, random_weights
 from torch import nn
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+from torch_twin import ResNet50
 
 GRADIENTS = (
     "conv1.weight",
@@ -32,52 +35,6 @@ GRADIENTS = (
     "layer3.5.bn3.weight",
     "layer4.2.conv3.weight",
 )
-
-
-class Bottleneck(nn.Module):
-    def __init__(self, inputs: int, inner: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(inputs, inner, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(inner)
-        self.conv2 = nn.Conv2d(inner, inner, 3, stride=stride, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(inner)
-        self.conv3 = nn.Conv2d(inner, 4 * inner, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(4 * inner)
-        self.downsample = None
-        if stride != 1 or inputs != 4 * inner:
-            self.downsample = nn.Sequential(
-                nn.Conv2d(inputs, 4 * inner, 1, stride=stride, bias=False),
-                nn.BatchNorm2d(4 * inner),
-            )
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        shortcut = x if self.downsample is None else self.downsample(x)
-        x = torch.relu(self.bn1(self.conv1(x)))
-        x = torch.relu(self.bn2(self.conv2(x)))
-        return torch.relu(self.bn3(self.conv3(x)) + shortcut)
-
-
-class ResNet50(nn.Module):
-    def __init__(self, in_channels: int, width: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, width, 7, stride=2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        channels = width
-        for stage, blocks in enumerate(BLOCKS):
-            inner = width * 2**stage
-            layer = []
-            for block in range(blocks):
-                layer.append(Bottleneck(channels, inner, 2 if stage and not block else 1))
-                channels = 4 * inner
-            self.add_module(f"layer{stage + 1}", nn.Sequential(*layer))
-
-    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-        c0 = torch.relu(self.bn1(self.conv1(x)))
-        c1 = self.layer1(self.maxpool(c0))
-        c2 = self.layer2(c1)
-        c3 = self.layer3(c2)
-        return [c0, c1, c2, c3, self.layer4(c3)]
 
 
 def nchw(x: np.ndarray) -> torch.Tensor:

@@ -1,0 +1,140 @@
+"""Patches per second, ours and a PyTorch DataLoader's over Kaggle files, by turns in one run.
+
+    python benchmarks/loader.py --peer_python=TORCH_VENV/bin/python   # needs torch and h5py there
+
+The slices are the phantom's, 240 x 240, written as the Kaggle set has them (gzip) and prepared
+into a store in a temporary folder. Ours: patches cut on the host; the numbers of the plan alone,
+which is what the `device` placement carries; and its cutting on the device by itself. All files
+are in the page cache.
+"""
+
+import argparse
+import importlib.util
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax.sharding import AxisType
+
+from brats_jax import devices
+from brats_jax.data.device_store import DeviceStore, gather
+from brats_jax.data.modalities import MODALITIES
+from brats_jax.data.patches import PatchPlan
+from brats_jax.data.phantom import PhantomSource
+from brats_jax.data.pipeline import TrainingBatches
+from brats_jax.data.preparation import prepare
+from brats_jax.data.store import Store
+
+PEER = Path(__file__).with_name("torch_loader.py")
+FILES = Path(__file__).parent.parent / "tests" / "brats_files.py"
+
+
+def write_kaggle(folder: Path, patients: int, shape: tuple[int, int, int]) -> None:
+    """The phantom's slices as HDF5 files."""
+    spec = importlib.util.spec_from_file_location("brats_files", FILES)
+    assert spec is not None and spec.loader is not None
+    files = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(files)
+    source = PhantomSource(patients, 0, shape)
+    for number, patient in enumerate(source.patients(), 1):
+        case = source.read(patient)
+        volumes = {n: case.images[..., m].transpose(1, 2, 0) for m, n in enumerate(MODALITIES)}
+        volumes["seg"] = case.labels.transpose(1, 2, 0)
+        files.write_kaggle(folder, number, volumes, compression="gzip")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--patients", type=int, default=3)
+    parser.add_argument("--slices", type=int, default=40, help="of each patient")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--patch", type=int, default=128)
+    parser.add_argument("--threads", type=int, default=2, help="ours, and the peer's processes")
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--peer_python", help="a Python with torch and h5py; without it only ours")
+    arguments = parser.parse_args()
+    batch, patch = arguments.batch, arguments.patch
+    shape = (arguments.slices, 240, 240)
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        prepare("phantom", root / "store", patients=arguments.patients, seed=0, shape=shape)
+        store = Store.open(root / "store")
+        slices = np.arange(store.num_slices)
+        plan = PatchPlan(store, slices, patch_size=patch, tumour_probability=0.5, seed=0)
+        mesh = jax.make_mesh(
+            (1,), ("data",), devices=jax.devices()[:1], axis_types=(AxisType.Auto,)
+        )
+        resident = DeviceStore(store, slices, mesh)
+        options = {"patch_size": patch, "batch_size": batch, "steps": 10**9}
+        host = TrainingBatches(store, plan, threads=arguments.threads, **options)
+        numbers = TrainingBatches(store, plan, threads=1, numbers=resident.numbers, **options)
+        cut = jax.jit(lambda arrays, at: gather(arrays, at, patch, mesh))
+        drawn = devices.put_batch(resident.numbers(plan.examples(0, batch)), mesh)
+
+        def loaded(batches: TrainingBatches) -> Callable[[], object]:
+            return lambda: next(batches)
+
+        def cut_there() -> object:
+            return jax.block_until_ready(cut(resident.arrays, drawn))
+
+        ways = {
+            "host: cut by Grain's threads": (loaded(host), 64),
+            "device: the plan's numbers": (loaded(numbers), 64),
+            "device: cutting": (cut_there, 64),
+        }
+        rates: dict[str, list[float]] = {name: [] for name in [*ways, "PyTorch"]}
+        peer = None
+        if arguments.peer_python:
+            write_kaggle(root / "kaggle", arguments.patients, shape)
+            told = [f"--folder={root / 'kaggle'}", f"--batch={batch}", f"--patch={patch}"]
+            peer = subprocess.Popen(
+                [arguments.peer_python, str(PEER), *told, f"--workers={arguments.threads}"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            assert peer.stdin is not None and peer.stdout is not None
+            version = peer.stdout.readline().strip()
+        for turn in range(arguments.turns + 1):
+            if peer:
+                count = 8 * batch
+                peer.stdin.write(f"{count}\n")  # type: ignore[union-attr]
+                peer.stdin.flush()  # type: ignore[union-attr]
+                took = float(peer.stdout.readline())  # type: ignore[union-attr]
+                rates["PyTorch"].append(count / took)
+            for name, (run, repeats) in ways.items():
+                run()
+                start = time.perf_counter()
+                for _ in range(repeats):
+                    run()
+                rates[name].append(repeats * batch / (time.perf_counter() - start))
+            if turn == 0:  # what was read ahead, and compiling
+                rates = {name: [] for name in rates}
+        host.close()
+        numbers.close()
+        if peer:
+            peer.stdin.close()  # type: ignore[union-attr]
+            peer.wait()
+            ratios = np.divide(rates["host: cut by Grain's threads"], rates["PyTorch"])
+            low, middle, high = np.percentile(ratios, [25, 50, 75])
+            print(
+                f"{middle:.0f} times the DataLoader's patches (quartiles {low:.0f} to {high:.0f}); "
+                f"torch {version}"
+            )
+    for name, values in rates.items():
+        if values:
+            low, middle, high = np.percentile(values, [25, 50, 75])
+            print(f"  {name:<30} {middle:9.0f} patches/s (quartiles {low:.0f} to {high:.0f})")
+    print(
+        f"  batch {batch}, {patch} x {patch}, {arguments.threads} threads or processes; "
+        f"{devices.describe()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""A PyTorch training step that is told when to run; `train_step.py` starts it as a process.
+
+Takes the strongest form of this machine: channels-last, fused Adam, on a GPU AMP bfloat16 and
+`torch.compile` (max-autotune-no-cudagraphs loses to reduce-overhead at small batches, so that is
+what is asked for), on a CPU eager or compiled, whichever is faster here.
+
+Speaks one line at a time. First it prints a JSON object that describes it; then for every line
+'N' that it reads it runs N steps and prints the seconds they took and those of processor time.
+An empty line ends it.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+import torch_twin
+
+
+def make_step(arguments: argparse.Namespace, compiled: bool) -> tuple[Callable[[], object], int]:
+    """(one training step, the model's parameters)."""
+    torch.manual_seed(0)
+    device = arguments.device
+    size = (arguments.batch, arguments.patch, arguments.patch)
+    if arguments.stage == "segment":
+        model: torch.nn.Module = torch_twin.Segmentation(4, arguments.width)
+        loss_of = torch_twin.dice_ce
+        target = torch.randint(0, 4, size, device=device)
+        channels = 4
+    else:
+        model = torch_twin.Reconstruction(2, arguments.width)
+        loss_of = torch_twin.mse
+        target = torch.randn(size[0], 1, *size[1:], device=device)
+        channels = 2
+    model = model.to(device, memory_format=torch.channels_last).train()
+    parameters = sum(p.numel() for p in model.parameters())
+    x = torch.randn(size[0], channels, *size[1:], device=device)
+    x = x.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
+    mode = "reduce-overhead" if device == "cuda" else None
+    forward = torch.compile(model, mode=mode) if compiled else model
+    use_amp = device == "cuda"
+
+    def step() -> object:
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=use_amp):
+            output = forward(x)
+        loss = loss_of(output, target)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return step, parameters
+
+
+def seconds(step: Callable[[], object], count: int, device: str) -> float:
+    """Time of `count` steps, until the device is done."""
+    start = time.perf_counter()
+    for _ in range(count):
+        step()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--stage", choices=("pretrain", "segment"), required=True)
+    parser.add_argument("--width", type=int, required=True)
+    parser.add_argument("--batch", type=int, required=True)
+    parser.add_argument("--patch", type=int, required=True)
+    parser.add_argument("--device", choices=("cpu", "cuda"), required=True)
+    parser.add_argument("--form", choices=("best", "eager", "compiled"), default="best")
+    arguments = parser.parse_args()
+    forms = {"best": ("eager", "compiled")}.get(arguments.form, (arguments.form,))
+    if arguments.device == "cuda" and arguments.form == "best":
+        forms = ("compiled",)
+    best: tuple[float, str, Callable[[], object], int] | None = None
+    tried = {}
+    for form in forms:
+        try:
+            step, parameters = make_step(arguments, form == "compiled")
+            seconds(step, 2, arguments.device)
+        except Exception as error:  # no C++ compiler, say: the other form is still a peer
+            tried[form] = (str(error) or type(error).__name__).splitlines()[0][:100]
+            continue
+        took = min(seconds(step, 1, arguments.device) for _ in range(3))
+        tried[form] = f"{took:.3f} s"
+        if best is None or took < best[0]:
+            best = took, form, step, parameters
+    if best is None:
+        sys.exit(f"no form of the PyTorch step runs: {tried}")
+    _, form, step, parameters = best
+    description = {
+        "version": torch.__version__,
+        "form": form,
+        "tried": tried,
+        "threads": torch.get_num_threads(),
+        "parameters": parameters,
+    }
+    print(json.dumps(description), flush=True)
+    for line in sys.stdin:
+        if not line.strip():
+            break
+        busy = time.process_time()
+        took = seconds(step, int(line), arguments.device)
+        print(took, time.process_time() - busy, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""The validation at the end of an epoch: whole slices, batched on the devices."""
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+
+from brats_jax import devices
+from brats_jax.data.pipeline import full_slices
+from brats_jax.data.store import Store
+from brats_jax.models import Weights
+from brats_jax.steps import make_validation_step
+from brats_jax.tasks import Task
+
+IN_FLIGHT = 2  # batches on the devices at once
+
+
+class Validation:
+    """Loss and numbers of a model over some slices.
+
+    Args:
+      task, graph: the model.
+      store, slices: int[n] global indices of what it is validated on.
+      batch_size: slices at a time.
+      mesh: the devices.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        graph: nnx.GraphDef,
+        store: Store,
+        slices: np.ndarray,
+        batch_size: int,
+        mesh: Mesh,
+    ) -> None:
+        self._task, self._mesh = task, mesh
+        self._store, self._slices, self._batch_size = store, slices, batch_size
+        self._step = make_validation_step(task, graph)
+
+    def run(
+        self, params: Weights, stats: Weights, between_batches: Callable[[], None]
+    ) -> dict[str, float]:
+        """{'loss', and what the task summarises}; `between_batches` may raise to stop it."""
+        results: list[dict[str, jax.Array]] = []
+        valid: list[np.ndarray] = []
+        for batch in full_slices(self._store, self._slices, self._batch_size):
+            between_batches()
+            valid.append(batch.pop("valid"))
+            batch.pop("index")
+            results.append(self._step(params, stats, devices.put_batch(batch, self._mesh)))
+            if len(results) > IN_FLIGHT:
+                jax.block_until_ready(results[-1 - IN_FLIGHT])
+        host = jax.device_get(results)
+        weights = np.array([v.sum() for v in valid], np.float64)
+        keep = np.concatenate(valid)
+        statistics = {
+            name: np.concatenate([r[name] for r in host])[keep]
+            for name in host[0]
+            if name != "loss"
+        }
+        loss = float(np.average([r["loss"] for r in host], weights=weights))
+        return {"loss": loss, **self._task.summarise(statistics)}

@@ -1,0 +1,308 @@
+"""What the loop is fed: both placements, several steps in a dispatch, the order of logging."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax.sharding import AxisType
+
+from brats_jax import checkpoints, devices, feeding, train
+from brats_jax.data import device_store
+from brats_jax.data.augment import Augmentation
+from brats_jax.data.device_store import DeviceStore, choose_placement, gather
+from brats_jax.data.patches import PatchPlan, cut
+from brats_jax.errors import BratsError
+from brats_jax.feeding import Cadence, Feed
+from brats_jax.models import resnet
+from brats_jax.models.layers import BatchNorm, Conv
+from brats_jax.progress import read_metrics
+from brats_jax.tasks import Reconstruction, Segmentation
+from brats_jax.train import Stage, TrainOptions
+
+OPTIONS = TrainOptions(
+    epochs=2,
+    steps_per_epoch=7,
+    batch_size=4,
+    learning_rate=1e-2,
+    patch_size=16,
+    validation_batch_size=8,
+    save_every_steps=100,
+    log_every_steps=3,
+)
+
+
+class Pointwise(nnx.Module):
+    """Two 1x1 convolutions around a batch normalisation: it compiles in a moment."""
+
+    def __init__(self, rngs):
+        self.first = Conv(2, 8, 1, rngs=rngs)
+        self.bn = BatchNorm(8)
+        self.last = Conv(8, 1, 1, use_bias=True, rngs=rngs)
+
+    def __call__(self, x, *, train):
+        return self.last(nnx.relu(self.bn(self.first(x), train=train)))
+
+
+@dataclasses.dataclass(frozen=True)
+class PointwiseTask(Reconstruction):
+    def build(self, seed):
+        return Pointwise(nnx.Rngs(seed))
+
+
+def mesh_of(count):
+    return jax.make_mesh(
+        (count,), ("data",), devices=jax.devices()[:count], axis_types=(AxisType.Auto,)
+    )
+
+
+@pytest.fixture
+def plan(small_store):
+    return PatchPlan(small_store, np.arange(20, 60), patch_size=16, tumour_probability=0.5, seed=3)
+
+
+@pytest.fixture
+def make_stage(small_store, tmp_path):
+    def make(where, task=None, **options):
+        return Stage(
+            task or PointwiseTask(),
+            small_store,
+            np.arange(20, 60),
+            np.arange(10),
+            dataclasses.replace(OPTIONS, **options),
+            tmp_path / where,
+            mesh_of(2),
+        )
+
+    return make
+
+
+def outcome(stage):
+    """(final state, metrics without the clock) of a stage that has run."""
+    _, state = stage.fresh_state()
+    template = jax.tree.map(train._shape_with_sharding, state._asdict())
+    restored, _ = checkpoints.read(stage.directory / "last", template, stage.task.describe())
+    records = read_metrics(stage.directory / "metrics.jsonl")
+    return jax.device_get(restored), [
+        {k: v for k, v in r.items() if k != "patches_per_second"} for r in records
+    ]
+
+
+def assert_same(one, other):
+    jax.tree.map(np.testing.assert_array_equal, one[0], other[0])
+    assert one[1] == other[1]
+
+
+def lengths(cadence, first, total):
+    steps, out = first, []
+    while steps < total:
+        out.append(cadence.length(steps))
+        steps += out[-1]
+    return out
+
+
+def test_dispatches_end_where_something_has_to_be_done():
+    # Epochs of 10, a line every 6 steps: marks at 6, 10, 12, 18, 20.
+    cadence = Cadence(4, (10, 6, 1000))
+    assert lengths(cadence, 0, 20) == [4, 1, 1, 4, 1, 1, 4, 1, 1, 1, 1]
+    assert lengths(Cadence(1, (10, 6)), 0, 3) == [1, 1, 1]
+    assert lengths(Cadence(50, (100,)), 0, 100) == [50, 50]
+    # Stopped after any of them it goes on with what would have followed.
+    assert lengths(cadence, 6, 20) == lengths(cadence, 0, 20)[3:]
+    # From a step that this cadence does not stop at (another was used before), one by one.
+    assert lengths(cadence, 1, 6) == [1] * 5
+
+
+def test_how_many_steps_a_dispatch_has(monkeypatch):
+    assert feeding.steps_per_dispatch(0, 16, 128) == feeding.steps_per_dispatch(8, 16, 128) == 1
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert feeding.steps_per_dispatch(0, 16, 128) == 10
+    assert feeding.steps_per_dispatch(0, 256, 128) == 3
+    assert feeding.steps_per_dispatch(0, 4096, 240) == 1
+    assert feeding.steps_per_dispatch(8, 16, 128) == 8
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_patches_cut_on_the_devices_have_the_bits_of_those_cut_on_the_host(
+    small_store, plan, count
+):
+    mesh = mesh_of(count)
+    resident = DeviceStore(small_store, np.arange(20, 60), mesh)
+    assert resident.arrays.images.shape == (40, 48, 48, 4)
+    cut_there = jax.jit(lambda arrays, numbers: gather(arrays, numbers, 16, mesh))
+    drawn = plan.examples(0, 40)
+    numbers = devices.put_batch(resident.numbers(drawn), mesh)
+    batch = cut_there(resident.arrays, numbers)
+    assert len(batch["image"].sharding.device_set) == count
+    expected = cut(small_store, drawn, 16)
+    assert batch.keys() == expected.keys()
+    for name, array in expected.items():
+        assert batch[name].dtype == array.dtype
+        np.testing.assert_array_equal(batch[name], array)
+    # One pass: every slice once, and each device has a half of its own.
+    shares = [np.asarray(s.data) for s in numbers["slice"].addressable_shards]
+    assert sorted(np.concatenate(shares)) == list(range(40))
+
+
+def test_slices_that_fill_no_whole_block_are_all_copied(small_store, monkeypatch):
+    monkeypatch.setattr(device_store, "BLOCK", 6)
+    slices = np.array([70, 3, 3, 9, 50, 11, 12, 40, 41])  # 8 of them, 6 and 2
+    arrays = DeviceStore(small_store, slices, mesh_of(1)).arrays
+    image, label = small_store.read(np.unique(slices))
+    np.testing.assert_array_equal(arrays.images, image)
+    np.testing.assert_array_equal(arrays.labels, label)
+
+
+def test_a_placement_is_chosen_by_size(small_store, monkeypatch):
+    slices, mesh = np.arange(20), mesh_of(1)  # 20 x 48 x 48 x 9 bytes = 414,720
+    assert choose_placement("host", small_store, slices, mesh) == "host"
+    assert choose_placement("auto", small_store, slices, mesh) == "host"  # on CPU
+    assert choose_placement("device", small_store, slices, mesh) == "device"
+    monkeypatch.setattr(device_store, "_memory", lambda mesh: 414_720 / 0.95)
+    with pytest.raises(BratsError, match=r"slices take 0.0 GB.*--config.data.placement=host"):
+        choose_placement("device", small_store, slices, mesh)
+
+
+@pytest.mark.parametrize(("memory", "placement"), [(830_000, "device"), (829_000, "host")])
+def test_on_an_accelerator_half_the_memory_decides(small_store, monkeypatch, memory, placement):
+    class Accelerator:
+        platform = "gpu"
+
+        def memory_stats(self):
+            return {"bytes_limit": memory}
+
+    class Mesh:
+        devices = np.array([Accelerator()])
+        local_devices = (devices[0],)
+        size = 1
+
+    assert choose_placement("auto", small_store, np.arange(20), Mesh()) == placement
+
+
+def test_several_steps_are_stacked_and_the_position_is_what_was_handed_out(
+    small_store, plan, monkeypatch
+):
+    monkeypatch.setattr(feeding, "steps_per_dispatch", lambda *_: 3)
+    options = dataclasses.replace(OPTIONS, log_every_steps=7, epochs=1)
+    feed = Feed(small_store, plan, options, 7, 0, None, mesh_of(2))
+    portions = list(feed)
+    assert [p.steps for p in portions] == [3, 3, 1]
+    images = [np.asarray(p.batch["image"]).reshape(-1, 16, 16, 4) for p in portions]
+    expected = cut(small_store, plan.examples(0, 28), 16)["image"]
+    np.testing.assert_array_equal(np.concatenate(images), expected)
+    feed.close()
+    again = Feed(small_store, plan, options, 7, 3, portions[0].position, mesh_of(2))
+    assert again.position == portions[0].position  # although more lies ready
+    np.testing.assert_array_equal(next(again).batch["image"], portions[1].batch["image"])
+    again.close()
+
+
+@pytest.fixture
+def one_by_one(make_stage):
+    stage = make_stage("plain")
+    stage.run()
+    return outcome(stage)
+
+
+def test_cut_on_the_device_it_ends_with_the_same_bits(make_stage, one_by_one):
+    stage = make_stage("device", placement="device")
+    stage.run()
+    assert_same(outcome(stage), one_by_one)
+
+
+def test_cut_on_the_device_a_network_of_convolutions_has_the_same_bits(make_stage, monkeypatch):
+    monkeypatch.setattr(resnet, "BLOCKS", (1, 1, 1, 1))
+    task = Segmentation(width=4, augmentation=Augmentation(noise=False))
+    ends = []
+    for placement in ("host", "device"):
+        stage = make_stage(
+            placement, task=task, placement=placement, epochs=1, steps_per_epoch=3, patch_size=32
+        )
+        stage.run()
+        ends.append(outcome(stage))
+    assert_same(*ends)
+
+
+def test_several_steps_in_a_dispatch_end_with_the_same_bits(make_stage, one_by_one, monkeypatch):
+    """Of a network without convolutions: on CPU, XLA compiles those differently in a loop."""
+    monkeypatch.setattr(feeding, "steps_per_dispatch", lambda *_: 3)
+    seen = []
+    make = train.make_train_step
+
+    def watching(*args):
+        step = make(*args)
+
+        def run_step(state, batch):
+            seen.append(batch["seed"].ndim)
+            return step(state, batch)
+
+        return run_step
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "make_train_step", watching)
+        stage = make_stage("scanned", placement="device")
+        stage.run()
+    # Of each epoch of 7, lines at multiples of 3: 3 + 3 + 1, then 2 + 3 + 2.
+    assert seen == [2, 2, 1, 1, 1, 2, 1, 1]
+    assert_same(outcome(stage), one_by_one)
+
+    stopped = make_stage("stopped")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(
+            train._Run, "_validate", lambda self: (_ for _ in ()).throw(KeyboardInterrupt)
+        )
+        stopped.run()
+    stopped.run()
+    assert_same(outcome(stopped), one_by_one)
+
+
+def test_within_an_epoch_the_loop_never_waits_for_what_it_has_just_dispatched(
+    make_stage, monkeypatch
+):
+    """A number is read when at least one later dispatch is under way, or at an epoch's end."""
+    dispatched, waits = [], []
+    make, wait = train.make_train_step, jax.block_until_ready
+
+    def watching(*args):
+        step = make(*args)
+
+        def run_step(state, batch):
+            state, progress = step(state, batch)
+            dispatched.append(progress)
+            return state, progress
+
+        return run_step
+
+    def waiting(what):
+        if any(what is progress for progress in dispatched):
+            waits.append(len(dispatched) - [what is p for p in dispatched].index(True))
+        return wait(what)
+
+    check = train._Run._check_finite
+    reads = []
+
+    def reading(self, bad_step):
+        younger = [p.bad_step is bad_step for p in dispatched]
+        reads.append((len(dispatched), younger.index(True) + 1 if any(younger) else "state"))
+        return check(self, bad_step)
+
+    monkeypatch.setattr(train, "make_train_step", watching)
+    monkeypatch.setattr(jax, "block_until_ready", waiting)
+    monkeypatch.setattr(train._Run, "_check_finite", reading)
+    make_stage("watched", epochs=1).run()
+    assert waits == [3] * 5  # two younger ones in flight
+    # The line of step 3 at step 6; the one of step 6, and the state itself, at the end.
+    assert reads == [(6, 3), (7, 6), (7, "state")]
+
+
+def test_losses_in_the_log_are_those_of_the_steps(one_by_one):
+    """The delayed lines are in order and at their steps."""
+    steps = [(r["event"], r["step"], r["epoch"]) for r in one_by_one[1]]
+    assert steps == [
+        ("step", 3, 1), ("step", 6, 1), ("train", 7, 1), ("validation", 7, 1),
+        ("step", 9, 2), ("step", 12, 2), ("train", 14, 2), ("validation", 14, 2),
+    ]  # fmt: skip
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(one_by_one[0]["params"]))
+    assert jnp.asarray(one_by_one[0]["step"]) == 14
