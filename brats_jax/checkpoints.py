@@ -172,13 +172,15 @@ def _read(directory: Path, restore: Any, model: Mapping[str, Any] | None = None)
 def _let_errors_be_raised_only() -> None:
     """Keeps from the terminal what a failed save prints besides raising it.
 
-    Orbax logs the error of each of its threads with its traceback, and TensorStore, whose
-    writes end after the event loop that waited for them, prints one for every array.
+    Orbax logs the error of each of its threads with its traceback, asyncio those of the arrays
+    that nobody waits for any more, and TensorStore, whose writes end after the event loop that
+    waited for them, prints that it is closed.
     """
-    logger = logging.getLogger("absl")
-    if _raised_anyway in logger.filters:
+    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
+    if _raised_anyway in loggers[0].filters:
         return
-    logger.addFilter(_raised_anyway)
+    for logger in loggers:
+        logger.addFilter(_raised_anyway)
     others = sys.unraisablehook
 
     def hook(unraisable: "sys.UnraisableHookArgs") -> None:
@@ -189,7 +191,8 @@ def _let_errors_be_raised_only() -> None:
 
 
 def _raised_anyway(record: logging.LogRecord) -> bool:
-    return not (record.exc_info and "orbax" in record.pathname)
+    # Nothing else here uses asyncio.
+    return not (record.exc_info and ("orbax" in record.pathname or record.name == "asyncio"))
 
 
 def _jsonable(model: Mapping[str, Any]) -> dict[str, Any]:
