@@ -2,6 +2,7 @@
 
 import errno
 import json
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,15 @@ VERSION = 1
 
 # What a system says when it takes no more: a full disk, a user's quota, a limit on files.
 _FULL = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+
+
+def _worth_saying(record: logging.LogRecord) -> bool:
+    """Not that what is opened to be read is opened to be read, which Orbax warns of twice."""
+    text = str(record.msg)
+    return "read_only=True" not in text and "directory is read only" not in text
+
+
+logging.getLogger("absl").addFilter(_worth_saying)
 
 
 class Checkpoints:
