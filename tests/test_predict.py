@@ -271,7 +271,7 @@ def test_pictures_and_pages_complete_what_is_there(folders, model, brats_files, 
         ends = start + part.shape
         cut = tuple(slice(a, b) for a, b in zip(start, ends, strict=True))
         np.testing.assert_allclose(part, whole[cut], atol=1 if what == "uncertainty" else 0)
-        assert whole[cut].sum() == whole.sum() > 0
+        assert whole[cut].any() and (what == "uncertainty" or whole[cut].sum() == whole.sum())
     text = page.read_text()
     assert model.trained.hash in text and brats_jax.RESEARCH_USE_ONLY in text
     # Together; then there is nothing left to do, until a file is lost.

@@ -112,16 +112,14 @@ def grey_bytes(case: CaseView, modality: int) -> np.ndarray:
 
 
 def head_box(case: CaseView) -> tuple[slice, slice, slice]:
-    """The part of the grid [D, H, W] that is embedded: whatever is not 0, and a margin around.
+    """The part of the grid [D, H, W] that is embedded: brain and labels, and a margin around.
 
     The air around a head is more than half of a scan: without it the page shows a larger head
-    and is quicker.
+    and is quicker. No network is quite certain of air, so that uncertainty has no say in it.
     """
     filled = case.brain | (case.labels != 0)
     if case.truth is not None:
         filled |= case.truth != 0
-    if case.uncertainty is not None:
-        filled |= case.uncertainty > 0
     slices = []
     for axis, size in enumerate(filled.shape):
         where = np.flatnonzero(filled.any(tuple(a for a in range(3) if a != axis)))
