@@ -22,6 +22,15 @@ VERSION = 1
 _FULL = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
 
+def _worth_saying(record: logging.LogRecord) -> bool:
+    """Not that what is opened to be read is opened to be read, which Orbax warns of twice."""
+    text = str(record.msg)
+    return "read_only=True" not in text and "directory is read only" not in text
+
+
+logging.getLogger("absl").addFilter(_worth_saying)
+
+
 class Checkpoints:
     """The newest checkpoint of one folder, saved in the background.
 

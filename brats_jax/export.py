@@ -44,16 +44,16 @@ def _main(arguments: Sequence[str]) -> int:
     # The program is written for all platforms from here; no accelerator is waited for.
     os.environ["JAX_PLATFORMS"] = "cpu"
     logging.set_verbosity(logging.ERROR)
-    from brats_jax import exported
+    from brats_jax import devices, exported
+    from brats_jax.trained import open_trained
 
     try:
-        paths = exported.write(
-            Path(_CHECKPOINT.value),
-            Path(_OUTPUT.value),
-            task=_TASK.value,
-            slice_shape=shape,
-            dtype=_DTYPE.value,
+        trained = open_trained(
+            Path(_CHECKPOINT.value), _TASK.value, devices.data_mesh(), dtype=_DTYPE.value
         )
+        for note in trained.notes:
+            print(f"note: {note}")
+        paths = exported.write(trained, Path(_OUTPUT.value), slice_shape=shape)
     except BratsError as error:
         return fail(str(error))
     except OSError as error:

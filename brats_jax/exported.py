@@ -6,12 +6,12 @@
 
 One program runs on CPU and CUDA and takes any number of slices. It holds normalisation, padding,
 network and arg-max; of several folds it holds them all, and the mean of their probabilities.
+The temperatures of `brats_jax.calibrate` are not in it.
 """
 
 import json
 import platform
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +21,18 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
 from jax import export, lax
-from jax.typing import DTypeLike
 
 import brats_jax
-from brats_jax import checkpoints, devices, torch_names
+from brats_jax import torch_names
 from brats_jax.data import normalise_device
 from brats_jax.data.modalities import CLASSES, MODALITIES, channel_indices
 from brats_jax.errors import BratsError
-from brats_jax.evaluate import Restored
 from brats_jax.files import atomic_open, write_json
-from brats_jax.tasks import Reconstruction, Segmentation, Task
+from brats_jax.tasks import Reconstruction, Segmentation
+from brats_jax.trained import Member, Trained
 
 SCHEMA = "brats_jax.exported"
 VERSION = 1
-STAGES = {"segment": "segment", "reconstruct": "pretrain"}  # --task -> folder of the stage
 PLATFORMS = ("cpu", "cuda")
 DEFAULT_SLICE_SHAPE = (240, 240)  # of BraTS, where a checkpoint does not say
 SLICES_AT_ONCE = 8  # bounds the memory, whatever the number of slices
@@ -42,85 +40,21 @@ SLICES_AT_ONCE = 8  # bounds the memory, whatever the number of slices
 Program = Callable[[jax.Array], jax.Array]
 
 
-@dataclass(frozen=True)
-class Fold:
-    """One trained network: the best of its stage, and what its checkpoint says of it."""
-
-    name: str
-    network: Restored
-    digest: str
-
-    @property
-    def record(self) -> Mapping[str, Any]:
-        """What the training noted: normalisation, store, split_by, version."""
-        return self.network.meta["record"]
-
-
-def read_folds(path: Path, task: str, dtype: DTypeLike = jnp.float32) -> list[Fold]:
-    """Restores the networks of a run, or of one of its folds.
-
-    Args:
-      path: RUN (all folds that have one) or RUN/fold_K.
-      task: 'segment' or 'reconstruct'.
-      dtype: what activations are computed in.
-
-    Raises:
-      BratsError: nothing trained there, or folds that do not belong together.
-    """
-    stage = STAGES[task]
-    if path.name.startswith("fold_"):
-        candidates = [path]
-    else:
-        candidates = sorted(path.glob("fold_*"), key=lambda p: (len(p.name), p.name))
-    directories = [p for p in candidates if (p / stage / "best").is_dir()]
-    if not directories:
-        raise BratsError(
-            f"{path}: no trained {stage} stage there; give --checkpoint=RUN or RUN/fold_K of a "
-            "run folder that brats_jax.main has written"
-        )
-    mesh = devices.data_mesh()
-    folds = []
-    for directory in directories:
-        meta = checkpoints.read_meta(directory / stage / "best")
-        network = Restored(_task(meta, dtype), directory / stage, mesh)
-        state = torch_names.torch_state(network.params, network.stats)
-        folds.append(Fold(directory.name, network, torch_names.digest(state)))
-    for fold in folds[1:]:
-        for what in ("normalisation", "store"):
-            if fold.record[what] != folds[0].record[what]:
-                raise BratsError(
-                    f"{path}: {fold.name} was trained with {what} {fold.record[what]}, "
-                    f"{folds[0].name} with {folds[0].record[what]}; export them one by one"
-                )
-        if fold.network.meta["model"] != folds[0].network.meta["model"]:
-            raise BratsError(f"{path}: {fold.name} is another network; export them one by one")
-    return folds
-
-
-def _task(meta: Mapping[str, Any], dtype: DTypeLike) -> Task:
-    model = meta["model"]
-    inputs = tuple(model["inputs"])
-    if model["task"] == "segment":
-        return Segmentation(inputs=inputs, width=model["width"], dtype=dtype)
-    (target,) = model["outputs"]
-    return Reconstruction(inputs=inputs, target=target, width=model["width"], dtype=dtype)
-
-
-def program(folds: Sequence[Fold]) -> Program:
+def program(trained: Trained) -> Program:
     """real float32[n, H, W, 4] -> uint8[n, H, W] labels, or the predicted modality in float32.
 
     To be traced under `jax.enable_x64(True)`, which the normalisation needs; the networks
     compute in their own types.
     """
-    first = folds[0].network.task
-    how = folds[0].record["normalisation"]
-    segments = isinstance(first, Segmentation)
-    channels = np.array(channel_indices(first.inputs))
+    how = trained.normalisation
+    segments = isinstance(trained.stage, Segmentation)
+    channels = np.array(channel_indices(trained.stage.inputs))
+    networks = [member.restored for member in trained.members]
     # As NumPy arrays they become constants of the program.
-    weights = [jax.tree.map(np.asarray, (f.network.params, f.network.stats)) for f in folds]
+    weights = [jax.tree.map(np.asarray, (n.params, n.stats)) for n in networks]
 
     def outcome(x: jax.Array) -> jax.Array:
-        outputs = [f.network.output(p, s, x) for f, (p, s) in zip(folds, weights, strict=True)]
+        outputs = [n.output(p, s, x) for n, (p, s) in zip(networks, weights, strict=True)]
         if segments and len(outputs) > 1:
             outputs = [jax.nn.softmax(y, axis=-1) for y in outputs]
         mean = outputs[0] if len(outputs) == 1 else jnp.stack(outputs).mean(0)
@@ -139,27 +73,30 @@ def program(folds: Sequence[Fold]) -> Program:
     return run
 
 
-def stablehlo(folds: Sequence[Fold], slice_shape: tuple[int, int]) -> bytes:
+def stablehlo(trained: Trained, slice_shape: tuple[int, int]) -> bytes:
     """The program for CPU and CUDA and any number of slices of one shape, serialised."""
     with jax.enable_x64(True):
         shape = export.symbolic_shape(f"n, {slice_shape[0]}, {slice_shape[1]}, {len(MODALITIES)}")
-        exported = export.export(jax.jit(program(folds)), platforms=PLATFORMS)(
+        exported = export.export(jax.jit(program(trained)), platforms=PLATFORMS)(
             jax.ShapeDtypeStruct(shape, jnp.float32)
         )
     return bytes(exported.serialize())
 
 
-def describe(folds: Sequence[Fold], run: Path, slice_shape: tuple[int, int]) -> dict[str, Any]:
+def describe(trained: Trained, slice_shape: tuple[int, int]) -> dict[str, Any]:
     """What whoever runs the program has to know (JSON-able)."""
-    network = folds[0].network
-    how = folds[0].record["normalisation"]
+    stage, how = trained.stage, trained.normalisation
     over = "each slice, over all its pixels" if how == "slice" else "the brain of all slices given"
-    segments = isinstance(network.task, Segmentation)
+    segments = isinstance(stage, Segmentation)
     shape = ["n", *slice_shape]
     output: dict[str, Any] = {"name": "labels", "dtype": "uint8", "shape": shape}
-    if not segments:
-        (target,) = network.meta["model"]["outputs"]
-        output = {"name": target, "dtype": "float32", "shape": shape, "unit": f"z-score ({how})"}
+    if isinstance(stage, Reconstruction):
+        output = {
+            "name": stage.target,
+            "dtype": "float32",
+            "shape": shape,
+            "unit": f"z-score ({how})",
+        }
     return {
         "schema": SCHEMA,
         "version": VERSION,
@@ -170,7 +107,7 @@ def describe(folds: Sequence[Fold], run: Path, slice_shape: tuple[int, int]) -> 
                 "dtype": "float32",
                 "shape": [*shape, len(MODALITIES)],
                 "modalities": list(MODALITIES),
-                "used": list(network.task.inputs),
+                "used": list(stage.inputs),
                 "intensities": "raw, skull-stripped, background 0, 1 mm pixels",
             }
         ],
@@ -181,21 +118,22 @@ def describe(folds: Sequence[Fold], run: Path, slice_shape: tuple[int, int]) -> 
         "normalisation_note": f"inside the program: clipped and z-scored over {over}",
         "platforms": list(PLATFORMS),
         "model": {
-            **network.meta["model"],
-            "compute_dtype": jnp.dtype(network.task.dtype).name,  # type: ignore[attr-defined]
-            "ensemble": "mean of probabilities" if segments and len(folds) > 1 else None,
+            **stage.describe(),
+            "hash": trained.hash,
+            "compute_dtype": jnp.dtype(stage.dtype).name,  # type: ignore[attr-defined]
+            "ensemble": "mean of probabilities" if segments and len(trained.members) > 1 else None,
             "folds": [
                 {
-                    "name": fold.name,
-                    "weights": f"{fold.name}.safetensors",
-                    "sha256": fold.digest,
-                    **{k: fold.network.meta[k] for k in ("step", "epoch", "value")},
-                    **fold.record,
+                    "name": _name(member),
+                    "weights": f"{_name(member)}.safetensors",
+                    "sha256": member.hash,
+                    **{k: member.restored.meta[k] for k in ("step", "epoch", "value")},
+                    **member.restored.meta["record"],
                 }
-                for fold in folds
+                for member in trained.members
             ],
         },
-        "config": _config_of(run),
+        "config": trained.config,
         "versions": {
             "brats_jax": brats_jax.__version__,
             "jax": jax.__version__,
@@ -205,26 +143,20 @@ def describe(folds: Sequence[Fold], run: Path, slice_shape: tuple[int, int]) -> 
     }
 
 
-def _config_of(run: Path) -> dict[str, Any] | None:
-    path = run / "config.json"
-    if not path.exists():  # a fold's folder alone is enough to export
-        return None
-    try:
-        return json.loads(path.read_text())["config"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise BratsError(f"{path}: cannot be read ({error}); fetch the run folder again") from None
+def _name(member: Member) -> str:
+    return f"fold_{member.fold}"
 
 
-def write_weights(path: Path, fold: Fold) -> None:
+def write_weights(path: Path, member: Member) -> None:
     """Writes a fold's weights as safetensors under torch's names, whole or not at all."""
-    network = fold.network
+    network = member.restored
     state = torch_names.torch_state(network.params, network.stats)
     facts = {
         "format": "pt",
         "modalities": ",".join(network.task.inputs),
         "model": json.dumps(network.meta["model"]),
-        "normalisation": str(fold.record["normalisation"]),
-        "sha256": fold.digest,
+        "normalisation": str(network.meta["record"]["normalisation"]),
+        "sha256": member.hash,
         "brats_jax": brats_jax.__version__,
         "research_use_only": brats_jax.RESEARCH_USE_ONLY,
     }
@@ -233,47 +165,37 @@ def write_weights(path: Path, fold: Fold) -> None:
 
 
 def write(
-    checkpoint: Path,
-    output: Path,
-    *,
-    task: str = "segment",
-    slice_shape: tuple[int, int] | None = None,
-    dtype: DTypeLike = jnp.float32,
+    trained: Trained, output: Path, *, slice_shape: tuple[int, int] | None = None
 ) -> list[Path]:
     """Exports a run, or one fold of it, into a folder; see the top of this file.
 
     Args:
-      checkpoint: RUN or RUN/fold_K.
+      trained: from `trained.open_trained`, which sets what the program will compute in.
       output: the folder; files of an earlier export are replaced.
-      task: 'segment', or 'reconstruct' for the pretext network.
       slice_shape: H and W of the slices that the program will take; None: those of the training.
-      dtype: what activations are computed in, on every platform.
 
     Returns:
       What was written.
 
     Raises:
-      BratsError: nothing trained there, folds that do not belong together, or other slices than
-        those whose statistics the network knows.
+      BratsError: other slices than those whose statistics the network knows.
     """
-    folds = read_folds(checkpoint, task, dtype)
-    trained = folds[0].record.get("slice_shape")
+    own = trained.record.get("slice_shape")
     if slice_shape is None:
-        slice_shape = tuple(trained) if trained else DEFAULT_SLICE_SHAPE
-    elif trained and list(slice_shape) != trained and folds[0].record["normalisation"] == "slice":
+        slice_shape = (own[0], own[1]) if own else DEFAULT_SLICE_SHAPE
+    elif own and trained.in_plane not in (None, slice_shape):
         raise BratsError(
-            f"{checkpoint}: trained on slices of {trained[0]} x {trained[1]}, each normalised over "
-            f"all its pixels, which {slice_shape[0]} x {slice_shape[1]} would change; leave out "
-            "the shape"
+            f"{trained.run}: trained on slices of {own[0]} x {own[1]}, each normalised over all "
+            f"its pixels, which {slice_shape[0]} x {slice_shape[1]} would change; leave out the "
+            "shape"
         )
-    run = checkpoint.parent if checkpoint.name.startswith("fold_") else checkpoint
-    document = describe(folds, run, slice_shape)
-    program_path = output / f"{task}.stablehlo"
-    serialised = stablehlo(folds, slice_shape)
+    document = describe(trained, slice_shape)
+    program_path = output / f"{trained.task}.stablehlo"
+    serialised = stablehlo(trained, slice_shape)
     with atomic_open(program_path, "wb") as file:
         file.write(serialised)
-    weights = [output / f"{fold.name}.safetensors" for fold in folds]
-    for path, fold in zip(weights, folds, strict=True):
-        write_weights(path, fold)
-    write_json(output / f"{task}.json", document)
-    return [program_path, *weights, output / f"{task}.json"]
+    weights = [output / f"{_name(member)}.safetensors" for member in trained.members]
+    for path, member in zip(weights, trained.members, strict=True):
+        write_weights(path, member)
+    write_json(output / f"{trained.task}.json", document)
+    return [program_path, *weights, output / f"{trained.task}.json"]

@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +32,22 @@ def atomic_open(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def remove_stale(directory: Path, names: re.Pattern[str], older_than_s: float = 3600.0) -> None:
+    """Removes what a killed `atomic_open` left in a folder of files with certain names.
+
+    A file that was written to within the hour may be another process's, and stays.
+    """
+    for path in directory.glob(".*"):
+        name, dot, suffix = path.name[1:].rpartition(".")
+        if not (dot and len(suffix) == 8 and names.fullmatch(name)):
+            continue
+        try:
+            if time.time() - path.stat().st_mtime > older_than_s:
+                path.unlink()
+        except OSError:  # gone meanwhile, or not ours to remove
+            continue
 
 
 def write_text(path: Path, text: str) -> None:

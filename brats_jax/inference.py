@@ -23,7 +23,6 @@ from brats_jax.postprocess import Cleaning, VolumeEstimate
 from brats_jax.tasks import Reconstruction
 from brats_jax.trained import Trained, open_trained
 
-USE = "Research use only: not a medical device, no diagnosis."
 TASKS = ("segment", "reconstruct")
 
 
@@ -193,7 +192,7 @@ class Model:
     def describe(self) -> dict[str, Any]:
         """JSON-able: use, program, model and how it was applied."""
         return {
-            "use": USE,
+            "use": brats_jax.RESEARCH_USE_ONLY,
             "program": "brats_jax",
             "version": brats_jax.__version__,
             "model": self.trained.describe(),

@@ -3,6 +3,7 @@
 DIR/CASE_seg.nii.gz                labels, in the grid, axes and data type of the images
 DIR/CASE_prob_{WT,TC,ET}.nii.gz    probability of each region, if asked for
 DIR/CASE_entropy.nii.gz            entropy of the mean probabilities in nats, if asked for
+DIR/CASE_seg.png, .html            picture and page to look at, if asked for
 DIR/CASE_seg.json                  model, settings, files, volumes; written last
 DIR/CASE_flair_synthetic.nii.gz    float32 z-scores; .json as above
 DIR/CASE_flair_error.nii.gz        synthetic minus real, where there is a real one
@@ -10,13 +11,18 @@ DIR/volumes.csv                    of every case in DIR, from the .json files
 """
 
 import csv
+import dataclasses
 import datetime
+import functools
 import json
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from brats_jax.data import nifti_writing
 from brats_jax.data.modalities import CLASSES, NUM_CLASSES, REGIONS
@@ -25,11 +31,18 @@ from brats_jax.files import atomic_open, write_json
 from brats_jax.inference import Model, Reconstructed, Segmented, label_values
 from brats_jax.postprocess import MEASURED
 from brats_jax.tasks import Reconstruction
+from brats_jax.viewer import case_view, write_overview, write_page
 
 SCHEMA = "brats_jax.prediction"
 VERSION = 1
 TABLE = "volumes.csv"
-_OURS = "brats_jax"  # is in the header of whatever this program wrote
+# All that a case can leave, for `files.remove_stale`.
+NAMES = re.compile(
+    r".+_(seg|entropy|prob_(WT|TC|ET)|(t1|t1gd|t2|flair)_(synthetic|error))\.(nii\.gz|json)"
+    r"|.+_seg\.(png|html)|volumes\.csv"
+)
+
+Write = Callable[[Path], object]
 
 
 @dataclass(frozen=True)
@@ -39,12 +52,15 @@ class Wanted:
     Attributes:
       et_label: value of ET, 3 or 4.
       probabilities, uncertainty: maps beside the labels.
+      picture, page: to look at.
       overwrite: replace what this program has written before.
     """
 
     et_label: int = 4
     probabilities: bool = False
     uncertainty: bool = False
+    picture: bool = False
+    page: bool = False
     overwrite: bool = False
 
     @property
@@ -56,47 +72,88 @@ class Wanted:
 def earlier(directory: Path, case: str, model: Model, wanted: Wanted) -> str:
     """Why nothing is to be done for a case: it is there. Empty if there is something to do.
 
+    What the same model has left under the same settings is completed by what it lacks.
+
     Raises:
       BratsError: a file in the way is not of this program.
     """
-    stem = _stem(case, model)
-    path = directory / f"{stem}.nii.gz"
-    if path.exists() and _OURS not in nifti_writing.header_note(path):
-        raise BratsError(
-            f"{path} is there and not of this program (labels by hand?): give another --output"
-        )
-    document = _read(directory / f"{stem}.json")
+    names = _names(case, model, wanted)
+    for name in names.values():
+        path = directory / name
+        if path.exists() and not _is_ours(path):
+            raise BratsError(
+                f"{path} is there and not of this program (made by hand?): give another --output"
+            )
+    document = _read(directory / f"{_stem(case, model)}.json")
     if wanted.overwrite or document is None or not _is_whole(directory, document):
         return ""
-    other = _differences(document, model, wanted)
-    return f"kept, {' and '.join(other)}; --overwrite makes it anew" if other else "kept"
+    other = _differences(document, model)
+    if model.trained.task == "segment" and str(wanted.et_label) not in document["labels"]:
+        other.append(f"ET is not {wanted.et_label} there")
+    lacking = sorted({what for what, name in names.items() if name not in document["files"]})
+    if other:
+        other += [f"without {what}" for what in lacking]
+        return f"kept, {' and '.join(other)}; --overwrite makes it anew"
+    return "" if lacking else "kept"
 
 
-def write_segmentation(directory: Path, found: Segmented, model: Model, wanted: Wanted) -> Path:
-    """Writes all that is wanted of a case; returns the path of the labels."""
+def with_earlier(directory: Path, case: str, model: Model, wanted: Wanted) -> Wanted:
+    """What is wanted of a case, and whatever else of it the same model has left there."""
+    document = _read(directory / f"{_stem(case, model)}.json")
+    if document is None or _differences(document, model):
+        return wanted
+    names = _names(case, model, dataclasses.replace(wanted, **dict.fromkeys(_EXTRAS, True)))
+    there = {what: True for what in _EXTRAS if names.get(what) in document["files"]}
+    return dataclasses.replace(wanted, **there)
+
+
+def write_segmentation(
+    directory: Path,
+    found: Segmented,
+    model: Model,
+    wanted: Wanted,
+    truth: np.ndarray | None = None,
+) -> Path:
+    """Writes all that is wanted of a case; returns the path of the labels.
+
+    Args:
+      truth: uint8[slices, H, W], to be shown in picture and page, or None.
+    """
     scan, case = found.scan, found.scan.name
-    path = directory / f"{_stem(case, model)}.nii.gz"
-    images = {
-        path: nifti_writing.label_image(scan, label_values(found, wanted.et_label), model.note)
+    names = _names(case, model, wanted)
+    path = directory / names["labels"]
+    values = label_values(found, wanted.et_label)
+    files: dict[str, Write] = {
+        names["labels"]: _image(nifti_writing.label_image(scan, values, model.note))
     }
     if wanted.probabilities and found.probabilities is not None:
         for region, labels in REGIONS.items():
             p = scan.to_input(found.probabilities[..., list(labels)].sum(axis=-1), nearest=False)
-            images[directory / f"{case}_prob_{region}.nii.gz"] = nifti_writing.fraction_image(
-                scan, p, 1.0, model.note
+            files[_map_name(case, region)] = _image(
+                nifti_writing.fraction_image(scan, p, 1.0, model.note)
             )
     if wanted.uncertainty and found.entropy is not None:
         entropy = scan.to_input(found.entropy, nearest=False)
-        images[directory / f"{case}_entropy.nii.gz"] = nifti_writing.fraction_image(
-            scan, entropy, math.log(NUM_CLASSES), model.note
+        files[names["uncertainty"]] = _image(
+            nifti_writing.fraction_image(scan, entropy, math.log(NUM_CLASSES), model.note)
         )
-    values = (0, 1, 2, wanted.et_label)
+    if wanted.picture or wanted.page:
+        if not wanted.uncertainty:
+            found = dataclasses.replace(found, entropy=None)
+        view = case_view(model, found, truth)
+        if wanted.picture:
+            files[names["picture"]] = functools.partial(write_overview, case=view)
+        if wanted.page:
+            picture = directory / names["picture"] if wanted.picture else None
+            files[names["page"]] = functools.partial(write_page, case=view, picture=picture)
+    ours = (0, 1, 2, wanted.et_label)
     _write_all(
-        images,
+        directory,
+        files,
         found,
         model,
         {
-            "labels": dict(zip(map(str, values), CLASSES, strict=True)),
+            "labels": dict(zip(map(str, ours), CLASSES, strict=True)),
             "entropy_unit": "nats",
             "volumes_ml": {name: estimate._asdict() for name, estimate in found.volumes.items()},
         },
@@ -107,17 +164,18 @@ def write_segmentation(directory: Path, found: Segmented, model: Model, wanted: 
 def write_reconstruction(directory: Path, found: Reconstructed, model: Model) -> Path:
     """Writes the synthetic modality, and its error where the real one is there."""
     scan = found.scan
-    path = directory / f"{_stem(scan.name, model)}.nii.gz"
-    numbers = {path: found.image}
+    name = f"{_stem(scan.name, model)}.nii.gz"
+    numbers = {name: found.image}
     if found.error is not None:
-        numbers[directory / f"{scan.name}_{found.target}_error.nii.gz"] = found.error
-    images = {
-        place: nifti_writing.number_image(scan, scan.to_input(n, nearest=False), model.note)
-        for place, n in numbers.items()
+        numbers[f"{scan.name}_{found.target}_error.nii.gz"] = found.error
+    files = {
+        name: _image(nifti_writing.number_image(scan, scan.to_input(n, nearest=False), model.note))
+        for name, n in numbers.items()
     }
     unit = f"z-scores, normalised by {model.trained.normalisation}"
-    _write_all(images, found, model, {"target": found.target, "unit": unit, "mse_brain": found.mse})
-    return path
+    facts = {"target": found.target, "unit": unit, "mse_brain": found.mse}
+    _write_all(directory, files, found, model, facts)
+    return directory / name
 
 
 def write_table(directory: Path) -> Path | None:
@@ -155,17 +213,59 @@ def _stem(case: str, model: Model) -> str:
     )
 
 
+_EXTRAS = ("probabilities", "uncertainty", "picture", "page")
+
+
+def _names(case: str, model: Model, wanted: Wanted) -> dict[str, str]:
+    """The files that are wanted of a case, by what asks for them; of several maps the last."""
+    stem = _stem(case, model)
+    names = {
+        "probabilities": _map_name(case, list(REGIONS)[-1]),
+        "uncertainty": f"{case}_entropy.nii.gz",
+        "picture": f"{stem}.png",
+        "page": f"{stem}.html",
+    }
+    asked = {what: name for what, name in names.items() if getattr(wanted, what)}
+    return {"labels": f"{stem}.nii.gz", **asked}
+
+
+def _map_name(case: str, region: str) -> str:
+    return f"{case}_prob_{region}.nii.gz"
+
+
+def _image(image: Any) -> Write:
+    return functools.partial(nifti_writing.write_image, image=image)
+
+
+def _is_ours(path: Path) -> bool:
+    if path.suffix == ".gz":
+        return nifti_writing.is_ours(path)
+    try:
+        with path.open("rb") as file:  # a comment of the PNG, the generator of the page
+            return nifti_writing.OURS.encode() in file.read(1000)
+    except OSError:
+        return False
+
+
 def _write_all(
-    images: Mapping[Path, Any],
+    directory: Path,
+    files: Mapping[str, Write],
     found: Segmented | Reconstructed,
     model: Model,
     facts: Mapping[str, Any],
 ) -> None:
-    """Writes the volumes, and after them the sidecar that says they are whole."""
-    sidecar = next(iter(images)).with_suffix("").with_suffix(".json")
+    """Writes the files in their order, and after them the sidecar that says they are whole.
+
+    What an earlier prediction has left and this one has not made would be of another model or
+    other settings: it goes.
+    """
+    sidecar = directory / f"{_stem(found.scan.name, model)}.json"
+    before = _read(sidecar)
     sidecar.unlink(missing_ok=True)  # what it says is no longer so
-    for path, image in images.items():
-        nifti_writing.write_image(path, image)
+    for name in set(before["files"] if before else ()) - set(files):
+        (directory / Path(name).name).unlink(missing_ok=True)
+    for name, write in files.items():
+        write(directory / name)
     scan = found.scan
     description = model.describe()
     write_json(
@@ -179,7 +279,7 @@ def _write_all(
             "inputs": dict(scan.files),
             "notes": model.notes(scan),
             **facts,
-            "files": {path.name: path.stat().st_size for path in images},
+            "files": {name: (directory / name).stat().st_size for name in files},
         },
     )
 
@@ -203,8 +303,8 @@ def _is_whole(directory: Path, document: Mapping[str, Any]) -> bool:
         return False
 
 
-def _differences(document: Mapping[str, Any], model: Model, wanted: Wanted) -> list[str]:
-    """How what is there is not what is asked for now."""
+def _differences(document: Mapping[str, Any], model: Model) -> list[str]:
+    """How what is there was made in another way than it would be now."""
     now = model.describe()
     found = []
     if document["model"]["hash"] != now["model"]["hash"]:
@@ -215,11 +315,4 @@ def _differences(document: Mapping[str, Any], model: Model, wanted: Wanted) -> l
         temperatures[0] != temperatures[1]
     ):
         found.append("made with other settings")
-    if model.trained.task == "segment":
-        if str(wanted.et_label) not in document["labels"]:
-            found.append(f"ET is not {wanted.et_label} there")
-        if wanted.probabilities and not any("_prob_" in name for name in document["files"]):
-            found.append("without probabilities")
-        if wanted.uncertainty and not any("_entropy" in name for name in document["files"]):
-            found.append("without uncertainty")
     return found

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from absl import app, flags, logging
 
+from brats_jax import RESEARCH_USE_ONLY
 from brats_jax.command_line import fail, one_line_flags
 from brats_jax.data.modalities import MODALITIES
 from brats_jax.errors import BratsError
@@ -40,6 +41,8 @@ _MIN_ET = flags.DEFINE_float(
 )
 _PROBABILITIES = flags.DEFINE_bool("probabilities", False, "Write maps of WT, TC and ET.")
 _UNCERTAINTY = flags.DEFINE_bool("uncertainty", False, "Write a map of the entropy.")
+_PICTURE = flags.DEFINE_bool("picture", False, "Draw slices of every case: CASE_seg.png.")
+_PAGE = flags.DEFINE_bool("page", False, "Make a page to scroll through: CASE_seg.html.")
 _RESAMPLE = flags.DEFINE_bool(
     "resample", False, "Bring voxels that are not 1 mm, or not shared, onto a grid that fits."
 )
@@ -71,8 +74,12 @@ def _run() -> int:
     named = {name: flag.value for name, flag in _FILES.items() if flag.value is not None}
     if (_INPUT.value is None) == (not named):
         raise BratsError("give --input=CASE_OR_FOLDER, or the files of one case: --t1= --t1gd= ...")
-    if _TASK.value == "reconstruct" and (_PROBABILITIES.value or _UNCERTAINTY.value):
-        raise BratsError("--probabilities and --uncertainty are for --task=segment: leave them out")
+    of_labels = (_PROBABILITIES, _UNCERTAINTY, _PICTURE, _PAGE)
+    if _TASK.value == "reconstruct" and any(flag.value for flag in of_labels):
+        raise BratsError(
+            "--probabilities, --uncertainty, --picture and --page are for --task=segment: leave "
+            "them out"
+        )
     # Imported here: a misspelt flag should not have to wait for the libraries.
     from brats_jax import devices, inference, kinds, prediction
     from brats_jax.outputs import TABLE, Wanted
@@ -92,7 +99,7 @@ def _run() -> int:
         min_et_mm3=_MIN_ET.value,
         batch_size=_BATCH_SIZE.value,
     )
-    say(inference.USE)
+    say(RESEARCH_USE_ONLY)
     folds = ", ".join(str(member.fold) for member in model.trained.members)
     count = "1 case" if len(cases) == 1 else f"{len(cases)} cases"
     say(
@@ -105,6 +112,8 @@ def _run() -> int:
         et_label=int(_ET_LABEL.value),
         probabilities=_PROBABILITIES.value,
         uncertainty=_UNCERTAINTY.value,
+        picture=_PICTURE.value,
+        page=_PAGE.value,
         overwrite=_OVERWRITE.value,
     )
     directory = Path(_OUTPUT.value)

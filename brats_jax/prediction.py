@@ -20,7 +20,9 @@ from brats_jax.data.case_files import CaseFiles, group_by_case
 from brats_jax.data.case_pool import processors
 from brats_jax.data.scans import Scan, read_scan
 from brats_jax.data.source import folder_files
+from brats_jax.data.truth import read_truth
 from brats_jax.errors import BratsError
+from brats_jax.files import remove_stale
 from brats_jax.inference import Model
 from brats_jax.outputs import Wanted
 from brats_jax.progress import bar, say
@@ -81,6 +83,7 @@ def predict_cases(
       resampled: bring onto a grid that fits what does not.
     """
     outcome = Outcome()
+    remove_stale(directory, outputs.NAMES)
     todo = []
     for case in cases:
         try:
@@ -127,29 +130,35 @@ class _Work:
         )
         return scan, self.model.normalise(scan)
 
-    def predict(self, images: np.ndarray) -> Any:
+    def predict(self, case: CaseFiles, images: np.ndarray) -> Any:
         """On the device."""
         if self.model.trained.task == "segment":
-            return self.model.ensemble.segment(images, details=self.wanted.details)
+            details = self._wanted(case.name).details
+            return self.model.ensemble.segment(images, details=details)
         return self.model.ensemble.reconstruct(images)
 
     def write(self, scan: Scan, images: np.ndarray, found: Any, started: float) -> tuple[Path, str]:
-        """In the background: all that is written of a case, and what is said of it.
-
-        Whatever else is to be made of a segmented case (pictures, pages) is made here.
-        """
-        model = self.model
+        """In the background: all that is written of a case, and what is said of it."""
+        model, notes = self.model, list(scan.notes)
         if model.trained.task == "segment":
-            segmented = model.finish(scan, found)
-            path = outputs.write_segmentation(self.directory, segmented, model, self.wanted)
+            segmented, truth = model.finish(scan, found), None
+            wanted = self._wanted(scan.name)
+            if wanted.picture or wanted.page:
+                try:
+                    truth = read_truth(scan)
+                except BratsError as error:  # it is only to be looked at
+                    notes.append(f"shown without truth, because {error}")
+            path = outputs.write_segmentation(self.directory, segmented, model, wanted, truth)
             volumes = ", ".join(f"{n} {segmented.volumes[n].ml:.1f} ml" for n in ("WT", "TC", "ET"))
         else:
             made = model.compare(scan, images, found)
             path = outputs.write_reconstruction(self.directory, made, model)
             volumes = f"{made.target}" + ("" if made.mse is None else f", MSE {made.mse:.3f}")
         took = time.monotonic() - started
-        notes = "".join(f"; {note}" for note in scan.notes)
-        return path, f"{volumes}; {path} ({took:.1f} s){notes}"
+        return path, f"{volumes}; {path} ({took:.1f} s)" + "".join(f"; {n}" for n in notes)
+
+    def _wanted(self, case: str) -> Wanted:
+        return outputs.with_earlier(self.directory, case, self.model, self.wanted)
 
 
 _Read = Iterator[tuple[CaseFiles, Future]]
@@ -182,7 +191,7 @@ def _behind(
         writing: Future = Future()
         try:
             scan, images = reading.result()
-            writing = pool.submit(work.write, scan, images, work.predict(images), started)
+            writing = pool.submit(work.write, scan, images, work.predict(case, images), started)
         except (BratsError, OSError, MemoryError) as error:
             writing.set_exception(error)
         unwritten.append((case, writing))

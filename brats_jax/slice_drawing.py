@@ -2,9 +2,12 @@
 
 Slices are drawn as `image.T` with the origin at the top: the arrays run x towards Left and y
 towards Posterior, so anterior is up and the patient's left is on the right, as radiologists look
-at it. Figures are made without pyplot: no global state, no display, safe in worker threads.
+at it. Figures are made without pyplot: no global state, no display. Fonts and their caches are
+shared even so, which is why one thread draws at a time.
 """
 
+import io
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
 
+import brats_jax
 from brats_jax.data.modalities import CLASSES
 from brats_jax.files import atomic_open
 
@@ -25,6 +29,7 @@ CLASS_COLOURS: dict[str, str] = {"NCR/NET": "#0072B2", "ED": "#F0E442", "ET": "#
 _CELL_INCHES = 1.75
 _DPI = 130
 _MARGIN = 4  # pixels around the head
+_DRAWING = threading.Lock()
 
 
 def bare_figure(
@@ -161,6 +166,17 @@ def name_row(axis: Axes, patient: str, slice_number: int) -> None:
 def save(figure: Figure, path: str | Path) -> Path:
     """Writes a PNG, whole or not at all."""
     path = Path(path)
+    data = png(figure)
     with atomic_open(path, "wb") as file:
-        figure.savefig(file, format="png", facecolor="white")
+        file.write(data)
     return path
+
+
+def png(figure: Figure) -> bytes:
+    """A figure as PNG, with the program and what it may be used for in its header."""
+    facts = {"Software": f"brats_jax {brats_jax.__version__}"}
+    facts["Comment"] = brats_jax.RESEARCH_USE_ONLY
+    data = io.BytesIO()
+    with _DRAWING:
+        figure.savefig(data, format="png", facecolor="white", metadata=facts)
+    return data.getvalue()

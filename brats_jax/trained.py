@@ -6,18 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
-import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from brats_jax import calibration, settings
+from brats_jax import calibration, settings, torch_names
 from brats_jax.errors import BratsError
 from brats_jax.evaluate import Restored
-from brats_jax.models import Weights
 from brats_jax.tasks import Task
 
-STAGES = {"segment": "segment", "reconstruct": "pretrain"}  # by --task
+STAGES = {"segment": "segment", "reconstruct": "pretrain"}  # --task -> folder of the stage
 
 
 @dataclass(frozen=True)
@@ -27,7 +24,7 @@ class Member:
     Attributes:
       fold: which.
       restored: its weights, on the devices.
-      hash: hexadecimal SHA-256 of them.
+      hash: `torch_names.digest` of them, which whoever has exported them can compute again.
       temperature: its logits are divided by this; 1 unless calibrated.
     """
 
@@ -101,7 +98,9 @@ class Trained:
         }
 
 
-def open_trained(path: Path, task: str, mesh: Mesh, *, calibrated: bool = False) -> Trained:
+def open_trained(
+    path: Path, task: str, mesh: Mesh, *, calibrated: bool = False, dtype: str | None = None
+) -> Trained:
     """Restores what there is to predict with.
 
     Args:
@@ -109,6 +108,7 @@ def open_trained(path: Path, task: str, mesh: Mesh, *, calibrated: bool = False)
       task: 'segment' or 'reconstruct'.
       mesh: the devices.
       calibrated: divide the logits by the temperatures that `brats_jax.calibrate` found.
+      dtype: what activations are computed in, 'float32' or 'bfloat16'; None: as configured.
 
     Raises:
       BratsError: no such run, nothing complete in it, or a checkpoint that cannot be used.
@@ -118,6 +118,8 @@ def open_trained(path: Path, task: str, mesh: Mesh, *, calibrated: bool = False)
     try:
         config = document["config"]
         configured = ConfigDict(config)
+        if dtype is not None:
+            configured.dtype = dtype
         stage = (settings.segmentation if task == "segment" else settings.reconstruction)(
             configured
         )
@@ -127,7 +129,7 @@ def open_trained(path: Path, task: str, mesh: Mesh, *, calibrated: bool = False)
     members = []
     for fold, directory in folds:
         restored = Restored(stage, directory, mesh)
-        digest = weights_hash(restored.params, restored.stats)
+        digest = torch_names.digest(torch_names.torch_state(restored.params, restored.stats))
         temperature = 1.0
         if calibrated:
             temperature = calibration.read_temperature(run / f"fold_{fold}", digest)
@@ -143,17 +145,6 @@ def open_trained(path: Path, task: str, mesh: Mesh, *, calibrated: bool = False)
     if "slice_shape" not in record and record["normalisation"] == "slice":
         notes.append("the checkpoint does not say which slice size it knows; 240 x 240 is BraTS's")
     return Trained(run, task, tuple(members), config, record, _seen(run), tuple(notes))
-
-
-def weights_hash(params: Weights, stats: Weights) -> str:
-    """Hexadecimal SHA-256 of parameters and statistics: names, shapes and values."""
-    digest = hashlib.sha256()
-    leaves, _ = jax.tree_util.tree_flatten_with_path({"params": params, "stats": stats})
-    for path, leaf in leaves:
-        array = np.asarray(leaf)
-        digest.update(f"{jax.tree_util.keystr(path)} {array.shape} {array.dtype}\n".encode())
-        digest.update(np.ascontiguousarray(array).data.cast("B") if array.size else b"")
-    return digest.hexdigest()
 
 
 def _run_of(path: Path) -> tuple[Path, int | None]:

@@ -43,6 +43,18 @@ def brats_files() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def example_runs(brats_files, tmp_path_factory) -> dict[str, Path]:
+    """By normalisation a folder with cases/, store/ and run/; see prediction_examples.py."""
+    import prediction_examples as examples
+
+    with examples.shallow():
+        return {
+            how: examples.make_run(brats_files, tmp_path_factory.mktemp(how), how)
+            for how in ("slice", "volume")
+        }
+
+
+@pytest.fixture(scope="session")
 def small_store(tmp_path_factory) -> Store:
     """Eight phantom patients of 16 slices, 48 x 48."""
     path = tmp_path_factory.mktemp("small") / "store"

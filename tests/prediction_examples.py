@@ -1,10 +1,11 @@
-"""A run folder to predict with, as a training leaves it, and cases for it. Not tests."""
+"""A run folder to predict with or export, as a training leaves it, and cases. Not tests."""
 
 import contextlib
 import json
 import runpy
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -20,6 +21,7 @@ from brats_jax.models import resnet
 SHAPE = (40, 32, 6)  # no axis is like another; the first and the last slice are blank
 CASES = ("BraTS2021_00001", "BraTS2021_00002", "BraTS2021_00003")
 INPUTS = ("t1", "t1gd", "t2", "flair")
+SEGMENT_INPUTS = ("t1gd", "flair", "t2")  # a position is looked up, never assumed
 
 
 @contextlib.contextmanager
@@ -68,12 +70,23 @@ def tiny_config(store: Store) -> ConfigDict:
     config.data.store = str(store.path)
     config.data.num_folds = 2
     config.folds = (0, 1)
+    config.segment.inputs = SEGMENT_INPUTS
     return config
+
+
+def network(task, seed: int):
+    """(graph, params, stats) of random weights, statistics among them."""
+    graph, params, stats = models.split(task.build(seed))
+    rng = np.random.default_rng(seed)
+    stats = jax.tree.map_with_path(
+        lambda path, s: s + (rng.normal(0, 0.1, s.shape) if "mean" in str(path) else 0.5), stats
+    )
+    return graph, params, stats
 
 
 def save(directory: Path, task, *, seed: int, store: Store, complete: bool = True) -> None:
     """Saves a stage's best checkpoint as `train.Stage` does, with `experiment`'s record."""
-    _, params, stats = models.split(task.build(seed))
+    _, params, stats = network(task, seed)
     meta = {
         "model": task.describe(),
         "step": 7,

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,60 +12,48 @@ from types import SimpleNamespace
 import jax
 import nibabel
 import numpy as np
+import prediction_examples as examples
 import pytest
 import safetensors.numpy
 from ml_collections import ConfigDict
 from safetensors import safe_open
 
 from brats_jax import experiment, exported, models, torch_names
-from brats_jax.checkpoints import Checkpoints
 from brats_jax.data.modalities import MODALITIES
 from brats_jax.data.normalise import normalise
+from brats_jax.devices import data_mesh
 from brats_jax.errors import BratsError
-from brats_jax.models import resnet
 from brats_jax.tasks import Reconstruction, Segmentation
+from brats_jax.trained import open_trained
 from brats_jax.transfer import load_encoder
 
-SHAPE = (40, 48)  # is padded to 64 x 64
-INPUTS = ("t1gd", "flair", "t1")  # a position is looked up, never assumed
+SHAPE = examples.SHAPE[:2]  # 40 x 32, padded to 64 x 32
+INPUTS = examples.SEGMENT_INPUTS
 
 
 @pytest.fixture(scope="module", autouse=True)
 def shallow():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(resnet, "BLOCKS", (1, 1, 1, 1))
+    with examples.shallow():
         yield
 
 
-def save_best(directory, task, seed, how):
-    """A best checkpoint as training leaves it, of random weights; returns (graph, weights)."""
-    graph, params, stats = models.split(task.build(seed))
-    rng = np.random.default_rng(seed)
-    stats = jax.tree.map_with_path(
-        lambda path, s: s + (rng.normal(0, 0.1, s.shape) if "mean" in str(path) else 0.5), stats
-    )
-    saved = Checkpoints(directory / "best")
-    record = {"normalisation": how, "store": "abc", "split_by": "patient", "version": "0"}
-    record |= {"slice_shape": list(SHAPE)}
-    meta = {"model": task.describe(), "step": 7, "epoch": 1, "value": 0.5, "record": record}
-    saved.save(7, {"params": params, "stats": stats}, meta)
-    saved.close()
-    return graph, (params, stats)
-
-
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """A run folder with two folds, normalised by volume, and its networks."""
-    path = tmp_path_factory.mktemp("run")
-    (path / "config.json").write_text(json.dumps({"config": {"loss": "dice_ce"}}))
+def networks(shallow):
+    """What the run's two folds hold, not by way of its files: (graph, (params, stats))."""
     task = Segmentation(inputs=INPUTS, width=4)
-    return path, [save_best(path / f"fold_{k}" / "segment", task, k, "volume") for k in (0, 1)]
+    return [(graph, weights) for graph, *weights in (examples.network(task, k) for k in (0, 1))]
 
 
 @pytest.fixture(scope="module")
-def ensemble(run, tmp_path_factory):
+def trained(example_runs, shallow):
+    """Two folds, normalised by volume."""
+    return open_trained(example_runs["volume"] / "run", "segment", data_mesh(), dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def ensemble(trained, tmp_path_factory):
     output = tmp_path_factory.mktemp("export")
-    exported.write(run[0], output)
+    exported.write(trained, output)
     return output
 
 
@@ -72,7 +61,7 @@ def raw(count):
     rng = np.random.default_rng(count)
     head = np.zeros((count, *SHAPE, 1), bool)
     head[:, 6:-6, 9:-9] = True
-    smooth = np.repeat(np.repeat(rng.gamma(2.0, 200.0, (count, 10, 12, 4)), 4, 1), 4, 2)
+    smooth = np.repeat(np.repeat(rng.gamma(2.0, 200.0, (count, 10, 8, 4)), 4, 1), 4, 2)
     return ((smooth + rng.gamma(2.0, 20.0, (*head.shape[:3], 4))) * head).astype(np.float32)
 
 
@@ -112,10 +101,10 @@ def labelled(ensemble, tmp_path_factory, compiled_programs):
     return {n: (raw(n), np.load(folder / f"{n}.npy.out.npy")) for n in (3, 10)}
 
 
-def test_same_labels_without_the_package(run, labelled):
+def test_same_labels_without_the_package(networks, labelled):
     @jax.jit
     def probabilities(x):
-        outputs = [models.apply(g, *w, x, train=False)[0] for g, w in run[1]]
+        outputs = [models.apply(g, *w, x, train=False)[0] for g, w in networks]
         return sum(jax.nn.softmax(y) for y in outputs) / 2
 
     for images, labels in labelled.values():
@@ -148,26 +137,28 @@ def test_the_example_in_the_readme_runs_as_it_stands(
     assert [int(n) for n in re.findall(r"\d+", printed)] == expected.tolist()
 
 
-def test_the_description_says_what_goes_in_and_comes_out(ensemble):
+def test_the_description_says_what_goes_in_and_comes_out(trained, ensemble):
     document = json.loads((ensemble / "segment.json").read_text())
     (images,), (labels,) = document["inputs"], document["outputs"]
-    assert images["shape"] == ["n", 40, 48, 4] and images["modalities"] == list(MODALITIES)
-    assert images["used"] == list(INPUTS) and labels["shape"] == ["n", 40, 48]
+    assert images["shape"] == ["n", 40, 32, 4] and images["modalities"] == list(MODALITIES)
+    assert images["used"] == list(INPUTS) and labels["shape"] == ["n", 40, 32]
     assert document["labels"] == {"0": "background", "1": "NCR/NET", "2": "ED", "3": "ET"}
     assert document["normalisation"] == "volume" and document["orientation"].startswith("LPS")
-    assert document["config"] == {"loss": "dice_ce"}
+    assert document["config"]["loss"] == "dice_ce"
     assert "research use only" in document["research_use_only"]
     for fold in document["model"]["folds"]:
         state = safetensors.numpy.load_file(ensemble / fold["weights"])
         assert torch_names.digest(state) == fold["sha256"]
-    assert len({fold["sha256"] for fold in document["model"]["folds"]}) == 2
+    hashes = [fold["sha256"] for fold in document["model"]["folds"]]
+    assert hashes == [member.hash for member in trained.members] and len(set(hashes)) == 2
+    assert document["model"]["hash"] == trained.hash  # as beside whatever it predicts
 
 
-def test_the_encoder_comes_back_from_its_file(run, ensemble):
+def test_the_encoder_comes_back_from_its_file(networks, ensemble):
     path = ensemble / "fold_1.safetensors"
-    params, stats = run[1][1][1]
+    params, stats = networks[1][1]
     with safe_open(path, "np") as file:
-        assert file.metadata()["modalities"] == "t1gd,flair,t1"
+        assert file.metadata()["modalities"] == "t1gd,flair,t2"
         assert file.get_tensor("layer1.0.conv2.weight").shape == (4, 4, 3, 3)
         assert file.get_tensor("conv1.weight").shape == (4, 3, 7, 7)
         assert "decoder.stages.0.block1.bn.running_mean" in file.keys()  # noqa: SIM118
@@ -181,13 +172,13 @@ def test_the_encoder_comes_back_from_its_file(run, ensemble):
         jax.tree.map(np.testing.assert_array_equal, mine["encoder"], theirs["encoder"])
     jax.tree.map(np.testing.assert_array_equal, new["decoder"], fresh["decoder"])
 
-    # Another order of other modalities: by name, and T2 keeps its random beginning.
+    # Another order of other modalities: by name, and T1 keeps its random beginning.
     other = ("t1", "t2", "t1gd")
     _, fresh, fresh_stats = models.split(Segmentation(inputs=other, width=4).build(9))
     new, _ = load_encoder(path, fresh, fresh_stats, other)
     stem, old = new["encoder"]["conv1"]["kernel"], params["encoder"]["conv1"]["kernel"]
-    np.testing.assert_array_equal(stem[:, :, 0], old[:, :, 2])
-    np.testing.assert_array_equal(stem[:, :, 1], fresh["encoder"]["conv1"]["kernel"][:, :, 1])
+    np.testing.assert_array_equal(stem[:, :, 0], fresh["encoder"]["conv1"]["kernel"][:, :, 0])
+    np.testing.assert_array_equal(stem[:, :, 1], old[:, :, 2])
     np.testing.assert_array_equal(stem[:, :, 2], old[:, :, 0])
 
 
@@ -199,10 +190,10 @@ def test_transposed_convolutions_are_written_for_torch():
     assert weight[1, 2, 3, 3] == params["decoder"]["stages"][0]["kernel"][0, 0, 1, 2]
 
 
-def test_a_pretext_network_predicts_its_modality(tmp_path):
-    task = Reconstruction(width=4)
-    graph, weights = save_best(tmp_path / "fold_0" / "pretrain", task, 3, "slice")
-    exported.write(tmp_path / "fold_0", tmp_path / "out", task="reconstruct")
+def test_a_pretext_network_predicts_its_modality(example_runs, tmp_path):
+    run = example_runs["slice"] / "run" / "fold_1"
+    exported.write(open_trained(run, "reconstruct", data_mesh()), tmp_path / "out")
+    graph, *weights = examples.network(Reconstruction(width=4), 1)
     program = jax.export.deserialize(
         bytearray((tmp_path / "out" / "reconstruct.stablehlo").read_bytes())
     )
@@ -215,22 +206,23 @@ def test_a_pretext_network_predicts_its_modality(tmp_path):
     assert document["outputs"][0]["name"] == "flair" and document["labels"] is None
 
 
-def test_folds_that_do_not_belong_together_are_refused(tmp_path):
-    for k, how in enumerate(("slice", "volume")):
-        save_best(tmp_path / f"fold_{k}" / "segment", Segmentation(width=4), k, how)
-    with pytest.raises(BratsError, match="fold_1 was trained with normalisation volume"):
-        exported.write(tmp_path, tmp_path / "out")
-    with pytest.raises(BratsError, match="trained on slices of 40 x 48, each normalised"):
-        exported.write(tmp_path / "fold_0", tmp_path / "out", slice_shape=(240, 240))
-    with pytest.raises(BratsError, match="no trained pretrain stage"):
-        exported.write(tmp_path, tmp_path / "out", task="reconstruct")
+def test_what_does_not_belong_together_is_refused(example_runs, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(example_runs["slice"] / "run", run)
+    shutil.rmtree(run / "fold_1")
+    shutil.copytree(example_runs["volume"] / "run" / "fold_1", run / "fold_1")
+    with pytest.raises(BratsError, match="trained on data normalised in different ways"):
+        open_trained(run, "segment", data_mesh())
+    alone = open_trained(run / "fold_0", "segment", data_mesh())
+    with pytest.raises(BratsError, match="trained on slices of 40 x 32, each normalised"):
+        exported.write(alone, tmp_path / "out", slice_shape=(240, 240))
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--checkpoint=nowhere", "--output=x"], "nowhere: no trained segment stage there"),
+        (["--checkpoint=nowhere", "--output=x"], "--checkpoint=nowhere: no run there"),
         (["--checkpoint=nowhere"], "--output=DIR"),
         (["--checkpoint=a", "--output=x", "--slice_shape=240"], "give two numbers"),
     ],

@@ -1,5 +1,9 @@
+import base64
 import csv
+import gzip
 import json
+import os
+import re
 import shutil
 import threading
 import time
@@ -10,11 +14,13 @@ import numpy as np
 import prediction_examples as examples
 import pytest
 
+import brats_jax
 from brats_jax import checkpoints, inference, outputs, prediction
 from brats_jax.data import nifti_writing
 from brats_jax.data.case_files import CaseFiles
 from brats_jax.data.scans import read_scan
 from brats_jax.data.store import Store
+from brats_jax.data.truth import read_truth
 from brats_jax.devices import data_mesh
 from brats_jax.errors import BratsError
 from brats_jax.evaluate import Restored, predict_slices
@@ -28,12 +34,8 @@ def shallow():
 
 
 @pytest.fixture(scope="module")
-def folders(brats_files, tmp_path_factory):
-    """{normalisation: folder with cases/, store/ and run/}."""
-    return {
-        how: examples.make_run(brats_files, tmp_path_factory.mktemp(how), how)
-        for how in ("slice", "volume")
-    }
+def folders(example_runs):
+    return example_runs
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +169,8 @@ def test_blank_slices_and_the_last_batch_change_nothing(folders, model):
     assert [bool(s.any()) for s in images] == [False, True, True, True, True, False]
     restored = model.trained.members[0].restored
     forward = jax.jit(restored.output)
-    logits = forward(restored.params, restored.stats, images.astype(np.float32))
+    seen = images[..., [examples.INPUTS.index(name) for name in model.inputs]].astype(np.float32)
+    logits = forward(restored.params, restored.stats, seen)
     one = inference.load(folders["volume"] / "run" / "fold_0", batch_size=4).ensemble
     np.testing.assert_array_equal(one.segment(images).labels, np.argmax(logits, -1))
     blanks = np.zeros_like(images)  # a case of nothing but air
@@ -190,7 +193,7 @@ def test_maps_table_and_sidecar(folders, model, tmp_path):
     entropy = nib.load(tmp_path / f"{name}_entropy.nii.gz").get_fdata()
     np.testing.assert_allclose(entropy, np.moveaxis(found.entropy, 0, 2), atol=3e-5)
     sidecar = json.loads((tmp_path / f"{name}_seg.json").read_text())
-    assert sidecar["use"].startswith("Research use only")
+    assert sidecar["use"] == brats_jax.RESEARCH_USE_ONLY
     assert sidecar["model"]["hash"] == model.trained.hash
     assert sidecar["model"]["config"]["loss"] == "dice_ce" and sidecar["version"] == "0.1.0"
     assert sidecar["labels"] == {"0": "background", "1": "NCR/NET", "2": "ED", "4": "ET"}
@@ -235,6 +238,92 @@ def test_labels_by_hand_are_never_replaced(model, brats_files, tmp_path):
     before = truth.read_bytes()
     outcome, _ = run_on(model, tmp_path / name, tmp_path / name, overwrite=True)
     assert "not of this program" in outcome.failed[name] and truth.read_bytes() == before
+
+
+def embedded(path, what):
+    """uint8[slices, H, W] of a page, and where in the scan it begins."""
+    text = path.read_text()
+    (packed,) = re.findall(f'id="volume-{what}">(.*?)<', text)
+    image = nib.Nifti1Image.from_bytes(gzip.decompress(base64.b64decode(packed)))
+    start = np.abs(image.affine[:3, 3]).round().astype(int)[[2, 0, 1]]
+    return np.moveaxis(np.asarray(image.dataobj), 2, 0), start
+
+
+def test_pictures_and_pages_complete_what_is_there(folders, model, brats_files, tmp_path):
+    name = examples.CASES[0]
+    volumes = brats_files.make_case(0, examples.SHAPE)
+    brats_files.write_nifti_case(tmp_path / "in", name, volumes, codes="RAS")
+    out, page = tmp_path / "out", tmp_path / "out" / f"{name}_seg.html"
+    run_on(model, tmp_path / "in", out, uncertainty=True)
+    outcome, _ = run_on(model, tmp_path / "in", out, page=True)
+    assert set(outcome.written) == {name}  # what lacked is made, and the rest is still known
+    sidecar = out / f"{name}_seg.json"
+    listed = set(json.loads(sidecar.read_text())["files"])
+    assert listed == {f"{name}_{e}" for e in ("seg.nii.gz", "entropy.nii.gz", "seg.html")}
+    found = model.predict(model.scan(tmp_path / "in" / name), details=True)
+    expected = {
+        "prediction": found.labels,
+        "truth": np.moveaxis(volumes["seg"], 2, 0),  # ET is 4 in the file
+        "uncertainty": np.rint(found.entropy / np.log(4) * 255),
+    }
+    for what, whole in expected.items():
+        part, start = embedded(page, what)
+        ends = start + part.shape
+        cut = tuple(slice(a, b) for a, b in zip(start, ends, strict=True))
+        np.testing.assert_allclose(part, whole[cut], atol=1 if what == "uncertainty" else 0)
+        assert whole[cut].any() and (what == "uncertainty" or whole[cut].sum() == whole.sum())
+    text = page.read_text()
+    assert model.trained.hash in text and brats_jax.RESEARCH_USE_ONLY in text
+    # Together; then there is nothing left to do, until a file is lost.
+    run_on(model, tmp_path / "in", out, picture=True, page=True)
+    picture = out / f"{name}_seg.png"
+    assert brats_jax.RESEARCH_USE_ONLY.encode() in picture.read_bytes()[:1000]
+    again, _ = run_on(model, tmp_path / "in", out, picture=True, page=True, uncertainty=True)
+    assert again.kept[name] == "kept"
+    picture.unlink()
+    again, _ = run_on(model, tmp_path / "in", out)
+    assert again.written and picture.exists()
+    # Another model leaves nothing of this one beside its labels.
+    other = inference.load(folders["volume"] / "run" / "fold_0")
+    kept, _ = run_on(other, tmp_path / "in", out, page=True)
+    assert "made by another model" in kept.kept[name]
+    run_on(other, tmp_path / "in", out, overwrite=True)
+    assert {p.name for p in out.glob(f"{name}*")} == {f"{name}_seg.nii.gz", sidecar.name}
+    page.write_text("notes by hand")
+    refused, _ = run_on(other, tmp_path / "in", out, page=True, overwrite=True)
+    assert str(page) in refused.failed[name] and page.read_text() == "notes by hand"
+
+
+def test_a_truth_is_shown_where_there_is_one_that_fits(model, brats_files, tmp_path, capsys):
+    name = examples.CASES[0]
+    volumes = brats_files.make_case(0, examples.SHAPE)
+    paths = brats_files.write_nifti_case(tmp_path, name, volumes)
+    assert read_truth(model.scan({k: volumes[k] for k in examples.INPUTS})) is None
+    scan = model.scan(tmp_path / name)
+    np.testing.assert_array_equal(read_truth(scan), np.moveaxis(volumes["seg"], 2, 0))
+    brats_files.write_volume(paths["seg"], np.full(examples.SHAPE, 7, np.uint8))
+    with pytest.raises(BratsError, match="label values 7"):
+        read_truth(scan)
+    run_on(model, tmp_path / name, tmp_path / "out", page=True)
+    assert "shown without truth, because" in capsys.readouterr().out
+    assert 'id="volume-truth"' not in (tmp_path / "out" / f"{name}_seg.html").read_text()
+    # What this program has put beside the images is no truth.
+    paths["seg"].unlink()
+    assert read_truth(scan) is None
+    run_on(model, tmp_path / name, tmp_path / name)
+    assert paths["seg"].exists() and read_truth(scan) is None
+
+
+def test_what_a_kill_left_is_cleared_away_later(model, tmp_path):
+    names = (".a_seg.nii.gz.abcd_123", ".a_seg.html.abcd_123", ".a_seg.nii.gz", ".notes.abcd_123")
+    for name in (*names, ".b_seg.nii.gz.abcd_123"):
+        (tmp_path / name).write_text("")
+    for name in names:
+        os.utime(tmp_path / name, (0, 0))
+    prediction.predict_cases(model, [], tmp_path, Wanted())
+    left = {path.name for path in tmp_path.iterdir()}
+    # One may be another process's, the others are not this program's.
+    assert left == {".b_seg.nii.gz.abcd_123", ".a_seg.nii.gz", ".notes.abcd_123"}
 
 
 def test_a_case_that_fails_is_named_and_the_others_go_on(folders, model, brats_files, tmp_path):
@@ -360,7 +449,7 @@ def test_few_cases_are_in_memory_however_many_there_are(model, monkeypatch, tmp_
             count(1)
             return None, None
 
-        def predict(self, images):
+        def predict(self, *given):
             return None
 
         def write(self, *given):

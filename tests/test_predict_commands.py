@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,8 @@ import nibabel as nib
 import numpy as np
 import prediction_examples as examples
 import pytest
+
+import brats_jax
 
 ROOT = Path(__file__).parent.parent
 # The tests' networks have one block a stage.
@@ -47,8 +50,8 @@ def test_importing_the_package_brings_no_jax():
         (["--checkpoint=r", "--output=o", "--input=i", "--t1=a"], "give --input="),
         (["--checkpoint=r", "--output=o", "--input=i", "--et_label=5"], "--et_label"),
         (["--checkpoint=r", "--output=o", "--input=i", "--min_et_mm3=-1"], "--min_et_mm3"),
-        (["--checkpoint=r", "--output=o", "--input=i", "--task=reconstruct", "--uncertainty"],
-         "--probabilities and --uncertainty are for --task=segment"),
+        (["--checkpoint=r", "--output=o", "--input=i", "--task=reconstruct", "--page"],
+         "--picture and --page are for --task=segment"),
         (["--checkpont=r"], "Did you mean: checkpoint"),
         (["what"], "'what' is not understood"),
     ],
@@ -59,9 +62,9 @@ def test_wrong_flags_are_one_line(arguments, message):
     assert err.startswith("error: ") and len(err.splitlines()) == 1
 
 
-def test_from_files_to_files(brats_files, tmp_path):
-    with examples.shallow():
-        folder = examples.make_run(brats_files, tmp_path, "volume")
+def test_from_files_to_files(example_runs, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(example_runs["volume"], folder)
     cache, run, out = tmp_path / "cache", folder / "run", tmp_path / "out"
     status, printed, err = command("calibrate", f"--checkpoint={run}", cache=cache)
     assert status == 0, err
@@ -71,16 +74,17 @@ def test_from_files_to_files(brats_files, tmp_path):
     status, printed, err = command(
         "predict", f"--checkpoint={run}", f"--input={folder / 'cases'}", f"--output={out}",
         "--tta", "--calibrated", "--min_component_mm3=5", "--min_et_mm3=3", "--et_label=3",
-        "--probabilities", "--uncertainty", cache=cache,
+        "--probabilities", "--uncertainty", "--page", "--picture", cache=cache,
     )  # fmt: skip
     assert status == 1
     (line,) = [line for line in err.splitlines() if line.startswith("error")]
     assert examples.CASES[2] in line and "no T2 volume" in line and "--t2" in line
-    assert "Research use only" in printed and "predictions averaged: 8" in printed
+    assert brats_jax.RESEARCH_USE_ONLY in printed and "predictions averaged: 8" in printed
     assert "2 written, 0 kept, 1 failed" in printed and "Traceback" not in err
     labels = nib.load(out / f"{examples.CASES[0]}_seg.nii.gz")
     assert set(np.unique(np.asarray(labels.dataobj))) <= {0, 1, 2, 3}
     sidecar = json.loads((out / f"{examples.CASES[0]}_seg.json").read_text())
     assert sidecar["averaged"] == {"folds": 2, "flips": 4} and sidecar["min_et_mm3"] == 3
     assert all(fold["temperature"] != 1 for fold in sidecar["model"]["folds"])
+    assert len(list(out.glob("*_seg.png"))) == len(list(out.glob("*_seg.html"))) == 2
     assert len(list(out.glob("*.nii.gz"))) == 10 and (out / "volumes.csv").exists()

@@ -114,10 +114,10 @@ class NiftiSource:
         for channel, modality in enumerate(MODALITIES):
             if modality not in volumes:
                 volumes[modality] = read_volume(paths[modality])
-            images[..., channel] = _aligned(volumes[modality], reference, grid != 0, notes)
+            images[..., channel] = align(volumes[modality], reference, grid != 0, notes)
         labels = read_volume(paths[SEG])
-        mapped = _map_labels(labels, since_2023=patient in self._since_2023)
-        aligned = _aligned(
+        mapped = map_labels(labels, since_2023=patient in self._since_2023)
+        aligned = align(
             dataclasses.replace(labels, voxels=mapped), reference, (images != 0).any(-1), notes
         )
         affine = affine_to_lps(reference.affine, reference.voxels.shape)
@@ -148,7 +148,7 @@ class NiftiSource:
         )
 
 
-def _aligned(volume: Volume, reference: Volume, brain: np.ndarray, notes: list[str]) -> np.ndarray:
+def align(volume: Volume, reference: Volume, brain: np.ndarray, notes: list[str]) -> np.ndarray:
     """Brings a volume onto the LPS grid of the case's first modality.
 
     Volumes of one case share a voxel grid, whatever their headers say of its place. Where the
@@ -193,7 +193,7 @@ def _values(voxels: np.ndarray) -> list[float]:
     return sorted(values + [0] * (not voxels.all()))
 
 
-def _map_labels(volume: Volume, since_2023: bool) -> np.ndarray:
+def map_labels(volume: Volume, since_2023: bool) -> np.ndarray:
     """Labels of any release, in any number type, to uint8 0..3."""
     values = _values(volume.voxels)
     known = set(values)

@@ -15,6 +15,7 @@ _GEOMETRY = (
     "qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z",
 )  # fmt: skip
 _FRACTION_STEPS = 65_535
+OURS = "brats_jax"  # stands in the note of whatever this program writes
 
 
 def label_dtype(dtype: np.dtype) -> np.dtype:
@@ -63,6 +64,11 @@ def header_note(path: Path) -> str:
         return bytes(header["descrip"]).rstrip(b"\0").decode("latin-1")
     except Exception:  # whatever it is, it is not one of ours
         return ""
+
+
+def is_ours(path: Path) -> bool:
+    """Whether this program wrote a NIfTI file."""
+    return OURS in header_note(path)
 
 
 def _image(scan: Scan, voxels: np.ndarray, note: str) -> Any:

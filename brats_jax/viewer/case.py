@@ -12,7 +12,7 @@ from brats_jax.errors import BratsError
 
 
 @dataclasses.dataclass(frozen=True)
-class Segmented:
+class CaseView:
     """A case with its segmentation; D slices of H x W, running to Superior, Left, Posterior (LPS).
 
     Attributes:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 
 from brats_jax import RESEARCH_USE_ONLY
 from brats_jax.data.modalities import DISPLAY_NAMES, MODALITIES
@@ -15,13 +16,13 @@ from brats_jax.slice_drawing import (
     overlay_labels,
     save,
 )
-from brats_jax.viewer.case import Segmented
+from brats_jax.viewer.case import CaseView
 
 # The fourth colour-blind safe one beside the classes': slice_drawing.CLASS_COLOURS.
 UNCERTAINTY_COLOUR = "#CC79A7"
 
 
-def chosen_slices(case: Segmented, count: int) -> list[int]:
+def chosen_slices(case: CaseView, count: int) -> list[int]:
     """Slices spread over the tumour: each stands for as many tumour voxels as the others.
 
     Where there is no tumour they are spread over the brain. Ascending; fewer where the case has
@@ -34,7 +35,7 @@ def chosen_slices(case: Segmented, count: int) -> list[int]:
     return sorted({int(i) for i in np.searchsorted(below, targets)})
 
 
-def write_overview(path: str | Path, case: Segmented, rows: int = 4) -> Path:
+def write_overview(path: str | Path, case: CaseView, rows: int = 4) -> Path:
     """Draws a case: a row for each slice, a column for each modality, truth and prediction.
 
     Truth and uncertainty have a column where the case has them.
@@ -47,6 +48,11 @@ def write_overview(path: str | Path, case: Segmented, rows: int = 4) -> Path:
     Returns:
       `path`.
     """
+    return save(draw_overview(case, rows), path)
+
+
+def draw_overview(case: CaseView, rows: int = 4) -> Figure:
+    """The figure that `write_overview` writes."""
     slices = chosen_slices(case, rows)
     heads = [case.brain[z] for z in slices]
     windows = common_windows(heads)
@@ -75,4 +81,4 @@ def write_overview(path: str | Path, case: Segmented, rows: int = 4) -> Path:
         name_row(axes[0], case.name, z)
     for axis, title in zip(grid[0], titles, strict=True):
         axis.set_title(title)
-    return save(figure, path)
+    return figure

@@ -13,17 +13,18 @@ from pathlib import Path
 import jinja2
 import numpy as np
 
+import brats_jax
 from brats_jax import RESEARCH_USE_ONLY
 from brats_jax.data.modalities import CLASSES, DISPLAY_NAMES, MODALITIES
 from brats_jax.files import write_text
-from brats_jax.slice_drawing import CLASS_COLOURS
-from brats_jax.viewer.case import Segmented
-from brats_jax.viewer.overview import UNCERTAINTY_COLOUR
+from brats_jax.slice_drawing import CLASS_COLOURS, png
+from brats_jax.viewer.case import CaseView
+from brats_jax.viewer.overview import UNCERTAINTY_COLOUR, draw_overview
 
 _MARGIN = 3  # voxels around the head
 
 
-def write_page(path: str | Path, case: Segmented, picture: str | Path | None = None) -> Path:
+def write_page(path: str | Path, case: CaseView, picture: str | Path | None = None) -> Path:
     """Writes a page with slices of all modalities, prediction, and truth and uncertainty if any.
 
     About 10 MB for 155 slices of 240 x 240: images are kept in 8 bits, labels as they are.
@@ -32,7 +33,7 @@ def write_page(path: str | Path, case: Segmented, picture: str | Path | None = N
       path: the .html file to write, whole or not at all.
       case: what to show.
       picture: a PNG, as `write_overview` writes it, to be shown below, where the browser has no
-        WebGL, and in print.
+        WebGL, and in print; None: it is drawn.
 
     Returns:
       `path`.
@@ -68,6 +69,7 @@ def write_page(path: str | Path, case: Segmented, picture: str | Path | None = N
         "modalities": list(MODALITIES),
         "layers": list(layers),
     }
+    drawn = png(draw_overview(case)) if picture is None else Path(picture).read_bytes()
     html = _template().render(
         case=case,
         research_use_only=RESEARCH_USE_ONLY,
@@ -80,7 +82,8 @@ def write_page(path: str | Path, case: Segmented, picture: str | Path | None = N
         rows=list(next(iter(columns.values()))),
         settings=settings,
         volumes=embedded,
-        picture=None if picture is None else base64.b64encode(Path(picture).read_bytes()).decode(),
+        picture=base64.b64encode(drawn).decode(),
+        version=brats_jax.__version__,
         css=_text("template", "page.css"),
         script=_text("template", "page.js"),
         niivue=_text("niivue", "niivue.umd.js"),
@@ -89,7 +92,7 @@ def write_page(path: str | Path, case: Segmented, picture: str | Path | None = N
     return path
 
 
-def grey_bytes(case: Segmented, modality: int) -> np.ndarray:
+def grey_bytes(case: CaseView, modality: int) -> np.ndarray:
     """uint8[D, H, W]: a modality between the 0.5th and 99.5th percentile of its brain.
 
     Black lies a tenth of that range below, or at 0 where the brain begins just above it; the
@@ -108,17 +111,15 @@ def grey_bytes(case: Segmented, modality: int) -> np.ndarray:
     return np.where(case.brain, np.rint(scaled), 0).astype(np.uint8)
 
 
-def head_box(case: Segmented) -> tuple[slice, slice, slice]:
-    """The part of the grid [D, H, W] that is embedded: whatever is not 0, and a margin around.
+def head_box(case: CaseView) -> tuple[slice, slice, slice]:
+    """The part of the grid [D, H, W] that is embedded: brain and labels, and a margin around.
 
     The air around a head is more than half of a scan: without it the page shows a larger head
-    and is quicker.
+    and is quicker. No network is quite certain of air, so that uncertainty has no say in it.
     """
     filled = case.brain | (case.labels != 0)
     if case.truth is not None:
         filled |= case.truth != 0
-    if case.uncertainty is not None:
-        filled |= case.uncertainty > 0
     slices = []
     for axis, size in enumerate(filled.shape):
         where = np.flatnonzero(filled.any(tuple(a for a in range(3) if a != axis)))

@@ -5,7 +5,7 @@
   const [stage, canvas, message, slider] = ["stage", "slices", "message", "slice"].map(byId);
   const fail = (text) => { message.textContent = text; document.documentElement.dataset.state = "failed"; };
   if (!canvas.getContext("webgl2")) {
-    return fail("This browser has no WebGL 2, which the slices need." + (byId("overview") ? " A picture of some slices is below." : ""));
+    return fail("This browser has no WebGL 2, which the slices need." + " A picture of some slices is below.");
   }
 
   // Axes 0, 1, 2 run to the patient's Left, Posterior, Superior; NiiVue counts the first two the other way.

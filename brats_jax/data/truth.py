@@ -1,0 +1,53 @@
+"""The labels that lie beside the images of a scan: not to predict with, only to be looked at."""
+
+from pathlib import Path
+
+import numpy as np
+
+from brats_jax.data import nifti_writing
+from brats_jax.data.case_files import SEG, CaseFiles, group_by_case
+from brats_jax.data.nifti import align, map_labels
+from brats_jax.data.resample import resample
+from brats_jax.data.scans import Scan
+from brats_jax.data.volumes import Volume, from_lps, read_volume
+from brats_jax.errors import BratsError
+
+
+def read_truth(scan: Scan) -> np.ndarray | None:
+    """A reader's labels of a scan that was read from files with the names of a BraTS release.
+
+    Returns:
+      uint8[slices, H, W] on the scan's grid, ET as 3; None where there are none, or only those
+      that this program has predicted.
+
+    Raises:
+      BratsError: labels that cannot be read, have other values, or do not fit.
+    """
+    first = Path(next(iter(scan.files.values())))
+    case = _case_of(first)
+    if case is None or SEG not in case.paths:
+        return None
+    if case.conflict:
+        raise BratsError(case.conflict)
+    if nifti_writing.is_ours(Path(case.paths[SEG])):
+        return None
+    labels = read_volume(case.paths[SEG])
+    mapped = map_labels(labels, since_2023=case.since_2023)
+    brain = np.moveaxis((scan.images != 0).any(axis=-1), 0, 2)
+    own = resample(brain, scan.grid, scan.input_grid, nearest=True)
+    # Of the images there is only to know where they lie.
+    empty = from_lps(np.broadcast_to(np.uint8(0), scan.input_grid.shape), scan.input_affine)
+    reference = Volume(str(first), empty, scan.input_affine, scan.header)
+    upright = align(Volume(labels.path, mapped, labels.affine, labels.header), reference, own, [])
+    on_grid = resample(upright, scan.input_grid, scan.grid, nearest=True)
+    return np.ascontiguousarray(np.moveaxis(on_grid, 2, 0))
+
+
+def _case_of(file: Path) -> CaseFiles | None:
+    """The case that a file belongs to, with all its volumes in the same folder."""
+    if not file.is_file():  # an array's name
+        return None
+    for case in group_by_case(sorted(file.parent.iterdir())).values():
+        if file.name in {Path(path).name for path in case.paths.values()}:
+            return case
+    return None
