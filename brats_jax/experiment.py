@@ -302,7 +302,7 @@ class _Fold:
             tally.save(self.directory / f"tally_{stage}.npz", facts)
             results.write_unit_tables(self.directory, stage, tally)
             if len(drawn):
-                note = f"test set, split by {self.split_by}, fold {self.fold}"
+                note = f"test set, split by {self.split_by}"
                 pictures.draw(self.directory / "panels", restored, self.store, drawn, note)
         write_json(self.directory / "evaluation.json", document)
 

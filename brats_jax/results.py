@@ -203,7 +203,9 @@ def _pretext_table(summary: dict[str, Any]) -> list[str]:
                 ("ssim", "target range", 4),
             )
         ]
-        lines.append(f"  {region}".ljust(_FIRST_COLUMN) + "".join(c.ljust(9) for c in cells).rstrip())
+        lines.append(
+            f"  {region}".ljust(_FIRST_COLUMN) + "".join(c.ljust(9) for c in cells).rstrip()
+        )
     lines.append("  PSNR and SSIM: range of each target slice; means over slices that hold it")
     return lines
 

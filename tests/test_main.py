@@ -179,9 +179,7 @@ def test_killed_again_and_again_it_ends_with_the_same_bits(
     assert there == here
 
 
-def test_a_full_disk_is_one_line_and_loses_nothing(
-    small_store, compiled_programs, tmp_path, whole
-):
+def test_a_full_disk_is_one_line_and_loses_nothing(small_store, compiled_programs, tmp_path, whole):
     """A limit on the size of files stands in for a disk that is full before the first save."""
     again = command(tmp_path / "run", small_store.path, compiled_programs, "--mode=pretrain")
     limit = (2**14, 2**14)
