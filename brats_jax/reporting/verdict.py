@@ -84,7 +84,7 @@ def found(comparisons: Sequence[Comparison], results: Results) -> Iterator[str]:
         f"SSL against the baseline, {metric} over {patients}: of "
         f"{captions.plural(total, 'comparison')} {captions.listed(parts)}."
     )
-    for ssl, baseline in uncompared(results):
+    for ssl, _ in uncompared(results):
         yield (
             f"Not compared: {ssl.label}, and its baseline. They share no fold and seed in which "
             "both are evaluated on the same patients; the tables average each over what it has."
