@@ -51,9 +51,11 @@ SLICES: tuple[_Variant, ...] = (
 EVERY_UNIT = ("paper", "both_empty_1", "brats2020", "brats2023", "")
 DICE_NOTE = (
     "A region in neither mask: paper, counts 0; present only, is left out; both empty 1, counts 1. "
+    "{volumes}In brackets: slices or patients that count, where not all do"
+)
+VOLUME_DICE_NOTE = (
     "BraTS 2020 and 2023: in neither mask 1, in one 0. Lesion-wise (BraTS 2023): every lesion of "
-    "the truth by itself, missed and invented ones counting 0; WT, TC and ET only. In brackets: "
-    "slices or patients that count, where not all do"
+    "the truth by itself, missed and invented ones counting 0; WT, TC and ET only. "
 )
 HD95_NOTE = (
     "HD95 is the 95th percentile of the distances between boundary {unit}s, both directions pooled"
@@ -85,14 +87,16 @@ def ceiling_table(results: Results) -> Table | None:
     groups = results.measured()
     if not captions.all_slices(groups):
         return None
+    in_space = any(key[1] == "volumes" for one in groups for key in one.rows)
     rows = []
     for of in ("NCR/NET", "ED", "ET", "WT", "TC"):
         share, slices = over_folds(groups, ("slice", ALL, of, "in_truth", ""))
         cells = [text(of), number(share, 3, slices)]
         for rule in ("paper", "present_only", "both_empty_1"):
             cells.append(number(best(results, ("slice", ALL, of, "dice", rule)), 3))
-        volume = best(results, ("patient", "volumes", of, "dice", "brats2020"))
-        cells.append(number(volume, 3))
+        if in_space:
+            volume = best(results, ("patient", "volumes", of, "dice", "brats2020"))
+            cells.append(number(volume, 3))
         rows.append(cells)
     return make_table(
         "ceiling",
@@ -108,7 +112,7 @@ def ceiling_table(results: Results) -> Table | None:
             Column("paper", "Best mean Dice, by slice"),
             Column("present only", "Best mean Dice, by slice"),
             Column("both empty 1", "Best mean Dice, by slice"),
-            Column("by patient, 3D (BraTS 2020)"),
+            *([Column("by patient, 3D (BraTS 2020)")] if in_space else []),
         ],
         rows,
     )
@@ -130,8 +134,10 @@ def tables_of(results: Results, loss: str) -> Iterator[Table]:
     tolerance = captions.listed(
         sorted({f"{float(one.evaluation.get('tolerance_mm', 1)):g}" for one in group}), "or"
     )
+    in_space = any(key[1] == "volumes" for one in group for key in one.rows)
+    dice_note = DICE_NOTE.format(volumes=VOLUME_DICE_NOTE if in_space else "")
     plans = (
-        ("dice", f"Dice under every convention, {name}", DICE, DICE_NOTE, False),
+        ("dice", f"Dice under every convention, {name}", DICE, dice_note, False),
         (
             "volumes",
             f"Boundaries and voxels by patient in 3D, {name}",

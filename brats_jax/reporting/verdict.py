@@ -1,7 +1,7 @@
 """The answer in plain words, before any table: what was compared, what was found, what to mind."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 
 from brats_jax.comparison_sentences import FEW_PATIENTS
 from brats_jax.reference.printed import printed_numbers
@@ -56,7 +56,7 @@ def found(comparisons: Sequence[Comparison], results: Results) -> Iterator[str]:
                 f"Nothing can be said about what pretraining does: no run {lacking} it has been "
                 "evaluated."
             )
-        else:
+        elif not (yield from _uncompared(results)):
             yield (
                 "SSL and baseline are not compared: no patient has values under both, or the runs "
                 "differ in more than the pretraining (see the warnings)."
@@ -84,11 +84,18 @@ def found(comparisons: Sequence[Comparison], results: Results) -> Iterator[str]:
         f"SSL against the baseline, {metric} over {patients}: of "
         f"{captions.plural(total, 'comparison')} {captions.listed(parts)}."
     )
-    for ssl, _ in uncompared(results):
+    yield from _uncompared(results)
+
+
+def _uncompared(results: Results) -> Generator[str, None, bool]:
+    """A line for each pair without a run in common; returns whether there was one."""
+    pairs = uncompared(results)
+    for ssl, _ in pairs:
         yield (
-            f"Not compared: {ssl.label}, and its baseline. They share no fold and seed in which "
-            "both are evaluated on the same patients; the tables average each over what it has."
+            f"Not compared: {ssl.label}, and its baseline. They have no fold and seed in common; "
+            "the tables average each over what it has."
         )
+    return bool(pairs)
 
 
 def by_loss(comparisons: Sequence[Comparison]) -> Iterator[str]:
