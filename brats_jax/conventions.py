@@ -25,6 +25,8 @@ from brats_jax.tallies import (
     LESION_FIELDS,
     LESION_REGIONS,
     SCORED,
+    SURFEL_FIELDS,
+    SURFEL_REGIONS,
     ReconstructionTally,
     SegmentationTally,
 )
@@ -36,7 +38,8 @@ NOTES: dict[str, str] = {
     **overlap.CONVENTION_NOTES,
     "both_present": "where both masks hold the region",
     "brats2020": "volumes; in neither mask: Dice 1, HD95 0 mm; in one: Dice 0, HD95 373.13 mm",
-    "brats2023": "volumes; in neither mask: Dice 1, HD95 0 mm; in one: Dice 0, HD95 374 mm",
+    "brats2023": "volumes; in neither mask: Dice 1, HD95 0 mm; in one: Dice 0, HD95 374 mm; HD95 "
+    "by area of the surface, the larger direction (DeepMind)",
     "target range": "range of each real slice",
     "fixed range": "range 6.01, which the paper's own MSE and PSNR together imply",
     "": "",
@@ -152,13 +155,20 @@ def _in_space(tally: SegmentationTally) -> Iterator[Scores]:
         edges = SurfaceStatistics(*(np.asarray(x)[whole] for x in _region(tally.volume_surface, r)))
         for convention in VOLUME_CONVENTIONS:
             yield scores("dice", convention, overlap.dice_under(counts[:, r], convention))
-            distances = surface.fill_empty(surface.hd95(edges), edges, convention)
-            yield scores("hd95_mm", convention, distances)
+            if convention != "brats2023":  # whose HD95 is another, see below
+                distances = surface.fill_empty(surface.hd95(edges), edges, convention)
+                yield scores("hd95_mm", convention, distances)
         yield from (scores(m, "both_present", v) for m, v in _distances(edges) if m != "hd95_mm")
         yield scores("nsd", "present_only", surface.surface_dice(edges))
         yield scores("sensitivity", "present_only", overlap.sensitivity(counts[:, r]))
         voxels = slices_of * tally.pixels
         yield scores("specificity", "", overlap.specificity(counts[:, r], voxels))
+        if name in SURFEL_REGIONS:
+            by_area = tally.surfels[whole, SURFEL_REGIONS.index(name)]
+            far, within = (by_area[:, SURFEL_FIELDS.index(f)] for f in ("hd95_mm", "nsd"))
+            yield scores("hd95_mm", "brats2023", surface.fill_empty(far, edges, "brats2023"))
+            in_one = (edges.n_pred > 0) != (edges.n_gt > 0)
+            yield scores("nsd_area", "present_only", np.where(in_one, 0, within))
         if name in LESION_REGIONS:
             found = tally.lesions[whole, LESION_REGIONS.index(name)]
             for metric in ("dice", "hd95_mm"):

@@ -57,7 +57,7 @@ MODES = ("train", "pretrain", "evaluate")
 
 # Of evaluation.json. An evaluation of another version, or one that was asked for otherwise, is
 # made again.
-EVALUATION_VERSION = 2
+EVALUATION_VERSION = 3
 ASKED = ("slices", "tolerance_mm")
 
 
@@ -303,7 +303,7 @@ class _Fold:
             tally.save(self.directory / f"tally_{stage}.npz", facts)
             results.write_unit_tables(self.directory, stage, tally)
             if len(drawn):
-                note = f"test set, split by {self.split_by}, fold {self.fold}"
+                note = f"test set, split by {self.split_by}"
                 pictures.draw(self.directory / "panels", restored, self.store, drawn, note)
         write_json(self.directory / "evaluation.json", document)
 

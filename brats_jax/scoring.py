@@ -11,7 +11,7 @@ from brats_jax import conventions, devices
 from brats_jax.conventions import Scores
 from brats_jax.data.store import Store
 from brats_jax.evaluate import Restored, batches, brain_mask
-from brats_jax.metrics import image, lesions, overlap, surface
+from brats_jax.metrics import image, lesions, overlap, surface, surfels
 from brats_jax.metrics.surface import SurfaceStatistics
 from brats_jax.models import Weights
 from brats_jax.progress import bar
@@ -21,6 +21,8 @@ from brats_jax.tallies import (
     LESION_FIELDS,
     LESION_REGIONS,
     SCORED,
+    SURFEL_FIELDS,
+    SURFEL_REGIONS,
     ReconstructionTally,
     SegmentationTally,
     Slices,
@@ -124,6 +126,7 @@ def tally_segmentation(
         counts=np.concatenate(counts),
         surface=_joined(edges),
         volume_surface=_joined(volumes.edges),
+        surfels=np.array(volumes.surfels, np.float32),
         lesions=np.array(volumes.lesions, np.float32),
     )
 
@@ -142,6 +145,7 @@ class _Volumes:
         self._left = np.bincount(slices.patient, minlength=len(slices.patients))
         self._open: list[tuple[np.ndarray, np.ndarray]] = []
         self.edges: list[SurfaceStatistics] = []
+        self.surfels: list[np.ndarray] = []
         self.lesions: list[np.ndarray] = []
 
     def add(self, rows: np.ndarray, prediction: np.ndarray, truth: np.ndarray) -> None:
@@ -156,10 +160,13 @@ class _Volumes:
         taken, self._open = self._open, []
         if self._slices.whole[patient]:
             prediction, truth = (np.stack(s, axis=-1) for s in zip(*taken, strict=True))
-            lesion_rows = _lesion_scores(prediction, truth, self._spacing_mm[patient])
+            size = tuple(float(s) for s in self._spacing_mm[patient])
+            lesion_rows = _lesion_scores(prediction, truth, size)
+            surfel_rows = _surfel_scores(prediction, truth, size, self._tolerance_mm)
         else:  # nothing can be said in space: empty masks give just that
             prediction = truth = np.zeros((*self._shape, 1), np.uint8)
             lesion_rows = np.full((len(LESION_REGIONS), len(LESION_FIELDS)), np.nan)
+            surfel_rows = np.full((len(SURFEL_REGIONS), len(SURFEL_FIELDS)), np.nan)
         spacing = tuple(float(s) for s in self._spacing_mm[patient])
         self.edges.append(
             jax.device_get(
@@ -173,14 +180,30 @@ class _Volumes:
             )
         )
         self.lesions.append(lesion_rows)
+        self.surfels.append(surfel_rows)
 
 
-def _lesion_scores(prediction: np.ndarray, truth: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
+def _surfel_scores(
+    prediction: np.ndarray, truth: np.ndarray, spacing_mm: tuple[float, ...], tolerance_mm: float
+) -> np.ndarray:
+    """float64[regions, fields] of one volume; NaN where a mask is empty."""
+    rows = []
+    for name in SURFEL_REGIONS:
+        predicted, true = (np.isin(labels, SCORED[name]) for labels in (prediction, truth))
+        elements = surfels.surfels(predicted, true, spacing_mm)
+        far = np.nan if elements is None else surfels.hd95(elements)
+        rows.append([far, surfels.surface_dice(elements, tolerance_mm)])
+    return np.array(rows)
+
+
+def _lesion_scores(
+    prediction: np.ndarray, truth: np.ndarray, spacing_mm: tuple[float, ...]
+) -> np.ndarray:
     """float64[regions, fields] of one volume."""
     rows = []
     for name in LESION_REGIONS:
         predicted, true = (np.isin(labels, SCORED[name]) for labels in (prediction, truth))
-        found = lesions.lesion_scores(predicted, true, [float(s) for s in spacing_mm])
+        found = lesions.lesion_scores(predicted, true, spacing_mm)
         rows.append([float(getattr(found, field)) for field in LESION_FIELDS])
     return np.array(rows)
 

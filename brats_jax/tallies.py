@@ -21,7 +21,7 @@ from brats_jax.errors import BratsError
 from brats_jax.files import atomic_open
 from brats_jax.metrics.surface import SurfaceStatistics
 
-VERSION = 1
+VERSION = 2
 
 # Whatever is scored, as sets of labels: every class, and the challenge's nested regions.
 # ET is both; it stands among the classes.
@@ -29,6 +29,10 @@ SCORED: dict[str, tuple[int, ...]] = {
     **{name: (k,) for k, name in enumerate(CLASSES)},
     **{name: labels for name, labels in REGIONS.items() if name not in CLASSES},
 }
+# What a surface between voxels is measured of in space, and what is kept of it. Not of the
+# background, whose surface frames the whole volume.
+SURFEL_REGIONS: tuple[str, ...] = tuple(name for name in SCORED if name != CLASSES[0])
+SURFEL_FIELDS: tuple[str, ...] = ("hd95_mm", "nsd")
 # What lesion-wise scores are defined for.
 LESION_REGIONS: tuple[str, ...] = ("WT", "TC", "ET")
 LESION_FIELDS: tuple[str, ...] = ("dice", "hd95_mm", "tp", "fn", "fp")
@@ -74,6 +78,8 @@ class SegmentationTally:
       counts: int32[N, R, 3] of (tp, fp, fn) in pixels.
       surface: statistics of the boundaries in the plane, arrays [N, R].
       volume_surface: the same in space, arrays [P, R]; NaN and 0 where not `whole`.
+      surfels: float32[P, len(SURFEL_REGIONS), len(SURFEL_FIELDS)], the same two by area of the
+        surface, as BraTS 2023 has them; NaN where not `whole` or a mask is empty.
       lesions: float32[P, len(LESION_REGIONS), len(LESION_FIELDS)], as BraTS 2023 defines
         them; NaN where not `whole`.
     """
@@ -85,6 +91,7 @@ class SegmentationTally:
     counts: np.ndarray
     surface: SurfaceStatistics
     volume_surface: SurfaceStatistics
+    surfels: np.ndarray
     lesions: np.ndarray
 
     def save(self, path: Path, facts: dict[str, Any]) -> None:
@@ -97,6 +104,7 @@ class SegmentationTally:
             "spacing_mm": self.spacing_mm,
             "tolerance_mm": np.asarray(self.tolerance_mm),
             "counts": self.counts,
+            "surfels": self.surfels,
             "lesions": self.lesions,
             "regions": np.array(list(SCORED)),
         }
@@ -120,6 +128,7 @@ class SegmentationTally:
             counts=arrays["counts"],
             surface=SurfaceStatistics(**_unprefixed("surface", arrays)),
             volume_surface=SurfaceStatistics(**_unprefixed("volume_surface", arrays)),
+            surfels=arrays["surfels"],
             lesions=arrays["lesions"],
         )
         return tally, facts

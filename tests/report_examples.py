@@ -141,7 +141,7 @@ def _write_fold(
         directory / "evaluation.json",
         {
             "schema": "brats_jax.evaluation",
-            "version": 2,
+            "version": 3,
             "fold": fold,
             "set": "test",
             "slices": slices,

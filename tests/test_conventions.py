@@ -109,19 +109,40 @@ def test_spacing_reaches_the_distances() -> None:
     prediction = np.roll(truth, 1, axis=0)  # one slice off
     found = by_key(tally_of(prediction, truth, (3,), spacing_mm=(1.0, 1.0, 2.5)))
     assert found["patient", "volumes", "ED", "hd95_mm", "brats2020"].values.tolist() == [2.5]
+    # The plate's far face, half of its area, is as far from the other's.
+    assert found["patient", "volumes", "ED", "hd95_mm", "brats2023"].values.tolist() == [2.5]
+
+
+def test_brats_2023_measures_surfaces_by_area() -> None:
+    truth = np.zeros((14, 14, 14), np.uint8)
+    truth[2:12, 2:12, 2:12] = 2
+    prediction = truth.copy()
+    prediction[:2, 6:8, 6:8] = 2  # a rod of 2 x 2 on the middle of a face, 2 high
+    tally = tally_of(prediction, truth, (14,))
+    key = ("patient", "volumes", "ED")
+    found = by_key(tally)
+    # By area the rod is 4 + 16 of about 616 mm^2; 95 % of the area lies nearer than its foot.
+    assert found[*key, "hd95_mm", "brats2023"].values.tolist() == [0.0]
+    nsd = found[*key, "nsd_area", "present_only"].values[0]
+    assert 0.97 < nsd < 1 and nsd != found[*key, "nsd", "present_only"].values[0]
+    alone = by_key(tally_of(prediction, np.where(truth == 2, 3, 0), (14,)))
+    assert alone[*key, "hd95_mm", "brats2023"].values.tolist() == [374.0]
+    assert alone[*key, "nsd_area", "present_only"].values.tolist() == [0.0]
+    absent = alone["patient", "volumes", "NCR/NET", "nsd_area", "present_only"].values
+    assert np.isnan(absent).all()
+    assert ("patient", "volumes", "background", "hd95_mm", "brats2023") not in found
 
 
 def real_labels() -> Iterator[np.ndarray]:
-    """uint8[H, W, D] of the real cases: one with ET, and those without."""
-    with_et = 0
+    """uint8[H, W, D] of the real cases: one with ET, and one without."""
+    seen = set()
     for path in sorted(Path(os.environ["BRATS_REAL_DATA"]).rglob("*_seg.nii.gz")):
         truth = np.asarray(nib.load(path).dataobj).astype(np.uint8)
         truth[truth == 4] = 3
-        if (truth == 3).any():
-            with_et += 1
-            if with_et > 1:
-                continue
-        yield truth
+        kind = bool((truth == 3).any())
+        if kind not in seen:
+            seen.add(kind)
+            yield truth
 
 
 @pytest.mark.real

@@ -1,6 +1,7 @@
 """The report of hand-made run folders: whole, partial and broken ones."""
 
 import csv
+import dataclasses
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -8,7 +9,10 @@ from pathlib import Path
 import pytest
 from report_examples import write_run
 
+from brats_jax import grid_state
+from brats_jax.cells import Axes, enumerate_cells
 from brats_jax.errors import BratsError
+from brats_jax.files import write_json
 from brats_jax.reporting import page
 
 VOID = {"meta", "link", "img", "br", "hr", "input", "col", "path", "use", "rect"}
@@ -103,6 +107,113 @@ def test_a_single_run_says_what_is_missing(tmp_path, ssl):
     parsed, words = read(tmp_path / "run")
     assert not parsed.wrong and not parsed.open
     assert "no comparison" in words.lower() or "missing" in words.lower()
+
+
+def table(workdir: Path, name: str) -> list[dict[str, str]]:
+    with (workdir / "report" / f"{name}.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def write_both(folder: Path, **more) -> Path:
+    """A run with pretraining and one without, worse, in a folder of their own."""
+    for ssl in (True, False):
+        name = "ssl" if ssl else "base"
+        write_run(folder / name, ssl=ssl, error=0.2 if ssl else 0.3, patients=6, **more)
+    return folder
+
+
+def test_a_split_by_slice_is_told_wherever_a_number_stands(tmp_path):
+    parsed, words = read(write_both(tmp_path, split_by="slice"))
+    assert not parsed.wrong and not parsed.open
+    assert "every test score is too good" in words
+    captions = re.findall(r"(?:Ours|Our baseline|Ours with SSL): test set of [^;]*;", words)
+    assert len(captions) > 5
+    told = "split by slice, the same patients in training and test"
+    assert all(told in caption for caption in captions), captions
+    # The audit names the leak; what needs whole volumes is said to be missing, not shown.
+    audit = table(tmp_path, "splits")
+    assert [row["Audit"] for row in audit] == ["LEAKS"]
+    assert audit[0]["Patients in both training, test"] == "6"
+    assert "No volumes in 3D" in words and "3D Dice" not in words
+    assert "by patient, 3D" not in words
+    assert {row["Quantity"] for row in table(tmp_path, "primary_comparisons")} == {
+        "slice Dice of WT", "slice Dice of TC", "slice Dice of ET",
+    }  # fmt: skip
+
+
+def test_tumour_slices_alone_are_not_passed_off_as_the_papers_average(tmp_path):
+    parsed, words = read(write_both(tmp_path, slices="tumour"))
+    assert not parsed.wrong and not parsed.open
+    # Four of six slices of each patient hold tumour.
+    assert "6 patients, 24 slices with tumour, split by patient" in words
+    assert "Only slices with tumour were evaluated" in words
+    assert "OURS AVERAGED OVER SLICES WITH TUMOUR ONLY" in words
+    # Neither a ceiling over all slices nor volumes can be known.
+    assert not (tmp_path / "report" / "ceiling.csv").exists()
+    assert not list((tmp_path / "report").glob("volumes_*"))
+    heads = table(tmp_path, "dice_dice_ce")[0]
+    assert not any("all slices" in head or "3D" in head for head in heads), heads
+    assert not any("paper" in row["Quantity"] for row in _secondary(tmp_path))
+
+
+def _secondary(workdir: Path) -> list[dict[str, str]]:
+    found = (workdir / "report" / "secondary_comparisons.csv").exists()
+    return table(workdir, "secondary_comparisons") if found else []
+
+
+def test_a_grid_with_a_failed_cell_says_what_is_missing_and_compares_the_rest(tmp_path):
+    axes = Axes(losses=("dice_ce", "focal"), percents=(10, 100), folds=(0,))
+    write_json(
+        tmp_path / "grid.json",
+        {
+            "schema": grid_state.SCHEMA,
+            "version": grid_state.VERSION,
+            "axes": [dataclasses.asdict(axes)],
+        },
+    )
+    cells = enumerate_cells([axes])
+    failed = next(c for c in cells if c.loss == "focal" and c.ssl and c.percent == 100)
+    left = next(c for c in cells if c.loss == "focal" and c.ssl and c.percent == 10)
+    for cell in cells:
+        record = {"state": "done", "attempts": 1, "seconds": 60.0}
+        if cell == failed:
+            record = {"state": "failed", "attempts": 2, "error": "RESOURCE_EXHAUSTED: <no> memory"}
+        elif cell != left:
+            pretrains = cell.stage == "pretrain"
+            write_run(
+                tmp_path / cell.run,
+                loss=cell.loss or "dice_ce",
+                ssl=pretrains or cell.ssl,
+                fraction=cell.percent / 100,
+                stages=("pretrain",) if pretrains else ("segment",),
+                error=0.3 if cell.ssl else 0.4,
+                patients=6,
+                settings={"pretrain.run": str(tmp_path / cell.source.run)} if cell.ssl else {},
+            )
+        if cell != left:
+            write_json(grid_state.record_path(tmp_path, cell), record)
+    parsed, words = read(tmp_path)
+    assert not parsed.wrong and not parsed.open
+    assert f"1 training of the grid failed (of {len(cells)})" in words
+    assert f"{failed.name} failed: RESOURCE_EXHAUSTED: <no> memory" in words
+    assert "1 training not done yet (left)" in words
+    rows = {row["Training"]: row for row in table(tmp_path, "missing_cells")}
+    assert {name: row["State"] for name, row in rows.items()} == {
+        failed.name: "failed",
+        left.name: "left",
+    }
+    # What is whole is compared all the same, at every share of the labels.
+    assert {row["Loss"] for row in table(tmp_path, "primary_comparisons")} == {"Dice + CE"}
+    assert {row["Labels"] for row in table(tmp_path, "label_fractions")} == {"0.1", "1"}
+    assert (tmp_path / "report" / "figures" / "label_efficiency.svg").exists()
+
+
+def test_arms_of_different_folds_are_not_compared_and_that_is_said(tmp_path):
+    write_run(tmp_path / "ssl", ssl=True, folds=(0,))
+    write_run(tmp_path / "base", ssl=False, folds=(1,))
+    _, words = read(tmp_path)
+    assert "Not compared: Dice + CE, SSL, and its baseline" in words
+    assert not (tmp_path / "report" / "primary_comparisons.csv").exists()
 
 
 def test_a_folder_without_runs_is_refused(tmp_path):

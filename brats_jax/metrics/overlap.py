@@ -16,6 +16,7 @@ from jax import Array
 from jaxtyping import Float, Int, Integer
 
 from brats_jax.errors import BratsError
+from brats_jax.metrics.namespace import namespace
 
 # Dice of a slice in which a class is in neither mask. Where one mask is empty and the
 # other is not, the formula itself gives 0 and every convention agrees.
@@ -209,7 +210,6 @@ def dice_under(
     return np.where(denominator > 0, 2 * tp / np.maximum(denominator, 1), empty)
 
 
-@jax.jit
 def sensitivity(
     counts: Integer[Array | np.ndarray, "*n 3"],
     empty: float | Float[Array | np.ndarray, "..."] = math.nan,
@@ -226,11 +226,11 @@ def sensitivity(
     Returns:
       float32[...] in 0..1, and `empty` where TP + FN = 0.
     """
-    tp, _, fn = (jnp.asarray(counts[..., i], jnp.float32) for i in range(3))
-    return jnp.where(tp + fn > 0, tp / jnp.maximum(tp + fn, 1), empty)
+    xp = namespace(counts)
+    tp, _, fn = (xp.asarray(counts[..., i], xp.float32) for i in range(3))
+    return xp.where(tp + fn > 0, tp / xp.maximum(tp + fn, 1), empty)
 
 
-@jax.jit
 def specificity(
     counts: Integer[Array | np.ndarray, "*n 3"],
     total: int | Integer[Array | np.ndarray, "..."],
@@ -250,10 +250,12 @@ def specificity(
     Returns:
       float32[...] in 0..1, and `empty` where TN + FP = 0.
     """
-    tp, fp, fn = (jnp.asarray(counts[..., i], jnp.int32) for i in range(3))
+    xp = namespace(counts)
+    tp, fp, fn = (xp.asarray(counts[..., i], xp.int32) for i in range(3))
     # 1 - FP / (TN + FP): near 1 the quotient itself keeps fewer digits.
-    negatives = jnp.asarray(total, jnp.int32) - tp - fn
-    return jnp.where(negatives > 0, 1 - fp / jnp.maximum(negatives, 1), empty)
+    negatives = xp.asarray(total, xp.int32) - tp - fn
+    share = xp.asarray(1 - fp / xp.maximum(negatives, 1), xp.float32)
+    return xp.where(negatives > 0, share, empty)
 
 
 def mean_dice(counts: Integer[Array | np.ndarray, "n k 3"], convention: str) -> MeanDice:

@@ -3,12 +3,12 @@
 import math
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jaxtyping import Float, Int
 
 from brats_jax.errors import BratsError
+from brats_jax.metrics.namespace import namespace
 
 
 class EmptyRule(NamedTuple):
@@ -78,7 +78,7 @@ def pooled_mean(statistics: SurfaceStatistics) -> Float[Array, "*n"]:
     Reference: Taha & Hanbury 2015, https://doi.org/10.1186/s12880-015-0068-x
     """
     total = statistics.sum_pred_to_gt + statistics.sum_gt_to_pred
-    return jnp.divide(total, jnp.maximum(statistics.n_pred + statistics.n_gt, 1))
+    return _ratio(total, statistics.n_pred + statistics.n_gt)
 
 
 def directed_means(statistics: SurfaceStatistics) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
@@ -92,9 +92,16 @@ def directed_means(statistics: SurfaceStatistics) -> tuple[Float[Array, "*n"], F
       Two float32[...] in mm; NaN where either mask is empty.
     """
     return (
-        jnp.divide(statistics.sum_pred_to_gt, jnp.maximum(statistics.n_pred, 1)),
-        jnp.divide(statistics.sum_gt_to_pred, jnp.maximum(statistics.n_gt, 1)),
+        _ratio(statistics.sum_pred_to_gt, statistics.n_pred),
+        _ratio(statistics.sum_gt_to_pred, statistics.n_gt),
     )
+
+
+def _ratio(
+    total: Float[Array | np.ndarray, "*n"], count: Int[Array | np.ndarray, "*n"]
+) -> Float[Array, "*n"]:
+    xp = namespace(total, count)
+    return xp.asarray(total / xp.maximum(count, 1), xp.float32)
 
 
 def averaged_mean(statistics: SurfaceStatistics) -> Float[Array, "*n"]:
@@ -131,9 +138,10 @@ def hd95(statistics: SurfaceStatistics, variant: str = "pooled") -> Float[Array,
         raise BratsError(
             f"unknown HD95 variant '{variant}'; valid names: {', '.join(HD95_VARIANTS)}"
         )
+    xp = namespace(*statistics)
     if variant == "pooled":
-        return jnp.asarray(statistics.p95_pooled)
-    return jnp.maximum(statistics.p95_pred_to_gt, statistics.p95_gt_to_pred)
+        return xp.asarray(statistics.p95_pooled)
+    return xp.maximum(statistics.p95_pred_to_gt, statistics.p95_gt_to_pred)
 
 
 def surface_dice(
@@ -156,9 +164,10 @@ def surface_dice(
 
     Reference: Nikolov et al. 2021, https://doi.org/10.2196/26151
     """
-    within = jnp.asarray(statistics.n_pred_within + statistics.n_gt_within, jnp.float32)
-    total = jnp.asarray(statistics.n_pred + statistics.n_gt, jnp.float32)
-    return jnp.where(total > 0, within / jnp.maximum(total, 1), empty)
+    xp = namespace(*statistics)
+    within = xp.asarray(statistics.n_pred_within + statistics.n_gt_within, xp.float32)
+    total = xp.asarray(statistics.n_pred + statistics.n_gt, xp.float32)
+    return xp.where(total > 0, within / xp.maximum(total, 1), empty)
 
 
 def fill_empty(
@@ -184,5 +193,6 @@ def fill_empty(
         )
     rule = DISTANCE_CONVENTIONS[convention]
     without = (statistics.n_pred == 0).astype(int) + (statistics.n_gt == 0)
-    known = jnp.where(without == 2, rule.both_empty, jnp.asarray(distances_mm, jnp.float32))
-    return jnp.where(without == 1, rule.one_empty, known)
+    xp = namespace(distances_mm, *statistics)
+    known = xp.where(without == 2, rule.both_empty, xp.asarray(distances_mm, xp.float32))
+    return xp.where(without == 1, rule.one_empty, known)

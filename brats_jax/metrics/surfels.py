@@ -2,7 +2,8 @@
 
 There the surface runs between voxels: its elements (surfels) sit at the corners of voxels, one
 wherever the 2 x 2 x 2 voxels around a corner are neither all in the mask nor all outside, and
-each weighs as much as its area. The BraTS challenges of 2023 and later measure HD95 so.
+each weighs as much as its area. The BraTS challenges of 2023 and later measure HD95 so, and
+those that report NSD measure that so too.
 """
 
 import functools
@@ -12,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from skimage import measure
 
-from brats_jax.metrics import surface_host
+from brats_jax.metrics import surface_device, surface_host
 
 # Which bit of a corner's code each of its eight voxels sets.
 _BITS = (1 << np.arange(8)).reshape(2, 2, 2)
@@ -68,6 +69,24 @@ def hd95(elements: Surfels | None) -> float:
         _percentile_95(elements.pred_to_gt, elements.pred_area),
         _percentile_95(elements.gt_to_pred, elements.gt_area),
     )
+
+
+def surface_dice(elements: Surfels | None, tolerance_mm: float) -> float:
+    """Normalised surface Dice (NSD) by area: DeepMind's, `surface.surface_dice` counts pixels.
+
+        NSD = (area within t of the other surface, of both) / (area of both)
+
+    Returns:
+      0..1; NaN where either mask is empty.
+
+    Reference: Nikolov et al. 2021, https://doi.org/10.2196/26151
+    """
+    if elements is None:
+        return math.nan
+    limit = tolerance_mm * (1 + surface_device.ROUNDING)
+    within = elements.pred_area[elements.pred_to_gt <= limit].sum()
+    within += elements.gt_area[elements.gt_to_pred <= limit].sum()
+    return float(within / (elements.pred_area.sum() + elements.gt_area.sum()))
 
 
 def _percentile_95(distances: np.ndarray, areas: np.ndarray) -> float:

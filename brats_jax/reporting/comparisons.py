@@ -143,6 +143,15 @@ def by_fraction(results: Results) -> list[Comparison]:
     return compare(results, pairs, PRIMARY) or compare(results, pairs, PRIMARY_BY_SLICE)
 
 
+def uncompared(results: Results) -> list[tuple[Arm, Arm]]:
+    """The pairs with most labels that have no run in common: nothing can be paired by patient."""
+    return [pair for pair in _full(results) if not set.intersection(*_runs(results, pair))]
+
+
+def _runs(results: Results, pair: tuple[Arm, Arm]) -> list[set[tuple[int, int]]]:
+    return [{(one.fold, one.seed) for one in results.arms[arm]} for arm in pair]
+
+
 def compare(
     results: Results, pairs: Sequence[tuple[Arm, Arm]], quantities: Sequence[Quantity]
 ) -> list[Comparison]:

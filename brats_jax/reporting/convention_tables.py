@@ -32,7 +32,8 @@ VOLUMES: tuple[_Variant, ...] = (
     ("ASD (mm)", "averaged", "patient", "volumes", "asd_averaged_mm", "both_present", 2),
     ("ASD (mm)", "to truth", "patient", "volumes", "asd_pred_to_gt_mm", "both_present", 2),
     ("ASD (mm)", "to prediction", "patient", "volumes", "asd_gt_to_pred_mm", "both_present", 2),
-    ("", "NSD", "patient", "volumes", "nsd", "present_only", 3),
+    ("NSD", "voxels", "patient", "volumes", "nsd", "present_only", 3),
+    ("NSD", "area", "patient", "volumes", "nsd_area", "present_only", 3),
     ("", "Sensitivity", "patient", "volumes", "sensitivity", "present_only", 3),
     ("", "Specificity", "patient", "volumes", "specificity", "", 4),
 )
@@ -50,18 +51,34 @@ SLICES: tuple[_Variant, ...] = (
 EVERY_UNIT = ("paper", "both_empty_1", "brats2020", "brats2023", "")
 DICE_NOTE = (
     "A region in neither mask: paper, counts 0; present only, is left out; both empty 1, counts 1. "
-    "BraTS 2020 and 2023: in neither mask 1, in one 0. Lesion-wise (BraTS 2023): every lesion of "
-    "the truth by itself, missed and invented ones counting 0; WT, TC and ET only. In brackets: "
-    "slices or patients that count, where not all do"
+    "{volumes}In brackets: slices or patients that count, where not all do"
 )
+VOLUME_DICE_NOTE = (
+    "BraTS 2020 and 2023: in neither mask 1, in one 0. Lesion-wise (BraTS 2023): every lesion of "
+    "the truth by itself, missed and invented ones counting 0; WT, TC and ET only. "
+)
+HD95_NOTE = (
+    "HD95 is the 95th percentile of the distances between boundary {unit}s, both directions pooled"
+)
+VOLUME_HD95_NOTE = (
+    f"{HD95_NOTE.format(unit='voxel')}: present only, where both masks hold the region; BraTS "
+    "2020, in neither mask 0 mm, in one 373.13 mm. BraTS 2023, 0 mm and 374 mm, else "
+    "as that challenge's script has it (DeepMind's): the boundary runs between voxels, each part "
+    "weighs as much as its area, and the larger of the two directions counts. Lesion-wise: mean of "
+    "that over the lesions, 374 mm for missed and invented ones"
+)
+SLICE_HD95_NOTE = f"{HD95_NOTE.format(unit='pixel')}, where both masks hold the region"
+VOLUME_NSD_NOTE = (
+    "NSD: share of both boundaries within the tolerance of {tolerance} mm, counted in boundary "
+    "voxels (MONAI), and by area (DeepMind)"
+)
+SLICE_NSD_NOTE = "NSD: share of both boundaries, in pixels, within the tolerance of {tolerance} mm"
 DISTANCE_NOTE = (
-    "HD95 is the 95th percentile of the distances, both directions pooled, present only where both "
-    "masks hold the region; BraTS 2020 and 2023: in neither mask 0 mm, in one 373.13 and 374 mm. "
+    "{hd95}. "
     "ASD, where both masks hold it: pooled over both boundaries as in the paper; averaged, the "
     "mean of the two directed means (medpy up to 0.4); to truth, from the predicted boundary "
     "alone; to prediction, "
-    "from the true one. NSD: share of both boundaries within the tolerance of {tolerance} mm. In "
-    "brackets: {unit}s that count, where not all do"
+    "from the true one. {nsd}. In brackets: {unit}s that count, where not all do"
 )
 
 
@@ -70,14 +87,16 @@ def ceiling_table(results: Results) -> Table | None:
     groups = results.measured()
     if not captions.all_slices(groups):
         return None
+    in_space = any(key[1] == "volumes" for one in groups for key in one.rows)
     rows = []
     for of in ("NCR/NET", "ED", "ET", "WT", "TC"):
         share, slices = over_folds(groups, ("slice", ALL, of, "in_truth", ""))
         cells = [text(of), number(share, 3, slices)]
         for rule in ("paper", "present_only", "both_empty_1"):
             cells.append(number(best(results, ("slice", ALL, of, "dice", rule)), 3))
-        volume = best(results, ("patient", "volumes", of, "dice", "brats2020"))
-        cells.append(number(volume, 3))
+        if in_space:
+            volume = best(results, ("patient", "volumes", of, "dice", "brats2020"))
+            cells.append(number(volume, 3))
         rows.append(cells)
     return make_table(
         "ceiling",
@@ -93,7 +112,7 @@ def ceiling_table(results: Results) -> Table | None:
             Column("paper", "Best mean Dice, by slice"),
             Column("present only", "Best mean Dice, by slice"),
             Column("both empty 1", "Best mean Dice, by slice"),
-            Column("by patient, 3D (BraTS 2020)"),
+            *([Column("by patient, 3D (BraTS 2020)")] if in_space else []),
         ],
         rows,
     )
@@ -115,20 +134,28 @@ def tables_of(results: Results, loss: str) -> Iterator[Table]:
     tolerance = captions.listed(
         sorted({f"{float(one.evaluation.get('tolerance_mm', 1)):g}" for one in group}), "or"
     )
+    in_space = any(key[1] == "volumes" for one in group for key in one.rows)
+    dice_note = DICE_NOTE.format(volumes=VOLUME_DICE_NOTE if in_space else "")
     plans = (
-        ("dice", f"Dice under every convention, {name}", DICE, DICE_NOTE, False),
+        ("dice", f"Dice under every convention, {name}", DICE, dice_note, False),
         (
             "volumes",
             f"Boundaries and voxels by patient in 3D, {name}",
             VOLUMES,
-            DISTANCE_NOTE.format(tolerance=tolerance, unit="patient"),
+            DISTANCE_NOTE.format(
+                hd95=VOLUME_HD95_NOTE,
+                nsd=VOLUME_NSD_NOTE.format(tolerance=tolerance),
+                unit="patient",
+            ),
             False,
         ),
         (
             "slices",
             f"Boundaries and pixels by slice, {name}",
             SLICES,
-            DISTANCE_NOTE.format(tolerance=tolerance, unit="slice"),
+            DISTANCE_NOTE.format(
+                hd95=SLICE_HD95_NOTE, nsd=SLICE_NSD_NOTE.format(tolerance=tolerance), unit="slice"
+            ),
             True,
         ),
     )

@@ -43,8 +43,8 @@ def pretraining_curves(study: Study) -> Figure | None:
         "figure_5",
         "Figure 5",
         "Training and validation loss of the pretraining",
-        f"Thick: mean; thin: each of {_trainings(group)}. Training loss is over random patches, "
-        f"validation loss over whole slices.{_unfinished(group, 'pretrain')}",
+        f"{_trainings(group, 1)}. Training loss is over random patches, validation loss over whole "
+        f"slices.{_unfinished(group, 'pretrain')}",
         "Line chart of the pretraining's losses by epoch",
     )
 
@@ -82,7 +82,7 @@ def segmentation_curves(study: Study) -> Figure | None:
         "appendix_figure_1",
         "Appendix Figure 1",
         "Training and validation loss of the segmentation, by fold",
-        f"Thick: mean; thin: each of {_trainings(group)}. One row for each loss, whose values do "
+        f"{_trainings(group, len(losses) * len(sides))}. One row for each loss, whose values do "
         f"not compare with those of another.{_unfinished(group, 'segment')}",
         "Line charts of the segmentation's losses by epoch, a panel for each loss and start",
     )
@@ -109,12 +109,14 @@ def _draw(axis: Axes, group: Sequence[_Trained], stage: str) -> None:
         axis.set_yscale("log")
 
 
-def _trainings(group: Sequence[_Trained]) -> str:
+def _trainings(group: Sequence[_Trained], panels: int) -> str:
+    """What the lines are; a mean is spoken of where some panel has several trainings."""
     folds = captions.fold_names([*{fold.number for _, fold in group}])
     seeds = {run.seed for run, _ in group}
     many = f", {len(seeds)} seeds" if len(seeds) > 1 else ""
     count = captions.plural(len(group), "training")
-    return f"{count} ({folds}{many})"
+    lines = "Thick: mean; thin: each of " if len(group) > panels else ""
+    return f"{lines}{count} ({folds}{many})"
 
 
 def _unfinished(group: Sequence[_Trained], stage: str) -> str:

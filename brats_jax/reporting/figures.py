@@ -53,7 +53,7 @@ class Figure:
       caption: convention, split, patients.
       alt: what it shows, for those who cannot see it.
       mime, data: the picture.
-      width: on the page, in CSS pixels at most; 0: as wide as the text.
+      width: on the page, in CSS pixels at most.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Figure:
     alt: str
     mime: str
     data: bytes
-    width: int = 0
+    width: int
     kind: str = field(default="figure", init=False)
 
     @property

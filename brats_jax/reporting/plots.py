@@ -57,8 +57,9 @@ def convention_figure(results: Results) -> Figure | None:
             known = [m for m in means if m == m]
             heights = [y + 0.06 * k - 0.05] * len(known)
             axis.plot(known, heights, mark, color=colour, ms=5.5, mec="white", mew=0.5)
-    for _, _, mark, colour, name in styles:
-        axis.plot([], [], mark, color=colour, label=name)
+    for unit, _, mark, colour, name in styles:
+        if unit == "slice" or any(key[0] == unit for one in measured for key in one.rows):
+            axis.plot([], [], mark, color=colour, label=name)
     axis.plot([], [], "x", color="black", label="the paper prints")
     axis.plot([], [], color=GREY, label="ceiling of the paper's convention")
     axis.set_yticks(range(len(CLASSES)), list(reversed(CLASSES)))
@@ -83,6 +84,12 @@ def difference_figure(comparisons: Sequence[Comparison]) -> Figure | None:
     shown = [c for c in comparisons if not np.isnan(c.result.mean_difference)]
     if not shown:
         return None
+    repeated = ""
+    if any(len(c.repeats) > 1 for c in shown):
+        repeated = (
+            " Small grey points: each fold and seed by itself, shown for their spread and not "
+            "counted."
+        )
     drawing = canvas(7.2, 0.34 * len(shown) + 1.1)
     ((axis,),) = axes(drawing, 1, 1)
     for y, c in enumerate(reversed(shown)):
@@ -107,8 +114,8 @@ def difference_figure(comparisons: Sequence[Comparison]) -> Figure | None:
         "",
         "SSL minus baseline, by patient",
         "Mean difference over patients and its 95 % bootstrap interval, not corrected for the "
-        "number of comparisons; filled diamond: a difference was found after Holm's correction. "
-        "Small grey points: each fold and seed by itself, shown for their spread and not counted.",
+        "number of comparisons; diamond: a difference was found after Holm's correction."
+        + repeated,
         "Chart of mean differences with intervals, one line for each comparison",
     )
 
@@ -152,7 +159,7 @@ def distribution_figure(results: Results) -> Figure | None:
         drawing,
         "distributions",
         "",
-        f"{_metric(quantities)} of every patient",
+        f"{'3D Dice' if quantities == PRIMARY else 'Dice by slice'} of every patient",
         f"A point is a patient ({patients}), the mean over folds and seeds; box: quartiles and "
         f"median, whiskers: 5th and 95th percentile. {_convention(quantities)}. "
         + captions.over(results.measured()),

@@ -48,7 +48,15 @@ def run_table(study: Study) -> Table | None:
     heads = ("Run folder", "Loss", "Start", "Labels", "Seed", "Folds evaluated", "Split by")
     heads += ("Devices", "Versions")
     columns = [Column(head, words=head not in ("Labels", "Seed")) for head in heads]
-    return make_table("runs", "", "Runs", "What each run was, and what it ran on.", columns, rows)
+    return make_table(
+        "runs",
+        "",
+        "Runs",
+        "What each run was, and what it ran on. Folds count from 1 here, as in the paper, and from "
+        "0 in settings and folders: fold 1 is fold_0.",
+        columns,
+        rows,
+    )
 
 
 def training_table(study: Study) -> Table | None:
@@ -174,7 +182,8 @@ def cell_table(study: Study) -> Table | None:
 
 def facts(study: Study) -> Iterator[str]:
     """The data, in a line each."""
-    told = set()
+    stores: dict[str, None] = {}
+    pretexts: dict[str, None] = {}
     for run in study.runs:
         store = run.document.get("store", {})
         source = store.get("source", {})
@@ -187,11 +196,11 @@ def facts(study: Study) -> Iterator[str]:
         )
         place = run.config.get("data", {}).get("store", "")
         line += f", at {place}." if place else "."
+        stores[line] = None
         if run.ssl:
-            line += f" Pretext: {DISPLAY_NAMES.get(str(target), str(target))} from {pretext}."
-        if line not in told:
-            told.add(line)
-            yield line
+            name = DISPLAY_NAMES.get(str(target), str(target))
+            pretexts[f"Pretext: {name} from {pretext}."] = None
+    yield from (*stores, *pretexts)
 
 
 def describe_source(source: dict[str, Any]) -> str:

@@ -172,7 +172,7 @@ def _together(shown: dict[Arm, tuple[Measured, DrawnSlices]]) -> Figure:
             for axis, loss in zip(row[len(names) + 1 :], losses, strict=True):
                 arm = next((a for a in shown if a.loss == loss and a.ssl == ssl), None)
                 if arm is None:
-                    axis.text(0.5, 0.5, "no such run", color="white", ha="center", va="center")
+                    axis.text(0.5, 0.5, "not evaluated", color="white", ha="center", va="center")
                     axis.texts[-1].set_transform(axis.transAxes)
                     continue
                 model = shown[arm][1]

@@ -1,13 +1,13 @@
 """The answer in plain words, before any table: what was compared, what was found, what to mind."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 
 from brats_jax.comparison_sentences import FEW_PATIENTS
 from brats_jax.reference.printed import printed_numbers
 from brats_jax.reporting import captions
 from brats_jax.reporting.arms import LOSS_NAMES, Key, Results, over_folds, percent
-from brats_jax.reporting.comparisons import Comparison, is_by_slice, verdict
+from brats_jax.reporting.comparisons import Comparison, is_by_slice, uncompared, verdict
 from brats_jax.reporting.convention_tables import best
 from brats_jax.reporting.discover import Study
 from brats_jax.reporting.provenance import is_phantom
@@ -56,7 +56,7 @@ def found(comparisons: Sequence[Comparison], results: Results) -> Iterator[str]:
                 f"Nothing can be said about what pretraining does: no run {lacking} it has been "
                 "evaluated."
             )
-        else:
+        elif not (yield from _uncompared(results)):
             yield (
                 "SSL and baseline are not compared: no patient has values under both, or the runs "
                 "differ in more than the pretraining (see the warnings)."
@@ -73,12 +73,29 @@ def found(comparisons: Sequence[Comparison], results: Results) -> Iterator[str]:
         "no difference found": "no difference was found in",
         "not tested": "one patient allows no test in",
     }
-    parts = [f"{told[name]} {counts[name]}" for name in told if counts[name]]
+    total = len(comparisons)
+    parts = [
+        f"{told[name]} {'all' if counts[name] == total > 1 else counts[name]}"
+        for name in told
+        if counts[name]
+    ]
     metric = "Dice by slice" if is_by_slice(comparisons) else "3D Dice by patient"
     yield (
         f"SSL against the baseline, {metric} over {patients}: of "
-        f"{captions.plural(len(comparisons), 'comparison')} {captions.listed(parts)}."
+        f"{captions.plural(total, 'comparison')} {captions.listed(parts)}."
     )
+    yield from _uncompared(results)
+
+
+def _uncompared(results: Results) -> Generator[str, None, bool]:
+    """A line for each pair without a run in common; returns whether there was one."""
+    pairs = uncompared(results)
+    for ssl, _ in pairs:
+        yield (
+            f"Not compared: {ssl.label}, and its baseline. They have no fold and seed in common; "
+            "the tables average each over what it has."
+        )
+    return bool(pairs)
 
 
 def by_loss(comparisons: Sequence[Comparison]) -> Iterator[str]:
@@ -175,6 +192,12 @@ def warnings(
             "Runs differ in more than loss, pretraining, labels, fold and seed "
             f"({'; '.join(sorted(variants))}). Those are never averaged, and a baseline is "
             "compared only with SSL runs that share its settings."
+        )
+    failed = sum(cell.state == "failed" for cell in study.cells)
+    if failed:
+        yield (
+            f"{captions.plural(failed, 'training')} of the grid failed (of {len(study.cells)}): "
+            "the reasons stand at the end."
         )
     if missing:
         yield f"Incomplete: {captions.plural(len(missing), 'thing')} missing, listed at the end."

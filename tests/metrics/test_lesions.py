@@ -179,6 +179,16 @@ def test_hd95_is_deepminds():
                 assert got == math.inf and np.isnan(values[b, r, column])
 
 
+def test_surface_dice_by_area_is_deepminds():
+    column = list(SURFACES["names"]).index("deepmind_nsd")
+    tolerance = float(SURFACES["tolerance_mm"])
+    for spacing, values in zip(SURFACES["spacings_mm_3d"], SURFACES["values_3d"], strict=True):
+        for b, r in np.ndindex(values.shape[:2]):
+            p, t = (np.isin(SURFACES[f"{x}_3d"][b], REGIONS[r]) for x in ("prediction", "target"))
+            got = surfels.surface_dice(surfels.surfels(p, t, tuple(spacing)), tolerance)
+            assert got == pytest.approx(values[b, r, column], rel=1e-6, nan_ok=True)
+
+
 def test_bad_input():
     mask = boxes((2, 2, 2))
     for target in (mask[:-1], mask[0]):
