@@ -15,10 +15,11 @@ python=.venv/bin/python
 # the paper's normalisation by slice (the default) to make use of.
 "$python" -m brats_jax.prepare --source=phantom --patients=24 --seed=0 --normalisation=volume \
   --store="$folder/store"
-"$python" -m brats_jax.main --config=configs/demo.py --workdir="$folder/ssl" \
-  --config.data.store="$folder/store"
-"$python" -m brats_jax.main --config=configs/demo.py --config.ssl=false \
-  --workdir="$folder/baseline" --config.data.store="$folder/store"
+# Ten folds of some twenty patients, of which one is run: more of them train.
+train=("$python" -m brats_jax.main --config=configs/demo.py --config.data.store="$folder/store"
+  --config.data.num_folds=10)
+"${train[@]}" --workdir="$folder/ssl"
+"${train[@]}" --workdir="$folder/baseline" --config.ssl=false
 "$python" -m brats_jax.report --workdir="$folder"
 
 echo
