@@ -465,6 +465,37 @@ def test_few_cases_are_in_memory_however_many_there_are(model, monkeypatch, tmp_
     assert here == 0 and 2 <= most <= 2 + 1 + 3  # read, predicted, written
 
 
+def test_an_error_of_any_kind_is_of_one_case_alone(model, monkeypatch, tmp_path, capsys):
+    class Failing(prediction._Work):
+        def read(self, case):
+            if case.name == "read":
+                raise KeyError("what")
+            return None, case.name
+
+        def predict(self, case, images):
+            if case.name == "predict":
+                raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory\nwhere")
+            return None
+
+        def write(self, scan, images, found, started):
+            if images == "write":
+                raise ValueError("no such colour\nin any map")
+            return tmp_path, ""
+
+    monkeypatch.setattr(prediction, "_Work", Failing)
+    names = ("read", "a", "predict", "b", "write", "c")
+    cases = [CaseFiles(name, tmp_path) for name in names]
+    outcome = prediction.predict_cases(model, cases, tmp_path, Wanted())
+    assert list(outcome.written) == ["a", "b", "c"]
+    assert outcome.failed == {
+        "read": "KeyError: 'what'",
+        "predict": "JaxRuntimeError: RESOURCE_EXHAUSTED: Out of memory: give a smaller "
+        "--batch_size",
+        "write": "ValueError: no such colour",
+    }
+    assert "write: FAILED: ValueError: no such colour" in capsys.readouterr().out
+
+
 def test_a_pretraining_of_another_run_is_found(folders, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(folders["volume"] / "run", run)
