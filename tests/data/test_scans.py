@@ -62,14 +62,16 @@ def nan_in(voxels):
         (lambda p: rewrite(p["t1gd"], lambda v: np.stack([v, v], -1)),
          r"t1ce.nii.gz holds int16\[24, 20, 8, 2\], not one volume"),
         (lambda p: rewrite(p["t1gd"], nan_in), "t1ce.nii.gz holds voxels that are not finite"),
+        (lambda p: rewrite(p["t1gd"], lambda v: v * 1e37),
+         r"t1ce.nii.gz holds values up to \S+e\+39, beyond 32-bit floats: rescale"),
         (lambda p: rewrite(p["t2"], np.zeros_like), "t2.nii.gz is all zero: fetch it again"),
         (lambda p: p["t2"].write_bytes(p["t2"].read_bytes()[:-50]),
          "t2.nii.gz cannot be read .*: fetch it again"),
         (lambda p: p["t2"].write_bytes(b"what"), "t2.nii.gz cannot be read"),
         (lambda p: (p["t2"].parent / f"{CASE}_t2.nii").write_bytes(b""), "are the same volume"),
     ],
-    ids=["missing", "shape", "affine", "anisotropic", "2 mm", "skull", "4D", "NaN", "zero",
-         "truncated", "no NIfTI", "twice"],
+    ids=["missing", "shape", "affine", "anisotropic", "2 mm", "skull", "4D", "NaN", "huge",
+         "zero", "truncated", "no NIfTI", "twice"],
 )  # fmt: skip
 def test_what_is_not_as_in_brats_is_refused_in_one_line(case, spoil, message):
     paths, read = case
