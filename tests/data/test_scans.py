@@ -58,7 +58,9 @@ def nan_in(voxels):
         (lambda p: [rewrite(p[m], affine=scaled((2, 2, 2))) for m in INPUTS],
          "voxels of 2 x 2 x 2 mm"),
         (lambda p: [rewrite(p[m], lambda v: v + 5) for m in INPUTS],
-         "t1.nii.gz.* has no voxel of 0 for air: strip the skull first"),
+         "t1.nii.gz has no voxel of 0 for air: strip the skull first"),
+        (lambda p: rewrite(p["t2"], lambda v: v + 5),
+         "t2.nii.gz has no voxel of 0 for air: strip the skull first"),
         (lambda p: rewrite(p["t1gd"], lambda v: np.stack([v, v], -1)),
          r"t1ce.nii.gz holds int16\[24, 20, 8, 2\], not one volume"),
         (lambda p: rewrite(p["t1gd"], nan_in), "t1ce.nii.gz holds voxels that are not finite"),
@@ -70,8 +72,8 @@ def nan_in(voxels):
         (lambda p: p["t2"].write_bytes(b"what"), "t2.nii.gz cannot be read"),
         (lambda p: (p["t2"].parent / f"{CASE}_t2.nii").write_bytes(b""), "are the same volume"),
     ],
-    ids=["missing", "shape", "affine", "anisotropic", "2 mm", "skull", "4D", "NaN", "huge",
-         "zero", "truncated", "no NIfTI", "twice"],
+    ids=["missing", "shape", "affine", "anisotropic", "2 mm", "skull", "skull of one", "4D",
+         "NaN", "huge", "zero", "truncated", "no NIfTI", "twice"],
 )  # fmt: skip
 def test_what_is_not_as_in_brats_is_refused_in_one_line(case, spoil, message):
     paths, read = case
