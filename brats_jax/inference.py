@@ -8,7 +8,7 @@ import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from brats_jax.files import write_json
 from brats_jax.postprocess import Cleaning, VolumeEstimate
 from brats_jax.tasks import Reconstruction
 from brats_jax.trained import Trained, open_trained
+
+if TYPE_CHECKING:
+    from nibabel import Nifti1Image
 
 TASKS = ("segment", "reconstruct")
 SIDECAR_SCHEMA = "brats_jax.output"
@@ -94,6 +97,24 @@ class Model:
         """The modalities that it needs."""
         return self.trained.stage.inputs
 
+    @overload
+    def segment(
+        self, images: kinds.Arrays, *, et_label: int = ..., affine: np.ndarray | None = ...,
+        output: None = ..., resample: bool = ...,
+    ) -> np.ndarray: ...  # fmt: skip
+
+    @overload
+    def segment(
+        self, images: kinds.NiftiImages, *, et_label: int = ..., affine: None = ...,
+        output: None = ..., resample: bool = ...,
+    ) -> "Nifti1Image": ...  # fmt: skip
+
+    @overload
+    def segment(
+        self, images: kinds.Paths, *, et_label: int = ..., affine: None = ...,
+        output: str | Path, resample: bool = ...,
+    ) -> Path: ...  # fmt: skip
+
     def segment(
         self,
         images: kinds.Images,
@@ -128,6 +149,24 @@ class Model:
         values = label_values(found, et_label)
         names = {str(value): name for value, name in zip((0, 1, 2, et_label), CLASSES, strict=True)}
         return self._give(given, found.scan, values, {"labels": names})
+
+    @overload
+    def reconstruct(
+        self, images: kinds.Arrays, *, affine: np.ndarray | None = ...,
+        output: None = ..., resample: bool = ...,
+    ) -> np.ndarray: ...  # fmt: skip
+
+    @overload
+    def reconstruct(
+        self, images: kinds.NiftiImages, *, affine: None = ...,
+        output: None = ..., resample: bool = ...,
+    ) -> "Nifti1Image": ...  # fmt: skip
+
+    @overload
+    def reconstruct(
+        self, images: kinds.Paths, *, affine: None = ...,
+        output: str | Path, resample: bool = ...,
+    ) -> Path: ...  # fmt: skip
 
     def reconstruct(
         self,

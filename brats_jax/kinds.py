@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,13 @@ from brats_jax.data.source import folder_files
 from brats_jax.data.volumes import Volume, check_volume
 from brats_jax.errors import BratsError
 
+if TYPE_CHECKING:
+    from nibabel.filebasedimages import FileBasedImage
+
+Arrays = Mapping[str, np.ndarray]
+# What nibabel.load says that it returns; NIfTI images alone are taken.
+NiftiImages = Mapping[str, "FileBasedImage"]
+Paths = str | Path | Mapping[str, str | Path]
 Images = str | Path | Mapping[str, Any]
 
 # 1 mm voxels whose axes run Left, Posterior, Superior, in the scanner's RAS millimetres.
