@@ -1,6 +1,7 @@
 """Checkpoints on disk: a state pytree and a JSON description; the only file that imports Orbax."""
 
 import errno
+import inspect
 import json
 import logging
 import os
@@ -147,6 +148,7 @@ def _read(directory: Path, restore: Any, model: Mapping[str, Any] | None = None)
     # Opening a manager on a missing folder would create it.
     if not directory.is_dir() or not any(p.name.isdigit() for p in directory.iterdir()):
         raise BratsError(f"{directory}: no checkpoint there; train this stage first")
+    _let_errors_be_raised_only()
     directory = directory.absolute()
     with ocp.CheckpointManager(
         directory, options=ocp.CheckpointManagerOptions(create=False, read_only=True)
@@ -174,16 +176,20 @@ def _read(directory: Path, restore: Any, model: Mapping[str, Any] | None = None)
         except BratsError:
             raise
         except Exception as error:
-            raise BratsError(f"{where}: cannot be restored ({_first_line(error)})") from error
+            raise BratsError(
+                f"{where}: cannot be restored ({_first_line(error)}): copy it again if it was "
+                "copied, or train this stage anew"
+            ) from error
     return state, meta
 
 
 def _let_errors_be_raised_only() -> None:
-    """Keeps from the terminal what a failed save prints besides raising it.
+    """Keeps from the terminal what a failed save or restore prints besides raising it.
 
     Orbax logs the error of each of its threads with its traceback, asyncio those of the arrays
-    that nobody waits for any more, and TensorStore, whose writes end after the event loop that
-    waited for them, prints that it is closed.
+    that nobody waits for any more (or, where they were never begun again, the interpreter does),
+    and TensorStore, whose work ends after the event loop that waited for it, prints that it is
+    closed.
     """
     loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
     if _raised_anyway in loggers[0].filters:
@@ -193,14 +199,15 @@ def _let_errors_be_raised_only() -> None:
     others = sys.unraisablehook
 
     def hook(unraisable: "sys.UnraisableHookArgs") -> None:
-        if str(unraisable.exc_value) != "Event loop is closed":
+        # Nothing else here uses asyncio.
+        closed = str(unraisable.exc_value) == "Event loop is closed"
+        if not closed and not inspect.iscoroutine(unraisable.object):
             others(unraisable)
 
     sys.unraisablehook = hook
 
 
 def _raised_anyway(record: logging.LogRecord) -> bool:
-    # Nothing else here uses asyncio.
     return not (record.exc_info and ("orbax" in record.pathname or record.name == "asyncio"))
 
 
@@ -216,4 +223,6 @@ def _differences(meta: Mapping[str, Any], model: Mapping[str, Any]) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    # TensorStore goes on with its whole specification.
+    text = str(error).split(". See full TensorStore details")[0].strip()
+    return (text or type(error).__name__).splitlines()[0][:200]

@@ -4,8 +4,9 @@
     DIR/TASK.json           names, shapes, orientation, normalisation, hashes, versions
     DIR/fold_K.safetensors  weights of each fold under torch's names (see `torch_names`)
 
-One program runs on CPU and CUDA and takes any number of slices. It holds normalisation, padding,
-network and arg-max; of several folds it holds them all, and the mean of their probabilities.
+One program, lowered for CPU and CUDA, takes any number of slices; so far it has run on CPU alone.
+It holds normalisation, padding, network and arg-max; of several folds it holds them all, and the
+mean of their probabilities.
 The temperatures of `brats_jax.calibrate` are not in it.
 """
 

@@ -4,26 +4,33 @@ model = brats_jax.load("RUN")
 labels = model.segment({"t1": a, "t1gd": b, "t2": c, "flair": d})
 """
 
+import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
 import brats_jax
 from brats_jax import devices, kinds, postprocess
 from brats_jax.data.case_files import subject_of
-from brats_jax.data.modalities import channel_indices
+from brats_jax.data.modalities import CLASSES, channel_indices
 from brats_jax.data.normalise import brain_mask, normalise
 from brats_jax.data.scans import Scan
 from brats_jax.ensemble import Ensemble, SliceLabels
 from brats_jax.errors import BratsError
+from brats_jax.files import write_json
 from brats_jax.postprocess import Cleaning, VolumeEstimate
 from brats_jax.tasks import Reconstruction
 from brats_jax.trained import Trained, open_trained
 
+if TYPE_CHECKING:
+    from nibabel import Nifti1Image
+
 TASKS = ("segment", "reconstruct")
+SIDECAR_SCHEMA = "brats_jax.output"
+SIDECAR_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -90,6 +97,24 @@ class Model:
         """The modalities that it needs."""
         return self.trained.stage.inputs
 
+    @overload
+    def segment(
+        self, images: kinds.Arrays, *, et_label: int = ..., affine: np.ndarray | None = ...,
+        output: None = ..., resample: bool = ...,
+    ) -> np.ndarray: ...  # fmt: skip
+
+    @overload
+    def segment(
+        self, images: kinds.NiftiImages, *, et_label: int = ..., affine: None = ...,
+        output: None = ..., resample: bool = ...,
+    ) -> "Nifti1Image": ...  # fmt: skip
+
+    @overload
+    def segment(
+        self, images: kinds.Paths, *, et_label: int = ..., affine: None = ...,
+        output: str | Path, resample: bool = ...,
+    ) -> Path: ...  # fmt: skip
+
     def segment(
         self,
         images: kinds.Images,
@@ -107,7 +132,8 @@ class Model:
           et_label: 4 as in BraTS 2020 and 2021, or 3 as from 2023 on.
           affine: of arrays: float[4, 4], voxel to scanner mm; None: 1 mm voxels, axes running
             Left, Posterior, Superior.
-          output: for paths: the .nii.gz to write.
+          output: for paths: the .nii.gz to write. NAME.json beside NAME.nii.gz, written after it,
+            names use, model by its hash, settings, program's version and input files.
           resample: bring onto a grid that fits what does not.
 
         Returns:
@@ -120,7 +146,27 @@ class Model:
         self._demand("segment")
         given = kinds.take(images, affine, output)
         found = self.predict(given.scan(self.inputs, self.trained.in_plane, resample))
-        return given.give(found.scan, label_values(found, et_label), labels=True, note=self.note)
+        values = label_values(found, et_label)
+        names = {str(value): name for value, name in zip((0, 1, 2, et_label), CLASSES, strict=True)}
+        return self._give(given, found.scan, values, {"labels": names})
+
+    @overload
+    def reconstruct(
+        self, images: kinds.Arrays, *, affine: np.ndarray | None = ...,
+        output: None = ..., resample: bool = ...,
+    ) -> np.ndarray: ...  # fmt: skip
+
+    @overload
+    def reconstruct(
+        self, images: kinds.NiftiImages, *, affine: None = ...,
+        output: None = ..., resample: bool = ...,
+    ) -> "Nifti1Image": ...  # fmt: skip
+
+    @overload
+    def reconstruct(
+        self, images: kinds.Paths, *, affine: None = ...,
+        output: str | Path, resample: bool = ...,
+    ) -> Path: ...  # fmt: skip
 
     def reconstruct(
         self,
@@ -137,8 +183,10 @@ class Model:
         self._demand("reconstruct")
         given = kinds.take(images, affine, output)
         scan = given.scan(self.inputs, self.trained.in_plane, resample)
-        image = self.synthesise(scan).image
-        return given.give(scan, scan.to_input(image, nearest=False), labels=False, note=self.note)
+        found = self.synthesise(scan)
+        return self._give(
+            given, scan, scan.to_input(found.image, nearest=False), self.synthetic_facts(found)
+        )
 
     def scan(
         self, images: kinds.Images, *, affine: np.ndarray | None = None, resample: bool = False
@@ -204,6 +252,21 @@ class Model:
             "min_et_mm3": self.cleaning.min_et_mm3,
         }
 
+    def describe_case(self, scan: Scan) -> dict[str, Any]:
+        """JSON-able: a case, `describe` and the time, to stand beside what was made of it."""
+        return {
+            "case": scan.name,
+            **self.describe(),
+            "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "inputs": dict(scan.files),
+            "notes": self.notes(scan),
+        }
+
+    def synthetic_facts(self, found: Reconstructed) -> dict[str, Any]:
+        """JSON-able: what a synthetic modality is."""
+        unit = f"z-scores, normalised by {self.trained.normalisation}"
+        return {"target": found.target, "unit": unit, "mse_brain": found.mse}
+
     def notes(self, scan: Scan) -> list[str]:
         """What a reader of its results should know of a case."""
         notes = list(scan.notes)
@@ -213,6 +276,21 @@ class Model:
                 "well it does here says nothing about new scans"
             )
         return notes
+
+    def _give(
+        self, given: kinds.Given, scan: Scan, volume: np.ndarray, facts: Mapping[str, Any]
+    ) -> Any:
+        """What was made, in the form of what was given; after a file, its sidecar."""
+        if given.sidecar is not None:
+            given.sidecar.unlink(missing_ok=True)  # what it says is no longer so
+        made = given.give(scan, volume, labels="labels" in facts, note=self.note)
+        if given.sidecar is not None:
+            version = {"schema": SIDECAR_SCHEMA, "schema_version": SIDECAR_VERSION}
+            files = {made.name: made.stat().st_size}
+            write_json(
+                given.sidecar, {**version, **self.describe_case(scan), **facts, "files": files}
+            )
+        return made
 
     def _demand(self, task: str) -> None:
         if self.trained.task != task:

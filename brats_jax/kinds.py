@@ -1,9 +1,10 @@
 """Images in any form a caller has them (arrays, nibabel images, paths), and back in the same."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +16,13 @@ from brats_jax.data.source import folder_files
 from brats_jax.data.volumes import Volume, check_volume
 from brats_jax.errors import BratsError
 
+if TYPE_CHECKING:
+    from nibabel.filebasedimages import FileBasedImage
+
+Arrays = Mapping[str, np.ndarray]
+# What nibabel.load says that it returns; NIfTI images alone are taken.
+NiftiImages = Mapping[str, "FileBasedImage"]
+Paths = str | Path | Mapping[str, str | Path]
 Images = str | Path | Mapping[str, Any]
 
 # 1 mm voxels whose axes run Left, Posterior, Superior, in the scanner's RAS millimetres.
@@ -36,6 +44,11 @@ class Given:
     source: Mapping[str, Volume] | CaseFiles
     dtype: np.dtype
     output: Path | None
+
+    @property
+    def sidecar(self) -> Path | None:
+        """What is written beside `output`: NAME.json of NAME.nii.gz."""
+        return None if self.output is None else _sidecar(self.output)
 
     def scan(self, needed: tuple[str, ...], in_plane: tuple[int, int] | None, fit: bool) -> Scan:
         """The scan that is made of them; `fit`: resample what does not fit."""
@@ -113,7 +126,24 @@ def _of_paths(
         return Given("path", case, np.dtype(np.uint8), None)
     if output is None or not str(output).endswith((".nii", ".nii.gz")):
         raise BratsError("for paths say where the result goes: output=NAME.nii.gz")
+    sidecar = _sidecar(Path(output))
+    if sidecar.exists() and not _is_ours(sidecar):
+        raise BratsError(
+            f"{sidecar} is there and not of this program, which writes its description there: give "
+            "another output"
+        )
     return Given("path", case, np.dtype(np.uint8), Path(output))
+
+
+def _sidecar(output: Path) -> Path:
+    return output.with_name(output.name.removesuffix(".gz").removesuffix(".nii") + ".json")
+
+
+def _is_ours(sidecar: Path) -> bool:
+    try:
+        return json.loads(sidecar.read_text())["program"] == nifti_writing.OURS
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _only_case(folder: Path) -> CaseFiles:

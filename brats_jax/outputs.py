@@ -12,7 +12,6 @@ DIR/volumes.csv                    of every case in DIR, from the .json files
 
 import csv
 import dataclasses
-import datetime
 import functools
 import json
 import math
@@ -172,9 +171,7 @@ def write_reconstruction(directory: Path, found: Reconstructed, model: Model) ->
         name: _image(nifti_writing.number_image(scan, scan.to_input(n, nearest=False), model.note))
         for name, n in numbers.items()
     }
-    unit = f"z-scores, normalised by {model.trained.normalisation}"
-    facts = {"target": found.target, "unit": unit, "mse_brain": found.mse}
-    _write_all(directory, files, found, model, facts)
+    _write_all(directory, files, found, model, model.synthetic_facts(found))
     return directory / name
 
 
@@ -266,18 +263,12 @@ def _write_all(
         (directory / Path(name).name).unlink(missing_ok=True)
     for name, write in files.items():
         write(directory / name)
-    scan = found.scan
-    description = model.describe()
     write_json(
         sidecar,
         {
             "schema": SCHEMA,
             "schema_version": VERSION,
-            "case": scan.name,
-            **description,
-            "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "inputs": dict(scan.files),
-            "notes": model.notes(scan),
+            **model.describe_case(found.scan),
             **facts,
             "files": {name: (directory / name).stat().st_size for name in files},
         },

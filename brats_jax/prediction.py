@@ -88,9 +88,8 @@ def predict_cases(
     for case in cases:
         try:
             kept = outputs.earlier(directory, case.name, model, wanted)
-        except BratsError as error:
-            outcome.failed[case.name] = str(error)
-            say(f"{case.name}: FAILED: {error}")
+        except Exception as error:
+            _fail(outcome, case.name, error)
             continue
         if kept:
             outcome.kept[case.name] = kept
@@ -104,7 +103,7 @@ def predict_cases(
     try:
         with bar(len(todo), "cases", "case") as progress:
             for case, written in _behind(writers, work, _ahead(readers, ahead, work.read, todo)):
-                _note(outcome, case.name, written, say)
+                _note(outcome, case.name, written)
                 progress.update()
     finally:
         for pool in (readers, writers):
@@ -192,7 +191,7 @@ def _behind(
         try:
             scan, images = reading.result()
             writing = pool.submit(work.write, scan, images, work.predict(case, images), started)
-        except (BratsError, OSError, MemoryError) as error:
+        except Exception as error:  # of any kind: one case does not stop the others
             writing.set_exception(error)
         unwritten.append((case, writing))
         del reading
@@ -201,18 +200,31 @@ def _behind(
     yield from unwritten
 
 
-def _note(outcome: Outcome, name: str, written: Future, tell: Callable[[str], None]) -> None:
+def _note(outcome: Outcome, name: str, written: Future) -> None:
     try:
         path, told = written.result()
-    except BratsError as error:
-        problem = str(error)
-    except OSError as error:  # a full disk, a folder that may not be written
-        problem = f"{error.filename or 'a file'}: {error.strerror or error}; free space or rights"
-    except MemoryError:
-        problem = "not enough memory for this case: close other programs, or crop it"
+    except Exception as error:
+        _fail(outcome, name, error)
     else:
         outcome.written[name] = path
-        tell(f"{name}: {told}")
-        return
-    outcome.failed[name] = problem
-    tell(f"{name}: FAILED: {problem}")
+        say(f"{name}: {told}")
+
+
+def _fail(outcome: Outcome, name: str, error: Exception) -> None:
+    outcome.failed[name] = problem = _problem(error)
+    say(f"{name}: FAILED: {problem}")
+
+
+def _problem(error: Exception) -> str:
+    """One line on what became of a case."""
+    if isinstance(error, BratsError):
+        return str(error)
+    if isinstance(error, OSError):  # a full disk, a folder that may not be written
+        return f"{error.filename or 'a file'}: {error.strerror or error}; free space or rights"
+    if isinstance(error, MemoryError):
+        return "not enough memory for this case: close other programs, or crop it"
+    kind = type(error).__name__
+    first = (str(error).strip() or "no message").splitlines()[0][:200]
+    if "RESOURCE_EXHAUSTED" in str(error):  # the device's own memory, as JAX tells it
+        return f"{kind}: {first}: give a smaller --batch_size"
+    return f"{kind}: {first}"

@@ -1,3 +1,9 @@
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -104,6 +110,33 @@ def test_a_damaged_checkpoint_is_one_line(tmp_path):
     with pytest.raises(BratsError, match="1: not a readable checkpoint") as caught:
         checkpoints.read_meta(tmp_path / "last")
     assert "\n" not in str(caught.value)
+
+
+RESTORE = """
+import sys, jax
+from pathlib import Path
+from brats_jax import checkpoints
+where = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+shape = jax.ShapeDtypeStruct((50_000,), "float32", sharding=where)
+checkpoints.read(Path(sys.argv[1]), {"x": shape, "y": shape}, {})
+"""
+
+
+def test_a_checkpoint_cut_short_prints_its_one_error_alone(tmp_path):
+    """In a process of its own: the rest used to come from threads, some of it at the end."""
+    folder = Checkpoints(tmp_path / "last")
+    folder.save(1, {"x": jnp.arange(50_000.0), "y": jnp.ones(50_000)}, {"model": {}})
+    folder.close()
+    for file in (tmp_path / "last" / "1" / "state" / "ocdbt.process_0" / "d").iterdir():
+        os.truncate(file, file.stat().st_size // 2)
+    done = subprocess.run(
+        [sys.executable, "-c", RESTORE, tmp_path / "last"],
+        cwd=Path(__file__).parents[1], capture_output=True, text=True,
+    )  # fmt: skip
+    *_, line = done.stderr.splitlines()
+    assert re.search(r"BratsError: .*/1: cannot be restored \(.*\): copy it again", line)
+    assert "TensorStore" not in line
+    assert "Event loop" not in done.stderr and "Exception ignored" not in done.stderr
 
 
 @pytest.mark.parametrize("full", ["No space left on device", "Disk quota exceeded"])

@@ -354,6 +354,11 @@ def test_reconstruction_and_its_error(folders, brats_files, tmp_path):
     error = nib.load(tmp_path / "a" / f"{name}_flair_error.nii.gz").get_fdata()
     real = np.moveaxis(store.read(rows)[0][..., 3].astype(np.float32), 0, 2)
     np.testing.assert_allclose(error, synthetic.get_fdata() - real, atol=1e-4)
+    # From Python the same, with its description.
+    path = model.reconstruct(folder / "cases" / name, output=tmp_path / "c.nii.gz")
+    np.testing.assert_array_equal(nib.load(path).get_fdata(), synthetic.get_fdata())
+    document = json.loads((tmp_path / "c.json").read_text())
+    assert document["target"] == "flair" and "z-scores" in document["unit"]
     # Without a real one there is no error, and nothing else is missed.
     volumes = brats_files.make_case(0, examples.SHAPE)
     two = {key: volumes[key] for key in ("t1", "t1gd")}
@@ -387,6 +392,21 @@ def test_python_takes_and_returns_arrays_images_and_paths(folders, model, brats_
         examples.INPUTS, ("t1", "t1ce", "t2", "flair"), strict=True)}  # fmt: skip
     path = model.segment(files, output=tmp_path / "b.nii")
     np.testing.assert_array_equal(np.asarray(nib.load(path).dataobj), labels)
+    for sidecar in (tmp_path / "a.json", tmp_path / "b.json"):
+        document = json.loads(sidecar.read_text())
+        assert document["use"] == brats_jax.RESEARCH_USE_ONLY and document["version"]
+        assert document["model"]["hash"] == model.trained.hash
+        assert document["model"]["config"]["loss"] == "dice_ce"
+        assert document["inputs"] == {k: str(v) for k, v in files.items()}
+        assert document["labels"]["4"] == "ET" and len(document["files"]) == 1
+    # One of this program is replaced, a description of something else is not.
+    model.segment(files, output=tmp_path / "b.nii.gz", et_label=3)
+    document = json.loads((tmp_path / "b.json").read_text())
+    assert list(document["files"]) == ["b.nii.gz"] and document["labels"]["3"] == "ET"
+    (tmp_path / "c.json").write_text('{"EchoTime": 0.1}')
+    with pytest.raises(BratsError, match=r"c\.json is there and not of this program"):
+        model.segment(files, output=tmp_path / "c.nii.gz")
+    assert not (tmp_path / "c.nii.gz").exists()
     for wrong, match in (
         (dict(images=folder), "output="),
         (dict(images=volumes, output="x.nii"), "for paths"),
@@ -463,6 +483,37 @@ def test_few_cases_are_in_memory_however_many_there_are(model, monkeypatch, tmp_
     outcome = prediction.predict_cases(model, cases, tmp_path, Wanted())
     assert list(outcome.written) == [case.name for case in cases]
     assert here == 0 and 2 <= most <= 2 + 1 + 3  # read, predicted, written
+
+
+def test_an_error_of_any_kind_is_of_one_case_alone(model, monkeypatch, tmp_path, capsys):
+    class Failing(prediction._Work):
+        def read(self, case):
+            if case.name == "read":
+                raise KeyError("what")
+            return None, case.name
+
+        def predict(self, case, images):
+            if case.name == "predict":
+                raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory\nwhere")
+            return None
+
+        def write(self, scan, images, found, started):
+            if images == "write":
+                raise ValueError("no such colour\nin any map")
+            return tmp_path, ""
+
+    monkeypatch.setattr(prediction, "_Work", Failing)
+    names = ("read", "a", "predict", "b", "write", "c")
+    cases = [CaseFiles(name, tmp_path) for name in names]
+    outcome = prediction.predict_cases(model, cases, tmp_path, Wanted())
+    assert list(outcome.written) == ["a", "b", "c"]
+    assert outcome.failed == {
+        "read": "KeyError: 'what'",
+        "predict": "JaxRuntimeError: RESOURCE_EXHAUSTED: Out of memory: give a smaller "
+        "--batch_size",
+        "write": "ValueError: no such colour",
+    }
+    assert "write: FAILED: ValueError: no such colour" in capsys.readouterr().out
 
 
 def test_a_pretraining_of_another_run_is_found(folders, tmp_path):

@@ -88,3 +88,20 @@ def test_from_files_to_files(example_runs, tmp_path):
     assert all(fold["temperature"] != 1 for fold in sidecar["model"]["folds"])
     assert len(list(out.glob("*_seg.png"))) == len(list(out.glob("*_seg.html"))) == 2
     assert len(list(out.glob("*.nii.gz"))) == 10 and (out / "volumes.csv").exists()
+    # Files named one by one, whatever they are called and in whatever order.
+    name = examples.CASES[0]
+    named = []
+    for modality, suffix in (("flair", "flair"), ("t2", "t2"), ("t1gd", "t1ce"), ("t1", "t1")):
+        path = tmp_path / f"{suffix}.nii.gz"
+        shutil.copy(folder / "cases" / name / f"{name}_{path.name}", path)
+        named.append(f"--{modality}={path}")
+    status, printed, err = command(
+        "predict", f"--checkpoint={run}", f"--output={tmp_path / 'one'}", *named, "--tta",
+        "--calibrated", "--min_component_mm3=5", "--min_et_mm3=3", "--et_label=3", cache=cache,
+    )  # fmt: skip
+    assert status == 0, err
+    assert "1 written, 0 kept, 0 failed" in printed
+    (path,) = (tmp_path / "one").glob("*_seg.nii.gz")
+    np.testing.assert_array_equal(nib.load(path).dataobj, labels.dataobj)
+    sidecar = json.loads(path.with_name(path.name.replace(".nii.gz", ".json")).read_text())
+    assert sidecar["inputs"]["t1gd"] == str(tmp_path / "t1ce.nii.gz")

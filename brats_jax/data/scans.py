@@ -151,7 +151,7 @@ def make_scan(
         files={m: volumes[m].path for m in names},
         notes=notes,
     )
-    _demand_stripped(scan, first)
+    _demand_stripped(scan)
     return scan
 
 
@@ -223,7 +223,8 @@ def _demand_overlap(volume: Volume, brain: np.ndarray, first: Volume, other: np.
         )
 
 
-def _demand_stripped(scan: Scan, first: Volume) -> None:
+def _demand_stripped(scan: Scan) -> None:
+    """Refuses a head; names the modality that is not zero in most of it."""
     brain = brain_mask(scan.images)
     volume_ml = float(brain.sum()) * scan.voxel_mm3 / 1000
     problem = ""
@@ -232,7 +233,10 @@ def _demand_stripped(scan: Scan, first: Volume) -> None:
     elif volume_ml > _LARGEST_BRAIN_ML:
         problem = f"is not zero in {volume_ml:.0f} ml, more than a brain has"
     if problem:
+        sizes = {m: np.count_nonzero(scan.images[..., MODALITIES.index(m)]) for m in scan.present}
+        worst = max(scan.present, key=sizes.__getitem__)
+        together = "" if sizes[worst] == brain.sum() else ", its case's modalities together,"
         raise BratsError(
-            f"{first.path}, its case's modalities together, {problem}: strip the skull first "
+            f"{scan.files[worst]}{together} {problem}: strip the skull first "
             "(HD-BET and SynthStrip do), with air exactly 0"
         )

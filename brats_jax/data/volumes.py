@@ -63,7 +63,7 @@ def read_volume(path: str) -> Volume:
 
 
 def check_volume(path: str, voxels: np.ndarray, affine: np.ndarray, header: Any) -> Volume:
-    """Refuses what is not one volume of finite numbers, or has no place in space (BratsError)."""
+    """Refuses what is not one volume that float32 holds, or has no place in space (BratsError)."""
     affine = np.asarray(affine, dtype=np.float64)
     while voxels.ndim > 3 and voxels.shape[-1] == 1:
         voxels = voxels[..., 0]
@@ -74,9 +74,19 @@ def check_volume(path: str, voxels: np.ndarray, affine: np.ndarray, header: Any)
         )
     if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
         raise BratsError(f"{path} holds voxels that are not finite: repair or remove the case")
+    if voxels.dtype.kind == "f" and not _fits_float32(voxels):
+        raise BratsError(
+            f"{path} holds values up to {np.abs(voxels).max():.3g}, beyond 32-bit floats: rescale "
+            "its intensities, or repair the scale in its header"
+        )
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise BratsError(f"{path} has an affine that cannot be inverted: repair its header")
     return Volume(path, voxels, affine, header)
+
+
+def _fits_float32(voxels: np.ndarray) -> bool:
+    with np.errstate(over="ignore"):
+        return bool(np.isfinite(voxels.astype(np.float32, copy=False)).all())
 
 
 def to_lps(voxels: np.ndarray, affine: np.ndarray) -> np.ndarray:
