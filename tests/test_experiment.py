@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from brats_jax import evaluate, experiment, inference, lock, results, settings
 from brats_jax.data.modalities import CLASSES
@@ -276,6 +277,31 @@ def test_what_cannot_work_leaves_nothing_behind(
     small_store, compiled_programs, tmp_path, changes, message
 ):
     config = config_of(small_store, compiled_programs, **changes)
+    with pytest.raises(BratsError, match=message):
+        experiment.run(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (None, r"w\.safetensors: not a readable safetensors .*; fetch or convert it again"),
+        (
+            {"conv1.weight": np.zeros((8, 3, 7, 7))},
+            r"w\.safetensors: not the weights of .*use torch",
+        ),
+    ],
+)
+@pytest.mark.parametrize("ssl", [True, False])
+def test_weights_that_do_not_fit_leave_nothing_behind(
+    small_store, compiled_programs, tmp_path, weights, message, ssl
+):
+    path = tmp_path / "w.safetensors"
+    if weights is None:
+        path.write_bytes(b"half a file")
+    else:
+        safetensors.numpy.save_file(weights, path)
+    config = config_of(small_store, compiled_programs, encoder_init=str(path), ssl=ssl)
     with pytest.raises(BratsError, match=message):
         experiment.run(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
