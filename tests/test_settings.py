@@ -25,9 +25,8 @@ def test_every_config_is_valid_and_documented(path):
     text = path.read_text().split('"""')[1]
     first = text.splitlines()[0]
     assert first.endswith(".") and len(first) > 20
-    if path.stem != "base":
-        assert f"--config=configs/{path.stem}.py" in text
-        assert "Cost:" in text
+    assert f"--config=configs/{path.stem}.py" in text
+    assert "Cost:" in text
 
 
 def test_defaults_are_the_papers_numbers():
