@@ -76,6 +76,8 @@ def run(config: ConfigDict, workdir: Path, mode: str = "train") -> dict[str, Any
     """
     if mode not in MODES:
         raise BratsError(f"unknown --mode={mode}; valid: {', '.join(MODES)}")
+    if workdir.is_file():
+        raise BratsError(f"{workdir} is a file; give another --workdir")
     settings.check(config)
     if mode == "pretrain" and (not config.ssl or config.pretrain.run):
         raise BratsError(

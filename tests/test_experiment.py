@@ -249,6 +249,10 @@ def test_nothing_to_evaluate(small_store, compiled_programs, tmp_path):
         BratsError, match="unknown --mode=predict; valid: train, pretrain, evaluate"
     ):
         experiment.run(config, tmp_path / "none", "predict")
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(BratsError, match="file is a file; give another --workdir"):
+        experiment.run(config, tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_no_store(compiled_programs, tmp_path, small_store):

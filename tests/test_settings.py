@@ -91,6 +91,7 @@ def test_baseline_is_paired_with_ssl():
         ({"pretrain__inputs": ()}, "at most once"),
         ({"segment__inputs": ("t1", "t1")}, "at most once"),
         ({"pretrain__target": "t1"}, "among config.pretrain.inputs"),
+        ({"data__num_folds": 1}, "config.data.num_folds=1: give at least 2"),
         ({"folds": (5,)}, "valid are 0 to 4"),
         ({"folds": ()}, "valid are 0 to 4"),
         ({"folds": (1, 1)}, "name each fold once"),
