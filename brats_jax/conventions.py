@@ -39,7 +39,8 @@ NOTES: dict[str, str] = {
     "both_present": "where both masks hold the region",
     "brats2020": "volumes; in neither mask: Dice 1, HD95 0 mm; in one: Dice 0, HD95 373.13 mm",
     "brats2023": "volumes; in neither mask: Dice 1, HD95 0 mm; in one: Dice 0, HD95 374 mm; HD95 "
-    "by area of the surface, the larger direction (DeepMind)",
+    "by area of the surface, the larger direction (DeepMind); sensitivity 1 in neither, 0 in the "
+    "prediction alone",
     "target range": "range of each real slice",
     "fixed range": "range 6.01, which the paper's own MSE and PSNR together imply",
     "": "",
@@ -161,6 +162,8 @@ def _in_space(tally: SegmentationTally) -> Iterator[Scores]:
         yield from (scores(m, "both_present", v) for m, v in _distances(edges) if m != "hd95_mm")
         yield scores("nsd", "present_only", surface.surface_dice(edges))
         yield scores("sensitivity", "present_only", overlap.sensitivity(counts[:, r]))
+        invented = np.where(counts[:, r, 1] > 0, 0.0, 1.0)  # where the truth has none
+        yield scores("sensitivity", "brats2023", overlap.sensitivity(counts[:, r], invented))
         voxels = slices_of * tally.pixels
         yield scores("specificity", "", overlap.specificity(counts[:, r], voxels))
         if name in SURFEL_REGIONS:

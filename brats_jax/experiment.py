@@ -28,6 +28,7 @@ from brats_jax import (
     devices,
     frozen,
     lock,
+    models,
     pretraining,
     settings,
     transfer,
@@ -75,6 +76,8 @@ def run(config: ConfigDict, workdir: Path, mode: str = "train") -> dict[str, Any
     """
     if mode not in MODES:
         raise BratsError(f"unknown --mode={mode}; valid: {', '.join(MODES)}")
+    if workdir.is_file():
+        raise BratsError(f"{workdir} is a file; give another --workdir")
     settings.check(config)
     if mode == "pretrain" and (not config.ssl or config.pretrain.run):
         raise BratsError(
@@ -94,6 +97,7 @@ def run(config: ConfigDict, workdir: Path, mode: str = "train") -> dict[str, Any
         if config.pretrain.run:
             for fold in config.folds:
                 _other_pretraining(config, store, splits, fold)
+        _check_encoder_init(config)
     _freeze_settings(config, store, workdir, mode)
     splits = load_or_make_splits(workdir / "splits.json", store, **options)
     say(f"{workdir}: {devices.describe()}, {config.dtype} activations, store {store.path}")
@@ -111,6 +115,16 @@ def run(config: ConfigDict, workdir: Path, mode: str = "train") -> dict[str, Any
 def _other_pretraining(config: ConfigDict, store: Store, splits: dict[str, Any], fold: int) -> Path:
     task = settings.reconstruction(config)
     return pretraining.find(Path(config.pretrain.run), fold, store, splits, task)
+
+
+def _check_encoder_init(config: ConfigDict) -> None:
+    """Refuses a weight file that does not fit the stage that would start from it."""
+    if config.encoder_init == "random" or (config.ssl and config.pretrain.run):
+        return
+    stage = settings.reconstruction if config.ssl else settings.segmentation
+    task: Task = stage(config)
+    _, params, stats = models.split(task.build(0))
+    transfer.load_encoder(config.encoder_init, params, stats, task.inputs)
 
 
 class _Fold:

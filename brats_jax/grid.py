@@ -65,6 +65,8 @@ def _run(config: ConfigDict, grid: Path) -> int:
     from brats_jax.data.splits import make_splits
     from brats_jax.data.store import Store
 
+    if grid.is_file():
+        raise BratsError(f"{grid} is a file; give another --workdir")
     overrides = config_flags.get_override_values(flags.FLAGS["config"])
     for name, flag in cells.AXES.items():
         if name in overrides:

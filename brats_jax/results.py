@@ -18,6 +18,7 @@ from brats_jax.tallies import LESION_REGIONS, SCORED, ReconstructionTally, Segme
 # What identifies a number within an evaluation.
 KEYS = ("stage", "unit", "over", "of", "metric", "convention")
 MEAN_FOREGROUND = "mean foreground"
+SEVERAL = ("dice", "hd95_mm", "sensitivity")  # what volumes have under several conventions
 _FIRST_COLUMN = 26  # of the printed tables: the names of the rows
 
 
@@ -84,7 +85,7 @@ def _columns(
     for score in chosen:
         if score.unit == "slice" and score.metric == "dice" and score.convention not in names:
             continue  # the others follow from which cells of this one are empty
-        alone = score.unit == "slice" or score.metric not in ("dice", "hd95_mm")
+        alone = score.unit == "slice" or score.metric not in SEVERAL
         suffix = "" if alone else f" ({score.convention})"
         columns[f"{score.of} {score.metric}{suffix}"] = score.values
     return columns

@@ -263,6 +263,8 @@ def _modalities(name: str, values: tuple[str, ...]) -> None:
 
 def _folds(config: ConfigDict) -> None:
     folds, count = tuple(config.folds), config.data.num_folds
+    # One fold has nothing to train on: it is the validation set.
+    _at_least(config, "data.num_folds", 2)
     if not folds or any(not isinstance(f, int) or not 0 <= f < count for f in folds):
         raise BratsError(
             f"config.folds={folds}: valid are 0 to {count - 1} (config.data.num_folds={count}), "

@@ -112,10 +112,13 @@ def load_encoder(
         pass  # said below, with whatever else is wrong
     elif theirs and modalities:
         source = jnp.asarray(stem.transpose(2, 3, 1, 0))
-        names = _modality_names(theirs, "source"), _modality_names(modalities, "target")
-        if source.shape[:2] + source.shape[3:] == ours.shape[:2] + ours.shape[3:]:
-            new = _transfer_stem(source, ours, *names)
-            tensors["conv1.weight"] = np.asarray(new).transpose(3, 2, 0, 1)
+        try:
+            names = _modality_names(theirs, "source"), _modality_names(modalities, "target")
+            if source.shape[:2] + source.shape[3:] == ours.shape[:2] + ours.shape[3:]:
+                new = _transfer_stem(source, ours, *names)
+                tensors["conv1.weight"] = np.asarray(new).transpose(3, 2, 0, 1)
+        except BratsError as error:
+            raise BratsError(f"{path}: {error}; or export it again") from None
     elif not theirs and stem.shape[1] == 3 != channels:
         tensors["conv1.weight"] = _adapt_stem(stem, channels)
     problems: list[str] = []
@@ -195,7 +198,9 @@ def _read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
                     raise BratsError(f"{path}: two tensors are called {name}; keep one encoder")
                 tensors[name] = np.asarray(file.get_tensor(full_name), np.float32)
     except (SafetensorError, OSError) as error:
-        raise BratsError(f"{path}: not a readable safetensors file ({error})") from None
+        raise BratsError(
+            f"{path}: not a readable safetensors file ({error}); fetch or convert it again"
+        ) from None
     return tensors, [name for name in modalities.split(",") if name]
 
 

@@ -1,6 +1,11 @@
 """Every setting of an experiment, with its default; the other files change a few of them.
 
-Not run by itself: `configs/ssl.py` is this file under the name of the method.
+    python -m brats_jax.main --config=configs/base.py --workdir=runs/base \
+        --config.data.store=stores/brats2020
+
+is the same as with `configs/ssl.py`, this file under the name of the method.
+
+Cost: two trainings of 30 epochs for each of five folds, as configs/ssl.py counts them.
 """
 
 from ml_collections import ConfigDict

@@ -94,7 +94,7 @@ def save(directory: Path, task, *, seed: int, store: Store, complete: bool = Tru
         "value": 0.5,
         "record": {
             "split_by": "patient",
-            "leaks": [],
+            "leaks": False,
             "normalisation": store.manifest["normalisation"],
             "slice_shape": list(store.slice_shape),
             "store": store.fingerprint,

@@ -78,6 +78,10 @@ def test_the_ceiling_of_the_papers_convention_is_the_share_of_slices_with_the_cl
         ("WT", "asd_mm", "both_present", [0.0, math.nan]),
         ("WT", "nsd", "present_only", [1.0, 0.0]),
         ("NCR/NET", "sensitivity", "present_only", [0.0, math.nan]),
+        # A: 4 of 4 missed; of WT, 32 of 32 found; ET in neither mask. B: ET only in the prediction.
+        ("NCR/NET", "sensitivity", "brats2023", [0.0, 1.0]),
+        ("WT", "sensitivity", "brats2023", [1.0, 0.0]),
+        ("ET", "sensitivity", "brats2023", [1.0, 0.0]),
         ("ET", "specificity", "", [1.0, 127 / 128]),
     ],
 )

@@ -7,8 +7,9 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import safetensors.numpy
 
-from brats_jax import evaluate, experiment, inference, lock, results, settings
+from brats_jax import checkpoints, evaluate, experiment, inference, lock, results, settings
 from brats_jax.data.modalities import CLASSES
 from brats_jax.devices import data_mesh
 from brats_jax.errors import BratsError, Busy
@@ -130,6 +131,35 @@ def test_evaluation_says_what_it_is_over(finished, small_store):
         assert {r["patient"] for r in csv.DictReader(file)} == set(splits["test"])
 
 
+PAIRS = ("train_and_validation", "train_and_test", "validation_and_test")
+
+
+def audit_of(workdir, stages):
+    """What is written of leaks: the audit of fold 0, after its checkpoints were seen to agree."""
+    fold = workdir / "fold_0"
+    audit = json.loads((fold / "audit.json").read_text())
+    for stage in stages:
+        for which in ("best", "last"):
+            record = checkpoints.read_meta(fold / stage / which)["record"]
+            assert record["leaks"] is audit["leaks"]
+    return audit
+
+
+def test_by_patient_the_audit_and_the_checkpoints_say_that_nothing_leaks(finished):
+    workdir, _, _ = finished
+    audit = audit_of(workdir, ("pretrain", "segment"))
+    splits = json.loads((workdir / "splits.json").read_text())
+    validation = len(splits["folds"][0])
+    patients = {"train": 7 - validation, "validation": validation, "test": 1}
+    assert audit["patients"] == patients
+    assert audit["slices"] == {name: 16 * count for name, count in patients.items()}
+    for pair in PAIRS:
+        assert audit[f"patients_in_{pair}"] == audit[f"slices_in_{pair}"] == 0
+    for name in ("validation", "test"):
+        assert audit[f"{name}_slices_beside_a_training_slice"] == 0
+    assert audit["leaks"] is False
+
+
 def test_the_same_command_again_does_nothing_but_print(finished, capsys):
     workdir, config, summary = finished
     before = files_below(workdir)
@@ -234,6 +264,21 @@ def test_split_by_slice_is_said_in_every_table(small_store, compiled_programs, t
     assert "SPLIT BY SLICE" in printed and "patients on both sides: too good" in printed
     assert summary["split_by"] == "slice"
     assert not (tmp_path / "run" / "fold_0" / "pretrain").exists()
+    audit = audit_of(tmp_path / "run", ("segment",))
+    splits = json.loads((tmp_path / "run" / "splits.json").read_text())
+    names = {
+        "train": splits["folds"][1] + splits["folds"][2],
+        "validation": splits["folds"][0],
+        "test": splits["test"],
+    }
+    assert audit["slices"] == {name: len(members) for name, members in names.items()}
+    people = {key: {name.split("/")[0] for name in members} for key, members in names.items()}
+    for pair in PAIRS:
+        one, other = pair.split("_and_")
+        assert audit[f"patients_in_{pair}"] == len(people[one] & people[other]) > 0
+        assert audit[f"slices_in_{pair}"] == 0
+    assert audit["test_slices_beside_a_training_slice"] > 0.5
+    assert audit["leaks"] is True
     table = (tmp_path / "run" / "summary.csv").read_text().splitlines()
     assert all(line.endswith(",slice,dice_focal,False") for line in table[1:])
     assert "FLAIR from T1, T1Gd" not in printed and "dice_focal, no SSL" in printed
@@ -248,6 +293,10 @@ def test_nothing_to_evaluate(small_store, compiled_programs, tmp_path):
         BratsError, match="unknown --mode=predict; valid: train, pretrain, evaluate"
     ):
         experiment.run(config, tmp_path / "none", "predict")
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(BratsError, match="file is a file; give another --workdir"):
+        experiment.run(config, tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_no_store(compiled_programs, tmp_path, small_store):
@@ -276,6 +325,31 @@ def test_what_cannot_work_leaves_nothing_behind(
     small_store, compiled_programs, tmp_path, changes, message
 ):
     config = config_of(small_store, compiled_programs, **changes)
+    with pytest.raises(BratsError, match=message):
+        experiment.run(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (None, r"w\.safetensors: not a readable safetensors .*; fetch or convert it again"),
+        (
+            {"conv1.weight": np.zeros((8, 3, 7, 7))},
+            r"w\.safetensors: not the weights of .*use torch",
+        ),
+    ],
+)
+@pytest.mark.parametrize("ssl", [True, False])
+def test_weights_that_do_not_fit_leave_nothing_behind(
+    small_store, compiled_programs, tmp_path, weights, message, ssl
+):
+    path = tmp_path / "w.safetensors"
+    if weights is None:
+        path.write_bytes(b"half a file")
+    else:
+        safetensors.numpy.save_file(weights, path)
+    config = config_of(small_store, compiled_programs, encoder_init=str(path), ssl=ssl)
     with pytest.raises(BratsError, match=message):
         experiment.run(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()

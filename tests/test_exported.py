@@ -172,6 +172,18 @@ def test_the_encoder_comes_back_from_its_file(networks, ensemble):
         jax.tree.map(np.testing.assert_array_equal, mine["encoder"], theirs["encoder"])
     jax.tree.map(np.testing.assert_array_equal, new["decoder"], fresh["decoder"])
 
+    # With pretraining it is the first stage that starts from the file, T1Gd by name.
+    config.ssl, pretext = True, Reconstruction(width=4)
+    _, fresh, fresh_stats = models.split(pretext.build(9))
+    fold.tasks["pretrain"] = pretext
+    new, new_stats = experiment._Fold._initialiser(fold, "pretrain")(fresh, fresh_stats)
+    jax.tree.map(np.testing.assert_array_equal, new_stats["encoder"], stats["encoder"])
+    for name in ("layer1", "layer4", "bn1"):
+        jax.tree.map(np.testing.assert_array_equal, *(p["encoder"][name] for p in (new, params)))
+    stem = new["encoder"]["conv1"]["kernel"]
+    np.testing.assert_array_equal(stem[:, :, 1], params["encoder"]["conv1"]["kernel"][:, :, 0])
+    np.testing.assert_array_equal(stem[:, :, 0], fresh["encoder"]["conv1"]["kernel"][:, :, 0])
+
     # Another order of other modalities: by name, and T1 keeps its random beginning.
     other = ("t1", "t2", "t1gd")
     _, fresh, fresh_stats = models.split(Segmentation(inputs=other, width=4).build(9))

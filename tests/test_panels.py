@@ -3,14 +3,17 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
+from skimage.metrics import structural_similarity
 
-from brats_jax import panels, slice_drawing
+from brats_jax import panels, pictures, slice_drawing
 from brats_jax.errors import BratsError
+from brats_jax.tasks import Reconstruction
 
 RNG = np.random.default_rng(0)
 
@@ -59,6 +62,25 @@ def test_writes_png_files_and_nothing_else(tmp_path, labels):
         picture = imread(path)
         assert picture.ndim == 3 and picture.shape[1] > 300
         assert picture[..., :3].std() > 0.1  # not blank
+
+
+def test_the_printed_ssim_is_scikit_images_of_that_slice(tmp_path, monkeypatch):
+    images = np.stack([np.stack([head(v)] * 4, -1) for v in (1.0, 2.0)])
+    predicted = images[..., 3] + np.float32([[[0.1]], [[0.4]]]) * RNG.standard_normal((24, 30))
+    store = SimpleNamespace(
+        read=lambda indices: (images, np.zeros((2, 24, 30), np.uint8)),
+        patients=["A", "B"],
+        patient_of=np.arange(2),
+        slice_number=np.array([70, 71]),
+    )
+    drawn = []
+    monkeypatch.setattr(pictures, "predict_slices", lambda *_: predicted.astype(np.float32))
+    monkeypatch.setattr(panels, "save", lambda figure, path: drawn.append(figure))
+    pictures.draw(tmp_path, SimpleNamespace(task=Reconstruction()), store, np.arange(2), "")
+    titles = [axis.get_title() for axis in drawn[0].axes if "SSIM" in axis.get_title()]
+    for target, prediction, title in zip(images[..., 3], predicted, titles, strict=True):
+        expected = structural_similarity(target, prediction, data_range=np.ptp(target))
+        assert float(title.split("SSIM ")[1]) == pytest.approx(expected, abs=6e-4)
 
 
 def test_more_rows_make_a_taller_picture(tmp_path, labels):

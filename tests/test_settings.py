@@ -25,9 +25,8 @@ def test_every_config_is_valid_and_documented(path):
     text = path.read_text().split('"""')[1]
     first = text.splitlines()[0]
     assert first.endswith(".") and len(first) > 20
-    if path.stem != "base":
-        assert f"--config=configs/{path.stem}.py" in text
-        assert "Cost:" in text
+    assert f"--config=configs/{path.stem}.py" in text
+    assert "Cost:" in text
 
 
 def test_defaults_are_the_papers_numbers():
@@ -92,6 +91,7 @@ def test_baseline_is_paired_with_ssl():
         ({"pretrain__inputs": ()}, "at most once"),
         ({"segment__inputs": ("t1", "t1")}, "at most once"),
         ({"pretrain__target": "t1"}, "among config.pretrain.inputs"),
+        ({"data__num_folds": 1}, "config.data.num_folds=1: give at least 2"),
         ({"folds": (5,)}, "valid are 0 to 4"),
         ({"folds": ()}, "valid are 0 to 4"),
         ({"folds": (1, 1)}, "name each fold once"),

@@ -1,4 +1,6 @@
-"""Lesion-wise Dice and HD95 as the BraTS challenges define them since 2023. Host code.
+"""Lesion-wise Dice and HD95 as the BraTS challenges define them since 2023.
+
+Host code, wherever JAX computes, like `surfels`; the distances of `surface` run on either.
 
 Taken from the challenges' script, https://github.com/rachitsaluja/BraTS-2023-Metrics (eval.py),
 for one region (WT, TC or ET) of one patient:

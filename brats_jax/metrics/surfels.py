@@ -3,7 +3,8 @@
 There the surface runs between voxels: its elements (surfels) sit at the corners of voxels, one
 wherever the 2 x 2 x 2 voxels around a corner are neither all in the mask nor all outside, and
 each weighs as much as its area. The BraTS challenges of 2023 and later measure HD95 so, and
-those that report NSD measure that so too.
+those that report NSD measure that so too. Host code, wherever JAX computes: the distances of
+`surface` alone have an implementation for the device.
 """
 
 import functools

@@ -34,7 +34,8 @@ VOLUMES: tuple[_Variant, ...] = (
     ("ASD (mm)", "to prediction", "patient", "volumes", "asd_gt_to_pred_mm", "both_present", 2),
     ("NSD", "voxels", "patient", "volumes", "nsd", "present_only", 3),
     ("NSD", "area", "patient", "volumes", "nsd_area", "present_only", 3),
-    ("", "Sensitivity", "patient", "volumes", "sensitivity", "present_only", 3),
+    ("Sensitivity", "present only", "patient", "volumes", "sensitivity", "present_only", 3),
+    ("Sensitivity", "BraTS 2023", "patient", "volumes", "sensitivity", "brats2023", 3),
     ("", "Specificity", "patient", "volumes", "specificity", "", 4),
 )
 SLICES: tuple[_Variant, ...] = (
@@ -70,7 +71,8 @@ VOLUME_HD95_NOTE = (
 SLICE_HD95_NOTE = f"{HD95_NOTE.format(unit='pixel')}, where both masks hold the region"
 VOLUME_NSD_NOTE = (
     "NSD: share of both boundaries within the tolerance of {tolerance} mm, counted in boundary "
-    "voxels (MONAI), and by area (DeepMind)"
+    "voxels (MONAI), and by area (DeepMind). Sensitivity where the truth holds none: present only, "
+    "is left out; BraTS 2023, 1 if nothing was predicted, otherwise 0"
 )
 SLICE_NSD_NOTE = "NSD: share of both boundaries, in pixels, within the tolerance of {tolerance} mm"
 DISTANCE_NOTE = (

@@ -274,8 +274,9 @@ def _statistics(results: Results, first: list[comparisons.Comparison]) -> Iterat
     yield Words(
         "The unit is the patient: a patient’s folds and seeds are averaged first, and are never "
         "counted. Every fold is tested on the same patients, so n is theirs. Interval: bootstrap "
-        "over patients. p: sign-flip permutation test of the mean difference, two-sided; Holm’s "
-        "correction over the family. dz: mean difference over the standard deviation of the "
+        "over patients. p: sign-flip permutation test of the mean difference, two-sided. Holm’s "
+        "correction runs over each family by itself: the primary comparisons, the secondary ones, "
+        "and those by share of labels. dz: mean difference over the standard deviation of the "
         "differences."
     )
     by_slice = comparisons.is_by_slice(first)

@@ -1,10 +1,13 @@
+import dataclasses
 import json
+import runpy
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from brats_jax import settings
 from brats_jax.data.splits import (
     Split,
     audit_leakage,
@@ -57,6 +60,18 @@ def test_patients_are_divided_exactly_once(index):
     assert sorted(everyone) == index.patients
     assert len(splits["test"]) == 6  # 15 % of 40
     assert sorted(map(len, splits["folds"])) == [6, 7, 7, 7, 7]
+
+
+def test_the_demos_split_works_with_six_patients():
+    """As many real cases as a first try has at hand."""
+    demo = Path(__file__).parents[2] / "configs" / "demo.py"
+    config = runpy.run_path(str(demo))["get_config"]()
+    index = Index([100, 200, 300, 400, 500, 600])
+    document = make_splits(index, **settings.split_options(config))
+    for fold in config.folds:
+        split = fold_split(document, index, fold)
+        assert [count_patients(index, part) for part in dataclasses.astuple(split)] == [4, 1, 1]
+        assert not audit_leakage(index, split)["leaks"]
 
 
 def test_draw_is_a_function_of_the_seed(index):

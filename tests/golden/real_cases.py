@@ -1,6 +1,6 @@
 """Predictions made of real segmentations, for the stored numbers and for the tests alike."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import nibabel
@@ -24,6 +24,15 @@ def pairs(root: str | Path) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
         prediction[20:26, 20:26, 20:26] = 3
         prediction[5, 5, 5] = 3
         yield path.name.removesuffix("_seg.nii.gz"), prediction, target
+
+
+def stored(root: str | Path, golden: Mapping[str, np.ndarray]) -> list[str]:
+    """The cases under `root`, in their order, of which `golden` has the numbers; one at least."""
+    paths = sorted(Path(root).rglob("*_seg.nii.gz"))
+    names = [path.name.removesuffix("_seg.nii.gz") for path in paths]
+    found = [name for name in names if name in golden["cases"]]
+    assert found, f"{root} has none of the cases that numbers are stored of"
+    return found
 
 
 def masks(labels: np.ndarray) -> np.ndarray:

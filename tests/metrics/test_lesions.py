@@ -212,4 +212,4 @@ def test_real_cases_score_as_in_the_challenge(real_cases):
             scores = lesions.region_lesion_scores(prediction, target, REGIONS)
             assert_like_the_script(scores, GOLDEN[f"values_{case}"])
             seen.append(case)
-    assert len(seen) >= 1
+    assert seen == real_cases.stored(os.environ["BRATS_REAL_DATA"], GOLDEN)
