@@ -175,7 +175,7 @@ def format_summary(summary: dict[str, Any]) -> str:
     leak = "" if summary["split_by"] == "patient" else "  (patients on both sides: too good)"
     lines = [
         "",
-        f"Test set: {summary['patients']} patients, {summary['slices']} slices, split by "
+        f"Test set: {_patients(summary['patients'])}, {summary['slices']} slices, split by "
         f"{summary['split_by']}{leak}; mean over fold {folds} of {summary['of_folds']}",
     ]
     rows = summary["rows"]
@@ -246,6 +246,10 @@ def _volume_table(summary: dict[str, Any]) -> list[str]:
         lines.append(line.rstrip())
     lines.append(f"  brats2020: {conventions.NOTES['brats2020']}")
     return lines
+
+
+def _patients(count: int) -> str:
+    return f"{count} patient{'' if count == 1 else 's'}"
 
 
 def _counted(row: dict[str, Any] | None, digits: int) -> str:
