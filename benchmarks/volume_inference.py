@@ -67,8 +67,8 @@ def write_run(run: Path, width: int, normalisation: str) -> Path:
 
 
 def peer(python: str, slices: int, batch: int, width: int) -> str:
-    """What benchmarks/torch_unet.py says, or why there is nothing to compare with."""
-    script = Path(__file__).with_name("torch_unet.py")
+    """What benchmarks/torch_inference.py says, or why there is nothing to compare with."""
+    script = Path(__file__).with_name("torch_inference.py")
     done = subprocess.run(
         [python, script, str(slices), str(batch), str(width)], capture_output=True, text=True
     )

@@ -186,7 +186,7 @@ def test_table_names_conventions_and_units(finished, capsys):
     experiment.run(config, workdir)
     printed = capsys.readouterr().out
     for word in ("by patient, in 3D", "HD95 mm brats2020", "Dice lesion-wise", "Dice paper",
-                 "Dice present_only", "Dice both_empty_1", "ASD mm", "PSNR dB", "1 patients",
+                 "Dice present_only", "Dice both_empty_1", "ASD mm", "PSNR dB", "1 patient,",
                  "split by patient", "mean foreground"):  # fmt: skip
         assert word in printed, word
 
