@@ -3,7 +3,7 @@
     python -m brats_jax.main --config=configs/demo.py --workdir=demo/ssl \
         --config.data.store=demo/store
 
-Cost: about four minutes on two CPU cores. Made for the phantom; on real cases it shows that
+Cost: five to six minutes on two CPU cores. Made for the phantom; on real cases it shows that
 everything runs, not what the method can do.
 """
 
@@ -22,7 +22,7 @@ def get_config() -> ConfigDict:
     config.optim.decay_every_epochs = 1
     config.optim.decay_factor = 0.4
     config.pretrain.epochs = 4
-    config.pretrain.steps_per_epoch = 150
+    config.pretrain.steps_per_epoch = 400
     config.pretrain.slices = "tumour"  # fewer slices to validate on
     config.segment.epochs = 4
     config.segment.steps_per_epoch = 200
