@@ -122,6 +122,16 @@ def write_segmentation(
     names = _names(case, model, wanted)
     path = directory / names["labels"]
     values = label_values(found, wanted.et_label)
+    ours = (0, 1, 2, wanted.et_label)
+    record = _record(
+        found,
+        model,
+        {
+            "labels": dict(zip(map(str, ours), CLASSES, strict=True)),
+            "entropy_unit": "nats",
+            "volumes_ml": {name: estimate._asdict() for name, estimate in found.volumes.items()},
+        },
+    )
     files: dict[str, Write] = {
         names["labels"]: _image(nifti_writing.label_image(scan, values, model.note))
     }
@@ -139,24 +149,13 @@ def write_segmentation(
     if wanted.picture or wanted.page:
         if not wanted.uncertainty:
             found = dataclasses.replace(found, entropy=None)
-        view = case_view(model, found, truth)
+        view = case_view(model, found, truth, record)
         if wanted.picture:
             files[names["picture"]] = functools.partial(write_overview, case=view)
         if wanted.page:
             picture = directory / names["picture"] if wanted.picture else None
             files[names["page"]] = functools.partial(write_page, case=view, picture=picture)
-    ours = (0, 1, 2, wanted.et_label)
-    _write_all(
-        directory,
-        files,
-        found,
-        model,
-        {
-            "labels": dict(zip(map(str, ours), CLASSES, strict=True)),
-            "entropy_unit": "nats",
-            "volumes_ml": {name: estimate._asdict() for name, estimate in found.volumes.items()},
-        },
-    )
+    _write_all(directory / f"{_stem(case, model)}.json", files, record)
     return path
 
 
@@ -171,7 +170,8 @@ def write_reconstruction(directory: Path, found: Reconstructed, model: Model) ->
         name: _image(nifti_writing.number_image(scan, scan.to_input(n, nearest=False), model.note))
         for name, n in numbers.items()
     }
-    _write_all(directory, files, found, model, model.synthetic_facts(found))
+    record = _record(found, model, model.synthetic_facts(found))
+    _write_all(directory / f"{_stem(scan.name, model)}.json", files, record)
     return directory / name
 
 
@@ -244,35 +244,28 @@ def _is_ours(path: Path) -> bool:
         return False
 
 
-def _write_all(
-    directory: Path,
-    files: Mapping[str, Write],
-    found: Segmented | Reconstructed,
-    model: Model,
-    facts: Mapping[str, Any],
-) -> None:
+def _record(
+    found: Segmented | Reconstructed, model: Model, facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What the sidecar says, and the page too; but for the files."""
+    version = {"schema": SCHEMA, "schema_version": VERSION}
+    return {**version, **model.describe_case(found.scan), **facts}
+
+
+def _write_all(sidecar: Path, files: Mapping[str, Write], record: Mapping[str, Any]) -> None:
     """Writes the files in their order, and after them the sidecar that says they are whole.
 
     What an earlier prediction has left and this one has not made would be of another model or
     other settings: it goes.
     """
-    sidecar = directory / f"{_stem(found.scan.name, model)}.json"
-    before = _read(sidecar)
+    directory, before = sidecar.parent, _read(sidecar)
     sidecar.unlink(missing_ok=True)  # what it says is no longer so
     for name in set(before["files"] if before else ()) - set(files):
         (directory / Path(name).name).unlink(missing_ok=True)
     for name, write in files.items():
         write(directory / name)
-    write_json(
-        sidecar,
-        {
-            "schema": SCHEMA,
-            "schema_version": VERSION,
-            **model.describe_case(found.scan),
-            **facts,
-            "files": {name: (directory / name).stat().st_size for name in files},
-        },
-    )
+    sizes = {name: (directory / name).stat().st_size for name in files}
+    write_json(sidecar, {**record, "files": sizes})
 
 
 def _read(path: Path) -> dict[str, Any] | None:
