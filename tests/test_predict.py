@@ -314,6 +314,24 @@ def test_a_truth_is_shown_where_there_is_one_that_fits(model, brats_files, tmp_p
     assert paths["seg"].exists() and read_truth(scan) is None
 
 
+def test_a_truth_of_an_odd_name_is_found_as_for_training(model, brats_files, tmp_path):
+    """As of BraTS 2020's case 355; what was predicted beside it is still no truth."""
+    name = "BraTS20_Training_355"
+    volumes = brats_files.make_case(0, examples.SHAPE)
+    paths = brats_files.write_nifti_case(tmp_path, name, volumes, "2020")
+    odd = paths["seg"].rename(paths["seg"].with_name("W39_1998.09.19_Segm.nii.gz"))
+    expected = np.moveaxis(volumes["seg"], 2, 0)
+    scan = model.scan(tmp_path / name)
+    np.testing.assert_array_equal(read_truth(scan), expected)
+    outcome, _ = run_on(model, tmp_path / name, tmp_path / name, page=True)
+    assert not outcome.failed and paths["seg"].exists()
+    np.testing.assert_array_equal(read_truth(scan), expected)
+    part, _ = embedded(tmp_path / name / f"{name}_seg.html", "truth")
+    assert part.sum() == expected.sum()
+    odd.unlink()
+    assert read_truth(scan) is None
+
+
 def test_what_a_kill_left_is_cleared_away_later(model, tmp_path):
     names = (".a_seg.nii.gz.abcd_123", ".a_seg.html.abcd_123", ".a_seg.nii.gz", ".notes.abcd_123")
     for name in (*names, ".b_seg.nii.gz.abcd_123"):

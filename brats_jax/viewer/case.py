@@ -73,10 +73,8 @@ class CaseView:
     @cached_property
     def present(self) -> tuple[str, ...]:
         """The modalities that there are; all of them where no voxel tells."""
-        there = self.images.any(axis=(0, 1, 2))
-        return tuple(m for m, is_there in zip(MODALITIES, there, strict=True) if is_there) or (
-            MODALITIES
-        )
+        there = tuple(m for c, m in enumerate(MODALITIES) if self.images[..., c].any())
+        return there or MODALITIES
 
     @property
     def under(self) -> str:
