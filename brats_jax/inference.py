@@ -138,7 +138,7 @@ class Model:
 
         Returns:
           Labels 0, 1, 2 and `et_label`, in the shape and axes of the first modality: an array,
-          an image, or the path written. Of its data type if that is an integer, else uint8.
+          an image, or the path written. Of its data type; arrays of floats give uint8.
 
         Raises:
           BratsError: images that the model cannot be given.
