@@ -14,7 +14,8 @@ from brats_jax.data.volumes import voxel_sizes_mm
 from brats_jax.viewer.case import CaseView
 
 if TYPE_CHECKING:  # to look at arrays takes no JAX
-    from brats_jax.inference import Model, Segmented
+    from brats_jax.answers import Segmented
+    from brats_jax.inference import Model
 
 
 def case_view(
