@@ -50,19 +50,24 @@ def make_run(brats_files, folder: Path, normalisation: str) -> Path:
     """
     write_cases(brats_files, folder / "cases")
     prepare(str(folder / "cases"), folder / "store", normalisation=normalisation, workers=1)
-    store = Store.open(folder / "store")
+    write_run(folder / "run", Store.open(folder / "store"))
+    return folder
+
+
+def write_run(run: Path, store: Store) -> Path:
+    """The run folder alone; returns it. Without patients in the store there are no splits."""
     config = tiny_config(store)
-    run = folder / "run"
     described = frozen.describe(json.loads(config.to_json_best_effort()), store)
     write_json(run / "config.json", {"schema": "brats_jax.config", "version": 1, **described})
-    load_or_make_splits(run / "splits.json", store, **settings.split_options(config))
+    if hasattr(store, "patients"):
+        load_or_make_splits(run / "splits.json", store, **settings.split_options(config))
     for fold in config.folds:
         for stage, task in (
             ("pretrain", settings.reconstruction(config)),
             ("segment", settings.segmentation(config)),
         ):
             save(run / f"fold_{fold}" / stage, task, seed=fold, store=store)
-    return folder
+    return run
 
 
 def tiny_config(store: Store) -> ConfigDict:
