@@ -35,9 +35,14 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
+def divided(mesh: Mesh) -> NamedSharding:
+    """The sharding of a batch: its first axis divided among the devices."""
+    return NamedSharding(mesh, PartitionSpec("data"))
+
+
 def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     """Moves a host batch to the devices, its first axis divided among them."""
-    return jax.device_put(dict(batch), NamedSharding(mesh, PartitionSpec("data")))
+    return jax.device_put(dict(batch), divided(mesh))
 
 
 def put_batches(batches: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:

@@ -59,7 +59,9 @@ class Ensemble:
         if not batch_size:
             batch_size = 8 if jax.default_backend() == "cpu" else 32
         self.batch_size = devices.round_up(batch_size, self.mesh)
-        self._add = jax.jit(self._added)
+        # A sum comes back as it went in; of one device's results JAX would otherwise say
+        # `replicated`, which is the same but compiles once more.
+        self._add = jax.jit(self._added, out_shardings=devices.divided(self.mesh))
         self._finish = jax.jit(self._finished, static_argnames="details")
 
     @property
