@@ -48,6 +48,7 @@ from brats_jax.data.splits import (
 from brats_jax.data.store import Store
 from brats_jax.errors import BratsError
 from brats_jax.evaluate import Restored
+from brats_jax.evaluated import ASKED, EVALUATION_VERSION, is_current
 from brats_jax.files import write_json
 from brats_jax.models import Weights
 from brats_jax.progress import say
@@ -55,11 +56,6 @@ from brats_jax.tasks import Task
 from brats_jax.train import Initialiser, Stage, TrainOptions
 
 MODES = ("train", "pretrain", "evaluate")
-
-# Of evaluation.json. An evaluation of another version, or one that was asked for otherwise, is
-# made again.
-EVALUATION_VERSION = 3
-ASKED = ("slices", "tolerance_mm")
 
 
 def run(config: ConfigDict, workdir: Path, mode: str = "train") -> dict[str, Any]:
@@ -251,20 +247,12 @@ class _Fold:
 
     def _is_evaluated(self) -> bool:
         """Whether there is an evaluation, as configured, of the checkpoints that are best now."""
-        path = self.directory / "evaluation.json"
-        if not path.exists():
+        if not (self.directory / "evaluation.json").exists():
             return False
-        try:
-            document = json.loads(path.read_text())
-            now = (EVALUATION_VERSION, *(self.config.evaluation[n] for n in ASKED))
-            then = (document["version"], *(document[name] for name in ASKED))
-            return now == then and all(
-                document["checkpoints"][stage]["step"]
-                == checkpoints.read_meta(self.directory / stage / "best")["step"]
-                for stage in self.tasks
-            )
-        except (ValueError, KeyError, TypeError):
-            return False
+        best = {s: checkpoints.read_meta(self.directory / s / "best") for s in self.tasks}
+        steps = {stage: meta["step"] for stage, meta in best.items()}
+        asked = {name: self.config.evaluation[name] for name in ASKED}
+        return is_current(self.directory, steps, **asked)
 
     def _evaluate(self, *, again: bool) -> None:
         if not again and self._is_evaluated():

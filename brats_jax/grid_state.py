@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from brats_jax import frozen, lock
+from brats_jax import evaluated, frozen, lock
 from brats_jax.cells import AXES, Axes, Cell, enumerate_cells
 from brats_jax.data.store import Store
 from brats_jax.errors import BratsError
-from brats_jax.experiment import EVALUATION_VERSION
 from brats_jax.files import write_json
 from brats_jax.progress import clock, read_metrics
 
@@ -104,14 +103,9 @@ def is_done(grid: Path, cell: Cell) -> bool:
     """Whether the cell is trained to the end, and its best checkpoint evaluated."""
     directory = grid / cell.directory
     trained = _read(directory / cell.stage / "complete.json")
-    evaluated = _read(directory / "evaluation.json")
-    try:
-        return (
-            evaluated["version"] == EVALUATION_VERSION
-            and evaluated["checkpoints"][cell.stage]["step"] == trained["best_step"]
-        )
-    except (KeyError, TypeError):
+    if "best_step" not in trained:
         return False
+    return evaluated.is_current(directory, {cell.stage: trained["best_step"]})
 
 
 def holder(grid: Path, cell: Cell) -> str | None:
