@@ -366,6 +366,16 @@ def test_an_evaluation_of_another_checkpoint_is_not_taken_for_this_one(finished,
     assert json.loads(path.read_text())["checkpoints"]["segment"]["step"] > 1
 
 
+def test_an_evaluation_without_its_tally_is_made_again(finished, capsys):
+    workdir, config, summary = finished
+    tally = workdir / "fold_0" / "tally_segment.npz"
+    whole = tally.read_bytes()
+    tally.write_bytes(whole[: len(whole) // 2])
+    assert experiment.run(config, workdir)["rows"] == summary["rows"]
+    assert "evaluating 16 test slices" in capsys.readouterr().out
+    assert len(tally.read_bytes()) == len(whole)
+
+
 def test_another_tolerance_is_evaluated_anew(finished, capsys):
     workdir, config, summary = finished
     wider = config.copy_and_resolve_references()
