@@ -92,15 +92,17 @@ class ProgressLog:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a metrics.jsonl; a line cut off by a kill is left out."""
+    """The whole lines of a metrics.jsonl; a line cut off by a kill, or damaged, is left out."""
     if not path.exists():
         return []
     records = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(errors="replace").splitlines():
         try:
-            records.append(json.loads(line))
+            record = json.loads(line)
         except ValueError:
             continue
+        if isinstance(record, dict) and {"event", "step"} <= set(record):
+            records.append(record)
     return records
 
 

@@ -309,3 +309,29 @@ def test_latex_takes_no_cell_for_the_argument_of_a_command():
     assert "\n {}[1] x" in body and "\n {}*" in body and "A\\_1" in body
     assert "[a] 50 \\% *. of \\textless{}b\\textgreater{} \\& *c*" in body
     assert "of &lt;b&gt; &amp; \\*c\\*" in tables.to_markdown(made)
+
+
+def test_a_grid_that_has_only_been_asked_for_has_a_report(tmp_path):
+    write_json(
+        tmp_path / "grid.json",
+        {
+            "schema": grid_state.SCHEMA,
+            "version": grid_state.VERSION,
+            "axes": [dataclasses.asdict(Axes(losses=("focal",), folds=(0,)))],
+        },
+    )
+    parsed, words = read(tmp_path)
+    assert not parsed.wrong and not parsed.open
+    assert "Nothing has been evaluated yet" in words and "3 trainings not done yet (left)" in words
+    assert "Figure 4 (the data) is not drawn: no run has begun." in words
+
+
+def test_one_patient_is_not_tested_and_what_no_patient_has_is_said(tmp_path):
+    for ssl in (True, False):  # the only patient has no ET
+        write_run(tmp_path / ("ssl" if ssl else "base"), ssl=ssl, patients=1)
+    _, words = read(tmp_path)
+    assert "of 3 comparisons too few patients have values for a test in all." in words
+    assert "3D Dice of WT: not tested, as there is one patient only" in words
+    assert "3D ASD of ET: not compared, as no patient has a value under both SSL and the" in words
+    row = next(r for r in _secondary(tmp_path) if r["Quantity"] == "3D ASD of ET (mm)")
+    assert (row["n patients"], row["Found"], row["p (Holm)"]) == ("0", "not tested", "")

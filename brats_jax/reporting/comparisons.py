@@ -176,7 +176,10 @@ def compared(results: Results, comparisons: Sequence[Comparison]) -> list[Measur
 def compare(
     results: Results, pairs: Sequence[tuple[Arm, Arm]], quantities: Sequence[Quantity]
 ) -> list[Comparison]:
-    """One family of comparisons; those without a patient on both sides are left out."""
+    """One family of comparisons, of whatever both arms were evaluated for in a run of both.
+
+    Where no patient has a value under both (ASD, if ET is nowhere), that is a result: n is 0.
+    """
     found: list[tuple[Arm, Arm, Quantity, PairedDifference, dict[tuple[int, int], float]]] = []
     for ssl, baseline in pairs:
         for quantity in quantities:
@@ -184,7 +187,7 @@ def compare(
                 by_patient(results.arms[arm], quantity.key) for arm in (ssl, baseline)
             ]
             paired = paired_by_patient(sides[0], sides[1])
-            if len(paired.patients):
+            if len(paired.patients) or _evaluated(results, (ssl, baseline), quantity.key):
                 result = paired_difference(paired.a, paired.b)
                 without = _patients(results, (ssl, baseline)) - result.n
                 result = result._replace(left_out=result.left_out + without)
@@ -275,6 +278,15 @@ def _full(results: Results) -> list[tuple[Arm, Arm]]:
 
 def _losses(pairs: Sequence[tuple[Arm, Arm]]) -> Iterator[str]:
     yield from dict.fromkeys(a.loss for a, _ in pairs)
+
+
+def _evaluated(results: Results, pair: tuple[Arm, Arm], key: Key) -> bool:
+    """Whether a run that both arms have was evaluated for a number, and can be read."""
+    both = set.intersection(*_runs(results, pair))
+    return all(
+        any(key in one.rows and one.patients and (one.fold, one.seed) in both for one in group)
+        for group in (results.arms[arm] for arm in pair)
+    )
 
 
 def _patients(results: Results, pair: tuple[Arm, Arm]) -> int:

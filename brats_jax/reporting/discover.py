@@ -41,8 +41,8 @@ class StageFiles:
 
     def curve(self, event: str) -> list[tuple[int, float]]:
         """(epoch, loss) by epoch of 'train' or 'validation'."""
-        lines = [r for r in self.history if r.get("event") == event and "loss" in r]
-        return [(int(r["epoch"]), float(r["loss"])) for r in lines if r["loss"] is not None]
+        lines = [r for r in self.history if r["event"] == event and "epoch" in r]
+        return [(int(r["epoch"]), float(r["loss"])) for r in lines if r.get("loss") is not None]
 
 
 @dataclass(frozen=True)

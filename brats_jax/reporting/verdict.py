@@ -89,7 +89,7 @@ def found(comparisons: Sequence[Comparison], results: Results) -> Iterator[str]:
         "SSL better": "SSL is better in",
         "SSL worse": "SSL is worse in",
         "no difference found": "no difference was found in",
-        "not tested": "one patient allows no test in",
+        "not tested": "too few patients have values for a test in",
     }
     total = len(comparisons)
     parts = [
