@@ -4,6 +4,7 @@ GRID/grid.json             settings, store and versions it was started with; the
 GRID/pretraining/seed_S/   a run folder (see experiment.py) with the first stage of every fold
 GRID/runs/NAME/            a run folder for each loss, start, share of labels and seed
 GRID/cells/CELL.json       attempts, seconds, how the last attempt ended
+GRID/cells/CELL.lock       held while a process of the grid has the cell in hand
 GRID/logs/CELL.log         what the cell printed
 """
 
@@ -109,8 +110,13 @@ def is_done(grid: Path, cell: Cell) -> bool:
 
 
 def holder(grid: Path, cell: Cell) -> str | None:
-    """The process that is at the cell now, if any."""
-    return lock.holder(grid / cell.directory / "lock")
+    """The process that is at the cell now, if any: the cell's own, or one about to start it."""
+    return lock.holder(grid / cell.directory / "lock") or lock.holder(claim_path(grid, cell))
+
+
+def claim_path(grid: Path, cell: Cell) -> Path:
+    """Held by a grid's process while it has the cell in hand, from before the cell is started."""
+    return grid / "cells" / f"{cell.name}.lock"
 
 
 def record_path(grid: Path, cell: Cell) -> Path:

@@ -342,6 +342,24 @@ def test_what_another_worker_gave_up_is_taken_over(grid):
     assert calls(grid) == [PRETRAIN.name, SSL.name]
 
 
+def test_two_workers_at_once_start_each_cell_once(grid):
+    """A cell is slow to lock its folder: it loads its libraries first."""
+    stand_in = grid / "stand_in.py"
+    stand_in.write_text("import time\ntime.sleep(0.7)\n" + stand_in.read_text())
+    runners = [GridRunner(grid, THREE, command_of(grid)) for _ in range(2)]
+    threads = [threading.Thread(target=runner.run) for runner in runners]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + 60
+    while "running" not in states(grid):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    for thread in threads:
+        thread.join(60)
+    assert sorted(calls(grid)) == sorted(c.name for c in THREE) and states(grid) == ["done"] * 3
+    assert not runners[0].failed and not runners[1].failed
+
+
 def test_what_another_worker_failed_in_is_not_tried_again_at_once(grid):
     runner = GridRunner(grid, [BASE], command_of(grid))
     write_json(
