@@ -106,9 +106,12 @@ class GridRunner:
                 # Between our look and our hold another may have begun it, and even ended it.
                 if grid_state.is_done(self.grid, cell):
                     return True
-                return self._run_cell(cell, stop)
+                settled = self._run_cell(cell, stop)
         except Busy:
             return False
+        if settled:
+            self._say_summary()
+        return settled
 
     def _failed_elsewhere(self, cell: Cell) -> str | None:
         """The error with which another worker has tried the cell since this one began."""
@@ -153,7 +156,6 @@ class GridRunner:
             self.failed[cell] = _error_line(log, start, status)
             record.end("failed", self.failed[cell])
             say(f"grid: {cell.name} FAILED: {self.failed[cell]}")
-        self._say_summary()
         return True
 
     def _say_summary(self) -> None:

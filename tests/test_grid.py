@@ -291,7 +291,9 @@ def test_a_failed_cell_is_named_and_the_others_go_on(grid, capsys):
     behave(grid, BASE, "fails")
     assert run(grid) == {BASE: f"no luck with {BASE.name}"}
     assert states(grid) == ["done", "failed", "done"]
-    assert f"{BASE.name} FAILED: no luck" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"{BASE.name} FAILED: no luck" in printed
+    assert "grid: 1 of 3 done, 1 failed, 1 left; about " in printed
     # Called again, it is tried again, and alone.
     behave(grid, BASE, "works")
     assert run(grid) == {} and calls(grid)[3:] == [BASE.name]
