@@ -7,6 +7,8 @@ from pathlib import Path
 
 from absl import flags
 
+from brats_jax import processes
+
 
 def fail(message: str) -> int:
     """Prints the one line a user is meant to read, and returns the exit status."""
@@ -19,6 +21,8 @@ def one_line_flags(arguments: list[str]) -> list[str]:
     try:
         return flags.FLAGS(arguments)
     except (flags.Error, ValueError, TypeError) as error:
+        if getattr(error, "flagname", None) in processes.FLAGS:
+            sys.exit(fail(f"--{error.flagname}: of several processes is only brats_jax.main"))
         sys.exit(fail(" ".join(str(error).split())))
 
 

@@ -13,8 +13,10 @@ RUN/fold_K/evaluation.json, evaluation_*.csv, panels/*.png
 RUN/summary.json, .csv     over the folds
 """
 
+import contextlib
 import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ from brats_jax import (
     lock,
     models,
     pretraining,
+    processes,
     settings,
     transfer,
 )
@@ -74,6 +77,21 @@ def run(config: ConfigDict, workdir: Path, mode: str = "train") -> dict[str, Any
     Raises:
       BratsError: for anything the user has to change.
     """
+    processes.from_first(lambda: _check_asked(config, workdir, mode))
+    store = Store.open(Path(config.data.store))
+    devices.use_compilation_cache(config.compilation_cache)
+    mesh = devices.training_mesh()
+    everyone = processes.to_first([json.loads(config.to_json_best_effort()), store.fingerprint])
+    splits = processes.from_first(lambda: _begin(config, store, workdir, mode, mesh, everyone))
+    say(f"{workdir}: {devices.describe()}, {config.dtype} activations, store {store.path}")
+    for fold in config.folds:
+        directory = workdir / f"fold_{fold}"
+        with _locked(directory):
+            _Fold(config, store, splits, fold, directory, mesh, mode).run()
+    return processes.from_first(lambda: _summarise(workdir, splits["num_folds"]))
+
+
+def _check_asked(config: ConfigDict, workdir: Path, mode: str) -> None:
     if mode not in MODES:
         raise BratsError(f"unknown --mode={mode}; valid: {', '.join(MODES)}")
     if workdir.is_file():
@@ -84,9 +102,27 @@ def run(config: ConfigDict, workdir: Path, mode: str = "train") -> dict[str, Any
             "--mode=pretrain needs --config.ssl=true, and no --config.pretrain.run: there would be "
             "nothing to train"
         )
-    store = Store.open(Path(config.data.store))
-    devices.use_compilation_cache(config.compilation_cache)
-    mesh = devices.data_mesh()
+
+
+def _begin(
+    config: ConfigDict,
+    store: Store,
+    workdir: Path,
+    mode: str,
+    mesh: Mesh,
+    everyone: list[tuple[dict[str, Any], str]],
+) -> dict[str, Any]:
+    """Makes or continues the run folder; returns its splits.
+
+    `everyone` is what each process was started with: its settings and its store's fingerprint.
+    """
+    for number, (theirs, fingerprint) in enumerate(everyone):
+        changed = settings.differences(everyone[0][0], theirs)
+        if changed or fingerprint != store.fingerprint:
+            raise BratsError(
+                f"process {number} was started with other settings than process 0 "
+                f"({'; '.join(changed) or 'another store'}); give all the same"
+            )
     settings.check_fit(config, store, mesh)
     if mode == "evaluate" and not (workdir / "config.json").exists():
         raise BratsError(f"{workdir}: no run there to evaluate; train it first")
@@ -99,15 +135,22 @@ def run(config: ConfigDict, workdir: Path, mode: str = "train") -> dict[str, Any
                 _other_pretraining(config, store, splits, fold)
         _check_encoder_init(config)
     _freeze_settings(config, store, workdir, mode)
-    splits = load_or_make_splits(workdir / "splits.json", store, **options)
-    say(f"{workdir}: {devices.describe()}, {config.dtype} activations, store {store.path}")
-    for fold in config.folds:
-        directory = workdir / f"fold_{fold}"
-        with lock.hold(directory / "lock", str(directory)):
-            _Fold(config, store, splits, fold, directory, mesh, mode).run()
+    return load_or_make_splits(workdir / "splits.json", store, **options)
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Holds the fold while it is entered: the first process does, for all."""
+    with contextlib.ExitStack() as held:
+        lock_ = lock.hold(directory / "lock", str(directory))
+        processes.from_first(lambda: held.enter_context(lock_))
+        yield
+
+
+def _summarise(workdir: Path, num_folds: int) -> dict[str, Any]:
     from brats_jax import results  # brings SciPy, see _Fold._evaluate
 
-    summary = results.summarise_run(workdir, splits["num_folds"])
+    summary = results.summarise_run(workdir, num_folds)
     say(results.format_summary(summary))
     return summary
 
@@ -151,25 +194,32 @@ class _Fold:
 
     def run(self) -> None:
         audit = audit_leakage(self.store, self.split)
-        write_json(self.directory / "audit.json", audit)
+        processes.from_first(lambda: write_json(self.directory / "audit.json", audit))
         say(f"fold {self.fold}: {check_audit(audit, self.split_by)}")
         if self.mode != "evaluate":
             sets = [(n, getattr(self.split, n)) for n in ("train", "validation", "test")]
             for line in describe_burden(self.store, sets):
                 say(f"fold {self.fold}: {line}")
-            segment_complete = (self.directory / "segment" / "complete.json").exists()
-            if self.config.pretrain.run and not segment_complete:
-                source = _other_pretraining(self.config, self.store, self.splits, self.fold)
-                pretraining.pin(source, self.directory)
-                self.pretrained = source
+            if self.config.pretrain.run and not self._is_complete("segment"):
+                self.pretrained = Path(processes.from_first(self._pin_pretraining))
             for stage in self.tasks:
                 self._train(stage, audit)
-        self._evaluate(again=self.mode == "evaluate")
+        # The others wait: what is done by batches is less than what is done by patient, on the
+        # host, and a result of one process cannot differ from that of several.
+        processes.from_first(lambda: self._evaluate(again=self.mode == "evaluate"))
+
+    def _is_complete(self, stage: str) -> bool:
+        path = self.directory / stage / "complete.json"
+        return processes.from_first(path.exists)
+
+    def _pin_pretraining(self) -> str:
+        source = _other_pretraining(self.config, self.store, self.splits, self.fold)
+        pretraining.pin(source, self.directory)
+        return str(source)
 
     def _train(self, stage: str, audit: dict[str, Any]) -> None:
         directory = self.directory / stage
-        complete = directory / "complete.json"
-        if complete.exists():
+        if self._is_complete(stage):
             say(f"fold {self.fold} {stage}: complete, skipped")
             return
         train_slices, options = self._training(stage)
@@ -191,7 +241,7 @@ class _Fold:
                 "version": brats_jax.__version__,
             },
         ).run()
-        write_json(complete, result)
+        processes.from_first(lambda: write_json(directory / "complete.json", result))
         say(
             f"fold {self.fold} {stage}: done, best {result['metric']} {result['best']:.4f} at "
             f"step {result['best_step']}"
@@ -224,7 +274,8 @@ class _Fold:
             "steps_per_epoch": options.steps_per_epoch,
             "steps": options.epochs * options.steps_per_epoch,
         }
-        write_json(self.directory / stage / "training.json", document)
+        path = self.directory / stage / "training.json"
+        processes.from_first(lambda: write_json(path, document))
         return chosen, options
 
     def _initialiser(self, stage: str) -> Initialiser | None:
@@ -238,7 +289,7 @@ class _Fold:
 
     def _from_pretraining(self, params: Weights, stats: Weights) -> tuple[Weights, Weights]:
         task = settings.reconstruction(self.config)
-        source = Restored(task, self.pretrained, self.mesh)
+        source = Restored(task, self.pretrained, self.mesh.local_mesh)
         say(
             f"fold {self.fold} segment: encoder from {self.pretrained}, step {source.meta['step']} "
             f"({task.metric} {source.meta['value']:.4f})"
@@ -301,7 +352,7 @@ class _Fold:
         drawn = pictures.slices_to_draw(self.store, self.split.test, settings_.panels)
         for stage, task in self.tasks.items():
             say(f"fold {self.fold} {stage}: evaluating {len(indices)} test slices")
-            restored = Restored(task, self.directory / stage, self.mesh)
+            restored = Restored(task, self.directory / stage, self.mesh.local_mesh)
             tally, scores = scoring.score(
                 restored,
                 self.store,

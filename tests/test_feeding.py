@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 from jax.sharding import AxisType
 
-from brats_jax import checkpoints, devices, feeding, train
+from brats_jax import checkpoints, devices, feeding, loop, train
 from brats_jax.data import device_store
 from brats_jax.data.augment import Augmentation
 from brats_jax.data.device_store import DeviceStore, choose_placement, gather
@@ -229,7 +229,7 @@ def test_several_steps_in_a_dispatch_end_with_the_same_bits(make_stage, one_by_o
     """Of a network without convolutions: on CPU, XLA compiles those differently in a loop."""
     monkeypatch.setattr(feeding, "steps_per_dispatch", lambda *_: 3)
     seen = []
-    make = train.make_train_step
+    make = loop.make_train_step
 
     def watching(*args):
         step = make(*args)
@@ -241,7 +241,7 @@ def test_several_steps_in_a_dispatch_end_with_the_same_bits(make_stage, one_by_o
         return run_step
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "make_train_step", watching)
+        patch.setattr(loop, "make_train_step", watching)
         stage = make_stage("scanned", placement="device")
         stage.run()
     # Of each epoch of 7, lines at multiples of 3: 3 + 3 + 1, then 2 + 3 + 2.
@@ -250,9 +250,7 @@ def test_several_steps_in_a_dispatch_end_with_the_same_bits(make_stage, one_by_o
 
     stopped = make_stage("stopped")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(
-            train._Run, "_validate", lambda self: (_ for _ in ()).throw(KeyboardInterrupt)
-        )
+        patch.setattr(loop.Loop, "_validate", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
         stopped.run()
     stopped.run()
     assert_same(outcome(stopped), one_by_one)
@@ -263,7 +261,7 @@ def test_within_an_epoch_the_loop_never_waits_for_what_it_has_just_dispatched(
 ):
     """A number is read when at least one later dispatch is under way, or at an epoch's end."""
     dispatched, waits = [], []
-    make, wait = train.make_train_step, jax.block_until_ready
+    make, wait = loop.make_train_step, jax.block_until_ready
 
     def watching(*args):
         step = make(*args)
@@ -280,7 +278,7 @@ def test_within_an_epoch_the_loop_never_waits_for_what_it_has_just_dispatched(
             waits.append(len(dispatched) - [what is p for p in dispatched].index(True))
         return wait(what)
 
-    check = train._Run._check_finite
+    check = loop.Loop._check_finite
     reads = []
 
     def reading(self, bad_step):
@@ -288,9 +286,9 @@ def test_within_an_epoch_the_loop_never_waits_for_what_it_has_just_dispatched(
         reads.append((len(dispatched), younger.index(True) + 1 if any(younger) else "state"))
         return check(self, bad_step)
 
-    monkeypatch.setattr(train, "make_train_step", watching)
+    monkeypatch.setattr(loop, "make_train_step", watching)
     monkeypatch.setattr(jax, "block_until_ready", waiting)
-    monkeypatch.setattr(train._Run, "_check_finite", reading)
+    monkeypatch.setattr(loop.Loop, "_check_finite", reading)
     make_stage("watched", epochs=1).run()
     assert waits == [3] * 5  # two younger ones in flight
     # The line of step 3 at step 6; the one of step 6, and the state itself, at the end.
