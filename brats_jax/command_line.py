@@ -21,8 +21,9 @@ def one_line_flags(arguments: list[str]) -> list[str]:
     try:
         return flags.FLAGS(arguments)
     except (flags.Error, ValueError, TypeError) as error:
-        if getattr(error, "flagname", None) in processes.FLAGS:
-            sys.exit(fail(f"--{error.flagname}: of several processes is only brats_jax.main"))
+        if isinstance(error, flags.UnrecognizedFlagError) and error.flagname in processes.FLAGS:
+            message = "only brats_jax.main runs in several processes; start this once"
+            sys.exit(fail(f"--{error.flagname}: {message}"))
         sys.exit(fail(" ".join(str(error).split())))
 
 

@@ -9,6 +9,7 @@ for as long as it takes: a collective of the devices gives up after half a minut
 import itertools
 import json
 import os
+import socket
 import sys
 import threading
 import time
@@ -90,14 +91,11 @@ def join(
     try:
         # On its own time limit JAX would abort, with a stack trace of C++.
         jax.distributed.initialize(*given, initialization_timeout=int(wait_s) + 60)
-    except (ValueError, RuntimeError) as error:
-        if automatic and isinstance(error, ValueError):
-            raise BratsError(
-                "--distributed: no cluster found (start it with srun or mpirun); or give "
-                "--coordinator=HOST:PORT --num_processes=N --process_id=I"
-            ) from None
-        line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise BratsError(f"cannot start {where}: {line}; another port may be free") from None
+    except ValueError:
+        raise BratsError(
+            "--distributed: no cluster found (start it with srun or mpirun); or give "
+            "--coordinator=HOST:PORT --num_processes=N --process_id=I"
+        ) from None
     finally:
         late.cancel()
     state = _service()
@@ -111,13 +109,22 @@ def _check(coordinator: str | None, num_processes: int | None, process_id: int |
             "--process_id=I (0 to N - 1), each of them; or --distributed alone on a cluster"
         )
     host, _, port = coordinator.rpartition(":")
-    if not host or not port.isdigit():
+    if not host or not port.isdigit() or not 0 < int(port) < 2**16:
         raise BratsError(f"--coordinator={coordinator}: give HOST:PORT of the first process")
     if not 0 <= process_id < num_processes:
         raise BratsError(
             f"--process_id={process_id}: of {num_processes} processes it is 0 to "
             f"{num_processes - 1}"
         )
+    if process_id:
+        return
+    both = socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if both else socket.AF_INET
+    try:  # JAX itself crashes on a port that is taken
+        socket.create_server(("", int(port)), family=family, dualstack_ipv6=both).close()
+    except OSError as error:
+        why = os.strerror(error.errno or 0)
+        raise BratsError(f"--coordinator={coordinator}: {why}; give another port") from None
 
 
 def _give_up(where: str, wait_s: float) -> None:

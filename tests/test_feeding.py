@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 from jax.sharding import AxisType
+from pointwise import PointwiseTask
 
 from brats_jax import checkpoints, devices, feeding, loop, train
 from brats_jax.data import device_store
@@ -17,9 +17,8 @@ from brats_jax.data.patches import PatchPlan, cut
 from brats_jax.errors import BratsError
 from brats_jax.feeding import Cadence, Feed
 from brats_jax.models import resnet
-from brats_jax.models.layers import BatchNorm, Conv
 from brats_jax.progress import read_metrics
-from brats_jax.tasks import Reconstruction, Segmentation
+from brats_jax.tasks import Segmentation
 from brats_jax.train import Stage, TrainOptions
 
 OPTIONS = TrainOptions(
@@ -32,24 +31,6 @@ OPTIONS = TrainOptions(
     save_every_steps=100,
     log_every_steps=3,
 )
-
-
-class Pointwise(nnx.Module):
-    """Two 1x1 convolutions around a batch normalisation: it compiles in a moment."""
-
-    def __init__(self, rngs):
-        self.first = Conv(2, 8, 1, rngs=rngs)
-        self.bn = BatchNorm(8)
-        self.last = Conv(8, 1, 1, use_bias=True, rngs=rngs)
-
-    def __call__(self, x, *, train):
-        return self.last(nnx.relu(self.bn(self.first(x), train=train)))
-
-
-@dataclasses.dataclass(frozen=True)
-class PointwiseTask(Reconstruction):
-    def build(self, seed):
-        return Pointwise(nnx.Rngs(seed))
 
 
 def mesh_of(count):
