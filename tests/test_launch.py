@@ -22,7 +22,7 @@ def place(tmp_path):
         "bin/scontrol": '#!/bin/bash\necho "$@" > requeued\n',
     }.items():
         path = tmp_path / name
-        path.parent.mkdir(parents=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
         path.chmod(0o755)
     return tmp_path
