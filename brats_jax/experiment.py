@@ -26,7 +26,6 @@ from ml_collections import ConfigDict
 
 import brats_jax
 from brats_jax import (
-    checkpoints,
     devices,
     frozen,
     lock,
@@ -52,17 +51,13 @@ from brats_jax.data.store import Store
 from brats_jax.errors import BratsError
 from brats_jax.evaluate import Restored
 from brats_jax.files import write_json
+from brats_jax.fold_evaluation import FoldEvaluation
 from brats_jax.models import Weights
 from brats_jax.progress import say
 from brats_jax.tasks import Task
 from brats_jax.train import Initialiser, Stage, TrainOptions
 
 MODES = ("train", "pretrain", "evaluate")
-
-# Of evaluation.json. An evaluation of another version, or one that was asked for otherwise, is
-# made again.
-EVALUATION_VERSION = 3
-ASKED = ("slices", "tolerance_mm")
 
 
 def run(config: ConfigDict, workdir: Path, mode: str = "train") -> dict[str, Any]:
@@ -148,7 +143,7 @@ def _locked(directory: Path) -> Iterator[None]:
 
 
 def _summarise(workdir: Path, num_folds: int) -> dict[str, Any]:
-    from brats_jax import results  # brings SciPy, see _Fold._evaluate
+    from brats_jax import results  # brings SciPy, see fold_evaluation
 
     summary = results.summarise_run(workdir, num_folds)
     say(results.format_summary(summary))
@@ -206,7 +201,17 @@ class _Fold:
                 self._train(stage, audit)
         # The others wait: what is done by batches is less than what is done by patient, on the
         # host, and a result of one process cannot differ from that of several.
-        processes.from_first(lambda: self._evaluate(again=self.mode == "evaluate"))
+        evaluation = FoldEvaluation(
+            self.config,
+            self.tasks,
+            self.store,
+            self.split,
+            self.split_by,
+            self.fold,
+            self.directory,
+            self.mesh.local_mesh,
+        )
+        processes.from_first(lambda: evaluation.run(again=self.mode == "evaluate"))
 
     def _is_complete(self, stage: str) -> bool:
         path = self.directory / stage / "complete.json"
@@ -299,78 +304,6 @@ class _Fold:
             transfer.transfer_encoder(source.params, params, *inputs),
             transfer.transfer_encoder(source.stats, stats, *inputs),
         )
-
-    def _is_evaluated(self) -> bool:
-        """Whether there is an evaluation, as configured, of the checkpoints that are best now."""
-        path = self.directory / "evaluation.json"
-        if not path.exists():
-            return False
-        try:
-            document = json.loads(path.read_text())
-            now = (EVALUATION_VERSION, *(self.config.evaluation[n] for n in ASKED))
-            then = (document["version"], *(document[name] for name in ASKED))
-            return now == then and all(
-                document["checkpoints"][stage]["step"]
-                == checkpoints.read_meta(self.directory / stage / "best")["step"]
-                for stage in self.tasks
-            )
-        except (ValueError, KeyError, TypeError):
-            return False
-
-    def _evaluate(self, *, again: bool) -> None:
-        if not again and self._is_evaluated():
-            say(f"fold {self.fold} evaluation: complete, skipped")
-            return
-        for stage in self.tasks:
-            if not (self.directory / stage / "complete.json").exists():
-                say(f"fold {self.fold} {stage}: NOT TRAINED TO THE END; this is its best so far")
-        settings_ = self.config.evaluation
-        indices = select_slices(self.store, self.split.test, settings_.slices)
-        if len(indices) == 0:
-            raise BratsError(
-                f"fold {self.fold}: no test slice with tumour; give --config.evaluation.slices=all"
-            )
-        document: dict[str, Any] = {
-            "schema": "brats_jax.evaluation",
-            "version": EVALUATION_VERSION,
-            "fold": self.fold,
-            "set": "test",
-            "slices": settings_.slices,
-            "split_by": self.split_by,
-            "patients": len(np.unique(self.store.patient_of[indices])),
-            "inputs": list(self.config.pretrain.inputs),
-            "target": self.config.pretrain.target,
-            "loss": self.config.loss,
-            "ssl": self.config.ssl,
-            "tolerance_mm": settings_.tolerance_mm,
-            "checkpoints": {},
-            "rows": [],
-        }
-        # Here, because the first step need not wait for Matplotlib and SciPy.
-        from brats_jax import pictures, results, scoring
-
-        drawn = pictures.slices_to_draw(self.store, self.split.test, settings_.panels)
-        for stage, task in self.tasks.items():
-            say(f"fold {self.fold} {stage}: evaluating {len(indices)} test slices")
-            restored = Restored(task, self.directory / stage, self.mesh.local_mesh)
-            tally, scores = scoring.score(
-                restored,
-                self.store,
-                indices,
-                settings_.batch_size,
-                settings_.tolerance_mm,
-                f"fold {self.fold} {stage}",
-            )
-            chosen = {name: restored.meta[name] for name in ("step", "epoch", "value")}
-            document["checkpoints"][stage] = chosen
-            document["rows"] += results.rows_of(stage, scores)
-            facts = {"fold": self.fold, "split_by": self.split_by, "checkpoint": chosen}
-            tally.save(self.directory / f"tally_{stage}.npz", facts)
-            results.write_unit_tables(self.directory, stage, tally)
-            if len(drawn):
-                note = f"test set, split by {self.split_by}"
-                pictures.draw(self.directory / "panels", restored, self.store, drawn, note)
-        write_json(self.directory / "evaluation.json", document)
 
 
 def _freeze_settings(config: ConfigDict, store: Store, workdir: Path, mode: str) -> None:

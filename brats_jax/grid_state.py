@@ -18,8 +18,8 @@ from brats_jax import frozen, lock
 from brats_jax.cells import AXES, Axes, Cell, enumerate_cells
 from brats_jax.data.store import Store
 from brats_jax.errors import BratsError
-from brats_jax.experiment import EVALUATION_VERSION
 from brats_jax.files import write_json
+from brats_jax.fold_evaluation import EVALUATION_VERSION
 from brats_jax.progress import clock, read_metrics
 
 SCHEMA = "brats_jax.grid"

@@ -15,8 +15,8 @@ import pytest
 from brats_jax import grid_runner, grid_state, settings
 from brats_jax.cells import Axes, Cell, enumerate_cells
 from brats_jax.errors import BratsError
-from brats_jax.experiment import EVALUATION_VERSION
 from brats_jax.files import write_json
+from brats_jax.fold_evaluation import EVALUATION_VERSION
 from brats_jax.grid_runner import GridRunner
 
 # A stand-in for a training: notes that it was called, and ends as BEHAVIOUR/<cell> says.
