@@ -9,13 +9,15 @@ from typing import Any
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
+from brats_jax import processes
 from brats_jax.files import write_text
 
 
 def say(text: str) -> None:
-    """Prints a line, above a progress bar if there is one."""
-    tqdm.write(text)
-    sys.stdout.flush()
+    """Prints a line, above a progress bar if there is one; of several processes the first."""
+    if processes.is_first():
+        tqdm.write(text)
+        sys.stdout.flush()
 
 
 def bar(total: int, title: str, unit: str, first: int = 0) -> tqdm:
@@ -89,6 +91,25 @@ class ProgressLog:
         """Ends the bar and the event file."""
         self._bar.close()
         self._writer.close()
+
+
+class SilentLog(ProgressLog):
+    """The log of a process that is not the first."""
+
+    def __init__(self) -> None:
+        pass
+
+    def step(self, step: int) -> None:
+        """Nothing."""
+
+    def write(self, event: str, step: int, epoch: int, values: dict[str, Any]) -> None:
+        """Nothing."""
+
+    def epoch(self, step: int, text: str) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
