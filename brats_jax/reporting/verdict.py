@@ -92,9 +92,11 @@ def found(comparisons: Sequence[Comparison], results: Results) -> Iterator[str]:
         "not tested": "too few patients have values for a test in",
     }
     total = len(comparisons)
+    # "in all" and "in any" where it is one and the same of several.
+    every = {name: "any" if name == "no difference found" else "all" for name in told}
     parts = [
-        f"{told[name]} {'all' if counts[name] == total > 1 else counts[name]}"
-        for name in told
+        f"{words} {every[name] if counts[name] == total > 1 else counts[name]}"
+        for name, words in told.items()
         if counts[name]
     ]
     metric = "Dice by slice" if is_by_slice(comparisons) else "3D Dice by patient"
