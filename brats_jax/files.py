@@ -3,12 +3,32 @@
 import json
 import os
 import re
+import struct
 import tempfile
 import time
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+
+# What reading a .npz raises that is damaged, or is none: zipfile, zlib and NumPy each have words
+# of their own for it (a bit that fell over may ask for an unknown method, or a password).
+UNREADABLE_NPZ = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    IndexError,
+    EOFError,
+    RuntimeError,
+    MemoryError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 @contextmanager
