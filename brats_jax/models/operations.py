@@ -1,7 +1,10 @@
 """Array operations of the networks (NHWC), in the form that XLA runs fast."""
 
+import math
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
@@ -19,7 +22,9 @@ def conv2d(
     """Cross-correlation of `x` with `kernel`, zero padded by (k - 1) // 2 as torch would be.
 
     A 1x1 kernel without padding is computed as a matrix product over the channels: XLA's CPU
-    convolution costs half as much again for the same numbers.
+    convolution costs half as much again for the same numbers. On CPU so is a 3x3 kernel over
+    fewer pixels than it has input channels, by nine products: there the convolution spends its
+    time on transposing the kernel for the gradients (28 to 60 % slower, forward and backward).
 
     Args:
       x: images.
@@ -32,10 +37,74 @@ def conv2d(
     if (height, width) == (1, 1) and padding is None:
         return jnp.einsum("bhwi,io->bhwo", x[:, ::stride, ::stride], kernel[0, 0])
     if padding is None:
+        few = math.prod(x.shape[:3]) <= x.shape[3] and on_cpu()
+        if few and (height, width, stride) == (3, 3, 1):
+            return _by_products(x, kernel, 1)
         padding = (((height - 1) // 2,) * 2, ((width - 1) // 2,) * 2)
     return lax.conv_general_dilated(
         x, kernel, (stride, stride), padding, dimension_numbers=DIMENSION_NUMBERS
     )
+
+
+def conv2d_upsampled(
+    x: Float[Array, "b h w i"],
+    skip: Float[Array, "b 2*h 2*w s"] | None,
+    kernel: Float[Array, "3 3 i+s o"],
+) -> Float[Array, "b 2*h 2*w o"]:
+    """3x3 convolution, padded by 1, of `x` up-sampled by 2 (nearest) and then `skip`.
+
+    Written out it is `conv2d(concatenate([upsample_nearest(x), skip], -1), kernel)`. On CPU the
+    part of `x` is computed the other way round: the nine products with the kernel first, on the
+    small map, then what comes of them is up-sampled, shifted and added up. That is a quarter of
+    the multiplications, takes 0.2 to 0.7 of the time with its gradients (five sizes of the
+    U-Net, width 64), and keeps no up-sampled or concatenated map.
+
+    Args:
+      x: the coarse map; its channels come first in the kernel.
+      skip: the map to concatenate at the fine size, or None.
+      kernel: weights, computed in the dtype of `x`.
+    """
+    if not on_cpu():
+        y = upsample_nearest(x)
+        return conv2d(y if skip is None else jnp.concatenate([y, skip], axis=-1), kernel)
+    channels = x.shape[-1]
+    y = _by_products(x, kernel[:, :, :channels].astype(x.dtype), 2)
+    return y if skip is None else y + conv2d(skip, kernel[:, :, channels:])
+
+
+def on_cpu() -> bool:
+    """Whether programs are compiled for CPU, whose fast forms are others."""
+    return jax.default_backend() == "cpu"
+
+
+def _by_products(
+    x: Float[Array, "b h w i"], kernel: Float[Array, "3 3 i o"], times: int
+) -> Float[Array, "b times*h times*w o"]:
+    """3x3 convolution, padded by 1, of `x` up-sampled `times` times: products, then shifts.
+
+        y[m, n] = sum over a, c of (x k[a, c]) up-sampled [m + a - 1, n + c - 1]
+
+    Added up in float32, as a convolution adds up.
+    """
+
+    def add_up(terms: list[jax.Array], axis: int) -> jax.Array:
+        if times > 1:
+            terms = [jnp.repeat(term, times, axis) for term in terms]
+        before, here, after = terms
+        return here + _shifted(before, 1, axis) + _shifted(after, -1, axis)
+
+    def product(a: int, c: int) -> jax.Array:
+        return jnp.einsum("bhwi,io->bhwo", x, kernel[a, c], preferred_element_type=jnp.float32)
+
+    rows = [add_up([product(a, c) for c in range(3)], 2) for a in range(3)]
+    return add_up(rows, 1).astype(x.dtype)
+
+
+def _shifted(x: jax.Array, by: int, axis: int) -> jax.Array:
+    """Moved by one pixel along an axis; zero comes in, and what goes over the edge is lost."""
+    widths = [(0, 0, 0)] * x.ndim
+    widths[axis] = (by, -by, 0)
+    return lax.pad(x, np.zeros((), x.dtype), widths)
 
 
 def conv_transpose_4x4_stride2(

@@ -93,9 +93,9 @@ def found(comparisons: Sequence[Comparison], results: Results) -> Iterator[str]:
     }
     total = len(comparisons)
     # "in all" and "in any" where it is one and the same of several.
-    every = {name: "any" if name == "no difference found" else "all" for name in told}
+    whole = {name: "any" if name == "no difference found" else "all" for name in told}
     parts = [
-        f"{words} {every[name] if counts[name] == total > 1 else counts[name]}"
+        f"{words} {whole[name] if counts[name] == total > 1 else counts[name]}"
         for name, words in told.items()
         if counts[name]
     ]
