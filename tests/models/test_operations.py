@@ -49,14 +49,6 @@ def test_conv2d_with_its_1x1_products_is_the_convolution(size, stride):
     )
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 1, 4), (2, 4, 3, 25), (2, 4, 3, 5)])
-def test_3x3_convolution_of_few_pixels_is_the_convolution(shape):
-    """By products in the first two, as a convolution in the third; with its gradients."""
-    x, kernel, g = normal(*shape), normal(3, 3, shape[-1], 4, seed=1), normal(*shape[:3], 4, seed=2)
-    expected = value_and_vjp(lambda x, k: plain_conv(x, k, 1), g, x, kernel)
-    assert_close(value_and_vjp(operations.conv2d, g, x, kernel), expected, atol=1e-4)
-
-
 @pytest.mark.parametrize("on_cpu", [True, False])
 @pytest.mark.parametrize("skip_channels", [0, 5])
 def test_convolution_of_an_upsampled_map_is_written_out(monkeypatch, on_cpu, skip_channels):
