@@ -20,6 +20,23 @@ from brats_jax.data.preparation import prepare
 from brats_jax.data.store import Store
 
 
+# Files that take a minute or more, longest first, so that no worker is left alone with one at
+# the end. launch/test.sh keeps xdist from sorting files by their number of tests.
+LONGEST = (
+    "test_main.py",
+    "test_train.py",
+    "test_real_evaluation.py",
+    "test_experiment.py",
+    "test_processes.py",
+    "test_feeding.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    ranks = {name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path.name, len(ranks)))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def compiled_programs(tmp_path_factory) -> Path:
     """A folder in which all workers keep compiled programs: each is compiled once a session."""

@@ -198,7 +198,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
 
 
 def test_bfloat16_keeps_float32_state(make_stage):
-    stage = make_stage("segment", task=Segmentation(width=4, dtype=jax.numpy.bfloat16))
+    stage = make_stage("segment", task=Segmentation(width=4, dtype=jax.numpy.bfloat16), epochs=1)
     stage.run()
     assert {a.dtype for a in jax.tree.leaves(final_state(stage)["params"])} == {np.dtype("float32")}
 
