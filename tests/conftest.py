@@ -19,7 +19,6 @@ import pytest
 from brats_jax.data.preparation import prepare
 from brats_jax.data.store import Store
 
-
 # Files that take a minute or more, longest first, so that no worker is left alone with one at
 # the end. launch/test.sh keeps xdist from sorting files by their number of tests.
 LONGEST = (
