@@ -1,8 +1,10 @@
 """What the benchmarks share: turns, quartiles, the peer's process, ceilings, and where it all ran."""
 
+import contextlib
 import json
 import os
 import platform
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -108,6 +110,13 @@ class Peer:
         self._process.wait()
 
 
+def end_group(process: "subprocess.Popen[Any]") -> None:
+    """Ends a process that was started as a session of its own, and all that it started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
 def peak_memory() -> int:
     """Bytes: the device's largest use so far, on CPU that of this process (torch_peer.py's too)."""
     stats = jax.local_devices()[0].memory_stats()
@@ -200,3 +209,14 @@ def _commit() -> str:
         )
     except OSError:
         return "unknown"
+
+
+if __name__ == "__main__":
+    found = ceilings()
+    text = (
+        f"ceilings: {found.flops / 1e12:.2f} TFLOP/s of a matrix product, "
+        f"{found.bandwidth / 1e9:.0f} GB/s of a copy, {1e6 * found.dispatch:.0f} us to start a "
+        f"program, {1e6 * found.launch:.2f} us for each operation of a chain"
+    )
+    print(f"{text}\n  {where()}")
+    result("ceilings", **found._asdict(), text=text, where=where(), backend=jax.default_backend())
