@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import jax
 import measure
 import numpy as np
 from absl import logging
@@ -193,8 +192,8 @@ def tell(title: str, clock: Clock, numbers: dict[str, Any]) -> float:
         f"{batch / step:.0f} patches/s; waiting for data {waiting:.2%} of it (idle for any reason "
         f"{idle:.2%}); the same on a batch that is there {1e3 * clock.bare:.1f} ms, "
         f"{clock.bare / step:.1%} of it\n"
-        f"  an epoch of {steps} steps {parts['steps']:.1f} s, validating {numbers['slices']} slices "
-        f"{parts['validation']:.1f} s ({1 / slice_:.0f} slices/s), checkpoints "
+        f"  an epoch of {steps} steps {parts['steps']:.1f} s, validating {numbers['slices']} "
+        f"slices {parts['validation']:.1f} s ({1 / slice_:.0f} slices/s), checkpoints "
         f"{parts['checkpoint']:.1f} s; {clock.steps_per_dispatch} step(s) a dispatch\n"
         f"  a training of the paper's at batch {batch}: {hours:.2f} hours"
     )

@@ -299,7 +299,7 @@ def run_part(
     lines = where.read_text().splitlines() if where.exists() else []
     found = {record["result"]: record for record in map(json.loads, lines)}
     if part.script == "train_step.py":  # one result, whatever the size
-        found = {name: record for record in found.values()}
+        found = dict.fromkeys([name], *found.values()) if found else {}
     return found, problem
 
 

@@ -1,7 +1,7 @@
 """Image and overlap metrics beside their peers: SSIM, Dice, HD95 and ASD for a batch of slices.
 
-    python benchmarks/metrics.py                                    # scikit-image and SciPy
-    python benchmarks/metrics.py --peer_python=TORCH_VENV/bin/python # and MONAI, in that environment
+    python benchmarks/metrics.py                        # scikit-image and SciPy
+    python benchmarks/metrics.py --peer_python=PYTHON   # and MONAI, in an environment that has it
 
 A phantom patient's slices; the prediction is the truth shifted by a few pixels, the image with
 noise added. The peers are told slice by slice what they take slice by slice (scikit-image), and

@@ -1,10 +1,10 @@
-"""A training step or a forward pass, ours and PyTorch's by turns in one run: ratio, spread, roofline.
+"""A training step or a forward pass, ours and PyTorch's by turns in one run; and the roofline.
 
     python benchmarks/train_step.py --stage=segment --peer_python=TORCH_VENV/bin/python
     python benchmarks/train_step.py --stage=pretrain --batch=16 --steps=50 --steps_per_dispatch=10 \
         --device=gpu --peer_python=TORCH_VENV/bin/python  # on a GPU: bfloat16, torch.compile + AMP
-    python benchmarks/train_step.py --mode=inference --peer_python=...   # whole slices of 240 x 240
-    python benchmarks/train_step.py --peer=smp --peer_python=...         # segmentation_models_pytorch
+    python benchmarks/train_step.py --mode=inference --peer_python=...  # whole slices, 240 x 240
+    python benchmarks/train_step.py --peer=smp --peer_python=...  # segmentation_models_pytorch
 
 TORCH_VENV is any environment with torch; benchmarks/torch_peer.py runs in it as a process that
 is told when to run, so that both are measured by turns on the same machine. Without

@@ -4,11 +4,14 @@ import json
 import os
 import re
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+
+_UMASK = threading.Lock()
 
 
 @contextmanager
@@ -25,8 +28,9 @@ def atomic_open(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
             file.flush()
             os.fsync(file.fileno())
         # mkstemp makes files private; what we publish follows the user's umask.
-        umask = os.umask(0)
-        os.umask(umask)
+        with _UMASK:  # it belongs to the process: two threads could keep each other's 0
+            umask = os.umask(0)
+            os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, path)
     except BaseException:

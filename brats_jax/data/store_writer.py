@@ -9,13 +9,14 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from brats_jax.data import store as layout
+from brats_jax.data import threads
 from brats_jax.data.audit import contrast_sums
 from brats_jax.data.modalities import MODALITIES, NUM_CLASSES
 from brats_jax.data.normalise import normalise
@@ -97,10 +98,13 @@ def write_case(store: Path, source: Source, patient: str, normalisation: str) ->
     images = normalise(case.images, normalisation)
     names = layout.case_files(patient)
     try:
-        files = {
-            names[0]: write_array(store / names[0], images),
-            names[1]: write_array(store / names[1], case.labels),
-        }
+        # The images take as long to write and to sum up as everything else together.
+        parts: list[Callable[[], dict[str, Any]]] = [
+            lambda: write_array(store / names[0], images),
+            lambda: write_array(store / names[1], case.labels),
+            lambda: contrast_sums(images, case.labels),
+        ]
+        of_images, of_labels, contrast = threads.each(lambda part: part(), parts)
         sidecar = {
             "patient": patient,
             "subject": case.subject or patient,
@@ -113,8 +117,8 @@ def write_case(store: Path, source: Source, patient: str, normalisation: str) ->
             "provenance": dict(case.provenance),
             "notes": list(case.notes),
             "source_state": state_of(source, patient),
-            "files": files,
-            "contrast": contrast_sums(images, case.labels),
+            "files": {names[0]: of_images, names[1]: of_labels},
+            "contrast": contrast,
         }
         write_json(store / names[2], sidecar)
     except BaseException:
@@ -130,7 +134,8 @@ def _check_case(case: Case) -> None:
             f"case {case.patient}: images {case.images.shape}, labels {shape} and "
             f"{len(case.slice_numbers)} slice numbers do not fit together: fix its source"
         )
-    if int(case.labels.max()) >= NUM_CLASSES or not np.isfinite(case.images).all():
+    floats = case.images.dtype.kind == "f"
+    if int(case.labels.max()) >= NUM_CLASSES or (floats and not np.isfinite(case.images).all()):
         raise BratsError(
             f"case {case.patient} has labels above {NUM_CLASSES - 1} or intensities that are not "
             "finite: fix its source"
