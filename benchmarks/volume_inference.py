@@ -3,6 +3,7 @@
     python benchmarks/volume_inference.py                       # a phantom patient, full width
     python benchmarks/volume_inference.py --real=DIR            # the BraTS cases in DIR
     python benchmarks/volume_inference.py --torch_python=PYTHON # PyTorch in another environment
+    python benchmarks/volume_inference.py --everything          # two folds, flips, all files
 
 The weights are random: they cost as much as trained ones. Time to read, normalise, clean and
 write is included, in the background; the first case, which compiles, is told apart.
@@ -26,6 +27,7 @@ from absl import logging
 
 from brats_jax import frozen, inference, models, prediction, settings
 from brats_jax.checkpoints import Checkpoints
+from brats_jax.data.case_files import CaseFiles
 from brats_jax.data.modalities import MODALITIES
 from brats_jax.data.phantom import PhantomSource
 from brats_jax.data.scans import read_scan
@@ -33,9 +35,11 @@ from brats_jax.files import write_json
 from brats_jax.outputs import Wanted
 
 
-def write_phantom(folder: Path) -> None:
-    """A phantom patient as a BraTS case of 155 slices of 240 x 240."""
+def write_phantom(folder: Path, slices: int) -> None:
+    """A phantom patient as a BraTS case of 155 slices of 240 x 240, so many of them with brain."""
     images = PhantomSource(1, 0).read(PhantomSource(1, 0).patients()[0]).images
+    number = np.arange(len(images))
+    images[np.abs(number - len(images) // 2) > slices // 2] = 0
     folder.mkdir()
     for channel, name in enumerate(("t1", "t1ce", "t2", "flair")):
         voxels = np.moveaxis(images[..., channel], 0, 2)
@@ -44,8 +48,8 @@ def write_phantom(folder: Path) -> None:
         nibabel.save(image, folder / f"Phantom_00000_{name}.nii.gz")
 
 
-def write_run(run: Path, width: int, normalisation: str) -> Path:
-    """A run folder with one fold of random weights."""
+def write_run(run: Path, width: int, normalisation: str, folds: int = 1) -> Path:
+    """A run folder with folds of random weights."""
     base = Path(__file__).parent.parent / "configs" / "base.py"
     config = runpy.run_path(str(base))["get_config"]()
     config.model.width = width
@@ -57,12 +61,14 @@ def write_run(run: Path, width: int, normalisation: str) -> Path:
     described = frozen.describe(json.loads(config.to_json_best_effort()), NoStore())
     write_json(run / "config.json", {"schema": "brats_jax.config", "version": 1, **described})
     task = settings.segmentation(config)
-    _, params, stats = models.split(task.build(0))
     record = {"normalisation": normalisation, "slice_shape": [240, 240]}
     meta = {"model": task.describe(), "step": 0, "epoch": 0, "value": 0.0, "record": record}
-    with contextlib.closing(Checkpoints(run / "fold_0" / "segment" / "best")) as saved:
-        saved.save(0, {"params": params, "stats": stats}, meta)
-    write_json(run / "fold_0" / "segment" / "complete.json", {})
+    for fold in range(folds):
+        _, params, stats = models.split(task.build(fold))
+        stage = run / f"fold_{fold}" / "segment"
+        with contextlib.closing(Checkpoints(stage / "best")) as saved:
+            saved.save(0, {"params": params, "stats": stats}, meta)
+        write_json(stage / "complete.json", {})
     return run
 
 
@@ -81,15 +87,39 @@ def peer(python: str, slices: int, batch: int, width: int) -> str:
     return f"PyTorch, network alone: {float(seconds):.2f} s ({about})"
 
 
+def time_network(model: inference.Model, case: CaseFiles) -> int:
+    """Prints what the network alone takes for a case; returns how many slices it sees."""
+    images = model.normalise(read_scan(case, MODALITIES))
+    slices = int(images.any(axis=(1, 2, 3)).sum()) + 1
+    seconds = []
+    for _ in range(2):
+        start = time.perf_counter()
+        model.ensemble.segment(images)
+        seconds.append(time.perf_counter() - start)
+    first, alone = seconds
+    print(
+        f"network, {slices} slices by {model.ensemble.batch_size}: {alone:.2f} s; the first time "
+        f"{first:.2f} s"
+    )
+    return slices
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--real", type=Path, help="folder of BraTS cases")
+    parser.add_argument("--slices", type=int, default=155, help="so many of the phantom hold brain")
     parser.add_argument("--width", type=int, default=64, help="channels of the stem")
     parser.add_argument("--cases", type=int, default=3, help="how many times over, after the first")
     parser.add_argument("--batch_size", type=int, default=0, help="0: as the device decides")
     parser.add_argument("--normalisation", default="slice", choices=("slice", "volume"))
     parser.add_argument("--torch_python", default=sys.executable, help="a Python that has torch")
+    parser.add_argument(
+        "--everything",
+        action="store_true",
+        help="two folds, four flips, all that can be written; files to files alone",
+    )
     arguments = parser.parse_args()
+    everything = arguments.everything
     logging.set_verbosity(logging.ERROR)  # Orbax tells every checkpoint it reads
     print(
         f"{jax.devices()[0].device_kind}, {jax.device_count()} device(s), width {arguments.width}"
@@ -97,34 +127,31 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         if arguments.real is None:
-            write_phantom(root / "phantom")
+            write_phantom(root / "phantom", arguments.slices)
         cases = prediction.find_cases(arguments.real or root / "phantom")
-        run = write_run(root / "run", arguments.width, arguments.normalisation)
+        run = write_run(root / "run", arguments.width, arguments.normalisation, 1 + everything)
         start = time.perf_counter()
-        model = inference.load(run, batch_size=arguments.batch_size)
+        model = inference.load(run, tta=everything, batch_size=arguments.batch_size)
         print(f"loading the model: {time.perf_counter() - start:.2f} s")
-        images = model.normalise(read_scan(cases[0], MODALITIES))
-        slices = int(images.any(axis=(1, 2, 3)).sum()) + 1
-        batch = model.ensemble.batch_size
-        start = time.perf_counter()
-        model.ensemble.segment(images)
-        first = time.perf_counter() - start
-        start = time.perf_counter()
-        model.ensemble.segment(images)
-        alone = time.perf_counter() - start
-        print(f"network, {slices} slices by {batch}: {alone:.2f} s; the first time {first:.2f} s")
-        del images
+        slices = 0 if everything else time_network(model, cases[0])
         many = [cases[k % len(cases)] for k in range(arguments.cases)]
         for k, case in enumerate(many):  # names of their own, so that each is written
             many[k] = type(case)(f"{case.name}_{k}", case.folder, case.paths)
+        wanted = Wanted(
+            probabilities=everything, uncertainty=everything, picture=everything, page=everything
+        )
         start = time.perf_counter()
-        outcome = prediction.predict_cases(model, many, root, Wanted())
+        outcome = prediction.predict_cases(model, many, root / "out", wanted)
         each = (time.perf_counter() - start) / len(many)
         assert len(outcome.written) == len(many), outcome.failed
-        print(f"from files to files: {each:.2f} s a case, over {len(many)} cases")
+        print(
+            f"from files to files: {each:.2f} s a case, over {len(many)} cases; predictions "
+            f"averaged: {model.ensemble.size}"
+        )
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         print(f"peak memory of the process: {peak:.2f} GiB")
-        print(peer(arguments.torch_python, slices, batch, arguments.width))
+        if not everything:
+            print(peer(arguments.torch_python, slices, model.ensemble.batch_size, arguments.width))
 
 
 if __name__ == "__main__":

@@ -62,7 +62,12 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, document: Any) -> None:
     """Writes `document` as indented JSON, whole or not at all; NaN becomes null."""
-    write_text(path, json.dumps(_plain(document), indent=2, allow_nan=False) + "\n")
+    write_text(path, json_text(document))
+
+
+def json_text(document: Any) -> str:
+    """What `write_json` writes."""
+    return json.dumps(_plain(document), indent=2, allow_nan=False) + "\n"
 
 
 def _plain(value: Any) -> Any:

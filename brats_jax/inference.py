@@ -6,7 +6,6 @@ labels = model.segment({"t1": a, "t1gd": b, "t2": c, "flair": d})
 
 import datetime
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -14,6 +13,7 @@ import numpy as np
 
 import brats_jax
 from brats_jax import devices, kinds, postprocess
+from brats_jax.answers import Reconstructed, Segmented, label_values
 from brats_jax.data.case_files import subject_of
 from brats_jax.data.modalities import CLASSES, channel_indices
 from brats_jax.data.normalise import brain_mask, normalise
@@ -21,7 +21,7 @@ from brats_jax.data.scans import Scan
 from brats_jax.ensemble import Ensemble, SliceLabels
 from brats_jax.errors import BratsError
 from brats_jax.files import write_json
-from brats_jax.postprocess import Cleaning, VolumeEstimate
+from brats_jax.postprocess import Cleaning
 from brats_jax.tasks import Reconstruction
 from brats_jax.trained import Trained, open_trained
 
@@ -31,44 +31,6 @@ if TYPE_CHECKING:
 TASKS = ("segment", "reconstruct")
 SIDECAR_SCHEMA = "brats_jax.output"
 SIDECAR_VERSION = 1
-
-
-@dataclass(frozen=True)
-class Segmented:
-    """A scan and its labels, both on the network's grid (see `Scan.to_input` for the way back).
-
-    Attributes:
-      scan: what went in; its `images` lie under the labels.
-      labels: uint8[slices, H, W], values as in `modalities.CLASSES`.
-      probabilities: float32[slices, H, W, 4] by class, or None unless asked for.
-      entropy: float32[slices, H, W] in nats, or None.
-      volumes: in ml, by class and region.
-    """
-
-    scan: Scan
-    labels: np.ndarray
-    probabilities: np.ndarray | None
-    entropy: np.ndarray | None
-    volumes: Mapping[str, VolumeEstimate]
-
-
-@dataclass(frozen=True)
-class Reconstructed:
-    """A scan and one of its modalities as predicted from others, in normalised units.
-
-    Attributes:
-      scan: what went in.
-      target: the modality.
-      image: float32[slices, H, W].
-      error: float32[slices, H, W], `image` minus the real one; None where there is none.
-      mse: mean square of `error` over the brain, or None.
-    """
-
-    scan: Scan
-    target: str
-    image: np.ndarray
-    error: np.ndarray | None
-    mse: float | None
 
 
 class Model:
@@ -138,7 +100,7 @@ class Model:
 
         Returns:
           Labels 0, 1, 2 and `et_label`, in the shape and axes of the first modality: an array,
-          an image, or the path written. Of its data type if that is an integer, else uint8.
+          an image, or the path written. Of its data type; arrays of floats give uint8.
 
         Raises:
           BratsError: images that the model cannot be given.
@@ -329,11 +291,3 @@ def load(
     trained = open_trained(Path(path), task, devices.data_mesh(), calibrated=calibrated)
     cleaning = Cleaning(min_component_mm3, min_et_mm3)
     return Model(trained, tta=tta, cleaning=cleaning, batch_size=batch_size)
-
-
-def label_values(found: Segmented, et_label: int) -> np.ndarray:
-    """uint8[x, y, z]: the labels in the input's grid and axes, ET as `et_label` (3 or 4)."""
-    if et_label not in (3, 4):
-        raise BratsError(f"et_label={et_label}: give 4 (BraTS 2020, 2021) or 3 (2023 and later)")
-    labels = found.scan.to_input(found.labels, nearest=True)
-    return np.where(labels == 3, np.uint8(et_label), labels)

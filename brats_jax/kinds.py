@@ -59,13 +59,18 @@ class Given:
     def give(self, scan: Scan, volume: np.ndarray, *, labels: bool, note: str) -> Any:
         """[x, y, z] in the scan's own grid as what was given: an array, an image or a path."""
         if self.kind == "array":
-            return volume.astype(nifti_writing.label_dtype(self.dtype)) if labels else volume
+            return volume.astype(_index_dtype(self.dtype)) if labels else volume
         make = nifti_writing.label_image if labels else nifti_writing.number_image
         image = make(scan, volume, note)
         if self.output is None:
             return image
         nifti_writing.write_image(self.output, image)
         return self.output
+
+
+def _index_dtype(dtype: np.dtype) -> np.dtype:
+    """What labels are as an array, which they may be an index of: integers always."""
+    return dtype.newbyteorder("=") if dtype.kind in "iu" else np.dtype(np.uint8)
 
 
 def take(

@@ -10,10 +10,8 @@ DIR/CASE_flair_error.nii.gz        synthetic minus real, where there is a real o
 DIR/volumes.csv                    of every case in DIR, from the .json files
 """
 
-import csv
 import dataclasses
 import functools
-import json
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -23,18 +21,16 @@ from typing import Any
 
 import numpy as np
 
+from brats_jax import sidecars
+from brats_jax.answers import Reconstructed, Segmented, label_values
 from brats_jax.data import nifti_writing
 from brats_jax.data.modalities import CLASSES, NUM_CLASSES, REGIONS
 from brats_jax.errors import BratsError
-from brats_jax.files import atomic_open, write_json
-from brats_jax.inference import Model, Reconstructed, Segmented, label_values
-from brats_jax.postprocess import MEASURED
+from brats_jax.files import write_json
+from brats_jax.inference import Model
 from brats_jax.tasks import Reconstruction
 from brats_jax.viewer import case_view, write_overview, write_page
 
-SCHEMA = "brats_jax.prediction"
-VERSION = 1
-TABLE = "volumes.csv"
 # All that a case can leave, for `files.remove_stale`.
 NAMES = re.compile(
     r".+_(seg|entropy|prob_(WT|TC|ET)|(t1|t1gd|t2|flair)_(synthetic|error))\.(nii\.gz|json)"
@@ -83,10 +79,10 @@ def earlier(directory: Path, case: str, model: Model, wanted: Wanted) -> str:
             raise BratsError(
                 f"{path} is there and not of this program (made by hand?): give another --output"
             )
-    document = _read(directory / f"{_stem(case, model)}.json")
-    if wanted.overwrite or document is None or not _is_whole(directory, document):
+    document = sidecars.read(directory / f"{_stem(case, model)}.json")
+    if wanted.overwrite or document is None or not sidecars.is_whole(directory, document):
         return ""
-    other = _differences(document, model)
+    other = sidecars.differences(document, model)
     if model.trained.task == "segment" and str(wanted.et_label) not in document["labels"]:
         other.append(f"ET is not {wanted.et_label} there")
     lacking = sorted({what for what, name in names.items() if name not in document["files"]})
@@ -98,8 +94,8 @@ def earlier(directory: Path, case: str, model: Model, wanted: Wanted) -> str:
 
 def with_earlier(directory: Path, case: str, model: Model, wanted: Wanted) -> Wanted:
     """What is wanted of a case, and whatever else of it the same model has left there."""
-    document = _read(directory / f"{_stem(case, model)}.json")
-    if document is None or _differences(document, model):
+    document = sidecars.read(directory / f"{_stem(case, model)}.json")
+    if document is None or sidecars.differences(document, model):
         return wanted
     names = _names(case, model, dataclasses.replace(wanted, **dict.fromkeys(_EXTRAS, True)))
     there = {what: True for what in _EXTRAS if names.get(what) in document["files"]}
@@ -122,6 +118,16 @@ def write_segmentation(
     names = _names(case, model, wanted)
     path = directory / names["labels"]
     values = label_values(found, wanted.et_label)
+    ours = (0, 1, 2, wanted.et_label)
+    record = _record(
+        found,
+        model,
+        {
+            "labels": dict(zip(map(str, ours), CLASSES, strict=True)),
+            "entropy_unit": "nats",
+            "volumes_ml": {name: estimate._asdict() for name, estimate in found.volumes.items()},
+        },
+    )
     files: dict[str, Write] = {
         names["labels"]: _image(nifti_writing.label_image(scan, values, model.note))
     }
@@ -139,24 +145,13 @@ def write_segmentation(
     if wanted.picture or wanted.page:
         if not wanted.uncertainty:
             found = dataclasses.replace(found, entropy=None)
-        view = case_view(model, found, truth)
+        view = case_view(model, found, truth, record)
         if wanted.picture:
             files[names["picture"]] = functools.partial(write_overview, case=view)
         if wanted.page:
             picture = directory / names["picture"] if wanted.picture else None
             files[names["page"]] = functools.partial(write_page, case=view, picture=picture)
-    ours = (0, 1, 2, wanted.et_label)
-    _write_all(
-        directory,
-        files,
-        found,
-        model,
-        {
-            "labels": dict(zip(map(str, ours), CLASSES, strict=True)),
-            "entropy_unit": "nats",
-            "volumes_ml": {name: estimate._asdict() for name, estimate in found.volumes.items()},
-        },
-    )
+    _write_all(directory / f"{_stem(case, model)}.json", files, record)
     return path
 
 
@@ -171,36 +166,9 @@ def write_reconstruction(directory: Path, found: Reconstructed, model: Model) ->
         name: _image(nifti_writing.number_image(scan, scan.to_input(n, nearest=False), model.note))
         for name, n in numbers.items()
     }
-    _write_all(directory, files, found, model, model.synthetic_facts(found))
+    record = _record(found, model, model.synthetic_facts(found))
+    _write_all(directory / f"{_stem(scan.name, model)}.json", files, record)
     return directory / name
-
-
-def write_table(directory: Path) -> Path | None:
-    """Rewrites volumes.csv from what lies in a folder; None if there is no segmentation."""
-    rows = []
-    for path in sorted(directory.glob("*_seg.json")):
-        document = _read(path)
-        if document is not None and "volumes_ml" in document and _is_whole(directory, document):
-            rows.append(_row(document))
-    if not rows:
-        return None
-    with atomic_open(directory / TABLE) as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    return directory / TABLE
-
-
-def _row(document: Mapping[str, Any]) -> dict[str, Any]:
-    averaged = document["averaged"]
-    row = {"case": document["case"], "predictions": averaged["folds"] * averaged["flips"]}
-    for name in MEASURED:
-        estimate = document["volumes_ml"][name]
-        for field, title in (("ml", "ml"), ("low_ml", "low ml"), ("high_ml", "high ml")):
-            value = estimate[field]
-            row[f"{name} {title}"] = "" if value is None else f"{value:.3f}"
-    return {**row, "model": document["model"]["hash"][:12], "version": document["version"],
-            "use": "research only"}  # fmt: skip
 
 
 def _stem(case: str, model: Model) -> str:
@@ -244,66 +212,24 @@ def _is_ours(path: Path) -> bool:
         return False
 
 
-def _write_all(
-    directory: Path,
-    files: Mapping[str, Write],
-    found: Segmented | Reconstructed,
-    model: Model,
-    facts: Mapping[str, Any],
-) -> None:
+def _record(
+    found: Segmented | Reconstructed, model: Model, facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What the sidecar says, and the page too; but for the files."""
+    return {**sidecars.KIND, **model.describe_case(found.scan), **facts}
+
+
+def _write_all(sidecar: Path, files: Mapping[str, Write], record: Mapping[str, Any]) -> None:
     """Writes the files in their order, and after them the sidecar that says they are whole.
 
     What an earlier prediction has left and this one has not made would be of another model or
     other settings: it goes.
     """
-    sidecar = directory / f"{_stem(found.scan.name, model)}.json"
-    before = _read(sidecar)
+    directory, before = sidecar.parent, sidecars.read(sidecar)
     sidecar.unlink(missing_ok=True)  # what it says is no longer so
     for name in set(before["files"] if before else ()) - set(files):
         (directory / Path(name).name).unlink(missing_ok=True)
     for name, write in files.items():
         write(directory / name)
-    write_json(
-        sidecar,
-        {
-            "schema": SCHEMA,
-            "schema_version": VERSION,
-            **model.describe_case(found.scan),
-            **facts,
-            "files": {name: (directory / name).stat().st_size for name in files},
-        },
-    )
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    """A sidecar of this program and version, or None."""
-    try:
-        document = json.loads(path.read_text())
-        known = (document["schema"], document["schema_version"]) == (SCHEMA, VERSION)
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return document if known else None
-
-
-def _is_whole(directory: Path, document: Mapping[str, Any]) -> bool:
-    try:
-        return all(
-            (directory / name).stat().st_size == size for name, size in document["files"].items()
-        )
-    except OSError:
-        return False
-
-
-def _differences(document: Mapping[str, Any], model: Model) -> list[str]:
-    """How what is there was made in another way than it would be now."""
-    now = model.describe()
-    found = []
-    if document["model"]["hash"] != now["model"]["hash"]:
-        found.append("made by another model")
-    settings = ("averaged", "min_component_mm3", "min_et_mm3")
-    temperatures = [[f["temperature"] for f in d["model"]["folds"]] for d in (document, now)]
-    if any(document[name] != now[name] for name in settings) or (
-        temperatures[0] != temperatures[1]
-    ):
-        found.append("made with other settings")
-    return found
+    sizes = {name: (directory / name).stat().st_size for name in files}
+    write_json(sidecar, {**record, "files": sizes})

@@ -82,8 +82,9 @@ def _run() -> int:
         )
     # Imported here: a misspelt flag should not have to wait for the libraries.
     from brats_jax import devices, inference, kinds, prediction
-    from brats_jax.outputs import TABLE, Wanted
+    from brats_jax.outputs import Wanted
     from brats_jax.progress import say
+    from brats_jax.sidecars import TABLE
 
     if _INPUT.value is not None:
         cases = prediction.find_cases(Path(_INPUT.value))

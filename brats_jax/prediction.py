@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from brats_jax import outputs
+from brats_jax import outputs, sidecars
 from brats_jax.data.case_files import CaseFiles, group_by_case
 from brats_jax.data.scans import Scan, read_scan
 from brats_jax.data.source import folder_files
@@ -108,7 +108,7 @@ def predict_cases(
     finally:
         for pool in (readers, writers):
             pool.shutdown(wait=True, cancel_futures=True)
-        outputs.write_table(directory)
+        sidecars.write_table(directory)
     return outcome
 
 

@@ -4,7 +4,7 @@
 #   bash launch/test.sh [PYTEST ARGUMENTS]
 #
 # BRATS_REAL_DATA=DIR also runs the tests on real BraTS 2021 cases that lie there.
-# BRATS_CHROMIUM=chromium (or another Chrome's path) also opens a case's page in that browser.
+# A Chromium or Chrome on the PATH, or the one that BRATS_CHROMIUM names, opens pages of cases.
 # The tests need no accelerator; JAX_PLATFORMS=cuda runs them on one.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

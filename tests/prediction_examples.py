@@ -6,17 +6,19 @@ import runpy
 from pathlib import Path
 
 import jax
+import nibabel as nib
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from brats_jax import frozen, models, settings
+from brats_jax import frozen, models, prediction, settings
 from brats_jax.checkpoints import Checkpoints
 from brats_jax.data.preparation import prepare
 from brats_jax.data.splits import load_or_make_splits
 from brats_jax.data.store import Store
 from brats_jax.files import write_json
 from brats_jax.models import resnet
+from brats_jax.outputs import Wanted
 
 SHAPE = (40, 32, 6)  # no axis is like another; the first and the last slice are blank
 CASES = ("BraTS2021_00001", "BraTS2021_00002", "BraTS2021_00003")
@@ -48,19 +50,24 @@ def make_run(brats_files, folder: Path, normalisation: str) -> Path:
     """
     write_cases(brats_files, folder / "cases")
     prepare(str(folder / "cases"), folder / "store", normalisation=normalisation, workers=1)
-    store = Store.open(folder / "store")
+    write_run(folder / "run", Store.open(folder / "store"))
+    return folder
+
+
+def write_run(run: Path, store: Store) -> Path:
+    """The run folder alone; returns it. Without patients in the store there are no splits."""
     config = tiny_config(store)
-    run = folder / "run"
     described = frozen.describe(json.loads(config.to_json_best_effort()), store)
     write_json(run / "config.json", {"schema": "brats_jax.config", "version": 1, **described})
-    load_or_make_splits(run / "splits.json", store, **settings.split_options(config))
+    if hasattr(store, "patients"):
+        load_or_make_splits(run / "splits.json", store, **settings.split_options(config))
     for fold in config.folds:
         for stage, task in (
             ("pretrain", settings.reconstruction(config)),
             ("segment", settings.segmentation(config)),
         ):
             save(run / f"fold_{fold}" / stage, task, seed=fold, store=store)
-    return folder
+    return run
 
 
 def tiny_config(store: Store) -> ConfigDict:
@@ -105,3 +112,19 @@ def save(directory: Path, task, *, seed: int, store: Store, complete: bool = Tru
         saved.save(7, {"params": params, "stats": stats}, meta)
     if complete:
         write_json(directory / "complete.json", {"best_step": 7})
+
+
+def run_on(model, source, target, **options):
+    """(outcome, {case: labels image}) of all cases in a folder."""
+    target.mkdir(exist_ok=True)
+    resampled = options.pop("resampled", False)
+    outcome = prediction.predict_cases(
+        model, prediction.find_cases(source), target, Wanted(**options), resampled=resampled
+    )
+    return outcome, {name: nib.load(path) for name, path in outcome.written.items()}
+
+
+def lps(image):
+    """Voxels of a nibabel image in LPS axes, by nibabel's own means."""
+    ras = nib.as_closest_canonical(image)
+    return np.asarray(ras.dataobj)[::-1, ::-1]

@@ -1,7 +1,6 @@
 """An exported model: the same labels without the package, the same weights under torch's names."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -16,6 +15,7 @@ import prediction_examples as examples
 import pytest
 import safetensors.numpy
 from ml_collections import ConfigDict
+from processes import run_python
 from safetensors import safe_open
 
 from brats_jax import experiment, exported, models, torch_names
@@ -74,20 +74,6 @@ for name in sys.argv[2:]:
 assert not [m for m in sys.modules if m.startswith("brats_jax")]
 assert program.platforms == ("cpu", "cuda"), program.platforms
 """
-
-
-def run_python(program, *arguments, cwd, cache):
-    """Runs a program that sees neither this folder nor PYTHONPATH; returns what it printed."""
-    keep = {
-        "JAX_COMPILATION_CACHE_DIR": str(cache),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
-    }
-    command = [sys.executable, "-I", "-c", program, *map(str, arguments)]
-    done = subprocess.run(
-        command, cwd=cwd, env=os.environ | keep, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 @pytest.fixture(scope="module")

@@ -1,35 +1,17 @@
 """predict and calibrate as commands, in processes of their own: absl's flags are global."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import prediction_examples as examples
 import pytest
+from processes import ROOT, command
 
 import brats_jax
-
-ROOT = Path(__file__).parent.parent
-# The tests' networks have one block a stage.
-SHALLOW = (
-    "import runpy, sys; from brats_jax.models import resnet; resnet.BLOCKS = (1, 1, 1, 1); "
-    "runpy.run_module('brats_jax.' + sys.argv.pop(1), run_name='__main__', alter_sys=True)"
-)
-
-
-def command(name, *arguments, cache=None):
-    environment = {**os.environ, "XDG_CACHE_HOME": str(cache)} if cache else None
-    start = ["-c", SHALLOW, name] if cache else ["-m", f"brats_jax.{name}"]
-    done = subprocess.run(
-        [sys.executable, *start, *arguments],
-        cwd=ROOT, capture_output=True, text=True, env=environment,
-    )  # fmt: skip
-    return done.returncode, done.stdout, done.stderr
 
 
 def test_importing_the_package_brings_no_jax():

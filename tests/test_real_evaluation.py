@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from scipy import ndimage, spatial
 
-from brats_jax import evaluate, experiment, settings
+from brats_jax import evaluate, experiment, results, scoring, settings
 from brats_jax.data.preparation import prepare
 from brats_jax.data.store import Store
 from brats_jax.devices import data_mesh
@@ -34,24 +34,30 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory, compiled_programs) -> Iterator[tuple[evaluate.Restored, Store, Path]]:
-    """The best model of a run that tests on three of the six cases, their store, the fold."""
+    """The best model of a run that trains on four of the six cases, their store, the fold."""
     folder = tmp_path_factory.mktemp("real")
     prepare(os.environ["BRATS_REAL_DATA"], folder / "store")
     config = runpy.run_path(str(Path(__file__).with_name("tiny_config.py")))["get_config"]()
     config.ssl = False
     config.data.store = str(folder / "store")
     config.compilation_cache = str(compiled_programs)
-    config.data.test_fraction = 0.5
+    config.data.num_folds = 5
+    config.data.split_seed = 8  # trains on the case with most ET
+    config.folds = (2,)
     config.data.patch_size = 64
-    config.segment.epochs = 1
-    config.segment.steps_per_epoch = 60
+    config.optim.decay_every_epochs = 1
+    config.train.save_every_steps = 1000
+    config.segment.epochs = 2
+    config.segment.steps_per_epoch = 150
+    for name in config.segment.augmentation:
+        config.segment.augmentation[name] = False
     config.segment.tumour_probability = 1.0
     config.evaluation.panels = 0
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(resnet, "BLOCKS", (1, 1, 1, 1))
         experiment.run(config, folder / "run")
         task = settings.segmentation(config)
-        fold = folder / "run" / "fold_0"
+        fold = folder / "run" / "fold_2"
         restored = evaluate.Restored(task, fold / "segment", data_mesh())
         yield restored, Store.open(folder / "store"), fold
 
@@ -71,16 +77,25 @@ def reference(p: np.ndarray, t: np.ndarray) -> tuple[float, float, float]:
     return dice, float(np.percentile(both, 95)), float(both.mean())
 
 
-def test_patients_are_scored_as_by_independent_references(model) -> None:
-    """WT, TC and ET of real cases to 1e-3, one without ET among them."""
+def written_patients(folder: Path) -> dict[str, dict[str, str]]:
+    """The rows that an evaluation has written of patients, by name."""
+    with (folder / "evaluation_segment_patients.csv").open() as file:
+        return {row["patient"]: row for row in csv.DictReader(file)}
+
+
+def test_patients_are_scored_as_by_independent_references(model, tmp_path) -> None:
+    """WT, TC and ET of all six cases to 1e-3, those without ET among them."""
     restored, store, fold = model
-    with (fold / "evaluation_segment_patients.csv").open() as file:
-        written = {row["patient"]: row for row in csv.DictReader(file)}
-    assert len(written) == 3
+    written = written_patients(fold)  # the run's own test patient, and now the others
+    slices = np.concatenate([store.slices_of(p) for p in store.patients if p not in written])
+    tally, _ = scoring.score(restored, store, slices, 32, 1.0, "the other cases")
+    results.write_unit_tables(tmp_path, "segment", tally)
+    written |= written_patients(tmp_path)
+    assert len(written) == 6
+    predicted = evaluate.predict_slices(restored, store, np.arange(store.num_slices))
     kinds = set()
     for patient, row in written.items():
-        slices = np.array(store.slices_of(patient))
-        prediction = np.moveaxis(evaluate.predict_slices(restored, store, slices), 0, -1)
+        prediction = np.moveaxis(predicted[store.slices_of(patient)], 0, -1)
         path = next(Path(os.environ["BRATS_REAL_DATA"]).rglob(f"{patient}_seg.nii.gz"))
         truth = np.asarray(nibabel.load(path).dataobj).astype(np.uint8)
         truth[truth == 4] = 3
@@ -90,7 +105,8 @@ def test_patients_are_scored_as_by_independent_references(model) -> None:
             columns = ("dice (brats2020)", "hd95_mm (brats2020)", "asd_mm")
             told = [float(row[f"{name} {column}"] or "nan") for column in columns]
             np.testing.assert_allclose(told, expected, atol=1e-3, rtol=0, err_msg=patient)
-            kinds.add((name, bool(p.any()), bool(t.any())))
-    # So short a training finds little, but some of every region: there are distances to compare.
-    assert ("WT", True, True) in kinds and ("ET", True, True) in kinds
-    assert any(name == "ET" and not there for name, _, there in kinds)
+            kinds.add((name, bool(p.any()), bool(t.any()), bool(0.3 < expected[0] < 1)))
+    # So short a training finds parts of every region: there are distances to compare.
+    assert {("WT", True, True, True), ("TC", True, True, True)} <= kinds
+    assert any(kind[:3] == ("ET", True, True) for kind in kinds)
+    assert any(name == "ET" and not there for name, _, there, _ in kinds)

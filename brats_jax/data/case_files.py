@@ -4,9 +4,12 @@
     2021   BraTS2021_01476/BraTS2021_01476_{flair,t1,t1ce,t2,seg}.nii.gz
     2023+  BraTS-GLI-00000-000/BraTS-GLI-00000-000-{t1n,t1c,t2w,t2f,seg}.nii.gz
 
-Spelling varies in upper and lower case.
+Spelling varies in upper and lower case. The labels of case 355 of 2020 are called
+W39_1998.09.19_Segm.nii: where a case lacks labels of the usual name, the only *seg* file of a
+folder that is its own will do.
 """
 
+import collections
 import dataclasses
 import re
 from collections.abc import Sequence
@@ -18,6 +21,7 @@ VOLUME_FILE = re.compile(
     rf"(?P<case>.+)[_-](?P<what>{'|'.join(ALIASES)}|seg)\.nii(?:\.gz)?", re.IGNORECASE
 )
 SEG = "seg"
+_LABEL_FILE = re.compile(r".*seg.*\.nii(?:\.gz)?", re.IGNORECASE)
 _FOLLOW_UP = re.compile(r"(BraTS-[A-Za-z]+-\d+)-\d{3}", re.IGNORECASE)
 # Which spellings of the modalities belong to the releases whose ET is 3, whose 4 is another thing.
 _SINCE_2023 = {"t1n", "t1c", "t2w", "t2f"}
@@ -61,7 +65,34 @@ def group_by_case(files: Sequence[Path], *, labels: bool = True) -> dict[str, Ca
             )
         elif other != str(path):
             case.conflict = f"{path} and {other} are the same volume: keep one of them"
+    if labels:
+        _take_odd_labels(cases, files)
     return {case.name: case for case in cases.values()}
+
+
+def _take_odd_labels(cases: dict[str, CaseFiles], files: Sequence[Path]) -> None:
+    """Gives cases without labels those of another name in their folder; see the top of this file.
+
+    Args:
+      cases: by name in lower case; one that is nothing but such labels is taken out.
+      files: among which they were found.
+    """
+    by_folder: dict[Path, list[Path]] = {}
+    for path in files:
+        if _LABEL_FILE.fullmatch(path.name):
+            by_folder.setdefault(path.parent, []).append(path)
+    with_images = [case for case in cases.values() if set(case.paths) != {SEG}]
+    sharing = collections.Counter(case.folder for case in with_images)
+    for case in with_images:
+        candidates = by_folder.get(case.folder, [])
+        if SEG in case.paths or sharing[case.folder] > 1 or len(candidates) != 1:
+            continue
+        passed_for = VOLUME_FILE.fullmatch(candidates[0].name)
+        stray = passed_for["case"].lower() if passed_for else ""
+        if stray in cases and set(cases[stray].paths) != {SEG}:
+            continue  # they are that case's
+        cases.pop(stray, None)
+        case.paths[SEG] = str(candidates[0])
 
 
 def subject_of(case: str) -> str:

@@ -4,9 +4,7 @@ Case 355 of 2020 calls its labels W39_1998.09.19_Segm.nii; else the names are as
 ET is 4 until 2021 and 3 from 2023 on. Every volume is brought to LPS, the affine with it.
 """
 
-import collections
 import dataclasses
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from brats_jax.data import threads
-from brats_jax.data.case_files import SEG, VOLUME_FILE, group_by_case, subject_of
+from brats_jax.data.case_files import SEG, group_by_case, subject_of
 from brats_jax.data.modalities import MODALITIES
 from brats_jax.data.normalise import brain_mask
 from brats_jax.data.source import Case
@@ -26,8 +24,6 @@ from brats_jax.data.volumes import (
     voxel_sizes_mm,
 )
 from brats_jax.errors import BratsError
-
-_LABEL_FILE = re.compile(r".*seg.*\.nii(?:\.gz)?", re.IGNORECASE)
 
 
 class NiftiSource:
@@ -52,32 +48,6 @@ class NiftiSource:
                 raise BratsError(group.conflict)
         self._cases = {name: group.paths for name, group in groups.items()}
         self._since_2023 = {name for name, group in groups.items() if group.since_2023}
-        folders = {name: group.folder for name, group in groups.items()}
-        self._find_odd_labels(files, folders)
-
-    def _find_odd_labels(self, files: Sequence[Path], folders: dict[str, Path]) -> None:
-        """Takes the only *seg* file of a case's own folder where the usual name is lacking."""
-        by_folder: dict[Path, list[Path]] = {}
-        for path in files:
-            if _LABEL_FILE.fullmatch(path.name):
-                by_folder.setdefault(path.parent, []).append(path)
-        with_images = {case for case, volumes in self._cases.items() if set(volumes) != {SEG}}
-        sharing = collections.Counter(folders[case] for case in with_images)
-        for case in with_images:
-            candidates = by_folder.get(folders[case], [])
-            if (
-                SEG not in self._cases[case]
-                and sharing[folders[case]] == 1
-                and len(candidates) == 1
-            ):
-                self._cases[case][SEG] = str(candidates[0])
-                stray = VOLUME_FILE.fullmatch(candidates[0].name)
-                if stray is not None:  # it passed for the labels of a case of its own
-                    self._cases = {
-                        name: volumes
-                        for name, volumes in self._cases.items()
-                        if name.lower() != stray["case"].lower()
-                    }
 
     @property
     def description(self) -> dict[str, Any]:

@@ -18,14 +18,13 @@ _FRACTION_STEPS = 65_535
 OURS = "brats_jax"  # stands in the note of whatever this program writes
 
 
-def label_dtype(dtype: np.dtype) -> np.dtype:
-    """The data type labels are kept in: that of the images if it is an integer, else uint8."""
-    return dtype.newbyteorder("=") if dtype.kind in "iu" else np.dtype(np.uint8)
-
-
 def label_image(scan: Scan, labels: np.ndarray, note: str) -> Any:
-    """A nibabel image of labels [x, y, z], of the scan's class, shape, affine and data type."""
-    return _image(scan, labels.astype(label_dtype(scan.header.get_data_dtype())), note)
+    """A nibabel image of labels [x, y, z], of the scan's class, shape, affine and data type.
+
+    Of floats too, as some BraTS releases have their labels: the values are exact in any of them.
+    """
+    dtype = scan.header.get_data_dtype().newbyteorder("=")
+    return _image(scan, labels.astype(dtype), note)
 
 
 def number_image(scan: Scan, numbers: np.ndarray, note: str) -> Any:

@@ -1,5 +1,6 @@
 """The labels that lie beside the images of a scan: not to predict with, only to be looked at."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +26,10 @@ def read_truth(scan: Scan) -> np.ndarray | None:
     """
     first = Path(next(iter(scan.files.values())))
     case = _case_of(first)
-    if case is None or SEG not in case.paths:
+    if case is None:
         return None
     if case.conflict:
         raise BratsError(case.conflict)
-    if nifti_writing.is_ours(Path(case.paths[SEG])):
-        return None
     labels = read_volume(case.paths[SEG])
     mapped = map_labels(labels, since_2023=case.since_2023)
     brain = np.moveaxis((scan.images != 0).any(axis=-1), 0, 2)
@@ -46,10 +45,20 @@ def read_truth(scan: Scan) -> np.ndarray | None:
 
 
 def _case_of(file: Path) -> CaseFiles | None:
-    """The case that a file belongs to, with all its volumes in the same folder."""
+    """The case that a file belongs to, if a reader's labels lie in the same folder."""
     if not file.is_file():  # an array's name
         return None
-    for case in group_by_case(sorted(file.parent.iterdir())).values():
+    files = sorted(file.parent.iterdir())
+    while (case := _holding(file, files)) is not None and SEG in case.paths:
+        labels = Path(case.paths[SEG])
+        if not nifti_writing.is_ours(labels):
+            return case
+        files.remove(labels)  # those of a reader may have another name
+    return None
+
+
+def _holding(file: Path, files: Sequence[Path]) -> CaseFiles | None:
+    for case in group_by_case(files).values():
         if file.name in {Path(path).name for path in case.paths.values()}:
             return case
     return None

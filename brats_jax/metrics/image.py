@@ -1,8 +1,8 @@
 """Likeness of a reconstructed image to the real one: MSE, PSNR, SSIM, and their ranges.
 
-Images are [B, H, W]; every metric takes an optional region. A constant background is
-reproduced for nothing and lifts PSNR and SSIM of a whole slice, so the brain and the tumour
-are worth measuring by themselves.
+Images are slices [B, H, W] or volumes [B, D, H, W]; every metric takes an optional region. A
+constant background is reproduced for nothing and lifts PSNR and SSIM of a whole image, so the
+brain and the tumour are worth measuring by themselves.
 """
 
 import math
@@ -30,10 +30,15 @@ RANGE_RULES: dict[str, str] = {
 
 
 class _Window(NamedTuple):
-    """One axis of a separable window, and what its (co)variances are multiplied by."""
+    """One axis of a separable window, and whether its (co)variances are those of a sample."""
 
     weights: np.ndarray
-    scale: float
+    of_a_sample: bool
+
+    def scale(self, axes: int) -> float:
+        """What (co)variances are multiplied by: n / (n - 1) over the n pixels of a sample."""
+        pixels = len(self.weights) ** axes
+        return pixels / (pixels - 1) if self.of_a_sample else 1.0
 
 
 def _gaussian(taps: int, sigma: float) -> np.ndarray:
@@ -42,9 +47,8 @@ def _gaussian(taps: int, sigma: float) -> np.ndarray:
 
 
 _WINDOWS: dict[str, _Window] = {
-    # n / (n - 1) over its 49 pixels makes a sample (co)variance.
-    "uniform7": _Window(np.full(7, 1 / 7), 49 / 48),
-    "gaussian11": _Window(_gaussian(11, 1.5), 1.0),
+    "uniform7": _Window(np.full(7, 1 / 7), True),
+    "gaussian11": _Window(_gaussian(11, 1.5), False),
 }
 
 # Windows of SSIM, in words for captions.
@@ -55,23 +59,25 @@ SSIM_WINDOWS: dict[str, str] = {
 
 _K1, _K2 = 0.01, 0.03  # those of Wang et al., and everybody's default
 
-Images = Float[Array | np.ndarray, "b h w"]
-Regions = Bool[Array | np.ndarray, "b h w"]
+Images = Float[Array | np.ndarray, "b *space"]  # space: h w, or d h w
+Regions = Bool[Array | np.ndarray, "b *space"]
 PerImage = Float[Array, " b"]
+_Values = Float[Array, "b *space"]
+_Windows = Float[Array, "b *inner"]  # one value for each window that lies in the image
 
 
 def data_range(
     target: Images, rule: str | float | int = "target", fixed: float | int | None = None
 ) -> PerImage:
-    """Intensity range R of each slice, under a named rule or a fixed number.
+    """Intensity range R of each image, under a named rule or a fixed number.
 
     Args:
-      target: float[B, H, W], the real images.
+      target: float[B, H, W] or [B, D, H, W], the real images.
       rule: a name in `RANGE_RULES`, or a positive number, which is short for "fixed" with it.
-      fixed: the range under the rule "fixed", the same for every slice.
+      fixed: the range under the rule "fixed", the same for every image.
 
     Returns:
-      float32[B]; 0 for a constant slice under "target", where PSNR and SSIM are NaN, as they
+      float32[B]; 0 for a constant image under "target", where PSNR and SSIM are NaN, as they
       are under "target_max" where nothing is above 0.
 
     Raises:
@@ -86,8 +92,9 @@ def data_range(
         )
     if named and rule != "fixed":
         values = jnp.asarray(target, jnp.float32)
-        highest = jnp.max(values, axis=(1, 2))
-        return highest if rule == "target_max" else highest - jnp.min(values, axis=(1, 2))
+        space = tuple(range(1, values.ndim))
+        highest = jnp.max(values, axis=space)
+        return highest if rule == "target_max" else highest - jnp.min(values, axis=space)
     number = fixed if rule == "fixed" else rule
     if (
         isinstance(number, Real)
@@ -108,8 +115,8 @@ def mse(prediction: Images, target: Images, mask: Regions | None = None) -> PerI
         MSE = mean_i (prediction_i - target_i)^2
 
     Args:
-      prediction, target: float[B, H, W].
-      mask: bool[B, H, W], the pixels to average over; all of them by default.
+      prediction, target: float[B, H, W] or [B, D, H, W].
+      mask: bool, of their shape, the pixels to average over; all of them by default.
 
     Returns:
       float32[B] in squared units of the images; NaN where the mask is empty.
@@ -134,13 +141,13 @@ def psnr(
         PSNR = 20 log10(R) - 10 log10(MSE)
 
     Args:
-      prediction, target: float[B, H, W].
+      prediction, target: float[B, H, W] or [B, D, H, W].
       data_range: R, a number or float[B]; see the function of that name.
-      mask: bool[B, H, W], the pixels that MSE is averaged over; R stays as given.
+      mask: bool, of their shape, the pixels that MSE is averaged over; R stays as given.
 
     Returns:
       float32[B] in dB; infinite where the images are identical, NaN where R = 0 (a constant
-      slice under the "target" rule) or the mask is empty.
+      image under the "target" rule) or the mask is empty.
 
     Raises:
       BratsError: shapes differ.
@@ -162,22 +169,22 @@ def ssim(
 
         SSIM = mean of (2 m_x m_y + C1)(2 c_xy + C2) / ((m_x^2 + m_y^2 + C1)(v_x + v_y + C2))
 
-    over windows, with C1 = (0.01 R)^2 and C2 = (0.03 R)^2. Under "uniform7" they are 7 x 7 with
-    uniform weights and sample (co)variances. Under "gaussian11" they are 11 x 11 with Gaussian
-    weights of sigma 1.5 and (co)variances under those weights: scikit-image's
-    gaussian_weights=True, sigma=1.5, use_sample_covariance=False, and what MONAI and
-    torchmetrics do by default. Only windows that lie in the image count, so a margin of 3 or 5
-    pixels does not.
+    over windows, with C1 = (0.01 R)^2 and C2 = (0.03 R)^2. Under "uniform7" they are 7 x 7 (in
+    volumes 7 x 7 x 7) with uniform weights and sample (co)variances. Under "gaussian11" they are
+    11 x 11 (x 11) with Gaussian weights of sigma 1.5 and (co)variances under those weights:
+    scikit-image's gaussian_weights=True, sigma=1.5, use_sample_covariance=False, and what MONAI
+    and torchmetrics do by default. Only windows that lie in the image count, so a margin of 3 or
+    5 pixels does not.
 
     Args:
-      prediction, target: float[B, H, W], H and W at least 7 or 11.
+      prediction, target: float[B, H, W] or [B, D, H, W], every side at least 7 or 11.
       data_range: R, a number or float[B]; see the function of that name.
-      mask: bool[B, H, W], the window centres to average over, such as the brain or the tumour;
-        windows still see their surroundings. All centres by default.
+      mask: bool, of their shape, the window centres to average over, such as the brain or the
+        tumour; windows still see their surroundings. All centres by default.
       window: a name in `SSIM_WINDOWS`.
 
     Returns:
-      float32[B], at most 1; NaN where R is not above 0 (a constant slice under the "target"
+      float32[B], at most 1; NaN where R is not above 0 (a constant image under the "target"
       rule) or where the mask is empty within the margin.
 
     Raises:
@@ -191,54 +198,50 @@ def ssim(
         raise BratsError(f"unknown SSIM window '{window}'; valid names: {', '.join(_WINDOWS)}")
     size = len(_WINDOWS[window].weights)
     if min(target.shape[1:]) < size:
-        raise BratsError(
-            f"images of {target.shape[1]} x {target.shape[2]} are smaller than SSIM's "
-            f"{size} x {size} window"
-        )
-    ranges = _ranges(data_range, target)[:, None, None]
-    c1, c2 = jnp.square(_K1 * ranges), jnp.square(_K2 * ranges)
+        sides = [" x ".join(map(str, n)) for n in (target.shape[1:], [size] * (target.ndim - 1))]
+        raise BratsError(f"images of {sides[0]} are smaller than SSIM's {sides[1]} window")
+    ranges = _ranges(data_range, target)
+    wide = jnp.expand_dims(ranges, tuple(range(1, target.ndim)))
+    c1, c2 = jnp.square(_K1 * wide), jnp.square(_K2 * wide)
     x, y = jnp.asarray(prediction, jnp.float32), jnp.asarray(target, jnp.float32)
-    offset = jnp.mean(y, axis=(1, 2), keepdims=True)
+    offset = jnp.mean(y, axis=tuple(range(1, y.ndim)), keepdims=True)
     x, y, xx, yy, xy = _window_moments(x - offset, y - offset, _WINDOWS[window])
     # 2 m_x m_y + C1 over m_x^2 + m_y^2 + C1, in the form that an offset does not swamp.
     luminance = 1 - jnp.square(x - y) / (jnp.square(x + offset) + jnp.square(y + offset) + c1)
     structure = (2 * xy + c2) / (xx + yy + c2)
     margin = size // 2
-    inner = None if mask is None else mask[:, margin:-margin, margin:-margin]
-    return jnp.where(ranges[:, 0, 0] > 0, _mean(luminance * structure, inner), jnp.nan)
+    inner = None if mask is None else mask[(slice(None), *[slice(margin, -margin)] * (y.ndim - 1))]
+    return jnp.where(ranges > 0, _mean(luminance * structure, inner), jnp.nan)
 
 
-def _window_moments(
-    x: Float[Array, "b h w"], y: Float[Array, "b h w"], window: _Window
-) -> tuple[Float[Array, "b i j"], ...]:
+def _window_moments(x: _Values, y: _Values, window: _Window) -> tuple[_Windows, ...]:
     """Means, variances and covariance of x and y in every window.
 
-    E[x^2] - E[x]^2 loses its digits in float32 where a slice is flat and not 0: errors of
+    E[x^2] - E[x]^2 loses its digits in float32 where an image is flat and not 0: errors of
     1e-5 in SSIM, more than 1e-4 in single windows. Here the values of every window are
-    centred by its own mean, first along W; then the segments are pooled along H as Chan,
-    Golub & LeVeque do, https://doi.org/10.1080/00031305.1983.10483115.
+    centred by its own mean, first along the last axis; then the segments are pooled along the
+    others as Chan, Golub & LeVeque do, https://doi.org/10.1080/00031305.1983.10483115.
     """
     weights = window.weights
-    row_x, row_y = _window_means(x, 2, weights), _window_means(y, 2, weights)
-    x_mean, y_mean = _window_means(row_x, 1, weights), _window_means(row_y, 1, weights)
-    within = _centred_squares(x, y, row_x, row_y, 2, weights)
-    between = _centred_squares(row_x, row_y, x_mean, y_mean, 1, weights)
-    covariances = (
-        (_window_means(w, 1, weights) + b) * window.scale
-        for w, b in zip(within, between, strict=True)
-    )
-    return x_mean, y_mean, *covariances
+    moments: tuple[Array, ...] = ()
+    for axis in reversed(range(1, x.ndim)):
+        x_mean, y_mean = _window_means(x, axis, weights), _window_means(y, axis, weights)
+        between = _centred_squares(x, y, x_mean, y_mean, axis, weights)
+        within = [_window_means(m, axis, weights) for m in moments]
+        moments = tuple(w + b for w, b in zip(within, between, strict=True)) if within else between
+        x, y = x_mean, y_mean
+    return x, y, *(moment * window.scale(x.ndim - 1) for moment in moments)
 
 
-def _window_means(
-    values: Float[Array, "b h w"], axis: int, weights: np.ndarray
-) -> Float[Array, "b i j"]:
+def _window_means(values: _Values, axis: int, weights: np.ndarray) -> _Windows:
     # Neither form is fused into the next pass, where sums of slices would be computed anew in
     # every window.
     taps = len(weights)
     if np.ptp(weights) == 0:
-        window = [taps if i == axis else 1 for i in range(3)]
-        sums = jax.lax.reduce_window(values, np.float32(0), jax.lax.add, window, (1, 1, 1), "VALID")
+        window = [taps if i == axis else 1 for i in range(values.ndim)]
+        sums = jax.lax.reduce_window(
+            values, np.float32(0), jax.lax.add, window, [1] * values.ndim, "VALID"
+        )
         return sums / taps
     band = np.zeros((values.shape[axis], values.shape[axis] - taps + 1), np.float32)
     for i, weight in enumerate(weights):
@@ -249,13 +252,13 @@ def _window_means(
 
 
 def _centred_squares(
-    x: Float[Array, "b h w"],
-    y: Float[Array, "b h w"],
-    x_mean: Float[Array, "b i j"],
-    y_mean: Float[Array, "b i j"],
+    x: _Values,
+    y: _Values,
+    x_mean: _Windows,
+    y_mean: _Windows,
     axis: int,
     weights: np.ndarray,
-) -> tuple[Float[Array, "b i j"], ...]:
+) -> tuple[_Windows, ...]:
     """Means of (x - m_x)^2, (y - m_y)^2 and (x - m_x)(y - m_y) over windows along one axis."""
     xx = yy = xy = jnp.zeros_like(x_mean)
     largest = float(weights.max())  # by which uniform weights become 1, and cost nothing
@@ -267,11 +270,14 @@ def _centred_squares(
 
 
 def _mean(values: Images, mask: Regions | None) -> PerImage:
-    """Mean of each image over a mask: rows first, so that float32 keeps its digits."""
+    """Mean of each image over a mask, axis by axis, so that float32 keeps its digits."""
+    totals = jnp.asarray(values) if mask is None else jnp.where(mask, values, 0.0)
+    add = jnp.mean if mask is None else jnp.sum
+    for axis in reversed(range(1, values.ndim)):
+        totals = add(totals, axis=axis)
     if mask is None:
-        return jnp.mean(jnp.mean(values, axis=2), axis=1)
-    total = jnp.sum(jnp.sum(jnp.where(mask, values, 0.0), axis=2), axis=1)
-    return total / jnp.sum(mask, axis=(1, 2), dtype=jnp.int32)
+        return totals
+    return totals / jnp.sum(mask, axis=tuple(range(1, mask.ndim)), dtype=jnp.int32)
 
 
 def _ranges(data_range: object, target: Images) -> PerImage:
@@ -286,8 +292,8 @@ def _ranges(data_range: object, target: Images) -> PerImage:
 
 def _check_shapes(prediction: Images, target: Images, mask: Regions | None) -> None:
     shapes = [prediction.shape, target.shape, *([] if mask is None else [mask.shape])]
-    if len(set(shapes)) > 1 or target.ndim != 3:
+    if len(set(shapes)) > 1 or target.ndim not in (3, 4):
         raise BratsError(
-            f"prediction, target and mask must share one shape [B, H, W], got "
+            f"prediction, target and mask must share one shape [B, H, W] or [B, D, H, W], got "
             f"{', '.join(map(str, shapes))}"
         )

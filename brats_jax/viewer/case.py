@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -17,12 +18,14 @@ class CaseView:
 
     Attributes:
       name: what the case is called.
-      images: float[D, H, W, 4], modalities in canonical order, raw intensities, background 0.
+      images: float[D, H, W, 4], modalities in canonical order, raw intensities, background 0; one
+        that is 0 everywhere is absent.
       labels: integer[D, H, W] as in `modalities.CLASSES` (ET is 3): the prediction.
       truth: the same from a reader, or None.
       uncertainty: float[D, H, W] from 0 to 1, or None.
       spacing_mm: voxel size along H, W and D (x, y, z).
       facts: what is to be known of the prediction (model hash, configuration, version), as text.
+      record: all that is known of it, JSON-able.
 
     Raises:
       BratsError: arrays that do not fit together, labels or uncertainties that are none.
@@ -35,6 +38,7 @@ class CaseView:
     uncertainty: np.ndarray | None = None
     spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)
     facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    record: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         shape = self.images.shape[:3]
@@ -65,6 +69,17 @@ class CaseView:
     def brain(self) -> np.ndarray:
         """bool[D, H, W]: where any modality is not 0."""
         return brain_mask(self.images)
+
+    @cached_property
+    def present(self) -> tuple[str, ...]:
+        """The modalities that there are; all of them where no voxel tells."""
+        there = tuple(m for c, m in enumerate(MODALITIES) if self.images[..., c].any())
+        return there or MODALITIES
+
+    @property
+    def under(self) -> str:
+        """The modality that labels are laid over: T1Gd where there is one."""
+        return "t1gd" if "t1gd" in self.present else self.present[0]
 
     def volumes_ml(self, labels: np.ndarray) -> dict[str, float]:
         """Millilitres of each class but the background, and of the whole tumour (WT)."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,16 +14,23 @@ from brats_jax.data.volumes import voxel_sizes_mm
 from brats_jax.viewer.case import CaseView
 
 if TYPE_CHECKING:  # to look at arrays takes no JAX
-    from brats_jax.inference import Model, Segmented
+    from brats_jax.answers import Segmented
+    from brats_jax.inference import Model
 
 
-def case_view(model: Model, found: Segmented, truth: np.ndarray | None = None) -> CaseView:
+def case_view(
+    model: Model,
+    found: Segmented,
+    truth: np.ndarray | None = None,
+    record: Mapping[str, Any] | None = None,
+) -> CaseView:
     """A segmented scan on the network's grid, with what is to be known of it.
 
     Args:
       model: what segmented it.
       found: what it found; its entropy, if there, becomes the uncertainty, entropy / ln 4.
       truth: uint8[slices, H, W], labels by a reader (see `data.truth.read_truth`), or None.
+      record: all that is known of it, JSON-able; None: what `model` says of the case.
     """
     scan, uncertainty = found.scan, None
     if found.entropy is not None:
@@ -35,6 +43,7 @@ def case_view(model: Model, found: Segmented, truth: np.ndarray | None = None) -
         uncertainty=uncertainty,
         spacing_mm=voxel_sizes_mm(scan.grid.affine),
         facts=_facts(model, found),
+        record=model.describe_case(scan) if record is None else record,
     )
 
 

@@ -7,7 +7,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from brats_jax import RESEARCH_USE_ONLY
-from brats_jax.data.modalities import DISPLAY_NAMES, MODALITIES
+from brats_jax.data.modalities import DISPLAY_NAMES, channel_indices
 from brats_jax.slice_drawing import (
     bare_figure,
     common_windows,
@@ -38,7 +38,7 @@ def chosen_slices(case: CaseView, count: int) -> list[int]:
 def write_overview(path: str | Path, case: CaseView, rows: int = 4) -> Path:
     """Draws a case: a row for each slice, a column for each modality, truth and prediction.
 
-    Truth and uncertainty have a column where the case has them.
+    An absent modality has none. Truth and uncertainty have a column where the case has them.
 
     Args:
       path: the PNG to write, whole or not at all.
@@ -56,7 +56,8 @@ def draw_overview(case: CaseView, rows: int = 4) -> Figure:
     slices = chosen_slices(case, rows)
     heads = [case.brain[z] for z in slices]
     windows = common_windows(heads)
-    titles = [DISPLAY_NAMES[name] for name in MODALITIES]
+    titles = [DISPLAY_NAMES[name] for name in case.present]
+    channels = channel_indices(case.present)
     layers = [("truth", case.truth), ("prediction", case.labels)]
     overlays = [(title, labels) for title, labels in layers if labels is not None]
     titles += [title for title, _ in overlays]
@@ -64,12 +65,12 @@ def draw_overview(case: CaseView, rows: int = 4) -> Figure:
     model = f"; model {case.facts['model'][:12]}" if "model" in case.facts else ""
     note = f"{case.name}{model}. {RESEARCH_USE_ONLY} Axial"
     figure, grid = bare_figure(len(slices), len(titles), windows[0], note, legend=True)
-    under = MODALITIES.index("t1gd")
+    (under,) = channel_indices([case.under])
     for z, axes, head, window in zip(slices, grid, heads, windows, strict=True):
         images = np.moveaxis(case.images[z], -1, 0)
-        for axis, image in zip(axes, images, strict=False):
-            draw_slice(axis, image, head, window)
-        for axis, (_, labels) in zip(axes[len(images) :], overlays, strict=False):
+        for axis, channel in zip(axes, channels, strict=False):
+            draw_slice(axis, images[channel], head, window)
+        for axis, (_, labels) in zip(axes[len(channels) :], overlays, strict=False):
             draw_slice(axis, images[under], head, window)
             overlay_labels(axis, labels[z], window)
         if case.uncertainty is not None:

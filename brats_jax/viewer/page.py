@@ -15,8 +15,8 @@ import numpy as np
 
 import brats_jax
 from brats_jax import RESEARCH_USE_ONLY
-from brats_jax.data.modalities import CLASSES, DISPLAY_NAMES, MODALITIES
-from brats_jax.files import write_text
+from brats_jax.data.modalities import CLASSES, DISPLAY_NAMES, MODALITIES, channel_indices
+from brats_jax.files import json_text, write_text
 from brats_jax.slice_drawing import CLASS_COLOURS, png
 from brats_jax.viewer.case import CaseView
 from brats_jax.viewer.overview import UNCERTAINTY_COLOUR, draw_overview
@@ -27,6 +27,7 @@ _MARGIN = 3  # voxels around the head
 def write_page(path: str | Path, case: CaseView, picture: str | Path | None = None) -> Path:
     """Writes a page with slices of all modalities, prediction, and truth and uncertainty if any.
 
+    A modality that is absent cannot be chosen: a black image might be taken for a scan.
     About 10 MB for 155 slices of 240 x 240: images are kept in 8 bits, labels as they are.
 
     Args:
@@ -39,7 +40,10 @@ def write_page(path: str | Path, case: CaseView, picture: str | Path | None = No
       `path`.
     """
     path = Path(path)
-    volumes = {name: grey_bytes(case, c) for c, name in enumerate(MODALITIES)}
+    volumes = {
+        name: grey_bytes(case, channel)
+        for name, channel in zip(case.present, channel_indices(case.present), strict=True)
+    }
     # In the order in which they are laid over each other.
     layers: dict[str, np.ndarray] = {"prediction": case.labels}
     if case.uncertainty is not None:
@@ -67,6 +71,7 @@ def write_page(path: str | Path, case: CaseView, picture: str | Path | None = No
         "classes": list(CLASSES),
         "uncertaintyColour": UNCERTAINTY_COLOUR,
         "modalities": list(MODALITIES),
+        "present": list(case.present),
         "layers": list(layers),
     }
     drawn = png(draw_overview(case)) if picture is None else Path(picture).read_bytes()
@@ -75,6 +80,7 @@ def write_page(path: str | Path, case: CaseView, picture: str | Path | None = No
         research_use_only=RESEARCH_USE_ONLY,
         display_names=DISPLAY_NAMES,
         modalities=MODALITIES,
+        absent=[DISPLAY_NAMES[name] for name in MODALITIES if name not in case.present],
         layers=list(layers),
         colours=CLASS_COLOURS,
         uncertainty_colour=UNCERTAINTY_COLOUR,
@@ -83,6 +89,7 @@ def write_page(path: str | Path, case: CaseView, picture: str | Path | None = No
         settings=settings,
         volumes=embedded,
         picture=base64.b64encode(drawn).decode(),
+        record=json_text(case.record) if case.record else "",
         version=brats_jax.__version__,
         css=_text("template", "page.css"),
         script=_text("template", "page.js"),

@@ -101,6 +101,18 @@ def test_only_label_file_of_a_folder_under_another_name(tmp_path, brats_files, v
     check(source.read("A"), volumes)
 
 
+def test_labels_of_one_name_in_every_folder(tmp_path, brats_files, volumes):
+    for case in ("A", "B"):
+        paths = brats_files.write_nifti_case(tmp_path, case, volumes)
+        paths["seg"].rename(paths["seg"].with_name("labels_seg.nii.gz"))
+    source = opened(tmp_path)
+    assert source.patients() == ["A", "B"] and not source.problems()
+    # Those of a case that has images elsewhere are that case's.
+    paths["seg"].with_name("labels_seg.nii.gz").rename(tmp_path / "B" / "A_seg.nii.gz")
+    with pytest.raises(BratsError, match="both hold the case A"):
+        opened(tmp_path)
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32, np.float64])
 @pytest.mark.parametrize("et", [3, 4])
 def test_label_types_and_both_values_of_et(tmp_path, brats_files, volumes, dtype, et):

@@ -60,7 +60,7 @@ def skimage_map(prediction, target, value_range, window="uniform7"):
         full=True,
         **arguments,
     )
-    return mean, full[margin:-margin, margin:-margin]
+    return mean, full[(slice(margin, -margin),) * full.ndim]
 
 
 @each_window
@@ -129,6 +129,45 @@ def test_a_constant_background_flatters_and_the_region_does_not():
         extra = () if metric is image.mse else (ranges,)
         whole, region = metric(prediction, target, *extra), metric(prediction, target, *extra, mask)
         assert better * (whole[0] - region[0]) > 0  # of the first, the brain
+
+
+@each_window
+def test_volumes_are_measured_as_scikit_image_does(window):
+    """[B, D, H, W]: windows of 7 or 11 voxels a side, and the statistics of their cubes."""
+    rng = np.random.default_rng(4)
+    target = np.stack([smooth(rng, 2, (12, 17, 14)) + offset for offset in (0, 20)])
+    target[0, :, 11:] = -0.5  # a flat background
+    prediction = target + 0.2 * rng.standard_normal(target.shape)
+    prediction, target = prediction.astype(np.float32), target.astype(np.float32)
+    ranges, margin = image.data_range(target), WINDOWS[window][0]
+    np.testing.assert_array_equal(ranges, [np.ptp(x) for x in target])
+    mask = regions(target)
+    inner = mask[:, *[slice(margin, -margin)] * 3]
+    expected = [skimage_map(*x, window) for x in zip(prediction, target, ranges, strict=True)]
+    whole = image.ssim(prediction, target, ranges, window=window)
+    np.testing.assert_allclose(whole, [mean for mean, _ in expected], atol=1e-5, rtol=0)
+    part = image.ssim(prediction, target, ranges, mask, window)
+    region = [full[m].mean() for (_, full), m in zip(expected, inner, strict=True)]
+    np.testing.assert_allclose(part, region, atol=1e-5, rtol=0)
+    assert max(*np.abs(np.subtract(whole, part)), 0) > 1e-3
+
+
+def test_mse_and_psnr_of_volumes_are_scikit_images():
+    rng = np.random.default_rng(5)
+    prediction, target = rng.standard_normal((2, 3, 9, 8, 7)).astype(np.float32)
+    mask = target > 0
+    ranges = image.data_range(target)
+    squares = [mean_squared_error(t, p) for t, p in zip(target, prediction, strict=True)]
+    np.testing.assert_allclose(image.mse(prediction, target), squares, rtol=1e-5)
+    squares = [
+        mean_squared_error(t[m], p[m]) for t, p, m in zip(target, prediction, mask, strict=True)
+    ]
+    np.testing.assert_allclose(image.mse(prediction, target, mask), squares, rtol=1e-5)
+    decibels = [
+        peak_signal_noise_ratio(t, p, data_range=float(r))
+        for t, p, r in zip(target, prediction, ranges, strict=True)
+    ]
+    np.testing.assert_allclose(image.psnr(prediction, target, ranges), decibels, atol=1e-4)
 
 
 def test_ssim_by_hand():
@@ -255,6 +294,8 @@ def test_bad_input():
         image.ssim(x, x, np.ones(3))
     with pytest.raises(BratsError, match="6 x 8 are smaller"):
         image.ssim(x[:, :6], x[:, :6], 1.0)
+    with pytest.raises(BratsError, match="2 x 8 x 8 are smaller than SSIM's 7 x 7 x 7"):
+        image.ssim(x[None], x[None], 1.0)
     with pytest.raises(BratsError, match="11 x 11 window"):
         image.ssim(x, x, 1.0, window="gaussian11")
     with pytest.raises(BratsError, match="uniform7, gaussian11"):

@@ -4,15 +4,14 @@ import base64
 import dataclasses
 import gzip
 import json
-import os
 import re
-import subprocess
 from html.parser import HTMLParser
 
 import nibabel
 import numpy as np
 import pytest
 from matplotlib.image import imread
+from viewer_example import HASH, RECORD, SHAPE, has_colour, make_case
 
 from brats_jax import RESEARCH_USE_ONLY
 from brats_jax.data.modalities import CLASSES, MODALITIES
@@ -22,26 +21,10 @@ from brats_jax.viewer import CaseView, write_overview, write_page
 from brats_jax.viewer.overview import UNCERTAINTY_COLOUR, chosen_slices
 from brats_jax.viewer.page import grey_bytes
 
-SHAPE = (14, 40, 32)
-HASH = "0123456789abcdef" * 4
-
 
 @pytest.fixture(scope="module")
 def case() -> CaseView:
-    """A head with a tumour of 250, 1000 and 250 voxels (NCR/NET, ED, ET) of 2 mm3."""
-    rng = np.random.default_rng(0)
-    images = np.zeros((*SHAPE, 4), np.float32)
-    images[2:12, 6:34, 5:28] = rng.gamma(9.0, 40.0, (10, 28, 23, 4))
-    labels = np.zeros(SHAPE, np.uint8)
-    labels[3:8, 10:30, 8:23] = 2
-    labels[3:8, 10:20, 8:18] = 1
-    labels[3:8, 10:20, 8:13] = 3
-    truth = np.roll(labels, 2, 1)
-    uncertainty = np.where(labels != truth, 0.75, 0.0)
-    uncertainty[0, 0] = 0.1  # in air, which no network is certain of: left out
-    spacing_mm = (1.0, 0.5, 4.0)
-    facts = {"model": HASH, "config": "<ssl> & co"}
-    return CaseView("Case_1", images, labels, truth, uncertainty, spacing_mm, facts)
+    return make_case()
 
 
 class Page(HTMLParser):
@@ -131,6 +114,25 @@ def test_the_page_says_what_it_shows(page):
     assert set(page.values) >= {*MODALITIES, "axial", "prediction", "truth", "uncertainty"}
 
 
+def test_all_that_is_known_is_there_as_text(page):
+    text = page.words[page.words.index("Everything about this prediction") :]
+    start, end = text.index("{"), text.rindex("}") + 1
+    assert json.loads(text[start:end]) == RECORD
+    assert '\n    "hash": ' in text  # a line for each
+
+
+def test_an_absent_modality_is_no_black_image(tmp_path, case):
+    images = case.images.copy()
+    images[..., 1] = 0
+    lacking = dataclasses.replace(case, images=images)
+    assert lacking.present == ("t1", "t2", "flair") and lacking.under == "t1"
+    page = Page(write_page(tmp_path / "a.html", lacking).read_text())
+    assert "volume-t1gd" not in page.data and "volume-t2" in page.data
+    assert "There is no T1Gd image of this case." in page.words
+    whole, part = (imread(write_overview(tmp_path / "o.png", c)) for c in (case, lacking))
+    assert part.shape[1] < 0.9 * whole.shape[1]  # a column less
+
+
 def test_a_case_without_truth_and_tumour(tmp_path, case):
     bare = CaseView("Case_2", case.images, np.zeros(SHAPE, np.uint8))
     page = Page(write_page(tmp_path / "a.html", bare).read_text())
@@ -154,13 +156,8 @@ def test_the_overview_shows_slices_of_the_tumour_in_their_colours(tmp_path, case
     pictures = [imread(write_overview(tmp_path / "o.png", c)) for c in (case, small)]
     assert pictures[0].shape[1] > 1.2 * pictures[1].shape[1]  # two columns more
 
-    def has(picture, code):  # at 65 % over grey: the colour's own hue
-        want = np.array([int(code[i : i + 2], 16) for i in (1, 3, 5)]) / 255
-        grey = (picture[..., :3] - 0.65 * want) / 0.35
-        return (np.ptp(grey, -1) < 0.03) & (grey.min(-1) > -0.02) & (grey.max(-1) < 1.02)
-
     for name, code in CLASS_COLOURS.items():
-        assert has(pictures[1], code).sum() > 200, name
+        assert has_colour(pictures[1][..., :3], code, 0.65).sum() > 200, name
 
 
 @pytest.mark.parametrize(
@@ -178,42 +175,3 @@ def test_what_does_not_fit_is_refused_in_one_line(case, change, message):
     with pytest.raises(BratsError, match=message) as error:
         dataclasses.replace(case, **change)
     assert str(error.value).startswith("Case_1: ") and "\n" not in str(error.value)
-
-
-# Runs inside the page; the policy of the page allows it, because it stands in the page.
-DRIVER = """
-<script>
-const wait = (ms) => new Promise((done) => setTimeout(done, ms));
-const where = () => document.getElementById("where").textContent.split(",")[0];
-const press = (key) =>
-  document.body.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
-(async () => {
-  while (!document.documentElement.dataset.state) await wait(50);
-  const seen = [document.documentElement.dataset.state, where()];
-  for (const key of ["ArrowUp", "PageDown", "Home", "c", "s", "a"]) {
-    press(key);
-    seen.push(where());
-  }
-  press("t");
-  seen.push(document.querySelector("input[value=truth]").checked);
-  document.getElementById("on").click();
-  seen.push(where());
-  document.title = JSON.stringify(seen);
-})();
-</script>
-"""
-
-
-@pytest.mark.skipif("BRATS_CHROMIUM" not in os.environ, reason="BRATS_CHROMIUM names no browser")
-def test_in_a_real_browser(tmp_path, case):
-    path = write_page(tmp_path / "case.html", case)
-    path.write_text(path.read_text() + DRIVER)
-    command = [os.environ["BRATS_CHROMIUM"], "--headless", "--no-sandbox", "--use-gl=angle"]
-    command += ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-sync"]
-    command += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=30000"]
-    done = subprocess.run([*command, "--dump-dom", path.as_uri()], capture_output=True, text=True)
-    title = re.search(r"<title>(.*?)</title>", done.stdout)
-    assert json.loads(title[1]) == [
-        "ready", "axial slice 3", "axial slice 4", "axial slice 0", "axial slice 3",
-        "coronal slice 8", "sagittal slice 10", "axial slice 3", True, "axial slice 4",
-    ]  # fmt: skip

@@ -39,7 +39,8 @@
     for (const name of settings.layers) {
       layers[name] = await load(name);
       if (name !== "uncertainty") layers[name].setColormapLabel(classes);
-      else Object.assign(layers[name], { cal_min: 0, cal_max: 255, colormap: "uncertainty", modulateAlpha: 1 });
+      // In this order: a new colour map brings limits of its own.
+      else Object.assign(layers[name], { colormap: "uncertainty", cal_min: 0, cal_max: 255, modulateAlpha: 1 });
     }
     viewer.addVolume(grey);
     const truth = layers.truth && Uint8Array.from(layers.truth.img);
@@ -122,30 +123,73 @@
       for (const input of document.querySelectorAll(`input[name=${name}]`)) input.addEventListener("change", changed);
     }
 
-    // One finger, one plane: up and down through the slices. Two fingers: NiiVue's zoom.
-    let touched = null;
-    stage.addEventListener("touchstart", (event) => {
-      touched = event.touches.length === 1 && chosen("plane") !== "all" ? { y: event.touches[0].clientY, from: place[plane().axis] } : null;
-      if (touched) event.stopPropagation();
-    }, { capture: true, passive: true });
-    stage.addEventListener("touchmove", (event) => {
-      if (!touched) return;
-      event.stopPropagation();
-      event.preventDefault();
+    // What lies at one place of the window comes to another, `factor` times as large. NiiVue draws
+    // the point p mm where z p + pan would lie without zoom.
+    function zoom(from, to, factor) {
+      const { left, top } = canvas.getBoundingClientRect(), dpr = canvas.width / canvas.clientWidth;
+      const mm = ([x, y]) => viewer.screenXY2mm((x - left) * dpr, (y - top) * dpr);
+      const [p, q] = [mm(from), mm(to)], pan = viewer.scene.pan2Dxyzmm, before = pan[3];
+      if (Number.isNaN(p[0] + q[0])) return; // beside the slices
+      const after = Math.max(1, Math.min(10, before * factor));
+      const moved = [0, 1, 2].map((i) => (after === 1 ? 0 : pan[i] + q[i] * before - p[i] * after));
+      viewer.setPan2Dxyzmm([...moved, after]);
+    }
+    const middle = () => {
+      const { left, top, width, height } = canvas.getBoundingClientRect();
+      return [left + width / 2, top + height / 2];
+    };
+    const enlarge = (factor) => zoom(middle(), middle(), factor);
+
+    // In one plane, up and down with a finger or the left button: through the slices. The right
+    // button is NiiVue's: brightness and contrast.
+    let dragged = null;
+    const grasp = (y) => { dragged = chosen("plane") === "all" ? null : { y, from: place[plane().axis] }; };
+    function pull(y) {
       const slices = shape[plane().axis] / stage.clientHeight;
-      go(touched.from + Math.round((touched.y - event.touches[0].clientY) * slices));
-    }, { capture: true, passive: false });
-    for (const end of ["touchend", "touchcancel"]) {
-      stage.addEventListener(end, (event) => { if (touched) event.stopPropagation(); if (!event.touches.length) touched = null; }, { capture: true });
+      go(dragged.from + Math.round((dragged.y - y) * slices));
+    }
+    stage.addEventListener("mousedown", (event) => {
+      if (event.button !== 0) return;
+      grasp(event.clientY);
+      if (dragged) event.stopPropagation();
+    }, { capture: true });
+    window.addEventListener("mousemove", (event) => {
+      if (dragged && !(event.buttons & 1)) dragged = null; // let go outside the window
+      if (dragged) pull(event.clientY);
+    });
+    window.addEventListener("mouseup", () => { dragged = null; });
+    let pinched = null;
+    const pinch = ([a, b]) => ({
+      at: [(a.clientX + b.clientX) / 2, (a.clientY + b.clientY) / 2],
+      apart: Math.max(1, Math.hypot(a.clientX - b.clientX, a.clientY - b.clientY)),
+    });
+    function touch(event) {
+      const { touches, type } = event;
+      if (touches.length > 1) {
+        const now = pinch(touches);
+        if (pinched && type === "touchmove") zoom(pinched.at, now.at, now.apart / pinched.apart);
+        [pinched, dragged] = [now, null];
+      } else if (type === "touchstart") {
+        grasp(touches[0].clientY);
+      } else if (type === "touchmove" && dragged) {
+        pull(touches[0].clientY);
+      }
+      if (dragged || pinched) event.stopPropagation();
+      if ((dragged || pinched) && event.cancelable && type === "touchmove") event.preventDefault();
+      if (!touches.length) pinched = dragged = null;
+    }
+    for (const type of ["touchstart", "touchmove", "touchend", "touchcancel"]) {
+      stage.addEventListener(type, touch, { capture: true, passive: type === "touchstart" });
     }
 
     const keys = {
       ArrowUp: () => step(1), ArrowDown: () => step(-1), PageUp: () => step(10), PageDown: () => step(-10),
+      "+": () => enlarge(1.25), "-": () => enlarge(0.8), 0: () => enlarge(0),
       Home: () => { place.splice(0, 3, ...start); show(); },
     };
     const planeKeys = { a: "axial", c: "coronal", s: "sagittal", m: "all" };
     const layerKeys = { p: "prediction", t: "truth", u: "uncertainty" };
-    settings.modalities.forEach((name, i) => { keys[i + 1] = () => { choose("modality", name); setModality(); }; });
+    settings.modalities.forEach((name, i) => { if (settings.present.includes(name)) keys[i + 1] = () => { choose("modality", name); setModality(); }; });
     for (const [key, name] of Object.entries(planeKeys)) keys[key] = () => { choose("plane", name); setPlane(); };
     for (const [key, name] of Object.entries(layerKeys)) {
       if (layers[name]) keys[key] = () => { const box = document.querySelector(`input[value=${name}]`); box.checked = !box.checked; setLayers(); };

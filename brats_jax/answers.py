@@ -1,0 +1,56 @@
+"""What a model makes of a scan: labels, or a modality predicted from others."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from brats_jax.data.scans import Scan
+from brats_jax.errors import BratsError
+from brats_jax.postprocess import VolumeEstimate
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """A scan and its labels, both on the network's grid (see `Scan.to_input` for the way back).
+
+    Attributes:
+      scan: what went in; its `images` lie under the labels.
+      labels: uint8[slices, H, W], values as in `modalities.CLASSES`.
+      probabilities: float32[slices, H, W, 4] by class, or None unless asked for.
+      entropy: float32[slices, H, W] in nats, or None.
+      volumes: in ml, by class and region.
+    """
+
+    scan: Scan
+    labels: np.ndarray
+    probabilities: np.ndarray | None
+    entropy: np.ndarray | None
+    volumes: Mapping[str, VolumeEstimate]
+
+
+@dataclass(frozen=True)
+class Reconstructed:
+    """A scan and one of its modalities as predicted from others, in normalised units.
+
+    Attributes:
+      scan: what went in.
+      target: the modality.
+      image: float32[slices, H, W].
+      error: float32[slices, H, W], `image` minus the real one; None where there is none.
+      mse: mean square of `error` over the brain, or None.
+    """
+
+    scan: Scan
+    target: str
+    image: np.ndarray
+    error: np.ndarray | None
+    mse: float | None
+
+
+def label_values(found: Segmented, et_label: int) -> np.ndarray:
+    """uint8[x, y, z]: the labels in the input's grid and axes, ET as `et_label` (3 or 4)."""
+    if et_label not in (3, 4):
+        raise BratsError(f"et_label={et_label}: give 4 (BraTS 2020, 2021) or 3 (2023 and later)")
+    labels = found.scan.to_input(found.labels, nearest=True)
+    return np.where(labels == 3, np.uint8(et_label), labels)

@@ -1,0 +1,38 @@
+"""Programs in processes of their own, as a user starts them. Not tests."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+# The tests' networks have one block a stage.
+SHALLOW = (
+    "import runpy, sys; from brats_jax.models import resnet; resnet.BLOCKS = (1, 1, 1, 1); "
+    "runpy.run_module('brats_jax.' + sys.argv.pop(1), run_name='__main__', alter_sys=True)"
+)
+
+
+def command(name, *arguments, cache=None):
+    """(status, output, errors) of a command of the package; with a cache, on shallow networks."""
+    environment = {**os.environ, "XDG_CACHE_HOME": str(cache)} if cache else None
+    start = ["-c", SHALLOW, name] if cache else ["-m", f"brats_jax.{name}"]
+    done = subprocess.run(
+        [sys.executable, *start, *map(str, arguments)],
+        cwd=ROOT, capture_output=True, text=True, env=environment,
+    )  # fmt: skip
+    return done.returncode, done.stdout, done.stderr
+
+
+def run_python(program, *arguments, cwd, cache):
+    """Runs a program that sees neither this folder nor PYTHONPATH; returns what it printed."""
+    keep = {
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
+    }
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", program, *map(str, arguments)],
+        cwd=cwd, env=os.environ | keep, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout

@@ -1,0 +1,275 @@
+"""The page of a case in a real browser: what a hand does to it, and what is then to be seen.
+
+Wherever there is a Chromium or Chrome on the PATH; BRATS_CHROMIUM names another.
+"""
+
+import contextlib
+import dataclasses
+import json
+
+import chromium
+import numpy as np
+import pytest
+from viewer_example import RECORD, has_colour, make_case
+
+from brats_jax.data.modalities import DISPLAY_NAMES, MODALITIES
+from brats_jax.slice_drawing import CLASS_COLOURS
+from brats_jax.viewer import write_page
+from brats_jax.viewer.overview import UNCERTAINTY_COLOUR
+
+CANVAS = "#slices"
+PREDICTION_OPACITY = 0.6
+
+
+@pytest.fixture(scope="module")
+def program() -> str:
+    path = chromium.find()
+    if path is None:
+        pytest.skip("no Chromium; BRATS_CHROMIUM can name one")
+    return path
+
+
+@pytest.fixture(scope="module")
+def pages(program, tmp_path_factory) -> dict[str, str]:
+    """Addresses of the page of a case, and of one that lacks T1Gd and has no truth."""
+    folder, case = tmp_path_factory.mktemp("pages"), make_case()
+    images = case.images.copy()
+    images[..., MODALITIES.index("t1gd")] = 0
+    lacking = dataclasses.replace(case, images=images, truth=None, uncertainty=None, record={})
+    named = {"whole": case, "lacking": lacking}
+    return {name: write_page(folder / f"{name}.html", c).as_uri() for name, c in named.items()}
+
+
+@pytest.fixture(scope="module")
+def browser(program, tmp_path_factory):
+    running = chromium.Browser(program, tmp_path_factory.mktemp("profile"))
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def page(browser, pages):
+    """The page, just opened. It may not complain, nor ask for anything but what lies in it."""
+    with no_complaints(browser):
+        open_page(browser, pages["whole"])
+        yield browser
+
+
+@contextlib.contextmanager
+def no_complaints(browser):
+    """What is opened within says no error, and loads itself and what lies in it."""
+    browser.errors.clear()
+    browser.requests.clear()
+    yield
+    browser.frame()
+    assert not browser.errors
+    page, *others = (url[:80] for url in browser.requests if not url.startswith("data:image/"))
+    assert page.startswith("file:") and all(url.startswith(("data:", "blob:")) for url in others)
+
+
+def open_page(browser, address, expected="ready"):
+    browser.send("Emulation.setTouchEmulationEnabled", enabled=False)
+    browser.send("Page.navigate", url=address)
+    browser.wait_for("document.documentElement?.dataset.state")
+    assert browser.run("document.documentElement.dataset.state") == expected
+
+
+def where(browser) -> str:
+    browser.frame()
+    return browser.run("document.getElementById('where').textContent").split(",")[0]
+
+
+def middle(browser) -> tuple[float, float]:
+    x, y, width, height = browser.box(CANVAS)
+    return x + width / 2, y + height / 2
+
+
+def is_grey(picture) -> np.ndarray:
+    return np.ptp(picture, -1) < 0.02
+
+
+def test_every_class_lies_where_radiologists_look_for_it(page):
+    """Anterior up, the patient's left on the right: x runs to Left, y to Posterior."""
+    picture = page.pixels(CANVAS)
+    at = {}
+    for name, code in CLASS_COLOURS.items():
+        found = has_colour(picture, code, PREDICTION_OPACITY)
+        at[name] = np.argwhere(found).mean(0)  # row, column
+        # Voxels of 1 x 0.5 mm, and the slices fill the canvas: no class is a speck.
+        assert found.sum() > 5000, name
+    assert at["ET"][0] < at["NCR/NET"][0]  # y from 8 and from 13
+    assert at["ET"][1] == pytest.approx(at["NCR/NET"][1], abs=3)
+    assert at["ED"][1] > at["ET"][1] + 20 and at["ED"][0] > at["ET"][0]
+    assert where(page) == "axial slice 3"
+
+
+def test_wheel_mouse_and_keys_go_through_the_slices(page):
+    x, y = middle(page)
+    seen = []
+    for delta in (100, 100, -100):
+        page.mouse("Wheel", x, y, deltaX=0, deltaY=delta)
+        seen.append(where(page))
+    assert seen == [f"axial slice {k}" for k in (4, 5, 4)]
+    first = page.pixels(CANVAS)
+    height = page.box(CANVAS)[3]
+    page.drag((x, y), (x, y - height / 14), (x, y - 3 * height / 14))
+    assert where(page) == "axial slice 7"
+    assert np.abs(page.pixels(CANVAS) - first).max() > 0.2
+    page.drag((x, y), (x, y + 2 * height))  # beyond the window: as far as it goes
+    assert where(page) == "axial slice 0"
+    page.mouse("Moved", x, y - 100)  # let go: nothing sticks to the mouse
+    assert where(page) == "axial slice 0"
+    expected = {
+        "ArrowUp": "axial slice 1", "PageUp": "axial slice 11", "PageDown": "axial slice 1",
+        "ArrowDown": "axial slice 0", "Home": "axial slice 3", "c": "coronal slice 8",
+        "s": "sagittal slice 10", "m": "axial slice 3", "a": "axial slice 3",
+    }  # fmt: skip
+    for key, place in expected.items():
+        page.press(key)
+        assert where(page) == place, key
+    # The same from the canvas, on which NiiVue has keys of its own, and by the buttons.
+    page.click(CANVAS)
+    page.press("ArrowUp")
+    assert where(page) == "axial slice 4"
+    page.click("#on")
+    page.click("#on")
+    page.click("#back")
+    assert where(page) == "axial slice 5"
+    left, top, width, height = page.box("#slice")
+    page.drag((left + width / 4, top + height / 2), (left + width - 1, top + height / 2))
+    assert where(page) == "axial slice 13"
+    page.click("input[value=coronal] + span")
+    assert where(page) == "coronal slice 8"
+
+
+def test_a_finger_goes_through_the_slices_and_two_enlarge(page):
+    page.send("Emulation.setTouchEmulationEnabled", enabled=True, maxTouchPoints=2)
+    x, y = middle(page)
+    height = page.box(CANVAS)[3]
+    page.press("p")
+    whole = page.pixels(CANVAS)
+    page.touch([(x, y)], [(x, y - height / 14)], [(x, y - 2 * height / 14)])
+    assert where(page) == "axial slice 5"
+    page.touch([(x, y)], [(x, y + 2 * height / 14)])
+    assert where(page) == "axial slice 3"
+    np.testing.assert_array_equal(page.pixels(CANVAS), whole)
+    # What is in the middle stays there, twice as large; the slice stays.
+    pinch = [[(x - a, y), (x + a, y)] for a in (40, 60, 80)]
+    page.touch(*pinch)
+    assert where(page) == "axial slice 3"
+    large = page.pixels(CANVAS)
+    rows, columns = (n // 4 for n in whole.shape[:2])
+    part = whole[rows:-rows, columns:-columns]
+    found = np.repeat(np.repeat(part, 2, 0), 2, 1)[: large.shape[0], : large.shape[1]]
+    inside = (slice(20, -20),) * 2  # but for the letters at the edge
+    shown = large[: found.shape[0], : found.shape[1]]
+    assert (np.abs(shown - found)[inside].max(-1) < 0.02).mean() > 0.9
+    # Moved with both fingers, made smaller again, and never smaller than whole.
+    page.touch([(x - 40, y), (x + 40, y)], [(x + 10, y), (x + 90, y)])
+    assert np.abs(page.pixels(CANVAS) - large).max() > 0.2
+    page.touch(*pinch[::-1])
+    page.touch(*pinch[::-1])
+    np.testing.assert_array_equal(page.pixels(CANVAS), whole)
+    page.press("+")
+    assert np.abs(page.pixels(CANVAS) - whole).max() > 0.2
+    page.press("0")
+    np.testing.assert_array_equal(page.pixels(CANVAS), whole)
+    # In all planes at once a finger points; two do no harm there either.
+    page.press("m")
+    page.touch([(x, y)], [(x - 20, y - 20)])
+    page.touch(*pinch)
+    assert where(page).startswith("axial slice")
+
+
+def test_every_modality_is_another_image(page):
+    page.press("p")
+    by_name = {}
+    for key, name in enumerate(MODALITIES, 1):
+        page.click(f"input[value={name}] + span")
+        page.wait_for(f"document.querySelector('input[name=modality]:checked').value === '{name}'")
+        picture = page.pixels(CANVAS)
+        assert is_grey(picture).all() and np.ptp(picture) > 0.9
+        for other, seen in by_name.items():
+            assert (np.abs(picture - seen).max(-1) > 0.05).mean() > 0.2, other
+        by_name[name] = picture
+        page.press("1" if key > 1 else "4")
+        page.press(str(key))
+        np.testing.assert_array_equal(page.pixels(CANVAS), picture)
+
+
+def test_layers_are_laid_over_the_image_and_taken_away(page):
+    case = make_case()
+    with_prediction = page.pixels(CANVAS)
+    page.click("input[value=prediction] + span")
+    bare = page.pixels(CANVAS)
+    assert is_grey(bare).all() and not is_grey(with_prediction).all()
+    page.press("p")
+    np.testing.assert_array_equal(page.pixels(CANVAS), with_prediction)
+    page.press("p")
+    page.click("input[value=truth] + span")
+    outlined = page.pixels(CANVAS)
+    # The edge of the tumour alone: 20 x 15 voxels of which 18 x 13 are within.
+    drawn = ~is_grey(outlined)
+    per_voxel = (~is_grey(with_prediction)).sum() / np.count_nonzero(case.labels[3])
+    assert 60 * per_voxel < drawn.sum() < 130 * per_voxel
+    for name, code in CLASS_COLOURS.items():
+        assert has_colour(outlined, code, 1).sum() > 5 * per_voxel, name
+    np.testing.assert_array_equal(outlined[~drawn], bare[~drawn])
+    page.press("t")
+    page.press("u")
+    uncertain = ~is_grey(page.pixels(CANVAS))
+    where_they_differ = np.count_nonzero(case.labels[3] != case.truth[3])
+    assert uncertain.sum() == pytest.approx(where_they_differ * per_voxel, rel=0.05)
+    assert has_colour(page.pixels(CANVAS), UNCERTAINTY_COLOUR, 0.75).sum() > 0.8 * uncertain.sum()
+    page.click("input[value=uncertainty] + span")
+    np.testing.assert_array_equal(page.pixels(CANVAS), bare)
+
+
+def test_all_that_is_known_unfolds(page):
+    details = "document.getElementById('record')"
+    assert not page.run(f"{details}.open")
+    page.click("#record summary")
+    assert page.run(f"{details}.open")
+    assert json.loads(page.run(f"{details}.querySelector('pre').innerText")) == RECORD
+
+
+def test_what_is_absent_cannot_be_chosen(browser, pages):
+    with no_complaints(browser):
+        open_page(browser, pages["lacking"])
+        chosen = "document.querySelector('input[name=modality]:checked').value"
+        assert browser.run(chosen) == "t1"
+        assert browser.run("document.querySelector('input[value=t1gd]').disabled")
+        note = browser.run("document.getElementById('absent').textContent")
+        assert note == f"There is no {DISPLAY_NAMES['t1gd']} image of this case."
+        first = browser.pixels(CANVAS)
+        browser.click("input[value=t1gd] + span")
+        for key in ("2", "t", "u"):  # nor truth and uncertainty that are not there
+            browser.press(key)
+        np.testing.assert_array_equal(browser.pixels(CANVAS), first)
+        browser.press("3")
+        assert browser.run(chosen) == "t2"
+        assert np.abs(browser.pixels(CANVAS) - first).max() > 0.2
+        assert browser.run("document.getElementById('record')") is None
+
+
+def test_without_webgl_the_page_says_so_and_keeps_its_picture(browser, pages):
+    stub = "HTMLCanvasElement.prototype.getContext = () => null"
+    added = browser.send("Page.addScriptToEvaluateOnNewDocument", source=stub)
+    try:
+        with no_complaints(browser):
+            open_page(browser, pages["whole"], "failed")
+            message = browser.run("document.getElementById('message').textContent")
+            assert "no WebGL 2" in message
+            assert browser.run("document.querySelector('#overview img').naturalWidth") > 300
+    finally:
+        browser.send("Page.removeScriptToEvaluateOnNewDocument", **added)
+
+
+def test_the_page_could_reach_no_network_if_it_tried(browser, pages):
+    open_page(browser, pages["whole"])
+    tried = browser.run(
+        "new Promise((done) => {"
+        " addEventListener('securitypolicyviolation', (event) => done(event.violatedDirective));"
+        " fetch('https://example.invalid/').then(() => done('sent'), () => {}); })"
+    )
+    assert tried == "connect-src"
