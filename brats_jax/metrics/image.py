@@ -17,6 +17,7 @@ from jax import Array
 from jaxtyping import Bool, Float
 
 from brats_jax.errors import BratsError
+from brats_jax.metrics import image_host
 
 # Rules for the intensity range R in PSNR and SSIM, in words for captions.
 #
@@ -157,7 +158,6 @@ def psnr(
     return jnp.where(ranges > 0, decibels, jnp.nan)
 
 
-@partial(jax.jit, static_argnames="window")
 def ssim(
     prediction: Images,
     target: Images,
@@ -190,6 +190,9 @@ def ssim(
     Raises:
       BratsError: shapes differ, an image is smaller than the window, or there is no such window.
 
+    On CPU, outside of compiled functions, "uniform7" is `image_host`'s: ten times as fast there,
+    because XLA:CPU makes no vector code of sliding windows.
+
     Reference: Wang et al. 2004, https://doi.org/10.1109/TIP.2003.819861;
     https://scikit-image.org/docs/stable/api/skimage.metrics.html
     """
@@ -201,6 +204,20 @@ def ssim(
         sides = [" x ".join(map(str, n)) for n in (target.shape[1:], [size] * (target.ndim - 1))]
         raise BratsError(f"images of {sides[0]} are smaller than SSIM's {sides[1]} window")
     ranges = _ranges(data_range, target)
+    given = (prediction, target, ranges, *([] if mask is None else [mask]))
+    traced = any(isinstance(array, jax.core.Tracer) for array in given)
+    if window == "uniform7" and jax.default_backend() == "cpu" and not traced:
+        images = (np.asarray(array, np.float32) for array in (prediction, target))
+        region = None if mask is None else np.asarray(mask, bool)
+        return jnp.asarray(image_host.ssim_uniform(*images, np.asarray(ranges), region, _K1, _K2))
+    return _compiled_ssim(prediction, target, ranges, mask, window)
+
+
+@partial(jax.jit, static_argnames="window")
+def _compiled_ssim(
+    prediction: Images, target: Images, ranges: PerImage, mask: Regions | None, window: str
+) -> PerImage:
+    size = len(_WINDOWS[window].weights)
     wide = jnp.expand_dims(ranges, tuple(range(1, target.ndim)))
     c1, c2 = jnp.square(_K1 * wide), jnp.square(_K2 * wide)
     x, y = jnp.asarray(prediction, jnp.float32), jnp.asarray(target, jnp.float32)
