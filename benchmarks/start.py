@@ -72,7 +72,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         size = max(64, arguments.patch)
-        prepare("phantom", root / "store", patients=8, seed=0, shape=(12, size, size))
+        prepare("phantom", root / "store", patients=8, seed=0, shape=(16, size, size))
         settings = {
             "data.store": root / "store",
             "compilation_cache": root / "compiled",
