@@ -63,12 +63,12 @@ PARTS: dict[str, Part] = {
     "pretrain_inference": _step("pretrain", 32, FORWARD),
     "epoch_device": _epoch("device"),
     "epoch_host": _epoch("host"),
-    "surfaces": Part("surface_distances.py", (), ("--shape=8,48,48",)),
-    "ssim": Part("metrics.py", (), ("--shape=8,48,48", "--turns=2")),
-    "volume": Part("volume_inference.py", (), ("--width=4", "--cases=1")),
-    "loader": Part("loader.py", (), ("--slices=4", "--patients=1", "--turns=1"), needs_peer=True),
-    "preparation": Part("preparation.py", (), ("--shape=8,48,48", "--turns=1")),
-    "start": Part("start.py", (), ("--width=4", "--turns=1")),
+    "surfaces": Part("surface_distances.py", (), ("--shape=16,48,48", "--turns=1")),
+    "ssim": Part("metrics.py", (), ("--shape=16,48,48", "--turns=2")),
+    "volume": Part("volume_inference.py", (), ("--width=4", "--cases=1", "--slices=4")),
+    "loader": Part("loader.py", (), ("--slices=16", "--patients=1", "--turns=1"), needs_peer=True),
+    "preparation": Part("preparation.py", (), ("--shape=16,48,48", "--turns=1")),
+    "start": Part("start.py", (), ("--width=4", "--patch=32", "--turns=1")),
 }
 
 
