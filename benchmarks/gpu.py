@@ -108,14 +108,28 @@ def _steps(name: str) -> Callable[[Results], str]:
     return text
 
 
+def _bounds(results: Results, name: str) -> tuple[float, float, float]:
+    """Seconds of a step by its arithmetic, by its memory, and by its launches."""
+    r, ceiling = results[name], results["ceilings"]
+    return (
+        r.get("least_flops", r["flops"]) / ceiling["flops"],
+        r.get("least_bytes", r["bytes"]) / ceiling["bandwidth"],
+        r["operations"] * ceiling["launch"],
+    )
+
+
+def _share(results: Results, name: str) -> float:
+    """Of the roofline: the larger of arithmetic and memory, over the time taken."""
+    return max(_bounds(results, name)[:2]) / results[name]["seconds"][1]
+
+
 def _roofline(name: str) -> Callable[[Results], str]:
     def text(results: Results) -> str:
-        r, ceiling = results[name], results["ceilings"]
-        launches = r["operations"] * ceiling["launch"]
+        arithmetic, memory, launches = (1e3 * t for t in _bounds(results, name))
         return (
-            f"{r['flops'] / 1e9:.0f} GFLOP: {1e3 * r['arithmetic']:.2f} of "
-            f"{1e3 * r['seconds'][1]:.2f} ms ({r['arithmetic'] / r['seconds'][1]:.0%}); "
-            f"{r['operations']} operations: {1e3 * launches:.2f} ms to launch"
+            f"{_share(results, name):.0%} of the roofline: arithmetic {arithmetic:.2f}, memory "
+            f"{memory:.2f} of {1e3 * results[name]['seconds'][1]:.2f} ms; "
+            f"{results[name]['operations']} operations: {launches:.2f} ms to launch"
         )
 
     return text
@@ -131,8 +145,7 @@ def _faster(name: str, ratio: float, rate: float = 0.0) -> Callable[[Results], b
 
 def _half_of_roofline(results: Results) -> bool | None:
     faster = _faster("segment128", 1.1)(results)
-    r = results["segment128"]
-    return faster and r["arithmetic"] / r["seconds"][1] > 0.5
+    return faster and _share(results, "segment128") > 0.5
 
 
 def _epochs(results: Results, placement: str) -> list[dict[str, Any]]:

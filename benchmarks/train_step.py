@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 import measure
 import numpy as np
+import roofline
 from jax.sharding import AxisType
 from measure import Spread
 
@@ -255,7 +256,12 @@ def compare(arguments: argparse.Namespace) -> None:
     counted, limits = ours.counted(), measure.ceilings()
     arithmetic, traffic = counted.flops / limits.flops, counted.bytes / limits.bandwidth
     share = max(arithmetic, traffic) / shown["ours"].middle
-    numbers |= {**counted._asdict(), "roofline": share, "arithmetic": arithmetic}
+    numbers |= counted._asdict()
+    if mode == "train":
+        dtype = devices.compute_dtype("auto")
+        least = roofline.count(stage, batch, arguments.patch, arguments.width, dtype)
+        numbers["least_flops"] = least["flops"]
+        numbers["least_bytes"] = least["products"] + least["maps"] + least["adam"]
     print(
         f"  counted  {counted.flops / 1e9:.1f} GFLOP, {counted.bytes / 1e9:.2f} GB, "
         f"{counted.operations} operations, {counted.memory / 2**30:.2f} GiB planned; measured "

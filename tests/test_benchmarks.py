@@ -3,6 +3,8 @@
 import sys
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
@@ -10,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import epoch
 import gpu
 import measure
+import roofline
 import train_step
 
 
@@ -58,19 +61,42 @@ def test_projection_by_hand():
     assert hours == pytest.approx(30 * (10.37 + 4.15174 + 2) / 3600)
 
 
+def test_count_of_a_step_by_hand():
+    """A 1x1 convolution as a product and a strided 3x3 one, forward and both gradients."""
+
+    def loss(params, x):
+        y = jnp.einsum("bhwc,cd->bhwd", x, params[0])
+        y = jax.lax.conv_general_dilated(
+            y, params[1], (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        return y.sum()
+
+    params = (jnp.zeros((3, 5)), jnp.zeros((3, 3, 5, 7)))
+    x = jnp.zeros((2, 8, 8, 3))
+    found = list(roofline.products(jax.make_jaxpr(jax.grad(loss))(params, x).jaxpr))
+    product = 2 * (2 * 8 * 8) * 3 * 5
+    convolution = 2 * (2 * 4 * 4) * 7 * 9 * 5
+    # Of the product the inputs need no gradient; each gradient costs what its forward pass does.
+    assert sorted(map(roofline.flops, found)) == sorted([product] * 2 + [convolution] * 3)
+    forward = next(e for e in found if e.primitive.name == "dot_general")
+    assert roofline.moved(forward) == 4 * (2 * 64 * 3 + 15 + 2 * 64 * 5)
+
+
 def results():
     step = {
         "ratio": [0.5, 0.625, 0.8],
         "rate": 7000.0,
         "memory": 2**30,
         "peer_memory": 2**31,
-        "flops": 4e11,
-        "arithmetic": 0.001,
+        "least_flops": 4e11,
+        "least_bytes": 1e9,
+        "flops": 5e11,
+        "bytes": 9e9,
         "seconds": [0.001, 0.0016, 0.002],
         "operations": 500,
     }
     return {
-        "ceilings": {"launch": 2e-6, "dispatch": 1e-4},
+        "ceilings": {"launch": 2e-6, "dispatch": 1e-4, "flops": 8e14, "bandwidth": 1e12},
         "segment16": step,
         "segment128": {**step, "seconds": [0.001, 0.0025, 0.003]},
         "epoch segment device": {
@@ -92,7 +118,10 @@ def test_table_says_what_is_met_and_what_is_missing():
         in segment
     )
     assert "| 1.5 x, 6,000 patches/s | yes |" in segment
-    assert "400 GFLOP: 1.00 of 1.60 ms (62%); 500 operations: 1.00 ms to launch" in segment
+    assert (
+        "62% of the roofline: arithmetic 0.50, memory 1.00 of 1.60 ms; 500 operations: 1.00 ms"
+        in segment
+    )
     # Fast enough beside PyTorch, and below half of the roofline.
     assert "| NO |" in lines["segmentation step, batch 128"]
     assert "segment device: 3.00%" in lines["waiting for data, cut on the device"]
