@@ -1,7 +1,7 @@
 """bfloat16 trains as well as float32: both from the same weights and patches, to test Dice.
 
     python benchmarks/precision.py                              # three seeds, minutes on two cores
-    python benchmarks/precision.py --seeds=5 --width=16 --steps=400
+    python benchmarks/precision.py --seeds=5 --width=16 --steps=2000
 
 Both stages by the program itself (configs/demo.py, narrow) on a small phantom, once in each type:
 the same seed means the same initialisation, patches and order. Parameters, statistics and losses
@@ -39,9 +39,9 @@ def train(arguments: argparse.Namespace, store: Path, workdir: Path, dtype: str,
     config.optim.learning_rate = arguments.learning_rate
     config.evaluation.slices = "tumour"
     config.evaluation.panels = 0
-    for stage in ("pretrain", "segment"):
+    for stage, steps in (("pretrain", arguments.pretrain_steps), ("segment", arguments.steps)):
         config[stage].epochs = arguments.epochs
-        config[stage].steps_per_epoch = arguments.steps // arguments.epochs
+        config[stage].steps_per_epoch = steps // arguments.epochs
     experiment.run(config, workdir)
     fold = workdir / "fold_0"
     rows = json.loads((fold / "evaluation.json").read_text())["rows"]
@@ -73,12 +73,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--width", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=200, help="of each stage")
+    parser.add_argument("--steps", type=int, default=600, help="of the segmentation")
+    parser.add_argument("--pretrain_steps", type=int, default=200)
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--patch", type=int, default=64)
     parser.add_argument("--learning_rate", type=float, default=2e-3)
-    parser.add_argument("--patients", type=int, default=12)
-    parser.add_argument("--shape", default="24,96,96", help="of a patient: slices,H,W")
+    parser.add_argument("--patients", type=int, default=16)
+    parser.add_argument("--shape", default="32,64,64", help="of a patient: slices,H,W")
     parser.add_argument("--folder", type=Path, help="kept there, and gone on with; else temporary")
     arguments = parser.parse_args()
     logging.set_verbosity(logging.ERROR)
@@ -99,8 +100,8 @@ def main() -> None:
         print(f"{name:<28}{columns}   {differences}")
         measure.result(f"precision {name}", float32=plain.tolist(), bfloat16=half.tolist())
     print(
-        f"  mean (sd) of {arguments.seeds} seeds; width {arguments.width}, {arguments.steps} steps "
-        f"of batch 4 a stage, {arguments.patients} phantoms of {arguments.shape}; {measure.where()}"
+        f"  mean (sd) of {arguments.seeds} seeds; width {arguments.width}, {arguments.pretrain_steps} "
+        f"and {arguments.steps} steps of batch 4, {arguments.patients} phantoms of {arguments.shape}; {measure.where()}"
     )
 
 
