@@ -100,8 +100,9 @@ def main() -> None:
         print(f"{name:<28}{columns}   {differences}")
         measure.result(f"precision {name}", float32=plain.tolist(), bfloat16=half.tolist())
     print(
-        f"  mean (sd) of {arguments.seeds} seeds; width {arguments.width}, {arguments.pretrain_steps} "
-        f"and {arguments.steps} steps of batch 4, {arguments.patients} phantoms of {arguments.shape}; {measure.where()}"
+        f"  mean (sd) of {arguments.seeds} seeds; width {arguments.width}, "
+        f"{arguments.pretrain_steps} and {arguments.steps} steps of batch 4, "
+        f"{arguments.patients} phantoms of {arguments.shape}\n  {measure.where()}"
     )
 
 
