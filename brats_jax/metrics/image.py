@@ -207,9 +207,9 @@ def ssim(
     given = (prediction, target, ranges, *([] if mask is None else [mask]))
     traced = any(isinstance(array, jax.core.Tracer) for array in given)
     if window == "uniform7" and jax.default_backend() == "cpu" and not traced:
-        images = (np.asarray(array, np.float32) for array in (prediction, target))
+        x, y = np.asarray(prediction, np.float32), np.asarray(target, np.float32)
         region = None if mask is None else np.asarray(mask, bool)
-        return jnp.asarray(image_host.ssim_uniform(*images, np.asarray(ranges), region, _K1, _K2))
+        return jnp.asarray(image_host.ssim_uniform(x, y, np.asarray(ranges), region, _K1, _K2))
     return _compiled_ssim(prediction, target, ranges, mask, window)
 
 

@@ -45,7 +45,9 @@ def ssim_uniform(
 
     def one(index: int) -> float:
         data_range = float(ranges[index])
-        inner = None if mask is None else mask[(index, *[slice(3, -3)] * (mask.ndim - 1))]
+        inner = None
+        if mask is not None:
+            inner = mask[index][(slice(_TAPS // 2, -(_TAPS // 2)),) * (mask.ndim - 1)]
         if not data_range > 0 or (inner is not None and not inner.any()):
             return np.nan
         constants = ((k1 * data_range) ** 2, (k2 * data_range) ** 2)
@@ -72,8 +74,9 @@ def _windows(
     """SSIM of every window that lies in the image; None where the type has too few digits."""
     shape, size = target.shape, target.size
     steps = [int(np.prod(shape[axis + 1 :])) for axis in range(len(shape))]
-    scratch = [np.empty(size, dtype) for _ in range(3)]
-    x, y, xy = (np.empty(size, dtype) for _ in range(3))
+    scratch: list[np.ndarray] = [np.empty(size, dtype) for _ in range(3)]
+    x: np.ndarray = np.empty(size, dtype)
+    y, xy = np.empty_like(x), np.empty_like(x)
     # The most common value, if there is one: the background, whose windows are then exact.
     offset = dtype(np.median(target.ravel()[::61]))
     np.subtract(prediction.ravel(), offset, out=x)
