@@ -256,7 +256,7 @@ def compare(arguments: argparse.Namespace) -> None:
     counted, limits = ours.counted(), measure.ceilings()
     arithmetic, traffic = counted.flops / limits.flops, counted.bytes / limits.bandwidth
     share = max(arithmetic, traffic) / shown["ours"].middle
-    numbers |= counted._asdict()
+    numbers |= {**counted._asdict(), "memory": memory, "planned": counted.memory}
     if mode == "train":
         dtype = devices.compute_dtype("auto")
         least = roofline.count(stage, batch, arguments.patch, arguments.width, dtype)
