@@ -79,9 +79,10 @@ def normalise_slices(images: np.ndarray) -> np.ndarray:
     result = np.empty(images.shape, dtype=np.float16)
 
     def fill(block: slice) -> None:
+        room = _Room(images.shape[1:-1], images.dtype)
         for index in range(block.start, block.stop):
             for channel in range(images.shape[-1]):
-                result[index, ..., channel] = _half_scores(images[index, ..., channel])
+                result[index, ..., channel] = room.half_scores(images[index, ..., channel])
 
     threads.each(fill, threads.blocks(len(images)))
     return result
@@ -107,7 +108,8 @@ def normalise_volume(images: np.ndarray) -> np.ndarray:
         return result
 
     def fill(channel: int) -> None:
-        result[brain, channel] = _half_scores(images[brain, channel])
+        values = images[brain, channel]
+        result[brain, channel] = _Room(values.shape, values.dtype).half_scores(values)
 
     threads.each(fill, range(images.shape[-1]))
     return result
@@ -118,35 +120,56 @@ def normalise(images: np.ndarray, how: str) -> np.ndarray:
     return {"slice": normalise_slices, "volume": normalise_volume}[how](images)
 
 
-def _half_scores(values: np.ndarray) -> np.ndarray:
-    """Clips from above and z-scores all of `values` together; zeros if that leaves one value.
-
-    Of small integers every value is scored once and looked up: rounding to float16 is the
-    slowest part, and a slice holds far fewer values than pixels. The bits are the same.
+class _Room:
+    """Memory in which one thread scores image after image: new memory costs as much again.
 
     Args:
-      values: real[...], finite.
-
-    Returns:
-      float16 of that shape.
+      shape: of the images.
+      dtype: of the images.
     """
-    small = values.dtype.kind in "iu" and values.dtype.itemsize <= 2
-    values = np.ascontiguousarray(values) if small else values.astype(np.float64)
-    top = top_percentile(values.ravel())
-    lowest, highest = values.min(), values.max()
-    # Exact, not by tolerance: an image of two values is an image, however faint.
-    if min(highest, top) == lowest:
-        return np.zeros(values.shape, np.float16)
-    scores = values.astype(np.float64, copy=False)
-    np.minimum(scores, top, out=scores)
-    mean = scores.mean()
-    scores -= mean
-    deviation = math.sqrt(np.square(scores).mean())
-    # Differences too small for their squares to be float64 count as none.
-    if not deviation > 0:
-        return np.zeros(values.shape, np.float16)
-    if not small or int(highest) - int(lowest) > values.size:
-        return (scores / deviation).astype(np.float16)
-    every = np.arange(int(lowest), int(highest) + 1, dtype=np.float64)
-    table = ((np.minimum(every, top) - mean) / deviation).astype(np.float16)
-    return table.take(np.subtract(values, lowest, dtype=np.intp))
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        self.small = dtype.kind in "iu" and dtype.itemsize <= 2
+        self._values = np.empty(shape, dtype if self.small else np.float64)
+        self._scores = np.empty(shape) if self.small else self._values
+        self._other = np.empty(shape)
+        self._halves = np.empty(shape, np.float16)
+
+    def half_scores(self, values: np.ndarray) -> np.ndarray:
+        """Clips from above and z-scores all of `values` together; zeros if that leaves one value.
+
+        Of small integers every value is scored once and looked up: rounding to float16 is the
+        slowest part, and a slice holds far fewer values than pixels. The bits are the same.
+
+        Args:
+          values: real[...], finite.
+
+        Returns:
+          float16 of that shape, which the next call overwrites.
+        """
+        np.copyto(self._values, values)
+        values, scores, other, halves = self._values, self._scores, self._other, self._halves
+        halves.fill(0)
+        lowest, highest = values.min(), values.max()
+        if lowest == highest:  # air, often
+            return halves
+        top = top_percentile(values.ravel())
+        # Exact, not by tolerance: an image of two values is an image, however faint.
+        if top == lowest:
+            return halves
+        np.minimum(values, top, out=scores)
+        mean = scores.mean()
+        scores -= mean
+        deviation = math.sqrt(np.square(scores, out=other).mean())
+        # Differences too small for their squares to be float64 count as none.
+        if not deviation > 0:
+            return halves
+        if not self.small or int(highest) - int(lowest) > values.size:
+            scores /= deviation
+            np.copyto(halves, scores, casting="same_kind")
+            return halves
+        every = np.arange(int(lowest), int(highest) + 1, dtype=np.float64)
+        table = ((np.minimum(every, top) - mean) / deviation).astype(np.float16)
+        index = other.view(np.int64)
+        np.subtract(values, np.int64(lowest), out=index)
+        return table.take(index, out=halves, mode="clip")  # none is outside: saves a copy

@@ -49,24 +49,35 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 def write_bytes(path: Path, *parts: bytes | memoryview) -> dict[str, Any]:
     """Writes a file whole or not at all; returns its size and SHA-256 for the manifest."""
-    digest, size = hashlib.sha256(), 0
+    _write(path, parts)
+    return _summed(parts)
+
+
+def _write(path: Path, parts: Sequence[bytes | memoryview]) -> None:
     with disk_errors(path), atomic_open(path, "wb") as file:
         for part in parts:
             file.write(part)
-            digest.update(part)
-            size += len(part)
-    return {"bytes": size, "sha256": digest.hexdigest()}
+
+
+def _summed(parts: Sequence[bytes | memoryview]) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return {"bytes": sum(map(len, parts)), "sha256": digest.hexdigest()}
 
 
 def write_array(path: Path, array: np.ndarray) -> dict[str, Any]:
     """Writes a .npy file; returns its size and SHA-256."""
+    return write_bytes(path, *_npy(array))
+
+
+def _npy(array: np.ndarray) -> tuple[bytes, bytes | memoryview]:
     # Not np.save: on a full disk its error does not say what is wrong.
     array = np.ascontiguousarray(array)
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
     # A memory view of no elements cannot be cast.
-    data = array.data.cast("B") if array.size else b""
-    return write_bytes(path, header.getvalue(), data)
+    return header.getvalue(), array.data.cast("B") if array.size else b""
 
 
 def write_json(path: Path, document: Any) -> dict[str, Any]:
@@ -98,13 +109,15 @@ def write_case(store: Path, source: Source, patient: str, normalisation: str) ->
     images = normalise(case.images, normalisation)
     names = layout.case_files(patient)
     try:
-        # The images take as long to write and to sum up as everything else together.
-        parts: list[Callable[[], dict[str, Any]]] = [
-            lambda: write_array(store / names[0], images),
+        data = _npy(images)
+        # The images take as long to write, while the disk is waited for, as all the rest.
+        parts: list[Callable[[], Any]] = [
+            lambda: _write(store / names[0], data),
+            lambda: _summed(data),
             lambda: write_array(store / names[1], case.labels),
             lambda: contrast_sums(images, case.labels),
         ]
-        of_images, of_labels, contrast = threads.each(lambda part: part(), parts)
+        _, of_images, of_labels, contrast = threads.each(lambda part: part(), parts)
         sidecar = {
             "patient": patient,
             "subject": case.subject or patient,

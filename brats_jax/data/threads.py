@@ -37,7 +37,7 @@ def each(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Resu
         return list(pool.map(function, todo))
 
 
-def blocks(length: int, parts: int = 4 * _MOST) -> list[slice]:
+def blocks(length: int, parts: int = 2 * _MOST) -> list[slice]:
     """`range(length)` in a few slices of about one size, for `each`."""
     size = max(1, -(-length // parts))
     return [slice(start, min(start + size, length)) for start in range(0, length, size)]

@@ -39,4 +39,4 @@ def test_first_items_error_is_raised():
 @pytest.mark.parametrize("length", [1, 2, 31, 32, 33, 155])
 def test_blocks_cover_everything_once(length):
     covered = [k for block in threads.blocks(length) for k in range(block.start, block.stop)]
-    assert covered == list(range(length)) and len(threads.blocks(length)) <= 32
+    assert covered == list(range(length)) and len(threads.blocks(length)) <= 16

@@ -353,7 +353,8 @@ def test_ssim_of_flat_images_far_from_the_background_has_its_digits():
     prediction = target + np.float32(1e-3) * (target > 0)
     constants = (0.01**2, 0.03**2)
     # float32 would not do, and says so.
-    assert image_host._windows(prediction[0], target[0], *constants, np.float32) is None
+    room = image_host._Room((40, 40), np.float32)
+    assert room.windows(prediction[0], target[0], *constants) is None
     # By definition in float64: every window's (co)variances are those of its 49 pixels.
     expected, _ = skimage_map(prediction[0].astype(float), target[0].astype(float), 1.0, "uniform7")
     assert image.ssim(prediction, target, 1.0)[0] == pytest.approx(expected, abs=1e-7)
