@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--reads", type=int, default=200, help="slices in a turn")
     parser.add_argument("--turns", type=int, default=7)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:  # /tmp may be memory
+    with tempfile.TemporaryDirectory() as folder:  # TMPDIR says on which disk
         path = arguments.store or Path(folder) / "store"
         if not arguments.store:
             shape = [int(size) for size in arguments.shape.split(",")]

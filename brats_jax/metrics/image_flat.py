@@ -51,9 +51,10 @@ def ssim_uniform(
     # The background, if there is one: its windows are exact.
     shift = np.median(flat[:, ::61], axis=1, keepdims=True).astype(np.float32)
     scale = np.where(ranges > 0, ranges, 1).astype(np.float32)[:, None]
-    sums, shifts = _begin(prediction.reshape(flat.shape), flat, shift, scale)
+    *images, shifts = _scaled(prediction.reshape(flat.shape), flat, shift, scale)
     # A function for each axis: in one, every sum would be computed anew for every window.
-    for step in steps[:0:-1]:
+    sums = _along_last(*images)
+    for step in steps[-2:0:-1]:
         sums = _along(sums, step)
     windows = _end(sums, shifts, steps[0], len(steps), c1, c2)
     means, largest = _means(windows, mask, shape)
@@ -74,13 +75,19 @@ def _along(values: Sequence[jax.Array], step: int) -> list[jax.Array]:
 
 
 @jax.jit
-def _begin(
+def _along_last(x: jax.Array, y: jax.Array) -> list[jax.Array]:
+    """Sums of x, y, x^2 + y^2 and (x - y)^2 along the last axis, each in one run."""
+    x, y = x.ravel(), y.ravel()
+    return [_sum(v, 1) for v in (x, y, x * x + y * y, jnp.square(x - y))]
+
+
+@jax.jit
+def _scaled(
     prediction: jax.Array, target: jax.Array, shift: jax.Array, scale: jax.Array
-) -> tuple[list[jax.Array], jax.Array]:
-    """x, y, x^2 + y^2 and (x - y)^2 in one run each, and the shift of every number."""
-    x, y = (((a - shift) / scale).ravel() for a in (prediction, target))
-    shifts = jnp.broadcast_to(shift / scale, target.shape).ravel()
-    return [x, y, x * x + y * y, jnp.square(x - y)], shifts
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """x and y, and the shift of every number; [B, numbers]."""
+    x, y = ((a - shift) / scale for a in (prediction, target))
+    return x, y, jnp.broadcast_to(shift / scale, target.shape)
 
 
 @partial(jax.jit, static_argnames=("step", "axes"))
@@ -96,7 +103,7 @@ def _end(
     m_x, m_y, v, w = (_sum(values_, step) for values_ in values)
     n = float(TAPS**axes)
     d, s = jnp.square(m_x - m_y), jnp.square(m_x) + jnp.square(m_y)
-    back = n * shifts[: len(m_x)]
+    back = n * shifts.ravel()[: len(m_x)]
     true = jnp.square(m_x + back) + jnp.square(m_y + back)
     v, w, least = n * v - s, n * w - d, c2 * n * (n - 1)
     windows = (1 - d / (true + c1 * n * n)) * (1 - w / (v + least))
