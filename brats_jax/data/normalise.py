@@ -62,7 +62,7 @@ def brain_mask(images: np.ndarray) -> np.ndarray:
     return (images != 0).any(axis=-1)
 
 
-def normalise_slices(images: np.ndarray) -> np.ndarray:
+def normalise_slices(images: np.ndarray, *, in_place: bool = False) -> np.ndarray:
     """Per slice and modality, over all H * W pixels, background included (the paper's form).
 
         y = min(x, percentile(x, 99.5));  z = (y - mean(y)) / std(y), std with ddof 0
@@ -72,11 +72,12 @@ def normalise_slices(images: np.ndarray) -> np.ndarray:
 
     Args:
       images: real[slices, H, W, C], finite.
+      in_place: overwrite them if they have 16 bits too: there is no need of them any more.
 
     Returns:
       float16[slices, H, W, C].
     """
-    result = np.empty(images.shape, dtype=np.float16)
+    result = _result(images, in_place)
 
     def fill(block: slice) -> None:
         room = _Room(images.shape[1:-1], images.dtype)
@@ -88,7 +89,7 @@ def normalise_slices(images: np.ndarray) -> np.ndarray:
     return result
 
 
-def normalise_volume(images: np.ndarray) -> np.ndarray:
+def normalise_volume(images: np.ndarray, *, in_place: bool = False) -> np.ndarray:
     """Per modality over the brain of the whole volume; the background becomes 0.
 
         y = min(x, percentile(x in brain, 99.5));  z = (y - mean(y in brain)) / std(y in brain)
@@ -98,12 +99,13 @@ def normalise_volume(images: np.ndarray) -> np.ndarray:
 
     Args:
       images: real[slices, H, W, C], finite.
+      in_place: overwrite them if they have 16 bits too: there is no need of them any more.
 
     Returns:
       float16[slices, H, W, C].
     """
     brain = brain_mask(images)
-    result = np.zeros(images.shape, dtype=np.float16)
+    result = _result(images, in_place)  # beside the brain both are 0, which has the same bits
     if not brain.any():
         return result
 
@@ -115,9 +117,17 @@ def normalise_volume(images: np.ndarray) -> np.ndarray:
     return result
 
 
-def normalise(images: np.ndarray, how: str) -> np.ndarray:
+def normalise(images: np.ndarray, how: str, *, in_place: bool = False) -> np.ndarray:
     """Normalises real[slices, H, W, C] to float16 by 'slice' or by 'volume'."""
-    return {"slice": normalise_slices, "volume": normalise_volume}[how](images)
+    function = {"slice": normalise_slices, "volume": normalise_volume}[how]
+    return function(images, in_place=in_place)
+
+
+def _result(images: np.ndarray, in_place: bool) -> np.ndarray:
+    """Where the scores go: new memory, whose pages cost time, is not always needed."""
+    if in_place and images.dtype.kind in "iu" and images.dtype.itemsize == 2:
+        return images.view(np.float16)
+    return np.zeros(images.shape, dtype=np.float16)
 
 
 class _Room:

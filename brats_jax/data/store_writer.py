@@ -106,7 +106,7 @@ def write_case(store: Path, source: Source, patient: str, normalisation: str) ->
     """
     case = source.read(patient)
     _check_case(case)
-    images = normalise(case.images, normalisation)
+    images = normalise(case.images, normalisation, in_place=True)
     names = layout.case_files(patient)
     try:
         data = _npy(images)

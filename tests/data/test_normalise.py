@@ -68,6 +68,10 @@ def test_integers_give_the_bits_of_floats(how, kind):
         result.view(np.uint16), normalise(images.astype(np.float32), how).view(np.uint16)
     )
     assert result.any() == (kind != "constant")
+    again = images.copy()
+    written = normalise(again, how, in_place=True)
+    np.testing.assert_array_equal(written.view(np.uint16), result.view(np.uint16))
+    assert np.shares_memory(written, again) == (images.dtype.itemsize == 2)
     for s in range(len(images)) if how == "slice" else ():
         plane = images[s, ..., 1].astype(np.float64)
         plane = np.minimum(plane, np.percentile(plane, 99.5))
