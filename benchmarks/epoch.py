@@ -55,10 +55,10 @@ class Clock:
         self.steps_per_dispatch = 1
 
 
-def timed_run(clock: Clock) -> type:
+def timed_loop(clock: Clock) -> type:
     """The loop's class, with a clock beside each of its parts."""
 
-    class TimedRun(train._Run):
+    class TimedLoop(train.Loop):
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
             self._asked: list[tuple[float, float]] = []  # when a batch was asked for, and came
@@ -140,7 +140,7 @@ def timed_run(clock: Clock) -> type:
             clock.bare = measure.timed(run) / dispatches / steps
             clock.steps_per_dispatch = steps
 
-    return TimedRun
+    return TimedLoop
 
 
 def run_stage(
@@ -162,7 +162,7 @@ def run_stage(
         folder,
         devices.data_mesh(),
     )
-    with mock.patch.object(train, "_Run", timed_run(clock)):
+    with mock.patch.object(train, "Loop", timed_loop(clock)):
         loop.run()
     numbers = {
         "steps_per_epoch": loop.steps_per_epoch,

@@ -14,10 +14,14 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from brats_jax import processes
 from brats_jax.errors import BratsError
 
 SCHEMA = "brats_jax.checkpoint"
 VERSION = 1
+
+# The other processes have no part in what Orbax does.
+_ALONE = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
 
 # What a system says when it takes no more: a full disk, a user's quota, a limit on files.
 _FULL = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
@@ -37,18 +41,25 @@ class Checkpoints:
 
     A save becomes visible by one rename, and the one before it is removed only
     after that: a kill at any moment leaves a whole checkpoint.
+
+    Of several processes, which all hold the same state, the first one reads and writes; the
+    others make the same calls, wait for it, and end if it fails (see processes.from_first).
     """
 
     def __init__(self, directory: Path) -> None:
         _let_errors_be_raised_only()
         self.directory = directory.absolute()
+        if not processes.is_first():
+            return
+        self.directory.mkdir(parents=True, exist_ok=True)
         self._manager = ocp.CheckpointManager(
             self.directory,
             options=ocp.CheckpointManagerOptions(
                 max_to_keep=1,
-                create=True,
+                create=False,
                 enable_async_checkpointing=True,
                 cleanup_tmp_directories=True,
+                multiprocessing_options=_ALONE,
             ),
         )
 
@@ -58,6 +69,9 @@ class Checkpoints:
         A step that is there already is left as it is: replacing it would need a
         moment without any. The arrays may be donated once this has returned.
         """
+        processes.from_first(lambda: self._save(step, state, meta))
+
+    def _save(self, step: int, state: Any, meta: Mapping[str, Any]) -> None:
         if step in self._manager.all_steps():
             return
         document = {"schema": SCHEMA, "version": VERSION, **meta}
@@ -78,19 +92,23 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Returns when what was saved is on disk."""
+        processes.from_first(self._wait)
+
+    def _wait(self) -> None:
         try:
             self._manager.wait_until_finished()
         except Exception as error:
             raise self._readable(error) from error
 
     def close(self) -> None:
-        """Waits, and ends the background threads."""
-        self.wait()
-        self._manager.close()
+        """Waits, and ends the background threads; the others need not do the same."""
+        if processes.is_first():
+            self._wait()
+            self._manager.close()
 
     def latest_step(self) -> int | None:
         """The step of the newest whole checkpoint, or None."""
-        return self._manager.latest_step()
+        return processes.from_first(lambda: self._manager.latest_step())
 
     def _readable(self, error: Exception) -> Exception:
         """Turns what storage says (it may be buried in a status text) into one line."""
@@ -151,7 +169,10 @@ def _read(directory: Path, restore: Any, model: Mapping[str, Any] | None = None)
     _let_errors_be_raised_only()
     directory = directory.absolute()
     with ocp.CheckpointManager(
-        directory, options=ocp.CheckpointManagerOptions(create=False, read_only=True)
+        directory,
+        options=ocp.CheckpointManagerOptions(
+            create=False, read_only=True, multiprocessing_options=_ALONE
+        ),
     ) as manager:
         step = manager.latest_step()
         if step is None:

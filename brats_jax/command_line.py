@@ -7,6 +7,8 @@ from pathlib import Path
 
 from absl import flags
 
+from brats_jax import processes
+
 
 def fail(message: str) -> int:
     """Prints the one line a user is meant to read, and returns the exit status."""
@@ -19,6 +21,9 @@ def one_line_flags(arguments: list[str]) -> list[str]:
     try:
         return flags.FLAGS(arguments)
     except (flags.Error, ValueError, TypeError) as error:
+        if isinstance(error, flags.UnrecognizedFlagError) and error.flagname in processes.FLAGS:
+            message = "only brats_jax.main runs in several processes; start this once"
+            sys.exit(fail(f"--{error.flagname}: {message}"))
         sys.exit(fail(" ".join(str(error).split())))
 
 

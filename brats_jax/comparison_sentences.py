@@ -95,6 +95,8 @@ def _range(result: PairedDifference, better: str, a: str, decimals: int, unit: s
     ends = (result.low, result.high) if better == "larger" else (-result.high, -result.low)
 
     def words(gain: float) -> str:
+        if gain == 0:
+            return "no different"
         return f"{_number(abs(gain), decimals, unit)} {'better' if gain > 0 else 'worse'}"
 
     return f"{a} being {words(ends[0])} to {words(ends[1])}"

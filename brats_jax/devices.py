@@ -1,5 +1,6 @@
 """Devices: mesh, shardings, number format, and the compiled-program cache."""
 
+import functools
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,10 +25,18 @@ def data_mesh() -> Mesh:
     """
     if jax.process_count() > 1:
         raise BratsError(
-            "one process drives all devices of its machine; to use several machines give each "
-            "its own folds (--config.folds)"
+            "only training is divided among processes: start this one once, it drives all "
+            "devices of its machine"
         )
     return jax.make_mesh((jax.local_device_count(),), ("data",), axis_types=(AxisType.Auto,))
+
+
+def training_mesh() -> Mesh:
+    """The same over every device of all processes; those of one process lie side by side."""
+    if jax.process_count() == 1:
+        return data_mesh()
+    ordered = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    return Mesh(np.array(ordered), ("data",), axis_types=(AxisType.Auto,))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -35,14 +44,79 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
+def divided(mesh: Mesh) -> NamedSharding:
+    """The sharding of a batch: its first axis divided among the devices."""
+    return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def put_replicated(tree: Any, mesh: Mesh) -> Any:
+    """Copies host arrays to every device; each process gives the same."""
+    return _put(tree, replicated(mesh))
+
+
 def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """Moves a host batch to the devices, its first axis divided among them."""
-    return jax.device_put(dict(batch), NamedSharding(mesh, PartitionSpec("data")))
+    """Moves a host batch to the devices, its first axis divided among them.
+
+    With several processes each gives its own rows of the batch (`own_rows`).
+    """
+    return _put(dict(batch), divided(mesh))
 
 
 def put_batches(batches: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     """Moves several batches at once, [steps, B, ...]; each one's first axis is divided."""
-    return jax.device_put(dict(batches), NamedSharding(mesh, PartitionSpec(None, "data")))
+    return _put(dict(batches), NamedSharding(mesh, PartitionSpec(None, "data")))
+
+
+def _put(tree: Any, sharding: NamedSharding) -> Any:
+    if sharding.is_fully_addressable:
+        return jax.device_put(tree, sharding)
+    # device_put would first compare what the processes hold, byte by byte.
+    return jax.tree.map(
+        lambda a: jax.make_array_from_process_local_data(sharding, np.asarray(a)), tree
+    )
+
+
+def own_rows(batch_size: int, mesh: Mesh) -> slice:
+    """Which rows of a batch lie on the devices of this process."""
+    each, here = batch_size // mesh.size, jax.process_index()
+    own = [k for k, device in enumerate(mesh.devices.flat) if device.process_index == here]
+    return slice(own[0] * each, (own[-1] + 1) * each)
+
+
+def replicate_first(tree: Any, mesh: Mesh) -> Any:
+    """Copies the arrays of the first process to every device, bit by bit.
+
+    Args:
+      tree: pytree of arrays on this process's devices or host; of the other processes only
+        shapes and dtypes count.
+      mesh: the devices.
+    """
+    if not mesh.is_multi_process:
+        return jax.device_put(tree, replicated(mesh))
+    leaves, structure = jax.tree.flatten(jax.tree.map(np.asarray, tree))
+    # As bytes, since a sum of numbers would turn -0.0 into 0.0.
+    flat = np.concatenate([np.ascontiguousarray(a).reshape(-1).view(np.uint8) for a in leaves])
+    rows = np.zeros((len(mesh.local_devices), flat.size), np.uint8)
+    if jax.process_index() == 0:
+        rows[0] = flat
+    spread = _put(rows, divided(mesh))
+    total = jax.jit(lambda a: a.sum(0, dtype=a.dtype), out_shardings=replicated(mesh))(spread)
+    ends = np.cumsum([a.nbytes for a in leaves])[:-1]
+    parts = np.split(np.asarray(total), ends)
+    pairs = zip(parts, leaves, strict=True)
+    whole = [part.view(a.dtype).reshape(a.shape) for part, a in pairs]
+    return put_replicated(jax.tree.unflatten(structure, whole), mesh)
+
+
+def largest(number: int, mesh: Mesh) -> jax.Array:
+    """int32: the largest of the processes' numbers, once all of them have called this."""
+    mine = np.full(len(mesh.local_devices), number, np.int32)
+    return _largest(mesh)(_put(mine, NamedSharding(mesh, PartitionSpec("data"))))
+
+
+@functools.cache
+def _largest(mesh: Mesh) -> Any:
+    return jax.jit(jnp.max, out_shardings=replicated(mesh))
 
 
 def check_batch_size(batch_size: int, mesh: Mesh, name: str = "batch_size") -> None:
@@ -83,6 +157,7 @@ def use_compilation_cache(setting: str) -> None:
 
 
 def describe() -> str:
-    """'4 x NVIDIA H100' or '1 x cpu'."""
-    kinds = sorted({device.device_kind for device in jax.local_devices()})
-    return f"{jax.local_device_count()} x {', '.join(kinds)}"
+    """'4 x NVIDIA H100' or '1 x cpu'; with several processes, 'in 2 processes' too."""
+    kinds = sorted({device.device_kind for device in jax.devices()})
+    several = f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""
+    return f"{jax.device_count()} x {', '.join(kinds)}{several}"

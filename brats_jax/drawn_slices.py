@@ -1,6 +1,5 @@
 """The slices of a segmentation panel as arrays, so that several models can be drawn together."""
 
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,8 @@ from typing import Self
 import numpy as np
 
 from brats_jax.errors import BratsError
-from brats_jax.files import atomic_open
+from brats_jax.evaluated import AGAIN
+from brats_jax.files import UNREADABLE_NPZ, atomic_open
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class DrawnSlices:
                     file["prediction"],
                     file["dice"],
                 )
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except UNREADABLE_NPZ as error:
             raise BratsError(
-                f"{path}: cannot be read ({error}); evaluate the run again (--mode=evaluate)"
+                f"{path}: cannot be read ({error}); remove that fold's evaluation.json, and {AGAIN}"
             ) from None

@@ -6,8 +6,9 @@ Accumulated on the device; one compiled program for each slice size serves all f
 every further case.
 """
 
+import collections
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,8 @@ from brats_jax.models import Weights
 from brats_jax.tasks import Segmentation
 from brats_jax.trained import Member
 
+# As many are computed or wait to be while the host takes in what is done.
+_BATCHES_AHEAD = 2
 # Along H, along W. Slices are axial: the first is left for right.
 _FLIPS = ((False, False), (True, False), (False, True), (True, True))
 
@@ -56,7 +59,9 @@ class Ensemble:
         if not batch_size:
             batch_size = 8 if jax.default_backend() == "cpu" else 32
         self.batch_size = devices.round_up(batch_size, self.mesh)
-        self._add = jax.jit(self._added)
+        # A sum comes back as it went in; of one device's results JAX would otherwise say
+        # `replicated`, which is the same but compiles once more.
+        self._add = jax.jit(self._added, out_shardings=devices.divided(self.mesh))
         self._finish = jax.jit(self._finished, static_argnames="details")
 
     @property
@@ -145,23 +150,36 @@ class Ensemble:
         Slices without brain are zeros under either normalisation, and one network gives equal
         inputs equal outputs: nothing is assumed of what it says about air.
         """
-        blank = ~images.any(axis=(1, 2, 3))
-        todo = np.flatnonzero(~blank)
-        if blank.any():
-            todo = np.append(todo, np.flatnonzero(blank)[0])
-        results = []
+        blank = np.flatnonzero(~images.any(axis=(1, 2, 3)))
+        todo = np.setdiff1d(np.arange(len(images)), blank[1:])
+        found: dict[str, np.ndarray] = {}
+
+        def along(name: str, slices: np.ndarray) -> tuple[slice | np.ndarray, ...]:
+            return (slice(None),) * (axis_of or {}).get(name, 0) + (slices,)
+
+        def keep(slices: np.ndarray, results: dict[str, jax.Array]) -> None:
+            filling = np.arange(len(slices))
+            for name, part in jax.device_get(results).items():
+                if name not in found:
+                    shape = list(part.shape)
+                    shape[len(along(name, slices)) - 1] = len(images)
+                    found[name] = np.empty(shape, part.dtype)
+                found[name][along(name, slices)] = part[along(name, filling)]
+
+        waiting: collections.deque[tuple[np.ndarray, dict[str, jax.Array]]] = collections.deque()
         for start in range(0, len(todo), self.batch_size):
-            chosen = np.resize(todo[start : start + self.batch_size], self.batch_size)
-            batch = devices.put_batch({"image": images[chosen]}, self.mesh)
-            results.append(of_batch(batch["image"]))  # goes on while the next one is cut
-        host: list[dict[str, Any]] = jax.device_get(results)
-        place = np.searchsorted(np.flatnonzero(~blank), np.arange(len(images)))
-        place[blank] = len(todo) - 1
-        axes = {name: (axis_of or {}).get(name, 0) for name in host[0]}
-        return {
-            name: np.concatenate([part[name] for part in host], axis).take(place, axis)
-            for name, axis in axes.items()
-        }
+            slices = todo[start : start + self.batch_size]
+            filled = np.resize(slices, self.batch_size)
+            batch = devices.put_batch({"image": images[filled]}, self.mesh)
+            waiting.append((slices, of_batch(batch["image"])))  # goes on while the next one is cut
+            if len(waiting) > _BATCHES_AHEAD:
+                keep(*waiting.popleft())
+        for part in waiting:
+            keep(*part)
+        for name, whole in found.items():
+            if len(blank) > 1:
+                whole[along(name, blank[1:])] = whole[along(name, blank[:1])]
+        return found
 
 
 def _flipped(x: jax.Array, flip: jax.Array) -> jax.Array:

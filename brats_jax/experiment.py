@@ -13,8 +13,10 @@ RUN/fold_K/evaluation.json, evaluation_*.csv, panels/*.png
 RUN/summary.json, .csv     over the folds
 """
 
+import contextlib
 import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +26,12 @@ from ml_collections import ConfigDict
 
 import brats_jax
 from brats_jax import (
-    checkpoints,
     devices,
     frozen,
     lock,
     models,
     pretraining,
+    processes,
     settings,
     transfer,
 )
@@ -49,17 +51,13 @@ from brats_jax.data.store import Store
 from brats_jax.errors import BratsError
 from brats_jax.evaluate import Restored
 from brats_jax.files import write_json
+from brats_jax.fold_evaluation import FoldEvaluation
 from brats_jax.models import Weights
 from brats_jax.progress import say
 from brats_jax.tasks import Task
 from brats_jax.train import Initialiser, Stage, TrainOptions
 
 MODES = ("train", "pretrain", "evaluate")
-
-# Of evaluation.json. An evaluation of another version, or one that was asked for otherwise, is
-# made again.
-EVALUATION_VERSION = 3
-ASKED = ("slices", "tolerance_mm")
 
 
 def run(config: ConfigDict, workdir: Path, mode: str = "train") -> dict[str, Any]:
@@ -74,6 +72,21 @@ def run(config: ConfigDict, workdir: Path, mode: str = "train") -> dict[str, Any
     Raises:
       BratsError: for anything the user has to change.
     """
+    processes.from_first(lambda: _check_asked(config, workdir, mode))
+    store = Store.open(Path(config.data.store))
+    devices.use_compilation_cache(config.compilation_cache)
+    mesh = devices.training_mesh()
+    everyone = processes.to_first([json.loads(config.to_json_best_effort()), store.fingerprint])
+    splits = processes.from_first(lambda: _begin(config, store, workdir, mode, mesh, everyone))
+    say(f"{workdir}: {devices.describe()}, {config.dtype} activations, store {store.path}")
+    for fold in config.folds:
+        directory = workdir / f"fold_{fold}"
+        with _locked(directory):
+            _Fold(config, store, splits, fold, directory, mesh, mode).run()
+    return processes.from_first(lambda: _summarise(workdir, splits["num_folds"]))
+
+
+def _check_asked(config: ConfigDict, workdir: Path, mode: str) -> None:
     if mode not in MODES:
         raise BratsError(f"unknown --mode={mode}; valid: {', '.join(MODES)}")
     if workdir.is_file():
@@ -84,9 +97,27 @@ def run(config: ConfigDict, workdir: Path, mode: str = "train") -> dict[str, Any
             "--mode=pretrain needs --config.ssl=true, and no --config.pretrain.run: there would be "
             "nothing to train"
         )
-    store = Store.open(Path(config.data.store))
-    devices.use_compilation_cache(config.compilation_cache)
-    mesh = devices.data_mesh()
+
+
+def _begin(
+    config: ConfigDict,
+    store: Store,
+    workdir: Path,
+    mode: str,
+    mesh: Mesh,
+    everyone: list[tuple[dict[str, Any], str]],
+) -> dict[str, Any]:
+    """Makes or continues the run folder; returns its splits.
+
+    `everyone` is what each process was started with: its settings and its store's fingerprint.
+    """
+    for number, (theirs, fingerprint) in enumerate(everyone):
+        changed = settings.differences(everyone[0][0], theirs)
+        if changed or fingerprint != store.fingerprint:
+            raise BratsError(
+                f"process {number} was started with other settings than process 0 "
+                f"({'; '.join(changed) or 'another store'}); give all the same"
+            )
     settings.check_fit(config, store, mesh)
     if mode == "evaluate" and not (workdir / "config.json").exists():
         raise BratsError(f"{workdir}: no run there to evaluate; train it first")
@@ -99,15 +130,22 @@ def run(config: ConfigDict, workdir: Path, mode: str = "train") -> dict[str, Any
                 _other_pretraining(config, store, splits, fold)
         _check_encoder_init(config)
     _freeze_settings(config, store, workdir, mode)
-    splits = load_or_make_splits(workdir / "splits.json", store, **options)
-    say(f"{workdir}: {devices.describe()}, {config.dtype} activations, store {store.path}")
-    for fold in config.folds:
-        directory = workdir / f"fold_{fold}"
-        with lock.hold(directory / "lock", str(directory)):
-            _Fold(config, store, splits, fold, directory, mesh, mode).run()
-    from brats_jax import results  # brings SciPy, see _Fold._evaluate
+    return load_or_make_splits(workdir / "splits.json", store, **options)
 
-    summary = results.summarise_run(workdir, splits["num_folds"])
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Holds the fold while it is entered: the first process does, for all."""
+    with contextlib.ExitStack() as held:
+        lock_ = lock.hold(directory / "lock", str(directory))
+        processes.from_first(lambda: held.enter_context(lock_))
+        yield
+
+
+def _summarise(workdir: Path, num_folds: int) -> dict[str, Any]:
+    from brats_jax import results  # brings SciPy, see fold_evaluation
+
+    summary = results.summarise_run(workdir, num_folds)
     say(results.format_summary(summary))
     return summary
 
@@ -151,25 +189,42 @@ class _Fold:
 
     def run(self) -> None:
         audit = audit_leakage(self.store, self.split)
-        write_json(self.directory / "audit.json", audit)
+        processes.from_first(lambda: write_json(self.directory / "audit.json", audit))
         say(f"fold {self.fold}: {check_audit(audit, self.split_by)}")
         if self.mode != "evaluate":
             sets = [(n, getattr(self.split, n)) for n in ("train", "validation", "test")]
             for line in describe_burden(self.store, sets):
                 say(f"fold {self.fold}: {line}")
-            segment_complete = (self.directory / "segment" / "complete.json").exists()
-            if self.config.pretrain.run and not segment_complete:
-                source = _other_pretraining(self.config, self.store, self.splits, self.fold)
-                pretraining.pin(source, self.directory)
-                self.pretrained = source
+            if self.config.pretrain.run and not self._is_complete("segment"):
+                self.pretrained = Path(processes.from_first(self._pin_pretraining))
             for stage in self.tasks:
                 self._train(stage, audit)
-        self._evaluate(again=self.mode == "evaluate")
+        # The others wait: what is done by batches is less than what is done by patient, on the
+        # host, and a result of one process cannot differ from that of several.
+        evaluation = FoldEvaluation(
+            self.config,
+            self.tasks,
+            self.store,
+            self.split,
+            self.split_by,
+            self.fold,
+            self.directory,
+            self.mesh.local_mesh,
+        )
+        processes.from_first(lambda: evaluation.run(again=self.mode == "evaluate"))
+
+    def _is_complete(self, stage: str) -> bool:
+        path = self.directory / stage / "complete.json"
+        return processes.from_first(path.exists)
+
+    def _pin_pretraining(self) -> str:
+        source = _other_pretraining(self.config, self.store, self.splits, self.fold)
+        pretraining.pin(source, self.directory)
+        return str(source)
 
     def _train(self, stage: str, audit: dict[str, Any]) -> None:
         directory = self.directory / stage
-        complete = directory / "complete.json"
-        if complete.exists():
+        if self._is_complete(stage):
             say(f"fold {self.fold} {stage}: complete, skipped")
             return
         train_slices, options = self._training(stage)
@@ -191,7 +246,7 @@ class _Fold:
                 "version": brats_jax.__version__,
             },
         ).run()
-        write_json(complete, result)
+        processes.from_first(lambda: write_json(directory / "complete.json", result))
         say(
             f"fold {self.fold} {stage}: done, best {result['metric']} {result['best']:.4f} at "
             f"step {result['best_step']}"
@@ -224,7 +279,8 @@ class _Fold:
             "steps_per_epoch": options.steps_per_epoch,
             "steps": options.epochs * options.steps_per_epoch,
         }
-        write_json(self.directory / stage / "training.json", document)
+        path = self.directory / stage / "training.json"
+        processes.from_first(lambda: write_json(path, document))
         return chosen, options
 
     def _initialiser(self, stage: str) -> Initialiser | None:
@@ -238,7 +294,7 @@ class _Fold:
 
     def _from_pretraining(self, params: Weights, stats: Weights) -> tuple[Weights, Weights]:
         task = settings.reconstruction(self.config)
-        source = Restored(task, self.pretrained, self.mesh)
+        source = Restored(task, self.pretrained, self.mesh.local_mesh)
         say(
             f"fold {self.fold} segment: encoder from {self.pretrained}, step {source.meta['step']} "
             f"({task.metric} {source.meta['value']:.4f})"
@@ -248,78 +304,6 @@ class _Fold:
             transfer.transfer_encoder(source.params, params, *inputs),
             transfer.transfer_encoder(source.stats, stats, *inputs),
         )
-
-    def _is_evaluated(self) -> bool:
-        """Whether there is an evaluation, as configured, of the checkpoints that are best now."""
-        path = self.directory / "evaluation.json"
-        if not path.exists():
-            return False
-        try:
-            document = json.loads(path.read_text())
-            now = (EVALUATION_VERSION, *(self.config.evaluation[n] for n in ASKED))
-            then = (document["version"], *(document[name] for name in ASKED))
-            return now == then and all(
-                document["checkpoints"][stage]["step"]
-                == checkpoints.read_meta(self.directory / stage / "best")["step"]
-                for stage in self.tasks
-            )
-        except (ValueError, KeyError, TypeError):
-            return False
-
-    def _evaluate(self, *, again: bool) -> None:
-        if not again and self._is_evaluated():
-            say(f"fold {self.fold} evaluation: complete, skipped")
-            return
-        for stage in self.tasks:
-            if not (self.directory / stage / "complete.json").exists():
-                say(f"fold {self.fold} {stage}: NOT TRAINED TO THE END; this is its best so far")
-        settings_ = self.config.evaluation
-        indices = select_slices(self.store, self.split.test, settings_.slices)
-        if len(indices) == 0:
-            raise BratsError(
-                f"fold {self.fold}: no test slice with tumour; give --config.evaluation.slices=all"
-            )
-        document: dict[str, Any] = {
-            "schema": "brats_jax.evaluation",
-            "version": EVALUATION_VERSION,
-            "fold": self.fold,
-            "set": "test",
-            "slices": settings_.slices,
-            "split_by": self.split_by,
-            "patients": len(np.unique(self.store.patient_of[indices])),
-            "inputs": list(self.config.pretrain.inputs),
-            "target": self.config.pretrain.target,
-            "loss": self.config.loss,
-            "ssl": self.config.ssl,
-            "tolerance_mm": settings_.tolerance_mm,
-            "checkpoints": {},
-            "rows": [],
-        }
-        # Here, because the first step need not wait for Matplotlib and SciPy.
-        from brats_jax import pictures, results, scoring
-
-        drawn = pictures.slices_to_draw(self.store, self.split.test, settings_.panels)
-        for stage, task in self.tasks.items():
-            say(f"fold {self.fold} {stage}: evaluating {len(indices)} test slices")
-            restored = Restored(task, self.directory / stage, self.mesh)
-            tally, scores = scoring.score(
-                restored,
-                self.store,
-                indices,
-                settings_.batch_size,
-                settings_.tolerance_mm,
-                f"fold {self.fold} {stage}",
-            )
-            chosen = {name: restored.meta[name] for name in ("step", "epoch", "value")}
-            document["checkpoints"][stage] = chosen
-            document["rows"] += results.rows_of(stage, scores)
-            facts = {"fold": self.fold, "split_by": self.split_by, "checkpoint": chosen}
-            tally.save(self.directory / f"tally_{stage}.npz", facts)
-            results.write_unit_tables(self.directory, stage, tally)
-            if len(drawn):
-                note = f"test set, split by {self.split_by}"
-                pictures.draw(self.directory / "panels", restored, self.store, drawn, note)
-        write_json(self.directory / "evaluation.json", document)
 
 
 def _freeze_settings(config: ConfigDict, store: Store, workdir: Path, mode: str) -> None:

@@ -3,15 +3,35 @@
 import json
 import os
 import re
+import struct
 import tempfile
 import threading
 import time
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 _UMASK = threading.Lock()
+
+# What reading a .npz raises that is damaged, or is none: zipfile, zlib and NumPy each have words
+# of their own for it (a bit that fell over may ask for an unknown method, or a password).
+UNREADABLE_NPZ = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    IndexError,
+    EOFError,
+    RuntimeError,
+    MemoryError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 @contextmanager

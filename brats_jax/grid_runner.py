@@ -16,9 +16,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
-from brats_jax import grid_state
+from brats_jax import grid_state, lock
 from brats_jax.cells import Cell
-from brats_jax.errors import BUSY_STATUS
+from brats_jax.errors import BUSY_STATUS, Busy
 from brats_jax.files import write_json
 from brats_jax.interruption import Interrupted, StopRequests, follow_parent
 from brats_jax.progress import say
@@ -94,7 +94,24 @@ class GridRunner:
                 self.failed[cell] = f"not started: {source.name}, which it needs, failed"
                 say(f"grid: {cell.name}: {self.failed[cell]}")
                 return True
-        return self._run_cell(cell, stop)
+        return self._claim_and_run(cell, stop)
+
+    def _claim_and_run(self, cell: Cell, stop: StopRequests) -> bool:
+        """Runs the cell unless another worker of the grid has taken it in hand just now.
+
+        The cell locks its folder by itself, but only once its libraries are loaded.
+        """
+        try:
+            with lock.hold(grid_state.claim_path(self.grid, cell), cell.name):
+                # Between our look and our hold another may have begun it, and even ended it.
+                if grid_state.is_done(self.grid, cell):
+                    return True
+                settled = self._run_cell(cell, stop)
+        except Busy:
+            return False
+        if settled:
+            self._say_summary()
+        return settled
 
     def _failed_elsewhere(self, cell: Cell) -> str | None:
         """The error with which another worker has tried the cell since this one began."""
@@ -139,7 +156,6 @@ class GridRunner:
             self.failed[cell] = _error_line(log, start, status)
             record.end("failed", self.failed[cell])
             say(f"grid: {cell.name} FAILED: {self.failed[cell]}")
-        self._say_summary()
         return True
 
     def _say_summary(self) -> None:

@@ -4,6 +4,7 @@ GRID/grid.json             settings, store and versions it was started with; the
 GRID/pretraining/seed_S/   a run folder (see experiment.py) with the first stage of every fold
 GRID/runs/NAME/            a run folder for each loss, start, share of labels and seed
 GRID/cells/CELL.json       attempts, seconds, how the last attempt ended
+GRID/cells/CELL.lock       held while a process of the grid has the cell in hand
 GRID/logs/CELL.log         what the cell printed
 """
 
@@ -14,11 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from brats_jax import frozen, lock
+from brats_jax import evaluated, frozen, lock
 from brats_jax.cells import AXES, Axes, Cell, enumerate_cells
 from brats_jax.data.store import Store
 from brats_jax.errors import BratsError
-from brats_jax.experiment import EVALUATION_VERSION
 from brats_jax.files import write_json
 from brats_jax.progress import clock, read_metrics
 
@@ -104,19 +104,19 @@ def is_done(grid: Path, cell: Cell) -> bool:
     """Whether the cell is trained to the end, and its best checkpoint evaluated."""
     directory = grid / cell.directory
     trained = _read(directory / cell.stage / "complete.json")
-    evaluated = _read(directory / "evaluation.json")
-    try:
-        return (
-            evaluated["version"] == EVALUATION_VERSION
-            and evaluated["checkpoints"][cell.stage]["step"] == trained["best_step"]
-        )
-    except (KeyError, TypeError):
+    if "best_step" not in trained:
         return False
+    return evaluated.is_current(directory, {cell.stage: trained["best_step"]})
 
 
 def holder(grid: Path, cell: Cell) -> str | None:
-    """The process that is at the cell now, if any."""
-    return lock.holder(grid / cell.directory / "lock")
+    """The process that is at the cell now, if any: the cell's own, or one about to start it."""
+    return lock.holder(grid / cell.directory / "lock") or lock.holder(claim_path(grid, cell))
+
+
+def claim_path(grid: Path, cell: Cell) -> Path:
+    """Held by a grid's process while it has the cell in hand, from before the cell is started."""
+    return grid / "cells" / f"{cell.name}.lock"
 
 
 def record_path(grid: Path, cell: Cell) -> Path:

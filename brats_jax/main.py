@@ -2,10 +2,13 @@
 
     python -m brats_jax.main --config=configs/ssl.py --workdir=RUN --config.data.store=STORE
 
-Given again, the same command goes on where it was stopped and skips what is complete.
+Given again, the same command goes on where it was stopped and skips what is complete. Started
+several times at once, with --coordinator, --num_processes and --process_id (or --distributed, by
+a cluster that tells them), the processes share each batch.
 """
 
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,11 +25,20 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Run folder: checkpoints, number
 _MODE = flags.DEFINE_string(
     "mode", "train", "train (and evaluate), pretrain (the first stage only), or evaluate only."
 )
+# What asks for several processes; the names are in processes.FLAGS.
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "HOST:PORT of process 0, where several processes train together."
+)
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many they are.", lower_bound=1)
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
+_DISTRIBUTED = flags.DEFINE_bool(
+    "distributed", False, "Instead of these three: the cluster says them (srun, mpirun)."
+)
 
 
 def _main(arguments: Sequence[str]) -> int:
     # Imported here: a misspelt flag should not have to wait for the libraries.
-    from brats_jax import experiment
+    from brats_jax import experiment, processes
 
     if len(arguments) > 1:
         return fail(
@@ -37,18 +49,30 @@ def _main(arguments: Sequence[str]) -> int:
     # Orbax and JAX tell every checkpoint they write.
     logging.set_verbosity(logging.ERROR)
     try:
+        processes.join(
+            _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value, _DISTRIBUTED.value
+        )
         experiment.run(_CONFIG.value, Path(_WORKDIR.value), _MODE.value)
     except Busy as error:
         fail(str(error))
-        return BUSY_STATUS
+        return processes.leave(BUSY_STATUS)
     except BratsError as error:
-        return fail(str(error))
+        return processes.leave(fail(str(error)))
     except OSError as error:  # a full disk, a folder that may not be written, a file in its place
         where = error.filename or _WORKDIR.value
-        return fail(f"{where}: {error.strerror or error}; what was saved before is kept")
+        text = f"{where}: {error.strerror or error}; what was saved before is kept"
+        return processes.leave(fail(text))
     except KeyboardInterrupt:
         print("stopped: the same command goes on from the last checkpoint", file=sys.stderr)
-        return 130
+        return processes.leave(130)
+    except Exception as error:
+        if processes.count() == 1:
+            raise
+        if processes.lost_another(error):
+            text = "another process has ended; the same commands go on from the last checkpoint"
+            return processes.leave(fail(text))
+        traceback.print_exc()
+        return processes.leave(1)
     return 0
 
 

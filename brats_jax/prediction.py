@@ -129,6 +129,11 @@ class _Work:
         )
         return scan, self.model.normalise(scan)
 
+    @property
+    def compares(self) -> bool:
+        """Whether what the network saw is still needed when its answer is written."""
+        return self.model.trained.task == "reconstruct"
+
     def predict(self, case: CaseFiles, images: np.ndarray) -> Any:
         """On the device."""
         if self.model.trained.task == "segment":
@@ -136,7 +141,9 @@ class _Work:
             return self.model.ensemble.segment(images, details=details)
         return self.model.ensemble.reconstruct(images)
 
-    def write(self, scan: Scan, images: np.ndarray, found: Any, started: float) -> tuple[Path, str]:
+    def write(
+        self, scan: Scan, images: np.ndarray | None, found: Any, started: float
+    ) -> tuple[Path, str]:
         """In the background: all that is written of a case, and what is said of it."""
         model, notes = self.model, list(scan.notes)
         if model.trained.task == "segment":
@@ -150,6 +157,7 @@ class _Work:
             path = outputs.write_segmentation(self.directory, segmented, model, wanted, truth)
             volumes = ", ".join(f"{n} {segmented.volumes[n].ml:.1f} ml" for n in ("WT", "TC", "ET"))
         else:
+            assert images is not None
             made = model.compare(scan, images, found)
             path = outputs.write_reconstruction(self.directory, made, model)
             volumes = f"{made.target}" + ("" if made.mse is None else f", MSE {made.mse:.3f}")
@@ -190,7 +198,11 @@ def _behind(
         writing: Future = Future()
         try:
             scan, images = reading.result()
-            writing = pool.submit(work.write, scan, images, work.predict(case, images), started)
+            found = work.predict(case, images)
+            if not work.compares:
+                images = None
+            writing = pool.submit(work.write, scan, images, found, started)
+            del scan, images, found
         except Exception as error:  # of any kind: one case does not stop the others
             writing.set_exception(error)
         unwritten.append((case, writing))

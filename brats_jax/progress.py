@@ -9,13 +9,15 @@ from typing import Any
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
+from brats_jax import processes
 from brats_jax.files import write_text
 
 
 def say(text: str) -> None:
-    """Prints a line, above a progress bar if there is one."""
-    tqdm.write(text)
-    sys.stdout.flush()
+    """Prints a line, above a progress bar if there is one; of several processes the first."""
+    if processes.is_first():
+        tqdm.write(text)
+        sys.stdout.flush()
 
 
 def bar(total: int, title: str, unit: str, first: int = 0) -> tqdm:
@@ -91,16 +93,37 @@ class ProgressLog:
         self._writer.close()
 
 
+class SilentLog(ProgressLog):
+    """The log of a process that is not the first."""
+
+    def __init__(self) -> None:
+        pass
+
+    def step(self, step: int) -> None:
+        """Nothing."""
+
+    def write(self, event: str, step: int, epoch: int, values: dict[str, Any]) -> None:
+        """Nothing."""
+
+    def epoch(self, step: int, text: str) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a metrics.jsonl; a line cut off by a kill is left out."""
+    """The whole lines of a metrics.jsonl; a line cut off by a kill, or damaged, is left out."""
     if not path.exists():
         return []
     records = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(errors="replace").splitlines():
         try:
-            records.append(json.loads(line))
+            record = json.loads(line)
         except ValueError:
             continue
+        if isinstance(record, dict) and {"event", "step"} <= set(record):
+            records.append(record)
     return records
 
 

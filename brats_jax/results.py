@@ -11,6 +11,7 @@ import numpy as np
 from brats_jax import conventions
 from brats_jax.conventions import Scores
 from brats_jax.data.modalities import CLASSES, DISPLAY_NAMES
+from brats_jax.evaluated import EVALUATION_VERSION
 from brats_jax.files import atomic_open, write_json
 from brats_jax.metrics import overlap
 from brats_jax.tallies import LESION_REGIONS, SCORED, ReconstructionTally, SegmentationTally
@@ -111,9 +112,17 @@ def _cell(value: Any) -> str:
 
 
 def read_evaluations(workdir: Path, num_folds: int) -> list[dict[str, Any]]:
-    """The evaluation.json of every fold that has one, in order."""
-    paths = [workdir / f"fold_{fold}" / "evaluation.json" for fold in range(num_folds)]
-    return [json.loads(path.read_text()) for path in paths if path.exists()]
+    """The evaluation.json of every fold that has one of this version, in order."""
+    found = []
+    for fold in range(num_folds):
+        try:
+            document = json.loads((workdir / f"fold_{fold}" / "evaluation.json").read_text())
+        except (OSError, ValueError):
+            continue
+        # Numbers of another version are not averaged with ours.
+        if isinstance(document, dict) and document.get("version") == EVALUATION_VERSION:
+            found.append(document)
+    return found
 
 
 def summarise_run(workdir: Path, num_folds: int) -> dict[str, Any]:

@@ -7,6 +7,7 @@ shared even so, which is why one thread draws at a time.
 """
 
 import io
+import textwrap
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ CLASS_COLOURS: dict[str, str] = {"NCR/NET": "#0072B2", "ED": "#F0E442", "ET": "#
 
 _CELL_INCHES = 1.75
 _DPI = 130
+_NOTE_CHARACTERS = 17  # of the line below, an inch
 _MARGIN = 4  # pixels around the head
 _DRAWING = threading.Lock()
 
@@ -68,7 +70,7 @@ def bare_figure(
             frameon=False,
             fontsize=9,
         )
-    figure.supxlabel(lower, fontsize=7)
+    figure.supxlabel(textwrap.fill(lower, int(_NOTE_CHARACTERS * size[0])), fontsize=7)
     return figure, grid
 
 

@@ -1,5 +1,6 @@
 """The compiled steps of training, and the state they change."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -103,11 +104,11 @@ def make_train_step(
 
 
 def make_validation_step(
-    task: Task, graph: nnx.GraphDef
+    task: Task, graph: nnx.GraphDef, mesh: Mesh
 ) -> Callable[[Weights, Weights, Batch], dict[str, jax.Array]]:
-    """The compiled forward pass over whole slices: loss and per-slice statistics."""
+    """The compiled forward pass over whole slices: loss and per-slice statistics, everywhere."""
 
-    @jax.jit
+    @functools.partial(jax.jit, out_shardings=devices.replicated(mesh))
     def validation_step(params: Weights, stats: Weights, batch: Batch) -> dict[str, jax.Array]:
         x, target = task.prepare(batch, training=False)
         output, _ = models.apply(graph, params, stats, x, train=False)

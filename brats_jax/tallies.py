@@ -9,7 +9,6 @@ The file is a plain .npz of numbers and names; nothing in it is a pickled object
 
 import dataclasses
 import json
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -18,9 +17,11 @@ import numpy as np
 
 from brats_jax.data.modalities import CLASSES, REGIONS
 from brats_jax.errors import BratsError
-from brats_jax.files import atomic_open
+from brats_jax.evaluated import AGAIN
+from brats_jax.files import UNREADABLE_NPZ, atomic_open
 from brats_jax.metrics.surface import SurfaceStatistics
 
+SCHEMA = "brats_jax.tally"
 VERSION = 2
 
 # Whatever is scored, as sets of labels: every class, and the challenge's nested regions.
@@ -118,19 +119,23 @@ class SegmentationTally:
           BratsError: the file is missing, damaged, of another version or of another kind.
         """
         arrays, facts = _read(path, "segment")
-        if list(arrays["regions"]) != list(SCORED):
-            raise BratsError(f"{path}: written for other regions; evaluate the run again")
-        tally = cls(
-            slices=Slices(**_unprefixed("slices", arrays)),
-            pixels=int(arrays["pixels"]),
-            spacing_mm=arrays["spacing_mm"],
-            tolerance_mm=float(arrays["tolerance_mm"]),
-            counts=arrays["counts"],
-            surface=SurfaceStatistics(**_unprefixed("surface", arrays)),
-            volume_surface=SurfaceStatistics(**_unprefixed("volume_surface", arrays)),
-            surfels=arrays["surfels"],
-            lesions=arrays["lesions"],
-        )
+        try:
+            regions = list(arrays["regions"])
+            tally = cls(
+                slices=Slices(**_unprefixed("slices", arrays)),
+                pixels=int(arrays["pixels"]),
+                spacing_mm=arrays["spacing_mm"],
+                tolerance_mm=float(arrays["tolerance_mm"]),
+                counts=arrays["counts"],
+                surface=SurfaceStatistics(**_unprefixed("surface", arrays)),
+                volume_surface=SurfaceStatistics(**_unprefixed("volume_surface", arrays)),
+                surfels=arrays["surfels"],
+                lesions=arrays["lesions"],
+            )
+        except UNREADABLE_NPZ as error:
+            raise _damaged(path, error) from None
+        if regions != list(SCORED):
+            raise BratsError(f"{path}: written for other regions; remove it, and {AGAIN}")
         return tally, facts
 
 
@@ -159,7 +164,20 @@ class ReconstructionTally:
     def load(cls, path: Path) -> tuple[Self, dict[str, Any]]:
         """Returns the tally at `path` and its facts; raises as `SegmentationTally.load`."""
         arrays, facts = _read(path, "pretrain")
-        return cls(Slices(**_unprefixed("slices", arrays)), _unprefixed("values", arrays)), facts
+        try:
+            slices = Slices(**_unprefixed("slices", arrays))
+        except UNREADABLE_NPZ as error:
+            raise _damaged(path, error) from None
+        return cls(slices, _unprefixed("values", arrays)), facts
+
+
+def is_current(path: Path, stage: str) -> bool:
+    """Whether a tally of this version and stage is at `path`; its head alone is read."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return _kind(json.loads(str(file["head"]))) == (SCHEMA, VERSION, stage)
+    except UNREADABLE_NPZ:
+        return False
 
 
 def _prefixed(prefix: str, arrays: dict[str, Any]) -> dict[str, np.ndarray]:
@@ -174,7 +192,7 @@ def _unprefixed(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndar
 
 
 def _write(path: Path, stage: str, arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> None:
-    head = {"schema": "brats_jax.tally", "version": VERSION, "stage": stage, "facts": facts}
+    head = {"schema": SCHEMA, "version": VERSION, "stage": stage, "facts": facts}
     with atomic_open(path, "wb") as file:
         np.savez_compressed(file, head=np.array(json.dumps(head)), **arrays)  # type: ignore[arg-type]
 
@@ -184,17 +202,23 @@ def _read(path: Path, stage: str) -> tuple[dict[str, np.ndarray], dict[str, Any]
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         head = json.loads(str(arrays.pop("head")))
-        kind = (head["schema"], head["version"], head["stage"])
+        kind = _kind(head)
         facts: dict[str, Any] = head["facts"]
     except FileNotFoundError:
-        raise BratsError(f"{path}: not there; evaluate the run (--mode=evaluate)") from None
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise BratsError(f"{path}: not there; {AGAIN}") from None
+    except UNREADABLE_NPZ as error:
+        raise _damaged(path, error) from None
+    if kind != (SCHEMA, VERSION, stage):
         raise BratsError(
-            f"{path}: cannot be read ({error}); evaluate the run again (--mode=evaluate)"
-        ) from None
-    if kind != ("brats_jax.tally", VERSION, stage):
-        raise BratsError(
-            f"{path}: holds {kind[0]} {kind[1]} of '{kind[2]}', not brats_jax.tally {VERSION} of "
-            f"'{stage}'; evaluate the run again (--mode=evaluate)"
+            f"{path}: holds {kind[0]} {kind[1]} of '{kind[2]}', not {SCHEMA} {VERSION} of "
+            f"'{stage}'; {AGAIN}"
         )
     return arrays, facts
+
+
+def _kind(head: dict[str, Any]) -> tuple[Any, Any, Any]:
+    return head["schema"], head["version"], head["stage"]
+
+
+def _damaged(path: Path, error: Exception) -> BratsError:
+    return BratsError(f"{path}: cannot be read ({error}); remove it, and {AGAIN}")

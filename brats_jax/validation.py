@@ -38,7 +38,7 @@ class Validation:
     ) -> None:
         self._task, self._mesh = task, mesh
         self._store, self._slices, self._batch_size = store, slices, batch_size
-        self._step = make_validation_step(task, graph)
+        self._step = make_validation_step(task, graph, mesh)
 
     def run(
         self, params: Weights, stats: Weights, between_batches: Callable[[], None]
@@ -46,7 +46,8 @@ class Validation:
         """{'loss', and what the task summarises}; `between_batches` may raise to stop it."""
         results: list[dict[str, jax.Array]] = []
         valid: list[np.ndarray] = []
-        for batch in full_slices(self._store, self._slices, self._batch_size):
+        rows = devices.own_rows(self._batch_size, self._mesh)
+        for batch in full_slices(self._store, self._slices, self._batch_size, rows):
             between_batches()
             valid.append(batch.pop("valid"))
             batch.pop("index")

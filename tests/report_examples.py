@@ -10,6 +10,7 @@ from tally_examples import slices_of, tally_of
 
 from brats_jax import conventions, results
 from brats_jax.drawn_slices import DrawnSlices
+from brats_jax.evaluated import EVALUATION_VERSION
 from brats_jax.files import write_json
 from brats_jax.tallies import (
     IMAGE_METRICS,
@@ -141,7 +142,7 @@ def _write_fold(
         directory / "evaluation.json",
         {
             "schema": "brats_jax.evaluation",
-            "version": 3,
+            "version": EVALUATION_VERSION,
             "fold": fold,
             "set": "test",
             "slices": slices,

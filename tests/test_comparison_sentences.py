@@ -64,6 +64,8 @@ def test_no_difference_is_not_equality():
     )
     for word in ("equal", "same", "equivalent", "no effect"):
         assert word not in said
+    none = comparison_sentence(NOT_FOUND._replace(high=0.0), quantity="Dice", better="larger")
+    assert none.endswith("anything from SSL being 0.004 worse to no different.")
     smaller = comparison_sentence(NOT_FOUND, quantity="ASD", better="smaller", unit="mm")
     assert smaller.endswith("from SSL being 0.032 mm worse to 0.004 mm better.")
 

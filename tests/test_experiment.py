@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from brats_jax import checkpoints, evaluate, experiment, inference, lock, results, settings
+from brats_jax import (
+    checkpoints,
+    evaluate,
+    experiment,
+    fold_evaluation,
+    inference,
+    lock,
+    results,
+    settings,
+)
 from brats_jax.data.modalities import CLASSES
 from brats_jax.devices import data_mesh
 from brats_jax.errors import BratsError, Busy
@@ -121,7 +130,7 @@ def test_evaluation_says_what_it_is_over(finished, small_store):
     workdir, _, _ = finished
     document = json.loads((workdir / "fold_0" / "evaluation.json").read_text())
     assert document["set"] == "test" and document["split_by"] == "patient"
-    assert document["patients"] == 1 and document["version"] == experiment.EVALUATION_VERSION
+    assert document["patients"] == 1 and document["version"] == fold_evaluation.EVALUATION_VERSION
     background = results.find(
         document["rows"], stage="segment", over="all slices", of="background", convention="paper"
     )
@@ -364,6 +373,16 @@ def test_an_evaluation_of_another_checkpoint_is_not_taken_for_this_one(finished,
     assert experiment.run(config, workdir)["rows"] == summary["rows"]
     assert "evaluating 16 test slices" in capsys.readouterr().out
     assert json.loads(path.read_text())["checkpoints"]["segment"]["step"] > 1
+
+
+def test_an_evaluation_without_its_tally_is_made_again(finished, capsys):
+    workdir, config, summary = finished
+    tally = workdir / "fold_0" / "tally_segment.npz"
+    whole = tally.read_bytes()
+    tally.write_bytes(whole[: len(whole) // 2])
+    assert experiment.run(config, workdir)["rows"] == summary["rows"]
+    assert "evaluating 16 test slices" in capsys.readouterr().out
+    assert len(tally.read_bytes()) == len(whole)
 
 
 def test_another_tolerance_is_evaluated_anew(finished, capsys):

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 from jax.sharding import AxisType
+from pointwise import PointwiseTask
 
-from brats_jax import checkpoints, devices, feeding, train
+from brats_jax import checkpoints, devices, feeding, loop, train
 from brats_jax.data import device_store
 from brats_jax.data.augment import Augmentation
 from brats_jax.data.device_store import DeviceStore, choose_placement, gather
@@ -17,9 +17,8 @@ from brats_jax.data.patches import PatchPlan, cut
 from brats_jax.errors import BratsError
 from brats_jax.feeding import Cadence, Feed
 from brats_jax.models import resnet
-from brats_jax.models.layers import BatchNorm, Conv
 from brats_jax.progress import read_metrics
-from brats_jax.tasks import Reconstruction, Segmentation
+from brats_jax.tasks import Segmentation
 from brats_jax.train import Stage, TrainOptions
 
 OPTIONS = TrainOptions(
@@ -32,24 +31,6 @@ OPTIONS = TrainOptions(
     save_every_steps=100,
     log_every_steps=3,
 )
-
-
-class Pointwise(nnx.Module):
-    """Two 1x1 convolutions around a batch normalisation: it compiles in a moment."""
-
-    def __init__(self, rngs):
-        self.first = Conv(2, 8, 1, rngs=rngs)
-        self.bn = BatchNorm(8)
-        self.last = Conv(8, 1, 1, use_bias=True, rngs=rngs)
-
-    def __call__(self, x, *, train):
-        return self.last(nnx.relu(self.bn(self.first(x), train=train)))
-
-
-@dataclasses.dataclass(frozen=True)
-class PointwiseTask(Reconstruction):
-    def build(self, seed):
-        return Pointwise(nnx.Rngs(seed))
 
 
 def mesh_of(count):
@@ -229,7 +210,7 @@ def test_several_steps_in_a_dispatch_end_with_the_same_bits(make_stage, one_by_o
     """Of a network without convolutions: on CPU, XLA compiles those differently in a loop."""
     monkeypatch.setattr(feeding, "steps_per_dispatch", lambda *_: 3)
     seen = []
-    make = train.make_train_step
+    make = loop.make_train_step
 
     def watching(*args):
         step = make(*args)
@@ -241,7 +222,7 @@ def test_several_steps_in_a_dispatch_end_with_the_same_bits(make_stage, one_by_o
         return run_step
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "make_train_step", watching)
+        patch.setattr(loop, "make_train_step", watching)
         stage = make_stage("scanned", placement="device")
         stage.run()
     # Of each epoch of 7, lines at multiples of 3: 3 + 3 + 1, then 2 + 3 + 2.
@@ -250,9 +231,7 @@ def test_several_steps_in_a_dispatch_end_with_the_same_bits(make_stage, one_by_o
 
     stopped = make_stage("stopped")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(
-            train._Run, "_validate", lambda self: (_ for _ in ()).throw(KeyboardInterrupt)
-        )
+        patch.setattr(loop.Loop, "_validate", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
         stopped.run()
     stopped.run()
     assert_same(outcome(stopped), one_by_one)
@@ -263,7 +242,7 @@ def test_within_an_epoch_the_loop_never_waits_for_what_it_has_just_dispatched(
 ):
     """A number is read when at least one later dispatch is under way, or at an epoch's end."""
     dispatched, waits = [], []
-    make, wait = train.make_train_step, jax.block_until_ready
+    make, wait = loop.make_train_step, jax.block_until_ready
 
     def watching(*args):
         step = make(*args)
@@ -280,7 +259,7 @@ def test_within_an_epoch_the_loop_never_waits_for_what_it_has_just_dispatched(
             waits.append(len(dispatched) - [what is p for p in dispatched].index(True))
         return wait(what)
 
-    check = train._Run._check_finite
+    check = loop.Loop._check_finite
     reads = []
 
     def reading(self, bad_step):
@@ -288,9 +267,9 @@ def test_within_an_epoch_the_loop_never_waits_for_what_it_has_just_dispatched(
         reads.append((len(dispatched), younger.index(True) + 1 if any(younger) else "state"))
         return check(self, bad_step)
 
-    monkeypatch.setattr(train, "make_train_step", watching)
+    monkeypatch.setattr(loop, "make_train_step", watching)
     monkeypatch.setattr(jax, "block_until_ready", waiting)
-    monkeypatch.setattr(train._Run, "_check_finite", reading)
+    monkeypatch.setattr(loop.Loop, "_check_finite", reading)
     make_stage("watched", epochs=1).run()
     assert waits == [3] * 5  # two younger ones in flight
     # The line of step 3 at step 6; the one of step 6, and the state itself, at the end.

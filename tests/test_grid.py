@@ -10,12 +10,13 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from brats_jax import grid_runner, grid_state, settings
+from brats_jax import grid_runner, grid_state, settings, tallies
 from brats_jax.cells import Axes, Cell, enumerate_cells
 from brats_jax.errors import BratsError
-from brats_jax.experiment import EVALUATION_VERSION
+from brats_jax.evaluated import EVALUATION_VERSION
 from brats_jax.files import write_json
 from brats_jax.grid_runner import GridRunner
 
@@ -23,7 +24,7 @@ from brats_jax.grid_runner import GridRunner
 STAND_IN = (
     f"EVALUATION_VERSION = {EVALUATION_VERSION}"
     + """
-import json, os, signal, sys, time
+import json, os, shutil, signal, sys, time
 from pathlib import Path
 grid, name, directory, stage = sys.argv[1:]
 grid = Path(grid)
@@ -50,6 +51,7 @@ if behaviour == "busy":
 place = grid / directory
 (place / stage).mkdir(parents=True, exist_ok=True)
 (place / stage / "complete.json").write_text(json.dumps({"best_step": 5}))
+shutil.copy(grid / f"tally_{stage}.npz", place)
 (place / "evaluation.json").write_text(json.dumps(
     {"version": EVALUATION_VERSION, "checkpoints": {stage: {"step": 5}}}
 ))
@@ -76,7 +78,15 @@ def grid(tmp_path, monkeypatch):
     grid_state.extend(folder, config(), FakeStore(), Axes(losses=("focal",), folds=(0,)))
     (folder / "behaviour").mkdir()
     (folder / "stand_in.py").write_text(STAND_IN)
+    for stage in ("pretrain", "segment"):  # for the stand-in to copy
+        write_tally(folder / f"tally_{stage}.npz", stage)
     return folder
+
+
+def write_tally(path, stage, version=tallies.VERSION):
+    """The head of a tally, which is all that a grid reads of it."""
+    head = {"schema": tallies.SCHEMA, "version": version, "stage": stage, "facts": {}}
+    np.savez(path, head=np.array(json.dumps(head)))
 
 
 def config(**changes):
@@ -110,6 +120,7 @@ def finish(grid, cell, seconds, step=5):
     checkpoints = {cell.stage: {"step": step}}
     document = {"version": EVALUATION_VERSION, "checkpoints": checkpoints}
     write_json(grid / cell.directory / "evaluation.json", document)
+    write_tally(grid / cell.directory / f"tally_{cell.stage}.npz", cell.stage)
     write_json(grid_state.record_path(grid, cell), {"state": "done", "seconds": seconds})
 
 
@@ -162,6 +173,24 @@ def test_complete_is_what_is_trained_and_evaluated_at_its_best_step(grid):
         assert not grid_state.is_done(grid, BASE)
     evaluation.unlink()
     assert not grid_state.is_done(grid, BASE)
+
+
+def test_a_cell_whose_tally_is_gone_or_old_is_evaluated_again(grid):
+    assert run(grid) == {}
+    tally = grid / BASE.directory / "tally_segment.npz"
+    spoils = (
+        lambda: write_tally(tally, "segment", version=1),
+        lambda: write_tally(tally, "pretrain"),
+        lambda: tally.write_bytes(tally.read_bytes()[:-30]),
+        lambda: tally.write_text("else"),
+        tally.unlink,
+    )
+    for spoil in spoils:
+        spoil()
+        assert states(grid) == ["done", "left", "done"]
+        assert grid_state.look(grid, BASE).seconds > 0
+        assert run(grid) == {} and calls(grid)[-1] == BASE.name
+    assert len(calls(grid)) == 3 + len(spoils) and states(grid) == ["done"] * 3
 
 
 def test_estimate_takes_cells_of_the_same_kind(grid):
@@ -262,7 +291,9 @@ def test_a_failed_cell_is_named_and_the_others_go_on(grid, capsys):
     behave(grid, BASE, "fails")
     assert run(grid) == {BASE: f"no luck with {BASE.name}"}
     assert states(grid) == ["done", "failed", "done"]
-    assert f"{BASE.name} FAILED: no luck" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"{BASE.name} FAILED: no luck" in printed
+    assert "grid: 1 of 3 done, 1 failed, 1 left; about " in printed
     # Called again, it is tried again, and alone.
     behave(grid, BASE, "works")
     assert run(grid) == {} and calls(grid)[3:] == [BASE.name]
@@ -311,6 +342,24 @@ def test_what_another_worker_gave_up_is_taken_over(grid):
     threading.Timer(0.5, os.close, [descriptor]).start()
     assert run(grid, [PRETRAIN, SSL]) == {}
     assert calls(grid) == [PRETRAIN.name, SSL.name]
+
+
+def test_two_workers_at_once_start_each_cell_once(grid):
+    """A cell is slow to lock its folder: it loads its libraries first."""
+    stand_in = grid / "stand_in.py"
+    stand_in.write_text("import time\ntime.sleep(0.7)\n" + stand_in.read_text())
+    runners = [GridRunner(grid, THREE, command_of(grid)) for _ in range(2)]
+    threads = [threading.Thread(target=runner.run) for runner in runners]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + 60
+    while "running" not in states(grid):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    for thread in threads:
+        thread.join(60)
+    assert sorted(calls(grid)) == sorted(c.name for c in THREE) and states(grid) == ["done"] * 3
+    assert not runners[0].failed and not runners[1].failed
 
 
 def test_what_another_worker_failed_in_is_not_tried_again_at_once(grid):

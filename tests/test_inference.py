@@ -8,6 +8,7 @@ import nibabel as nib
 import numpy as np
 import prediction_examples as examples
 import pytest
+from jax.sharding import AxisType
 
 import brats_jax
 from brats_jax import checkpoints, inference, prediction
@@ -16,6 +17,7 @@ from brats_jax.data.store import Store
 from brats_jax.devices import data_mesh
 from brats_jax.errors import BratsError
 from brats_jax.evaluate import Restored, predict_slices
+from brats_jax.trained import open_trained
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -216,6 +218,11 @@ def test_a_second_case_compiles_nothing(model, brats_files):
     compiled = model.ensemble._add._cache_size()
     model.segment(volumes[1])
     assert model.ensemble._add._cache_size() == compiled == 1
+    # Nor do further folds and flips, on a single device either.
+    one = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
+    alone = inference.Model(open_trained(model.trained.run, "segment", one))
+    alone.segment(volumes[0])
+    assert alone.ensemble.size == 2 and alone.ensemble._add._cache_size() == 1
 
 
 def test_incomplete_folds_are_left_out_or_named(folders, tmp_path):

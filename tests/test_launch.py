@@ -14,14 +14,15 @@ LAUNCH = Path(__file__).parent.parent / "launch"
 
 @pytest.fixture
 def place(tmp_path):
-    """A folder to submit from: its python prints its arguments, its scontrol notes them."""
+    """A folder to submit from: python and srun print their arguments, scontrol notes them."""
     shutil.copytree(LAUNCH, tmp_path / "elsewhere")  # SLURM runs a copy
     for name, text in {
         ".venv/bin/python": '#!/bin/bash\nprintf "%s\\n" "$@"\n',
+        "bin/srun": '#!/bin/bash\nprintf "%s\\n" srun "$@"\n',
         "bin/scontrol": '#!/bin/bash\necho "$@" > requeued\n',
     }.items():
         path = tmp_path / name
-        path.parent.mkdir(parents=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
         path.chmod(0o755)
     return tmp_path
@@ -50,6 +51,19 @@ def test_an_array_of_folds(place):
     assert process.returncode == 0
 
 
+def test_a_fold_on_several_nodes(place):
+    process = start(
+        place, "slurm_nodes.sh", "configs/ssl.py", "RUN", "STORE", "--config.loss=focal",
+        SLURM_ARRAY_TASK_ID="3", SLURM_CPUS_PER_TASK="6",
+    )  # fmt: skip
+    assert process.communicate()[0].split() == [
+        "srun", "--kill-on-bad-exit=1", "--cpus-per-task=6", ".venv/bin/python", "-m",
+        "brats_jax.main", "--distributed", "--config=configs/ssl.py", "--workdir=RUN",
+        "--config.data.store=STORE", "--config.folds=3", "--config.loss=focal",
+    ]  # fmt: skip
+    assert process.returncode == 0
+
+
 @pytest.mark.parametrize(("task", "first", "shard"), [("2", "0", "2/5"), ("4", "3", "1/5")])
 def test_an_array_of_shards(place, task, first, shard):
     process = start(
@@ -71,7 +85,7 @@ def test_a_failure_is_passed_on(place):
     assert process.returncode == 1 and not (place / "requeued").exists()
 
 
-@pytest.mark.parametrize("script", ["slurm_folds.sh", "slurm_grid.sh"])
+@pytest.mark.parametrize("script", ["slurm_folds.sh", "slurm_grid.sh", "slurm_nodes.sh"])
 def test_without_arguments_or_array_the_usage(place, script):
     process = start(place, script)
     assert f"usage: {script}" in process.communicate()[1] and process.returncode != 0

@@ -92,7 +92,7 @@ def test_an_error_of_any_kind_is_of_one_case_alone(model, monkeypatch, tmp_path,
         def read(self, case):
             if case.name == "read":
                 raise KeyError("what")
-            return None, case.name
+            return case.name, case.name
 
         def predict(self, case, images):
             if case.name == "predict":
@@ -100,7 +100,7 @@ def test_an_error_of_any_kind_is_of_one_case_alone(model, monkeypatch, tmp_path,
             return None
 
         def write(self, scan, images, found, started):
-            if images == "write":
+            if scan == "write":
                 raise ValueError("no such colour\nin any map")
             return tmp_path, ""
 

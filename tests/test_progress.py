@@ -33,6 +33,13 @@ def test_lines_that_will_be_written_again_are_dropped(tmp_path):
         json.loads(line)
 
 
+def test_damaged_lines_are_left_out(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    line = b'{"event": "train", "step": 1, "epoch": 1, "loss": 0.5}'
+    path.write_bytes(b"\n".join([line, b"[]", b"3", b'{"step": 2}', b"\xff\x00", line, line[:20]]))
+    assert [r["step"] for r in read_metrics(path)] == [1, 1]
+
+
 def test_tensorboard_gets_the_numbers(tmp_path):
     log = log_of(tmp_path, 0, 0)
     log.write("validation", 10, 1, {"loss": 1.5})

@@ -2,18 +2,22 @@
 
 import csv
 import dataclasses
+import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from report_examples import write_run
 
-from brats_jax import grid_state
+from brats_jax import grid_state, results
 from brats_jax.cells import Axes, enumerate_cells
 from brats_jax.errors import BratsError
 from brats_jax.files import write_json
-from brats_jax.reporting import page
+from brats_jax.reference.consistency import find_inconsistencies
+from brats_jax.reporting import page, tables
+from brats_jax.reporting.tables import Column
 
 VOID = {"meta", "link", "img", "br", "hr", "input", "col", "path", "use", "rect"}
 
@@ -220,3 +224,114 @@ def test_a_folder_without_runs_is_refused(tmp_path):
     with pytest.raises(BratsError, match=re.escape(str(tmp_path))):
         page.write_report(tmp_path)
     assert not (tmp_path / "report.html").exists()
+
+
+def test_every_contradiction_of_the_paper_is_marked(study):
+    _, words = read(study)
+    absent = [f.sentence for f in find_inconsistencies() if f.sentence not in words]
+    assert not absent
+
+
+def test_an_evaluation_of_another_version_is_named_and_no_number_of_it_is_shown(tmp_path):
+    for fold in (0, 1):
+        write_run(tmp_path / "run", folds=(fold,), wanted=(0, 1), error=0.2 + 0.5 * fold)
+    path = tmp_path / "run" / "fold_1" / "evaluation.json"
+    document = json.loads(path.read_text())
+    write_json(path, {**document, "version": document["version"] - 1})
+    _, words = read(tmp_path)
+    assert "run: fold 2 not evaluated" in words
+    assert "fold_1/evaluation.json: of another version" in words
+    assert "give the command that trained again: it evaluates anew, and trains nothing" in words
+    assert {
+        row["Fold"] for row in table(tmp_path, "appendix_table_4") if row["From"] == "ours"
+    } == {"1"}
+    # The printed table does not average it either.
+    assert [d["fold"] for d in results.read_evaluations(tmp_path / "run", 5)] == [0]
+    path.with_name("evaluation.json").write_text("{")
+    assert [d["fold"] for d in results.read_evaluations(tmp_path / "run", 5)] == [0]
+    shutil.copy(path, tmp_path / "run" / "fold_0")
+    assert "Nothing was found that this version of the program has evaluated" in read(tmp_path)[1]
+
+
+def test_a_comparison_that_old_tallies_prevent_says_so(tmp_path):
+    for tally in write_both(tmp_path).glob("*/fold_0/tally_segment.npz"):
+        tally.write_bytes(b"PK")
+    _, words = read(tmp_path)
+    assert "not compared: the numbers by patient of 2 evaluated trainings cannot be read" in words
+    assert "remove it, and give the command that trained again" in words
+
+
+def test_patients_that_are_left_out_of_a_comparison_are_counted(tmp_path):
+    write_both(tmp_path)
+    _, words = read(tmp_path)
+    # The first patient has no ET, and its ASD is not defined.
+    rows = {row["Quantity"]: row["n patients"] for row in _secondary(tmp_path)}
+    assert rows["3D ASD of ET (mm)"] == "5" and rows["3D ASD of WT (mm)"] == "6"
+    sentence = words[words.index("Dice + CE: 3D ASD of ET:") :].split("sign-flip")[0]
+    assert "n = 5 patients, 1 without both values left out" in sentence
+    sentence = words[words.index("Dice + CE: 3D ASD of WT:") :].split("sign-flip")[0]
+    assert "n = 6 patients;" in sentence
+
+
+def test_runs_that_only_one_arm_has_are_not_compared_and_that_is_said(tmp_path):
+    write_run(tmp_path / "ssl", ssl=True, folds=(0, 1, 2), patients=6)
+    write_run(tmp_path / "base", ssl=False, folds=(0, 2), patients=6)
+    _, words = read(tmp_path)
+    assert (
+        "Dice + CE, SSL, and its baseline are compared in the 2 of 3 folds and seeds that" in words
+    )
+    start = words.index("chosen beforehand.")
+    assert words[start:].startswith(
+        "chosen beforehand. Ours: test set of 6 patients, 36 slices, split by patient; mean over "
+        "folds 1 and 3."
+    )
+
+
+def test_what_was_evaluated_over_other_slices_is_not_compared(tmp_path):
+    """--mode=evaluate may ask for other slices than the settings that the run was started with."""
+    write_run(tmp_path / "ssl", ssl=True, patients=6)
+    write_run(tmp_path / "base", ssl=False, patients=6, slices="tumour")
+    path = tmp_path / "base" / "config.json"
+    document = json.loads(path.read_text())
+    document["config"]["evaluation"]["slices"] = "all"
+    write_json(path, document)
+    _, words = read(tmp_path)
+    assert not (tmp_path / "report" / "primary_comparisons.csv").exists()
+    assert "evaluation.slices = tumour" in words
+
+
+def test_latex_takes_no_cell_for_the_argument_of_a_command():
+    made = tables.make_table(
+        "t", "Table 1", "[a] 50 % *", "of <b> & *c*", [Column("A_1", words=True), Column("B")],
+        [[tables.text("[1] x"), tables.number(0.5)], [tables.text("*"), tables.number(None)]],
+    )  # fmt: skip
+    body = tables.to_latex(made)
+    assert "\n {}[1] x" in body and "\n {}*" in body and "A\\_1" in body
+    assert "[a] 50 \\% *. of \\textless{}b\\textgreater{} \\& *c*" in body
+    assert "of &lt;b&gt; &amp; \\*c\\*" in tables.to_markdown(made)
+
+
+def test_a_grid_that_has_only_been_asked_for_has_a_report(tmp_path):
+    write_json(
+        tmp_path / "grid.json",
+        {
+            "schema": grid_state.SCHEMA,
+            "version": grid_state.VERSION,
+            "axes": [dataclasses.asdict(Axes(losses=("focal",), folds=(0,)))],
+        },
+    )
+    parsed, words = read(tmp_path)
+    assert not parsed.wrong and not parsed.open
+    assert "Nothing has been evaluated yet" in words and "3 trainings not done yet (left)" in words
+    assert "Figure 4 (the data) is not drawn: no run has begun." in words
+
+
+def test_one_patient_is_not_tested_and_what_no_patient_has_is_said(tmp_path):
+    for ssl in (True, False):  # the only patient has no ET
+        write_run(tmp_path / ("ssl" if ssl else "base"), ssl=ssl, patients=1)
+    _, words = read(tmp_path)
+    assert "of 3 comparisons too few patients have values for a test in all." in words
+    assert "3D Dice of WT: not tested, as there is one patient only" in words
+    assert "3D ASD of ET: not compared, as no patient has a value under both SSL and the" in words
+    row = next(r for r in _secondary(tmp_path) if r["Quantity"] == "3D ASD of ET (mm)")
+    assert (row["n patients"], row["Found"], row["p (Holm)"]) == ("0", "not tested", "")

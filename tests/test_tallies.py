@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from tally_examples import slices_of, tally_of, two_patients
 
+from brats_jax import tallies
 from brats_jax.errors import BratsError
-from brats_jax.tallies import ReconstructionTally, SegmentationTally
+from brats_jax.tallies import ReconstructionTally, SegmentationTally, is_current
 
 
 def flat(value) -> list[np.ndarray]:
@@ -45,9 +46,46 @@ def test_bad_files_are_named(tmp_path) -> None:
     tally_of(prediction, truth, sizes).save(path, {})
     with pytest.raises(BratsError, match=r"of 'segment', not .* of 'pretrain'"):
         ReconstructionTally.load(path)
-    path.write_bytes(path.read_bytes()[:-100])
+    assert is_current(path, "segment") and not is_current(path, "pretrain")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-100])
+    assert not is_current(path, "segment")
     with pytest.raises(BratsError, match=r"t\.npz: cannot be read"):
         SegmentationTally.load(path)
     np.savez(path, head=np.array([object()], dtype=object))  # a pickle inside: never opened
     with pytest.raises(BratsError, match=r"t\.npz: cannot be read"):
         SegmentationTally.load(path)
+
+
+def test_damage_inside_the_file_is_told_with_what_to_do(tmp_path) -> None:
+    prediction, truth, sizes = two_patients()
+    path = tmp_path / "t.npz"
+    tally_of(prediction, truth, sizes).save(path, {})
+    with np.load(path) as file:
+        arrays = dict(file)
+    whole = path.read_bytes()
+    remedy = r"t\.npz: cannot be read .*; remove it, and give the command that trained again"
+    rng = np.random.default_rng(0)
+    for _ in range(40):  # bits that fall over on a disk
+        damaged = bytearray(whole)
+        for at in rng.integers(0, len(whole), 8):
+            damaged[at] ^= 1 << int(rng.integers(8))
+        path.write_bytes(damaged)
+        try:
+            SegmentationTally.load(path)
+        except BratsError as error:
+            assert str(error).count("\n") == 0
+    for name in ("counts", "regions", "slices.whole", "surface.n_gt"):
+        np.savez(path, **{key: array for key, array in arrays.items() if key != name})
+        with pytest.raises(BratsError, match=remedy):
+            SegmentationTally.load(path)
+
+
+def test_an_older_tally_is_told_with_what_to_do(tmp_path, monkeypatch) -> None:
+    prediction, truth, sizes = two_patients()
+    monkeypatch.setattr(tallies, "VERSION", 1)
+    tally_of(prediction, truth, sizes).save(tmp_path / "t.npz", {})
+    monkeypatch.undo()
+    assert not is_current(tmp_path / "t.npz", "segment")
+    with pytest.raises(BratsError, match=r"holds brats_jax\.tally 1 .*; give the command that tr"):
+        SegmentationTally.load(tmp_path / "t.npz")

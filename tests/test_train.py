@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType
 
-from brats_jax import checkpoints, devices, train
+from brats_jax import checkpoints, devices, loop, train
 from brats_jax.data.augment import Augmentation
 from brats_jax.data.splits import fold_split, make_splits, select_slices
 from brats_jax.errors import BratsError
@@ -117,7 +117,7 @@ def test_stopped_anywhere_it_ends_with_the_same_bits(make_stage, monkeypatch):
     whole.run()
 
     stage = make_stage(name, "stopped", task=task)
-    make = train.make_train_step
+    make = loop.make_train_step
 
     def failing_at(step):
         def factory(*args):
@@ -137,11 +137,11 @@ def test_stopped_anywhere_it_ends_with_the_same_bits(make_stage, monkeypatch):
 
     for step in (1, 5):
         with monkeypatch.context() as patch, pytest.raises(Stop):
-            patch.setattr(train, "make_train_step", failing_at(step))
+            patch.setattr(loop, "make_train_step", failing_at(step))
             stage.run()
     # Killed while validating: the epoch's steps are saved or not, its validation is not.
     with monkeypatch.context() as patch, pytest.raises(Stop):
-        patch.setattr(train._Run, "_validate", stop)
+        patch.setattr(loop.Loop, "_validate", stop)
         stage.run()
     stage.run()
     jax.tree.map(np.testing.assert_array_equal, final_state(stage), final_state(whole))

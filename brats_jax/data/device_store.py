@@ -15,6 +15,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from brats_jax import devices
 from brats_jax.data.patches import Patches
 from brats_jax.data.store import Store
 from brats_jax.errors import BratsError
@@ -68,7 +69,7 @@ class DeviceStore:
             # The last block begins earlier, so that all have one size.
             start = min(start, len(kept) - block)
             part = DeviceSlices(*store.read(kept[start : start + block]))  # type: ignore[arg-type]
-            arrays = write(arrays, jax.device_put(part, everywhere), start)
+            arrays = write(arrays, devices.put_replicated(part, mesh), start)
         self.arrays = arrays
 
     def numbers(self, patches: Patches) -> dict[str, np.ndarray]:

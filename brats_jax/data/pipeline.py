@@ -19,7 +19,7 @@ Numbers = Callable[[Patches], Batch]
 
 
 class _PatchBatches:
-    """Grain source: element k is the whole batch of step first + k, a pure function of it."""
+    """Grain source: element k is the batch of step first + k, a pure function of it."""
 
     def __init__(
         self,
@@ -29,9 +29,11 @@ class _PatchBatches:
         batch_size: int,
         steps: int,
         numbers: Numbers | None,
+        rows: slice,
         first: int,
     ) -> None:
         self._first = first
+        self._rows = rows
         self._numbers = numbers
         self._store = store
         self._plan = plan
@@ -44,7 +46,8 @@ class _PatchBatches:
 
     def __getitem__(self, index: int) -> Batch:
         step = self._first + index
-        patches = self._plan.examples(step * self._batch_size, self._batch_size)
+        begin, end = self._rows.start, self._rows.stop
+        patches = self._plan.examples(step * self._batch_size + begin, end - begin)
         if self._numbers is not None:
             return self._numbers(patches)
         return cut(self._store, patches, self._patch_size)
@@ -102,6 +105,7 @@ class TrainingBatches(Iterator[Batch]):
       threads: reading threads (per process).
       prefetch: batches read ahead.
       numbers: called in place of cutting (see device_store.DeviceStore.numbers).
+      rows: the part of each batch to read, where several processes share it.
     """
 
     def __init__(
@@ -116,11 +120,16 @@ class TrainingBatches(Iterator[Batch]):
         threads: int = 2,
         prefetch: int = 8,
         numbers: Numbers | None = None,
+        rows: slice | None = None,
     ) -> None:
         self._workers = workers
         self._make = functools.partial(
             _iterate,
-            functools.partial(_PatchBatches, store, plan, patch_size, batch_size, steps, numbers),
+            functools.partial(
+                _PatchBatches,
+                *(store, plan, patch_size, batch_size, steps, numbers),
+                rows or slice(0, batch_size),
+            ),
             workers,
             threads,
             prefetch,
@@ -159,14 +168,17 @@ class TrainingBatches(Iterator[Batch]):
         self._iterator.close()
 
 
-def full_slices(store: Store, indices: np.ndarray, batch_size: int) -> Iterator[Batch]:
+def full_slices(
+    store: Store, indices: np.ndarray, batch_size: int, rows: slice | None = None
+) -> Iterator[Batch]:
     """Whole slices in batches of one size, for validation and evaluation.
 
     The last batch is filled up with the first slices again, `valid` False there: a
     loss over that batch stays one over real, differing slices.
 
     Yields:
-      image float16[B, H, W, 4], label uint8[B, H, W], valid bool[B], index int64[B].
+      image float16[B, H, W, 4], label uint8[B, H, W] (of `rows` only, if given), valid bool[B],
+      index int64[B].
     """
     starts = range(0, len(indices), batch_size)
 
@@ -177,7 +189,7 @@ def full_slices(store: Store, indices: np.ndarray, batch_size: int) -> Iterator[
         def __getitem__(self, k: int) -> Batch:
             chosen = indices[starts[k] : starts[k] + batch_size]
             padded = np.concatenate([chosen, np.resize(indices, batch_size - len(chosen))])
-            image, label = store.read(padded)
+            image, label = store.read(padded if rows is None else padded[rows])
             valid = np.arange(batch_size) < len(chosen)
             return {"image": image, "label": label, "valid": valid, "index": padded}
 

@@ -17,7 +17,6 @@ import hashlib
 import json
 import os
 import threading
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ import numpy as np
 
 from brats_jax.data import modalities
 from brats_jax.errors import BratsError
+from brats_jax.files import UNREADABLE_NPZ
 
 try:
     import resource
@@ -133,7 +133,7 @@ class Store:
         manifest = read_whole_manifest(path)
         try:
             store = cls(path, manifest)
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except UNREADABLE_NPZ as error:
             raise BratsError(
                 f"the index of the store {path} cannot be read ({error}): "
                 "delete the store and prepare it again"

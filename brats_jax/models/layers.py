@@ -10,7 +10,12 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from brats_jax.models.operations import BATCH_NORM_EPSILON, conv2d, normalise_batch
+from brats_jax.models.operations import (
+    BATCH_NORM_EPSILON,
+    conv2d,
+    conv2d_upsampled,
+    normalise_batch,
+)
 
 BATCH_NORM_MOMENTUM = 0.9  # share of the old running statistics that a step keeps
 
@@ -143,3 +148,16 @@ class ConvBNReLU(nnx.Module):
 
     def __call__(self, x: Float[Array, "b h w i"], *, train: bool) -> Float[Array, "b h w o"]:
         return nnx.relu(self.bn(self.conv(x), train=train))
+
+    def upsampled(
+        self,
+        x: Float[Array, "b h w i"],
+        skip: Float[Array, "b 2*h 2*w s"] | None,
+        *,
+        train: bool,
+    ) -> Float[Array, "b 2*h 2*w o"]:
+        """The same of `x` up-sampled by 2 (nearest), with the channels of `skip` after it."""
+        dtype = self.conv.dtype
+        fine = None if skip is None else skip.astype(dtype)
+        y = conv2d_upsampled(x.astype(dtype), fine, self.conv.kernel[...])
+        return nnx.relu(self.bn(y, train=train))

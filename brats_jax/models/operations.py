@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
@@ -36,6 +37,69 @@ def conv2d(
     return lax.conv_general_dilated(
         x, kernel, (stride, stride), padding, dimension_numbers=DIMENSION_NUMBERS
     )
+
+
+def conv2d_upsampled(
+    x: Float[Array, "b h w i"],
+    skip: Float[Array, "b 2*h 2*w s"] | None,
+    kernel: Float[Array, "3 3 i+s o"],
+) -> Float[Array, "b 2*h 2*w o"]:
+    """3x3 convolution, padded by 1, of `x` up-sampled by 2 (nearest) and then `skip`.
+
+    Written out it is `conv2d(concatenate([upsample_nearest(x), skip], -1), kernel)`. On CPU the
+    part of `x` is computed the other way round: the nine products with the kernel first, on the
+    small map, then what comes of them is up-sampled, shifted and added up. That is a quarter of
+    the multiplications, takes 0.15 to 0.7 of the time with its gradients (the five sizes of the
+    U-Net, width 64), and keeps no up-sampled or concatenated map.
+
+    Args:
+      x: the coarse map; its channels come first in the kernel.
+      skip: the map to concatenate at the fine size, or None.
+      kernel: weights, computed in the dtype of `x`.
+    """
+    if not on_cpu():
+        y = upsample_nearest(x)
+        return conv2d(y if skip is None else jnp.concatenate([y, skip], axis=-1), kernel)
+    kernel, channels = kernel.astype(x.dtype), x.shape[-1]
+    if skip is None:
+        return _upsampled_products(x, kernel)
+    # `split`, because the gradient of a slice is as large as what it was cut from.
+    coarse, fine = lax.split(kernel, (channels, kernel.shape[2] - channels), axis=2)
+    return _upsampled_products(x, coarse) + conv2d(skip, fine)
+
+
+def on_cpu() -> bool:
+    """Whether programs are compiled for CPU, whose fast forms are others."""
+    return jax.default_backend() == "cpu"
+
+
+def _upsampled_products(
+    x: Float[Array, "b h w i"], kernel: Float[Array, "3 3 i o"]
+) -> Float[Array, "b 2*h 2*w o"]:
+    """3x3 convolution, padded by 1, of `x` up-sampled by 2: products, then shifts.
+
+        y[m, n] = sum over a, c of (x k[a, c]) up-sampled [m + a - 1, n + c - 1]
+
+    Added up in float32, as a convolution adds up.
+    """
+
+    def add_up(terms: list[jax.Array], axis: int) -> jax.Array:
+        before, here, after = (jnp.repeat(term, 2, axis) for term in terms)
+        return here + _shifted(before, 1, axis) + _shifted(after, -1, axis)
+
+    taps = lax.split(kernel.reshape(9, *kernel.shape[2:]), (1,) * 9)
+    products = [
+        jnp.einsum("bhwi,io->bhwo", x, tap[0], preferred_element_type=jnp.float32) for tap in taps
+    ]
+    rows = [add_up(products[a : a + 3], 2) for a in (0, 3, 6)]
+    return add_up(rows, 1).astype(x.dtype)
+
+
+def _shifted(x: jax.Array, by: int, axis: int) -> jax.Array:
+    """Moved by one pixel along an axis; zero comes in, and what goes over the edge is lost."""
+    widths = [(0, 0, 0)] * x.ndim
+    widths[axis] = (by, -by, 0)
+    return lax.pad(x, np.zeros((), x.dtype), widths)
 
 
 def conv_transpose_4x4_stride2(

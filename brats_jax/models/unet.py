@@ -9,7 +9,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from brats_jax.models.layers import Conv, ConvBNReLU, he_normal_fan_in
-from brats_jax.models.operations import pad_to_multiple, upsample_nearest
+from brats_jax.models.operations import pad_to_multiple
 from brats_jax.models.resnet import STRIDE, Maps, ResNet50
 
 DECODER_CHANNELS = (256, 128, 64, 32, 16)  # at width 64
@@ -45,10 +45,7 @@ class UpBlock(nnx.Module):
         *,
         train: bool,
     ) -> Float[Array, "b 2*h 2*w o"]:
-        y = upsample_nearest(x)
-        if skip is not None:
-            y = jnp.concatenate([y, skip], axis=-1)
-        return self.block2(self.block1(y, train=train), train=train)
+        return self.block2(self.block1.upsampled(x, skip, train=train), train=train)
 
 
 class UNetDecoder(nnx.Module):

@@ -265,6 +265,19 @@ CLAIMS = (
     Claim("Section 4.4.4", "Edema (Class 2) again showed improvement", _edema_again),
     Claim(
         "Section 4.4.4",
+        "SSL-initialized weights provide consistent benefits, particularly when the segmentation "
+        "task is challenged by an imbalanced dataset or one containing small tumour subregions, "
+        "such as those found in NCR/NET or ET",
+        _small_regions,
+    ),
+    Claim(
+        "Section 4.4.4",
+        "SSL initialization not only improves Dice but also yields more precise and smoother "
+        "tumour boundaries",
+        _every_setting,
+    ),
+    Claim(
+        "Section 4.4.4",
         "Its benefits are especially evident in scenarios involving class imbalance and small "
         "tumour subregions, such as NCR/NET and ET",
         _small_regions,

@@ -2,7 +2,8 @@
 
 Four comparisons: a mean with its five folds in the appendix, two printings of the same
 mean, an average over classes with the classes beside it, and a fold quoted in the text
-with its table. What is said in words is checked in `claims` and `references`.
+with its table. What is said in words is checked in `claims` and `references`; what the text
+says of its method in two ways is listed in `method`.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,6 +18,7 @@ from brats_jax.reference.findings import (
     plain,
     rounded,
 )
+from brats_jax.reference.method import check_method
 from brats_jax.reference.printed import Number, printed_numbers
 from brats_jax.reference.references import check_captions, check_references
 from brats_jax.reference.tables import (
@@ -51,6 +53,7 @@ def find_inconsistencies(printed: Iterable[Number] | None = None) -> list[Findin
         *check_claims(reading),
         *check_references(reading),
         *check_captions(reading),
+        *check_method(),
     ]
 
 

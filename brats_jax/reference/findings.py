@@ -26,7 +26,7 @@ class Finding(NamedTuple):
         sentence says so); 'rounding', they differ as printed, but values exist that round
         to both; 'ambiguous', a reference that fits one of two tables of the same number.
       check: which comparison found it: fold means, two printings, own classes, fold
-        quoted, claim, reference, caption.
+        quoted, claim, reference, caption, method.
       sentence: all of it in plain words.
     """
 

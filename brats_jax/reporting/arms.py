@@ -15,6 +15,7 @@ import numpy as np
 from brats_jax import conventions
 from brats_jax.conventions import volume_counts
 from brats_jax.errors import BratsError
+from brats_jax.evaluated import ASKED
 from brats_jax.reporting.discover import FoldFiles, Run, Study
 from brats_jax.results import KEYS
 from brats_jax.tallies import SCORED, SegmentationTally
@@ -282,6 +283,15 @@ def _settings(run: Run) -> dict[str, Any]:
         for name, value in flat(run.config).items()
         if name not in AXES and name not in IRRELEVANT
     }
+    # What was evaluated, which --mode=evaluate may ask otherwise than the run was started with.
+    for name in ASKED:
+        asked = {
+            str(fold.evaluation[name])
+            for fold in run.folds.values()
+            if fold.evaluation is not None and name in fold.evaluation
+        }
+        if asked:
+            found[f"evaluation.{name}"] = " and ".join(sorted(asked))
     found["store"] = str(run.document.get("store", {}).get("fingerprint", ""))[:8]
     if run.splits is not None:
         names = [str(name) for name in run.splits.get("test", [])]

@@ -14,7 +14,7 @@ import numpy as np
 from brats_jax.comparison_sentences import comparison_sentence
 from brats_jax.pairing import paired_by_patient
 from brats_jax.reporting import captions
-from brats_jax.reporting.arms import Arm, Key, Results, by_patient, percent
+from brats_jax.reporting.arms import Arm, Key, Measured, Results, by_patient, percent
 from brats_jax.reporting.tables import Cell, Column, Table, make_table, number, text, whole
 from brats_jax.statistics import PairedDifference, holm, paired_difference
 
@@ -152,10 +152,34 @@ def _runs(results: Results, pair: tuple[Arm, Arm]) -> list[set[tuple[int, int]]]
     return [{(one.fold, one.seed) for one in results.arms[arm]} for arm in pair]
 
 
+def partly(results: Results) -> Iterator[tuple[Arm, int, int]]:
+    """(SSL arm, runs that its baseline has too, runs of either) where those are not the same."""
+    for pair in _full(results):
+        ssl, baseline = _runs(results, pair)
+        both = len(ssl & baseline)
+        if both and both < len(ssl | baseline):
+            yield pair[0], both, len(ssl | baseline)
+
+
+def compared(results: Results, comparisons: Sequence[Comparison]) -> list[Measured]:
+    """What was paired: the evaluations of both arms in the folds and seeds that both have."""
+    chosen = {
+        id(one): one
+        for c in comparisons
+        for arm in (c.ssl, c.baseline)
+        for one in results.arms[arm]
+        if (one.fold, one.seed) in c.repeats
+    }
+    return list(chosen.values())
+
+
 def compare(
     results: Results, pairs: Sequence[tuple[Arm, Arm]], quantities: Sequence[Quantity]
 ) -> list[Comparison]:
-    """One family of comparisons; those without a patient on both sides are left out."""
+    """One family of comparisons, of whatever both arms were evaluated for in a run of both.
+
+    Where no patient has a value under both (ASD, if ET is nowhere), that is a result: n is 0.
+    """
     found: list[tuple[Arm, Arm, Quantity, PairedDifference, dict[tuple[int, int], float]]] = []
     for ssl, baseline in pairs:
         for quantity in quantities:
@@ -163,8 +187,10 @@ def compare(
                 by_patient(results.arms[arm], quantity.key) for arm in (ssl, baseline)
             ]
             paired = paired_by_patient(sides[0], sides[1])
-            if len(paired.patients):
+            if len(paired.patients) or _evaluated(results, (ssl, baseline), quantity.key):
                 result = paired_difference(paired.a, paired.b)
+                without = _patients(results, (ssl, baseline)) - result.n
+                result = result._replace(left_out=result.left_out + without)
                 found.append((ssl, baseline, quantity, result, _repeats(*sides)))
     adjusted = holm([result.p_permutation for *_, result, _ in found])
     tested = int((~np.isnan(adjusted)).sum())
@@ -252,6 +278,20 @@ def _full(results: Results) -> list[tuple[Arm, Arm]]:
 
 def _losses(pairs: Sequence[tuple[Arm, Arm]]) -> Iterator[str]:
     yield from dict.fromkeys(a.loss for a, _ in pairs)
+
+
+def _evaluated(results: Results, pair: tuple[Arm, Arm], key: Key) -> bool:
+    """Whether a run that both arms have was evaluated for a number, and can be read."""
+    both = set.intersection(*_runs(results, pair))
+    return all(
+        any(key in one.rows and one.patients and (one.fold, one.seed) in both for one in group)
+        for group in (results.arms[arm] for arm in pair)
+    )
+
+
+def _patients(results: Results, pair: tuple[Arm, Arm]) -> int:
+    """How many patients were evaluated under either arm."""
+    return len({p for arm in pair for one in results.arms[arm] for p, _ in one.voxels})
 
 
 def _repeats(

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from brats_jax.errors import BratsError
+from brats_jax.evaluated import AGAIN, EVALUATION_VERSION
 from brats_jax.progress import read_metrics
 from brats_jax.results import KEYS
 
 STAGES = ("pretrain", "segment")
 DEPTH = 3  # folders below the one that was named, at most
 REPORT_FOLDER = "report"  # holds what this command itself wrote
+_TOLD = {"slices", "split_by", "patients", "rows"}  # of an evaluation
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,8 @@ class StageFiles:
 
     def curve(self, event: str) -> list[tuple[int, float]]:
         """(epoch, loss) by epoch of 'train' or 'validation'."""
-        lines = [r for r in self.history if r.get("event") == event and "loss" in r]
-        return [(int(r["epoch"]), float(r["loss"])) for r in lines if r["loss"] is not None]
+        lines = [r for r in self.history if r["event"] == event and "epoch" in r]
+        return [(int(r["epoch"]), float(r["loss"])) for r in lines if r.get("loss") is not None]
 
 
 @dataclass(frozen=True)
@@ -233,15 +235,17 @@ def _read_fold(directory: Path, number: int, problems: list[str]) -> FoldFiles:
     evaluation = _json(directory / "evaluation.json", problems)
     if evaluation is not None and not _is_understood(evaluation):
         problems.append(
-            f"{directory / 'evaluation.json'}: of another version of this program; evaluate the "
-            "run again (--mode=evaluate)"
+            f"{directory / 'evaluation.json'}: of another version of this program, whose numbers "
+            f"may mean something else; {AGAIN}"
         )
         evaluation = None
     return FoldFiles(number, directory, stages, evaluation, _json(directory / "audit.json", []))
 
 
 def _is_understood(evaluation: dict[str, Any]) -> bool:
-    rows = evaluation.get("rows")
+    if evaluation.get("version") != EVALUATION_VERSION or not set(evaluation) >= _TOLD:
+        return False
+    rows = evaluation["rows"]
     known = {*KEYS, "mean", "count"}
     return isinstance(rows, list) and all(isinstance(r, dict) and known <= set(r) for r in rows)
 

@@ -241,8 +241,12 @@ def table_6(results: Results) -> Table | None:
 
 
 def contradictions() -> list[str]:
-    """Sentences of the paper's text that its own tables do not bear out."""
-    return [finding.sentence for finding in find_inconsistencies() if not finding.cells]
+    """What the paper's text says and its own tables, or the text elsewhere, do not bear out.
+
+    Of the numbers, those in the text, which no table of the report holds.
+    """
+    text = [f for f in find_inconsistencies() if not f.cells or f.cells[0][0] == "text"]
+    return [finding.sentence for finding in text]
 
 
 def _convention(measured: Sequence[Measured]) -> str:

@@ -143,7 +143,7 @@ def _paper(results: Results) -> Iterator[Block]:
             )
     yield from _some(paper_tables.table_6(results))
     yield Points(
-        "What the paper says in words and its own tables do not bear out",
+        "What the paper’s text says and its own tables, or the text elsewhere, do not bear out",
         tuple(paper_tables.contradictions()),
     )
 
@@ -184,9 +184,7 @@ def _statistics(results: Results, first: list[comparisons.Comparison]) -> Iterat
         if by_slice
         else "Dice in 3D, 1 where the region is in neither mask (BraTS 2020)"
     )
-    over = captions.over(
-        [one for c in first for a in (c.ssl, c.baseline) for one in results.arms[a]]
-    )
+    over = captions.over(comparisons.compared(results, first))
     yield from _some(
         comparisons.comparison_table(
             first,

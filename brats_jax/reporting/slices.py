@@ -61,7 +61,7 @@ def dataset_figure(runs: Sequence[Run]) -> Figure | str:
                 "in the paper's colours on T1.",
                 "Four modalities of a slice, its three tumour masks, and an overlay",
             )
-    return f"Figure 4 (the data) is not drawn: {'; '.join(reasons)}."
+    return f"Figure 4 (the data) is not drawn: {'; '.join(reasons) or 'no run has begun'}."
 
 
 def reconstruction_figure(results: Results) -> Figure | str:

@@ -6,6 +6,7 @@ Shown are sensible digits; CSV has six. All forms are made from the same cells.
 import csv
 import io
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -204,7 +205,8 @@ def to_markdown(table: Table) -> str:
         disable_numparse=True,
         colalign=_alignment(table),
     )
-    lines = [f"**{table.number}. {_markdown(table.title)}**", "", body, "", table.caption]
+    title, caption = _markdown(table.title), _markdown(table.caption)
+    lines = [f"**{table.number}. {title}**", "", body, "", caption]
     notes = [f"- {letter(k)}: {_markdown(note)}" for k, note in enumerate(table.notes)]
     return "\n".join([*lines, *(["", *notes] if notes else [])]) + "\n"
 
@@ -220,6 +222,8 @@ def to_latex(table: Table) -> str:
         disable_numparse=True,
         colalign=_alignment(table),
     )
+    # After the end of a row LaTeX takes a [ or * for the command's own.
+    body = re.sub(r"(?m)^(\s*)(?=[\[*])", r"\1{}", body)
     notes = [f"\\\\ {letter(k)}: {latex(note)}" for k, note in enumerate(table.notes)]
     return "\n".join(
         [

@@ -7,7 +7,13 @@ from brats_jax.comparison_sentences import FEW_PATIENTS
 from brats_jax.reference.printed import printed_numbers
 from brats_jax.reporting import captions
 from brats_jax.reporting.arms import LOSS_NAMES, Key, Results, over_folds, percent
-from brats_jax.reporting.comparisons import Comparison, is_by_slice, uncompared, verdict
+from brats_jax.reporting.comparisons import (
+    Comparison,
+    is_by_slice,
+    partly,
+    uncompared,
+    verdict,
+)
 from brats_jax.reporting.convention_tables import best
 from brats_jax.reporting.discover import Study
 from brats_jax.reporting.provenance import is_phantom
@@ -16,6 +22,12 @@ from brats_jax.reporting.provenance import is_phantom
 def compared(study: Study, results: Results) -> Iterator[str]:
     """What this report is about."""
     arms = list(results.arms)
+    if not arms and not results.pretext and study.problems:
+        yield (
+            "Nothing was found that this version of the program has evaluated. What could not be "
+            "used, and what to do about it, stands at the end."
+        )
+        return
     if not arms:
         if results.pretext:
             yield (
@@ -56,6 +68,12 @@ def found(comparisons: Sequence[Comparison], results: Results) -> Iterator[str]:
                 f"Nothing can be said about what pretraining does: no run {lacking} it has been "
                 "evaluated."
             )
+        elif unread := sum(not one.patients for one in results.measured()):
+            yield (
+                f"SSL and baseline are not compared: the numbers by patient of "
+                f"{captions.plural(unread, 'evaluated training')} cannot be read, as stands at "
+                "the end, with what to do about it."
+            )
         elif not (yield from _uncompared(results)):
             yield (
                 "SSL and baseline are not compared: no patient has values under both, or the runs "
@@ -71,12 +89,14 @@ def found(comparisons: Sequence[Comparison], results: Results) -> Iterator[str]:
         "SSL better": "SSL is better in",
         "SSL worse": "SSL is worse in",
         "no difference found": "no difference was found in",
-        "not tested": "one patient allows no test in",
+        "not tested": "too few patients have values for a test in",
     }
     total = len(comparisons)
+    # "in all" and "in any" where it is one and the same of several.
+    whole = {name: "any" if name == "no difference found" else "all" for name in told}
     parts = [
-        f"{told[name]} {'all' if counts[name] == total > 1 else counts[name]}"
-        for name in told
+        f"{words} {whole[name] if counts[name] == total > 1 else counts[name]}"
+        for name, words in told.items()
         if counts[name]
     ]
     metric = "Dice by slice" if is_by_slice(comparisons) else "3D Dice by patient"
@@ -85,6 +105,11 @@ def found(comparisons: Sequence[Comparison], results: Results) -> Iterator[str]:
         f"{captions.plural(total, 'comparison')} {captions.listed(parts)}."
     )
     yield from _uncompared(results)
+    for ssl, both, every in partly(results):
+        yield (
+            f"{ssl.label}, and its baseline are compared in the {both} of {every} folds and seeds "
+            "that both have; the tables average each over all that it has."
+        )
 
 
 def _uncompared(results: Results) -> Generator[str, None, bool]:

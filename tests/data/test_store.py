@@ -167,3 +167,18 @@ def test_missing_short_and_changed_files(path, name):
     (path / name).unlink()
     with pytest.raises(BratsError, match=f"{name} is missing"):
         Store.open(path)
+
+
+def test_an_index_with_fallen_bits_is_one_line(path):
+    """Whichever bit of the archive's directory it is: refused, or harmless."""
+    content = (path / "index.npz").read_bytes()
+    refused = 0
+    for at in range(len(content) - 250, len(content)):
+        changed = bytearray(content)
+        changed[at] ^= 0x41
+        (path / "index.npz").write_bytes(changed)
+        try:
+            Store.open(path)
+        except BratsError as error:
+            refused += "delete the store and prepare it again" in str(error)
+    assert refused > 20

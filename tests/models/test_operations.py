@@ -49,6 +49,37 @@ def test_conv2d_with_its_1x1_products_is_the_convolution(size, stride):
     )
 
 
+@pytest.mark.parametrize("on_cpu", [True, False])
+@pytest.mark.parametrize("skip_channels", [0, 5])
+def test_convolution_of_an_upsampled_map_is_written_out(monkeypatch, on_cpu, skip_channels):
+    """In both forms, with the gradients of maps and kernel."""
+    monkeypatch.setattr(operations, "on_cpu", lambda: on_cpu)
+    x, kernel = normal(2, 3, 4, 6), normal(3, 3, 6 + skip_channels, 4, seed=1)
+    skip, g = normal(2, 6, 8, 5, seed=2), normal(2, 6, 8, 4, seed=3)
+
+    def form(f):
+        if skip_channels:
+            return value_and_vjp(f, g, x, skip, kernel)
+        return value_and_vjp(lambda x, kernel: f(x, None, kernel), g, x, kernel)
+
+    def written_out(x, skip, kernel):
+        y = jnp.repeat(jnp.repeat(x, 2, 1), 2, 2)
+        return plain_conv(y if skip is None else jnp.concatenate([y, skip], -1), kernel, 1)
+
+    assert_close(form(operations.conv2d_upsampled), form(written_out), atol=1e-4)
+
+
+def test_products_add_up_in_float32():
+    """Nine large terms that cancel in bfloat16 would leave their rounding."""
+    x, kernel = normal(1, 2, 2, 64).astype(jnp.bfloat16), normal(3, 3, 64, 4, seed=1)
+    kernel = kernel.astype(jnp.bfloat16)
+    got = operations.conv2d_upsampled(jnp.asarray(x), None, jnp.asarray(kernel))
+    wide = np.repeat(np.repeat(np.asarray(x, np.float32), 2, 1), 2, 2)
+    expected = plain_conv(wide, np.asarray(kernel, np.float32), 1)
+    assert got.dtype == jnp.bfloat16
+    np.testing.assert_allclose(np.asarray(got, np.float32), expected, rtol=2**-8, atol=1e-6)
+
+
 def test_transposed_convolution_is_torchs():
     x, weight, g = (GOLDEN[f"transposed/{n}"] for n in ("x", "weight", "g"))
     kernel = weight.transpose(2, 3, 0, 1)[::-1, ::-1]

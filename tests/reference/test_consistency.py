@@ -11,7 +11,7 @@ from brats_jax.reference.printed import printed_numbers
 from brats_jax.reference.tables import TABLES
 
 FINDINGS = find_inconsistencies()
-IN_WORDS = ("claim", "reference", "caption")
+IN_WORDS = ("claim", "reference", "caption", "method")
 
 # check, kind, (table, row, column), printed, expected
 NUMBERS = [
@@ -59,6 +59,8 @@ WORDS = [
     ("claim", "definite", "Section 4.4.4", "In the Dice + Focal loss configuration"),
     ("claim", "definite", "Section 4.4.4", "With Dice + CE, SSL provided the highe"),
     ("claim", "rounding", "Section 4.4.4", "Edema (Class 2) again showed improveme"),
+    ("claim", "definite", "Section 4.4.4", "SSL-initialized weights provide consis"),
+    ("claim", "definite", "Section 4.4.4", "SSL initialization not only improves D"),
     ("claim", "definite", "Section 4.4.4", "Its benefits are especially evident in"),
     ("claim", "definite", "Section 4.4.4", "SSL generally reduced ASD across all f"),
     ("claim", "definite", "Section 4.4.4", "Despite this outlier, the remaining fo"),
@@ -71,6 +73,15 @@ WORDS = [
     ("reference", "ambiguous", "Section 4.4.4", "Table 4 reveals a vital exception (see"),
     ("reference", "definite", "Section 4.5", "lower Dice scores and higher ASD value"),
     ("caption", "definite", "Captions", "across four tumour classes"),
+    ("method", "definite", "Section 3.2", "a modified ResNet 50 architecture pret"),
+    ("method", "definite", "Section 3.2", "adopts a hierarchical fusion strategy"),
+    ("method", "definite", "Section 3.1", "The training objective minimizes the m"),
+    ("method", "definite", "Section 3", "data augmentation, and training config"),
+    ("method", "definite", "Section 4.1", "each subject is represented by a singl"),
+    ("method", "definite", "Section 4.1", "Only slices with non-zero segmentation"),
+    ("method", "definite", "Section 4.1", "15% of the total files are reserved as"),
+    ("method", "definite", "Section 4.4.1", "under various focal loss configuration"),
+    ("method", "definite", "Abstract", "especially when training with a limite"),
 ]
 
 

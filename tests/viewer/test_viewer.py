@@ -18,7 +18,7 @@ from brats_jax.data.modalities import CLASSES, MODALITIES
 from brats_jax.errors import BratsError
 from brats_jax.slice_drawing import CLASS_COLOURS
 from brats_jax.viewer import CaseView, write_overview, write_page
-from brats_jax.viewer.overview import UNCERTAINTY_COLOUR, chosen_slices
+from brats_jax.viewer.overview import UNCERTAINTY_COLOUR, chosen_slices, draw_overview
 from brats_jax.viewer.page import grey_bytes
 
 
@@ -155,6 +155,12 @@ def test_the_overview_shows_slices_of_the_tumour_in_their_colours(tmp_path, case
     small = dataclasses.replace(case, truth=None, uncertainty=None)
     pictures = [imread(write_overview(tmp_path / "o.png", c)) for c in (case, small)]
     assert pictures[0].shape[1] > 1.2 * pictures[1].shape[1]  # two columns more
+
+    # What it may be used for is never cut off at the sides.
+    figure = draw_overview(dataclasses.replace(small, name="A long name of a case, and more of it"))
+    figure.canvas.draw()
+    box = figure._supxlabel.get_window_extent()
+    assert box.x0 > 0 and box.x1 < figure.bbox.width and box.y0 >= 0
 
     for name, code in CLASS_COLOURS.items():
         assert has_colour(pictures[1][..., :3], code, 0.65).sum() > 200, name

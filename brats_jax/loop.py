@@ -1,0 +1,265 @@
+"""The loop of one training stage: steps, validation, best and last checkpoint, stopping."""
+
+import collections
+import dataclasses
+import time
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from brats_jax import checkpoints, devices, processes
+from brats_jax.checkpoints import Checkpoints
+from brats_jax.data.device_store import DeviceStore, bytes_needed
+from brats_jax.data.splits import slice_name
+from brats_jax.errors import BratsError
+from brats_jax.feeding import Feed
+from brats_jax.interruption import Interrupted, StopRequests
+from brats_jax.progress import ProgressLog, SilentLog, say
+from brats_jax.steps import Progress, TrainState, make_train_step
+from brats_jax.validation import Validation
+
+if TYPE_CHECKING:
+    from brats_jax.train import Stage
+
+# Dispatches that run or wait on the devices. One more than what runs keeps them busy; with many
+# a stop request would have to wait for all of them, and each holds its batch in device memory.
+IN_FLIGHT = 2
+
+
+class Loop:
+    """The mutable part of `Stage.run`.
+
+    Several processes run it in step: whatever one of them decides by, all of them have.
+
+    Args:
+      stage: what is trained.
+      graph, state: the model, and where it stands.
+      meta: of the checkpoint that the state comes from.
+      saved: last and best checkpoints.
+      stop: signals to this process.
+    """
+
+    def __init__(
+        self,
+        stage: "Stage",
+        graph: nnx.GraphDef,
+        state: TrainState,
+        meta: dict[str, Any],
+        saved: tuple[Checkpoints, Checkpoints],
+        stop: StopRequests,
+    ) -> None:
+        self.stage, self.state = stage, state
+        self.last, self.best = saved
+        self.step = int(state.step)
+        self.validated_step = int(meta["validated_step"])
+        self.best_value: float | None = processes.from_first(self._saved_best_value)
+        options = stage.options
+        resident = None
+        if stage.placement == "device":
+            size = bytes_needed(stage.store, stage.train_slices) / 1e9
+            say(f"{stage.title}: copies {size:.2f} GB of slices into device memory")
+            resident = DeviceStore(stage.store, stage.train_slices, stage.mesh)
+        self.train_step = make_train_step(
+            stage.task,
+            graph,
+            stage.optimizer,
+            stage.mesh,
+            resident.arrays if resident else None,
+            options.patch_size,
+        )
+        self.validation = Validation(
+            stage.task,
+            graph,
+            stage.store,
+            stage.validation_slices,
+            options.validation_batch_size,
+            stage.mesh,
+        )
+        self.feed = Feed(
+            stage.store,
+            stage.plan,
+            options,
+            stage.steps_per_epoch,
+            self.step,
+            meta.get("loader"),
+            stage.mesh,
+            resident,
+        )
+        self.stop = processes.StopAgreement(lambda: stop.signal_number, stage.mesh, IN_FLIGHT)
+        self.log: ProgressLog = SilentLog()
+        if processes.is_first():
+            self.log = ProgressLog(
+                stage.directory, stage.title, stage.total_steps, self.step, self.validated_step
+            )
+        self._timer = (time.monotonic(), self.step)
+        self._in_flight: collections.deque[Progress] = collections.deque()
+        self._unwritten: tuple[int, Progress] | None = None
+
+    def to_the_end(self) -> None:
+        """Trains, validates and saves; for what it raises see `Stage.run`."""
+        stage = self.stage
+        while True:
+            at_boundary = self.step % stage.steps_per_epoch == 0
+            if at_boundary and self.step > self.validated_step:
+                self._end_epoch()
+            if self.step >= stage.total_steps:
+                break
+            self._leave_if_asked()
+            if at_boundary:
+                zero = devices.put_replicated(np.zeros((), np.float32), stage.mesh)
+                self.state = self.state._replace(loss_sum=zero)
+            portion = next(self.feed)
+            self.state, progress = self.train_step(self.state, portion.batch)
+            self.step += portion.steps
+            self._keep_in_flight(progress)
+            self.log.step(self.step)
+            # What falls on the end of an epoch is done there, after validation.
+            if self.step % stage.steps_per_epoch:
+                if self.step % stage.options.log_every_steps == 0:
+                    self._log_step(progress)
+                if self.step % stage.options.save_every_steps == 0:
+                    self._settle()
+                    self._save_last()
+
+    def _saved_best_value(self) -> float | None:
+        if self.best.latest_step() is None:
+            return None
+        return checkpoints.read_meta(self.best.directory)["value"]
+
+    def close(self) -> None:
+        """Ends what reads and what writes."""
+        self.feed.close()
+        self.log.close()
+
+    def _keep_in_flight(self, progress: Progress) -> None:
+        """Waits for the dispatch before the last one: the devices always have one more to do."""
+        self._in_flight.append(progress)
+        if len(self._in_flight) > IN_FLIGHT:
+            jax.block_until_ready(self._in_flight.popleft())
+
+    def _log_step(self, progress: Progress) -> None:
+        # Reading the loss waits for the device: the line is written when there is the next one
+        # to write, and by then its number has long been there.
+        self._write_step()
+        self._unwritten = (self.step, progress)
+
+    def _write_step(self) -> None:
+        if self._unwritten is None:
+            return
+        step, progress = self._unwritten
+        self._unwritten = None
+        self._check_finite(progress.bad_step)
+        epoch, done = divmod(step, self.stage.steps_per_epoch)
+        loss = float(progress.loss_sum) / done
+        self.log.write("step", step, epoch + 1, {"mean_loss_of_epoch_so_far": loss})
+
+    def _settle(self) -> None:
+        """Waits for the devices: all that was done is written, and is finite."""
+        self._write_step()
+        self._check_finite(self.state.bad_step)
+        self._in_flight.clear()
+
+    def _end_epoch(self) -> None:
+        stage, epoch = self.stage, self.step // self.stage.steps_per_epoch
+        self._settle()
+        train_loss = float(self.state.loss_sum) / stage.steps_per_epoch
+        began, first = self._timer
+        rate = (self.step - first) * stage.options.batch_size / (time.monotonic() - began)
+        values = self._validate()
+        value = values[stage.task.metric]
+        self.log.write(
+            "train",
+            self.step,
+            epoch,
+            {
+                "loss": train_loss,
+                "learning_rate": float(stage.schedule(self.step - 1)),
+                "patches_per_second": round(rate, 2),
+            },
+        )
+        self.log.write("validation", self.step, epoch, values)
+        self.log.epoch(
+            self.step,
+            f"epoch {epoch}/{stage.options.epochs}  loss {train_loss:.4f}  "
+            f"validation loss {values['loss']:.4f}  {stage.task.metric} {value:.4f}  "
+            f"{rate:.0f} patches/s",
+        )
+        self.validated_step = self.step
+        if self._is_better(value, values["loss"]):
+            self.best_value = value
+            weights = {"params": self.state.params, "stats": self.state.stats}
+            self.best.save(self.step, weights, {**self._meta(), "value": value})
+            # `last` says that this step is validated: it must not be there before `best` is.
+            self.best.wait()
+        self._save_last()
+        self._timer = (time.monotonic(), self.step)
+
+    def _is_better(self, value: float, loss: float) -> bool:
+        if not np.isfinite([value, loss]).all():
+            processes.from_first(lambda: self._refuse_validation(value, loss))
+        if self.best_value is None:
+            return True
+        larger = self.stage.task.larger_is_better
+        return value > self.best_value if larger else value < self.best_value
+
+    def _refuse_validation(self, value: float, loss: float) -> None:
+        raise BratsError(
+            f"{self.stage.title}: validation loss {loss}, {self.stage.task.metric} {value} "
+            f"at step {self.step}; {self._kept()}"
+        )
+
+    def _validate(self) -> dict[str, float]:
+        return self.validation.run(self.state.params, self.state.stats, self._leave_if_asked)
+
+    def _check_finite(self, bad_step: jax.Array) -> None:
+        bad = int(bad_step)
+        if bad >= 0:
+            processes.from_first(lambda: self._refuse(bad))
+
+    def _refuse(self, bad: int) -> None:
+        stage = self.stage
+        size = stage.options.batch_size
+        drawn = stage.plan.examples(bad * size, size)
+        names = sorted({slice_name(stage.store, int(i)) for i in drawn.slices})
+        raise BratsError(
+            f"{stage.title}: the training loss or its update is not finite at step {bad} (epoch "
+            f"{bad // stage.steps_per_epoch + 1}, slices {', '.join(names[:4])}"
+            f"{' ...' if len(names) > 4 else ''}); {self._kept()}; lower the learning rate, "
+            "or use --config.dtype=float32"
+        )
+
+    def _kept(self) -> str:
+        self.last.wait()
+        step = self.last.latest_step()
+        where = self.last.directory
+        return "nothing was saved yet" if step is None else f"{where / str(step)} is kept"
+
+    def _save_last(self) -> None:
+        self.last.save(self.step, self.state._asdict(), self._meta())
+
+    def _meta(self) -> dict[str, Any]:
+        stage = self.stage
+        return {
+            "model": stage.task.describe(),
+            "step": self.step,
+            "epoch": self.step // stage.steps_per_epoch,
+            "validated_step": self.validated_step,
+            "options": dataclasses.asdict(stage.options),
+            "record": stage.record,
+            "loader": self.feed.position,
+        }
+
+    def _leave_if_asked(self) -> None:
+        signal_number = self.stop.signal_number()
+        if signal_number is None:
+            return
+        self._settle()
+        self._save_last()
+        self.last.wait()
+        say(
+            f"{self.stage.title}: stopped at step {self.step} of {self.stage.total_steps} and "
+            "saved; the same command goes on from there"
+        )
+        raise Interrupted(signal_number)

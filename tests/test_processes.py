@@ -1,0 +1,257 @@
+"""Training by several processes: real ones, on CPU."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from brats_jax import checkpoints, devices, lock, processes
+from brats_jax.data.patches import PatchPlan
+from brats_jax.data.pipeline import TrainingBatches, full_slices
+from brats_jax.errors import BratsError
+from brats_jax.progress import read_metrics
+
+ROOT = Path(__file__).parent.parent
+EPOCH = 60
+
+
+def start(folder, store, cache, *flags, number=None, of=1, port=0):
+    """One process of `of`, or a single one with two devices; writes to <folder>/output.NUMBER."""
+    command = [
+        *(sys.executable, "-m", "tests.pointwise", "--config=tests/tiny_config.py"),
+        *(f"--workdir={folder / 'run'}", f"--config.data.store={store}", "--mode=pretrain"),
+        *(f"--config.compilation_cache={cache}", f"--config.pretrain.steps_per_epoch={EPOCH}"),
+        *("--config.train.save_every_steps=7", *flags),
+    ]
+    if number is not None:
+        command += [f"--coordinator=127.0.0.1:{port}", f"--num_processes={of}"]
+        command += [f"--process_id={number}"]
+    count = 2 if number is None else 1
+    folder.mkdir(exist_ok=True)
+    environment = {
+        **os.environ,
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={count} "
+        "--xla_backend_optimization_level=0",
+        "SEEN": str(folder / f"seen.{number or 0}"),
+    }
+    with (folder / f"output.{number or 0}").open("w") as output:
+        return subprocess.Popen(
+            command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, env=environment
+        )
+
+
+def start_pair(folder, store, cache, *flags, second=()):
+    """Two processes with a device each; `second`: flags of the second one alone."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    return [
+        start(folder, store, cache, *flags, *(second if i else ()), number=i, of=2, port=port)
+        for i in range(2)
+    ]
+
+
+def ends(folder, started, timeout=120):
+    """(status, output) of each."""
+    try:
+        statuses = [process.wait(timeout) for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    return [(s, (folder / f"output.{i}").read_text()) for i, s in enumerate(statuses)]
+
+
+def stage_of(folder):
+    return folder / "run" / "fold_0" / "pretrain"
+
+
+def wait_for_step(folder, step, started):
+    """Until so much is logged; all must be running still."""
+    deadline = time.monotonic() + 120
+    steps = [0]
+    while max(steps) < step and time.monotonic() < deadline:
+        assert all(p.poll() is None for p in started), (folder / "output.0").read_text()
+        steps = [0, *(r["step"] for r in read_metrics(stage_of(folder) / "metrics.jsonl"))]
+        time.sleep(0.005)
+
+
+def state_at_the_end(directory):
+    with checkpoints.ocp.CheckpointManager(directory.absolute()) as manager:
+        step = manager.latest_step()
+        arguments = checkpoints.ocp.args.Composite(state=checkpoints.ocp.args.StandardRestore())
+        return step, jax.device_get(manager.restore(step, args=arguments).state)
+
+
+def numbers(folder):
+    records = read_metrics(stage_of(folder) / "metrics.jsonl")
+    return [{k: v for k, v in r.items() if k != "patches_per_second"} for r in records]
+
+
+def seen(folder, number=0):
+    return [json.loads(line) for line in (folder / f"seen.{number}").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def whole(small_store, compiled_programs, tmp_path_factory):
+    """The folder of a run by one process with two devices, never interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    process = start(folder, small_store.path, compiled_programs)
+    ((status, output),) = ends(folder, [process])
+    assert status == 0, output
+    return folder
+
+
+@pytest.fixture(scope="module")
+def interrupted(small_store, compiled_programs, tmp_path_factory):
+    """A run by two processes that one signal to the second one has stopped: (folder, ends)."""
+    folder = tmp_path_factory.mktemp("interrupted")
+    pair = start_pair(folder, small_store.path, compiled_programs)
+    wait_for_step(folder, 10, pair)
+    pair[1].send_signal(signal.SIGTERM)
+    return folder, ends(folder, pair)
+
+
+def test_a_signal_to_one_process_stops_all_at_the_same_step(interrupted):
+    folder, ((first, output), (second, other)) = interrupted
+    assert first == second == 128 + signal.SIGTERM, output + other
+    (line,) = [line for line in output.splitlines() if "stopped at step" in line]
+    step = state_at_the_end(stage_of(folder) / "last")[0]
+    assert f"stopped at step {step} of {2 * EPOCH} and saved" in line and 10 <= step < EPOCH
+    assert "2 x cpu in 2 processes" in output
+    # Gloo has its say; we have not.
+    assert [line for line in other.splitlines() if not line.startswith("[Gloo]")] == []
+
+
+def test_killed_and_by_other_numbers_of_processes_it_ends_with_the_same_bits(
+    interrupted, whole, small_store, compiled_programs
+):
+    folder, store = interrupted[0], small_store.path
+    # By one process, until it is told to stop within the second epoch.
+    alone = start(folder, store, compiled_programs)
+    wait_for_step(folder, EPOCH + 4, [alone])
+    alone.send_signal(signal.SIGINT)
+    assert ends(folder, [alone])[0][0] == 128 + signal.SIGINT
+    # By two, of which one is killed: the other does not wait for it.
+    pair = start_pair(folder, store, compiled_programs)
+    wait_for_step(folder, EPOCH + 16, pair)
+    pair[1].kill()
+    (status, output), _ = ends(folder, pair, 60)
+    assert status == 1 and "goes on from step" in output
+    lost = "error: another process has ended; the same commands go on from the last checkpoint"
+    assert output.splitlines()[-1] == lost and "Traceback" not in output
+
+    for number in range(2):
+        (folder / f"seen.{number}").unlink()
+    pair = start_pair(folder, store, compiled_programs)
+    for status, output in ends(folder, pair):
+        assert status == 0, output
+    for which in ("last", "best"):
+        there, here = (state_at_the_end(stage_of(f) / which) for f in (whole, folder))
+        assert there[0] == here[0]
+        jax.tree.map(np.testing.assert_array_equal, there[1], here[1])
+    assert numbers(whole) == numbers(folder)
+    # Every example of what was left, once, in its place of its batch.
+    batches = [a + b for a, b in zip(seen(folder), seen(folder, 1), strict=True)]
+    assert 0 < len(batches) < EPOCH and batches == seen(whole)[-len(batches) :]
+
+    there, here = (
+        json.loads((f / "run" / "fold_0" / "evaluation.json").read_text())["rows"]
+        for f in (whole, folder)
+    )
+    assert [r.pop("mean") for r in here] == pytest.approx(
+        [r.pop("mean") for r in there], rel=1e-5, nan_ok=True
+    )
+    assert there == here
+    assert (folder / "run" / "summary.json").exists()
+
+
+def test_one_process_with_other_settings_is_refused_once(small_store, compiled_programs, tmp_path):
+    pair = start_pair(
+        tmp_path, small_store.path, compiled_programs, second=["--config.seed=7"]
+    )  # fmt: skip
+    (first, output), (second, other) = ends(tmp_path, pair)
+    assert first == second == 1 and not (tmp_path / "run").exists()
+    assert output.startswith("error: process 1 was started with other settings than process 0 (")
+    assert "seed" in output and output.count("\n") == 1 and other == ""
+
+
+def test_a_fold_that_is_taken_is_refused_with_the_status_for_it(
+    small_store, compiled_programs, tmp_path
+):
+    with lock.hold(tmp_path / "run" / "fold_0" / "lock", "here"):
+        pair = start_pair(tmp_path, small_store.path, compiled_programs)
+        (first, output), (second, other) = ends(tmp_path, pair)
+    assert first == second == 75
+    assert "another process is at it" in output and other == ""
+
+
+def test_those_who_do_not_come_are_waited_for_so_long_only():
+    code = (
+        "from brats_jax import processes; "
+        "processes.join('127.0.0.1:9', 2, 1, wait_s=0.5)"
+    )  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: 127.0.0.1:9: not all processes were there within 0 s; ")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("host:1", 2, None), "each of them; or --distributed"),
+        ((None, None, 0), "each of them; or --distributed"),
+        (("host", 2, 1), "--coordinator=host: give HOST:PORT"),
+        (("host:port", 2, 1), "--coordinator=host:port: give HOST:PORT"),
+        (("host:1", 2, 2), "--process_id=2: of 2 processes it is 0 to 1"),
+        (("host:1", 2, 1, True), "give --distributed alone"),
+    ],
+)
+def test_flags_that_do_not_fit_are_one_line(given, message):
+    with pytest.raises(BratsError, match=message.replace("(", r"\(")):
+        processes.join(*given)
+
+
+def test_a_port_that_is_taken_is_one_line():
+    with socket.create_server(("", 0)) as taken:
+        where = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(BratsError, match=f"--coordinator={where}: Address already in use"):
+            processes.join(where, 2, 0)
+
+
+def test_parts_of_a_batch_are_the_batch(small_store):
+    plan = PatchPlan(small_store, np.arange(20, 60), patch_size=16, tumour_probability=1, seed=3)
+
+    def batches(rows=None):
+        return list(
+            TrainingBatches(small_store, plan, patch_size=16, batch_size=8, steps=3, rows=rows)
+        )
+
+    parts = [batches(rows) for rows in (slice(0, 2), slice(2, 8))]
+    for whole, *mine in zip(batches(), *parts, strict=True):
+        for name, array in whole.items():
+            np.testing.assert_array_equal(np.concatenate([m[name] for m in mine]), array)
+    assert devices.own_rows(8, devices.data_mesh()) == slice(0, 8)  # all devices are ours
+
+    chosen = np.array([3, 4, 5, 70, 71, 72])  # the second batch is filled up
+    halves = [full_slices(small_store, chosen, 4, rows) for rows in (slice(0, 2), slice(2, 4))]
+    for whole, *mine in zip(full_slices(small_store, chosen, 4), *halves, strict=True):
+        for name in ("image", "label"):
+            np.testing.assert_array_equal(np.concatenate([m[name] for m in mine]), whole[name])
+        for name in ("valid", "index"):
+            np.testing.assert_array_equal(mine[0][name], whole[name])
+
+
+def test_an_error_tells_whether_another_process_is_gone(monkeypatch):
+    gone = ValueError("UNKNOWN: Gloo all-reduce failed: Connection reset by peer")
+    assert not processes.lost_another(gone)  # there is no other
+    monkeypatch.setattr(processes._Place, "count", 2)
+    assert processes.lost_another(gone) and not processes.lost_another(KeyError("image"))
