@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import jax
 import measure
 import numpy as np
 from absl import logging
@@ -137,6 +138,8 @@ def timed_loop(clock: Clock) -> type:
                     self.state, progress = self._inner_step(self.state, batch)
                 return progress
 
+            self.state, progress = self._inner_step(self.state, batch)
+            jax.block_until_ready(progress)
             clock.bare = measure.timed(run) / dispatches / steps
             clock.steps_per_dispatch = steps
 
