@@ -10,16 +10,16 @@ are in the page cache.
 
 import argparse
 import importlib.util
-import os
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import jax
+import measure
 import numpy as np
 from jax.sharding import AxisType
+from measure import Spread
 
 from brats_jax import devices
 from brats_jax.data.device_store import DeviceStore, gather
@@ -30,7 +30,6 @@ from brats_jax.data.pipeline import TrainingBatches
 from brats_jax.data.preparation import prepare
 from brats_jax.data.store import Store
 
-PEER = Path(__file__).with_name("torch_loader.py")
 FILES = Path(__file__).parent.parent / "tests" / "brats_files.py"
 
 
@@ -92,21 +91,12 @@ def main() -> None:
         if arguments.peer_python:
             write_kaggle(root / "kaggle", arguments.patients, shape)
             told = [f"--folder={root / 'kaggle'}", f"--batch={batch}", f"--patch={patch}"]
-            peer = subprocess.Popen(
-                [arguments.peer_python, str(PEER), *told, f"--workers={arguments.threads}"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            assert peer.stdin is not None and peer.stdout is not None
-            version = peer.stdout.readline().strip()
+            told.append(f"--workers={arguments.threads}")
+            peer = measure.Peer(arguments.peer_python, "torch_loader.py", told)
         for turn in range(arguments.turns + 1):
             if peer:
                 count = 8 * batch
-                peer.stdin.write(f"{count}\n")  # type: ignore[union-attr]
-                peer.stdin.flush()  # type: ignore[union-attr]
-                took = float(peer.stdout.readline())  # type: ignore[union-attr]
-                rates["PyTorch"].append(count / took)
+                rates["PyTorch"].append(count / peer.ask(count)[0])
             for name, (run, repeats) in ways.items():
                 run()
                 start = time.perf_counter()
@@ -118,21 +108,22 @@ def main() -> None:
         host.close()
         numbers.close()
         if peer:
-            peer.stdin.close()  # type: ignore[union-attr]
-            peer.wait()
-            ratios = np.divide(rates["host: cut by Grain's threads"], rates["PyTorch"])
-            low, middle, high = np.percentile(ratios, [25, 50, 75])
+            peer.close()
+            ours = rates["host: cut by Grain's threads"]
+            times = measure.ratio(ours, rates["PyTorch"])
             print(
-                f"{middle:.0f} times the DataLoader's patches (quartiles {low:.0f} to {high:.0f}); "
-                f"torch {version}"
+                f"{times.show(digits=0)} times the DataLoader's patches; "
+                f"torch {peer.description['version']}"
             )
+            rate = Spread.of(ours)
+            text = f"{times.show(digits=0)} x; {rate.show(digits=0)} patches/s"
+            measure.result("loader", times=times.middle, rate=rate.middle, text=text)
     for name, values in rates.items():
         if values:
-            low, middle, high = np.percentile(values, [25, 50, 75])
-            print(f"  {name:<30} {middle:9.0f} patches/s (quartiles {low:.0f} to {high:.0f})")
+            print(f"  {name:<30} {Spread.of(values).show(digits=0)} patches/s")
     print(
         f"  batch {batch}, {patch} x {patch}, {arguments.threads} threads or processes; "
-        f"{devices.describe()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}"
+        f"{measure.where()}"
     )
 
 

@@ -5,16 +5,16 @@
 
 The prediction is the truth shifted by a few voxels; the masks are NCR, ED and ET in slices, WT,
 TC and ET in the volume. SciPy computes the same nine numbers on whole arrays, on one thread:
-erosion, two distance transforms, three percentiles.
+erosion, two distance transforms, three percentiles. Ours: on the host (cropped, threaded SciPy),
+and in the compiled form for accelerators. All by turns; copying the masks to the device counts.
 """
 
 import argparse
-import time
-from collections.abc import Callable
 from pathlib import Path
 
-import jax
+import measure
 import numpy as np
+from measure import Spread
 from scipy import ndimage
 
 from brats_jax.data.modalities import REGIONS
@@ -37,17 +37,9 @@ def plain_scipy(prediction: np.ndarray, target: np.ndarray) -> tuple[float, ...]
     return there.sum(), there.size, back.sum(), back.size, *percentiles, *within
 
 
-def seconds(run: Callable[[], object], repeats: int) -> float:
-    """The shortest of a few runs."""
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        jax.block_until_ready(run())
-        times.append(time.perf_counter() - start)
-    return min(times)
-
-
-def compare(title: str, target: np.ndarray, shift: tuple[int, ...], regions: tuple) -> None:
+def compare(
+    name: str, target: np.ndarray, shift: tuple[int, ...], regions: tuple, turns: int
+) -> None:
     """Prints the time of SciPy and of either backend for label maps [B, ...]."""
     prediction = np.roll(target, shift, tuple(range(1, target.ndim)))
 
@@ -58,36 +50,43 @@ def compare(title: str, target: np.ndarray, shift: tuple[int, ...], regions: tup
             for region in regions
         ]
 
-    def ours(backend: str) -> Callable[[], object]:
-        return lambda: surface.region_surface_statistics(
-            prediction, target, regions, backend=backend
-        )
+    def ours(backend: str) -> object:
+        return surface.region_surface_statistics(prediction, target, regions, backend=backend)
 
     pairs = len(target) * len(regions)
-    peer = seconds(scipy, 1)
-    line = f"{title}: {pairs} pairs; SciPy {1e3 * peer / pairs:.2f} ms a pair"
+    took = measure.by_turns(
+        {"SciPy": scipy, "host": lambda: ours("host"), "device": lambda: ours("device")}, turns
+    )
+    print(f"{name}: {pairs} pairs; SciPy {Spread.of(took['SciPy']).show(1e3 / pairs, 2)} ms a pair")
     for backend in ("host", "device"):
-        ours(backend)()  # compiles
-        took = seconds(ours(backend), 3)
-        line += f"; {backend} {1e3 * took / pairs:.2f} ms, {peer / took:.1f} times as fast"
-    print(line)
+        times = measure.ratio(took["SciPy"], took[backend])
+        each = Spread.of(took[backend]).show(1e3 / pairs, 3)
+        print(f"  {times.show()} times as fast: {backend}, {each} ms a pair")
+        kind = "asd" if target.ndim == 3 else "asd volume"
+        text = f"{times.show()} x SciPy, {each} ms a pair ({backend})"
+        measure.result(f"{kind} {backend}", times=times.middle, text=text)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--real", type=Path, help="BraTS NIfTI folders")
     parser.add_argument("--patients", type=int, default=1, help="how many of them")
+    parser.add_argument("--shape", default="155,240,240", help="of a phantom: slices,H,W")
+    parser.add_argument("--turns", type=int, default=5)
     arguments = parser.parse_args()
     if arguments.real:
         source = NiftiSource(arguments.real, sorted(arguments.real.rglob("*.nii.gz")))
     else:
-        source = PhantomSource(arguments.patients)
-    print(f"{jax.devices()[0].platform}, {jax.device_count()} device(s)")
+        source = PhantomSource(
+            arguments.patients, 0, [int(size) for size in arguments.shape.split(",")]
+        )
     for patient in source.patients()[: arguments.patients]:
         labels = source.read(patient).labels
         slices = labels[(labels > 0).any((1, 2))][::4]
-        compare(f"{patient}, slices", slices, (3, 2), CLASSES)
-        compare(f"{patient}, volume", labels[None], (3, 2, 1), tuple(REGIONS.values()))
+        compare(f"{patient}, slices", slices, (3, 2), CLASSES, arguments.turns)
+        volume = tuple(REGIONS.values())
+        compare(f"{patient}, volume", labels[None], (3, 2, 1), volume, arguments.turns)
+    print(f"  {measure.where()}")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ is one (bfloat16 there, as ours).
 import contextlib
 import sys
 import time
+from collections.abc import Callable
 
 import torch
 from torch_twin import Segmentation
@@ -16,11 +17,16 @@ from torch_twin import Segmentation
 STRIDE = 32
 
 
-def labels_of(model: Segmentation, images: torch.Tensor) -> torch.Tensor:
-    """uint8[B, H, W] of images [B, 4, H, W]: padded, cropped back, arg-max."""
+def cropped(model: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor) -> torch.Tensor:
+    """The network's output [B, K, H, W] of images [B, C, H, W]: padded, and cropped back."""
     height, width = images.shape[2:]
     padded = torch.nn.functional.pad(images, (0, -width % STRIDE, 0, -height % STRIDE))
-    return model(padded)[..., :height, :width].argmax(1).to(torch.uint8)
+    return model(padded)[..., :height, :width]
+
+
+def labels_of(model: Segmentation, images: torch.Tensor) -> torch.Tensor:
+    """uint8[B, H, W] of images [B, 4, H, W]."""
+    return cropped(model, images).argmax(1).to(torch.uint8)
 
 
 def main() -> None:

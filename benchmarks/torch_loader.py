@@ -1,11 +1,12 @@
 """A PyTorch DataLoader over Kaggle slice files, as the paper would read them; see loader.py.
 
 For every patch: read the HDF5 file, transpose to channels first, clip each channel to its 1st and
-99th percentile, z-score it, cut a random 128 x 128 patch. Prints a line when it is ready; then for
-every line 'N' that it reads it draws N patches and prints the seconds they took.
+99th percentile, z-score it, cut a random 128 x 128 patch. Prints a JSON object when it is ready;
+then for every line 'N' that it reads it draws N patches and prints the seconds they took.
 """
 
 import argparse
+import json
 import sys
 import time
 from pathlib import Path
@@ -56,7 +57,7 @@ def main() -> None:
     )
     batches = iter(loader)
     next(batches)
-    print(torch.__version__, flush=True)
+    print(json.dumps({"version": torch.__version__}), flush=True)
     for line in sys.stdin:
         if not line.strip():
             break

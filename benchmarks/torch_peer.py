@@ -1,12 +1,13 @@
-"""A PyTorch training step that is told when to run; `train_step.py` starts it as a process.
+"""A PyTorch step or forward pass, told when to run; `train_step.py` starts it as a process.
 
 Takes the strongest form of this machine: channels-last, fused Adam, on a GPU AMP bfloat16 and
 `torch.compile` (max-autotune-no-cudagraphs loses to reduce-overhead at small batches, so that is
 what is asked for), on a CPU eager or compiled, whichever is faster here.
 
 Speaks one line at a time. First it prints a JSON object that describes it; then for every line
-'N' that it reads it runs N steps and prints the seconds they took and those of processor time.
-An empty line ends it.
+'N' that it reads it runs N steps and prints the seconds they took and those of processor time, and
+for a line 'memory' the bytes of its peak: of the process, on a GPU of its allocations there. An
+empty line ends it.
 """
 
 import argparse
@@ -14,18 +15,29 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
+import torch_inference
 import torch_twin
 
 
+def segmentation(arguments: argparse.Namespace) -> torch.nn.Module:
+    """Our network's twin, or segmentation_models_pytorch's U-Net on ResNet-50."""
+    if arguments.peer == "twin":
+        return torch_twin.Segmentation(4, arguments.width)
+    import segmentation_models_pytorch as smp
+
+    return smp.Unet("resnet50", encoder_weights=None, in_channels=4, classes=4)
+
+
 def make_step(arguments: argparse.Namespace, compiled: bool) -> tuple[Callable[[], object], int]:
-    """(one training step, the model's parameters)."""
+    """(one training step or forward pass, the model's parameters)."""
     torch.manual_seed(0)
     device = arguments.device
     size = (arguments.batch, arguments.patch, arguments.patch)
     if arguments.stage == "segment":
-        model: torch.nn.Module = torch_twin.Segmentation(4, arguments.width)
+        model = segmentation(arguments)
         loss_of = torch_twin.dice_ce
         target = torch.randint(0, 4, size, device=device)
         channels = 4
@@ -34,14 +46,24 @@ def make_step(arguments: argparse.Namespace, compiled: bool) -> tuple[Callable[[
         loss_of = torch_twin.mse
         target = torch.randn(size[0], 1, *size[1:], device=device)
         channels = 2
-    model = model.to(device, memory_format=torch.channels_last).train()
+    model = model.to(device, memory_format=torch.channels_last)
+    model.train(arguments.mode == "train")
     parameters = sum(p.numel() for p in model.parameters())
     x = torch.randn(size[0], channels, *size[1:], device=device)
     x = x.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
     mode = "reduce-overhead" if device == "cuda" else None
     forward = torch.compile(model, mode=mode) if compiled else model
     use_amp = device == "cuda"
+    if arguments.mode == "inference":
+
+        @torch.inference_mode()
+        def predict() -> object:
+            with torch.autocast(device, dtype=torch.bfloat16, enabled=use_amp):
+                output = torch_inference.cropped(forward, x)
+            return output.argmax(1).to(torch.uint8) if channels == 4 else output.float()
+
+        return predict, parameters
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
 
     def step() -> object:
         optimizer.zero_grad(set_to_none=True)
@@ -65,9 +87,19 @@ def seconds(step: Callable[[], object], count: int, device: str) -> float:
     return time.perf_counter() - start
 
 
+def peak_memory(device: str) -> int:
+    """Bytes: the largest use of the GPU so far, on CPU of this process."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.split("VmHWM:")[1].split()[0])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--stage", choices=("pretrain", "segment"), required=True)
+    parser.add_argument("--mode", choices=("train", "inference"), default="train")
+    parser.add_argument("--peer", choices=("twin", "smp"), default="twin")
     parser.add_argument("--width", type=int, required=True)
     parser.add_argument("--batch", type=int, required=True)
     parser.add_argument("--patch", type=int, required=True)
@@ -99,11 +131,15 @@ def main() -> None:
         "tried": tried,
         "threads": torch.get_num_threads(),
         "parameters": parameters,
+        "network": arguments.peer,
     }
     print(json.dumps(description), flush=True)
     for line in sys.stdin:
         if not line.strip():
             break
+        if line.strip() == "memory":
+            print(peak_memory(arguments.device), flush=True)
+            continue
         busy = time.process_time()
         took = seconds(step, int(line), arguments.device)
         print(took, time.process_time() - busy, flush=True)

@@ -1,30 +1,32 @@
-"""One training step, ours and PyTorch's alternately in one run: ratio, medians, spread, roofline.
+"""A training step or a forward pass, ours and PyTorch's by turns in one run; and the roofline.
 
     python benchmarks/train_step.py --stage=segment --peer_python=TORCH_VENV/bin/python
-    python benchmarks/train_step.py --stage=pretrain --batch=16 --steps=50 --device=gpu \
-        --peer_python=TORCH_VENV/bin/python          # on a GPU: bfloat16, torch.compile + AMP
+    python benchmarks/train_step.py --stage=pretrain --batch=16 --steps=50 --steps_per_dispatch=10 \
+        --device=gpu --peer_python=TORCH_VENV/bin/python  # on a GPU: bfloat16, torch.compile + AMP
+    python benchmarks/train_step.py --mode=inference --peer_python=...  # whole slices, 240 x 240
+    python benchmarks/train_step.py --peer=smp --peer_python=...  # segmentation_models_pytorch
 
 TORCH_VENV is any environment with torch; benchmarks/torch_peer.py runs in it as a process that
 is told when to run, so that both are measured by turns on the same machine. Without
---peer_python only ours. Augmentation is off: the peer has none.
+--peer_python only ours. Augmentation is off: the peer has none. All lies on the device before.
 
 The roofline: FLOPs and bytes of the compiled step as XLA counts them (bytes are those of every
-operation, before caches), over a matrix product and a copy measured in the same run.
+operation, before caches), over a matrix product and a copy measured in the same run. Memory is
+the peak of each process since its start, on a GPU the peak of its allocations there.
 """
 
 import argparse
-import json
-import os
-import platform
-import subprocess
+import re
 import time
-from collections.abc import Callable
-from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import measure
 import numpy as np
+import roofline
 from jax.sharding import AxisType
+from measure import Spread
 
 from brats_jax import devices, models
 from brats_jax.models import count_parameters
@@ -32,34 +34,47 @@ from brats_jax.optim import adam, step_schedule
 from brats_jax.steps import TrainState, make_train_step
 from brats_jax.tasks import Reconstruction, Segmentation
 
-PEER = Path(__file__).with_name("torch_peer.py")
+# Not operations of a compiled program, but names for what is there.
+_NAMES = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast"}
+
+
+class Counted(NamedTuple):
+    """What XLA says of one compiled step; a loop's body counts once.
+
+    Attributes:
+      flops, bytes: of every operation, before caches.
+      memory: bytes of arguments, results and scratch space at once.
+      operations: of the program and of its loops' bodies: on a GPU nearly its kernels.
+    """
+
+    flops: float
+    bytes: float
+    memory: int
+    operations: int
 
 
 class Ours:
-    """The compiled step of brats_jax on one batch that lies on the device."""
+    """The compiled step or forward pass of brats_jax on one batch that lies on the device.
 
-    def __init__(self, stage: str, width: int, batch: int, patch: int, dispatch: int) -> None:
+    Args:
+      stage: 'pretrain' or 'segment'.
+      mode: 'train' or 'inference'.
+      width, batch, size: of the network, how many images, their side.
+      dispatch: steps in a dispatch.
+    """
+
+    def __init__(
+        self, stage: str, mode: str, width: int, batch: int, size: int, dispatch: int
+    ) -> None:
         mesh = jax.make_mesh(
             (1,), ("data",), devices=jax.devices()[:1], axis_types=(AxisType.Auto,)
         )
-        dtype = devices.compute_dtype("auto")
         kind = {"segment": Segmentation, "pretrain": Reconstruction}[stage]
-        task = kind(width=width, dtype=dtype)
+        task = kind(width=width, dtype=devices.compute_dtype("auto"))
         graph, params, stats = models.split(task.build(0))
         self.parameters = count_parameters(params)
-        optimizer = adam(step_schedule(1e-4, factor=0.5, every_epochs=10, steps_per_epoch=1000))
-        self._step = make_train_step(task, graph, optimizer, mesh)
-        state = TrainState(
-            params,
-            stats,
-            optimizer.init(params),
-            jnp.zeros((), jnp.int32),
-            jnp.zeros(()),
-            jnp.full((), -1, jnp.int32),
-        )
-        self._state = jax.device_put(state, devices.replicated(mesh))
         rng = np.random.default_rng(0)
-        shape = (dispatch, batch, patch, patch)
+        shape = (dispatch, batch, size, size)
         host = {
             "image": rng.standard_normal((*shape, 4)).astype(np.float16),
             "label": rng.integers(0, 4, shape).astype(np.uint8),
@@ -67,9 +82,35 @@ class Ours:
         }
         self._dispatch = dispatch
         if dispatch == 1:
-            self._batch = devices.put_batch({n: a[0] for n, a in host.items()}, mesh)
+            batches = devices.put_batch({n: a[0] for n, a in host.items()}, mesh)
         else:
-            self._batch = devices.put_batches(host, mesh)
+            batches = devices.put_batches(host, mesh)
+        everywhere = devices.replicated(mesh)
+        if mode == "train":
+            schedule = step_schedule(1e-4, factor=0.5, every_epochs=10, steps_per_epoch=1000)
+            optimizer = adam(schedule)
+            self._step = make_train_step(task, graph, optimizer, mesh)
+            state = TrainState(
+                params,
+                stats,
+                optimizer.init(params),
+                jnp.zeros((), jnp.int32),
+                jnp.zeros(()),
+                jnp.full((), -1, jnp.int32),
+            )
+        else:
+
+            @jax.jit
+            def forward(state: Any, batch: Any) -> Any:
+                x, _ = task.prepare(batch, training=False)
+                output, _ = models.apply(graph, *state, x, train=False)
+                if stage == "segment":
+                    output = jnp.argmax(output, axis=-1).astype(jnp.uint8)
+                return state, output
+
+            self._step, state = forward, (params, stats)
+        self._state: Any = jax.device_put(state, everywhere)
+        self._batch = batches
         start = time.perf_counter()
         self.seconds(dispatch)
         self.compile_seconds = time.perf_counter() - start
@@ -79,90 +120,54 @@ class Ours:
         """Time of so many steps, until the device is done, and processor time of all threads."""
         start, busy = time.perf_counter(), time.process_time()
         for _ in range(steps // self._dispatch):
-            self._state, progress = self._step(self._state, self._batch)
-        jax.block_until_ready(progress)
+            self._state, done = self._step(self._state, self._batch)
+        jax.block_until_ready(done)
         return time.perf_counter() - start, time.process_time() - busy
 
-    def counted(self) -> tuple[float, float]:
-        """(FLOPs, bytes) of one step, as XLA counts them."""
-        lowered = jax.jit(self._step).lower(self._state, self._batch)
-        cost = lowered.compile().cost_analysis() or {}
-        # A loop's body is counted once.
-        return float(cost.get("flops", 0)), float(cost.get("bytes accessed", 0))
-
-
-class Peer:
-    """The PyTorch process."""
-
-    def __init__(self, python: str, arguments: list[str]) -> None:
-        self._process = subprocess.Popen(
-            [python, str(PEER), *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
+    def counted(self) -> Counted:
+        """Compiles once more, to ask what was compiled."""
+        compiled = jax.jit(self._step).lower(self._state, self._batch).compile()
+        cost = compiled.cost_analysis() or {}
+        planned = compiled.memory_analysis()
+        memory = planned.argument_size_in_bytes + planned.temp_size_in_bytes
+        return Counted(
+            float(cost.get("flops", 0)),
+            float(cost.get("bytes accessed", 0)),
+            memory + planned.output_size_in_bytes - planned.alias_size_in_bytes,
+            operations(compiled.as_text()),
         )
-        self.description = json.loads(self._line())
-
-    def _line(self) -> str:
-        line = self._process.stdout.readline() if self._process.stdout else ""
-        if not line:
-            raise SystemExit(f"the PyTorch process ended with status {self._process.wait()}")
-        return line
-
-    def seconds(self, steps: int) -> tuple[float, float]:
-        """Time of so many steps, and processor time of all threads."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{steps}\n")
-        self._process.stdin.flush()
-        took, busy = self._line().split()
-        return float(took), float(busy)
-
-    def close(self) -> None:
-        """Ends the process."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
 
 
-def best(run: Callable[[], object], repeats: int = 5) -> float:
-    """The shortest of a few runs, in seconds."""
-    run()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        jax.block_until_ready(run())
-        times.append(time.perf_counter() - start)
-    return min(times)
-
-
-def ceilings() -> tuple[float, float]:
-    """(FLOP/s of a matrix product in the compute type, bytes/s of a copy), measured now."""
-    on_cpu = jax.default_backend() == "cpu"
-    size = 2048 if on_cpu else 8192
-    a = jnp.ones((size, size), devices.compute_dtype("auto"))
-    product = jax.jit(lambda a: a @ a)
-    x = jnp.ones((1 << 26) if on_cpu else (1 << 28), jnp.float32)
-    copy = jax.jit(lambda x: x + 1)
-    return 2 * size**3 / best(lambda: product(a)), 2 * x.nbytes / best(lambda: copy(x))
-
-
-def spread(times: list[float]) -> str:
-    """Median and quartiles in milliseconds."""
-    low, middle, high = 1e3 * np.percentile(times, [25, 50, 75])
-    return f"{middle:.1f} ms (quartiles {low:.1f} to {high:.1f})"
+def operations(text: str) -> int:
+    """Operations of a compiled program, without those within fusions and reductions."""
+    inside = set(re.findall(r"(?:calls|to_apply|comparator|scatter)=%?([\w.-]+)", text))
+    count, counts = 0, True
+    for line in text.splitlines():
+        if (begins := re.match(r"(?:ENTRY )?%?([\w.-]+) .*\{$", line)) is not None:
+            counts = begins[1] not in inside
+        elif counts and (does := re.search(r" = .*?([a-z][\w-]*)\(", line)) is not None:
+            count += does[1] not in _NAMES
+    return count
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--stage", choices=("pretrain", "segment"), default="segment")
+    parser.add_argument("--mode", choices=("train", "inference"), default="train")
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--patch", type=int, default=128)
+    parser.add_argument("--patch", type=int, default=0, help="0: 128, whole slices of 240 forward")
     parser.add_argument("--steps", type=int, default=2, help="in each turn")
     parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--steps_per_dispatch", type=int, default=1)
     parser.add_argument("--device", choices=("cpu", "gpu"), default=None)
     parser.add_argument("--peer_python", help="a Python with torch; without it only ours")
+    parser.add_argument(
+        "--peer",
+        choices=("twin", "smp"),
+        default="twin",
+        help="the same network, or segmentation_models_pytorch's (which has other parameters)",
+    )
     parser.add_argument(
         "--peer_form",
         choices=("best", "eager", "compiled"),
@@ -172,47 +177,57 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.steps % arguments.steps_per_dispatch:
         parser.error("--steps must be a multiple of --steps_per_dispatch")
+    if arguments.mode == "inference" and arguments.steps_per_dispatch > 1:
+        parser.error("--steps_per_dispatch is of training steps")
+    if arguments.peer == "smp" and (arguments.stage, arguments.width) != ("segment", 64):
+        parser.error("--peer=smp is the segmentation network at width 64")
+    arguments.patch = arguments.patch or {"train": 128, "inference": 240}[arguments.mode]
     if arguments.device:
         jax.config.update("jax_platforms", {"cpu": "cpu", "gpu": "cuda"}[arguments.device])
+    compare(arguments)
+
+
+def compare(arguments: argparse.Namespace) -> None:
+    """Runs the turns and prints what they gave."""
+    stage, mode, batch = arguments.stage, arguments.mode, arguments.batch
     device = "cpu" if jax.default_backend() == "cpu" else "cuda"
-    shape = [f"--{n}={getattr(arguments, n)}" for n in ("stage", "width", "batch", "patch")]
     peer = None
     if arguments.peer_python:
-        peer = Peer(
-            arguments.peer_python, [*shape, f"--device={device}", f"--form={arguments.peer_form}"]
-        )
-    ours = Ours(
-        arguments.stage,
-        arguments.width,
-        arguments.batch,
-        arguments.patch,
-        arguments.steps_per_dispatch,
-    )
-    if peer and peer.description["parameters"] != ours.parameters:
+        same = ("stage", "mode", "width", "batch", "patch", "peer")
+        told = [f"--{name}={getattr(arguments, name)}" for name in same]
+        told += [f"--device={device}", f"--form={arguments.peer_form}"]
+        peer = measure.Peer(arguments.peer_python, "torch_peer.py", told)
+    ours = Ours(stage, mode, arguments.width, batch, arguments.patch, arguments.steps_per_dispatch)
+    twin = arguments.peer == "twin"
+    if peer and twin and peer.description["parameters"] != ours.parameters:
         raise SystemExit(
             f"not the same network: {ours.parameters} parameters here, "
             f"{peer.description['parameters']} in PyTorch"
         )
-    here: list[float] = []
-    there: list[float] = []
+    times: dict[str, list[float]] = {"ours": [], "PyTorch": []}
     busy: list[tuple[float, float]] = []
     for _ in range(arguments.turns):
-        peer_time = peer_busy = float("nan")
+        there = (np.nan, np.nan)
         if peer:
-            peer_time, peer_busy = (t / arguments.steps for t in peer.seconds(arguments.steps))
-        time_here, busy_here = (t / arguments.steps for t in ours.seconds(arguments.steps))
-        here.append(time_here)
-        there.append(peer_time)
-        busy.append((busy_here, peer_busy))
-
+            there = tuple(t / arguments.steps for t in peer.ask(arguments.steps))  # type: ignore[assignment]
+        here = tuple(t / arguments.steps for t in ours.seconds(arguments.steps))
+        times["ours"].append(here[0])
+        times["PyTorch"].append(there[0])
+        busy.append((here[1], there[1]))
+    memory = measure.peak_memory()  # before anything else is compiled and measured
+    numbers: dict[str, Any] = {"batch": batch, "memory": memory}
+    title = f"{stage} {mode}"
     if peer:
-        ratios = np.array(here) / np.array(there)
-        low, middle, high = np.percentile(ratios, [25, 50, 75])
+        quotient = measure.ratio(times["ours"], times["PyTorch"])
+        least = min(times["ours"]) / min(times["PyTorch"])
         print(
-            f"{arguments.stage}: {middle:.2f} of PyTorch's time (quartiles {low:.2f} to "
-            f"{high:.2f} over {arguments.turns} turns; best against best "
-            f"{min(here) / min(there):.2f})"
+            f"{title}: {quotient.show(digits=2)} of PyTorch's time over {arguments.turns} turns; "
+            f"best against best {least:.2f}; {1 / quotient.middle:.2f} times as fast"
         )
+        numbers["ratio"] = quotient
+        numbers["peer_memory"] = peer.ask("memory")[0]
+    else:
+        print(title)
     if peer and device == "cpu":
         # What others do on the machine stretches the time, and OpenMP's barriers stretch most.
         mine, its = np.median(busy, axis=0)
@@ -220,34 +235,48 @@ def main() -> None:
             f"  processor time of all threads {mine / its:.2f} of PyTorch's "
             f"({1e3 * mine:.0f} and {1e3 * its:.0f} ms)"
         )
-    print(f"  ours     {spread(here)}, {arguments.batch / np.median(here):.1f} patches/s")
+    shown = {name: Spread.of(values) for name, values in times.items()}
+    rate = batch / shown["ours"].middle
+    numbers |= {"seconds": shown["ours"], "rate": rate}
+    print(
+        f"  ours     {shown['ours'].show(1e3)} ms, {rate:.1f} images/s, peak memory "
+        f"{memory / 2**30:.2f} GiB"
+    )
     if peer:
         told = peer.description
         print(
-            f"  PyTorch  {spread(there)}, {arguments.batch / np.median(there):.1f} patches/s; "
-            f"{told['version']} {told['form']}, tried {told['tried']}"
+            f"  PyTorch  {shown['PyTorch'].show(1e3)} ms, "
+            f"{batch / shown['PyTorch'].middle:.1f} images/s, peak memory "
+            f"{numbers['peer_memory'] / 2**30:.2f} GiB; {told['version']} {told['form']}, tried "
+            f"{told['tried']}"
         )
+        if not twin:
+            print(f"  PyTorch's network is {told['network']}: {told['parameters']:,} parameters")
         peer.close()
-    flops, touched = ours.counted()
-    peak, bandwidth = ceilings()
-    bound = max(flops / peak, touched / bandwidth)
+    counted, limits = ours.counted(), measure.ceilings()
+    arithmetic, traffic = counted.flops / limits.flops, counted.bytes / limits.bandwidth
+    share = max(arithmetic, traffic) / shown["ours"].middle
+    numbers |= {**counted._asdict(), "memory": memory, "planned": counted.memory}
+    if mode == "train":
+        dtype = devices.compute_dtype("auto")
+        least = roofline.count(stage, batch, arguments.patch, arguments.width, dtype)
+        numbers["least_flops"] = least["flops"]
+        numbers["least_bytes"] = least["products"] + least["maps"] + least["adam"]
     print(
-        f"  counted  {flops / 1e9:.1f} GFLOP, {touched / 1e9:.2f} GB; measured ceilings "
-        f"{peak / 1e9:.0f} GFLOP/s, {bandwidth / 1e9:.1f} GB/s: {1e3 * flops / peak:.1f} ms of "
-        f"arithmetic, {1e3 * touched / bandwidth:.1f} ms of memory; the step runs at "
-        f"{bound / np.median(here):.0%} of that bound"
+        f"  counted  {counted.flops / 1e9:.1f} GFLOP, {counted.bytes / 1e9:.2f} GB, "
+        f"{counted.operations} operations, {counted.memory / 2**30:.2f} GiB planned; measured "
+        f"ceilings {limits.flops / 1e9:.0f} GFLOP/s, {limits.bandwidth / 1e9:.1f} GB/s: "
+        f"{1e3 * arithmetic:.1f} ms of arithmetic, {1e3 * traffic:.1f} ms of memory; it runs at "
+        f"{share:.0%} of the larger"
     )
     print(
-        f"  width {arguments.width}, batch {arguments.batch}, {arguments.patch} x "
-        f"{arguments.patch}, {ours.parameters:,} parameters, "
-        f"{devices.compute_dtype('auto').__name__}, "
+        f"  width {arguments.width}, batch {batch}, {arguments.patch} x {arguments.patch}, "
+        f"{ours.parameters:,} parameters, {devices.compute_dtype('auto').__name__}, "
         f"{arguments.steps_per_dispatch} step(s) a dispatch; first step with compilation "
         f"{ours.compile_seconds:.1f} s"
     )
-    print(
-        f"  jax {jax.__version__}, {devices.describe()}, {platform.machine()}, "
-        f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}"
-    )
+    print(f"  {measure.where()}")
+    measure.result(f"{stage} {mode} {batch}", **numbers)
 
 
 if __name__ == "__main__":

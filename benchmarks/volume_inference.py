@@ -12,7 +12,6 @@ write is included, in the background; the first case, which compiles, is told ap
 import argparse
 import contextlib
 import json
-import resource
 import runpy
 import subprocess
 import sys
@@ -21,6 +20,7 @@ import time
 from pathlib import Path
 
 import jax
+import measure
 import nibabel
 import numpy as np
 from absl import logging
@@ -148,8 +148,11 @@ def main() -> None:
             f"from files to files: {each:.2f} s a case, over {len(many)} cases; predictions "
             f"averaged: {model.ensemble.size}"
         )
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        print(f"peak memory of the process: {peak:.2f} GiB")
+        peak = measure.peak_memory() / 2**30
+        print(f"peak memory of the device, on CPU of the process: {peak:.2f} GiB")
+        print(f"  {measure.where()}")
+        text = f"{each:.2f} s a case, peak {peak:.1f} GiB"
+        measure.result("everything" if everything else "volume", seconds=each, text=text)
         if not everything:
             print(peer(arguments.torch_python, slices, model.ensemble.batch_size, arguments.width))
 

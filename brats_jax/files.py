@@ -5,6 +5,7 @@ import os
 import re
 import struct
 import tempfile
+import threading
 import time
 import zipfile
 import zlib
@@ -12,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+
+_UMASK = threading.Lock()
 
 # What reading a .npz raises that is damaged, or is none: zipfile, zlib and NumPy each have words
 # of their own for it (a bit that fell over may ask for an unknown method, or a password).
@@ -45,8 +48,9 @@ def atomic_open(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
             file.flush()
             os.fsync(file.fileno())
         # mkstemp makes files private; what we publish follows the user's umask.
-        umask = os.umask(0)
-        os.umask(umask)
+        with _UMASK:  # it belongs to the process: two threads could keep each other's 0
+            umask = os.umask(0)
+            os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, path)
     except BaseException:

@@ -17,9 +17,9 @@ import numpy as np
 
 from brats_jax import outputs, sidecars
 from brats_jax.data.case_files import CaseFiles, group_by_case
-from brats_jax.data.case_pool import processors
 from brats_jax.data.scans import Scan, read_scan
 from brats_jax.data.source import folder_files
+from brats_jax.data.threads import processors
 from brats_jax.data.truth import read_truth
 from brats_jax.errors import BratsError
 from brats_jax.files import remove_stale

@@ -10,16 +10,10 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
+from brats_jax.data import threads
 from brats_jax.data.source import Source
 from brats_jax.data.store_writer import StorageError, write_case
 from brats_jax.errors import BratsError
-
-
-def processors() -> int:
-    """How many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class CasePool:
@@ -42,7 +36,7 @@ class CasePool:
                 # Fresh interpreters: a fork would copy the locks of the caller's threads.
                 mp_context=multiprocessing.get_context("spawn"),
                 initializer=_start_worker,
-                initargs=self._task,
+                initargs=(*self._task, threads.processors() // workers),
             )
 
     def write(
@@ -76,8 +70,9 @@ class CasePool:
 _task: tuple[Path, Source, str]
 
 
-def _start_worker(store: Path, source: Source, normalisation: str) -> None:
+def _start_worker(store: Path, source: Source, normalisation: str, count: int) -> None:
     global _task
+    threads.limit(count)
     _task = (store, source, normalisation)
     # Ctrl-C is the parent's to handle.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

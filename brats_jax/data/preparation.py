@@ -11,7 +11,7 @@ from typing import Any
 
 import brats_jax
 from brats_jax.data import audit as channel_audit
-from brats_jax.data import case_pool
+from brats_jax.data import case_pool, threads
 from brats_jax.data import store as layout
 from brats_jax.data import store_writer as writer
 from brats_jax.data.modalities import CLASSES, MODALITIES
@@ -170,7 +170,7 @@ class _Preparation:
         self.store = store
         self.source = source
         self.normalisation = normalisation
-        self.workers = workers or case_pool.processors()
+        self.workers = workers or threads.processors()
         self.skip_bad_cases = skip_bad_cases
         self.skipped = dict(skipped)
         self.say = say

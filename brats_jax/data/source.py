@@ -20,7 +20,7 @@ class Case:
 
     Attributes:
       patient: the patient's name in the data set, unique in its source.
-      images: float[slices, H, W, 4] intensities as stored by the source, last axis in the order
+      images: real[slices, H, W, 4] intensities as stored by the source, last axis in the order
         of `modalities.MODALITIES`; axis 1 runs Left, axis 2 Posterior, axis 0 Superior.
       labels: uint8[slices, H, W], values as in `modalities.CLASSES`.
       slice_numbers: int[slices], ascending, zero-based positions along z in the volume.

@@ -9,13 +9,14 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from brats_jax.data import store as layout
+from brats_jax.data import threads
 from brats_jax.data.audit import contrast_sums
 from brats_jax.data.modalities import MODALITIES, NUM_CLASSES
 from brats_jax.data.normalise import normalise
@@ -48,24 +49,35 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 def write_bytes(path: Path, *parts: bytes | memoryview) -> dict[str, Any]:
     """Writes a file whole or not at all; returns its size and SHA-256 for the manifest."""
-    digest, size = hashlib.sha256(), 0
+    _write(path, parts)
+    return _summed(parts)
+
+
+def _write(path: Path, parts: Sequence[bytes | memoryview]) -> None:
     with disk_errors(path), atomic_open(path, "wb") as file:
         for part in parts:
             file.write(part)
-            digest.update(part)
-            size += len(part)
-    return {"bytes": size, "sha256": digest.hexdigest()}
+
+
+def _summed(parts: Sequence[bytes | memoryview]) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return {"bytes": sum(map(len, parts)), "sha256": digest.hexdigest()}
 
 
 def write_array(path: Path, array: np.ndarray) -> dict[str, Any]:
     """Writes a .npy file; returns its size and SHA-256."""
+    return write_bytes(path, *_npy(array))
+
+
+def _npy(array: np.ndarray) -> tuple[bytes, bytes | memoryview]:
     # Not np.save: on a full disk its error does not say what is wrong.
     array = np.ascontiguousarray(array)
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
     # A memory view of no elements cannot be cast.
-    data = array.data.cast("B") if array.size else b""
-    return write_bytes(path, header.getvalue(), data)
+    return header.getvalue(), array.data.cast("B") if array.size else b""
 
 
 def write_json(path: Path, document: Any) -> dict[str, Any]:
@@ -94,13 +106,18 @@ def write_case(store: Path, source: Source, patient: str, normalisation: str) ->
     """
     case = source.read(patient)
     _check_case(case)
-    images = normalise(case.images, normalisation)
+    images = normalise(case.images, normalisation, in_place=True)
     names = layout.case_files(patient)
     try:
-        files = {
-            names[0]: write_array(store / names[0], images),
-            names[1]: write_array(store / names[1], case.labels),
-        }
+        data = _npy(images)
+        # The images take as long to write, while the disk is waited for, as all the rest.
+        parts: list[Callable[[], Any]] = [
+            lambda: _write(store / names[0], data),
+            lambda: _summed(data),
+            lambda: write_array(store / names[1], case.labels),
+            lambda: contrast_sums(images, case.labels),
+        ]
+        _, of_images, of_labels, contrast = threads.each(lambda part: part(), parts)
         sidecar = {
             "patient": patient,
             "subject": case.subject or patient,
@@ -113,8 +130,8 @@ def write_case(store: Path, source: Source, patient: str, normalisation: str) ->
             "provenance": dict(case.provenance),
             "notes": list(case.notes),
             "source_state": state_of(source, patient),
-            "files": files,
-            "contrast": contrast_sums(images, case.labels),
+            "files": {names[0]: of_images, names[1]: of_labels},
+            "contrast": contrast,
         }
         write_json(store / names[2], sidecar)
     except BaseException:
@@ -130,7 +147,8 @@ def _check_case(case: Case) -> None:
             f"case {case.patient}: images {case.images.shape}, labels {shape} and "
             f"{len(case.slice_numbers)} slice numbers do not fit together: fix its source"
         )
-    if int(case.labels.max()) >= NUM_CLASSES or not np.isfinite(case.images).all():
+    floats = case.images.dtype.kind == "f"
+    if int(case.labels.max()) >= NUM_CLASSES or (floats and not np.isfinite(case.images).all()):
         raise BratsError(
             f"case {case.patient} has labels above {NUM_CLASSES - 1} or intensities that are not "
             "finite: fix its source"

@@ -37,7 +37,9 @@ def read_truth(scan: Scan) -> np.ndarray | None:
     # Of the images there is only to know where they lie.
     empty = from_lps(np.broadcast_to(np.uint8(0), scan.input_grid.shape), scan.input_affine)
     reference = Volume(str(first), empty, scan.input_affine, scan.header)
-    upright = align(Volume(labels.path, mapped, labels.affine, labels.header), reference, own, [])
+    upright = align(
+        Volume(labels.path, mapped, labels.affine, labels.header), reference, lambda: own, []
+    )
     on_grid = resample(upright, scan.input_grid, scan.grid, nearest=True)
     return np.ascontiguousarray(np.moveaxis(on_grid, 2, 0))
 

@@ -1,7 +1,9 @@
 """One NIfTI file: its voxels, where they lie, and the axes they are brought to (LPS)."""
 
 import dataclasses
+import functools
 import gzip
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +49,10 @@ def read_volume(path: str) -> Volume:
     try:
         raw = Path(path).read_bytes()
         if raw[:2] == b"\x1f\x8b":
-            # All at once: this checks the length and the checksum at the end of the file,
-            # which nibabel's own reading stops short of.
-            raw = gzip.decompress(raw)
+            raw = _decompress(raw)
         two = raw[:4] in (b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c")  # header of 540 bytes
         image = (nibabel.Nifti2Image if two else nibabel.Nifti1Image).from_bytes(raw)
-        voxels, affine = np.asanyarray(image.dataobj), np.asarray(image.affine)
+        voxels, affine = _voxels(image.dataobj, raw), np.asarray(image.affine)
         header = image.header
     except MemoryError:
         raise
@@ -60,6 +60,33 @@ def read_volume(path: str) -> Volume:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BratsError(f"{path} cannot be read ({reason}): fetch it again") from None
     return check_volume(path, voxels, affine, header)
+
+
+def _decompress(raw: bytes) -> bytes:
+    """The contents of a gzip file, its length and checksum compared.
+
+    nibabel's own reading stops short of both. Nearly every file is one member with at most a name
+    in its header, and its last bytes tell how much room the contents need; gzip.decompress, which
+    does not look there, copies them once more.
+    """
+    start = {0: 10, 8: raw.find(b"\0", 10) + 1}.get(raw[3], 0)
+    size, sum_ = int.from_bytes(raw[-4:], "little"), int.from_bytes(raw[-8:-4], "little")
+    # Deflate shrinks 1032 times at most: a larger size is no size.
+    if start and 0 < size <= 1032 * len(raw):
+        try:
+            contents = zlib.decompress(memoryview(raw)[start:-8], -zlib.MAX_WBITS, size)
+        except zlib.error:  # or another form of gzip
+            return gzip.decompress(raw)
+        if len(contents) == size and zlib.crc32(contents) == sum_:
+            return contents
+    return gzip.decompress(raw)
+
+
+def _voxels(data: Any, raw: bytes) -> np.ndarray:
+    """The voxels of nibabel's array proxy; where nothing scales them they stay where they are."""
+    if (data.slope, data.inter) != (1.0, 0.0):
+        return np.asanyarray(data)
+    return np.ndarray(data.shape, data.dtype, raw, data.offset, order="F")
 
 
 def check_volume(path: str, voxels: np.ndarray, affine: np.ndarray, header: Any) -> Volume:
@@ -120,8 +147,12 @@ def voxel_sizes_mm(affine: np.ndarray) -> tuple[float, float, float]:
 
 
 def _transform_to_lps(affine: np.ndarray) -> np.ndarray:
+    return _transform_of(tuple(np.asarray(affine, np.float64).ravel().tolist()))
+
+
+@functools.lru_cache(64)  # the files of a case ask again and again
+def _transform_of(affine: tuple[float, ...]) -> np.ndarray:
     from nibabel import orientations
 
-    return orientations.ornt_transform(
-        orientations.io_orientation(affine), orientations.axcodes2ornt(ORIENTATION)
-    )
+    own = orientations.io_orientation(np.reshape(affine, (4, 4)))
+    return orientations.ornt_transform(own, orientations.axcodes2ornt(ORIENTATION))

@@ -8,7 +8,7 @@ brain and the tumour are worth measuring by themselves.
 import math
 from functools import partial
 from numbers import Real
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from jax import Array
 from jaxtyping import Bool, Float
 
 from brats_jax.errors import BratsError
+from brats_jax.metrics import image_flat
 
 # Rules for the intensity range R in PSNR and SSIM, in words for captions.
 #
@@ -157,7 +158,6 @@ def psnr(
     return jnp.where(ranges > 0, decibels, jnp.nan)
 
 
-@partial(jax.jit, static_argnames="window")
 def ssim(
     prediction: Images,
     target: Images,
@@ -190,6 +190,8 @@ def ssim(
     Raises:
       BratsError: shapes differ, an image is smaller than the window, or there is no such window.
 
+    On CPU, outside of compiled functions, "uniform7" is `image_flat`'s: five times as fast there.
+
     Reference: Wang et al. 2004, https://doi.org/10.1109/TIP.2003.819861;
     https://scikit-image.org/docs/stable/api/skimage.metrics.html
     """
@@ -200,7 +202,25 @@ def ssim(
     if min(target.shape[1:]) < size:
         sides = [" x ".join(map(str, n)) for n in (target.shape[1:], [size] * (target.ndim - 1))]
         raise BratsError(f"images of {sides[0]} are smaller than SSIM's {sides[1]} window")
-    ranges = _ranges(data_range, target)
+    given = (prediction, target, data_range, *([] if mask is None else [mask]))
+    traced = any(isinstance(array, jax.core.Tracer) for array in given)
+    if window == "uniform7" and jax.default_backend() == "cpu" and not traced:
+        x, y = np.asarray(prediction, np.float32), np.asarray(target, np.float32)
+        region = None if mask is None else np.asarray(mask, bool)
+        ranges = _ranges(data_range, y, np)
+        found, doubtful = image_flat.ssim_uniform(x, y, ranges, region, _K1**2, _K2**2)
+        if not doubtful.any():
+            return jnp.asarray(found)
+        exact = _compiled_ssim(x, y, jnp.asarray(ranges), region, window)
+        return jnp.where(doubtful, exact, found)
+    return _compiled_ssim(prediction, target, _ranges(data_range, target), mask, window)
+
+
+@partial(jax.jit, static_argnames="window")
+def _compiled_ssim(
+    prediction: Images, target: Images, ranges: PerImage, mask: Regions | None, window: str
+) -> PerImage:
+    size = len(_WINDOWS[window].weights)
     wide = jnp.expand_dims(ranges, tuple(range(1, target.ndim)))
     c1, c2 = jnp.square(_K1 * wide), jnp.square(_K2 * wide)
     x, y = jnp.asarray(prediction, jnp.float32), jnp.asarray(target, jnp.float32)
@@ -280,14 +300,14 @@ def _mean(values: Images, mask: Regions | None) -> PerImage:
     return totals / jnp.sum(mask, axis=tuple(range(1, mask.ndim)), dtype=jnp.int32)
 
 
-def _ranges(data_range: object, target: Images) -> PerImage:
-    ranges = jnp.asarray(data_range, jnp.float32)
+def _ranges(data_range: Any, target: Images, namespace: Any = jnp) -> Any:
+    ranges = namespace.asarray(data_range, np.float32)
     if ranges.shape not in ((), target.shape[:1]):
         raise BratsError(
             f"data_range {ranges.shape} must be one number or one for each of the "
             f"{target.shape[0]} images"
         )
-    return jnp.broadcast_to(ranges, target.shape[:1])
+    return namespace.broadcast_to(ranges, target.shape[:1])
 
 
 def _check_shapes(prediction: Images, target: Images, mask: Regions | None) -> None:

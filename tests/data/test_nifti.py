@@ -1,4 +1,5 @@
 import gzip
+import io
 import pickle
 
 import nibabel as nib
@@ -24,7 +25,10 @@ def check(case, volumes):
     for channel, name in enumerate(MODALITIES):
         np.testing.assert_array_equal(case.images[..., channel], np.moveaxis(volumes[name], 2, 0))
     np.testing.assert_array_equal(case.labels, np.moveaxis(volumes["seg"], 2, 0))
-    assert case.labels.dtype == np.uint8 and case.images.dtype == np.float32
+    # What integers are stored as they stay, and everything else becomes float32.
+    stored = {volumes[name].dtype for name in MODALITIES}
+    assert case.labels.dtype == np.uint8
+    assert case.images.dtype == (np.int16 if stored == {np.dtype(np.int16)} else np.float32)
     assert case.slice_numbers.tolist() == list(range(8))
 
 
@@ -196,6 +200,28 @@ def test_truncated(tmp_path, brats_files, volumes, size):
     with pytest.raises(BratsError, match="cannot be read") as error:
         opened(tmp_path).read("A")
     assert str(paths["t2"]) in str(error.value)
+
+
+def test_gzip_files_of_every_kind(tmp_path, brats_files, volumes):
+    paths = brats_files.write_nifti_case(tmp_path, "BraTS2021_1", volumes)
+    plain = gzip.decompress(paths["t2"].read_bytes())
+    named = io.BytesIO()
+    with gzip.GzipFile("a name.nii", "wb", fileobj=named) as file:
+        file.write(plain)
+    commented = bytearray(gzip.compress(plain))
+    commented[3] |= 16
+    commented[10:10] = b"a comment\0"
+    members = gzip.compress(plain[:1000]) + gzip.compress(plain[1000:])
+    # The last member alone has the size and the checksum that the file ends with.
+    doubled = gzip.compress(b"") + gzip.compress(plain)
+    for raw in (named.getvalue(), bytes(commented), members, doubled, gzip.compress(plain, 0)):
+        paths["t2"].write_bytes(raw)
+        check(opened(tmp_path).read("BraTS2021_1"), volumes)
+    wrong = bytearray(named.getvalue())
+    wrong[-8] ^= 1
+    paths["t2"].write_bytes(wrong)
+    with pytest.raises(BratsError, match=r"t2\.nii\.gz cannot be read \(CRC"):
+        opened(tmp_path).read("BraTS2021_1")
 
 
 def test_truncated_before_it_was_compressed(tmp_path, brats_files, volumes):

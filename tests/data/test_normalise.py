@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from brats_jax.data import threads
 from brats_jax.data.normalise import (
     brain_mask,
     normalise,
@@ -46,6 +47,47 @@ def test_slices_against_numpy():
             plane = np.minimum(plane, np.percentile(plane, 99.5))
             expected = ((plane - plane.mean()) / plane.std()).astype(np.float16)
             np.testing.assert_array_equal(result[s, ..., c], expected)
+
+
+@pytest.mark.parametrize("how", ["slice", "volume"])
+@pytest.mark.parametrize("kind", ["brain", "negative", "wide", "few", "constant"])
+def test_integers_give_the_bits_of_floats(how, kind):
+    rng = np.random.default_rng(3)
+    shape = (5, 40, 36, 4)
+    brain = rng.random(shape) < 0.4
+    images = {
+        "brain": (rng.gamma(2.0, 200.0, shape) * brain).astype(np.int16),
+        "negative": (rng.integers(-300, 900, shape) * brain).astype(np.int16),
+        # A table would be longer than the slice.
+        "wide": (rng.integers(-32768, 32768, shape) * brain).astype(np.int16),
+        "few": (rng.integers(0, 3, shape) * brain).astype(np.uint8),
+        "constant": np.full(shape, 7, np.uint16),
+    }[kind]
+    result = normalise(images, how)
+    np.testing.assert_array_equal(
+        result.view(np.uint16), normalise(images.astype(np.float32), how).view(np.uint16)
+    )
+    assert result.any() == (kind != "constant")
+    again = images.copy()
+    written = normalise(again, how, in_place=True)
+    np.testing.assert_array_equal(written.view(np.uint16), result.view(np.uint16))
+    assert np.shares_memory(written, again) == (images.dtype.itemsize == 2)
+    for s in range(len(images)) if how == "slice" else ():
+        plane = images[s, ..., 1].astype(np.float64)
+        plane = np.minimum(plane, np.percentile(plane, 99.5))
+        with np.errstate(invalid="ignore"):
+            expected = np.nan_to_num((plane - plane.mean()) / plane.std())
+        np.testing.assert_array_equal(result[s, ..., 1], expected.astype(np.float16))
+
+
+def test_bits_do_not_depend_on_threads(monkeypatch):
+    images = np.random.default_rng(4).integers(0, 900, (9, 32, 30, 4)).astype(np.int16)
+    results = []
+    for count in (1, 3):
+        monkeypatch.setattr(threads, "processors", lambda count=count: count)
+        results += [normalise(images, "slice"), normalise(images, "volume")]
+    np.testing.assert_array_equal(results[0], results[2])
+    np.testing.assert_array_equal(results[1], results[3])
 
 
 @pytest.mark.parametrize("value", [0.0, 7.0, -3.5, 1e30])

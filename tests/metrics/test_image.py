@@ -11,7 +11,7 @@ from scipy import ndimage
 from skimage.metrics import mean_squared_error, peak_signal_noise_ratio, structural_similarity
 
 from brats_jax.errors import BratsError
-from brats_jax.metrics import image
+from brats_jax.metrics import image, image_flat
 
 SHAPE = (60, 71)
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "ssim.npz")
@@ -331,3 +331,32 @@ def test_real_slices_are_scikit_images():
             assert whole[i] == pytest.approx(mean, abs=1e-5)
             assert brain[i] == pytest.approx(full[mask[i, 3:-3, 3:-3]].mean(), abs=1e-5)
         assert ranges[1] > 20
+
+
+@pytest.mark.parametrize("shape", [(3, 24, 19), (2, 9, 12, 10)])
+def test_ssim_on_a_cpu_is_the_compiled_one(shape):
+    rng = np.random.default_rng(11)
+    target = rng.standard_normal(shape).astype(np.float32) + 3
+    target[0, :9] = 0
+    prediction = target + rng.standard_normal(shape).astype(np.float32)
+    mask, ranges = rng.random(shape) < 0.3, np.array([6.0, 0.0, 2.5][: shape[0]])
+    for region in (None, mask):
+        host = image.ssim(prediction, target, ranges, region)
+        compiled = jax.jit(image.ssim)(prediction, target, ranges, region)
+        np.testing.assert_allclose(host, compiled, atol=2e-6, rtol=0)
+    assert np.isnan(host[1]) and np.isfinite(host[0])
+
+
+def test_ssim_of_flat_images_far_from_the_background_has_its_digits():
+    target = np.zeros((1, 40, 40), np.float32)
+    target[0, :15] = 0.7311
+    prediction = target + np.float32(1e-3) * (target > 0)
+    # The fast form would not do, and says so.
+    one = np.ones(1, np.float32)
+    assert image_flat.ssim_uniform(prediction, target, one, None, 1e-4, 9e-4)[1].tolist() == [True]
+    # By definition in float64: every window's (co)variances are those of its 49 pixels.
+    expected, _ = skimage_map(prediction[0].astype(float), target[0].astype(float), 1.0, "uniform7")
+    assert image.ssim(prediction, target, 1.0)[0] == pytest.approx(expected, abs=1e-7)
+    assert image.ssim(target, target, 1.0)[0] == 1
+    beyond = np.where(target > 0, np.inf, target)
+    assert np.isnan(image.ssim(beyond, target, 1.0)[0])

@@ -1,0 +1,273 @@
+"""An epoch of each stage through the program's own loop: seconds by part, and the paper's grid.
+
+    python benchmarks/epoch.py                                     # the phantom, a few steps
+    python benchmarks/epoch.py --steps=0 --placement=device        # a whole pass, e.g. on a GPU
+    python benchmarks/epoch.py --store=STORE --steps=0             # slices of one's own
+
+Two epochs as configs/base.py has them, on tumour slices; the first compiles and does not count.
+The last patient is validated on, the others are trained on. Waiting for data is the time in which
+the devices had nothing to do while the loop asked for its next batch: a thread takes down when
+each dispatch is done. Beside it the same steps on a batch that lies on the devices, which also
+tells what copying costs.
+
+From this the paper's 35 trainings are projected: 5 pretexts and 30 segmentations of 30 epochs on
+the 24,422 tumour slices of BraTS 2020, of which 68 % train and 17 % validate in each fold.
+"""
+
+import argparse
+import itertools
+import queue
+import runpy
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import jax
+import measure
+import numpy as np
+from absl import logging
+from ml_collections import ConfigDict
+
+from brats_jax import devices, settings, train
+from brats_jax.data.preparation import prepare
+from brats_jax.data.store import Store
+
+TUMOUR_SLICES, EPOCHS, BATCH = 24_422, 30, 16
+TRAIN_SHARE, VALIDATION_SHARE = 0.85 * 0.8, 0.85 * 0.2
+TRAININGS = {"pretrain": 5, "segment": 30}
+
+
+class Clock:
+    """What a run's parts took, epoch by epoch.
+
+    Attributes:
+      epochs: seconds by part; 'steps' is all between the first batch asked for and the last
+        step's end, 'waiting' the devices' part of it without work or data, 'idle' without work.
+      bare: seconds of a step on a batch that is there already.
+      steps_per_dispatch: of the last full dispatch.
+    """
+
+    def __init__(self) -> None:
+        self.epochs: list[dict[str, float]] = []
+        self.bare = float("nan")
+        self.steps_per_dispatch = 1
+
+
+def timed_loop(clock: Clock) -> type:
+    """The loop's class, with a clock beside each of its parts."""
+
+    class TimedLoop(train.Loop):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            self._asked: list[tuple[float, float]] = []  # when a batch was asked for, and came
+            self._given: list[float] = []  # when its step was
+            self._done: list[float] = []  # when each dispatch was
+            self._watched: queue.Queue[Any] = queue.Queue()
+            threading.Thread(target=self._watch, daemon=True).start()
+            self._inner_feed, self._inner_step = self.feed, self.train_step
+            self.feed = self  # type: ignore[assignment]
+            self.train_step = self._timed_step
+            self._last_batch: tuple[int, Any] = (0, None)
+
+        # As the feed.
+        def __next__(self) -> Any:
+            begin = time.perf_counter()
+            portion = next(self._inner_feed)
+            self._asked.append((begin, time.perf_counter()))
+            if portion.steps >= self._last_batch[0]:
+                self._last_batch = portion.steps, portion.batch
+            return portion
+
+        @property
+        def position(self) -> Any:
+            return self._inner_feed.position
+
+        def _timed_step(self, state: Any, batch: Any) -> Any:
+            self._given.append(time.perf_counter())
+            state, progress = self._inner_step(state, batch)
+            self._watched.put(progress)
+            return state, progress
+
+        def _watch(self) -> None:
+            while (progress := self._watched.get()) is not None:
+                progress.loss_sum.block_until_ready()
+                self._done.append(time.perf_counter())
+                self._watched.task_done()
+
+        def _end_epoch(self) -> None:
+            self._settle()
+            self._watched.join()
+            steps_end = self._done[-1]
+            asked, given, done = self._asked, self._given, self._done
+            waiting = idle = 0.0
+            for before, (begin, came), gave in zip(done[:-1], asked[1:], given[1:], strict=True):
+                idle += max(0.0, gave - before)
+                waiting += max(0.0, came - max(begin, before))
+            parts = {"steps": steps_end - asked[0][0], "waiting": waiting, "idle": idle}
+            parts["asking"] = sum(came - begin for begin, came in asked)
+            self._asked, self._given, self._done = [], [], []
+            self._validating = 0.0
+            begin = time.perf_counter()
+            super()._end_epoch()
+            parts["validation"] = self._validating
+            parts["checkpoint"] = time.perf_counter() - begin - self._validating
+            clock.epochs.append(parts)
+
+        def _validate(self) -> dict[str, float]:
+            begin = time.perf_counter()
+            values = super()._validate()
+            self._validating = time.perf_counter() - begin
+            return values
+
+        def close(self) -> None:
+            if self._last_batch[1] is not None and len(clock.epochs) > 1:
+                self._time_bare_steps()
+            self._watched.put(None)
+            self.feed = self._inner_feed
+            super().close()
+
+        def _time_bare_steps(self) -> None:
+            steps, batch = self._last_batch
+            dispatches = max(2, self.stage.steps_per_epoch // steps)
+
+            def run() -> Any:
+                for _ in range(dispatches):
+                    self.state, progress = self._inner_step(self.state, batch)
+                return progress
+
+            self.state, progress = self._inner_step(self.state, batch)
+            jax.block_until_ready(progress)
+            clock.bare = measure.timed(run) / dispatches / steps
+            clock.steps_per_dispatch = steps
+
+    return TimedLoop
+
+
+def run_stage(
+    stage: str, config: ConfigDict, store: Store, folder: Path, validation_slices: int
+) -> tuple[Clock, dict[str, Any]]:
+    """Trains one stage for two epochs; its clock, and the second epoch's numbers."""
+    task = getattr(settings, {"pretrain": "reconstruction", "segment": "segmentation"}[stage])
+    last = store.patient_of == len(store.patients) - 1
+    tumour = store.has_tumour
+    options = settings.train_options(config, stage, 0)
+    chosen = np.flatnonzero(tumour & last)[: validation_slices or None]
+    clock = Clock()
+    loop = train.Stage(
+        task(config),
+        store,
+        np.flatnonzero(tumour & ~last),
+        chosen,
+        options,
+        folder,
+        devices.data_mesh(),
+    )
+    with mock.patch.object(train, "Loop", timed_loop(clock)):
+        loop.run()
+    numbers = {
+        "steps_per_epoch": loop.steps_per_epoch,
+        "slices": len(chosen),
+        "placement": loop.placement,
+        "batch": options.batch_size,
+    }
+    return clock, numbers
+
+
+def projected_hours(step: float, slice_: float, checkpoint: float, batch: int) -> float:
+    """Of one training of the paper's, from seconds of a step, a validated slice, a checkpoint."""
+    steps = int(TUMOUR_SLICES * TRAIN_SHARE) // batch
+    epoch = steps * step + TUMOUR_SLICES * VALIDATION_SHARE * slice_ + checkpoint
+    return EPOCHS * epoch / 3600
+
+
+def tell(title: str, clock: Clock, numbers: dict[str, Any]) -> float:
+    """Prints and records an epoch; the hours of one training."""
+    parts, steps, batch = clock.epochs[-1], numbers["steps_per_epoch"], numbers["batch"]
+    step = parts["steps"] / steps
+    waiting, idle = (parts[name] / parts["steps"] for name in ("waiting", "idle"))
+    slice_ = parts["validation"] / numbers["slices"]
+    hours = projected_hours(step, slice_, parts["checkpoint"], batch)
+    print(
+        f"{title}, cut on the {numbers['placement']}: {1e3 * step:.1f} ms a step, "
+        f"{batch / step:.0f} patches/s; waiting for data {waiting:.2%} of it (idle for any reason "
+        f"{idle:.2%}); the same on a batch that is there {1e3 * clock.bare:.1f} ms, "
+        f"{clock.bare / step:.1%} of it\n"
+        f"  an epoch of {steps} steps {parts['steps']:.1f} s, validating {numbers['slices']} "
+        f"slices {parts['validation']:.1f} s ({1 / slice_:.0f} slices/s), checkpoints "
+        f"{parts['checkpoint']:.1f} s; {clock.steps_per_dispatch} step(s) a dispatch\n"
+        f"  a training of the paper's at batch {batch}: {hours:.2f} hours"
+    )
+    measure.result(
+        f"epoch {title} {numbers['placement']}",
+        **numbers,
+        **parts,
+        step=step,
+        waiting_share=waiting,
+        idle_share=idle,
+        bare=clock.bare,
+        hours=hours,
+    )
+    return hours
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--store", type=Path, help="a prepared store; without it the phantom's")
+    parser.add_argument("--patients", type=int, default=3, help="phantom patients")
+    parser.add_argument("--shape", default="48,240,240", help="of a phantom: slices,H,W")
+    parser.add_argument("--stages", default="pretrain,segment")
+    parser.add_argument("--losses", default="dice_ce", help="of the segmentation: one run for each")
+    parser.add_argument("--steps", type=int, default=10, help="of an epoch; 0: one pass")
+    parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=BATCH)
+    parser.add_argument("--patch", type=int, default=128)
+    parser.add_argument("--placement", choices=("auto", "host", "device"), default="auto")
+    parser.add_argument("--steps_per_dispatch", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--validation_slices", type=int, default=0, help="0: all of one patient")
+    arguments = parser.parse_args()
+    logging.set_verbosity(logging.ERROR)  # Orbax tells every checkpoint
+    base = Path(__file__).parent.parent / "configs" / "base.py"
+    config = runpy.run_path(str(base))["get_config"]()
+    config.model.width = arguments.width
+    config.train.batch_size = arguments.batch
+    config.train.validation_batch_size = arguments.batch
+    config.train.steps_per_dispatch = arguments.steps_per_dispatch
+    config.data.placement, config.data.threads = arguments.placement, arguments.threads
+    config.data.patch_size = arguments.patch
+    for stage in TRAININGS:
+        config[stage].slices = "tumour"
+        config[stage].epochs = 2
+        config[stage].steps_per_epoch = arguments.steps
+    stages, losses = arguments.stages.split(","), arguments.losses.split(",")
+    hours: dict[str, list[float]] = {stage: [] for stage in stages}
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        if arguments.store is None:
+            shape = [int(size) for size in arguments.shape.split(",")]
+            prepare("phantom", root / "store", patients=arguments.patients, seed=0, shape=shape)
+        store = Store.open(arguments.store or root / "store")
+        for stage, loss in itertools.product(stages, losses):
+            if stage == "pretrain" and loss != losses[0]:
+                continue
+            config.loss = loss
+            title = stage if stage == "pretrain" else f"{stage} {loss}"
+            clock, numbers = run_stage(
+                stage, config, store, root / title, arguments.validation_slices
+            )
+            hours[stage].append(tell(title, clock, numbers))
+    if set(hours) == set(TRAININGS):
+        total = sum(TRAININGS[stage] * float(np.mean(each)) for stage, each in hours.items())
+        print(
+            f"the paper's 35 trainings on tumour slices: {total:.2f} hours projected, at width "
+            f"{arguments.width}, without start-up and evaluation"
+        )
+        measure.result("projection", hours=total, placement=arguments.placement)
+    print(f"  {measure.where()}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""Image and overlap metrics beside their peers: SSIM, Dice, HD95 and ASD for a batch of slices.
+
+    python benchmarks/metrics.py                        # scikit-image and SciPy
+    python benchmarks/metrics.py --peer_python=PYTHON   # and MONAI, in an environment that has it
+
+A phantom patient's slices; the prediction is the truth shifted by a few pixels, the image with
+noise added. The peers are told slice by slice what they take slice by slice (scikit-image), and
+the whole batch where they take one (MONAI). Ours: one compiled call, NumPy to NumPy. Surfaces
+against plain SciPy, in 2D and 3D, are surface_distances.py.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import measure
+import numpy as np
+from measure import Spread
+from skimage.metrics import structural_similarity
+
+from brats_jax.data.modalities import NUM_CLASSES
+from brats_jax.data.normalise import normalise_slices
+from brats_jax.data.phantom import PhantomSource
+from brats_jax.metrics import image, overlap, surface
+
+FOREGROUND = ((1,), (2,), (3,))
+
+
+def finite_mean(values: object) -> float:
+    """Over slices and classes that have a value."""
+    array = np.asarray(values, np.float64)
+    return float(array[np.isfinite(array)].mean())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shape", default="155,240,240", help="of the phantom: slices,H,W")
+    parser.add_argument("--batch", type=int, default=16, help="slices, with tumour")
+    parser.add_argument("--turns", type=int, default=9)
+    parser.add_argument("--peer_python", help="a Python with MONAI; without it none")
+    arguments = parser.parse_args()
+    source = PhantomSource(1, 0, [int(size) for size in arguments.shape.split(",")])
+    case = source.read(source.patients()[0])
+    with_tumour = np.flatnonzero((case.labels > 0).any((1, 2)))
+    chosen = with_tumour[np.linspace(0, len(with_tumour) - 1, arguments.batch).astype(int)]
+    target = normalise_slices(case.images[chosen])[..., 3].astype(np.float32)
+    noise = np.random.default_rng(0).standard_normal(target.shape).astype(np.float32)
+    reconstruction = target + 0.2 * noise
+    labels = case.labels[chosen]
+    prediction = np.roll(labels, (3, 2), (1, 2))
+    span = float(np.ptp(target))  # one for all: MONAI takes no other
+
+    def skimage() -> list[float]:
+        pairs = zip(reconstruction, target, strict=True)
+        return [structural_similarity(x, y, data_range=span) for x, y in pairs]
+
+    def statistics() -> surface.SurfaceStatistics:
+        return surface.region_surface_statistics(prediction, labels, FOREGROUND)
+
+    def dice() -> object:
+        counts = overlap.confusion_counts(prediction, labels, NUM_CLASSES)
+        return overlap.dice_under(counts, "present_only")[..., 1:]
+
+    ours: dict[str, Callable[[], object]] = {
+        "SSIM, uniform": lambda: image.ssim(reconstruction, target, span),
+        "SSIM": lambda: image.ssim(reconstruction, target, span, window="gaussian11"),
+        "SSIM, compiled": lambda: image._compiled_ssim(
+            reconstruction, target, np.full(len(target), span), None, "uniform7"
+        ),
+        "Dice": dice,
+        "HD95": lambda: surface.hd95(statistics(), "max_directed"),
+        "ASD": lambda: surface.pooled_mean(statistics()),
+    }
+    difference = np.abs(np.asarray(ours["SSIM, uniform"]()) - np.array(skimage())).max()
+    assert difference < 1e-4, difference
+    ways: dict[str, Callable[[], object]] = {"scikit-image": skimage, **ours}
+    monai: dict[str, list[float]] = {name: [] for name in ours if "," not in name}
+    with tempfile.TemporaryDirectory() as folder:
+        peer = None
+        if arguments.peer_python:
+            file = Path(folder) / "arrays.npz"
+            arrays = {"target": target, "labels": labels, "prediction": prediction}
+            np.savez(file, reconstruction=reconstruction, range=span, **arrays)
+            told = [f"--arrays={file}"]
+            peer = measure.Peer(arguments.peer_python, "torch_metrics.py", told)
+            for name in monai:  # also a first call, which does not count
+                its, mine = peer.ask(name)[1], finite_mean(ours[name]())
+                assert abs(its - mine) < 1e-3 * max(1.0, abs(mine)), (name, its, mine)
+        took: dict[str, list[float]] = {name: [] for name in ways}
+        for turn in range(arguments.turns + 1):
+            for name, run in ways.items():
+                took[name].append(measure.timed(run))
+            for name, times in monai.items():
+                times += [peer.ask(name)[0]] if peer else []
+            if turn == 0:  # compiling, and what is read for the first time
+                for times in (*took.values(), *monai.values()):
+                    times.clear()
+        version = peer.description["version"] if peer else ""
+        if peer:
+            peer.close()
+    each = 1e3 / len(target)
+    faster = measure.ratio(took["scikit-image"], took["SSIM, uniform"])
+    print(f"SSIM: {faster.show()} times as fast as scikit-image, which takes slice by slice")
+    for name, times in took.items():
+        print(f"  {name:<14} {Spread.of(times).show(each, 3)} ms a slice")
+    shown = Spread.of(took["SSIM, uniform"]).show(each, 3)
+    measure.result("ssim", times=faster.middle, text=f"{faster.show()} x, {shown} ms a slice")
+    for name, times in monai.items() if peer else ():
+        print(
+            f"{name}: {measure.ratio(times, took[name]).show()} times as fast as {version}, "
+            f"{Spread.of(times).show(each, 3)} ms a slice"
+        )
+    print(f"  {len(target)} slices of {target.shape[1]} x {target.shape[2]}; {measure.where()}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""bfloat16 trains as well as float32: both from the same weights and patches, to test Dice.
+
+    python benchmarks/precision.py                              # three seeds, minutes on two cores
+    python benchmarks/precision.py --seeds=5 --width=16 --steps=2000
+
+Both stages by the program itself (configs/demo.py, narrow) on a small phantom, once in each type:
+the same seed means the same initialisation, patches and order. Parameters, statistics and losses
+are float32 in both; what differs is what the activations are computed in. On CPU bfloat16 is
+emulated and slow. Printed: best validation number of either stage, and the test set's Dice (all
+slices, present-only) and MSE, for each seed, and the paired differences.
+"""
+
+import argparse
+import json
+import runpy
+import tempfile
+from pathlib import Path
+
+import measure
+import numpy as np
+from absl import logging
+
+from brats_jax import experiment
+from brats_jax.data.preparation import prepare
+
+BASE = Path(__file__).parent.parent / "configs" / "demo.py"
+TYPES = ("float32", "bfloat16")
+
+
+def train(arguments: argparse.Namespace, store: Path, workdir: Path, dtype: str, seed: int) -> dict:
+    """Numbers of one run."""
+    config = runpy.run_path(str(BASE))["get_config"]()
+    config.data.store = str(store)
+    config.data.num_folds = 3
+    config.data.test_fraction = 0.25
+    config.data.patch_size = arguments.patch
+    config.model.width = arguments.width
+    config.dtype, config.seed = dtype, seed
+    config.optim.learning_rate = arguments.learning_rate
+    config.evaluation.slices = "tumour"
+    config.evaluation.panels = 0
+    for stage, steps in (("pretrain", arguments.pretrain_steps), ("segment", arguments.steps)):
+        config[stage].epochs = arguments.epochs
+        config[stage].steps_per_epoch = steps // arguments.epochs
+    experiment.run(config, workdir)
+    fold = workdir / "fold_0"
+    rows = json.loads((fold / "evaluation.json").read_text())["rows"]
+    found = {
+        f"validation {stage}": json.loads((fold / stage / "complete.json").read_text())["best"]
+        for stage in ("pretrain", "segment")
+    }
+    for stage in ("pretrain", "segment"):
+        lines = (fold / stage / "metrics.jsonl").read_text().splitlines()
+        losses = [json.loads(line) for line in lines]
+        found[f"train loss {stage}"] = [x["loss"] for x in losses if x["event"] == "train"][-1]
+    return {**found, **test_numbers(rows)}
+
+
+def test_numbers(rows: list[dict]) -> dict[str, float]:
+    """Test Dice by class and the pretext's MSE, from an evaluation's rows."""
+    found = {}
+    for row in rows:
+        if row["unit"] != "slice":
+            continue
+        if row["metric"] == "mse" and "test MSE" not in found:  # the first is the whole slice's
+            found["test MSE"] = row["mean"]
+        if row["metric"] == "dice" and row["convention"] == "present_only":
+            found[f"test Dice {row['of']}"] = row["mean"]
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--width", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=600, help="of the segmentation")
+    parser.add_argument("--pretrain_steps", type=int, default=200)
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--patch", type=int, default=64)
+    parser.add_argument("--learning_rate", type=float, default=2e-3)
+    parser.add_argument("--patients", type=int, default=16)
+    parser.add_argument("--shape", default="32,64,64", help="of a patient: slices,H,W")
+    parser.add_argument("--folder", type=Path, help="kept there, and gone on with; else temporary")
+    arguments = parser.parse_args()
+    logging.set_verbosity(logging.ERROR)
+    numbers: dict[str, list[dict[str, float]]] = {dtype: [] for dtype in TYPES}
+    with tempfile.TemporaryDirectory() as temporary:
+        root = arguments.folder or Path(temporary)
+        shape = [int(size) for size in arguments.shape.split(",")]
+        prepare("phantom", root / "store", patients=arguments.patients, seed=0, shape=shape)
+        for seed in range(arguments.seeds):
+            for dtype in TYPES:
+                workdir = root / f"{dtype}_{seed}"
+                numbers[dtype].append(train(arguments, root / "store", workdir, dtype, seed))
+    print(f"{'':<28}{'float32':>20}{'bfloat16':>20}   bfloat16 minus float32, by seed")
+    for name in numbers["float32"][0]:
+        plain, half = (np.array([run[name] for run in numbers[dtype]]) for dtype in TYPES)
+        differences = ", ".join(f"{x:+.4f}" for x in half - plain)
+        columns = "".join(f"{np.mean(x):13.4f} ({np.std(x):.4f})" for x in (plain, half))
+        print(f"{name:<28}{columns}   {differences}")
+        measure.result(f"precision {name}", float32=plain.tolist(), bfloat16=half.tolist())
+    print(
+        f"  mean (sd) of {arguments.seeds} seeds; width {arguments.width}, "
+        f"{arguments.pretrain_steps} and {arguments.steps} steps of batch 4, "
+        f"{arguments.patients} phantoms of {arguments.shape}\n  {measure.where()}"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""What a training step has to compute, move and launch, counted from its trace; no GPU needed.
+
+    python benchmarks/roofline.py                                  # both stages on an H100
+    python benchmarks/roofline.py --tflops=989 --bandwidth=4.8     # H200: the same with 4.8 TB/s
+
+Counted: FLOPs of every convolution and matrix product, forward and for either gradient, without
+multiplications by the zeros of dilation; the bytes each must at least read and write; of each
+normalised map eight passes (statistics, normalisation, and their gradients); and of each
+parameter what Adam reads and writes in float32. Nothing is timed, and what a real GPU reaches of
+these peaks is what gpu.py measures.
+"""
+
+import argparse
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import jaxprs_in_params
+
+from brats_jax import models
+from brats_jax.models import count_parameters
+from brats_jax.tasks import Reconstruction, Segmentation
+
+# float32 parameter, gradient and both moments read, all but the gradient written.
+ADAM_BYTES = 7 * 4
+PASSES = 8  # over each normalised map: see the top
+
+
+def products(jaxpr: Any) -> Iterator[Any]:
+    """Every convolution and matrix product of a traced function, and of those it calls."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name in ("conv_general_dilated", "dot_general"):
+            yield equation
+        for inner in jaxprs_in_params(equation.params):
+            yield from products(inner)
+
+
+def flops(equation: Any) -> float:
+    """Two for each multiplication that is not by a dilation's zero."""
+    left, right = (variable.aval.shape for variable in equation.invars)
+    out = np.prod(equation.outvars[0].aval.shape, dtype=float)
+    if equation.primitive.name == "dot_general":
+        (contracted, _), _ = equation.params["dimension_numbers"]
+        return 2 * out * float(np.prod([left[axis] for axis in contracted], dtype=float))
+    outputs = equation.params["dimension_numbers"].rhs_spec[0]
+    dilation = np.prod(equation.params["lhs_dilation"], dtype=float)
+    return 2 * out * np.prod(right, dtype=float) / right[outputs] / dilation
+
+
+def moved(equation: Any) -> float:
+    """Bytes of operands and result."""
+    avals = [variable.aval for variable in (*equation.invars, *equation.outvars)]
+    return float(sum(np.prod(a.shape, dtype=float) * a.dtype.itemsize for a in avals))
+
+
+def count(
+    stage: str, batch: int, size: int, width: int, dtype: Any = jnp.bfloat16
+) -> dict[str, float]:
+    """FLOPs, bytes and launches of one step."""
+    kind = {"segment": Segmentation, "pretrain": Reconstruction}[stage]
+    task = kind(width=width, dtype=dtype)
+    graph, params, stats = models.split(task.build(0))
+    image = jax.ShapeDtypeStruct((batch, size, size, 4), jnp.float16)
+    label = jax.ShapeDtypeStruct((batch, size, size), jnp.uint8)
+
+    def loss(params: Any, image: Any, label: Any) -> Any:
+        x, target = task.prepare({"image": image, "label": label}, training=False)
+        output, _ = models.apply(graph, params, stats, x, train=True)
+        return task.loss(output, target)
+
+    forward = list(products(jax.make_jaxpr(loss)(params, image, label).jaxpr))
+    both = list(products(jax.make_jaxpr(jax.grad(loss))(params, image, label).jaxpr))
+    maps = sum(
+        np.prod(e.outvars[0].aval.shape, dtype=float) * e.outvars[0].aval.dtype.itemsize
+        for e in forward
+    )
+    parameters = count_parameters(params)
+    return {
+        "flops": sum(map(flops, both)),
+        "products": sum(map(moved, both)),
+        "maps": PASSES * maps,
+        "adam": float(ADAM_BYTES * parameters),
+        "kernels": len(both),
+        # Statistics, normalisation, two for their gradients; one for each array of parameters.
+        "others": 4 * len(forward) + len(jax.tree.leaves(params)),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tflops", type=float, default=989.0, help="published, dense bfloat16")
+    parser.add_argument("--bandwidth", type=float, default=3.35, help="published, TB/s")
+    parser.add_argument("--launch", type=float, default=2.5, help="microseconds of a kernel")
+    parser.add_argument("--batches", default="16,128")
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--width", type=int, default=64)
+    arguments = parser.parse_args()
+    for stage in ("segment", "pretrain"):
+        for batch in map(int, arguments.batches.split(",")):
+            n = count(stage, batch, arguments.size, arguments.width)
+            traffic = n["products"] + n["maps"] + n["adam"]
+            times = {
+                "arithmetic": n["flops"] / arguments.tflops / 1e12,
+                "memory": traffic / arguments.bandwidth / 1e12,
+                "launches": (n["kernels"] + n["others"]) * arguments.launch / 1e6,
+            }
+            shown = ", ".join(f"{name} {1e3 * t:.2f} ms" for name, t in times.items())
+            slowest = max(times.values())
+            print(
+                f"{stage}, batch {batch}: {n['flops'] / 1e9:.0f} GFLOP "
+                f"({n['flops'] / batch / 1e9:.2f} a patch), {traffic / 1e9:.2f} GB (products "
+                f"{n['products'] / 1e9:.2f}, maps {n['maps'] / 1e9:.2f}, Adam "
+                f"{n['adam'] / 1e9:.2f}), {n['kernels']:.0f} products and about "
+                f"{n['others']:.0f} other kernels\n  {shown}: at most {batch / slowest:.0f} "
+                f"patches/s if they overlap, {batch / sum(times.values()):.0f} if not"
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""MONAI's metrics on a batch of slices, told when to run; `metrics.py` starts it as a process.
+
+    python benchmarks/torch_metrics.py --arrays=FILE.npz   # needs torch and monai
+
+Prints a JSON object that describes it; then for every line with the name of a metric the seconds it
+took, from NumPy arrays on, and the mean of what it gave.
+"""
+
+import argparse
+import json
+import sys
+import time
+import warnings
+from collections.abc import Callable
+
+import monai
+import numpy as np
+import torch
+from monai.metrics import (
+    SSIMMetric,
+    compute_average_surface_distance,
+    compute_dice,
+    compute_hausdorff_distance,
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--arrays", required=True)
+    arrays = np.load(parser.parse_args().arrays, allow_pickle=False)
+    warnings.simplefilter("ignore")  # of classes that a slice lacks
+    similarity = SSIMMetric(spatial_dims=2, data_range=float(arrays["range"]))
+
+    def masks(name: str) -> torch.Tensor:
+        """float[B, 4, H, W], one channel a class, as MONAI takes them."""
+        labels = torch.from_numpy(arrays[name].astype(np.int64))
+        return torch.nn.functional.one_hot(labels, 4).permute(0, 3, 1, 2).float()
+
+    def images(name: str) -> torch.Tensor:
+        return torch.from_numpy(arrays[name])[:, None]
+
+    def pair() -> tuple[torch.Tensor, torch.Tensor]:
+        return masks("prediction"), masks("labels")
+
+    metrics: dict[str, Callable[[], torch.Tensor]] = {
+        "SSIM": lambda: similarity(images("reconstruction"), images("target")),
+        "Dice": lambda: compute_dice(*pair(), include_background=False),
+        "HD95": lambda: compute_hausdorff_distance(*pair(), percentile=95),
+        "ASD": lambda: compute_average_surface_distance(*pair(), symmetric=True),
+    }
+    arrays = {name: arrays[name] for name in arrays.files}
+    print(
+        json.dumps({"version": f"MONAI {monai.__version__}, torch {torch.__version__}"}), flush=True
+    )
+    for line in sys.stdin:
+        if not line.strip():
+            break
+        start = time.perf_counter()
+        values = metrics[line.strip()]()
+        took = time.perf_counter() - start
+        finite = values[torch.isfinite(values)]
+        print(took, float(finite.mean()), flush=True)
+
+
+if __name__ == "__main__":
+    main()

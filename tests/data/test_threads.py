@@ -1,0 +1,42 @@
+import threading
+
+import pytest
+
+from brats_jax.data import threads
+
+
+@pytest.fixture(autouse=True)
+def three_processors(monkeypatch):
+    monkeypatch.setattr(threads, "processors", lambda: 3)
+    monkeypatch.setattr(threads, "_limit", 8)
+
+
+def test_results_are_in_order_and_from_several_threads():
+    together = threading.Barrier(3, timeout=20)  # passes only when three are at work at once
+
+    def work(k):
+        together.wait()
+        return k * k
+
+    assert threads.each(work, range(3)) == [0, 1, 4]
+    assert threads.each(work, []) == []
+
+
+def test_limit_of_a_worker_that_shares_the_processors():
+    threads.limit(0)
+    assert set(threads.each(lambda _: threading.get_ident(), range(9))) == {threading.get_ident()}
+
+
+def test_first_items_error_is_raised():
+    def work(k):
+        if k:
+            raise ValueError(k)
+
+    with pytest.raises(ValueError, match=r"^1$"):
+        threads.each(work, range(5))
+
+
+@pytest.mark.parametrize("length", [1, 2, 31, 32, 33, 155])
+def test_blocks_cover_everything_once(length):
+    covered = [k for block in threads.blocks(length) for k in range(block.start, block.stop)]
+    assert covered == list(range(length)) and len(threads.blocks(length)) <= 16

@@ -1,0 +1,149 @@
+"""The benchmarks' own arithmetic, and their driver at small size; no figure is tested."""
+
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+import epoch
+import gpu
+import measure
+import roofline
+import train_step
+
+
+def test_spread_and_ratio_by_turn():
+    assert measure.Spread.of([4, 1, 3, 2, 5]) == (2, 3, 4)
+    assert measure.ratio([2, 9, 4], [1, 3, 1]) == (2.5, 3, 3.5)
+    assert measure.Spread(0.001, 0.002, 0.004).show(1e3) == "2.0 (quartiles 1.0 to 4.0)"
+
+
+def test_ways_take_turns():
+    order = []
+    ways = {"a": lambda: order.append("a"), "b": lambda: order.append("b")}
+    seconds = measure.by_turns(ways, 2)
+    assert order == ["a", "b"] * 3 and [len(times) for times in seconds.values()] == [2, 2]
+
+
+def test_operations_of_a_compiled_program():
+    text = """\
+HloModule m, entry_computation_layout={(f32[4])->f32[4]}
+
+%fused_computation (p: f32[4]) -> f32[4] {
+  %p = f32[4]{0} parameter(0)
+  %c = f32[4]{0} cosine(%p)
+  ROOT %s = f32[4]{0} add(%c, %c)
+}
+
+%body (q: (s32[], f32[4])) -> (s32[], f32[4]) {
+  %q = (s32[], f32[4]{0}) parameter(0)
+  %g = f32[4]{0} get-tuple-element(%q), index=1
+  %f = f32[4]{0} fusion(%g), kind=kLoop, calls=%fused_computation
+  ROOT %t = (s32[], f32[4]{0}) tuple(%i, %f)
+}
+
+ENTRY %main (a: f32[4]) -> f32[4] {
+  %a = f32[4]{0} parameter(0)
+  %w = (s32[], f32[4]{0}) while(%t0), condition=%cond, body=%body
+  ROOT %r = f32[4]{0} copy(%g2)
+}
+"""
+    assert train_step.operations(text) == 3  # the loop, its fusion, the copy
+
+
+def test_projection_by_hand():
+    # 24,422 slices: 16,606 in training, 1,037 steps of 16; 4,151.74 to validate on.
+    hours = epoch.projected_hours(0.01, 0.001, 2.0, 16)
+    assert hours == pytest.approx(30 * (10.37 + 4.15174 + 2) / 3600)
+
+
+def test_count_of_a_step_by_hand():
+    """A 1x1 convolution as a product and a strided 3x3 one, forward and both gradients."""
+
+    def loss(params, x):
+        y = jnp.einsum("bhwc,cd->bhwd", x, params[0])
+        y = jax.lax.conv_general_dilated(
+            y, params[1], (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        return y.sum()
+
+    params = (jnp.zeros((3, 5)), jnp.zeros((3, 3, 5, 7)))
+    x = jnp.zeros((2, 8, 8, 3))
+    found = list(roofline.products(jax.make_jaxpr(jax.grad(loss))(params, x).jaxpr))
+    product = 2 * (2 * 8 * 8) * 3 * 5
+    convolution = 2 * (2 * 4 * 4) * 7 * 9 * 5
+    # Of the product the inputs need no gradient; each gradient costs what its forward pass does.
+    assert sorted(map(roofline.flops, found)) == sorted([product] * 2 + [convolution] * 3)
+    forward = next(e for e in found if e.primitive.name == "dot_general")
+    assert roofline.moved(forward) == 4 * (2 * 64 * 3 + 15 + 2 * 64 * 5)
+
+
+def results():
+    step = {
+        "ratio": [0.5, 0.625, 0.8],
+        "rate": 7000.0,
+        "memory": 2**30,
+        "peer_memory": 2**31,
+        "least_flops": 4e11,
+        "least_bytes": 1e9,
+        "flops": 5e11,
+        "bytes": 9e9,
+        "seconds": [0.001, 0.0016, 0.002],
+        "operations": 500,
+    }
+    return {
+        "ceilings": {"launch": 2e-6, "dispatch": 1e-4, "flops": 8e14, "bandwidth": 1e12},
+        "segment16": step,
+        "segment128": {**step, "seconds": [0.001, 0.0025, 0.003]},
+        "epoch segment device": {
+            "result": "epoch segment device",
+            "waiting_share": 0.03,
+            "step": 0.002,
+            "bare": 0.0019,
+        },
+        "projection": {"hours": 1.5},
+    }
+
+
+def test_table_says_what_is_met_and_what_is_missing():
+    text = gpu.as_table(gpu.rows(on_cpu=False), results(), {"start": "took longer than 9 s"})
+    lines = {line.split(" | ")[0].strip("| "): line for line in text.splitlines()}
+    segment = lines["segmentation step, batch 16"]
+    assert (
+        "1.60 x PyTorch (quartiles 1.25 to 2.00); 7000 images/s; peak 1.0 GiB, PyTorch 2.0"
+        in segment
+    )
+    assert "| 1.5 x, 6,000 patches/s | yes |" in segment
+    assert (
+        "62% of the roofline: arithmetic 0.50, memory 1.00 of 1.60 ms; 500 operations: 1.00 ms"
+        in segment
+    )
+    # Fast enough beside PyTorch, and below half of the roofline.
+    assert "| NO |" in lines["segmentation step, batch 128"]
+    assert "segment device: 3.00%" in lines["waiting for data, cut on the device"]
+    assert "| NO |" in lines["waiting for data, cut on the device"]
+    assert "| 1.50 hours | under 2 hours | yes |" in lines["the paper's 35 trainings, projected"]
+    assert "not measured (pretrain16)" in lines["pretext step, batch 16"]
+    assert "at least 100 x" in text and "at least 100 x" not in gpu.as_table(gpu.rows(True), {}, {})
+    assert text.endswith("start: took longer than 9 s")
+
+
+def test_one_part_that_fails_or_hangs_does_not_end_the_others(tmp_path, monkeypatch, capsys):
+    small = ("--shape=16,48,48", "--turns=1")
+    parts = {
+        "broken": gpu.Part("surface_distances.py", (), ("--nonsense",)),
+        "endless": gpu.Part("surface_distances.py", (), small, minutes=0.001),
+        "surfaces": gpu.Part("surface_distances.py", (), small),
+    }
+    monkeypatch.setattr(gpu, "PARTS", parts)
+    log = tmp_path / "log"
+    text = gpu.main(["--small", f"--parts={','.join(parts)}", f"--log={log}"])
+    assert "broken: ended with status 2" in text and "endless: took longer than 0 s" in text
+    assert "unrecognized arguments: --nonsense" in log.read_text()
+    line = next(line for line in text.splitlines() if line.startswith("| surface distances"))
+    assert " x SciPy, " in line and "(host) | at least 1 x |" in line
+    assert "surfaces: done" in capsys.readouterr().out
