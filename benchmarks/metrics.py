@@ -5,7 +5,7 @@
 
 A phantom patient's slices; the prediction is the truth shifted by a few pixels, the image with
 noise added. The peers are told slice by slice what they take slice by slice (scikit-image), and
-the whole batch where they take one (MONAI). Ours: one compiled call, NumPy to NumPy. Surfaces
+the whole batch where they take one (MONAI). Ours: one call, NumPy to NumPy. Surfaces
 against plain SciPy, in 2D and 3D, are surface_distances.py.
 """
 

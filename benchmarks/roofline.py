@@ -20,7 +20,7 @@ import numpy as np
 from jax.extend.core import jaxprs_in_params
 
 from brats_jax import models
-from brats_jax.models import count_parameters
+from brats_jax.models import count_parameters, operations
 from brats_jax.tasks import Reconstruction, Segmentation
 
 # float32 parameter, gradient and both moments read, all but the gradient written.
@@ -97,6 +97,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--width", type=int, default=64)
     arguments = parser.parse_args()
+    operations.on_cpu = lambda: False  # an accelerator's step, whatever machine counts it
     for stage in ("segment", "pretrain"):
         for batch in map(int, arguments.batches.split(",")):
             n = count(stage, batch, arguments.size, arguments.width)

@@ -59,7 +59,8 @@ def _main(arguments: Sequence[str]) -> int:
     except OSError as error:
         return fail(f"{error.filename or _OUTPUT.value}: {error.strerror or error}")
     for path in paths:
-        print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+        size = path.stat().st_size
+        print(f"{path}: {f'{size / 1e6:.1f} MB' if size >= 1e5 else f'{size / 1e3:.0f} kB'}")
     print(brats_jax.RESEARCH_USE_ONLY)
     return 0
 

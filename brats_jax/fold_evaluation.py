@@ -95,6 +95,8 @@ class FoldEvaluation:
                 settings_.tolerance_mm,
                 f"fold {self.fold} {stage}",
             )
+            # It must not speak of tallies that it was not written with, should this be stopped.
+            (self.directory / "evaluation.json").unlink(missing_ok=True)
             chosen = {name: restored.meta[name] for name in ("step", "epoch", "value")}
             document["checkpoints"][stage] = chosen
             document["rows"] += results.rows_of(stage, scores)

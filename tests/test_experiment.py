@@ -24,6 +24,7 @@ from brats_jax.devices import data_mesh
 from brats_jax.errors import BratsError, Busy
 from brats_jax.models import resnet
 from brats_jax.progress import read_metrics
+from brats_jax.tallies import SegmentationTally
 
 TINY = Path(__file__).with_name("tiny_config.py")
 
@@ -396,6 +397,25 @@ def test_another_tolerance_is_evaluated_anew(finished, capsys):
 
     assert nsd(again) > nsd(summary)
     assert nsd(experiment.run(config, workdir, "evaluate")) == nsd(summary)
+
+
+def test_an_evaluation_that_was_stopped_halfway_is_made_again(finished, monkeypatch):
+    """The tally is of another tolerance by then, and evaluation.json must not vouch for it."""
+    workdir, config, summary = finished
+    wider = config.copy_and_resolve_references()
+    wider.evaluation.tolerance_mm = 100.0
+
+    def stop(directory, stage, tally):
+        if stage == "segment":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(results, "write_unit_tables", stop)
+        experiment.run(wider, workdir, "evaluate")
+    path = workdir / "fold_0" / "tally_segment.npz"
+    assert SegmentationTally.load(path)[0].tolerance_mm == 100
+    assert experiment.run(config, workdir)["rows"] == summary["rows"]
+    assert SegmentationTally.load(path)[0].tolerance_mm == config.evaluation.tolerance_mm
 
 
 @pytest.fixture(scope="module")

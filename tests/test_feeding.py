@@ -241,16 +241,17 @@ def test_within_an_epoch_the_loop_never_waits_for_what_it_has_just_dispatched(
     make_stage, monkeypatch
 ):
     """A number is read when at least one later dispatch is under way, or at an epoch's end."""
-    dispatched, waits = [], []
+    dispatched, donated, waits = [], [], []
     make, wait = loop.make_train_step, jax.block_until_ready
 
     def watching(*args):
         step = make(*args)
 
         def run_step(state, batch):
-            state, progress = step(state, batch)
+            after, progress = step(state, batch)
             dispatched.append(progress)
-            return state, progress
+            donated.append(all(leaf.is_deleted() for leaf in jax.tree.leaves(state)))
+            return after, progress
 
         return run_step
 
@@ -272,6 +273,7 @@ def test_within_an_epoch_the_loop_never_waits_for_what_it_has_just_dispatched(
     monkeypatch.setattr(loop.Loop, "_check_finite", reading)
     make_stage("watched", epochs=1).run()
     assert waits == [3] * 5  # two younger ones in flight
+    assert donated == [True] * 7  # the state lies in memory once
     # The line of step 3 at step 6; the one of step 6, and the state itself, at the end.
     assert reads == [(6, 3), (7, 6), (7, "state")]
 

@@ -3,7 +3,8 @@
 A batch of images lies in memory as one run of numbers, and so do the sums of all its windows along
 an axis: of seven numbers a step apart. XLA:CPU makes vector code of that, and none of windows that
 slide over rows. Where a run passes into the next row or image it holds nonsense, which is left out
-in the end. Images are shifted by their most common value and divided by their range R first. With
+in the end. Images are shifted by the target's median (of a sample of its pixels, which is the
+background's value if that fills half of it) and divided by their range R first. With
 
     n = pixels of a window, m_x, m_y = its sums, d = m_x - m_y, s = m_x^2 + m_y^2,
     v = n sum(x^2 + y^2) - s, w = n sum((x - y)^2) - d^2
@@ -20,8 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 
 TAPS = 7
-# float32 takes the digits from v where a window is flat and far from the most common value: where
-# s is as large as this beside C2, and v this small beside s. Such a window is marked by 2, which no
+# float32 takes the digits from v where a window is flat and far from that median: where s is as
+# large as this beside C2, and v this small beside s. Such a window is marked by 2, which no
 # SSIM is, and its image left to the other form.
 _FLAT, _FAR, _DOUBTFUL = 1e-4, 300.0, 2.0
 
