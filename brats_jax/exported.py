@@ -29,6 +29,7 @@ from brats_jax.data import normalise_device
 from brats_jax.data.modalities import CLASSES, MODALITIES, channel_indices
 from brats_jax.errors import BratsError
 from brats_jax.files import atomic_open, write_json
+from brats_jax.models import operations
 from brats_jax.tasks import Reconstruction, Segmentation
 from brats_jax.trained import Member, Trained
 
@@ -76,7 +77,7 @@ def program(trained: Trained) -> Program:
 
 def stablehlo(trained: Trained, slice_shape: tuple[int, int]) -> bytes:
     """The program for CPU and CUDA and any number of slices of one shape, serialised."""
-    with jax.enable_x64(True):
+    with jax.enable_x64(True), operations.for_every_platform():
         shape = export.symbolic_shape(f"n, {slice_shape[0]}, {slice_shape[1]}, {len(MODALITIES)}")
         exported = export.export(jax.jit(program(trained)), platforms=PLATFORMS)(
             jax.ShapeDtypeStruct(shape, jnp.float32)

@@ -1,5 +1,9 @@
 """Array operations of the networks (NHWC), in the form that XLA runs fast."""
 
+import contextlib
+import contextvars
+from collections.abc import Iterator
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -57,9 +61,35 @@ def conv2d_upsampled(
       skip: the map to concatenate at the fine size, or None.
       kernel: weights, computed in the dtype of `x`.
     """
-    if not on_cpu():
-        y = upsample_nearest(x)
-        return conv2d(y if skip is None else jnp.concatenate([y, skip], axis=-1), kernel)
+    if _FOR_EVERY_PLATFORM.get():
+        forms = {"cpu": _upsampled_on_cpu, "default": _upsampled_written_out}
+        return lax.platform_dependent(x, skip, kernel, **forms)
+    return (_upsampled_on_cpu if on_cpu() else _upsampled_written_out)(x, skip, kernel)
+
+
+# Whether what is traced is lowered for several platforms.
+_FOR_EVERY_PLATFORM = contextvars.ContextVar("for_every_platform", default=False)
+
+
+@contextlib.contextmanager
+def for_every_platform() -> Iterator[None]:
+    """Traces, within it, the form of each platform beside the others, for `jax.export`.
+
+    For forward passes: gradients would keep what every form needs.
+    """
+    token = _FOR_EVERY_PLATFORM.set(True)
+    try:
+        yield
+    finally:
+        _FOR_EVERY_PLATFORM.reset(token)
+
+
+def _upsampled_written_out(x: jax.Array, skip: jax.Array | None, kernel: jax.Array) -> jax.Array:
+    y = upsample_nearest(x)
+    return conv2d(y if skip is None else jnp.concatenate([y, skip], axis=-1), kernel)
+
+
+def _upsampled_on_cpu(x: jax.Array, skip: jax.Array | None, kernel: jax.Array) -> jax.Array:
     kernel, channels = kernel.astype(x.dtype), x.shape[-1]
     if skip is None:
         return _upsampled_products(x, kernel)

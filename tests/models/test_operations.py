@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax import lax
+from jax import export, lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from brats_jax.models import operations
@@ -67,6 +67,22 @@ def test_convolution_of_an_upsampled_map_is_written_out(monkeypatch, on_cpu, ski
         return plain_conv(y if skip is None else jnp.concatenate([y, skip], -1), kernel, 1)
 
     assert_close(form(operations.conv2d_upsampled), form(written_out), atol=1e-4)
+
+
+def test_a_program_for_several_platforms_holds_the_form_of_each():
+    x, skip, kernel = normal(2, 3, 4, 6), normal(2, 6, 8, 5, seed=2), normal(3, 3, 11, 4, seed=1)
+
+    def exported(*platforms):
+        with operations.for_every_platform():
+            f = jax.jit(lambda *a: operations.conv2d_upsampled(*a))
+            return export.export(f, platforms=platforms)(x, skip, kernel)
+
+    products = [exported(p).mlir_module().count("stablehlo.dot_general") for p in ("cpu", "cuda")]
+    assert products == [9, 0]
+    both = exported("cpu", "cuda")
+    np.testing.assert_array_equal(
+        both.call(x, skip, kernel), jax.jit(operations.conv2d_upsampled)(x, skip, kernel)
+    )
 
 
 def test_products_add_up_in_float32():
