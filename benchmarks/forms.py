@@ -1,0 +1,177 @@
+"""Operations of the networks in the form that is used beside others of the same numbers, by turns.
+
+    python benchmarks/forms.py --batch=4              # forward and backward, width 64, 128 x 128
+
+The ratio is of the form in use to the other one: below 1 it is the right choice on this machine.
+Every pair is checked to be equal before it is timed.
+"""
+
+import argparse
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import measure
+import numpy as np
+from jax import lax
+
+from brats_jax.models import operations
+
+DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+Form = Callable[..., jax.Array]
+
+
+class Pair(NamedTuple):
+    """A form in use, another one, and the arrays they take."""
+
+    name: str
+    ours: Form
+    other: Form
+    arguments: tuple[jax.Array, ...]
+    needs_input_gradient: bool = True
+
+
+def plain(stride: int) -> Form:
+    """The convolution as XLA has it."""
+
+    def form(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        pad = ((kernel.shape[0] - 1) // 2,) * 2
+        return lax.conv_general_dilated(
+            x, kernel, (stride, stride), (pad, pad), dimension_numbers=DIMENSIONS
+        )
+
+    return form
+
+
+def space_to_depth(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """A convolution of stride 2 and odd size as one of stride 1, four pixels to a pixel."""
+    b, h, w, c = x.shape
+    size = kernel.shape[0]
+    # y[i] = sum over k of x[2 i + k - (size - 1) / 2]: a zero before or after makes pairs.
+    before = (size - 1) // 2 % 2
+    kernel = jnp.pad(kernel, ((before, 1 - before),) * 2 + ((0, 0),) * 2)
+    half = (size + 1) // 2
+    y = x.reshape(b, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 2, 4, 5)
+    y = y.reshape(b, h // 2, w // 2, 4 * c)
+    k = kernel.reshape(half, 2, half, 2, c, -1).transpose(0, 2, 1, 3, 4, 5)
+    k = k.reshape(half, half, 4 * c, -1)
+    first = ((size - 1) // 2 + before) // 2
+    pad = (first, half - 1 - first)
+    return lax.conv_general_dilated(y, k, (1, 1), (pad, pad), dimension_numbers=DIMENSIONS)
+
+
+def transposed(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """The transposed convolution as XLA has it: the input filled up with zeros."""
+    return lax.conv_transpose(x, kernel, (2, 2), "SAME", dimension_numbers=DIMENSIONS)
+
+
+def written_out(x: jax.Array, *rest: jax.Array) -> jax.Array:
+    """Up-sampled, concatenated, convolved."""
+    *skip, kernel = rest
+    y = jnp.concatenate([operations.upsample_nearest(x), *skip], axis=-1)
+    return plain(1)(y, kernel)
+
+
+def upsampled(x: jax.Array, *rest: jax.Array) -> jax.Array:
+    """The form in use, with or without a map to concatenate."""
+    *skip, kernel = rest
+    return operations.conv2d_upsampled(x, skip[0] if skip else None, kernel)
+
+
+def reduce_window(x: jax.Array) -> jax.Array:
+    """The maximum pooling as XLA has it."""
+    window, steps = (1, 3, 3, 1), (1, 2, 2, 1)
+    padding = ((0, 0), (1, 1), (1, 1), (0, 0))
+    return lax.reduce_window(x, -jnp.inf, lax.max, window, steps, padding)
+
+
+def normalised(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
+    """Batch normalisation, its gradient left to differentiation."""
+    mean = x.mean((0, 1, 2))
+    var = jnp.square(x - mean).mean((0, 1, 2))
+    return (x - mean) * lax.rsqrt(var + operations.BATCH_NORM_EPSILON) * scale + bias
+
+
+def pairs(batch: int, width: int) -> Iterator[Pair]:
+    """What is compared, at the sizes of a 128 x 128 patch."""
+    rng = np.random.default_rng(0)
+
+    def maps(size: int, channels: int) -> jax.Array:
+        return jnp.asarray(rng.standard_normal((batch, size, size, channels)), jnp.float32)
+
+    def kernel(size: int, inputs: int, outputs: int) -> jax.Array:
+        k = rng.standard_normal((size, size, inputs, outputs)) / (size * np.sqrt(inputs))
+        return jnp.asarray(k, jnp.float32)
+
+    def strided(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        return operations.conv2d(x, kernel, stride=2)
+
+    w = width
+    stem, down = (maps(128, 4), kernel(7, 4, w)), (maps(32, 2 * w), kernel(3, 2 * w, 2 * w))
+    yield Pair("stem 7x7/2: plain, space to depth", strided, space_to_depth, stem, False)
+    yield Pair("3x3/2, 32: plain, space to depth", strided, space_to_depth, down)
+    same = (maps(8, 4 * w), kernel(1, 4 * w, 16 * w))
+    yield Pair("1x1, 8: product, convolution", operations.conv2d, plain(1), same)
+    short = (maps(32, 4 * w), kernel(1, 4 * w, 8 * w))
+    yield Pair("1x1/2, 32: cut and product, convolution", strided, plain(2), short)
+    transpose = operations.conv_transpose_4x4_stride2
+    for size, inputs, outputs in ((4, 32 * w, 4 * w), (64, w // 2, w // 4)):
+        arguments = (maps(size, inputs), kernel(4, inputs, outputs))
+        yield Pair(f"transposed 4x4, {size}: phases, zeros", transpose, transposed, arguments)
+    for size, inputs, skips, outputs in (
+        (4, 32 * w, 16 * w, 4 * w),
+        (8, 4 * w, 8 * w, 2 * w),
+        (16, 2 * w, 4 * w, w),
+        (32, w, w, w // 2),
+        (64, w // 2, 0, w // 4),
+    ):
+        skip = (maps(2 * size, skips),) if skips else ()
+        arguments = (maps(size, inputs), *skip, kernel(3, inputs + skips, outputs))
+        yield Pair(
+            f"up-sampled 3x3, {size}: in use, written out", upsampled, written_out, arguments
+        )
+    pool = operations.max_pool_3x3_stride2
+    yield Pair("pooling, 64: comparisons, reduce_window", pool, reduce_window, (maps(64, w),))
+    yield Pair(
+        "normalisation, 32: written gradient, derived",
+        lambda *a: operations.normalise_batch(*a)[0],
+        normalised,
+        (maps(32, 4 * w), jnp.ones(4 * w), jnp.zeros(4 * w)),
+    )
+
+
+def with_gradients(form: Form, pair: Pair) -> Callable[[], list[jax.Array]]:
+    """A call of the compiled form and its gradients."""
+    arguments, first = pair.arguments, 0 if pair.needs_input_gradient else 1
+    shape = jax.eval_shape(form, *arguments).shape
+    cotangent = jnp.asarray(np.random.default_rng(1).standard_normal(shape), jnp.float32)
+
+    @jax.jit
+    def run(cotangent: jax.Array, *arguments: jax.Array) -> list[jax.Array]:
+        y, vjp = jax.vjp(lambda *rest: form(*arguments[:first], *rest), *arguments[first:])
+        return [y, *vjp(cotangent)]
+
+    return lambda: run(cotangent, *arguments)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--turns", type=int, default=9)
+    options = parser.parse_args()
+    for pair in pairs(options.batch, options.width):
+        ways = {n: with_gradients(getattr(pair, n), pair) for n in ("ours", "other")}
+        for ours, other in zip(ways["ours"](), ways["other"](), strict=True):
+            largest = float(jnp.abs(other).max())
+            np.testing.assert_allclose(ours, other, atol=1e-4 * largest, rtol=0)
+        seconds = measure.by_turns(ways, options.turns)
+        spread = measure.ratio(seconds["ours"], seconds["other"]).show(digits=2)
+        ours, other = (1e3 * np.median(seconds[name]) for name in ("ours", "other"))
+        print(f"{pair.name}: {spread}; {ours:.1f} and {other:.1f} ms", flush=True)
+    print(measure.where())
+
+
+if __name__ == "__main__":
+    main()
