@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -18,6 +19,7 @@ import pytest
 
 from brats_jax.data.preparation import prepare
 from brats_jax.data.store import Store
+from brats_jax.models import resnet
 
 # Files that take a minute or more, longest first, so that no worker is left alone with one at
 # the end. launch/test.sh keeps xdist from sorting files by their number of tests.
@@ -46,6 +48,14 @@ def compiled_programs(tmp_path_factory) -> Path:
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def whole_networks() -> Iterator[None]:
+    """Whoever makes networks shallower has to take it back: later files would test others."""
+    blocks = resnet.BLOCKS
+    yield
+    assert blocks == resnet.BLOCKS == (3, 4, 6, 3)
 
 
 @pytest.fixture(scope="session")

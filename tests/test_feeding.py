@@ -273,7 +273,8 @@ def test_within_an_epoch_the_loop_never_waits_for_what_it_has_just_dispatched(
     monkeypatch.setattr(loop.Loop, "_check_finite", reading)
     make_stage("watched", epochs=1).run()
     assert waits == [3] * 5  # two younger ones in flight
-    assert donated == [True] * 7  # the state lies in memory once
+    # The state lies in memory once; the first may lie in NumPy's memory, which is not given away.
+    assert donated[1:] == [True] * 6
     # The line of step 3 at step 6; the one of step 6, and the state itself, at the end.
     assert reads == [(6, 3), (7, 6), (7, "state")]
 

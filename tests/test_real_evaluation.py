@@ -14,6 +14,7 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import prediction_examples as examples
 import pytest
 from scipy import ndimage, spatial
 
@@ -21,7 +22,6 @@ from brats_jax import evaluate, experiment, results, scoring, settings
 from brats_jax.data.preparation import prepare
 from brats_jax.data.store import Store
 from brats_jax.devices import data_mesh
-from brats_jax.models import resnet
 
 REGIONS = {"WT": (1, 2, 3), "TC": (1, 3), "ET": (3,)}
 DIAGONAL_MM = math.sqrt(240**2 + 240**2 + 155**2)
@@ -35,26 +35,25 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def model(tmp_path_factory, compiled_programs) -> Iterator[tuple[evaluate.Restored, Store, Path]]:
     """The best model of a run that trains on four of the six cases, their store, the fold."""
-    folder = tmp_path_factory.mktemp("real")
-    prepare(os.environ["BRATS_REAL_DATA"], folder / "store")
-    config = runpy.run_path(str(Path(__file__).with_name("tiny_config.py")))["get_config"]()
-    config.ssl = False
-    config.data.store = str(folder / "store")
-    config.compilation_cache = str(compiled_programs)
-    config.data.num_folds = 5
-    config.data.split_seed = 8  # trains on the case with most ET
-    config.folds = (2,)
-    config.data.patch_size = 64
-    config.optim.decay_every_epochs = 1
-    config.train.save_every_steps = 1000
-    config.segment.epochs = 2
-    config.segment.steps_per_epoch = 150
-    for name in config.segment.augmentation:
-        config.segment.augmentation[name] = False
-    config.segment.tumour_probability = 1.0
-    config.evaluation.panels = 0
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(resnet, "BLOCKS", (1, 1, 1, 1))
+    with examples.shallow():
+        folder = tmp_path_factory.mktemp("real")
+        prepare(os.environ["BRATS_REAL_DATA"], folder / "store")
+        config = runpy.run_path(str(Path(__file__).with_name("tiny_config.py")))["get_config"]()
+        config.ssl = False
+        config.data.store = str(folder / "store")
+        config.compilation_cache = str(compiled_programs)
+        config.data.num_folds = 5
+        config.data.split_seed = 8  # trains on the case with most ET
+        config.folds = (2,)
+        config.data.patch_size = 64
+        config.optim.decay_every_epochs = 1
+        config.train.save_every_steps = 1000
+        config.segment.epochs = 2
+        config.segment.steps_per_epoch = 150
+        for name in config.segment.augmentation:
+            config.segment.augmentation[name] = False
+        config.segment.tumour_probability = 1.0
+        config.evaluation.panels = 0
         experiment.run(config, folder / "run")
         task = settings.segmentation(config)
         fold = folder / "run" / "fold_2"
