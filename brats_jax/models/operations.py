@@ -53,8 +53,8 @@ def conv2d_upsampled(
     Written out it is `conv2d(concatenate([upsample_nearest(x), skip], -1), kernel)`. On CPU the
     part of `x` is computed the other way round: the nine products with the kernel first, on the
     small map, then what comes of them is up-sampled, shifted and added up. That is a quarter of
-    the multiplications, takes 0.15 to 0.7 of the time with its gradients (the five sizes of the
-    U-Net, width 64), and keeps no up-sampled or concatenated map.
+    the multiplications, takes 0.4 to 0.8 of the time with its gradients (the five sizes of the
+    U-Net, width 64; benchmarks/forms.py), and keeps no up-sampled or concatenated map.
 
     Args:
       x: the coarse map; its channels come first in the kernel.
