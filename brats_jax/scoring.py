@@ -200,12 +200,9 @@ def _lesion_scores(
     prediction: np.ndarray, truth: np.ndarray, spacing_mm: tuple[float, ...]
 ) -> np.ndarray:
     """float64[regions, fields] of one volume."""
-    rows = []
-    for name in LESION_REGIONS:
-        predicted, true = (np.isin(labels, SCORED[name]) for labels in (prediction, truth))
-        found = lesions.lesion_scores(predicted, true, spacing_mm)
-        rows.append([float(getattr(found, field)) for field in LESION_FIELDS])
-    return np.array(rows)
+    regions = [SCORED[name] for name in LESION_REGIONS]
+    found = lesions.region_lesion_scores(prediction, truth, regions, spacing_mm)
+    return np.array([[float(getattr(one, field)) for field in LESION_FIELDS] for one in found])
 
 
 def _in_plane_statistics(
