@@ -16,8 +16,8 @@ from brats_jax.data import threads
 class Crops:
     """The slices of a case, each as a box of pixels on its background.
 
-        slice[r, c] = pixels[starts + (r - row) * width + (c - column)]   in the box
-                      background                                          beside it
+        slice[r, c] = pixels[start + (r - row) * width + (c - column)]   in the box
+                      background                                         beside it
 
     Attributes:
       shape: (H, W) of the slices.
@@ -56,13 +56,9 @@ class Crops:
         if np.array_equal(wider, self.boxes):
             return self
         pixels = np.empty((starts(wider)[-1], self.pixels.shape[-1]), self.pixels.dtype)
-        rows = zip(
-            split(pixels, wider), wider.tolist(), self.boxes.tolist(), self.boxed(), strict=True
-        )
-        for background, (new, (row, column, *_), box, old) in zip(
-            self.background, rows, strict=True
-        ):
-            window(new, row, column, box, old, background)
+        before, after = self.boxed(), split(pixels, wider)
+        for k, (row, column, *_) in enumerate(wider.tolist()):
+            window(after[k], row, column, self.boxes[k].tolist(), before[k], self.background[k])
         return dataclasses.replace(self, boxes=wider, pixels=pixels)
 
 
