@@ -1,4 +1,4 @@
-"""Slices cut to the box of what differs from their background: a third of the bytes of a head.
+"""Slices cut to the box of what differs from their background: a fifth of the bytes.
 
 A slice is one value all over (its background) but for a box of pixels, so nothing is lost: what
 lies outside of the box is known. Where a slice has no background the box is the slice.
