@@ -38,7 +38,7 @@ _DISTRIBUTED = flags.DEFINE_bool(
 
 def _main(arguments: Sequence[str]) -> int:
     # Imported here: a misspelt flag should not have to wait for the libraries.
-    from brats_jax import experiment, processes
+    from brats_jax import devices, experiment, processes
 
     if len(arguments) > 1:
         return fail(
@@ -48,6 +48,7 @@ def _main(arguments: Sequence[str]) -> int:
         return fail("give --config=configs/NAME.py and --workdir=RUN")
     # Orbax and JAX tell every checkpoint they write.
     logging.set_verbosity(logging.ERROR)
+    devices.keep_memory()
     try:
         processes.join(
             _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value, _DISTRIBUTED.value

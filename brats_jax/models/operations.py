@@ -10,8 +10,10 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from brats_jax.models import written_gradients
+from brats_jax.models.written_gradients import DIMENSION_NUMBERS
+
 BATCH_NORM_EPSILON = 1e-5
-DIMENSION_NUMBERS = ("NHWC", "HWIO", "NHWC")
 
 
 def conv2d(
@@ -35,8 +37,13 @@ def conv2d(
     kernel = kernel.astype(x.dtype)
     height, width = kernel.shape[:2]
     if (height, width) == (1, 1) and padding is None:
-        return jnp.einsum("bhwi,io->bhwo", x[:, ::stride, ::stride], kernel[0, 0])
+        x = x[:, ::stride, ::stride]
+        if on_cpu():
+            return written_gradients.product(x, kernel[0, 0])
+        return jnp.einsum("bhwi,io->bhwo", x, kernel[0, 0])
     if padding is None:
+        if (height, width, stride) == (3, 3, 1) and _kernel_is_larger_on_cpu(x, kernel):
+            return written_gradients.conv3x3(x, kernel)
         padding = (((height - 1) // 2,) * 2, ((width - 1) // 2,) * 2)
     return lax.conv_general_dilated(
         x, kernel, (stride, stride), padding, dimension_numbers=DIMENSION_NUMBERS
@@ -103,6 +110,12 @@ def on_cpu() -> bool:
     return jax.default_backend() == "cpu"
 
 
+def _kernel_is_larger_on_cpu(x: jax.Array, kernel: jax.Array) -> bool:
+    # An exported program has the form of every platform.
+    on_this = on_cpu() and not _FOR_EVERY_PLATFORM.get()
+    return on_this and written_gradients.kernel_is_larger(x, kernel)
+
+
 def _upsampled_products(
     x: Float[Array, "b h w i"], kernel: Float[Array, "3 3 i o"]
 ) -> Float[Array, "b 2*h 2*w o"]:
@@ -118,9 +131,7 @@ def _upsampled_products(
         return here + _shifted(before, 1, axis) + _shifted(after, -1, axis)
 
     taps = lax.split(kernel.reshape(9, *kernel.shape[2:]), (1,) * 9)
-    products = [
-        jnp.einsum("bhwi,io->bhwo", x, tap[0], preferred_element_type=jnp.float32) for tap in taps
-    ]
+    products = [written_gradients.product(x, tap[0], jnp.float32) for tap in taps]
     rows = [add_up(products[a : a + 3], 2) for a in (0, 3, 6)]
     return add_up(rows, 1).astype(x.dtype)
 
@@ -160,6 +171,8 @@ def conv_transpose_4x4_stride2(
 
     Reference: https://github.com/jax-ml/jax/issues/31662 (the slow lowering)
     """
+    if _kernel_is_larger_on_cpu(x, kernel):
+        return written_gradients.conv_transpose_4x4_stride2(x, kernel.astype(x.dtype))
     batch, height, width, _ = x.shape
     rows = []
     for a in (0, 1):

@@ -96,6 +96,75 @@ def test_products_add_up_in_float32():
     np.testing.assert_allclose(np.asarray(got, np.float32), expected, rtol=2**-8, atol=1e-6)
 
 
+def primitives(f, *arguments):
+    """Names of the operations that compute f and its gradients, those of inner functions too."""
+
+    def names(jaxpr):
+        for equation in jaxpr.eqns:
+            inner = [p for p in equation.params.values() if hasattr(p, "jaxpr")]
+            yield from (name for closed in inner for name in names(closed.jaxpr))
+            yield equation.primitive.name
+
+    def run(*arguments):
+        y, vjp = jax.vjp(f, *arguments)
+        return vjp(y)
+
+    return set(names(jax.make_jaxpr(run)(*arguments).jaxpr))
+
+
+def conv_transpose(x, kernel):
+    return lax.conv_transpose(x, kernel, (2, 2), "SAME")
+
+
+@pytest.mark.parametrize("on_cpu", [True, False])
+@pytest.mark.parametrize("height, width", [(2, 3), (1, 5), (4, 1)])
+@pytest.mark.parametrize(
+    "form, size, written_out",
+    [
+        (operations.conv2d, 1, plain_conv),
+        (operations.conv2d, 3, plain_conv),
+        (operations.conv_transpose_4x4_stride2, 4, conv_transpose),
+    ],
+)
+def test_written_gradients_are_the_derived_ones(
+    monkeypatch, on_cpu, height, width, form, size, written_out
+):
+    """Of maps with so few pixels that 3x3 and 4x4 kernels take products on CPU."""
+    monkeypatch.setattr(operations, "on_cpu", lambda: on_cpu)
+    x, kernel = normal(1, height, width, 24), normal(size, size, 24, 20, seed=1)
+    stride = 2 if size == 4 else 1
+    g = normal(1, stride * height, stride * width, 20, seed=2)
+    ours = value_and_vjp(form, g, x, kernel)
+    assert_close(ours, value_and_vjp(written_out, g, x, kernel), atol=2e-4)
+    used = primitives(form, x, kernel)
+    assert ("optimization_barrier" in used) == (on_cpu and size > 1)
+    if size == 4:
+        assert ("conv_general_dilated" in used) != on_cpu
+
+
+def test_products_are_left_to_kernels_larger_than_their_maps(monkeypatch):
+    monkeypatch.setattr(operations, "on_cpu", lambda: True)
+    for size, form in ((3, operations.conv2d), (4, operations.conv_transpose_4x4_stride2)):
+        kernel = normal(size, size, 24, 12)  # as large as the products with 8 pixels
+        for pixels, product in ((8, True), (9, False)):
+            used = primitives(form, normal(1, 1, pixels, 24), kernel)
+            assert ("optimization_barrier" in used) == product
+
+
+@pytest.mark.parametrize("size", [1, 3, 4])
+def test_written_gradients_in_bfloat16_add_up_in_float32(size):
+    """16 maps of 2 pixels: rounded once, not after every tap."""
+    form = operations.conv_transpose_4x4_stride2 if size == 4 else operations.conv2d
+    stride = 2 if size == 4 else 1
+    shapes = (1, stride, 2 * stride, 32), (1, 1, 2, 32), (size, size, 32, 32)
+    arrays = [jnp.asarray(normal(*s, seed=k), jnp.bfloat16) for k, s in enumerate(shapes)]
+    got = value_and_vjp(form, *arrays)
+    assert {a.dtype for a in got} == {jnp.dtype(jnp.bfloat16)}
+    exact = value_and_vjp(form, *(a.astype(jnp.float32) for a in arrays))
+    for a, e in zip(got, exact, strict=True):
+        assert jnp.abs(a.astype(jnp.float32) - e).max() < 2**-8 * jnp.abs(e).max()
+
+
 def test_transposed_convolution_is_torchs():
     x, weight, g = (GOLDEN[f"transposed/{n}"] for n in ("x", "weight", "g"))
     kernel = weight.transpose(2, 3, 0, 1)[::-1, ::-1]
