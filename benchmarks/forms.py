@@ -16,6 +16,7 @@ import measure
 import numpy as np
 from jax import lax
 
+from brats_jax import devices
 from brats_jax.models import operations
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
@@ -59,6 +60,11 @@ def space_to_depth(x: jax.Array, kernel: jax.Array) -> jax.Array:
     first = ((size - 1) // 2 + before) // 2
     pad = (first, half - 1 - first)
     return lax.conv_general_dilated(y, k, (1, 1), (pad, pad), dimension_numbers=DIMENSIONS)
+
+
+def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """A 1x1 convolution as a product, its gradients left to differentiation."""
+    return jnp.einsum("bhwi,io->bhwo", x, kernel[0, 0])
 
 
 def transposed(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -113,12 +119,19 @@ def pairs(batch: int, width: int) -> Iterator[Pair]:
     yield Pair("3x3/2, 32: plain, space to depth", strided, space_to_depth, down)
     same = (maps(8, 4 * w), kernel(1, 4 * w, 16 * w))
     yield Pair("1x1, 8: product, convolution", operations.conv2d, plain(1), same)
+    wide = (maps(32, w), kernel(1, w, 4 * w))
+    yield Pair("1x1, 32: written gradients, derived", operations.conv2d, product, wide)
+    deep = (maps(4, 8 * w), kernel(3, 8 * w, 8 * w))
+    yield Pair("3x3, 4: gradients as products, convolutions", operations.conv2d, plain(1), deep)
     short = (maps(32, 4 * w), kernel(1, 4 * w, 8 * w))
     yield Pair("1x1/2, 32: cut and product, convolution", strided, plain(2), short)
     transpose = operations.conv_transpose_4x4_stride2
     for size, inputs, outputs in ((4, 32 * w, 4 * w), (64, w // 2, w // 4)):
         arguments = (maps(size, inputs), kernel(4, inputs, outputs))
-        yield Pair(f"transposed 4x4, {size}: phases, zeros", transpose, transposed, arguments)
+        yield Pair(f"transposed 4x4, {size}: in use, zeros", transpose, transposed, arguments)
+        if size == 4:
+            phases = operations.conv_transpose_in_phases
+            yield Pair("transposed 4x4, 4: products, phases", transpose, phases, arguments)
     for size, inputs, skips, outputs in (
         (4, 32 * w, 16 * w, 4 * w),
         (8, 4 * w, 8 * w, 2 * w),
@@ -161,6 +174,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--turns", type=int, default=9)
     options = parser.parse_args()
+    devices.keep_memory()  # as training does
     for pair in pairs(options.batch, options.width):
         ways = {n: with_gradients(getattr(pair, n), pair) for n in ("ours", "other")}
         for ours, other in zip(ways["ours"](), ways["other"](), strict=True):

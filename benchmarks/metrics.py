@@ -19,6 +19,7 @@ import numpy as np
 from measure import Spread
 from skimage.metrics import structural_similarity
 
+from brats_jax import devices
 from brats_jax.data.modalities import NUM_CLASSES
 from brats_jax.data.normalise import normalise_slices
 from brats_jax.data.phantom import PhantomSource
@@ -40,6 +41,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=9)
     parser.add_argument("--peer_python", help="a Python with MONAI; without it none")
     arguments = parser.parse_args()
+    devices.keep_memory()  # as an evaluation does
     source = PhantomSource(1, 0, [int(size) for size in arguments.shape.split(",")])
     case = source.read(source.patients()[0])
     with_tumour = np.flatnonzero((case.labels > 0).any((1, 2)))

@@ -156,7 +156,8 @@ def conv_transpose_4x4_stride2(
 
     so a quarter of the output is a 2x2 convolution of the small input. The usual lowering
     (an input dilated with zeros, `lhs_dilation`) multiplies three zeros for each number and is
-    four to six times slower on CPU.
+    four to six times slower on CPU. There a kernel larger than its maps is not cut into four,
+    which copies it: `written_gradients` has sixteen products instead.
 
     The same numbers come from
       `lax.conv_transpose(x, kernel, (2, 2), "SAME")` (and `nnx.ConvTranspose`);
@@ -173,6 +174,13 @@ def conv_transpose_4x4_stride2(
     """
     if _kernel_is_larger_on_cpu(x, kernel):
         return written_gradients.conv_transpose_4x4_stride2(x, kernel.astype(x.dtype))
+    return conv_transpose_in_phases(x, kernel)
+
+
+def conv_transpose_in_phases(
+    x: Float[Array, "b h w i"], kernel: Float[Array, "4 4 i o"]
+) -> Float[Array, "b 2*h 2*w o"]:
+    """`conv_transpose_4x4_stride2` as four convolutions, however few the pixels."""
     batch, height, width, _ = x.shape
     rows = []
     for a in (0, 1):
