@@ -38,8 +38,7 @@ def start(folder, store, cache, *flags, number=None, of=1, port=0):
     folder.mkdir(exist_ok=True)
     environment = {
         **os.environ,
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={count} "
-        "--xla_backend_optimization_level=0",
+        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={count}",
         "SEEN": str(folder / f"seen.{number or 0}"),
     }
     with (folder / f"output.{number or 0}").open("w") as output:
