@@ -28,15 +28,14 @@ from brats_jax.data.preparation import prepare
 from brats_jax.data.store import Store
 from brats_jax.models import resnet
 
-# Files that take a minute or more, longest first, so that no worker is left alone with one at
-# the end. launch/test.sh keeps xdist from sorting files by their number of tests.
+# Files that take half a minute or more, longest first, so that no worker is left alone with one
+# at the end. launch/test.sh keeps xdist from sorting files by their number of tests.
 LONGEST = (
     "test_main.py",
-    "test_train.py",
     "test_real_evaluation.py",
-    "test_experiment.py",
+    "test_train.py",
     "test_processes.py",
-    "test_feeding.py",
+    "test_experiment.py",
 )
 
 
