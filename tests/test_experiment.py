@@ -7,12 +7,7 @@ import numpy as np
 import pytest
 from experiment_examples import audit_of, config_of
 
-from brats_jax import (
-    evaluate,
-    experiment,
-    inference,
-    settings,
-)
+from brats_jax import evaluate, experiment, inference, settings
 from brats_jax.devices import data_mesh
 from brats_jax.progress import read_metrics
 

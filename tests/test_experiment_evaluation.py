@@ -6,11 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from brats_jax import (
-    experiment,
-    fold_evaluation,
-    results,
-)
+from brats_jax import experiment, fold_evaluation, results
 from brats_jax.data.modalities import CLASSES
 from brats_jax.tallies import SegmentationTally
 

@@ -5,10 +5,7 @@ import pytest
 import safetensors.numpy
 from experiment_examples import config_of
 
-from brats_jax import (
-    experiment,
-    lock,
-)
+from brats_jax import experiment, lock
 from brats_jax.errors import BratsError, Busy
 
 pytestmark = pytest.mark.usefixtures("shallow")

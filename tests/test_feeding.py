@@ -196,38 +196,13 @@ def test_cut_on_the_device_it_ends_with_the_same_bits(make_stage, one_by_one):
     assert_same(outcome(stage), one_by_one)
 
 
-PLACEMENTS = """
-import sys
-from pathlib import Path
-import jax, numpy as np
-from brats_jax import devices
-from brats_jax.data.augment import Augmentation
-from brats_jax.data.store import Store
-from brats_jax.models import resnet
-from brats_jax.tasks import Segmentation
-from brats_jax.train import Stage, TrainOptions
-
-resnet.BLOCKS = (1, 1, 1, 1)
-devices.use_compilation_cache(sys.argv[3])
-task = Segmentation(width=4, augmentation=Augmentation(noise=False))
-for placement in ("host", "device"):
-    options = TrainOptions(
-        epochs=1, steps_per_epoch=3, batch_size=4, learning_rate=1e-2, patch_size=32,
-        validation_batch_size=8, log_every_steps=3, placement=placement,
-    )
-    folder = Path(sys.argv[2]) / placement
-    store, mesh = Store.open(Path(sys.argv[1])), devices.data_mesh()
-    Stage(task, store, np.arange(20, 60), np.arange(10), options, folder, mesh).run()
-"""
-
-
 def test_cut_on_the_device_a_network_of_convolutions_has_the_same_bits(
     small_store, compiled_programs, make_stage, tmp_path
 ):
     """As XLA compiles by default: the emitters of these tests' process round as they like."""
     flags = "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0"
     done = subprocess.run(
-        [sys.executable, "-c", PLACEMENTS, small_store.path, tmp_path, compiled_programs],
+        [sys.executable, "-m", "tests.placements", small_store.path, tmp_path, compiled_programs],
         cwd=ROOT, env={**os.environ, "XLA_FLAGS": flags}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

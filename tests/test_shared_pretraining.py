@@ -8,11 +8,7 @@ import numpy as np
 import pytest
 from experiment_examples import config_of
 
-from brats_jax import (
-    evaluate,
-    experiment,
-    settings,
-)
+from brats_jax import evaluate, experiment, settings
 from brats_jax.devices import data_mesh
 from brats_jax.errors import BratsError
 
