@@ -19,6 +19,7 @@ from brats_jax import checkpoints
 from brats_jax.progress import read_metrics
 
 ROOT = Path(__file__).parent.parent
+NO_PICTURES = "--config.evaluation.panels=0"  # `whole` has drawn them
 
 
 def command(workdir, store, cache, *flags, config="tests/tiny_config.py"):
@@ -147,7 +148,9 @@ def test_killed_again_and_again_it_ends_with_the_same_bits(
 ):
     """With a loader process of its own, which changes no bit either."""
     killed = tmp_path / "killed"
-    again = command(killed, small_store.path, compiled_programs, "--config.data.workers=1")
+    again = command(
+        killed, small_store.path, compiled_programs, "--config.data.workers=1", NO_PICTURES
+    )
     fold = killed / "fold_0"
     pretrain, segment = fold / "pretrain", fold / "segment"
     # Within the first epoch after a save; at the end of an epoch: saving, validating.
@@ -179,7 +182,9 @@ def test_killed_again_and_again_it_ends_with_the_same_bits(
 
 def test_a_full_disk_is_one_line_and_loses_nothing(small_store, compiled_programs, tmp_path, whole):
     """A limit on the size of files stands in for a disk that is full before the first save."""
-    again = command(tmp_path / "run", small_store.path, compiled_programs, "--mode=pretrain")
+    again = command(
+        tmp_path / "run", small_store.path, compiled_programs, "--mode=pretrain", NO_PICTURES
+    )
     limit = (2**14, 2**14)
     status, _, error = run(
         again, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit)
@@ -196,7 +201,7 @@ def test_a_killed_grid_goes_on_and_ends_with_the_same_bits(
 ):
     """A pretraining, without it and with it: the second cell fails, the third is killed."""
     grid = tmp_path / "grid"
-    again = command(grid, small_store.path, compiled_programs, "--losses=dice_ce")
+    again = command(grid, small_store.path, compiled_programs, "--losses=dice_ce", NO_PICTURES)
     again[again.index("brats_jax.main")] = "brats_jax.grid"
     base, ssl = (
         grid / "runs" / f"dice_ce-{how}-labels_100-seed_0" / "fold_0" for how in ("base", "ssl")
