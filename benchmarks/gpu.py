@@ -1,6 +1,6 @@
 """Every row of the target table on one accelerator: measured, target, limit, in one table.
 
-    python benchmarks/gpu.py --peer_python=TORCH_VENV/bin/python          # about half an hour
+    python benchmarks/gpu.py --peer_python=TORCH_VENV/bin/python          # about three quarters of an hour
     python benchmarks/gpu.py --parts=ceilings,surfaces,ssim --small       # a look, also on CPU
 
 Each part is a benchmark of this folder in a process of its own with a time limit, so that one
@@ -16,14 +16,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import measure
+from gpu_table import Results, as_table, rows
 
 HERE = Path(__file__).parent
-Results = dict[str, dict[str, Any]]
 
 
 class Part(NamedTuple):
@@ -69,206 +68,19 @@ PARTS: dict[str, Part] = {
     "volume": Part("volume_inference.py", (), ("--width=4", "--cases=1", "--slices=4")),
     "loader": Part("loader.py", (), ("--slices=16", "--patients=1", "--turns=1"), needs_peer=True),
     "preparation": Part("preparation.py", (), ("--shape=16,48,48", "--turns=1")),
+    "gradients": Part(
+        "gradients.py",
+        ("--width=64", "--batch=16", "--patch=128", "--shape=155,240,240", "--patients=8"),
+        ("--width=4", "--batches=2", "--after=0,2", "--patients=2"),
+    ),
+    "precision": Part(
+        "precision.py",
+        ("--seeds=5", "--width=64", "--steps=4000", "--patch=96", "--shape=64,120,120"),
+        ("--seeds=2", "--width=4", "--steps=4", "--pretrain_steps=4", "--patients=8"),
+        15.0,
+    ),
     "start": Part("start.py", (), ("--width=4", "--patch=32", "--turns=1")),
 }
-
-
-class Row(NamedTuple):
-    """A line of the table.
-
-    Attributes:
-      what, target: as in README.md.
-      measured: text from the results; KeyError where a part is missing.
-      limit: what bounds it, from the same run.
-      met: whether the target is; None where nothing is asked.
-    """
-
-    what: str
-    target: str
-    measured: Callable[[Results], str]
-    limit: Callable[[Results], str]
-    met: Callable[[Results], bool | None]
-
-
-def _nothing(results: Results) -> str:
-    return ""
-
-
-def _steps(name: str) -> Callable[[Results], str]:
-    def text(results: Results) -> str:
-        r = results[name]
-        against = "no peer"
-        if "ratio" in r:
-            low, middle, high = (1 / x for x in reversed(r["ratio"]))
-            against = f"{middle:.2f} x PyTorch (quartiles {low:.2f} to {high:.2f})"
-        memory = f"{r['memory'] / 2**30:.1f} GiB"
-        if "peer_memory" in r:
-            memory += f", PyTorch {r['peer_memory'] / 2**30:.1f}"
-        return f"{against}; {r['rate']:.0f} images/s; peak {memory}"
-
-    return text
-
-
-def _bounds(results: Results, name: str) -> tuple[float, float, float]:
-    """Seconds of a step by its arithmetic, by its memory, and by its launches."""
-    r, ceiling = results[name], results["ceilings"]
-    return (
-        r.get("least_flops", r["flops"]) / ceiling["flops"],
-        r.get("least_bytes", r["bytes"]) / ceiling["bandwidth"],
-        r["operations"] * ceiling["launch"],
-    )
-
-
-def _share(results: Results, name: str) -> float:
-    """Of the roofline: the larger of arithmetic and memory, over the time taken."""
-    return max(_bounds(results, name)[:2]) / results[name]["seconds"][1]
-
-
-def _roofline(name: str) -> Callable[[Results], str]:
-    def text(results: Results) -> str:
-        arithmetic, memory, launches = (1e3 * t for t in _bounds(results, name))
-        return (
-            f"{_share(results, name):.0%} of the roofline: arithmetic {arithmetic:.2f}, memory "
-            f"{memory:.2f} of {1e3 * results[name]['seconds'][1]:.2f} ms; "
-            f"{results[name]['operations']} operations: {launches:.2f} ms to launch"
-        )
-
-    return text
-
-
-def _faster(name: str, ratio: float, rate: float = 0.0) -> Callable[[Results], bool | None]:
-    def met(results: Results) -> bool | None:
-        r = results[name]
-        return None if "ratio" not in r else 1 / r["ratio"][1] >= ratio and r["rate"] >= rate
-
-    return met
-
-
-def _half_of_roofline(results: Results) -> bool | None:
-    faster = _faster("segment128", 1.1)(results)
-    return faster and _share(results, "segment128") > 0.5
-
-
-def _epochs(results: Results, placement: str) -> list[dict[str, Any]]:
-    found = [r for n, r in results.items() if n.startswith("epoch") and n.endswith(placement)]
-    if not found:
-        raise KeyError(f"epoch {placement}")
-    return found
-
-
-def _waiting(placement: str) -> Callable[[Results], str]:
-    def text(results: Results) -> str:
-        return "; ".join(
-            f"{r['result'].split(' ', 1)[1]}: {r['waiting_share']:.2%}, {1e3 * r['step']:.1f} ms a "
-            f"step ({1e3 * r['bare']:.1f} on a batch that is there)"
-            for r in _epochs(results, placement)
-        )
-
-    return text
-
-
-def _waits_little(placement: str) -> Callable[[Results], bool | None]:
-    return lambda results: all(r["waiting_share"] < 0.02 for r in _epochs(results, placement))
-
-
-def _times(name: str) -> Callable[[Results], str]:
-    return lambda results: results[name]["text"]
-
-
-def _at_least(name: str, field: str, least: float) -> Callable[[Results], bool | None]:
-    return lambda results: results[name][field] >= least
-
-
-def _at_most(name: str, field: str, most: float) -> Callable[[Results], bool | None]:
-    return lambda results: results[name][field] <= most
-
-
-def rows(on_cpu: bool) -> list[Row]:
-    """The table's lines."""
-    steps = [
-        ("segmentation step, batch 16", "segment16", "1.5 x, 6,000 patches/s", 1.5, 6000),
-        ("pretext step, batch 16", "pretrain16", "1.5 x", 1.5, 0),
-        ("pretext step, batch 128", "pretrain128", "", 0, 0),
-        ("segmentation, whole slices", "segment_inference", "", 0, 0),
-        ("pretext, whole slices", "pretrain_inference", "", 0, 0),
-    ]
-    table = [
-        Row(what, target, _steps(name), _roofline(name), _faster(name, ratio, rate))
-        for what, name, target, ratio, rate in steps
-    ]
-    table[1:1] = [
-        Row(
-            "the same, a dispatch for each step",
-            "",
-            _steps("segment16_single"),
-            lambda results: f"{1e3 * results['ceilings']['dispatch']:.3f} ms to start a program",
-            lambda results: None,
-        ),
-        Row(
-            "segmentation step, batch 128",
-            "1.1 x, above 50 % of the roofline",
-            _steps("segment128"),
-            _roofline("segment128"),
-            _half_of_roofline,
-        ),
-    ]
-    table += [
-        Row(
-            f"waiting for data, cut on the {placement}",
-            "under 2 %",
-            _waiting(placement),
-            _nothing,
-            _waits_little(placement),
-        )
-        for placement in ("device", "host")
-    ]
-    asd, least = ("asd host", 1.0) if on_cpu else ("asd device", 100.0)
-    return [
-        *table,
-        Row(
-            "the paper's 35 trainings, projected",
-            "under 2 hours",
-            lambda results: f"{results['projection']['hours']:.2f} hours",
-            _nothing,
-            _at_most("projection", "hours", 2.0),
-        ),
-        Row(
-            "surface distances of slices, against SciPy",
-            f"at least {least:.0f} x",
-            _times(asd),
-            _nothing,
-            _at_least(asd, "times", least),
-        ),
-        Row(
-            "SSIM, against scikit-image",
-            "5 x",
-            _times("ssim"),
-            _nothing,
-            _at_least("ssim", "times", 5),
-        ),
-        Row("a volume, files to files", "", _times("volume"), _nothing, lambda results: None),
-        Row(
-            "loader, against a DataLoader",
-            "20 x, 5,000 patches/s",
-            _times("loader"),
-            _nothing,
-            lambda r: r["loader"]["times"] >= 20 and r["loader"]["rate"] >= 5000,
-        ),
-        Row(
-            "preparing a case, against inflating it",
-            "at most 1.5 x",
-            _times("preparation"),
-            _nothing,
-            _at_most("preparation", "ratio", 1.5),
-        ),
-        Row(
-            "command to first step, warm cache",
-            "under 10 s",
-            _times("start"),
-            _nothing,
-            _at_most("start", "seconds", 10.0),
-        ),
-    ]
 
 
 def run_part(
@@ -315,21 +127,6 @@ def run_part(
     if part.script == "train_step.py":  # one result, whatever the size
         found = dict.fromkeys([name], *found.values()) if found else {}
     return found, problem
-
-
-def as_table(lines: list[Row], results: Results, problems: dict[str, str]) -> str:
-    """Markdown: one line for each row, those without a number too."""
-    said = ["| what | measured | target | met | limit |", "|---|---|---|---|---|"]
-    for row in lines:
-        try:
-            cells = (row.measured(results), row.target, row.met(results), row.limit(results))
-        except KeyError as error:
-            cells = (f"not measured ({error.args[0]})", row.target, None, "")
-        measured, target, met, limit = cells
-        answer = {True: "yes", False: "NO", None: ""}[met] if target else ""
-        said.append(f"| {row.what} | {measured} | {target} | {answer} | {limit} |")
-    said += [f"\n{name}: {problem}" for name, problem in problems.items()]
-    return "\n".join(said)
 
 
 def main(argv: list[str] | None = None) -> str:

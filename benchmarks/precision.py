@@ -80,6 +80,7 @@ def main() -> None:
     parser.add_argument("--learning_rate", type=float, default=2e-3)
     parser.add_argument("--patients", type=int, default=16)
     parser.add_argument("--shape", default="32,64,64", help="of a patient: slices,H,W")
+    parser.add_argument("--normalisation", choices=("slice", "volume"), default="volume")
     parser.add_argument("--folder", type=Path, help="kept there, and gone on with; else temporary")
     arguments = parser.parse_args()
     logging.set_verbosity(logging.ERROR)
@@ -87,7 +88,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         root = arguments.folder or Path(temporary)
         shape = [int(size) for size in arguments.shape.split(",")]
-        prepare("phantom", root / "store", patients=arguments.patients, seed=0, shape=shape)
+        prepare(
+            "phantom",
+            root / "store",
+            normalisation=arguments.normalisation,
+            patients=arguments.patients,
+            seed=0,
+            shape=shape,
+        )
         for seed in range(arguments.seeds):
             for dtype in TYPES:
                 workdir = root / f"{dtype}_{seed}"
@@ -102,7 +110,8 @@ def main() -> None:
     print(
         f"  mean (sd) of {arguments.seeds} seeds; width {arguments.width}, "
         f"{arguments.pretrain_steps} and {arguments.steps} steps of batch 4, "
-        f"{arguments.patients} phantoms of {arguments.shape}\n  {measure.where()}"
+        f"{arguments.patients} phantoms of {arguments.shape} by {arguments.normalisation}\n"
+        f"  {measure.where()}"
     )
 
 

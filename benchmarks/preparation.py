@@ -20,31 +20,12 @@ import zlib
 from pathlib import Path
 
 import measure
-import nibabel
-import numpy as np
 from measure import Spread
 
-from brats_jax.data.modalities import MODALITIES
 from brats_jax.data.nifti import NiftiSource
-from brats_jax.data.phantom import PhantomSource
+from brats_jax.data.phantom_files import write_cases
 from brats_jax.data.source import folder_files
 from brats_jax.data.store_writer import write_case
-
-_FILE_NAMES = dict(zip(MODALITIES, ("t1", "t1ce", "t2", "flair"), strict=True))
-
-
-def write_phantom(folder: Path, shape: list[int]) -> None:
-    """A phantom patient as a BraTS 2021 case: int16, gzip."""
-    source = PhantomSource(1, 0, shape)
-    case = source.read(source.patients()[0])
-    name = "BraTS2021_00000"
-    (folder / name).mkdir(parents=True)
-    volumes = {what: case.images[..., m] for m, what in enumerate(_FILE_NAMES.values())}
-    volumes = {n: np.rint(v * (1000 / v.max())).astype(np.int16) for n, v in volumes.items()}
-    labels = np.where(case.labels == 3, 4, case.labels).astype(np.int16)
-    for what, voxels in {**volumes, "seg": labels}.items():
-        image = nibabel.Nifti1Image(np.moveaxis(voxels, 0, 2), np.diag([-1.0, -1.0, 1.0, 1.0]))
-        nibabel.save(image, folder / name / f"{name}_{what}.nii.gz")
 
 
 def inflate(data: bytes) -> bytes:
@@ -70,7 +51,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         if not arguments.real:
-            write_phantom(root / "cases", [int(size) for size in arguments.shape.split(",")])
+            shape = [int(size) for size in arguments.shape.split(",")]
+            write_cases(root / "cases", patients=1, shape=shape)
         cases = arguments.real or root / "cases"
         source = NiftiSource(cases, folder_files(cases))
         patient = source.patients()[0]

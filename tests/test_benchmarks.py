@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import epoch
 import gpu
+import gpu_table
 import measure
 import roofline
 import train_step
@@ -106,11 +107,23 @@ def results():
             "bare": 0.0019,
         },
         "projection": {"hours": 1.5},
+        "gradients segment 0": {"error": 1.2, "noise": 0.9},
+        "gradients segment 500": {
+            "result": "gradients segment 500",
+            **{"error": 0.25, "noise": 0.9, "bias": 0.125, "chance": 0.125},
+        },
+        # Differences -0.03, 0, +0.02, of which two standard errors are 0.02906.
+        "precision test Dice mean foreground": {
+            "float32": [0.6, 0.7, 0.65],
+            "bfloat16": [0.57, 0.7, 0.67],
+        },
     }
 
 
 def test_table_says_what_is_met_and_what_is_missing():
-    text = gpu.as_table(gpu.rows(on_cpu=False), results(), {"start": "took longer than 9 s"})
+    text = gpu_table.as_table(
+        gpu_table.rows(on_cpu=False), results(), {"start": "took longer than 9 s"}
+    )
     lines = {line.split(" | ")[0].strip("| "): line for line in text.splitlines()}
     segment = lines["segmentation step, batch 16"]
     assert (
@@ -127,8 +140,14 @@ def test_table_says_what_is_met_and_what_is_missing():
     assert "segment device: 3.00%" in lines["waiting for data, cut on the device"]
     assert "| NO |" in lines["waiting for data, cut on the device"]
     assert "| 1.50 hours | under 2 hours | yes |" in lines["the paper's 35 trainings, projected"]
+    gradients = lines["bfloat16's error of a gradient, in training"]
+    assert "segment 500 steps: error 0.250, noise 0.900" in gradients and "| yes |" in gradients
+    dice = lines["bfloat16 minus float32, test Dice"]
+    assert "-0.0033 (+- 0.0291, two standard errors; 3 seeds)" in dice and "| yes |" in dice
     assert "not measured (pretrain16)" in lines["pretext step, batch 16"]
-    assert "at least 100 x" in text and "at least 100 x" not in gpu.as_table(gpu.rows(True), {}, {})
+    assert "at least 100 x" in text and "at least 100 x" not in gpu_table.as_table(
+        gpu_table.rows(True), {}, {}
+    )
     assert text.endswith("start: took longer than 9 s")
 
 

@@ -19,21 +19,24 @@ _NCR, _ET = CLASSES.index("NCR/NET"), CLASSES.index("ET")
 _T1GD = MODALITIES.index("t1gd")
 
 
-def contrast_sums(images: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+def contrast_sums(images: Iterable[np.ndarray], labels: Iterable[np.ndarray]) -> dict[str, Any]:
     """What one case adds to the audit: sums over the slices that hold both ET and NCR.
 
     Args:
-      images: real[slices, H, W, 4], normalised, canonical order.
-      labels: uint8[slices, H, W].
+      images: real[h, w, 4] of each slice, normalised, canonical order.
+      labels: uint8[h, w] of each.
 
     Returns:
       slices, and for 'et' and 'ncr' the pixels and the sum of their values per channel; json-able.
     """
-    et, ncr = labels == _ET, labels == _NCR
-    both = et.any(axis=(1, 2)) & ncr.any(axis=(1, 2))
-    sums: dict[str, Any] = {"slices": int(both.sum())}
-    for name, mask in (("et", et[both]), ("ncr", ncr[both])):
-        values = images[both][mask].astype(np.float64)
+    found: list[tuple[np.ndarray, np.ndarray]] = []
+    for image, label in zip(images, labels, strict=True):
+        et, ncr = label == _ET, label == _NCR
+        if et.any() and ncr.any():
+            found.append((image[et], image[ncr]))
+    sums: dict[str, Any] = {"slices": len(found)}
+    for k, name in enumerate(("et", "ncr")):
+        values = np.concatenate([np.zeros((0, len(MODALITIES))), *(pair[k] for pair in found)])
         sums[name] = {"pixels": len(values), "sum": values.sum(axis=0).tolist()}
     return sums
 

@@ -154,14 +154,5 @@ def cut(store: Store, patches: Patches, size: int) -> dict[str, np.ndarray]:
       image float16[n, size, size, 4] (canonical modality order),
       label uint8[n, size, size], seed uint32[n].
     """
-    count = len(patches.slices)
-    image = np.empty((count, size, size, 4), np.float16)
-    label = np.empty((count, size, size), np.uint8)
-    places = zip(
-        patches.slices.tolist(), patches.rows.tolist(), patches.columns.tolist(), strict=True
-    )
-    for k, (index, row, column) in enumerate(places):
-        window = (slice(row, row + size), slice(column, column + size))
-        image[k] = store.images(index)[window]
-        label[k] = store.labels(index)[window]
+    image, label = store.windows(patches.slices, patches.rows, patches.columns, (size, size))
     return {"image": image, "label": label, "seed": patches.seeds}

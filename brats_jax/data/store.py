@@ -2,38 +2,35 @@
 
     STORE/manifest.json      how it was made and the checksum of every other file; written last
     STORE/index.npz          patient int32[N], slice_number int16[N], pixels int32[N, 4],
-                             tumour_offsets int64[N + 1]; patient by patient, slices ascending
+                             tumour_offsets int64[N + 1], box int16[N, 4], background
+                             float16[N, 4]; patient by patient, slices ascending
     STORE/tumour_pixels.npy  uint16 or uint32: flat position row * W + column of every tumour
                              pixel; slice i owns [tumour_offsets[i], tumour_offsets[i + 1])
-    STORE/cases/P.images.npy float16[slices, H, W, 4], modalities in canonical order
-    STORE/cases/P.labels.npy uint8[slices, H, W], values as in `modalities.CLASSES`
+    STORE/cases/P.images.npy float16[pixels, 4], modalities in canonical order
+    STORE/cases/P.labels.npy uint8[pixels], values as in `modalities.CLASSES`
     STORE/cases/P.json       where the case came from: affine, spacing_mm, files, notes
 
-H runs to the patient's Left, W to Posterior, slices to Superior (LPS).
+Of every slice only the box (row, column, height, width) of the head is kept, slice after slice
+and row by row; beside it the images are `background` and the labels 0 (see `crops`). H runs to
+the patient's Left, W to Posterior, slices to Superior (LPS).
 """
 
-import collections
 import hashlib
 import json
 import os
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from brats_jax.data import modalities
+from brats_jax.data import crops, modalities
+from brats_jax.data.maps import FileMaps
 from brats_jax.errors import BratsError
 from brats_jax.files import UNREADABLE_NPZ
 
-try:
-    import resource
-except ImportError:  # not on Windows
-    resource = None  # type: ignore[assignment]
-
 SCHEMA = "brats_jax.store"
-VERSION = 1
+VERSION = 2
 MANIFEST = "manifest.json"
 PREPARATION = "preparation.json"  # what an unfinished preparation was asked to do
 INDEX = "index.npz"
@@ -66,14 +63,6 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
     return value
 
 
-def _open_files_allowed() -> int:
-    """Half of the files this process may open: the other half is left to everyone else."""
-    if resource is None:
-        return 256
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return 4096 if soft == resource.RLIM_INFINITY else max(16, min(soft // 2, 4096))
-
-
 class Store:
     """A prepared store, memory-mapped: cheap to open, to read at random and to pickle.
 
@@ -90,9 +79,9 @@ class Store:
       pixels: int32[N, 4], pixels per class.
       has_tumour: bool[N].
       tumour_offsets: int64[N + 1], where each slice's part of `tumour_pixels` begins and ends.
+      box: int16[N, 4], (row, column, height, width) of the pixels kept of each slice.
+      background: float16[N, 4], the images beside them.
     """
-
-    _tumour_map: np.ndarray | None
 
     def __init__(self, path: str | os.PathLike[str], manifest: dict[str, Any]) -> None:
         """Use `Store.open`, which checks what it finds."""
@@ -109,11 +98,18 @@ class Store:
             self.slice_number: np.ndarray = index["slice_number"]
             self.pixels: np.ndarray = index["pixels"]
             self.tumour_offsets: np.ndarray = index["tumour_offsets"]
+            self.box: np.ndarray = index["box"]
+            self.background: np.ndarray = index["background"]
         self.num_slices = len(self.patient_of)
         self.has_tumour: np.ndarray = self.pixels[:, 1:].any(axis=1)
         # Global index of each patient's first slice.
         self._first = np.searchsorted(self.patient_of, np.arange(len(self.patients) + 1))
-        self._forget_maps()
+        starts = crops.starts(self.box)
+        # Where the pixels of each slice begin in the files of its case.
+        self._start = starts[:-1] - starts[self._first[self.patient_of]]
+        # A pixel's four modalities as one number, which is copied as fast as one of them.
+        self._whole_background = np.ascontiguousarray(self.background).view(np.uint64)[:, 0]
+        self._maps = FileMaps(self.path, "delete the store and prepare it again")
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "Store":
@@ -143,9 +139,7 @@ class Store:
     @property
     def tumour_pixels(self) -> np.ndarray:
         """Flat positions row * W + column of all tumour pixels, by slice (see `tumour_offsets`)."""
-        if self._tumour_map is None:
-            self._tumour_map = self._map(TUMOUR_PIXELS)
-        return self._tumour_map
+        return self._maps[TUMOUR_PIXELS].array
 
     @property
     def fingerprint(self) -> str:
@@ -161,25 +155,59 @@ class Store:
         return hashlib.sha256(json.dumps(arrays).encode()).hexdigest()[:16]
 
     def images(self, index: int) -> np.ndarray:
-        """float16[H, W, 4] view of a slice by its global index, modalities in canonical order."""
-        patient, row = self._locate(index)
-        return self._mapped(case_files(self.patients[patient])[0])[row]
+        """float16[H, W, 4] of a slice by its global index, modalities in canonical order."""
+        return self.read([index])[0][0]
 
     def labels(self, index: int) -> np.ndarray:
-        """uint8[H, W] view of a slice's labels by its global index."""
-        patient, row = self._locate(index)
-        return self._mapped(case_files(self.patients[patient])[1])[row]
+        """uint8[H, W], a slice's labels by its global index."""
+        return self.read([index])[1][0]
 
     def read(self, indices: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Copies slices: (float16[n, H, W, 4], uint8[n, H, W]) for n global indices."""
-        images = np.empty(
-            (len(indices), *self.slice_shape, len(modalities.MODALITIES)), dtype=np.float16
-        )
-        labels = np.empty((len(indices), *self.slice_shape), dtype=np.uint8)
-        for position, index in enumerate(indices):
-            images[position] = self.images(int(index))
-            labels[position] = self.labels(int(index))
+        nowhere = np.zeros(len(indices), np.int64)
+        return self.windows(np.asarray(indices), nowhere, nowhere, self.slice_shape)
+
+    def windows(
+        self, indices: np.ndarray, rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Copies windows of slices.
+
+        Args:
+          indices: int[n] global indices.
+          rows, columns: int[n], where each window begins in its slice.
+          shape: (h, w) of the windows.
+
+        Returns:
+          float16[n, h, w, 4], modalities in canonical order, and uint8[n, h, w] labels.
+        """
+        images = np.empty((len(indices), *shape, len(modalities.MODALITIES)), dtype=np.float16)
+        labels = np.empty((len(indices), *shape), dtype=np.uint8)
+        whole = images.view(np.uint64)[..., 0]
+        places = zip(indices.tolist(), rows.tolist(), columns.tolist(), strict=True)
+        for k, (index, row, column) in enumerate(places):
+            box, image, label = self._pixels(index)
+            crops.window(whole[k], row, column, box, image, self._whole_background[index])
+            crops.window(labels[k], row, column, box, label, 0)
         return images, labels
+
+    def flat(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """The kept pixels of a slice, row by row: views float16[pixels, 4] and uint8[pixels]."""
+        _, image, label = self._pixels(index)
+        return image.reshape(-1, 1).view(np.float16), label.reshape(-1)
+
+    def _pixels(self, index: int) -> tuple[list[int], np.ndarray, np.ndarray]:
+        """A slice's box, and views [height, width] of its pixels (uint64) and its labels."""
+        if not 0 <= index < self.num_slices:
+            raise IndexError(f"slice {index} of a store of {self.num_slices}")
+        box = self.box[index].tolist()
+        begin = int(self._start[index])
+        end = begin + box[2] * box[3]
+        parts = []
+        for name in case_files(self.patients[self.patient_of[index]])[:2]:
+            mapped = self._maps[name]
+            mapped.soon(begin, end)
+            parts.append(mapped.array[begin:end].reshape(box[2:]))
+        return box, parts[0], parts[1]
 
     def slices_of(self, patient: str) -> range:
         """Global indices of a patient's slices."""
@@ -196,50 +224,6 @@ class Store:
         """What is known of a case: affine, spacing_mm, provenance, notes (see the sidecar)."""
         self.slices_of(patient)
         return read_json(self.path / case_files(patient)[2], "delete the store and prepare again")
-
-    def _locate(self, index: int) -> tuple[int, int]:
-        if not 0 <= index < self.num_slices:
-            raise IndexError(f"slice {index} of a store of {self.num_slices}")
-        patient = int(self.patient_of[index])
-        return patient, index - int(self._first[patient])
-
-    def _map(self, name: str) -> np.ndarray:
-        path = self.path / name
-        try:
-            mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise BratsError(
-                f"{path} cannot be read ({error}): delete the store and prepare it again"
-            ) from None
-        # Plain arrays: every view of an np.memmap pays for its subclass.
-        return np.asarray(mapped)
-
-    def _mapped(self, name: str) -> np.ndarray:
-        # A map keeps a file open, and 1,251 patients are more files than most systems allow:
-        # the least recently used map is let go. Views of it that are in use keep it alive.
-        with self._lock:
-            mapped = self._maps.get(name)
-            if mapped is not None:
-                self._maps.move_to_end(name)
-                return mapped
-            mapped = self._maps[name] = self._map(name)
-            while len(self._maps) > self._max_maps:
-                self._maps.popitem(last=False)
-            return mapped
-
-    def _forget_maps(self) -> None:
-        self._lock = threading.Lock()
-        self._maps: collections.OrderedDict[str, np.ndarray] = collections.OrderedDict()
-        self._max_maps = _open_files_allowed()
-        self._tumour_map = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        dropped = {"_lock", "_maps", "_max_maps", "_tumour_map"}
-        return {name: value for name, value in self.__dict__.items() if name not in dropped}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._forget_maps()
 
 
 def read_whole_manifest(path: Path) -> dict[str, Any]:

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from brats_jax.data import crops, threads
 from brats_jax.data import store as layout
-from brats_jax.data import threads
 from brats_jax.data.audit import contrast_sums
 from brats_jax.data.modalities import MODALITIES, NUM_CLASSES
-from brats_jax.data.normalise import normalise
+from brats_jax.data.normalise import normalise_crops
 from brats_jax.data.source import ORIENTATION, Case, Source, state_of
 from brats_jax.errors import BratsError
 from brats_jax.files import atomic_open
@@ -106,16 +106,19 @@ def write_case(store: Path, source: Source, patient: str, normalisation: str) ->
     """
     case = source.read(patient)
     _check_case(case)
-    images = normalise(case.images, normalisation, in_place=True)
+    images = normalise_crops(case.images, normalisation)
+    # Labels are kept wherever they are, in the head or not.
+    images = images.widened(crops.boxes_of(case.labels != 0))
+    labels = crops.cut(case.labels, images.boxes)
     names = layout.case_files(patient)
     try:
-        data = _npy(images)
+        data = _npy(images.pixels)
         # The images take as long to write, while the disk is waited for, as all the rest.
         parts: list[Callable[[], Any]] = [
             lambda: _write(store / names[0], data),
             lambda: _summed(data),
-            lambda: write_array(store / names[1], case.labels),
-            lambda: contrast_sums(images, case.labels),
+            lambda: write_array(store / names[1], labels),
+            lambda: contrast_sums(images.boxed(), crops.split(labels, images.boxes)),
         ]
         _, of_images, of_labels, contrast = threads.each(lambda part: part(), parts)
         sidecar = {
@@ -132,6 +135,8 @@ def write_case(store: Path, source: Source, patient: str, normalisation: str) ->
             "source_state": state_of(source, patient),
             "files": {names[0]: of_images, names[1]: of_labels},
             "contrast": contrast,
+            "boxes": images.boxes.tolist(),
+            "background": images.background.tolist(),
         }
         write_json(store / names[2], sidecar)
     except BaseException:
@@ -196,15 +201,23 @@ def write_index(store: Path, sidecars: Sequence[Mapping[str, Any]]) -> dict[str,
     numbers: list[np.ndarray] = []
     pixels: list[np.ndarray] = []
     positions: list[np.ndarray] = []
+    boxes: list[np.ndarray] = []
+    backgrounds: list[np.ndarray] = []
     height, width = sidecars[0]["slice_shape"]
     dtype = np.uint16 if height * width <= 2**16 else np.uint32
     for index, sidecar in enumerate(sidecars):
         labels = np.load(store / layout.case_files(sidecar["patient"])[1], allow_pickle=False)
-        labels = labels.reshape(len(labels), -1)
-        patient.append(np.full(len(labels), index, dtype=np.int32))
+        box = np.array(sidecar["boxes"], dtype=np.int16)
+        patient.append(np.full(len(box), index, dtype=np.int32))
         numbers.append(np.array(sidecar["slice_numbers"], dtype=np.int16))
-        pixels.append(np.stack([(labels == c).sum(axis=1) for c in range(NUM_CLASSES)], axis=1))
-        positions.append(np.nonzero(labels)[1].astype(dtype))
+        boxes.append(box)
+        backgrounds.append(np.array(sidecar["background"], dtype=np.float16))
+        place, at, values = _tumour(labels, box)
+        found = np.bincount(place * NUM_CLASSES + values, minlength=len(box) * NUM_CLASSES)
+        found = found.reshape(-1, NUM_CLASSES)
+        found[:, 0] = height * width - found[:, 1:].sum(axis=1)
+        pixels.append(found)
+        positions.append((at[0] * width + at[1]).astype(dtype))
     counts = np.concatenate(pixels).astype(np.int32)
     offsets = np.concatenate([[0], counts[:, 1:].sum(axis=1, dtype=np.int64).cumsum()])
     arrays = {
@@ -212,6 +225,8 @@ def write_index(store: Path, sidecars: Sequence[Mapping[str, Any]]) -> dict[str,
         "slice_number": np.concatenate(numbers),
         "pixels": counts,
         "tumour_offsets": offsets.astype(np.int64),
+        "box": np.concatenate(boxes),
+        "background": np.concatenate(backgrounds),
     }
     files = {
         layout.TUMOUR_PIXELS: write_array(store / layout.TUMOUR_PIXELS, np.concatenate(positions)),
@@ -235,6 +250,22 @@ def write_index(store: Path, sidecars: Sequence[Mapping[str, Any]]) -> dict[str,
         "bytes": sum(entry["bytes"] for entry in files.values()),
     }
     return {"files": dict(sorted(files.items())), "summary": summary}
+
+
+def _tumour(
+    labels: np.ndarray, boxes: np.ndarray
+) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray], np.ndarray]:
+    """Of every tumour pixel, slice by slice: its slice, its (row, column), its label.
+
+    Args:
+      labels: uint8[pixels], box after box.
+      boxes: int16[slices, 4].
+    """
+    starts, wide = crops.starts(boxes), boxes.astype(np.int64)
+    pixel = np.flatnonzero(labels)
+    place = np.searchsorted(starts, pixel, side="right") - 1
+    row, column = np.divmod(pixel - starts[place], wide[place, 3])
+    return place, (row + wide[place, 0], column + wide[place, 1]), labels[pixel].astype(np.int64)
 
 
 def _npz(arrays: Mapping[str, np.ndarray]) -> bytes:

@@ -29,11 +29,15 @@ class SmallStore:
             ]
         ).astype(np.float16)
 
-    def images(self, index):
-        return self._images[index]
-
     def labels(self, index):
         return self._labels[index]
+
+    def windows(self, indices, rows, columns, shape):
+        places = [
+            np.s_[k, row : row + shape[0], column : column + shape[1]]
+            for k, row, column in zip(indices, rows, columns, strict=True)
+        ]
+        return [np.stack([a[place] for place in places]) for a in (self._images, self._labels)]
 
 
 @pytest.fixture

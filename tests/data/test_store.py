@@ -51,8 +51,16 @@ def test_reading(path):
     assert labels.shape == (3, 24, 20) and labels.dtype == np.uint8
     np.testing.assert_array_equal(images[0], store.images(9))
     np.testing.assert_array_equal(labels[2], store.labels(9))
-    assert store.images(9).base is not None  # a view, not a copy
-    assert type(store.images(9)) is np.ndarray
+    rows, columns = np.array([3, 0]), np.array([10, 2])
+    cut, classes = store.windows(np.array([9, 12]), rows, columns, (20, 10))
+    np.testing.assert_array_equal(cut[0], images[0][3:23, 10:])
+    np.testing.assert_array_equal(classes[1], store.labels(12)[:20, 2:12])
+    flat, flat_labels = store.flat(9)
+    row, column, height, width = store.box[9]
+    inside = (slice(row, row + height), slice(column, column + width))
+    np.testing.assert_array_equal(flat, images[0][inside].reshape(-1, 4))
+    np.testing.assert_array_equal(flat_labels, labels[0][inside].ravel())
+    assert not flat.flags.owndata and not flat.flags.writeable  # a view of the file
     for wrong in (-1, store.num_slices):
         with pytest.raises(IndexError):
             store.images(wrong)
@@ -60,6 +68,38 @@ def test_reading(path):
     assert case["spacing_mm"] == [1.0, 1.0, 1.0] and case["slice_numbers"] == list(range(7))
     with pytest.raises(BratsError, match="no patient 'P9'"):
         store.case("P9")
+
+
+def test_labels_outside_of_the_head_are_kept(tmp_path, brats_files):
+    """The box of a slice holds both, and nothing else of it is written."""
+    shape = (24, 20, 3)
+    volumes = {name: np.zeros(shape, np.int16) for name in ("t1", "t1gd", "t2", "flair")}
+    for volume in volumes.values():
+        volume[5:15, 5:15, 1] = np.arange(100).reshape(10, 10) + 1
+    seg = np.zeros(shape, np.uint8)
+    seg[20, 17, 1] = seg[2, 2, 2] = 2
+    brats_files.write_nifti_case(tmp_path / "source", "A", {**volumes, "seg": seg})
+    for how in ("slice", "volume"):
+        prepare(tmp_path / "source", tmp_path / how, normalisation=how, workers=1)
+        store = Store.open(tmp_path / how)
+        assert store.box.tolist() == [[0, 0, 0, 0], [5, 5, 16, 13], [2, 2, 1, 1]]
+        assert np.load(tmp_path / how / "cases/A.images.npy").shape == (16 * 13 + 1, 4)
+        images, labels = store.read(range(3))
+        np.testing.assert_array_equal(labels, np.moveaxis(seg, 2, 0))
+        assert store.tumour_pixels.tolist() == [20 * 20 + 17, 2 * 20 + 2]
+        head = (slice(5, 15), slice(5, 15))
+        z = np.minimum(np.arange(100) + 1, np.percentile(np.arange(100) + 1, 99.5))
+        if how == "slice":
+            flat = np.zeros((24, 20))
+            flat[head] = np.arange(100).reshape(10, 10) + 1
+            flat = np.minimum(flat, np.percentile(flat, 99.5))
+            z = ((flat - flat.mean()) / flat.std())[head].ravel()
+            assert (images[1, 0, 0] == np.float16(-flat.mean() / flat.std())).all()
+        else:
+            z = (z - z.mean()) / z.std()
+            assert not images[1, 0, 0].any()
+        np.testing.assert_array_equal(images[1][head][..., 2].ravel(), z.astype(np.float16))
+        assert (images[1] == images[1, 0, 0]).all(-1).sum() == 24 * 20 - 100
 
 
 def test_pickles_small_and_reads_after(path):
@@ -73,7 +113,7 @@ def test_pickles_small_and_reads_after(path):
 
 def test_more_cases_than_files_may_be_open(path):
     store = Store.open(path)
-    store._max_maps = 2
+    store._maps.most = 2
     expected = Store.open(path).read(range(store.num_slices))[0]
     view = store.images(0)
     order = np.random.default_rng(0).permutation(np.tile(np.arange(store.num_slices), 5))
@@ -133,7 +173,7 @@ def test_unfinished_store(path):
 @pytest.mark.parametrize(
     "values, message",
     [
-        ({"version": 2}, "has version 2, this program reads version 1"),
+        ({"version": 1}, "has version 1, this program reads version 2"),
         ({"schema": "splits"}, "does not belong to a store"),
         ({"modalities": ["t1", "t2"]}, "prepare it again into another folder"),
     ],

@@ -1,0 +1,84 @@
+"""The phantom as files: BraTS 2021 folders that every command takes for real cases."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from brats_jax.data import threads
+from brats_jax.data.modalities import CLASSES, MODALITIES
+from brats_jax.data.nifti_writing import OURS, write_image
+from brats_jax.data.phantom import PhantomSource
+from brats_jax.data.source import Case
+from brats_jax.errors import BratsError
+
+# How the release of 2021 spells what its files hold.
+_SUFFIXES = dict(zip(MODALITIES, ("t1", "t1ce", "t2", "flair"), strict=True))
+_ET_OF_2021 = 4
+
+
+def write_cases(
+    folder: Path,
+    *,
+    patients: int,
+    seed: int = 0,
+    shape: Sequence[int] = (155, 240, 240),
+    say: Callable[[str], None] = lambda line: None,
+) -> list[Path]:
+    """Writes phantom patients as FOLDER/NAME/NAME_{t1,t1ce,t2,flair,seg}.nii.gz.
+
+    NAME is Phantom-SEED-NUMBER: patients of another seed are others, by name too.
+
+    Args:
+      folder: where to; cases that are there are kept.
+      patients, seed, shape: see `phantom.PhantomSource`; 155, 240, 240 are voxels of 1 mm.
+      say: called with a line for each case.
+
+    Returns:
+      The folders of the cases.
+
+    Raises:
+      BratsError: a number or shape that cannot be made, or a disk that refuses.
+    """
+    source = PhantomSource(patients, seed, tuple(shape))  # type: ignore[arg-type]
+    written = []
+    for patient in source.patients():
+        name = f"Phantom-{seed}-{patient.rsplit('_')[-1]}"
+        paths = {
+            what: folder / name / f"{name}_{suffix}.nii.gz"
+            for what, suffix in (*_SUFFIXES.items(), ("seg", "seg"))
+        }
+        if not all(path.exists() for path in paths.values()):
+            _write(source.read(patient), paths)
+            say(f"{folder / name}: written")
+        written.append(folder / name)
+    return written
+
+
+def _write(case: Case, paths: dict[str, Path]) -> None:
+    et = CLASSES.index("ET")
+    volumes = {what: case.images[..., m] for m, what in enumerate(MODALITIES)}
+    volumes["seg"] = np.where(case.labels == et, _ET_OF_2021, case.labels)
+
+    def write(what: str) -> None:
+        try:
+            write_image(paths[what], _image(volumes[what], case.affine))
+        except OSError as error:
+            raise BratsError(
+                f"{paths[what]} cannot be written ({error.strerror or error}): free some space, "
+                "or choose another folder"
+            ) from None
+
+    threads.each(write, volumes)
+
+
+def _image(volume: np.ndarray, affine: Any) -> Any:
+    import nibabel
+
+    # The phantom's intensities are whole numbers below 2^15, as scanners' are.
+    voxels = np.moveaxis(volume, 0, 2).astype(np.int16)
+    image = nibabel.Nifti1Image(voxels, np.array(affine))
+    image.header.set_xyzt_units("mm")
+    image.header["descrip"] = f"{OURS} phantom, no patient".encode()
+    return image

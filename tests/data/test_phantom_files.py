@@ -1,0 +1,77 @@
+import subprocess
+import sys
+
+import nibabel
+import numpy as np
+import pytest
+
+from brats_jax.data.phantom import PhantomSource
+from brats_jax.data.phantom_files import write_cases
+from brats_jax.data.recognise import open_source
+from brats_jax.errors import BratsError
+
+SHAPE = (16, 32, 32)
+
+
+def command(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "brats_jax.phantom", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_files_read_back_as_the_phantom_itself(tmp_path):
+    said = []
+    folders = write_cases(tmp_path, patients=2, seed=3, shape=SHAPE, say=said.append)
+    assert [folder.name for folder in folders] == ["Phantom-3-001", "Phantom-3-002"]
+    assert len(said) == 2
+    phantom, source = PhantomSource(2, 3, SHAPE), open_source(str(tmp_path))
+    for drawn, name in zip(phantom.patients(), source.patients(), strict=True):
+        case, other = phantom.read(drawn), source.read(name)
+        np.testing.assert_array_equal(case.images, other.images)
+        np.testing.assert_array_equal(case.labels, other.labels)
+        np.testing.assert_allclose(case.affine, other.affine, atol=1e-5)
+    seg = nibabel.load(folders[0] / "Phantom-3-001_seg.nii.gz")
+    assert nibabel.aff2axcodes(seg.affine) == ("L", "P", "S")
+    assert set(np.unique(seg.dataobj)) <= {0, 1, 2, 4} and seg.get_data_dtype() == np.int16
+    assert b"no patient" in bytes(seg.header["descrip"])
+    # Whole cases stay as they are, what is missing is written again.
+    t2 = folders[1] / "Phantom-3-002_t2.nii.gz"
+    content = t2.read_bytes()
+    t2.unlink()
+    before = (folders[0] / "Phantom-3-001_t1.nii.gz").stat().st_mtime_ns
+    write_cases(tmp_path, patients=2, seed=3, shape=SHAPE)
+    assert t2.read_bytes() == content
+    assert (folders[0] / "Phantom-3-001_t1.nii.gz").stat().st_mtime_ns == before
+
+
+def test_the_command(tmp_path):
+    done = command(f"--cases={tmp_path / 'scans'}", "--patients=1", "--shape=16,32,32")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [f"{tmp_path / 'scans/Phantom-0-001'}: written"]
+    assert len(list((tmp_path / "scans/Phantom-0-001").iterdir())) == 5
+    for arguments, message in (
+        ([], "--cases is missing"),
+        (["--cases=x", "--shape=a,b,c"], "--shape=a,b,c is not three whole numbers"),
+    ):
+        failed = command(*arguments)
+        assert failed.returncode == 1 and failed.stderr.startswith("error: ")
+        assert message in failed.stderr and len(failed.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"patients": 0}, "at least 1"), ({"shape": (4, 32, 32)}, "three sizes from 16 to 480")],
+)
+def test_what_cannot_be_made(tmp_path, options, message):
+    with pytest.raises(BratsError, match=message):
+        write_cases(tmp_path / "scans", **{"patients": 1, "shape": SHAPE, **options})
+    assert not (tmp_path / "scans").exists()
+
+
+def test_a_disk_that_refuses_is_one_line(tmp_path):
+    (tmp_path / "scans").write_text("a file")
+    with pytest.raises(BratsError, match=r"_t1.nii.gz cannot be written \(.*choose another folder"):
+        write_cases(tmp_path / "scans", patients=1, shape=SHAPE)
