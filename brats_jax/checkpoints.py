@@ -1,5 +1,6 @@
 """Checkpoints on disk: a state pytree and a JSON description; the only file that imports Orbax."""
 
+import contextlib
 import errno
 import inspect
 import json
@@ -101,10 +102,19 @@ class Checkpoints:
             raise self._readable(error) from error
 
     def close(self) -> None:
-        """Waits, and ends the background threads; the others need not do the same."""
-        if processes.is_first():
+        """Waits, and ends the background threads; the others need not do the same.
+
+        They end also where what was saved could not be written, which is then raised.
+        """
+        if not processes.is_first():
+            return
+        try:
             self._wait()
-            self._manager.close()
+        except BaseException:
+            with contextlib.suppress(Exception):  # which would only say the same again
+                self._manager.close()
+            raise
+        self._manager.close()
 
     def latest_step(self) -> int | None:
         """The step of the newest whole checkpoint, or None."""

@@ -147,14 +147,17 @@ def compute_dtype(name: str) -> Any:
 
 
 def use_compilation_cache(setting: str) -> None:
-    """Keeps compiled programs on disk: 'auto' in the user's cache folder, '' nowhere, or a path."""
+    """Keeps compiled programs on disk: 'auto' in the user's cache folder, '' nowhere, or a path.
+
+    JAX keeps those that took a second to compile, or as long as the environment's
+    JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS says.
+    """
     if not setting:
         return
     if setting == "auto":
         base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         setting = str(Path(base) / "brats_jax" / "compiled")
     jax.config.update("jax_compilation_cache_dir", setting)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
 
 
 # Of glibc's malloc.h: how much free memory at the end of the heap goes back to the system, how

@@ -37,15 +37,15 @@ _DISTRIBUTED = flags.DEFINE_bool(
 
 
 def _main(arguments: Sequence[str]) -> int:
-    # Imported here: a misspelt flag should not have to wait for the libraries.
-    from brats_jax import devices, experiment, processes
-
     if len(arguments) > 1:
         return fail(
             f"unexpected argument '{arguments[1]}'; settings are given as --config.NAME=VALUE"
         )
     if _CONFIG.value is None or _WORKDIR.value is None:
         return fail("give --config=configs/NAME.py and --workdir=RUN")
+    # Imported here: a misspelt flag should not have to wait for the libraries.
+    from brats_jax import devices, experiment, processes
+
     # Orbax and JAX tell every checkpoint they write.
     logging.set_verbosity(logging.ERROR)
     devices.keep_memory()

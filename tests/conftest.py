@@ -1,18 +1,25 @@
 """Fixtures for every room."""
 
+import fcntl
 import importlib.util
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
-# Before JAX starts. Two devices, so that whatever is sharded is really divided; and no
-# optimisation of code that runs for a moment only: it compiles twice as fast.
+# Before JAX starts. Two devices, so that whatever is sharded is really divided; and code that
+# runs for a moment only is not optimised, nor made by XLA:CPU's MLIR emitters: it compiles five
+# times as fast. What the commands that tests start compile is so too.
 os.environ.setdefault(
     "XLA_FLAGS",
-    "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0",
+    "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0 "
+    "--xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters",
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Everything is kept in the folder of compiled programs (see below), even what takes no time.
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 import jax
 import pytest
@@ -21,15 +28,14 @@ from brats_jax.data.preparation import prepare
 from brats_jax.data.store import Store
 from brats_jax.models import resnet
 
-# Files that take a minute or more, longest first, so that no worker is left alone with one at
-# the end. launch/test.sh keeps xdist from sorting files by their number of tests.
+# Files that take half a minute or more, longest first, so that no worker is left alone with one
+# at the end. launch/test.sh keeps xdist from sorting files by their number of tests.
 LONGEST = (
     "test_main.py",
-    "test_train.py",
     "test_real_evaluation.py",
-    "test_experiment.py",
+    "test_train.py",
     "test_processes.py",
-    "test_feeding.py",
+    "test_experiment.py",
 )
 
 
@@ -38,15 +44,37 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: ranks.get(item.path.name, len(ranks)))
 
 
-@pytest.fixture(scope="session", autouse=True)
-def compiled_programs(tmp_path_factory) -> Path:
-    """A folder in which all workers keep compiled programs: each is compiled once a session."""
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory) -> Path:
+    """One folder for all workers of a session."""
     folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent
-    folder = folder / "compiled"
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
+@pytest.fixture(scope="session")
+def once(shared_folder) -> Callable[[str, Callable[[Path], object]], Path]:
+    """once(name, make): a folder that the first worker to want it makes, for all to read."""
+
+    def made(name: str, make: Callable[[Path], object]) -> Path:
+        folder, whole = shared_folder / name, shared_folder / f"{name}.whole"
+        with (shared_folder / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # the others wait here
+            if not whole.exists():
+                make(folder)
+                whole.touch()
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_programs(shared_folder) -> Path:
+    """A folder in which all workers keep compiled programs: each is compiled once a session.
+
+    It is where 'auto' keeps them with `shared_folder` as XDG_CACHE_HOME.
+    """
+    folder = shared_folder / "brats_jax" / "compiled"
     jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     return folder
 
 
@@ -68,21 +96,66 @@ def brats_files() -> ModuleType:
     return module
 
 
+@pytest.fixture(scope="module")
+def shallow() -> Iterator[None]:
+    """One block a stage: what is tested with it does not depend on depth, compiling does."""
+    import prediction_examples as examples
+
+    with examples.shallow():
+        yield
+
+
 @pytest.fixture(scope="session")
-def example_runs(brats_files, tmp_path_factory) -> dict[str, Path]:
+def example_runs(brats_files, once) -> dict[str, Path]:
     """By normalisation a folder with cases/, store/ and run/; see prediction_examples.py."""
     import prediction_examples as examples
 
     with examples.shallow():
         return {
-            how: examples.make_run(brats_files, tmp_path_factory.mktemp(how), how)
+            how: once(f"example_{how}", partial(examples.make_run, brats_files, normalisation=how))
             for how in ("slice", "volume")
         }
 
 
 @pytest.fixture(scope="session")
-def small_store(tmp_path_factory) -> Store:
+def small_store(once) -> Store:
     """Eight phantom patients of 16 slices, 48 x 48."""
-    path = tmp_path_factory.mktemp("small") / "store"
-    prepare("phantom", path, patients=8, seed=0, shape=(16, 48, 48), workers=1)
-    return Store.open(path)
+
+    def make(path: Path) -> None:
+        prepare("phantom", path, patients=8, seed=0, shape=(16, 48, 48), workers=1)
+
+    return Store.open(once("small_store", make))
+
+
+@pytest.fixture(scope="module")
+def model(example_runs, shallow):
+    """Both folds of the example run with volume normalisation, loaded to segment."""
+    from brats_jax import inference
+
+    return inference.load(example_runs["volume"] / "run")
+
+
+@pytest.fixture(scope="module")
+def finished(small_store, compiled_programs, once, shallow, tmp_path_factory):
+    """(run folder, configuration, summary) of a run of both stages; the folder is one's own."""
+    from experiment_examples import config_of
+
+    from brats_jax import experiment, results
+
+    config = config_of(small_store, compiled_programs)
+    whole = once("finished", lambda folder: experiment.run(config, folder))
+    workdir = tmp_path_factory.mktemp("run") / "run"
+    shutil.copytree(whole, workdir)
+    return workdir, config, results.summarise_run(workdir, config.data.num_folds)
+
+
+@pytest.fixture
+def grid(tmp_path, monkeypatch) -> Path:
+    """The folder of a grid of stand-ins, which is listened to often; see grid_examples.py."""
+    import grid_examples
+
+    from brats_jax import grid_runner
+
+    monkeypatch.setattr(grid_runner, "LISTEN_S", 0.02)
+    monkeypatch.setattr(grid_runner, "WAIT_S", 0.1)
+    return grid_examples.make(tmp_path / "grid")

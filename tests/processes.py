@@ -26,10 +26,7 @@ def command(name, *arguments, cache=None):
 
 def run_python(program, *arguments, cwd, cache):
     """Runs a program that sees neither this folder nor PYTHONPATH; returns what it printed."""
-    keep = {
-        "JAX_COMPILATION_CACHE_DIR": str(cache),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
-    }
+    keep = {"JAX_COMPILATION_CACHE_DIR": str(cache)}
     done = subprocess.run(
         [sys.executable, "-I", "-c", program, *map(str, arguments)],
         cwd=cwd, env=os.environ | keep, capture_output=True, text=True, check=False,

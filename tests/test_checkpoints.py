@@ -2,6 +2,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import jax
@@ -150,3 +151,40 @@ def test_full_disk_is_one_line(tmp_path, monkeypatch, full):
     with pytest.raises(BratsError, match=f"last: {full}; the checkpoint before this one"):
         folder.save(1, state_of(1), {"model": MODEL})
     folder.close()
+
+
+def test_a_save_goes_on_in_the_background(tmp_path, monkeypatch):
+    """`save` returns while the files cannot be finished yet; `wait` returns when they are."""
+    go_on = threading.Event()
+    finalize = checkpoints.ocp.StandardCheckpointHandler.finalize
+
+    def slow(self, directory):
+        assert go_on.wait(60)
+        finalize(self, directory)
+
+    monkeypatch.setattr(checkpoints.ocp.StandardCheckpointHandler, "finalize", slow)
+    folder = Checkpoints(tmp_path / "last")
+    folder.save(1, state_of(1), {"model": MODEL, "step": 1})
+    begun = [p.name for p in (tmp_path / "last").iterdir()]
+    assert begun and not any(name.isdigit() for name in begun)
+    with pytest.raises(BratsError, match="no checkpoint there"):
+        checkpoints.read_meta(tmp_path / "last")
+    go_on.set()
+    folder.wait()
+    assert [p.name for p in (tmp_path / "last").iterdir()] == ["1"]
+    assert checkpoints.read_meta(tmp_path / "last")["step"] == 1
+    folder.close()
+
+
+def test_what_could_not_be_written_is_said_at_closing_and_no_thread_is_left(tmp_path, monkeypatch):
+    before = set(threading.enumerate())
+
+    def fail(self, directory):
+        raise ValueError("RESOURCE_EXHAUSTED: write failed: No space left on device [28]")
+
+    monkeypatch.setattr(checkpoints.ocp.StandardCheckpointHandler, "finalize", fail)
+    folder = Checkpoints(tmp_path / "last")
+    folder.save(1, state_of(1), {"model": MODEL})
+    with pytest.raises(BratsError, match="last: No space left on device; the checkpoint before"):
+        folder.close()
+    assert not set(threading.enumerate()) - before

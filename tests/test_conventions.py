@@ -153,7 +153,7 @@ def real_labels() -> Iterator[np.ndarray]:
 @pytest.mark.real
 @pytest.mark.skipif("BRATS_REAL_DATA" not in os.environ, reason="BRATS_REAL_DATA is not set")
 def test_real_cases_agree_with_scipy() -> None:
-    """Dice, ASD and HD95 in space of shifted truths, against transforms of whole volumes."""
+    """Dice, ASD and HD95 in space of shifted truths, against transforms of volumes."""
     without_et = 0
     for truth in real_labels():
         without_et += not (truth == 3).any()
@@ -176,6 +176,9 @@ def _reference(p: np.ndarray, t: np.ndarray) -> tuple[float, float, float]:
         return 1.0, 0.0, math.nan
     if not p.any() or not t.any():
         return 0.0, math.sqrt(240**2 + 240**2 + 155**2), math.nan
+    # The distances are between voxels of the two: nothing beyond the box around them counts.
+    box = ndimage.find_objects((p | t).astype(np.int8))[0]
+    p, t = (np.pad(m[box], 1) for m in (p, t))
     edges = [m & ~ndimage.binary_erosion(m) for m in (p, t)]
     far = [ndimage.distance_transform_edt(~e) for e in edges]
     both = np.concatenate([far[1][edges[0]], far[0][edges[1]]])

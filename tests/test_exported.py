@@ -31,10 +31,7 @@ SHAPE = examples.SHAPE[:2]  # 40 x 32, padded to 64 x 32
 INPUTS = examples.SEGMENT_INPUTS
 
 
-@pytest.fixture(scope="module", autouse=True)
-def shallow():
-    with examples.shallow():
-        yield
+pytestmark = pytest.mark.usefixtures("shallow")
 
 
 @pytest.fixture(scope="module")

@@ -1,22 +1,25 @@
 """What the loop is fed: both placements, several steps in a dispatch, the order of logging."""
 
 import dataclasses
+import os
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import prediction_examples as examples
 import pytest
 from jax.sharding import AxisType
 from pointwise import PointwiseTask
+from processes import ROOT
 
 from brats_jax import checkpoints, devices, feeding, loop, train
 from brats_jax.data import device_store
-from brats_jax.data.augment import Augmentation
 from brats_jax.data.device_store import DeviceStore, bytes_needed, choose_placement, gather
 from brats_jax.data.patches import PatchPlan, cut
 from brats_jax.errors import BratsError
 from brats_jax.feeding import Cadence, Feed
-from brats_jax.models import resnet
 from brats_jax.progress import read_metrics
 from brats_jax.tasks import Segmentation
 from brats_jax.train import Stage, TrainOptions
@@ -207,17 +210,23 @@ def test_cut_on_the_device_it_ends_with_the_same_bits(make_stage, one_by_one):
     assert_same(outcome(stage), one_by_one)
 
 
-def test_cut_on_the_device_a_network_of_convolutions_has_the_same_bits(make_stage, monkeypatch):
-    monkeypatch.setattr(resnet, "BLOCKS", (1, 1, 1, 1))
-    task = Segmentation(width=4, augmentation=Augmentation(noise=False))
-    ends = []
-    for placement in ("host", "device"):
-        stage = make_stage(
-            placement, task=task, placement=placement, epochs=1, steps_per_epoch=3, patch_size=32
+def test_cut_on_the_device_a_network_of_convolutions_has_the_same_bits(
+    small_store, compiled_programs, make_stage, tmp_path
+):
+    """As XLA compiles by default: the emitters of these tests' process round as they like."""
+    flags = "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0"
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.placements", small_store.path, tmp_path, compiled_programs],
+        cwd=ROOT, env={**os.environ, "XLA_FLAGS": flags}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    task = Segmentation(width=4)
+    with examples.shallow():
+        host, device = (
+            outcome(make_stage(where, task=task, epochs=1)) for where in ("host", "device")
         )
-        stage.run()
-        ends.append(outcome(stage))
-    assert_same(*ends)
+    assert host[0]["step"] == 3 and [r["event"] for r in host[1]] == ["train", "validation"]
+    assert_same(host, device)
 
 
 def test_several_steps_in_a_dispatch_end_with_the_same_bits(make_stage, one_by_one, monkeypatch):

@@ -19,28 +19,13 @@ from brats_jax.errors import BratsError
 from brats_jax.evaluate import Restored, predict_slices
 from brats_jax.trained import open_trained
 
-
-@pytest.fixture(scope="module", autouse=True)
-def shallow():
-    with examples.shallow():
-        yield
-
-
-@pytest.fixture(scope="module")
-def folders(example_runs):
-    return example_runs
-
-
-@pytest.fixture(scope="module")
-def model(folders):
-    """Both folds, volume normalisation."""
-    return inference.load(folders["volume"] / "run")
+pytestmark = pytest.mark.usefixtures("shallow")
 
 
 @pytest.mark.parametrize("how", ["slice", "volume"])
-def test_a_prepared_case_predicted_both_ways(folders, how, tmp_path):
+def test_a_prepared_case_predicted_both_ways(example_runs, how, tmp_path):
     """From the store, and from the files: equal labels, voxel by voxel."""
-    folder = folders[how]
+    folder = example_runs[how]
     model = inference.load(folder / "run" / "fold_1")
     store = Store.open(folder / "store")
     restored = Restored(model.trained.stage, folder / "run" / "fold_1" / "segment", data_mesh())
@@ -59,7 +44,7 @@ def test_a_prepared_case_predicted_both_ways(folders, how, tmp_path):
 
 @pytest.mark.parametrize("codes", ["RAS", "LPS", "SAL", "PIR"])
 def test_any_orientation_gives_the_same_labels_in_place(
-    folders, model, brats_files, codes, tmp_path
+    example_runs, model, brats_files, codes, tmp_path
 ):
     name = examples.CASES[0]
     volumes = brats_files.make_case(0, examples.SHAPE)
@@ -73,7 +58,7 @@ def test_any_orientation_gives_the_same_labels_in_place(
         assert code == expected
         if code:
             np.testing.assert_array_equal(a, b)
-    case = prediction.find_cases(folders["volume"] / "cases" / name)[0]
+    case = prediction.find_cases(example_runs["volume"] / "cases" / name)[0]
     upright = model.predict(read_scan(case, model.inputs)).labels
     expected = np.where(upright == 3, 4, upright)
     np.testing.assert_array_equal(np.moveaxis(examples.lps(labels), 2, 0), expected)
@@ -104,10 +89,10 @@ def test_headers_keep_the_place_and_nothing_else(model, brats_files, tmp_path):
     assert model.trained.hash[:12] in descrip
 
 
-def test_the_ensemble_is_the_mean_of_its_members(folders, model):
-    scan = model.scan(folders["volume"] / "cases" / examples.CASES[1])
+def test_the_ensemble_is_the_mean_of_its_members(example_runs, model):
+    scan = model.scan(example_runs["volume"] / "cases" / examples.CASES[1])
     alone = [
-        inference.load(folders["volume"] / "run" / f"fold_{k}").predict(scan, details=True)
+        inference.load(example_runs["volume"] / "run" / f"fold_{k}").predict(scan, details=True)
         for k in (0, 1)
     ]
     both = model.predict(scan, details=True)
@@ -126,10 +111,10 @@ def test_the_ensemble_is_the_mean_of_its_members(folders, model):
     assert alone[0].volumes["WT"].low_ml is None
 
 
-def test_flips_are_undone_and_averaged(folders):
+def test_flips_are_undone_and_averaged(example_runs):
     """The answer to a flipped scan is the flipped answer, which one look does not give."""
-    run = folders["volume"] / "run" / "fold_0"
-    case = prediction.find_cases(folders["volume"] / "cases" / examples.CASES[0])[0]
+    run = example_runs["volume"] / "run" / "fold_0"
+    case = prediction.find_cases(example_runs["volume"] / "cases" / examples.CASES[0])[0]
     images = inference.load(run).normalise(read_scan(case, examples.INPUTS))
     for tta, symmetric in ((True, True), (False, False)):
         ensemble = inference.load(run, tta=tta).ensemble
@@ -141,15 +126,15 @@ def test_flips_are_undone_and_averaged(folders):
         assert ensemble.size == (4 if tta else 1)
 
 
-def test_blank_slices_and_the_last_batch_change_nothing(folders, model):
+def test_blank_slices_and_the_last_batch_change_nothing(example_runs, model):
     """Two slices at a time, in which one blank stands for all, or all by themselves."""
-    images = model.normalise(model.scan(folders["volume"] / "cases" / examples.CASES[0]))
+    images = model.normalise(model.scan(example_runs["volume"] / "cases" / examples.CASES[0]))
     assert [bool(s.any()) for s in images] == [False, True, True, True, True, False]
     restored = model.trained.members[0].restored
     forward = jax.jit(restored.output)
     seen = images[..., [examples.INPUTS.index(name) for name in model.inputs]].astype(np.float32)
     logits = forward(restored.params, restored.stats, seen)
-    one = inference.load(folders["volume"] / "run" / "fold_0", batch_size=4).ensemble
+    one = inference.load(example_runs["volume"] / "run" / "fold_0", batch_size=4).ensemble
     np.testing.assert_array_equal(one.segment(images).labels, np.argmax(logits, -1))
     blanks = np.zeros_like(images)  # a case of nothing but air
     np.testing.assert_array_equal(
@@ -157,7 +142,9 @@ def test_blank_slices_and_the_last_batch_change_nothing(folders, model):
     )
 
 
-def test_python_takes_and_returns_arrays_images_and_paths(folders, model, brats_files, tmp_path):
+def test_python_takes_and_returns_arrays_images_and_paths(
+    example_runs, model, brats_files, tmp_path
+):
     name = examples.CASES[0]
     volumes = {k: brats_files.make_case(0, examples.SHAPE)[k] for k in examples.INPUTS}
     labels = model.segment(volumes)
@@ -177,7 +164,7 @@ def test_python_takes_and_returns_arrays_images_and_paths(folders, model, brats_
         )
         assert isinstance(image, nib.Nifti1Image) and image.get_data_dtype() == dtype
         np.testing.assert_array_equal(examples.lps(image), labels)
-    folder = folders["volume"] / "cases" / name
+    folder = example_runs["volume"] / "cases" / name
     path = model.segment(folder, output=tmp_path / "a.nii.gz")
     np.testing.assert_array_equal(np.asarray(nib.load(path).dataobj), labels)
     files = {k: folder / f"{name}_{n}.nii.gz" for k, n in zip(
@@ -225,9 +212,9 @@ def test_a_second_case_compiles_nothing(model, brats_files):
     assert alone.ensemble.size == 2 and alone.ensemble._add._cache_size() == 1
 
 
-def test_incomplete_folds_are_left_out_or_named(folders, tmp_path):
+def test_incomplete_folds_are_left_out_or_named(example_runs, tmp_path):
     run = tmp_path / "run"
-    shutil.copytree(folders["volume"] / "run", run)
+    shutil.copytree(example_runs["volume"] / "run", run)
     (run / "fold_1" / "segment" / "complete.json").unlink()
     model = inference.load(run)
     assert [m.fold for m in model.trained.members] == [0]
@@ -242,31 +229,31 @@ def test_incomplete_folds_are_left_out_or_named(folders, tmp_path):
         inference.load(run / "fold_7")
 
 
-def test_a_changed_weight_changes_the_hash(folders):
+def test_a_changed_weight_changes_the_hash(example_runs):
     hashes = {
-        inference.load(folders["volume"] / "run" / f"fold_{k}").trained.hash for k in (0, 1, 0)
+        inference.load(example_runs["volume"] / "run" / f"fold_{k}").trained.hash for k in (0, 1, 0)
     }
     assert len(hashes) == 2
 
 
-def test_a_pretraining_of_another_run_is_found(folders, tmp_path):
+def test_a_pretraining_of_another_run_is_found(example_runs, tmp_path):
     run = tmp_path / "run"
-    shutil.copytree(folders["volume"] / "run", run)
+    shutil.copytree(example_runs["volume"] / "run", run)
     shutil.rmtree(run / "fold_0" / "pretrain")
-    elsewhere = {"run": str(folders["volume"] / "run")}
+    elsewhere = {"run": str(example_runs["volume"] / "run")}
     (run / "fold_0" / "pretraining.json").write_text(json.dumps(elsewhere))
     found, own = (
         inference.load(r / "fold_0", task="reconstruct").trained.hash
-        for r in (run, folders["volume"] / "run")
+        for r in (run, example_runs["volume"] / "run")
     )
     assert found == own
 
 
-def test_what_a_checkpoint_does_not_say_is_not_guessed(folders, tmp_path, monkeypatch):
+def test_what_a_checkpoint_does_not_say_is_not_guessed(example_runs, tmp_path, monkeypatch):
     with pytest.raises(BratsError, match="labels: leave them out"):
-        inference.load(folders["volume"] / "run", task="reconstruct", min_et_mm3=3)
+        inference.load(example_runs["volume"] / "run", task="reconstruct", min_et_mm3=3)
     with pytest.raises(BratsError, match="loaded to segment: give load"):
-        inference.load(folders["volume"] / "run" / "fold_0").reconstruct({})
+        inference.load(example_runs["volume"] / "run" / "fold_0").reconstruct({})
     read = checkpoints.read
 
     def without_record(*given):
@@ -275,4 +262,4 @@ def test_what_a_checkpoint_does_not_say_is_not_guessed(folders, tmp_path, monkey
 
     monkeypatch.setattr(checkpoints, "read", without_record)
     with pytest.raises(BratsError, match="do not say how their data were normalised"):
-        inference.load(folders["volume"] / "run")
+        inference.load(example_runs["volume"] / "run")

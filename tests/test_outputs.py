@@ -20,30 +20,15 @@ from brats_jax.devices import data_mesh
 from brats_jax.errors import BratsError
 from brats_jax.evaluate import Restored, predict_slices
 
-
-@pytest.fixture(scope="module", autouse=True)
-def shallow():
-    with examples.shallow():
-        yield
+pytestmark = pytest.mark.usefixtures("shallow")
 
 
-@pytest.fixture(scope="module")
-def folders(example_runs):
-    return example_runs
-
-
-@pytest.fixture(scope="module")
-def model(folders):
-    """Both folds, volume normalisation."""
-    return inference.load(folders["volume"] / "run")
-
-
-def test_maps_table_and_sidecar(folders, model, tmp_path):
+def test_maps_table_and_sidecar(example_runs, model, tmp_path):
     _, images = examples.run_on(
-        model, folders["volume"] / "cases", tmp_path, probabilities=True, uncertainty=True
+        model, example_runs["volume"] / "cases", tmp_path, probabilities=True, uncertainty=True
     )
     name = examples.CASES[0]
-    found = model.predict(model.scan(folders["volume"] / "cases" / name), details=True)
+    found = model.predict(model.scan(example_runs["volume"] / "cases" / name), details=True)
     for region, labels in {"WT": [1, 2, 3], "TC": [1, 3], "ET": [3]}.items():
         map_ = nib.load(tmp_path / f"{name}_prob_{region}.nii.gz")
         expected = np.moveaxis(found.probabilities[..., labels].sum(-1), 0, 2)
@@ -57,7 +42,7 @@ def test_maps_table_and_sidecar(folders, model, tmp_path):
     assert sidecar["model"]["config"]["loss"] == "dice_ce" and sidecar["version"] == "0.1.0"
     assert sidecar["labels"] == {"0": "background", "1": "NCR/NET", "2": "ED", "4": "ET"}
     assert len(sidecar["files"]) == 5
-    splits = json.loads((folders["volume"] / "run" / "splits.json").read_text())
+    splits = json.loads((example_runs["volume"] / "run" / "splits.json").read_text())
     assert ("trained or validated" in str(sidecar["notes"])) == (name not in splits["test"])
     with (tmp_path / sidecars.TABLE).open() as file:
         rows = {row["case"]: row for row in csv.DictReader(file)}
@@ -68,14 +53,14 @@ def test_maps_table_and_sidecar(folders, model, tmp_path):
     assert rows[name]["use"] == "research only"
 
 
-def test_what_is_there_is_kept_until_told_otherwise(folders, model, tmp_path):
-    cases, name = folders["volume"] / "cases", examples.CASES[0]
+def test_what_is_there_is_kept_until_told_otherwise(example_runs, model, tmp_path):
+    cases, name = example_runs["volume"] / "cases", examples.CASES[0]
     first, _ = examples.run_on(model, cases, tmp_path)
     times = {path: path.stat().st_mtime_ns for path in first.written.values()}
     again, _ = examples.run_on(model, cases, tmp_path)
     assert set(again.kept.values()) == {"kept"} and not again.written
     assert {path: path.stat().st_mtime_ns for path in times} == times
-    fold = inference.load(folders["volume"] / "run" / "fold_0")
+    fold = inference.load(example_runs["volume"] / "run" / "fold_0")
     other, _ = examples.run_on(fold, cases, tmp_path, probabilities=True)
     assert "made by another model" in other.kept[name]
     assert "without probabilities" in other.kept[name]
@@ -108,7 +93,7 @@ def embedded(path, what):
     return np.moveaxis(np.asarray(image.dataobj), 2, 0), start
 
 
-def test_pictures_and_pages_complete_what_is_there(folders, model, brats_files, tmp_path):
+def test_pictures_and_pages_complete_what_is_there(example_runs, model, brats_files, tmp_path):
     name = examples.CASES[0]
     volumes = brats_files.make_case(0, examples.SHAPE)
     brats_files.write_nifti_case(tmp_path / "in", name, volumes, codes="RAS")
@@ -151,7 +136,7 @@ def test_pictures_and_pages_complete_what_is_there(folders, model, brats_files, 
     again, _ = examples.run_on(model, tmp_path / "in", out)
     assert again.written and picture.exists()
     # Another model leaves nothing of this one beside its labels.
-    other = inference.load(folders["volume"] / "run" / "fold_0")
+    other = inference.load(example_runs["volume"] / "run" / "fold_0")
     kept, _ = examples.run_on(other, tmp_path / "in", out, page=True)
     assert "made by another model" in kept.kept[name]
     examples.run_on(other, tmp_path / "in", out, overwrite=True)
@@ -199,8 +184,8 @@ def test_a_truth_of_an_odd_name_is_found_as_for_training(model, brats_files, tmp
     assert read_truth(scan) is None
 
 
-def test_reconstruction_and_its_error(folders, brats_files, tmp_path):
-    folder, name = folders["volume"], examples.CASES[0]
+def test_reconstruction_and_its_error(example_runs, brats_files, tmp_path):
+    folder, name = example_runs["volume"], examples.CASES[0]
     model = inference.load(folder / "run" / "fold_0", task="reconstruct")
     assert model.inputs == ("t1", "t1gd")
     examples.run_on(model, folder / "cases", tmp_path / "a")

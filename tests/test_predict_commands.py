@@ -44,10 +44,10 @@ def test_wrong_flags_are_one_line(arguments, message):
     assert err.startswith("error: ") and len(err.splitlines()) == 1
 
 
-def test_from_files_to_files(example_runs, tmp_path):
+def test_from_files_to_files(example_runs, shared_folder, tmp_path):
     folder = tmp_path / "copy"
     shutil.copytree(example_runs["volume"], folder)
-    cache, run, out = tmp_path / "cache", folder / "run", tmp_path / "out"
+    cache, run, out = shared_folder, folder / "run", tmp_path / "out"
     status, printed, err = command("calibrate", f"--checkpoint={run}", cache=cache)
     assert status == 0, err
     assert "fold 1: temperature" in printed and "ECE" in printed

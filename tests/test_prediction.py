@@ -9,26 +9,11 @@ import jax
 import prediction_examples as examples
 import pytest
 
-from brats_jax import inference, prediction
+from brats_jax import prediction
 from brats_jax.data.case_files import CaseFiles
 from brats_jax.outputs import Wanted
 
-
-@pytest.fixture(scope="module", autouse=True)
-def shallow():
-    with examples.shallow():
-        yield
-
-
-@pytest.fixture(scope="module")
-def folders(example_runs):
-    return example_runs
-
-
-@pytest.fixture(scope="module")
-def model(folders):
-    """Both folds, volume normalisation."""
-    return inference.load(folders["volume"] / "run")
+pytestmark = pytest.mark.usefixtures("shallow")
 
 
 def test_what_a_kill_left_is_cleared_away_later(model, tmp_path):
@@ -43,9 +28,11 @@ def test_what_a_kill_left_is_cleared_away_later(model, tmp_path):
     assert left == {".b_seg.nii.gz.abcd_123", ".a_seg.nii.gz", ".notes.abcd_123"}
 
 
-def test_a_case_that_fails_is_named_and_the_others_go_on(folders, model, brats_files, tmp_path):
+def test_a_case_that_fails_is_named_and_the_others_go_on(
+    example_runs, model, brats_files, tmp_path
+):
     source = tmp_path / "in"
-    shutil.copytree(folders["volume"] / "cases", source)
+    shutil.copytree(example_runs["volume"] / "cases", source)
     bad = examples.CASES[1]
     path = source / bad / f"{bad}_t2.nii.gz"
     path.write_bytes(path.read_bytes()[:-100])

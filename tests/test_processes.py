@@ -29,7 +29,7 @@ def start(folder, store, cache, *flags, number=None, of=1, port=0):
         *(sys.executable, "-m", "tests.pointwise", "--config=tests/tiny_config.py"),
         *(f"--workdir={folder / 'run'}", f"--config.data.store={store}", "--mode=pretrain"),
         *(f"--config.compilation_cache={cache}", f"--config.pretrain.steps_per_epoch={EPOCH}"),
-        *("--config.train.save_every_steps=7", *flags),
+        *("--config.train.save_every_steps=7", "--config.evaluation.panels=0", *flags),
     ]
     if number is not None:
         command += [f"--coordinator=127.0.0.1:{port}", f"--num_processes={of}"]
@@ -38,8 +38,7 @@ def start(folder, store, cache, *flags, number=None, of=1, port=0):
     folder.mkdir(exist_ok=True)
     environment = {
         **os.environ,
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={count} "
-        "--xla_backend_optimization_level=0",
+        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={count}",
         "SEEN": str(folder / f"seen.{number or 0}"),
     }
     with (folder / f"output.{number or 0}").open("w") as output:

@@ -1,27 +1,24 @@
 """What the evaluation of a trained model writes of real patients, against plain SciPy and NumPy.
 
-The run is whole: prepared, trained for a moment, restored, evaluated. Its predictions are made
-once more, put back into their volumes here, and scored by references that share no code with
-the program.
+The run is whole: prepared, trained for a moment, restored, evaluated. The predictions of its own
+test patient are made once more, those of the other cases noted as they go to be scored; they are
+put back into their volumes here, and scored by references that share no code with the program.
 """
 
 import csv
 import math
 import os
-import runpy
-from collections.abc import Iterator
+import subprocess
+import sys
 from pathlib import Path
 
 import nibabel
 import numpy as np
-import prediction_examples as examples
 import pytest
+from processes import ROOT
 from scipy import ndimage, spatial
 
-from brats_jax import evaluate, experiment, results, scoring, settings
-from brats_jax.data.preparation import prepare
 from brats_jax.data.store import Store
-from brats_jax.devices import data_mesh
 
 REGIONS = {"WT": (1, 2, 3), "TC": (1, 3), "ET": (3,)}
 DIAGONAL_MM = math.sqrt(240**2 + 240**2 + 155**2)
@@ -33,32 +30,15 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory, compiled_programs) -> Iterator[tuple[evaluate.Restored, Store, Path]]:
-    """The best model of a run that trains on four of the six cases, their store, the fold."""
-    with examples.shallow():
-        folder = tmp_path_factory.mktemp("real")
-        prepare(os.environ["BRATS_REAL_DATA"], folder / "store")
-        config = runpy.run_path(str(Path(__file__).with_name("tiny_config.py")))["get_config"]()
-        config.ssl = False
-        config.data.store = str(folder / "store")
-        config.compilation_cache = str(compiled_programs)
-        config.data.num_folds = 5
-        config.data.split_seed = 8  # trains on the case with most ET
-        config.folds = (2,)
-        config.data.patch_size = 64
-        config.optim.decay_every_epochs = 1
-        config.train.save_every_steps = 1000
-        config.segment.epochs = 2
-        config.segment.steps_per_epoch = 150
-        for name in config.segment.augmentation:
-            config.segment.augmentation[name] = False
-        config.segment.tumour_probability = 1.0
-        config.evaluation.panels = 0
-        experiment.run(config, folder / "run")
-        task = settings.segmentation(config)
-        fold = folder / "run" / "fold_2"
-        restored = evaluate.Restored(task, fold / "segment", data_mesh())
-        yield restored, Store.open(folder / "store"), fold
+def folder(tmp_path_factory, compiled_programs) -> Path:
+    """What real_run.py leaves: a run that trains on four of the six cases."""
+    folder = tmp_path_factory.mktemp("real")
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.real_run", folder, compiled_programs],
+        cwd=ROOT, env={**os.environ, "XLA_FLAGS": ""}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return folder
 
 
 def reference(p: np.ndarray, t: np.ndarray) -> tuple[float, float, float]:
@@ -82,16 +62,12 @@ def written_patients(folder: Path) -> dict[str, dict[str, str]]:
         return {row["patient"]: row for row in csv.DictReader(file)}
 
 
-def test_patients_are_scored_as_by_independent_references(model, tmp_path) -> None:
+def test_patients_are_scored_as_by_independent_references(folder) -> None:
     """WT, TC and ET of all six cases to 1e-3, those without ET among them."""
-    restored, store, fold = model
-    written = written_patients(fold)  # the run's own test patient, and now the others
-    slices = np.concatenate([store.slices_of(p) for p in store.patients if p not in written])
-    tally, _ = scoring.score(restored, store, slices, 32, 1.0, "the other cases")
-    results.write_unit_tables(tmp_path, "segment", tally)
-    written |= written_patients(tmp_path)
-    assert len(written) == 6
-    predicted = evaluate.predict_slices(restored, store, np.arange(store.num_slices))
+    own = written_patients(folder / "run" / "fold_2")
+    written = own | written_patients(folder / "other")
+    assert len(own) == 1 and len(written) == 6
+    store, predicted = Store.open(folder / "store"), np.load(folder / "predicted.npy")
     kinds = set()
     for patient, row in written.items():
         prediction = np.moveaxis(predicted[store.slices_of(patient)], 0, -1)

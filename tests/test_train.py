@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -10,7 +11,6 @@ from brats_jax import checkpoints, devices, loop, train
 from brats_jax.data.augment import Augmentation
 from brats_jax.data.splits import fold_split, make_splits, select_slices
 from brats_jax.errors import BratsError
-from brats_jax.models import resnet
 from brats_jax.progress import read_metrics
 from brats_jax.tasks import Reconstruction, Segmentation
 from brats_jax.train import Stage, TrainOptions
@@ -28,10 +28,7 @@ OPTIONS = TrainOptions(
 TASKS = {"pretrain": Reconstruction(width=4), "segment": Segmentation(width=4)}
 
 
-@pytest.fixture(autouse=True)
-def shallow(monkeypatch):
-    """One block a stage: what is tested here does not depend on depth, compiling does."""
-    monkeypatch.setattr(resnet, "BLOCKS", (1, 1, 1, 1))
+pytestmark = pytest.mark.usefixtures("shallow")
 
 
 def mesh_of(count):
@@ -40,23 +37,39 @@ def mesh_of(count):
     )
 
 
+def stage_of(store, directory, name, task=None, mesh=None, **options):
+    split = fold_split(make_splits(store, num_folds=3), store, 0)
+    return Stage(
+        task or TASKS[name],
+        store,
+        select_slices(store, split.train, "tumour"),
+        split.validation[:10],
+        dataclasses.replace(OPTIONS, **options),
+        directory,
+        mesh or devices.data_mesh(),
+    )
+
+
 @pytest.fixture
 def make_stage(small_store, tmp_path):
-    split = fold_split(make_splits(small_store, num_folds=3), small_store, 0)
-    train_slices = select_slices(small_store, split.train, "tumour")
-
-    def make(name, where="stage", task=None, mesh=None, **options):
-        return Stage(
-            task or TASKS[name],
-            small_store,
-            train_slices,
-            split.validation[:10],
-            dataclasses.replace(OPTIONS, **options),
-            tmp_path / where,
-            mesh or devices.data_mesh(),
-        )
+    def make(name, where="stage", **options):
+        return stage_of(small_store, tmp_path / where, name, **options)
 
     return make
+
+
+@pytest.fixture(scope="module")
+def an_epoch(small_store, shallow, tmp_path_factory):
+    """The folder of a segmentation after one epoch, on two devices."""
+    directory = tmp_path_factory.mktemp("epoch") / "stage"
+    stage_of(small_store, directory, "segment", mesh=mesh_of(2), epochs=1).run()
+    return directory
+
+
+@pytest.fixture
+def after_an_epoch(an_epoch, tmp_path):
+    """What `make_stage` makes goes on from there."""
+    shutil.copytree(an_epoch, tmp_path / "stage")
 
 
 def final_state(stage):
@@ -89,10 +102,14 @@ def test_a_stage_trains_and_leaves_what_it_promises(make_stage, name):
     assert meta["options"]["learning_rate"] == 1e-3
     assert list((stage.directory / "tensorboard").iterdir())
     assert int(final_state(stage)["step"]) == 6
+    for line in (stage.directory / "metrics.jsonl").read_text().splitlines():
+        assert {"event", "step", "epoch"} <= json.loads(line).keys()
 
 
 def test_loss_goes_down(make_stage):
-    stage = make_stage("segment", epochs=4, steps_per_epoch=8, learning_rate=3e-3)
+    stage = make_stage(
+        "segment", epochs=4, steps_per_epoch=8, learning_rate=3e-3, save_every_steps=100
+    )
     stage.run()
     losses = [r["loss"] for r in numbers(stage) if r["event"] == "train"]
     assert losses[-1] < 0.8 * losses[0]
@@ -169,17 +186,16 @@ def test_two_devices_give_the_losses_of_one(make_stage, name):
         assert one == pytest.approx(two, abs=1e-5)
 
 
-def test_training_resumes_on_another_number_of_devices(make_stage):
-    first = make_stage("segment", mesh=mesh_of(2), epochs=1)
-    first.run()
-    second = make_stage("segment", mesh=mesh_of(1), epochs=2)
-    assert second.run()["steps"] == 6
+def test_training_resumes_on_another_number_of_devices(make_stage, after_an_epoch):
+    stage = make_stage("segment", mesh=mesh_of(1), epochs=2)
+    assert stage.run()["steps"] == 6
+    trained = [r["step"] for r in numbers(stage) if r["event"] == "train"]
+    assert trained == [3, 6]
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
-    make_stage, monkeypatch
+    make_stage, after_an_epoch, monkeypatch
 ):
-    make_stage("segment", epochs=1).run()
     stage = make_stage("segment")
     put = devices.put_batch
 
@@ -203,8 +219,7 @@ def test_bfloat16_keeps_float32_state(make_stage):
     assert {a.dtype for a in jax.tree.leaves(final_state(stage)["params"])} == {np.dtype("float32")}
 
 
-def test_a_checkpoint_of_another_width_is_refused(make_stage):
-    make_stage("segment", epochs=1).run()
+def test_a_checkpoint_of_another_width_is_refused(make_stage, after_an_epoch):
     with pytest.raises(BratsError, match="another model: width is 4 there, 8 here"):
         make_stage("segment", task=Segmentation(width=8)).run()
 
@@ -220,10 +235,3 @@ def test_a_checkpoint_of_another_width_is_refused(make_stage):
 def test_impossible_options_are_refused(make_stage, options, message):
     with pytest.raises(BratsError, match=message):
         make_stage("segment", mesh=mesh_of(2), **options)
-
-
-def test_metrics_are_json_lines(make_stage):
-    stage = make_stage("pretrain", epochs=1)
-    stage.run()
-    for line in (stage.directory / "metrics.jsonl").read_text().splitlines():
-        assert {"event", "step", "epoch"} <= json.loads(line).keys()

@@ -1,0 +1,72 @@
+"""A whole run on the real cases, and its predictions: python -m tests.real_run FOLDER CACHE.
+
+In a process of its own, so that XLA optimises as it does for a user: here running is what takes
+the time. Leaves FOLDER/{store,run}, other/ with the tables of all cases but the run's own test
+patient, and predicted.npy, uint8[slices of the store, 240, 240].
+"""
+
+import os
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from brats_jax import evaluate, experiment, results, scoring, settings
+from brats_jax.data.preparation import prepare
+from brats_jax.data.store import Store
+from brats_jax.devices import data_mesh
+
+
+def main(folder: Path, cache: str) -> None:
+    prepare(os.environ["BRATS_REAL_DATA"], folder / "store")
+    # It makes the networks shallow, too.
+    config = runpy.run_path(str(Path(__file__).with_name("tiny_config.py")))["get_config"]()
+    config.ssl = False
+    config.data.store = str(folder / "store")
+    config.compilation_cache = cache
+    config.data.num_folds = 5
+    config.data.split_seed = 8  # trains on the case with most ET
+    config.folds = (2,)
+    config.data.patch_size = 64
+    config.optim.decay_every_epochs = 1
+    config.train.save_every_steps = 1000
+    config.segment.epochs = 2
+    config.segment.steps_per_epoch = 150
+    for name in config.segment.augmentation:
+        config.segment.augmentation[name] = False
+    config.segment.tumour_probability = 1.0
+    config.evaluation.panels = 0
+    experiment.run(config, folder / "run")
+
+    store, fold = Store.open(folder / "store"), folder / "run" / "fold_2"
+    restored = evaluate.Restored(settings.segmentation(config), fold / "segment", data_mesh())
+    tables = (fold / "evaluation_segment_patients.csv").read_text()
+    (own,) = (patient for patient in store.patients if patient in tables)
+    predicted = np.zeros((store.num_slices, 240, 240), np.uint8)
+    rows = np.array(store.slices_of(own))
+    predicted[rows] = evaluate.predict_slices(restored, store, rows)
+
+    slices = np.concatenate([store.slices_of(p) for p in store.patients if p != own])
+    tally_segmentation = scoring.tally_segmentation
+
+    def noting(batches, *arguments):
+        def noted():
+            done = 0
+            for labels, truth, valid in batches:
+                rows = slices[done : done + int(valid.sum())]
+                predicted[rows] = np.asarray(labels)[valid]
+                done += len(rows)
+                yield labels, truth, valid
+
+        return tally_segmentation(noted(), *arguments)
+
+    scoring.tally_segmentation = noting
+    tally, _ = scoring.score(restored, store, slices, 32, 1.0, "the other cases")
+    (folder / "other").mkdir()
+    results.write_unit_tables(folder / "other", "segment", tally)
+    np.save(folder / "predicted.npy", predicted)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])

@@ -1,0 +1,133 @@
+"""Numbers of a run that has been evaluated: where they come from, and when they are made anew."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from brats_jax import experiment, fold_evaluation, results
+from brats_jax.data.modalities import CLASSES
+from brats_jax.tallies import SegmentationTally
+
+pytestmark = pytest.mark.usefixtures("shallow")
+
+
+def test_numbers_in_the_tables_come_from_the_slices(finished):
+    """The table of slices, averaged here by hand, gives the printed numbers."""
+    workdir, _, summary = finished
+    with (workdir / "fold_0" / "evaluation_segment.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    printed = {
+        (r["of"], r["metric"], r["convention"]): r
+        for r in summary["rows"]
+        if r["over"] == "all slices"
+    }
+    for name in CLASSES:
+        tp, fp, fn = (np.array([int(r[f"{name} {x}"]) for r in rows]) for x in ("tp", "fp", "fn"))
+        present = tp + fp + fn > 0
+        dice = 2 * tp / np.maximum(2 * tp + fp + fn, 1)
+        assert printed[name, "dice", "paper"]["mean"] == pytest.approx(dice.mean())
+        row = printed[name, "dice", "present_only"]
+        assert row["count"] == present.sum()
+        if present.any():
+            assert row["mean"] == pytest.approx(dice[present].mean())
+        both = np.where(present, dice, 1).mean()
+        assert printed[name, "dice", "both_empty_1"]["mean"] == pytest.approx(both)
+        distances = [float(r[f"{name} asd_mm"]) for r in rows if r[f"{name} asd_mm"]]
+        assert printed[name, "asd_mm", "both_present"]["count"] == len(distances)
+    with (workdir / "fold_0" / "evaluation_pretrain.csv").open() as file:
+        ssim = [float(r["slice ssim"]) for r in csv.DictReader(file) if r["slice ssim"]]
+    assert printed["slice", "ssim", "target range"]["mean"] == pytest.approx(
+        np.mean(ssim), abs=1e-5
+    )
+
+
+def test_volumes_are_the_slices_put_together(finished):
+    """The patient's Dice in space is that of the slices' counts added up."""
+    workdir, _, summary = finished
+    with (workdir / "fold_0" / "evaluation_segment.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    with (workdir / "fold_0" / "evaluation_segment_patients.csv").open() as file:
+        (patient,) = csv.DictReader(file)
+    tp, fp, fn = (sum(int(r[f"WT {x}"]) for r in rows) for x in ("tp", "fp", "fn"))
+    expected = 2 * tp / (2 * tp + fp + fn)
+    assert float(patient["WT dice (brats2020)"]) == pytest.approx(expected, rel=1e-5)
+    found = results.find(
+        summary["rows"], over="volumes", of="WT", metric="dice", convention="brats2020"
+    )
+    assert found["mean"] == pytest.approx(expected) and found["count"] == 1
+
+
+def test_evaluation_says_what_it_is_over(finished, small_store):
+    workdir, _, _ = finished
+    document = json.loads((workdir / "fold_0" / "evaluation.json").read_text())
+    assert document["set"] == "test" and document["split_by"] == "patient"
+    assert document["patients"] == 1 and document["version"] == fold_evaluation.EVALUATION_VERSION
+    background = results.find(
+        document["rows"], stage="segment", over="all slices", of="background", convention="paper"
+    )
+    assert background["count"] == 16
+    splits = json.loads((workdir / "splits.json").read_text())
+    with (workdir / "fold_0" / "evaluation_segment.csv").open() as file:
+        assert {r["patient"] for r in csv.DictReader(file)} == set(splits["test"])
+
+
+def test_evaluate_restores_and_gives_the_same_numbers(finished):
+    workdir, config, summary = finished
+    with config.unlocked():
+        again = experiment.run(config, workdir, "evaluate")
+    assert again["rows"] == summary["rows"]
+
+
+def test_an_evaluation_of_another_checkpoint_is_not_taken_for_this_one(finished, capsys):
+    workdir, config, summary = finished
+    path = workdir / "fold_0" / "evaluation.json"
+    document = json.loads(path.read_text())
+    document["checkpoints"]["segment"]["step"] = 1
+    path.write_text(json.dumps(document))
+    assert experiment.run(config, workdir)["rows"] == summary["rows"]
+    assert "evaluating 16 test slices" in capsys.readouterr().out
+    assert json.loads(path.read_text())["checkpoints"]["segment"]["step"] > 1
+
+
+def test_an_evaluation_without_its_tally_is_made_again(finished, capsys):
+    workdir, config, summary = finished
+    tally = workdir / "fold_0" / "tally_segment.npz"
+    whole = tally.read_bytes()
+    tally.write_bytes(whole[: len(whole) // 2])
+    assert experiment.run(config, workdir)["rows"] == summary["rows"]
+    assert "evaluating 16 test slices" in capsys.readouterr().out
+    assert len(tally.read_bytes()) == len(whole)
+
+
+def test_another_tolerance_is_evaluated_anew(finished, capsys):
+    workdir, config, summary = finished
+    wider = config.copy_and_resolve_references()
+    wider.evaluation.tolerance_mm = 100.0
+    again = experiment.run(wider, workdir, "evaluate")
+
+    def nsd(rows):
+        return results.find(rows["rows"], over="all slices", of="WT", metric="nsd")["mean"]
+
+    assert nsd(again) > nsd(summary)
+    assert nsd(experiment.run(config, workdir, "evaluate")) == nsd(summary)
+
+
+def test_an_evaluation_that_was_stopped_halfway_is_made_again(finished, monkeypatch):
+    """The tally is of another tolerance by then, and evaluation.json must not vouch for it."""
+    workdir, config, summary = finished
+    wider = config.copy_and_resolve_references()
+    wider.evaluation.tolerance_mm = 100.0
+
+    def stop(directory, stage, tally):
+        if stage == "segment":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(results, "write_unit_tables", stop)
+        experiment.run(wider, workdir, "evaluate")
+    path = workdir / "fold_0" / "tally_segment.npz"
+    assert SegmentationTally.load(path)[0].tolerance_mm == 100
+    assert experiment.run(config, workdir)["rows"] == summary["rows"]
+    assert SegmentationTally.load(path)[0].tolerance_mm == config.evaluation.tolerance_mm

@@ -1,0 +1,109 @@
+"""What a report says of arms that can be compared, of those that cannot, and of leaks."""
+
+import json
+import re
+
+from report_examples import write_run
+from report_pages import read, secondary, table, write_both
+
+from brats_jax.files import write_json
+
+
+def test_a_split_by_slice_is_told_wherever_a_number_stands(tmp_path):
+    parsed, words = read(write_both(tmp_path, split_by="slice"))
+    assert not parsed.wrong and not parsed.open
+    assert "every test score is too good" in words
+    captions = re.findall(r"(?:Ours|Our baseline|Ours with SSL): test set of [^;]*;", words)
+    assert len(captions) > 5
+    told = "split by slice, the same patients in training and test"
+    assert all(told in caption for caption in captions), captions
+    # The audit names the leak; what needs whole volumes is said to be missing, not shown.
+    audit = table(tmp_path, "splits")
+    assert [row["Audit"] for row in audit] == ["LEAKS"]
+    assert audit[0]["Patients in both training, test"] == "6"
+    assert "No volumes in 3D" in words and "3D Dice" not in words
+    assert "by patient, 3D" not in words
+    assert {row["Quantity"] for row in table(tmp_path, "primary_comparisons")} == {
+        "slice Dice of WT", "slice Dice of TC", "slice Dice of ET",
+    }  # fmt: skip
+
+
+def test_tumour_slices_alone_are_not_passed_off_as_the_papers_average(tmp_path):
+    parsed, words = read(write_both(tmp_path, slices="tumour"))
+    assert not parsed.wrong and not parsed.open
+    # Four of six slices of each patient hold tumour.
+    assert "6 patients, 24 slices with tumour, split by patient" in words
+    assert "Only slices with tumour were evaluated" in words
+    assert "OURS AVERAGED OVER SLICES WITH TUMOUR ONLY" in words
+    # Neither a ceiling over all slices nor volumes can be known.
+    assert not (tmp_path / "report" / "ceiling.csv").exists()
+    assert not list((tmp_path / "report").glob("volumes_*"))
+    heads = table(tmp_path, "dice_dice_ce")[0]
+    assert not any("all slices" in head or "3D" in head for head in heads), heads
+    assert not any("paper" in row["Quantity"] for row in secondary(tmp_path))
+
+
+def test_arms_of_different_folds_are_not_compared_and_that_is_said(tmp_path):
+    write_run(tmp_path / "ssl", ssl=True, folds=(0,))
+    write_run(tmp_path / "base", ssl=False, folds=(1,))
+    _, words = read(tmp_path)
+    assert "Not compared: Dice + CE, SSL, and its baseline" in words
+    assert not (tmp_path / "report" / "primary_comparisons.csv").exists()
+
+
+def test_a_comparison_that_old_tallies_prevent_says_so(tmp_path):
+    for tally in write_both(tmp_path).glob("*/fold_0/tally_segment.npz"):
+        tally.write_bytes(b"PK")
+    _, words = read(tmp_path)
+    assert "not compared: the numbers by patient of 2 evaluated trainings cannot be read" in words
+    assert "remove it, and give the command that trained again" in words
+
+
+def test_patients_that_are_left_out_of_a_comparison_are_counted(tmp_path):
+    write_both(tmp_path)
+    _, words = read(tmp_path)
+    # The first patient has no ET, and its ASD is not defined.
+    rows = {row["Quantity"]: row["n patients"] for row in secondary(tmp_path)}
+    assert rows["3D ASD of ET (mm)"] == "5" and rows["3D ASD of WT (mm)"] == "6"
+    sentence = words[words.index("Dice + CE: 3D ASD of ET:") :].split("sign-flip")[0]
+    assert "n = 5 patients, 1 without both values left out" in sentence
+    sentence = words[words.index("Dice + CE: 3D ASD of WT:") :].split("sign-flip")[0]
+    assert "n = 6 patients;" in sentence
+
+
+def test_runs_that_only_one_arm_has_are_not_compared_and_that_is_said(tmp_path):
+    write_run(tmp_path / "ssl", ssl=True, folds=(0, 1, 2), patients=6)
+    write_run(tmp_path / "base", ssl=False, folds=(0, 2), patients=6)
+    _, words = read(tmp_path)
+    assert (
+        "Dice + CE, SSL, and its baseline are compared in the 2 of 3 folds and seeds that" in words
+    )
+    start = words.index("chosen beforehand.")
+    assert words[start:].startswith(
+        "chosen beforehand. Ours: test set of 6 patients, 36 slices, split by patient; mean over "
+        "folds 1 and 3."
+    )
+
+
+def test_what_was_evaluated_over_other_slices_is_not_compared(tmp_path):
+    """--mode=evaluate may ask for other slices than the settings that the run was started with."""
+    write_run(tmp_path / "ssl", ssl=True, patients=6)
+    write_run(tmp_path / "base", ssl=False, patients=6, slices="tumour")
+    path = tmp_path / "base" / "config.json"
+    document = json.loads(path.read_text())
+    document["config"]["evaluation"]["slices"] = "all"
+    write_json(path, document)
+    _, words = read(tmp_path)
+    assert not (tmp_path / "report" / "primary_comparisons.csv").exists()
+    assert "evaluation.slices = tumour" in words
+
+
+def test_one_patient_is_not_tested_and_what_no_patient_has_is_said(tmp_path):
+    for ssl in (True, False):  # the only patient has no ET
+        write_run(tmp_path / ("ssl" if ssl else "base"), ssl=ssl, patients=1)
+    _, words = read(tmp_path)
+    assert "of 3 comparisons too few patients have values for a test in all." in words
+    assert "3D Dice of WT: not tested, as there is one patient only" in words
+    assert "3D ASD of ET: not compared, as no patient has a value under both SSL and the" in words
+    row = next(r for r in secondary(tmp_path) if r["Quantity"] == "3D ASD of ET (mm)")
+    assert (row["n patients"], row["Found"], row["p (Holm)"]) == ("0", "not tested", "")
