@@ -251,7 +251,7 @@ def score_reconstruction(
         prediction, target = restored.output(params, stats, x)[..., 0], target[..., 0]
         extent = image.data_range(target, "target")
         masks = (None, brain_mask(batch["image"]), batch["label"] > 0)
-        values = {}
+        values: dict[str, jax.Array] = {}
         for region, mask in zip(regions, masks, strict=True):
             numbers = {
                 "mse": image.mse(prediction, target, mask),
@@ -268,9 +268,10 @@ def score_reconstruction(
     for batch, valid in batches(restored.mesh, store, indices, batch_size):
         values, images = jax.device_get(step(restored.params, restored.stats, batch))
         if on_cpu:  # whose fast form is not for compiled functions
-            *both, extent, masks = images
+            prediction, target, extent, masks = images
             for region, mask in zip(regions, masks, strict=True):
-                values[f"{region}/ssim"] = np.asarray(image.ssim(*both, extent, mask))
+                found = image.ssim(prediction, target, extent, mask)
+                values[f"{region}/ssim"] = np.asarray(found)
         names = (f"{region}/{metric}" for region in regions for metric in IMAGE_METRICS)
         rows.append({name: values[name][valid] for name in names})
         done(int(valid.sum()))
