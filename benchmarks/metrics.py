@@ -21,7 +21,7 @@ from skimage.metrics import structural_similarity
 
 from brats_jax import devices
 from brats_jax.data.modalities import NUM_CLASSES
-from brats_jax.data.normalise import normalise_slices
+from brats_jax.data.normalise import normalise
 from brats_jax.data.phantom import PhantomSource
 from brats_jax.metrics import image, overlap, surface
 
@@ -46,7 +46,7 @@ def main() -> None:
     case = source.read(source.patients()[0])
     with_tumour = np.flatnonzero((case.labels > 0).any((1, 2)))
     chosen = with_tumour[np.linspace(0, len(with_tumour) - 1, arguments.batch).astype(int)]
-    target = normalise_slices(case.images[chosen])[..., 3].astype(np.float32)
+    target = normalise(case.images[chosen], "slice")[..., 3].astype(np.float32)
     noise = np.random.default_rng(0).standard_normal(target.shape).astype(np.float32)
     reconstruction = target + 0.2 * noise
     labels = case.labels[chosen]

@@ -242,38 +242,29 @@ def score_reconstruction(
 ) -> ReconstructionTally:
     """Image quality of every slice: the whole slice, the brain alone, the tumour alone."""
 
-    on_cpu = jax.default_backend() == "cpu"
-    regions = ("slice", "brain", "tumour")
-
     @jax.jit
-    def step(params: Weights, stats: Weights, batch: Batch) -> tuple[dict[str, jax.Array], Any]:
+    def step(params: Weights, stats: Weights, batch: Batch) -> dict[str, jax.Array]:
         x, target = restored.task.prepare(batch, training=False)
         prediction, target = restored.output(params, stats, x)[..., 0], target[..., 0]
         extent = image.data_range(target, "target")
-        masks = (None, brain_mask(batch["image"]), batch["label"] > 0)
-        values: dict[str, jax.Array] = {}
-        for region, mask in zip(regions, masks, strict=True):
-            numbers = {
-                "mse": image.mse(prediction, target, mask),
-                "psnr": image.psnr(prediction, target, extent, mask),
-                "psnr_fixed": image.psnr(prediction, target, FIXED_RANGE, mask),
-                "ssim_gaussian": image.ssim(prediction, target, extent, mask, window="gaussian11"),
-            }
-            if not on_cpu:
-                numbers["ssim"] = image.ssim(prediction, target, extent, mask)
-            values |= {f"{region}/{metric}": number for metric, number in numbers.items()}
-        return values, (prediction, target, extent, masks) if on_cpu else None
+        masks = {"slice": None, "brain": brain_mask(batch["image"]), "tumour": batch["label"] > 0}
+        values = {}
+        for region, mask in masks.items():
+            numbers = (
+                image.mse(prediction, target, mask),
+                image.psnr(prediction, target, extent, mask),
+                image.psnr(prediction, target, FIXED_RANGE, mask),
+                image.ssim(prediction, target, extent, mask),
+                image.ssim(prediction, target, extent, mask, window="gaussian11"),
+            )
+            for metric, number in zip(IMAGE_METRICS, numbers, strict=True):
+                values[f"{region}/{metric}"] = number
+        return values
 
     rows: list[dict[str, np.ndarray]] = []
     for batch, valid in batches(restored.mesh, store, indices, batch_size):
-        values, images = jax.device_get(step(restored.params, restored.stats, batch))
-        if on_cpu:  # whose fast form is not for compiled functions
-            prediction, target, extent, masks = images
-            for region, mask in zip(regions, masks, strict=True):
-                found = image.ssim(prediction, target, extent, mask)
-                values[f"{region}/ssim"] = np.asarray(found)
-        names = (f"{region}/{metric}" for region in regions for metric in IMAGE_METRICS)
-        rows.append({name: values[name][valid] for name in names})
+        values = jax.device_get(step(restored.params, restored.stats, batch))
+        rows.append({name: value[valid] for name, value in values.items()})
         done(int(valid.sum()))
     joined = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
     return ReconstructionTally(which_slices(store, indices), joined)
