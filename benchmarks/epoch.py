@@ -229,6 +229,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--validation_slices", type=int, default=0, help="0: all of one patient")
     arguments = parser.parse_args()
+    devices.keep_memory()  # as the commands do
     logging.set_verbosity(logging.ERROR)  # Orbax tells every checkpoint
     base = Path(__file__).parent.parent / "configs" / "base.py"
     config = runpy.run_path(str(base))["get_config"]()

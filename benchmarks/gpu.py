@@ -70,14 +70,15 @@ PARTS: dict[str, Part] = {
     "preparation": Part("preparation.py", (), ("--shape=16,48,48", "--turns=1")),
     "gradients": Part(
         "gradients.py",
-        ("--width=64", "--batch=16", "--patch=128", "--shape=155,240,240", "--patients=8"),
+        ("--width=64", "--batch=16", "--patch=128", "--shape=155,240,240", "--patients=4"),
         ("--width=4", "--batches=2", "--after=0,2", "--patients=2"),
+        10.0,
     ),
     "precision": Part(
         "precision.py",
         ("--seeds=5", "--width=64", "--steps=4000", "--patch=96", "--shape=64,120,120"),
         ("--seeds=2", "--width=4", "--steps=4", "--pretrain_steps=4", "--patients=8"),
-        15.0,
+        30.0,
     ),
     "start": Part("start.py", (), ("--width=4", "--patch=32", "--turns=1")),
 }

@@ -235,10 +235,10 @@ def rows(on_cpu: bool) -> list[Row]:
         ),
         Row(
             "bfloat16 minus float32, test Dice",
-            "no loss that the seeds show",
+            "no loss above 0.02, within two standard errors",
             _dice,
             _nothing,
-            lambda r: np.add(*_difference(r)) >= 0,
+            lambda r: bool(np.subtract(*_difference(r)) > -0.02),
         ),
         Row(
             "command to first step, warm cache",

@@ -57,6 +57,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--peer_python", help="a Python with torch and h5py; without it only ours")
     arguments = parser.parse_args()
+    devices.keep_memory()  # as the commands do
     batch, patch = arguments.batch, arguments.patch
     shape = (arguments.slices, 240, 240)
     with tempfile.TemporaryDirectory() as folder:

@@ -20,7 +20,7 @@ import measure
 import numpy as np
 from absl import logging
 
-from brats_jax import experiment
+from brats_jax import devices, experiment
 from brats_jax.data.preparation import prepare
 
 BASE = Path(__file__).parent.parent / "configs" / "demo.py"
@@ -84,6 +84,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="kept there, and gone on with; else temporary")
     arguments = parser.parse_args()
     logging.set_verbosity(logging.ERROR)
+    devices.keep_memory()
     numbers: dict[str, list[dict[str, float]]] = {dtype: [] for dtype in TYPES}
     with tempfile.TemporaryDirectory() as temporary:
         root = arguments.folder or Path(temporary)
@@ -100,13 +101,15 @@ def main() -> None:
             for dtype in TYPES:
                 workdir = root / f"{dtype}_{seed}"
                 numbers[dtype].append(train(arguments, root / "store", workdir, dtype, seed))
+            for name in numbers["float32"][0]:  # after each seed, should time run out
+                by_type = {t: [run[name] for run in numbers[t]] for t in TYPES}
+                measure.result(f"precision {name}", **by_type)
     print(f"{'':<28}{'float32':>20}{'bfloat16':>20}   bfloat16 minus float32, by seed")
     for name in numbers["float32"][0]:
         plain, half = (np.array([run[name] for run in numbers[dtype]]) for dtype in TYPES)
         differences = ", ".join(f"{x:+.4f}" for x in half - plain)
         columns = "".join(f"{np.mean(x):13.4f} ({np.std(x):.4f})" for x in (plain, half))
         print(f"{name:<28}{columns}   {differences}")
-        measure.result(f"precision {name}", float32=plain.tolist(), bfloat16=half.tolist())
     print(
         f"  mean (sd) of {arguments.seeds} seeds; width {arguments.width}, "
         f"{arguments.pretrain_steps} and {arguments.steps} steps of batch 4, "

@@ -182,7 +182,7 @@ def main() -> None:
     if arguments.peer == "smp" and (arguments.stage, arguments.width) != ("segment", 64):
         parser.error("--peer=smp is the segmentation network at width 64")
     arguments.patch = arguments.patch or {"train": 128, "inference": 240}[arguments.mode]
-    devices.keep_memory()  # as training does
+    devices.keep_memory()  # as the commands do
     if arguments.device:
         jax.config.update("jax_platforms", {"cpu": "cpu", "gpu": "cuda"}[arguments.device])
     compare(arguments)

@@ -25,7 +25,7 @@ import nibabel
 import numpy as np
 from absl import logging
 
-from brats_jax import frozen, inference, models, prediction, settings
+from brats_jax import devices, frozen, inference, models, prediction, settings
 from brats_jax.checkpoints import Checkpoints
 from brats_jax.data.case_files import CaseFiles
 from brats_jax.data.modalities import MODALITIES
@@ -119,6 +119,7 @@ def main() -> None:
         help="two folds, four flips, all that can be written; files to files alone",
     )
     arguments = parser.parse_args()
+    devices.keep_memory()  # as the commands do
     everything = arguments.everything
     logging.set_verbosity(logging.ERROR)  # Orbax tells every checkpoint it reads
     print(

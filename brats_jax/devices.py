@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+import importlib.metadata
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -174,12 +175,16 @@ def keep_memory() -> bool:
     for good instead, in one heap, since only the first can grow as far as is needed.
 
     To be called before JAX makes its threads. Without effect where the user says in the
-    environment how malloc should work (MALLOC_*, GLIBC_TUNABLES), and where it is not glibc's.
+    environment how malloc should work (MALLOC_*, GLIBC_TUNABLES), where it is not glibc's, and
+    where JAX has an accelerator, whose memory it is not.
 
     Returns:
       Whether that is so now.
     """
     if any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
+        return False
+    only_cpu = os.environ.get("JAX_PLATFORMS") == "cpu"
+    if not only_cpu and importlib.metadata.entry_points(group="jax_plugins"):
         return False
     try:
         mallopt = ctypes.CDLL(None).mallopt

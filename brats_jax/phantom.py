@@ -19,7 +19,11 @@ from brats_jax.errors import BratsError
 _CASES = flags.DEFINE_string("cases", None, "Folder to write them to.")
 _PATIENTS = flags.DEFINE_integer("patients", 3, "How many.")
 _SEED = flags.DEFINE_integer("seed", 0, "Which; another seed, other patients.")
-_SHAPE = flags.DEFINE_list("shape", ["155", "240", "240"], "Slices,height,width of the volumes.")
+_SHAPE = flags.DEFINE_list(
+    "shape",
+    ["155", "240", "240"],
+    "Slices,height,width of the volumes; 155,240,240 are voxels of 1 mm.",
+)
 
 
 def main(argv: Sequence[str]) -> None:

@@ -90,6 +90,7 @@ def _run() -> int:
         cases = prediction.find_cases(Path(_INPUT.value))
     else:
         cases = [kinds.named_files(named)]
+    devices.keep_memory()
     devices.use_compilation_cache("auto")
     model = inference.load(
         _CHECKPOINT.value,

@@ -23,7 +23,7 @@ class TrainOptions:
     patch_size: int = 128
     tumour_probability: float = 0.5
     validation_batch_size: int = 16
-    save_every_steps: int = 1000
+    save_every_steps: int = 2000
     log_every_steps: int = 50
     seed: int = 0
     purpose: int = 0

@@ -18,6 +18,8 @@ from brats_jax import checkpoints, devices, feeding, loop, train
 from brats_jax.data import device_store
 from brats_jax.data.device_store import DeviceStore, bytes_needed, choose_placement, gather
 from brats_jax.data.patches import PatchPlan, cut
+from brats_jax.data.preparation import prepare
+from brats_jax.data.store import Store
 from brats_jax.errors import BratsError
 from brats_jax.feeding import Cadence, Feed
 from brats_jax.progress import read_metrics
@@ -146,6 +148,25 @@ def test_slices_that_fill_no_whole_block_are_all_copied(small_store, monkeypatch
         rows = slice(arrays.first[k], arrays.first[k] + -(-len(label) // 256))
         np.testing.assert_array_equal(arrays.images[rows].reshape(-1, 4)[: len(label)], image)
         np.testing.assert_array_equal(arrays.labels[rows].reshape(-1)[: len(label)], label)
+
+
+def test_empty_slices_are_background(tmp_path, brats_files):
+    """Air at the end of a volume: boxes of no pixels, the last one after all rows."""
+    volumes = brats_files.make_case(0, shape=(32, 32, 5))
+    volumes = {name: volume.copy() for name, volume in volumes.items()}
+    for volume in volumes.values():
+        volume[:, :, [0, 4]] = 0
+    brats_files.write_nifti_case(tmp_path / "source", "A", volumes)
+    prepare(tmp_path / "source", tmp_path / "store", workers=1)
+    store, mesh = Store.open(tmp_path / "store"), mesh_of(1)
+    assert not store.box[0].any() and not store.box[4].any() and store.box[3].any()
+    plan = PatchPlan(store, np.arange(5), patch_size=16, tumour_probability=0.0, seed=0)
+    resident = DeviceStore(store, np.arange(5), mesh)
+    assert int(resident.arrays.first[-1]) < len(resident.arrays.images)
+    drawn = plan.examples(0, 20)
+    batch = gather(resident.arrays, devices.put_batch(resident.numbers(drawn), mesh), 16, mesh)
+    for name, array in cut(store, drawn, 16).items():
+        np.testing.assert_array_equal(batch[name], array)
 
 
 def test_a_placement_is_chosen_by_size(small_store, monkeypatch):

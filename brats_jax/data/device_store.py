@@ -84,7 +84,8 @@ class DeviceStore:
             part = _read_rows(store, kept, first, start, start + block)
             arrays = write(arrays, devices.put_replicated(part, mesh), start)
         tables = (
-            first[:-1].astype(np.int32),
+            # An empty slice at the end would begin one past the last row.
+            np.minimum(first[:-1], rows - 1).astype(np.int32),
             store.box[kept].astype(np.int32),
             np.ascontiguousarray(store.background[kept]),
         )

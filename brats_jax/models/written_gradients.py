@@ -54,7 +54,7 @@ product.defvjp(_product_forward, _product_backward)
 def kernel_is_larger(x: jax.Array, kernel: jax.Array) -> bool:
     """Whether the products with every tap of the kernel are fewer numbers than the kernel has."""
     pixels, (inputs, outputs) = x.size // x.shape[-1], kernel.shape[-2:]
-    return pixels * (inputs + outputs) <= inputs * outputs
+    return pixels * (inputs + outputs) < inputs * outputs
 
 
 @jax.custom_vjp

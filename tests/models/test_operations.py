@@ -85,6 +85,17 @@ def test_a_program_for_several_platforms_holds_the_form_of_each():
     )
 
 
+@pytest.mark.parametrize(
+    ("form", "size"), [(operations.conv2d, 3), (operations.conv_transpose_4x4_stride2, 4)]
+)
+def test_a_program_for_several_platforms_has_convolutions_of_maps_of_few_pixels(form, size):
+    x, kernel = normal(1, 2, 2, 24), normal(size, size, 24, 20, seed=1)
+    with operations.for_every_platform():
+        f = jax.jit(lambda *a: form(*a))
+        text = export.export(f, platforms=("cpu", "cuda"))(x, kernel).mlir_module()
+    assert "stablehlo.convolution" in text and "stablehlo.dot_general" not in text
+
+
 def test_products_add_up_in_float32():
     """Nine large terms that cancel in bfloat16 would leave their rounding."""
     x, kernel = normal(1, 2, 2, 64).astype(jnp.bfloat16), normal(3, 3, 64, 4, seed=1)
@@ -146,7 +157,7 @@ def test_products_are_left_to_kernels_larger_than_their_maps(monkeypatch):
     monkeypatch.setattr(operations, "on_cpu", lambda: True)
     for size, form in ((3, operations.conv2d), (4, operations.conv_transpose_4x4_stride2)):
         kernel = normal(size, size, 24, 12)  # as large as the products with 8 pixels
-        for pixels, product in ((8, True), (9, False)):
+        for pixels, product in ((7, True), (8, False)):
             used = primitives(form, normal(1, 1, pixels, 24), kernel)
             assert ("optimization_barrier" in used) == product
 
