@@ -1,6 +1,6 @@
 """Every row of the target table on one accelerator: measured, target, limit, in one table.
 
-    python benchmarks/gpu.py --peer_python=TORCH_VENV/bin/python   # three quarters of an hour
+    python benchmarks/gpu.py --peer_python=TORCH_VENV/bin/python   # an hour or two
     python benchmarks/gpu.py --parts=ceilings,surfaces,ssim --small       # a look, also on CPU
 
 Each part is a benchmark of this folder in a process of its own with a time limit, so that one
