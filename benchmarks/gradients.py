@@ -62,13 +62,13 @@ class Gradients:
         self.of = gradient
 
 
-def compare(pairs: Iterable[tuple[jax.Array, jax.Array, jax.Array]]) -> dict[str, float]:
+def compare(triples: Iterable[tuple[jax.Array, jax.Array, jax.Array]]) -> dict[str, float]:
     """error, noise, bias, chance and images (see above) of n triples of float32[weights].
 
     Sums are kept, not the gradients: those of 32 batches would be 12 GB at full width.
     """
     n, total, shift, squares = 0, 0.0, 0.0, np.zeros(3)
-    for plain, half, images in pairs:
+    for plain, half, images in triples:
         n += 1
         total, shift = total + plain, shift + (half - plain)
         norms = [jnp.sum(jnp.square(x)) for x in (plain, half - plain, images - plain)]

@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import epoch
 import gpu
 import gpu_table
+import gradients
 import measure
 import roofline
 import train_step
@@ -81,6 +82,16 @@ def test_count_of_a_step_by_hand():
     assert sorted(map(roofline.flops, found)) == sorted([product] * 2 + [convolution] * 3)
     forward = next(e for e in found if e.primitive.name == "dot_general")
     assert roofline.moved(forward) == 4 * (2 * 64 * 3 + 15 + 2 * 64 * 5)
+
+
+def test_errors_of_gradients_by_hand():
+    """Two batches in the plane: gradients (3, 4) and (3, -4), bfloat16 off by (0, 1) in both."""
+    plain = jnp.array([[3.0, 4.0], [3.0, -4.0]])
+    off = jnp.array([0.0, 1.0])
+    found = gradients.compare((g, g + off, g + 2 * off) for g in plain)
+    # All have the length 5, their mean (3, 0) has 3, and each is 4 from it.
+    expected = {"error": 1 / 5, "noise": 4 / 5, "bias": 1 / 3, "chance": 1 / 2**0.5 / 3}
+    assert found == pytest.approx({**expected, "images": 2 / 5})
 
 
 def results():

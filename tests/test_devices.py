@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from brats_jax import devices
+
 FAULTS = """
 import resource
 import numpy as np
@@ -36,6 +38,13 @@ def second_time(**environment):
     )
     kept, faults = done.stdout.split()
     return kept == "True", int(faults)
+
+
+def test_where_jax_has_an_accelerator_memory_is_left_alone(monkeypatch):
+    monkeypatch.setattr(devices.importlib.metadata, "entry_points", lambda group: [group])
+    monkeypatch.delenv("JAX_PLATFORMS")
+    monkeypatch.setattr(devices.ctypes, "CDLL", None)  # would raise
+    assert not devices.keep_memory()
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")

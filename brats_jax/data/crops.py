@@ -159,7 +159,7 @@ def union(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Smallest boxes that hold both; an empty box adds nothing."""
     first = np.minimum(one[:, :2], other[:, :2])
     last = np.maximum(one[:, :2] + one[:, 2:], other[:, :2] + other[:, 2:])
-    both = np.concatenate([first, last - first], axis=1).astype(np.int16)
+    both = np.concatenate([first, last - first], axis=1)
     return np.where(_empty(one), other, np.where(_empty(other), one, both)).astype(np.int16)
 
 

@@ -173,7 +173,9 @@ def gather(
 def bytes_needed(store: Store, slices: np.ndarray) -> int:
     """Device memory that the slices take, on each device."""
     kept = np.unique(slices)
-    return int(_first_rows(store, kept)[-1]) * ROW * (4 * 2 + 1) + len(kept) * 28
+    pixels = max(1, int(_first_rows(store, kept)[-1])) * ROW
+    tables = 4 + 4 * 4 + 4 * 2  # first, box and background of a slice
+    return pixels * (4 * 2 + 1) + len(kept) * tables
 
 
 def choose_placement(setting: str, store: Store, slices: np.ndarray, mesh: Mesh) -> str:

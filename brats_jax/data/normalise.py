@@ -84,7 +84,7 @@ def normalise_slices(images: np.ndarray) -> Crops:
       images: real[slices, H, W, C], finite.
 
     Returns:
-      float16, cut to what differs from the background, which only counts as often as it occurs.
+      float16, cut to what differs from the background, which counts as often as it occurs.
     """
     raw = crops.corners(images)
     boxes = crops.boxes_around(images, raw)

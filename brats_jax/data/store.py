@@ -154,14 +154,6 @@ class Store:
         )
         return hashlib.sha256(json.dumps(arrays).encode()).hexdigest()[:16]
 
-    def images(self, index: int) -> np.ndarray:
-        """float16[H, W, 4] of a slice by its global index, modalities in canonical order."""
-        return self.read([index])[0][0]
-
-    def labels(self, index: int) -> np.ndarray:
-        """uint8[H, W], a slice's labels by its global index."""
-        return self.read([index])[1][0]
-
     def read(self, indices: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Copies slices: (float16[n, H, W, 4], uint8[n, H, W]) for n global indices."""
         nowhere = np.zeros(len(indices), np.int64)

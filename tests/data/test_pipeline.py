@@ -87,8 +87,8 @@ def test_full_slices_cover_each_once_and_mark_the_filling(small_store):
     index = np.concatenate([b["index"][b["valid"]] for b in batches])
     np.testing.assert_array_equal(index, indices)
     assert batches[1]["index"][2] == 3  # filled from the beginning
-    np.testing.assert_array_equal(batches[1]["image"][1], small_store.images(7))
-    np.testing.assert_array_equal(batches[1]["label"][0], small_store.labels(40))
+    np.testing.assert_array_equal(batches[1]["image"][1], small_store.read([7])[0][0])
+    np.testing.assert_array_equal(batches[1]["label"][0], small_store.read([40])[1][0])
 
 
 def test_full_slices_of_nothing():
