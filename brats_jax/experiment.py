@@ -78,7 +78,8 @@ def run(config: ConfigDict, workdir: Path, mode: str = "train") -> dict[str, Any
     mesh = devices.training_mesh()
     everyone = processes.to_first([json.loads(config.to_json_best_effort()), store.fingerprint])
     splits = processes.from_first(lambda: _begin(config, store, workdir, mode, mesh, everyone))
-    say(f"{workdir}: {devices.describe()}, {config.dtype} activations, store {store.path}")
+    dtype = devices.compute_dtype(config.dtype).__name__  # what 'auto' is here
+    say(f"{workdir}: {devices.describe()}, {dtype} activations, store {store.path}")
     for fold in config.folds:
         directory = workdir / f"fold_{fold}"
         with _locked(directory):

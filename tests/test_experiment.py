@@ -62,6 +62,7 @@ def test_the_same_command_again_does_nothing_but_print(finished, capsys):
     capsys.readouterr()
     assert experiment.run(config, workdir) == summary
     printed = capsys.readouterr().out
+    assert "cpu, float32 activations, store" in printed  # 'auto', spelt out
     for stage in ("pretrain", "segment", "evaluation"):
         assert f"fold 0 {stage}: complete, skipped" in printed
     changed = {n for n, t in files_below(workdir).items() if before.get(n) != t}
