@@ -24,8 +24,10 @@ from brats_jax.train_options import TrainOptions
 AHEAD = 2  # batches that lie on the devices before they are needed
 
 # Steps of a dispatch on an accelerator: a state of 700 arrays takes Python a millisecond or two
-# to hand over, which ten steps hide even where a step takes as little.
-STEPS_PER_DISPATCH = 10
+# to hand over, and the device another to bring the kernels into its order and back, which 25
+# steps hide even where a step takes as little. Divides the defaults of log_every_steps and
+# save_every_steps, so that no step has to be done alone for them.
+STEPS_PER_DISPATCH = 25
 # ... but at most about a second of work (1,300 patches/s of 128 x 128 on one A100), so that a
 # stop request is answered in time.
 PIXELS_PER_DISPATCH = 1_000 * 128 * 128

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from brats_jax import devices, models
 from brats_jax.data.device_store import DeviceSlices, gather
-from brats_jax.models import Weights
+from brats_jax.models import Kernels, Weights
 from brats_jax.tasks import Batch, Task
 
 
@@ -25,7 +25,8 @@ class TrainState(NamedTuple):
       opt_state: the optimiser's.
       step: int32, optimiser steps done.
       loss_sum: float32, summed loss of the steps since the epoch began.
-      bad_step: int32, the first step whose loss or update was not finite, or -1.
+      bad_step: int32, the first step whose loss or update was not finite, or -1. An overflow in
+        the update alone may be told of the step after it (see `_vectors`).
     """
 
     params: Weights
@@ -67,40 +68,71 @@ def make_train_step(
       a `lax.scan`.
     """
 
-    def train_step(state: TrainState, batch: Batch, resident: DeviceSlices | None) -> TrainState:
+    def train_step(
+        state: TrainState, kernels: Kernels, batch: Batch, resident: DeviceSlices | None
+    ) -> TrainState:
         if resident is not None:
             batch = gather(resident, batch, patch_size, mesh)
         x, target = task.prepare(batch, training=True)
 
-        def loss_of(params: Weights) -> tuple[jax.Array, Weights]:
-            output, stats = models.apply(graph, params, state.stats, x, train=True)
+        def loss_of(params: Weights, kernels: Kernels) -> tuple[jax.Array, Weights]:
+            weights = models.with_kernels(params, kernels)
+            output, stats = models.apply(graph, weights, state.stats, x, train=True)
             return task.loss(output, target), stats
 
-        (loss, stats), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        (loss, stats), (gradients, of_kernels) = jax.value_and_grad(
+            loss_of, argnums=(0, 1), has_aux=True
+        )(state.params, kernels)
+        gradients = models.with_kernels(gradients, of_kernels, jnp.float32)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        # A finite loss can have an update that is not, and the parameters would be lost.
-        finite = jnp.isfinite(loss) & jnp.isfinite(optax.global_norm(updates))
-        is_first_bad = (state.bad_step < 0) & ~finite
+        finite = jnp.isfinite(loss) & _all_finite(_vectors(gradients))
         return TrainState(
             params=optax.apply_updates(state.params, updates),
             stats=stats,
             opt_state=opt_state,
             step=state.step + 1,
             loss_sum=state.loss_sum + loss,
-            bad_step=jnp.where(is_first_bad, state.step, state.bad_step),
+            bad_step=_first_bad(state.bad_step, finite, state.step),
         )
 
     def run(
         state: TrainState, batch: Batch, resident: DeviceSlices | None
     ) -> tuple[TrainState, Progress]:
+        def rounded(params: Weights) -> Kernels:
+            return models.rounded_kernels(params, task.dtype)
+
+        def body(carry: tuple[TrainState, Kernels], batch: Batch) -> tuple[Any, None]:
+            state = train_step(*carry, batch, resident)
+            return (state, rounded(state.params)), None
+
         if batch["seed"].ndim == 1:
-            state = train_step(state, batch, resident)
+            state = train_step(state, rounded(state.params), batch, resident)
         else:
-            state, _ = lax.scan(lambda s, b: (train_step(s, b, resident), None), state, batch)
+            (state, _), _ = lax.scan(body, (state, rounded(state.params)), batch)
+        finite = _all_finite(state.params)
+        state = state._replace(bad_step=_first_bad(state.bad_step, finite, state.step - 1))
         return state, Progress(state.loss_sum, state.bad_step)
 
     compiled = jax.jit(run, donate_argnums=0, out_shardings=devices.replicated(mesh))
     return lambda state, batch: compiled(state, batch, resident)
+
+
+def _first_bad(bad_step: jax.Array, finite: jax.Array, step: jax.Array) -> jax.Array:
+    return jnp.where((bad_step < 0) & ~finite, step, bad_step)
+
+
+def _all_finite(tree: Any) -> jax.Array:
+    return jnp.isfinite(optax.global_norm(tree))
+
+
+def _vectors(gradients: Weights) -> list[jax.Array]:
+    """The gradients of normalisation and biases.
+
+    Whatever makes a gradient not finite runs through them on its way back, and to look at them
+    costs no pass over all parameters, which every step would notice. An overflow in the gradient
+    of a kernel alone shows in the next loss, or at the end of the dispatch.
+    """
+    return [leaf for leaf in jax.tree.leaves(gradients) if leaf.ndim == 1]
 
 
 def make_validation_step(

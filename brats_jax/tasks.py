@@ -37,6 +37,11 @@ class Task(Protocol):
         ...
 
     @property
+    def dtype(self) -> Any:
+        """What the network computes in; parameters and what its head does are float32."""
+        ...
+
+    @property
     def metric(self) -> str:
         """The validation number that chooses the best checkpoint."""
         ...

@@ -58,7 +58,7 @@ def get_config() -> ConfigDict:
     config.train.validation_batch_size = 16
     config.train.log_every_steps = 50
     config.train.save_every_steps = 2000  # besides the end of every epoch; waits for the device
-    config.train.steps_per_dispatch = 0  # 0: about 10 on accelerators; always 1 on CPU
+    config.train.steps_per_dispatch = 0  # 0: about 25 on accelerators; always 1 on CPU
 
     # Stage 1. Neither its slices nor its patches are chosen by the labels.
     config.pretrain = ConfigDict()

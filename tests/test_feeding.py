@@ -104,7 +104,7 @@ def test_dispatches_end_where_something_has_to_be_done():
 def test_how_many_steps_a_dispatch_has(monkeypatch):
     assert feeding.steps_per_dispatch(0, 16, 128) == feeding.steps_per_dispatch(8, 16, 128) == 1
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert feeding.steps_per_dispatch(0, 16, 128) == 10
+    assert feeding.steps_per_dispatch(0, 16, 128) == 25
     assert feeding.steps_per_dispatch(0, 256, 128) == 3
     assert feeding.steps_per_dispatch(0, 4096, 240) == 1
     assert feeding.steps_per_dispatch(8, 16, 128) == 8

@@ -1,11 +1,20 @@
 """Network definitions: arrays in, arrays out; no files, no configuration."""
 
-from brats_jax.models.functional import Weights, apply, count_parameters, split
+from brats_jax.models.functional import (
+    Kernels,
+    Weights,
+    apply,
+    count_parameters,
+    rounded_kernels,
+    split,
+    with_kernels,
+)
 from brats_jax.models.reconstruction import ReconstructionModel, TransposedDecoder
 from brats_jax.models.resnet import ResNet50
 from brats_jax.models.unet import SegmentationModel, UNetDecoder
 
 __all__ = [
+    "Kernels",
     "ReconstructionModel",
     "ResNet50",
     "SegmentationModel",
@@ -14,5 +23,7 @@ __all__ = [
     "Weights",
     "apply",
     "count_parameters",
+    "rounded_kernels",
     "split",
+    "with_kernels",
 ]

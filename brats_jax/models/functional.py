@@ -5,10 +5,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 # Parameters or BatchNorm statistics: nested dicts of arrays, keyed by attribute and list index.
 Weights = dict[Any, Any]
+
+# Kernels by their path in the parameters, as jax.tree_util.keystr writes it.
+Kernels = dict[str, jax.Array]
+
+FLOAT32_PARTS = ("head",)  # of every model, whatever the rest computes in
 
 
 def split(model: nnx.Module) -> tuple[nnx.GraphDef, Weights, Weights]:
@@ -39,6 +45,40 @@ def apply(
     model = nnx.merge(graphdef, params, stats, copy=True)
     y = model(x, train=train)
     return y, nnx.to_pure_dict(nnx.state(model, nnx.BatchStat)) if train else stats
+
+
+def rounded_kernels(params: Weights, dtype: DTypeLike) -> Kernels:
+    """The kernels that a model computes with, rounded as its layers would round them.
+
+    A step that is given them (`with_kernels`) computes the same numbers. A loop of steps has
+    each step round those of the next one while it has them at hand, in place of reading them
+    all again.
+
+    Args:
+      params: float32 parameters.
+      dtype: what the model computes in.
+
+    Returns:
+      Nothing where `dtype` is float32.
+    """
+    if dtype == jnp.float32:
+        return {}
+    leaves = jax.tree.flatten_with_path(params)[0]
+    return {
+        jax.tree_util.keystr(path): leaf.astype(dtype)
+        for path, leaf in leaves
+        if leaf.ndim == 4 and path[0].key not in FLOAT32_PARTS
+    }
+
+
+def with_kernels(params: Weights, kernels: Kernels, dtype: DTypeLike | None = None) -> Weights:
+    """The parameters (or gradients) with other kernels in their place, in `dtype` if given."""
+
+    def choose(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
+        kernel = kernels.get(jax.tree_util.keystr(path), leaf)
+        return kernel if dtype is None else kernel.astype(dtype)
+
+    return jax.tree.map_with_path(choose, params)
 
 
 def count_parameters(params: Weights) -> int:

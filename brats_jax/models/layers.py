@@ -10,12 +10,8 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from brats_jax.models.operations import (
-    BATCH_NORM_EPSILON,
-    conv2d,
-    conv2d_upsampled,
-    normalise_batch,
-)
+from brats_jax.models.normalisation import BATCH_NORM_EPSILON, add_and_cut, batch_norm
+from brats_jax.models.operations import conv2d, conv2d_upsampled
 
 BATCH_NORM_MOMENTUM = 0.9  # share of the old running statistics that a step keeps
 
@@ -116,13 +112,22 @@ class BatchNorm(nnx.Module):
         self.var = nnx.BatchStat(_constant(1.0, channels))
         self.dtype = dtype
 
-    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w c"]:
+    def __call__(
+        self,
+        x: Float[Array, "b h w c"],
+        shortcut: Float[Array, "b h w c"] | None = None,
+        *,
+        relu: bool = False,
+        train: bool,
+    ) -> Float[Array, "b h w c"]:
+        """Normalises; adds `shortcut`, and cuts off what is negative, where told to."""
         x = x.astype(self.dtype)
+        shortcut = None if shortcut is None else shortcut.astype(self.dtype)
         if not train:
             factor = lax.rsqrt(self.var[...] + BATCH_NORM_EPSILON) * self.scale[...]
             y = (x.astype(jnp.float32) - self.mean[...]) * factor + self.bias[...]
-            return y.astype(self.dtype)
-        y, mean, var = normalise_batch(x, self.scale[...], self.bias[...])
+            return add_and_cut(y.astype(self.dtype), shortcut, relu)
+        y, mean, var = batch_norm(x, self.scale[...], self.bias[...], shortcut, relu=relu)
         for running, batch in ((self.mean, mean), (self.var, var)):
             running[...] = lax.stop_gradient(
                 BATCH_NORM_MOMENTUM * running[...] + (1 - BATCH_NORM_MOMENTUM) * batch
@@ -147,7 +152,7 @@ class ConvBNReLU(nnx.Module):
         self.bn = BatchNorm(out_channels, dtype=dtype)
 
     def __call__(self, x: Float[Array, "b h w i"], *, train: bool) -> Float[Array, "b h w o"]:
-        return nnx.relu(self.bn(self.conv(x), train=train))
+        return self.bn(self.conv(x), relu=True, train=train)
 
     def upsampled(
         self,
@@ -160,4 +165,4 @@ class ConvBNReLU(nnx.Module):
         dtype = self.conv.dtype
         fine = None if skip is None else skip.astype(dtype)
         y = conv2d_upsampled(x.astype(dtype), fine, self.conv.kernel[...])
-        return nnx.relu(self.bn(y, train=train))
+        return self.bn(y, relu=True, train=train)

@@ -13,8 +13,6 @@ from jaxtyping import Array, Float
 from brats_jax.models import written_gradients
 from brats_jax.models.written_gradients import DIMENSION_NUMBERS
 
-BATCH_NORM_EPSILON = 1e-5
-
 
 def conv2d(
     x: Float[Array, "b h w i"],
@@ -234,46 +232,3 @@ def pad_to_multiple(x: Float[Array, "b h w c"], multiple: int) -> Float[Array, "
     """
     height, width = x.shape[1:3]
     return jnp.pad(x, ((0, 0), (0, -height % multiple), (0, -width % multiple), (0, 0)), "edge")
-
-
-@jax.custom_vjp
-def normalise_batch(
-    x: Float[Array, "b h w c"], scale: Float[Array, " c"], bias: Float[Array, " c"]
-) -> tuple[Float[Array, "b h w c"], Float[Array, " c"], Float[Array, " c"]]:
-    """Batch normalisation by the batch's own statistics, in float32, with a written gradient.
-
-    With y = xhat * scale + bias, xhat = (x - mean) / sqrt(var + 1e-5) and g = dL/dy,
-
-        dL/dx = scale / sqrt(var + 1e-5) * (g - mean(g) - xhat * mean(g * xhat))
-
-    which keeps `x` alone for the backward pass and reads it twice, where differentiating the
-    forward pass step by step keeps and reads more. `mean` and `var` are constants to it.
-
-    Returns:
-      y in the dtype of `x`, and the mean and the biased variance, float32.
-    """
-    return _normalise_batch_forward(x, scale, bias)[0]
-
-
-def _normalise_batch_forward(x: jax.Array, scale: jax.Array, bias: jax.Array) -> tuple:
-    x32 = x.astype(jnp.float32)
-    mean = x32.mean((0, 1, 2))
-    # Two passes: E[x^2] - E[x]^2 loses the variance of channels far from zero.
-    var = jnp.square(x32 - mean).mean((0, 1, 2))
-    inverse_std = lax.rsqrt(var + BATCH_NORM_EPSILON)
-    y = ((x32 - mean) * (inverse_std * scale) + bias).astype(x.dtype)
-    return (y, mean, var), (x, mean, inverse_std, scale)
-
-
-def _normalise_batch_backward(residuals: tuple, gradients: tuple) -> tuple:
-    x, mean, inverse_std, scale = residuals
-    g = gradients[0].astype(jnp.float32)
-    xhat = (x.astype(jnp.float32) - mean) * inverse_std
-    d_bias = g.sum((0, 1, 2))
-    d_scale = (g * xhat).sum((0, 1, 2))
-    count = x.size // x.shape[-1]
-    d_x = (g - d_bias / count - xhat * (d_scale / count)) * (inverse_std * scale)
-    return d_x.astype(x.dtype), d_scale, d_bias
-
-
-normalise_batch.defvjp(_normalise_batch_forward, _normalise_batch_backward)

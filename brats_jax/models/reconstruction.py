@@ -37,7 +37,7 @@ class UpConv(nnx.Module):
 
     def __call__(self, x: Float[Array, "b h w i"], *, train: bool) -> Float[Array, "b 2*h 2*w o"]:
         y = conv_transpose_4x4_stride2(x.astype(self.dtype), self.kernel[...])
-        return nnx.relu(self.bn(y, train=train))
+        return self.bn(y, relu=True, train=train)
 
 
 class TransposedDecoder(nnx.Module):

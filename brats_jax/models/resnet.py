@@ -72,9 +72,9 @@ class Bottleneck(nnx.Module):
         if len(self.downsample):
             conv, bn = self.downsample
             shortcut = bn(conv(x), train=train)
-        x = nnx.relu(self.bn1(self.conv1(x), train=train))
-        x = nnx.relu(self.bn2(self.conv2(x), train=train))
-        return nnx.relu(self.bn3(self.conv3(x), train=train) + shortcut)
+        x = self.bn1(self.conv1(x), relu=True, train=train)
+        x = self.bn2(self.conv2(x), relu=True, train=train)
+        return self.bn3(self.conv3(x), shortcut, relu=True, train=train)
 
 
 class ResNet50(nnx.Module):
@@ -129,7 +129,7 @@ class ResNet50(nnx.Module):
         self.layer1, self.layer2, self.layer3, self.layer4 = layers
 
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Maps:
-        c0 = nnx.relu(self.bn1(self.conv1(x), train=train))
+        c0 = self.bn1(self.conv1(x), relu=True, train=train)
         c1 = _stage(self.layer1, max_pool_3x3_stride2(c0), train)
         c2 = _stage(self.layer2, c1, train)
         c3 = _stage(self.layer3, c2, train)

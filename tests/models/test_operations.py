@@ -7,15 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import export, lax
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from vjps import assert_close, normal, value_and_vjp
 
 from brats_jax.models import operations
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "torch_models.npz")
-
-
-def normal(*shape, seed=0):
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
 def plain_conv(x, kernel, stride=1):
@@ -23,20 +19,6 @@ def plain_conv(x, kernel, stride=1):
     return lax.conv_general_dilated(
         x, kernel, (stride, stride), [(pad, pad)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
-
-
-def value_and_vjp(f, cotangent, *arguments):
-    @jax.jit
-    def run(cotangent, *arguments):
-        y, vjp = jax.vjp(f, *arguments)
-        return [y, *vjp(cotangent)]
-
-    return run(cotangent, *arguments)
-
-
-def assert_close(actual, expected, atol):
-    for a, e in zip(actual, expected, strict=True):
-        np.testing.assert_allclose(a, e, atol=atol, rtol=1e-5)
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -231,65 +213,3 @@ def test_padding_repeats_the_border_at_the_bottom_and_the_right():
     padded = operations.pad_to_multiple(x, 4)[0, :, :, 0]
     np.testing.assert_array_equal(padded, [[0, 1, 2, 2], [3, 4, 5, 5], [3, 4, 5, 5], [3, 4, 5, 5]])
     assert operations.pad_to_multiple(x, 1).shape == x.shape
-
-
-def formula(x, scale, bias):
-    mean, var = x.mean((0, 1, 2)), x.var((0, 1, 2))
-    return (x - mean) / jnp.sqrt(var + 1e-5) * scale + bias
-
-
-def test_normalisation_and_its_written_gradient_are_the_formula():
-    x, g = normal(3, 4, 5, 6) * 2 + 1, normal(3, 4, 5, 6, seed=1)
-    scale, bias = normal(6, seed=2), normal(6, seed=3)
-    actual = value_and_vjp(lambda *a: operations.normalise_batch(*a)[0], g, x, scale, bias)
-    assert_close(actual, value_and_vjp(formula, g, x, scale, bias), atol=2e-5)
-    _, mean, var = operations.normalise_batch(jnp.asarray(x), scale, bias)
-    np.testing.assert_allclose(mean, x.mean((0, 1, 2)), atol=1e-6)
-    np.testing.assert_allclose(var, x.var((0, 1, 2)), rtol=1e-5)
-
-
-def test_variance_far_from_zero_is_not_lost():
-    x = normal(4, 8, 8, 1) * 0.01 + 100  # E[x^2] - E[x]^2 in float32 is off by 100 % here
-    _, _, var = operations.normalise_batch(jnp.asarray(x), jnp.ones(1), jnp.zeros(1))
-    np.testing.assert_allclose(var, x.astype(np.float64).var(), rtol=1e-3)
-
-
-def test_bfloat16_is_normalised_in_float32():
-    x = jnp.asarray(normal(4, 8, 8, 2) + 3, jnp.bfloat16)
-    y, mean, var = operations.normalise_batch(x, jnp.ones(2), jnp.zeros(2))
-    exact = np.asarray(x, np.float64)
-    assert (y.dtype, mean.dtype, var.dtype) == (jnp.bfloat16, jnp.float32, jnp.float32)
-    np.testing.assert_allclose(mean, exact.mean((0, 1, 2)), rtol=1e-5)
-    expected = (exact - exact.mean((0, 1, 2))) / exact.std((0, 1, 2))
-    np.testing.assert_allclose(y.astype(jnp.float32), expected, atol=0.02)
-
-
-def test_constant_channels_and_single_pixels_stay_finite():
-    for x in (jnp.full((2, 3, 3, 1), 7.0), jnp.full((1, 1, 1, 1), 7.0)):
-        y, dx, *_ = value_and_vjp(
-            lambda *a: operations.normalise_batch(*a)[0],
-            jnp.ones(x.shape),
-            x,
-            jnp.ones(1),
-            jnp.full(1, 0.5),
-        )
-        np.testing.assert_allclose(y, 0.5)
-        np.testing.assert_allclose(dx, 0, atol=1e-3)
-
-
-def test_statistics_are_those_of_the_batch_over_all_devices():
-    if jax.device_count() < 2:
-        pytest.skip("needs two devices")
-    mesh = jax.make_mesh((2,), ("data",), (AxisType.Auto,), devices=jax.devices()[:2])
-    x, g = normal(4, 5, 5, 3) + np.arange(4)[:, None, None, None], normal(4, 5, 5, 3, seed=1)
-    scale, bias = normal(3, seed=2), normal(3, seed=3)
-
-    @jax.jit
-    def run(x, g):
-        (y, mean, var), vjp = jax.vjp(operations.normalise_batch, x, scale, bias)
-        return y, mean, var, *vjp((g, jnp.zeros(3), jnp.zeros(3)))
-
-    sharding = NamedSharding(mesh, PartitionSpec("data"))
-    divided = run(jax.device_put(x, sharding), jax.device_put(g, sharding))
-    assert not divided[0].sharding.is_fully_replicated
-    assert_close(divided, run(x, g), atol=1e-5)
