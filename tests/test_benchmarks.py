@@ -13,6 +13,7 @@ import epoch
 import gpu
 import gpu_table
 import gradients
+import hlo
 import measure
 import roofline
 import train_step
@@ -55,6 +56,52 @@ ENTRY %main (a: f32[4]) -> f32[4] {
 }
 """
     assert train_step.operations(text) == 3  # the loop, its fusion, the copy
+
+
+def test_kernels_of_a_gpu_program_by_hand():
+    """What XLA writes of a convolution, a product with a loop around it and a fused transposition."""
+    text = """
+%fused_transpose (param_0: f32[3,3,4,8]) -> bf16[8,3,3,4] {
+  %param_0 = f32[3,3,4,8]{3,2,1,0} parameter(0)
+  %transpose.1 = f32[8,3,3,4]{3,2,1,0} transpose(%param_0), dimensions={3,0,1,2}
+  ROOT %convert.1 = bf16[8,3,3,4]{3,2,1,0} convert(%transpose.1)
+}
+
+%body (p: (s32[], f32[16,8])) -> (s32[], f32[16,8]) {
+  %p = (s32[], f32[16,8]{1,0}) parameter(0)
+  %gte = f32[16,8]{1,0} get-tuple-element(%p), index=1
+  %dot.1 = f32[16,8]{1,0} fusion(%gte), kind=kCustom, calls=%gemm, metadata={op_name="jit(f)/dot"}
+  %copy.1 = s32[] copy(%gte)
+  ROOT %t = (s32[], f32[16,8]{1,0}) tuple(%copy.1, %dot.1)
+}
+
+%gemm (a: f32[16,8]) -> f32[16,8] {
+  %a = f32[16,8]{1,0} parameter(0)
+  ROOT %d = f32[16,8]{1,0} dot(%a, %a), lhs_contracting_dims={1}, rhs_contracting_dims={1}
+}
+
+ENTRY %main (x: bf16[2,8,8,4], k: f32[3,3,4,8]) -> bf16[2,8,8,8] {
+  %x = bf16[2,8,8,4]{3,2,1,0} parameter(0)
+  %k = f32[3,3,4,8]{3,2,1,0} parameter(1), metadata={op_name="k"}
+  %first = bf16[8,3,3,4]{3,2,1,0} fusion(%k), kind=kInput, calls=%fused_transpose
+  %conv = (bf16[2,8,8,8]{3,2,1,0}, /*index=1*/u8[0]{0}) custom-call(%x, %first), window={size=3x3 pad=1_1x1_1}, custom_call_target="__cudnn$convForward", metadata={op_name="jit(f)/conv"}
+  %loop = (s32[], f32[16,8]{1,0}) while(%init), condition=%cond, body=%body
+  ROOT %y = bf16[2,8,8,8]{3,2,1,0} get-tuple-element(%conv), index=0
+}
+"""  # noqa: E501
+    program = hlo.Program(text)
+    weights, image, output = 3 * 3 * 4 * 8, 2 * 8 * 8 * 4, 2 * 8 * 8 * 8
+    assert program.kernels("main") == [
+        hlo.Kernel("transposition", (4 + 2) * weights, ""),
+        hlo.Kernel("convolution", 2 * (weights + image + output), "jit(f)/conv"),
+    ]
+    assert program.loops() == ["body"]
+    assert program.kernels("body") == [
+        hlo.Kernel("matrix product", 2 * 4 * 16 * 8, "jit(f)/dot"),
+        hlo.Kernel("copy", 4 + 4 * 16 * 8, ""),
+    ]
+    # At 1,024 bytes a second the product takes one, the copy half of one, but 0.75 at the least.
+    assert hlo.least_seconds(program.kernels("body"), 1024, 0.75) == 1.75
 
 
 def test_projection_by_hand():

@@ -1,0 +1,178 @@
+"""The program that XLA compiles for a GPU, looked at without one: its kernels and their bytes.
+
+    python benchmarks/gpu_program.py                                # both stages, batch 16
+    python benchmarks/gpu_program.py --stages=segment --batch=128 --gpu=h200 --text=step.txt
+    python benchmarks/gpu_program.py --mode=inference --batch=16    # whole slices, 240 x 240
+
+Needs JAX's CUDA plugin (`pip install 'brats_jax[cuda12]'`), but neither a GPU nor its driver. What
+a real one would choose by trying (which algorithm of a convolution, which of several kernels for
+a product) is here the compiler's first guess; what is fused with what, and so which maps are
+written and read how often, is as there.
+
+The time is an estimate: every kernel moves all of its operands and results at 80 % of the
+published bandwidth, and takes two microseconds at the least. Arithmetic does not bound these
+networks (see roofline.py), and what caches spare is not counted.
+"""
+
+import argparse
+import os
+from collections import defaultdict
+from typing import Any
+
+import hlo
+import jax
+import jax.numpy as jnp
+import measure
+import numpy as np
+from jax.experimental import topologies
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from brats_jax import devices, feeding, models
+from brats_jax.models import operations
+from brats_jax.optim import adam, step_schedule
+from brats_jax.steps import TrainState, make_train_step
+from brats_jax.tasks import Reconstruction, Segmentation, Task
+
+# Name, published bytes a second, bytes of memory; both have the chip of compute capability 9.0.
+GPUS = {
+    "h100": ("NVIDIA H100 80GB HBM3", 3.35e12, 85_000_000_000),
+    "h200": ("NVIDIA H200", 4.8e12, 150_000_000_000),
+}
+SHARE_OF_BANDWIDTH = 0.8
+LEAST_SECONDS = 2e-6
+
+# What the compiler asks of the device, in the text format of XLA's GpuTargetConfigProto.
+_TARGET = """
+gpu_device_info {{
+  threads_per_block_limit: 1024  threads_per_warp: 32  threads_per_core_limit: 2048
+  shared_memory_per_block: 49152  shared_memory_per_core: 233472
+  shared_memory_per_block_optin: 232448  core_count: 132  fpus_per_core: 128
+  block_dim_limit_x: 2147483647  block_dim_limit_y: 65535  block_dim_limit_z: 65535
+  registers_per_core_limit: 65536  registers_per_block_limit: 65536
+  memory_bandwidth: {bandwidth:.0f}  l2_cache_size: 52428800  clock_rate_ghz: 1.98
+  device_memory_size: {memory}  cuda_compute_capability {{ major: 9 }}
+}}
+platform_name: "CUDA"
+dnn_version_info {{ major: 9 minor: 8 }}
+runtime_version {{ major: 12 minor: 9 }}
+device_description_str: "{name}"
+"""
+
+
+def mesh_of(gpu: str) -> Mesh:
+    """A mesh of one such GPU, which is not here.
+
+    Raises:
+      SystemExit: JAX's CUDA plugin is not installed.
+    """
+    name, bandwidth, memory = GPUS[gpu]
+    target = _TARGET.format(name=name, bandwidth=bandwidth, memory=memory)
+    try:
+        topology = topologies.get_topology_desc(
+            platform="cuda", target_config=target, topology="1x1x1"
+        )
+    except (RuntimeError, NotImplementedError) as error:
+        told = str(error).splitlines()[0]
+        raise SystemExit(
+            f"needs JAX's CUDA plugin, a GPU not (pip install 'brats_jax[cuda12]'): {told}"
+        ) from error
+    return Mesh(np.array(topology.devices), ("data",), axis_types=(AxisType.Auto,))
+
+
+def lower(task: Task, mode: str, batch: int, size: int, steps: int, mesh: Mesh) -> Any:
+    """The training step, or the forward pass, for the devices of the mesh; nothing is run."""
+    graph, params, stats = models.split(task.build(0))
+    lead = () if steps == 1 else (steps,)
+    everywhere = devices.replicated(mesh)
+    divided = NamedSharding(mesh, PartitionSpec(*(None for _ in lead), "data"))
+
+    def shape(array: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(jnp.shape(array), jnp.result_type(array), sharding=everywhere)
+
+    def examples(*sizes: int, dtype: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((*lead, batch, *sizes), dtype, sharding=divided)
+
+    inputs = {
+        "image": examples(size, size, 4, dtype=jnp.float16),
+        "label": examples(size, size, dtype=jnp.uint8),
+        "seed": examples(dtype=jnp.uint32),
+    }
+    if mode == "inference":
+
+        def forward(params: Any, stats: Any, inputs: Any) -> jax.Array:
+            x, _ = task.prepare(inputs, training=False)
+            output, _ = models.apply(graph, params, stats, x, train=False)
+            many = output.shape[-1] > 1
+            return jnp.argmax(output, axis=-1).astype(jnp.uint8) if many else output
+
+        return jax.jit(forward).lower(*jax.tree.map(shape, (params, stats)), inputs)
+    optimizer = adam(step_schedule(1e-4, factor=0.5, every_epochs=10, steps_per_epoch=1000))
+    zero = np.zeros((), np.int32)
+    state = TrainState(params, stats, optimizer.init(params), zero, np.float32(0), zero)
+    step = make_train_step(task, graph, optimizer, mesh)
+    return jax.jit(step, donate_argnums=0).lower(jax.tree.map(shape, state), inputs)
+
+
+def show(title: str, kernels: list[hlo.Kernel], bandwidth: float) -> float:
+    """Prints how many of which kind, over which bytes; returns the estimated seconds."""
+    moved = sum(kernel.bytes for kernel in kernels)
+    estimate = hlo.least_seconds(kernels, SHARE_OF_BANDWIDTH * bandwidth, LEAST_SECONDS)
+    print(
+        f"  {title}: {len(kernels)} kernels, {moved / 1e9:.2f} GB ({1e3 * moved / bandwidth:.2f} "
+        f"ms at {bandwidth / 1e12:.2f} TB/s); estimated {1e3 * estimate:.2f} ms"
+    )
+    kinds: dict[str, list[int]] = defaultdict(list)
+    for kernel in kernels:
+        kinds[kernel.kind].append(kernel.bytes)
+    for kind, sizes in sorted(kinds.items(), key=lambda item: -sum(item[1])):
+        print(f"    {len(sizes):5} {sum(sizes) / 1e6:9.1f} MB  {kind}")
+    return estimate
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--gpu", choices=tuple(GPUS), default="h100")
+    parser.add_argument("--stages", default="segment,pretrain")
+    parser.add_argument("--mode", choices=("train", "inference"), default="train")
+    parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--size", type=int, default=0, help="0: 128, whole slices of 240 forward")
+    parser.add_argument("--steps_per_dispatch", type=int, default=0, help="0: as training chooses")
+    parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
+    parser.add_argument("--text", help="a file to write the compiled program to")
+    arguments = parser.parse_args()
+    batch, size = arguments.batch, arguments.size
+    size = size or {"train": 128, "inference": 240}[arguments.mode]
+    most = feeding.PIXELS_PER_DISPATCH // (batch * size**2)
+    steps = arguments.steps_per_dispatch or max(1, min(feeding.STEPS_PER_DISPATCH, most))
+    steps = steps if arguments.mode == "train" else 1
+    # A GPU that is there would be asked what it is, and this is about another.
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    jax.config.update("jax_platforms", "cpu")
+    operations.on_cpu = lambda: False  # an accelerator's forms
+    name, bandwidth, _ = GPUS[arguments.gpu]
+    mesh = mesh_of(arguments.gpu)
+    for stage in arguments.stages.split(","):
+        kind = {"segment": Segmentation, "pretrain": Reconstruction}[stage]
+        task = kind(width=arguments.width, dtype=jnp.dtype(arguments.dtype).type)
+        compiled = lower(task, arguments.mode, batch, size, steps, mesh).compile()
+        text = compiled.as_text()
+        if arguments.text:
+            with open(arguments.text, "w") as file:
+                file.write(text)
+        program, planned = hlo.Program(text), compiled.memory_analysis()
+        print(
+            f"{stage} {arguments.mode}, batch {batch}, {size} x {size}, {arguments.dtype}, "
+            f"{steps} step(s) a dispatch, {name}; scratch memory "
+            f"{planned.temp_size_in_bytes / 2**30:.2f} GiB"
+        )
+        outside = show("each dispatch", program.kernels(program.entry), bandwidth)
+        for body in program.loops():
+            inside = show("each step", program.kernels(body), bandwidth)
+            each = inside + outside / steps
+            print(f"  together {1e3 * each:.2f} ms a step: {batch / each:.0f} patches/s")
+    print(measure.where())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,170 @@
+"""A program that XLA has compiled for a GPU, as text: which kernels it starts, over which bytes."""
+
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+# Not kernels, but names for what is there.
+NAMES = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast"}
+# What runs other computations rather than a kernel.
+CONTROL = {"while", "conditional", "call"}
+
+_BITS = {"pred": 8, "bf16": 16}  # others say it themselves: f32, u8, s64, f8e4m3fn
+_KINDS = {
+    "__cudnn$convForward": "convolution",
+    "__cudnn$convBiasActivationForward": "convolution",
+    "__cudnn$convBackwardInput": "convolution, gradient of its input",
+    "__cudnn$convBackwardFilter": "convolution, gradient of its kernel",
+    "__cublas$lt$matmul": "matrix product",
+    "__cublas$gemm": "matrix product",
+}
+# The first that occurs in a fusion names it.
+_HEROES = {
+    "dot": "matrix product",
+    "reduce": "sum or maximum",
+    "transpose": "transposition",
+    "gather": "gather",
+    "concatenate": "concatenation",
+}
+
+
+class Instruction(NamedTuple):
+    """One line of a computation.
+
+    Attributes:
+      name, opcode: of it.
+      bytes: of its result.
+      operands: names of what it takes.
+      rest: attributes, as text.
+    """
+
+    name: str
+    opcode: str
+    bytes: int
+    operands: tuple[str, ...]
+    rest: str
+
+    def attribute(self, name: str) -> str | None:
+        """The value of `name=value`, without % and quotes."""
+        found = re.search(rf'\b{name}=[%"]?([^\s,"}}]+)', self.rest)
+        return found and found[1]
+
+
+class Kernel(NamedTuple):
+    """What a GPU is told to run.
+
+    Attributes:
+      kind: in words.
+      bytes: of operands and result; how often a cache spares them is not known.
+      what: the operation of the traced function that it comes from.
+    """
+
+    kind: str
+    bytes: int
+    what: str
+
+
+class Program:
+    """The computations of a compiled module.
+
+    Args:
+      text: as `compiled.as_text()` gives it.
+
+    Attributes:
+      computations: by name, their instructions in order.
+      entry: the name of the first to run.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.computations: dict[str, list[Instruction]] = {}
+        self.entry = ""
+        name = ""
+        for line in text.splitlines():
+            if (begins := re.match(r"(ENTRY )?%?([\w.-]+) .*\{$", line)) is not None:
+                name = begins[2]
+                self.computations[name] = []
+                self.entry = name if begins[1] else self.entry
+            elif name and (instruction := _instruction(line)) is not None:
+                self.computations[name].append(instruction)
+
+    def loops(self) -> list[str]:
+        """The bodies of the loops in the entry computation."""
+        bodies = (i.attribute("body") for i in self.computations[self.entry])
+        return [body for body in bodies if body]
+
+    def kernels(self, computation: str) -> list[Kernel]:
+        """What one run of a computation starts, without its loops."""
+        instructions = self.computations[computation]
+        sizes = {i.name: i.bytes for i in instructions}
+        return [
+            Kernel(
+                self._kind(i),
+                i.bytes + sum(sizes[operand] for operand in i.operands),
+                i.attribute("op_name") or "",
+            )
+            for i in instructions
+            if i.opcode not in NAMES | CONTROL
+        ]
+
+    def _kind(self, instruction: Instruction) -> str:
+        if instruction.opcode == "custom-call":
+            target = instruction.attribute("custom_call_target") or ""
+            return _KINDS.get(target, target)
+        if instruction.opcode != "fusion":
+            return instruction.opcode
+        inside = self._opcodes(instruction.attribute("calls") or "")
+        return next(
+            (kind for hero, kind in _HEROES.items() if hero in inside), "element by element"
+        )
+
+    def _opcodes(self, computation: str) -> set[str]:
+        found: set[str] = set()
+        for instruction in self.computations.get(computation, ()):
+            found.add(instruction.opcode)
+            if inner := instruction.attribute("calls"):
+                found |= self._opcodes(inner)
+        return found
+
+
+def least_seconds(kernels: Iterable[Kernel], bandwidth: float, each: float) -> float:
+    """If every kernel moves its bytes at `bandwidth` a second, and none is done before `each`."""
+    return sum(max(kernel.bytes / bandwidth, each) for kernel in kernels)
+
+
+def _instruction(line: str) -> Instruction | None:
+    begins = re.match(r"\s+(?:ROOT )?%?([\w.-]+) = ", line)
+    if begins is None:
+        return None
+    shape, rest = _shape(line[begins.end() :])
+    opcode, arguments = rest.lstrip().split("(", 1)
+    inside = _closing(arguments)
+    operands = tuple(re.findall(r"%([\w.-]+)", arguments[:inside]))
+    return Instruction(begins[1], opcode, _bytes(shape), operands, arguments[inside + 1 :])
+
+
+def _shape(text: str) -> tuple[str, str]:
+    """(the shape that it begins with, what follows)."""
+    end = 2 + _closing(text[1:]) if text.startswith("(") else text.index(" ")
+    return text[:end], text[end:]
+
+
+def _closing(text: str) -> int:
+    """Where the parenthesis closes that was opened before `text`."""
+    depth = 1
+    for place, letter in enumerate(text):
+        depth += {"(": 1, ")": -1}.get(letter, 0)
+        if depth == 0:
+            return place
+    raise ValueError(f"no end of parenthesis: {text[:80]}")
+
+
+def _bytes(shape: str) -> int:
+    total = 0
+    # A comment counts the members of long tuples: /*index=5*/.
+    for dtype, sizes in re.findall(r"([a-z]\w*)\[([\d,]*)\]", re.sub(r"/\*.*?\*/", "", shape)):
+        bits = _BITS.get(dtype) or int(re.match(r"[a-z]+(\d*)", dtype)[1] or 0)
+        count = 1
+        for size in filter(None, sizes.split(",")):
+            count *= int(size)
+        total += bits // 8 * count
+    return total
