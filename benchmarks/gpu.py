@@ -6,7 +6,8 @@
 Each part is a benchmark of this folder in a process of its own with a time limit, so that one
 that fails or hangs does not end the others; what it printed goes to --log. Parts run one after
 another: nothing else should run on the machine. --real=DIR takes BraTS cases for volumes and
-surfaces in place of a phantom.
+surfaces in place of a phantom. What forms and store print is in the log alone; smp needs
+segmentation_models_pytorch beside torch.
 """
 
 import argparse
@@ -35,10 +36,10 @@ class Part(NamedTuple):
     needs_peer: bool = False
 
 
-def _step(stage: str, batch: int, *more: str, minutes: float = 8.0) -> Part:
+def _step(stage: str, batch: int, *more: str, minutes: float = 20.0) -> Part:
     steps = 200 if batch <= 16 else 50
     full = (f"--stage={stage}", f"--batch={batch}", f"--steps={steps}", "--turns=10", *more)
-    small = (f"--stage={stage}", "--width=4", "--batch=2", "--patch=32", "--steps=10", "--turns=2")
+    small = (f"--stage={stage}", "--width=4", "--batch=2", "--patch=32", "--steps=25", "--turns=2")
     small += ("--peer_form=eager",)  # on CPU compiling the peer takes minutes
     return Part("train_step.py", full, (*small, *more), minutes)
 
@@ -50,7 +51,7 @@ def _epoch(placement: str) -> Part:
     return Part("epoch.py", (*full, *more), (*small, f"--placement={placement}"), 10.0)
 
 
-SCAN = "--steps_per_dispatch=10"
+SCAN = "--steps_per_dispatch=25"
 FORWARD = "--mode=inference"
 PARTS: dict[str, Part] = {
     "ceilings": Part("measure.py", (), ()),
@@ -63,6 +64,11 @@ PARTS: dict[str, Part] = {
     "pretrain_inference": _step("pretrain", 32, FORWARD),
     "epoch_device": _epoch("device"),
     "epoch_host": _epoch("host"),
+    "smp": _step("segment", 16, SCAN, "--peer=smp")._replace(
+        small=("--batch=2", "--patch=32", "--steps=1", "--turns=2", "--peer=smp")
+    ),
+    "forms": Part("forms.py", ("--batch=16",), ("--width=4", "--batch=2", "--turns=1"), 15.0),
+    "store": Part("store_access.py", (), ("--patients=1", "--turns=1")),
     "surfaces": Part("surface_distances.py", (), ("--shape=16,48,48", "--turns=1")),
     "ssim": Part("metrics.py", (), ("--shape=16,48,48", "--turns=2")),
     "volume": Part("volume_inference.py", (), ("--width=4", "--cases=1", "--slices=4")),

@@ -154,6 +154,7 @@ def rows(on_cpu: bool) -> list[Row]:
         ("segmentation step, batch 16", "segment16", "1.5 x, 6,000 patches/s", 1.5, 6000),
         ("pretext step, batch 16", "pretrain16", "1.5 x", 1.5, 0),
         ("pretext step, batch 128", "pretrain128", "", 0, 0),
+        ("segmentation step, batch 16, beside smp's U-Net", "smp", "", 0, 0),
         ("segmentation, whole slices", "segment_inference", "", 0, 0),
         ("pretext, whole slices", "pretrain_inference", "", 0, 0),
     ]

@@ -59,7 +59,7 @@ ENTRY %main (a: f32[4]) -> f32[4] {
 
 
 def test_kernels_of_a_gpu_program_by_hand():
-    """What XLA writes of a convolution, a product with a loop around it and a fused transposition."""
+    """A convolution, a product with a loop around it and a fused transposition, as XLA writes."""
     text = """
 %fused_transpose (param_0: f32[3,3,4,8]) -> bf16[8,3,3,4] {
   %param_0 = f32[3,3,4,8]{3,2,1,0} parameter(0)
