@@ -24,13 +24,12 @@ import jax
 import jax.numpy as jnp
 import measure
 import numpy as np
+import train_step
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from brats_jax import devices, feeding, models
+from brats_jax import devices, feeding
 from brats_jax.models import operations
-from brats_jax.optim import adam, step_schedule
-from brats_jax.steps import TrainState, make_train_step
 from brats_jax.tasks import Reconstruction, Segmentation, Task
 
 # Name, published bytes a second, bytes of memory; both have the chip of compute capability 9.0.
@@ -71,7 +70,7 @@ def mesh_of(gpu: str) -> Mesh:
         topology = topologies.get_topology_desc(
             platform="cuda", target_config=target, topology="1x1x1"
         )
-    except (RuntimeError, NotImplementedError) as error:
+    except RuntimeError as error:
         told = str(error).splitlines()[0]
         raise SystemExit(
             f"needs JAX's CUDA plugin, a GPU not (pip install 'brats_jax[cuda12]'): {told}"
@@ -81,7 +80,7 @@ def mesh_of(gpu: str) -> Mesh:
 
 def lower(task: Task, mode: str, batch: int, size: int, steps: int, mesh: Mesh) -> Any:
     """The training step, or the forward pass, for the devices of the mesh; nothing is run."""
-    graph, params, stats = models.split(task.build(0))
+    step, state = train_step.of_task(task, mode, mesh)
     lead = () if steps == 1 else (steps,)
     everywhere = devices.replicated(mesh)
     divided = NamedSharding(mesh, PartitionSpec(*(None for _ in lead), "data"))
@@ -97,20 +96,8 @@ def lower(task: Task, mode: str, batch: int, size: int, steps: int, mesh: Mesh) 
         "label": examples(size, size, dtype=jnp.uint8),
         "seed": examples(dtype=jnp.uint32),
     }
-    if mode == "inference":
-
-        def forward(params: Any, stats: Any, inputs: Any) -> jax.Array:
-            x, _ = task.prepare(inputs, training=False)
-            output, _ = models.apply(graph, params, stats, x, train=False)
-            many = output.shape[-1] > 1
-            return jnp.argmax(output, axis=-1).astype(jnp.uint8) if many else output
-
-        return jax.jit(forward).lower(*jax.tree.map(shape, (params, stats)), inputs)
-    optimizer = adam(step_schedule(1e-4, factor=0.5, every_epochs=10, steps_per_epoch=1000))
-    zero = np.zeros((), np.int32)
-    state = TrainState(params, stats, optimizer.init(params), zero, np.float32(0), zero)
-    step = make_train_step(task, graph, optimizer, mesh)
-    return jax.jit(step, donate_argnums=0).lower(jax.tree.map(shape, state), inputs)
+    donated = {"train": 0, "inference": ()}[mode]
+    return jax.jit(step, donate_argnums=donated).lower(jax.tree.map(shape, state), inputs)
 
 
 def show(title: str, kernels: list[hlo.Kernel], bandwidth: float) -> float:

@@ -1,12 +1,12 @@
 """A program that XLA has compiled for a GPU, as text: which kernels it starts, over which bytes."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 # Not kernels, but names for what is there.
 NAMES = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast"}
-# What runs other computations rather than a kernel.
+# What runs other computations rather than a kernel; a graph of kernels is a call.
 CONTROL = {"while", "conditional", "call"}
 
 _BITS = {"pred": 8, "bf16": 16}  # others say it themselves: f32, u8, s64, f8e4m3fn
@@ -86,25 +86,35 @@ class Program:
                 self.entry = name if begins[1] else self.entry
             elif name and (instruction := _instruction(line)) is not None:
                 self.computations[name].append(instruction)
+        # Names are unique in a module.
+        self._sizes = {i.name: i.bytes for found in self.computations.values() for i in found}
 
     def loops(self) -> list[str]:
-        """The bodies of the loops in the entry computation."""
-        bodies = (i.attribute("body") for i in self.computations[self.entry])
-        return [body for body in bodies if body]
+        """The bodies of the loops that the entry computation runs."""
+        return [i.attribute("body") or "" for i in self._run(self.entry) if i.opcode == "while"]
 
     def kernels(self, computation: str) -> list[Kernel]:
         """What one run of a computation starts, without its loops."""
-        instructions = self.computations[computation]
-        sizes = {i.name: i.bytes for i in instructions}
         return [
             Kernel(
                 self._kind(i),
-                i.bytes + sum(sizes[operand] for operand in i.operands),
+                i.bytes + sum(self._sizes.get(operand, 0) for operand in i.operands),
                 i.attribute("op_name") or "",
             )
-            for i in instructions
+            for i in self._run(computation)
             if i.opcode not in NAMES | CONTROL
         ]
+
+    def number(self) -> int:
+        """Kernels of the program, each loop's body counted once."""
+        return sum(len(self.kernels(name)) for name in (self.entry, *self.loops()))
+
+    def _run(self, computation: str) -> Iterator[Instruction]:
+        """The instructions of a computation and of those that it calls."""
+        for instruction in self.computations.get(computation, ()):
+            yield instruction
+            if instruction.opcode == "call":
+                yield from self._run(instruction.attribute("to_apply") or "")
 
     def _kind(self, instruction: Instruction) -> str:
         if instruction.opcode == "custom-call":

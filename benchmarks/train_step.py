@@ -16,26 +16,24 @@ the peak of each process since its start, on a GPU the peak of its allocations t
 """
 
 import argparse
-import re
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import hlo
 import jax
 import jax.numpy as jnp
 import measure
 import numpy as np
 import roofline
-from jax.sharding import AxisType
+from jax.sharding import AxisType, Mesh
 from measure import Spread
 
 from brats_jax import devices, models
 from brats_jax.models import count_parameters
 from brats_jax.optim import adam, step_schedule
 from brats_jax.steps import TrainState, make_train_step
-from brats_jax.tasks import Reconstruction, Segmentation
-
-# Not operations of a compiled program, but names for what is there.
-_NAMES = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast"}
+from brats_jax.tasks import Reconstruction, Segmentation, Task
 
 
 class Counted(NamedTuple):
@@ -44,13 +42,36 @@ class Counted(NamedTuple):
     Attributes:
       flops, bytes: of every operation, before caches.
       memory: bytes of arguments, results and scratch space at once.
-      operations: of the program and of its loops' bodies: on a GPU nearly its kernels.
+      operations: of the program and of its loops' bodies: on a GPU its kernels.
     """
 
     flops: float
     bytes: float
     memory: int
     operations: int
+
+
+def of_task(task: Task, mode: str, mesh: Mesh) -> tuple[Callable[..., Any], Any]:
+    """(the training step, or the forward pass; its state of host arrays, parameters first).
+
+    Either is called with the state and a batch, and returns a state and something else.
+    """
+    graph, params, stats = models.split(task.build(0))
+    if mode == "train":
+        optimizer = adam(step_schedule(1e-4, factor=0.5, every_epochs=10, steps_per_epoch=1000))
+        counters = (np.zeros((), np.int32), np.zeros((), np.float32), np.full((), -1, np.int32))
+        state = TrainState(params, stats, optimizer.init(params), *counters)
+        return make_train_step(task, graph, optimizer, mesh), state
+
+    @jax.jit
+    def forward(state: Any, batch: Any) -> Any:
+        x, _ = task.prepare(batch, training=False)
+        output, _ = models.apply(graph, *state, x, train=False)
+        if task.name == "segment":
+            output = jnp.argmax(output, axis=-1).astype(jnp.uint8)
+        return state, output
+
+    return forward, (params, stats)
 
 
 class Ours:
@@ -71,8 +92,8 @@ class Ours:
         )
         kind = {"segment": Segmentation, "pretrain": Reconstruction}[stage]
         task = kind(width=width, dtype=devices.compute_dtype("auto"))
-        graph, params, stats = models.split(task.build(0))
-        self.parameters = count_parameters(params)
+        step, state = of_task(task, mode, mesh)
+        self.parameters = count_parameters(state[0])
         rng = np.random.default_rng(0)
         shape = (dispatch, batch, size, size)
         host = {
@@ -85,31 +106,7 @@ class Ours:
             batches = devices.put_batch({n: a[0] for n, a in host.items()}, mesh)
         else:
             batches = devices.put_batches(host, mesh)
-        everywhere = devices.replicated(mesh)
-        if mode == "train":
-            schedule = step_schedule(1e-4, factor=0.5, every_epochs=10, steps_per_epoch=1000)
-            optimizer = adam(schedule)
-            self._step = make_train_step(task, graph, optimizer, mesh)
-            state = TrainState(
-                params,
-                stats,
-                optimizer.init(params),
-                jnp.zeros((), jnp.int32),
-                jnp.zeros(()),
-                jnp.full((), -1, jnp.int32),
-            )
-        else:
-
-            @jax.jit
-            def forward(state: Any, batch: Any) -> Any:
-                x, _ = task.prepare(batch, training=False)
-                output, _ = models.apply(graph, *state, x, train=False)
-                if stage == "segment":
-                    output = jnp.argmax(output, axis=-1).astype(jnp.uint8)
-                return state, output
-
-            self._step, state = forward, (params, stats)
-        self._state: Any = jax.device_put(state, everywhere)
+        self._step, self._state = step, jax.device_put(state, devices.replicated(mesh))
         self._batch = batches
         start = time.perf_counter()
         self.seconds(dispatch)
@@ -134,20 +131,8 @@ class Ours:
             float(cost.get("flops", 0)),
             float(cost.get("bytes accessed", 0)),
             memory + planned.output_size_in_bytes - planned.alias_size_in_bytes,
-            operations(compiled.as_text()),
+            hlo.Program(compiled.as_text()).number(),
         )
-
-
-def operations(text: str) -> int:
-    """Operations of a compiled program, without those within fusions and reductions."""
-    inside = set(re.findall(r"(?:calls|to_apply|comparator|scatter)=%?([\w.-]+)", text))
-    count, counts = 0, True
-    for line in text.splitlines():
-        if (begins := re.match(r"(?:ENTRY )?%?([\w.-]+) .*\{$", line)) is not None:
-            counts = begins[1] not in inside
-        elif counts and (does := re.search(r" = .*?([a-z][\w-]*)\(", line)) is not None:
-            count += does[1] not in _NAMES
-    return count
 
 
 def main() -> None:

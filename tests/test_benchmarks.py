@@ -16,7 +16,6 @@ import gradients
 import hlo
 import measure
 import roofline
-import train_step
 
 
 def test_spread_and_ratio_by_turn():
@@ -55,7 +54,7 @@ ENTRY %main (a: f32[4]) -> f32[4] {
   ROOT %r = f32[4]{0} copy(%g2)
 }
 """
-    assert train_step.operations(text) == 3  # the loop, its fusion, the copy
+    assert hlo.Program(text).number() == 2  # the loop's fusion, the copy
 
 
 def test_kernels_of_a_gpu_program_by_hand():
@@ -100,6 +99,20 @@ ENTRY %main (x: bf16[2,8,8,4], k: f32[3,3,4,8]) -> bf16[2,8,8,8] {
         hlo.Kernel("matrix product", 2 * 4 * 16 * 8, "jit(f)/dot"),
         hlo.Kernel("copy", 4 + 4 * 16 * 8, ""),
     ]
+    # A GPU runs kernels in graphs, which are calls.
+    graph = (
+        text.replace("ENTRY %main", "%graph")
+        + """
+ENTRY %outer (x: bf16[2,8,8,4], k: f32[3,3,4,8]) -> bf16[2,8,8,8] {
+  %x0 = bf16[2,8,8,4]{3,2,1,0} parameter(0)
+  %k0 = f32[3,3,4,8]{3,2,1,0} parameter(1)
+  ROOT %called = bf16[2,8,8,8]{3,2,1,0} call(%x0, %k0), to_apply=%graph
+}
+"""
+    )
+    outer = hlo.Program(graph)
+    assert outer.kernels("outer") == program.kernels("main") and outer.loops() == ["body"]
+    assert outer.number() == program.number() == 4
     # At 1,024 bytes a second the product takes one, the copy half of one, but 0.75 at the least.
     assert hlo.least_seconds(program.kernels("body"), 1024, 0.75) == 1.75
 

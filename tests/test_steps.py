@@ -145,6 +145,18 @@ def test_kernels_are_rounded_where_the_network_computes_with_them():
     assert float(rounded["head"]["kernel"][0, 0, 0, 0]) == np.float32(1.001)
 
 
+@pytest.mark.parametrize("kind", [Reconstruction, Segmentation])
+def test_kernels_that_are_rounded_are_those_of_the_layers_that_round_theirs(kind):
+    model = kind(width=4, dtype=jnp.bfloat16).build(0)
+    rounding = {
+        jax.tree_util.keystr(tuple(map(jax.tree_util.DictKey, (*path, "kernel"))))
+        for path, layer in nnx.iter_modules(model)
+        if hasattr(layer, "kernel") and layer.dtype == jnp.bfloat16
+    }
+    _, params, _ = models.split(model)
+    assert set(models.rounded_kernels(params, jnp.bfloat16)) == rounding and len(rounding) > 50
+
+
 @pytest.mark.parametrize("lead", [(), (3,)], ids=["one step", "three in a dispatch"])
 def test_steps_that_are_finite_have_no_first_bad_one(lead):
     step, state = begin(LittleTask(), adam(lambda step: 1e-2))

@@ -44,7 +44,7 @@ def batch_norm(
     """
     if x.dtype == jnp.bfloat16:
         return _in_one_pass(x, scale, bias, shortcut, relu)
-    y, mean, var = normalise_batch(x, scale, bias)
+    y, mean, var = _in_two_passes(x, scale, bias)
     return add_and_cut(y, shortcut, relu), mean, var
 
 
@@ -57,10 +57,10 @@ def add_and_cut(
 
 
 @jax.custom_vjp
-def normalise_batch(
+def _in_two_passes(
     x: Float[Array, "b h w c"], scale: Float[Array, " c"], bias: Float[Array, " c"]
 ) -> Normalised:
-    """Batch normalisation by the batch's own statistics, in float32, with a written gradient.
+    """`batch_norm` of float32, without shortcut and ReLU, with a written gradient.
 
     With y = xhat * scale + bias, xhat = (x - mean) / sqrt(var + 1e-5) and g = dL/dy,
 
@@ -69,34 +69,30 @@ def normalise_batch(
     which keeps `x` alone for the backward pass and reads it twice, where differentiating the
     forward pass step by step keeps and reads more. `mean` and `var` are constants to it.
 
-    Returns:
-      y in the dtype of `x`, and the mean and the biased variance, float32.
     """
-    return _normalise_batch_forward(x, scale, bias)[0]
+    return _two_pass_forward(x, scale, bias)[0]
 
 
-def _normalise_batch_forward(x: jax.Array, scale: jax.Array, bias: jax.Array) -> tuple:
-    x32 = x.astype(jnp.float32)
-    mean = x32.mean((0, 1, 2))
+def _two_pass_forward(x: jax.Array, scale: jax.Array, bias: jax.Array) -> tuple:
+    mean = x.mean((0, 1, 2))
     # Two passes: E[x^2] - E[x]^2 loses the variance of channels far from zero.
-    var = jnp.square(x32 - mean).mean((0, 1, 2))
+    var = jnp.square(x - mean).mean((0, 1, 2))
     inverse_std = lax.rsqrt(var + BATCH_NORM_EPSILON)
-    y = ((x32 - mean) * (inverse_std * scale) + bias).astype(x.dtype)
+    y = _affine(x, mean, inverse_std, scale, bias)
     return (y, mean, var), (x, mean, inverse_std, scale)
 
 
-def _normalise_batch_backward(residuals: tuple, gradients: tuple) -> tuple:
+def _two_pass_backward(residuals: tuple, gradients: tuple) -> tuple:
     x, mean, inverse_std, scale = residuals
-    g = gradients[0].astype(jnp.float32)
-    xhat = (x.astype(jnp.float32) - mean) * inverse_std
+    g, count = gradients[0], x.size // x.shape[-1]
+    xhat = (x - mean) * inverse_std
     d_bias = g.sum((0, 1, 2))
     d_scale = (g * xhat).sum((0, 1, 2))
-    count = x.size // x.shape[-1]
     d_x = (g - d_bias / count - xhat * (d_scale / count)) * (inverse_std * scale)
-    return d_x.astype(x.dtype), d_scale, d_bias
+    return d_x, d_scale, d_bias
 
 
-normalise_batch.defvjp(_normalise_batch_forward, _normalise_batch_backward)
+_in_two_passes.defvjp(_two_pass_forward, _two_pass_backward)
 
 
 class _Kept(NamedTuple):

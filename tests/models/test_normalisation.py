@@ -18,22 +18,22 @@ def formula(x, scale, bias):
 def test_normalisation_and_its_written_gradient_are_the_formula():
     x, g = normal(3, 4, 5, 6) * 2 + 1, normal(3, 4, 5, 6, seed=1)
     scale, bias = normal(6, seed=2), normal(6, seed=3)
-    actual = value_and_vjp(lambda *a: normalisation.normalise_batch(*a)[0], g, x, scale, bias)
+    actual = value_and_vjp(lambda *a: normalisation.batch_norm(*a)[0], g, x, scale, bias)
     assert_close(actual, value_and_vjp(formula, g, x, scale, bias), atol=2e-5)
-    _, mean, var = normalisation.normalise_batch(jnp.asarray(x), scale, bias)
+    _, mean, var = normalisation.batch_norm(jnp.asarray(x), scale, bias)
     np.testing.assert_allclose(mean, x.mean((0, 1, 2)), atol=1e-6)
     np.testing.assert_allclose(var, x.var((0, 1, 2)), rtol=1e-5)
 
 
 def test_variance_far_from_zero_is_not_lost():
     x = normal(4, 8, 8, 1) * 0.01 + 100  # E[x^2] - E[x]^2 in float32 is off by 100 % here
-    _, _, var = normalisation.normalise_batch(jnp.asarray(x), jnp.ones(1), jnp.zeros(1))
+    _, _, var = normalisation.batch_norm(jnp.asarray(x), jnp.ones(1), jnp.zeros(1))
     np.testing.assert_allclose(var, x.astype(np.float64).var(), rtol=1e-3)
 
 
 def test_bfloat16_is_normalised_in_float32():
     x = jnp.asarray(normal(4, 8, 8, 2) + 3, jnp.bfloat16)
-    y, mean, var = normalisation.normalise_batch(x, jnp.ones(2), jnp.zeros(2))
+    y, mean, var = normalisation.batch_norm(x, jnp.ones(2), jnp.zeros(2))
     exact = np.asarray(x, np.float64)
     assert (y.dtype, mean.dtype, var.dtype) == (jnp.bfloat16, jnp.float32, jnp.float32)
     np.testing.assert_allclose(mean, exact.mean((0, 1, 2)), rtol=1e-5)
@@ -44,7 +44,7 @@ def test_bfloat16_is_normalised_in_float32():
 def test_constant_channels_and_single_pixels_stay_finite():
     for x in (jnp.full((2, 3, 3, 1), 7.0), jnp.full((1, 1, 1, 1), 7.0)):
         y, dx, *_ = value_and_vjp(
-            lambda *a: normalisation.normalise_batch(*a)[0],
+            lambda *a: normalisation.batch_norm(*a)[0],
             jnp.ones(x.shape),
             x,
             jnp.ones(1),
