@@ -96,8 +96,7 @@ def lower(task: Task, mode: str, batch: int, size: int, steps: int, mesh: Mesh) 
         "label": examples(size, size, dtype=jnp.uint8),
         "seed": examples(dtype=jnp.uint32),
     }
-    donated = {"train": 0, "inference": ()}[mode]
-    return jax.jit(step, donate_argnums=donated).lower(jax.tree.map(shape, state), inputs)
+    return train_step.lowered(step, mode, jax.tree.map(shape, state), inputs)
 
 
 def show(title: str, kernels: list[hlo.Kernel], bandwidth: float) -> float:
