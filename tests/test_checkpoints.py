@@ -187,4 +187,7 @@ def test_what_could_not_be_written_is_said_at_closing_and_no_thread_is_left(tmp_
     folder.save(1, state_of(1), {"model": MODEL})
     with pytest.raises(BratsError, match="last: No space left on device; the checkpoint before"):
         folder.close()
+    # Orbax lets go of an event loop, whose executor ends its idle threads a moment later.
+    for thread in set(threading.enumerate()) - before:
+        thread.join(timeout=10)
     assert not set(threading.enumerate()) - before
