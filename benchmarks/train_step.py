@@ -75,7 +75,7 @@ def of_task(task: Task, mode: str, mesh: Mesh) -> tuple[Callable[..., Any], Any]
 def lowered(step: Callable[..., Any], mode: str, state: Any, batch: Any) -> Any:
     """What `of_task` made, traced for arrays or their shapes, to be compiled and looked at."""
     if mode == "train":
-        return jax.jit(step, donate_argnums=0).lower(state, batch)
+        return step.func.lower(state, batch, **step.keywords)  # type: ignore[attr-defined]
     # A program that returned the state would copy it.
     return jax.jit(lambda *given: step(*given)[1]).lower(state, batch)
 

@@ -161,6 +161,21 @@ def use_compilation_cache(setting: str) -> None:
     jax.config.update("jax_compilation_cache_dir", setting)
 
 
+def compiler_options(mesh: Mesh, *, deterministic: bool) -> dict[str, Any]:
+    """Options of `jax.jit` for a program whose results are to be the same bits in every run.
+
+    On a GPU sums may be taken in any order, by atomic additions, and which algorithm a
+    convolution gets is found by trying. `deterministic` leaves only those of one order to be
+    tried, and has what else needs atomics written otherwise. Which of them was taken is kept
+    with the program (`use_compilation_cache`). Elsewhere nothing need be asked for.
+
+    Reference: https://openxla.org/xla/determinism
+    """
+    if deterministic and mesh.devices.flat[0].platform in ("gpu", "cuda", "rocm"):
+        return {"xla_gpu_exclude_nondeterministic_ops": True}
+    return {}
+
+
 # Of glibc's malloc.h: how much free memory at the end of the heap goes back to the system, how
 # many blocks are mapped apart from the heap, how many heaps there are.
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8

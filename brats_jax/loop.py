@@ -68,6 +68,7 @@ class Loop:
             stage.mesh,
             resident.arrays if resident else None,
             options.patch_size,
+            options.deterministic,
         )
         self.validation = Validation(
             stage.task,

@@ -32,6 +32,7 @@ FREE_TO_CHANGE = (
     "train.log_every_steps",
     "train.save_every_steps",
     "train.steps_per_dispatch",
+    "train.deterministic",
     "evaluation.panels",
     "evaluation.batch_size",
 )
@@ -209,6 +210,7 @@ def train_options(config: ConfigDict, stage: str, fold: int) -> TrainOptions:
         threads=config.data.threads,
         placement=config.data.placement,
         steps_per_dispatch=config.train.steps_per_dispatch,
+        deterministic=config.train.deterministic,
     )
 
 

@@ -54,6 +54,7 @@ def make_train_step(
     mesh: Mesh,
     resident: DeviceSlices | None = None,
     patch_size: int = 0,
+    deterministic: bool = True,
 ) -> TrainStep:
     """The compiled optimiser step, or several of them; the state it is given is donated.
 
@@ -62,6 +63,7 @@ def make_train_step(
       mesh: the devices.
       resident: slices in device memory, to cut patches of `patch_size` from; the batch then
         holds the numbers of `DeviceStore.numbers`. None: the batch holds the patches.
+      deterministic: the same bits in every run, on a GPU too (see devices.compiler_options).
 
     Returns:
       f(state, batch). A batch with a leading axis, [K, B, ...], is K steps in one dispatch,
@@ -113,8 +115,13 @@ def make_train_step(
         state = state._replace(bad_step=_first_bad(state.bad_step, finite, state.step - 1))
         return state, Progress(state.loss_sum, state.bad_step)
 
-    compiled = jax.jit(run, donate_argnums=0, out_shardings=devices.replicated(mesh))
-    return lambda state, batch: compiled(state, batch, resident)
+    compiled = jax.jit(
+        run,
+        donate_argnums=0,
+        out_shardings=devices.replicated(mesh),
+        compiler_options=devices.compiler_options(mesh, deterministic=deterministic),
+    )
+    return functools.partial(compiled, resident=resident)
 
 
 def _first_bad(bad_step: jax.Array, finite: jax.Array, step: jax.Array) -> jax.Array:
@@ -140,7 +147,11 @@ def make_validation_step(
 ) -> Callable[[Weights, Weights, Batch], dict[str, jax.Array]]:
     """The compiled forward pass over whole slices: loss and per-slice statistics, everywhere."""
 
-    @functools.partial(jax.jit, out_shardings=devices.replicated(mesh))
+    @functools.partial(
+        jax.jit,
+        out_shardings=devices.replicated(mesh),
+        compiler_options=devices.compiler_options(mesh, deterministic=True),
+    )
     def validation_step(params: Weights, stats: Weights, batch: Batch) -> dict[str, jax.Array]:
         x, target = task.prepare(batch, training=False)
         output, _ = models.apply(graph, params, stats, x, train=False)

@@ -1,10 +1,15 @@
-"""Memory that the C library keeps: counted in page faults, in a process of its own."""
+"""What the compiler is asked for, and the memory that the C library keeps.
+
+The latter is counted in page faults, in a process of its own.
+"""
 
 import os
 import platform
 import subprocess
 import sys
+import types
 
+import numpy as np
 import pytest
 
 from brats_jax import devices
@@ -38,6 +43,22 @@ def second_time(**environment):
     )
     kept, faults = done.stdout.split()
     return kept == "True", int(faults)
+
+
+@pytest.mark.parametrize(
+    ("platform", "deterministic", "options"),
+    [
+        ("cuda", True, {"xla_gpu_exclude_nondeterministic_ops": True}),
+        ("gpu", True, {"xla_gpu_exclude_nondeterministic_ops": True}),
+        ("gpu", False, {}),
+        ("cpu", True, {}),
+        ("tpu", True, {}),
+    ],
+)
+def test_only_a_gpu_has_to_be_asked_for_the_same_bits(platform, deterministic, options):
+    device = types.SimpleNamespace(platform=platform)
+    mesh = types.SimpleNamespace(devices=np.array([device, device]))
+    assert devices.compiler_options(mesh, deterministic=deterministic) == options
 
 
 def test_where_jax_has_an_accelerator_memory_is_left_alone(monkeypatch):

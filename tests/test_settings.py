@@ -6,6 +6,7 @@ import pytest
 
 from brats_jax import settings
 from brats_jax.errors import BratsError
+from brats_jax.reporting import arms
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 
@@ -110,6 +111,10 @@ def test_differences_leave_out_what_does_not_change_results():
     assert settings.differences(before, free) == []
     other = config_of(seed=1, pretrain__epochs=2).to_dict()
     assert settings.differences(before, other) == ["pretrain.epochs: 30 -> 2", "seed: 0 -> 1"]
+
+
+def test_a_report_does_not_tell_runs_apart_by_what_does_not_change_results():
+    assert set(settings.FREE_TO_CHANGE) <= {*arms.IRRELEVANT, *arms.AXES}
 
 
 def test_the_path_of_a_pretraining_may_change_but_not_whether_there_is_one():

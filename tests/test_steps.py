@@ -46,12 +46,28 @@ def test_no_operation_of_the_step_lacks_a_deterministic_form(task, monkeypatch):
         "seed": jnp.zeros(2, jnp.uint32),
     }
     step = make_train_step(task, graph, optimizer, mesh)
-    text = jax.jit(step).lower(state, batch).as_text()
+    text = step.func.lower(state, batch, **step.keywords).as_text()
     assert "stablehlo.convolution" in text and "select_and_scatter" not in text
     # It would be found if it were there.
     x = jnp.zeros((1, 4, 4, 1))
     text = jax.jit(gradient_of(plain_pool)).lower(x, jnp.zeros((1, 2, 2, 1))).as_text()
     assert "select_and_scatter" in text
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_a_gpu_is_asked_for_the_same_bits_in_every_run(deterministic, monkeypatch):
+    """The compiler gets what devices.compiler_options says: here an option that it refuses."""
+    asked = []
+
+    def options(mesh, *, deterministic):
+        asked.append(deterministic)
+        return {"xla_no_such_option": True}
+
+    monkeypatch.setattr(devices, "compiler_options", options)
+    step, state = begin(LittleTask(), adam(lambda step: 1e-3), deterministic=deterministic)
+    with pytest.raises(RuntimeError, match="xla_no_such_option"):
+        step(state, little_batch())
+    assert asked == [deterministic]
 
 
 def test_the_pools_own_gradient_is_the_plain_one_also_among_ties():
@@ -102,13 +118,13 @@ class SpoiltTask(LittleTask):
         return super().loss(spoilt(output, target[0, 0, 0, 0] > 50), target)
 
 
-def begin(task, optimizer):
+def begin(task, optimizer, **options):
     mesh = jax.make_mesh((1,), ("data",), devices=jax.devices()[:1], axis_types=(AxisType.Auto,))
     graph, params, stats = models.split(task.build(0))
     counters = (jnp.zeros((), jnp.int32), jnp.zeros(()), jnp.full((), -1, jnp.int32))
     state = TrainState(params, stats, optimizer.init(params), *counters)
     state = jax.device_put(state, devices.replicated(mesh))
-    return make_train_step(task, graph, optimizer, mesh), state
+    return make_train_step(task, graph, optimizer, mesh, **options), state
 
 
 def little_batch(*lead):

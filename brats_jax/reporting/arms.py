@@ -35,6 +35,9 @@ IRRELEVANT = (
     "data.store",  # what is in it counts, not where it lies
     "data.workers",
     "data.threads",
+    "data.placement",
+    "train.steps_per_dispatch",
+    "train.deterministic",
     "train.log_every_steps",
     "train.save_every_steps",
     "evaluation.panels",
