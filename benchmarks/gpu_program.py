@@ -29,6 +29,7 @@ from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from brats_jax import devices, feeding
+from brats_jax.data.device_store import ROW, DeviceSlices
 from brats_jax.models import operations
 from brats_jax.tasks import Reconstruction, Segmentation, Task
 
@@ -37,6 +38,8 @@ GPUS = {
     "h100": ("NVIDIA H100 80GB HBM3", 3.35e12, 85_000_000_000),
     "h200": ("NVIDIA H200", 4.8e12, 150_000_000_000),
 }
+# Of BraTS 2020, which a store keeps in about 4.2 GB: a third of each slice's pixels, in rows.
+TUMOUR_SLICES, ROWS_OF_A_SLICE = 24_422, 75
 SHARE_OF_BANDWIDTH = 0.8
 LEAST_SECONDS = 2e-6
 
@@ -58,8 +61,8 @@ device_description_str: "{name}"
 """
 
 
-def mesh_of(gpu: str) -> Mesh:
-    """A mesh of one such GPU, which is not here.
+def mesh_of(gpu: str, number: int = 1) -> Mesh:
+    """A mesh of so many such GPUs in one machine, which are not here.
 
     Raises:
       SystemExit: JAX's CUDA plugin is not installed.
@@ -68,7 +71,7 @@ def mesh_of(gpu: str) -> Mesh:
     target = _TARGET.format(name=name, bandwidth=bandwidth, memory=memory)
     try:
         topology = topologies.get_topology_desc(
-            platform="cuda", target_config=target, topology="1x1x1"
+            platform="cuda", target_config=target, topology=f"1x1x{number}"
         )
     except RuntimeError as error:
         told = str(error).splitlines()[0]
@@ -78,24 +81,42 @@ def mesh_of(gpu: str) -> Mesh:
     return Mesh(np.array(topology.devices), ("data",), axis_types=(AxisType.Auto,))
 
 
-def lower(task: Task, mode: str, batch: int, size: int, steps: int, mesh: Mesh) -> Any:
-    """The training step, or the forward pass, for the devices of the mesh; nothing is run."""
-    step, state = train_step.of_task(task, mode, mesh)
-    lead = () if steps == 1 else (steps,)
+def lower(
+    task: Task, mode: str, batch: int, size: int, steps: int, mesh: Mesh, *, cut: bool = False
+) -> Any:
+    """The training step, or the forward pass, for the devices of the mesh; nothing is run.
+
+    `cut`: the step cuts its patches from the tumour slices of BraTS 2020, which lie there.
+    """
     everywhere = devices.replicated(mesh)
+
+    def there(sizes: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(sizes, dtype, sharding=everywhere)
+
+    n, rows = TUMOUR_SLICES, TUMOUR_SLICES * ROWS_OF_A_SLICE
+    resident: Any = DeviceSlices(
+        images=there((rows, ROW, 4), jnp.float16),
+        labels=there((rows, ROW), jnp.uint8),
+        first=there((n,), jnp.int32),
+        box=there((n, 4), jnp.int32),
+        background=there((n, 4), jnp.float16),
+    )
+    step, state = train_step.of_task(task, mode, mesh, resident if cut else None, size)
+    lead = () if steps == 1 else (steps,)
     divided = NamedSharding(mesh, PartitionSpec(*(None for _ in lead), "data"))
 
     def shape(array: Any) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(jnp.shape(array), jnp.result_type(array), sharding=everywhere)
+        return there(jnp.shape(array), jnp.result_type(array))
 
     def examples(*sizes: int, dtype: Any) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((*lead, batch, *sizes), dtype, sharding=divided)
 
-    inputs = {
-        "image": examples(size, size, 4, dtype=jnp.float16),
-        "label": examples(size, size, dtype=jnp.uint8),
-        "seed": examples(dtype=jnp.uint32),
-    }
+    inputs = {"seed": examples(dtype=jnp.uint32)}
+    if cut:
+        inputs |= {name: examples(dtype=jnp.int32) for name in ("slice", "row", "column")}
+    else:
+        inputs["image"] = examples(size, size, 4, dtype=jnp.float16)
+        inputs["label"] = examples(size, size, dtype=jnp.uint8)
     return train_step.lowered(step, mode, jax.tree.map(shape, state), inputs)
 
 
@@ -124,6 +145,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--size", type=int, default=0, help="0: 128, whole slices of 240 forward")
     parser.add_argument("--steps_per_dispatch", type=int, default=0, help="0: as training chooses")
+    parser.add_argument("--gpus", type=int, default=1, help="that share the batch")
+    parser.add_argument("--placement", choices=("host", "device"), default="host")
     parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
     parser.add_argument("--text", help="a file to write the compiled program to")
     arguments = parser.parse_args()
@@ -137,11 +160,12 @@ def main() -> None:
     jax.config.update("jax_platforms", "cpu")
     operations.on_cpu = lambda: False  # an accelerator's forms
     name, bandwidth, _ = GPUS[arguments.gpu]
-    mesh = mesh_of(arguments.gpu)
+    mesh = mesh_of(arguments.gpu, arguments.gpus)
     for stage in arguments.stages.split(","):
         kind = {"segment": Segmentation, "pretrain": Reconstruction}[stage]
         task = kind(width=arguments.width, dtype=jnp.dtype(arguments.dtype).type)
-        compiled = lower(task, arguments.mode, batch, size, steps, mesh).compile()
+        cut = arguments.placement == "device"
+        compiled = lower(task, arguments.mode, batch, size, steps, mesh, cut=cut).compile()
         text = compiled.as_text()
         if arguments.text:
             with open(arguments.text, "w") as file:

@@ -9,6 +9,9 @@ NAMES = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast"}
 # What runs other computations rather than a kernel; a graph of kernels is a call.
 CONTROL = {"while", "conditional", "call"}
 
+# What takes a part of its first operand.
+PARTS = {"slice", "dynamic-slice", "gather"}
+
 _BITS = {"pred": 8, "bf16": 16}  # others say it themselves: f32, u8, s64, f8e4m3fn
 _KINDS = {
     "__cudnn$convForward": "convolution",
@@ -34,7 +37,7 @@ class Instruction(NamedTuple):
     Attributes:
       name, opcode: of it.
       bytes: of its result.
-      operands: names of what it takes.
+      operands: names of what it takes; of a parameter, its number.
       rest: attributes, as text.
     """
 
@@ -55,7 +58,8 @@ class Kernel(NamedTuple):
 
     Attributes:
       kind: in words.
-      bytes: of operands and result; how often a cache spares them is not known.
+      bytes: of operands (the parts that are used) and result; how often a cache spares them is
+        not known.
       what: the operation of the traced function that it comes from.
     """
 
@@ -98,12 +102,37 @@ class Program:
         return [
             Kernel(
                 self._kind(i),
-                i.bytes + sum(self._sizes.get(operand, 0) for operand in i.operands),
+                i.bytes + self._read(i),
                 i.attribute("op_name") or "",
             )
             for i in self._run(computation)
-            if i.opcode not in NAMES | CONTROL
+            if i.opcode not in NAMES | CONTROL and not i.opcode.endswith("-done")
         ]
+
+    def _read(self, instruction: Instruction) -> int:
+        """Bytes of the operands; of one from which parts are cut, those of the parts."""
+        sizes = [self._sizes.get(operand, 0) for operand in instruction.operands]
+        if instruction.opcode in PARTS:
+            sizes[0] = min(sizes[0], instruction.bytes)
+        if instruction.opcode == "fusion":
+            inside = self.computations.get(instruction.attribute("calls") or "", [])
+            for parameter in inside:
+                if parameter.opcode == "parameter":
+                    place = int(parameter.operands[0])
+                    sizes[place] = min(sizes[place], self._used(parameter, inside))
+        return sum(sizes)
+
+    def _used(self, whole: Instruction, inside: list[Instruction]) -> int:
+        """Bytes of `whole` that a fusion's computation uses."""
+        total = 0
+        for user in (i for i in inside if whole.name in i.operands):
+            if user.opcode == "bitcast":
+                total += self._used(user, inside)
+            elif user.opcode in PARTS and whole.name not in user.operands[1:]:
+                total += user.bytes
+            else:
+                return whole.bytes
+        return total
 
     def number(self) -> int:
         """Kernels of the program, each loop's body counted once."""
@@ -148,7 +177,8 @@ def _instruction(line: str) -> Instruction | None:
     shape, rest = _shape(line[begins.end() :])
     opcode, arguments = rest.lstrip().split("(", 1)
     inside = _closing(arguments)
-    operands = tuple(re.findall(r"%([\w.-]+)", arguments[:inside]))
+    pattern = r"\d+" if opcode == "parameter" else r"%([\w.-]+)"
+    operands = tuple(re.findall(pattern, arguments[:inside]))
     return Instruction(begins[1], opcode, _bytes(shape), operands, arguments[inside + 1 :])
 
 

@@ -30,6 +30,7 @@ from jax.sharding import AxisType, Mesh
 from measure import Spread
 
 from brats_jax import devices, models
+from brats_jax.data.device_store import DeviceSlices
 from brats_jax.models import count_parameters
 from brats_jax.optim import adam, step_schedule
 from brats_jax.steps import TrainState, make_train_step
@@ -51,17 +52,20 @@ class Counted(NamedTuple):
     operations: int
 
 
-def of_task(task: Task, mode: str, mesh: Mesh) -> tuple[Callable[..., Any], Any]:
+def of_task(
+    task: Task, mode: str, mesh: Mesh, resident: DeviceSlices | None = None, patch_size: int = 0
+) -> tuple[Callable[..., Any], Any]:
     """(the training step, or the forward pass; its state of host arrays, parameters first).
 
-    Either is called with the state and a batch, and returns a state and something else.
+    Either is called with the state and a batch, and returns a state and something else. The step
+    cuts its patches from the slices that are resident, if any are.
     """
     graph, params, stats = models.split(task.build(0))
     if mode == "train":
         optimizer = adam(step_schedule(1e-4, factor=0.5, every_epochs=10, steps_per_epoch=1000))
         counters = (np.zeros((), np.int32), np.zeros((), np.float32), np.full((), -1, np.int32))
         state = TrainState(params, stats, optimizer.init(params), *counters)
-        return make_train_step(task, graph, optimizer, mesh), state
+        return make_train_step(task, graph, optimizer, mesh, resident, patch_size), state
 
     @jax.jit
     def forward(state: Any, batch: Any) -> jax.Array:

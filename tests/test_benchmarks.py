@@ -117,6 +117,38 @@ ENTRY %outer (x: bf16[2,8,8,4], k: f32[3,3,4,8]) -> bf16[2,8,8,8] {
     assert hlo.least_seconds(program.kernels("body"), 1024, 0.75) == 1.75
 
 
+def test_of_what_is_cut_from_only_the_parts_are_read():
+    text = """
+%cut (p0: f16[1000,4], p1: s32[2], p2: f16[1000,4]) -> f16[3,4] {
+  %p1 = s32[2]{0} parameter(1)
+  %p0 = f16[1000,4]{1,0} parameter(0)
+  %flat = f16[4000]{0} bitcast(%p0)
+  %some = f16[12]{0} slice(%flat), slice={[0:12]}
+  %rows = f16[2,4]{1,0} gather(%p0, %p1), slice_sizes={1,4}
+  %p2 = f16[1000,4]{1,0} parameter(2)
+  %both = f16[3,4]{1,0} slice(%p2), slice={[0:3], [0:4]}
+  %all = f16[1000,4]{1,0} negate(%p2)
+  ROOT %sum = f16[3,4]{1,0} add(%both, %both)
+}
+
+ENTRY %main (a: f16[1000,4], i: s32[2], b: f16[1000,4]) -> f16[3,4] {
+  %a = f16[1000,4]{1,0} parameter(0)
+  %i = s32[2]{0} parameter(1)
+  %b = f16[1000,4]{1,0} parameter(2)
+  %lone = f16[1,4]{1,0} dynamic-slice(%a, %i, %i), dynamic_slice_sizes={1,4}
+  %sent = (f16[1,4]{1,0}, f16[2,4]{1,0}) all-gather-start(%lone), dimensions={0}
+  %came = f16[2,4]{1,0} all-gather-done(%sent)
+  ROOT %f = f16[3,4]{1,0} fusion(%a, %i, %b), kind=kLoop, calls=%cut
+}
+"""
+    numbers, row, whole = 4 * 2, 2 * 4, 2 * 1000 * 4
+    assert [(k.kind, k.bytes) for k in hlo.Program(text).kernels("main")] == [
+        ("dynamic-slice", 2 * row + 2 * numbers),
+        ("all-gather-start", row + 3 * row),
+        ("gather", 3 * row + (3 + 2) * row + numbers + whole),
+    ]
+
+
 def test_projection_by_hand():
     # 24,422 slices: 16,606 in training, 1,037 steps of 16; 4,151.74 to validate on.
     hours = epoch.projected_hours(0.01, 0.001, 2.0, 16)
