@@ -11,7 +11,10 @@ each dispatch is done. Beside it the same steps on a batch that lies on the devi
 tells what copying costs.
 
 From this the paper's 35 trainings are projected: 5 pretexts and 30 segmentations of 30 epochs on
-the 24,422 tumour slices of BraTS 2020, of which 68 % train and 17 % validate in each fold.
+the 24,422 tumour slices of BraTS 2020, of which 68 % train and 17 % validate in each fold and 15 %
+are the test set, which each training ends with. Beside its epochs a training has a start: all else
+that the run took. Compiling is counted once for each kind, since programs are kept on disk;
+importing (start.py --imports) is left out.
 """
 
 import argparse
@@ -31,12 +34,14 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from brats_jax import devices, settings, train
+from brats_jax import devices, scoring, settings, train
 from brats_jax.data.preparation import prepare
 from brats_jax.data.store import Store
+from brats_jax.evaluate import Restored
+from brats_jax.tasks import Task
 
 TUMOUR_SLICES, EPOCHS, BATCH = 24_422, 30, 16
-TRAIN_SHARE, VALIDATION_SHARE = 0.85 * 0.8, 0.85 * 0.2
+TRAIN_SHARE, VALIDATION_SHARE, TEST_SHARE = 0.85 * 0.8, 0.85 * 0.2, 0.15
 TRAININGS = {"pretrain": 5, "segment": 30}
 
 
@@ -48,12 +53,29 @@ class Clock:
         step's end, 'waiting' the devices' part of it without work or data, 'idle' without work.
       bare: seconds of a step on a batch that is there already.
       steps_per_dispatch: of the last full dispatch.
+      beside: seconds of what is only measured, not done by a training.
+      start: seconds of a training beside its epochs, programs being there.
+      compiling: seconds of its programs, the evaluation's too.
+      scoring: seconds of an evaluated slice.
     """
 
     def __init__(self) -> None:
         self.epochs: list[dict[str, float]] = []
         self.bare = float("nan")
         self.steps_per_dispatch = 1
+        self.beside = self.start = self.compiling = self.scoring = 0.0
+
+
+class Compiling:
+    """Seconds that this process has spent compiling."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        jax.monitoring.register_event_duration_secs_listener(self._heard)
+
+    def _heard(self, event: str, seconds: float, **_: Any) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            self.seconds += seconds
 
 
 def timed_loop(clock: Clock) -> type:
@@ -123,8 +145,10 @@ def timed_loop(clock: Clock) -> type:
             return values
 
         def close(self) -> None:
+            begin = time.perf_counter()
             if self._last_batch[1] is not None and len(clock.epochs) > 1:
                 self._time_bare_steps()
+            clock.beside = time.perf_counter() - begin
             self._watched.put(None)
             self.feed = self._inner_feed
             super().close()
@@ -147,15 +171,21 @@ def timed_loop(clock: Clock) -> type:
 
 
 def run_stage(
-    stage: str, config: ConfigDict, store: Store, folder: Path, validation_slices: int
+    stage: str,
+    config: ConfigDict,
+    store: Store,
+    folder: Path,
+    validation_slices: int,
+    compiling: Compiling,
 ) -> tuple[Clock, dict[str, Any]]:
-    """Trains one stage for two epochs; its clock, and the second epoch's numbers."""
+    """Trains one stage for two epochs and scores it; its clock, and the second epoch's numbers."""
     task = getattr(settings, {"pretrain": "reconstruction", "segment": "segmentation"}[stage])
     last = store.patient_of == len(store.patients) - 1
     tumour = store.has_tumour
     options = settings.train_options(config, stage, 0)
     chosen = np.flatnonzero(tumour & last)[: validation_slices or None]
     clock = Clock()
+    before, begin = compiling.seconds, time.perf_counter()
     loop = train.Stage(
         task(config),
         store,
@@ -167,6 +197,20 @@ def run_stage(
     )
     with mock.patch.object(train, "Loop", timed_loop(clock)):
         loop.run()
+    whole = time.perf_counter() - begin - clock.beside - (compiling.seconds - before)
+    parts = clock.epochs[-1]
+    epoch = parts["steps"] + parts["validation"] + parts["checkpoint"]
+    clock.start = max(0.0, whole - len(clock.epochs) * epoch)
+    few = chosen[: config.evaluation.batch_size]
+    least, all_ = (
+        _scored(task(config), config, store, c, folder, compiling) for c in (few, chosen)
+    )
+    clock.scoring = all_ / len(chosen)
+    if len(few) < len(chosen) and least < all_:
+        # What is done once for an evaluation does not grow with it.
+        clock.scoring = (all_ - least) / (len(chosen) - len(few))
+        clock.start += max(0.0, least - len(few) * clock.scoring)
+    clock.compiling = compiling.seconds - before
     numbers = {
         "steps_per_epoch": loop.steps_per_epoch,
         "slices": len(chosen),
@@ -176,11 +220,33 @@ def run_stage(
     return clock, numbers
 
 
-def projected_hours(step: float, slice_: float, checkpoint: float, batch: int) -> float:
-    """Of one training of the paper's, from seconds of a step, a validated slice, a checkpoint."""
+def _scored(
+    task: Task,
+    config: ConfigDict,
+    store: Store,
+    slices: np.ndarray,
+    folder: Path,
+    compiling: Compiling,
+) -> float:
+    """Seconds of evaluating some slices, programs being there."""
+    before, begin = compiling.seconds, time.perf_counter()
+    restored = Restored(task, folder, devices.data_mesh())
+    options = config.evaluation
+    scoring.score(restored, store, slices, options.batch_size, options.tolerance_mm, "")
+    return time.perf_counter() - begin - (compiling.seconds - before)
+
+
+def projected_hours(
+    step: float, slice_: float, checkpoint: float, batch: int, start: float, scored: float
+) -> float:
+    """Of one training of the paper's and its evaluation.
+
+    From the seconds of a step, a validated slice, an epoch's checkpoints, a start, and a slice
+    that is evaluated.
+    """
     steps = int(TUMOUR_SLICES * TRAIN_SHARE) // batch
     epoch = steps * step + TUMOUR_SLICES * VALIDATION_SHARE * slice_ + checkpoint
-    return EPOCHS * epoch / 3600
+    return (start + EPOCHS * epoch + TUMOUR_SLICES * TEST_SHARE * scored) / 3600
 
 
 def tell(title: str, clock: Clock, numbers: dict[str, Any]) -> float:
@@ -189,7 +255,7 @@ def tell(title: str, clock: Clock, numbers: dict[str, Any]) -> float:
     step = parts["steps"] / steps
     waiting, idle = (parts[name] / parts["steps"] for name in ("waiting", "idle"))
     slice_ = parts["validation"] / numbers["slices"]
-    hours = projected_hours(step, slice_, parts["checkpoint"], batch)
+    hours = projected_hours(step, slice_, parts["checkpoint"], batch, clock.start, clock.scoring)
     print(
         f"{title}, cut on the {numbers['placement']}: {1e3 * step:.1f} ms a step, "
         f"{batch / step:.0f} patches/s; waiting for data {waiting:.2%} of it (idle for any reason "
@@ -198,6 +264,8 @@ def tell(title: str, clock: Clock, numbers: dict[str, Any]) -> float:
         f"  an epoch of {steps} steps {parts['steps']:.1f} s, validating {numbers['slices']} "
         f"slices {parts['validation']:.1f} s ({1 / slice_:.0f} slices/s), checkpoints "
         f"{parts['checkpoint']:.1f} s; {clock.steps_per_dispatch} step(s) a dispatch\n"
+        f"  a start {clock.start:.1f} s, compiling {clock.compiling:.1f} s, evaluating "
+        f"{1 / clock.scoring:.0f} slices/s\n"
         f"  a training of the paper's at batch {batch}: {hours:.2f} hours"
     )
     measure.result(
@@ -208,6 +276,9 @@ def tell(title: str, clock: Clock, numbers: dict[str, Any]) -> float:
         waiting_share=waiting,
         idle_share=idle,
         bare=clock.bare,
+        start=clock.start,
+        compiling=clock.compiling,
+        scoring=clock.scoring,
         hours=hours,
     )
     return hours
@@ -245,6 +316,7 @@ def main() -> None:
         config[stage].steps_per_epoch = arguments.steps
     stages, losses = arguments.stages.split(","), arguments.losses.split(",")
     hours: dict[str, list[float]] = {stage: [] for stage in stages}
+    compiling, once = Compiling(), 0.0
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         if arguments.store is None:
@@ -257,14 +329,16 @@ def main() -> None:
             config.loss = loss
             title = stage if stage == "pretrain" else f"{stage} {loss}"
             clock, numbers = run_stage(
-                stage, config, store, root / title, arguments.validation_slices
+                stage, config, store, root / title, arguments.validation_slices, compiling
             )
+            once += clock.compiling / 3600
             hours[stage].append(tell(title, clock, numbers))
     if set(hours) == set(TRAININGS):
         total = sum(TRAININGS[stage] * float(np.mean(each)) for stage, each in hours.items())
+        total += once
         print(
             f"the paper's 35 trainings on tumour slices: {total:.2f} hours projected, at width "
-            f"{arguments.width}, without start-up and evaluation"
+            f"{arguments.width}, with starts and evaluations"
         )
         measure.result("projection", hours=total, placement=arguments.placement)
     print(f"  {measure.where()}")

@@ -151,8 +151,9 @@ ENTRY %main (a: f16[1000,4], i: s32[2], b: f16[1000,4]) -> f16[3,4] {
 
 def test_projection_by_hand():
     # 24,422 slices: 16,606 in training, 1,037 steps of 16; 4,151.74 to validate on.
-    hours = epoch.projected_hours(0.01, 0.001, 2.0, 16)
-    assert hours == pytest.approx(30 * (10.37 + 4.15174 + 2) / 3600)
+    hours = epoch.projected_hours(0.01, 0.001, 2.0, 16, 20.0, 0.002)
+    # 3,663.3 slices are evaluated.
+    assert hours == pytest.approx((20 + 30 * (10.37 + 4.15174 + 2) + 7.3266) / 3600)
 
 
 def test_count_of_a_step_by_hand():
