@@ -57,6 +57,7 @@ PARTS: dict[str, Part] = {
     "ceilings": Part("measure.py", (), ()),
     "segment16": _step("segment", 16, SCAN),
     "segment16_single": _step("segment", 16),
+    "segment16_any_order": _step("segment", 16, SCAN, "--any_order"),
     "segment128": _step("segment", 128, SCAN),
     "pretrain16": _step("pretrain", 16, SCAN),
     "pretrain128": _step("pretrain", 128, SCAN),
@@ -85,6 +86,12 @@ PARTS: dict[str, Part] = {
         ("--seeds=5", "--width=64", "--steps=4000", "--patch=96", "--shape=64,120,120"),
         ("--seeds=2", "--width=4", "--steps=4", "--pretrain_steps=4", "--patients=8"),
         30.0,
+    ),
+    "resume": Part(
+        "resume.py",
+        ("--width=64", "--batch=16", "--patch=128", "--shape=32,240,240"),
+        ("--width=4", "--batch=2", "--patch=32", "--shape=16,48,48", "--steps=300"),
+        20.0,
     ),
     "start": Part("start.py", (), ("--width=4", "--patch=32", "--turns=1")),
 }

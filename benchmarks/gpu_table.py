@@ -171,6 +171,13 @@ def rows(on_cpu: bool) -> list[Row]:
             lambda results: None,
         ),
         Row(
+            "the same, sums in any order (train.deterministic=False)",
+            "",
+            _steps("segment16_any_order"),
+            _nothing,
+            lambda results: None,
+        ),
+        Row(
             "segmentation step, batch 128",
             "1.1 x, above 50 % of the roofline",
             _steps("segment128"),
@@ -240,6 +247,13 @@ def rows(on_cpu: bool) -> list[Row]:
             _dice,
             _nothing,
             lambda r: bool(np.subtract(*_difference(r)) > -0.02),
+        ),
+        Row(
+            "arrays that differ after a stop and a kill",
+            "none",
+            lambda r: "{differing} of {arrays}".format(**r["resume one order"]),
+            _nothing,
+            lambda r: r["resume one order"]["differing"] == 0,
         ),
         Row(
             "command to first step, warm cache",

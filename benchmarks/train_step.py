@@ -53,7 +53,12 @@ class Counted(NamedTuple):
 
 
 def of_task(
-    task: Task, mode: str, mesh: Mesh, resident: DeviceSlices | None = None, patch_size: int = 0
+    task: Task,
+    mode: str,
+    mesh: Mesh,
+    resident: DeviceSlices | None = None,
+    patch_size: int = 0,
+    deterministic: bool = True,
 ) -> tuple[Callable[..., Any], Any]:
     """(the training step, or the forward pass; its state of host arrays, parameters first).
 
@@ -65,7 +70,8 @@ def of_task(
         optimizer = adam(step_schedule(1e-4, factor=0.5, every_epochs=10, steps_per_epoch=1000))
         counters = (np.zeros((), np.int32), np.zeros((), np.float32), np.full((), -1, np.int32))
         state = TrainState(params, stats, optimizer.init(params), *counters)
-        return make_train_step(task, graph, optimizer, mesh, resident, patch_size), state
+        rest = (resident, patch_size, deterministic)
+        return make_train_step(task, graph, optimizer, mesh, *rest), state
 
     @jax.jit
     def forward(state: Any, batch: Any) -> jax.Array:
@@ -92,17 +98,25 @@ class Ours:
       mode: 'train' or 'inference'.
       width, batch, size: of the network, how many images, their side.
       dispatch: steps in a dispatch.
+      any_order: sums on a GPU may be taken in any order.
     """
 
     def __init__(
-        self, stage: str, mode: str, width: int, batch: int, size: int, dispatch: int
+        self,
+        stage: str,
+        mode: str,
+        width: int,
+        batch: int,
+        size: int,
+        dispatch: int,
+        any_order: bool = False,
     ) -> None:
         mesh = jax.make_mesh(
             (1,), ("data",), devices=jax.devices()[:1], axis_types=(AxisType.Auto,)
         )
         kind = {"segment": Segmentation, "pretrain": Reconstruction}[stage]
         task = kind(width=width, dtype=devices.compute_dtype("auto"))
-        step, state = of_task(task, mode, mesh)
+        step, state = of_task(task, mode, mesh, deterministic=not any_order)
         self.parameters = count_parameters(state[0])
         rng = np.random.default_rng(0)
         shape = (dispatch, batch, size, size)
@@ -155,6 +169,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2, help="in each turn")
     parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--steps_per_dispatch", type=int, default=1)
+    parser.add_argument(
+        "--any_order",
+        action="store_true",
+        help="as PyTorch's by default; train.deterministic=False",
+    )
     parser.add_argument("--device", choices=("cpu", "gpu"), default=None)
     parser.add_argument("--peer_python", help="a Python with torch; without it only ours")
     parser.add_argument(
@@ -194,7 +213,8 @@ def compare(arguments: argparse.Namespace) -> None:
         told = [f"--{name}={getattr(arguments, name)}" for name in same]
         told += [f"--device={device}", f"--form={arguments.peer_form}"]
         peer = measure.Peer(arguments.peer_python, "torch_peer.py", told)
-    ours = Ours(stage, mode, arguments.width, batch, arguments.patch, arguments.steps_per_dispatch)
+    form = (arguments.steps_per_dispatch, arguments.any_order)
+    ours = Ours(stage, mode, arguments.width, batch, arguments.patch, *form)
     twin = arguments.peer == "twin"
     if peer and twin and peer.description["parameters"] != ours.parameters:
         raise SystemExit(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
@@ -15,6 +16,7 @@ import gpu_table
 import gradients
 import hlo
 import measure
+import resume
 import roofline
 
 
@@ -222,6 +224,14 @@ def results():
             "bfloat16": [0.57, 0.7, 0.67],
         },
     }
+
+
+def test_arrays_that_differ_in_a_bit():
+    left = {"zero": np.zeros(2, np.float32), "one": np.ones(3, np.float32)}
+    assert resume.differing(left, {name: array.copy() for name, array in left.items()}) == []
+    assert resume.differing(left, {**left, "zero": np.array([0, -0.0], np.float32)}) == ["zero"]
+    with pytest.raises(ValueError, match="not the same networks"):
+        resume.differing(left, {"one": left["one"]})
 
 
 def test_table_says_what_is_met_and_what_is_missing():
