@@ -124,7 +124,8 @@ def timed_loop(clock: Clock) -> type:
             self._watched.join()
             steps_end = self._done[-1]
             asked, given, done = self._asked, self._given, self._done
-            waiting = idle = 0.0
+            # For the first batch of an epoch the devices wait without work.
+            waiting, idle = asked[0][1] - asked[0][0], given[0] - asked[0][0]
             for before, (begin, came), gave in zip(done[:-1], asked[1:], given[1:], strict=True):
                 idle += max(0.0, gave - before)
                 waiting += max(0.0, came - max(begin, before))
@@ -340,7 +341,8 @@ def main() -> None:
             f"the paper's 35 trainings on tumour slices: {total:.2f} hours projected, at width "
             f"{arguments.width}, with starts and evaluations"
         )
-        measure.result("projection", hours=total, placement=arguments.placement)
+        placement = numbers["placement"]
+        measure.result(f"projection {placement}", hours=total)
     print(f"  {measure.where()}")
 
 

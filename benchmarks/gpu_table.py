@@ -106,6 +106,11 @@ def _waits_little(placement: str) -> Callable[[Results], bool | None]:
     return lambda results: all(r["waiting_share"] < 0.02 for r in _epochs(results, placement))
 
 
+def _cut_on_the_host(results: Results) -> str:
+    found = results.get("projection host")
+    return f"{found['hours']:.2f} hours if cut on the host" if found else ""
+
+
 def _times(name: str) -> Callable[[Results], str]:
     return lambda results: results[name]["text"]
 
@@ -201,9 +206,9 @@ def rows(on_cpu: bool) -> list[Row]:
         Row(
             "the paper's 35 trainings, projected",
             "under 2 hours",
-            lambda results: f"{results['projection']['hours']:.2f} hours",
-            _nothing,
-            _at_most("projection", "hours", 2.0),
+            lambda results: f"{results['projection device']['hours']:.2f} hours",
+            _cut_on_the_host,
+            _at_most("projection device", "hours", 2.0),
         ),
         Row(
             "surface distances of slices, against SciPy",

@@ -35,7 +35,8 @@ class PointwiseTask(Reconstruction):
 
 def _noting(put, path):
     def put_batch(batch, mesh):
-        if "seed" in batch and batch["image"].shape[1] == 32:  # not whole slices
+        # Patches, or the numbers to cut them by; not whole slices.
+        if "seed" in batch and ("row" in batch or batch["image"].shape[1] == 32):
             with path.open("a") as file:
                 file.write(json.dumps(batch["seed"].tolist()) + "\n")
         return put(batch, mesh)

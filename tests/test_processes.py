@@ -171,6 +171,21 @@ def test_killed_and_by_other_numbers_of_processes_it_ends_with_the_same_bits(
     assert (folder / "run" / "summary.json").exists()
 
 
+def test_two_processes_that_cut_on_their_devices_see_each_example_once(
+    whole, small_store, compiled_programs, tmp_path
+):
+    folder = tmp_path / "device"
+    flags = (small_store.path, compiled_programs, "--config.data.placement=device")
+    for status, output in ends(folder, start_pair(folder, *flags)):
+        assert status == 0, output
+    assert "into device memory" in (folder / "output.0").read_text()
+    batches = [a + b for a, b in zip(seen(folder), seen(folder, 1), strict=True)]
+    assert len(batches) == 2 * EPOCH and batches == seen(whole)
+    there, here = (state_at_the_end(stage_of(f) / "last") for f in (whole, folder))
+    assert there[0] == here[0]
+    jax.tree.map(np.testing.assert_array_equal, there[1], here[1])
+
+
 def test_one_process_with_other_settings_is_refused_once(small_store, compiled_programs, tmp_path):
     pair = start_pair(
         tmp_path, small_store.path, compiled_programs, second=["--config.seed=7"]
