@@ -1,10 +1,12 @@
 """An epoch of each stage through the program's own loop: seconds by part, and the paper's grid.
 
-    python benchmarks/epoch.py                                     # the phantom, a few steps
+    python benchmarks/epoch.py --peer_python=TORCH_VENV/bin/python # the phantom, a few steps
     python benchmarks/epoch.py --steps=0 --placement=device        # a whole pass, e.g. on a GPU
     python benchmarks/epoch.py --store=STORE --steps=0             # slices of one's own
 
-Two epochs as configs/base.py has them, on tumour slices; the first compiles and does not count.
+Epochs as configs/base.py has them, on tumour slices; the first compiles and does not count. After
+each of ours the peer does one of as many steps and validated slices (torch_epoch.py: a DataLoader
+over the same phantom's slices as Kaggle has them).
 The last patient is validated on, the others are trained on. Waiting for data is the time in which
 the devices had nothing to do while the loop asked for its next batch: a thread takes down when
 each dispatch is done. Beside it the same steps on a batch that lies on the devices, which also
@@ -19,6 +21,7 @@ importing (start.py --imports) is left out.
 
 import argparse
 import itertools
+import os
 import queue
 import runpy
 import tempfile
@@ -32,6 +35,7 @@ import jax
 import measure
 import numpy as np
 from absl import logging
+from loader import write_kaggle
 from ml_collections import ConfigDict
 
 from brats_jax import devices, scoring, settings, train
@@ -49,6 +53,8 @@ class Clock:
     """What a run's parts took, epoch by epoch.
 
     Attributes:
+      peer: what does an epoch in PyTorch, or None.
+      peer_epochs: what it answered, seconds of an epoch first.
       epochs: seconds by part; 'steps' is all between the first batch asked for and the last
         step's end, 'waiting' the devices' part of it without work or data, 'idle' without work.
       bare: seconds of a step on a batch that is there already.
@@ -60,6 +66,8 @@ class Clock:
     """
 
     def __init__(self) -> None:
+        self.peer: measure.Peer | None = None
+        self.peer_epochs: list[list[float]] = []
         self.epochs: list[dict[str, float]] = []
         self.bare = float("nan")
         self.steps_per_dispatch = 1
@@ -138,6 +146,10 @@ def timed_loop(clock: Clock) -> type:
             parts["validation"] = self._validating
             parts["checkpoint"] = time.perf_counter() - begin - self._validating
             clock.epochs.append(parts)
+            if clock.peer is not None:
+                begin = time.perf_counter()
+                clock.peer_epochs.append(clock.peer.ask("epoch"))
+                clock.beside += time.perf_counter() - begin
 
         def _validate(self) -> dict[str, float]:
             begin = time.perf_counter()
@@ -149,7 +161,7 @@ def timed_loop(clock: Clock) -> type:
             begin = time.perf_counter()
             if self._last_batch[1] is not None and len(clock.epochs) > 1:
                 self._time_bare_steps()
-            clock.beside = time.perf_counter() - begin
+            clock.beside += time.perf_counter() - begin
             self._watched.put(None)
             self.feed = self._inner_feed
             super().close()
@@ -178,8 +190,12 @@ def run_stage(
     folder: Path,
     validation_slices: int,
     compiling: Compiling,
+    peer: tuple[str, list[str]] | None,
 ) -> tuple[Clock, dict[str, Any]]:
-    """Trains one stage for two epochs and scores it; its clock, and the second epoch's numbers."""
+    """Trains one stage and scores it; its clock, and the numbers of an epoch.
+
+    `peer`: the interpreter, and what torch_epoch.py is told that is not of the stage.
+    """
     task = getattr(settings, {"pretrain": "reconstruction", "segment": "segmentation"}[stage])
     last = store.patient_of == len(store.patients) - 1
     tumour = store.has_tumour
@@ -196,9 +212,16 @@ def run_stage(
         folder,
         devices.data_mesh(),
     )
+    if peer:
+        told = [*peer[1], f"--stage={stage}", f"--steps={loop.steps_per_epoch}"]
+        told.append(f"--validation_slices={len(chosen)}")
+        clock.peer = measure.Peer(peer[0], "torch_epoch.py", told)
+        begin = time.perf_counter()
     with mock.patch.object(train, "Loop", timed_loop(clock)):
         loop.run()
     whole = time.perf_counter() - begin - clock.beside - (compiling.seconds - before)
+    if clock.peer is not None:
+        clock.peer.close()
     parts = clock.epochs[-1]
     epoch = parts["steps"] + parts["validation"] + parts["checkpoint"]
     clock.start = max(0.0, whole - len(clock.epochs) * epoch)
@@ -257,6 +280,15 @@ def tell(title: str, clock: Clock, numbers: dict[str, Any]) -> float:
     waiting, idle = (parts[name] / parts["steps"] for name in ("waiting", "idle"))
     slice_ = parts["validation"] / numbers["slices"]
     hours = projected_hours(step, slice_, parts["checkpoint"], batch, clock.start, clock.scoring)
+    if clock.peer_epochs:
+        ours = [e["steps"] + e["validation"] + e["checkpoint"] for e in clock.epochs[1:]]
+        quotient = measure.ratio(ours, [whole for whole, *_ in clock.peer_epochs[1:]])
+        its = np.median(clock.peer_epochs[1:], axis=0)
+        print(
+            f"{title}: an epoch in {quotient.show(digits=2)} of PyTorch's time; PyTorch "
+            f"{its[0]:.1f} s, of which steps {its[1]:.1f}, validating {its[2]:.1f}, saving "
+            f"{its[3]:.1f}"
+        )
     print(
         f"{title}, cut on the {numbers['placement']}: {1e3 * step:.1f} ms a step, "
         f"{batch / step:.0f} patches/s; waiting for data {waiting:.2%} of it (idle for any reason "
@@ -281,6 +313,7 @@ def tell(title: str, clock: Clock, numbers: dict[str, Any]) -> float:
         compiling=clock.compiling,
         scoring=clock.scoring,
         hours=hours,
+        **({"ratio": quotient} if clock.peer_epochs else {}),
     )
     return hours
 
@@ -299,8 +332,12 @@ def main() -> None:
     parser.add_argument("--placement", choices=("auto", "host", "device"), default="auto")
     parser.add_argument("--steps_per_dispatch", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--turns", type=int, default=1, help="epochs that count")
+    parser.add_argument("--peer_python", help="a Python with torch and h5py; without it only ours")
     parser.add_argument("--validation_slices", type=int, default=0, help="0: all of one patient")
     arguments = parser.parse_args()
+    if arguments.store and arguments.peer_python:
+        parser.error("--peer_python reads the phantom's slices: leave out --store")
     devices.keep_memory()  # as the commands do
     logging.set_verbosity(logging.ERROR)  # Orbax tells every checkpoint
     base = Path(__file__).parent.parent / "configs" / "base.py"
@@ -313,24 +350,35 @@ def main() -> None:
     config.data.patch_size = arguments.patch
     for stage in TRAININGS:
         config[stage].slices = "tumour"
-        config[stage].epochs = 2
+        config[stage].epochs = 1 + arguments.turns
         config[stage].steps_per_epoch = arguments.steps
     stages, losses = arguments.stages.split(","), arguments.losses.split(",")
     hours: dict[str, list[float]] = {stage: [] for stage in stages}
     compiling, once = Compiling(), 0.0
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
+        slices, height, width = (int(size) for size in arguments.shape.split(","))
+        shape = (slices, height, width)
         if arguments.store is None:
-            shape = [int(size) for size in arguments.shape.split(",")]
             prepare("phantom", root / "store", patients=arguments.patients, seed=0, shape=shape)
         store = Store.open(arguments.store or root / "store")
+        peer = None
+        if arguments.peer_python:
+            write_kaggle(root / "kaggle", arguments.patients, shape)
+            same = ("width", "batch", "patch")
+            told = [f"--{name}={getattr(arguments, name)}" for name in same]
+            told += [f"--folder={root / 'kaggle'}", f"--size={shape[-1]}"]
+            told += [f"--workers={max(arguments.threads, os.cpu_count() or 1)}"]
+            told += [f"--device={'cpu' if jax.default_backend() == 'cpu' else 'cuda'}"]
+            peer = arguments.peer_python, told
         for stage, loss in itertools.product(stages, losses):
             if stage == "pretrain" and loss != losses[0]:
                 continue
             config.loss = loss
             title = stage if stage == "pretrain" else f"{stage} {loss}"
             clock, numbers = run_stage(
-                stage, config, store, root / title, arguments.validation_slices, compiling
+                *(stage, config, store, root / title),
+                *(arguments.validation_slices, compiling, peer),
             )
             once += clock.compiling / 3600
             hours[stage].append(tell(title, clock, numbers))

@@ -34,6 +34,7 @@ class Part(NamedTuple):
     small: tuple[str, ...]
     minutes: float = 6.0
     needs_peer: bool = False
+    takes_peer: bool = False
 
 
 def _step(stage: str, batch: int, *more: str, minutes: float = 20.0) -> Part:
@@ -43,15 +44,17 @@ def _step(stage: str, batch: int, *more: str, minutes: float = 20.0) -> Part:
     # As many as full dispatches have.
     small = tuple("--steps=7" if a == "--steps=25" and batch > 16 else a for a in small)
     small += ("--peer_form=eager",)  # on CPU compiling the peer takes minutes
-    return Part("train_step.py", full, (*small, *more), minutes)
+    return Part("train_step.py", full, (*small, *more), minutes, takes_peer=True)
 
 
 def _epoch(placement: str) -> Part:
     # As long as an epoch of the paper's: what was read ahead before it does not count for much.
     full = ("--patients=24", "--shape=155,240,240", "--steps=1037", f"--placement={placement}")
     small = ("--width=4", "--batch=2", "--patch=32", "--steps=4", "--shape=16,48,48")
-    more = ("--losses=dice_ce,dice_focal,focal",) if placement == "device" else ()
-    return Part("epoch.py", (*full, *more), (*small, f"--placement={placement}"), 10.0)
+    device = placement == "device"
+    more = ("--losses=dice_ce,dice_focal,focal",) if device else ()
+    small += (f"--placement={placement}",)
+    return Part("epoch.py", (*full, *more), small, 40.0 if device else 10.0, takes_peer=device)
 
 
 # As training has them (feeding.steps_per_dispatch on an accelerator).
@@ -97,7 +100,7 @@ PARTS: dict[str, Part] = {
         ("--width=4", "--batch=2", "--patch=32", "--shape=16,48,48", "--steps=300"),
         20.0,
     ),
-    "start": Part("start.py", (), ("--width=4", "--patch=32", "--turns=1")),
+    "start": Part("start.py", (), ("--width=4", "--patch=32", "--turns=1"), takes_peer=True),
 }
 
 
@@ -108,7 +111,7 @@ def run_part(
     where = folder / f"{name}.jsonl"
     command = [sys.executable, str(HERE / part.script)]
     command += part.small if arguments.small else part.full
-    if part.script == "train_step.py" or part.needs_peer:
+    if part.takes_peer or part.needs_peer:
         if arguments.peer_python:
             command.append(f"--peer_python={arguments.peer_python}")
         elif part.needs_peer:

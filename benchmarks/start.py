@@ -1,10 +1,12 @@
 """Seconds from the command to the first logged step, with the compiled programs cached on disk.
 
-    python benchmarks/start.py                # and from which on: imports, state, first step
+    python benchmarks/start.py --peer_python=TORCH_VENV/bin/python    # needs torch and h5py there
     python benchmarks/start.py --imports      # what importing takes, by module
 
 The program itself, `python -m brats_jax.main` with configs/base.py, on a phantom store: a first
-run fills the cache and does not count. Beside it a Python that imports JAX alone, the floor.
+run fills the cache and does not count. The peer, by turns, is PyTorch doing the first two steps of
+the same network on the same slices as Kaggle has them (torch_epoch.py); below it a Python that
+imports JAX alone, the floor.
 """
 
 import argparse
@@ -17,6 +19,7 @@ import time
 from pathlib import Path
 
 import measure
+from loader import write_kaggle
 from measure import Spread
 
 from brats_jax.data.preparation import prepare
@@ -44,6 +47,21 @@ def first_step(command: list[str], metrics: Path, environment: dict[str, str]) -
         measure.end_group(process)
 
 
+def peers_first_step(command: list[str]) -> float:
+    """Seconds until the peer says that two steps are done."""
+    start = time.perf_counter()
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+    )
+    assert process.stdout is not None
+    try:
+        if not process.stdout.readline():
+            raise SystemExit(f"the peer's process ended with status {process.wait()}")
+        return time.perf_counter() - start
+    finally:
+        measure.end_group(process)
+
+
 def imports(statement: str, environment: dict[str, str], turns: int = 3) -> float:
     """The least seconds of a Python that runs a statement."""
     command = [sys.executable, "-c", statement]
@@ -59,6 +77,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--patch", type=int, default=128)
     parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--peer_python", help="a Python with torch and h5py; without it only ours")
     parser.add_argument("--imports", action="store_true", help="the slowest imports, and no more")
     arguments = parser.parse_args()
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -73,6 +92,14 @@ def main() -> None:
         root = Path(folder)
         size = max(64, arguments.patch)
         prepare("phantom", root / "store", patients=8, seed=0, shape=(16, size, size))
+        theirs: list[str] = []
+        if arguments.peer_python:
+            write_kaggle(root / "kaggle", 8, (16, size, size))
+            script = str(Path(__file__).with_name("torch_epoch.py"))
+            theirs = [arguments.peer_python, script, "--stage=pretrain", "--steps=2"]
+            theirs += [f"--{name}={getattr(arguments, name)}" for name in ("width", "batch")]
+            theirs += [f"--patch={arguments.patch}", f"--size={size}", "--workers=2"]
+            theirs += [f"--folder={root / 'kaggle'}", "--validation_slices=1"]
         settings = {
             "data.store": root / "store",
             "compilation_cache": root / "compiled",
@@ -84,19 +111,24 @@ def main() -> None:
             "pretrain.steps_per_epoch": 100,
         }
         told = [f"--config.{name}={value}" for name, value in settings.items()]
-        seconds = []
+        seconds, there = [], []
         for turn in range(arguments.turns + 1):
             workdir = root / f"run{turn}"
             command = [sys.executable, "-m", "brats_jax.main", "--config=configs/base.py"]
             command += [f"--workdir={workdir}", *told]
             metrics = workdir / "fold_0" / "pretrain" / "metrics.jsonl"
             seconds.append(first_step(command, metrics, environment))
+            if theirs:
+                there.append(peers_first_step(theirs))
         assert json.loads(metrics.read_text().splitlines()[0])["event"] == "step"
     first, *cached = seconds
     spread = Spread.of(cached)
     everything = imports("import brats_jax.experiment", environment)
     jax_alone = imports("import jax", environment)
     text = f"{spread.show()} s; {first:.1f} s without the cache"
+    if there:
+        quotient = measure.ratio(cached, there[1:])
+        print(f"{quotient.show(digits=2)} of PyTorch's time, {Spread.of(there[1:]).show()} s")
     print(f"command to the first logged step: {text}")
     print(f"  importing all that training needs {everything:.2f} s, JAX alone {jax_alone:.2f} s")
     print(
