@@ -2,9 +2,9 @@
 
 Patches from a DataLoader over Kaggle slice files (torch_loader.py), the twin network,
 channels-last, fused Adam, on a GPU AMP bfloat16 and `torch.compile`; then whole slices validated,
-the last and the best state saved. Prints a JSON object when two steps are done; then for every line
-that it reads it does an epoch, and prints its seconds and those of its steps, its validation and its
-saving.
+the last and the best state saved. Prints a JSON object when two steps are done; then for every
+line that it reads it does an epoch, and prints its seconds and those of its steps, its validation
+and its saving.
 """
 
 import argparse
