@@ -3,6 +3,7 @@
     python benchmarks/forms.py --batch=4              # forward and backward, width 64, 128 x 128
 
 The ratio is of the form in use to the other one: below 1 it is the right choice on this machine.
+Where CPUs and accelerators have forms of their own, the other one is that of the other kind.
 Every pair is checked to be equal, in float32 throughout, before it is timed; it is timed in what
 training computes in: float32 on a CPU, bfloat16 on an accelerator.
 """
@@ -18,7 +19,7 @@ import numpy as np
 from jax import lax
 
 from brats_jax import devices
-from brats_jax.models import normalisation, operations
+from brats_jax.models import normalisation, operations, written_gradients
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 Form = Callable[..., jax.Array]
@@ -86,6 +87,22 @@ def upsampled(x: jax.Array, *rest: jax.Array) -> jax.Array:
     return operations.conv2d_upsampled(x, skip[0] if skip else None, kernel)
 
 
+def products_first(x: jax.Array, *rest: jax.Array) -> jax.Array:
+    """The CPU's form of that: products on the small map, up-sampled."""
+    *skip, kernel = rest
+    return operations._upsampled_on_cpu(x, skip[0] if skip else None, kernel)
+
+
+def written_product(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """The CPU's form of a 1x1 convolution."""
+    return written_gradients.product(x, kernel[0, 0])
+
+
+def not_in_use(on_cpu: Form, elsewhere: Form) -> Form:
+    """Of two forms the one that this machine does not take."""
+    return elsewhere if operations.on_cpu() else on_cpu
+
+
 def reduce_window(x: jax.Array) -> jax.Array:
     """The maximum pooling as XLA has it."""
     window, steps = (1, 3, 3, 1), (1, 2, 2, 1)
@@ -121,9 +138,11 @@ def pairs(batch: int, width: int) -> Iterator[Pair]:
     same = (maps(8, 4 * w), kernel(1, 4 * w, 16 * w))
     yield Pair("1x1, 8: product, convolution", operations.conv2d, plain(1), same)
     wide = (maps(32, w), kernel(1, w, 4 * w))
-    yield Pair("1x1, 32: written gradients, derived", operations.conv2d, product, wide)
+    other = not_in_use(written_product, product)
+    yield Pair("1x1, 32: gradients in use, other", operations.conv2d, other, wide)
     deep = (maps(4, 8 * w), kernel(3, 8 * w, 8 * w))
-    yield Pair("3x3, 4: gradients as products, convolutions", operations.conv2d, plain(1), deep)
+    other = not_in_use(written_gradients.conv3x3, plain(1))
+    yield Pair("3x3, 4: gradients in use, other", operations.conv2d, other, deep)
     short = (maps(32, 4 * w), kernel(1, 4 * w, 8 * w))
     yield Pair("1x1/2, 32: cut and product, convolution", strided, plain(2), short)
     transpose = operations.conv_transpose_4x4_stride2
@@ -131,8 +150,9 @@ def pairs(batch: int, width: int) -> Iterator[Pair]:
         arguments = (maps(size, inputs), kernel(4, inputs, outputs))
         yield Pair(f"transposed 4x4, {size}: in use, zeros", transpose, transposed, arguments)
         if size == 4:
-            phases = operations.conv_transpose_in_phases
-            yield Pair("transposed 4x4, 4: products, phases", transpose, phases, arguments)
+            products = written_gradients.conv_transpose_4x4_stride2
+            other = not_in_use(products, operations.conv_transpose_in_phases)
+            yield Pair("transposed 4x4, 4: in use, other", transpose, other, arguments)
     for size, inputs, skips, outputs in (
         (4, 32 * w, 16 * w, 4 * w),
         (8, 4 * w, 8 * w, 2 * w),
@@ -142,9 +162,8 @@ def pairs(batch: int, width: int) -> Iterator[Pair]:
     ):
         skip = (maps(2 * size, skips),) if skips else ()
         arguments = (maps(size, inputs), *skip, kernel(3, inputs + skips, outputs))
-        yield Pair(
-            f"up-sampled 3x3, {size}: in use, written out", upsampled, written_out, arguments
-        )
+        other = not_in_use(products_first, written_out)
+        yield Pair(f"up-sampled 3x3, {size}: in use, other", upsampled, other, arguments)
     pool = operations.max_pool_3x3_stride2
     yield Pair("pooling, 64: comparisons, reduce_window", pool, reduce_window, (maps(64, w),))
     yield Pair(
@@ -192,7 +211,9 @@ def main() -> None:
         rounded = pair._replace(arguments=tuple(_in(dtype, a) for a in pair.arguments))
         ways = {n: with_gradients(getattr(pair, n), rounded) for n in ("ours", "other")}
         seconds = measure.by_turns(ways, options.turns)
-        spread = measure.ratio(seconds["ours"], seconds["other"]).show(digits=2)
+        ratio = measure.ratio(seconds["ours"], seconds["other"])
+        measure.result(f"form {pair.name}", ratio=ratio)
+        spread = ratio.show(digits=2)
         ours, other = (1e3 * np.median(seconds[name]) for name in ("ours", "other"))
         print(f"{pair.name}: {spread}; {ours:.1f} and {other:.1f} ms", flush=True)
     print(measure.where())

@@ -6,7 +6,7 @@
 Each part is a benchmark of this folder in a process of its own with a time limit, so that one
 that fails or hangs does not end the others; what it printed goes to --log. Parts run one after
 another: nothing else should run on the machine. --real=DIR takes BraTS cases for volumes and
-surfaces in place of a phantom. What forms and store print is in the log alone; smp needs
+surfaces in place of a phantom. What store prints is in the log alone; smp needs
 segmentation_models_pytorch beside torch.
 """
 

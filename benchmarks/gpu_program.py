@@ -29,6 +29,7 @@ from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from brats_jax import devices, feeding
+from brats_jax.data.augment import Augmentation
 from brats_jax.data.device_store import ROW, DeviceSlices
 from brats_jax.models import operations
 from brats_jax.tasks import Reconstruction, Segmentation, Task
@@ -147,6 +148,7 @@ def main() -> None:
     parser.add_argument("--steps_per_dispatch", type=int, default=0, help="0: as training chooses")
     parser.add_argument("--gpus", type=int, default=1, help="that share the batch")
     parser.add_argument("--placement", choices=("host", "device"), default="host")
+    parser.add_argument("--augmentation", action="store_true", help="as configs/base.py segments")
     parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
     parser.add_argument("--text", help="a file to write the compiled program to")
     arguments = parser.parse_args()
@@ -163,7 +165,11 @@ def main() -> None:
     mesh = mesh_of(arguments.gpu, arguments.gpus)
     for stage in arguments.stages.split(","):
         kind = {"segment": Segmentation, "pretrain": Reconstruction}[stage]
-        task = kind(width=arguments.width, dtype=jnp.dtype(arguments.dtype).type)
+        task = kind(
+            width=arguments.width,
+            dtype=jnp.dtype(arguments.dtype).type,
+            augmentation=Augmentation() if arguments.augmentation else None,
+        )
         cut = arguments.placement == "device"
         compiled = lower(task, arguments.mode, batch, size, steps, mesh, cut=cut).compile()
         text = compiled.as_text()

@@ -111,6 +111,23 @@ def _cut_on_the_host(results: Results) -> str:
     return f"{found['hours']:.2f} hours if cut on the host" if found else ""
 
 
+def _forms(results: Results) -> dict[str, list[float]]:
+    """Time of the form in use by that of another, of each operation: quartiles."""
+    found = {n.removeprefix("form "): r["ratio"] for n, r in results.items() if n[:5] == "form "}
+    if not found:
+        raise KeyError("forms")
+    return found
+
+
+def _slower_forms(results: Results) -> list[str]:
+    return [f"{n} {r[1]:.2f}" for n, r in _forms(results).items() if r[0] > 1]
+
+
+def _told_forms(results: Results) -> str:
+    slower = _slower_forms(results)
+    return f"{len(slower)} of {len(_forms(results))}" + "".join(f"; {form}" for form in slower)
+
+
 def _times(name: str) -> Callable[[Results], str]:
     return lambda results: results[name]["text"]
 
@@ -209,6 +226,13 @@ def rows(on_cpu: bool) -> list[Row]:
             lambda results: f"{results['projection device']['hours']:.2f} hours",
             _cut_on_the_host,
             _at_most("projection device", "hours", 2.0),
+        ),
+        Row(
+            "forms in use that are slower than another",
+            "none",
+            _told_forms,
+            _nothing,
+            lambda results: not _slower_forms(results),
         ),
         Row(
             "surface distances of slices, against SciPy",

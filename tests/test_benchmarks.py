@@ -214,6 +214,9 @@ def results():
         },
         "projection device": {"hours": 1.5},
         "projection host": {"hours": 2.5},
+        # Slower only where the lower quartile says so too.
+        "form pooling": {"ratio": [0.9, 1.2, 1.4]},
+        "form 1x1": {"ratio": [1.1, 1.25, 1.4]},
         "gradients segment 0": {"error": 1.2, "noise": 0.9},
         "gradients segment 500": {
             "result": "gradients segment 500",
@@ -254,6 +257,7 @@ def test_table_says_what_is_met_and_what_is_missing():
     assert "| NO |" in lines["segmentation step, batch 128"]
     assert "segment device: 3.00%" in lines["waiting for data, cut on the device"]
     assert "| NO |" in lines["waiting for data, cut on the device"]
+    assert "| 1 of 2; 1x1 1.25 | none | NO |" in lines["forms in use that are slower than another"]
     projection = lines["the paper's 35 trainings, projected"]
     assert "| 1.50 hours | under 2 hours | yes | 2.50 hours if cut on the host |" in projection
     gradients = lines["bfloat16's error of a gradient, in training"]

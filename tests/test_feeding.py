@@ -234,7 +234,7 @@ def test_cut_on_the_device_it_ends_with_the_same_bits(make_stage, one_by_one):
 def test_cut_on_the_device_a_network_of_convolutions_has_the_same_bits(
     small_store, compiled_programs, make_stage, tmp_path
 ):
-    """As XLA compiles by default: the emitters of these tests' process round as they like."""
+    """In a process with the devices that a user has, not those of these tests."""
     flags = "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0"
     done = subprocess.run(
         [sys.executable, "-m", "tests.placements", small_store.path, tmp_path, compiled_programs],
