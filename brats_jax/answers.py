@@ -28,6 +28,14 @@ class Segmented:
     entropy: np.ndarray | None
     volumes: Mapping[str, VolumeEstimate]
 
+    @property
+    def share_in_air(self) -> float:
+        """Of the tumour's voxels, those where every modality is 0: beside the head. 0 without."""
+        tumour = self.labels > 0
+        # Of the few tumour voxels only: the images are hundreds of megabytes.
+        air = ~self.scan.images[tumour].any(axis=-1)
+        return float(air.mean()) if air.size else 0.0
+
 
 @dataclass(frozen=True)
 class Reconstructed:

@@ -30,6 +30,9 @@ from brats_jax.progress import bar, say
 _MOST_READERS = 4
 _WRITERS = 2
 
+# Of a tumour in air. Good models leave a voxel or two there in a thousand, at the head's edge.
+SUSPICIOUS_SHARE = 0.02
+
 
 @dataclass
 class Outcome:
@@ -155,6 +158,11 @@ class _Work:
                 except BratsError as error:  # it is only to be looked at
                     notes.append(f"shown without truth, because {error}")
             path = outputs.write_segmentation(self.directory, segmented, model, wanted, truth)
+            if (share := segmented.share_in_air) > SUSPICIOUS_SHARE:
+                notes.append(
+                    f"{share:.0%} of this tumour lies in air, where every modality is 0: do not "
+                    "trust it; was the model trained to the end, and on images like these?"
+                )
             volumes = ", ".join(f"{n} {segmented.volumes[n].ml:.1f} ml" for n in ("WT", "TC", "ET"))
         else:
             assert images is not None

@@ -4,12 +4,15 @@ import os
 import shutil
 import threading
 import time
+import types
 
 import jax
+import numpy as np
 import prediction_examples as examples
 import pytest
 
 from brats_jax import prediction
+from brats_jax.answers import Segmented
 from brats_jax.data.case_files import CaseFiles
 from brats_jax.outputs import Wanted
 
@@ -26,6 +29,19 @@ def test_what_a_kill_left_is_cleared_away_later(model, tmp_path):
     left = {path.name for path in tmp_path.iterdir()}
     # One may be another process's, the others are not this program's.
     assert left == {".b_seg.nii.gz.abcd_123", ".a_seg.nii.gz", ".notes.abcd_123"}
+
+
+def test_tumour_in_air_is_counted_and_said(model, example_runs, tmp_path, capsys):
+    images = np.zeros((1, 2, 3, 4), np.float32)
+    images[0, 0, :, 2] = 1  # T2 alone: no air
+    labels = np.array([[[1, 2, 0], [3, 3, 0]]], np.uint8)
+    scan = types.SimpleNamespace(images=images)
+    assert Segmented(scan, labels, None, None, {}).share_in_air == 0.5
+    assert Segmented(scan, np.zeros_like(labels), None, None, {}).share_in_air == 0
+    # A network that has learnt nothing paints the air, too.
+    examples.run_on(model, example_runs["volume"] / "cases", tmp_path / "out")
+    said = capsys.readouterr()
+    assert "of this tumour lies in air" in said.out + said.err
 
 
 def test_a_case_that_fails_is_named_and_the_others_go_on(
