@@ -6,6 +6,7 @@ import os
 import platform
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -17,9 +18,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from brats_jax import devices
+from brats_jax.errors import BratsError
 
 # A file to which every `result` is appended, one JSON object a line: what gpu.py reads.
 RESULTS = "BRATS_BENCHMARK_RESULTS"
+
+
+def _told(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """As the commands do: what the user has to change is one line."""
+    if isinstance(error, BratsError):
+        print(f"error: {error}", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = _told
 
 
 class Spread(NamedTuple):

@@ -83,6 +83,8 @@ def main() -> None:
     parser.add_argument("--placement", choices=("auto", "host", "device"), default="auto")
     parser.add_argument("--any_order", action="store_true", help="train.deterministic=False")
     arguments = parser.parse_args()
+    # Told to stop, it takes its run and its folder with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
