@@ -22,10 +22,8 @@ importing (start.py --imports) is left out.
 import argparse
 import itertools
 import os
-import queue
 import runpy
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -35,6 +33,7 @@ import jax
 import measure
 import numpy as np
 from absl import logging
+from epoch_clock import Clock, Compiling, timed_loop
 from loader import write_kaggle
 from ml_collections import ConfigDict
 
@@ -47,140 +46,6 @@ from brats_jax.tasks import Task
 TUMOUR_SLICES, EPOCHS, BATCH = 24_422, 30, 16
 TRAIN_SHARE, VALIDATION_SHARE, TEST_SHARE = 0.85 * 0.8, 0.85 * 0.2, 0.15
 TRAININGS = {"pretrain": 5, "segment": 30}
-
-
-class Clock:
-    """What a run's parts took, epoch by epoch.
-
-    Attributes:
-      peer: what does an epoch in PyTorch, or None.
-      peer_epochs: what it answered, seconds of an epoch first.
-      epochs: seconds by part; 'steps' is all between the first batch asked for and the last
-        step's end, 'waiting' the devices' part of it without work or data, 'idle' without work.
-      bare: seconds of a step on a batch that is there already.
-      steps_per_dispatch: of the last full dispatch.
-      beside: seconds of what is only measured, not done by a training.
-      start: seconds of a training beside its epochs, programs being there.
-      compiling: seconds of its programs, the evaluation's too.
-      scoring: seconds of an evaluated slice.
-    """
-
-    def __init__(self) -> None:
-        self.peer: measure.Peer | None = None
-        self.peer_epochs: list[list[float]] = []
-        self.epochs: list[dict[str, float]] = []
-        self.bare = float("nan")
-        self.steps_per_dispatch = 1
-        self.beside = self.start = self.compiling = self.scoring = 0.0
-
-
-class Compiling:
-    """Seconds that this process has spent compiling."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        jax.monitoring.register_event_duration_secs_listener(self._heard)
-
-    def _heard(self, event: str, seconds: float, **_: Any) -> None:
-        if event == "/jax/core/compile/backend_compile_duration":
-            self.seconds += seconds
-
-
-def timed_loop(clock: Clock) -> type:
-    """The loop's class, with a clock beside each of its parts."""
-
-    class TimedLoop(train.Loop):
-        def __init__(self, *arguments: Any) -> None:
-            super().__init__(*arguments)
-            self._asked: list[tuple[float, float]] = []  # when a batch was asked for, and came
-            self._given: list[float] = []  # when its step was
-            self._done: list[float] = []  # when each dispatch was
-            self._watched: queue.Queue[Any] = queue.Queue()
-            threading.Thread(target=self._watch, daemon=True).start()
-            self._inner_feed, self._inner_step = self.feed, self.train_step
-            self.feed = self  # type: ignore[assignment]
-            self.train_step = self._timed_step
-            self._last_batch: tuple[int, Any] = (0, None)
-
-        # As the feed.
-        def __next__(self) -> Any:
-            begin = time.perf_counter()
-            portion = next(self._inner_feed)
-            self._asked.append((begin, time.perf_counter()))
-            if portion.steps >= self._last_batch[0]:
-                self._last_batch = portion.steps, portion.batch
-            return portion
-
-        @property
-        def position(self) -> Any:
-            return self._inner_feed.position
-
-        def _timed_step(self, state: Any, batch: Any) -> Any:
-            self._given.append(time.perf_counter())
-            state, progress = self._inner_step(state, batch)
-            self._watched.put(progress)
-            return state, progress
-
-        def _watch(self) -> None:
-            while (progress := self._watched.get()) is not None:
-                progress.loss_sum.block_until_ready()
-                self._done.append(time.perf_counter())
-                self._watched.task_done()
-
-        def _end_epoch(self) -> None:
-            self._settle()
-            self._watched.join()
-            steps_end = self._done[-1]
-            asked, given, done = self._asked, self._given, self._done
-            # For the first batch of an epoch the devices wait without work.
-            waiting, idle = asked[0][1] - asked[0][0], given[0] - asked[0][0]
-            for before, (begin, came), gave in zip(done[:-1], asked[1:], given[1:], strict=True):
-                idle += max(0.0, gave - before)
-                waiting += max(0.0, came - max(begin, before))
-            parts = {"steps": steps_end - asked[0][0], "waiting": waiting, "idle": idle}
-            parts["asking"] = sum(came - begin for begin, came in asked)
-            self._asked, self._given, self._done = [], [], []
-            self._validating = 0.0
-            begin = time.perf_counter()
-            super()._end_epoch()
-            parts["validation"] = self._validating
-            parts["checkpoint"] = time.perf_counter() - begin - self._validating
-            clock.epochs.append(parts)
-            if clock.peer is not None:
-                begin = time.perf_counter()
-                clock.peer_epochs.append(clock.peer.ask("epoch"))
-                clock.beside += time.perf_counter() - begin
-
-        def _validate(self) -> dict[str, float]:
-            begin = time.perf_counter()
-            values = super()._validate()
-            self._validating = time.perf_counter() - begin
-            return values
-
-        def close(self) -> None:
-            begin = time.perf_counter()
-            if self._last_batch[1] is not None and len(clock.epochs) > 1:
-                self._time_bare_steps()
-            clock.beside += time.perf_counter() - begin
-            self._watched.put(None)
-            self.feed = self._inner_feed
-            super().close()
-
-        def _time_bare_steps(self) -> None:
-            steps, batch = self._last_batch
-            dispatches = max(2, self.stage.steps_per_epoch // steps)
-
-            def run() -> Any:
-                for _ in range(dispatches):
-                    self.state, progress = self._inner_step(self.state, batch)
-                return progress
-
-            self.state, progress = self._inner_step(self.state, batch)
-            jax.block_until_ready(progress)
-            clock.bare = measure.timed(run) / dispatches / steps
-            clock.steps_per_dispatch = steps
-
-    return TimedLoop
 
 
 def run_stage(
@@ -202,7 +67,6 @@ def run_stage(
     options = settings.train_options(config, stage, 0)
     chosen = np.flatnonzero(tumour & last)[: validation_slices or None]
     clock = Clock()
-    before, begin = compiling.seconds, time.perf_counter()
     loop = train.Stage(
         task(config),
         store,
@@ -216,7 +80,7 @@ def run_stage(
         told = [*peer[1], f"--stage={stage}", f"--steps={loop.steps_per_epoch}"]
         told.append(f"--validation_slices={len(chosen)}")
         clock.peer = measure.Peer(peer[0], "torch_epoch.py", told)
-        begin = time.perf_counter()
+    before, begin = compiling.seconds, time.perf_counter()
     with mock.patch.object(train, "Loop", timed_loop(clock)):
         loop.run()
     whole = time.perf_counter() - begin - clock.beside - (compiling.seconds - before)
@@ -226,13 +90,13 @@ def run_stage(
     epoch = parts["steps"] + parts["validation"] + parts["checkpoint"]
     clock.start = max(0.0, whole - len(clock.epochs) * epoch)
     few = chosen[: config.evaluation.batch_size]
-    least, all_ = (
-        _scored(task(config), config, store, c, folder, compiling) for c in (few, chosen)
+    least, most = (
+        _scored(task(config), config, store, slices, folder, compiling) for slices in (few, chosen)
     )
-    clock.scoring = all_ / len(chosen)
-    if len(few) < len(chosen) and least < all_:
+    clock.scoring = most / len(chosen)
+    if len(few) < len(chosen) and least < most:
         # What is done once for an evaluation does not grow with it.
-        clock.scoring = (all_ - least) / (len(chosen) - len(few))
+        clock.scoring = (most - least) / (len(chosen) - len(few))
         clock.start += max(0.0, least - len(few) * clock.scoring)
     clock.compiling = compiling.seconds - before
     numbers = {

@@ -23,11 +23,20 @@ from typing import NamedTuple
 import measure
 from gpu_table import Results, as_table, rows
 
+from brats_jax import feeding
+
 HERE = Path(__file__).parent
+PATCH = 128
 
 
 class Part(NamedTuple):
-    """One benchmark: its script and arguments at full and at small size."""
+    """One benchmark.
+
+    Attributes:
+      script, full, small: its file, and its arguments at full and at small size.
+      minutes: what it may take.
+      needs_peer, takes_peer: it does not run, or has less to say, without --peer_python.
+    """
 
     script: str
     full: tuple[str, ...]
@@ -38,13 +47,18 @@ class Part(NamedTuple):
 
 
 def _step(stage: str, batch: int, *more: str, minutes: float = 20.0) -> Part:
-    steps = 200 if batch <= 16 else 49
-    full = (f"--stage={stage}", f"--batch={batch}", f"--steps={steps}", "--turns=10", *more)
-    small = (f"--stage={stage}", "--width=4", "--batch=2", "--patch=32", "--steps=25", "--turns=2")
-    # As many as full dispatches have.
-    small = tuple("--steps=7" if a == "--steps=25" and batch > 16 else a for a in small)
-    small += ("--peer_form=eager",)  # on CPU compiling the peer takes minutes
-    return Part("train_step.py", full, (*small, *more), minutes, takes_peer=True)
+    dispatch = feeding.accelerators_steps(batch, PATCH)
+    full = (f"--stage={stage}", f"--batch={batch}", f"--steps={8 * dispatch}", "--turns=10", *more)
+    small = (f"--stage={stage}", "--width=4", "--batch=2", "--patch=32", "--turns=2", *more)
+    # On CPU compiling the peer takes minutes.
+    small += (f"--steps={dispatch}", "--peer_form=eager")
+    return Part("train_step.py", full, small, minutes, takes_peer=True)
+
+
+def _scan(stage: str, batch: int, *more: str) -> Part:
+    """As training has them: several steps in a dispatch."""
+    dispatch = feeding.accelerators_steps(batch, PATCH)
+    return _step(stage, batch, f"--steps_per_dispatch={dispatch}", *more)
 
 
 def _epoch(placement: str) -> Part:
@@ -57,22 +71,20 @@ def _epoch(placement: str) -> Part:
     return Part("epoch.py", (*full, *more), small, 40.0 if device else 10.0, takes_peer=device)
 
 
-# As training has them (feeding.steps_per_dispatch on an accelerator).
-SCAN, SCAN128 = "--steps_per_dispatch=25", "--steps_per_dispatch=7"
 FORWARD = "--mode=inference"
 PARTS: dict[str, Part] = {
     "ceilings": Part("measure.py", (), ()),
-    "segment16": _step("segment", 16, SCAN),
+    "segment16": _scan("segment", 16),
     "segment16_single": _step("segment", 16),
-    "segment16_any_order": _step("segment", 16, SCAN, "--any_order"),
-    "segment128": _step("segment", 128, SCAN128),
-    "pretrain16": _step("pretrain", 16, SCAN),
-    "pretrain128": _step("pretrain", 128, SCAN128),
+    "segment16_any_order": _scan("segment", 16, "--any_order"),
+    "segment128": _scan("segment", 128),
+    "pretrain16": _scan("pretrain", 16),
+    "pretrain128": _scan("pretrain", 128),
     "segment_inference": _step("segment", 32, FORWARD),
     "pretrain_inference": _step("pretrain", 32, FORWARD),
     "epoch_device": _epoch("device"),
     "epoch_host": _epoch("host"),
-    "smp": _step("segment", 16, SCAN, "--peer=smp")._replace(
+    "smp": _scan("segment", 16, "--peer=smp")._replace(
         small=("--batch=2", "--patch=32", "--steps=1", "--turns=2", "--peer=smp")
     ),
     "forms": Part("forms.py", ("--batch=16",), ("--width=4", "--batch=2", "--turns=1"), 15.0),

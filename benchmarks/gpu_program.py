@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import measure
 import numpy as np
 import train_step
+from epoch import TUMOUR_SLICES
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -39,8 +40,8 @@ GPUS = {
     "h100": ("NVIDIA H100 80GB HBM3", 3.35e12, 85_000_000_000),
     "h200": ("NVIDIA H200", 4.8e12, 150_000_000_000),
 }
-# Of BraTS 2020, which a store keeps in about 4.2 GB: a third of each slice's pixels, in rows.
-TUMOUR_SLICES, ROWS_OF_A_SLICE = 24_422, 75
+# Which a store keeps of a slice of BraTS 2020: a third of its pixels, 4.2 GB in all.
+ROWS_OF_A_SLICE = 75
 SHARE_OF_BANDWIDTH = 0.8
 LEAST_SECONDS = 2e-6
 
@@ -154,8 +155,7 @@ def main() -> None:
     arguments = parser.parse_args()
     batch, size = arguments.batch, arguments.size
     size = size or {"train": 128, "inference": 240}[arguments.mode]
-    most = feeding.PIXELS_PER_DISPATCH // (batch * size**2)
-    steps = arguments.steps_per_dispatch or max(1, min(feeding.STEPS_PER_DISPATCH, most))
+    steps = arguments.steps_per_dispatch or feeding.accelerators_steps(batch, size)
     steps = steps if arguments.mode == "train" else 1
     # A GPU that is there would be asked what it is, and this is about another.
     os.environ["CUDA_VISIBLE_DEVICES"] = ""

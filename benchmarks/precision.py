@@ -7,7 +7,9 @@ Both stages by the program itself (configs/demo.py, narrow) on a small phantom, 
 the same seed means the same initialisation, patches and order. Parameters, statistics and losses
 are float32 in both; what differs is what the activations are computed in. On CPU bfloat16 is
 emulated and slow. Printed: best validation number of either stage, and the test set's Dice (all
-slices, present-only) and MSE, for each seed, and the paired differences.
+slices, present-only) and MSE, for each seed, the paired differences, their mean and two standard
+errors. Beside them, of the same weights, the test Dice of the other type minus that of their own:
+what is inference's and not training's.
 """
 
 import argparse
@@ -19,12 +21,17 @@ from pathlib import Path
 import measure
 import numpy as np
 from absl import logging
+from ml_collections import ConfigDict
 
-from brats_jax import devices, experiment
+from brats_jax import devices, experiment, results, scoring, settings
 from brats_jax.data.preparation import prepare
+from brats_jax.data.splits import fold_split, select_slices
+from brats_jax.data.store import Store
+from brats_jax.evaluate import Restored
 
 BASE = Path(__file__).parent.parent / "configs" / "demo.py"
 TYPES = ("float32", "bfloat16")
+FOREGROUND = "test Dice mean foreground"
 
 
 def train(arguments: argparse.Namespace, store: Path, workdir: Path, dtype: str, seed: int) -> dict:
@@ -53,7 +60,23 @@ def train(arguments: argparse.Namespace, store: Path, workdir: Path, dtype: str,
         lines = (fold / stage / "metrics.jsonl").read_text().splitlines()
         losses = [json.loads(line) for line in lines]
         found[f"train loss {stage}"] = [x["loss"] for x in losses if x["event"] == "train"][-1]
-    return {**found, **test_numbers(rows)}
+    found |= test_numbers(rows)
+    other = TYPES[1 - TYPES.index(dtype)]
+    difference = evaluated_in(config, fold, other) - found[FOREGROUND]
+    return {**found, "other type minus own": difference}
+
+
+def evaluated_in(config: ConfigDict, fold: Path, dtype: str) -> float:
+    """Mean foreground Dice of a fold's test slices, whatever its model was trained in."""
+    store = Store.open(Path(config.data.store))
+    split = fold_split(json.loads((fold.parent / "splits.json").read_text()), store, 0)
+    config = config.copy_and_resolve_references()
+    config.dtype = dtype
+    restored = Restored(settings.segmentation(config), fold / "segment", devices.data_mesh())
+    slices = select_slices(store, split.test, config.evaluation.slices)
+    options = (config.evaluation.batch_size, config.evaluation.tolerance_mm)
+    _, scores = scoring.score(restored, store, slices, *options, "")
+    return test_numbers(results.rows_of("segment", scores))[FOREGROUND]
 
 
 def test_numbers(rows: list[dict]) -> dict[str, float]:
@@ -104,10 +127,15 @@ def main() -> None:
             for name in numbers["float32"][0]:  # after each seed, should time run out
                 by_type = {t: [run[name] for run in numbers[t]] for t in TYPES}
                 measure.result(f"precision {name}", **by_type)
-    print(f"{'':<28}{'float32':>20}{'bfloat16':>20}   bfloat16 minus float32, by seed")
+    print(
+        f"{'':<28}{'float32':>20}{'bfloat16':>20}   bfloat16 minus float32, by seed: mean (2 s.e.)"
+    )
     for name in numbers["float32"][0]:
         plain, half = (np.array([run[name] for run in numbers[dtype]]) for dtype in TYPES)
         differences = ", ".join(f"{x:+.4f}" for x in half - plain)
+        if arguments.seeds > 1:
+            error = 2 * np.std(half - plain, ddof=1) / np.sqrt(arguments.seeds)
+            differences += f": {np.mean(half - plain):+.4f} ({error:.4f})"
         columns = "".join(f"{np.mean(x):13.4f} ({np.std(x):.4f})" for x in (plain, half))
         print(f"{name:<28}{columns}   {differences}")
     print(

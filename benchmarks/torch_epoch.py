@@ -76,7 +76,7 @@ class Training:
 
     def validate(self) -> float:
         """The mean loss of whole slices."""
-        self.model.eval()
+        self.model.train(False)
         losses = []
         with torch.inference_mode():
             for batch in self.whole:
@@ -84,7 +84,7 @@ class Training:
                 with self._amp():
                     output = torch_inference.cropped(self.forward, x)
                 losses.append(self._loss(output, target))
-        self.model.train()
+        self.model.train(True)
         return float(torch.stack(losses).mean())
 
     def save(self, folder: Path) -> None:

@@ -67,8 +67,11 @@ def steps_per_dispatch(setting: int, batch_size: int, patch_size: int) -> int:
     """
     if jax.default_backend() == "cpu":
         return 1
-    if setting:
-        return setting
+    return setting or accelerators_steps(batch_size, patch_size)
+
+
+def accelerators_steps(batch_size: int, patch_size: int) -> int:
+    """Steps of a full dispatch on an accelerator, if the user does not say."""
     most = PIXELS_PER_DISPATCH // (batch_size * patch_size**2)
     return max(1, min(STEPS_PER_DISPATCH, most))
 

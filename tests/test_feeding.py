@@ -250,25 +250,29 @@ def test_cut_on_the_device_a_network_of_convolutions_has_the_same_bits(
     assert_same(host, device)
 
 
-def test_several_steps_in_a_dispatch_end_with_the_same_bits(make_stage, one_by_one, monkeypatch):
-    """Of a network without convolutions: on CPU, XLA compiles those differently in a loop."""
-    monkeypatch.setattr(feeding, "steps_per_dispatch", lambda *_: 3)
-    seen = []
+def before_each_dispatch(monkeypatch, note):
+    """Has note(state, batch) called."""
     make = loop.make_train_step
 
-    def watching(*args):
+    def watched(*args):
         step = make(*args)
 
         def run_step(state, batch):
-            seen.append(batch["seed"].ndim)
+            note(state, batch)
             return step(state, batch)
 
         return run_step
 
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "make_train_step", watching)
-        stage = make_stage("scanned", placement="device")
-        stage.run()
+    monkeypatch.setattr(loop, "make_train_step", watched)
+
+
+def test_several_steps_in_a_dispatch_end_with_the_same_bits(make_stage, one_by_one, monkeypatch):
+    """Of a network without convolutions: on CPU, XLA compiles those differently in a loop."""
+    monkeypatch.setattr(feeding, "steps_per_dispatch", lambda *_: 3)
+    seen = []
+    before_each_dispatch(monkeypatch, lambda state, batch: seen.append(batch["seed"].ndim))
+    stage = make_stage("scanned", placement="device")
+    stage.run()
     # Of each epoch of 7, lines at multiples of 3: 3 + 3 + 1, then 2 + 3 + 2.
     assert seen == [2, 2, 1, 1, 1, 2, 1, 1]
     assert_same(outcome(stage), one_by_one)
@@ -280,20 +284,13 @@ def test_stopped_within_an_epoch_of_several_steps_a_dispatch_it_goes_on_with_the
 ):
     monkeypatch.setattr(feeding, "steps_per_dispatch", lambda *_: 3)
     begun = []
-    make = loop.make_train_step
 
-    def stopping(*args):
-        step = make(*args)
+    def stop_once(state, batch):
+        begun.append(int(state.step))
+        if begun == [0, 3, 6]:
+            raise KeyboardInterrupt
 
-        def run_step(state, batch):
-            begun.append(int(state.step))
-            if begun == [0, 3, 6]:
-                raise KeyboardInterrupt
-            return step(state, batch)
-
-        return run_step
-
-    monkeypatch.setattr(loop, "make_train_step", stopping)
+    before_each_dispatch(monkeypatch, stop_once)
     stage = make_stage("stopped", placement=placement, save_every_steps=3)
     with pytest.raises(KeyboardInterrupt):
         stage.run()
