@@ -25,16 +25,23 @@ from ml_collections import ConfigDict
 
 from brats_jax import devices, experiment, results, scoring, settings
 from brats_jax.data.preparation import prepare
-from brats_jax.data.splits import fold_split, select_slices
+from brats_jax.data.splits import select_slices
 from brats_jax.data.store import Store
 from brats_jax.evaluate import Restored
 
 BASE = Path(__file__).parent.parent / "configs" / "demo.py"
 TYPES = ("float32", "bfloat16")
-FOREGROUND = "test Dice mean foreground"
+FOREGROUND = "mean foreground"
 
 
-def train(arguments: argparse.Namespace, store: Path, workdir: Path, dtype: str, seed: int) -> dict:
+def train(
+    arguments: argparse.Namespace,
+    store: Path,
+    unseen: Store,
+    workdir: Path,
+    dtype: str,
+    seed: int,
+) -> dict:
     """Numbers of one run."""
     config = runpy.run_path(str(BASE))["get_config"]()
     config.data.store = str(store)
@@ -60,35 +67,35 @@ def train(arguments: argparse.Namespace, store: Path, workdir: Path, dtype: str,
         lines = (fold / stage / "metrics.jsonl").read_text().splitlines()
         losses = [json.loads(line) for line in lines]
         found[f"train loss {stage}"] = [x["loss"] for x in losses if x["event"] == "train"][-1]
-    found |= test_numbers(rows)
-    other = TYPES[1 - TYPES.index(dtype)]
-    difference = evaluated_in(config, fold, other) - found[FOREGROUND]
-    return {**found, "other type minus own": difference}
+    found |= test_numbers(rows, "test")
+    own = dice_in(config, fold, unseen, dtype)
+    other = dice_in(config, fold, unseen, TYPES[1 - TYPES.index(dtype)])
+    found |= {f"unseen Dice {name}": value for name, value in own.items()}
+    return {**found, "other type minus own": other[FOREGROUND] - own[FOREGROUND]}
 
 
-def evaluated_in(config: ConfigDict, fold: Path, dtype: str) -> float:
-    """Mean foreground Dice of a fold's test slices, whatever its model was trained in."""
-    store = Store.open(Path(config.data.store))
-    split = fold_split(json.loads((fold.parent / "splits.json").read_text()), store, 0)
+def dice_in(config: ConfigDict, fold: Path, store: Store, dtype: str) -> dict[str, float]:
+    """Dice of a store's tumour slices by class, whatever the fold's model was trained in."""
     config = config.copy_and_resolve_references()
     config.dtype = dtype
     restored = Restored(settings.segmentation(config), fold / "segment", devices.data_mesh())
-    slices = select_slices(store, split.test, config.evaluation.slices)
+    slices = select_slices(store, np.arange(store.num_slices), "tumour")
     options = (config.evaluation.batch_size, config.evaluation.tolerance_mm)
     _, scores = scoring.score(restored, store, slices, *options, "")
-    return test_numbers(results.rows_of("segment", scores))[FOREGROUND]
+    found = test_numbers(results.rows_of("segment", scores), "")
+    return {name.removeprefix(" Dice "): value for name, value in found.items()}
 
 
-def test_numbers(rows: list[dict]) -> dict[str, float]:
-    """Test Dice by class and the pretext's MSE, from an evaluation's rows."""
+def test_numbers(rows: list[dict], of: str) -> dict[str, float]:
+    """Dice by class and the pretext's MSE, from an evaluation's rows."""
     found = {}
     for row in rows:
         if row["unit"] != "slice":
             continue
-        if row["metric"] == "mse" and "test MSE" not in found:  # the first is the whole slice's
-            found["test MSE"] = row["mean"]
+        if row["metric"] == "mse" and f"{of} MSE" not in found:  # the first is the whole slice's
+            found[f"{of} MSE"] = row["mean"]
         if row["metric"] == "dice" and row["convention"] == "present_only":
-            found[f"test Dice {row['of']}"] = row["mean"]
+            found[f"{of} Dice {row['of']}"] = row["mean"]
     return found
 
 
@@ -102,6 +109,7 @@ def main() -> None:
     parser.add_argument("--patch", type=int, default=64)
     parser.add_argument("--learning_rate", type=float, default=2e-3)
     parser.add_argument("--patients", type=int, default=16)
+    parser.add_argument("--unseen", type=int, default=64, help="further phantoms, for testing only")
     parser.add_argument("--shape", default="32,64,64", help="of a patient: slices,H,W")
     parser.add_argument("--normalisation", choices=("slice", "volume"), default="volume")
     parser.add_argument("--folder", type=Path, help="kept there, and gone on with; else temporary")
@@ -112,18 +120,25 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         root = arguments.folder or Path(temporary)
         shape = [int(size) for size in arguments.shape.split(",")]
-        prepare(
-            "phantom",
-            root / "store",
-            normalisation=arguments.normalisation,
-            patients=arguments.patients,
-            seed=0,
-            shape=shape,
-        )
+        for name, patients, store_seed in (
+            ("store", arguments.patients, 0),
+            ("unseen", arguments.unseen, 1),
+        ):
+            prepare(
+                "phantom",
+                root / name,
+                normalisation=arguments.normalisation,
+                patients=patients,
+                seed=store_seed,
+                shape=shape,
+            )
+        unseen = Store.open(root / "unseen")
         for seed in range(arguments.seeds):
             for dtype in TYPES:
                 workdir = root / f"{dtype}_{seed}"
-                numbers[dtype].append(train(arguments, root / "store", workdir, dtype, seed))
+                numbers[dtype].append(
+                    train(arguments, root / "store", unseen, workdir, dtype, seed)
+                )
             for name in numbers["float32"][0]:  # after each seed, should time run out
                 by_type = {t: [run[name] for run in numbers[t]] for t in TYPES}
                 measure.result(f"precision {name}", **by_type)

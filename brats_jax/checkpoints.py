@@ -15,7 +15,6 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from brats_jax import processes
 from brats_jax.errors import BratsError
 
 SCHEMA = "brats_jax.checkpoint"
@@ -41,17 +40,13 @@ class Checkpoints:
     """The newest checkpoint of one folder, saved in the background.
 
     A save becomes visible by one rename, and the one before it is removed only
-    after that: a kill at any moment leaves a whole checkpoint.
-
-    Of several processes, which all hold the same state, the first one reads and writes; the
-    others make the same calls, wait for it, and end if it fails (see processes.from_first).
+    after that: a kill at any moment leaves a whole checkpoint. Of several processes only the
+    first one may have it.
     """
 
     def __init__(self, directory: Path) -> None:
         _let_errors_be_raised_only()
         self.directory = directory.absolute()
-        if not processes.is_first():
-            return
         self.directory.mkdir(parents=True, exist_ok=True)
         self._manager = ocp.CheckpointManager(
             self.directory,
@@ -70,9 +65,6 @@ class Checkpoints:
         A step that is there already is left as it is: replacing it would need a
         moment without any. The arrays may be donated once this has returned.
         """
-        processes.from_first(lambda: self._save(step, state, meta))
-
-    def _save(self, step: int, state: Any, meta: Mapping[str, Any]) -> None:
         if step in self._manager.all_steps():
             return
         document = {"schema": SCHEMA, "version": VERSION, **meta}
@@ -93,23 +85,18 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Returns when what was saved is on disk."""
-        processes.from_first(self._wait)
-
-    def _wait(self) -> None:
         try:
             self._manager.wait_until_finished()
         except Exception as error:
             raise self._readable(error) from error
 
     def close(self) -> None:
-        """Waits, and ends the background threads; the others need not do the same.
+        """Waits, and ends the background threads.
 
         They end also where what was saved could not be written, which is then raised.
         """
-        if not processes.is_first():
-            return
         try:
-            self._wait()
+            self.wait()
         except BaseException:
             with contextlib.suppress(Exception):  # which would only say the same again
                 self._manager.close()
@@ -118,7 +105,7 @@ class Checkpoints:
 
     def latest_step(self) -> int | None:
         """The step of the newest whole checkpoint, or None."""
-        return processes.from_first(lambda: self._manager.latest_step())
+        return self._manager.latest_step()
 
     def _readable(self, error: Exception) -> Exception:
         """Turns what storage says (it may be buried in a status text) into one line."""

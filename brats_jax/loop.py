@@ -3,20 +3,20 @@
 import collections
 import dataclasses
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
 from flax import nnx
 
-from brats_jax import checkpoints, devices, processes
-from brats_jax.checkpoints import Checkpoints
+from brats_jax import devices, processes
 from brats_jax.data.device_store import DeviceStore, bytes_needed
 from brats_jax.data.splits import slice_name
 from brats_jax.errors import BratsError
 from brats_jax.feeding import Feed
 from brats_jax.interruption import Interrupted, StopRequests
 from brats_jax.progress import ProgressLog, SilentLog, say
+from brats_jax.saving import Saving, take_snapshot
 from brats_jax.steps import Progress, TrainState, make_train_step
 from brats_jax.validation import Validation
 
@@ -28,6 +28,15 @@ if TYPE_CHECKING:
 IN_FLIGHT = 2
 
 
+class _Dispatched(NamedTuple):
+    """Steps that the devices have been given, and what is to be done when they are done."""
+
+    step: int  # after them
+    progress: Progress
+    logged: bool
+    saved: tuple[TrainState, dict[str, Any]] | None  # snapshot, meta
+
+
 class Loop:
     """The mutable part of `Stage.run`.
 
@@ -37,7 +46,7 @@ class Loop:
       stage: what is trained.
       graph, state: the model, and where it stands.
       meta: of the checkpoint that the state comes from.
-      saved: last and best checkpoints.
+      saving: of its checkpoints.
       stop: signals to this process.
     """
 
@@ -47,14 +56,14 @@ class Loop:
         graph: nnx.GraphDef,
         state: TrainState,
         meta: dict[str, Any],
-        saved: tuple[Checkpoints, Checkpoints],
+        saving: Saving,
         stop: StopRequests,
     ) -> None:
         self.stage, self.state = stage, state
-        self.last, self.best = saved
+        self.saving = saving
         self.step = int(state.step)
         self.validated_step = int(meta["validated_step"])
-        self.best_value: float | None = processes.from_first(self._saved_best_value)
+        self.best_value = saving.best_value()
         options = stage.options
         resident = None
         if stage.placement == "device":
@@ -95,8 +104,7 @@ class Loop:
                 stage.directory, stage.title, stage.total_steps, self.step, self.validated_step
             )
         self._timer = (time.monotonic(), self.step)
-        self._in_flight: collections.deque[Progress] = collections.deque()
-        self._unwritten: tuple[int, Progress] | None = None
+        self._in_flight: collections.deque[_Dispatched] = collections.deque()
 
     def to_the_end(self) -> None:
         """Trains, validates and saves; for what it raises see `Stage.run`."""
@@ -116,18 +124,6 @@ class Loop:
             self.step += portion.steps
             self._keep_in_flight(progress)
             self.log.step(self.step)
-            # What falls on the end of an epoch is done there, after validation.
-            if self.step % stage.steps_per_epoch:
-                if self.step % stage.options.log_every_steps == 0:
-                    self._log_step(progress)
-                if self.step % stage.options.save_every_steps == 0:
-                    self._settle()
-                    self._save_last()
-
-    def _saved_best_value(self) -> float | None:
-        if self.best.latest_step() is None:
-            return None
-        return checkpoints.read_meta(self.best.directory)["value"]
 
     def close(self) -> None:
         """Ends what reads and what writes."""
@@ -136,31 +132,34 @@ class Loop:
 
     def _keep_in_flight(self, progress: Progress) -> None:
         """Waits for the dispatch before the last one: the devices always have one more to do."""
-        self._in_flight.append(progress)
+        options, within = self.stage.options, self.step % self.stage.steps_per_epoch != 0
+        # What falls on the end of an epoch is done there, after validation.
+        logged = within and self.step % options.log_every_steps == 0
+        saved = None
+        if within and self.step % options.save_every_steps == 0:
+            saved = (take_snapshot(self.state), self._meta())
+        self._in_flight.append(_Dispatched(self.step, progress, logged, saved))
         if len(self._in_flight) > IN_FLIGHT:
-            jax.block_until_ready(self._in_flight.popleft())
+            self._finish(self._in_flight.popleft())
 
-    def _log_step(self, progress: Progress) -> None:
-        # Reading the loss waits for the device: the line is written when there is the next one
-        # to write, and by then its number has long been there.
-        self._write_step()
-        self._unwritten = (self.step, progress)
-
-    def _write_step(self) -> None:
-        if self._unwritten is None:
-            return
-        step, progress = self._unwritten
-        self._unwritten = None
-        self._check_finite(progress.bad_step)
-        epoch, done = divmod(step, self.stage.steps_per_epoch)
-        loss = float(progress.loss_sum) / done
-        self.log.write("step", step, epoch + 1, {"mean_loss_of_epoch_so_far": loss})
+    def _finish(self, dispatched: _Dispatched) -> None:
+        """Waits until the devices have done it, and writes what there is to write of it."""
+        step, progress, logged, saved = dispatched
+        jax.block_until_ready(progress)
+        if logged or saved:
+            self._check_finite(progress.bad_step)
+        if logged:
+            epoch, done = divmod(step, self.stage.steps_per_epoch)
+            loss = float(progress.loss_sum) / done
+            self.log.write("step", step, epoch + 1, {"mean_loss_of_epoch_so_far": loss})
+        if saved:
+            self.saving.save(step, *saved)
 
     def _settle(self) -> None:
         """Waits for the devices: all that was done is written, and is finite."""
-        self._write_step()
+        while self._in_flight:
+            self._finish(self._in_flight.popleft())
         self._check_finite(self.state.bad_step)
-        self._in_flight.clear()
 
     def _end_epoch(self) -> None:
         stage, epoch = self.stage, self.step // self.stage.steps_per_epoch
@@ -188,13 +187,10 @@ class Loop:
             f"{rate:.0f} patches/s",
         )
         self.validated_step = self.step
-        if self._is_better(value, values["loss"]):
+        better = self._is_better(value, values["loss"])
+        if better:
             self.best_value = value
-            weights = {"params": self.state.params, "stats": self.state.stats}
-            self.best.save(self.step, weights, {**self._meta(), "value": value})
-            # `last` says that this step is validated: it must not be there before `best` is.
-            self.best.wait()
-        self._save_last()
+        self._save(value if better else None)
         self._timer = (time.monotonic(), self.step)
 
     def _is_better(self, value: float, loss: float) -> bool:
@@ -232,13 +228,12 @@ class Loop:
         )
 
     def _kept(self) -> str:
-        self.last.wait()
-        step = self.last.latest_step()
-        where = self.last.directory
+        self.saving.wait()
+        step, where = self.saving.latest_step(), self.saving.last
         return "nothing was saved yet" if step is None else f"{where / str(step)} is kept"
 
-    def _save_last(self) -> None:
-        self.last.save(self.step, self.state._asdict(), self._meta())
+    def _save(self, best_value: float | None = None) -> None:
+        self.saving.save(self.step, take_snapshot(self.state), self._meta(), best_value)
 
     def _meta(self) -> dict[str, Any]:
         stage = self.stage
@@ -257,8 +252,8 @@ class Loop:
         if signal_number is None:
             return
         self._settle()
-        self._save_last()
-        self.last.wait()
+        self._save()
+        self.saving.wait()
         say(
             f"{self.stage.title}: stopped at step {self.step} of {self.stage.total_steps} and "
             "saved; the same command goes on from there"

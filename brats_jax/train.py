@@ -18,7 +18,6 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from brats_jax import checkpoints, devices, models, processes
-from brats_jax.checkpoints import Checkpoints
 from brats_jax.data.device_store import choose_placement
 from brats_jax.data.patches import PatchPlan
 from brats_jax.data.store import Store
@@ -28,6 +27,7 @@ from brats_jax.loop import Loop
 from brats_jax.models import Weights
 from brats_jax.optim import adam, step_schedule
 from brats_jax.progress import say
+from brats_jax.saving import Saving
 from brats_jax.steps import TrainState
 from brats_jax.tasks import Task
 from brats_jax.train_options import TrainOptions
@@ -124,19 +124,12 @@ class Stage:
           Interrupted: after SIGTERM or Ctrl-C, once the state is saved.
         """
         started = time.monotonic()
-        last, best = self.directory / "last", self.directory / "best"
-        with (
-            StopRequests() as stop,
-            contextlib.closing(Checkpoints(last)) as last_saved,
-            contextlib.closing(Checkpoints(best)) as best_saved,
-        ):
-            graph, state, meta = self._begin(last_saved)
-            loop = Loop(self, graph, state, meta, (last_saved, best_saved), stop)
-            with contextlib.closing(loop):
+        with StopRequests() as stop, contextlib.closing(Saving(self.directory)) as saving:
+            graph, state, meta = self._begin(saving)
+            with contextlib.closing(Loop(self, graph, state, meta, saving, stop)) as loop:
                 loop.to_the_end()
-            last_saved.wait()
-            best_saved.wait()
-            best_meta = processes.from_first(lambda: checkpoints.read_meta(best))
+            saving.wait()
+            best_meta = processes.from_first(lambda: checkpoints.read_meta(saving.best))
         return {
             "metric": self.task.metric,
             "best": best_meta["value"],
@@ -145,16 +138,16 @@ class Stage:
             "seconds": round(time.monotonic() - started, 1),
         }
 
-    def _begin(self, last: Checkpoints) -> tuple[nnx.GraphDef, TrainState, dict[str, Any]]:
+    def _begin(self, saving: Saving) -> tuple[nnx.GraphDef, TrainState, dict[str, Any]]:
         """(graph, state, meta) of the last checkpoint, or of the beginning."""
         begun = [] if processes.is_first() else [self.fresh_state()]
 
         def begin() -> dict[str, Any]:
             graph, state = self.fresh_state()
             meta: dict[str, Any] = {"validated_step": 0}
-            if last.latest_step() is not None:
+            if saving.latest_step() is not None:
                 template = jax.tree.map(_shape_with_sharding, state._asdict())
-                restored, meta = checkpoints.read(last.directory, template, self.task.describe())
+                restored, meta = checkpoints.read(saving.last, template, self.task.describe())
                 state = TrainState(**restored)
                 say(f"{self.title}: goes on from step {int(state.step)} of {self.total_steps}")
             begun.append((graph, state))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import signal
 import subprocess
 import sys
 
@@ -22,6 +23,7 @@ from brats_jax.data.preparation import prepare
 from brats_jax.data.store import Store
 from brats_jax.errors import BratsError
 from brats_jax.feeding import Cadence, Feed
+from brats_jax.interruption import Interrupted
 from brats_jax.progress import read_metrics
 from brats_jax.tasks import Segmentation
 from brats_jax.train import Stage, TrainOptions
@@ -287,16 +289,16 @@ def test_stopped_within_an_epoch_of_several_steps_a_dispatch_it_goes_on_with_the
 
     def stop_once(state, batch):
         begun.append(int(state.step))
-        if begun == [0, 3, 6]:
-            raise KeyboardInterrupt
+        if begun == [0, 3]:
+            os.kill(os.getpid(), signal.SIGTERM)
 
     before_each_dispatch(monkeypatch, stop_once)
-    stage = make_stage("stopped", placement=placement, save_every_steps=3)
-    with pytest.raises(KeyboardInterrupt):
+    stage = make_stage("stopped", placement=placement)
+    with pytest.raises(Interrupted):
         stage.run()
     stage.run()
-    # From what was saved at 6; the next epoch is cut as that of a run which was not stopped.
-    assert begun == [0, 3, 6, 6, 7, 8, 9, 12, 13]
+    # Saved at 6; the next epoch is cut as that of a run which was not stopped.
+    assert begun == [0, 3, 6, 7, 8, 9, 12, 13]
     assert_same(outcome(stage), one_by_one)
 
 
@@ -334,12 +336,13 @@ def test_within_an_epoch_the_loop_never_waits_for_what_it_has_just_dispatched(
     monkeypatch.setattr(loop, "make_train_step", watching)
     monkeypatch.setattr(jax, "block_until_ready", waiting)
     monkeypatch.setattr(loop.Loop, "_check_finite", reading)
-    make_stage("watched", epochs=1).run()
-    assert waits == [3] * 5  # two younger ones in flight
+    make_stage("watched", epochs=1, save_every_steps=2).run()
+    # Two younger ones in flight, where a checkpoint is saved too; at the epoch's end all are done.
+    assert waits == [3] * 5 + [2, 1]
     # The state lies in memory once; the first may lie in NumPy's memory, which is not given away.
     assert donated[1:] == [True] * 6
-    # The line of step 3 at step 6; the one of step 6, and the state itself, at the end.
-    assert reads == [(6, 3), (7, 6), (7, "state")]
+    # Lines and checkpoints of steps 2 to 4 when these are long done; what is left, at the end.
+    assert reads == [(4, 2), (5, 3), (6, 4), (7, 6), (7, "state")]
 
 
 def test_losses_in_the_log_are_those_of_the_steps(one_by_one):

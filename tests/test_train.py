@@ -130,11 +130,11 @@ def test_stopped_anywhere_it_ends_with_the_same_bits(make_stage, monkeypatch):
     """Here by exceptions at chosen places; test_main kills real processes, in both stages."""
     name = "segment"
     task = dataclasses.replace(TASKS[name], augmentation=Augmentation())
-    whole = make_stage(name, "whole", task=task)
+    whole = make_stage(name, "whole", task=task, steps_per_epoch=5)
     whole.run()
 
-    stage = make_stage(name, "stopped", task=task)
-    make = loop.make_train_step
+    stage = make_stage(name, "stopped", task=task, steps_per_epoch=5)
+    make, save = loop.make_train_step, checkpoints.Checkpoints.save
 
     def failing_at(step):
         def factory(*args):
@@ -152,14 +152,28 @@ def test_stopped_anywhere_it_ends_with_the_same_bits(make_stage, monkeypatch):
     def stop(*args):
         raise Stop
 
-    for step in (1, 5):
+    def stop_before_last(self, step, *args):
+        if self.directory.name == "last" and step == 10:
+            raise Stop
+        save(self, step, *args)
+
+    def saved():
+        return [checkpoints.read_meta(stage.directory / name)["step"] for name in ("last", "best")]
+
+    for step in (1, 4, 9):
         with monkeypatch.context() as patch, pytest.raises(Stop):
             patch.setattr(loop, "make_train_step", failing_at(step))
             stage.run()
+    assert saved() == [6, 5]  # within an epoch
     # Killed while validating: the epoch's steps are saved or not, its validation is not.
     with monkeypatch.context() as patch, pytest.raises(Stop):
         patch.setattr(loop.Loop, "_validate", stop)
         stage.run()
+    # Killed between the two checkpoints of one epoch.
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(checkpoints.Checkpoints, "save", stop_before_last)
+        stage.run()
+    assert saved()[0] == 8
     stage.run()
     jax.tree.map(np.testing.assert_array_equal, final_state(stage), final_state(whole))
     assert numbers(stage) == numbers(whole)
