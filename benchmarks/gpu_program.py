@@ -16,7 +16,6 @@ networks (see roofline.py), and what caches spare is not counted.
 
 import argparse
 import os
-from collections import defaultdict
 from typing import Any
 
 import hlo
@@ -28,6 +27,7 @@ import train_step
 from epoch import TUMOUR_SLICES
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from kernels import GPUS, show
 
 from brats_jax import devices, feeding
 from brats_jax.data.augment import Augmentation
@@ -35,15 +35,8 @@ from brats_jax.data.device_store import ROW, DeviceSlices
 from brats_jax.models import operations
 from brats_jax.tasks import Reconstruction, Segmentation, Task
 
-# Name, published bytes a second, bytes of memory; both have the chip of compute capability 9.0.
-GPUS = {
-    "h100": ("NVIDIA H100 80GB HBM3", 3.35e12, 85_000_000_000),
-    "h200": ("NVIDIA H200", 4.8e12, 150_000_000_000),
-}
 # Which a store keeps of a slice of BraTS 2020: a third of its pixels, 4.2 GB in all.
 ROWS_OF_A_SLICE = 75
-SHARE_OF_BANDWIDTH = 0.8
-LEAST_SECONDS = 2e-6
 
 # What the compiler asks of the device, in the text format of XLA's GpuTargetConfigProto.
 _TARGET = """
@@ -120,22 +113,6 @@ def lower(
         inputs["image"] = examples(size, size, 4, dtype=jnp.float16)
         inputs["label"] = examples(size, size, dtype=jnp.uint8)
     return train_step.lowered(step, mode, jax.tree.map(shape, state), inputs)
-
-
-def show(title: str, kernels: list[hlo.Kernel], bandwidth: float) -> float:
-    """Prints how many of which kind, over which bytes; returns the estimated seconds."""
-    moved = sum(kernel.bytes for kernel in kernels)
-    estimate = hlo.least_seconds(kernels, SHARE_OF_BANDWIDTH * bandwidth, LEAST_SECONDS)
-    print(
-        f"  {title}: {len(kernels)} kernels, {moved / 1e9:.2f} GB ({1e3 * moved / bandwidth:.2f} "
-        f"ms at {bandwidth / 1e12:.2f} TB/s); estimated {1e3 * estimate:.2f} ms"
-    )
-    kinds: dict[str, list[int]] = defaultdict(list)
-    for kernel in kernels:
-        kinds[kernel.kind].append(kernel.bytes)
-    for kind, sizes in sorted(kinds.items(), key=lambda item: -sum(item[1])):
-        print(f"    {len(sizes):5} {sum(sizes) / 1e6:9.1f} MB  {kind}")
-    return estimate
 
 
 def main() -> None:

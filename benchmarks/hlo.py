@@ -1,8 +1,10 @@
 """A program that XLA has compiled for a GPU, as text: which kernels it starts, over which bytes."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
+
+from kernels import Kernel
 
 # Not kernels, but names for what is there.
 NAMES = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast"}
@@ -51,21 +53,6 @@ class Instruction(NamedTuple):
         """The value of `name=value`, without % and quotes."""
         found = re.search(rf'\b{name}=[%"]?([^\s,"}}]+)', self.rest)
         return found and found[1]
-
-
-class Kernel(NamedTuple):
-    """What a GPU is told to run.
-
-    Attributes:
-      kind: in words.
-      bytes: of operands (the parts that are used) and result; how often a cache spares them is
-        not known.
-      what: the operation of the traced function that it comes from.
-    """
-
-    kind: str
-    bytes: int
-    what: str
 
 
 class Program:
@@ -163,11 +150,6 @@ class Program:
             if inner := instruction.attribute("calls"):
                 found |= self._opcodes(inner)
         return found
-
-
-def least_seconds(kernels: Iterable[Kernel], bandwidth: float, each: float) -> float:
-    """If every kernel moves its bytes at `bandwidth` a second, and none is done before `each`."""
-    return sum(max(kernel.bytes / bandwidth, each) for kernel in kernels)
 
 
 def _instruction(line: str) -> Instruction | None:

@@ -18,6 +18,7 @@ import hlo
 import measure
 import resume
 import roofline
+from kernels import Kernel, least_seconds
 
 
 def test_spread_and_ratio_by_turn():
@@ -93,13 +94,13 @@ ENTRY %main (x: bf16[2,8,8,4], k: f32[3,3,4,8]) -> bf16[2,8,8,8] {
     program = hlo.Program(text)
     weights, image, output = 3 * 3 * 4 * 8, 2 * 8 * 8 * 4, 2 * 8 * 8 * 8
     assert program.kernels("main") == [
-        hlo.Kernel("transposition", (4 + 2) * weights, ""),
-        hlo.Kernel("convolution", 2 * (weights + image + output), "jit(f)/conv"),
+        Kernel("transposition", (4 + 2) * weights, ""),
+        Kernel("convolution", 2 * (weights + image + output), "jit(f)/conv"),
     ]
     assert program.loops() == ["body"]
     assert program.kernels("body") == [
-        hlo.Kernel("matrix product", 2 * 4 * 16 * 8, "jit(f)/dot"),
-        hlo.Kernel("copy", 4 + 4 * 16 * 8, ""),
+        Kernel("matrix product", 2 * 4 * 16 * 8, "jit(f)/dot"),
+        Kernel("copy", 4 + 4 * 16 * 8, ""),
     ]
     # A GPU runs kernels in graphs, which are calls.
     graph = (
@@ -116,7 +117,7 @@ ENTRY %outer (x: bf16[2,8,8,4], k: f32[3,3,4,8]) -> bf16[2,8,8,8] {
     assert outer.kernels("outer") == program.kernels("main") and outer.loops() == ["body"]
     assert outer.number() == program.number() == 4
     # At 1,024 bytes a second the product takes one, the copy half of one, but 0.75 at the least.
-    assert hlo.least_seconds(program.kernels("body"), 1024, 0.75) == 1.75
+    assert least_seconds(program.kernels("body"), 1024, 0.75) == 1.75
 
 
 def test_of_what_is_cut_from_only_the_parts_are_read():
