@@ -145,14 +145,16 @@ def pairs(batch: int, width: int) -> Iterator[Pair]:
     yield Pair("3x3, 4: gradients in use, other", operations.conv2d, other, deep)
     short = (maps(32, 4 * w), kernel(1, 4 * w, 8 * w))
     yield Pair("1x1/2, 32: cut and product, convolution", strided, plain(2), short)
-    transpose = operations.conv_transpose_4x4_stride2
+    transpose, phases = operations.conv_transpose_4x4_stride2, operations.conv_transpose_in_phases
+    as_gradient = operations.conv_transpose_as_gradient
     for size, inputs, outputs in ((4, 32 * w, 4 * w), (64, w // 2, w // 4)):
         arguments = (maps(size, inputs), kernel(4, inputs, outputs))
         yield Pair(f"transposed 4x4, {size}: in use, zeros", transpose, transposed, arguments)
-        if size == 4:
-            products = written_gradients.conv_transpose_4x4_stride2
-            other = not_in_use(products, operations.conv_transpose_in_phases)
-            yield Pair("transposed 4x4, 4: in use, other", transpose, other, arguments)
+        on_cpu = written_gradients.conv_transpose_4x4_stride2 if size == 4 else phases
+        other = not_in_use(on_cpu, as_gradient)
+        yield Pair(f"transposed 4x4, {size}: in use, other", transpose, other, arguments)
+    arguments = (maps(4, 32 * w), kernel(4, 32 * w, 4 * w))
+    yield Pair("transposed 4x4, 4: in use, phases", transpose, phases, arguments)
     for size, inputs, skips, outputs in (
         (4, 32 * w, 16 * w, 4 * w),
         (8, 4 * w, 8 * w, 2 * w),

@@ -144,18 +144,13 @@ def _shifted(x: jax.Array, by: int, axis: int) -> jax.Array:
 def conv_transpose_4x4_stride2(
     x: Float[Array, "b h w i"], kernel: Float[Array, "4 4 i o"]
 ) -> Float[Array, "b 2*h 2*w o"]:
-    """Transposed convolution 4x4, stride 2, as four interleaved 2x2 convolutions.
+    """Transposed convolution 4x4, stride 2.
 
     Every output row sees only two of the kernel's four rows, even rows the even ones and odd
     rows the odd ones (columns alike):
 
         y[2m]     = x[m-1] k[0] + x[m] k[2]
         y[2m + 1] = x[m] k[1] + x[m+1] k[3]
-
-    so a quarter of the output is a 2x2 convolution of the small input. The usual lowering
-    (an input dilated with zeros, `lhs_dilation`) multiplies three zeros for each number and is
-    four to six times slower on CPU. There a kernel larger than its maps is not cut into four,
-    which copies it: `written_gradients` has sixteen products instead.
 
     The same numbers come from
       `lax.conv_transpose(x, kernel, (2, 2), "SAME")` (and `nnx.ConvTranspose`);
@@ -164,12 +159,23 @@ def conv_transpose_4x4_stride2(
       torch's `ConvTranspose2d(i, o, 4, stride=2, padding=1)` whose weight [in, out, 4, 4] is
         `kernel[::-1, ::-1].transpose(2, 3, 0, 1)`.
 
+    The usual lowering (an input dilated with zeros, `lhs_dilation`) multiplies three zeros for
+    each number. On a CPU that is four to six times slower than four interleaved convolutions,
+    and where a kernel is larger than its maps it is not cut into four, which copies it:
+    `written_gradients` has sixteen products. On an accelerator it is what cuDNN has a kernel
+    for, if it is written as the gradient of a strided convolution.
+
     Args:
       x: images.
       kernel: weights, computed in the dtype of `x`.
 
     Reference: https://github.com/jax-ml/jax/issues/31662 (the slow lowering)
     """
+    if _FOR_EVERY_PLATFORM.get():
+        forms = {"cpu": conv_transpose_in_phases, "default": conv_transpose_as_gradient}
+        return lax.platform_dependent(x, kernel, **forms)
+    if not on_cpu():
+        return conv_transpose_as_gradient(x, kernel)
     if _kernel_is_larger_on_cpu(x, kernel):
         return written_gradients.conv_transpose_4x4_stride2(x, kernel.astype(x.dtype))
     return conv_transpose_in_phases(x, kernel)
@@ -178,7 +184,7 @@ def conv_transpose_4x4_stride2(
 def conv_transpose_in_phases(
     x: Float[Array, "b h w i"], kernel: Float[Array, "4 4 i o"]
 ) -> Float[Array, "b 2*h 2*w o"]:
-    """`conv_transpose_4x4_stride2` as four convolutions, however few the pixels."""
+    """`conv_transpose_4x4_stride2` as four interleaved 2x2 convolutions of the small input."""
     batch, height, width, _ = x.shape
     rows = []
     for a in (0, 1):
@@ -186,6 +192,24 @@ def conv_transpose_in_phases(
         rows.append(jnp.stack(phases, axis=3))
     y = jnp.stack(rows, axis=2)  # [b, h, row phase, w, column phase, o]
     return y.reshape(batch, 2 * height, 2 * width, kernel.shape[-1])
+
+
+def conv_transpose_as_gradient(
+    x: Float[Array, "b h w i"], kernel: Float[Array, "4 4 i o"]
+) -> Float[Array, "b 2*h 2*w o"]:
+    """`conv_transpose_4x4_stride2` as the gradient of a convolution of stride 2.
+
+    That is written so that XLA takes it for one, and gives it to cuDNN whole; the same with the
+    kernel as it is, dilated, is not recognised (jax 0.10; benchmarks/gpu_program.py).
+    """
+    batch, height, width, _ = x.shape
+    flipped = jnp.flip(kernel.astype(x.dtype), (0, 1)).swapaxes(2, 3)  # [4, 4, o, i]
+    shape = (batch, 2 * height, 2 * width, kernel.shape[-1])
+    (y,) = jax.linear_transpose(
+        lambda y: conv2d(y, flipped, stride=2, padding=((1, 1), (1, 1))),
+        jax.ShapeDtypeStruct(shape, x.dtype),
+    )(x)
+    return y
 
 
 def upsample_nearest(x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w c"]:

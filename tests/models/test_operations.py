@@ -67,6 +67,21 @@ def test_a_program_for_several_platforms_holds_the_form_of_each():
     )
 
 
+def test_a_program_for_several_platforms_holds_both_transposed_convolutions():
+    x, kernel = normal(2, 8, 8, 6), normal(4, 4, 6, 5, seed=1)
+
+    def exported(*platforms):
+        with operations.for_every_platform():
+            f = jax.jit(lambda *a: operations.conv_transpose_4x4_stride2(*a))
+            return export.export(f, platforms=platforms)(x, kernel)
+
+    counts = [exported(p).mlir_module().count("stablehlo.convolution") for p in ("cpu", "cuda")]
+    assert counts == [4, 1]
+    got = exported("cpu", "cuda").call(x, kernel)
+    expected = jax.jit(operations.conv_transpose_in_phases)(x, kernel)
+    np.testing.assert_array_equal(got, expected)
+
+
 @pytest.mark.parametrize(
     ("form", "size"), [(operations.conv2d, 3), (operations.conv_transpose_4x4_stride2, 4)]
 )
@@ -158,7 +173,9 @@ def test_written_gradients_in_bfloat16_add_up_in_float32(size):
         assert jnp.abs(a.astype(jnp.float32) - e).max() < 2**-8 * jnp.abs(e).max()
 
 
-def test_transposed_convolution_is_torchs():
+@pytest.mark.parametrize("on_cpu", [True, False])
+def test_transposed_convolution_is_torchs(monkeypatch, on_cpu):
+    monkeypatch.setattr(operations, "on_cpu", lambda: on_cpu)
     x, weight, g = (GOLDEN[f"transposed/{n}"] for n in ("x", "weight", "g"))
     kernel = weight.transpose(2, 3, 0, 1)[::-1, ::-1]
     y, dx, dkernel = value_and_vjp(operations.conv_transpose_4x4_stride2, g, x, kernel)
@@ -167,8 +184,10 @@ def test_transposed_convolution_is_torchs():
     assert_close((y, dx, dweight), expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("on_cpu", [True, False])
 @pytest.mark.parametrize("height, width", [(4, 4), (1, 5), (3, 2)])
-def test_transposed_convolution_is_xlas_in_both_conventions(height, width):
+def test_transposed_convolution_is_xlas_in_both_conventions(monkeypatch, height, width, on_cpu):
+    monkeypatch.setattr(operations, "on_cpu", lambda: on_cpu)
     x, kernel = normal(2, height, width, 6), normal(4, 4, 6, 5, seed=1)
     g = normal(2, 2 * height, 2 * width, 5, seed=2)
 
