@@ -15,9 +15,10 @@ from brats_jax.data.splits import slice_name
 from brats_jax.errors import BratsError
 from brats_jax.feeding import Feed
 from brats_jax.interruption import Interrupted, StopRequests
-from brats_jax.progress import ProgressLog, SilentLog, say
+from brats_jax.progress import ProgressLog, SilentLog, say, told_if_slow
 from brats_jax.saving import Saving, take_snapshot
 from brats_jax.steps import Progress, TrainState, make_train_step
+from brats_jax.tasks import Batch
 from brats_jax.validation import Validation
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ class Loop:
                 stage.directory, stage.title, stage.total_steps, self.step, self.validated_step
             )
         self._timer = (time.monotonic(), self.step)
+        self._dispatched = False
         self._in_flight: collections.deque[_Dispatched] = collections.deque()
 
     def to_the_end(self) -> None:
@@ -120,10 +122,18 @@ class Loop:
                 zero = devices.put_replicated(np.zeros((), np.float32), stage.mesh)
                 self.state = self.state._replace(loss_sum=zero)
             portion = next(self.feed)
-            self.state, progress = self.train_step(self.state, portion.batch)
+            self.state, progress = self._dispatch(portion.batch)
             self.step += portion.steps
             self._keep_in_flight(progress)
             self.log.step(self.step)
+
+    def _dispatch(self, batch: Batch) -> tuple[TrainState, Progress]:
+        if self._dispatched:
+            return self.train_step(self.state, batch)
+        self._dispatched = True
+        told = f"{self.stage.title}: compiles its step, which is kept for the next time"
+        with told_if_slow(told):
+            return self.train_step(self.state, batch)
 
     def close(self) -> None:
         """Ends what reads and what writes."""

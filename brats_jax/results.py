@@ -229,10 +229,13 @@ def _slice_table(summary: dict[str, Any]) -> list[str]:
         line = f"    {name}".ljust(_FIRST_COLUMN)
         for convention in overlap.CONVENTIONS:
             cell = find(rows, of=name, metric="dice", convention=convention)
-            line += _counted(cell, 4).ljust(21)
+            # That of the foreground is a mean of means, over no slices of its own.
+            show = _number if name == MEAN_FOREGROUND else _counted
+            line += show(cell, 4).ljust(21)
         line += _counted(find(rows, of=name, metric="asd_mm"), 2)
         lines.append(line.rstrip())
     lines += [f"  {c}: {overlap.CONVENTION_NOTES[c]}" for c in overlap.CONVENTIONS]
+    lines.append("  mean foreground: of the three classes' means")
     lines.append("  ASD: pooled over both boundaries, slices where both masks hold the class")
     return lines
 

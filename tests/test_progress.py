@@ -3,11 +3,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
+from brats_jax import progress
 from brats_jax.interruption import Interrupted, StopRequests
-from brats_jax.progress import ProgressLog, read_metrics
+from brats_jax.progress import ProgressLog, bar, read_metrics, told_if_slow
 
 
 def log_of(directory, first, validated):
@@ -46,6 +48,32 @@ def test_tensorboard_gets_the_numbers(tmp_path):
     log.close()
     (events,) = (tmp_path / "tensorboard").iterdir()
     assert b"validation/loss" in events.read_bytes()
+
+
+def test_a_log_file_hears_seldom_how_far_it_is(monkeypatch, capsys):
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    with bar(1000, "fold 0 segment", "slice", first=100) as shown:
+        for _ in range(900):
+            now[0] += 1
+            shown.update()
+    assert shown.n == 1000
+    # 900 seconds: after 60 of them, then each time after half as many again.
+    assert capsys.readouterr().out.splitlines() == [
+        f"fold 0 segment: slice {done}/1000  {left} left"
+        for done, left in (
+            (160, "14:00"), (190, "13:30"), (235, "12:45"), (303, "11:37"),
+            (405, "9:55"), (558, "7:22"), (787, "3:33"),
+        )
+    ]  # fmt: skip
+
+
+def test_what_is_slow_is_told_of(capsys):
+    with told_if_slow("compiles", after_s=0.05):
+        time.sleep(0.5)
+    with told_if_slow("is quick"):
+        pass
+    assert capsys.readouterr().out == "compiles\n"
 
 
 def test_quiet_but_for_a_line_an_epoch_when_not_a_terminal(tmp_path, capsys):

@@ -93,6 +93,7 @@ def training_table(study: Study) -> Table | None:
         "trainings",
         "",
         "Trainings",
+        "Folds count from 1 as in the paper, their folders from 0 (fold_0). "
         "Best value on the validation patients and the step it was reached at; that model is "
         "evaluated. Wall time of the last call: of a training that was stopped and continued, the "
         "part after the last stop.",
