@@ -110,7 +110,7 @@ PARTS: dict[str, Part] = {
         "resume.py",
         ("--width=64", "--batch=16", "--patch=128", "--shape=32,240,240"),
         ("--width=4", "--batch=2", "--patch=32", "--shape=16,48,48", "--steps=300"),
-        20.0,
+        30.0,
     ),
     "start": Part("start.py", (), ("--width=4", "--patch=32", "--turns=1"), takes_peer=True),
 }

@@ -285,6 +285,20 @@ def rows(on_cpu: bool) -> list[Row]:
             lambda r: r["resume one order"]["differing"] == 0,
         ),
         Row(
+            "arrays that differ if the other place cuts the patches",
+            "none",
+            lambda r: "{differing} of {arrays}".format(**r["placement one order"]),
+            _nothing,
+            lambda r: r["placement one order"]["differing"] == 0,
+        ),
+        Row(
+            "arrays that differ with one step in a dispatch",
+            "none",
+            lambda r: "{differing} of {arrays}".format(**r["single one order"]),
+            _nothing,
+            lambda r: r["single one order"]["differing"] == 0,
+        ),
+        Row(
             "command to first step, warm cache",
             "under 10 s",
             _times("start"),

@@ -1,14 +1,16 @@
-"""Is a run that was stopped twice and went on the same, to the bit, as one that was not?
+"""Is a run the same, to the bit, if it is stopped twice, or fed in another way?
 
     python benchmarks/resume.py                              # narrow, a minute or two on a CPU
     python benchmarks/resume.py --width=64 --batch=16 --patch=128 --shape=32,240,240   # on a GPU
 
 The program itself, `python -m brats_jax.main` with configs/base.py, on a phantom: both stages, an
-epoch each. One run is left alone. The other is told to stop (SIGTERM) in the middle of the first
+epoch each. One run is left alone. Another is told to stop (SIGTERM) in the middle of the first
 stage and killed (SIGKILL) in the middle of the second; each time the same command is given again.
-What both have in the end are weights and BatchNorm statistics of two networks, compared bit by
-bit. Tests do the same on a CPU; on a GPU it takes `train.deterministic`, and the same programs,
-which the compilation cache keeps.
+A third cuts its patches in the other place (host or device), a fourth has one step in a dispatch
+(as a CPU always has; on a GPU that is another program, and nothing promises its rounding).
+What each has in the end are weights and BatchNorm statistics of two networks, compared bit by
+bit with the first's. Tests do the same on a CPU; on a GPU it takes `train.deterministic`, and the
+same programs, which the compilation cache keeps.
 """
 
 import argparse
@@ -81,6 +83,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=400, help="of either stage")
     parser.add_argument("--log_every_steps", type=int, default=50)
     parser.add_argument("--placement", choices=("auto", "host", "device"), default="auto")
+    parser.add_argument("--stops_only", action="store_true", help="not the other ways to be fed")
     parser.add_argument("--any_order", action="store_true", help="train.deterministic=False")
     arguments = parser.parse_args()
     # Told to stop, it takes its run and its folder with it.
@@ -107,33 +110,46 @@ def main() -> None:
             settings |= {f"{stage}.steps_per_epoch": arguments.steps, f"{stage}.epochs": 1}
         told = [f"--config.{name}={value}" for name, value in settings.items()]
 
-        def command(name: str) -> list[str]:
+        def command(name: str, **other: object) -> list[str]:
             config = ["--config=configs/base.py", f"--workdir={root / name}", *told]
+            config += [f"--config.{key.replace('__', '.')}={value}" for key, value in other.items()]
             return [sys.executable, "-m", "brats_jax.main", *config]
 
-        def to_the_end(name: str) -> None:
-            done = subprocess.run(command(name), cwd=ROOT, env=environment, stdout=subprocess.PIPE)
+        def to_the_end(name: str, **other: object) -> None:
+            done = subprocess.run(
+                command(name, **other), cwd=ROOT, env=environment, stdout=subprocess.PIPE
+            )
             if done.returncode:
                 raise SystemExit(f"the program ended with status {done.returncode}")
 
+        def compare(name: str, what: str) -> None:
+            found = leaves(root / name, arguments.width)
+            names = differing(alone, found)
+            which = f": {', '.join(names[:4])}" if names else ""
+            print(f"{len(names)} of {len(found)} arrays differ {what}{which}", flush=True)
+            order = "any order" if arguments.any_order else "one order"
+            measure.result(f"{name} {order}", differing=len(names), arrays=len(found))
+
         to_the_end("alone")
+        alone = leaves(root / "alone", arguments.width)
         for stage, number in (("pretrain", signal.SIGTERM), ("segment", signal.SIGKILL)):
-            metrics = root / "stopped" / "fold_0" / stage / "metrics.jsonl"
-            stopped(command("stopped"), metrics, number, environment)
+            metrics = root / "resume" / "fold_0" / stage / "metrics.jsonl"
+            stopped(command("resume"), metrics, number, environment)
             print(f"{stage}: {number.name} after {metrics.read_text().count(chr(10))} lines")
-        to_the_end("stopped")
-        found = [leaves(root / name, arguments.width) for name in ("alone", "stopped")]
-    names = differing(*found)
-    print(
-        f"{len(names)} of {len(found[0])} arrays differ between a run that was stopped twice and "
-        f"one that was not{': ' + ', '.join(names[:4]) if names else ''}"
-    )
+        to_the_end("resume")
+        compare("resume", "after a stop and a kill")
+        if not arguments.stops_only:
+            # What `auto` does not choose for so few slices.
+            other = "device" if jax.default_backend() == "cpu" else "host"
+            other = {"host": "device", "device": "host"}.get(arguments.placement, other)
+            to_the_end("placement", data__placement=other)
+            compare("placement", f"if the {other} cuts the patches")
+            to_the_end("single", train__steps_per_dispatch=1)
+            compare("single", "with one step in a dispatch")
     print(
         f"  width {arguments.width}, batch {arguments.batch}, {arguments.patch} x "
         f"{arguments.patch}, {arguments.steps} steps a stage, {measure.where()}"
     )
-    order = "any order" if arguments.any_order else "one order"
-    measure.result(f"resume {order}", differing=len(names), arrays=len(found[0]))
 
 
 if __name__ == "__main__":

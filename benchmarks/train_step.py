@@ -85,7 +85,7 @@ def of_task(
 def lowered(step: Callable[..., Any], mode: str, state: Any, batch: Any) -> Any:
     """What `of_task` made, traced for arrays or their shapes, to be compiled and looked at."""
     if mode == "train":
-        return step.func.lower(state, batch, **step.keywords)  # type: ignore[attr-defined]
+        return step.lower(state, batch)  # type: ignore[attr-defined]
     # A program that returned the state would copy it.
     return jax.jit(lambda *given: step(*given)[1]).lower(state, batch)
 

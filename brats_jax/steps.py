@@ -44,7 +44,28 @@ class Progress(NamedTuple):
     bad_step: jax.Array
 
 
-TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Progress]]
+class TrainStep:
+    """The compiled optimiser step, or several of them in one dispatch (see make_train_step).
+
+    Args:
+      run: (state, batch, slices in device memory or None), compiled.
+      cut: (slices, numbers) to the batch that they are of, compiled.
+      resident: slices in device memory, or None.
+    """
+
+    def __init__(self, run: Any, cut: Any, resident: DeviceSlices | None) -> None:
+        self._run, self._cut, self._resident = run, cut, resident
+
+    def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Progress]:
+        if self._resident is None or batch["seed"].ndim > 1:
+            return self._run(state, batch, self._resident)
+        # Cut by a program of its own, so that the step is the one that is given patches: of
+        # another program, the cutting in it, XLA might round the last digit otherwise.
+        return self._run(state, self._cut(self._resident, batch), None)
+
+    def lower(self, state: Any, batch: Any) -> Any:
+        """The one program, cutting included, traced for arrays or their shapes."""
+        return self._run.lower(state, batch, self._resident)
 
 
 def make_train_step(
@@ -121,7 +142,11 @@ def make_train_step(
         out_shardings=devices.replicated(mesh),
         compiler_options=devices.compiler_options(mesh, deterministic=deterministic),
     )
-    return functools.partial(compiled, resident=resident)
+    cut = jax.jit(
+        lambda resident, batch: gather(resident, batch, patch_size, mesh),
+        out_shardings=devices.divided(mesh),  # as batches of the host have it
+    )
+    return TrainStep(compiled, cut, resident)
 
 
 def _first_bad(bad_step: jax.Array, finite: jax.Array, step: jax.Array) -> jax.Array:

@@ -3,20 +3,17 @@
 import dataclasses
 import os
 import signal
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import prediction_examples as examples
 import pytest
 from jax.sharding import AxisType
 from pointwise import PointwiseTask
-from processes import ROOT
 
-from brats_jax import checkpoints, devices, feeding, loop, train
+from brats_jax import checkpoints, devices, feeding, loop, models, steps, train
 from brats_jax.data import device_store
+from brats_jax.data.augment import Augmentation
 from brats_jax.data.device_store import DeviceStore, bytes_needed, choose_placement, gather
 from brats_jax.data.patches import PatchPlan, cut
 from brats_jax.data.preparation import prepare
@@ -24,8 +21,9 @@ from brats_jax.data.store import Store
 from brats_jax.errors import BratsError
 from brats_jax.feeding import Cadence, Feed
 from brats_jax.interruption import Interrupted
+from brats_jax.optim import adam
 from brats_jax.progress import read_metrics
-from brats_jax.tasks import Segmentation
+from brats_jax.tasks import Reconstruction, Segmentation
 from brats_jax.train import Stage, TrainOptions
 
 OPTIONS = TrainOptions(
@@ -233,23 +231,41 @@ def test_cut_on_the_device_it_ends_with_the_same_bits(make_stage, one_by_one):
     assert_same(outcome(stage), one_by_one)
 
 
-def test_cut_on_the_device_a_network_of_convolutions_has_the_same_bits(
-    small_store, compiled_programs, make_stage, tmp_path
+@pytest.mark.usefixtures("shallow")
+@pytest.mark.parametrize(
+    "task", [Reconstruction(width=4), Segmentation(width=4, augmentation=Augmentation())]
+)
+def test_cut_on_the_device_a_network_of_convolutions_has_the_same_bits(make_stage, task):
+    """The cutting is a program of its own: one program with it rounds the pretext otherwise."""
+    options = {"epochs": 1, "patch_size": 32, "batch_size": 2, "steps_per_epoch": 20}
+    runs = []
+    for where in ("host", "device"):
+        stage = make_stage(where, task=task, placement=where, **options)
+        stage.run()
+        runs.append(outcome(stage))
+    assert runs[0][0]["step"] == 20
+    assert_same(*runs)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_patches_cut_on_the_devices_are_given_to_the_step_of_those_that_are_not(
+    small_store, plan, count
 ):
-    """In a process with the devices that a user has, not those of these tests."""
-    flags = "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0"
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.placements", small_store.path, tmp_path, compiled_programs],
-        cwd=ROOT, env={**os.environ, "XLA_FLAGS": flags}, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    task = Segmentation(width=4)
-    with examples.shallow():
-        host, device = (
-            outcome(make_stage(where, task=task, epochs=1)) for where in ("host", "device")
-        )
-    assert host[0]["step"] == 3 and [r["event"] for r in host[1]] == ["train", "validation"]
-    assert_same(host, device)
+    """The very same program, so the same rounding on any machine."""
+    task, mesh = PointwiseTask(), mesh_of(count)
+    resident = DeviceStore(small_store, np.arange(20, 60), mesh)
+    graph, params, stats = models.split(task.build(0))
+    optimizer = adam(lambda step: 1e-2)
+    counters = (jnp.zeros((), jnp.int32), jnp.zeros(()), jnp.full((), -1, jnp.int32))
+    state = steps.TrainState(params, stats, optimizer.init(params), *counters)
+    state = jax.device_put(state, devices.replicated(mesh))
+    step = steps.make_train_step(task, graph, optimizer, mesh, resident.arrays, 16)
+    ran = []
+    run, step._run = step._run, lambda *given: ran.append(given) or run(*given)
+    drawn = plan.examples(0, 4)
+    state, _ = step(state, devices.put_batch(resident.numbers(drawn), mesh))
+    state, _ = run(state, devices.put_batch(cut(small_store, drawn, 16), mesh), None)
+    assert run._cache_size() == 1 and ran[0][2] is None and int(state.step) == 2
 
 
 def before_each_dispatch(monkeypatch, note):
