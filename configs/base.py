@@ -57,7 +57,7 @@ def get_config() -> ConfigDict:
     config.train.batch_size = 16  # over all devices together
     config.train.validation_batch_size = 16
     config.train.log_every_steps = 50
-    config.train.save_every_steps = 2000  # besides the end of every epoch; waits for the device
+    config.train.save_every_steps = 2000  # besides the end of every epoch; nothing waits for it
     config.train.steps_per_dispatch = 0  # 0: about 25 on accelerators; always 1 on CPU
     config.train.deterministic = True  # on a GPU too: a run that goes on has the same bits
 
