@@ -155,16 +155,18 @@ def test_full_disk_is_one_line(tmp_path, monkeypatch, full):
 
 def test_a_save_goes_on_in_the_background(tmp_path, monkeypatch):
     """`save` returns while the files cannot be finished yet; `wait` returns when they are."""
-    go_on = threading.Event()
+    go_on, asked = threading.Event(), threading.Event()
     finalize = checkpoints.ocp.StandardCheckpointHandler.finalize
 
     def slow(self, directory):
+        asked.set()
         assert go_on.wait(60)
         finalize(self, directory)
 
     monkeypatch.setattr(checkpoints.ocp.StandardCheckpointHandler, "finalize", slow)
     folder = Checkpoints(tmp_path / "last")
     folder.save(1, state_of(1), {"model": MODEL, "step": 1})
+    assert asked.wait(60)
     begun = [p.name for p in (tmp_path / "last").iterdir()]
     assert begun and not any(name.isdigit() for name in begun)
     with pytest.raises(BratsError, match="no checkpoint there"):
