@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 
 from brats_jax.errors import BratsError
@@ -63,20 +62,19 @@ class Checkpoints:
         """Saves `state` (a pytree of arrays) and `meta` (JSON-able) as step `step`.
 
         A step that is there already is left as it is: replacing it would need a
-        moment without any. The arrays may be donated once this has returned.
+        moment without any. The arrays may not be donated before `wait` has returned.
         """
         if step in self._manager.all_steps():
             return
         document = {"schema": SCHEMA, "version": VERSION, **meta}
-        # The save goes on in the background while the next step reuses the buffers, and on
-        # CPU what device_get returns may be a view of them. (Given device arrays, Orbax
-        # would first cut each of hundreds into a slice for every device: far slower.)
-        snapshot = jax.tree.map(np.array, jax.device_get(state))
+        # Given device arrays, Orbax would first cut each of hundreds into a slice for every
+        # device: far slower.
+        arrays = jax.device_get(state)
         try:
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(snapshot), meta=ocp.args.JsonSave(document)
+                    state=ocp.args.StandardSave(arrays), meta=ocp.args.JsonSave(document)
                 ),
                 force=True,
             )

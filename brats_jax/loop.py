@@ -105,7 +105,7 @@ class Loop:
                 stage.directory, stage.title, stage.total_steps, self.step, self.validated_step
             )
         self._timer = (time.monotonic(), self.step)
-        self._dispatched = False
+        self._compiled = False
         self._in_flight: collections.deque[_Dispatched] = collections.deque()
 
     def to_the_end(self) -> None:
@@ -128,11 +128,10 @@ class Loop:
             self.log.step(self.step)
 
     def _dispatch(self, batch: Batch) -> tuple[TrainState, Progress]:
-        if self._dispatched:
+        if self._compiled:
             return self.train_step(self.state, batch)
-        self._dispatched = True
-        told = f"{self.stage.title}: compiles its step, which is kept for the next time"
-        with told_if_slow(told):
+        self._compiled = True
+        with told_if_slow(f"{self.stage.title}: compiles its step"):
             return self.train_step(self.state, batch)
 
     def close(self) -> None:
@@ -162,6 +161,7 @@ class Loop:
             epoch, done = divmod(step, self.stage.steps_per_epoch)
             loss = float(progress.loss_sum) / done
             self.log.write("step", step, epoch + 1, {"mean_loss_of_epoch_so_far": loss})
+            self.saving.check()
         if saved:
             self.saving.save(step, *saved)
 

@@ -97,6 +97,18 @@ class Saving:
         """
         processes.from_first(self._wait)
 
+    def check(self) -> None:
+        """Waits for nothing, but hears of what has failed.
+
+        Raises:
+          BratsError: what was saved could not be written.
+        """
+        processes.from_first(self._check)
+
+    def _check(self) -> None:
+        if self._written is not None and self._written.done():
+            self._wait()
+
     def _wait(self) -> None:
         written, self._written = self._written, None
         if written is not None:

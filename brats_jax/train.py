@@ -22,7 +22,7 @@ from brats_jax.data.device_store import choose_placement
 from brats_jax.data.patches import PatchPlan
 from brats_jax.data.store import Store
 from brats_jax.errors import BratsError
-from brats_jax.interruption import StopRequests
+from brats_jax.interruption import Interrupted, StopRequests
 from brats_jax.loop import Loop
 from brats_jax.models import Weights
 from brats_jax.optim import adam, step_schedule
@@ -129,6 +129,11 @@ class Stage:
             with contextlib.closing(Loop(self, graph, state, meta, saving, stop)) as loop:
                 loop.to_the_end()
             saving.wait()
+            # A signal since the last step: all is saved, and nothing else asks for it here.
+            signal_number = processes.from_first(lambda: stop.signal_number)
+            if signal_number is not None:
+                say(f"{self.title}: stopped at its end; the same command goes on from there")
+                raise Interrupted(signal_number)
             best_meta = processes.from_first(lambda: checkpoints.read_meta(saving.best))
         return {
             "metric": self.task.metric,

@@ -22,8 +22,10 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 import jax
+import numpy as np
 import pytest
 
+from brats_jax.data.patches import PatchPlan
 from brats_jax.data.preparation import prepare
 from brats_jax.data.store import Store
 from brats_jax.models import resnet
@@ -125,6 +127,12 @@ def small_store(once) -> Store:
         prepare("phantom", path, patients=8, seed=0, shape=(16, 48, 48), workers=1)
 
     return Store.open(once("small_store", make))
+
+
+@pytest.fixture
+def plan(small_store) -> PatchPlan:
+    """Patches of 16 x 16 from forty of its slices."""
+    return PatchPlan(small_store, np.arange(20, 60), patch_size=16, tumour_probability=0.5, seed=3)
 
 
 @pytest.fixture(scope="module")

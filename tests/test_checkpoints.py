@@ -69,18 +69,6 @@ def test_saving_a_step_again_keeps_the_first(tmp_path):
     assert checkpoints.read_meta(tmp_path / "last")["note"] == "first"
 
 
-def test_a_save_is_not_touched_by_what_reuses_its_memory(tmp_path):
-    advance = jax.jit(lambda s: jax.tree.map(lambda a: a + 1, s), donate_argnums=0)
-    state = {"x": jnp.zeros((512, 512))}
-    folder = Checkpoints(tmp_path / "last")
-    folder.save(1, state, {"model": MODEL})
-    for _ in range(50):
-        state = advance(state)
-    folder.close()
-    saved, _ = checkpoints.read(tmp_path / "last", shapes(state), MODEL)
-    assert not np.asarray(saved["x"]).any()
-
-
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     save(tmp_path / "last", 1)
     with pytest.raises(BratsError, match="another model: width is 8 there, 16 here"):

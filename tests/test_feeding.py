@@ -8,17 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AxisType
+from meshes import mesh_of
 from pointwise import PointwiseTask
 
 from brats_jax import checkpoints, devices, feeding, loop, models, steps, train
-from brats_jax.data import device_store
 from brats_jax.data.augment import Augmentation
-from brats_jax.data.device_store import DeviceStore, bytes_needed, choose_placement, gather
-from brats_jax.data.patches import PatchPlan, cut
-from brats_jax.data.preparation import prepare
-from brats_jax.data.store import Store
-from brats_jax.errors import BratsError
+from brats_jax.data.device_store import DeviceStore
+from brats_jax.data.patches import cut
 from brats_jax.feeding import Cadence, Feed
 from brats_jax.interruption import Interrupted
 from brats_jax.optim import adam
@@ -36,17 +32,6 @@ OPTIONS = TrainOptions(
     save_every_steps=100,
     log_every_steps=3,
 )
-
-
-def mesh_of(count):
-    return jax.make_mesh(
-        (count,), ("data",), devices=jax.devices()[:count], axis_types=(AxisType.Auto,)
-    )
-
-
-@pytest.fixture
-def plan(small_store):
-    return PatchPlan(small_store, np.arange(20, 60), patch_size=16, tumour_probability=0.5, seed=3)
 
 
 @pytest.fixture
@@ -108,96 +93,6 @@ def test_how_many_steps_a_dispatch_has(monkeypatch):
     assert feeding.steps_per_dispatch(0, 256, 128) == 3
     assert feeding.steps_per_dispatch(0, 4096, 240) == 1
     assert feeding.steps_per_dispatch(8, 16, 128) == 8
-
-
-@pytest.mark.parametrize("count", [1, 2])
-def test_patches_cut_on_the_devices_have_the_bits_of_those_cut_on_the_host(
-    small_store, plan, count
-):
-    mesh = mesh_of(count)
-    resident = DeviceStore(small_store, np.arange(20, 60), mesh)
-    arrays = resident.arrays
-    assert arrays.images.shape[1:] == (256, 4) and len(arrays.first) == 40
-    # What is not there is background.
-    assert arrays.labels.size < 0.6 * 40 * 48 * 48
-    cut_there = jax.jit(lambda arrays, numbers: gather(arrays, numbers, 16, mesh))
-    drawn = plan.examples(0, 40)
-    numbers = devices.put_batch(resident.numbers(drawn), mesh)
-    batch = cut_there(resident.arrays, numbers)
-    assert len(batch["image"].sharding.device_set) == count
-    expected = cut(small_store, drawn, 16)
-    assert batch.keys() == expected.keys()
-    for name, array in expected.items():
-        assert batch[name].dtype == array.dtype
-        np.testing.assert_array_equal(batch[name], array)
-    # One pass: every slice once, and each device has a half of its own.
-    shares = [np.asarray(s.data) for s in numbers["slice"].addressable_shards]
-    assert sorted(np.concatenate(shares)) == list(range(40))
-
-
-def test_slices_that_fill_no_whole_block_are_all_copied(small_store, monkeypatch):
-    slices = np.array([70, 3, 3, 9, 50, 11, 12, 40, 41])  # 8 of them
-    plain = DeviceStore(small_store, slices, mesh_of(1)).arrays
-    monkeypatch.setattr(device_store, "BLOCK", 5)
-    arrays = DeviceStore(small_store, slices, mesh_of(1)).arrays
-    assert len(arrays.images) % 5
-    for one, other in zip(arrays, plain, strict=True):
-        np.testing.assert_array_equal(one, other)
-    for k, index in enumerate(np.unique(slices)):
-        image, label = small_store.flat(index)
-        rows = slice(arrays.first[k], arrays.first[k] + -(-len(label) // 256))
-        np.testing.assert_array_equal(arrays.images[rows].reshape(-1, 4)[: len(label)], image)
-        np.testing.assert_array_equal(arrays.labels[rows].reshape(-1)[: len(label)], label)
-
-
-def test_empty_slices_are_background(tmp_path, brats_files):
-    """Air at the end of a volume: boxes of no pixels, the last one after all rows."""
-    volumes = brats_files.make_case(0, shape=(32, 32, 5))
-    volumes = {name: volume.copy() for name, volume in volumes.items()}
-    for volume in volumes.values():
-        volume[:, :, [0, 4]] = 0
-    brats_files.write_nifti_case(tmp_path / "source", "A", volumes)
-    prepare(tmp_path / "source", tmp_path / "store", workers=1)
-    store, mesh = Store.open(tmp_path / "store"), mesh_of(1)
-    assert not store.box[0].any() and not store.box[4].any() and store.box[3].any()
-    plan = PatchPlan(store, np.arange(5), patch_size=16, tumour_probability=0.0, seed=0)
-    resident = DeviceStore(store, np.arange(5), mesh)
-    assert int(resident.arrays.first[-1]) < len(resident.arrays.images)
-    drawn = plan.examples(0, 20)
-    batch = gather(resident.arrays, devices.put_batch(resident.numbers(drawn), mesh), 16, mesh)
-    for name, array in cut(store, drawn, 16).items():
-        np.testing.assert_array_equal(batch[name], array)
-
-
-def test_a_placement_is_chosen_by_size(small_store, monkeypatch):
-    slices, mesh = np.arange(20), mesh_of(1)
-    needed = bytes_needed(small_store, slices)
-    arrays = DeviceStore(small_store, slices, mesh).arrays
-    assert needed == sum(array.nbytes for array in arrays) < 0.7 * 20 * 48 * 48 * 9
-    assert choose_placement("host", small_store, slices, mesh) == "host"
-    assert choose_placement("auto", small_store, slices, mesh) == "host"  # on CPU
-    assert choose_placement("device", small_store, slices, mesh) == "device"
-    monkeypatch.setattr(device_store, "_memory", lambda mesh: needed / 0.95)
-    with pytest.raises(BratsError, match=r"slices take 0.0 GB.*--config.data.placement=host"):
-        choose_placement("device", small_store, slices, mesh)
-
-
-@pytest.mark.parametrize(("factor", "placement"), [(2.0, "device"), (1.99, "host")])
-def test_on_an_accelerator_half_the_memory_decides(small_store, factor, placement):
-    memory = factor * bytes_needed(small_store, np.arange(20))
-
-    class Accelerator:
-        platform = "gpu"
-
-        def memory_stats(self):
-            return {"bytes_limit": memory}
-
-    class Mesh:
-        devices = np.array([Accelerator()])
-        local_devices = (devices[0],)
-        size = 1
-
-    assert choose_placement("auto", small_store, np.arange(20), Mesh()) == placement
 
 
 def test_several_steps_are_stacked_and_the_position_is_what_was_handed_out(

@@ -2,6 +2,7 @@
 
 import contextlib
 import threading
+import time
 
 import jax
 import jax.numpy as jnp
@@ -111,3 +112,38 @@ def test_what_fails_last_is_said_at_closing(tmp_path, monkeypatch):
     saving.save(1, take_snapshot(state_of(1)), META)
     with pytest.raises(BratsError, match="last: Disk quota exceeded"):
         saving.close()
+
+
+def test_what_failed_is_heard_of_before_the_next_save(tmp_path, monkeypatch):
+    def fail(self, directory):
+        raise ValueError("write failed: No space left on device")
+
+    saving = Saving(tmp_path)
+    saving.check()
+    saving.save(1, take_snapshot(state_of(1)), META)
+    saving.wait()
+    monkeypatch.setattr(checkpoints.ocp.StandardCheckpointHandler, "finalize", fail)
+    saving.save(2, take_snapshot(state_of(2)), META)
+    deadline = time.monotonic() + 60
+    with pytest.raises(BratsError, match="last: No space left on device"):
+        while time.monotonic() < deadline:
+            saving.check()
+            time.sleep(0.01)
+    with pytest.raises(BratsError, match="last: No space left on device"):
+        saving.close()
+    assert steps(tmp_path / "last") == [1]
+
+
+def test_to_hear_of_failures_waits_for_nothing(tmp_path, monkeypatch):
+    go_on = threading.Event()
+
+    def slow(self, directory):
+        assert go_on.wait(60)
+        FINALIZE(self, directory)
+
+    monkeypatch.setattr(checkpoints.ocp.StandardCheckpointHandler, "finalize", slow)
+    with contextlib.closing(Saving(tmp_path)) as saving:
+        saving.save(1, take_snapshot(state_of(1)), META)
+        saving.check()
+        assert steps(saving.last) == []
+        go_on.set()

@@ -1,16 +1,19 @@
 import dataclasses
 import json
+import os
 import shutil
+import signal
 
 import jax
 import numpy as np
 import pytest
-from jax.sharding import AxisType
+from meshes import mesh_of
 
 from brats_jax import checkpoints, devices, loop, train
 from brats_jax.data.augment import Augmentation
 from brats_jax.data.splits import fold_split, make_splits, select_slices
 from brats_jax.errors import BratsError
+from brats_jax.interruption import Interrupted
 from brats_jax.progress import read_metrics
 from brats_jax.tasks import Reconstruction, Segmentation
 from brats_jax.train import Stage, TrainOptions
@@ -29,12 +32,6 @@ TASKS = {"pretrain": Reconstruction(width=4), "segment": Segmentation(width=4)}
 
 
 pytestmark = pytest.mark.usefixtures("shallow")
-
-
-def mesh_of(count):
-    return jax.make_mesh(
-        (count,), ("data",), devices=jax.devices()[:count], axis_types=(AxisType.Auto,)
-    )
 
 
 def stage_of(store, directory, name, task=None, mesh=None, **options):
@@ -175,6 +172,27 @@ def test_stopped_anywhere_it_ends_with_the_same_bits(make_stage, monkeypatch):
         stage.run()
     assert saved()[0] == 8
     stage.run()
+    jax.tree.map(np.testing.assert_array_equal, final_state(stage), final_state(whole))
+    assert numbers(stage) == numbers(whole)
+
+
+def test_told_to_stop_after_the_last_step_it_does_and_loses_nothing(make_stage, monkeypatch):
+    whole = make_stage("segment", "whole")
+    expected = whole.run()
+    stage = make_stage("segment")
+    save = checkpoints.Checkpoints.save
+
+    def told_while_saving(self, step, *args):
+        if self.directory.name == "last" and step == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+        save(self, step, *args)
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted) as caught:
+        patch.setattr(checkpoints.Checkpoints, "save", told_while_saving)
+        stage.run()
+    assert caught.value.code == 128 + signal.SIGTERM
+    result = stage.run()
+    assert {**result, "seconds": 0} == {**expected, "seconds": 0}
     jax.tree.map(np.testing.assert_array_equal, final_state(stage), final_state(whole))
     assert numbers(stage) == numbers(whole)
 
