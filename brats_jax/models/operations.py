@@ -40,8 +40,8 @@ def conv2d(
             return written_gradients.product(x, kernel[0, 0])
         return jnp.einsum("bhwi,io->bhwo", x, kernel[0, 0])
     if padding is None:
-        if (height, width, stride) == (3, 3, 1) and _kernel_is_larger_on_cpu(x, kernel):
-            return written_gradients.conv3x3(x, kernel)
+        if (height, width) == (3, 3) and _kernel_is_larger_on_cpu(x[:, ::stride, ::stride], kernel):
+            return written_gradients.conv3x3(x, kernel, stride)
         padding = (((height - 1) // 2,) * 2, ((width - 1) // 2,) * 2)
     return lax.conv_general_dilated(
         x, kernel, (stride, stride), padding, dimension_numbers=DIMENSION_NUMBERS

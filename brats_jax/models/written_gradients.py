@@ -57,31 +57,26 @@ def kernel_is_larger(x: jax.Array, kernel: jax.Array) -> bool:
     return pixels * (inputs + outputs) < inputs * outputs
 
 
-@jax.custom_vjp
-def conv3x3(x: Float[Array, "b h w i"], kernel: Float[Array, "3 3 i o"]) -> Float[Array, "b h w o"]:
-    """3x3 convolution, padded by 1, for maps of few pixels: its gradients are nine products.
+def conv3x3(
+    x: Float[Array, "b h w i"], kernel: Float[Array, "3 3 i o"], stride: int = 1
+) -> Float[Array, "b ho wo o"]:
+    """3x3 convolution, padded by 1, for maps of few pixels: one product with their patches.
+
+    The patches are nine times the map; the kernel and its gradient are used as they lie.
 
     Args:
       x: images.
       kernel: weights in the dtype of `x`.
+      stride: step along both axes.
     """
-    return lax.conv_general_dilated(
-        x, kernel, (1, 1), ((1, 1), (1, 1)), dimension_numbers=DIMENSION_NUMBERS
-    )
-
-
-def _conv3x3_forward(x: jax.Array, kernel: jax.Array) -> tuple:
-    return conv3x3(x, kernel), (x, kernel)
-
-
-def _conv3x3_backward(saved: tuple, g: jax.Array) -> tuple:
-    # y[m] = sum over a of x[m + a - 1] k[a]: of tap a the gradient at pixel m is g[m - a + 1].
-    taps = [_moved(g, a - 1, b - 1) for a in range(3) for b in range(3)]
-    x, kernel = saved
-    return _from_taps(x, kernel, taps)
-
-
-conv3x3.defvjp(_conv3x3_forward, _conv3x3_backward)
+    height, width = (-(-size // stride) for size in x.shape[1:3])
+    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    taps = [
+        padded[:, a : a + stride * height : stride, c : c + stride * width : stride]
+        for a in range(3)
+        for c in range(3)
+    ]
+    return product(jnp.concatenate(taps, -1), kernel.reshape(-1, kernel.shape[-1]))
 
 
 @jax.custom_vjp
