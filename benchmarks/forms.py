@@ -9,6 +9,7 @@ training computes in: float32 on a CPU, bfloat16 on an accelerator.
 """
 
 import argparse
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -140,9 +141,14 @@ def pairs(batch: int, width: int) -> Iterator[Pair]:
     wide = (maps(32, w), kernel(1, w, 4 * w))
     other = not_in_use(written_product, product)
     yield Pair("1x1, 32: gradients in use, other", operations.conv2d, other, wide)
-    deep = (maps(4, 8 * w), kernel(3, 8 * w, 8 * w))
-    other = not_in_use(written_gradients.conv3x3, plain(1))
-    yield Pair("3x3, 4: gradients in use, other", operations.conv2d, other, deep)
+    for size, side in ((4, 4), (8, 8), (16, 8)):  # w is 64: 512, 256, 256 channels
+        channels = 32 * w // side
+        deep = (maps(size, channels), kernel(3, channels, channels))
+        stride = size // side
+        form = {1: operations.conv2d, 2: strided}[stride]
+        patches = functools.partial(written_gradients.conv3x3, stride=stride)
+        other = not_in_use(patches, plain(stride))
+        yield Pair(f"3x3/{stride}, {size}: in use, other", form, other, deep)
     short = (maps(32, 4 * w), kernel(1, 4 * w, 8 * w))
     yield Pair("1x1/2, 32: cut and product, convolution", strided, plain(2), short)
     transpose, phases = operations.conv_transpose_4x4_stride2, operations.conv_transpose_in_phases

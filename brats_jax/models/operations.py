@@ -40,7 +40,8 @@ def conv2d(
             return written_gradients.product(x, kernel[0, 0])
         return jnp.einsum("bhwi,io->bhwo", x, kernel[0, 0])
     if padding is None:
-        if (height, width) == (3, 3) and _kernel_is_larger_on_cpu(x[:, ::stride, ::stride], kernel):
+        few = written_gradients.few_pixels(x, kernel.shape[-1], stride)
+        if (height, width) == (3, 3) and few and _only_on_cpu():
             return written_gradients.conv3x3(x, kernel, stride)
         padding = (((height - 1) // 2,) * 2, ((width - 1) // 2,) * 2)
     return lax.conv_general_dilated(
@@ -108,10 +109,9 @@ def on_cpu() -> bool:
     return jax.default_backend() == "cpu"
 
 
-def _kernel_is_larger_on_cpu(x: jax.Array, kernel: jax.Array) -> bool:
-    # An exported program has the form of every platform.
-    on_this = on_cpu() and not _FOR_EVERY_PLATFORM.get()
-    return on_this and written_gradients.kernel_is_larger(x, kernel)
+def _only_on_cpu() -> bool:
+    """The same, and not for others too: an exported program has the form of every platform."""
+    return on_cpu() and not _FOR_EVERY_PLATFORM.get()
 
 
 def _upsampled_products(
@@ -176,7 +176,7 @@ def conv_transpose_4x4_stride2(
         return lax.platform_dependent(x, kernel, **forms)
     if not on_cpu():
         return conv_transpose_as_gradient(x, kernel)
-    if _kernel_is_larger_on_cpu(x, kernel):
+    if written_gradients.kernel_is_larger(x, kernel):
         return written_gradients.conv_transpose_4x4_stride2(x, kernel.astype(x.dtype))
     return conv_transpose_in_phases(x, kernel)
 

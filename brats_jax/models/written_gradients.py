@@ -8,6 +8,7 @@ the products in an order in which everything lies already. benchmarks/forms.py c
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -51,10 +52,13 @@ def _product_backward(dtype: jnp.dtype | None, saved: tuple, g: jax.Array) -> tu
 product.defvjp(_product_forward, _product_backward)
 
 
-def kernel_is_larger(x: jax.Array, kernel: jax.Array) -> bool:
-    """Whether the products with every tap of the kernel are fewer numbers than the kernel has."""
-    pixels, (inputs, outputs) = x.size // x.shape[-1], kernel.shape[-2:]
-    return pixels * (inputs + outputs) < inputs * outputs
+def few_pixels(x: jax.Array, outputs: int, stride: int = 1) -> bool:
+    """Whether `conv3x3` is for such a map: its pixels are fewer than twice its outputs.
+
+    Above that patches are more to copy than the kernel is to be put into another order.
+    """
+    pixels = x.shape[0] * math.prod(-(-size // stride) for size in x.shape[1:3])
+    return pixels < 2 * outputs
 
 
 def conv3x3(
@@ -62,21 +66,28 @@ def conv3x3(
 ) -> Float[Array, "b ho wo o"]:
     """3x3 convolution, padded by 1, for maps of few pixels: one product with their patches.
 
-    The patches are nine times the map; the kernel and its gradient are used as they lie.
+    The patches are copied, nine times the map; the kernel and its gradient stay as they lie.
 
     Args:
       x: images.
-      kernel: weights in the dtype of `x`.
+      kernel: weights in the dtype of `x`; added up in float32.
       stride: step along both axes.
     """
     height, width = (-(-size // stride) for size in x.shape[1:3])
-    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    padded = jnp.pad(x.astype(jnp.float32), ((0, 0), (1, 1), (1, 1), (0, 0)))
     taps = [
         padded[:, a : a + stride * height : stride, c : c + stride * width : stride]
         for a in range(3)
         for c in range(3)
     ]
-    return product(jnp.concatenate(taps, -1), kernel.reshape(-1, kernel.shape[-1]))
+    matrix = kernel.astype(jnp.float32).reshape(-1, kernel.shape[-1])
+    return product(jnp.concatenate(taps, -1), matrix).astype(x.dtype)
+
+
+def kernel_is_larger(x: jax.Array, kernel: jax.Array) -> bool:
+    """Whether the products with every tap of the kernel are fewer numbers than the kernel has."""
+    pixels, (inputs, outputs) = x.size // x.shape[-1], kernel.shape[-2:]
+    return pixels * (inputs + outputs) < inputs * outputs
 
 
 @jax.custom_vjp
@@ -116,41 +127,33 @@ def _transpose_forward(x: jax.Array, kernel: jax.Array) -> tuple:
 
 
 def _transpose_backward(saved: tuple, g: jax.Array) -> tuple:
-    b, h, w, _ = saved[0].shape
-    phases = g.reshape(b, h, 2, w, 2, -1)
+    x, kernel = saved
+    (b, h, w, inputs), outputs = x.shape, kernel.shape[-1]
+    phases = g.reshape(b, h, 2, w, 2, outputs)
     move = (-1, 0, 0, 1)  # tap 0 of pixel m went to row 2(m + 1), tap 3 to 2(m - 1) + 1
     taps = [
         _moved(phases[:, :, a % 2, :, c % 2], move[a], move[c]) for a in range(4) for c in range(4)
     ]
-    x, kernel = saved
-    return _from_taps(x, kernel, taps)
-
-
-conv_transpose_4x4_stride2.defvjp(_transpose_forward, _transpose_backward)
-
-
-def _from_taps(x: jax.Array, kernel: jax.Array, taps: list[jax.Array]) -> tuple:
-    """Gradients of x and kernel from those of each tap's product, [b, h, w, o] as x lies."""
-    pixels, (inputs, outputs), count = x.size // x.shape[-1], kernel.shape[-2:], len(taps)
-    g = jnp.stack(taps).reshape(count, pixels, outputs)
-    # Each barrier keeps XLA from a form that is half as fast: a product with a transposed left
-    # side, and one that adds up the taps itself.
-    flat = lax.optimization_barrier(x.reshape(pixels, inputs).T)
+    g = jnp.stack(taps).reshape(16, b * h * w, outputs)
+    # One product, [inputs, 16, outputs], for all taps: by taps each would get a copy of x. Adam
+    # reads it in the kernel's order. The barriers keep XLA from forms that are half as fast: a
+    # product with a transposed left side, and one that adds up the taps itself.
+    flat = lax.optimization_barrier(x.reshape(b * h * w, inputs).T)
     d_kernel = lax.dot_general(
-        jnp.broadcast_to(flat, (count, inputs, pixels)),
-        g,
-        (((2,), (1,)), ((0,), (0,))),
-        preferred_element_type=jnp.float32,
-    )
+        flat, g, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32
+    ).swapaxes(0, 1)
     parts = lax.dot_general(
         g,
-        kernel.reshape(count, inputs, outputs),
+        kernel.reshape(16, inputs, outputs),
         (((2,), (2,)), ((0,), (0,))),
         preferred_element_type=jnp.float32,
     )
     parts = lax.optimization_barrier(parts)
-    d_x = functools.reduce(jnp.add, [parts[tap] for tap in range(count)])
+    d_x = functools.reduce(jnp.add, [parts[tap] for tap in range(16)])
     return d_x.reshape(x.shape).astype(x.dtype), d_kernel.reshape(kernel.shape).astype(kernel.dtype)
+
+
+conv_transpose_4x4_stride2.defvjp(_transpose_forward, _transpose_backward)
 
 
 def _moved(x: jax.Array, down: int, right: int) -> jax.Array:

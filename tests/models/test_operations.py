@@ -145,18 +145,41 @@ def test_written_gradients_are_the_derived_ones(
     ours = value_and_vjp(form, g, x, kernel)
     assert_close(ours, value_and_vjp(written_out, g, x, kernel), atol=2e-4)
     used = primitives(form, x, kernel)
-    assert ("optimization_barrier" in used) == (on_cpu and size > 1)
-    if size == 4:
-        assert ("conv_general_dilated" in used) != on_cpu
+    assert ("conv_general_dilated" in used) == (size > 1 and not on_cpu)
+    assert ("optimization_barrier" in used) == (size == 4 and on_cpu)
 
 
-def test_products_are_left_to_kernels_larger_than_their_maps(monkeypatch):
+@pytest.mark.parametrize("batch, height, width", [(1, 4, 4), (1, 5, 3), (2, 1, 6)])
+def test_small_maps_take_products_with_stride_2_too(monkeypatch, batch, height, width):
     monkeypatch.setattr(operations, "on_cpu", lambda: True)
-    for size, form in ((3, operations.conv2d), (4, operations.conv_transpose_4x4_stride2)):
-        kernel = normal(size, size, 24, 12)  # as large as the products with 8 pixels
-        for pixels, product in ((7, True), (8, False)):
-            used = primitives(form, normal(1, 1, pixels, 24), kernel)
-            assert ("optimization_barrier" in used) == product
+
+    def form(x, kernel):
+        return operations.conv2d(x, kernel, stride=2)
+
+    def written_out(x, kernel):
+        return plain_conv(x, kernel, 2)
+
+    x, kernel = normal(batch, height, width, 24), normal(3, 3, 24, 20, seed=1)
+    g = normal(batch, (height + 1) // 2, (width + 1) // 2, 20, seed=2)
+    ours = value_and_vjp(form, g, x, kernel)
+    assert_close(ours, value_and_vjp(written_out, g, x, kernel), atol=2e-4)
+    assert "conv_general_dilated" not in primitives(form, x, kernel)
+
+
+def test_products_are_left_to_maps_smaller_than_their_kernels(monkeypatch):
+    monkeypatch.setattr(operations, "on_cpu", lambda: True)
+    kernel = normal(3, 3, 24, 12)  # patches of fewer pixels than twice 12 outputs
+    for pixels, stride, product in ((23, 1, True), (24, 1, False), (46, 2, True), (47, 2, False)):
+
+        def form(x, kernel, stride=stride):
+            return operations.conv2d(x, kernel, stride=stride)
+
+        used = primitives(form, normal(1, 1, pixels, 24), kernel)
+        assert ("conv_general_dilated" in used) != product
+    kernel = normal(4, 4, 24, 12)  # as large as the products with 8 pixels
+    for pixels, product in ((7, True), (8, False)):
+        used = primitives(operations.conv_transpose_4x4_stride2, normal(1, 1, pixels, 24), kernel)
+        assert ("conv_general_dilated" in used) != product
 
 
 @pytest.mark.parametrize("size", [1, 3, 4])
