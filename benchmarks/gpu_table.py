@@ -1,5 +1,6 @@
 """The table that gpu.py prints: what is asked, what was measured, what bounds it."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -319,12 +320,17 @@ def as_table(lines: list[Row], results: Results, problems: dict[str, str]) -> st
     """Markdown: one line for each row, those without a number too."""
     said = ["| what | measured | target | met | limit |", "|---|---|---|---|---|"]
     for row in lines:
+        measured, met, limit = "", None, ""
         try:
-            cells = (row.measured(results), row.target, row.met(results), row.limit(results))
+            measured = row.measured(results)
+            # The ceilings may be missing, by which it is bounded, and by which one is judged.
+            with contextlib.suppress(KeyError):
+                limit = row.limit(results)
+            with contextlib.suppress(KeyError):
+                met = row.met(results)
         except KeyError as error:
-            cells = (f"not measured ({error.args[0]})", row.target, None, "")
-        measured, target, met, limit = cells
-        answer = {True: "yes", False: "NO", None: ""}[met] if target else ""
-        said.append(f"| {row.what} | {measured} | {target} | {answer} | {limit} |")
+            measured = f"not measured ({error.args[0]})"
+        answer = {True: "yes", False: "NO", None: ""}[met] if row.target else ""
+        said.append(f"| {row.what} | {measured} | {row.target} | {answer} | {limit} |")
     said += [f"\n{name}: {problem}" for name, problem in problems.items()]
     return "\n".join(said)

@@ -272,6 +272,19 @@ def test_table_says_what_is_met_and_what_is_missing():
     assert text.endswith("start: took longer than 9 s")
 
 
+def test_without_ceilings_only_the_limits_are_missing():
+    found = {name: r for name, r in results().items() if name != "ceilings"}
+    text = gpu_table.as_table(gpu_table.rows(False), found, {})
+    lines = {line.split(" | ")[0].strip("| "): line for line in text.splitlines()}
+    segment = lines["segmentation step, batch 16"]
+    assert "1.60 x PyTorch" in segment and segment.endswith("| 1.5 x, 6,000 patches/s | yes |  |")
+    # Half of the roofline cannot be told; 1.60 x is enough, 0.5 x would not be.
+    assert lines["segmentation step, batch 128"].endswith("of the roofline |  |  |")
+    found["segment128"]["ratio"] = [2, 2, 2]
+    text = gpu_table.as_table(gpu_table.rows(False), found, {})
+    assert "above 50 % of the roofline | NO |  |" in text
+
+
 def test_one_part_that_fails_or_hangs_does_not_end_the_others(tmp_path, monkeypatch, capsys):
     small = ("--shape=16,48,48", "--turns=1")
     parts = {
