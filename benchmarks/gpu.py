@@ -5,14 +5,17 @@
 
 Each part is a benchmark of this folder in a process of its own with a time limit, so that one
 that fails or hangs does not end the others; what it printed goes to --log. Parts run one after
-another: nothing else should run on the machine. --real=DIR takes BraTS cases for volumes and
-surfaces in place of a phantom. What store prints is in the log alone; smp needs
-segmentation_models_pytorch beside torch.
+another: nothing else should run on the machine. What each measured is kept in --results, also if
+this is stopped, and read again by the next call: the table joins the parts of all calls on this
+machine, the newest of each, and says which are of another version; --parts= only prints it.
+--real=DIR takes BraTS cases for volumes and surfaces in place of a phantom. What store prints is
+in the log alone; smp needs segmentation_models_pytorch beside torch.
 """
 
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -20,6 +23,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+import gpu_results
 import measure
 from gpu_table import Results, as_table, rows
 
@@ -27,6 +31,8 @@ from brats_jax import feeding
 
 HERE = Path(__file__).parent
 PATCH = 128
+GRACE = 10.0  # seconds that a part has to clear up when it is stopped
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Part(NamedTuple):
@@ -116,18 +122,15 @@ PARTS: dict[str, Part] = {
 }
 
 
-def run_part(
-    name: str, part: Part, arguments: argparse.Namespace, folder: Path
-) -> tuple[Results, str]:
-    """(its results, what went wrong or '')."""
-    where = folder / f"{name}.jsonl"
+def run_part(name: str, part: Part, arguments: argparse.Namespace, results: Path) -> str:
+    """Has a part's results written to a file; what went wrong, or ''."""
     command = [sys.executable, str(HERE / part.script)]
     command += part.small if arguments.small else part.full
     if part.takes_peer or part.needs_peer:
         if arguments.peer_python:
             command.append(f"--peer_python={arguments.peer_python}")
         elif part.needs_peer:
-            return {}, "needs --peer_python"
+            return "needs --peer_python"
     if part.script in ("surface_distances.py", "volume_inference.py", "preparation.py"):
         command += [f"--real={arguments.real}"] if arguments.real else []
     if part.script == "volume_inference.py" and arguments.peer_python:
@@ -137,11 +140,11 @@ def run_part(
         "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.6",
         **os.environ,
         "PYTHONPATH": str(HERE.parent),
-        measure.RESULTS: str(where),
+        measure.RESULTS: str(results),
     }
     limit = 60 * part.minutes * arguments.patience
     start = time.perf_counter()
-    problem = ""
+    problem = "stopped"
     with open(arguments.log, "a") as log:
         print(f"\n== {name}: {' '.join(command)}", file=log, flush=True)
         process = subprocess.Popen(
@@ -152,14 +155,32 @@ def run_part(
             problem = f"ended with status {status}" if status else ""
         except subprocess.TimeoutExpired:
             problem = f"took longer than {limit:.0f} s"
-        if problem:  # its peer with it
-            measure.end_group(process)
+        finally:  # whatever stopped this, nothing may go on using the device
+            if problem:  # its peer with it
+                measure.end_group(process, GRACE)
     print(f"{name}: {problem or 'done'}, {time.perf_counter() - start:.0f} s", flush=True)
-    lines = where.read_text().splitlines() if where.exists() else []
-    found = {record["result"]: record for record in map(json.loads, lines)}
-    if part.script == "train_step.py":  # one result, whatever the size
+    return problem
+
+
+def recorded(name: str, results: Path) -> Results:
+    """What a part has written so far."""
+    text = results.read_text() if results.exists() else ""
+    whole = text[: text.rfind("\n") + 1]  # it may have been killed while it wrote
+    found = {record["result"]: record for record in map(json.loads, whole.splitlines())}
+    if PARTS[name].script == "train_step.py":  # one result, whatever the size
         found = dict.fromkeys([name], *found.values()) if found else {}
-    return found, problem
+    return found
+
+
+def show(results: Path, small: bool) -> str:
+    """Prints the table of all that is kept, which it returns."""
+    kept = gpu_results.joined(results, small)
+    on_cpu = any(record.get("backend") == "cpu" for record in kept.results.values())
+    text = as_table(rows(on_cpu), kept.results, kept.problems)
+    head = [kept.where, kept.results.get("ceilings", {}).get("text", "")]
+    text = "\n".join([*filter(None, head), "", text, *(f"\n{note}" for note in kept.notes)])
+    print(f"\n{text}", flush=True)
+    return text
 
 
 def main(argv: list[str] | None = None) -> str:
@@ -167,30 +188,44 @@ def main(argv: list[str] | None = None) -> str:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--peer_python", help="a Python with torch and h5py; without it only ours")
     parser.add_argument("--real", type=Path, help="folder of BraTS cases")
-    parser.add_argument("--parts", default=",".join(PARTS), help="which, by name")
+    parser.add_argument("--parts", default=",".join(PARTS), help="which, by name; '': the table")
     parser.add_argument("--small", action="store_true", help="narrow and few: does it run?")
     parser.add_argument("--log", type=Path, default=Path("gpu_benchmark.log"))
+    parser.add_argument(
+        "--results", type=Path, help="kept and gone on with; else beside the log, .jsonl"
+    )
     parser.add_argument("--patience", type=float, default=1.0, help="multiplies the time limits")
     arguments = parser.parse_args(argv)
-    names = arguments.parts.split(",")
+    names = [name for name in arguments.parts.split(",") if name]
     if unknown := [name for name in names if name not in PARTS]:
         parser.error(f"unknown parts {', '.join(unknown)}; valid: {', '.join(PARTS)}")
-    results: Results = {}
-    problems: dict[str, str] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for name in names:
-            found, problem = run_part(name, PARTS[name], arguments, Path(folder))
-            results.update(found)
-            if problem:
-                problems[name] = problem
-    here = results.get("ceilings", {})
-    text = as_table(rows(here.get("backend", "cpu") == "cpu"), results, problems)
-    print()
-    if here:
-        print(here["where"] + "\n" + here["text"] + "\n")
-    print(text)
+    suffix = ".small.jsonl" if arguments.small else ".jsonl"
+    results = arguments.results or arguments.log.with_suffix(suffix)
+    text = ""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            for name in names:
+                written, problem = Path(folder) / name, "stopped"
+                try:
+                    problem = run_part(name, PARTS[name], arguments, written)
+                finally:
+                    found = recorded(name, written)
+                    gpu_results.add(results, name, arguments.small, found, problem)
+    finally:
+        text = show(results, arguments.small)
     return text
 
 
+def stop(number: int, frame: object) -> None:
+    """Ends the part that runs, and then this, with the table of what there is."""
+    for each in STOPS:  # once is enough, and the end takes a few seconds
+        signal.signal(each, signal.SIG_IGN)
+    print(f"stopped by {signal.Signals(number).name}", flush=True)
+    sys.exit(128 + number)
+
+
 if __name__ == "__main__":
+    for number in STOPS:
+        if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, stop)
     main()

@@ -1,6 +1,7 @@
 """What the benchmarks share: turns, quartiles, the peer's process, ceilings, where it all ran."""
 
 import contextlib
+import functools
 import json
 import os
 import platform
@@ -133,9 +134,17 @@ class Peer:
         self._process.wait()
 
 
-def end_group(process: "subprocess.Popen[Any]") -> None:
-    """Ends a process that was started as a session of its own, and all that it started."""
+def end_group(process: "subprocess.Popen[Any]", grace: float = 0.0) -> None:
+    """Ends a process that was started as a session of its own, and all that it started.
+
+    With `grace` it is interrupted first and has so many seconds to clear up: to end what it
+    started as sessions of their own in turn, and to remove its folders.
+    """
     with contextlib.suppress(ProcessLookupError):
+        if grace:
+            os.killpg(process.pid, signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(grace)
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
@@ -193,20 +202,30 @@ def ceilings() -> Ceilings:
 
 
 def result(name: str, **numbers: Any) -> None:
-    """Appends numbers to the file that the environment names, if it does."""
+    """Appends numbers to the file that the environment names, if it does, and what they are of."""
     path = os.environ.get(RESULTS)
     if path:
+        of = {"machine": machine(), "version": version(), "backend": jax.default_backend()}
         with open(path, "a") as file:
-            file.write(json.dumps({"result": name, **numbers}) + "\n")
+            file.write(json.dumps({"result": name, **of, **numbers}) + "\n")
 
 
 def where() -> str:
     """Machine, versions, commit, date and load, in one line."""
     return (
-        f"{devices.describe()}, {os.cpu_count()} CPUs ({_processor()}), Python "
-        f"{platform.python_version()}, jax {jax.__version__}, commit {_commit()}, "
+        f"{machine()}, {version()}, "
         f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, load {os.getloadavg()[0]:.1f}"
     )
+
+
+def machine() -> str:
+    """Its devices and its processor."""
+    return f"{devices.describe()}, {os.cpu_count()} CPUs ({_processor()})"
+
+
+def version() -> str:
+    """Of Python, JAX and this repository."""
+    return f"Python {platform.python_version()}, jax {jax.__version__}, commit {_commit()}"
 
 
 def _processor() -> str:
@@ -218,6 +237,7 @@ def _processor() -> str:
     return names[0] if names else platform.machine()
 
 
+@functools.cache
 def _commit() -> str:
     """The short name of the commit, '+' behind it where the working tree differs."""
     root = Path(__file__).parent
@@ -242,4 +262,4 @@ if __name__ == "__main__":
         f"program, {1e6 * found.launch:.2f} us for each operation of a chain"
     )
     print(f"{text}\n  {where()}")
-    result("ceilings", **found._asdict(), text=text, where=where(), backend=jax.default_backend())
+    result("ceilings", **found._asdict(), text=text)

@@ -1,5 +1,7 @@
 """The benchmarks' own arithmetic, and their driver at small size; no figure is tested."""
 
+import json
+import signal
 import sys
 from pathlib import Path
 
@@ -12,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import epoch
 import gpu
+import gpu_results
 import gpu_table
 import gradients
 import hlo
@@ -294,9 +297,84 @@ def test_one_part_that_fails_or_hangs_does_not_end_the_others(tmp_path, monkeypa
     }
     monkeypatch.setattr(gpu, "PARTS", parts)
     log = tmp_path / "log"
+    # Of another machine: nothing of it is in the table, and that is said.
+    kept = tmp_path / "log.small.jsonl"
+    other = {"machine": "an abacus", "version": "1", "times": 7.0, "text": "7 x"}
+    gpu_results.add(kept, "ssim", True, {"ssim": other}, "")
     text = gpu.main(["--small", f"--parts={','.join(parts)}", f"--log={log}"])
+    assert "measured on another machine (an abacus): ssim" in text and "7 x" not in text
     assert "broken: ended with status 2" in text and "endless: took longer than 0 s" in text
     assert "unrecognized arguments: --nonsense" in log.read_text()
     line = next(line for line in text.splitlines() if line.startswith("| surface distances"))
     assert " x SciPy, " in line and "(host) | at least 1 x |" in line
     assert "surfaces: done" in capsys.readouterr().out
+
+
+SCRIPT = """
+import json, os, signal, subprocess, time
+sleeper = subprocess.Popen(["sleep", "600"])
+with open(os.environ["BRATS_BENCHMARK_RESULTS"], "a") as file:
+    record = {"result": "ssim", "times": 6.0, "text": "6 x", "backend": "gpu"}
+    file.write(json.dumps({**record, "machine": "this", "version": "2", "pid": sleeper.pid}))
+    file.write("\\n{half a li")
+os.kill(os.getppid(), signal.SIGTERM)
+time.sleep(600)
+"""
+
+
+def test_stopped_it_keeps_what_was_measured_and_leaves_nothing_running(tmp_path, monkeypatch):
+    script, kept = tmp_path / "script.py", tmp_path / "results.jsonl"
+    script.write_text(SCRIPT)
+    start = {"machine": "this", "version": "1", "backend": "gpu", "seconds": 8.0, "text": "8 s"}
+    gpu_results.add(kept, "start", False, {"start": start}, "")
+    monkeypatch.setattr(gpu, "PARTS", {n: gpu.Part(str(script), (), ()) for n in ("ssim", "next")})
+    before = {number: signal.getsignal(number) for number in gpu.STOPS}
+    arguments = [f"--log={tmp_path / 'log'}", f"--results={kept}"]
+    try:
+        signal.signal(signal.SIGTERM, gpu.stop)
+        with pytest.raises(SystemExit) as ended:
+            gpu.main(arguments)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert ended.value.code == 128 + signal.SIGTERM
+    line = json.loads(kept.read_text().splitlines()[-1])
+    assert (line["part"], line["problem"]) == ("ssim", "stopped")
+    state = Path(f"/proc/{line['results']['ssim']['pid']}/stat")
+    assert not state.exists() or state.read_text().split()[2] == "Z"  # nobody waits for it
+    # A later call has it still, with what was there before; that it was on a GPU as well.
+    text = gpu.main([*arguments, "--parts="])
+    assert "| 6 x | 5 x | yes |" in text and "| 8 s | under 10 s | yes |" in text
+    assert "at least 100 x" in text and "\nssim: stopped" in text
+    assert "measured with another version (1): start" in text
+
+
+def test_of_a_part_the_newest_that_went_well_counts(tmp_path):
+    kept = tmp_path / "results.jsonl"
+
+    def add(value, problem="", small=False):
+        found = {"ssim": {"machine": "m", "version": "v", "value": value}} if value else {}
+        gpu_results.add(kept, "ssim", small, found, problem)
+
+    def value():
+        return gpu_results.joined(kept, False).results["ssim"]["value"]
+
+    assert gpu_results.joined(kept, False) == ({}, {}, [], "")
+    add(9, small=True)
+    assert gpu_results.joined(kept, False).notes == ["left out, measured at small size: ssim"]
+    add(1, "stopped")
+    add(2, "stopped")
+    assert value() == 2
+    add(3)
+    add(4)
+    assert value() == 4 and gpu_results.joined(kept, False).problems == {}
+    add(5, "took too long")
+    add(None, "ended")
+    with open(kept, "a") as file:
+        file.write('{"part": "ssim", "res')  # killed while it wrote
+    found = gpu_results.joined(kept, False)
+    assert value() == 4
+    assert found.problems == {"ssim": "ended; shown is what an earlier call measured"}
+    assert found.notes == [f"{kept}: 1 lines could not be read"]
+    add(6)
+    assert value() == 6 and gpu_results.joined(kept, False).where == "m; v"
