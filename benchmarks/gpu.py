@@ -31,6 +31,7 @@ from brats_jax import feeding
 
 HERE = Path(__file__).parent
 PATCH = 128
+EAGER = "--peer_form=eager"  # at small size: on CPU compiling the peer takes minutes
 GRACE = 10.0  # seconds that a part has to clear up when it is stopped
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -56,8 +57,7 @@ def _step(stage: str, batch: int, *more: str, minutes: float = 20.0) -> Part:
     dispatch = feeding.accelerators_steps(batch, PATCH)
     full = (f"--stage={stage}", f"--batch={batch}", f"--steps={8 * dispatch}", "--turns=10", *more)
     small = (f"--stage={stage}", "--width=4", "--batch=2", "--patch=32", "--turns=2", *more)
-    # On CPU compiling the peer takes minutes.
-    small += (f"--steps={dispatch}", "--peer_form=eager")
+    small += (f"--steps={dispatch}", EAGER)
     return Part("train_step.py", full, small, minutes, takes_peer=True)
 
 
@@ -72,9 +72,11 @@ def _epoch(placement: str) -> Part:
     full = ("--patients=24", "--shape=155,240,240", "--steps=1037", f"--placement={placement}")
     small = ("--width=4", "--batch=2", "--patch=32", "--steps=4", "--shape=16,48,48")
     device = placement == "device"
-    more = ("--losses=dice_ce,dice_focal,focal",) if device else ()
     small += (f"--placement={placement}",)
-    return Part("epoch.py", (*full, *more), small, 40.0 if device else 10.0, takes_peer=device)
+    if not device:
+        return Part("epoch.py", full, small, 10.0)
+    losses = "--losses=dice_ce,dice_focal,focal"
+    return Part("epoch.py", (*full, losses), (*small, losses), 40.0, takes_peer=True)
 
 
 FORWARD = "--mode=inference"
@@ -91,7 +93,7 @@ PARTS: dict[str, Part] = {
     "epoch_device": _epoch("device"),
     "epoch_host": _epoch("host"),
     "smp": _scan("segment", 16, "--peer=smp")._replace(
-        small=("--batch=2", "--patch=32", "--steps=1", "--turns=2", "--peer=smp")
+        small=("--batch=2", "--patch=32", "--steps=1", "--turns=2", "--peer=smp", EAGER)
     ),
     "forms": Part("forms.py", ("--batch=16",), ("--width=4", "--batch=2", "--turns=1"), 15.0),
     "store": Part("store_access.py", (), ("--patients=1", "--turns=1")),
@@ -106,11 +108,14 @@ PARTS: dict[str, Part] = {
         ("--width=4", "--batches=2", "--after=0,2", "--patients=2"),
         10.0,
     ),
+    # Estimated, not measured: 16 trainings of 15 s (4,200 steps at 3 to 4 ms), each with 15 s for
+    # testing about 1,600 unseen slices in either type and 15 s of starting; compiling for both
+    # types once, 5 to 10 minutes; 80 phantoms 1: 20 minutes in all, on a slow host twice that.
     "precision": Part(
         "precision.py",
-        ("--seeds=5", "--width=64", "--steps=4000", "--patch=96", "--shape=64,120,120"),
-        ("--seeds=2", "--width=4", "--steps=4", "--pretrain_steps=4", "--patients=8"),
-        30.0,
+        ("--seeds=8", "--width=64", "--steps=4000", "--patch=96", "--shape=64,120,120"),
+        ("--seeds=2", "--width=4", "--steps=4", "--pretrain_steps=4", "--patients=8", "--unseen=2"),
+        60.0,
     ),
     "resume": Part(
         "resume.py",
@@ -176,7 +181,7 @@ def show(results: Path, small: bool) -> str:
     """Prints the table of all that is kept, which it returns."""
     kept = gpu_results.joined(results, small)
     on_cpu = any(record.get("backend") == "cpu" for record in kept.results.values())
-    text = as_table(rows(on_cpu), kept.results, kept.problems)
+    text = as_table(rows(on_cpu), kept.results, kept.problems, small)
     head = [kept.where, kept.results.get("ceilings", {}).get("text", "")]
     text = "\n".join([*filter(None, head), "", text, *(f"\n{note}" for note in kept.notes)])
     print(f"\n{text}", flush=True)

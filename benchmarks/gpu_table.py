@@ -7,6 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 Results = dict[str, dict[str, Any]]
+SMALL = "small sizes: shows that everything runs, no figure means anything"
+# Not the run's own test set: of its six patients a few voxels decide.
+PRECISION = "precision unseen Dice mean foreground"
 
 
 class Row(NamedTuple):
@@ -164,16 +167,23 @@ def _gradients(results: Results) -> str:
 
 def _difference(results: Results) -> tuple[float, float]:
     """Mean over the seeds, and twice its standard error."""
-    r = results["precision test Dice mean foreground"]
+    r = results[PRECISION]
     difference = np.subtract(r["bfloat16"], r["float32"])
+    if len(difference) < 2:
+        return float(difference.mean()), float("nan")
     error = difference.std(ddof=1) / np.sqrt(len(difference))
     return float(difference.mean()), 2 * float(error)
 
 
 def _dice(results: Results) -> str:
     mean, error = _difference(results)
-    number = len(results["precision test Dice mean foreground"]["float32"])
+    number = len(results[PRECISION]["float32"])
     return f"{mean:+.4f} (+- {error:.4f}, two standard errors; {number} seeds)"
+
+
+def _loses_little(results: Results) -> bool | None:
+    mean, error = _difference(results)
+    return None if np.isnan(error) else mean - error > -0.02
 
 
 def rows(on_cpu: bool) -> list[Row]:
@@ -277,11 +287,11 @@ def rows(on_cpu: bool) -> list[Row]:
             lambda r: all(found["error"] < found["noise"] for found in _trained(r)),
         ),
         Row(
-            "bfloat16 minus float32, test Dice",
+            "bfloat16 minus float32, Dice of phantoms that no run has seen",
             "no loss above 0.02, within two standard errors",
             _dice,
             _nothing,
-            lambda r: bool(np.subtract(*_difference(r)) > -0.02),
+            _loses_little,
         ),
         Row(
             "arrays that differ after a stop and a kill",
@@ -316,9 +326,12 @@ def rows(on_cpu: bool) -> list[Row]:
     ]
 
 
-def as_table(lines: list[Row], results: Results, problems: dict[str, str]) -> str:
-    """Markdown: one line for each row, those without a number too."""
-    said = ["| what | measured | target | met | limit |", "|---|---|---|---|---|"]
+def as_table(
+    lines: list[Row], results: Results, problems: dict[str, str], small: bool = False
+) -> str:
+    """Markdown: one line for each row, those without a number too; at small size nothing is met."""
+    said = [SMALL, ""] if small else []
+    said += ["| what | measured | target | met | limit |", "|---|---|---|---|---|"]
     for row in lines:
         measured, met, limit = "", None, ""
         try:
@@ -330,7 +343,7 @@ def as_table(lines: list[Row], results: Results, problems: dict[str, str]) -> st
                 met = row.met(results)
         except KeyError as error:
             measured = f"not measured ({error.args[0]})"
-        answer = {True: "yes", False: "NO", None: ""}[met] if row.target else ""
+        answer = {True: "yes", False: "NO", None: ""}[met] if row.target and not small else ""
         said.append(f"| {row.what} | {measured} | {row.target} | {answer} | {limit} |")
     said += [f"\n{name}: {problem}" for name, problem in problems.items()]
     return "\n".join(said)

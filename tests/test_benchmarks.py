@@ -227,7 +227,7 @@ def results():
             **{"error": 0.25, "noise": 0.9, "bias": 0.125, "chance": 0.125},
         },
         # Differences -0.03, 0, +0.02, of which two standard errors are 0.02906.
-        "precision test Dice mean foreground": {
+        "precision unseen Dice mean foreground": {
             "float32": [0.6, 0.7, 0.65],
             "bfloat16": [0.57, 0.7, 0.67],
         },
@@ -266,8 +266,13 @@ def test_table_says_what_is_met_and_what_is_missing():
     assert "| 1.50 hours | under 2 hours | yes | 2.50 hours if cut on the host |" in projection
     gradients = lines["bfloat16's error of a gradient, in training"]
     assert "segment 500 steps: error 0.250, noise 0.900" in gradients and "| yes |" in gradients
-    dice = lines["bfloat16 minus float32, test Dice"]
+    dice = lines["bfloat16 minus float32, Dice of phantoms that no run has seen"]
     assert "-0.0033 (+- 0.0291, two standard errors; 3 seeds)" in dice and "| NO |" in dice
+    # One seed says nothing of chance.
+    one = {gpu_table.PRECISION: {"float32": [0.6], "bfloat16": [0.6]}}
+    text_of_one = gpu_table.as_table(gpu_table.rows(False), one, {})
+    assert "+0.0000 (+- nan, two standard errors; 1 seeds) | no loss" in text_of_one
+    assert "yes" not in text_of_one and "NO" not in text_of_one
     assert "not measured (pretrain16)" in lines["pretext step, batch 16"]
     assert "at least 100 x" in text and "at least 100 x" not in gpu_table.as_table(
         gpu_table.rows(True), {}, {}
@@ -306,7 +311,8 @@ def test_one_part_that_fails_or_hangs_does_not_end_the_others(tmp_path, monkeypa
     assert "broken: ended with status 2" in text and "endless: took longer than 0 s" in text
     assert "unrecognized arguments: --nonsense" in log.read_text()
     line = next(line for line in text.splitlines() if line.startswith("| surface distances"))
-    assert " x SciPy, " in line and "(host) | at least 1 x |" in line
+    assert " x SciPy, " in line and "(host) | at least 1 x |  |" in line
+    assert f"\n\n{gpu_table.SMALL}\n\n| what" in text and "| yes |" not in text
     assert "surfaces: done" in capsys.readouterr().out
 
 
