@@ -35,6 +35,7 @@ import numpy as np
 from absl import logging
 from epoch_clock import Clock, Compiling, timed_loop
 from loader import write_kaggle
+from measure import Spread
 from ml_collections import ConfigDict
 
 from brats_jax import devices, scoring, settings, train
@@ -46,6 +47,18 @@ from brats_jax.tasks import Task
 TUMOUR_SLICES, EPOCHS, BATCH = 24_422, 30, 16
 TRAIN_SHARE, VALIDATION_SHARE, TEST_SHARE = 0.85 * 0.8, 0.85 * 0.2, 0.15
 TRAININGS = {"pretrain": 5, "segment": 30}
+EPOCH = measure.Record(
+    "epoch * device",
+    "epoch * host",
+    optional=("ratio",),
+    **dict.fromkeys(("steps_per_epoch", "slices", "batch"), int),
+    placement=str,
+    **dict.fromkeys(("steps", "waiting", "idle", "asking", "validation", "checkpoint"), float),
+    **dict.fromkeys(("step", "waiting_share", "idle_share", "bare", "start"), float),
+    **dict.fromkeys(("compiling", "scoring", "hours"), float),
+    ratio=Spread,
+)
+PROJECTION = measure.Record("projection device", "projection host", hours=float)
 
 
 def run_stage(
@@ -165,7 +178,7 @@ def tell(title: str, clock: Clock, numbers: dict[str, Any]) -> float:
         f"{1 / clock.scoring:.0f} slices/s\n"
         f"  a training of the paper's at batch {batch}: {hours:.2f} hours"
     )
-    measure.result(
+    EPOCH.keep(
         f"epoch {title} {numbers['placement']}",
         **numbers,
         **parts,
@@ -182,7 +195,8 @@ def tell(title: str, clock: Clock, numbers: dict[str, Any]) -> float:
     return hours
 
 
-def main() -> None:
+def parser() -> argparse.ArgumentParser:
+    """Of its arguments."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--store", type=Path, help="a prepared store; without it the phantom's")
     parser.add_argument("--patients", type=int, default=3, help="phantom patients")
@@ -199,9 +213,13 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=1, help="epochs that count")
     parser.add_argument("--peer_python", help="a Python with torch and h5py; without it only ours")
     parser.add_argument("--validation_slices", type=int, default=0, help="0: all of one patient")
-    arguments = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    arguments = parser().parse_args()
     if arguments.store and arguments.peer_python:
-        parser.error("--peer_python reads the phantom's slices: leave out --store")
+        parser().error("--peer_python reads the phantom's slices: leave out --store")
     devices.keep_memory()  # as the commands do
     logging.set_verbosity(logging.ERROR)  # Orbax tells every checkpoint
     base = Path(__file__).parent.parent / "configs" / "base.py"
@@ -254,7 +272,7 @@ def main() -> None:
             f"{arguments.width}, with starts and evaluations"
         )
         placement = numbers["placement"]
-        measure.result(f"projection {placement}", hours=total)
+        PROJECTION.keep(f"projection {placement}", hours=total)
     print(f"  {measure.where()}")
 
 

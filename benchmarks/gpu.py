@@ -43,6 +43,7 @@ class Part(NamedTuple):
       script, full, small: its file, and its arguments at full and at small size.
       minutes: what it may take.
       needs_peer, takes_peer: it does not run, or has less to say, without --peer_python.
+      takes_real: real cases in place of a phantom.
     """
 
     script: str
@@ -51,6 +52,7 @@ class Part(NamedTuple):
     minutes: float = 6.0
     needs_peer: bool = False
     takes_peer: bool = False
+    takes_real: bool = False
 
 
 def _step(stage: str, batch: int, *more: str, minutes: float = 20.0) -> Part:
@@ -97,11 +99,19 @@ PARTS: dict[str, Part] = {
     ),
     "forms": Part("forms.py", ("--batch=16",), ("--width=4", "--batch=2", "--turns=1"), 15.0),
     "store": Part("store_access.py", (), ("--patients=1", "--turns=1")),
-    "surfaces": Part("surface_distances.py", (), ("--shape=16,48,48", "--turns=1")),
+    "surfaces": Part(
+        "surface_distances.py", (), ("--shape=16,48,48", "--turns=1"), takes_real=True
+    ),
     "ssim": Part("metrics.py", (), ("--shape=16,48,48", "--turns=2")),
-    "volume": Part("volume_inference.py", (), ("--width=4", "--cases=1", "--slices=4")),
+    "volume": Part(
+        "volume_inference.py",
+        (),
+        ("--width=4", "--cases=1", "--slices=4"),
+        takes_peer=True,
+        takes_real=True,
+    ),
     "loader": Part("loader.py", (), ("--slices=16", "--patients=1", "--turns=1"), needs_peer=True),
-    "preparation": Part("preparation.py", (), ("--shape=16,48,48", "--turns=1")),
+    "preparation": Part("preparation.py", (), ("--shape=16,48,48", "--turns=1"), takes_real=True),
     "gradients": Part(
         "gradients.py",
         ("--width=64", "--batch=16", "--patch=128", "--shape=155,240,240", "--patients=4"),
@@ -127,19 +137,21 @@ PARTS: dict[str, Part] = {
 }
 
 
+def told(part: Part, arguments: argparse.Namespace) -> list[str]:
+    """The arguments of a part's script."""
+    found = list(part.small if arguments.small else part.full)
+    if arguments.peer_python and (part.takes_peer or part.needs_peer):
+        found.append(f"--peer_python={arguments.peer_python}")
+    if arguments.real and part.takes_real:
+        found.append(f"--real={arguments.real}")
+    return found
+
+
 def run_part(name: str, part: Part, arguments: argparse.Namespace, results: Path) -> str:
     """Has a part's results written to a file; what went wrong, or ''."""
-    command = [sys.executable, str(HERE / part.script)]
-    command += part.small if arguments.small else part.full
-    if part.takes_peer or part.needs_peer:
-        if arguments.peer_python:
-            command.append(f"--peer_python={arguments.peer_python}")
-        elif part.needs_peer:
-            return "needs --peer_python"
-    if part.script in ("surface_distances.py", "volume_inference.py", "preparation.py"):
-        command += [f"--real={arguments.real}"] if arguments.real else []
-    if part.script == "volume_inference.py" and arguments.peer_python:
-        command.append(f"--torch_python={arguments.peer_python}")
+    if part.needs_peer and not arguments.peer_python:
+        return "needs --peer_python"
+    command = [sys.executable, str(HERE / part.script), *told(part, arguments)]
     environment = {
         # The peer's process needs memory of the same device.
         "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.6",
@@ -188,8 +200,8 @@ def show(results: Path, small: bool) -> str:
     return text
 
 
-def main(argv: list[str] | None = None) -> str:
-    """Runs the parts and prints the table, which it returns."""
+def parser() -> argparse.ArgumentParser:
+    """Of its arguments."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--peer_python", help="a Python with torch and h5py; without it only ours")
     parser.add_argument("--real", type=Path, help="folder of BraTS cases")
@@ -200,10 +212,15 @@ def main(argv: list[str] | None = None) -> str:
         "--results", type=Path, help="kept and gone on with; else beside the log, .jsonl"
     )
     parser.add_argument("--patience", type=float, default=1.0, help="multiplies the time limits")
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> str:
+    """Runs the parts and prints the table, which it returns."""
+    arguments = parser().parse_args(argv)
     names = [name for name in arguments.parts.split(",") if name]
     if unknown := [name for name in names if name not in PARTS]:
-        parser.error(f"unknown parts {', '.join(unknown)}; valid: {', '.join(PARTS)}")
+        parser().error(f"unknown parts {', '.join(unknown)}; valid: {', '.join(PARTS)}")
     suffix = ".small.jsonl" if arguments.small else ".jsonl"
     results = arguments.results or arguments.log.with_suffix(suffix)
     text = ""

@@ -38,6 +38,8 @@ from brats_jax.tasks import Reconstruction, Segmentation
 
 STAGES = {"pretrain": Reconstruction, "segment": Segmentation}
 TYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+COLUMNS = ("error", "noise", "bias", "chance", "images")
+GRADIENTS = measure.Record("gradients * *", **dict.fromkeys(COLUMNS, float))
 
 
 class Gradients:
@@ -84,7 +86,8 @@ def compare(triples: Iterable[tuple[jax.Array, jax.Array, jax.Array]]) -> dict[s
     }
 
 
-def main() -> None:
+def parser() -> argparse.ArgumentParser:
+    """Of its arguments."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--batch", type=int, default=4)
@@ -94,7 +97,11 @@ def main() -> None:
     parser.add_argument("--learning_rate", type=float, default=2e-3)
     parser.add_argument("--patients", type=int, default=16)
     parser.add_argument("--shape", default="32,64,64", help="of a patient: slices,H,W")
-    arguments = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    arguments = parser().parse_args()
     devices.keep_memory()
     mesh = jax.make_mesh(
         (1,), ("data",), devices=jax.devices()[:1], axis_types=(jax.sharding.AxisType.Auto,)
@@ -144,7 +151,7 @@ def main() -> None:
                 found = compare(triples)
                 text = "   ".join(f"{name} {value:.4f}" for name, value in found.items())
                 print(f"{stage:<9} after {mark:5d} steps   {text}")
-                measure.result(f"gradients {stage} {mark}", **found)
+                GRADIENTS.keep(f"gradients {stage} {mark}", **found)
     print(
         f"  {arguments.batches} batches of {arguments.batch}, width {arguments.width}, "
         f"{arguments.patch} x {arguments.patch}; {measure.where()}"

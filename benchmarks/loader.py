@@ -30,6 +30,7 @@ from brats_jax.data.pipeline import TrainingBatches
 from brats_jax.data.preparation import prepare
 from brats_jax.data.store import Store
 
+LOADER = measure.Record("loader", times=float, rate=float, text=str)
 FILES = Path(__file__).parent.parent / "tests" / "brats_files.py"
 
 
@@ -47,7 +48,8 @@ def write_kaggle(folder: Path, patients: int, shape: tuple[int, int, int]) -> No
         files.write_kaggle(folder, number, volumes, compression="gzip")
 
 
-def main() -> None:
+def parser() -> argparse.ArgumentParser:
+    """Of its arguments."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--patients", type=int, default=3)
     parser.add_argument("--slices", type=int, default=40, help="of each patient")
@@ -56,7 +58,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="ours, and the peer's processes")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--peer_python", help="a Python with torch and h5py; without it only ours")
-    arguments = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    arguments = parser().parse_args()
     devices.keep_memory()  # as the commands do
     batch, patch = arguments.batch, arguments.patch
     shape = (arguments.slices, 240, 240)
@@ -118,7 +124,7 @@ def main() -> None:
             )
             rate = Spread.of(ours)
             text = f"{times.show(digits=0)} x; {rate.show(digits=0)} patches/s"
-            measure.result("loader", times=times.middle, rate=rate.middle, text=text)
+            LOADER.keep("loader", times=times.middle, rate=rate.middle, text=text)
     for name, values in rates.items():
         if values:
             print(f"  {name:<30} {Spread.of(values).show(digits=0)} patches/s")

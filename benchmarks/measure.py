@@ -1,6 +1,7 @@
 """What the benchmarks share: turns, quartiles, the peer's process, ceilings, where it all ran."""
 
 import contextlib
+import fnmatch
 import functools
 import json
 import os
@@ -210,6 +211,31 @@ def result(name: str, **numbers: Any) -> None:
             file.write(json.dumps({"result": name, **of, **numbers}) + "\n")
 
 
+class Record:
+    """What a benchmark writes down, declared: gpu.py's table reads nothing else.
+
+    Args:
+      names: of its results; '*' stands for what differs.
+      optional: those of its numbers that are not always there.
+      types: of its numbers, by name.
+    """
+
+    def __init__(self, *names: str, optional: Sequence[str] = (), **types: type) -> None:
+        self.names, self.optional, self.types = names, frozenset(optional), types
+
+    def keep(self, name: str, **numbers: Any) -> None:
+        """Appends a result.
+
+        Raises:
+          ValueError: it is not what was declared (it is kept nevertheless).
+        """
+        result(name, **numbers)
+        other = set(numbers) ^ set(self.types)
+        other -= self.optional - set(numbers)
+        if other or not any(fnmatch.fnmatchcase(name, each) for each in self.names):
+            raise ValueError(f"result {name!r} is not what is declared: {', '.join(other)}")
+
+
 def where() -> str:
     """Machine, versions, commit, date and load, in one line."""
     return (
@@ -254,6 +280,9 @@ def _commit() -> str:
         return "unknown"
 
 
+CEILINGS = Record("ceilings", flops=float, bandwidth=float, dispatch=float, launch=float, text=str)
+
+
 if __name__ == "__main__":
     found = ceilings()
     text = (
@@ -262,4 +291,4 @@ if __name__ == "__main__":
         f"program, {1e6 * found.launch:.2f} us for each operation of a chain"
     )
     print(f"{text}\n  {where()}")
-    result("ceilings", **found._asdict(), text=text)
+    CEILINGS.keep("ceilings", **found._asdict(), text=text)

@@ -26,6 +26,7 @@ from brats_jax.data.phantom import PhantomSource
 from brats_jax.metrics import image, overlap, surface
 
 FOREGROUND = ((1,), (2,), (3,))
+SSIM = measure.Record("ssim", times=float, text=str)
 
 
 def finite_mean(values: object) -> float:
@@ -34,13 +35,18 @@ def finite_mean(values: object) -> float:
     return float(array[np.isfinite(array)].mean())
 
 
-def main() -> None:
+def parser() -> argparse.ArgumentParser:
+    """Of its arguments."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shape", default="155,240,240", help="of the phantom: slices,H,W")
     parser.add_argument("--batch", type=int, default=16, help="slices, with tumour")
     parser.add_argument("--turns", type=int, default=9)
     parser.add_argument("--peer_python", help="a Python with MONAI; without it none")
-    arguments = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    arguments = parser().parse_args()
     devices.keep_memory()  # as an evaluation does
     source = PhantomSource(1, 0, [int(size) for size in arguments.shape.split(",")])
     case = source.read(source.patients()[0])
@@ -107,7 +113,7 @@ def main() -> None:
     for name, times in took.items():
         print(f"  {name:<14} {Spread.of(times).show(each, 3)} ms a slice")
     shown = Spread.of(took["SSIM, uniform"]).show(each, 3)
-    measure.result("ssim", times=faster.middle, text=f"{faster.show()} x, {shown} ms a slice")
+    SSIM.keep("ssim", times=faster.middle, text=f"{faster.show()} x, {shown} ms a slice")
     for name, times in monai.items() if peer else ():
         print(
             f"{name}: {measure.ratio(times, took[name]).show()} times as fast as {version}, "

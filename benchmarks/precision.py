@@ -31,7 +31,8 @@ from brats_jax.evaluate import Restored
 
 BASE = Path(__file__).parent.parent / "configs" / "demo.py"
 TYPES = ("float32", "bfloat16")
-FOREGROUND = "mean foreground"
+UNSEEN, FOREGROUND = "unseen", "mean foreground"
+SCORES = measure.Record("precision *", **dict.fromkeys(TYPES, list))
 
 
 def train(
@@ -70,8 +71,8 @@ def train(
     found |= test_numbers(rows, "test")
     own = dice_in(config, fold, unseen, dtype)
     other = dice_in(config, fold, unseen, TYPES[1 - TYPES.index(dtype)])
-    found |= {f"unseen Dice {name}": value for name, value in own.items()}
-    return {**found, "other type minus own": other[FOREGROUND] - own[FOREGROUND]}
+    judged = f"{UNSEEN} Dice {FOREGROUND}"
+    return {**found, **own, "other type minus own": other[judged] - own[judged]}
 
 
 def dice_in(config: ConfigDict, fold: Path, store: Store, dtype: str) -> dict[str, float]:
@@ -82,8 +83,7 @@ def dice_in(config: ConfigDict, fold: Path, store: Store, dtype: str) -> dict[st
     slices = select_slices(store, np.arange(store.num_slices), "tumour")
     options = (config.evaluation.batch_size, config.evaluation.tolerance_mm)
     _, scores = scoring.score(restored, store, slices, *options, "")
-    found = test_numbers(results.rows_of("segment", scores), "")
-    return {name.removeprefix(" Dice "): value for name, value in found.items()}
+    return test_numbers(results.rows_of("segment", scores), UNSEEN)
 
 
 def test_numbers(rows: list[dict], of: str) -> dict[str, float]:
@@ -99,7 +99,8 @@ def test_numbers(rows: list[dict], of: str) -> dict[str, float]:
     return found
 
 
-def main() -> None:
+def parser() -> argparse.ArgumentParser:
+    """Of its arguments."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--width", type=int, default=8)
@@ -113,7 +114,11 @@ def main() -> None:
     parser.add_argument("--shape", default="32,64,64", help="of a patient: slices,H,W")
     parser.add_argument("--normalisation", choices=("slice", "volume"), default="volume")
     parser.add_argument("--folder", type=Path, help="kept there, and gone on with; else temporary")
-    arguments = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    arguments = parser().parse_args()
     logging.set_verbosity(logging.ERROR)
     devices.keep_memory()
     numbers: dict[str, list[dict[str, float]]] = {dtype: [] for dtype in TYPES}
@@ -141,7 +146,7 @@ def main() -> None:
                 )
             for name in numbers["float32"][0]:  # after each seed, should time run out
                 by_type = {t: [run[name] for run in numbers[t]] for t in TYPES}
-                measure.result(f"precision {name}", **by_type)
+                SCORES.keep(f"precision {name}", **by_type)
     print(
         f"{'':<28}{'float32':>20}{'bfloat16':>20}   bfloat16 minus float32, by seed: mean (2 s.e.)"
     )

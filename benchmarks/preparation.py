@@ -27,6 +27,8 @@ from brats_jax.data.phantom_files import write_cases
 from brats_jax.data.source import folder_files
 from brats_jax.data.store_writer import write_case
 
+PREPARATION = measure.Record("preparation", ratio=float, text=str)
+
 
 def inflate(data: bytes) -> bytes:
     """The contents of a gzip file, unchecked, into room of the right size."""
@@ -37,7 +39,8 @@ def inflate(data: bytes) -> bytes:
     return zlib.decompress(memoryview(data)[start:-8], -zlib.MAX_WBITS, size)
 
 
-def main() -> None:
+def parser() -> argparse.ArgumentParser:
+    """Of its arguments."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--real", type=Path, help="a folder of BraTS cases")
     parser.add_argument("--shape", default="155,240,240", help="of the phantom: slices,H,W")
@@ -45,7 +48,11 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--cores", type=int, default=2)
     parser.add_argument("--profile", action="store_true", help="where the time goes, once")
-    arguments = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    arguments = parser().parse_args()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: arguments.cores])
     with tempfile.TemporaryDirectory() as folder:
@@ -91,7 +98,7 @@ def main() -> None:
         f"and {1e3 * busy['gzip']:.0f} ms, {busy['prepared'] / busy['gzip']:.2f} of it"
     )
     print(f"  normalised by {arguments.normalisation}; {measure.where()}")
-    measure.result("preparation", ratio=against.middle, text=text)
+    PREPARATION.keep("preparation", ratio=against.middle, text=text)
 
 
 if __name__ == "__main__":

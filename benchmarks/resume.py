@@ -32,6 +32,15 @@ from brats_jax.evaluate import Restored
 from brats_jax.tasks import Reconstruction, Segmentation, Task
 
 ROOT = Path(__file__).parent.parent
+BITS = measure.Record(
+    *(
+        f"{way} {order} order"
+        for way in ("resume", "placement", "single")
+        for order in ("one", "any")
+    ),
+    differing=int,
+    arrays=int,
+)
 STAGES: dict[str, type[Task]] = {"pretrain": Reconstruction, "segment": Segmentation}
 
 
@@ -74,7 +83,8 @@ def differing(left: dict[str, np.ndarray], right: dict[str, np.ndarray]) -> list
     return [name for name in left if left[name].tobytes() != right[name].tobytes()]
 
 
-def main() -> None:
+def parser() -> argparse.ArgumentParser:
+    """Of its arguments."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--width", type=int, default=8)
     parser.add_argument("--batch", type=int, default=4)
@@ -85,7 +95,11 @@ def main() -> None:
     parser.add_argument("--placement", choices=("auto", "host", "device"), default="auto")
     parser.add_argument("--stops_only", action="store_true", help="not the other ways to be fed")
     parser.add_argument("--any_order", action="store_true", help="train.deterministic=False")
-    arguments = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    arguments = parser().parse_args()
     # Told to stop, it takes its run and its folder with it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -128,7 +142,7 @@ def main() -> None:
             which = f": {', '.join(names[:4])}" if names else ""
             print(f"{len(names)} of {len(found)} arrays differ {what}{which}", flush=True)
             order = "any order" if arguments.any_order else "one order"
-            measure.result(f"{name} {order}", differing=len(names), arrays=len(found))
+            BITS.keep(f"{name} {order}", differing=len(names), arrays=len(found))
 
         to_the_end("alone")
         alone = leaves(root / "alone", arguments.width)

@@ -24,6 +24,7 @@ from measure import Spread
 
 from brats_jax.data.preparation import prepare
 
+START = measure.Record("start", seconds=float, text=str)
 ROOT = Path(__file__).parent.parent
 
 
@@ -71,7 +72,8 @@ def imports(statement: str, environment: dict[str, str], turns: int = 3) -> floa
     )
 
 
-def main() -> None:
+def parser() -> argparse.ArgumentParser:
+    """Of its arguments."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--batch", type=int, default=4)
@@ -79,7 +81,11 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--peer_python", help="a Python with torch and h5py; without it only ours")
     parser.add_argument("--imports", action="store_true", help="the slowest imports, and no more")
-    arguments = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    arguments = parser().parse_args()
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     if arguments.imports:
         command = [sys.executable, "-X", "importtime", "-c", "import brats_jax.experiment"]
@@ -135,7 +141,7 @@ def main() -> None:
         f"  width {arguments.width}, batch {arguments.batch}, {arguments.patch} x "
         f"{arguments.patch}; two steps, because a step is logged with the next; {measure.where()}"
     )
-    measure.result("start", seconds=spread.middle, text=text)
+    START.keep("start", seconds=spread.middle, text=text)
 
 
 if __name__ == "__main__":

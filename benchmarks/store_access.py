@@ -29,6 +29,8 @@ from measure import Spread
 from brats_jax.data.preparation import prepare
 from brats_jax.data.store import Store, case_files
 
+ACCESS = measure.Record("access warm *", "access cold *", ratio=float)
+
 
 class Pread:
     """The same slices by file and offset."""
@@ -109,14 +111,19 @@ def smaller(store: Store) -> str:
     )
 
 
-def main() -> None:
+def parser() -> argparse.ArgumentParser:
+    """Of its arguments."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--store", type=Path)
     parser.add_argument("--patients", type=int, default=8, help="of the phantom")
     parser.add_argument("--shape", default="60,240,240", help="of the phantom: slices,H,W")
     parser.add_argument("--reads", type=int, default=200, help="slices in a turn")
     parser.add_argument("--turns", type=int, default=7)
-    arguments = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    arguments = parser().parse_args()
     with tempfile.TemporaryDirectory() as folder:  # TMPDIR says on which disk
         path = arguments.store or Path(folder) / "store"
         if not arguments.store:
@@ -156,7 +163,7 @@ def main() -> None:
             mine = rates[f"{state} {name}"]
             against = measure.ratio(mine, its)
             print(f"  {name:<6}{against.show(digits=2)} of it; {Spread.of(mine).show(digits=0)}")
-            measure.result(f"access {state} {name}", ratio=against.middle)
+            ACCESS.keep(f"access {state} {name}", ratio=against.middle)
     print(what_if)
     print(f"  {arguments.reads} slices a turn; {measure.where()}")
 

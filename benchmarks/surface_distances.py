@@ -23,6 +23,9 @@ from brats_jax.data.phantom import PhantomSource
 from brats_jax.metrics import surface
 
 CLASSES = ((1,), (2,), (3,))
+ASD = measure.Record(
+    *("asd host", "asd device", "asd volume host", "asd volume device"), times=float, text=str
+)
 
 
 def plain_scipy(prediction: np.ndarray, target: np.ndarray) -> tuple[float, ...] | None:
@@ -64,16 +67,21 @@ def compare(
         print(f"  {times.show()} times as fast: {backend}, {each} ms a pair")
         kind = "asd" if target.ndim == 3 else "asd volume"
         text = f"{times.show()} x SciPy, {each} ms a pair ({backend})"
-        measure.result(f"{kind} {backend}", times=times.middle, text=text)
+        ASD.keep(f"{kind} {backend}", times=times.middle, text=text)
 
 
-def main() -> None:
+def parser() -> argparse.ArgumentParser:
+    """Of its arguments."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--real", type=Path, help="BraTS NIfTI folders")
     parser.add_argument("--patients", type=int, default=1, help="how many of them")
     parser.add_argument("--shape", default="155,240,240", help="of a phantom: slices,H,W")
     parser.add_argument("--turns", type=int, default=5)
-    arguments = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    arguments = parser().parse_args()
     if arguments.real:
         source = NiftiSource(arguments.real, sorted(arguments.real.rglob("*.nii.gz")))
     else:

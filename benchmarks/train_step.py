@@ -52,6 +52,16 @@ class Counted(NamedTuple):
     operations: int
 
 
+STEP = measure.Record(
+    "* * *",
+    optional=("ratio", "peer_memory", "least_flops", "least_bytes"),
+    **dict.fromkeys(("batch", "memory", "planned", "operations"), int),
+    **dict.fromkeys(("rate", "flops", "bytes", "peer_memory"), float),
+    **dict.fromkeys(("least_flops", "least_bytes"), float),
+    **dict.fromkeys(("ratio", "seconds"), Spread),
+)
+
+
 def of_task(
     task: Task,
     mode: str,
@@ -159,7 +169,8 @@ class Ours:
         )
 
 
-def main() -> None:
+def parser() -> argparse.ArgumentParser:
+    """Of its arguments."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--stage", choices=("pretrain", "segment"), default="segment")
     parser.add_argument("--mode", choices=("train", "inference"), default="train")
@@ -189,13 +200,22 @@ def main() -> None:
         help="best tries eager and compiled on CPU, where compiling takes minutes, and the three "
         "modes of torch.compile on a GPU",
     )
-    arguments = parser.parse_args()
+    return parser
+
+
+def check(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Ends with one line where they do not go together."""
     if arguments.steps % arguments.steps_per_dispatch:
         parser.error("--steps must be a multiple of --steps_per_dispatch")
     if arguments.mode == "inference" and arguments.steps_per_dispatch > 1:
         parser.error("--steps_per_dispatch is of training steps")
     if arguments.peer == "smp" and (arguments.stage, arguments.width) != ("segment", 64):
         parser.error("--peer=smp is the segmentation network at width 64")
+
+
+def main() -> None:
+    arguments = parser().parse_args()
+    check(arguments, parser())
     arguments.patch = arguments.patch or {"train": 128, "inference": 240}[arguments.mode]
     devices.keep_memory()  # as the commands do
     if arguments.device:
@@ -293,7 +313,7 @@ def compare(arguments: argparse.Namespace) -> None:
         f"{ours.compile_seconds:.1f} s"
     )
     print(f"  {measure.where()}")
-    measure.result(f"{stage} {mode} {batch}", **numbers)
+    STEP.keep(f"{stage} {mode} {batch}", **numbers)
 
 
 if __name__ == "__main__":

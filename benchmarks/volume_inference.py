@@ -34,6 +34,8 @@ from brats_jax.data.scans import read_scan
 from brats_jax.files import write_json
 from brats_jax.outputs import Wanted
 
+VOLUME = measure.Record("volume", "everything", seconds=float, text=str)
+
 
 def write_phantom(folder: Path, slices: int) -> None:
     """A phantom patient as a BraTS case of 155 slices of 240 x 240, so many of them with brain."""
@@ -104,7 +106,8 @@ def time_network(model: inference.Model, case: CaseFiles) -> int:
     return slices
 
 
-def main() -> None:
+def parser() -> argparse.ArgumentParser:
+    """Of its arguments."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--real", type=Path, help="folder of BraTS cases")
     parser.add_argument("--slices", type=int, default=155, help="so many of the phantom hold brain")
@@ -112,13 +115,19 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=3, help="how many times over, after the first")
     parser.add_argument("--batch_size", type=int, default=0, help="0: as the device decides")
     parser.add_argument("--normalisation", default="slice", choices=("slice", "volume"))
-    parser.add_argument("--torch_python", default=sys.executable, help="a Python that has torch")
+    parser.add_argument(
+        "--peer_python", "--torch_python", default=sys.executable, help="a Python that has torch"
+    )
     parser.add_argument(
         "--everything",
         action="store_true",
         help="two folds, four flips, all that can be written; files to files alone",
     )
-    arguments = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    arguments = parser().parse_args()
     devices.keep_memory()  # as the commands do
     everything = arguments.everything
     logging.set_verbosity(logging.ERROR)  # Orbax tells every checkpoint it reads
@@ -153,9 +162,9 @@ def main() -> None:
         print(f"peak memory of the device, on CPU of the process: {peak:.2f} GiB")
         print(f"  {measure.where()}")
         text = f"{each:.2f} s a case, peak {peak:.1f} GiB"
-        measure.result("everything" if everything else "volume", seconds=each, text=text)
+        VOLUME.keep("everything" if everything else "volume", seconds=each, text=text)
         if not everything:
-            print(peer(arguments.torch_python, slices, model.ensemble.batch_size, arguments.width))
+            print(peer(arguments.peer_python, slices, model.ensemble.batch_size, arguments.width))
 
 
 if __name__ == "__main__":
