@@ -4,9 +4,9 @@
     python benchmarks/epoch.py --steps=0 --placement=device        # a whole pass, e.g. on a GPU
     python benchmarks/epoch.py --store=STORE --steps=0             # slices of one's own
 
-Epochs as configs/base.py has them, on tumour slices; the first compiles and does not count. After
-each of ours the peer does one of as many steps and validated slices (torch_epoch.py: a DataLoader
-over the same phantom's slices as Kaggle has them).
+Epochs as configs/base.py has them, on tumour slices; the first compiles and does not count, and
+printed is the median of the others. After each of ours the peer does one of as many steps and
+validated slices (torch_epoch.py: a DataLoader over the same phantom's slices as Kaggle has them).
 The last patient is validated on, the others are trained on. Waiting for data is the time in which
 the devices had nothing to do while the loop asked for its next batch: a thread takes down when
 each dispatch is done. Beside it the same steps on a batch that lies on the devices, which also
@@ -99,7 +99,7 @@ def run_stage(
     whole = time.perf_counter() - begin - clock.beside - (compiling.seconds - before)
     if clock.peer is not None:
         clock.peer.close()
-    parts = clock.epochs[-1]
+    parts = clock.median()
     epoch = parts["steps"] + parts["validation"] + parts["checkpoint"]
     clock.start = max(0.0, whole - len(clock.epochs) * epoch)
     few = chosen[: config.evaluation.batch_size]
@@ -152,8 +152,9 @@ def projected_hours(
 
 def tell(title: str, clock: Clock, numbers: dict[str, Any]) -> float:
     """Prints and records an epoch; the hours of one training."""
-    parts, steps, batch = clock.epochs[-1], numbers["steps_per_epoch"], numbers["batch"]
+    parts, steps, batch = clock.median(), numbers["steps_per_epoch"], numbers["batch"]
     step = parts["steps"] / steps
+    each = Spread.of([epoch["steps"] / steps for epoch in clock.epochs[1:]])
     waiting, idle = (parts[name] / parts["steps"] for name in ("waiting", "idle"))
     slice_ = parts["validation"] / numbers["slices"]
     hours = projected_hours(step, slice_, parts["checkpoint"], batch, clock.start, clock.scoring)
@@ -167,7 +168,7 @@ def tell(title: str, clock: Clock, numbers: dict[str, Any]) -> float:
             f"{its[3]:.1f}"
         )
     print(
-        f"{title}, cut on the {numbers['placement']}: {1e3 * step:.1f} ms a step, "
+        f"{title}, cut on the {numbers['placement']}: {each.show(1e3)} ms a step, "
         f"{batch / step:.0f} patches/s; waiting for data {waiting:.2%} of it (idle for any reason "
         f"{idle:.2%}); the same on a batch that is there {1e3 * clock.bare:.1f} ms, "
         f"{clock.bare / step:.1%} of it\n"
@@ -210,7 +211,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--placement", choices=("auto", "host", "device"), default="auto")
     parser.add_argument("--steps_per_dispatch", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--turns", type=int, default=1, help="epochs that count")
+    parser.add_argument("--turns", type=int, default=3, help="epochs that count")
     parser.add_argument("--peer_python", help="a Python with torch and h5py; without it only ours")
     parser.add_argument("--validation_slices", type=int, default=0, help="0: all of one patient")
     return parser

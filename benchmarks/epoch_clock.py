@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import measure
+import numpy as np
 
 from brats_jax import train
 
@@ -34,6 +35,11 @@ class Clock:
         self.bare = float("nan")
         self.steps_per_dispatch = 1
         self.beside = self.start = self.compiling = self.scoring = 0.0
+
+    def median(self) -> dict[str, float]:
+        """Seconds of each part of an epoch, the first, which compiles, left out."""
+        counted = self.epochs[1:]
+        return {part: float(np.median([epoch[part] for epoch in counted])) for part in counted[0]}
 
 
 class Compiling:

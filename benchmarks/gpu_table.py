@@ -38,13 +38,17 @@ def _arrays(way: str) -> Callable[[Results], str]:
     return lambda results: "{differing} of {arrays}".format(**results[f"{way} one order"])
 
 
+def _faster_than(peer: str, r: dict[str, Any]) -> str:
+    """Of a result whose ratio is of ours to the peer's time."""
+    low, middle, high = (1 / x for x in reversed(r["ratio"]))
+    spread = f" (quartiles {low:.2f} to {high:.2f})" if low < high else ""
+    return f"{middle:.2f} x {peer}{spread}"
+
+
 def _steps(name: str) -> Callable[[Results], str]:
     def text(results: Results) -> str:
         r = results[name]
-        against = "no peer"
-        if "ratio" in r:
-            low, middle, high = (1 / x for x in reversed(r["ratio"]))
-            against = f"{middle:.2f} x PyTorch (quartiles {low:.2f} to {high:.2f})"
+        against = _faster_than("PyTorch", r) if "ratio" in r else "no peer"
         memory = f"{r['memory'] / 2**30:.1f} GiB"
         if "peer_memory" in r:
             memory += f", PyTorch {r['peer_memory'] / 2**30:.1f}"
@@ -113,6 +117,25 @@ def _waiting(placement: str) -> Callable[[Results], str]:
 
 def _waits_little(placement: str) -> Callable[[Results], bool | None]:
     return lambda results: all(r["waiting_share"] < 0.02 for r in _epochs(results, placement))
+
+
+def _whole_epochs(results: Results) -> str:
+    said = [
+        f"{r['result'].split(' ', 1)[1]}: {_faster_than('PyTorch', r)}"
+        for r in _epochs(results, "device")
+        if "ratio" in r
+    ]
+    return "; ".join(said) or "no peer"
+
+
+def _monai(results: Results) -> str:
+    names = ("SSIM", "Dice", "HD95", "ASD")
+    return "; ".join(f"{name} {_faster_than('MONAI', results[f'monai {name}'])}" for name in names)
+
+
+def _start(results: Results) -> str:
+    r = results["start"]
+    return r["text"] + (f"; {_faster_than('PyTorch', r)}" if "ratio" in r else "")
 
 
 def _cut_on_the_host(results: Results) -> str:
@@ -236,6 +259,7 @@ def rows(on_cpu: bool) -> list[Row]:
     asd, least = ("asd host", 1.0) if on_cpu else ("asd device", 100.0)
     return [
         *table,
+        Row("an epoch, cut on the device", "", _whole_epochs, _nothing, lambda results: None),
         Row(
             "the paper's 35 trainings, projected",
             "under 2 hours",
@@ -264,6 +288,7 @@ def rows(on_cpu: bool) -> list[Row]:
             _nothing,
             _at_least("ssim", "times", 5),
         ),
+        Row("metrics of slices, against MONAI", "", _monai, _nothing, lambda results: None),
         Row("a volume, files to files", "", _times("volume"), _nothing, lambda results: None),
         Row(
             "loader, against a DataLoader",
@@ -319,7 +344,7 @@ def rows(on_cpu: bool) -> list[Row]:
         Row(
             "command to first step, warm cache",
             "under 10 s",
-            _times("start"),
+            _start,
             _nothing,
             _at_most("start", "seconds", 10.0),
         ),

@@ -50,9 +50,9 @@ class Spread(NamedTuple):
         return cls(*(float(q) for q in np.percentile(np.asarray(values, float), (25, 50, 75))))
 
     def show(self, scale: float = 1.0, digits: int = 1) -> str:
-        """'12.3 (quartiles 12.0 to 12.9)', multiplied by `scale`."""
+        """'12.3 (quartiles 12.0 to 12.9)', multiplied by `scale`; of one turn '12.3'."""
         low, middle, high = (f"{scale * x:.{digits}f}" for x in self)
-        return f"{middle} (quartiles {low} to {high})"
+        return f"{middle} (quartiles {low} to {high})" if self.low < self.high else middle
 
 
 def ratio(ours: Sequence[float], peer: Sequence[float]) -> Spread:

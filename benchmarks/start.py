@@ -24,7 +24,7 @@ from measure import Spread
 
 from brats_jax.data.preparation import prepare
 
-START = measure.Record("start", seconds=float, text=str)
+START = measure.Record("start", optional=("ratio",), seconds=float, text=str, ratio=Spread)
 ROOT = Path(__file__).parent.parent
 
 
@@ -132,8 +132,9 @@ def main() -> None:
     everything = imports("import brats_jax.experiment", environment)
     jax_alone = imports("import jax", environment)
     text = f"{spread.show()} s; {first:.1f} s without the cache"
+    beside = {}
     if there:
-        quotient = measure.ratio(cached, there[1:])
+        beside["ratio"] = quotient = measure.ratio(cached, there[1:])
         print(f"{quotient.show(digits=2)} of PyTorch's time, {Spread.of(there[1:]).show()} s")
     print(f"command to the first logged step: {text}")
     print(f"  importing all that training needs {everything:.2f} s, JAX alone {jax_alone:.2f} s")
@@ -141,7 +142,7 @@ def main() -> None:
         f"  width {arguments.width}, batch {arguments.batch}, {arguments.patch} x "
         f"{arguments.patch}; two steps, because a step is logged with the next; {measure.where()}"
     )
-    START.keep("start", seconds=spread.middle, text=text)
+    START.keep("start", seconds=spread.middle, text=text, **beside)
 
 
 if __name__ == "__main__":

@@ -155,15 +155,18 @@ def main() -> None:
         what_if = smaller(store)
     for state in ("warm", "cold"):
         its = rates[f"{state} pread"]
-        print(
-            f"{state}: pread {Spread.of(its).show(digits=0)} slices/s, "
-            f"{np.median(its) * size / 1e9:.2f} GB/s"
-        )
         for name in ("kept", "whole"):
             mine = rates[f"{state} {name}"]
             against = measure.ratio(mine, its)
-            print(f"  {name:<6}{against.show(digits=2)} of it; {Spread.of(mine).show(digits=0)}")
+            print(
+                f"{state}, {name}: {against.show(digits=2)} of pread's speed; "
+                f"{Spread.of(mine).show(digits=0)} slices/s"
+            )
             ACCESS.keep(f"access {state} {name}", ratio=against.middle)
+        print(
+            f"  pread {Spread.of(its).show(digits=0)} slices/s, "
+            f"{np.median(its) * size / 1e9:.2f} GB/s"
+        )
     print(what_if)
     print(f"  {arguments.reads} slices a turn; {measure.where()}")
 

@@ -60,14 +60,14 @@ def compare(
     took = measure.by_turns(
         {"SciPy": scipy, "host": lambda: ours("host"), "device": lambda: ours("device")}, turns
     )
-    print(f"{name}: {pairs} pairs; SciPy {Spread.of(took['SciPy']).show(1e3 / pairs, 2)} ms a pair")
     for backend in ("host", "device"):
         times = measure.ratio(took["SciPy"], took[backend])
         each = Spread.of(took[backend]).show(1e3 / pairs, 3)
-        print(f"  {times.show()} times as fast: {backend}, {each} ms a pair")
+        print(f"{name}, {backend}: {times.show()} times as fast as SciPy, {each} ms a pair")
         kind = "asd" if target.ndim == 3 else "asd volume"
         text = f"{times.show()} x SciPy, {each} ms a pair ({backend})"
         ASD.keep(f"{kind} {backend}", times=times.middle, text=text)
+    print(f"  SciPy {Spread.of(took['SciPy']).show(1e3 / pairs, 2)} ms a pair; {pairs} pairs")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -1,12 +1,15 @@
-"""The segmentation network in PyTorch, timed on its own: the peer of volume_inference.py.
+"""The segmentation network in PyTorch, told when to run; the peer of volume_inference.py.
 
-    python benchmarks/torch_inference.py SLICES BATCH WIDTH    # seconds for SLICES of 240 x 240
+    python benchmarks/torch_inference.py --batch=8 --width=64
 
-Needs torch alone, and may so live in an environment of its own. Channels last, on the GPU if there
-is one (bfloat16 there, as ours).
+Prints a JSON object that describes it; then for every line 'N' the seconds that N slices of
+240 x 240 took. Needs torch alone, and may so live in an environment of its own. Channels last, on
+the GPU if there is one (bfloat16 there, as ours).
 """
 
+import argparse
 import contextlib
+import json
 import sys
 import time
 from collections.abc import Callable
@@ -30,21 +33,28 @@ def labels_of(model: Segmentation, images: torch.Tensor) -> torch.Tensor:
 
 
 def main() -> None:
-    slices, batch, width = (int(argument) for argument in sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--batch", type=int, required=True)
+    parser.add_argument("--width", type=int, required=True)
+    arguments = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = Segmentation(4, width)
+    torch.backends.cudnn.benchmark = True  # tries algorithms, as XLA does
+    model = Segmentation(4, arguments.width)
     model.train(False)
     model.to(device, memory_format=torch.channels_last)
     mixed = torch.autocast("cuda", torch.bfloat16) if device == "cuda" else contextlib.nullcontext()
-    images = torch.randn(batch, 4, 240, 240).to(memory_format=torch.channels_last)
-    with torch.inference_mode(), mixed:
-        labels_of(model, images.to(device))  # warms up
+    images = torch.randn(arguments.batch, 4, 240, 240).to(memory_format=torch.channels_last)
+    about = f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads"
+    print(json.dumps({"about": about}), flush=True)
+    for line in sys.stdin:
+        if not line.strip():
+            break
         start = time.perf_counter()
-        for _ in range(-(-slices // batch)):
-            labels = labels_of(model, images.to(device))
-        labels.cpu()
-        seconds = time.perf_counter() - start
-    print(f"{seconds:.3f} torch {torch.__version__}, {device}, {torch.get_num_threads()} threads")
+        with torch.inference_mode(), mixed:
+            for _ in range(-(-int(line) // arguments.batch)):
+                labels = labels_of(model, images.to(device))
+            labels.cpu()
+        print(time.perf_counter() - start, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """MONAI's metrics on a batch of slices, told when to run; `metrics.py` starts it as a process.
 
-    python benchmarks/torch_metrics.py --arrays=FILE.npz   # needs torch and monai
+    python benchmarks/torch_metrics.py --arrays=FILE.npz --device=cpu   # needs torch and monai
 
 Prints a JSON object that describes it; then for every line with the name of a metric the seconds it
 took, from NumPy arrays on, and the mean of what it gave.
@@ -27,17 +27,19 @@ from monai.metrics import (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--arrays", required=True)
-    arrays = np.load(parser.parse_args().arrays, allow_pickle=False)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    arguments = parser.parse_args()
+    arrays, device = np.load(arguments.arrays, allow_pickle=False), arguments.device
     warnings.simplefilter("ignore")  # of classes that a slice lacks
     similarity = SSIMMetric(spatial_dims=2, data_range=float(arrays["range"]))
 
     def masks(name: str) -> torch.Tensor:
         """float[B, 4, H, W], one channel a class, as MONAI takes them."""
-        labels = torch.from_numpy(arrays[name].astype(np.int64))
+        labels = torch.from_numpy(arrays[name].astype(np.int64)).to(device)
         return torch.nn.functional.one_hot(labels, 4).permute(0, 3, 1, 2).float()
 
     def images(name: str) -> torch.Tensor:
-        return torch.from_numpy(arrays[name])[:, None]
+        return torch.from_numpy(arrays[name]).to(device)[:, None]
 
     def pair() -> tuple[torch.Tensor, torch.Tensor]:
         return masks("prediction"), masks("labels")
@@ -49,6 +51,7 @@ def main() -> None:
         "ASD": lambda: compute_average_surface_distance(*pair(), symmetric=True),
     }
     arrays = {name: arrays[name] for name in arrays.files}
+    torch.zeros((), device=device)  # ends here if there is none
     print(
         json.dumps({"version": f"MONAI {monai.__version__}, torch {torch.__version__}"}), flush=True
     )
@@ -56,7 +59,7 @@ def main() -> None:
         if not line.strip():
             break
         start = time.perf_counter()
-        values = metrics[line.strip()]()
+        values = metrics[line.strip()]().cpu()
         took = time.perf_counter() - start
         finite = values[torch.isfinite(values)]
         print(took, float(finite.mean()), flush=True)

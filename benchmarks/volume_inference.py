@@ -2,7 +2,7 @@
 
     python benchmarks/volume_inference.py                       # a phantom patient, full width
     python benchmarks/volume_inference.py --real=DIR            # the BraTS cases in DIR
-    python benchmarks/volume_inference.py --torch_python=PYTHON # PyTorch in another environment
+    python benchmarks/volume_inference.py --peer_python=PYTHON  # and PyTorch, where torch is
     python benchmarks/volume_inference.py --everything          # two folds, flips, all files
 
 The weights are random: they cost as much as trained ones. Time to read, normalise, clean and
@@ -13,8 +13,6 @@ import argparse
 import contextlib
 import json
 import runpy
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -24,6 +22,7 @@ import measure
 import nibabel
 import numpy as np
 from absl import logging
+from measure import Spread
 
 from brats_jax import devices, frozen, inference, models, prediction, settings
 from brats_jax.checkpoints import Checkpoints
@@ -74,36 +73,36 @@ def write_run(run: Path, width: int, normalisation: str, folds: int = 1) -> Path
     return run
 
 
-def peer(python: str, slices: int, batch: int, width: int) -> str:
-    """What benchmarks/torch_inference.py says, or why there is nothing to compare with."""
-    script = Path(__file__).with_name("torch_inference.py")
-    done = subprocess.run(
-        [python, script, str(slices), str(batch), str(width)], capture_output=True, text=True
-    )
-    if done.returncode:
-        reason = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "no reason given"
-        return (
-            f"PyTorch: not measured ({reason}); name an environment that has it with --torch_python"
-        )
-    seconds, _, about = done.stdout.strip().partition(" ")
-    return f"PyTorch, network alone: {float(seconds):.2f} s ({about})"
-
-
-def time_network(model: inference.Model, case: CaseFiles) -> int:
-    """Prints what the network alone takes for a case; returns how many slices it sees."""
+def time_network(
+    model: inference.Model, case: CaseFiles, width: int, turns: int, python: str | None
+) -> str:
+    """Prints what the network alone takes for a case, by turns with PyTorch's; that in short."""
     images = model.normalise(read_scan(case, MODALITIES))
-    slices = int(images.any(axis=(1, 2, 3)).sum()) + 1
-    seconds = []
-    for _ in range(2):
-        start = time.perf_counter()
-        model.ensemble.segment(images)
-        seconds.append(time.perf_counter() - start)
-    first, alone = seconds
-    print(
-        f"network, {slices} slices by {model.ensemble.batch_size}: {alone:.2f} s; the first time "
-        f"{first:.2f} s"
-    )
-    return slices
+    slices, batch = int(images.any(axis=(1, 2, 3)).sum()) + 1, model.ensemble.batch_size
+    peer = None
+    if python:
+        told = [f"--batch={batch}", f"--width={width}"]
+        try:
+            peer = measure.Peer(python, "torch_inference.py", told)
+        except SystemExit as problem:
+            print(f"PyTorch: not measured, {problem}")
+    ours: list[float] = []
+    its: list[float] = []
+    for _ in range(turns + 1):
+        its += peer.ask(slices) if peer else []
+        ours.append(measure.timed(lambda: model.ensemble.segment(images)))
+    first, *ours = ours
+    text = f"the network alone {Spread.of(ours).show(digits=2)} s"
+    if peer:
+        peer.close()
+        quotient = measure.ratio(ours, its[1:])
+        text += f", {quotient.show(digits=2)} of PyTorch's time"
+        print(
+            f"network: {quotient.show(digits=2)} of PyTorch's time, "
+            f"{Spread.of(its[1:]).show(digits=2)} s ({peer.description['about']})"
+        )
+    print(f"{text}: {slices} slices by {batch}; the first time {first:.2f} s")
+    return text
 
 
 def parser() -> argparse.ArgumentParser:
@@ -115,8 +114,9 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--cases", type=int, default=3, help="how many times over, after the first")
     parser.add_argument("--batch_size", type=int, default=0, help="0: as the device decides")
     parser.add_argument("--normalisation", default="slice", choices=("slice", "volume"))
+    parser.add_argument("--turns", type=int, default=3, help="of the network alone")
     parser.add_argument(
-        "--peer_python", "--torch_python", default=sys.executable, help="a Python that has torch"
+        "--peer_python", "--torch_python", help="a Python with torch; without it only ours"
     )
     parser.add_argument(
         "--everything",
@@ -143,7 +143,10 @@ def main() -> None:
         start = time.perf_counter()
         model = inference.load(run, tta=everything, batch_size=arguments.batch_size)
         print(f"loading the model: {time.perf_counter() - start:.2f} s")
-        slices = 0 if everything else time_network(model, cases[0])
+        alone = ""
+        if not everything:
+            how = (arguments.width, arguments.turns, arguments.peer_python)
+            alone = f"; {time_network(model, cases[0], *how)}"
         many = [cases[k % len(cases)] for k in range(arguments.cases)]
         for k, case in enumerate(many):  # names of their own, so that each is written
             many[k] = type(case)(f"{case.name}_{k}", case.folder, case.paths)
@@ -161,10 +164,8 @@ def main() -> None:
         peak = measure.peak_memory() / 2**30
         print(f"peak memory of the device, on CPU of the process: {peak:.2f} GiB")
         print(f"  {measure.where()}")
-        text = f"{each:.2f} s a case, peak {peak:.1f} GiB"
+        text = f"{each:.2f} s a case, peak {peak:.1f} GiB{alone}"
         VOLUME.keep("everything" if everything else "volume", seconds=each, text=text)
-        if not everything:
-            print(peer(arguments.peer_python, slices, model.ensemble.batch_size, arguments.width))
 
 
 if __name__ == "__main__":
