@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+import measure
 import numpy as np
 from scipy import ndimage
 
@@ -126,6 +127,7 @@ def main() -> None:
     for key, (mean, sd) in phantom.items():
         beside = f"{real[key][0]:9.2f} ({real[key][1]:6.2f})" if real else ""
         print(f"{key:<42}{mean:9.2f} ({sd:6.2f}){beside:>19}")
+    print(f"  {measure.where()}")
 
 
 if __name__ == "__main__":

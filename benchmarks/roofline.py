@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import measure
 import numpy as np
 from jax.extend.core import jaxprs_in_params
 
@@ -117,6 +118,7 @@ def main() -> None:
                 f"{n['others']:.0f} other kernels\n  {shown}: at most {batch / slowest:.0f} "
                 f"patches/s if they overlap, {batch / sum(times.values()):.0f} if not"
             )
+    print(f"  counted on {measure.where()}")
 
 
 if __name__ == "__main__":

@@ -18,9 +18,12 @@ that some of them make, are not known, as in gpu_program.py.
 
 import argparse
 import contextlib
+import platform
+import subprocess
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from math import prod
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -209,6 +212,21 @@ def generated(
     return found
 
 
+def commit() -> str:
+    """As measure.py has it, which needs our package; '+' where the working tree differs."""
+
+    def git(*arguments: str) -> str:
+        where = Path(__file__).parent
+        done = subprocess.run(["git", *arguments], cwd=where, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    try:
+        differs = git("status", "--porcelain", "--untracked-files=no")
+        return (git("rev-parse", "--short", "HEAD") or "unknown") + ("+" if differs else "")
+    except OSError:
+        return "unknown"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--gpu", choices=tuple(GPUS), default="h100")
@@ -238,7 +256,10 @@ def main() -> None:
         print(
             f"  {1e3 * each:.2f} ms a step as a CUDA graph: {arguments.batch / each:.0f} patches/s"
         )
-    print(f"  torch {torch.__version__}, triton {triton.__version__}, {datetime.now(UTC):%Y-%m-%d}")
+    print(
+        f"  torch {torch.__version__}, triton {triton.__version__}, commit {commit()}, "
+        f"{platform.machine()}, {datetime.now(UTC):%Y-%m-%d}"
+    )
 
 
 if __name__ == "__main__":
