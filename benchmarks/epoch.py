@@ -68,11 +68,12 @@ def run_stage(
     folder: Path,
     validation_slices: int,
     compiling: Compiling,
-    peer: tuple[str, list[str]] | None,
+    peer: tuple[str, list[str], bool] | None,
 ) -> tuple[Clock, dict[str, Any]]:
     """Trains one stage and scores it; its clock, and the numbers of an epoch.
 
-    `peer`: the interpreter, and what torch_epoch.py is told that is not of the stage.
+    `peer`: the interpreter, what torch_epoch.py is told that is not of the stage, and whether it
+    keeps its memory.
     """
     task = getattr(settings, {"pretrain": "reconstruction", "segment": "segmentation"}[stage])
     last = store.patient_of == len(store.patients) - 1
@@ -92,7 +93,7 @@ def run_stage(
     if peer:
         told = [*peer[1], f"--stage={stage}", f"--steps={loop.steps_per_epoch}"]
         told.append(f"--validation_slices={len(chosen)}")
-        clock.peer = measure.Peer(peer[0], "torch_epoch.py", told)
+        clock.peer = measure.Peer(peer[0], "torch_epoch.py", told, peer[2])
     before, begin = compiling.seconds, time.perf_counter()
     with mock.patch.object(train, "Loop", timed_loop(clock)):
         loop.run()
@@ -213,6 +214,11 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--turns", type=int, default=3, help="epochs that count")
     parser.add_argument("--peer_python", help="a Python with torch and h5py; without it only ours")
+    parser.add_argument(
+        "--peer_keeps_memory",
+        action="store_true",
+        help="its malloc keeps what is freed, as ours does on a CPU; else as PyTorch is installed",
+    )
     parser.add_argument("--validation_slices", type=int, default=0, help="0: all of one patient")
     return parser
 
@@ -253,7 +259,7 @@ def main() -> None:
             told += [f"--folder={root / 'kaggle'}", f"--size={shape[-1]}"]
             told += [f"--workers={max(arguments.threads, os.cpu_count() or 1)}"]
             told += [f"--device={'cpu' if jax.default_backend() == 'cpu' else 'cuda'}"]
-            peer = arguments.peer_python, told
+            peer = arguments.peer_python, told, arguments.peer_keeps_memory
         for stage, loss in itertools.product(stages, losses):
             if stage == "pretrain" and loss != losses[0]:
                 continue
@@ -274,7 +280,8 @@ def main() -> None:
         )
         placement = numbers["placement"]
         PROJECTION.keep(f"projection {placement}", hours=total)
-    print(f"  {measure.where()}")
+    kept = "; memory kept in PyTorch" if arguments.peer_keeps_memory else ""
+    print(f"  {measure.where()}{kept}")
 
 
 if __name__ == "__main__":

@@ -94,6 +94,14 @@ def by_turns(ways: Mapping[str, Callable[[], object]], turns: int) -> dict[str, 
     return seconds
 
 
+# What `devices.keep_memory` asks of malloc, for a process that is told by its environment.
+KEEPS_MEMORY = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": "4000000000",
+}
+
+
 class Peer:
     """A process of another Python that is told, line by line, when to run, and answers in lines.
 
@@ -101,14 +109,18 @@ class Peer:
       python: its interpreter.
       script: beside this file.
       arguments: of the script.
+      keeps_memory: its malloc gives nothing back to the system, as ours does not on a CPU.
 
     Attributes:
       description: the JSON object that it begins with.
     """
 
-    def __init__(self, python: str, script: str, arguments: Sequence[str]) -> None:
+    def __init__(
+        self, python: str, script: str, arguments: Sequence[str], keeps_memory: bool = False
+    ) -> None:
         self._process = subprocess.Popen(
             [python, str(Path(__file__).with_name(script)), *arguments],
+            env={**os.environ, **(KEEPS_MEMORY if keeps_memory else {})},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -194,6 +194,11 @@ def parser() -> argparse.ArgumentParser:
         help="the same network, or segmentation_models_pytorch's (which has other parameters)",
     )
     parser.add_argument(
+        "--peer_keeps_memory",
+        action="store_true",
+        help="its malloc keeps what is freed, as ours does on a CPU; else as PyTorch is installed",
+    )
+    parser.add_argument(
         "--peer_form",
         choices=("best", "eager", "compiled", "reduce-overhead", "max-autotune"),
         default="best",
@@ -232,7 +237,9 @@ def compare(arguments: argparse.Namespace) -> None:
         same = ("stage", "mode", "width", "batch", "patch", "peer")
         told = [f"--{name}={getattr(arguments, name)}" for name in same]
         told += [f"--device={device}", f"--form={arguments.peer_form}"]
-        peer = measure.Peer(arguments.peer_python, "torch_peer.py", told)
+        peer = measure.Peer(
+            arguments.peer_python, "torch_peer.py", told, arguments.peer_keeps_memory
+        )
     form = (arguments.steps_per_dispatch, arguments.any_order)
     ours = Ours(stage, mode, arguments.width, batch, arguments.patch, *form)
     twin = arguments.peer == "twin"
@@ -285,7 +292,7 @@ def compare(arguments: argparse.Namespace) -> None:
             f"  PyTorch  {shown['PyTorch'].show(1e3)} ms, "
             f"{batch / shown['PyTorch'].middle:.1f} images/s, peak memory "
             f"{numbers['peer_memory'] / 2**30:.2f} GiB; {told['version']} {told['form']}, tried "
-            f"{told['tried']}"
+            f"{told['tried']}{', memory kept' * arguments.peer_keeps_memory}"
         )
         if not twin:
             print(f"  PyTorch's network is {told['network']}: {told['parameters']:,} parameters")
