@@ -73,11 +73,11 @@ def _epoch(placement: str) -> Part:
     # As long as an epoch of the paper's: what was read ahead before it does not count for much.
     # The peer's takes as long as its processes need to read the slices: on two cores two minutes,
     # sixteen times in the four runs of `device`.
-    full = ("--patients=24", "--shape=155,240,240", "--steps=1037", f"--placement={placement}")
-    small = ("--width=4", "--batch=2", "--patch=32", "--steps=4", "--shape=16,48,48", "--turns=2")
-    device = placement == "device"
-    small += (f"--placement={placement}",)
-    if not device:
+    where = f"--placement={placement}"
+    full = (where, "--patients=24", "--shape=155,240,240", "--steps=1037")
+    sizes = ("--width=4", "--batch=2", "--patch=32", "--shape=16,48,48")
+    small = (where, *sizes, "--steps=4", "--turns=2")
+    if placement == "host":
         return Part("epoch.py", full, small, 15.0)
     losses = "--losses=dice_ce,dice_focal,focal"
     return Part("epoch.py", (*full, losses), (*small, losses), 60.0, takes_peer=True)
