@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from brats_jax.models.operations import on_cpu
+from brats_jax.models import operations
 
 BATCH_NORM_EPSILON = 1e-5
 
@@ -48,7 +48,7 @@ def batch_norm(
         return _in_one_pass(x, scale, bias, shortcut, relu)
     y, mean, var = _in_two_passes(x, scale, bias)
     y = add_and_cut(y, shortcut, relu)
-    if shortcut is not None and on_cpu():
+    if shortcut is not None and operations.on_cpu():
         y = _computed_once(y, mean)
     return y, mean, var
 
