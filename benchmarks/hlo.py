@@ -25,6 +25,7 @@ _KINDS = {
 }
 # The first that occurs in a fusion names it.
 _HEROES = {
+    "convolution": "convolution",
     "dot": "matrix product",
     "reduce": "sum or maximum",
     "transpose": "transposition",
@@ -96,6 +97,15 @@ class Program:
             if i.opcode not in NAMES | CONTROL and not i.opcode.endswith("-done")
         ]
 
+    def kinds(self) -> dict[str, Kernel]:
+        """What each instruction that a run of the program executes is, by its name."""
+        run = [i for name in (self.entry, *self.loops()) for i in self._run(name)]
+        return {
+            i.name: Kernel(self._kind(i), 0, self._comes_from(i))
+            for i in run
+            if i.opcode not in NAMES | CONTROL
+        }
+
     def _read(self, instruction: Instruction) -> int:
         """Bytes of the operands; of one from which parts are cut, those of the parts."""
         sizes = [self._sizes.get(operand, 0) for operand in instruction.operands]
@@ -137,11 +147,17 @@ class Program:
             target = instruction.attribute("custom_call_target") or ""
             return _KINDS.get(target, target)
         if instruction.opcode != "fusion":
-            return instruction.opcode
+            return _HEROES.get(instruction.opcode, instruction.opcode)
         inside = self._opcodes(instruction.attribute("calls") or "")
         return next(
             (kind for hero, kind in _HEROES.items() if hero in inside), "element by element"
         )
+
+    def _comes_from(self, instruction: Instruction) -> str:
+        """The traced operation; of a fusion that names none, the first one within."""
+        inside = self.computations.get(instruction.attribute("calls") or "", [])
+        names = (i.attribute("op_name") for i in (instruction, *inside))
+        return next(filter(None, names), "")
 
     def _opcodes(self, computation: str) -> set[str]:
         found: set[str] = set()

@@ -155,9 +155,13 @@ class Ours:
         jax.block_until_ready(done)
         return time.perf_counter() - start, time.process_time() - busy
 
-    def counted(self) -> Counted:
+    def compiled(self) -> Any:
         """Compiles once more, to ask what was compiled."""
-        compiled = lowered(self._step, self._mode, self._state, self._batch).compile()
+        return lowered(self._step, self._mode, self._state, self._batch).compile()
+
+    def counted(self) -> Counted:
+        """What XLA says of it."""
+        compiled = self.compiled()
         cost = compiled.cost_analysis() or {}
         planned = compiled.memory_analysis()
         memory = planned.argument_size_in_bytes + planned.temp_size_in_bytes

@@ -1,6 +1,7 @@
 """A first stage that compiles in a moment, and the command with it: python -m tests.pointwise.
 
-SEEN=FILE in the environment has the command write the seeds of its examples there, by step.
+SEEN=FILE in the environment has the command write the seeds of its examples there, by step;
+DISPATCH=N has it take N steps in a dispatch, as accelerators do.
 """
 
 import dataclasses
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from flax import nnx
 
-from brats_jax import devices, main, settings
+from brats_jax import devices, feeding, main, settings
 from brats_jax.models.layers import BatchNorm, Conv
 from brats_jax.tasks import Reconstruction
 
@@ -34,18 +35,24 @@ class PointwiseTask(Reconstruction):
 
 
 def _noting(put, path):
-    def put_batch(batch, mesh):
+    def put_and_note(batch, mesh):
         # Patches, or the numbers to cut them by; not whole slices.
-        if "seed" in batch and ("row" in batch or batch["image"].shape[1] == 32):
+        if "seed" in batch and ("row" in batch or batch["image"].shape[-2] == 32):
+            steps = batch["seed"].tolist()
             with path.open("a") as file:
-                file.write(json.dumps(batch["seed"].tolist()) + "\n")
+                for seeds in steps if batch["seed"].ndim == 2 else [steps]:
+                    file.write(json.dumps(seeds) + "\n")
         return put(batch, mesh)
 
-    return put_batch
+    return put_and_note
 
 
 if __name__ == "__main__":
     settings.reconstruction = lambda config: PointwiseTask()
     if "SEEN" in os.environ:
-        devices.put_batch = _noting(devices.put_batch, Path(os.environ["SEEN"]))
+        seen = Path(os.environ["SEEN"])
+        devices.put_batch = _noting(devices.put_batch, seen)
+        devices.put_batches = _noting(devices.put_batches, seen)
+    if "DISPATCH" in os.environ:
+        feeding.steps_per_dispatch = lambda *_: int(os.environ["DISPATCH"])
     main.run_main()

@@ -14,6 +14,7 @@ import epoch
 import gradients
 import hlo
 import measure
+import profile_step
 import resume
 import roofline
 from kernels import Kernel, least_seconds
@@ -194,3 +195,22 @@ def test_arrays_that_differ_in_a_bit():
     assert resume.differing(left, {**left, "zero": np.array([0, -0.0], np.float32)}) == ["zero"]
     with pytest.raises(ValueError, match="not the same networks"):
         resume.differing(left, {"one": left["one"]})
+
+
+def test_operations_at_the_same_time_share_it():
+    """Alone for 4, with another for 2, three at once for 3, by hand; then a gap."""
+    intervals = [(0, 6, "a"), (4, 9, "b"), (6, 9, "a"), (6, 9, "c"), (20, 21, "c")]
+    found = profile_step.shares(intervals)
+    assert found == {"a": 4 + 1 + 1, "b": 1 + 1, "c": 1 + 1}
+
+
+def test_profile_of_a_step_adds_up(capsys):
+    profile_step.main(["--width=4", "--batch=2", "--patch=32", "--steps=2", "--top=1"])
+    lines = capsys.readouterr().out.splitlines()
+    rows = [line for line in lines if line.endswith(" %")]
+    kinds = {line[:34].strip(): [float(x) for x in line[34:-9].split()] for line in rows}
+    recorded = float(lines[0].split(";")[1].split()[0])
+    assert abs(sum(map(sum, kinds.values())) - recorded) < 0.1 + 0.01 * len(kinds) * 3
+    forward, backward, rest = kinds["convolution"]
+    assert forward > 0 and backward > forward > rest
+    assert kinds["element by element"][2] > 0  # Adam

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from experiment_examples import audit_of, config_of
 
-from brats_jax import evaluate, experiment, inference, settings
+from brats_jax import devices, evaluate, experiment, inference, settings
 from brats_jax.devices import data_mesh
+from brats_jax.errors import BratsError
 from brats_jax.progress import read_metrics
 
 pytestmark = pytest.mark.usefixtures("shallow")
@@ -190,3 +191,15 @@ def test_few_labels_are_few_patients_and_as_many_steps(
         experiment.run(config, tmp_path / "ssl")
     assert f"fold 0 pretrain: trains on {len(people)} patients, " in capsys.readouterr().out
     assert len(started["pretrain"].plan) == 16 * len(people)
+
+
+def test_a_run_keeps_its_programs_where_it_is_told_to(small_store, tmp_path, monkeypatch):
+    """Asked for before anything is compiled: here the asking ends the run."""
+
+    def asked(setting):
+        raise BratsError(f"asked for {setting}")
+
+    monkeypatch.setattr(devices, "use_compilation_cache", asked)
+    config = config_of(small_store, tmp_path / "programs")
+    with pytest.raises(BratsError, match=f"asked for {tmp_path}/programs"):
+        experiment.run(config, tmp_path / "run")

@@ -3,15 +3,18 @@
 import dataclasses
 import os
 import signal
+import threading
+import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax._src.array import ArrayImpl
 from meshes import mesh_of
 from pointwise import PointwiseTask
 
-from brats_jax import checkpoints, devices, feeding, loop, models, steps, train
+from brats_jax import checkpoints, devices, feeding, loop, models, steps, train, validation
 from brats_jax.data.augment import Augmentation
 from brats_jax.data.device_store import DeviceStore
 from brats_jax.data.patches import cut
@@ -19,8 +22,10 @@ from brats_jax.feeding import Cadence, Feed
 from brats_jax.interruption import Interrupted
 from brats_jax.optim import adam
 from brats_jax.progress import read_metrics
+from brats_jax.saving import Saving
 from brats_jax.tasks import Reconstruction, Segmentation
 from brats_jax.train import Stage, TrainOptions
+from brats_jax.validation import Validation
 
 OPTIONS = TrainOptions(
     epochs=2,
@@ -213,17 +218,43 @@ def test_stopped_within_an_epoch_of_several_steps_a_dispatch_it_goes_on_with_the
     assert_same(outcome(stage), one_by_one)
 
 
+@pytest.fixture
+def reads(monkeypatch):
+    """Arrays whose numbers this thread fetches, and what it waits for, as they come."""
+    fetched, waited = [], []
+    this, fetch, wait = threading.current_thread(), ArrayImpl._value, jax.block_until_ready
+
+    def fetching(array):
+        if threading.current_thread() is this:
+            fetched.append(array)
+        return fetch.fget(array)
+
+    def waiting(what):
+        if threading.current_thread() is this:
+            waited.append(what)
+        return wait(what)
+
+    # Behind float(), int(), bool() and jax.device_get().
+    monkeypatch.setattr(ArrayImpl, "_value", property(fetching))
+    monkeypatch.setattr(jax, "block_until_ready", waiting)
+    return fetched, waited
+
+
 def test_within_an_epoch_the_loop_never_waits_for_what_it_has_just_dispatched(
-    make_stage, monkeypatch
+    make_stage, monkeypatch, reads
 ):
     """A number is read when at least one later dispatch is under way, or at an epoch's end."""
-    dispatched, donated, waits = [], [], []
-    make, wait = loop.make_train_step, jax.block_until_ready
+    fetched, waited = reads
+    dispatched, donated, seen = [], [], []
+    make = loop.make_train_step
 
     def watching(*args):
         step = make(*args)
 
         def run_step(state, batch):
+            seen.extend(("waits", len(dispatched), w) for w in waited)
+            seen.extend(("fetches", len(dispatched), f) for f in fetched)
+            waited.clear(), fetched.clear()
             after, progress = step(state, batch)
             dispatched.append(progress)
             donated.append(all(leaf.is_deleted() for leaf in jax.tree.leaves(state)))
@@ -231,29 +262,71 @@ def test_within_an_epoch_the_loop_never_waits_for_what_it_has_just_dispatched(
 
         return run_step
 
-    def waiting(what):
-        if any(what is progress for progress in dispatched):
-            waits.append(len(dispatched) - [what is p for p in dispatched].index(True))
-        return wait(what)
-
-    check = loop.Loop._check_finite
-    reads = []
-
-    def reading(self, bad_step):
-        younger = [p.bad_step is bad_step for p in dispatched]
-        reads.append((len(dispatched), younger.index(True) + 1 if any(younger) else "state"))
-        return check(self, bad_step)
-
     monkeypatch.setattr(loop, "make_train_step", watching)
-    monkeypatch.setattr(jax, "block_until_ready", waiting)
-    monkeypatch.setattr(loop.Loop, "_check_finite", reading)
     make_stage("watched", epochs=1, save_every_steps=2).run()
-    # Two younger ones in flight, where a checkpoint is saved too; at the epoch's end all are done.
-    assert waits == [3] * 5 + [2, 1]
+
+    def dispatch_of(what):
+        return next(
+            (
+                i + 1
+                for i, p in enumerate(dispatched)
+                if what is p or any(what is leaf for leaf in p)
+            ),
+            "something else",
+        )
+
+    within = [(kind, now, dispatch_of(what)) for kind, now, what in seen if now]
+    # Two younger ones in flight, where a checkpoint is saved too.
+    assert [(now, of) for kind, now, of in within if kind == "waits"] == [
+        (3, 1), (4, 2), (5, 3), (6, 4),
+    ]  # fmt: skip
+    # Lines and checkpoints of steps 2, 3 and 4, when these are long done: finite? which loss?
+    assert [(now, of) for kind, now, of in within if kind == "fetches"] == [
+        (4, 2), (5, 3), (5, 3), (6, 4),
+    ]  # fmt: skip
     # The state lies in memory once; the first may lie in NumPy's memory, which is not given away.
     assert donated[1:] == [True] * 6
-    # Lines and checkpoints of steps 2 to 4 when these are long done; what is left, at the end.
-    assert reads == [(4, 2), (5, 3), (6, 4), (7, 6), (7, "state")]
+
+
+def test_validation_reads_nothing_before_its_last_batch(make_stage, monkeypatch, reads):
+    fetched, waited = reads
+    stage = make_stage("validated")
+    graph, state = stage.fresh_state()
+    ran = []
+    make = validation.make_validation_step
+
+    def watching(*args):
+        step = make(*args)
+        return lambda *given: ran.append((len(fetched), len(waited))) or step(*given)
+
+    monkeypatch.setattr(validation, "make_validation_step", watching)
+    batch, mesh = 2, mesh_of(2)
+    measured = Validation(stage.task, graph, stage.store, np.arange(10), batch, mesh)
+    fetched.clear(), waited.clear()
+    measured.run(state.params, state.stats, lambda: None)
+    # Five batches, of which three may be under way; numbers are fetched when all are done.
+    assert ran == [(0, 0), (0, 0), (0, 0), (0, 1), (0, 2)] and fetched
+
+
+@pytest.mark.parametrize(("epochs", "save_every"), [(1, 3), (2, 100)])
+def test_the_loop_goes_on_while_a_checkpoint_is_written(
+    make_stage, monkeypatch, epochs, save_every
+):
+    """Within an epoch and from one to the next: two more dispatches come before it is on disk."""
+    dispatched, in_time = [], []
+    before_each_dispatch(monkeypatch, lambda state, batch: dispatched.append(1))
+    write = Saving._write
+
+    def slow(self, *what):
+        wanted, late = min(len(dispatched) + 2, 7 * epochs), time.monotonic() + 20
+        while len(dispatched) < wanted and time.monotonic() < late:
+            time.sleep(0.01)
+        in_time.append(len(dispatched) >= wanted)
+        write(self, *what)
+
+    monkeypatch.setattr(Saving, "_write", slow)
+    make_stage("slow", epochs=epochs, save_every_steps=save_every).run()
+    assert in_time == [True] * (3 if epochs == 1 else 2)
 
 
 def test_losses_in_the_log_are_those_of_the_steps(one_by_one):

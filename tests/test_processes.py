@@ -171,9 +171,11 @@ def test_killed_and_by_other_numbers_of_processes_it_ends_with_the_same_bits(
     assert (folder / "run" / "summary.json").exists()
 
 
+@pytest.mark.parametrize("dispatch", ["1", "3"])
 def test_two_processes_that_cut_on_their_devices_see_each_example_once(
-    whole, small_store, compiled_programs, tmp_path
+    whole, small_store, compiled_programs, tmp_path, monkeypatch, dispatch
 ):
+    monkeypatch.setenv("DISPATCH", dispatch)
     folder = tmp_path / "device"
     flags = (small_store.path, compiled_programs, "--config.data.placement=device")
     for status, output in ends(folder, start_pair(folder, *flags)):

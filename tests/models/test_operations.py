@@ -21,14 +21,22 @@ def plain_conv(x, kernel, stride=1):
     )
 
 
+@pytest.mark.parametrize("on_cpu", [True, False])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("size", [1, 3, 7])
-def test_conv2d_with_its_1x1_products_is_the_convolution(size, stride):
+def test_conv2d_with_its_products_is_the_convolution(monkeypatch, on_cpu, size, stride):
+    monkeypatch.setattr(operations, "on_cpu", lambda: on_cpu)
     x, kernel = normal(2, 7, 6, 3), normal(size, size, 3, 4, seed=1)
-    expected = plain_conv(x, kernel, stride)
-    np.testing.assert_allclose(
-        operations.conv2d(jnp.asarray(x), jnp.asarray(kernel), stride=stride), expected, atol=1e-4
-    )
+    g = normal(2, (7 + stride - 1) // stride, 6 // stride, 4, seed=2)
+
+    def form(x, kernel):
+        return operations.conv2d(x, kernel, stride=stride)
+
+    def written_out(x, kernel):
+        return plain_conv(x, kernel, stride)
+
+    ours = value_and_vjp(form, g, x, kernel)
+    assert_close(ours, value_and_vjp(written_out, g, x, kernel), atol=1e-4)
 
 
 @pytest.mark.parametrize("on_cpu", [True, False])
