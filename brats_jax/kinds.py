@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from brats_jax.data import nifti_writing
+from brats_jax.data import header_notes, nifti_writing
 from brats_jax.data.case_files import CaseFiles, group_by_case
 from brats_jax.data.modalities import canonical_name
 from brats_jax.data.scans import Scan, make_scan, read_scan
@@ -146,7 +146,7 @@ def _sidecar(output: Path) -> Path:
 
 def _is_ours(sidecar: Path) -> bool:
     try:
-        return json.loads(sidecar.read_text())["program"] == nifti_writing.OURS
+        return json.loads(sidecar.read_text())["program"] == header_notes.OURS
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
