@@ -255,6 +255,7 @@ class _Preparation:
         raise BratsError(f"{self.source.description.get('folder', self.source.name)}: {complaint}")
 
     def _stop(self, problem: str) -> BratsError:
+        problem = f"{problem}, or leave such cases out with --skip_bad_cases"
         kept = len(self.sidecars)
         if not kept:
             return BratsError(problem)
