@@ -5,6 +5,7 @@ import sys
 import time
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -92,12 +93,15 @@ def test_verify_finds_a_changed_byte(source, tmp_path):
     assert f"{path} has changed" in error_of(f"--store={tmp_path / 'store'}", "--verify")
 
 
+# As `inference.Model.note` has it.
+PREDICTED = b"RESEARCH USE ONLY, no diagnosis; brats_jax 0.1.0; model 0123456789ab"
 BAD = {
     "missing modality": r"has no t1gd volume",
     "no labels": r"has no labels",
     "shapes": r"_t2.nii.gz is 23 x 20 x 8",
     "labels": r"_seg.nii.gz has the label values 0, 7",
     "truncated": r"_flair.nii.gz cannot be read",
+    "predicted": r"_seg.nii.gz was predicted by this program",
 }
 
 
@@ -113,10 +117,15 @@ def test_bad_nifti(source, tmp_path, brats_files, volumes, what):
         brats_files.write_volume(paths["t2"], volumes["t2"][1:])
     elif what == "labels":
         brats_files.write_volume(paths["seg"], np.where(volumes["seg"] > 0, 7, 0).astype(np.uint8))
+    elif what == "predicted":
+        image = nib.load(paths["seg"])
+        image.header["descrip"] = PREDICTED
+        nib.save(image, paths["seg"])
     else:
         paths["flair"].write_bytes(paths["flair"].read_bytes()[:200])
     line = error_of(f"--source={source}", f"--store={tmp_path / 'store'}")
     assert BAD[what] in line and str(folder) in line and ": " in line
+    assert line.endswith("such cases out with --skip_bad_cases")
     assert not (tmp_path / "store").exists()
 
 
