@@ -5,7 +5,7 @@
 DIR/segment.stablehlo takes the raw slices of a scan, float32[n, 240, 240, 4], and returns their
 labels, uint8[n, 240, 240], on CPU or GPU; `jax.export.deserialize` is all it needs. A run with
 several folds becomes one program, the mean of their probabilities. DIR/segment.json says what
-goes in and comes out; DIR/fold_K.safetensors holds the weights under torch's names.
+goes in and comes out; DIR/segment_fold_K.safetensors holds the weights under torch's names.
 """
 
 import os
