@@ -51,6 +51,8 @@ def write_unit_tables(
 ) -> None:
     """Writes evaluation_<stage>.csv, a line for each slice, and ..._patients.csv for volumes.
 
+    Without a whole volume there is no such table; one that another evaluation left goes.
+
     A number that is not defined (a distance to an empty mask, a Dice of two) is left empty.
     """
     slices = tally.slices
@@ -71,10 +73,13 @@ def write_unit_tables(
     }
     places = [(names[p], int(n)) for p, n in zip(slices.patient, slices.number, strict=True)]
     _write_csv(directory / f"evaluation_{stage}.csv", ("patient", "slice"), places, in_plane)
+    of_volumes = directory / f"evaluation_{stage}_patients.csv"
     if slices.whole.any():
         volumes = _columns(scores, "patient", "volumes", conventions.VOLUME_CONVENTIONS)
         whole = [(name,) for name in names[slices.whole]]
-        _write_csv(directory / f"evaluation_{stage}_patients.csv", ("patient",), whole, volumes)
+        _write_csv(of_volumes, ("patient",), whole, volumes)
+    else:
+        of_volumes.unlink(missing_ok=True)
 
 
 def _columns(
