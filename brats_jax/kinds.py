@@ -1,5 +1,6 @@
 """Images in any form a caller has them (arrays, nibabel images, paths), and back in the same."""
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -38,12 +39,14 @@ class Given:
       source: the volumes by modality, or the files.
       dtype: of the first array, for the way back.
       output: of paths: where the result goes.
+      by_modality: whether the caller named each.
     """
 
     kind: str
     source: Mapping[str, Volume] | CaseFiles
     dtype: np.dtype
     output: Path | None
+    by_modality: bool = True
 
     @property
     def sidecar(self) -> Path | None:
@@ -52,6 +55,13 @@ class Given:
 
     def scan(self, needed: tuple[str, ...], in_plane: tuple[int, int] | None, fit: bool) -> Scan:
         """The scan that is made of them; `fit`: resample what does not fit."""
+        if self.by_modality:
+            there = self.source.paths if isinstance(self.source, CaseFiles) else self.source
+            if missing := [f"'{name}'" for name in needed if name not in there]:
+                raise BratsError(
+                    f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing: the "
+                    f"model needs {', '.join(needed)}"
+                )
         if isinstance(self.source, CaseFiles):
             return read_scan(self.source, needed, in_plane=in_plane, resampled=fit)
         return make_scan("images", self.source, needed, in_plane=in_plane, resampled=fit)
@@ -88,7 +98,13 @@ def take(
       BratsError: several kinds at once, or a kind without what it needs.
     """
     if isinstance(images, str | Path):
-        return _of_paths(_only_case(Path(images)), affine, output, one_way)
+        case = _only_case(Path(images))
+        return dataclasses.replace(_of_paths(case, affine, output, one_way), by_modality=False)
+    if not isinstance(images, Mapping) or not all(isinstance(name, str) for name in images):
+        raise BratsError(
+            f"images of type {type(images).__name__}: give a dictionary of modalities by name, "
+            "e.g. {'t1': ..., ...}, or the path of a case's folder"
+        )
     named: dict[str, Any] = {}
     for name, value in images.items():
         if canonical_name(name) in named:

@@ -101,6 +101,11 @@ def _run() -> int:
         min_et_mm3=_MIN_ET.value,
         batch_size=_BATCH_SIZE.value,
     )
+    if named and (missing := [f"--{name}" for name in model.inputs if name not in named]):
+        raise BratsError(
+            f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing: the model "
+            f"needs {' '.join(f'--{name}' for name in MODALITIES if name in model.inputs)}"
+        )
     say(RESEARCH_USE_ONLY)
     folds = ", ".join(str(member.fold) for member in model.trained.members)
     count = "1 case" if len(cases) == 1 else f"{len(cases)} cases"
