@@ -29,7 +29,7 @@ from brats_jax import torch_names
 from brats_jax.data import normalise_device
 from brats_jax.data.modalities import CLASSES, MODALITIES, channel_indices
 from brats_jax.errors import BratsError
-from brats_jax.files import atomic_open, write_json
+from brats_jax.files import atomic_open, make_folder, write_json
 from brats_jax.models import operations
 from brats_jax.tasks import Reconstruction, Segmentation
 from brats_jax.trained import Member, Trained
@@ -191,7 +191,7 @@ def write(
       What was written.
 
     Raises:
-      BratsError: other slices than those whose statistics the network knows.
+      BratsError: other slices than those whose statistics the network knows; no such folder.
     """
     own = trained.record.get("slice_shape")
     if slice_shape is None:
@@ -202,6 +202,7 @@ def write(
             f"its pixels, which {slice_shape[0]} x {slice_shape[1]} would change; leave out the "
             "shape"
         )
+    make_folder(output, "--output")
     program_path = output / f"{trained.task}.stablehlo"
     serialised = stablehlo(trained, slice_shape)
     with atomic_open(program_path, "wb") as file:

@@ -19,6 +19,7 @@ from ml_collections import ConfigDict, config_flags
 
 from brats_jax.command_line import fail, one_line_config_flags
 from brats_jax.errors import BratsError
+from brats_jax.files import check_folder, make_folder
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Settings, e.g. configs/ssl.py; --config.NAME=VALUE changes one."
@@ -65,8 +66,7 @@ def _run(config: ConfigDict, grid: Path) -> int:
     from brats_jax.data.splits import make_splits
     from brats_jax.data.store import Store
 
-    if grid.is_file():
-        raise BratsError(f"{grid} is a file; give another --workdir")
+    check_folder(grid, "--workdir")
     overrides = config_flags.get_override_values(flags.FLAGS["config"])
     for name, flag in cells.AXES.items():
         if name in overrides:
@@ -77,9 +77,11 @@ def _run(config: ConfigDict, grid: Path) -> int:
     for loss in axes.losses:
         config.loss = loss
         settings.check(config)
+    settings.check_workdir(config, grid)
     store = Store.open(Path(config.data.store))
     settings.check_patches(config, store)
     make_splits(store, **settings.split_options(config))
+    make_folder(grid, "--workdir")
     grid_state.extend(grid, json.loads(config.to_json_best_effort()), store, axes)
 
     everything = cells.enumerate_cells([axes])

@@ -61,8 +61,8 @@ def _main(arguments: Sequence[str]) -> int:
         return processes.leave(fail(str(error)))
     except OSError as error:  # a full disk, a folder that may not be written, a file in its place
         where = error.filename or _WORKDIR.value
-        text = f"{where}: {error.strerror or error}; what was saved before is kept"
-        return processes.leave(fail(text))
+        kept = "; what was saved before is kept" if Path(_WORKDIR.value).is_dir() else ""
+        return processes.leave(fail(f"{where}: {error.strerror or error}{kept}"))
     except KeyboardInterrupt:
         print("stopped: the same command goes on from the last checkpoint", file=sys.stderr)
         return processes.leave(130)

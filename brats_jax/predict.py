@@ -17,6 +17,7 @@ from brats_jax import RESEARCH_USE_ONLY
 from brats_jax.command_line import fail, one_line_flags
 from brats_jax.data.modalities import MODALITIES
 from brats_jax.errors import BratsError
+from brats_jax.files import check_folder, make_folder
 
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "RUN (all folds) or RUN/fold_K.")
 _INPUT = flags.DEFINE_string("input", None, "A case's folder, or a folder with cases below it.")
@@ -86,6 +87,8 @@ def _run() -> int:
     from brats_jax.progress import say
     from brats_jax.sidecars import TABLE
 
+    directory = Path(_OUTPUT.value)
+    check_folder(directory, "--output")  # before what takes its time
     if _INPUT.value is not None:
         cases = prediction.find_cases(Path(_INPUT.value))
     else:
@@ -123,8 +126,7 @@ def _run() -> int:
         page=_PAGE.value,
         overwrite=_OVERWRITE.value,
     )
-    directory = Path(_OUTPUT.value)
-    directory.mkdir(parents=True, exist_ok=True)
+    make_folder(directory, "--output")
     outcome = prediction.predict_cases(model, cases, directory, wanted, resampled=_RESAMPLE.value)
     say(f"{len(outcome.written)} written, {len(outcome.kept)} kept, {len(outcome.failed)} failed")
     if _TASK.value == "segment" and (directory / TABLE).exists():

@@ -217,6 +217,9 @@ def test_what_does_not_belong_together_is_refused(example_runs, tmp_path):
     alone = open_trained(run / "fold_0", "segment", data_mesh())
     with pytest.raises(BratsError, match="trained on slices of 40 x 32, each normalised"):
         exported.write(alone, tmp_path / "out", slice_shape=(240, 240))
+    (tmp_path / "file").touch()
+    with pytest.raises(BratsError, match=r"out cannot be written \(Not a directory\): choose an"):
+        exported.write(alone, tmp_path / "file" / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -226,6 +229,7 @@ def test_what_does_not_belong_together_is_refused(example_runs, tmp_path):
         (["--checkpoint=nowhere", "--output=x"], "--checkpoint=nowhere: no run there"),
         (["--checkpoint=nowhere"], "--output=DIR"),
         (["--checkpoint=a", "--output=x", "--slice_shape=240"], "give two numbers"),
+        (["--checkpoint=a", f"--output={__file__}"], ".py is a file: choose another --output"),
     ],
 )
 def test_the_command_says_what_is_wrong_in_one_line(tmp_path, arguments, message):

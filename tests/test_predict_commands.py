@@ -34,6 +34,7 @@ def test_importing_the_package_brings_no_jax():
         (["--checkpoint=r", "--output=o", "--input=i", "--min_et_mm3=-1"], "--min_et_mm3"),
         (["--checkpoint=r", "--output=o", "--input=i", "--task=reconstruct", "--page"],
          "--picture and --page are for --task=segment"),
+        (["--checkpoint=r", f"--output={__file__}", "--input=."], "is a file: choose another"),
         (["--checkpont=r"], "Did you mean: checkpoint"),
         (["what"], "'what' is not understood"),
     ],

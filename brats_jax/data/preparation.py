@@ -19,6 +19,7 @@ from brats_jax.data.normalise import NORMALISATIONS, PERCENTILE
 from brats_jax.data.recognise import PHANTOM, open_source
 from brats_jax.data.source import ORIENTATION, Source, known_problems, notices, state_of
 from brats_jax.errors import BratsError
+from brats_jax.files import check_folder
 
 # Cases whose channels are audited before the rest is read, spread over the whole set.
 AUDIT_SAMPLE = 8
@@ -101,8 +102,7 @@ def prepare(
         raise BratsError(
             f"{first}{more}: fetch what is missing, or leave such cases out with --skip_bad_cases"
         )
-    if store.exists() and not store.is_dir():
-        raise BratsError(f"{store} is a file: choose another --store")
+    check_folder(store, "--store")
     with writer.sole_writer(store):
         _begin(store, settings)
         job = _Preparation(store, source, normalisation, workers, skip_bad_cases, skipped, say)
