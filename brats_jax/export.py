@@ -15,7 +15,7 @@ from pathlib import Path
 from absl import app, flags, logging
 
 import brats_jax
-from brats_jax.command_line import fail, one_line_flags
+from brats_jax.command_line import fail, one_line_flags, tell
 from brats_jax.errors import BratsError
 from brats_jax.files import check_folder
 
@@ -54,7 +54,7 @@ def _main(arguments: Sequence[str]) -> int:
             Path(_CHECKPOINT.value), _TASK.value, devices.data_mesh(), dtype=_DTYPE.value
         )
         for note in trained.notes:
-            print(f"note: {note}")
+            tell(f"note: {note}")
         paths = exported.write(trained, output, slice_shape=shape)
     except BratsError as error:
         return fail(str(error))
@@ -62,8 +62,8 @@ def _main(arguments: Sequence[str]) -> int:
         return fail(f"{error.filename or _OUTPUT.value}: {error.strerror or error}")
     for path in paths:
         size = path.stat().st_size
-        print(f"{path}: {f'{size / 1e6:.1f} MB' if size >= 1e5 else f'{size / 1e3:.0f} kB'}")
-    print(brats_jax.RESEARCH_USE_ONLY)
+        tell(f"{path}: {f'{size / 1e6:.1f} MB' if size >= 1e5 else f'{size / 1e3:.0f} kB'}")
+    tell(brats_jax.RESEARCH_USE_ONLY)
     return 0
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
-from brats_jax.command_line import fail, one_line_config_flags
+from brats_jax.command_line import fail, one_line_config_flags, tell
 from brats_jax.errors import BratsError
 from brats_jax.files import check_folder, make_folder
 
@@ -47,7 +47,7 @@ def _main(arguments: Sequence[str]) -> int:
     try:
         if _STATUS.value:
             cells = grid_state.cells_of(grid)
-            print(grid_state.table(grid, [grid_state.look(grid, cell) for cell in cells]))
+            tell(grid_state.table(grid, [grid_state.look(grid, cell) for cell in cells]))
             return 0
         if _CONFIG.value is None:
             return fail("give --config=configs/NAME.py, or --status")
@@ -87,14 +87,14 @@ def _run(config: ConfigDict, grid: Path) -> int:
     everything = cells.enumerate_cells([axes])
     mine = cells.share(everything, index, count)
     shard = f", of which these are {len(mine)} (--shard={index}/{count})" if count > 1 else ""
-    print(f"grid: {len(everything)} cells{shard}", flush=True)
+    tell(f"grid: {len(everything)} cells{shard}")
     failed = grid_runner.GridRunner(grid, mine, _command(overrides, grid)).run()
     if failed:
-        print(f"\ngrid: {len(failed)} cells failed; the same command tries them again:")
+        tell(f"\ngrid: {len(failed)} cells failed; the same command tries them again:")
         for cell, error in failed.items():
-            print(f"  {cell.name}: {error}\n    {shlex.join(_command(overrides, grid)(cell))}")
+            tell(f"  {cell.name}: {error}\n    {shlex.join(_command(overrides, grid)(cell))}")
         return 1
-    print(f"grid: all {len(mine)} cells done")
+    tell(f"grid: all {len(mine)} cells done")
     return 0
 
 

@@ -228,7 +228,9 @@ def _run_process(
                 return process.returncode
             if stop.signal_number is not None and not forwarded:
                 forwarded = True
-                process.send_signal(stop.signal_number)
+                # A lost reader is ours: it writes to its log, and would not hear of it.
+                gone = stop.signal_number == signal.SIGPIPE
+                process.send_signal(signal.SIGTERM if gone else stop.signal_number)
 
 
 @contextlib.contextmanager

@@ -76,6 +76,15 @@ def test_phantom_leaves_nothing_outside_the_store(tmp_path):
     assert Store.open(tmp_path / "s").num_slices == 16
 
 
+def test_nobody_reads_the_summary(tmp_path):
+    """As with `| head`: quiet, and the store is whole."""
+    process = start("--source=phantom", "--patients=1", "--shape=16,32,32", f"--store={tmp_path}/s")
+    process.stdout.close()
+    err = process.stderr.read()
+    assert process.wait(timeout=120) == 141 and err == "1 of 1 cases, 0.0 minutes left\n"
+    assert Store.open(tmp_path / "s").num_slices == 16
+
+
 def test_does_not_load_jax():
     code = (
         "import sys, brats_jax.prepare; print(*[m for m in ('jax', 'grain') if m in sys.modules])"
