@@ -56,6 +56,7 @@ from brats_jax.models import Weights
 from brats_jax.progress import say
 from brats_jax.tasks import Task
 from brats_jax.train import Initialiser, Stage, TrainOptions
+from brats_jax.wording import plural
 
 MODES = ("train", "pretrain", "evaluate")
 
@@ -267,8 +268,9 @@ class _Fold:
         patients, of = (count_patients(self.store, indices) for indices in (chosen, every))
         share = "" if fraction == 1 else f"the labels of {patients} of "
         say(
-            f"fold {self.fold} {stage}: trains on {share}{of} patients, {len(chosen)} of "
-            f"{len(every)} slices; {options.epochs} epochs of {options.steps_per_epoch} steps"
+            f"fold {self.fold} {stage}: trains on {share}{plural(of, 'patient')}, {len(chosen):,} "
+            f"of {plural(len(every), 'slice')}; {plural(options.epochs, 'epoch')} of "
+            f"{plural(options.steps_per_epoch, 'step')}"
         )
         document = {
             "schema": "brats_jax.training",

@@ -20,6 +20,7 @@ from ml_collections import ConfigDict, config_flags
 from brats_jax.command_line import fail, one_line_config_flags, tell
 from brats_jax.errors import BratsError
 from brats_jax.files import check_folder, make_folder
+from brats_jax.wording import plural
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Settings, e.g. configs/ssl.py; --config.NAME=VALUE changes one."
@@ -87,14 +88,14 @@ def _run(config: ConfigDict, grid: Path) -> int:
     everything = cells.enumerate_cells([axes])
     mine = cells.share(everything, index, count)
     shard = f", of which these are {len(mine)} (--shard={index}/{count})" if count > 1 else ""
-    tell(f"grid: {len(everything)} cells{shard}")
+    tell(f"grid: {plural(len(everything), 'cell')}{shard}")
     failed = grid_runner.GridRunner(grid, mine, _command(overrides, grid)).run()
     if failed:
-        tell(f"\ngrid: {len(failed)} cells failed; the same command tries them again:")
+        tell(f"\ngrid: {plural(len(failed), 'cell')} failed; the same command tries them again:")
         for cell, error in failed.items():
             tell(f"  {cell.name}: {error}\n    {shlex.join(_command(overrides, grid)(cell))}")
         return 1
-    tell(f"grid: all {len(mine)} cells done")
+    tell(f"grid: all {plural(len(mine), 'cell')} done")
     return 0
 
 

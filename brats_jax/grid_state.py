@@ -21,6 +21,7 @@ from brats_jax.data.store import Store
 from brats_jax.errors import BratsError
 from brats_jax.files import write_json
 from brats_jax.progress import clock, read_metrics
+from brats_jax.wording import plural
 
 SCHEMA = "brats_jax.grid"
 VERSION = 1
@@ -204,8 +205,7 @@ def summary_line(cells: Sequence[Progress], workers: int | None = None) -> str:
     seconds = estimate_seconds(cells, workers)
     if seconds is None:
         return f"{line}; time left not known yet"
-    plural = "s" if workers > 1 else ""
-    return f"{line}; about {clock(seconds)} more with {workers} worker{plural}"
+    return f"{line}; about {clock(seconds)} more with {plural(workers, 'worker')}"
 
 
 def table(grid: Path, cells: Sequence[Progress]) -> str:

@@ -16,6 +16,7 @@ from brats_jax.data.scans import Scan, make_scan, read_scan
 from brats_jax.data.source import folder_files
 from brats_jax.data.volumes import Volume, check_volume
 from brats_jax.errors import BratsError
+from brats_jax.wording import plural
 
 if TYPE_CHECKING:
     from nibabel.filebasedimages import FileBasedImage
@@ -172,7 +173,7 @@ def _only_case(folder: Path) -> CaseFiles:
         raise BratsError(f"{folder} is no folder: give a case's folder, or paths by modality")
     cases = group_by_case(folder_files(folder), labels=False)
     if len(cases) != 1:
-        raise BratsError(f"{folder} holds {len(cases)} cases: give the folder of one")
+        raise BratsError(f"{folder} holds {plural(len(cases), 'case')}: give the folder of one")
     return next(iter(cases.values()))
 
 

@@ -18,6 +18,7 @@ from brats_jax.command_line import fail, one_line_flags
 from brats_jax.data.modalities import MODALITIES
 from brats_jax.errors import BratsError
 from brats_jax.files import check_folder, make_folder
+from brats_jax.wording import plural
 
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "RUN (all folds) or RUN/fold_K.")
 _INPUT = flags.DEFINE_string("input", None, "A case's folder, or a folder with cases below it.")
@@ -111,10 +112,10 @@ def _run() -> int:
         )
     say(RESEARCH_USE_ONLY)
     folds = ", ".join(str(member.fold) for member in model.trained.members)
-    count = "1 case" if len(cases) == 1 else f"{len(cases)} cases"
     say(
-        f"{count}; {model.trained.run}, fold {folds}, model {model.trained.hash[:12]}; "
-        f"predictions averaged: {model.ensemble.size}; {devices.describe()}"
+        f"{plural(len(cases), 'case')}; {model.trained.run}, fold {folds}, model "
+        f"{model.trained.hash[:12]}; predictions averaged: {model.ensemble.size}; "
+        f"{devices.describe()}"
     )
     for note in model.trained.notes:
         say(f"note: {note}")

@@ -241,7 +241,7 @@ def test_a_killed_grid_goes_on_and_ends_with_the_same_bits(
     assert status == 1
     assert "grid: 1 of 3 cells complete, skipped" in output
     assert "fold 0 segment: goes on from step " in output
-    assert "grid: 1 cells failed; the same command tries them again:" in output
+    assert "grid: 1 cell failed; the same command tries them again:" in output
     assert f"  dice_ce-base-labels_100-seed_0-fold_0: {last / '3'}: not a readable" in output
     assert "2 of 3 done, 1 failed" in output
     assert_same_bits(whole / "fold_0" / "segment", ssl / "segment")
