@@ -52,6 +52,8 @@ def write_cases(
         if not all(path.exists() for path in paths.values()):
             _write(source.read(patient), paths)
             say(f"{folder / name}: written")
+        else:
+            say(f"{folder / name}: there already, kept")
         written.append(folder / name)
     return written
 

@@ -44,7 +44,9 @@ def test_files_read_back_as_the_phantom_itself(tmp_path):
     content = t2.read_bytes()
     t2.unlink()
     before = (folders[0] / "Phantom-3-001_t1.nii.gz").stat().st_mtime_ns
-    write_cases(tmp_path, patients=2, seed=3, shape=SHAPE)
+    said.clear()
+    write_cases(tmp_path, patients=2, seed=3, shape=SHAPE, say=said.append)
+    assert said == [f"{folders[0]}: there already, kept", f"{folders[1]}: written"]
     assert t2.read_bytes() == content
     assert (folders[0] / "Phantom-3-001_t1.nii.gz").stat().st_mtime_ns == before
 
