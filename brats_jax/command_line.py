@@ -8,12 +8,21 @@ from pathlib import Path
 from absl import flags
 
 from brats_jax import processes
+from brats_jax.interruption import leave_quietly
 
 
 def fail(message: str) -> int:
     """Prints the one line a user is meant to read, and returns the exit status."""
     print(f"error: {message}", file=sys.stderr)
     return 1
+
+
+def tell(text: str) -> None:
+    """Prints a line of a command's answer; ends the command if nobody reads it, as `head` does."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        leave_quietly()
 
 
 def one_line_flags(arguments: list[str]) -> list[str]:

@@ -50,12 +50,13 @@ from brats_jax.data.splits import (
 from brats_jax.data.store import Store
 from brats_jax.errors import BratsError
 from brats_jax.evaluate import Restored
-from brats_jax.files import write_json
+from brats_jax.files import check_folder, make_folder, write_json
 from brats_jax.fold_evaluation import FoldEvaluation
 from brats_jax.models import Weights
 from brats_jax.progress import say
 from brats_jax.tasks import Task
 from brats_jax.train import Initialiser, Stage, TrainOptions
+from brats_jax.wording import plural
 
 MODES = ("train", "pretrain", "evaluate")
 
@@ -90,9 +91,9 @@ def run(config: ConfigDict, workdir: Path, mode: str = "train") -> dict[str, Any
 def _check_asked(config: ConfigDict, workdir: Path, mode: str) -> None:
     if mode not in MODES:
         raise BratsError(f"unknown --mode={mode}; valid: {', '.join(MODES)}")
-    if workdir.is_file():
-        raise BratsError(f"{workdir} is a file; give another --workdir")
+    check_folder(workdir, "--workdir")
     settings.check(config)
+    settings.check_workdir(config, workdir)
     if mode == "pretrain" and (not config.ssl or config.pretrain.run):
         raise BratsError(
             "--mode=pretrain needs --config.ssl=true, and no --config.pretrain.run: there would be "
@@ -130,6 +131,7 @@ def _begin(
             for fold in config.folds:
                 _other_pretraining(config, store, splits, fold)
         _check_encoder_init(config)
+    make_folder(workdir, "--workdir")
     _freeze_settings(config, store, workdir, mode)
     return load_or_make_splits(workdir / "splits.json", store, **options)
 
@@ -266,8 +268,9 @@ class _Fold:
         patients, of = (count_patients(self.store, indices) for indices in (chosen, every))
         share = "" if fraction == 1 else f"the labels of {patients} of "
         say(
-            f"fold {self.fold} {stage}: trains on {share}{of} patients, {len(chosen)} of "
-            f"{len(every)} slices; {options.epochs} epochs of {options.steps_per_epoch} steps"
+            f"fold {self.fold} {stage}: trains on {share}{plural(of, 'patient')}, {len(chosen):,} "
+            f"of {plural(len(every), 'slice')}; {plural(options.epochs, 'epoch')} of "
+            f"{plural(options.steps_per_epoch, 'step')}"
         )
         document = {
             "schema": "brats_jax.training",

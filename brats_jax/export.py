@@ -5,7 +5,7 @@
 DIR/segment.stablehlo takes the raw slices of a scan, float32[n, 240, 240, 4], and returns their
 labels, uint8[n, 240, 240], on CPU or GPU; `jax.export.deserialize` is all it needs. A run with
 several folds becomes one program, the mean of their probabilities. DIR/segment.json says what
-goes in and comes out; DIR/fold_K.safetensors holds the weights under torch's names.
+goes in and comes out; DIR/segment_fold_K.safetensors holds the weights under torch's names.
 """
 
 import os
@@ -15,8 +15,9 @@ from pathlib import Path
 from absl import app, flags, logging
 
 import brats_jax
-from brats_jax.command_line import fail, one_line_flags
+from brats_jax.command_line import fail, one_line_flags, tell
 from brats_jax.errors import BratsError
+from brats_jax.files import check_folder
 
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Run folder RUN, or RUN/fold_K.")
 _OUTPUT = flags.DEFINE_string("output", None, "Folder to write to.")
@@ -36,7 +37,7 @@ def _main(arguments: Sequence[str]) -> int:
         return fail(f"unexpected argument '{arguments[1]}'; options are given as --name=value")
     if _CHECKPOINT.value is None or _OUTPUT.value is None:
         return fail("give --checkpoint=RUN[/fold_K] and --output=DIR")
-    shape = None
+    output, shape = Path(_OUTPUT.value), None
     if (sizes := _SLICE_SHAPE.value) is not None:
         if len(sizes) != 2 or not all(size.isdecimal() and int(size) > 0 for size in sizes):
             return fail(f"--slice_shape={','.join(sizes)}: give two numbers, e.g. 240,240")
@@ -48,20 +49,21 @@ def _main(arguments: Sequence[str]) -> int:
     from brats_jax.trained import open_trained
 
     try:
+        check_folder(output, "--output")  # before what takes its time
         trained = open_trained(
             Path(_CHECKPOINT.value), _TASK.value, devices.data_mesh(), dtype=_DTYPE.value
         )
         for note in trained.notes:
-            print(f"note: {note}")
-        paths = exported.write(trained, Path(_OUTPUT.value), slice_shape=shape)
+            tell(f"note: {note}")
+        paths = exported.write(trained, output, slice_shape=shape)
     except BratsError as error:
         return fail(str(error))
     except OSError as error:
         return fail(f"{error.filename or _OUTPUT.value}: {error.strerror or error}")
     for path in paths:
         size = path.stat().st_size
-        print(f"{path}: {f'{size / 1e6:.1f} MB' if size >= 1e5 else f'{size / 1e3:.0f} kB'}")
-    print(brats_jax.RESEARCH_USE_ONLY)
+        tell(f"{path}: {f'{size / 1e6:.1f} MB' if size >= 1e5 else f'{size / 1e3:.0f} kB'}")
+    tell(brats_jax.RESEARCH_USE_ONLY)
     return 0
 
 

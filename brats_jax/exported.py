@@ -1,8 +1,8 @@
 """A trained network as files that need nothing of this package.
 
-    DIR/TASK.stablehlo      raw slices in, labels (or a predicted modality) out: `jax.export`
-    DIR/TASK.json           names, shapes, orientation, normalisation, hashes, versions
-    DIR/fold_K.safetensors  weights of each fold under torch's names (see `torch_names`)
+    DIR/TASK.stablehlo            raw slices in, labels (or a predicted modality) out: `jax.export`
+    DIR/TASK.json                 names, shapes, orientation, normalisation, hashes, versions
+    DIR/TASK_fold_K.safetensors   weights of each fold under torch's names (see `torch_names`)
 
 One program, lowered for CPU and CUDA, takes any number of slices; so far it has run on CPU alone.
 It holds normalisation, padding, network and arg-max; of several folds it holds them all, and the
@@ -10,9 +10,10 @@ mean of their probabilities.
 The temperatures of `brats_jax.calibrate` are not in it.
 """
 
+import hashlib
 import json
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +29,13 @@ from brats_jax import torch_names
 from brats_jax.data import normalise_device
 from brats_jax.data.modalities import CLASSES, MODALITIES, channel_indices
 from brats_jax.errors import BratsError
-from brats_jax.files import atomic_open, write_json
+from brats_jax.files import atomic_open, make_folder, write_json
 from brats_jax.models import operations
 from brats_jax.tasks import Reconstruction, Segmentation
 from brats_jax.trained import Member, Trained
 
 SCHEMA = "brats_jax.exported"
-VERSION = 1
+VERSION = 2
 PLATFORMS = ("cpu", "cuda")
 DEFAULT_SLICE_SHAPE = (240, 240)  # of BraTS, where a checkpoint does not say
 SLICES_AT_ONCE = 8  # bounds the memory, whatever the number of slices
@@ -85,8 +86,10 @@ def stablehlo(trained: Trained, slice_shape: tuple[int, int]) -> bytes:
     return bytes(exported.serialize())
 
 
-def describe(trained: Trained, slice_shape: tuple[int, int]) -> dict[str, Any]:
-    """What whoever runs the program has to know (JSON-able)."""
+def describe(
+    trained: Trained, slice_shape: tuple[int, int], sums: Mapping[str, str]
+) -> dict[str, Any]:
+    """What whoever runs the program has to know (JSON-able); `sums`: SHA-256 of each file."""
     stage, how = trained.stage, trained.normalisation
     over = "each slice, over all its pixels" if how == "slice" else "the brain of all slices given"
     segments = isinstance(stage, Segmentation)
@@ -126,9 +129,10 @@ def describe(trained: Trained, slice_shape: tuple[int, int]) -> dict[str, Any]:
             "ensemble": "mean of probabilities" if segments and len(trained.members) > 1 else None,
             "folds": [
                 {
-                    "name": _name(member),
-                    "weights": f"{_name(member)}.safetensors",
-                    "sha256": member.hash,
+                    "name": f"fold_{member.fold}",
+                    "weights": _weights_name(trained, member),
+                    "sha256": sums[_weights_name(trained, member)],
+                    "hash": member.hash,
                     **{k: member.restored.meta[k] for k in ("step", "epoch", "value")},
                     **member.restored.meta["record"],
                 }
@@ -145,12 +149,17 @@ def describe(trained: Trained, slice_shape: tuple[int, int]) -> dict[str, Any]:
     }
 
 
-def _name(member: Member) -> str:
-    return f"fold_{member.fold}"
+def _weights_name(trained: Trained, member: Member) -> str:
+    # Both tasks may be exported into one folder.
+    return f"{trained.task}_fold_{member.fold}.safetensors"
 
 
-def write_weights(path: Path, member: Member) -> None:
-    """Writes a fold's weights as safetensors under torch's names, whole or not at all."""
+def write_weights(path: Path, member: Member) -> str:
+    """Writes a fold's weights as safetensors under torch's names, whole or not at all.
+
+    Returns:
+      The file's SHA-256.
+    """
     network = member.restored
     state = torch_names.torch_state(network.params, network.stats)
     facts = {
@@ -158,12 +167,14 @@ def write_weights(path: Path, member: Member) -> None:
         "modalities": ",".join(network.task.inputs),
         "model": json.dumps(network.meta["model"]),
         "normalisation": str(network.meta["record"]["normalisation"]),
-        "sha256": member.hash,
+        "hash": member.hash,
         "brats_jax": brats_jax.__version__,
         "research_use_only": brats_jax.RESEARCH_USE_ONLY,
     }
+    content = safetensors.numpy.save(state, facts)
     with atomic_open(path, "wb") as file:
-        file.write(safetensors.numpy.save(state, facts))
+        file.write(content)
+    return hashlib.sha256(content).hexdigest()
 
 
 def write(
@@ -180,7 +191,7 @@ def write(
       What was written.
 
     Raises:
-      BratsError: other slices than those whose statistics the network knows.
+      BratsError: other slices than those whose statistics the network knows; no such folder.
     """
     own = trained.record.get("slice_shape")
     if slice_shape is None:
@@ -191,13 +202,15 @@ def write(
             f"its pixels, which {slice_shape[0]} x {slice_shape[1]} would change; leave out the "
             "shape"
         )
-    document = describe(trained, slice_shape)
+    make_folder(output, "--output")
     program_path = output / f"{trained.task}.stablehlo"
     serialised = stablehlo(trained, slice_shape)
     with atomic_open(program_path, "wb") as file:
         file.write(serialised)
-    weights = [output / f"{_name(member)}.safetensors" for member in trained.members]
-    for path, member in zip(weights, trained.members, strict=True):
-        write_weights(path, member)
-    write_json(output / f"{trained.task}.json", document)
+    weights = [output / _weights_name(trained, member) for member in trained.members]
+    sums = {
+        path.name: write_weights(path, member)
+        for path, member in zip(weights, trained.members, strict=True)
+    }
+    write_json(output / f"{trained.task}.json", describe(trained, slice_shape, sums))
     return [program_path, *weights, output / f"{trained.task}.json"]

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from brats_jax.errors import BratsError
+
 _UMASK = threading.Lock()
 
 # What reading a .npz raises that is damaged, or is none: zipfile, zlib and NumPy each have words
@@ -56,6 +58,27 @@ def atomic_open(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def make_folder(path: Path, flag: str) -> None:
+    """Makes the folder that a command was told to write to with `flag`, unless it is there.
+
+    Raises:
+      BratsError: it is a file, or cannot be made.
+    """
+    check_folder(path, flag)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BratsError(
+            f"{path} cannot be written ({error.strerror or error}): choose another {flag}"
+        ) from None
+
+
+def check_folder(path: Path, flag: str) -> None:
+    """Refuses what is there and no folder (BratsError); makes nothing."""
+    if path.exists() and not path.is_dir():
+        raise BratsError(f"{path} is a file: choose another {flag}")
 
 
 def remove_stale(directory: Path, names: re.Pattern[str], older_than_s: float = 3600.0) -> None:

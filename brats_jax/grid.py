@@ -17,8 +17,10 @@ from pathlib import Path
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
-from brats_jax.command_line import fail, one_line_config_flags
+from brats_jax.command_line import fail, one_line_config_flags, tell
 from brats_jax.errors import BratsError
+from brats_jax.files import check_folder, make_folder
+from brats_jax.wording import plural
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Settings, e.g. configs/ssl.py; --config.NAME=VALUE changes one."
@@ -46,7 +48,7 @@ def _main(arguments: Sequence[str]) -> int:
     try:
         if _STATUS.value:
             cells = grid_state.cells_of(grid)
-            print(grid_state.table(grid, [grid_state.look(grid, cell) for cell in cells]))
+            tell(grid_state.table(grid, [grid_state.look(grid, cell) for cell in cells]))
             return 0
         if _CONFIG.value is None:
             return fail("give --config=configs/NAME.py, or --status")
@@ -65,8 +67,7 @@ def _run(config: ConfigDict, grid: Path) -> int:
     from brats_jax.data.splits import make_splits
     from brats_jax.data.store import Store
 
-    if grid.is_file():
-        raise BratsError(f"{grid} is a file; give another --workdir")
+    check_folder(grid, "--workdir")
     overrides = config_flags.get_override_values(flags.FLAGS["config"])
     for name, flag in cells.AXES.items():
         if name in overrides:
@@ -77,22 +78,24 @@ def _run(config: ConfigDict, grid: Path) -> int:
     for loss in axes.losses:
         config.loss = loss
         settings.check(config)
+    settings.check_workdir(config, grid)
     store = Store.open(Path(config.data.store))
     settings.check_patches(config, store)
     make_splits(store, **settings.split_options(config))
+    make_folder(grid, "--workdir")
     grid_state.extend(grid, json.loads(config.to_json_best_effort()), store, axes)
 
     everything = cells.enumerate_cells([axes])
     mine = cells.share(everything, index, count)
     shard = f", of which these are {len(mine)} (--shard={index}/{count})" if count > 1 else ""
-    print(f"grid: {len(everything)} cells{shard}", flush=True)
+    tell(f"grid: {plural(len(everything), 'cell')}{shard}")
     failed = grid_runner.GridRunner(grid, mine, _command(overrides, grid)).run()
     if failed:
-        print(f"\ngrid: {len(failed)} cells failed; the same command tries them again:")
+        tell(f"\ngrid: {plural(len(failed), 'cell')} failed; the same command tries them again:")
         for cell, error in failed.items():
-            print(f"  {cell.name}: {error}\n    {shlex.join(_command(overrides, grid)(cell))}")
+            tell(f"  {cell.name}: {error}\n    {shlex.join(_command(overrides, grid)(cell))}")
         return 1
-    print(f"grid: all {len(mine)} cells done")
+    tell(f"grid: all {plural(len(mine), 'cell')} done")
     return 0
 
 

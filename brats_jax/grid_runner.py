@@ -22,6 +22,7 @@ from brats_jax.errors import BUSY_STATUS, Busy
 from brats_jax.files import write_json
 from brats_jax.interruption import Interrupted, StopRequests, follow_parent
 from brats_jax.progress import say
+from brats_jax.wording import plural
 
 # Seconds between two looks: at the cell's output, at other workers' cells; and between two
 # notes of the time spent, of which a kill loses the last.
@@ -63,7 +64,7 @@ class GridRunner:
             left = [cell for cell in self.cells if not grid_state.is_done(self.grid, cell)]
             complete = len(self.cells) - len(left)
             if complete:
-                say(f"grid: {complete} of {len(self.cells)} cells complete, skipped")
+                say(f"grid: {complete} of {plural(len(self.cells), 'cell')} complete, skipped")
             while left:
                 busy = [cell for cell in left if not self._settle(cell, stop)]
                 if len(busy) == len(left):
@@ -228,7 +229,9 @@ def _run_process(
                 return process.returncode
             if stop.signal_number is not None and not forwarded:
                 forwarded = True
-                process.send_signal(stop.signal_number)
+                # A lost reader is ours: it writes to its log, and would not hear of it.
+                gone = stop.signal_number == signal.SIGPIPE
+                process.send_signal(signal.SIGTERM if gone else stop.signal_number)
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from brats_jax.data.store import Store
 from brats_jax.errors import BratsError
 from brats_jax.files import write_json
 from brats_jax.progress import clock, read_metrics
+from brats_jax.wording import plural
 
 SCHEMA = "brats_jax.grid"
 VERSION = 1
@@ -34,9 +35,10 @@ class Progress:
     Attributes:
       cell: which.
       state: one of STATES.
-      share: of its steps, in [0, 1], as far as they are logged.
+      share: of its steps, in [0, 1], as far as they are logged or saved.
       seconds: spent on it in all attempts; None if not known.
-      note: of a running cell its process and step, of a failed one its error.
+      note: of a running cell its process and step, of a failed one its error, of one that is left
+        'begun' if it is.
     """
 
     cell: Cell
@@ -137,7 +139,10 @@ def look(grid: Path, cell: Cell) -> Progress:
         return Progress(cell, "done", 1.0, seconds)
     stage = grid / cell.directory / cell.stage
     total = _read(stage / "training.json").get("steps") or 0
-    step = max((r["step"] for r in read_metrics(stage / "metrics.jsonl")), default=0)
+    # What is saved may lie behind the last step that is logged, or be all that there is.
+    steps = [r["step"] for r in read_metrics(stage / "metrics.jsonl")]
+    steps += [int(path.name) for path in (stage / "last").glob("*") if path.name.isdigit()]
+    step = max(steps, default=0)
     share = min(1.0, step / total) if total else 0.0
     by = holder(grid, cell)
     if by is not None:
@@ -146,7 +151,7 @@ def look(grid: Path, cell: Cell) -> Progress:
         return Progress(cell, "running", share, seconds, f"{where}, {by}")
     if record.get("state") == "failed":
         return Progress(cell, "failed", share, seconds, str(record.get("error", "")))
-    return Progress(cell, "left", share, seconds)
+    return Progress(cell, "left", share, seconds, "begun" if stage.exists() else "")
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -204,8 +209,7 @@ def summary_line(cells: Sequence[Progress], workers: int | None = None) -> str:
     seconds = estimate_seconds(cells, workers)
     if seconds is None:
         return f"{line}; time left not known yet"
-    plural = "s" if workers > 1 else ""
-    return f"{line}; about {clock(seconds)} more with {workers} worker{plural}"
+    return f"{line}; about {clock(seconds)} more with {plural(workers, 'worker')}"
 
 
 def table(grid: Path, cells: Sequence[Progress]) -> str:
@@ -232,5 +236,5 @@ def _mark(progress: Progress | None) -> str:
     if progress.state == "running":
         return f"{progress.share:.0%} ..."
     if progress.state == "left":
-        return f"{progress.share:.0%}" if progress.share else "-"
+        return f"{progress.share:.0%}" if progress.share else progress.note or "-"
     return progress.state

@@ -1,6 +1,7 @@
-"""Leaving in good order on SIGTERM and Ctrl-C."""
+"""Leaving in good order on SIGTERM and Ctrl-C, and when nobody reads on (`| head`)."""
 
 import ctypes
+import os
 import signal
 import sys
 from types import FrameType, TracebackType
@@ -25,6 +26,7 @@ class StopRequests:
         self._previous: dict[int, object] = {}
 
     def __enter__(self) -> "StopRequests":
+        _entered.append(self)
         for number in (signal.SIGTERM, signal.SIGINT):
             try:
                 self._previous[number] = signal.signal(number, self._note)
@@ -35,6 +37,11 @@ class StopRequests:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.signal_number = number
         self._restore()
+
+    def reader_gone(self) -> None:
+        """Nobody reads what is printed: to be stopped for, with the shell's status for it."""
+        if self.signal_number is None:
+            self.signal_number = signal.SIGPIPE
 
     def _restore(self) -> None:
         for number, handler in self._previous.items():
@@ -48,9 +55,44 @@ class StopRequests:
         trace: TracebackType | None,
     ) -> None:
         self._restore()
+        _entered.remove(self)
 
     def __bool__(self) -> bool:
         return self.signal_number is not None
+
+
+_entered: list[StopRequests] = []
+
+
+def leave_quietly() -> None:
+    """After a BrokenPipeError of the standard output: what is printed from now on goes nowhere.
+
+    Where stop requests are listened to, it is one; elsewhere the program ends.
+
+    Raises:
+      Interrupted: nothing listens.
+    """
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())  # what Python still holds of it is flushed at the end
+    os.close(nowhere)
+    if not _entered:
+        raise Interrupted(signal.SIGPIPE)
+    for requests in _entered:
+        requests.reader_gone()
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM where nothing is saved for it: it ends the program as Ctrl-C does."""
+
+
+def hear_sigterm() -> None:
+    """Has SIGTERM raise `Terminated`, where no `StopRequests` is entered; a second one kills."""
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, terminate)
 
 
 # Loaded here, not between fork and exec.

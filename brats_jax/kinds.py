@@ -1,5 +1,6 @@
 """Images in any form a caller has them (arrays, nibabel images, paths), and back in the same."""
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from brats_jax.data import nifti_writing
+from brats_jax.data import header_notes, nifti_writing
 from brats_jax.data.case_files import CaseFiles, group_by_case
 from brats_jax.data.modalities import canonical_name
 from brats_jax.data.scans import Scan, make_scan, read_scan
 from brats_jax.data.source import folder_files
 from brats_jax.data.volumes import Volume, check_volume
 from brats_jax.errors import BratsError
+from brats_jax.wording import plural
 
 if TYPE_CHECKING:
     from nibabel.filebasedimages import FileBasedImage
@@ -38,12 +40,14 @@ class Given:
       source: the volumes by modality, or the files.
       dtype: of the first array, for the way back.
       output: of paths: where the result goes.
+      by_modality: whether the caller named each.
     """
 
     kind: str
     source: Mapping[str, Volume] | CaseFiles
     dtype: np.dtype
     output: Path | None
+    by_modality: bool = True
 
     @property
     def sidecar(self) -> Path | None:
@@ -52,6 +56,13 @@ class Given:
 
     def scan(self, needed: tuple[str, ...], in_plane: tuple[int, int] | None, fit: bool) -> Scan:
         """The scan that is made of them; `fit`: resample what does not fit."""
+        if self.by_modality:
+            there = self.source.paths if isinstance(self.source, CaseFiles) else self.source
+            if missing := [f"'{name}'" for name in needed if name not in there]:
+                raise BratsError(
+                    f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing: the "
+                    f"model needs {', '.join(needed)}"
+                )
         if isinstance(self.source, CaseFiles):
             return read_scan(self.source, needed, in_plane=in_plane, resampled=fit)
         return make_scan("images", self.source, needed, in_plane=in_plane, resampled=fit)
@@ -88,7 +99,13 @@ def take(
       BratsError: several kinds at once, or a kind without what it needs.
     """
     if isinstance(images, str | Path):
-        return _of_paths(_only_case(Path(images)), affine, output, one_way)
+        case = _only_case(Path(images))
+        return dataclasses.replace(_of_paths(case, affine, output, one_way), by_modality=False)
+    if not isinstance(images, Mapping) or not all(isinstance(name, str) for name in images):
+        raise BratsError(
+            f"images of type {type(images).__name__}: give a dictionary of modalities by name, "
+            "e.g. {'t1': ..., ...}, or the path of a case's folder"
+        )
     named: dict[str, Any] = {}
     for name, value in images.items():
         if canonical_name(name) in named:
@@ -146,7 +163,7 @@ def _sidecar(output: Path) -> Path:
 
 def _is_ours(sidecar: Path) -> bool:
     try:
-        return json.loads(sidecar.read_text())["program"] == nifti_writing.OURS
+        return json.loads(sidecar.read_text())["program"] == header_notes.OURS
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -156,7 +173,7 @@ def _only_case(folder: Path) -> CaseFiles:
         raise BratsError(f"{folder} is no folder: give a case's folder, or paths by modality")
     cases = group_by_case(folder_files(folder), labels=False)
     if len(cases) != 1:
-        raise BratsError(f"{folder} holds {len(cases)} cases: give the folder of one")
+        raise BratsError(f"{folder} holds {plural(len(cases), 'case')}: give the folder of one")
     return next(iter(cases.values()))
 
 

@@ -7,6 +7,7 @@ several times at once, with --coordinator, --num_processes and --process_id (or 
 a cluster that tells them), the processes share each batch.
 """
 
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -44,11 +45,12 @@ def _main(arguments: Sequence[str]) -> int:
     if _CONFIG.value is None or _WORKDIR.value is None:
         return fail("give --config=configs/NAME.py and --workdir=RUN")
     # Imported here: a misspelt flag should not have to wait for the libraries.
-    from brats_jax import devices, experiment, processes
+    from brats_jax import devices, experiment, interruption, processes
 
     # Orbax and JAX tell every checkpoint they write.
     logging.set_verbosity(logging.ERROR)
     devices.keep_memory()
+    interruption.hear_sigterm()
     try:
         processes.join(
             _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value, _DISTRIBUTED.value
@@ -61,11 +63,12 @@ def _main(arguments: Sequence[str]) -> int:
         return processes.leave(fail(str(error)))
     except OSError as error:  # a full disk, a folder that may not be written, a file in its place
         where = error.filename or _WORKDIR.value
-        text = f"{where}: {error.strerror or error}; what was saved before is kept"
-        return processes.leave(fail(text))
-    except KeyboardInterrupt:
+        kept = "; what was saved before is kept" if Path(_WORKDIR.value).is_dir() else ""
+        return processes.leave(fail(f"{where}: {error.strerror or error}{kept}"))
+    except KeyboardInterrupt as error:
         print("stopped: the same command goes on from the last checkpoint", file=sys.stderr)
-        return processes.leave(130)
+        terminated = isinstance(error, interruption.Terminated)
+        return processes.leave(128 + (signal.SIGTERM if terminated else signal.SIGINT))
     except Exception as error:
         if processes.count() == 1:
             raise

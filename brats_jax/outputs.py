@@ -23,7 +23,7 @@ import numpy as np
 
 from brats_jax import sidecars
 from brats_jax.answers import Reconstructed, Segmented, label_values
-from brats_jax.data import nifti_writing
+from brats_jax.data import header_notes, nifti_writing
 from brats_jax.data.modalities import CLASSES, NUM_CLASSES, REGIONS
 from brats_jax.errors import BratsError
 from brats_jax.files import write_json
@@ -70,14 +70,15 @@ def earlier(directory: Path, case: str, model: Model, wanted: Wanted) -> str:
     What the same model has left under the same settings is completed by what it lacks.
 
     Raises:
-      BratsError: a file in the way is not of this program.
+      BratsError: a file in the way is no prediction of this program.
     """
     names = _names(case, model, wanted)
     for name in names.values():
         path = directory / name
-        if path.exists() and not _is_ours(path):
+        if path.exists() and not _is_predicted(path):
             raise BratsError(
-                f"{path} is there and not of this program (made by hand?): give another --output"
+                f"{path} is there and no prediction of this program (a reader's labels?): give "
+                "another --output"
             )
     document = sidecars.read(directory / f"{_stem(case, model)}.json")
     if wanted.overwrite or document is None or not sidecars.is_whole(directory, document):
@@ -202,12 +203,12 @@ def _image(image: Any) -> Write:
     return functools.partial(nifti_writing.write_image, image=image)
 
 
-def _is_ours(path: Path) -> bool:
+def _is_predicted(path: Path) -> bool:
     if path.suffix == ".gz":
-        return nifti_writing.is_ours(path)
+        return header_notes.is_predicted(path)
     try:
         with path.open("rb") as file:  # a comment of the PNG, the generator of the page
-            return nifti_writing.OURS.encode() in file.read(1000)
+            return header_notes.OURS.encode() in file.read(1000)
     except OSError:
         return False
 

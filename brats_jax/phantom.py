@@ -12,7 +12,7 @@ from pathlib import Path
 
 from absl import app, flags
 
-from brats_jax.command_line import fail, one_line_flags
+from brats_jax.command_line import fail, one_line_flags, tell
 from brats_jax.data.phantom_files import write_cases
 from brats_jax.errors import BratsError
 
@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> None:
                 f"--shape={','.join(_SHAPE.value)} is not three whole numbers"
             ) from None
         write_cases(
-            Path(_CASES.value), patients=_PATIENTS.value, seed=_SEED.value, shape=shape, say=print
+            Path(_CASES.value), patients=_PATIENTS.value, seed=_SEED.value, shape=shape, say=tell
         )
     except BratsError as error:
         sys.exit(fail(str(error)))

@@ -17,6 +17,8 @@ from brats_jax import RESEARCH_USE_ONLY
 from brats_jax.command_line import fail, one_line_flags
 from brats_jax.data.modalities import MODALITIES
 from brats_jax.errors import BratsError
+from brats_jax.files import check_folder, make_folder
+from brats_jax.wording import plural
 
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "RUN (all folds) or RUN/fold_K.")
 _INPUT = flags.DEFINE_string("input", None, "A case's folder, or a folder with cases below it.")
@@ -86,6 +88,8 @@ def _run() -> int:
     from brats_jax.progress import say
     from brats_jax.sidecars import TABLE
 
+    directory = Path(_OUTPUT.value)
+    check_folder(directory, "--output")  # before what takes its time
     if _INPUT.value is not None:
         cases = prediction.find_cases(Path(_INPUT.value))
     else:
@@ -101,12 +105,17 @@ def _run() -> int:
         min_et_mm3=_MIN_ET.value,
         batch_size=_BATCH_SIZE.value,
     )
+    if named and (missing := [f"--{name}" for name in model.inputs if name not in named]):
+        raise BratsError(
+            f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing: the model "
+            f"needs {' '.join(f'--{name}' for name in MODALITIES if name in model.inputs)}"
+        )
     say(RESEARCH_USE_ONLY)
     folds = ", ".join(str(member.fold) for member in model.trained.members)
-    count = "1 case" if len(cases) == 1 else f"{len(cases)} cases"
     say(
-        f"{count}; {model.trained.run}, fold {folds}, model {model.trained.hash[:12]}; "
-        f"predictions averaged: {model.ensemble.size}; {devices.describe()}"
+        f"{plural(len(cases), 'case')}; {model.trained.run}, fold {folds}, model "
+        f"{model.trained.hash[:12]}; predictions averaged: {model.ensemble.size}; "
+        f"{devices.describe()}"
     )
     for note in model.trained.notes:
         say(f"note: {note}")
@@ -118,8 +127,7 @@ def _run() -> int:
         page=_PAGE.value,
         overwrite=_OVERWRITE.value,
     )
-    directory = Path(_OUTPUT.value)
-    directory.mkdir(parents=True, exist_ok=True)
+    make_folder(directory, "--output")
     outcome = prediction.predict_cases(model, cases, directory, wanted, resampled=_RESAMPLE.value)
     say(f"{len(outcome.written)} written, {len(outcome.kept)} kept, {len(outcome.failed)} failed")
     if _TASK.value == "segment" and (directory / TABLE).exists():

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from absl import app, flags
 
-from brats_jax.command_line import fail, one_line_flags
+from brats_jax.command_line import fail, one_line_flags, tell
 from brats_jax.data import store as layout
 from brats_jax.data.normalise import NORMALISATIONS
 from brats_jax.data.preparation import prepare
@@ -74,12 +74,12 @@ def _run() -> None:
             skip_bad_cases=_SKIP_BAD_CASES.value,
             say=_say,
         )
-        print(summary_table(_STORE.value, manifest))
+        tell(summary_table(_STORE.value, manifest))
     elif not _VERIFY.value:
         raise BratsError("--source is missing: give a folder of BraTS files, or 'phantom'")
     if _VERIFY.value:
         count = layout.verify(_STORE.value)
-        print(f"{_STORE.value}: all {count} files are as they were written")
+        tell(f"{_STORE.value}: all {count} files are as they were written")
 
 
 def _sizes(values: Sequence[str] | None) -> tuple[int, ...] | None:

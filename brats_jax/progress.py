@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from brats_jax import processes
 from brats_jax.files import write_text
+from brats_jax.interruption import leave_quietly
 
 FIRST_LINE_S = 60.0  # until a log file hears how far something is
 
@@ -21,8 +22,11 @@ FIRST_LINE_S = 60.0  # until a log file hears how far something is
 def say(text: str) -> None:
     """Prints a line, above a progress bar if there is one; of several processes the first."""
     if processes.is_first():
-        tqdm.write(text)
-        sys.stdout.flush()
+        try:
+            tqdm.write(text)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            leave_quietly()
 
 
 class Bar(Protocol):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from absl import app, flags
 
-from brats_jax.command_line import fail, one_line_flags
+from brats_jax.command_line import fail, one_line_flags, tell
 from brats_jax.errors import BratsError
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run, a grid, or several runs.")
@@ -37,8 +37,8 @@ def _main(arguments: Sequence[str]) -> int:
     except OSError as error:
         return fail(f"{error.filename or _WORKDIR.value}: {error.strerror or error}")
     size = path.stat().st_size / 1e6
-    print(f"{path}: {size:.1f} MB, in {time.monotonic() - started:.1f} s")
-    print(f"{path.parent / 'report'}: the tables as CSV, Markdown and LaTeX, and the figures")
+    tell(f"{path}: {size:.1f} MB, in {time.monotonic() - started:.1f} s")
+    tell(f"{path.parent / 'report'}: the tables as CSV, Markdown and LaTeX, and the figures")
     return 0
 
 

@@ -15,6 +15,7 @@ from brats_jax.evaluated import EVALUATION_VERSION
 from brats_jax.files import atomic_open, write_json
 from brats_jax.metrics import overlap
 from brats_jax.tallies import LESION_REGIONS, SCORED, ReconstructionTally, SegmentationTally
+from brats_jax.wording import plural
 
 # What identifies a number within an evaluation.
 KEYS = ("stage", "unit", "over", "of", "metric", "convention")
@@ -51,6 +52,8 @@ def write_unit_tables(
 ) -> None:
     """Writes evaluation_<stage>.csv, a line for each slice, and ..._patients.csv for volumes.
 
+    Without a whole volume there is no such table; one that another evaluation left goes.
+
     A number that is not defined (a distance to an empty mask, a Dice of two) is left empty.
     """
     slices = tally.slices
@@ -71,10 +74,13 @@ def write_unit_tables(
     }
     places = [(names[p], int(n)) for p, n in zip(slices.patient, slices.number, strict=True)]
     _write_csv(directory / f"evaluation_{stage}.csv", ("patient", "slice"), places, in_plane)
+    of_volumes = directory / f"evaluation_{stage}_patients.csv"
     if slices.whole.any():
         volumes = _columns(scores, "patient", "volumes", conventions.VOLUME_CONVENTIONS)
         whole = [(name,) for name in names[slices.whole]]
-        _write_csv(directory / f"evaluation_{stage}_patients.csv", ("patient",), whole, volumes)
+        _write_csv(of_volumes, ("patient",), whole, volumes)
+    else:
+        of_volumes.unlink(missing_ok=True)
 
 
 def _columns(
@@ -184,7 +190,7 @@ def format_summary(summary: dict[str, Any]) -> str:
     leak = "" if summary["split_by"] == "patient" else "  (patients on both sides: too good)"
     lines = [
         "",
-        f"Test set: {_patients(summary['patients'])}, {summary['slices']} slices, split by "
+        f"Test set: {plural(summary['patients'], 'patient')}, {summary['slices']} slices, split by "
         f"{summary['split_by']}{leak}; mean over fold {folds} of {summary['of_folds']}",
     ]
     rows = summary["rows"]
@@ -258,10 +264,6 @@ def _volume_table(summary: dict[str, Any]) -> list[str]:
         lines.append(line.rstrip())
     lines.append(f"  brats2020: {conventions.NOTES['brats2020']}")
     return lines
-
-
-def _patients(count: int) -> str:
-    return f"{count} patient{'' if count == 1 else 's'}"
 
 
 def _counted(row: dict[str, Any] | None, digits: int) -> str:

@@ -134,6 +134,14 @@ def check(config: ConfigDict) -> None:
         )
 
 
+def check_workdir(config: ConfigDict, workdir: Path) -> None:
+    """Refuses to put a run or a grid into its store (BratsError)."""
+    store, folder = Path(config.data.store).resolve(), workdir.resolve()
+    if folder.is_relative_to(store):
+        where = "is the store" if folder == store else f"lies in the store {store}"
+        raise BratsError(f"{workdir} {where}, which holds nothing else: choose another --workdir")
+
+
 def check_fit(config: ConfigDict, store: Store, mesh: Mesh) -> None:
     """Refuses settings that the data or the devices cannot serve, before anything is written.
 

@@ -1,8 +1,9 @@
 """Every fold of a run gets its temperature, from the store it was trained on."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from brats_jax.data.splits import count_patients, fold_split
 from brats_jax.data.store import Store
 from brats_jax.errors import BratsError
 from brats_jax.trained import Member, Trained
+from brats_jax.wording import plural
 
 
 def fit(trained: Trained, store: str | None, batch_size: int) -> Iterator[str]:
@@ -51,10 +53,25 @@ def _fit_fold(trained: Trained, member: Member, store: Store, splits: dict, batc
         sets[name] = {**counts, **calibration.measure(logits, labels, temperature)}
     facts = {"fold": member.fold, "split_by": splits["split_by"], "sets": sets}
     calibration.write(trained.run / f"fold_{member.fold}", member.hash, temperature, facts)
-    shown = "; ".join(
-        f"{name} ({numbers['patients']} patients) ECE {numbers['before']['ece']:.4f} -> "
-        f"{numbers['after']['ece']:.4f}, in tumour {numbers['before']['ece_tumour']:.4f} -> "
-        f"{numbers['after']['ece_tumour']:.4f}"
-        for name, numbers in sets.items()
-    )
-    return f"fold {member.fold}: temperature {temperature:.3f}; {shown}"
+    return f"fold {member.fold}: temperature {temperature:.3f}; {describe(sets)}"
+
+
+def describe(sets: Mapping[str, Mapping[str, Any]]) -> str:
+    """ECE before and after in each set, and whether it rose: the fit lowers another number."""
+    parts = []
+    rose = False
+    for name, numbers in sets.items():
+        told = []
+        for where, key in (("ECE", "ece"), ("in tumour", "ece_tumour")):
+            before, after = (numbers[when][key] for when in ("before", "after"))
+            told.append(f"{where} {before:.4f} -> {after:.4f}")
+            if after > before:
+                told[-1] += " (rose)"
+                rose = True
+        parts.append(f"{name} ({plural(numbers['patients'], 'patient')}) {', '.join(told)}")
+    if rose:
+        parts.append(
+            "where ECE rose: the temperature is the likeliest in validation (least NLL), which "
+            "need not lower ECE"
+        )
+    return "; ".join(parts)

@@ -126,6 +126,12 @@ def load_encoder(
     new_params = _load_state(params, tensors, expected, problems)
     new_stats = _load_state(stats, tensors, expected, problems)
     problems += [f"unexpected {name}" for name in tensors if name not in expected]
+    width = None if stem is None or stem.ndim != 4 else stem.shape[0]
+    if expected == set(tensors) and width != ours.shape[3]:
+        raise BratsError(
+            f"{path}: width is {width} there, {ours.shape[3]} here; give "
+            f"--config.model.width={width}, or weights of another file"
+        )
     if problems:
         more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise BratsError(

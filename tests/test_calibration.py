@@ -48,6 +48,19 @@ def test_likelihood_by_hand():
     assert found == pytest.approx(expected)
 
 
+def test_a_rise_of_the_calibration_error_is_told():
+    def numbers(patients, *ece):
+        before, after = ({"ece": e, "ece_tumour": t} for e, t in (ece[:2], ece[2:]))
+        return {"patients": patients, "before": before, "after": after}
+
+    sets = {"validation": numbers(1, 0.02, 0.1, 0.01, 0.05), "test": numbers(3, 0.02, 0.1, 0.03, 0)}
+    head, tail, why = temperatures.describe(sets).split("; ")
+    assert head == "validation (1 patient) ECE 0.0200 -> 0.0100, in tumour 0.1000 -> 0.0500"
+    assert tail == "test (3 patients) ECE 0.0200 -> 0.0300 (rose), in tumour 0.1000 -> 0.0000"
+    assert why.startswith("where ECE rose: the temperature is the likeliest in validation")
+    assert "rose" not in temperatures.describe({"validation": sets["validation"]})
+
+
 def test_folds_are_calibrated_and_used(brats_files, tmp_path):
     with examples.shallow():
         folder = examples.make_run(brats_files, tmp_path, "volume")

@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from tally_examples import tally_of, two_patients
 
 from brats_jax import experiment, fold_evaluation, results
 from brats_jax.data.modalities import CLASSES
@@ -57,6 +58,16 @@ def test_volumes_are_the_slices_put_together(finished):
         summary["rows"], over="volumes", of="WT", metric="dice", convention="brats2020"
     )
     assert found["mean"] == pytest.approx(expected) and found["count"] == 1
+
+
+def test_without_whole_volumes_no_table_of_them_stays(tmp_path):
+    """As when tumour slices alone are evaluated after all of them."""
+    prediction, truth, sizes = two_patients()
+    for whole in (True, False):
+        tally = tally_of(prediction, truth, sizes, whole=[whole, whole])
+        results.write_unit_tables(tmp_path, "segment", tally)
+        assert (tmp_path / "evaluation_segment_patients.csv").exists() == whole
+    assert (tmp_path / "evaluation_segment.csv").exists()
 
 
 def test_evaluation_says_what_it_is_over(finished, small_store):

@@ -39,9 +39,22 @@ def test_nothing_to_evaluate(small_store, compiled_programs, tmp_path):
     ):
         experiment.run(config, tmp_path / "none", "predict")
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(BratsError, match="file is a file; give another --workdir"):
+    with pytest.raises(BratsError, match="file is a file: choose another --workdir"):
         experiment.run(config, tmp_path / "file")
+    message = r"run cannot be written \(Not a directory\): choose another --workdir"
+    with pytest.raises(BratsError, match=message):
+        experiment.run(config, tmp_path / "file" / "run")
     assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("place", [".", "runs/ssl"])
+def test_no_run_goes_into_its_store(small_store, compiled_programs, tmp_path, place):
+    (tmp_path / "s").symlink_to(small_store.path)
+    config = config_of(small_store, compiled_programs, data__store=str(tmp_path / "s"))
+    before = sorted(small_store.path.iterdir())
+    with pytest.raises(BratsError, match=r"the store.* holds nothing else: choose another --work"):
+        experiment.run(config, small_store.path / place)
+    assert sorted(small_store.path.iterdir()) == before
 
 
 def test_no_store(compiled_programs, tmp_path, small_store):

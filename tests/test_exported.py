@@ -1,5 +1,6 @@
 """An exported model: the same labels without the package, the same weights under torch's names."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -131,14 +132,16 @@ def test_the_description_says_what_goes_in_and_comes_out(trained, ensemble):
     assert "research use only" in document["research_use_only"]
     for fold in document["model"]["folds"]:
         state = safetensors.numpy.load_file(ensemble / fold["weights"])
-        assert torch_names.digest(state) == fold["sha256"]
-    hashes = [fold["sha256"] for fold in document["model"]["folds"]]
+        assert torch_names.digest(state) == fold["hash"]
+        content = (ensemble / fold["weights"]).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == fold["sha256"]
+    hashes = [fold["hash"] for fold in document["model"]["folds"]]
     assert hashes == [member.hash for member in trained.members] and len(set(hashes)) == 2
     assert document["model"]["hash"] == trained.hash  # as beside whatever it predicts
 
 
 def test_the_encoder_comes_back_from_its_file(networks, ensemble):
-    path = ensemble / "fold_1.safetensors"
+    path = ensemble / "segment_fold_1.safetensors"
     params, stats = networks[1][1]
     with safe_open(path, "np") as file:
         assert file.metadata()["modalities"] == "t1gd,flair,t2"
@@ -147,7 +150,7 @@ def test_the_encoder_comes_back_from_its_file(networks, ensemble):
         assert "decoder.stages.0.block1.bn.running_mean" in file.keys()  # noqa: SIM118
     task = Segmentation(inputs=INPUTS, width=4)
     _, fresh, fresh_stats = models.split(task.build(9))
-    # As a run with --config.encoder_init=fold_1.safetensors does it.
+    # As a run with --config.encoder_init=segment_fold_1.safetensors does it.
     config = ConfigDict({"ssl": False, "encoder_init": str(path)})
     fold = SimpleNamespace(config=config, tasks={"segment": task})
     new, new_stats = experiment._Fold._initialiser(fold, "segment")(fresh, fresh_stats)
@@ -185,9 +188,12 @@ def test_transposed_convolutions_are_written_for_torch():
     assert weight[1, 2, 3, 3] == params["decoder"]["stages"][0]["kernel"][0, 0, 1, 2]
 
 
-def test_a_pretext_network_predicts_its_modality(example_runs, tmp_path):
+def test_a_pretext_network_predicts_its_modality(example_runs, ensemble, tmp_path):
     run = example_runs["slice"] / "run" / "fold_1"
+    shutil.copytree(ensemble, tmp_path / "out")
     exported.write(open_trained(run, "reconstruct", data_mesh()), tmp_path / "out")
+    for path in ensemble.iterdir():  # a segmentation that was there stays
+        assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
     graph, *weights = examples.network(Reconstruction(width=4), 1)
     program = jax.export.deserialize(
         bytearray((tmp_path / "out" / "reconstruct.stablehlo").read_bytes())
@@ -211,6 +217,9 @@ def test_what_does_not_belong_together_is_refused(example_runs, tmp_path):
     alone = open_trained(run / "fold_0", "segment", data_mesh())
     with pytest.raises(BratsError, match="trained on slices of 40 x 32, each normalised"):
         exported.write(alone, tmp_path / "out", slice_shape=(240, 240))
+    (tmp_path / "file").touch()
+    with pytest.raises(BratsError, match=r"out cannot be written \(Not a directory\): choose an"):
+        exported.write(alone, tmp_path / "file" / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -220,6 +229,7 @@ def test_what_does_not_belong_together_is_refused(example_runs, tmp_path):
         (["--checkpoint=nowhere", "--output=x"], "--checkpoint=nowhere: no run there"),
         (["--checkpoint=nowhere"], "--output=DIR"),
         (["--checkpoint=a", "--output=x", "--slice_shape=240"], "give two numbers"),
+        (["--checkpoint=a", f"--output={__file__}"], ".py is a file: choose another --output"),
     ],
 )
 def test_the_command_says_what_is_wrong_in_one_line(tmp_path, arguments, message):

@@ -104,6 +104,21 @@ def test_status_in_words(grid):
     ]
 
 
+def test_a_cell_that_was_stopped_early_is_seen_to_be_begun(grid):
+    """Before its first line of metrics, and before its first save."""
+
+    def row():
+        cells = [grid_state.look(grid, cell) for cell in grid_state.cells_of(grid)]
+        return grid_state.table(grid, cells).splitlines()[3].split()[-1]
+
+    assert row() == "-"
+    (grid / PRETRAIN.directory / "pretrain").mkdir(parents=True)
+    write_json(grid / PRETRAIN.directory / "pretrain" / "training.json", {"steps": 80})
+    assert row() == "begun"
+    (grid / PRETRAIN.directory / "pretrain" / "last" / "8").mkdir(parents=True)
+    assert row() == "10%"
+
+
 def test_a_grid_grows_by_axes_and_keeps_its_settings(grid):
     assert grid_state.cells_of(grid) == THREE
     more = Axes(losses=("dice_ce",), percents=(5,), folds=(0,))

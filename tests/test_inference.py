@@ -190,7 +190,12 @@ def test_python_takes_and_returns_arrays_images_and_paths(
         (dict(images=folder), "output="),
         (dict(images=volumes, output="x.nii"), "for paths"),
         (dict(images={**volumes, "t1": image}), "all of one kind"),
-        (dict(images={k: v for k, v in volumes.items() if k != "t2"}), "no T2 volume"),
+        (dict(images={k: v for k, v in volumes.items() if k != "t2"}), "^'t2' is missing: the"),
+        (
+            dict(images={k: files[k] for k in ("t1", "t2")}, output="x.nii"),
+            "'t1gd' and 'flair' are missing: the model needs t1gd, flair, t2",
+        ),
+        (dict(images=list(volumes.values())), "images of type list: give a dictionary of mod"),
         (dict(images=volumes, et_label=5), "et_label=5"),
         (dict(images=folder.parent, output="x.nii"), "holds 3 cases"),
     ):

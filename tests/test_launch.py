@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -111,3 +112,42 @@ def test_signals_reach_the_grid_and_only_the_time_limit_queues_again(place, numb
     assert (place / "requeued").exists() == requeued
     if requeued:
         assert (place / "requeued").read_text() == "requeue 77\n"
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """What setup.sh needs, in a folder of its own; its Python notes what it is to install."""
+    shutil.copytree(LAUNCH, tmp_path / "launch")
+    shutil.copy(LAUNCH.parent / "pyproject.toml", tmp_path)
+    python = tmp_path / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text(
+        f'#!/bin/bash\nif [ "$1" = -m ]; then echo "$@" >> asked; else exec {sys.executable} "$@"; '
+        "fi\n"
+    )
+    python.chmod(0o755)
+    return tmp_path
+
+
+def setup(clone, *arguments):
+    command = ["bash", str(clone / "launch/setup.sh"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+def test_a_misspelt_extra_is_one_line_and_installs_nothing(clone):
+    done = setup(clone, "test,cuda")
+    assert done.returncode == 1 and not list((clone / ".venv").glob("installed*"))
+    assert done.stderr == "error: there is no extra 'cuda'; give of cuda12, cuda13, tpu, test\n"
+    assert not (clone / "asked").exists()
+
+
+def test_what_is_installed_is_imported_from_anywhere(clone):
+    for _ in range(2):  # the second time there is nothing to do
+        assert setup(clone, "test,tpu").returncode == 0
+    (asked,) = (clone / "asked").read_text().splitlines()
+    assert asked.startswith("-m pip install") and asked.endswith(" -e .[test,tpu]")
+    # A finder, which is the other way, comes after the folder that holds the clone.
+    assert "--config-settings editable_mode=compat" in asked
+    os.utime(clone / "launch/setup.sh")  # what is installed by another rule is installed again
+    assert setup(clone, "test,tpu").returncode == 0
+    assert len((clone / "asked").read_text().splitlines()) == 2

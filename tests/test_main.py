@@ -180,6 +180,30 @@ def test_killed_again_and_again_it_ends_with_the_same_bits(
     assert there == here
 
 
+def test_when_nobody_reads_on_it_saves_and_leaves_quietly(small_store, compiled_programs, tmp_path):
+    """As with `| head`."""
+    again = command(
+        tmp_path / "run", small_store.path, compiled_programs, "--mode=pretrain", NO_PICTURES
+    )
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(again, cwd=ROOT, stdout=pipe, stderr=pipe, text=True)
+    while "trains on" not in process.stdout.readline():
+        assert process.poll() is None
+    process.stdout.close()
+    # All is done in two epochs of eight steps, and how the first went is what nobody reads.
+    assert process.stderr.read() == "" and process.wait(timeout=120) == 141
+    meta = checkpoints.read_meta(tmp_path / "run" / "fold_0" / "pretrain" / "last")
+    assert 0 < meta["step"] < 16
+
+
+def test_a_stopped_evaluation_says_so(small_store, compiled_programs, tmp_path, whole):
+    shutil.copytree(whole, tmp_path / "run")
+    again = command(tmp_path / "run", small_store.path, compiled_programs, "--mode=evaluate")
+    evaluation = tmp_path / "run" / "fold_0" / "evaluation.json"
+    status, output = kill_when(again, lambda: not evaluation.exists(), signal.SIGTERM)
+    assert status == 143 and output.splitlines()[-1].startswith("stopped: the same command goes on")
+
+
 def test_a_full_disk_is_one_line_and_loses_nothing(small_store, compiled_programs, tmp_path, whole):
     """A limit on the size of files stands in for a disk that is full before the first save."""
     again = command(
@@ -217,7 +241,7 @@ def test_a_killed_grid_goes_on_and_ends_with_the_same_bits(
     assert status == 1
     assert "grid: 1 of 3 cells complete, skipped" in output
     assert "fold 0 segment: goes on from step " in output
-    assert "grid: 1 cells failed; the same command tries them again:" in output
+    assert "grid: 1 cell failed; the same command tries them again:" in output
     assert f"  dice_ce-base-labels_100-seed_0-fold_0: {last / '3'}: not a readable" in output
     assert "2 of 3 done, 1 failed" in output
     assert_same_bits(whole / "fold_0" / "segment", ssl / "segment")

@@ -81,7 +81,24 @@ def test_labels_by_hand_are_never_replaced(model, brats_files, tmp_path):
     truth = brats_files.write_nifti_case(tmp_path, name, volumes)["seg"]
     before = truth.read_bytes()
     outcome, _ = examples.run_on(model, tmp_path / name, tmp_path / name, overwrite=True)
-    assert "not of this program" in outcome.failed[name] and truth.read_bytes() == before
+    assert "no prediction of this program" in outcome.failed[name]
+    assert truth.read_bytes() == before
+
+
+def test_the_truth_of_a_phantom_is_a_truth(model, brats_files, tmp_path):
+    """Its file is of this program, and no prediction: shown, and never replaced."""
+    name = examples.CASES[0]
+    volumes = brats_files.make_case(0, examples.SHAPE)
+    truth = brats_files.write_nifti_case(tmp_path, name, volumes)["seg"]
+    image = nib.load(truth)
+    image.header["descrip"] = b"brats_jax phantom, no patient"  # as of phantom_files
+    nib.save(image, truth)
+    before, folder = truth.read_bytes(), tmp_path / name
+    np.testing.assert_array_equal(read_truth(model.scan(folder)), np.moveaxis(volumes["seg"], 2, 0))
+    for overwrite in (False, True):
+        refused, _ = examples.run_on(model, folder, folder, overwrite=overwrite)
+        assert f"{truth} is there and no prediction" in refused.failed[name]
+    assert truth.read_bytes() == before and len(list(folder.iterdir())) == 5
 
 
 def embedded(path, what):

@@ -34,6 +34,7 @@ def test_importing_the_package_brings_no_jax():
         (["--checkpoint=r", "--output=o", "--input=i", "--min_et_mm3=-1"], "--min_et_mm3"),
         (["--checkpoint=r", "--output=o", "--input=i", "--task=reconstruct", "--page"],
          "--picture and --page are for --task=segment"),
+        (["--checkpoint=r", f"--output={__file__}", "--input=."], "is a file: choose another"),
         (["--checkpont=r"], "Did you mean: checkpoint"),
         (["what"], "'what' is not understood"),
     ],
@@ -72,6 +73,14 @@ def test_from_files_to_files(example_runs, shared_folder, tmp_path):
     assert len(list(out.glob("*.nii.gz"))) == 10 and (out / "volumes.csv").exists()
     # Files named one by one, whatever they are called and in whatever order.
     name = examples.CASES[0]
+    one = folder / "cases" / name / f"{name}_t1.nii.gz"
+    status, _, err = command(
+        "predict", f"--checkpoint={run}", f"--output={tmp_path / 'none'}", f"--t1={one}",
+        cache=cache,
+    )  # fmt: skip
+    assert status == 1 and not (tmp_path / "none").exists()
+    message = "--t1gd and --flair and --t2 are missing: the model needs --t1gd --t2 --flair"
+    assert err.splitlines()[-1] == f"error: {message}"
     named = []
     for modality, suffix in (("flair", "flair"), ("t2", "t2"), ("t1gd", "t1ce"), ("t1", "t1")):
         path = tmp_path / f"{suffix}.nii.gz"

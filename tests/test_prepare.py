@@ -5,6 +5,7 @@ import sys
 import time
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -58,7 +59,7 @@ def test_prepares_and_tells_what_it_did(source, tmp_path):
     assert "slice: clip at the 99.5th percentile" in words["normalisation"]
     assert {"background", "NCR/NET", "ED", "ET"} <= words.keys()
     assert "all 5 files are as they were written" in out
-    assert "1 of 1 cases" in err and "\r" not in err  # no bar where there is no terminal
+    assert "1 of 1 case, " in err and "\r" not in err  # no bar where there is no terminal
     status, out, err = run(f"--source={source}", f"--store={tmp_path / 'store'}")
     assert status == 0 and "is complete: nothing to do" in err and "patients" in out
 
@@ -72,6 +73,15 @@ def test_phantom_leaves_nothing_outside_the_store(tmp_path):
     assert process.wait(timeout=120) == 0
     process.communicate()
     assert [path.name for path in tmp_path.iterdir()] == ["s"]
+    assert Store.open(tmp_path / "s").num_slices == 16
+
+
+def test_nobody_reads_the_summary(tmp_path):
+    """As with `| head`: quiet, and the store is whole."""
+    process = start("--source=phantom", "--patients=1", "--shape=16,32,32", f"--store={tmp_path}/s")
+    process.stdout.close()
+    err = process.stderr.read()
+    assert process.wait(timeout=120) == 141 and err == "1 of 1 case, 0.0 minutes left\n"
     assert Store.open(tmp_path / "s").num_slices == 16
 
 
@@ -92,12 +102,15 @@ def test_verify_finds_a_changed_byte(source, tmp_path):
     assert f"{path} has changed" in error_of(f"--store={tmp_path / 'store'}", "--verify")
 
 
+# As `inference.Model.note` has it.
+PREDICTED = b"RESEARCH USE ONLY, no diagnosis; brats_jax 0.1.0; model 0123456789ab"
 BAD = {
     "missing modality": r"has no t1gd volume",
     "no labels": r"has no labels",
     "shapes": r"_t2.nii.gz is 23 x 20 x 8",
     "labels": r"_seg.nii.gz has the label values 0, 7",
     "truncated": r"_flair.nii.gz cannot be read",
+    "predicted": r"_seg.nii.gz was predicted by this program",
 }
 
 
@@ -113,10 +126,15 @@ def test_bad_nifti(source, tmp_path, brats_files, volumes, what):
         brats_files.write_volume(paths["t2"], volumes["t2"][1:])
     elif what == "labels":
         brats_files.write_volume(paths["seg"], np.where(volumes["seg"] > 0, 7, 0).astype(np.uint8))
+    elif what == "predicted":
+        image = nib.load(paths["seg"])
+        image.header["descrip"] = PREDICTED
+        nib.save(image, paths["seg"])
     else:
         paths["flair"].write_bytes(paths["flair"].read_bytes()[:200])
     line = error_of(f"--source={source}", f"--store={tmp_path / 'store'}")
     assert BAD[what] in line and str(folder) in line and ": " in line
+    assert line.endswith("such cases out with --skip_bad_cases")
     assert not (tmp_path / "store").exists()
 
 
@@ -175,7 +193,7 @@ def test_killed_again_and_again_ends_with_the_same_store(tmp_path, brats_files):
             assert time.monotonic() < deadline
             time.sleep(0.01)
     status, _, err = run(*arguments)
-    assert status == 0 and "of 16 cases are already there" in err, err
+    assert status == 0 and "of 16 cases already there" in err, err
     prepare(tmp_path / "source", tmp_path / "fresh", workers=1)
     assert Store.open(store).fingerprint == Store.open(tmp_path / "fresh").fingerprint
     names = {str(p.relative_to(store)) for p in store.rglob("*") if p.is_file()}

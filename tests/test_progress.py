@@ -110,6 +110,32 @@ def test_a_second_request_is_obeyed_at_once():
     assert done.returncode == -signal.SIGTERM and "still here" not in done.stdout
 
 
+@pytest.mark.parametrize("listened_to", [True, False])
+def test_without_a_reader_it_is_stopped_for_or_left_quietly(listened_to):
+    """As by `| head`: a loop saves first, and no line raises any more; else the end is here."""
+    code = (
+        "import contextlib, sys\n"
+        "from brats_jax.interruption import StopRequests\n"
+        "from brats_jax.progress import say\n"
+        "requests = StopRequests()\n"
+        f"with requests if {listened_to} else contextlib.nullcontext():\n"
+        "    say('one')\n"
+        "    sys.stdin.readline()\n"
+        "    say('two'), say('three')\n"
+        "    print(requests.signal_number, file=sys.stderr)\n"
+    )
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=pipe, stdout=pipe, stderr=pipe, text=True
+    )
+    assert process.stdout.readline() == "one\n"
+    process.stdout.close()
+    process.stdin.write("go on\n")
+    process.stdin.close()
+    assert process.stderr.read() == (f"{signal.SIGPIPE.value}\n" if listened_to else "")
+    assert process.wait() == (0 if listened_to else 141)
+
+
 def test_interrupted_exits_as_shells_expect():
     with pytest.raises(SystemExit) as caught:
         raise Interrupted(signal.SIGTERM)

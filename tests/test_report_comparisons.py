@@ -102,7 +102,7 @@ def test_one_patient_is_not_tested_and_what_no_patient_has_is_said(tmp_path):
     for ssl in (True, False):  # the only patient has no ET
         write_run(tmp_path / ("ssl" if ssl else "base"), ssl=ssl, patients=1)
     _, words = read(tmp_path)
-    assert "of 3 comparisons too few patients have values for a test in all." in words
+    assert "none of 3 comparisons could be tested: too few patients have values." in words
     assert "3D Dice of WT: not tested, as there is one patient only" in words
     assert "3D ASD of ET: not compared, as no patient has a value under both SSL and the" in words
     row = next(r for r in secondary(tmp_path) if r["Quantity"] == "3D ASD of ET (mm)")

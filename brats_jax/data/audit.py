@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from brats_jax.data.modalities import CLASSES, DISPLAY_NAMES, MODALITIES
+from brats_jax.wording import plural
 
 # Orders found in the wild, to suggest the one that fits: the true one of the Kaggle files, and
 # the one most loaders assume.
@@ -82,8 +83,8 @@ def describe(audit: Mapping[str, Any]) -> str:
         f"{DISPLAY_NAMES[name]} {value:+.2f}" for name, value in audit["contrast"].items()
     )
     return (
-        f"{audit['verdict']}; ET minus NCR over {audit['slices']} slices of "
-        f"{audit['patients']} patients: {contrast}"
+        f"{audit['verdict']}; ET minus NCR over {plural(audit['slices'], 'slice')} of "
+        f"{plural(audit['patients'], 'patient')}: {contrast}"
     )
 
 
@@ -97,8 +98,9 @@ def complaint(audit: Mapping[str, Any], channel_order: Sequence[str] | None) -> 
     found = audit["looks_like_t1gd"]
     contrast = ", ".join(f"{name} {value:+.2f}" for name, value in audit["contrast"].items())
     says = (
-        f"the labels contradict the names of the channels: over {audit['slices']} slices of "
-        f"{audit['patients']} patients ET minus NCR is {contrast}"
+        f"the labels contradict the names of the channels: over "
+        f"{plural(audit['slices'], 'slice')} of {plural(audit['patients'], 'patient')} ET minus "
+        f"NCR is {contrast}"
     )
     if found is None:
         return (

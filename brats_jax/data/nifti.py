@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from brats_jax.data import threads
+from brats_jax.data import header_notes, threads
 from brats_jax.data.case_files import SEG, group_by_case, subject_of
 from brats_jax.data.modalities import MODALITIES
 from brats_jax.data.normalise import brain_mask
@@ -80,6 +80,11 @@ class NiftiSource:
         paths = self._cases[patient]
         notes: list[str] = []
         *read, labels = threads.each(read_volume, [paths[name] for name in (*MODALITIES, SEG)])
+        if header_notes.is_prediction(labels.header):
+            raise BratsError(
+                f"{labels.path} was predicted by this program, which is no truth to learn from or "
+                "be measured by: put a reader's labels in its place, or take the case away"
+            )
         volumes = dict(zip(MODALITIES, read, strict=True))
         reference = read[0]
         grid = to_lps(reference.voxels, reference.affine)

@@ -15,7 +15,6 @@ _GEOMETRY = (
     "qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z",
 )  # fmt: skip
 _FRACTION_STEPS = 65_535
-OURS = "brats_jax"  # stands in the note of whatever this program writes
 
 
 def label_image(scan: Scan, labels: np.ndarray, note: str) -> Any:
@@ -52,22 +51,6 @@ def write_image(path: Path, image: Any) -> None:
         data = gzip.compress(data, compresslevel=1, mtime=0)
     with atomic_open(path, "wb") as file:
         file.write(data)
-
-
-def header_note(path: Path) -> str:
-    """The `descrip` of a NIfTI file; empty if it cannot be read."""
-    import nibabel
-
-    try:
-        header: Any = nibabel.load(path).header
-        return bytes(header["descrip"]).rstrip(b"\0").decode("latin-1")
-    except Exception:  # whatever it is, it is not one of ours
-        return ""
-
-
-def is_ours(path: Path) -> bool:
-    """Whether this program wrote a NIfTI file."""
-    return OURS in header_note(path)
 
 
 def _image(scan: Scan, voxels: np.ndarray, note: str) -> Any:

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from brats_jax.data import threads
+from brats_jax.data import header_notes, threads
 from brats_jax.data.modalities import CLASSES, MODALITIES
-from brats_jax.data.nifti_writing import OURS, write_image
+from brats_jax.data.nifti_writing import write_image
 from brats_jax.data.phantom import PhantomSource
 from brats_jax.data.source import Case
 from brats_jax.errors import BratsError
@@ -52,6 +52,8 @@ def write_cases(
         if not all(path.exists() for path in paths.values()):
             _write(source.read(patient), paths)
             say(f"{folder / name}: written")
+        else:
+            say(f"{folder / name}: there already, kept")
         written.append(folder / name)
     return written
 
@@ -80,5 +82,5 @@ def _image(volume: np.ndarray, affine: Any) -> Any:
     voxels = np.moveaxis(volume, 0, 2).astype(np.int16)
     image = nibabel.Nifti1Image(voxels, np.array(affine))
     image.header.set_xyzt_units("mm")
-    image.header["descrip"] = f"{OURS} phantom, no patient".encode()
+    image.header["descrip"] = header_notes.PHANTOM.encode()
     return image

@@ -19,6 +19,8 @@ from brats_jax.data.normalise import NORMALISATIONS, PERCENTILE
 from brats_jax.data.recognise import PHANTOM, open_source
 from brats_jax.data.source import ORIENTATION, Source, known_problems, notices, state_of
 from brats_jax.errors import BratsError
+from brats_jax.files import check_folder
+from brats_jax.wording import plural
 
 # Cases whose channels are audited before the rest is read, spread over the whole set.
 AUDIT_SAMPLE = 8
@@ -89,20 +91,19 @@ def prepare(
         layout.check_files(store, manifest)
         if {*manifest["patients"], *manifest["skipped"]} != set(source.patients()):
             raise BratsError(
-                f"{store} is complete with {len(manifest['patients'])} patients, the source now "
-                f"holds {len(source.patients())}: choose another --store, or delete it"
+                f"{store} is complete with {plural(len(manifest['patients']), 'patient')}, the "
+                f"source now holds {len(source.patients())}: choose another --store, or delete it"
             )
         say(f"{store} is complete: nothing to do")
         return manifest
     skipped = known_problems(source)
     if skipped and not skip_bad_cases:
         first = "; ".join(list(skipped.values())[:3])
-        more = f"; and {len(skipped) - 3} more cases" if len(skipped) > 3 else ""
+        more = f"; and {plural(len(skipped) - 3, 'more case')}" if len(skipped) > 3 else ""
         raise BratsError(
             f"{first}{more}: fetch what is missing, or leave such cases out with --skip_bad_cases"
         )
-    if store.exists() and not store.is_dir():
-        raise BratsError(f"{store} is a file: choose another --store")
+    check_folder(store, "--store")
     with writer.sole_writer(store):
         _begin(store, settings)
         job = _Preparation(store, source, normalisation, workers, skip_bad_cases, skipped, say)
@@ -185,7 +186,7 @@ class _Preparation:
         }
         writer.discard_others(store, self.sidecars)
         if self.sidecars:
-            say(f"{len(self.sidecars)} of {len(self.patients)} cases are already there")
+            say(f"{len(self.sidecars)} of {plural(len(self.patients), 'case')} already there")
 
     def run(self, ignore_audit: bool) -> dict[str, Any]:
         """Writes every case that is missing; returns the audit over all of them."""
@@ -255,11 +256,12 @@ class _Preparation:
         raise BratsError(f"{self.source.description.get('folder', self.source.name)}: {complaint}")
 
     def _stop(self, problem: str) -> BratsError:
+        problem = f"{problem}, or leave such cases out with --skip_bad_cases"
         kept = len(self.sidecars)
         if not kept:
             return BratsError(problem)
         return BratsError(
-            f"{problem} ({kept} finished cases are kept; the same command goes on from them)"
+            f"{problem} ({plural(kept, 'finished case')} kept; the same command goes on from there)"
         )
 
     def finish(self, audit: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
@@ -315,7 +317,9 @@ class _Progress:
         elif self._done * 10 // self._total > (self._done - 1) * 10 // self._total:
             each = (time.monotonic() - self._start) / (self._done - self._first)
             left = each * (self._total - self._done)
-            self._say(f"{self._done} of {self._total} cases, {left / 60:.1f} minutes left")
+            self._say(
+                f"{self._done} of {plural(self._total, 'case')}, {left / 60:.1f} minutes left"
+            )
 
     def close(self) -> None:
         if self._bar is not None:

@@ -6,11 +6,12 @@ there if that is asked for. The way back to the input's own grid is kept.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from brats_jax.data.case_files import SEG, CaseFiles
+from brats_jax.data.case_files import SEG, VOLUME_FILE, CaseFiles
 from brats_jax.data.modalities import DISPLAY_NAMES, MODALITIES
 from brats_jax.data.normalise import brain_mask
 from brats_jax.data.resample import Grid, resample, straight_grid
@@ -88,7 +89,20 @@ def read_scan(
     paths = {name: path for name, path in case.paths.items() if name != SEG}
     _demand(needed, paths, f"{case.folder} has")
     volumes = {name: read_volume(paths[name]) for name in MODALITIES if name in paths}
-    return make_scan(case.name, volumes, needed, in_plane=in_plane, resampled=resampled)
+    scan = make_scan(case.name, volumes, needed, in_plane=in_plane, resampled=resampled)
+    return dataclasses.replace(scan, notes=[*scan.notes, *_strangers(paths)])
+
+
+def _strangers(paths: Mapping[str, str]) -> list[str]:
+    """A warning where files that were named one by one are of several cases by their names."""
+    cases: dict[str, list[str]] = {}
+    for name, path in paths.items():
+        if match := VOLUME_FILE.fullmatch(Path(path).name):
+            cases.setdefault(match["case"], []).append(DISPLAY_NAMES[name])
+    if len({case.lower() for case in cases}) < 2:
+        return []
+    told = ", ".join(f"{' and '.join(names)} of {case}" for case, names in cases.items())
+    return [f"WARNING: by their names these are files of different cases ({told})"]
 
 
 def make_scan(
@@ -126,7 +140,10 @@ def make_scan(
     notes = []
     if problem := _apart(volumes, apart, first) or _unlike_brats(first, grid, in_plane):
         if not resampled:
-            raise BratsError(f"{problem}: register and resample the case, or give --resample")
+            raise BratsError(
+                f"{problem}: register and resample the case, or give --resample (in Python "
+                "resample=True)"
+            )
         if _unlike_brats(first, grid, in_plane):
             brain = upright[names[0]] != 0
             _demand_fit(first, brain, grid, in_plane)
@@ -160,7 +177,7 @@ def _demand(needed: Sequence[str], there: Mapping[str, object], who: str) -> Non
     if missing:
         raise BratsError(
             f"{who} no {' and no '.join(missing)} volume, which the model needs: add it under a "
-            "BraTS name, or name the files with --t1 --t1gd --t2 --flair"
+            "BraTS name, or name the files one by one (--t1 --t1gd --t2 --flair)"
         )
 
 

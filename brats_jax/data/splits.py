@@ -12,6 +12,7 @@ import numpy as np
 from brats_jax.data.store import Store
 from brats_jax.errors import BratsError
 from brats_jax.files import write_json
+from brats_jax.wording import plural
 
 SCHEMA = "brats_jax.splits"
 VERSION = 1
@@ -276,7 +277,7 @@ def describe_burden(store: Store, groups: Sequence[tuple[str, np.ndarray]]) -> l
         pixels = store.pixels[with_tumour, 1:].sum(axis=1, dtype=np.int64)
         mean = pixels.mean() if pixels.size else 0.0
         lines.append(
-            f"{name}: {len(indices)} slices, {len(with_tumour)} with tumour, "
+            f"{name}: {plural(len(indices), 'slice')}, {len(with_tumour):,} with tumour, "
             f"{mean:.0f} tumour pixels in such a slice"
         )
     return lines

@@ -7,6 +7,7 @@ from typing import Any
 from brats_jax.data import audit as channel_audit
 from brats_jax.data import store as layout
 from brats_jax.data.modalities import CLASSES, DISPLAY_NAMES
+from brats_jax.wording import plural
 
 _SHOWN = 5  # notes on cases, of which a whole release may have hundreds
 
@@ -20,7 +21,11 @@ def summary_table(store: str | os.PathLike[str], manifest: Mapping[str, Any]) ->
     }[manifest["normalisation"]]
     height, width = manifest["slice_shape"]
     people = summary["subjects"]
-    same = "" if people == summary["patients"] else f" ({people} people, scanned more than once)"
+    same = (
+        ""
+        if people == summary["patients"]
+        else f" ({plural(people, 'person', 'people')}, scanned more than once)"
+    )
     source = dict(manifest["source"])
     kind = source.pop("kind")
     details = ", ".join(f"{name} {_plain(value)}" for name, value in source.items())
@@ -52,10 +57,10 @@ def summary_table(store: str | os.PathLike[str], manifest: Mapping[str, Any]) ->
             f"{name:<14} {slices:>10,} {slices / summary['slices']:>8.1%} {pixels:>15,} {share:>10}"
         )
     if notes := manifest["notes"]:
-        lines += ["", f"notes on {len(notes)} cases (all of them in {layout.MANIFEST}):"]
+        lines += ["", f"notes on {plural(len(notes), 'case')} (all of them in {layout.MANIFEST}):"]
         lines += [f"  {name}: {'; '.join(notes[name])}" for name in list(notes)[:_SHOWN]]
     if manifest["skipped"]:
-        lines += ["", f"left out {len(manifest['skipped'])} bad cases:"]
+        lines += ["", f"left out {plural(len(manifest['skipped']), 'bad case')}:"]
         lines += [f"  {name}: {reason}" for name, reason in manifest["skipped"].items()]
     return "\n".join(lines)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from brats_jax.data import nifti_writing
+from brats_jax.data import header_notes
 from brats_jax.data.case_files import SEG, CaseFiles, group_by_case
 from brats_jax.data.nifti import align, map_labels
 from brats_jax.data.resample import resample
@@ -51,7 +51,7 @@ def _case_of(file: Path) -> CaseFiles | None:
     files = sorted(file.parent.iterdir())
     while (case := _holding(file, files)) is not None and SEG in case.paths:
         labels = Path(case.paths[SEG])
-        if not nifti_writing.is_ours(labels):
+        if not header_notes.is_predicted(labels):
             return case
         files.remove(labels)  # those of a reader may have another name
     return None

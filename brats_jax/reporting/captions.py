@@ -13,11 +13,6 @@ def listed(words: Sequence[str], last: str = "and") -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}"
 
 
-def plural(count: int, one: str, many: str = "") -> str:
-    """'1 fold', '5 folds'."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
-
-
 def test_set(measured: Iterable[Measured]) -> str:
     """'55 patients, 8,525 slices, split by patient'; '' of nothing."""
     group = list(measured)

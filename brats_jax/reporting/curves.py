@@ -9,6 +9,7 @@ from brats_jax.reporting import captions
 from brats_jax.reporting.arms import LOSS_NAMES
 from brats_jax.reporting.discover import FoldFiles, Run, Study
 from brats_jax.reporting.figures import BASELINE, SSL, Figure, axes, canvas, drawn, styled
+from brats_jax.wording import plural
 
 EVENTS = (("train", "training", BASELINE, "-"), ("validation", "validation", SSL, "--"))
 # A stage of a fold of a run.
@@ -114,7 +115,7 @@ def _trainings(group: Sequence[_Trained], panels: int) -> str:
     folds = captions.fold_names([*{fold.number for _, fold in group}])
     seeds = {run.seed for run, _ in group}
     many = f", {len(seeds)} seeds" if len(seeds) > 1 else ""
-    count = captions.plural(len(group), "training")
+    count = plural(len(group), "training")
     lines = "Thick: mean; thin: each of " if len(group) > panels else ""
     return f"{lines}{count} ({folds}{many})"
 

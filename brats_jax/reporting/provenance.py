@@ -17,6 +17,7 @@ from brats_jax.reporting.tables import (
     text,
     whole,
 )
+from brats_jax.wording import plural
 
 STAGE_NAMES = {"pretrain": "pretraining", "segment": "segmentation"}
 
@@ -259,7 +260,7 @@ def missing(study: Study, results: Results) -> Iterator[str]:
             yield f"Grid: {cell.name} failed{': ' + cell.note if cell.note else ''}."
     left_cells = [c for c in study.cells if c.state not in ("done", "failed")]
     if left_cells:
-        count = captions.plural(len(left_cells), "training")
+        count = plural(len(left_cells), "training")
         states = captions.listed(sorted({c.state for c in left_cells}))
         yield f"Grid: {count} not done yet ({states})."
     for problem in dict.fromkeys(study.problems):

@@ -20,6 +20,7 @@ from brats_jax.reporting.blocks import Block, Code, Points, Section, Words
 from brats_jax.reporting.discover import Study
 from brats_jax.reporting.figures import Figure
 from brats_jax.reporting.tables import Table
+from brats_jax.wording import plural
 
 
 def build(study: Study) -> list[Section]:
@@ -101,7 +102,7 @@ def _reconstruction(results: Results) -> Iterator[Block]:
     yield from _some(paper_tables.image_quality_table(group))
     if others:
         yield Words(
-            f"{captions.plural(others, 'other pretraining')} with other settings are left out of "
+            f"{plural(others, 'other pretraining')} with other settings are left out of "
             "these tables.",
             missing=True,
         )

@@ -17,6 +17,7 @@ from brats_jax.reporting.comparisons import (
 from brats_jax.reporting.convention_tables import best
 from brats_jax.reporting.discover import Study
 from brats_jax.reporting.provenance import is_phantom
+from brats_jax.wording import plural
 
 
 def compared(study: Study, results: Results) -> Iterator[str]:
@@ -51,7 +52,7 @@ def compared(study: Study, results: Results) -> Iterator[str]:
     labels = f", with {captions.listed([percent(x) for x in shares])} of the labels"
     yield (
         f"Segmentation under {losses}, {start}{labels if shares != [1.0] else ''}: "
-        f"{captions.plural(len(measured), 'evaluated training')}. Test set: "
+        f"{plural(len(measured), 'evaluated training')}. Test set: "
         f"{captions.test_set(measured)}; {captions.repeats(measured)}."
     )
 
@@ -71,7 +72,7 @@ def found(comparisons: Sequence[Comparison], results: Results) -> Iterator[str]:
         elif unread := sum(not one.patients for one in results.measured()):
             yield (
                 f"SSL and baseline are not compared: the numbers by patient of "
-                f"{captions.plural(unread, 'evaluated training')} cannot be read, as stands at "
+                f"{plural(unread, 'evaluated training')} cannot be read, as stands at "
                 "the end, with what to do about it."
             )
         elif not (yield from _uncompared(results)):
@@ -82,7 +83,7 @@ def found(comparisons: Sequence[Comparison], results: Results) -> Iterator[str]:
         return
     counts = Counter(verdict(c) for c in comparisons)
     n = sorted({c.result.n for c in comparisons})
-    patients = captions.plural(n[0], "patient")
+    patients = plural(n[0], "patient")
     if len(n) > 1:
         patients = f"{n[0]} to {n[-1]} patients"
     told = {
@@ -99,11 +100,11 @@ def found(comparisons: Sequence[Comparison], results: Results) -> Iterator[str]:
         for name, words in told.items()
         if counts[name]
     ]
+    of = f"of {plural(total, 'comparison')} {captions.listed(parts)}"
+    if counts["not tested"] == total > 1:
+        of = f"none of {total} comparisons could be tested: too few patients have values"
     metric = "Dice by slice" if is_by_slice(comparisons) else "3D Dice by patient"
-    yield (
-        f"SSL against the baseline, {metric} over {patients}: of "
-        f"{captions.plural(total, 'comparison')} {captions.listed(parts)}."
-    )
+    yield (f"SSL against the baseline, {metric} over {patients}: {of}.")
     yield from _uncompared(results)
     for ssl, both, every in partly(results):
         yield (
@@ -191,7 +192,7 @@ def warnings(
     patients = min((int(one.evaluation["patients"]) for one in measured), default=None)
     if patients is not None and patients < FEW_PATIENTS:
         yield (
-            f"The test set has {captions.plural(patients, 'patient')}: too few to conclude from. "
+            f"The test set has {plural(patients, 'patient')}: too few to conclude from. "
             f"Below {FEW_PATIENTS} patients the intervals are too narrow as well."
         )
     smallest = min((c.result.smallest_p for c in comparisons), default=0.0)
@@ -221,11 +222,11 @@ def warnings(
     failed = sum(cell.state == "failed" for cell in study.cells)
     if failed:
         yield (
-            f"{captions.plural(failed, 'training')} of the grid failed (of {len(study.cells)}): "
+            f"{plural(failed, 'training')} of the grid failed (of {len(study.cells)}): "
             "the reasons stand at the end."
         )
     if missing:
-        yield f"Incomplete: {captions.plural(len(missing), 'thing')} missing, listed at the end."
+        yield f"Incomplete: {plural(len(missing), 'thing')} missing, listed at the end."
 
 
 _RULES = ("paper", "present_only", "both_empty_1")

@@ -28,7 +28,8 @@ def write_page(path: str | Path, case: CaseView, picture: str | Path | None = No
     """Writes a page with slices of all modalities, prediction, and truth and uncertainty if any.
 
     A modality that is absent cannot be chosen: a black image might be taken for a scan.
-    About 10 MB for 155 slices of 240 x 240: images are kept in 8 bits, labels as they are.
+    About 10 MB for 155 slices of 240 x 240, up to 20 with uncertainty: images are kept in 8 bits,
+    labels as they are.
 
     Args:
       path: the .html file to write, whole or not at all.
@@ -65,6 +66,8 @@ def write_page(path: str | Path, case: CaseView, picture: str | Path | None = No
         # Along x, y, z: to Left, Posterior, Superior.
         "shape": [box[axis].stop - box[axis].start for axis in (1, 2, 0)],
         "offset": [box[axis].start for axis in (1, 2, 0)],
+        # Of the images alone: what was predicted in air is embedded, and no head.
+        "head": [head_slices(case)[axis] for axis in (1, 2, 0)],
         # In each plane the slice with most tumour.
         "start": [int(np.argmax(seen.sum(others))) for others in ((0, 2), (0, 1), (1, 2))],
         "colours": [CLASS_COLOURS.get(name, "#000000") for name in CLASSES],
@@ -127,12 +130,25 @@ def head_box(case: CaseView) -> tuple[slice, slice, slice]:
     filled = case.brain | (case.labels != 0)
     if case.truth is not None:
         filled |= case.truth != 0
-    slices = []
-    for axis, size in enumerate(filled.shape):
-        where = np.flatnonzero(filled.any(tuple(a for a in range(3) if a != axis)))
-        low, high = (int(where[0]), int(where[-1]) + 1) if where.size else (0, size)
-        slices.append(slice(max(low - _MARGIN, 0), min(high + _MARGIN, size)))
+    slices = [
+        slice(max(first - _MARGIN, 0), min(last + 1 + _MARGIN, size))
+        for (first, last), size in zip(_extent(filled), filled.shape, strict=True)
+    ]
     return slices[0], slices[1], slices[2]
+
+
+def head_slices(case: CaseView) -> list[tuple[int, int]]:
+    """The first and the last slice along D, H and W in which a modality is not 0."""
+    return _extent(case.brain)
+
+
+def _extent(mask: np.ndarray) -> list[tuple[int, int]]:
+    """The first and last place along each axis where a mask is set; of an empty one, all."""
+    found = []
+    for axis, size in enumerate(mask.shape):
+        where = np.flatnonzero(mask.any(tuple(a for a in range(3) if a != axis)))
+        found.append((int(where[0]), int(where[-1])) if where.size else (0, size - 1))
+    return found
 
 
 def encode_nifti(

@@ -5,6 +5,7 @@ import nibabel
 import numpy as np
 import pytest
 
+from brats_jax.data import header_notes
 from brats_jax.data.phantom import PhantomSource
 from brats_jax.data.phantom_files import write_cases
 from brats_jax.data.recognise import open_source
@@ -36,13 +37,16 @@ def test_files_read_back_as_the_phantom_itself(tmp_path):
     seg = nibabel.load(folders[0] / "Phantom-3-001_seg.nii.gz")
     assert nibabel.aff2axcodes(seg.affine) == ("L", "P", "S")
     assert set(np.unique(seg.dataobj)) <= {0, 1, 2, 4} and seg.get_data_dtype() == np.int16
-    assert b"no patient" in bytes(seg.header["descrip"])
+    assert header_notes.note_of(seg.header) == "brats_jax phantom, no patient"
+    assert not header_notes.is_prediction(seg.header)
     # Whole cases stay as they are, what is missing is written again.
     t2 = folders[1] / "Phantom-3-002_t2.nii.gz"
     content = t2.read_bytes()
     t2.unlink()
     before = (folders[0] / "Phantom-3-001_t1.nii.gz").stat().st_mtime_ns
-    write_cases(tmp_path, patients=2, seed=3, shape=SHAPE)
+    said.clear()
+    write_cases(tmp_path, patients=2, seed=3, shape=SHAPE, say=said.append)
+    assert said == [f"{folders[0]}: there already, kept", f"{folders[1]}: written"]
     assert t2.read_bytes() == content
     assert (folders[0] / "Phantom-3-001_t1.nii.gz").stat().st_mtime_ns == before
 

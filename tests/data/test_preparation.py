@@ -158,7 +158,7 @@ def test_a_finished_store_is_left_alone(source, tmp_path):
 def test_goes_on_after_a_bad_case_was_mended(source, tmp_path):
     good = (source / "P1" / "P1_t2.nii").read_bytes()
     (source / "P1" / "P1_t2.nii").write_bytes(good[:-100])
-    with pytest.raises(BratsError, match=r"P1_t2.nii cannot be read .*1 finished cases are kept"):
+    with pytest.raises(BratsError, match=r"P1_t2.nii cannot be read .*1 finished case kept"):
         prepare(source, tmp_path / "store", workers=1)
     assert files_below(tmp_path / "store") == [
         "cases/P0.images.npy",

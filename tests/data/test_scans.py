@@ -11,6 +11,7 @@ from brats_jax.data.resample import Grid, resample, straight_grid
 from brats_jax.data.scans import read_scan
 from brats_jax.data.source import folder_files
 from brats_jax.errors import BratsError
+from brats_jax.kinds import named_files
 
 INPUTS = ("t1", "t1gd", "t2", "flair")
 CASE = "BraTS2021_00001"
@@ -81,6 +82,20 @@ def test_what_is_not_as_in_brats_is_refused_in_one_line(case, spoil, message):
     with pytest.raises(BratsError, match=message) as error:
         read()
     assert "\n" not in str(error.value)
+
+
+def test_files_of_different_cases_are_warned_of(case, brats_files, tmp_path):
+    paths, read = case
+    assert read().notes == []
+    other = brats_files.write_nifti_case(tmp_path / "b", "BraTS2021_00002", brats_files.make_case())
+    plain = tmp_path / "my_scan.nii.gz"  # says nothing of its case
+    plain.write_bytes(paths["t2"].read_bytes())
+    mixed = {**paths, "t2": plain, "flair": other["flair"]}
+    scan = read_scan(named_files({name: mixed[name] for name in INPUTS}), INPUTS)
+    assert scan.notes == [
+        "WARNING: by their names these are files of different cases (T1 and T1Gd of "
+        f"{CASE}, FLAIR of BraTS2021_00002)"
+    ]
 
 
 def test_a_head_is_no_brain(brats_files, tmp_path):

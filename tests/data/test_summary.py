@@ -35,7 +35,7 @@ def test_every_number_by_hand():
     assert table["ET"] == "60 5.0% 4,000 50.0%"
     assert "notes on 7 cases (all of them in manifest.json):" in lines
     assert table["N4:"] == "odd; strange" and "N5:" not in table
-    assert lines[-2:] == ["left out 1 bad cases:", "  P7: P7_t1.nii cannot be read"]
+    assert lines[-2:] == ["left out 1 bad case:", "  P7: P7_t1.nii cannot be read"]
 
 
 def test_no_tumour_at_all():

@@ -19,7 +19,7 @@ from brats_jax.errors import BratsError
 from brats_jax.slice_drawing import CLASS_COLOURS
 from brats_jax.viewer import CaseView, write_overview, write_page
 from brats_jax.viewer.overview import UNCERTAINTY_COLOUR, chosen_slices, draw_overview
-from brats_jax.viewer.page import grey_bytes
+from brats_jax.viewer.page import grey_bytes, head_box, head_slices
 
 
 @pytest.fixture(scope="module")
@@ -89,9 +89,18 @@ def test_the_volumes_come_back_from_the_page(case, page):
     assert nibabel.aff2axcodes(page.volume("t1").affine) == ("L", "P", "S")
     settings = json.loads(page.data["settings"])
     assert settings["offset"] == [3, 2, 0] and settings["shape"] == [34, 29, 14]
+    assert settings["head"] == [[6, 33], [5, 27], [2, 11]]  # without the margin around it
     # Voxels over slices: x, y, z of the planes with most tumour, truth included.
     seen = (case.labels != 0) | (case.truth != 0)
     assert settings["start"] == [int(np.argmax(seen.sum(o))) for o in ((0, 2), (0, 1), (1, 2))]
+
+
+def test_what_is_predicted_in_air_is_embedded_and_no_head(case):
+    labels = case.labels.copy()
+    labels[5, 39, 15] = 1
+    stray = dataclasses.replace(case, labels=labels)
+    assert head_slices(stray) == head_slices(case) == [(2, 11), (6, 33), (5, 27)]
+    assert (head_box(stray)[1].stop, head_box(case)[1].stop) == (40, 37)
 
 
 def test_the_page_loads_nothing(page):

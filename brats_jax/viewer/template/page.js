@@ -70,7 +70,7 @@
       const { axis } = plane(), last = offset[axis] + shape[axis] - 1;
       Object.assign(slider, { min: offset[axis], max: last, value: place[axis] });
       const name = chosen("plane") === "all" ? "axial" : chosen("plane");
-      byId("where").textContent = `${name} slice ${place[axis]}, counted from 0; ${offset[axis]} to ${last} hold the head`;
+      byId("where").textContent = `${name} slice ${place[axis]}, counted from 0; ${settings.head[axis].join(" to ")} hold the head`;
       slider.setAttribute("aria-valuetext", `${name} slice ${place[axis]}`);
     }
     function show() {
