@@ -83,6 +83,13 @@ def _epoch(placement: str) -> Part:
     return Part("epoch.py", (*full, losses), (*small, losses), 60.0, takes_peer=True)
 
 
+def _profile(stage: str) -> Part:
+    dispatch = f"--steps_per_dispatch={feeding.accelerators_steps(16, PATCH)}"
+    full = (f"--stage={stage}", "--batch=16", dispatch, "--top=20")
+    small = (f"--stage={stage}", "--width=4", "--batch=2", "--patch=32", "--steps=2")
+    return Part("profile_step.py", full, small)
+
+
 FORWARD = "--mode=inference"
 PARTS: dict[str, Part] = {
     "ceilings": Part("measure.py", (), ()),
@@ -99,6 +106,7 @@ PARTS: dict[str, Part] = {
     "smp": _scan("segment", 16, "--peer=smp")._replace(
         small=("--batch=2", "--patch=32", "--steps=1", "--turns=2", "--peer=smp", EAGER)
     ),
+    **{f"profile_{stage}": _profile(stage) for stage in ("segment", "pretrain")},
     "forms": Part("forms.py", ("--batch=16",), ("--width=4", "--batch=2", "--turns=1"), 15.0),
     "store": Part("store_access.py", (), ("--patients=1", "--turns=1")),
     "surfaces": Part(

@@ -133,6 +133,11 @@ def _monai(results: Results) -> str:
     return "; ".join(f"{name} {_faster_than('MONAI', results[f'monai {name}'])}" for name in names)
 
 
+def _said(name: str) -> Callable[[Results], str]:
+    """What a result says of itself."""
+    return lambda results: results[name]["text"]
+
+
 def _start(results: Results) -> str:
     r = results["start"]
     return r["text"] + (f"; {_faster_than('PyTorch', r)}" if "ratio" in r else "")
@@ -266,6 +271,16 @@ def rows(on_cpu: bool) -> list[Row]:
             lambda results: f"{results['projection device']['hours']:.2f} hours",
             _cut_on_the_host,
             _at_most("projection device", "hours", 2.0),
+        ),
+        *(
+            Row(
+                f"where a step's time goes: {stage}, batch 16",
+                "",
+                _said(f"profile {stage}"),
+                _nothing,
+                lambda results: None,
+            )
+            for stage in ("segment", "pretrain")
         ),
         Row(
             "forms in use that are slower than another",

@@ -30,6 +30,9 @@ Interval = tuple[float, float, str]  # start, end in ns, instruction
 
 PARTS = ("forward", "backward", "optimiser and rest")
 NOTHING = "nothing"
+PROFILE = measure.Record(
+    "profile segment", "profile pretrain", step=measure.Spread, recorded=float, kinds=dict, text=str
+)
 # Kinds that are copies in another order or place, and nothing computed.
 COPIES = {"copy", "transposition", "concatenation", "slice", "pad"}
 
@@ -148,7 +151,10 @@ def main(argv: list[str] | None = None) -> None:
         kernel = kinds.get(name, hlo.Kernel("", 0, ""))
         print(f"{1e3 * found[name]:8.2f} ms  {name}: {kernel.kind}, {kernel.what}")
     by_kind = {kind: sum(parts.values()) for kind, parts in rows.items()}
-    measure.result(f"profile {arguments.stage}", step=plain, recorded=step, kinds=by_kind)
+    largest = [(kind, time) for kind, time in by_kind.items() if kind != NOTHING][:3]
+    said = ", ".join(f"{kind} {100 * time / step:.0f} %" for kind, time in largest)
+    text = f"{said}; nothing runs {100 * by_kind[NOTHING] / step:.0f} %"
+    PROFILE.keep(f"profile {arguments.stage}", step=plain, recorded=step, kinds=by_kind, text=text)
     print(f"  {measure.where()}")
 
 

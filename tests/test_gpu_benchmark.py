@@ -25,7 +25,8 @@ from brats_jax import conventions
 from brats_jax import results as evaluations
 
 SCRIPTS = {Path(part.script).stem for part in gpu.PARTS.values()} - {"forms"}
-EXAMPLES = {float: 1.5, int: 1, str: "text", list: [0.5, 0.75], measure.Spread: [0.5, 0.6, 0.7]}
+EXAMPLES = {float: 1.5, int: 1, str: "text", list: [0.5, 0.75], dict: {"kind": 0.1}}
+EXAMPLES[measure.Spread] = [0.5, 0.6, 0.7]
 
 
 def module(part):
