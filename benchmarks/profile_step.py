@@ -5,8 +5,9 @@
 
 `jax.profiler` records when each operation of the compiled program ran. Of what runs at the same
 time each gets its share, so that the rows add up to the time of the step: an operation that has
-half of the cores for itself counts for the time it takes, not for what it computes. "nothing"
-is when no operation ran: between two dispatches, or waiting for the threads that share one.
+half of the cores for itself counts for the time it takes, not for what it computes. "none named"
+is when no operation was recorded: a GPU is idle then; on a CPU it is between two dispatches, or
+some convolutions' work, which XLA hands to threads that do not say whose it is.
 Recording costs time itself; the step as it is without is printed beside. --top=N names the
 operations that took longest.
 """
@@ -29,7 +30,7 @@ from brats_jax import devices
 Interval = tuple[float, float, str]  # start, end in ns, instruction
 
 PARTS = ("forward", "backward", "optimiser and rest")
-NOTHING = "nothing"
+NOTHING = "none named"
 PROFILE = measure.Record(
     "profile segment", "profile pretrain", step=measure.Spread, recorded=float, kinds=dict, text=str
 )
@@ -103,7 +104,7 @@ def profile(ours: Ours, steps: int) -> tuple[dict[str, float], float]:
 
 
 def table(found: dict[str, float], kinds: dict[str, hlo.Kernel], step: float) -> dict[str, dict]:
-    """Seconds by kind (largest first) and part; what is left of the step is "nothing"."""
+    """Seconds by kind (largest first) and part; what is left of the step is `NOTHING`."""
     rows: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for name, seconds in found.items():
         kernel = kinds.get(name, hlo.Kernel(re.sub(r"[.\d]+$", "", name), 0, ""))
@@ -153,7 +154,7 @@ def main(argv: list[str] | None = None) -> None:
     by_kind = {kind: sum(parts.values()) for kind, parts in rows.items()}
     largest = [(kind, time) for kind, time in by_kind.items() if kind != NOTHING][:3]
     said = ", ".join(f"{kind} {100 * time / step:.0f} %" for kind, time in largest)
-    text = f"{said}; nothing runs {100 * by_kind[NOTHING] / step:.0f} %"
+    text = f"{said}; none named {100 * by_kind[NOTHING] / step:.0f} %"
     PROFILE.keep(f"profile {arguments.stage}", step=plain, recorded=step, kinds=by_kind, text=text)
     print(f"  {measure.where()}")
 
