@@ -25,7 +25,8 @@ from typing import NamedTuple
 
 import gpu_results
 import measure
-from gpu_table import Results, as_table, rows
+from gpu_measured import Results
+from gpu_table import as_table, rows
 
 from brats_jax import feeding
 
@@ -86,7 +87,7 @@ def _epoch(placement: str) -> Part:
 def _profile(stage: str) -> Part:
     dispatch = f"--steps_per_dispatch={feeding.accelerators_steps(16, PATCH)}"
     full = (f"--stage={stage}", "--batch=16", dispatch, "--top=20")
-    small = (f"--stage={stage}", "--width=4", "--batch=2", "--patch=32", "--steps=2")
+    small = (f"--stage={stage}", "--width=4", "--batch=2", "--patch=32", "--dispatches=2")
     return Part("profile_step.py", full, small)
 
 

@@ -89,9 +89,8 @@ def recorded(folder: str, names: Iterable[str]) -> list[Interval]:
     return found
 
 
-def profile(ours: Ours, steps: int) -> tuple[dict[str, float], float]:
-    """(seconds a step of each operation by its name, and of the whole step), recorded."""
-    kinds = hlo.Program(ours.compiled().as_text()).kinds()
+def profile(ours: Ours, names: Iterable[str], steps: int) -> tuple[dict[str, float], float]:
+    """(seconds a step of each of the named operations, and of the whole step), recorded."""
     options = jax.profiler.ProfileOptions()
     options.host_tracer_level = 3
     options.python_tracer_level = 0
@@ -99,7 +98,7 @@ def profile(ours: Ours, steps: int) -> tuple[dict[str, float], float]:
         jax.profiler.start_trace(folder, profiler_options=options)
         seconds, _ = ours.seconds(steps)
         jax.profiler.stop_trace()
-        found = shares(recorded(folder, kinds))
+        found = shares(recorded(folder, names))
     return {name: 1e-9 * ns / steps for name, ns in found.items()}, seconds / steps
 
 
@@ -122,7 +121,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--width", type=int, default=64)
     made.add_argument("--batch", type=int, default=4)
     made.add_argument("--patch", type=int, default=128)
-    made.add_argument("--steps", type=int, default=0, help="recorded; 0: three dispatches")
+    made.add_argument("--dispatches", type=int, default=3, help="to record")
     made.add_argument("--steps_per_dispatch", type=int, default=1)
     made.add_argument("--top", type=int, default=0, help="operations to name")
     return made
@@ -131,13 +130,13 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     arguments = parser().parse_args(argv)
     dispatch = arguments.steps_per_dispatch
-    steps = arguments.steps or 3 * dispatch
+    steps = arguments.dispatches * dispatch
     devices.keep_memory()  # as the commands do
     sizes = (arguments.width, arguments.batch, arguments.patch, dispatch)
     ours = Ours(arguments.stage, "train", *sizes)
     plain = measure.Spread.of([ours.seconds(steps)[0] / steps for _ in range(5)])
-    found, step = profile(ours, steps)
     kinds = hlo.Program(ours.compiled().as_text()).kinds()
+    found, step = profile(ours, kinds, steps)
     print(
         f"{arguments.stage}, width {arguments.width}, batch {arguments.batch}, {arguments.patch} "
         f"x {arguments.patch}: {plain.show(1e3)} ms a step; {1e3 * step:.1f} recorded\n"

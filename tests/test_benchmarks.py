@@ -1,5 +1,6 @@
 """The benchmarks' own arithmetic; no figure is tested."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
+import before
 import epoch
 import gradients
 import hlo
@@ -205,7 +207,7 @@ def test_operations_at_the_same_time_share_it():
 
 
 def test_profile_of_a_step_adds_up(capsys):
-    profile_step.main(["--width=4", "--batch=2", "--patch=32", "--steps=2", "--top=1"])
+    profile_step.main(["--width=4", "--batch=2", "--patch=32", "--dispatches=2", "--top=1"])
     lines = capsys.readouterr().out.splitlines()
     rows = [line for line in lines if line.endswith(" %")]
     kinds = {line[:34].strip(): [float(x) for x in line[34:-9].split()] for line in rows}
@@ -214,3 +216,18 @@ def test_profile_of_a_step_adds_up(capsys):
     forward, backward, rest = kinds["convolution"]
     assert forward > 0 and backward > forward > rest
     assert kinds["element by element"][2] > 0  # Adam
+
+
+def test_two_checkouts_by_turns(capsys, tmp_path):
+    """This one and a copy: each process has the package of the folder that it is told."""
+    root, copy = Path(before.__file__).parents[1], tmp_path / "copy"
+    for name in ("brats_jax", "benchmarks"):
+        shutil.copytree(root / name, copy / name)
+    sizes = ("--stage=pretrain", "--width=4", "--batch=2", "--patch=32", "--turns=2")
+    before.main([f"--other={copy}", *sizes])
+    first, *each, _ = capsys.readouterr().out.splitlines()
+    assert first.startswith("pretrain, width 4, batch 2: ") and "over 2 turns" in first
+    for line, folder in zip(each, (root, copy), strict=True):
+        assert str(folder / "brats_jax" / "__init__.py") in line
+    with pytest.raises(SystemExit, match="is no checkout"):
+        before.main([f"--other={tmp_path}", *sizes])

@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import forms
 import gpu
+import gpu_measured
 import gpu_results
 import gpu_table
 import measure
@@ -208,7 +209,7 @@ def test_table_says_what_is_met_and_what_is_missing():
     dice = lines["bfloat16 minus float32, Dice of phantoms that no run has seen"]
     assert "-0.0033 (+- 0.0291, two standard errors; 3 seeds)" in dice and "| NO |" in dice
     # One seed says nothing of chance.
-    one = {gpu_table.PRECISION: {"float32": [0.6], "bfloat16": [0.6]}}
+    one = {gpu_measured.PRECISION: {"float32": [0.6], "bfloat16": [0.6]}}
     text_of_one = gpu_table.as_table(gpu_table.rows(False), one, {})
     assert "+0.0000 (+- nan, two standard errors; 1 seeds) | no loss" in text_of_one
     assert "yes" not in text_of_one and "NO" not in text_of_one
