@@ -278,6 +278,6 @@ def describe_burden(store: Store, groups: Sequence[tuple[str, np.ndarray]]) -> l
         mean = pixels.mean() if pixels.size else 0.0
         lines.append(
             f"{name}: {plural(len(indices), 'slice')}, {len(with_tumour):,} with tumour, "
-            f"{mean:.0f} tumour pixels in such a slice"
+            f"{mean:,.0f} tumour pixels in such a slice"
         )
     return lines
