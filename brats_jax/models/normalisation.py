@@ -66,8 +66,8 @@ def _computed_once(y: jax.Array, mean: jax.Array) -> jax.Array:
 
     What several operations need and is cheap to compute it computes again in each. With a
     shortcut that is everything since the stage's first block, five maps and more, and its
-    gradient alike: 5 % of a step. A division is not cheap to it; an optimization barrier is gone
-    before it decides.
+    gradient alike: some 4 % of a segmentation's step (benchmarks/before.py). A division is not
+    cheap to it; an optimization barrier is gone before it decides.
     """
     one = lax.stop_gradient(jnp.where(jnp.isnan(mean[0]), mean[0], 1))
     return y / one
