@@ -2,17 +2,24 @@
 
     python benchmarks/gradients.py                     # minutes on two cores
     python benchmarks/gradients.py --width=64 --batch=16
+    python benchmarks/gradients.py --forms=all         # which of the roundings does it
 
 A network is trained in float32, and now and then the gradients of the same patches are taken in
-either type, from the same weights. With g the gradients in float32 and h those in bfloat16 of n
-batches, |.| the norm over all weights, printed is
+other forms, from the same weights. With g the gradients in float32 and h those in another form of
+n batches, |.| the norm over all weights, printed is
 
-    error   sqrt(mean |h - g|^2) / sqrt(mean |g|^2)         of one batch
     noise   sqrt(mean |g - mean g|^2) / sqrt(mean |g|^2)    of one batch: what its patches add
+    error   sqrt(mean |h - g|^2) / sqrt(mean |g|^2)         of one batch, of each form
     bias    |mean (h - g)| / |mean g|                       what many steps do not average out
     chance  error of the mean of n batches, if errors are independent: what a bias of 0 shows
-    images  the error if nothing but the images is rounded to bfloat16, the rest being float32:
-            how much the network makes of any rounding
+
+The forms are bfloat16, and
+
+    images      float32, but the images are rounded to bfloat16: how much the network makes of
+                any rounding
+    kernels     float32, but the kernels are rounded
+    stem, encoder, decoder, last two
+                bfloat16, but that part of the network is float32: what the roundings there do
 
 Training goes as in float32 if the error is small beside the noise, which it has to live with
 anyway, and the bias no more than chance, or small by itself.
@@ -20,13 +27,17 @@ anyway, and the bias no more than chance, or small by itself.
 
 import argparse
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import measure
 import numpy as np
+from flax import nnx
+from jax import lax
+from jax.typing import DTypeLike
 
 from brats_jax import devices, models
 from brats_jax.data.patches import PatchPlan, cut
@@ -37,53 +48,103 @@ from brats_jax.steps import TrainState, make_train_step
 from brats_jax.tasks import Reconstruction, Segmentation
 
 STAGES = {"pretrain": Reconstruction, "segment": Segmentation}
-TYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 COLUMNS = ("error", "noise", "bias", "chance", "images")
 GRADIENTS = measure.Record("gradients * *", **dict.fromkeys(COLUMNS, float))
 
 
-class Gradients:
-    """The gradient of a batch in one type, as one vector."""
+class Form(NamedTuple):
+    """What differs from float32.
 
-    def __init__(self, stage: str, width: int, dtype: str, rounded: bool = False) -> None:
-        task = STAGES[stage](width=width, dtype=TYPES[dtype])
-        graph, _, _ = models.split(task.build(0))
+    Attributes:
+      dtype: what the network computes in, its head aside.
+      parts: of the network, names with dots, that are float32 all the same, where it has them.
+      images, kernels: whether these alone are rounded to bfloat16.
+    """
 
-        @jax.jit
-        def gradient(params: models.Weights, stats: models.Weights, batch: dict) -> jax.Array:
-            x, target = task.prepare(batch, training=True)
-            if rounded:
-                x = jax.lax.reduce_precision(x, exponent_bits=8, mantissa_bits=7)
-
-            def loss_of(params: models.Weights) -> jax.Array:
-                return task.loss(models.apply(graph, params, stats, x, train=True)[0], target)
-
-            found = jax.tree.leaves(jax.grad(loss_of)(params))
-            return jnp.concatenate([leaf.astype(jnp.float32).ravel() for leaf in found])
-
-        self.of = gradient
+    dtype: DTypeLike = jnp.float32
+    parts: tuple[str, ...] = ()
+    images: bool = False
+    kernels: bool = False
 
 
-def compare(triples: Iterable[tuple[jax.Array, jax.Array, jax.Array]]) -> dict[str, float]:
-    """error, noise, bias, chance and images (see above) of n triples of float32[weights].
+FORMS = {
+    "bfloat16": Form(jnp.bfloat16),
+    "images": Form(images=True),
+    "kernels": Form(kernels=True),
+    "stem": Form(jnp.bfloat16, ("encoder.conv1", "encoder.bn1")),
+    "encoder": Form(jnp.bfloat16, ("encoder",)),
+    "decoder": Form(jnp.bfloat16, ("decoder",)),
+    "last two": Form(jnp.bfloat16, ("decoder.stages.3", "decoder.stages.4")),
+}
+USUAL = ("bfloat16", "images")
+
+
+def gradient_of(
+    stage: str, width: int, form: Form
+) -> Callable[[models.Weights, models.Weights, dict], jax.Array]:
+    """The gradient of a batch in one form, as one vector."""
+    task = STAGES[stage](width=width, dtype=form.dtype)
+    model = task.build(0)
+    for path, module in nnx.iter_modules(model):
+        name = ".".join(map(str, path)) + "."
+        if any(name.startswith(f"{part}.") for part in form.parts) and hasattr(module, "dtype"):
+            module.dtype = jnp.float32
+    graph, _, _ = models.split(model)
+
+    @jax.jit
+    def gradient(params: models.Weights, stats: models.Weights, batch: dict) -> jax.Array:
+        x, target = task.prepare(batch, training=True)
+        x = _rounded(x) if form.images else x
+
+        def loss_of(params: models.Weights) -> jax.Array:
+            return task.loss(models.apply(graph, params, stats, x, train=True)[0], target)
+
+        if form.kernels:
+            params = jax.tree.map(lambda leaf: _rounded(leaf) if leaf.ndim == 4 else leaf, params)
+        found = jax.tree.leaves(jax.grad(loss_of)(params))
+        return jnp.concatenate([leaf.astype(jnp.float32).ravel() for leaf in found])
+
+    return gradient
+
+
+def _rounded(x: jax.Array) -> jax.Array:
+    return lax.reduce_precision(x, exponent_bits=8, mantissa_bits=7)
+
+
+class Compared(NamedTuple):
+    """Noise of the plain gradients, and error, bias and chance of each other form (see above)."""
+
+    noise: float
+    forms: dict[str, dict[str, float]]
+
+
+def compare(batches: Iterable[tuple[jax.Array, dict[str, jax.Array]]]) -> Compared:
+    """Of n batches' gradients, float32[weights]: in float32, and in each other form.
 
     Sums are kept, not the gradients: those of 32 batches would be 12 GB at full width.
     """
-    n, total, shift, squares = 0, 0.0, 0.0, np.zeros(3)
-    for plain, half, images in triples:
-        n += 1
-        total, shift = total + plain, shift + (half - plain)
-        norms = [jnp.sum(jnp.square(x)) for x in (plain, half - plain, images - plain)]
-        squares += np.array(norms, np.float64)
-    size, error, images_error = np.sqrt(squares / n)
-    mean = float(jnp.linalg.norm(jnp.asarray(total))) / n
-    return {
-        "error": error / size,
-        "noise": np.sqrt(max(0.0, 1 - (mean / size) ** 2)),
-        "bias": float(jnp.linalg.norm(jnp.asarray(shift))) / n / mean,
-        "chance": error / np.sqrt(n) / mean,
-        "images": images_error / size,
-    }
+    n, total, squares = 0, 0.0, 0.0
+    shifts: dict[str, jax.Array] = {}
+    errors: dict[str, float] = {}
+    for plain, others in batches:
+        n, total, squares = n + 1, total + plain, squares + _square(plain)
+        for name, other in others.items():
+            shifts[name] = shifts.get(name, 0.0) + (other - plain)
+            errors[name] = errors.get(name, 0.0) + _square(other - plain)
+    size, mean = np.sqrt(squares / n), np.sqrt(_square(jnp.asarray(total))) / n
+    forms = {}
+    for name, shift in shifts.items():
+        error = np.sqrt(errors[name] / n)
+        forms[name] = {
+            "error": error / size,
+            "bias": np.sqrt(_square(shift)) / n / mean,
+            "chance": error / np.sqrt(n) / mean,
+        }
+    return Compared(np.sqrt(max(0.0, 1 - (mean / size) ** 2)), forms)
+
+
+def _square(x: jax.Array) -> float:
+    return float(jnp.sum(jnp.square(x)))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -97,6 +158,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--learning_rate", type=float, default=2e-3)
     parser.add_argument("--patients", type=int, default=16)
     parser.add_argument("--shape", default="32,64,64", help="of a patient: slices,H,W")
+    parser.add_argument("--forms", choices=("usual", "all"), default="usual")
     return parser
 
 
@@ -136,8 +198,9 @@ def main() -> None:
                 *(params, stats, optimizer.init(params), jnp.zeros((), jnp.int32)),
                 *(jnp.zeros(()), jnp.full((), -1, jnp.int32)),
             )
-            ways = [Gradients(stage, arguments.width, dtype) for dtype in TYPES]
-            ways.append(Gradients(stage, arguments.width, "float32", rounded=True))
+            plain = gradient_of(stage, arguments.width, Form())
+            names = FORMS if arguments.forms == "all" else USUAL
+            others = {n: gradient_of(stage, arguments.width, FORMS[n]) for n in names}
             done = 0
             for mark in (int(text) for text in arguments.after.split(",")):
                 while done < mark:
@@ -145,13 +208,21 @@ def main() -> None:
                     done += 1
                 # Patches of their own, which it was not trained on just before.
                 batches = (batch(10**5 + k) for k in range(arguments.batches))
-                triples = (
-                    tuple(way.of(state.params, state.stats, b) for way in ways) for b in batches
+                found = compare(
+                    (
+                        plain(state.params, state.stats, b),
+                        {n: of(state.params, state.stats, b) for n, of in others.items()},
+                    )
+                    for b in batches
                 )
-                found = compare(triples)
-                text = "   ".join(f"{name} {value:.4f}" for name, value in found.items())
-                print(f"{stage:<9} after {mark:5d} steps   {text}")
-                GRADIENTS.keep(f"gradients {stage} {mark}", **found)
+                print(f"{stage:<9} after {mark:5d} steps   noise {found.noise:.4f}")
+                for name, values in found.forms.items():
+                    text = "   ".join(f"{key} {value:.4f}" for key, value in values.items())
+                    print(f"    {name:<10} {text}")
+                half, images = found.forms["bfloat16"], found.forms["images"]["error"]
+                GRADIENTS.keep(
+                    f"gradients {stage} {mark}", **half, noise=found.noise, images=images
+                )
     print(
         f"  {arguments.batches} batches of {arguments.batch}, width {arguments.width}, "
         f"{arguments.patch} x {arguments.patch}; {measure.where()}"

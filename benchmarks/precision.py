@@ -2,6 +2,7 @@
 
     python benchmarks/precision.py                              # three seeds, minutes on two cores
     python benchmarks/precision.py --seeds=5 --width=16 --steps=2000
+    python benchmarks/precision.py --seeds=5 --first_seed=5      # five others
 
 Both stages by the program itself (configs/demo.py, narrow) on a small phantom, once in each type:
 the same seed means the same initialisation, patches and order. Parameters, statistics and losses
@@ -103,6 +104,7 @@ def parser() -> argparse.ArgumentParser:
     """Of its arguments."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first_seed", type=int, default=0)
     parser.add_argument("--width", type=int, default=8)
     parser.add_argument("--steps", type=int, default=600, help="of the segmentation")
     parser.add_argument("--pretrain_steps", type=int, default=200)
@@ -138,7 +140,7 @@ def main() -> None:
                 shape=shape,
             )
         unseen = Store.open(root / "unseen")
-        for seed in range(arguments.seeds):
+        for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
             for dtype in TYPES:
                 workdir = root / f"{dtype}_{seed}"
                 numbers[dtype].append(

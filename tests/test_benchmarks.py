@@ -21,6 +21,8 @@ import resume
 import roofline
 from kernels import Kernel, least_seconds
 
+from brats_jax import models, tasks
+
 
 def test_spread_and_ratio_by_turn():
     assert measure.Spread.of([4, 1, 3, 2, 5]) == (2, 3, 4)
@@ -185,10 +187,32 @@ def test_errors_of_gradients_by_hand():
     """Two batches in the plane: gradients (3, 4) and (3, -4), bfloat16 off by (0, 1) in both."""
     plain = jnp.array([[3.0, 4.0], [3.0, -4.0]])
     off = jnp.array([0.0, 1.0])
-    found = gradients.compare((g, g + off, g + 2 * off) for g in plain)
+    found = gradients.compare((g, {"half": g + off, "other": g + 2 * off}) for g in plain)
     # All have the length 5, their mean (3, 0) has 3, and each is 4 from it.
-    expected = {"error": 1 / 5, "noise": 4 / 5, "bias": 1 / 3, "chance": 1 / 2**0.5 / 3}
-    assert found == pytest.approx({**expected, "images": 2 / 5})
+    assert found.noise == pytest.approx(4 / 5)
+    once = {"error": 1 / 5, "bias": 1 / 3, "chance": 1 / 2**0.5 / 3}
+    assert found.forms["half"] == pytest.approx(once)
+    assert found.forms["other"] == pytest.approx({name: 2 * x for name, x in once.items()})
+
+
+def test_forms_of_a_gradient_round_what_they_say():
+    """Where all of the network but the head is float32 again, nothing is left of bfloat16."""
+    task = tasks.Segmentation(width=4)
+    _, params, stats = models.split(task.build(0))
+    rng = np.random.default_rng(0)
+    batch = {
+        "image": jnp.asarray(rng.normal(size=(2, 32, 32, 4)), jnp.float32),
+        "label": jnp.asarray(rng.integers(0, 4, (2, 32, 32)), jnp.uint8),
+        "seed": jnp.zeros(2, jnp.uint32),
+    }
+
+    def of(form):
+        return np.asarray(gradients.gradient_of("segment", 4, form)(params, stats, batch))
+
+    plain, parts = of(gradients.Form()), ("encoder", "decoder")
+    np.testing.assert_array_equal(of(gradients.Form(jnp.bfloat16, parts)), plain)
+    for name in ("bfloat16", "images", "kernels", "stem"):
+        assert np.abs(of(gradients.FORMS[name]) - plain).max() > 1e-3, name
 
 
 def test_arrays_that_differ_in_a_bit():
