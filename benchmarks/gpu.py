@@ -138,6 +138,16 @@ PARTS: dict[str, Part] = {
         ("--seeds=2", "--width=4", "--steps=4", "--pretrain_steps=4", "--patients=8", "--unseen=2"),
         60.0,
     ),
+    # Four trainings of 4,200 steps and 16 of 2,000, each tested once: half of that.
+    "continued": Part(
+        "continued.py",
+        ("--seeds=4", "--width=64", "--steps=4000", "--patch=96", "--shape=64,120,120"),
+        (
+            *("--seeds=1", "--width=4", "--steps=4", "--pretrain_steps=4", "--patients=8"),
+            *("--unseen=2", "--continuations=1"),
+        ),
+        40.0,
+    ),
     "resume": Part(
         "resume.py",
         ("--width=64", "--batch=16", "--patch=128", "--shape=32,240,240"),

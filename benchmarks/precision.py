@@ -36,15 +36,8 @@ UNSEEN, FOREGROUND = "unseen", "mean foreground"
 SCORES = measure.Record("precision *", **dict.fromkeys(TYPES, list))
 
 
-def train(
-    arguments: argparse.Namespace,
-    store: Path,
-    unseen: Store,
-    workdir: Path,
-    dtype: str,
-    seed: int,
-) -> dict:
-    """Numbers of one run."""
+def configured(arguments: argparse.Namespace, store: Path, dtype: str, seed: int) -> ConfigDict:
+    """The settings of one run."""
     config = runpy.run_path(str(BASE))["get_config"]()
     config.data.store = str(store)
     config.data.num_folds = 3
@@ -58,6 +51,19 @@ def train(
     for stage, steps in (("pretrain", arguments.pretrain_steps), ("segment", arguments.steps)):
         config[stage].epochs = arguments.epochs
         config[stage].steps_per_epoch = steps // arguments.epochs
+    return config
+
+
+def train(
+    arguments: argparse.Namespace,
+    store: Path,
+    unseen: Store,
+    workdir: Path,
+    dtype: str,
+    seed: int,
+) -> dict:
+    """Numbers of one run."""
+    config = configured(arguments, store, dtype, seed)
     experiment.run(config, workdir)
     fold = workdir / "fold_0"
     rows = json.loads((fold / "evaluation.json").read_text())["rows"]
@@ -100,6 +106,18 @@ def test_numbers(rows: list[dict], of: str) -> dict[str, float]:
     return found
 
 
+def phantoms(arguments: argparse.Namespace, root: Path) -> Store:
+    """Prepares those of the runs, `root`/store, and others, which are returned."""
+    shape = [int(size) for size in arguments.shape.split(",")]
+    for name, patients, seed in (
+        ("store", arguments.patients, 0),
+        ("unseen", arguments.unseen, 1),
+    ):
+        options = {"normalisation": arguments.normalisation, "patients": patients}
+        prepare("phantom", root / name, seed=seed, shape=shape, **options)
+    return Store.open(root / "unseen")
+
+
 def parser() -> argparse.ArgumentParser:
     """Of its arguments."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -126,20 +144,7 @@ def main() -> None:
     numbers: dict[str, list[dict[str, float]]] = {dtype: [] for dtype in TYPES}
     with tempfile.TemporaryDirectory() as temporary:
         root = arguments.folder or Path(temporary)
-        shape = [int(size) for size in arguments.shape.split(",")]
-        for name, patients, store_seed in (
-            ("store", arguments.patients, 0),
-            ("unseen", arguments.unseen, 1),
-        ):
-            prepare(
-                "phantom",
-                root / name,
-                normalisation=arguments.normalisation,
-                patients=patients,
-                seed=store_seed,
-                shape=shape,
-            )
-        unseen = Store.open(root / "unseen")
+        unseen = phantoms(arguments, root)
         for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
             for dtype in TYPES:
                 workdir = root / f"{dtype}_{seed}"

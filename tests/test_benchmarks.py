@@ -12,6 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import before
+import continued
 import epoch
 import gradients
 import hlo
@@ -213,6 +214,23 @@ def test_forms_of_a_gradient_round_what_they_say():
     np.testing.assert_array_equal(of(gradients.Form(jnp.bfloat16, parts)), plain)
     for name in ("bfloat16", "images", "kernels", "stem"):
         assert np.abs(of(gradients.FORMS[name]) - plain).max() > 1e-3, name
+
+
+def test_pairs_beside_what_other_patches_do_by_hand(capsys):
+    """Two runs, twice each: the runs' own level is in neither spread."""
+    plain = {("a", 0): 0.5, ("a", 1): 0.52, ("b", 0): 0.7, ("b", 1): 0.74}
+    half = {("a", 0): 0.49, ("a", 1): 0.54, ("b", 0): 0.71, ("b", 1): 0.72}
+    by_type = {"float32": plain, "bfloat16": half}
+    numbers = {
+        t: {k: dict.fromkeys(continued.JUDGED, v) for k, v in of.items()}
+        for t, of in by_type.items()
+    }
+    continued.show(numbers)
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
+    assert [row[0] for row in rows] == [name.split()[0] for name in continued.JUDGED]
+    # Pairs -0.01, 0.02, 0.01, -0.02: mean 0, sd 0.0183, two standard errors of four as much.
+    # Patches: (0.01^2 + 0.01^2 + 0.02^2 + 0.02^2) / 2 degrees of freedom, square root 0.0224.
+    assert rows[0][1:] == ["0.6150", "+0.0000", "(0.0183),", "4", "pairs", "0.0183,", "0.0224"]
 
 
 def test_arrays_that_differ_in_a_bit():

@@ -13,6 +13,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
+import continued
 import forms
 import gpu
 import gpu_measured
@@ -100,6 +101,8 @@ def test_every_number_in_the_table_is_one_that_a_script_records(monkeypatch, tmp
     dice = found.pop("precision 1")
     for key in precision.test_numbers(rows, precision.UNSEEN):
         found[f"precision {key}"] = dice
+    for key in continued.JUDGED:
+        found[f"continued {key}"] = dice
     missed = set()
     watched = Watched({n: Watched(r, n, missed) for n, r in found.items()}, "results", missed)
     for on_cpu in (False, True):
@@ -179,6 +182,8 @@ def results():
             "float32": [0.6, 0.7, 0.65],
             "bfloat16": [0.57, 0.7, 0.67],
         },
+        # -0.002 and 0.002: 0.004.
+        "continued mean foreground": {"float32": [0.5, 0.6], "bfloat16": [0.498, 0.602]},
     }
 
 
@@ -207,11 +212,13 @@ def test_table_says_what_is_met_and_what_is_missing():
     gradients = lines["bfloat16's error of a gradient, in training"]
     assert "segment 500 steps: error 0.250, noise 0.900" in gradients and "| yes |" in gradients
     dice = lines["bfloat16 minus float32, Dice of phantoms that no run has seen"]
-    assert "-0.0033 (+- 0.0291, two standard errors; 3 seeds)" in dice and "| NO |" in dice
+    assert "-0.0033 (+- 0.0291, two standard errors; 3 pairs)" in dice and "| NO |" in dice
+    going_on = lines["the same, both going on from the same network trained in float32"]
+    assert "+0.0000 (+- 0.0040, two standard errors; 2 pairs)" in going_on and "| yes |" in going_on
     # One seed says nothing of chance.
     one = {gpu_measured.PRECISION: {"float32": [0.6], "bfloat16": [0.6]}}
     text_of_one = gpu_table.as_table(gpu_table.rows(False), one, {})
-    assert "+0.0000 (+- nan, two standard errors; 1 seeds) | no loss" in text_of_one
+    assert "+0.0000 (+- nan, two standard errors; 1 pairs) | no loss" in text_of_one
     assert "yes" not in text_of_one and "NO" not in text_of_one
     assert "not measured (pretrain16)" in lines["pretext step, batch 16"]
     assert "at least 100 x" in text and "at least 100 x" not in gpu_table.as_table(
