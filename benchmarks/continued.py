@@ -71,6 +71,7 @@ class Start:
             seed=1000 * (number + 1) + options.seed,
             steps_per_epoch=max(1, options.steps_per_epoch // 2),
             learning_rate=options.learning_rate / 2,
+            float32_epochs=0,
         )
         sets = (self.split.train, self.split.validation)
         Stage(

@@ -234,6 +234,7 @@ def main() -> None:
     config.model.width = arguments.width
     config.train.batch_size = arguments.batch
     config.train.validation_batch_size = arguments.batch
+    config.train.float32_epochs = 0  # every epoch like all but a run's first
     config.train.steps_per_dispatch = arguments.steps_per_dispatch
     config.data.placement, config.data.threads = arguments.placement, arguments.threads
     config.data.patch_size = arguments.patch

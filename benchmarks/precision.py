@@ -45,6 +45,7 @@ def configured(arguments: argparse.Namespace, store: Path, dtype: str, seed: int
     config.data.patch_size = arguments.patch
     config.model.width = arguments.width
     config.dtype, config.seed = dtype, seed
+    config.train.float32_epochs = arguments.float32_epochs
     config.optim.learning_rate = arguments.learning_rate
     config.evaluation.slices = "tumour"
     config.evaluation.panels = 0
@@ -127,6 +128,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=int, default=600, help="of the segmentation")
     parser.add_argument("--pretrain_steps", type=int, default=200)
     parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--float32_epochs", type=int, default=1, help="of them, in either type")
     parser.add_argument("--patch", type=int, default=64)
     parser.add_argument("--learning_rate", type=float, default=2e-3)
     parser.add_argument("--patients", type=int, default=16)

@@ -80,6 +80,8 @@ def run(config: ConfigDict, workdir: Path, mode: str = "train") -> dict[str, Any
     everyone = processes.to_first([json.loads(config.to_json_best_effort()), store.fingerprint])
     splits = processes.from_first(lambda: _begin(config, store, workdir, mode, mesh, everyone))
     dtype = devices.compute_dtype(config.dtype).__name__  # what 'auto' is here
+    if dtype != "float32" and config.train.float32_epochs:
+        dtype += f" (at first float32, {plural(config.train.float32_epochs, 'epoch')})"
     say(f"{workdir}: {devices.describe()}, {dtype} activations, store {store.path}")
     for fold in config.folds:
         directory = workdir / f"fold_{fold}"

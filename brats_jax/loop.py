@@ -6,10 +6,11 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from brats_jax import devices, processes
+from brats_jax import devices, models, processes
 from brats_jax.data.device_store import DeviceStore, bytes_needed
 from brats_jax.data.splits import slice_name
 from brats_jax.errors import BratsError
@@ -17,8 +18,8 @@ from brats_jax.feeding import Feed
 from brats_jax.interruption import Interrupted, StopRequests
 from brats_jax.progress import ProgressLog, SilentLog, say, told_if_slow
 from brats_jax.saving import Saving, take_snapshot
-from brats_jax.steps import Progress, TrainState, make_train_step
-from brats_jax.tasks import Batch
+from brats_jax.steps import Progress, TrainState, TrainStep, make_train_step
+from brats_jax.tasks import Batch, Task
 from brats_jax.validation import Validation
 
 if TYPE_CHECKING:
@@ -36,6 +37,20 @@ class _Dispatched(NamedTuple):
     progress: Progress
     logged: bool
     saved: tuple[TrainState, dict[str, Any]] | None  # snapshot, meta
+
+
+class _Program:
+    """A step that says so if its first call, which compiles it, takes long."""
+
+    def __init__(self, step: TrainStep, title: str) -> None:
+        self._step, self._title, self._compiled = step, title, False
+
+    def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Progress]:
+        if self._compiled:
+            return self._step(state, batch)
+        self._compiled = True
+        with told_if_slow(f"{self._title}: compiles its step"):
+            return self._step(state, batch)
 
 
 class Loop:
@@ -71,15 +86,29 @@ class Loop:
             size = bytes_needed(stage.store, stage.train_slices) / 1e9
             say(f"{stage.title}: copies {size:.2f} GB of slices into device memory")
             resident = DeviceStore(stage.store, stage.train_slices, stage.mesh)
-        self.train_step = make_train_step(
-            stage.task,
-            graph,
-            stage.optimizer,
-            stage.mesh,
-            resident.arrays if resident else None,
-            options.patch_size,
-            options.deterministic,
-        )
+
+        def compiled(task: Task, graph: nnx.GraphDef) -> _Program:
+            return _Program(
+                make_train_step(
+                    task,
+                    graph,
+                    stage.optimizer,
+                    stage.mesh,
+                    resident.arrays if resident else None,
+                    options.patch_size,
+                    options.deterministic,
+                ),
+                stage.title,
+            )
+
+        self.train_step = compiled(stage.task, graph)
+        # In float32 up to that step, see TrainOptions; the parameters are the same in both.
+        self.float32_steps = 0
+        if stage.task.dtype != jnp.float32:
+            self.float32_steps = options.float32_epochs * stage.steps_per_epoch
+        if self.step < self.float32_steps:
+            in_float32 = stage.task.computing_in(jnp.float32)
+            self.first_steps = compiled(in_float32, models.split(in_float32.build(0))[0])
         self.validation = Validation(
             stage.task,
             graph,
@@ -105,7 +134,6 @@ class Loop:
                 stage.directory, stage.title, stage.total_steps, self.step, self.validated_step
             )
         self._timer = (time.monotonic(), self.step)
-        self._compiled = False
         self._in_flight: collections.deque[_Dispatched] = collections.deque()
 
     def to_the_end(self) -> None:
@@ -122,17 +150,11 @@ class Loop:
                 zero = devices.put_replicated(np.zeros((), np.float32), stage.mesh)
                 self.state = self.state._replace(loss_sum=zero)
             portion = next(self.feed)
-            self.state, progress = self._dispatch(portion.batch)
+            program = self.first_steps if self.step < self.float32_steps else self.train_step
+            self.state, progress = program(self.state, portion.batch)
             self.step += portion.steps
             self._keep_in_flight(progress)
             self.log.step(self.step)
-
-    def _dispatch(self, batch: Batch) -> tuple[TrainState, Progress]:
-        if self._compiled:
-            return self.train_step(self.state, batch)
-        self._compiled = True
-        with told_if_slow(f"{self.stage.title}: compiles its step"):
-            return self.train_step(self.state, batch)
 
     def close(self) -> None:
         """Ends what reads and what writes."""

@@ -20,6 +20,9 @@ from brats_jax.train import TrainOptions
 
 SLICES = ("tumour", "all")
 
+# Settings that runs of earlier versions do not know, which may go on and be evaluated.
+ADDED = ("train.float32_epochs",)
+
 # Settings that change how fast or how often, never the result: a run may be continued
 # with other values of these.
 FREE_TO_CHANGE = (
@@ -75,6 +78,7 @@ def check(config: ConfigDict) -> None:
         "data.split_seed",
         "data.workers",
         "train.steps_per_dispatch",
+        "train.float32_epochs",
         "pretrain.steps_per_epoch",
         "segment.steps_per_epoch",
         "evaluation.panels",
@@ -219,6 +223,7 @@ def train_options(config: ConfigDict, stage: str, fold: int) -> TrainOptions:
         placement=config.data.placement,
         steps_per_dispatch=config.train.steps_per_dispatch,
         deterministic=config.train.deterministic,
+        float32_epochs=config.train.float32_epochs,
     )
 
 
@@ -229,6 +234,7 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         f"{name}: {old.get(name)} -> {new.get(name)}"
         for name in sorted({**old, **new})
         if name not in FREE_TO_CHANGE
+        and (name in old or name not in ADDED)
         and old.get(name) != new.get(name)
         and not (name in PATHS and old.get(name) and new.get(name))
     ]

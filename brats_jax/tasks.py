@@ -5,7 +5,7 @@ number the best checkpoint is chosen. The training loop knows no more than this.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import jax
@@ -39,6 +39,10 @@ class Task(Protocol):
     @property
     def dtype(self) -> Any:
         """What the network computes in; parameters and what its head does are float32."""
+        ...
+
+    def computing_in(self, dtype: Any) -> "Task":
+        """The same, computed in another type: other roundings of the same parameters."""
         ...
 
     @property
@@ -88,6 +92,10 @@ class Reconstruction:
     name: str = field(default="pretrain", init=False)
     metric: str = field(default="mse", init=False)
     larger_is_better: bool = field(default=False, init=False)
+
+    def computing_in(self, dtype: Any) -> "Reconstruction":
+        """The same, computed in another type: other roundings of the same parameters."""
+        return replace(self, dtype=dtype)
 
     def build(self, seed: int) -> ReconstructionModel:
         """A freshly initialised model."""
@@ -142,6 +150,10 @@ class Segmentation:
     name: str = field(default="segment", init=False)
     metric: str = field(default="mean_foreground_dice", init=False)
     larger_is_better: bool = field(default=True, init=False)
+
+    def computing_in(self, dtype: Any) -> "Segmentation":
+        """The same, computed in another type: other roundings of the same parameters."""
+        return replace(self, dtype=dtype)
 
     def build(self, seed: int) -> SegmentationModel:
         """A freshly initialised model."""

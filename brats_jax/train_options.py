@@ -12,7 +12,8 @@ class TrainOptions:
     steps_per_epoch 0 means one pass over the training slices. purpose and fold keep
     the random numbers of stages and folds apart. placement and steps_per_dispatch say how the
     work is laid out (see feeding), not what comes out; deterministic whether a GPU, too, does it
-    to the bit in every run (see devices.compiler_options).
+    to the bit in every run (see devices.compiler_options). float32_epochs at the beginning are
+    computed in float32, whatever the rest is.
     """
 
     epochs: int = 30
@@ -34,6 +35,7 @@ class TrainOptions:
     placement: str = "host"
     steps_per_dispatch: int = 0
     deterministic: bool = True
+    float32_epochs: int = 0
 
     def derived_seed(self, what: str) -> int:
         """A 32-bit seed for one use ('init', 'patches') in this stage and fold."""

@@ -56,6 +56,9 @@ def get_config() -> ConfigDict:
     config.train = ConfigDict()
     config.train.batch_size = 16  # over all devices together
     config.train.validation_batch_size = 16
+    # A new network makes much of every rounding: so many epochs of either stage are computed in
+    # float32 before the rest is in bfloat16. Nothing where all of it is float32.
+    config.train.float32_epochs = 1
     config.train.log_every_steps = 50
     config.train.save_every_steps = 2000  # besides the end of every epoch; nothing waits for it
     config.train.steps_per_dispatch = 0  # 0: about 25 on accelerators; always 1 on CPU

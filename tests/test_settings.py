@@ -113,6 +113,18 @@ def test_differences_leave_out_what_does_not_change_results():
     assert settings.differences(before, other) == ["pretrain.epochs: 30 -> 2", "seed: 0 -> 1"]
 
 
+def test_a_run_of_a_version_that_knew_fewer_settings_may_go_on():
+    """Of those that were added; any other that is missing is a difference."""
+    before, now = config_of().to_dict(), config_of().to_dict()
+    del before["train"]["float32_epochs"]
+    assert settings.differences(before, now) == []
+    assert settings.differences(now, config_of(train__float32_epochs=0).to_dict()) == [
+        "train.float32_epochs: 1 -> 0"
+    ]
+    del before["seed"]
+    assert settings.differences(before, now) == ["seed: None -> 0"]
+
+
 def test_a_report_does_not_tell_runs_apart_by_what_does_not_change_results():
     assert set(settings.FREE_TO_CHANGE) <= {*arms.IRRELEVANT, *arms.AXES}
 

@@ -245,6 +245,33 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(final_state(stage)["params"]))
 
 
+def test_bfloat16_begins_with_an_epoch_in_float32(make_stage, monkeypatch):
+    """To the bit it is a float32 epoch, from which the rest goes on in bfloat16."""
+    make, used = loop.make_train_step, []
+
+    def watched(task, *rest):
+        step = make(task, *rest)
+
+        def run(state, batch):
+            used.append((task.dtype, int(state.step)))
+            return step(state, batch)
+
+        return run
+
+    monkeypatch.setattr(loop, "make_train_step", watched)
+    half = TASKS["segment"].computing_in(jax.numpy.bfloat16)
+    whole = make_stage("segment", "whole", task=half, float32_epochs=1)
+    whole.run()
+    float32, bfloat16 = [(jax.numpy.float32, n) for n in range(3)], [(half.dtype, 3)]
+    assert used == [*float32, *bfloat16, (half.dtype, 4), (half.dtype, 5)]
+    make_stage("segment", "parts", epochs=1).run()
+    used.clear()
+    parts = make_stage("segment", "parts", task=half, float32_epochs=1)
+    parts.run()
+    assert used[0] == (half.dtype, 3) and len(used) == 3
+    jax.tree.map(np.testing.assert_array_equal, final_state(parts), final_state(whole))
+
+
 def test_bfloat16_keeps_float32_state(make_stage):
     stage = make_stage("segment", task=Segmentation(width=4, dtype=jax.numpy.bfloat16), epochs=1)
     stage.run()
