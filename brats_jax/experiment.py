@@ -80,9 +80,10 @@ def run(config: ConfigDict, workdir: Path, mode: str = "train") -> dict[str, Any
     everyone = processes.to_first([json.loads(config.to_json_best_effort()), store.fingerprint])
     splits = processes.from_first(lambda: _begin(config, store, workdir, mode, mesh, everyone))
     dtype = devices.compute_dtype(config.dtype).__name__  # what 'auto' is here
-    if dtype != "float32" and config.train.float32_epochs:
-        dtype += f" (at first float32, {plural(config.train.float32_epochs, 'epoch')})"
-    say(f"{workdir}: {devices.describe()}, {dtype} activations, store {store.path}")
+    first, plain = config.train.float32_epochs, ""
+    if dtype != "float32" and first:
+        plain = f" (the first {'epoch' if first == 1 else f'{first} epochs'} of a stage float32)"
+    say(f"{workdir}: {devices.describe()}, {dtype} activations{plain}, store {store.path}")
     for fold in config.folds:
         directory = workdir / f"fold_{fold}"
         with _locked(directory):
