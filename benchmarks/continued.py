@@ -1,8 +1,9 @@
 """bfloat16 keeps up with float32: networks trained in float32 go on in either type, to test Dice.
 
-    python benchmarks/continued.py                                  # half an hour on two cores
-    python benchmarks/continued.py --seeds=6 --width=16 --steps=2000 --patients=200
+    python benchmarks/continued.py                                  # LONG on two cores
+    python benchmarks/continued.py --seeds=6 --width=16 --steps=2000 --patients=200 --folder=RUNS
     python benchmarks/continued.py --start=own                      # each type from its own run
+    python benchmarks/continued.py --show A/continued.jsonl B/continued.jsonl
 
 What `precision.py` compares are whole trainings, and short ones differ by when they begin to see a
 class that is rare, whatever they compute in. Here a float32 training of that kind, with the same
@@ -11,6 +12,8 @@ large as it began with, and goes on for half as many steps, in each type on the 
 patches, several times on different ones. Beside the paired differences stands what other patches
 do, in float32. All are judged by phantoms that no run has seen: the test set and `--unseen` others.
 With --start=own bfloat16 goes on from a training in bfloat16: whole trainings, but longer ones.
+What is measured is kept in RUNS/continued.jsonl and not measured again; --show joins such files, of
+calls that ran beside each other.
 """
 
 import argparse
@@ -36,7 +39,8 @@ from brats_jax.evaluate import Restored
 from brats_jax.train import Stage
 
 SCORES = measure.Record("continued *", **dict.fromkeys(TYPES, list))
-Numbers = dict[str, dict[tuple[int, int], dict[str, float]]]  # of type, (seed, number), class
+Dice = dict[str, float]  # by class
+Done = dict[tuple[str, str, int], Dice]  # by run, type, number
 JUDGED = ("WT", "TC", "NCR/NET", "ED", "ET", FOREGROUND)
 
 
@@ -60,7 +64,7 @@ class Start:
         # On the host: a training donates what it starts from.
         self.weights = jax.device_get((found.params, found.stats))
 
-    def go_on(self, dtype: str, number: int, directory: Path) -> dict[str, float]:
+    def go_on(self, dtype: str, number: int, directory: Path) -> Dice:
         """Dice by class after half as many steps more; `number` chooses the patches."""
         config = self.config.copy_and_resolve_references()
         config.dtype = dtype
@@ -94,8 +98,26 @@ class Start:
         return {name: float(np.mean([x[f" Dice {name}"] for x in found])) for name in JUDGED}
 
 
-def show(numbers: Numbers) -> None:
+def read(kept: Path) -> Done:
+    """What a file holds."""
+    lines = map(json.loads, kept.read_text().splitlines())
+    return {(x["run"], x["type"], x["number"]): x["dice"] for x in lines}
+
+
+def pairs_of(done: Done, start: str) -> dict[str, dict[tuple[str, int], Dice]]:
+    """By type, and seed and number, what both types have; for `start` see the arguments."""
+    found: dict[str, dict[tuple[str, int], Dice]] = {dtype: {} for dtype in TYPES}
+    for (run, dtype, number), dice in done.items():
+        of, seed = run.rsplit("_", 1)
+        if of == (dtype if start == "own" else "float32"):
+            found[dtype][(seed, number)] = dice
+    both = set.intersection(*(set(of) for of in found.values()))
+    return {dtype: {key: of[key] for key in sorted(both)} for dtype, of in found.items()}
+
+
+def show(done: Done, start: str) -> None:
     """Prints what the types do, and what the patches do in float32."""
+    numbers = pairs_of(done, start)
     print(
         f"{'Dice':<16} float32   bfloat16 minus float32 (2 s.e.)   sd of a pair, of other patches"
     )
@@ -115,9 +137,7 @@ def show(numbers: Numbers) -> None:
             f"{name:<16} {mean:.4f}   {np.mean(pairs):+.4f} ({error:.4f}), {len(pairs)} pairs   "
             f"{deviation:.4f}, {spread}"
         )
-        SCORES.keep(
-            f"continued {name}", **{t: [v[k] for k in of["bfloat16"]] for t, v in of.items()}
-        )
+        SCORES.keep(f"continued {name}", **{t: list(v.values()) for t, v in of.items()})
 
 
 def parser() -> argparse.ArgumentParser:
@@ -126,12 +146,18 @@ def parser() -> argparse.ArgumentParser:
     parser.description = __doc__.splitlines()[0]
     parser.add_argument("--start", choices=("float32", "own"), default="float32")
     parser.add_argument("--continuations", type=int, default=2, help="of each run and type")
-    parser.add_argument("--first", type=int, default=0, help="number of the first of them")
+    parser.add_argument("--show", type=Path, nargs="+", help="files to join; nothing is trained")
     return parser
 
 
 def main() -> None:
     arguments = parser().parse_args()
+    if arguments.show:
+        show(
+            {key: dice for kept in arguments.show for key, dice in read(kept).items()},
+            arguments.start,
+        )
+        return
     logging.set_verbosity(logging.ERROR)
     devices.keep_memory()
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
@@ -139,26 +165,24 @@ def main() -> None:
         root = arguments.folder or Path(temporary)
         unseen = precision.phantoms(arguments, root)
         kept = root / "continued.jsonl"
-        lines = kept.read_text().splitlines() if kept.exists() else []
-        done = {(x["run"], x["type"], x["number"]): x["dice"] for x in map(json.loads, lines)}
+        done = read(kept) if kept.exists() else {}
         start: Start | None = None
-        numbers: Numbers = {dtype: {} for dtype in TYPES}
-        for number in range(arguments.first, arguments.first + arguments.continuations):
+        for number in range(arguments.continuations):
             for seed, dtype in itertools.product(seeds, TYPES):
                 of = dtype if arguments.start == "own" else "float32"
                 key = (f"{of}_{seed}", dtype, number)
-                if key not in done:
+                if key in done:
+                    continue
+                directory = root / f"continued_{number}_{dtype}"
+                shutil.rmtree(directory, ignore_errors=True)
+                if start is None or start.run != root / key[0]:
                     config = precision.configured(arguments, root / "store", of, seed)
-                    directory = root / f"continued_{number}_{dtype}"
-                    shutil.rmtree(directory, ignore_errors=True)
-                    if start is None or start.run != root / key[0]:
-                        start = Start(config, root / key[0], unseen)
-                    done[key] = start.go_on(dtype, number, directory)
-                    line = {"run": key[0], "type": dtype, "number": number, "dice": done[key]}
-                    with kept.open("a") as file:
-                        file.write(json.dumps(line) + "\n")
-                numbers[dtype][(seed, number)] = done[key]
-            show(numbers)
+                    start = Start(config, root / key[0], unseen)
+                done[key] = start.go_on(dtype, number, directory)
+                line = {"run": key[0], "type": dtype, "number": number, "dice": done[key]}
+                with kept.open("a") as file:
+                    file.write(json.dumps(line) + "\n")
+            show(done, arguments.start)
     print(
         f"  {arguments.steps // 2} steps more than {arguments.steps}, {arguments.seeds} runs; "
         f"width {arguments.width}, batches of 4, {arguments.patients} phantoms of "

@@ -138,7 +138,7 @@ PARTS: dict[str, Part] = {
         ("--seeds=2", "--width=4", "--steps=4", "--pretrain_steps=4", "--patients=8", "--unseen=2"),
         60.0,
     ),
-    # Four trainings of 4,200 steps and 16 of 2,000, each tested once: half of that.
+    # Estimated alike: 4 trainings of 4,200 steps and 16 of 2,000, tested in one type, 12 minutes.
     "continued": Part(
         "continued.py",
         ("--seeds=4", "--width=64", "--steps=4000", "--patch=96", "--shape=64,120,120"),

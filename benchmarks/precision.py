@@ -3,10 +3,12 @@
     python benchmarks/precision.py                              # three seeds, minutes on two cores
     python benchmarks/precision.py --seeds=5 --width=16 --steps=2000
     python benchmarks/precision.py --seeds=5 --first_seed=5      # five others
+    python benchmarks/precision.py --float32_epochs=1            # as configs/base.py begins
 
 Both stages by the program itself (configs/demo.py, narrow) on a small phantom, once in each type:
 the same seed means the same initialisation, patches and order. Parameters, statistics and losses
-are float32 in both; what differs is what the activations are computed in. On CPU bfloat16 is
+are float32 in both; what differs is what the activations are computed in,
+here from the first step. On CPU bfloat16 is
 emulated and slow. Printed: best validation number of either stage, and the test set's Dice (all
 slices, present-only) and MSE, for each seed, the paired differences, their mean and two standard
 errors. Beside them, of the same weights, the test Dice of the other type minus that of their own:
@@ -128,7 +130,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=int, default=600, help="of the segmentation")
     parser.add_argument("--pretrain_steps", type=int, default=200)
     parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--float32_epochs", type=int, default=1, help="of them, in either type")
+    parser.add_argument("--float32_epochs", type=int, default=0, help="train.float32_epochs")
     parser.add_argument("--patch", type=int, default=64)
     parser.add_argument("--learning_rate", type=float, default=2e-3)
     parser.add_argument("--patients", type=int, default=16)

@@ -218,19 +218,25 @@ def test_forms_of_a_gradient_round_what_they_say(shallow):
 
 def test_pairs_beside_what_other_patches_do_by_hand(capsys):
     """Two runs, twice each: the runs' own level is in neither spread."""
-    plain = {("a", 0): 0.5, ("a", 1): 0.52, ("b", 0): 0.7, ("b", 1): 0.74}
-    half = {("a", 0): 0.49, ("a", 1): 0.54, ("b", 0): 0.71, ("b", 1): 0.72}
-    by_type = {"float32": plain, "bfloat16": half}
-    numbers = {
-        t: {k: dict.fromkeys(continued.JUDGED, v) for k, v in of.items()}
-        for t, of in by_type.items()
+    dice = {
+        "float32": {("1", 0): 0.5, ("1", 1): 0.52, ("2", 0): 0.7, ("2", 1): 0.74, ("3", 0): 0.1},
+        "bfloat16": {("1", 0): 0.49, ("1", 1): 0.54, ("2", 0): 0.71, ("2", 1): 0.72},
     }
-    continued.show(numbers)
+    done = {
+        (f"float32_{seed}", t, number): dict.fromkeys(continued.JUDGED, v)
+        for t, of in dice.items()
+        for (seed, number), v in of.items()
+    }
+    # From a run of its own it is another question, and what has no pair yet does not count.
+    done["bfloat16_1", "bfloat16", 0] = dict.fromkeys(continued.JUDGED, 0.9)
+    continued.show(done, "float32")
     rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
     assert [row[0] for row in rows] == [name.split()[0] for name in continued.JUDGED]
     # Pairs -0.01, 0.02, 0.01, -0.02: mean 0, sd 0.0183, two standard errors of four as much.
     # Patches: (0.01^2 + 0.01^2 + 0.02^2 + 0.02^2) / 2 degrees of freedom, square root 0.0224.
     assert rows[0][1:] == ["0.6150", "+0.0000", "(0.0183),", "4", "pairs", "0.0183,", "0.0224"]
+    continued.show(done, "own")
+    assert "0.5000   +0.4000 (nan), 1 pairs   nan, -" in capsys.readouterr().out
 
 
 def test_arrays_that_differ_in_a_bit():

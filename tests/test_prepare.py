@@ -8,6 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from processes import living_processes_of
 
 from brats_jax.data.store import Store
 from brats_jax.prepare import prepare
@@ -159,18 +160,6 @@ def test_empty_folder_and_missing_flags(tmp_path):
     assert "--source is missing" in error_of(store)
     assert "--store is missing" in error_of("--source=phantom")
     assert not (tmp_path / "store").exists()
-
-
-def living_processes_of(group: int) -> list[str]:
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, _, pgrp = path.read_text().rsplit(")", 1)[1].split()[:3]
-        except OSError:
-            continue
-        if int(pgrp) == group and state not in "ZX":
-            found.append(path.parent.name)
-    return found
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="looks at processes in /proc")

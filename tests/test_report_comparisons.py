@@ -3,6 +3,7 @@
 import json
 import re
 
+import pytest
 from report_examples import write_run
 from report_pages import read, secondary, table, write_both
 
@@ -96,6 +97,27 @@ def test_what_was_evaluated_over_other_slices_is_not_compared(tmp_path):
     _, words = read(tmp_path)
     assert not (tmp_path / "report" / "primary_comparisons.csv").exists()
     assert "evaluation.slices = tumour" in words
+
+
+@pytest.mark.parametrize(
+    ("devices", "apart"),
+    [("1 x cpu", False), ("1 x NVIDIA H100", True)],
+    ids=["float32", "bfloat16"],
+)
+def test_a_run_that_an_earlier_version_began_is_another_arm_only_if_it_computes_otherwise(
+    tmp_path, devices, apart
+):
+    """It knows nothing of epochs in float32: it has none, if not all are."""
+    for name in ("ssl", "base"):
+        write_run(tmp_path / name, ssl=name == "ssl", patients=6)
+        path = tmp_path / name / "config.json"
+        document = {**json.loads(path.read_text()), "devices": devices}
+        if name == "base":
+            del document["config"]["train"]["float32_epochs"]
+        write_json(path, document)
+    _, words = read(tmp_path)
+    assert (tmp_path / "report" / "primary_comparisons.csv").exists() != apart
+    assert ("baseline (train.float32_epochs = 0)" in words) == apart
 
 
 def test_one_patient_is_not_tested_and_what_no_patient_has_is_said(tmp_path):

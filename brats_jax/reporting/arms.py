@@ -286,6 +286,10 @@ def _settings(run: Run) -> dict[str, Any]:
         for name, value in flat(run.config).items()
         if name not in AXES and name not in IRRELEVANT
     }
+    if _only_float32(run):
+        found.pop("train.float32_epochs", None)  # of a type that it does not compute in
+    else:
+        found.setdefault("train.float32_epochs", 0)  # an earlier version, which had none
     # What was evaluated, which --mode=evaluate may ask otherwise than the run was started with.
     for name in ASKED:
         asked = {
@@ -301,6 +305,11 @@ def _settings(run: Run) -> dict[str, Any]:
         digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:6]
         found["test set"] = f"{len(names)} {run.split_by}s ({digest})"
     return found
+
+
+def _only_float32(run: Run) -> bool:
+    dtype = run.config.get("dtype")
+    return dtype == "float32" or (dtype == "auto" and "cpu" in run.document.get("devices", ""))
 
 
 def flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
