@@ -20,7 +20,7 @@ def work(arguments: argparse.Namespace) -> None:
     """The process of one checkout: steps for every number that it reads, then their seconds."""
     sys.path[:0] = [arguments.checkout, f"{arguments.checkout}/benchmarks"]
     import brats_jax
-    from brats_jax import devices
+    from brats_jax.runtime import devices
 
     devices.keep_memory()  # before JAX allocates
     from train_step import Ours

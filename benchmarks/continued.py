@@ -32,11 +32,14 @@ from absl import logging
 from ml_collections import ConfigDict
 from precision import FOREGROUND, TYPES, test_numbers
 
-from brats_jax import devices, experiment, results, scoring, settings
 from brats_jax.data.splits import Split, fold_split, select_slices
-from brats_jax.data.store import Store
-from brats_jax.evaluate import Restored
-from brats_jax.train import Stage
+from brats_jax.data.store.reader import Store
+from brats_jax.evaluation import scoring, summary
+from brats_jax.experiments import config as settings
+from brats_jax.experiments import experiment
+from brats_jax.inference.slices import Restored
+from brats_jax.runtime import devices
+from brats_jax.training.trainer import Stage
 
 SCORES = measure.Record("continued *", **dict.fromkeys(TYPES, list))
 Dice = dict[str, float]  # by class
@@ -94,7 +97,7 @@ class Start:
             slices = select_slices(store, indices, "tumour")
             of = (config.evaluation.batch_size, config.evaluation.tolerance_mm)
             _, scores = scoring.score(restored, store, slices, *of, "")
-            found.append(test_numbers(results.rows_of("segment", scores), ""))
+            found.append(test_numbers(summary.rows_of("segment", scores), ""))
         return {name: float(np.mean([x[f" Dice {name}"] for x in found])) for name in JUDGED}
 
 

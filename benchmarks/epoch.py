@@ -38,11 +38,14 @@ from loader import write_kaggle
 from measure import Spread
 from ml_collections import ConfigDict
 
-from brats_jax import devices, scoring, settings, train
-from brats_jax.data.preparation import prepare
-from brats_jax.data.store import Store
-from brats_jax.evaluate import Restored
+from brats_jax.data.store.prepare import prepare
+from brats_jax.data.store.reader import Store
+from brats_jax.evaluation import scoring
+from brats_jax.experiments import config as settings
+from brats_jax.inference.slices import Restored
+from brats_jax.runtime import devices
 from brats_jax.tasks import Task
+from brats_jax.training import trainer
 
 TUMOUR_SLICES, EPOCHS, BATCH = 24_422, 30, 16
 TRAIN_SHARE, VALIDATION_SHARE, TEST_SHARE = 0.85 * 0.8, 0.85 * 0.2, 0.15
@@ -81,7 +84,7 @@ def run_stage(
     options = settings.train_options(config, stage, 0)
     chosen = np.flatnonzero(tumour & last)[: validation_slices or None]
     clock = Clock()
-    loop = train.Stage(
+    loop = trainer.Stage(
         task(config),
         store,
         np.flatnonzero(tumour & ~last),
@@ -95,7 +98,7 @@ def run_stage(
         told.append(f"--validation_slices={len(chosen)}")
         clock.peer = measure.Peer(peer[0], "torch_epoch.py", told, peer[2])
     before, begin = compiling.seconds, time.perf_counter()
-    with mock.patch.object(train, "Loop", timed_loop(clock)):
+    with mock.patch.object(trainer, "Loop", timed_loop(clock)):
         loop.run()
     whole = time.perf_counter() - begin - clock.beside - (compiling.seconds - before)
     if clock.peer is not None:

@@ -9,7 +9,7 @@ import jax
 import measure
 import numpy as np
 
-from brats_jax import train
+from brats_jax.training import trainer
 
 
 class Clock:
@@ -57,7 +57,7 @@ class Compiling:
 def timed_loop(clock: Clock) -> type:
     """The loop's class, with a clock beside each of its parts."""
 
-    class TimedLoop(train.Loop):
+    class TimedLoop(trainer.Loop):
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
             self._asked: list[tuple[float, float]] = []  # when a batch was asked for, and came

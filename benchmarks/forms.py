@@ -19,8 +19,8 @@ import measure
 import numpy as np
 from jax import lax
 
-from brats_jax import devices
-from brats_jax.models import normalisation, operations, written_gradients
+from brats_jax.models.ops import normalisation, operations, written_gradients
+from brats_jax.runtime import devices
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 Form = Callable[..., jax.Array]

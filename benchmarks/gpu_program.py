@@ -29,11 +29,12 @@ from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from kernels import GPUS, show
 
-from brats_jax import devices, feeding
 from brats_jax.data.augment import Augmentation
 from brats_jax.data.device_store import ROW, DeviceSlices
-from brats_jax.models import operations
+from brats_jax.models.ops import operations
+from brats_jax.runtime import devices
 from brats_jax.tasks import Reconstruction, Segmentation, Task
+from brats_jax.training import feed
 
 # Which a store keeps of a slice of BraTS 2020: a third of its pixels, 4.2 GB in all.
 ROWS_OF_A_SLICE = 75
@@ -132,7 +133,7 @@ def main() -> None:
     arguments = parser.parse_args()
     batch, size = arguments.batch, arguments.size
     size = size or {"train": 128, "inference": 240}[arguments.mode]
-    steps = arguments.steps_per_dispatch or feeding.accelerators_steps(batch, size)
+    steps = arguments.steps_per_dispatch or feed.accelerators_steps(batch, size)
     steps = steps if arguments.mode == "train" else 1
     # A GPU that is there would be asked what it is, and this is about another.
     os.environ["CUDA_VISIBLE_DEVICES"] = ""

@@ -39,13 +39,14 @@ from flax import nnx
 from jax import lax
 from jax.typing import DTypeLike
 
-from brats_jax import devices, models
+from brats_jax import models
 from brats_jax.data.patches import PatchPlan, cut
-from brats_jax.data.preparation import prepare
-from brats_jax.data.store import Store
-from brats_jax.optim import adam, step_schedule
-from brats_jax.steps import TrainState, make_train_step
+from brats_jax.data.store.prepare import prepare
+from brats_jax.data.store.reader import Store
+from brats_jax.runtime import devices
 from brats_jax.tasks import Reconstruction, Segmentation
+from brats_jax.training.optim import adam, step_schedule
+from brats_jax.training.steps import TrainState, make_train_step
 
 STAGES = {"pretrain": Reconstruction, "segment": Segmentation}
 COLUMNS = ("error", "noise", "bias", "chance", "images")

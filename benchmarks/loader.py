@@ -21,14 +21,14 @@ import numpy as np
 from jax.sharding import AxisType
 from measure import Spread
 
-from brats_jax import devices
 from brats_jax.data.device_store import DeviceStore, gather
 from brats_jax.data.modalities import MODALITIES
 from brats_jax.data.patches import PatchPlan
-from brats_jax.data.phantom import PhantomSource
 from brats_jax.data.pipeline import TrainingBatches
-from brats_jax.data.preparation import prepare
-from brats_jax.data.store import Store
+from brats_jax.data.sources.phantom.source import PhantomSource
+from brats_jax.data.store.prepare import prepare
+from brats_jax.data.store.reader import Store
+from brats_jax.runtime import devices
 
 LOADER = measure.Record("loader", times=float, rate=float, text=str)
 FILES = Path(__file__).parent.parent / "tests" / "brats_files.py"

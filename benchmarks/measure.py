@@ -19,8 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from brats_jax import devices
 from brats_jax.errors import BratsError
+from brats_jax.runtime import devices
 
 # A file to which every `result` is appended, one JSON object a line: what gpu.py reads.
 RESULTS = "BRATS_BENCHMARK_RESULTS"

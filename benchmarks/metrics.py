@@ -20,11 +20,11 @@ import numpy as np
 from measure import Spread
 from skimage.metrics import structural_similarity
 
-from brats_jax import devices
 from brats_jax.data.modalities import NUM_CLASSES
 from brats_jax.data.normalise import normalise
-from brats_jax.data.phantom import PhantomSource
+from brats_jax.data.sources.phantom.source import PhantomSource
 from brats_jax.metrics import image, overlap, surface
+from brats_jax.runtime import devices
 
 FOREGROUND = ((1,), (2,), (3,))
 SSIM = measure.Record("ssim", times=float, text=str)

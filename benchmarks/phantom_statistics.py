@@ -16,9 +16,9 @@ import numpy as np
 from scipy import ndimage
 
 from brats_jax.data.modalities import CLASSES, DISPLAY_NAMES, MODALITIES
-from brats_jax.data.nifti import NiftiSource
-from brats_jax.data.phantom import PhantomSource
-from brats_jax.data.source import Case
+from brats_jax.data.sources.base import Case
+from brats_jax.data.sources.nifti import NiftiSource
+from brats_jax.data.sources.phantom.source import PhantomSource
 
 T1, T1GD, T2, FLAIR = (MODALITIES.index(m) for m in ("t1", "t1gd", "t2", "flair"))
 SAMPLE = 50_000  # voxels per case for the regression and the areas under the curve

@@ -26,11 +26,14 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from brats_jax import devices, experiment, results, scoring, settings
-from brats_jax.data.preparation import prepare
 from brats_jax.data.splits import select_slices
-from brats_jax.data.store import Store
-from brats_jax.evaluate import Restored
+from brats_jax.data.store.prepare import prepare
+from brats_jax.data.store.reader import Store
+from brats_jax.evaluation import scoring, summary
+from brats_jax.experiments import config as settings
+from brats_jax.experiments import experiment
+from brats_jax.inference.slices import Restored
+from brats_jax.runtime import devices
 
 BASE = Path(__file__).parent.parent / "configs" / "demo.py"
 TYPES = ("float32", "bfloat16")
@@ -93,7 +96,7 @@ def dice_in(config: ConfigDict, fold: Path, store: Store, dtype: str) -> dict[st
     slices = select_slices(store, np.arange(store.num_slices), "tumour")
     options = (config.evaluation.batch_size, config.evaluation.tolerance_mm)
     _, scores = scoring.score(restored, store, slices, *options, "")
-    return test_numbers(results.rows_of("segment", scores), UNSEEN)
+    return test_numbers(summary.rows_of("segment", scores), UNSEEN)
 
 
 def test_numbers(rows: list[dict], of: str) -> dict[str, float]:

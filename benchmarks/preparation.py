@@ -22,10 +22,10 @@ from pathlib import Path
 import measure
 from measure import Spread
 
-from brats_jax.data.nifti import NiftiSource
-from brats_jax.data.phantom_files import write_cases
-from brats_jax.data.source import folder_files
-from brats_jax.data.store_writer import write_case
+from brats_jax.data.sources.base import folder_files
+from brats_jax.data.sources.nifti import NiftiSource
+from brats_jax.data.sources.phantom.files import write_cases
+from brats_jax.data.store.writer import write_case
 
 PREPARATION = measure.Record("preparation", ratio=float, text=str)
 

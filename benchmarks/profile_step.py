@@ -25,7 +25,7 @@ import measure
 from jax.profiler import ProfileData
 from train_step import Ours
 
-from brats_jax import devices
+from brats_jax.runtime import devices
 
 Interval = tuple[float, float, str]  # start, end in ns, instruction
 

@@ -26,9 +26,9 @@ import jax
 import measure
 import numpy as np
 
-from brats_jax import devices
-from brats_jax.data.preparation import prepare
-from brats_jax.evaluate import Restored
+from brats_jax.data.store.prepare import prepare
+from brats_jax.inference.slices import Restored
+from brats_jax.runtime import devices
 from brats_jax.tasks import Reconstruction, Segmentation, Task
 
 ROOT = Path(__file__).parent.parent

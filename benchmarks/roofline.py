@@ -21,7 +21,8 @@ import numpy as np
 from jax.extend.core import jaxprs_in_params
 
 from brats_jax import models
-from brats_jax.models import count_parameters, operations
+from brats_jax.models import count_parameters
+from brats_jax.models.ops import operations
 from brats_jax.tasks import Reconstruction, Segmentation
 
 # float32 parameter, gradient and both moments read, all but the gradient written.

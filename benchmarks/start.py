@@ -22,7 +22,7 @@ import measure
 from loader import write_kaggle
 from measure import Spread
 
-from brats_jax.data.preparation import prepare
+from brats_jax.data.store.prepare import prepare
 
 START = measure.Record("start", optional=("ratio",), seconds=float, text=str, ratio=Spread)
 ROOT = Path(__file__).parent.parent
@@ -88,7 +88,13 @@ def main() -> None:
     arguments = parser().parse_args()
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     if arguments.imports:
-        command = [sys.executable, "-X", "importtime", "-c", "import brats_jax.experiment"]
+        command = [
+            sys.executable,
+            "-X",
+            "importtime",
+            "-c",
+            "import brats_jax.experiments.experiment",
+        ]
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
         lines = [line.split("|") for line in done.stderr.splitlines() if line.count("|") == 2]
         for own, total, name in sorted(lines[1:], key=lambda line: -int(line[1]))[:40]:
@@ -129,7 +135,7 @@ def main() -> None:
         assert json.loads(metrics.read_text().splitlines()[0])["event"] == "step"
     first, *cached = seconds
     spread = Spread.of(cached)
-    everything = imports("import brats_jax.experiment", environment)
+    everything = imports("import brats_jax.experiments.experiment", environment)
     jax_alone = imports("import jax", environment)
     text = f"{spread.show()} s; {first:.1f} s without the cache"
     beside = {}

@@ -26,8 +26,8 @@ import measure
 import numpy as np
 from measure import Spread
 
-from brats_jax.data.preparation import prepare
-from brats_jax.data.store import Store, case_files
+from brats_jax.data.store.prepare import prepare
+from brats_jax.data.store.reader import Store, case_files
 
 ACCESS = measure.Record("access warm *", "access cold *", ratio=float)
 

@@ -18,8 +18,8 @@ from measure import Spread
 from scipy import ndimage
 
 from brats_jax.data.modalities import REGIONS
-from brats_jax.data.nifti import NiftiSource
-from brats_jax.data.phantom import PhantomSource
+from brats_jax.data.sources.nifti import NiftiSource
+from brats_jax.data.sources.phantom.source import PhantomSource
 from brats_jax.metrics import surface
 
 CLASSES = ((1,), (2,), (3,))

@@ -29,12 +29,13 @@ import roofline
 from jax.sharding import AxisType, Mesh
 from measure import Spread
 
-from brats_jax import devices, models
+from brats_jax import models
 from brats_jax.data.device_store import DeviceSlices
 from brats_jax.models import count_parameters
-from brats_jax.optim import adam, step_schedule
-from brats_jax.steps import TrainState, make_train_step
+from brats_jax.runtime import devices
 from brats_jax.tasks import Reconstruction, Segmentation, Task
+from brats_jax.training.optim import adam, step_schedule
+from brats_jax.training.steps import TrainState, make_train_step
 
 
 class Counted(NamedTuple):

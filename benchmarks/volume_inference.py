@@ -24,14 +24,19 @@ import numpy as np
 from absl import logging
 from measure import Spread
 
-from brats_jax import devices, frozen, inference, models, prediction, settings
-from brats_jax.checkpoints import Checkpoints
-from brats_jax.data.case_files import CaseFiles
+from brats_jax import models
 from brats_jax.data.modalities import MODALITIES
-from brats_jax.data.phantom import PhantomSource
-from brats_jax.data.scans import read_scan
-from brats_jax.files import write_json
-from brats_jax.outputs import Wanted
+from brats_jax.data.scans.case_files import CaseFiles
+from brats_jax.data.scans.scan import read_scan
+from brats_jax.data.sources.phantom.source import PhantomSource
+from brats_jax.experiments import config as settings
+from brats_jax.experiments import frozen
+from brats_jax.inference import cases as prediction
+from brats_jax.inference import model as inference
+from brats_jax.inference.outputs import Wanted
+from brats_jax.runs.checkpoints import Checkpoints
+from brats_jax.runtime import devices
+from brats_jax.runtime.files import write_json
 
 VOLUME = measure.Record("volume", "everything", seconds=float, text=str)
 

@@ -8,22 +8,18 @@ labels = model.segment({"t1": t1, "t1gd": t1gd, "t2": t2, "flair": flair})
 
 from typing import TYPE_CHECKING
 
+from brats_jax.about import RESEARCH_USE_ONLY, __version__
+
 if TYPE_CHECKING:
-    from brats_jax.inference import load
+    from brats_jax.inference.model import load
 
-__version__ = "0.1.0"
 __all__ = ["RESEARCH_USE_ONLY", "__version__", "load"]
-
-RESEARCH_USE_ONLY = (
-    "For research use only. Not a medical device: not for diagnosis, treatment or any other "
-    "clinical decision."
-)
 
 
 def __getattr__(name: str) -> object:
     # Not imported until it is wanted: it brings JAX with it.
     if name == "load":
-        from brats_jax.inference import load
+        from brats_jax.inference.model import load
 
         return load
     raise AttributeError(f"module 'brats_jax' has no attribute '{name}'")

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from absl import app, flags, logging
 
-from brats_jax.command_line import fail, one_line_flags
 from brats_jax.errors import BratsError
+from brats_jax.runtime.cli import fail, one_line_flags
 
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "RUN (all folds) or RUN/fold_K.")
 _STORE = flags.DEFINE_string("store", None, "The store it was trained on, if that has moved.")
@@ -39,9 +39,10 @@ def main(arguments: Sequence[str]) -> int:
 
 def _run(path: Path) -> None:
     # Imported here: a misspelt flag should not have to wait for the libraries.
-    from brats_jax import calibration, devices, temperatures
-    from brats_jax.progress import say
-    from brats_jax.trained import open_trained
+    from brats_jax.evaluation import calibration, temperatures
+    from brats_jax.inference.restored import open_trained
+    from brats_jax.runtime import devices
+    from brats_jax.runtime.console import say
 
     devices.use_compilation_cache("auto")
     trained = open_trained(path, "segment", devices.data_mesh())

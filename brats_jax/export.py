@@ -14,10 +14,10 @@ from pathlib import Path
 
 from absl import app, flags, logging
 
-import brats_jax
-from brats_jax.command_line import fail, one_line_flags, tell
+from brats_jax import about
 from brats_jax.errors import BratsError
-from brats_jax.files import check_folder
+from brats_jax.runtime.cli import fail, one_line_flags, tell
+from brats_jax.runtime.files import check_folder
 
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Run folder RUN, or RUN/fold_K.")
 _OUTPUT = flags.DEFINE_string("output", None, "Folder to write to.")
@@ -45,8 +45,9 @@ def _main(arguments: Sequence[str]) -> int:
     # The program is written for all platforms from here; no accelerator is waited for.
     os.environ["JAX_PLATFORMS"] = "cpu"
     logging.set_verbosity(logging.ERROR)
-    from brats_jax import devices, exported
-    from brats_jax.trained import open_trained
+    from brats_jax.inference import stablehlo
+    from brats_jax.inference.restored import open_trained
+    from brats_jax.runtime import devices
 
     try:
         check_folder(output, "--output")  # before what takes its time
@@ -55,7 +56,7 @@ def _main(arguments: Sequence[str]) -> int:
         )
         for note in trained.notes:
             tell(f"note: {note}")
-        paths = exported.write(trained, output, slice_shape=shape)
+        paths = stablehlo.write(trained, output, slice_shape=shape)
     except BratsError as error:
         return fail(str(error))
     except OSError as error:
@@ -63,7 +64,7 @@ def _main(arguments: Sequence[str]) -> int:
     for path in paths:
         size = path.stat().st_size
         tell(f"{path}: {f'{size / 1e6:.1f} MB' if size >= 1e5 else f'{size / 1e3:.0f} kB'}")
-    tell(brats_jax.RESEARCH_USE_ONLY)
+    tell(about.RESEARCH_USE_ONLY)
     return 0
 
 

@@ -17,10 +17,10 @@ from pathlib import Path
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
-from brats_jax.command_line import fail, one_line_config_flags, tell
 from brats_jax.errors import BratsError
-from brats_jax.files import check_folder, make_folder
-from brats_jax.wording import plural
+from brats_jax.runtime.cli import fail, one_line_config_flags, tell
+from brats_jax.runtime.files import check_folder, make_folder
+from brats_jax.runtime.text import plural
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Settings, e.g. configs/ssl.py; --config.NAME=VALUE changes one."
@@ -38,7 +38,7 @@ _STATUS = flags.DEFINE_bool("status", False, "Only say how far the grid is.")
 
 def _main(arguments: Sequence[str]) -> int:
     # Imported here: a misspelt flag should not have to wait for the libraries.
-    from brats_jax import grid_state
+    from brats_jax.experiments import grid_state
 
     if len(arguments) > 1:
         return fail(f"unexpected argument '{arguments[1]}'; lists are given as --losses=A,B")
@@ -47,8 +47,8 @@ def _main(arguments: Sequence[str]) -> int:
     grid = Path(_WORKDIR.value)
     try:
         if _STATUS.value:
-            cells = grid_state.cells_of(grid)
-            tell(grid_state.table(grid, [grid_state.look(grid, cell) for cell in cells]))
+            grid_cells = grid_state.cells_of(grid)
+            tell(grid_state.table(grid, [grid_state.look(grid, cell) for cell in grid_cells]))
             return 0
         if _CONFIG.value is None:
             return fail("give --config=configs/NAME.py, or --status")
@@ -63,17 +63,20 @@ def _main(arguments: Sequence[str]) -> int:
 
 
 def _run(config: ConfigDict, grid: Path) -> int:
-    from brats_jax import cells, grid_runner, grid_state, settings
     from brats_jax.data.splits import make_splits
-    from brats_jax.data.store import Store
+    from brats_jax.data.store.reader import Store
+    from brats_jax.experiments import config as settings
+    from brats_jax.experiments import grid_cells, grid_runner, grid_state
 
     check_folder(grid, "--workdir")
     overrides = config_flags.get_override_values(flags.FLAGS["config"])
-    for name, flag in cells.AXES.items():
+    for name, flag in grid_cells.AXES.items():
         if name in overrides:
             raise BratsError(f"--config.{name} differs within a grid; give {flag} instead")
-    axes = cells.parse_axes(_LOSSES.value, _SSL.value, _FRACTIONS.value, _SEEDS.value, config.folds)
-    index, count = cells.parse_shard(_SHARD.value)
+    axes = grid_cells.parse_axes(
+        _LOSSES.value, _SSL.value, _FRACTIONS.value, _SEEDS.value, config.folds
+    )
+    index, count = grid_cells.parse_shard(_SHARD.value)
     # Whatever would stop every cell is found here, before the first.
     for loss in axes.losses:
         config.loss = loss
@@ -85,8 +88,8 @@ def _run(config: ConfigDict, grid: Path) -> int:
     make_folder(grid, "--workdir")
     grid_state.extend(grid, json.loads(config.to_json_best_effort()), store, axes)
 
-    everything = cells.enumerate_cells([axes])
-    mine = cells.share(everything, index, count)
+    everything = grid_cells.enumerate_cells([axes])
+    mine = grid_cells.share(everything, index, count)
     shard = f", of which these are {len(mine)} (--shard={index}/{count})" if count > 1 else ""
     tell(f"grid: {plural(len(everything), 'cell')}{shard}")
     failed = grid_runner.GridRunner(grid, mine, _command(overrides, grid)).run()

@@ -16,8 +16,8 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from brats_jax.command_line import fail, one_line_config_flags
 from brats_jax.errors import BUSY_STATUS, BratsError, Busy
+from brats_jax.runtime.cli import fail, one_line_config_flags
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Settings, e.g. configs/ssl.py; --config.NAME=VALUE changes one."
@@ -45,38 +45,39 @@ def _main(arguments: Sequence[str]) -> int:
     if _CONFIG.value is None or _WORKDIR.value is None:
         return fail("give --config=configs/NAME.py and --workdir=RUN")
     # Imported here: a misspelt flag should not have to wait for the libraries.
-    from brats_jax import devices, experiment, interruption, processes
+    from brats_jax.experiments import experiment
+    from brats_jax.runtime import devices, distributed, signals
 
     # Orbax and JAX tell every checkpoint they write.
     logging.set_verbosity(logging.ERROR)
     devices.keep_memory()
-    interruption.hear_sigterm()
+    signals.hear_sigterm()
     try:
-        processes.join(
+        distributed.join(
             _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value, _DISTRIBUTED.value
         )
         experiment.run(_CONFIG.value, Path(_WORKDIR.value), _MODE.value)
     except Busy as error:
         fail(str(error))
-        return processes.leave(BUSY_STATUS)
+        return distributed.leave(BUSY_STATUS)
     except BratsError as error:
-        return processes.leave(fail(str(error)))
+        return distributed.leave(fail(str(error)))
     except OSError as error:  # a full disk, a folder that may not be written, a file in its place
         where = error.filename or _WORKDIR.value
         kept = "; what was saved before is kept" if Path(_WORKDIR.value).is_dir() else ""
-        return processes.leave(fail(f"{where}: {error.strerror or error}{kept}"))
+        return distributed.leave(fail(f"{where}: {error.strerror or error}{kept}"))
     except KeyboardInterrupt as error:
         print("stopped: the same command goes on from the last checkpoint", file=sys.stderr)
-        terminated = isinstance(error, interruption.Terminated)
-        return processes.leave(128 + (signal.SIGTERM if terminated else signal.SIGINT))
+        terminated = isinstance(error, signals.Terminated)
+        return distributed.leave(128 + (signal.SIGTERM if terminated else signal.SIGINT))
     except Exception as error:
-        if processes.count() == 1:
+        if distributed.count() == 1:
             raise
-        if processes.lost_another(error):
+        if distributed.lost_another(error):
             text = "another process has ended; the same commands go on from the last checkpoint"
-            return processes.leave(fail(text))
+            return distributed.leave(fail(text))
         traceback.print_exc()
-        return processes.leave(1)
+        return distributed.leave(1)
     return 0
 
 

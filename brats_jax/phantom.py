@@ -12,9 +12,9 @@ from pathlib import Path
 
 from absl import app, flags
 
-from brats_jax.command_line import fail, one_line_flags, tell
-from brats_jax.data.phantom_files import write_cases
+from brats_jax.data.sources.phantom.files import write_cases
 from brats_jax.errors import BratsError
+from brats_jax.runtime.cli import fail, one_line_flags, tell
 
 _CASES = flags.DEFINE_string("cases", None, "Folder to write them to.")
 _PATIENTS = flags.DEFINE_integer("patients", 3, "How many.")

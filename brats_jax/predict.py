@@ -13,12 +13,12 @@ from pathlib import Path
 
 from absl import app, flags, logging
 
-from brats_jax import RESEARCH_USE_ONLY
-from brats_jax.command_line import fail, one_line_flags
+from brats_jax.about import RESEARCH_USE_ONLY
 from brats_jax.data.modalities import MODALITIES
 from brats_jax.errors import BratsError
-from brats_jax.files import check_folder, make_folder
-from brats_jax.wording import plural
+from brats_jax.runtime.cli import fail, one_line_flags
+from brats_jax.runtime.files import check_folder, make_folder
+from brats_jax.runtime.text import plural
 
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "RUN (all folds) or RUN/fold_K.")
 _INPUT = flags.DEFINE_string("input", None, "A case's folder, or a folder with cases below it.")
@@ -83,17 +83,20 @@ def _run() -> int:
             "them out"
         )
     # Imported here: a misspelt flag should not have to wait for the libraries.
-    from brats_jax import devices, inference, kinds, prediction
-    from brats_jax.outputs import Wanted
-    from brats_jax.progress import say
-    from brats_jax.sidecars import TABLE
+    from brats_jax.inference import cases as prediction
+    from brats_jax.inference import inputs
+    from brats_jax.inference import model as inference
+    from brats_jax.inference.outputs import Wanted
+    from brats_jax.inference.sidecars import TABLE
+    from brats_jax.runtime import devices
+    from brats_jax.runtime.console import say
 
     directory = Path(_OUTPUT.value)
     check_folder(directory, "--output")  # before what takes its time
     if _INPUT.value is not None:
         cases = prediction.find_cases(Path(_INPUT.value))
     else:
-        cases = [kinds.named_files(named)]
+        cases = [inputs.named_files(named)]
     devices.keep_memory()
     devices.use_compilation_cache("auto")
     model = inference.load(

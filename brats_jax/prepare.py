@@ -12,12 +12,12 @@ from collections.abc import Sequence
 
 from absl import app, flags
 
-from brats_jax.command_line import fail, one_line_flags, tell
-from brats_jax.data import store as layout
 from brats_jax.data.normalise import NORMALISATIONS
-from brats_jax.data.preparation import prepare
-from brats_jax.data.summary import summary_table
+from brats_jax.data.store import reader as layout
+from brats_jax.data.store.prepare import prepare
+from brats_jax.data.store.summary import summary_table
 from brats_jax.errors import BratsError
+from brats_jax.runtime.cli import fail, one_line_flags, tell
 
 __all__ = ["main", "prepare"]
 

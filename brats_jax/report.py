@@ -14,8 +14,8 @@ from pathlib import Path
 
 from absl import app, flags
 
-from brats_jax.command_line import fail, one_line_flags, tell
 from brats_jax.errors import BratsError
+from brats_jax.runtime.cli import fail, one_line_flags, tell
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run, a grid, or several runs.")
 

@@ -26,8 +26,8 @@ import numpy as np
 import pytest
 
 from brats_jax.data.patches import PatchPlan
-from brats_jax.data.preparation import prepare
-from brats_jax.data.store import Store
+from brats_jax.data.store.prepare import prepare
+from brats_jax.data.store.reader import Store
 from brats_jax.models import resnet
 
 # Files that take half a minute or more, longest first, so that no worker is left alone with one
@@ -73,9 +73,12 @@ def once(shared_folder) -> Callable[[str, Callable[[Path], object]], Path]:
 def compiled_programs(shared_folder) -> Path:
     """A folder in which all workers keep compiled programs: each is compiled once a session.
 
-    It is where 'auto' keeps them with `shared_folder` as XDG_CACHE_HOME.
+    It is where 'auto' keeps them with `shared_folder` as XDG_CACHE_HOME. BRATS_JAX_TEST_CACHE
+    names a folder that outlives the session, for who runs one file again and again.
     """
     folder = shared_folder / "brats_jax" / "compiled"
+    if kept := os.environ.get("BRATS_JAX_TEST_CACHE"):
+        folder = Path(kept)
     jax.config.update("jax_compilation_cache_dir", str(folder))
     return folder
 
@@ -138,7 +141,7 @@ def plan(small_store) -> PatchPlan:
 @pytest.fixture(scope="module")
 def model(example_runs, shallow):
     """Both folds of the example run with volume normalisation, loaded to segment."""
-    from brats_jax import inference
+    from brats_jax.inference import model as inference
 
     return inference.load(example_runs["volume"] / "run")
 
@@ -148,13 +151,14 @@ def finished(small_store, compiled_programs, once, shallow, tmp_path_factory):
     """(run folder, configuration, summary) of a run of both stages; the folder is one's own."""
     from experiment_examples import config_of
 
-    from brats_jax import experiment, results
+    from brats_jax.evaluation import summary
+    from brats_jax.experiments import experiment
 
     config = config_of(small_store, compiled_programs)
     whole = once("finished", lambda folder: experiment.run(config, folder))
     workdir = tmp_path_factory.mktemp("run") / "run"
     shutil.copytree(whole, workdir)
-    return workdir, config, results.summarise_run(workdir, config.data.num_folds)
+    return workdir, config, summary.summarise_run(workdir, config.data.num_folds)
 
 
 @pytest.fixture
@@ -162,7 +166,7 @@ def grid(tmp_path, monkeypatch) -> Path:
     """The folder of a grid of stand-ins, which is listened to often; see grid_examples.py."""
     import grid_examples
 
-    from brats_jax import grid_runner
+    from brats_jax.experiments import grid_runner
 
     monkeypatch.setattr(grid_runner, "LISTEN_S", 0.02)
     monkeypatch.setattr(grid_runner, "WAIT_S", 0.1)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from brats_jax import checkpoints
-from brats_jax.data.store import Store
+from brats_jax.data.store.reader import Store
 from brats_jax.models import resnet
+from brats_jax.runs import checkpoints
 
 TINY = Path(__file__).with_name("tiny_config.py")
 

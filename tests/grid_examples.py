@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from brats_jax import grid_state, tallies
-from brats_jax.cells import Axes, enumerate_cells
-from brats_jax.evaluated import EVALUATION_VERSION
-from brats_jax.files import write_json
-from brats_jax.grid_runner import GridRunner
+from brats_jax.evaluation import tallies
+from brats_jax.experiments import grid_state
+from brats_jax.experiments.grid_cells import Axes, enumerate_cells
+from brats_jax.experiments.grid_runner import GridRunner
+from brats_jax.runs.evaluated import EVALUATION_VERSION
+from brats_jax.runtime.files import write_json
 
 # A stand-in for a training: notes that it was called, and ends as BEHAVIOUR/<cell> says.
 STAND_IN = (

@@ -11,9 +11,12 @@ from pathlib import Path
 
 from flax import nnx
 
-from brats_jax import devices, feeding, main, settings
+from brats_jax import main
+from brats_jax.experiments import config as settings
 from brats_jax.models.layers import BatchNorm, Conv
+from brats_jax.runtime import devices
 from brats_jax.tasks import Reconstruction
+from brats_jax.training import feed
 
 
 class Pointwise(nnx.Module):
@@ -54,5 +57,5 @@ if __name__ == "__main__":
         devices.put_batch = _noting(devices.put_batch, seen)
         devices.put_batches = _noting(devices.put_batches, seen)
     if "DISPATCH" in os.environ:
-        feeding.steps_per_dispatch = lambda *_: int(os.environ["DISPATCH"])
+        feed.steps_per_dispatch = lambda *_: int(os.environ["DISPATCH"])
     main.run_main()

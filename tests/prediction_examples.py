@@ -11,14 +11,17 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from brats_jax import frozen, models, prediction, settings
-from brats_jax.checkpoints import Checkpoints
-from brats_jax.data.preparation import prepare
+from brats_jax import models
 from brats_jax.data.splits import load_or_make_splits
-from brats_jax.data.store import Store
-from brats_jax.files import write_json
+from brats_jax.data.store.prepare import prepare
+from brats_jax.data.store.reader import Store
+from brats_jax.experiments import config as settings
+from brats_jax.experiments import frozen
+from brats_jax.inference import cases
+from brats_jax.inference.outputs import Wanted
 from brats_jax.models import resnet
-from brats_jax.outputs import Wanted
+from brats_jax.runs.checkpoints import Checkpoints
+from brats_jax.runtime.files import write_json
 
 SHAPE = (40, 32, 6)  # no axis is like another; the first and the last slice are blank
 CASES = ("BraTS2021_00001", "BraTS2021_00002", "BraTS2021_00003")
@@ -118,8 +121,8 @@ def run_on(model, source, target, **options):
     """(outcome, {case: labels image}) of all cases in a folder."""
     target.mkdir(exist_ok=True)
     resampled = options.pop("resampled", False)
-    outcome = prediction.predict_cases(
-        model, prediction.find_cases(source), target, Wanted(**options), resampled=resampled
+    outcome = cases.predict_cases(
+        model, cases.find_cases(source), target, Wanted(**options), resampled=resampled
     )
     return outcome, {name: nib.load(path) for name, path in outcome.written.items()}
 

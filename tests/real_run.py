@@ -12,10 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from brats_jax import evaluate, experiment, results, scoring, settings
-from brats_jax.data.preparation import prepare
-from brats_jax.data.store import Store
-from brats_jax.devices import data_mesh
+from brats_jax.data.store.prepare import prepare
+from brats_jax.data.store.reader import Store
+from brats_jax.evaluation import scoring, summary
+from brats_jax.experiments import config as settings
+from brats_jax.experiments import experiment
+from brats_jax.inference import slices as evaluate
+from brats_jax.runtime.devices import data_mesh
 
 
 def main(folder: Path, cache: str) -> None:
@@ -64,7 +67,7 @@ def main(folder: Path, cache: str) -> None:
     scoring.tally_segmentation = noting
     tally, _ = scoring.score(restored, store, slices, 32, 1.0, "the other cases")
     (folder / "other").mkdir()
-    results.write_unit_tables(folder / "other", "segment", tally)
+    summary.write_unit_tables(folder / "other", "segment", tally)
     np.save(folder / "predicted.npy", predicted)
 
 

@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 from tally_examples import slices_of, tally_of
 
-from brats_jax import conventions, results
-from brats_jax.drawn_slices import DrawnSlices
-from brats_jax.evaluated import EVALUATION_VERSION
-from brats_jax.files import write_json
-from brats_jax.tallies import (
+from brats_jax.evaluation import conventions, summary
+from brats_jax.evaluation.drawn_slices import DrawnSlices
+from brats_jax.evaluation.tallies import (
     IMAGE_METRICS,
     IMAGE_REGIONS,
     ReconstructionTally,
     SegmentationTally,
     Slices,
 )
+from brats_jax.runs.evaluated import EVALUATION_VERSION
+from brats_jax.runtime.files import write_json
 from configs import base
 
 SLICES = 6  # of each patient
@@ -137,7 +137,7 @@ def _write_fold(
             scores = list(conventions.segmentation_scores(tally))
             _write_panel(directory, patients, error, seeds)
         tally.save(directory / f"tally_{stage}.npz", {"fold": fold})
-        rows += results.rows_of(stage, scores)
+        rows += summary.rows_of(stage, scores)
     write_json(
         directory / "evaluation.json",
         {

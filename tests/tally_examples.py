@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from brats_jax.scoring import tally_segmentation
-from brats_jax.tallies import SegmentationTally, Slices
+from brats_jax.evaluation.scoring import tally_segmentation
+from brats_jax.evaluation.tallies import SegmentationTally, Slices
 
 
 def slices_of(sizes: Sequence[int], tumour: np.ndarray, whole: Sequence[bool]) -> Slices:

@@ -25,8 +25,8 @@ import precision
 import report_examples
 from processes import living_processes_of
 
-from brats_jax import conventions
-from brats_jax import results as evaluations
+from brats_jax.evaluation import conventions
+from brats_jax.evaluation import summary as evaluations
 
 SCRIPTS = {Path(part.script).stem for part in gpu.PARTS.values()} - {"forms"}
 EXAMPLES = {float: 1.5, int: 1, str: "text", list: [0.5, 0.75], dict: {"kind": 0.1}}

@@ -19,9 +19,9 @@ from grid_examples import (
     write_tally,
 )
 
-from brats_jax import grid_state
-from brats_jax.files import write_json
-from brats_jax.grid_runner import GridRunner
+from brats_jax.experiments import grid_state
+from brats_jax.experiments.grid_runner import GridRunner
+from brats_jax.runtime.files import write_json
 
 
 def test_a_cell_whose_tally_is_gone_or_old_is_evaluated_again(grid):

@@ -19,8 +19,8 @@ from grid_examples import (
     states,
 )
 
-from brats_jax import grid_state
-from brats_jax.cells import Cell
+from brats_jax.experiments import grid_state
+from brats_jax.experiments.grid_cells import Cell
 
 DRIVER = """
 import sys

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from processes import living_processes_of
 
-from brats_jax.data.store import Store
+from brats_jax.data.store.reader import Store
 from brats_jax.prepare import prepare
 
 

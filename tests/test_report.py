@@ -11,13 +11,14 @@ import pytest
 from report_examples import write_run
 from report_pages import Page, read, table
 
-from brats_jax import grid_state, results
-from brats_jax.cells import Axes, enumerate_cells
 from brats_jax.errors import BratsError
-from brats_jax.files import write_json
-from brats_jax.reference.consistency import find_inconsistencies
+from brats_jax.evaluation import summary
+from brats_jax.experiments import grid_state
+from brats_jax.experiments.grid_cells import Axes, enumerate_cells
 from brats_jax.reporting import page, tables
+from brats_jax.reporting.paper.consistency import find_inconsistencies
 from brats_jax.reporting.tables import Column
+from brats_jax.runtime.files import write_json
 
 
 @pytest.fixture(scope="module")
@@ -145,9 +146,9 @@ def test_an_evaluation_of_another_version_is_named_and_no_number_of_it_is_shown(
         row["Fold"] for row in table(tmp_path, "appendix_table_4") if row["From"] == "ours"
     } == {"1"}
     # The printed table does not average it either.
-    assert [d["fold"] for d in results.read_evaluations(tmp_path / "run", 5)] == [0]
+    assert [d["fold"] for d in summary.read_evaluations(tmp_path / "run", 5)] == [0]
     path.with_name("evaluation.json").write_text("{")
-    assert [d["fold"] for d in results.read_evaluations(tmp_path / "run", 5)] == [0]
+    assert [d["fold"] for d in summary.read_evaluations(tmp_path / "run", 5)] == [0]
     shutil.copy(path, tmp_path / "run" / "fold_0")
     assert "Nothing was found that this version of the program has evaluated" in read(tmp_path)[1]
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from brats_jax.data import threads
+from brats_jax.runtime import threads
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,10 +16,10 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from brats_jax import devices
 from brats_jax.data.patches import Patches
-from brats_jax.data.store import Store
+from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
+from brats_jax.runtime import devices
 
 PLACEMENTS = ("auto", "host", "device")
 

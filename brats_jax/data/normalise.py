@@ -9,8 +9,9 @@ import math
 
 import numpy as np
 
-from brats_jax.data import crops, threads
+from brats_jax.data import crops
 from brats_jax.data.crops import Crops
+from brats_jax.runtime import threads
 
 PERCENTILE = 99.5
 NORMALISATIONS = ("slice", "volume")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from brats_jax.data.store import Store
+from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from absl import flags
 
 from brats_jax.data.patches import Patches, PatchPlan, cut
-from brats_jax.data.store import Store
+from brats_jax.data.store.reader import Store
 
 Batch = dict[str, np.ndarray]
 # What is carried instead of the patches where they are cut on the device.

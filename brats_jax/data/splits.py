@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from brats_jax.data.store import Store
+from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
-from brats_jax.files import write_json
-from brats_jax.wording import plural
+from brats_jax.runtime.files import write_json
+from brats_jax.runtime.text import plural
 
 SCHEMA = "brats_jax.splits"
 VERSION = 1

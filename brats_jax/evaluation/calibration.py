@@ -16,12 +16,12 @@ import jax
 import numpy as np
 from scipy import optimize, special
 
-from brats_jax.data.store import Store
+from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
-from brats_jax.evaluate import Restored, batches, brain_mask
-from brats_jax.files import write_json
+from brats_jax.inference.slices import Restored, batches, brain_mask
 from brats_jax.models import Weights
-from brats_jax.progress import bar
+from brats_jax.runtime.console import bar
+from brats_jax.runtime.files import write_json
 from brats_jax.tasks import Batch
 
 FILE = "calibration.json"

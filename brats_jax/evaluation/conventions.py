@@ -17,9 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from jax import Array
 
-from brats_jax.metrics import overlap, surface
-from brats_jax.metrics.surface import SurfaceStatistics
-from brats_jax.tallies import (
+from brats_jax.evaluation.tallies import (
     IMAGE_METRICS,
     IMAGE_REGIONS,
     LESION_FIELDS,
@@ -30,6 +28,8 @@ from brats_jax.tallies import (
     ReconstructionTally,
     SegmentationTally,
 )
+from brats_jax.metrics import overlap, surface
+from brats_jax.metrics.surface import SurfaceStatistics
 
 # What a volume in which a region is in neither mask (or in one only) counts for.
 VOLUME_CONVENTIONS: tuple[str, ...] = ("present_only", "brats2020", "brats2023")

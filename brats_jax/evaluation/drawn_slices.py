@@ -8,8 +8,8 @@ from typing import Self
 import numpy as np
 
 from brats_jax.errors import BratsError
-from brats_jax.evaluated import AGAIN
-from brats_jax.files import UNREADABLE_NPZ, atomic_open
+from brats_jax.runs.evaluated import AGAIN
+from brats_jax.runtime.files import UNREADABLE_NPZ, atomic_open
 
 
 @dataclass(frozen=True)

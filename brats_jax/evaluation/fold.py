@@ -9,14 +9,14 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from brats_jax import checkpoints
 from brats_jax.data.splits import Split, select_slices
-from brats_jax.data.store import Store
+from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
-from brats_jax.evaluate import Restored
-from brats_jax.evaluated import ASKED, EVALUATION_VERSION, is_current
-from brats_jax.files import write_json
-from brats_jax.progress import say
+from brats_jax.inference.slices import Restored
+from brats_jax.runs import checkpoints
+from brats_jax.runs.evaluated import ASKED, EVALUATION_VERSION, is_current
+from brats_jax.runtime.console import say
+from brats_jax.runtime.files import write_json
 from brats_jax.tasks import Task
 
 
@@ -81,9 +81,9 @@ class FoldEvaluation:
             "rows": [],
         }
         # Here, because the first step need not wait for Matplotlib and SciPy.
-        from brats_jax import pictures, results, scoring
+        from brats_jax.evaluation import panels, scoring, summary
 
-        drawn = pictures.slices_to_draw(self.store, self.split.test, settings_.panels)
+        drawn = panels.slices_to_draw(self.store, self.split.test, settings_.panels)
         for stage, task in self.tasks.items():
             say(f"fold {self.fold} {stage}: evaluating {len(indices)} test slices")
             restored = Restored(task, self.directory / stage, self.mesh)
@@ -99,11 +99,11 @@ class FoldEvaluation:
             (self.directory / "evaluation.json").unlink(missing_ok=True)
             chosen = {name: restored.meta[name] for name in ("step", "epoch", "value")}
             document["checkpoints"][stage] = chosen
-            document["rows"] += results.rows_of(stage, scores)
+            document["rows"] += summary.rows_of(stage, scores)
             facts = {"fold": self.fold, "split_by": self.split_by, "checkpoint": chosen}
             tally.save(self.directory / f"tally_{stage}.npz", facts)
-            results.write_unit_tables(self.directory, stage, tally)
+            summary.write_unit_tables(self.directory, stage, tally)
             if len(drawn):
                 note = f"test set, split by {self.split_by}"
-                pictures.draw(self.directory / "panels", restored, self.store, drawn, note)
+                panels.draw(self.directory / "panels", restored, self.store, drawn, note)
         write_json(self.directory / "evaluation.json", document)

@@ -5,17 +5,17 @@ from pathlib import Path
 import numpy as np
 
 from brats_jax.data.modalities import CLASSES, NUM_CLASSES, channel_indices
-from brats_jax.data.store import Store
-from brats_jax.drawn_slices import DrawnSlices
-from brats_jax.evaluate import Restored, predict_slices
+from brats_jax.data.store.reader import Store
+from brats_jax.evaluation.drawn_slices import DrawnSlices
+from brats_jax.inference.slices import Restored, predict_slices
 from brats_jax.metrics import image, overlap
-from brats_jax.panels import (
+from brats_jax.tasks import Reconstruction
+from brats_jax.viewer.panels import (
     ReconstructionRow,
     SegmentationRow,
     reconstruction_panel,
     segmentation_panel,
 )
-from brats_jax.tasks import Reconstruction
 
 # Beneath the overlays lies FLAIR, where oedema is brightest; T1 is what the paper shows.
 SEGMENTATION_IMAGES = ("flair", "t1", "t1gd")

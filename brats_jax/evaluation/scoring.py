@@ -7,15 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from brats_jax import conventions, devices
-from brats_jax.conventions import Scores
-from brats_jax.data.store import Store
-from brats_jax.evaluate import Restored, batches, brain_mask
-from brats_jax.metrics import image, lesions, overlap, surface, surfels
-from brats_jax.metrics.surface import SurfaceStatistics
-from brats_jax.models import Weights
-from brats_jax.progress import bar
-from brats_jax.tallies import (
+from brats_jax.data.store.reader import Store
+from brats_jax.evaluation import conventions
+from brats_jax.evaluation.conventions import Scores
+from brats_jax.evaluation.tallies import (
     FIXED_RANGE,
     IMAGE_METRICS,
     LESION_FIELDS,
@@ -27,6 +22,12 @@ from brats_jax.tallies import (
     SegmentationTally,
     Slices,
 )
+from brats_jax.inference.slices import Restored, batches, brain_mask
+from brats_jax.metrics import image, lesions, overlap, surface, surfels
+from brats_jax.metrics.surface import SurfaceStatistics
+from brats_jax.models import Weights
+from brats_jax.runtime import devices
+from brats_jax.runtime.console import bar
 from brats_jax.tasks import Batch, Reconstruction
 
 Labels = jax.Array | np.ndarray

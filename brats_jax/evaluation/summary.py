@@ -8,14 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from brats_jax import conventions
-from brats_jax.conventions import Scores
 from brats_jax.data.modalities import CLASSES, DISPLAY_NAMES
-from brats_jax.evaluated import EVALUATION_VERSION
-from brats_jax.files import atomic_open, write_json
+from brats_jax.evaluation import conventions
+from brats_jax.evaluation.conventions import Scores
+from brats_jax.evaluation.tallies import (
+    LESION_REGIONS,
+    SCORED,
+    ReconstructionTally,
+    SegmentationTally,
+)
 from brats_jax.metrics import overlap
-from brats_jax.tallies import LESION_REGIONS, SCORED, ReconstructionTally, SegmentationTally
-from brats_jax.wording import plural
+from brats_jax.runs.evaluated import EVALUATION_VERSION
+from brats_jax.runtime.files import atomic_open, write_json
+from brats_jax.runtime.text import plural
 
 # What identifies a number within an evaluation.
 KEYS = ("stage", "unit", "over", "of", "metric", "convention")

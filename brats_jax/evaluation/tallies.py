@@ -17,9 +17,9 @@ import numpy as np
 
 from brats_jax.data.modalities import CLASSES, REGIONS
 from brats_jax.errors import BratsError
-from brats_jax.evaluated import AGAIN
-from brats_jax.files import UNREADABLE_NPZ, atomic_open
 from brats_jax.metrics.surface import SurfaceStatistics
+from brats_jax.runs.evaluated import AGAIN
+from brats_jax.runtime.files import UNREADABLE_NPZ, atomic_open
 
 SCHEMA = "brats_jax.tally"
 VERSION = 2

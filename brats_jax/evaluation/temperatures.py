@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from brats_jax import calibration, devices
 from brats_jax.data.splits import count_patients, fold_split
-from brats_jax.data.store import Store
+from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
-from brats_jax.trained import Member, Trained
-from brats_jax.wording import plural
+from brats_jax.evaluation import calibration
+from brats_jax.inference.restored import Member, Trained
+from brats_jax.runtime import devices
+from brats_jax.runtime.text import plural
 
 
 def fit(trained: Trained, store: str | None, batch_size: int) -> Iterator[str]:

@@ -7,16 +7,16 @@ from typing import Any
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from brats_jax import devices
 from brats_jax.data.augment import Augmentation
 from brats_jax.data.device_store import PLACEMENTS
 from brats_jax.data.modalities import CLASSES, MODALITIES
 from brats_jax.data.splits import SPLIT_BY
-from brats_jax.data.store import Store
+from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 from brats_jax.losses import SEGMENTATION_LOSSES, get_segmentation_loss
+from brats_jax.runtime import devices
 from brats_jax.tasks import Reconstruction, Segmentation
-from brats_jax.train import TrainOptions
+from brats_jax.training.trainer import TrainOptions
 
 SLICES = ("tumour", "all")
 

@@ -24,17 +24,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-import brats_jax
-from brats_jax import (
-    devices,
-    frozen,
-    lock,
-    models,
-    pretraining,
-    processes,
-    settings,
-    transfer,
-)
+from brats_jax import about, models
 from brats_jax.data.splits import (
     Split,
     audit_leakage,
@@ -47,16 +37,20 @@ from brats_jax.data.splits import (
     make_splits,
     select_slices,
 )
-from brats_jax.data.store import Store
+from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
-from brats_jax.evaluate import Restored
-from brats_jax.files import check_folder, make_folder, write_json
-from brats_jax.fold_evaluation import FoldEvaluation
+from brats_jax.evaluation.fold import FoldEvaluation
+from brats_jax.experiments import config as settings
+from brats_jax.experiments import frozen, pretraining
+from brats_jax.inference.slices import Restored
 from brats_jax.models import Weights
-from brats_jax.progress import say
+from brats_jax.runtime import devices, distributed, locks
+from brats_jax.runtime.console import say
+from brats_jax.runtime.files import check_folder, make_folder, write_json
+from brats_jax.runtime.text import plural
 from brats_jax.tasks import Task
-from brats_jax.train import Initialiser, Stage, TrainOptions
-from brats_jax.wording import plural
+from brats_jax.training import transfer
+from brats_jax.training.trainer import Initialiser, Stage, TrainOptions
 
 MODES = ("train", "pretrain", "evaluate")
 
@@ -73,12 +67,12 @@ def run(config: ConfigDict, workdir: Path, mode: str = "train") -> dict[str, Any
     Raises:
       BratsError: for anything the user has to change.
     """
-    processes.from_first(lambda: _check_asked(config, workdir, mode))
+    distributed.from_first(lambda: _check_asked(config, workdir, mode))
     store = Store.open(Path(config.data.store))
     devices.use_compilation_cache(config.compilation_cache)
     mesh = devices.training_mesh()
-    everyone = processes.to_first([json.loads(config.to_json_best_effort()), store.fingerprint])
-    splits = processes.from_first(lambda: _begin(config, store, workdir, mode, mesh, everyone))
+    everyone = distributed.to_first([json.loads(config.to_json_best_effort()), store.fingerprint])
+    splits = distributed.from_first(lambda: _begin(config, store, workdir, mode, mesh, everyone))
     dtype = devices.compute_dtype(config.dtype).__name__  # what 'auto' is here
     first, plain = config.train.float32_epochs, ""
     if dtype != "float32" and first:
@@ -88,7 +82,7 @@ def run(config: ConfigDict, workdir: Path, mode: str = "train") -> dict[str, Any
         directory = workdir / f"fold_{fold}"
         with _locked(directory):
             _Fold(config, store, splits, fold, directory, mesh, mode).run()
-    return processes.from_first(lambda: _summarise(workdir, splits["num_folds"]))
+    return distributed.from_first(lambda: _summarise(workdir, splits["num_folds"]))
 
 
 def _check_asked(config: ConfigDict, workdir: Path, mode: str) -> None:
@@ -143,13 +137,13 @@ def _begin(
 def _locked(directory: Path) -> Iterator[None]:
     """Holds the fold while it is entered: the first process does, for all."""
     with contextlib.ExitStack() as held:
-        lock_ = lock.hold(directory / "lock", str(directory))
-        processes.from_first(lambda: held.enter_context(lock_))
+        lock_ = locks.hold(directory / "lock", str(directory))
+        distributed.from_first(lambda: held.enter_context(lock_))
         yield
 
 
 def _summarise(workdir: Path, num_folds: int) -> dict[str, Any]:
-    from brats_jax import results  # brings SciPy, see fold_evaluation
+    from brats_jax.evaluation import summary as results  # brings SciPy, see fold_evaluation
 
     summary = results.summarise_run(workdir, num_folds)
     say(results.format_summary(summary))
@@ -195,14 +189,14 @@ class _Fold:
 
     def run(self) -> None:
         audit = audit_leakage(self.store, self.split)
-        processes.from_first(lambda: write_json(self.directory / "audit.json", audit))
+        distributed.from_first(lambda: write_json(self.directory / "audit.json", audit))
         say(f"fold {self.fold}: {check_audit(audit, self.split_by)}")
         if self.mode != "evaluate":
             sets = [(n, getattr(self.split, n)) for n in ("train", "validation", "test")]
             for line in describe_burden(self.store, sets):
                 say(f"fold {self.fold}: {line}")
             if self.config.pretrain.run and not self._is_complete("segment"):
-                self.pretrained = Path(processes.from_first(self._pin_pretraining))
+                self.pretrained = Path(distributed.from_first(self._pin_pretraining))
             for stage in self.tasks:
                 self._train(stage, audit)
         # The others wait: what is done by batches is less than what is done by patient, on the
@@ -217,11 +211,11 @@ class _Fold:
             self.directory,
             self.mesh.local_mesh,
         )
-        processes.from_first(lambda: evaluation.run(again=self.mode == "evaluate"))
+        distributed.from_first(lambda: evaluation.run(again=self.mode == "evaluate"))
 
     def _is_complete(self, stage: str) -> bool:
         path = self.directory / stage / "complete.json"
-        return processes.from_first(path.exists)
+        return distributed.from_first(path.exists)
 
     def _pin_pretraining(self) -> str:
         source = _other_pretraining(self.config, self.store, self.splits, self.fold)
@@ -249,10 +243,10 @@ class _Fold:
                 "normalisation": self.store.manifest["normalisation"],
                 "slice_shape": list(self.store.slice_shape),
                 "store": self.store.fingerprint,
-                "version": brats_jax.__version__,
+                "version": about.__version__,
             },
         ).run()
-        processes.from_first(lambda: write_json(directory / "complete.json", result))
+        distributed.from_first(lambda: write_json(directory / "complete.json", result))
         say(
             f"fold {self.fold} {stage}: done, best {result['metric']} {result['best']:.4f} at "
             f"step {result['best_step']}"
@@ -287,7 +281,7 @@ class _Fold:
             "steps": options.epochs * options.steps_per_epoch,
         }
         path = self.directory / stage / "training.json"
-        processes.from_first(lambda: write_json(path, document))
+        distributed.from_first(lambda: write_json(path, document))
         return chosen, options
 
     def _initialiser(self, stage: str) -> Initialiser | None:

@@ -8,10 +8,10 @@ from typing import Any
 
 import jax
 
-import brats_jax
-from brats_jax import settings
-from brats_jax.data.store import Store
+from brats_jax import about
+from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
+from brats_jax.experiments import config as settings
 
 
 def describe(config: dict[str, Any], store: Store) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def describe(config: dict[str, Any], store: Store) -> dict[str, Any]:
             "normalisation": store.manifest["normalisation"],
         },
         "versions": {
-            "brats_jax": brats_jax.__version__,
+            "brats_jax": about.__version__,
             "jax": jax.__version__,
             "python": platform.python_version(),
         },

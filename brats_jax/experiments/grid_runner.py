@@ -16,13 +16,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
-from brats_jax import grid_state, lock
-from brats_jax.cells import Cell
 from brats_jax.errors import BUSY_STATUS, Busy
-from brats_jax.files import write_json
-from brats_jax.interruption import Interrupted, StopRequests, follow_parent
-from brats_jax.progress import say
-from brats_jax.wording import plural
+from brats_jax.experiments import grid_state
+from brats_jax.experiments.grid_cells import Cell
+from brats_jax.runtime import locks
+from brats_jax.runtime.console import say
+from brats_jax.runtime.files import write_json
+from brats_jax.runtime.signals import Interrupted, StopRequests, follow_parent
+from brats_jax.runtime.text import plural
 
 # Seconds between two looks: at the cell's output, at other workers' cells; and between two
 # notes of the time spent, of which a kill loses the last.
@@ -103,7 +104,7 @@ class GridRunner:
         The cell locks its folder by itself, but only once its libraries are loaded.
         """
         try:
-            with lock.hold(grid_state.claim_path(self.grid, cell), cell.name):
+            with locks.hold(grid_state.claim_path(self.grid, cell), cell.name):
                 # Between our look and our hold another may have begun it, and even ended it.
                 if grid_state.is_done(self.grid, cell):
                     return True

@@ -15,13 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from brats_jax import evaluated, frozen, lock
-from brats_jax.cells import AXES, Axes, Cell, enumerate_cells
-from brats_jax.data.store import Store
+from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
-from brats_jax.files import write_json
-from brats_jax.progress import clock, read_metrics
-from brats_jax.wording import plural
+from brats_jax.experiments import frozen
+from brats_jax.experiments.grid_cells import AXES, Axes, Cell, enumerate_cells
+from brats_jax.runs import evaluated
+from brats_jax.runtime import locks
+from brats_jax.runtime.console import clock, read_metrics
+from brats_jax.runtime.files import write_json
+from brats_jax.runtime.text import plural
 
 SCHEMA = "brats_jax.grid"
 VERSION = 1
@@ -68,7 +70,7 @@ def extend(grid: Path, config: dict[str, Any], store: Store, axes: Axes) -> None
             group = group[parent]
         group.pop(last, None)
     # Several workers start at once; this takes each of them a moment.
-    with lock.hold(grid / "lock", str(grid), patience_s=60):
+    with locks.hold(grid / "lock", str(grid), patience_s=60):
         if path.exists():
             document = frozen.check_same(path, config, store)
             parts = [Axes.from_json(part) for part in _known(path, document)["axes"]]
@@ -113,7 +115,7 @@ def is_done(grid: Path, cell: Cell) -> bool:
 
 def holder(grid: Path, cell: Cell) -> str | None:
     """The process that is at the cell now, if any: the cell's own, or one about to start it."""
-    return lock.holder(grid / cell.directory / "lock") or lock.holder(claim_path(grid, cell))
+    return locks.holder(grid / cell.directory / "lock") or locks.holder(claim_path(grid, cell))
 
 
 def claim_path(grid: Path, cell: Cell) -> Path:

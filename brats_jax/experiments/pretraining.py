@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from brats_jax import checkpoints
-from brats_jax.data.store import Store
+from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
-from brats_jax.files import write_json
+from brats_jax.runs import checkpoints
+from brats_jax.runtime.files import write_json
 from brats_jax.tasks import Reconstruction
 
 # What tells one pretraining from another; two that agree here have the same bits.

@@ -15,17 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from brats_jax import outputs, sidecars
-from brats_jax.data.case_files import CaseFiles, group_by_case
-from brats_jax.data.scans import Scan, read_scan
-from brats_jax.data.source import folder_files
-from brats_jax.data.threads import processors
-from brats_jax.data.truth import read_truth
+from brats_jax.data.scans.case_files import CaseFiles, group_by_case
+from brats_jax.data.scans.scan import Scan, read_scan
+from brats_jax.data.scans.truth import read_truth
+from brats_jax.data.sources.base import folder_files
 from brats_jax.errors import BratsError
-from brats_jax.files import remove_stale
-from brats_jax.inference import Model
-from brats_jax.outputs import Wanted
-from brats_jax.progress import bar, say
+from brats_jax.inference import outputs, sidecars
+from brats_jax.inference.model import Model
+from brats_jax.inference.outputs import Wanted
+from brats_jax.runtime.console import bar, say
+from brats_jax.runtime.files import remove_stale
+from brats_jax.runtime.threads import processors
 
 _MOST_READERS = 4
 _WRITERS = 2

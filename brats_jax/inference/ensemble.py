@@ -14,11 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from brats_jax import devices
 from brats_jax.data.modalities import NUM_CLASSES
+from brats_jax.inference.restored import Member
 from brats_jax.models import Weights
+from brats_jax.runtime import devices
 from brats_jax.tasks import Segmentation
-from brats_jax.trained import Member
 
 # As many are computed or wait to be while the host takes in what is done.
 _BATCHES_AHEAD = 2

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from brats_jax.data import header_notes, nifti_writing
-from brats_jax.data.case_files import CaseFiles, group_by_case
 from brats_jax.data.modalities import canonical_name
-from brats_jax.data.scans import Scan, make_scan, read_scan
-from brats_jax.data.source import folder_files
-from brats_jax.data.volumes import Volume, check_volume
+from brats_jax.data.scans import provenance, writing
+from brats_jax.data.scans.case_files import CaseFiles, group_by_case
+from brats_jax.data.scans.scan import Scan, make_scan, read_scan
+from brats_jax.data.scans.volumes import Volume, check_volume
+from brats_jax.data.sources.base import folder_files
 from brats_jax.errors import BratsError
-from brats_jax.wording import plural
+from brats_jax.runtime.text import plural
 
 if TYPE_CHECKING:
     from nibabel.filebasedimages import FileBasedImage
@@ -71,11 +71,11 @@ class Given:
         """[x, y, z] in the scan's own grid as what was given: an array, an image or a path."""
         if self.kind == "array":
             return volume.astype(_index_dtype(self.dtype)) if labels else volume
-        make = nifti_writing.label_image if labels else nifti_writing.number_image
+        make = writing.label_image if labels else writing.number_image
         image = make(scan, volume, note)
         if self.output is None:
             return image
-        nifti_writing.write_image(self.output, image)
+        writing.write_image(self.output, image)
         return self.output
 
 
@@ -163,7 +163,7 @@ def _sidecar(output: Path) -> Path:
 
 def _is_ours(sidecar: Path) -> bool:
     try:
-        return json.loads(sidecar.read_text())["program"] == header_notes.OURS
+        return json.loads(sidecar.read_text())["program"] == provenance.OURS
     except (OSError, ValueError, KeyError, TypeError):
         return False
 

@@ -11,19 +11,21 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-import brats_jax
-from brats_jax import devices, kinds, postprocess
-from brats_jax.answers import Reconstructed, Segmented, label_values
-from brats_jax.data.case_files import subject_of
+from brats_jax import about
 from brats_jax.data.modalities import CLASSES, channel_indices
 from brats_jax.data.normalise import brain_mask, normalise
-from brats_jax.data.scans import Scan
-from brats_jax.ensemble import Ensemble, SliceLabels
+from brats_jax.data.scans.case_files import subject_of
+from brats_jax.data.scans.scan import Scan
 from brats_jax.errors import BratsError
-from brats_jax.files import write_json
-from brats_jax.postprocess import Cleaning
+from brats_jax.inference import inputs as kinds
+from brats_jax.inference import postprocess
+from brats_jax.inference.ensemble import Ensemble, SliceLabels
+from brats_jax.inference.postprocess import Cleaning
+from brats_jax.inference.restored import Trained, open_trained
+from brats_jax.inference.results import Reconstructed, Segmented, label_values
+from brats_jax.runtime import devices
+from brats_jax.runtime.files import write_json
 from brats_jax.tasks import Reconstruction
-from brats_jax.trained import Trained, open_trained
 
 if TYPE_CHECKING:
     from nibabel import Nifti1Image
@@ -195,16 +197,16 @@ class Model:
     def note(self) -> str:
         """What stands in the header of every file written: at most 79 characters."""
         return (
-            f"RESEARCH USE ONLY, no diagnosis; brats_jax {brats_jax.__version__}; "
+            f"RESEARCH USE ONLY, no diagnosis; brats_jax {about.__version__}; "
             f"model {self.trained.hash[:12]}"
         )
 
     def describe(self) -> dict[str, Any]:
         """JSON-able: use, program, model and how it was applied."""
         return {
-            "use": brats_jax.RESEARCH_USE_ONLY,
+            "use": about.RESEARCH_USE_ONLY,
             "program": "brats_jax",
-            "version": brats_jax.__version__,
+            "version": about.__version__,
             "model": self.trained.describe(),
             "averaged": {
                 "folds": len(self.ensemble.members),

@@ -21,13 +21,13 @@ from typing import Any
 
 import numpy as np
 
-from brats_jax import sidecars
-from brats_jax.answers import Reconstructed, Segmented, label_values
-from brats_jax.data import header_notes, nifti_writing
 from brats_jax.data.modalities import CLASSES, NUM_CLASSES, REGIONS
+from brats_jax.data.scans import provenance, writing
 from brats_jax.errors import BratsError
-from brats_jax.files import write_json
-from brats_jax.inference import Model
+from brats_jax.inference import sidecars
+from brats_jax.inference.model import Model
+from brats_jax.inference.results import Reconstructed, Segmented, label_values
+from brats_jax.runtime.files import write_json
 from brats_jax.tasks import Reconstruction
 from brats_jax.viewer import case_view, write_overview, write_page
 
@@ -130,18 +130,18 @@ def write_segmentation(
         },
     )
     files: dict[str, Write] = {
-        names["labels"]: _image(nifti_writing.label_image(scan, values, model.note))
+        names["labels"]: _image(writing.label_image(scan, values, model.note))
     }
     if wanted.probabilities and found.probabilities is not None:
         for region, labels in REGIONS.items():
             p = scan.to_input(found.probabilities[..., list(labels)].sum(axis=-1), nearest=False)
             files[_map_name(case, region)] = _image(
-                nifti_writing.fraction_image(scan, p, 1.0, model.note)
+                writing.fraction_image(scan, p, 1.0, model.note)
             )
     if wanted.uncertainty and found.entropy is not None:
         entropy = scan.to_input(found.entropy, nearest=False)
         files[names["uncertainty"]] = _image(
-            nifti_writing.fraction_image(scan, entropy, math.log(NUM_CLASSES), model.note)
+            writing.fraction_image(scan, entropy, math.log(NUM_CLASSES), model.note)
         )
     if wanted.picture or wanted.page:
         if not wanted.uncertainty:
@@ -164,7 +164,7 @@ def write_reconstruction(directory: Path, found: Reconstructed, model: Model) ->
     if found.error is not None:
         numbers[f"{scan.name}_{found.target}_error.nii.gz"] = found.error
     files = {
-        name: _image(nifti_writing.number_image(scan, scan.to_input(n, nearest=False), model.note))
+        name: _image(writing.number_image(scan, scan.to_input(n, nearest=False), model.note))
         for name, n in numbers.items()
     }
     record = _record(found, model, model.synthetic_facts(found))
@@ -200,15 +200,15 @@ def _map_name(case: str, region: str) -> str:
 
 
 def _image(image: Any) -> Write:
-    return functools.partial(nifti_writing.write_image, image=image)
+    return functools.partial(writing.write_image, image=image)
 
 
 def _is_predicted(path: Path) -> bool:
     if path.suffix == ".gz":
-        return header_notes.is_predicted(path)
+        return provenance.is_predicted(path)
     try:
         with path.open("rb") as file:  # a comment of the PNG, the generator of the page
-            return header_notes.OURS.encode() in file.read(1000)
+            return provenance.OURS.encode() in file.read(1000)
     except OSError:
         return False
 

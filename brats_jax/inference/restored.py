@@ -9,9 +9,11 @@ from typing import Any
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from brats_jax import calibration, settings, torch_names
 from brats_jax.errors import BratsError
-from brats_jax.evaluate import Restored
+from brats_jax.evaluation import calibration
+from brats_jax.experiments import config as settings
+from brats_jax.inference.slices import Restored
+from brats_jax.models import torch_weights
 from brats_jax.tasks import Task
 
 STAGES = {"segment": "segment", "reconstruct": "pretrain"}  # --task -> folder of the stage
@@ -129,7 +131,7 @@ def open_trained(
     members = []
     for fold, directory in folds:
         restored = Restored(stage, directory, mesh)
-        digest = torch_names.digest(torch_names.torch_state(restored.params, restored.stats))
+        digest = torch_weights.digest(torch_weights.torch_state(restored.params, restored.stats))
         temperature = 1.0
         if calibrated:
             temperature = calibration.read_temperature(run / f"fold_{fold}", digest)

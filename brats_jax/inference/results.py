@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from brats_jax.data.scans import Scan
+from brats_jax.data.scans.scan import Scan
 from brats_jax.errors import BratsError
-from brats_jax.postprocess import VolumeEstimate
+from brats_jax.inference.postprocess import VolumeEstimate
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from brats_jax.files import atomic_open
-from brats_jax.inference import Model
-from brats_jax.postprocess import MEASURED
+from brats_jax.inference.model import Model
+from brats_jax.inference.postprocess import MEASURED
+from brats_jax.runtime.files import atomic_open
 
 KIND: Mapping[str, Any] = {"schema": "brats_jax.prediction", "schema_version": 1}
 TABLE = "volumes.csv"

@@ -8,10 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from brats_jax import checkpoints, devices, models
+from brats_jax import models
 from brats_jax.data.pipeline import full_slices
-from brats_jax.data.store import Store
+from brats_jax.data.store.reader import Store
 from brats_jax.models import Weights
+from brats_jax.runs import checkpoints
+from brats_jax.runtime import devices
 from brats_jax.tasks import Batch, Segmentation, Task
 
 

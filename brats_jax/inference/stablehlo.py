@@ -24,15 +24,15 @@ import numpy as np
 import safetensors.numpy
 from jax import export, lax
 
-import brats_jax
-from brats_jax import torch_names
-from brats_jax.data import normalise_device
+from brats_jax import about
+from brats_jax.data import normalise_jax
 from brats_jax.data.modalities import CLASSES, MODALITIES, channel_indices
 from brats_jax.errors import BratsError
-from brats_jax.files import atomic_open, make_folder, write_json
-from brats_jax.models import operations
+from brats_jax.inference.restored import Member, Trained
+from brats_jax.models import torch_weights
+from brats_jax.models.ops import operations
+from brats_jax.runtime.files import atomic_open, make_folder, write_json
 from brats_jax.tasks import Reconstruction, Segmentation
-from brats_jax.trained import Member, Trained
 
 SCHEMA = "brats_jax.exported"
 VERSION = 2
@@ -65,7 +65,7 @@ def program(trained: Trained) -> Program:
 
     def run(images: jax.Array) -> jax.Array:
         count, *shape = images.shape
-        x = normalise_device.normalise(images, how)[..., channels]
+        x = normalise_jax.normalise(images, how)[..., channels]
         # A few slices at a time, the last few filled up.
         times = (count + SLICES_AT_ONCE - 1) // SLICES_AT_ONCE
         filling = jnp.zeros((times * SLICES_AT_ONCE - count, *x.shape[1:]), x.dtype)
@@ -105,7 +105,7 @@ def describe(
     return {
         "schema": SCHEMA,
         "version": VERSION,
-        "research_use_only": brats_jax.RESEARCH_USE_ONLY,
+        "research_use_only": about.RESEARCH_USE_ONLY,
         "inputs": [
             {
                 "name": "images",
@@ -141,7 +141,7 @@ def describe(
         },
         "config": trained.config,
         "versions": {
-            "brats_jax": brats_jax.__version__,
+            "brats_jax": about.__version__,
             "jax": jax.__version__,
             "flax": flax.__version__,
             "python": platform.python_version(),
@@ -161,15 +161,15 @@ def write_weights(path: Path, member: Member) -> str:
       The file's SHA-256.
     """
     network = member.restored
-    state = torch_names.torch_state(network.params, network.stats)
+    state = torch_weights.torch_state(network.params, network.stats)
     facts = {
         "format": "pt",
         "modalities": ",".join(network.task.inputs),
         "model": json.dumps(network.meta["model"]),
         "normalisation": str(network.meta["record"]["normalisation"]),
         "hash": member.hash,
-        "brats_jax": brats_jax.__version__,
-        "research_use_only": brats_jax.RESEARCH_USE_ONLY,
+        "brats_jax": about.__version__,
+        "research_use_only": about.RESEARCH_USE_ONLY,
     }
     content = safetensors.numpy.save(state, facts)
     with atomic_open(path, "wb") as file:

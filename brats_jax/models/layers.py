@@ -10,8 +10,8 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from brats_jax.models.normalisation import BATCH_NORM_EPSILON, add_and_cut, batch_norm
-from brats_jax.models.operations import conv2d, conv2d_upsampled
+from brats_jax.models.ops.normalisation import BATCH_NORM_EPSILON, add_and_cut, batch_norm
+from brats_jax.models.ops.operations import conv2d, conv2d_upsampled
 
 BATCH_NORM_MOMENTUM = 0.9  # share of the old running statistics that a step keeps
 

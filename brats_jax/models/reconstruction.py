@@ -12,7 +12,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from brats_jax.models.layers import BatchNorm, Conv, he_normal_fan_in, normal
-from brats_jax.models.operations import conv_transpose_4x4_stride2, pad_to_multiple
+from brats_jax.models.ops.operations import conv_transpose_4x4_stride2, pad_to_multiple
 from brats_jax.models.resnet import STRIDE, ResNet50
 
 DECODER_CHANNELS = (256, 128, 64, 32, 16)  # at width 64

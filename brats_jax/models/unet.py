@@ -9,7 +9,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from brats_jax.models.layers import Conv, ConvBNReLU, he_normal_fan_in
-from brats_jax.models.operations import pad_to_multiple
+from brats_jax.models.ops.operations import pad_to_multiple
 from brats_jax.models.resnet import STRIDE, Maps, ResNet50
 
 DECODER_CHANNELS = (256, 128, 64, 32, 16)  # at width 64

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from brats_jax import conventions
-from brats_jax.conventions import volume_counts
 from brats_jax.errors import BratsError
-from brats_jax.evaluated import ASKED
-from brats_jax.reporting.discover import FoldFiles, Run, Study
-from brats_jax.results import KEYS
-from brats_jax.tallies import SCORED, SegmentationTally
+from brats_jax.evaluation import conventions
+from brats_jax.evaluation.conventions import volume_counts
+from brats_jax.evaluation.summary import KEYS
+from brats_jax.evaluation.tallies import SCORED, SegmentationTally
+from brats_jax.reporting.read_runs import FoldFiles, Run, Study
+from brats_jax.runs.evaluated import ASKED
 
 Key = tuple[str, str, str, str, str]  # unit, over, of, metric, convention
 

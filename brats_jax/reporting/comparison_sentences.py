@@ -3,7 +3,7 @@
 import math
 from typing import Literal
 
-from brats_jax.statistics import PairedDifference
+from brats_jax.reporting.statistics import PairedDifference
 
 # Below this many patients a bootstrap interval is noticeably too narrow: on normal
 # differences 95 % intervals covered 92 % at n = 15, 89 % at 10, 80 % at 5.

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from brats_jax.comparison_sentences import comparison_sentence
-from brats_jax.pairing import paired_by_patient
 from brats_jax.reporting import captions
 from brats_jax.reporting.arms import Arm, Key, Measured, Results, by_patient, percent
+from brats_jax.reporting.comparison_sentences import comparison_sentence
+from brats_jax.reporting.pairing import paired_by_patient
+from brats_jax.reporting.statistics import PairedDifference, holm, paired_difference
 from brats_jax.reporting.tables import Cell, Column, Table, make_table, number, text, whole
-from brats_jax.statistics import PairedDifference, holm, paired_difference
 
 ALPHA = 0.05
 REGIONS = ("WT", "TC", "ET")

@@ -7,9 +7,9 @@ from matplotlib.axes import Axes
 
 from brats_jax.reporting import captions
 from brats_jax.reporting.arms import LOSS_NAMES
-from brats_jax.reporting.discover import FoldFiles, Run, Study
 from brats_jax.reporting.figures import BASELINE, SSL, Figure, axes, canvas, drawn, styled
-from brats_jax.wording import plural
+from brats_jax.reporting.read_runs import FoldFiles, Run, Study
+from brats_jax.runtime.text import plural
 
 EVENTS = (("train", "training", BASELINE, "-"), ("validation", "validation", SSL, "--"))
 # A stage of a fold of a run.

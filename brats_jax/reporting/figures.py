@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
 from PIL import Image
 
-from brats_jax.files import atomic_open
+from brats_jax.runtime.files import atomic_open
 
 # Okabe & Ito's, told apart by colour-blind readers; each side has a marker of its own too, for
 # print without colours. https://jfly.uni-koeln.de/color/

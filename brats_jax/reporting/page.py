@@ -10,14 +10,14 @@ from pathlib import Path
 
 import jinja2
 
-import brats_jax
-from brats_jax.files import write_text
+from brats_jax import about
 from brats_jax.reporting import tables
 from brats_jax.reporting.blocks import Section
-from brats_jax.reporting.discover import REPORT_FOLDER, Study, discover
 from brats_jax.reporting.figures import Figure
+from brats_jax.reporting.read_runs import REPORT_FOLDER, Study, discover
 from brats_jax.reporting.sections import build
 from brats_jax.reporting.tables import Table
+from brats_jax.runtime.files import write_text
 
 
 def write_report(workdir: Path) -> Path:
@@ -65,6 +65,6 @@ def render(study: Study, sections: list[Section]) -> str:
         title=study.workdir.resolve().name,
         sections=sections,
         made=datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC"),
-        version=brats_jax.__version__,
+        version=about.__version__,
         folder=REPORT_FOLDER,
     )

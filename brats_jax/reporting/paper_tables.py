@@ -6,8 +6,7 @@ ours, so that only their number and spread compare, not fold with fold.
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from brats_jax.reference.consistency import by_cell, find_inconsistencies
-from brats_jax.reference.tables import TABLES, TABLES_OF_LOSS
+from brats_jax.evaluation.summary import MEAN_FOREGROUND
 from brats_jax.reporting import captions
 from brats_jax.reporting.arms import (
     LOSS_NAMES,
@@ -18,6 +17,8 @@ from brats_jax.reporting.arms import (
     over_folds,
     percent,
 )
+from brats_jax.reporting.paper.consistency import by_cell, find_inconsistencies
+from brats_jax.reporting.paper.tables import TABLES, TABLES_OF_LOSS
 from brats_jax.reporting.tables import (
     EMPTY,
     Cell,
@@ -27,7 +28,6 @@ from brats_jax.reporting.tables import (
     number,
     text,
 )
-from brats_jax.results import MEAN_FOREGROUND
 
 CLASSES = ("background", "NCR/NET", "ED", "ET")
 CONVENTION = (

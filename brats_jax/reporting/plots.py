@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from brats_jax.reference.printed import printed_numbers
 from brats_jax.reporting import captions
 from brats_jax.reporting.arms import Arm, Results, by_patient, over_folds
 from brats_jax.reporting.comparisons import PRIMARY, PRIMARY_BY_SLICE, Comparison, Quantity
@@ -19,7 +18,8 @@ from brats_jax.reporting.figures import (
     drawn,
     styled,
 )
-from brats_jax.statistics import bootstrap_interval
+from brats_jax.reporting.paper.printed import printed_numbers
+from brats_jax.reporting.statistics import bootstrap_interval
 
 CLASSES = ("NCR/NET", "ED", "ET")
 

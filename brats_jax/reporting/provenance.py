@@ -7,7 +7,7 @@ from typing import Any
 from brats_jax.data.modalities import DISPLAY_NAMES
 from brats_jax.reporting import captions
 from brats_jax.reporting.arms import LOSS_NAMES, Results, flat, percent
-from brats_jax.reporting.discover import FoldFiles, Run, Study
+from brats_jax.reporting.read_runs import FoldFiles, Run, Study
 from brats_jax.reporting.tables import (
     Cell,
     Column,
@@ -17,7 +17,7 @@ from brats_jax.reporting.tables import (
     text,
     whole,
 )
-from brats_jax.wording import plural
+from brats_jax.runtime.text import plural
 
 STAGE_NAMES = {"pretrain": "pretraining", "segment": "segmentation"}
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from brats_jax.errors import BratsError
-from brats_jax.evaluated import AGAIN, EVALUATION_VERSION
-from brats_jax.progress import read_metrics
-from brats_jax.results import KEYS
+from brats_jax.evaluation.summary import KEYS
+from brats_jax.runs.evaluated import AGAIN, EVALUATION_VERSION
+from brats_jax.runtime.console import read_metrics
 
 STAGES = ("pretrain", "segment")
 DEPTH = 3  # folders below the one that was named, at most
@@ -252,7 +252,7 @@ def _is_understood(evaluation: dict[str, Any]) -> bool:
 
 def _grid_cells(grid: Path, problems: list[str]) -> Iterator[GridCell]:
     # Imported here: it takes the training's libraries along, which other folders do not need.
-    from brats_jax import grid_state
+    from brats_jax.experiments import grid_state
 
     try:
         cells = grid_state.cells_of(grid)

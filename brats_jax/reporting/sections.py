@@ -17,10 +17,10 @@ from brats_jax.reporting import (
 )
 from brats_jax.reporting.arms import LOSS_NAMES, Results, collect
 from brats_jax.reporting.blocks import Block, Code, Points, Section, Words
-from brats_jax.reporting.discover import Study
 from brats_jax.reporting.figures import Figure
+from brats_jax.reporting.read_runs import Study
 from brats_jax.reporting.tables import Table
-from brats_jax.wording import plural
+from brats_jax.runtime.text import plural
 
 
 def build(study: Study) -> list[Section]:

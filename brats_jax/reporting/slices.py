@@ -8,15 +8,15 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from brats_jax.data.modalities import CLASSES, DISPLAY_NAMES
-from brats_jax.data.store import Store
-from brats_jax.drawn_slices import DrawnSlices
+from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
-from brats_jax.panels import DatasetRow, dataset_panel
+from brats_jax.evaluation.drawn_slices import DrawnSlices
 from brats_jax.reporting import captions
 from brats_jax.reporting.arms import Arm, Measured, Results
-from brats_jax.reporting.discover import Run
 from brats_jax.reporting.figures import Figure, photograph
-from brats_jax.slice_drawing import (
+from brats_jax.reporting.read_runs import Run
+from brats_jax.viewer.panels import DatasetRow, dataset_panel
+from brats_jax.viewer.slices import (
     bare_figure,
     common_windows,
     draw_slice,

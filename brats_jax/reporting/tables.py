@@ -14,7 +14,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from brats_jax.files import write_text
+from brats_jax.runtime.files import write_text
 
 UNDEFINED = "–"  # a number that does not exist, such as a distance to an empty mask
 

@@ -3,10 +3,9 @@
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 
-from brats_jax.comparison_sentences import FEW_PATIENTS
-from brats_jax.reference.printed import printed_numbers
 from brats_jax.reporting import captions
 from brats_jax.reporting.arms import LOSS_NAMES, Key, Results, over_folds, percent
+from brats_jax.reporting.comparison_sentences import FEW_PATIENTS
 from brats_jax.reporting.comparisons import (
     Comparison,
     is_by_slice,
@@ -15,9 +14,10 @@ from brats_jax.reporting.comparisons import (
     verdict,
 )
 from brats_jax.reporting.convention_tables import best
-from brats_jax.reporting.discover import Study
+from brats_jax.reporting.paper.printed import printed_numbers
 from brats_jax.reporting.provenance import is_phantom
-from brats_jax.wording import plural
+from brats_jax.reporting.read_runs import Study
+from brats_jax.runtime.text import plural
 
 
 def compared(study: Study, results: Results) -> Iterator[str]:

@@ -31,6 +31,6 @@ def is_current(directory: Path, steps: Mapping[str, int], **asked: Any) -> bool:
         return False
     if not same:
         return False
-    from brats_jax import tallies  # brings SciPy, which a training need not wait for
+    from brats_jax.evaluation import tallies  # brings SciPy, which a training need not wait for
 
     return all(tallies.is_current(directory / f"tally_{s}.npz", s) for s in steps)

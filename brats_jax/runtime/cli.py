@@ -7,8 +7,8 @@ from pathlib import Path
 
 from absl import flags
 
-from brats_jax import processes
-from brats_jax.interruption import leave_quietly
+from brats_jax.runtime import distributed
+from brats_jax.runtime.signals import leave_quietly
 
 
 def fail(message: str) -> int:
@@ -30,7 +30,7 @@ def one_line_flags(arguments: list[str]) -> list[str]:
     try:
         return flags.FLAGS(arguments)
     except (flags.Error, ValueError, TypeError) as error:
-        if isinstance(error, flags.UnrecognizedFlagError) and error.flagname in processes.FLAGS:
+        if isinstance(error, flags.UnrecognizedFlagError) and error.flagname in distributed.FLAGS:
             message = "only brats_jax.main runs in several processes; start this once"
             sys.exit(fail(f"--{error.flagname}: {message}"))
         sys.exit(fail(" ".join(str(error).split())))

@@ -12,16 +12,16 @@ from typing import Any, Protocol, Self
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-from brats_jax import processes
-from brats_jax.files import write_text
-from brats_jax.interruption import leave_quietly
+from brats_jax.runtime import distributed
+from brats_jax.runtime.files import write_text
+from brats_jax.runtime.signals import leave_quietly
 
 FIRST_LINE_S = 60.0  # until a log file hears how far something is
 
 
 def say(text: str) -> None:
     """Prints a line, above a progress bar if there is one; of several processes the first."""
-    if processes.is_first():
+    if distributed.is_first():
         try:
             tqdm.write(text)
             sys.stdout.flush()

@@ -225,7 +225,7 @@ class StopAgreement:
         """The signal to stop for, or None."""
         if _Place.count == 1:
             return self._noted()
-        from brats_jax import devices
+        from brats_jax.runtime import devices
 
         self._asked.append(devices.largest(self._noted() or 0, self._mesh))
         if len(self._asked) <= self._behind:

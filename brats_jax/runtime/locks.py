@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from brats_jax.errors import Busy
-from brats_jax.progress import say
+from brats_jax.runtime.console import say
 
 # What file systems without flock answer.
 _UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)

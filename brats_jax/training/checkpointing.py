@@ -9,9 +9,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from brats_jax import checkpoints, processes
-from brats_jax.checkpoints import Checkpoints
-from brats_jax.steps import TrainState
+from brats_jax.runs import checkpoints
+from brats_jax.runs.checkpoints import Checkpoints
+from brats_jax.runtime import distributed
+from brats_jax.training.steps import TrainState
 
 # Taken on the devices, between two steps: the next one reuses the memory of what it is given.
 take_snapshot = jax.jit(lambda state: jax.tree.map(jnp.copy, state))
@@ -34,17 +35,17 @@ class Saving:
     def __init__(self, directory: Path) -> None:
         self.last, self.best = directory / "last", directory / "best"
         self._written: Future[None] | None = None
-        if processes.is_first():
+        if distributed.is_first():
             self._writer = ThreadPoolExecutor(1, "checkpoints")
             self._last, self._best = Checkpoints(self.last), Checkpoints(self.best)
 
     def latest_step(self) -> int | None:
         """The step of the newest whole `last`, or None."""
-        return processes.from_first(lambda: self._last.latest_step())
+        return distributed.from_first(lambda: self._last.latest_step())
 
     def best_value(self) -> float | None:
         """What the newest whole `best` was chosen by, or None."""
-        return processes.from_first(self._best_value)
+        return distributed.from_first(self._best_value)
 
     def _best_value(self) -> float | None:
         if self._best.latest_step() is None:
@@ -69,7 +70,7 @@ class Saving:
         Raises:
           BratsError: what was saved before could not be written.
         """
-        processes.from_first(lambda: self._begin(step, snapshot, meta, best_value))
+        distributed.from_first(lambda: self._begin(step, snapshot, meta, best_value))
 
     def _begin(self, *what: Any) -> None:
         self._wait()
@@ -95,7 +96,7 @@ class Saving:
         Raises:
           BratsError: it could not be written.
         """
-        processes.from_first(self._wait)
+        distributed.from_first(self._wait)
 
     def check(self) -> None:
         """Waits for nothing, but hears of what has failed.
@@ -103,7 +104,7 @@ class Saving:
         Raises:
           BratsError: what was saved could not be written.
         """
-        processes.from_first(self._check)
+        distributed.from_first(self._check)
 
     def _check(self) -> None:
         if self._written is not None and self._written.done():
@@ -116,7 +117,7 @@ class Saving:
 
     def close(self) -> None:
         """Waits, and ends the threads; the others need not do the same."""
-        if not processes.is_first():
+        if not distributed.is_first():
             return
         with contextlib.closing(self._best), contextlib.closing(self._last), self._writer:
             self._wait()

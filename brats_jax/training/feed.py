@@ -14,12 +14,12 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from brats_jax import devices
 from brats_jax.data.device_store import DeviceStore
 from brats_jax.data.patches import PatchPlan
 from brats_jax.data.pipeline import TrainingBatches
-from brats_jax.data.store import Store
-from brats_jax.train_options import TrainOptions
+from brats_jax.data.store.reader import Store
+from brats_jax.runtime import devices
+from brats_jax.training.options import TrainOptions
 
 AHEAD = 2  # batches that lie on the devices before they are needed
 

@@ -10,20 +10,21 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from brats_jax import devices, models, processes
+from brats_jax import models
 from brats_jax.data.device_store import DeviceStore, bytes_needed
 from brats_jax.data.splits import slice_name
 from brats_jax.errors import BratsError
-from brats_jax.feeding import Feed
-from brats_jax.interruption import Interrupted, StopRequests
-from brats_jax.progress import ProgressLog, SilentLog, say, told_if_slow
-from brats_jax.saving import Saving, take_snapshot
-from brats_jax.steps import Progress, TrainState, TrainStep, make_train_step
+from brats_jax.runtime import devices, distributed
+from brats_jax.runtime.console import ProgressLog, SilentLog, say, told_if_slow
+from brats_jax.runtime.signals import Interrupted, StopRequests
 from brats_jax.tasks import Batch, Task
-from brats_jax.validation import Validation
+from brats_jax.training.checkpointing import Saving, take_snapshot
+from brats_jax.training.feed import Feed
+from brats_jax.training.steps import Progress, TrainState, TrainStep, make_train_step
+from brats_jax.training.validation import Validation
 
 if TYPE_CHECKING:
-    from brats_jax.train import Stage
+    from brats_jax.training.trainer import Stage
 
 # Dispatches that run or wait on the devices. One more than what runs keeps them busy; with many
 # a stop request would have to wait for all of them, and each holds its batch in device memory.
@@ -127,9 +128,9 @@ class Loop:
             stage.mesh,
             resident,
         )
-        self.stop = processes.StopAgreement(lambda: stop.signal_number, stage.mesh, IN_FLIGHT)
+        self.stop = distributed.StopAgreement(lambda: stop.signal_number, stage.mesh, IN_FLIGHT)
         self.log: ProgressLog = SilentLog()
-        if processes.is_first():
+        if distributed.is_first():
             self.log = ProgressLog(
                 stage.directory, stage.title, stage.total_steps, self.step, self.validated_step
             )
@@ -227,7 +228,7 @@ class Loop:
 
     def _is_better(self, value: float, loss: float) -> bool:
         if not np.isfinite([value, loss]).all():
-            processes.from_first(lambda: self._refuse_validation(value, loss))
+            distributed.from_first(lambda: self._refuse_validation(value, loss))
         if self.best_value is None:
             return True
         larger = self.stage.task.larger_is_better
@@ -245,7 +246,7 @@ class Loop:
     def _check_finite(self, bad_step: jax.Array) -> None:
         bad = int(bad_step)
         if bad >= 0:
-            processes.from_first(lambda: self._refuse(bad))
+            distributed.from_first(lambda: self._refuse(bad))
 
     def _refuse(self, bad: int) -> None:
         stage = self.stage

@@ -11,9 +11,10 @@ from flax import nnx
 from jax import lax
 from jax.sharding import Mesh
 
-from brats_jax import devices, models
+from brats_jax import models
 from brats_jax.data.device_store import DeviceSlices, gather
 from brats_jax.models import Kernels, Weights
+from brats_jax.runtime import devices
 from brats_jax.tasks import Batch, Task
 
 

@@ -17,20 +17,22 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
-from brats_jax import checkpoints, devices, models, processes
+from brats_jax import models
 from brats_jax.data.device_store import choose_placement
 from brats_jax.data.patches import PatchPlan
-from brats_jax.data.store import Store
+from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
-from brats_jax.interruption import Interrupted, StopRequests
-from brats_jax.loop import Loop
 from brats_jax.models import Weights
-from brats_jax.optim import adam, step_schedule
-from brats_jax.progress import say
-from brats_jax.saving import Saving
-from brats_jax.steps import TrainState
+from brats_jax.runs import checkpoints
+from brats_jax.runtime import devices, distributed
+from brats_jax.runtime.console import say
+from brats_jax.runtime.signals import Interrupted, StopRequests
 from brats_jax.tasks import Task
-from brats_jax.train_options import TrainOptions
+from brats_jax.training.checkpointing import Saving
+from brats_jax.training.loop import Loop
+from brats_jax.training.optim import adam, step_schedule
+from brats_jax.training.options import TrainOptions
+from brats_jax.training.steps import TrainState
 
 # (parameters, BatchNorm statistics) -> the same, edited: what a stage starts from.
 Initialiser = Callable[[Weights, Weights], tuple[Weights, Weights]]
@@ -80,7 +82,7 @@ class Stage:
             seed=options.derived_seed("patches"),
         )
         # By one process's memory, lest they compile different programs.
-        self.placement = processes.from_first(
+        self.placement = distributed.from_first(
             lambda: choose_placement(options.placement, store, train_slices, mesh)
         )
         self.steps_per_epoch = options.epoch_length(len(self.plan))
@@ -101,7 +103,7 @@ class Stage:
         Of several processes only the first has the edited parameters; `run` takes its state.
         """
         graph, params, stats = models.split(self.task.build(self.options.derived_seed("init")))
-        if self._initialise is not None and processes.is_first():
+        if self._initialise is not None and distributed.is_first():
             params, stats = self._initialise(params, stats)
         state = TrainState(
             params=params,
@@ -130,11 +132,11 @@ class Stage:
                 loop.to_the_end()
             saving.wait()
             # A signal since the last step: all is saved, and nothing else asks for it here.
-            signal_number = processes.from_first(lambda: stop.signal_number)
+            signal_number = distributed.from_first(lambda: stop.signal_number)
             if signal_number is not None:
                 say(f"{self.title}: stopped at its end; the same command goes on from there")
                 raise Interrupted(signal_number)
-            best_meta = processes.from_first(lambda: checkpoints.read_meta(saving.best))
+            best_meta = distributed.from_first(lambda: checkpoints.read_meta(saving.best))
         return {
             "metric": self.task.metric,
             "best": best_meta["value"],
@@ -145,7 +147,7 @@ class Stage:
 
     def _begin(self, saving: Saving) -> tuple[nnx.GraphDef, TrainState, dict[str, Any]]:
         """(graph, state, meta) of the last checkpoint, or of the beginning."""
-        begun = [] if processes.is_first() else [self.fresh_state()]
+        begun = [] if distributed.is_first() else [self.fresh_state()]
 
         def begin() -> dict[str, Any]:
             graph, state = self.fresh_state()
@@ -158,7 +160,7 @@ class Stage:
             begun.append((graph, state))
             return meta
 
-        meta = processes.from_first(begin)
+        meta = distributed.from_first(begin)
         ((graph, state),) = begun
         return graph, devices.replicate_first(state, self.mesh), meta
 

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from brats_jax.data.modalities import canonical_name
 from brats_jax.errors import BratsError
-from brats_jax.torch_names import LeafPath, leaves, torch_name
+from brats_jax.models.torch_weights import LeafPath, leaves, torch_name
 
 State = TypeVar("State")
 

@@ -7,12 +7,12 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
-from brats_jax import devices
 from brats_jax.data.pipeline import full_slices
-from brats_jax.data.store import Store
+from brats_jax.data.store.reader import Store
 from brats_jax.models import Weights
-from brats_jax.steps import make_validation_step
+from brats_jax.runtime import devices
 from brats_jax.tasks import Task
+from brats_jax.training.steps import make_validation_step
 
 IN_FLIGHT = 2  # batches on the devices at once
 

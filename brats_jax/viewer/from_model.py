@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import brats_jax
+from brats_jax import about
 from brats_jax.data.modalities import DISPLAY_NAMES, NUM_CLASSES
-from brats_jax.data.volumes import voxel_sizes_mm
+from brats_jax.data.scans.volumes import voxel_sizes_mm
 from brats_jax.viewer.case import CaseView
 
 if TYPE_CHECKING:  # to look at arrays takes no JAX
-    from brats_jax.answers import Segmented
-    from brats_jax.inference import Model
+    from brats_jax.inference.model import Model
+    from brats_jax.inference.results import Segmented
 
 
 def case_view(
@@ -61,7 +61,7 @@ def _facts(model: Model, found: Segmented) -> dict[str, str]:
         "width": str(trained.config.get("model", {}).get("width", "")),
         "removed below": f"{cleaning.min_component_mm3:g} mm³" * bool(cleaning.min_component_mm3),
         "no ET below": f"{cleaning.min_et_mm3:g} mm³" * bool(cleaning.min_et_mm3),
-        "version": f"brats_jax {brats_jax.__version__}",
+        "version": f"brats_jax {about.__version__}",
         "note": "; ".join(model.notes(found.scan)),
     }
     return {name: text for name, text in facts.items() if text}

@@ -6,9 +6,10 @@ import numpy as np
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from brats_jax import RESEARCH_USE_ONLY
+from brats_jax.about import RESEARCH_USE_ONLY
 from brats_jax.data.modalities import DISPLAY_NAMES, channel_indices
-from brats_jax.slice_drawing import (
+from brats_jax.viewer.case import CaseView
+from brats_jax.viewer.slices import (
     bare_figure,
     common_windows,
     draw_slice,
@@ -16,7 +17,6 @@ from brats_jax.slice_drawing import (
     overlay_labels,
     save,
 )
-from brats_jax.viewer.case import CaseView
 
 # The fourth colour-blind safe one beside the classes': slice_drawing.CLASS_COLOURS.
 UNCERTAINTY_COLOUR = "#CC79A7"

@@ -13,13 +13,13 @@ from pathlib import Path
 import jinja2
 import numpy as np
 
-import brats_jax
-from brats_jax import RESEARCH_USE_ONLY
+from brats_jax import about
+from brats_jax.about import RESEARCH_USE_ONLY
 from brats_jax.data.modalities import CLASSES, DISPLAY_NAMES, MODALITIES, channel_indices
-from brats_jax.files import json_text, write_text
-from brats_jax.slice_drawing import CLASS_COLOURS, png
+from brats_jax.runtime.files import json_text, write_text
 from brats_jax.viewer.case import CaseView
 from brats_jax.viewer.overview import UNCERTAINTY_COLOUR, draw_overview
+from brats_jax.viewer.slices import CLASS_COLOURS, png
 
 _MARGIN = 3  # voxels around the head
 
@@ -93,7 +93,7 @@ def write_page(path: str | Path, case: CaseView, picture: str | Path | None = No
         volumes=embedded,
         picture=base64.b64encode(drawn).decode(),
         record=json_text(case.record) if case.record else "",
-        version=brats_jax.__version__,
+        version=about.__version__,
         css=_text("template", "page.css"),
         script=_text("template", "page.js"),
         niivue=_text("niivue", "niivue.umd.js"),

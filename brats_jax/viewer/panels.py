@@ -12,7 +12,7 @@ import numpy as np
 
 from brats_jax.data.modalities import CLASSES, DISPLAY_NAMES, MODALITIES, canonical_name
 from brats_jax.errors import BratsError
-from brats_jax.slice_drawing import (
+from brats_jax.viewer.slices import (
     bare_figure,
     common_windows,
     draw_slice,

@@ -20,9 +20,9 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
 
-import brats_jax
+from brats_jax import about
 from brats_jax.data.modalities import CLASSES
-from brats_jax.files import atomic_open
+from brats_jax.runtime.files import atomic_open
 
 # Okabe & Ito's set, told apart by colour-blind readers too: https://jfly.uni-koeln.de/color/
 CLASS_COLOURS: dict[str, str] = {"NCR/NET": "#0072B2", "ED": "#F0E442", "ET": "#D55E00"}
@@ -176,8 +176,8 @@ def save(figure: Figure, path: str | Path) -> Path:
 
 def png(figure: Figure) -> bytes:
     """A figure as PNG, with the program and what it may be used for in its header."""
-    facts = {"Software": f"brats_jax {brats_jax.__version__}"}
-    facts["Comment"] = brats_jax.RESEARCH_USE_ONLY
+    facts = {"Software": f"brats_jax {about.__version__}"}
+    facts["Comment"] = about.RESEARCH_USE_ONLY
     data = io.BytesIO()
     with _DRAWING:
         figure.savefig(data, format="png", facecolor="white", metadata=facts)

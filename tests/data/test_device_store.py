@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from meshes import mesh_of
 
-from brats_jax import devices
 from brats_jax.data import device_store
 from brats_jax.data.device_store import DeviceStore, bytes_needed, choose_placement, gather
 from brats_jax.data.patches import PatchPlan, cut
-from brats_jax.data.preparation import prepare
-from brats_jax.data.store import Store
+from brats_jax.data.store.prepare import prepare
+from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
+from brats_jax.runtime import devices
 
 
 @pytest.mark.parametrize("count", [1, 2])

@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
-from brats_jax.data import threads
 from brats_jax.data.normalise import (
     brain_mask,
     normalise,
     normalise_crops,
     top_percentile,
 )
+from brats_jax.runtime import threads
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 61, 200, 201, 1000, 57600])

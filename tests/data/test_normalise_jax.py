@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from brats_jax.data import normalise, normalise_device
+from brats_jax.data import normalise, normalise_jax
 
 SHAPE = (5, 12, 17, 4)  # 204 pixels: the percentile lies between two of them
 
@@ -33,7 +33,7 @@ def cases():
 @pytest.mark.parametrize("how", normalise.NORMALISATIONS)
 def test_equals_the_store_to_the_bit(how):
     with jax.enable_x64(True):
-        compiled = jax.jit(lambda x: normalise_device.normalise(x, how))
+        compiled = jax.jit(lambda x: normalise_jax.normalise(x, how))
         for name, images in cases():
             expected = normalise.normalise(images, how)
             found = np.asarray(compiled(images))
@@ -48,10 +48,10 @@ def test_rounds_to_half_precision_as_numpy_does():
     values = np.concatenate([every, middle, np.nextafter(middle, 9), rng.normal(0, 1e-4, 1000)])
     values = np.concatenate([values, -values])
     with jax.enable_x64(True):
-        found = np.asarray(jax.jit(normalise_device.round_to_half)(values))
+        found = np.asarray(jax.jit(normalise_jax.round_to_half)(values))
     np.testing.assert_array_equal(found, values.astype(np.float16).astype(np.float32))
 
 
 def test_refuses_to_lose_digits_silently():
     with pytest.raises(ValueError, match="enable_x64"):
-        normalise_device.normalise(np.zeros(SHAPE, np.float32), "slice")
+        normalise_jax.normalise(np.zeros(SHAPE, np.float32), "slice")

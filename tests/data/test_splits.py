@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from brats_jax import settings
 from brats_jax.data.splits import (
     Split,
     audit_leakage,
@@ -20,6 +19,7 @@ from brats_jax.data.splits import (
     select_slices,
 )
 from brats_jax.errors import BratsError
+from brats_jax.experiments import config as settings
 
 
 @dataclass

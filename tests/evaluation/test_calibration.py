@@ -6,10 +6,12 @@ import prediction_examples as examples
 import pytest
 from scipy import special
 
-from brats_jax import calibration, inference, temperatures, trained
-from brats_jax.data.preparation import prepare
-from brats_jax.devices import data_mesh
+from brats_jax.data.store.prepare import prepare
 from brats_jax.errors import BratsError
+from brats_jax.evaluation import calibration, temperatures
+from brats_jax.inference import model as inference
+from brats_jax.inference import restored
+from brats_jax.runtime.devices import data_mesh
 
 
 def test_expected_calibration_error_by_hand():
@@ -67,7 +69,7 @@ def test_folds_are_calibrated_and_used(brats_files, tmp_path):
         run = folder / "run"
         with pytest.raises(BratsError, match=r"not calibrated: run python -m brats_jax.calibrate"):
             inference.load(run, calibrated=True)
-        found = trained.open_trained(run, "segment", data_mesh())
+        found = restored.open_trained(run, "segment", data_mesh())
         lines = list(temperatures.fit(found, None, 4))
         assert len(lines) == 2 and "ECE" in lines[0]
         model = inference.load(run, calibrated=True)

@@ -11,9 +11,9 @@ import pytest
 from scipy import ndimage
 from tally_examples import tally_of, two_patients
 
-from brats_jax import conventions
-from brats_jax.conventions import Scores, volume_counts
-from brats_jax.tallies import SCORED, SegmentationTally
+from brats_jax.evaluation import conventions
+from brats_jax.evaluation.conventions import Scores, volume_counts
+from brats_jax.evaluation.tallies import SCORED, SegmentationTally
 
 
 def by_key(tally: SegmentationTally) -> dict[tuple[str, ...], Scores]:

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from tally_examples import tally_of, two_patients
 
-from brats_jax import experiment, fold_evaluation, results
 from brats_jax.data.modalities import CLASSES
-from brats_jax.tallies import SegmentationTally
+from brats_jax.evaluation import fold
+from brats_jax.evaluation import summary as results
+from brats_jax.evaluation.tallies import SegmentationTally
+from brats_jax.experiments import experiment
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
@@ -74,7 +76,7 @@ def test_evaluation_says_what_it_is_over(finished, small_store):
     workdir, _, _ = finished
     document = json.loads((workdir / "fold_0" / "evaluation.json").read_text())
     assert document["set"] == "test" and document["split_by"] == "patient"
-    assert document["patients"] == 1 and document["version"] == fold_evaluation.EVALUATION_VERSION
+    assert document["patients"] == 1 and document["version"] == fold.EVALUATION_VERSION
     background = results.find(
         document["rows"], stage="segment", over="all slices", of="background", convention="paper"
     )

@@ -18,7 +18,7 @@ import pytest
 from processes import ROOT
 from scipy import ndimage, spatial
 
-from brats_jax.data.store import Store
+from brats_jax.data.store.reader import Store
 
 REGIONS = {"WT": (1, 2, 3), "TC": (1, 3), "ET": (3,)}
 DIAGONAL_MM = math.sqrt(240**2 + 240**2 + 155**2)

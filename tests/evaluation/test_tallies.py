@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from tally_examples import slices_of, tally_of, two_patients
 
-from brats_jax import tallies
 from brats_jax.errors import BratsError
-from brats_jax.tallies import ReconstructionTally, SegmentationTally, is_current
+from brats_jax.evaluation import tallies
+from brats_jax.evaluation.tallies import ReconstructionTally, SegmentationTally, is_current
 
 
 def flat(value) -> list[np.ndarray]:

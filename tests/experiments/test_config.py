@@ -4,11 +4,11 @@ from pathlib import Path
 import jax.numpy as jnp
 import pytest
 
-from brats_jax import settings
 from brats_jax.errors import BratsError
+from brats_jax.experiments import config as settings
 from brats_jax.reporting import arms
 
-CONFIGS = Path(__file__).parent.parent / "configs"
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 def config_of(name="base", **changes):

@@ -5,8 +5,9 @@ import pytest
 import safetensors.numpy
 from experiment_examples import config_of
 
-from brats_jax import experiment, lock
 from brats_jax.errors import BratsError, Busy
+from brats_jax.experiments import experiment
+from brats_jax.runtime import locks
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
@@ -19,8 +20,8 @@ def test_other_settings_need_another_folder(finished, small_store, compiled_prog
 
 
 def test_another_store_needs_another_folder(finished, compiled_programs, tmp_path):
-    from brats_jax.data.preparation import prepare
-    from brats_jax.data.store import Store
+    from brats_jax.data.store.prepare import prepare
+    from brats_jax.data.store.reader import Store
 
     workdir, _, _ = finished
     prepare("phantom", tmp_path / "s", patients=6, seed=1, shape=(16, 32, 32), workers=1)
@@ -116,7 +117,7 @@ def test_weights_that_do_not_fit_leave_nothing_behind(
 def test_a_fold_that_another_process_is_at_is_left_alone(finished):
     workdir, config, _ = finished
     with (
-        lock.hold(workdir / "fold_0" / "lock", "it"),
+        locks.hold(workdir / "fold_0" / "lock", "it"),
         pytest.raises(Busy, match="fold_0: another process is at it"),
     ):
         experiment.run(config, workdir)

@@ -2,8 +2,15 @@ from pathlib import Path
 
 import pytest
 
-from brats_jax.cells import Axes, Cell, enumerate_cells, parse_axes, parse_shard, share
 from brats_jax.errors import BratsError
+from brats_jax.experiments.grid_cells import (
+    Axes,
+    Cell,
+    enumerate_cells,
+    parse_axes,
+    parse_shard,
+    share,
+)
 
 ALL = ("dice_ce,dice_focal,focal", "false,true", "1", "0")
 

@@ -17,10 +17,11 @@ from grid_examples import (
     states,
 )
 
-from brats_jax import grid_state, settings
-from brats_jax.cells import Axes, enumerate_cells
 from brats_jax.errors import BratsError
-from brats_jax.files import write_json
+from brats_jax.experiments import config as settings
+from brats_jax.experiments import grid_state
+from brats_jax.experiments.grid_cells import Axes, enumerate_cells
+from brats_jax.runtime.files import write_json
 
 
 def test_states_are_read_from_the_folders(grid):

@@ -11,10 +11,10 @@ import numpy as np
 import prediction_examples as examples
 import pytest
 
-from brats_jax import prediction
-from brats_jax.answers import Segmented
-from brats_jax.data.case_files import CaseFiles
-from brats_jax.outputs import Wanted
+from brats_jax.data.scans.case_files import CaseFiles
+from brats_jax.inference import cases as prediction
+from brats_jax.inference.outputs import Wanted
+from brats_jax.inference.results import Segmented
 
 pytestmark = pytest.mark.usefixtures("shallow")
 

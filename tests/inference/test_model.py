@@ -11,13 +11,15 @@ import pytest
 from jax.sharding import AxisType
 
 import brats_jax
-from brats_jax import checkpoints, inference, prediction
-from brats_jax.data.scans import read_scan
-from brats_jax.data.store import Store
-from brats_jax.devices import data_mesh
+from brats_jax.data.scans.scan import read_scan
+from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
-from brats_jax.evaluate import Restored, predict_slices
-from brats_jax.trained import open_trained
+from brats_jax.inference import cases
+from brats_jax.inference import model as inference
+from brats_jax.inference.restored import open_trained
+from brats_jax.inference.slices import Restored, predict_slices
+from brats_jax.runs import checkpoints
+from brats_jax.runtime.devices import data_mesh
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
@@ -36,7 +38,7 @@ def test_a_prepared_case_predicted_both_ways(example_runs, how, tmp_path):
         found = np.moveaxis(np.asarray(images[name].dataobj), 2, 0)
         np.testing.assert_array_equal(found, expected)
         # And the network sees the same bits.
-        scan = read_scan(prediction.find_cases(folder / "cases" / name)[0], model.inputs)
+        scan = read_scan(cases.find_cases(folder / "cases" / name)[0], model.inputs)
         np.testing.assert_array_equal(
             model.normalise(scan), store.read(np.array(store.slices_of(name)))[0]
         )
@@ -58,7 +60,7 @@ def test_any_orientation_gives_the_same_labels_in_place(
         assert code == expected
         if code:
             np.testing.assert_array_equal(a, b)
-    case = prediction.find_cases(example_runs["volume"] / "cases" / name)[0]
+    case = cases.find_cases(example_runs["volume"] / "cases" / name)[0]
     upright = model.predict(read_scan(case, model.inputs)).labels
     expected = np.where(upright == 3, 4, upright)
     np.testing.assert_array_equal(np.moveaxis(examples.lps(labels), 2, 0), expected)
@@ -114,7 +116,7 @@ def test_the_ensemble_is_the_mean_of_its_members(example_runs, model):
 def test_flips_are_undone_and_averaged(example_runs):
     """The answer to a flipped scan is the flipped answer, which one look does not give."""
     run = example_runs["volume"] / "run" / "fold_0"
-    case = prediction.find_cases(example_runs["volume"] / "cases" / examples.CASES[0])[0]
+    case = cases.find_cases(example_runs["volume"] / "cases" / examples.CASES[0])[0]
     images = inference.load(run).normalise(read_scan(case, examples.INPUTS))
     for tta, symmetric in ((True, True), (False, False)):
         ensemble = inference.load(run, tta=tta).ensemble

@@ -13,12 +13,13 @@ import prediction_examples as examples
 import pytest
 
 import brats_jax
-from brats_jax import inference, sidecars
-from brats_jax.data.store import Store
-from brats_jax.data.truth import read_truth
-from brats_jax.devices import data_mesh
+from brats_jax.data.scans.truth import read_truth
+from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
-from brats_jax.evaluate import Restored, predict_slices
+from brats_jax.inference import model as inference
+from brats_jax.inference import sidecars
+from brats_jax.inference.slices import Restored, predict_slices
+from brats_jax.runtime.devices import data_mesh
 
 pytestmark = pytest.mark.usefixtures("shallow")
 

@@ -1,7 +1,12 @@
 import numpy as np
 import pytest
 
-from brats_jax.postprocess import Cleaning, relabel_small_et, remove_small_components, volumes
+from brats_jax.inference.postprocess import (
+    Cleaning,
+    relabel_small_et,
+    remove_small_components,
+    volumes,
+)
 
 
 @pytest.fixture

@@ -19,14 +19,17 @@ from ml_collections import ConfigDict
 from processes import run_python
 from safetensors import safe_open
 
-from brats_jax import experiment, exported, models, torch_names
+from brats_jax import models
 from brats_jax.data.modalities import MODALITIES
 from brats_jax.data.normalise import normalise
-from brats_jax.devices import data_mesh
 from brats_jax.errors import BratsError
+from brats_jax.experiments import experiment
+from brats_jax.inference import stablehlo
+from brats_jax.inference.restored import open_trained
+from brats_jax.models import torch_weights
+from brats_jax.runtime.devices import data_mesh
 from brats_jax.tasks import Reconstruction, Segmentation
-from brats_jax.trained import open_trained
-from brats_jax.transfer import load_encoder
+from brats_jax.training.transfer import load_encoder
 
 SHAPE = examples.SHAPE[:2]  # 40 x 32, padded to 64 x 32
 INPUTS = examples.SEGMENT_INPUTS
@@ -51,7 +54,7 @@ def trained(example_runs, shallow):
 @pytest.fixture(scope="module")
 def ensemble(trained, tmp_path_factory):
     output = tmp_path_factory.mktemp("export")
-    exported.write(trained, output)
+    stablehlo.write(trained, output)
     return output
 
 
@@ -106,7 +109,7 @@ def test_same_labels_without_the_package(networks, labelled):
 def test_the_example_in_the_readme_runs_as_it_stands(
     ensemble, labelled, tmp_path, compiled_programs
 ):
-    readme = Path(__file__).parents[1] / "README.md"
+    readme = Path(__file__).parents[2] / "README.md"
     section = readme.read_text().split("### Export", 1)[1]
     example = re.findall(r"```python\n(.*?)```", section, re.DOTALL)[0]
     (tmp_path / "exported").symlink_to(ensemble)
@@ -132,7 +135,7 @@ def test_the_description_says_what_goes_in_and_comes_out(trained, ensemble):
     assert "research use only" in document["research_use_only"]
     for fold in document["model"]["folds"]:
         state = safetensors.numpy.load_file(ensemble / fold["weights"])
-        assert torch_names.digest(state) == fold["hash"]
+        assert torch_weights.digest(state) == fold["hash"]
         content = (ensemble / fold["weights"]).read_bytes()
         assert hashlib.sha256(content).hexdigest() == fold["sha256"]
     hashes = [fold["hash"] for fold in document["model"]["folds"]]
@@ -182,7 +185,7 @@ def test_the_encoder_comes_back_from_its_file(networks, ensemble):
 
 def test_transposed_convolutions_are_written_for_torch():
     params = {"decoder": {"stages": {0: {"kernel": np.arange(96.0).reshape(4, 4, 2, 3)}}}}
-    (weight,) = torch_names.torch_state(params, {}).values()
+    (weight,) = torch_weights.torch_state(params, {}).values()
     assert weight.shape == (2, 3, 4, 4)
     # torch: y[2 y0 - 1 + i] += x[y0] w[i]; ours reads row 0 for x above, i.e. torch's row 3.
     assert weight[1, 2, 3, 3] == params["decoder"]["stages"][0]["kernel"][0, 0, 1, 2]
@@ -191,7 +194,7 @@ def test_transposed_convolutions_are_written_for_torch():
 def test_a_pretext_network_predicts_its_modality(example_runs, ensemble, tmp_path):
     run = example_runs["slice"] / "run" / "fold_1"
     shutil.copytree(ensemble, tmp_path / "out")
-    exported.write(open_trained(run, "reconstruct", data_mesh()), tmp_path / "out")
+    stablehlo.write(open_trained(run, "reconstruct", data_mesh()), tmp_path / "out")
     for path in ensemble.iterdir():  # a segmentation that was there stays
         assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
     graph, *weights = examples.network(Reconstruction(width=4), 1)
@@ -216,10 +219,10 @@ def test_what_does_not_belong_together_is_refused(example_runs, tmp_path):
         open_trained(run, "segment", data_mesh())
     alone = open_trained(run / "fold_0", "segment", data_mesh())
     with pytest.raises(BratsError, match="trained on slices of 40 x 32, each normalised"):
-        exported.write(alone, tmp_path / "out", slice_shape=(240, 240))
+        stablehlo.write(alone, tmp_path / "out", slice_shape=(240, 240))
     (tmp_path / "file").touch()
     with pytest.raises(BratsError, match=r"out cannot be written \(Not a directory\): choose an"):
-        exported.write(alone, tmp_path / "file" / "out")
+        stablehlo.write(alone, tmp_path / "file" / "out")
     assert not (tmp_path / "out").exists()
 
 

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from brats_jax.comparison_sentences import comparison_sentence
-from brats_jax.statistics import PairedDifference, paired_difference
+from brats_jax.reporting.comparison_sentences import comparison_sentence
+from brats_jax.reporting.statistics import PairedDifference, paired_difference
 
 FOUND = PairedDifference(
     n=55,

@@ -7,7 +7,7 @@ import pytest
 from report_examples import write_run
 from report_pages import read, secondary, table, write_both
 
-from brats_jax.files import write_json
+from brats_jax.runtime.files import write_json
 
 
 def test_a_split_by_slice_is_told_wherever_a_number_stands(tmp_path):

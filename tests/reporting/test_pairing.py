@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from brats_jax.errors import BratsError
-from brats_jax.pairing import paired_by_patient
+from brats_jax.reporting.pairing import paired_by_patient
 
 
 def test_runs_are_averaged_inside_a_patient():

@@ -9,9 +9,9 @@ import pytest
 from scipy import stats
 
 from brats_jax.errors import BratsError
-from brats_jax.statistics import bootstrap_interval, holm, paired_difference, smallest_p
+from brats_jax.reporting.statistics import bootstrap_interval, holm, paired_difference, smallest_p
 
-GOLDEN = np.load(Path(__file__).parent / "golden" / "statistics.npz")
+GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "statistics.npz")
 CASES = range(3)
 
 

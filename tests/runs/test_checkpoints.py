@@ -11,9 +11,9 @@ import numpy as np
 import optax
 import pytest
 
-from brats_jax import checkpoints
-from brats_jax.checkpoints import Checkpoints
 from brats_jax.errors import BratsError
+from brats_jax.runs import checkpoints
+from brats_jax.runs.checkpoints import Checkpoints
 
 MODEL = {"task": "segment", "inputs": ("t1", "t2"), "width": 8}
 
@@ -120,7 +120,7 @@ def test_a_checkpoint_cut_short_prints_its_one_error_alone(tmp_path):
         os.truncate(file, file.stat().st_size // 2)
     done = subprocess.run(
         [sys.executable, "-c", RESTORE, tmp_path / "last"],
-        cwd=Path(__file__).parents[1], capture_output=True, text=True,
+        cwd=Path(__file__).parents[2], capture_output=True, text=True,
     )  # fmt: skip
     *_, line = done.stderr.splitlines()
     assert re.search(r"BratsError: .*/1: cannot be restored \(.*\): copy it again", line)

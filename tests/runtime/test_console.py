@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from brats_jax import progress
-from brats_jax.interruption import Interrupted, StopRequests
-from brats_jax.progress import ProgressLog, bar, read_metrics, told_if_slow
+from brats_jax.runtime import console
+from brats_jax.runtime.console import ProgressLog, bar, read_metrics, told_if_slow
+from brats_jax.runtime.signals import Interrupted, StopRequests
 
 
 def log_of(directory, first, validated):
@@ -52,7 +52,7 @@ def test_tensorboard_gets_the_numbers(tmp_path):
 
 def test_a_log_file_hears_seldom_how_far_it_is(monkeypatch, capsys):
     now = [100.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
     with bar(1000, "fold 0 segment", "slice", first=100) as shown:
         for _ in range(900):
             now[0] += 1
@@ -100,7 +100,7 @@ def test_a_stop_request_is_noted_and_the_handlers_come_back():
 def test_a_second_request_is_obeyed_at_once():
     code = (
         "import os, signal\n"
-        "from brats_jax.interruption import StopRequests\n"
+        "from brats_jax.runtime.signals import StopRequests\n"
         "with StopRequests():\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
@@ -115,8 +115,8 @@ def test_without_a_reader_it_is_stopped_for_or_left_quietly(listened_to):
     """As by `| head`: a loop saves first, and no line raises any more; else the end is here."""
     code = (
         "import contextlib, sys\n"
-        "from brats_jax.interruption import StopRequests\n"
-        "from brats_jax.progress import say\n"
+        "from brats_jax.runtime.signals import StopRequests\n"
+        "from brats_jax.runtime.console import say\n"
         "requests = StopRequests()\n"
         f"with requests if {listened_to} else contextlib.nullcontext():\n"
         "    say('one')\n"

@@ -12,7 +12,7 @@ import types
 import numpy as np
 import pytest
 
-from brats_jax import devices
+from brats_jax.runtime import devices
 
 FAULTS = """
 import resource

@@ -13,13 +13,14 @@ import jax
 import numpy as np
 import pytest
 
-from brats_jax import checkpoints, devices, lock, processes
 from brats_jax.data.patches import PatchPlan
 from brats_jax.data.pipeline import TrainingBatches, full_slices
 from brats_jax.errors import BratsError
-from brats_jax.progress import read_metrics
+from brats_jax.runs import checkpoints
+from brats_jax.runtime import devices, distributed, locks
+from brats_jax.runtime.console import read_metrics
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 EPOCH = 60
 
 
@@ -201,7 +202,7 @@ def test_one_process_with_other_settings_is_refused_once(small_store, compiled_p
 def test_a_fold_that_is_taken_is_refused_with_the_status_for_it(
     small_store, compiled_programs, tmp_path
 ):
-    with lock.hold(tmp_path / "run" / "fold_0" / "lock", "here"):
+    with locks.hold(tmp_path / "run" / "fold_0" / "lock", "here"):
         pair = start_pair(tmp_path, small_store.path, compiled_programs)
         (first, output), (second, other) = ends(tmp_path, pair)
     assert first == second == 75
@@ -233,14 +234,14 @@ def test_those_who_do_not_come_are_waited_for_so_long_only():
 )
 def test_flags_that_do_not_fit_are_one_line(given, message):
     with pytest.raises(BratsError, match=message.replace("(", r"\(")):
-        processes.join(*given)
+        distributed.join(*given)
 
 
 def test_a_port_that_is_taken_is_one_line():
     with socket.create_server(("", 0)) as taken:
         where = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(BratsError, match=f"--coordinator={where}: Address already in use"):
-            processes.join(where, 2, 0)
+            distributed.join(where, 2, 0)
 
 
 def test_parts_of_a_batch_are_the_batch(small_store):
@@ -268,6 +269,6 @@ def test_parts_of_a_batch_are_the_batch(small_store):
 
 def test_an_error_tells_whether_another_process_is_gone(monkeypatch):
     gone = ValueError("UNKNOWN: Gloo all-reduce failed: Connection reset by peer")
-    assert not processes.lost_another(gone)  # there is no other
-    monkeypatch.setattr(processes._Place, "count", 2)
-    assert processes.lost_another(gone) and not processes.lost_another(KeyError("image"))
+    assert not distributed.lost_another(gone)  # there is no other
+    monkeypatch.setattr(distributed._Place, "count", 2)
+    assert distributed.lost_another(gone) and not distributed.lost_another(KeyError("image"))

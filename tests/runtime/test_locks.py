@@ -10,8 +10,8 @@ import threading
 
 import pytest
 
-from brats_jax import lock
 from brats_jax.errors import BratsError, Busy
+from brats_jax.runtime import locks
 
 HOLD = """
 import sys, time
@@ -38,29 +38,29 @@ def test_a_second_process_is_told_who_is_there(tmp_path):
     path = tmp_path / "fold_0" / "lock"
     with another_process(path) as process:
         name = f"{socket.gethostname()}, process {process.pid}"
-        assert lock.holder(path) == name
-        with pytest.raises(Busy) as caught, lock.hold(path, "RUN/fold_0", patience_s=0.1):
+        assert locks.holder(path) == name
+        with pytest.raises(Busy) as caught, locks.hold(path, "RUN/fold_0", patience_s=0.1):
             pass
         assert f"RUN/fold_0: another process is at it ({name})" in str(caught.value)
         assert isinstance(caught.value, BratsError)
         # Killed without a word, it holds nothing any more.
         process.send_signal(signal.SIGKILL)
         process.wait()
-        assert lock.holder(path) is None
-        with lock.hold(path, "RUN/fold_0"):
-            assert lock.holder(path) == f"{socket.gethostname()}, process {os.getpid()}"
-    assert lock.holder(path) is None and path.exists()
+        assert locks.holder(path) is None
+        with locks.hold(path, "RUN/fold_0"):
+            assert locks.holder(path) == f"{socket.gethostname()}, process {os.getpid()}"
+    assert locks.holder(path) is None and path.exists()
 
 
 def test_nobody_holds_what_is_not_there(tmp_path):
-    assert lock.holder(tmp_path / "none" / "lock") is None
+    assert locks.holder(tmp_path / "none" / "lock") is None
     assert not (tmp_path / "none").exists()
 
 
 def test_an_error_inside_gives_it_back(tmp_path):
-    with pytest.raises(KeyError), lock.hold(tmp_path / "lock", "it"):
+    with pytest.raises(KeyError), locks.hold(tmp_path / "lock", "it"):
         raise KeyError
-    assert lock.holder(tmp_path / "lock") is None
+    assert locks.holder(tmp_path / "lock") is None
 
 
 def test_one_who_only_looks_does_not_keep_another_out(tmp_path):
@@ -71,7 +71,7 @@ def test_one_who_only_looks_does_not_keep_another_out(tmp_path):
     fcntl.flock(looking, fcntl.LOCK_SH)
     done = threading.Timer(0.2, os.close, [looking])
     done.start()
-    with lock.hold(path, "it", patience_s=30):
+    with locks.hold(path, "it", patience_s=30):
         assert done.finished.is_set()
 
 
@@ -81,9 +81,9 @@ def test_without_locks_a_warning_and_on(tmp_path, monkeypatch, capsys, number):
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", no_lock)
-    with lock.hold(tmp_path / "lock", "it"):
+    with locks.hold(tmp_path / "lock", "it"):
         pass
     printed = capsys.readouterr().out
     assert printed.startswith("warning: ") and printed.count("\n") == 1
     assert "cannot be locked here" in printed
-    assert lock.holder(tmp_path / "lock") is None
+    assert locks.holder(tmp_path / "lock") is None

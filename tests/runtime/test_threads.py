@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from brats_jax.data import threads
+from brats_jax.runtime import threads
 
 
 @pytest.fixture(autouse=True)

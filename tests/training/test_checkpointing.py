@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from brats_jax import checkpoints
 from brats_jax.errors import BratsError
-from brats_jax.saving import Saving, take_snapshot
-from brats_jax.steps import TrainState
+from brats_jax.runs import checkpoints
+from brats_jax.training.checkpointing import Saving, take_snapshot
+from brats_jax.training.steps import TrainState
 
 META = {"model": {}}
 FINALIZE = checkpoints.ocp.StandardCheckpointHandler.finalize

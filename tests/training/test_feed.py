@@ -14,18 +14,22 @@ from jax._src.array import ArrayImpl
 from meshes import mesh_of
 from pointwise import PointwiseTask
 
-from brats_jax import checkpoints, devices, feeding, loop, models, steps, train, validation
+from brats_jax import models
 from brats_jax.data.augment import Augmentation
 from brats_jax.data.device_store import DeviceStore
 from brats_jax.data.patches import cut
-from brats_jax.feeding import Cadence, Feed
-from brats_jax.interruption import Interrupted
-from brats_jax.optim import adam
-from brats_jax.progress import read_metrics
-from brats_jax.saving import Saving
+from brats_jax.runs import checkpoints
+from brats_jax.runtime import devices
+from brats_jax.runtime.console import read_metrics
+from brats_jax.runtime.signals import Interrupted
 from brats_jax.tasks import Reconstruction, Segmentation
-from brats_jax.train import Stage, TrainOptions
-from brats_jax.validation import Validation
+from brats_jax.training import feed as feeding
+from brats_jax.training import loop, steps, trainer, validation
+from brats_jax.training.checkpointing import Saving
+from brats_jax.training.feed import Cadence, Feed
+from brats_jax.training.optim import adam
+from brats_jax.training.trainer import Stage, TrainOptions
+from brats_jax.training.validation import Validation
 
 OPTIONS = TrainOptions(
     epochs=2,
@@ -58,7 +62,7 @@ def make_stage(small_store, tmp_path):
 def outcome(stage):
     """(final state, metrics without the clock) of a stage that has run."""
     _, state = stage.fresh_state()
-    template = jax.tree.map(train._shape_with_sharding, state._asdict())
+    template = jax.tree.map(trainer._shape_with_sharding, state._asdict())
     restored, _ = checkpoints.read(stage.directory / "last", template, stage.task.describe())
     records = read_metrics(stage.directory / "metrics.jsonl")
     return jax.device_get(restored), [

@@ -11,14 +11,16 @@ from flax import nnx
 from jax import lax
 from jax.sharding import AxisType
 
-from brats_jax import devices, models
+from brats_jax import models
 from brats_jax.data.modalities import channel_indices
-from brats_jax.models import operations, resnet
+from brats_jax.models import resnet
 from brats_jax.models.layers import BatchNorm, Conv
-from brats_jax.models.operations import max_pool_3x3_stride2
-from brats_jax.optim import adam
-from brats_jax.steps import TrainState, make_train_step
+from brats_jax.models.ops import operations
+from brats_jax.models.ops.operations import max_pool_3x3_stride2
+from brats_jax.runtime import devices
 from brats_jax.tasks import Reconstruction, Segmentation
+from brats_jax.training.optim import adam
+from brats_jax.training.steps import TrainState, make_train_step
 
 
 def plain_pool(x):

@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 from meshes import mesh_of
 
-from brats_jax import checkpoints, devices, loop, train
 from brats_jax.data.augment import Augmentation
 from brats_jax.data.splits import fold_split, make_splits, select_slices
 from brats_jax.errors import BratsError
-from brats_jax.interruption import Interrupted
-from brats_jax.progress import read_metrics
+from brats_jax.runs import checkpoints
+from brats_jax.runtime import devices
+from brats_jax.runtime.console import read_metrics
+from brats_jax.runtime.signals import Interrupted
 from brats_jax.tasks import Reconstruction, Segmentation
-from brats_jax.train import Stage, TrainOptions
+from brats_jax.training import loop, trainer
+from brats_jax.training.trainer import Stage, TrainOptions
 
 OPTIONS = TrainOptions(
     epochs=2,
@@ -71,7 +73,7 @@ def after_an_epoch(an_epoch, tmp_path):
 
 def final_state(stage):
     _, state = stage.fresh_state()
-    template = jax.tree.map(train._shape_with_sharding, state._asdict())
+    template = jax.tree.map(trainer._shape_with_sharding, state._asdict())
     restored, _ = checkpoints.read(stage.directory / "last", template, stage.task.describe())
     return jax.device_get(restored)
 

@@ -16,10 +16,10 @@ from safetensors.numpy import save_file
 
 from brats_jax.errors import BratsError
 from brats_jax.models import ReconstructionModel, SegmentationModel, split
-from brats_jax.transfer import load_encoder, transfer_encoder
+from brats_jax.training.transfer import load_encoder, transfer_encoder
 
 spec = importlib.util.spec_from_file_location(
-    "w", Path(__file__).parent / "golden" / "resnet50_weights.py"
+    "w", Path(__file__).parents[1] / "golden" / "resnet50_weights.py"
 )
 torch_weights = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(torch_weights)

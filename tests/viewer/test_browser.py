@@ -13,9 +13,9 @@ import pytest
 from viewer_example import RECORD, has_colour, make_case
 
 from brats_jax.data.modalities import DISPLAY_NAMES, MODALITIES
-from brats_jax.slice_drawing import CLASS_COLOURS
 from brats_jax.viewer import write_page
 from brats_jax.viewer.overview import UNCERTAINTY_COLOUR
+from brats_jax.viewer.slices import CLASS_COLOURS
 
 CANVAS = "#slices"
 PREDICTION_OPACITY = 0.6

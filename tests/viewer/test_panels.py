@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 from skimage.metrics import structural_similarity
 
-from brats_jax import panels, pictures, slice_drawing
 from brats_jax.errors import BratsError
+from brats_jax.evaluation import panels as pictures
 from brats_jax.tasks import Reconstruction
+from brats_jax.viewer import panels, slices
 
 RNG = np.random.default_rng(0)
 
@@ -94,7 +95,7 @@ def test_more_rows_make_a_taller_picture(tmp_path, labels):
 def test_a_class_is_drawn_in_its_colour(tmp_path, labels):
     def pixels_of(name: str, drawn: np.ndarray) -> int:
         # 65 % of the colour over a slice that is all black but for two corners.
-        code = slice_drawing.CLASS_COLOURS[name]
+        code = slices.CLASS_COLOURS[name]
         want = 0.65 * np.array([int(code[i : i + 2], 16) for i in (1, 3, 5)]) / 255
         return int((np.abs(drawn[..., :3] - want).max(-1) < 0.02).sum())
 
@@ -104,7 +105,7 @@ def test_a_class_is_drawn_in_its_colour(tmp_path, labels):
         mask = np.where(labels > 0, value, 0)
         row = panels.SegmentationRow("Patient_1", 1, {"t1": image}, mask, mask * 0, {})
         drawn = imread(panels.segmentation_panel(tmp_path / "c.png", [row]))
-        counts = {other: pixels_of(other, drawn) for other in slice_drawing.CLASS_COLOURS}
+        counts = {other: pixels_of(other, drawn) for other in slices.CLASS_COLOURS}
         assert counts[name] > 200
         assert sum(counts.values()) == counts[name]
 
@@ -112,7 +113,7 @@ def test_a_class_is_drawn_in_its_colour(tmp_path, labels):
 def test_anterior_is_up_and_left_is_on_the_right():
     image = head()
     axis = Figure().subplots()
-    slice_drawing.draw_slice(axis, image, image > 0, (slice(0, 24), slice(0, 30)))
+    slices.draw_slice(axis, image, image > 0, (slice(0, 24), slice(0, 30)))
     drawn = axis.images[0]
     # x (first axis, towards Left) runs to the right, y (second, towards Posterior) down.
     np.testing.assert_array_equal(drawn.get_array(), image.T)
@@ -125,8 +126,8 @@ def test_prediction_has_the_grey_window_of_its_target():
     target, prediction = head(1.0), head(3.0)
     first, second = Figure().subplots(1, 2)
     window = (slice(0, 24), slice(0, 30))
-    slice_drawing.draw_slice(first, target, target > 0, window)
-    slice_drawing.draw_slice(second, prediction, target > 0, window, like=target)
+    slices.draw_slice(first, target, target > 0, window)
+    slices.draw_slice(second, prediction, target > 0, window, like=target)
     assert first.images[0].get_clim() == second.images[0].get_clim()
 
 
@@ -135,9 +136,7 @@ def test_background_is_black_wherever_normalisation_put_it(background):
     image = np.full((24, 30), background, np.float32)
     image[5:19, 4:26] = np.linspace(0.1, 2.0, 14 * 22).reshape(14, 22)  # 1.0 lies within
     axis = Figure().subplots()
-    slice_drawing.draw_slice(
-        axis, image, slice_drawing.head_mask([image]), (slice(0, 24), slice(0, 30))
-    )
+    slices.draw_slice(axis, image, slices.head_mask([image]), (slice(0, 24), slice(0, 30)))
     drawn = axis.images[0]
     assert drawn.get_array()[0, 0] <= drawn.get_clim()[0]
 
@@ -146,11 +145,11 @@ def test_windows_hold_their_heads_and_share_one_size():
     heads = np.zeros((3, 100, 120), bool)
     heads[0, 10:50, 20:90] = True  # 40 x 70
     heads[1, 60:100, 0:30] = True  # 40 x 30, in a corner
-    windows = slice_drawing.common_windows(heads)  # the third slice is empty
+    windows = slices.common_windows(heads)  # the third slice is empty
     for mask, (rows, columns) in zip(heads, windows, strict=True):
         assert mask[rows, columns].sum() == mask.sum()
     assert windows[2] == (slice(0, 100), slice(0, 120))
-    pair = slice_drawing.common_windows(heads[:2])
+    pair = slices.common_windows(heads[:2])
     assert {(r.stop - r.start, c.stop - c.start) for r, c in pair} == {(48, 78)}
     assert pair[0] == (slice(6, 54), slice(16, 94))  # a margin of 4 around
     assert all(r.stop <= 100 and c.stop <= 120 for r, c in pair)
@@ -188,6 +187,6 @@ def test_a_failed_write_leaves_the_old_picture(tmp_path, labels, monkeypatch):
 
 
 def test_pyplot_stays_out():
-    program = "import brats_jax.panels, sys; sys.exit('matplotlib.pyplot' in sys.modules)"
-    root = Path(panels.__file__).parents[1]
+    program = "import brats_jax.viewer.panels, sys; sys.exit('matplotlib.pyplot' in sys.modules)"
+    root = Path(panels.__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", program], cwd=root, check=False).returncode == 0

@@ -16,10 +16,10 @@ from viewer_example import HASH, RECORD, SHAPE, has_colour, make_case
 from brats_jax import RESEARCH_USE_ONLY
 from brats_jax.data.modalities import CLASSES, MODALITIES
 from brats_jax.errors import BratsError
-from brats_jax.slice_drawing import CLASS_COLOURS
 from brats_jax.viewer import CaseView, write_overview, write_page
 from brats_jax.viewer.overview import UNCERTAINTY_COLOUR, chosen_slices, draw_overview
 from brats_jax.viewer.page import grey_bytes, head_box, head_slices
+from brats_jax.viewer.slices import CLASS_COLOURS
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from brats_jax.data.case_files import SEG, VOLUME_FILE, CaseFiles
 from brats_jax.data.modalities import DISPLAY_NAMES, MODALITIES
 from brats_jax.data.normalise import brain_mask
-from brats_jax.data.resample import Grid, resample, straight_grid
-from brats_jax.data.volumes import (
+from brats_jax.data.scans.case_files import SEG, VOLUME_FILE, CaseFiles
+from brats_jax.data.scans.resample import Grid, resample, straight_grid
+from brats_jax.data.scans.volumes import (
     Volume,
     affine_to_lps,
     from_lps,

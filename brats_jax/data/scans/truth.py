@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from brats_jax.data import header_notes
-from brats_jax.data.case_files import SEG, CaseFiles, group_by_case
-from brats_jax.data.nifti import align, map_labels
-from brats_jax.data.resample import resample
-from brats_jax.data.scans import Scan
-from brats_jax.data.volumes import Volume, from_lps, read_volume
+from brats_jax.data.scans import provenance
+from brats_jax.data.scans.case_files import SEG, CaseFiles, group_by_case
+from brats_jax.data.scans.resample import resample
+from brats_jax.data.scans.scan import Scan
+from brats_jax.data.scans.volumes import Volume, from_lps, read_volume
+from brats_jax.data.sources.nifti import align, map_labels
 from brats_jax.errors import BratsError
 
 
@@ -51,7 +51,7 @@ def _case_of(file: Path) -> CaseFiles | None:
     files = sorted(file.parent.iterdir())
     while (case := _holding(file, files)) is not None and SEG in case.paths:
         labels = Path(case.paths[SEG])
-        if not header_notes.is_predicted(labels):
+        if not provenance.is_predicted(labels):
             return case
         files.remove(labels)  # those of a reader may have another name
     return None

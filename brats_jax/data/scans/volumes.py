@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from brats_jax.data.source import ORIENTATION
+from brats_jax.data.sources.base import ORIENTATION
 from brats_jax.errors import BratsError
 
 

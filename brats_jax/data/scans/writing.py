@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from brats_jax.data.scans import Scan
-from brats_jax.files import atomic_open
+from brats_jax.data.scans.scan import Scan
+from brats_jax.runtime.files import atomic_open
 
 # What of a header says where the voxels are. The rest is left behind: it may name the patient.
 _GEOMETRY = (

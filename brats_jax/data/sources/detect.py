@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from brats_jax.data.case_files import VOLUME_FILE
-from brats_jax.data.kaggle import SLICE_FILE, KaggleSource
-from brats_jax.data.nifti import NiftiSource
-from brats_jax.data.source import Source, folder_files
+from brats_jax.data.scans.case_files import VOLUME_FILE
+from brats_jax.data.sources.base import Source, folder_files
+from brats_jax.data.sources.kaggle import SLICE_FILE, KaggleSource
+from brats_jax.data.sources.nifti import NiftiSource
 from brats_jax.errors import BratsError
 
 PHANTOM = "phantom"
@@ -39,7 +39,7 @@ def open_source(
         if patients is None:
             raise BratsError("--source=phantom needs to know how many: give --patients=N")
         # Here, because folders of files need no generator.
-        from brats_jax.data.phantom import PhantomSource
+        from brats_jax.data.sources.phantom.source import PhantomSource
 
         if shape is None:
             return PhantomSource(patients, seed or 0)

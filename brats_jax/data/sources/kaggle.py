@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from brats_jax.data.modalities import MODALITIES, canonical_name
-from brats_jax.data.source import Case
+from brats_jax.data.sources.base import Case
 from brats_jax.errors import BratsError
 
 CHANNEL_ORDER = ("flair", "t1", "t1gd", "t2")

@@ -11,19 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from brats_jax.data import header_notes, threads
-from brats_jax.data.case_files import SEG, group_by_case, subject_of
 from brats_jax.data.modalities import MODALITIES
 from brats_jax.data.normalise import brain_mask
-from brats_jax.data.source import Case
-from brats_jax.data.volumes import (
-    Volume,
-    affine_to_lps,
-    read_volume,
-    to_lps,
-    voxel_sizes_mm,
-)
+from brats_jax.data.scans import provenance
+from brats_jax.data.scans.case_files import SEG, group_by_case, subject_of
+from brats_jax.data.scans.volumes import Volume, affine_to_lps, read_volume, to_lps, voxel_sizes_mm
+from brats_jax.data.sources.base import Case
 from brats_jax.errors import BratsError
+from brats_jax.runtime import threads
 
 
 class NiftiSource:
@@ -80,7 +75,7 @@ class NiftiSource:
         paths = self._cases[patient]
         notes: list[str] = []
         *read, labels = threads.each(read_volume, [paths[name] for name in (*MODALITIES, SEG)])
-        if header_notes.is_prediction(labels.header):
+        if provenance.is_prediction(labels.header):
             raise BratsError(
                 f"{labels.path} was predicted by this program, which is no truth to learn from or "
                 "be measured by: put a reader's labels in its place, or take the case away"

@@ -10,10 +10,10 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
-from brats_jax.data import threads
-from brats_jax.data.source import Source
-from brats_jax.data.store_writer import StorageError, write_case
+from brats_jax.data.sources.base import Source
+from brats_jax.data.store.writer import StorageError, write_case
 from brats_jax.errors import BratsError
+from brats_jax.runtime import threads
 
 
 class CasePool:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from brats_jax.data.modalities import CLASSES, DISPLAY_NAMES, MODALITIES
-from brats_jax.wording import plural
+from brats_jax.runtime.text import plural
 
 # Orders found in the wild, to suggest the one that fits: the true one of the Kaggle files, and
 # the one most loaders assume.

@@ -9,18 +9,19 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import brats_jax
-from brats_jax.data import audit as channel_audit
-from brats_jax.data import case_pool, threads
-from brats_jax.data import store as layout
-from brats_jax.data import store_writer as writer
+from brats_jax import about
 from brats_jax.data.modalities import CLASSES, MODALITIES
 from brats_jax.data.normalise import NORMALISATIONS, PERCENTILE
-from brats_jax.data.recognise import PHANTOM, open_source
-from brats_jax.data.source import ORIENTATION, Source, known_problems, notices, state_of
+from brats_jax.data.sources.base import ORIENTATION, Source, known_problems, notices, state_of
+from brats_jax.data.sources.detect import PHANTOM, open_source
+from brats_jax.data.store import case_pool
+from brats_jax.data.store import channel_audit as channel_audit
+from brats_jax.data.store import reader as layout
+from brats_jax.data.store import writer as writer
 from brats_jax.errors import BratsError
-from brats_jax.files import check_folder
-from brats_jax.wording import plural
+from brats_jax.runtime import threads
+from brats_jax.runtime.files import check_folder
+from brats_jax.runtime.text import plural
 
 # Cases whose channels are audited before the rest is read, spread over the whole set.
 AUDIT_SAMPLE = 8
@@ -273,7 +274,7 @@ class _Preparation:
         manifest = {
             "schema": layout.SCHEMA,
             "version": layout.VERSION,
-            "package_version": brats_jax.__version__,
+            "package_version": about.__version__,
             "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "source": settings["source"],
             "normalisation": self.normalisation,

@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 
 from brats_jax.data import crops, modalities
-from brats_jax.data.maps import FileMaps
+from brats_jax.data.store.memory_maps import FileMaps
 from brats_jax.errors import BratsError
-from brats_jax.files import UNREADABLE_NPZ
+from brats_jax.runtime.files import UNREADABLE_NPZ
 
 SCHEMA = "brats_jax.store"
 VERSION = 2

@@ -4,10 +4,10 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from brats_jax.data import audit as channel_audit
-from brats_jax.data import store as layout
 from brats_jax.data.modalities import CLASSES, DISPLAY_NAMES
-from brats_jax.wording import plural
+from brats_jax.data.store import channel_audit as channel_audit
+from brats_jax.data.store import reader as layout
+from brats_jax.runtime.text import plural
 
 _SHOWN = 5  # notes on cases, of which a whole release may have hundreds
 

@@ -15,14 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from brats_jax.data import crops, threads
-from brats_jax.data import store as layout
-from brats_jax.data.audit import contrast_sums
+from brats_jax.data import crops
 from brats_jax.data.modalities import MODALITIES, NUM_CLASSES
 from brats_jax.data.normalise import normalise_crops
-from brats_jax.data.source import ORIENTATION, Case, Source, state_of
+from brats_jax.data.sources.base import ORIENTATION, Case, Source, state_of
+from brats_jax.data.store import reader as layout
+from brats_jax.data.store.channel_audit import contrast_sums
 from brats_jax.errors import BratsError
-from brats_jax.files import atomic_open
+from brats_jax.runtime import threads
+from brats_jax.runtime.files import atomic_open
 
 _LOCK = ".lock"
 

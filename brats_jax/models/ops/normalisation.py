@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from brats_jax.models import operations
+from brats_jax.models.ops import operations
 
 BATCH_NORM_EPSILON = 1e-5
 

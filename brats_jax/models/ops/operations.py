@@ -10,8 +10,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from brats_jax.models import written_gradients
-from brats_jax.models.written_gradients import DIMENSION_NUMBERS
+from brats_jax.models.ops import written_gradients
+from brats_jax.models.ops.written_gradients import DIMENSION_NUMBERS
 
 
 def conv2d(

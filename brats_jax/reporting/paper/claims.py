@@ -10,8 +10,8 @@ from fractions import Fraction
 from itertools import product
 from typing import NamedTuple
 
-from brats_jax.reference.findings import Finding, Kind, Reading, plain
-from brats_jax.reference.tables import CLASSES, FOREGROUND, LOSSES
+from brats_jax.reporting.paper.findings import Finding, Kind, Reading, plain
+from brats_jax.reporting.paper.tables import CLASSES, FOREGROUND, LOSSES
 
 TUMOUR = CLASSES[1:]
 

@@ -8,8 +8,8 @@ says of its method in two ways is listed in `method`.
 
 from collections.abc import Iterable, Iterator
 
-from brats_jax.reference.claims import check_claims
-from brats_jax.reference.findings import (
+from brats_jax.reporting.paper.claims import check_claims
+from brats_jax.reporting.paper.findings import (
     Cell,
     Finding,
     Reading,
@@ -18,16 +18,10 @@ from brats_jax.reference.findings import (
     plain,
     rounded,
 )
-from brats_jax.reference.method import check_method
-from brats_jax.reference.printed import Number, printed_numbers
-from brats_jax.reference.references import check_captions, check_references
-from brats_jax.reference.tables import (
-    CLASSES,
-    FOREGROUND,
-    LOSSES,
-    TABLES,
-    TABLES_OF_LOSS,
-)
+from brats_jax.reporting.paper.method import check_method
+from brats_jax.reporting.paper.printed import Number, printed_numbers
+from brats_jax.reporting.paper.references import check_captions, check_references
+from brats_jax.reporting.paper.tables import CLASSES, FOREGROUND, LOSSES, TABLES, TABLES_OF_LOSS
 
 _METRICS = {
     "dice": "Dice",

@@ -6,7 +6,7 @@ No arithmetic finds these: each is two places of the text, read side by side.
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from brats_jax.reference.findings import Finding
+from brats_jax.reporting.paper.findings import Finding
 
 
 class Account(NamedTuple):

@@ -5,13 +5,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from brats_jax.data.case_files import group_by_case, subject_of
-from brats_jax.data.nifti import NiftiSource
-from brats_jax.data.resample import Grid, resample, straight_grid
-from brats_jax.data.scans import read_scan
-from brats_jax.data.source import folder_files
+from brats_jax.data.scans.case_files import group_by_case, subject_of
+from brats_jax.data.scans.resample import Grid, resample, straight_grid
+from brats_jax.data.scans.scan import read_scan
+from brats_jax.data.sources.base import folder_files
+from brats_jax.data.sources.nifti import NiftiSource
 from brats_jax.errors import BratsError
-from brats_jax.kinds import named_files
+from brats_jax.inference.inputs import named_files
 
 INPUTS = ("t1", "t1gd", "t2", "flair")
 CASE = "BraTS2021_00001"

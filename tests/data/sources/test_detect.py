@@ -1,6 +1,6 @@
 import pytest
 
-from brats_jax.data.recognise import open_source
+from brats_jax.data.sources.detect import open_source
 from brats_jax.errors import BratsError
 
 

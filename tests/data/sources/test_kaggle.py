@@ -4,9 +4,9 @@ import h5py
 import numpy as np
 import pytest
 
-from brats_jax.data.kaggle import KaggleSource
 from brats_jax.data.modalities import MODALITIES
-from brats_jax.data.source import folder_files
+from brats_jax.data.sources.base import folder_files
+from brats_jax.data.sources.kaggle import KaggleSource
 from brats_jax.errors import BratsError
 
 

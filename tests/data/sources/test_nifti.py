@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from brats_jax.data.modalities import MODALITIES
-from brats_jax.data.nifti import NiftiSource
-from brats_jax.data.source import folder_files
+from brats_jax.data.sources.base import folder_files
+from brats_jax.data.sources.nifti import NiftiSource
 from brats_jax.errors import BratsError
 
 

@@ -1,7 +1,13 @@
 import numpy as np
 import pytest
 
-from brats_jax.data.audit import complaint, contrast_sums, describe, fitting_order, judge
+from brats_jax.data.store.channel_audit import (
+    complaint,
+    contrast_sums,
+    describe,
+    fitting_order,
+    judge,
+)
 
 
 def case(et, ncr, slices=2):

@@ -4,8 +4,8 @@ import pickle
 import numpy as np
 import pytest
 
-from brats_jax.data import maps
-from brats_jax.data.maps import FileMaps
+from brats_jax.data.store import memory_maps
+from brats_jax.data.store.memory_maps import FileMaps
 from brats_jax.errors import BratsError
 
 
@@ -40,7 +40,7 @@ def test_advice_is_of_whole_pages_that_hold_the_part(folder):
             assert option == mmap.MADV_WILLNEED
             self.asked = (start, length)
 
-    mapped = maps.Mapped(np.arange(5000, dtype=np.uint8), Map())
+    mapped = memory_maps.Mapped(np.arange(5000, dtype=np.uint8), Map())
     mapped.soon(4000, 4500)  # bytes 4128 to 4628 of the file
     page = mmap.PAGESIZE
     start = 4128 // page * page
@@ -58,7 +58,7 @@ def test_a_file_system_that_takes_no_advice(folder):
         def madvise(self, *_):
             raise OSError(11, "Resource temporarily unavailable")
 
-    maps.Mapped(np.arange(10, dtype=np.uint8), Map()).soon(0, 5)
+    memory_maps.Mapped(np.arange(10, dtype=np.uint8), Map()).soon(0, 5)
 
 
 def test_files_that_cannot_be_read(folder):
@@ -84,9 +84,9 @@ def test_more_files_are_asked_for_where_few_may_be_open(monkeypatch):
         def setrlimit(self, which, limits):
             self.now = limits
 
-    monkeypatch.setattr(maps, "resource", Limits())
-    assert maps._open_files_allowed() == 2500 and maps.resource.now == (5000, 5000)
-    maps.resource.now = (1024, 1024)
-    assert maps._open_files_allowed() == 512
-    maps.resource.now = (-1, -1)
-    assert maps._open_files_allowed() == 4096
+    monkeypatch.setattr(memory_maps, "resource", Limits())
+    assert memory_maps._open_files_allowed() == 2500 and memory_maps.resource.now == (5000, 5000)
+    memory_maps.resource.now = (1024, 1024)
+    assert memory_maps._open_files_allowed() == 512
+    memory_maps.resource.now = (-1, -1)
+    assert memory_maps._open_files_allowed() == 4096

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from brats_jax.data import store_writer
 from brats_jax.data.modalities import MODALITIES
-from brats_jax.data.preparation import prepare
-from brats_jax.data.store import Store
+from brats_jax.data.store import writer
+from brats_jax.data.store.prepare import prepare
+from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 
 
@@ -242,7 +242,7 @@ def test_folder_that_holds_other_things(source, tmp_path):
 
 def test_two_at_once(source, tmp_path):
     with (
-        store_writer.sole_writer(tmp_path / "store"),
+        writer.sole_writer(tmp_path / "store"),
         pytest.raises(BratsError, match="another preparation is writing"),
     ):
         prepare(source, tmp_path / "store")
@@ -277,7 +277,7 @@ def test_no_space_left(source, tmp_path, monkeypatch, name):
 
 
 def test_other_refusals_of_the_disk(tmp_path):
-    with pytest.raises(BratsError, match="Permission denied"), store_writer.disk_errors(tmp_path):
+    with pytest.raises(BratsError, match="Permission denied"), writer.disk_errors(tmp_path):
         raise OSError(errno.EACCES, os.strerror(errno.EACCES))
 
 

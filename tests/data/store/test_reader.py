@@ -5,9 +5,9 @@ import threading
 import numpy as np
 import pytest
 
-from brats_jax.data import store as layout
-from brats_jax.data.preparation import prepare
-from brats_jax.data.store import Store
+from brats_jax.data.store import reader as layout
+from brats_jax.data.store.prepare import prepare
+from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 
 

@@ -1,4 +1,4 @@
-from brats_jax.data.summary import summary_table
+from brats_jax.data.store.summary import summary_table
 
 
 def test_every_number_by_hand():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from brats_jax import models
-from brats_jax.models import operations
+from brats_jax.models.ops import operations
 from brats_jax.tasks import Reconstruction, Segmentation
 
 pytestmark = pytest.mark.usefixtures("shallow")

@@ -7,7 +7,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from vjps import assert_close, normal, value_and_vjp
 
-from brats_jax.models import normalisation
+from brats_jax.models.ops import normalisation
 
 
 def formula(x, scale, bias):

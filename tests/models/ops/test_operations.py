@@ -9,9 +9,9 @@ import pytest
 from jax import export, lax
 from vjps import assert_close, normal, value_and_vjp
 
-from brats_jax.models import operations
+from brats_jax.models.ops import operations
 
-GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "torch_models.npz")
+GOLDEN = np.load(Path(__file__).parents[2] / "golden" / "torch_models.npz")
 
 
 def plain_conv(x, kernel, stride=1):

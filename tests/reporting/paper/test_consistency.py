@@ -5,10 +5,10 @@ from fractions import Fraction
 
 import pytest
 
-from brats_jax.reference.consistency import by_cell, find_inconsistencies
-from brats_jax.reference.findings import Estimate, Reading, disagreement, plain, rounded
-from brats_jax.reference.printed import printed_numbers
-from brats_jax.reference.tables import TABLES
+from brats_jax.reporting.paper.consistency import by_cell, find_inconsistencies
+from brats_jax.reporting.paper.findings import Estimate, Reading, disagreement, plain, rounded
+from brats_jax.reporting.paper.printed import printed_numbers
+from brats_jax.reporting.paper.tables import TABLES
 
 FINDINGS = find_inconsistencies()
 IN_WORDS = ("claim", "reference", "caption", "method")

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from scipy import ndimage
 
-from brats_jax.data.phantom_grid import COARSE_MM, Grid, Voxels, ramp, random_stream
+from brats_jax.data.sources.phantom.grid import COARSE_MM, Grid, Voxels, ramp, random_stream
 
 # The anterior-posterior axis of an average head in the field of view.
 _MIDLINE_MM = (119.5, 128.0)

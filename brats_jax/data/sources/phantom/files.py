@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from brats_jax.data import header_notes, threads
 from brats_jax.data.modalities import CLASSES, MODALITIES
-from brats_jax.data.nifti_writing import write_image
-from brats_jax.data.phantom import PhantomSource
-from brats_jax.data.source import Case
+from brats_jax.data.scans import provenance
+from brats_jax.data.scans.writing import write_image
+from brats_jax.data.sources.base import Case
+from brats_jax.data.sources.phantom.source import PhantomSource
 from brats_jax.errors import BratsError
+from brats_jax.runtime import threads
 
 # How the release of 2021 spells what its files hold.
 _SUFFIXES = dict(zip(MODALITIES, ("t1", "t1ce", "t2", "flair"), strict=True))
@@ -82,5 +83,5 @@ def _image(volume: np.ndarray, affine: Any) -> Any:
     voxels = np.moveaxis(volume, 0, 2).astype(np.int16)
     image = nibabel.Nifti1Image(voxels, np.array(affine))
     image.header.set_xyzt_units("mm")
-    image.header["descrip"] = header_notes.PHANTOM.encode()
+    image.header["descrip"] = provenance.PHANTOM.encode()
     return image

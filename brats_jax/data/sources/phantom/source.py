@@ -41,10 +41,10 @@ import numpy as np
 from scipy import ndimage
 
 from brats_jax.data.modalities import MODALITIES
-from brats_jax.data.phantom_anatomy import build_head, tissue_fractions
-from brats_jax.data.phantom_grid import FIELD_OF_VIEW_MM, Grid, Voxels, random_stream
-from brats_jax.data.phantom_tumour import build_lesion, plan_tumour, tumour_fractions
-from brats_jax.data.source import Case
+from brats_jax.data.sources.base import Case
+from brats_jax.data.sources.phantom.anatomy import build_head, tissue_fractions
+from brats_jax.data.sources.phantom.grid import FIELD_OF_VIEW_MM, Grid, Voxels, random_stream
+from brats_jax.data.sources.phantom.tumour import build_lesion, plan_tumour, tumour_fractions
 from brats_jax.errors import BratsError
 
 _T1, _T1GD, _T2, _FLAIR = (MODALITIES.index(name) for name in ("t1", "t1gd", "t2", "flair"))

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 import numpy as np
 from scipy import ndimage
 
-from brats_jax.data.phantom_anatomy import Head
-from brats_jax.data.phantom_grid import Grid, Voxels, ramp, random_stream
+from brats_jax.data.sources.phantom.anatomy import Head
+from brats_jax.data.sources.phantom.grid import Grid, Voxels, ramp, random_stream
 
 # One of each eight consecutive patients has no ET, one is nearly solid, one has several foci.
 _KINDS = ("no_et", "solid", "multifocal", "ring", "ring", "ring", "ring", "ring")

@@ -5,10 +5,10 @@ import nibabel
 import numpy as np
 import pytest
 
-from brats_jax.data import header_notes
-from brats_jax.data.phantom import PhantomSource
-from brats_jax.data.phantom_files import write_cases
-from brats_jax.data.recognise import open_source
+from brats_jax.data.scans import provenance
+from brats_jax.data.sources.detect import open_source
+from brats_jax.data.sources.phantom.files import write_cases
+from brats_jax.data.sources.phantom.source import PhantomSource
 from brats_jax.errors import BratsError
 
 SHAPE = (16, 32, 32)
@@ -37,8 +37,8 @@ def test_files_read_back_as_the_phantom_itself(tmp_path):
     seg = nibabel.load(folders[0] / "Phantom-3-001_seg.nii.gz")
     assert nibabel.aff2axcodes(seg.affine) == ("L", "P", "S")
     assert set(np.unique(seg.dataobj)) <= {0, 1, 2, 4} and seg.get_data_dtype() == np.int16
-    assert header_notes.note_of(seg.header) == "brats_jax phantom, no patient"
-    assert not header_notes.is_prediction(seg.header)
+    assert provenance.note_of(seg.header) == "brats_jax phantom, no patient"
+    assert not provenance.is_prediction(seg.header)
     # Whole cases stay as they are, what is missing is written again.
     t2 = folders[1] / "Phantom-3-002_t2.nii.gz"
     content = t2.read_bytes()

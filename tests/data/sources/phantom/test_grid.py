@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from brats_jax.data.phantom_grid import BOX_MM, FIELD_OF_VIEW_MM, Grid, Voxels, ramp, random_stream
+from brats_jax.data.sources.phantom.grid import (
+    BOX_MM,
+    FIELD_OF_VIEW_MM,
+    Grid,
+    Voxels,
+    ramp,
+    random_stream,
+)
 
 SHAPE = (31, 60, 60)  # voxels of 5 x 4 x 4 mm
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from brats_jax.data.modalities import MODALITIES
-from brats_jax.data.nifti import NiftiSource
-from brats_jax.data.phantom import PhantomSource, lay_out
-from brats_jax.data.source import Case
+from brats_jax.data.sources.base import Case
+from brats_jax.data.sources.nifti import NiftiSource
+from brats_jax.data.sources.phantom.source import PhantomSource, lay_out
 from brats_jax.errors import BratsError
 
 SHAPE = (52, 80, 80)  # voxels of 3 mm

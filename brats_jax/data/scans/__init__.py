@@ -1,0 +1,1 @@
+"""Single scans as NIfTI files: reading, checking, resampling and writing in their own grid."""

@@ -1,1 +1,0 @@
-"""What the paper prints: its tables and quoted results as data, and where they disagree."""

@@ -1,0 +1,1 @@
+"""The paper's printed tables and claims, and checks of their consistency."""

@@ -1,0 +1,1 @@
+"""Training of one stage: steps, batches, validation, checkpoints and the transfer of an encoder."""
