@@ -33,7 +33,7 @@ from brats_jax.data.augment import Augmentation
 from brats_jax.data.device_store import ROW, DeviceSlices
 from brats_jax.models.ops import operations
 from brats_jax.runtime import devices
-from brats_jax.tasks import Reconstruction, Segmentation, Task
+from brats_jax.tasks import Pretraining, Segmentation, Task
 from brats_jax.training import feed
 
 # Which a store keeps of a slice of BraTS 2020: a third of its pixels, 4.2 GB in all.
@@ -142,7 +142,7 @@ def main() -> None:
     name, bandwidth, _ = GPUS[arguments.gpu]
     mesh = mesh_of(arguments.gpu, arguments.gpus)
     for stage in arguments.stages.split(","):
-        kind = {"segment": Segmentation, "pretrain": Reconstruction}[stage]
+        kind = {"segment": Segmentation, "pretrain": Pretraining}[stage]
         task = kind(
             width=arguments.width,
             dtype=jnp.dtype(arguments.dtype).type,

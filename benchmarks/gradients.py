@@ -44,11 +44,11 @@ from brats_jax.data.patches import PatchPlan, cut
 from brats_jax.data.store.prepare import prepare
 from brats_jax.data.store.reader import Store
 from brats_jax.runtime import devices
-from brats_jax.tasks import Reconstruction, Segmentation
+from brats_jax.tasks import Pretraining, Segmentation
 from brats_jax.training.optim import adam, step_schedule
 from brats_jax.training.steps import TrainState, make_train_step
 
-STAGES = {"pretrain": Reconstruction, "segment": Segmentation}
+STAGES = {"pretrain": Pretraining, "segment": Segmentation}
 COLUMNS = ("error", "noise", "bias", "chance", "images")
 GRADIENTS = measure.Record("gradients * *", **dict.fromkeys(COLUMNS, float))
 

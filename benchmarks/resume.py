@@ -29,7 +29,7 @@ import numpy as np
 from brats_jax.data.store.prepare import prepare
 from brats_jax.inference.slices import Restored
 from brats_jax.runtime import devices
-from brats_jax.tasks import Reconstruction, Segmentation, Task
+from brats_jax.tasks import Pretraining, Segmentation, Task
 
 ROOT = Path(__file__).parent.parent
 BITS = measure.Record(
@@ -41,7 +41,7 @@ BITS = measure.Record(
     differing=int,
     arrays=int,
 )
-STAGES: dict[str, type[Task]] = {"pretrain": Reconstruction, "segment": Segmentation}
+STAGES: dict[str, type[Task]] = {"pretrain": Pretraining, "segment": Segmentation}
 
 
 def stopped(command: list[str], metrics: Path, number: int, environment: dict[str, str]) -> None:

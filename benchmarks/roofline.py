@@ -23,7 +23,7 @@ from jax.extend.core import jaxprs_in_params
 from brats_jax import models
 from brats_jax.models import count_parameters
 from brats_jax.models.ops import operations
-from brats_jax.tasks import Reconstruction, Segmentation
+from brats_jax.tasks import Pretraining, Segmentation
 
 # float32 parameter, gradient and both moments read, all but the gradient written.
 ADAM_BYTES = 7 * 4
@@ -61,7 +61,7 @@ def count(
     stage: str, batch: int, size: int, width: int, dtype: Any = jnp.bfloat16
 ) -> dict[str, float]:
     """FLOPs, bytes and launches of one step."""
-    kind = {"segment": Segmentation, "pretrain": Reconstruction}[stage]
+    kind = {"segment": Segmentation, "pretrain": Pretraining}[stage]
     task = kind(width=width, dtype=dtype)
     graph, params, stats = models.split(task.build(0))
     image = jax.ShapeDtypeStruct((batch, size, size, 4), jnp.float16)

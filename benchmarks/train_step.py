@@ -33,7 +33,7 @@ from brats_jax import models
 from brats_jax.data.device_store import DeviceSlices
 from brats_jax.models import count_parameters
 from brats_jax.runtime import devices
-from brats_jax.tasks import Reconstruction, Segmentation, Task
+from brats_jax.tasks import Pretraining, Segmentation, Task
 from brats_jax.training.optim import adam, step_schedule
 from brats_jax.training.steps import TrainState, make_train_step
 
@@ -125,7 +125,7 @@ class Ours:
         mesh = jax.make_mesh(
             (1,), ("data",), devices=jax.devices()[:1], axis_types=(AxisType.Auto,)
         )
-        kind = {"segment": Segmentation, "pretrain": Reconstruction}[stage]
+        kind = {"segment": Segmentation, "pretrain": Pretraining}[stage]
         task = kind(width=width, dtype=devices.compute_dtype("auto"))
         step, state = of_task(task, mode, mesh, deterministic=not any_order)
         self.parameters = count_parameters(state[0])

@@ -81,7 +81,7 @@ class Task(Protocol):
 
 
 @dataclass(frozen=True)
-class Reconstruction:
+class Pretraining:
     """Stage 1, the pretext: predict one modality from others by mean squared error."""
 
     inputs: tuple[str, ...] = ("t1", "t1gd")

@@ -15,7 +15,7 @@ from brats_jax import main
 from brats_jax.experiments import config as settings
 from brats_jax.models.layers import BatchNorm, Conv
 from brats_jax.runtime import devices
-from brats_jax.tasks import Reconstruction
+from brats_jax.tasks import Pretraining
 from brats_jax.training import feed
 
 
@@ -32,7 +32,7 @@ class Pointwise(nnx.Module):
 
 
 @dataclasses.dataclass(frozen=True)
-class PointwiseTask(Reconstruction):
+class PointwiseTask(Pretraining):
     def build(self, seed):
         return Pointwise(nnx.Rngs(seed))
 

@@ -9,7 +9,7 @@ from brats_jax.data.store.reader import Store
 from brats_jax.evaluation.drawn_slices import DrawnSlices
 from brats_jax.inference.slices import Restored, predict_slices
 from brats_jax.metrics import image, overlap
-from brats_jax.tasks import Reconstruction
+from brats_jax.tasks import Pretraining
 from brats_jax.viewer.panels import (
     ReconstructionRow,
     SegmentationRow,
@@ -63,7 +63,7 @@ def draw(directory: Path, restored: Restored, store: Store, indices: np.ndarray,
     predicted = predict_slices(restored, store, indices)
     patients = [store.patients[p] for p in store.patient_of[indices]]
     numbers = [int(n) for n in store.slice_number[indices]]
-    if isinstance(restored.task, Reconstruction):
+    if isinstance(restored.task, Pretraining):
         task = restored.task
         target = images[..., channel_indices([task.target])[0]].astype(np.float32)
         scores = np.asarray(image.ssim(predicted, target, image.data_range(target, "target")))

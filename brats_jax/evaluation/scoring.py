@@ -28,7 +28,7 @@ from brats_jax.metrics.surface import SurfaceStatistics
 from brats_jax.models import Weights
 from brats_jax.runtime import devices
 from brats_jax.runtime.console import bar
-from brats_jax.tasks import Batch, Reconstruction
+from brats_jax.tasks import Batch, Pretraining
 
 Labels = jax.Array | np.ndarray
 
@@ -52,7 +52,7 @@ def score(
     """
     devices.check_batch_size(batch_size, restored.mesh, "evaluation.batch_size")
     with bar(len(indices), title, "slice") as progress:
-        if isinstance(restored.task, Reconstruction):
+        if isinstance(restored.task, Pretraining):
             pretext = score_reconstruction(restored, store, indices, batch_size, progress.update)
             return pretext, list(conventions.reconstruction_scores(pretext))
         tally = score_segmentation(

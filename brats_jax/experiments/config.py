@@ -15,7 +15,7 @@ from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 from brats_jax.losses import SEGMENTATION_LOSSES, get_segmentation_loss
 from brats_jax.runtime import devices
-from brats_jax.tasks import Reconstruction, Segmentation
+from brats_jax.tasks import Pretraining, Segmentation
 from brats_jax.training.trainer import TrainOptions
 
 SLICES = ("tumour", "all")
@@ -167,9 +167,9 @@ def check_patches(config: ConfigDict, store: Store) -> None:
         )
 
 
-def reconstruction(config: ConfigDict) -> Reconstruction:
+def reconstruction(config: ConfigDict) -> Pretraining:
     """The first stage as configured."""
-    return Reconstruction(
+    return Pretraining(
         inputs=tuple(config.pretrain.inputs),
         target=config.pretrain.target,
         width=config.model.width,

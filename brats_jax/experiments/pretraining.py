@@ -8,13 +8,13 @@ from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 from brats_jax.runs import checkpoints
 from brats_jax.runtime.files import write_json
-from brats_jax.tasks import Reconstruction
+from brats_jax.tasks import Pretraining
 
 # What tells one pretraining from another; two that agree here have the same bits.
 _IDENTITY = ("metric", "best", "best_step", "steps")
 
 
-def find(run: Path, fold: int, store: Store, splits: dict[str, Any], task: Reconstruction) -> Path:
+def find(run: Path, fold: int, store: Store, splits: dict[str, Any], task: Pretraining) -> Path:
     """The folder of the complete first stage of a fold in another run.
 
     Args:

@@ -25,7 +25,7 @@ from brats_jax.inference.restored import Trained, open_trained
 from brats_jax.inference.results import Reconstructed, Segmented, label_values
 from brats_jax.runtime import devices
 from brats_jax.runtime.files import write_json
-from brats_jax.tasks import Reconstruction
+from brats_jax.tasks import Pretraining
 
 if TYPE_CHECKING:
     from nibabel import Nifti1Image
@@ -186,7 +186,7 @@ class Model:
     def compare(self, scan: Scan, images: np.ndarray, found: np.ndarray) -> Reconstructed:
         """Sets what was found beside the real modality, float16[slices, H, W, 4] normalised."""
         stage = self.trained.stage
-        assert isinstance(stage, Reconstruction)
+        assert isinstance(stage, Pretraining)
         error = mse = None
         if stage.target in scan.present:
             error = found - images[..., channel_indices([stage.target])[0]].astype(np.float32)

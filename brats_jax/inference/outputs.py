@@ -28,7 +28,7 @@ from brats_jax.inference import sidecars
 from brats_jax.inference.model import Model
 from brats_jax.inference.results import Reconstructed, Segmented, label_values
 from brats_jax.runtime.files import write_json
-from brats_jax.tasks import Reconstruction
+from brats_jax.tasks import Pretraining
 from brats_jax.viewer import case_view, write_overview, write_page
 
 # All that a case can leave, for `files.remove_stale`.
@@ -174,9 +174,7 @@ def write_reconstruction(directory: Path, found: Reconstructed, model: Model) ->
 
 def _stem(case: str, model: Model) -> str:
     stage = model.trained.stage
-    return (
-        f"{case}_{stage.target}_synthetic" if isinstance(stage, Reconstruction) else f"{case}_seg"
-    )
+    return f"{case}_{stage.target}_synthetic" if isinstance(stage, Pretraining) else f"{case}_seg"
 
 
 _EXTRAS = ("probabilities", "uncertainty", "picture", "page")

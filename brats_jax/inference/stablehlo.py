@@ -32,7 +32,7 @@ from brats_jax.inference.restored import Member, Trained
 from brats_jax.models import torch_weights
 from brats_jax.models.ops import operations
 from brats_jax.runtime.files import atomic_open, make_folder, write_json
-from brats_jax.tasks import Reconstruction, Segmentation
+from brats_jax.tasks import Pretraining, Segmentation
 
 SCHEMA = "brats_jax.exported"
 VERSION = 2
@@ -95,7 +95,7 @@ def describe(
     segments = isinstance(stage, Segmentation)
     shape = ["n", *slice_shape]
     output: dict[str, Any] = {"name": "labels", "dtype": "uint8", "shape": shape}
-    if isinstance(stage, Reconstruction):
+    if isinstance(stage, Pretraining):
         output = {
             "name": stage.target,
             "dtype": "float32",

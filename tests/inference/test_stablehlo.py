@@ -28,7 +28,7 @@ from brats_jax.inference import stablehlo
 from brats_jax.inference.restored import open_trained
 from brats_jax.models import torch_weights
 from brats_jax.runtime.devices import data_mesh
-from brats_jax.tasks import Reconstruction, Segmentation
+from brats_jax.tasks import Pretraining, Segmentation
 from brats_jax.training.transfer import load_encoder
 
 SHAPE = examples.SHAPE[:2]  # 40 x 32, padded to 64 x 32
@@ -162,7 +162,7 @@ def test_the_encoder_comes_back_from_its_file(networks, ensemble):
     jax.tree.map(np.testing.assert_array_equal, new["decoder"], fresh["decoder"])
 
     # With pretraining it is the first stage that starts from the file, T1Gd by name.
-    config.ssl, pretext = True, Reconstruction(width=4)
+    config.ssl, pretext = True, Pretraining(width=4)
     _, fresh, fresh_stats = models.split(pretext.build(9))
     fold.tasks["pretrain"] = pretext
     new, new_stats = experiment._Fold._initialiser(fold, "pretrain")(fresh, fresh_stats)
@@ -197,7 +197,7 @@ def test_a_pretext_network_predicts_its_modality(example_runs, ensemble, tmp_pat
     stablehlo.write(open_trained(run, "reconstruct", data_mesh()), tmp_path / "out")
     for path in ensemble.iterdir():  # a segmentation that was there stays
         assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
-    graph, *weights = examples.network(Reconstruction(width=4), 1)
+    graph, *weights = examples.network(Pretraining(width=4), 1)
     program = jax.export.deserialize(
         bytearray((tmp_path / "out" / "reconstruct.stablehlo").read_bytes())
     )

@@ -22,7 +22,7 @@ from brats_jax.runs import checkpoints
 from brats_jax.runtime import devices
 from brats_jax.runtime.console import read_metrics
 from brats_jax.runtime.signals import Interrupted
-from brats_jax.tasks import Reconstruction, Segmentation
+from brats_jax.tasks import Pretraining, Segmentation
 from brats_jax.training import feed as feeding
 from brats_jax.training import loop, steps, trainer, validation
 from brats_jax.training.checkpointing import Saving
@@ -137,7 +137,7 @@ def test_cut_on_the_device_it_ends_with_the_same_bits(make_stage, one_by_one):
 
 @pytest.mark.usefixtures("shallow")
 @pytest.mark.parametrize(
-    "task", [Reconstruction(width=4), Segmentation(width=4, augmentation=Augmentation())]
+    "task", [Pretraining(width=4), Segmentation(width=4, augmentation=Augmentation())]
 )
 def test_cut_on_the_device_a_network_of_convolutions_has_the_same_bits(make_stage, task):
     """The cutting is a program of its own: one program with it rounds the pretext otherwise."""

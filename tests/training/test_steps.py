@@ -18,7 +18,7 @@ from brats_jax.models.layers import BatchNorm, Conv
 from brats_jax.models.ops import operations
 from brats_jax.models.ops.operations import max_pool_3x3_stride2
 from brats_jax.runtime import devices
-from brats_jax.tasks import Reconstruction, Segmentation
+from brats_jax.tasks import Pretraining, Segmentation
 from brats_jax.training.optim import adam
 from brats_jax.training.steps import TrainState, make_train_step
 
@@ -34,7 +34,7 @@ def gradient_of(pool):
 
 
 @pytest.mark.parametrize("on_cpu", [True, False])
-@pytest.mark.parametrize("task", [Reconstruction, Segmentation])
+@pytest.mark.parametrize("task", [Pretraining, Segmentation])
 def test_no_operation_of_the_step_lacks_a_deterministic_form(task, on_cpu, monkeypatch):
     """On GPU, `select_and_scatter` (a max-pool's usual gradient) adds up in any order.
 
@@ -106,7 +106,7 @@ class Little(nnx.Module):
 
 
 @dataclasses.dataclass(frozen=True)
-class LittleTask(Reconstruction):
+class LittleTask(Pretraining):
     dtype: type = jnp.bfloat16
 
     def build(self, seed):
@@ -173,7 +173,7 @@ def test_kernels_are_rounded_where_the_network_computes_with_them():
     assert float(rounded["head"]["kernel"][0, 0, 0, 0]) == np.float32(1.001)
 
 
-@pytest.mark.parametrize("kind", [Reconstruction, Segmentation])
+@pytest.mark.parametrize("kind", [Pretraining, Segmentation])
 def test_kernels_that_are_rounded_are_those_of_the_layers_that_round_theirs(kind):
     model = kind(width=4, dtype=jnp.bfloat16).build(0)
     rounding = {

@@ -16,7 +16,7 @@ from brats_jax.runs import checkpoints
 from brats_jax.runtime import devices
 from brats_jax.runtime.console import read_metrics
 from brats_jax.runtime.signals import Interrupted
-from brats_jax.tasks import Reconstruction, Segmentation
+from brats_jax.tasks import Pretraining, Segmentation
 from brats_jax.training import loop, trainer
 from brats_jax.training.trainer import Stage, TrainOptions
 
@@ -30,7 +30,7 @@ OPTIONS = TrainOptions(
     save_every_steps=2,
     log_every_steps=2,
 )
-TASKS = {"pretrain": Reconstruction(width=4), "segment": Segmentation(width=4)}
+TASKS = {"pretrain": Pretraining(width=4), "segment": Segmentation(width=4)}
 
 
 pytestmark = pytest.mark.usefixtures("shallow")

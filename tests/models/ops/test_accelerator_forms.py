@@ -9,7 +9,7 @@ import pytest
 
 from brats_jax import models
 from brats_jax.models.ops import operations
-from brats_jax.tasks import Reconstruction, Segmentation
+from brats_jax.tasks import Pretraining, Segmentation
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
@@ -38,7 +38,7 @@ def cosine(a, b):
     return float(a @ b / np.sqrt((a @ a) * (b @ b)))
 
 
-@pytest.mark.parametrize("task", [Segmentation(width=4), Reconstruction(width=4)])
+@pytest.mark.parametrize("task", [Segmentation(width=4), Pretraining(width=4)])
 def test_a_network_in_accelerators_forms_is_that_of_a_cpu(task, monkeypatch):
     """In float32 to rounding; in bfloat16, which a fresh network makes much of, in direction."""
     y, gradients = output_and_gradients(task, jnp.float32)
