@@ -93,7 +93,7 @@ class Pretraining:
     metric: str = field(default="mse", init=False)
     larger_is_better: bool = field(default=False, init=False)
 
-    def computing_in(self, dtype: Any) -> "Reconstruction":
+    def computing_in(self, dtype: Any) -> "Pretraining":
         """The same, computed in another type: other roundings of the same parameters."""
         return replace(self, dtype=dtype)
 
