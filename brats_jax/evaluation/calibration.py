@@ -14,11 +14,16 @@ from typing import Any
 
 import jax
 import numpy as np
-from scipy import optimize, special
+from scipy import special
 
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 from brats_jax.inference.slices import Restored, batches, brain_mask
+from brats_jax.metrics.calibration import (
+    BINS,
+    expected_calibration_error,
+    negative_log_likelihood,
+)
 from brats_jax.models import Weights
 from brats_jax.runtime.console import bar
 from brats_jax.runtime.files import write_json
@@ -27,59 +32,8 @@ from brats_jax.tasks import Batch
 FILE = "calibration.json"
 SCHEMA = "brats_jax.calibration"
 VERSION = 1
-BINS = 15
-_TEMPERATURES = (0.05, 20.0)
 # About one pixel in six of a slice is brain; a million of those settle three digits.
 _SAMPLE_FROM = 6_000_000
-
-
-def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature of least negative log-likelihood, a convex problem in 1 / T.
-
-    Args:
-      logits: float[n, K].
-      labels: int[n], the true classes.
-
-    Returns:
-      T within 0.05..20.
-    """
-    low, high = np.log(_TEMPERATURES)
-    found = optimize.minimize_scalar(
-        lambda log_t: negative_log_likelihood(logits / np.exp(log_t), labels),
-        bounds=(low, high),
-        method="bounded",
-        options={"xatol": 1e-4},
-    )
-    return float(np.exp(found.x))
-
-
-def negative_log_likelihood(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Mean of -log softmax(logits)[label], in nats."""
-    of_label = np.take_along_axis(logits, labels[:, None].astype(np.int64), axis=1)[:, 0]
-    return float(np.mean(special.logsumexp(logits, axis=1) - of_label))
-
-
-def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """How far confidence is from accuracy, averaged over pixels.
-
-        ECE = sum over bins of (n_b / n) |accuracy_b - mean confidence_b|
-
-    Confidence is the largest probability; 15 bins of equal width over 0..1, closed above.
-
-    Args:
-      probabilities: float[n, K], rows of sum 1.
-      labels: int[n].
-
-    Returns:
-      0 (calibrated) to 1; NaN without pixels.
-    """
-    if not len(labels):
-        return float("nan")
-    confidence = probabilities.max(axis=1).astype(np.float64)
-    right = probabilities.argmax(axis=1) == labels
-    which = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
-    gaps = np.bincount(which, weights=right - confidence, minlength=BINS)
-    return float(np.abs(gaps).sum() / len(labels))
 
 
 def sample_logits(

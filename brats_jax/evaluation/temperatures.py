@@ -12,6 +12,7 @@ from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 from brats_jax.evaluation import calibration
 from brats_jax.inference.restored import Member, Trained
+from brats_jax.metrics.calibration import fit_temperature
 from brats_jax.runtime import devices
 from brats_jax.runtime.text import plural
 
@@ -46,7 +47,7 @@ def _fit_fold(trained: Trained, member: Member, store: Store, splits: dict, batc
         return calibration.sample_logits(member.restored, store, indices, batch_size, title)
 
     samples = {name: sample(name, getattr(split, name)) for name in ("validation", "test")}
-    temperature = calibration.fit_temperature(*samples["validation"])
+    temperature = fit_temperature(*samples["validation"])
     sets = {}
     for name, (logits, labels) in samples.items():
         indices = getattr(split, name)

@@ -14,42 +14,6 @@ from brats_jax.inference import restored
 from brats_jax.runtime.devices import data_mesh
 
 
-def test_expected_calibration_error_by_hand():
-    """Four sure pixels, half of them wrong; two at 0.6, both right."""
-    p = np.array([[0.95, 0.05]] * 4 + [[0.4, 0.6]] * 2)
-    labels = np.array([0, 0, 1, 1, 1, 1])
-    expected = 4 / 6 * abs(0.5 - 0.95) + 2 / 6 * abs(1 - 0.6)
-    assert calibration.expected_calibration_error(p, labels) == pytest.approx(expected)
-    assert calibration.expected_calibration_error(np.eye(2), np.array([0, 1])) == 0
-    assert np.isnan(calibration.expected_calibration_error(p[:0], labels[:0]))
-
-
-@pytest.mark.parametrize("truth", [0.5, 1.0, 3.0])
-def test_the_temperature_that_made_the_labels_is_found(truth):
-    rng = np.random.default_rng(0)
-    logits = rng.normal(0, 3, (20_000, 4))
-    p = special.softmax(logits / truth, axis=1)
-    labels = (p.cumsum(axis=1) < rng.random((len(p), 1))).sum(axis=1)
-    found = calibration.fit_temperature(logits, labels)
-    assert found == pytest.approx(truth, rel=0.07)
-    # No other is likelier.
-    likelihoods = [
-        calibration.negative_log_likelihood(logits / t, labels) for t in np.geomspace(0.1, 10, 50)
-    ]
-    assert calibration.negative_log_likelihood(logits / found, labels) <= min(likelihoods) + 1e-6
-    numbers = calibration.measure(logits, labels, found)
-    assert numbers["after"]["ece"] < 0.02
-    if truth != 1:
-        assert numbers["before"]["ece"] > 0.1
-
-
-def test_likelihood_by_hand():
-    logits = np.log([[0.7, 0.3], [0.2, 0.8]])
-    expected = -(np.log(0.7) + np.log(0.2)) / 2
-    found = calibration.negative_log_likelihood(logits, np.array([0, 0], np.uint8))
-    assert found == pytest.approx(expected)
-
-
 def test_a_rise_of_the_calibration_error_is_told():
     def numbers(patients, *ece):
         before, after = ({"ece": e, "ece_tumour": t} for e, t in (ece[:2], ece[2:]))
