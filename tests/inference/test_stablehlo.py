@@ -106,12 +106,11 @@ def test_same_labels_without_the_package(networks, labelled):
         np.testing.assert_array_equal(labels[decided], mean.argmax(-1)[decided])
 
 
-def test_the_example_in_the_readme_runs_as_it_stands(
+def test_the_example_in_the_documentation_runs_as_it_stands(
     ensemble, labelled, tmp_path, compiled_programs
 ):
-    readme = Path(__file__).parents[2] / "README.md"
-    section = readme.read_text().split("### Export", 1)[1]
-    example = re.findall(r"```python\n(.*?)```", section, re.DOTALL)[0]
+    page = Path(__file__).parents[2] / "docs" / "export.md"
+    example = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)[0]
     (tmp_path / "exported").symlink_to(ensemble)
     (tmp_path / "BraTS2021_01481").mkdir()
     images, labels = labelled[3]

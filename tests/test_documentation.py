@@ -1,0 +1,94 @@
+"""README and docs/: links lead somewhere, commands and flags exist, Python compiles."""
+
+import ast
+import re
+import shlex
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from configs import base
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+COMMANDS = ("main", "prepare", "grid", "predict", "report", "calibrate", "export", "phantom")
+
+
+def blocks(page: Path, *languages: str) -> list[str]:
+    return [text for language, text in BLOCK.findall(page.read_text()) if language in languages]
+
+
+def command_lines(page: Path) -> list[list[str]]:
+    """The words of every command of this project in a page's shell blocks."""
+    text = "\n".join(blocks(page, "", "bash")).replace("\\\n", " ")
+    found = []
+    for line in text.splitlines():
+        words = shlex.split(line, comments=True)
+        for start, word in enumerate(words):
+            if word.startswith("brats_jax.") or word.startswith(("launch/", "benchmarks/")):
+                found.append(words[start:])
+    return found
+
+
+@cache
+def flags_of(command: str) -> set[str]:
+    """The names of a command's own flags, as its help lists them."""
+    done = subprocess.run(
+        [sys.executable, "-m", f"brats_jax.{command}", "--help"],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    return set(re.findall(r"--(?:\[no\])?(\w+)", done.stdout))
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 130
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_to_a_file(page):
+    targets = re.findall(r"\]\(([^)\s]+)\)", page.read_text())
+    local = [t.split("#")[0] for t in targets if not t.startswith(("http", "#"))]
+    assert [t for t in local if not (page.parent / t).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_path_of_the_repository_that_is_named_exists(page):
+    named = re.findall(
+        r"(?<![\w/.])((?:brats_jax|configs|launch|tests|benchmarks|docs)/[\w./]*\w)",
+        page.read_text(),
+    )
+    assert [n for n in named if not (ROOT / n).exists()] == []
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_flag_in_the_documentation_exists(command):
+    for page in PAGES:
+        for name, *words in command_lines(page):
+            if name != f"brats_jax.{command}":
+                continue
+            given = [w[2:].split("=")[0] for w in words if w.startswith("--")]
+            settings = [n.removeprefix("config.") for n in given if n.startswith("config.")]
+            plain = {n for n in given if not n.startswith("config.")}
+            assert plain <= flags_of(command) | {"help"}, page.name
+            for setting in settings:
+                value = base.get_config()
+                for part in setting.split("."):
+                    assert part in value, f"{page.name}: {setting}"
+                    value = value[part]
+
+
+def test_every_script_in_the_documentation_exists():
+    for page in PAGES:
+        for name, *_ in command_lines(page):
+            if not name.startswith("brats_jax."):
+                assert (ROOT / name).is_file(), f"{page.name}: {name}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_python_example_compiles(page):
+    for text in blocks(page, "python"):
+        ast.parse(text)
