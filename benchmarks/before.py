@@ -11,6 +11,7 @@ compare, the ratio of one does.
 import argparse
 import json
 import sys
+from importlib import import_module
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -20,10 +21,12 @@ def work(arguments: argparse.Namespace) -> None:
     """The process of one checkout: steps for every number that it reads, then their seconds."""
     sys.path[:0] = [arguments.checkout, f"{arguments.checkout}/benchmarks"]
     import brats_jax
-    from brats_jax.runtime import devices
 
+    # Checkouts of version 0.1.0 have other places for both.
+    packaged = Path(arguments.checkout, "benchmarks", "__init__.py").exists()
+    devices = import_module("brats_jax.runtime.devices" if packaged else "brats_jax.devices")
     devices.keep_memory()  # before JAX allocates
-    from train_step import Ours
+    Ours = import_module("benchmarks.train_step" if packaged else "train_step").Ours
 
     sizes = (arguments.width, arguments.batch, arguments.patch, 1)
     ours = Ours(arguments.stage, "train", *sizes)
@@ -34,7 +37,7 @@ def work(arguments: argparse.Namespace) -> None:
 
 def compare(arguments: argparse.Namespace) -> None:
     """Prints the ratio of this checkout's time to the other's."""
-    import measure
+    from benchmarks import measure
 
     checkouts = {"this": ROOT, "the other": arguments.other.resolve()}
     if not (checkouts["the other"] / "benchmarks" / "train_step.py").is_file():

@@ -30,14 +30,14 @@ from typing import Any
 from unittest import mock
 
 import jax
-import measure
 import numpy as np
 from absl import logging
-from epoch_clock import Clock, Compiling, timed_loop
-from loader import write_kaggle
-from measure import Spread
 from ml_collections import ConfigDict
 
+from benchmarks import measure
+from benchmarks.epoch_clock import Clock, Compiling, timed_loop
+from benchmarks.loader import write_kaggle
+from benchmarks.measure import Spread
 from brats_jax.data.store.prepare import prepare
 from brats_jax.data.store.reader import Store
 from brats_jax.evaluation import scoring
@@ -96,7 +96,7 @@ def run_stage(
     if peer:
         told = [*peer[1], f"--stage={stage}", f"--steps={loop.steps_per_epoch}"]
         told.append(f"--validation_slices={len(chosen)}")
-        clock.peer = measure.Peer(peer[0], "torch_epoch.py", told, peer[2])
+        clock.peer = measure.Peer(peer[0], "peers/torch_epoch.py", told, peer[2])
     before, begin = compiling.seconds, time.perf_counter()
     with mock.patch.object(trainer, "Loop", timed_loop(clock)):
         loop.run()

@@ -6,9 +6,9 @@ import time
 from typing import Any
 
 import jax
-import measure
 import numpy as np
 
+from benchmarks import measure
 from brats_jax.training import trainer
 
 

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import measure
 import numpy as np
 from jax import lax
 
+from benchmarks import measure
 from brats_jax.models.ops import normalisation, operations, written_gradients
 from brats_jax.runtime import devices
 

@@ -16,11 +16,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jax
-import measure
 import numpy as np
 from jax.sharding import AxisType
-from measure import Spread
 
+from benchmarks import measure
+from benchmarks.measure import Spread
 from brats_jax.data.device_store import DeviceStore, gather
 from brats_jax.data.modalities import MODALITIES
 from brats_jax.data.patches import PatchPlan
@@ -99,7 +99,7 @@ def main() -> None:
             write_kaggle(root / "kaggle", arguments.patients, shape)
             told = [f"--folder={root / 'kaggle'}", f"--batch={batch}", f"--patch={patch}"]
             told.append(f"--workers={arguments.threads}")
-            peer = measure.Peer(arguments.peer_python, "torch_loader.py", told)
+            peer = measure.Peer(arguments.peer_python, "peers/torch_loader.py", told)
         for turn in range(arguments.turns + 1):
             if peer:
                 count = 8 * batch

@@ -22,6 +22,7 @@ import numpy as np
 from brats_jax.errors import BratsError
 from brats_jax.runtime import devices
 
+HERE = Path(__file__).parent
 # A file to which every `result` is appended, one JSON object a line: what gpu.py reads.
 RESULTS = "BRATS_BENCHMARK_RESULTS"
 
@@ -107,7 +108,7 @@ class Peer:
 
     Args:
       python: its interpreter.
-      script: beside this file.
+      script: its path in this folder.
       arguments: of the script.
       keeps_memory: its malloc gives nothing back to the system, as ours does not on a CPU.
 
@@ -119,8 +120,12 @@ class Peer:
         self, python: str, script: str, arguments: Sequence[str], keeps_memory: bool = False
     ) -> None:
         self._process = subprocess.Popen(
-            [python, str(Path(__file__).with_name(script)), *arguments],
-            env={**os.environ, **(KEEPS_MEMORY if keeps_memory else {})},
+            [python, str(HERE / script), *arguments],
+            env={
+                **os.environ,
+                "PYTHONPATH": str(HERE.parent),
+                **(KEEPS_MEMORY if keeps_memory else {}),
+            },
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -15,11 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jax
-import measure
 import numpy as np
-from measure import Spread
 from skimage.metrics import structural_similarity
 
+from benchmarks import measure
+from benchmarks.measure import Spread
 from brats_jax.data.modalities import NUM_CLASSES
 from brats_jax.data.normalise import normalise
 from brats_jax.data.sources.phantom.source import PhantomSource
@@ -95,7 +95,7 @@ def main() -> None:
             told = [f"--arrays={file}"]
             told.append(f"--device={'cpu' if jax.default_backend() == 'cpu' else 'cuda'}")
             try:
-                peer = measure.Peer(arguments.peer_python, "torch_metrics.py", told)
+                peer = measure.Peer(arguments.peer_python, "peers/torch_metrics.py", told)
             except SystemExit as problem:  # scikit-image is a peer, too
                 print(f"MONAI: not measured, {problem}")
             for name in monai if peer else ():  # also a first call, which does not count

@@ -19,9 +19,8 @@ import tempfile
 import zlib
 from pathlib import Path
 
-import measure
-from measure import Spread
-
+from benchmarks import measure
+from benchmarks.measure import Spread
 from brats_jax.data.sources.base import folder_files
 from brats_jax.data.sources.nifti import NiftiSource
 from brats_jax.data.sources.phantom.files import write_cases

@@ -19,12 +19,12 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-import hlo
 import jax
-import measure
 from jax.profiler import ProfileData
-from train_step import Ours
 
+from benchmarks import measure
+from benchmarks.gpu import hlo
+from benchmarks.train_step import Ours
 from brats_jax.runtime import devices
 
 Interval = tuple[float, float, str]  # start, end in ns, instruction

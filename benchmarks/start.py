@@ -18,10 +18,9 @@ import tempfile
 import time
 from pathlib import Path
 
-import measure
-from loader import write_kaggle
-from measure import Spread
-
+from benchmarks import measure
+from benchmarks.loader import write_kaggle
+from benchmarks.measure import Spread
 from brats_jax.data.store.prepare import prepare
 
 START = measure.Record("start", optional=("ratio",), seconds=float, text=str, ratio=Spread)
@@ -107,7 +106,7 @@ def main() -> None:
         theirs: list[str] = []
         if arguments.peer_python:
             write_kaggle(root / "kaggle", 8, (16, size, size))
-            script = str(Path(__file__).with_name("torch_epoch.py"))
+            script = str(ROOT / "benchmarks" / "peers" / "torch_epoch.py")
             theirs = [arguments.peer_python, script, "--stage=pretrain", "--steps=2"]
             theirs += [f"--{name}={getattr(arguments, name)}" for name in ("width", "batch")]
             theirs += [f"--patch={arguments.patch}", f"--size={size}", "--workers=2"]

@@ -22,10 +22,10 @@ import tempfile
 import zlib
 from pathlib import Path
 
-import measure
 import numpy as np
-from measure import Spread
 
+from benchmarks import measure
+from benchmarks.measure import Spread
 from brats_jax.data.store.prepare import prepare
 from brats_jax.data.store.reader import Store, case_files
 

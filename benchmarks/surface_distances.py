@@ -12,11 +12,11 @@ and in the compiled form for accelerators. All by turns; copying the masks to th
 import argparse
 from pathlib import Path
 
-import measure
 import numpy as np
-from measure import Spread
 from scipy import ndimage
 
+from benchmarks import measure
+from benchmarks.measure import Spread
 from brats_jax.data.modalities import REGIONS
 from brats_jax.data.sources.nifti import NiftiSource
 from brats_jax.data.sources.phantom.source import PhantomSource

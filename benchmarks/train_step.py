@@ -6,7 +6,8 @@
     python benchmarks/train_step.py --mode=inference --peer_python=...  # whole slices, 240 x 240
     python benchmarks/train_step.py --peer=smp --peer_python=...  # segmentation_models_pytorch
 
-TORCH_VENV is any environment with torch; benchmarks/torch_peer.py runs in it as a process that
+TORCH_VENV is any environment with torch; benchmarks/peers/torch_peer.py runs in it as a process
+that
 is told when to run, so that both are measured by turns on the same machine. Without
 --peer_python only ours. Augmentation is off: the peer has none. All lies on the device before.
 
@@ -20,15 +21,14 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import hlo
 import jax
 import jax.numpy as jnp
-import measure
 import numpy as np
-import roofline
 from jax.sharding import AxisType, Mesh
-from measure import Spread
 
+from benchmarks import measure
+from benchmarks.gpu import hlo, roofline
+from benchmarks.measure import Spread
 from brats_jax import models
 from brats_jax.data.device_store import DeviceSlices
 from brats_jax.models import count_parameters
@@ -243,7 +243,7 @@ def compare(arguments: argparse.Namespace) -> None:
         told = [f"--{name}={getattr(arguments, name)}" for name in same]
         told += [f"--device={device}", f"--form={arguments.peer_form}"]
         peer = measure.Peer(
-            arguments.peer_python, "torch_peer.py", told, arguments.peer_keeps_memory
+            arguments.peer_python, "peers/torch_peer.py", told, arguments.peer_keeps_memory
         )
     form = (arguments.steps_per_dispatch, arguments.any_order)
     ours = Ours(stage, mode, arguments.width, batch, arguments.patch, *form)

@@ -18,12 +18,12 @@ import time
 from pathlib import Path
 
 import jax
-import measure
 import nibabel
 import numpy as np
 from absl import logging
-from measure import Spread
 
+from benchmarks import measure
+from benchmarks.measure import Spread
 from brats_jax import models
 from brats_jax.data.modalities import MODALITIES
 from brats_jax.data.scans.case_files import CaseFiles
@@ -88,7 +88,7 @@ def time_network(
     if python:
         told = [f"--batch={batch}", f"--width={width}"]
         try:
-            peer = measure.Peer(python, "torch_inference.py", told)
+            peer = measure.Peer(python, "peers/torch_inference.py", told)
         except SystemExit as problem:
             print(f"PyTorch: not measured, {problem}")
     ours: list[float] = []

@@ -1,7 +1,6 @@
 """The benchmarks' own arithmetic; no figure is tested."""
 
 import shutil
-import sys
 from pathlib import Path
 
 import jax
@@ -9,19 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-
-import before
-import continued
-import epoch
-import gradients
-import hlo
-import measure
-import profile_step
-import resume
-import roofline
-from kernels import Kernel, least_seconds
-
+from benchmarks import before, epoch, measure, profile_step
+from benchmarks.gpu import hlo, resume, roofline
+from benchmarks.gpu.kernels import Kernel, least_seconds
+from benchmarks.numerics import continued, gradients
 from brats_jax import models, tasks
 
 

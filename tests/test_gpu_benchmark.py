@@ -11,30 +11,28 @@ from types import SimpleNamespace
 
 import jax.numpy as jnp
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-
-import continued
-import forms
-import gpu
-import gpu_measured
-import gpu_results
-import gpu_table
-import measure
-import precision
 import report_examples
 from processes import living_processes_of
 
+from benchmarks import forms, measure
+from benchmarks.gpu import gpu, gpu_measured, gpu_results, gpu_table
+from benchmarks.numerics import continued, precision
 from brats_jax.evaluation import conventions
 from brats_jax.evaluation import summary as evaluations
 
-SCRIPTS = {Path(part.script).stem for part in gpu.PARTS.values()} - {"forms"}
+
+def dotted(script: str) -> str:
+    """The module of a script, which is named by its path in benchmarks/."""
+    return "benchmarks." + script.removesuffix(".py").replace("/", ".")
+
+
+SCRIPTS = {dotted(part.script) for part in gpu.PARTS.values()} - {"benchmarks.forms"}
 EXAMPLES = {float: 1.5, int: 1, str: "text", list: [0.5, 0.75], dict: {"kind": 0.1}}
 EXAMPLES[measure.Spread] = [0.5, 0.6, 0.7]
 
 
 def module(part):
-    return importlib.import_module(Path(part.script).stem)
+    return importlib.import_module(dotted(part.script))
 
 
 def records(script):

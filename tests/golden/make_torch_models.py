@@ -5,7 +5,8 @@ Run in an environment of its own, which the test suite does not need:
     python -m venv golden && golden/bin/pip install torch==2.13.0 numpy
     golden/bin/python tests/golden/make_torch_models.py
 
-The network is torchvision's `resnet50` as benchmarks/torch_twin.py writes it out, its names checked
+The network is torchvision's `resnet50` as benchmarks/peers/torch_twin.py writes it out, its
+names checked
 by loading every one strictly. Weights and inputs come from resnet50_weights.py. Stored, NHWC:
 
     {eval,train}/c0..c4   the five maps at width 8, two 64x64 images of 3 channels
@@ -23,8 +24,8 @@ import torch
 from resnet50_weights import random_cotangents, random_input, random_weights
 from torch import nn
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-from torch_twin import ResNet50
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from benchmarks.peers.torch_twin import ResNet50
 
 GRADIENTS = (
     "conv1.weight",

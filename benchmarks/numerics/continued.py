@@ -1,9 +1,10 @@
 """bfloat16 keeps up with float32: networks trained in float32 go on in either type, to test Dice.
 
-    python benchmarks/continued.py                                  # LONG on two cores
-    python benchmarks/continued.py --seeds=6 --width=16 --steps=2000 --patients=200 --folder=RUNS
-    python benchmarks/continued.py --start=own                      # each type from its own run
-    python benchmarks/continued.py --show A/continued.jsonl B/continued.jsonl
+    python benchmarks/numerics/continued.py  # LONG on two cores
+    python benchmarks/numerics/continued.py --seeds=6 --width=16 --steps=2000 --patients=200 \
+        --folder=RUNS
+    python benchmarks/numerics/continued.py --start=own  # each type from its own run
+    python benchmarks/numerics/continued.py --show A/continued.jsonl B/continued.jsonl
 
 What `precision.py` compares are whole trainings, and short ones differ by when they begin to see a
 class that is rare, whatever they compute in. Here a float32 training of that kind, with the same
@@ -25,13 +26,13 @@ import tempfile
 from pathlib import Path
 
 import jax
-import measure
 import numpy as np
-import precision
 from absl import logging
 from ml_collections import ConfigDict
-from precision import FOREGROUND, TYPES, test_numbers
 
+from benchmarks import measure
+from benchmarks.numerics import precision
+from benchmarks.numerics.precision import FOREGROUND, TYPES, test_numbers
 from brats_jax.data.splits import Split, fold_split, select_slices
 from brats_jax.data.store.reader import Store
 from brats_jax.evaluation import scoring, summary

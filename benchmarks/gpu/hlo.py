@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from kernels import Kernel
+from benchmarks.gpu.kernels import Kernel
 
 # Not kernels, but names for what is there.
 NAMES = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast"}

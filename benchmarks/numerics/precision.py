@@ -1,9 +1,9 @@
 """bfloat16 trains as well as float32: both from the same weights and patches, to test Dice.
 
-    python benchmarks/precision.py                              # three seeds, minutes on two cores
-    python benchmarks/precision.py --seeds=5 --width=16 --steps=2000
-    python benchmarks/precision.py --seeds=5 --first_seed=5      # five others
-    python benchmarks/precision.py --float32_epochs=1            # as configs/base.py begins
+    python benchmarks/numerics/precision.py  # three seeds, minutes on two cores
+    python benchmarks/numerics/precision.py --seeds=5 --width=16 --steps=2000
+    python benchmarks/numerics/precision.py --seeds=5 --first_seed=5      # five others
+    python benchmarks/numerics/precision.py --float32_epochs=1  # as configs/base.py begins
 
 Both stages by the program itself (configs/demo.py, narrow) on a small phantom, once in each type:
 the same seed means the same initialisation, patches and order. Parameters, statistics and losses
@@ -21,11 +21,11 @@ import runpy
 import tempfile
 from pathlib import Path
 
-import measure
 import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
+from benchmarks import measure
 from brats_jax.data.splits import select_slices
 from brats_jax.data.store.prepare import prepare
 from brats_jax.data.store.reader import Store
@@ -35,7 +35,7 @@ from brats_jax.experiments import experiment
 from brats_jax.inference.slices import Restored
 from brats_jax.runtime import devices
 
-BASE = Path(__file__).parent.parent / "configs" / "demo.py"
+BASE = Path(__file__).parents[2] / "configs" / "demo.py"
 TYPES = ("float32", "bfloat16")
 UNSEEN, FOREGROUND = "unseen", "mean foreground"
 SCORES = measure.Record("precision *", **dict.fromkeys(TYPES, list))

@@ -1,7 +1,7 @@
 """Every row of the target table on one accelerator: measured, target, limit, in one table.
 
-    python benchmarks/gpu.py --peer_python=TORCH_VENV/bin/python   # an hour or two
-    python benchmarks/gpu.py --parts=ceilings,surfaces,ssim --small       # a look, also on CPU
+    python benchmarks/gpu/gpu.py --peer_python=TORCH_VENV/bin/python   # an hour or two
+    python benchmarks/gpu/gpu.py --parts=ceilings,surfaces,ssim --small       # a look, also on CPU
 
 Each part is a benchmark of this folder in a process of its own with a time limit, so that one
 that fails or hangs does not end the others; what it printed goes to --log. Parts run one after
@@ -23,14 +23,13 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-import gpu_results
-import measure
-from gpu_measured import Results
-from gpu_table import as_table, rows
-
+from benchmarks import measure
+from benchmarks.gpu import gpu_results
+from benchmarks.gpu.gpu_measured import Results
+from benchmarks.gpu.gpu_table import as_table, rows
 from brats_jax.training import feed
 
-HERE = Path(__file__).parent
+FOLDER = Path(__file__).parents[1]  # with all benchmarks
 PATCH = 128
 EAGER = "--peer_form=eager"  # at small size: on CPU compiling the peer takes minutes
 GRACE = 10.0  # seconds that a part has to clear up when it is stopped
@@ -124,7 +123,7 @@ PARTS: dict[str, Part] = {
     "loader": Part("loader.py", (), ("--slices=16", "--patients=1", "--turns=1"), needs_peer=True),
     "preparation": Part("preparation.py", (), ("--shape=16,48,48", "--turns=1"), takes_real=True),
     "gradients": Part(
-        "gradients.py",
+        "numerics/gradients.py",
         ("--width=64", "--batch=16", "--patch=128", "--shape=155,240,240", "--patients=4"),
         ("--width=4", "--batches=2", "--after=0,2", "--patients=2"),
         10.0,
@@ -133,14 +132,14 @@ PARTS: dict[str, Part] = {
     # testing about 1,600 unseen slices in either type and 15 s of starting; compiling for both
     # types once, 5 to 10 minutes; 80 phantoms 1: 20 minutes in all, on a slow host twice that.
     "precision": Part(
-        "precision.py",
+        "numerics/precision.py",
         ("--seeds=8", "--width=64", "--steps=4000", "--patch=96", "--shape=64,120,120"),
         ("--seeds=2", "--width=4", "--steps=4", "--pretrain_steps=4", "--patients=8", "--unseen=2"),
         60.0,
     ),
     # Estimated alike: 4 trainings of 4,200 steps and 16 of 2,000, tested in one type, 12 minutes.
     "continued": Part(
-        "continued.py",
+        "numerics/continued.py",
         ("--seeds=4", "--width=64", "--steps=4000", "--patch=96", "--shape=64,120,120"),
         (
             *("--seeds=1", "--width=4", "--steps=4", "--pretrain_steps=4", "--patients=8"),
@@ -149,7 +148,7 @@ PARTS: dict[str, Part] = {
         40.0,
     ),
     "resume": Part(
-        "resume.py",
+        "gpu/resume.py",
         ("--width=64", "--batch=16", "--patch=128", "--shape=32,240,240"),
         ("--width=4", "--batch=2", "--patch=32", "--shape=16,48,48", "--steps=300"),
         30.0,
@@ -172,12 +171,12 @@ def run_part(name: str, part: Part, arguments: argparse.Namespace, results: Path
     """Has a part's results written to a file; what went wrong, or ''."""
     if part.needs_peer and not arguments.peer_python:
         return "needs --peer_python"
-    command = [sys.executable, str(HERE / part.script), *told(part, arguments)]
+    command = [sys.executable, str(FOLDER / part.script), *told(part, arguments)]
     environment = {
         # The peer's process needs memory of the same device.
         "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.6",
         **os.environ,
-        "PYTHONPATH": str(HERE.parent),
+        "PYTHONPATH": str(FOLDER.parent),
         measure.RESULTS: str(results),
     }
     limit = 60 * part.minutes * arguments.patience

@@ -1,8 +1,8 @@
 """The program that XLA compiles for a GPU, looked at without one: its kernels and their bytes.
 
-    python benchmarks/gpu_program.py                                # both stages, batch 16
-    python benchmarks/gpu_program.py --stages=segment --batch=128 --gpu=h200 --text=step.txt
-    python benchmarks/gpu_program.py --mode=inference --batch=16    # whole slices, 240 x 240
+    python benchmarks/gpu/gpu_program.py                                # both stages, batch 16
+    python benchmarks/gpu/gpu_program.py --stages=segment --batch=128 --gpu=h200 --text=step.txt
+    python benchmarks/gpu/gpu_program.py --mode=inference --batch=16    # whole slices, 240 x 240
 
 Needs JAX's CUDA plugin (`pip install 'brats_jax[cuda12]'`), but neither a GPU nor its driver. What
 a real one would choose by trying (which algorithm of a convolution, which of several kernels for
@@ -18,17 +18,16 @@ import argparse
 import os
 from typing import Any
 
-import hlo
 import jax
 import jax.numpy as jnp
-import measure
 import numpy as np
-import train_step
-from epoch import TUMOUR_SLICES
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-from kernels import GPUS, show
 
+from benchmarks import measure, train_step
+from benchmarks.epoch import TUMOUR_SLICES
+from benchmarks.gpu import hlo
+from benchmarks.gpu.kernels import GPUS, show
 from brats_jax.data.augment import Augmentation
 from brats_jax.data.device_store import ROW, DeviceSlices
 from brats_jax.models.ops import operations

@@ -4,8 +4,8 @@ import contextlib
 from collections.abc import Callable
 from typing import NamedTuple
 
-import gpu_measured as of
-from gpu_measured import Results
+from benchmarks.gpu import gpu_measured as of
+from benchmarks.gpu.gpu_measured import Results
 
 SMALL = "small sizes: shows that everything runs, no figure means anything"
 

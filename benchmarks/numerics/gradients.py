@@ -1,8 +1,8 @@
 """What bfloat16 does to a gradient, beside what the choice of the patches does to it.
 
-    python benchmarks/gradients.py                     # minutes on two cores
-    python benchmarks/gradients.py --width=64 --batch=16
-    python benchmarks/gradients.py --forms=all         # which of the roundings does it
+    python benchmarks/numerics/gradients.py                     # minutes on two cores
+    python benchmarks/numerics/gradients.py --width=64 --batch=16
+    python benchmarks/numerics/gradients.py --forms=all         # which of the roundings does it
 
 A network is trained in float32, and now and then the gradients of the same patches are taken in
 other forms, from the same weights. With g the gradients in float32 and h those in another form of
@@ -33,12 +33,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import measure
 import numpy as np
 from flax import nnx
 from jax import lax
 from jax.typing import DTypeLike
 
+from benchmarks import measure
 from brats_jax import models
 from brats_jax.data.patches import PatchPlan, cut
 from brats_jax.data.store.prepare import prepare

@@ -1,7 +1,7 @@
 """The kernels that PyTorch's compiler makes of the peer's step for a GPU, looked at without one.
 
-    TORCH benchmarks/torch_program.py                          # both stages, batch 16
-    TORCH benchmarks/torch_program.py --stages=segment --batch=128 --gpu=h200
+    TORCH benchmarks/peers/torch_program.py                          # both stages, batch 16
+    TORCH benchmarks/peers/torch_program.py --stages=segment --batch=128 --gpu=h200
 
 The peer of gpu_program.py, counted by the same rule. TORCH is the Python of an environment with a
 CUDA build of `torch` and with `triton`; neither a GPU nor its driver is needed, nor this package.
@@ -29,9 +29,7 @@ from typing import Any
 from unittest import mock
 
 import torch
-import torch_twin
 import triton
-from kernels import GPUS, Kernel, show
 from torch._functorch.aot_autograd import aot_function
 from torch._functorch.partitioners import min_cut_rematerialization_partition
 from torch._inductor.compile_fx import compile_fx_inner
@@ -42,6 +40,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.passes.fake_tensor_prop import FakeTensorProp
 from torch.overrides import TorchFunctionMode
 from triton.backends.compiler import GPUTarget
+
+from benchmarks.gpu.kernels import GPUS, Kernel, show
+from benchmarks.peers import torch_twin
 
 GPU = torch.device("cuda:0")
 CONVOLUTIONS = {

@@ -1,6 +1,6 @@
 """The segmentation network in PyTorch, told when to run; the peer of volume_inference.py.
 
-    python benchmarks/torch_inference.py --batch=8 --width=64
+    python benchmarks/peers/torch_inference.py --batch=8 --width=64
 
 Prints a JSON object that describes it; then for every line 'N' the seconds that N slices of
 240 x 240 took. Needs torch alone, and may so live in an environment of its own. Channels last, on
@@ -15,7 +15,8 @@ import time
 from collections.abc import Callable
 
 import torch
-from torch_twin import Segmentation
+
+from benchmarks.peers.torch_twin import Segmentation
 
 STRIDE = 32
 

@@ -1,7 +1,7 @@
 """Is a run the same, to the bit, if it is stopped twice, or fed in another way?
 
-    python benchmarks/resume.py                              # narrow, a minute or two on a CPU
-    python benchmarks/resume.py --width=64 --batch=16 --patch=128 --shape=32,240,240   # on a GPU
+    python benchmarks/gpu/resume.py                              # narrow, a minute or two on a CPU
+    python benchmarks/gpu/resume.py --width=64 --batch=16 --patch=128 --shape=32,240,240  # on a GPU
 
 The program itself, `python -m brats_jax.main` with configs/base.py, on a phantom: both stages, an
 epoch each. One run is left alone. Another is told to stop (SIGTERM) in the middle of the first
@@ -23,15 +23,15 @@ import time
 from pathlib import Path
 
 import jax
-import measure
 import numpy as np
 
+from benchmarks import measure
 from brats_jax.data.store.prepare import prepare
 from brats_jax.inference.slices import Restored
 from brats_jax.runtime import devices
 from brats_jax.tasks import Pretraining, Segmentation, Task
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 BITS = measure.Record(
     *(
         f"{way} {order} order"

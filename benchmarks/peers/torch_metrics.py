@@ -1,6 +1,6 @@
 """MONAI's metrics on a batch of slices, told when to run; `metrics.py` starts it as a process.
 
-    python benchmarks/torch_metrics.py --arrays=FILE.npz --device=cpu   # needs torch and monai
+    python benchmarks/peers/torch_metrics.py --arrays=FILE.npz --device=cpu  # needs torch and monai
 
 Prints a JSON object that describes it; then for every line with the name of a metric the seconds it
 took, from NumPy arrays on, and the mean of what it gave.

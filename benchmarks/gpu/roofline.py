@@ -1,7 +1,7 @@
 """What a training step has to compute, move and launch, counted from its trace; no GPU needed.
 
-    python benchmarks/roofline.py                                  # both stages on an H100
-    python benchmarks/roofline.py --tflops=989 --bandwidth=4.8     # H200: the same with 4.8 TB/s
+    python benchmarks/gpu/roofline.py                                  # both stages on an H100
+    python benchmarks/gpu/roofline.py --tflops=989 --bandwidth=4.8  # H200: the same with 4.8 TB/s
 
 Counted: FLOPs of every convolution and matrix product, forward and for either gradient, without
 multiplications by the zeros of dilation; the bytes each must at least read and write; of each
@@ -16,10 +16,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import measure
 import numpy as np
 from jax.extend.core import jaxprs_in_params
 
+from benchmarks import measure
 from brats_jax import models
 from brats_jax.models import count_parameters
 from brats_jax.models.ops import operations

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gpu_measured import Results
+from benchmarks.gpu.gpu_measured import Results
 
 
 class Joined(NamedTuple):

@@ -17,10 +17,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-import torch_inference
-import torch_twin
 from torch.utils.data import DataLoader, RandomSampler, Subset
-from torch_loader import Slices
+
+from benchmarks.peers import torch_inference, torch_twin
+from benchmarks.peers.torch_loader import Slices
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 

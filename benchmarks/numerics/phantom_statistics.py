@@ -1,6 +1,6 @@
 """Phantom beside real cases: intensities per tissue, contrasts, sizes, how hard each task is.
 
-    python benchmarks/phantom_statistics.py --patients=16 --real=DIR   # DIR: BraTS NIfTI folders
+    python benchmarks/numerics/phantom_statistics.py --patients=16 --real=DIR
 
 Prints one table of aggregate numbers. Without --real only the phantom's column. About 5 s per
 patient on one core.
@@ -11,10 +11,10 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-import measure
 import numpy as np
 from scipy import ndimage
 
+from benchmarks import measure
 from brats_jax.data.modalities import CLASSES, DISPLAY_NAMES, MODALITIES
 from brats_jax.data.sources.base import Case
 from brats_jax.data.sources.nifti import NiftiSource

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch_inference
-import torch_twin
+
+from benchmarks.peers import torch_inference, torch_twin
 
 
 def segmentation(arguments: argparse.Namespace) -> torch.nn.Module:
