@@ -1,0 +1,183 @@
+"""Compares folders of results: stores, runs, grids, predictions, exports, reports. Not tests.
+
+A folder is read into numbers, texts and arrays by name, without what two runs of one program do
+not share: times, hosts, versions of libraries, absolute paths, the size of a compressed file.
+"""
+
+import csv
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import nibabel
+import numpy as np
+import orbax.checkpoint as ocp
+import safetensors.numpy
+
+# Keys of JSON documents and columns of tables that differ between two runs of one program.
+VOLATILE = frozenset(
+    ("seconds", "patches_per_second", "made", "host", "process", "command", "started", "ended_s")
+    + ("time", "versions", "package_version", "devices", "files", "sha256", "folder", "version")
+    + ("brats_jax", "use", "research_use_only", "Patches/s", "Wall time", "Versions")
+)
+# Documents that may gain keys: settings and options that are added later.
+EXTENSIBLE = ("config/", "options/", "settings/")
+# Pictures and pages are not numbers; what a program was compiled from names source lines.
+SKIPPED = frozenset((".png", ".jpg", ".svg", ".html", ".md", ".tex", ".log", ".lock", ".stablehlo"))
+
+Leaf = str | bool | int | float | None | np.ndarray
+
+
+class Tolerance(NamedTuple):
+    """How far results may be apart where bits are not compared.
+
+    Attributes:
+      number: of a number or an array of floats (Euclidean norm), relative to the expected value.
+      labels: share of the elements of an array of integers that may differ.
+    """
+
+    number: float
+    labels: float
+
+
+EXACT = Tolerance(0.0, 0.0)
+
+
+def read_folder(folder: Path) -> dict[str, Leaf]:
+    """Every number, text and array in a folder, by 'file:path/within/it'."""
+    leaves: dict[str, Leaf] = {}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if path.is_dir() and path.name in ("last", "best"):
+            leaves |= _flat(read_checkpoint(path), f"{name}:")
+        elif path.is_file() and not {"last", "best", "tensorboard"} & set(path.parent.parts):
+            if path.name != "lock" and path.suffix not in SKIPPED:
+                leaves |= _flat(_read_file(path), f"{name}:")
+    return leaves
+
+
+def read_checkpoint(folder: Path) -> dict[str, Any]:
+    """The newest checkpoint of a `last` or `best` folder: step, description and arrays."""
+    items = ocp.args.Composite(state=ocp.args.StandardRestore(), meta=ocp.args.JsonRestore())
+    options = ocp.CheckpointManagerOptions(create=False, read_only=True)
+    with ocp.CheckpointManager(folder.absolute(), options=options) as manager:
+        step = manager.latest_step()
+        saved = manager.restore(step, args=items)
+    return {"step": step, "meta": saved.meta, "state": jax.device_get(saved.state)}
+
+
+def differences(
+    expected: Mapping[str, Leaf], actual: Mapping[str, Leaf], tolerance: Tolerance = EXACT
+) -> list[str]:
+    """What differs between two folders that `read_folder` has read, one line each."""
+    found = [f"{name}: is gone" for name in expected if name not in actual]
+    found += [
+        f"{name}: is new"
+        for name in actual
+        if name not in expected and not any(part in name for part in EXTENSIBLE)
+    ]
+    for name, before in expected.items():
+        if name in actual and (text := _difference(before, actual[name], tolerance)):
+            found.append(f"{name}: {text}")
+    return found
+
+
+def _difference(before: Leaf, now: Leaf, tolerance: Tolerance) -> str:
+    if isinstance(before, np.ndarray) and isinstance(now, np.ndarray):
+        return _array_difference(before, now, tolerance)
+    if type(before) is type(now) and (before == now or before != before and now != now):
+        return ""
+    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in (before, now))
+    if numbers and abs(before - now) <= tolerance.number * max(abs(before), 1.0):  # type: ignore
+        return ""
+    return f"{before!r} -> {now!r}"
+
+
+def _array_difference(before: np.ndarray, now: np.ndarray, tolerance: Tolerance) -> str:
+    if (before.dtype, before.shape) != (now.dtype, now.shape):
+        return f"{before.dtype}{before.shape} -> {now.dtype}{now.shape}"
+    if before.tobytes() == now.tobytes():
+        return ""
+    differ = np.asarray(before != now)
+    if before.dtype.kind == "f":
+        differ &= ~(np.isnan(before) & np.isnan(now))
+    if not differ.any():
+        return ""
+    text = f"{differ.sum()} of {differ.size} elements differ"
+    if before.dtype.kind in "iu":
+        return text if differ.mean() > tolerance.labels else ""
+    if before.dtype.kind != "f" or (np.isnan(before) != np.isnan(now)).any():
+        return text
+    before, now = (np.nan_to_num(a.astype(np.float64)) for a in (before, now))
+    distance = np.linalg.norm(before - now) / max(np.linalg.norm(before), 1e-6)
+    return "" if distance <= tolerance.number else f"{text}, relative distance {distance:.2g}"
+
+
+def _read_file(path: Path) -> Any:
+    if path.name.endswith(".nii.gz"):
+        image = nibabel.load(path)
+        return {"voxels": np.asanyarray(image.dataobj), "affine": image.affine}
+    reader = _READERS.get(path.suffix)
+    return reader(path) if reader else {"bytes": np.frombuffer(path.read_bytes(), np.uint8)}
+
+
+def _read_npz(path: Path) -> dict[str, Any]:
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    return {name: json.loads(str(a)) if name == "head" else a for name, a in arrays.items()}
+
+
+def _read_csv(path: Path) -> dict[str, Any]:
+    with path.open(newline="") as file:
+        header, *rows = csv.reader(file)
+    columns = {title: [_cell(row[i]) for row in rows] for i, title in enumerate(header)}
+    return {"columns": ",".join(header), **columns}
+
+
+def _cell(text: str) -> str | int | float:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text
+
+
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    content = path.read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    facts = json.loads(content[8 : 8 + size])["__metadata__"]
+    return {"metadata": facts, **safetensors.numpy.load(content)}
+
+
+_READERS = {
+    ".json": lambda path: json.loads(path.read_text()),
+    ".jsonl": lambda path: [json.loads(line) for line in path.read_text().splitlines()],
+    ".csv": _read_csv,
+    ".npz": _read_npz,
+    ".npy": lambda path: np.load(path, allow_pickle=False),
+    ".safetensors": _read_safetensors,
+}
+
+
+def _flat(value: Any, name: str) -> dict[str, Leaf]:
+    return dict(_leaves(value, name))
+
+
+def _leaves(value: Any, name: str) -> Iterator[tuple[str, Leaf]]:
+    start = name if name.endswith(":") else f"{name}/"
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            # A document's own version is a whole number; a program's is a text.
+            if key not in VOLATILE or (key == "version" and isinstance(item, int)):
+                yield from _leaves(item, f"{start}{key}")
+    elif isinstance(value, list | tuple):
+        yield f"{start}length", len(value)
+        for key, item in enumerate(value):
+            yield from _leaves(item, f"{start}{key}")
+    elif hasattr(value, "shape"):
+        yield name, np.asarray(value)
+    else:
+        yield name, value
