@@ -17,15 +17,17 @@ import orbax.checkpoint as ocp
 import safetensors.numpy
 
 # Keys of JSON documents and columns of tables that differ between two runs of one program.
-VOLATILE = frozenset(
-    ("seconds", "patches_per_second", "made", "host", "process", "command", "started", "ended_s")
-    + ("time", "versions", "package_version", "devices", "files", "sha256", "folder", "version")
-    + ("brats_jax", "use", "research_use_only", "Patches/s", "Wall time", "Versions")
-)
+VOLATILE = {
+    *("seconds", "patches_per_second", "Patches/s", "Wall time", "made", "started", "ended_s"),
+    *("host", "process", "devices", "command", "folder", "files", "sha256"),
+    *("version", "versions", "Versions", "package_version", "brats_jax"),
+    *("use", "research_use_only"),
+}
 # Documents that may gain keys: settings and options that are added later.
 EXTENSIBLE = ("config/", "options/", "settings/")
 # Pictures and pages are not numbers; what a program was compiled from names source lines.
 SKIPPED = frozenset((".png", ".jpg", ".svg", ".html", ".md", ".tex", ".log", ".lock", ".stablehlo"))
+CHECKPOINTS = ("last", "best")
 
 Leaf = str | bool | int | float | None | np.ndarray
 
@@ -50,11 +52,10 @@ def read_folder(folder: Path) -> dict[str, Leaf]:
     leaves: dict[str, Leaf] = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
-        if path.is_dir() and path.name in ("last", "best"):
+        if path.is_dir() and path.name in CHECKPOINTS:
             leaves |= _flat(read_checkpoint(path), f"{name}:")
-        elif path.is_file() and not {"last", "best", "tensorboard"} & set(path.parent.parts):
-            if path.name != "lock" and path.suffix not in SKIPPED:
-                leaves |= _flat(_read_file(path), f"{name}:")
+        elif path.is_file() and not _is_skipped(path.relative_to(folder)):
+            leaves |= _flat(_read_file(path), f"{name}:")
     return leaves
 
 
@@ -87,7 +88,7 @@ def differences(
 def _difference(before: Leaf, now: Leaf, tolerance: Tolerance) -> str:
     if isinstance(before, np.ndarray) and isinstance(now, np.ndarray):
         return _array_difference(before, now, tolerance)
-    if type(before) is type(now) and (before == now or before != before and now != now):
+    if type(before) is type(now) and (before == now or (before != before and now != now)):
         return ""
     numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in (before, now))
     if numbers and abs(before - now) <= tolerance.number * max(abs(before), 1.0):  # type: ignore
@@ -113,6 +114,11 @@ def _array_difference(before: np.ndarray, now: np.ndarray, tolerance: Tolerance)
     before, now = (np.nan_to_num(a.astype(np.float64)) for a in (before, now))
     distance = np.linalg.norm(before - now) / max(np.linalg.norm(before), 1e-6)
     return "" if distance <= tolerance.number else f"{text}, relative distance {distance:.2g}"
+
+
+def _is_skipped(path: Path) -> bool:
+    within = {*CHECKPOINTS, "tensorboard"} & set(path.parent.parts)
+    return bool(within) or path.name == "lock" or path.suffix in SKIPPED
 
 
 def _read_file(path: Path) -> Any:
