@@ -42,7 +42,7 @@ from brats_jax.data.store.prepare import prepare
 from brats_jax.data.store.reader import Store
 from brats_jax.evaluation import scoring
 from brats_jax.experiments import config as settings
-from brats_jax.inference.slices import Restored
+from brats_jax.inference.restored import Restored
 from brats_jax.runtime import devices
 from brats_jax.tasks import Task
 from brats_jax.training import trainer

@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
 def _run(path: Path) -> None:
     # Imported here: a misspelt flag should not have to wait for the libraries.
     from brats_jax.evaluation import calibration, temperatures
-    from brats_jax.inference.restored import open_trained
+    from brats_jax.inference.trained_run import open_trained
     from brats_jax.runtime import devices
     from brats_jax.runtime.console import say
 

@@ -46,7 +46,7 @@ def _main(arguments: Sequence[str]) -> int:
     os.environ["JAX_PLATFORMS"] = "cpu"
     logging.set_verbosity(logging.ERROR)
     from brats_jax.inference import stablehlo
-    from brats_jax.inference.restored import open_trained
+    from brats_jax.inference.trained_run import open_trained
     from brats_jax.runtime import devices
 
     try:

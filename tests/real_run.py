@@ -17,7 +17,7 @@ from brats_jax.data.store.reader import Store
 from brats_jax.evaluation import scoring, summary
 from brats_jax.experiments import config as settings
 from brats_jax.experiments import experiment
-from brats_jax.inference import slices as evaluate
+from brats_jax.inference import restored as evaluate
 from brats_jax.runtime.devices import data_mesh
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from tally_examples import slices_of, tally_of
 
 from brats_jax.evaluation import conventions, summary
-from brats_jax.evaluation.drawn_slices import DrawnSlices
+from brats_jax.evaluation.panel_slices import DrawnSlices
 from brats_jax.evaluation.tallies import (
     IMAGE_METRICS,
     IMAGE_REGIONS,

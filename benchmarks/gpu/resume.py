@@ -27,7 +27,7 @@ import numpy as np
 
 from benchmarks import measure
 from brats_jax.data.store.prepare import prepare
-from brats_jax.inference.slices import Restored
+from brats_jax.inference.restored import Restored
 from brats_jax.runtime import devices
 from brats_jax.tasks import Pretraining, Segmentation, Task
 

@@ -38,7 +38,7 @@ from brats_jax.data.store.reader import Store
 from brats_jax.evaluation import scoring, summary
 from brats_jax.experiments import config as settings
 from brats_jax.experiments import experiment
-from brats_jax.inference.slices import Restored
+from brats_jax.inference.restored import Restored
 from brats_jax.runtime import devices
 from brats_jax.training.trainer import Stage
 

@@ -18,7 +18,7 @@ from scipy import special
 
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
-from brats_jax.inference.slices import Restored, batches, brain_mask
+from brats_jax.inference.restored import Restored, batches, brain_mask
 from brats_jax.metrics.calibration import (
     BINS,
     expected_calibration_error,

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from brats_jax.data.splits import Split, select_slices
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
-from brats_jax.inference.slices import Restored
+from brats_jax.inference.restored import Restored
 from brats_jax.runs import checkpoints
 from brats_jax.runs.evaluated import ASKED, EVALUATION_VERSION, is_current
 from brats_jax.runtime.console import say

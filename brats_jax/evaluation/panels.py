@@ -6,8 +6,8 @@ import numpy as np
 
 from brats_jax.data.modalities import CLASSES, NUM_CLASSES, channel_indices
 from brats_jax.data.store.reader import Store
-from brats_jax.evaluation.drawn_slices import DrawnSlices
-from brats_jax.inference.slices import Restored, predict_slices
+from brats_jax.evaluation.panel_slices import DrawnSlices
+from brats_jax.inference.restored import Restored, predict_slices
 from brats_jax.metrics import image, overlap
 from brats_jax.tasks import Pretraining
 from brats_jax.viewer.panels import (

@@ -22,7 +22,7 @@ from brats_jax.evaluation.tallies import (
     SegmentationTally,
     Slices,
 )
-from brats_jax.inference.slices import Restored, batches, brain_mask
+from brats_jax.inference.restored import Restored, batches, brain_mask
 from brats_jax.metrics import image, lesions, overlap, surface, surfels
 from brats_jax.metrics.surface import SurfaceStatistics
 from brats_jax.models import Weights

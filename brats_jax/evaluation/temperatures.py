@@ -11,7 +11,7 @@ from brats_jax.data.splits import count_patients, fold_split
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 from brats_jax.evaluation import calibration
-from brats_jax.inference.restored import Member, Trained
+from brats_jax.inference.trained_run import Member, Trained
 from brats_jax.metrics.calibration import fit_temperature
 from brats_jax.runtime import devices
 from brats_jax.runtime.text import plural

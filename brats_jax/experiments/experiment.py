@@ -42,7 +42,7 @@ from brats_jax.errors import BratsError
 from brats_jax.evaluation.fold import FoldEvaluation
 from brats_jax.experiments import config as settings
 from brats_jax.experiments import frozen, pretraining
-from brats_jax.inference.slices import Restored
+from brats_jax.inference.restored import Restored
 from brats_jax.models import Weights
 from brats_jax.runtime import devices, distributed, locks
 from brats_jax.runtime.console import say

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from brats_jax.data.modalities import NUM_CLASSES
-from brats_jax.inference.restored import Member
+from brats_jax.inference.trained_run import Member
 from brats_jax.models import Weights
 from brats_jax.runtime import devices
 from brats_jax.tasks import Segmentation

@@ -21,8 +21,8 @@ from brats_jax.inference import inputs as kinds
 from brats_jax.inference import postprocess
 from brats_jax.inference.ensemble import Ensemble, SliceLabels
 from brats_jax.inference.postprocess import Cleaning
-from brats_jax.inference.restored import Trained, open_trained
 from brats_jax.inference.results import Reconstructed, Segmented, label_values
+from brats_jax.inference.trained_run import Trained, open_trained
 from brats_jax.runtime import devices
 from brats_jax.runtime.files import write_json
 from brats_jax.tasks import Pretraining

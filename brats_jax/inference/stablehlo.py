@@ -28,7 +28,7 @@ from brats_jax import about
 from brats_jax.data import normalise_jax
 from brats_jax.data.modalities import CLASSES, MODALITIES, channel_indices
 from brats_jax.errors import BratsError
-from brats_jax.inference.restored import Member, Trained
+from brats_jax.inference.trained_run import Member, Trained
 from brats_jax.models import torch_weights
 from brats_jax.models.ops import operations
 from brats_jax.runtime.files import atomic_open, make_folder, write_json

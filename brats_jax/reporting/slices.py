@@ -10,7 +10,7 @@ import numpy as np
 from brats_jax.data.modalities import CLASSES, DISPLAY_NAMES
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
-from brats_jax.evaluation.drawn_slices import DrawnSlices
+from brats_jax.evaluation.panel_slices import DrawnSlices
 from brats_jax.reporting import captions
 from brats_jax.reporting.arms import Arm, Measured, Results
 from brats_jax.reporting.figures import Figure, photograph

@@ -11,7 +11,7 @@ from experiment_examples import config_of
 from brats_jax.errors import BratsError
 from brats_jax.experiments import config as settings
 from brats_jax.experiments import experiment
-from brats_jax.inference import slices
+from brats_jax.inference import restored as slices
 from brats_jax.runtime.devices import data_mesh
 
 pytestmark = pytest.mark.usefixtures("shallow")

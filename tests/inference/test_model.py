@@ -16,8 +16,8 @@ from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 from brats_jax.inference import cases
 from brats_jax.inference import model as inference
-from brats_jax.inference.restored import open_trained
-from brats_jax.inference.slices import Restored, predict_slices
+from brats_jax.inference.restored import Restored, predict_slices
+from brats_jax.inference.trained_run import open_trained
 from brats_jax.runs import checkpoints
 from brats_jax.runtime.devices import data_mesh
 

@@ -18,7 +18,7 @@ from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 from brats_jax.inference import model as inference
 from brats_jax.inference import sidecars
-from brats_jax.inference.slices import Restored, predict_slices
+from brats_jax.inference.restored import Restored, predict_slices
 from brats_jax.runtime.devices import data_mesh
 
 pytestmark = pytest.mark.usefixtures("shallow")

@@ -12,7 +12,7 @@ from processes import command, run_python
 
 from brats_jax.inference import model as inference
 from brats_jax.inference import stablehlo
-from brats_jax.inference.restored import open_trained
+from brats_jax.inference.trained_run import open_trained
 from brats_jax.runtime.devices import data_mesh
 
 pytestmark = [

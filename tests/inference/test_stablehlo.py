@@ -25,7 +25,7 @@ from brats_jax.data.normalise import normalise
 from brats_jax.errors import BratsError
 from brats_jax.experiments import experiment
 from brats_jax.inference import stablehlo
-from brats_jax.inference.restored import open_trained
+from brats_jax.inference.trained_run import open_trained
 from brats_jax.models import torch_weights
 from brats_jax.runtime.devices import data_mesh
 from brats_jax.tasks import Pretraining, Segmentation
