@@ -33,7 +33,7 @@ from brats_jax.experiments import config as settings
 from brats_jax.experiments import frozen
 from brats_jax.inference import cases as prediction
 from brats_jax.inference import model as inference
-from brats_jax.inference.outputs import Wanted
+from brats_jax.inference.outputs import OutputOptions
 from brats_jax.runs.checkpoints import Checkpoints
 from brats_jax.runtime import devices
 from brats_jax.runtime.files import write_json
@@ -155,7 +155,7 @@ def main() -> None:
         many = [cases[k % len(cases)] for k in range(arguments.cases)]
         for k, case in enumerate(many):  # names of their own, so that each is written
             many[k] = type(case)(f"{case.name}_{k}", case.folder, case.paths)
-        wanted = Wanted(
+        wanted = OutputOptions(
             probabilities=everything, uncertainty=everything, picture=everything, page=everything
         )
         start = time.perf_counter()

@@ -40,12 +40,12 @@ def main(arguments: Sequence[str]) -> int:
 def _run(path: Path) -> None:
     # Imported here: a misspelt flag should not have to wait for the libraries.
     from brats_jax.evaluation import calibration, temperatures
-    from brats_jax.inference.trained_run import open_trained
+    from brats_jax.inference.trained_run import open_run
     from brats_jax.runtime import devices
     from brats_jax.runtime.console import say
 
     devices.use_compilation_cache("auto")
-    trained = open_trained(path, "segment", devices.data_mesh())
+    trained = open_run(path, "segment", devices.data_mesh())
     for note in trained.notes:
         say(f"note: {note}")
     for line in temperatures.fit(trained, _STORE.value, _BATCH_SIZE.value):

@@ -46,12 +46,12 @@ def _main(arguments: Sequence[str]) -> int:
     os.environ["JAX_PLATFORMS"] = "cpu"
     logging.set_verbosity(logging.ERROR)
     from brats_jax.inference import stablehlo
-    from brats_jax.inference.trained_run import open_trained
+    from brats_jax.inference.trained_run import open_run
     from brats_jax.runtime import devices
 
     try:
         check_folder(output, "--output")  # before what takes its time
-        trained = open_trained(
+        trained = open_run(
             Path(_CHECKPOINT.value), _TASK.value, devices.data_mesh(), dtype=_DTYPE.value
         )
         for note in trained.notes:

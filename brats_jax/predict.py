@@ -86,7 +86,7 @@ def _run() -> int:
     from brats_jax.inference import cases as prediction
     from brats_jax.inference import inputs
     from brats_jax.inference import model as inference
-    from brats_jax.inference.outputs import Wanted
+    from brats_jax.inference.outputs import OutputOptions
     from brats_jax.inference.sidecars import TABLE
     from brats_jax.runtime import devices
     from brats_jax.runtime.console import say
@@ -122,7 +122,7 @@ def _run() -> int:
     )
     for note in model.trained.notes:
         say(f"note: {note}")
-    wanted = Wanted(
+    wanted = OutputOptions(
         et_label=int(_ET_LABEL.value),
         probabilities=_PROBABILITIES.value,
         uncertainty=_UNCERTAINTY.value,

@@ -18,7 +18,7 @@ from brats_jax.data.store.reader import Store
 from brats_jax.experiments import config as settings
 from brats_jax.experiments import frozen
 from brats_jax.inference import cases
-from brats_jax.inference.outputs import Wanted
+from brats_jax.inference.outputs import OutputOptions
 from brats_jax.models import resnet
 from brats_jax.runs.checkpoints import Checkpoints
 from brats_jax.runtime.files import write_json
@@ -122,7 +122,7 @@ def run_on(model, source, target, **options):
     target.mkdir(exist_ok=True)
     resampled = options.pop("resampled", False)
     outcome = cases.predict_cases(
-        model, cases.find_cases(source), target, Wanted(**options), resampled=resampled
+        model, cases.find_cases(source), target, OutputOptions(**options), resampled=resampled
     )
     return outcome, {name: nib.load(path) for name, path in outcome.written.items()}
 

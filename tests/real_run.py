@@ -15,9 +15,10 @@ import numpy as np
 from brats_jax.data.store.prepare import prepare
 from brats_jax.data.store.reader import Store
 from brats_jax.evaluation import scoring, summary
+from brats_jax.evaluation.slices import predict_slices
 from brats_jax.experiments import config as settings
 from brats_jax.experiments import experiment
-from brats_jax.inference import restored as evaluate
+from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.runtime.devices import data_mesh
 
 
@@ -43,12 +44,12 @@ def main(folder: Path, cache: str) -> None:
     experiment.run(config, folder / "run")
 
     store, fold = Store.open(folder / "store"), folder / "run" / "fold_2"
-    restored = evaluate.Restored(settings.segmentation(config), fold / "segment", data_mesh())
+    restored = RestoredNetwork(settings.segmentation(config), fold / "segment", data_mesh())
     tables = (fold / "evaluation_segment_patients.csv").read_text()
     (own,) = (patient for patient in store.patients if patient in tables)
     predicted = np.zeros((store.num_slices, 240, 240), np.uint8)
     rows = np.array(store.slices_of(own))
-    predicted[rows] = evaluate.predict_slices(restored, store, rows)
+    predicted[rows] = predict_slices(restored, store, rows)
 
     slices = np.concatenate([store.slices_of(p) for p in store.patients if p != own])
     tally_segmentation = scoring.tally_segmentation

@@ -9,11 +9,11 @@ import numpy as np
 from tally_examples import slices_of, tally_of
 
 from brats_jax.evaluation import conventions, summary
-from brats_jax.evaluation.panel_slices import DrawnSlices
+from brats_jax.evaluation.panel_slices import PanelSlices
 from brats_jax.evaluation.tallies import (
     IMAGE_METRICS,
     IMAGE_REGIONS,
-    ReconstructionTally,
+    PretrainingTally,
     SegmentationTally,
     Slices,
 )
@@ -130,7 +130,7 @@ def _write_fold(
         write_history(directory / stage, epochs=4, seed=fold)
         tally = _reconstruction(patients, fold) if stage == "pretrain" else None
         if tally is not None:
-            scores = list(conventions.reconstruction_scores(tally))
+            scores = list(conventions.pretraining_scores(tally))
         else:
             seeds = (config.seed, fold, int(config.ssl), len(config.loss))
             tally = _segmentation(patients, error, slices, leaks, seeds)
@@ -189,7 +189,7 @@ def _segmentation(
     return tally_of(prediction[keep], truth[keep], sizes, [False] * patients)
 
 
-def _reconstruction(patients: int, fold: int) -> ReconstructionTally:
+def _reconstruction(patients: int, fold: int) -> PretrainingTally:
     truth = truth_of(patients)
     described: Slices = slices_of([SLICES] * patients, truth.any(axis=(1, 2)), [True] * patients)
     rng = np.random.default_rng(fold)
@@ -201,7 +201,7 @@ def _reconstruction(patients: int, fold: int) -> ReconstructionTally:
             if region == "tumour":
                 found[~described.tumour] = np.nan
             values[f"{region}/{metric}"] = found.astype(np.float32)
-    return ReconstructionTally(described, values)
+    return PretrainingTally(described, values)
 
 
 def _write_panel(directory: Path, patients: int, error: float, seeds: Sequence[int]) -> None:
@@ -212,7 +212,7 @@ def _write_panel(directory: Path, patients: int, error: float, seeds: Sequence[i
     images = {n: rng.normal(size=(len(rows), SIZE, SIZE)) for n in ("flair", "t1", "t1gd")}
     dice = np.full((len(rows), 4), 0.5)
     dice[0, 3] = np.nan
-    DrawnSlices(
+    PanelSlices(
         [chr(ord("A") + r // SLICES) for r in rows],
         [int(r % SLICES) for r in rows],
         images,

@@ -27,7 +27,7 @@ import numpy as np
 
 from benchmarks import measure
 from brats_jax.data.store.prepare import prepare
-from brats_jax.inference.restored import Restored
+from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.runtime import devices
 from brats_jax.tasks import Pretraining, Segmentation, Task
 
@@ -69,7 +69,7 @@ def leaves(folder: Path, width: int) -> dict[str, np.ndarray]:
     found: dict[str, np.ndarray] = {}
     for stage, kind in STAGES.items():
         task = kind(width=width, dtype=devices.compute_dtype("auto"))
-        restored = Restored(task, folder / "fold_0" / stage, devices.data_mesh())
+        restored = RestoredNetwork(task, folder / "fold_0" / stage, devices.data_mesh())
         state = {"params": restored.params, "stats": restored.stats}
         for path, leaf in jax.tree_util.tree_leaves_with_path(state):
             found[stage + jax.tree_util.keystr(path)] = np.asarray(leaf)

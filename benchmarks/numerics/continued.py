@@ -38,7 +38,7 @@ from brats_jax.data.store.reader import Store
 from brats_jax.evaluation import scoring, summary
 from brats_jax.experiments import config as settings
 from brats_jax.experiments import experiment
-from brats_jax.inference.restored import Restored
+from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.runtime import devices
 from brats_jax.training.trainer import Stage
 
@@ -64,7 +64,9 @@ class Start:
         self.store = Store.open(Path(config.data.store))
         splits = json.loads((run / "splits.json").read_text())
         self.split: Split = fold_split(splits, self.store, 0)
-        found = Restored(settings.segmentation(config), run / "fold_0" / "segment", self.mesh)
+        found = RestoredNetwork(
+            settings.segmentation(config), run / "fold_0" / "segment", self.mesh
+        )
         # On the host: a training donates what it starts from.
         self.weights = jax.device_get((found.params, found.stats))
 
@@ -91,7 +93,7 @@ class Start:
             self.mesh,
             initialise=lambda params, stats: self.weights,
         ).run()
-        restored = Restored(task, directory, self.mesh)
+        restored = RestoredNetwork(task, directory, self.mesh)
         every = np.arange(self.unseen.num_slices)
         found = []
         for store, indices in ((self.store, self.split.test), (self.unseen, every)):

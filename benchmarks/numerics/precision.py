@@ -32,7 +32,7 @@ from brats_jax.data.store.reader import Store
 from brats_jax.evaluation import scoring, summary
 from brats_jax.experiments import config as settings
 from brats_jax.experiments import experiment
-from brats_jax.inference.restored import Restored
+from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.runtime import devices
 
 BASE = Path(__file__).parents[2] / "configs" / "demo.py"
@@ -92,7 +92,7 @@ def dice_in(config: ConfigDict, fold: Path, store: Store, dtype: str) -> dict[st
     """Dice of a store's tumour slices by class, whatever the fold's model was trained in."""
     config = config.copy_and_resolve_references()
     config.dtype = dtype
-    restored = Restored(settings.segmentation(config), fold / "segment", devices.data_mesh())
+    restored = RestoredNetwork(settings.segmentation(config), fold / "segment", devices.data_mesh())
     slices = select_slices(store, np.arange(store.num_slices), "tumour")
     options = (config.evaluation.batch_size, config.evaluation.tolerance_mm)
     _, scores = scoring.score(restored, store, slices, *options, "")

@@ -18,7 +18,8 @@ from scipy import special
 
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
-from brats_jax.inference.restored import Restored, batches, brain_mask
+from brats_jax.evaluation.slices import brain_mask, device_batches
+from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.metrics.calibration import (
     BINS,
     expected_calibration_error,
@@ -37,21 +38,21 @@ _SAMPLE_FROM = 6_000_000
 
 
 def sample_logits(
-    restored: Restored, store: Store, indices: np.ndarray, batch_size: int, title: str
+    network: RestoredNetwork, store: Store, indices: np.ndarray, batch_size: int, title: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Logits float32[n, K] and labels uint8[n] of brain pixels, every k-th, about a million."""
 
     @jax.jit
     def logits_of(params: Weights, stats: Weights, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        x, _ = restored.task.prepare(batch, training=False)
-        return restored.output(params, stats, x), brain_mask(batch["image"])
+        x, _ = network.task.prepare(batch, training=False)
+        return network.output(params, stats, x), brain_mask(batch["image"])
 
     height, width = store.slice_shape
     step = max(1, len(indices) * height * width // _SAMPLE_FROM)
     logits, labels, passed = [], [], 0
     with bar(len(indices), title, "slice") as progress:
-        for batch, valid in batches(restored.mesh, store, indices, batch_size):
-            z, brain = jax.device_get(logits_of(restored.params, restored.stats, batch))
+        for batch, valid in device_batches(network.mesh, store, indices, batch_size):
+            z, brain = jax.device_get(logits_of(network.params, network.stats, batch))
             brain = brain & valid[:, None, None]
             count = int(brain.sum())
             chosen = np.arange(-passed % step, count, step)

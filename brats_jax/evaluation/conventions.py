@@ -25,7 +25,7 @@ from brats_jax.evaluation.tallies import (
     SCORED,
     SURFEL_FIELDS,
     SURFEL_REGIONS,
-    ReconstructionTally,
+    PretrainingTally,
     SegmentationTally,
 )
 from brats_jax.metrics import overlap, surface
@@ -113,7 +113,7 @@ def segmentation_scores(tally: SegmentationTally) -> Iterator[Scores]:
         yield from _in_space(tally)
 
 
-def reconstruction_scores(tally: ReconstructionTally) -> Iterator[Scores]:
+def pretraining_scores(tally: PretrainingTally) -> Iterator[Scores]:
     """Everything that a reconstruction's tally says."""
     for region in IMAGE_REGIONS:
         for metric in IMAGE_METRICS:

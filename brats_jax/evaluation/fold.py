@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from brats_jax.data.splits import Split, select_slices
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
-from brats_jax.inference.restored import Restored
+from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.runs import checkpoints
 from brats_jax.runs.evaluated import ASKED, EVALUATION_VERSION, is_current
 from brats_jax.runtime.console import say
@@ -86,9 +86,9 @@ class FoldEvaluation:
         drawn = panels.slices_to_draw(self.store, self.split.test, settings_.panels)
         for stage, task in self.tasks.items():
             say(f"fold {self.fold} {stage}: evaluating {len(indices)} test slices")
-            restored = Restored(task, self.directory / stage, self.mesh)
+            network = RestoredNetwork(task, self.directory / stage, self.mesh)
             tally, scores = scoring.score(
-                restored,
+                network,
                 self.store,
                 indices,
                 settings_.batch_size,
@@ -97,7 +97,7 @@ class FoldEvaluation:
             )
             # It must not speak of tallies that it was not written with, should this be stopped.
             (self.directory / "evaluation.json").unlink(missing_ok=True)
-            chosen = {name: restored.meta[name] for name in ("step", "epoch", "value")}
+            chosen = {name: network.meta[name] for name in ("step", "epoch", "value")}
             document["checkpoints"][stage] = chosen
             document["rows"] += summary.rows_of(stage, scores)
             facts = {"fold": self.fold, "split_by": self.split_by, "checkpoint": chosen}
@@ -105,5 +105,5 @@ class FoldEvaluation:
             summary.write_unit_tables(self.directory, stage, tally)
             if len(drawn):
                 note = f"test set, split by {self.split_by}"
-                panels.draw(self.directory / "panels", restored, self.store, drawn, note)
+                panels.draw(self.directory / "panels", network, self.store, drawn, note)
         write_json(self.directory / "evaluation.json", document)

@@ -13,7 +13,7 @@ from brats_jax.runtime.files import UNREADABLE_NPZ, atomic_open
 
 
 @dataclass(frozen=True)
-class DrawnSlices:
+class PanelSlices:
     """N slices, H x W, and what a model made of them.
 
     Attributes:

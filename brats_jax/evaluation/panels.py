@@ -6,8 +6,9 @@ import numpy as np
 
 from brats_jax.data.modalities import CLASSES, NUM_CLASSES, channel_indices
 from brats_jax.data.store.reader import Store
-from brats_jax.evaluation.panel_slices import DrawnSlices
-from brats_jax.inference.restored import Restored, predict_slices
+from brats_jax.evaluation.panel_slices import PanelSlices
+from brats_jax.evaluation.slices import predict_slices
+from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.metrics import image, overlap
 from brats_jax.tasks import Pretraining
 from brats_jax.viewer.panels import (
@@ -50,7 +51,9 @@ def slices_to_draw(store: Store, indices: np.ndarray, count: int) -> np.ndarray:
     return np.array(sorted(chosen[:count]), np.int64)
 
 
-def draw(directory: Path, restored: Restored, store: Store, indices: np.ndarray, note: str) -> Path:
+def draw(
+    directory: Path, network: RestoredNetwork, store: Store, indices: np.ndarray, note: str
+) -> Path:
     """Writes reconstruction.png or segmentation.png of the given slices into `directory`.
 
     Beside the latter, segmentation.npz has what is in it, so that models can be shown together.
@@ -58,13 +61,13 @@ def draw(directory: Path, restored: Restored, store: Store, indices: np.ndarray,
     images, labels = store.read(indices)
     channels = {
         name: images[..., channel_indices([name])[0]].astype(np.float32)
-        for name in {*restored.task.inputs, *SEGMENTATION_IMAGES}
+        for name in {*network.task.inputs, *SEGMENTATION_IMAGES}
     }
-    predicted = predict_slices(restored, store, indices)
+    predicted = predict_slices(network, store, indices)
     patients = [store.patients[p] for p in store.patient_of[indices]]
     numbers = [int(n) for n in store.slice_number[indices]]
-    if isinstance(restored.task, Pretraining):
-        task = restored.task
+    if isinstance(network.task, Pretraining):
+        task = network.task
         target = images[..., channel_indices([task.target])[0]].astype(np.float32)
         scores = np.asarray(image.ssim(predicted, target, image.data_range(target, "target")))
         rows = [
@@ -81,7 +84,7 @@ def draw(directory: Path, restored: Restored, store: Store, indices: np.ndarray,
         note = f"{note}; SSIM: 7 x 7 uniform window, range of the target slice, whole slice"
         return reconstruction_panel(directory / "reconstruction.png", rows, task.target, note)
     dice = np.asarray(overlap.dice(overlap.confusion_counts(predicted, labels, NUM_CLASSES)))
-    DrawnSlices(
+    PanelSlices(
         patients, numbers, {n: channels[n] for n in SEGMENTATION_IMAGES}, labels, predicted, dice
     ).save(directory / "segmentation.npz")
     return segmentation_panel(

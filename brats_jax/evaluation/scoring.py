@@ -10,6 +10,7 @@ import numpy as np
 from brats_jax.data.store.reader import Store
 from brats_jax.evaluation import conventions
 from brats_jax.evaluation.conventions import Scores
+from brats_jax.evaluation.slices import brain_mask, device_batches
 from brats_jax.evaluation.tallies import (
     FIXED_RANGE,
     IMAGE_METRICS,
@@ -18,11 +19,11 @@ from brats_jax.evaluation.tallies import (
     SCORED,
     SURFEL_FIELDS,
     SURFEL_REGIONS,
-    ReconstructionTally,
+    PretrainingTally,
     SegmentationTally,
     Slices,
 )
-from brats_jax.inference.restored import Restored, batches, brain_mask
+from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.metrics import image, lesions, overlap, surface, surfels
 from brats_jax.metrics.surface import SurfaceStatistics
 from brats_jax.models import Weights
@@ -34,35 +35,35 @@ Labels = jax.Array | np.ndarray
 
 
 def score(
-    restored: Restored,
+    network: RestoredNetwork,
     store: Store,
     indices: np.ndarray,
     batch_size: int,
     tolerance_mm: float,
     title: str,
-) -> tuple[SegmentationTally | ReconstructionTally, list[Scores]]:
+) -> tuple[SegmentationTally | PretrainingTally, list[Scores]]:
     """Scores a stage's best model on slices: the tally, and all that it says.
 
     Args:
-      restored: the model.
+      network: the stage's best model.
       store, indices: the slices, by ascending global index.
       batch_size: slices at a time, a multiple of the number of devices.
       tolerance_mm: boundary pixels this near count as found (NSD).
       title: shown beside the progress bar.
     """
-    devices.check_batch_size(batch_size, restored.mesh, "evaluation.batch_size")
+    devices.check_batch_size(batch_size, network.mesh, "evaluation.batch_size")
     with bar(len(indices), title, "slice") as progress:
-        if isinstance(restored.task, Pretraining):
-            pretext = score_reconstruction(restored, store, indices, batch_size, progress.update)
-            return pretext, list(conventions.reconstruction_scores(pretext))
+        if isinstance(network.task, Pretraining):
+            pretext = score_pretraining(network, store, indices, batch_size, progress.update)
+            return pretext, list(conventions.pretraining_scores(pretext))
         tally = score_segmentation(
-            restored, store, indices, batch_size, tolerance_mm, progress.update
+            network, store, indices, batch_size, tolerance_mm, progress.update
         )
         return tally, list(conventions.segmentation_scores(tally))
 
 
 def score_segmentation(
-    restored: Restored,
+    network: RestoredNetwork,
     store: Store,
     indices: np.ndarray,
     batch_size: int,
@@ -76,12 +77,12 @@ def score_segmentation(
 
     @jax.jit
     def predict(params: Weights, stats: Weights, batch: Batch) -> jax.Array:
-        x, _ = restored.task.prepare(batch, training=False)
-        return jnp.argmax(restored.output(params, stats, x), axis=-1).astype(jnp.uint8)
+        x, _ = network.task.prepare(batch, training=False)
+        return jnp.argmax(network.output(params, stats, x), axis=-1).astype(jnp.uint8)
 
     def predicted() -> Iterator[tuple[jax.Array, jax.Array, np.ndarray]]:
-        for batch, valid in batches(restored.mesh, store, indices, batch_size):
-            yield predict(restored.params, restored.stats, batch), batch["label"], valid
+        for batch, valid in device_batches(network.mesh, store, indices, batch_size):
+            yield predict(network.params, network.stats, batch), batch["label"], valid
             done(int(valid.sum()))
 
     slices = which_slices(store, indices)
@@ -234,19 +235,19 @@ def _select(statistics: SurfaceStatistics, which: np.ndarray) -> SurfaceStatisti
     return SurfaceStatistics(*(np.asarray(array)[which] for array in statistics))
 
 
-def score_reconstruction(
-    restored: Restored,
+def score_pretraining(
+    network: RestoredNetwork,
     store: Store,
     indices: np.ndarray,
     batch_size: int,
     done: Callable[[int], Any] = lambda slices: None,
-) -> ReconstructionTally:
+) -> PretrainingTally:
     """Image quality of every slice: the whole slice, the brain alone, the tumour alone."""
 
     @jax.jit
     def step(params: Weights, stats: Weights, batch: Batch) -> dict[str, jax.Array]:
-        x, target = restored.task.prepare(batch, training=False)
-        prediction, target = restored.output(params, stats, x)[..., 0], target[..., 0]
+        x, target = network.task.prepare(batch, training=False)
+        prediction, target = network.output(params, stats, x)[..., 0], target[..., 0]
         extent = image.data_range(target, "target")
         masks = {"slice": None, "brain": brain_mask(batch["image"]), "tumour": batch["label"] > 0}
         values = {}
@@ -263,12 +264,12 @@ def score_reconstruction(
         return values
 
     rows: list[dict[str, np.ndarray]] = []
-    for batch, valid in batches(restored.mesh, store, indices, batch_size):
-        values = jax.device_get(step(restored.params, restored.stats, batch))
+    for batch, valid in device_batches(network.mesh, store, indices, batch_size):
+        values = jax.device_get(step(network.params, network.stats, batch))
         rows.append({name: value[valid] for name, value in values.items()})
         done(int(valid.sum()))
     joined = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
-    return ReconstructionTally(which_slices(store, indices), joined)
+    return PretrainingTally(which_slices(store, indices), joined)
 
 
 def which_slices(store: Store, indices: np.ndarray) -> Slices:

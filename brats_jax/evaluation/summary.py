@@ -14,7 +14,7 @@ from brats_jax.evaluation.conventions import Scores
 from brats_jax.evaluation.tallies import (
     LESION_REGIONS,
     SCORED,
-    ReconstructionTally,
+    PretrainingTally,
     SegmentationTally,
 )
 from brats_jax.metrics import overlap
@@ -53,7 +53,7 @@ def rows_of(stage: str, scores: Iterable[Scores]) -> list[dict[str, Any]]:
 
 
 def write_unit_tables(
-    directory: Path, stage: str, tally: SegmentationTally | ReconstructionTally
+    directory: Path, stage: str, tally: SegmentationTally | PretrainingTally
 ) -> None:
     """Writes evaluation_<stage>.csv, a line for each slice, and ..._patients.csv for volumes.
 
@@ -63,7 +63,7 @@ def write_unit_tables(
     """
     slices = tally.slices
     names = slices.patients
-    if isinstance(tally, ReconstructionTally):
+    if isinstance(tally, PretrainingTally):
         columns = {name.replace("/", " "): values for name, values in tally.values.items()}
         places = [(names[p], int(n)) for p, n in zip(slices.patient, slices.number, strict=True)]
         _write_csv(directory / f"evaluation_{stage}.csv", ("patient", "slice"), places, columns)

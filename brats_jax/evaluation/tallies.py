@@ -140,7 +140,7 @@ class SegmentationTally:
 
 
 @dataclass(frozen=True)
-class ReconstructionTally:
+class PretrainingTally:
     """Image quality of every slice.
 
     Attributes:

@@ -11,13 +11,13 @@ from brats_jax.data.splits import count_patients, fold_split
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 from brats_jax.evaluation import calibration
-from brats_jax.inference.trained_run import Member, Trained
+from brats_jax.inference.trained_run import EnsembleMember, TrainedRun
 from brats_jax.metrics.calibration import fit_temperature
 from brats_jax.runtime import devices
 from brats_jax.runtime.text import plural
 
 
-def fit(trained: Trained, store: str | None, batch_size: int) -> Iterator[str]:
+def fit(trained: TrainedRun, store: str | None, batch_size: int) -> Iterator[str]:
     """Calibrates each member, writes fold_K/calibration.json, and says so line by line.
 
     Args:
@@ -38,13 +38,15 @@ def fit(trained: Trained, store: str | None, batch_size: int) -> Iterator[str]:
         yield _fit_fold(trained, member, data, splits, batch_size)
 
 
-def _fit_fold(trained: Trained, member: Member, store: Store, splits: dict, batch_size: int) -> str:
+def _fit_fold(
+    trained: TrainedRun, member: EnsembleMember, store: Store, splits: dict, batch_size: int
+) -> str:
     split = fold_split(splits, store, member.fold)
-    batch_size = devices.round_up(batch_size, member.restored.mesh)
+    batch_size = devices.round_up(batch_size, member.network.mesh)
 
     def sample(name: str, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         title = f"fold {member.fold} {name}"
-        return calibration.sample_logits(member.restored, store, indices, batch_size, title)
+        return calibration.sample_logits(member.network, store, indices, batch_size, title)
 
     samples = {name: sample(name, getattr(split, name)) for name in ("validation", "test")}
     temperature = fit_temperature(*samples["validation"])

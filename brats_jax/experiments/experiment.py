@@ -42,7 +42,7 @@ from brats_jax.errors import BratsError
 from brats_jax.evaluation.fold import FoldEvaluation
 from brats_jax.experiments import config as settings
 from brats_jax.experiments import frozen, pretraining
-from brats_jax.inference.restored import Restored
+from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.models import Weights
 from brats_jax.runtime import devices, distributed, locks
 from brats_jax.runtime.console import say
@@ -295,7 +295,7 @@ class _Fold:
 
     def _from_pretraining(self, params: Weights, stats: Weights) -> tuple[Weights, Weights]:
         task = settings.reconstruction(self.config)
-        source = Restored(task, self.pretrained, self.mesh.local_mesh)
+        source = RestoredNetwork(task, self.pretrained, self.mesh.local_mesh)
         say(
             f"fold {self.fold} segment: encoder from {self.pretrained}, step {source.meta['step']} "
             f"({task.metric} {source.meta['value']:.4f})"

@@ -22,7 +22,7 @@ from brats_jax.data.sources.base import folder_files
 from brats_jax.errors import BratsError
 from brats_jax.inference import outputs, sidecars
 from brats_jax.inference.model import Model
-from brats_jax.inference.outputs import Wanted
+from brats_jax.inference.outputs import OutputOptions
 from brats_jax.runtime.console import bar, say
 from brats_jax.runtime.files import remove_stale
 from brats_jax.runtime.threads import processors
@@ -72,7 +72,7 @@ def predict_cases(
     model: Model,
     cases: Sequence[CaseFiles],
     directory: Path,
-    wanted: Wanted,
+    wanted: OutputOptions,
     *,
     resampled: bool = False,
 ) -> Outcome:
@@ -118,7 +118,9 @@ def predict_cases(
 class _Work:
     """The three parts of one case, each in a thread of its own kind."""
 
-    def __init__(self, model: Model, directory: Path, wanted: Wanted, resampled: bool) -> None:
+    def __init__(
+        self, model: Model, directory: Path, wanted: OutputOptions, resampled: bool
+    ) -> None:
         self.model, self.directory = model, directory
         self.wanted, self.resampled = wanted, resampled
 
@@ -135,11 +137,11 @@ class _Work:
     @property
     def compares(self) -> bool:
         """Whether what the network saw is still needed when its answer is written."""
-        return self.model.trained.task == "reconstruct"
+        return self.model.trained.task_name == "reconstruct"
 
     def predict(self, case: CaseFiles, images: np.ndarray) -> Any:
         """On the device."""
-        if self.model.trained.task == "segment":
+        if self.model.trained.task_name == "segment":
             details = self._wanted(case.name).details
             return self.model.ensemble.segment(images, details=details)
         return self.model.ensemble.reconstruct(images)
@@ -149,7 +151,7 @@ class _Work:
     ) -> tuple[Path, str]:
         """In the background: all that is written of a case, and what is said of it."""
         model, notes = self.model, list(scan.notes)
-        if model.trained.task == "segment":
+        if model.trained.task_name == "segment":
             segmented, truth = model.finish(scan, found), None
             wanted = self._wanted(scan.name)
             if wanted.picture or wanted.page:
@@ -172,7 +174,7 @@ class _Work:
         took = time.monotonic() - started
         return path, f"{volumes}; {path} ({took:.1f} s)" + "".join(f"; {n}" for n in notes)
 
-    def _wanted(self, case: str) -> Wanted:
+    def _wanted(self, case: str) -> OutputOptions:
         return outputs.with_earlier(self.directory, case, self.model, self.wanted)
 
 

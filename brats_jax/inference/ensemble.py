@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from brats_jax.data.modalities import NUM_CLASSES
-from brats_jax.inference.trained_run import Member
+from brats_jax.inference.trained_run import EnsembleMember
 from brats_jax.models import Weights
 from brats_jax.runtime import devices
 from brats_jax.tasks import Segmentation
@@ -52,10 +52,12 @@ class Ensemble:
         devices.
     """
 
-    def __init__(self, members: Sequence[Member], *, flips: bool, batch_size: int = 0) -> None:
+    def __init__(
+        self, members: Sequence[EnsembleMember], *, flips: bool, batch_size: int = 0
+    ) -> None:
         self.members = tuple(members)
         self.flips = _FLIPS if flips else _FLIPS[:1]
-        self.mesh = members[0].restored.mesh
+        self.mesh = members[0].network.mesh
         if not batch_size:
             batch_size = 8 if jax.default_backend() == "cpu" else 32
         self.batch_size = devices.round_up(batch_size, self.mesh)
@@ -105,7 +107,7 @@ class Ensemble:
         total = jnp.zeros((*image.shape[:3], channels), jnp.float32, device=image.sharding)
         views = []
         for member in self.members:
-            weights = (member.restored.params, member.restored.stats)
+            weights = (member.network.params, member.network.stats)
             for flip in self.flips:
                 total, labels = self._add(
                     *weights, image, np.array(flip), np.float32(member.temperature), total
@@ -122,7 +124,7 @@ class Ensemble:
         temperature: jax.Array,
         total: jax.Array,
     ) -> tuple[jax.Array, jax.Array]:
-        restored = self.members[0].restored
+        restored = self.members[0].network
         unknown = jnp.zeros(image.shape[:3], jnp.uint8)
         x, _ = restored.task.prepare({"image": image, "label": unknown}, training=False)
         output = _flipped(restored.output(params, stats, _flipped(x, flip)), flip)

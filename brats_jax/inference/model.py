@@ -22,7 +22,7 @@ from brats_jax.inference import postprocess
 from brats_jax.inference.ensemble import Ensemble, SliceLabels
 from brats_jax.inference.postprocess import Cleaning
 from brats_jax.inference.results import Reconstructed, Segmented, label_values
-from brats_jax.inference.trained_run import Trained, open_trained
+from brats_jax.inference.trained_run import TrainedRun, open_run
 from brats_jax.runtime import devices
 from brats_jax.runtime.files import write_json
 from brats_jax.tasks import Pretraining
@@ -47,7 +47,7 @@ class Model:
 
     def __init__(
         self,
-        trained: Trained,
+        trained: TrainedRun,
         *,
         tta: bool = False,
         cleaning: Cleaning = Cleaning(),  # noqa: B008, immutable
@@ -59,7 +59,7 @@ class Model:
     @property
     def inputs(self) -> tuple[str, ...]:
         """The modalities that it needs."""
-        return self.trained.stage.inputs
+        return self.trained.task.inputs
 
     @overload
     def segment(
@@ -185,7 +185,7 @@ class Model:
 
     def compare(self, scan: Scan, images: np.ndarray, found: np.ndarray) -> Reconstructed:
         """Sets what was found beside the real modality, float16[slices, H, W, 4] normalised."""
-        stage = self.trained.stage
+        stage = self.trained.task
         assert isinstance(stage, Pretraining)
         error = mse = None
         if stage.target in scan.present:
@@ -257,8 +257,8 @@ class Model:
         return made
 
     def _demand(self, task: str) -> None:
-        if self.trained.task != task:
-            raise BratsError(f"loaded to {self.trained.task}: give load() the task '{task}'")
+        if self.trained.task_name != task:
+            raise BratsError(f"loaded to {self.trained.task_name}: give load() the task '{task}'")
 
 
 def load(
@@ -290,6 +290,6 @@ def load(
         raise BratsError("calibration and cleaning are for labels: leave them out to reconstruct")
     if min(min_component_mm3, min_et_mm3, batch_size) < 0:
         raise BratsError("sizes cannot be negative: give 0 or more")
-    trained = open_trained(Path(path), task, devices.data_mesh(), calibrated=calibrated)
+    trained = open_run(Path(path), task, devices.data_mesh(), calibrated=calibrated)
     cleaning = Cleaning(min_component_mm3, min_et_mm3)
     return Model(trained, tta=tta, cleaning=cleaning, batch_size=batch_size)

@@ -41,7 +41,7 @@ Write = Callable[[Path], object]
 
 
 @dataclass(frozen=True)
-class Wanted:
+class OutputOptions:
     """What is to be written.
 
     Attributes:
@@ -64,7 +64,7 @@ class Wanted:
         return self.probabilities or self.uncertainty
 
 
-def earlier(directory: Path, case: str, model: Model, wanted: Wanted) -> str:
+def earlier(directory: Path, case: str, model: Model, wanted: OutputOptions) -> str:
     """Why nothing is to be done for a case: it is there. Empty if there is something to do.
 
     What the same model has left under the same settings is completed by what it lacks.
@@ -84,7 +84,7 @@ def earlier(directory: Path, case: str, model: Model, wanted: Wanted) -> str:
     if wanted.overwrite or document is None or not sidecars.is_whole(directory, document):
         return ""
     other = sidecars.differences(document, model)
-    if model.trained.task == "segment" and str(wanted.et_label) not in document["labels"]:
+    if model.trained.task_name == "segment" and str(wanted.et_label) not in document["labels"]:
         other.append(f"ET is not {wanted.et_label} there")
     lacking = sorted({what for what, name in names.items() if name not in document["files"]})
     if other:
@@ -93,7 +93,7 @@ def earlier(directory: Path, case: str, model: Model, wanted: Wanted) -> str:
     return "" if lacking else "kept"
 
 
-def with_earlier(directory: Path, case: str, model: Model, wanted: Wanted) -> Wanted:
+def with_earlier(directory: Path, case: str, model: Model, wanted: OutputOptions) -> OutputOptions:
     """What is wanted of a case, and whatever else of it the same model has left there."""
     document = sidecars.read(directory / f"{_stem(case, model)}.json")
     if document is None or sidecars.differences(document, model):
@@ -107,7 +107,7 @@ def write_segmentation(
     directory: Path,
     found: Segmented,
     model: Model,
-    wanted: Wanted,
+    wanted: OutputOptions,
     truth: np.ndarray | None = None,
 ) -> Path:
     """Writes all that is wanted of a case; returns the path of the labels.
@@ -173,14 +173,14 @@ def write_reconstruction(directory: Path, found: Reconstructed, model: Model) ->
 
 
 def _stem(case: str, model: Model) -> str:
-    stage = model.trained.stage
+    stage = model.trained.task
     return f"{case}_{stage.target}_synthetic" if isinstance(stage, Pretraining) else f"{case}_seg"
 
 
 _EXTRAS = ("probabilities", "uncertainty", "picture", "page")
 
 
-def _names(case: str, model: Model, wanted: Wanted) -> dict[str, str]:
+def _names(case: str, model: Model, wanted: OutputOptions) -> dict[str, str]:
     """The files that are wanted of a case, by what asks for them; of several maps the last."""
     stem = _stem(case, model)
     names = {

@@ -28,7 +28,7 @@ from brats_jax import about
 from brats_jax.data import normalise_jax
 from brats_jax.data.modalities import CLASSES, MODALITIES, channel_indices
 from brats_jax.errors import BratsError
-from brats_jax.inference.trained_run import Member, Trained
+from brats_jax.inference.trained_run import EnsembleMember, TrainedRun
 from brats_jax.models import torch_weights
 from brats_jax.models.ops import operations
 from brats_jax.runtime.files import atomic_open, make_folder, write_json
@@ -43,16 +43,16 @@ SLICES_AT_ONCE = 8  # bounds the memory, whatever the number of slices
 Program = Callable[[jax.Array], jax.Array]
 
 
-def program(trained: Trained) -> Program:
+def program(trained: TrainedRun) -> Program:
     """real float32[n, H, W, 4] -> uint8[n, H, W] labels, or the predicted modality in float32.
 
     To be traced under `jax.enable_x64(True)`, which the normalisation needs; the networks
     compute in their own types.
     """
     how = trained.normalisation
-    segments = isinstance(trained.stage, Segmentation)
-    channels = np.array(channel_indices(trained.stage.inputs))
-    networks = [member.restored for member in trained.members]
+    segments = isinstance(trained.task, Segmentation)
+    channels = np.array(channel_indices(trained.task.inputs))
+    networks = [member.network for member in trained.members]
     # As NumPy arrays they become constants of the program.
     weights = [jax.tree.map(np.asarray, (n.params, n.stats)) for n in networks]
 
@@ -76,7 +76,7 @@ def program(trained: Trained) -> Program:
     return run
 
 
-def stablehlo(trained: Trained, slice_shape: tuple[int, int]) -> bytes:
+def stablehlo(trained: TrainedRun, slice_shape: tuple[int, int]) -> bytes:
     """The program for CPU and CUDA and any number of slices of one shape, serialised."""
     with jax.enable_x64(True), operations.for_every_platform():
         shape = export.symbolic_shape(f"n, {slice_shape[0]}, {slice_shape[1]}, {len(MODALITIES)}")
@@ -87,10 +87,10 @@ def stablehlo(trained: Trained, slice_shape: tuple[int, int]) -> bytes:
 
 
 def describe(
-    trained: Trained, slice_shape: tuple[int, int], sums: Mapping[str, str]
+    trained: TrainedRun, slice_shape: tuple[int, int], sums: Mapping[str, str]
 ) -> dict[str, Any]:
     """What whoever runs the program has to know (JSON-able); `sums`: SHA-256 of each file."""
-    stage, how = trained.stage, trained.normalisation
+    stage, how = trained.task, trained.normalisation
     over = "each slice, over all its pixels" if how == "slice" else "the brain of all slices given"
     segments = isinstance(stage, Segmentation)
     shape = ["n", *slice_shape]
@@ -133,8 +133,8 @@ def describe(
                     "weights": _weights_name(trained, member),
                     "sha256": sums[_weights_name(trained, member)],
                     "hash": member.hash,
-                    **{k: member.restored.meta[k] for k in ("step", "epoch", "value")},
-                    **member.restored.meta["record"],
+                    **{k: member.network.meta[k] for k in ("step", "epoch", "value")},
+                    **member.network.meta["record"],
                 }
                 for member in trained.members
             ],
@@ -149,18 +149,18 @@ def describe(
     }
 
 
-def _weights_name(trained: Trained, member: Member) -> str:
+def _weights_name(trained: TrainedRun, member: EnsembleMember) -> str:
     # Both tasks may be exported into one folder.
-    return f"{trained.task}_fold_{member.fold}.safetensors"
+    return f"{trained.task_name}_fold_{member.fold}.safetensors"
 
 
-def write_weights(path: Path, member: Member) -> str:
+def write_weights(path: Path, member: EnsembleMember) -> str:
     """Writes a fold's weights as safetensors under torch's names, whole or not at all.
 
     Returns:
       The file's SHA-256.
     """
-    network = member.restored
+    network = member.network
     state = torch_weights.torch_state(network.params, network.stats)
     facts = {
         "format": "pt",
@@ -178,12 +178,12 @@ def write_weights(path: Path, member: Member) -> str:
 
 
 def write(
-    trained: Trained, output: Path, *, slice_shape: tuple[int, int] | None = None
+    trained: TrainedRun, output: Path, *, slice_shape: tuple[int, int] | None = None
 ) -> list[Path]:
     """Exports a run, or one fold of it, into a folder; see the top of this file.
 
     Args:
-      trained: from `trained.open_trained`, which sets what the program will compute in.
+      trained: from `trained.open_run`, which sets what the program will compute in.
       output: the folder; files of an earlier export are replaced.
       slice_shape: H and W of the slices that the program will take; None: those of the training.
 
@@ -203,7 +203,7 @@ def write(
             "shape"
         )
     make_folder(output, "--output")
-    program_path = output / f"{trained.task}.stablehlo"
+    program_path = output / f"{trained.task_name}.stablehlo"
     serialised = stablehlo(trained, slice_shape)
     with atomic_open(program_path, "wb") as file:
         file.write(serialised)
@@ -212,5 +212,5 @@ def write(
         path.name: write_weights(path, member)
         for path, member in zip(weights, trained.members, strict=True)
     }
-    write_json(output / f"{trained.task}.json", describe(trained, slice_shape, sums))
-    return [program_path, *weights, output / f"{trained.task}.json"]
+    write_json(output / f"{trained.task_name}.json", describe(trained, slice_shape, sums))
+    return [program_path, *weights, output / f"{trained.task_name}.json"]

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from brats_jax.errors import BratsError
 from brats_jax.evaluation import calibration
 from brats_jax.experiments import config as settings
-from brats_jax.inference.restored import Restored
+from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.models import torch_weights
 from brats_jax.tasks import Task
 
@@ -20,29 +20,29 @@ STAGES = {"segment": "segment", "reconstruct": "pretrain"}  # --task -> folder o
 
 
 @dataclass(frozen=True)
-class Member:
+class EnsembleMember:
     """The model of one fold.
 
     Attributes:
       fold: which.
-      restored: its weights, on the devices.
+      network: its weights, on the devices.
       hash: `torch_names.digest` of them, which whoever has exported them can compute again.
       temperature: its logits are divided by this; 1 unless calibrated.
     """
 
     fold: int
-    restored: Restored
+    network: RestoredNetwork
     hash: str
     temperature: float = 1.0
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedRun:
     """One stage of a run, in one or several folds.
 
     Attributes:
       run: the run folder.
-      task: 'segment' or 'reconstruct'.
+      task_name: 'segment' or 'reconstruct', as `--task` and exported files spell it.
       members: at least one.
       config: the run's settings, as config.json has them.
       record: what its data were: normalisation, slice_shape, store, split_by, version.
@@ -51,17 +51,17 @@ class Trained:
     """
 
     run: Path
-    task: str
-    members: tuple[Member, ...]
+    task_name: str
+    members: tuple[EnsembleMember, ...]
     config: dict[str, Any]
     record: dict[str, Any]
     seen: frozenset[str]
     notes: tuple[str, ...]
 
     @property
-    def stage(self) -> Task:
-        """The stage's task, as configured."""
-        return self.members[0].restored.task
+    def task(self) -> Task:
+        """The stage's task."""
+        return self.members[0].network.task
 
     @property
     def normalisation(self) -> str:
@@ -90,7 +90,7 @@ class Trained:
                 {
                     "fold": member.fold,
                     "hash": member.hash,
-                    "step": member.restored.meta["step"],
+                    "step": member.network.meta["step"],
                     "temperature": member.temperature,
                 }
                 for member in self.members
@@ -100,9 +100,9 @@ class Trained:
         }
 
 
-def open_trained(
+def open_run(
     path: Path, task: str, mesh: Mesh, *, calibrated: bool = False, dtype: str | None = None
-) -> Trained:
+) -> TrainedRun:
     """Restores what there is to predict with.
 
     Args:
@@ -130,13 +130,13 @@ def open_trained(
     folds, notes = _folds(run, only, STAGES[task])
     members = []
     for fold, directory in folds:
-        restored = Restored(stage, directory, mesh)
+        restored = RestoredNetwork(stage, directory, mesh)
         digest = torch_weights.digest(torch_weights.torch_state(restored.params, restored.stats))
         temperature = 1.0
         if calibrated:
             temperature = calibration.read_temperature(run / f"fold_{fold}", digest)
-        members.append(Member(fold, restored, digest, temperature))
-    records = [member.restored.meta.get("record", {}) for member in members]
+        members.append(EnsembleMember(fold, restored, digest, temperature))
+    records = [member.network.meta.get("record", {}) for member in members]
     record = {name: value for name, value in records[0].items() if name != "leaks"}
     if any(other.get("normalisation") not in ("slice", "volume") for other in records):
         raise BratsError(
@@ -146,7 +146,7 @@ def open_trained(
         raise BratsError(f"{run}: its folds were trained on data normalised in different ways")
     if "slice_shape" not in record and record["normalisation"] == "slice":
         notes.append("the checkpoint does not say which slice size it knows; 240 x 240 is BraTS's")
-    return Trained(run, task, tuple(members), config, record, _seen(run), tuple(notes))
+    return TrainedRun(run, task, tuple(members), config, record, _seen(run), tuple(notes))
 
 
 def _run_of(path: Path) -> tuple[Path, int | None]:

@@ -10,7 +10,7 @@ import numpy as np
 from brats_jax.data.modalities import CLASSES, DISPLAY_NAMES
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
-from brats_jax.evaluation.panel_slices import DrawnSlices
+from brats_jax.evaluation.panel_slices import PanelSlices
 from brats_jax.reporting import captions
 from brats_jax.reporting.arms import Arm, Measured, Results
 from brats_jax.reporting.figures import Figure, photograph
@@ -124,16 +124,16 @@ def _panel(group: Sequence[Measured]) -> Measured | None:
 
 def _drawn_together(
     results: Results, arms: Sequence[Arm]
-) -> dict[Arm, tuple[Measured, DrawnSlices]]:
+) -> dict[Arm, tuple[Measured, PanelSlices]]:
     """Of the first fold and seed that most arms have: what each arm made of the same slices."""
-    found: dict[tuple[int, int], dict[Arm, tuple[Measured, DrawnSlices]]] = {}
+    found: dict[tuple[int, int], dict[Arm, tuple[Measured, PanelSlices]]] = {}
     for arm in arms:
         for one in results.arms[arm]:
             path = one.files.panel("segmentation.npz")
             if not path.exists():
                 continue
             try:
-                slices = DrawnSlices.load(path)
+                slices = PanelSlices.load(path)
             except BratsError as error:
                 results.problems.append(str(error))
                 continue
@@ -144,13 +144,13 @@ def _drawn_together(
     return max(found.values(), key=len, default={})
 
 
-def _same(a: DrawnSlices, b: DrawnSlices) -> bool:
+def _same(a: PanelSlices, b: PanelSlices) -> bool:
     return list(zip(a.patients, a.numbers, strict=True)) == list(
         zip(b.patients, b.numbers, strict=True)
     )
 
 
-def _together(shown: dict[Arm, tuple[Measured, DrawnSlices]]) -> Figure:
+def _together(shown: dict[Arm, tuple[Measured, PanelSlices]]) -> Figure:
     first, slices = next(iter(shown.values()))
     losses = list(dict.fromkeys(arm.loss for arm in shown))
     sides = [ssl for ssl in (True, False) if any(arm.ssl == ssl for arm in shown)]

@@ -33,7 +33,7 @@ def test_folds_are_calibrated_and_used(brats_files, tmp_path):
         run = folder / "run"
         with pytest.raises(BratsError, match=r"not calibrated: run python -m brats_jax.calibrate"):
             inference.load(run, calibrated=True)
-        found = trained_run.open_trained(run, "segment", data_mesh())
+        found = trained_run.open_run(run, "segment", data_mesh())
         lines = list(temperatures.fit(found, None, 4))
         assert len(lines) == 2 and "ECE" in lines[0]
         model = inference.load(run, calibrated=True)

@@ -8,7 +8,7 @@ from tally_examples import slices_of, tally_of, two_patients
 
 from brats_jax.errors import BratsError
 from brats_jax.evaluation import tallies
-from brats_jax.evaluation.tallies import ReconstructionTally, SegmentationTally, is_current
+from brats_jax.evaluation.tallies import PretrainingTally, SegmentationTally, is_current
 
 
 def flat(value) -> list[np.ndarray]:
@@ -30,10 +30,10 @@ def test_what_is_written_comes_back(tmp_path) -> None:
         assert before.dtype == after.dtype
 
     slices = slices_of((2,), np.array([True, False]), [True])
-    pretext = ReconstructionTally(slices, {"slice/mse": np.float32([0.5, np.nan])})
+    pretext = PretrainingTally(slices, {"slice/mse": np.float32([0.5, np.nan])})
     pretext.save(tmp_path / "p.npz", {})
     for before, after in zip(
-        flat(pretext), flat(ReconstructionTally.load(tmp_path / "p.npz")[0]), strict=True
+        flat(pretext), flat(PretrainingTally.load(tmp_path / "p.npz")[0]), strict=True
     ):
         np.testing.assert_array_equal(before, after)
 
@@ -45,7 +45,7 @@ def test_bad_files_are_named(tmp_path) -> None:
         SegmentationTally.load(path)
     tally_of(prediction, truth, sizes).save(path, {})
     with pytest.raises(BratsError, match=r"of 'segment', not .* of 'pretrain'"):
-        ReconstructionTally.load(path)
+        PretrainingTally.load(path)
     assert is_current(path, "segment") and not is_current(path, "pretrain")
     whole = path.read_bytes()
     path.write_bytes(whole[:-100])

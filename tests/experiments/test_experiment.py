@@ -8,10 +8,11 @@ import pytest
 from experiment_examples import audit_of, config_of
 
 from brats_jax.errors import BratsError
+from brats_jax.evaluation.slices import predict_slices
 from brats_jax.experiments import config as settings
 from brats_jax.experiments import experiment
 from brats_jax.inference import model as inference
-from brats_jax.inference import restored as slices
+from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.runtime import devices
 from brats_jax.runtime.console import read_metrics
 from brats_jax.runtime.devices import data_mesh
@@ -98,11 +99,11 @@ def test_a_run_can_predict(finished, small_store):
     assert model.trained.seen == set(small_store.subjects) - set(splits["test"])
     images = small_store.read(np.array(small_store.slices_of(splits["test"][0])))[0]
     labels = inference.load(workdir / "fold_0").ensemble.segment(images).labels
-    restored = slices.Restored(
+    restored = RestoredNetwork(
         settings.segmentation(config), workdir / "fold_0" / "segment", data_mesh()
     )
     rows = np.array(small_store.slices_of(splits["test"][0]))
-    np.testing.assert_array_equal(labels, slices.predict_slices(restored, small_store, rows))
+    np.testing.assert_array_equal(labels, predict_slices(restored, small_store, rows))
 
 
 def test_encoder_of_the_second_stage_is_the_first_ones(finished, small_store, monkeypatch):
@@ -121,7 +122,7 @@ def test_encoder_of_the_second_stage_is_the_first_ones(finished, small_store, mo
             experiment.run(config, workdir)
     finally:
         (workdir / "kept.json").rename(workdir / "fold_0" / "segment" / "complete.json")
-    source = slices.Restored(
+    source = RestoredNetwork(
         settings.reconstruction(config), workdir / "fold_0" / "pretrain", data_mesh()
     ).params["encoder"]
     encoder = started["params"]["encoder"]

@@ -11,7 +11,7 @@ from experiment_examples import config_of
 from brats_jax.errors import BratsError
 from brats_jax.experiments import config as settings
 from brats_jax.experiments import experiment
-from brats_jax.inference import restored as slices
+from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.runtime.devices import data_mesh
 
 pytestmark = pytest.mark.usefixtures("shallow")
@@ -27,7 +27,7 @@ def pretrained(small_store, compiled_programs, shallow, tmp_path_factory):
 
 def segment_weights(config, workdir):
     task = settings.segmentation(config)
-    restored = slices.Restored(task, workdir / "fold_0" / "segment", data_mesh())
+    restored = RestoredNetwork(task, workdir / "fold_0" / "segment", data_mesh())
     return restored.params, restored.stats
 
 

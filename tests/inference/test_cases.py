@@ -13,7 +13,7 @@ import pytest
 
 from brats_jax.data.scans.case_files import CaseFiles
 from brats_jax.inference import cases as prediction
-from brats_jax.inference.outputs import Wanted
+from brats_jax.inference.outputs import OutputOptions
 from brats_jax.inference.results import Segmented
 
 pytestmark = pytest.mark.usefixtures("shallow")
@@ -25,7 +25,7 @@ def test_what_a_kill_left_is_cleared_away_later(model, tmp_path):
         (tmp_path / name).write_text("")
     for name in names:
         os.utime(tmp_path / name, (0, 0))
-    prediction.predict_cases(model, [], tmp_path, Wanted())
+    prediction.predict_cases(model, [], tmp_path, OutputOptions())
     left = {path.name for path in tmp_path.iterdir()}
     # One may be another process's, the others are not this program's.
     assert left == {".b_seg.nii.gz.abcd_123", ".a_seg.nii.gz", ".notes.abcd_123"}
@@ -85,7 +85,7 @@ def test_few_cases_are_in_memory_however_many_there_are(model, monkeypatch, tmp_
     monkeypatch.setattr(prediction, "_Work", Slow)
     monkeypatch.setattr(prediction, "processors", lambda: 2)
     cases = [CaseFiles(f"case_{k}", tmp_path) for k in range(30)]
-    outcome = prediction.predict_cases(model, cases, tmp_path, Wanted())
+    outcome = prediction.predict_cases(model, cases, tmp_path, OutputOptions())
     assert list(outcome.written) == [case.name for case in cases]
     assert here == 0 and 2 <= most <= 2 + 1 + 3  # read, predicted, written
 
@@ -110,7 +110,7 @@ def test_an_error_of_any_kind_is_of_one_case_alone(model, monkeypatch, tmp_path,
     monkeypatch.setattr(prediction, "_Work", Failing)
     names = ("read", "a", "predict", "b", "write", "c")
     cases = [CaseFiles(name, tmp_path) for name in names]
-    outcome = prediction.predict_cases(model, cases, tmp_path, Wanted())
+    outcome = prediction.predict_cases(model, cases, tmp_path, OutputOptions())
     assert list(outcome.written) == ["a", "b", "c"]
     assert outcome.failed == {
         "read": "KeyError: 'what'",

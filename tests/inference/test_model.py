@@ -14,10 +14,11 @@ import brats_jax
 from brats_jax.data.scans.scan import read_scan
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
+from brats_jax.evaluation.slices import predict_slices
 from brats_jax.inference import cases
 from brats_jax.inference import model as inference
-from brats_jax.inference.restored import Restored, predict_slices
-from brats_jax.inference.trained_run import open_trained
+from brats_jax.inference.restored import RestoredNetwork
+from brats_jax.inference.trained_run import open_run
 from brats_jax.runs import checkpoints
 from brats_jax.runtime.devices import data_mesh
 
@@ -30,7 +31,9 @@ def test_a_prepared_case_predicted_both_ways(example_runs, how, tmp_path):
     folder = example_runs[how]
     model = inference.load(folder / "run" / "fold_1")
     store = Store.open(folder / "store")
-    restored = Restored(model.trained.stage, folder / "run" / "fold_1" / "segment", data_mesh())
+    restored = RestoredNetwork(
+        model.trained.task, folder / "run" / "fold_1" / "segment", data_mesh()
+    )
     _, images = examples.run_on(model, folder / "cases", tmp_path, et_label=3)
     for name in examples.CASES:
         expected = predict_slices(restored, store, np.array(store.slices_of(name)))
@@ -132,7 +135,7 @@ def test_blank_slices_and_the_last_batch_change_nothing(example_runs, model):
     """Two slices at a time, in which one blank stands for all, or all by themselves."""
     images = model.normalise(model.scan(example_runs["volume"] / "cases" / examples.CASES[0]))
     assert [bool(s.any()) for s in images] == [False, True, True, True, True, False]
-    restored = model.trained.members[0].restored
+    restored = model.trained.members[0].network
     forward = jax.jit(restored.output)
     seen = images[..., [examples.INPUTS.index(name) for name in model.inputs]].astype(np.float32)
     logits = forward(restored.params, restored.stats, seen)
@@ -214,7 +217,7 @@ def test_a_second_case_compiles_nothing(model, brats_files):
     assert model.ensemble._add._cache_size() == compiled == 1
     # Nor do further folds and flips, on a single device either.
     one = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
-    alone = inference.Model(open_trained(model.trained.run, "segment", one))
+    alone = inference.Model(open_run(model.trained.run, "segment", one))
     alone.segment(volumes[0])
     assert alone.ensemble.size == 2 and alone.ensemble._add._cache_size() == 1
 

@@ -16,9 +16,10 @@ import brats_jax
 from brats_jax.data.scans.truth import read_truth
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
+from brats_jax.evaluation.slices import predict_slices
 from brats_jax.inference import model as inference
 from brats_jax.inference import sidecars
-from brats_jax.inference.restored import Restored, predict_slices
+from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.runtime.devices import data_mesh
 
 pytestmark = pytest.mark.usefixtures("shallow")
@@ -209,7 +210,9 @@ def test_reconstruction_and_its_error(example_runs, brats_files, tmp_path):
     examples.run_on(model, folder / "cases", tmp_path / "a")
     store = Store.open(folder / "store")
     rows = np.array(store.slices_of(name))
-    restored = Restored(model.trained.stage, folder / "run" / "fold_0" / "pretrain", data_mesh())
+    restored = RestoredNetwork(
+        model.trained.task, folder / "run" / "fold_0" / "pretrain", data_mesh()
+    )
     synthetic = nib.load(tmp_path / "a" / f"{name}_flair_synthetic.nii.gz")
     np.testing.assert_allclose(
         np.moveaxis(synthetic.get_fdata(), 2, 0), predict_slices(restored, store, rows), atol=1e-4

@@ -12,7 +12,7 @@ from processes import command, run_python
 
 from brats_jax.inference import model as inference
 from brats_jax.inference import stablehlo
-from brats_jax.inference.trained_run import open_trained
+from brats_jax.inference.trained_run import open_run
 from brats_jax.runtime.devices import data_mesh
 
 pytestmark = [
@@ -39,7 +39,7 @@ def test_a_whole_case_gets_the_same_labels(tmp_path, compiled_programs, monkeypa
     store = SimpleNamespace(manifest=manifest, slice_shape=(240, 240), fingerprint="", path="none")
     run = examples.write_run(tmp_path / "run", store) / "fold_0"
     with examples.shallow():
-        stablehlo.write(open_trained(run, "segment", data_mesh()), tmp_path / "exported")
+        stablehlo.write(open_run(run, "segment", data_mesh()), tmp_path / "exported")
     folder = sorted(Path(os.environ["BRATS_REAL_DATA"]).glob("BraTS2021_*"))[0]
     program = tmp_path / "exported" / "segment.stablehlo"
     case = folder / folder.name

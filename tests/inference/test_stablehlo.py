@@ -25,7 +25,7 @@ from brats_jax.data.normalise import normalise
 from brats_jax.errors import BratsError
 from brats_jax.experiments import experiment
 from brats_jax.inference import stablehlo
-from brats_jax.inference.trained_run import open_trained
+from brats_jax.inference.trained_run import open_run
 from brats_jax.models import torch_weights
 from brats_jax.runtime.devices import data_mesh
 from brats_jax.tasks import Pretraining, Segmentation
@@ -48,7 +48,7 @@ def networks(shallow):
 @pytest.fixture(scope="module")
 def trained(example_runs, shallow):
     """Two folds, normalised by volume."""
-    return open_trained(example_runs["volume"] / "run", "segment", data_mesh(), dtype="float32")
+    return open_run(example_runs["volume"] / "run", "segment", data_mesh(), dtype="float32")
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +193,7 @@ def test_transposed_convolutions_are_written_for_torch():
 def test_a_pretext_network_predicts_its_modality(example_runs, ensemble, tmp_path):
     run = example_runs["slice"] / "run" / "fold_1"
     shutil.copytree(ensemble, tmp_path / "out")
-    stablehlo.write(open_trained(run, "reconstruct", data_mesh()), tmp_path / "out")
+    stablehlo.write(open_run(run, "reconstruct", data_mesh()), tmp_path / "out")
     for path in ensemble.iterdir():  # a segmentation that was there stays
         assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
     graph, *weights = examples.network(Pretraining(width=4), 1)
@@ -215,8 +215,8 @@ def test_what_does_not_belong_together_is_refused(example_runs, tmp_path):
     shutil.rmtree(run / "fold_1")
     shutil.copytree(example_runs["volume"] / "run" / "fold_1", run / "fold_1")
     with pytest.raises(BratsError, match="trained on data normalised in different ways"):
-        open_trained(run, "segment", data_mesh())
-    alone = open_trained(run / "fold_0", "segment", data_mesh())
+        open_run(run, "segment", data_mesh())
+    alone = open_run(run / "fold_0", "segment", data_mesh())
     with pytest.raises(BratsError, match="trained on slices of 40 x 32, each normalised"):
         stablehlo.write(alone, tmp_path / "out", slice_shape=(240, 240))
     (tmp_path / "file").touch()
