@@ -15,9 +15,10 @@ from brats_jax.errors import BratsError
 from brats_jax.evaluation import summary
 from brats_jax.experiments import grid_state
 from brats_jax.experiments.grid_cells import Axes, enumerate_cells
-from brats_jax.reporting import page, tables
+from brats_jax.reporting import page
 from brats_jax.reporting.paper.consistency import find_inconsistencies
-from brats_jax.reporting.tables import Column
+from brats_jax.reporting.tables import table as tables
+from brats_jax.reporting.tables.table import Column
 from brats_jax.runtime.files import write_json
 
 

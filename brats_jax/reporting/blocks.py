@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from brats_jax.reporting.figures import Figure
-from brats_jax.reporting.tables import Table
+from brats_jax.reporting.figures.figure import Figure
+from brats_jax.reporting.tables.table import Table
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from brats_jax.reporting.arms import Arm, Key, Measured, Results, by_patient, pe
 from brats_jax.reporting.comparison_sentences import comparison_sentence
 from brats_jax.reporting.pairing import paired_by_patient
 from brats_jax.reporting.statistics import PairedDifference, holm, paired_difference
-from brats_jax.reporting.tables import Cell, Column, Table, make_table, number, text, whole
+from brats_jax.reporting.tables.table import Cell, Column, Table, make_table, number, text, whole
 
 ALPHA = 0.05
 REGIONS = ("WT", "TC", "ET")

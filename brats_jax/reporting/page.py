@@ -11,12 +11,12 @@ from pathlib import Path
 import jinja2
 
 from brats_jax import about
-from brats_jax.reporting import tables
 from brats_jax.reporting.blocks import Section
-from brats_jax.reporting.figures import Figure
+from brats_jax.reporting.figures.figure import Figure
 from brats_jax.reporting.read_runs import REPORT_FOLDER, Study, discover
 from brats_jax.reporting.sections import build
-from brats_jax.reporting.tables import Table
+from brats_jax.reporting.tables import table as tables
+from brats_jax.reporting.tables.table import Table
 from brats_jax.runtime.files import write_text
 
 

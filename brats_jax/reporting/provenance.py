@@ -8,7 +8,7 @@ from brats_jax.data.modalities import DISPLAY_NAMES
 from brats_jax.reporting import captions
 from brats_jax.reporting.arms import LOSS_NAMES, Results, flat, percent
 from brats_jax.reporting.read_runs import FoldFiles, Run, Study
-from brats_jax.reporting.tables import (
+from brats_jax.reporting.tables.table import (
     Cell,
     Column,
     Table,

@@ -3,23 +3,14 @@
 import dataclasses
 from collections.abc import Iterator
 
-from brats_jax.reporting import (
-    captions,
-    comparisons,
-    convention_tables,
-    curves,
-    failures,
-    paper_tables,
-    plots,
-    provenance,
-    slices,
-    verdict,
-)
+from brats_jax.reporting import captions, comparisons, conclusions, provenance
 from brats_jax.reporting.arms import LOSS_NAMES, Results, collect
 from brats_jax.reporting.blocks import Block, Code, Points, Section, Words
-from brats_jax.reporting.figures import Figure
+from brats_jax.reporting.figures import loss_curves, result_charts, slice_pictures
+from brats_jax.reporting.figures.figure import Figure
 from brats_jax.reporting.read_runs import Study
-from brats_jax.reporting.tables import Table
+from brats_jax.reporting.tables import convention_tables, paper_tables, worst_cases
+from brats_jax.reporting.tables.table import Table
 from brats_jax.runtime.text import plural
 
 
@@ -69,22 +60,22 @@ def _verdict(
     first: list[comparisons.Comparison],
     missing: tuple[str, ...],
 ) -> Iterator[Block]:
-    for line in verdict.compared(study, results):
+    for line in conclusions.compared(study, results):
         yield Words(line)
-    for line in verdict.found(first, results):
+    for line in conclusions.found(first, results):
         yield Words(line)
     if first:
         yield Points(
             "SSL minus baseline, mean over patients (95 % interval), with Holm’s correction",
-            tuple(verdict.by_loss(first)),
+            tuple(conclusions.by_loss(first)),
         )
-    for line in verdict.convention(results):
+    for line in conclusions.convention(results):
         yield Words(line)
-    warnings = tuple(verdict.warnings(study, results, first, missing))
+    warnings = tuple(conclusions.warnings(study, results, first, missing))
     if warnings:
         yield Points("Mind", warnings, "warnings")
     yield from _some(convention_tables.ceiling_table(results))
-    yield from _some(plots.convention_figure(results))
+    yield from _some(result_charts.convention_figure(results))
 
 
 def _reconstruction(results: Results) -> Iterator[Block]:
@@ -165,7 +156,7 @@ def _conventions(results: Results) -> Iterator[Block]:
 
 def _statistics(results: Results, first: list[comparisons.Comparison]) -> Iterator[Block]:
     if not first:
-        for line in verdict.found(first, results):
+        for line in conclusions.found(first, results):
             yield Words(line, missing=True)
         if not results.arms:
             yield Words("No segmentation has been evaluated.", missing=True)
@@ -196,7 +187,7 @@ def _statistics(results: Results, first: list[comparisons.Comparison]) -> Iterat
             detail=False,
         )
     )
-    yield from _some(plots.difference_figure(first))
+    yield from _some(result_charts.difference_figure(first))
     yield Points("The primary comparisons in words", tuple(c.sentence for c in first), "open")
     second = comparisons.secondary(results)
     if second:
@@ -226,7 +217,7 @@ def _labels(results: Results) -> Iterator[Block]:
             missing=True,
         )
         return
-    yield from _some(plots.label_figure(results))
+    yield from _some(result_charts.label_figure(results))
     found = comparisons.by_fraction(results)
     if found:
         yield from _some(
@@ -246,8 +237,8 @@ def _labels(results: Results) -> Iterator[Block]:
 
 def _curves(study: Study) -> Iterator[Block]:
     for drawn, name in (
-        (curves.pretraining_curves(study), "Figure 5 (pretraining)"),
-        (curves.segmentation_curves(study), "Appendix Figure 1 (segmentation)"),
+        (loss_curves.pretraining_curves(study), "Figure 5 (pretraining)"),
+        (loss_curves.segmentation_curves(study), "Appendix Figure 1 (segmentation)"),
     ):
         if drawn is None:
             yield Words(f"{name} is missing: no epoch of it has been trained.", missing=True)
@@ -256,9 +247,9 @@ def _curves(study: Study) -> Iterator[Block]:
 
 
 def _pictures(study: Study, results: Results) -> Iterator[Block]:
-    dataset = slices.dataset_figure(study.runs)
-    reconstruction = slices.reconstruction_figure(results)
-    segmentation = slices.segmentation_figures(results)
+    dataset = slice_pictures.dataset_figure(study.runs)
+    reconstruction = slice_pictures.reconstruction_figure(results)
+    segmentation = slice_pictures.segmentation_figures(results)
     for drawn in (dataset, reconstruction):
         yield Words(drawn, missing=True) if isinstance(drawn, str) else drawn
     if isinstance(segmentation, str):
@@ -268,12 +259,12 @@ def _pictures(study: Study, results: Results) -> Iterator[Block]:
 
 
 def _patients(results: Results) -> Iterator[Block]:
-    drawn = plots.distribution_figure(results)
+    drawn = result_charts.distribution_figure(results)
     if drawn is None:
         yield Words("No tally of a segmentation is there to tell patients apart.", missing=True)
         return
     yield drawn
-    yield from _some(failures.worst_table(results))
+    yield from _some(worst_cases.worst_table(results))
 
 
 def _provenance(study: Study) -> Iterator[Block]:

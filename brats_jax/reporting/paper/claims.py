@@ -11,7 +11,7 @@ from itertools import product
 from typing import NamedTuple
 
 from brats_jax.reporting.paper.findings import Finding, Kind, Reading, plain
-from brats_jax.reporting.paper.tables import CLASSES, FOREGROUND, LOSSES
+from brats_jax.reporting.paper.printed_tables import CLASSES, FOREGROUND, LOSSES
 
 TUMOUR = CLASSES[1:]
 

@@ -19,9 +19,15 @@ from brats_jax.reporting.paper.findings import (
     rounded,
 )
 from brats_jax.reporting.paper.method import check_method
-from brats_jax.reporting.paper.printed import Number, printed_numbers
+from brats_jax.reporting.paper.printed_numbers import Number, printed_numbers
+from brats_jax.reporting.paper.printed_tables import (
+    CLASSES,
+    FOREGROUND,
+    LOSSES,
+    TABLES,
+    TABLES_OF_LOSS,
+)
 from brats_jax.reporting.paper.references import check_captions, check_references
-from brats_jax.reporting.paper.tables import CLASSES, FOREGROUND, LOSSES, TABLES, TABLES_OF_LOSS
 
 _METRICS = {
     "dice": "Dice",

@@ -6,8 +6,8 @@ from decimal import ROUND_HALF_UP, Decimal
 from fractions import Fraction
 from typing import Any, Literal, NamedTuple
 
-from brats_jax.reporting.paper.printed import Meaning, Number
-from brats_jax.reporting.paper.tables import CLASSES, FOREGROUND, TABLES_OF_LOSS
+from brats_jax.reporting.paper.printed_numbers import Meaning, Number
+from brats_jax.reporting.paper.printed_tables import CLASSES, FOREGROUND, TABLES_OF_LOSS
 
 Kind = Literal["definite", "rounding", "ambiguous"]
 Cell = tuple[str, int, int]

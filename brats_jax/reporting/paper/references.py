@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from brats_jax.reporting.paper.findings import Finding, Kind, Reading
-from brats_jax.reporting.paper.printed import Number
-from brats_jax.reporting.paper.tables import FOREGROUND, LOSSES, TABLES
+from brats_jax.reporting.paper.printed_numbers import Number
+from brats_jax.reporting.paper.printed_tables import FOREGROUND, LOSSES, TABLES
 
 Need = dict[str, str | bool | int | None]
 

@@ -7,8 +7,8 @@ import pytest
 
 from brats_jax.reporting.paper.consistency import by_cell, find_inconsistencies
 from brats_jax.reporting.paper.findings import Estimate, Reading, disagreement, plain, rounded
-from brats_jax.reporting.paper.printed import printed_numbers
-from brats_jax.reporting.paper.tables import TABLES
+from brats_jax.reporting.paper.printed_numbers import printed_numbers
+from brats_jax.reporting.paper.printed_tables import TABLES
 
 FINDINGS = find_inconsistencies()
 IN_WORDS = ("claim", "reference", "caption", "method")

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import NamedTuple
 
-from brats_jax.reporting.paper.tables import CLASSES, FOREGROUND, SSL, TABLES, Table
+from brats_jax.reporting.paper.printed_tables import CLASSES, FOREGROUND, SSL, TABLES, Table
 
 Meaning = tuple[str, str, str, bool | None, int | None]
 

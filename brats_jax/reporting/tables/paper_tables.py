@@ -18,8 +18,8 @@ from brats_jax.reporting.arms import (
     percent,
 )
 from brats_jax.reporting.paper.consistency import by_cell, find_inconsistencies
-from brats_jax.reporting.paper.tables import TABLES, TABLES_OF_LOSS
-from brats_jax.reporting.tables import (
+from brats_jax.reporting.paper.printed_tables import TABLES, TABLES_OF_LOSS
+from brats_jax.reporting.tables.table import (
     EMPTY,
     Cell,
     Column,

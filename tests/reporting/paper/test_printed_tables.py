@@ -6,8 +6,8 @@ import pytest
 
 from brats_jax.data import modalities
 from brats_jax.losses import SEGMENTATION_LOSSES
-from brats_jax.reporting.paper.printed import printed_numbers
-from brats_jax.reporting.paper.tables import CLASSES, LOSSES, SSL, TABLES
+from brats_jax.reporting.paper.printed_numbers import printed_numbers
+from brats_jax.reporting.paper.printed_tables import CLASSES, LOSSES, SSL, TABLES
 
 NUMBERS = list(printed_numbers())
 

@@ -7,7 +7,7 @@ import numpy as np
 from brats_jax.reporting import captions
 from brats_jax.reporting.arms import Arm, Results, by_patient, over_folds
 from brats_jax.reporting.comparisons import PRIMARY, PRIMARY_BY_SLICE, Comparison, Quantity
-from brats_jax.reporting.figures import (
+from brats_jax.reporting.figures.figure import (
     GREEN,
     GREY,
     PINK,
@@ -18,7 +18,7 @@ from brats_jax.reporting.figures import (
     drawn,
     styled,
 )
-from brats_jax.reporting.paper.printed import printed_numbers
+from brats_jax.reporting.paper.printed_numbers import printed_numbers
 from brats_jax.reporting.statistics import bootstrap_interval
 
 CLASSES = ("NCR/NET", "ED", "ET")

@@ -8,7 +8,7 @@ import numpy as np
 
 from brats_jax.reporting import captions
 from brats_jax.reporting.arms import Measured, Results
-from brats_jax.reporting.tables import Column, Table, make_table, number, text
+from brats_jax.reporting.tables.table import Column, Table, make_table, number, text
 
 REGIONS = ("WT", "TC", "ET")
 LOW = 0.5  # less than this share found, or right, is worth a word

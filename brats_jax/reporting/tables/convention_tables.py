@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from brats_jax.evaluation.summary import MEAN_FOREGROUND
 from brats_jax.reporting import captions
 from brats_jax.reporting.arms import LOSS_NAMES, Arm, Key, Results, over_folds
-from brats_jax.reporting.tables import Cell, Column, Table, make_table, number, text
+from brats_jax.reporting.tables.table import Cell, Column, Table, make_table, number, text
 
 REGIONS = ("WT", "TC", "ET", "NCR/NET", "ED")
 ALL, TUMOUR = "all slices", "tumour slices"

@@ -13,10 +13,10 @@ from brats_jax.reporting.comparisons import (
     uncompared,
     verdict,
 )
-from brats_jax.reporting.convention_tables import best
-from brats_jax.reporting.paper.printed import printed_numbers
+from brats_jax.reporting.paper.printed_numbers import printed_numbers
 from brats_jax.reporting.provenance import is_phantom
 from brats_jax.reporting.read_runs import Study
+from brats_jax.reporting.tables.convention_tables import best
 from brats_jax.runtime.text import plural
 
 

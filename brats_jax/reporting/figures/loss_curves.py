@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 
 from brats_jax.reporting import captions
 from brats_jax.reporting.arms import LOSS_NAMES
-from brats_jax.reporting.figures import BASELINE, SSL, Figure, axes, canvas, drawn, styled
+from brats_jax.reporting.figures.figure import BASELINE, SSL, Figure, axes, canvas, drawn, styled
 from brats_jax.reporting.read_runs import FoldFiles, Run, Study
 from brats_jax.runtime.text import plural
 

@@ -13,7 +13,7 @@ from brats_jax.errors import BratsError
 from brats_jax.evaluation.panel_slices import PanelSlices
 from brats_jax.reporting import captions
 from brats_jax.reporting.arms import Arm, Measured, Results
-from brats_jax.reporting.figures import Figure, photograph
+from brats_jax.reporting.figures.figure import Figure, photograph
 from brats_jax.reporting.read_runs import Run
 from brats_jax.viewer.panels import DatasetRow, dataset_panel
 from brats_jax.viewer.slices import (

@@ -1,0 +1,1 @@
+"""Figures of the report, a module for each kind."""
