@@ -39,8 +39,8 @@ def main(arguments: Sequence[str]) -> int:
 
 def _run(path: Path) -> None:
     # Imported here: a misspelt flag should not have to wait for the libraries.
-    from brats_jax.evaluation import calibration, temperatures
-    from brats_jax.inference.trained_run import open_run
+    from brats_jax.evaluation import temperatures
+    from brats_jax.inference.trained_run import CALIBRATION_FILE, open_run
     from brats_jax.runtime import devices
     from brats_jax.runtime.console import say
 
@@ -50,7 +50,7 @@ def _run(path: Path) -> None:
         say(f"note: {note}")
     for line in temperatures.fit(trained, _STORE.value, _BATCH_SIZE.value):
         say(line)
-    say(f"written to {trained.run}/fold_K/{calibration.FILE}; use with predict --calibrated")
+    say(f"written to {trained.run}/fold_K/{CALIBRATION_FILE}; use with predict --calibrated")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ its members then weigh differently.
 Reference: Guo et al. 2017, https://arxiv.org/abs/1706.04599
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,13 @@ import numpy as np
 from scipy import special
 
 from brats_jax.data.store.reader import Store
-from brats_jax.errors import BratsError
 from brats_jax.evaluation.slices import brain_mask, device_batches
 from brats_jax.inference.restored import RestoredNetwork
+from brats_jax.inference.trained_run import (
+    CALIBRATION_FILE,
+    CALIBRATION_SCHEMA,
+    CALIBRATION_VERSION,
+)
 from brats_jax.metrics.calibration import (
     BINS,
     expected_calibration_error,
@@ -30,9 +33,6 @@ from brats_jax.runtime.console import bar
 from brats_jax.runtime.files import write_json
 from brats_jax.tasks import Batch
 
-FILE = "calibration.json"
-SCHEMA = "brats_jax.calibration"
-VERSION = 1
 # About one pixel in six of a slice is brain; a million of those settle three digits.
 _SAMPLE_FROM = 6_000_000
 
@@ -81,35 +81,13 @@ def measure(logits: np.ndarray, labels: np.ndarray, temperature: float) -> dict[
 def write(fold: Path, model_hash: str, temperature: float, facts: dict[str, Any]) -> None:
     """Writes fold_K/calibration.json."""
     write_json(
-        fold / FILE,
+        fold / CALIBRATION_FILE,
         {
-            "schema": SCHEMA,
-            "version": VERSION,
+            "schema": CALIBRATION_SCHEMA,
+            "version": CALIBRATION_VERSION,
             "model": model_hash,
             "temperature": temperature,
             "over": f"every k-th brain pixel; ECE in {BINS} bins of the largest probability",
             **facts,
         },
     )
-
-
-def read_temperature(fold: Path, model_hash: str) -> float:
-    """The temperature of a fold's model.
-
-    Raises:
-      BratsError: none was fitted, or for other weights.
-    """
-    remedy = f"run python -m brats_jax.calibrate --checkpoint={fold.parent}"
-    try:
-        document = json.loads((fold / FILE).read_text())
-        schema, version = document["schema"], document["version"]
-        temperature, model = float(document["temperature"]), document["model"]
-    except FileNotFoundError:
-        raise BratsError(f"{fold} is not calibrated: {remedy}") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BratsError(f"{fold / FILE} cannot be read ({error}): {remedy}") from None
-    if (schema, version) != (SCHEMA, VERSION) or not temperature > 0:
-        raise BratsError(f"{fold / FILE} is not of this version: {remedy}")
-    if model != model_hash:
-        raise BratsError(f"{fold / FILE} was fitted to other weights than there are now: {remedy}")
-    return temperature

@@ -1,4 +1,4 @@
-"""What a run folder holds to predict with: its models, and all that says what they expect."""
+"""A trained run, opened for inference: the networks of its folds and the facts about them."""
 
 import hashlib
 import json
@@ -6,28 +6,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
 from brats_jax.errors import BratsError
-from brats_jax.evaluation import calibration
-from brats_jax.experiments import config as settings
 from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.models import torch_weights
-from brats_jax.tasks import Task
+from brats_jax.runs import checkpoints
+from brats_jax.runtime import devices
+from brats_jax.tasks import Task, task_of
 
-STAGES = {"segment": "segment", "reconstruct": "pretrain"}  # --task -> folder of the stage
+STAGES = {"segment": "segment", "reconstruct": "pretrain"}  # --task -> the stage's folder
+
+CALIBRATION_FILE = "calibration.json"
+CALIBRATION_SCHEMA = "brats_jax.calibration"
+CALIBRATION_VERSION = 1
 
 
 @dataclass(frozen=True)
 class EnsembleMember:
-    """The model of one fold.
+    """The network of one fold.
 
     Attributes:
-      fold: which.
-      network: its weights, on the devices.
-      hash: `torch_names.digest` of them, which whoever has exported them can compute again.
-      temperature: its logits are divided by this; 1 unless calibrated.
+      fold: number of the fold.
+      network: the restored network.
+      hash: `torch_weights.digest` of its weights, which can be recomputed from an export.
+      temperature: divides the logits; 1 unless calibrated.
     """
 
     fold: int
@@ -45,9 +49,9 @@ class TrainedRun:
       task_name: 'segment' or 'reconstruct', as `--task` and exported files spell it.
       members: at least one.
       config: the run's settings, as config.json has them.
-      record: what its data were: normalisation, slice_shape, store, split_by, version.
-      seen: the subjects that it was trained or chosen on.
-      notes: what a user should know, one line each.
+      record: facts on the training data: normalisation, slice_shape, store, split_by, version.
+      seen: the subjects in the training and validation sets.
+      notes: warnings for the user, one line each.
     """
 
     run: Path
@@ -64,25 +68,30 @@ class TrainedRun:
         return self.members[0].network.task
 
     @property
+    def segments(self) -> bool:
+        """Whether the networks predict labels; otherwise they predict a modality."""
+        return self.members[0].network.segments
+
+    @property
     def normalisation(self) -> str:
         """'slice' or 'volume'."""
         return str(self.record["normalisation"])
 
     @property
     def in_plane(self) -> tuple[int, int] | None:
-        """The slice size it must see: where air counts in the statistics of a slice."""
+        """The slice size that the input must have, where air counts in a slice's statistics."""
         shape = self.record.get("slice_shape")
         return (int(shape[0]), int(shape[1])) if shape and self.normalisation == "slice" else None
 
     @property
     def hash(self) -> str:
-        """The member's, or the hash of all members' hashes."""
+        """The hash of the only member, or the SHA-256 of all members' hashes."""
         if len(self.members) == 1:
             return self.members[0].hash
         return hashlib.sha256("".join(m.hash for m in self.members).encode()).hexdigest()
 
     def describe(self) -> dict[str, Any]:
-        """JSON-able: which model this is, to stand beside whatever it made."""
+        """JSON-able identity of the model, written beside every prediction."""
         return {
             "hash": self.hash,
             "run": str(self.run),
@@ -101,41 +110,33 @@ class TrainedRun:
 
 
 def open_run(
-    path: Path, task: str, mesh: Mesh, *, calibrated: bool = False, dtype: str | None = None
+    path: Path, task_name: str, mesh: Mesh, *, calibrated: bool = False, dtype: str | None = None
 ) -> TrainedRun:
-    """Restores what there is to predict with.
+    """Restores the networks of one stage of a run.
 
     Args:
-      path: RUN, all its complete folds, or RUN/fold_K, that fold alone.
-      task: 'segment' or 'reconstruct'.
+      path: RUN for all its complete folds, or RUN/fold_K for one fold.
+      task_name: 'segment' or 'reconstruct'.
       mesh: the devices.
-      calibrated: divide the logits by the temperatures that `brats_jax.calibrate` found.
-      dtype: what activations are computed in, 'float32' or 'bfloat16'; None: as configured.
+      calibrated: divide the logits by the temperatures that `brats_jax.calibrate` fitted.
+      dtype: compute type, 'float32' or 'bfloat16'; None for the configured one.
 
     Raises:
-      BratsError: no such run, nothing complete in it, or a checkpoint that cannot be used.
+      BratsError: no such run, no complete fold in it, or a checkpoint that cannot be used.
     """
     run, only = _run_of(path)
-    document = _read_json(run / "config.json")
-    try:
-        config = document["config"]
-        configured = ConfigDict(config)
-        if dtype is not None:
-            configured.dtype = dtype
-        stage = (settings.segmentation if task == "segment" else settings.reconstruction)(
-            configured
-        )
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise BratsError(f"{run / 'config.json'}: not the settings of a run ({error})") from None
-    folds, notes = _folds(run, only, STAGES[task])
+    config = _settings_of(run)
+    stage = STAGES[task_name]
+    folds, notes = _folds(run, only, stage)
+    compute_dtype = devices.compute_dtype(dtype or config["dtype"])
+    # Every fold must hold the model that the first one describes.
+    task = _task_of(folds[0][1], stage, compute_dtype)
     members = []
     for fold, directory in folds:
-        restored = RestoredNetwork(stage, directory, mesh)
-        digest = torch_weights.digest(torch_weights.torch_state(restored.params, restored.stats))
-        temperature = 1.0
-        if calibrated:
-            temperature = calibration.read_temperature(run / f"fold_{fold}", digest)
-        members.append(EnsembleMember(fold, restored, digest, temperature))
+        network = RestoredNetwork(task, directory, mesh)
+        digest = torch_weights.digest(torch_weights.torch_state(network.params, network.stats))
+        temperature = read_temperature(run / f"fold_{fold}", digest) if calibrated else 1.0
+        members.append(EnsembleMember(fold, network, digest, temperature))
     records = [member.network.meta.get("record", {}) for member in members]
     record = {name: value for name, value in records[0].items() if name != "leaks"}
     if any(other.get("normalisation") not in ("slice", "volume") for other in records):
@@ -145,8 +146,35 @@ def open_run(
     if any(other.get("normalisation") != record["normalisation"] for other in records):
         raise BratsError(f"{run}: its folds were trained on data normalised in different ways")
     if "slice_shape" not in record and record["normalisation"] == "slice":
-        notes.append("the checkpoint does not say which slice size it knows; 240 x 240 is BraTS's")
-    return TrainedRun(run, task, tuple(members), config, record, _seen(run), tuple(notes))
+        notes.append(
+            "the checkpoint does not say the slice size it was trained on; BraTS has 240 x 240"
+        )
+    return TrainedRun(run, task_name, tuple(members), config, record, _seen(run), tuple(notes))
+
+
+def read_temperature(fold: Path, model_hash: str) -> float:
+    """The temperature in a fold's calibration.json.
+
+    Raises:
+      BratsError: there is none, or it was fitted to other weights.
+    """
+    path, remedy = (
+        fold / CALIBRATION_FILE,
+        f"run python -m brats_jax.calibrate --checkpoint={fold.parent}",
+    )
+    try:
+        document = json.loads(path.read_text())
+        schema, version = document["schema"], document["version"]
+        temperature, model = float(document["temperature"]), document["model"]
+    except FileNotFoundError:
+        raise BratsError(f"{fold} is not calibrated: {remedy}") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BratsError(f"{path} cannot be read ({error}): {remedy}") from None
+    if (schema, version) != (CALIBRATION_SCHEMA, CALIBRATION_VERSION) or not temperature > 0:
+        raise BratsError(f"{path} is not of this version: {remedy}")
+    if model != model_hash:
+        raise BratsError(f"{path} was fitted to other weights than the fold has now: {remedy}")
+    return temperature
 
 
 def _run_of(path: Path) -> tuple[Path, int | None]:
@@ -159,6 +187,21 @@ def _run_of(path: Path) -> tuple[Path, int | None]:
     raise BratsError(
         f"--checkpoint={path}: no run there; give the --workdir of a training, or RUN/fold_K"
     )
+
+
+def _settings_of(run: Path) -> dict[str, Any]:
+    config = _read_json(run / "config.json").get("config")
+    if not isinstance(config, dict) or config.get("dtype") not in devices.DTYPES:
+        raise BratsError(f"{run / 'config.json'}: not the settings of a run")
+    return config
+
+
+def _task_of(directory: Path, stage: str, dtype: jnp.dtype) -> Task:
+    """The task that the checkpoint in a stage's folder describes."""
+    task = task_of(checkpoints.read_meta(directory / "best")["model"], dtype)
+    if task.name != stage:
+        raise BratsError(f"{directory}: holds a checkpoint of the {task.name} stage; copy it again")
+    return task
 
 
 def _folds(run: Path, only: int | None, stage: str) -> tuple[list[tuple[int, Path]], list[str]]:
@@ -185,19 +228,19 @@ def _folds(run: Path, only: int | None, stage: str) -> tuple[list[tuple[int, Pat
 
 
 def _stage_folder(fold: Path, stage: str) -> Path:
-    """Where a stage of a fold lies: in another run, if its pretraining was taken from there."""
+    """The folder of a fold's stage; in another run if the pretraining was taken from there."""
     if stage == "pretrain" and (fold / "pretraining.json").exists():
         return Path(_read_json(fold / "pretraining.json").get("run", "")) / fold.name / stage
     return fold / stage
 
 
 def _seen(run: Path) -> frozenset[str]:
-    """Whoever trained or validated a fold: any but the test set."""
+    """The subjects that any fold trained or validated on: all but the test set."""
     if not (run / "splits.json").exists():
         return frozenset()
     splits = _read_json(run / "splits.json")
-    # Every fold trains on all folds but its own, on which it is validated. Slices are named
-    # CASE/number where they were split.
+    # Every fold trains on all folds but its own, on which it is validated. A split by slice
+    # names slices CASE/number.
     return frozenset(name.split("/")[0] for names in splits.get("folds", []) for name in names)
 
 

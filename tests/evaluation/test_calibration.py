@@ -8,9 +8,10 @@ from scipy import special
 
 from brats_jax.data.store.prepare import prepare
 from brats_jax.errors import BratsError
-from brats_jax.evaluation import calibration, temperatures
+from brats_jax.evaluation import temperatures
 from brats_jax.inference import model as inference
 from brats_jax.inference import trained_run
+from brats_jax.inference.trained_run import CALIBRATION_FILE
 from brats_jax.runtime.devices import data_mesh
 
 
@@ -38,7 +39,7 @@ def test_folds_are_calibrated_and_used(brats_files, tmp_path):
         assert len(lines) == 2 and "ECE" in lines[0]
         model = inference.load(run, calibrated=True)
         for member in model.trained.members:
-            document = json.loads((run / f"fold_{member.fold}" / calibration.FILE).read_text())
+            document = json.loads((run / f"fold_{member.fold}" / CALIBRATION_FILE).read_text())
             assert document["temperature"] == member.temperature != 1.0
             validation = document["sets"]["validation"]
             assert validation["after"]["nll"] < validation["before"]["nll"]
@@ -55,7 +56,7 @@ def test_folds_are_calibrated_and_used(brats_files, tmp_path):
             hot.probabilities, special.softmax(z / one.members[0].temperature, -1), atol=1e-4
         )
         # Other weights, another store.
-        path = run / "fold_0" / calibration.FILE
+        path = run / "fold_0" / CALIBRATION_FILE
         path.write_text(path.read_text().replace(model.trained.members[0].hash, "0" * 64))
         with pytest.raises(BratsError, match="fitted to other weights"):
             inference.load(run, calibrated=True)
