@@ -20,8 +20,9 @@ from brats_jax.errors import BratsError
 from brats_jax.experiments import frozen
 from brats_jax.experiments.grid_cells import AXES, Axes, Cell, enumerate_cells
 from brats_jax.runs import evaluated
+from brats_jax.runs.metrics import read_metrics
 from brats_jax.runtime import locks
-from brats_jax.runtime.console import clock, read_metrics
+from brats_jax.runtime.console import clock
 from brats_jax.runtime.files import write_json
 from brats_jax.runtime.text import plural
 

@@ -15,7 +15,7 @@ from typing import Any
 from brats_jax.errors import BratsError
 from brats_jax.evaluation.summary import KEYS
 from brats_jax.runs.evaluated import AGAIN, EVALUATION_VERSION
-from brats_jax.runtime.console import read_metrics
+from brats_jax.runs.metrics import read_metrics
 
 STAGES = ("pretrain", "segment")
 DEPTH = 3  # folders below the one that was named, at most

@@ -15,11 +15,12 @@ from brats_jax.data.device_store import DeviceStore, bytes_needed
 from brats_jax.data.splits import slice_name
 from brats_jax.errors import BratsError
 from brats_jax.runtime import devices, distributed
-from brats_jax.runtime.console import ProgressLog, SilentLog, say, told_if_slow
+from brats_jax.runtime.console import say, told_if_slow
 from brats_jax.runtime.signals import Interrupted, StopRequests
 from brats_jax.tasks import Batch, Task
 from brats_jax.training.checkpointing import Saving, take_snapshot
 from brats_jax.training.feed import Feed
+from brats_jax.training.metrics_log import ProgressLog, SilentLog
 from brats_jax.training.steps import Progress, TrainState, TrainStep, make_train_step
 from brats_jax.training.validation import Validation
 

@@ -13,8 +13,8 @@ from brats_jax.experiments import config as settings
 from brats_jax.experiments import experiment
 from brats_jax.inference import model as inference
 from brats_jax.inference.restored import RestoredNetwork
+from brats_jax.runs.metrics import read_metrics
 from brats_jax.runtime import devices
-from brats_jax.runtime.console import read_metrics
 from brats_jax.runtime.devices import data_mesh
 
 pytestmark = pytest.mark.usefixtures("shallow")

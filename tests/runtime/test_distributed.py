@@ -17,8 +17,8 @@ from brats_jax.data.patches import PatchPlan
 from brats_jax.data.pipeline import TrainingBatches, full_slices
 from brats_jax.errors import BratsError
 from brats_jax.runs import checkpoints
+from brats_jax.runs.metrics import read_metrics
 from brats_jax.runtime import devices, distributed, locks
-from brats_jax.runtime.console import read_metrics
 
 ROOT = Path(__file__).parents[2]
 EPOCH = 60

@@ -19,8 +19,8 @@ from brats_jax.data.augment import Augmentation
 from brats_jax.data.device_store import DeviceStore
 from brats_jax.data.patches import cut
 from brats_jax.runs import checkpoints
+from brats_jax.runs.metrics import read_metrics
 from brats_jax.runtime import devices
-from brats_jax.runtime.console import read_metrics
 from brats_jax.runtime.signals import Interrupted
 from brats_jax.tasks import Pretraining, Segmentation
 from brats_jax.training import feed as feeding

@@ -13,8 +13,8 @@ from brats_jax.data.augment import Augmentation
 from brats_jax.data.splits import fold_split, make_splits, select_slices
 from brats_jax.errors import BratsError
 from brats_jax.runs import checkpoints
+from brats_jax.runs.metrics import read_metrics
 from brats_jax.runtime import devices
-from brats_jax.runtime.console import read_metrics
 from brats_jax.runtime.signals import Interrupted
 from brats_jax.tasks import Pretraining, Segmentation
 from brats_jax.training import loop, trainer

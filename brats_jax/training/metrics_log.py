@@ -1,0 +1,91 @@
+"""The log of a training stage: metrics.jsonl, TensorBoard events and the progress bar."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from tensorboardX import SummaryWriter
+
+from brats_jax.runs.metrics import read_metrics
+from brats_jax.runtime.console import bar, clock, say
+from brats_jax.runtime.files import write_text
+
+
+class ProgressLog:
+    """Logs the numbers of one stage, also across restarts.
+
+    metrics.jsonl has one JSON object a line: `event` ('step' within an epoch, 'train' and
+    'validation' at its end), `step`, `epoch` and the numbers. A resumed stage first drops the
+    lines that it will write again.
+
+    Args:
+      directory: the stage's folder.
+      title: label of the progress bar.
+      total_steps, first_step: length of the stage, and the step it starts from.
+      validated_step: last step of the last validated epoch.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        title: str,
+        total_steps: int,
+        first_step: int,
+        validated_step: int,
+    ) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self._path = directory / "metrics.jsonl"
+        known = {"step": first_step, "train": validated_step, "validation": validated_step}
+        kept = [r for r in read_metrics(self._path) if r["step"] <= known.get(r["event"], -1)]
+        write_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
+        self._writer = SummaryWriter(str(directory / "tensorboard"), purge_step=validated_step + 1)
+        self._bar = bar(total_steps, title, "step", first_step)
+        self._title = title
+        self._total = total_steps
+        self._first = first_step
+        self._start = time.monotonic()
+
+    def step(self, step: int) -> None:
+        """Moves the progress bar to `step`."""
+        self._bar.update(step - self._bar.n)
+
+    def write(self, event: str, step: int, epoch: int, values: dict[str, Any]) -> None:
+        """Appends one record to metrics.jsonl and its scalars to TensorBoard."""
+        with self._path.open("a") as file:
+            record = {"event": event, "step": step, "epoch": epoch, **values}
+            file.write(json.dumps(record) + "\n")
+        for name, value in values.items():
+            if isinstance(value, int | float):
+                self._writer.add_scalar(f"{event}/{name}", value, step)
+        self._writer.flush()
+
+    def epoch(self, step: int, text: str) -> None:
+        """Prints the result of an epoch and the time left, above the progress bar."""
+        elapsed = time.monotonic() - self._start
+        left = elapsed / max(1, step - self._first) * (self._total - step)
+        say(f"{self._title}: step {step}/{self._total}  {text}  {clock(left)} left")
+
+    def close(self) -> None:
+        """Closes the progress bar and the event file."""
+        self._bar.close()
+        self._writer.close()
+
+
+class SilentLog(ProgressLog):
+    """Logs nothing: for all processes but the main one."""
+
+    def __init__(self) -> None:
+        pass
+
+    def step(self, step: int) -> None:
+        """Does nothing."""
+
+    def write(self, event: str, step: int, epoch: int, values: dict[str, Any]) -> None:
+        """Does nothing."""
+
+    def epoch(self, step: int, text: str) -> None:
+        """Does nothing."""
+
+    def close(self) -> None:
+        """Does nothing."""
