@@ -104,7 +104,7 @@ def test_a_damaged_checkpoint_is_one_line(tmp_path):
 RESTORE = """
 import sys, jax
 from pathlib import Path
-from brats_jax import checkpoints
+from brats_jax.runs import checkpoints
 where = jax.sharding.SingleDeviceSharding(jax.devices()[0])
 shape = jax.ShapeDtypeStruct((50_000,), "float32", sharding=where)
 checkpoints.read(Path(sys.argv[1]), {"x": shape, "y": shape}, {})

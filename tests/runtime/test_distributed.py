@@ -211,7 +211,7 @@ def test_a_fold_that_is_taken_is_refused_with_the_status_for_it(
 
 def test_those_who_do_not_come_are_waited_for_so_long_only():
     code = (
-        "from brats_jax import processes; "
+        "from brats_jax.runtime import distributed as processes; "
         "processes.join('127.0.0.1:9', 2, 1, wait_s=0.5)"
     )  # fmt: skip
     done = subprocess.run(
