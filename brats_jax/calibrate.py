@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _run(path: Path) -> None:
     # Imported here: a misspelt flag should not have to wait for the libraries.
-    from brats_jax.evaluation import temperatures
+    from brats_jax.evaluation.calibration import calibrate
     from brats_jax.inference.trained_run import CALIBRATION_FILE, open_run
     from brats_jax.runtime import devices
     from brats_jax.runtime.console import say
@@ -48,7 +48,7 @@ def _run(path: Path) -> None:
     trained = open_run(path, "segment", devices.data_mesh())
     for note in trained.notes:
         say(f"note: {note}")
-    for line in temperatures.fit(trained, _STORE.value, _BATCH_SIZE.value):
+    for line in calibrate(trained, _STORE.value, _BATCH_SIZE.value):
         say(line)
     say(f"written to {trained.run}/fold_K/{CALIBRATION_FILE}; use with predict --calibrated")
 

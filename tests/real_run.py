@@ -14,7 +14,7 @@ import numpy as np
 
 from brats_jax.data.store.prepare import prepare
 from brats_jax.data.store.reader import Store
-from brats_jax.evaluation import scoring, summary
+from brats_jax.evaluation import rows, scoring
 from brats_jax.evaluation.slices import predict_slices
 from brats_jax.experiments import config as settings
 from brats_jax.experiments import experiment
@@ -44,12 +44,12 @@ def main(folder: Path, cache: str) -> None:
     experiment.run(config, folder / "run")
 
     store, fold = Store.open(folder / "store"), folder / "run" / "fold_2"
-    restored = RestoredNetwork(settings.segmentation(config), fold / "segment", data_mesh())
+    network = RestoredNetwork(settings.segmentation(config), fold / "segment", data_mesh())
     tables = (fold / "evaluation_segment_patients.csv").read_text()
     (own,) = (patient for patient in store.patients if patient in tables)
     predicted = np.zeros((store.num_slices, 240, 240), np.uint8)
-    rows = np.array(store.slices_of(own))
-    predicted[rows] = predict_slices(restored, store, rows)
+    own_slices = np.array(store.slices_of(own))
+    predicted[own_slices] = predict_slices(network, store, own_slices)
 
     slices = np.concatenate([store.slices_of(p) for p in store.patients if p != own])
     tally_segmentation = scoring.tally_segmentation
@@ -58,17 +58,17 @@ def main(folder: Path, cache: str) -> None:
         def noted():
             done = 0
             for labels, truth, valid in batches:
-                rows = slices[done : done + int(valid.sum())]
-                predicted[rows] = np.asarray(labels)[valid]
-                done += len(rows)
+                chosen = slices[done : done + int(valid.sum())]
+                predicted[chosen] = np.asarray(labels)[valid]
+                done += len(chosen)
                 yield labels, truth, valid
 
         return tally_segmentation(noted(), *arguments)
 
     scoring.tally_segmentation = noting
-    tally, _ = scoring.score(restored, store, slices, 32, 1.0, "the other cases")
+    tally, scores = scoring.score(network, store, slices, 32, 1.0, "the other cases")
     (folder / "other").mkdir()
-    summary.write_unit_tables(folder / "other", "segment", tally)
+    rows.write_unit_tables(folder / "other", "segment", tally, scores)
     np.save(folder / "predicted.npy", predicted)
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from tally_examples import slices_of, tally_of
 
-from brats_jax.evaluation import conventions, summary
+from brats_jax.evaluation import conventions
 from brats_jax.evaluation.panel_slices import PanelSlices
+from brats_jax.evaluation.rows import rows_of
 from brats_jax.evaluation.tallies import (
     IMAGE_METRICS,
     IMAGE_REGIONS,
@@ -129,15 +130,12 @@ def _write_fold(
     for stage in stages:
         write_history(directory / stage, epochs=4, seed=fold)
         tally = _reconstruction(patients, fold) if stage == "pretrain" else None
-        if tally is not None:
-            scores = list(conventions.pretraining_scores(tally))
-        else:
+        if tally is None:
             seeds = (config.seed, fold, int(config.ssl), len(config.loss))
             tally = _segmentation(patients, error, slices, leaks, seeds)
-            scores = list(conventions.segmentation_scores(tally))
             _write_panel(directory, patients, error, seeds)
         tally.save(directory / f"tally_{stage}.npz", {"fold": fold})
-        rows += summary.rows_of(stage, scores)
+        rows += rows_of(stage, conventions.scores_of(tally))
     write_json(
         directory / "evaluation.json",
         {

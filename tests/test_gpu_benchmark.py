@@ -18,7 +18,7 @@ from benchmarks import forms, measure
 from benchmarks.gpu import gpu, gpu_measured, gpu_results, gpu_table
 from benchmarks.numerics import continued, precision
 from brats_jax.evaluation import conventions
-from brats_jax.evaluation import summary as evaluations
+from brats_jax.evaluation.rows import rows_of
 
 
 def dotted(script: str) -> str:
@@ -97,7 +97,7 @@ def test_every_number_in_the_table_is_one_that_a_script_records(monkeypatch, tmp
                 found[full] = {"result": full, **numbers}
     # A run's own test set, or the unseen phantoms: which Dice there are, only an evaluation says.
     tally = report_examples._segmentation(2, 0.1, "tumour", False, (0,))
-    rows = evaluations.rows_of("segment", conventions.segmentation_scores(tally))
+    rows = rows_of("segment", conventions.scores_of(tally))
     dice = found.pop("precision 1")
     for key in precision.test_numbers(rows, precision.UNSEEN):
         found[f"precision {key}"] = dice

@@ -35,7 +35,8 @@ from benchmarks.numerics import precision
 from benchmarks.numerics.precision import FOREGROUND, TYPES, test_numbers
 from brats_jax.data.splits import Split, fold_split, select_slices
 from brats_jax.data.store.reader import Store
-from brats_jax.evaluation import scoring, summary
+from brats_jax.evaluation import scoring
+from brats_jax.evaluation.rows import rows_of
 from brats_jax.experiments import config as settings
 from brats_jax.experiments import experiment
 from brats_jax.inference.restored import RestoredNetwork
@@ -100,7 +101,7 @@ class Start:
             slices = select_slices(store, indices, "tumour")
             of = (config.evaluation.batch_size, config.evaluation.tolerance_mm)
             _, scores = scoring.score(restored, store, slices, *of, "")
-            found.append(test_numbers(summary.rows_of("segment", scores), ""))
+            found.append(test_numbers(rows_of("segment", scores), ""))
         return {name: float(np.mean([x[f" Dice {name}"] for x in found])) for name in JUDGED}
 
 

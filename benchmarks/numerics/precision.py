@@ -29,7 +29,8 @@ from benchmarks import measure
 from brats_jax.data.splits import select_slices
 from brats_jax.data.store.prepare import prepare
 from brats_jax.data.store.reader import Store
-from brats_jax.evaluation import scoring, summary
+from brats_jax.evaluation import scoring
+from brats_jax.evaluation.rows import rows_of
 from brats_jax.experiments import config as settings
 from brats_jax.experiments import experiment
 from brats_jax.inference.restored import RestoredNetwork
@@ -96,7 +97,7 @@ def dice_in(config: ConfigDict, fold: Path, store: Store, dtype: str) -> dict[st
     slices = select_slices(store, np.arange(store.num_slices), "tumour")
     options = (config.evaluation.batch_size, config.evaluation.tolerance_mm)
     _, scores = scoring.score(restored, store, slices, *options, "")
-    return test_numbers(summary.rows_of("segment", scores), UNSEEN)
+    return test_numbers(rows_of("segment", scores), UNSEEN)
 
 
 def test_numbers(rows: list[dict], of: str) -> dict[str, float]:

@@ -1,13 +1,10 @@
-"""Temperature scaling: one number that makes a fold's probabilities mean what they say.
+"""Temperature scaling of every fold of a run, on the store that it was trained on.
 
-    p = softmax(z / T),   T = argmin of the mean of -log p(true class), over validation pixels
-
-It changes no arg-max, so that labels of one model stay as they are; an ensemble's may move, since
-its members then weigh differently.
-
-Reference: Guo et al. 2017, https://arxiv.org/abs/1706.04599
+The temperature is fitted on the fold's validation set; see `metrics.calibration`.
 """
 
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,32 +12,105 @@ import jax
 import numpy as np
 from scipy import special
 
+from brats_jax.data.splits import count_patients, fold_split
 from brats_jax.data.store.reader import Store
+from brats_jax.errors import BratsError
 from brats_jax.evaluation.slices import brain_mask, device_batches
 from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.inference.trained_run import (
     CALIBRATION_FILE,
     CALIBRATION_SCHEMA,
     CALIBRATION_VERSION,
+    EnsembleMember,
+    TrainedRun,
 )
 from brats_jax.metrics.calibration import (
     BINS,
     expected_calibration_error,
+    fit_temperature,
     negative_log_likelihood,
 )
 from brats_jax.models import Weights
+from brats_jax.runtime import devices
 from brats_jax.runtime.console import bar
 from brats_jax.runtime.files import write_json
+from brats_jax.runtime.text import plural
 from brats_jax.tasks import Batch
 
-# About one pixel in six of a slice is brain; a million of those settle three digits.
-_SAMPLE_FROM = 6_000_000
+# About one pixel in six is brain: a million samples, which determine T to three digits.
+_SAMPLED_PIXELS = 6_000_000
+
+
+def calibrate(trained: TrainedRun, store: str | None, batch_size: int) -> Iterator[str]:
+    """Fits the temperature of each fold and writes fold_K/calibration.json; yields a line each.
+
+    Args:
+      trained: a segmentation.
+      store: path of the store; None for the path in the run's settings.
+      batch_size: slices at a time; rounded up to a multiple of the number of devices.
+
+    Raises:
+      BratsError: no store there, or another one than the run was trained on.
+    """
+    data = Store.open(Path(store or trained.config["data"]["store"]))
+    if data.fingerprint != trained.record.get("store"):
+        raise BratsError(
+            f"{trained.run} was trained on another store than {data.path}: give it as --store"
+        )
+    splits = json.loads((trained.run / "splits.json").read_text())
+    for member in trained.members:
+        yield _calibrate_fold(trained, member, data, splits, batch_size)
+
+
+def _calibrate_fold(
+    trained: TrainedRun, member: EnsembleMember, store: Store, splits: dict, batch_size: int
+) -> str:
+    split = fold_split(splits, store, member.fold)
+    batch_size = devices.round_up(batch_size, member.network.mesh)
+    indices = {"validation": split.validation, "test": split.test}
+    samples = {
+        name: sample_logits(member.network, store, chosen, batch_size, f"fold {member.fold} {name}")
+        for name, chosen in indices.items()
+    }
+    temperature = fit_temperature(*samples["validation"])
+    sets = {
+        name: {
+            "patients": count_patients(store, indices[name]),
+            "slices": len(indices[name]),
+            **measure(*samples[name], temperature),
+        }
+        for name in indices
+    }
+    write_json(
+        trained.run / f"fold_{member.fold}" / CALIBRATION_FILE,
+        {
+            "schema": CALIBRATION_SCHEMA,
+            "version": CALIBRATION_VERSION,
+            "model": member.hash,
+            "temperature": temperature,
+            "over": f"every k-th brain pixel; ECE in {BINS} bins of the largest probability",
+            "fold": member.fold,
+            "split_by": splits["split_by"],
+            "sets": sets,
+        },
+    )
+    return f"fold {member.fold}: temperature {temperature:.3f}; {describe(sets)}"
 
 
 def sample_logits(
     network: RestoredNetwork, store: Store, indices: np.ndarray, batch_size: int, title: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Logits float32[n, K] and labels uint8[n] of brain pixels, every k-th, about a million."""
+    """Logits and labels of every k-th brain pixel, about a million.
+
+    Args:
+      network: a segmentation.
+      store, indices: the slices, by global index.
+      batch_size: slices at a time, a multiple of the number of devices.
+      title: label of the progress bar.
+
+    Returns:
+      (logits float32[n, K], labels uint8[n]).
+    """
 
     @jax.jit
     def logits_of(params: Weights, stats: Weights, batch: Batch) -> tuple[jax.Array, jax.Array]:
@@ -48,7 +118,7 @@ def sample_logits(
         return network.output(params, stats, x), brain_mask(batch["image"])
 
     height, width = store.slice_shape
-    step = max(1, len(indices) * height * width // _SAMPLE_FROM)
+    step = max(1, len(indices) * height * width // _SAMPLED_PIXELS)
     logits, labels, passed = [], [], 0
     with bar(len(indices), title, "slice") as progress:
         for batch, valid in device_batches(network.mesh, store, indices, batch_size):
@@ -64,7 +134,17 @@ def sample_logits(
 
 
 def measure(logits: np.ndarray, labels: np.ndarray, temperature: float) -> dict[str, Any]:
-    """Before and after: NLL, ECE over the brain, and ECE where truth or prediction is tumour."""
+    """NLL and ECE before and after the division by the temperature.
+
+    Args:
+      logits: float[n, K].
+      labels: int[n], the true classes.
+      temperature: divides the logits.
+
+    Returns:
+      The number of pixels, and by 'before' and 'after' NLL, ECE, and ECE of the pixels whose truth
+      or prediction is tumour.
+    """
     tumour = (labels > 0) | (logits.argmax(axis=1) > 0)
     numbers: dict[str, Any] = {"pixels": len(labels), "tumour_pixels": int(tumour.sum())}
     for when, divisor in (("before", 1.0), ("after", temperature)):
@@ -78,16 +158,22 @@ def measure(logits: np.ndarray, labels: np.ndarray, temperature: float) -> dict[
     return numbers
 
 
-def write(fold: Path, model_hash: str, temperature: float, facts: dict[str, Any]) -> None:
-    """Writes fold_K/calibration.json."""
-    write_json(
-        fold / CALIBRATION_FILE,
-        {
-            "schema": CALIBRATION_SCHEMA,
-            "version": CALIBRATION_VERSION,
-            "model": model_hash,
-            "temperature": temperature,
-            "over": f"every k-th brain pixel; ECE in {BINS} bins of the largest probability",
-            **facts,
-        },
-    )
+def describe(sets: Mapping[str, Mapping[str, Any]]) -> str:
+    """One line with the ECE of each set before and after; it notes where the ECE rose."""
+    parts = []
+    rose = False
+    for name, numbers in sets.items():
+        errors = []
+        for where, key in (("ECE", "ece"), ("in tumour", "ece_tumour")):
+            before, after = (numbers[when][key] for when in ("before", "after"))
+            errors.append(f"{where} {before:.4f} -> {after:.4f}")
+            if after > before:
+                errors[-1] += " (rose)"
+                rose = True
+        parts.append(f"{name} ({plural(numbers['patients'], 'patient')}) {', '.join(errors)}")
+    if rose:
+        parts.append(
+            "where ECE rose: the temperature minimises the NLL of the validation set, which need "
+            "not lower the ECE"
+        )
+    return "; ".join(parts)

@@ -1,14 +1,27 @@
-"""Every number that can be said of a tally, under every convention, by name.
+"""All scores of a tally, each under its named convention.
 
-The same predictions give a Dice of 0.2 or 0.9 by what is averaged over what and by what a
-class that nobody sees counts for. Here each combination is a `Scores`: the value of each
-unit (slice or patient), of which a mean is only the last step.
+The Dice of the same predictions is 0.2 or 0.9, depending on the units that are averaged and on the
+value of a class that is in neither mask. A `Scores` holds one such combination by unit (slice or
+patient); its mean is taken last.
 
-| unit    | over            | what                                                       |
-|---------|-----------------|------------------------------------------------------------|
-| slice   | all slices      | Dice under three conventions, distances, sensitivity, ...   |
-| slice   | tumour slices   | the same Dice, over the slices whose truth has tumour       |
-| patient | volumes         | in space: Dice, HD95, ASD, NSD, ..., lesion-wise scores     |
+| unit    | over          | metric                                    | convention                |
+|---------|---------------|-------------------------------------------|---------------------------|
+| slice   | all slices    | dice                                      | overlap.CONVENTIONS       |
+|         |               | asd*_mm (four variants), hd95_mm          | both_present              |
+|         |               | nsd, sensitivity                          | present_only              |
+|         |               | specificity, in_truth                     | none                      |
+| slice   | tumour slices | dice                                      | overlap.CONVENTIONS       |
+| patient | volumes       | dice, hd95_mm                             | VOLUME_CONVENTIONS        |
+|         |               | asd*_mm (four variants)                   | both_present              |
+|         |               | nsd, nsd_area                             | present_only              |
+|         |               | sensitivity                               | present_only, brats2023   |
+|         |               | specificity                               | none                      |
+|         |               | lesion_dice, lesion_hd95_mm               | brats2023                 |
+| slice   | all slices    | of a predicted modality: mse              | none                      |
+|         |               | psnr, ssim, ssim_gaussian                 | target range, fixed range |
+
+`NOTES` says each convention in words. Its rule stands beside its formula: `overlap.CONVENTIONS`
+and `surface.DISTANCE_CONVENTIONS`.
 """
 
 from collections.abc import Iterator
@@ -31,8 +44,10 @@ from brats_jax.evaluation.tallies import (
 from brats_jax.metrics import overlap, surface
 from brats_jax.metrics.surface import SurfaceStatistics
 
-# What a volume in which a region is in neither mask (or in one only) counts for.
+# The values of a volume in which a region is in neither mask, or in one mask only.
 VOLUME_CONVENTIONS: tuple[str, ...] = ("present_only", "brats2020", "brats2023")
+# The metrics of volumes that are given under several conventions.
+SEVERAL_VOLUME_CONVENTIONS: tuple[str, ...] = ("dice", "hd95_mm", "sensitivity")
 
 NOTES: dict[str, str] = {
     **overlap.CONVENTION_NOTES,
@@ -46,6 +61,14 @@ NOTES: dict[str, str] = {
     "": "",
 }
 
+# Image metrics of a tally: (metric, convention) of a score.
+_IMAGE_SCORES: dict[str, tuple[str, str]] = {
+    "mse": ("mse", ""),
+    "psnr": ("psnr", "target range"),
+    "psnr_fixed": ("psnr", "fixed range"),
+    "ssim": ("ssim", "target range"),
+    "ssim_gaussian": ("ssim_gaussian", "target range"),
+}
 
 Values = Array | np.ndarray
 
@@ -74,7 +97,7 @@ class Scores:
 
     @property
     def key(self) -> tuple[str, str, str, str, str]:
-        """What distinguishes it from the others of its tally."""
+        """The columns that identify the score within its tally."""
         return (self.unit, self.over, self.of, self.metric, self.convention)
 
     def mean(self) -> float:
@@ -83,7 +106,7 @@ class Scores:
         return float(known.mean()) if known.size else float("nan")
 
     def count(self) -> int:
-        """How many units count."""
+        """The number of units that count."""
         return int((~np.isnan(self.values)).sum())
 
     def by_patient(self) -> dict[int, float]:
@@ -94,8 +117,15 @@ class Scores:
         return dict(zip(patients.tolist(), (sums / np.bincount(where)).tolist(), strict=True))
 
 
+def scores_of(tally: SegmentationTally | PretrainingTally) -> list[Scores]:
+    """All scores of a tally, in the order of the tables."""
+    if isinstance(tally, PretrainingTally):
+        return list(_image_scores(tally))
+    return list(segmentation_scores(tally))
+
+
 def segmentation_scores(tally: SegmentationTally) -> Iterator[Scores]:
-    """Everything that a segmentation's tally says."""
+    """All scores of a segmentation, by region."""
     slices = tally.slices
     for r, name in enumerate(SCORED):
         yield from _in_plane(
@@ -113,17 +143,12 @@ def segmentation_scores(tally: SegmentationTally) -> Iterator[Scores]:
         yield from _in_space(tally)
 
 
-def pretraining_scores(tally: PretrainingTally) -> Iterator[Scores]:
-    """Everything that a reconstruction's tally says."""
+def _image_scores(tally: PretrainingTally) -> Iterator[Scores]:
     for region in IMAGE_REGIONS:
         for metric in IMAGE_METRICS:
-            base, _, rule = metric.partition("_")
-            convention = {"mse": "", "psnr": "target range", "ssim": "target range"}[base]
-            name = metric
-            if rule == "fixed":
-                name, convention = base, "fixed range"
-            # Infinite where prediction and truth are the same: no mean can take that in.
+            name, convention = _IMAGE_SCORES[metric]
             values = tally.values[f"{region}/{metric}"].astype(np.float64)
+            # Infinite where prediction and truth are equal, which a mean cannot include.
             values = np.where(np.isfinite(values), values, np.nan)
             yield Scores(
                 "slice", "all slices", region, name, convention, values, tally.slices.patient
@@ -156,22 +181,23 @@ def _in_space(tally: SegmentationTally) -> Iterator[Scores]:
         edges = SurfaceStatistics(*(np.asarray(x)[whole] for x in _region(tally.volume_surface, r)))
         for convention in VOLUME_CONVENTIONS:
             yield scores("dice", convention, overlap.dice_under(counts[:, r], convention))
-            if convention != "brats2023":  # whose HD95 is another, see below
+            if convention != "brats2023":  # defined by area of the surface, see below
                 distances = surface.fill_empty(surface.hd95(edges), edges, convention)
                 yield scores("hd95_mm", convention, distances)
         yield from (scores(m, "both_present", v) for m, v in _distances(edges) if m != "hd95_mm")
         yield scores("nsd", "present_only", surface.surface_dice(edges))
         yield scores("sensitivity", "present_only", overlap.sensitivity(counts[:, r]))
-        invented = np.where(counts[:, r, 1] > 0, 0.0, 1.0)  # where the truth has none
-        yield scores("sensitivity", "brats2023", overlap.sensitivity(counts[:, r], invented))
+        # Of a truth without the region: 0 where the prediction has it, else 1.
+        without_truth = np.where(counts[:, r, 1] > 0, 0.0, 1.0)
+        yield scores("sensitivity", "brats2023", overlap.sensitivity(counts[:, r], without_truth))
         voxels = slices_of * tally.pixels
         yield scores("specificity", "", overlap.specificity(counts[:, r], voxels))
         if name in SURFEL_REGIONS:
             by_area = tally.surfels[whole, SURFEL_REGIONS.index(name)]
-            far, within = (by_area[:, SURFEL_FIELDS.index(f)] for f in ("hd95_mm", "nsd"))
-            yield scores("hd95_mm", "brats2023", surface.fill_empty(far, edges, "brats2023"))
-            in_one = (edges.n_pred > 0) != (edges.n_gt > 0)
-            yield scores("nsd_area", "present_only", np.where(in_one, 0, within))
+            hd95, nsd = (by_area[:, SURFEL_FIELDS.index(f)] for f in ("hd95_mm", "nsd"))
+            yield scores("hd95_mm", "brats2023", surface.fill_empty(hd95, edges, "brats2023"))
+            in_one_mask = (edges.n_pred > 0) != (edges.n_gt > 0)
+            yield scores("nsd_area", "present_only", np.where(in_one_mask, 0, nsd))
         if name in LESION_REGIONS:
             found = tally.lesions[whole, LESION_REGIONS.index(name)]
             for metric in ("dice", "hd95_mm"):
@@ -180,7 +206,7 @@ def _in_space(tally: SegmentationTally) -> Iterator[Scores]:
 
 
 def volume_counts(tally: SegmentationTally) -> np.ndarray:
-    """int64[P, R, 3] of (tp, fp, fn) in voxels: a patient's slices added up."""
+    """int64[P, R, 3] of (tp, fp, fn) in voxels, summed over each patient's slices."""
     patients = len(tally.slices.patients)
     total = np.zeros((patients, *tally.counts.shape[1:]), np.int64)
     np.add.at(total, tally.slices.patient, tally.counts)
@@ -188,7 +214,7 @@ def volume_counts(tally: SegmentationTally) -> np.ndarray:
 
 
 def _distances(edges: SurfaceStatistics) -> Iterator[tuple[str, Values]]:
-    """The variants of the mean distance, each by name, and HD95; NaN where a mask is empty."""
+    """The variants of the mean distance, and HD95; NaN where a mask is empty."""
     to_truth, to_prediction = surface.directed_means(edges)
     yield "asd_mm", surface.pooled_mean(edges)
     yield "asd_pred_to_gt_mm", to_truth

@@ -1,4 +1,7 @@
-"""The slices of a segmentation panel as arrays, so that several models can be drawn together."""
+"""panels/segmentation.npz: the slices of a segmentation panel as arrays.
+
+The report draws the predictions of several models on the same slices from these files.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,13 +17,13 @@ from brats_jax.runtime.files import UNREADABLE_NPZ, atomic_open
 
 @dataclass(frozen=True)
 class PanelSlices:
-    """N slices, H x W, and what a model made of them.
+    """N slices of H x W pixels and a model's prediction for them.
 
     Attributes:
-      patients, numbers: which they are.
+      patients, numbers: patient and slice number of each.
       images: float[N, H, W] by modality.
       truth, prediction: uint8[N, H, W] labels.
-      dice: float[N, K] by class, NaN where a class is in neither.
+      dice: float[N, K] by class, NaN where a class is in neither mask.
     """
 
     patients: Sequence[str]
@@ -31,7 +34,7 @@ class PanelSlices:
     dice: np.ndarray
 
     def save(self, path: Path) -> None:
-        """Writes a .npz file of plain arrays, whole or not at all; images in 16 bits."""
+        """Writes a .npz file atomically; images are stored in 16 bits."""
         with atomic_open(path, "wb") as file:
             np.savez_compressed(
                 file,
@@ -45,7 +48,7 @@ class PanelSlices:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Reads what `save` wrote.
+        """Reads a file that `save` wrote.
 
         Raises:
           BratsError: the file is missing or damaged.

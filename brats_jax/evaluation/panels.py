@@ -1,4 +1,4 @@
-"""Which test slices are shown, and what the best model of a stage makes of them."""
+"""Panels: pictures of a few test slices with a stage's predictions."""
 
 from pathlib import Path
 
@@ -18,19 +18,19 @@ from brats_jax.viewer.panels import (
     segmentation_panel,
 )
 
-# Beneath the overlays lies FLAIR, where oedema is brightest; T1 is what the paper shows.
+# The overlays lie over FLAIR, where oedema is brightest; the paper shows T1.
 SEGMENTATION_IMAGES = ("flair", "t1", "t1gd")
-APART = 10  # slices between two that are shown of one patient
+APART = 10  # least distance, in slices, between two panel rows of one patient
 
 
 def slices_to_draw(store: Store, indices: np.ndarray, count: int) -> np.ndarray:
-    """The slices of the panels: each patient's with most tumour, then its runners-up.
+    """Selects the slices of the panels: each patient's with most tumour, then the next ones.
 
-    A function of the store alone, so that all models are shown on the same slices.
+    The selection depends on the store only: the panels of all models show the same slices.
 
     Args:
       store, indices: candidates, by global index.
-      count: how many; fewer where there are not so many.
+      count: number of slices; fewer where there are not so many.
 
     Returns:
       int64[<= count], ascending.
@@ -56,49 +56,57 @@ def draw(
 ) -> Path:
     """Writes reconstruction.png or segmentation.png of the given slices into `directory`.
 
-    Beside the latter, segmentation.npz has what is in it, so that models can be shown together.
+    segmentation.npz beside the latter holds the arrays, from which the report draws several models
+    in one figure.
     """
     images, labels = store.read(indices)
-    channels = {
-        name: images[..., channel_indices([name])[0]].astype(np.float32)
-        for name in {*network.task.inputs, *SEGMENTATION_IMAGES}
-    }
     predicted = predict_slices(network, store, indices)
-    patients = [store.patients[p] for p in store.patient_of[indices]]
-    numbers = [int(n) for n in store.slice_number[indices]]
-    if isinstance(network.task, Pretraining):
-        task = network.task
-        target = images[..., channel_indices([task.target])[0]].astype(np.float32)
-        scores = np.asarray(image.ssim(predicted, target, image.data_range(target, "target")))
-        rows = [
-            ReconstructionRow(
-                patients[k],
-                numbers[k],
-                {name: channels[name][k] for name in task.inputs},
-                target[k],
-                predicted[k],
-                float(scores[k]),
-            )
-            for k in range(len(indices))
-        ]
-        note = f"{note}; SSIM: 7 x 7 uniform window, range of the target slice, whole slice"
-        return reconstruction_panel(directory / "reconstruction.png", rows, task.target, note)
+    rows = [
+        (store.patients[store.patient_of[i]], int(store.slice_number[i]), k)
+        for k, i in enumerate(indices)
+    ]
+
+    def channel(name: str) -> np.ndarray:
+        return images[..., channel_indices([name])[0]].astype(np.float32)
+
+    if isinstance(task := network.task, Pretraining):
+        inputs = {name: channel(name) for name in task.inputs}
+        target = channel(task.target)
+        ssim = np.asarray(image.ssim(predicted, target, image.data_range(target, "target")))
+        return reconstruction_panel(
+            directory / "reconstruction.png",
+            [
+                ReconstructionRow(
+                    patient,
+                    number,
+                    {name: inputs[name][k] for name in inputs},
+                    target[k],
+                    predicted[k],
+                    float(ssim[k]),
+                )
+                for patient, number, k in rows
+            ],
+            task.target,
+            f"{note}; SSIM: 7 x 7 uniform window, range of the target slice, whole slice",
+        )
+    shown = {name: channel(name) for name in SEGMENTATION_IMAGES}
     dice = np.asarray(overlap.dice(overlap.confusion_counts(predicted, labels, NUM_CLASSES)))
-    PanelSlices(
-        patients, numbers, {n: channels[n] for n in SEGMENTATION_IMAGES}, labels, predicted, dice
-    ).save(directory / "segmentation.npz")
+    patients, numbers = [patient for patient, *_ in rows], [number for _, number, _ in rows]
+    PanelSlices(patients, numbers, shown, labels, predicted, dice).save(
+        directory / "segmentation.npz"
+    )
     return segmentation_panel(
         directory / "segmentation.png",
         [
             SegmentationRow(
-                patients[k],
-                numbers[k],
-                {name: channels[name][k] for name in SEGMENTATION_IMAGES},
+                patient,
+                number,
+                {name: shown[name][k] for name in shown},
                 labels[k],
                 predicted[k],
                 {name: float(dice[k, c]) for c, name in enumerate(CLASSES) if c},
             )
-            for k in range(len(indices))
+            for patient, number, k in rows
         ],
         f"{note}; Dice of the slice, empty where the class is in neither mask",
     )

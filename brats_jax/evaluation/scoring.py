@@ -1,15 +1,13 @@
-"""From a model and slices to a tally: the one pass over the test set that everything is made of."""
+"""One pass of a network over the test set: predicts every slice and tallies its statistics."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from brats_jax.data.store.reader import Store
-from brats_jax.evaluation import conventions
-from brats_jax.evaluation.conventions import Scores
+from brats_jax.evaluation.conventions import Scores, scores_of
 from brats_jax.evaluation.slices import brain_mask, device_batches
 from brats_jax.evaluation.tallies import (
     FIXED_RANGE,
@@ -29,9 +27,14 @@ from brats_jax.metrics.surface import SurfaceStatistics
 from brats_jax.models import Weights
 from brats_jax.runtime import devices
 from brats_jax.runtime.console import bar
-from brats_jax.tasks import Batch, Pretraining
+from brats_jax.tasks import Batch
 
 Labels = jax.Array | np.ndarray
+Progress = Callable[[int], Any]  # takes the number of slices done since the last call
+
+
+def _no_progress(slices: int) -> None:
+    pass
 
 
 def score(
@@ -42,24 +45,27 @@ def score(
     tolerance_mm: float,
     title: str,
 ) -> tuple[SegmentationTally | PretrainingTally, list[Scores]]:
-    """Scores a stage's best model on slices: the tally, and all that it says.
+    """Predicts and scores the slices of a test set.
 
     Args:
       network: the stage's best model.
       store, indices: the slices, by ascending global index.
       batch_size: slices at a time, a multiple of the number of devices.
-      tolerance_mm: boundary pixels this near count as found (NSD).
-      title: shown beside the progress bar.
+      tolerance_mm: boundary pixels nearer than this count as found (NSD).
+      title: label of the progress bar.
+
+    Returns:
+      (tally, all its scores).
     """
     devices.check_batch_size(batch_size, network.mesh, "evaluation.batch_size")
+    tally: SegmentationTally | PretrainingTally
     with bar(len(indices), title, "slice") as progress:
-        if isinstance(network.task, Pretraining):
-            pretext = score_pretraining(network, store, indices, batch_size, progress.update)
-            return pretext, list(conventions.pretraining_scores(pretext))
-        tally = score_segmentation(
-            network, store, indices, batch_size, tolerance_mm, progress.update
-        )
-        return tally, list(conventions.segmentation_scores(tally))
+        done = progress.update
+        if network.segments:
+            tally = score_segmentation(network, store, indices, batch_size, tolerance_mm, done)
+        else:
+            tally = score_pretraining(network, store, indices, batch_size, done)
+    return tally, scores_of(tally)
 
 
 def score_segmentation(
@@ -68,24 +74,21 @@ def score_segmentation(
     indices: np.ndarray,
     batch_size: int,
     tolerance_mm: float,
-    done: Callable[[int], Any] = lambda slices: None,
+    done: Progress = _no_progress,
 ) -> SegmentationTally:
-    """Tallies what the model makes of slices; takes what `score` takes.
-
-    `done` hears how many slices are.
-    """
+    """Tallies a network's labels; arguments as for `score`, `done` reports the progress."""
 
     @jax.jit
     def predict(params: Weights, stats: Weights, batch: Batch) -> jax.Array:
         x, _ = network.task.prepare(batch, training=False)
-        return jnp.argmax(network.output(params, stats, x), axis=-1).astype(jnp.uint8)
+        return network.prediction(network.output(params, stats, x))
 
     def predicted() -> Iterator[tuple[jax.Array, jax.Array, np.ndarray]]:
         for batch, valid in device_batches(network.mesh, store, indices, batch_size):
             yield predict(network.params, network.stats, batch), batch["label"], valid
             done(int(valid.sum()))
 
-    slices = which_slices(store, indices)
+    slices = describe_slices(store, indices)
     spacing = np.array([voxel_spacing_mm(store, p) for p in slices.patients], np.float32)
     return tally_segmentation(predicted(), slices, store.slice_shape, spacing, tolerance_mm)
 
@@ -97,15 +100,15 @@ def tally_segmentation(
     spacing_mm: np.ndarray,
     tolerance_mm: float,
 ) -> SegmentationTally:
-    """Counts and boundary statistics of every slice, and of every volume that is whole.
+    """Counts and boundary statistics of every slice, and of every whole volume.
 
     Args:
-      predicted: batches of (prediction, truth, valid): uint8[B, H, W] twice, of equal sizes,
-        and which of them count, bool[B]. Those are in the order of `slices`.
-      slices: what they are; a patient's lie together.
+      predicted: batches of equal size (prediction, truth, valid): labels uint8[B, H, W] twice, and
+        bool[B]. The valid slices follow the order of `slices`.
+      slices: patient and number of each slice, patient by patient.
       shape: (H, W).
-      spacing_mm: float32[P, 3].
-      tolerance_mm: boundary pixels this near count as found (NSD).
+      spacing_mm: float32[P, 3], voxel size of each patient.
+      tolerance_mm: boundary pixels nearer than this count as found (NSD).
     """
     regions = tuple(SCORED.values())
     volumes = _Volumes(slices, shape, spacing_mm, tolerance_mm)
@@ -134,9 +137,9 @@ def tally_segmentation(
 
 
 class _Volumes:
-    """Puts the slices of a patient back into their volume, and scores it when it is whole.
+    """Stacks the slices of each patient into a volume and scores it when it is whole.
 
-    Slices come patient by patient, so that one volume at a time is held.
+    Slices arrive patient by patient: one volume is in memory at a time.
     """
 
     def __init__(
@@ -151,7 +154,7 @@ class _Volumes:
         self.lesions: list[np.ndarray] = []
 
     def add(self, rows: np.ndarray, prediction: np.ndarray, truth: np.ndarray) -> None:
-        """Takes slices, uint8[n, H, W] each, that are `rows` of the tally."""
+        """Adds labels uint8[n, H, W] of the tally's slices `rows`."""
         for patient, p, t in zip(self._slices.patient[rows], prediction, truth, strict=True):
             self._open.append((p, t))
             self._left[patient] -= 1
@@ -160,16 +163,15 @@ class _Volumes:
 
     def _finish(self, patient: int) -> None:
         taken, self._open = self._open, []
+        spacing = tuple(float(s) for s in self._spacing_mm[patient])
         if self._slices.whole[patient]:
             prediction, truth = (np.stack(s, axis=-1) for s in zip(*taken, strict=True))
-            size = tuple(float(s) for s in self._spacing_mm[patient])
-            lesion_rows = _lesion_scores(prediction, truth, size)
-            surfel_rows = _surfel_scores(prediction, truth, size, self._tolerance_mm)
-        else:  # nothing can be said in space: empty masks give just that
+            lesion_rows = _lesion_scores(prediction, truth, spacing)
+            surfel_rows = _surfel_scores(prediction, truth, spacing, self._tolerance_mm)
+        else:  # no scores in 3D; the boundary statistics of empty masks are NaN and 0
             prediction = truth = np.zeros((*self._shape, 1), np.uint8)
             lesion_rows = np.full((len(LESION_REGIONS), len(LESION_FIELDS)), np.nan)
             surfel_rows = np.full((len(SURFEL_REGIONS), len(SURFEL_FIELDS)), np.nan)
-        spacing = tuple(float(s) for s in self._spacing_mm[patient])
         self.edges.append(
             jax.device_get(
                 surface.region_surface_statistics(
@@ -193,8 +195,8 @@ def _surfel_scores(
     for name in SURFEL_REGIONS:
         predicted, true = (np.isin(labels, SCORED[name]) for labels in (prediction, truth))
         elements = surfels.surfels(predicted, true, spacing_mm)
-        far = np.nan if elements is None else surfels.hd95(elements)
-        rows.append([far, surfels.surface_dice(elements, tolerance_mm)])
+        hd95 = np.nan if elements is None else surfels.hd95(elements)
+        rows.append([hd95, surfels.surface_dice(elements, tolerance_mm)])
     return np.array(rows)
 
 
@@ -210,7 +212,7 @@ def _lesion_scores(
 def _in_plane_statistics(
     prediction: Labels, truth: Labels, spacing_mm: np.ndarray, tolerance_mm: float
 ) -> SurfaceStatistics:
-    """Arrays [B, R] of a batch whose slices may differ in pixel size, float32[B, 2]."""
+    """Boundary statistics [B, R] of a batch; `spacing_mm` float32[B, 2] may differ by slice."""
     parts: list[tuple[np.ndarray, SurfaceStatistics]] = []
     for spacing in np.unique(spacing_mm, axis=0):
         here = np.flatnonzero((spacing_mm == spacing).all(axis=1))
@@ -240,24 +242,24 @@ def score_pretraining(
     store: Store,
     indices: np.ndarray,
     batch_size: int,
-    done: Callable[[int], Any] = lambda slices: None,
+    done: Progress = _no_progress,
 ) -> PretrainingTally:
-    """Image quality of every slice: the whole slice, the brain alone, the tumour alone."""
+    """Image quality of every predicted slice: over the whole slice, the brain and the tumour."""
 
     @jax.jit
     def step(params: Weights, stats: Weights, batch: Batch) -> dict[str, jax.Array]:
         x, target = network.task.prepare(batch, training=False)
         prediction, target = network.output(params, stats, x)[..., 0], target[..., 0]
-        extent = image.data_range(target, "target")
+        data_range = image.data_range(target, "target")
         masks = {"slice": None, "brain": brain_mask(batch["image"]), "tumour": batch["label"] > 0}
         values = {}
         for region, mask in masks.items():
             numbers = (
                 image.mse(prediction, target, mask),
-                image.psnr(prediction, target, extent, mask),
+                image.psnr(prediction, target, data_range, mask),
                 image.psnr(prediction, target, FIXED_RANGE, mask),
-                image.ssim(prediction, target, extent, mask),
-                image.ssim(prediction, target, extent, mask, window="gaussian11"),
+                image.ssim(prediction, target, data_range, mask),
+                image.ssim(prediction, target, data_range, mask, window="gaussian11"),
             )
             for metric, number in zip(IMAGE_METRICS, numbers, strict=True):
                 values[f"{region}/{metric}"] = number
@@ -269,11 +271,11 @@ def score_pretraining(
         rows.append({name: value[valid] for name, value in values.items()})
         done(int(valid.sum()))
     joined = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
-    return PretrainingTally(which_slices(store, indices), joined)
+    return PretrainingTally(describe_slices(store, indices), joined)
 
 
-def which_slices(store: Store, indices: np.ndarray) -> Slices:
-    """Describes a choice of slices, int64[N] global indices, by patient and number."""
+def describe_slices(store: Store, indices: np.ndarray) -> Slices:
+    """Patient and number of the slices at `indices`, int64[N] global indices."""
     numbers, patient = np.unique(store.patient_of[indices], return_inverse=True)
     names = [store.patients[p] for p in numbers]
     held = np.bincount(patient, minlength=len(names))
@@ -288,6 +290,6 @@ def which_slices(store: Store, indices: np.ndarray) -> Slices:
 
 
 def voxel_spacing_mm(store: Store, patient: str) -> tuple[float, float, float]:
-    """Voxel size along height, width and slices; 1 mm where the source does not say (BraTS)."""
+    """Voxel size along height, width and slices; 1 mm where the source has none (BraTS)."""
     spacing = store.case(patient).get("spacing_mm")
     return tuple(float(s) for s in spacing) if spacing else (1.0, 1.0, 1.0)  # type: ignore[return-value]

@@ -1,10 +1,9 @@
-"""What one pass over the test set leaves: sufficient statistics, stored once, for every convention.
+"""Tallies: the sufficient statistics of one pass over the test set, for every convention.
 
-Counts, boundary sums and percentiles are kept for each slice and region, and for each patient
-whose slices are all there: the slices put back into their volume. Averages are made of them
-elsewhere (`conventions.py`), as often and in as many ways as one likes, without the model.
+A tally holds counts, boundary sums and percentiles of each slice and region, and of the volume of
+each patient whose slices are all there. `conventions.py` averages them without the model.
 
-The file is a plain .npz of numbers and names; nothing in it is a pickled object.
+The file is a .npz of plain numbers and names; it holds no pickled object.
 """
 
 import dataclasses
@@ -24,21 +23,21 @@ from brats_jax.runtime.files import UNREADABLE_NPZ, atomic_open
 SCHEMA = "brats_jax.tally"
 VERSION = 2
 
-# Whatever is scored, as sets of labels: every class, and the challenge's nested regions.
-# ET is both; it stands among the classes.
+# The scored regions as sets of labels: every class, and the challenge's nested regions. ET is
+# both; it stands among the classes.
 SCORED: dict[str, tuple[int, ...]] = {
     **{name: (k,) for k, name in enumerate(CLASSES)},
     **{name: labels for name, labels in REGIONS.items() if name not in CLASSES},
 }
-# What a surface between voxels is measured of in space, and what is kept of it. Not of the
-# background, whose surface frames the whole volume.
+# Regions and scores of surfaces between voxels, in 3D. Not of the background, whose surface
+# frames the whole volume.
 SURFEL_REGIONS: tuple[str, ...] = tuple(name for name in SCORED if name != CLASSES[0])
 SURFEL_FIELDS: tuple[str, ...] = ("hd95_mm", "nsd")
-# What lesion-wise scores are defined for.
+# Regions and fields of the lesion-wise scores.
 LESION_REGIONS: tuple[str, ...] = ("WT", "TC", "ET")
 LESION_FIELDS: tuple[str, ...] = ("dice", "hd95_mm", "tp", "fn", "fp")
 
-# Where image quality is measured, and by what.
+# Regions and metrics of image quality.
 IMAGE_REGIONS: tuple[str, ...] = ("slice", "brain", "tumour")
 IMAGE_METRICS: tuple[str, ...] = ("mse", "psnr", "psnr_fixed", "ssim", "ssim_gaussian")
 # The range R that the paper's mean MSE and PSNR together imply (0.0381, 29.77 dB), in units of
@@ -48,14 +47,14 @@ FIXED_RANGE = 6.01
 
 @dataclass(frozen=True)
 class Slices:
-    """Which slices a tally is over: N rows, of P patients.
+    """The N slices of a tally, of P patients.
 
     Attributes:
       index: int64[N], position in the store.
       patient: int32[N], position in `patients`.
       number: int32[N], slice number in the patient's volume.
       patients: str[P].
-      whole: bool[P], whether all slices of the patient are among them.
+      whole: bool[P], whether the tally has all slices of the patient.
       tumour: bool[N], whether the truth has tumour.
     """
 
@@ -72,17 +71,17 @@ class SegmentationTally:
     """Statistics of a segmentation, R regions in the order of `SCORED`.
 
     Attributes:
-      slices: what it is over.
-      pixels: pixels of a slice.
+      slices: the slices in the tally.
+      pixels: number of pixels of a slice.
       spacing_mm: float32[P, 3], voxel size along height, width and slices.
-      tolerance_mm: of the boundary pixels counted as within tolerance.
+      tolerance_mm: largest distance of a boundary pixel that counts as found.
       counts: int32[N, R, 3] of (tp, fp, fn) in pixels.
-      surface: statistics of the boundaries in the plane, arrays [N, R].
-      volume_surface: the same in space, arrays [P, R]; NaN and 0 where not `whole`.
-      surfels: float32[P, len(SURFEL_REGIONS), len(SURFEL_FIELDS)], the same two by area of the
-        surface, as BraTS 2023 has them; NaN where not `whole` or a mask is empty.
-      lesions: float32[P, len(LESION_REGIONS), len(LESION_FIELDS)], as BraTS 2023 defines
-        them; NaN where not `whole`.
+      surface: boundary statistics in the plane, arrays [N, R].
+      volume_surface: boundary statistics in 3D, arrays [P, R]; NaN and 0 where not `whole`.
+      surfels: float32[P, len(SURFEL_REGIONS), len(SURFEL_FIELDS)], HD95 and NSD by area of the
+        surface, as in BraTS 2023; NaN where not `whole` or a mask is empty.
+      lesions: float32[P, len(LESION_REGIONS), len(LESION_FIELDS)], as in BraTS 2023; NaN where
+        not `whole`.
     """
 
     slices: Slices
@@ -96,7 +95,7 @@ class SegmentationTally:
     lesions: np.ndarray
 
     def save(self, path: Path, facts: dict[str, Any]) -> None:
-        """Writes the tally to a .npz file, whole or not at all; `facts` are JSON-able."""
+        """Writes the tally to a .npz file atomically; `facts` are JSON-able."""
         arrays = {
             **_prefixed("slices", dataclasses.asdict(self.slices)),
             **_prefixed("surface", self.surface._asdict()),
@@ -144,7 +143,7 @@ class PretrainingTally:
     """Image quality of every slice.
 
     Attributes:
-      slices: what it is over.
+      slices: the slices in the tally.
       values: float32[N] for each 'region/metric' of `IMAGE_REGIONS` and `IMAGE_METRICS`; NaN
         where the region is empty or the number undefined.
     """
@@ -153,7 +152,7 @@ class PretrainingTally:
     values: dict[str, np.ndarray]
 
     def save(self, path: Path, facts: dict[str, Any]) -> None:
-        """Writes the tally to a .npz file, whole or not at all; `facts` are JSON-able."""
+        """Writes the tally to a .npz file atomically; `facts` are JSON-able."""
         arrays = {
             **_prefixed("slices", dataclasses.asdict(self.slices)),
             **_prefixed("values", self.values),
@@ -172,7 +171,7 @@ class PretrainingTally:
 
 
 def is_current(path: Path, stage: str) -> bool:
-    """Whether a tally of this version and stage is at `path`; its head alone is read."""
+    """Whether `path` holds a tally of this version and stage; reads its head only."""
     try:
         with np.load(path, allow_pickle=False) as file:
             return _kind(json.loads(str(file["head"]))) == (SCHEMA, VERSION, stage)

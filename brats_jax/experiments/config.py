@@ -13,6 +13,7 @@ from brats_jax.data.modalities import CLASSES, MODALITIES
 from brats_jax.data.splits import SPLIT_BY
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
+from brats_jax.evaluation.fold import EvaluationOptions
 from brats_jax.losses import SEGMENTATION_LOSSES, get_segmentation_loss
 from brats_jax.runtime import devices
 from brats_jax.tasks import Pretraining, Segmentation
@@ -225,6 +226,26 @@ def train_options(config: ConfigDict, stage: str, fold: int) -> TrainOptions:
         deterministic=config.train.deterministic,
         float32_epochs=config.train.float32_epochs,
     )
+
+
+def evaluation_options(config: ConfigDict) -> EvaluationOptions:
+    """The settings of an evaluation."""
+    return EvaluationOptions(
+        slices=config.evaluation.slices,
+        tolerance_mm=config.evaluation.tolerance_mm,
+        batch_size=config.evaluation.batch_size,
+        panels=config.evaluation.panels,
+    )
+
+
+def evaluation_facts(config: ConfigDict) -> dict[str, Any]:
+    """The settings that evaluation.json repeats."""
+    return {
+        "inputs": list(config.pretrain.inputs),
+        "target": config.pretrain.target,
+        "loss": config.loss,
+        "ssl": config.ssl,
+    }
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

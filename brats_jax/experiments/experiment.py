@@ -202,7 +202,8 @@ class _Fold:
         # The others wait: what is done by batches is less than what is done by patient, on the
         # host, and a result of one process cannot differ from that of several.
         evaluation = FoldEvaluation(
-            self.config,
+            settings.evaluation_options(self.config),
+            settings.evaluation_facts(self.config),
             self.tasks,
             self.store,
             self.split,

@@ -15,7 +15,7 @@ import numpy as np
 from brats_jax.errors import BratsError
 from brats_jax.evaluation import conventions
 from brats_jax.evaluation.conventions import volume_counts
-from brats_jax.evaluation.summary import KEYS
+from brats_jax.evaluation.rows import KEYS
 from brats_jax.evaluation.tallies import SCORED, SegmentationTally
 from brats_jax.reporting.read_runs import FoldFiles, Run, Study
 from brats_jax.runs.evaluated import ASKED

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from brats_jax.errors import BratsError
-from brats_jax.evaluation.summary import KEYS
+from brats_jax.evaluation.rows import KEYS
 from brats_jax.runs.evaluated import AGAIN, EVALUATION_VERSION
 from brats_jax.runs.metrics import read_metrics
 

@@ -1,3 +1,5 @@
+"""Calibration of a run: fitted by fold, reported in one line, used in prediction."""
+
 import json
 import shutil
 
@@ -8,34 +10,33 @@ from scipy import special
 
 from brats_jax.data.store.prepare import prepare
 from brats_jax.errors import BratsError
-from brats_jax.evaluation import temperatures
+from brats_jax.evaluation.calibration import calibrate, describe
 from brats_jax.inference import model as inference
-from brats_jax.inference import trained_run
-from brats_jax.inference.trained_run import CALIBRATION_FILE
+from brats_jax.inference.trained_run import CALIBRATION_FILE, open_run
 from brats_jax.runtime.devices import data_mesh
 
 
-def test_a_rise_of_the_calibration_error_is_told():
+def test_a_rise_of_the_calibration_error_is_reported():
     def numbers(patients, *ece):
         before, after = ({"ece": e, "ece_tumour": t} for e, t in (ece[:2], ece[2:]))
         return {"patients": patients, "before": before, "after": after}
 
     sets = {"validation": numbers(1, 0.02, 0.1, 0.01, 0.05), "test": numbers(3, 0.02, 0.1, 0.03, 0)}
-    head, tail, why = temperatures.describe(sets).split("; ")
+    head, tail, why = describe(sets).split("; ")
     assert head == "validation (1 patient) ECE 0.0200 -> 0.0100, in tumour 0.1000 -> 0.0500"
     assert tail == "test (3 patients) ECE 0.0200 -> 0.0300 (rose), in tumour 0.1000 -> 0.0000"
-    assert why.startswith("where ECE rose: the temperature is the likeliest in validation")
-    assert "rose" not in temperatures.describe({"validation": sets["validation"]})
+    assert why.startswith("where ECE rose: the temperature minimises the NLL of the validation set")
+    assert "rose" not in describe({"validation": sets["validation"]})
 
 
-def test_folds_are_calibrated_and_used(brats_files, tmp_path):
+def test_predictions_use_the_temperatures_that_were_fitted(brats_files, tmp_path):
     with examples.shallow():
         folder = examples.make_run(brats_files, tmp_path, "volume")
         run = folder / "run"
         with pytest.raises(BratsError, match=r"not calibrated: run python -m brats_jax.calibrate"):
             inference.load(run, calibrated=True)
-        found = trained_run.open_run(run, "segment", data_mesh())
-        lines = list(temperatures.fit(found, None, 4))
+        found = open_run(run, "segment", data_mesh())
+        lines = list(calibrate(found, None, 4))
         assert len(lines) == 2 and "ECE" in lines[0]
         model = inference.load(run, calibrated=True)
         for member in model.trained.members:
@@ -62,7 +63,7 @@ def test_folds_are_calibrated_and_used(brats_files, tmp_path):
             inference.load(run, calibrated=True)
         prepare("phantom", tmp_path / "other", patients=1, seed=0, shape=(16, 40, 32), workers=1)
         with pytest.raises(BratsError, match="trained on another store"):
-            list(temperatures.fit(found, str(tmp_path / "other"), 4))
+            list(calibrate(found, str(tmp_path / "other"), 4))
         shutil.rmtree(folder / "store")
         with pytest.raises(BratsError, match="no store"):
-            list(temperatures.fit(found, None, 4))
+            list(calibrate(found, None, 4))

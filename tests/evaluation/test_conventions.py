@@ -17,7 +17,7 @@ from brats_jax.evaluation.tallies import SCORED, SegmentationTally
 
 
 def by_key(tally: SegmentationTally) -> dict[tuple[str, ...], Scores]:
-    scores = list(conventions.segmentation_scores(tally))
+    scores = conventions.scores_of(tally)
     table = {score.key: score for score in scores}
     assert len(table) == len(scores), "two scores under one name"
     return table

@@ -8,8 +8,9 @@ import pytest
 from tally_examples import tally_of, two_patients
 
 from brats_jax.data.modalities import CLASSES
-from brats_jax.evaluation import fold
-from brats_jax.evaluation import summary as results
+from brats_jax.evaluation import fold, rows
+from brats_jax.evaluation.conventions import scores_of
+from brats_jax.evaluation.rows import find_row
 from brats_jax.evaluation.tallies import SegmentationTally
 from brats_jax.experiments import experiment
 
@@ -56,7 +57,7 @@ def test_volumes_are_the_slices_put_together(finished):
     tp, fp, fn = (sum(int(r[f"WT {x}"]) for r in rows) for x in ("tp", "fp", "fn"))
     expected = 2 * tp / (2 * tp + fp + fn)
     assert float(patient["WT dice (brats2020)"]) == pytest.approx(expected, rel=1e-5)
-    found = results.find(
+    found = find_row(
         summary["rows"], over="volumes", of="WT", metric="dice", convention="brats2020"
     )
     assert found["mean"] == pytest.approx(expected) and found["count"] == 1
@@ -67,7 +68,7 @@ def test_without_whole_volumes_no_table_of_them_stays(tmp_path):
     prediction, truth, sizes = two_patients()
     for whole in (True, False):
         tally = tally_of(prediction, truth, sizes, whole=[whole, whole])
-        results.write_unit_tables(tmp_path, "segment", tally)
+        rows.write_unit_tables(tmp_path, "segment", tally, scores_of(tally))
         assert (tmp_path / "evaluation_segment_patients.csv").exists() == whole
     assert (tmp_path / "evaluation_segment.csv").exists()
 
@@ -77,7 +78,7 @@ def test_evaluation_says_what_it_is_over(finished, small_store):
     document = json.loads((workdir / "fold_0" / "evaluation.json").read_text())
     assert document["set"] == "test" and document["split_by"] == "patient"
     assert document["patients"] == 1 and document["version"] == fold.EVALUATION_VERSION
-    background = results.find(
+    background = find_row(
         document["rows"], stage="segment", over="all slices", of="background", convention="paper"
     )
     assert background["count"] == 16
@@ -121,7 +122,7 @@ def test_another_tolerance_is_evaluated_anew(finished, capsys):
     again = experiment.run(wider, workdir, "evaluate")
 
     def nsd(rows):
-        return results.find(rows["rows"], over="all slices", of="WT", metric="nsd")["mean"]
+        return find_row(rows["rows"], over="all slices", of="WT", metric="nsd")["mean"]
 
     assert nsd(again) > nsd(summary)
     assert nsd(experiment.run(config, workdir, "evaluate")) == nsd(summary)
@@ -133,12 +134,12 @@ def test_an_evaluation_that_was_stopped_halfway_is_made_again(finished, monkeypa
     wider = config.copy_and_resolve_references()
     wider.evaluation.tolerance_mm = 100.0
 
-    def stop(directory, stage, tally):
+    def stop(directory, stage, tally, scores):
         if stage == "segment":
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(results, "write_unit_tables", stop)
+        patch.setattr(rows, "write_unit_tables", stop)
         experiment.run(wider, workdir, "evaluate")
     path = workdir / "fold_0" / "tally_segment.npz"
     assert SegmentationTally.load(path)[0].tolerance_mm == 100

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from brats_jax.evaluation.summary import MEAN_FOREGROUND
+from brats_jax.evaluation.rows import MEAN_FOREGROUND
 from brats_jax.reporting import captions
 from brats_jax.reporting.arms import LOSS_NAMES, Arm, Key, Results, over_folds
 from brats_jax.reporting.tables.table import Cell, Column, Table, make_table, number, text

@@ -6,7 +6,7 @@ ours, so that only their number and spread compare, not fold with fold.
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from brats_jax.evaluation.summary import MEAN_FOREGROUND
+from brats_jax.evaluation.rows import MEAN_FOREGROUND
 from brats_jax.reporting import captions
 from brats_jax.reporting.arms import (
     LOSS_NAMES,

@@ -1,0 +1,135 @@
+"""The numbers of an evaluation: one row per mean, and CSV tables with one row per slice or patient.
+
+Every number stands beside its convention.
+"""
+
+import csv
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from brats_jax.data.modalities import CLASSES
+from brats_jax.evaluation.conventions import (
+    SEVERAL_VOLUME_CONVENTIONS,
+    Scores,
+)
+from brats_jax.evaluation.tallies import SCORED, PretrainingTally, SegmentationTally
+from brats_jax.runtime.files import atomic_open
+
+# The columns that identify a number within an evaluation.
+KEYS = ("stage", "unit", "over", "of", "metric", "convention")
+MEAN_FOREGROUND = "mean foreground"
+
+Row = dict[str, Any]
+
+
+def rows_of(stage: str, scores: Iterable[Scores]) -> list[Row]:
+    """One row per score: its keys, its mean, and the number of units in the mean.
+
+    For each convention of the Dice, a row with the mean over NCR/NET, ED and ET follows.
+    """
+    rows = [_row((stage, *score.key), score.mean(), score.count()) for score in scores]
+    dice = [row for row in rows if row["metric"] == "dice"]
+    for key in dict.fromkeys((r["unit"], r["over"], r["convention"]) for r in dice):
+        unit, over, convention = key
+        alike = [r for r in dice if (r["unit"], r["over"], r["convention"]) == key]
+        mean = _mean([r["mean"] for r in alike if r["of"] in CLASSES[1:]])
+        keys = (stage, unit, over, MEAN_FOREGROUND, "dice", convention)
+        rows.append(_row(keys, mean, max(r["count"] for r in alike)))
+    return rows
+
+
+def find_row(rows: Iterable[Mapping[str, Any]], **wanted: str) -> Mapping[str, Any] | None:
+    """The first row whose keys have the wanted values, or None."""
+    for row in rows:
+        if all(row[key] == value for key, value in wanted.items()):
+            return row
+    return None
+
+
+def write_unit_tables(
+    directory: Path,
+    stage: str,
+    tally: SegmentationTally | PretrainingTally,
+    scores: Sequence[Scores],
+) -> None:
+    """Writes evaluation_<stage>.csv, one row per slice, and ..._patients.csv, one per volume.
+
+    The cell of an undefined number (a distance to an empty mask, a Dice of two) is empty. Where no
+    patient has all slices, the second table is not written, and removed if there is one.
+
+    Args:
+      directory: the fold's folder.
+      stage: 'pretrain' or 'segment'.
+      tally: the counts by slice.
+      scores: `conventions.scores_of(tally)`.
+    """
+    slices = tally.slices
+    names = slices.patients
+    places = [(names[p], int(n)) for p, n in zip(slices.patient, slices.number, strict=True)]
+    by_slice = dict(_slice_columns(tally, scores))
+    _write_csv(directory / f"evaluation_{stage}.csv", ("patient", "slice"), places, by_slice)
+    if isinstance(tally, PretrainingTally):
+        return
+    of_volumes = directory / f"evaluation_{stage}_patients.csv"
+    if slices.whole.any():
+        whole = [(name,) for name in names[slices.whole]]
+        _write_csv(of_volumes, ("patient",), whole, dict(_volume_columns(scores)))
+    else:
+        of_volumes.unlink(missing_ok=True)
+
+
+def _slice_columns(
+    tally: SegmentationTally | PretrainingTally, scores: Sequence[Scores]
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Columns 'region metric' of the table by slice."""
+    if isinstance(tally, PretrainingTally):
+        yield from ((name.replace("/", " "), values) for name, values in tally.values.items())
+        return
+    for r, of in enumerate(SCORED):
+        yield from ((f"{of} {c}", tally.counts[:, r, k]) for k, c in enumerate(("tp", "fp", "fn")))
+    for score in scores:
+        if (score.unit, score.over) != ("slice", "all slices") or score.metric == "in_truth":
+            continue
+        # The other conventions of the Dice follow from the empty cells of this one.
+        if score.metric != "dice" or score.convention == "present_only":
+            yield f"{score.of} {score.metric}", score.values
+
+
+def _volume_columns(scores: Sequence[Scores]) -> Iterator[tuple[str, np.ndarray]]:
+    """Columns 'region metric' of the table by patient, with the convention if there are several."""
+    for score in scores:
+        if (score.unit, score.over) == ("patient", "volumes"):
+            several = score.metric in SEVERAL_VOLUME_CONVENTIONS
+            suffix = f" ({score.convention})" if several else ""
+            yield f"{score.of} {score.metric}{suffix}", score.values
+
+
+def _write_csv(
+    path: Path,
+    head: Sequence[str],
+    places: Sequence[Sequence[Any]],
+    columns: Mapping[str, np.ndarray],
+) -> None:
+    with atomic_open(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([*head, *columns])
+        for row, place in enumerate(places):
+            writer.writerow([*place, *(_cell(column[row]) for column in columns.values())])
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, np.integer):
+        return str(int(value))
+    return "" if np.isnan(value) else f"{float(value):.6g}"
+
+
+def _row(keys: Sequence[str], mean: float, count: int) -> Row:
+    return {**dict(zip(KEYS, keys, strict=True)), "mean": mean, "count": count}
+
+
+def _mean(values: Sequence[float]) -> float:
+    known = [value for value in values if not np.isnan(value)]
+    return float(np.mean(known)) if known else float("nan")
