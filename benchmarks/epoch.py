@@ -230,7 +230,7 @@ def main() -> None:
     arguments = parser().parse_args()
     if arguments.store and arguments.peer_python:
         parser().error("--peer_python reads the phantom's slices: leave out --store")
-    devices.keep_memory()  # as the commands do
+    devices.keep_freed_memory()  # as the commands do
     logging.set_verbosity(logging.ERROR)  # Orbax tells every checkpoint
     base = Path(__file__).parent.parent / "configs" / "base.py"
     config = runpy.run_path(str(base))["get_config"]()

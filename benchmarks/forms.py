@@ -208,7 +208,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--turns", type=int, default=9)
     options = parser.parse_args()
-    devices.keep_memory()  # as training does
+    devices.keep_freed_memory()  # as training does
     dtype = devices.compute_dtype("auto")
     for pair in pairs(options.batch, options.width):
         with jax.default_matmul_precision("highest"):  # a GPU would round to TF32

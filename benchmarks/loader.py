@@ -63,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     arguments = parser().parse_args()
-    devices.keep_memory()  # as the commands do
+    devices.keep_freed_memory()  # as the commands do
     batch, patch = arguments.batch, arguments.patch
     shape = (arguments.slices, 240, 240)
     with tempfile.TemporaryDirectory() as folder:

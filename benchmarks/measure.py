@@ -95,7 +95,7 @@ def by_turns(ways: Mapping[str, Callable[[], object]], turns: int) -> dict[str, 
     return seconds
 
 
-# What `devices.keep_memory` asks of malloc, for a process that is told by its environment.
+# What `devices.keep_freed_memory` asks of malloc, for a process that is told by its environment.
 KEEPS_MEMORY = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_MAX_": "0",

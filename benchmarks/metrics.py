@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     arguments = parser().parse_args()
-    devices.keep_memory()  # as an evaluation does
+    devices.keep_freed_memory()  # as an evaluation does
     source = PhantomSource(1, 0, [int(size) for size in arguments.shape.split(",")])
     case = source.read(source.patients()[0])
     with_tumour = np.flatnonzero((case.labels > 0).any((1, 2)))

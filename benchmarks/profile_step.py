@@ -131,7 +131,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser().parse_args(argv)
     dispatch = arguments.steps_per_dispatch
     steps = arguments.dispatches * dispatch
-    devices.keep_memory()  # as the commands do
+    devices.keep_freed_memory()  # as the commands do
     sizes = (arguments.width, arguments.batch, arguments.patch, dispatch)
     ours = Ours(arguments.stage, "train", *sizes)
     plain = measure.Spread.of([ours.seconds(steps)[0] / steps for _ in range(5)])

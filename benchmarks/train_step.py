@@ -141,7 +141,7 @@ class Ours:
             batches = devices.put_batch({n: a[0] for n, a in host.items()}, mesh)
         else:
             batches = devices.put_batches(host, mesh)
-        self._step, self._state = step, jax.device_put(state, devices.replicated(mesh))
+        self._step, self._state = step, jax.device_put(state, devices.replicated_sharding(mesh))
         self._batch = batches
         start = time.perf_counter()
         self.seconds(dispatch)
@@ -227,7 +227,7 @@ def main() -> None:
     arguments = parser().parse_args()
     check(arguments, parser())
     arguments.patch = arguments.patch or {"train": 128, "inference": 240}[arguments.mode]
-    devices.keep_memory()  # as the commands do
+    devices.keep_freed_memory()  # as the commands do
     if arguments.device:
         jax.config.update("jax_platforms", {"cpu": "cpu", "gpu": "cuda"}[arguments.device])
     compare(arguments)

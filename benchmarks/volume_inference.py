@@ -133,7 +133,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     arguments = parser().parse_args()
-    devices.keep_memory()  # as the commands do
+    devices.keep_freed_memory()  # as the commands do
     everything = arguments.everything
     logging.set_verbosity(logging.ERROR)  # Orbax tells every checkpoint it reads
     print(

@@ -42,15 +42,15 @@ def _run(path: Path) -> None:
     from brats_jax.evaluation.calibration import calibrate
     from brats_jax.inference.trained_run import CALIBRATION_FILE, open_run
     from brats_jax.runtime import devices
-    from brats_jax.runtime.console import say
+    from brats_jax.runtime.console import print_line
 
     devices.use_compilation_cache("auto")
     trained = open_run(path, "segment", devices.data_mesh())
     for note in trained.notes:
-        say(f"note: {note}")
+        print_line(f"note: {note}")
     for line in calibrate(trained, _STORE.value, _BATCH_SIZE.value):
-        say(line)
-    say(f"written to {trained.run}/fold_K/{CALIBRATION_FILE}; use with predict --calibrated")
+        print_line(line)
+    print_line(f"written to {trained.run}/fold_K/{CALIBRATION_FILE}; use with predict --calibrated")
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Run folder: checkpoints, number
 _MODE = flags.DEFINE_string(
     "mode", "train", "train (and evaluate), pretrain (the first stage only), or evaluate only."
 )
-# What asks for several processes; the names are in processes.FLAGS.
+# What asks for several processes; the names are in distributed.FLAGS.
 _COORDINATOR = flags.DEFINE_string(
     "coordinator", None, "HOST:PORT of process 0, where several processes train together."
 )
@@ -50,34 +50,34 @@ def _main(arguments: Sequence[str]) -> int:
 
     # Orbax and JAX tell every checkpoint they write.
     logging.set_verbosity(logging.ERROR)
-    devices.keep_memory()
-    signals.hear_sigterm()
+    devices.keep_freed_memory()
+    signals.raise_on_sigterm()
     try:
-        distributed.join(
+        distributed.initialize(
             _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value, _DISTRIBUTED.value
         )
         experiment.run(_CONFIG.value, Path(_WORKDIR.value), _MODE.value)
     except Busy as error:
         fail(str(error))
-        return distributed.leave(BUSY_STATUS)
+        return distributed.end(BUSY_STATUS)
     except BratsError as error:
-        return distributed.leave(fail(str(error)))
+        return distributed.end(fail(str(error)))
     except OSError as error:  # a full disk, a folder that may not be written, a file in its place
         where = error.filename or _WORKDIR.value
         kept = "; what was saved before is kept" if Path(_WORKDIR.value).is_dir() else ""
-        return distributed.leave(fail(f"{where}: {error.strerror or error}{kept}"))
+        return distributed.end(fail(f"{where}: {error.strerror or error}{kept}"))
     except KeyboardInterrupt as error:
         print("stopped: the same command goes on from the last checkpoint", file=sys.stderr)
         terminated = isinstance(error, signals.Terminated)
-        return distributed.leave(128 + (signal.SIGTERM if terminated else signal.SIGINT))
+        return distributed.end(128 + (signal.SIGTERM if terminated else signal.SIGINT))
     except Exception as error:
-        if distributed.count() == 1:
+        if distributed.process_count() == 1:
             raise
-        if distributed.lost_another(error):
+        if distributed.is_lost_process(error):
             text = "another process has ended; the same commands go on from the last checkpoint"
-            return distributed.leave(fail(text))
+            return distributed.end(fail(text))
         traceback.print_exc()
-        return distributed.leave(1)
+        return distributed.end(1)
     return 0
 
 

@@ -89,7 +89,7 @@ def _run() -> int:
     from brats_jax.inference.outputs import OutputOptions
     from brats_jax.inference.sidecars import TABLE
     from brats_jax.runtime import devices
-    from brats_jax.runtime.console import say
+    from brats_jax.runtime.console import print_line
 
     directory = Path(_OUTPUT.value)
     check_folder(directory, "--output")  # before what takes its time
@@ -97,7 +97,7 @@ def _run() -> int:
         cases = prediction.find_cases(Path(_INPUT.value))
     else:
         cases = [inputs.named_files(named)]
-    devices.keep_memory()
+    devices.keep_freed_memory()
     devices.use_compilation_cache("auto")
     model = inference.load(
         _CHECKPOINT.value,
@@ -113,15 +113,15 @@ def _run() -> int:
             f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing: the model "
             f"needs {' '.join(f'--{name}' for name in MODALITIES if name in model.inputs)}"
         )
-    say(RESEARCH_USE_ONLY)
+    print_line(RESEARCH_USE_ONLY)
     folds = ", ".join(str(member.fold) for member in model.trained.members)
-    say(
+    print_line(
         f"{plural(len(cases), 'case')}; {model.trained.run}, fold {folds}, model "
         f"{model.trained.hash[:12]}; predictions averaged: {model.ensemble.size}; "
         f"{devices.describe()}"
     )
     for note in model.trained.notes:
-        say(f"note: {note}")
+        print_line(f"note: {note}")
     wanted = OutputOptions(
         et_label=int(_ET_LABEL.value),
         probabilities=_PROBABILITIES.value,
@@ -132,9 +132,11 @@ def _run() -> int:
     )
     make_folder(directory, "--output")
     outcome = prediction.predict_cases(model, cases, directory, wanted, resampled=_RESAMPLE.value)
-    say(f"{len(outcome.written)} written, {len(outcome.kept)} kept, {len(outcome.failed)} failed")
+    print_line(
+        f"{len(outcome.written)} written, {len(outcome.kept)} kept, {len(outcome.failed)} failed"
+    )
     if _TASK.value == "segment" and (directory / TABLE).exists():
-        say(f"volumes: {directory / TABLE}")
+        print_line(f"volumes: {directory / TABLE}")
     for name, problem in outcome.failed.items():
         fail(f"case {name}: {problem}")
     return 1 if outcome.failed else 0

@@ -101,7 +101,7 @@ def test_what_another_worker_is_at_is_left_for_later(grid, capsys):
     assert calls(grid) == [BASE.name, SSL.name]
     printed = capsys.readouterr().out
     assert f"{SSL.name}: waits for {PRETRAIN.name}" in printed
-    assert printed.count("another process is at it (far away, process 7)") == 1
+    assert printed.count("in use by far away, process 7") == 1
 
 
 def test_what_another_worker_gave_up_is_taken_over(grid):

@@ -83,7 +83,7 @@ def lower(
 
     `cut`: the step cuts its patches from the tumour slices of BraTS 2020, which lie there.
     """
-    everywhere = devices.replicated(mesh)
+    everywhere = devices.replicated_sharding(mesh)
 
     def there(sizes: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(sizes, dtype, sharding=everywhere)

@@ -166,7 +166,7 @@ def main() -> None:
         )
         return
     logging.set_verbosity(logging.ERROR)
-    devices.keep_memory()
+    devices.keep_freed_memory()
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
     with tempfile.TemporaryDirectory() as temporary:
         root = arguments.folder or Path(temporary)

@@ -165,7 +165,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     arguments = parser().parse_args()
-    devices.keep_memory()
+    devices.keep_freed_memory()
     mesh = jax.make_mesh(
         (1,), ("data",), devices=jax.devices()[:1], axis_types=(jax.sharding.AxisType.Auto,)
     )

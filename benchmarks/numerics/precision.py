@@ -148,7 +148,7 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     arguments = parser().parse_args()
     logging.set_verbosity(logging.ERROR)
-    devices.keep_memory()
+    devices.keep_freed_memory()
     numbers: dict[str, list[dict[str, float]]] = {dtype: [] for dtype in TYPES}
     with tempfile.TemporaryDirectory() as temporary:
         root = arguments.folder or Path(temporary)

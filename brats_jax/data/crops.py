@@ -47,7 +47,7 @@ class Crops:
             for k in range(block.start, block.stop):
                 window(whole[k], 0, 0, self.boxes[k].tolist(), parts[k], self.background[k])
 
-        threads.each(fill, threads.blocks(len(self)))
+        threads.parallel_map(fill, threads.split_range(len(self)))
         return whole
 
     def widened(self, boxes: np.ndarray) -> "Crops":
@@ -117,7 +117,7 @@ def cut(slices: np.ndarray, boxes: np.ndarray) -> np.ndarray:
             row, column, height, width = boxes[k].tolist()
             parts[k][...] = slices[k, row : row + height, column : column + width]
 
-    threads.each(fill, threads.blocks(len(boxes)))
+    threads.parallel_map(fill, threads.split_range(len(boxes)))
     return pixels
 
 
@@ -146,7 +146,7 @@ def boxes_around(slices: np.ndarray, background: np.ndarray) -> np.ndarray:
         differs.any(axis=2, out=rows[block])
         differs.any(axis=1, out=columns[block])
 
-    threads.each(look, threads.blocks(count))
+    threads.parallel_map(look, threads.split_range(count))
     return _boxes(rows, columns)
 
 

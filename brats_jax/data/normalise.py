@@ -104,7 +104,7 @@ def normalise_slices(images: np.ndarray) -> Crops:
                 parts[k][..., channel] = scores
                 result.background[k, channel] = rest
 
-    threads.each(fill, threads.blocks(len(images)))
+    threads.parallel_map(fill, threads.split_range(len(images)))
     return result
 
 
@@ -134,7 +134,7 @@ def normalise_volume(images: np.ndarray) -> Crops:
         scores, _ = _Room(values.size, values.dtype).half_scores(values)
         result.pixels[brain, channel] = scores
 
-    threads.each(fill, range(images.shape[-1]))
+    threads.parallel_map(fill, range(images.shape[-1]))
     return result
 
 

@@ -32,7 +32,7 @@ from brats_jax.metrics.calibration import (
 )
 from brats_jax.models import Weights
 from brats_jax.runtime import devices
-from brats_jax.runtime.console import bar
+from brats_jax.runtime.console import progress_bar
 from brats_jax.runtime.files import write_json
 from brats_jax.runtime.text import plural
 from brats_jax.tasks import Batch
@@ -120,7 +120,7 @@ def sample_logits(
     height, width = store.slice_shape
     step = max(1, len(indices) * height * width // _SAMPLED_PIXELS)
     logits, labels, passed = [], [], 0
-    with bar(len(indices), title, "slice") as progress:
+    with progress_bar(len(indices), title, "slice") as progress:
         for batch, valid in device_batches(network.mesh, store, indices, batch_size):
             z, brain = jax.device_get(logits_of(network.params, network.stats, batch))
             brain = brain & valid[:, None, None]

@@ -14,7 +14,7 @@ from brats_jax.errors import BratsError
 from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.runs import checkpoints
 from brats_jax.runs.evaluated import EVALUATION_VERSION, is_current
-from brats_jax.runtime.console import say
+from brats_jax.runtime.console import print_line
 from brats_jax.runtime.files import write_json
 from brats_jax.tasks import Task
 
@@ -75,11 +75,13 @@ class FoldEvaluation:
     def run(self, *, again: bool) -> None:
         """Evaluates the fold unless its evaluation is current; with `again` in any case."""
         if not again and self.is_current():
-            say(f"fold {self.fold} evaluation: complete, skipped")
+            print_line(f"fold {self.fold} evaluation: complete, skipped")
             return
         for stage in self.tasks:
             if not (self.directory / stage / "complete.json").exists():
-                say(f"fold {self.fold} {stage}: NOT TRAINED TO THE END; this is its best so far")
+                print_line(
+                    f"fold {self.fold} {stage}: NOT TRAINED TO THE END; this is its best so far"
+                )
         # Imported here: the first training step need not wait for Matplotlib and SciPy.
         from brats_jax.evaluation import panels
 
@@ -93,7 +95,7 @@ class FoldEvaluation:
         best: dict[str, dict[str, Any]] = {}
         rows: list[dict[str, Any]] = []
         for stage in self.tasks:
-            say(f"fold {self.fold} {stage}: evaluating {len(indices)} test slices")
+            print_line(f"fold {self.fold} {stage}: evaluating {len(indices)} test slices")
             best[stage], of_stage = self._evaluate(stage, indices, drawn)
             rows += of_stage
         write_json(

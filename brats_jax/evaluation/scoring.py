@@ -26,7 +26,7 @@ from brats_jax.metrics import image, lesions, overlap, surface, surfels
 from brats_jax.metrics.surface import SurfaceStatistics
 from brats_jax.models import Weights
 from brats_jax.runtime import devices
-from brats_jax.runtime.console import bar
+from brats_jax.runtime.console import progress_bar
 from brats_jax.tasks import Batch
 
 Labels = jax.Array | np.ndarray
@@ -59,7 +59,7 @@ def score(
     """
     devices.check_batch_size(batch_size, network.mesh, "evaluation.batch_size")
     tally: SegmentationTally | PretrainingTally
-    with bar(len(indices), title, "slice") as progress:
+    with progress_bar(len(indices), title, "slice") as progress:
         done = progress.update
         if network.segments:
             tally = score_segmentation(network, store, indices, batch_size, tolerance_mm, done)

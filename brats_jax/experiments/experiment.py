@@ -45,7 +45,7 @@ from brats_jax.experiments import frozen, pretraining
 from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.models import Weights
 from brats_jax.runtime import devices, distributed, locks
-from brats_jax.runtime.console import say
+from brats_jax.runtime.console import print_line
 from brats_jax.runtime.files import check_folder, make_folder, write_json
 from brats_jax.runtime.text import plural
 from brats_jax.tasks import Task
@@ -67,22 +67,26 @@ def run(config: ConfigDict, workdir: Path, mode: str = "train") -> dict[str, Any
     Raises:
       BratsError: for anything the user has to change.
     """
-    distributed.from_first(lambda: _check_asked(config, workdir, mode))
+    distributed.broadcast_from_main(lambda: _check_asked(config, workdir, mode))
     store = Store.open(Path(config.data.store))
     devices.use_compilation_cache(config.compilation_cache)
     mesh = devices.training_mesh()
-    everyone = distributed.to_first([json.loads(config.to_json_best_effort()), store.fingerprint])
-    splits = distributed.from_first(lambda: _begin(config, store, workdir, mode, mesh, everyone))
+    everyone = distributed.gather_to_main(
+        [json.loads(config.to_json_best_effort()), store.fingerprint]
+    )
+    splits = distributed.broadcast_from_main(
+        lambda: _begin(config, store, workdir, mode, mesh, everyone)
+    )
     dtype = devices.compute_dtype(config.dtype).__name__  # what 'auto' is here
     first, plain = config.train.float32_epochs, ""
     if dtype != "float32" and first:
         plain = f" (the first {'epoch' if first == 1 else f'{first} epochs'} of a stage float32)"
-    say(f"{workdir}: {devices.describe()}, {dtype} activations{plain}, store {store.path}")
+    print_line(f"{workdir}: {devices.describe()}, {dtype} activations{plain}, store {store.path}")
     for fold in config.folds:
         directory = workdir / f"fold_{fold}"
         with _locked(directory):
             _Fold(config, store, splits, fold, directory, mesh, mode).run()
-    return distributed.from_first(lambda: _summarise(workdir, splits["num_folds"]))
+    return distributed.broadcast_from_main(lambda: _summarise(workdir, splits["num_folds"]))
 
 
 def _check_asked(config: ConfigDict, workdir: Path, mode: str) -> None:
@@ -138,7 +142,7 @@ def _locked(directory: Path) -> Iterator[None]:
     """Holds the fold while it is entered: the first process does, for all."""
     with contextlib.ExitStack() as held:
         lock_ = locks.hold(directory / "lock", str(directory))
-        distributed.from_first(lambda: held.enter_context(lock_))
+        distributed.broadcast_from_main(lambda: held.enter_context(lock_))
         yield
 
 
@@ -146,7 +150,7 @@ def _summarise(workdir: Path, num_folds: int) -> dict[str, Any]:
     from brats_jax.evaluation import summary as results  # brings SciPy, see fold_evaluation
 
     summary = results.summarise_run(workdir, num_folds)
-    say(results.format_summary(summary))
+    print_line(results.format_summary(summary))
     return summary
 
 
@@ -189,14 +193,14 @@ class _Fold:
 
     def run(self) -> None:
         audit = audit_leakage(self.store, self.split)
-        distributed.from_first(lambda: write_json(self.directory / "audit.json", audit))
-        say(f"fold {self.fold}: {check_audit(audit, self.split_by)}")
+        distributed.broadcast_from_main(lambda: write_json(self.directory / "audit.json", audit))
+        print_line(f"fold {self.fold}: {check_audit(audit, self.split_by)}")
         if self.mode != "evaluate":
             sets = [(n, getattr(self.split, n)) for n in ("train", "validation", "test")]
             for line in describe_burden(self.store, sets):
-                say(f"fold {self.fold}: {line}")
+                print_line(f"fold {self.fold}: {line}")
             if self.config.pretrain.run and not self._is_complete("segment"):
-                self.pretrained = Path(distributed.from_first(self._pin_pretraining))
+                self.pretrained = Path(distributed.broadcast_from_main(self._pin_pretraining))
             for stage in self.tasks:
                 self._train(stage, audit)
         # The others wait: what is done by batches is less than what is done by patient, on the
@@ -212,11 +216,11 @@ class _Fold:
             self.directory,
             self.mesh.local_mesh,
         )
-        distributed.from_first(lambda: evaluation.run(again=self.mode == "evaluate"))
+        distributed.broadcast_from_main(lambda: evaluation.run(again=self.mode == "evaluate"))
 
     def _is_complete(self, stage: str) -> bool:
         path = self.directory / stage / "complete.json"
-        return distributed.from_first(path.exists)
+        return distributed.broadcast_from_main(path.exists)
 
     def _pin_pretraining(self) -> str:
         source = _other_pretraining(self.config, self.store, self.splits, self.fold)
@@ -226,7 +230,7 @@ class _Fold:
     def _train(self, stage: str, audit: dict[str, Any]) -> None:
         directory = self.directory / stage
         if self._is_complete(stage):
-            say(f"fold {self.fold} {stage}: complete, skipped")
+            print_line(f"fold {self.fold} {stage}: complete, skipped")
             return
         train_slices, options = self._training(stage)
         result = Stage(
@@ -247,8 +251,8 @@ class _Fold:
                 "version": about.__version__,
             },
         ).run()
-        distributed.from_first(lambda: write_json(directory / "complete.json", result))
-        say(
+        distributed.broadcast_from_main(lambda: write_json(directory / "complete.json", result))
+        print_line(
             f"fold {self.fold} {stage}: done, best {result['metric']} {result['best']:.4f} at "
             f"step {result['best_step']}"
         )
@@ -265,7 +269,7 @@ class _Fold:
             chosen = labelled_slices(self.store, every, fraction, self.splits, self.fold)
         patients, of = (count_patients(self.store, indices) for indices in (chosen, every))
         share = "" if fraction == 1 else f"the labels of {patients} of "
-        say(
+        print_line(
             f"fold {self.fold} {stage}: trains on {share}{plural(of, 'patient')}, {len(chosen):,} "
             f"of {plural(len(every), 'slice')}; {plural(options.epochs, 'epoch')} of "
             f"{plural(options.steps_per_epoch, 'step')}"
@@ -282,7 +286,7 @@ class _Fold:
             "steps": options.epochs * options.steps_per_epoch,
         }
         path = self.directory / stage / "training.json"
-        distributed.from_first(lambda: write_json(path, document))
+        distributed.broadcast_from_main(lambda: write_json(path, document))
         return chosen, options
 
     def _initialiser(self, stage: str) -> Initialiser | None:
@@ -297,7 +301,7 @@ class _Fold:
     def _from_pretraining(self, params: Weights, stats: Weights) -> tuple[Weights, Weights]:
         task = settings.reconstruction(self.config)
         source = RestoredNetwork(task, self.pretrained, self.mesh.local_mesh)
-        say(
+        print_line(
             f"fold {self.fold} segment: encoder from {self.pretrained}, step {source.meta['step']} "
             f"({task.metric} {source.meta['value']:.4f})"
         )

@@ -20,9 +20,9 @@ from brats_jax.errors import BUSY_STATUS, Busy
 from brats_jax.experiments import grid_state
 from brats_jax.experiments.grid_cells import Cell
 from brats_jax.runtime import locks
-from brats_jax.runtime.console import say
+from brats_jax.runtime.console import print_line
 from brats_jax.runtime.files import write_json
-from brats_jax.runtime.signals import Interrupted, StopRequests, follow_parent
+from brats_jax.runtime.signals import Interrupted, StopRequests, die_with_parent
 from brats_jax.runtime.text import plural
 
 # Seconds between two looks: at the cell's output, at other workers' cells; and between two
@@ -65,7 +65,9 @@ class GridRunner:
             left = [cell for cell in self.cells if not grid_state.is_done(self.grid, cell)]
             complete = len(self.cells) - len(left)
             if complete:
-                say(f"grid: {complete} of {plural(len(self.cells), 'cell')} complete, skipped")
+                print_line(
+                    f"grid: {complete} of {plural(len(self.cells), 'cell')} complete, skipped"
+                )
             while left:
                 busy = [cell for cell in left if not self._settle(cell, stop)]
                 if len(busy) == len(left):
@@ -74,14 +76,14 @@ class GridRunner:
         return self.failed
 
     def _settle(self, cell: Cell, stop: StopRequests) -> bool:
-        """Whether the cell is done or has failed; False: another process is at it."""
+        """Whether the cell is done or has failed; False: another process works on it."""
         if stop.signal_number is not None:
             raise Interrupted(stop.signal_number)
         if cell in self.failed or grid_state.is_done(self.grid, cell):
             return True
         by = grid_state.holder(self.grid, cell)
         if by is not None:
-            self._say_once(f"{cell.name}: another process is at it ({by}); left for later")
+            self._say_once(f"{cell.name}: in use by {by}; postponed")
             return False
         error = self._failed_elsewhere(cell)
         if error is not None:
@@ -94,7 +96,7 @@ class GridRunner:
                 return False
             if source in self.failed:
                 self.failed[cell] = f"not started: {source.name}, which it needs, failed"
-                say(f"grid: {cell.name}: {self.failed[cell]}")
+                print_line(f"grid: {cell.name}: {self.failed[cell]}")
                 return True
         return self._claim_and_run(cell, stop)
 
@@ -125,7 +127,7 @@ class GridRunner:
     def _say_once(self, text: str) -> None:
         if text not in self._said:
             self._said.add(text)
-            say(f"grid: {text}")
+            print_line(f"grid: {text}")
 
     def _wait(self, stop: StopRequests) -> None:
         until = time.monotonic() + WAIT_S
@@ -138,7 +140,7 @@ class GridRunner:
         command = self.command(cell)
         log = self.grid / "logs" / f"{cell.name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
-        say(f"grid: {cell.name} (log: {log})")
+        print_line(f"grid: {cell.name} (log: {log})")
         record = _Record(self.grid, cell, command)
         with log.open("ab") as file:
             file.write(f"# attempt {record.attempts}: {shlex.join(command)}\n".encode())
@@ -152,18 +154,18 @@ class GridRunner:
             record.end("done")
         elif stop.signal_number is not None:
             record.end("stopped")
-            say(f"grid: stopped in {cell.name}; the same command goes on from there")
+            print_line(f"grid: stopped in {cell.name}; the same command goes on from there")
             raise Interrupted(stop.signal_number)
         else:
             self.failed[cell] = _error_line(log, start, status)
             record.end("failed", self.failed[cell])
-            say(f"grid: {cell.name} FAILED: {self.failed[cell]}")
+            print_line(f"grid: {cell.name} FAILED: {self.failed[cell]}")
         return True
 
     def _say_summary(self) -> None:
         progress = [grid_state.look(self.grid, cell) for cell in grid_state.cells_of(self.grid)]
         others = sum(p.state == "running" for p in progress)
-        say(f"grid: {grid_state.summary_line(progress, others + 1)}")
+        print_line(f"grid: {grid_state.summary_line(progress, others + 1)}")
 
 
 class _Record:
@@ -216,7 +218,7 @@ def _run_process(
         stdout=file,
         stderr=subprocess.STDOUT,
         start_new_session=True,
-        preexec_fn=follow_parent,
+        preexec_fn=die_with_parent,
     )
     forwarded = False
     with _ended_with_us(process), log.open("rb") as reader:
@@ -252,7 +254,7 @@ def _echo(reader: IO[bytes]) -> None:
     whole = new.rfind(b"\n") + 1
     reader.seek(place + whole)
     for line in new[:whole].decode(errors="replace").splitlines():
-        say(f"  {line}".rstrip())
+        print_line(f"  {line}".rstrip())
 
 
 def _error_line(log: Path, start: int, status: int) -> str:

@@ -22,9 +22,8 @@ from brats_jax.experiments.grid_cells import AXES, Axes, Cell, enumerate_cells
 from brats_jax.runs import evaluated
 from brats_jax.runs.metrics import read_metrics
 from brats_jax.runtime import locks
-from brats_jax.runtime.console import clock
 from brats_jax.runtime.files import write_json
-from brats_jax.runtime.text import plural
+from brats_jax.runtime.text import duration, plural
 
 SCHEMA = "brats_jax.grid"
 VERSION = 1
@@ -212,7 +211,7 @@ def summary_line(cells: Sequence[Progress], workers: int | None = None) -> str:
     seconds = estimate_seconds(cells, workers)
     if seconds is None:
         return f"{line}; time left not known yet"
-    return f"{line}; about {clock(seconds)} more with {plural(workers, 'worker')}"
+    return f"{line}; about {duration(seconds)} more with {plural(workers, 'worker')}"
 
 
 def table(grid: Path, cells: Sequence[Progress]) -> str:

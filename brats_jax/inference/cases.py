@@ -23,9 +23,9 @@ from brats_jax.errors import BratsError
 from brats_jax.inference import outputs, sidecars
 from brats_jax.inference.model import Model
 from brats_jax.inference.outputs import OutputOptions
-from brats_jax.runtime.console import bar, say
+from brats_jax.runtime.console import print_line, progress_bar
 from brats_jax.runtime.files import remove_stale
-from brats_jax.runtime.threads import processors
+from brats_jax.runtime.threads import available_cpus
 
 _MOST_READERS = 4
 _WRITERS = 2
@@ -96,15 +96,15 @@ def predict_cases(
             continue
         if kept:
             outcome.kept[case.name] = kept
-            say(f"{case.name}: {kept}")
+            print_line(f"{case.name}: {kept}")
         else:
             todo.append(case)
-    ahead = min(_MOST_READERS, processors())
+    ahead = min(_MOST_READERS, available_cpus())
     readers = ThreadPoolExecutor(ahead, "read")
     writers = ThreadPoolExecutor(_WRITERS, "write")
     work = _Work(model, directory, wanted, resampled)
     try:
-        with bar(len(todo), "cases", "case") as progress:
+        with progress_bar(len(todo), "cases", "case") as progress:
             for case, written in _behind(writers, work, _ahead(readers, ahead, work.read, todo)):
                 _note(outcome, case.name, written)
                 progress.update()
@@ -229,12 +229,12 @@ def _note(outcome: Outcome, name: str, written: Future) -> None:
         _fail(outcome, name, error)
     else:
         outcome.written[name] = path
-        say(f"{name}: {told}")
+        print_line(f"{name}: {told}")
 
 
 def _fail(outcome: Outcome, name: str, error: Exception) -> None:
     outcome.failed[name] = problem = _problem(error)
-    say(f"{name}: FAILED: {problem}")
+    print_line(f"{name}: FAILED: {problem}")
 
 
 def _problem(error: Exception) -> str:

@@ -63,7 +63,7 @@ class Ensemble:
         self.batch_size = devices.round_up(batch_size, self.mesh)
         # A sum comes back as it went in; of one device's results JAX would otherwise say
         # `replicated`, which is the same but compiles once more.
-        self._add = jax.jit(self._added, out_shardings=devices.divided(self.mesh))
+        self._add = jax.jit(self._added, out_shardings=devices.batch_sharding(self.mesh))
         self._finish = jax.jit(self._finished, static_argnames="details")
 
     @property

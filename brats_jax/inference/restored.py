@@ -32,7 +32,7 @@ class RestoredNetwork:
     def __init__(self, task: Task, directory: Path, mesh: Mesh) -> None:
         self.task, self.mesh = task, mesh
         self.graph, params, stats = models.split(task.build(0))
-        placed = devices.replicated(mesh)
+        placed = devices.replicated_sharding(mesh)
         template = jax.tree.map(
             lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=placed),
             {"params": params, "stats": stats},

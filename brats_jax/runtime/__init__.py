@@ -1,4 +1,4 @@
-"""The machine a command runs on: files, locks, signals, terminal, devices, processes.
+"""What the program needs of its machine: files, locks, signals, terminal, devices, processes.
 
-Nothing here knows about images, models or runs.
+Nothing here depends on images, models or runs.
 """

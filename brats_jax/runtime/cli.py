@@ -8,7 +8,7 @@ from pathlib import Path
 from absl import flags
 
 from brats_jax.runtime import distributed
-from brats_jax.runtime.signals import leave_quietly
+from brats_jax.runtime.signals import close_output
 
 
 def fail(message: str) -> int:
@@ -22,7 +22,7 @@ def tell(text: str) -> None:
     try:
         print(text, flush=True)
     except BrokenPipeError:
-        leave_quietly()
+        close_output()
 
 
 def one_line_flags(arguments: list[str]) -> list[str]:

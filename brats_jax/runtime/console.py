@@ -10,48 +10,49 @@ from typing import Any, Protocol, Self
 from tqdm import tqdm
 
 from brats_jax.runtime import distributed
-from brats_jax.runtime.signals import leave_quietly
+from brats_jax.runtime.signals import close_output
+from brats_jax.runtime.text import duration
 
-FIRST_LINE_S = 60.0  # until a log file hears how far something is
+FIRST_LINE_S = 60.0  # until a log file gets its first line of progress
 
 
-def say(text: str) -> None:
-    """Prints a line, above a progress bar if there is one; of several processes the first."""
-    if distributed.is_first():
+def print_line(text: str) -> None:
+    """Prints a line above the progress bar, if there is one; only the main process prints."""
+    if distributed.is_main():
         try:
             tqdm.write(text)
             sys.stdout.flush()
         except BrokenPipeError:
-            leave_quietly()
+            close_output()
 
 
-class Bar(Protocol):
-    """What shows how far something is."""
+class ProgressBar(Protocol):
+    """The part of tqdm's interface that callers use."""
 
     n: int
 
     def update(self, n: int = 1) -> Any:
-        """So many more are done."""
+        """Adds `n` finished items."""
 
     def close(self) -> None:
-        """Ends it."""
+        """Ends the bar."""
 
     def __enter__(self) -> Self:
-        """For `with`, which closes it."""
+        """Returns itself."""
 
     def __exit__(self, *error: Any) -> Any:
-        """Closes it."""
+        """Closes the bar."""
 
 
-def bar(total: int, title: str, unit: str, first: int = 0) -> Bar:
-    """A progress bar with rate and time left; for a log file, now and then a line."""
+def progress_bar(total: int, title: str, unit: str, first: int = 0) -> ProgressBar:
+    """Progress with rate and time left: a bar on a terminal, else a line at growing intervals."""
     if not sys.stderr.isatty():
-        return _Lines(total, title, unit, first)
+        return _ProgressLines(total, title, unit, first)
     return tqdm(total=total, initial=first, desc=title, unit=unit, dynamic_ncols=True)
 
 
-class _Lines:
-    """How far it is, after a minute and then whenever half as much time again has passed."""
+class _ProgressLines:
+    """Prints a line after FIRST_LINE_S, then whenever the elapsed time has grown by half."""
 
     def __init__(self, total: int, title: str, unit: str, first: int) -> None:
         self.n, self._first, self._total = first, first, total
@@ -65,7 +66,7 @@ class _Lines:
             return
         self._next = 1.5 * elapsed
         left = elapsed / (self.n - self._first) * (self._total - self.n)
-        say(f"{self._title}: {self._unit} {self.n}/{self._total}  {clock(left)} left")
+        print_line(f"{self._title}: {self._unit} {self.n}/{self._total}  {duration(left)} left")
 
     def close(self) -> None:
         pass
@@ -78,19 +79,12 @@ class _Lines:
 
 
 @contextlib.contextmanager
-def told_if_slow(text: str, after_s: float = 5.0) -> Iterator[None]:
-    """Says `text` if what is done within takes longer than that."""
-    timer = threading.Timer(after_s, say, (text,))
+def log_if_slow(text: str, after_s: float = 5.0) -> Iterator[None]:
+    """Prints `text` if the body takes longer than `after_s`."""
+    timer = threading.Timer(after_s, print_line, (text,))
     timer.daemon = True
     timer.start()
     try:
         yield
     finally:
         timer.cancel()
-
-
-def clock(seconds: float) -> str:
-    """1:05, or 2:03:04."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -1,4 +1,4 @@
-"""Devices: mesh, shardings, number format, and the compiled-program cache."""
+"""Devices: meshes, shardings, dtypes, compiler options and the compilation cache."""
 
 import ctypes
 import functools
@@ -19,90 +19,95 @@ DTYPES = ("auto", "bfloat16", "float32")
 
 
 def data_mesh() -> Mesh:
-    """A one-axis mesh, `data`, over every local device.
+    """One-axis mesh `data` over all local devices.
 
-    State is replicated over it and the batch is sharded: one `jit`ted program then
-    computes what `pmap` with a `pmean` would, and BatchNorm sees the global batch,
-    so that one device and many give the same numbers.
+    State is replicated over it and batches are sharded: one `jit`ted program then computes the
+    same as `pmap` with `pmean`. BatchNorm uses the global batch, so that one device and many give
+    the same numbers.
+
+    Raises:
+      BratsError: there are several processes.
     """
     if jax.process_count() > 1:
         raise BratsError(
-            "only training is divided among processes: start this one once, it drives all "
+            "only training runs in several processes: start this command once; it uses all "
             "devices of its machine"
         )
     return jax.make_mesh((jax.local_device_count(),), ("data",), axis_types=(AxisType.Auto,))
 
 
 def training_mesh() -> Mesh:
-    """The same over every device of all processes; those of one process lie side by side."""
+    """One-axis mesh `data` over the devices of all processes, ordered by process."""
     if jax.process_count() == 1:
         return data_mesh()
     ordered = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
     return Mesh(np.array(ordered), ("data",), axis_types=(AxisType.Auto,))
 
 
-def replicated(mesh: Mesh) -> NamedSharding:
-    """The sharding of state: a full copy on each device."""
+def replicated_sharding(mesh: Mesh) -> NamedSharding:
+    """Sharding of state: a full copy on each device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
-def divided(mesh: Mesh) -> NamedSharding:
-    """The sharding of a batch: its first axis divided among the devices."""
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Sharding of a batch: its first axis is divided among the devices."""
     return NamedSharding(mesh, PartitionSpec("data"))
 
 
 def put_replicated(tree: Any, mesh: Mesh) -> Any:
-    """Copies host arrays to every device; each process gives the same."""
-    return _put(tree, replicated(mesh))
+    """Copies host arrays, equal in all processes, to every device."""
+    return _put(tree, replicated_sharding(mesh))
 
 
 def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     """Moves a host batch to the devices, its first axis divided among them.
 
-    With several processes each gives its own rows of the batch (`own_rows`).
+    With several processes, each passes its own rows of the batch (`local_rows`).
     """
-    return _put(dict(batch), divided(mesh))
+    return _put(dict(batch), batch_sharding(mesh))
 
 
 def put_batches(batches: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """Moves several batches at once, [steps, B, ...]; each one's first axis is divided."""
+    """Moves stacked batches [steps, B, ...] to the devices; axis B is divided among them."""
     return _put(dict(batches), NamedSharding(mesh, PartitionSpec(None, "data")))
 
 
 def _put(tree: Any, sharding: NamedSharding) -> Any:
     if sharding.is_fully_addressable:
         return jax.device_put(tree, sharding)
-    # device_put would first compare what the processes hold, byte by byte.
+    # device_put would first compare the arrays of all processes, byte by byte.
     return jax.tree.map(
         lambda a: jax.make_array_from_process_local_data(sharding, np.asarray(a)), tree
     )
 
 
-def own_rows(batch_size: int, mesh: Mesh) -> slice:
-    """Which rows of a batch lie on the devices of this process."""
+def local_rows(batch_size: int, mesh: Mesh) -> slice:
+    """Rows of a batch that lie on the devices of this process."""
     each, here = batch_size // mesh.size, jax.process_index()
     own = [k for k, device in enumerate(mesh.devices.flat) if device.process_index == here]
     return slice(own[0] * each, (own[-1] + 1) * each)
 
 
-def replicate_first(tree: Any, mesh: Mesh) -> Any:
-    """Copies the arrays of the first process to every device, bit by bit.
+def replicate_from_main(tree: Any, mesh: Mesh) -> Any:
+    """Copies the arrays of the main process to every device, with the same bits.
 
     Args:
-      tree: pytree of arrays on this process's devices or host; of the other processes only
-        shapes and dtypes count.
+      tree: pytree of arrays on this process's devices or host; the other processes pass arrays
+        of the same shapes and dtypes, whose values are ignored.
       mesh: the devices.
     """
     if not mesh.is_multi_process:
-        return jax.device_put(tree, replicated(mesh))
+        return jax.device_put(tree, replicated_sharding(mesh))
     leaves, structure = jax.tree.flatten(jax.tree.map(np.asarray, tree))
-    # As bytes, since a sum of numbers would turn -0.0 into 0.0.
+    # As bytes, because a sum of floats would turn -0.0 into 0.0.
     flat = np.concatenate([np.ascontiguousarray(a).reshape(-1).view(np.uint8) for a in leaves])
     rows = np.zeros((len(mesh.local_devices), flat.size), np.uint8)
     if jax.process_index() == 0:
         rows[0] = flat
-    spread = _put(rows, divided(mesh))
-    total = jax.jit(lambda a: a.sum(0, dtype=a.dtype), out_shardings=replicated(mesh))(spread)
+    spread = _put(rows, batch_sharding(mesh))
+    total = jax.jit(lambda a: a.sum(0, dtype=a.dtype), out_shardings=replicated_sharding(mesh))(
+        spread
+    )
     ends = np.cumsum([a.nbytes for a in leaves])[:-1]
     parts = np.split(np.asarray(total), ends)
     pairs = zip(parts, leaves, strict=True)
@@ -110,19 +115,19 @@ def replicate_first(tree: Any, mesh: Mesh) -> Any:
     return put_replicated(jax.tree.unflatten(structure, whole), mesh)
 
 
-def largest(number: int, mesh: Mesh) -> jax.Array:
-    """int32: the largest of the processes' numbers, once all of them have called this."""
+def max_over_processes(number: int, mesh: Mesh) -> jax.Array:
+    """int32: the maximum of `number` over all processes, each of which must call this."""
     mine = np.full(len(mesh.local_devices), number, np.int32)
-    return _largest(mesh)(_put(mine, NamedSharding(mesh, PartitionSpec("data"))))
+    return _max(mesh)(_put(mine, NamedSharding(mesh, PartitionSpec("data"))))
 
 
 @functools.cache
-def _largest(mesh: Mesh) -> Any:
-    return jax.jit(jnp.max, out_shardings=replicated(mesh))
+def _max(mesh: Mesh) -> Any:
+    return jax.jit(jnp.max, out_shardings=replicated_sharding(mesh))
 
 
 def check_batch_size(batch_size: int, mesh: Mesh, name: str = "batch_size") -> None:
-    """Raises BratsError where the devices cannot share a batch evenly."""
+    """Raises BratsError if `batch_size` is no multiple of the number of devices."""
     if batch_size < 1 or batch_size % mesh.size:
         raise BratsError(
             f"{name}={batch_size} cannot be divided among {mesh.size} devices; "
@@ -131,14 +136,14 @@ def check_batch_size(batch_size: int, mesh: Mesh, name: str = "batch_size") -> N
 
 
 def round_up(batch_size: int, mesh: Mesh) -> int:
-    """The next batch size that the devices can share evenly."""
+    """The next multiple of the number of devices."""
     return -(-batch_size // mesh.size) * mesh.size
 
 
 def compute_dtype(name: str) -> Any:
-    """The dtype that activations are computed in; 'auto' is bfloat16 on accelerators.
+    """The dtype of activations; 'auto' is bfloat16 on accelerators, float32 on CPU.
 
-    Parameters, statistics, losses and metrics are float32 whatever this says.
+    Parameters, statistics, losses and metrics are always float32.
     """
     if name not in DTYPES:
         raise BratsError(f"unknown dtype '{name}'; valid: {', '.join(DTYPES)}")
@@ -148,10 +153,13 @@ def compute_dtype(name: str) -> Any:
 
 
 def use_compilation_cache(setting: str) -> None:
-    """Keeps compiled programs on disk: 'auto' in the user's cache folder, '' nowhere, or a path.
+    """Sets JAX's persistent compilation cache.
 
-    JAX keeps those that took a second to compile, or as long as the environment's
-    JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS says.
+    JAX stores programs that took at least a second to compile, or the time in the environment
+    variable JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS.
+
+    Args:
+      setting: a folder, 'auto' (the user's cache folder), or '' (no cache).
     """
     if not setting:
         return
@@ -162,12 +170,12 @@ def use_compilation_cache(setting: str) -> None:
 
 
 def compiler_options(mesh: Mesh, *, deterministic: bool) -> dict[str, Any]:
-    """Options of `jax.jit` for a program whose results are to be the same bits in every run.
+    """Compiler options of `jax.jit` for bitwise reproducible results.
 
-    On a GPU sums may be taken in any order, by atomic additions, and which algorithm a
-    convolution gets is found by trying. `deterministic` leaves only those of one order to be
-    tried, and has what else needs atomics written otherwise. Which of them was taken is kept
-    with the program (`use_compilation_cache`). Elsewhere nothing need be asked for.
+    On a GPU, atomic additions may sum in any order, and autotuning selects the algorithm of each
+    convolution. `deterministic` restricts autotuning to algorithms with a fixed order, and
+    replaces other atomics. The compilation cache keeps the selected algorithm with the program.
+    Other platforms need no option.
 
     Reference: https://openxla.org/xla/determinism
     """
@@ -176,25 +184,25 @@ def compiler_options(mesh: Mesh, *, deterministic: bool) -> dict[str, Any]:
     return {}
 
 
-# Of glibc's malloc.h: how much free memory at the end of the heap goes back to the system, how
-# many blocks are mapped apart from the heap, how many heaps there are.
+# Parameters of mallopt (glibc's malloc.h): free memory at the end of the heap that is returned
+# to the system, number of blocks that are mapped outside of the heap, number of heaps.
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
 
 
-def keep_memory() -> bool:
-    """Has the C library keep what is freed, where the next step finds it again.
+def keep_freed_memory() -> bool:
+    """Stops glibc from returning freed memory to the system, which saves CPU time.
 
-    XLA:CPU allocates the scratch space of a program anew for each run, hundreds of megabytes.
-    glibc would give blocks of that size back to the system and get them page by page again, each
-    filled with zeros: a fifth of a training step's processor time. The process keeps its peak
-    for good instead, in one heap, since only the first can grow as far as is needed.
+    XLA:CPU allocates the scratch space of a program for each run, hundreds of megabytes. glibc
+    returns blocks of that size to the system and gets them again page by page, filled with zeros:
+    a fifth of the processor time of a training step. With this, the process keeps its peak memory
+    until it ends, in one heap, because only the main heap can grow that far.
 
-    To be called before JAX makes its threads. Without effect where the user says in the
-    environment how malloc should work (MALLOC_*, GLIBC_TUNABLES), where it is not glibc's, and
-    where JAX has an accelerator, whose memory it is not.
+    Call it before JAX creates its threads. No effect if the user configures malloc in the
+    environment (MALLOC_*, GLIBC_TUNABLES), with another C library, or if JAX has an accelerator,
+    which does not compute in this memory.
 
     Returns:
-      Whether that is so now.
+      Whether it took effect.
     """
     if any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
         return False
@@ -210,7 +218,7 @@ def keep_memory() -> bool:
 
 
 def describe() -> str:
-    """'4 x NVIDIA H100' or '1 x cpu'; with several processes, 'in 2 processes' too."""
+    """'4 x NVIDIA H100', or '2 x cpu in 2 processes'."""
     kinds = sorted({device.device_kind for device in jax.devices()})
     several = f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""
     return f"{jax.device_count()} x {', '.join(kinds)}{several}"

@@ -1,9 +1,9 @@
-"""Several processes that train together: how they meet, agree, and part.
+"""Training by several processes: how they start, agree and end together.
 
-Each runs the same program on its own devices and its own part of every batch. Only the first
-one reads and writes the run folder; what it finds, decides or fails at there, the others are
-told through the key-value store of JAX's coordination service. They wait for it on the host,
-for as long as it takes: a collective of the devices gives up after half a minute.
+Each process runs the same program on its own devices and its own rows of every batch. Only the
+main process (index 0) reads and writes the run folder; the others receive its results, decisions
+and failures through the key-value store of JAX's coordination service. They wait on the host,
+without a time limit: a collective on the devices would give up after half a minute.
 """
 
 import itertools
@@ -24,33 +24,33 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# What asks for several processes; main.py has these flags.
+# Flags of main.py that request several processes.
 FLAGS = ("coordinator", "num_processes", "process_id", "distributed")
 
-WAIT_S = 300.0  # for the others at the start: nodes of a cluster do not start at once
+WAIT_S = 300.0  # for the other processes at the start; the nodes of a cluster do not start at once
 
 
-class _Place:
-    """Where this process stands; JAX itself could only be asked once its devices are in use."""
+class _Process:
+    """This process among all; JAX itself knows only once its devices are in use."""
 
     index = 0
     count = 1
     messages = itertools.count()
-    told = False  # the others know that this process ends, and with which status
-    telling = False  # within what only the first does
+    announced_end = False  # the others know that this process ends, and with which status
+    in_main_only = False  # within a function that only the main process calls
 
 
-def is_first() -> bool:
+def is_main() -> bool:
     """Whether this is the process that reads and writes the run folder."""
-    return _Place.index == 0
+    return _Process.index == 0
 
 
-def count() -> int:
-    """How many processes there are."""
-    return _Place.count
+def process_count() -> int:
+    """Number of processes."""
+    return _Process.count
 
 
-def join(
+def initialize(
     coordinator: str | None,
     num_processes: int | None,
     process_id: int | None,
@@ -58,30 +58,30 @@ def join(
     *,
     wait_s: float = WAIT_S,
 ) -> None:
-    """Meets the other processes; does nothing where none are asked for.
+    """Connects to the other processes; does nothing if no argument asks for any.
 
-    Call it before anything uses JAX's devices. Ends this process, with one line, where the
-    others are not there in time.
+    Call it before anything uses JAX's devices. Ends this process, with one line, if the others
+    have not connected after `wait_s`.
 
     Args:
-      coordinator: HOST:PORT of the first process, as the others reach it.
-      num_processes, process_id: how many there are, and which this is, from 0.
-      automatic: the cluster says all three (SLURM, Open MPI and others that JAX knows).
-      wait_s: how long to wait for the others.
+      coordinator: HOST:PORT of the main process, as the others reach it.
+      num_processes, process_id: number of processes, and index of this one.
+      automatic: JAX asks the cluster (SLURM, Open MPI and others) for all three.
+      wait_s: how long to wait for the other processes.
 
     Raises:
-      BratsError: flags that contradict each other; no cluster; a port that is taken.
+      BratsError: flags that contradict each other; no cluster; a port in use.
     """
     given = (coordinator, num_processes, process_id)
     if given == (None, None, None) and not automatic:
         return
     if automatic and given != (None, None, None):
-        raise BratsError("give --distributed alone: the cluster says the rest")
+        raise BratsError("give --distributed alone: the cluster provides the other values")
     if not automatic:
         _check(*given)
     import jax
 
-    # SIGTERM is for `StopRequests`: the handler of JAX's own service would only take it away.
+    # The handler of JAX's own preemption service would take SIGTERM from `StopRequests`.
     jax.config.update("jax_enable_preemption_service", False)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     where = coordinator or "the cluster's first process"
@@ -89,7 +89,7 @@ def join(
     late.daemon = True
     late.start()
     try:
-        # On its own time limit JAX would abort, with a stack trace of C++.
+        # After its own time limit JAX aborts with a C++ stack trace, hence the longer one.
         jax.distributed.initialize(*given, initialization_timeout=int(wait_s) + 60)
     except ValueError:
         raise BratsError(
@@ -99,7 +99,7 @@ def join(
     finally:
         late.cancel()
     state = _service()
-    _Place.index, _Place.count = state.process_id, state.num_processes
+    _Process.index, _Process.count = state.process_id, state.num_processes
 
 
 def _check(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
@@ -113,14 +113,14 @@ def _check(coordinator: str | None, num_processes: int | None, process_id: int |
         raise BratsError(f"--coordinator={coordinator}: give HOST:PORT of the first process")
     if not 0 <= process_id < num_processes:
         raise BratsError(
-            f"--process_id={process_id}: of {num_processes} processes it is 0 to "
+            f"--process_id={process_id}: with {num_processes} processes give 0 to "
             f"{num_processes - 1}"
         )
     if process_id:
         return
     both = socket.has_dualstack_ipv6()
     family = socket.AF_INET6 if both else socket.AF_INET
-    try:  # JAX itself crashes on a port that is taken
+    try:  # JAX itself crashes if the port is in use
         socket.create_server(("", int(port)), family=family, dualstack_ipv6=both).close()
     except OSError as error:
         why = os.strerror(error.errno or 0)
@@ -129,7 +129,7 @@ def _check(coordinator: str | None, num_processes: int | None, process_id: int |
 
 def _give_up(where: str, wait_s: float) -> None:
     print(
-        f"error: {where}: not all processes were there within {wait_s:.0f} s; give each the same "
+        f"error: {where}: not all processes connected within {wait_s:.0f} s; give each the same "
         "--coordinator and --num_processes, and a --process_id of its own",
         file=sys.stderr,
         flush=True,
@@ -138,50 +138,51 @@ def _give_up(where: str, wait_s: float) -> None:
 
 
 def _service() -> Any:
-    # Not public, though the one way to its key-value store; Orbax takes it too.
+    # Private: jax.distributed offers no access to the key-value store (0.10 to 0.12), and
+    # multihost_utils sends through the devices. Orbax uses this module as well.
     from jax._src import distributed
 
     return distributed.global_state
 
 
-def from_first(do: Callable[[], T]) -> T:
-    """What `do` returns in the first process, in every process.
+def broadcast_from_main(function: Callable[[], T]) -> T:
+    """Calls `function` in the main process and returns its result in every process.
 
-    All must call it, in the same order; only the first calls `do`. Where that raises, the others
-    end with the status that the first one will end with, and leave it to say why.
+    All processes must call this, in the same order. If `function` raises, the other processes
+    end silently with the exit status of the main process, which prints the error.
 
     Args:
-      do: returns what JSON has words for. What it calls in turn may call `from_first`.
+      function: returns a JSON-able value. It may itself use `broadcast_from_main`.
     """
-    if _Place.count == 1 or _Place.telling:
-        return do()
-    key = f"brats_jax/{next(_Place.messages)}"
-    if not is_first():
+    if _Process.count == 1 or _Process.in_main_only:
+        return function()
+    key = f"brats_jax/{next(_Process.messages)}"
+    if not is_main():
         message = json.loads(_wait_for(key))
         if "status" in message:
             raise SystemExit(message["status"])
         return message["value"]
-    _Place.telling = True
+    _Process.in_main_only = True
     try:
-        text = json.dumps({"value": do()})
+        text = json.dumps({"value": function()})
     except BaseException as error:
-        _Place.told = True
+        _Process.announced_end = True
         _service().client.key_value_set(key, json.dumps({"status": _status(error)}))
         raise
     finally:
-        _Place.telling = False
+        _Process.in_main_only = False
     _service().client.key_value_set(key, text)
     return json.loads(text)["value"]
 
 
-def to_first(value: Any) -> list[Any]:
-    """The values of all processes (JSON-able), in the first one; in the others an empty list."""
-    if _Place.count == 1:
+def gather_to_main(value: Any) -> list[Any]:
+    """Returns the JSON-able values of all processes in the main one, an empty list elsewhere."""
+    if _Process.count == 1:
         return [value]
-    key = f"brats_jax/{next(_Place.messages)}"
-    if is_first():
-        return [value, *(json.loads(_wait_for(f"{key}/{i}")) for i in range(1, _Place.count))]
-    _service().client.key_value_set(f"{key}/{_Place.index}", json.dumps(value))
+    key = f"brats_jax/{next(_Process.messages)}"
+    if is_main():
+        return [value, *(json.loads(_wait_for(f"{key}/{i}")) for i in range(1, _Process.count))]
+    _service().client.key_value_set(f"{key}/{_Process.index}", json.dumps(value))
     return []
 
 
@@ -189,7 +190,7 @@ def _wait_for(key: str) -> str:
     import jax
 
     while True:
-        try:  # for a second, so that Ctrl-C is heard
+        try:  # one second at a time, so that Ctrl-C works
             return _service().client.blocking_key_value_get(key, 1000)
         except jax.errors.JaxRuntimeError as error:
             if "DEADLINE_EXCEEDED" not in str(error):
@@ -205,52 +206,52 @@ def _status(error: BaseException) -> int:
 
 
 class StopAgreement:
-    """Whether to stop: the same answer in every process, at the same call.
+    """Decides when to stop: the same answer in every process, at the same call.
 
-    A signal may reach one process alone, or all at different steps. So each call sends what its
-    process has noted to a maximum over all devices, and answers with the call `behind` calls ago:
-    that one is long done, and nobody waits.
+    A signal may reach one process only, or all of them at different steps. Each call therefore
+    starts a maximum of the recorded signals over all devices, and returns the maximum that was
+    started `behind` calls ago: that one is complete, and nothing waits.
 
     Args:
-      noted: the number of the signal that this process was sent, or None.
+      recorded: returns the number of the signal that this process received, or None.
       mesh: the devices.
-      behind: calls between asking and answer.
+      behind: calls between the start of a maximum and its use.
     """
 
-    def __init__(self, noted: Callable[[], int | None], mesh: "Mesh", behind: int) -> None:
-        self._noted, self._mesh, self._behind = noted, mesh, behind
-        self._asked: deque[Any] = deque()
+    def __init__(self, recorded: Callable[[], int | None], mesh: "Mesh", behind: int) -> None:
+        self._recorded, self._mesh, self._behind = recorded, mesh, behind
+        self._started: deque[Any] = deque()
 
     def signal_number(self) -> int | None:
         """The signal to stop for, or None."""
-        if _Place.count == 1:
-            return self._noted()
+        if _Process.count == 1:
+            return self._recorded()
         from brats_jax.runtime import devices
 
-        self._asked.append(devices.largest(self._noted() or 0, self._mesh))
-        if len(self._asked) <= self._behind:
+        self._started.append(devices.max_over_processes(self._recorded() or 0, self._mesh))
+        if len(self._started) <= self._behind:
             return None
-        return int(self._asked.popleft()) or None
+        return int(self._started.popleft()) or None
 
 
-def leave(status: int) -> int:
-    """The status to end with, if the others know; else ends this process at once.
+def end(status: int) -> int:
+    """Returns `status`, or ends this process at once if the others do not know of its end.
 
-    A process that ended as usual would wait for the others, and they wait for it.
+    A regular exit would wait for the other processes, which in turn wait for this one.
     """
-    if _Place.count == 1 or _Place.told or not status:
+    if _Process.count == 1 or _Process.announced_end or not status:
         return status
     sys.stdout.flush()
     sys.stderr.flush()
-    if is_first():
-        # Its end is the end of all, who may be about to say what is wrong.
+    if is_main():
+        # The end of the main process ends all others, which may be about to print an error.
         time.sleep(2.0)
     os._exit(status)
 
 
-def lost_another(error: Exception) -> bool:
-    """Whether an error of JAX tells that another process has ended."""
+def is_lost_process(error: Exception) -> bool:
+    """Whether an exception of JAX means that another process has ended."""
     text = str(error).lower()
-    return _Place.count > 1 and any(
+    return _Process.count > 1 and any(
         name in text for name in ("gloo", "nccl", "coordination", "connection", "unavailable")
     )

@@ -1,4 +1,4 @@
-"""Whole files or none: every small file the program writes goes through here."""
+"""Atomic writing of small files, and checks of output folders."""
 
 import json
 import os
@@ -18,8 +18,8 @@ from brats_jax.errors import BratsError
 
 _UMASK = threading.Lock()
 
-# What reading a .npz raises that is damaged, or is none: zipfile, zlib and NumPy each have words
-# of their own for it (a bit that fell over may ask for an unknown method, or a password).
+# Exceptions of reading a damaged .npz: zipfile, zlib and NumPy each raise their own (one flipped
+# bit may ask for an unknown compression method, or a password).
 UNREADABLE_NPZ = (
     OSError,
     ValueError,
@@ -38,9 +38,9 @@ UNREADABLE_NPZ = (
 
 @contextmanager
 def atomic_open(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Opens a temporary file beside `path` that takes its name only when all went well.
+    """Opens a temporary file beside `path` and renames it to `path` on success.
 
-    A reader sees the old file or the new one; an error or a kill leaves the old.
+    Readers see either the old file or the new one; an error or a kill leaves the old one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
@@ -49,8 +49,8 @@ def atomic_open(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes files private; what we publish follows the user's umask.
-        with _UMASK:  # it belongs to the process: two threads could keep each other's 0
+        # mkstemp creates private files; a published file follows the user's umask.
+        with _UMASK:  # the umask is per process: two threads could each restore the other's 0
             umask = os.umask(0)
             os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)
@@ -61,10 +61,10 @@ def atomic_open(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 
 def make_folder(path: Path, flag: str) -> None:
-    """Makes the folder that a command was told to write to with `flag`, unless it is there.
+    """Creates the output folder that was given with `flag`, unless it exists.
 
     Raises:
-      BratsError: it is a file, or cannot be made.
+      BratsError: it is a file, or cannot be created.
     """
     check_folder(path, flag)
     try:
@@ -76,15 +76,18 @@ def make_folder(path: Path, flag: str) -> None:
 
 
 def check_folder(path: Path, flag: str) -> None:
-    """Refuses what is there and no folder (BratsError); makes nothing."""
+    """Raises BratsError if `path` is a file; creates nothing."""
     if path.exists() and not path.is_dir():
         raise BratsError(f"{path} is a file: choose another {flag}")
 
 
 def remove_stale(directory: Path, names: re.Pattern[str], older_than_s: float = 3600.0) -> None:
-    """Removes what a killed `atomic_open` left in a folder of files with certain names.
+    """Removes temporary files that a killed `atomic_open` left in `directory`.
 
-    A file that was written to within the hour may be another process's, and stays.
+    Args:
+      directory: the folder.
+      names: pattern of the final file names.
+      older_than_s: younger files stay, because another process may be writing them.
     """
     for path in directory.glob(".*"):
         name, dot, suffix = path.name[1:].rpartition(".")
@@ -93,28 +96,28 @@ def remove_stale(directory: Path, names: re.Pattern[str], older_than_s: float = 
         try:
             if time.time() - path.stat().st_mtime > older_than_s:
                 path.unlink()
-        except OSError:  # gone meanwhile, or not ours to remove
+        except OSError:  # removed meanwhile, or no permission
             continue
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes `text` to `path`, whole or not at all."""
+    """Writes `text` to `path` atomically."""
     with atomic_open(path) as file:
         file.write(text)
 
 
 def write_json(path: Path, document: Any) -> None:
-    """Writes `document` as indented JSON, whole or not at all; NaN becomes null."""
+    """Writes `document` to `path` as indented JSON, atomically; NaN becomes null."""
     write_text(path, json_text(document))
 
 
 def json_text(document: Any) -> str:
-    """What `write_json` writes."""
+    """`document` as indented JSON; NaN becomes null."""
     return json.dumps(_plain(document), indent=2, allow_nan=False) + "\n"
 
 
 def _plain(value: Any) -> Any:
-    """Replaces what JSON has no word for: NaN and infinities become null, tuples lists."""
+    """Replaces values that JSON lacks: NaN and infinities by null, tuples by lists."""
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

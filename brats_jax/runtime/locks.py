@@ -1,4 +1,9 @@
-"""One process at a time: a lock that the kernel takes back when its holder dies."""
+"""File locks that the kernel releases when their holder ends.
+
+By hand, because filelock (4.3) cannot replace it: it has no shared lock, so that asking for the
+holder would take the lock and write to the folder, and where a file system lacks flock it falls
+back to a lock that outlives its holder.
+"""
 
 import contextlib
 import errno
@@ -10,25 +15,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from brats_jax.errors import Busy
-from brats_jax.runtime.console import say
+from brats_jax.runtime.console import print_line
 
-# What file systems without flock answer.
+# errno of a file system without flock.
 _UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
 
 
 @contextlib.contextmanager
-def hold(path: Path, what: str, patience_s: float = 1.0) -> Iterator[None]:
-    """Holds the lock file `path` while it is entered.
+def hold(path: Path, name: str, patience_s: float = 1.0) -> Iterator[None]:
+    """Holds the lock file `path` within the body.
 
-    The lock belongs to the open file: when this process ends, however it ends, the kernel
-    gives it back. The file stays, and names its holder while there is one. Where the file
-    system knows no locks, a warning is printed and the work goes on.
+    The lock belongs to the open file: when this process ends for any reason, the kernel releases
+    it. The file stays, and contains its holder's host and process while there is one. Where the
+    file system has no locks, a warning is printed and the body runs without one.
 
     Args:
       path: the lock file; it and its folder are created.
-      what: what is locked, for the message.
-      patience_s: how long to try. Never 0: whoever only asks (`holder`) is in the way too,
-        for a moment.
+      name: name of the locked thing, for the message.
+      patience_s: how long to try. Never 0, because `holder` takes the lock for a moment too.
 
     Raises:
       Busy: another process holds it; names host and process.
@@ -37,12 +41,9 @@ def hold(path: Path, what: str, patience_s: float = 1.0) -> Iterator[None]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         deadline = time.monotonic() + patience_s
-        while not _take(descriptor, fcntl.LOCK_EX, path, warn=True):
+        while not _try_lock(descriptor, fcntl.LOCK_EX, path, warn=True):
             if time.monotonic() > deadline:
-                raise Busy(
-                    f"{what}: another process is at it ({_name(descriptor)}); let it end, "
-                    "or stop it first"
-                )
+                raise Busy(f"{name}: in use by {_read(descriptor)}; wait for it or stop it")
             time.sleep(0.05)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{socket.gethostname()}, process {os.getpid()}\n".encode(), 0)
@@ -53,18 +54,18 @@ def hold(path: Path, what: str, patience_s: float = 1.0) -> Iterator[None]:
 
 
 def holder(path: Path) -> str | None:
-    """'HOST, process N' of whoever holds the lock file now; None if nobody does."""
+    """'HOST, process N' of the lock file's holder; None if it has none."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
         return None
     try:
-        return None if _take(descriptor, fcntl.LOCK_SH, path) else _name(descriptor)
+        return None if _try_lock(descriptor, fcntl.LOCK_SH, path) else _read(descriptor)
     finally:
         os.close(descriptor)
 
 
-def _take(descriptor: int, kind: int, path: Path, *, warn: bool = False) -> bool:
+def _try_lock(descriptor: int, kind: int, path: Path, *, warn: bool = False) -> bool:
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -73,12 +74,12 @@ def _take(descriptor: int, kind: int, path: Path, *, warn: bool = False) -> bool
         if error.errno not in _UNSUPPORTED:
             raise
         if warn:
-            say(
-                f"warning: {path} cannot be locked here ({error.strerror}); see to it that no "
-                "second process works on this run"
+            print_line(
+                f"warning: {path} cannot be locked here ({error.strerror}); make sure that no "
+                "second process works on this folder"
             )
     return True
 
 
-def _name(descriptor: int) -> str:
-    return os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "unnamed"
+def _read(descriptor: int) -> str:
+    return os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "an unnamed process"

@@ -1,14 +1,15 @@
-"""Leaving in good order on SIGTERM and Ctrl-C, and when nobody reads on (`| head`)."""
+"""Orderly ends: on SIGTERM and Ctrl-C, on a closed output pipe, and with the parent process."""
 
 import ctypes
 import os
 import signal
 import sys
+import threading
 from types import FrameType, TracebackType
 
 
 class Interrupted(SystemExit):
-    """The program was asked to stop and has saved its work; exits with 128 + signal."""
+    """The program saved its work and ends on request; exit status 128 + signal."""
 
     def __init__(self, signal_number: int) -> None:
         super().__init__(128 + signal_number)
@@ -16,9 +17,9 @@ class Interrupted(SystemExit):
 
 
 class StopRequests:
-    """Notes SIGTERM and SIGINT while it is entered, so that a loop can end between two steps.
+    """Records SIGTERM and SIGINT within its body, so that a loop can end between two steps.
 
-    A second signal does what it would have done without us.
+    A second signal has its usual effect.
     """
 
     def __init__(self) -> None:
@@ -29,17 +30,17 @@ class StopRequests:
         _entered.append(self)
         for number in (signal.SIGTERM, signal.SIGINT):
             try:
-                self._previous[number] = signal.signal(number, self._note)
-            except ValueError:  # not in the main thread: its owner handles signals
+                self._previous[number] = signal.signal(number, self._record)
+            except ValueError:  # not the main thread, which alone may set handlers
                 break
         return self
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _record(self, number: int, frame: FrameType | None) -> None:
         self.signal_number = number
         self._restore()
 
-    def reader_gone(self) -> None:
-        """Nobody reads what is printed: to be stopped for, with the shell's status for it."""
+    def output_closed(self) -> None:
+        """Requests a stop because the output pipe is closed, with the shell's status for it."""
         if self.signal_number is None:
             self.signal_number = signal.SIGPIPE
 
@@ -64,46 +65,51 @@ class StopRequests:
 _entered: list[StopRequests] = []
 
 
-def leave_quietly() -> None:
-    """After a BrokenPipeError of the standard output: what is printed from now on goes nowhere.
+def close_output() -> None:
+    """Discards further output, after a BrokenPipeError of the standard output (`| head`).
 
-    Where stop requests are listened to, it is one; elsewhere the program ends.
+    Requests a stop from every entered `StopRequests`.
 
     Raises:
-      Interrupted: nothing listens.
+      Interrupted: none is entered.
     """
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())  # what Python still holds of it is flushed at the end
+    os.dup2(nowhere, sys.stdout.fileno())  # Python flushes its buffer there at the end
     os.close(nowhere)
     if not _entered:
         raise Interrupted(signal.SIGPIPE)
     for requests in _entered:
-        requests.reader_gone()
+        requests.output_closed()
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM where nothing is saved for it: it ends the program as Ctrl-C does."""
+    """SIGTERM outside of `StopRequests`: ends the program as Ctrl-C does."""
 
 
-def hear_sigterm() -> None:
-    """Has SIGTERM raise `Terminated`, where no `StopRequests` is entered; a second one kills."""
+def raise_on_sigterm() -> None:
+    """Raises `Terminated` on SIGTERM outside of `StopRequests`; a second SIGTERM kills.
+
+    Does nothing outside of the main thread, which alone may set handlers.
+    """
 
     def terminate(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         raise Terminated
 
-    signal.signal(signal.SIGTERM, terminate)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, terminate)
 
 
-# Loaded here, not between fork and exec.
+# Loaded at import, because a child may not load libraries between fork and exec.
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 _PR_SET_PDEATHSIG = 1
 
 
-def follow_parent() -> None:
-    """For a child process, before its program starts: SIGTERM when its parent is gone.
+def die_with_parent() -> None:
+    """Has the kernel send this child process SIGTERM when its parent ends. Linux only.
 
-    Without it a child would live on, unseen, after its parent is killed. On Linux only.
+    A child would otherwise outlive a parent that is killed. For `preexec_fn` of
+    `subprocess.Popen`, or the start of a multiprocessing worker.
     """
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""Threads within one case: NumPy, zlib and hashlib let go of the interpreter while they work."""
+"""Threads for the work on one case: NumPy, zlib and hashlib release Python's global lock."""
 
 import concurrent.futures
 import os
@@ -8,36 +8,39 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# More would wait for memory, and each takes scratch space of its own.
-_MOST = 8
+# More threads would only wait for memory, and each needs scratch space.
+_MAX_THREADS = 8
 
-_limit = _MOST
+_limit = _MAX_THREADS
 
 
-def processors() -> int:
-    """How many processors this process may use."""
+def available_cpus() -> int:
+    """Number of processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-def limit(count: int) -> None:
-    """At most so many threads in this process, which shares the processors with others."""
+def set_limit(count: int) -> None:
+    """Limits the threads of this process, for workers that share the processors."""
     global _limit
-    _limit = max(1, min(count, _MOST))
+    _limit = max(1, min(count, _MAX_THREADS))
 
 
-def each(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-    """`function` of every item, in their order; the first item's exception if several raise."""
+def parallel_map(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    """Applies `function` to every item in threads; results are in the order of the items.
+
+    Where several items raise, the exception of the first of them is raised.
+    """
     todo = list(items)
-    count = min(len(todo), processors(), _limit)
+    count = min(len(todo), available_cpus(), _limit)
     if count < 2:
         return [function(item) for item in todo]
     with concurrent.futures.ThreadPoolExecutor(count) as pool:
         return list(pool.map(function, todo))
 
 
-def blocks(length: int, parts: int = 2 * _MOST) -> list[slice]:
-    """`range(length)` in a few slices of about one size, for `each`."""
+def split_range(length: int, parts: int = 2 * _MAX_THREADS) -> list[slice]:
+    """Divides `range(length)` into at most `parts` slices of equal size, for `parallel_map`."""
     size = max(1, -(-length // parts))
     return [slice(start, min(start + size, length)) for start in range(0, length, size)]

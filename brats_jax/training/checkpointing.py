@@ -26,7 +26,7 @@ class Saving:
     Copying from the devices is the thread's work, too.
 
     Of several processes the first one reads and writes; the others make the same calls, do not
-    wait for what is being written, and end if it fails (see processes.from_first).
+    wait for what is being written, and end if it fails (see distributed.broadcast_from_main).
 
     Args:
       directory: the stage's folder.
@@ -35,17 +35,17 @@ class Saving:
     def __init__(self, directory: Path) -> None:
         self.last, self.best = directory / "last", directory / "best"
         self._written: Future[None] | None = None
-        if distributed.is_first():
+        if distributed.is_main():
             self._writer = ThreadPoolExecutor(1, "checkpoints")
             self._last, self._best = Checkpoints(self.last), Checkpoints(self.best)
 
     def latest_step(self) -> int | None:
         """The step of the newest whole `last`, or None."""
-        return distributed.from_first(lambda: self._last.latest_step())
+        return distributed.broadcast_from_main(lambda: self._last.latest_step())
 
     def best_value(self) -> float | None:
         """What the newest whole `best` was chosen by, or None."""
-        return distributed.from_first(self._best_value)
+        return distributed.broadcast_from_main(self._best_value)
 
     def _best_value(self) -> float | None:
         if self._best.latest_step() is None:
@@ -70,7 +70,7 @@ class Saving:
         Raises:
           BratsError: what was saved before could not be written.
         """
-        distributed.from_first(lambda: self._begin(step, snapshot, meta, best_value))
+        distributed.broadcast_from_main(lambda: self._begin(step, snapshot, meta, best_value))
 
     def _begin(self, *what: Any) -> None:
         self._wait()
@@ -96,7 +96,7 @@ class Saving:
         Raises:
           BratsError: it could not be written.
         """
-        distributed.from_first(self._wait)
+        distributed.broadcast_from_main(self._wait)
 
     def check(self) -> None:
         """Waits for nothing, but hears of what has failed.
@@ -104,7 +104,7 @@ class Saving:
         Raises:
           BratsError: what was saved could not be written.
         """
-        distributed.from_first(self._check)
+        distributed.broadcast_from_main(self._check)
 
     def _check(self) -> None:
         if self._written is not None and self._written.done():
@@ -117,7 +117,7 @@ class Saving:
 
     def close(self) -> None:
         """Waits, and ends the threads; the others need not do the same."""
-        if not distributed.is_first():
+        if not distributed.is_main():
             return
         with contextlib.closing(self._best), contextlib.closing(self._last), self._writer:
             self._wait()

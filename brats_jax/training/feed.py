@@ -132,7 +132,7 @@ class Feed(Iterator[Portion]):
             workers=0 if resident else options.workers,
             threads=1 if resident else options.threads,
             numbers=resident.numbers if resident else None,
-            rows=devices.own_rows(options.batch_size, mesh),
+            rows=devices.local_rows(options.batch_size, mesh),
         )
         if position is not None:
             self._batches.set_state(position, first)

@@ -15,7 +15,7 @@ from brats_jax.data.device_store import DeviceStore, bytes_needed
 from brats_jax.data.splits import slice_name
 from brats_jax.errors import BratsError
 from brats_jax.runtime import devices, distributed
-from brats_jax.runtime.console import say, told_if_slow
+from brats_jax.runtime.console import log_if_slow, print_line
 from brats_jax.runtime.signals import Interrupted, StopRequests
 from brats_jax.tasks import Batch, Task
 from brats_jax.training.checkpointing import Saving, take_snapshot
@@ -51,7 +51,7 @@ class _Program:
         if self._compiled:
             return self._step(state, batch)
         self._compiled = True
-        with told_if_slow(f"{self._title}: compiles its step"):
+        with log_if_slow(f"{self._title}: compiles its step"):
             return self._step(state, batch)
 
 
@@ -86,7 +86,7 @@ class Loop:
         resident = None
         if stage.placement == "device":
             size = bytes_needed(stage.store, stage.train_slices) / 1e9
-            say(f"{stage.title}: copies {size:.2f} GB of slices into device memory")
+            print_line(f"{stage.title}: copies {size:.2f} GB of slices into device memory")
             resident = DeviceStore(stage.store, stage.train_slices, stage.mesh)
 
         def compiled(task: Task, graph: nnx.GraphDef) -> _Program:
@@ -131,7 +131,7 @@ class Loop:
         )
         self.stop = distributed.StopAgreement(lambda: stop.signal_number, stage.mesh, IN_FLIGHT)
         self.log: ProgressLog = SilentLog()
-        if distributed.is_first():
+        if distributed.is_main():
             self.log = ProgressLog(
                 stage.directory, stage.title, stage.total_steps, self.step, self.validated_step
             )
@@ -229,7 +229,7 @@ class Loop:
 
     def _is_better(self, value: float, loss: float) -> bool:
         if not np.isfinite([value, loss]).all():
-            distributed.from_first(lambda: self._refuse_validation(value, loss))
+            distributed.broadcast_from_main(lambda: self._refuse_validation(value, loss))
         if self.best_value is None:
             return True
         larger = self.stage.task.larger_is_better
@@ -247,7 +247,7 @@ class Loop:
     def _check_finite(self, bad_step: jax.Array) -> None:
         bad = int(bad_step)
         if bad >= 0:
-            distributed.from_first(lambda: self._refuse(bad))
+            distributed.broadcast_from_main(lambda: self._refuse(bad))
 
     def _refuse(self, bad: int) -> None:
         stage = self.stage
@@ -288,7 +288,7 @@ class Loop:
         self._settle()
         self._save()
         self.saving.wait()
-        say(
+        print_line(
             f"{self.stage.title}: stopped at step {self.step} of {self.stage.total_steps} and "
             "saved; the same command goes on from there"
         )

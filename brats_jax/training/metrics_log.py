@@ -8,8 +8,9 @@ from typing import Any
 from tensorboardX import SummaryWriter
 
 from brats_jax.runs.metrics import read_metrics
-from brats_jax.runtime.console import bar, clock, say
+from brats_jax.runtime.console import print_line, progress_bar
 from brats_jax.runtime.files import write_text
+from brats_jax.runtime.text import duration
 
 
 class ProgressLog:
@@ -40,7 +41,7 @@ class ProgressLog:
         kept = [r for r in read_metrics(self._path) if r["step"] <= known.get(r["event"], -1)]
         write_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
         self._writer = SummaryWriter(str(directory / "tensorboard"), purge_step=validated_step + 1)
-        self._bar = bar(total_steps, title, "step", first_step)
+        self._bar = progress_bar(total_steps, title, "step", first_step)
         self._title = title
         self._total = total_steps
         self._first = first_step
@@ -64,7 +65,7 @@ class ProgressLog:
         """Prints the result of an epoch and the time left, above the progress bar."""
         elapsed = time.monotonic() - self._start
         left = elapsed / max(1, step - self._first) * (self._total - step)
-        say(f"{self._title}: step {step}/{self._total}  {text}  {clock(left)} left")
+        print_line(f"{self._title}: step {step}/{self._total}  {text}  {duration(left)} left")
 
     def close(self) -> None:
         """Closes the progress bar and the event file."""

@@ -140,12 +140,12 @@ def make_train_step(
     compiled = jax.jit(
         run,
         donate_argnums=0,
-        out_shardings=devices.replicated(mesh),
+        out_shardings=devices.replicated_sharding(mesh),
         compiler_options=devices.compiler_options(mesh, deterministic=deterministic),
     )
     cut = jax.jit(
         lambda resident, batch: gather(resident, batch, patch_size, mesh),
-        out_shardings=devices.divided(mesh),  # as batches of the host have it
+        out_shardings=devices.batch_sharding(mesh),  # as batches of the host have it
     )
     return TrainStep(compiled, cut, resident)
 
@@ -175,7 +175,7 @@ def make_validation_step(
 
     @functools.partial(
         jax.jit,
-        out_shardings=devices.replicated(mesh),
+        out_shardings=devices.replicated_sharding(mesh),
         compiler_options=devices.compiler_options(mesh, deterministic=True),
     )
     def validation_step(params: Weights, stats: Weights, batch: Batch) -> dict[str, jax.Array]:

@@ -25,7 +25,7 @@ from brats_jax.errors import BratsError
 from brats_jax.models import Weights
 from brats_jax.runs import checkpoints
 from brats_jax.runtime import devices, distributed
-from brats_jax.runtime.console import say
+from brats_jax.runtime.console import print_line
 from brats_jax.runtime.signals import Interrupted, StopRequests
 from brats_jax.tasks import Task
 from brats_jax.training.checkpointing import Saving
@@ -82,7 +82,7 @@ class Stage:
             seed=options.derived_seed("patches"),
         )
         # By one process's memory, lest they compile different programs.
-        self.placement = distributed.from_first(
+        self.placement = distributed.broadcast_from_main(
             lambda: choose_placement(options.placement, store, train_slices, mesh)
         )
         self.steps_per_epoch = options.epoch_length(len(self.plan))
@@ -103,7 +103,7 @@ class Stage:
         Of several processes only the first has the edited parameters; `run` takes its state.
         """
         graph, params, stats = models.split(self.task.build(self.options.derived_seed("init")))
-        if self._initialise is not None and distributed.is_first():
+        if self._initialise is not None and distributed.is_main():
             params, stats = self._initialise(params, stats)
         state = TrainState(
             params=params,
@@ -113,7 +113,7 @@ class Stage:
             loss_sum=jnp.zeros((), jnp.float32),
             bad_step=jnp.full((), -1, jnp.int32),
         )
-        return graph, jax.device_put(state, devices.replicated(self.mesh.local_mesh))
+        return graph, jax.device_put(state, devices.replicated_sharding(self.mesh.local_mesh))
 
     def run(self) -> dict[str, Any]:
         """Trains to the end, from the beginning or from the last checkpoint.
@@ -132,11 +132,11 @@ class Stage:
                 loop.to_the_end()
             saving.wait()
             # A signal since the last step: all is saved, and nothing else asks for it here.
-            signal_number = distributed.from_first(lambda: stop.signal_number)
+            signal_number = distributed.broadcast_from_main(lambda: stop.signal_number)
             if signal_number is not None:
-                say(f"{self.title}: stopped at its end; the same command goes on from there")
+                print_line(f"{self.title}: stopped at its end; the same command goes on from there")
                 raise Interrupted(signal_number)
-            best_meta = distributed.from_first(lambda: checkpoints.read_meta(saving.best))
+            best_meta = distributed.broadcast_from_main(lambda: checkpoints.read_meta(saving.best))
         return {
             "metric": self.task.metric,
             "best": best_meta["value"],
@@ -147,7 +147,7 @@ class Stage:
 
     def _begin(self, saving: Saving) -> tuple[nnx.GraphDef, TrainState, dict[str, Any]]:
         """(graph, state, meta) of the last checkpoint, or of the beginning."""
-        begun = [] if distributed.is_first() else [self.fresh_state()]
+        begun = [] if distributed.is_main() else [self.fresh_state()]
 
         def begin() -> dict[str, Any]:
             graph, state = self.fresh_state()
@@ -156,13 +156,15 @@ class Stage:
                 template = jax.tree.map(_shape_with_sharding, state._asdict())
                 restored, meta = checkpoints.read(saving.last, template, self.task.describe())
                 state = TrainState(**restored)
-                say(f"{self.title}: goes on from step {int(state.step)} of {self.total_steps}")
+                print_line(
+                    f"{self.title}: goes on from step {int(state.step)} of {self.total_steps}"
+                )
             begun.append((graph, state))
             return meta
 
-        meta = distributed.from_first(begin)
+        meta = distributed.broadcast_from_main(begin)
         ((graph, state),) = begun
-        return graph, devices.replicate_first(state, self.mesh), meta
+        return graph, devices.replicate_from_main(state, self.mesh), meta
 
 
 def _shape_with_sharding(array: jax.Array) -> jax.ShapeDtypeStruct:

@@ -46,7 +46,7 @@ class Validation:
         """{'loss', and what the task summarises}; `between_batches` may raise to stop it."""
         results: list[dict[str, jax.Array]] = []
         valid: list[np.ndarray] = []
-        rows = devices.own_rows(self._batch_size, self._mesh)
+        rows = devices.local_rows(self._batch_size, self._mesh)
         for batch in full_slices(self._store, self._slices, self._batch_size, rows):
             between_batches()
             valid.append(batch.pop("valid"))

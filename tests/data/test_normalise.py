@@ -87,7 +87,7 @@ def test_bits_do_not_depend_on_threads(monkeypatch):
     images = np.random.default_rng(4).integers(0, 900, (9, 32, 30, 4)).astype(np.int16)
     results = []
     for count in (1, 3):
-        monkeypatch.setattr(threads, "processors", lambda count=count: count)
+        monkeypatch.setattr(threads, "available_cpus", lambda count=count: count)
         results += [normalise(images, "slice"), normalise(images, "volume")]
     np.testing.assert_array_equal(results[0], results[2])
     np.testing.assert_array_equal(results[1], results[3])

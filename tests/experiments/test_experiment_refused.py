@@ -118,6 +118,6 @@ def test_a_fold_that_another_process_is_at_is_left_alone(finished):
     workdir, config, _ = finished
     with (
         locks.hold(workdir / "fold_0" / "lock", "it"),
-        pytest.raises(Busy, match="fold_0: another process is at it"),
+        pytest.raises(Busy, match="fold_0: in use by"),
     ):
         experiment.run(config, workdir)

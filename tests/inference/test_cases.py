@@ -83,7 +83,7 @@ def test_few_cases_are_in_memory_however_many_there_are(model, monkeypatch, tmp_
             return tmp_path, ""
 
     monkeypatch.setattr(prediction, "_Work", Slow)
-    monkeypatch.setattr(prediction, "processors", lambda: 2)
+    monkeypatch.setattr(prediction, "available_cpus", lambda: 2)
     cases = [CaseFiles(f"case_{k}", tmp_path) for k in range(30)]
     outcome = prediction.predict_cases(model, cases, tmp_path, OutputOptions())
     assert list(outcome.written) == [case.name for case in cases]

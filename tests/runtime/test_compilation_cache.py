@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import collections, json, sys
 import jax
-from brats_jax import devices
+from brats_jax.runtime import devices
 heard = collections.Counter()
 jax.monitoring.register_event_listener(lambda event, **_: heard.update([event.split("/")[-1]]))
 devices.use_compilation_cache(sys.argv[1])

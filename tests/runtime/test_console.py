@@ -6,13 +6,13 @@ import time
 import pytest
 
 from brats_jax.runtime import console
-from brats_jax.runtime.console import bar, told_if_slow
+from brats_jax.runtime.console import log_if_slow, progress_bar
 
 
 def test_a_log_file_hears_seldom_how_far_it_is(monkeypatch, capsys):
     now = [100.0]
     monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
-    with bar(1000, "fold 0 segment", "slice", first=100) as shown:
+    with progress_bar(1000, "fold 0 segment", "slice", first=100) as shown:
         for _ in range(900):
             now[0] += 1
             shown.update()
@@ -28,9 +28,9 @@ def test_a_log_file_hears_seldom_how_far_it_is(monkeypatch, capsys):
 
 
 def test_what_is_slow_is_told_of(capsys):
-    with told_if_slow("compiles", after_s=0.05):
+    with log_if_slow("compiles", after_s=0.05):
         time.sleep(0.5)
-    with told_if_slow("is quick"):
+    with log_if_slow("is quick"):
         pass
     assert capsys.readouterr().out == "compiles\n"
 
@@ -41,12 +41,12 @@ def test_without_a_reader_it_is_stopped_for_or_left_quietly(listened_to):
     code = (
         "import contextlib, sys\n"
         "from brats_jax.runtime.signals import StopRequests\n"
-        "from brats_jax.runtime.console import say\n"
+        "from brats_jax.runtime.console import print_line\n"
         "requests = StopRequests()\n"
         f"with requests if {listened_to} else contextlib.nullcontext():\n"
-        "    say('one')\n"
+        "    print_line('one')\n"
         "    sys.stdin.readline()\n"
-        "    say('two'), say('three')\n"
+        "    print_line('two'), print_line('three')\n"
         "    print(requests.signal_number, file=sys.stderr)\n"
     )
     pipe = subprocess.PIPE

@@ -17,14 +17,14 @@ from brats_jax.runtime import devices
 FAULTS = """
 import resource
 import numpy as np
-from brats_jax import devices
+from brats_jax.runtime import devices
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     np.full(1 << 26, 1, np.uint8)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
-kept = devices.keep_memory()
+kept = devices.keep_freed_memory()
 faults()
 print(kept, faults())
 """
@@ -65,7 +65,7 @@ def test_where_jax_has_an_accelerator_memory_is_left_alone(monkeypatch):
     monkeypatch.setattr(devices.importlib.metadata, "entry_points", lambda group: [group])
     monkeypatch.delenv("JAX_PLATFORMS")
     monkeypatch.setattr(devices.ctypes, "CDLL", None)  # would raise
-    assert not devices.keep_memory()
+    assert not devices.keep_freed_memory()
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")

@@ -206,19 +206,19 @@ def test_a_fold_that_is_taken_is_refused_with_the_status_for_it(
         pair = start_pair(tmp_path, small_store.path, compiled_programs)
         (first, output), (second, other) = ends(tmp_path, pair)
     assert first == second == 75
-    assert "another process is at it" in output and other == ""
+    assert "in use by" in output and other == ""
 
 
 def test_those_who_do_not_come_are_waited_for_so_long_only():
     code = (
-        "from brats_jax.runtime import distributed as processes; "
-        "processes.join('127.0.0.1:9', 2, 1, wait_s=0.5)"
+        "from brats_jax.runtime import distributed; "
+        "distributed.initialize('127.0.0.1:9', 2, 1, wait_s=0.5)"
     )  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 1 and done.stderr.count("\n") == 1
-    assert done.stderr.startswith("error: 127.0.0.1:9: not all processes were there within 0 s; ")
+    assert done.stderr.startswith("error: 127.0.0.1:9: not all processes connected within 0 s; ")
 
 
 @pytest.mark.parametrize(
@@ -228,20 +228,20 @@ def test_those_who_do_not_come_are_waited_for_so_long_only():
         ((None, None, 0), "each of them; or --distributed"),
         (("host", 2, 1), "--coordinator=host: give HOST:PORT"),
         (("host:port", 2, 1), "--coordinator=host:port: give HOST:PORT"),
-        (("host:1", 2, 2), "--process_id=2: of 2 processes it is 0 to 1"),
+        (("host:1", 2, 2), "--process_id=2: with 2 processes give 0 to 1"),
         (("host:1", 2, 1, True), "give --distributed alone"),
     ],
 )
 def test_flags_that_do_not_fit_are_one_line(given, message):
     with pytest.raises(BratsError, match=message.replace("(", r"\(")):
-        distributed.join(*given)
+        distributed.initialize(*given)
 
 
 def test_a_port_that_is_taken_is_one_line():
     with socket.create_server(("", 0)) as taken:
         where = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(BratsError, match=f"--coordinator={where}: Address already in use"):
-            distributed.join(where, 2, 0)
+            distributed.initialize(where, 2, 0)
 
 
 def test_parts_of_a_batch_are_the_batch(small_store):
@@ -256,7 +256,7 @@ def test_parts_of_a_batch_are_the_batch(small_store):
     for whole, *mine in zip(batches(), *parts, strict=True):
         for name, array in whole.items():
             np.testing.assert_array_equal(np.concatenate([m[name] for m in mine]), array)
-    assert devices.own_rows(8, devices.data_mesh()) == slice(0, 8)  # all devices are ours
+    assert devices.local_rows(8, devices.data_mesh()) == slice(0, 8)  # all devices are ours
 
     chosen = np.array([3, 4, 5, 70, 71, 72])  # the second batch is filled up
     halves = [full_slices(small_store, chosen, 4, rows) for rows in (slice(0, 2), slice(2, 4))]
@@ -269,6 +269,6 @@ def test_parts_of_a_batch_are_the_batch(small_store):
 
 def test_an_error_tells_whether_another_process_is_gone(monkeypatch):
     gone = ValueError("UNKNOWN: Gloo all-reduce failed: Connection reset by peer")
-    assert not distributed.lost_another(gone)  # there is no other
-    monkeypatch.setattr(distributed._Place, "count", 2)
-    assert distributed.lost_another(gone) and not distributed.lost_another(KeyError("image"))
+    assert not distributed.is_lost_process(gone)  # there is no other
+    monkeypatch.setattr(distributed._Process, "count", 2)
+    assert distributed.is_lost_process(gone) and not distributed.is_lost_process(KeyError("image"))

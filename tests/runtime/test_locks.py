@@ -16,7 +16,7 @@ from brats_jax.runtime import locks
 HOLD = """
 import sys, time
 from pathlib import Path
-from brats_jax import lock
+from brats_jax.runtime import locks as lock
 with lock.hold(Path(sys.argv[1]), "fold"):
     print("held", flush=True)
     time.sleep(60)
@@ -41,7 +41,7 @@ def test_a_second_process_is_told_who_is_there(tmp_path):
         assert locks.holder(path) == name
         with pytest.raises(Busy) as caught, locks.hold(path, "RUN/fold_0", patience_s=0.1):
             pass
-        assert f"RUN/fold_0: another process is at it ({name})" in str(caught.value)
+        assert f"RUN/fold_0: in use by {name}; wait for it or stop it" in str(caught.value)
         assert isinstance(caught.value, BratsError)
         # Killed without a word, it holds nothing any more.
         process.send_signal(signal.SIGKILL)

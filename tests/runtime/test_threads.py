@@ -7,7 +7,7 @@ from brats_jax.runtime import threads
 
 @pytest.fixture(autouse=True)
 def three_processors(monkeypatch):
-    monkeypatch.setattr(threads, "processors", lambda: 3)
+    monkeypatch.setattr(threads, "available_cpus", lambda: 3)
     monkeypatch.setattr(threads, "_limit", 8)
 
 
@@ -18,13 +18,15 @@ def test_results_are_in_order_and_from_several_threads():
         together.wait()
         return k * k
 
-    assert threads.each(work, range(3)) == [0, 1, 4]
-    assert threads.each(work, []) == []
+    assert threads.parallel_map(work, range(3)) == [0, 1, 4]
+    assert threads.parallel_map(work, []) == []
 
 
 def test_limit_of_a_worker_that_shares_the_processors():
-    threads.limit(0)
-    assert set(threads.each(lambda _: threading.get_ident(), range(9))) == {threading.get_ident()}
+    threads.set_limit(0)
+    assert set(threads.parallel_map(lambda _: threading.get_ident(), range(9))) == {
+        threading.get_ident()
+    }
 
 
 def test_first_items_error_is_raised():
@@ -33,10 +35,10 @@ def test_first_items_error_is_raised():
             raise ValueError(k)
 
     with pytest.raises(ValueError, match=r"^1$"):
-        threads.each(work, range(5))
+        threads.parallel_map(work, range(5))
 
 
 @pytest.mark.parametrize("length", [1, 2, 31, 32, 33, 155])
 def test_blocks_cover_everything_once(length):
-    covered = [k for block in threads.blocks(length) for k in range(block.start, block.stop)]
-    assert covered == list(range(length)) and len(threads.blocks(length)) <= 16
+    covered = [k for block in threads.split_range(length) for k in range(block.start, block.stop)]
+    assert covered == list(range(length)) and len(threads.split_range(length)) <= 16

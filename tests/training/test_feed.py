@@ -162,7 +162,7 @@ def test_patches_cut_on_the_devices_are_given_to_the_step_of_those_that_are_not(
     optimizer = adam(lambda step: 1e-2)
     counters = (jnp.zeros((), jnp.int32), jnp.zeros(()), jnp.full((), -1, jnp.int32))
     state = steps.TrainState(params, stats, optimizer.init(params), *counters)
-    state = jax.device_put(state, devices.replicated(mesh))
+    state = jax.device_put(state, devices.replicated_sharding(mesh))
     step = steps.make_train_step(task, graph, optimizer, mesh, resident.arrays, 16)
     ran = []
     run, step._run = step._run, lambda *given: ran.append(given) or run(*given)

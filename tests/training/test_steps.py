@@ -135,7 +135,7 @@ def begin(task, optimizer, **options):
     graph, params, stats = models.split(task.build(0))
     counters = (jnp.zeros((), jnp.int32), jnp.zeros(()), jnp.full((), -1, jnp.int32))
     state = TrainState(params, stats, optimizer.init(params), *counters)
-    state = jax.device_put(state, devices.replicated(mesh))
+    state = jax.device_put(state, devices.replicated_sharding(mesh))
     return make_train_step(task, graph, optimizer, mesh, **options), state
 
 

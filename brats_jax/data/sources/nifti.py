@@ -74,7 +74,9 @@ class NiftiSource:
             raise BratsError(f"{problem}: fetch what is missing or take the case away")
         paths = self._cases[patient]
         notes: list[str] = []
-        *read, labels = threads.each(read_volume, [paths[name] for name in (*MODALITIES, SEG)])
+        *read, labels = threads.parallel_map(
+            read_volume, [paths[name] for name in (*MODALITIES, SEG)]
+        )
         if provenance.is_prediction(labels.header):
             raise BratsError(
                 f"{labels.path} was predicted by this program, which is no truth to learn from or "
@@ -93,7 +95,7 @@ class NiftiSource:
             notes,
         )
         affine = affine_to_lps(reference.affine, reference.voxels.shape)
-        counts = threads.each(lambda v: int(np.count_nonzero(v.voxels < 0)), read)
+        counts = threads.parallel_map(lambda v: int(np.count_nonzero(v.voxels < 0)), read)
         negative = dict(zip(MODALITIES, counts, strict=True))
         for name, count in negative.items():
             if count:
@@ -137,7 +139,7 @@ def _interleave(grids: Sequence[np.ndarray]) -> np.ndarray:
             for z in range(block.start, block.stop):
                 images[z, ..., channel] = grid[..., z]
 
-    threads.each(fill, threads.blocks(slices))
+    threads.parallel_map(fill, threads.split_range(slices))
     return images
 
 

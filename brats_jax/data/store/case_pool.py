@@ -36,7 +36,7 @@ class CasePool:
                 # Fresh interpreters: a fork would copy the locks of the caller's threads.
                 mp_context=multiprocessing.get_context("spawn"),
                 initializer=_start_worker,
-                initargs=(*self._task, threads.processors() // workers),
+                initargs=(*self._task, threads.available_cpus() // workers),
             )
 
     def write(
@@ -72,7 +72,7 @@ _task: tuple[Path, Source, str]
 
 def _start_worker(store: Path, source: Source, normalisation: str, count: int) -> None:
     global _task
-    threads.limit(count)
+    threads.set_limit(count)
     _task = (store, source, normalisation)
     # Ctrl-C is the parent's to handle.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -172,7 +172,7 @@ class _Preparation:
         self.store = store
         self.source = source
         self.normalisation = normalisation
-        self.workers = workers or threads.processors()
+        self.workers = workers or threads.available_cpus()
         self.skip_bad_cases = skip_bad_cases
         self.skipped = dict(skipped)
         self.say = say

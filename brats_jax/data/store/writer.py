@@ -121,7 +121,7 @@ def write_case(store: Path, source: Source, patient: str, normalisation: str) ->
             lambda: write_array(store / names[1], labels),
             lambda: contrast_sums(images.boxed(), crops.split(labels, images.boxes)),
         ]
-        _, of_images, of_labels, contrast = threads.each(lambda part: part(), parts)
+        _, of_images, of_labels, contrast = threads.parallel_map(lambda part: part(), parts)
         sidecar = {
             "patient": patient,
             "subject": case.subject or patient,

@@ -73,7 +73,7 @@ def _write(case: Case, paths: dict[str, Path]) -> None:
                 "or choose another folder"
             ) from None
 
-    threads.each(write, volumes)
+    threads.parallel_map(write, volumes)
 
 
 def _image(volume: np.ndarray, affine: Any) -> Any:
