@@ -1,1 +1,1 @@
-"""The run folder: its layout, its documents and its checkpoints."""
+"""What runs leave on disk: the layout of their folders, their documents and checkpoints."""

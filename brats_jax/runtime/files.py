@@ -125,3 +125,24 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not abs(value) < float("inf"):
         return None
     return value
+
+
+def read_json(path: Path, remedy: str) -> dict[str, Any]:
+    """Reads a JSON object.
+
+    Args:
+      path: the file.
+      remedy: what to do about an unreadable one; the end of the message.
+
+    Raises:
+      BratsError: the file cannot be read or does not hold a JSON object.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BratsError(f"{path} cannot be read ({error.strerror or error}): {remedy}") from None
+    except ValueError as error:
+        raise BratsError(f"{path} is not valid JSON ({error}): {remedy}") from None
+    if not isinstance(document, dict):
+        raise BratsError(f"{path} is not a JSON object: {remedy}")
+    return document

@@ -1,0 +1,183 @@
+"""JSON documents as frozen dataclasses: their base class, and the one reader.
+
+A field without a default is always in the file; a field with a default is left out while it has
+it. The fields of a class stand in the order of the file. Their types are bool, int, float, str,
+Any, tuple[X, ...], dict[str, X], X | None, and classes with `from_json`.
+"""
+
+import dataclasses
+import functools
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, Self, TypeVar
+
+from brats_jax.errors import BratsError
+from brats_jax.runtime.files import read_json, write_json
+
+
+class Readable(Protocol):
+    """What `read_document` can read: a class with a schema that parses a JSON object."""
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self: ...
+
+
+D = TypeVar("D", bound=Readable)
+
+
+def read_document(path: Path, kind: type[D], remedy: str = "") -> D:
+    """Reads a document.
+
+    Args:
+      path: the file.
+      kind: the class of the document.
+      remedy: what to do about an unreadable one; default: what its class says.
+
+    Raises:
+      BratsError: one line where the file is missing, truncated, not JSON, of another schema or
+        version, or has a field that is missing or of another type.
+    """
+    remedy = remedy or getattr(kind, "REMEDY", Document.REMEDY)
+    document = read_json(path, remedy)
+    try:
+        return kind.from_json(document)
+    except (ValueError, TypeError, KeyError) as error:
+        raise BratsError(f"{path}: {error}; {remedy}") from None
+
+
+def read_if_there(path: Path, kind: type[D], remedy: str = "") -> D | None:
+    """The same; None where there is no file."""
+    return read_document(path, kind, remedy) if path.exists() else None
+
+
+def read_if_readable(path: Path, kind: type[D]) -> D | None:
+    """The same; None also where the file cannot be read."""
+    try:
+        return read_if_there(path, kind)
+    except BratsError:
+        return None
+
+
+@dataclass(frozen=True)
+class Part:
+    """A JSON object within a document."""
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """Parses the object; ignores fields that it does not know.
+
+        Raises:
+          ValueError: a field is missing or of another type.
+        """
+        values = {}
+        for field, annotation in _fields(cls):  # type: ignore[arg-type]
+            if field.name in document:
+                values[field.name] = _parse(document[field.name], annotation, field.name)
+            elif not _has_default(field):
+                raise ValueError(f"'{field.name}' is missing")
+        return cls(**values)
+
+    def to_json(self) -> dict[str, Any]:
+        """The object as it stands in the file."""
+        return {
+            field.name: _plain(getattr(self, field.name))
+            for field in dataclasses.fields(self)
+            if not (_has_default(field) and getattr(self, field.name) == _default(field))
+        }
+
+
+@dataclass(frozen=True)
+class Document(Part):
+    """A JSON file.
+
+    Attributes:
+      SCHEMA, VERSION: as the file states them; without a schema the file states neither.
+      VERSION_KEY: the key of the version.
+      REMEDY: what to do about a file that cannot be read.
+    """
+
+    SCHEMA: ClassVar[str] = ""
+    VERSION: ClassVar[int] = 1
+    VERSION_KEY: ClassVar[str] = "version"
+    REMEDY: ClassVar[str] = "give another --workdir, or copy the file again if it was copied"
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """Parses the document; ignores fields that it does not know.
+
+        Raises:
+          ValueError: another schema or version, or a field that is missing or of another type.
+        """
+        found = (document.get("schema"), document.get(cls.VERSION_KEY))
+        if cls.SCHEMA and found != (cls.SCHEMA, cls.VERSION):
+            raise ValueError(
+                f"not a version {cls.VERSION} {cls.SCHEMA} file (it says {found[0]} {found[1]})"
+            )
+        return super().from_json(document)
+
+    def to_json(self) -> dict[str, Any]:
+        """The document as it stands in the file."""
+        kind = {"schema": self.SCHEMA, self.VERSION_KEY: self.VERSION} if self.SCHEMA else {}
+        return {**kind, **super().to_json()}
+
+    def write(self, path: Path) -> None:
+        """Writes the file, whole or not at all."""
+        write_json(path, self.to_json())
+
+
+@functools.cache
+def _fields(kind: type) -> list[tuple[dataclasses.Field[Any], Any]]:
+    annotations = typing.get_type_hints(kind)
+    return [(field, annotations[field.name]) for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+
+
+def _has_default(field: dataclasses.Field[Any]) -> bool:
+    missing = dataclasses.MISSING
+    return field.default is not missing or field.default_factory is not missing
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    factory = field.default_factory
+    return field.default if factory is dataclasses.MISSING else factory()
+
+
+def _parse(value: Any, annotation: Any, name: str) -> Any:
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation is Any or (annotation is float and type(value) is int):
+        return value
+    if origin in (types.UnionType, typing.Union):
+        if value is None:
+            return None
+        return _parse(value, arguments[0], name)
+    if origin is tuple and isinstance(value, list):
+        return tuple(_parse(item, arguments[0], name) for item in value)
+    if origin is dict and isinstance(value, dict):
+        return {key: _parse(item, arguments[1], f"{name}.{key}") for key, item in value.items()}
+    if hasattr(annotation, "from_json") and isinstance(value, dict):
+        try:
+            return annotation.from_json(value)
+        except ValueError as error:
+            raise ValueError(f"in '{name}': {error}") from None
+    if type(value) is not annotation:
+        raise ValueError(f"'{name}' is {str(value)[:40]!r}, not {_words(annotation)}")
+    return value
+
+
+def _words(annotation: Any) -> str:
+    words = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+    if typing.get_origin(annotation) is tuple:
+        return "a list"
+    return words.get(annotation, "an object")
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "to_json"):
+        return value.to_json()
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return value

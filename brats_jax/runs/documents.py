@@ -1,0 +1,333 @@
+"""The JSON documents of run and grid folders: a frozen dataclass each. See `document.py`."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from brats_jax.runs.document import Document, Part
+
+REEVALUATE_HINT = (
+    "give the command that trained again: it evaluates again, and trains only what is not complete"
+)
+_TRAIN_HINT = "copy it again if it was copied, or train this stage again"
+
+
+@dataclass(frozen=True)
+class StoreFacts(Part):
+    """A store in a few words: two with the same fingerprint hold the same data."""
+
+    fingerprint: str
+    source: dict[str, Any]
+    normalisation: str
+
+
+@dataclass(frozen=True)
+class RunConfig(Document):
+    """config.json of a run: what it was started with.
+
+    Attributes:
+      config: the settings, as JSON has them.
+      store: the data.
+      versions: of this program and its libraries, by name.
+      devices: in words.
+    """
+
+    SCHEMA: ClassVar[str] = "brats_jax.config"
+    config: dict[str, Any]
+    store: StoreFacts
+    versions: dict[str, str] = field(default_factory=dict)
+    devices: str = ""
+
+
+@dataclass(frozen=True)
+class GridConfig(Document):
+    """grid.json: what a grid was started with.
+
+    Attributes:
+      config: the settings that all cells share.
+      store, versions: as of a run.
+      axes: what was asked for, one part for each command.
+    """
+
+    SCHEMA: ClassVar[str] = "brats_jax.grid"
+    config: dict[str, Any]
+    store: StoreFacts
+    versions: dict[str, str]
+    axes: tuple["Axes", ...]
+
+
+@dataclass(frozen=True)
+class Axes(Part):
+    """What a grid goes over; the defaults are the paper's experiment."""
+
+    losses: tuple[str, ...] = ("dice_ce", "dice_focal", "focal")
+    ssl: tuple[bool, ...] = (False, True)
+    percents: tuple[int, ...] = (100,)
+    seeds: tuple[int, ...] = (0,)
+    folds: tuple[int, ...] = (0, 1, 2, 3, 4)
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields, defaults too."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class CellRecord(Document):
+    """cells/CELL.json: the attempts at one cell of a grid.
+
+    Attributes:
+      cell: its name.
+      attempts: so far.
+      host, process, started, command: of the last attempt.
+      state: 'running', 'done', 'stopped' or 'failed'.
+      error: of an attempt that has ended; '' unless it failed.
+      ended_s: seconds since 1970, of an attempt that has ended.
+      seconds: spent in all attempts.
+    """
+
+    SCHEMA: ClassVar[str] = "brats_jax.cell"
+    cell: str
+    attempts: int
+    host: str
+    process: int
+    started: str
+    command: tuple[str, ...]
+    state: str
+    error: str | None = None
+    ended_s: float | None = None
+    seconds: float = -1.0
+
+
+@dataclass(frozen=True)
+class Audit(Document):
+    """audit.json: the overlap between the sets of a fold, see `data.splits.audit_leakage`."""
+
+    patients: dict[str, int]
+    slices: dict[str, int]
+    patients_in_train_and_validation: int
+    slices_in_train_and_validation: int
+    patients_in_train_and_test: int
+    slices_in_train_and_test: int
+    patients_in_validation_and_test: int
+    slices_in_validation_and_test: int
+    validation_slices_beside_a_training_slice: float
+    test_slices_beside_a_training_slice: float
+    leaks: bool
+
+
+@dataclass(frozen=True)
+class StageTraining(Document):
+    """training.json: the length of a stage and the data that it trains on.
+
+    Attributes:
+      patients, slices: trained on.
+      of_patients, of_slices: in the fold's training set.
+      epochs, steps_per_epoch, steps: the length.
+    """
+
+    SCHEMA: ClassVar[str] = "brats_jax.training"
+    REMEDY: ClassVar[str] = _TRAIN_HINT
+    patients: int
+    of_patients: int
+    slices: int
+    of_slices: int
+    epochs: int
+    steps_per_epoch: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class StageResult(Document):
+    """complete.json: the result of a stage that is trained to the end.
+
+    Attributes:
+      metric: the validation score that selects the best checkpoint.
+      best, best_step: of the best checkpoint.
+      steps: of the training.
+      seconds: of its last call.
+    """
+
+    REMEDY: ClassVar[str] = _TRAIN_HINT
+    metric: str
+    best: float
+    best_step: int
+    steps: int
+    seconds: float
+
+    def has_the_weights_of(self, other: "StageResult") -> bool:
+        """Whether two results are of the same weights: all agrees but the time."""
+        return all(
+            getattr(self, name) == getattr(other, name)
+            for name in ("metric", "best", "best_step", "steps")
+        )
+
+
+@dataclass(frozen=True)
+class PretrainingSource(Document):
+    """pretraining.json: the run that a fold's encoder comes from.
+
+    Attributes:
+      run: the run folder.
+      result: of its first stage.
+    """
+
+    SCHEMA: ClassVar[str] = "brats_jax.pretraining"
+    run: str
+    result: StageResult
+
+
+@dataclass(frozen=True)
+class EvaluatedCheckpoint(Part):
+    """The checkpoint that was evaluated: its step, and the value that selected it."""
+
+    step: int
+    epoch: int
+    value: float | None
+
+
+@dataclass(frozen=True)
+class Score(Part):
+    """One number of an evaluation.
+
+    Attributes:
+      stage: 'pretrain' or 'segment'.
+      unit: 'slice' or 'patient'.
+      over: the set of units, such as 'all slices' or 'volumes'.
+      of: the class, region or part of the image.
+      metric, convention: the metric, and its rule for empty masks or for the range.
+      mean: over the units; None where undefined.
+      count: of the units.
+    """
+
+    stage: str
+    unit: str
+    over: str
+    of: str
+    metric: str
+    convention: str
+    mean: float | None
+    count: int
+
+    @property
+    def key(self) -> tuple[str, str, str, str, str, str]:
+        """(stage, unit, over, of, metric, convention): identifies the number."""
+        return (self.stage, self.unit, self.over, self.of, self.metric, self.convention)
+
+
+@dataclass(frozen=True)
+class Evaluation(Document):
+    """evaluation.json: the scores of a fold on its test set.
+
+    Attributes:
+      fold: its number.
+      set: 'test'.
+      slices: 'tumour' or 'all' of the test set.
+      split_by: 'patient' or 'slice'.
+      patients: evaluated.
+      inputs, target: of the first stage.
+      loss, ssl: of the segmentation.
+      tolerance_mm: of the normalised surface Dice.
+      checkpoints: by stage.
+      rows: the scores.
+    """
+
+    SCHEMA: ClassVar[str] = "brats_jax.evaluation"
+    # An evaluation of another version is made again: its numbers may mean something else.
+    VERSION: ClassVar[int] = 3
+    REMEDY: ClassVar[str] = REEVALUATE_HINT
+    fold: int
+    set: str
+    slices: str
+    split_by: str
+    patients: int
+    inputs: tuple[str, ...]
+    target: str
+    loss: str
+    ssl: bool
+    tolerance_mm: float
+    checkpoints: dict[str, EvaluatedCheckpoint]
+    rows: tuple[Score, ...]
+
+
+@dataclass(frozen=True)
+class FoldsScore(Part):
+    """One number over the folds; keys as of `Score`.
+
+    Attributes:
+      mean, sd_over_folds: None where undefined.
+      folds: that have the number.
+      count: the largest number of units of a fold.
+    """
+
+    stage: str
+    unit: str
+    over: str
+    of: str
+    metric: str
+    convention: str
+    mean: float | None
+    sd_over_folds: float | None
+    folds: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Summary(Document):
+    """summary.json: the scores over the folds of a run; fields as of `Evaluation`."""
+
+    SCHEMA: ClassVar[str] = "brats_jax.summary"
+    VERSION: ClassVar[int] = 2
+    REMEDY: ClassVar[str] = REEVALUATE_HINT
+    folds: tuple[int, ...]
+    of_folds: int
+    set: str
+    slices: str
+    split_by: str
+    patients: int
+    loss: str
+    ssl: bool
+    inputs: tuple[str, ...]
+    target: str
+    rows: tuple[FoldsScore, ...]
+
+
+@dataclass(frozen=True)
+class CalibrationScores(Part):
+    """Negative log-likelihood and expected calibration error, over the brain and the tumour."""
+
+    nll: float | None
+    ece: float | None
+    ece_tumour: float | None
+
+
+@dataclass(frozen=True)
+class CalibrationSet(Part):
+    """Calibration of one set of a fold before and after temperature scaling."""
+
+    patients: int
+    slices: int
+    pixels: int
+    tumour_pixels: int
+    before: CalibrationScores
+    after: CalibrationScores
+
+
+@dataclass(frozen=True)
+class Calibration(Document):
+    """calibration.json: the temperature of a fold's segmentation.
+
+    Attributes:
+      model: hash of the weights that it belongs to.
+      temperature: divides the logits; above 0.
+      over: the pixels, in words.
+      fold, split_by: of the run.
+      sets: by name, 'validation' and 'test'.
+    """
+
+    SCHEMA: ClassVar[str] = "brats_jax.calibration"
+    model: str
+    temperature: float
+    over: str
+    fold: int
+    split_by: str
+    sets: dict[str, CalibrationSet]

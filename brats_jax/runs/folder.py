@@ -1,0 +1,345 @@
+"""The layout of run, grid and prediction folders: a property for every path.
+
+    RUN/config.json                      the settings, the store and the versions at the start
+    RUN/splits.json                      the patients of training, validation and test; frozen
+    RUN/summary.json, summary.csv        scores over the folds
+    RUN/fold_K/lock                      held while a process works on the fold
+    RUN/fold_K/audit.json                overlap between the three sets of the fold
+    RUN/fold_K/pretraining.json          the origin of an encoder from another run
+    RUN/fold_K/STAGE/                    STAGE is pretrain or segment:
+        best/, last/                     checkpoints
+        training.json                    numbers of patients, slices and steps
+        metrics.jsonl, tensorboard/      the log
+        complete.json                    the result, once the stage is trained to the end
+    RUN/fold_K/tally_STAGE.npz           statistics of every test slice and volume
+    RUN/fold_K/evaluation.json           scores on the test set
+    RUN/fold_K/evaluation_STAGE.csv, evaluation_STAGE_patients.csv
+    RUN/fold_K/panels/                   pictures of test slices
+    RUN/fold_K/calibration.json          the temperature of the segmentation
+
+    GRID/grid.json                       settings, store and versions at the start; the axes
+    GRID/lock                            held while grid.json is changed
+    GRID/pretraining/seed_S/             a run folder with the first stage of every fold
+    GRID/runs/NAME/                      a run folder of each loss, start, share of labels and seed
+    GRID/cells/CELL.json                 attempts, seconds, and how the last attempt ended
+    GRID/cells/CELL.lock                 held while a process of the grid works on the cell
+    GRID/logs/CELL.log                   the output of the cell's process
+
+A report stands in any of them as report.html, with its tables in report/.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+STAGES = ("pretrain", "segment")  # in the order in which they run
+
+_FOLD = "fold_"
+_PRETRAINING, _RUNS = "pretraining", "runs"  # folders of a grid
+
+
+@dataclass(frozen=True)
+class StageFolder:
+    """The folder of one training stage of a fold."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """'pretrain' or 'segment'."""
+        return self.path.name
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint with the best validation score: weights alone."""
+        return self.path / "best"
+
+    @property
+    def last(self) -> Path:
+        """The newest checkpoint: the whole training state."""
+        return self.path / "last"
+
+    @property
+    def training_json(self) -> Path:
+        return self.path / "training.json"
+
+    @property
+    def complete_json(self) -> Path:
+        return self.path / "complete.json"
+
+    @property
+    def metrics_jsonl(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.path / "tensorboard"
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the stage is trained to the end."""
+        return self.complete_json.exists()
+
+
+@dataclass(frozen=True)
+class FoldFolder:
+    """The folder of one fold of a run."""
+
+    path: Path
+
+    @property
+    def number(self) -> int:
+        number = fold_number(self.path.name)
+        assert number is not None, self.path
+        return number
+
+    @property
+    def run(self) -> "RunFolder":
+        """The run that the fold belongs to."""
+        return RunFolder(self.path.parent)
+
+    def stage(self, name: str) -> StageFolder:
+        """The folder of the stage 'pretrain' or 'segment'."""
+        return StageFolder(self.path / name)
+
+    @property
+    def lock(self) -> Path:
+        return self.path / "lock"
+
+    @property
+    def audit_json(self) -> Path:
+        return self.path / "audit.json"
+
+    @property
+    def pretraining_json(self) -> Path:
+        return self.path / "pretraining.json"
+
+    @property
+    def evaluation_json(self) -> Path:
+        return self.path / "evaluation.json"
+
+    @property
+    def calibration_json(self) -> Path:
+        return self.path / "calibration.json"
+
+    def tally(self, stage: str) -> Path:
+        """The statistics of every test slice and volume."""
+        return self.path / f"tally_{stage}.npz"
+
+    def slices_csv(self, stage: str) -> Path:
+        """The scores of every test slice."""
+        return self.path / f"evaluation_{stage}.csv"
+
+    def patients_csv(self, stage: str) -> Path:
+        """The scores of every test volume."""
+        return self.path / f"evaluation_{stage}_patients.csv"
+
+    @property
+    def panels(self) -> Path:
+        """The folder of the pictures of test slices."""
+        return self.path / "panels"
+
+    @property
+    def reconstruction_png(self) -> Path:
+        return self.panels / "reconstruction.png"
+
+    @property
+    def segmentation_png(self) -> Path:
+        return self.panels / "segmentation.png"
+
+    @property
+    def segmentation_npz(self) -> Path:
+        """The slices of segmentation.png as arrays."""
+        return self.panels / "segmentation.npz"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of a run."""
+
+    path: Path
+
+    @property
+    def config_json(self) -> Path:
+        return self.path / "config.json"
+
+    @property
+    def splits_json(self) -> Path:
+        return self.path / "splits.json"
+
+    @property
+    def summary_json(self) -> Path:
+        return self.path / "summary.json"
+
+    @property
+    def summary_csv(self) -> Path:
+        return self.path / "summary.csv"
+
+    @property
+    def exists(self) -> bool:
+        """Whether a run was started in this folder."""
+        return self.config_json.is_file()
+
+    @property
+    def is_pretraining_of_a_grid(self) -> bool:
+        """Whether the folder holds the first stage that runs of a grid share."""
+        return self.path.parent.name == _PRETRAINING
+
+    def fold(self, number: int) -> FoldFolder:
+        """The folder of a fold, whether it is there or not."""
+        return FoldFolder(self.path / f"{_FOLD}{number}")
+
+    def folds(self) -> list[FoldFolder]:
+        """The folds that have a folder, in ascending order."""
+        found = [FoldFolder(path) for path in self.path.glob(f"{_FOLD}*") if path.is_dir()]
+        return sorted(
+            (fold for fold in found if fold_number(fold.path.name) is not None),
+            key=lambda fold: fold.number,
+        )
+
+
+@dataclass(frozen=True)
+class GridFolder:
+    """The folder of a grid."""
+
+    path: Path
+
+    @property
+    def grid_json(self) -> Path:
+        return self.path / "grid.json"
+
+    @property
+    def lock(self) -> Path:
+        return self.path / "lock"
+
+    @property
+    def exists(self) -> bool:
+        """Whether a grid was started in this folder."""
+        return self.grid_json.is_file()
+
+    def run(self, name: str | Path) -> RunFolder:
+        """A run of the grid by its path within the grid."""
+        return RunFolder(self.path / name)
+
+    def cell_json(self, cell: str) -> Path:
+        """The record of a cell's attempts."""
+        return self.path / "cells" / f"{cell}.json"
+
+    def cell_lock(self, cell: str) -> Path:
+        """Held while a process of the grid works on the cell, from before the cell starts."""
+        return self.path / "cells" / f"{cell}.lock"
+
+    def cell_log(self, cell: str) -> Path:
+        """The output of the cell's process."""
+        return self.path / "logs" / f"{cell}.log"
+
+
+@dataclass(frozen=True)
+class ReportFolder:
+    """The report of the run, grid or folder of runs at `path`."""
+
+    path: Path
+
+    @property
+    def report_html(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def tables(self) -> Path:
+        """The folder of the tables as CSV, Markdown and LaTeX, and of the figures."""
+        return self.path / "report"
+
+
+@dataclass(frozen=True)
+class PredictionFolder:
+    """The folder of predicted cases."""
+
+    path: Path
+
+    @property
+    def volumes_csv(self) -> Path:
+        """The volumes of all segmented cases."""
+        return self.path / "volumes.csv"
+
+    def segmentation(self, case: str) -> Path:
+        return self.path / f"{case}_seg.nii.gz"
+
+    def segmentation_json(self, case: str) -> Path:
+        return self.path / f"{case}_seg.json"
+
+    def segmentation_jsons(self) -> list[Path]:
+        """The sidecars of all segmented cases, in the order of their names."""
+        return sorted(self.path.glob("*_seg.json"))
+
+    def picture(self, case: str) -> Path:
+        return self.path / f"{case}_seg.png"
+
+    def page(self, case: str) -> Path:
+        return self.path / f"{case}_seg.html"
+
+    def probability(self, case: str, region: str) -> Path:
+        return self.path / f"{case}_prob_{region}.nii.gz"
+
+    def entropy(self, case: str) -> Path:
+        return self.path / f"{case}_entropy.nii.gz"
+
+    def synthetic(self, case: str, target: str) -> Path:
+        return self.path / f"{case}_{target}_synthetic.nii.gz"
+
+    def synthetic_json(self, case: str, target: str) -> Path:
+        return self.path / f"{case}_{target}_synthetic.json"
+
+    def synthetic_error(self, case: str, target: str) -> Path:
+        """The difference between the synthetic and the real modality."""
+        return self.path / f"{case}_{target}_error.nii.gz"
+
+
+def pretraining_in_grid(seed: int) -> Path:
+    """The path within a grid of the run folder of the first stage with a seed."""
+    return Path(_PRETRAINING) / f"seed_{seed}"
+
+
+def run_in_grid(name: str) -> Path:
+    """The path within a grid of the run folder of segmentations."""
+    return Path(_RUNS) / name
+
+
+def fold_number(name: str) -> int | None:
+    """K of a folder called 'fold_K'; None for any other name."""
+    digits = name.removeprefix(_FOLD)
+    return int(digits) if name.startswith(_FOLD) and digits.isdecimal() else None
+
+
+def checkpoint_steps(folder: Path) -> list[int]:
+    """The steps of the whole checkpoints in a folder of checkpoints; any order."""
+    return [int(path.name) for path in folder.glob("*") if path.name.isdecimal()]
+
+
+def find_runs(folder: Path, depth: int = 3) -> Iterator[RunFolder]:
+    """The runs at most `depth` folders below `folder`, in the order of their names.
+
+    Does not enter the folders that runs, grids, reports and hidden files use themselves.
+    """
+    for child in sorted(folder.iterdir()):
+        if not child.is_dir() or child.name.startswith((".", _FOLD)):
+            continue
+        if child.name in ("cells", ReportFolder(folder).tables.name):
+            continue
+        if RunFolder(child).exists:
+            yield RunFolder(child)
+        elif depth > 1:
+            yield from find_runs(child, depth - 1)
+
+
+def locate_fold(path: Path) -> tuple[RunFolder, int | None] | None:
+    """Splits RUN or RUN/fold_K into the run and the fold.
+
+    Returns:
+      (run, K), (run, None) for the run folder itself, or None where neither is a run.
+    """
+    if RunFolder(path).exists:
+        return RunFolder(path), None
+    number = fold_number(path.name)
+    if number is not None and RunFolder(path.parent).exists:
+        return RunFolder(path.parent), number
+    return None

@@ -1,0 +1,153 @@
+"""The sidecar of a predicted case: the model, its settings, and the files that are whole.
+
+A sidecar is written after the files that it names.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from brats_jax.runs.document import Document, Part
+
+
+@dataclass(frozen=True)
+class TrainingFacts(Part):
+    """Facts on the training data of a checkpoint, repeated beside its predictions.
+
+    Attributes:
+      split_by: 'patient' or 'slice'.
+      leaks: whether a patient is in two sets of the fold; not repeated.
+      normalisation: 'slice' or 'volume'.
+      slice_shape: (H, W) of the store.
+      store: its fingerprint.
+      version: of this program.
+    """
+
+    split_by: str | None = None
+    leaks: bool | None = None
+    normalisation: str | None = None
+    slice_shape: tuple[int, ...] | None = None
+    store: str | None = None
+    version: str | None = None
+
+
+@dataclass(frozen=True)
+class FoldModel(Part):
+    """The model of one fold: the hash of its weights, its step, and its temperature."""
+
+    fold: int
+    hash: str
+    step: int
+    temperature: float
+
+
+@dataclass(frozen=True)
+class ModelFacts(Part):
+    """The identity of a model.
+
+    Attributes:
+      hash: of the weights of all folds.
+      run: the run folder.
+      folds: the members of the ensemble.
+      record: facts on the training data.
+      config: the settings of the run, as JSON has them.
+    """
+
+    hash: str
+    run: str
+    folds: tuple[FoldModel, ...]
+    record: TrainingFacts
+    config: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Averaged(Part):
+    """The predictions that are averaged: folds times flips."""
+
+    folds: int
+    flips: int
+
+
+@dataclass(frozen=True)
+class VolumeRange(Part):
+    """A volume in ml, and its range over the averaged predictions (None: only one)."""
+
+    ml: float
+    low_ml: float | None
+    high_ml: float | None
+
+
+@dataclass(frozen=True)
+class Sidecar(Document):
+    """The sidecar of any prediction.
+
+    Attributes:
+      case: its name.
+      use: the research notice.
+      program, version: 'brats_jax' and its version.
+      model: which, and how trained.
+      averaged, min_component_mm3, min_et_mm3: how it was applied.
+      made: date and time.
+      inputs: the input files by modality.
+      notes: warnings, one line each.
+    """
+
+    SCHEMA: ClassVar[str] = "brats_jax.prediction"
+    VERSION_KEY: ClassVar[str] = "schema_version"  # `version` is the program's
+    REMEDY: ClassVar[str] = "predict the case again with --overwrite"
+    case: str
+    use: str
+    program: str
+    version: str
+    model: ModelFacts
+    averaged: Averaged
+    min_component_mm3: float
+    min_et_mm3: float
+    made: str
+    inputs: dict[str, str]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SegmentationSidecar(Sidecar):
+    """The sidecar of a segmentation.
+
+    Attributes:
+      labels: classes by the value in the file.
+      entropy_unit, volumes_ml: of a case predicted by the command; None otherwise.
+      files: the size in bytes of every file of the case.
+    """
+
+    labels: dict[str, str]
+    entropy_unit: str | None = None
+    volumes_ml: dict[str, VolumeRange] | None = None
+    files: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SyntheticSidecar(Sidecar):
+    """The sidecar of a synthetic modality.
+
+    Attributes:
+      target: the modality.
+      unit: of its values, in words.
+      mse_brain: mean squared error over the brain; None without the real modality.
+      files: the size in bytes of every file of the case.
+    """
+
+    target: str
+    unit: str
+    mse_brain: float | None
+    files: dict[str, int] = field(default_factory=dict)
+
+
+def missing_files(directory: Path, files: dict[str, int]) -> list[str]:
+    """The files of a sidecar that are not there, or not of the size that it states."""
+    return [name for name, size in files.items() if not _has_size(directory / name, size)]
+
+
+def _has_size(path: Path, size: int) -> bool:
+    try:
+        return path.stat().st_size == size
+    except OSError:
+        return False
