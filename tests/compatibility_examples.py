@@ -16,6 +16,8 @@ import sys
 import tarfile
 from pathlib import Path
 
+import nibabel
+import numpy as np
 import safetensors.numpy
 from result_folders import EXACT, Tolerance, differences, read_folder
 
@@ -112,6 +114,16 @@ def run_command(folder: Path, cache: Path, name: str, *flags: str, checkout: Pat
     return done.stdout
 
 
+def read_images(cases: Path) -> np.ndarray:
+    """float32[slices, H, W, 4] of the first case, as README feeds an exported program."""
+    case = cases / "BraTS2021_00000"
+    files = [
+        nibabel.load(case / f"{case.name}_{name}.nii.gz") for name in ("t1", "t1ce", "t2", "flair")
+    ]
+    images = [nibabel.as_closest_canonical(f).get_fdata()[::-1, ::-1] for f in files]
+    return np.stack(images, -1).transpose(2, 0, 1, 3).astype(np.float32)
+
+
 def call_exported(program: Path, images: Path, output: Path, cache: Path) -> None:
     """Runs an exported program without this package."""
     variables = environment(cache) | {"JAX_COMPILATION_CACHE_DIR": str(cache)}
@@ -162,15 +174,19 @@ def same_bits_expected() -> bool:
 def assert_same(
     expected: Path, actual: Path, otherwise: Tolerance, *, without: tuple[str, ...] = ()
 ) -> None:
-    """Asserts that two folders hold the same results.
+    """Asserts that two folders, or two files, hold the same results.
 
     Args:
-      expected, actual: the folders.
+      expected, actual: the folders or files.
       otherwise: the tolerance where bits are not compared.
-      without: files, by the start of their names, that are not compared.
+      without: parts of the names ('file:path/within/it') of what is not compared.
     """
     before, now = (
-        {name: leaf for name, leaf in read_folder(folder).items() if not name.startswith(without)}
+        {
+            name: leaf
+            for name, leaf in read_folder(folder).items()
+            if not any(part in name for part in without)
+        }
         for folder in (expected, actual)
     )
     assert before, f"{expected} holds no results"

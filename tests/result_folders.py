@@ -19,7 +19,7 @@ import safetensors.numpy
 # Keys of JSON documents and columns of tables that differ between two runs of one program.
 VOLATILE = {
     *("seconds", "patches_per_second", "Patches/s", "Wall time", "made", "started", "ended_s"),
-    *("host", "process", "devices", "command", "folder", "files", "sha256"),
+    *("host", "process", "devices", "command", "folder", "files", "sha256", "source_state"),
     *("version", "versions", "Versions", "package_version", "brats_jax"),
     *("use", "research_use_only"),
 }
@@ -48,9 +48,9 @@ EXACT = Tolerance(0.0, 0.0)
 
 
 def read_folder(folder: Path) -> dict[str, Leaf]:
-    """Every number, text and array in a folder, by 'file:path/within/it'."""
+    """Every number, text and array in a folder (or one file), by 'file:path/within/it'."""
     leaves: dict[str, Leaf] = {}
-    for path in sorted(folder.rglob("*")):
+    for path in sorted(folder.rglob("*")) if folder.is_dir() else [folder]:
         name = str(path.relative_to(folder))
         if path.is_dir() and path.name in CHECKPOINTS:
             leaves |= _flat(read_checkpoint(path), f"{name}:")

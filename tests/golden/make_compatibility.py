@@ -91,7 +91,7 @@ def make(run: Callable[..., str], checkout: Path, cache: str) -> None:
         run("export", "--output=exported", *flags)
     del os.environ["JAX_HLO_SOURCE_FILE_CANONICALIZATION_REGEX"]
     (expected / "weights.json").write_text(json.dumps(examples.hash_weights(Path("exported"))))
-    np.save("images.npy", read_images())
+    np.save("images.npy", examples.read_images(Path("cases")))
     for task in examples.EXPORTS:
         program, output = Path(f"exported/{task}.stablehlo"), expected / f"{task}.npy"
         examples.call_exported(program, Path("images.npy"), output, Path(cache))
@@ -121,16 +121,6 @@ def write_cases(checkout: Path) -> None:
     coarse = {name: voxels[::2, ::2] for name, voxels in volumes[1].items()}
     files.AFFINE = files.AFFINE @ np.diag([2.0, 2.0, 1.0, 1.0])
     files.write_nifti_case(Path("coarse_cases"), "BraTS2021_00002", coarse)
-
-
-def read_images() -> np.ndarray:
-    """float32[slices, H, W, 4] of the first case, as README feeds an exported program."""
-    import nibabel
-
-    case = "cases/BraTS2021_00000/BraTS2021_00000"
-    files = [nibabel.load(f"{case}_{name}.nii.gz") for name in ("t1", "t1ce", "t2", "flair")]
-    images = [nibabel.as_closest_canonical(f).get_fdata()[::-1, ::-1] for f in files]
-    return np.stack(images, -1).transpose(2, 0, 1, 3).astype(np.float32)
 
 
 def stop(

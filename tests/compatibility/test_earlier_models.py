@@ -1,0 +1,63 @@
+"""Stores, models and exported programs of commit a5fd08e: the same data, the same predictions."""
+
+import json
+
+import compatibility_examples as examples
+import numpy as np
+import pytest
+from compatibility_examples import SAME_WEIGHTS, assert_same
+
+
+@pytest.mark.parametrize("name", examples.STORES)
+def test_a_store_is_verified_and_prepared_again_alike(left, run, name):
+    assert "files are as they were written" in run("prepare", f"--store={name}", "--verify")
+    run("prepare", f"--store=again_{name}", *examples.STORES[name])
+    assert_same(left / name, left / f"again_{name}", SAME_WEIGHTS)
+
+
+def test_phantom_cases_are_the_same(left, run):
+    run("phantom", "--cases=phantom_again", *examples.PHANTOM_CASES)
+    assert_same(left / "phantom", left / "phantom_again", SAME_WEIGHTS)
+
+
+@pytest.mark.parametrize("name", examples.PREDICTIONS)
+def test_predictions_are_the_same(left, run, name):
+    run("predict", f"--output={name}", *examples.PREDICTIONS[name])
+    assert_same(left / "expected" / name, left / name, SAME_WEIGHTS)
+
+
+def test_cases_that_were_predicted_are_kept(left, run):
+    printed = run("predict", "--output=expected/resampled", *examples.PREDICTIONS["resampled"])
+    assert "0 written, 1 kept, 0 failed" in printed
+
+
+@pytest.fixture(scope="module")
+def images(left):
+    path = left / "images.npy"
+    np.save(path, examples.read_images(left / "cases"))
+    return path
+
+
+@pytest.mark.parametrize("task", examples.EXPORTS)
+def test_an_exported_program_still_gives_the_same(left, images, shared_folder, task):
+    output = left / f"{task}.npy"
+    examples.call_exported(left / f"exported/{task}.stablehlo", images, output, shared_folder)
+    assert_same(left / f"expected/{task}.npy", output, SAME_WEIGHTS)
+
+
+@pytest.mark.parametrize("task", examples.EXPORTS)
+def test_exported_again_weights_and_outputs_are_the_same(left, run, images, shared_folder, task):
+    again, weights = left / f"{task}_again", f"{task}_fold_0.safetensors"
+    run("export", f"--output={again.name}", *examples.EXPORTS[task])
+    expected = json.loads((left / "expected/weights.json").read_text())
+    assert examples.hash_weights(again) == {weights: expected[weights]}
+    # It names the model by the hash of its weights.
+    assert_same(left / f"exported/{task}.json", again / f"{task}.json", SAME_WEIGHTS)
+    output = again / "output.npy"
+    examples.call_exported(again / f"{task}.stablehlo", images, output, shared_folder)
+    assert_same(left / f"expected/{task}.npy", output, SAME_WEIGHTS)
+
+
+def test_the_report_has_the_same_tables(left, run):
+    run("report", "--workdir=run")
+    assert_same(left / "expected" / "reports" / "run", left / "run" / "report", SAME_WEIGHTS)
