@@ -34,6 +34,7 @@ from brats_jax.models import resnet
 # at the end. launch/test.sh keeps xdist from sorting files by their number of tests.
 LONGEST = (
     "test_main.py",
+    "test_earlier_runs.py",
     "test_real_evaluation.py",
     "test_train.py",
     "test_processes.py",

@@ -3,9 +3,10 @@
     git worktree add OLD a5fd08e
     python tests/golden/make_compatibility.py OLD
 
-made by commit a5fd08e with the libraries and the processor that compatibility/environment.json
-names. The program of OLD writes everything, through its commands; this script starts and stops
-them (with SIGTERM), removes what a test does not read, and packs. By folder:
+What lies there was made by commit a5fd08e, with the libraries and on the processor that
+compatibility/environment.json names. The program of OLD writes everything, through its commands;
+this script starts and stops them (with SIGTERM), removes files that no test reads, and packs the
+rest. By folder:
 
     store, store_volume       phantom patients, normalised by slice and by volume
     cases, coarse_cases       NIfTI cases of 1 mm and of 2 mm;  kaggle: slice files
