@@ -33,7 +33,7 @@ from ml_collections import ConfigDict
 from benchmarks import measure
 from benchmarks.numerics import precision
 from benchmarks.numerics.precision import FOREGROUND, TYPES, test_numbers
-from brats_jax.data.splits import Split, fold_split, select_slices
+from brats_jax.data.splits import Split, fold_split, read_splits, select_slices
 from brats_jax.data.store.reader import Store
 from brats_jax.evaluation import scoring
 from brats_jax.evaluation.rows import rows_of
@@ -63,7 +63,7 @@ class Start:
         self.run = run
         self.config, self.unseen, self.mesh = config, unseen, devices.training_mesh()
         self.store = Store.open(Path(config.data.store))
-        splits = json.loads((run / "splits.json").read_text())
+        splits = read_splits(run / "splits.json")
         self.split: Split = fold_split(splits, self.store, 0)
         found = RestoredNetwork(
             settings.segmentation(config), run / "fold_0" / "segment", self.mesh

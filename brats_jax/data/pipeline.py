@@ -1,4 +1,4 @@
-"""Batches out of a store, carried by Grain; the only file that imports it."""
+"""Batches of training patches, loaded by Grain; the only module that imports it."""
 
 import functools
 import multiprocessing
@@ -166,33 +166,3 @@ class TrainingBatches(Iterator[Batch]):
     def close(self) -> None:
         """Ends the reading threads and worker processes."""
         self._iterator.close()
-
-
-def full_slices(
-    store: Store, indices: np.ndarray, batch_size: int, rows: slice | None = None
-) -> Iterator[Batch]:
-    """Whole slices in batches of one size, for validation and evaluation.
-
-    The last batch is filled up with the first slices again, `valid` False there: a
-    loss over that batch stays one over real, differing slices.
-
-    Yields:
-      image float16[B, H, W, 4], label uint8[B, H, W] (of `rows` only, if given), valid bool[B],
-      index int64[B].
-    """
-    starts = range(0, len(indices), batch_size)
-
-    class _SliceBatches:
-        def __len__(self) -> int:
-            return len(starts)
-
-        def __getitem__(self, k: int) -> Batch:
-            chosen = indices[starts[k] : starts[k] + batch_size]
-            padded = np.concatenate([chosen, np.resize(indices, batch_size - len(chosen))])
-            image, label = store.read(padded if rows is None else padded[rows])
-            valid = np.arange(batch_size) < len(chosen)
-            return {"image": image, "label": label, "valid": valid, "index": padded}
-
-    if len(indices):
-        dataset = grain.MapDataset.source(_SliceBatches())
-        yield from dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4))

@@ -1,22 +1,83 @@
 """Which patients (or slices) train, validate and test; frozen once, audited before every use."""
 
 import itertools
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
-from brats_jax.runtime.files import write_json
+from brats_jax.runtime.files import read_json, write_json
 from brats_jax.runtime.text import plural
 
-SCHEMA = "brats_jax.splits"
-VERSION = 1
 SPLIT_BY = ("patient", "slice")
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The hold-out test set and the folds of a run: the contents of its splits.json.
+
+    Attributes:
+      split_by: 'patient' or 'slice'; the units that `test` and `folds` name.
+      seed: of the draw.
+      test_fraction: share of the units in the test set.
+      num_folds: number of folds.
+      patients: all patients of the store, in the order of the store.
+      test: sorted names of the test units: subjects, or 'patient/slice_number'.
+      folds: sorted names of the validation units of each fold.
+    """
+
+    split_by: str
+    seed: int
+    test_fraction: float
+    num_folds: int
+    patients: tuple[str, ...]
+    test: tuple[str, ...]
+    folds: tuple[tuple[str, ...], ...]
+
+    SCHEMA: ClassVar[str] = "brats_jax.splits"
+    VERSION: ClassVar[int] = 1
+
+    def to_json(self) -> dict[str, Any]:
+        """The document on disk."""
+        return {
+            "schema": self.SCHEMA,
+            "version": self.VERSION,
+            "split_by": self.split_by,
+            "seed": self.seed,
+            "test_fraction": self.test_fraction,
+            "num_folds": self.num_folds,
+            "patients": list(self.patients),
+            "test": list(self.test),
+            "folds": [list(fold) for fold in self.folds],
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """The inverse of `to_json`.
+
+        Raises:
+          ValueError: the document is not of this schema and version, or lacks a field.
+        """
+        kind = (document.get("schema"), document.get("version"))
+        if kind != (cls.SCHEMA, cls.VERSION):
+            raise ValueError(f"not a version {cls.VERSION} splits file of this program")
+        try:
+            return cls(
+                split_by=document["split_by"],
+                seed=document["seed"],
+                test_fraction=document["test_fraction"],
+                num_folds=document["num_folds"],
+                patients=tuple(document["patients"]),
+                test=tuple(document["test"]),
+                folds=tuple(tuple(fold) for fold in document["folds"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"a splits file with a missing or wrong field ({error})") from None
 
 
 @dataclass(frozen=True)
@@ -35,8 +96,8 @@ def make_splits(
     test_fraction: float = 0.15,
     num_folds: int = 5,
     seed: int = 0,
-) -> dict:
-    """Draws the hold-out test set and the folds, and returns them as a JSON-able document.
+) -> Splits:
+    """Draws the hold-out test set and the folds.
 
     Patients are sorted by tumour burden (tumour pixels over all their slices) and
     dealt out in that order, in random order within each group of neighbours, so
@@ -85,17 +146,15 @@ def make_splits(
         # A short last group must not always fall to the first folds.
         for fold, unit in zip(rng.permutation(num_folds), group, strict=False):
             folds[fold].append(int(unit))
-    return {
-        "schema": SCHEMA,
-        "version": VERSION,
-        "split_by": split_by,
-        "seed": seed,
-        "test_fraction": test_fraction,
-        "num_folds": num_folds,
-        "patients": list(store.patients),
-        "test": sorted(names[i] for i in test),
-        "folds": [sorted(names[i] for i in fold) for fold in folds],
-    }
+    return Splits(
+        split_by=split_by,
+        seed=seed,
+        test_fraction=test_fraction,
+        num_folds=num_folds,
+        patients=tuple(store.patients),
+        test=tuple(sorted(names[i] for i in test)),
+        folds=tuple(tuple(sorted(names[i] for i in fold)) for fold in folds),
+    )
 
 
 def _take_evenly(
@@ -112,54 +171,58 @@ def slice_name(store: Store, index: int) -> str:
     return f"{store.patients[store.patient_of[index]]}/{int(store.slice_number[index])}"
 
 
-def load_or_make_splits(path: Path, store: Store, **options: object) -> dict:
-    """Returns the frozen splits at `path`, drawing and freezing them if there are none.
+def read_splits(path: Path) -> Splits:
+    """Reads the splits that a run has frozen.
 
     Raises:
-      BratsError: if the file is unreadable, was drawn with other options, or
-        belongs to a store with other patients.
+      BratsError: the file is unreadable, or of another version.
+    """
+    document = read_json(path, "remove it to draw anew")
+    try:
+        return Splits.from_json(document)
+    except ValueError as error:
+        raise BratsError(
+            f"{path}: {error}; give another --workdir, or remove the file to draw anew"
+        ) from None
+
+
+def load_or_make_splits(path: Path, store: Store, **options: object) -> Splits:
+    """Returns the frozen splits at `path`; draws and freezes them if there are none.
+
+    Raises:
+      BratsError: the file is unreadable, was drawn with other options, or belongs to a store
+        with other patients.
     """
     if not path.exists():
-        document = make_splits(store, **options)  # type: ignore[arg-type]
-        write_json(path, document)
-        return document
-    try:
-        document = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise BratsError(f"{path}: cannot be read ({error}); remove it to draw anew") from None
-    if (
-        not isinstance(document, dict)
-        or document.get("schema") != SCHEMA
-        or document.get("version") != VERSION
-    ):
-        raise BratsError(
-            f"{path}: not a version {VERSION} splits file of this program; "
-            "give another --workdir, or remove the file to draw anew"
-        )
+        splits = make_splits(store, **options)  # type: ignore[arg-type]
+        write_json(path, splits.to_json())
+        return splits
+    splits = read_splits(path)
     for name, wanted in options.items():
-        if document[name] != wanted:
+        if getattr(splits, name) != wanted:
             raise BratsError(
-                f"{path}: drawn with {name}={document[name]}, now {name}={wanted}; "
+                f"{path}: drawn with {name}={getattr(splits, name)}, now {name}={wanted}; "
                 "give another --workdir, or the setting it was drawn with"
             )
-    if document["patients"] != list(store.patients):
+    if splits.patients != tuple(store.patients):
         raise BratsError(
-            f"{path}: drawn for {len(document['patients'])} patients that are not the "
+            f"{path}: drawn for {len(splits.patients)} patients that are not the "
             f"{len(store.patients)} of {store.path}; give the store it was drawn for, "
             "or another --workdir"
         )
-    return document
+    return splits
 
 
-def fold_split(document: Mapping, store: Store, fold: int) -> Split:
+def fold_split(splits: Splits, store: Store, fold: int) -> Split:
     """The global slice indices of fold `fold`: all slices, with and without tumour."""
-    if not 0 <= fold < len(document["folds"]):
-        raise BratsError(f"no fold {fold}: config.folds may name 0 to {len(document['folds']) - 1}")
-    groups = {"test": document["test"], "validation": document["folds"][fold]}
-    groups["train"] = [
-        name for k, names in enumerate(document["folds"]) if k != fold for name in names
-    ]
-    if document["split_by"] == "patient":
+    if not 0 <= fold < len(splits.folds):
+        raise BratsError(f"no fold {fold}: config.folds may name 0 to {len(splits.folds) - 1}")
+    groups = {
+        "test": splits.test,
+        "validation": splits.folds[fold],
+        "train": tuple(name for k, names in enumerate(splits.folds) if k != fold for name in names),
+    }
+    if splits.split_by == "patient":
         subject_of = np.array(store.subjects)[store.patient_of]
         indices = {key: np.flatnonzero(np.isin(subject_of, names)) for key, names in groups.items()}
     else:
@@ -172,7 +235,7 @@ def fold_split(document: Mapping, store: Store, fold: int) -> Split:
 
 
 def labelled_slices(
-    store: Store, indices: np.ndarray, fraction: float, document: Mapping, fold: int
+    store: Store, indices: np.ndarray, fraction: float, splits: Splits, fold: int
 ) -> np.ndarray:
     """Keeps the slices of a share of the patients: ceil(fraction * n) of n, at least one.
 
@@ -184,19 +247,19 @@ def labelled_slices(
       store: the data.
       indices: int64[n] ascending, what the stage would train on with all labels.
       fraction: in (0, 1].
-      document: the splits.
+      splits: the splits.
       fold: which fold.
 
     Returns:
       int64[m] ascending.
     """
-    if document["split_by"] == "patient":
+    if splits.split_by == "patient":
         subjects = np.array(store.subjects)[store.patient_of[indices]]
         units = np.unique(subjects, return_inverse=True)[1]
     else:
         units = np.arange(len(indices))
     count = len(np.unique(units))
-    rng = np.random.default_rng(np.random.SeedSequence([document["seed"], fold, 0x1ABE1]))
+    rng = np.random.default_rng(np.random.SeedSequence([splits.seed, fold, 0x1ABE1]))
     # Less a little: 0.07 * 100 is 7.000000000000001, and not eight patients.
     taken = rng.permutation(count)[: max(1, math.ceil(fraction * count - 1e-9))]
     return indices[np.isin(units, taken)]

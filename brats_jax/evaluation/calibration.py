@@ -3,7 +3,6 @@
 The temperature is fitted on the fold's validation set; see `metrics.calibration`.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import jax
 import numpy as np
 from scipy import special
 
-from brats_jax.data.splits import count_patients, fold_split
+from brats_jax.data.splits import Splits, count_patients, fold_split, read_splits
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 from brats_jax.evaluation.slices import brain_mask, device_batches
@@ -57,13 +56,13 @@ def calibrate(trained: TrainedRun, store: str | None, batch_size: int) -> Iterat
         raise BratsError(
             f"{trained.run} was trained on another store than {data.path}: give it as --store"
         )
-    splits = json.loads((trained.run / "splits.json").read_text())
+    splits = read_splits(trained.run / "splits.json")
     for member in trained.members:
         yield _calibrate_fold(trained, member, data, splits, batch_size)
 
 
 def _calibrate_fold(
-    trained: TrainedRun, member: EnsembleMember, store: Store, splits: dict, batch_size: int
+    trained: TrainedRun, member: EnsembleMember, store: Store, splits: Splits, batch_size: int
 ) -> str:
     split = fold_split(splits, store, member.fold)
     batch_size = devices.round_up(batch_size, member.network.mesh)
@@ -90,7 +89,7 @@ def _calibrate_fold(
             "temperature": temperature,
             "over": f"every k-th brain pixel; ECE in {BINS} bins of the largest probability",
             "fold": member.fold,
-            "split_by": splits["split_by"],
+            "split_by": splits.split_by,
             "sets": sets,
         },
     )

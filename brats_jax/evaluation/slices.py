@@ -6,8 +6,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from brats_jax.data.pipeline import full_slices
 from brats_jax.data.store.reader import Store
+from brats_jax.data.whole_slices import whole_slice_batches
 from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.models import Weights
 from brats_jax.runtime import devices
@@ -23,7 +23,7 @@ def device_batches(
       (batch, valid): image float16[B, H, W, 4] and label uint8[B, H, W] on the devices, and
       bool[B], False for the slices that fill up the end of the last batch.
     """
-    for batch in full_slices(store, indices, batch_size):
+    for batch in whole_slice_batches(store, indices, batch_size):
         valid, _ = batch.pop("valid"), batch.pop("index")
         yield devices.put_batch(batch, mesh), valid
 

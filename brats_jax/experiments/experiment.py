@@ -27,6 +27,7 @@ from ml_collections import ConfigDict
 from brats_jax import about, models
 from brats_jax.data.splits import (
     Split,
+    Splits,
     audit_leakage,
     check_audit,
     count_patients,
@@ -74,8 +75,10 @@ def run(config: ConfigDict, workdir: Path, mode: str = "train") -> dict[str, Any
     everyone = distributed.gather_to_main(
         [json.loads(config.to_json_best_effort()), store.fingerprint]
     )
-    splits = distributed.broadcast_from_main(
-        lambda: _begin(config, store, workdir, mode, mesh, everyone)
+    splits = Splits.from_json(
+        distributed.broadcast_from_main(
+            lambda: _begin(config, store, workdir, mode, mesh, everyone).to_json()
+        )
     )
     dtype = devices.compute_dtype(config.dtype).__name__  # what 'auto' is here
     first, plain = config.train.float32_epochs, ""
@@ -86,7 +89,7 @@ def run(config: ConfigDict, workdir: Path, mode: str = "train") -> dict[str, Any
         directory = workdir / f"fold_{fold}"
         with _locked(directory):
             _Fold(config, store, splits, fold, directory, mesh, mode).run()
-    return distributed.broadcast_from_main(lambda: _summarise(workdir, splits["num_folds"]))
+    return distributed.broadcast_from_main(lambda: _summarise(workdir, splits.num_folds))
 
 
 def _check_asked(config: ConfigDict, workdir: Path, mode: str) -> None:
@@ -109,7 +112,7 @@ def _begin(
     mode: str,
     mesh: Mesh,
     everyone: list[tuple[dict[str, Any], str]],
-) -> dict[str, Any]:
+) -> Splits:
     """Makes or continues the run folder; returns its splits.
 
     `everyone` is what each process was started with: its settings and its store's fingerprint.
@@ -154,7 +157,7 @@ def _summarise(workdir: Path, num_folds: int) -> dict[str, Any]:
     return summary
 
 
-def _other_pretraining(config: ConfigDict, store: Store, splits: dict[str, Any], fold: int) -> Path:
+def _other_pretraining(config: ConfigDict, store: Store, splits: Splits, fold: int) -> Path:
     task = settings.reconstruction(config)
     return pretraining.find(Path(config.pretrain.run), fold, store, splits, task)
 
@@ -174,7 +177,7 @@ class _Fold:
         self,
         config: ConfigDict,
         store: Store,
-        splits: dict[str, Any],
+        splits: Splits,
         fold: int,
         directory: Path,
         mesh: Mesh,
@@ -184,7 +187,7 @@ class _Fold:
         self.directory, self.mode = directory, mode
         self.splits, self.pretrained = splits, directory / "pretrain"
         self.split: Split = fold_split(splits, store, fold)
-        self.split_by = splits["split_by"]
+        self.split_by = splits.split_by
         self.tasks: dict[str, Task] = {}
         if config.ssl and not config.pretrain.run:
             self.tasks["pretrain"] = settings.reconstruction(config)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from brats_jax.data.splits import Splits
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 from brats_jax.runs import checkpoints
@@ -14,7 +15,7 @@ from brats_jax.tasks import Pretraining
 _IDENTITY = ("metric", "best", "best_step", "steps")
 
 
-def find(run: Path, fold: int, store: Store, splits: dict[str, Any], task: Pretraining) -> Path:
+def find(run: Path, fold: int, store: Store, splits: Splits, task: Pretraining) -> Path:
     """The folder of the complete first stage of a fold in another run.
 
     Args:
@@ -30,7 +31,7 @@ def find(run: Path, fold: int, store: Store, splits: dict[str, Any], task: Pretr
     if config.get("store", {}).get("fingerprint") != store.fingerprint:
         raise BratsError(f"{name}: pretrained on another store than {store.path}")
     theirs = _read(run / "splits.json", f"{name}: it has no split")
-    if theirs != splits:
+    if theirs != splits.to_json():
         raise BratsError(
             f"{name}: pretrained on another split, so that its training patients may be among "
             "this run's test patients; give both the same config.data settings"

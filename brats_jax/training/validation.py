@@ -7,8 +7,8 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
-from brats_jax.data.pipeline import full_slices
 from brats_jax.data.store.reader import Store
+from brats_jax.data.whole_slices import whole_slice_batches
 from brats_jax.models import Weights
 from brats_jax.runtime import devices
 from brats_jax.tasks import Task
@@ -47,7 +47,7 @@ class Validation:
         results: list[dict[str, jax.Array]] = []
         valid: list[np.ndarray] = []
         rows = devices.local_rows(self._batch_size, self._mesh)
-        for batch in full_slices(self._store, self._slices, self._batch_size, rows):
+        for batch in whole_slice_batches(self._store, self._slices, self._batch_size, rows):
             between_batches()
             valid.append(batch.pop("valid"))
             batch.pop("index")

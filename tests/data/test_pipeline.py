@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from brats_jax.data.patches import PatchPlan, cut
-from brats_jax.data.pipeline import TrainingBatches, full_slices
+from brats_jax.data.pipeline import TrainingBatches
 
 STEPS, BATCH, SIZE = 12, 4, 32
 
@@ -78,18 +78,3 @@ def test_batch_has_the_documented_shapes(small_store, plan):
     assert batch["label"].shape == (BATCH, SIZE, SIZE) and batch["label"].dtype == np.uint8
     assert batch["seed"].shape == (BATCH,) and batch["seed"].dtype == np.uint32
     loader.close()
-
-
-def test_full_slices_cover_each_once_and_mark_the_filling(small_store):
-    indices = np.array([3, 9, 1, 40, 7])
-    batches = list(full_slices(small_store, indices, 3))
-    assert [b["valid"].tolist() for b in batches] == [[True] * 3, [True, True, False]]
-    index = np.concatenate([b["index"][b["valid"]] for b in batches])
-    np.testing.assert_array_equal(index, indices)
-    assert batches[1]["index"][2] == 3  # filled from the beginning
-    np.testing.assert_array_equal(batches[1]["image"][1], small_store.read([7])[0][0])
-    np.testing.assert_array_equal(batches[1]["label"][0], small_store.read([40])[1][0])
-
-
-def test_full_slices_of_nothing():
-    assert list(full_slices(None, np.array([], int), 4)) == []

@@ -9,6 +9,7 @@ import pytest
 
 from brats_jax.data.splits import (
     Split,
+    Splits,
     audit_leakage,
     check_audit,
     count_patients,
@@ -56,10 +57,10 @@ def index():
 
 def test_patients_are_divided_exactly_once(index):
     splits = make_splits(index, seed=3)
-    everyone = splits["test"] + [name for fold in splits["folds"] for name in fold]
+    everyone = [*splits.test] + [name for fold in splits.folds for name in fold]
     assert sorted(everyone) == index.patients
-    assert len(splits["test"]) == 6  # 15 % of 40
-    assert sorted(map(len, splits["folds"])) == [6, 7, 7, 7, 7]
+    assert len(splits.test) == 6  # 15 % of 40
+    assert sorted(map(len, splits.folds)) == [6, 7, 7, 7, 7]
 
 
 def test_the_demos_split_works_with_six_patients():
@@ -67,9 +68,9 @@ def test_the_demos_split_works_with_six_patients():
     demo = Path(__file__).parents[2] / "configs" / "demo.py"
     config = runpy.run_path(str(demo))["get_config"]()
     index = Index([100, 200, 300, 400, 500, 600])
-    document = make_splits(index, **settings.split_options(config))
+    splits = make_splits(index, **settings.split_options(config))
     for fold in config.folds:
-        split = fold_split(document, index, fold)
+        split = fold_split(splits, index, fold)
         assert [count_patients(index, part) for part in dataclasses.astuple(split)] == [4, 1, 1]
         assert not audit_leakage(index, split)["leaks"]
 
@@ -82,9 +83,9 @@ def test_draw_is_a_function_of_the_seed(index):
 def test_folds_resemble_each_other_in_burden(index):
     """A random division of burdens 100..4000 has fold means that differ by hundreds more."""
 
-    def spread(document):
+    def spread(splits):
         burden = dict(zip(index.patients, index.burden, strict=True))
-        groups = [document["test"], *document["folds"]]
+        groups = [splits.test, *splits.folds]
         return np.std([np.mean([burden[name] for name in group]) for group in groups])
 
     stratified = np.mean([spread(make_splits(index, seed=s)) for s in range(20)])
@@ -100,9 +101,9 @@ def test_folds_resemble_each_other_in_burden(index):
 
 
 def test_by_patient_nothing_leaks(index):
-    document = make_splits(index)
+    splits = make_splits(index)
     for fold in range(5):
-        split = fold_split(document, index, fold)
+        split = fold_split(splits, index, fold)
         audit = audit_leakage(index, split)
         assert not audit["leaks"]
         assert audit["test_slices_beside_a_training_slice"] == 0
@@ -114,12 +115,12 @@ def test_by_patient_nothing_leaks(index):
 
 def test_all_scans_of_a_person_stay_on_one_side():
     index = Index([100] * 20, scans_of_last=4)
-    document = make_splits(index)
-    everyone = document["test"] + [name for fold in document["folds"] for name in fold]
+    splits = make_splits(index)
+    everyone = [*splits.test] + [name for fold in splits.folds for name in fold]
     assert sorted(everyone) == sorted(set(index.subjects)) and len(everyone) == 17
     scans = set(range(16 * 4, 80))
     for fold in range(5):
-        split = fold_split(document, index, fold)
+        split = fold_split(splits, index, fold)
         sides = [scans & set(part) for part in (split.train, split.validation, split.test)]
         assert sorted(map(len, sides)) == [0, 0, 16]
         assert not audit_leakage(index, split)["leaks"]
@@ -134,9 +135,9 @@ def test_scans_of_a_person_on_two_sides_are_found():
 
 
 def test_by_slice_the_leak_is_measured_and_printed(index):
-    document = make_splits(index, split_by="slice")
-    assert len(document["test"]) == 24  # 15 % of 160 files
-    audit = audit_leakage(index, fold_split(document, index, 0))
+    splits = make_splits(index, split_by="slice")
+    assert len(splits.test) == 24  # 15 % of 160 files
+    audit = audit_leakage(index, fold_split(splits, index, 0))
     assert audit["leaks"]
     assert audit["slices_in_train_and_test"] == 0
     assert audit["patients_in_train_and_test"] > 10
@@ -145,9 +146,11 @@ def test_by_slice_the_leak_is_measured_and_printed(index):
 
 
 def test_a_leak_nobody_asked_for_is_refused(index):
-    document = make_splits(index)
-    document["folds"][1].append(document["test"][0])
-    audit = audit_leakage(index, fold_split(document, index, 0))
+    splits = make_splits(index)
+    folds = list(splits.folds)
+    folds[1] += (splits.test[0],)
+    splits = dataclasses.replace(splits, folds=tuple(folds))
+    audit = audit_leakage(index, fold_split(splits, index, 0))
     assert audit["patients_in_train_and_test"] == 1
     assert audit["slices_in_train_and_test"] == 4
     with pytest.raises(BratsError, match="leaks: 4 slices and 1 patients"):
@@ -158,13 +161,14 @@ def test_frozen_splits_are_reused_and_guarded(index, tmp_path):
     path = tmp_path / "splits.json"
     options = {"split_by": "patient", "test_fraction": 0.15, "num_folds": 5, "seed": 0}
     first = load_or_make_splits(path, index, **options)
-    assert load_or_make_splits(path, index, **options) == first == json.loads(path.read_text())
+    assert load_or_make_splits(path, index, **options) == first
+    assert json.loads(path.read_text()) == first.to_json()
     with pytest.raises(BratsError, match="num_folds=5, now num_folds=4"):
         load_or_make_splits(path, index, **{**options, "num_folds": 4})
     with pytest.raises(BratsError, match="drawn for 40 patients"):
         load_or_make_splits(path, Index([1] * 12), **options)
     path.write_text("{")
-    with pytest.raises(BratsError, match=r"splits\.json: cannot be read"):
+    with pytest.raises(BratsError, match=r"splits\.json is not valid JSON"):
         load_or_make_splits(path, index, **options)
 
 
@@ -184,8 +188,8 @@ def test_impossible_splits_are_refused(index, options, message):
 
 def test_small_numbers_still_give_every_fold_a_patient():
     splits = make_splits(Index([5, 4, 3, 2, 1, 9]))
-    assert len(splits["test"]) == 1
-    assert [len(fold) for fold in splits["folds"]] == [1, 1, 1, 1, 1]
+    assert len(splits.test) == 1
+    assert [len(fold) for fold in splits.folds] == [1, 1, 1, 1, 1]
 
 
 def test_unknown_fold_and_slices_are_refused(index):
@@ -195,6 +199,11 @@ def test_unknown_fold_and_slices_are_refused(index):
     assert len(select_slices(index, np.arange(8), "all")) == 8
     with pytest.raises(BratsError, match="valid: tumour, all"):
         select_slices(index, np.arange(8), "some")
+
+
+def splits_of(split_by):
+    """Splits of seed 0 without names."""
+    return Splits(split_by, 0, 0.15, 0, patients=(), test=(), folds=())
 
 
 def names_of(index, slices):
@@ -229,29 +238,27 @@ def test_shares_of_labels_are_rounded_up_but_not_by_a_rounding_error(index):
 
 def test_who_has_labels_depends_on_split_seed_and_fold_alone(index):
     train = np.arange(80)
-    document = {"split_by": "patient", "seed": 0}
-    first = labelled_slices(index, train, 0.3, document, 0)
-    np.testing.assert_array_equal(first, labelled_slices(index, train, 0.3, document, 0))
-    assert names_of(index, first) != names_of(
-        index, labelled_slices(index, train, 0.3, document, 1)
-    )
-    other = {**document, "seed": 1}
+    splits = splits_of("patient")
+    first = labelled_slices(index, train, 0.3, splits, 0)
+    np.testing.assert_array_equal(first, labelled_slices(index, train, 0.3, splits, 0))
+    assert names_of(index, first) != names_of(index, labelled_slices(index, train, 0.3, splits, 1))
+    other = dataclasses.replace(splits, seed=1)
     assert names_of(index, first) != names_of(index, labelled_slices(index, train, 0.3, other, 0))
 
 
 def test_scans_of_one_person_have_labels_together():
     index = Index([100] * 10, scans_of_last=3)  # eight people, the last with three scans
-    document = {"split_by": "patient", "seed": 0}
+    splits = splits_of("patient")
     for fold in range(8):
-        chosen = labelled_slices(index, np.arange(40), 0.5, document, fold)
+        chosen = labelled_slices(index, np.arange(40), 0.5, splits, fold)
         assert len(names_of(index, chosen)) == 4
         assert sum(index.subjects[p] == "P009" for p in index.patient_of[chosen]) in (0, 12)
 
 
 def test_a_split_by_slice_takes_a_share_of_slices(index):
-    document = {"split_by": "slice", "seed": 0}
+    splits = splits_of("slice")
     train = np.arange(0, 160, 2)
-    chosen = labelled_slices(index, train, 0.05, document, 0)
+    chosen = labelled_slices(index, train, 0.05, splits, 0)
     assert len(chosen) == 4 and set(chosen) <= set(train)
     assert (np.diff(chosen) > 0).all()
-    assert len(labelled_slices(index, train, 1e-6, document, 0)) == 1
+    assert len(labelled_slices(index, train, 1e-6, splits, 0)) == 1

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from brats_jax.data.patches import PatchPlan
-from brats_jax.data.pipeline import TrainingBatches, full_slices
+from brats_jax.data.pipeline import TrainingBatches
+from brats_jax.data.whole_slices import whole_slice_batches
 from brats_jax.errors import BratsError
 from brats_jax.runs import checkpoints
 from brats_jax.runs.metrics import read_metrics
@@ -259,8 +260,10 @@ def test_parts_of_a_batch_are_the_batch(small_store):
     assert devices.local_rows(8, devices.data_mesh()) == slice(0, 8)  # all devices are ours
 
     chosen = np.array([3, 4, 5, 70, 71, 72])  # the second batch is filled up
-    halves = [full_slices(small_store, chosen, 4, rows) for rows in (slice(0, 2), slice(2, 4))]
-    for whole, *mine in zip(full_slices(small_store, chosen, 4), *halves, strict=True):
+    halves = [
+        whole_slice_batches(small_store, chosen, 4, rows) for rows in (slice(0, 2), slice(2, 4))
+    ]
+    for whole, *mine in zip(whole_slice_batches(small_store, chosen, 4), *halves, strict=True):
         for name in ("image", "label"):
             np.testing.assert_array_equal(np.concatenate([m[name] for m in mine]), whole[name])
         for name in ("valid", "index"):
