@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from brats_jax.runs.document import Document, Part
+from brats_jax.runtime.document import Document, Part
 
 REEVALUATE_HINT = (
     "give the command that trained again: it evaluates again, and trains only what is not complete"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from brats_jax.runs.document import Document, Part
+from brats_jax.runtime.document import Document, Part
 
 
 @dataclass(frozen=True)

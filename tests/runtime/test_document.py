@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 import pytest
 
 from brats_jax.errors import BratsError
-from brats_jax.runs.document import (
+from brats_jax.runtime.document import (
     Document,
     Part,
     read_document,
