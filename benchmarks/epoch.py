@@ -60,8 +60,9 @@ EPOCH = measure.Record(
     **dict.fromkeys(("step", "waiting_share", "idle_share", "bare", "start"), float),
     **dict.fromkeys(("compiling", "scoring", "hours"), float),
     ratio=Spread,
+    text=str,
 )
-PROJECTION = measure.Record("projection device", "projection host", hours=float)
+PROJECTION = measure.Record("projection device", "projection host", hours=float, text=str)
 
 
 def run_stage(
@@ -183,8 +184,14 @@ def tell(title: str, clock: Clock, numbers: dict[str, Any]) -> float:
         f"{1 / clock.scoring:.0f} slices/s\n"
         f"  a training of the paper's at batch {batch}: {hours:.2f} hours"
     )
+    beside = f"{1 / quotient.middle:.2f} x PyTorch; " if clock.peer_epochs else ""
+    text = (
+        f"{beside}{1e3 * step:.1f} ms a step ({1e3 * clock.bare:.1f} on a batch in memory), "
+        f"waiting for data {waiting:.2%}"
+    )
     EPOCH.keep(
         f"epoch {title} {numbers['placement']}",
+        text=text,
         **numbers,
         **parts,
         step=step,
@@ -283,7 +290,7 @@ def main() -> None:
             f"{arguments.width}, with starts and evaluations"
         )
         placement = numbers["placement"]
-        PROJECTION.keep(f"projection {placement}", hours=total)
+        PROJECTION.keep(f"projection {placement}", hours=total, text=f"{total:.2f} hours")
     kept = "; memory kept in PyTorch" if arguments.peer_keeps_memory else ""
     print(f"  {measure.where()}{kept}")
 

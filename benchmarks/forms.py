@@ -22,6 +22,7 @@ from benchmarks import measure
 from brats_jax.models.ops import normalisation, operations, written_gradients
 from brats_jax.runtime import devices
 
+FORM = measure.Record("form *", ratio=measure.Spread, text=str)
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 Form = Callable[..., jax.Array]
 
@@ -202,12 +203,18 @@ def _in(dtype: Any, array: jax.Array) -> jax.Array:
     return array if array.ndim == 1 else array.astype(dtype)
 
 
-def main() -> None:
+def parser() -> argparse.ArgumentParser:
+    """Of its arguments."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--turns", type=int, default=9)
-    options = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Checks, times and prints every pair."""
+    options = parser().parse_args()
     devices.keep_freed_memory()  # as training does
     dtype = devices.compute_dtype("auto")
     for pair in pairs(options.batch, options.width):
@@ -220,8 +227,8 @@ def main() -> None:
         ways = {n: with_gradients(getattr(pair, n), rounded) for n in ("ours", "other")}
         seconds = measure.by_turns(ways, options.turns)
         ratio = measure.ratio(seconds["ours"], seconds["other"])
-        measure.result(f"form {pair.name}", ratio=ratio)
         spread = ratio.show(digits=2)
+        FORM.keep(f"form {pair.name}", ratio=ratio, text=spread)
         ours, other = (1e3 * np.median(seconds[name]) for name in ("ours", "other"))
         print(f"{pair.name}: {spread}; {ours:.1f} and {other:.1f} ms", flush=True)
     print(measure.where())

@@ -29,7 +29,7 @@ from benchmarks.measure import Spread
 from brats_jax.data.store.prepare import prepare
 from brats_jax.data.store.reader import Store, case_files
 
-ACCESS = measure.Record("access warm *", "access cold *", ratio=float)
+ACCESS = measure.Record("access warm *", "access cold *", ratio=float, text=str)
 
 
 class Pread:
@@ -162,7 +162,8 @@ def main() -> None:
                 f"{state}, {name}: {against.show(digits=2)} of pread's speed; "
                 f"{Spread.of(mine).show(digits=0)} slices/s"
             )
-            ACCESS.keep(f"access {state} {name}", ratio=against.middle)
+            text = f"{against.show(digits=2)} x pread"
+            ACCESS.keep(f"access {state} {name}", ratio=against.middle, text=text)
         print(
             f"  pread {Spread.of(its).show(digits=0)} slices/s, "
             f"{np.median(its) * size / 1e9:.2f} GB/s"

@@ -57,9 +57,10 @@ STEP = measure.Record(
     "* * *",
     optional=("ratio", "peer_memory", "least_flops", "least_bytes"),
     **dict.fromkeys(("batch", "memory", "planned", "operations"), int),
-    **dict.fromkeys(("rate", "flops", "bytes", "peer_memory"), float),
+    **dict.fromkeys(("rate", "flops", "bytes", "peer_memory", "share"), float),
     **dict.fromkeys(("least_flops", "least_bytes"), float),
     **dict.fromkeys(("ratio", "seconds"), Spread),
+    text=str,
 )
 
 
@@ -306,11 +307,16 @@ def compare(arguments: argparse.Namespace) -> None:
     arithmetic, traffic = counted.flops / limits.flops, counted.bytes / limits.bandwidth
     share = max(arithmetic, traffic) / shown["ours"].middle
     numbers |= {**counted._asdict(), "memory": memory, "planned": counted.memory}
+    least_seconds = max(arithmetic, traffic)
     if mode == "train":
         dtype = devices.compute_dtype("auto")
         least = roofline.count(stage, batch, arguments.patch, arguments.width, dtype)
         numbers["least_flops"] = least["flops"]
         numbers["least_bytes"] = least["products"] + least["maps"] + least["adam"]
+        least_seconds = max(
+            numbers["least_flops"] / limits.flops, numbers["least_bytes"] / limits.bandwidth
+        )
+    numbers["share"] = least_seconds / shown["ours"].middle
     print(
         f"  counted  {counted.flops / 1e9:.1f} GFLOP, {counted.bytes / 1e9:.2f} GB, "
         f"{counted.operations} operations, {counted.memory / 2**30:.2f} GiB planned; measured "
@@ -325,7 +331,12 @@ def compare(arguments: argparse.Namespace) -> None:
         f"{ours.compile_seconds:.1f} s"
     )
     print(f"  {measure.where()}")
-    STEP.keep(f"{stage} {mode} {batch}", **numbers)
+    beside = f"{1 / numbers['ratio'].middle:.2f} x PyTorch; " if "ratio" in numbers else ""
+    text = (
+        f"{beside}{rate:.0f} images/s, {numbers['share']:.0%} of the roofline; peak memory "
+        f"{memory / 2**30:.1f} GiB"
+    )
+    STEP.keep(f"{stage} {mode} {batch}", text=text, **numbers)
 
 
 if __name__ == "__main__":

@@ -24,9 +24,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks import measure
-from benchmarks.gpu import gpu_results
-from benchmarks.gpu.gpu_measured import Results
-from benchmarks.gpu.gpu_table import as_table, rows
+from benchmarks.gpu import kept_results
+from benchmarks.gpu.targets import Results, as_table, rows
 from brats_jax.training import feed
 
 FOLDER = Path(__file__).parents[1]  # with all benchmarks
@@ -211,11 +210,10 @@ def recorded(name: str, results: Path) -> Results:
 
 def show(results: Path, small: bool) -> str:
     """Prints the table of all that is kept, which it returns."""
-    kept = gpu_results.joined(results, small)
+    kept = kept_results.joined(results, small)
     on_cpu = any(record.get("backend") == "cpu" for record in kept.results.values())
     text = as_table(rows(on_cpu), kept.results, kept.problems, small)
-    head = [kept.where, kept.results.get("ceilings", {}).get("text", "")]
-    text = "\n".join([*filter(None, head), "", text, *(f"\n{note}" for note in kept.notes)])
+    text = "\n".join([kept.where, "", text, *(f"\n{note}" for note in kept.notes)])
     print(f"\n{text}", flush=True)
     return text
 
@@ -252,7 +250,7 @@ def main(argv: list[str] | None = None) -> str:
                     problem = run_part(name, PARTS[name], arguments, written)
                 finally:
                     found = recorded(name, written)
-                    gpu_results.add(results, name, arguments.small, found, problem)
+                    kept_results.add(results, name, arguments.small, found, problem)
     finally:
         text = show(results, arguments.small)
     return text

@@ -40,6 +40,7 @@ BITS = measure.Record(
     ),
     differing=int,
     arrays=int,
+    text=str,
 )
 STAGES: dict[str, type[Task]] = {"pretrain": Pretraining, "segment": Segmentation}
 
@@ -142,7 +143,8 @@ def main() -> None:
             which = f": {', '.join(names[:4])}" if names else ""
             print(f"{len(names)} of {len(found)} arrays differ {what}{which}", flush=True)
             order = "any order" if arguments.any_order else "one order"
-            BITS.keep(f"{name} {order}", differing=len(names), arrays=len(found))
+            text = f"{len(names)} of {len(found)}"
+            BITS.keep(f"{name} {order}", differing=len(names), arrays=len(found), text=text)
 
         to_the_end("alone")
         alone = leaves(root / "alone", arguments.width)

@@ -43,7 +43,7 @@ from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.runtime import devices
 from brats_jax.training.trainer import Stage
 
-SCORES = measure.Record("continued *", **dict.fromkeys(TYPES, list))
+SCORES = measure.Record("continued *", **dict.fromkeys(TYPES, list), text=str)
 Dice = dict[str, float]  # by class
 Done = dict[tuple[str, str, int], Dice]  # by run, type, number
 JUDGED = ("WT", "TC", "NCR/NET", "ED", "ET", FOREGROUND)
@@ -144,7 +144,8 @@ def show(done: Done, start: str) -> None:
             f"{name:<16} {mean:.4f}   {np.mean(pairs):+.4f} ({error:.4f}), {len(pairs)} pairs   "
             f"{deviation:.4f}, {spread}"
         )
-        SCORES.keep(f"continued {name}", **{t: list(v.values()) for t, v in of.items()})
+        by_type = {t: list(v.values()) for t, v in of.items()}
+        SCORES.keep(f"continued {name}", **by_type, text=precision.difference(by_type))
 
 
 def parser() -> argparse.ArgumentParser:

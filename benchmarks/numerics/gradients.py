@@ -50,7 +50,7 @@ from brats_jax.training.steps import TrainState, make_train_step
 
 STAGES = {"pretrain": Pretraining, "segment": Segmentation}
 COLUMNS = ("error", "noise", "bias", "chance", "images")
-GRADIENTS = measure.Record("gradients * *", **dict.fromkeys(COLUMNS, float))
+GRADIENTS = measure.Record("gradients * *", **dict.fromkeys(COLUMNS, float), text=str)
 
 
 class Form(NamedTuple):
@@ -221,8 +221,12 @@ def main() -> None:
                     text = "   ".join(f"{key} {value:.4f}" for key, value in values.items())
                     print(f"    {name:<10} {text}")
                 half, images = found.forms["bfloat16"], found.forms["images"]["error"]
+                text = (
+                    f"error {half['error']:.3f}, noise {found.noise:.3f}, bias {half['bias']:.3f} "
+                    f"(chance {half['chance']:.3f})"
+                )
                 GRADIENTS.keep(
-                    f"gradients {stage} {mark}", **half, noise=found.noise, images=images
+                    f"gradients {stage} {mark}", **half, noise=found.noise, images=images, text=text
                 )
     print(
         f"  {arguments.batches} batches of {arguments.batch}, width {arguments.width}, "

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.gpu.gpu_measured import Results
+from benchmarks.gpu.targets import Results
 
 
 class Joined(NamedTuple):
