@@ -22,10 +22,12 @@ def work(arguments: argparse.Namespace) -> None:
     sys.path[:0] = [arguments.checkout, f"{arguments.checkout}/benchmarks"]
     import brats_jax
 
-    # Checkouts of version 0.1.0 have other places for both.
+    # Checkouts of version 0.1.0 have other places and another name.
     packaged = Path(arguments.checkout, "benchmarks", "__init__.py").exists()
-    devices = import_module("brats_jax.runtime.devices" if packaged else "brats_jax.devices")
-    devices.keep_memory()  # before JAX allocates
+    if packaged:
+        import_module("brats_jax.runtime.devices").keep_freed_memory()  # before JAX allocates
+    else:
+        import_module("brats_jax.devices").keep_memory()
     Ours = import_module("benchmarks.train_step" if packaged else "train_step").Ours
 
     sizes = (arguments.width, arguments.batch, arguments.patch, 1)
