@@ -17,6 +17,7 @@ from brats_jax.experiments import grid_state
 from brats_jax.experiments.grid_cells import Axes, enumerate_cells
 from brats_jax.reporting import page
 from brats_jax.reporting.paper.consistency import find_inconsistencies
+from brats_jax.reporting.tables import formats
 from brats_jax.reporting.tables import table as tables
 from brats_jax.reporting.tables.table import Column
 from brats_jax.runtime.files import write_json
@@ -141,7 +142,7 @@ def test_an_evaluation_of_another_version_is_named_and_no_number_of_it_is_shown(
     write_json(path, {**document, "version": document["version"] - 1})
     _, words = read(tmp_path)
     assert "run: fold 2 not evaluated" in words
-    assert "fold_1/evaluation.json: of another version" in words
+    assert "fold_1/evaluation.json: written by another version" in words
     assert "give the command that trained again: it evaluates anew, and trains nothing" in words
     assert {
         row["Fold"] for row in table(tmp_path, "appendix_table_4") if row["From"] == "ours"
@@ -151,7 +152,7 @@ def test_an_evaluation_of_another_version_is_named_and_no_number_of_it_is_shown(
     path.with_name("evaluation.json").write_text("{")
     assert [d["fold"] for d in summary.read_evaluations(tmp_path / "run", 5)] == [0]
     shutil.copy(path, tmp_path / "run" / "fold_0")
-    assert "Nothing was found that this version of the program has evaluated" in read(tmp_path)[1]
+    assert "No evaluation of this version of the program was found" in read(tmp_path)[1]
 
 
 def test_latex_takes_no_cell_for_the_argument_of_a_command():
@@ -159,10 +160,10 @@ def test_latex_takes_no_cell_for_the_argument_of_a_command():
         "t", "Table 1", "[a] 50 % *", "of <b> & *c*", [Column("A_1", words=True), Column("B")],
         [[tables.text("[1] x"), tables.number(0.5)], [tables.text("*"), tables.number(None)]],
     )  # fmt: skip
-    body = tables.to_latex(made)
+    body = formats.to_latex(made)
     assert "\n {}[1] x" in body and "\n {}*" in body and "A\\_1" in body
     assert "[a] 50 \\% *. of \\textless{}b\\textgreater{} \\& *c*" in body
-    assert "of &lt;b&gt; &amp; \\*c\\*" in tables.to_markdown(made)
+    assert "of &lt;b&gt; &amp; \\*c\\*" in formats.to_markdown(made)
 
 
 def test_a_grid_that_has_only_been_asked_for_has_a_report(tmp_path):

@@ -1,5 +1,6 @@
-"""The report of a run, a grid, or a folder of runs: from files on disk to one page and its tables.
+"""The report of a run, a grid or a folder of runs: one HTML page, its tables and figures as files.
 
-`discover` reads the files, `arms` puts what was measured in order, the modules in the middle
-make tables, figures and sentences of it, and `page` writes them.
+Order of the work: read_runs (files) -> arms (evaluations by arm) -> comparisons (statistics,
+comparison_sentences) -> tables/, figures/, conclusions, caveats, provenance -> sections -> page
+(template/). paper/ holds the numbers that the paper prints, and finds its contradictions.
 """

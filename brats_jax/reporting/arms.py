@@ -1,7 +1,8 @@
-"""What was measured, in order: arms of the experiment, and within each its folds and seeds.
+"""Evaluations grouped by arm of the experiment.
 
-An arm is what the paper compares: a loss, with or without pretraining, with a share of the
-labels. Folds and seeds repeat an arm; they are averaged within it, and within each patient.
+An arm is one loss, with or without pretraining, with one share of the labels: the paper
+compares arms. Folds and seeds repeat an arm; they are averaged within the arm, and within
+each patient.
 """
 
 import hashlib
@@ -21,18 +22,19 @@ from brats_jax.reporting.read_runs import FoldFiles, Run, Study
 from brats_jax.runs.evaluated import ASKED
 
 Key = tuple[str, str, str, str, str]  # unit, over, of, metric, convention
+Repeat = tuple[int, int]  # fold, seed
 
 LOSS_NAMES: dict[str, str] = {
     "dice_ce": "Dice + CE",
     "dice_focal": "Dice + Focal",
     "focal": "Focal only",
 }
-# Axes of the experiment, and what never changes a result: runs that differ in nothing else
-# belong together.
+# Runs that differ only in these axes of the experiment, or in settings that never change a
+# result, belong together.
 AXES = ("loss", "ssl", "seed", "folds", "data.label_fraction", "pretrain.run")
 IRRELEVANT = (
     "compilation_cache",
-    "data.store",  # what is in it counts, not where it lies
+    "data.store",  # the path only; the fingerprint of the data is compared
     "data.workers",
     "data.threads",
     "data.placement",
@@ -51,16 +53,16 @@ class Arm:
 
     Attributes:
       loss: of the segmentation.
-      fraction: share of the training patients whose labels were seen.
-      variant: settings in which the runs differ although they are not axes, '' if none.
-      pretext: the same of the pretraining.
+      fraction: share of the training patients whose labels were used.
+      variant: other settings in which the runs of the report differ, '' if none.
+      pretraining: the same for settings of the pretraining.
       ssl: whether pretrained.
     """
 
     loss: str
     fraction: float
     variant: str
-    pretext: str
+    pretraining: str
     ssl: bool
 
     @property
@@ -69,14 +71,14 @@ class Arm:
 
     @property
     def start(self) -> str:
-        """'SSL' or 'baseline', and what else tells the arm from others."""
+        """'SSL' or 'baseline', with the settings that only this arm has in brackets."""
         name = "SSL" if self.ssl else "baseline"
-        extra = [x for x in (self.variant, self.pretext) if x]
+        extra = [x for x in (self.variant, self.pretraining) if x]
         return f"{name} ({'; '.join(extra)})" if extra else name
 
     @property
     def label(self) -> str:
-        """All of it in words."""
+        """Loss, start and share of the labels in words."""
         labels = "" if self.fraction == 1 else f", {percent(self.fraction)} of the labels"
         return f"{self.loss_name}, {self.start}{labels}"
 
@@ -86,8 +88,8 @@ class Measured:
     """One evaluated stage of one fold of one run.
 
     Attributes:
-      rows: (mean, count of units) by key; NaN where undefined.
-      problems: a line is added where the tally cannot be read.
+      rows: (mean, number of slices or patients) by key; NaN where undefined.
+      problems: the study's list of unreadable files; an unreadable tally is added.
     """
 
     run: Run
@@ -103,8 +105,11 @@ class Measured:
         return self.run.seed
 
     @cached_property
-    def patients(self) -> dict[Key, dict[str, float]]:
-        """Of a segmentation: each number by patient, slices averaged; {} without a tally."""
+    def patient_scores(self) -> dict[Key, dict[str, float]]:
+        """Scores of a segmentation by patient, slices averaged; {} without a tally.
+
+        The tally's scores are computed here, once for each evaluation.
+        """
         if self._tally is None:
             return {}
         names = self._tally.slices.patients
@@ -115,8 +120,8 @@ class Measured:
         }
 
     @cached_property
-    def voxels(self) -> dict[tuple[str, str], tuple[int, int, int]]:
-        """(tp, fp, fn) by patient and region, over the patient's evaluated slices."""
+    def voxel_counts(self) -> dict[tuple[str, str], tuple[int, int, int]]:
+        """(tp, fp, fn) by (patient, region), over the patient's evaluated slices."""
         if self._tally is None:
             return {}
         counts = volume_counts(self._tally)
@@ -137,37 +142,36 @@ class Measured:
 
 @dataclass
 class Results:
-    """Everything that was measured.
+    """All evaluations of a study.
 
     Attributes:
       arms: evaluated segmentations by arm, in the order of folds and seeds.
-      pretext: evaluated reconstructions by variant, none twice.
-      problems: lines for what could not be read.
+      pretrainings: evaluated pretrainings by variant; one that several runs share is there once.
+      problems: a line for each file that could not be read.
     """
 
     arms: dict[Arm, list[Measured]] = field(default_factory=dict)
-    pretext: dict[str, list[Measured]] = field(default_factory=dict)
+    pretrainings: dict[str, list[Measured]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
     @property
     def losses(self) -> list[str]:
-        """Those that were trained, the paper's in its order."""
+        """Losses that were evaluated: the paper's in its order, then others."""
         found = {arm.loss for arm in self.arms}
         return [x for x in LOSS_NAMES if x in found] + sorted(found - set(LOSS_NAMES))
 
     @property
     def fractions(self) -> list[float]:
-        """Shares of the labels, ascending."""
+        """Shares of the labels in ascending order."""
         return sorted({arm.fraction for arm in self.arms})
 
-    def main(self, loss: str, ssl: bool) -> Arm | None:
-        """The arm that stands in the paper's tables: most labels, then most folds and seeds."""
+    def main_arm(self, loss: str, ssl: bool) -> Arm | None:
+        """The arm shown beside the paper's: most labels, then most folds and seeds."""
         mine = [arm for arm in self.arms if arm.loss == loss and arm.ssl == ssl]
-        best = max(mine, key=lambda a: (a.fraction, len(self.arms[a])), default=None)
-        return best
+        return max(mine, key=lambda a: (a.fraction, len(self.arms[a])), default=None)
 
     def pairs(self) -> list[tuple[Arm, Arm]]:
-        """(SSL, baseline) that differ in nothing but the pretraining."""
+        """(SSL, baseline) arms that differ in the pretraining only."""
         found = []
         for arm in sorted(self.arms):
             base = Arm(arm.loss, arm.fraction, arm.variant, "", False)
@@ -176,13 +180,13 @@ class Results:
         return found
 
     def measured(self, stage: str = "segment") -> list[Measured]:
-        """All of a stage."""
-        groups = self.arms if stage == "segment" else self.pretext
+        """All evaluations of a stage."""
+        groups = self.arms if stage == "segment" else self.pretrainings
         return [one for group in groups.values() for one in group]
 
 
-def by_fold(group: Iterable[Measured], key: Key) -> dict[int, float]:
-    """Mean over the seeds of each fold; folds in which the number is undefined are left out."""
+def fold_means(group: Iterable[Measured], key: Key) -> dict[int, float]:
+    """fold -> mean over its seeds; folds in which the number is undefined are left out."""
     values: dict[int, list[float]] = {}
     for one in group:
         mean = one.rows.get(key, (float("nan"), 0))[0]
@@ -191,30 +195,30 @@ def by_fold(group: Iterable[Measured], key: Key) -> dict[int, float]:
     return {fold: float(np.mean(found)) for fold, found in sorted(values.items())}
 
 
-def over_folds(group: Iterable[Measured], key: Key) -> tuple[float, int]:
-    """(mean over folds of means over seeds, largest count of units); NaN and 0 without any."""
+def mean_over_folds(group: Iterable[Measured], key: Key) -> tuple[float, int]:
+    """(mean over folds of the mean over seeds, largest number of units); (NaN, 0) if undefined."""
     group = list(group)
-    folds = by_fold(group, key)
+    folds = fold_means(group, key)
     counts = [one.rows[key][1] for one in group if key in one.rows]
     return (float(np.mean(list(folds.values()))) if folds else float("nan"), max(counts, default=0))
 
 
-def by_patient(group: Iterable[Measured], key: Key) -> dict[str, dict[tuple[int, int], float]]:
+def patient_values(group: Iterable[Measured], key: Key) -> dict[str, dict[Repeat, float]]:
     """patient -> {(fold, seed): value}."""
-    values: dict[str, dict[tuple[int, int], float]] = {}
+    values: dict[str, dict[Repeat, float]] = {}
     for one in group:
-        for patient, value in one.patients.get(key, {}).items():
+        for patient, value in one.patient_scores.get(key, {}).items():
             values.setdefault(patient, {})[one.fold, one.seed] = value
     return values
 
 
 def collect(study: Study) -> Results:
-    """Sorts what the runs of a study left into arms."""
+    """Groups the evaluations of a study by arm."""
     results = Results(problems=study.problems)
     variants = _variants(study.runs)
     seen: set[tuple[Any, ...]] = set()
     for run in study.runs:
-        variant, pretext = variants[run.name]
+        variant, pretraining = variants[run.name]
         for number, files in run.folds.items():
             if files.evaluation is None:
                 continue
@@ -224,16 +228,17 @@ def collect(study: Study) -> Results:
                     continue
                 one = Measured(run, number, files, stage, files.evaluation, rows, results.problems)
                 if stage == "segment":
-                    arm = Arm(run.loss, run.fraction, variant, pretext if run.ssl else "", run.ssl)
+                    own = pretraining if run.ssl else ""
+                    arm = Arm(run.loss, run.fraction, variant, own, run.ssl)
                     results.arms.setdefault(arm, []).append(one)
                 else:
-                    group = "; ".join(x for x in (variant, pretext) if x)
-                    # Runs that pretrained alike have the same encoder: it counts once.
+                    group = "; ".join(x for x in (variant, pretraining) if x)
+                    # Runs with the same pretraining share one encoder, which counts once.
                     identity = (group, run.seed, number, *(str(v) for v in sorted(rows.items())))
                     if identity not in seen:
                         seen.add(identity)
-                        results.pretext.setdefault(group, []).append(one)
-    for group_ in (*results.arms.values(), *results.pretext.values()):
+                        results.pretrainings.setdefault(group, []).append(one)
+    for group_ in (*results.arms.values(), *results.pretrainings.values()):
         group_.sort(key=lambda one: (one.fold, one.seed))
     results.arms = dict(sorted(results.arms.items(), key=lambda item: _order(item[0])))
     return results
@@ -247,7 +252,7 @@ def percent(fraction: float) -> str:
 def _order(arm: Arm) -> tuple[Any, ...]:
     losses = list(LOSS_NAMES)
     place = losses.index(arm.loss) if arm.loss in losses else len(losses)
-    return (place, -arm.fraction, arm.variant, arm.ssl, arm.pretext)
+    return (place, -arm.fraction, arm.variant, arm.ssl, arm.pretraining)
 
 
 def _rows(evaluation: dict[str, Any], stage: str) -> dict[Key, tuple[float, int]]:
@@ -261,16 +266,16 @@ def _rows(evaluation: dict[str, Any], stage: str) -> dict[Key, tuple[float, int]
 
 
 def _variants(runs: list[Run]) -> dict[str, tuple[str, str]]:
-    """By run: in which settings it differs from others, of the segmentation and the pretext."""
+    """run -> settings in which it differs from other runs: (all but pretraining, pretraining)."""
     settings = {run.name: _settings(run) for run in runs}
-    # What a run without pretraining says about it means nothing.
-    pretexts = {run.name: settings[run.name] for run in runs if run.ssl}
+    # Without pretraining, the settings of the pretraining have no effect.
+    pretrained = {run.name: settings[run.name] for run in runs if run.ssl}
     shared = [n for n in _differing(settings) if not n.startswith("pretrain.")]
-    pretext = [n for n in _differing(pretexts) if n.startswith("pretrain.")]
+    pretraining = [n for n in _differing(pretrained) if n.startswith("pretrain.")]
     found = {}
     for name, mine in settings.items():
         words = [f"{n} = {mine.get(n)}" for n in shared]
-        own = [f"{n} = {mine.get(n)}" for n in pretext] if name in pretexts else []
+        own = [f"{n} = {mine.get(n)}" for n in pretraining] if name in pretrained else []
         found[name] = (", ".join(words), ", ".join(own))
     return found
 
@@ -287,10 +292,10 @@ def _settings(run: Run) -> dict[str, Any]:
         if name not in AXES and name not in IRRELEVANT
     }
     if _only_float32(run):
-        found.pop("train.float32_epochs", None)  # of a type that it does not compute in
+        found.pop("train.float32_epochs", None)  # no effect: every epoch is in float32
     else:
-        found.setdefault("train.float32_epochs", 0)  # an earlier version, which had none
-    # What was evaluated, which --mode=evaluate may ask otherwise than the run was started with.
+        found.setdefault("train.float32_epochs", 0)  # earlier versions do not have the setting
+    # --mode=evaluate may have changed these after the start of the run.
     for name in ASKED:
         asked = {
             str(fold.evaluation[name])
@@ -313,7 +318,7 @@ def _only_float32(run: Run) -> bool:
 
 
 def flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by dotted name, as they are given on the command line."""
+    """Nested settings by dotted name, as on the command line."""
     found: dict[str, Any] = {}
     for name, value in nested.items():
         if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""What every caption has to say: the test set, patients, slices, the split, folds and seeds."""
+"""Words of every caption: test set, patients, slices, split, folds and seeds."""
 
 from collections.abc import Iterable, Sequence
 
@@ -14,14 +14,16 @@ def listed(words: Sequence[str], last: str = "and") -> str:
 
 
 def test_set(measured: Iterable[Measured]) -> str:
-    """'55 patients, 8,525 slices, split by patient'; '' of nothing."""
+    """'55 patients, 8,525 slices, split by patient'; '' without any evaluation."""
     group = list(measured)
     if not group:
         return ""
     patients = {int(one.evaluation["patients"]) for one in group}
     slices = {count_slices(one) for one in group}
     chosen = {str(one.evaluation["slices"]) for one in group}
-    kind = "" if chosen == {"all"} else " with tumour" if chosen == {"tumour"} else " (not alike)"
+    kind = " (with tumour in some runs, all in others)"
+    if len(chosen) == 1:
+        kind = "" if chosen == {"all"} else " with tumour"
     split = listed(sorted({str(one.evaluation["split_by"]) for one in group}))
     leak = "" if split == "patient" else ", the same patients in training and test"
     return (
@@ -31,15 +33,15 @@ def test_set(measured: Iterable[Measured]) -> str:
 
 
 def all_slices(measured: Iterable[Measured]) -> bool:
-    """Whether every slice of the test patients was evaluated, as the paper's average needs."""
+    """Whether every slice of the test patients was evaluated; the paper's average needs that."""
     group = list(measured)
     return bool(group) and all(one.evaluation["slices"] == "all" for one in group)
 
 
-def over(measured: Iterable[Measured], what: str = "Ours") -> str:
+def over(measured: Iterable[Measured], whose: str = "Ours") -> str:
     """'Ours: test set of 55 patients, 8,525 slices, split by patient; mean over 5 folds.'"""
     group = list(measured)
-    return f"{what}: test set of {test_set(group)}; {repeats(group)}." if group else ""
+    return f"{whose}: test set of {test_set(group)}; {repeats(group)}." if group else ""
 
 
 def repeats(group: Sequence[Measured]) -> str:
@@ -53,7 +55,7 @@ def repeats(group: Sequence[Measured]) -> str:
 
 
 def fold_names(folds: Sequence[int]) -> str:
-    """'folds 1 to 5', 'folds 1 and 3', from numbers that count from 0."""
+    """'folds 1 to 5', 'folds 1 and 3'; `folds` count from 0, as folders do."""
     names = [str(f + 1) for f in sorted(folds)]
     if len(names) == 1:
         return f"fold {names[0]}"
@@ -63,7 +65,7 @@ def fold_names(folds: Sequence[int]) -> str:
 
 
 def count_slices(one: Measured) -> int:
-    """Slices of the test set that were evaluated; 0 where the evaluation does not say."""
+    """Number of slices evaluated; 0 where the evaluation does not record it."""
     if SLICES_KEY in one.rows:
         return one.rows[SLICES_KEY][1]
     return max((count for key, (_, count) in one.rows.items() if key[0] == "slice"), default=0)

@@ -1,12 +1,12 @@
-"""A comparison of two models in one plain sentence that claims no more than the numbers do."""
+"""One comparison of two models as a sentence."""
 
 import math
 from typing import Literal
 
 from brats_jax.reporting.statistics import PairedDifference
 
-# Below this many patients a bootstrap interval is noticeably too narrow: on normal
-# differences 95 % intervals covered 92 % at n = 15, 89 % at 10, 80 % at 5.
+# With fewer patients a bootstrap interval is noticeably too narrow: on normal differences
+# 95 % intervals covered the mean in 92 % of cases at n = 15, 89 % at 10, 80 % at 5.
 FEW_PATIENTS = 15
 
 
@@ -23,25 +23,25 @@ def comparison_sentence(
     comparisons: int = 1,
     alpha: float = 0.05,
 ) -> str:
-    """Says whether a differs from b, which is better, by how much, and how sure that is.
+    """States whether a and b differ, which is better, by how much, and with what certainty.
 
-    A p above alpha is "no difference was found", with the range of differences that the
-    data are compatible with; it is never put as equality.
+    A p above alpha reads "no difference was found", with the range of differences that the
+    data are compatible with; the sentence never claims equality.
 
     Args:
       result: of a - b, from `paired_difference`.
-      quantity: what was compared: 'Dice of ED'.
+      quantity: the number compared, such as 'Dice of ED'.
       better: whether larger or smaller values are better.
       a, b: the two models.
-      unit: after each number, such as 'mm'.
-      decimals: of the means and differences.
+      unit: of the number, such as 'mm'.
+      decimals: shown of means and differences.
       p_adjusted: the sign-flip test's p after `holm`; the uncorrected one if None.
-      comparisons: how many tests were corrected for.
-      alpha: p up to which a difference is called found.
+      comparisons: number of tests in the correction.
+      alpha: largest p at which a difference is found.
 
     Returns:
-      One sentence, and short ones of warning where there are few patients or the interval
-      and the test do not say the same.
+      One sentence, followed by warnings where there are few patients or where interval and
+      test disagree.
     """
     if result.n == 0:
         return f"{quantity}: not compared, as no patient has a value under both {a} and {b}."
@@ -77,7 +77,7 @@ def _facts(result: PairedDifference, decimals: int, unit: str) -> list[str]:
     facts = [f"mean difference {difference}{unit and ' ' + unit}, {interval}"]
     if not math.isnan(result.dz):
         facts.append(f"effect size dz {_signed(result.dz, 2)}")
-    left_out = f", {result.left_out} without both values left out" if result.left_out else ""
+    left_out = f", {result.left_out} left out without both values" if result.left_out else ""
     facts.append(f"n = {result.n} patients{left_out}")
     return facts
 
@@ -85,13 +85,13 @@ def _facts(result: PairedDifference, decimals: int, unit: str) -> list[str]:
 def _test(p: float, alpha: float, adjusted: bool, comparisons: int) -> str:
     text = "p < 0.001" if p < 0.001 else f"p = {p:.2f}" if p >= 0.095 else f"p = {p:.2g}"
     if (float(text[4:]) <= alpha) != (p <= alpha):
-        text = f"p = {p:.4g}"  # 0.0504 is not to read as 0.05
+        text = f"p = {p:.4g}"  # 0.0504 must not be rounded to 0.05
     correction = f", Holm's correction over {comparisons} comparisons" if adjusted else ""
     return f"{text}, sign-flip test{correction}"
 
 
 def _range(result: PairedDifference, better: str, a: str, decimals: int, unit: str) -> str:
-    """'SSL being 0.004 worse to 0.008 better': the interval from its worse end to its better."""
+    """The interval from its worse to its better end: 'SSL being 0.004 worse to 0.008 better'."""
     ends = (result.low, result.high) if better == "larger" else (-result.high, -result.low)
 
     def words(gain: float) -> str:
@@ -106,27 +106,29 @@ def _warnings(
     result: PairedDifference, found: bool, adjusted: bool, comparisons: int, alpha: float
 ) -> list[str]:
     warnings = []
-    leaves_out_zero = result.low > 0 or result.high < 0
+    excludes_zero = result.low > 0 or result.high < 0
     if result.smallest_p > alpha:
         warnings.append(
-            f"With {result.n} patients this test cannot give p below {result.smallest_p:.4g}, so "
-            f"it could find no difference at {alpha:g}, however large."
+            f"With {result.n} patients the smallest possible p of this test is "
+            f"{result.smallest_p:.4g}, so it finds no difference at {alpha:g}, however large."
         )
-    elif leaves_out_zero and not found:
+    elif excludes_zero and not found:
         corrected = ", which is not corrected for the number of comparisons," if adjusted else ""
         warnings.append(
-            f"The interval{corrected} leaves out zero, the test does not bear it out: weak "
+            f"The interval{corrected} excludes zero, but the test finds no difference: weak "
             "evidence at most."
         )
-    elif found and not leaves_out_zero:
-        warnings.append("The interval includes zero, though the test does not: weak evidence.")
+    elif found and not excludes_zero:
+        warnings.append(
+            "The interval includes zero, although the test finds a difference: weak evidence."
+        )
     if adjusted and alpha >= result.smallest_p > alpha / comparisons:
         warnings.append(
-            f"With {result.n} patients p cannot go below {result.smallest_p:.4g} before the "
-            f"correction, which can multiply it by up to {comparisons}."
+            f"With {result.n} patients the smallest possible p is {result.smallest_p:.4g} before "
+            f"the correction, which can multiply it by up to {comparisons}."
         )
     if result.n < FEW_PATIENTS:
-        warnings.append(f"From {result.n} patients the interval is too narrow.")
+        warnings.append(f"With {result.n} patients the interval is too narrow.")
     return warnings
 
 

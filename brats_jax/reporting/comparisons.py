@@ -1,22 +1,24 @@
-"""SSL minus baseline, patient by patient: what was compared, what was found, in words.
+"""SSL minus baseline: which quantities are compared, and the paired test of each.
 
-The unit is the patient. Folds and seeds are averaged inside each patient and are shown as
-points, never counted as n. A small primary family is tested for the answer; everything else is
-secondary. Holm's correction runs over each family by itself.
+The unit is the patient. Folds and seeds are averaged within each patient and never counted
+as n. A small primary family gives the answer; all other comparisons are secondary. Holm's
+correction is applied to each family separately.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from brats_jax.reporting import captions
-from brats_jax.reporting.arms import Arm, Key, Measured, Results, by_patient, percent
+from brats_jax.reporting.arms import Arm, Key, Measured, Repeat, Results, patient_values, percent
 from brats_jax.reporting.comparison_sentences import comparison_sentence
-from brats_jax.reporting.pairing import paired_by_patient
-from brats_jax.reporting.statistics import PairedDifference, holm, paired_difference
-from brats_jax.reporting.tables.table import Cell, Column, Table, make_table, number, text, whole
+from brats_jax.reporting.statistics import (
+    PairedDifference,
+    holm,
+    paired_by_patient,
+    paired_difference,
+)
 
 ALPHA = 0.05
 REGIONS = ("WT", "TC", "ET")
@@ -25,7 +27,7 @@ CLASSES = ("NCR/NET", "ED", "ET")
 
 @dataclass(frozen=True)
 class Quantity:
-    """A number that is compared: its key for a region, how it is called, which way is better."""
+    """A number that is compared: its key, its name, and whether larger values are better."""
 
     key: Key
     name: str
@@ -40,11 +42,11 @@ class Comparison:
 
     Attributes:
       ssl, baseline: the arms.
-      quantity: what was compared.
-      result: over patients.
-      adjusted: Holm's p within the family.
-      family: how many comparisons it was corrected for.
-      repeats: mean difference over patients of each (fold, seed) that both arms have.
+      quantity: the number compared.
+      result: the paired test over patients.
+      adjusted: p after Holm's correction over the family.
+      family: number of tests in the correction.
+      repeats: (fold, seed) that both arms have -> mean difference over patients.
     """
 
     ssl: Arm
@@ -53,7 +55,7 @@ class Comparison:
     result: PairedDifference
     adjusted: float
     family: int
-    repeats: dict[tuple[int, int], float]
+    repeats: dict[Repeat, float]
 
     @property
     def found(self) -> bool:
@@ -62,12 +64,21 @@ class Comparison:
 
     @property
     def is_better(self) -> bool:
-        """Whether SSL's mean is the better one."""
+        """Whether SSL has the better mean."""
         return (self.result.mean_difference > 0) == self.quantity.larger_is_better
 
     @property
+    def verdict(self) -> str:
+        """'SSL better', 'SSL worse', 'no difference found' or 'not tested'."""
+        if np.isnan(self.adjusted):
+            return "not tested"
+        if not self.found:
+            return "no difference found"
+        return "SSL better" if self.is_better else "SSL worse"
+
+    @property
     def sentence(self) -> str:
-        """All of it in plain words."""
+        """The comparison as a sentence."""
         where = self.ssl.loss_name
         if self.ssl.fraction != 1:
             where += f", {percent(self.ssl.fraction)} of the labels"
@@ -90,7 +101,7 @@ def _volume(of: str, metric: str, convention: str) -> Key:
 PRIMARY: tuple[Quantity, ...] = tuple(
     Quantity(_volume(of, "dice", "brats2020"), f"3D Dice of {of}", True) for of in REGIONS
 )
-# Where there are no volumes (tumour slices, or a split by slice): the same by slice.
+# Used where there are no volumes: tumour slices only, or a split by slice.
 PRIMARY_BY_SLICE: tuple[Quantity, ...] = tuple(
     Quantity(("slice", "all slices", of, "dice", "present_only"), f"slice Dice of {of}", True)
     for of in REGIONS
@@ -128,7 +139,7 @@ def primary(results: Results) -> list[Comparison]:
 
 
 def secondary(results: Results) -> list[Comparison]:
-    """Distances, classes, lesions and the paper's own Dice, for each loss."""
+    """Distances, classes, lesions and Dice under the paper's convention, for each loss."""
     quantities = SECONDARY
     if not captions.all_slices(results.measured()):
         quantities = tuple(q for q in SECONDARY if q.key[4] != "paper")
@@ -136,7 +147,7 @@ def secondary(results: Results) -> list[Comparison]:
 
 
 def by_fraction(results: Results) -> list[Comparison]:
-    """The primary quantities at every share of labels; a family of its own."""
+    """The primary quantities at every share of labels, as a family of its own."""
     if len(results.fractions) < 2:
         return []
     pairs = results.pairs()
@@ -144,16 +155,16 @@ def by_fraction(results: Results) -> list[Comparison]:
 
 
 def uncompared(results: Results) -> list[tuple[Arm, Arm]]:
-    """The pairs with most labels that have no run in common: nothing can be paired by patient."""
+    """Pairs of arms with most labels that share no (fold, seed): no patient can be paired."""
     return [pair for pair in _full(results) if not set.intersection(*_runs(results, pair))]
 
 
-def _runs(results: Results, pair: tuple[Arm, Arm]) -> list[set[tuple[int, int]]]:
+def _runs(results: Results, pair: tuple[Arm, Arm]) -> list[set[Repeat]]:
     return [{(one.fold, one.seed) for one in results.arms[arm]} for arm in pair]
 
 
-def partly(results: Results) -> Iterator[tuple[Arm, int, int]]:
-    """(SSL arm, runs that its baseline has too, runs of either) where those are not the same."""
+def partly_compared(results: Results) -> Iterator[tuple[Arm, int, int]]:
+    """(SSL arm, runs of both arms, runs of either arm) where the two numbers differ."""
     for pair in _full(results):
         ssl, baseline = _runs(results, pair)
         both = len(ssl & baseline)
@@ -162,7 +173,7 @@ def partly(results: Results) -> Iterator[tuple[Arm, int, int]]:
 
 
 def compared(results: Results, comparisons: Sequence[Comparison]) -> list[Measured]:
-    """What was paired: the evaluations of both arms in the folds and seeds that both have."""
+    """The evaluations behind some comparisons: both arms in the folds and seeds of both."""
     chosen = {
         id(one): one
         for c in comparisons
@@ -176,22 +187,21 @@ def compared(results: Results, comparisons: Sequence[Comparison]) -> list[Measur
 def compare(
     results: Results, pairs: Sequence[tuple[Arm, Arm]], quantities: Sequence[Quantity]
 ) -> list[Comparison]:
-    """One family of comparisons, of whatever both arms were evaluated for in a run of both.
+    """One family: every quantity for which both arms of a pair were evaluated in a common run.
 
-    Where no patient has a value under both (ASD, if ET is nowhere), that is a result: n is 0.
+    A quantity without a value under both arms in any patient (ASD, if no patient has ET) is in
+    the family, with n = 0.
     """
-    found: list[tuple[Arm, Arm, Quantity, PairedDifference, dict[tuple[int, int], float]]] = []
+    found: list[tuple[Arm, Arm, Quantity, PairedDifference, dict[Repeat, float]]] = []
     for ssl, baseline in pairs:
         for quantity in quantities:
-            sides: list[Any] = [
-                by_patient(results.arms[arm], quantity.key) for arm in (ssl, baseline)
-            ]
-            paired = paired_by_patient(sides[0], sides[1])
+            a, b = (patient_values(results.arms[arm], quantity.key) for arm in (ssl, baseline))
+            paired = paired_by_patient(a, b)
             if len(paired.patients) or _evaluated(results, (ssl, baseline), quantity.key):
                 result = paired_difference(paired.a, paired.b)
                 without = _patients(results, (ssl, baseline)) - result.n
                 result = result._replace(left_out=result.left_out + without)
-                found.append((ssl, baseline, quantity, result, _repeats(*sides)))
+                found.append((ssl, baseline, quantity, result, _repeats(a, b)))
     adjusted = holm([result.p_permutation for *_, result, _ in found])
     tested = int((~np.isnan(adjusted)).sum())
     return [
@@ -200,77 +210,13 @@ def compare(
     ]
 
 
-def comparison_table(
-    comparisons: Sequence[Comparison], name: str, title: str, caption: str, detail: bool
-) -> Table | None:
-    """One line for each comparison."""
-    rows = []
-    for c in comparisons:
-        r, digits = c.result, c.quantity.digits
-        better, worse = r.larger, r.smaller
-        if not c.quantity.larger_is_better:
-            better, worse = worse, better
-        rows.append(
-            [
-                text(c.ssl.loss_name),
-                text(c.quantity.name + (f" ({c.quantity.unit})" if c.quantity.unit else "")),
-                whole(r.n),
-                number(r.mean_b, digits),
-                number(r.mean_a, digits),
-                _signed(r.mean_difference, digits),
-                _signed(r.low, digits),
-                _signed(r.high, digits),
-                _p(c.adjusted, strong=c.found),
-                text(verdict(c), strong=c.found),
-                whole(better),
-                whole(worse),
-                number(r.dz, 2),
-                number(r.rank_biserial, 2),
-                _p(r.p_permutation),
-                _p(r.p_wilcoxon),
-            ]
-        )
-    columns = [
-        Column("Loss", words=True),
-        Column("Quantity", words=True),
-        Column("n patients"),
-        Column("baseline", "Mean"),
-        Column("SSL", "Mean"),
-        Column("mean", "SSL minus baseline"),
-        Column("low", "SSL minus baseline"),
-        Column("high", "SSL minus baseline"),
-        Column("p (Holm)"),
-        Column("Found", words=True),
-        Column("better", "Patients with SSL"),
-        Column("worse", "Patients with SSL"),
-        Column("dz", "Effect size"),
-        Column("rank biserial", "Effect size"),
-        Column("sign flip", "p, uncorrected"),
-        Column("Wilcoxon", "p, uncorrected"),
-    ]
-    if len({c.ssl.fraction for c in comparisons}) > 1:
-        columns.insert(1, Column("Labels"))
-        for row, c in zip(rows, comparisons, strict=True):
-            row.insert(1, Cell(percent(c.ssl.fraction), c.ssl.fraction))
-    return make_table(name, "", title, caption, columns, rows, detail)
-
-
-def verdict(comparison: Comparison) -> str:
-    """'SSL better', 'SSL worse', 'no difference found', 'not tested'."""
-    if np.isnan(comparison.adjusted):
-        return "not tested"
-    if not comparison.found:
-        return "no difference found"
-    return "SSL better" if comparison.is_better else "SSL worse"
-
-
 def is_by_slice(comparisons: Sequence[Comparison]) -> bool:
-    """Whether there were no volumes to compare in."""
+    """Whether Dice by slice was compared, because there are no volumes."""
     return any(c.quantity.key in _BY_SLICE_NAMES for c in comparisons)
 
 
 def _full(results: Results) -> list[tuple[Arm, Arm]]:
-    """The pairs with the largest share of labels of their loss."""
+    """Pairs of arms with the largest share of labels of their loss."""
     pairs = results.pairs()
     most = {loss: max(a.fraction for a, _ in pairs if a.loss == loss) for loss in _losses(pairs)}
     return [(a, b) for a, b in pairs if a.fraction == most[a.loss]]
@@ -281,38 +227,23 @@ def _losses(pairs: Sequence[tuple[Arm, Arm]]) -> Iterator[str]:
 
 
 def _evaluated(results: Results, pair: tuple[Arm, Arm], key: Key) -> bool:
-    """Whether a run that both arms have was evaluated for a number, and can be read."""
+    """Whether both arms have readable values of a number in a run of both."""
     both = set.intersection(*_runs(results, pair))
-    return all(
-        any(key in one.rows and one.patients and (one.fold, one.seed) in both for one in group)
-        for group in (results.arms[arm] for arm in pair)
-    )
+    common = ([m for m in results.arms[arm] if (m.fold, m.seed) in both] for arm in pair)
+    return all(any(key in m.rows and m.patient_scores for m in group) for group in common)
 
 
 def _patients(results: Results, pair: tuple[Arm, Arm]) -> int:
-    """How many patients were evaluated under either arm."""
-    return len({p for arm in pair for one in results.arms[arm] for p, _ in one.voxels})
+    """Number of patients evaluated under either arm."""
+    return len({p for arm in pair for one in results.arms[arm] for p, _ in one.voxel_counts})
 
 
 def _repeats(
-    a: dict[str, dict[tuple[int, int], float]], b: dict[str, dict[tuple[int, int], float]]
-) -> dict[tuple[int, int], float]:
-    differences: dict[tuple[int, int], list[float]] = {}
-    for patient in a.keys() & b.keys():
-        for run in a[patient].keys() & b[patient].keys():
+    a: dict[str, dict[Repeat, float]], b: dict[str, dict[Repeat, float]]
+) -> dict[Repeat, float]:
+    differences: dict[Repeat, list[float]] = {}
+    # In the order of `a`, not of a set: the mean has the same bits every time.
+    for patient in (name for name in a if name in b):
+        for run in (run for run in a[patient] if run in b[patient]):
             differences.setdefault(run, []).append(a[patient][run] - b[patient][run])
     return {run: float(np.nanmean(d)) for run, d in sorted(differences.items())}
-
-
-def _signed(value: float, digits: int) -> Cell:
-    cell = number(value, digits)
-    if cell.value is None or np.isnan(cell.value):
-        return cell
-    shown = f"{value:+.{digits}f}"
-    return Cell(shown[1:] if float(shown) == 0 else shown, value)
-
-
-def _p(value: float, strong: bool = False) -> Cell:
-    if np.isnan(value):
-        return number(value)
-    return Cell("< 0.001" if value < 0.001 else f"{value:.3f}", value, strong=strong)

@@ -1,8 +1,8 @@
-"""Writes the report: one page, and every table and figure as a file.
+"""Writes the report: one page, and a file for each table and figure.
 
-WORKDIR/report.html            all of it, with nothing to fetch
+WORKDIR/report.html                the page, self-contained
 WORKDIR/report/NAME.{csv,md,tex}   the tables
-WORKDIR/report/figures/        the figures
+WORKDIR/report/figures/            the figures
 """
 
 from datetime import UTC, datetime
@@ -11,12 +11,11 @@ from pathlib import Path
 import jinja2
 
 from brats_jax import about
-from brats_jax.reporting.blocks import Section
 from brats_jax.reporting.figures.figure import Figure
 from brats_jax.reporting.read_runs import REPORT_FOLDER, Study, discover
-from brats_jax.reporting.sections import build
-from brats_jax.reporting.tables import table as tables
-from brats_jax.reporting.tables.table import Table
+from brats_jax.reporting.sections import Section, build
+from brats_jax.reporting.tables import formats
+from brats_jax.reporting.tables.table import Table, letter
 from brats_jax.runtime.files import write_text
 
 
@@ -24,10 +23,10 @@ def write_report(workdir: Path) -> Path:
     """Writes report.html and the folder report/ into a run, a grid, or a folder of runs.
 
     Returns:
-      The page.
+      The path of the page.
 
     Raises:
-      BratsError: there is nothing to report on.
+      BratsError: there is no run in the folder.
     """
     study = discover(workdir)
     sections = build(study)
@@ -36,7 +35,7 @@ def write_report(workdir: Path) -> Path:
     for section in sections:
         for block in section.blocks:
             if isinstance(block, Table):
-                tables.write(block, folder)
+                formats.write(block, folder)
             elif isinstance(block, Figure):
                 block.write(folder / "figures")
     path = workdir / "report.html"
@@ -45,14 +44,14 @@ def write_report(workdir: Path) -> Path:
 
 
 def _clear(folder: Path) -> None:
-    """Removes what an earlier report wrote: a table that is no longer there would mislead."""
+    """Removes the files of an earlier report, which may have tables that this one lacks."""
     for pattern in ("*.csv", "*.md", "*.tex", "figures/*.svg", "figures/*.jpg", "figures/*.png"):
         for path in folder.glob(pattern):
             path.unlink()
 
 
 def render(study: Study, sections: list[Section]) -> str:
-    """The page."""
+    """The page as HTML."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("brats_jax.reporting", "template"),
         autoescape=True,
@@ -60,7 +59,7 @@ def render(study: Study, sections: list[Section]) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters["letter"] = tables.letter
+    environment.filters["letter"] = letter
     return environment.get_template("page.html").render(
         title=study.workdir.resolve().name,
         sections=sections,

@@ -1,8 +1,8 @@
-"""Finds the runs below a folder and reads what they left; no model, no device, no store.
+"""Finds the runs below a folder and reads their files; needs no model, device or store.
 
-A folder is a run if it has a config.json. A grid is a folder with grid.json, whose runs lie in
-pretraining/ and runs/; any other folder is taken for a collection of runs, such as demo/.
-Whatever cannot be read is told in `Study.problems`, and the rest goes on without it.
+A folder with config.json is a run, a folder with grid.json a grid, whose runs are in
+pretraining/ and runs/. Any other folder is a collection of runs. A file that cannot be read is
+named in `Study.problems`, and the report goes on without it.
 """
 
 import json
@@ -18,36 +18,35 @@ from brats_jax.runs.evaluated import AGAIN, EVALUATION_VERSION
 from brats_jax.runs.metrics import read_metrics
 
 STAGES = ("pretrain", "segment")
-DEPTH = 3  # folders below the one that was named, at most
-REPORT_FOLDER = "report"  # holds what this command itself wrote
+DEPTH = 3  # levels of folders searched
+REPORT_FOLDER = "report"  # written by this command
 _TOLD = {"slices", "split_by", "patients", "rows"}  # of an evaluation
 
 
 @dataclass(frozen=True)
 class StageFiles:
-    """What a training stage of a fold left.
+    """The files of one training stage of a fold.
 
     Attributes:
       name: 'pretrain' or 'segment'.
-      complete: complete.json (metric, best, best_step, steps, seconds), None while it is not.
+      complete: complete.json (metric, best, best_step, steps, seconds); None before the end of
+        training.
       history: the lines of metrics.jsonl.
-      training: training.json (patients, slices, steps), None where there is none.
     """
 
     name: str
     complete: dict[str, Any] | None
     history: list[dict[str, Any]]
-    training: dict[str, Any] | None
 
     def curve(self, event: str) -> list[tuple[int, float]]:
-        """(epoch, loss) by epoch of 'train' or 'validation'."""
+        """(epoch, loss) of each epoch; `event` is 'train' or 'validation'."""
         lines = [r for r in self.history if r["event"] == event and "epoch" in r]
         return [(int(r["epoch"]), float(r["loss"])) for r in lines if r.get("loss") is not None]
 
 
 @dataclass(frozen=True)
 class FoldFiles:
-    """What a fold of a run left; None where a file is not there or not readable."""
+    """The files of one fold of a run; None for a file that is missing or unreadable."""
 
     number: int
     directory: Path
@@ -56,11 +55,11 @@ class FoldFiles:
     audit: dict[str, Any] | None
 
     def tally(self, stage: str) -> Path:
-        """Where the statistics of every slice are, if there are any."""
+        """Path of the statistics by slice; the file may be missing."""
         return self.directory / f"tally_{stage}.npz"
 
     def panel(self, name: str) -> Path:
-        """A picture, if there is one."""
+        """Path of a picture; the file may be missing."""
         return self.directory / "panels" / name
 
 
@@ -72,9 +71,9 @@ class Run:
       name: its path below the report's folder.
       directory: the folder itself.
       document: config.json.
-      splits: splits.json, None where it is not readable.
-      folds: those that have a folder, by number.
-      wanted_folds: those that were asked for.
+      splits: splits.json, None if it is missing or unreadable.
+      folds: by number, the folds that have a folder.
+      requested_folds: numbers of the folds that the run, or its grid, was asked for.
     """
 
     name: str
@@ -82,7 +81,7 @@ class Run:
     document: dict[str, Any]
     splits: dict[str, Any] | None
     folds: dict[int, FoldFiles]
-    wanted_folds: tuple[int, ...]
+    requested_folds: tuple[int, ...]
 
     @property
     def config(self) -> dict[str, Any]:
@@ -102,16 +101,21 @@ class Run:
 
     @property
     def fraction(self) -> float:
-        """Share of the training patients whose labels it saw."""
+        """Share of the training patients whose labels are used."""
         return float(self.config.get("data", {}).get("label_fraction", 1.0))
 
     @property
     def split_by(self) -> str:
         return str(self.config.get("data", {}).get("split_by", "patient"))
 
+    @property
+    def is_phantom(self) -> bool:
+        """Whether the patients are synthetic."""
+        return self.document.get("store", {}).get("source", {}).get("kind") == "phantom"
+
     @cached_property
     def pretrains_only(self) -> bool:
-        """Whether it holds a first stage alone, that other runs share."""
+        """Whether it holds only the pretraining that other runs of a grid share."""
         stages = {name for fold in self.folds.values() for name in fold.stages}
         return stages == {"pretrain"} and self.directory.parent.name == "pretraining"
 
@@ -121,11 +125,11 @@ class GridCell:
     """One training of a grid.
 
     Attributes:
-      name: what the grid calls it.
-      run, fold: where it lies.
+      name: its name in the grid.
+      run, fold: run folder and fold.
       state: done, running, failed or left.
-      note: of a running cell how far it is, of a failed one its error.
-      attempts, seconds: so far; None where nothing is recorded.
+      note: the progress of a running cell, the error of a failed one.
+      attempts, seconds: in total; None if not recorded.
     """
 
     name: str
@@ -139,7 +143,7 @@ class GridCell:
 
 @dataclass
 class Study:
-    """Everything that was found below a folder.
+    """The runs found below a folder.
 
     Attributes:
       workdir: the folder.
@@ -172,18 +176,18 @@ def discover(workdir: Path) -> Study:
         directories = sorted(_run_folders(workdir, DEPTH))
     if study.kind == "grid":
         study.cells = list(_grid_cells(workdir, study.problems))
-    wanted: dict[str, tuple[int, ...]] = {}
+    requested: dict[str, tuple[int, ...]] = {}
     for cell in study.cells:
-        wanted[cell.run] = (*wanted.get(cell.run, ()), cell.fold)
+        requested[cell.run] = (*requested.get(cell.run, ()), cell.fold)
     for directory in directories:
-        run = _read_run(directory, workdir, wanted, study.problems)
+        run = _read_run(directory, workdir, requested, study.problems)
         if run is not None:
             study.runs.append(run)
     if not study.runs and not study.cells:
         found = f" ({study.problems[0]})" if study.problems else ""
         raise BratsError(
-            f"{workdir}: no run there{found}; give a folder that brats_jax.main has written, or "
-            "one that holds such folders"
+            f"{workdir}: no run there{found}; give a run folder written by brats_jax.main, or a "
+            "folder that holds run folders"
         )
     return study
 
@@ -201,7 +205,7 @@ def _run_folders(folder: Path, depth: int) -> Iterator[Path]:
 
 
 def _read_run(
-    directory: Path, workdir: Path, wanted: dict[str, tuple[int, ...]], problems: list[str]
+    directory: Path, workdir: Path, requested: dict[str, tuple[int, ...]], problems: list[str]
 ) -> Run | None:
     document = _json(directory / "config.json", problems)
     if document is None:
@@ -216,8 +220,8 @@ def _read_run(
         if path.is_dir() and number.isdecimal():
             folds[int(number)] = _read_fold(path, int(number), problems)
     name = directory.name if directory == workdir else str(directory.relative_to(workdir))
-    # Within a grid each fold is asked for by itself, and config.json names but one of them.
-    asked = wanted.get(name) or tuple(document["config"].get("folds", ()))
+    # In a grid every fold is a call of its own, so config.json names one fold only.
+    asked = requested.get(name) or tuple(document["config"].get("folds", ()))
     return Run(name, directory, document, splits, dict(sorted(folds.items())), tuple(sorted(asked)))
 
 
@@ -230,13 +234,12 @@ def _read_fold(directory: Path, number: int, problems: list[str]) -> FoldFiles:
                 name,
                 _json(path / "complete.json", problems),
                 read_metrics(path / "metrics.jsonl"),
-                _json(path / "training.json", problems),
             )
     evaluation = _json(directory / "evaluation.json", problems)
     if evaluation is not None and not _is_understood(evaluation):
         problems.append(
-            f"{directory / 'evaluation.json'}: of another version of this program, whose numbers "
-            f"may mean something else; {AGAIN}"
+            f"{directory / 'evaluation.json'}: written by another version of this program, with "
+            f"other definitions of some numbers; {AGAIN}"
         )
         evaluation = None
     return FoldFiles(number, directory, stages, evaluation, _json(directory / "audit.json", []))
@@ -251,7 +254,7 @@ def _is_understood(evaluation: dict[str, Any]) -> bool:
 
 
 def _grid_cells(grid: Path, problems: list[str]) -> Iterator[GridCell]:
-    # Imported here: it takes the training's libraries along, which other folders do not need.
+    # Imported here: it loads the training libraries, which other folders do not need.
     from brats_jax.experiments import grid_state
 
     try:
@@ -274,7 +277,7 @@ def _grid_cells(grid: Path, problems: list[str]) -> Iterator[GridCell]:
 
 
 def _json(path: Path, problems: list[str]) -> dict[str, Any] | None:
-    """The JSON object at `path`; None if it is not there, and told if it is not readable."""
+    """The JSON object at `path`; None if it is missing, or unreadable and added to `problems`."""
     try:
         document = json.loads(path.read_text())
     except (FileNotFoundError, NotADirectoryError):

@@ -1,45 +1,92 @@
-"""The sections of a report: what each of them says of a study, and what it cannot say."""
+"""The sections of a report and their content, from top to bottom."""
 
 import dataclasses
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
-from brats_jax.reporting import captions, comparisons, conclusions, provenance
-from brats_jax.reporting.arms import LOSS_NAMES, Results, collect
-from brats_jax.reporting.blocks import Block, Code, Points, Section, Words
+from brats_jax.reporting import captions, caveats, comparisons, conclusions, provenance
+from brats_jax.reporting.arms import LOSS_NAMES, Results, collect, percent
 from brats_jax.reporting.figures import loss_curves, result_charts, slice_pictures
 from brats_jax.reporting.figures.figure import Figure
+from brats_jax.reporting.paper.printed_tables import TABLES_OF_LOSS
 from brats_jax.reporting.read_runs import Study
-from brats_jax.reporting.tables import convention_tables, paper_tables, worst_cases
+from brats_jax.reporting.tables import (
+    comparison_tables,
+    convention_tables,
+    paper_tables,
+    provenance_tables,
+    worst_cases,
+)
 from brats_jax.reporting.tables.table import Table
 from brats_jax.runtime.text import plural
 
 
+@dataclass(frozen=True)
+class Words:
+    """A paragraph; `missing` marks one that names a missing table or figure."""
+
+    text: str
+    missing: bool = False
+    kind: str = field(default="words", init=False)
+
+
+@dataclass(frozen=True)
+class Points:
+    """A list with a heading; `role` is 'plain' (folded if long), 'open' or 'warnings'."""
+
+    title: str
+    items: tuple[str, ...]
+    role: str = "plain"
+    kind: str = field(default="points", init=False)
+
+
+@dataclass(frozen=True)
+class Code:
+    """Preformatted text, folded at first."""
+
+    title: str
+    text: str
+    kind: str = field(default="code", init=False)
+
+
+Block = Words | Points | Code | Table | Figure
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of the page: `name` for links, heading, content."""
+
+    name: str
+    title: str
+    blocks: tuple[Block, ...]
+
+
 def build(study: Study) -> list[Section]:
-    """Everything that can be said, in order; what cannot is said too."""
+    """All sections in order; a section names the tables and figures that it lacks, and why."""
     results = collect(study)
-    first = comparisons.primary(results)
+    primary = comparisons.primary(results)
     sections = [
-        ("reconstruction", "Pretraining", list(_reconstruction(results))),
+        ("pretraining", "Pretraining", list(_pretraining(results))),
         ("configurations", "Experiments", list(_configurations(results))),
         ("paper", "The paper’s tables", list(_paper(results))),
         ("conventions", "Every convention, every metric", list(_conventions(results))),
-        ("statistics", "Does SSL help?", list(_statistics(results, first))),
+        ("statistics", "Does SSL help?", list(_statistics(results, primary))),
         ("labels", "Few labels", list(_labels(results))),
         ("curves", "Loss curves", list(_curves(study))),
         ("pictures", "Pictures", list(_pictures(study, results))),
         ("patients", "Patients", list(_patients(results))),
-        ("provenance", "Where this comes from", list(_provenance(study))),
+        ("provenance", "Data, runs and settings", list(_provenance(study))),
     ]
-    # Last, because problems are found on the way.
-    missing = tuple(provenance.missing(study, results))
-    sections.append(("missing", "What is missing", list(_missing(missing))))
-    top = list(_verdict(study, results, first, missing))
-    every = [("verdict", "In short", top), *sections]
+    # After the other sections, which add to the list of unreadable files.
+    missing = tuple(caveats.missing(study, results))
+    sections.append(("missing", "Missing results", list(_missing(missing))))
+    top = list(_summary(study, results, primary, missing))
+    every = [("verdict", "Summary", top), *sections]
     return _numbered([Section(name, title, tuple(blocks)) for name, title, blocks in every])
 
 
 def _numbered(sections: list[Section]) -> list[Section]:
-    """Counts the tables and figures that the paper does not have: S1, S2, ... down the page."""
+    """Numbers the tables and figures that the paper does not have: S1, S2, ... down the page."""
     count = {Table: 0, Figure: 0}
     found = []
     for section in sections:
@@ -54,54 +101,53 @@ def _numbered(sections: list[Section]) -> list[Section]:
     return found
 
 
-def _verdict(
+def _summary(
     study: Study,
     results: Results,
-    first: list[comparisons.Comparison],
+    primary: list[comparisons.Comparison],
     missing: tuple[str, ...],
 ) -> Iterator[Block]:
-    for line in conclusions.compared(study, results):
+    for line in (*conclusions.scope(study, results), *conclusions.findings(primary, results)):
         yield Words(line)
-    for line in conclusions.found(first, results):
-        yield Words(line)
-    if first:
+    if primary:
         yield Points(
-            "SSL minus baseline, mean over patients (95 % interval), with Holm’s correction",
-            tuple(conclusions.by_loss(first)),
+            "SSL minus baseline: mean over patients (95 % interval), verdict after Holm’s "
+            "correction",
+            tuple(conclusions.findings_by_loss(primary)),
         )
-    for line in conclusions.convention(results):
+    for line in conclusions.effect_of_convention(results):
         yield Words(line)
-    warnings = tuple(conclusions.warnings(study, results, first, missing))
+    warnings = tuple(caveats.warnings(study, results, primary, missing))
     if warnings:
-        yield Points("Mind", warnings, "warnings")
-    yield from _some(convention_tables.ceiling_table(results))
-    yield from _some(result_charts.convention_figure(results))
+        yield Points("Warnings", warnings, "warnings")
+    yield from _if_any(convention_tables.ceiling_table(results))
+    yield from _if_any(result_charts.convention_figure(results))
 
 
-def _reconstruction(results: Results) -> Iterator[Block]:
-    if not results.pretext:
+def _pretraining(results: Results) -> Iterator[Block]:
+    if not results.pretrainings:
         yield Words(
-            "No pretraining has been evaluated, so there is nothing beside the paper’s Table 1 "
-            "and Appendix Table 1.",
+            "No pretraining has been evaluated, so the paper’s Table 1 and Appendix Table 1 have "
+            "no counterpart here.",
             missing=True,
         )
         return
-    variant, group = max(results.pretext.items(), key=lambda item: len(item[1]))
-    others = len(results.pretext) - 1
+    variant, group = max(results.pretrainings.items(), key=lambda item: len(item[1]))
+    others = len(results.pretrainings) - 1
     detail = f" With {variant}." if variant and others else ""
-    yield from paper_tables.reconstruction_tables(group, detail)
-    yield from _some(paper_tables.image_quality_table(group))
+    yield from paper_tables.pretraining_tables(group, detail)
+    yield from _if_any(paper_tables.image_quality_table(group))
     if others:
         yield Words(
-            f"{plural(others, 'other pretraining')} with other settings are left out of "
-            "these tables.",
+            f"{plural(others, 'other pretraining')} with other settings "
+            f"{'is' if others == 1 else 'are'} not in these tables.",
             missing=True,
         )
 
 
 def _configurations(results: Results) -> Iterator[Block]:
     if results.arms:
-        yield from _some(paper_tables.configuration_table(results))
+        yield from _if_any(paper_tables.configuration_table(results))
     else:
         yield Words("No segmentation has been evaluated.", missing=True)
 
@@ -113,29 +159,29 @@ def _paper(results: Results) -> Iterator[Block]:
         )
         return
     yield Words(
-        "The paper’s numbers stand beside ours. Letters mark numbers of the paper that something "
-        "else in it contradicts; the sentences are below each table. Its folds are of other "
-        "patients: compare levels and spread, not fold with fold."
+        "The paper’s numbers are beside ours. A letter marks a number that another part of the "
+        "paper contradicts; the footnote below the table says how. The paper’s folds hold other "
+        "patients than ours: compare level and spread, not fold with fold."
     )
     if not captions.all_slices(results.measured()):
         yield Words(
-            "Only slices with tumour were evaluated: what stands beside the paper’s Dice is an "
-            "average over other slices, and higher for it.",
+            "Only slices with tumour were evaluated: our Dice is an average over fewer slices than "
+            "the paper’s, and higher for this reason.",
             missing=True,
         )
     for loss in ("focal", "dice_focal", "dice_ce"):
         if any(arm.loss == loss for arm in results.arms):
             yield from paper_tables.loss_tables(results, loss)
         else:
-            mean, folds = paper_tables.TABLES_OF_LOSS[loss]
+            mean, folds = TABLES_OF_LOSS[loss]
             yield Words(
-                f"No run with {LOSS_NAMES[loss]}: nothing stands beside Table {mean} and Appendix "
-                f"Table {folds[1:]}.",
+                f"No run with {LOSS_NAMES[loss]}: Table {mean} and Appendix Table {folds[1:]} have "
+                "no counterpart here.",
                 missing=True,
             )
-    yield from _some(paper_tables.table_6(results))
+    yield from _if_any(paper_tables.summary_table(results))
     yield Points(
-        "What the paper’s text says and its own tables, or the text elsewhere, do not bear out",
+        "Sentences of the paper that its tables or other sentences contradict",
         tuple(paper_tables.contradictions()),
     )
 
@@ -146,91 +192,88 @@ def _conventions(results: Results) -> Iterator[Block]:
         return
     if not any(key[1] == "volumes" for one in results.measured() for key in one.rows):
         yield Words(
-            "No volumes in 3D: they need every slice of a patient in the test set (a split by "
-            "patient, and --config.evaluation.slices=all).",
+            "No volumes in 3D: they need every slice of each test patient, so a split by patient "
+            "and --config.evaluation.slices=all.",
             missing=True,
         )
     for loss in results.losses:
-        yield from convention_tables.tables_of(results, loss)
+        yield from convention_tables.convention_tables(results, loss)
 
 
-def _statistics(results: Results, first: list[comparisons.Comparison]) -> Iterator[Block]:
-    if not first:
-        for line in conclusions.found(first, results):
+def _statistics(results: Results, primary: list[comparisons.Comparison]) -> Iterator[Block]:
+    if not primary:
+        for line in conclusions.findings(primary, results):
             yield Words(line, missing=True)
         if not results.arms:
             yield Words("No segmentation has been evaluated.", missing=True)
         return
     yield Words(
-        "The unit is the patient: a patient’s folds and seeds are averaged first, and are never "
-        "counted. Every fold is tested on the same patients, so n is theirs. Interval: bootstrap "
-        "over patients. p: sign-flip permutation test of the mean difference, two-sided. Holm’s "
-        "correction runs over each family by itself: the primary comparisons, the secondary ones, "
-        "and those by share of labels. dz: mean difference over the standard deviation of the "
-        "differences."
+        "The statistical unit is the patient: the folds and seeds of a patient are averaged first "
+        "and do not count as n. All folds have the same test patients. Interval: bootstrap over "
+        "patients. p: two-sided sign-flip permutation test of the mean difference. Holm’s "
+        "correction is applied to three families separately: primary comparisons, secondary "
+        "comparisons, and comparisons by share of labels. dz: mean difference divided by the "
+        "standard deviation of the differences."
     )
-    by_slice = comparisons.is_by_slice(first)
-    what = (
-        "Dice by slice, the mean over a patient’s slices that hold the region in either mask, as "
+    quantity = (
+        "Dice by slice, mean over the patient’s slices that hold the region in either mask, as "
         "there are no volumes"
-        if by_slice
-        else "Dice in 3D, 1 where the region is in neither mask (BraTS 2020)"
+        if comparisons.is_by_slice(primary)
+        else "Dice in 3D, 1 for a region in neither mask (BraTS 2020)"
     )
-    over = captions.over(comparisons.compared(results, first))
-    yield from _some(
-        comparisons.comparison_table(
-            first,
+    over = captions.over(comparisons.compared(results, primary))
+    yield from _if_any(
+        comparison_tables.comparison_table(
+            primary,
             "primary_comparisons",
             "Primary comparisons",
-            f"{what}; WT, TC and ET under each loss, a family of {len(first)} chosen beforehand. "
-            f"{over}",
+            f"{quantity}; WT, TC and ET under each loss, a family of {len(primary)} chosen in "
+            f"advance. {over}",
             detail=False,
         )
     )
-    yield from _some(result_charts.difference_figure(first))
-    yield Points("The primary comparisons in words", tuple(c.sentence for c in first), "open")
-    second = comparisons.secondary(results)
-    if second:
-        yield from _some(
-            comparisons.comparison_table(
-                second,
+    yield from _if_any(result_charts.difference_figure(primary))
+    yield Points("The primary comparisons in words", tuple(c.sentence for c in primary), "open")
+    secondary = comparisons.secondary(results)
+    if secondary:
+        yield from _if_any(
+            comparison_tables.comparison_table(
+                secondary,
                 "secondary_comparisons",
                 "Secondary comparisons",
-                "Looked at besides, to see where a difference comes from, and no ground for a "
-                f"claim by themselves. HD95: BraTS 2020; ASD: pooled, where both masks hold the "
-                f"region. Holm’s correction over these {len(second)}. {over}",
+                "These show where a difference comes from; by themselves they do not support a "
+                "claim. HD95: BraTS 2020. ASD: pooled, where both masks hold the region. Holm’s "
+                f"correction over these {len(secondary)}. {over}",
                 detail=True,
             )
         )
-        yield Points("The secondary comparisons in words", tuple(c.sentence for c in second))
+        yield Points("The secondary comparisons in words", tuple(c.sentence for c in secondary))
 
 
 def _labels(results: Results) -> Iterator[Block]:
     if len(results.fractions) < 2:
-        share = (
-            captions.listed([f"{100 * f:.3g} %" for f in results.fractions]) if results.arms else ""
-        )
-        saw = f": all runs saw {share} of the labels" if share else ""
+        shares = captions.listed([percent(f) for f in results.fractions]) if results.arms else ""
+        used = f": all runs use {shares} of the labels" if shares else ""
         yield Words(
-            f"No curve of Dice against the share of labels{saw}. It needs runs with several "
+            f"No curve of Dice against the share of labels{used}. It needs runs with several "
             "shares (--label_fractions of the grid).",
             missing=True,
         )
         return
-    yield from _some(result_charts.label_figure(results))
-    found = comparisons.by_fraction(results)
-    if found:
-        yield from _some(
-            comparisons.comparison_table(
-                found,
+    yield from _if_any(result_charts.label_figure(results))
+    by_fraction = comparisons.by_fraction(results)
+    if by_fraction:
+        yield from _if_any(
+            comparison_tables.comparison_table(
+                by_fraction,
                 "label_fractions",
                 "SSL minus baseline by share of labels",
-                "As the primary comparisons, at every share; Holm’s correction over these "
-                f"{len(found)}.",
+                "The primary comparisons at every share of the labels; Holm’s correction over "
+                f"these {len(by_fraction)}.",
                 detail=False,
             )
         )
-        yield Points("In words", tuple(c.sentence for c in found))
+        yield Points("In words", tuple(c.sentence for c in by_fraction))
     else:
         yield Words("No share of the labels has both SSL and baseline.", missing=True)
 
@@ -241,16 +284,16 @@ def _curves(study: Study) -> Iterator[Block]:
         (loss_curves.segmentation_curves(study), "Appendix Figure 1 (segmentation)"),
     ):
         if drawn is None:
-            yield Words(f"{name} is missing: no epoch of it has been trained.", missing=True)
+            yield Words(f"{name} is missing: no epoch has been trained.", missing=True)
         else:
             yield drawn
 
 
 def _pictures(study: Study, results: Results) -> Iterator[Block]:
     dataset = slice_pictures.dataset_figure(study.runs)
-    reconstruction = slice_pictures.reconstruction_figure(results)
+    pretraining = slice_pictures.pretraining_figure(results)
     segmentation = slice_pictures.segmentation_figures(results)
-    for drawn in (dataset, reconstruction):
+    for drawn in (dataset, pretraining):
         yield Words(drawn, missing=True) if isinstance(drawn, str) else drawn
     if isinstance(segmentation, str):
         yield Words(segmentation, missing=True)
@@ -261,20 +304,20 @@ def _pictures(study: Study, results: Results) -> Iterator[Block]:
 def _patients(results: Results) -> Iterator[Block]:
     drawn = result_charts.distribution_figure(results)
     if drawn is None:
-        yield Words("No tally of a segmentation is there to tell patients apart.", missing=True)
+        yield Words("No numbers by patient: no tally of a segmentation can be read.", missing=True)
         return
     yield drawn
-    yield from _some(worst_cases.worst_table(results))
+    yield from _if_any(worst_cases.worst_case_table(results))
 
 
 def _provenance(study: Study) -> Iterator[Block]:
     facts = tuple(provenance.facts(study))
     if facts:
         yield Points("Data", facts)
-    yield from _some(provenance.split_table(study))
-    yield from _some(provenance.run_table(study))
-    yield from _some(provenance.training_table(study))
-    yield from _some(provenance.cell_table(study))
+    yield from _if_any(provenance_tables.split_table(study))
+    yield from _if_any(provenance_tables.run_table(study))
+    yield from _if_any(provenance_tables.training_table(study))
+    yield from _if_any(provenance_tables.unfinished_cell_table(study))
     if study.runs:
         yield Code("Configuration", provenance.configuration(study))
 
@@ -283,9 +326,9 @@ def _missing(lines: tuple[str, ...]) -> Iterator[Block]:
     if lines:
         yield Points("", lines)
     else:
-        yield Words("Nothing: all that was asked for is here.")
+        yield Words("Nothing: every result asked for is here.")
 
 
-def _some(block: Table | Figure | None) -> Iterator[Block]:
+def _if_any(block: Table | Figure | None) -> Iterator[Block]:
     if block is not None:
         yield block

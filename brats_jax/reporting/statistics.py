@@ -1,13 +1,13 @@
 """Paired statistics over patients: differences with intervals, tests, Holm's correction.
 
-The unit is the patient: `pairing` averages folds and seeds inside each patient, and they
-are never counted as n. What the numbers say in words is in `comparison_sentences`.
+The unit is the patient. Folds and seeds are repeated measurements of a patient: they are
+averaged within the patient and never counted as n.
 """
 
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, overload
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -18,12 +18,27 @@ from brats_jax.errors import BratsError
 Values = Sequence[float] | Float[np.ndarray, " n"]
 Method = Literal["BCa", "percentile", "none"]
 
-# Numbers of this size at most are drawn at once: 80 MB.
+# Random numbers drawn at once, at most: 80 MB.
 _BATCH = 10_000_000
 
 
+class Paired(NamedTuple):
+    """One value of each of two models, for every patient that has both.
+
+    Attributes:
+      patients: names, in order of first appearance.
+      a, b: float64[N], means over the runs of a patient.
+      left_out: patients without a run that is defined under both models.
+    """
+
+    patients: tuple[str, ...]
+    a: Float[np.ndarray, " n"]
+    b: Float[np.ndarray, " n"]
+    left_out: tuple[str, ...]
+
+
 class Interval(NamedTuple):
-    """A mean over n values with its bootstrap interval; `left_out` values were NaN.
+    """Mean of n values with its bootstrap interval; `left_out` values were NaN.
 
     `method` is 'BCa', 'percentile' where BCa is undefined, or 'none' (NaN ends, n < 2).
     """
@@ -38,15 +53,15 @@ class Interval(NamedTuple):
 
 
 class PairedDifference(NamedTuple):
-    """What is known of a - b over n patients.
+    """The differences a - b of n patients.
 
     Attributes:
-      n, left_out: patients compared, and those left out because a or b was NaN.
+      n, left_out: patients compared, and patients left out because a or b is NaN.
       larger, smaller: patients with a > b and with a < b; the rest are equal.
-      mean_a, mean_b, mean_difference, median_difference: over the n patients.
+      mean_a, mean_b, mean_difference: over the n patients.
       low, high, confidence, method: bootstrap interval of the mean difference, see Interval.
       p_permutation: two-sided sign-flip test of the mean; NaN for n < 2.
-      smallest_p: the least value that `p_permutation` can take with so many patients.
+      smallest_p: smallest possible `p_permutation` with n patients.
       p_wilcoxon: two-sided signed-rank test; NaN for n < 2.
       dz: Cohen's d of paired values, mean / standard deviation (ddof 1) of the
         differences; NaN where they are all equal.
@@ -61,7 +76,6 @@ class PairedDifference(NamedTuple):
     mean_a: float
     mean_b: float
     mean_difference: float
-    median_difference: float
     low: float
     high: float
     confidence: float
@@ -71,6 +85,30 @@ class PairedDifference(NamedTuple):
     p_wilcoxon: float
     dz: float
     rank_biserial: float
+
+
+def paired_by_patient(
+    a: Mapping[str, Mapping[Hashable, float]], b: Mapping[str, Mapping[Hashable, float]]
+) -> Paired:
+    """Pairs two models by patient; the value of a patient is its mean over folds and seeds.
+
+    A run that is missing or NaN under one model is left out of both, because a patient's two
+    means must be over the same runs.
+
+    Args:
+      a, b: patient -> run -> value, e.g. {'P1': {(fold, seed): 0.8}}.
+    """
+    kept, mean_a, mean_b, left_out = [], [], [], []
+    for patient in dict.fromkeys([*a, *b]):
+        runs_a, runs_b = a.get(patient, {}), b.get(patient, {})
+        both = [r for r in runs_a if r in runs_b and not math.isnan(runs_a[r] + runs_b[r])]
+        if not both:
+            left_out.append(patient)
+            continue
+        kept.append(patient)
+        mean_a.append(math.fsum(runs_a[r] for r in both) / len(both))
+        mean_b.append(math.fsum(runs_b[r] for r in both) / len(both))
+    return Paired(tuple(kept), np.array(mean_a), np.array(mean_b), tuple(left_out))
 
 
 def paired_difference(
@@ -83,24 +121,24 @@ def paired_difference(
 ) -> PairedDifference:
     """Compares two models on the same patients.
 
-    The test of `p_permutation` flips the sign of each patient's difference: under no
-    effect a and b could be exchanged. All 2^n sign patterns are enumerated where there
-    are at most `resamples`, p = (patterns as extreme) / 2^n, doubled from the smaller
-    side; else patterns are drawn and both counts are raised by one, so that p is never 0.
+    `p_permutation` flips the sign of each patient's difference, since a and b are
+    exchangeable without an effect. If there are at most `resamples` sign patterns, all 2^n
+    are enumerated: p = (patterns as extreme) / 2^n, doubled from the smaller side.
+    Otherwise patterns are drawn and 1 is added to both counts, so that p is never 0.
 
-    The signed-rank test drops differences of zero (Wilcoxon's own rule, scipy's
-    zero_method 'wilcox') and is 1 where nothing is left; it is exact for small n.
+    The signed-rank test drops differences of zero (scipy's zero_method 'wilcox'), is 1 if
+    none is left, and is exact for small n.
 
-    The interval is bias-corrected and accelerated; where that is undefined (equal
-    differences, very few patients) the percentile interval. A bootstrap is too narrow for
-    few patients: on normal differences 95 % intervals covered 80 % at n = 5, 89 % at 10,
-    92 % at 20 and 94 % at 55.
+    The interval is bias-corrected and accelerated (BCa), or the percentile interval where
+    BCa is undefined (equal differences, very few patients). A bootstrap interval is too
+    narrow for few patients: on normal differences 95 % intervals covered the mean in 80 % of
+    cases at n = 5, 89 % at 10, 92 % at 20 and 94 % at 55.
 
     Args:
-      a, b: one value for each patient, in the same order; a pair with a NaN is left out.
+      a, b: float[N], one value for each patient in the same order; NaN leaves a pair out.
       confidence: of the interval.
-      resamples: bootstrap samples, and sign patterns drawn.
-      seed: of both; the same numbers give the same result.
+      resamples: number of bootstrap samples, and of sign patterns drawn.
+      seed: of the random numbers; the same seed gives the same result.
 
     Raises:
       BratsError: shapes differ, a value is infinite, or a setting is out of range.
@@ -138,7 +176,6 @@ def paired_difference(
         mean_a=_mean(first),
         mean_b=_mean(second),
         mean_difference=interval.mean,
-        median_difference=float(np.median(difference)) if n else math.nan,
         low=interval.low,
         high=interval.high,
         confidence=confidence,
@@ -158,7 +195,7 @@ def bootstrap_interval(
     resamples: int = 10_000,
     seed: int = 0,
 ) -> Interval:
-    """The mean of one value for each patient, with the bootstrap interval described above.
+    """Mean of one value for each patient, with the interval of `paired_difference`.
 
     NaN values are left out and counted.
 
@@ -177,7 +214,7 @@ def bootstrap_interval(
     elif n >= 2:
         for name in ("BCa", "percentile"):
             with warnings.catch_warnings(), np.errstate(all="ignore"):
-                warnings.simplefilter("ignore")  # of a BCa that is undefined: NaN says it
+                warnings.simplefilter("ignore")  # an undefined BCa interval is NaN, checked below
                 result = stats.bootstrap(
                     (kept,),
                     np.mean,
@@ -195,7 +232,7 @@ def bootstrap_interval(
 
 
 def smallest_p(n: int, resamples: int = 10_000) -> float:
-    """The least p of the sign-flip test: 2 / 2^n if exact, 2 / (resamples + 1) if drawn.
+    """Smallest possible p of the sign-flip test: 2 / 2^n if exact, 2 / (resamples + 1) if drawn.
 
     With five patients it is 0.0625: no effect, however large, is significant at 0.05.
     """
@@ -204,35 +241,27 @@ def smallest_p(n: int, resamples: int = 10_000) -> float:
     return 2.0 / 2**n if 2**n <= resamples else 2 / (resamples + 1)
 
 
-@overload
-def holm(p_values: Mapping[str, float]) -> dict[str, float]: ...
-@overload
-def holm(p_values: Values) -> Float[np.ndarray, " m"]: ...
-
-
-def holm(p_values: Any) -> Any:
-    """Holm's step-down correction, which keeps the family's error rate.
+def holm(p_values: Values) -> Float[np.ndarray, " m"]:
+    """Holm's step-down correction, which controls the family-wise error rate.
 
         adjusted of the i-th smallest of m = max over j <= i of min(1, (m - j + 1) p_(j))
 
+    Written by hand: SciPy does not have it, and statsmodels is a large dependency for it.
+
     Args:
-      p_values: name -> p, or float[M]. NaN, a test not done, stays NaN and is not counted
-        in m.
+      p_values: float[M]; NaN, a test that was not done, stays NaN and is not counted in m.
 
     Returns:
-      The adjusted values, in the same form and order.
+      float64[M], the adjusted values in the same order.
 
     Raises:
-      BratsError: a value outside 0 to 1, or more than one row.
+      BratsError: a value outside 0 to 1, or more than one dimension.
 
     Reference: Holm 1979, https://www.jstor.org/stable/4615733
     """
-    if isinstance(p_values, Mapping):
-        adjusted = holm(np.array(list(p_values.values()), np.float64))
-        return dict(zip(p_values, map(float, adjusted), strict=True))
     p = np.asarray(p_values, np.float64)
     if p.ndim != 1:
-        raise BratsError(f"p values of shape {p.shape}; give one row, all of one family")
+        raise BratsError(f"p values of shape {p.shape}; give one row, the tests of one family")
     tested = np.flatnonzero(~np.isnan(p))
     if ((p[tested] < 0) | (p[tested] > 1)).any():
         raise BratsError(f"p values between 0 and 1 are needed, not {p[tested].tolist()}")
@@ -244,7 +273,7 @@ def holm(p_values: Any) -> Any:
 
 
 def _differences(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """a - b to 12 significant digits of the values: 0.3 - 0.2 ties with 0.2 - 0.1."""
+    """a - b, rounded to 12 significant digits of a and b so that 0.3 - 0.2 ties with 0.2 - 0.1."""
     scale = max(np.abs(a).max(initial=0), np.abs(b).max(initial=0))
     if scale == 0:
         return a - b

@@ -1,4 +1,4 @@
-"""What is said of a comparison, word by word, and what is never said."""
+"""The sentence of a comparison, word by word."""
 
 import math
 
@@ -16,7 +16,6 @@ FOUND = PairedDifference(
     mean_a=0.324,
     mean_b=0.31,
     mean_difference=0.014,
-    median_difference=0.012,
     low=0.006,
     high=0.0221,
     confidence=0.95,
@@ -30,20 +29,20 @@ FOUND = PairedDifference(
 NOT_FOUND = FOUND._replace(low=-0.004, high=0.032, p_permutation=0.13, left_out=0)
 
 
-def test_a_difference_is_found():
-    said = comparison_sentence(FOUND, quantity="Dice of ED", better="larger")
-    assert said == (
+def test_a_difference_is_stated_with_its_numbers():
+    sentence = comparison_sentence(FOUND, quantity="Dice of ED", better="larger")
+    assert sentence == (
         "Dice of ED: SSL is better than the baseline, 0.324 against 0.310 (mean difference "
         "+0.014, 95 % interval +0.006 to +0.022; effect size dz +0.46; n = 55 patients, 2 "
-        "without both values left out; p < 0.001, sign-flip test)."
+        "left out without both values; p < 0.001, sign-flip test)."
     )
 
 
-def test_smaller_may_be_better():
-    said = comparison_sentence(
+def test_smaller_values_may_be_better():
+    sentence = comparison_sentence(
         FOUND, quantity="ASD of ED", better="smaller", unit="mm", decimals=2, a="A", b="B"
     )
-    assert said.startswith(
+    assert sentence.startswith(
         "ASD of ED: A is worse than B, 0.32 mm against 0.31 mm (mean difference +0.01 mm, 95 % "
     )
     lower = FOUND._replace(mean_difference=-0.014, low=-0.022, high=-0.006)
@@ -52,18 +51,18 @@ def test_smaller_may_be_better():
     )
 
 
-def test_no_difference_is_not_equality():
-    said = comparison_sentence(
+def test_a_large_p_is_never_worded_as_equality():
+    sentence = comparison_sentence(
         NOT_FOUND, quantity="Dice of ED", better="larger", p_adjusted=0.39, comparisons=3
     )
-    assert said == (
+    assert sentence == (
         "Dice of ED: no difference was found between SSL and the baseline, 0.324 against 0.310 "
         "(mean difference +0.014, 95 % interval -0.004 to +0.032; effect size dz +0.46; n = 55 "
         "patients; p = 0.39, sign-flip test, Holm's correction over 3 comparisons); the data are "
         "compatible with anything from SSL being 0.004 worse to 0.032 better."
     )
     for word in ("equal", "same", "equivalent", "no effect"):
-        assert word not in said
+        assert word not in sentence
     none = comparison_sentence(NOT_FOUND._replace(high=0.0), quantity="Dice", better="larger")
     assert none.endswith("anything from SSL being 0.004 worse to no different.")
     smaller = comparison_sentence(NOT_FOUND, quantity="ASD", better="smaller", unit="mm")
@@ -71,54 +70,58 @@ def test_no_difference_is_not_equality():
 
 
 def test_the_corrected_p_decides():
-    said = comparison_sentence(
+    sentence = comparison_sentence(
         FOUND, quantity="Dice", better="larger", p_adjusted=0.08, comparisons=200
     )
-    assert "no difference was found" in said
-    assert "anything from SSL being 0.006 better to 0.022 better" in said
-    assert "The interval, which is not corrected for the number of comparisons, leaves out" in said
-
-
-def test_a_p_that_the_interval_does_not_bear_out():
-    said = comparison_sentence(NOT_FOUND, quantity="Dice", better="larger", alpha=0.2)
-    assert "SSL is better" in said and said.endswith("weak evidence.")
-
-
-def test_too_few_patients_to_find_anything():
-    five = paired_difference([0.5, 0.6, 0.7, 0.8, 0.9], [0.1, 0.1, 0.1, 0.1, 0.1])
-    said = comparison_sentence(five, quantity="Dice", better="larger")
-    assert "no difference was found" in said
+    assert "no difference was found" in sentence
+    assert "anything from SSL being 0.006 better to 0.022 better" in sentence
     assert (
-        "With 5 patients this test cannot give p below 0.0625, so it could find no difference at "
-        "0.05, however large."
-    ) in said
-    assert said.endswith("From 5 patients the interval is too narrow.")
+        "The interval, which is not corrected for the number of comparisons, excludes zero"
+        in sentence
+    )
 
 
-def test_so_few_that_the_correction_may_hide_everything():
+def test_a_difference_whose_interval_includes_zero_is_weak_evidence():
+    sentence = comparison_sentence(NOT_FOUND, quantity="Dice", better="larger", alpha=0.2)
+    assert "SSL is better" in sentence and sentence.endswith("weak evidence.")
+
+
+def test_the_sentence_says_if_no_difference_can_be_found():
+    five = paired_difference([0.5, 0.6, 0.7, 0.8, 0.9], [0.1, 0.1, 0.1, 0.1, 0.1])
+    sentence = comparison_sentence(five, quantity="Dice", better="larger")
+    assert "no difference was found" in sentence
+    assert (
+        "With 5 patients the smallest possible p of this test is 0.0625, so it finds no difference "
+        "at 0.05, however large."
+    ) in sentence
+    assert sentence.endswith("With 5 patients the interval is too narrow.")
+
+
+def test_the_sentence_says_if_the_correction_may_hide_every_difference():
     six = paired_difference(np.linspace(0.5, 0.9, 6), np.zeros(6))
-    said = comparison_sentence(
+    sentence = comparison_sentence(
         six, quantity="Dice", better="larger", p_adjusted=9 * six.p_permutation, comparisons=9
     )
     assert (
-        "p cannot go below 0.03125 before the correction, which can multiply it by up to 9" in said
+        "smallest possible p is 0.03125 before the correction, which can multiply it by up to 9"
+        in sentence
     )
     alone = comparison_sentence(six, quantity="Dice", better="larger")
-    assert "SSL is better" in alone and "p cannot" not in alone
+    assert "SSL is better" in alone and "smallest possible" not in alone
 
 
-def test_the_same_in_every_patient():
-    said = comparison_sentence(
+def test_equal_values_in_every_patient_are_mentioned():
+    sentence = comparison_sentence(
         paired_difference([0.5] * 20, [0.5] * 20), quantity="Dice of ET", better="larger"
     )
-    assert said == (
+    assert sentence == (
         "Dice of ET: no difference was found between SSL and the baseline, 0.500 against 0.500 "
         "(mean difference 0.000, 95 % interval 0.000 to 0.000; n = 20 patients; p = 1.00, "
         "sign-flip test); the two have the same value in each of the 20 patients."
     )
 
 
-def test_one_patient_and_none():
+def test_one_patient_is_not_tested_and_none_not_compared():
     one = paired_difference([0.5], [0.25])
     assert comparison_sentence(one, quantity="Dice", better="larger") == (
         "Dice: not tested, as there is one patient only (SSL 0.500, the baseline 0.250)."
@@ -139,6 +142,8 @@ def test_one_patient_and_none():
         (0.94, "p = 0.94"),
     ],
 )
-def test_p_never_rounds_across_the_threshold(p, words):
-    said = comparison_sentence(FOUND._replace(p_permutation=p), quantity="Dice", better="larger")
-    assert f"; {words}, sign-flip" in said
+def test_p_is_never_rounded_across_the_threshold(p, words):
+    sentence = comparison_sentence(
+        FOUND._replace(p_permutation=p), quantity="Dice", better="larger"
+    )
+    assert f"; {words}, sign-flip" in sentence

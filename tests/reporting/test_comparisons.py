@@ -67,7 +67,7 @@ def test_patients_that_are_left_out_of_a_comparison_are_counted(tmp_path):
     rows = {row["Quantity"]: row["n patients"] for row in secondary(tmp_path)}
     assert rows["3D ASD of ET (mm)"] == "5" and rows["3D ASD of WT (mm)"] == "6"
     sentence = words[words.index("Dice + CE: 3D ASD of ET:") :].split("sign-flip")[0]
-    assert "n = 5 patients, 1 without both values left out" in sentence
+    assert "n = 5 patients, 1 left out without both values" in sentence
     sentence = words[words.index("Dice + CE: 3D ASD of WT:") :].split("sign-flip")[0]
     assert "n = 6 patients;" in sentence
 
@@ -79,9 +79,9 @@ def test_runs_that_only_one_arm_has_are_not_compared_and_that_is_said(tmp_path):
     assert (
         "Dice + CE, SSL, and its baseline are compared in the 2 of 3 folds and seeds that" in words
     )
-    start = words.index("chosen beforehand.")
+    start = words.index("chosen in advance.")
     assert words[start:].startswith(
-        "chosen beforehand. Ours: test set of 6 patients, 36 slices, split by patient; mean over "
+        "chosen in advance. Ours: test set of 6 patients, 36 slices, split by patient; mean over "
         "folds 1 and 3."
     )
 

@@ -1,4 +1,4 @@
-"""Figures of the report, and how they get into the page: as data, with nothing to fetch."""
+"""One figure of the report: its style, and its picture as data inside the page."""
 
 import base64
 import functools
@@ -16,8 +16,8 @@ from PIL import Image
 
 from brats_jax.runtime.files import atomic_open
 
-# Okabe & Ito's, told apart by colour-blind readers; each side has a marker of its own too, for
-# print without colours. https://jfly.uni-koeln.de/color/
+# Okabe & Ito's colours, which colour-blind readers can tell apart: https://jfly.uni-koeln.de/color/
+# Each side has a marker of its own for print without colours.
 BASELINE, SSL = "#0072B2", "#D55E00"
 GREY, GREEN, PINK = "#6B6B6B", "#009E73", "#CC79A7"
 SIDES = {False: ("baseline", BASELINE, "o"), True: ("SSL", SSL, "D")}
@@ -35,10 +35,10 @@ _STYLE = {
     "axes.axisbelow": True,
     "lines.linewidth": 1.6,
     "legend.frameon": False,
-    # The same drawing gives the same file.
+    # Constant element ids: the same drawing gives the same file.
     "svg.hashsalt": "brats_jax",
 }
-_WIDEST = 1400  # pixels; more is not seen on a page
+_WIDEST = 1400  # pixels; a page shows no more
 _QUALITY = 88
 
 
@@ -47,13 +47,14 @@ class Figure:
     """A figure of the report.
 
     Attributes:
-      name: of its file.
-      number: 'Figure 5', as in the paper; '' for one that it does not have, until it has its place.
-      title: what it is, in a few words.
+      name: stem of its file.
+      number: 'Figure 5' as in the paper; '' for a figure that the paper does not have, which
+        gets its number when the page is put together.
+      title: its content in a few words.
       caption: convention, split, patients.
-      alt: what it shows, for those who cannot see it.
-      mime, data: the picture.
-      width: on the page, in CSS pixels at most.
+      alt: description for readers who cannot see it.
+      mime, data: type and bytes of the picture.
+      width: largest width on the page, in CSS pixels.
     """
 
     name: str
@@ -68,16 +69,16 @@ class Figure:
 
     @property
     def source(self) -> str:
-        """A data URI."""
+        """The picture as a data URI."""
         return f"data:{self.mime};base64,{base64.b64encode(self.data).decode()}"
 
     @property
     def ending(self) -> str:
-        """Of its file name."""
+        """Ending of its file name."""
         return {"image/svg+xml": "svg", "image/png": "png", "image/jpeg": "jpg"}[self.mime]
 
     def write(self, folder: Path) -> Path:
-        """Writes NAME.svg, .png or .jpg."""
+        """Writes NAME.svg, NAME.png or NAME.jpg; returns its path."""
         path = folder / f"{self.name}.{self.ending}"
         with atomic_open(path, "wb") as file:
             file.write(self.data)
@@ -89,7 +90,7 @@ _Result = TypeVar("_Result")
 
 
 def styled(draw: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
-    """Draws in the report's style, and leaves matplotlib's as it was."""
+    """Decorator: draws in the report's style and restores matplotlib's afterwards."""
 
     @functools.wraps(draw)
     def in_style(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
@@ -100,20 +101,20 @@ def styled(draw: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]
 
 
 def canvas(width: float, height: float) -> Canvas:
-    """An empty drawing, in inches; without pyplot, so that nothing is global."""
+    """An empty drawing, size in inches; without pyplot, which has global state."""
     drawing = Canvas(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(drawing)
     return drawing
 
 
 def axes(drawing: Canvas, rows: int, columns: int, **options: object) -> list[list[Axes]]:
-    """Its axes, in rows."""
+    """The axes of a drawing, in rows."""
     grid = drawing.subplots(rows, columns, squeeze=False, **options)  # type: ignore[call-overload]
     return [list(row) for row in grid]
 
 
 def drawn(drawing: Canvas, name: str, number: str, title: str, caption: str, alt: str) -> Figure:
-    """A line drawing as SVG, its letters as shapes: it looks the same everywhere."""
+    """A drawing as SVG; letters become shapes, so no font is needed."""
     out = io.BytesIO()
     drawing.savefig(out, format="svg", facecolor="white", metadata={"Date": None})
     width = round(drawing.get_figwidth() * 96)
@@ -123,10 +124,10 @@ def drawn(drawing: Canvas, name: str, number: str, title: str, caption: str, alt
 def photograph(
     path_or_file: Path | io.BytesIO, name: str, number: str, title: str, caption: str, alt: str
 ) -> Figure:
-    """A picture of slices, made small enough for a page; the file itself is untouched.
+    """A picture of slices as JPEG, scaled down to the width of a page.
 
     Raises:
-      OSError: it is not a picture.
+      OSError: the file is missing or not a picture.
     """
     with Image.open(path_or_file) as image:
         picture = image.convert("RGB")
@@ -134,6 +135,6 @@ def photograph(
         height = round(picture.height * _WIDEST / picture.width)
         picture = picture.resize((_WIDEST, height), Image.Resampling.LANCZOS)
     out = io.BytesIO()
-    # No subsampling of colour: the labels are small and coloured.
+    # No chroma subsampling: it blurs the small coloured labels.
     picture.save(out, "JPEG", quality=_QUALITY, subsampling=0, optimize=True)
     return Figure(name, number, title, caption, alt, "image/jpeg", out.getvalue(), picture.width)

@@ -1,4 +1,4 @@
-"""Loss curves, by fold and their mean (Figure 5 of the paper and Figure 1 of its appendix)."""
+"""Loss curves by fold and their mean (Figure 5 and Appendix Figure 1 of the paper)."""
 
 from collections.abc import Sequence
 
@@ -12,25 +12,24 @@ from brats_jax.reporting.read_runs import FoldFiles, Run, Study
 from brats_jax.runtime.text import plural
 
 EVENTS = (("train", "training", BASELINE, "-"), ("validation", "validation", SSL, "--"))
-# A stage of a fold of a run.
-_Trained = tuple[Run, FoldFiles]
+_Trained = tuple[Run, FoldFiles]  # one training: the run and the fold of a given stage
 
 
 def trained(study: Study, stage: str) -> list[_Trained]:
-    """All that have a loss curve for a stage; runs that trained alike once."""
+    """Trainings with a loss curve for a stage; equal curves of several runs are there once."""
     found: dict[tuple[object, ...], _Trained] = {}
     for run in study.runs:
         for fold in run.folds.values():
             curve = fold.stages[stage].curve("train") if stage in fold.stages else []
             if curve:
-                who = (run.loss, run.ssl, run.fraction) if stage == "segment" else ()
-                found.setdefault((who, run.seed, fold.number, *curve), (run, fold))
+                arm = (run.loss, run.ssl, run.fraction) if stage == "segment" else ()
+                found.setdefault((arm, run.seed, fold.number, *curve), (run, fold))
     return list(found.values())
 
 
 @styled
 def pretraining_curves(study: Study) -> Figure | None:
-    """Figure 5: the reconstruction's loss, mean over folds, each fold behind it."""
+    """Figure 5: loss of the pretraining, mean over folds and each fold."""
     group = trained(study, "pretrain")
     if not group:
         return None
@@ -46,13 +45,13 @@ def pretraining_curves(study: Study) -> Figure | None:
         "Training and validation loss of the pretraining",
         f"{_trainings(group, 1)}. Training loss is over random patches, validation loss over whole "
         f"slices.{_unfinished(group, 'pretrain')}",
-        "Line chart of the pretraining's losses by epoch",
+        "Line chart of the losses of the pretraining by epoch",
     )
 
 
 @styled
 def segmentation_curves(study: Study) -> Figure | None:
-    """Appendix Figure 1: the segmentation's loss by fold, for each loss and start."""
+    """Appendix Figure 1: loss of the segmentation by fold, for each loss and start."""
     group = trained(study, "segment")
     if not group:
         return None
@@ -83,9 +82,9 @@ def segmentation_curves(study: Study) -> Figure | None:
         "appendix_figure_1",
         "Appendix Figure 1",
         "Training and validation loss of the segmentation, by fold",
-        f"{_trainings(group, len(losses) * len(sides))}. One row for each loss, whose values do "
-        f"not compare with those of another.{_unfinished(group, 'segment')}",
-        "Line charts of the segmentation's losses by epoch, a panel for each loss and start",
+        f"{_trainings(group, len(losses) * len(sides))}. One row for each loss; values of "
+        f"different losses do not compare.{_unfinished(group, 'segment')}",
+        "Line charts of the losses of the segmentation by epoch, a panel for each loss and start",
     )
 
 
@@ -98,7 +97,7 @@ def _draw(axis: Axes, group: Sequence[_Trained], stage: str) -> None:
                 axis.plot(*zip(*points, strict=True), color=colour, alpha=0.3, lw=0.8, ls=style)
             for epoch, loss in points:
                 by_epoch.setdefault(epoch, []).append(loss)
-        # A mean over fewer folds than before would jump where one of them ends.
+        # Only epochs that every fold has: elsewhere the mean would jump where a fold ends.
         full = {e: v for e, v in sorted(by_epoch.items()) if len(v) == len(by_epoch[min(by_epoch)])}
         means = [float(np.mean(v)) for v in full.values()]
         mark = "o" if len(means) < 3 else None
@@ -111,7 +110,7 @@ def _draw(axis: Axes, group: Sequence[_Trained], stage: str) -> None:
 
 
 def _trainings(group: Sequence[_Trained], panels: int) -> str:
-    """What the lines are; a mean is spoken of where some panel has several trainings."""
+    """The lines in words; the mean is mentioned if a panel has several trainings."""
     folds = captions.fold_names([*{fold.number for _, fold in group}])
     seeds = {run.seed for run, _ in group}
     many = f", {len(seeds)} seeds" if len(seeds) > 1 else ""

@@ -1,11 +1,11 @@
-"""Charts of results: conventions, differences, distributions by patient, label efficiency."""
+"""Charts of the results: conventions, differences, distributions by patient, label fractions."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 from brats_jax.reporting import captions
-from brats_jax.reporting.arms import Arm, Results, by_patient, over_folds
+from brats_jax.reporting.arms import Arm, Results, mean_over_folds, patient_values
 from brats_jax.reporting.comparisons import PRIMARY, PRIMARY_BY_SLICE, Comparison, Quantity
 from brats_jax.reporting.figures.figure import (
     GREEN,
@@ -26,7 +26,7 @@ CLASSES = ("NCR/NET", "ED", "ET")
 
 @styled
 def convention_figure(results: Results) -> Figure | None:
-    """Dice of the three classes under each convention, the ceiling, and the paper's numbers."""
+    """Dice of the three classes under each convention, its ceiling, and the paper's numbers."""
     measured = results.measured()
     if not captions.all_slices(measured):
         return None
@@ -44,14 +44,14 @@ def convention_figure(results: Results) -> Figure | None:
         ("patient", "brats2020", "D", PINK, "ours, by patient in 3D (BraTS 2020)"),
     )
     for y, of in enumerate(reversed(CLASSES)):
-        ceiling = over_folds(measured, ("slice", "all slices", of, "in_truth", ""))[0]
+        ceiling = mean_over_folds(measured, ("slice", "all slices", of, "in_truth", ""))[0]
         axis.barh(y, ceiling, height=0.56, color="#E3E3E3", zorder=0)
         axis.plot([ceiling] * 2, [y - 0.28, y + 0.28], color=GREY, lw=1.4)
         axis.plot(theirs[of], [y - 0.16] * len(theirs[of]), "x", color="black", ms=5, mew=1.2)
         for k, (unit, convention, mark, colour, _) in enumerate(styles):
             over = "volumes" if unit == "patient" else "all slices"
             means = [
-                over_folds(group, (unit, over, of, "dice", convention))[0]
+                mean_over_folds(group, (unit, over, of, "dice", convention))[0]
                 for group in results.arms.values()
             ]
             known = [m for m in means if m == m]
@@ -60,7 +60,7 @@ def convention_figure(results: Results) -> Figure | None:
     for unit, _, mark, colour, name in styles:
         if unit == "slice" or any(key[0] == unit for one in measured for key in one.rows):
             axis.plot([], [], mark, color=colour, label=name)
-    axis.plot([], [], "x", color="black", label="the paper prints")
+    axis.plot([], [], "x", color="black", label="the paper")
     axis.plot([], [], color=GREY, label="ceiling of the paper's convention")
     axis.set_yticks(range(len(CLASSES)), list(reversed(CLASSES)))
     axis.set_xlim(0, 1.02)
@@ -71,25 +71,23 @@ def convention_figure(results: Results) -> Figure | None:
         drawing,
         "conventions",
         "",
-        "One set of predictions, four averages",
-        "Each mark is an arm (loss, with or without SSL). Grey: the share of slices that hold the "
-        "class, which no model can exceed under the paper's convention. " + captions.over(measured),
+        "The same predictions under four conventions",
+        "Each marker is an arm (loss, with or without SSL). Grey: the share of slices that hold "
+        "the class, which no model can exceed under the paper's convention. "
+        + captions.over(measured),
         "Dice of the three classes under each convention, beside the paper's numbers",
     )
 
 
 @styled
 def difference_figure(comparisons: Sequence[Comparison]) -> Figure | None:
-    """Mean difference and interval of each comparison; folds and seeds as points."""
+    """Mean difference and interval of each comparison; each fold and seed as a point."""
     shown = [c for c in comparisons if not np.isnan(c.result.mean_difference)]
     if not shown:
         return None
     repeated = ""
     if any(len(c.repeats) > 1 for c in shown):
-        repeated = (
-            " Small grey points: each fold and seed by itself, shown for their spread and not "
-            "counted."
-        )
+        repeated = " Small grey points: each fold and seed, for their spread; not counted as n."
     drawing = canvas(7.2, 0.34 * len(shown) + 1.1)
     ((axis,),) = axes(drawing, 1, 1)
     for y, c in enumerate(reversed(shown)):
@@ -113,8 +111,8 @@ def difference_figure(comparisons: Sequence[Comparison]) -> Figure | None:
         "differences",
         "",
         "SSL minus baseline, by patient",
-        "Mean difference over patients and its 95 % bootstrap interval, not corrected for the "
-        "number of comparisons; diamond: a difference was found after Holm's correction."
+        "Mean difference over patients with its 95 % bootstrap interval, not corrected for the "
+        "number of comparisons. Diamond: a difference was found after Holm's correction."
         + repeated,
         "Chart of mean differences with intervals, one line for each comparison",
     )
@@ -125,7 +123,7 @@ def distribution_figure(results: Results) -> Figure | None:
     """Dice of every patient, for each loss, region and start."""
     quantities = _available(results)
     pairs = {
-        loss: [a for a in (results.main(loss, ssl) for ssl in (False, True)) if a is not None]
+        loss: [a for a in (results.main_arm(loss, ssl) for ssl in (False, True)) if a is not None]
         for loss in results.losses
     }
     if not quantities:
@@ -160,8 +158,8 @@ def distribution_figure(results: Results) -> Figure | None:
         "distributions",
         "",
         f"{'3D Dice' if quantities == PRIMARY else 'Dice by slice'} of every patient",
-        f"A point is a patient ({patients}), the mean over folds and seeds; box: quartiles and "
-        f"median, whiskers: 5th and 95th percentile. {_convention(quantities)}. "
+        f"Each point is a patient ({patients}), mean over folds and seeds. Box: quartiles and "
+        f"median; whiskers: 5th and 95th percentile. {_convention(quantities)}. "
         + captions.over(results.measured()),
         "Strip and box charts of Dice by patient, for each loss and region",
     )
@@ -196,7 +194,7 @@ def label_figure(results: Results) -> Figure | None:
                     if len(points) > 1:
                         axis.plot([at] * len(points), points, ".", color=colour, ms=3, alpha=0.5)
             axis.set_xscale("log")
-            axis.set_title(f"{row_title(loss, results)}, {quantity.key[2]}")
+            axis.set_title(f"{_loss_name(loss, results)}, {quantity.key[2]}")
         row[0].set_ylabel(_metric(quantities))
     shares = [100 * f for f in results.fractions]
     for axis in grid[-1]:
@@ -209,21 +207,20 @@ def label_figure(results: Results) -> Figure | None:
         "label_efficiency",
         "",
         "Dice against the share of labels",
-        "Mean over patients with its 95 % bootstrap interval (over patients); dots: each fold and "
-        f"seed by itself. {_convention(quantities)}. " + captions.over(results.measured()),
+        "Mean over patients with its 95 % bootstrap interval over patients. Dots: each fold and "
+        f"seed. {_convention(quantities)}. " + captions.over(results.measured()),
         "Line charts of Dice against the share of labelled patients, with and without SSL",
     )
 
 
-def row_title(loss: str, results: Results) -> str:
-    """The loss as people write it."""
+def _loss_name(loss: str, results: Results) -> str:
     return next(arm.loss_name for arm in results.arms if arm.loss == loss)
 
 
 def _available(results: Results) -> tuple[Quantity, ...]:
-    """3D Dice, or Dice by slice where there are no volumes; () without any tally."""
+    """3D Dice, or Dice by slice if there are no volumes; () without any tally."""
     for quantities in (PRIMARY, PRIMARY_BY_SLICE):
-        if any(q.key in one.patients for one in results.measured() for q in quantities):
+        if any(q.key in one.patient_scores for one in results.measured() for q in quantities):
             return quantities
     return ()
 
@@ -239,7 +236,7 @@ def _convention(quantities: Sequence[Quantity]) -> str:
 
 
 def _patient_means(results: Results, arm: Arm, quantity: Quantity) -> np.ndarray:
-    values = by_patient(results.arms[arm], quantity.key)
+    values = patient_values(results.arms[arm], quantity.key)
     return np.array([float(np.mean(list(runs.values()))) for runs in values.values()])
 
 
@@ -249,7 +246,7 @@ def _repeat_means(results: Results, arm: Arm, quantity: Quantity) -> list[float]
 
 
 def _spread(count: int, width: float) -> np.ndarray:
-    """Places side by side in a fixed, irregular order: the same drawing every time."""
+    """Offsets that spread points evenly, in a fixed order: the same drawing every time."""
     return (np.arange(count) * 0.618034 % 1 - 0.5) * 2 * width
 
 

@@ -1,4 +1,4 @@
-"""Pictures of slices: the data (Figure 4), reconstructions (6), segmentations (7 and 8)."""
+"""Pictures of slices: data (Figure 4), pretraining (Figure 6), segmentations (Figures 7, 8)."""
 
 import io
 from collections.abc import Sequence
@@ -25,11 +25,11 @@ from brats_jax.viewer.slices import (
     overlay_labels,
 )
 
-SLICES = 3  # shown of each model, in two rows each
+SLICES = 3  # test slices shown, in a row with SSL and a row without
 
 
 def dataset_figure(runs: Sequence[Run]) -> Figure | str:
-    """Figure 4, from the store if it is still there; otherwise what is missing."""
+    """Figure 4, drawn from the store; if the store is missing or changed, the reason."""
     stores = {
         str(run.config.get("data", {}).get("store", "")): run.document.get("store", {})
         for run in runs
@@ -38,11 +38,11 @@ def dataset_figure(runs: Sequence[Run]) -> Figure | str:
     for path, described in stores.items():
         try:
             if not path:
-                raise BratsError("the runs do not say where their store is")
+                raise BratsError("the runs do not record the path of their store")
             store = Store.open(Path(path))
             if store.fingerprint != described.get("fingerprint"):
-                raise BratsError(f"{path} is another store than the one that was trained on")
-            index = _telling_slice(store)
+                raise BratsError(f"{path} is not the store that the runs were trained on")
+            index = _richest_slice(store)
             images, labels = store.read([index])
         except (BratsError, OSError, ValueError) as error:
             reasons.append(str(error))
@@ -57,15 +57,15 @@ def dataset_figure(runs: Sequence[Run]) -> Figure | str:
                 "Figure 4",
                 "A slice of the data",
                 f"{patient}, slice {row.slice_number} of {path}: the slice with most tumour among "
-                "those that hold all classes. The four modalities, the three masks, and the masks "
-                "in the paper's colours on T1.",
+                "the slices with most classes. Four modalities, three masks, and the masks in the "
+                "paper's colours on T1.",
                 "Four modalities of a slice, its three tumour masks, and an overlay",
             )
     return f"Figure 4 (the data) is not drawn: {'; '.join(reasons) or 'no run has begun'}."
 
 
-def reconstruction_figure(results: Results) -> Figure | str:
-    """Figure 6: the panel that an evaluation drew, of the first fold that has one."""
+def pretraining_figure(results: Results) -> Figure | str:
+    """Figure 6: the panel of the first evaluated fold that has one; else the reason."""
     for one in results.measured("pretrain"):
         path = one.files.panel("reconstruction.png")
         try:
@@ -73,19 +73,22 @@ def reconstruction_figure(results: Results) -> Figure | str:
                 path,
                 "figure_6",
                 "Figure 6",
-                "Reconstructions of test slices",
-                f"{one.run.name}, fold {one.fold + 1}. Inputs, real and predicted image; SSIM with "
-                "a 7 x 7 uniform window and the range of the real slice, over the whole slice.",
+                "Predicted images of test slices",
+                f"{one.run.name}, fold {one.fold + 1}. Inputs, real and predicted image; SSIM over "
+                "the whole slice, with a 7 x 7 uniform window and the range of the real slice.",
                 "Rows of test slices: inputs, real image, predicted image",
             )
         except OSError:
             continue
-    return "Figure 6 (reconstructions) is missing: no evaluated pretraining has drawn a panel."
+    return "Figure 6 (predicted images) is missing: no evaluated pretraining has a panel."
 
 
 def segmentation_figures(results: Results) -> list[Figure] | str:
-    """Figures 7 and 8 in one: the same slices under every loss, with and without SSL."""
-    arms = [results.main(loss, ssl) for loss in results.losses for ssl in (False, True)]
+    """Figures 7 and 8 in one picture: the same slices for every loss, with and without SSL.
+
+    If no two evaluations kept the same slices: a picture for each arm; without any: the reason.
+    """
+    arms = [results.main_arm(loss, ssl) for loss in results.losses for ssl in (False, True)]
     shown = _drawn_together(results, [arm for arm in arms if arm is not None])
     if shown:
         return [_together(shown)]
@@ -108,11 +111,11 @@ def segmentation_figures(results: Results) -> list[Figure] | str:
             except OSError:
                 continue
     return singles or (
-        "Figures 7 and 8 (segmentations) are missing: no evaluation has drawn a panel."
+        "Figures 7 and 8 (segmentations) are missing: no evaluated segmentation has a panel."
     )
 
 
-def _telling_slice(store: Store) -> int:
+def _richest_slice(store: Store) -> int:
     """The slice with most tumour among those with most classes."""
     pixels = store.pixels[:, 1:].astype(np.int64)
     return int(np.lexsort((pixels.sum(axis=1), (pixels > 0).sum(axis=1)))[-1])
@@ -125,7 +128,7 @@ def _panel(group: Sequence[Measured]) -> Measured | None:
 def _drawn_together(
     results: Results, arms: Sequence[Arm]
 ) -> dict[Arm, tuple[Measured, PanelSlices]]:
-    """Of the first fold and seed that most arms have: what each arm made of the same slices."""
+    """The panel slices of each arm, in the fold and seed in which most arms have the same ones."""
     found: dict[tuple[int, int], dict[Arm, tuple[Measured, PanelSlices]]] = {}
     for arm in arms:
         for one in results.arms[arm]:
@@ -196,9 +199,8 @@ def _together(shown: dict[Arm, tuple[Measured, PanelSlices]]) -> Figure:
         " and ".join(f"Figure {7 if ssl else 8}" for ssl in sides),
         f"Segmentations of the same test slices, {captions.listed(starts)}",
         f"Fold {first.fold + 1}, seed {first.seed}; {order}. "
-        f"Labels lie over {DISPLAY_NAMES[names[-1]]}. Dice of the slice by class, – where it is "
-        "in neither "
-        "mask.",
+        f"Labels over {DISPLAY_NAMES[names[-1]]}. Below: Dice of the slice by class, – if the "
+        "class is in neither mask.",
         "Test slices: images, truth, and predictions by loss, with and without pretraining",
     )
 

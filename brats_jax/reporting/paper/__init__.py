@@ -1,1 +1,1 @@
-"""The paper's printed tables and claims, and checks of their consistency."""
+"""The tables and claims that the paper prints, and the contradictions between them."""

@@ -1,8 +1,8 @@
-"""What the paper says in words about its numbers, held against the numbers.
+"""The paper's sentences about its numbers, checked against the numbers.
 
-Each claim is a sentence's quote and a function that decides from the printed numbers
-whether it holds. One that a printed mean contradicts and the folds' means (or another
-table) bear out is a matter of 'rounding'; one that they contradict too is 'definite'.
+Each claim is a quote and a function that decides from the printed numbers whether it holds.
+A contradiction is 'rounding' if a printed mean contradicts the claim but the means of the
+folds, or another table, support it; it is 'definite' if these contradict it too.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,14 +17,14 @@ TUMOUR = CLASSES[1:]
 
 
 class Verdict(NamedTuple):
-    """What the numbers say of a claim that they contradict."""
+    """The kind of a contradiction, and the statement that the numbers support."""
 
     kind: Kind
     expected: str
 
 
 class Claim(NamedTuple):
-    """A sentence of the paper and the test of it, which returns None where it holds."""
+    """A sentence of the paper and its test, which returns None if the sentence holds."""
 
     where: str
     quote: str
@@ -32,18 +32,18 @@ class Claim(NamedTuple):
 
 
 class Gains:
-    """How much better SSL is than the baseline, in Dice and in ASD; positive is better."""
+    """Gain of SSL over the baseline in Dice and in ASD; positive is better."""
 
     def __init__(self, reading: Reading) -> None:
         self.reading = reading
 
     def printed(self, metric: str, of: str, loss: str) -> Fraction:
-        """The gain between the two columns of Tables 3 to 5."""
+        """The gain from the first to the second column of Tables 3 to 5."""
         cells = (self.reading.in_table(metric, of, loss, ssl) for ssl in (False, True))
         return self._gain(metric, *(Fraction(n.value) for n in cells))
 
     def of_folds(self, metric: str, of: str, loss: str) -> Fraction:
-        """The gain between the means of five folds, over classes 1 to 3 for FOREGROUND."""
+        """The gain of the mean over five folds; over classes 1 to 3 for FOREGROUND."""
         classes = TUMOUR if of == FOREGROUND else (of,)
         each = [self.of_fold(metric, k, loss, f) for k, f in product(classes, range(1, 6))]
         return sum(each, Fraction()) / len(each)
@@ -54,7 +54,7 @@ class Gains:
         return self._gain(metric, *(Fraction(n.value) for n in cells))
 
     def table_6(self, of: str, loss: str) -> Fraction:
-        """The Dice gain between the two rows of Table 6."""
+        """The Dice gain from a loss's first to its second row of Table 6."""
         base = self.reading.in_table("dice", "ED", loss, False)
         values = [
             Fraction(n.value)
@@ -68,25 +68,25 @@ class Gains:
         return baseline - ssl if metric == "asd_mm" else ssl - baseline
 
 
-def _tally(gains: list[Fraction]) -> str:
+def _count(gains: list[Fraction]) -> str:
     better, worse = sum(g > 0 for g in gains), sum(g < 0 for g in gains)
     return f"better in {better}, equal in {len(gains) - better - worse} and worse in {worse}"
 
 
-def _grid(gain: Callable[[str, str, str], Fraction], metric: str) -> list[Fraction]:
+def _all_gains(gain: Callable[[str, str, str], Fraction], metric: str) -> list[Fraction]:
     return [gain(metric, k, loss) for loss, k in product(LOSSES, CLASSES)]
 
 
 def _nearly_all_classes(gains: Gains) -> Verdict | None:
-    printed, folds = _grid(gains.printed, "dice"), _grid(gains.of_folds, "dice")
-    # 'Nearly all' is read as all but one.
+    printed, folds = _all_gains(gains.printed, "dice"), _all_gains(gains.of_folds, "dice")
+    # 'Nearly all' is taken as all but one.
     if sum(g > 0 for g in printed) >= len(printed) - 1:
         return None
-    asd = _grid(gains.printed, "asd_mm")
+    asd = _all_gains(gains.printed, "asd_mm")
     return Verdict(
         "definite" if sum(g > 0 for g in folds) < len(folds) - 1 else "rounding",
-        f"of 12 pairs in Tables 3 to 5 (3 losses, 4 classes) SSL's Dice is {_tally(printed)} "
-        f"as printed, and {_tally(folds)} by the folds' means; its ASD is {_tally(asd)}",
+        f"of 12 pairs in Tables 3 to 5 (3 losses, 4 classes) SSL's Dice is {_count(printed)} "
+        f"as printed, and {_count(folds)} by the folds' means; its ASD is {_count(asd)}",
     )
 
 
@@ -176,8 +176,8 @@ def _most_configurations(gains: Gains) -> Verdict | None:
         return None
     return Verdict(
         "rounding" if 2 * sum(g > 0 for g in folds) > len(folds) else "definite",
-        f"Table 6's average Dice over the three losses is {_tally(printed)} with SSL; by the "
-        f"folds' means it is {_tally(folds)}",
+        f"Table 6's average Dice over the three losses is {_count(printed)} with SSL; by the "
+        f"folds' means it is {_count(folds)}",
     )
 
 
@@ -195,7 +195,7 @@ def _asd_in_all_folds(gains: Gains) -> Verdict | None:
     ]
     return Verdict(
         "definite",
-        f"over {len(pairs)} cells of loss, class and fold SSL's ASD is {_tally(pairs)}; its mean "
+        f"over {len(pairs)} cells of loss, class and fold SSL's ASD is {_count(pairs)}; its mean "
         f"over the folds is larger for {', '.join(worse) or 'none'}",
     )
 
@@ -210,7 +210,7 @@ def _remaining_folds(gains: Gains) -> Verdict | None:
         return None
     return Verdict(
         "definite",
-        f"without fold 4 SSL's ASD under Dice + CE is {_tally([g for _, g in rest])} of 16 "
+        f"without fold 4 SSL's ASD under Dice + CE is {_count([g for _, g in rest])} of 16 "
         f"cells of class and fold; it is not smaller for {', '.join(failing)}",
     )
 
@@ -305,7 +305,7 @@ CLAIMS = (
 
 
 def check_claims(reading: Reading) -> Iterator[Finding]:
-    """Yields a finding for each claim in `CLAIMS` that the numbers contradict."""
+    """Yields a finding for each of `CLAIMS` that the numbers contradict."""
     gains = Gains(reading)
     for claim in CLAIMS:
         verdict = claim.test(gains)

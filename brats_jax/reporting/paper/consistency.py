@@ -1,9 +1,9 @@
-"""Finds by itself every place where the paper's printed numbers disagree with each other.
+"""Finds every contradiction between the paper's printed numbers.
 
-Four comparisons: a mean with its five folds in the appendix, two printings of the same
-mean, an average over classes with the classes beside it, and a fold quoted in the text
-with its table. What is said in words is checked in `claims` and `references`; what the text
-says of its method in two ways is listed in `method`.
+Four checks of numbers: a mean against its five folds in the appendix, two printings of the
+same mean, an average over classes against these classes, and a fold quoted in the text
+against its table. `claims` and `references` check sentences; `method` lists contradictions
+in the description of the method.
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,7 +14,7 @@ from brats_jax.reporting.paper.findings import (
     Finding,
     Reading,
     disagreement,
-    is_cut_off,
+    is_truncated,
     plain,
     rounded,
 )
@@ -39,10 +39,10 @@ _METRICS = {
 
 
 def find_inconsistencies(printed: Iterable[Number] | None = None) -> list[Finding]:
-    """Returns every disagreement, numbers first, each in the order of the tables.
+    """All contradictions: numbers first, in the order of the tables, then sentences.
 
     Args:
-      printed: what to check; the paper's own numbers by default.
+      printed: the numbers to check; the paper's by default.
     """
     reading = Reading(printed_numbers() if printed is None else printed)
     return [
@@ -58,7 +58,7 @@ def find_inconsistencies(printed: Iterable[Number] | None = None) -> list[Findin
 
 
 def by_cell(findings: Iterable[Finding]) -> dict[Cell, list[Finding]]:
-    """The findings to put as footnotes on each cell, (table, row, column) -> findings."""
+    """(table, row, column) -> findings to show as footnotes of the cell."""
     marks: dict[Cell, list[Finding]] = {}
     for finding in findings:
         for cell in finding.cells:
@@ -81,13 +81,13 @@ def check_fold_means(reading: Reading) -> Iterator[Finding]:
         why = (
             "no rounding explains it"
             if kind == "definite"
-            else f"that rounds to {rounded(mean.value, reading.decimals(n))}, though the folds are "
-            "rounded themselves, by enough to explain it"
+            else f"that rounds to {rounded(mean.value, reading.decimals(n))}; rounding of the "
+            "folds could explain the difference"
         )
-        cut = is_cut_off(printed, mean.value)
-        if cut:
+        if is_truncated(printed, mean.value):
             why += (
-                f". Cut off instead of rounded, it is {rounded(printed.value, reading.decimals(n))}"
+                f". Truncated instead of rounded, it is "
+                f"{rounded(printed.value, reading.decimals(n))}"
             )
         sentence = (
             f"{_place(n)} prints {n.printed} for {_quantity(n)}, where the folds of {folds} "
@@ -113,8 +113,8 @@ def check_two_printings(reading: Reading) -> Iterator[Finding]:
             mean = reading.fold_mean(n)
             if mean is not None:
                 folds = f"; the folds average {plain(mean.value)}"
-                if disagreement(pair[1], mean) and is_cut_off(pair[1], mean.value):
-                    folds += f", which {_place(other)} cuts off"
+                if disagreement(pair[1], mean) and is_truncated(pair[1], mean.value):
+                    folds += f", which {_place(other)} truncates"
             sentence = (
                 f"{_place(n)} prints {n.printed} for {_quantity(n)}, {_place(other)} prints "
                 f"{other.printed} for the same{folds}."
@@ -128,7 +128,7 @@ def check_two_printings(reading: Reading) -> Iterator[Finding]:
 def check_class_averages(reading: Reading) -> Iterator[Finding]:
     """Compares an average over classes 1 to 3 with the classes of the table it belongs to.
 
-    The text names Table 3 for its mean Dice, so it is held against that table's classes.
+    The text names Table 3 for its mean Dice, so the classes of that table are compared.
     """
     for n in reading.numbers:
         if n.of != FOREGROUND:

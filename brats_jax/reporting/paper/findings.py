@@ -1,4 +1,4 @@
-"""What one disagreement inside the paper is, and the arithmetic of rounded numbers it rests on."""
+"""One contradiction inside the paper, and the arithmetic of rounded numbers behind it."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -14,20 +14,20 @@ Cell = tuple[str, int, int]
 
 
 class Finding(NamedTuple):
-    """One place where the paper disagrees with itself.
+    """One place where the paper contradicts itself.
 
     Attributes:
       where: the place in words: 'Table 4, ASD Class 0, SSL (pretrained)', 'Section 4.5'.
-      cells: (table, row, column) in `TABLES` of every number to mark; the first is the
-        one printed. Empty for a sentence.
+      cells: (table, row, column) in `TABLES` of every number to mark, first that of
+        `printed`; empty for a sentence.
       printed: the number or the words in print.
-      expected: what the rest of the paper gives.
-      kind: 'definite', nothing rounds to both (one may have been cut off instead: the
-        sentence says so); 'rounding', they differ as printed, but values exist that round
-        to both; 'ambiguous', a reference that fits one of two tables of the same number.
-      check: which comparison found it: fold means, two printings, own classes, fold
-        quoted, claim, reference, caption, method.
-      sentence: all of it in plain words.
+      expected: the value or statement that follows from the rest of the paper.
+      kind: 'definite': no value rounds to both numbers (one may be truncated; the sentence
+        says so); 'rounding': they differ as printed, but some value rounds to both;
+        'ambiguous': a reference that fits one of two tables with the same number.
+      check: the check that found it: fold means, two printings, own classes, fold quoted,
+        claim, reference, caption, method.
+      sentence: the finding in words.
     """
 
     where: str
@@ -40,19 +40,19 @@ class Finding(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """A value known to be within `half` of `value`: a rounded number, or a mean of some."""
+    """A value known to within +-`half`: a rounded number, or a mean of rounded numbers."""
 
     value: Fraction
     half: Fraction
 
 
 class Reading:
-    """The printed numbers by meaning, each with the precision it really has.
+    """The printed numbers by meaning, each with its real precision.
 
-    All ASD and PSNR end in 0 at the third decimal: they were rounded to two and padded.
-    So a metric has as many decimals as the finest digit other than 0 in its tables
-    (resolution), and a number that many or its own if finer ('0.3228'), but never more
-    than are printed ('0.33').
+    All ASD and PSNR have 0 as third decimal: they were rounded to two decimals and padded.
+    So the resolution of a metric is the finest decimal other than 0 in its tables. A number
+    has the decimals of that resolution, or its own if finer ('0.3228'), but never more than
+    are printed ('0.33').
     """
 
     def __init__(self, numbers: Iterable[Number]) -> None:
@@ -67,7 +67,7 @@ class Reading:
                 self.resolution[n.metric] = finest
 
     def decimals(self, number: Number) -> int:
-        """How many decimals of a printed number mean anything."""
+        """Number of significant decimals of a printed number."""
         finest = max(self.resolution[number.metric], _decimals(number.printed, strip=True))
         return min(_decimals(number.printed), finest)
 
@@ -77,25 +77,25 @@ class Reading:
         return Estimate(Fraction(number.value), half)
 
     def same(self, number: Number, **changes: Any) -> list[Number]:
-        """All numbers with a number's meaning, `changes` made to it first; wherever printed."""
+        """All printings of the quantity of `number`, after `changes` to its fields."""
         return self._by_meaning.get(number._replace(**changes).meaning, [])
 
     def in_table(
         self, metric: str, of: str, loss: str, ssl: bool, fold: int | None = None
     ) -> Number:
-        """The number of Tables 3 to 5, or with a fold of Appendix Tables 2 to 4."""
+        """A number of Tables 3 to 5, or of Appendix Tables 2 to 4 if `fold` is given."""
         table = TABLES_OF_LOSS[loss][0 if fold is None else 1]
         found = self._by_meaning[metric, of, loss, ssl, fold]
         return next(n for n in found if n.table == table)
 
     def mean(self, numbers: Iterable[Number]) -> Estimate:
-        """The mean of printed numbers, and how far their rounding can have moved it."""
+        """The mean of printed numbers, with the largest error from their rounding."""
         parts = [self.estimate(n) for n in numbers]
         value = sum((p.value for p in parts), Fraction()) / len(parts)
         return Estimate(value, sum((p.half for p in parts), Fraction()) / len(parts))
 
     def fold_mean(self, number: Number) -> Estimate | None:
-        """The mean of a number's five folds, of all three classes for a foreground mean."""
+        """The mean of a number's five folds, over all three classes for a foreground mean."""
         of = CLASSES[1:] if number.of == FOREGROUND else (number.of,)
         folds = [n for k in of for f in range(1, 6) for n in self.same(number, of=k, fold=f)]
         folds = [n for n in folds if n.table != "text"]
@@ -103,12 +103,12 @@ class Reading:
 
 
 def disagreement(printed: Estimate, expected: Estimate) -> Literal["definite", "rounding"] | None:
-    """Compares what is printed with a finer value of the same quantity.
+    """Compares a printed number with a finer value of the same quantity.
 
-    They agree (None) if the expected value, taken as it stands, rounds to what is printed,
-    a tie either way. They differ by 'rounding' if some true value is within both half
-    units, and are 'definite' otherwise. A gap of exactly both half units is definite: it
-    would need a tie in every number at once, all rounded away from what is printed.
+    Returns None if the expected value rounds to the printed one, a tie either way;
+    'rounding' if some true value lies within both half units; 'definite' otherwise. A gap of
+    exactly both half units is definite: it would need a tie in every number at once, each
+    rounded away from the printed value.
     """
     gap = abs(printed.value - expected.value)
     if gap <= printed.half:
@@ -116,20 +116,20 @@ def disagreement(printed: Estimate, expected: Estimate) -> Literal["definite", "
     return "rounding" if gap < printed.half + expected.half else "definite"
 
 
-def is_cut_off(printed: Estimate, value: Fraction) -> bool:
-    """Whether dropping the further digits of `value`, not rounding it, gives what is printed."""
+def is_truncated(printed: Estimate, value: Fraction) -> bool:
+    """Whether the printed number is `value` truncated instead of rounded."""
     unit = 2 * printed.half
     return value // unit * unit == printed.value
 
 
 def rounded(value: Fraction, decimals: int) -> str:
-    """A number with so many decimals, ties away from zero."""
+    """A number rounded to `decimals`, ties away from zero."""
     exact = Decimal(value.numerator) / Decimal(value.denominator)
     return str(exact.quantize(Decimal(1).scaleb(-decimals), ROUND_HALF_UP))
 
 
 def plain(value: Fraction) -> str:
-    """A number in two to five decimals, without idle zeros: 0.484, 0.22853, 1.90."""
+    """A number with two to five decimals, without trailing zeros: 0.484, 0.22853, 1.90."""
     whole, _, decimals = rounded(value, 5).partition(".")
     return f"{whole}.{decimals.rstrip('0').ljust(2, '0')}"
 

@@ -1,6 +1,6 @@
-"""Where the paper's account of its method contradicts itself, and what is done here.
+"""Contradictions in the paper's description of its method, and the choice made here.
 
-No arithmetic finds these: each is two places of the text, read side by side.
+No arithmetic finds these: each was found by reading two places of the text.
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from brats_jax.reporting.paper.findings import Finding
 
 
 class Account(NamedTuple):
-    """A quote, where it stands, what the rest of the paper says to it, and what is done here."""
+    """A quote and its place, the statement that contradicts it, and the choice made here."""
 
     where: str
     quote: str
@@ -48,22 +48,22 @@ ACCOUNTS = (
     Account(
         "Section 4.1",
         "each subject is represented by a single 2D axial slice containing visible tumour regions",
-        "the same section speaks of 155 slices for each patient and of 'many slices that do not "
+        "the same section has 155 slices for each patient and 'many slices that do not "
         "contain any tumour'",
         "all slices of a patient, or those with tumour (segment.slices, pretrain.slices)",
     ),
     Account(
         "Section 4.1",
         "Only slices with non-zero segmentation labels were retained",
-        "Tables 3 to 5 have a Dice of 0.33 at most beside boundaries a few pixels apart, as an "
-        "average over all slices gives in which an absent class counts 0; over slices with tumour "
-        "alone such boundaries would give far more",
-        "evaluated over all slices, and the average over tumour slices beside it",
+        "Tables 3 to 5 have a Dice of at most 0.33 with boundaries a few pixels apart. An average "
+        "over all slices, in which an absent class counts 0, gives such a Dice; slices with tumour "
+        "only would give a far higher one",
+        "evaluated over all slices, with the average over tumour slices beside it",
     ),
     Account(
         "Section 4.1",
         "15% of the total files are reserved as a hold-out test set",
-        "each file is a slice, of which a patient has up to 155: slices of one patient are then in "
+        "each file is a slice and a patient has up to 155 of them, so slices of one patient are in "
         "training and test, and no patient is held out",
         "split by patient; data.split_by=slice splits files, and every table says so",
     ),

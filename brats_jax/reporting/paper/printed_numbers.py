@@ -1,4 +1,4 @@
-"""The paper's printed numbers as records: what each one measures, and where it stands."""
+"""The paper's printed numbers as records: quantity, value and place of each."""
 
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
@@ -10,7 +10,7 @@ Meaning = tuple[str, str, str, bool | None, int | None]
 
 
 class Number(NamedTuple):
-    """One printed number and what it measures.
+    """One printed number with its quantity and its place.
 
     `row` and `column` count from 0 in `TABLES[table]`. `metric` is dice, asd_mm, mse,
     psnr_db or ssim; `of` a class, 'mean foreground' (classes 1 to 3), or '' for the
@@ -30,7 +30,7 @@ class Number(NamedTuple):
 
     @property
     def meaning(self) -> Meaning:
-        """What it measures: the same for every printing of one quantity."""
+        """The quantity measured; equal for all printings of one quantity."""
         return self.metric, self.of, self.loss, self.ssl, self.fold
 
     @property
@@ -42,7 +42,7 @@ class Number(NamedTuple):
 def printed_numbers(tables: Mapping[str, Table] = TABLES) -> Iterator[Number]:
     """Yields every printed number with its meaning, table by table, row by row.
 
-    Table 2 holds names alone, and none of its cells are yielded.
+    Table 2 holds names only and yields nothing.
     """
     for name, table in tables.items():
         for i, row in enumerate(table.rows):
@@ -55,7 +55,7 @@ def printed_numbers(tables: Mapping[str, Table] = TABLES) -> Iterator[Number]:
 def _meaning(
     table: str, caption: str, row: tuple[str, ...], column: int, head: str
 ) -> Meaning | None:
-    """What a cell measures by its row and its column's head; None where it is no number."""
+    """The quantity of a cell, from its row and its column's head; None if it is no number."""
     first = {"1": 1, "3": 1, "4": 1, "5": 1, "6": 2, "A1": 1, "A2": 2, "A3": 2, "A4": 2, "text": 2}
     if column < first.get(table, len(row)):
         return None
@@ -88,7 +88,7 @@ def _metric(head: str) -> tuple[str, str]:
 
 
 def _loss(text: str) -> str:
-    """The loss that a method's name or the end of a caption speaks of."""
+    """The loss named by a method or by the end of a caption."""
     text = text.replace(" ", "")
     if "Dice+C" in text:
         return "dice_ce"

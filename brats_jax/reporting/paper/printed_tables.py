@@ -1,9 +1,8 @@
 """The paper's tables and the numbers in its running text, as printed.
 
-Typed in once, digit for digit: a number stays the text it is in print ('0.33' and '2.70'
-too, where the columns have three decimals), so that its rounding can be reasoned about.
-`TABLES` holds them as laid out; `printed_numbers` gives them as records with a meaning,
-under the same cell addresses.
+Every number is kept as the printed text, digit for digit ('0.33' and '2.70' too, in columns
+of three decimals), because the checks reason about its rounding. `TABLES` has the printed
+layout; `printed_numbers` gives the same cells as records with a meaning.
 
 Reference: R. Umesh Kalyanappa, Early Fusion-based Self-Supervised Learning with
 Cross-Modality Prediction for Brain Tumour Segmentation, Satakunta University of Applied
@@ -19,7 +18,7 @@ CLASSES = ("background", "NCR/NET", "ED", "ET")
 LOSSES = {"focal": "Focal Loss only", "dice_focal": "Dice + Focal", "dice_ce": "Dice + CE"}
 FOREGROUND = "mean foreground"
 
-# The table of fold means, and the appendix table of the folds, of each loss.
+# loss -> (table of the means over folds, appendix table of the folds)
 TABLES_OF_LOSS = {"focal": ("3", "A2"), "dice_focal": ("4", "A3"), "dice_ce": ("5", "A4")}
 
 BASELINE, SSL = "Baseline", "SSL (pretrained)"
@@ -44,18 +43,18 @@ _MEAN_COLUMNS = ("Metric / Class", BASELINE, SSL)
 
 
 def _cells(text: str) -> tuple[tuple[str, ...], ...]:
-    """Rows of cells out of a block: a line a row, two spaces or more between cells."""
+    """Rows of cells from a block of text: one line a row, two or more spaces between cells."""
     lines = (line.strip() for line in text.strip().splitlines())
     return tuple(tuple(cell.strip() for cell in line.split("  ") if cell) for line in lines)
 
 
 def _mean_rows(baseline: str, ssl: str) -> tuple[tuple[str, ...], ...]:
-    """The rows of Tables 3 to 5 out of their two columns of numbers."""
+    """The rows of Tables 3 to 5 from their two columns of numbers."""
     return tuple(zip(_FOLD_COLUMNS[2:], baseline.split(), ssl.split(), strict=True))
 
 
 def _fold_rows(baseline: str, ssl: str) -> tuple[tuple[str, ...], ...]:
-    """The rows of Appendix Tables 2 to 4; the paper prints the pipeline as a line above five."""
+    """The rows of Appendix Tables 2 to 4, where the paper prints the pipeline above its five."""
     return tuple(
         (pipeline, *line.split())
         for pipeline, block in ((BASELINE, baseline), (SSL, ssl))
@@ -209,7 +208,7 @@ TABLES: Mapping[str, Table] = MappingProxyType(
                    5 0.999 0.188 0.329 0.200 0.170 1.870 1.960 1.350""",
             ),
         ),
-        # Not a table in print: the results that its sentences quote, '' where there is none.
+        # Not a printed table: the numbers quoted in the running text, '' where it quotes none.
         "text": Table(
             "Running text",
             "Results quoted in the running text, by section.",

@@ -1,4 +1,4 @@
-"""Where the paper's text sends the reader to a table that does not hold what it says."""
+"""References in the paper's text to tables that do not hold the results named."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -13,10 +13,10 @@ ANY_FOLD = 0
 
 
 class Reference(NamedTuple):
-    """A sentence that names tables of the body, and what the reader is to find in them.
+    """A sentence that names tables of the body, and the results it refers to.
 
-    `needs` gives a name to combinations of Number's fields; each must be in one of the
-    tables named.
+    `needs` maps the name of a result to values of Number's fields; each result must be in one
+    of the tables.
     """
 
     where: str
@@ -89,10 +89,10 @@ _NUMBER_WORDS = {"two": 2, "three": 3, "four": 4, "five": 5}
 
 
 def check_references(reading: Reading) -> Iterator[Finding]:
-    """Yields a finding for each reference whose tables lack what it sends the reader for.
+    """Yields a finding for each reference whose tables lack a result it refers to.
 
-    It is 'ambiguous' where the appendix tables of the same numbers have it: the appendix
-    starts again at Table 1.
+    It is 'ambiguous' if the appendix tables of the same numbers have the result: the appendix
+    counts from Table 1 again.
     """
     for reference in REFERENCES:
         absent = [name for name in reference.tables if name not in TABLES]
@@ -113,17 +113,17 @@ def check_references(reading: Reading) -> Iterator[Finding]:
                 if name != "text" and any(_holds(reading, (name,), n) for n in lacking.values())
             ]
             named = f"Table {present[0]} does" if len(present) == 1 else "those tables do"
-            what = ", ".join(lacking)
-            parts.append(f"{named} not hold {what}, to be found in {', '.join(places)}")
+            results = ", ".join(lacking)
+            parts.append(f"{named} not hold {results} (see {', '.join(places)})")
         expected = " and ".join(parts)
         if in_appendix:
-            expected += "; the paper numbers two tables alike, and the appendix's may be meant"
+            expected += "; two tables have this number, and the one in the appendix may be meant"
         sentence = f"The paper says '{reference.quote}' ({reference.where}), but {expected}."
         yield Finding(reference.where, (), reference.quote, expected, kind, "reference", sentence)
 
 
 def check_captions(reading: Reading) -> Iterator[Finding]:
-    """Holds 'across four tumour classes' in a caption against the classes that Table 6 has."""
+    """Compares 'across four tumour classes' in captions with the classes of Table 6."""
     tumour = list(dict.fromkeys(n.of for n in reading.numbers if n.table == "6"))
     tumour.remove(FOREGROUND)
     wrong = []
@@ -139,7 +139,7 @@ def check_captions(reading: Reading) -> Iterator[Finding]:
 
 
 def _holds(reading: Reading, tables: tuple[str, ...], need: Need) -> bool:
-    """Whether a number in one of the tables meets the need."""
+    """Whether one of the tables has a number with the fields of `need`."""
 
     def meets(number: Number) -> bool:
         have = number._asdict()

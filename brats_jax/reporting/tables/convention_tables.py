@@ -1,10 +1,10 @@
-"""The same predictions under every convention side by side, and every other metric by name."""
+"""Dice under every convention side by side, and every boundary and voxel metric."""
 
 from collections.abc import Iterator, Sequence
 
 from brats_jax.evaluation.rows import MEAN_FOREGROUND
 from brats_jax.reporting import captions
-from brats_jax.reporting.arms import LOSS_NAMES, Arm, Key, Results, over_folds
+from brats_jax.reporting.arms import LOSS_NAMES, Arm, Key, Results, mean_over_folds
 from brats_jax.reporting.tables.table import Cell, Column, Table, make_table, number, text
 
 REGIONS = ("WT", "TC", "ET", "NCR/NET", "ED")
@@ -48,51 +48,54 @@ SLICES: tuple[_Variant, ...] = (
     ("", "Sensitivity", "slice", ALL, "sensitivity", "present_only", 3),
     ("", "Specificity", "slice", ALL, "specificity", "", 4),
 )
-# Under these every slice, or every patient, has a number.
+# Conventions that give every slice, or every patient, a number.
 EVERY_UNIT = ("paper", "both_empty_1", "brats2020", "brats2023", "")
 DICE_NOTE = (
-    "A region in neither mask: paper, counts 0; present only, is left out; both empty 1, counts 1. "
-    "{volumes}In brackets: slices or patients that count, where not all do"
+    "Dice of a region that is in neither mask: 0 (paper), left out (present only), 1 (both empty "
+    "1). {volumes}In brackets: number of slices or patients averaged, where some are left out"
 )
 VOLUME_DICE_NOTE = (
-    "BraTS 2020 and 2023: in neither mask 1, in one 0. Lesion-wise (BraTS 2023): every lesion of "
-    "the truth by itself, missed and invented ones counting 0; WT, TC and ET only. "
+    "BraTS 2020 and 2023: 1 for a region in neither mask, 0 for a region in one mask only. "
+    "Lesion-wise (BraTS 2023): mean over the lesions, 0 for a missed or false-positive lesion; "
+    "WT, TC and ET only. "
 )
 HD95_NOTE = (
-    "HD95 is the 95th percentile of the distances between boundary {unit}s, both directions pooled"
+    "HD95: 95th percentile of the distances between boundary {unit}s, both directions pooled"
 )
 VOLUME_HD95_NOTE = (
-    f"{HD95_NOTE.format(unit='voxel')}: present only, where both masks hold the region; BraTS "
-    "2020, in neither mask 0 mm, in one 373.13 mm. BraTS 2023, 0 mm and 374 mm, else "
-    "as that challenge's script has it (DeepMind's): the boundary runs between voxels, each part "
-    "weighs as much as its area, and the larger of the two directions counts. Lesion-wise: mean of "
-    "that over the lesions, 374 mm for missed and invented ones"
+    f"{HD95_NOTE.format(unit='voxel')}. Present only: where both masks hold the region. BraTS "
+    "2020: 0 mm for a region in neither mask, 373.13 mm for a region in one mask only. BraTS 2023: "
+    "0 mm and 374 mm; otherwise as in that challenge's script (DeepMind's surface-distance): the "
+    "boundary runs between voxels, its parts are weighted by area, and the larger of the two "
+    "directed percentiles counts. Lesion-wise: mean over the lesions, 374 mm for a missed or "
+    "false-positive lesion"
 )
 SLICE_HD95_NOTE = f"{HD95_NOTE.format(unit='pixel')}, where both masks hold the region"
 VOLUME_NSD_NOTE = (
-    "NSD: share of both boundaries within the tolerance of {tolerance} mm, counted in boundary "
-    "voxels (MONAI), and by area (DeepMind). Sensitivity where the truth holds none: present only, "
-    "is left out; BraTS 2023, 1 if nothing was predicted, otherwise 0"
+    "NSD: share of both boundaries within {tolerance} mm of the other, by boundary voxels (MONAI) "
+    "and by area (DeepMind). Sensitivity to a region that the truth does not hold: left out "
+    "(present only); 1 if nothing was predicted, otherwise 0 (BraTS 2023)"
 )
-SLICE_NSD_NOTE = "NSD: share of both boundaries, in pixels, within the tolerance of {tolerance} mm"
+SLICE_NSD_NOTE = (
+    "NSD: share of both boundaries within {tolerance} mm of the other, by boundary pixels"
+)
 DISTANCE_NOTE = (
-    "{hd95}. "
-    "ASD, where both masks hold it: pooled over both boundaries as in the paper; averaged, the "
-    "mean of the two directed means (medpy up to 0.4); to truth, from the predicted boundary "
-    "alone; to prediction, "
-    "from the true one. {nsd}. In brackets: {unit}s that count, where not all do"
+    "{hd95}. ASD, where both masks hold the region: pooled over both boundaries as in the paper; "
+    "averaged: mean of the two directed means (medpy up to 0.4); to truth: from the predicted "
+    "boundary only; to prediction: from the true boundary only. {nsd}. In brackets: number of "
+    "{unit}s averaged, where some are left out"
 )
 
 
 def ceiling_table(results: Results) -> Table | None:
-    """How much of the paper's Dice is decided before any model: the share of slices per class."""
+    """The largest possible Dice under the paper's convention, and the best Dice of the arms."""
     groups = results.measured()
     if not captions.all_slices(groups):
         return None
     in_space = any(key[1] == "volumes" for one in groups for key in one.rows)
     rows = []
     for of in ("NCR/NET", "ED", "ET", "WT", "TC"):
-        share, slices = over_folds(groups, ("slice", ALL, of, "in_truth", ""))
+        share, slices = mean_over_folds(groups, ("slice", ALL, of, "in_truth", ""))
         cells = [text(of), number(share, 3, slices)]
         for rule in ("paper", "present_only", "both_empty_1"):
             cells.append(number(best(results, ("slice", ALL, of, "dice", rule)), 3))
@@ -103,11 +106,11 @@ def ceiling_table(results: Results) -> Table | None:
     return make_table(
         "ceiling",
         "",
-        "What the paper's convention can reach at most, and the same model otherwise",
-        "Ceiling: share of the slices (in brackets) whose truth holds the region; under the "
-        "paper's convention every other slice counts 0, so a perfect segmentation gets no more. "
-        "Beside it the largest mean Dice of any arm of this report, arm by arm under each "
-        "convention. " + captions.over(groups),
+        "Largest possible Dice under the paper's convention, and Dice under the others",
+        "Ceiling: share of the slices (their number in brackets) whose truth holds the region. "
+        "Under the paper's convention every other slice counts 0, so this share is the Dice of a "
+        "perfect segmentation. Beside it: the largest mean Dice of any arm under each convention. "
+        + captions.over(groups),
         [
             Column("Region", words=True),
             Column("Ceiling of the paper's"),
@@ -121,15 +124,15 @@ def ceiling_table(results: Results) -> Table | None:
 
 
 def best(results: Results, key: Key) -> float:
-    """The largest mean of any arm; NaN where none has the number."""
-    means = [over_folds(group, key)[0] for group in results.arms.values()]
+    """The largest mean of any arm; NaN if no arm has the number."""
+    means = [mean_over_folds(group, key)[0] for group in results.arms.values()]
     return max((m for m in means if m == m), default=float("nan"))
 
 
-def tables_of(results: Results, loss: str) -> Iterator[Table]:
-    """Dice under every convention, and the other metrics by patient and by slice, of a loss."""
+def convention_tables(results: Results, loss: str) -> Iterator[Table]:
+    """The tables of one loss: Dice, then the other metrics by patient and by slice."""
     arms = [arm for arm in results.arms if arm.loss == loss]
-    # With few labels: in the table of the label fractions.
+    # Smaller shares of the labels are in the table of label fractions.
     arms = [arm for arm in arms if arm.fraction == max(a.fraction for a in arms)]
     name = LOSS_NAMES.get(loss, loss)
     group = [one for arm in arms for one in results.arms[arm]]
@@ -165,7 +168,7 @@ def tables_of(results: Results, loss: str) -> Iterator[Table]:
         regions = (*REGIONS, MEAN_FOREGROUND) if kind == "dice" else REGIONS
         present = [v for v in variants if _there(results, arms, regions, v)]
         if kind == "dice" and not captions.all_slices(group):
-            # What is called all slices are those that were evaluated, with tumour all of them.
+            # Only tumour slices were evaluated: "all slices" would be the same columns again.
             present = [v for v in present if v[3] != ALL]
         if not present:
             continue
@@ -201,9 +204,9 @@ def _there(results: Results, arms: Sequence[Arm], regions: Sequence[str], v: _Va
 def _cells(results: Results, arm: Arm, of: str, variants: Sequence[_Variant]) -> list[Cell]:
     cells = []
     for variant in variants:
-        mean, count = over_folds(results.arms[arm], _key(variant, of))
+        mean, count = mean_over_folds(results.arms[arm], _key(variant, of))
         has = any(_key(variant, of) in one.rows for one in results.arms[arm])
-        # The mean over the three classes is over means: there is nothing to count.
+        # The foreground mean is over three means, which have no common count.
         all_count = variant[5] in EVERY_UNIT or of == MEAN_FOREGROUND
         counted = None if all_count else count
         cells.append(number(mean, variant[-1], counted) if has else Cell(""))

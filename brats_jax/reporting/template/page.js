@@ -1,5 +1,5 @@
 "use strict";
-// Tables sort by a click, or Enter or Space, on the head of a column; a third one restores them.
+// A click, Enter or Space on the head of a column sorts the table; the third restores its order.
 for (const table of document.querySelectorAll("table")) {
   const heads = [...table.tHead.rows[table.tHead.rows.length - 1].cells];
   if (heads.length > 10) table.classList.add("wide");
@@ -32,7 +32,7 @@ for (const table of document.querySelectorAll("table")) {
         head.setAttribute("aria-sort", before === "ascending" ? "descending" : "ascending");
         sorted.sort((a, b) => {
           const [x, y] = [key(a, k), key(b, k)];
-          // What is not defined stays at the end, whichever way.
+          // Undefined values stay at the end in both directions.
           if (x === null || y === null) return (x === null) - (y === null);
           return sign * compare(x, y);
         });
@@ -41,7 +41,7 @@ for (const table of document.querySelectorAll("table")) {
     });
   });
 }
-// What is folded away belongs on paper, and has to open for a link into it.
+// Folded parts open for printing, and when a link points into them.
 let folded = [];
 addEventListener("beforeprint", () => {
   folded = [...document.querySelectorAll("details:not([open])")];

@@ -171,7 +171,7 @@ def test_what_the_sentences_say():
     ) in sentences
     assert (
         "Table 6 prints 0.323 for the Dice of ED under Dice + Focal without SSL, Table 4 prints "
-        "0.322 for the same; the folds average 0.3228, which Table 4 cuts off."
+        "0.322 for the same; the folds average 0.3228, which Table 4 truncates."
     ) in sentences
     worse = next(s for s in sentences if "Across all settings" in s)
     assert "background (Dice + CE); NCR/NET (Dice + CE); ET (Dice + CE)" in worse

@@ -1,0 +1,117 @@
+"""Warnings that a reader needs before the numbers, and the list of everything that is missing."""
+
+from collections.abc import Iterator, Sequence
+
+from brats_jax.reporting import captions
+from brats_jax.reporting.arms import LOSS_NAMES, Results
+from brats_jax.reporting.comparison_sentences import FEW_PATIENTS
+from brats_jax.reporting.comparisons import ALPHA, Comparison
+from brats_jax.reporting.read_runs import FoldFiles, Study
+from brats_jax.reporting.tables.provenance_tables import STAGE_NAMES
+from brats_jax.runtime.text import plural
+
+_NAMED = 6  # unfinished trainings named in a warning
+
+
+def warnings(
+    study: Study, results: Results, comparisons: Sequence[Comparison], missing: Sequence[str]
+) -> Iterator[str]:
+    """A sentence or two for each reason to read the numbers with care."""
+    if any(run.is_phantom for run in study.runs):
+        every = all(run.is_phantom for run in study.runs)
+        yield (
+            f"{'All' if every else 'Some'} of these patients are synthetic (the phantom): the "
+            "numbers show that the program works, and say nothing about real brains."
+        )
+    measured = [*results.measured(), *results.measured("pretrain")]
+    if any(one.evaluation["split_by"] != "patient" for one in measured):
+        yield (
+            "The split is by slice, as in the paper: slices of the same patients are in training "
+            "and test, so every test score is too good. A split by patient estimates the score of "
+            "a new patient."
+        )
+    patients = min((int(one.evaluation["patients"]) for one in measured), default=None)
+    if patients is not None and patients < FEW_PATIENTS:
+        yield (
+            f"The test set has {plural(patients, 'patient')}, which is too few for a conclusion. "
+            f"With fewer than {FEW_PATIENTS} patients the intervals are also too narrow."
+        )
+    smallest = min((c.result.smallest_p for c in comparisons), default=0.0)
+    if comparisons and smallest * comparisons[0].family > ALPHA:
+        yield (
+            "With so few patients the test cannot find a difference of any size after the "
+            f"correction: its smallest possible p is {smallest:.2g}, multiplied by up to "
+            f"{comparisons[0].family}."
+        )
+    unfinished = sorted(
+        {
+            f"{one.run.name} fold {one.fold + 1}"
+            for one in measured
+            if one.stage in one.files.stages and one.files.stages[one.stage].complete is None
+        }
+    )
+    if unfinished:
+        more = len(unfinished) - _NAMED
+        names = f"{captions.listed(unfinished[:_NAMED])}{f' and {more} more' if more > 0 else ''}"
+        yield f"Evaluated before the end of training: {names}."
+    variants = {a.variant for a in results.arms if a.variant} | {
+        a.pretraining for a in results.arms if a.pretraining
+    }
+    if variants:
+        yield (
+            "Runs differ in more than loss, pretraining, labels, fold and seed "
+            f"({'; '.join(sorted(variants))}). Runs with different settings are never averaged, "
+            "and a baseline is compared only with SSL runs that have the same settings."
+        )
+    failed = sum(cell.state == "failed" for cell in study.cells)
+    if failed:
+        yield (
+            f"{plural(failed, 'training')} of the grid failed (of {len(study.cells)}); the last "
+            "section gives the reasons."
+        )
+    if missing:
+        yield f"Incomplete: {plural(len(missing), 'item')} missing, listed in the last section."
+
+
+def missing(study: Study, results: Results) -> Iterator[str]:
+    """A line for each configuration, fold, grid training or file that is missing, and why."""
+    absent = [
+        f"{LOSS_NAMES[loss]} {'with SSL' if ssl else 'without SSL'}"
+        for loss in LOSS_NAMES
+        for ssl in (False, True)
+        if results.main_arm(loss, ssl) is None
+    ]
+    if len(absent) == 2 * len(LOSS_NAMES):
+        yield "No segmentation has been evaluated."
+    elif absent:
+        yield f"Of the paper's six configurations, not evaluated here: {captions.listed(absent)}."
+    for run in study.runs:
+        unfinished = []
+        for number in run.requested_folds or tuple(run.folds):
+            state = _why_not_evaluated(run.folds.get(number))
+            if state:
+                unfinished.append(f"fold {number + 1} {state}")
+        if unfinished:
+            yield f"{run.name}: {'; '.join(unfinished)}."
+    for cell in study.cells:
+        if cell.state == "failed":
+            yield f"Grid: {cell.name} failed{': ' + cell.note if cell.note else ''}."
+    not_done = [c for c in study.cells if c.state not in ("done", "failed")]
+    if not_done:
+        count = plural(len(not_done), "training")
+        states = captions.listed(sorted({c.state for c in not_done}))
+        yield f"Grid: {count} not done yet ({states})."
+    for problem in dict.fromkeys(study.problems):
+        yield f"Not read: {problem.replace(f'{study.workdir}/', '')}."
+
+
+def _why_not_evaluated(fold: FoldFiles | None) -> str:
+    """Why a fold has no evaluation; '' if it has one."""
+    if fold is None:
+        return "not begun"
+    if fold.evaluation is not None:
+        return ""
+    unfinished = [STAGE_NAMES[n] for n, stage in fold.stages.items() if stage.complete is None]
+    if unfinished:
+        return f"not evaluated, its {unfinished[0]} is not complete"
+    return "not evaluated" if fold.stages else "not begun"

@@ -1,0 +1,72 @@
+"""SSL minus baseline as a table: means, differences, intervals and p values."""
+
+from collections.abc import Sequence
+
+from brats_jax.reporting.arms import percent
+from brats_jax.reporting.comparisons import Comparison
+from brats_jax.reporting.tables.table import (
+    Cell,
+    Column,
+    Table,
+    make_table,
+    number,
+    p_value,
+    signed,
+    text,
+    whole,
+)
+
+
+def comparison_table(
+    comparisons: Sequence[Comparison], name: str, title: str, caption: str, detail: bool
+) -> Table | None:
+    """A row for each comparison."""
+    rows = []
+    for c in comparisons:
+        r, digits = c.result, c.quantity.digits
+        better, worse = r.larger, r.smaller
+        if not c.quantity.larger_is_better:
+            better, worse = worse, better
+        rows.append(
+            [
+                text(c.ssl.loss_name),
+                text(c.quantity.name + (f" ({c.quantity.unit})" if c.quantity.unit else "")),
+                whole(r.n),
+                number(r.mean_b, digits),
+                number(r.mean_a, digits),
+                signed(r.mean_difference, digits),
+                signed(r.low, digits),
+                signed(r.high, digits),
+                p_value(c.adjusted, strong=c.found),
+                text(c.verdict, strong=c.found),
+                whole(better),
+                whole(worse),
+                number(r.dz, 2),
+                number(r.rank_biserial, 2),
+                p_value(r.p_permutation),
+                p_value(r.p_wilcoxon),
+            ]
+        )
+    columns = [
+        Column("Loss", words=True),
+        Column("Quantity", words=True),
+        Column("n patients"),
+        Column("baseline", "Mean"),
+        Column("SSL", "Mean"),
+        Column("mean", "SSL minus baseline"),
+        Column("low", "SSL minus baseline"),
+        Column("high", "SSL minus baseline"),
+        Column("p (Holm)"),
+        Column("Found", words=True),
+        Column("better", "Patients with SSL"),
+        Column("worse", "Patients with SSL"),
+        Column("dz", "Effect size"),
+        Column("rank biserial", "Effect size"),
+        Column("sign flip", "p, uncorrected"),
+        Column("Wilcoxon", "p, uncorrected"),
+    ]
+    if len({c.ssl.fraction for c in comparisons}) > 1:
+        columns.insert(1, Column("Labels"))
+        for row, c in zip(rows, comparisons, strict=True):
+            row.insert(1, Cell(percent(c.ssl.fraction), c.ssl.fraction))
+    return make_table(name, "", title, caption, columns, rows, detail)

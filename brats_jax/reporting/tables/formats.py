@@ -1,0 +1,136 @@
+"""A table as CSV, Markdown and LaTeX, all made from the same cells.
+
+Markdown and LaTeX hold the rounded numbers of the page, CSV six significant digits.
+"""
+
+import csv
+import io
+import re
+from pathlib import Path
+
+from tabulate import tabulate
+
+from brats_jax.reporting.tables.table import Cell, Table, letter
+from brats_jax.runtime.files import write_text
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+}
+# Characters that a plain LaTeX installation cannot typeset.
+_PLAIN = {"γ": "gamma", "≥": ">=", "≤": "<=", "−": "-", "→": "->"}
+
+
+def write(table: Table, folder: Path) -> list[Path]:
+    """Writes NAME.csv, NAME.md and NAME.tex; returns their paths."""
+    paths = []
+    for ending, form in (("csv", to_csv), ("md", to_markdown), ("tex", to_latex)):
+        path = folder / f"{table.name}.{ending}"
+        write_text(path, form(table))
+        paths.append(path)
+    return paths
+
+
+def to_csv(table: Table) -> str:
+    """CSV; counts are in columns of their own ('NAME n'), footnotes in the last column."""
+    counted = [any(row[k].count is not None for row in table.rows) for k in range(_width(table))]
+    head = []
+    for column, has in zip(table.columns, counted, strict=True):
+        head += [column.name, f"{column.name} n"] if has else [column.name]
+    noted = bool(table.notes)
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([*head, "notes"] if noted else head)
+    for row in table.rows:
+        line = []
+        for cell, has in zip(row, counted, strict=True):
+            line.append(cell.exact)
+            if has:
+                line.append("" if cell.count is None else str(cell.count))
+        if noted:
+            line.append(" ".join(dict.fromkeys(n for cell in row for n in cell.notes)))
+        writer.writerow(line)
+    return out.getvalue()
+
+
+def to_markdown(table: Table) -> str:
+    """GitHub Markdown with the caption and footnotes below the table."""
+    rows = [[_markdown(_shown(table, cell)) for cell in row] for row in table.rows]
+    body = tabulate(
+        rows,
+        [_markdown(column.name) for column in table.columns],
+        tablefmt="pipe",  # unlike 'github', it marks right-aligned columns
+        disable_numparse=True,
+        colalign=_alignment(table),
+    )
+    title, caption = _markdown(table.title), _markdown(table.caption)
+    lines = [f"**{table.number}. {title}**", "", body, "", caption]
+    notes = [f"- {letter(k)}: {_markdown(note)}" for k, note in enumerate(table.notes)]
+    return "\n".join([*lines, *(["", *notes] if notes else [])]) + "\n"
+
+
+def to_latex(table: Table) -> str:
+    """A table environment; it needs the package booktabs."""
+    # tabulate escapes the cells itself.
+    rows = [[_plain(_shown(table, cell)) for cell in row] for row in table.rows]
+    body = tabulate(
+        rows,
+        [_plain(column.name) for column in table.columns],
+        tablefmt="latex_booktabs",
+        disable_numparse=True,
+        colalign=_alignment(table),
+    )
+    # LaTeX reads [ or * after the end of a row as an argument of \\.
+    body = re.sub(r"(?m)^(\s*)(?=[\[*])", r"\1{}", body)
+    notes = [f"\\\\ {letter(k)}: {latex(note)}" for k, note in enumerate(table.notes)]
+    return "\n".join(
+        [
+            "% needs \\usepackage{booktabs}",
+            "\\begin{table}",
+            "\\centering",
+            f"\\caption{{{latex(table.title)}. {latex(table.caption)}}}",
+            f"\\label{{tab:{table.name}}}",
+            body,
+            *([f"\\par\\footnotesize {' '.join(notes)[3:]}"] if notes else []),
+            "\\end{table}",
+            "",
+        ]
+    )
+
+
+def latex(words: str) -> str:
+    """Words with LaTeX's special characters escaped."""
+    return "".join(_LATEX.get(c, c) for c in _plain(words))
+
+
+def _width(table: Table) -> int:
+    return len(table.columns)
+
+
+def _alignment(table: Table) -> list[str]:
+    return ["left" if column.words else "right" for column in table.columns]
+
+
+def _shown(table: Table, cell: Cell) -> str:
+    shown = cell.text if cell.count is None else f"{cell.text} ({cell.count:,})"
+    marks = table.marks(cell)
+    return f"{shown} [{marks}]" if marks else shown
+
+
+def _markdown(words: str) -> str:
+    words = words.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return words.replace("|", "\\|").replace("*", "\\*").replace("\n", " ")
+
+
+def _plain(words: str) -> str:
+    return "".join(_PLAIN.get(c, c) for c in words)

@@ -1,0 +1,183 @@
+"""Tables of the runs, their trainings, their splits, and the unfinished trainings of a grid."""
+
+import json
+from typing import Any
+
+from brats_jax.reporting.arms import LOSS_NAMES, percent
+from brats_jax.reporting.read_runs import FoldFiles, Run, Study
+from brats_jax.reporting.tables.table import (
+    Cell,
+    Column,
+    Table,
+    make_table,
+    number,
+    text,
+    whole,
+)
+
+STAGE_NAMES = {"pretrain": "pretraining", "segment": "segmentation"}
+_SETS = ("train", "validation", "test")
+
+
+def run_table(study: Study) -> Table | None:
+    """A row for each run folder."""
+    rows = []
+    for run in study.runs:
+        evaluated = sum(fold.evaluation is not None for fold in run.folds.values())
+        versions = run.document.get("versions", {})
+        only = run.pretrains_only
+        rows.append(
+            [
+                text(run.name),
+                text("pretraining alone" if only else LOSS_NAMES.get(run.loss, run.loss)),
+                text("SSL" if run.ssl else "baseline"),
+                Cell(percent(run.fraction), run.fraction),
+                whole(run.seed),
+                text(f"{evaluated} of {len(run.requested_folds) or len(run.folds)}"),
+                text(run.split_by),
+                text(str(run.document.get("devices", "not recorded"))),
+                text(
+                    ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
+                    or "not recorded"
+                ),
+            ]
+        )
+    heads: tuple[str, ...]
+    heads = ("Run folder", "Loss", "Start", "Labels", "Seed", "Folds evaluated", "Split by")
+    heads += ("Devices", "Versions")
+    columns = [Column(head, words=head not in ("Labels", "Seed")) for head in heads]
+    return make_table(
+        "runs",
+        "",
+        "Runs",
+        "Settings, devices and versions of each run. Folds count from 1 here, as in the paper, and "
+        "from 0 in settings and folders: fold 1 is fold_0.",
+        columns,
+        rows,
+    )
+
+
+def training_table(study: Study) -> Table | None:
+    """A row for each training: state, best value, wall time."""
+    rows = []
+    for run in study.runs:
+        for fold in run.folds.values():
+            for name, stage in fold.stages.items():
+                done = stage.complete or {}
+                seconds = done.get("seconds")
+                rates = [
+                    r["patches_per_second"] for r in stage.history if "patches_per_second" in r
+                ]
+                rows.append(
+                    [
+                        text(run.name),
+                        text(fold.number + 1),
+                        text(STAGE_NAMES[name]),
+                        text("complete" if stage.complete else "not trained to the end"),
+                        text(str(done.get("metric", ""))),
+                        number(done.get("best"), 4),
+                        whole(done.get("best_step")),
+                        whole(done.get("steps")),
+                        number(rates[-1] if rates else None, 1),
+                        number(None) if seconds is None else Cell(duration(seconds), seconds),
+                    ]
+                )
+    heads: tuple[str, ...]
+    heads = ("Run folder", "Fold", "Stage", "State", "Chosen by", "Best", "At step", "Of steps")
+    heads += ("Patches/s", "Wall time")
+    words = ("Run folder", "Fold", "Stage", "State", "Chosen by")
+    return make_table(
+        "trainings",
+        "",
+        "Trainings",
+        "Best value on the validation patients and its step; the checkpoint of that step is "
+        "evaluated. Wall time of the last call: for a training that was stopped and continued, the "
+        "time after the last stop. Folds count from 1 here and from 0 in folders (fold_0).",
+        [Column(head, words=head in words) for head in heads],
+        rows,
+        detail=True,
+    )
+
+
+def split_table(study: Study) -> Table | None:
+    """Patients and slices in the sets of each fold, and the overlap of the sets."""
+    rows: list[list[Cell]] = []
+    seen: set[str] = set()
+    for run in study.runs:
+        for fold in run.folds.values():
+            if fold.audit is None:
+                continue
+            key = json.dumps([run.split_by, fold.number, fold.audit], sort_keys=True)
+            if key not in seen:
+                seen.add(key)
+                rows.append(_audit_row(run, fold, fold.audit))
+    columns = [
+        Column("From", words=True),
+        Column("Fold", words=True),
+        Column("Split by", words=True),
+        *(Column(name, head) for head in ("Patients", "Slices") for name in _SETS),
+        Column("training, validation", "Patients in both"),
+        Column("training, test", "Patients in both"),
+        Column("validation", "Slices beside a training slice (%)"),
+        Column("test", "Slices beside a training slice (%)"),
+        Column("Audit", words=True),
+    ]
+    return make_table(
+        "splits",
+        "",
+        "Split and leak audit",
+        "Training, validation and test set of each fold. Neighbouring slices of a patient are "
+        "nearly equal: test scores are too good where one is in training and the other in test. "
+        "Runs with equal splits share a row.",
+        columns,
+        rows,
+    )
+
+
+def _audit_row(run: Run, fold: FoldFiles, audit: dict[str, Any]) -> list[Cell]:
+    shares = [audit.get(f"{name}_slices_beside_a_training_slice") for name in _SETS[1:]]
+    leaks = bool(audit.get("leaks"))
+    return [
+        text(run.name),
+        text(fold.number + 1),
+        text(run.split_by),
+        *(whole(audit.get("patients", {}).get(name)) for name in _SETS),
+        *(whole(audit.get("slices", {}).get(name)) for name in _SETS),
+        whole(audit.get("patients_in_train_and_validation")),
+        whole(audit.get("patients_in_train_and_test")),
+        *(number(None if s is None else 100 * s, 1) for s in shares),
+        text("LEAKS" if leaks else "clean", strong=leaks),
+    ]
+
+
+def unfinished_cell_table(study: Study) -> Table | None:
+    """A row for each training of a grid that is not done."""
+    rows = [
+        [
+            text(cell.name),
+            text(cell.state, strong=cell.state == "failed"),
+            whole(cell.attempts),
+            text(cell.note),
+        ]
+        for cell in study.cells
+        if cell.state != "done"
+    ]
+    columns = [Column("Training", words=True), Column("State", words=True), Column("Attempts")]
+    columns.append(Column("Reason", words=True))
+    return make_table(
+        "missing_cells",
+        "",
+        "Trainings of the grid that are not done",
+        "The same grid command continues them.",
+        columns,
+        rows,
+    )
+
+
+def duration(seconds: float) -> str:
+    """'1 h 05 min', '3 min 20 s', '41 s'."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
