@@ -79,7 +79,7 @@ def training_table(study: Study) -> Table | None:
                         whole(done.get("best_step")),
                         whole(done.get("steps")),
                         number(rates[-1] if rates else None, 1),
-                        number(None) if seconds is None else Cell(duration(seconds), seconds),
+                        number(None) if seconds is None else Cell(wall_time(seconds), seconds),
                     ]
                 )
     heads: tuple[str, ...]
@@ -174,7 +174,7 @@ def unfinished_cell_table(study: Study) -> Table | None:
     )
 
 
-def duration(seconds: float) -> str:
+def wall_time(seconds: float) -> str:
     """'1 h 05 min', '3 min 20 s', '41 s'."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
