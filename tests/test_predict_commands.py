@@ -21,7 +21,7 @@ def test_importing_the_package_brings_no_jax():
         "print(brats_jax.load.__module__)"
     )
     printed = subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT)
-    assert printed.split("\n")[:2] == ["[]", "brats_jax.inference"]
+    assert printed.split("\n")[:2] == ["[]", "brats_jax.inference.model"]
 
 
 @pytest.mark.parametrize(

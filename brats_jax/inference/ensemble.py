@@ -1,9 +1,9 @@
-"""Folds and flips as one function of slices: every one looks, their mean is the answer.
+"""Averages the softmax over folds and flips.
 
     p = mean over folds f and flips g of g(softmax(network_f(g(x)) / T_f))
 
-Accumulated on the device; one compiled program for each slice size serves all folds and flips, and
-every further case.
+The sum is accumulated on the device. One compiled program per slice size serves all folds, flips
+and cases.
 """
 
 import collections
@@ -18,22 +18,21 @@ from brats_jax.data.modalities import NUM_CLASSES
 from brats_jax.inference.trained_run import EnsembleMember
 from brats_jax.models import Weights
 from brats_jax.runtime import devices
-from brats_jax.tasks import Segmentation
 
-# As many are computed or wait to be while the host takes in what is done.
+# Batches that the device computes, or has queued, while the host copies finished results.
 _BATCHES_AHEAD = 2
-# Along H, along W. Slices are axial: the first is left for right.
+# Along H and along W. Slices are axial: H runs from right to left.
 _FLIPS = ((False, False), (True, False), (False, True), (True, True))
 
 
 class SliceLabels(NamedTuple):
-    """What an ensemble makes of S slices.
+    """An ensemble's prediction for S slices.
 
     Attributes:
-      labels: uint8[S, H, W], the class of largest mean probability.
-      views: uint8[V, S, H, W], what each fold and flip would have said; V = 0 if there is one.
+      labels: uint8[S, H, W], the class of the largest mean probability.
+      views: uint8[V, S, H, W], the labels of each fold and flip; V = 0 if there is only one.
       probabilities: float32[S, H, W, 4], or None unless asked for.
-      entropy: float32[S, H, W] of them in nats, 0 to ln 4; or None.
+      entropy: float32[S, H, W], the entropy of `probabilities` in nats, 0 to ln 4; or None.
     """
 
     labels: np.ndarray
@@ -43,13 +42,13 @@ class SliceLabels(NamedTuple):
 
 
 class Ensemble:
-    """The models of one or several folds, each looking once or under four flips.
+    """The networks of one or several folds, each under one or four flips.
 
     Args:
       members: of one run and stage.
-      flips: whether to look under flips as well (test-time augmentation).
-      batch_size: slices at a time; 0 lets the device decide. Rounded up to a multiple of the
-        devices.
+      flips: whether to average over flips too (test-time augmentation).
+      batch_size: slices at a time; 0 for the default of the device. Rounded up to a multiple of
+        the number of devices.
     """
 
     def __init__(
@@ -61,30 +60,30 @@ class Ensemble:
         if not batch_size:
             batch_size = 8 if jax.default_backend() == "cpu" else 32
         self.batch_size = devices.round_up(batch_size, self.mesh)
-        # A sum comes back as it went in; of one device's results JAX would otherwise say
-        # `replicated`, which is the same but compiles once more.
+        # The sum is both input and output. On one device JAX would return it with the equivalent
+        # sharding 'replicated', and compile the program a second time.
         self._add = jax.jit(self._added, out_shardings=devices.batch_sharding(self.mesh))
         self._finish = jax.jit(self._finished, static_argnames="details")
 
     @property
     def size(self) -> int:
-        """How many predictions are averaged."""
+        """The number of predictions in the average."""
         return len(self.members) * len(self.flips)
 
     def segment(self, images: np.ndarray, *, details: bool = False) -> SliceLabels:
         """Labels of every slice.
 
         Args:
-          images: float16[S, H, W, 4], normalised as the model was trained.
+          images: float16[S, H, W, 4], normalised as the training data.
           details: return probabilities and entropy too.
         """
 
         def of_batch(image: jax.Array) -> dict[str, jax.Array]:
             total, views = self._sum(image, NUM_CLASSES)
-            # One view is the answer itself: from its logits, because probabilities may round two
-            # of them to one number.
-            said = {"labels": views[0]} if len(views) == 1 else {"views": jnp.stack(views)}
-            return {**self._finish(total, details=details), **said}
+            # A single view's arg-max is taken of its logits: two of its probabilities may round
+            # to the same number.
+            labels = {"labels": views[0]} if len(views) == 1 else {"views": jnp.stack(views)}
+            return {**self._finish(total, details=details), **labels}
 
         found = self._over_slices(images, of_batch, axis_of={"views": 1})
         return SliceLabels(
@@ -95,7 +94,7 @@ class Ensemble:
         )
 
     def reconstruct(self, images: np.ndarray) -> np.ndarray:
-        """The target modality, float32[S, H, W] in normalised units, of float16[S, H, W, 4]."""
+        """The predicted modality float32[S, H, W], normalised, of images float16[S, H, W, 4]."""
 
         def of_batch(image: jax.Array) -> dict[str, jax.Array]:
             return {"image": self._sum(image, 1)[0][..., 0] / self.size}
@@ -103,7 +102,7 @@ class Ensemble:
         return self._over_slices(images, of_batch)["image"]
 
     def _sum(self, image: jax.Array, channels: int) -> tuple[jax.Array, list[jax.Array]]:
-        """Sum over folds and flips, [B, H, W, channels], and the labels of each."""
+        """Sum over folds and flips [B, H, W, channels], and the labels of each."""
         total = jnp.zeros((*image.shape[:3], channels), jnp.float32, device=image.sharding)
         views = []
         for member in self.members:
@@ -124,12 +123,12 @@ class Ensemble:
         temperature: jax.Array,
         total: jax.Array,
     ) -> tuple[jax.Array, jax.Array]:
-        restored = self.members[0].network
-        unknown = jnp.zeros(image.shape[:3], jnp.uint8)
-        x, _ = restored.task.prepare({"image": image, "label": unknown}, training=False)
-        output = _flipped(restored.output(params, stats, _flipped(x, flip)), flip)
+        network = self.members[0].network
+        unused = jnp.zeros(image.shape[:3], jnp.uint8)
+        x, _ = network.task.prepare({"image": image, "label": unused}, training=False)
+        output = _flipped(network.output(params, stats, _flipped(x, flip)), flip)
         labels = jnp.argmax(output, axis=-1).astype(jnp.uint8)
-        if isinstance(restored.task, Segmentation):
+        if network.segments:
             output = jax.nn.softmax(output / temperature, axis=-1)
         return total + output, labels
 
@@ -147,10 +146,15 @@ class Ensemble:
         of_batch: Callable[[jax.Array], dict[str, jax.Array]],
         axis_of: dict[str, int] | None = None,
     ) -> dict[str, np.ndarray]:
-        """Runs `of_batch` over all slices; of those that are all zero one stands for all.
+        """Runs `of_batch` over all slices; slices of zeros are computed once.
 
-        Slices without brain are zeros under either normalisation, and one network gives equal
-        inputs equal outputs: nothing is assumed of what it says about air.
+        Slices without brain are zeros under either normalisation, and a network gives equal inputs
+        equal outputs.
+
+        Args:
+          images: float16[S, H, W, 4].
+          of_batch: from images [B, H, W, 4] to results by name.
+          axis_of: by name, the axis of the slices; 0 where it has none.
         """
         blank = np.flatnonzero(~images.any(axis=(1, 2, 3)))
         todo = np.setdiff1d(np.arange(len(images)), blank[1:])
@@ -173,7 +177,7 @@ class Ensemble:
             slices = todo[start : start + self.batch_size]
             filled = np.resize(slices, self.batch_size)
             batch = devices.put_batch({"image": images[filled]}, self.mesh)
-            waiting.append((slices, of_batch(batch["image"])))  # goes on while the next one is cut
+            waiting.append((slices, of_batch(batch["image"])))  # runs while the next one is cut
             if len(waiting) > _BATCHES_AHEAD:
                 keep(*waiting.popleft())
         for part in waiting:
@@ -185,6 +189,6 @@ class Ensemble:
 
 
 def _flipped(x: jax.Array, flip: jax.Array) -> jax.Array:
-    """x[B, H, W, C] turned over along H and W where `flip`, bool[2], says so."""
+    """x[B, H, W, C], reversed along H and W where `flip`, bool[2], is set."""
     x = jnp.where(flip[0], x[:, ::-1], x)
     return jnp.where(flip[1], x[:, :, ::-1], x)

@@ -1,7 +1,6 @@
-"""Images in any form a caller has them (arrays, nibabel images, paths), and back in the same."""
+"""Images as a caller has them (arrays, nibabel images, paths), and results in the same form."""
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,19 +9,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from brats_jax.data.modalities import canonical_name
-from brats_jax.data.scans import provenance, writing
+from brats_jax.data.scans import writing
 from brats_jax.data.scans.case_files import CaseFiles, group_by_case
 from brats_jax.data.scans.scan import Scan, make_scan, read_scan
 from brats_jax.data.scans.volumes import Volume, check_volume
 from brats_jax.data.sources.base import folder_files
 from brats_jax.errors import BratsError
+from brats_jax.inference import sidecars
 from brats_jax.runtime.text import plural
 
 if TYPE_CHECKING:
     from nibabel.filebasedimages import FileBasedImage
 
 Arrays = Mapping[str, np.ndarray]
-# What nibabel.load says that it returns; NIfTI images alone are taken.
+# The declared return type of nibabel.load; only NIfTI images are accepted.
 NiftiImages = Mapping[str, "FileBasedImage"]
 Paths = str | Path | Mapping[str, str | Path]
 Images = str | Path | Mapping[str, Any]
@@ -32,15 +32,15 @@ _LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 @dataclass(frozen=True)
-class Given:
-    """The images of one case as a caller gave them.
+class CaseInput:
+    """The images of one case, and the form in which to return the result.
 
     Attributes:
       kind: 'array', 'image' or 'path'.
       source: the volumes by modality, or the files.
-      dtype: of the first array, for the way back.
-      output: of paths: where the result goes.
-      by_modality: whether the caller named each.
+      dtype: data type of the first array.
+      output: the file to write; for paths.
+      by_modality: whether the caller named the modalities.
     """
 
     kind: str
@@ -51,26 +51,44 @@ class Given:
 
     @property
     def sidecar(self) -> Path | None:
-        """What is written beside `output`: NAME.json of NAME.nii.gz."""
-        return None if self.output is None else _sidecar(self.output)
+        """NAME.json beside the output NAME.nii.gz."""
+        return None if self.output is None else sidecars.path_beside(self.output)
 
-    def scan(self, needed: tuple[str, ...], in_plane: tuple[int, int] | None, fit: bool) -> Scan:
-        """The scan that is made of them; `fit`: resample what does not fit."""
+    def to_scan(
+        self, needed: tuple[str, ...], in_plane: tuple[int, int] | None, resampled: bool
+    ) -> Scan:
+        """The scan on the network's grid.
+
+        Args:
+          needed: the modalities that the model needs.
+          in_plane: H and W that the slices must have; None for any.
+          resampled: resample images whose grids differ from each other or from 1 mm.
+
+        Raises:
+          BratsError: a modality is missing, or the images do not fit.
+        """
         if self.by_modality:
-            there = self.source.paths if isinstance(self.source, CaseFiles) else self.source
-            if missing := [f"'{name}'" for name in needed if name not in there]:
+            present = self.source.paths if isinstance(self.source, CaseFiles) else self.source
+            if missing := [f"'{name}'" for name in needed if name not in present]:
                 raise BratsError(
                     f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing: the "
                     f"model needs {', '.join(needed)}"
                 )
         if isinstance(self.source, CaseFiles):
-            return read_scan(self.source, needed, in_plane=in_plane, resampled=fit)
-        return make_scan("images", self.source, needed, in_plane=in_plane, resampled=fit)
+            return read_scan(self.source, needed, in_plane=in_plane, resampled=resampled)
+        return make_scan("images", self.source, needed, in_plane=in_plane, resampled=resampled)
 
-    def give(self, scan: Scan, volume: np.ndarray, *, labels: bool, note: str) -> Any:
-        """[x, y, z] in the scan's own grid as what was given: an array, an image or a path."""
+    def return_volume(self, scan: Scan, volume: np.ndarray, *, labels: bool, note: str) -> Any:
+        """The result in the caller's form: an array, an image, or the path that was written.
+
+        Args:
+          scan: of this case.
+          volume: [x, y, z] on the grid of the input.
+          labels: whether the voxels are labels; otherwise they are float32 numbers.
+          note: for the header of the file.
+        """
         if self.kind == "array":
-            return volume.astype(_index_dtype(self.dtype)) if labels else volume
+            return volume.astype(_label_dtype(self.dtype)) if labels else volume
         make = writing.label_image if labels else writing.number_image
         image = make(scan, volume, note)
         if self.output is None:
@@ -79,28 +97,28 @@ class Given:
         return self.output
 
 
-def _index_dtype(dtype: np.dtype) -> np.dtype:
-    """What labels are as an array, which they may be an index of: integers always."""
-    return dtype.newbyteorder("=") if dtype.kind in "iu" else np.dtype(np.uint8)
-
-
-def take(
-    images: Images, affine: np.ndarray | None, output: str | Path | None, *, one_way: bool = False
-) -> Given:
-    """Recognises what was given.
+def parse_images(
+    images: Images,
+    affine: np.ndarray | None,
+    output: str | Path | None,
+    *,
+    returns_volume: bool = True,
+) -> CaseInput:
+    """Recognises the form of a caller's images.
 
     Args:
       images: by modality arrays, nibabel images or paths; or the path of a case's folder.
-      affine: of arrays; None: 1 mm, LPS.
-      output: where the result goes; of paths alone.
-      one_way: nothing will be given back, so that paths need no output.
+      affine: of arrays; None for 1 mm voxels in LPS axes.
+      output: the file to write; for paths.
+      returns_volume: False where no result is returned in this form; paths then need no output.
 
     Raises:
-      BratsError: several kinds at once, or a kind without what it needs.
+      BratsError: images of several forms, or an argument that the form does not take or lacks.
     """
     if isinstance(images, str | Path):
         case = _only_case(Path(images))
-        return dataclasses.replace(_of_paths(case, affine, output, one_way), by_modality=False)
+        given = _of_paths(case, affine, output, returns_volume)
+        return dataclasses.replace(given, by_modality=False)
     if not isinstance(images, Mapping) or not all(isinstance(name, str) for name in images):
         raise BratsError(
             f"images of type {type(images).__name__}: give a dictionary of modalities by name, "
@@ -114,19 +132,20 @@ def take(
     if not named:
         raise BratsError("no images: give a dictionary of modalities, e.g. {'t1': ..., ...}")
     if all(isinstance(value, str | Path) for value in named.values()):
-        return _of_paths(named_files(named), affine, output, one_way)
+        return _of_paths(named_files(named), affine, output, returns_volume)
     if output is not None:
         raise BratsError("output= is for paths: leave it out, the result is returned")
     if all(isinstance(value, np.ndarray) for value in named.values()):
         volumes = {name: _of_array(name, value, affine) for name, value in named.items()}
-        return Given("array", volumes, next(iter(named.values())).dtype, None)
+        return CaseInput("array", volumes, next(iter(named.values())).dtype, None)
     if affine is not None:
         raise BratsError("affine= is for arrays: leave it out, images have their own")
-    return Given("image", {n: _of_image(n, v) for n, v in named.items()}, np.dtype(np.uint8), None)
+    volumes = {name: _of_image(name, value) for name, value in named.items()}
+    return CaseInput("image", volumes, np.dtype(np.uint8), None)
 
 
 def named_files(paths: Mapping[str, str | Path]) -> CaseFiles:
-    """The case whose files are named one by one, by modality; called as its first file is."""
+    """The case of files given by modality; it takes its name from the first file."""
     for name, path in paths.items():
         if not Path(path).is_file():
             raise BratsError(f"{name}: {path} is no file: check the path")
@@ -140,32 +159,26 @@ def named_files(paths: Mapping[str, str | Path]) -> CaseFiles:
 
 
 def _of_paths(
-    case: CaseFiles, affine: np.ndarray | None, output: str | Path | None, one_way: bool
-) -> Given:
+    case: CaseFiles, affine: np.ndarray | None, output: str | Path | None, returns_volume: bool
+) -> CaseInput:
     if affine is not None:
         raise BratsError("affine= is for arrays: leave it out, files have their own")
-    if one_way:
-        return Given("path", case, np.dtype(np.uint8), None)
+    if not returns_volume:
+        return CaseInput("path", case, np.dtype(np.uint8), None)
     if output is None or not str(output).endswith((".nii", ".nii.gz")):
         raise BratsError("for paths say where the result goes: output=NAME.nii.gz")
-    sidecar = _sidecar(Path(output))
-    if sidecar.exists() and not _is_ours(sidecar):
+    sidecar = sidecars.path_beside(Path(output))
+    if sidecar.exists() and not sidecars.is_ours(sidecar):
         raise BratsError(
-            f"{sidecar} is there and not of this program, which writes its description there: give "
-            "another output"
+            f"{sidecar} is there and was not written by this program, which writes its description "
+            "there: give another output"
         )
-    return Given("path", case, np.dtype(np.uint8), Path(output))
+    return CaseInput("path", case, np.dtype(np.uint8), Path(output))
 
 
-def _sidecar(output: Path) -> Path:
-    return output.with_name(output.name.removesuffix(".gz").removesuffix(".nii") + ".json")
-
-
-def _is_ours(sidecar: Path) -> bool:
-    try:
-        return json.loads(sidecar.read_text())["program"] == provenance.OURS
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+def _label_dtype(dtype: np.dtype) -> np.dtype:
+    """The type of a label array: integer always, because labels may index another array."""
+    return dtype.newbyteorder("=") if dtype.kind in "iu" else np.dtype(np.uint8)
 
 
 def _only_case(folder: Path) -> CaseFiles:

@@ -1,4 +1,4 @@
-"""A trained run as one object: scans in, labels or a synthetic modality out.
+"""A trained run as one object: from scans to labels or to a synthetic modality.
 
 model = brats_jax.load("RUN")
 labels = model.segment({"t1": a, "t1gd": b, "t2": c, "flair": d})
@@ -17,9 +17,16 @@ from brats_jax.data.normalise import brain_mask, normalise
 from brats_jax.data.scans.case_files import subject_of
 from brats_jax.data.scans.scan import Scan
 from brats_jax.errors import BratsError
-from brats_jax.inference import inputs as kinds
 from brats_jax.inference import postprocess
 from brats_jax.inference.ensemble import Ensemble, SliceLabels
+from brats_jax.inference.inputs import (
+    Arrays,
+    CaseInput,
+    Images,
+    NiftiImages,
+    Paths,
+    parse_images,
+)
 from brats_jax.inference.postprocess import Cleaning
 from brats_jax.inference.results import Reconstructed, Segmented, label_values
 from brats_jax.inference.trained_run import TrainedRun, open_run
@@ -36,13 +43,13 @@ SIDECAR_VERSION = 1
 
 
 class Model:
-    """The models of a run, ready for any number of cases; `brats_jax.load` makes it.
+    """The networks of a run, ready for any number of cases; `brats_jax.load` makes it.
 
     Args:
       trained: the run.
       tta: average over flips too.
-      cleaning: what is done to labels.
-      batch_size: slices at a time; 0 lets the device decide.
+      cleaning: cleaning of the labels.
+      batch_size: slices at a time; 0 for the default of the device.
     """
 
     def __init__(
@@ -58,37 +65,37 @@ class Model:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The modalities that it needs."""
+        """The modalities that the model needs."""
         return self.trained.task.inputs
 
     @overload
     def segment(
-        self, images: kinds.Arrays, *, et_label: int = ..., affine: np.ndarray | None = ...,
+        self, images: Arrays, *, et_label: int = ..., affine: np.ndarray | None = ...,
         output: None = ..., resample: bool = ...,
     ) -> np.ndarray: ...  # fmt: skip
 
     @overload
     def segment(
-        self, images: kinds.NiftiImages, *, et_label: int = ..., affine: None = ...,
+        self, images: NiftiImages, *, et_label: int = ..., affine: None = ...,
         output: None = ..., resample: bool = ...,
     ) -> "Nifti1Image": ...  # fmt: skip
 
     @overload
     def segment(
-        self, images: kinds.Paths, *, et_label: int = ..., affine: None = ...,
+        self, images: Paths, *, et_label: int = ..., affine: None = ...,
         output: str | Path, resample: bool = ...,
     ) -> Path: ...  # fmt: skip
 
     def segment(
         self,
-        images: kinds.Images,
+        images: Images,
         *,
         et_label: int = 4,
         affine: np.ndarray | None = None,
         output: str | Path | None = None,
         resample: bool = False,
     ) -> Any:
-        """Labels of one case, in whatever form its images were given.
+        """Labels of one case, in the form of its images.
 
         Args:
           images: by modality ('t1', 't1gd', 't2', 'flair', or as BraTS spells them) arrays
@@ -97,78 +104,78 @@ class Model:
           affine: of arrays: float[4, 4], voxel to scanner mm; None: 1 mm voxels, axes running
             Left, Posterior, Superior.
           output: for paths: the .nii.gz to write. NAME.json beside NAME.nii.gz, written after it,
-            names use, model by its hash, settings, program's version and input files.
-          resample: bring onto a grid that fits what does not.
+            states use, hash of the model, settings, version of the program and input files.
+          resample: resample images whose grids differ from each other or from 1 mm.
 
         Returns:
-          Labels 0, 1, 2 and `et_label`, in the shape and axes of the first modality: an array,
-          an image, or the path written. Of its data type; arrays of floats give uint8.
+          Labels 0, 1, 2 and `et_label`, in the shape, axes and data type of the first modality
+          (uint8 for arrays of floats): an array, an image, or the path written.
 
         Raises:
-          BratsError: images that the model cannot be given.
+          BratsError: images that do not fit the model.
         """
-        self._demand("segment")
-        given = kinds.take(images, affine, output)
-        found = self.predict(given.scan(self.inputs, self.trained.in_plane, resample))
+        self._check_task("segment")
+        given = parse_images(images, affine, output)
+        found = self.predict(given.to_scan(self.inputs, self.trained.in_plane, resample))
         values = label_values(found, et_label)
         names = {str(value): name for value, name in zip((0, 1, 2, et_label), CLASSES, strict=True)}
-        return self._give(given, found.scan, values, {"labels": names})
+        return self._return(given, found.scan, values, {"labels": names})
 
     @overload
     def reconstruct(
-        self, images: kinds.Arrays, *, affine: np.ndarray | None = ...,
+        self, images: Arrays, *, affine: np.ndarray | None = ...,
         output: None = ..., resample: bool = ...,
     ) -> np.ndarray: ...  # fmt: skip
 
     @overload
     def reconstruct(
-        self, images: kinds.NiftiImages, *, affine: None = ...,
+        self, images: NiftiImages, *, affine: None = ...,
         output: None = ..., resample: bool = ...,
     ) -> "Nifti1Image": ...  # fmt: skip
 
     @overload
     def reconstruct(
-        self, images: kinds.Paths, *, affine: None = ...,
+        self, images: Paths, *, affine: None = ...,
         output: str | Path, resample: bool = ...,
     ) -> Path: ...  # fmt: skip
 
     def reconstruct(
         self,
-        images: kinds.Images,
+        images: Images,
         *,
         affine: np.ndarray | None = None,
         output: str | Path | None = None,
         resample: bool = False,
     ) -> Any:
-        """The target modality of one case, float32; takes and returns what `segment` does.
+        """The target modality of one case, float32; arguments and forms as in `segment`.
 
-        The values are z-scores as the model was trained on, not intensities of any scanner.
+        The values are z-scores as in the training data, not intensities of a scanner.
         """
-        self._demand("reconstruct")
-        given = kinds.take(images, affine, output)
-        scan = given.scan(self.inputs, self.trained.in_plane, resample)
+        self._check_task("reconstruct")
+        given = parse_images(images, affine, output)
+        scan = given.to_scan(self.inputs, self.trained.in_plane, resample)
         found = self.synthesise(scan)
-        return self._give(
+        return self._return(
             given, scan, scan.to_input(found.image, nearest=False), self.synthetic_facts(found)
         )
 
     def scan(
-        self, images: kinds.Images, *, affine: np.ndarray | None = None, resample: bool = False
+        self, images: Images, *, affine: np.ndarray | None = None, resample: bool = False
     ) -> Scan:
-        """The scan for `predict` or `synthesise`, of whatever `segment` takes."""
-        given = kinds.take(images, affine, None, one_way=True)
-        return given.scan(self.inputs, self.trained.in_plane, resample)
+        """The scan for `predict` or `synthesise`, from images in any form that `segment` takes."""
+        given = parse_images(images, affine, None, returns_volume=False)
+        return given.to_scan(self.inputs, self.trained.in_plane, resample)
 
     def normalise(self, scan: Scan) -> np.ndarray:
-        """float16[slices, H, W, 4]: what the network sees, made as the store's was."""
+        """The network's input float16[slices, H, W, 4], normalised as the training data."""
         return normalise(scan.images, self.trained.normalisation)
 
     def predict(self, scan: Scan, *, details: bool = False) -> Segmented:
-        """Segments a scan; with `details`, probabilities and entropy too."""
+        """Segments a scan; with `details`, it returns probabilities and entropy too."""
         return self.finish(scan, self.ensemble.segment(self.normalise(scan), details=details))
 
     def finish(self, scan: Scan, found: SliceLabels) -> Segmented:
-        """Cleans and measures what the ensemble has found."""
+        """Cleans the ensemble's labels and measures their volumes."""
         labels = self.cleaning.apply(found.labels, scan.voxel_mm3)
         return Segmented(
             scan=scan,
@@ -179,30 +186,36 @@ class Model:
         )
 
     def synthesise(self, scan: Scan) -> Reconstructed:
-        """Predicts the pretext's target, and how far it is from the real one if there is one."""
+        """Predicts the target modality of the first stage, and its error if there is a real one."""
         images = self.normalise(scan)
         return self.compare(scan, images, self.ensemble.reconstruct(images))
 
     def compare(self, scan: Scan, images: np.ndarray, found: np.ndarray) -> Reconstructed:
-        """Sets what was found beside the real modality, float16[slices, H, W, 4] normalised."""
-        stage = self.trained.task
-        assert isinstance(stage, Pretraining)
+        """Compares the predicted modality to the real one.
+
+        Args:
+          scan: the scan.
+          images: float16[slices, H, W, 4], its normalised images.
+          found: float32[slices, H, W], the prediction.
+        """
+        task = self.trained.task
+        assert isinstance(task, Pretraining)
         error = mse = None
-        if stage.target in scan.present:
-            error = found - images[..., channel_indices([stage.target])[0]].astype(np.float32)
+        if task.target in scan.present:
+            error = found - images[..., channel_indices([task.target])[0]].astype(np.float32)
             mse = float(np.mean(np.square(error[brain_mask(scan.images)]), dtype=np.float64))
-        return Reconstructed(scan, stage.target, found, error, mse)
+        return Reconstructed(scan, task.target, found, error, mse)
 
     @property
     def note(self) -> str:
-        """What stands in the header of every file written: at most 79 characters."""
+        """The note in the header of every written file: at most 79 characters."""
         return (
             f"RESEARCH USE ONLY, no diagnosis; brats_jax {about.__version__}; "
             f"model {self.trained.hash[:12]}"
         )
 
     def describe(self) -> dict[str, Any]:
-        """JSON-able: use, program, model and how it was applied."""
+        """JSON-able: use, program, model and its settings."""
         return {
             "use": about.RESEARCH_USE_ONLY,
             "program": "brats_jax",
@@ -217,7 +230,7 @@ class Model:
         }
 
     def describe_case(self, scan: Scan) -> dict[str, Any]:
-        """JSON-able: a case, `describe` and the time, to stand beside what was made of it."""
+        """JSON-able: a case, `describe`, the time, the input files and notes, for the sidecar."""
         return {
             "case": scan.name,
             **self.describe(),
@@ -227,27 +240,27 @@ class Model:
         }
 
     def synthetic_facts(self, found: Reconstructed) -> dict[str, Any]:
-        """JSON-able: what a synthetic modality is."""
+        """JSON-able: modality, unit and error of a synthetic modality."""
         unit = f"z-scores, normalised by {self.trained.normalisation}"
         return {"target": found.target, "unit": unit, "mse_brain": found.mse}
 
     def notes(self, scan: Scan) -> list[str]:
-        """What a reader of its results should know of a case."""
+        """Notes on a case for the reader of its results."""
         notes = list(scan.notes)
         if {scan.name, subject_of(scan.name)} & self.trained.seen:
             notes.append(
-                "a case of this name was among those that the run trained or validated on: how "
-                "well it does here says nothing about new scans"
+                "a case of this name is in the training or validation sets of the run: its result "
+                "says nothing about the quality on new scans"
             )
         return notes
 
-    def _give(
-        self, given: kinds.Given, scan: Scan, volume: np.ndarray, facts: Mapping[str, Any]
+    def _return(
+        self, given: CaseInput, scan: Scan, volume: np.ndarray, facts: Mapping[str, Any]
     ) -> Any:
-        """What was made, in the form of what was given; after a file, its sidecar."""
+        """The result in the form of the images; writes the sidecar of a file after it."""
         if given.sidecar is not None:
-            given.sidecar.unlink(missing_ok=True)  # what it says is no longer so
-        made = given.give(scan, volume, labels="labels" in facts, note=self.note)
+            given.sidecar.unlink(missing_ok=True)  # it no longer describes the file
+        made = given.return_volume(scan, volume, labels="labels" in facts, note=self.note)
         if given.sidecar is not None:
             version = {"schema": SIDECAR_SCHEMA, "schema_version": SIDECAR_VERSION}
             files = {made.name: made.stat().st_size}
@@ -256,9 +269,9 @@ class Model:
             )
         return made
 
-    def _demand(self, task: str) -> None:
+    def _check_task(self, task: str) -> None:
         if self.trained.task_name != task:
-            raise BratsError(f"loaded to {self.trained.task_name}: give load() the task '{task}'")
+            raise BratsError(f"loaded to {self.trained.task_name}: give load() task='{task}'")
 
 
 def load(
@@ -275,14 +288,14 @@ def load(
 
     Args:
       path: RUN or RUN/fold_K.
-      task: 'segment', or 'reconstruct' for the pretext model.
+      task: 'segment', or 'reconstruct' for the network of the first stage.
       tta: average over flips too.
       calibrated: use the temperatures that `python -m brats_jax.calibrate` has fitted.
-      min_component_mm3, min_et_mm3: see `postprocess.Cleaning`; 0: labels stay as they are.
-      batch_size: slices at a time; 0 lets the device decide.
+      min_component_mm3, min_et_mm3: see `postprocess.Cleaning`; 0 for no cleaning.
+      batch_size: slices at a time; 0 for the default of the device.
 
     Raises:
-      BratsError: nothing there to predict with.
+      BratsError: no such run, no complete fold in it, or a checkpoint that cannot be used.
     """
     if task not in TASKS:
         raise BratsError(f"unknown task '{task}'; valid: {', '.join(TASKS)}")

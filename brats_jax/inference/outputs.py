@@ -1,13 +1,13 @@
-"""What is written of a predicted case: volumes on the input's grid, and what made them.
+"""The files of a predicted case: volumes on the input's grid, pictures and a sidecar.
 
 DIR/CASE_seg.nii.gz                labels, in the grid, axes and data type of the images
-DIR/CASE_prob_{WT,TC,ET}.nii.gz    probability of each region, if asked for
-DIR/CASE_entropy.nii.gz            entropy of the mean probabilities in nats, if asked for
-DIR/CASE_seg.png, .html            picture and page to look at, if asked for
+DIR/CASE_prob_{WT,TC,ET}.nii.gz    probability of each region (option)
+DIR/CASE_entropy.nii.gz            entropy of the mean probabilities in nats (option)
+DIR/CASE_seg.png, .html            picture and page of the case (options)
 DIR/CASE_seg.json                  model, settings, files, volumes; written last
 DIR/CASE_flair_synthetic.nii.gz    float32 z-scores; .json as above
 DIR/CASE_flair_error.nii.gz        synthetic minus real, where there is a real one
-DIR/volumes.csv                    of every case in DIR, from the .json files
+DIR/volumes.csv                    volumes of every case in DIR, from the .json files
 """
 
 import dataclasses
@@ -31,24 +31,26 @@ from brats_jax.runtime.files import write_json
 from brats_jax.tasks import Pretraining
 from brats_jax.viewer import case_view, write_overview, write_page
 
-# All that a case can leave, for `files.remove_stale`.
+# The names of all files of a case, for `files.remove_stale`.
 NAMES = re.compile(
     r".+_(seg|entropy|prob_(WT|TC|ET)|(t1|t1gd|t2|flair)_(synthetic|error))\.(nii\.gz|json)"
     r"|.+_seg\.(png|html)|volumes\.csv"
 )
+
+_OPTIONAL = ("probabilities", "uncertainty", "picture", "page")
 
 Write = Callable[[Path], object]
 
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """What is to be written.
+    """The files to write.
 
     Attributes:
       et_label: value of ET, 3 or 4.
       probabilities, uncertainty: maps beside the labels.
-      picture, page: to look at.
-      overwrite: replace what this program has written before.
+      picture, page: pictures of the case.
+      overwrite: replace earlier predictions of this program.
     """
 
     et_label: int = 4
@@ -59,20 +61,20 @@ class OutputOptions:
     overwrite: bool = False
 
     @property
-    def details(self) -> bool:
-        """Whether the labels alone do not do."""
+    def needs_probabilities(self) -> bool:
+        """Whether the files need more than the labels."""
         return self.probabilities or self.uncertainty
 
 
-def earlier(directory: Path, case: str, model: Model, wanted: OutputOptions) -> str:
-    """Why nothing is to be done for a case: it is there. Empty if there is something to do.
+def reason_to_skip(directory: Path, case: str, model: Model, options: OutputOptions) -> str:
+    """The reason why a case needs no prediction; empty if it needs one.
 
-    What the same model has left under the same settings is completed by what it lacks.
+    A prediction of the same model with the same settings is completed if files are missing.
 
     Raises:
-      BratsError: a file in the way is no prediction of this program.
+      BratsError: a file of this name is not a prediction of this program.
     """
-    names = _names(case, model, wanted)
+    names = _names(case, model, options)
     for name in names.values():
         path = directory / name
         if path.exists() and not _is_predicted(path):
@@ -81,50 +83,59 @@ def earlier(directory: Path, case: str, model: Model, wanted: OutputOptions) -> 
                 "another --output"
             )
     document = sidecars.read(directory / f"{_stem(case, model)}.json")
-    if wanted.overwrite or document is None or not sidecars.is_whole(directory, document):
+    if options.overwrite or document is None or not sidecars.is_complete(directory, document):
         return ""
-    other = sidecars.differences(document, model)
-    if model.trained.task_name == "segment" and str(wanted.et_label) not in document["labels"]:
-        other.append(f"ET is not {wanted.et_label} there")
-    lacking = sorted({what for what, name in names.items() if name not in document["files"]})
-    if other:
-        other += [f"without {what}" for what in lacking]
-        return f"kept, {' and '.join(other)}; --overwrite makes it anew"
-    return "" if lacking else "kept"
+    differences = sidecars.differences(document, model.describe())
+    if model.trained.segments and str(options.et_label) not in document["labels"]:
+        differences.append(f"with another value of ET than {options.et_label}")
+    missing = sorted({option for option, name in names.items() if name not in document["files"]})
+    if differences:
+        differences += [f"without {option}" for option in missing]
+        return f"kept, {' and '.join(differences)}; --overwrite replaces it"
+    return "" if missing else "kept"
 
 
-def with_earlier(directory: Path, case: str, model: Model, wanted: OutputOptions) -> OutputOptions:
-    """What is wanted of a case, and whatever else of it the same model has left there."""
+def with_existing(
+    directory: Path, case: str, model: Model, options: OutputOptions
+) -> OutputOptions:
+    """The options, with those of the files that the same model has already written for a case."""
     document = sidecars.read(directory / f"{_stem(case, model)}.json")
-    if document is None or sidecars.differences(document, model):
-        return wanted
-    names = _names(case, model, dataclasses.replace(wanted, **dict.fromkeys(_EXTRAS, True)))
-    there = {what: True for what in _EXTRAS if names.get(what) in document["files"]}
-    return dataclasses.replace(wanted, **there)
+    if document is None or sidecars.differences(document, model.describe()):
+        return options
+    names = _names(case, model, dataclasses.replace(options, **dict.fromkeys(_OPTIONAL, True)))
+    existing = {option: True for option in _OPTIONAL if names.get(option) in document["files"]}
+    return dataclasses.replace(options, **existing)
 
 
 def write_segmentation(
     directory: Path,
     found: Segmented,
     model: Model,
-    wanted: OutputOptions,
+    options: OutputOptions,
     truth: np.ndarray | None = None,
 ) -> Path:
-    """Writes all that is wanted of a case; returns the path of the labels.
+    """Writes the files of a segmented case.
 
     Args:
-      truth: uint8[slices, H, W], to be shown in picture and page, or None.
+      directory: the folder to write to.
+      found: the segmentation.
+      model: the model that made it.
+      options: the files to write.
+      truth: uint8[slices, H, W], for picture and page, or None.
+
+    Returns:
+      The path of the labels.
     """
     scan, case = found.scan, found.scan.name
-    names = _names(case, model, wanted)
+    names = _names(case, model, options)
     path = directory / names["labels"]
-    values = label_values(found, wanted.et_label)
-    ours = (0, 1, 2, wanted.et_label)
+    values = label_values(found, options.et_label)
+    classes = dict(zip(map(str, (0, 1, 2, options.et_label)), CLASSES, strict=True))
     record = _record(
         found,
         model,
         {
-            "labels": dict(zip(map(str, ours), CLASSES, strict=True)),
+            "labels": classes,
             "entropy_unit": "nats",
             "volumes_ml": {name: estimate._asdict() for name, estimate in found.volumes.items()},
         },
@@ -132,32 +143,32 @@ def write_segmentation(
     files: dict[str, Write] = {
         names["labels"]: _image(writing.label_image(scan, values, model.note))
     }
-    if wanted.probabilities and found.probabilities is not None:
+    if options.probabilities and found.probabilities is not None:
         for region, labels in REGIONS.items():
             p = scan.to_input(found.probabilities[..., list(labels)].sum(axis=-1), nearest=False)
             files[_map_name(case, region)] = _image(
                 writing.fraction_image(scan, p, 1.0, model.note)
             )
-    if wanted.uncertainty and found.entropy is not None:
+    if options.uncertainty and found.entropy is not None:
         entropy = scan.to_input(found.entropy, nearest=False)
         files[names["uncertainty"]] = _image(
             writing.fraction_image(scan, entropy, math.log(NUM_CLASSES), model.note)
         )
-    if wanted.picture or wanted.page:
-        if not wanted.uncertainty:
+    if options.picture or options.page:
+        if not options.uncertainty:
             found = dataclasses.replace(found, entropy=None)
         view = case_view(model, found, truth, record)
-        if wanted.picture:
+        if options.picture:
             files[names["picture"]] = functools.partial(write_overview, case=view)
-        if wanted.page:
-            picture = directory / names["picture"] if wanted.picture else None
+        if options.page:
+            picture = directory / names["picture"] if options.picture else None
             files[names["page"]] = functools.partial(write_page, case=view, picture=picture)
     _write_all(directory / f"{_stem(case, model)}.json", files, record)
     return path
 
 
 def write_reconstruction(directory: Path, found: Reconstructed, model: Model) -> Path:
-    """Writes the synthetic modality, and its error where the real one is there."""
+    """Writes the synthetic modality, and its error where there is a real one."""
     scan = found.scan
     name = f"{_stem(scan.name, model)}.nii.gz"
     numbers = {name: found.image}
@@ -173,15 +184,12 @@ def write_reconstruction(directory: Path, found: Reconstructed, model: Model) ->
 
 
 def _stem(case: str, model: Model) -> str:
-    stage = model.trained.task
-    return f"{case}_{stage.target}_synthetic" if isinstance(stage, Pretraining) else f"{case}_seg"
+    task = model.trained.task
+    return f"{case}_{task.target}_synthetic" if isinstance(task, Pretraining) else f"{case}_seg"
 
 
-_EXTRAS = ("probabilities", "uncertainty", "picture", "page")
-
-
-def _names(case: str, model: Model, wanted: OutputOptions) -> dict[str, str]:
-    """The files that are wanted of a case, by what asks for them; of several maps the last."""
+def _names(case: str, model: Model, options: OutputOptions) -> dict[str, str]:
+    """The files of a case by option, 'labels' first; of the three probability maps the last."""
     stem = _stem(case, model)
     names = {
         "probabilities": _map_name(case, list(REGIONS)[-1]),
@@ -189,8 +197,8 @@ def _names(case: str, model: Model, wanted: OutputOptions) -> dict[str, str]:
         "picture": f"{stem}.png",
         "page": f"{stem}.html",
     }
-    asked = {what: name for what, name in names.items() if getattr(wanted, what)}
-    return {"labels": f"{stem}.nii.gz", **asked}
+    chosen = {option: name for option, name in names.items() if getattr(options, option)}
+    return {"labels": f"{stem}.nii.gz", **chosen}
 
 
 def _map_name(case: str, region: str) -> str:
@@ -214,18 +222,17 @@ def _is_predicted(path: Path) -> bool:
 def _record(
     found: Segmented | Reconstructed, model: Model, facts: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What the sidecar says, and the page too; but for the files."""
+    """The content of the sidecar, and of the page, without the files."""
     return {**sidecars.KIND, **model.describe_case(found.scan), **facts}
 
 
 def _write_all(sidecar: Path, files: Mapping[str, Write], record: Mapping[str, Any]) -> None:
-    """Writes the files in their order, and after them the sidecar that says they are whole.
+    """Writes the files in order, and then the sidecar, which says that they are complete.
 
-    What an earlier prediction has left and this one has not made would be of another model or
-    other settings: it goes.
+    Removes other files that the earlier sidecar names: they are of another model or settings.
     """
     directory, before = sidecar.parent, sidecars.read(sidecar)
-    sidecar.unlink(missing_ok=True)  # what it says is no longer so
+    sidecar.unlink(missing_ok=True)  # it no longer describes the files
     for name in set(before["files"] if before else ()) - set(files):
         (directory / Path(name).name).unlink(missing_ok=True)
     for name, write in files.items():

@@ -1,4 +1,4 @@
-"""What may be done to labels after the network: small pieces removed, a very small ET renamed."""
+"""Optional cleaning of predicted labels, and the volumes of the tumour's parts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from brats_jax.data.modalities import CLASSES, REGIONS
 _NCR, _ET = CLASSES.index("NCR/NET"), CLASSES.index("ET")
 _TOUCHING_CORNERS = ndimage.generate_binary_structure(3, 3)  # 26-connected
 
-# Whose volumes are told: the classes, then the regions that are not one of them.
+# The labels of every measured part: the classes, then the regions that are not one of them.
 MEASURED: dict[str, tuple[int, ...]] = {
     **{name: (value,) for value, name in enumerate(CLASSES) if value},
     **{name: labels for name, labels in REGIONS.items() if name not in CLASSES},
@@ -21,10 +21,10 @@ MEASURED: dict[str, tuple[int, ...]] = {
 
 @dataclass(frozen=True)
 class Cleaning:
-    """What is done to labels; nothing by default.
+    """Cleaning of labels; none by default.
 
     Attributes:
-      min_component_mm3: connected pieces of the tumour smaller than this become background.
+      min_component_mm3: connected components of the tumour smaller than this become background.
       min_et_mm3: if a case has less ET than this, its ET becomes NCR/NET.
     """
 
@@ -32,7 +32,7 @@ class Cleaning:
     min_et_mm3: float = 0.0
 
     def apply(self, labels: np.ndarray, voxel_mm3: float) -> np.ndarray:
-        """Both, in this order, on uint8[slices, H, W]; the given array is left as it is."""
+        """Applies both, in this order, to labels uint8[slices, H, W], which stay as they are."""
         if self.min_component_mm3 > 0:
             labels = remove_small_components(labels, self.min_component_mm3 / voxel_mm3)
         if self.min_et_mm3 > 0:
@@ -41,30 +41,30 @@ class Cleaning:
 
 
 def remove_small_components(labels: np.ndarray, min_voxels: float) -> np.ndarray:
-    """Sets to background every 26-connected piece of the tumour of fewer voxels.
+    """Sets 26-connected components of the tumour to background if they have fewer voxels.
 
     Args:
-      labels: uint8[slices, H, W]; all classes count together, so that no hole is torn.
-      min_voxels: the least that stays.
+      labels: uint8[slices, H, W]; a component may have several classes, so that no hole appears.
+      min_voxels: size of the smallest component that stays.
     """
     cleaned = labels.copy()
     tumour = labels != 0
     boxes = ndimage.find_objects(tumour.astype(np.uint8))
     if not boxes:
         return cleaned
-    (box,) = boxes  # one for all of it: most of a scan is none
-    pieces, count = ndimage.label(tumour[box], _TOUCHING_CORNERS)
-    sizes = np.bincount(pieces.ravel(), minlength=count + 1)
+    (box,) = boxes  # of all tumour: most of a scan has none
+    components, count = ndimage.label(tumour[box], _TOUCHING_CORNERS)
+    sizes = np.bincount(components.ravel(), minlength=count + 1)
     small = sizes < min_voxels
     small[0] = False
-    cleaned[box][small[pieces]] = 0
+    cleaned[box][small[components]] = 0
     return cleaned
 
 
 def relabel_small_et(labels: np.ndarray, min_voxels: float) -> np.ndarray:
-    """Renames ET to NCR/NET where a case has fewer voxels of it.
+    """Relabels ET as NCR/NET in a case with fewer ET voxels than `min_voxels`.
 
-    The challenges score a case without ET all or nothing, so that a few wrong voxels cost it all.
+    The challenges give a case without ET a score of 0 for a single wrong ET voxel, else 1.
 
     Reference: Isensee et al. 2018, https://arxiv.org/abs/1809.10483 (section 2.6)
     """
@@ -75,7 +75,7 @@ def relabel_small_et(labels: np.ndarray, min_voxels: float) -> np.ndarray:
 
 
 class VolumeEstimate(NamedTuple):
-    """A volume in ml, and the range of it and of the predictions averaged (None: only one)."""
+    """A volume in ml, and its range over the averaged predictions (None if there is only one)."""
 
     ml: float
     low_ml: float | None
@@ -89,11 +89,13 @@ def volumes(
 
     Args:
       labels: uint8[slices, H, W], cleaned.
-      views: uint8[V, slices, H, W], what each fold and flip said; cleaned here alike. The range
-        of all volumes, the answer's among them (a mean of probabilities may lie outside what its
-        parts say), is no confidence interval: it tells how much the models disagree.
+      views: uint8[V, slices, H, W], the labels of each fold and flip; cleaned here.
       voxel_mm3: volume of a voxel.
-      cleaning: as done to `labels`.
+      cleaning: the cleaning of `labels`.
+
+    Returns:
+      By name, the volume and its range. The range is over the views and `labels`, whose volume may
+      lie outside the views'. It shows how much the models disagree; it is no confidence interval.
     """
     own = _count(labels)
     others = np.array([_count(cleaning.apply(view, voxel_mm3)) for view in views])

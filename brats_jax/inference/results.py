@@ -1,4 +1,4 @@
-"""What a model makes of a scan: labels, or a modality predicted from others."""
+"""The results of a model for one scan: labels, or a modality predicted from others."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ from brats_jax.inference.postprocess import VolumeEstimate
 
 @dataclass(frozen=True)
 class Segmented:
-    """A scan and its labels, both on the network's grid (see `Scan.to_input` for the way back).
+    """A scan and its labels on the network's grid (`Scan.to_input` goes back to the input's).
 
     Attributes:
-      scan: what went in; its `images` lie under the labels.
+      scan: the segmented scan.
       labels: uint8[slices, H, W], values as in `modalities.CLASSES`.
       probabilities: float32[slices, H, W, 4] by class, or None unless asked for.
       entropy: float32[slices, H, W] in nats, or None.
@@ -30,22 +30,22 @@ class Segmented:
 
     @property
     def share_in_air(self) -> float:
-        """Of the tumour's voxels, those where every modality is 0: beside the head. 0 without."""
+        """Share of the tumour's voxels where every modality is 0; 0 without tumour."""
         tumour = self.labels > 0
-        # Of the few tumour voxels only: the images are hundreds of megabytes.
+        # Only of the few tumour voxels: the images take hundreds of megabytes.
         air = ~self.scan.images[tumour].any(axis=-1)
         return float(air.mean()) if air.size else 0.0
 
 
 @dataclass(frozen=True)
 class Reconstructed:
-    """A scan and one of its modalities as predicted from others, in normalised units.
+    """A scan and one of its modalities, predicted from others, in normalised units.
 
     Attributes:
-      scan: what went in.
+      scan: the scan.
       target: the modality.
       image: float32[slices, H, W].
-      error: float32[slices, H, W], `image` minus the real one; None where there is none.
+      error: float32[slices, H, W], `image` minus the real modality; None where there is none.
       mse: mean square of `error` over the brain, or None.
     """
 
@@ -57,7 +57,7 @@ class Reconstructed:
 
 
 def label_values(found: Segmented, et_label: int) -> np.ndarray:
-    """uint8[x, y, z]: the labels in the input's grid and axes, ET as `et_label` (3 or 4)."""
+    """uint8[x, y, z]: the labels on the input's grid and axes, with ET as `et_label` (3 or 4)."""
     if et_label not in (3, 4):
         raise BratsError(f"et_label={et_label}: give 4 (BraTS 2020, 2021) or 3 (2023 and later)")
     labels = found.scan.to_input(found.labels, nearest=True)

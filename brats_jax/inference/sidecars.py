@@ -1,7 +1,7 @@
-"""What stands beside a predicted case: which model made it, how, and which files are whole.
+"""Sidecars: the JSON file beside a prediction, with the model, the settings and the files.
 
-A sidecar is written last, and so says that the files it names are there. DIR/volumes.csv gathers
-the volumes of all cases in a folder from them.
+A sidecar is written after the files that it names: where it is, they are complete. DIR/volumes.csv
+collects the volumes of all cases in a folder from their sidecars.
 """
 
 import csv
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from brats_jax.inference.model import Model
+from brats_jax.data.scans import provenance
 from brats_jax.inference.postprocess import MEASURED
 from brats_jax.runtime.files import atomic_open
 
@@ -18,8 +18,21 @@ KIND: Mapping[str, Any] = {"schema": "brats_jax.prediction", "schema_version": 1
 TABLE = "volumes.csv"
 
 
+def path_beside(output: Path) -> Path:
+    """NAME.json beside NAME.nii or NAME.nii.gz."""
+    return output.with_name(output.name.removesuffix(".gz").removesuffix(".nii") + ".json")
+
+
+def is_ours(path: Path) -> bool:
+    """Whether this program wrote the JSON file at `path`."""
+    try:
+        return json.loads(path.read_text())["program"] == provenance.OURS
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def read(path: Path) -> dict[str, Any] | None:
-    """A sidecar of this program and version, or None."""
+    """The sidecar at `path`; None if it is missing, unreadable or of another version."""
     try:
         document = json.loads(path.read_text())
         known = all(document[name] == value for name, value in KIND.items())
@@ -28,8 +41,8 @@ def read(path: Path) -> dict[str, Any] | None:
     return document if known else None
 
 
-def is_whole(directory: Path, document: Mapping[str, Any]) -> bool:
-    """Whether all files that a sidecar names are there, and of the size it gives."""
+def is_complete(directory: Path, document: Mapping[str, Any]) -> bool:
+    """Whether all files that a sidecar names are there and have their recorded size."""
     try:
         return all(
             (directory / name).stat().st_size == size for name, size in document["files"].items()
@@ -38,9 +51,13 @@ def is_whole(directory: Path, document: Mapping[str, Any]) -> bool:
         return False
 
 
-def differences(document: Mapping[str, Any], model: Model) -> list[str]:
-    """How what is there was made in another way than it would be now."""
-    now = model.describe()
+def differences(document: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """The ways in which a prediction was made that differ from now.
+
+    Args:
+      document: the sidecar of the prediction.
+      now: `Model.describe()` of the model in use.
+    """
     found = []
     if document["model"]["hash"] != now["model"]["hash"]:
         found.append("made by another model")
@@ -54,11 +71,11 @@ def differences(document: Mapping[str, Any], model: Model) -> list[str]:
 
 
 def write_table(directory: Path) -> Path | None:
-    """Rewrites volumes.csv from what lies in a folder; None if there is no segmentation."""
+    """Writes volumes.csv of the segmentations in a folder; returns None if there are none."""
     rows = []
     for path in sorted(directory.glob("*_seg.json")):
         document = read(path)
-        if document is not None and "volumes_ml" in document and is_whole(directory, document):
+        if document is not None and "volumes_ml" in document and is_complete(directory, document):
             rows.append(_row(document))
     if not rows:
         return None

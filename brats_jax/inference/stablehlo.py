@@ -1,13 +1,13 @@
-"""A trained network as files that need nothing of this package.
+"""Exports a trained run as files that work without this package.
 
-    DIR/TASK.stablehlo            raw slices in, labels (or a predicted modality) out: `jax.export`
+    DIR/TASK.stablehlo            program of `jax.export`: from raw slices to labels or a modality
     DIR/TASK.json                 names, shapes, orientation, normalisation, hashes, versions
-    DIR/TASK_fold_K.safetensors   weights of each fold under torch's names (see `torch_names`)
+    DIR/TASK_fold_K.safetensors   weights of each fold under torch's names (see `torch_weights`)
 
-One program, lowered for CPU and CUDA, takes any number of slices; so far it has run on CPU alone.
-It holds normalisation, padding, network and arg-max; of several folds it holds them all, and the
-mean of their probabilities.
-The temperatures of `brats_jax.calibrate` are not in it.
+TASK is 'segment' or 'reconstruct'. The program is lowered for CPU and CUDA and takes any number of
+slices; it has been tested on CPU only. It contains normalisation, padding, network and arg-max;
+for several folds all networks, and the mean of their probabilities. It does not contain the
+temperatures of `brats_jax.calibrate`.
 """
 
 import hashlib
@@ -32,45 +32,45 @@ from brats_jax.inference.trained_run import EnsembleMember, TrainedRun
 from brats_jax.models import torch_weights
 from brats_jax.models.ops import operations
 from brats_jax.runtime.files import atomic_open, make_folder, write_json
-from brats_jax.tasks import Pretraining, Segmentation
+from brats_jax.tasks import Pretraining
 
 SCHEMA = "brats_jax.exported"
 VERSION = 2
 PLATFORMS = ("cpu", "cuda")
-DEFAULT_SLICE_SHAPE = (240, 240)  # of BraTS, where a checkpoint does not say
-SLICES_AT_ONCE = 8  # bounds the memory, whatever the number of slices
+DEFAULT_SLICE_SHAPE = (240, 240)  # of BraTS, for checkpoints that do not state one
+SLICES_AT_ONCE = 8  # bounds the memory
 
 Program = Callable[[jax.Array], jax.Array]
 
 
 def program(trained: TrainedRun) -> Program:
-    """real float32[n, H, W, 4] -> uint8[n, H, W] labels, or the predicted modality in float32.
+    """The function from raw slices float32[n, H, W, 4] to labels uint8[n, H, W] or a modality.
 
-    To be traced under `jax.enable_x64(True)`, which the normalisation needs; the networks
-    compute in their own types.
+    Trace it under `jax.enable_x64(True)`, which the normalisation needs; the networks compute in
+    their own types.
     """
-    how = trained.normalisation
-    segments = isinstance(trained.task, Segmentation)
+    normalisation = trained.normalisation
+    segments = trained.segments
     channels = np.array(channel_indices(trained.task.inputs))
     networks = [member.network for member in trained.members]
     # As NumPy arrays they become constants of the program.
     weights = [jax.tree.map(np.asarray, (n.params, n.stats)) for n in networks]
 
-    def outcome(x: jax.Array) -> jax.Array:
+    def predict(x: jax.Array) -> jax.Array:
         outputs = [n.output(p, s, x) for n, (p, s) in zip(networks, weights, strict=True)]
         if segments and len(outputs) > 1:
             outputs = [jax.nn.softmax(y, axis=-1) for y in outputs]
         mean = outputs[0] if len(outputs) == 1 else jnp.stack(outputs).mean(0)
-        return jnp.argmax(mean, axis=-1).astype(jnp.uint8) if segments else mean[..., 0]
+        return networks[0].prediction(mean)
 
     def run(images: jax.Array) -> jax.Array:
         count, *shape = images.shape
-        x = normalise_jax.normalise(images, how)[..., channels]
-        # A few slices at a time, the last few filled up.
+        x = normalise_jax.normalise(images, normalisation)[..., channels]
+        # A few slices at a time; zeros fill up the last batch.
         times = (count + SLICES_AT_ONCE - 1) // SLICES_AT_ONCE
         filling = jnp.zeros((times * SLICES_AT_ONCE - count, *x.shape[1:]), x.dtype)
         batches = jnp.concatenate([x, filling]).reshape(times, SLICES_AT_ONCE, *x.shape[1:])
-        y = lax.map(outcome, batches)
+        y = lax.map(predict, batches)
         return y.reshape(times * SLICES_AT_ONCE, *shape[:-1])[:count]
 
     return run
@@ -89,18 +89,28 @@ def stablehlo(trained: TrainedRun, slice_shape: tuple[int, int]) -> bytes:
 def describe(
     trained: TrainedRun, slice_shape: tuple[int, int], sums: Mapping[str, str]
 ) -> dict[str, Any]:
-    """What whoever runs the program has to know (JSON-able); `sums`: SHA-256 of each file."""
-    stage, how = trained.task, trained.normalisation
-    over = "each slice, over all its pixels" if how == "slice" else "the brain of all slices given"
-    segments = isinstance(stage, Segmentation)
+    """The description of the program (JSON-able).
+
+    Args:
+      trained: the exported run.
+      slice_shape: H and W of the program's slices.
+      sums: SHA-256 of the weights, by file name.
+    """
+    task, segments = trained.task, trained.segments
+    normalisation = trained.normalisation
+    over = (
+        "each slice, over all its pixels"
+        if normalisation == "slice"
+        else "the brain of all slices given"
+    )
     shape = ["n", *slice_shape]
     output: dict[str, Any] = {"name": "labels", "dtype": "uint8", "shape": shape}
-    if isinstance(stage, Pretraining):
+    if isinstance(task, Pretraining):
         output = {
-            "name": stage.target,
+            "name": task.target,
             "dtype": "float32",
             "shape": shape,
-            "unit": f"z-score ({how})",
+            "unit": f"z-score ({normalisation})",
         }
     return {
         "schema": SCHEMA,
@@ -112,20 +122,20 @@ def describe(
                 "dtype": "float32",
                 "shape": [*shape, len(MODALITIES)],
                 "modalities": list(MODALITIES),
-                "used": list(stage.inputs),
+                "used": list(task.inputs),
                 "intensities": "raw, skull-stripped, background 0, 1 mm pixels",
             }
         ],
         "outputs": [output],
         "orientation": "LPS: H runs to the patient's Left, W to Posterior, slices to Superior",
         "labels": {str(i): name for i, name in enumerate(CLASSES)} if segments else None,
-        "normalisation": how,
+        "normalisation": normalisation,
         "normalisation_note": f"inside the program: clipped and z-scored over {over}",
         "platforms": list(PLATFORMS),
         "model": {
-            **stage.describe(),
+            **task.describe(),
             "hash": trained.hash,
-            "compute_dtype": jnp.dtype(stage.dtype).name,  # type: ignore[attr-defined]
+            "compute_dtype": jnp.dtype(task.dtype).name,
             "ensemble": "mean of probabilities" if segments and len(trained.members) > 1 else None,
             "folds": [
                 {
@@ -150,12 +160,12 @@ def describe(
 
 
 def _weights_name(trained: TrainedRun, member: EnsembleMember) -> str:
-    # Both tasks may be exported into one folder.
+    # Both stages may be exported into one folder.
     return f"{trained.task_name}_fold_{member.fold}.safetensors"
 
 
 def write_weights(path: Path, member: EnsembleMember) -> str:
-    """Writes a fold's weights as safetensors under torch's names, whole or not at all.
+    """Writes a fold's weights atomically as safetensors under torch's names.
 
     Returns:
       The file's SHA-256.
@@ -180,18 +190,19 @@ def write_weights(path: Path, member: EnsembleMember) -> str:
 def write(
     trained: TrainedRun, output: Path, *, slice_shape: tuple[int, int] | None = None
 ) -> list[Path]:
-    """Exports a run, or one fold of it, into a folder; see the top of this file.
+    """Exports a run, or one fold of it, into a folder.
 
     Args:
-      trained: from `trained.open_run`, which sets what the program will compute in.
+      trained: from `open_run`, whose `dtype` is the compute type of the program.
       output: the folder; files of an earlier export are replaced.
-      slice_shape: H and W of the slices that the program will take; None: those of the training.
+      slice_shape: H and W of the program's slices; None for those of the training data.
 
     Returns:
-      What was written.
+      The written files.
 
     Raises:
-      BratsError: other slices than those whose statistics the network knows; no such folder.
+      BratsError: a slice shape whose normalisation differs from the training's; a folder that
+        cannot be made.
     """
     own = trained.record.get("slice_shape")
     if slice_shape is None:
@@ -199,8 +210,8 @@ def write(
     elif own and trained.in_plane not in (None, slice_shape):
         raise BratsError(
             f"{trained.run}: trained on slices of {own[0]} x {own[1]}, each normalised over all "
-            f"its pixels, which {slice_shape[0]} x {slice_shape[1]} would change; leave out the "
-            "shape"
+            f"its pixels; {slice_shape[0]} x {slice_shape[1]} would change the statistics; leave "
+            "out the shape"
         )
     make_folder(output, "--output")
     program_path = output / f"{trained.task_name}.stablehlo"

@@ -45,7 +45,7 @@ def test_maps_table_and_sidecar(example_runs, model, tmp_path):
     assert sidecar["labels"] == {"0": "background", "1": "NCR/NET", "2": "ED", "4": "ET"}
     assert len(sidecar["files"]) == 5
     splits = json.loads((example_runs["volume"] / "run" / "splits.json").read_text())
-    assert ("trained or validated" in str(sidecar["notes"])) == (name not in splits["test"])
+    assert ("training or validation" in str(sidecar["notes"])) == (name not in splits["test"])
     with (tmp_path / sidecars.TABLE).open() as file:
         rows = {row["case"]: row for row in csv.DictReader(file)}
     assert set(rows) == set(examples.CASES) and rows[name]["predictions"] == "2"
