@@ -27,7 +27,6 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import jax
 import numpy as np
@@ -35,7 +34,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from benchmarks import measure
-from benchmarks.epoch_clock import Clock, Compiling, timed_loop
+from benchmarks.epoch_clock import Clock, Compiling, timed_stage
 from benchmarks.loader import write_kaggle
 from benchmarks.measure import Spread
 from brats_jax.data.store.prepare import prepare
@@ -45,7 +44,6 @@ from brats_jax.experiments import config as settings
 from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.runtime import devices
 from brats_jax.tasks import Task
-from brats_jax.training import trainer
 
 TUMOUR_SLICES, EPOCHS, BATCH = 24_422, 30, 16
 TRAIN_SHARE, VALIDATION_SHARE, TEST_SHARE = 0.85 * 0.8, 0.85 * 0.2, 0.15
@@ -85,7 +83,7 @@ def run_stage(
     options = settings.train_options(config, stage, 0)
     chosen = np.flatnonzero(tumour & last)[: validation_slices or None]
     clock = Clock()
-    loop = trainer.Stage(
+    trained = timed_stage(clock)(
         task(config),
         store,
         np.flatnonzero(tumour & ~last),
@@ -95,12 +93,11 @@ def run_stage(
         devices.data_mesh(),
     )
     if peer:
-        told = [*peer[1], f"--stage={stage}", f"--steps={loop.steps_per_epoch}"]
+        told = [*peer[1], f"--stage={stage}", f"--steps={trained.steps_per_epoch}"]
         told.append(f"--validation_slices={len(chosen)}")
         clock.peer = measure.Peer(peer[0], "peers/torch_epoch.py", told, peer[2])
     before, begin = compiling.seconds, time.perf_counter()
-    with mock.patch.object(trainer, "Loop", timed_loop(clock)):
-        loop.run()
+    trained.run()
     whole = time.perf_counter() - begin - clock.beside - (compiling.seconds - before)
     if clock.peer is not None:
         clock.peer.close()
@@ -118,9 +115,9 @@ def run_stage(
         clock.start += max(0.0, least - len(few) * clock.scoring)
     clock.compiling = compiling.seconds - before
     numbers = {
-        "steps_per_epoch": loop.steps_per_epoch,
+        "steps_per_epoch": trained.steps_per_epoch,
         "slices": len(chosen),
-        "placement": loop.placement,
+        "placement": trained.placement,
         "batch": options.batch_size,
     }
     return clock, numbers

@@ -1,4 +1,4 @@
-"""The training loop with a clock beside each of its parts; see epoch.py."""
+"""A training stage with a clock beside each part of its epochs; see epoch.py."""
 
 import queue
 import threading
@@ -54,38 +54,46 @@ class Compiling:
             self.seconds += seconds
 
 
-def timed_loop(clock: Clock) -> type:
-    """The loop's class, with a clock beside each of its parts."""
+class _TimedFeed:
+    """A stage's feed that notes when each batch was asked for, and when it came."""
 
-    class TimedLoop(trainer.Loop):
-        def __init__(self, *arguments: Any) -> None:
-            super().__init__(*arguments)
-            self._asked: list[tuple[float, float]] = []  # when a batch was asked for, and came
-            self._given: list[float] = []  # when its step was
-            self._done: list[float] = []  # when each dispatch was
+    def __init__(self, feed: Any) -> None:
+        self._feed, self.asked = feed, list[tuple[float, float]]()
+        self.largest: tuple[int, Any] = (0, None)  # steps and batch of the last full dispatch
+
+    def __next__(self) -> Any:
+        begin = time.perf_counter()
+        portion = next(self._feed)
+        self.asked.append((begin, time.perf_counter()))
+        if portion.steps >= self.largest[0]:
+            self.largest = portion.steps, portion.batch
+        return portion
+
+    @property
+    def position(self) -> Any:
+        return self._feed.position
+
+    def close(self) -> None:
+        self._feed.close()
+
+
+def timed_stage(clock: Clock) -> type[trainer.Stage]:
+    """The class of stages, with a clock beside each part of an epoch."""
+
+    class TimedStage(trainer.Stage):
+        def _prepare(self, stop: Any) -> None:
+            super()._prepare(stop)
+            self._given: list[float] = []  # when each dispatch was given to the devices
+            self._done: list[float] = []  # when each was done
             self._watched: queue.Queue[Any] = queue.Queue()
             threading.Thread(target=self._watch, daemon=True).start()
-            self._inner_feed, self._inner_step = self.feed, self.train_step
-            self.feed = self  # type: ignore[assignment]
-            self.train_step = self._timed_step
-            self._last_batch: tuple[int, Any] = (0, None)
-
-        # As the feed.
-        def __next__(self) -> Any:
-            begin = time.perf_counter()
-            portion = next(self._inner_feed)
-            self._asked.append((begin, time.perf_counter()))
-            if portion.steps >= self._last_batch[0]:
-                self._last_batch = portion.steps, portion.batch
-            return portion
-
-        @property
-        def position(self) -> Any:
-            return self._inner_feed.position
+            self.feed: Any = _TimedFeed(self.feed)
+            self._plain_step, self.train_step = self.train_step, self._timed_step
+            self._validate, self.validation.run = self.validation.run, self._timed_validation
 
         def _timed_step(self, state: Any, batch: Any) -> Any:
             self._given.append(time.perf_counter())
-            state, progress = self._inner_step(state, batch)
+            state, progress = self._plain_step(state, batch)
             self._watched.put(progress)
             return state, progress
 
@@ -96,10 +104,10 @@ def timed_loop(clock: Clock) -> type:
                 self._watched.task_done()
 
         def _end_epoch(self) -> None:
-            self._settle()
+            self._finish_all()
             self._watched.join()
-            steps_end = self._done[-1]
-            asked, given, done = self._asked, self._given, self._done
+            asked, given, done = self.feed.asked, self._given, self._done
+            steps_end = done[-1]
             # For the first batch of an epoch the devices wait without work.
             waiting, idle = asked[0][1] - asked[0][0], given[0] - asked[0][0]
             for before, (begin, came), gave in zip(done[:-1], asked[1:], given[1:], strict=True):
@@ -107,7 +115,7 @@ def timed_loop(clock: Clock) -> type:
                 waiting += max(0.0, came - max(begin, before))
             parts = {"steps": steps_end - asked[0][0], "waiting": waiting, "idle": idle}
             parts["asking"] = sum(came - begin for begin, came in asked)
-            self._asked, self._given, self._done = [], [], []
+            self.feed.asked, self._given, self._done = [], [], []
             self._validating = 0.0
             begin = time.perf_counter()
             super()._end_epoch()
@@ -119,33 +127,34 @@ def timed_loop(clock: Clock) -> type:
                 clock.peer_epochs.append(clock.peer.ask("epoch"))
                 clock.beside += time.perf_counter() - begin
 
-        def _validate(self) -> dict[str, float]:
+        def _timed_validation(self, *arguments: Any) -> dict[str, float]:
             begin = time.perf_counter()
-            values = super()._validate()
+            values = self._validate(*arguments)
             self._validating = time.perf_counter() - begin
             return values
 
-        def close(self) -> None:
-            begin = time.perf_counter()
-            if self._last_batch[1] is not None and len(clock.epochs) > 1:
-                self._time_bare_steps()
-            clock.beside += time.perf_counter() - begin
-            self._watched.put(None)
-            self.feed = self._inner_feed
-            super().close()
+        def _train(self) -> None:
+            try:
+                super()._train()
+            finally:
+                begin = time.perf_counter()
+                if self.feed.largest[0] and len(clock.epochs) > 1:
+                    self._time_bare_steps()
+                clock.beside += time.perf_counter() - begin
+                self._watched.put(None)
 
         def _time_bare_steps(self) -> None:
-            steps, batch = self._last_batch
-            dispatches = max(2, self.stage.steps_per_epoch // steps)
+            steps, batch = self.feed.largest
+            dispatches = max(2, self.steps_per_epoch // steps)
 
             def run() -> Any:
                 for _ in range(dispatches):
-                    self.state, progress = self._inner_step(self.state, batch)
+                    self.state, progress = self._plain_step(self.state, batch)
                 return progress
 
-            self.state, progress = self._inner_step(self.state, batch)
+            self.state, progress = self._plain_step(self.state, batch)
             jax.block_until_ready(progress)
             clock.bare = measure.timed(run) / dispatches / steps
             clock.steps_per_dispatch = steps
 
-    return TimedLoop
+    return TimedStage

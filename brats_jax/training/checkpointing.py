@@ -1,4 +1,7 @@
-"""A stage's two checkpoints, `last` and `best`, written behind the training's back."""
+"""Asynchronous `last` and `best` checkpoints.
+
+Order and threads are here; files and formats are in `runs.checkpoints`.
+"""
 
 import contextlib
 from collections.abc import Mapping
@@ -14,22 +17,48 @@ from brats_jax.runs.checkpoints import Checkpoints
 from brats_jax.runtime import distributed
 from brats_jax.training.steps import TrainState
 
-# Taken on the devices, between two steps: the next one reuses the memory of what it is given.
+# A copy on the devices between two steps: the next step reuses the memory of its argument.
 take_snapshot = jax.jit(lambda state: jax.tree.map(jnp.copy, state))
 
 
-class Saving:
-    """Saves a stage's state in the order in which it is told to, by a thread of its own.
-
-    `last` says that its step is validated, so it must not be there before `best` is: of one
-    call to `save` the thread writes `best`, waits until it is on disk, and then writes `last`.
-    Copying from the devices is the thread's work, too.
-
-    Of several processes the first one reads and writes; the others make the same calls, do not
-    wait for what is being written, and end if it fails (see distributed.broadcast_from_main).
+def restore_last(
+    directory: Path, like: TrainState, model: Mapping[str, Any]
+) -> tuple[TrainState, dict[str, Any]]:
+    """Restores the newest `last` checkpoint of a stage.
 
     Args:
       directory: the stage's folder.
+      like: a state of the same shapes, types and placement.
+      model: `Task.describe()` of the network that the checkpoint must have.
+
+    Returns:
+      (state, meta).
+
+    Raises:
+      BratsError: no checkpoint, one of another model, or one that cannot be read.
+    """
+    template = jax.tree.map(
+        lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), like._asdict()
+    )
+    restored, meta = checkpoints.read(directory / "last", template, model)
+    return TrainState(**restored), meta
+
+
+class StageCheckpoints:
+    """Writes the `last` and `best` checkpoints of one stage in a thread.
+
+    A `last` of step N records that step N was validated, so it must not exist before the `best`
+    of step N: for each `save` the thread writes `best`, waits until it is on disk, then writes
+    `last`. The thread also copies from the devices.
+
+    Of several processes the main one reads and writes. The others make the same calls, do not
+    wait for the writing, and end if it fails (see `distributed.broadcast_from_main`).
+
+    Args:
+      directory: the stage's folder.
+
+    Attributes:
+      last, best: the folders of the two.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -40,17 +69,18 @@ class Saving:
             self._last, self._best = Checkpoints(self.last), Checkpoints(self.best)
 
     def latest_step(self) -> int | None:
-        """The step of the newest whole `last`, or None."""
+        """The step of the newest complete `last`, or None."""
         return distributed.broadcast_from_main(lambda: self._last.latest_step())
 
     def best_value(self) -> float | None:
-        """What the newest whole `best` was chosen by, or None."""
-        return distributed.broadcast_from_main(self._best_value)
-
-    def _best_value(self) -> float | None:
-        if self._best.latest_step() is None:
-            return None
-        return checkpoints.read_meta(self.best)["value"]
+        """The validation score of the newest complete `best`, or None."""
+        return distributed.broadcast_from_main(
+            lambda: (
+                None
+                if self._best.latest_step() is None
+                else checkpoints.read_meta(self.best)["value"]
+            )
+        )
 
     def save(
         self,
@@ -59,22 +89,23 @@ class Saving:
         meta: Mapping[str, Any],
         best_value: float | None = None,
     ) -> None:
-        """Begins to write, once what was saved before is on disk.
+        """Starts writing, after the previous save is on disk.
 
         Args:
-          step: the step.
-          snapshot: the state after it (`take_snapshot`); not to be donated.
+          step: number of the step.
+          snapshot: the state after it (`take_snapshot`); must not be donated.
           meta: JSON-able description.
-          best_value: what the step is the best by, if it is.
+          best_value: the validation score, if it is the best so far: writes `best` too.
 
         Raises:
-          BratsError: what was saved before could not be written.
+          BratsError: the previous save failed.
         """
-        distributed.broadcast_from_main(lambda: self._begin(step, snapshot, meta, best_value))
 
-    def _begin(self, *what: Any) -> None:
-        self._wait()
-        self._written = self._writer.submit(self._write, *what)
+        def submit() -> None:
+            self.wait()
+            self._written = self._writer.submit(self._write, step, snapshot, meta, best_value)
+
+        distributed.broadcast_from_main(submit)
 
     def _write(
         self,
@@ -91,24 +122,25 @@ class Saving:
         self._last.wait()
 
     def wait(self) -> None:
-        """Returns when what was saved is on disk.
+        """Waits until the last save is on disk.
 
         Raises:
-          BratsError: it could not be written.
+          BratsError: it failed.
         """
         distributed.broadcast_from_main(self._wait)
 
     def check(self) -> None:
-        """Waits for nothing, but hears of what has failed.
+        """Raises the error of a save that has failed; does not wait for one in progress.
 
         Raises:
-          BratsError: what was saved could not be written.
+          BratsError: the last save failed.
         """
-        distributed.broadcast_from_main(self._check)
 
-    def _check(self) -> None:
-        if self._written is not None and self._written.done():
-            self._wait()
+        def check() -> None:
+            if self._written is not None and self._written.done():
+                self._wait()
+
+        distributed.broadcast_from_main(check)
 
     def _wait(self) -> None:
         written, self._written = self._written, None
@@ -116,7 +148,11 @@ class Saving:
             written.result()
 
     def close(self) -> None:
-        """Waits, and ends the threads; the others need not do the same."""
+        """Waits in the main process, and ends the threads.
+
+        Raises:
+          BratsError: the last save failed.
+        """
         if not distributed.is_main():
             return
         with contextlib.closing(self._best), contextlib.closing(self._last), self._writer:

@@ -1,11 +1,13 @@
-"""The training loop, the same for both stages: cadence, logging, best and last checkpoint, resume.
+"""The training loop of a stage: steps, validation, logging, checkpoints, resuming.
 
-Everything random is a pure function of (seed, step), and the state that is saved holds
-all the rest (the running loss of the epoch too). Killed at any moment and started
-again, a stage therefore ends with the bits it would have ended with.
+All randomness is a pure function of (seed, step), and a checkpoint holds everything else,
+including the running loss of the epoch. A stage that was killed at any moment and started again
+therefore ends with the same bits.
 """
 
+import collections
 import contextlib
+import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,38 +20,52 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from brats_jax import models
-from brats_jax.data.device_store import choose_placement
+from brats_jax.data.device_store import DeviceStore, bytes_needed, choose_placement
 from brats_jax.data.patches import PatchPlan
+from brats_jax.data.splits import slice_name
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 from brats_jax.models import Weights
 from brats_jax.runs import checkpoints
 from brats_jax.runtime import devices, distributed
-from brats_jax.runtime.console import print_line
+from brats_jax.runtime.console import log_if_slow, print_line
 from brats_jax.runtime.signals import Interrupted, StopRequests
-from brats_jax.tasks import Task
-from brats_jax.training.checkpointing import Saving
-from brats_jax.training.loop import Loop
+from brats_jax.tasks import Batch, Task
+from brats_jax.training.checkpointing import StageCheckpoints, restore_last, take_snapshot
+from brats_jax.training.feed import Feed
+from brats_jax.training.metrics_log import ProgressLog, SilentLog
 from brats_jax.training.optim import adam, step_schedule
 from brats_jax.training.options import TrainOptions
-from brats_jax.training.steps import TrainState
+from brats_jax.training.steps import Progress, TrainState, make_train_step
+from brats_jax.training.validation import Validation
 
-# (parameters, BatchNorm statistics) -> the same, edited: what a stage starts from.
+# (parameters, BatchNorm statistics) -> the same, edited before the first step (transfer).
 Initialiser = Callable[[Weights, Weights], tuple[Weights, Weights]]
+
+Step = Callable[[TrainState, Batch], tuple[TrainState, Progress]]
+
+# Dispatches that run or wait on the devices. One besides the running one keeps the devices busy;
+# each more would delay a stop request and hold its batch in device memory.
+IN_FLIGHT = 2
 
 
 class Stage:
-    """One training stage in its own folder: <directory>/{last,best}/, metrics.jsonl, tensorboard/.
+    """One training stage in its own folder: last/, best/, metrics.jsonl, tensorboard/.
+
+    Several processes run it in step: they make every decision from values that all of them have.
 
     Args:
-      task: what is learned.
+      task: the task to learn.
       store: the data.
       train_slices, validation_slices: int[n] global slice indices.
-      options: the numbers.
-      directory: where everything goes.
+      options: the settings.
+      directory: the stage's folder.
       mesh: the devices.
-      initialise: edits the fresh parameters before the first step (transfer).
-      record: JSON-able facts kept in every checkpoint (configuration, split audit).
+      initialise: edits the initial parameters before the first step (transfer).
+      record: JSON-able facts that every checkpoint holds (split, normalisation, store).
+
+    Raises:
+      BratsError: options that do not fit the devices or the data; nothing to validate on.
     """
 
     def __init__(
@@ -70,10 +86,10 @@ class Stage:
         if len(validation_slices) == 0:
             raise BratsError(f"{store.path}: no slice to validate on; prepare more patients")
         self.task, self.store, self.options = task, store, options
+        self.train_slices, self.validation_slices = train_slices, validation_slices
         self.directory, self.mesh = directory, mesh
-        self.validation_slices = validation_slices
-        self.train_slices = train_slices
-        self.record = record or {}
+        self.initialise, self.record = initialise, record or {}
+        self.title = f"fold {options.fold} {task.name}"
         self.plan = PatchPlan(
             store,
             train_slices,
@@ -81,7 +97,7 @@ class Stage:
             tumour_probability=options.tumour_probability,
             seed=options.derived_seed("patches"),
         )
-        # By one process's memory, lest they compile different programs.
+        # The main process decides by its memory: all processes must compile the same program.
         self.placement = distributed.broadcast_from_main(
             lambda: choose_placement(options.placement, store, train_slices, mesh)
         )
@@ -94,17 +110,48 @@ class Stage:
             steps_per_epoch=self.steps_per_epoch,
         )
         self.optimizer = adam(self.schedule)
-        self._initialise = initialise
-        self.title = f"fold {options.fold} {task.name}"
 
-    def fresh_state(self) -> tuple[nnx.GraphDef, TrainState]:
-        """The state before the first step, on the devices of this process.
+    def run(self) -> dict[str, Any]:
+        """Trains to the end, from the beginning or from the last checkpoint.
 
-        Of several processes only the first has the edited parameters; `run` takes its state.
+        Returns:
+          {'metric', 'best', 'best_step', 'steps', 'seconds'}; seconds of this call.
+
+        Raises:
+          BratsError: the loss is not finite; no space left; a checkpoint of another model.
+          Interrupted: after SIGTERM or Ctrl-C, once the state is saved.
+        """
+        started = time.monotonic()
+        with (
+            StopRequests() as stop,
+            contextlib.closing(StageCheckpoints(self.directory)) as self.checkpoints,
+        ):
+            self._prepare(stop)
+            with contextlib.closing(self.log), contextlib.closing(self.feed):
+                self._train()
+            self.checkpoints.wait()
+            # A signal after the last step: everything is saved, and no later check sees it.
+            signal_number = distributed.broadcast_from_main(lambda: stop.signal_number)
+            if signal_number is not None:
+                print_line(f"{self.title}: stopped at its end; the same command goes on from there")
+                raise Interrupted(signal_number)
+            best = distributed.broadcast_from_main(lambda: checkpoints.read_meta(self.checkpoints.best))
+        return {
+            "metric": self.task.metric,
+            "best": best["value"],
+            "best_step": best["step"],
+            "steps": self.total_steps,
+            "seconds": round(time.monotonic() - started, 1),
+        }
+
+    def initial_state(self) -> tuple[nnx.GraphDef, TrainState]:
+        """The network and the state before the first step, on the devices of this process.
+
+        Of several processes only the main one applies `initialise`; `run` copies its state.
         """
         graph, params, stats = models.split(self.task.build(self.options.derived_seed("init")))
-        if self._initialise is not None and distributed.is_main():
-            params, stats = self._initialise(params, stats)
+        if self.initialise is not None and distributed.is_main():
+            params, stats = self.initialise(params, stats)
         state = TrainState(
             params=params,
             stats=stats,
@@ -115,57 +162,247 @@ class Stage:
         )
         return graph, jax.device_put(state, devices.replicated_sharding(self.mesh.local_mesh))
 
-    def run(self) -> dict[str, Any]:
-        """Trains to the end, from the beginning or from the last checkpoint.
+    def _prepare(self, stop: StopRequests) -> None:
+        """Makes the state, from the last checkpoint if there is one, and all that a run needs."""
+        graph, self.state, meta = self._restore()
+        self.step = int(self.state.step)
+        self.validated_step = int(meta["validated_step"])
+        self.best_value = self.checkpoints.best_value()
+        resident = None
+        if self.placement == "device":
+            size = bytes_needed(self.store, self.train_slices) / 1e9
+            print_line(f"{self.title}: copies {size:.2f} GB of slices into device memory")
+            resident = DeviceStore(self.store, self.train_slices, self.mesh)
+        self.train_step = self._compile(self.task, graph, resident)
+        # bfloat16 training starts in float32 (see TrainOptions); the parameters are the same.
+        self.float32_steps = 0
+        if self.task.dtype != jnp.float32:
+            self.float32_steps = self.options.float32_epochs * self.steps_per_epoch
+        if self.step < self.float32_steps:
+            in_float32 = self.task.computing_in(jnp.float32)
+            float32_graph = models.split(in_float32.build(0))[0]
+            self.float32_step = self._compile(in_float32, float32_graph, resident)
+        self.validation = Validation(
+            self.task,
+            graph,
+            self.store,
+            self.validation_slices,
+            self.options.validation_batch_size,
+            self.mesh,
+        )
+        self.feed = Feed(
+            self.store,
+            self.plan,
+            self.options,
+            self.steps_per_epoch,
+            self.step,
+            meta.get("loader"),
+            self.mesh,
+            resident,
+        )
+        self.stop = distributed.StopAgreement(lambda: stop.signal_number, self.mesh, IN_FLIGHT)
+        self.log: ProgressLog = SilentLog()
+        if distributed.is_main():
+            self.log = ProgressLog(
+                self.directory, self.title, self.total_steps, self.step, self.validated_step
+            )
+        # Arguments of `_finish` for each dispatch in flight.
+        self.in_flight: collections.deque[tuple[Any, ...]] = collections.deque()
+        self.epoch_start = (time.monotonic(), self.step)
 
-        Returns:
-          {'metric', 'best', 'best_step', 'steps', 'seconds'}; seconds of this call.
+    def _restore(self) -> tuple[nnx.GraphDef, TrainState, dict[str, Any]]:
+        """(graph, state, meta) of the last checkpoint, or of the beginning.
 
-        Raises:
-          BratsError: the loss is not finite; no space left; a foreign checkpoint.
-          Interrupted: after SIGTERM or Ctrl-C, once the state is saved.
+        The main process reads the checkpoint; the others make a state to receive its values.
         """
-        started = time.monotonic()
-        with StopRequests() as stop, contextlib.closing(Saving(self.directory)) as saving:
-            graph, state, meta = self._begin(saving)
-            with contextlib.closing(Loop(self, graph, state, meta, saving, stop)) as loop:
-                loop.to_the_end()
-            saving.wait()
-            # A signal since the last step: all is saved, and nothing else asks for it here.
-            signal_number = distributed.broadcast_from_main(lambda: stop.signal_number)
-            if signal_number is not None:
-                print_line(f"{self.title}: stopped at its end; the same command goes on from there")
-                raise Interrupted(signal_number)
-            best_meta = distributed.broadcast_from_main(lambda: checkpoints.read_meta(saving.best))
-        return {
-            "metric": self.task.metric,
-            "best": best_meta["value"],
-            "best_step": best_meta["step"],
-            "steps": self.total_steps,
-            "seconds": round(time.monotonic() - started, 1),
-        }
+        made = [] if distributed.is_main() else [self.initial_state()]
 
-    def _begin(self, saving: Saving) -> tuple[nnx.GraphDef, TrainState, dict[str, Any]]:
-        """(graph, state, meta) of the last checkpoint, or of the beginning."""
-        begun = [] if distributed.is_main() else [self.fresh_state()]
-
-        def begin() -> dict[str, Any]:
-            graph, state = self.fresh_state()
+        def restore() -> dict[str, Any]:
+            graph, state = self.initial_state()
             meta: dict[str, Any] = {"validated_step": 0}
-            if saving.latest_step() is not None:
-                template = jax.tree.map(_shape_with_sharding, state._asdict())
-                restored, meta = checkpoints.read(saving.last, template, self.task.describe())
-                state = TrainState(**restored)
-                print_line(
-                    f"{self.title}: goes on from step {int(state.step)} of {self.total_steps}"
-                )
-            begun.append((graph, state))
+            if self.checkpoints.latest_step() is not None:
+                state, meta = restore_last(self.directory, state, self.task.describe())
+                print_line(f"{self.title}: goes on from step {int(state.step)} of {self.total_steps}")
+            made.append((graph, state))
             return meta
 
-        meta = distributed.broadcast_from_main(begin)
-        ((graph, state),) = begun
+        meta = distributed.broadcast_from_main(restore)
+        ((graph, state),) = made
         return graph, devices.replicate_from_main(state, self.mesh), meta
 
+    def _compile(self, task: Task, graph: nnx.GraphDef, resident: DeviceStore | None) -> Step:
+        """The compiled step; its first call, which compiles, prints a line if it is slow."""
+        step = make_train_step(
+            task,
+            graph,
+            self.optimizer,
+            self.mesh,
+            resident.arrays if resident else None,
+            self.options.patch_size,
+            self.options.deterministic,
+        )
+        compiled = False
 
-def _shape_with_sharding(array: jax.Array) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=array.sharding)
+        def call(state: TrainState, batch: Batch) -> tuple[TrainState, Progress]:
+            nonlocal compiled
+            if compiled:
+                return step(state, batch)
+            compiled = True
+            with log_if_slow(f"{self.title}: compiling the training step"):
+                return step(state, batch)
+
+        return call
+
+    def _train(self) -> None:
+        """The loop: validates and saves at the end of every epoch, and stops when asked to."""
+        while True:
+            at_boundary = self.step % self.steps_per_epoch == 0
+            if at_boundary and self.step > self.validated_step:
+                self._end_epoch()
+            if self.step >= self.total_steps:
+                break
+            self._stop_if_asked()
+            if at_boundary:
+                zero = devices.put_replicated(np.zeros((), np.float32), self.mesh)
+                self.state = self.state._replace(loss_sum=zero)
+            portion = next(self.feed)
+            step = self.float32_step if self.step < self.float32_steps else self.train_step
+            self.state, progress = step(self.state, portion.batch)
+            self.step += portion.steps
+            self._dispatched(progress)
+            self.log.step(self.step)
+
+    def _dispatched(self, progress: Progress) -> None:
+        """Notes what to write after this dispatch, and waits for the one `IN_FLIGHT` before it."""
+        # At the end of an epoch, `_end_epoch` logs and saves after validation.
+        within = self.step % self.steps_per_epoch != 0
+        logged = within and self.step % self.options.log_every_steps == 0
+        saved = None
+        if within and self.step % self.options.save_every_steps == 0:
+            saved = (take_snapshot(self.state), self._meta())
+        self.in_flight.append((self.step, progress, logged, saved))
+        if len(self.in_flight) > IN_FLIGHT:
+            self._finish(*self.in_flight.popleft())
+
+    def _finish(
+        self,
+        step: int,
+        progress: Progress,
+        logged: bool,
+        saved: tuple[TrainState, dict[str, Any]] | None,
+    ) -> None:
+        """Waits until the devices have done a dispatch, then logs and saves its results."""
+        jax.block_until_ready(progress)
+        if logged or saved:
+            self._check_finite(progress.bad_step)
+        if logged:
+            epoch, done = divmod(step, self.steps_per_epoch)
+            loss = float(progress.loss_sum) / done
+            self.log.write("step", step, epoch + 1, {"mean_loss_of_epoch_so_far": loss})
+            self.checkpoints.check()
+        if saved:
+            self.checkpoints.save(step, *saved)
+
+    def _finish_all(self) -> None:
+        """Waits for the devices; afterwards all steps are logged, and the state is finite."""
+        while self.in_flight:
+            self._finish(*self.in_flight.popleft())
+        self._check_finite(self.state.bad_step)
+
+    def _end_epoch(self) -> None:
+        """Validates, logs the epoch, and saves `last` and, if it is the best so far, `best`."""
+        epoch = self.step // self.steps_per_epoch
+        self._finish_all()
+        train_loss = float(self.state.loss_sum) / self.steps_per_epoch
+        start, first = self.epoch_start
+        rate = (self.step - first) * self.options.batch_size / (time.monotonic() - start)
+        values = self.validation.run(self.state.params, self.state.stats, self._stop_if_asked)
+        loss, value = values["loss"], values[self.task.metric]
+        self.log.write(
+            "train",
+            self.step,
+            epoch,
+            {
+                "loss": train_loss,
+                "learning_rate": float(self.schedule(self.step - 1)),
+                "patches_per_second": round(rate, 2),
+            },
+        )
+        self.log.write("validation", self.step, epoch, values)
+        self.log.epoch(
+            self.step,
+            f"epoch {epoch}/{self.options.epochs}  loss {train_loss:.4f}  "
+            f"validation loss {loss:.4f}  {self.task.metric} {value:.4f}  "
+            f"{rate:.0f} patches/s",
+        )
+        if not np.isfinite([loss, value]).all():
+            distributed.broadcast_from_main(lambda: self._refuse_validation(loss, value))
+        self.validated_step = self.step
+        better = self._is_better(value)
+        if better:
+            self.best_value = value
+        self._save(value if better else None)
+        self.epoch_start = (time.monotonic(), self.step)
+
+    def _is_better(self, value: float) -> bool:
+        if self.best_value is None:
+            return True
+        larger = self.task.larger_is_better
+        return value > self.best_value if larger else value < self.best_value
+
+    def _save(self, best_value: float | None = None) -> None:
+        self.checkpoints.save(self.step, take_snapshot(self.state), self._meta(), best_value)
+
+    def _meta(self) -> dict[str, Any]:
+        return {
+            "model": self.task.describe(),
+            "step": self.step,
+            "epoch": self.step // self.steps_per_epoch,
+            "validated_step": self.validated_step,
+            "options": dataclasses.asdict(self.options),
+            "record": self.record,
+            "loader": self.feed.position,
+        }
+
+    def _stop_if_asked(self) -> None:
+        """After SIGTERM or Ctrl-C: saves and raises Interrupted."""
+        signal_number = self.stop.signal_number()
+        if signal_number is None:
+            return
+        self._finish_all()
+        self._save()
+        self.checkpoints.wait()
+        print_line(
+            f"{self.title}: stopped at step {self.step} of {self.total_steps} and "
+            "saved; the same command goes on from there"
+        )
+        raise Interrupted(signal_number)
+
+    def _check_finite(self, bad_step: jax.Array) -> None:
+        """Raises BratsError if a step has produced a loss or update that is not finite."""
+        bad = int(bad_step)
+        if bad >= 0:
+            distributed.broadcast_from_main(lambda: self._refuse_step(bad))
+
+    def _refuse_step(self, bad: int) -> None:
+        size = self.options.batch_size
+        drawn = self.plan.examples(bad * size, size)
+        names = sorted({slice_name(self.store, int(i)) for i in drawn.slices})
+        raise BratsError(
+            f"{self.title}: the training loss or its update is not finite at step {bad} (epoch "
+            f"{bad // self.steps_per_epoch + 1}, slices {', '.join(names[:4])}"
+            f"{' ...' if len(names) > 4 else ''}); {self._kept()}; lower the learning rate, "
+            "or use --config.dtype=float32"
+        )
+
+    def _refuse_validation(self, loss: float, value: float) -> None:
+        raise BratsError(
+            f"{self.title}: validation loss {loss}, {self.task.metric} {value} "
+            f"at step {self.step}; {self._kept()}"
+        )
+
+    def _kept(self) -> str:
+        """The newest checkpoint, for an error message."""
+        self.checkpoints.wait()
+        step, last = self.checkpoints.latest_step(), self.checkpoints.last
+        return "nothing was saved yet" if step is None else f"{last / str(step)} is kept"
