@@ -1,7 +1,7 @@
-"""A first stage that compiles in a moment, and the command with it: python -m tests.pointwise.
+"""A pretraining that compiles in a moment, and the command with it: python -m tests.pointwise.
 
-SEEN=FILE in the environment has the command write the seeds of its examples there, by step;
-DISPATCH=N has it take N steps in a dispatch, as accelerators do.
+In the environment SEEN=FILE makes the command write the seeds of its examples there, step by
+step; DISPATCH=N makes it take N steps in a dispatch, as accelerators do.
 """
 
 import dataclasses
@@ -20,21 +20,23 @@ from brats_jax.training import feed
 
 
 class Pointwise(nnx.Module):
-    """Two 1x1 convolutions around a batch normalisation: it compiles in a moment."""
+    """A 1x1 convolution, batch normalisation and a float32 head: it compiles in a moment."""
 
-    def __init__(self, rngs):
-        self.first = Conv(2, 8, 1, rngs=rngs)
-        self.bn = BatchNorm(8)
-        self.last = Conv(8, 1, 1, use_bias=True, rngs=rngs)
+    def __init__(self, channels, dtype, rngs):
+        self.encoder = Conv(channels, 8, 1, dtype=dtype, rngs=rngs)
+        self.bn = BatchNorm(8, dtype=dtype)
+        self.head = Conv(8, 1, 1, use_bias=True, rngs=rngs)
 
     def __call__(self, x, *, train):
-        return self.last(nnx.relu(self.bn(self.first(x), train=train)))
+        return self.head(self.bn(self.encoder(x), relu=True, train=train))
 
 
 @dataclasses.dataclass(frozen=True)
 class PointwiseTask(Pretraining):
+    """Pretraining with that network."""
+
     def build(self, seed):
-        return Pointwise(nnx.Rngs(seed))
+        return Pointwise(len(self.inputs), self.dtype, nnx.Rngs(seed))
 
 
 def _noting(put, path):

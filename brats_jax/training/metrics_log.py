@@ -8,13 +8,14 @@ from typing import Any
 from tensorboardX import SummaryWriter
 
 from brats_jax.runs.metrics import read_metrics
+from brats_jax.runtime import distributed
 from brats_jax.runtime.console import print_line, progress_bar
 from brats_jax.runtime.files import write_text
 from brats_jax.runtime.text import duration
 
 
-class ProgressLog:
-    """Logs the numbers of one stage, also across restarts.
+class MetricsLog:
+    """Logs the numbers of one stage, also across restarts; only in the main process.
 
     metrics.jsonl has one JSON object a line: `event` ('step' within an epoch, 'train' and
     'validation' at its end), `step`, `epoch` and the numbers. A resumed stage first drops the
@@ -35,6 +36,9 @@ class ProgressLog:
         first_step: int,
         validated_step: int,
     ) -> None:
+        self._writes = distributed.is_main()
+        if not self._writes:
+            return
         directory.mkdir(parents=True, exist_ok=True)
         self._path = directory / "metrics.jsonl"
         known = {"step": first_step, "train": validated_step, "validation": validated_step}
@@ -49,10 +53,13 @@ class ProgressLog:
 
     def step(self, step: int) -> None:
         """Moves the progress bar to `step`."""
-        self._bar.update(step - self._bar.n)
+        if self._writes:
+            self._bar.update(step - self._bar.n)
 
     def write(self, event: str, step: int, epoch: int, values: dict[str, Any]) -> None:
         """Appends one record to metrics.jsonl and its scalars to TensorBoard."""
+        if not self._writes:
+            return
         with self._path.open("a") as file:
             record = {"event": event, "step": step, "epoch": epoch, **values}
             file.write(json.dumps(record) + "\n")
@@ -63,30 +70,15 @@ class ProgressLog:
 
     def epoch(self, step: int, text: str) -> None:
         """Prints the result of an epoch and the time left, above the progress bar."""
+        if not self._writes:
+            return
         elapsed = time.monotonic() - self._start
         left = elapsed / max(1, step - self._first) * (self._total - step)
         print_line(f"{self._title}: step {step}/{self._total}  {text}  {duration(left)} left")
 
     def close(self) -> None:
         """Closes the progress bar and the event file."""
+        if not self._writes:
+            return
         self._bar.close()
         self._writer.close()
-
-
-class SilentLog(ProgressLog):
-    """Logs nothing: for all processes but the main one."""
-
-    def __init__(self) -> None:
-        pass
-
-    def step(self, step: int) -> None:
-        """Does nothing."""
-
-    def write(self, event: str, step: int, epoch: int, values: dict[str, Any]) -> None:
-        """Does nothing."""
-
-    def epoch(self, step: int, text: str) -> None:
-        """Does nothing."""
-
-    def close(self) -> None:
-        """Does nothing."""

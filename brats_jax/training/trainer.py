@@ -33,7 +33,7 @@ from brats_jax.runtime.signals import Interrupted, StopRequests
 from brats_jax.tasks import Batch, Task
 from brats_jax.training.checkpointing import StageCheckpoints, restore_last, take_snapshot
 from brats_jax.training.feed import Feed
-from brats_jax.training.metrics_log import ProgressLog, SilentLog
+from brats_jax.training.metrics_log import MetricsLog
 from brats_jax.training.optim import adam, step_schedule
 from brats_jax.training.options import TrainOptions
 from brats_jax.training.steps import Progress, TrainState, make_train_step
@@ -135,7 +135,9 @@ class Stage:
             if signal_number is not None:
                 print_line(f"{self.title}: stopped at its end; the same command goes on from there")
                 raise Interrupted(signal_number)
-            best = distributed.broadcast_from_main(lambda: checkpoints.read_meta(self.checkpoints.best))
+            best = distributed.broadcast_from_main(
+                lambda: checkpoints.read_meta(self.checkpoints.best)
+            )
         return {
             "metric": self.task.metric,
             "best": best["value"],
@@ -201,11 +203,9 @@ class Stage:
             resident,
         )
         self.stop = distributed.StopAgreement(lambda: stop.signal_number, self.mesh, IN_FLIGHT)
-        self.log: ProgressLog = SilentLog()
-        if distributed.is_main():
-            self.log = ProgressLog(
-                self.directory, self.title, self.total_steps, self.step, self.validated_step
-            )
+        self.log = MetricsLog(
+            self.directory, self.title, self.total_steps, self.step, self.validated_step
+        )
         # Arguments of `_finish` for each dispatch in flight.
         self.in_flight: collections.deque[tuple[Any, ...]] = collections.deque()
         self.epoch_start = (time.monotonic(), self.step)
@@ -222,7 +222,9 @@ class Stage:
             meta: dict[str, Any] = {"validated_step": 0}
             if self.checkpoints.latest_step() is not None:
                 state, meta = restore_last(self.directory, state, self.task.describe())
-                print_line(f"{self.title}: goes on from step {int(state.step)} of {self.total_steps}")
+                print_line(
+                    f"{self.title}: goes on from step {int(state.step)} of {self.total_steps}"
+                )
             made.append((graph, state))
             return meta
 

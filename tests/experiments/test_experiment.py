@@ -112,7 +112,7 @@ def test_encoder_of_the_second_stage_is_the_first_ones(finished, small_store, mo
 
     class Watching(experiment.Stage):
         def run(self):
-            started["params"] = self.fresh_state()[1].params
+            started["params"] = self.initial_state()[1].params
             raise KeyboardInterrupt
 
     (workdir / "fold_0" / "segment" / "complete.json").rename(workdir / "kept.json")

@@ -1,0 +1,28 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from brats_jax.training.optim import adam, step_schedule
+
+
+def test_the_learning_rate_is_halved_every_ten_epochs():
+    schedule = step_schedule(1e-4, factor=0.5, every_epochs=10, steps_per_epoch=7)
+    rates = [float(schedule(step)) for step in (0, 69, 70, 139, 140)]
+    assert rates == pytest.approx([1e-4, 1e-4, 5e-5, 5e-5, 2.5e-5])
+
+
+def test_a_factor_of_one_keeps_the_learning_rate():
+    schedule = step_schedule(1e-3, factor=1.0, every_epochs=1, steps_per_epoch=2)
+    assert {float(schedule(step)) for step in range(9)} == {float(jnp.float32(1e-3))}
+
+
+def test_adam_makes_the_updates_of_its_paper():
+    """Algorithm 1 of Kingma & Ba, in float64, with PyTorch's defaults."""
+    rate, gradients = 0.1, np.array([[0.5, -2.0], [1.0, 0.1], [-3.0, 0.0]])
+    optimizer = adam(lambda step: rate)
+    state, m, v = optimizer.init(jnp.zeros(2)), np.zeros(2), np.zeros(2)
+    for t, g in enumerate(gradients, start=1):
+        update, state = optimizer.update(jnp.asarray(g, jnp.float32), state)
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+        expected = -rate * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+        np.testing.assert_allclose(update, expected, rtol=1e-4)
