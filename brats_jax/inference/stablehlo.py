@@ -30,7 +30,7 @@ from brats_jax.data.modalities import CLASSES, MODALITIES, channel_indices
 from brats_jax.errors import BratsError
 from brats_jax.inference.trained_run import EnsembleMember, TrainedRun
 from brats_jax.models import torch_weights
-from brats_jax.models.ops import operations
+from brats_jax.runtime import forms
 from brats_jax.runtime.files import atomic_open, make_folder, write_json
 from brats_jax.tasks import Pretraining
 
@@ -78,7 +78,7 @@ def program(trained: TrainedRun) -> Program:
 
 def stablehlo(trained: TrainedRun, slice_shape: tuple[int, int]) -> bytes:
     """The program for CPU and CUDA and any number of slices of one shape, serialised."""
-    with jax.enable_x64(True), operations.for_every_platform():
+    with jax.enable_x64(True), forms.traced_for(forms.EVERY):
         shape = export.symbolic_shape(f"n, {slice_shape[0]}, {slice_shape[1]}, {len(MODALITIES)}")
         exported = export.export(jax.jit(program(trained)), platforms=PLATFORMS)(
             jax.ShapeDtypeStruct(shape, jnp.float32)

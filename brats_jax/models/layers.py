@@ -10,8 +10,13 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from brats_jax.models.ops.normalisation import BATCH_NORM_EPSILON, add_and_cut, batch_norm
-from brats_jax.models.ops.operations import conv2d, conv2d_upsampled
+from brats_jax.models.ops import (
+    BATCH_NORM_EPSILON,
+    add_and_relu,
+    batch_norm,
+    conv2d,
+    conv2d_upsampled,
+)
 
 BATCH_NORM_MOMENTUM = 0.9  # share of the old running statistics that a step keeps
 
@@ -126,7 +131,7 @@ class BatchNorm(nnx.Module):
         if not train:
             factor = lax.rsqrt(self.var[...] + BATCH_NORM_EPSILON) * self.scale[...]
             y = (x.astype(jnp.float32) - self.mean[...]) * factor + self.bias[...]
-            return add_and_cut(y.astype(self.dtype), shortcut, relu)
+            return add_and_relu(y.astype(self.dtype), shortcut, relu)
         y, mean, var = batch_norm(x, self.scale[...], self.bias[...], shortcut, relu=relu)
         for running, batch in ((self.mean, mean), (self.var, var)):
             running[...] = lax.stop_gradient(

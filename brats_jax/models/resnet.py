@@ -24,7 +24,7 @@ from jaxtyping import Array, Float
 
 from brats_jax.errors import BratsError
 from brats_jax.models.layers import BatchNorm, Conv
-from brats_jax.models.ops.operations import max_pool_3x3_stride2
+from brats_jax.models.ops import max_pool_3x3_stride2
 
 BLOCKS = (3, 4, 6, 3)
 EXPANSION = 4  # output channels of a bottleneck over its inner channels

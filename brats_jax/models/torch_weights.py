@@ -50,7 +50,7 @@ def torch_state(params: Weights, stats: Weights) -> dict[str, np.ndarray]:
 
     Convolutions are OIHW. The transposed convolutions of a pretext network's decoder are
     `ConvTranspose2d(i, o, 4, stride=2, padding=1)`: IOHW, with the kernel turned by 180 degrees
-    (see `models.operations.conv_transpose_4x4_stride2`).
+    (see `models.ops.conv_transpose_4x4_stride2`).
     """
     state = {}
     for path, leaf in [*leaves(params), *leaves(stats)]:

@@ -1,5 +1,15 @@
 """The segmentation network: ResNet-50 encoder, U-Net decoder with skip connections, head.
 
+    map     stride   made from              channels (width 64)
+    d4          16   up(c4), c3                    256
+    d3           8   up(d4), c2                    128
+    d2           4   up(d3), c1                     64
+    d1           2   up(d2), c0                     32
+    d0           1   up(d1)                         16
+    logits       1   3x3 convolution of d0     classes
+
+c0 to c4 are the maps of `resnet.ResNet50`.
+
 Reference: Ronneberger et al. 2015, https://arxiv.org/abs/1505.04597
 """
 
@@ -8,11 +18,9 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from brats_jax.models.layers import Conv, ConvBNReLU, he_normal_fan_in
-from brats_jax.models.ops.operations import pad_to_multiple
-from brats_jax.models.resnet import STRIDE, Maps, ResNet50
-
-DECODER_CHANNELS = (256, 128, 64, 32, 16)  # at width 64
+from brats_jax.models.encoder_decoder import EncoderDecoder, decoder_channels
+from brats_jax.models.layers import ConvBNReLU
+from brats_jax.models.resnet import Maps
 
 
 class UpBlock(nnx.Module):
@@ -49,7 +57,7 @@ class UpBlock(nnx.Module):
 
 
 class UNetDecoder(nnx.Module):
-    """Five up-blocks: four join c3, c2, c1, c0, the last one reaches full resolution.
+    """Five up-blocks: four concatenate c3, c2, c1, c0, the last one has no skip connection.
 
     Args:
       encoder_channels: channels of the encoder's five maps, finest first.
@@ -58,7 +66,7 @@ class UNetDecoder(nnx.Module):
       rngs: needs the stream `params`.
 
     Attributes:
-      out_channels: channels of what it returns.
+      out_channels: channels of the result.
     """
 
     def __init__(
@@ -70,7 +78,7 @@ class UNetDecoder(nnx.Module):
         rngs: nnx.Rngs,
     ) -> None:
         *skips, coarsest = encoder_channels
-        sizes = [coarsest, *(max(8, c * width // 64) for c in DECODER_CHANNELS)]
+        sizes = (coarsest, *decoder_channels(width))
         self.out_channels = sizes[-1]
         self.stages = nnx.List(
             [
@@ -86,18 +94,13 @@ class UNetDecoder(nnx.Module):
         return x
 
 
-class SegmentationModel(nnx.Module):
-    """Logits of every class for every pixel.
+class SegmentationModel(EncoderDecoder):
+    """Logits of every class for every pixel: float32[B, H, W, classes].
 
     Args:
       in_channels: number of input modalities.
       num_classes: classes, background included.
-      width: channels of the encoder's stem, a multiple of 4.
-      dtype: compute type of encoder and decoder; the head is float32.
-      rngs: needs the stream `params`.
-
-    Attributes:
-      encoder, decoder, head: the three parts; the encoder is what transfer takes over.
+      width, dtype, rngs: see `EncoderDecoder`.
     """
 
     def __init__(
@@ -109,20 +112,4 @@ class SegmentationModel(nnx.Module):
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
-        self.encoder = ResNet50(in_channels, width=width, dtype=dtype, rngs=rngs)
-        self.decoder = UNetDecoder(self.encoder.channels, width=width, dtype=dtype, rngs=rngs)
-        self.head = Conv(
-            self.decoder.out_channels,
-            num_classes,
-            3,
-            use_bias=True,
-            kernel_init=he_normal_fan_in,
-            rngs=rngs,
-        )
-
-    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w k"]:
-        """Returns float32[B, H, W, classes] for any H and W (padded to 32 multiples, cropped)."""
-        height, width = x.shape[1:3]
-        maps = self.encoder(pad_to_multiple(x, STRIDE), train=train)
-        y = self.head(self.decoder(maps, train=train))
-        return y[:, :height, :width]
+        super().__init__(in_channels, num_classes, UNetDecoder, width=width, dtype=dtype, rngs=rngs)
