@@ -1,11 +1,11 @@
-"""Operations of the networks in the form that is used beside others of the same numbers, by turns.
+"""Each hand-written form of the networks beside another form of the same numbers, by turns.
 
     python benchmarks/forms.py --batch=4              # forward and backward, width 64, 128 x 128
 
-The ratio is of the form in use to the other one: below 1 it is the right choice on this machine.
-Where CPUs and accelerators have forms of their own, the other one is that of the other kind.
-Every pair is checked to be equal, in float32 throughout, before it is timed; it is timed in what
-training computes in: float32 on a CPU, bfloat16 on an accelerator.
+The ratio is of the form in use to the other one: below 1 the form in use is faster here. Where
+CPUs and accelerators have forms of their own, the other one is that of the other kind. Every pair
+is checked to be equal in float32, then timed in the training's compute type: float32 on a CPU,
+bfloat16 on an accelerator. forms_in_step.py measures a whole step without each form.
 """
 
 import argparse
@@ -19,11 +19,24 @@ import numpy as np
 from jax import lax
 
 from benchmarks import measure
-from brats_jax.models.ops import normalisation, operations, written_gradients
-from brats_jax.runtime import devices
+from brats_jax.models import ops
+from brats_jax.models.ops.batch_norm import batch_norm_plain
+from brats_jax.models.ops.convolution import DIMENSION_NUMBERS, conv2d_plain, conv3x3_of_patches
+from brats_jax.models.ops.max_pool import max_pool_3x3_stride2_plain
+from brats_jax.models.ops.product import product, product_plain
+from brats_jax.models.ops.transposed_convolution import (
+    conv_transpose_as_gradient,
+    conv_transpose_as_products,
+    conv_transpose_in_phases,
+    conv_transpose_plain,
+)
+from brats_jax.models.ops.upsampled_convolution import (
+    conv2d_upsampled_on_coarse_map,
+    conv2d_upsampled_plain,
+)
+from brats_jax.runtime import devices, forms
 
 FORM = measure.Record("form *", ratio=measure.Spread, text=str)
-DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 Form = Callable[..., jax.Array]
 
 
@@ -35,18 +48,6 @@ class Pair(NamedTuple):
     other: Form
     arguments: tuple[jax.Array, ...]
     needs_input_gradient: bool = True
-
-
-def plain(stride: int) -> Form:
-    """The convolution as XLA has it."""
-
-    def form(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        pad = ((kernel.shape[0] - 1) // 2,) * 2
-        return lax.conv_general_dilated(
-            x, kernel, (stride, stride), (pad, pad), dimension_numbers=DIMENSIONS
-        )
-
-    return form
 
 
 def space_to_depth(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -63,60 +64,27 @@ def space_to_depth(x: jax.Array, kernel: jax.Array) -> jax.Array:
     k = k.reshape(half, half, 4 * c, -1)
     first = ((size - 1) // 2 + before) // 2
     pad = (first, half - 1 - first)
-    return lax.conv_general_dilated(y, k, (1, 1), (pad, pad), dimension_numbers=DIMENSIONS)
+    return lax.conv_general_dilated(y, k, (1, 1), (pad, pad), dimension_numbers=DIMENSION_NUMBERS)
 
 
-def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """A 1x1 convolution as a product, its gradients left to differentiation."""
-    return jnp.einsum("bhwi,io->bhwo", x, kernel[0, 0])
+def of_matrix(form: Form) -> Form:
+    """A product with a matrix, called with the kernel [1, 1, i, o] of a convolution."""
+    return lambda x, kernel: form(x, kernel[0, 0])
 
 
-def transposed(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """The transposed convolution as XLA has it: the input filled up with zeros."""
-    return lax.conv_transpose(x, kernel, (2, 2), "SAME", dimension_numbers=DIMENSIONS)
+def with_skip(form: Form) -> Form:
+    """An up-sampled convolution, called with or without a map to concatenate."""
 
+    def call(x: jax.Array, *rest: jax.Array) -> jax.Array:
+        *skip, kernel = rest
+        return form(x, skip[0] if skip else None, kernel)
 
-def written_out(x: jax.Array, *rest: jax.Array) -> jax.Array:
-    """Up-sampled, concatenated, convolved."""
-    *skip, kernel = rest
-    y = jnp.concatenate([operations.upsample_nearest(x), *skip], axis=-1)
-    return plain(1)(y, kernel)
-
-
-def upsampled(x: jax.Array, *rest: jax.Array) -> jax.Array:
-    """The form in use, with or without a map to concatenate."""
-    *skip, kernel = rest
-    return operations.conv2d_upsampled(x, skip[0] if skip else None, kernel)
-
-
-def products_first(x: jax.Array, *rest: jax.Array) -> jax.Array:
-    """The CPU's form of that: products on the small map, up-sampled."""
-    *skip, kernel = rest
-    return operations._upsampled_on_cpu(x, skip[0] if skip else None, kernel)
-
-
-def written_product(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """The CPU's form of a 1x1 convolution."""
-    return written_gradients.product(x, kernel[0, 0])
+    return call
 
 
 def not_in_use(on_cpu: Form, elsewhere: Form) -> Form:
     """Of two forms the one that this machine does not take."""
-    return elsewhere if operations.on_cpu() else on_cpu
-
-
-def reduce_window(x: jax.Array) -> jax.Array:
-    """The maximum pooling as XLA has it."""
-    window, steps = (1, 3, 3, 1), (1, 2, 2, 1)
-    padding = ((0, 0), (1, 1), (1, 1), (0, 0))
-    return lax.reduce_window(x, -jnp.inf, lax.max, window, steps, padding)
-
-
-def normalised(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
-    """Batch normalisation, its gradient left to differentiation."""
-    mean = x.mean((0, 1, 2))
-    var = jnp.square(x - mean).mean((0, 1, 2))
-    return (x - mean) * lax.rsqrt(var + normalisation.BATCH_NORM_EPSILON) * scale + bias
+    return elsewhere if forms.on_cpu() else on_cpu
 
 
 def pairs(batch: int, width: int) -> Iterator[Pair]:
@@ -130,35 +98,35 @@ def pairs(batch: int, width: int) -> Iterator[Pair]:
         k = rng.standard_normal((size, size, inputs, outputs)) / (size * np.sqrt(inputs))
         return jnp.asarray(k, jnp.float32)
 
-    def strided(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        return operations.conv2d(x, kernel, stride=2)
-
+    strided = functools.partial(ops.conv2d, stride=2)
+    plain = {n: functools.partial(conv2d_plain, stride=n) for n in (1, 2)}
     w = width
     stem, down = (maps(128, 4), kernel(7, 4, w)), (maps(32, 2 * w), kernel(3, 2 * w, 2 * w))
     yield Pair("stem 7x7/2: plain, space to depth", strided, space_to_depth, stem, False)
     yield Pair("3x3/2, 32: plain, space to depth", strided, space_to_depth, down)
     same = (maps(8, 4 * w), kernel(1, 4 * w, 16 * w))
-    yield Pair("1x1, 8: product, convolution", operations.conv2d, plain(1), same)
+    yield Pair("1x1, 8: product, convolution", ops.conv2d, plain[1], same)
     wide = (maps(32, w), kernel(1, w, 4 * w))
-    other = not_in_use(written_product, product)
-    yield Pair("1x1, 32: gradients in use, other", operations.conv2d, other, wide)
+    other = not_in_use(of_matrix(product), of_matrix(product_plain))
+    yield Pair("1x1, 32: gradients in use, other", ops.conv2d, other, wide)
     for size, side in ((4, 4), (8, 8), (16, 8)):  # w is 64: 512, 256, 256 channels
         channels = 32 * w // side
         deep = (maps(size, channels), kernel(3, channels, channels))
         stride = size // side
-        form = {1: operations.conv2d, 2: strided}[stride]
-        patches = functools.partial(written_gradients.conv3x3, stride=stride)
-        other = not_in_use(patches, plain(stride))
+        form = {1: ops.conv2d, 2: strided}[stride]
+        patches = functools.partial(conv3x3_of_patches, stride=stride)
+        other = not_in_use(patches, plain[stride])
         yield Pair(f"3x3/{stride}, {size}: in use, other", form, other, deep)
     short = (maps(32, 4 * w), kernel(1, 4 * w, 8 * w))
-    yield Pair("1x1/2, 32: cut and product, convolution", strided, plain(2), short)
-    transpose, phases = operations.conv_transpose_4x4_stride2, operations.conv_transpose_in_phases
-    as_gradient = operations.conv_transpose_as_gradient
+    yield Pair("1x1/2, 32: cut and product, convolution", strided, plain[2], short)
+    transpose, phases = ops.conv_transpose_4x4_stride2, conv_transpose_in_phases
     for size, inputs, outputs in ((4, 32 * w, 4 * w), (64, w // 2, w // 4)):
         arguments = (maps(size, inputs), kernel(4, inputs, outputs))
-        yield Pair(f"transposed 4x4, {size}: in use, zeros", transpose, transposed, arguments)
-        on_cpu = written_gradients.conv_transpose_4x4_stride2 if size == 4 else phases
-        other = not_in_use(on_cpu, as_gradient)
+        yield Pair(
+            f"transposed 4x4, {size}: in use, zeros", transpose, conv_transpose_plain, arguments
+        )
+        on_cpu = conv_transpose_as_products if size == 4 else phases
+        other = not_in_use(on_cpu, conv_transpose_as_gradient)
         yield Pair(f"transposed 4x4, {size}: in use, other", transpose, other, arguments)
     arguments = (maps(4, 32 * w), kernel(4, 32 * w, 4 * w))
     yield Pair("transposed 4x4, 4: in use, phases", transpose, phases, arguments)
@@ -171,14 +139,17 @@ def pairs(batch: int, width: int) -> Iterator[Pair]:
     ):
         skip = (maps(2 * size, skips),) if skips else ()
         arguments = (maps(size, inputs), *skip, kernel(3, inputs + skips, outputs))
-        other = not_in_use(products_first, written_out)
-        yield Pair(f"up-sampled 3x3, {size}: in use, other", upsampled, other, arguments)
-    pool = operations.max_pool_3x3_stride2
-    yield Pair("pooling, 64: comparisons, reduce_window", pool, reduce_window, (maps(64, w),))
+        other = not_in_use(
+            with_skip(conv2d_upsampled_on_coarse_map), with_skip(conv2d_upsampled_plain)
+        )
+        ours = with_skip(ops.conv2d_upsampled)
+        yield Pair(f"up-sampled 3x3, {size}: in use, other", ours, other, arguments)
+    pools = ops.max_pool_3x3_stride2, max_pool_3x3_stride2_plain
+    yield Pair("pooling, 64: comparisons, reduce_window", *pools, (maps(64, w),))
     yield Pair(
         "normalisation, 32: written gradient, derived",
-        lambda *a: normalisation.batch_norm(*a)[0],
-        normalised,
+        lambda *a: ops.batch_norm(*a)[0],
+        lambda *a: batch_norm_plain(*a)[0],
         (maps(32, 4 * w), jnp.ones(4 * w), jnp.zeros(4 * w)),
     )
 

@@ -30,8 +30,7 @@ from benchmarks.gpu import hlo
 from benchmarks.gpu.kernels import GPUS, show
 from brats_jax.data.augment import Augmentation
 from brats_jax.data.device_store import ROW, DeviceSlices
-from brats_jax.models.ops import operations
-from brats_jax.runtime import devices
+from brats_jax.runtime import devices, forms
 from brats_jax.tasks import Pretraining, Segmentation, Task
 from brats_jax.training import feed
 
@@ -112,7 +111,8 @@ def lower(
     else:
         inputs["image"] = examples(size, size, 4, dtype=jnp.float16)
         inputs["label"] = examples(size, size, dtype=jnp.uint8)
-    return train_step.lowered(step, mode, jax.tree.map(shape, state), inputs)
+    with forms.traced_for("gpu"):
+        return train_step.lowered(step, mode, jax.tree.map(shape, state), inputs)
 
 
 def main() -> None:
@@ -137,7 +137,6 @@ def main() -> None:
     # A GPU that is there would be asked what it is, and this is about another.
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     jax.config.update("jax_platforms", "cpu")
-    operations.on_cpu = lambda: False  # an accelerator's forms
     name, bandwidth, _ = GPUS[arguments.gpu]
     mesh = mesh_of(arguments.gpu, arguments.gpus)
     for stage in arguments.stages.split(","):

@@ -22,7 +22,7 @@ from jax.extend.core import jaxprs_in_params
 from benchmarks import measure
 from brats_jax import models
 from brats_jax.models import count_parameters
-from brats_jax.models.ops import operations
+from brats_jax.runtime import forms
 from brats_jax.tasks import Pretraining, Segmentation
 
 # float32 parameter, gradient and both moments read, all but the gradient written.
@@ -99,10 +99,10 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--width", type=int, default=64)
     arguments = parser.parse_args()
-    operations.on_cpu = lambda: False  # an accelerator's step, whatever machine counts it
     for stage in ("segment", "pretrain"):
         for batch in map(int, arguments.batches.split(",")):
-            n = count(stage, batch, arguments.size, arguments.width)
+            with forms.traced_for("gpu"):  # whatever machine counts it
+                n = count(stage, batch, arguments.size, arguments.width)
             traffic = n["products"] + n["maps"] + n["adam"]
             times = {
                 "arithmetic": n["flops"] / arguments.tflops / 1e12,

@@ -24,7 +24,7 @@ def conv2d(
 ) -> Float[Array, "b ho wo o"]:
     """Cross-correlation of `x` with `kernel`, zero padded by (k - 1) // 2 as in torch.
 
-        y[m, n] = sum over a, c of x[stride m + a - (kh - 1) // 2, stride n + c - (kw - 1) // 2] k[a, c]
+        y[m, n] = sum over a, c of x[s m + a - p, s n + c - p] k[a, c],   p = (k - 1) // 2
 
     A 1x1 kernel without padding is a matrix product over the channels: XLA:CPU's convolution
     takes 1.5 times as long (benchmarks/forms.py).

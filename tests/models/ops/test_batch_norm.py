@@ -1,4 +1,4 @@
-"""Batch normalisation in both forms: against its formula, float64, and over devices."""
+"""Batch normalisation in every form: against its formula, float64, and over devices."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,9 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from vjps import assert_close, normal, value_and_vjp
 
-from brats_jax.models.ops import normalisation
+from brats_jax.models.ops.batch_norm import batch_norm, batch_norm_plain
+from brats_jax.models.ops.batch_norm_bfloat16 import column_sums
+from brats_jax.runtime import forms
 
 
 def formula(x, scale, bias):
@@ -15,25 +17,26 @@ def formula(x, scale, bias):
     return (x - mean) / jnp.sqrt(var + 1e-5) * scale + bias
 
 
-def test_normalisation_and_its_written_gradient_are_the_formula():
+@pytest.mark.parametrize("form", [batch_norm, batch_norm_plain])
+def test_normalisation_and_its_gradient_are_the_formula(form):
     x, g = normal(3, 4, 5, 6) * 2 + 1, normal(3, 4, 5, 6, seed=1)
     scale, bias = normal(6, seed=2), normal(6, seed=3)
-    actual = value_and_vjp(lambda *a: normalisation.batch_norm(*a)[0], g, x, scale, bias)
+    actual = value_and_vjp(lambda *a: form(*a)[0], g, x, scale, bias)
     assert_close(actual, value_and_vjp(formula, g, x, scale, bias), atol=2e-5)
-    _, mean, var = normalisation.batch_norm(jnp.asarray(x), scale, bias)
+    _, mean, var = form(jnp.asarray(x), scale, bias)
     np.testing.assert_allclose(mean, x.mean((0, 1, 2)), atol=1e-6)
     np.testing.assert_allclose(var, x.var((0, 1, 2)), rtol=1e-5)
 
 
 def test_variance_far_from_zero_is_not_lost():
     x = normal(4, 8, 8, 1) * 0.01 + 100  # E[x^2] - E[x]^2 in float32 is off by 100 % here
-    _, _, var = normalisation.batch_norm(jnp.asarray(x), jnp.ones(1), jnp.zeros(1))
+    _, _, var = batch_norm(jnp.asarray(x), jnp.ones(1), jnp.zeros(1))
     np.testing.assert_allclose(var, x.astype(np.float64).var(), rtol=1e-3)
 
 
 def test_bfloat16_is_normalised_in_float32():
     x = jnp.asarray(normal(4, 8, 8, 2) + 3, jnp.bfloat16)
-    y, mean, var = normalisation.batch_norm(x, jnp.ones(2), jnp.zeros(2))
+    y, mean, var = batch_norm(x, jnp.ones(2), jnp.zeros(2))
     exact = np.asarray(x, np.float64)
     assert (y.dtype, mean.dtype, var.dtype) == (jnp.bfloat16, jnp.float32, jnp.float32)
     np.testing.assert_allclose(mean, exact.mean((0, 1, 2)), rtol=1e-5)
@@ -44,7 +47,7 @@ def test_bfloat16_is_normalised_in_float32():
 def test_constant_channels_and_single_pixels_stay_finite():
     for x in (jnp.full((2, 3, 3, 1), 7.0), jnp.full((1, 1, 1, 1), 7.0)):
         y, dx, *_ = value_and_vjp(
-            lambda *a: normalisation.batch_norm(*a)[0],
+            lambda *a: batch_norm(*a)[0],
             jnp.ones(x.shape),
             x,
             jnp.ones(1),
@@ -66,7 +69,7 @@ def test_statistics_are_those_of_the_batch_over_all_devices(dtype):
 
     @jax.jit
     def run(x, g):
-        (y, mean, var), vjp = jax.vjp(normalisation.batch_norm, x, scale, bias)
+        (y, mean, var), vjp = jax.vjp(batch_norm, x, scale, bias)
         return y, mean, var, *vjp((g, jnp.zeros(3), jnp.zeros(3)))
 
     sharding = NamedSharding(mesh, PartitionSpec("data"))
@@ -81,16 +84,23 @@ def test_statistics_are_those_of_the_batch_over_all_devices(dtype):
         np.testing.assert_allclose(actual, expected, rtol=rounding, atol=1e-3)
 
 
-def in_float32(x, scale, bias, shortcut, relu):
-    y = formula(*(a.astype(jnp.float32) for a in (x, scale, bias)))
-    y = y if shortcut is None else y + shortcut.astype(jnp.float32)
-    return jnp.maximum(y, 0) if relu else y
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("with_shortcut", [False, True])
+def test_float32_with_shortcut_and_relu_is_the_plain_form(platform, with_shortcut, relu):
+    x, g = normal(3, 4, 5, 6) * 2 + 1, normal(3, 4, 5, 6, seed=1)
+    rest = [normal(6, seed=2), normal(6, seed=3)]
+    rest += [normal(3, 4, 5, 6, seed=4)] * with_shortcut
+    plain = value_and_vjp(lambda *a: batch_norm_plain(*a, relu=relu)[0], g, x, *rest)
+    with forms.traced_for(platform):
+        ours = value_and_vjp(lambda *a: batch_norm(*a, relu=relu)[0], g, x, *rest)
+    assert_close(ours, plain, atol=2e-5)
 
 
 @pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize("with_shortcut", [False, True])
 @pytest.mark.parametrize("size", [(2, 5, 7, 6), (2, 32, 32, 4), (3, 32, 32, 3), (2, 33, 32, 3)])
-def test_bfloat16_in_one_pass_is_the_formula_but_for_rounding(size, with_shortcut, relu):
+def test_bfloat16_is_the_plain_form_but_for_rounding(size, with_shortcut, relu):
     """Sums of 70, 2048, 3072 and 2112 rows: in one piece, in parts, in parts, in one piece."""
     x = jnp.asarray(normal(*size) * 2 + 3, jnp.bfloat16)
     g = jnp.asarray(normal(*size, seed=1), jnp.bfloat16)
@@ -99,10 +109,11 @@ def test_bfloat16_in_one_pass_is_the_formula_but_for_rounding(size, with_shortcu
     operands = [jnp.asarray(a) for a in (x, scale, bias)] + [shortcut] * with_shortcut
 
     def ours(x, scale, bias, shortcut=None):
-        return normalisation.batch_norm(x, scale, bias, shortcut, relu=relu)[0]
+        return batch_norm(x, scale, bias, shortcut, relu=relu)[0]
 
     def theirs(x, scale, bias, shortcut=None):
-        return in_float32(x, scale, bias, shortcut, relu)
+        x, shortcut = (None if a is None else a.astype(jnp.float32) for a in (x, shortcut))
+        return batch_norm_plain(x, scale, bias, shortcut, relu=relu)[0]
 
     y, d_x, *others = value_and_vjp(ours, g, *operands)
     wanted = value_and_vjp(theirs, g.astype(jnp.float32), *operands)
@@ -118,7 +129,7 @@ def test_bfloat16_in_one_pass_is_the_formula_but_for_rounding(size, with_shortcu
 @pytest.mark.parametrize("rows", [7, 1024, 2048, 2112, 3072, 4096, 16384])
 def test_columns_add_up_whatever_the_parts(rows):
     whole = np.random.default_rng(0).integers(-9, 9, (rows, 1, 1, 3)).astype(np.float32)
-    first, second = normalisation._column_sums(jnp.asarray(whole), jnp.asarray(2 * whole))
+    first, second = column_sums(jnp.asarray(whole), jnp.asarray(2 * whole))
     np.testing.assert_array_equal(first, whole.sum((0, 1, 2)))
     np.testing.assert_array_equal(second, 2 * whole.sum((0, 1, 2)))
 
@@ -126,7 +137,7 @@ def test_columns_add_up_whatever_the_parts(rows):
 @pytest.mark.parametrize("mean", [0.0, 10.0, 50.0])
 def test_one_pass_loses_no_variance_that_rounding_to_bfloat16_has_left(mean):
     x = jnp.asarray(normal(8, 32, 32, 2) + mean, jnp.bfloat16)
-    _, found, var = normalisation.batch_norm(x, jnp.ones(2), jnp.zeros(2))
+    _, found, var = batch_norm(x, jnp.ones(2), jnp.zeros(2))
     exact = np.asarray(x, np.float64)
     np.testing.assert_allclose(found, exact.mean((0, 1, 2)), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(var, exact.var((0, 1, 2)), rtol=2e-3)
@@ -135,7 +146,7 @@ def test_one_pass_loses_no_variance_that_rounding_to_bfloat16_has_left(mean):
 def test_constant_bfloat16_channels_stay_finite():
     x = jnp.full((2, 3, 3, 1), 7.0, jnp.bfloat16)
     y, d_x, *_ = value_and_vjp(
-        lambda *a: normalisation.batch_norm(*a, relu=True)[0],
+        lambda *a: batch_norm(*a, relu=True)[0],
         jnp.ones(x.shape, jnp.bfloat16),
         x,
         jnp.ones(1),
