@@ -33,7 +33,7 @@ from ml_collections import ConfigDict
 from benchmarks import measure
 from benchmarks.numerics import precision
 from benchmarks.numerics.precision import FOREGROUND, TYPES, test_numbers
-from brats_jax.data.splits import Split, fold_split, read_splits, select_slices
+from brats_jax.data.splits import Split, Splits, fold_split, select_slices
 from brats_jax.data.store.reader import Store
 from brats_jax.evaluation import scoring
 from brats_jax.evaluation.rows import rows_of
@@ -41,6 +41,7 @@ from brats_jax.experiments import config as settings
 from brats_jax.experiments import experiment
 from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.runtime import devices
+from brats_jax.runtime.document import read_document
 from brats_jax.training.trainer import Stage
 
 SCORES = measure.Record("continued *", **dict.fromkeys(TYPES, list), text=str)
@@ -63,7 +64,7 @@ class Start:
         self.run = run
         self.config, self.unseen, self.mesh = config, unseen, devices.training_mesh()
         self.store = Store.open(Path(config.data.store))
-        splits = read_splits(run / "splits.json")
+        splits = read_document(run / "splits.json", Splits)
         self.split: Split = fold_split(splits, self.store, 0)
         found = RestoredNetwork(
             settings.segmentation(config), run / "fold_0" / "segment", self.mesh

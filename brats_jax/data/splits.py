@@ -5,21 +5,21 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import ClassVar
 
 import numpy as np
 
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
-from brats_jax.runtime.files import read_json, write_json
+from brats_jax.runtime.document import Document, read_document
 from brats_jax.runtime.text import plural
 
 SPLIT_BY = ("patient", "slice")
 
 
 @dataclass(frozen=True)
-class Splits:
-    """The hold-out test set and the folds of a run: the contents of its splits.json.
+class Splits(Document):
+    """splits.json: the test set and the folds of a run.
 
     Attributes:
       split_by: 'patient' or 'slice'; the units that `test` and `folds` name.
@@ -31,6 +31,8 @@ class Splits:
       folds: sorted names of the validation units of each fold.
     """
 
+    SCHEMA: ClassVar[str] = "brats_jax.splits"
+    REMEDY: ClassVar[str] = "give another --workdir, or remove the file to draw anew"
     split_by: str
     seed: int
     test_fraction: float
@@ -38,46 +40,6 @@ class Splits:
     patients: tuple[str, ...]
     test: tuple[str, ...]
     folds: tuple[tuple[str, ...], ...]
-
-    SCHEMA: ClassVar[str] = "brats_jax.splits"
-    VERSION: ClassVar[int] = 1
-
-    def to_json(self) -> dict[str, Any]:
-        """The document on disk."""
-        return {
-            "schema": self.SCHEMA,
-            "version": self.VERSION,
-            "split_by": self.split_by,
-            "seed": self.seed,
-            "test_fraction": self.test_fraction,
-            "num_folds": self.num_folds,
-            "patients": list(self.patients),
-            "test": list(self.test),
-            "folds": [list(fold) for fold in self.folds],
-        }
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Self:
-        """The inverse of `to_json`.
-
-        Raises:
-          ValueError: the document is not of this schema and version, or lacks a field.
-        """
-        kind = (document.get("schema"), document.get("version"))
-        if kind != (cls.SCHEMA, cls.VERSION):
-            raise ValueError(f"not a version {cls.VERSION} splits file of this program")
-        try:
-            return cls(
-                split_by=document["split_by"],
-                seed=document["seed"],
-                test_fraction=document["test_fraction"],
-                num_folds=document["num_folds"],
-                patients=tuple(document["patients"]),
-                test=tuple(document["test"]),
-                folds=tuple(tuple(fold) for fold in document["folds"]),
-            )
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"a splits file with a missing or wrong field ({error})") from None
 
 
 @dataclass(frozen=True)
@@ -171,21 +133,6 @@ def slice_name(store: Store, index: int) -> str:
     return f"{store.patients[store.patient_of[index]]}/{int(store.slice_number[index])}"
 
 
-def read_splits(path: Path) -> Splits:
-    """Reads the splits that a run has frozen.
-
-    Raises:
-      BratsError: the file is unreadable, or of another version.
-    """
-    document = read_json(path, "remove it to draw anew")
-    try:
-        return Splits.from_json(document)
-    except ValueError as error:
-        raise BratsError(
-            f"{path}: {error}; give another --workdir, or remove the file to draw anew"
-        ) from None
-
-
 def load_or_make_splits(path: Path, store: Store, **options: object) -> Splits:
     """Returns the frozen splits at `path`; draws and freezes them if there are none.
 
@@ -195,9 +142,9 @@ def load_or_make_splits(path: Path, store: Store, **options: object) -> Splits:
     """
     if not path.exists():
         splits = make_splits(store, **options)  # type: ignore[arg-type]
-        write_json(path, splits.to_json())
+        splits.write(path)
         return splits
-    splits = read_splits(path)
+    splits = read_document(path, Splits)
     for name, wanted in options.items():
         if getattr(splits, name) != wanted:
             raise BratsError(

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from scipy import special
 
-from brats_jax.data.splits import Splits, count_patients, fold_split, read_splits
+from brats_jax.data.splits import Splits, count_patients, fold_split
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 from brats_jax.evaluation.slices import brain_mask, device_batches
@@ -32,6 +32,7 @@ from brats_jax.metrics.calibration import (
 from brats_jax.models import Weights
 from brats_jax.runtime import devices
 from brats_jax.runtime.console import progress_bar
+from brats_jax.runtime.document import read_document
 from brats_jax.runtime.files import write_json
 from brats_jax.runtime.text import plural
 from brats_jax.tasks import Batch
@@ -56,7 +57,7 @@ def calibrate(trained: TrainedRun, store: str | None, batch_size: int) -> Iterat
         raise BratsError(
             f"{trained.run} was trained on another store than {data.path}: give it as --store"
         )
-    splits = read_splits(trained.run / "splits.json")
+    splits = read_document(trained.run / "splits.json", Splits)
     for member in trained.members:
         yield _calibrate_fold(trained, member, data, splits, batch_size)
 

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from brats_jax.data.modalities import CLASSES, REGIONS
+from brats_jax.data.modalities import CLASSES, LABEL_SETS
 from brats_jax.errors import BratsError
 from brats_jax.metrics.surface import SurfaceStatistics
 from brats_jax.runs.evaluated import AGAIN
@@ -23,12 +23,8 @@ from brats_jax.runtime.files import UNREADABLE_NPZ, atomic_open
 SCHEMA = "brats_jax.tally"
 VERSION = 2
 
-# The scored regions as sets of labels: every class, and the challenge's nested regions. ET is
-# both; it stands among the classes.
-SCORED: dict[str, tuple[int, ...]] = {
-    **{name: (k,) for k, name in enumerate(CLASSES)},
-    **{name: labels for name, labels in REGIONS.items() if name not in CLASSES},
-}
+# The scored regions as sets of labels.
+SCORED = LABEL_SETS
 # Regions and scores of surfaces between voxels, in 3D. Not of the background, whose surface
 # frames the whole volume.
 SURFEL_REGIONS: tuple[str, ...] = tuple(name for name in SCORED if name != CLASSES[0])

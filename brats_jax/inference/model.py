@@ -14,7 +14,7 @@ import numpy as np
 from brats_jax import about
 from brats_jax.data.modalities import CLASSES, channel_indices
 from brats_jax.data.normalise import brain_mask, normalise
-from brats_jax.data.scans.case_files import subject_of
+from brats_jax.data.scans.naming import subject_of
 from brats_jax.data.scans.scan import Scan
 from brats_jax.errors import BratsError
 from brats_jax.inference import postprocess

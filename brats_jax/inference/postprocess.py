@@ -7,16 +7,13 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from brats_jax.data.modalities import CLASSES, REGIONS
+from brats_jax.data.modalities import CLASSES, LABEL_SETS
 
 _NCR, _ET = CLASSES.index("NCR/NET"), CLASSES.index("ET")
 _TOUCHING_CORNERS = ndimage.generate_binary_structure(3, 3)  # 26-connected
 
-# The labels of every measured part: the classes, then the regions that are not one of them.
-MEASURED: dict[str, tuple[int, ...]] = {
-    **{name: (value,) for value, name in enumerate(CLASSES) if value},
-    **{name: labels for name, labels in REGIONS.items() if name not in CLASSES},
-}
+# The regions whose volumes are estimated: all but the background.
+MEASURED = {name: values for name, values in LABEL_SETS.items() if name != CLASSES[0]}
 
 
 @dataclass(frozen=True)

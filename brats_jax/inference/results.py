@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from brats_jax.data.scans.labels import with_et_as
 from brats_jax.data.scans.scan import Scan
-from brats_jax.errors import BratsError
 from brats_jax.inference.postprocess import VolumeEstimate
 
 
@@ -58,7 +58,4 @@ class Reconstructed:
 
 def label_values(found: Segmented, et_label: int) -> np.ndarray:
     """uint8[x, y, z]: the labels on the input's grid and axes, with ET as `et_label` (3 or 4)."""
-    if et_label not in (3, 4):
-        raise BratsError(f"et_label={et_label}: give 4 (BraTS 2020, 2021) or 3 (2023 and later)")
-    labels = found.scan.to_input(found.labels, nearest=True)
-    return np.where(labels == 3, np.uint8(et_label), labels)
+    return with_et_as(found.scan.to_input(found.labels, nearest=True), et_label)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from brats_jax.data.modalities import CLASSES, DISPLAY_NAMES, MODALITIES, canonical_name
+from brats_jax.data.modalities import CLASSES, DISPLAY_NAMES, MODALITIES
 from brats_jax.errors import BratsError
 from brats_jax.viewer.slices import (
     bare_figure,
@@ -99,7 +99,7 @@ def reconstruction_panel(
       BratsError: no rows, or arrays that do not fit together.
     """
     names = _common_names(path, [row.inputs for row in rows])
-    shown = DISPLAY_NAMES[canonical_name(target_modality)]
+    shown = DISPLAY_NAMES[target_modality]
     for row in rows:
         _demand_shape(path, row, row.target.shape, *row.inputs.values(), row.prediction)
     heads = [head_mask([*row.inputs.values(), row.target]) for row in rows]
@@ -116,7 +116,7 @@ def reconstruction_panel(
         axes[-1].set_title(f"{heading}SSIM {row.ssim:.3f}")
         name_row(axes[0], row.patient, row.slice_number)
     for axis, name in zip(grid[0], names, strict=False):
-        axis.set_title(DISPLAY_NAMES[canonical_name(name)])
+        axis.set_title(DISPLAY_NAMES[name])
     grid[0, -2].set_title(shown)
     return save(figure, path)
 
@@ -152,7 +152,7 @@ def segmentation_panel(path: str | Path, rows: Sequence[SegmentationRow], note: 
         scores = "   ".join(f"{name} {_score(value)}" for name, value in row.dice.items())
         axes[-1].set_xlabel(f"Dice   {scores}", loc="right")
         name_row(axes[0], row.patient, row.slice_number)
-    titles = [*(DISPLAY_NAMES[canonical_name(name)] for name in names), "truth", "prediction"]
+    titles = [*(DISPLAY_NAMES[name] for name in names), "truth", "prediction"]
     for axis, title in zip(grid[0], titles, strict=True):
         axis.set_title(title)
     return save(figure, path)

@@ -1,12 +1,8 @@
-"""Which files belong to which case, by the names of any BraTS release since 2020.
+"""Groups NIfTI files by case. `naming` lists the names of the releases.
 
-    2020   BraTS20_Training_001/BraTS20_Training_001_{flair,t1,t1ce,t2,seg}.nii[.gz]
-    2021   BraTS2021_01476/BraTS2021_01476_{flair,t1,t1ce,t2,seg}.nii.gz
-    2023+  BraTS-GLI-00000-000/BraTS-GLI-00000-000-{t1n,t1c,t2w,t2f,seg}.nii.gz
-
-Spelling varies in upper and lower case. The labels of case 355 of 2020 are called
-W39_1998.09.19_Segm.nii: where a case lacks labels of the usual name, the only *seg* file of a
-folder that is its own will do.
+The labels of case 355 of BraTS 2020 have another name (W39_1998.09.19_Segm.nii). Therefore a case
+without labels of the usual name takes the only *seg* file of its folder, if the folder holds no
+other case.
 """
 
 import collections
@@ -15,16 +11,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from brats_jax.data.modalities import ALIASES
+from brats_jax.data.scans.naming import SEG, parse_volume_name
 
-VOLUME_FILE = re.compile(
-    rf"(?P<case>.+)[_-](?P<what>{'|'.join(ALIASES)}|seg)\.nii(?:\.gz)?", re.IGNORECASE
-)
-SEG = "seg"
 _LABEL_FILE = re.compile(r".*seg.*\.nii(?:\.gz)?", re.IGNORECASE)
-_FOLLOW_UP = re.compile(r"(BraTS-[A-Za-z]+-\d+)-\d{3}", re.IGNORECASE)
-# Which spellings of the modalities belong to the releases whose ET is 3, whose 4 is another thing.
-_SINCE_2023 = {"t1n", "t1c", "t2w", "t2f"}
 
 
 @dataclasses.dataclass
@@ -32,31 +21,38 @@ class CaseFiles:
     """The files of one case.
 
     Attributes:
-      name: of the case, as first spelt.
-      folder: where its first file lies.
-      paths: by canonical modality, and `SEG` for the labels.
-      since_2023: whether it is named as releases since 2023 name it.
-      conflict: why it cannot be told which files are meant; empty if it can.
+      name: of the case, as spelt in its first file.
+      folder: of its first file.
+      paths: by modality, and by `SEG` for the labels.
+      four_is_et: whether label 4 is ET, by the names of its files.
+      conflict: one line where two files or folders claim the same volume or case; else empty.
     """
 
     name: str
     folder: Path
     paths: dict[str, str] = dataclasses.field(default_factory=dict)
-    since_2023: bool = False
+    four_is_et: bool = True
     conflict: str = ""
 
 
 def group_by_case(files: Sequence[Path], *, labels: bool = True) -> dict[str, CaseFiles]:
-    """The cases among files, by name; other files, and labels unless wanted, are passed over."""
+    """Groups files by case.
+
+    Args:
+      files: any files; those that are not volumes of a case are ignored.
+      labels: whether to include label files.
+
+    Returns:
+      The cases by name.
+    """
     cases: dict[str, CaseFiles] = {}
     for path in files:
-        match = VOLUME_FILE.fullmatch(path.name)
-        if match is None or (not labels and match["what"].lower() == SEG):
+        name = parse_volume_name(path.name)
+        if name is None or (not labels and name.volume == SEG):
             continue
-        key, what = match["case"].lower(), match["what"].lower()
-        case = cases.setdefault(key, CaseFiles(match["case"], path.parent))
-        case.since_2023 |= what in _SINCE_2023
-        other = case.paths.setdefault(ALIASES.get(what, SEG), str(path))
+        case = cases.setdefault(name.case.lower(), CaseFiles(name.case, path.parent))
+        case.four_is_et &= name.four_is_et
+        other = case.paths.setdefault(name.volume, str(path))
         if case.conflict:
             continue
         if case.folder != path.parent:
@@ -66,36 +62,30 @@ def group_by_case(files: Sequence[Path], *, labels: bool = True) -> dict[str, Ca
         elif other != str(path):
             case.conflict = f"{path} and {other} are the same volume: keep one of them"
     if labels:
-        _take_odd_labels(cases, files)
+        _assign_odd_labels(cases, files)
     return {case.name: case for case in cases.values()}
 
 
-def _take_odd_labels(cases: dict[str, CaseFiles], files: Sequence[Path]) -> None:
-    """Gives cases without labels those of another name in their folder; see the top of this file.
+def _assign_odd_labels(cases: dict[str, CaseFiles], files: Sequence[Path]) -> None:
+    """Gives cases without labels the oddly named labels in their folder.
 
     Args:
-      cases: by name in lower case; one that is nothing but such labels is taken out.
-      files: among which they were found.
+      cases: by name in lower case. A case that consists of such labels alone is removed.
+      files: all files.
     """
     by_folder: dict[Path, list[Path]] = {}
     for path in files:
         if _LABEL_FILE.fullmatch(path.name):
             by_folder.setdefault(path.parent, []).append(path)
     with_images = [case for case in cases.values() if set(case.paths) != {SEG}]
-    sharing = collections.Counter(case.folder for case in with_images)
+    cases_in = collections.Counter(case.folder for case in with_images)
     for case in with_images:
         candidates = by_folder.get(case.folder, [])
-        if SEG in case.paths or sharing[case.folder] > 1 or len(candidates) != 1:
+        if SEG in case.paths or cases_in[case.folder] > 1 or len(candidates) != 1:
             continue
-        passed_for = VOLUME_FILE.fullmatch(candidates[0].name)
-        stray = passed_for["case"].lower() if passed_for else ""
-        if stray in cases and set(cases[stray].paths) != {SEG}:
-            continue  # they are that case's
-        cases.pop(stray, None)
+        parsed = parse_volume_name(candidates[0].name)
+        named_after = parsed.case.lower() if parsed else ""
+        if named_after in cases and set(cases[named_after].paths) != {SEG}:
+            continue  # the labels belong to that case, whose images are in another folder
+        cases.pop(named_after, None)
         case.paths[SEG] = str(candidates[0])
-
-
-def subject_of(case: str) -> str:
-    """The person behind a case: since 2023 the last number of a name is the visit's."""
-    follow_up = _FOLLOW_UP.fullmatch(case)
-    return follow_up[1] if follow_up else case

@@ -13,7 +13,8 @@ import numpy as np
 
 from brats_jax.data.modalities import DISPLAY_NAMES, MODALITIES
 from brats_jax.data.normalise import brain_mask
-from brats_jax.data.scans.case_files import SEG, VOLUME_FILE, CaseFiles
+from brats_jax.data.scans.case_files import CaseFiles
+from brats_jax.data.scans.naming import SEG, parse_volume_name
 from brats_jax.data.scans.resample import Grid, resample, straight_grid
 from brats_jax.data.scans.volumes import (
     Volume,
@@ -97,8 +98,8 @@ def _strangers(paths: Mapping[str, str]) -> list[str]:
     """A warning where files that were named one by one are of several cases by their names."""
     cases: dict[str, list[str]] = {}
     for name, path in paths.items():
-        if match := VOLUME_FILE.fullmatch(Path(path).name):
-            cases.setdefault(match["case"], []).append(DISPLAY_NAMES[name])
+        if parsed := parse_volume_name(Path(path).name):
+            cases.setdefault(parsed.case, []).append(DISPLAY_NAMES[name])
     if len({case.lower() for case in cases}) < 2:
         return []
     told = ", ".join(f"{' and '.join(names)} of {case}" for case, names in cases.items())

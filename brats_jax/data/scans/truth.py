@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from brats_jax.data.scans import provenance
-from brats_jax.data.scans.case_files import SEG, CaseFiles, group_by_case
+from brats_jax.data.scans.case_files import CaseFiles, group_by_case
+from brats_jax.data.scans.labels import map_labels
+from brats_jax.data.scans.naming import SEG
 from brats_jax.data.scans.resample import resample
 from brats_jax.data.scans.scan import Scan
-from brats_jax.data.scans.volumes import Volume, from_lps, read_volume
-from brats_jax.data.sources.nifti import align, map_labels
+from brats_jax.data.scans.volumes import Volume, align, from_lps, read_volume
 from brats_jax.errors import BratsError
 
 
@@ -31,7 +32,7 @@ def read_truth(scan: Scan) -> np.ndarray | None:
     if case.conflict:
         raise BratsError(case.conflict)
     labels = read_volume(case.paths[SEG])
-    mapped = map_labels(labels, since_2023=case.since_2023)
+    mapped = map_labels(labels, four_is_et=case.four_is_et)
     brain = np.moveaxis((scan.images != 0).any(axis=-1), 0, 2)
     own = resample(brain, scan.grid, scan.input_grid, nearest=True)
     # Of the images there is only to know where they lie.

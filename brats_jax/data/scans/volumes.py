@@ -4,13 +4,16 @@ import dataclasses
 import functools
 import gzip
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from brats_jax.data.sources.base import ORIENTATION
 from brats_jax.errors import BratsError
+
+# The axes of every array: x runs to the patient's Left, y to Posterior, z to Superior.
+ORIENTATION = "LPS"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,6 +141,49 @@ def affine_to_lps(affine: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     from nibabel import orientations
 
     return affine @ orientations.inv_ornt_aff(_transform_to_lps(affine), shape)
+
+
+def align(
+    volume: Volume, reference: Volume, brain_of: Callable[[], np.ndarray], notes: list[str]
+) -> np.ndarray:
+    """Brings a volume onto the LPS grid of the case's first modality.
+
+    Volumes of one case share a voxel grid, whatever their headers say of its place. Where the
+    headers do not even agree on the directions of the axes, either may be the wrong one: the
+    reading is kept that puts more of the volume's non-zero voxels into the brain, bool[x, y, z].
+    """
+    name = Path(volume.path).name
+    own = to_lps(volume.voxels, volume.affine)
+    shape = to_lps(reference.voxels, reference.affine).shape
+    if volume.codes == reference.codes:
+        if own.shape != shape:
+            raise BratsError(
+                f"{volume.path} is {volume.size_text}, {reference.path} is {reference.size_text}: "
+                "fetch the case again"
+            )
+        if not np.allclose(volume.affine, reference.affine, atol=1e-3):
+            notes.append(f"{name} has another affine than {Path(reference.path).name}; same grid")
+        return own
+    as_reference = to_lps(volume.voxels, reference.affine)
+    brain = brain_of()
+    inside = {
+        how: int(((grid != 0) & brain).sum())
+        for how, grid in (("own", own), ("reference", as_reference))
+        if grid.shape == brain.shape
+    }
+    if not inside:
+        raise BratsError(
+            f"{volume.path} is {volume.size_text} {volume.codes}, {reference.path} is "
+            f"{reference.size_text} {reference.codes}: fetch the case again"
+        )
+    # On a tie (no labels at all) the file's own header has the word.
+    how = max(inside, key=lambda key: (inside[key], key == "own"))
+    kept = "its own axes" if how == "own" else f"the axes of {Path(reference.path).name}"
+    notes.append(
+        f"{name} is {volume.codes}, {Path(reference.path).name} is {reference.codes}; read with "
+        f"{kept} ({inside[how]} voxels in the brain)"
+    )
+    return own if how == "own" else as_reference
 
 
 def voxel_sizes_mm(affine: np.ndarray) -> tuple[float, float, float]:

@@ -9,10 +9,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-# The one anatomical form of everything that leaves a source: x grows towards the
-# patient's Left, y towards Posterior, z towards Superior.
-ORIENTATION = "LPS"
-
 
 @dataclasses.dataclass(frozen=True)
 class Case:

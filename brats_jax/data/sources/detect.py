@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from brats_jax.data.scans.case_files import VOLUME_FILE
+from brats_jax.data.scans.naming import NAMINGS, parse_volume_name
 from brats_jax.data.sources.base import Source, folder_files
 from brats_jax.data.sources.kaggle import SLICE_FILE, KaggleSource
 from brats_jax.data.sources.nifti import NiftiSource
@@ -55,7 +55,7 @@ def open_source(
     root = root.resolve()
     files = folder_files(root)
     kaggle = next((path for path in files if SLICE_FILE.fullmatch(path.name)), None)
-    nifti = next((path for path in files if VOLUME_FILE.fullmatch(path.name)), None)
+    nifti = next((path for path in files if parse_volume_name(path.name)), None)
     if kaggle is not None and nifti is not None:
         raise BratsError(
             f"{source} holds Kaggle slices ({kaggle}) and NIfTI volumes ({nifti}): "
@@ -72,6 +72,6 @@ def open_source(
         return NiftiSource(root, files)
     raise BratsError(
         f"{source} holds no BraTS data among its {len(files)} files: looked for "
-        "volume_N_slice_M.h5 (Kaggle) and CASE_{flair,t1,t1ce,t2,seg}.nii.gz or "
-        "CASE-{t2f,t1n,t1c,t2w,seg}.nii.gz (BraTS 2020 and later)"
+        "volume_N_slice_M.h5 (Kaggle) and "
+        + ", ".join(f"{naming.example} ({naming.releases})" for naming in NAMINGS)
     )

@@ -5,7 +5,7 @@ ET is 4 until 2021 and 3 from 2023 on. Every volume is brought to LPS, the affin
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,16 @@ import numpy as np
 from brats_jax.data.modalities import MODALITIES
 from brats_jax.data.normalise import brain_mask
 from brats_jax.data.scans import provenance
-from brats_jax.data.scans.case_files import SEG, group_by_case, subject_of
-from brats_jax.data.scans.volumes import Volume, affine_to_lps, read_volume, to_lps, voxel_sizes_mm
+from brats_jax.data.scans.case_files import group_by_case
+from brats_jax.data.scans.labels import label_values, map_labels
+from brats_jax.data.scans.naming import SEG, subject_of
+from brats_jax.data.scans.volumes import (
+    affine_to_lps,
+    align,
+    read_volume,
+    to_lps,
+    voxel_sizes_mm,
+)
 from brats_jax.data.sources.base import Case
 from brats_jax.errors import BratsError
 from brats_jax.runtime import threads
@@ -42,7 +50,7 @@ class NiftiSource:
             if group.conflict:
                 raise BratsError(group.conflict)
         self._cases = {name: group.paths for name, group in groups.items()}
-        self._since_2023 = {name for name, group in groups.items() if group.since_2023}
+        self._four_is_et = {name for name, group in groups.items() if group.four_is_et}
 
     @property
     def description(self) -> dict[str, Any]:
@@ -87,7 +95,7 @@ class NiftiSource:
         grid = to_lps(reference.voxels, reference.affine)
         grids = [align(volume, reference, lambda: grid != 0, notes) for volume in read]
         images = _interleave(grids)
-        mapped = map_labels(labels, since_2023=patient in self._since_2023)
+        mapped = map_labels(labels, four_is_et=patient in self._four_is_et)
         aligned = align(
             dataclasses.replace(labels, voxels=mapped),
             reference,
@@ -116,7 +124,7 @@ class NiftiSource:
                 "dtypes": {name: str(v.voxels.dtype) for name, v in volumes.items()},
                 "label_dtype": str(labels.voxels.dtype),
                 "label_orientation": labels.codes,
-                "label_values": _values(labels.voxels),
+                "label_values": label_values(labels.voxels),
             },
             notes=notes,
         )
@@ -141,74 +149,3 @@ def _interleave(grids: Sequence[np.ndarray]) -> np.ndarray:
 
     threads.parallel_map(fill, threads.split_range(slices))
     return images
-
-
-def align(
-    volume: Volume, reference: Volume, brain_of: Callable[[], np.ndarray], notes: list[str]
-) -> np.ndarray:
-    """Brings a volume onto the LPS grid of the case's first modality.
-
-    Volumes of one case share a voxel grid, whatever their headers say of its place. Where the
-    headers do not even agree on the directions of the axes, either may be the wrong one: the
-    reading is kept that puts more of the volume's non-zero voxels into the brain, bool[x, y, z].
-    """
-    name = Path(volume.path).name
-    own = to_lps(volume.voxels, volume.affine)
-    shape = to_lps(reference.voxels, reference.affine).shape
-    if volume.codes == reference.codes:
-        if own.shape != shape:
-            raise BratsError(
-                f"{volume.path} is {volume.size_text}, {reference.path} is {reference.size_text}: "
-                "fetch the case again"
-            )
-        if not np.allclose(volume.affine, reference.affine, atol=1e-3):
-            notes.append(f"{name} has another affine than {Path(reference.path).name}; same grid")
-        return own
-    as_reference = to_lps(volume.voxels, reference.affine)
-    brain = brain_of()
-    inside = {
-        how: int(((grid != 0) & brain).sum())
-        for how, grid in (("own", own), ("reference", as_reference))
-        if grid.shape == brain.shape
-    }
-    if not inside:
-        raise BratsError(
-            f"{volume.path} is {volume.size_text} {volume.codes}, {reference.path} is "
-            f"{reference.size_text} {reference.codes}: fetch the case again"
-        )
-    # On a tie (no labels at all) the file's own header has the word.
-    how = max(inside, key=lambda key: (inside[key], key == "own"))
-    kept = "its own axes" if how == "own" else f"the axes of {Path(reference.path).name}"
-    notes.append(
-        f"{name} is {volume.codes}, {Path(reference.path).name} is {reference.codes}; read with "
-        f"{kept} ({inside[how]} voxels in the brain)"
-    )
-    return own if how == "own" else as_reference
-
-
-def _values(voxels: np.ndarray) -> list[float]:
-    """The values that occur, ascending; quick because most labels are 0."""
-    flat = voxels.ravel(order="K")
-    others = flat[flat != 0]
-    values = np.unique(others).tolist()
-    return sorted(values + [0] * (len(others) < len(flat)))
-
-
-def map_labels(volume: Volume, since_2023: bool) -> np.ndarray:
-    """Labels of any release, in any number type, to uint8 0..3."""
-    values = _values(volume.voxels)
-    known = set(values)
-    if not (known <= {0, 1, 2, 4} or known <= {0, 1, 2, 3}):
-        shown = ", ".join(str(value) for value in values[:8]) + (", ..." if len(values) > 8 else "")
-        raise BratsError(
-            f"{volume.path} has the label values {shown}; known are 0, 1, 2, 4 (2020, 2021) and "
-            "0, 1, 2, 3 (2023 and later): repair or remove the case"
-        )
-    if since_2023 and 4 in known:
-        raise BratsError(
-            f"{volume.path} has label value 4, which in releases named like it is a resection "
-            "cavity, not ET: use the pre-operative cases, or remove the case"
-        )
-    labels = volume.voxels.astype(np.uint8)
-    labels[labels == 4] = 3
-    return labels

@@ -12,7 +12,8 @@ from typing import Any
 from brats_jax import about
 from brats_jax.data.modalities import CLASSES, MODALITIES
 from brats_jax.data.normalise import NORMALISATIONS, PERCENTILE
-from brats_jax.data.sources.base import ORIENTATION, Source, known_problems, notices, state_of
+from brats_jax.data.scans.volumes import ORIENTATION
+from brats_jax.data.sources.base import Source, known_problems, notices, state_of
 from brats_jax.data.sources.detect import PHANTOM, open_source
 from brats_jax.data.store import case_pool
 from brats_jax.data.store import channel_audit as channel_audit

@@ -5,7 +5,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from brats_jax.data.scans.case_files import group_by_case, subject_of
+from brats_jax.data.scans.case_files import group_by_case
 from brats_jax.data.scans.resample import Grid, resample, straight_grid
 from brats_jax.data.scans.scan import read_scan
 from brats_jax.data.sources.base import folder_files
@@ -208,11 +208,6 @@ def test_grids():
         resample(ramp, old, new, nearest=False)[:, 0, 0], np.arange(7) / 2, atol=1e-6
     )
     assert old.is_near(old) and not old.is_near(new)
-
-
-def test_the_person_behind_a_visit():
-    assert subject_of("BraTS-GLI-00006-001") == "BraTS-GLI-00006"
-    assert subject_of("BraTS2021_00006") == "BraTS2021_00006"
 
 
 @pytest.mark.real

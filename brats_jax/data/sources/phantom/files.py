@@ -6,17 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from brats_jax.data.modalities import CLASSES, MODALITIES
+from brats_jax.data.modalities import MODALITIES
 from brats_jax.data.scans import provenance
+from brats_jax.data.scans.labels import ET_UNTIL_2021, with_et_as
+from brats_jax.data.scans.naming import SEG, UNTIL_2021
 from brats_jax.data.scans.writing import write_image
 from brats_jax.data.sources.base import Case
 from brats_jax.data.sources.phantom.source import PhantomSource
 from brats_jax.errors import BratsError
 from brats_jax.runtime import threads
-
-# How the release of 2021 spells what its files hold.
-_SUFFIXES = dict(zip(MODALITIES, ("t1", "t1ce", "t2", "flair"), strict=True))
-_ET_OF_2021 = 4
 
 
 def write_cases(
@@ -48,7 +46,7 @@ def write_cases(
         name = f"Phantom-{seed}-{patient.rsplit('_')[-1]}"
         paths = {
             what: folder / name / f"{name}_{suffix}.nii.gz"
-            for what, suffix in (*_SUFFIXES.items(), ("seg", "seg"))
+            for what, suffix in {**UNTIL_2021.suffixes, SEG: SEG}.items()
         }
         if not all(path.exists() for path in paths.values()):
             _write(source.read(patient), paths)
@@ -60,9 +58,8 @@ def write_cases(
 
 
 def _write(case: Case, paths: dict[str, Path]) -> None:
-    et = CLASSES.index("ET")
     volumes = {what: case.images[..., m] for m, what in enumerate(MODALITIES)}
-    volumes["seg"] = np.where(case.labels == et, _ET_OF_2021, case.labels)
+    volumes[SEG] = with_et_as(case.labels, ET_UNTIL_2021)
 
     def write(what: str) -> None:
         try:

@@ -1,0 +1,47 @@
+from pathlib import Path
+
+from brats_jax.data.scans.case_files import group_by_case
+from brats_jax.data.scans.naming import SEG
+
+
+def group(*names, **options):
+    return group_by_case([Path("/data", name) for name in names], **options)
+
+
+def test_files_are_grouped_by_case_whatever_their_spelling():
+    cases = group("a/A_t1.nii", "a/a_T1CE.nii.gz", "a/A_seg.nii", "b/B-t2w.nii.gz", "b/notes.txt")
+    assert list(cases) == ["A", "B"]
+    assert cases["A"].paths == {
+        "t1": "/data/a/A_t1.nii",
+        "t1gd": "/data/a/a_T1CE.nii.gz",
+        SEG: "/data/a/A_seg.nii",
+    }
+    assert cases["A"].four_is_et and not cases["B"].four_is_et
+    assert not cases["A"].conflict
+
+
+def test_labels_can_be_left_out():
+    assert list(group("A_t1.nii", "A_seg.nii", "B_seg.nii", labels=False)) == ["A"]
+    assert group("A_t1.nii", "A_seg.nii", labels=False)["A"].paths == {"t1": "/data/A_t1.nii"}
+
+
+def test_two_files_of_one_volume_are_a_conflict():
+    (case,) = group("A_t1gd.nii", "A_t1ce.nii").values()
+    assert "A_t1ce.nii and /data/A_t1gd.nii are the same volume" in case.conflict
+
+
+def test_a_case_in_two_folders_is_a_conflict():
+    (case,) = group("a/A_t1.nii", "b/A_t2.nii").values()
+    assert case.conflict == "/data/b and /data/a both hold the case A: keep one of them"
+
+
+def test_oddly_named_labels_belong_to_the_only_case_of_their_folder():
+    odd = "W39_1998.09.19_Segm.nii"
+    assert group("a/A_t1.nii", f"a/{odd}")["A"].paths[SEG] == f"/data/a/{odd}"
+    assert SEG not in group("a/A_t1.nii", "a/B_t1.nii", f"a/{odd}")["A"].paths
+    assert SEG not in group("a/A_t1.nii", f"a/{odd}", "a/other_seg_2.nii")["A"].paths
+
+
+def test_labels_under_another_case_name_make_no_case():
+    cases = group("a/A_t1.nii", "a/corrected_seg.nii")
+    assert list(cases) == ["A"] and cases["A"].paths[SEG] == "/data/a/corrected_seg.nii"

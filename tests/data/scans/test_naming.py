@@ -1,0 +1,57 @@
+import pytest
+
+from brats_jax.data.modalities import MODALITIES
+from brats_jax.data.scans.naming import (
+    NAMINGS,
+    SEG,
+    canonical_name,
+    parse_volume_name,
+    subject_of,
+)
+from brats_jax.errors import BratsError
+
+
+@pytest.mark.parametrize(
+    ("name", "case", "volume", "four_is_et"),
+    [
+        ("BraTS20_Training_001_t1ce.nii", "BraTS20_Training_001", "t1gd", True),
+        ("BraTS2021_01476_flair.nii.gz", "BraTS2021_01476", "flair", True),
+        ("BraTS2021_01476_seg.nii.gz", "BraTS2021_01476", SEG, True),
+        ("BraTS-GLI-00000-000-t1n.nii.gz", "BraTS-GLI-00000-000", "t1", False),
+        ("BraTS-GLI-00000-000-t2W.nii.gz", "BraTS-GLI-00000-000", "t2", False),
+        ("my_case_T1Gd.NII.GZ", "my_case", "t1gd", True),
+    ],
+)
+def test_a_volume_is_recognised_by_its_name(name, case, volume, four_is_et):
+    parsed = parse_volume_name(name)
+    assert (parsed.case, parsed.volume, parsed.four_is_et) == (case, volume, four_is_et)
+
+
+@pytest.mark.parametrize(
+    "name", ["W39_1998.09.19_Segm.nii", "t1.nii.gz", "A_t1.mha", "A_t1_mask.nii.gz", "A_pd.nii"]
+)
+def test_other_names_are_no_volumes(name):
+    assert parse_volume_name(name) is None
+
+
+@pytest.mark.parametrize("naming", NAMINGS, ids=lambda naming: naming.releases)
+def test_every_naming_names_every_modality(naming):
+    assert tuple(naming.suffixes) == MODALITIES
+    for modality, suffix in naming.suffixes.items():
+        name = f"CASE{naming.separator}{suffix}.nii.gz"
+        assert parse_volume_name(name).volume == modality == canonical_name(suffix)
+        assert suffix in naming.example
+
+
+def test_spellings_of_a_modality():
+    assert [canonical_name(name) for name in ("T1ce", " t1c", "t1Gd", "T2F")] == [
+        *["t1gd"] * 3,
+        "flair",
+    ]
+    with pytest.raises(BratsError, match="unknown modality 'pd'; valid names: flair, t1, t1c"):
+        canonical_name("pd")
+
+
+def test_the_visit_is_no_part_of_the_person():
+    assert subject_of("BraTS-GLI-00006-001") == "BraTS-GLI-00006"
+    assert subject_of("BraTS2021_00006") == "BraTS2021_00006"
