@@ -1,1 +1,2 @@
-"""Training of one stage: steps, batches, validation, checkpoints and the transfer of an encoder."""
+"""Training of one stage: the loop, its compiled steps, batches, validation and checkpoints;
+and the transfer of an encoder into a new network."""

@@ -1,8 +1,8 @@
-"""What the training loop is fed: batches on the devices, a few ahead, one for each dispatch.
+"""Training batches on the devices, prefetched, one portion for each dispatch.
 
-Two placements of the same patch plan give the same patches: `host`, where Grain cuts them and
-they are copied while the step before runs, and `device`, where Grain carries the plan's numbers
-and the compiled step cuts its own.
+Both placements give the same patches. `host`: loader threads cut them, and they are copied to
+the devices while earlier steps run. `device`: the loader gives their positions, and the compiled
+step cuts them from slices in device memory.
 """
 
 import collections
@@ -21,25 +21,26 @@ from brats_jax.data.store.reader import Store
 from brats_jax.runtime import devices
 from brats_jax.training.options import TrainOptions
 
-AHEAD = 2  # batches that lie on the devices before they are needed
+PREFETCH = 2  # portions on the devices besides the one that is handed out
 
-# Steps of a dispatch on an accelerator: a state of 700 arrays takes Python a millisecond or two
-# to hand over, and the device another to bring the kernels into its order and back, which 25
-# steps hide even where a step takes as little. Divides the defaults of log_every_steps and
-# save_every_steps, so that no step has to be done alone for them.
+# Most steps in a dispatch on an accelerator. Each dispatch costs 1 to 2 ms in Python for a state
+# of 700 arrays, and 1 ms on the device to reorder the kernels and back; 25 steps hide both even
+# where a step takes as little. 25 divides the defaults of log_every_steps and save_every_steps,
+# so that these need no single steps.
 STEPS_PER_DISPATCH = 25
-# ... but at most about a second of work (1,300 patches/s of 128 x 128 on one A100), so that a
-# stop request is answered in time.
+# A dispatch takes at most about a second (1,300 patches/s of 128 x 128 on one A100): a stop
+# request waits for the dispatches in flight.
 PIXELS_PER_DISPATCH = 1_000 * 128 * 128
 
 
 @dataclass(frozen=True)
 class Cadence:
-    """How a run is cut into dispatches: a pure function of the step, so that a run that was
-    stopped and goes on is cut as it would have been.
+    """The division of a stage into dispatches: a pure function of the step.
+
+    A resumed stage is therefore divided as an uninterrupted one.
 
     Attributes:
-      steps: of a full dispatch.
+      steps: steps in a full dispatch.
       marks: no dispatch crosses a multiple of these (end of an epoch, logging, saving).
     """
 
@@ -47,9 +48,9 @@ class Cadence:
     marks: tuple[int, ...]
 
     def length(self, step: int) -> int:
-        """Steps of the dispatch that begins at `step`: a full one, or 1.
+        """Steps in the dispatch that begins at `step`: `steps` or 1.
 
-        Two sizes, because each is compiled; what is left before a mark is done one by one.
+        Each length is a program to compile, so the steps left before a mark are single.
         """
         begin = max(step // mark * mark for mark in self.marks)
         end = min((step // mark + 1) * mark for mark in self.marks)
@@ -58,12 +59,15 @@ class Cadence:
 
 
 def steps_per_dispatch(setting: int, batch_size: int, patch_size: int) -> int:
-    """Steps of a full dispatch; `setting` 0 chooses.
+    """Steps in a full dispatch.
 
-    On CPU always 1: XLA:CPU brings convolutions into the form of its fast kernels only outside
-    of loops (`ConvCanonicalization` looks at the entry computation alone). The scanned step
-    took four times as long as the single one and rounded differently, and what a dispatch costs
-    is a thousandth of a step there.
+    On CPU always 1: XLA:CPU gives convolutions the form of its fast kernels only outside of loops
+    (`ConvCanonicalization` visits the entry computation alone). The scanned step took four times
+    as long as the single step and rounded differently; a dispatch costs a thousandth of a step.
+
+    Args:
+      setting: the user's choice for accelerators; 0: `accelerators_steps`.
+      batch_size, patch_size: size of a step.
     """
     if jax.default_backend() == "cpu":
         return 1
@@ -71,18 +75,18 @@ def steps_per_dispatch(setting: int, batch_size: int, patch_size: int) -> int:
 
 
 def accelerators_steps(batch_size: int, patch_size: int) -> int:
-    """Steps of a full dispatch on an accelerator, if the user does not say."""
+    """Default number of steps in a full dispatch on an accelerator."""
     most = PIXELS_PER_DISPATCH // (batch_size * patch_size**2)
     return max(1, min(STEPS_PER_DISPATCH, most))
 
 
 class Portion(NamedTuple):
-    """What one dispatch gets.
+    """The input of one dispatch.
 
     Attributes:
-      batch: on the devices; with a leading axis [steps] unless steps is 1.
-      steps: how many optimiser steps it is for.
-      position: of the loader after it, for a checkpoint.
+      batch: arrays [B, ...] on the devices, or [steps, B, ...] if there are several steps.
+      steps: number of optimiser steps.
+      position: the loader's position after it, JSON-able, for a checkpoint.
     """
 
     batch: dict[str, jax.Array]
@@ -91,18 +95,18 @@ class Portion(NamedTuple):
 
 
 class Feed(Iterator[Portion]):
-    """The batches of a run from a step on.
+    """Iterator over the portions of a stage, from a step on.
 
     Args:
-      store, plan, options: what to cut.
-      steps_per_epoch: of the run, which has `options.epochs` of them.
-      first: the step to begin at.
-      position: of the loader at `first`, from a checkpoint; None at the beginning.
+      store, plan, options: data, patches and settings.
+      steps_per_epoch: optimiser steps in an epoch; the stage has `options.epochs` epochs.
+      first: the first step.
+      position: the loader's position at `first`, from a checkpoint; None at the beginning.
       mesh: the devices.
-      resident: the slices in device memory; None cuts on the host.
+      resident: slices in device memory to cut from; None: patches are cut on the host.
 
     Attributes:
-      position: of the loader, after what was handed out.
+      position: the loader's position after the portion handed out last.
     """
 
     def __init__(
@@ -128,7 +132,7 @@ class Feed(Iterator[Portion]):
             patch_size=options.patch_size,
             batch_size=options.batch_size,
             steps=self._total,
-            # The plan's numbers are drawn faster than a process could send them.
+            # Positions are drawn faster than a process could send them.
             workers=0 if resident else options.workers,
             threads=1 if resident else options.threads,
             numbers=resident.numbers if resident else None,
@@ -140,7 +144,7 @@ class Feed(Iterator[Portion]):
         self._ready: collections.deque[Portion] = collections.deque()
 
     def __next__(self) -> Portion:
-        while len(self._ready) <= AHEAD and self._next < self._total:
+        while len(self._ready) <= PREFETCH and self._next < self._total:
             self._ready.append(self._load())
         if not self._ready:
             raise StopIteration

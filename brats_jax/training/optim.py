@@ -1,4 +1,4 @@
-"""Learning rate and optimiser."""
+"""Learning-rate schedule and optimiser."""
 
 import optax
 
@@ -12,9 +12,12 @@ def step_schedule(
 
     Args:
       learning_rate: rate of the first epochs.
-      factor: what it is multiplied with each time; 1 keeps it constant.
+      factor: multiplies the rate at each change; 1 keeps it constant.
       every_epochs: epochs between two changes.
       steps_per_epoch: optimiser steps in an epoch.
+
+    Returns:
+      step -> learning rate.
     """
     return optax.exponential_decay(
         learning_rate,

@@ -1,4 +1,4 @@
-"""The numbers of a training stage."""
+"""The settings of a training stage."""
 
 from dataclasses import dataclass
 
@@ -7,13 +7,25 @@ import numpy as np
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """Numbers of a training stage; the defaults are the paper's.
+    """Settings of a training stage; the defaults are the paper's.
 
-    steps_per_epoch 0 means one pass over the training slices. purpose and fold keep
-    the random numbers of stages and folds apart. placement and steps_per_dispatch say how the
-    work is laid out (see feeding), not what comes out; deterministic whether a GPU, too, does it
-    to the bit in every run (see devices.compiler_options). float32_epochs at the beginning are
-    computed in float32, whatever the rest is.
+    Attributes:
+      epochs: number of epochs.
+      steps_per_epoch: optimiser steps in an epoch; 0: one pass over the training slices.
+      batch_size: patches in a batch, over all devices.
+      learning_rate, decay_factor, decay_every_epochs: see `optim.step_schedule`.
+      patch_size: height and width of a patch in pixels.
+      tumour_probability: probability that the patch of a slice with tumour holds tumour pixels.
+      validation_batch_size: slices in a validation batch, over all devices.
+      save_every_steps: steps between two checkpoints within an epoch.
+      log_every_steps: steps between two log lines within an epoch.
+      seed, purpose, fold: of all random numbers; purpose and fold tell stages and folds apart.
+      workers: loader processes; 0 reads in threads of this process.
+      threads: reading threads of each process.
+      placement: where patches are cut: 'host', 'device' or 'auto'; the patches are the same.
+      steps_per_dispatch: see `feed.steps_per_dispatch`.
+      deterministic: same bits in every run also on a GPU (see `devices.compiler_options`).
+      float32_epochs: first epochs computed in float32, whatever the task's dtype is.
     """
 
     epochs: int = 30
@@ -37,11 +49,11 @@ class TrainOptions:
     deterministic: bool = True
     float32_epochs: int = 0
 
-    def derived_seed(self, what: str) -> int:
+    def derived_seed(self, use: str) -> int:
         """A 32-bit seed for one use ('init', 'patches') in this stage and fold."""
-        entropy = [self.seed, self.purpose, self.fold, *what.encode()]
+        entropy = [self.seed, self.purpose, self.fold, *use.encode()]
         return int(np.random.SeedSequence(entropy).generate_state(1)[0])
 
     def epoch_length(self, slices: int) -> int:
-        """Steps in an epoch over so many slices."""
+        """Steps in an epoch over this many training slices."""
         return self.steps_per_epoch or max(1, slices // self.batch_size)

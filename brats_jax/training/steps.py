@@ -1,4 +1,4 @@
-"""The compiled steps of training, and the state they change."""
+"""The compiled training and validation steps, and the training state."""
 
 import functools
 from collections.abc import Callable
@@ -19,15 +19,15 @@ from brats_jax.tasks import Batch, Task
 
 
 class TrainState(NamedTuple):
-    """All that a step changes; a pytree of arrays, replicated over the devices.
+    """Everything that a step changes: a pytree of arrays, replicated over the devices.
 
     Attributes:
-      params, stats: the model's weights and BatchNorm statistics (see models.split).
-      opt_state: the optimiser's.
-      step: int32, optimiser steps done.
-      loss_sum: float32, summed loss of the steps since the epoch began.
-      bad_step: int32, the first step whose loss or update was not finite, or -1. An overflow in
-        the update alone may be told of the step after it (see `_vectors`).
+      params, stats: parameters and BatchNorm statistics (see `models.split`).
+      opt_state: state of the optimiser.
+      step: int32, number of steps done.
+      loss_sum: float32, sum of the losses since the epoch began.
+      bad_step: int32, the first step whose loss or update was not finite, or -1. An overflow of
+        the update alone may be attributed to the step after it (see `_vectors`).
     """
 
     params: Weights
@@ -39,18 +39,18 @@ class TrainState(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """What the host reads of a state; not donated, so it can be read while later steps run."""
+    """The part of a state that the host reads; not donated, so readable while later steps run."""
 
     loss_sum: jax.Array
     bad_step: jax.Array
 
 
 class TrainStep:
-    """The compiled optimiser step, or several of them in one dispatch (see make_train_step).
+    """One or several compiled optimiser steps in one dispatch (see `make_train_step`).
 
     Args:
-      run: (state, batch, slices in device memory or None), compiled.
-      cut: (slices, numbers) to the batch that they are of, compiled.
+      run: compiled (state, batch, slices in device memory or None) -> (state, progress).
+      cut: compiled (slices in device memory, positions) -> batch of patches.
       resident: slices in device memory, or None.
     """
 
@@ -60,12 +60,12 @@ class TrainStep:
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Progress]:
         if self._resident is None or batch["seed"].ndim > 1:
             return self._run(state, batch, self._resident)
-        # Cut by a program of its own, so that the step is the one that is given patches: of
-        # another program, the cutting in it, XLA might round the last digit otherwise.
+        # The patches are cut by a separate program, so that the step is the same program as with
+        # patches cut on the host: XLA may round a program that also cuts differently.
         return self._run(state, self._cut(self._resident, batch), None)
 
     def lower(self, state: Any, batch: Any) -> Any:
-        """The one program, cutting included, traced for arrays or their shapes."""
+        """Lowers the program of a dispatch, cutting included, for arrays or their shapes."""
         return self._run.lower(state, batch, self._resident)
 
 
@@ -78,18 +78,20 @@ def make_train_step(
     patch_size: int = 0,
     deterministic: bool = True,
 ) -> TrainStep:
-    """The compiled optimiser step, or several of them; the state it is given is donated.
+    """Compiles the optimiser step.
 
     Args:
-      task, graph, optimizer: what is learned, and how.
+      task, graph: the task and its network.
+      optimizer: the optimiser.
       mesh: the devices.
-      resident: slices in device memory, to cut patches of `patch_size` from; the batch then
-        holds the numbers of `DeviceStore.numbers`. None: the batch holds the patches.
-      deterministic: the same bits in every run, on a GPU too (see devices.compiler_options).
+      resident: slices in device memory to cut patches from; the batch then holds positions
+        (`DeviceStore.numbers`). None: the batch holds the patches.
+      patch_size: height and width of patches to cut from `resident`.
+      deterministic: same bits in every run also on a GPU (see `devices.compiler_options`).
 
     Returns:
-      f(state, batch). A batch with a leading axis, [K, B, ...], is K steps in one dispatch,
-      a `lax.scan`.
+      (state, batch) -> (state, progress). The given state is donated. A batch [K, B, ...] is
+      K steps in one dispatch, a `lax.scan`.
     """
 
     def train_step(
@@ -145,7 +147,7 @@ def make_train_step(
     )
     cut = jax.jit(
         lambda resident, batch: gather(resident, batch, patch_size, mesh),
-        out_shardings=devices.batch_sharding(mesh),  # as batches of the host have it
+        out_shardings=devices.batch_sharding(mesh),  # as of batches from the host
     )
     return TrainStep(compiled, cut, resident)
 
@@ -159,11 +161,11 @@ def _all_finite(tree: Any) -> jax.Array:
 
 
 def _vectors(gradients: Weights) -> list[jax.Array]:
-    """The gradients of normalisation and biases.
+    """The gradients of normalisation layers and biases.
 
-    Whatever makes a gradient not finite runs through them on its way back, and to look at them
-    costs no pass over all parameters, which every step would notice. An overflow in the gradient
-    of a kernel alone shows in the next loss, or at the end of the dispatch.
+    A NaN or overflow in the backward pass reaches these gradients too, and checking them avoids
+    a pass over all parameters in every step. An overflow in the gradient of a kernel alone shows
+    in the next loss or in the parameters at the end of the dispatch.
     """
     return [leaf for leaf in jax.tree.leaves(gradients) if leaf.ndim == 1]
 
@@ -171,7 +173,11 @@ def _vectors(gradients: Weights) -> list[jax.Array]:
 def make_validation_step(
     task: Task, graph: nnx.GraphDef, mesh: Mesh
 ) -> Callable[[Weights, Weights, Batch], dict[str, jax.Array]]:
-    """The compiled forward pass over whole slices: loss and per-slice statistics, everywhere."""
+    """Compiles the forward pass over a batch of whole slices.
+
+    Returns:
+      (params, stats, batch) -> the scalar 'loss' and `Task.validate`, on every device.
+    """
 
     @functools.partial(
         jax.jit,

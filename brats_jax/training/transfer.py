@@ -1,7 +1,18 @@
-"""Initialisation of an encoder from another one: pure edits of state pytrees.
+"""Initialisation of an encoder from a pretrained one: pure edits of parameter pytrees.
 
-Either from a pretrained network of this package, modality by modality (`transfer_encoder`), or
-from ResNet-50 weights in a safetensors file with torchvision's names (`load_encoder`).
+`transfer_encoder` is the paper's partial transfer from the pretraining network to the
+segmentation network. The two encoders differ in one leaf, the kernel of the stem:
+
+    pretraining   encoder.conv1.kernel  [7, 7, 2, 64]   t1, t1gd
+    segmentation  encoder.conv1.kernel  [7, 7, 4, 64]   t1, t1gd, t2, flair
+
+    kernel[:, :, 0:2] = pretrained kernel          (t1 and t1gd)
+    kernel[:, :, 2:4] stay randomly initialised    (t2 and flair)
+
+All other leaves of the encoder have equal shapes and are copied, BatchNorm statistics included.
+The decoder and the head stay randomly initialised.
+
+`load_encoder` reads ResNet-50 weights with torchvision's names from a safetensors file.
 """
 
 from collections.abc import Sequence
@@ -21,7 +32,7 @@ State = TypeVar("State")
 
 STEM: LeafPath = ("encoder", "conv1", "kernel")  # [7, 7, modalities, width]
 
-# What wrappers put before torchvision's names.
+# Prefixes that wrappers add to torchvision's names.
 PREFIXES = ("module.", "model.", "encoder.", "backbone.")
 NOT_ENCODER = ("fc.", "decoder.", "head.")
 PICKLED_SUFFIXES = (".pth", ".pt", ".bin", ".pkl", ".pickle", ".ckpt", ".tar")
@@ -33,25 +44,25 @@ def transfer_encoder(
     source_modalities: Sequence[str],
     target_modalities: Sequence[str],
 ) -> State:
-    """Replaces the encoder in `target` by the one in `source`, the stem modality by modality.
+    """Copies the encoder of `source` into `target`; the stem modality by modality.
 
-    The stem's kernel has one slice per input modality. The slice of each source modality goes
-    to the channel of the *same modality* in the target, wherever that is; channels of
-    modalities the source never saw keep the target's values, i.e. their random initialisation.
-    Every other leaf below `encoder` is copied. Everything else (decoder, head) stays.
+    The stem's kernel [7, 7, C, width] has one slice [:, :, c] per input modality. Each source
+    slice goes to the target channel of the *same modality*, wherever that is. Channels of
+    modalities that the source does not have keep the target's values.
 
     Args:
       source: parameters or BatchNorm statistics of the pretrained model (or a pytree of both).
       target: the same kind of pytree of the model to initialise; not changed.
-      source_modalities, target_modalities: input modalities of the two, in channel order. They
-        may have nothing in common: then the stem stays as it is and all the rest is copied.
+      source_modalities, target_modalities: input modalities of the two, in channel order. If
+        they have none in common, the target's stem stays and the other leaves are copied.
 
     Returns:
-      A new pytree like `target`; what is copied has its own memory, so either may be donated.
+      A new pytree like `target`. Copied leaves have their own memory: `source` and the result
+      may both be donated.
 
     Raises:
-      BratsError: a modality twice or unknown, encoders that differ in a leaf or its shape
-        (another width), modalities that are not as many as the stem's channels.
+      BratsError: an unknown or repeated modality; a number of modalities other than the stem's
+        channels; encoders that differ in a leaf or its shape (another width).
     """
     source_names = _modality_names(source_modalities, "source")
     target_names = _modality_names(target_modalities, "target")
@@ -82,25 +93,29 @@ def load_encoder(
 ) -> tuple[State, State]:
     """Reads ResNet-50 weights with torchvision's or timm's names into a model's encoder.
 
-    Names may carry a prefix (`module.`, `model.`, `encoder.`, `backbone.`); `fc.*`,
-    `num_batches_tracked` and the `decoder.*` and `head.*` of an exported network are left out.
-    Convolutions go from OIHW to HWIO. A stem for three channels is adapted to C modalities by
-    timm's rule (`adapt_input_conv`): its red, green and blue slices are repeated in turn, the
-    first C are taken and scaled by 3 / C, so that the response to equal channels stays what it
-    was; for C = 1 the three are added. The stem of a file that names its modalities (an
-    exported one) goes to the same modalities, as in `transfer_encoder`.
+    Names may have a prefix (`module.`, `model.`, `encoder.`, `backbone.`). Ignores `fc.*`,
+    `num_batches_tracked`, and the `decoder.*` and `head.*` of an exported network.
+
+    Convolutions are transposed from OIHW to HWIO. An RGB stem is adapted to C modalities by
+    timm's rule (`adapt_input_conv`), which keeps the response to equal channels:
+
+        kernel[:, :, c] = 3 / C * rgb[:, :, c % 3]     for C > 1
+        kernel[:, :, 0] = red + green + blue           for C = 1
+
+    The stem of a file that names its modalities (an exported network) is copied modality by
+    modality, as in `transfer_encoder`.
 
     Args:
       path: a .safetensors file; pickled formats are refused.
       params, stats: the model's parameters and BatchNorm statistics; not changed.
-      modalities: the model's inputs in channel order; None: the file's channels are the model's.
+      modalities: the model's inputs in channel order; None: as the channels of the file.
 
     Returns:
-      New (params, stats): encoder from the file, the rest as given.
+      New (params, stats): the encoder from the file, all other leaves as given.
 
     Raises:
-      BratsError: a file that is not there, not safetensors or pickled; names that are missing,
-        unexpected or have another shape.
+      BratsError: a file that is missing, pickled or not safetensors; tensors that are missing,
+        unexpected or of another shape.
 
     Reference: https://github.com/huggingface/pytorch-image-models/blob/main/timm/models/_manipulate.py
     """
@@ -109,7 +124,7 @@ def load_encoder(
     channels = ours.shape[2]
     stem = tensors.get("conv1.weight")
     if stem is None or stem.ndim != 4:
-        pass  # said below, with whatever else is wrong
+        pass  # reported below with all other problems
     elif theirs and modalities:
         source = jnp.asarray(stem.transpose(2, 3, 1, 0))
         try:
@@ -183,7 +198,7 @@ def _dotted(path: LeafPath) -> str:
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The encoder's tensors, and the modalities of its input if the file names them."""
+    """The encoder's tensors, and its input modalities if the file names them."""
     if path.suffix.lower() in PICKLED_SUFFIXES:
         raise BratsError(
             f"{path}: pickled weights can run code when they are read and are refused; convert "

@@ -1,4 +1,4 @@
-"""The validation at the end of an epoch: whole slices, batched on the devices."""
+"""Validation at the end of an epoch, on whole slices."""
 
 from collections.abc import Callable
 
@@ -18,12 +18,13 @@ IN_FLIGHT = 2  # batches on the devices at once
 
 
 class Validation:
-    """Loss and numbers of a model over some slices.
+    """Loss and scores of a network over the validation slices.
 
     Args:
-      task, graph: the model.
-      store, slices: int[n] global indices of what it is validated on.
-      batch_size: slices at a time.
+      task, graph: the task and its network.
+      store: the data.
+      slices: int[n] global indices of the validation slices.
+      batch_size: slices in a batch, over all devices.
       mesh: the devices.
     """
 
@@ -43,7 +44,15 @@ class Validation:
     def run(
         self, params: Weights, stats: Weights, between_batches: Callable[[], None]
     ) -> dict[str, float]:
-        """{'loss', and what the task summarises}; `between_batches` may raise to stop it."""
+        """Validates one state of the network.
+
+        Args:
+          params, stats: its parameters and BatchNorm statistics.
+          between_batches: called before each batch; may raise to end the validation.
+
+        Returns:
+          'loss', the mean over batches weighted by their slices, and `Task.summarise`.
+        """
         results: list[dict[str, jax.Array]] = []
         valid: list[np.ndarray] = []
         rows = devices.local_rows(self._batch_size, self._mesh)
