@@ -1,0 +1,146 @@
+"""How a grid works through its cells, which are stand-ins here."""
+
+import os
+import threading
+import time
+
+from grid_examples import (
+    BASE,
+    PRETRAIN,
+    SSL,
+    THREE,
+    behave,
+    calls,
+    command_of,
+    finish,
+    hold,
+    run,
+    states,
+    write_tally,
+)
+
+from brats_jax.experiments import grid_state
+from brats_jax.experiments.grid_runner import GridRunner
+from brats_jax.runtime.files import write_json
+
+
+def test_a_cell_whose_tally_is_gone_or_old_is_evaluated_again(grid):
+    assert run(grid) == {}
+    tally = grid / BASE.directory / "tally_segment.npz"
+    spoils = (
+        lambda: write_tally(tally, "segment", version=1),
+        lambda: write_tally(tally, "pretrain"),
+        lambda: tally.write_bytes(tally.read_bytes()[:-30]),
+        lambda: tally.write_text("else"),
+        tally.unlink,
+    )
+    for spoil in spoils:
+        spoil()
+        assert states(grid) == ["done", "left", "done"]
+        assert grid_state.look(grid, BASE).seconds > 0
+        assert run(grid) == {} and calls(grid)[-1] == BASE.name
+    assert len(calls(grid)) == 3 + len(spoils) and states(grid) == ["done"] * 3
+
+
+def test_cells_are_done_in_order_and_once(grid, capsys):
+    assert run(grid) == {}
+    assert calls(grid) == [c.name for c in THREE] and states(grid) == ["done"] * 3
+    printed = capsys.readouterr().out
+    assert f"  begins {BASE.name}\n" in printed and "grid: 2 of 3 done, 1 left; about " in printed
+    record = grid_state.read_record(grid, BASE)
+    assert record["state"] == "done" and record["attempts"] == 1 and record["seconds"] > 0
+    assert f"begins {BASE.name}" in (grid / "logs" / f"{BASE.name}.log").read_text()
+    assert run(grid) == {}
+    assert len(calls(grid)) == 3 and "3 of 3 cells complete, skipped" in capsys.readouterr().out
+
+
+def test_a_failed_cell_is_named_and_the_others_go_on(grid, capsys):
+    behave(grid, BASE, "fails")
+    assert run(grid) == {BASE: f"no luck with {BASE.name}"}
+    assert states(grid) == ["done", "failed", "done"]
+    printed = capsys.readouterr().out
+    assert f"{BASE.name} FAILED: no luck" in printed
+    assert "grid: 1 of 3 done, 1 failed, 1 left; about " in printed
+    # Called again, it is tried again, and alone.
+    behave(grid, BASE, "works")
+    assert run(grid) == {} and calls(grid)[3:] == [BASE.name]
+    record = grid_state.read_record(grid, BASE)
+    assert record["attempts"] == 2 and record["state"] == "done" and record["error"] == ""
+
+
+def test_what_needs_a_failed_pretraining_is_not_started(grid):
+    behave(grid, PRETRAIN, "dies")
+    failed = run(grid)
+    assert failed == {
+        PRETRAIN: "killed by SIGKILL, perhaps for want of memory",
+        SSL: f"not started: {PRETRAIN.name}, which it needs, failed",
+    }
+    assert calls(grid) == [PRETRAIN.name, BASE.name]
+
+
+def test_a_cell_that_ends_well_with_nothing_to_show_has_failed(grid):
+    (grid / "stand_in.py").write_text("print('fine')")
+    assert run(grid, [BASE]) == {BASE: "fine"}
+
+
+def test_a_shard_does_a_pretraining_that_nobody_is_at(grid):
+    assert run(grid, [SSL]) == {}
+    assert calls(grid) == [PRETRAIN.name, SSL.name]
+
+
+def test_what_another_worker_is_at_is_left_for_later(grid, capsys):
+    """The pretraining is another's: first everything else, then wait for it."""
+    descriptor = hold(grid / PRETRAIN.directory / "lock")
+
+    def ended():
+        finish(grid, PRETRAIN, 1.0)
+        os.close(descriptor)
+
+    threading.Timer(1.0, ended).start()
+    assert run(grid) == {}
+    assert calls(grid) == [BASE.name, SSL.name]
+    printed = capsys.readouterr().out
+    assert f"{SSL.name}: waits for {PRETRAIN.name}" in printed
+    assert printed.count("in use by far away, process 7") == 1
+
+
+def test_what_another_worker_gave_up_is_taken_over(grid):
+    descriptor = hold(grid / PRETRAIN.directory / "lock")
+    threading.Timer(0.5, os.close, [descriptor]).start()
+    assert run(grid, [PRETRAIN, SSL]) == {}
+    assert calls(grid) == [PRETRAIN.name, SSL.name]
+
+
+def test_two_workers_at_once_start_each_cell_once(grid):
+    """A cell is slow to lock its folder: it loads its libraries first."""
+    stand_in = grid / "stand_in.py"
+    stand_in.write_text("import time\ntime.sleep(0.7)\n" + stand_in.read_text())
+    runners = [GridRunner(grid, THREE, command_of(grid)) for _ in range(2)]
+    threads = [threading.Thread(target=runner.run) for runner in runners]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + 60
+    while "running" not in states(grid):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    for thread in threads:
+        thread.join(60)
+    assert sorted(calls(grid)) == sorted(c.name for c in THREE) and states(grid) == ["done"] * 3
+    assert not runners[0].failed and not runners[1].failed
+
+
+def test_what_another_worker_failed_in_is_not_tried_again_at_once(grid):
+    runner = GridRunner(grid, [BASE], command_of(grid))
+    write_json(
+        grid_state.record_path(grid, BASE),
+        {"state": "failed", "error": "no luck there", "ended_s": time.time() + 1},
+    )
+    assert runner.run() == {BASE: "no luck there"}
+    assert not (grid / "calls").exists()
+
+
+def test_a_worker_that_comes_too_late_tries_again(grid):
+    """Another takes the cell between our look and our start."""
+    behave(grid, BASE, "busy")
+    assert run(grid, [BASE]) == {} and calls(grid) == [BASE.name] * 2
+    assert grid_state.read_record(grid, BASE)["attempts"] == 1
