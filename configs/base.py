@@ -1,9 +1,9 @@
 """Every setting of an experiment, with its default; the other files change a few of them.
 
-    python -m brats_jax.main --config=configs/base.py --workdir=runs/base \
-        --config.data.store=stores/brats2020
+    python -m brats_jax.main --config=configs/base.py
 
-is the same as with `configs/ssl.py`, this file under the name of the method.
+trains the same as with `configs/ssl.py`, into runs/base. The store is $BRATS_JAX_STORE or
+stores/default; --workdir and --config.data.store name other folders.
 
 Cost: two trainings of 30 epochs for each of five folds, as configs/ssl.py counts them.
 """

@@ -1,7 +1,6 @@
 """The comparison: the same segmentation from random initialisation, without pretraining.
 
-    python -m brats_jax.main --config=configs/baseline.py --workdir=runs/baseline \
-        --config.data.store=STORE
+    python -m brats_jax.main --config=configs/baseline.py
 
 Cost: one training of 30 epochs for each of five folds, about 1,000 steps an epoch on the
 369 BraTS 2020 patients. Seeds, patches and decoder initialisation are those of ssl.py, so

@@ -1,10 +1,11 @@
 """The paper to the letter, wherever our defaults differ from it.
 
-    python -m brats_jax.main --config=configs/paper.py --workdir=runs/paper \
-        --config.data.store=STORE --config.loss=focal
+    python -m brats_jax.main --config=configs/paper.py
+    python -m brats_jax.main --config=configs/paper.py --config.loss=dice_focal
 
 Cost: 30 epochs twice for each of five folds, about 1,000 steps an epoch and stage on the
-369 BraTS 2020 patients. Add --config.ssl=false for its baseline. STORE should come from the
+369 BraTS 2020 patients. Add --config.ssl=false and another --workdir for its
+baseline. The store should come from the
 Kaggle slices and be normalised by slice, which is what `prepare` does by default.
 
 Its file-level split puts slices of one patient on both sides; the scores are then too good,

@@ -25,8 +25,8 @@ from brats_jax.experiments.grid_cells import Cell
 DRIVER = """
 import sys
 from pathlib import Path
-from brats_jax.cells import enumerate_cells, Axes
-from brats_jax.grid_runner import GridRunner
+from brats_jax.experiments.grid_cells import Axes, enumerate_cells
+from brats_jax.experiments.grid_runner import GridRunner
 grid = Path(sys.argv[1])
 command = lambda c: [sys.executable, str(grid / "stand_in.py"), str(grid), c.name,
                      str(c.directory), c.stage]
@@ -86,7 +86,7 @@ def test_status_needs_no_device_and_no_settings(grid):
     ("flags", "message"),
     [
         (["--config.loss=focal"], "--config.loss differs within a grid; give --losses instead"),
-        ([], "give --config.data.store=STORE"),
+        (["--config.data.store=nowhere"], "there is no store at nowhere: make one with"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_starts(tmp_path, flags, message):
@@ -106,7 +106,7 @@ def test_the_grid_itself_never_touches_the_devices(small_store, tmp_path):
     )  # fmt: skip
     assert status == 1, error
     name = "focal-base-labels_100-seed_0-fold_1"
-    assert "grid: 2 cells, of which these are 1 (--shard=1/2)" in out
+    assert "grid: 2 cells, of which 1 are run here (--shard=1/2)" in out
     assert f"\n  {name}: " in out and "--config.folds=1 --config.seed=0" in out
     cell = Cell("segment", 0, 1, "focal")
     assert cell.name == name

@@ -50,7 +50,7 @@ def run(*arguments, **options):
         (["--config.loss=dice"], "valid values are dice_ce, dice_focal, focal"),
         (["--config.folds=7"], "valid are 0 to 4"),
         (["--mode=test"], "unknown --mode=test; valid: train, pretrain, evaluate"),
-        (["extra"], "unexpected argument 'extra'"),
+        (["extra"], "unexpected argument 'extra'; give options as --name=value"),
     ],
 )
 def test_a_wrong_flag_is_one_line(tmp_path, flags, message):
@@ -66,11 +66,10 @@ def test_a_wrong_flag_is_one_line(tmp_path, flags, message):
     ("arguments", "message"),
     [
         (["--config=configs/none.py"], "configs/none.py: no such configuration"),
-        (["--workdir=x"], "give --config=configs/NAME.py and --workdir=RUN"),
-        (["--config=configs/ssl.py", "--workdir=x"], "give --config.data.store=STORE"),
+        (["--workdir=x"], "give --config=configs/NAME.py"),
         (
             ["--config=configs/ssl.py", "--workdir=x", "--config.data.store=nowhere"],
-            "nowhere",
+            "there is no store at nowhere: make one with python -m brats_jax.prepare",
         ),
     ],
 )
@@ -85,14 +84,20 @@ def test_help_names_the_flags():
     assert "--workdir" in out and "--mode" in out and status in (0, 1)
 
 
-def test_configurations_work_from_anywhere(tmp_path):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+@pytest.mark.parametrize(
+    ("variable", "store"), [({}, "stores/default"), ({"BRATS_JAX_STORE": "mine"}, "mine")]
+)
+def test_from_any_folder_without_a_store_the_error_says_how_to_make_one(tmp_path, variable, store):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **variable}
     done = subprocess.run(
-        [*(sys.executable, "-m", "brats_jax.main", f"--config={ROOT}/configs/demo.py"),
-         "--workdir=run", "--config.data.store=nowhere"],
+        [sys.executable, "-m", "brats_jax.main", f"--config={ROOT}/configs/ssl.py"],
         cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100,
     )  # fmt: skip
-    assert done.returncode == 1 and "nowhere" in done.stderr and done.stderr.count("\n") == 1
+    assert done.returncode == 1 and done.stderr == (
+        f"error: there is no store at {store}: make one with "
+        f"python -m brats_jax.prepare --source=... --store={store}\n"
+    )
+    assert list(tmp_path.iterdir()) == []
 
 
 def state_at_the_end(directory):
@@ -201,7 +206,9 @@ def test_a_stopped_evaluation_says_so(small_store, compiled_programs, tmp_path, 
     again = command(tmp_path / "run", small_store.path, compiled_programs, "--mode=evaluate")
     evaluation = tmp_path / "run" / "fold_0" / "evaluation.json"
     status, output = kill_when(again, lambda: not evaluation.exists(), signal.SIGTERM)
-    assert status == 143 and output.splitlines()[-1].startswith("stopped: the same command goes on")
+    assert status == 143 and output.splitlines()[-1].startswith(
+        "stopped: the same command continues"
+    )
 
 
 def test_a_full_disk_is_one_line_and_loses_nothing(small_store, compiled_programs, tmp_path, whole):

@@ -36,7 +36,7 @@ def test_importing_the_package_brings_no_jax():
          "--picture and --page are for --task=segment"),
         (["--checkpoint=r", f"--output={__file__}", "--input=."], "is a file: choose another"),
         (["--checkpont=r"], "Did you mean: checkpoint"),
-        (["what"], "'what' is not understood"),
+        (["what"], "unexpected argument 'what'"),
     ],
 )  # fmt: skip
 def test_wrong_flags_are_one_line(arguments, message):

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from processes import living_processes_of
 
+from brats_jax.data.store.prepare import prepare
 from brats_jax.data.store.reader import Store
-from brats_jax.prepare import prepare
 
 
 def start(*arguments, **options):
@@ -65,16 +65,16 @@ def test_prepares_and_tells_what_it_did(source, tmp_path):
     assert status == 0 and "is complete: nothing to do" in err and "patients" in out
 
 
-def test_phantom_leaves_nothing_outside_the_store(tmp_path):
+def test_the_default_store_is_stores_default_and_nothing_else_is_written(tmp_path):
     process = start(
-        "--source=phantom", "--patients=1", "--seed=4", "--shape=16,32,32", "--store=s",
+        "--source=phantom", "--patients=1", "--seed=4", "--shape=16,32,32",
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
     )  # fmt: skip
     assert process.wait(timeout=120) == 0
     process.communicate()
-    assert [path.name for path in tmp_path.iterdir()] == ["s"]
-    assert Store.open(tmp_path / "s").num_slices == 16
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.glob("*/*")] == ["stores/default"]
+    assert Store.open(tmp_path / "stores/default").num_slices == 16
 
 
 def test_nobody_reads_the_summary(tmp_path):
@@ -158,7 +158,6 @@ def test_empty_folder_and_missing_flags(tmp_path):
     line = error_of(f"--source={tmp_path / 'empty'}", store)
     assert "holds no BraTS data" in line and "volume_N_slice_M.h5" in line
     assert "--source is missing" in error_of(store)
-    assert "--store is missing" in error_of("--source=phantom")
     assert not (tmp_path / "store").exists()
 
 

@@ -5,23 +5,38 @@ along. This process never touches the devices.
 """
 
 import contextlib
+import functools
+import json
 import os
 import shlex
 import signal
 import socket
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
-from brats_jax.errors import BUSY_STATUS, Busy
+from ml_collections import ConfigDict
+
+from brats_jax.data.splits import make_splits
+from brats_jax.data.store.reader import Store
+from brats_jax.errors import BUSY_STATUS, BratsError, Busy
+from brats_jax.experiments import config as settings
 from brats_jax.experiments import grid_state
-from brats_jax.experiments.grid_cells import Cell
+from brats_jax.experiments.grid_cells import (
+    AXES,
+    Cell,
+    enumerate_cells,
+    parse_axes,
+    parse_shard,
+    share,
+)
 from brats_jax.runtime import locks
 from brats_jax.runtime.console import print_line
-from brats_jax.runtime.files import write_json
+from brats_jax.runtime.files import check_folder, make_folder, write_json
 from brats_jax.runtime.signals import Interrupted, StopRequests, die_with_parent
 from brats_jax.runtime.text import plural
 
@@ -30,6 +45,76 @@ from brats_jax.runtime.text import plural
 LISTEN_S = 0.2
 WAIT_S = 5.0
 NOTE_S = 30.0
+
+
+def run_grid(
+    grid: Path,
+    config: ConfigDict,
+    config_file: str,
+    overrides: Mapping[str, Any],
+    *,
+    losses: Sequence[str],
+    ssl: Sequence[str],
+    fractions: Sequence[str],
+    seeds: Sequence[str],
+    shard: str,
+) -> bool:
+    """Starts or continues a grid; returns whether all its cells are complete.
+
+    Args:
+      grid: its folder.
+      config: the settings that its cells share.
+      config_file: the file of these settings.
+      overrides: name -> value of the settings that differ from the file.
+      losses, ssl, fractions, seeds: the axes, see `grid_cells.parse_axes`.
+      shard: 'i/n', the part to run.
+
+    Raises:
+      BratsError: anything that would stop every cell, before the first one starts.
+    """
+    check_folder(grid, "--workdir")
+    for name, flag in AXES.items():
+        if name in overrides:
+            raise BratsError(f"--config.{name} differs within a grid; give {flag} instead")
+    axes = parse_axes(losses, ssl, fractions, seeds, config.folds)
+    index, count = parse_shard(shard)
+    for loss in axes.losses:
+        config.loss = loss
+        settings.check(config)
+    settings.check_workdir(config, grid)
+    store = Store.open(Path(config.data.store))
+    settings.check_patches(config, store)
+    make_splits(store, **settings.split_options(config))
+    make_folder(grid, "--workdir")
+    grid_state.extend(grid, json.loads(config.to_json_best_effort()), store, axes)
+
+    everything = enumerate_cells([axes])
+    mine = share(everything, index, count)
+    part = f", of which {len(mine)} are run here (--shard={index}/{count})" if count > 1 else ""
+    print_line(f"grid: {plural(len(everything), 'cell')}{part}")
+    command = _cell_command(config_file, overrides, grid)
+    failed = GridRunner(grid, mine, command).run()
+    if failed:
+        print_line(f"\ngrid: {plural(len(failed), 'cell')} failed; the same command repeats them:")
+        for cell, error in failed.items():
+            print_line(f"  {cell.name}: {error}\n    {shlex.join(command(cell))}")
+        return False
+    print_line(f"grid: all {plural(len(mine), 'cell')} done")
+    return True
+
+
+def _cell_command(
+    config_file: str, overrides: Mapping[str, Any], grid: Path
+) -> Callable[[Cell], list[str]]:
+    """The command line of a cell: the settings of the grid, then the cell's own."""
+    given = [
+        # A tuple is written as in Python, also when it is empty or has one item.
+        f"--config.{name}={value if isinstance(value, str) else repr(value)}"
+        for name, value in overrides.items()
+        if name != "folds"
+    ]
+    start = [sys.executable, "-m", "brats_jax.main", f"--config={config_file}", *given]
+    return lambda cell: [*start, *cell.flags(grid)]
 
 
 class GridRunner:
@@ -218,7 +303,7 @@ def _run_process(
         stdout=file,
         stderr=subprocess.STDOUT,
         start_new_session=True,
-        preexec_fn=die_with_parent,
+        preexec_fn=functools.partial(die_with_parent, os.getpid()),
     )
     forwarded = False
     with _ended_with_us(process), log.open("rb") as reader:

@@ -214,6 +214,15 @@ def summary_line(cells: Sequence[Progress], workers: int | None = None) -> str:
     return f"{line}; about {duration(seconds)} more with {plural(workers, 'worker')}"
 
 
+def status(grid: Path) -> str:
+    """The table of all cells that the grid has been started with.
+
+    Raises:
+      BratsError: no grid there.
+    """
+    return table(grid, [look(grid, cell) for cell in cells_of(grid)])
+
+
 def table(grid: Path, cells: Sequence[Progress]) -> str:
     """Runs by folds, then what is running and what failed, in plain text."""
     folds = sorted({p.cell.fold for p in cells})

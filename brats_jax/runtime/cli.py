@@ -1,56 +1,128 @@
-"""What all commands do alike: one line for what is wrong, and a status."""
+"""The command-line wrapper of all commands: flags, errors of one line, exit statuses."""
 
+import ast
+import importlib.util
 import runpy
+import signal
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
-from absl import flags
+from absl import app, flags, logging
 
+from brats_jax import about
+from brats_jax.errors import BUSY_STATUS, BratsError, Busy
 from brats_jax.runtime import distributed
-from brats_jax.runtime.signals import close_output
+from brats_jax.runtime.signals import Terminated, close_output, raise_on_sigterm
+
+COMMANDS = ("prepare", "main", "grid", "report", "predict", "calibrate", "export", "phantom")
 
 
-def fail(message: str) -> int:
-    """Prints the one line a user is meant to read, and returns the exit status."""
+def run(
+    command: Callable[[], int | None],
+    *,
+    folder: Callable[[], str | Path | None],
+    after_stop: str,
+    after_full_disk: str = "",
+) -> None:
+    """Parses the flags, calls `command` and exits; expected failures print one line.
+
+    Exit status: 0, or what `command` returns; 1 for an error; 75 where another process works on
+    the same folder; 130 after Ctrl-C, 143 after SIGTERM, 141 if the output pipe is closed.
+
+    Args:
+      command: does the work; returns an exit status, None for 0.
+      folder: returns the folder that an OSError without a file name is about.
+      after_stop: printed after Ctrl-C or SIGTERM: how to continue.
+      after_full_disk: appended to the line of an OSError if the folder exists.
+    """
+
+    def main(arguments: Sequence[str]) -> int:
+        # Orbax and JAX log every checkpoint that they read or write.
+        logging.set_verbosity(logging.ERROR)
+        raise_on_sigterm()
+        try:
+            if len(arguments) > 1:
+                raise BratsError(
+                    f"unexpected argument '{arguments[1]}'; give options as --name=value"
+                )
+            return distributed.end(command() or 0)
+        except Busy as error:
+            print_error(str(error))
+            return distributed.end(BUSY_STATUS)
+        except BratsError as error:
+            print_error(str(error))
+        except BrokenPipeError:
+            close_output()
+        except OSError as error:  # a full disk, a folder without permission, a file in its place
+            where = folder()
+            after = after_full_disk if where and Path(where).is_dir() else ""
+            print_error(f"{error.filename or where}: {error.strerror or error}{after}")
+        except KeyboardInterrupt as error:
+            print(f"stopped: {after_stop}", file=sys.stderr)
+            number = signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT
+            return distributed.end(128 + number)
+        except Exception as error:
+            if distributed.process_count() == 1:
+                raise
+            if distributed.is_lost_process(error):
+                print_error(
+                    "another process has ended; the same commands continue from the last checkpoint"
+                )
+            else:
+                traceback.print_exc()
+        return distributed.end(1)
+
+    app.run(main, flags_parser=_parse_flags)
+
+
+def print_error(message: str) -> None:
+    """Prints the one line that tells a user what is wrong."""
     print(f"error: {message}", file=sys.stderr)
-    return 1
 
 
-def tell(text: str) -> None:
-    """Prints a line of a command's answer; ends the command if nobody reads it, as `head` does."""
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        close_output()
+def whole_numbers(flag: str, values: Sequence[str], count: int) -> tuple[int, ...]:
+    """The values of a flag that takes `count` positive whole numbers.
+
+    Raises:
+      BratsError: other values.
+    """
+    if len(values) != count or not all(v.isdecimal() and int(v) > 0 for v in values):
+        raise BratsError(f"--{flag}={','.join(values)}: give {count} positive whole numbers")
+    return tuple(int(value) for value in values)
 
 
-def one_line_flags(arguments: list[str]) -> list[str]:
-    """Like absl's own parser, but a wrong flag is one line."""
+def _parse_flags(arguments: list[str]) -> list[str]:
+    """Parses the flags as absl does, but a wrong flag or setting is one line."""
+    config_file = _config_argument(arguments) if "config" in flags.FLAGS else None
+    if config_file is not None:
+        if not config_file.is_file():
+            _exit(f"{config_file}: no such configuration; give one, e.g. configs/ssl.py")
+        # The files in configs/ import each other; the working directory may be any other.
+        sys.path.insert(0, str(config_file.resolve().parent.parent))
     try:
         return flags.FLAGS(arguments)
     except (flags.Error, ValueError, TypeError) as error:
         if isinstance(error, flags.UnrecognizedFlagError) and error.flagname in distributed.FLAGS:
-            message = "only brats_jax.main runs in several processes; start this once"
-            sys.exit(fail(f"--{error.flagname}: {message}"))
-        sys.exit(fail(" ".join(str(error).split())))
-
-
-def one_line_config_flags(arguments: list[str]) -> list[str]:
-    """The same for a command with --config: a wrong setting is one line, with those there are."""
-    config_file = _config_argument(arguments)
-    if config_file is not None:
-        if not config_file.is_file():
-            sys.exit(fail(f"{config_file}: no such configuration; give one, e.g. configs/ssl.py"))
-        # The files in configs/ import each other: let them, wherever the user stands.
-        sys.path.insert(0, str(config_file.resolve().parent.parent))
-    try:
-        return one_line_flags(arguments)
+            _exit(
+                f"--{error.flagname}: only brats_jax.main runs in several processes; start this "
+                "command once"
+            )
+        _exit(" ".join(str(error).split()))
     except (AttributeError, KeyError) as error:
+        if "config" not in flags.FLAGS:
+            raise
         # ml_collections: 'los'\nDid you mean "loss" instead of "los"?
         lines = str(error).replace("\\n", "\n").strip("\"'").splitlines()
         hint = lines[-1].strip("\"'") if len(lines) > 1 else ""
-        sys.exit(fail(f"unknown setting {_unknown_setting(config_file, arguments)} {hint}".strip()))
+        _exit(f"unknown setting {_unknown_setting(config_file, arguments)} {hint}".strip())
+
+
+def _exit(message: str) -> NoReturn:
+    print_error(message)
+    sys.exit(1)
 
 
 def _config_argument(arguments: Sequence[str]) -> Path | None:
@@ -63,7 +135,7 @@ def _config_argument(arguments: Sequence[str]) -> Path | None:
 
 
 def _unknown_setting(config_file: Path | None, arguments: Sequence[str]) -> str:
-    """Finds the setting that the configuration does not have, and names those it has there."""
+    """The setting that the configuration lacks, and the names that are valid in its place."""
     if config_file is None:
         return "before --config was given"
     config = runpy.run_path(str(config_file))["get_config"]()
@@ -78,3 +150,26 @@ def _unknown_setting(config_file: Path | None, arguments: Sequence[str]) -> str:
                 return f"config.{'.'.join([*path, part])}; valid here: {', '.join(sorted(group))}."
             group, path = group[part], [*path, part]
     return ""
+
+
+def main() -> None:
+    """The console script `brats-jax COMMAND ...`: the same as `python -m brats_jax.COMMAND ...`."""
+    name = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if name in ("--help", "-h", "help"):
+        print("usage: brats-jax COMMAND [--help] [--FLAG=VALUE ...]\n")
+        for command in COMMANDS:
+            print(f"  {command:10} {_summary(command)}")
+        print(f"\nVersion {about.__version__}. {about.RESEARCH_USE_ONLY}")
+    elif name in COMMANDS:
+        del sys.argv[1]
+        runpy.run_module(f"brats_jax.{name}", run_name="__main__", alter_sys=True)
+    else:
+        _exit(f"unknown command '{name}'; give one of {', '.join(COMMANDS)}")
+
+
+def _summary(command: str) -> str:
+    """The first line of a command's docstring; importing all commands would define flags twice."""
+    spec = importlib.util.find_spec(f"brats_jax.{command}")
+    assert spec is not None and spec.origin is not None
+    docstring = ast.get_docstring(ast.parse(Path(spec.origin).read_text()))
+    return (docstring or "").splitlines()[0]

@@ -10,7 +10,7 @@ from typing import Any, Protocol, Self
 from tqdm import tqdm
 
 from brats_jax.runtime import distributed
-from brats_jax.runtime.signals import close_output
+from brats_jax.runtime.signals import close_output, discard_output
 from brats_jax.runtime.text import duration
 
 FIRST_LINE_S = 60.0  # until a log file gets its first line of progress
@@ -24,6 +24,10 @@ def print_line(text: str) -> None:
             sys.stdout.flush()
         except BrokenPipeError:
             close_output()
+        except OSError as error:  # a full disk
+            error.filename = "standard output"
+            discard_output()  # else Python would print a traceback at exit
+            raise
 
 
 class ProgressBar(Protocol):

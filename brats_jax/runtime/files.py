@@ -40,11 +40,13 @@ UNREADABLE_NPZ = (
 def atomic_open(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Opens a temporary file beside `path` and renames it to `path` on success.
 
-    Readers see either the old file or the new one; an error or a kill leaves the old one.
+    Readers see either the old file or the new one; an error or a kill leaves the old one. An
+    OSError of writing names `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = None
     try:
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         with os.fdopen(descriptor, mode) as file:
             yield file
             file.flush()
@@ -55,8 +57,11 @@ def atomic_open(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
             os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+    except BaseException as error:
+        if isinstance(error, OSError) and error.filename in (None, temporary):
+            error.filename = str(path)  # a full disk: write() names no file
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
         raise
 
 

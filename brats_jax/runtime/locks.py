@@ -45,8 +45,7 @@ def hold(path: Path, name: str, patience_s: float = 1.0) -> Iterator[None]:
             if time.monotonic() > deadline:
                 raise Busy(f"{name}: in use by {_read(descriptor)}; wait for it or stop it")
             time.sleep(0.05)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{socket.gethostname()}, process {os.getpid()}\n".encode(), 0)
+        _write(descriptor, path)
         yield
         os.ftruncate(descriptor, 0)
     finally:
@@ -79,6 +78,15 @@ def _try_lock(descriptor: int, kind: int, path: Path, *, warn: bool = False) -> 
                 "second process works on this folder"
             )
     return True
+
+
+def _write(descriptor: int, path: Path) -> None:
+    os.ftruncate(descriptor, 0)
+    try:
+        os.pwrite(descriptor, f"{socket.gethostname()}, process {os.getpid()}\n".encode(), 0)
+    except OSError as error:  # a full disk
+        error.filename = str(path)
+        raise
 
 
 def _read(descriptor: int) -> str:

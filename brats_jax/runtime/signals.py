@@ -73,13 +73,18 @@ def close_output() -> None:
     Raises:
       Interrupted: none is entered.
     """
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())  # Python flushes its buffer there at the end
-    os.close(nowhere)
+    discard_output()
     if not _entered:
         raise Interrupted(signal.SIGPIPE)
     for requests in _entered:
         requests.output_closed()
+
+
+def discard_output() -> None:
+    """Redirects the standard output to nowhere, also what Python flushes at exit."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 class Terminated(KeyboardInterrupt):
@@ -105,11 +110,17 @@ _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 _PR_SET_PDEATHSIG = 1
 
 
-def die_with_parent() -> None:
+def die_with_parent(parent: int) -> None:
     """Has the kernel send this child process SIGTERM when its parent ends. Linux only.
 
-    A child would otherwise outlive a parent that is killed. For `preexec_fn` of
-    `subprocess.Popen`, or the start of a multiprocessing worker.
+    A child would otherwise outlive a parent that is killed. Call it first thing in the child:
+    as `preexec_fn` of `subprocess.Popen`, or as initializer of a pool of processes.
+
+    Args:
+      parent: the parent's process id, to notice its end before this call.
     """
-    if _LIBC is not None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if _LIBC is None:
+        return
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGTERM)

@@ -230,7 +230,7 @@ def test_what_does_not_belong_together_is_refused(example_runs, tmp_path):
     [
         (["--checkpoint=nowhere", "--output=x"], "--checkpoint=nowhere: no run there"),
         (["--checkpoint=nowhere"], "--output=DIR"),
-        (["--checkpoint=a", "--output=x", "--slice_shape=240"], "give two numbers"),
+        (["--checkpoint=a", "--output=x", "--slice_shape=240"], "give 2 positive whole numbers"),
         (["--checkpoint=a", f"--output={__file__}"], ".py is a file: choose another --output"),
     ],
 )

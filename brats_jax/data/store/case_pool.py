@@ -5,7 +5,6 @@ import concurrent.futures.process
 import multiprocessing
 import os
 import signal
-import threading
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from brats_jax.data.sources.base import Source
 from brats_jax.data.store.writer import StorageError, write_case
 from brats_jax.errors import BratsError
 from brats_jax.runtime import threads
+from brats_jax.runtime.signals import die_with_parent
 
 
 class CasePool:
@@ -36,7 +36,7 @@ class CasePool:
                 # Fresh interpreters: a fork would copy the locks of the caller's threads.
                 mp_context=multiprocessing.get_context("spawn"),
                 initializer=_start_worker,
-                initargs=(*self._task, threads.available_cpus() // workers),
+                initargs=(os.getpid(), *self._task, threads.available_cpus() // workers),
             )
 
     def write(
@@ -70,21 +70,13 @@ class CasePool:
 _task: tuple[Path, Source, str]
 
 
-def _start_worker(store: Path, source: Source, normalisation: str, count: int) -> None:
+def _start_worker(parent: int, store: Path, source: Source, normalisation: str, count: int) -> None:
     global _task
+    die_with_parent(parent)
     threads.set_limit(count)
     _task = (store, source, normalisation)
     # Ctrl-C is the parent's to handle.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """Ends this worker when its parent is killed: the queue it waits on would never tell."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _work(patient: str) -> dict[str, Any] | str:

@@ -58,7 +58,7 @@ def test_the_command(tmp_path):
     assert len(list((tmp_path / "scans/Phantom-0-001").iterdir())) == 5
     for arguments, message in (
         ([], "--cases is missing"),
-        (["--cases=x", "--shape=a,b,c"], "--shape=a,b,c is not three whole numbers"),
+        (["--cases=x", "--shape=a,b,c"], "--shape=a,b,c: give 3 positive whole numbers"),
     ):
         failed = command(*arguments)
         assert failed.returncode == 1 and failed.stderr.startswith("error: ")

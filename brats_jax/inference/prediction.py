@@ -1,0 +1,76 @@
+"""Prediction from files to files: what the predict command does."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from brats_jax.about import RESEARCH_USE_ONLY
+from brats_jax.data.modalities import MODALITIES
+from brats_jax.errors import BratsError
+from brats_jax.inference import cases as case_list
+from brats_jax.inference import inputs
+from brats_jax.inference.cases import Outcome
+from brats_jax.inference.model import load
+from brats_jax.inference.outputs import OutputOptions
+from brats_jax.inference.sidecars import TABLE
+from brats_jax.runtime import devices
+from brats_jax.runtime.console import print_line
+from brats_jax.runtime.files import check_folder, make_folder
+from brats_jax.runtime.text import plural
+
+
+def predict(
+    checkpoint: Path,
+    source: str | Mapping[str, str],
+    output: Path,
+    options: OutputOptions,
+    *,
+    resampled: bool = False,
+    task: str = "segment",
+    **model_options: Any,
+) -> Outcome:
+    """Predicts cases, writes the results and prints a summary.
+
+    Args:
+      checkpoint: RUN, or RUN/fold_K.
+      source: a case's folder, or a folder with cases; or modality -> file of one case.
+      output: folder to write to.
+      options: which files to write.
+      resampled: resamples images whose voxels are not 1 mm, or differ between modalities.
+      task: 'segment' or 'reconstruct'.
+      model_options: see `brats_jax.inference.load`.
+
+    Raises:
+      BratsError: no usable checkpoint or case; a modality is missing; `output` is a file.
+    """
+    check_folder(output, "--output")  # before the long part
+    if isinstance(source, str):
+        cases = case_list.find_cases(Path(source))
+    else:
+        cases = [inputs.named_files(dict(source))]
+    model = load(checkpoint, task=task, **model_options)
+    if not isinstance(source, str):
+        missing = [f"--{name}" for name in model.inputs if name not in source]
+        if missing:
+            needed = " ".join(f"--{name}" for name in MODALITIES if name in model.inputs)
+            raise BratsError(
+                f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing: the "
+                f"model needs {needed}"
+            )
+    print_line(RESEARCH_USE_ONLY)
+    folds = ", ".join(str(member.fold) for member in model.trained.members)
+    print_line(
+        f"{plural(len(cases), 'case')}; {model.trained.run}, fold {folds}, model "
+        f"{model.trained.hash[:12]}; predictions averaged: {model.ensemble.size}; "
+        f"{devices.describe()}"
+    )
+    for note in model.trained.notes:
+        print_line(f"note: {note}")
+    make_folder(output, "--output")
+    outcome = case_list.predict_cases(model, cases, output, options, resampled=resampled)
+    print_line(
+        f"{len(outcome.written)} written, {len(outcome.kept)} kept, {len(outcome.failed)} failed"
+    )
+    if task == "segment" and (output / TABLE).exists():
+        print_line(f"volumes: {output / TABLE}")
+    return outcome
