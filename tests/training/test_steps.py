@@ -1,4 +1,4 @@
-"""The compiled training step: what it is made of."""
+"""The compiled training step: its operations, its state, and steps that are not finite."""
 
 import dataclasses
 
@@ -7,88 +7,24 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from flax import nnx
-from jax.sharding import AxisType
+from meshes import mesh_of
+from pointwise import PointwiseTask
 
 from brats_jax import models
+from brats_jax.data.device_store import DeviceStore
 from brats_jax.data.modalities import channel_indices
+from brats_jax.data.patches import cut
 from brats_jax.models import resnet
-from brats_jax.models.layers import BatchNorm, Conv
 from brats_jax.models.ops.max_pool import max_pool_3x3_stride2_plain
 from brats_jax.runtime import devices, forms
 from brats_jax.tasks import Pretraining, Segmentation
 from brats_jax.training.optim import adam
-from brats_jax.training.steps import TrainState, make_train_step
+from brats_jax.training.steps import TrainState, make_train_step, make_validation_step
 
+SINGLE, HALF = PointwiseTask(), PointwiseTask(dtype=jnp.bfloat16)
+ADAM = adam(lambda step: 1e-2)
 
-@pytest.mark.parametrize("on_cpu", [True, False])
-@pytest.mark.parametrize("task", [Pretraining, Segmentation])
-def test_no_operation_of_the_step_lacks_a_deterministic_form(task, on_cpu, monkeypatch):
-    """On GPU, `select_and_scatter` (a max-pool's usual gradient) adds up in any order.
-
-    A step as CPUs train; and three in a dispatch in the forms and the type of accelerators.
-    """
-    monkeypatch.setattr(resnet, "BLOCKS", (1, 1, 1, 1))
-    task = task(width=4, dtype=jnp.float32 if on_cpu else jnp.bfloat16)
-    mesh = jax.make_mesh((1,), ("data",), devices=jax.devices()[:1], axis_types=(AxisType.Auto,))
-    graph, params, stats = models.split(task.build(0))
-    optimizer = adam(lambda step: 1e-3)
-    zero = jnp.zeros((), jnp.int32)
-    state = TrainState(params, stats, optimizer.init(params), zero, jnp.zeros(()), zero)
-    several = () if on_cpu else (3,)
-    batch = {
-        "image": jnp.zeros((*several, 2, 32, 32, 4), jnp.float16),
-        "label": jnp.zeros((*several, 2, 32, 32), jnp.uint8),
-        "seed": jnp.zeros((*several, 2), jnp.uint32),
-    }
-    step = make_train_step(task, graph, optimizer, mesh)
-    with forms.traced_for("cpu" if on_cpu else "gpu"):
-        text = step.lower(state, batch).as_text()
-    assert "stablehlo.convolution" in text and ("stablehlo.while" in text) != on_cpu
-    for name in ("scatter", "sort"):  # select_and_scatter too
-        assert f"stablehlo.{name}" not in text
-    assert "select_and_scatter" not in text
-    # It would be found if it were there.
-    x = jnp.zeros((1, 4, 4, 1))
-    plain = jax.grad(lambda x: max_pool_3x3_stride2_plain(x).sum())
-    text = jax.jit(plain).lower(x).as_text()
-    assert "select_and_scatter" in text
-
-
-@pytest.mark.parametrize("deterministic", [True, False])
-def test_a_gpu_is_asked_for_the_same_bits_in_every_run(deterministic, monkeypatch):
-    """The compiler gets what devices.compiler_options says: here an option that it refuses."""
-    asked = []
-
-    def options(mesh, *, deterministic):
-        asked.append(deterministic)
-        return {"xla_no_such_option": True}
-
-    monkeypatch.setattr(devices, "compiler_options", options)
-    step, state = begin(LittleTask(), adam(lambda step: 1e-3), deterministic=deterministic)
-    with pytest.raises(RuntimeError, match="xla_no_such_option"):
-        step(state, little_batch())
-    assert asked == [deterministic]
-
-
-class Little(nnx.Module):
-    """1x1 convolutions in bfloat16 and a head in float32, which compile in a moment."""
-
-    def __init__(self, rngs):
-        self.encoder = Conv(2, 8, 1, dtype=jnp.bfloat16, rngs=rngs)
-        self.bn = BatchNorm(8, dtype=jnp.bfloat16)
-        self.head = Conv(8, 1, 1, use_bias=True, rngs=rngs)
-
-    def __call__(self, x, *, train):
-        return self.head(self.bn(self.encoder(x), relu=True, train=train))
-
-
-@dataclasses.dataclass(frozen=True)
-class LittleTask(Pretraining):
-    dtype: type = jnp.bfloat16
-
-    def build(self, seed):
-        return Little(nnx.Rngs(seed))
+one_or_three = pytest.mark.parametrize("lead", [(), (3,)], ids=["one step", "three in a dispatch"])
 
 
 @jax.custom_vjp
@@ -101,15 +37,16 @@ spoilt.defvjp(lambda x, bad: (x, bad), lambda bad, g: (jnp.where(bad, jnp.nan, g
 
 
 @dataclasses.dataclass(frozen=True)
-class SpoiltTask(LittleTask):
+class SpoiltTask(PointwiseTask):
     """A bright first pixel spoils the gradient, not the loss."""
 
     def loss(self, output, target):
         return super().loss(spoilt(output, target[0, 0, 0, 0] > 50), target)
 
 
-def begin(task, optimizer, **options):
-    mesh = jax.make_mesh((1,), ("data",), devices=jax.devices()[:1], axis_types=(AxisType.Auto,))
+def begin(task, optimizer=ADAM, mesh=None, **options):
+    """(step, state) of a task."""
+    mesh = mesh or mesh_of(1)
     graph, params, stats = models.split(task.build(0))
     counters = (jnp.zeros((), jnp.int32), jnp.zeros(()), jnp.full((), -1, jnp.int32))
     state = TrainState(params, stats, optimizer.init(params), *counters)
@@ -117,69 +54,161 @@ def begin(task, optimizer, **options):
     return make_train_step(task, graph, optimizer, mesh, **options), state
 
 
-def little_batch(*lead):
+def batch_of(*lead, size=8):
     rng = np.random.default_rng(0)
     return {
-        "image": jnp.asarray(rng.standard_normal((*lead, 2, 8, 8, 4)), jnp.float16),
-        "label": jnp.zeros((*lead, 2, 8, 8), jnp.uint8),
+        "image": jnp.asarray(rng.standard_normal((*lead, 2, size, size, 4)), jnp.float16),
+        "label": jnp.zeros((*lead, 2, size, size), jnp.uint8),
         "seed": jnp.zeros((*lead, 2), jnp.uint32),
     }
 
 
-@pytest.mark.parametrize("lead", [(), (3,)], ids=["one step", "three in a dispatch"])
+def assert_same(one, other):
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+@pytest.mark.parametrize("on_cpu", [True, False])
+@pytest.mark.parametrize("kind", [Pretraining, Segmentation])
+def test_every_operation_of_the_step_is_deterministic(kind, on_cpu, monkeypatch):
+    """On GPU, `select_and_scatter` (a max-pool's usual gradient) adds up in any order.
+
+    A step as CPUs train; and three in a dispatch in the forms and the type of accelerators.
+    """
+    monkeypatch.setattr(resnet, "BLOCKS", (1, 1, 1, 1))
+    task = kind(width=4, dtype=jnp.float32 if on_cpu else jnp.bfloat16)
+    step, state = begin(task)
+    batch = batch_of(size=32) if on_cpu else batch_of(3, size=32)
+    with forms.traced_for("cpu" if on_cpu else "gpu"):
+        text = step.lower(state, batch).as_text()
+    assert "stablehlo.convolution" in text and ("stablehlo.while" in text) != on_cpu
+    for name in ("scatter", "sort"):
+        assert f"stablehlo.{name}" not in text
+    assert "select_and_scatter" not in text
+    # It would be found if it were there.
+    plain = jax.grad(lambda x: max_pool_3x3_stride2_plain(x).sum())
+    assert "select_and_scatter" in jax.jit(plain).lower(jnp.zeros((1, 4, 4, 1))).as_text()
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_the_step_is_compiled_with_the_options_of_the_devices(deterministic, monkeypatch):
+    """Here an option that the compiler refuses."""
+
+    def options(mesh, *, deterministic):
+        return {f"xla_no_such_option_{deterministic}": True}
+
+    monkeypatch.setattr(devices, "compiler_options", options)
+    step, state = begin(SINGLE, deterministic=deterministic)
+    with pytest.raises(RuntimeError, match=f"xla_no_such_option_{deterministic}"):
+        step(state, batch_of())
+
+
+def test_a_step_adds_its_loss_and_moves_every_parameter():
+    step, state = begin(SINGLE)
+    before, batch = jax.device_get(state), batch_of()
+    x, target = SINGLE.prepare(batch, training=True)
+    output, _ = models.apply(
+        models.split(SINGLE.build(0))[0], state.params, state.stats, x, train=True
+    )
+    loss = float(SINGLE.loss(output, target))
+    state, progress = step(state, batch)
+    assert int(state.step) == 1 and int(progress.bad_step) == -1
+    assert float(progress.loss_sum) == float(state.loss_sum) == pytest.approx(loss, rel=1e-5)
+    for old, new in zip(*map(jax.tree.leaves, (before.params, state.params)), strict=True):
+        assert (old != np.asarray(new)).any()
+
+
+def test_the_loss_goes_down_on_one_batch():
+    step, state = begin(SINGLE)
+    losses = []
+    for _ in range(20):
+        state, progress = step(state, batch_of())
+        losses.append(float(progress.loss_sum))
+    losses = np.diff(losses, prepend=0)
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_a_step_reuses_the_memory_of_the_state_it_is_given():
+    step, state = begin(SINGLE)
+    state, _ = step(state, batch_of())
+    step(state, batch_of())
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
+
+
+def test_three_steps_in_a_dispatch_give_the_bits_of_three_dispatches():
+    batches = batch_of(3)
+    step, state = begin(SINGLE)
+    together, _ = step(state, batches)
+    step, state = begin(SINGLE)
+    for i in range(3):
+        state, _ = step(state, {name: array[i] for name, array in batches.items()})
+    assert_same(together, state)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_patches_cut_on_the_devices_give_the_bits_of_those_that_are_not(small_store, plan, count):
+    mesh, drawn = mesh_of(count), plan.examples(0, 4)
+    resident = DeviceStore(small_store, np.arange(20, 60), mesh)
+    step, state = begin(SINGLE, mesh=mesh, resident=resident.arrays, patch_size=16)
+    device, _ = step(state, devices.put_batch(resident.numbers(drawn), mesh))
+    step, state = begin(SINGLE, mesh=mesh)
+    host, _ = step(state, devices.put_batch(cut(small_store, drawn, 16), mesh))
+    assert_same(device, host)
+
+
+@one_or_three
 def test_kernels_rounded_before_the_step_give_the_bits_of_kernels_rounded_in_it(lead, monkeypatch):
     def after():
-        step, state = begin(LittleTask(), adam(lambda step: 1e-2))
-        return jax.tree.leaves(step(state, little_batch(*lead))[0])
+        step, state = begin(HALF)
+        return step(state, batch_of(*lead))[0]
 
     before_the_step = after()
     monkeypatch.setattr(models, "rounded_kernels", lambda params, dtype: {})
-    for ours, plain in zip(before_the_step, after(), strict=True):
-        np.testing.assert_array_equal(ours, plain)
+    assert_same(before_the_step, after())
 
 
-def test_kernels_are_rounded_where_the_network_computes_with_them():
-    params = {
-        "encoder": {"conv1": {"kernel": jnp.full((1, 1, 2, 4), 1.001)}, "bn": jnp.ones(4)},
-        "head": {"kernel": jnp.full((1, 1, 4, 1), 1.001)},
-    }
-    assert models.rounded_kernels(params, jnp.float32) == {}
-    rounded = models.with_kernels(params, models.rounded_kernels(params, jnp.bfloat16))
-    assert rounded["encoder"]["conv1"]["kernel"].dtype == jnp.bfloat16
-    assert float(rounded["encoder"]["conv1"]["kernel"][0, 0, 0, 0]) == 1.0
-    assert rounded["encoder"]["bn"].dtype == rounded["head"]["kernel"].dtype == jnp.float32
-    assert float(rounded["head"]["kernel"][0, 0, 0, 0]) == np.float32(1.001)
+# Steps that are not finite
 
 
-@pytest.mark.parametrize("kind", [Pretraining, Segmentation])
-def test_kernels_that_are_rounded_are_those_of_the_layers_that_round_theirs(kind):
-    model = kind(width=4, dtype=jnp.bfloat16).build(0)
-    rounding = {
-        jax.tree_util.keystr(tuple(map(jax.tree_util.DictKey, (*path, "kernel"))))
-        for path, layer in nnx.iter_modules(model)
-        if hasattr(layer, "kernel") and layer.dtype == jnp.bfloat16
-    }
-    _, params, _ = models.split(model)
-    assert set(models.rounded_kernels(params, jnp.bfloat16)) == rounding and len(rounding) > 50
+@one_or_three
+def test_finite_steps_leave_no_bad_step(lead):
+    step, state = begin(HALF)
+    assert int(step(state, batch_of(*lead))[1].bad_step) == -1
 
 
-@pytest.mark.parametrize("lead", [(), (3,)], ids=["one step", "three in a dispatch"])
-def test_steps_that_are_finite_have_no_first_bad_one(lead):
-    step, state = begin(LittleTask(), adam(lambda step: 1e-2))
-    assert int(step(state, little_batch(*lead))[1].bad_step) == -1
-
-
-@pytest.mark.parametrize("lead", [(), (3,)], ids=["one step", "three in a dispatch"])
+@one_or_three
 def test_an_update_that_overflows_is_found_at_the_end_of_its_dispatch(lead):
-    """The loss and the gradients are finite; of three steps the second has what came of it."""
-    step, state = begin(LittleTask(), optax.scale(-3e38))
-    progress = step(state, little_batch(*lead))[1]
+    """The loss and the gradients are finite; of three steps the second has a loss that is not."""
+    step, state = begin(HALF, optax.scale(-3e38))
+    progress = step(state, batch_of(*lead))[1]
     assert int(progress.bad_step) == len(lead)
 
 
 def test_a_gradient_that_is_not_finite_is_found_at_its_step():
-    step, state = begin(SpoiltTask(), adam(lambda step: 1e-2))
-    batch = little_batch(3)
+    step, state = begin(SpoiltTask(dtype=jnp.bfloat16))
+    batch = batch_of(3)
     flair = channel_indices(["flair"])[0]
     batch["image"] = batch["image"].at[1, 0, 0, 0, flair].set(100)
     assert int(step(state, batch)[1].bad_step) == 1
+
+
+def test_the_first_bad_step_is_kept():
+    step, state = begin(SINGLE)
+    batch = batch_of()
+    spoilt = {**batch, "image": batch["image"].at[0, 0, 0].set(jnp.nan)}
+    state, _ = step(state, batch)
+    for given in (spoilt, batch):
+        state, progress = step(state, given)
+        assert int(progress.bad_step) == 1
+
+
+def test_validation_gives_the_loss_and_the_statistics_of_each_slice():
+    graph, params, stats = models.split(SINGLE.build(0))
+    validate = make_validation_step(SINGLE, graph, mesh_of(2))
+    batch = batch_of()
+    values = validate(params, stats, batch)
+    x, target = SINGLE.prepare(batch, training=False)
+    output, _ = models.apply(graph, params, stats, x, train=False)
+    np.testing.assert_allclose(values["loss"], SINGLE.loss(output, target), rtol=1e-5)
+    np.testing.assert_allclose(
+        values["mse"], jnp.square(output - target).mean((1, 2, 3)), rtol=1e-5
+    )

@@ -61,7 +61,9 @@ def flat(state):
         (("t2", "t1"), ("t1gd", "flair", "t1", "t2"), {0: 3, 1: 2}),
     ],
 )
-def test_every_leaf(source, target, source_modalities, target_modalities, moves):
+def test_the_encoder_is_copied_and_its_stem_modality_by_modality(
+    source, target, source_modalities, target_modalities, moves
+):
     before = [flat(s) for s in (*source, *target)]
     params, stats = (
         transfer_encoder(s, t, source_modalities, target_modalities)
@@ -101,7 +103,7 @@ def test_every_leaf(source, target, source_modalities, target_modalities, moves)
             np.testing.assert_array_equal(value, was[name])
 
 
-def test_inputs_with_nothing_in_common_leave_the_stem_alone(source, target):
+def test_without_a_common_modality_the_stem_keeps_its_values(source, target):
     params = transfer_encoder(
         source[0],
         states(ReconstructionModel(2, width=4, rngs=nnx.Rngs(3)), 3)[0],
@@ -114,7 +116,7 @@ def test_inputs_with_nothing_in_common_leave_the_stem_alone(source, target):
         np.testing.assert_array_equal(value, flat(expected)[name])
 
 
-def test_fewer_inputs_and_plain_dicts(source, target):
+def test_four_modalities_transfer_to_one(source, target):
     """From four modalities to one, on nested dicts as a checkpoint may return them."""
     four, one = target[0], _one_channel()
     new = transfer_encoder(four, one, ALL, ["t2"])
@@ -127,7 +129,7 @@ def _one_channel():
     return split(ReconstructionModel(1, width=4, rngs=nnx.Rngs(3)))[1]
 
 
-def test_what_is_copied_survives_the_donation_of_its_source(target):
+def test_copied_leaves_survive_the_donation_of_their_source(target):
     given = states(ReconstructionModel(2, width=4, rngs=nnx.Rngs(1)), 1)[0]
     new = transfer_encoder(given, target[0], ("t1", "t1gd"), ALL)
     expected = flat(new)
@@ -154,7 +156,7 @@ def test_wrong_modalities_are_refused(
         transfer_encoder(source[0], target[0], source_modalities, target_modalities)
 
 
-def test_other_widths_are_refused_with_the_leaf(target):
+def test_another_width_is_refused_with_the_name_of_the_leaf(target):
     wide_params, wide_stats = states(ReconstructionModel(2, width=8, rngs=nnx.Rngs(1)), 1)
     for wide, narrow, leaf in (
         (wide_params, target[0], r"encoder\.bn1\.bias is \[8\] .* \[4\]"),
@@ -164,7 +166,7 @@ def test_other_widths_are_refused_with_the_leaf(target):
             transfer_encoder(wide, narrow, ("t1", "t1gd"), ALL)
 
 
-def test_other_encoders_are_refused_with_the_leaf(source, target):
+def test_another_encoder_is_refused_with_the_name_of_the_leaf(source, target):
     for broken, whole, message in ((0, 1, "source has no"), (1, 0, "target has no")):
         pair = [copy.deepcopy(source[0]), copy.deepcopy(target[0])]
         del pair[broken]["encoder"]["layer3"][5]["bn2"]["scale"]
@@ -181,7 +183,7 @@ def rename(weights, prefix):
 
 
 @pytest.mark.parametrize("prefix", ["", "encoder.", "module.backbone."])
-def test_weight_file_leaf_by_leaf(tmp_path, target, prefix):
+def test_a_weight_file_is_read_leaf_by_leaf(tmp_path, target, prefix):
     weights = torch_weights.random_weights(4, 4)
     extra = {
         "fc.weight": np.zeros((10, 128), np.float32),
@@ -220,7 +222,7 @@ def test_weight_file_leaf_by_leaf(tmp_path, target, prefix):
         (4, lambda rgb: [0.75 * rgb[0], 0.75 * rgb[1], 0.75 * rgb[2], 0.75 * rgb[0]]),
     ],
 )
-def test_three_channel_stem_is_adapted_as_in_timm(tmp_path, channels, rule):
+def test_an_rgb_stem_is_adapted_as_in_timm(tmp_path, channels, rule):
     weights = torch_weights.random_weights(3, 4)
     save_file(weights, tmp_path / "w.safetensors")
     model = ReconstructionModel(channels, width=4, rngs=nnx.Rngs(0))
