@@ -1,9 +1,10 @@
-"""A case to be looked at, with all that a page can show. Not tests."""
+"""Examples for the tests of the viewer: a case with every layer, and a slice."""
 
 import numpy as np
 
 from brats_jax.viewer import CaseView
 
+RNG = np.random.default_rng(0)
 SHAPE = (14, 40, 32)
 HASH = "0123456789abcdef" * 4
 RECORD = {"model": {"hash": HASH, "config": {"loss": "dice_ce"}}, "notes": ["<b>resampled</b>"]}
@@ -20,7 +21,7 @@ def make_case() -> CaseView:
     labels[3:8, 10:20, 8:13] = 3
     truth = np.roll(labels, 2, 1)
     uncertainty = np.where(labels != truth, 0.75, 0.0)
-    uncertainty[0, 0] = 0.1  # in air, which no network is certain of: left out
+    uncertainty[0, 0] = 0.1  # in air: left out
     spacing_mm = (1.0, 0.5, 4.0)
     facts = {"model": HASH, "config": "<ssl> & co"}
     return CaseView("Case_1", images, labels, truth, uncertainty, spacing_mm, facts, RECORD)
@@ -33,3 +34,12 @@ def has_colour(picture: np.ndarray, code: str, opacity: float) -> np.ndarray:
         return (np.abs(picture - colour) < 0.01).all(-1)
     grey = (picture - opacity * colour) / (1 - opacity)
     return (np.ptp(grey, -1) < 0.03) & (grey.min(-1) > -0.02) & (grey.max(-1) < 1.02)
+
+
+def head_slice(
+    value: float = 1.0, background: float = -0.5, shape: tuple[int, int] = (24, 30)
+) -> np.ndarray:
+    """A slice with a head at rows 5 to 18 and columns 4 to 25."""
+    image = np.full(shape, background, np.float32)
+    image[5:19, 4:26] = value + 0.1 * RNG.standard_normal((14, 22))
+    return image

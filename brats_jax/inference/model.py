@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from brats_jax import about
-from brats_jax.data.modalities import CLASSES, channel_indices
+from brats_jax.data.modalities import CLASSES, DISPLAY_NAMES, channel_indices
 from brats_jax.data.normalise import brain_mask, normalise
 from brats_jax.data.scans.naming import subject_of
 from brats_jax.data.scans.scan import Scan
@@ -228,6 +228,28 @@ class Model:
             "min_component_mm3": self.cleaning.min_component_mm3,
             "min_et_mm3": self.cleaning.min_et_mm3,
         }
+
+    def facts(self, scan: Scan) -> dict[str, str]:
+        """The origin of a case's prediction in words, by name, for the viewer."""
+        trained, cleaning = self.trained, self.cleaning
+        folds = [str(member.fold) for member in trained.members]
+        flips = len(self.ensemble.flips)
+        facts = {
+            "model": trained.hash,
+            "run": f"{trained.run.absolute().name}, "
+            f"fold{'s' * (len(folds) > 1)} {', '.join(folds)}",
+            "predictions averaged": f"{self.ensemble.size}" + f" ({flips} flips)" * (flips > 1),
+            "images": ", ".join(DISPLAY_NAMES[name] for name in self.inputs),
+            "normalised by": trained.normalisation,
+            "loss": str(trained.config.get("loss", "")),
+            "width": str(trained.config.get("model", {}).get("width", "")),
+            "removed below": f"{cleaning.min_component_mm3:g} mm³"
+            * bool(cleaning.min_component_mm3),
+            "no ET below": f"{cleaning.min_et_mm3:g} mm³" * bool(cleaning.min_et_mm3),
+            "version": f"brats_jax {about.__version__}",
+            "note": "; ".join(self.notes(scan)),
+        }
+        return {name: text for name, text in facts.items() if text}
 
     def describe_case(self, scan: Scan) -> dict[str, Any]:
         """JSON-able: a case, `describe`, the time, the input files and notes, for the sidecar."""

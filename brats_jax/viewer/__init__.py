@@ -1,7 +1,9 @@
-"""Looking at a segmented case: a picture of its slices, and a page to scroll through it."""
+"""Pictures and pages of segmented cases, and panels of slices.
 
-from brats_jax.viewer.case import CaseView
-from brats_jax.viewer.from_model import case_view
+`case_view` takes a prediction, `write_overview` draws a PNG, `write_page` an interactive page.
+"""
+
+from brats_jax.viewer.case import CaseView, case_view
 from brats_jax.viewer.overview import write_overview
 from brats_jax.viewer.page import write_page
 

@@ -1,34 +1,39 @@
-"""What is looked at: a case as arrays."""
+"""A segmented case as arrays, for the overview and the page."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from brats_jax.data.modalities import CLASSES, MODALITIES
+from brats_jax.data.modalities import CLASSES, MODALITIES, NUM_CLASSES
 from brats_jax.data.normalise import brain_mask
+from brats_jax.data.scans.scan import Scan
+from brats_jax.data.scans.volumes import voxel_sizes_mm
 from brats_jax.errors import BratsError
 
 
 @dataclasses.dataclass(frozen=True)
 class CaseView:
-    """A case with its segmentation; D slices of H x W, running to Superior, Left, Posterior (LPS).
+    """A case and its segmentation, on a grid of D slices of H x W pixels.
+
+    H runs to the patient's Left, W to Posterior, D to Superior (LPS).
 
     Attributes:
-      name: what the case is called.
-      images: float[D, H, W, 4], modalities in canonical order, raw intensities, background 0; one
-        that is 0 everywhere is absent.
-      labels: integer[D, H, W] as in `modalities.CLASSES` (ET is 3): the prediction.
-      truth: the same from a reader, or None.
+      name: the name of the case.
+      images: float[D, H, W, 4], modalities in canonical order, raw intensities, background 0. A
+        modality that is 0 everywhere is absent.
+      labels: integer[D, H, W], the predicted labels as in `modalities.CLASSES` (ET is 3).
+      truth: integer[D, H, W], the true labels, or None.
       uncertainty: float[D, H, W] from 0 to 1, or None.
       spacing_mm: voxel size along H, W and D (x, y, z).
-      facts: what is to be known of the prediction (model hash, configuration, version), as text.
-      record: all that is known of it, JSON-able.
+      facts: origin of the prediction (model hash, settings, version), by name; shown as a list.
+      record: the whole record of the prediction, JSON-able; shown as text.
 
     Raises:
-      BratsError: arrays that do not fit together, labels or uncertainties that are none.
+      BratsError: arrays of different shapes, or with values out of range.
     """
 
     name: str
@@ -47,23 +52,23 @@ class CaseView:
                 f"{self.name}: images are {list(self.images.shape)}; give [D, H, W, 4], the "
                 f"modalities {', '.join(MODALITIES)}"
             )
-        for what in ("labels", "truth", "uncertainty"):
-            array = getattr(self, what)
+        for field in ("labels", "truth", "uncertainty"):
+            array = getattr(self, field)
             if array is not None and array.shape != shape:
                 raise BratsError(
-                    f"{self.name}: {what} are {list(array.shape)}, images {list(shape)}; give "
-                    "all on one grid"
+                    f"{self.name}: {field} has the shape {list(array.shape)}, images {list(shape)};"
+                    " give all on one grid"
                 )
-        for what in ("labels", "truth"):
-            array = getattr(self, what)
+        for field in ("labels", "truth"):
+            array = getattr(self, field)
             if array is not None and not np.isin(array, range(len(CLASSES))).all():
-                raise BratsError(f"{self.name}: {what} hold other values than 0 to 3 (ET is 3)")
+                raise BratsError(f"{self.name}: {field} has other values than 0 to 3 (ET is 3)")
         if not np.isfinite(self.images).all():
-            raise BratsError(f"{self.name}: images hold values that are not finite; repair them")
+            raise BratsError(f"{self.name}: images has values that are not finite; repair them")
         if self.uncertainty is not None and not (
             (self.uncertainty >= 0).all() and (self.uncertainty <= 1).all()
         ):
-            raise BratsError(f"{self.name}: uncertainties are not within 0 and 1; scale them")
+            raise BratsError(f"{self.name}: uncertainty is not within 0 and 1; scale it")
 
     @cached_property
     def brain(self) -> np.ndarray:
@@ -72,25 +77,75 @@ class CaseView:
 
     @cached_property
     def present(self) -> tuple[str, ...]:
-        """The modalities that there are; all of them where no voxel tells."""
-        there = tuple(m for c, m in enumerate(MODALITIES) if self.images[..., c].any())
-        return there or MODALITIES
+        """The modalities that are not absent; all of them for a case without any voxel."""
+        present = tuple(m for c, m in enumerate(MODALITIES) if self.images[..., c].any())
+        return present or MODALITIES
 
     @property
     def under(self) -> str:
-        """The modality that labels are laid over: T1Gd where there is one."""
+        """The modality under the labels: T1Gd if present, else the first."""
         return "t1gd" if "t1gd" in self.present else self.present[0]
 
     def volumes_ml(self, labels: np.ndarray) -> dict[str, float]:
-        """Millilitres of each class but the background, and of the whole tumour (WT)."""
+        """Volumes in ml of each class but the background, and of the whole tumour (WT)."""
         counts = np.bincount(labels.ravel().astype(np.uint8), minlength=len(CLASSES))[1:]
         ml = counts * (np.prod(self.spacing_mm) / 1000)
         named = {name: float(v) for name, v in zip(CLASSES[1:], ml, strict=True)}
         return {**named, "WT": float(ml.sum())}
 
-    def to_look_at(self) -> np.ndarray:
-        """bool[D, H, W]: the tumour, predicted or true; the brain where there is none."""
+    def region_of_interest(self) -> np.ndarray:
+        """bool[D, H, W]: the tumour, predicted or true; the brain of a case without tumour."""
         tumour = self.labels != 0
         if self.truth is not None:
             tumour = tumour | (self.truth != 0)
         return tumour if tumour.any() else self.brain
+
+
+class Segmentation(Protocol):
+    """The result of a segmentation, such as `inference.results.Segmented`."""
+
+    @property
+    def scan(self) -> Scan: ...
+
+    @property
+    def labels(self) -> np.ndarray: ...
+
+    @property
+    def entropy(self) -> np.ndarray | None: ...
+
+
+class SegmentationModel(Protocol):
+    """A model that describes its predictions, such as `inference.model.Model`."""
+
+    def facts(self, scan: Scan) -> dict[str, str]: ...
+
+    def describe_case(self, scan: Scan) -> dict[str, Any]: ...
+
+
+def case_view(
+    model: SegmentationModel,
+    found: Segmentation,
+    truth: np.ndarray | None = None,
+    record: Mapping[str, Any] | None = None,
+) -> CaseView:
+    """The view of a scan that a model has segmented.
+
+    Args:
+      model: the model.
+      found: its segmentation. The uncertainty is the entropy divided by ln 4, if there is one.
+      truth: uint8[slices, H, W], true labels (see `data.truth.read_truth`), or None.
+      record: the record to show, JSON-able; None for `model.describe_case`.
+    """
+    scan, uncertainty = found.scan, None
+    if found.entropy is not None:
+        uncertainty = np.clip(found.entropy / math.log(NUM_CLASSES), 0, 1)
+    return CaseView(
+        name=scan.name,
+        images=scan.images,
+        labels=found.labels,
+        truth=truth,
+        uncertainty=uncertainty,
+        spacing_mm=voxel_sizes_mm(scan.grid.affine),
+        facts=model.facts(scan),
+        record=model.describe_case(scan) if record is None else record,
+    )

@@ -1,4 +1,4 @@
-"""A picture of a segmented case: the slices with most tumour, as rows."""
+"""The overview of a segmented case: a PNG with a row for each of a few slices."""
 
 from pathlib import Path
 
@@ -18,17 +18,21 @@ from brats_jax.viewer.slices import (
     save,
 )
 
-# The fourth colour-blind safe one beside the classes': slice_drawing.CLASS_COLOURS.
+# From the colour-blind safe set of `slices.CLASS_COLOURS`.
 UNCERTAINTY_COLOUR = "#CC79A7"
 
 
 def chosen_slices(case: CaseView, count: int) -> list[int]:
-    """Slices spread over the tumour: each stands for as many tumour voxels as the others.
+    """Slices at equal steps of tumour volume; of brain volume in a case without tumour.
 
-    Where there is no tumour they are spread over the brain. Ascending; fewer where the case has
-    fewer that differ.
+    Args:
+      case: the case.
+      count: number of slices; fewer are returned if several steps fall into one slice.
+
+    Returns:
+      Slice numbers, ascending.
     """
-    below = np.cumsum(case.to_look_at().sum((1, 2)))
+    below = np.cumsum(case.region_of_interest().sum((1, 2)))
     if not below[-1]:
         return [len(below) // 2]
     targets = (np.arange(count) + 0.5) / count * below[-1]
@@ -36,14 +40,15 @@ def chosen_slices(case: CaseView, count: int) -> list[int]:
 
 
 def write_overview(path: str | Path, case: CaseView, rows: int = 4) -> Path:
-    """Draws a case: a row for each slice, a column for each modality, truth and prediction.
+    """Writes a PNG with a row for each slice and a column for each modality and label map.
 
-    An absent modality has none. Truth and uncertainty have a column where the case has them.
+    The columns are the modalities that are present, the truth if there is one, the prediction, and
+    the uncertainty if there is one.
 
     Args:
-      path: the PNG to write, whole or not at all.
-      case: what to draw.
-      rows: how many axial slices.
+      path: the PNG, written atomically.
+      case: the case to draw.
+      rows: number of axial slices.
 
     Returns:
       `path`.

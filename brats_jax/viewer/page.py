@@ -1,8 +1,8 @@
-"""A page to scroll through a segmented case: one file, no network.
+"""The page of a segmented case: one HTML file to scroll through, without network access.
 
-The volumes lie in it as compressed NIfTI in base64 and are shown by NiiVue
-(https://github.com/niivue/niivue), which lies in it too. A content security policy forbids the
-page to load anything else, so that no scan can leave the machine.
+The file contains the volumes, as compressed NIfTI in base64, and NiiVue
+(https://github.com/niivue/niivue), which draws them. A content security policy forbids the page to
+load anything else, so that no scan can leave the machine.
 """
 
 import base64
@@ -25,17 +25,17 @@ _MARGIN = 3  # voxels around the head
 
 
 def write_page(path: str | Path, case: CaseView, picture: str | Path | None = None) -> Path:
-    """Writes a page with slices of all modalities, prediction, and truth and uncertainty if any.
+    """Writes a page with the modalities, the prediction, and the truth and uncertainty if given.
 
-    A modality that is absent cannot be chosen: a black image might be taken for a scan.
-    About 10 MB for 155 slices of 240 x 240, up to 20 with uncertainty: images are kept in 8 bits,
-    labels as they are.
+    An absent modality cannot be selected: its black image could be mistaken for a scan. The file
+    has about 10 MB for 155 slices of 240 x 240, up to 20 MB with uncertainty: images are stored in
+    8 bits, labels unchanged.
 
     Args:
-      path: the .html file to write, whole or not at all.
-      case: what to show.
-      picture: a PNG, as `write_overview` writes it, to be shown below, where the browser has no
-        WebGL, and in print; None: it is drawn.
+      path: the .html file, written atomically.
+      case: the case to show.
+      picture: a PNG from `write_overview`, shown below the slices, in browsers without WebGL and
+        in print; None to draw it.
 
     Returns:
       `path`.
@@ -45,7 +45,7 @@ def write_page(path: str | Path, case: CaseView, picture: str | Path | None = No
         name: grey_bytes(case, channel)
         for name, channel in zip(case.present, channel_indices(case.present), strict=True)
     }
-    # In the order in which they are laid over each other.
+    # In the order of drawing, the top layer last.
     layers: dict[str, np.ndarray] = {"prediction": case.labels}
     if case.uncertainty is not None:
         layers["uncertainty"] = np.rint(case.uncertainty * 255)
@@ -61,15 +61,15 @@ def write_page(path: str | Path, case: CaseView, picture: str | Path | None = No
         for name, labels in (("prediction", case.labels), ("truth", case.truth))
         if labels is not None
     }
-    seen = case.to_look_at()
+    region = case.region_of_interest()
     settings = {
         # Along x, y, z: to Left, Posterior, Superior.
         "shape": [box[axis].stop - box[axis].start for axis in (1, 2, 0)],
         "offset": [box[axis].start for axis in (1, 2, 0)],
-        # Of the images alone: what was predicted in air is embedded, and no head.
+        # From the images alone: a label in air is embedded, but is not part of the head.
         "head": [head_slices(case)[axis] for axis in (1, 2, 0)],
-        # In each plane the slice with most tumour.
-        "start": [int(np.argmax(seen.sum(others))) for others in ((0, 2), (0, 1), (1, 2))],
+        # The slice with most tumour in each plane.
+        "start": [int(np.argmax(region.sum(others))) for others in ((0, 2), (0, 1), (1, 2))],
         "colours": [CLASS_COLOURS.get(name, "#000000") for name in CLASSES],
         "classes": list(CLASSES),
         "uncertaintyColour": UNCERTAINTY_COLOUR,
@@ -103,10 +103,18 @@ def write_page(path: str | Path, case: CaseView, picture: str | Path | None = No
 
 
 def grey_bytes(case: CaseView, modality: int) -> np.ndarray:
-    """uint8[D, H, W]: a modality between the 0.5th and 99.5th percentile of its brain.
+    """Scales a modality to 8 bits.
 
-    Black lies a tenth of that range below, or at 0 where the brain begins just above it; the
-    background is black.
+    White is the 99.5th percentile of the brain. Black is a tenth of the range between the 0.5th
+    and the 99.5th percentile below the former, but not below 0 for a brain without negative
+    values. The background is black.
+
+    Args:
+      case: the case.
+      modality: index of the channel.
+
+    Returns:
+      uint8[D, H, W].
     """
     image = case.images[..., modality].astype(np.float32)
     inside = image[case.brain]
@@ -122,10 +130,10 @@ def grey_bytes(case: CaseView, modality: int) -> np.ndarray:
 
 
 def head_box(case: CaseView) -> tuple[slice, slice, slice]:
-    """The part of the grid [D, H, W] that is embedded: brain and labels, and a margin around.
+    """The part of the grid [D, H, W] that is embedded: brain, labels and a margin.
 
-    The air around a head is more than half of a scan: without it the page shows a larger head
-    and is quicker. No network is quite certain of air, so that uncertainty has no say in it.
+    Air is more than half of a scan: without it the head is larger and the page faster. The
+    uncertainty does not count, because it is above 0 in air too.
     """
     filled = case.brain | (case.labels != 0)
     if case.truth is not None:
@@ -143,7 +151,7 @@ def head_slices(case: CaseView) -> list[tuple[int, int]]:
 
 
 def _extent(mask: np.ndarray) -> list[tuple[int, int]]:
-    """The first and last place along each axis where a mask is set; of an empty one, all."""
+    """First and last index along each axis where a mask is set; the whole axis if it is empty."""
     found = []
     for axis, size in enumerate(mask.shape):
         where = np.flatnonzero(mask.any(tuple(a for a in range(3) if a != axis)))
@@ -156,13 +164,18 @@ def encode_nifti(
     spacing_mm: tuple[float, float, float],
     box: tuple[slice, slice, slice],
 ) -> str:
-    """Base64 of a .nii.gz with a part of uint8[D, H, W], placed where it lies in the LPS grid.
+    """Encodes a part of a volume as .nii.gz in base64.
 
-    The same input gives the same text.
+    The file has no time stamp, so that equal input gives equal text.
+
+    Args:
+      volume: uint8[D, H, W].
+      spacing_mm: voxel size along H, W and D.
+      box: the part; the affine places it on the grid of the whole volume.
     """
     import nibabel
 
-    # NIfTI's world runs to Right, Anterior, Superior, so x and y count backwards there.
+    # NIfTI coordinates run to Right, Anterior, Superior: x and y have the opposite sign.
     steps = np.array(spacing_mm) * (-1, -1, 1)
     affine = np.diag([*steps, 1.0])
     affine[:3, 3] = steps * [box[axis].start for axis in (1, 2, 0)]

@@ -1,7 +1,7 @@
-"""Pictures: reconstructions, segmentations and a look at the data, as PNG files.
+"""Panels of slices as PNG files: predicted images, segmentations, and the data.
 
-Each panel takes small dataclasses of plain arrays and writes one file, whole or not at all. How a
-slice is turned and windowed is said in `slice_drawing`.
+Each panel takes dataclasses of arrays and writes one file atomically. `slices` documents the
+orientation and the grey window of a slice.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from brats_jax.viewer.slices import (
     save,
 )
 
-# The paper's Figure 4 overlays the classes as the red, green and blue of one picture.
+# The colours of the classes in the paper's Figure 4.
 _RGB: dict[str, tuple[str, str]] = {
     "NCR/NET": ("red", "#FF0000"),
     "ED": ("green", "#00FF00"),
@@ -35,10 +35,10 @@ class ReconstructionRow:
     """One slice of `reconstruction_panel`.
 
     Attributes:
-      patient, slice_number: what the row is called.
+      patient, slice_number: the label of the row.
       inputs: float[H, W] by modality, in the order of the columns (t1, t1gd).
-      target, prediction: float[H, W] of the reconstructed modality, on one scale.
-      ssim: of this slice, by whatever convention the caller names in the panel's `note`.
+      target, prediction: float[H, W] of the target modality, on one scale.
+      ssim: of this slice; the panel's `note` names the convention.
     """
 
     patient: str
@@ -54,10 +54,10 @@ class SegmentationRow:
     """One slice of `segmentation_panel`.
 
     Attributes:
-      patient, slice_number: what the row is called.
-      images: float[H, W] by modality; one column each, the first also lies under the overlays.
+      patient, slice_number: the label of the row.
+      images: float[H, W] by modality, one column each; the first is also drawn under the labels.
       truth, prediction: integer[H, W] labels as in `modalities.CLASSES`.
-      dice: by class name ('NCR/NET', 'ED', 'ET') or region; None or NaN where it has no value.
+      dice: by class name ('NCR/NET', 'ED', 'ET') or region; None or NaN where undefined.
     """
 
     patient: str
@@ -84,24 +84,24 @@ def reconstruction_panel(
     target_modality: str = "flair",
     note: str = "",
 ) -> Path:
-    """Inputs, target and prediction side by side, one slice per row (the paper's Figure 6).
+    """Draws inputs, target and prediction side by side, one slice per row (the paper's Figure 6).
 
     Args:
-      path: the PNG to write, whole or not at all.
+      path: the PNG to write.
       rows: at least one; all with the same input modalities.
-      target_modality: what is reconstructed.
-      note: a line below the figure, e.g. which SSIM.
+      target_modality: the predicted modality.
+      note: text below the figure, e.g. the convention of the SSIM.
 
     Returns:
       `path`.
 
     Raises:
-      BratsError: no rows, or arrays that do not fit together.
+      BratsError: no rows, or arrays of different shapes.
     """
     names = _common_names(path, [row.inputs for row in rows])
     shown = DISPLAY_NAMES[target_modality]
     for row in rows:
-        _demand_shape(path, row, row.target.shape, *row.inputs.values(), row.prediction)
+        _check_shape(path, row, row.target.shape, *row.inputs.values(), row.prediction)
     heads = [head_mask([*row.inputs.values(), row.target]) for row in rows]
     windows = common_windows(heads)
     figure, grid = bare_figure(len(rows), len(names) + 2, windows[0], note)
@@ -109,7 +109,7 @@ def reconstruction_panel(
         head, window = heads[line], windows[line]
         for axis, name in zip(axes, names, strict=False):
             draw_slice(axis, row.inputs[name], head, window)
-        # One grey scale for both: a difference in brightness is one in the numbers.
+        # One grey scale for both, so that equal values look equal.
         draw_slice(axes[-2], row.target, head, window)
         draw_slice(axes[-1], row.prediction, head, window, like=row.target)
         heading = f"predicted {shown}\n" if line == 0 else ""
@@ -122,23 +122,23 @@ def reconstruction_panel(
 
 
 def segmentation_panel(path: str | Path, rows: Sequence[SegmentationRow], note: str = "") -> Path:
-    """Images, true and predicted labels, one slice per row (the paper's Figures 7 and 8).
+    """Draws images, true and predicted labels, one slice per row (the paper's Figures 7 and 8).
 
     Args:
-      path: the PNG to write, whole or not at all.
-      rows: at least one; all with the same modalities. T1Gd first shows ET and core best, FLAIR
-        beside it the oedema.
-      note: a line below the figure, e.g. which Dice.
+      path: the PNG to write.
+      rows: at least one; all with the same modalities. T1Gd shows ET and core best, FLAIR the
+        oedema.
+      note: text below the figure, e.g. the convention of the Dice.
 
     Returns:
       `path`.
 
     Raises:
-      BratsError: no rows, or arrays that do not fit together.
+      BratsError: no rows, or arrays of different shapes.
     """
     names = _common_names(path, [row.images for row in rows])
     for row in rows:
-        _demand_shape(path, row, row.truth.shape, *row.images.values(), row.prediction)
+        _check_shape(path, row, row.truth.shape, *row.images.values(), row.prediction)
     heads = [head_mask(list(row.images.values())) for row in rows]
     windows = common_windows(heads)
     figure, grid = bare_figure(len(rows), len(names) + 2, windows[0], note, legend=True)
@@ -159,23 +159,23 @@ def segmentation_panel(path: str | Path, rows: Sequence[SegmentationRow], note: 
 
 
 def dataset_panel(path: str | Path, row: DatasetRow, note: str = "") -> Path:
-    """Four modalities, three masks, and the masks as red, green, blue on T1 (Figure 4).
+    """Draws four modalities, three masks, and the masks in colour on T1 (the paper's Figure 4).
 
     Args:
-      path: the PNG to write, whole or not at all.
+      path: the PNG to write.
       row: the slice.
-      note: a line below the figure.
+      note: text below the figure.
 
     Returns:
       `path`.
 
     Raises:
-      BratsError: arrays that do not fit together.
+      BratsError: arrays of different shapes.
     """
     images = [row.images[..., m] for m in range(row.images.shape[-1])]
     if len(images) != len(MODALITIES):
         raise BratsError(f"{path}: {len(images)} modalities given, {len(MODALITIES)} expected")
-    _demand_shape(path, row, row.labels.shape, *images)
+    _check_shape(path, row, row.labels.shape, *images)
     head = head_mask(images)
     (window,) = common_windows([head])
     figure, grid = bare_figure(2, len(MODALITIES), window, note)
@@ -199,7 +199,7 @@ def _score(value: float | None) -> str:
 
 
 def _common_names(path: str | Path, pictures: Sequence[Mapping[str, np.ndarray]]) -> list[str]:
-    """The modalities every row has, in the order of the first row."""
+    """The modalities of all rows, in the order of the first row."""
     if not pictures:
         raise BratsError(f"{path}: no slices to draw; give at least one row")
     names = list(pictures[0])
@@ -207,12 +207,12 @@ def _common_names(path: str | Path, pictures: Sequence[Mapping[str, np.ndarray]]
         if not names or set(other) != set(names):
             raise BratsError(
                 f"{path}: rows with different modalities ({', '.join(names) or 'none'} and "
-                f"{', '.join(other) or 'none'}) make no columns; give the same in every row"
+                f"{', '.join(other) or 'none'}) cannot share columns; give the same in every row"
             )
     return names
 
 
-def _demand_shape(
+def _check_shape(
     path: str | Path,
     row: ReconstructionRow | SegmentationRow | DatasetRow,
     shape: tuple[int, ...],
@@ -221,6 +221,6 @@ def _demand_shape(
     for array in arrays:
         if array.ndim != 2 or array.shape != shape:
             raise BratsError(
-                f"{path}: {row.patient} slice {row.slice_number} has pictures of shapes "
+                f"{path}: {row.patient} slice {row.slice_number} has images of shapes "
                 f"{tuple(shape)} and {array.shape}; all must be one [H, W]"
             )

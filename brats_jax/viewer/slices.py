@@ -1,9 +1,9 @@
-"""Drawing slices: bare figures, the grey window, label overlays, one crop for every row.
+"""Drawing slices: figures, grey windows, label overlays, and crops of equal size.
 
-Slices are drawn as `image.T` with the origin at the top: the arrays run x towards Left and y
-towards Posterior, so anterior is up and the patient's left is on the right, as radiologists look
-at it. Figures are made without pyplot: no global state, no display. Fonts and their caches are
-shared even so, which is why one thread draws at a time.
+Slices are drawn as `image.T` with the origin at the top. The arrays run x to the patient's Left and
+y to Posterior, so that anterior is up and the patient's left is on the right, as in radiology.
+Figures are made without pyplot, because it has global state and may need a display. Matplotlib's
+font caches are global all the same, so that only one thread draws at a time.
 """
 
 import io
@@ -24,12 +24,12 @@ from brats_jax import about
 from brats_jax.data.modalities import CLASSES
 from brats_jax.runtime.files import atomic_open
 
-# Okabe & Ito's set, told apart by colour-blind readers too: https://jfly.uni-koeln.de/color/
+# From Okabe and Ito's colour-blind safe set: https://jfly.uni-koeln.de/color/
 CLASS_COLOURS: dict[str, str] = {"NCR/NET": "#0072B2", "ED": "#F0E442", "ET": "#D55E00"}
 
 _CELL_INCHES = 1.75
 _DPI = 130
-_NOTE_CHARACTERS = 17  # of the line below, an inch
+_NOTE_CHARACTERS = 17  # per inch of the line below the figure
 _MARGIN = 4  # pixels around the head
 _DRAWING = threading.Lock()
 
@@ -37,15 +37,16 @@ _DRAWING = threading.Lock()
 def bare_figure(
     rows: int, columns: int, window: tuple[slice, slice], note: str, legend: bool = False
 ) -> tuple[Figure, np.ndarray]:
-    """A figure and its axes [rows, columns], bare of ticks.
+    """A figure without ticks, and its axes [rows, columns].
 
     Args:
-      window: the part of a slice that is drawn; its shape is that of the cells.
-      note: what the line below the figure says before it says how the slices are turned.
-      legend: whether to explain `CLASS_COLOURS` above.
+      rows, columns: number of axes.
+      window: the part of a slice that is drawn; its shape is the shape of the axes.
+      note: text below the figure, before the note on the orientation.
+      legend: whether to add a legend of `CLASS_COLOURS` above the axes.
     """
     width, height = (part.stop - part.start for part in window)
-    cell = _CELL_INCHES * height / width + 0.26  # a line of text belongs to every row
+    cell = _CELL_INCHES * height / width + 0.26  # with a line of text for every row
     engine = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03, wspace=0.0, hspace=0.0)
     size = (columns * (_CELL_INCHES + 0.04) + 0.35, rows * cell + 0.5 + 0.25 * legend)
     figure = Figure(figsize=size, dpi=_DPI, layout=engine)
@@ -81,7 +82,15 @@ def draw_slice(
     window: tuple[slice, slice],
     like: np.ndarray | None = None,
 ) -> None:
-    """Draws a slice in the grey window of `like`, by default its own."""
+    """Draws a slice in the grey window of another one.
+
+    Args:
+      axis: the axes to draw on.
+      image: float[H, W].
+      head: bool[H, W], see `head_mask`.
+      window: the part to draw.
+      like: float[H, W], the slice that defines black and white; None for `image`.
+    """
     image = np.asarray(image, np.float32)
     low, high, outside = _limits(image if like is None else np.asarray(like, np.float32), head)
     if outside:
@@ -98,7 +107,7 @@ def overlay_labels(
     window: tuple[slice, slice],
     colours: Mapping[str, str] = CLASS_COLOURS,
 ) -> None:
-    """Lays the classes over what is drawn, each in its colour, 65 % opaque."""
+    """Draws the classes over a slice, each in its colour, with an opacity of 65 %."""
     shown = np.asarray(labels[window]).T
     layer = np.zeros((*shown.shape, 4), np.float32)
     for name, colour in colours.items():
@@ -107,10 +116,10 @@ def overlay_labels(
 
 
 def _limits(image: np.ndarray, head: np.ndarray) -> tuple[float, float, bool]:
-    """Black, white, and whether the background, lying between them, has to be blackened.
+    """Black, white, and whether the background must be set to black.
 
-    Slices normalised by themselves have a background at their minimum; volumes normalised over
-    the brain have it at the mean.
+    The background of a slice normalised by itself is its minimum. The background of a volume
+    normalised over the brain is the mean, which lies between black and white.
     """
     background = _background(image)
     inside = image[head & np.isfinite(image) & (image != background)]
@@ -129,7 +138,7 @@ def _background(image: np.ndarray) -> float:
 
 
 def head_mask(images: Sequence[np.ndarray]) -> np.ndarray:
-    """bool[H, W]: where any image is not its most common value."""
+    """bool[H, W]: pixels where any image differs from its most common value."""
     head = np.zeros(images[0].shape, bool)
     for image in images:
         head |= np.asarray(image) != _background(np.asarray(image))
@@ -137,7 +146,7 @@ def head_mask(images: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def common_windows(heads: Sequence[np.ndarray]) -> list[tuple[slice, slice]]:
-    """A window for each head, all of the size the largest needs, a margin around it."""
+    """A window around each head, all of the size of the largest head and a margin."""
     low = np.zeros((len(heads), 2), int)
     high = np.array([head.shape for head in heads])
     for i, head in enumerate(heads):
@@ -161,12 +170,12 @@ def common_windows(heads: Sequence[np.ndarray]) -> list[tuple[slice, slice]]:
 
 
 def name_row(axis: Axes, patient: str, slice_number: int) -> None:
-    """Writes whose slice a row shows beside its first picture."""
+    """Writes patient and slice number beside the first axes of a row."""
     axis.set_ylabel(f"{patient}\nslice {slice_number}")
 
 
 def save(figure: Figure, path: str | Path) -> Path:
-    """Writes a PNG, whole or not at all."""
+    """Writes a PNG atomically; returns `path`."""
     path = Path(path)
     data = png(figure)
     with atomic_open(path, "wb") as file:
@@ -175,7 +184,7 @@ def save(figure: Figure, path: str | Path) -> Path:
 
 
 def png(figure: Figure) -> bytes:
-    """A figure as PNG, with the program and what it may be used for in its header."""
+    """A figure as PNG, with program and research notice in its header."""
     facts = {"Software": f"brats_jax {about.__version__}"}
     facts["Comment"] = about.RESEARCH_USE_ONLY
     data = io.BytesIO()

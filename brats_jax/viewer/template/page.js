@@ -5,10 +5,10 @@
   const [stage, canvas, message, slider] = ["stage", "slices", "message", "slice"].map(byId);
   const fail = (text) => { message.textContent = text; document.documentElement.dataset.state = "failed"; };
   if (!canvas.getContext("webgl2")) {
-    return fail("This browser has no WebGL 2, which the slices need." + " A picture of some slices is below.");
+    return fail("This browser has no WebGL 2, which this page needs. The picture below shows some slices.");
   }
 
-  // Axes 0, 1, 2 run to the patient's Left, Posterior, Superior; NiiVue counts the first two the other way.
+  // Axes 0, 1, 2 run to the patient's Left, Posterior, Superior. NiiVue reverses the first two.
   const planes = {
     axial: { axis: 2, type: 0 }, coronal: { axis: 1, type: 1 },
     sagittal: { axis: 0, type: 2 }, all: { axis: 2, type: 3 },
@@ -39,13 +39,13 @@
     for (const name of settings.layers) {
       layers[name] = await load(name);
       if (name !== "uncertainty") layers[name].setColormapLabel(classes);
-      // In this order: a new colour map brings limits of its own.
+      // In this order: setting the colour map resets the limits.
       else Object.assign(layers[name], { colormap: "uncertainty", cal_min: 0, cal_max: 255, modulateAlpha: 1 });
     }
     viewer.addVolume(grey);
     const truth = layers.truth && Uint8Array.from(layers.truth.img);
 
-    // Labels whose neighbour within the plane is another one: what is drawn of the truth.
+    // The truth is drawn as an outline: labels with a different neighbour in the plane.
     function outline(axes) {
       const steps = [1, settings.shape[0], settings.shape[0] * settings.shape[1]], edge = layers.truth.img;
       edge.fill(0);
@@ -54,7 +54,7 @@
       });
     }
 
-    // Positions in the whole scan; what is embedded begins at `offset`.
+    // Positions in the whole scan; the embedded part begins at `offset`.
     const { shape, offset, start } = settings;
     const place = [...start];
     const plane = () => planes[chosen("plane")];
@@ -66,17 +66,17 @@
       const at = Math.max(0, Math.min(shape[axis] - 1, Math.floor(fraction * shape[axis])));
       return offset[axis] + (axis < 2 ? shape[axis] - 1 - at : at);
     };
-    function say() {
+    function describe() {
       const { axis } = plane(), last = offset[axis] + shape[axis] - 1;
       Object.assign(slider, { min: offset[axis], max: last, value: place[axis] });
       const name = chosen("plane") === "all" ? "axial" : chosen("plane");
-      byId("where").textContent = `${name} slice ${place[axis]}, counted from 0; ${settings.head[axis].join(" to ")} hold the head`;
+      byId("where").textContent = `${name} slice ${place[axis]}, counted from 0; the head is in slices ${settings.head[axis].join(" to ")}`;
       slider.setAttribute("aria-valuetext", `${name} slice ${place[axis]}`);
     }
     function show() {
       viewer.scene.crosshairPos = place.map((index, axis) => fraction(axis, index));
       viewer.drawScene();
-      say();
+      describe();
     }
     function go(index) {
       const { axis } = plane();
@@ -95,26 +95,26 @@
     function setLayers() {
       const shown = settings.layers.filter(isShown);
       for (const name of shown) layers[name].opacity = opacity[name];
-      // One layer has to stay, though invisible: NiiVue does not clear its last one.
+      // One layer stays, with opacity 0: NiiVue does not clear the last one.
       if (!shown.length) layers[settings.layers[0]].opacity = 0;
       viewer.overlays = (shown.length ? shown : settings.layers.slice(0, 1)).map((name) => layers[name]);
       viewer.volumes = [grey, ...viewer.overlays];
-      // Its own values are its opacity.
+      // The values of the uncertainty are its opacity.
       if (layers.uncertainty) layers.uncertainty.modulationImage = viewer.volumes.indexOf(layers.uncertainty);
       viewer.updateGLVolume();
     }
     async function setModality() {
       const name = chosen("modality");
       images[name] ??= (await load(name)).img;
-      if (chosen("modality") !== name) return; // another was chosen meanwhile
+      if (chosen("modality") !== name) return; // the user has selected another one meanwhile
       grey.img = images[name];
       viewer.updateGLVolume();
     }
 
-    // Mouse and wheel on the canvas are NiiVue's; it tells where they led.
+    // NiiVue handles mouse and wheel on the canvas and reports the new position.
     viewer.onLocationChange = ({ frac }) => {
       for (const axis of [0, 1, 2]) place[axis] = position(axis, frac[axis]);
-      say();
+      describe();
     };
     slider.addEventListener("input", () => go(Number(slider.value)));
     byId("back").addEventListener("click", () => step(-1));
@@ -123,13 +123,13 @@
       for (const input of document.querySelectorAll(`input[name=${name}]`)) input.addEventListener("change", changed);
     }
 
-    // What lies at one place of the window comes to another, `factor` times as large. NiiVue draws
-    // the point p mm where z p + pan would lie without zoom.
+    // Zooms by `factor` and moves the point at `from` (window coordinates) to `to`. NiiVue draws a
+    // point at p mm where z p + pan would be without zoom.
     function zoom(from, to, factor) {
       const { left, top } = canvas.getBoundingClientRect(), dpr = canvas.width / canvas.clientWidth;
       const mm = ([x, y]) => viewer.screenXY2mm((x - left) * dpr, (y - top) * dpr);
       const [p, q] = [mm(from), mm(to)], pan = viewer.scene.pan2Dxyzmm, before = pan[3];
-      if (Number.isNaN(p[0] + q[0])) return; // beside the slices
+      if (Number.isNaN(p[0] + q[0])) return; // outside the slices
       const after = Math.max(1, Math.min(10, before * factor));
       const moved = [0, 1, 2].map((i) => (after === 1 ? 0 : pan[i] + q[i] * before - p[i] * after));
       viewer.setPan2Dxyzmm([...moved, after]);
@@ -140,22 +140,22 @@
     };
     const enlarge = (factor) => zoom(middle(), middle(), factor);
 
-    // In one plane, up and down with a finger or the left button: through the slices. The right
-    // button is NiiVue's: brightness and contrast.
+    // In a single plane, dragging up or down with a finger or the left button changes the slice.
+    // NiiVue handles the right button: brightness and contrast.
     let dragged = null;
-    const grasp = (y) => { dragged = chosen("plane") === "all" ? null : { y, from: place[plane().axis] }; };
-    function pull(y) {
+    const startDrag = (y) => { dragged = chosen("plane") === "all" ? null : { y, from: place[plane().axis] }; };
+    function continueDrag(y) {
       const slices = shape[plane().axis] / stage.clientHeight;
       go(dragged.from + Math.round((dragged.y - y) * slices));
     }
     stage.addEventListener("mousedown", (event) => {
       if (event.button !== 0) return;
-      grasp(event.clientY);
+      startDrag(event.clientY);
       if (dragged) event.stopPropagation();
     }, { capture: true });
     window.addEventListener("mousemove", (event) => {
-      if (dragged && !(event.buttons & 1)) dragged = null; // let go outside the window
-      if (dragged) pull(event.clientY);
+      if (dragged && !(event.buttons & 1)) dragged = null; // released outside the window
+      if (dragged) continueDrag(event.clientY);
     });
     window.addEventListener("mouseup", () => { dragged = null; });
     let pinched = null;
@@ -170,9 +170,9 @@
         if (pinched && type === "touchmove") zoom(pinched.at, now.at, now.apart / pinched.apart);
         [pinched, dragged] = [now, null];
       } else if (type === "touchstart") {
-        grasp(touches[0].clientY);
+        startDrag(touches[0].clientY);
       } else if (type === "touchmove" && dragged) {
-        pull(touches[0].clientY);
+        continueDrag(touches[0].clientY);
       }
       if (dragged || pinched) event.stopPropagation();
       if ((dragged || pinched) && event.cancelable && type === "touchmove") event.preventDefault();
@@ -195,7 +195,7 @@
       if (layers[name]) keys[key] = () => { const box = document.querySelector(`input[value=${name}]`); box.checked = !box.checked; setLayers(); };
     }
     const onKey = (event) => {
-      if (event.target === canvas && event.key !== "Tab") event.stopPropagation(); // NiiVue has keys of its own
+      if (event.target === canvas && event.key !== "Tab") event.stopPropagation(); // NiiVue handles keys too
       const arrows = event.target.matches("input[type=radio], input[type=range]") && event.key.startsWith("Arrow");
       const action = keys[event.key.length === 1 ? event.key.toLowerCase() : event.key];
       if (event.type === "keyup" || !action || arrows || event.ctrlKey || event.altKey || event.metaKey) return;

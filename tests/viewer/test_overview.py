@@ -1,0 +1,44 @@
+import dataclasses
+
+import pytest
+from matplotlib.image import imread
+from viewer_example import has_colour, make_case
+
+from brats_jax.viewer import CaseView, write_overview
+from brats_jax.viewer.overview import chosen_slices, draw_overview
+from brats_jax.viewer.slices import CLASS_COLOURS
+
+
+@pytest.fixture(scope="module")
+def case() -> CaseView:
+    return make_case()
+
+
+def test_the_overview_shows_slices_of_the_tumour_in_their_colours(tmp_path, case):
+    assert chosen_slices(case, 4) == [3, 4, 6, 7]
+    assert chosen_slices(case, 9) == [3, 4, 5, 6, 7]
+    small = dataclasses.replace(case, truth=None, uncertainty=None)
+    pictures = [imread(write_overview(tmp_path / "o.png", c)) for c in (case, small)]
+    assert pictures[0].shape[1] > 1.2 * pictures[1].shape[1]  # two columns more
+
+    # The research notice is never cut off at the sides.
+    figure = draw_overview(dataclasses.replace(small, name="A long name of a case, and more of it"))
+    figure.canvas.draw()
+    box = figure.texts[-1].get_window_extent()
+    assert box.x0 > 0 and box.x1 < figure.bbox.width and box.y0 >= 0
+
+    for name, code in CLASS_COLOURS.items():
+        assert has_colour(pictures[1][..., :3], code, 0.65).sum() > 200, name
+
+
+def test_an_absent_modality_has_no_column(tmp_path, case):
+    images = case.images.copy()
+    images[..., 1] = 0
+    lacking = dataclasses.replace(case, images=images)
+    whole, part = (imread(write_overview(tmp_path / "o.png", c)) for c in (case, lacking))
+    assert part.shape[1] < 0.9 * whole.shape[1]
+
+
+def test_an_empty_case_can_be_drawn(tmp_path, case):
+    empty = CaseView("Case_3", case.images * 0, case.labels * 0)
+    assert imread(write_overview(tmp_path / "b.png", empty)).shape[1] > 300
