@@ -1,4 +1,4 @@
-"""Run folders made by hand: tallies of small label maps, and the files that runs leave."""
+"""Hand-made run folders: tallies of small label maps, and the JSON files of a run. Not tests."""
 
 import json
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ def truth_of(patients: int) -> np.ndarray:
 
 
 def predict(truth: np.ndarray, error: float, seed: Sequence[int]) -> np.ndarray:
-    """The truth with some pixels near the tumour wrong, in some patients more than in others."""
+    """The truth with wrong pixels near the tumour; their share differs between patients."""
     rng = np.random.default_rng(list(seed))
     near = np.zeros_like(truth, bool)
     for shift in ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1)):
@@ -67,7 +67,7 @@ def write_run(
     store: str = "",
     settings: dict[str, Any] | None = None,
 ) -> Path:
-    """Writes a run folder as brats_jax.main leaves it, without its checkpoints."""
+    """Writes a run folder like brats_jax.main, without checkpoints."""
     config = base.get_config()
     config.loss, config.ssl, config.seed = loss, ssl, seed
     config.folds = tuple(folds if wanted is None else wanted)
@@ -158,7 +158,7 @@ def _write_fold(
 
 
 def write_history(stage: Path, epochs: int, seed: int = 0, complete: bool = True) -> None:
-    """metrics.jsonl, and complete.json if it is."""
+    """Writes metrics.jsonl, and complete.json if the training is complete."""
     rng = np.random.default_rng(seed)
     stage.mkdir(parents=True, exist_ok=True)
     lines = []

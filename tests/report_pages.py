@@ -1,4 +1,4 @@
-"""Reports of hand-made run folders, read back. Not tests."""
+"""Writes reports of hand-made run folders and reads their pages and tables. Not tests."""
 
 import csv
 from html.parser import HTMLParser
@@ -12,7 +12,15 @@ VOID = {"meta", "link", "img", "br", "hr", "input", "col", "path", "use", "rect"
 
 
 class Page(HTMLParser):
-    """Text, what is loaded from elsewhere, and tags that are closed out of turn."""
+    """A parsed page.
+
+    Attributes:
+      words: its text.
+      loaded: addresses of images, scripts and styles.
+      ids: of its elements.
+      open, wrong: tags that are never closed, or closed in the wrong order.
+      tables: their number.
+    """
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -50,18 +58,20 @@ class Page(HTMLParser):
 
 
 def read(workdir: Path) -> tuple[Page, str]:
+    """Writes the report; returns its page and its text."""
     html = page.write_report(workdir).read_text()
     parsed = Page(html)
     return parsed, " ".join(" ".join(parsed.words).split())
 
 
 def table(workdir: Path, name: str) -> list[dict[str, str]]:
+    """The rows of a table of the report, from its CSV."""
     with (workdir / "report" / f"{name}.csv").open() as file:
         return list(csv.DictReader(file))
 
 
 def write_both(folder: Path, **more) -> Path:
-    """A run with pretraining and one without, worse, in a folder of their own."""
+    """Writes FOLDER/ssl and FOLDER/base, a run without pretraining and with more errors."""
     for ssl in (True, False):
         name = "ssl" if ssl else "base"
         write_run(folder / name, ssl=ssl, error=0.2 if ssl else 0.3, patients=6, **more)
@@ -69,5 +79,6 @@ def write_both(folder: Path, **more) -> Path:
 
 
 def secondary(workdir: Path) -> list[dict[str, str]]:
+    """The rows of the secondary comparisons; [] without any."""
     found = (workdir / "report" / "secondary_comparisons.csv").exists()
     return table(workdir, "secondary_comparisons") if found else []

@@ -1,4 +1,4 @@
-"""What a report says of arms that can be compared, of those that cannot, and of leaks."""
+"""Arms that are compared, arms that cannot be, and evaluations that must not be mixed."""
 
 import json
 import re
@@ -10,15 +10,15 @@ from report_pages import read, secondary, table, write_both
 from brats_jax.runtime.files import write_json
 
 
-def test_a_split_by_slice_is_told_wherever_a_number_stands(tmp_path):
+def test_a_split_by_slice_is_named_in_every_caption(tmp_path):
     parsed, words = read(write_both(tmp_path, split_by="slice"))
     assert not parsed.wrong and not parsed.open
     assert "every test score is too good" in words
     captions = re.findall(r"(?:Ours|Our baseline|Ours with SSL): test set of [^;]*;", words)
     assert len(captions) > 5
-    told = "split by slice, the same patients in training and test"
-    assert all(told in caption for caption in captions), captions
-    # The audit names the leak; what needs whole volumes is said to be missing, not shown.
+    leak = "split by slice, the same patients in training and test"
+    assert all(leak in caption for caption in captions), captions
+    # The audit names the leak. Metrics of whole volumes are named as missing.
     audit = table(tmp_path, "splits")
     assert [row["Audit"] for row in audit] == ["LEAKS"]
     assert audit[0]["Patients in both training, test"] == "6"
@@ -29,14 +29,14 @@ def test_a_split_by_slice_is_told_wherever_a_number_stands(tmp_path):
     }  # fmt: skip
 
 
-def test_tumour_slices_alone_are_not_passed_off_as_the_papers_average(tmp_path):
+def test_an_average_over_tumour_slices_is_marked_beside_the_papers(tmp_path):
     parsed, words = read(write_both(tmp_path, slices="tumour"))
     assert not parsed.wrong and not parsed.open
     # Four of six slices of each patient hold tumour.
     assert "6 patients, 24 slices with tumour, split by patient" in words
     assert "Only slices with tumour were evaluated" in words
     assert "OURS AVERAGED OVER SLICES WITH TUMOUR ONLY" in words
-    # Neither a ceiling over all slices nor volumes can be known.
+    # A ceiling over all slices and volumes would need every slice.
     assert not (tmp_path / "report" / "ceiling.csv").exists()
     assert not list((tmp_path / "report").glob("volumes_*"))
     heads = table(tmp_path, "dice_dice_ce")[0]
@@ -44,7 +44,7 @@ def test_tumour_slices_alone_are_not_passed_off_as_the_papers_average(tmp_path):
     assert not any("paper" in row["Quantity"] for row in secondary(tmp_path))
 
 
-def test_arms_of_different_folds_are_not_compared_and_that_is_said(tmp_path):
+def test_arms_without_a_common_fold_are_named_as_not_compared(tmp_path):
     write_run(tmp_path / "ssl", ssl=True, folds=(0,))
     write_run(tmp_path / "base", ssl=False, folds=(1,))
     _, words = read(tmp_path)
@@ -52,7 +52,7 @@ def test_arms_of_different_folds_are_not_compared_and_that_is_said(tmp_path):
     assert not (tmp_path / "report" / "primary_comparisons.csv").exists()
 
 
-def test_a_comparison_that_old_tallies_prevent_says_so(tmp_path):
+def test_unreadable_tallies_are_given_as_the_reason_for_no_comparison(tmp_path):
     for tally in write_both(tmp_path).glob("*/fold_0/tally_segment.npz"):
         tally.write_bytes(b"PK")
     _, words = read(tmp_path)
@@ -60,7 +60,7 @@ def test_a_comparison_that_old_tallies_prevent_says_so(tmp_path):
     assert "remove it, and give the command that trained again" in words
 
 
-def test_patients_that_are_left_out_of_a_comparison_are_counted(tmp_path):
+def test_patients_left_out_of_a_comparison_are_counted(tmp_path):
     write_both(tmp_path)
     _, words = read(tmp_path)
     # The first patient has no ET, and its ASD is not defined.
@@ -72,7 +72,7 @@ def test_patients_that_are_left_out_of_a_comparison_are_counted(tmp_path):
     assert "n = 6 patients;" in sentence
 
 
-def test_runs_that_only_one_arm_has_are_not_compared_and_that_is_said(tmp_path):
+def test_only_folds_and_seeds_of_both_arms_are_compared(tmp_path):
     write_run(tmp_path / "ssl", ssl=True, folds=(0, 1, 2), patients=6)
     write_run(tmp_path / "base", ssl=False, folds=(0, 2), patients=6)
     _, words = read(tmp_path)
@@ -86,8 +86,8 @@ def test_runs_that_only_one_arm_has_are_not_compared_and_that_is_said(tmp_path):
     )
 
 
-def test_what_was_evaluated_over_other_slices_is_not_compared(tmp_path):
-    """--mode=evaluate may ask for other slices than the settings that the run was started with."""
+def test_evaluations_over_different_slices_are_not_compared(tmp_path):
+    """--mode=evaluate may change the slices after the start of a run."""
     write_run(tmp_path / "ssl", ssl=True, patients=6)
     write_run(tmp_path / "base", ssl=False, patients=6, slices="tumour")
     path = tmp_path / "base" / "config.json"
@@ -104,10 +104,10 @@ def test_what_was_evaluated_over_other_slices_is_not_compared(tmp_path):
     [("1 x cpu", False), ("1 x NVIDIA H100", True)],
     ids=["float32", "bfloat16"],
 )
-def test_a_run_that_an_earlier_version_began_is_another_arm_only_if_it_computes_otherwise(
+def test_a_run_of_an_earlier_version_is_another_arm_only_if_it_computed_in_bfloat16(
     tmp_path, devices, apart
 ):
-    """It knows nothing of epochs in float32: it has none, if not all are."""
+    """Earlier versions lack the setting: all their epochs are in one type."""
     for name in ("ssl", "base"):
         write_run(tmp_path / name, ssl=name == "ssl", patients=6)
         path = tmp_path / name / "config.json"
@@ -120,7 +120,7 @@ def test_a_run_that_an_earlier_version_began_is_another_arm_only_if_it_computes_
     assert ("baseline (train.float32_epochs = 0)" in words) == apart
 
 
-def test_one_patient_is_not_tested_and_what_no_patient_has_is_said(tmp_path):
+def test_quantities_with_one_patient_or_none_are_named_as_not_tested(tmp_path):
     for ssl in (True, False):  # the only patient has no ET
         write_run(tmp_path / ("ssl" if ssl else "base"), ssl=ssl, patients=1)
     _, words = read(tmp_path)

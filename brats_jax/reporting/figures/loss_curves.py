@@ -12,12 +12,12 @@ from brats_jax.reporting.read_runs import FoldFiles, Run, Study
 from brats_jax.runtime.text import plural
 
 EVENTS = (("train", "training", BASELINE, "-"), ("validation", "validation", SSL, "--"))
-_Trained = tuple[Run, FoldFiles]  # one training: the run and the fold of a given stage
+_Training = tuple[Run, FoldFiles]  # one training: the run and the fold of a given stage
 
 
-def trained(study: Study, stage: str) -> list[_Trained]:
+def trainings(study: Study, stage: str) -> list[_Training]:
     """Trainings with a loss curve for a stage; equal curves of several runs are there once."""
-    found: dict[tuple[object, ...], _Trained] = {}
+    found: dict[tuple[object, ...], _Training] = {}
     for run in study.runs:
         for fold in run.folds.values():
             curve = fold.stages[stage].curve("train") if stage in fold.stages else []
@@ -30,7 +30,7 @@ def trained(study: Study, stage: str) -> list[_Trained]:
 @styled
 def pretraining_curves(study: Study) -> Figure | None:
     """Figure 5: loss of the pretraining, mean over folds and each fold."""
-    group = trained(study, "pretrain")
+    group = trainings(study, "pretrain")
     if not group:
         return None
     drawing = canvas(6.4, 3.4)
@@ -52,7 +52,7 @@ def pretraining_curves(study: Study) -> Figure | None:
 @styled
 def segmentation_curves(study: Study) -> Figure | None:
     """Appendix Figure 1: loss of the segmentation by fold, for each loss and start."""
-    group = trained(study, "segment")
+    group = trainings(study, "segment")
     if not group:
         return None
     most = {
@@ -88,7 +88,7 @@ def segmentation_curves(study: Study) -> Figure | None:
     )
 
 
-def _draw(axis: Axes, group: Sequence[_Trained], stage: str) -> None:
+def _draw(axis: Axes, group: Sequence[_Training], stage: str) -> None:
     for event, name, colour, style in EVENTS:
         by_epoch: dict[int, list[float]] = {}
         for _, fold in group:
@@ -109,7 +109,7 @@ def _draw(axis: Axes, group: Sequence[_Trained], stage: str) -> None:
         axis.set_yscale("log")
 
 
-def _trainings(group: Sequence[_Trained], panels: int) -> str:
+def _trainings(group: Sequence[_Training], panels: int) -> str:
     """The lines in words; the mean is mentioned if a panel has several trainings."""
     folds = captions.fold_names([*{fold.number for _, fold in group}])
     seeds = {run.seed for run, _ in group}
@@ -119,6 +119,6 @@ def _trainings(group: Sequence[_Trained], panels: int) -> str:
     return f"{lines}{count} ({folds}{many})"
 
 
-def _unfinished(group: Sequence[_Trained], stage: str) -> str:
+def _unfinished(group: Sequence[_Training], stage: str) -> str:
     count = sum(fold.stages[stage].complete is None for _, fold in group)
     return f" Not trained to the end: {count}." if count else ""

@@ -1,4 +1,4 @@
-"""Every place where the paper disagrees with itself, and that each is found, not listed."""
+"""The contradictions of the paper; changing a number makes one appear or disappear."""
 
 from decimal import Decimal
 from fractions import Fraction
@@ -86,7 +86,7 @@ WORDS = [
 
 
 def changed(cell, printed):
-    """The paper's numbers with one of them misprinted, or put right."""
+    """The paper's numbers with one of them changed."""
     numbers = list(printed_numbers())
     assert cell in {n[:3] for n in numbers}
     return [n._replace(printed=printed) if n[:3] == cell else n for n in numbers]
@@ -100,16 +100,16 @@ def summary(findings):
     ]
 
 
-def test_all_numbers_that_disagree():
+def test_all_contradicting_numbers_are_found():
     assert summary(FINDINGS) == NUMBERS
 
 
-def test_all_sentences_that_disagree():
+def test_all_contradicting_sentences_are_found():
     found = [(f.check, f.kind, f.where, f.printed[:38]) for f in FINDINGS if f.check in IN_WORDS]
     assert found == WORDS
 
 
-def test_the_first_cell_is_the_one_printed():
+def test_the_first_cell_of_a_finding_is_its_printed_number():
     for f in FINDINGS:
         if f.cells:
             table, row, column = f.cells[0]
@@ -122,11 +122,11 @@ def test_the_first_cell_is_the_one_printed():
     [
         (("4", 4, 2), "0.480", [("fold means", ("4", 4, 2))]),
         (("5", 6, 2), "1.900", [("fold means", ("5", 6, 2))]),
-        # 0.199 it is, but then the row's average is still not that of its classes.
+        # Corrected, but the average of the row is still not that of its classes.
         (("6", 4, 4), "0.199", [("fold means", ("6", 4, 4))]),
     ],
 )
-def test_a_number_put_right_is_found_no_more(cell, right, gone):
+def test_a_corrected_number_is_not_a_finding(cell, right, gone):
     before = {(f.check, f.cells[0]) for f in FINDINGS if f.cells}
     after = {(f.check, f.cells[0]) for f in find_inconsistencies(changed(cell, right)) if f.cells}
     assert before - after == set(gone)
@@ -149,8 +149,8 @@ def test_a_misprint_is_found(cell, wrong, check, kind):
     assert (check, kind) in {(f[0], f[1]) for f in new}
 
 
-def test_a_claim_that_comes_true_is_found_no_more():
-    # The one worse fold under Dice + CE is what takes the mean Dice down.
+def test_a_claim_that_the_numbers_support_is_not_a_finding():
+    # One fold under Dice + CE lowers the mean Dice.
     findings = find_inconsistencies(changed(("A4", 8, 3), "0.199"))
     claims = [f.printed for f in findings if f.check == "claim"]
     before = [f.printed for f in FINDINGS if f.check == "claim"]
@@ -159,7 +159,7 @@ def test_a_claim_that_comes_true_is_found_no_more():
     ]
 
 
-def test_what_the_sentences_say():
+def test_the_sentences_of_findings():
     sentences = [f.sentence for f in FINDINGS]
     assert (
         "Table 4 prints 0.540 for the ASD of background under Dice + Focal with SSL, where the "
@@ -179,22 +179,22 @@ def test_what_the_sentences_say():
     assert any("better in 44, equal in 2 and worse in 14" in s for s in sentences)
 
 
-def test_where_in_words():
+def test_the_place_of_a_finding_in_words():
     where = [f.where for f in FINDINGS]
     assert where[5] == "Table 4, ASD Class 0, SSL (pretrained)"
     assert "Table 6, Dice+CE Fully Supervised (No SSL), ET (Class 3)" in where
     assert "Section 4.4.4, Mean Dice, Focal Loss only, Baseline" in where
 
 
-def test_footnotes_by_cell():
+def test_findings_are_footnotes_of_their_cells():
     marks = by_cell(FINDINGS)
     assert [f.check for f in marks["6", 4, 4]] == ["fold means", "two printings"]
-    # The table that agrees with the folds is marked as well, as the other printing.
+    # Both printings are marked, also the one that agrees with the folds.
     assert [f.cells[0] for f in marks["5", 1, 1]] == [("6", 4, 2)]
     assert ("3", 4, 1) not in marks
 
 
-def test_precision_is_that_of_the_digits_that_vary():
+def test_padded_zeros_do_not_count_as_precision():
     reading = Reading(printed_numbers())
     resolution = {"dice": 3, "asd_mm": 2, "mse": 3, "psnr_db": 2, "ssim": 3}
     assert dict(reading.resolution) == resolution
@@ -206,7 +206,7 @@ def test_precision_is_that_of_the_digits_that_vary():
     assert decimals["text", 7, 3, "37.610"] == 2
 
 
-def test_the_rule_of_rounding():
+def test_rounding_explains_a_small_gap_only():
     half = Fraction(1, 2000)
     printed = Estimate(Fraction("0.314"), half)
 
@@ -221,7 +221,7 @@ def test_the_rule_of_rounding():
     assert against("0.3120") == "definite"
 
 
-def test_numbers_in_print():
+def test_numbers_are_printed_without_trailing_zeros():
     assert [plain(Fraction(x)) for x in ("1.9", "0.484", "2")] == ["1.90", "0.484", "2.00"]
     assert plain(Fraction(2, 3)) == "0.66667"
     assert rounded(Fraction("0.0025"), 3) == "0.003" and Decimal(rounded(Fraction(5), 1)) == 5

@@ -1,4 +1,4 @@
-"""The paper's tables: counts, sums taken from the paper's text by another way, meanings."""
+"""The paper's tables: counts and sums read from its text by a program, and meanings."""
 
 from decimal import Decimal
 
@@ -11,8 +11,8 @@ from brats_jax.reporting.paper.printed_tables import CLASSES, LOSSES, SSL, TABLE
 
 NUMBERS = list(printed_numbers())
 
-# Read out of the paper's text by a program, in reading order v1, v2, ...: how many numbers
-# with a decimal point a table has, their sum, and 1 v1 + 2 v2 + ..., which a swap changes.
+# Read from the paper's text by a program, in reading order v1, v2, ...: the count of numbers
+# with a decimal point, their sum, and 1 v1 + 2 v2 + ..., which changes if two are swapped.
 READ_BY_MACHINE = {
     "1": (3, "30.724", "62.326"),
     "2": (0, "0", "0"),
@@ -28,7 +28,7 @@ READ_BY_MACHINE = {
 
 
 @pytest.mark.parametrize("table", READ_BY_MACHINE)
-def test_the_typing_has_the_sums_of_the_paper(table):
+def test_the_typed_numbers_have_the_sums_of_the_paper(table):
     values = [Decimal(c) for row in TABLES[table].rows for c in row if c.replace(".", "").isdigit()]
     if table.startswith("A"):
         values = [v for v in values if v != v.to_integral() or v.as_tuple().exponent < 0]
@@ -39,7 +39,7 @@ def test_the_typing_has_the_sums_of_the_paper(table):
     assert weighted == Decimal(weighted_total)
 
 
-def test_every_number_has_a_meaning_and_no_two_in_a_table_the_same():
+def test_no_two_numbers_of_a_table_have_the_same_meaning():
     for table, (count, *_) in READ_BY_MACHINE.items():
         meanings = [n.meaning for n in NUMBERS if n.table == table]
         assert len(meanings) == len(set(meanings)) == count
@@ -48,13 +48,13 @@ def test_every_number_has_a_meaning_and_no_two_in_a_table_the_same():
         assert TABLES[n.table].rows[n.row][n.column] == n.printed
 
 
-def test_rows_are_as_wide_as_their_heads():
+def test_every_row_has_a_cell_for_each_column():
     for table in TABLES.values():
         assert {len(row) for row in table.rows} == {len(table.columns)}
     assert [len(table.rows) for table in TABLES.values()] == [3, 6, 8, 8, 8, 6, 5, 10, 10, 10, 8]
 
 
-def test_the_vocabulary_is_the_packages_own():
+def test_classes_and_losses_have_the_names_of_the_package():
     assert modalities.CLASSES == CLASSES
     assert set(LOSSES) == set(SEGMENTATION_LOSSES)
 
@@ -80,7 +80,7 @@ def test_some_numbers_by_meaning(meaning, printed):
     assert [n.printed for n in NUMBERS if n.meaning == meaning] == printed
 
 
-def test_the_pipelines_are_told_apart():
+def test_baseline_and_ssl_rows_are_distinguished():
     assert {row[0] for row in TABLES["A2"].rows} == {"Baseline", SSL}
     assert TABLES["A4"].rows[8][5] == "0.199" and TABLES["A4"].rows[8][0] == SSL
     assert TABLES["6"].rows[4][1:5] == ("Fully Supervised (No SSL)", "0.188", "0.330", "0.190")

@@ -1,0 +1,33 @@
+"""Loss curves."""
+
+import pytest
+from report_examples import write_history, write_run
+
+from brats_jax.reporting.figures.loss_curves import (
+    pretraining_curves,
+    segmentation_curves,
+    trainings,
+)
+from brats_jax.reporting.read_runs import Study, discover
+
+
+def test_runs_that_share_a_pretraining_have_one_curve(study):
+    assert len(trainings(study, "pretrain")) == 2  # a curve for each fold
+    assert len(trainings(study, "segment")) == 3 * 2 * 2
+
+
+def test_the_caption_counts_trainings_and_folds(study):
+    assert "each of 2 trainings (folds 1 and 2)" in pretraining_curves(study).caption
+    assert "each of 12 trainings (folds 1 and 2)" in segmentation_curves(study).caption
+
+
+def test_trainings_that_have_not_ended_are_counted(tmp_path):
+    run = write_run(tmp_path / "run", ssl=False)
+    (run / "fold_0" / "segment" / "complete.json").unlink()
+    write_history(run / "fold_0" / "segment", epochs=2, complete=False)
+    assert segmentation_curves(discover(run)).caption.endswith("Not trained to the end: 1.")
+
+
+@pytest.mark.parametrize("draw", [pretraining_curves, segmentation_curves])
+def test_without_an_epoch_there_is_no_figure(draw, tmp_path):
+    assert draw(Study(tmp_path, "run")) is None

@@ -1,0 +1,48 @@
+"""Charts of results."""
+
+from report_examples import write_run
+
+from brats_jax.reporting import comparisons
+from brats_jax.reporting.arms import Results, collect
+from brats_jax.reporting.figures import result_charts
+from brats_jax.reporting.read_runs import discover
+
+
+def test_the_convention_chart_needs_every_slice(results, tmp_path):
+    figure = result_charts.convention_figure(results)
+    assert figure.name == "conventions" and "no model can exceed" in figure.caption
+    write_run(tmp_path / "run", ssl=False, slices="tumour")
+    assert result_charts.convention_figure(collect(discover(tmp_path))) is None
+
+
+def test_the_difference_chart_shows_folds_only_if_there_are_several(results, tmp_path):
+    primary = comparisons.primary(results)
+    assert "each fold and seed" in result_charts.difference_figure(primary).caption
+    for ssl in (True, False):
+        write_run(tmp_path / str(ssl), ssl=ssl)
+    alone = comparisons.primary(collect(discover(tmp_path)))
+    assert "each fold and seed" not in result_charts.difference_figure(alone).caption
+    assert result_charts.difference_figure([]) is None
+
+
+def test_the_distribution_chart_counts_patients(results):
+    figure = result_charts.distribution_figure(results)
+    assert figure.title == "3D Dice of every patient"
+    assert "Each point is a patient (4)" in figure.caption
+
+
+def test_the_label_chart_needs_several_shares(results, tmp_path):
+    assert result_charts.label_figure(results) is None
+    for fraction in (0.1, 1.0):
+        write_run(tmp_path / f"{fraction}", ssl=False, fraction=fraction)
+    figure = result_charts.label_figure(collect(discover(tmp_path)))
+    assert figure.name == "label_efficiency" and "bootstrap interval" in figure.caption
+
+
+def test_without_any_evaluation_there_is_no_chart():
+    for draw in (
+        result_charts.convention_figure,
+        result_charts.distribution_figure,
+        result_charts.label_figure,
+    ):
+        assert draw(Results()) is None

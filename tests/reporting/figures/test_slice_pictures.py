@@ -1,0 +1,53 @@
+"""Pictures of slices: the data, predicted images, segmentations."""
+
+import io
+
+import numpy as np
+from PIL import Image
+from report_examples import write_run
+
+from brats_jax.reporting.arms import collect
+from brats_jax.reporting.figures import slice_pictures
+from brats_jax.reporting.read_runs import discover
+
+
+def test_a_missing_store_is_the_reason_why_the_data_are_not_drawn(tmp_path):
+    run = write_run(tmp_path / "run", store=str(tmp_path / "gone"))
+    reason = slice_pictures.dataset_figure(discover(run).runs)
+    assert reason.startswith("Figure 4 (the data) is not drawn: ") and "gone" in reason
+    assert "no run has begun" in slice_pictures.dataset_figure([])
+
+
+def test_the_data_are_drawn_only_from_the_store_of_the_runs(tmp_path, small_store):
+    run = write_run(tmp_path / "run", store=str(small_store.path))
+    reason = slice_pictures.dataset_figure(discover(run).runs)
+    assert "is not the store that the runs were trained on" in reason
+    study = discover(run)
+    study.runs[0].document["store"]["fingerprint"] = small_store.fingerprint
+    figure = slice_pictures.dataset_figure(study.runs)
+    assert figure.number == "Figure 4" and figure.mime == "image/jpeg"
+
+
+def test_all_arms_are_drawn_on_the_same_slices(results):
+    (figure,) = slice_pictures.segmentation_figures(results)
+    assert figure.number == "Figure 7 and Figure 8"
+    assert figure.caption.startswith("Fold 1, seed 0; a row with SSL above one without.")
+    with Image.open(io.BytesIO(figure.data)) as image:
+        colours = np.asarray(image).reshape(-1, 3).astype(int)
+    # The yellow of ED is on the picture.
+    assert (np.abs(colours - (240, 228, 66)).sum(axis=1) < 90).any()
+
+
+def test_without_panels_the_reason_is_given(tmp_path):
+    run = write_run(tmp_path / "run")
+    (run / "fold_0" / "panels" / "segmentation.npz").unlink()
+    results = collect(discover(run))
+    assert "Figures 7 and 8" in slice_pictures.segmentation_figures(results)
+    assert "no evaluated pretraining has a panel" in slice_pictures.pretraining_figure(results)
+
+
+def test_the_panel_of_the_pretraining_is_shown(tmp_path):
+    run = write_run(tmp_path / "run")
+    Image.new("RGB", (60, 40)).save(run / "fold_0" / "panels" / "reconstruction.png")
+    figure = slice_pictures.pretraining_figure(collect(discover(run)))
+    assert figure.number == "Figure 6" and figure.caption.startswith("run, fold 1.")

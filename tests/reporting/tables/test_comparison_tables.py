@@ -1,0 +1,32 @@
+"""The table of comparisons."""
+
+from brats_jax.reporting import comparisons
+from brats_jax.reporting.tables.comparison_tables import comparison_table
+
+
+def rows_of(found):
+    table = comparison_table(found, "name", "Title", "Caption", detail=False)
+    names = [column.name for column in table.columns]
+    return [dict(zip(names, (cell.text for cell in row), strict=True)) for row in table.rows]
+
+
+def test_a_row_has_the_numbers_of_its_comparison(results):
+    first = comparisons.primary(results)[0]
+    row = rows_of([first])[0]
+    assert row["Quantity"] == first.quantity.name == "3D Dice of WT"
+    assert row["Mean SSL"] == f"{first.result.mean_a:.3f}"
+    assert row["Mean baseline"] == f"{first.result.mean_b:.3f}"
+    assert row["SSL minus baseline mean"] == f"{first.result.mean_difference:+.3f}"
+    assert row["n patients"] == "4" and row["Found"] == first.verdict
+
+
+def test_patients_are_counted_as_better_where_a_distance_is_smaller(results):
+    distances = [c for c in comparisons.secondary(results) if "ASD of WT" in c.quantity.name]
+    row, result = rows_of(distances)[0], distances[0].result
+    assert row["Patients with SSL better"] == str(result.smaller)
+    assert row["Patients with SSL worse"] == str(result.larger)
+    assert row["Quantity"] == "3D ASD of WT (mm)"
+
+
+def test_the_share_of_labels_is_a_column_only_if_it_differs(results):
+    assert "Labels" not in rows_of(comparisons.primary(results))[0]

@@ -1,0 +1,78 @@
+"""The paper's tables with ours beside them."""
+
+import pytest
+
+from brats_jax.reporting.arms import Results, mean_over_folds
+from brats_jax.reporting.tables import paper_tables
+
+
+def cells(table, row):
+    names = [column.name for column in table.columns]
+    return dict(zip(names, table.rows[row], strict=True))
+
+
+def test_a_contradicted_number_of_the_paper_has_a_footnote():
+    cell = paper_tables.paper_cell("4", 4, 2)
+    assert (cell.text, cell.value, cell.paper) == ("0.540", 0.54, True)
+    assert "average 0.484: no rounding explains it" in cell.notes[0]
+    assert paper_tables.paper_cell("4", 0, 1).notes == ()
+
+
+def test_table_1_has_our_mean_beside_the_papers(results):
+    group = results.measured("pretrain")
+    table, by_fold = paper_tables.pretraining_tables(group, "")
+    mse = cells(table, 0)
+    assert (table.number, mse["Quality metric"].text) == ("Table 1", "MSE")
+    key = ("slice", "all slices", "slice", "mse", "")
+    assert mse["ours"].value == mean_over_folds(group, key)[0]
+    assert mse["paper"].text == "0.038"
+    # Our two folds, the paper's five.
+    assert [row[1].text != "–" for row in by_fold.rows] == [True, True, False, False, False]
+    assert all(row[2].paper for row in by_fold.rows)
+
+
+def test_image_quality_counts_the_slices_that_hold_the_tumour(results):
+    table = paper_tables.image_quality_table(results.measured("pretrain"))
+    counts = {row[0].text: row[1].count for row in table.rows}
+    assert counts == {"slice": 24, "brain": 24, "tumour": 16}
+
+
+def test_the_six_experiments_are_listed_with_their_runs(results):
+    table = paper_tables.configuration_table(results)
+    assert len(table.rows) == 6
+    assert cells(table, 1)["Run folders"].text == "dice_ce-ssl"
+    assert cells(table, 1)["Here"].text == "folds 1 and 2"
+    nothing = paper_tables.configuration_table(Results())
+    assert {row[3].text for row in nothing.rows} == {"not evaluated"}
+
+
+@pytest.mark.parametrize(
+    ("loss", "number"), [("focal", "3"), ("dice_focal", "4"), ("dice_ce", "5")]
+)
+def test_each_loss_has_its_table_of_means_and_of_folds(results, loss, number):
+    means, folds = paper_tables.loss_tables(results, loss)
+    assert means.name == f"table_{number}" and folds.number == f"Appendix Table {int(number) - 1}"
+    arm = results.main_arm(loss, True)
+    key = ("slice", "all slices", "background", "dice", "paper")
+    first = cells(means, 0)
+    assert first["SSL ours"].value == mean_over_folds(results.arms[arm], key)[0]
+    assert first["SSL paper"].paper and not first["SSL ours"].paper
+    # Two of our folds and five of the paper's for each start.
+    assert len(folds.rows) == 2 * (2 + 5)
+
+
+def test_table_6_has_a_row_for_each_arm(results):
+    table = paper_tables.summary_table(results)
+    assert [(row[0].text, row[1].text) for row in table.rows[:2]] == [
+        ("Dice + Focal", "baseline"),
+        ("Dice + Focal", "SSL"),
+    ]
+    assert len(table.rows) == 6 and "ASD" not in table.caption
+
+
+def test_contradictions_of_the_text_are_sentences():
+    found = paper_tables.contradictions()
+    assert all(sentence.endswith(".") for sentence in found)
+    assert any("Section 4.4.1 says 'models are randomly initialized'" in s for s in found)
+    # A contradiction between two tables is a footnote instead.
+    assert not any(s.startswith("Table 4 prints 0.540") for s in found)

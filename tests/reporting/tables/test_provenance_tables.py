@@ -1,0 +1,54 @@
+"""Tables of runs, trainings, splits and unfinished trainings."""
+
+import pytest
+
+from brats_jax.reporting.read_runs import GridCell, Study
+from brats_jax.reporting.tables import provenance_tables
+
+
+def column(table, name):
+    names = [column.name for column in table.columns]
+    return [row[names.index(name)].text for row in table.rows]
+
+
+def test_each_run_has_its_settings_devices_and_versions(study):
+    table = provenance_tables.run_table(study)
+    assert column(table, "Run folder")[:2] == ["dice_ce-base", "dice_ce-ssl"]
+    assert set(column(table, "Folds evaluated")) == {"2 of 2"}
+    assert set(column(table, "Devices")) == {"1 x cpu"}
+    assert column(table, "Versions")[0] == "brats_jax 0.1.0, jax 0.10.2, python 3.11.7"
+
+
+def test_each_training_has_its_best_value_and_wall_time(study):
+    table = provenance_tables.training_table(study)
+    assert len(table.rows) == 3 * (2 * 2 + 2)  # losses; with SSL both stages, without one
+    assert set(column(table, "Stage")) == {"pretraining", "segmentation"}
+    assert set(column(table, "Wall time")) == {"1 min 15 s"}
+    assert set(column(table, "Patches/s")) == {"10.0"}
+
+
+def test_equal_splits_share_a_row(study):
+    table = provenance_tables.split_table(study)
+    assert column(table, "Fold") == ["1", "2"]
+    assert column(table, "Audit") == ["clean", "clean"]
+    assert column(table, "Patients test") == ["4", "4"]
+
+
+def test_unfinished_trainings_have_their_reason(tmp_path):
+    cells = [
+        GridCell("a", "runs/a", 0, "done", "", 1, 60.0),
+        GridCell("b", "runs/b", 0, "failed", "out of memory", 2, 60.0),
+        GridCell("c", "runs/c", 0, "left", "", None, None),
+    ]
+    table = provenance_tables.unfinished_cell_table(Study(tmp_path, "grid", cells=cells))
+    assert column(table, "Training") == ["b", "c"]
+    assert column(table, "Reason") == ["out of memory", ""]
+    assert column(table, "Attempts") == ["2", "–"]
+    assert provenance_tables.unfinished_cell_table(Study(tmp_path, "run")) is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(41, "41 s"), (200, "3 min 20 s"), (3900, "1 h 05 min")]
+)
+def test_wall_time_has_units(seconds, words):
+    assert provenance_tables.wall_time(seconds) == words

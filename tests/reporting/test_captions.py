@@ -1,0 +1,69 @@
+"""Words of captions."""
+
+import pytest
+
+from brats_jax.reporting import captions
+
+
+class Evaluated:
+    """An evaluation of a number of slices."""
+
+    def __init__(self, fold=0, seed=0, patients=4, slices="all", split_by="patient", count=24):
+        self.fold, self.seed = fold, seed
+        self.evaluation = {"patients": patients, "slices": slices, "split_by": split_by}
+        self.rows = {captions.SLICES_KEY: (0.5, count)}
+
+
+@pytest.mark.parametrize(
+    ("group", "words"),
+    [
+        ([], ""),
+        ([Evaluated(patients=55, count=8525)], "55 patients, 8,525 slices, split by patient"),
+        ([Evaluated(patients=1)], "1 patient, 24 slices, split by patient"),
+        (
+            [Evaluated(slices="tumour")],
+            "4 patients, 24 slices with tumour, split by patient",
+        ),
+        (
+            [Evaluated(patients=4), Evaluated(patients=6, count=36)],
+            "4 to 6 patients, 24 to 36 slices, split by patient",
+        ),
+        (
+            [Evaluated(split_by="slice")],
+            "4 patients, 24 slices, split by slice, the same patients in training and test",
+        ),
+    ],
+)
+def test_the_test_set_in_words(group, words):
+    assert captions.test_set(group) == words
+
+
+def test_slices_that_differ_between_runs_are_mentioned():
+    words = captions.test_set([Evaluated(), Evaluated(slices="tumour")])
+    assert "24 slices (with tumour in some runs, all in others)" in words
+    assert not captions.all_slices([Evaluated(), Evaluated(slices="tumour")])
+    assert captions.all_slices([Evaluated()]) and not captions.all_slices([])
+
+
+@pytest.mark.parametrize(
+    ("runs", "words"),
+    [
+        ([(0, 0)], "fold 1 alone"),
+        ([(0, 0), (0, 1)], "fold 1 and 2 seeds"),
+        ([(0, 0), (2, 0)], "mean over folds 1 and 3"),
+        ([(f, s) for f in range(5) for s in range(2)], "mean over folds 1 to 5 and 2 seeds"),
+    ],
+)
+def test_folds_and_seeds_in_words(runs, words):
+    assert captions.repeats([Evaluated(fold, seed) for fold, seed in runs]) == words
+
+
+def test_a_caption_joins_test_set_and_repeats():
+    assert captions.over([Evaluated()], "Our baseline") == (
+        "Our baseline: test set of 4 patients, 24 slices, split by patient; fold 1 alone."
+    )
+
+
+def test_names_are_listed_with_a_last_word():
+    assert captions.listed(["a"]) == "a" and captions.listed(["a", "b"]) == "a and b"
+    assert captions.listed(["a", "b", "c"], "or") == "a, b or c"

@@ -1,0 +1,44 @@
+"""The sections of a report: their order and their numbering."""
+
+import pytest
+from report_examples import write_run
+
+from brats_jax.reporting.figures.figure import Figure
+from brats_jax.reporting.read_runs import discover
+from brats_jax.reporting.sections import Points, Section, Words, build
+from brats_jax.reporting.tables.table import Table
+
+
+@pytest.fixture(scope="module")
+def sections(study) -> list[Section]:
+    return build(study)
+
+
+def test_tables_and_figures_without_a_number_in_the_paper_are_counted_from_s1(sections):
+    blocks = [block for section in sections for block in section.blocks]
+    for kind in (Table, Figure):
+        own = [b.number for b in blocks if isinstance(b, kind) and " S" in b.number]
+        assert own == [f"{kind.__name__} S{k + 1}" for k in range(len(own))] and own
+    numbers = [b.number for b in blocks if isinstance(b, Table)]
+    assert {f"Table {k}" for k in range(1, 7)} <= set(numbers)
+    assert {f"Appendix Table {k}" for k in range(1, 5)} <= set(numbers)
+    assert len(numbers) == len(set(numbers))
+
+
+def test_the_report_begins_with_a_summary_and_ends_with_missing_results(sections):
+    titles = [section.title for section in sections]
+    assert (titles[0], titles[-1]) == ("Summary", "Missing results")
+
+
+def test_every_section_of_a_baseline_alone_has_content(tmp_path):
+    sections = build(discover(write_run(tmp_path / "run", ssl=False)))
+    assert all(section.blocks for section in sections)
+    notes = [b.text for s in sections for b in s.blocks if isinstance(b, Words) and b.missing]
+    assert any("No pretraining has been evaluated" in text for text in notes)
+    assert any("Table 3 and Appendix Table 2 have no counterpart here" in text for text in notes)
+
+
+def test_warnings_stand_in_the_summary(tmp_path):
+    summary = build(discover(write_run(tmp_path / "run", source="phantom")))[0]
+    (warnings,) = [b for b in summary.blocks if isinstance(b, Points) and b.role == "warnings"]
+    assert "synthetic" in warnings.items[0]
