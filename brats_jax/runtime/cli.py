@@ -17,6 +17,8 @@ from brats_jax.errors import BUSY_STATUS, BratsError, Busy
 from brats_jax.runtime import distributed
 from brats_jax.runtime.signals import Terminated, close_output, raise_on_sigterm
 
+# An installed package has configs/ here; from a clone it is a folder of the working directory.
+_INSTALLED = Path(about.__file__).parent / "share"
 COMMANDS = ("prepare", "main", "grid", "report", "predict", "calibrate", "export", "phantom")
 
 
@@ -98,6 +100,15 @@ def _parse_flags(arguments: list[str]) -> list[str]:
     """Parses the flags as absl does, but a wrong flag or setting is one line."""
     config_file = _config_argument(arguments) if "config" in flags.FLAGS else None
     if config_file is not None:
+        if not config_file.is_file() and (_INSTALLED / config_file).is_file():
+            named, found = str(config_file), str(_INSTALLED / config_file)
+            arguments = [
+                a.replace(named, found)
+                if a in (named, f"--config={named}", f"-config={named}")
+                else a
+                for a in arguments
+            ]
+            config_file = _INSTALLED / config_file
         if not config_file.is_file():
             _exit(f"{config_file}: no such configuration; give one, e.g. configs/ssl.py")
         # The files in configs/ import each other; the working directory may be any other.
