@@ -12,10 +12,9 @@ from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """Returns the settings that all experiments share."""
+    """The settings that all experiments share."""
     config = ConfigDict()
 
-    # What is done.
     config.seed = 0  # of initialisation and patches; the split has its own
     config.folds = (0, 1, 2, 3, 4)  # which of the data.num_folds folds this run trains
     config.ssl = True  # pretrain, transfer, fine-tune; False: segmentation only
@@ -36,16 +35,16 @@ def get_config() -> ConfigDict:
     config.data.split_by = "patient"  # or slice: the paper's split of files, which leaks
     config.data.test_fraction = 0.15
     config.data.num_folds = 5
-    config.data.split_seed = 0  # several seeds may so share one split
-    # Share of a fold's training patients whose labels segmentation sees; pretraining needs none
-    # and sees all. Smaller shares are part of larger ones. An epoch has as many steps as with
-    # all of them: every share gets the same number of updates.
+    config.data.split_seed = 0  # several seeds may share one split
+    # Fraction of a fold's training patients whose labels the segmentation uses; pretraining uses
+    # all patients, without labels. Smaller fractions are subsets of larger ones. The number of
+    # steps of an epoch does not depend on it: every fraction gets the same number of updates.
     config.data.label_fraction = 1.0
     config.data.patch_size = 128
     config.data.workers = 0  # loader processes; 0: threads of this process
     config.data.threads = 2  # reading threads in each
-    # Where patches are cut. device: from slices kept in its memory, inside the compiled step;
-    # auto: that, on an accelerator of which they take at most half the memory.
+    # Where patches are cut. device: inside the compiled step, from slices in device memory; auto:
+    # device, on an accelerator, if the slices take at most half of its memory; else host.
     config.data.placement = "auto"  # auto, host, device
 
     config.optim = ConfigDict()
@@ -56,15 +55,15 @@ def get_config() -> ConfigDict:
     config.train = ConfigDict()
     config.train.batch_size = 16  # over all devices together
     config.train.validation_batch_size = 16
-    # A new network makes much of every rounding: so many epochs of either stage are computed in
-    # float32 before the rest is in bfloat16. Nothing where all of it is float32.
+    # Early training is sensitive to rounding: the first epochs of each stage are computed in
+    # float32, the others in bfloat16. No effect where dtype is float32.
     config.train.float32_epochs = 1
     config.train.log_every_steps = 50
-    config.train.save_every_steps = 2000  # besides the end of every epoch; nothing waits for it
+    config.train.save_every_steps = 2000  # and at the end of every epoch; asynchronous
     config.train.steps_per_dispatch = 0  # 0: about 25 on accelerators; always 1 on CPU
-    config.train.deterministic = True  # on a GPU too: a run that goes on has the same bits
+    config.train.deterministic = True  # on GPUs: a resumed run has the same bits
 
-    # Stage 1. Neither its slices nor its patches are chosen by the labels.
+    # Stage 1. Neither its slices nor its patches depend on the labels.
     config.pretrain = ConfigDict()
     config.pretrain.run = ""  # a run folder whose pretraining is taken instead of training one
     config.pretrain.inputs = ("t1", "t1gd")
@@ -85,8 +84,8 @@ def get_config() -> ConfigDict:
     config.segment.augmentation = _augmentation(on=True)
 
     config.evaluation = ConfigDict()
-    config.evaluation.slices = "all"  # of the test set: tumour, all; all make volumes, for 3D
-    config.evaluation.tolerance_mm = 1.0  # NSD: boundary pixels this near count as found
+    config.evaluation.slices = "all"  # of the test set: tumour, all (needed for 3D metrics)
+    config.evaluation.tolerance_mm = 1.0  # NSD: distance within which boundary pixels match
     config.evaluation.batch_size = 16
     config.evaluation.panels = 4  # slices drawn for each stage and fold
 
@@ -94,6 +93,6 @@ def get_config() -> ConfigDict:
 
 
 def _augmentation(*, on: bool) -> ConfigDict:
-    """Each kind by itself; the ranges are those of `brats_jax.data.augment.Augmentation`."""
+    """One switch for each kind; `brats_jax.data.augment.Augmentation` has the ranges."""
     names = ("flip", "quarter_turn", "intensity_scale", "intensity_shift", "gamma", "noise")
     return ConfigDict({name: on for name in names})

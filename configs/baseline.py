@@ -13,7 +13,7 @@ from configs import base
 
 
 def get_config() -> ConfigDict:
-    """Returns base.py without the first stage."""
+    """base.py without the first stage."""
     config = base.get_config()
     config.ssl = False
     return config

@@ -1,10 +1,10 @@
-"""Both stages, small and quick: a narrow network, short epochs, one fold.
+"""Both stages in minutes: a narrow network, short epochs, one fold.
 
     python -m brats_jax.main --config=configs/demo.py --workdir=demo/ssl \
         --config.data.store=demo/store
 
-Cost: five to six minutes on two CPU cores. Made for the phantom; on real cases it shows that
-everything runs, not what the method can do.
+Cost: five to six minutes on two CPU cores. Made for the phantom; on real cases it tests the
+installation, not the method.
 """
 
 from ml_collections import ConfigDict
@@ -13,11 +13,11 @@ from configs import base
 
 
 def get_config() -> ConfigDict:
-    """Returns base.py, shrunk."""
+    """base.py with smaller values."""
     config = base.get_config()
     config.folds = (0,)
     config.model.width = 16
-    config.train.batch_size = 4  # at so few steps, their number counts for more than their size
+    config.train.batch_size = 4  # with so few steps, more of them matter more than larger ones
     config.optim.learning_rate = 2e-3
     config.optim.decay_every_epochs = 1
     config.optim.decay_factor = 0.4

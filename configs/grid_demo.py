@@ -1,11 +1,11 @@
-"""A whole grid, as small as it may be and still show something: narrow, short, two folds.
+"""A whole grid in a quarter of an hour: narrow network, short epochs, two folds.
 
     python -m brats_jax.grid --config=configs/grid_demo.py --workdir=grid_demo/grid \
         --config.data.store=grid_demo/store
 
 Cost: about a quarter of an hour on two CPU cores for its 14 cells, on the phantom that
-launch/grid_demo.sh makes: 24 patients of 32 slices of 96 x 96 pixels. It shows that everything
-runs, not what the method can do.
+launch/grid_demo.sh prepares: 24 patients of 32 slices of 96 x 96 pixels. It tests the
+installation, not the method.
 """
 
 from ml_collections import ConfigDict
@@ -14,7 +14,7 @@ from configs import demo
 
 
 def get_config() -> ConfigDict:
-    """Returns demo.py, on smaller patches and two folds of three."""
+    """demo.py with smaller patches and two folds of three."""
     config = demo.get_config()
     config.folds = (0, 1)
     config.data.num_folds = 3

@@ -1,15 +1,14 @@
-"""The paper to the letter, wherever our defaults differ from it.
+"""The settings of the paper, wherever the defaults differ from them.
 
     python -m brats_jax.main --config=configs/paper.py
     python -m brats_jax.main --config=configs/paper.py --config.loss=dice_focal
 
 Cost: 30 epochs twice for each of five folds, about 1,000 steps an epoch and stage on the
-369 BraTS 2020 patients. Add --config.ssl=false and another --workdir for its
-baseline. The store should come from the
-Kaggle slices and be normalised by slice, which is what `prepare` does by default.
+369 BraTS 2020 patients. The baseline has --config.ssl=false, and another --workdir. The store
+should come from the Kaggle slices and be normalised by slice, the default of `prepare`.
 
-Its file-level split puts slices of one patient on both sides; the scores are then too good,
-and every table says so.
+Its split of files puts slices of one patient on both sides, which inflates the scores; every
+table says so.
 """
 
 from ml_collections import ConfigDict
@@ -18,7 +17,7 @@ from configs import base
 
 
 def get_config() -> ConfigDict:
-    """Returns base.py with the paper's choices."""
+    """base.py with the paper's choices."""
     config = base.get_config()
     # 4.1: "15% of the total files are reserved as a hold-out test set", and each file is a slice.
     config.data.split_by = "slice"
@@ -26,8 +25,8 @@ def get_config() -> ConfigDict:
     config.pretrain.slices = "tumour"
     # 4.1: the tumour-aware sampling is described once, for all training.
     config.pretrain.tumour_probability = 0.5
-    # 3 says that "data augmentation" is described, and nothing describes it; 4.2 and 4.4, which
-    # list every step of training, do not name it.
+    # Section 3 announces a description of "data augmentation", but there is none; 4.2 and 4.4,
+    # which list every step of training, do not mention it.
     for name in config.segment.augmentation:
         config.segment.augmentation[name] = False
     # 4.4.1: the baseline is "randomly initialised", although 3.2 speaks of ImageNet weights.

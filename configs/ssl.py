@@ -13,5 +13,5 @@ from configs import base
 
 
 def get_config() -> ConfigDict:
-    """Returns the settings of base.py: they are this experiment's."""
+    """The settings of base.py."""
     return base.get_config()

@@ -1,21 +1,22 @@
 #!/usr/bin/env bash
-# From nothing to a pretrained and fine-tuned model, a table and pictures, on two CPU cores:
-# sets up .venv, makes a phantom data set, trains with and without pretraining, evaluates both.
+# Trains and evaluates a model with and without pretraining on phantom data, on two CPU cores:
+# sets up .venv, prepares the data, trains, and writes tables, pictures and a report.
 #
-#   bash launch/demo.sh [FOLDER]      FOLDER: where everything goes, by default demo/
+#   bash launch/demo.sh [FOLDER]      FOLDER: output folder, by default demo/
 #
-# EXTRA=cuda12 (or cuda13, tpu) installs for an accelerator. Stopped, the same command goes on.
+# EXTRA=cuda12 (or cuda13, tpu) installs for an accelerator. The same command continues a stopped
+# one.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 folder=${1:-demo}
 bash launch/setup.sh "${EXTRA:-}"
 python=.venv/bin/python
 
-# Normalised by volume: tissues then look alike in every slice, which takes less training than
-# the paper's normalisation by slice (the default) to make use of.
+# Normalised by volume: tissues then have the same intensities in every slice, which needs less
+# training than the paper's normalisation by slice (the default).
 "$python" -m brats_jax.prepare --source=phantom --patients=24 --seed=0 --normalisation=volume \
   --store="$folder/store"
-# Ten folds of some twenty patients, of which one is run: more of them train.
+# Ten folds of some twenty patients, of which one is run: more patients train than with five.
 train=("$python" -m brats_jax.main --config=configs/demo.py --config.data.store="$folder/store"
   --config.data.num_folds=10)
 "${train[@]}" --workdir="$folder/ssl"

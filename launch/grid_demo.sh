@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# The paper's six experiments in small, on two CPU cores: three losses, each with and without
-# pretraining, two folds, on a phantom data set, ending in a report.
+# A small version of the paper's six experiments on phantom data, on two CPU cores: three losses,
+# each with and without pretraining, on two folds; writes a report.
 #
-#   bash launch/grid_demo.sh [FOLDER]      FOLDER: where everything goes, by default grid_demo/
+#   bash launch/grid_demo.sh [FOLDER]      FOLDER: output folder, by default grid_demo/
 #
-# EXTRA=cuda12 (or cuda13, tpu) installs for an accelerator. Stopped, the same command goes on.
+# EXTRA=cuda12 (or cuda13, tpu) installs for an accelerator. The same command continues a stopped
+# one.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 folder=${1:-grid_demo}

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Makes .venv and installs the package into it; does nothing where that is done already.
+# Creates .venv and installs the package into it, unless that is done.
 #
 #   bash launch/setup.sh [EXTRA[,EXTRA...]]     extras: cuda12, cuda13, tpu, test
 #
-# PYTHON names the interpreter to use (3.11 or later); by default the first that fits.
+# PYTHON names the interpreter (3.11 or later); the default is the first suitable one.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 extras=${1:-}
@@ -19,7 +19,7 @@ if [ -z "$chosen" ]; then
   exit 1
 fi
 
-# pip installs without an extra that it does not know, and calls that a success.
+# pip ignores an unknown extra, without an error.
 "$chosen" - "$extras" <<'PYTHON'
 import sys, tomllib
 
@@ -32,12 +32,12 @@ PYTHON
 
 [ -x .venv/bin/python ] || "$chosen" -m venv .venv || { rm -rf .venv; exit 1; }
 
-# The stamp says what was asked for, so that a changed pyproject.toml is installed again.
+# One stamp for each set of extras; a changed pyproject.toml is newer and is installed again.
 stamp=.venv/installed${extras:+-${extras//,/-}}
 if [ ! -e "$stamp" ] || [ pyproject.toml -nt "$stamp" ] || [ launch/setup.sh -nt "$stamp" ]; then
   echo "installing brats_jax${extras:+[$extras]} into .venv (a few minutes the first time)" >&2
-  # By a path, which is found before a folder of the package's name: the import works everywhere,
-  # in the folder that holds this one too.
+  # compat mode adds this folder to sys.path, so that the import also works in the parent folder
+  # of a clone called brats_jax; the default finder would find the clone itself there.
   .venv/bin/python -m pip install --quiet --disable-pip-version-check \
     --config-settings editable_mode=compat -e ".${extras:+[$extras]}"
   touch "$stamp"

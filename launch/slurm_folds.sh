@@ -3,7 +3,7 @@
 #
 #   sbatch --array=0-4 launch/slurm_folds.sh configs/ssl.py RUN STORE [--config.NAME=VALUE ...]
 #
-# All tasks share RUN; the table over the folds is written again by each task that ends.
+# All tasks share RUN; each task updates the table over the folds when it ends.
 #SBATCH --job-name=brats_jax
 #SBATCH --nodes=1
 #SBATCH --ntasks=1
@@ -12,7 +12,7 @@
 #SBATCH --signal=B:TERM@60
 #SBATCH --requeue
 set -euo pipefail
-# SLURM runs a copy of this file: the repository is where sbatch was called.
+# SLURM runs a copy of this file; the repository is the folder in which sbatch was called.
 cd "${SLURM_SUBMIT_DIR:-.}"
 config=${1:?usage: slurm_folds.sh CONFIG RUN STORE [FLAGS]}
 run=${2:?usage: slurm_folds.sh CONFIG RUN STORE [FLAGS]}

@@ -3,10 +3,11 @@
 #
 #   sbatch --array=0-4 launch/slurm_grid.sh GRID STORE [--seeds=0,1 --config.NAME=VALUE ...]
 #
-# CONFIG names the settings, by default configs/ssl.py. How far it is, from any machine:
+# The environment variable CONFIG names the settings (default: configs/ssl.py). This prints the
+# state of the grid, on any machine:
 #   python -m brats_jax.grid --workdir=GRID --status
-# Two minutes before its time is up a task saves and queues itself again; then it goes on.
-# The array may be given again with more or fewer tasks, also beside one that runs.
+# Two minutes before the time limit a task saves, requeues itself and later continues. The array
+# may be submitted again with more or fewer tasks, also while another one runs.
 #SBATCH --job-name=brats_jax_grid
 #SBATCH --nodes=1
 #SBATCH --ntasks=1
@@ -16,7 +17,7 @@
 #SBATCH --requeue
 #SBATCH --open-mode=append
 set -euo pipefail
-# SLURM runs a copy of this file: the repository is where sbatch was called.
+# SLURM runs a copy of this file; the repository is the folder in which sbatch was called.
 cd "${SLURM_SUBMIT_DIR:-.}"
 grid=${1:?usage: slurm_grid.sh GRID STORE [FLAGS]}
 store=${2:?usage: slurm_grid.sh GRID STORE [FLAGS]}
@@ -28,8 +29,8 @@ shard=$((${SLURM_ARRAY_TASK_ID:?give --array=0-4} - ${SLURM_ARRAY_TASK_MIN:-0}))
   --config.data.store="$store" --shard="$shard/${SLURM_ARRAY_TASK_COUNT:?give --array=0-4}" "$@" &
 worker=$!
 
-# USR1 is the time limit (see --signal), after which to go on; TERM is scancel or preemption,
-# after which SLURM itself knows whether to.
+# USR1 announces the time limit (see --signal): requeue. TERM is scancel or preemption: SLURM itself
+# decides whether to requeue.
 signalled= again=
 trap 'signalled=1; kill -TERM "$worker"' TERM
 trap 'signalled=1; again=1; kill -TERM "$worker"' USR1

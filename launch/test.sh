@@ -3,9 +3,9 @@
 #
 #   bash launch/test.sh [PYTEST ARGUMENTS]
 #
-# BRATS_REAL_DATA=DIR also runs the tests on real BraTS 2021 cases that lie there.
-# A Chromium or Chrome on the PATH, or the one that BRATS_CHROMIUM names, opens pages of cases.
-# The tests need no accelerator; JAX_PLATFORMS=cuda runs them on one.
+# With BRATS_REAL_DATA=DIR, a folder of real BraTS 2021 cases, the tests on real data run too. The
+# browser tests use the Chromium or Chrome on the PATH, or the one that BRATS_CHROMIUM names. The
+# tests need no accelerator; JAX_PLATFORMS=cuda runs them on one.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash launch/setup.sh test

@@ -9,7 +9,7 @@ from brats_jax.runtime import console
 from brats_jax.runtime.console import log_if_slow, progress_bar
 
 
-def test_a_log_file_hears_seldom_how_far_it_is(monkeypatch, capsys):
+def test_outside_a_terminal_progress_is_a_line_at_growing_intervals(monkeypatch, capsys):
     now = [100.0]
     monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
     with progress_bar(1000, "fold 0 segment", "slice", first=100) as shown:
@@ -27,7 +27,7 @@ def test_a_log_file_hears_seldom_how_far_it_is(monkeypatch, capsys):
     ]  # fmt: skip
 
 
-def test_what_is_slow_is_told_of(capsys):
+def test_only_slow_work_is_logged(capsys):
     with log_if_slow("compiles", after_s=0.05):
         time.sleep(0.5)
     with log_if_slow("is quick"):
@@ -35,15 +35,15 @@ def test_what_is_slow_is_told_of(capsys):
     assert capsys.readouterr().out == "compiles\n"
 
 
-@pytest.mark.parametrize("listened_to", [True, False])
-def test_without_a_reader_it_is_stopped_for_or_left_quietly(listened_to):
-    """As by `| head`: a loop saves first, and no line raises any more; else the end is here."""
+@pytest.mark.parametrize("stops", [True, False])
+def test_a_closed_output_pipe_requests_a_stop_or_ends_the_program_silently(stops):
+    """As with `| head`: within StopRequests a loop can save first, and later lines are lost."""
     code = (
         "import contextlib, sys\n"
         "from brats_jax.runtime.signals import StopRequests\n"
         "from brats_jax.runtime.console import print_line\n"
         "requests = StopRequests()\n"
-        f"with requests if {listened_to} else contextlib.nullcontext():\n"
+        f"with requests if {stops} else contextlib.nullcontext():\n"
         "    print_line('one')\n"
         "    sys.stdin.readline()\n"
         "    print_line('two'), print_line('three')\n"
@@ -57,5 +57,5 @@ def test_without_a_reader_it_is_stopped_for_or_left_quietly(listened_to):
     process.stdout.close()
     process.stdin.write("go on\n")
     process.stdin.close()
-    assert process.stderr.read() == (f"{signal.SIGPIPE.value}\n" if listened_to else "")
-    assert process.wait() == (0 if listened_to else 141)
+    assert process.stderr.read() == (f"{signal.SIGPIPE.value}\n" if stops else "")
+    assert process.wait() == (0 if stops else 141)

@@ -16,8 +16,8 @@ from brats_jax.runtime import locks
 HOLD = """
 import sys, time
 from pathlib import Path
-from brats_jax.runtime import locks as lock
-with lock.hold(Path(sys.argv[1]), "fold"):
+from brats_jax.runtime import locks
+with locks.hold(Path(sys.argv[1]), "fold"):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -34,7 +34,7 @@ def another_process(path):
         process.communicate()
 
 
-def test_a_second_process_is_told_who_is_there(tmp_path):
+def test_a_second_process_reads_who_holds_the_lock(tmp_path):
     path = tmp_path / "fold_0" / "lock"
     with another_process(path) as process:
         name = f"{socket.gethostname()}, process {process.pid}"
@@ -43,7 +43,7 @@ def test_a_second_process_is_told_who_is_there(tmp_path):
             pass
         assert f"RUN/fold_0: in use by {name}; wait for it or stop it" in str(caught.value)
         assert isinstance(caught.value, BratsError)
-        # Killed without a word, it holds nothing any more.
+        # A killed process holds no lock.
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert locks.holder(path) is None
@@ -52,19 +52,19 @@ def test_a_second_process_is_told_who_is_there(tmp_path):
     assert locks.holder(path) is None and path.exists()
 
 
-def test_nobody_holds_what_is_not_there(tmp_path):
+def test_a_missing_lock_file_has_no_holder(tmp_path):
     assert locks.holder(tmp_path / "none" / "lock") is None
     assert not (tmp_path / "none").exists()
 
 
-def test_an_error_inside_gives_it_back(tmp_path):
+def test_an_error_releases_the_lock(tmp_path):
     with pytest.raises(KeyError), locks.hold(tmp_path / "lock", "it"):
         raise KeyError
     assert locks.holder(tmp_path / "lock") is None
 
 
-def test_one_who_only_looks_does_not_keep_another_out(tmp_path):
-    """`holder` takes the lock for a moment; whoever wants it waits that moment."""
+def test_asking_for_the_holder_does_not_keep_another_process_out(tmp_path):
+    """`holder` takes the lock for a moment, and `hold` waits for its end."""
     path = tmp_path / "lock"
     path.touch()
     looking = os.open(path, os.O_RDONLY)
@@ -76,7 +76,7 @@ def test_one_who_only_looks_does_not_keep_another_out(tmp_path):
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
-def test_without_locks_a_warning_and_on(tmp_path, monkeypatch, capsys, number):
+def test_a_file_system_without_locks_is_a_warning(tmp_path, monkeypatch, capsys, number):
     def no_lock(descriptor, operation):
         raise OSError(number, os.strerror(number))
 

@@ -8,7 +8,7 @@ import pytest
 from brats_jax.runtime.signals import Interrupted, StopRequests
 
 
-def test_a_stop_request_is_noted_and_the_handlers_come_back():
+def test_a_stop_request_is_recorded_and_the_handlers_are_restored():
     before = signal.getsignal(signal.SIGTERM)
     with StopRequests() as stop:
         assert not stop
@@ -17,7 +17,7 @@ def test_a_stop_request_is_noted_and_the_handlers_come_back():
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_a_second_request_is_obeyed_at_once():
+def test_a_second_signal_has_its_usual_effect():
     code = (
         "import os, signal\n"
         "from brats_jax.runtime.signals import StopRequests\n"
@@ -30,7 +30,7 @@ def test_a_second_request_is_obeyed_at_once():
     assert done.returncode == -signal.SIGTERM and "still here" not in done.stdout
 
 
-def test_interrupted_exits_as_shells_expect():
+def test_the_exit_status_is_128_plus_the_signal():
     with pytest.raises(SystemExit) as caught:
         raise Interrupted(signal.SIGTERM)
     assert caught.value.code == 143
