@@ -22,7 +22,7 @@ from brats_jax.evaluation.tallies import (
     Slices,
 )
 from brats_jax.inference.restored import RestoredNetwork
-from brats_jax.metrics import image, lesions, overlap, surface, surfels
+from brats_jax.metrics import image, lesions, overlap, surface, surface_by_area
 from brats_jax.metrics.surface import SurfaceStatistics
 from brats_jax.models import Weights
 from brats_jax.runtime import devices
@@ -194,9 +194,9 @@ def _surfel_scores(
     rows = []
     for name in SURFEL_REGIONS:
         predicted, true = (np.isin(labels, SCORED[name]) for labels in (prediction, truth))
-        elements = surfels.surfels(predicted, true, spacing_mm)
-        hd95 = np.nan if elements is None else surfels.hd95(elements)
-        rows.append([hd95, surfels.surface_dice(elements, tolerance_mm)])
+        elements = surface_by_area.surface_elements(predicted, true, spacing_mm)
+        hd95 = np.nan if elements is None else surface_by_area.hd95(elements)
+        rows.append([hd95, surface_by_area.surface_dice(elements, tolerance_mm)])
     return np.array(rows)
 
 

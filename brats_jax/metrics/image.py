@@ -17,7 +17,7 @@ from jax import Array
 from jaxtyping import Bool, Float
 
 from brats_jax.errors import BratsError
-from brats_jax.metrics import image_flat
+from brats_jax.metrics import image_ssim_cpu
 
 # Rules for the intensity range R in PSNR and SSIM, in words for captions.
 #
@@ -190,7 +190,7 @@ def ssim(
     Raises:
       BratsError: shapes differ, an image is smaller than the window, or there is no such window.
 
-    On CPU, outside of compiled functions, "uniform7" is `image_flat`'s: five times as fast there.
+    On CPU, outside of compiled functions, "uniform7" is `image_ssim_cpu`'s: five times as fast there.
 
     Reference: Wang et al. 2004, https://doi.org/10.1109/TIP.2003.819861;
     https://scikit-image.org/docs/stable/api/skimage.metrics.html
@@ -208,7 +208,7 @@ def ssim(
         x, y = np.asarray(prediction, np.float32), np.asarray(target, np.float32)
         region = None if mask is None else np.asarray(mask, bool)
         ranges = _ranges(data_range, y, np)
-        found, doubtful = image_flat.ssim_uniform(x, y, ranges, region, _K1**2, _K2**2)
+        found, doubtful = image_ssim_cpu.ssim_uniform(x, y, ranges, region, _K1**2, _K2**2)
         if not doubtful.any():
             return jnp.asarray(found)
         exact = _compiled_ssim(x, y, jnp.asarray(ranges), region, window)

@@ -1,6 +1,6 @@
 """Lesion-wise Dice and HD95 as the BraTS challenges define them since 2023.
 
-Host code, wherever JAX computes, like `surfels`; the distances of `surface` run on either.
+Host code, wherever JAX computes, like `surface_by_area`; the distances of `surface` run on either.
 
 Taken from the challenges' script, https://github.com/rachitsaluja/BraTS-2023-Metrics (eval.py),
 for one region (WT, TC or ET) of one patient:
@@ -11,7 +11,7 @@ for one region (WT, TC or ET) of one patient:
 3. A lesion of the target is compared with the union of all predicted components that touch its
    dilation, each of them whole: a component that touches two lesions counts in full for both.
 4. Dice is of the two masks of voxels. HD95 is DeepMind's (weighted by area, the larger
-   direction; see `surfels`). A lesion that nothing touches has Dice 0 and HD95 374 mm.
+   direction; see `surface_by_area`). A lesion that nothing touches has Dice 0 and HD95 374 mm.
 5. Lesions of the target of 50 mm^3 or less are left out of scores and counts. What is predicted
    on them is no false positive either.
 6. Predicted components that touch no dilation, of any size, are false positives, each with
@@ -35,7 +35,7 @@ from jaxtyping import Bool, Integer
 from scipy import ndimage
 
 from brats_jax.errors import BratsError
-from brats_jax.metrics import surface_host, surfels
+from brats_jax.metrics import surface_by_area, surface_host
 
 DILATION = 3
 SMALLEST_MM3 = 50.0
@@ -132,7 +132,7 @@ def lesion_scores(
         if len(ids):
             both = np.count_nonzero(lesion & found)
             dice = 2 * both / (np.count_nonzero(lesion) + np.count_nonzero(found))
-            hd95_mm = surfels.hd95(surfels.surfels(found, lesion, spacing))
+            hd95_mm = surface_by_area.hd95(surface_by_area.surface_elements(found, lesion, spacing))
         lesions.append(Lesion(volume, dice, hd95_mm, len(ids), volume > smallest_mm3))
     kept = [lesion for lesion in lesions if lesion.counted]
     tp = sum(lesion.components > 0 for lesion in kept)

@@ -16,7 +16,7 @@ from jax import Array
 from jaxtyping import Float, Int, Integer
 
 from brats_jax.errors import BratsError
-from brats_jax.metrics.namespace import namespace
+from brats_jax.metrics.array_namespace import array_namespace
 
 # Dice of a slice in which a class is in neither mask. Where one mask is empty and the
 # other is not, the formula itself gives 0 and every convention agrees.
@@ -226,7 +226,7 @@ def sensitivity(
     Returns:
       float32[...] in 0..1, and `empty` where TP + FN = 0.
     """
-    xp = namespace(counts)
+    xp = array_namespace(counts)
     tp, _, fn = (xp.asarray(counts[..., i], xp.float32) for i in range(3))
     return xp.where(tp + fn > 0, tp / xp.maximum(tp + fn, 1), empty)
 
@@ -250,7 +250,7 @@ def specificity(
     Returns:
       float32[...] in 0..1, and `empty` where TN + FP = 0.
     """
-    xp = namespace(counts)
+    xp = array_namespace(counts)
     tp, fp, fn = (xp.asarray(counts[..., i], xp.int32) for i in range(3))
     # 1 - FP / (TN + FP): near 1 the quotient itself keeps fewer digits.
     negatives = xp.asarray(total, xp.int32) - tp - fn

@@ -4,7 +4,7 @@ A boundary is a mask minus its erosion by the cross (4-connected in 2D, 6-connec
 world beyond the image counting as outside: what `scipy.ndimage.binary_erosion` gives with
 `border_value=0`, and what medpy and MONAI call the surface. Distances are Euclidean, in mm.
 They are taken once, as `SurfaceStatistics`; every variant of a metric is a function of those,
-to be found in `surface_variants` and under its name here.
+to be found in `surface_scores` and under its name here.
 
 Two implementations stand behind the same functions and agree to float32 rounding:
 
@@ -28,7 +28,7 @@ from jaxtyping import Bool, Float, Integer
 
 from brats_jax.errors import BratsError
 from brats_jax.metrics import surface_device, surface_host
-from brats_jax.metrics.surface_variants import (
+from brats_jax.metrics.surface_scores import (
     DISTANCE_CONVENTIONS,
     HD95_VARIANTS,
     EmptyRule,

@@ -9,7 +9,7 @@ import pytest
 from skimage import measure
 
 from brats_jax.errors import BratsError
-from brats_jax.metrics import lesions, surfels
+from brats_jax.metrics import lesions, surface_by_area
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "lesions.npz")
 SURFACES = np.load(Path(__file__).parents[1] / "golden" / "surface_metrics.npz")
@@ -133,7 +133,10 @@ def test_hd95_of_whole_volumes_is_the_challenges():
         for b, r in np.ndindex(values.shape[:2]):
             p, t = (np.isin(GOLDEN[x][b], REGIONS[r]) for x in ("prediction", "target"))
             if p.any() or t.any():
-                got = min(surfels.hd95(surfels.surfels(p, t, tuple(spacing))), 374)
+                got = min(
+                    surface_by_area.hd95(surface_by_area.surface_elements(p, t, tuple(spacing))),
+                    374,
+                )
                 assert got == pytest.approx(values[b, r, column], rel=1e-6)
 
 
@@ -158,10 +161,10 @@ def test_lesions_are_those_of_another_labelling():
 def test_areas_are_those_of_surfaces_one_knows():
     # By code: a single corner cuts off an equilateral triangle of side sqrt(1/2); four voxels
     # side by side make a unit square, in another place for each axis.
-    areas = surfels._areas((1.0, 2.0, 3.0))
-    assert surfels._areas((1.0, 1.0, 1.0))[1] == pytest.approx(math.sqrt(3) / 8)
+    areas = surface_by_area._areas((1.0, 2.0, 3.0))
+    assert surface_by_area._areas((1.0, 1.0, 1.0))[1] == pytest.approx(math.sqrt(3) / 8)
     first, second, third = (
-        int(surfels._BITS[half].sum()) for half in (np.s_[0], np.s_[:, 0], np.s_[:, :, 0])
+        int(surface_by_area._BITS[half].sum()) for half in (np.s_[0], np.s_[:, 0], np.s_[:, :, 0])
     )
     np.testing.assert_allclose(areas[[first, second, third]], [6, 3, 2])
     np.testing.assert_array_equal(areas, areas[::-1])  # a mask and its complement
@@ -172,7 +175,7 @@ def test_hd95_is_deepminds():
     for spacing, values in zip(SURFACES["spacings_mm_3d"], SURFACES["values_3d"], strict=True):
         for b, r in np.ndindex(values.shape[:2]):
             p, t = (np.isin(SURFACES[f"{x}_3d"][b], REGIONS[r]) for x in ("prediction", "target"))
-            got = surfels.hd95(surfels.surfels(p, t, tuple(spacing)))
+            got = surface_by_area.hd95(surface_by_area.surface_elements(p, t, tuple(spacing)))
             if p.any() and t.any():
                 assert got == pytest.approx(values[b, r, column], rel=1e-6)
             else:
@@ -185,7 +188,9 @@ def test_surface_dice_by_area_is_deepminds():
     for spacing, values in zip(SURFACES["spacings_mm_3d"], SURFACES["values_3d"], strict=True):
         for b, r in np.ndindex(values.shape[:2]):
             p, t = (np.isin(SURFACES[f"{x}_3d"][b], REGIONS[r]) for x in ("prediction", "target"))
-            got = surfels.surface_dice(surfels.surfels(p, t, tuple(spacing)), tolerance)
+            got = surface_by_area.surface_dice(
+                surface_by_area.surface_elements(p, t, tuple(spacing)), tolerance
+            )
             assert got == pytest.approx(values[b, r, column], rel=1e-6, nan_ok=True)
 
 

@@ -20,7 +20,7 @@ from brats_jax.metrics import surface_device, surface_host
 _BITS = (1 << np.arange(8)).reshape(2, 2, 2)
 
 
-class Surfels(NamedTuple):
+class SurfaceElements(NamedTuple):
     """Distances in mm and areas in mm^2 of the surface elements of two masks.
 
     Attributes:
@@ -36,9 +36,9 @@ class Surfels(NamedTuple):
     gt_area: np.ndarray
 
 
-def surfels(
+def surface_elements(
     prediction: np.ndarray, target: np.ndarray, spacing_mm: tuple[float, ...]
-) -> Surfels | None:
+) -> SurfaceElements | None:
     """The surface elements of two masks bool[H, W, D]; None where either is empty."""
     box = surface_host.bounding_box(prediction | target)
     codes = [_codes(mask[box]) for mask in (prediction, target)]
@@ -46,7 +46,7 @@ def surfels(
     if not pred.any() or not gt.any():
         return None
     area = _areas(spacing_mm)
-    return Surfels(
+    return SurfaceElements(
         surface_host.distances(pred, gt, spacing_mm),
         area[codes[0][pred]],
         surface_host.distances(gt, pred, spacing_mm),
@@ -54,7 +54,7 @@ def surfels(
     )
 
 
-def hd95(elements: Surfels | None) -> float:
+def hd95(elements: SurfaceElements | None) -> float:
     """95th percentile Hausdorff distance by area, the larger of the two directions.
 
     Per direction, the smallest distance within which at least 95 % of the area lies.
@@ -72,7 +72,7 @@ def hd95(elements: Surfels | None) -> float:
     )
 
 
-def surface_dice(elements: Surfels | None, tolerance_mm: float) -> float:
+def surface_dice(elements: SurfaceElements | None, tolerance_mm: float) -> float:
     """Normalised surface Dice (NSD) by area: DeepMind's, `surface.surface_dice` counts pixels.
 
         NSD = (area within t of the other surface, of both) / (area of both)

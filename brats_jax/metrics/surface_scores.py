@@ -8,7 +8,7 @@ from jax import Array
 from jaxtyping import Float, Int
 
 from brats_jax.errors import BratsError
-from brats_jax.metrics.namespace import namespace
+from brats_jax.metrics.array_namespace import array_namespace
 
 
 class EmptyRule(NamedTuple):
@@ -100,7 +100,7 @@ def directed_means(statistics: SurfaceStatistics) -> tuple[Float[Array, "*n"], F
 def _ratio(
     total: Float[Array | np.ndarray, "*n"], count: Int[Array | np.ndarray, "*n"]
 ) -> Float[Array, "*n"]:
-    xp = namespace(total, count)
+    xp = array_namespace(total, count)
     return xp.asarray(total / xp.maximum(count, 1), xp.float32)
 
 
@@ -138,7 +138,7 @@ def hd95(statistics: SurfaceStatistics, variant: str = "pooled") -> Float[Array,
         raise BratsError(
             f"unknown HD95 variant '{variant}'; valid names: {', '.join(HD95_VARIANTS)}"
         )
-    xp = namespace(*statistics)
+    xp = array_namespace(*statistics)
     if variant == "pooled":
         return xp.asarray(statistics.p95_pooled)
     return xp.maximum(statistics.p95_pred_to_gt, statistics.p95_gt_to_pred)
@@ -164,7 +164,7 @@ def surface_dice(
 
     Reference: Nikolov et al. 2021, https://doi.org/10.2196/26151
     """
-    xp = namespace(*statistics)
+    xp = array_namespace(*statistics)
     within = xp.asarray(statistics.n_pred_within + statistics.n_gt_within, xp.float32)
     total = xp.asarray(statistics.n_pred + statistics.n_gt, xp.float32)
     return xp.where(total > 0, within / xp.maximum(total, 1), empty)
@@ -193,6 +193,6 @@ def fill_empty(
         )
     rule = DISTANCE_CONVENTIONS[convention]
     without = (statistics.n_pred == 0).astype(int) + (statistics.n_gt == 0)
-    xp = namespace(distances_mm, *statistics)
+    xp = array_namespace(distances_mm, *statistics)
     known = xp.where(without == 2, rule.both_empty, xp.asarray(distances_mm, xp.float32))
     return xp.where(without == 1, rule.one_empty, known)

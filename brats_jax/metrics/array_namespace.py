@@ -7,6 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 
 
-def namespace(*arrays: Any) -> ModuleType:
+def array_namespace(*arrays: Any) -> ModuleType:
     """numpy where all arrays are its own, so that nothing is compiled for a handful of numbers."""
     return np if all(isinstance(a, np.ndarray | np.generic) for a in arrays) else jnp

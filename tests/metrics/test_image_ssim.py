@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from image_examples import WINDOWS, hard_cases, regions, skimage_map, smooth
 
-from brats_jax.metrics import image, image_flat
+from brats_jax.metrics import image, image_ssim_cpu
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "ssim.npz")
 each_window = pytest.mark.parametrize("window", WINDOWS)
@@ -146,7 +146,9 @@ def test_ssim_of_flat_images_far_from_the_background_has_its_digits():
     prediction = target + np.float32(1e-3) * (target > 0)
     # The fast form would not do, and says so.
     one = np.ones(1, np.float32)
-    assert image_flat.ssim_uniform(prediction, target, one, None, 1e-4, 9e-4)[1].tolist() == [True]
+    assert image_ssim_cpu.ssim_uniform(prediction, target, one, None, 1e-4, 9e-4)[1].tolist() == [
+        True
+    ]
     # By definition in float64: every window's (co)variances are those of its 49 pixels.
     expected, _ = skimage_map(prediction[0].astype(float), target[0].astype(float), 1.0, "uniform7")
     assert image.ssim(prediction, target, 1.0)[0] == pytest.approx(expected, abs=1e-7)
