@@ -1,4 +1,4 @@
-"""NumPy for what is on the host, JAX for the rest: one formula for both."""
+"""One formula for NumPy and JAX arrays."""
 
 from types import ModuleType
 from typing import Any
@@ -8,5 +8,5 @@ import numpy as np
 
 
 def array_namespace(*arrays: Any) -> ModuleType:
-    """numpy where all arrays are its own, so that nothing is compiled for a handful of numbers."""
+    """`numpy` where all arrays are NumPy's, for which nothing is compiled; else `jnp`."""
     return np if all(isinstance(a, np.ndarray | np.generic) for a in arrays) else jnp

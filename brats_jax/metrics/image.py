@@ -1,8 +1,8 @@
-"""Likeness of a reconstructed image to the real one: MSE, PSNR, SSIM, and their ranges.
+"""Similarity of a predicted image to the real one: MSE, PSNR, SSIM, and intensity ranges.
 
 Images are slices [B, H, W] or volumes [B, D, H, W]; every metric takes an optional region. A
-constant background is reproduced for nothing and lifts PSNR and SSIM of a whole image, so the
-brain and the tumour are worth measuring by themselves.
+constant background is easy to predict and raises PSNR and SSIM of a whole image, so evaluation
+also measures the brain and the tumour alone.
 """
 
 import math
@@ -18,11 +18,12 @@ from jaxtyping import Bool, Float
 
 from brats_jax.errors import BratsError
 from brats_jax.metrics import image_ssim_cpu
+from brats_jax.runtime import forms
 
 # Rules for the intensity range R in PSNR and SSIM, in words for captions.
 #
 # The paper calls R "the maximum possible pixel intensity" and gives no number. Its MSE and PSNR
-# together imply R = 5.7 to 6.4 by fold, so it was taken from the data: by one of the first two.
+# together imply R = 5.7 to 6.4 by fold, so R is from the data, by one of the first two rules.
 RANGE_RULES: dict[str, str] = {
     "target": "maximum - minimum of each real slice",
     "target_max": "maximum of each real slice",
@@ -31,13 +32,13 @@ RANGE_RULES: dict[str, str] = {
 
 
 class _Window(NamedTuple):
-    """One axis of a separable window, and whether its (co)variances are those of a sample."""
+    """Weights of a separable window along one axis; whether (co)variances are a sample's."""
 
     weights: np.ndarray
     of_a_sample: bool
 
     def scale(self, axes: int) -> float:
-        """What (co)variances are multiplied by: n / (n - 1) over the n pixels of a sample."""
+        """Factor of the (co)variances: n / (n - 1) for a sample of n pixels, else 1."""
         pixels = len(self.weights) ** axes
         return pixels / (pixels - 1) if self.of_a_sample else 1.0
 
@@ -58,7 +59,7 @@ SSIM_WINDOWS: dict[str, str] = {
     "gaussian11": "11 x 11 Gaussian, sigma 1.5 (Wang et al., MONAI, torchmetrics)",
 }
 
-_K1, _K2 = 0.01, 0.03  # those of Wang et al., and everybody's default
+_K1, _K2 = 0.01, 0.03  # of Wang et al., the default of every library
 
 Images = Float[Array | np.ndarray, "b *space"]  # space: h w, or d h w
 Regions = Bool[Array | np.ndarray, "b *space"]
@@ -74,7 +75,7 @@ def data_range(
 
     Args:
       target: float[B, H, W] or [B, D, H, W], the real images.
-      rule: a name in `RANGE_RULES`, or a positive number, which is short for "fixed" with it.
+      rule: a name in `RANGE_RULES`, or a positive number, which means "fixed" with that number.
       fixed: the range under the rule "fixed", the same for every image.
 
     Returns:
@@ -165,22 +166,26 @@ def ssim(
     mask: Regions | None = None,
     window: str = "uniform7",
 ) -> PerImage:
-    """Structural similarity of each image, by default as scikit-image computes it by default.
+    """Structural similarity (SSIM) of each image; the defaults are scikit-image's.
 
         SSIM = mean of (2 m_x m_y + C1)(2 c_xy + C2) / ((m_x^2 + m_y^2 + C1)(v_x + v_y + C2))
 
-    over windows, with C1 = (0.01 R)^2 and C2 = (0.03 R)^2. Under "uniform7" they are 7 x 7 (in
-    volumes 7 x 7 x 7) with uniform weights and sample (co)variances. Under "gaussian11" they are
+    over windows, with C1 = (0.01 R)^2 and C2 = (0.03 R)^2. Windows of "uniform7" are 7 x 7 (in
+    volumes 7 x 7 x 7) with uniform weights and sample (co)variances. Windows of "gaussian11" are
     11 x 11 (x 11) with Gaussian weights of sigma 1.5 and (co)variances under those weights:
-    scikit-image's gaussian_weights=True, sigma=1.5, use_sample_covariance=False, and what MONAI
-    and torchmetrics do by default. Only windows that lie in the image count, so a margin of 3 or
-    5 pixels does not.
+    scikit-image's gaussian_weights=True, sigma=1.5, use_sample_covariance=False, and the default
+    of MONAI and torchmetrics. Only windows inside the image count, so a margin of 3 or 5 pixels
+    is left out.
+
+    Outside of compiled functions "uniform7" takes a form that is five times as fast on a CPU
+    (`image_ssim_cpu`); "gaussian11", compiled functions and accelerators take
+    `ssim_of_centred_windows`.
 
     Args:
       prediction, target: float[B, H, W] or [B, D, H, W], every side at least 7 or 11.
       data_range: R, a number or float[B]; see the function of that name.
       mask: bool, of their shape, the window centres to average over, such as the brain or the
-        tumour; windows still see their surroundings. All centres by default.
+        tumour; windows reach beyond it. All centres by default.
       window: a name in `SSIM_WINDOWS`.
 
     Returns:
@@ -189,8 +194,6 @@ def ssim(
 
     Raises:
       BratsError: shapes differ, an image is smaller than the window, or there is no such window.
-
-    On CPU, outside of compiled functions, "uniform7" is `image_ssim_cpu`'s: five times as fast there.
 
     Reference: Wang et al. 2004, https://doi.org/10.1109/TIP.2003.819861;
     https://scikit-image.org/docs/stable/api/skimage.metrics.html
@@ -204,22 +207,24 @@ def ssim(
         raise BratsError(f"images of {sides[0]} are smaller than SSIM's {sides[1]} window")
     given = (prediction, target, data_range, *([] if mask is None else [mask]))
     traced = any(isinstance(array, jax.core.Tracer) for array in given)
-    if window == "uniform7" and jax.default_backend() == "cpu" and not traced:
+    fast = window == "uniform7" and forms.on_cpu() and not traced and not forms.plain("ssim")
+    if fast:
         x, y = np.asarray(prediction, np.float32), np.asarray(target, np.float32)
         region = None if mask is None else np.asarray(mask, bool)
         ranges = _ranges(data_range, y, np)
         found, doubtful = image_ssim_cpu.ssim_uniform(x, y, ranges, region, _K1**2, _K2**2)
         if not doubtful.any():
             return jnp.asarray(found)
-        exact = _compiled_ssim(x, y, jnp.asarray(ranges), region, window)
+        exact = ssim_of_centred_windows(x, y, jnp.asarray(ranges), region, window)
         return jnp.where(doubtful, exact, found)
-    return _compiled_ssim(prediction, target, _ranges(data_range, target), mask, window)
+    return ssim_of_centred_windows(prediction, target, _ranges(data_range, target), mask, window)
 
 
 @partial(jax.jit, static_argnames="window")
-def _compiled_ssim(
+def ssim_of_centred_windows(
     prediction: Images, target: Images, ranges: PerImage, mask: Regions | None, window: str
 ) -> PerImage:
+    """The plain form of `ssim`, which checks the arguments; `ranges` is float32[B]."""
     size = len(_WINDOWS[window].weights)
     wide = jnp.expand_dims(ranges, tuple(range(1, target.ndim)))
     c1, c2 = jnp.square(_K1 * wide), jnp.square(_K2 * wide)
@@ -239,8 +244,9 @@ def _window_moments(x: _Values, y: _Values, window: _Window) -> tuple[_Windows, 
 
     E[x^2] - E[x]^2 loses its digits in float32 where an image is flat and not 0: errors of
     1e-5 in SSIM, more than 1e-4 in single windows. Here the values of every window are
-    centred by its own mean, first along the last axis; then the segments are pooled along the
-    others as Chan, Golub & LeVeque do, https://doi.org/10.1080/00031305.1983.10483115.
+    centred by its own mean along the last axis, and the segments pooled along the other axes.
+
+    Reference: Chan, Golub & LeVeque 1983, https://doi.org/10.1080/00031305.1983.10483115
     """
     weights = window.weights
     moments: tuple[Array, ...] = ()
@@ -254,8 +260,8 @@ def _window_moments(x: _Values, y: _Values, window: _Window) -> tuple[_Windows, 
 
 
 def _window_means(values: _Values, axis: int, weights: np.ndarray) -> _Windows:
-    # Neither form is fused into the next pass, where sums of slices would be computed anew in
-    # every window.
+    # XLA does not fuse these two forms into the next pass. It would fuse sums of slices, and
+    # compute them again in every window.
     taps = len(weights)
     if np.ptp(weights) == 0:
         window = [taps if i == axis else 1 for i in range(values.ndim)]
@@ -266,7 +272,7 @@ def _window_means(values: _Values, axis: int, weights: np.ndarray) -> _Windows:
     band = np.zeros((values.shape[axis], values.shape[axis] - taps + 1), np.float32)
     for i, weight in enumerate(weights):
         np.fill_diagonal(band[i:], weight)
-    # In full float32: accelerators would round the products to fewer digits.
+    # HIGHEST is float32; accelerators round products to fewer digits by default.
     means = jnp.tensordot(values, band, (axis, 0), precision=jax.lax.Precision.HIGHEST)
     return jnp.moveaxis(means, -1, axis)
 
@@ -281,7 +287,7 @@ def _centred_squares(
 ) -> tuple[_Windows, ...]:
     """Means of (x - m_x)^2, (y - m_y)^2 and (x - m_x)(y - m_y) over windows along one axis."""
     xx = yy = xy = jnp.zeros_like(x_mean)
-    largest = float(weights.max())  # by which uniform weights become 1, and cost nothing
+    largest = float(weights.max())  # uniform weights become 1, and XLA drops the product
     for i, weight in enumerate((weights / largest).tolist()):
         dx = jax.lax.slice_in_dim(x, i, i + x_mean.shape[axis], axis=axis) - x_mean
         dy = jax.lax.slice_in_dim(y, i, i + x_mean.shape[axis], axis=axis) - y_mean
@@ -290,7 +296,7 @@ def _centred_squares(
 
 
 def _mean(values: Images, mask: Regions | None) -> PerImage:
-    """Mean of each image over a mask, axis by axis, so that float32 keeps its digits."""
+    """Mean of each image over a mask, axis by axis, which keeps float32's digits."""
     totals = jnp.asarray(values) if mask is None else jnp.where(mask, values, 0.0)
     add = jnp.mean if mask is None else jnp.sum
     for axis in reversed(range(1, values.ndim)):

@@ -1,16 +1,16 @@
-"""SSIM with uniform windows in the form that is fast on a CPU: sums along one run of numbers.
+"""SSIM with uniform windows, in a form that XLA:CPU vectorises; `image` has the plain form.
 
-A batch of images lies in memory as one run of numbers, and so do the sums of all its windows along
-an axis: of seven numbers a step apart. XLA:CPU makes vector code of that, and none of windows that
-slide over rows. Where a run passes into the next row or image it holds nonsense, which is left out
-in the end. Images are shifted by the target's median (of a sample of its pixels, which is the
-background's value if that fills half of it) and divided by their range R first. With
+A batch of images is one contiguous array, and the sum of a window along an axis adds seven numbers
+that are one stride apart. XLA:CPU makes vector code of that for the whole array, and none for
+windows that slide over rows. Sums that pass into the next row or image are meaningless, and are
+left out at the end. Images are first shifted by the target's median (of a sample of its pixels;
+the background's value if background fills half of the image) and divided by their range R. With
 
-    n = pixels of a window, m_x, m_y = its sums, d = m_x - m_y, s = m_x^2 + m_y^2,
+    n = pixels of a window, m_x, m_y = sums of x and y in it, d = m_x - m_y, s = m_x^2 + m_y^2,
     v = n sum(x^2 + y^2) - s, w = n sum((x - y)^2) - d^2
 
-SSIM of a window is (1 - d^2 / (M + C1 n^2)) (1 - w / (v + C2 n (n - 1))), the fraction of
-`image.ssim`, where M is s with the shift undone. Both factors are 1 where the images are equal.
+the SSIM of a window is (1 - d^2 / (M + C1 n^2)) (1 - w / (v + C2 n (n - 1))), the fraction of
+`image.ssim`, where M is s without the shift. Both factors are 1 where the images are equal.
 """
 
 from collections.abc import Sequence
@@ -21,9 +21,9 @@ import jax.numpy as jnp
 import numpy as np
 
 TAPS = 7
-# float32 takes the digits from v where a window is flat and far from that median: where s is as
-# large as this beside C2, and v this small beside s. Such a window is marked by 2, which no
-# SSIM is, and its image left to the other form.
+# v loses its digits in float32 where a window is flat and far from the median: where v is below
+# _FLAT times s, and s well above C2 (_FAR). Such a window gets the value _DOUBTFUL, which no SSIM
+# has, and the caller measures its image in the plain form.
 _FLAT, _FAR, _DOUBTFUL = 1e-4, 300.0, 2.0
 
 
@@ -35,25 +35,25 @@ def ssim_uniform(
     c1: float,
     c2: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What `image.ssim` gives under "uniform7"; outside of compiled functions, on a CPU.
+    """`image.ssim` with the window "uniform7", for a CPU and outside of compiled functions.
 
     Args:
       prediction, target: float32[B, H, W] or [B, D, H, W].
       ranges: float32[B].
-      mask: bool of their shape, the centres that count, or None.
-      c1, c2: of a range of 1.
+      mask: bool of their shape, the window centres to average over; None for all of them.
+      c1, c2: SSIM's constants for a range of 1.
 
     Returns:
-      float32[B]; bool[B], whether an image needs more digits than float32 has here.
+      SSIM float32[B], and bool[B]: images that need more digits than float32 has in this form.
     """
     shape = target.shape
     steps = [int(np.prod(shape[axis + 1 :])) for axis in range(1, target.ndim)]
     flat = target.reshape(len(target), -1)
-    # The background, if there is one: its windows are exact.
+    # The background's value, where there is a background: its windows become exact.
     shift = np.median(flat[:, ::61], axis=1, keepdims=True).astype(np.float32)
     scale = np.where(ranges > 0, ranges, 1).astype(np.float32)[:, None]
     *images, shifts = _scaled(prediction.reshape(flat.shape), flat, shift, scale)
-    # A function for each axis: in one, every sum would be computed anew for every window.
+    # A compiled function for each axis: within one, XLA would compute sums again in every window.
     sums = _along_last(*images)
     for step in steps[-2:0:-1]:
         sums = _along(sums, step)
@@ -77,7 +77,7 @@ def _along(values: Sequence[jax.Array], step: int) -> list[jax.Array]:
 
 @jax.jit
 def _along_last(x: jax.Array, y: jax.Array) -> list[jax.Array]:
-    """Sums of x, y, x^2 + y^2 and (x - y)^2 along the last axis, each in one run."""
+    """Sums of x, y, x^2 + y^2 and (x - y)^2 over windows along the last axis, flat."""
     x, y = x.ravel(), y.ravel()
     return [_sum(v, 1) for v in (x, y, x * x + y * y, jnp.square(x - y))]
 
@@ -86,7 +86,7 @@ def _along_last(x: jax.Array, y: jax.Array) -> list[jax.Array]:
 def _scaled(
     prediction: jax.Array, target: jax.Array, shift: jax.Array, scale: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """x and y, and the shift of every number; [B, numbers]."""
+    """x and y, shifted and divided by the range, and the shift of every pixel; [B, pixels]."""
     x, y = ((a - shift) / scale for a in (prediction, target))
     return x, y, jnp.broadcast_to(shift / scale, target.shape)
 
@@ -100,7 +100,7 @@ def _end(
     c1: float,
     c2: float,
 ) -> jax.Array:
-    """SSIM of the window that begins at each number."""
+    """SSIM of the window that begins at each pixel."""
     m_x, m_y, v, w = (_sum(values_, step) for values_ in values)
     n = float(TAPS**axes)
     d, s = jnp.square(m_x - m_y), jnp.square(m_x) + jnp.square(m_y)
@@ -115,7 +115,7 @@ def _end(
 def _means(
     windows: jax.Array, mask: jax.Array | None, shape: tuple[int, ...]
 ) -> tuple[jax.Array, jax.Array]:
-    """Mean over the windows that lie in their image and count, and their largest, float32[B]."""
+    """Mean and maximum over the windows inside each image and mask, float32[B]."""
     whole = jnp.pad(windows, (0, int(np.prod(shape)) - len(windows))).reshape(shape)
     inside = whole[(slice(None), *(slice(length - TAPS + 1) for length in shape[1:]))]
     axes = tuple(range(1, len(shape)))
@@ -124,7 +124,7 @@ def _means(
         mask = mask[(slice(None), *[slice(margin, -margin)] * len(axes))]
         inside = jnp.where(mask, inside, 0)
     total = inside
-    for axis in reversed(axes):  # one by one, so that float32 keeps its digits
+    for axis in reversed(axes):  # one by one, which keeps float32's digits
         total = jnp.sum(total, axis=axis)
     count = np.prod(inside.shape[1:]) if mask is None else jnp.sum(mask, axes, jnp.int32)
     return total / count, jnp.max(inside, axis=axes)

@@ -1,19 +1,17 @@
 """Lesion-wise Dice and HD95 as the BraTS challenges define them since 2023.
 
-Host code, wherever JAX computes, like `surface_by_area`; the distances of `surface` run on either.
-
-Taken from the challenges' script, https://github.com/rachitsaluja/BraTS-2023-Metrics (eval.py),
-for one region (WT, TC or ET) of one patient:
+The rules of the challenges' script, https://github.com/rachitsaluja/BraTS-2023-Metrics (eval.py),
+for one region (WT, TC or ET) of one patient, as host code on every platform:
 
 1. Lesions of the target: its mask is dilated `dilation` times by the 18-connected structure;
-   voxels in one 26-connected component of that are one lesion. The mask itself stays as it is.
+   target voxels in one 26-connected component of the dilated mask are one lesion.
 2. Lesions of the prediction: its 26-connected components, not dilated.
 3. A lesion of the target is compared with the union of all predicted components that touch its
    dilation, each of them whole: a component that touches two lesions counts in full for both.
 4. Dice is of the two masks of voxels. HD95 is DeepMind's (weighted by area, the larger
    direction; see `surface_by_area`). A lesion that nothing touches has Dice 0 and HD95 374 mm.
-5. Lesions of the target of 50 mm^3 or less are left out of scores and counts. What is predicted
-   on them is no false positive either.
+5. Lesions of the target of 50 mm^3 or less are left out of scores and counts. Predictions that
+   touch them are no false positives.
 6. Predicted components that touch no dilation, of any size, are false positives, each with
    Dice 0 and HD95 374 mm.
 7. Score = sum over the lesions kept / (lesions kept + false positives). Where there are
@@ -22,8 +20,8 @@ for one region (WT, TC or ET) of one patient:
 
 Dilation 3 and 50 mm^3 are the values for adult glioma (BraTS-GLI), where all voxels are 1 mm.
 
-Decided here: the size of voxels is an argument, where the script reads the prediction's file;
-a smallest volume and the penalty are arguments with the challenge's values.
+Unlike in the script, the voxel size is an argument (the script reads the prediction's file), and
+so are the smallest volume and the penalty, with the challenge's values as defaults.
 """
 
 from collections.abc import Sequence
@@ -50,8 +48,9 @@ class Lesion(NamedTuple):
 
     Attributes:
       volume_mm3: its volume.
-      dice, hd95_mm: against what was predicted of it; 0 and the penalty where nothing was.
-      components: how many predicted components touch it.
+      dice, hd95_mm: against the predicted components that touch it; 0 and the penalty where none
+        does.
+      components: number of predicted components that touch it.
       counted: whether it is large enough to count.
     """
 
@@ -68,9 +67,9 @@ class LesionScores(NamedTuple):
     Attributes:
       dice: in 0..1.
       hd95_mm: in mm.
-      tp, fn: lesions of the target that count, found and missed.
-      fp: predicted components that touch none.
-      lesions: every lesion of the target, those too small to count as well.
+      tp, fn: counted lesions of the target, found and missed.
+      fp: predicted components that touch no lesion.
+      lesions: every lesion of the target, including those too small to count.
     """
 
     dice: float
@@ -97,7 +96,7 @@ def lesion_scores(
     Args:
       prediction, target: bool[H, W, D] masks of the region.
       spacing_mm: voxel size along each axis.
-      dilation: times that the target is dilated to join what lies close together.
+      dilation: number of times that the target is dilated to join close parts.
       smallest_mm3: lesions of this volume or less do not count.
       penalty_mm: HD95 of a missed lesion and of a false positive.
 
@@ -119,7 +118,7 @@ def lesion_scores(
     )
     predicted, truth = predicted[box], truth[box]
     components, n_components = ndimage.label(predicted, _TOUCHING_CORNERS)
-    # The dilation of one lesion is one component of the dilated mask, and holds no other's.
+    # Each lesion's dilation is one component of the dilated mask, and no other lesion is in it.
     groups, n_lesions = ndimage.label(_dilated(truth, dilation), _TOUCHING_CORNERS)
     touching = np.unique(np.stack([groups[predicted], components[predicted]]), axis=1)
     touching = touching[:, touching[0] > 0]
@@ -165,7 +164,7 @@ def region_lesion_scores(
 
 
 def _dilated(mask: np.ndarray, times: int) -> np.ndarray:
-    # SciPy takes 0 iterations for "until nothing changes".
+    # In SciPy 0 iterations mean "until nothing changes".
     return ndimage.binary_dilation(mask, _TOUCHING_EDGES, times) if times else mask
 
 

@@ -1,7 +1,7 @@
 """Overlap of label maps: counts, Dice, sensitivity, and the conventions for absent classes.
 
-Counts are the sufficient statistics: they are taken once per slice, and every
-convention is a different average of them. Those of a patient are the sums of its slices'.
+Counts are taken once per slice, and every convention is an average of them. The counts of a
+patient are the sums over its slices.
 """
 
 import math
@@ -17,24 +17,25 @@ from jaxtyping import Float, Int, Integer
 
 from brats_jax.errors import BratsError
 from brats_jax.metrics.array_namespace import array_namespace
+from brats_jax.runtime import forms
 
-# Dice of a slice in which a class is in neither mask. Where one mask is empty and the
-# other is not, the formula itself gives 0 and every convention agrees.
+# Dice of a slice in which a class is in neither mask. Where exactly one mask is empty, the formula
+# gives 0 under every convention.
 CONVENTIONS: dict[str, float] = {
-    # The average over all slices with an absent class counted 0. Only this one yields the
-    # magnitude of the paper's tables (0.18 / 0.32 / 0.20): it cannot exceed the share of
-    # slices that hold the class, about 0.27 for NCR and 0.42 for ED.
+    # The average over all slices, where an absent class counts 0. Only this convention gives the
+    # magnitude of the paper's tables (0.18 / 0.32 / 0.20): it cannot exceed the share of slices
+    # that have the class, about 0.27 for NCR and 0.42 for ED.
     "paper": 0.0,
-    # Slices without the class in either mask are left out: nan and nanmean, as in nnU-Net,
+    # Slices without the class in either mask are left out, as in nnU-Net,
     # https://github.com/MIC-DKFZ/nnUNet/blob/master/nnunetv2/evaluation/evaluate_predictions.py
     "present_only": math.nan,
-    # Agreement on absence is a full score: the BraTS challenges' rule (2020 and 2023),
-    # there for whole volumes, https://github.com/rachitsaluja/BraTS-2023-Metrics
+    # Agreement on absence is a full score, as in the BraTS challenges (2020 and 2023), where it
+    # is for whole volumes, https://github.com/rachitsaluja/BraTS-2023-Metrics
     "both_empty_1": 1.0,
 }
 
-# The challenges' names for a rule above. They score each patient's volume once, so their
-# counts are a patient's; the names are those of `surface.DISTANCE_CONVENTIONS` too.
+# The challenges' names for a rule above, which are also in `surface.DISTANCE_CONVENTIONS`. The
+# challenges score each patient's volume once, so their counts are a patient's.
 PATIENT_CONVENTIONS: dict[str, str] = {
     "brats2020": "both_empty_1",
     "brats2023": "both_empty_1",
@@ -74,11 +75,12 @@ def empty_value(convention: str) -> float:
         ) from None
 
 
-def _counts_by_histogram(
+def counts_by_histogram(
     prediction: LabelMaps, target: LabelMaps, regions: LabelSets
 ) -> Int[Array, "b r 3"]:
+    """`region_counts` from the joint histogram of both label maps: eight times faster on a CPU."""
     num_labels = max(map(max, regions)) + 1
-    bins = num_labels + 1  # the last one holds every value that is in no region
+    bins = num_labels + 1  # the last bin counts every value that is in no region
     member = np.array([[k in region for k in range(bins)] for region in regions], np.int32)
 
     def bounded(labels: LabelMaps) -> Int[Array, "b n"]:
@@ -93,9 +95,10 @@ def _counts_by_histogram(
     return jnp.stack([tp, in_p - tp, in_t - tp], axis=-1).astype(jnp.int32)
 
 
-def _counts_by_sums(
+def counts_by_sums(
     prediction: LabelMaps, target: LabelMaps, regions: LabelSets
 ) -> Int[Array, "b r 3"]:
+    """The plain form of `region_counts`: sums of masks, one pass without atomics on a GPU."""
     per_region = []
     for region in regions:
         p, t = (
@@ -115,8 +118,7 @@ def confusion_counts(
 
     Args:
       prediction, target: int[B, H, W] or int[B, H, W, D] label maps. A value outside
-        0..num_classes-1 belongs to no class: it is a miss of the other map's class, and
-        counts for none of its own.
+        0..num_classes-1 belongs to no class: it counts as a miss of the other map's class alone.
       num_classes: number of classes K, background included.
 
     Returns:
@@ -151,19 +153,18 @@ def region_counts(
     sets = tuple(tuple(sorted({int(k) for k in region})) for region in regions)
     if not sets or not all(sets) or min(map(min, sets)) < 0 or max(map(max, sets)) > 255:
         raise BratsError(f"regions {regions} must be sets of at least one label in 0..255 each")
-    return _counts(prediction, target, sets)
+    return _counts(prediction, target, sets, plain=forms.plain("counts"))
 
 
-@partial(jax.jit, static_argnames="regions")
-def _counts(prediction: LabelMaps, target: LabelMaps, regions: LabelSets) -> Int[Array, "b r 3"]:
-    # The same counts two ways: on XLA:CPU a histogram is eight times faster than the masked
-    # sums, on accelerators the sums fuse into one pass and need no atomics.
-    return jax.lax.platform_dependent(
-        prediction,
-        target,
-        cpu=partial(_counts_by_histogram, regions=regions),
-        default=partial(_counts_by_sums, regions=regions),
-    )
+@partial(jax.jit, static_argnames=("regions", "plain"))
+def _counts(
+    prediction: LabelMaps, target: LabelMaps, regions: LabelSets, plain: bool
+) -> Int[Array, "b r 3"]:
+    by_sums = partial(counts_by_sums, regions=regions)
+    if plain:
+        return by_sums(prediction, target)
+    by_histogram = partial(counts_by_histogram, regions=regions)
+    return jax.lax.platform_dependent(prediction, target, cpu=by_histogram, default=by_sums)
 
 
 @jax.jit
@@ -236,15 +237,15 @@ def specificity(
     total: int | Integer[Array | np.ndarray, "..."],
     empty: float | Float[Array, ""] = math.nan,
 ) -> Float[Array, "*n"]:
-    """Share of what is not the target that was left alone (true negative rate).
+    """Share of the pixels outside the target that were predicted outside (true negative rate).
 
         Specificity = TN / (TN + FP),  TN = total - TP - FP - FN
 
-    It grows with the empty space around the head: compare it for images of one size only.
+    It grows with the background around the head: compare it for images of one size only.
 
     Args:
       counts: int[..., 3] of (tp, fp, fn).
-      total: pixels of the image, or of each image, that the counts are of.
+      total: number of pixels of each image that was counted.
       empty: the value where the target fills the image.
 
     Returns:
@@ -252,7 +253,7 @@ def specificity(
     """
     xp = array_namespace(counts)
     tp, fp, fn = (xp.asarray(counts[..., i], xp.int32) for i in range(3))
-    # 1 - FP / (TN + FP): near 1 the quotient itself keeps fewer digits.
+    # As 1 - FP / (TN + FP), which keeps more digits near 1.
     negatives = xp.asarray(total, xp.int32) - tp - fn
     share = xp.asarray(1 - fp / xp.maximum(negatives, 1), xp.float32)
     return xp.where(negatives > 0, share, empty)
@@ -261,8 +262,8 @@ def specificity(
 def mean_dice(counts: Integer[Array | np.ndarray, "n k 3"], convention: str) -> MeanDice:
     """Dice per class averaged over slices under a named convention.
 
-    The mean runs on the host in float64: the counts of a whole test set are small, and a
-    float32 running sum over tens of thousands of slices is not exact to the printed digits.
+    The mean is taken on the host in float64: a float32 sum over tens of thousands of slices is not
+    exact to the printed digits.
 
     Args:
       counts: int[N, K, 3] of (tp, fp, fn) per slice and class.

@@ -1,20 +1,21 @@
 """Exact distances between the boundaries of masks, in 2D and 3D: ASD, HD95, surface Dice.
 
-A boundary is a mask minus its erosion by the cross (4-connected in 2D, 6-connected in 3D), the
-world beyond the image counting as outside: what `scipy.ndimage.binary_erosion` gives with
-`border_value=0`, and what medpy and MONAI call the surface. Distances are Euclidean, in mm.
-They are taken once, as `SurfaceStatistics`; every variant of a metric is a function of those,
-to be found in `surface_scores` and under its name here.
+A boundary is a mask minus its erosion by the cross (4-connected in 2D, 6-connected in 3D), where
+pixels beyond the image are outside the mask: the result of `scipy.ndimage.binary_erosion` with
+`border_value=0`, and the surface of medpy and MONAI. Distances are Euclidean, in mm. They are
+taken once, as `SurfaceStatistics`; every variant of a metric is a function of these, defined in
+`surface_scores` and re-exported here.
 
-Two implementations stand behind the same functions and agree to float32 rounding:
+Three implementations give the same numbers to float32 rounding:
 
-- "device" (`surface_device`): a separable transform, jitted and batched. Its work is H^2 W per
-  mask, (H + W) H W D in 3D, whatever the mask: nothing for an accelerator, and about what
-  SciPy needs on a CPU.
+- "device" (`surface_device`): a separable transform, jitted and batched. Its work is H^2 W for
+  each mask, (H + W) H W D in 3D: little for an accelerator, and about SciPy's time on a CPU.
 - "host" (`surface_host`): SciPy, cropped to the masks' joint bounding box, on threads; several
   times faster on a CPU.
+- `surface_plain`: the definition, in the place of "host" and "device" where `runtime.forms`
+  selects plain forms.
 
-"auto" takes the host where JAX computes on the CPU, and the device otherwise or inside `jit`.
+"auto" is "host" where JAX computes on a CPU, and "device" elsewhere and inside `jit`.
 """
 
 import math
@@ -27,7 +28,7 @@ from jax import Array
 from jaxtyping import Bool, Float, Integer
 
 from brats_jax.errors import BratsError
-from brats_jax.metrics import surface_device, surface_host
+from brats_jax.metrics import surface_device, surface_host, surface_plain
 from brats_jax.metrics.surface_scores import (
     DISTANCE_CONVENTIONS,
     HD95_VARIANTS,
@@ -40,6 +41,7 @@ from brats_jax.metrics.surface_scores import (
     pooled_mean,
     surface_dice,
 )
+from brats_jax.runtime import forms
 
 __all__ = [
     "BACKENDS",
@@ -77,7 +79,7 @@ def boundary(mask: Bool[Array | np.ndarray, "..."], dims: int = 2) -> Bool[Array
     Args:
       mask: bool[..., H, W] or bool[..., H, W, D]; beyond the image is outside, so a mask at
         the edge has boundary pixels there.
-      dims: 2 or 3, the last axes that are space.
+      dims: number of spatial axes, which come last: 2 or 3.
 
     Returns:
       bool, of the shape of `mask`.
@@ -95,9 +97,9 @@ def surface_statistics(
 ) -> SurfaceStatistics:
     """Sums, counts and percentiles of the distances between two boundaries, both directions.
 
-    Pooled, directed and averaged mean distances are ratios of these, and the means of several
-    slices taken together are ratios of their sums. Percentiles do not add up: those of a
-    volume are taken from the volume.
+    Pooled, directed and averaged mean distances are ratios of these, and means over several
+    slices are ratios of their sums. Percentiles do not add up: take those of a volume from the
+    volume.
 
     Args:
       prediction, target: bool[B, H, W] or bool[B, H, W, D] masks.
@@ -153,7 +155,11 @@ def class_surface_statistics(
     tolerance_mm: float = 1.0,
     backend: str = "auto",
 ) -> SurfaceStatistics:
-    """`region_surface_statistics` of every class, background included: arrays [B, K]."""
+    """`region_surface_statistics` of every class, background included.
+
+    Returns:
+      `SurfaceStatistics` of arrays [B, K].
+    """
     return region_surface_statistics(
         prediction,
         target,
@@ -169,10 +175,14 @@ def average_surface_distance(
 ) -> Float[Array, " b"]:
     """Mean distance between two boundaries, pooled over both (the paper's ASD).
 
-    `pooled_mean` of `surface_statistics`, whose arguments and errors these are.
+        ASD(P, G) = (sum_p d(p, S_G) + sum_g d(g, S_P)) / (|S_P| + |S_G|)
+
+    Arguments and errors are those of `surface_statistics`.
 
     Returns:
       float32[B] in mm; NaN where either mask is empty.
+
+    Reference: Taha & Hanbury 2015, https://doi.org/10.1186/s12880-015-0068-x
     """
     return pooled_mean(surface_statistics(prediction, target, spacing_mm, backend=backend))
 
@@ -216,8 +226,10 @@ def _statistics(
         raise BratsError(f"spacing_mm {spacing_mm} must be {dims} positive lengths in mm")
     if not tolerance_mm >= 0:
         raise BratsError(f"tolerance_mm {tolerance_mm} must be a length in mm, 0 or more")
-    if _chosen_backend(backend, prediction, target) == "host":
-        sums = surface_host.statistics(
+    chosen = _chosen_backend(backend, prediction, target)
+    if chosen != "device":
+        module = surface_host if chosen == "host" else surface_plain
+        sums = module.statistics(
             np.asarray(prediction), np.asarray(target), regions or (None,), spacing, tolerance_mm
         )
         kinds = ("float32", "int32") * 2 + ("float32",) * 3 + ("int32",) * 2
@@ -244,7 +256,9 @@ def _region_masks(labels: Labels, regions: tuple[tuple[int, ...], ...]) -> Bool[
 def _chosen_backend(backend: str, *arrays: Array | np.ndarray) -> str:
     if backend not in BACKENDS:
         raise BratsError(f"unknown backend '{backend}'; valid names: {', '.join(BACKENDS)}")
+    traced = any(isinstance(array, jax.core.Tracer) for array in arrays)
+    if forms.plain("surface") and not traced:
+        return "plain"
     if backend != "auto":
         return backend
-    traced = any(isinstance(array, jax.core.Tracer) for array in arrays)
-    return "host" if jax.default_backend() == "cpu" and not traced else "device"
+    return "host" if forms.on_cpu() and not traced else "device"

@@ -1,10 +1,11 @@
-"""Distances between surfaces weighted by their area, as DeepMind's surface-distance has them.
+"""Distances between surfaces weighted by area, as in DeepMind's surface-distance.
 
-There the surface runs between voxels: its elements (surfels) sit at the corners of voxels, one
+Here the surface runs between voxels. Its elements (surfels) lie at the corners of voxels, one
 wherever the 2 x 2 x 2 voxels around a corner are neither all in the mask nor all outside, and
-each weighs as much as its area. The BraTS challenges of 2023 and later measure HD95 so, and
-those that report NSD measure that so too. Host code, wherever JAX computes: the distances of
-`surface` alone have an implementation for the device.
+each has its area as weight. The BraTS challenges since 2023 measure HD95, and NSD where they
+report it, in this way. This is host code on every platform.
+
+Reference: https://github.com/google-deepmind/surface-distance
 """
 
 import functools
@@ -16,7 +17,7 @@ from skimage import measure
 
 from brats_jax.metrics import surface_device, surface_host
 
-# Which bit of a corner's code each of its eight voxels sets.
+# The bit that each of the eight voxels around a corner sets in the corner's code.
 _BITS = (1 << np.arange(8)).reshape(2, 2, 2)
 
 
@@ -39,7 +40,15 @@ class SurfaceElements(NamedTuple):
 def surface_elements(
     prediction: np.ndarray, target: np.ndarray, spacing_mm: tuple[float, ...]
 ) -> SurfaceElements | None:
-    """The surface elements of two masks bool[H, W, D]; None where either is empty."""
+    """The surface elements of two masks.
+
+    Args:
+      prediction, target: bool[H, W, D].
+      spacing_mm: voxel size along each axis.
+
+    Returns:
+      `SurfaceElements`; None where either mask is empty.
+    """
     box = surface_host.bounding_box(prediction | target)
     codes = [_codes(mask[box]) for mask in (prediction, target)]
     pred, gt = ((code > 0) & (code < 255) for code in codes)
@@ -57,7 +66,7 @@ def surface_elements(
 def hd95(elements: SurfaceElements | None) -> float:
     """95th percentile Hausdorff distance by area, the larger of the two directions.
 
-    Per direction, the smallest distance within which at least 95 % of the area lies.
+        max over directions of min { d : area of elements at most d away >= 95 % of the area }
 
     Returns:
       mm; infinite where either mask is empty.
@@ -73,7 +82,7 @@ def hd95(elements: SurfaceElements | None) -> float:
 
 
 def surface_dice(elements: SurfaceElements | None, tolerance_mm: float) -> float:
-    """Normalised surface Dice (NSD) by area: DeepMind's, `surface.surface_dice` counts pixels.
+    """Normalised surface Dice (NSD) by area; `surface.surface_dice` counts pixels instead.
 
         NSD = (area within t of the other surface, of both) / (area of both)
 
@@ -97,7 +106,7 @@ def _percentile_95(distances: np.ndarray, areas: np.ndarray) -> float:
 
 
 def _codes(mask: np.ndarray) -> np.ndarray:
-    """uint8[H + 1, W + 1, D + 1]: which of the eight voxels at each corner are in the mask."""
+    """uint8[H + 1, W + 1, D + 1]: one bit for each of the eight voxels at a corner."""
     padded = np.pad(mask, 1).astype(np.uint8)
     codes = np.zeros([n + 1 for n in mask.shape], np.uint8)
     for offset in np.ndindex(2, 2, 2):
@@ -110,8 +119,8 @@ def _codes(mask: np.ndarray) -> np.ndarray:
 def _areas(spacing_mm: tuple[float, ...]) -> np.ndarray:
     """float64[256]: area in mm^2 of the surface that marching cubes draws for each code.
 
-    Drawn for at most four voxels in the mask and taken for the complement too: where the
-    original cubes are ambiguous the two differ, and DeepMind's table has the former.
+    Drawn for at most four voxels in the mask, and used for the complement too: where the original
+    cubes are ambiguous the two differ, and DeepMind's table has the former.
     """
     areas = np.zeros(256)
     for code in range(1, 255):

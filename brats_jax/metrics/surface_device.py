@@ -1,7 +1,8 @@
-"""Distances between boundaries on the accelerator: exact, jitted, batched, memory bounded.
+"""Distances between boundaries on an accelerator: exact, jitted, batched, in bounded memory.
 
-Felzenszwalb & Huttenlocher's separable transform in its min-plus form,
-https://doi.org/10.4086/toc.2012.v008a019, and order statistics by bisection.
+A separable distance transform in its min-plus form, and order statistics by bisection.
+
+Reference: Felzenszwalb & Huttenlocher 2012, https://doi.org/10.4086/toc.2012.v008a019
 """
 
 import math
@@ -13,11 +14,11 @@ import numpy as np
 from jax import Array
 from jaxtyping import Bool, Float, Int
 
-# A distance counts as within a tolerance that it exceeds by rounding alone.
+# A distance that exceeds a tolerance by rounding alone counts as within it.
 ROUNDING = 1e-6
 
-# Pairs of masks transformed together, and their pixels, which bound the memory.
-_PAIRS = 64
+# Most pairs of masks, and most of their pixels, in one pass: they bound the memory.
+PAIRS = 64
 _PIXELS = 64 * 240 * 240
 # Rows that one pass of the transform compares.
 _ROWS = 16
@@ -29,7 +30,7 @@ Distances = Float[Array, "n *space"]
 
 
 def interior(padded, dims: int):  # type: ignore[no-untyped-def]  # numpy or jax arrays alike
-    """Erosion by the cross, over the last `dims` axes, of masks padded by one of outside."""
+    """Erosion by the cross over the last `dims` axes, of masks padded by one pixel of False."""
     inner, result = [slice(1, -1)] * dims, None
     for axis in range(dims):
         for side in (slice(None, -2), slice(2, None)):
@@ -53,9 +54,9 @@ def statistics(
     tolerance_mm: float | Float[Array | np.ndarray, ""],
 ) -> tuple[Array, ...]:
     """The fields of `surface.SurfaceStatistics` for every pair: nine arrays [N]."""
-    # Equal passes: with a shorter last one, all of it would be compiled twice.
+    # Passes of equal size: JAX would compile a shorter last one again.
     pairs, space = len(prediction), prediction.shape[1:]
-    limit = max(1, min(_PAIRS, _PIXELS // max(1, math.prod(space))))
+    limit = max(1, min(PAIRS, _PIXELS // max(1, math.prod(space))))
     passes = max(1, -(-pairs // limit))
     size = -(-pairs // passes)
 
@@ -83,7 +84,7 @@ def _pair(
     n_pred, n_gt = jnp.sum(surfaces, axis=space, dtype=jnp.int32)
     to_other = jnp.sqrt(_squared_distances(surfaces[::-1], spacing_mm))
     sums = jnp.where(surfaces, to_other, 0.0)
-    for _ in space:  # row by row: one running float32 sum over all would lose digits
+    for _ in space:  # row by row: one float32 sum over all pixels would lose digits
         sums = jnp.sum(sums, axis=-1)
     both = (n_pred > 0) & (n_gt > 0)
     within = jnp.sum(surfaces & (to_other <= limit_mm), axis=space, dtype=jnp.int32)
@@ -99,7 +100,7 @@ def _squared_distances(points: Masks, spacing_mm: Float[Array, " d"]) -> Distanc
 
         d^2(i, j) = min_i' [ (s_H (i - i'))^2 + (s_W min_{j' in row i'} |j - j'|)^2 ]
 
-    and the same once more over a third axis.
+    and the minimum over i' again along a third axis.
     """
     last = points.ndim - 1
     position = jnp.arange(points.shape[last], dtype=jnp.float32)
@@ -118,8 +119,8 @@ def _nearest_along(
 ) -> Float[Array, "b n m"]:
     """min_i' [ (s (i - i'))^2 + squared(i') ] along the middle axis.
 
-    The minimum over i' runs in blocks of rows: left as one reduction over [n, n', m] it is
-    five times slower on XLA:CPU, which writes that array out.
+    The minimum over i' runs in blocks of rows: one reduction over [n, n', m] is five times
+    slower on XLA:CPU, which writes that array.
     """
     batch, n, m = squared.shape
     blocks = -(-n // _ROWS)
@@ -150,9 +151,9 @@ def _nearest_along(
 def _percentiles_95(distances: Distances, surfaces: Masks) -> Float[Array, " 3"]:
     """95th percentiles of the first mask's distances, the second's, and both together.
 
-    Floats that are not negative are ordered as their bits are: an order statistic is found
-    bit by bit, each from a count of what lies below, for all three at once. 31 passes over
-    the pixels cost less than a sort, and no memory.
+    Non-negative floats have the order of their bits as integers. So an order statistic is found
+    bit by bit from a count of the smaller values, for all three at once: 31 passes over the
+    pixels, which take less time than a sort and no memory.
     """
     bits = jax.lax.bitcast_convert_type(distances, jnp.int32)
     bits = jnp.where(surfaces, bits, jnp.iinfo(jnp.int32).max).reshape(2, -1)

@@ -1,7 +1,6 @@
 """Distances between boundaries on the host: SciPy, cropped to the masks, on threads.
 
-The distances of a pair are those of its boundary pixels alone; percentiles come from a
-partition of them, so that they cost next to nothing beside the transform.
+Distances are computed at boundary pixels alone, and percentiles from a partial sort of them.
 """
 
 import os
@@ -16,8 +15,8 @@ from brats_jax.metrics.surface_device import ROUNDING, interior
 # A mask as a set of labels; None where the arrays are masks already.
 Region = tuple[int, ...] | None
 
-# Pixels of the box a boundary point, by dimensions, above which a search tree beats the
-# transform: measured on tumours in slices of 240 x 240 and in their volumes.
+# Pixels of the box for each boundary point, by number of dimensions, above which a search tree is
+# faster than the transform: measured on tumours in slices of 240 x 240 and in their volumes.
 _TREE_FROM = {2: 12, 3: 8}
 
 
@@ -32,7 +31,7 @@ def statistics(
 
     Args:
       prediction, target: bool or int[B, H, W] or [B, H, W, D].
-      regions: what of each array to take as the mask.
+      regions: labels of each mask, or None for arrays that are masks.
       spacing_mm: pixel size along each axis.
       tolerance_mm: distance up to which a pixel counts as within.
 
@@ -95,7 +94,7 @@ def _pair(
 
 
 def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
-    """The smallest box around what is set; without anything set, an empty one."""
+    """The smallest box around the pixels that are set; an empty box where none is."""
     found = ndimage.find_objects(mask.view(np.int8), max_label=1)[0]
     return found or (slice(0, 0),) * mask.ndim
 
@@ -104,22 +103,25 @@ def distances(at: np.ndarray, to: np.ndarray, spacing_mm: tuple[float, ...]) -> 
     """Distance in mm from each pixel set in `at` to the nearest one set in `to`.
 
     Args:
-      at, to: bool arrays of one shape, each with a pixel set; best cropped to what is set.
+      at, to: bool arrays of one shape, each with a pixel set. Crop them for speed.
       spacing_mm: pixel size along each axis.
 
     Returns:
       float64[count of `at`], in the order in which `at` is indexed.
     """
-    # Both are exact. The transform costs by the area of the box, the tree by the number of
-    # points: for the background, whose boundary frames the slice, the tree is far cheaper.
+    # Both are exact. The transform's time grows with the area of the box, the tree's with the
+    # number of points: for background, whose boundary frames the slice, the tree is far faster.
     points = np.count_nonzero(at) + np.count_nonzero(to)
-    find = _by_tree if at.size > _TREE_FROM[at.ndim] * points else _by_transform
+    find = distances_by_tree if at.size > _TREE_FROM[at.ndim] * points else distances_by_transform
     return find(at, to, spacing_mm)
 
 
-def _by_transform(at: np.ndarray, to: np.ndarray, spacing_mm: tuple[float, ...]) -> np.ndarray:
-    # SciPy finds the nearest point of every pixel first and then the distance; the second
-    # half is wanted on the boundary alone.
+def distances_by_transform(
+    at: np.ndarray, to: np.ndarray, spacing_mm: tuple[float, ...]
+) -> np.ndarray:
+    """`distances` by a transform of the whole box."""
+    # SciPy finds the nearest point of every pixel, then the distances. The second half is needed
+    # on the boundary alone.
     nearest = ndimage.distance_transform_edt(
         ~to, sampling=spacing_mm, return_distances=False, return_indices=True
     )
@@ -129,8 +131,9 @@ def _by_transform(at: np.ndarray, to: np.ndarray, spacing_mm: tuple[float, ...])
     return np.sqrt(squared)
 
 
-def _by_tree(at: np.ndarray, to: np.ndarray, spacing_mm: tuple[float, ...]) -> np.ndarray:
-    asked = ~to[at]  # a pixel that is set in both is 0 away
+def distances_by_tree(at: np.ndarray, to: np.ndarray, spacing_mm: tuple[float, ...]) -> np.ndarray:
+    """`distances` by a search tree of the points."""
+    asked = ~to[at]  # a pixel that is set in both has distance 0
     result = np.zeros(len(asked))
     if asked.any():
         tree = spatial.cKDTree(
@@ -141,7 +144,7 @@ def _by_tree(at: np.ndarray, to: np.ndarray, spacing_mm: tuple[float, ...]) -> n
 
 
 def _percentile_95(values: np.ndarray) -> float:
-    """`np.percentile(values, 95)`, whose checks take longer than a slice's boundary does."""
+    """`np.percentile(values, 95)` without its checks, which take longer than a slice's boundary."""
     low, hundredths = divmod(95 * (len(values) - 1), 100)
     high = min(low + 1, len(values) - 1)
     ordered = np.partition(values, (low, high))

@@ -1,4 +1,4 @@
-"""The variants of ASD, HD95 and surface Dice, each a function of the same statistics."""
+"""ASD, HD95 and surface Dice in every variant, as functions of the same statistics."""
 
 import math
 from typing import NamedTuple
@@ -18,12 +18,12 @@ class EmptyRule(NamedTuple):
     one_empty: float
 
 
-# What a distance is where there is no boundary to measure to. Never left to the library at
-# hand: MONAI's percentile=95 drops NaN, so that its HD95 improves as misses grow.
+# Distances where a mask is empty and has no boundary. Always explicit: MONAI's percentile=95 drops
+# NaN, so its HD95 improves as misses grow.
 DISTANCE_CONVENTIONS: dict[str, EmptyRule] = {
-    # Left out: nan and nanmean.
+    # Left out of means.
     "present_only": EmptyRule(math.nan, math.nan),
-    # A missed or invented region costs the diagonal of the volume in mm.
+    # A missed or falsely predicted region has the diagonal of the volume in mm.
     "brats2020": EmptyRule(0.0, math.sqrt(240**2 + 240**2 + 155**2)),
     # The same, rounded up, https://github.com/rachitsaluja/BraTS-2023-Metrics
     "brats2023": EmptyRule(0.0, 374.0),
@@ -69,8 +69,8 @@ def pooled_mean(statistics: SurfaceStatistics) -> Float[Array, "*n"]:
 
         ASD(P, G) = (sum_p d(p, S_G) + sum_g d(g, S_P)) / (|S_P| + |S_G|)
 
-    MONAI's `compute_average_surface_distance(symmetric=True)` pools likewise, and so does
-    medpy's `assd` since 0.5.2; up to 0.4 that was another number, `averaged_mean`.
+    Equal to MONAI's `compute_average_surface_distance(symmetric=True)` and to medpy's `assd` since
+    0.5.2; until 0.4 medpy's was `averaged_mean`.
 
     Returns:
       float32[...] in mm; NaN where either mask is empty.
@@ -86,7 +86,7 @@ def directed_means(statistics: SurfaceStatistics) -> tuple[Float[Array, "*n"], F
 
         sum_p d(p, S_G) / |S_P|  and  sum_g d(g, S_P) / |S_G|
 
-    medpy's `asd(prediction, target)` and `asd(target, prediction)`, with connectivity=1.
+    Equal to medpy's `asd(prediction, target)` and `asd(target, prediction)`, connectivity=1.
 
     Returns:
       Two float32[...] in mm; NaN where either mask is empty.
@@ -105,7 +105,7 @@ def _ratio(
 
 
 def averaged_mean(statistics: SurfaceStatistics) -> Float[Array, "*n"]:
-    """Mean of the two `directed_means`: medpy's `assd` up to 0.4, pooled since 0.5.2.
+    """Mean of the two `directed_means`: medpy's `assd` until 0.4.
 
     Returns:
       float32[...] in mm; NaN where either mask is empty.
@@ -151,9 +151,9 @@ def surface_dice(
 
         NSD = (|{p : d(p, S_G) <= t}| + |{g : d(g, S_P) <= t}|) / (|S_P| + |S_G|)
 
-    MONAI's `compute_surface_dice` without subvoxels. DeepMind's
-    `compute_surface_dice_at_tolerance` is another number: its boundary runs between pixels
-    and each of its elements weighs as much as its length or area.
+    Equal to MONAI's `compute_surface_dice` without subvoxels. DeepMind's
+    `compute_surface_dice_at_tolerance` is another number: its boundary runs between pixels, and
+    each element has its length or area as weight (see `surface_by_area.surface_dice`).
 
     Args:
       statistics: of any shape.

@@ -1,4 +1,4 @@
-"""Image metrics against hand values and scikit-image, where float32 has a hard time too."""
+"""Image metrics: values by hand and scikit-image's, also of images where float32 loses digits."""
 
 import math
 

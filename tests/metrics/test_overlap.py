@@ -4,11 +4,13 @@ import math
 from functools import partial
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from brats_jax.errors import BratsError
 from brats_jax.metrics import overlap
+from brats_jax.runtime import forms
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "overlap_and_surface.npz")
 BRATS = np.load(Path(__file__).parents[1] / "golden" / "lesions.npz")
@@ -34,16 +36,30 @@ def test_negative_labels_belong_to_no_class():
     np.testing.assert_array_equal(counts, [[[0, 0, 0], [0, 0, 4]]])
 
 
-def test_the_accelerators_form_counts_the_same():
+def by_masks(prediction, target, regions):
+    """The definition: sums of masks, in NumPy."""
+    counts = []
+    for a, b in zip(prediction, target, strict=True):
+        for region in regions:
+            p, t = np.isin(a, region), np.isin(b, region)
+            counts.append([(p & t).sum(), (p & ~t).sum(), (~p & t).sum()])
+    return np.reshape(counts, (len(prediction), -1, 3))
+
+
+def test_counts_are_those_of_the_masks():
     p, t = np.random.default_rng(0).integers(-1, 6, (2, 5, 17, 23))
-    by_sums = overlap._counts_by_sums(p, t, ((0,), (1,), (2,), (3,)))
-    np.testing.assert_array_equal(overlap.confusion_counts(p, t, 4), by_sums)
-    expected = [
-        [((a == k) & (b == k)).sum(), ((a == k) & (b != k)).sum(), ((a != k) & (b == k)).sum()]
-        for a, b in zip(p, t, strict=True)
-        for k in range(4)
-    ]
-    np.testing.assert_array_equal(np.asarray(by_sums).reshape(-1, 3), expected)
+    expected = by_masks(p, t, ((0,), (1,), (2,), (3,)))
+    np.testing.assert_array_equal(overlap.confusion_counts(p, t, 4), expected)
+
+
+def test_the_plain_form_can_be_selected(monkeypatch):
+    p, t = np.random.default_rng(0).integers(-1, 6, (2, 5, 17, 23))
+    program = jax.jit(lambda p, t: overlap.confusion_counts(p, t, 4))
+    assert "scatter" in program.lower(p, t).as_text()  # of the histogram, for CPUs
+    monkeypatch.setenv(forms.VARIABLE, "counts")
+    plain = jax.jit(lambda p, t: overlap.confusion_counts(p, t, 4))
+    assert "scatter" not in plain.lower(p, t).as_text()
+    np.testing.assert_array_equal(plain(p, t), program(p, t))
 
 
 REGIONS = ((1, 2, 3), (1, 3), (3,))
@@ -56,18 +72,13 @@ def test_region_counts_by_hand():
     np.testing.assert_array_equal(counts, [[[3, 1, 0], [1, 1, 1], [0, 0, 0]]])
 
 
+@pytest.mark.parametrize("form", [overlap.counts_by_histogram, overlap.counts_by_sums])
 @pytest.mark.parametrize("shape", [(5, 17, 23), (3, 9, 8, 7)])
-def test_region_counts_are_those_of_the_masks(shape):
+@pytest.mark.parametrize("regions", [REGIONS, ((0,), (2, 0), (5, 5))])
+def test_region_counts_are_those_of_the_masks(form, shape, regions):
     p, t = np.random.default_rng(1).integers(-1, 6, (2, *shape))
-    for regions in (REGIONS, ((0,), (2, 0), (5, 5))):
-        expected = []
-        for a, b in zip(p, t, strict=True):
-            for region in regions:
-                a_in, b_in = np.isin(a, region), np.isin(b, region)
-                expected.append([(a_in & b_in).sum(), (a_in & ~b_in).sum(), (~a_in & b_in).sum()])
-        for counts in (overlap.region_counts, overlap._counts_by_sums):
-            got = np.asarray(counts(p, t, regions))
-            np.testing.assert_array_equal(got.reshape(-1, 3), expected)
+    np.testing.assert_array_equal(form(p, t, regions), by_masks(p, t, regions))
+    np.testing.assert_array_equal(overlap.region_counts(p, t, regions), by_masks(p, t, regions))
 
 
 def test_counts_of_slices_add_up_to_the_volumes():

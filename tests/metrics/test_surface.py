@@ -1,4 +1,4 @@
-"""Surface distances: squares one can measure by eye, SciPy, MONAI and medpy, host and device."""
+"""Surface distances, host and device: squares by hand, the definition, MONAI and medpy."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,8 @@ import pytest
 from scipy import ndimage
 
 from brats_jax.errors import BratsError
-from brats_jax.metrics import surface, surface_device, surface_host
+from brats_jax.metrics import surface, surface_device, surface_host, surface_plain
+from brats_jax.runtime import forms
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "overlap_and_surface.npz")
 BACKENDS = ("host", "device")
@@ -30,19 +31,15 @@ def asd(prediction, target, backend, spacing_mm=(1.0, 1.0)):
     )[0]
 
 
-def scipy_statistics(prediction, target, spacing_mm):
-    """The definition, without crops or shortcuts, in float64."""
-    cross = ndimage.generate_binary_structure(prediction.ndim, 1)
-    surfaces = [m & ~ndimage.binary_erosion(m, cross) for m in (prediction, target)]
-    there, back = (
-        ndimage.distance_transform_edt(~to, sampling=spacing_mm)[at]
-        for at, to in (surfaces, surfaces[::-1])
-    )
-    return (
-        *(there.sum(), there.size, back.sum(), back.size),
-        *(np.percentile(d, 95) for d in (there, back, np.concatenate([there, back]))),
-        *((d <= TOLERANCE_MM).sum() for d in (there, back)),
-    )
+def plain_statistics(prediction, target, spacing_mm):
+    """The definition, without crops or shortcuts, in float64: rows of nine values."""
+    fields = surface_plain.statistics(prediction, target, (None,), spacing_mm, TOLERANCE_MM)
+    return np.stack(fields, axis=1)
+
+
+def plain_asd(prediction, target, spacing_mm):
+    rows = plain_statistics(prediction, target, spacing_mm)
+    return (rows[:, 0] + rows[:, 2]) / (rows[:, 1] + rows[:, 3])
 
 
 def random_pairs(seed=3):
@@ -117,17 +114,16 @@ def test_empty_masks_are_nan_with_their_counts(backend):
 
 @each_backend
 @pytest.mark.parametrize("spacing_mm", [(1.0, 1.0), (3.0, 0.8)])
-def test_statistics_are_scipys(backend, spacing_mm):
+def test_statistics_are_those_of_the_definition(backend, spacing_mm):
     prediction, target = random_pairs()
-    expected = [scipy_statistics(p, g, spacing_mm) for p, g in zip(prediction, target, strict=True)]
+    expected = plain_statistics(prediction, target, spacing_mm)
     statistics = surface.surface_statistics(
         prediction, target, spacing_mm, tolerance_mm=TOLERANCE_MM, backend=backend
     )
     np.testing.assert_allclose(np.stack(statistics, axis=1), expected, rtol=1e-6)
-    pooled = [(s + r) / (n + m) for s, n, r, m, *_ in expected]
     got = surface.average_surface_distance(prediction, target, spacing_mm, backend=backend)
     assert got.dtype == np.float32
-    np.testing.assert_allclose(got, pooled, atol=1e-5)
+    np.testing.assert_allclose(got, plain_asd(prediction, target, spacing_mm), atol=1e-5)
 
 
 @each_backend
@@ -136,19 +132,30 @@ def test_full_slices_to_a_ten_thousandth_of_a_millimetre(backend):
     smooth = ndimage.gaussian_filter(rng.standard_normal((2, 240, 240)), (0, 8, 8))
     far = [rng.random((240, 240)) < 0.5, square(231, 229, 6, (240, 240))]
     prediction, target = (np.stack([s > 0.02, f]) for s, f in zip(smooth, far, strict=True))
-    sums = [scipy_statistics(p, g, (1.0, 1.2)) for p, g in zip(prediction, target, strict=True)]
-    expected = [(s + r) / (n + m) for s, n, r, m, *_ in sums]
+    expected = plain_asd(prediction, target, (1.0, 1.2))
     got = surface.average_surface_distance(prediction, target, (1.0, 1.2), backend=backend)
     np.testing.assert_allclose(got, expected, atol=1e-4, rtol=0)
     assert expected[1] > 100  # the long distances are there
 
 
-def test_the_hosts_two_ways_agree():
+@pytest.mark.parametrize("backend", ["auto", *BACKENDS])
+def test_the_plain_form_can_take_the_place_of_every_backend(backend, monkeypatch):
+    prediction, target = random_pairs()
+    monkeypatch.setenv(forms.VARIABLE, "surface")
+    found = surface.surface_statistics(
+        prediction, target, (3.0, 0.8), tolerance_mm=TOLERANCE_MM, backend=backend
+    )
+    expected = plain_statistics(prediction, target, (3.0, 0.8)).astype(np.float32)
+    np.testing.assert_array_equal(np.stack(found, axis=1), expected)
+
+
+def test_search_tree_and_transform_agree():
     for p, g in np.moveaxis(random_pairs(9), 1, 0):
         a, b = (np.asarray(surface.boundary(m)) for m in (p, g))
         for spacing in ((1.0, 1.0), (2.0, 0.7)):
             tree, transform = (
-                f(a, b, spacing) for f in (surface_host._by_tree, surface_host._by_transform)
+                f(a, b, spacing)
+                for f in (surface_host.distances_by_tree, surface_host.distances_by_transform)
             )
             np.testing.assert_allclose(tree, transform, rtol=1e-12)
 
@@ -187,7 +194,7 @@ def test_auto_runs_inside_jit_and_on_integers():
 
 
 def test_more_pairs_than_one_pass_holds():
-    n = surface_device._PAIRS + 3
+    n = surface_device.PAIRS + 3
     prediction = np.stack([square(i % 10, 0) for i in range(n)])
     target = np.broadcast_to(square(0, 0), prediction.shape)
     got = surface.average_surface_distance(prediction, target, backend="device")
@@ -245,8 +252,7 @@ def test_real_labels_are_scipys():
         for b, k in np.ndindex(len(at), 4):
             p, g = prediction[b] == k, target[b] == k
             if p.any() and g.any():
-                s, n, r, m, *_ = scipy_statistics(p, g, (1.0, 1.0))
-                expected = (s + r) / (n + m)
+                expected = plain_asd(p[None], g[None], (1.0, 1.0))[0]
                 assert both[0][b, k] == pytest.approx(expected, abs=1e-4)
                 assert both[1][b, k] == pytest.approx(expected, abs=1e-4)
                 checked += 1
