@@ -4,7 +4,7 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol, Self
 
 from tqdm import tqdm
@@ -48,19 +48,35 @@ class ProgressBar(Protocol):
         """Closes the bar."""
 
 
-def progress_bar(total: int, title: str, unit: str, first: int = 0) -> ProgressBar:
-    """Progress with rate and time left: a bar on a terminal, else a line at growing intervals."""
+def progress_bar(
+    total: int,
+    title: str,
+    unit: str,
+    first: int = 0,
+    print_to: Callable[[str], None] = print_line,
+) -> ProgressBar:
+    """Progress with rate and time left: a bar on a terminal, else a line at growing intervals.
+
+    Args:
+      total: number of items.
+      title: label of the bar.
+      unit: name of an item.
+      first: items that were finished before.
+      print_to: prints a line, where there is no terminal.
+    """
     if not sys.stderr.isatty():
-        return _ProgressLines(total, title, unit, first)
+        return _ProgressLines(total, title, unit, first, print_to)
     return tqdm(total=total, initial=first, desc=title, unit=unit, dynamic_ncols=True)
 
 
 class _ProgressLines:
     """Prints a line after FIRST_LINE_S, then whenever the elapsed time has grown by half."""
 
-    def __init__(self, total: int, title: str, unit: str, first: int) -> None:
+    def __init__(
+        self, total: int, title: str, unit: str, first: int, print_to: Callable[[str], None]
+    ) -> None:
         self.n, self._first, self._total = first, first, total
-        self._title, self._unit = title, unit
+        self._title, self._unit, self._print = title, unit, print_to
         self._start, self._next = time.monotonic(), FIRST_LINE_S
 
     def update(self, n: int = 1) -> None:
@@ -70,7 +86,7 @@ class _ProgressLines:
             return
         self._next = 1.5 * elapsed
         left = elapsed / (self.n - self._first) * (self._total - self.n)
-        print_line(f"{self._title}: {self._unit} {self.n}/{self._total}  {duration(left)} left")
+        self._print(f"{self._title}: {self._unit} {self.n}/{self._total}  {duration(left)} left")
 
     def close(self) -> None:
         pass

@@ -3,8 +3,6 @@
 import contextlib
 import datetime
 import os
-import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from brats_jax.data.store import reader as layout
 from brats_jax.data.store import writer as writer
 from brats_jax.errors import BratsError
 from brats_jax.runtime import threads
+from brats_jax.runtime.console import ProgressBar, progress_bar
 from brats_jax.runtime.files import check_folder
 from brats_jax.runtime.text import plural
 
@@ -201,7 +200,7 @@ class _Preparation:
         missing = count - len(self.sidecars)
         # Nothing is written any more once the pool is closed, so what is left can be tidied.
         with (
-            contextlib.closing(_Progress(count, len(self.sidecars), self.say)) as progress,
+            progress_bar(count, "cases", "case", len(self.sidecars), self.say) as progress,
             contextlib.closing(
                 case_pool.CasePool(
                     self.store, self.source, self.normalisation, max(1, min(self.workers, missing))
@@ -214,11 +213,11 @@ class _Preparation:
         return self._audit(ignore_audit)
 
     def _write(
-        self, patients: Sequence[str], pool: case_pool.CasePool, progress: "_Progress"
+        self, patients: Sequence[str], pool: case_pool.CasePool, progress: ProgressBar
     ) -> None:
         todo = [name for name in patients if name not in self.sidecars]
         for patient, result in pool.write(todo):
-            progress.advance()
+            progress.update()
             problem = result if isinstance(result, str) else self._misfit(result)
             if problem is None:
                 assert not isinstance(result, str)
@@ -298,31 +297,3 @@ class _Preparation:
         writer.write_json(self.store / layout.MANIFEST, manifest)
         (self.store / layout.PREPARATION).unlink(missing_ok=True)
         return manifest
-
-
-class _Progress:
-    """A bar on a terminal; elsewhere a line now and then."""
-
-    def __init__(self, total: int, done: int, say: Callable[[str], None]) -> None:
-        self._total, self._done, self._say = total, done, say
-        self._first, self._start = done, time.monotonic()
-        self._bar: Any = None
-        if sys.stderr.isatty():
-            from tqdm import tqdm
-
-            self._bar = tqdm(total=total, initial=done, unit="case", file=sys.stderr)
-
-    def advance(self) -> None:
-        self._done += 1
-        if self._bar is not None:
-            self._bar.update()
-        elif self._done * 10 // self._total > (self._done - 1) * 10 // self._total:
-            each = (time.monotonic() - self._start) / (self._done - self._first)
-            left = each * (self._total - self._done)
-            self._say(
-                f"{self._done} of {plural(self._total, 'case')}, {left / 60:.1f} minutes left"
-            )
-
-    def close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
