@@ -17,7 +17,7 @@ __all__ = ["RESEARCH_USE_ONLY", "__version__", "load"]
 
 
 def __getattr__(name: str) -> object:
-    # Not imported until it is wanted: it brings JAX with it.
+    # Imported on first use, because it imports JAX.
     if name == "load":
         from brats_jax.inference.model import load
 

@@ -1,4 +1,4 @@
-"""Version of the package, and the notice that everything it writes carries."""
+"""The version, and the notice that every output of the program contains."""
 
 __version__ = "0.1.0"
 

@@ -1,17 +1,16 @@
-"""The one exception a user is meant to read."""
+"""The exception whose message is for users."""
 
 
 class BratsError(Exception):
-    """Bad input or surroundings: one line with what is wrong, where, and what to do.
+    """Bad input or environment: one line with what is wrong, in which file, and what to do.
 
-    Commands print it as `error: ...` and exit with status 1; a traceback would
-    only hide the line.
+    Commands print it as `error: ...`, without a traceback, and exit with status 1.
     """
 
 
-# The exit status that says so (EX_TEMPFAIL of sysexits.h).
+# Exit status of a command that met Busy (EX_TEMPFAIL of sysexits.h).
 BUSY_STATUS = 75
 
 
 class Busy(BratsError):
-    """Another process is at it: nothing is wrong, and it may be tried again later."""
+    """Another process works on the same folder; the command may be repeated later."""

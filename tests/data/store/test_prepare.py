@@ -119,19 +119,18 @@ def test_wrong_channel_order_is_found_and_the_right_one_named(tmp_path, brats_fi
     assert manifest["audit"]["looks_like_t1gd"] == "t2"
 
 
-def test_wrong_order_is_found_before_everything_is_read(tmp_path, brats_files, volumes):
+def test_a_wrong_channel_order_is_found_before_everything_is_read(tmp_path, brats_files, volumes):
     for volume in range(1, 31):
-        brats_files.write_kaggle(tmp_path / "k", volume, volumes, slices=(4,))
-    said = []
+        (file,) = brats_files.write_kaggle(tmp_path / "k", volume, volumes, slices=(4,))
+        if volume in (2, 30):  # not among the first to be read
+            file.write_bytes(b"unreadable")
     with pytest.raises(BratsError, match="would fit"):
         prepare(
             tmp_path / "k",
             tmp_path / "store",
             channel_order=["t1", "t1ce", "t2", "flair"],
             workers=1,
-            say=said.append,
         )
-    assert not any(line.startswith(("9 of", "12 of", "30 of")) for line in said)
 
 
 def test_a_finished_store_is_left_alone(source, tmp_path):
