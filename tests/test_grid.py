@@ -1,4 +1,4 @@
-"""A grid in a process of its own: stopped, asked for its state, refused."""
+"""The grid command in a process of its own: stopped, asked for its state, refused."""
 
 import os
 import signal
@@ -42,10 +42,10 @@ def await_file(path, seconds=60):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_stopped_grid_takes_its_cell_along(grid, number):
-    """SIGTERM is passed on, and waited for; a killed grid's cell saves and leaves by itself."""
+def test_a_stopped_grid_stops_its_cell(grid, number):
+    """A grid passes SIGTERM on and waits; the cell of a killed grid saves and ends by itself."""
     if number == signal.SIGKILL and sys.platform != "linux":
-        pytest.skip("only Linux tells a child that its parent is gone")
+        pytest.skip("only Linux signals the end of a parent")
     behave(grid, BASE, "sleeps")
     process = subprocess.Popen(
         [sys.executable, "-c", DRIVER, str(grid)], stdout=subprocess.PIPE, text=True
@@ -66,7 +66,7 @@ def test_a_stopped_grid_takes_its_cell_along(grid, number):
 
 
 def grid_command(*flags):
-    environment = {**os.environ, "JAX_PLATFORMS": "none"}  # no device can be had
+    environment = {**os.environ, "JAX_PLATFORMS": "none"}  # no device is available
     done = subprocess.run(
         [sys.executable, "-m", "brats_jax.grid", *map(str, flags)],
         cwd=Path(__file__).parent.parent, env=environment,
@@ -89,7 +89,7 @@ def test_status_needs_no_device_and_no_settings(grid):
         (["--config.data.store=nowhere"], "there is no store at nowhere: make one with"),
     ],
 )
-def test_what_cannot_work_is_refused_before_anything_starts(tmp_path, flags, message):
+def test_impossible_settings_are_refused_before_any_cell_starts(tmp_path, flags, message):
     status, _, error = grid_command(
         "--config=tests/tiny_config.py", f"--workdir={tmp_path}/grid", *flags
     )
@@ -97,8 +97,8 @@ def test_what_cannot_work_is_refused_before_anything_starts(tmp_path, flags, mes
     assert not (tmp_path / "grid").exists()
 
 
-def test_the_grid_itself_never_touches_the_devices(small_store, tmp_path):
-    """Where there are none, every cell fails, and the grid goes through all of them."""
+def test_the_grid_itself_uses_no_device(small_store, tmp_path):
+    """Without devices every cell fails, and the grid still starts each of them."""
     status, out, error = grid_command(
         "--config=tests/tiny_config.py", f"--workdir={tmp_path}/grid", "--losses=focal",
         f"--config.data.store={small_store.path}", "--ssl=false", "--config.folds=0,1",

@@ -1,4 +1,4 @@
-"""The cluster's scripts, with SLURM's variables set and a stand-in for Python."""
+"""The SLURM scripts and setup.sh, with a stand-in for Python."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ LAUNCH = Path(__file__).parent.parent / "launch"
 
 @pytest.fixture
 def place(tmp_path):
-    """A folder to submit from: python and srun print their arguments, scontrol notes them."""
+    """A folder to submit from: python and srun print their arguments, scontrol writes them."""
     shutil.copytree(LAUNCH, tmp_path / "elsewhere")  # SLURM runs a copy
     for name, text in {
         ".venv/bin/python": '#!/bin/bash\nprintf "%s\\n" "$@"\n',
@@ -40,7 +40,7 @@ def start(place, script, *arguments, **variables):
     )  # fmt: skip
 
 
-def test_an_array_of_folds(place):
+def test_each_task_of_an_array_trains_one_fold(place):
     process = start(
         place, "slurm_folds.sh", "configs/ssl.py", "RUN", "STORE", "--config.loss=focal",
         SLURM_ARRAY_TASK_ID="3",
@@ -52,7 +52,7 @@ def test_an_array_of_folds(place):
     assert process.returncode == 0
 
 
-def test_a_fold_on_several_nodes(place):
+def test_a_fold_on_several_nodes_is_started_by_srun(place):
     process = start(
         place, "slurm_nodes.sh", "configs/ssl.py", "RUN", "STORE", "--config.loss=focal",
         SLURM_ARRAY_TASK_ID="3", SLURM_CPUS_PER_TASK="6",
@@ -66,7 +66,7 @@ def test_a_fold_on_several_nodes(place):
 
 
 @pytest.mark.parametrize(("task", "first", "shard"), [("2", "0", "2/5"), ("4", "3", "1/5")])
-def test_an_array_of_shards(place, task, first, shard):
+def test_each_task_of_an_array_runs_one_shard_of_the_grid(place, task, first, shard):
     process = start(
         place, "slurm_grid.sh", "GRID", "STORE", "--seeds=0,1",
         SLURM_ARRAY_TASK_ID=task, SLURM_ARRAY_TASK_MIN=first, SLURM_ARRAY_TASK_COUNT="5",
@@ -78,7 +78,7 @@ def test_an_array_of_shards(place, task, first, shard):
     assert process.returncode == 0
 
 
-def test_a_failure_is_passed_on(place):
+def test_a_failed_grid_fails_its_task(place):
     (place / ".venv/bin/python").write_text("#!/bin/bash\nexit 1\n")
     variables = {"SLURM_ARRAY_TASK_ID": "0", "SLURM_ARRAY_TASK_COUNT": "1"}
     process = start(place, "slurm_grid.sh", "GRID", "STORE", **variables)
@@ -87,7 +87,7 @@ def test_a_failure_is_passed_on(place):
 
 
 @pytest.mark.parametrize("script", ["slurm_folds.sh", "slurm_grid.sh", "slurm_nodes.sh"])
-def test_without_arguments_or_array_the_usage(place, script):
+def test_without_arguments_or_an_array_the_usage_is_printed(place, script):
     process = start(place, script)
     assert f"usage: {script}" in process.communicate()[1] and process.returncode != 0
     process = start(place, script, "A", "B", "C")
@@ -95,7 +95,7 @@ def test_without_arguments_or_array_the_usage(place, script):
 
 
 @pytest.mark.parametrize(("number", "requeued"), [(signal.SIGUSR1, True), (signal.SIGTERM, False)])
-def test_signals_reach_the_grid_and_only_the_time_limit_queues_again(place, number, requeued):
+def test_signals_reach_the_grid_and_only_the_time_limit_requeues(place, number, requeued):
     (place / ".venv/bin/python").write_text(
         "#!/bin/bash\ntrap 'sleep 0.3; touch saved; exit 143' TERM\ntouch started\n"
         "for i in {1..600}; do sleep 0.1; done\n"
@@ -116,7 +116,7 @@ def test_signals_reach_the_grid_and_only_the_time_limit_queues_again(place, numb
 
 @pytest.fixture
 def clone(tmp_path):
-    """What setup.sh needs, in a folder of its own; its Python notes what it is to install."""
+    """The files that setup.sh needs; its Python only records pip's arguments."""
     shutil.copytree(LAUNCH, tmp_path / "launch")
     shutil.copy(LAUNCH.parent / "pyproject.toml", tmp_path)
     python = tmp_path / ".venv/bin/python"
@@ -141,13 +141,13 @@ def test_a_misspelt_extra_is_one_line_and_installs_nothing(clone):
     assert not (clone / "asked").exists()
 
 
-def test_what_is_installed_is_imported_from_anywhere(clone):
-    for _ in range(2):  # the second time there is nothing to do
+def test_the_installed_package_can_be_imported_from_any_folder(clone):
+    for _ in range(2):  # the second run does nothing
         assert setup(clone, "test,tpu").returncode == 0
     (asked,) = (clone / "asked").read_text().splitlines()
     assert asked.startswith("-m pip install") and asked.endswith(" -e .[test,tpu]")
-    # A finder, which is the other way, comes after the folder that holds the clone.
+    # The default finder would come after the parent folder of the clone.
     assert "--config-settings editable_mode=compat" in asked
-    os.utime(clone / "launch/setup.sh")  # what is installed by another rule is installed again
+    os.utime(clone / "launch/setup.sh")  # a changed setup.sh installs again
     assert setup(clone, "test,tpu").returncode == 0
     assert len((clone / "asked").read_text().splitlines()) == 2

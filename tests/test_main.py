@@ -1,4 +1,4 @@
-"""The command itself, in processes of its own: flags, exit status, and being killed."""
+"""The command in processes of its own: flags, exit status, and continuing after a kill."""
 
 import contextlib
 import json
@@ -19,7 +19,7 @@ from brats_jax.runs import checkpoints
 from brats_jax.runs.metrics import read_metrics
 
 ROOT = Path(__file__).parent.parent
-NO_PICTURES = "--config.evaluation.panels=0"  # `whole` has drawn them
+NO_PICTURES = "--config.evaluation.panels=0"  # `whole` draws them
 
 
 def command(workdir, store, cache, *flags, config="tests/tiny_config.py"):
@@ -54,7 +54,7 @@ def run(*arguments, **options):
     ],
 )
 def test_a_wrong_flag_is_one_line(tmp_path, flags, message):
-    # Not the tests' configuration, which would have each process wait for JAX.
+    # Not the tests' configuration, which imports JAX.
     start = command(tmp_path / "run", tmp_path / "store", "", *flags, config="configs/base.py")
     status, _, error = run(start)
     assert status == 1
@@ -148,23 +148,23 @@ def assert_same_bits(one, other):
     assert numbers(one) == numbers(other)
 
 
-def test_killed_again_and_again_it_ends_with_the_same_bits(
+def test_a_run_that_is_killed_repeatedly_has_the_same_bits(
     small_store, compiled_programs, tmp_path, whole
 ):
-    """With a loader process of its own, which changes no bit either."""
+    """With a loader process, which changes no bit either."""
     killed = tmp_path / "killed"
     again = command(
         killed, small_store.path, compiled_programs, "--config.data.workers=1", NO_PICTURES
     )
     fold = killed / "fold_0"
     pretrain, segment = fold / "pretrain", fold / "segment"
-    # Within the first epoch after a save; at the end of an epoch: saving, validating.
+    # Kills within the first epoch after a save, and at the end of an epoch.
     for stage, step in ((pretrain, 4), (segment, 8)):
         status, output = kill_when(
             again, lambda stage=stage, step=step: steps_logged(stage) >= step, signal.SIGKILL
         )
         assert status == -signal.SIGKILL, output
-        # Ctrl-C and SIGTERM save and leave, with the shell's status for them. A restart begins
+        # Ctrl-C and SIGTERM save and end, with the shell's exit status. A restart begins
         # at the last save, so what was logged before it is gone from the log.
         seen = max(steps_logged(stage), 12)
         number = signal.SIGINT if stage == pretrain else signal.SIGTERM
@@ -185,7 +185,7 @@ def test_killed_again_and_again_it_ends_with_the_same_bits(
     assert there == here
 
 
-def test_when_nobody_reads_on_it_saves_and_leaves_quietly(small_store, compiled_programs, tmp_path):
+def test_a_closed_output_pipe_saves_and_ends_silently(small_store, compiled_programs, tmp_path):
     """As with `| head`."""
     again = command(
         tmp_path / "run", small_store.path, compiled_programs, "--mode=pretrain", NO_PICTURES
@@ -195,13 +195,15 @@ def test_when_nobody_reads_on_it_saves_and_leaves_quietly(small_store, compiled_
     while "trains on" not in process.stdout.readline():
         assert process.poll() is None
     process.stdout.close()
-    # All is done in two epochs of eight steps, and how the first went is what nobody reads.
+    # The stage has two epochs of eight steps; the line of the first one finds the pipe closed.
     assert process.stderr.read() == "" and process.wait(timeout=120) == 141
     meta = checkpoints.read_meta(tmp_path / "run" / "fold_0" / "pretrain" / "last")
     assert 0 < meta["step"] < 16
 
 
-def test_a_stopped_evaluation_says_so(small_store, compiled_programs, tmp_path, whole):
+def test_a_stopped_evaluation_prints_how_to_continue(
+    small_store, compiled_programs, tmp_path, whole
+):
     shutil.copytree(whole, tmp_path / "run")
     again = command(tmp_path / "run", small_store.path, compiled_programs, "--mode=evaluate")
     evaluation = tmp_path / "run" / "fold_0" / "evaluation.json"
@@ -211,8 +213,10 @@ def test_a_stopped_evaluation_says_so(small_store, compiled_programs, tmp_path, 
     )
 
 
-def test_a_full_disk_is_one_line_and_loses_nothing(small_store, compiled_programs, tmp_path, whole):
-    """A limit on the size of files stands in for a disk that is full before the first save."""
+def test_after_a_full_disk_the_same_command_continues(
+    small_store, compiled_programs, tmp_path, whole
+):
+    """A limit on the size of files stands for a disk that is full before the first save."""
     again = command(
         tmp_path / "run", small_store.path, compiled_programs, "--mode=pretrain", NO_PICTURES
     )
@@ -227,21 +231,21 @@ def test_a_full_disk_is_one_line_and_loses_nothing(small_store, compiled_program
     assert_same_bits(whole / "fold_0" / "pretrain", fold / "pretrain")
 
 
-def test_a_killed_grid_goes_on_and_ends_with_the_same_bits(
+def test_a_killed_grid_continues_and_has_the_same_bits(
     small_store, compiled_programs, tmp_path, whole
 ):
-    """A pretraining, without it and with it: the second cell fails, the third is killed."""
+    """Cells: pretraining, baseline, fine-tuning. The second one fails, the third is killed."""
     grid = tmp_path / "grid"
     again = command(grid, small_store.path, compiled_programs, "--losses=dice_ce", NO_PICTURES)
     again[again.index("brats_jax.main")] = "brats_jax.grid"
     base, ssl = (
         grid / "runs" / f"dice_ce-{how}-labels_100-seed_0" / "fold_0" for how in ("base", "ssl")
     )
-    last = base / "segment" / "last"  # the second cell is to find a broken checkpoint
+    last = base / "segment" / "last"  # a broken checkpoint for the second cell
     (last / "3").mkdir(parents=True)
     status, output = kill_when(again, lambda: steps_logged(ssl / "segment") >= 12, signal.SIGKILL)
     assert status == -signal.SIGKILL, output
-    with contextlib.suppress(ProcessLookupError, IndexError):  # the cell, if it is still there
+    with contextlib.suppress(ProcessLookupError, IndexError):  # the cell, if it still runs
         os.kill(int((ssl / "lock").read_text().split()[-1]), signal.SIGKILL)
 
     status, output, _ = run(again)

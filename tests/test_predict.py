@@ -45,7 +45,7 @@ def test_wrong_flags_are_one_line(arguments, message):
     assert err.startswith("error: ") and len(err.splitlines()) == 1
 
 
-def test_from_files_to_files(example_runs, shared_folder, tmp_path):
+def test_cases_become_segmentations_sidecars_and_maps(example_runs, shared_folder, tmp_path):
     folder = tmp_path / "copy"
     shutil.copytree(example_runs["volume"], folder)
     cache, run, out = shared_folder, folder / "run", tmp_path / "out"
@@ -71,7 +71,7 @@ def test_from_files_to_files(example_runs, shared_folder, tmp_path):
     assert all(fold["temperature"] != 1 for fold in sidecar["model"]["folds"])
     assert len(list(out.glob("*_seg.png"))) == len(list(out.glob("*_seg.html"))) == 2
     assert len(list(out.glob("*.nii.gz"))) == 10 and (out / "volumes.csv").exists()
-    # Files named one by one, whatever they are called and in whatever order.
+    # Files given one by one, with any name and in any order.
     name = examples.CASES[0]
     one = folder / "cases" / name / f"{name}_t1.nii.gz"
     status, _, err = command(

@@ -50,7 +50,7 @@ def source(tmp_path, brats_files, volumes):
     return tmp_path / "source"
 
 
-def test_prepares_and_tells_what_it_did(source, tmp_path):
+def test_the_summary_describes_the_store(source, tmp_path):
     status, out, err = run(f"--source={source}", f"--store={tmp_path / 'store'}", "--verify")
     assert status == 0, err
     Store.open(tmp_path / "store")
@@ -77,7 +77,7 @@ def test_the_default_store_is_stores_default_and_nothing_else_is_written(tmp_pat
     assert Store.open(tmp_path / "stores/default").num_slices == 16
 
 
-def test_nobody_reads_the_summary(tmp_path):
+def test_with_a_closed_output_pipe_the_store_is_complete(tmp_path):
     """As with `| head`: quiet, and the store is whole."""
     process = start("--source=phantom", "--patients=1", "--shape=16,32,32", f"--store={tmp_path}/s")
     process.stdout.close()
@@ -86,7 +86,7 @@ def test_nobody_reads_the_summary(tmp_path):
     assert Store.open(tmp_path / "s").num_slices == 16
 
 
-def test_does_not_load_jax():
+def test_preparation_does_not_load_jax():
     code = (
         "import sys, brats_jax.prepare; print(*[m for m in ('jax', 'grain') if m in sys.modules])"
     )
@@ -116,7 +116,9 @@ BAD = {
 
 
 @pytest.mark.parametrize("what", BAD)
-def test_bad_nifti(source, tmp_path, brats_files, volumes, what):
+def test_a_bad_nifti_case_is_one_line_that_names_its_file(
+    source, tmp_path, brats_files, volumes, what
+):
     folder = source / "BraTS2021_00001"
     paths = {path.name.split("_")[-1].split(".")[0]: path for path in folder.iterdir()}
     if what == "missing modality":
@@ -139,7 +141,7 @@ def test_bad_nifti(source, tmp_path, brats_files, volumes, what):
     assert not (tmp_path / "store").exists()
 
 
-def test_bad_kaggle(tmp_path, brats_files, volumes):
+def test_bad_kaggle_files_are_one_line(tmp_path, brats_files, volumes):
     files = brats_files.write_kaggle(tmp_path / "k", 1, volumes, compression="gzip")
     arguments = f"--source={tmp_path / 'k'}", f"--store={tmp_path / 'store'}"
     line = error_of(*arguments, "--normalisation=volume")
@@ -152,7 +154,7 @@ def test_bad_kaggle(tmp_path, brats_files, volumes):
     assert not (tmp_path / "store").exists()
 
 
-def test_empty_folder_and_missing_flags(tmp_path):
+def test_an_empty_folder_and_a_missing_source_are_one_line(tmp_path):
     (tmp_path / "empty").mkdir()
     store = f"--store={tmp_path / 'store'}"
     line = error_of(f"--source={tmp_path / 'empty'}", store)
@@ -162,7 +164,7 @@ def test_empty_folder_and_missing_flags(tmp_path):
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="looks at processes in /proc")
-def test_killed_again_and_again_ends_with_the_same_store(tmp_path, brats_files):
+def test_a_preparation_that_is_killed_repeatedly_has_the_same_store(tmp_path, brats_files):
     for seed in range(16):
         case = brats_files.make_case(seed, shape=(48, 48, 20))
         brats_files.write_nifti_case(tmp_path / "source", f"P{seed:02d}", case, suffix=".nii")

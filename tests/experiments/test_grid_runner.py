@@ -1,4 +1,4 @@
-"""How a grid works through its cells, which are stand-ins here."""
+"""How a grid runs its cells, which are stand-ins here."""
 
 import os
 import threading
@@ -24,7 +24,7 @@ from brats_jax.experiments.grid_runner import GridRunner
 from brats_jax.runtime.files import write_json
 
 
-def test_a_cell_whose_tally_is_gone_or_old_is_evaluated_again(grid):
+def test_a_cell_whose_tally_is_missing_or_old_is_evaluated_again(grid):
     assert run(grid) == {}
     tally = grid / BASE.directory / "tally_segment.npz"
     spoils = (
@@ -54,7 +54,7 @@ def test_cells_are_done_in_order_and_once(grid, capsys):
     assert len(calls(grid)) == 3 and "3 of 3 cells complete, skipped" in capsys.readouterr().out
 
 
-def test_a_failed_cell_is_named_and_the_others_go_on(grid, capsys):
+def test_a_failed_cell_is_named_and_the_others_continue(grid, capsys):
     behave(grid, BASE, "fails")
     assert run(grid) == {BASE: f"no luck with {BASE.name}"}
     assert states(grid) == ["done", "failed", "done"]
@@ -68,7 +68,7 @@ def test_a_failed_cell_is_named_and_the_others_go_on(grid, capsys):
     assert record["attempts"] == 2 and record["state"] == "done" and record["error"] == ""
 
 
-def test_what_needs_a_failed_pretraining_is_not_started(grid):
+def test_a_cell_whose_pretraining_failed_is_not_started(grid):
     behave(grid, PRETRAIN, "dies")
     failed = run(grid)
     assert failed == {
@@ -78,17 +78,17 @@ def test_what_needs_a_failed_pretraining_is_not_started(grid):
     assert calls(grid) == [PRETRAIN.name, BASE.name]
 
 
-def test_a_cell_that_ends_well_with_nothing_to_show_has_failed(grid):
+def test_a_cell_that_ends_without_results_has_failed(grid):
     (grid / "stand_in.py").write_text("print('fine')")
     assert run(grid, [BASE]) == {BASE: "fine"}
 
 
-def test_a_shard_does_a_pretraining_that_nobody_is_at(grid):
+def test_a_shard_trains_a_pretraining_that_no_other_works_on(grid):
     assert run(grid, [SSL]) == {}
     assert calls(grid) == [PRETRAIN.name, SSL.name]
 
 
-def test_what_another_worker_is_at_is_left_for_later(grid, capsys):
+def test_a_cell_in_use_by_another_worker_is_postponed(grid, capsys):
     """The pretraining is another's: first everything else, then wait for it."""
     descriptor = hold(grid / PRETRAIN.directory / "lock")
 
@@ -104,7 +104,7 @@ def test_what_another_worker_is_at_is_left_for_later(grid, capsys):
     assert printed.count("in use by far away, process 7") == 1
 
 
-def test_what_another_worker_gave_up_is_taken_over(grid):
+def test_a_cell_that_another_worker_abandoned_is_taken_over(grid):
     descriptor = hold(grid / PRETRAIN.directory / "lock")
     threading.Timer(0.5, os.close, [descriptor]).start()
     assert run(grid, [PRETRAIN, SSL]) == {}
@@ -129,7 +129,7 @@ def test_two_workers_at_once_start_each_cell_once(grid):
     assert not runners[0].failed and not runners[1].failed
 
 
-def test_what_another_worker_failed_in_is_not_tried_again_at_once(grid):
+def test_a_cell_that_failed_in_another_worker_is_not_repeated_at_once(grid):
     runner = GridRunner(grid, [BASE], command_of(grid))
     write_json(
         grid_state.record_path(grid, BASE),
@@ -139,7 +139,7 @@ def test_what_another_worker_failed_in_is_not_tried_again_at_once(grid):
     assert not (grid / "calls").exists()
 
 
-def test_a_worker_that_comes_too_late_tries_again(grid):
+def test_a_worker_that_finds_a_cell_busy_tries_again(grid):
     """Another takes the cell between our look and our start."""
     behave(grid, BASE, "busy")
     assert run(grid, [BASE]) == {} and calls(grid) == [BASE.name] * 2
