@@ -5,7 +5,6 @@ The temperature is fitted on the fold's validation set; see `metrics.calibration
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -16,13 +15,7 @@ from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 from brats_jax.evaluation.slices import brain_mask, device_batches
 from brats_jax.inference.restored import RestoredNetwork
-from brats_jax.inference.trained_run import (
-    CALIBRATION_FILE,
-    CALIBRATION_SCHEMA,
-    CALIBRATION_VERSION,
-    EnsembleMember,
-    TrainedRun,
-)
+from brats_jax.inference.trained_run import EnsembleMember, TrainedRun
 from brats_jax.metrics.calibration import (
     BINS,
     expected_calibration_error,
@@ -30,10 +23,11 @@ from brats_jax.metrics.calibration import (
     negative_log_likelihood,
 )
 from brats_jax.models import Weights
+from brats_jax.runs.documents import Calibration, CalibrationScores, CalibrationSet
+from brats_jax.runs.folder import RunFolder
 from brats_jax.runtime import devices
 from brats_jax.runtime.console import progress_bar
 from brats_jax.runtime.document import read_document
-from brats_jax.runtime.files import write_json
 from brats_jax.runtime.text import plural
 from brats_jax.tasks import Batch
 
@@ -53,11 +47,11 @@ def calibrate(trained: TrainedRun, store: str | None, batch_size: int) -> Iterat
       BratsError: no store there, or another one than the run was trained on.
     """
     data = Store.open(Path(store or trained.config["data"]["store"]))
-    if data.fingerprint != trained.record.get("store"):
+    if data.fingerprint != trained.record.store:
         raise BratsError(
             f"{trained.run} was trained on another store than {data.path}: give it as --store"
         )
-    splits = read_document(trained.run / "splits.json", Splits)
+    splits = read_document(RunFolder(trained.run).splits_json, Splits)
     for member in trained.members:
         yield _calibrate_fold(trained, member, data, splits, batch_size)
 
@@ -74,26 +68,22 @@ def _calibrate_fold(
     }
     temperature = fit_temperature(*samples["validation"])
     sets = {
-        name: {
-            "patients": count_patients(store, indices[name]),
-            "slices": len(indices[name]),
-            **measure(*samples[name], temperature),
-        }
+        name: measure(
+            *samples[name],
+            temperature,
+            patients=count_patients(store, indices[name]),
+            slices=len(indices[name]),
+        )
         for name in indices
     }
-    write_json(
-        trained.run / f"fold_{member.fold}" / CALIBRATION_FILE,
-        {
-            "schema": CALIBRATION_SCHEMA,
-            "version": CALIBRATION_VERSION,
-            "model": member.hash,
-            "temperature": temperature,
-            "over": f"every k-th brain pixel; ECE in {BINS} bins of the largest probability",
-            "fold": member.fold,
-            "split_by": splits.split_by,
-            "sets": sets,
-        },
-    )
+    Calibration(
+        model=member.hash,
+        temperature=temperature,
+        over=f"every k-th brain pixel; ECE in {BINS} bins of the largest probability",
+        fold=member.fold,
+        split_by=splits.split_by,
+        sets=sets,
+    ).write(RunFolder(trained.run).fold(member.fold).calibration_json)
     return f"fold {member.fold}: temperature {temperature:.3f}; {describe(sets)}"
 
 
@@ -133,44 +123,54 @@ def sample_logits(
     return np.concatenate(logits), np.concatenate(labels)
 
 
-def measure(logits: np.ndarray, labels: np.ndarray, temperature: float) -> dict[str, Any]:
-    """NLL and ECE before and after the division by the temperature.
+def measure(
+    logits: np.ndarray, labels: np.ndarray, temperature: float, *, patients: int, slices: int
+) -> CalibrationSet:
+    """NLL and ECE of a set before and after the division by the temperature.
 
     Args:
       logits: float[n, K].
       labels: int[n], the true classes.
       temperature: divides the logits.
+      patients, slices: of the set.
 
     Returns:
-      The number of pixels, and by 'before' and 'after' NLL, ECE, and ECE of the pixels whose truth
-      or prediction is tumour.
+      The scores; those of the tumour are over the pixels whose truth or prediction is tumour.
     """
     tumour = (labels > 0) | (logits.argmax(axis=1) > 0)
-    numbers: dict[str, Any] = {"pixels": len(labels), "tumour_pixels": int(tumour.sum())}
-    for when, divisor in (("before", 1.0), ("after", temperature)):
+
+    def scores(divisor: float) -> CalibrationScores:
         scaled = logits / divisor
         p = special.softmax(scaled, axis=1)
-        numbers[when] = {
-            "nll": negative_log_likelihood(scaled, labels),
-            "ece": expected_calibration_error(p, labels),
-            "ece_tumour": expected_calibration_error(p[tumour], labels[tumour]),
-        }
-    return numbers
+        return CalibrationScores(
+            nll=negative_log_likelihood(scaled, labels),
+            ece=expected_calibration_error(p, labels),
+            ece_tumour=expected_calibration_error(p[tumour], labels[tumour]),
+        )
+
+    return CalibrationSet(
+        patients=patients,
+        slices=slices,
+        pixels=len(labels),
+        tumour_pixels=int(tumour.sum()),
+        before=scores(1.0),
+        after=scores(temperature),
+    )
 
 
-def describe(sets: Mapping[str, Mapping[str, Any]]) -> str:
+def describe(sets: Mapping[str, CalibrationSet]) -> str:
     """One line with the ECE of each set before and after; it notes where the ECE rose."""
     parts = []
     rose = False
     for name, numbers in sets.items():
         errors = []
         for where, key in (("ECE", "ece"), ("in tumour", "ece_tumour")):
-            before, after = (numbers[when][key] for when in ("before", "after"))
+            before, after = (getattr(scores, key) for scores in (numbers.before, numbers.after))
             errors.append(f"{where} {before:.4f} -> {after:.4f}")
             if after > before:
                 errors[-1] += " (rose)"
                 rose = True
-        parts.append(f"{name} ({plural(numbers['patients'], 'patient')}) {', '.join(errors)}")
+        parts.append(f"{name} ({plural(numbers.patients, 'patient')}) {', '.join(errors)}")
     if rose:
         parts.append(
             "where ECE rose: the temperature minimises the NLL of the validation set, which need "

@@ -18,6 +18,7 @@ from brats_jax.inference.case_pipeline import run_cases
 from brats_jax.inference.ensemble import SliceLabels
 from brats_jax.inference.model import Model
 from brats_jax.inference.outputs import OutputOptions
+from brats_jax.runs.folder import PredictionFolder
 from brats_jax.runtime.console import print_line, progress_bar
 from brats_jax.runtime.files import remove_stale
 from brats_jax.runtime.threads import available_cpus
@@ -116,7 +117,7 @@ def predict_cases(
                     print_line(f"{case.name}: {summary}")
                 progress.update()
     finally:
-        sidecars.write_table(directory)
+        sidecars.write_table(PredictionFolder(directory))
     return outcome
 
 

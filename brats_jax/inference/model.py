@@ -4,16 +4,17 @@ model = brats_jax.load("RUN")
 labels = model.segment({"t1": a, "t1gd": b, "t2": c, "flair": d})
 """
 
+import dataclasses
 import datetime
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
 from brats_jax import about
-from brats_jax.data.modalities import CLASSES, DISPLAY_NAMES, channel_indices
+from brats_jax.data.modalities import DISPLAY_NAMES, channel_indices
 from brats_jax.data.normalise import brain_mask, normalise
+from brats_jax.data.scans import provenance
 from brats_jax.data.scans.naming import subject_of
 from brats_jax.data.scans.scan import Scan
 from brats_jax.errors import BratsError
@@ -28,18 +29,23 @@ from brats_jax.inference.inputs import (
     parse_images,
 )
 from brats_jax.inference.postprocess import Cleaning
-from brats_jax.inference.results import Reconstructed, Segmented, label_values
+from brats_jax.inference.results import Reconstructed, Segmented, label_names, label_values
 from brats_jax.inference.trained_run import TrainedRun, open_run
+from brats_jax.runs.sidecars import (
+    Averaged,
+    SegmentationOutputSidecar,
+    SegmentationSidecar,
+    Sidecar,
+    SyntheticOutputSidecar,
+)
 from brats_jax.runtime import devices
-from brats_jax.runtime.files import write_json
+from brats_jax.runtime.document import Part
 from brats_jax.tasks import Pretraining
 
 if TYPE_CHECKING:
     from nibabel import Nifti1Image
 
 TASKS = ("segment", "reconstruct")
-SIDECAR_SCHEMA = "brats_jax.output"
-SIDECAR_VERSION = 1
 
 
 class Model:
@@ -118,8 +124,10 @@ class Model:
         given = parse_images(images, affine, output)
         found = self.predict(given.to_scan(self.inputs, self.trained.in_plane, resample))
         values = label_values(found, et_label)
-        names = {str(value): name for value, name in zip((0, 1, 2, et_label), CLASSES, strict=True)}
-        return self._return(given, found.scan, values, {"labels": names})
+        sidecar = SegmentationOutputSidecar(
+            **self.sidecar_fields(found.scan), labels=label_names(et_label)
+        )
+        return self._return(given, found.scan, values, sidecar)
 
     @overload
     def reconstruct(
@@ -155,9 +163,10 @@ class Model:
         given = parse_images(images, affine, output)
         scan = given.to_scan(self.inputs, self.trained.in_plane, resample)
         found = self.synthesise(scan)
-        return self._return(
-            given, scan, scan.to_input(found.image, nearest=False), self.synthetic_facts(found)
+        sidecar = SyntheticOutputSidecar(
+            **self.sidecar_fields(scan), **self.describe_synthetic(found)
         )
+        return self._return(given, scan, scan.to_input(found.image, nearest=False), sidecar)
 
     def scan(
         self, images: Images, *, affine: np.ndarray | None = None, resample: bool = False
@@ -214,30 +223,45 @@ class Model:
             f"model {self.trained.hash[:12]}"
         )
 
-    def describe(self) -> dict[str, Any]:
-        """JSON-able: use, program, model and its settings."""
+    @property
+    def averaged(self) -> Averaged:
+        """The predictions in the average: folds and flips."""
+        return Averaged(len(self.ensemble.members), len(self.ensemble.flips))
+
+    def sidecar_fields(self, scan: Scan) -> dict[str, Any]:
+        """The fields of every sidecar: the case, the program, the model and its settings."""
         return {
+            "case": scan.name,
             "use": about.RESEARCH_USE_ONLY,
-            "program": "brats_jax",
+            "program": provenance.OURS,
             "version": about.__version__,
             "model": self.trained.describe(),
-            "averaged": {
-                "folds": len(self.ensemble.members),
-                "flips": len(self.ensemble.flips),
-            },
+            "averaged": self.averaged,
             "min_component_mm3": self.cleaning.min_component_mm3,
             "min_et_mm3": self.cleaning.min_et_mm3,
+            "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "inputs": dict(scan.files),
+            "notes": tuple(self.notes(scan)),
         }
 
+    def describe_synthetic(self, found: Reconstructed) -> dict[str, Any]:
+        """The fields of the sidecar of a synthetic modality: target, unit and error."""
+        unit = f"z-scores, normalised by {self.trained.normalisation}"
+        return {"target": found.target, "unit": unit, "mse_brain": found.mse}
+
+    def describe_case(self, scan: Scan) -> dict[str, Any]:
+        """The fields of every sidecar, JSON-able."""
+        return Part.to_json(Sidecar(**self.sidecar_fields(scan)))
+
     def facts(self, scan: Scan) -> dict[str, str]:
-        """The origin of a case's prediction in words, by name, for the viewer."""
+        """The model of a case's prediction in words, by name, for the viewer."""
         trained, cleaning = self.trained, self.cleaning
         folds = [str(member.fold) for member in trained.members]
-        flips = len(self.ensemble.flips)
+        flips = self.averaged.flips
         facts = {
             "model": trained.hash,
-            "run": f"{trained.run.absolute().name}, "
-            f"fold{'s' * (len(folds) > 1)} {', '.join(folds)}",
+            "run": f"{trained.run.absolute().name}, fold{'s' * (len(folds) > 1)} "
+            f"{', '.join(folds)}",
             "predictions averaged": f"{self.ensemble.size}" + f" ({flips} flips)" * (flips > 1),
             "images": ", ".join(DISPLAY_NAMES[name] for name in self.inputs),
             "normalised by": trained.normalisation,
@@ -246,25 +270,10 @@ class Model:
             "removed below": f"{cleaning.min_component_mm3:g} mm³"
             * bool(cleaning.min_component_mm3),
             "no ET below": f"{cleaning.min_et_mm3:g} mm³" * bool(cleaning.min_et_mm3),
-            "version": f"brats_jax {about.__version__}",
+            "version": f"{provenance.OURS} {about.__version__}",
             "note": "; ".join(self.notes(scan)),
         }
         return {name: text for name, text in facts.items() if text}
-
-    def describe_case(self, scan: Scan) -> dict[str, Any]:
-        """JSON-able: a case, `describe`, the time, the input files and notes, for the sidecar."""
-        return {
-            "case": scan.name,
-            **self.describe(),
-            "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "inputs": dict(scan.files),
-            "notes": self.notes(scan),
-        }
-
-    def synthetic_facts(self, found: Reconstructed) -> dict[str, Any]:
-        """JSON-able: modality, unit and error of a synthetic modality."""
-        unit = f"z-scores, normalised by {self.trained.normalisation}"
-        return {"target": found.target, "unit": unit, "mse_brain": found.mse}
 
     def notes(self, scan: Scan) -> list[str]:
         """Notes on a case for the reader of its results."""
@@ -276,19 +285,15 @@ class Model:
             )
         return notes
 
-    def _return(
-        self, given: CaseInput, scan: Scan, volume: np.ndarray, facts: Mapping[str, Any]
-    ) -> Any:
+    def _return(self, given: CaseInput, scan: Scan, volume: np.ndarray, sidecar: Sidecar) -> Any:
         """The result in the form of the images; writes the sidecar of a file after it."""
         if given.sidecar is not None:
             given.sidecar.unlink(missing_ok=True)  # it no longer describes the file
-        made = given.return_volume(scan, volume, labels="labels" in facts, note=self.note)
+        labels = isinstance(sidecar, SegmentationSidecar)
+        made = given.return_volume(scan, volume, labels=labels, note=self.note)
         if given.sidecar is not None:
-            version = {"schema": SIDECAR_SCHEMA, "schema_version": SIDECAR_VERSION}
             files = {made.name: made.stat().st_size}
-            write_json(
-                given.sidecar, {**version, **self.describe_case(scan), **facts, "files": files}
-            )
+            dataclasses.replace(sidecar, files=files).write(given.sidecar)
         return made
 
     def _check_task(self, task: str) -> None:

@@ -21,13 +21,21 @@ from typing import Any
 
 import numpy as np
 
-from brats_jax.data.modalities import CLASSES, NUM_CLASSES, REGIONS
+from brats_jax.data.modalities import NUM_CLASSES, REGIONS
 from brats_jax.data.scans import provenance, writing
 from brats_jax.errors import BratsError
 from brats_jax.inference import sidecars
 from brats_jax.inference.model import Model
-from brats_jax.inference.results import Reconstructed, Segmented, label_values
-from brats_jax.runtime.files import write_json
+from brats_jax.inference.results import Reconstructed, Segmented, label_names, label_values
+from brats_jax.runs.folder import PredictionFolder
+from brats_jax.runs.sidecars import (
+    SegmentationSidecar,
+    Sidecar,
+    SyntheticSidecar,
+    VolumeRange,
+    missing_files,
+)
+from brats_jax.runtime.document import read_if_readable
 from brats_jax.tasks import Pretraining
 from brats_jax.viewer import case_view, write_overview, write_page
 
@@ -82,13 +90,13 @@ def reason_to_skip(directory: Path, case: str, model: Model, options: OutputOpti
                 f"{path} is there and no prediction of this program (a reader's labels?): give "
                 "another --output"
             )
-    document = sidecars.read(directory / f"{_stem(case, model)}.json")
-    if options.overwrite or document is None or not sidecars.is_complete(directory, document):
+    before = _existing(_sidecar_path(directory, case, model), model)
+    if options.overwrite or before is None or missing_files(directory, before.files):
         return ""
-    differences = sidecars.differences(document, model.describe())
-    if model.trained.segments and str(options.et_label) not in document["labels"]:
+    differences = _differences(before, model)
+    if isinstance(before, SegmentationSidecar) and str(options.et_label) not in before.labels:
         differences.append(f"with another value of ET than {options.et_label}")
-    missing = sorted({option for option, name in names.items() if name not in document["files"]})
+    missing = sorted({option for option, name in names.items() if name not in before.files})
     if differences:
         differences += [f"without {option}" for option in missing]
         return f"kept, {' and '.join(differences)}; --overwrite replaces it"
@@ -99,11 +107,11 @@ def with_existing(
     directory: Path, case: str, model: Model, options: OutputOptions
 ) -> OutputOptions:
     """The options, with those of the files that the same model has already written for a case."""
-    document = sidecars.read(directory / f"{_stem(case, model)}.json")
-    if document is None or sidecars.differences(document, model.describe()):
+    before = _existing(_sidecar_path(directory, case, model), model)
+    if before is None or _differences(before, model):
         return options
     names = _names(case, model, dataclasses.replace(options, **dict.fromkeys(_OPTIONAL, True)))
-    existing = {option: True for option in _OPTIONAL if names.get(option) in document["files"]}
+    existing = {option: True for option in _OPTIONAL if names.get(option) in before.files}
     return dataclasses.replace(options, **existing)
 
 
@@ -130,15 +138,11 @@ def write_segmentation(
     names = _names(case, model, options)
     path = directory / names["labels"]
     values = label_values(found, options.et_label)
-    classes = dict(zip(map(str, (0, 1, 2, options.et_label)), CLASSES, strict=True))
-    record = _record(
-        found,
-        model,
-        {
-            "labels": classes,
-            "entropy_unit": "nats",
-            "volumes_ml": {name: estimate._asdict() for name, estimate in found.volumes.items()},
-        },
+    sidecar = SegmentationSidecar(
+        **model.sidecar_fields(scan),
+        labels=label_names(options.et_label),
+        entropy_unit="nats",
+        volumes_ml={name: VolumeRange(*volume) for name, volume in found.volumes.items()},
     )
     files: dict[str, Write] = {
         names["labels"]: _image(writing.label_image(scan, values, model.note))
@@ -146,9 +150,8 @@ def write_segmentation(
     if options.probabilities and found.probabilities is not None:
         for region, labels in REGIONS.items():
             p = scan.to_input(found.probabilities[..., list(labels)].sum(axis=-1), nearest=False)
-            files[_map_name(case, region)] = _image(
-                writing.fraction_image(scan, p, 1.0, model.note)
-            )
+            name = PredictionFolder(directory).probability(case, region).name
+            files[name] = _image(writing.fraction_image(scan, p, 1.0, model.note))
     if options.uncertainty and found.entropy is not None:
         entropy = scan.to_input(found.entropy, nearest=False)
         files[names["uncertainty"]] = _image(
@@ -157,52 +160,62 @@ def write_segmentation(
     if options.picture or options.page:
         if not options.uncertainty:
             found = dataclasses.replace(found, entropy=None)
-        view = case_view(model, found, truth, record)
+        view = case_view(model, found, truth, sidecar.to_json())
         if options.picture:
             files[names["picture"]] = functools.partial(write_overview, case=view)
         if options.page:
             picture = directory / names["picture"] if options.picture else None
             files[names["page"]] = functools.partial(write_page, case=view, picture=picture)
-    _write_all(directory / f"{_stem(case, model)}.json", files, record)
+    _write_all(_sidecar_path(directory, case, model), files, sidecar, model)
     return path
 
 
 def write_reconstruction(directory: Path, found: Reconstructed, model: Model) -> Path:
     """Writes the synthetic modality, and its error where there is a real one."""
-    scan = found.scan
-    name = f"{_stem(scan.name, model)}.nii.gz"
-    numbers = {name: found.image}
+    scan, folder = found.scan, PredictionFolder(directory)
+    path = folder.synthetic(scan.name, found.target)
+    numbers = {path.name: found.image}
     if found.error is not None:
-        numbers[f"{scan.name}_{found.target}_error.nii.gz"] = found.error
+        numbers[folder.synthetic_error(scan.name, found.target).name] = found.error
     files = {
         name: _image(writing.number_image(scan, scan.to_input(n, nearest=False), model.note))
         for name, n in numbers.items()
     }
-    record = _record(found, model, model.synthetic_facts(found))
-    _write_all(directory / f"{_stem(scan.name, model)}.json", files, record)
-    return directory / name
+    sidecar = SyntheticSidecar(**model.sidecar_fields(scan), **model.describe_synthetic(found))
+    _write_all(_sidecar_path(directory, scan.name, model), files, sidecar, model)
+    return path
 
 
-def _stem(case: str, model: Model) -> str:
-    task = model.trained.task
-    return f"{case}_{task.target}_synthetic" if isinstance(task, Pretraining) else f"{case}_seg"
+def _sidecar_path(directory: Path, case: str, model: Model) -> Path:
+    folder, task = PredictionFolder(directory), model.trained.task
+    if isinstance(task, Pretraining):
+        return folder.synthetic_json(case, task.target)
+    return folder.segmentation_json(case)
+
+
+def _existing(path: Path, model: Model) -> SegmentationSidecar | SyntheticSidecar | None:
+    """The readable sidecar at `path`, or None."""
+    kind = SegmentationSidecar if model.trained.segments else SyntheticSidecar
+    return read_if_readable(path, kind)
+
+
+def _differences(before: Sidecar, model: Model) -> list[str]:
+    return sidecars.differences(before, model.trained.describe(), model.averaged, model.cleaning)
 
 
 def _names(case: str, model: Model, options: OutputOptions) -> dict[str, str]:
     """The files of a case by option, 'labels' first; of the three probability maps the last."""
-    stem = _stem(case, model)
-    names = {
-        "probabilities": _map_name(case, list(REGIONS)[-1]),
-        "uncertainty": f"{case}_entropy.nii.gz",
-        "picture": f"{stem}.png",
-        "page": f"{stem}.html",
+    folder, task = PredictionFolder(Path()), model.trained.task
+    if isinstance(task, Pretraining):
+        return {"labels": folder.synthetic(case, task.target).name}
+    paths = {
+        "probabilities": folder.probability(case, list(REGIONS)[-1]),
+        "uncertainty": folder.entropy(case),
+        "picture": folder.picture(case),
+        "page": folder.page(case),
     }
-    chosen = {option: name for option, name in names.items() if getattr(options, option)}
-    return {"labels": f"{stem}.nii.gz", **chosen}
-
-
-def _map_name(case: str, region: str) -> str:
-    return f"{case}_prob_{region}.nii.gz"
+    chosen = {option: path.name for option, path in paths.items() if getattr(options, option)}
+    return {"labels": folder.segmentation(case).name, **chosen}
 
 
 def _image(image: Any) -> Write:
@@ -219,23 +232,21 @@ def _is_predicted(path: Path) -> bool:
         return False
 
 
-def _record(
-    found: Segmented | Reconstructed, model: Model, facts: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The content of the sidecar, and of the page, without the files."""
-    return {**sidecars.KIND, **model.describe_case(found.scan), **facts}
-
-
-def _write_all(sidecar: Path, files: Mapping[str, Write], record: Mapping[str, Any]) -> None:
+def _write_all(
+    path: Path,
+    files: Mapping[str, Write],
+    sidecar: SegmentationSidecar | SyntheticSidecar,
+    model: Model,
+) -> None:
     """Writes the files in order, and then the sidecar, which says that they are complete.
 
     Removes other files that the earlier sidecar names: they are of another model or settings.
     """
-    directory, before = sidecar.parent, sidecars.read(sidecar)
-    sidecar.unlink(missing_ok=True)  # it no longer describes the files
-    for name in set(before["files"] if before else ()) - set(files):
+    directory, before = path.parent, _existing(path, model)
+    path.unlink(missing_ok=True)  # it no longer describes the files
+    for name in set(before.files if before else ()) - set(files):
         (directory / Path(name).name).unlink(missing_ok=True)
     for name, write in files.items():
         write(directory / name)
     sizes = {name: (directory / name).stat().st_size for name in files}
-    write_json(sidecar, {**record, "files": sizes})
+    dataclasses.replace(sidecar, files=sizes).write(path)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from brats_jax.data.modalities import CLASSES
 from brats_jax.data.scans.labels import with_et_as
 from brats_jax.data.scans.scan import Scan
 from brats_jax.inference.postprocess import VolumeEstimate
@@ -54,6 +55,11 @@ class Reconstructed:
     image: np.ndarray
     error: np.ndarray | None
     mse: float | None
+
+
+def label_names(et_label: int) -> dict[str, str]:
+    """The classes by their value in a file, with ET as `et_label`."""
+    return {str(v): name for v, name in zip((0, 1, 2, et_label), CLASSES, strict=True)}
 
 
 def label_values(found: Segmented, et_label: int) -> np.ndarray:

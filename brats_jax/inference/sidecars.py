@@ -1,21 +1,29 @@
-"""Sidecars: the JSON file beside a prediction, with the model, the settings and the files.
+"""Sidecars of predictions: reading, comparing, and the table of all volumes in a folder.
 
-A sidecar is written after the files that it names: where it is, they are complete. DIR/volumes.csv
-collects the volumes of all cases in a folder from their sidecars.
+A sidecar is the JSON file beside a prediction, with the model, the settings and the files. It is
+written after the files that it names: where it is, they are complete.
 """
 
 import csv
-import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from brats_jax.data.scans import provenance
-from brats_jax.inference.postprocess import MEASURED
-from brats_jax.runtime.files import atomic_open
+from brats_jax.errors import BratsError
+from brats_jax.inference.postprocess import MEASURED, Cleaning
+from brats_jax.runs.folder import PredictionFolder
+from brats_jax.runs.sidecars import (
+    Averaged,
+    ModelFacts,
+    SegmentationSidecar,
+    Sidecar,
+    VolumeRange,
+    missing_files,
+)
+from brats_jax.runtime.document import read_if_readable
+from brats_jax.runtime.files import atomic_open, read_json
 
-KIND: Mapping[str, Any] = {"schema": "brats_jax.prediction", "schema_version": 1}
-TABLE = "volumes.csv"
+TABLE = PredictionFolder(Path()).volumes_csv.name
 
 
 def path_beside(output: Path) -> Path:
@@ -24,75 +32,60 @@ def path_beside(output: Path) -> Path:
 
 
 def is_ours(path: Path) -> bool:
-    """Whether this program wrote the JSON file at `path`."""
+    """Whether this program, in any version, wrote the JSON file at `path`."""
     try:
-        return json.loads(path.read_text())["program"] == provenance.OURS
-    except (OSError, ValueError, KeyError, TypeError):
+        return read_json(path, "").get("program") == provenance.OURS
+    except BratsError:
         return False
 
 
-def read(path: Path) -> dict[str, Any] | None:
-    """The sidecar at `path`; None if it is missing, unreadable or of another version."""
-    try:
-        document = json.loads(path.read_text())
-        known = all(document[name] == value for name, value in KIND.items())
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return document if known else None
-
-
-def is_complete(directory: Path, document: Mapping[str, Any]) -> bool:
-    """Whether all files that a sidecar names are there and have their recorded size."""
-    try:
-        return all(
-            (directory / name).stat().st_size == size for name, size in document["files"].items()
-        )
-    except OSError:
-        return False
-
-
-def differences(document: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def differences(
+    before: Sidecar, model: ModelFacts, averaged: Averaged, cleaning: Cleaning
+) -> list[str]:
     """The ways in which a prediction was made that differ from now.
 
     Args:
-      document: the sidecar of the prediction.
-      now: `Model.describe()` of the model in use.
+      before: the sidecar of the prediction.
+      model, averaged, cleaning: the model in use and its settings.
     """
     found = []
-    if document["model"]["hash"] != now["model"]["hash"]:
+    if before.model.hash != model.hash:
         found.append("made by another model")
-    settings = ("averaged", "min_component_mm3", "min_et_mm3")
-    temperatures = [[f["temperature"] for f in d["model"]["folds"]] for d in (document, now)]
-    if any(document[name] != now[name] for name in settings) or (
-        temperatures[0] != temperatures[1]
-    ):
+    temperatures = [[fold.temperature for fold in m.folds] for m in (before.model, model)]
+    cleaned = Cleaning(before.min_component_mm3, before.min_et_mm3)
+    if (before.averaged, cleaned, temperatures[0]) != (averaged, cleaning, temperatures[1]):
         found.append("made with other settings")
     return found
 
 
-def write_table(directory: Path) -> Path | None:
+def write_table(folder: PredictionFolder) -> Path | None:
     """Writes volumes.csv of the segmentations in a folder; returns None if there are none."""
     rows = []
-    for path in sorted(directory.glob("*_seg.json")):
-        document = read(path)
-        if document is not None and "volumes_ml" in document and is_complete(directory, document):
-            rows.append(_row(document))
+    for path in folder.segmentation_jsons():
+        sidecar = read_if_readable(path, SegmentationSidecar)
+        if sidecar is None or sidecar.volumes_ml is None:
+            continue
+        if not missing_files(folder.path, sidecar.files):
+            rows.append(_row(sidecar, sidecar.volumes_ml))
     if not rows:
         return None
-    with atomic_open(directory / TABLE) as file:
+    with atomic_open(folder.volumes_csv) as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    return directory / TABLE
+    return folder.volumes_csv
 
 
-def _row(document: Mapping[str, Any]) -> dict[str, Any]:
-    averaged = document["averaged"]
-    row = {"case": document["case"], "predictions": averaged["folds"] * averaged["flips"]}
+def _row(sidecar: SegmentationSidecar, volumes: dict[str, VolumeRange]) -> dict[str, Any]:
+    averaged = sidecar.averaged
+    row: dict[str, Any] = {"case": sidecar.case, "predictions": averaged.folds * averaged.flips}
     for name in MEASURED:
-        estimate = document["volumes_ml"][name]
-        for field, title in (("ml", "ml"), ("low_ml", "low ml"), ("high_ml", "high ml")):
-            value = estimate[field]
+        volume = volumes[name]
+        for title, value in (
+            ("ml", volume.ml),
+            ("low ml", volume.low_ml),
+            ("high ml", volume.high_ml),
+        ):
             row[f"{name} {title}"] = "" if value is None else f"{value:.3f}"
-    return {**row, "model": document["model"]["hash"][:12], "version": document["version"],
-            "use": "research only"}  # fmt: skip
+    hash_, version = sidecar.model.hash[:12], sidecar.version
+    return {**row, "model": hash_, "version": version, "use": "research only"}

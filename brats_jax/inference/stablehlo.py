@@ -204,9 +204,9 @@ def write(
       BratsError: a slice shape whose normalisation differs from the training's; a folder that
         cannot be made.
     """
-    own = trained.record.get("slice_shape")
+    own = trained.slice_shape
     if slice_shape is None:
-        slice_shape = (own[0], own[1]) if own else DEFAULT_SLICE_SHAPE
+        slice_shape = own or DEFAULT_SLICE_SHAPE
     elif own and trained.in_plane not in (None, slice_shape):
         raise BratsError(
             f"{trained.run}: trained on slices of {own[0]} x {own[1]}, each normalised over all "

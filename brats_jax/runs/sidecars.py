@@ -141,6 +141,20 @@ class SyntheticSidecar(Sidecar):
     files: dict[str, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class SegmentationOutputSidecar(SegmentationSidecar):
+    """The sidecar of a file that `Model.segment` wrote."""
+
+    SCHEMA: ClassVar[str] = "brats_jax.output"
+
+
+@dataclass(frozen=True)
+class SyntheticOutputSidecar(SyntheticSidecar):
+    """The sidecar of a file that `Model.reconstruct` wrote."""
+
+    SCHEMA: ClassVar[str] = "brats_jax.output"
+
+
 def missing_files(directory: Path, files: dict[str, int]) -> list[str]:
     """The files of a sidecar that are not there, or not of the size that it states."""
     return [name for name, size in files.items() if not _has_size(directory / name, size)]

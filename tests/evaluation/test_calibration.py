@@ -13,15 +13,16 @@ from brats_jax.errors import BratsError
 from brats_jax.evaluation.calibration import calibrate, describe
 from brats_jax.inference import model as inference
 from brats_jax.inference.trained_run import CALIBRATION_FILE, open_run
+from brats_jax.runs.documents import CalibrationScores, CalibrationSet
 from brats_jax.runtime.devices import data_mesh
 
 
 def test_a_rise_of_the_calibration_error_is_reported():
-    def numbers(patients, *ece):
-        before, after = ({"ece": e, "ece_tumour": t} for e, t in (ece[:2], ece[2:]))
-        return {"patients": patients, "before": before, "after": after}
+    def scores(patients, *ece):
+        before, after = (CalibrationScores(1.0, e, t) for e, t in (ece[:2], ece[2:]))
+        return CalibrationSet(patients, 10, 100, 20, before, after)
 
-    sets = {"validation": numbers(1, 0.02, 0.1, 0.01, 0.05), "test": numbers(3, 0.02, 0.1, 0.03, 0)}
+    sets = {"validation": scores(1, 0.02, 0.1, 0.01, 0.05), "test": scores(3, 0.02, 0.1, 0.03, 0)}
     head, tail, why = describe(sets).split("; ")
     assert head == "validation (1 patient) ECE 0.0200 -> 0.0100, in tumour 0.1000 -> 0.0500"
     assert tail == "test (3 patients) ECE 0.0200 -> 0.0300 (rose), in tumour 0.1000 -> 0.0000"

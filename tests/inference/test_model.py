@@ -20,6 +20,7 @@ from brats_jax.inference import model as inference
 from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.inference.trained_run import open_run
 from brats_jax.runs import checkpoints
+from brats_jax.runs.documents import PretrainingSource, StageResult
 from brats_jax.runtime.devices import data_mesh
 
 pytestmark = pytest.mark.usefixtures("shallow")
@@ -271,8 +272,9 @@ def test_a_pretraining_of_another_run_is_found(example_runs, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(example_runs["volume"] / "run", run)
     shutil.rmtree(run / "fold_0" / "pretrain")
-    elsewhere = {"run": str(example_runs["volume"] / "run")}
-    (run / "fold_0" / "pretraining.json").write_text(json.dumps(elsewhere))
+    result = StageResult(metric="mse", best=0.5, best_step=7, steps=7, seconds=1.0)
+    source = PretrainingSource(str(example_runs["volume"] / "run"), result)
+    source.write(run / "fold_0" / "pretraining.json")
     found, own = (
         inference.load(r / "fold_0", task="reconstruct").trained.hash
         for r in (run, example_runs["volume"] / "run")
