@@ -24,7 +24,8 @@ def _main() -> None:
         raise BratsError("--checkpoint is missing: give a run folder, or RUN/fold_K")
     # Imported here, so that a misspelt flag is reported at once.
     from brats_jax.evaluation.calibration import calibrate
-    from brats_jax.inference.trained_run import CALIBRATION_FILE, open_run
+    from brats_jax.inference.trained_run import open_run
+    from brats_jax.runs.folder import RunFolder
     from brats_jax.runtime import devices
 
     devices.use_compilation_cache("auto")
@@ -33,7 +34,9 @@ def _main() -> None:
         print_line(f"note: {note}")
     for line in calibrate(trained, _STORE.value, _BATCH_SIZE.value):
         print_line(line)
-    print_line(f"written to {trained.run}/fold_K/{CALIBRATION_FILE}; use with predict --calibrated")
+    written = RunFolder(trained.run).fold(trained.members[0].fold).calibration_json
+    name = f"{trained.run}/fold_K/{written.name}" if len(trained.members) > 1 else written
+    print_line(f"written to {name}; use with predict --calibrated")
 
 
 def run_main() -> None:

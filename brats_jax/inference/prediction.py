@@ -1,4 +1,4 @@
-"""Prediction from files to files: what the predict command does."""
+"""Prediction from files to files, as the predict command does it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +12,7 @@ from brats_jax.inference import inputs
 from brats_jax.inference.cases import Outcome
 from brats_jax.inference.model import load
 from brats_jax.inference.outputs import OutputOptions
-from brats_jax.inference.sidecars import TABLE
+from brats_jax.runs.folder import PredictionFolder
 from brats_jax.runtime import devices
 from brats_jax.runtime.console import print_line
 from brats_jax.runtime.files import check_folder, make_folder
@@ -71,6 +71,7 @@ def predict(
     print_line(
         f"{len(outcome.written)} written, {len(outcome.kept)} kept, {len(outcome.failed)} failed"
     )
-    if task == "segment" and (output / TABLE).exists():
-        print_line(f"volumes: {output / TABLE}")
+    table = PredictionFolder(output).volumes_csv
+    if task == "segment" and table.exists():
+        print_line(f"volumes: {table}")
     return outcome

@@ -23,8 +23,6 @@ from brats_jax.runs.sidecars import (
 from brats_jax.runtime.document import read_if_readable
 from brats_jax.runtime.files import atomic_open, read_json
 
-TABLE = PredictionFolder(Path()).volumes_csv.name
-
 
 def path_beside(output: Path) -> Path:
     """NAME.json beside NAME.nii or NAME.nii.gz."""

@@ -21,7 +21,6 @@ from brats_jax.runtime import devices
 from brats_jax.runtime.document import read_document
 from brats_jax.tasks import Task, task_of
 
-CALIBRATION_FILE = RunFolder(Path()).fold(0).calibration_json.name
 STAGES = {"segment": "segment", "reconstruct": "pretrain"}  # --task -> the stage's folder
 
 

@@ -12,8 +12,9 @@ from brats_jax.data.store.prepare import prepare
 from brats_jax.errors import BratsError
 from brats_jax.evaluation.calibration import calibrate, describe
 from brats_jax.inference import model as inference
-from brats_jax.inference.trained_run import CALIBRATION_FILE, open_run
+from brats_jax.inference.trained_run import open_run
 from brats_jax.runs.documents import CalibrationScores, CalibrationSet
+from brats_jax.runs.folder import RunFolder
 from brats_jax.runtime.devices import data_mesh
 
 
@@ -41,7 +42,8 @@ def test_predictions_use_the_temperatures_that_were_fitted(brats_files, tmp_path
         assert len(lines) == 2 and "ECE" in lines[0]
         model = inference.load(run, calibrated=True)
         for member in model.trained.members:
-            document = json.loads((run / f"fold_{member.fold}" / CALIBRATION_FILE).read_text())
+            path = RunFolder(run).fold(member.fold).calibration_json
+            document = json.loads(path.read_text())
             assert document["temperature"] == member.temperature != 1.0
             validation = document["sets"]["validation"]
             assert validation["after"]["nll"] < validation["before"]["nll"]
@@ -58,7 +60,7 @@ def test_predictions_use_the_temperatures_that_were_fitted(brats_files, tmp_path
             hot.probabilities, special.softmax(z / one.members[0].temperature, -1), atol=1e-4
         )
         # Other weights, another store.
-        path = run / "fold_0" / CALIBRATION_FILE
+        path = RunFolder(run).fold(0).calibration_json
         path.write_text(path.read_text().replace(model.trained.members[0].hash, "0" * 64))
         with pytest.raises(BratsError, match="fitted to other weights"):
             inference.load(run, calibrated=True)

@@ -18,8 +18,8 @@ from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 from brats_jax.evaluation.slices import predict_slices
 from brats_jax.inference import model as inference
-from brats_jax.inference import sidecars
 from brats_jax.inference.restored import RestoredNetwork
+from brats_jax.runs.folder import PredictionFolder
 from brats_jax.runtime.devices import data_mesh
 
 pytestmark = pytest.mark.usefixtures("shallow")
@@ -46,7 +46,7 @@ def test_maps_table_and_sidecar(example_runs, model, tmp_path):
     assert len(sidecar["files"]) == 5
     splits = json.loads((example_runs["volume"] / "run" / "splits.json").read_text())
     assert ("training or validation" in str(sidecar["notes"])) == (name not in splits["test"])
-    with (tmp_path / sidecars.TABLE).open() as file:
+    with PredictionFolder(tmp_path).volumes_csv.open() as file:
         rows = {row["case"]: row for row in csv.DictReader(file)}
     assert set(rows) == set(examples.CASES) and rows[name]["predictions"] == "2"
     counted = (np.asarray(images[name].dataobj) == 4).sum() / 1000
