@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from tally_examples import slices_of, tally_of
 
+from brats_jax.data.splits import Splits
 from brats_jax.evaluation import conventions
 from brats_jax.evaluation.panel_slices import PanelSlices
 from brats_jax.evaluation.rows import rows_of
@@ -18,7 +19,9 @@ from brats_jax.evaluation.tallies import (
     SegmentationTally,
     Slices,
 )
+from brats_jax.runs.documents import Audit, RunConfig, StageResult, StoreFacts
 from brats_jax.runs.evaluated import EVALUATION_VERSION
+from brats_jax.runs.folder import FoldFolder, RunFolder, StageFolder
 from brats_jax.runtime.files import write_json
 from configs import base
 
@@ -65,6 +68,7 @@ def write_run(
     stages: Sequence[str] = ("pretrain", "segment"),
     source: str = "nifti",
     store: str = "",
+    fingerprint: str = "0123456789abcdef",
     settings: dict[str, Any] | None = None,
 ) -> Path:
     """Writes a run folder like brats_jax.main, without checkpoints."""
@@ -76,34 +80,23 @@ def write_run(
     config.data.store = store
     config.evaluation.slices = slices
     config.update_from_flattened_dict(settings or {})
-    write_json(
-        directory / "config.json",
-        {
-            "schema": "brats_jax.config",
-            "version": 1,
-            "config": json.loads(config.to_json_best_effort()),
-            "store": {
-                "fingerprint": "0123456789abcdef",
-                "source": {"kind": source, "patients": 20, "seed": 0},
-                "normalisation": "slice",
-            },
-            "versions": {"brats_jax": "0.1.0", "jax": "0.10.2", "python": "3.11.7"},
-            "devices": "1 x cpu",
-        },
-    )
-    names = [chr(ord("A") + p) for p in range(patients)]
-    write_json(directory / "splits.json", {"split_by": split_by, "num_folds": 5, "test": names})
+    run = RunFolder(directory)
+    RunConfig(
+        config=json.loads(config.to_json_best_effort()),
+        store=StoreFacts(fingerprint, {"kind": source, "patients": 20, "seed": 0}, "slice"),
+        versions={"brats_jax": "0.1.0", "jax": "0.10.2", "python": "3.11.7"},
+        devices="1 x cpu",
+    ).write(run.config_json)
+    names = tuple(chr(ord("A") + p) for p in range(patients))
+    Splits(split_by, 0, 0.15, 5, names, test=names, folds=((),) * 5).write(run.splits_json)
     stages = [s for s in stages if ssl or s != "pretrain"]
     for fold in folds:
-        _write_fold(
-            directory / f"fold_{fold}", fold, stages, patients, error, slices, split_by, config
-        )
+        _write_fold(run.fold(fold), stages, patients, error, slices, split_by, config)
     return directory
 
 
 def _write_fold(
-    directory: Path,
-    fold: int,
+    folder: FoldFolder,
     stages: Sequence[str],
     patients: int,
     error: float,
@@ -112,36 +105,35 @@ def _write_fold(
     config: Any,
 ) -> None:
     leaks = split_by == "slice"
-    write_json(
-        directory / "audit.json",
-        {
-            "patients": {"train": 10, "validation": 3, "test": patients},
-            "slices": {"train": 60, "validation": 18, "test": patients * SLICES},
-            "patients_in_train_and_validation": 3 * leaks,
-            "slices_in_train_and_validation": 0,
-            "patients_in_train_and_test": patients * leaks,
-            "slices_in_train_and_test": 0,
-            "validation_slices_beside_a_training_slice": 0.9 * leaks,
-            "test_slices_beside_a_training_slice": 0.9 * leaks,
-            "leaks": leaks,
-        },
-    )
+    Audit(
+        patients={"train": 10, "validation": 3, "test": patients},
+        slices={"train": 60, "validation": 18, "test": patients * SLICES},
+        patients_in_train_and_validation=3 * leaks,
+        slices_in_train_and_validation=0,
+        patients_in_train_and_test=patients * leaks,
+        slices_in_train_and_test=0,
+        patients_in_validation_and_test=3 * leaks,
+        slices_in_validation_and_test=0,
+        validation_slices_beside_a_training_slice=0.9 * leaks,
+        test_slices_beside_a_training_slice=0.9 * leaks,
+        leaks=leaks,
+    ).write(folder.audit_json)
     rows: list[dict[str, Any]] = []
     for stage in stages:
-        write_history(directory / stage, epochs=4, seed=fold)
-        tally = _reconstruction(patients, fold) if stage == "pretrain" else None
+        write_history(folder.stage(stage), epochs=4, seed=folder.number)
+        tally = _pretraining(patients, folder.number) if stage == "pretrain" else None
         if tally is None:
-            seeds = (config.seed, fold, int(config.ssl), len(config.loss))
+            seeds = (config.seed, folder.number, int(config.ssl), len(config.loss))
             tally = _segmentation(patients, error, slices, leaks, seeds)
-            _write_panel(directory, patients, error, seeds)
-        tally.save(directory / f"tally_{stage}.npz", {"fold": fold})
+            _write_panel(folder, patients, error, seeds)
+        tally.save(folder.tally(stage), {"fold": folder.number})
         rows += rows_of(stage, conventions.scores_of(tally))
     write_json(
-        directory / "evaluation.json",
+        folder.evaluation_json,
         {
             "schema": "brats_jax.evaluation",
             "version": EVALUATION_VERSION,
-            "fold": fold,
+            "fold": folder.number,
             "set": "test",
             "slices": slices,
             "split_by": split_by,
@@ -157,22 +149,20 @@ def _write_fold(
     )
 
 
-def write_history(stage: Path, epochs: int, seed: int = 0, complete: bool = True) -> None:
+def write_history(stage: StageFolder, epochs: int, seed: int = 0, complete: bool = True) -> None:
     """Writes metrics.jsonl, and complete.json if the training is complete."""
     rng = np.random.default_rng(seed)
-    stage.mkdir(parents=True, exist_ok=True)
+    stage.path.mkdir(parents=True, exist_ok=True)
     lines = []
     for epoch in range(1, epochs + 1):
         loss = float(np.exp(-epoch / 3) + 0.02 * rng.random())
         lines.append({"event": "train", "step": 2 * epoch, "epoch": epoch, "loss": loss})
         lines[-1]["patches_per_second"] = 10.0
         lines.append({"event": "validation", "step": 2 * epoch, "epoch": epoch, "loss": 1.2 * loss})
-    (stage / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    stage.metrics_jsonl.write_text("".join(json.dumps(line) + "\n" for line in lines))
     if complete:
-        write_json(
-            stage / "complete.json",
-            {"metric": "dice", "best": 0.5, "best_step": 8, "steps": 8, "seconds": 75.0},
-        )
+        result = StageResult(metric="dice", best=0.5, best_step=8, steps=8, seconds=75.0)
+        result.write(stage.complete_json)
 
 
 def _segmentation(
@@ -187,7 +177,7 @@ def _segmentation(
     return tally_of(prediction[keep], truth[keep], sizes, [False] * patients)
 
 
-def _reconstruction(patients: int, fold: int) -> PretrainingTally:
+def _pretraining(patients: int, fold: int) -> PretrainingTally:
     truth = truth_of(patients)
     described: Slices = slices_of([SLICES] * patients, truth.any(axis=(1, 2)), [True] * patients)
     rng = np.random.default_rng(fold)
@@ -202,7 +192,7 @@ def _reconstruction(patients: int, fold: int) -> PretrainingTally:
     return PretrainingTally(described, values)
 
 
-def _write_panel(directory: Path, patients: int, error: float, seeds: Sequence[int]) -> None:
+def _write_panel(folder: FoldFolder, patients: int, error: float, seeds: Sequence[int]) -> None:
     truth = truth_of(patients)
     prediction = predict(truth, error, seeds)
     rows = np.arange(2, len(truth), SLICES)[:4]
@@ -217,4 +207,4 @@ def _write_panel(directory: Path, patients: int, error: float, seeds: Sequence[i
         truth[rows],
         prediction[rows],
         dice,
-    ).save(directory / "panels" / "segmentation.npz")
+    ).save(folder.segmentation_npz)

@@ -16,9 +16,9 @@ import numpy as np
 from brats_jax.errors import BratsError
 from brats_jax.evaluation import conventions
 from brats_jax.evaluation.conventions import volume_counts
-from brats_jax.evaluation.rows import KEYS
 from brats_jax.evaluation.tallies import SCORED, SegmentationTally
 from brats_jax.reporting.read_runs import FoldFiles, Run, Study
+from brats_jax.runs.documents import Evaluation
 from brats_jax.runs.evaluated import ASKED
 
 Key = tuple[str, str, str, str, str]  # unit, over, of, metric, convention
@@ -96,7 +96,7 @@ class Measured:
     fold: int
     files: FoldFiles
     stage: str
-    evaluation: dict[str, Any]
+    evaluation: Evaluation
     rows: dict[Key, tuple[float, int]]
     problems: list[str]
 
@@ -134,7 +134,7 @@ class Measured:
     @cached_property
     def _tally(self) -> SegmentationTally | None:
         try:
-            return SegmentationTally.load(self.files.tally(self.stage))[0]
+            return SegmentationTally.load(self.files.folder.tally(self.stage))[0]
         except BratsError as error:
             self.problems.append(str(error))
             return None
@@ -255,14 +255,12 @@ def _order(arm: Arm) -> tuple[Any, ...]:
     return (place, -arm.fraction, arm.variant, arm.ssl, arm.pretraining)
 
 
-def _rows(evaluation: dict[str, Any], stage: str) -> dict[Key, tuple[float, int]]:
-    rows: dict[Key, tuple[float, int]] = {}
-    for row in evaluation["rows"]:
-        if row["stage"] == stage:
-            mean = float("nan") if row["mean"] is None else float(row["mean"])
-            unit, over, of, metric, convention = (str(row[k]) for k in KEYS[1:])
-            rows[unit, over, of, metric, convention] = (mean, int(row["count"]))
-    return rows
+def _rows(evaluation: Evaluation, stage: str) -> dict[Key, tuple[float, int]]:
+    return {
+        row.key[1:]: (float("nan") if row.mean is None else float(row.mean), row.count)
+        for row in evaluation.rows
+        if row.stage == stage
+    }
 
 
 def _variants(runs: list[Run]) -> dict[str, tuple[str, str]]:
@@ -298,15 +296,15 @@ def _settings(run: Run) -> dict[str, Any]:
     # --mode=evaluate may have changed these after the start of the run.
     for name in ASKED:
         asked = {
-            str(fold.evaluation[name])
+            str(getattr(fold.evaluation, name))
             for fold in run.folds.values()
-            if fold.evaluation is not None and name in fold.evaluation
+            if fold.evaluation is not None
         }
         if asked:
             found[f"evaluation.{name}"] = " and ".join(sorted(asked))
-    found["store"] = str(run.document.get("store", {}).get("fingerprint", ""))[:8]
+    found["store"] = run.document.store.fingerprint[:8]
     if run.splits is not None:
-        names = [str(name) for name in run.splits.get("test", [])]
+        names = run.splits.test
         digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:6]
         found["test set"] = f"{len(names)} {run.split_by}s ({digest})"
     return found
@@ -314,7 +312,7 @@ def _settings(run: Run) -> dict[str, Any]:
 
 def _only_float32(run: Run) -> bool:
     dtype = run.config.get("dtype")
-    return dtype == "float32" or (dtype == "auto" and "cpu" in run.document.get("devices", ""))
+    return dtype == "float32" or (dtype == "auto" and "cpu" in run.document.devices)
 
 
 def flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:

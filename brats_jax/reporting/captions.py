@@ -18,13 +18,13 @@ def test_set(measured: Iterable[Measured]) -> str:
     group = list(measured)
     if not group:
         return ""
-    patients = {int(one.evaluation["patients"]) for one in group}
+    patients = {one.evaluation.patients for one in group}
     slices = {count_slices(one) for one in group}
-    chosen = {str(one.evaluation["slices"]) for one in group}
+    chosen = {one.evaluation.slices for one in group}
     kind = " (with tumour in some runs, all in others)"
     if len(chosen) == 1:
         kind = "" if chosen == {"all"} else " with tumour"
-    split = listed(sorted({str(one.evaluation["split_by"]) for one in group}))
+    split = listed(sorted({one.evaluation.split_by for one in group}))
     leak = "" if split == "patient" else ", the same patients in training and test"
     return (
         f"{_range(patients)} {'patient' if patients == {1} else 'patients'}, {_range(slices)} "
@@ -35,7 +35,7 @@ def test_set(measured: Iterable[Measured]) -> str:
 def all_slices(measured: Iterable[Measured]) -> bool:
     """Whether every slice of the test patients was evaluated; the paper's average needs that."""
     group = list(measured)
-    return bool(group) and all(one.evaluation["slices"] == "all" for one in group)
+    return bool(group) and all(one.evaluation.slices == "all" for one in group)
 
 
 def over(measured: Iterable[Measured], whose: str = "Ours") -> str:

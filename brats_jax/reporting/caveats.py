@@ -24,13 +24,13 @@ def warnings(
             "numbers show that the program works, and say nothing about real brains."
         )
     measured = [*results.measured(), *results.measured("pretrain")]
-    if any(one.evaluation["split_by"] != "patient" for one in measured):
+    if any(one.evaluation.split_by != "patient" for one in measured):
         yield (
             "The split is by slice, as in the paper: slices of the same patients are in training "
             "and test, so every test score is too good. A split by patient estimates the score of "
             "a new patient."
         )
-    patients = min((int(one.evaluation["patients"]) for one in measured), default=None)
+    patients = min((one.evaluation.patients for one in measured), default=None)
     if patients is not None and patients < FEW_PATIENTS:
         yield (
             f"The test set has {plural(patients, 'patient')}, which is too few for a conclusion. "
@@ -47,7 +47,7 @@ def warnings(
         {
             f"{one.run.name} fold {one.fold + 1}"
             for one in measured
-            if one.stage in one.files.stages and one.files.stages[one.stage].complete is None
+            if one.stage in one.files.stages and one.files.stages[one.stage].result is None
         }
     )
     if unfinished:
@@ -111,7 +111,7 @@ def _why_not_evaluated(fold: FoldFiles | None) -> str:
         return "not begun"
     if fold.evaluation is not None:
         return ""
-    unfinished = [STAGE_NAMES[n] for n, stage in fold.stages.items() if stage.complete is None]
+    unfinished = [STAGE_NAMES[n] for n, stage in fold.stages.items() if stage.result is None]
     if unfinished:
         return f"not evaluated, its {unfinished[0]} is not complete"
     return "not evaluated" if fold.stages else "not begun"

@@ -12,10 +12,11 @@ import jinja2
 
 from brats_jax import about
 from brats_jax.reporting.figures.figure import Figure
-from brats_jax.reporting.read_runs import REPORT_FOLDER, Study, discover
+from brats_jax.reporting.read_runs import Study, discover
 from brats_jax.reporting.sections import Section, build
 from brats_jax.reporting.tables import formats
 from brats_jax.reporting.tables.table import Table, letter
+from brats_jax.runs.folder import ReportFolder
 from brats_jax.runtime.files import write_text
 
 
@@ -30,17 +31,16 @@ def write_report(workdir: Path) -> Path:
     """
     study = discover(workdir)
     sections = build(study)
-    folder = workdir / REPORT_FOLDER
-    _clear(folder)
+    folder = ReportFolder(workdir)
+    _clear(folder.tables)
     for section in sections:
         for block in section.blocks:
             if isinstance(block, Table):
-                formats.write(block, folder)
+                formats.write(block, folder.tables)
             elif isinstance(block, Figure):
-                block.write(folder / "figures")
-    path = workdir / "report.html"
-    write_text(path, render(study, sections))
-    return path
+                block.write(folder.tables / "figures")
+    write_text(folder.report_html, render(study, sections))
+    return folder.report_html
 
 
 def _clear(folder: Path) -> None:
@@ -65,5 +65,5 @@ def render(study: Study, sections: list[Section]) -> str:
         sections=sections,
         made=datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC"),
         version=about.__version__,
-        folder=REPORT_FOLDER,
+        folder=ReportFolder(study.workdir).tables.name,
     )

@@ -14,11 +14,10 @@ def facts(study: Study) -> Iterator[str]:
     stores: dict[str, None] = {}
     pretrainings: dict[str, None] = {}
     for run in study.runs:
-        store = run.document.get("store", {})
+        store = run.document.store
         line = (
-            f"Store {store.get('fingerprint', 'unknown')} "
-            f"({describe_source(store.get('source', {}))}), normalised by "
-            f"{store.get('normalisation', 'unknown')}"
+            f"Store {store.fingerprint} ({describe_source(store.source)}), normalised by "
+            f"{store.normalisation}"
         )
         place = run.config.get("data", {}).get("store", "")
         stores[f"{line}, at {place}." if place else f"{line}."] = None

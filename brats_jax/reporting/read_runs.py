@@ -5,22 +5,30 @@ pretraining/ and runs/. Any other folder is a collection of runs. A file that ca
 named in `Study.problems`, and the report goes on without it.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from brats_jax.data.splits import Splits
 from brats_jax.errors import BratsError
-from brats_jax.evaluation.rows import KEYS
-from brats_jax.runs.evaluated import AGAIN, EVALUATION_VERSION
+from brats_jax.runs.documents import Audit, Evaluation, RunConfig, StageResult
+from brats_jax.runs.folder import (
+    STAGES,
+    FoldFolder,
+    GridFolder,
+    RunFolder,
+    find_runs,
+)
 from brats_jax.runs.metrics import read_metrics
+from brats_jax.runtime.document import (
+    Document,
+    read_if_readable,
+    read_if_there,
+)
 
-STAGES = ("pretrain", "segment")
-DEPTH = 3  # levels of folders searched
-REPORT_FOLDER = "report"  # written by this command
-_TOLD = {"slices", "split_by", "patients", "rows"}  # of an evaluation
+D = TypeVar("D", bound=Document)
 
 
 @dataclass(frozen=True)
@@ -29,13 +37,12 @@ class StageFiles:
 
     Attributes:
       name: 'pretrain' or 'segment'.
-      complete: complete.json (metric, best, best_step, steps, seconds); None before the end of
-        training.
-      history: the lines of metrics.jsonl.
+      result: None before the end of training.
+      history: the records of metrics.jsonl.
     """
 
     name: str
-    complete: dict[str, Any] | None
+    result: StageResult | None
     history: list[dict[str, Any]]
 
     def curve(self, event: str) -> list[tuple[int, float]]:
@@ -46,21 +53,16 @@ class StageFiles:
 
 @dataclass(frozen=True)
 class FoldFiles:
-    """The files of one fold of a run; None for a file that is missing or unreadable."""
+    """The files of one fold of a run; None for a document that is missing or unreadable."""
 
-    number: int
-    directory: Path
+    folder: FoldFolder
     stages: dict[str, StageFiles]
-    evaluation: dict[str, Any] | None
-    audit: dict[str, Any] | None
+    evaluation: Evaluation | None
+    audit: Audit | None
 
-    def tally(self, stage: str) -> Path:
-        """Path of the statistics by slice; the file may be missing."""
-        return self.directory / f"tally_{stage}.npz"
-
-    def panel(self, name: str) -> Path:
-        """Path of a picture; the file may be missing."""
-        return self.directory / "panels" / name
+    @property
+    def number(self) -> int:
+        return self.folder.number
 
 
 @dataclass(frozen=True)
@@ -69,23 +71,23 @@ class Run:
 
     Attributes:
       name: its path below the report's folder.
-      directory: the folder itself.
+      folder: the folder itself.
       document: config.json.
-      splits: splits.json, None if it is missing or unreadable.
+      splits: None if splits.json is missing or unreadable.
       folds: by number, the folds that have a folder.
       requested_folds: numbers of the folds that the run, or its grid, was asked for.
     """
 
     name: str
-    directory: Path
-    document: dict[str, Any]
-    splits: dict[str, Any] | None
+    folder: RunFolder
+    document: RunConfig
+    splits: Splits | None
     folds: dict[int, FoldFiles]
     requested_folds: tuple[int, ...]
 
     @property
     def config(self) -> dict[str, Any]:
-        return self.document["config"]
+        return self.document.config
 
     @property
     def loss(self) -> str:
@@ -111,13 +113,13 @@ class Run:
     @property
     def is_phantom(self) -> bool:
         """Whether the patients are synthetic."""
-        return self.document.get("store", {}).get("source", {}).get("kind") == "phantom"
+        return self.document.store.source.get("kind") == "phantom"
 
     @cached_property
     def pretrains_only(self) -> bool:
         """Whether it holds only the pretraining that other runs of a grid share."""
         stages = {name for fold in self.folds.values() for name in fold.stages}
-        return stages == {"pretrain"} and self.directory.parent.name == "pretraining"
+        return stages == {"pretrain"} and self.folder.is_pretraining_of_a_grid
 
 
 @dataclass(frozen=True)
@@ -168,19 +170,18 @@ def discover(workdir: Path) -> Study:
     """
     if not workdir.is_dir():
         raise BratsError(f"{workdir}: no such folder; give the --workdir of a run or a grid")
-    if (workdir / "config.json").exists():
-        study = Study(workdir, "run")
-        directories = [workdir]
+    if RunFolder(workdir).exists:
+        study, folders = Study(workdir, "run"), [RunFolder(workdir)]
     else:
-        study = Study(workdir, "grid" if (workdir / "grid.json").exists() else "folder")
-        directories = sorted(_run_folders(workdir, DEPTH))
+        study = Study(workdir, "grid" if GridFolder(workdir).exists else "folder")
+        folders = sorted(find_runs(workdir), key=lambda folder: folder.path)
     if study.kind == "grid":
         study.cells = list(_grid_cells(workdir, study.problems))
     requested: dict[str, tuple[int, ...]] = {}
     for cell in study.cells:
         requested[cell.run] = (*requested.get(cell.run, ()), cell.fold)
-    for directory in directories:
-        run = _read_run(directory, workdir, requested, study.problems)
+    for folder in folders:
+        run = _read_run(folder, workdir, requested, study.problems)
         if run is not None:
             study.runs.append(run)
     if not study.runs and not study.cells:
@@ -192,65 +193,46 @@ def discover(workdir: Path) -> Study:
     return study
 
 
-def _run_folders(folder: Path, depth: int) -> Iterator[Path]:
-    for child in sorted(folder.iterdir()):
-        if not child.is_dir() or child.name in (REPORT_FOLDER, "cells"):
-            continue
-        if child.name.startswith((".", "fold_")):
-            continue
-        if (child / "config.json").exists():
-            yield child
-        elif depth > 1:
-            yield from _run_folders(child, depth - 1)
-
-
 def _read_run(
-    directory: Path, workdir: Path, requested: dict[str, tuple[int, ...]], problems: list[str]
+    folder: RunFolder, workdir: Path, requested: dict[str, tuple[int, ...]], problems: list[str]
 ) -> Run | None:
-    document = _json(directory / "config.json", problems)
+    document = _read(folder.config_json, RunConfig, problems)
     if document is None:
         return None
-    if not isinstance(document.get("config"), dict):
-        problems.append(f"{directory / 'config.json'}: not a configuration of this program")
-        return None
-    splits = _json(directory / "splits.json", problems)
-    folds = {}
-    for path in sorted(directory.glob("fold_*")):
-        number = path.name.removeprefix("fold_")
-        if path.is_dir() and number.isdecimal():
-            folds[int(number)] = _read_fold(path, int(number), problems)
-    name = directory.name if directory == workdir else str(directory.relative_to(workdir))
-    # In a grid every fold is a call of its own, so config.json names one fold only.
-    asked = requested.get(name) or tuple(document["config"].get("folds", ()))
-    return Run(name, directory, document, splits, dict(sorted(folds.items())), tuple(sorted(asked)))
+    path = folder.path
+    name = path.name if path == workdir else str(path.relative_to(workdir))
+    return Run(
+        name,
+        folder,
+        document,
+        _read(folder.splits_json, Splits, problems),
+        {fold.number: _read_fold(fold, problems) for fold in folder.folds()},
+        # In a grid every fold is a call of its own, so config.json names one fold only.
+        tuple(sorted(requested.get(name) or document.config.get("folds", ()))),
+    )
 
 
-def _read_fold(directory: Path, number: int, problems: list[str]) -> FoldFiles:
+def _read_fold(folder: FoldFolder, problems: list[str]) -> FoldFiles:
     stages = {}
-    for name in STAGES:
-        path = directory / name
-        if path.is_dir():
-            stages[name] = StageFiles(
-                name,
-                _json(path / "complete.json", problems),
-                read_metrics(path / "metrics.jsonl"),
-            )
-    evaluation = _json(directory / "evaluation.json", problems)
-    if evaluation is not None and not _is_understood(evaluation):
-        problems.append(
-            f"{directory / 'evaluation.json'}: written by another version of this program, with "
-            f"other definitions of some numbers; {AGAIN}"
-        )
-        evaluation = None
-    return FoldFiles(number, directory, stages, evaluation, _json(directory / "audit.json", []))
+    for stage in map(folder.stage, STAGES):
+        if stage.path.is_dir():
+            result = _read(stage.complete_json, StageResult, problems)
+            stages[stage.name] = StageFiles(stage.name, result, read_metrics(stage.metrics_jsonl))
+    return FoldFiles(
+        folder,
+        stages,
+        _read(folder.evaluation_json, Evaluation, problems),
+        read_if_readable(folder.audit_json, Audit),
+    )
 
 
-def _is_understood(evaluation: dict[str, Any]) -> bool:
-    if evaluation.get("version") != EVALUATION_VERSION or not set(evaluation) >= _TOLD:
-        return False
-    rows = evaluation["rows"]
-    known = {*KEYS, "mean", "count"}
-    return isinstance(rows, list) and all(isinstance(r, dict) and known <= set(r) for r in rows)
+def _read(path: Path, kind: type[D], problems: list[str]) -> D | None:
+    """A document; None if it is missing, or unreadable and added to `problems`."""
+    try:
+        return read_if_there(path, kind)
+    except BratsError as error:
+        problems.append(str(error))
+        return None
 
 
 def _grid_cells(grid: Path, problems: list[str]) -> Iterator[GridCell]:
@@ -274,18 +256,3 @@ def _grid_cells(grid: Path, problems: list[str]) -> Iterator[GridCell]:
             attempts=attempts if isinstance(attempts, int) else None,
             seconds=progress.seconds,
         )
-
-
-def _json(path: Path, problems: list[str]) -> dict[str, Any] | None:
-    """The JSON object at `path`; None if it is missing, or unreadable and added to `problems`."""
-    try:
-        document = json.loads(path.read_text())
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, ValueError) as error:
-        problems.append(f"{path}: cannot be read ({error})")
-        return None
-    if not isinstance(document, dict):
-        problems.append(f"{path}: not a file of this program")
-        return None
-    return document

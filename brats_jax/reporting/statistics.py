@@ -7,7 +7,7 @@ averaged within the patient and never counted as n.
 import math
 import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -17,6 +17,7 @@ from brats_jax.errors import BratsError
 
 Values = Sequence[float] | Float[np.ndarray, " n"]
 Method = Literal["BCa", "percentile", "none"]
+Run = TypeVar("Run", bound=Hashable)  # identifies a repeat, such as (fold, seed)
 
 # Random numbers drawn at once, at most: 80 MB.
 _BATCH = 10_000_000
@@ -88,7 +89,7 @@ class PairedDifference(NamedTuple):
 
 
 def paired_by_patient(
-    a: Mapping[str, Mapping[Hashable, float]], b: Mapping[str, Mapping[Hashable, float]]
+    a: Mapping[str, Mapping[Run, float]], b: Mapping[str, Mapping[Run, float]]
 ) -> Paired:
     """Pairs two models by patient; the value of a patient is its mean over folds and seeds.
 

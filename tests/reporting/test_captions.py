@@ -1,5 +1,7 @@
 """Words of captions."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from brats_jax.reporting import captions
@@ -10,7 +12,7 @@ class Evaluated:
 
     def __init__(self, fold=0, seed=0, patients=4, slices="all", split_by="patient", count=24):
         self.fold, self.seed = fold, seed
-        self.evaluation = {"patients": patients, "slices": slices, "split_by": split_by}
+        self.evaluation = SimpleNamespace(patients=patients, slices=slices, split_by=split_by)
         self.rows = {captions.SLICES_KEY: (0.5, count)}
 
 

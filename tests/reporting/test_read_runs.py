@@ -10,6 +10,7 @@ from report_pages import read, table
 from brats_jax.errors import BratsError
 from brats_jax.evaluation import summary
 from brats_jax.reporting.read_runs import discover
+from brats_jax.runs.documents import REEVALUATE_HINT
 from brats_jax.runtime.files import write_json
 
 
@@ -21,7 +22,7 @@ def test_a_run_is_read_with_its_folds_and_stages(tmp_path):
     )  # fmt: skip
     assert (list(run.folds), run.requested_folds) == ([0, 2], (0, 1, 2))
     stage = run.folds[2].stages["segment"]
-    assert stage.complete["best_step"] == 8
+    assert stage.result.best_step == 8
     assert [epoch for epoch, _ in stage.curve("validation")] == [1, 2, 3, 4]
     assert study.problems == [] and not run.is_phantom
 
@@ -65,8 +66,8 @@ def test_an_evaluation_of_another_version_is_named_and_not_used(tmp_path):
     write_json(path, {**document, "version": document["version"] - 1})
     _, words = read(tmp_path)
     assert "run: fold 2 not evaluated" in words
-    assert "fold_1/evaluation.json: written by another version" in words
-    assert "give the command that trained again: it evaluates anew, and trains nothing" in words
+    assert "fold_1/evaluation.json: not a version 3 brats_jax.evaluation file" in words
+    assert REEVALUATE_HINT in words
     assert {
         row["Fold"] for row in table(tmp_path, "appendix_table_4") if row["From"] == "ours"
     } == {"1"}

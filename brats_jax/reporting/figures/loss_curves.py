@@ -120,5 +120,5 @@ def _trainings(group: Sequence[_Training], panels: int) -> str:
 
 
 def _unfinished(group: Sequence[_Training], stage: str) -> str:
-    count = sum(fold.stages[stage].complete is None for _, fold in group)
+    count = sum(fold.stages[stage].result is None for _, fold in group)
     return f" Not trained to the end: {count}." if count else ""

@@ -30,17 +30,14 @@ SLICES = 3  # test slices shown, in a row with SSL and a row without
 
 def dataset_figure(runs: Sequence[Run]) -> Figure | str:
     """Figure 4, drawn from the store; if the store is missing or changed, the reason."""
-    stores = {
-        str(run.config.get("data", {}).get("store", "")): run.document.get("store", {})
-        for run in runs
-    }
+    stores = {str(run.config.get("data", {}).get("store", "")): run.document.store for run in runs}
     reasons = []
     for path, described in stores.items():
         try:
             if not path:
                 raise BratsError("the runs do not record the path of their store")
             store = Store.open(Path(path))
-            if store.fingerprint != described.get("fingerprint"):
+            if store.fingerprint != described.fingerprint:
                 raise BratsError(f"{path} is not the store that the runs were trained on")
             index = _richest_slice(store)
             images, labels = store.read([index])
@@ -67,7 +64,7 @@ def dataset_figure(runs: Sequence[Run]) -> Figure | str:
 def pretraining_figure(results: Results) -> Figure | str:
     """Figure 6: the panel of the first evaluated fold that has one; else the reason."""
     for one in results.measured("pretrain"):
-        path = one.files.panel("reconstruction.png")
+        path = one.files.folder.reconstruction_png
         try:
             return photograph(
                 path,
@@ -100,7 +97,7 @@ def segmentation_figures(results: Results) -> list[Figure] | str:
             try:
                 singles.append(
                     photograph(
-                        found.files.panel("segmentation.png"),
+                        found.files.folder.segmentation_png,
                         name,
                         "Figure 7" if arm.ssl else "Figure 8",
                         f"Segmentations of test slices, {arm.label}",
@@ -122,7 +119,7 @@ def _richest_slice(store: Store) -> int:
 
 
 def _panel(group: Sequence[Measured]) -> Measured | None:
-    return next((one for one in group if one.files.panel("segmentation.png").exists()), None)
+    return next((one for one in group if one.files.folder.segmentation_png.exists()), None)
 
 
 def _drawn_together(
@@ -132,7 +129,7 @@ def _drawn_together(
     found: dict[tuple[int, int], dict[Arm, tuple[Measured, PanelSlices]]] = {}
     for arm in arms:
         for one in results.arms[arm]:
-            path = one.files.panel("segmentation.npz")
+            path = one.files.folder.segmentation_npz
             if not path.exists():
                 continue
             try:

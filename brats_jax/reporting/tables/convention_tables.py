@@ -136,9 +136,7 @@ def convention_tables(results: Results, loss: str) -> Iterator[Table]:
     arms = [arm for arm in arms if arm.fraction == max(a.fraction for a in arms)]
     name = LOSS_NAMES.get(loss, loss)
     group = [one for arm in arms for one in results.arms[arm]]
-    tolerance = captions.listed(
-        sorted({f"{float(one.evaluation.get('tolerance_mm', 1)):g}" for one in group}), "or"
-    )
+    tolerance = captions.listed(sorted({f"{one.evaluation.tolerance_mm:g}" for one in group}), "or")
     in_space = any(key[1] == "volumes" for one in group for key in one.rows)
     dice_note = DICE_NOTE.format(volumes=VOLUME_DICE_NOTE if in_space else "")
     plans = (

@@ -1,10 +1,9 @@
 """Tables of the runs, their trainings, their splits, and the unfinished trainings of a grid."""
 
 import json
-from typing import Any
 
 from brats_jax.reporting.arms import LOSS_NAMES, percent
-from brats_jax.reporting.read_runs import FoldFiles, Run, Study
+from brats_jax.reporting.read_runs import FoldFiles, Run, StageFiles, Study
 from brats_jax.reporting.tables.table import (
     Cell,
     Column,
@@ -14,6 +13,7 @@ from brats_jax.reporting.tables.table import (
     text,
     whole,
 )
+from brats_jax.runs.documents import Audit
 
 STAGE_NAMES = {"pretrain": "pretraining", "segment": "segmentation"}
 _SETS = ("train", "validation", "test")
@@ -24,7 +24,7 @@ def run_table(study: Study) -> Table | None:
     rows = []
     for run in study.runs:
         evaluated = sum(fold.evaluation is not None for fold in run.folds.values())
-        versions = run.document.get("versions", {})
+        versions = run.document.versions
         only = run.pretrains_only
         rows.append(
             [
@@ -35,7 +35,7 @@ def run_table(study: Study) -> Table | None:
                 whole(run.seed),
                 text(f"{evaluated} of {len(run.requested_folds) or len(run.folds)}"),
                 text(run.split_by),
-                text(str(run.document.get("devices", "not recorded"))),
+                text(run.document.devices or "not recorded"),
                 text(
                     ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
                     or "not recorded"
@@ -59,29 +59,12 @@ def run_table(study: Study) -> Table | None:
 
 def training_table(study: Study) -> Table | None:
     """A row for each training: state, best value, wall time."""
-    rows = []
-    for run in study.runs:
-        for fold in run.folds.values():
-            for name, stage in fold.stages.items():
-                done = stage.complete or {}
-                seconds = done.get("seconds")
-                rates = [
-                    r["patches_per_second"] for r in stage.history if "patches_per_second" in r
-                ]
-                rows.append(
-                    [
-                        text(run.name),
-                        text(fold.number + 1),
-                        text(STAGE_NAMES[name]),
-                        text("complete" if stage.complete else "not trained to the end"),
-                        text(str(done.get("metric", ""))),
-                        number(done.get("best"), 4),
-                        whole(done.get("best_step")),
-                        whole(done.get("steps")),
-                        number(rates[-1] if rates else None, 1),
-                        number(None) if seconds is None else Cell(wall_time(seconds), seconds),
-                    ]
-                )
+    rows = [
+        [text(run.name), text(fold.number + 1), *_training_cells(stage)]
+        for run in study.runs
+        for fold in run.folds.values()
+        for stage in fold.stages.values()
+    ]
     heads: tuple[str, ...]
     heads = ("Run folder", "Fold", "Stage", "State", "Chosen by", "Best", "At step", "Of steps")
     heads += ("Patches/s", "Wall time")
@@ -99,6 +82,25 @@ def training_table(study: Study) -> Table | None:
     )
 
 
+def _training_cells(stage: StageFiles) -> list[Cell]:
+    rates = [r["patches_per_second"] for r in stage.history if "patches_per_second" in r]
+    rate = number(rates[-1] if rates else None, 1)
+    done = stage.result
+    if done is None:
+        state = [text(STAGE_NAMES[stage.name]), text("not trained to the end"), text("")]
+        return [*state, number(None), whole(None), whole(None), rate, number(None)]
+    return [
+        text(STAGE_NAMES[stage.name]),
+        text("complete"),
+        text(done.metric),
+        number(done.best, 4),
+        whole(done.best_step),
+        whole(done.steps),
+        rate,
+        Cell(wall_time(done.seconds), done.seconds),
+    ]
+
+
 def split_table(study: Study) -> Table | None:
     """Patients and slices in the sets of each fold, and the overlap of the sets."""
     rows: list[list[Cell]] = []
@@ -107,7 +109,7 @@ def split_table(study: Study) -> Table | None:
         for fold in run.folds.values():
             if fold.audit is None:
                 continue
-            key = json.dumps([run.split_by, fold.number, fold.audit], sort_keys=True)
+            key = json.dumps([run.split_by, fold.number, fold.audit.to_json()], sort_keys=True)
             if key not in seen:
                 seen.add(key)
                 rows.append(_audit_row(run, fold, fold.audit))
@@ -134,19 +136,21 @@ def split_table(study: Study) -> Table | None:
     )
 
 
-def _audit_row(run: Run, fold: FoldFiles, audit: dict[str, Any]) -> list[Cell]:
-    shares = [audit.get(f"{name}_slices_beside_a_training_slice") for name in _SETS[1:]]
-    leaks = bool(audit.get("leaks"))
+def _audit_row(run: Run, fold: FoldFiles, audit: Audit) -> list[Cell]:
+    shares = (
+        audit.validation_slices_beside_a_training_slice,
+        audit.test_slices_beside_a_training_slice,
+    )
     return [
         text(run.name),
         text(fold.number + 1),
         text(run.split_by),
-        *(whole(audit.get("patients", {}).get(name)) for name in _SETS),
-        *(whole(audit.get("slices", {}).get(name)) for name in _SETS),
-        whole(audit.get("patients_in_train_and_validation")),
-        whole(audit.get("patients_in_train_and_test")),
-        *(number(None if s is None else 100 * s, 1) for s in shares),
-        text("LEAKS" if leaks else "clean", strong=leaks),
+        *(whole(audit.patients.get(name)) for name in _SETS),
+        *(whole(audit.slices.get(name)) for name in _SETS),
+        whole(audit.patients_in_train_and_validation),
+        whole(audit.patients_in_train_and_test),
+        *(number(100 * share, 1) for share in shares),
+        text("LEAKS" if audit.leaks else "clean", strong=audit.leaks),
     ]
 
 

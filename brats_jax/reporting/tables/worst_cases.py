@@ -53,7 +53,7 @@ def worst_case_table(results: Results, count: int = 10) -> Table | None:
     for case in cases:
         cells = [number(case.dice.get((of, ssl)), 3) for of in REGIONS for ssl in sides]
         rows.append([text(case.patient), *cells, text(case.errors)])
-    whole = all(one.evaluation["slices"] == "all" for one in results.measured())
+    whole = all(one.evaluation.slices == "all" for one in results.measured())
     over = "over the patient's volume" if whole else "pooled over the patient's evaluated slices"
     return make_table(
         "worst_cases",

@@ -9,6 +9,7 @@ from brats_jax.reporting.figures.loss_curves import (
     trainings,
 )
 from brats_jax.reporting.read_runs import Study, discover
+from brats_jax.runs.folder import RunFolder
 
 
 def test_runs_that_share_a_pretraining_have_one_curve(study):
@@ -23,8 +24,9 @@ def test_the_caption_counts_trainings_and_folds(study):
 
 def test_trainings_that_have_not_ended_are_counted(tmp_path):
     run = write_run(tmp_path / "run", ssl=False)
-    (run / "fold_0" / "segment" / "complete.json").unlink()
-    write_history(run / "fold_0" / "segment", epochs=2, complete=False)
+    stage = RunFolder(run).fold(0).stage("segment")
+    stage.complete_json.unlink()
+    write_history(stage, epochs=2, complete=False)
     assert segmentation_curves(discover(run)).caption.endswith("Not trained to the end: 1.")
 
 
