@@ -6,7 +6,7 @@ release the interpreter lock. The number of cases in memory is bounded.
 
 import collections
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -21,7 +21,7 @@ def run_cases(
     *,
     readers: int,
     writers: int,
-) -> Iterator[tuple[Case, Future[Any]]]:
+) -> Generator[tuple[Case, Future[Any]], None, None]:
     """Reads, predicts and writes cases; an error of one case does not stop the others.
 
     At most `readers + writers + 2` cases are in memory.

@@ -37,6 +37,7 @@ from brats_jax.runs.sidecars import (
     SegmentationSidecar,
     Sidecar,
     SyntheticOutputSidecar,
+    SyntheticSidecar,
 )
 from brats_jax.runtime import devices
 from brats_jax.runtime.document import Part
@@ -285,7 +286,13 @@ class Model:
             )
         return notes
 
-    def _return(self, given: CaseInput, scan: Scan, volume: np.ndarray, sidecar: Sidecar) -> Any:
+    def _return(
+        self,
+        given: CaseInput,
+        scan: Scan,
+        volume: np.ndarray,
+        sidecar: SegmentationSidecar | SyntheticSidecar,
+    ) -> Any:
         """The result in the form of the images; writes the sidecar of a file after it."""
         if given.sidecar is not None:
             given.sidecar.unlink(missing_ok=True)  # it no longer describes the file

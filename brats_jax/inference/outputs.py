@@ -195,8 +195,9 @@ def _sidecar_path(directory: Path, case: str, model: Model) -> Path:
 
 def _existing(path: Path, model: Model) -> SegmentationSidecar | SyntheticSidecar | None:
     """The readable sidecar at `path`, or None."""
-    kind = SegmentationSidecar if model.trained.segments else SyntheticSidecar
-    return read_if_readable(path, kind)
+    if model.trained.segments:
+        return read_if_readable(path, SegmentationSidecar)
+    return read_if_readable(path, SyntheticSidecar)
 
 
 def _differences(before: Sidecar, model: Model) -> list[str]:
