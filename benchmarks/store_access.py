@@ -26,8 +26,9 @@ import numpy as np
 
 from benchmarks import measure
 from benchmarks.measure import Spread
+from brats_jax.data.store.layout import case_files
 from brats_jax.data.store.prepare import prepare
-from brats_jax.data.store.reader import Store, case_files
+from brats_jax.data.store.reader import Store
 
 ACCESS = measure.Record("access warm *", "access cold *", ratio=float, text=str)
 
@@ -140,12 +141,12 @@ def main() -> None:
                 for name in ("kept", "pread", "whole"):
                     chosen = rng.integers(0, store.num_slices, arguments.reads)
                     read = None  # it may hold maps of the turn before
-                    opened = Ours(store)
-                    if state == "cold":  # mapped pages cannot be forgotten: opened anew
-                        store._maps.forget()
+                    if state == "cold":  # mapped pages cannot be dropped: opens the store again
+                        opened = None
+                        store = Store.open(path)
                         pread.forget()
-                        opened = Ours(Store.open(path))
-                    else:
+                    opened = Ours(store)
+                    if state == "warm":
                         opened.whole(chosen)
                     read = pread.read if name == "pread" else getattr(opened, name)
                     took = measure.timed(functools.partial(read, chosen))

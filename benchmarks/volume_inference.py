@@ -16,6 +16,7 @@ import runpy
 import tempfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import nibabel
@@ -62,7 +63,7 @@ def write_run(run: Path, width: int, normalisation: str, folds: int = 1) -> Path
 
     class NoStore:
         fingerprint = "none"
-        manifest = {"source": {}, "normalisation": normalisation}  # noqa: RUF012
+        manifest = SimpleNamespace(source={}, normalisation=normalisation)
 
     described = frozen.describe(json.loads(config.to_json_best_effort()), NoStore())
     write_json(run / "config.json", {"schema": "brats_jax.config", "version": 1, **described})

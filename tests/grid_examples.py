@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -21,6 +22,7 @@ STAND_IN = (
     + """
 import json, os, shutil, signal, sys, time
 from pathlib import Path
+from types import SimpleNamespace
 grid, name, directory, stage = sys.argv[1:]
 grid = Path(grid)
 with (grid / "calls").open("a") as file:
@@ -62,7 +64,7 @@ PRETRAIN, BASE, SSL = THREE
 class FakeStore:
     fingerprint = "abc"
     path = Path("STORE")
-    manifest = {"source": {"kind": "phantom"}, "normalisation": "slice"}  # noqa: RUF012
+    manifest = SimpleNamespace(source={"kind": "phantom"}, normalisation="slice")
 
 
 def write_tally(path, stage, version=tallies.VERSION):

@@ -105,7 +105,7 @@ def save(directory: Path, task, *, seed: int, store: Store, complete: bool = Tru
         "record": {
             "split_by": "patient",
             "leaks": False,
-            "normalisation": store.manifest["normalisation"],
+            "normalisation": store.manifest.normalisation,
             "slice_shape": list(store.slice_shape),
             "store": store.fingerprint,
             "version": "0.1.0",

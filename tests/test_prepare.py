@@ -187,4 +187,4 @@ def test_a_preparation_that_is_killed_repeatedly_has_the_same_store(tmp_path, br
     prepare(tmp_path / "source", tmp_path / "fresh", workers=1)
     assert Store.open(store).fingerprint == Store.open(tmp_path / "fresh").fingerprint
     names = {str(p.relative_to(store)) for p in store.rglob("*") if p.is_file()}
-    assert names == {*Store.open(store).manifest["files"], "manifest.json"}
+    assert names == {*Store.open(store).manifest.files, "manifest.json"}

@@ -291,5 +291,5 @@ def describe_slices(store: Store, indices: np.ndarray) -> Slices:
 
 def voxel_spacing_mm(store: Store, patient: str) -> tuple[float, float, float]:
     """Voxel size along height, width and slices; 1 mm where the source has none (BraTS)."""
-    spacing = store.case(patient).get("spacing_mm")
+    spacing = store.case(patient).spacing_mm
     return tuple(float(s) for s in spacing) if spacing else (1.0, 1.0, 1.0)  # type: ignore[return-value]

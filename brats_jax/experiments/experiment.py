@@ -248,7 +248,7 @@ class _Fold:
             record={
                 "split_by": self.split_by,
                 "leaks": audit["leaks"],
-                "normalisation": self.store.manifest["normalisation"],
+                "normalisation": self.store.manifest.normalisation,
                 "slice_shape": list(self.store.slice_shape),
                 "store": self.store.fingerprint,
                 "version": about.__version__,

@@ -20,8 +20,8 @@ def describe(config: dict[str, Any], store: Store) -> dict[str, Any]:
         "config": config,
         "store": {
             "fingerprint": store.fingerprint,
-            "source": store.manifest["source"],
-            "normalisation": store.manifest["normalisation"],
+            "source": store.manifest.source,
+            "normalisation": store.manifest.normalisation,
         },
         "versions": {
             "brats_jax": about.__version__,

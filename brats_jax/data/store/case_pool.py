@@ -1,4 +1,4 @@
-"""Many processes, each writing one case of a store at a time."""
+"""A pool of processes that write cases of a store."""
 
 import concurrent.futures
 import concurrent.futures.process
@@ -7,9 +7,9 @@ import os
 import signal
 from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import Any
 
 from brats_jax.data.sources.base import Source
+from brats_jax.data.store.layout import CaseRecord
 from brats_jax.data.store.writer import StorageError, write_case
 from brats_jax.errors import BratsError
 from brats_jax.runtime import threads
@@ -21,9 +21,9 @@ class CasePool:
 
     Args:
       store: the store's folder.
-      source: must pickle.
+      source: the source of the cases; must pickle.
       normalisation: 'slice' or 'volume'.
-      workers: processes.
+      workers: number of processes.
     """
 
     def __init__(self, store: Path, source: Source, normalisation: str, workers: int) -> None:
@@ -39,17 +39,18 @@ class CasePool:
                 initargs=(os.getpid(), *self._task, threads.available_cpus() // workers),
             )
 
-    def write(
-        self, patients: Sequence[str]
-    ) -> Generator[tuple[str, dict[str, Any] | str], None, None]:
-        """Writes cases and yields each as it is done: (patient, sidecar or why it is unfit).
+    def write(self, patients: Sequence[str]) -> Generator[tuple[str, CaseRecord | str], None, None]:
+        """Writes cases and yields each when it is written.
+
+        Yields:
+          (patient, record), or (patient, reason) for a case that is unfit.
 
         Raises:
-          StorageError: the store cannot be written, whatever the case; or a worker died.
+          StorageError: the store cannot be written, or a worker died.
         """
         if self._pool is None:
             for patient in patients:
-                yield patient, _write_or_explain(*self._task, patient)
+                yield patient, _write_or_reason(*self._task, patient)
             return
         futures = {self._pool.submit(_work, patient): patient for patient in patients}
         try:
@@ -57,12 +58,12 @@ class CasePool:
                 yield futures[future], future.result()
         except concurrent.futures.process.BrokenProcessPool:
             raise StorageError(
-                f"{self._task[0]}: a worker process died, perhaps for want of memory: give the "
+                f"{self._task[0]}: a worker process died, perhaps for lack of memory: give the "
                 f"same command again with fewer --workers than {self._workers}"
             ) from None
 
     def close(self) -> None:
-        """Waits for the cases in hand and drops those not yet begun."""
+        """Waits for the cases in work and cancels the others."""
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
@@ -79,13 +80,13 @@ def _start_worker(parent: int, store: Path, source: Source, normalisation: str, 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _work(patient: str) -> dict[str, Any] | str:
-    return _write_or_explain(*_task, patient)
+def _work(patient: str) -> CaseRecord | str:
+    return _write_or_reason(*_task, patient)
 
 
-def _write_or_explain(
+def _write_or_reason(
     store: Path, source: Source, normalisation: str, patient: str
-) -> dict[str, Any] | str:
+) -> CaseRecord | str:
     try:
         return write_case(store, source, patient, normalisation)
     except StorageError:

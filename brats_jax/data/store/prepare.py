@@ -1,7 +1,9 @@
-"""Source to store: every case in parallel, audited on the way, resumable at any moment."""
+"""Prepares a store from a source: cases in parallel, a channel audit, resumable at any time."""
 
 import contextlib
+import dataclasses
 import datetime
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,17 +15,25 @@ from brats_jax.data.normalise import NORMALISATIONS, PERCENTILE
 from brats_jax.data.scans.volumes import ORIENTATION
 from brats_jax.data.sources.base import Source, known_problems, notices, state_of
 from brats_jax.data.sources.detect import PHANTOM, open_source
-from brats_jax.data.store import case_pool
-from brats_jax.data.store import channel_audit as channel_audit
-from brats_jax.data.store import reader as layout
-from brats_jax.data.store import writer as writer
+from brats_jax.data.store import channel_audit, writer
+from brats_jax.data.store.case_pool import CasePool
+from brats_jax.data.store.channel_audit import ChannelAudit
+from brats_jax.data.store.layout import (
+    MANIFEST,
+    PREPARATION,
+    CaseRecord,
+    Manifest,
+    PreparationSettings,
+)
+from brats_jax.data.store.reader import read_manifest
 from brats_jax.errors import BratsError
 from brats_jax.runtime import threads
 from brats_jax.runtime.console import ProgressBar, progress_bar
+from brats_jax.runtime.document import read_document
 from brats_jax.runtime.files import check_folder
 from brats_jax.runtime.text import plural
 
-# Cases whose channels are audited before the rest is read, spread over the whole set.
+# Cases whose channels are audited before the others are read; spread over the whole set.
 AUDIT_SAMPLE = 8
 
 
@@ -40,16 +50,16 @@ def prepare(
     ignore_audit: bool = False,
     skip_bad_cases: bool = False,
     say: Callable[[str], None] = lambda line: None,
-) -> dict[str, Any]:
-    """Prepares a store from a source, or goes on with one that was cut short.
+) -> Manifest:
+    """Prepares a store from a source, or continues an interrupted preparation.
 
     Args:
-      source: a folder, 'phantom', or a source already open.
-      store: the folder to write; new, empty, or left by the same preparation cut short.
+      source: a folder, 'phantom', or an open source.
+      store: the folder to write: new, empty, or left by the same preparation.
       normalisation: 'slice' (the paper's) or 'volume'.
-      patients, seed, shape, channel_order: see `recognise.open_source`.
-      workers: processes; all processors this one may use if None, none of its own if 1.
-      ignore_audit: go on although the labels contradict the names of the channels.
+      patients, seed, shape, channel_order: see `sources.detect.open_source`.
+      workers: number of processes; None for one per available processor, 1 for this process alone.
+      ignore_audit: continue even if the labels contradict the names of the channels.
       skip_bad_cases: leave out cases that cannot be read instead of stopping at the first.
       say: called with lines for the user: notices and progress.
 
@@ -58,7 +68,7 @@ def prepare(
 
     Raises:
       BratsError: bad source, bad case, contradicted audit, full disk, or a store prepared with
-        other options. Whole cases stay, for the same command to go on from; nothing else.
+        other options. Finished cases stay, so that the same command continues; nothing else stays.
     """
     if normalisation not in NORMALISATIONS:
         raise BratsError(
@@ -81,19 +91,18 @@ def prepare(
             f"--normalisation={source.normalisations[0]}, or the NIfTI release"
         )
     store = Path(store)
-    settings = {
-        "source": {"kind": source.name, **source.description},
-        "normalisation": normalisation,
-        "version": layout.VERSION,
-    }
-    if (store / layout.MANIFEST).is_file():
-        manifest = layout.read_manifest(store)
-        _same_settings(store, manifest["settings"], settings)
-        layout.check_files(store, manifest)
-        if {*manifest["patients"], *manifest["skipped"]} != set(source.patients()):
+    settings = PreparationSettings(
+        source={"kind": source.name, **source.description},
+        normalisation=normalisation,
+        version=Manifest.VERSION,
+    )
+    if (store / MANIFEST).is_file():
+        manifest = read_manifest(store)
+        _check_same_settings(store, manifest.settings, settings)
+        if {*manifest.patients, *manifest.skipped} != set(source.patients()):
             raise BratsError(
-                f"{store} is complete with {plural(len(manifest['patients']), 'patient')}, the "
-                f"source now holds {len(source.patients())}: choose another --store, or delete it"
+                f"{store} is complete with {plural(len(manifest.patients), 'patient')}, the "
+                f"source now has {len(source.patients())}: choose another --store, or delete it"
             )
         say(f"{store} is complete: nothing to do")
         return manifest
@@ -112,52 +121,51 @@ def prepare(
             audit = job.run(ignore_audit)
             return job.finish(audit, settings)
         finally:
-            writer.remove_left_overs(store)
-            if not (store / layout.MANIFEST).is_file() and not job.sidecars:
+            writer.remove_leftovers(store)
+            if not (store / MANIFEST).is_file() and not job.records:
                 writer.discard(store)
 
 
-def _begin(store: Path, settings: dict[str, Any]) -> None:
-    """Takes over what the same preparation left, or starts one in an empty folder."""
-    if (store / layout.PREPARATION).is_file():
-        before = layout.read_json(store / layout.PREPARATION, "delete the store and start again")
-        _same_settings(store, before, settings)
-        writer.remove_left_overs(store)
+def _begin(store: Path, settings: PreparationSettings) -> None:
+    """Continues the same preparation, or starts one in an empty folder."""
+    if (store / PREPARATION).is_file():
+        before = read_document(store / PREPARATION, PreparationSettings)
+        _check_same_settings(store, before, settings)
+        writer.remove_leftovers(store)
         return
     others = [path.name for path in store.iterdir() if not path.name.startswith(".")]
     if others:
         raise BratsError(
             f"{store} holds other files ({others[0]}, ...) and no store: choose an empty --store"
         )
-    writer.write_json(store / layout.PREPARATION, settings)
+    writer.write_document(store / PREPARATION, settings)
 
 
-def _same_settings(store: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-    old, new = _flat(before), _flat(now)
+def _check_same_settings(
+    store: Path, before: PreparationSettings, now: PreparationSettings
+) -> None:
+    old, new = _by_name(before), _by_name(now)
     changes = [
-        f"{key} was {old.get(key)}, now {new.get(key)}"
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key)
+        f"{name} was {old.get(name)}, now {new.get(name)}"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
     ]
     if changes:
         raise BratsError(
-            f"{store} was prepared otherwise ({'; '.join(changes)}): choose another --store, or "
-            "delete it"
+            f"{store} was prepared with other settings ({'; '.join(changes)}): choose another "
+            "--store, or delete it"
         )
 
 
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            flat.update(_flat(value, f"{prefix}{key}."))
-        else:
-            flat[prefix + key] = list(value) if isinstance(value, tuple) else value
-    return flat
+def _by_name(settings: PreparationSettings) -> dict[str, Any]:
+    """The settings by name, as JSON has them."""
+    document = json.loads(json.dumps(settings.to_json()))
+    source = document.pop("source")
+    return {**document, **{f"source.{name}": value for name, value in source.items()}}
 
 
 class _Preparation:
-    """One run over the cases that are not there yet."""
+    """The cases of a preparation: those that are written, and the work on the others."""
 
     def __init__(
         self,
@@ -180,29 +188,29 @@ class _Preparation:
         for notice in self.notices:
             say(notice)
         self.patients = [name for name in source.patients() if name not in skipped]
-        self.sidecars = {
-            name: sidecar
+        self.records: dict[str, CaseRecord] = {
+            name: record
             for name in self.patients
-            if (sidecar := writer.finished_case(store, name, state_of(source, name))) is not None
+            if (record := writer.finished_case(store, name, state_of(source, name))) is not None
         }
-        writer.discard_others(store, self.sidecars)
-        if self.sidecars:
-            say(f"{len(self.sidecars)} of {plural(len(self.patients), 'case')} already there")
+        writer.discard_others(store, self.records)
+        if self.records:
+            say(f"{len(self.records)} of {plural(len(self.patients), 'case')} already there")
 
-    def run(self, ignore_audit: bool) -> dict[str, Any]:
-        """Writes every case that is missing; returns the audit over all of them."""
+    def run(self, ignore_audit: bool) -> ChannelAudit:
+        """Writes every case that is missing; returns the audit over all cases."""
         count = len(self.patients)
         if not count:
             raise BratsError(f"no case of {self.source.description} can be read: nothing to store")
         places = {i * count // AUDIT_SAMPLE for i in range(AUDIT_SAMPLE)}
         sample = [name for i, name in enumerate(self.patients) if i in places]
         rest = [name for i, name in enumerate(self.patients) if i not in places]
-        missing = count - len(self.sidecars)
-        # Nothing is written any more once the pool is closed, so what is left can be tidied.
+        missing = count - len(self.records)
+        # Closes the pool at the end, so that no process writes while leftovers are removed.
         with (
-            progress_bar(count, "cases", "case", len(self.sidecars), self.say) as progress,
+            progress_bar(count, "cases", "case", len(self.records), self.say) as progress,
             contextlib.closing(
-                case_pool.CasePool(
+                CasePool(
                     self.store, self.source, self.normalisation, max(1, min(self.workers, missing))
                 )
             ) as pool,
@@ -212,88 +220,84 @@ class _Preparation:
             self._write(rest, pool, progress)
         return self._audit(ignore_audit)
 
-    def _write(
-        self, patients: Sequence[str], pool: case_pool.CasePool, progress: ProgressBar
-    ) -> None:
-        todo = [name for name in patients if name not in self.sidecars]
+    def _write(self, patients: Sequence[str], pool: CasePool, progress: ProgressBar) -> None:
+        todo = [name for name in patients if name not in self.records]
         for patient, result in pool.write(todo):
             progress.update()
             problem = result if isinstance(result, str) else self._misfit(result)
             if problem is None:
                 assert not isinstance(result, str)
-                self.sidecars[patient] = result
+                self.records[patient] = result
                 continue
             writer.discard_case(self.store, patient)
             if not self.skip_bad_cases:
                 raise self._stop(problem)
             self.skipped[patient] = problem
 
-    def _misfit(self, sidecar: Mapping[str, Any]) -> str | None:
-        """What is wrong with a case beside the others."""
-        if not self.sidecars:
+    def _misfit(self, record: CaseRecord) -> str | None:
+        """The reason why a case does not fit the others, or None."""
+        if not self.records:
             return None
-        name, other = next(iter(self.sidecars.items()))
-        if sidecar["slice_shape"] == other["slice_shape"]:
+        name, other = next(iter(self.records.items()))
+        if record.slice_shape == other.slice_shape:
             return None
-        ours, theirs = ("{} x {}".format(*case["slice_shape"]) for case in (sidecar, other))
-        files = sidecar["provenance"].get("files", sidecar["patient"])
+        ours, theirs = ("{} x {}".format(*case.slice_shape) for case in (record, other))
+        files = record.provenance.get("files", record.patient)
         file = next(iter(files.values())) if isinstance(files, Mapping) else files
         return (
             f"{file} has slices of {ours}, those of {name} are {theirs}: a store has one slice "
-            "shape, prepare them apart"
+            "shape, prepare them in two stores"
         )
 
-    def _audit(self, ignore: bool) -> dict[str, Any]:
-        audit = channel_audit.judge(case["contrast"] for case in self.sidecars.values())
-        if audit["verdict"] != "contradicted":
-            return {**audit, "ignored": False}
-        # The phantom is drawn, not read: its channels cannot be mistaken, though noise may
-        # contradict a coarse one.
+    def _audit(self, ignore: bool) -> ChannelAudit:
+        audit = channel_audit.judge(record.contrast for record in self.records.values())
+        if audit.verdict != "contradicted":
+            return audit
+        # The channels of a phantom are correct by construction, though noise may contradict a
+        # coarse one.
         if ignore or self.source.name == PHANTOM:
-            return {**audit, "ignored": True}
+            return dataclasses.replace(audit, ignored=True)
         complaint = channel_audit.complaint(audit, getattr(self.source, "channel_order", None))
-        # What is written has the wrong names: of no use to any other command.
-        self.sidecars.clear()
+        # The written cases have the wrong names: no other command can use them.
+        self.records.clear()
         raise BratsError(f"{self.source.description.get('folder', self.source.name)}: {complaint}")
 
     def _stop(self, problem: str) -> BratsError:
         problem = f"{problem}, or leave such cases out with --skip_bad_cases"
-        kept = len(self.sidecars)
+        kept = len(self.records)
         if not kept:
             return BratsError(problem)
         return BratsError(
-            f"{problem} ({plural(kept, 'finished case')} kept; the same command goes on from there)"
+            f"{problem} ({plural(kept, 'finished case')} kept; the same command continues)"
         )
 
-    def finish(self, audit: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    def finish(self, audit: ChannelAudit, settings: PreparationSettings) -> Manifest:
         """Writes the index and, last, the manifest."""
-        if not self.sidecars:
+        if not self.records:
             raise BratsError(f"no case is fit: {next(iter(self.skipped.values()))}")
-        patients = [name for name in self.patients if name in self.sidecars]
-        sidecars = [self.sidecars[name] for name in patients]
-        manifest = {
-            "schema": layout.SCHEMA,
-            "version": layout.VERSION,
-            "package_version": about.__version__,
-            "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "source": settings["source"],
-            "normalisation": self.normalisation,
-            "percentile": PERCENTILE,
-            "modalities": list(MODALITIES),
-            "classes": list(CLASSES),
-            "slice_shape": sidecars[0]["slice_shape"],
-            "orientation": ORIENTATION,
-            "patients": patients,
-            "subjects": [sidecar["subject"] for sidecar in sidecars],
-            "audit": audit,
-            "notices": self.notices,
-            "notes": {
-                sidecar["patient"]: sidecar["notes"] for sidecar in sidecars if sidecar["notes"]
-            },
-            "skipped": self.skipped,
-            "settings": settings,
-            **writer.write_index(self.store, sidecars),
-        }
-        writer.write_json(self.store / layout.MANIFEST, manifest)
-        (self.store / layout.PREPARATION).unlink(missing_ok=True)
+        patients = [name for name in self.patients if name in self.records]
+        records = [self.records[name] for name in patients]
+        files, summary = writer.write_index(self.store, records)
+        manifest = Manifest(
+            package_version=about.__version__,
+            made=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            source=settings.source,
+            normalisation=self.normalisation,
+            percentile=PERCENTILE,
+            modalities=MODALITIES,
+            classes=CLASSES,
+            slice_shape=records[0].slice_shape,
+            orientation=ORIENTATION,
+            patients=tuple(patients),
+            subjects=tuple(record.subject for record in records),
+            audit=audit,
+            notices=tuple(self.notices),
+            notes={record.patient: record.notes for record in records if record.notes},
+            skipped=self.skipped,
+            settings=settings,
+            files=files,
+            summary=summary,
+        )
+        writer.write_document(self.store / MANIFEST, manifest)
+        (self.store / PREPARATION).unlink(missing_ok=True)
         return manifest

@@ -1,67 +1,65 @@
-"""What a store holds, in words."""
+"""The table that a preparation prints at its end."""
 
 import os
-from collections.abc import Mapping
 from typing import Any
 
 from brats_jax.data.modalities import CLASSES, DISPLAY_NAMES
-from brats_jax.data.store import channel_audit as channel_audit
-from brats_jax.data.store import reader as layout
+from brats_jax.data.store import channel_audit
+from brats_jax.data.store.layout import MANIFEST, Manifest
 from brats_jax.runtime.text import plural
 
-_SHOWN = 5  # notes on cases, of which a whole release may have hundreds
+_MAX_NOTES = 5  # of the hundreds that a whole release may have
 
 
-def summary_table(store: str | os.PathLike[str], manifest: Mapping[str, Any]) -> str:
-    """The closing table of a preparation: patients, slices, classes, audit, normalisation."""
-    summary = manifest["summary"]
+def summary_table(store: str | os.PathLike[str], manifest: Manifest) -> str:
+    """Patients, slices, classes, audit and normalisation of a store, as text."""
+    summary = manifest.summary
     how = {
         "slice": "per slice and modality, over all pixels",
         "volume": "per volume and modality, over the brain; background 0",
-    }[manifest["normalisation"]]
-    height, width = manifest["slice_shape"]
-    people = summary["subjects"]
+    }[manifest.normalisation]
+    height, width = manifest.slice_shape
+    people = summary.subjects
     same = (
         ""
-        if people == summary["patients"]
+        if people == summary.patients
         else f" ({plural(people, 'person', 'people')}, scanned more than once)"
     )
-    source = dict(manifest["source"])
+    source = dict(manifest.source)
     kind = source.pop("kind")
     details = ", ".join(f"{name} {_plain(value)}" for name, value in source.items())
     rows = [
-        ("store", f"{os.fspath(store)} ({summary['bytes'] / 1e9:.2f} GB)"),
+        ("store", f"{os.fspath(store)} ({summary.bytes / 1e9:.2f} GB)"),
         ("source", f"{kind}: {details}"),
-        ("patients", f"{summary['patients']:,}{same}"),
+        ("patients", f"{summary.patients:,}{same}"),
         (
             "slices",
-            f"{summary['slices']:,} of {height} x {width}, "
-            f"{summary['tumour_slices']:,} with tumour",
+            f"{summary.slices:,} of {height} x {width}, {summary.tumour_slices:,} with tumour",
         ),
-        ("modalities", ", ".join(DISPLAY_NAMES[name] for name in manifest["modalities"])),
+        ("modalities", ", ".join(DISPLAY_NAMES[name] for name in manifest.modalities)),
         (
             "normalisation",
-            f"{manifest['normalisation']}: clip at the {manifest['percentile']}th percentile, "
+            f"{manifest.normalisation}: clip at the {manifest.percentile}th percentile, "
             f"z-score, {how}",
         ),
-        ("channel audit", channel_audit.describe(manifest["audit"])),
+        ("channel audit", channel_audit.describe(manifest.audit)),
     ]
     lines = [f"{name:<14} {value}" for name, value in rows]
     lines.append("")
     lines.append(f"{'class':<14} {'slices':>10} {'of all':>8} {'pixels':>15} {'of tumour':>10}")
-    tumour = sum(summary["pixels_per_class"][1:])
+    tumour = sum(summary.pixels_per_class[1:])
     for index, name in enumerate(CLASSES):
-        slices, pixels = summary["slices_per_class"][index], summary["pixels_per_class"][index]
+        slices, pixels = summary.slices_per_class[index], summary.pixels_per_class[index]
         share = f"{pixels / tumour:.1%}" if index and tumour else ""
         lines.append(
-            f"{name:<14} {slices:>10,} {slices / summary['slices']:>8.1%} {pixels:>15,} {share:>10}"
+            f"{name:<14} {slices:>10,} {slices / summary.slices:>8.1%} {pixels:>15,} {share:>10}"
         )
-    if notes := manifest["notes"]:
-        lines += ["", f"notes on {plural(len(notes), 'case')} (all of them in {layout.MANIFEST}):"]
-        lines += [f"  {name}: {'; '.join(notes[name])}" for name in list(notes)[:_SHOWN]]
-    if manifest["skipped"]:
-        lines += ["", f"left out {plural(len(manifest['skipped']), 'bad case')}:"]
-        lines += [f"  {name}: {reason}" for name, reason in manifest["skipped"].items()]
+    if notes := manifest.notes:
+        lines += ["", f"notes on {plural(len(notes), 'case')} (all of them in {MANIFEST}):"]
+        lines += [f"  {name}: {'; '.join(notes[name])}" for name in list(notes)[:_MAX_NOTES]]
+    if manifest.skipped:
+        lines += ["", f"left out {plural(len(manifest.skipped), 'bad case')}:"]
+        lines += [f"  {name}: {reason}" for name, reason in manifest.skipped.items()]
     return "\n".join(lines)
 
 

@@ -1,12 +1,10 @@
-"""Writing a store: whole files only, one case at a time, the manifest last."""
+"""Writing a store: every file atomically, one case at a time, the manifest last."""
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import io
 import json
-import os
 import shutil
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,22 +18,23 @@ from brats_jax.data.modalities import MODALITIES, NUM_CLASSES
 from brats_jax.data.normalise import normalise_crops
 from brats_jax.data.scans.volumes import ORIENTATION
 from brats_jax.data.sources.base import Case, Source, state_of
-from brats_jax.data.store import reader as layout
+from brats_jax.data.store import layout
 from brats_jax.data.store.channel_audit import contrast_sums
+from brats_jax.data.store.layout import CaseRecord, FileEntry, StoreSummary
+from brats_jax.data.store.reader import sha256_of
 from brats_jax.errors import BratsError
-from brats_jax.runtime import threads
+from brats_jax.runtime import locks, threads
+from brats_jax.runtime.document import Document, read_if_readable
 from brats_jax.runtime.files import atomic_open
-
-_LOCK = ".lock"
 
 
 class StorageError(BratsError):
-    """The store cannot be written, which is no fault of the case at hand."""
+    """The store cannot be written; the current case is not at fault."""
 
 
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turns what a disk can refuse into one line with a remedy."""
+    """Turns an OSError of a write into one line with a remedy (StorageError)."""
     try:
         yield
     except OSError as error:
@@ -49,10 +48,10 @@ def disk_errors(path: Path) -> Iterator[None]:
         ) from None
 
 
-def write_bytes(path: Path, *parts: bytes | memoryview) -> dict[str, Any]:
-    """Writes a file whole or not at all; returns its size and SHA-256 for the manifest."""
+def write_bytes(path: Path, *parts: bytes | memoryview) -> FileEntry:
+    """Writes a file atomically."""
     _write(path, parts)
-    return _summed(parts)
+    return _entry(parts)
 
 
 def _write(path: Path, parts: Sequence[bytes | memoryview]) -> None:
@@ -61,20 +60,20 @@ def _write(path: Path, parts: Sequence[bytes | memoryview]) -> None:
             file.write(part)
 
 
-def _summed(parts: Sequence[bytes | memoryview]) -> dict[str, Any]:
+def _entry(parts: Sequence[bytes | memoryview]) -> FileEntry:
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)
-    return {"bytes": sum(map(len, parts)), "sha256": digest.hexdigest()}
+    return FileEntry(bytes=sum(map(len, parts)), sha256=digest.hexdigest())
 
 
-def write_array(path: Path, array: np.ndarray) -> dict[str, Any]:
-    """Writes a .npy file; returns its size and SHA-256."""
+def write_array(path: Path, array: np.ndarray) -> FileEntry:
+    """Writes a .npy file."""
     return write_bytes(path, *_npy(array))
 
 
 def _npy(array: np.ndarray) -> tuple[bytes, bytes | memoryview]:
-    # Not np.save: on a full disk its error does not say what is wrong.
+    # Not np.save: its error on a full disk does not name the cause.
     array = np.ascontiguousarray(array)
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
@@ -82,69 +81,66 @@ def _npy(array: np.ndarray) -> tuple[bytes, bytes | memoryview]:
     return header.getvalue(), array.data.cast("B") if array.size else b""
 
 
-def write_json(path: Path, document: Any) -> dict[str, Any]:
-    """Writes a json file, one line per entry of the top level; returns its size and SHA-256."""
+def write_document(path: Path, document: Document) -> FileEntry:
+    """Writes a JSON file with one line per entry of the top level."""
     entries = ",\n".join(
         f"{json.dumps(key)}: {json.dumps(value, allow_nan=False)}"
-        for key, value in document.items()
+        for key, value in document.to_json().items()
     )
     return write_bytes(path, f"{{\n{entries}\n}}\n".encode())
 
 
-def write_case(store: Path, source: Source, patient: str, normalisation: str) -> dict[str, Any]:
-    """Reads, normalises and writes one case, its sidecar last.
+def write_case(store: Path, source: Source, patient: str, normalisation: str) -> CaseRecord:
+    """Reads, normalises and writes one case; its record is written last.
 
     Args:
       store: the store's folder.
-      source: where the case comes from.
-      patient: which one.
+      source: the source of the case.
+      patient: its name in the source.
       normalisation: 'slice' or 'volume'.
 
-    Returns:
-      The sidecar.
-
     Raises:
-      BratsError: the case is unfit or the disk refuses; nothing of the case is left then.
+      BratsError: the case is unfit or the disk is full; no file of the case is left then.
     """
     case = source.read(patient)
     _check_case(case)
     images = normalise_crops(case.images, normalisation)
-    # Labels are kept wherever they are, in the head or not.
+    # Labels outside the head are kept too.
     images = images.widened(crops.boxes_of(case.labels != 0))
     labels = crops.cut(case.labels, images.boxes)
     names = layout.case_files(patient)
     try:
         data = _npy(images.pixels)
-        # The images take as long to write, while the disk is waited for, as all the rest.
+        # Writing the images takes as long, waiting for the disk, as all the rest.
         parts: list[Callable[[], Any]] = [
             lambda: _write(store / names[0], data),
-            lambda: _summed(data),
+            lambda: _entry(data),
             lambda: write_array(store / names[1], labels),
             lambda: contrast_sums(images.boxed(), crops.split(labels, images.boxes)),
         ]
         _, of_images, of_labels, contrast = threads.parallel_map(lambda part: part(), parts)
-        sidecar = {
-            "patient": patient,
-            "subject": case.subject or patient,
-            "slice_shape": list(case.labels.shape[1:]),
-            "slice_numbers": case.slice_numbers.tolist(),
-            "affine": case.affine,
-            "spacing_mm": case.spacing_mm,
-            "orientation": ORIENTATION,
-            "source_orientation": case.provenance.get("orientation", ORIENTATION),
-            "provenance": dict(case.provenance),
-            "notes": list(case.notes),
-            "source_state": state_of(source, patient),
-            "files": {names[0]: of_images, names[1]: of_labels},
-            "contrast": contrast,
-            "boxes": images.boxes.tolist(),
-            "background": images.background.tolist(),
-        }
-        write_json(store / names[2], sidecar)
+        record = CaseRecord(
+            patient=patient,
+            subject=case.subject or patient,
+            slice_shape=case.labels.shape[1:],
+            slice_numbers=tuple(case.slice_numbers.tolist()),
+            affine=None if case.affine is None else tuple(map(tuple, case.affine)),
+            spacing_mm=case.spacing_mm,
+            orientation=ORIENTATION,
+            source_orientation=case.provenance.get("orientation", ORIENTATION),
+            provenance=dict(case.provenance),
+            notes=tuple(case.notes),
+            source_state=state_of(source, patient),
+            files={names[0]: of_images, names[1]: of_labels},
+            contrast=contrast,
+            boxes=tuple(map(tuple, images.boxes.tolist())),
+            background=tuple(map(tuple, images.background.tolist())),
+        )
+        write_document(store / names[2], record)
     except BaseException:
         discard_case(store, patient)
         raise
-    return sidecar
+    return record
 
 
 def _check_case(case: Case) -> None:
@@ -163,41 +159,44 @@ def _check_case(case: Case) -> None:
 
 
 def discard_case(store: Path, patient: str) -> None:
-    """Removes what there is of a case, the sidecar first: without it the case counts for none."""
+    """Removes the files of a case, the record first: a case without it counts as unwritten."""
     for name in reversed(layout.case_files(patient)):
         (store / name).unlink(missing_ok=True)
 
 
-def finished_case(store: Path, patient: str, source_state: str) -> dict[str, Any] | None:
-    """The sidecar of a case written before, or None if it is not whole or its source changed."""
-    try:
-        sidecar = json.loads((store / layout.case_files(patient)[2]).read_text(encoding="utf-8"))
-        whole = sidecar["source_state"] == source_state and all(
-            (store / name).stat().st_size == entry["bytes"]
-            for name, entry in sidecar["files"].items()
-        )
-    except (OSError, ValueError, KeyError):
+def finished_case(store: Path, patient: str, source_state: str) -> CaseRecord | None:
+    """The record of a case that is written; None if it is incomplete or its source has changed."""
+    record = read_if_readable(store / layout.case_files(patient)[2], CaseRecord)
+    if record is None or record.source_state != source_state:
         return None
-    return sidecar if whole else None
+    try:
+        whole = all(
+            (store / name).stat().st_size == entry.bytes for name, entry in record.files.items()
+        )
+    except OSError:
+        return None
+    return record if whole else None
 
 
 def discard_others(store: Path, patients: Iterable[str]) -> None:
-    """Removes every file of a case but those of `patients`."""
+    """Removes the files of all cases but those of `patients`."""
     kept = {store / name for patient in patients for name in layout.case_files(patient)}
     for path in (store / layout.CASES).glob("*"):
         if path not in kept:
             path.unlink()
 
 
-def write_index(store: Path, sidecars: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Writes the index and the tumour pixels of cases in the order given.
+def write_index(
+    store: Path, records: Sequence[CaseRecord]
+) -> tuple[dict[str, FileEntry], StoreSummary]:
+    """Writes the index and the tumour pixels of cases in the given order.
 
     Args:
       store: the store's folder.
-      sidecars: of every case.
+      records: of every case.
 
     Returns:
-      The manifest's entries for files, and the summary of the pixels.
+      All files of the store but the manifest, and the summary of the pixels.
     """
     patient: list[np.ndarray] = []
     numbers: list[np.ndarray] = []
@@ -205,21 +204,21 @@ def write_index(store: Path, sidecars: Sequence[Mapping[str, Any]]) -> dict[str,
     positions: list[np.ndarray] = []
     boxes: list[np.ndarray] = []
     backgrounds: list[np.ndarray] = []
-    height, width = sidecars[0]["slice_shape"]
+    height, width = records[0].slice_shape
     dtype = np.uint16 if height * width <= 2**16 else np.uint32
-    for index, sidecar in enumerate(sidecars):
-        labels = np.load(store / layout.case_files(sidecar["patient"])[1], allow_pickle=False)
-        box = np.array(sidecar["boxes"], dtype=np.int16)
+    for index, record in enumerate(records):
+        labels = np.load(store / layout.case_files(record.patient)[1], allow_pickle=False)
+        box = np.array(record.boxes, dtype=np.int16)
         patient.append(np.full(len(box), index, dtype=np.int32))
-        numbers.append(np.array(sidecar["slice_numbers"], dtype=np.int16))
+        numbers.append(np.array(record.slice_numbers, dtype=np.int16))
         boxes.append(box)
-        backgrounds.append(np.array(sidecar["background"], dtype=np.float16))
-        place, at, values = _tumour(labels, box)
-        found = np.bincount(place * NUM_CLASSES + values, minlength=len(box) * NUM_CLASSES)
+        backgrounds.append(np.array(record.background, dtype=np.float16))
+        slices, (row, column), values = _tumour_pixels(labels, box)
+        found = np.bincount(slices * NUM_CLASSES + values, minlength=len(box) * NUM_CLASSES)
         found = found.reshape(-1, NUM_CLASSES)
         found[:, 0] = height * width - found[:, 1:].sum(axis=1)
         pixels.append(found)
-        positions.append((at[0] * width + at[1]).astype(dtype))
+        positions.append((row * width + column).astype(dtype))
     counts = np.concatenate(pixels).astype(np.int32)
     offsets = np.concatenate([[0], counts[:, 1:].sum(axis=1, dtype=np.int64).cumsum()])
     arrays = {
@@ -234,30 +233,26 @@ def write_index(store: Path, sidecars: Sequence[Mapping[str, Any]]) -> dict[str,
         layout.TUMOUR_PIXELS: write_array(store / layout.TUMOUR_PIXELS, np.concatenate(positions)),
         layout.INDEX: write_bytes(store / layout.INDEX, _npz(arrays)),
     }
-    for sidecar in sidecars:
-        name = layout.case_files(sidecar["patient"])[2]
-        files.update(sidecar["files"])
-        files[name] = {
-            "bytes": (store / name).stat().st_size,
-            "sha256": layout.sha256_of(store / name),
-        }
-    tumour = counts[:, 1:].any(axis=1)
-    summary = {
-        "patients": len(sidecars),
-        "subjects": len({sidecar["subject"] for sidecar in sidecars}),
-        "slices": len(counts),
-        "tumour_slices": int(tumour.sum()),
-        "slices_per_class": (counts > 0).sum(axis=0).tolist(),
-        "pixels_per_class": counts.sum(axis=0, dtype=np.int64).tolist(),
-        "bytes": sum(entry["bytes"] for entry in files.values()),
-    }
-    return {"files": dict(sorted(files.items())), "summary": summary}
+    for record in records:
+        name = layout.case_files(record.patient)[2]
+        files.update(record.files)
+        files[name] = FileEntry(bytes=(store / name).stat().st_size, sha256=sha256_of(store / name))
+    summary = StoreSummary(
+        patients=len(records),
+        subjects=len({record.subject for record in records}),
+        slices=len(counts),
+        tumour_slices=int(counts[:, 1:].any(axis=1).sum()),
+        slices_per_class=tuple((counts > 0).sum(axis=0).tolist()),
+        pixels_per_class=tuple(counts.sum(axis=0, dtype=np.int64).tolist()),
+        bytes=sum(entry.bytes for entry in files.values()),
+    )
+    return dict(sorted(files.items())), summary
 
 
-def _tumour(
+def _tumour_pixels(
     labels: np.ndarray, boxes: np.ndarray
 ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray], np.ndarray]:
-    """Of every tumour pixel, slice by slice: its slice, its (row, column), its label.
+    """The slice, (row, column) and label of every tumour pixel, slice by slice.
 
     Args:
       labels: uint8[pixels], box after box.
@@ -265,13 +260,13 @@ def _tumour(
     """
     starts, wide = crops.starts(boxes), boxes.astype(np.int64)
     pixel = np.flatnonzero(labels)
-    place = np.searchsorted(starts, pixel, side="right") - 1
-    row, column = np.divmod(pixel - starts[place], wide[place, 3])
-    return place, (row + wide[place, 0], column + wide[place, 1]), labels[pixel].astype(np.int64)
+    slices = np.searchsorted(starts, pixel, side="right") - 1
+    row, column = np.divmod(pixel - starts[slices], wide[slices, 3])
+    return slices, (row + wide[slices, 0], column + wide[slices, 1]), labels[pixel].astype(np.int64)
 
 
 def _npz(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """An .npz without the time of day in it, so that equal stores have equal checksums."""
+    """The bytes of an .npz without time stamps, so that equal stores have equal checksums."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, array in arrays.items():
@@ -283,43 +278,34 @@ def _npz(arrays: Mapping[str, np.ndarray]) -> bytes:
 
 @contextlib.contextmanager
 def sole_writer(store: Path) -> Iterator[None]:
-    """Makes the store's folder and keeps every other preparation out of it meanwhile.
+    """Creates the store's folder and holds its lock within the body.
 
-    A folder that is empty in the end is removed again.
+    Removes the folder afterwards if it is empty.
+
+    Raises:
+      Busy: another process prepares the store.
     """
-    with disk_errors(store):
-        store.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(store / _LOCK, os.O_CREAT | os.O_RDWR, 0o666)
-    try:
-        # Some network file systems have no locks; then the user has to know.
-        with contextlib.suppress(OSError):
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise BratsError(
-                    f"another preparation is writing {store}: wait for it, or choose another "
-                    "--store"
-                ) from None
+    with contextlib.ExitStack() as held:
+        with disk_errors(store):
+            held.enter_context(locks.hold(store / layout.LOCK, str(store)))
         try:
             yield
         finally:
-            (store / _LOCK).unlink(missing_ok=True)
+            (store / layout.LOCK).unlink(missing_ok=True)
             with contextlib.suppress(OSError):
                 store.rmdir()
-    finally:
-        os.close(descriptor)
 
 
-def remove_left_overs(store: Path) -> None:
-    """Removes the temporary files of a writer that was killed."""
+def remove_leftovers(store: Path) -> None:
+    """Removes the temporary files of a process that was killed."""
     for folder, pattern in ((store, ".*.json.*"), (store, ".*.np[yz].*"), (store / "cases", ".*")):
         for path in folder.glob(pattern):
             path.unlink(missing_ok=True)
 
 
 def discard(store: Path) -> None:
-    """Removes everything that an unfinished preparation wrote."""
-    remove_left_overs(store)
+    """Removes all files of an unfinished preparation."""
+    remove_leftovers(store)
     shutil.rmtree(store / layout.CASES, ignore_errors=True)
     for name in (layout.PREPARATION, layout.INDEX, layout.TUMOUR_PIXELS):
         (store / name).unlink(missing_ok=True)

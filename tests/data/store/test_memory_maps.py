@@ -1,5 +1,6 @@
 import mmap
 import pickle
+import threading
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_rows_of_four_are_one_number_each(folder):
+def test_a_pixel_of_four_modalities_is_one_number(folder):
     found = FileMaps(folder, "do something")
     array = found["pixels.npy"].array
     assert array.dtype == np.uint64 and array.shape == (10,)
@@ -29,7 +30,7 @@ def test_rows_of_four_are_one_number_each(folder):
     np.testing.assert_array_equal(again["flat.npy"].array, np.arange(5000, dtype=np.uint8))
 
 
-def test_advice_is_of_whole_pages_that_hold_the_part(folder):
+def test_prefetching_covers_whole_pages(folder):
     class Map:
         asked = None
 
@@ -41,16 +42,16 @@ def test_advice_is_of_whole_pages_that_hold_the_part(folder):
             self.asked = (start, length)
 
     mapped = memory_maps.Mapped(np.arange(5000, dtype=np.uint8), Map())
-    mapped.soon(4000, 4500)  # bytes 4128 to 4628 of the file
+    mapped.prefetch(4000, 4500)  # bytes 4128 to 4628 of the file
     page = mmap.PAGESIZE
     start = 4128 // page * page
     assert mapped.map.asked == (start, 4628 - start)
     mapped.map.asked = None
-    mapped.soon(7, 7)
+    mapped.prefetch(7, 7)
     assert mapped.map.asked is None
 
 
-def test_a_file_system_that_takes_no_advice(folder):
+def test_a_file_system_without_prefetching_is_read_all_the_same(folder):
     class Map:
         def __len__(self):
             return 10
@@ -58,10 +59,10 @@ def test_a_file_system_that_takes_no_advice(folder):
         def madvise(self, *_):
             raise OSError(11, "Resource temporarily unavailable")
 
-    memory_maps.Mapped(np.arange(10, dtype=np.uint8), Map()).soon(0, 5)
+    memory_maps.Mapped(np.arange(10, dtype=np.uint8), Map()).prefetch(0, 5)
 
 
-def test_files_that_cannot_be_read(folder):
+def test_unreadable_files_are_refused(folder):
     (folder / "text.npy").write_text("no array")
     np.save(folder / "other.npy", np.arange(4, dtype=np.dtype(np.uint16).newbyteorder()))
     for name, message in (
@@ -73,7 +74,7 @@ def test_files_that_cannot_be_read(folder):
             FileMaps(folder, "do something")[name]
 
 
-def test_more_files_are_asked_for_where_few_may_be_open(monkeypatch):
+def test_the_limit_on_open_files_is_raised(monkeypatch):
     class Limits:
         RLIM_INFINITY, RLIMIT_NOFILE = -1, 7
         now = (1024, 5000)
@@ -85,8 +86,28 @@ def test_more_files_are_asked_for_where_few_may_be_open(monkeypatch):
             self.now = limits
 
     monkeypatch.setattr(memory_maps, "resource", Limits())
-    assert memory_maps._open_files_allowed() == 2500 and memory_maps.resource.now == (5000, 5000)
+    assert memory_maps.maps_allowed() == 2500 and memory_maps.resource.now == (5000, 5000)
     memory_maps.resource.now = (1024, 1024)
-    assert memory_maps._open_files_allowed() == 512
+    assert memory_maps.maps_allowed() == 512
     memory_maps.resource.now = (-1, -1)
-    assert memory_maps._open_files_allowed() == 4096
+    assert memory_maps.maps_allowed() == 4096
+
+
+def test_the_least_recently_used_map_is_dropped_while_threads_read(tmp_path):
+    for k in range(6):
+        np.save(tmp_path / f"{k}.npy", np.full(100, k, np.uint8))
+    found = FileMaps(tmp_path, "do something", most=2)
+    view = found["0.npy"].array[10:20]
+    order = np.random.default_rng(0).integers(0, 6, 500).tolist()
+    failures = []
+
+    def work():
+        failures.extend(k for k in order if not (found[f"{k}.npy"].array == k).all())
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures and len(found) == 2
+    assert view.tolist() == [0] * 10  # outlives its map

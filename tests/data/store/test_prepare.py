@@ -40,13 +40,13 @@ def assert_same_to_float16(one: np.ndarray, other: np.ndarray) -> None:
     assert (difference == 0).mean() > 0.99
 
 
-def test_phantom(tmp_path):
+def test_a_phantom_is_prepared(tmp_path):
     manifest = prepare(
         "phantom", tmp_path / "store", patients=1, seed=1, shape=(16, 32, 32), workers=1
     )
     store = Store.open(tmp_path / "store")
     assert store.num_slices == 16 and store.slice_shape == (32, 32)
-    assert manifest["source"] == {
+    assert manifest.source == {
         "kind": "phantom",
         "patients": 1,
         "seed": 1,
@@ -54,20 +54,21 @@ def test_phantom(tmp_path):
     }
 
 
-def test_manifest(source, tmp_path):
+def test_the_manifest_describes_the_store(source, tmp_path):
     manifest = prepare(source, tmp_path / "store", workers=1)
-    assert manifest["patients"] == ["P0", "P1", "P2"]
-    assert manifest["normalisation"] == "slice" and manifest["orientation"] == "LPS"
-    assert manifest["audit"]["verdict"] == "confirmed" and not manifest["audit"]["ignored"]
-    assert manifest["audit"]["contrast"]["t1gd"] > 0.5
-    summary = manifest["summary"]
-    assert summary["patients"] == 3 and summary["slices"] == 24
-    assert sum(summary["pixels_per_class"]) == 24 * 24 * 20
-    assert manifest["notes"] == {}
+    assert manifest.patients == ("P0", "P1", "P2")
+    assert manifest.normalisation == "slice" and manifest.orientation == "LPS"
+    assert manifest.audit.verdict == "confirmed" and not manifest.audit.ignored
+    assert manifest.audit.contrast["t1gd"] > 0.5
+    summary = manifest.summary
+    assert summary.patients == 3 and summary.slices == 24
+    assert sum(summary.pixels_per_class) == 24 * 24 * 20
+    assert manifest.notes == {}
     store = Store.open(tmp_path / "store")
-    assert summary["tumour_slices"] == store.has_tumour.sum()
-    assert summary["slices_per_class"] == (store.pixels > 0).sum(axis=0).tolist()
-    assert files_below(tmp_path / "store") == sorted([*manifest["files"], "manifest.json"])
+    assert summary.tumour_slices == store.has_tumour.sum()
+    assert summary.slices_per_class == tuple((store.pixels > 0).sum(axis=0).tolist())
+    assert files_below(tmp_path / "store") == sorted([*manifest.files, "manifest.json"])
+    assert store.manifest == manifest
 
 
 @pytest.mark.parametrize("compression", [None, "gzip", "lzf"])
@@ -98,7 +99,7 @@ def test_volume_normalisation_needs_intensities_that_compare(tmp_path, brats_fil
     assert not (tmp_path / "store").exists()
 
 
-def test_volume_normalisation(source, tmp_path):
+def test_volumes_are_normalised_over_the_brain(source, tmp_path):
     prepare(source, tmp_path / "store", normalisation="volume", workers=1)
     images = Store.open(tmp_path / "store").read(range(8))[0].astype(np.float64)
     brain = (images != 0).any(axis=-1)
@@ -115,8 +116,8 @@ def test_wrong_channel_order_is_found_and_the_right_one_named(tmp_path, brats_fi
     manifest = prepare(
         tmp_path / "k", tmp_path / "store", channel_order=wrong, workers=1, ignore_audit=True
     )
-    assert manifest["audit"]["verdict"] == "contradicted" and manifest["audit"]["ignored"]
-    assert manifest["audit"]["looks_like_t1gd"] == "t2"
+    assert manifest.audit.verdict == "contradicted" and manifest.audit.ignored
+    assert manifest.audit.looks_like_t1gd == "t2"
 
 
 def test_a_wrong_channel_order_is_found_before_everything_is_read(tmp_path, brats_files, volumes):
@@ -137,8 +138,7 @@ def test_a_finished_store_is_left_alone(source, tmp_path):
     prepare(source, tmp_path / "store", workers=1)
     before = {
         name: (tmp_path / "store" / name).stat().st_mtime_ns
-        for name in files_below(tmp_path)
-        if (tmp_path / "store" / name).exists()
+        for name in files_below(tmp_path / "store")
     }
     said = []
     prepare(source, tmp_path / "store", workers=1, say=said.append)
@@ -148,11 +148,11 @@ def test_a_finished_store_is_left_alone(source, tmp_path):
     with pytest.raises(BratsError, match="normalisation was slice, now volume"):
         prepare(source, tmp_path / "store", normalisation="volume")
     shutil.rmtree(source / "P1")
-    with pytest.raises(BratsError, match="complete with 3 patients, the source now holds 2"):
+    with pytest.raises(BratsError, match="complete with 3 patients, the source now has 2"):
         prepare(source, tmp_path / "store")
 
 
-def test_goes_on_after_a_bad_case_was_mended(source, tmp_path):
+def test_preparation_continues_after_a_bad_case_is_repaired(source, tmp_path):
     good = (source / "P1" / "P1_t2.nii").read_bytes()
     (source / "P1" / "P1_t2.nii").write_bytes(good[:-100])
     with pytest.raises(BratsError, match=r"P1_t2.nii cannot be read .*1 finished case kept"):
@@ -175,7 +175,7 @@ def test_goes_on_after_a_bad_case_was_mended(source, tmp_path):
     assert Store.open(tmp_path / "store").fingerprint == Store.open(tmp_path / "fresh").fingerprint
 
 
-def test_a_case_that_changed_meanwhile_is_read_again(source, tmp_path, brats_files, volumes):
+def test_a_changed_case_is_read_again(source, tmp_path, brats_files, volumes):
     bad = source / "P2" / "P2_t1.nii"
     good = bad.read_bytes()
     bad.write_bytes(b"")
@@ -200,17 +200,16 @@ def test_bad_cases_can_be_left_out(source, tmp_path, brats_files):
         prepare(source, tmp_path / "store", workers=1)
     assert not (tmp_path / "store").exists()
     manifest = prepare(source, tmp_path / "store", workers=1, skip_bad_cases=True)
-    assert manifest["patients"] == ["P0"]
-    assert "P1_t2.nii cannot be read" in manifest["skipped"]["P1"]
-    assert "no labels" in manifest["skipped"]["P2"]
+    assert manifest.patients == ("P0",)
+    assert "P1_t2.nii cannot be read" in manifest.skipped["P1"]
+    assert "no labels" in manifest.skipped["P2"]
     assert (
-        "P9_flair.nii.gz has slices of 20 x 20, those of P0 are 24 x 20"
-        in (manifest["skipped"]["P9"])
+        "P9_flair.nii.gz has slices of 20 x 20, those of P0 are 24 x 20" in (manifest.skipped["P9"])
     )
     assert len(files_below(tmp_path / "store/cases")) == 3
 
 
-def test_no_case_is_fit(source, tmp_path):
+def test_a_source_without_a_fit_case_is_refused(source, tmp_path):
     for path in source.rglob("*_t1.nii"):
         path.write_bytes(b"")
     with pytest.raises(BratsError, match="no case is fit"):
@@ -219,15 +218,15 @@ def test_no_case_is_fit(source, tmp_path):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_slices_of_another_shape(source, tmp_path, brats_files, workers):
+def test_slices_of_another_shape_are_refused(source, tmp_path, brats_files, workers):
     brats_files.write_nifti_case(source, "P9", brats_files.make_case(0, shape=(20, 20, 8)))
     with pytest.raises(
-        BratsError, match=r"P\d_flair.nii(.gz)? has slices of .* prepare them apart"
+        BratsError, match=r"P\d_flair.nii(.gz)? has slices of .* prepare them in two stores"
     ):
         prepare(source, tmp_path / "store", workers=workers)
 
 
-def test_folder_that_holds_other_things(source, tmp_path):
+def test_a_folder_with_other_files_is_refused(source, tmp_path):
     (tmp_path / "store").mkdir()
     (tmp_path / "store" / "thesis.tex").touch()
     with pytest.raises(BratsError, match="holds other files"):
@@ -237,10 +236,10 @@ def test_folder_that_holds_other_things(source, tmp_path):
         prepare(source, tmp_path / "store" / "thesis.tex")
 
 
-def test_two_at_once(source, tmp_path):
+def test_a_store_is_written_by_one_process_at_a_time(source, tmp_path):
     with (
         writer.sole_writer(tmp_path / "store"),
-        pytest.raises(BratsError, match="another preparation is writing"),
+        pytest.raises(BratsError, match=r"store: in use by .*, process \d+; wait for"),
     ):
         prepare(source, tmp_path / "store")
     prepare(source, tmp_path / "store", workers=1)
@@ -248,7 +247,7 @@ def test_two_at_once(source, tmp_path):
 
 @pytest.mark.parametrize("name", ["P1.images.npy", "P0.json", "index.npz", "manifest.json"])
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a full disk to write to")
-def test_no_space_left(source, tmp_path, monkeypatch, name):
+def test_a_full_disk_is_one_line(source, tmp_path, monkeypatch, name):
     mkstemp = tempfile.mkstemp
 
     def full(prefix, dir):
@@ -273,7 +272,7 @@ def test_no_space_left(source, tmp_path, monkeypatch, name):
     Store.open(tmp_path / "store")
 
 
-def test_other_refusals_of_the_disk(tmp_path):
+def test_other_errors_of_the_disk_are_one_line(tmp_path):
     with pytest.raises(BratsError, match="Permission denied"), writer.disk_errors(tmp_path):
         raise OSError(errno.EACCES, os.strerror(errno.EACCES))
 
@@ -282,14 +281,14 @@ def test_other_refusals_of_the_disk(tmp_path):
     "options, message",
     [({"normalisation": "sllice"}, "valid: slice, volume"), ({"workers": 0}, "at least 1")],
 )
-def test_bad_options(source, tmp_path, options, message):
+def test_bad_options_are_refused(source, tmp_path, options, message):
     with pytest.raises(BratsError, match=message):
         prepare(source, tmp_path / "store", **options)
 
 
 @pytest.mark.real
 @pytest.mark.skipif("BRATS_REAL_DATA" not in os.environ, reason="BRATS_REAL_DATA is not set")
-def test_real_case_as_kaggle_files(tmp_path, brats_files):
+def test_a_real_case_as_kaggle_files_gives_the_same_store(tmp_path, brats_files):
     nib = pytest.importorskip("nibabel")
     case = next(Path(os.environ["BRATS_REAL_DATA"]).glob("BraTS2021_01479"))
     (tmp_path / "n").mkdir()

@@ -1,13 +1,12 @@
 import json
 import pickle
-import threading
 
 import numpy as np
 import pytest
 
-from brats_jax.data.store import reader as layout
+from brats_jax.data.store.layout import MANIFEST, PREPARATION
 from brats_jax.data.store.prepare import prepare
-from brats_jax.data.store.reader import Store
+from brats_jax.data.store.reader import Store, verify
 from brats_jax.errors import BratsError
 
 
@@ -24,7 +23,7 @@ def path(tmp_path, brats_files, volumes):
     return tmp_path / "store"
 
 
-def test_index_against_the_labels(path, volumes):
+def test_the_index_agrees_with_the_labels(path, volumes):
     store = Store.open(path)
     assert store.patients == store.subjects == ["P0", "P1", "P2"]
     assert store.slice_shape == (24, 20) and store.num_slices == 6 + 7 + 8
@@ -44,7 +43,7 @@ def test_index_against_the_labels(path, volumes):
     assert store.slices_of("P1") == range(6, 13)
 
 
-def test_reading(path):
+def test_slices_and_windows_are_read_by_index(path):
     store = Store.open(path)
     images, labels = store.read([9, 0, 9])
     assert images.shape == (3, 24, 20, 4) and images.dtype == np.float16
@@ -67,13 +66,13 @@ def test_reading(path):
         with pytest.raises(IndexError):
             store.read([wrong])
     case = store.case("P1")
-    assert case["spacing_mm"] == [1.0, 1.0, 1.0] and case["slice_numbers"] == list(range(7))
+    assert case.spacing_mm == (1.0, 1.0, 1.0) and case.slice_numbers == tuple(range(7))
     with pytest.raises(BratsError, match="no patient 'P9'"):
         store.case("P9")
 
 
 def test_labels_outside_of_the_head_are_kept(tmp_path, brats_files):
-    """The box of a slice holds both, and nothing else of it is written."""
+    """The box of a slice holds head and labels, and nothing else is stored."""
     shape = (24, 20, 3)
     volumes = {name: np.zeros(shape, np.int16) for name in ("t1", "t1gd", "t2", "flair")}
     for volume in volumes.values():
@@ -104,7 +103,7 @@ def test_labels_outside_of_the_head_are_kept(tmp_path, brats_files):
         assert (images[1] == images[1, 0, 0]).all(-1).sum() == 24 * 20 - 100
 
 
-def test_pickles_small_and_reads_after(path):
+def test_a_store_pickles_without_its_arrays(path):
     store = Store.open(path)
     image = store.read([3])[0]
     assert len(store.tumour_pixels)
@@ -113,38 +112,14 @@ def test_pickles_small_and_reads_after(path):
     np.testing.assert_array_equal(pickle.loads(data).read([3])[0], image)
 
 
-def test_more_cases_than_files_may_be_open(path):
-    store = Store.open(path)
-    store._maps.most = 2
-    expected = Store.open(path).read(range(store.num_slices))[0]
-    view = store.flat(int(np.flatnonzero(store.has_tumour)[0]))[0]
-    content = view.copy()
-    order = np.random.default_rng(0).permutation(np.tile(np.arange(store.num_slices), 5))
-    failures = []
-
-    def work():
-        for index in order:
-            if not np.array_equal(store.read([index])[0][0], expected[index]):
-                failures.append(index)
-
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failures and len(store._maps) == 2
-    assert view.size and not view.flags.owndata
-    np.testing.assert_array_equal(view, content)  # outlives its map
-
-
-def test_fingerprint_is_of_the_contents(path, tmp_path):
+def test_the_fingerprint_depends_on_the_contents_alone(path, tmp_path):
     prepare(tmp_path / "source", tmp_path / "again", workers=2)
     prepare(tmp_path / "source", tmp_path / "other", normalisation="volume", workers=1)
     prints = [Store.open(p).fingerprint for p in (path, tmp_path / "again", tmp_path / "other")]
     assert prints[0] == prints[1] != prints[2]
 
 
-def test_large_slices_get_wider_positions(tmp_path, brats_files):
+def test_large_slices_have_32_bit_positions(tmp_path, brats_files):
     volumes = brats_files.make_case(0, shape=(260, 256, 3))
     volumes["seg"][255:, :, 1] = 2
     brats_files.write_nifti_case(tmp_path / "source", "A", volumes)
@@ -158,17 +133,17 @@ def test_large_slices_get_wider_positions(tmp_path, brats_files):
 
 
 def change(path, **values):
-    manifest = json.loads((path / layout.MANIFEST).read_text())
-    (path / layout.MANIFEST).write_text(json.dumps({**manifest, **values}))
+    manifest = json.loads((path / MANIFEST).read_text())
+    (path / MANIFEST).write_text(json.dumps({**manifest, **values}))
 
 
-def test_no_store(tmp_path):
+def test_a_missing_store_is_refused(tmp_path):
     with pytest.raises(BratsError, match=r"no store at .*brats_jax.prepare"):
         Store.open(tmp_path / "nowhere")
 
 
-def test_unfinished_store(path):
-    (path / layout.MANIFEST).rename(path / layout.PREPARATION)
+def test_an_unfinished_store_is_refused(path):
+    (path / MANIFEST).rename(path / PREPARATION)
     with pytest.raises(BratsError, match="is not finished: give its prepare command again"):
         Store.open(path)
 
@@ -176,19 +151,20 @@ def test_unfinished_store(path):
 @pytest.mark.parametrize(
     "values, message",
     [
-        ({"version": 1}, "has version 1, this program reads version 2"),
-        ({"schema": "splits"}, "does not belong to a store"),
-        ({"modalities": ["t1", "t2"]}, "prepare it again into another folder"),
+        ({"version": 1}, "not a version 2 brats_jax.store file .it says brats_jax.store 1.; prep"),
+        ({"schema": "splits"}, "not a version 2 brats_jax.store file .it says splits 2."),
+        ({"modalities": ["t1", "t2"]}, "the modalities are t1, t2, not t1, t1gd, t2, flair; prep"),
+        ({"files": []}, "'files' is '.*', not an object; prepare the store again"),
     ],
 )
-def test_other_versions(path, values, message):
+def test_other_versions_and_modalities_are_refused(path, values, message):
     change(path, **values)
     with pytest.raises(BratsError, match=message):
         Store.open(path)
 
 
-def test_manifest_that_is_no_json(path):
-    (path / layout.MANIFEST).write_text("{")
+def test_a_damaged_manifest_is_refused(path):
+    (path / MANIFEST).write_text("{")
     with pytest.raises(BratsError, match="not valid JSON"):
         Store.open(path)
 
@@ -196,14 +172,14 @@ def test_manifest_that_is_no_json(path):
 @pytest.mark.parametrize(
     "name", ["index.npz", "tumour_pixels.npy", "cases/P1.images.npy", "cases/P2.json"]
 )
-def test_missing_short_and_changed_files(path, name):
+def test_missing_truncated_and_changed_files_are_refused(path, name):
     content = (path / name).read_bytes()
-    assert layout.verify(path) == 3 * 3 + 2
+    assert verify(path) == 3 * 3 + 2
     changed = bytearray(content)
     changed[len(content) // 2] ^= 1
     (path / name).write_bytes(changed)
     with pytest.raises(BratsError, match=f"{name} has changed"):
-        layout.verify(path)
+        verify(path)
     (path / name).write_bytes(content[:-1])
     with pytest.raises(BratsError, match=f"{name} has {len(content) - 1} bytes"):
         Store.open(path)
@@ -212,8 +188,8 @@ def test_missing_short_and_changed_files(path, name):
         Store.open(path)
 
 
-def test_an_index_with_fallen_bits_is_one_line(path):
-    """Whichever bit of the archive's directory it is: refused, or harmless."""
+def test_a_damaged_index_is_refused_in_one_line(path):
+    """Every changed byte of the archive's directory is refused or harmless."""
     content = (path / "index.npz").read_bytes()
     refused = 0
     for at in range(len(content) - 250, len(content)):

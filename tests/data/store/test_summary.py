@@ -1,27 +1,44 @@
+from brats_jax.data.modalities import CLASSES, MODALITIES
+from brats_jax.data.store.channel_audit import ChannelAudit
+from brats_jax.data.store.layout import Manifest, PreparationSettings, StoreSummary
 from brats_jax.data.store.summary import summary_table
 
 
-def test_every_number_by_hand():
-    manifest = {
-        "summary": {
-            "patients": 3,
-            "subjects": 2,
-            "slices": 1200,
-            "tumour_slices": 300,
-            "slices_per_class": [1200, 120, 300, 60],
-            "pixels_per_class": [10_000_000, 1000, 3000, 4000],
-            "bytes": 26_400_000_000,
-        },
+def manifest(**changes):
+    source = {"kind": "kaggle", "folder": "here", "channel_order": ["t1", "t2"]}
+    facts = {
+        "package_version": "0.1.0",
+        "made": "2026-01-01T00:00:00+00:00",
+        "source": source,
         "normalisation": "volume",
         "percentile": 99.5,
-        "slice_shape": [240, 230],
-        "modalities": ["t1", "t1gd", "t2", "flair"],
-        "source": {"kind": "kaggle", "folder": "here", "channel_order": ["t1", "t2"]},
-        "audit": {"verdict": "not possible"},
-        "notes": {f"N{i}": ["odd", "strange"] for i in range(7)},
+        "modalities": MODALITIES,
+        "classes": CLASSES,
+        "slice_shape": (240, 230),
+        "orientation": "LPS",
+        "patients": (),
+        "subjects": (),
+        "audit": ChannelAudit(verdict="not possible", slices=0, patients=0),
+        "notices": (),
+        "notes": {f"N{i}": ("odd", "strange") for i in range(7)},
         "skipped": {"P7": "P7_t1.nii cannot be read"},
+        "settings": PreparationSettings(source, "volume", 2),
+        "files": {},
+        "summary": StoreSummary(
+            patients=3,
+            subjects=2,
+            slices=1200,
+            tumour_slices=300,
+            slices_per_class=(1200, 120, 300, 60),
+            pixels_per_class=(10_000_000, 1000, 3000, 4000),
+            bytes=26_400_000_000,
+        ),
     }
-    lines = summary_table("store", manifest).splitlines()
+    return Manifest(**{**facts, **changes})
+
+
+def test_every_number_by_hand():
+    lines = summary_table("store", manifest()).splitlines()
     table = {line.split()[0]: " ".join(line.split()[1:]) for line in lines if line}
     assert table["store"] == "store (26.40 GB)"
     assert table["source"] == "kaggle: folder here, channel_order t1,t2"
@@ -38,24 +55,15 @@ def test_every_number_by_hand():
     assert lines[-2:] == ["left out 1 bad case:", "  P7: P7_t1.nii cannot be read"]
 
 
-def test_no_tumour_at_all():
-    manifest = {
-        "summary": {
-            "patients": 1,
-            "subjects": 1,
-            "slices": 2,
-            "tumour_slices": 0,
-            "slices_per_class": [2, 0, 0, 0],
-            "pixels_per_class": [8, 0, 0, 0],
-            "bytes": 1,
-        },
-        "normalisation": "slice",
-        "percentile": 99.5,
-        "slice_shape": [2, 2],
-        "modalities": [],
-        "source": {"kind": "nifti"},
-        "audit": {"verdict": "not possible"},
-        "notes": {},
-        "skipped": {},
-    }
-    assert summary_table("s", manifest).splitlines()[-1].split() == ["ET", "0", "0.0%", "0"]
+def test_a_store_without_tumour_has_no_shares():
+    empty = StoreSummary(
+        patients=1,
+        subjects=1,
+        slices=2,
+        tumour_slices=0,
+        slices_per_class=(2, 0, 0, 0),
+        pixels_per_class=(8, 0, 0, 0),
+        bytes=1,
+    )
+    table = summary_table("s", manifest(summary=empty, notes={}, skipped={}))
+    assert table.splitlines()[-1].split() == ["ET", "0", "0.0%", "0"]

@@ -1,0 +1,184 @@
+"""The files of a store, and its JSON documents as dataclasses.
+
+    STORE/manifest.json      provenance, and the checksum of every other file; written last
+    STORE/preparation.json   the settings of an unfinished preparation
+    STORE/index.npz          patient int32[N], slice_number int16[N], pixels int32[N, 4],
+                             tumour_offsets int64[N + 1], box int16[N, 4], background
+                             float16[N, 4]; patient by patient, slices ascending
+    STORE/tumour_pixels.npy  uint16 or uint32: flat position row * W + column of every tumour
+                             pixel; slice i owns [tumour_offsets[i], tumour_offsets[i + 1])
+    STORE/cases/P.images.npy float16[pixels, 4], modalities in canonical order
+    STORE/cases/P.labels.npy uint8[pixels], values as in `modalities.CLASSES`
+    STORE/cases/P.json       provenance of the case: affine, spacing_mm, files, notes
+
+Only a box (row, column, height, width) around the head is stored of every slice, slice after slice
+and row by row. Outside the box the images equal `background` and the labels are 0 (see `crops`).
+H runs to the patient's Left, W to Posterior, slices to Superior (LPS).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+from brats_jax.data.modalities import MODALITIES
+from brats_jax.data.store.channel_audit import ChannelAudit, ContrastSums
+from brats_jax.runtime.document import Document, Part
+
+MANIFEST = "manifest.json"
+PREPARATION = "preparation.json"
+INDEX = "index.npz"
+TUMOUR_PIXELS = "tumour_pixels.npy"
+CASES = "cases"
+LOCK = ".lock"
+
+PREPARE_AGAIN = "delete the store and prepare it again"
+
+
+def case_files(patient: str) -> tuple[str, str, str]:
+    """Paths of a case relative to the store: images, labels, record."""
+    stem = f"{CASES}/{patient}"
+    return f"{stem}.images.npy", f"{stem}.labels.npy", f"{stem}.json"
+
+
+@dataclass(frozen=True)
+class FileEntry(Part):
+    """Size and checksum of a file."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class PreparationSettings(Document):
+    """preparation.json: the settings that decide the contents of a store.
+
+    Attributes:
+      source: kind and description of the source (see `sources.base.Source.description`).
+      normalisation: 'slice' or 'volume'.
+      version: of the store.
+    """
+
+    REMEDY: ClassVar[str] = PREPARE_AGAIN
+    source: dict[str, Any]
+    normalisation: str
+    version: int
+
+
+@dataclass(frozen=True)
+class CaseRecord(Document):
+    """cases/P.json: the provenance of one case, and the boxes of its slices.
+
+    Attributes:
+      patient: name of the case.
+      subject: the person; equals `patient` for a person with one scan.
+      slice_shape: (H, W).
+      slice_numbers: int[slices], positions in the volume.
+      affine: float[4, 4], voxel (x, y, z) to scanner mm; None if the source has none.
+      spacing_mm: voxel size along x, y, z; None if the source has none.
+      orientation: of the stored arrays.
+      source_orientation: of the source's files.
+      provenance: facts of the source.
+      notes: one line each.
+      source_state: changes when the source's files change (see `sources.base.state_of`).
+      files: size and checksum of the arrays.
+      contrast: sums for the channel audit.
+      boxes: int[slices, 4], (row, column, height, width).
+      background: float[slices, 4], the images outside the boxes.
+    """
+
+    REMEDY: ClassVar[str] = PREPARE_AGAIN
+    patient: str
+    subject: str
+    slice_shape: tuple[int, ...]
+    slice_numbers: tuple[int, ...]
+    affine: tuple[tuple[float, ...], ...] | None
+    spacing_mm: tuple[float, ...] | None
+    orientation: str
+    source_orientation: str
+    provenance: dict[str, Any]
+    notes: tuple[str, ...]
+    source_state: str
+    files: dict[str, FileEntry]
+    contrast: ContrastSums
+    boxes: tuple[tuple[int, ...], ...]
+    background: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
+class StoreSummary(Part):
+    """Counts over the whole store.
+
+    Attributes:
+      patients, subjects, slices, tumour_slices: numbers of each.
+      slices_per_class: slices that contain each class.
+      pixels_per_class: pixels of each class.
+      bytes: size of all files but the manifest.
+    """
+
+    patients: int
+    subjects: int
+    slices: int
+    tumour_slices: int
+    slices_per_class: tuple[int, ...]
+    pixels_per_class: tuple[int, ...]
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Manifest(Document):
+    """manifest.json: provenance and files of a finished store.
+
+    Attributes:
+      package_version: the version of this program that wrote the store.
+      made: time of writing, ISO 8601.
+      source, normalisation: as in `settings`.
+      percentile: intensities are clipped at it.
+      modalities, classes: names in the order of the arrays.
+      slice_shape: (H, W).
+      orientation: of the arrays.
+      patients: in the order of the index.
+      subjects: the person of each patient.
+      audit: the channel audit.
+      notices: of the source, one line each.
+      notes: lines on single cases, by patient.
+      skipped: reason for each patient that was left out.
+      settings: of the preparation.
+      files: every other file.
+      summary: counts.
+    """
+
+    SCHEMA: ClassVar[str] = "brats_jax.store"
+    VERSION: ClassVar[int] = 2
+    REMEDY: ClassVar[str] = "prepare the store again into another folder"
+    package_version: str
+    made: str
+    source: dict[str, Any]
+    normalisation: str
+    percentile: float
+    modalities: tuple[str, ...]
+    classes: tuple[str, ...]
+    slice_shape: tuple[int, ...]
+    orientation: str
+    patients: tuple[str, ...]
+    subjects: tuple[str, ...]
+    audit: ChannelAudit
+    notices: tuple[str, ...]
+    notes: dict[str, tuple[str, ...]]
+    skipped: dict[str, str]
+    settings: PreparationSettings
+    files: dict[str, FileEntry]
+    summary: StoreSummary
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """Parses the manifest.
+
+        Raises:
+          ValueError: another version, other modalities, or a missing field.
+        """
+        manifest = super().from_json(document)
+        if manifest.modalities != MODALITIES:
+            raise ValueError(
+                f"the modalities are {', '.join(manifest.modalities)}, not {', '.join(MODALITIES)}"
+            )
+        return manifest
