@@ -1,4 +1,4 @@
-"""What is written of a case, and what of it is kept, completed or never touched."""
+"""The files of a predicted case: which are written, kept, completed and never touched."""
 
 import base64
 import csv
@@ -25,7 +25,7 @@ from brats_jax.runtime.devices import data_mesh
 pytestmark = pytest.mark.usefixtures("shallow")
 
 
-def test_maps_table_and_sidecar(example_runs, model, tmp_path):
+def test_maps_sidecar_and_table_agree_with_the_model(example_runs, model, tmp_path):
     _, images = examples.run_on(
         model, example_runs["volume"] / "cases", tmp_path, probabilities=True, uncertainty=True
     )
@@ -55,7 +55,7 @@ def test_maps_table_and_sidecar(example_runs, model, tmp_path):
     assert rows[name]["use"] == "research only"
 
 
-def test_what_is_there_is_kept_until_told_otherwise(example_runs, model, tmp_path):
+def test_a_complete_prediction_is_kept_unless_overwritten(example_runs, model, tmp_path):
     cases, name = example_runs["volume"] / "cases", examples.CASES[0]
     first, _ = examples.run_on(model, cases, tmp_path)
     times = {path: path.stat().st_mtime_ns for path in first.written.values()}
@@ -77,7 +77,7 @@ def test_what_is_there_is_kept_until_told_otherwise(example_runs, model, tmp_pat
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
 
 
-def test_labels_by_hand_are_never_replaced(model, brats_files, tmp_path):
+def test_labels_of_a_reader_are_never_replaced(model, brats_files, tmp_path):
     name = examples.CASES[0]
     volumes = brats_files.make_case(0, examples.SHAPE)
     truth = brats_files.write_nifti_case(tmp_path, name, volumes)["seg"]
@@ -87,7 +87,7 @@ def test_labels_by_hand_are_never_replaced(model, brats_files, tmp_path):
     assert truth.read_bytes() == before
 
 
-def test_the_truth_of_a_phantom_is_a_truth(model, brats_files, tmp_path):
+def test_the_labels_of_a_phantom_are_truth_not_prediction(model, brats_files, tmp_path):
     """Its file is of this program, and no prediction: shown, and never replaced."""
     name = examples.CASES[0]
     volumes = brats_files.make_case(0, examples.SHAPE)
@@ -112,7 +112,9 @@ def embedded(path, what):
     return np.moveaxis(np.asarray(image.dataobj), 2, 0), start
 
 
-def test_pictures_and_pages_complete_what_is_there(example_runs, model, brats_files, tmp_path):
+def test_missing_pictures_and_pages_are_added_to_a_prediction(
+    example_runs, model, brats_files, tmp_path
+):
     name = examples.CASES[0]
     volumes = brats_files.make_case(0, examples.SHAPE)
     brats_files.write_nifti_case(tmp_path / "in", name, volumes, codes="RAS")
@@ -165,7 +167,7 @@ def test_pictures_and_pages_complete_what_is_there(example_runs, model, brats_fi
     assert str(page) in refused.failed[name] and page.read_text() == "notes by hand"
 
 
-def test_a_truth_is_shown_where_there_is_one_that_fits(model, brats_files, tmp_path, capsys):
+def test_a_page_shows_the_truth_where_it_fits(model, brats_files, tmp_path, capsys):
     name = examples.CASES[0]
     volumes = brats_files.make_case(0, examples.SHAPE)
     paths = brats_files.write_nifti_case(tmp_path, name, volumes)
@@ -185,7 +187,7 @@ def test_a_truth_is_shown_where_there_is_one_that_fits(model, brats_files, tmp_p
     assert paths["seg"].exists() and read_truth(scan) is None
 
 
-def test_a_truth_of_an_odd_name_is_found_as_for_training(model, brats_files, tmp_path):
+def test_a_truth_with_an_odd_name_is_found(model, brats_files, tmp_path):
     """As of BraTS 2020's case 355; what was predicted beside it is still no truth."""
     name = "BraTS20_Training_355"
     volumes = brats_files.make_case(0, examples.SHAPE)
@@ -203,7 +205,7 @@ def test_a_truth_of_an_odd_name_is_found_as_for_training(model, brats_files, tmp
     assert read_truth(scan) is None
 
 
-def test_reconstruction_and_its_error(example_runs, brats_files, tmp_path):
+def test_a_synthetic_modality_and_its_error_are_written(example_runs, brats_files, tmp_path):
     folder, name = example_runs["volume"], examples.CASES[0]
     model = inference.load(folder / "run" / "fold_0", task="reconstruct")
     assert model.inputs == ("t1", "t1gd")

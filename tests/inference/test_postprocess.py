@@ -1,3 +1,5 @@
+"""Cleaning of labels, and volumes."""
+
 import numpy as np
 import pytest
 
@@ -21,13 +23,13 @@ def labels():
     return made
 
 
-def test_small_pieces_go_whatever_their_class(labels):
+def test_small_components_of_any_class_are_removed(labels):
     np.testing.assert_array_equal(remove_small_components(labels, 4), labels)  # 3 + 1 touch
     cleaned = remove_small_components(labels, 5)
     assert (cleaned != 0).sum() == 12 and not cleaned[2:].any()
     np.testing.assert_array_equal(cleaned[:2], labels[:2])
     assert not remove_small_components(labels, 13).any()
-    assert (labels != 0).sum() == 16  # the given one is as it was
+    assert (labels != 0).sum() == 16  # the argument is unchanged
     assert not remove_small_components(np.zeros((2, 3, 3), np.uint8), 5).any()
 
 
@@ -37,23 +39,23 @@ def test_a_very_small_et_becomes_ncr(labels):
     np.testing.assert_array_equal(relabel_small_et(labels, 3), labels)  # 3 are not fewer than 3
 
 
-def test_sizes_are_in_mm3(labels):
+def test_thresholds_are_in_mm3(labels):
     assert Cleaning().apply(labels, 1.0) is labels
     kept = Cleaning(min_component_mm3=5).apply(labels, 2.0)  # 4 voxels of 2 mm3
     np.testing.assert_array_equal(kept, labels)
     assert (Cleaning(min_component_mm3=5).apply(labels, 1.0) != 0).sum() == 12
 
 
-def test_volumes_and_their_range(labels):
+def test_the_range_of_a_volume_includes_every_prediction(labels):
     fewer = labels.copy()
     fewer[labels == 3] = 0
     found = volumes(labels, np.stack([labels, fewer]), 500.0, Cleaning())
     assert found["ET"] == (1.5, 0.0, 1.5) and found["WT"] == (8.0, 6.5, 8.0)
     assert found["TC"].ml == 2.5 and found["ED"].ml == 5.5 and found["NCR/NET"].ml == 1.0
-    # The answer is one of the range, even where all others say less.
+    # The ensemble's own volume is in the range, even where it exceeds all views'.
     assert volumes(labels, fewer[None], 500.0, Cleaning())["ET"] == (1.5, 0.0, 1.5)
     alone = volumes(labels, np.empty((0, *labels.shape), np.uint8), 500.0, Cleaning())
     assert alone["ET"] == (1.5, None, None)
-    # What is measured of the members is cleaned as the answer was.
+    # The views are cleaned too.
     cleaned = volumes(labels, labels[None], 1.0, Cleaning(min_component_mm3=5))
     assert cleaned["WT"].low_ml == pytest.approx(0.012)

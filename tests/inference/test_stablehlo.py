@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import jax
 import nibabel
@@ -15,7 +14,6 @@ import numpy as np
 import prediction_examples as examples
 import pytest
 import safetensors.numpy
-from ml_collections import ConfigDict
 from processes import run_python
 from safetensors import safe_open
 
@@ -23,7 +21,6 @@ from brats_jax import models
 from brats_jax.data.modalities import MODALITIES
 from brats_jax.data.normalise import normalise
 from brats_jax.errors import BratsError
-from brats_jax.experiments import experiment
 from brats_jax.inference import stablehlo
 from brats_jax.inference.trained_run import open_run
 from brats_jax.models import torch_weights
@@ -40,7 +37,7 @@ pytestmark = pytest.mark.usefixtures("shallow")
 
 @pytest.fixture(scope="module")
 def networks(shallow):
-    """What the run's two folds hold, not by way of its files: (graph, (params, stats))."""
+    """The networks of the run's two folds, built without its files: (graph, (params, stats))."""
     task = Segmentation(inputs=INPUTS, width=4)
     return [(graph, weights) for graph, *weights in (examples.network(task, k) for k in (0, 1))]
 
@@ -79,7 +76,7 @@ assert program.platforms == ("cpu", "cuda"), program.platforms
 
 @pytest.fixture(scope="module")
 def labelled(ensemble, tmp_path_factory, compiled_programs):
-    """For two numbers of slices: raw images, and what the program makes of them by itself."""
+    """By number of slices: raw images, and the labels of the program, run in another process."""
     folder = tmp_path_factory.mktemp("labelled")
     for count in (3, 10):
         np.save(folder / f"{count}.npy", raw(count))
@@ -88,7 +85,7 @@ def labelled(ensemble, tmp_path_factory, compiled_programs):
     return {n: (raw(n), np.load(folder / f"{n}.npy.out.npy")) for n in (3, 10)}
 
 
-def test_same_labels_without_the_package(networks, labelled):
+def test_the_program_gives_the_same_labels_without_the_package(networks, labelled):
     @jax.jit
     def probabilities(x):
         outputs = [models.apply(g, *w, x, train=False)[0] for g, w in networks]
@@ -106,7 +103,7 @@ def test_same_labels_without_the_package(networks, labelled):
         np.testing.assert_array_equal(labels[decided], mean.argmax(-1)[decided])
 
 
-def test_the_example_in_the_documentation_runs_as_it_stands(
+def test_the_example_in_the_documentation_runs_unchanged(
     ensemble, labelled, tmp_path, compiled_programs
 ):
     page = Path(__file__).parents[2] / "docs" / "export.md"
@@ -123,7 +120,7 @@ def test_the_example_in_the_documentation_runs_as_it_stands(
     assert [int(n) for n in re.findall(r"\d+", printed)] == expected.tolist()
 
 
-def test_the_description_says_what_goes_in_and_comes_out(trained, ensemble):
+def test_the_description_states_inputs_outputs_and_hashes(trained, ensemble):
     document = json.loads((ensemble / "segment.json").read_text())
     (images,), (labels,) = document["inputs"], document["outputs"]
     assert images["shape"] == ["n", 40, 32, 4] and images["modalities"] == list(MODALITIES)
@@ -142,7 +139,7 @@ def test_the_description_says_what_goes_in_and_comes_out(trained, ensemble):
     assert document["model"]["hash"] == trained.hash  # as beside whatever it predicts
 
 
-def test_the_encoder_comes_back_from_its_file(networks, ensemble):
+def test_an_exported_encoder_initialises_another_network(networks, ensemble):
     path = ensemble / "segment_fold_1.safetensors"
     params, stats = networks[1][1]
     with safe_open(path, "np") as file:
@@ -152,19 +149,15 @@ def test_the_encoder_comes_back_from_its_file(networks, ensemble):
         assert "decoder.stages.0.block1.bn.running_mean" in file.keys()  # noqa: SIM118
     task = Segmentation(inputs=INPUTS, width=4)
     _, fresh, fresh_stats = models.split(task.build(9))
-    # As a run with --config.encoder_init=segment_fold_1.safetensors does it.
-    config = ConfigDict({"ssl": False, "encoder_init": str(path)})
-    fold = SimpleNamespace(config=config, tasks={"segment": task})
-    new, new_stats = experiment._Fold._initialiser(fold, "segment")(fresh, fresh_stats)
+    new, new_stats = load_encoder(path, fresh, fresh_stats, INPUTS)
     for mine, theirs in ((new, params), (new_stats, stats)):
         jax.tree.map(np.testing.assert_array_equal, mine["encoder"], theirs["encoder"])
     jax.tree.map(np.testing.assert_array_equal, new["decoder"], fresh["decoder"])
 
-    # With pretraining it is the first stage that starts from the file, T1Gd by name.
-    config.ssl, pretext = True, Pretraining(width=4)
-    _, fresh, fresh_stats = models.split(pretext.build(9))
-    fold.tasks["pretrain"] = pretext
-    new, new_stats = experiment._Fold._initialiser(fold, "pretrain")(fresh, fresh_stats)
+    # Into the first stage too, where T1Gd is the second input.
+    task = Pretraining(width=4)
+    _, fresh, fresh_stats = models.split(task.build(9))
+    new, new_stats = load_encoder(path, fresh, fresh_stats, task.inputs)
     jax.tree.map(np.testing.assert_array_equal, new_stats["encoder"], stats["encoder"])
     for name in ("layer1", "layer4", "bn1"):
         jax.tree.map(np.testing.assert_array_equal, *(p["encoder"][name] for p in (new, params)))
@@ -190,7 +183,7 @@ def test_transposed_convolutions_are_written_for_torch():
     assert weight[1, 2, 3, 3] == params["decoder"]["stages"][0]["kernel"][0, 0, 1, 2]
 
 
-def test_a_pretext_network_predicts_its_modality(example_runs, ensemble, tmp_path):
+def test_the_network_of_the_first_stage_predicts_its_modality(example_runs, ensemble, tmp_path):
     run = example_runs["slice"] / "run" / "fold_1"
     shutil.copytree(ensemble, tmp_path / "out")
     stablehlo.write(open_run(run, "reconstruct", data_mesh()), tmp_path / "out")
@@ -209,7 +202,7 @@ def test_a_pretext_network_predicts_its_modality(example_runs, ensemble, tmp_pat
     assert document["outputs"][0]["name"] == "flair" and document["labels"] is None
 
 
-def test_what_does_not_belong_together_is_refused(example_runs, tmp_path):
+def test_folds_and_slice_shapes_that_do_not_fit_are_refused(example_runs, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(example_runs["slice"] / "run", run)
     shutil.rmtree(run / "fold_1")
@@ -234,7 +227,7 @@ def test_what_does_not_belong_together_is_refused(example_runs, tmp_path):
         (["--checkpoint=a", f"--output={__file__}"], ".py is a file: choose another --output"),
     ],
 )
-def test_the_command_says_what_is_wrong_in_one_line(tmp_path, arguments, message):
+def test_wrong_flags_of_the_command_are_reported_in_one_line(tmp_path, arguments, message):
     done = subprocess.run(
         [sys.executable, "-m", "brats_jax.export", *arguments], capture_output=True, text=True
     )

@@ -1,0 +1,25 @@
+"""Whole slices in batches on the devices, and which pixels are brain."""
+
+import numpy as np
+
+from brats_jax.evaluation.slices import brain_mask, device_batches
+from brats_jax.runtime.devices import data_mesh
+
+
+def test_batches_keep_the_order_and_mark_the_filling(small_store):
+    indices = np.arange(3, 10)
+    batches = list(device_batches(data_mesh(), small_store, indices, 4))
+    assert [batch["image"].shape[0] for batch, _ in batches] == [4, 4]
+    images = np.concatenate([np.asarray(batch["image"])[valid] for batch, valid in batches])
+    labels = np.concatenate([np.asarray(batch["label"])[valid] for batch, valid in batches])
+    expected = small_store.read(indices)
+    np.testing.assert_array_equal(images, expected[0])
+    np.testing.assert_array_equal(labels, expected[1])
+    assert sum(int(valid.sum()) for _, valid in batches) == len(indices)
+
+
+def test_brain_differs_from_the_corner_in_any_modality():
+    images = np.full((1, 3, 3, 4), -0.5, np.float32)  # air after normalisation by slice
+    images[0, 1, 1, 2] = 0.7
+    images[0, 2, 1, 0] = -0.4
+    assert np.argwhere(brain_mask(images)).tolist() == [[0, 1, 1], [0, 2, 1]]
