@@ -40,7 +40,7 @@ from benchmarks.measure import Spread
 from brats_jax.data.store.prepare import prepare
 from brats_jax.data.store.reader import Store
 from brats_jax.evaluation import scoring
-from brats_jax.experiments import config as settings
+from brats_jax.experiments import config as experiment_config
 from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.runtime import devices
 from brats_jax.tasks import Task
@@ -77,14 +77,15 @@ def run_stage(
     `peer`: the interpreter, what torch_epoch.py is told that is not of the stage, and whether it
     keeps its memory.
     """
-    task = getattr(settings, {"pretrain": "reconstruction", "segment": "segmentation"}[stage])
+    settings = experiment_config.parse(config)
+    task = experiment_config.task(settings, stage)
     last = store.patient_of == len(store.patients) - 1
     tumour = store.has_tumour
-    options = settings.train_options(config, stage, 0)
+    options = experiment_config.train_options(settings, stage, 0)
     chosen = np.flatnonzero(tumour & last)[: validation_slices or None]
     clock = Clock()
     trained = timed_stage(clock)(
-        task(config),
+        task,
         store,
         np.flatnonzero(tumour & ~last),
         chosen,
@@ -106,7 +107,7 @@ def run_stage(
     clock.start = max(0.0, whole - len(clock.epochs) * epoch)
     few = chosen[: config.evaluation.batch_size]
     least, most = (
-        _scored(task(config), config, store, slices, folder, compiling) for slices in (few, chosen)
+        _scored(task, config, store, slices, folder, compiling) for slices in (few, chosen)
     )
     clock.scoring = most / len(chosen)
     if len(few) < len(chosen) and least < most:

@@ -11,12 +11,10 @@ write is included, in the background; the first case, which compiles, is told ap
 
 import argparse
 import contextlib
-import json
 import runpy
 import tempfile
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import jax
 import nibabel
@@ -30,12 +28,13 @@ from brats_jax.data.modalities import MODALITIES
 from brats_jax.data.scans.case_files import CaseFiles
 from brats_jax.data.scans.scan import read_scan
 from brats_jax.data.sources.phantom.source import PhantomSource
-from brats_jax.experiments import config as settings
-from brats_jax.experiments import frozen
+from brats_jax.experiments import config as experiment_config
 from brats_jax.inference import cases as prediction
 from brats_jax.inference import model as inference
 from brats_jax.inference.outputs import OutputOptions
 from brats_jax.runs.checkpoints import Checkpoints
+from brats_jax.runs.documents import RunConfig, StoreFacts
+from brats_jax.runs.folder import RunFolder
 from brats_jax.runtime import devices
 from brats_jax.runtime.files import write_json
 
@@ -61,13 +60,11 @@ def write_run(run: Path, width: int, normalisation: str, folds: int = 1) -> Path
     config = runpy.run_path(str(base))["get_config"]()
     config.model.width = width
 
-    class NoStore:
-        fingerprint = "none"
-        manifest = SimpleNamespace(source={}, normalisation=normalisation)
-
-    described = frozen.describe(json.loads(config.to_json_best_effort()), NoStore())
-    write_json(run / "config.json", {"schema": "brats_jax.config", "version": 1, **described})
-    task = settings.segmentation(config)
+    settings = experiment_config.parse(config)
+    RunConfig(
+        dict(settings.document), StoreFacts("none", {}, normalisation), experiment_config.versions()
+    ).write(RunFolder(run).config_json)
+    task = experiment_config.segmentation(settings)
     record = {"normalisation": normalisation, "slice_shape": [240, 240]}
     meta = {"model": task.describe(), "step": 0, "epoch": 0, "value": 0.0, "record": record}
     for fold in range(folds):

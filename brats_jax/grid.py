@@ -37,13 +37,17 @@ def _main() -> int:
         raise BratsError("give --workdir=GRID")
     if _CONFIG.value is None and not _STATUS.value:
         raise BratsError("give --config=configs/NAME.py, or --status")
-    grid = Path(_WORKDIR.value)
-    # Imported here, so that a misspelt flag is reported at once.
-    from brats_jax.experiments import grid_runner, grid_state
+    # Imported here, so that a misspelt flag is reported at once, and --status too.
+    from brats_jax.runs.folder import GridFolder
 
+    grid = GridFolder(Path(_WORKDIR.value))
     if _STATUS.value:
+        from brats_jax.experiments import grid_state
+
         print_line(grid_state.status(grid))
         return 0
+    from brats_jax.experiments import grid_runner
+
     overrides = dict(config_flags.get_override_values(flags.FLAGS["config"]))
     if not _CONFIG.value.data.store:
         overrides["data.store"] = _CONFIG.value.data.store = default_store()

@@ -29,6 +29,7 @@ from brats_jax.data.patches import PatchPlan
 from brats_jax.data.store.prepare import prepare
 from brats_jax.data.store.reader import Store
 from brats_jax.models import resnet
+from brats_jax.runs.folder import GridFolder, RunFolder
 
 # Files that take half a minute or more, longest first, so that no worker is left alone with one
 # at the end. launch/test.sh keeps xdist from sorting files by their number of tests.
@@ -159,16 +160,12 @@ def finished(small_store, compiled_programs, once, shallow, tmp_path_factory):
     whole = once("finished", lambda folder: experiment.run(config, folder))
     workdir = tmp_path_factory.mktemp("run") / "run"
     shutil.copytree(whole, workdir)
-    return workdir, config, summary.summarise_run(workdir, config.data.num_folds)
+    return workdir, config, summary.summarise_run(RunFolder(workdir), config.data.num_folds)
 
 
 @pytest.fixture
-def grid(tmp_path, monkeypatch) -> Path:
-    """The folder of a grid of stand-ins, which is listened to often; see grid_examples.py."""
+def grid(tmp_path) -> GridFolder:
+    """The folder of a grid of stand-ins; see grid_examples.py."""
     import grid_examples
 
-    from brats_jax.experiments import grid_runner
-
-    monkeypatch.setattr(grid_runner, "LISTEN_S", 0.02)
-    monkeypatch.setattr(grid_runner, "WAIT_S", 0.1)
     return grid_examples.make(tmp_path / "grid")

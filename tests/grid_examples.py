@@ -3,26 +3,35 @@
 import fcntl
 import json
 import os
+import runpy
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
+from document_examples import evaluation_of, record_of, result_of, training_of, write_tally_head
 
-from brats_jax.evaluation import tallies
-from brats_jax.experiments import grid_state
-from brats_jax.experiments.grid_cells import Axes, enumerate_cells
+from brats_jax.experiments.config import parse
+from brats_jax.experiments.grid_cells import extend
 from brats_jax.experiments.grid_runner import GridRunner
-from brats_jax.runs.evaluated import EVALUATION_VERSION
-from brats_jax.runtime.files import write_json
+from brats_jax.runs.documents import Axes
+from brats_jax.runs.folder import GridFolder
+from brats_jax.runs.grid import enumerate_cells, progress_of
 
+LEFT = {
+    stage: {
+        "complete.json": result_of().to_json(),
+        "evaluation.json": evaluation_of(stage).to_json(),
+    }
+    for stage in ("pretrain", "segment")
+}
 # A stand-in for a training: notes that it was called, and ends as BEHAVIOUR/<cell> says.
 STAND_IN = (
-    f"EVALUATION_VERSION = {EVALUATION_VERSION}"
-    + """
+    """
 import json, os, shutil, signal, sys, time
 from pathlib import Path
-from types import SimpleNamespace
+"""
+    f"LEFT = json.loads({json.dumps(LEFT)!r})"
+    """
 grid, name, directory, stage = sys.argv[1:]
 grid = Path(grid)
 with (grid / "calls").open("a") as file:
@@ -47,11 +56,9 @@ if behaviour == "busy":
     sys.exit(75)
 place = grid / directory
 (place / stage).mkdir(parents=True, exist_ok=True)
-(place / stage / "complete.json").write_text(json.dumps({"best_step": 5}))
+(place / stage / "complete.json").write_text(json.dumps(LEFT[stage]["complete.json"]))
 shutil.copy(grid / f"tally_{stage}.npz", place)
-(place / "evaluation.json").write_text(json.dumps(
-    {"version": EVALUATION_VERSION, "checkpoints": {stage: {"step": 5}}}
-))
+(place / "evaluation.json").write_text(json.dumps(LEFT[stage]["evaluation.json"]))
 """
 )
 
@@ -67,58 +74,56 @@ class FakeStore:
     manifest = SimpleNamespace(source={"kind": "phantom"}, normalisation="slice")
 
 
-def write_tally(path, stage, version=tallies.VERSION):
-    """The head of a tally, which is all that a grid reads of it."""
-    head = {"schema": tallies.SCHEMA, "version": version, "stage": stage, "facts": {}}
-    np.savez(path, head=np.array(json.dumps(head)))
-
-
 def config(**changes):
+    """configs/base.py with changes, as settings."""
     path = Path(__file__).parent.parent / "configs" / "base.py"
-    scope: dict = {}
-    exec(compile(path.read_text(), str(path), "exec"), scope)
-    document = scope["get_config"]()
-    document.update_from_flattened_dict(changes)
-    return json.loads(document.to_json_best_effort())
+    config = runpy.run_path(str(path))["get_config"]()
+    config.update_from_flattened_dict(changes)
+    return parse(config)
 
 
 def command_of(grid):
-    start = [sys.executable, str(grid / "stand_in.py"), str(grid)]
+    start = [sys.executable, str(grid.path / "stand_in.py"), str(grid.path)]
     return lambda cell: [*start, cell.name, str(cell.directory), cell.stage]
 
 
 def behave(grid, cell, behaviour):
-    (grid / "behaviour" / cell.name).write_text(behaviour)
+    (grid.path / "behaviour" / cell.name).write_text(behaviour)
+
+
+def runner(grid, cells=tuple(THREE)):
+    return GridRunner(grid, cells, command_of(grid), poll_s=0.02, wait_s=0.1)
 
 
 def run(grid, cells=tuple(THREE)):
-    return GridRunner(grid, cells, command_of(grid)).run()
+    return runner(grid, cells).run()
 
 
 def calls(grid):
-    return (grid / "calls").read_text().split()
+    return (grid.path / "calls").read_text().split()
 
 
 def finish(grid, cell, seconds, step=5):
-    write_json(grid / cell.directory / cell.stage / "complete.json", {"best_step": step})
-    checkpoints = {cell.stage: {"step": step}}
-    document = {"version": EVALUATION_VERSION, "checkpoints": checkpoints}
-    write_json(grid / cell.directory / "evaluation.json", document)
-    write_tally(grid / cell.directory / f"tally_{cell.stage}.npz", cell.stage)
-    write_json(grid_state.record_path(grid, cell), {"state": "done", "seconds": seconds})
+    """What a cell leaves that is trained and evaluated."""
+    fold = cell.fold_folder(grid)
+    result_of(step).write(cell.stage_folder(grid).complete_json)
+    evaluation_of(cell.stage, step).write(fold.evaluation_json)
+    write_tally_head(fold.tally(cell.stage), cell.stage)
+    record_of(cell.name, seconds=seconds).write(grid.cell_json(cell.name))
 
 
 def begin(grid, cell, step, total, **record):
-    stage = grid / cell.directory / cell.stage
-    write_json(stage / "training.json", {"steps": total})
-    (stage / "metrics.jsonl").write_text(
+    """What a cell leaves that is stopped at a step."""
+    stage = cell.stage_folder(grid)
+    training_of(total).write(stage.training_json)
+    stage.metrics_jsonl.write_text(
         "".join(json.dumps({"event": "step", "step": s}) + "\n" for s in range(step + 1))
     )
-    write_json(grid_state.record_path(grid, cell), record)
+    record_of(cell.name, **{"state": "stopped", **record}).write(grid.cell_json(cell.name))
 
 
 def states(grid, cells=tuple(THREE)):
-    return [grid_state.look(grid, cell).state for cell in cells]
+    return [progress_of(grid, cell).state for cell in cells]
 
 
 def hold(path):
@@ -132,9 +137,10 @@ def hold(path):
 
 def make(folder):
     """A grid of one loss and one fold; `behave` says what a cell does."""
-    grid_state.extend(folder, config(), FakeStore(), Axes(losses=("focal",), folds=(0,)))
+    grid = GridFolder(folder)
+    extend(grid, config(), FakeStore(), Axes(losses=("focal",), folds=(0,)))
     (folder / "behaviour").mkdir()
     (folder / "stand_in.py").write_text(STAND_IN)
     for stage in ("pretrain", "segment"):  # for the stand-in to copy
-        write_tally(folder / f"tally_{stage}.npz", stage)
-    return folder
+        write_tally_head(folder / f"tally_{stage}.npz", stage)
+    return grid

@@ -12,7 +12,7 @@ from pathlib import Path
 from flax import nnx
 
 from brats_jax import main
-from brats_jax.experiments import config as settings
+from brats_jax.experiments import config as experiment_config
 from brats_jax.models.layers import BatchNorm, Conv
 from brats_jax.runtime import devices
 from brats_jax.tasks import Pretraining
@@ -53,7 +53,7 @@ def _noting(put, path):
 
 
 if __name__ == "__main__":
-    settings.reconstruction = lambda config: PointwiseTask()
+    experiment_config.pretraining = lambda settings: PointwiseTask()
     if "SEEN" in os.environ:
         seen = Path(os.environ["SEEN"])
         devices.put_batch = _noting(devices.put_batch, seen)

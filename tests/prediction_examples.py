@@ -1,7 +1,6 @@
 """A run folder to predict with or export, as a training leaves it, and cases. Not tests."""
 
 import contextlib
-import json
 import runpy
 from pathlib import Path
 
@@ -15,12 +14,20 @@ from brats_jax import models
 from brats_jax.data.splits import load_or_make_splits
 from brats_jax.data.store.prepare import prepare
 from brats_jax.data.store.reader import Store
-from brats_jax.experiments import config as settings
-from brats_jax.experiments import frozen
+from brats_jax.experiments.config import (
+    describe_store,
+    parse,
+    pretraining,
+    segmentation,
+    split_options,
+    versions,
+)
 from brats_jax.inference import cases
 from brats_jax.inference.outputs import OutputOptions
 from brats_jax.models import resnet
 from brats_jax.runs.checkpoints import Checkpoints
+from brats_jax.runs.documents import RunConfig
+from brats_jax.runs.folder import RunFolder
 from brats_jax.runtime.files import write_json
 
 SHAPE = (40, 32, 6)  # no axis is like another; the first and the last slice are blank
@@ -60,14 +67,15 @@ def make_run(brats_files, folder: Path, normalisation: str) -> Path:
 def write_run(run: Path, store: Store) -> Path:
     """The run folder alone; returns it. Without patients in the store there are no splits."""
     config = tiny_config(store)
-    described = frozen.describe(json.loads(config.to_json_best_effort()), store)
-    write_json(run / "config.json", {"schema": "brats_jax.config", "version": 1, **described})
+    settings = parse(config)
+    document = RunConfig(dict(settings.document), describe_store(store), versions())
+    document.write(RunFolder(run).config_json)
     if hasattr(store, "patients"):
-        load_or_make_splits(run / "splits.json", store, **settings.split_options(config))
+        load_or_make_splits(run / "splits.json", store, **split_options(settings))
     for fold in config.folds:
         for stage, task in (
-            ("pretrain", settings.reconstruction(config)),
-            ("segment", settings.segmentation(config)),
+            ("pretrain", pretraining(settings)),
+            ("segment", segmentation(settings)),
         ):
             save(run / f"fold_{fold}" / stage, task, seed=fold, store=store)
     return run

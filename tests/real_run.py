@@ -16,9 +16,10 @@ from brats_jax.data.store.prepare import prepare
 from brats_jax.data.store.reader import Store
 from brats_jax.evaluation import rows, scoring
 from brats_jax.evaluation.slices import predict_slices
-from brats_jax.experiments import config as settings
 from brats_jax.experiments import experiment
+from brats_jax.experiments.config import parse, segmentation
 from brats_jax.inference.restored import RestoredNetwork
+from brats_jax.runs.folder import FoldFolder
 from brats_jax.runtime.devices import data_mesh
 
 
@@ -44,7 +45,7 @@ def main(folder: Path, cache: str) -> None:
     experiment.run(config, folder / "run")
 
     store, fold = Store.open(folder / "store"), folder / "run" / "fold_2"
-    network = RestoredNetwork(settings.segmentation(config), fold / "segment", data_mesh())
+    network = RestoredNetwork(segmentation(parse(config)), fold / "segment", data_mesh())
     tables = (fold / "evaluation_segment_patients.csv").read_text()
     (own,) = (patient for patient in store.patients if patient in tables)
     predicted = np.zeros((store.num_slices, 240, 240), np.uint8)
@@ -68,7 +69,7 @@ def main(folder: Path, cache: str) -> None:
     scoring.tally_segmentation = noting
     tally, scores = scoring.score(network, store, slices, 32, 1.0, "the other cases")
     (folder / "other").mkdir()
-    rows.write_unit_tables(folder / "other", "segment", tally, scores)
+    rows.write_unit_tables(FoldFolder(folder / "other"), "segment", tally, scores)
     np.save(folder / "predicted.npy", predicted)
 
 

@@ -19,10 +19,16 @@ from brats_jax.evaluation.tallies import (
     SegmentationTally,
     Slices,
 )
-from brats_jax.runs.documents import Audit, RunConfig, StageResult, StoreFacts
-from brats_jax.runs.evaluated import EVALUATION_VERSION
+from brats_jax.runs.documents import (
+    Audit,
+    EvaluatedCheckpoint,
+    Evaluation,
+    RunConfig,
+    Score,
+    StageResult,
+    StoreFacts,
+)
 from brats_jax.runs.folder import FoldFolder, RunFolder, StageFolder
-from brats_jax.runtime.files import write_json
 from configs import base
 
 SLICES = 6  # of each patient
@@ -118,7 +124,7 @@ def _write_fold(
         test_slices_beside_a_training_slice=0.9 * leaks,
         leaks=leaks,
     ).write(folder.audit_json)
-    rows: list[dict[str, Any]] = []
+    rows: list[Score] = []
     for stage in stages:
         write_history(folder.stage(stage), epochs=4, seed=folder.number)
         tally = _pretraining(patients, folder.number) if stage == "pretrain" else None
@@ -128,25 +134,20 @@ def _write_fold(
             _write_panel(folder, patients, error, seeds)
         tally.save(folder.tally(stage), {"fold": folder.number})
         rows += rows_of(stage, conventions.scores_of(tally))
-    write_json(
-        folder.evaluation_json,
-        {
-            "schema": "brats_jax.evaluation",
-            "version": EVALUATION_VERSION,
-            "fold": folder.number,
-            "set": "test",
-            "slices": slices,
-            "split_by": split_by,
-            "patients": patients,
-            "inputs": ["t1", "t1gd"],
-            "target": "flair",
-            "loss": config.loss,
-            "ssl": bool(config.ssl),
-            "tolerance_mm": 1.0,
-            "checkpoints": {stage: {"step": 8, "epoch": 4, "value": 0.5} for stage in stages},
-            "rows": rows,
-        },
-    )
+    Evaluation(
+        fold=folder.number,
+        set="test",
+        slices=slices,
+        split_by=split_by,
+        patients=patients,
+        inputs=("t1", "t1gd"),
+        target="flair",
+        loss=config.loss,
+        ssl=bool(config.ssl),
+        tolerance_mm=1.0,
+        checkpoints={stage: EvaluatedCheckpoint(8, 4, 0.5) for stage in stages},
+        rows=tuple(rows),
+    ).write(folder.evaluation_json)
 
 
 def write_history(stage: StageFolder, epochs: int, seed: int = 0, complete: bool = True) -> None:

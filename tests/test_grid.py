@@ -19,16 +19,18 @@ from grid_examples import (
     states,
 )
 
-from brats_jax.experiments import grid_state
-from brats_jax.experiments.grid_cells import Cell
+from brats_jax.runs.folder import GridFolder
+from brats_jax.runs.grid import Cell, progress_of, read_record
 
 DRIVER = """
 import sys
 from pathlib import Path
-from brats_jax.experiments.grid_cells import Axes, enumerate_cells
 from brats_jax.experiments.grid_runner import GridRunner
-grid = Path(sys.argv[1])
-command = lambda c: [sys.executable, str(grid / "stand_in.py"), str(grid), c.name,
+from brats_jax.runs.documents import Axes
+from brats_jax.runs.folder import GridFolder
+from brats_jax.runs.grid import enumerate_cells
+grid = GridFolder(Path(sys.argv[1]))
+command = lambda c: [sys.executable, str(grid.path / "stand_in.py"), str(grid.path), c.name,
                      str(c.directory), c.stage]
 GridRunner(grid, enumerate_cells([Axes(losses=("focal",), folds=(0,))]), command).run()
 """
@@ -48,21 +50,21 @@ def test_a_stopped_grid_stops_its_cell(grid, number):
         pytest.skip("only Linux signals the end of a parent")
     behave(grid, BASE, "sleeps")
     process = subprocess.Popen(
-        [sys.executable, "-c", DRIVER, str(grid)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", DRIVER, str(grid.path)], stdout=subprocess.PIPE, text=True
     )
-    await_file(grid / "asleep")
+    await_file(grid.path / "asleep")
     process.send_signal(number)
     printed = process.communicate(timeout=30)[0]
-    await_file(grid / "saved", 10)
+    await_file(grid.path / "saved", 10)
     assert calls(grid) == [PRETRAIN.name, BASE.name]
     assert states(grid) == ["done", "left", "left"]
     if number == signal.SIGTERM:
         assert process.returncode == 143
         assert f"stopped in {BASE.name}; the same command goes on from there" in printed
-        assert grid_state.read_record(grid, BASE)["state"] == "stopped"
+        assert read_record(grid, BASE).state == "stopped"
     behave(grid, BASE, "works")
     assert run(grid) == {} and calls(grid)[2:] == [BASE.name, SSL.name]
-    assert grid_state.read_record(grid, BASE)["attempts"] == 2
+    assert read_record(grid, BASE).attempts == 2
 
 
 def grid_command(*flags):
@@ -77,9 +79,9 @@ def grid_command(*flags):
 
 def test_status_needs_no_device_and_no_settings(grid):
     finish(grid, BASE, 60.0)
-    status, out, error = grid_command(f"--workdir={grid}", "--status")
+    status, out, error = grid_command(f"--workdir={grid.path}", "--status")
     assert (status, error) == (0, "")
-    assert out.startswith(f"{grid}: 1 of 3 done, 2 left; about 2:00 more with 1 worker\n")
+    assert out.startswith(f"{grid.path}: 1 of 3 done, 2 left; about 2:00 more with 1 worker\n")
 
 
 @pytest.mark.parametrize(
@@ -110,4 +112,4 @@ def test_the_grid_itself_uses_no_device(small_store, tmp_path):
     assert f"\n  {name}: " in out and "--config.folds=1 --config.seed=0" in out
     cell = Cell("segment", 0, 1, "focal")
     assert cell.name == name
-    assert grid_state.look(tmp_path / "grid", cell).state == "failed"
+    assert progress_of(GridFolder(tmp_path / "grid"), cell).state == "failed"

@@ -37,8 +37,8 @@ from brats_jax.data.splits import Split, Splits, fold_split, select_slices
 from brats_jax.data.store.reader import Store
 from brats_jax.evaluation import scoring
 from brats_jax.evaluation.rows import rows_of
-from brats_jax.experiments import config as settings
 from brats_jax.experiments import experiment
+from brats_jax.experiments.config import parse, segmentation, train_options
 from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.runtime import devices
 from brats_jax.runtime.document import read_document
@@ -66,9 +66,7 @@ class Start:
         self.store = Store.open(Path(config.data.store))
         splits = read_document(run / "splits.json", Splits)
         self.split: Split = fold_split(splits, self.store, 0)
-        found = RestoredNetwork(
-            settings.segmentation(config), run / "fold_0" / "segment", self.mesh
-        )
+        found = RestoredNetwork(segmentation(parse(config)), run / "fold_0" / "segment", self.mesh)
         # On the host: a training donates what it starts from.
         self.weights = jax.device_get((found.params, found.stats))
 
@@ -76,8 +74,8 @@ class Start:
         """Dice by class after half as many steps more; `number` chooses the patches."""
         config = self.config.copy_and_resolve_references()
         config.dtype = dtype
-        task = settings.segmentation(config)
-        options = settings.train_options(config, "segment", 0)
+        task = segmentation(parse(config))
+        options = train_options(parse(config), "segment", 0)
         options = dataclasses.replace(
             options,
             seed=1000 * (number + 1) + options.seed,

@@ -16,9 +16,9 @@ what is inference's and not training's.
 """
 
 import argparse
-import json
 import runpy
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -31,10 +31,14 @@ from brats_jax.data.store.prepare import prepare
 from brats_jax.data.store.reader import Store
 from brats_jax.evaluation import scoring
 from brats_jax.evaluation.rows import rows_of
-from brats_jax.experiments import config as settings
 from brats_jax.experiments import experiment
+from brats_jax.experiments.config import parse, segmentation
 from brats_jax.inference.restored import RestoredNetwork
+from brats_jax.runs.documents import Evaluation, Score, StageResult
+from brats_jax.runs.folder import FoldFolder, RunFolder
+from brats_jax.runs.metrics import read_metrics
 from brats_jax.runtime import devices
+from brats_jax.runtime.document import read_document
 
 BASE = Path(__file__).parents[2] / "configs" / "demo.py"
 TYPES = ("float32", "bfloat16")
@@ -72,44 +76,42 @@ def train(
     """Numbers of one run."""
     config = configured(arguments, store, dtype, seed)
     experiment.run(config, workdir)
-    fold = workdir / "fold_0"
-    rows = json.loads((fold / "evaluation.json").read_text())["rows"]
-    found = {
-        f"validation {stage}": json.loads((fold / stage / "complete.json").read_text())["best"]
-        for stage in ("pretrain", "segment")
-    }
-    for stage in ("pretrain", "segment"):
-        lines = (fold / stage / "metrics.jsonl").read_text().splitlines()
-        losses = [json.loads(line) for line in lines]
-        found[f"train loss {stage}"] = [x["loss"] for x in losses if x["event"] == "train"][-1]
-    found |= test_numbers(rows, "test")
+    fold = RunFolder(workdir).fold(0)
+    found = {}
+    for name in ("pretrain", "segment"):
+        stage = fold.stage(name)
+        found[f"validation {name}"] = read_document(stage.complete_json, StageResult).best
+        losses = [x["loss"] for x in read_metrics(stage.metrics_jsonl) if x["event"] == "train"]
+        found[f"train loss {name}"] = losses[-1]
+    found |= test_numbers(read_document(fold.evaluation_json, Evaluation).rows, "test")
     own = dice_in(config, fold, unseen, dtype)
     other = dice_in(config, fold, unseen, TYPES[1 - TYPES.index(dtype)])
     judged = f"{UNSEEN} Dice {FOREGROUND}"
     return {**found, **own, "other type minus own": other[judged] - own[judged]}
 
 
-def dice_in(config: ConfigDict, fold: Path, store: Store, dtype: str) -> dict[str, float]:
+def dice_in(config: ConfigDict, fold: FoldFolder, store: Store, dtype: str) -> dict[str, float]:
     """Dice of a store's tumour slices by class, whatever the fold's model was trained in."""
     config = config.copy_and_resolve_references()
     config.dtype = dtype
-    restored = RestoredNetwork(settings.segmentation(config), fold / "segment", devices.data_mesh())
+    task = segmentation(parse(config))
+    restored = RestoredNetwork(task, fold.stage("segment").path, devices.data_mesh())
     slices = select_slices(store, np.arange(store.num_slices), "tumour")
     options = (config.evaluation.batch_size, config.evaluation.tolerance_mm)
     _, scores = scoring.score(restored, store, slices, *options, "")
     return test_numbers(rows_of("segment", scores), UNSEEN)
 
 
-def test_numbers(rows: list[dict], of: str) -> dict[str, float]:
+def test_numbers(rows: Iterable[Score], of: str) -> dict[str, float | None]:
     """Dice by class and the pretext's MSE, from an evaluation's rows."""
     found = {}
     for row in rows:
-        if row["unit"] != "slice":
+        if row.unit != "slice":
             continue
-        if row["metric"] == "mse" and f"{of} MSE" not in found:  # the first is the whole slice's
-            found[f"{of} MSE"] = row["mean"]
-        if row["metric"] == "dice" and row["convention"] == "present_only":
-            found[f"{of} Dice {row['of']}"] = row["mean"]
+        if row.metric == "mse" and f"{of} MSE" not in found:  # the first is the whole slice's
+            found[f"{of} MSE"] = row.mean
+        if row.metric == "dice" and row.convention == "present_only":
+            found[f"{of} Dice {row.of}"] = row.mean
     return found
 
 

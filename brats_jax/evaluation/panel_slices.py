@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 
 from brats_jax.errors import BratsError
-from brats_jax.runs.evaluated import AGAIN
+from brats_jax.runs.documents import REEVALUATE_HINT
 from brats_jax.runtime.files import UNREADABLE_NPZ, atomic_open
 
 
@@ -70,5 +70,6 @@ class PanelSlices:
                 )
         except UNREADABLE_NPZ as error:
             raise BratsError(
-                f"{path}: cannot be read ({error}); remove that fold's evaluation.json, and {AGAIN}"
+                f"{path}: cannot be read ({error}); remove that fold's evaluation.json, and "
+                f"{REEVALUATE_HINT}"
             ) from None

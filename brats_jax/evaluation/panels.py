@@ -10,6 +10,7 @@ from brats_jax.evaluation.panel_slices import PanelSlices
 from brats_jax.evaluation.slices import predict_slices
 from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.metrics import image, overlap
+from brats_jax.runs.folder import FoldFolder
 from brats_jax.tasks import Pretraining
 from brats_jax.viewer.panels import (
     ReconstructionRow,
@@ -52,9 +53,9 @@ def slices_to_draw(store: Store, indices: np.ndarray, count: int) -> np.ndarray:
 
 
 def draw(
-    directory: Path, network: RestoredNetwork, store: Store, indices: np.ndarray, note: str
+    folder: FoldFolder, network: RestoredNetwork, store: Store, indices: np.ndarray, note: str
 ) -> Path:
-    """Writes reconstruction.png or segmentation.png of the given slices into `directory`.
+    """Writes reconstruction.png or segmentation.png of the given slices into the panels of a fold.
 
     segmentation.npz beside the latter holds the arrays, from which the report draws several models
     in one figure.
@@ -74,7 +75,7 @@ def draw(
         target = channel(task.target)
         ssim = np.asarray(image.ssim(predicted, target, image.data_range(target, "target")))
         return reconstruction_panel(
-            directory / "reconstruction.png",
+            folder.reconstruction_png,
             [
                 ReconstructionRow(
                     patient,
@@ -92,11 +93,9 @@ def draw(
     shown = {name: channel(name) for name in SEGMENTATION_IMAGES}
     dice = np.asarray(overlap.dice(overlap.confusion_counts(predicted, labels, NUM_CLASSES)))
     patients, numbers = [patient for patient, *_ in rows], [number for _, number, _ in rows]
-    PanelSlices(patients, numbers, shown, labels, predicted, dice).save(
-        directory / "segmentation.npz"
-    )
+    PanelSlices(patients, numbers, shown, labels, predicted, dice).save(folder.segmentation_npz)
     return segmentation_panel(
-        directory / "segmentation.png",
+        folder.segmentation_png,
         [
             SegmentationRow(
                 patient,

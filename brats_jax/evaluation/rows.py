@@ -6,7 +6,7 @@ Every number stands beside its convention.
 import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,41 +16,53 @@ from brats_jax.evaluation.conventions import (
     Scores,
 )
 from brats_jax.evaluation.tallies import SCORED, PretrainingTally, SegmentationTally
+from brats_jax.runs.documents import FoldsScore, Score
+from brats_jax.runs.folder import FoldFolder
 from brats_jax.runtime.files import atomic_open
 
-# The columns that identify a number within an evaluation.
-KEYS = ("stage", "unit", "over", "of", "metric", "convention")
 MEAN_FOREGROUND = "mean foreground"
 
-Row = dict[str, Any]
+Row = TypeVar("Row", Score, FoldsScore)
 
 
-def rows_of(stage: str, scores: Iterable[Scores]) -> list[Row]:
+def rows_of(stage: str, scores: Iterable[Scores]) -> list[Score]:
     """One row per score: its keys, its mean, and the number of units in the mean.
 
     For each convention of the Dice, a row with the mean over NCR/NET, ED and ET follows.
     """
-    rows = [_row((stage, *score.key), score.mean(), score.count()) for score in scores]
-    dice = [row for row in rows if row["metric"] == "dice"]
-    for key in dict.fromkeys((r["unit"], r["over"], r["convention"]) for r in dice):
-        unit, over, convention = key
-        alike = [r for r in dice if (r["unit"], r["over"], r["convention"]) == key]
-        mean = _mean([r["mean"] for r in alike if r["of"] in CLASSES[1:]])
-        keys = (stage, unit, over, MEAN_FOREGROUND, "dice", convention)
-        rows.append(_row(keys, mean, max(r["count"] for r in alike)))
+    rows = [
+        Score(stage, *score.key, mean=_defined(score.mean()), count=score.count())
+        for score in scores
+    ]
+    dice = [row for row in rows if row.metric == "dice"]
+    for unit, over, convention in dict.fromkeys((r.unit, r.over, r.convention) for r in dice):
+        alike = [r for r in dice if (r.unit, r.over, r.convention) == (unit, over, convention)]
+        means = [r.mean for r in alike if r.of in CLASSES[1:] and r.mean is not None]
+        rows.append(
+            Score(
+                stage=stage,
+                unit=unit,
+                over=over,
+                of=MEAN_FOREGROUND,
+                metric="dice",
+                convention=convention,
+                mean=float(np.mean(means)) if means else None,
+                count=max(r.count for r in alike),
+            )
+        )
     return rows
 
 
-def find_row(rows: Iterable[Mapping[str, Any]], **wanted: str) -> Mapping[str, Any] | None:
+def find_row(rows: Iterable[Row], **wanted: str) -> Row | None:
     """The first row whose keys have the wanted values, or None."""
     for row in rows:
-        if all(row[key] == value for key, value in wanted.items()):
+        if all(getattr(row, key) == value for key, value in wanted.items()):
             return row
     return None
 
 
 def write_unit_tables(
-    directory: Path,
+    folder: FoldFolder,
     stage: str,
     tally: SegmentationTally | PretrainingTally,
     scores: Sequence[Scores],
@@ -61,7 +73,7 @@ def write_unit_tables(
     patient has all slices, the second table is not written, and removed if there is one.
 
     Args:
-      directory: the fold's folder.
+      folder: of the fold.
       stage: 'pretrain' or 'segment'.
       tally: the counts by slice.
       scores: `conventions.scores_of(tally)`.
@@ -70,10 +82,10 @@ def write_unit_tables(
     names = slices.patients
     places = [(names[p], int(n)) for p, n in zip(slices.patient, slices.number, strict=True)]
     by_slice = dict(_slice_columns(tally, scores))
-    _write_csv(directory / f"evaluation_{stage}.csv", ("patient", "slice"), places, by_slice)
+    _write_csv(folder.slices_csv(stage), ("patient", "slice"), places, by_slice)
     if isinstance(tally, PretrainingTally):
         return
-    of_volumes = directory / f"evaluation_{stage}_patients.csv"
+    of_volumes = folder.patients_csv(stage)
     if slices.whole.any():
         whole = [(name,) for name in names[slices.whole]]
         _write_csv(of_volumes, ("patient",), whole, dict(_volume_columns(scores)))
@@ -126,10 +138,5 @@ def _cell(value: Any) -> str:
     return "" if np.isnan(value) else f"{float(value):.6g}"
 
 
-def _row(keys: Sequence[str], mean: float, count: int) -> Row:
-    return {**dict(zip(KEYS, keys, strict=True)), "mean": mean, "count": count}
-
-
-def _mean(values: Sequence[float]) -> float:
-    known = [value for value in values if not np.isnan(value)]
-    return float(np.mean(known)) if known else float("nan")
+def _defined(mean: float) -> float | None:
+    return None if np.isnan(mean) else mean

@@ -1,109 +1,112 @@
 """The summary of a run: means over its folds as JSON, as CSV and as printed tables."""
 
 import csv
-import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from brats_jax.data.modalities import CLASSES, DISPLAY_NAMES
 from brats_jax.evaluation import conventions
-from brats_jax.evaluation.rows import KEYS, MEAN_FOREGROUND, Row, find_row
+from brats_jax.evaluation.rows import MEAN_FOREGROUND, find_row
 from brats_jax.evaluation.tallies import LESION_REGIONS
 from brats_jax.metrics import overlap
-from brats_jax.runs.evaluated import EVALUATION_VERSION
-from brats_jax.runtime.files import atomic_open, write_json
+from brats_jax.runs.documents import KEYS, Evaluation, FoldsScore, Score, Summary
+from brats_jax.runs.folder import RunFolder
+from brats_jax.runtime.document import read_if_readable
+from brats_jax.runtime.files import atomic_open
 from brats_jax.runtime.text import plural
 
 _FIRST_COLUMN = 26  # width of the row names in the printed tables
 
 
-def read_evaluations(workdir: Path, num_folds: int) -> list[dict[str, Any]]:
-    """The evaluation.json of every fold that has one of this version, in order."""
-    found = []
-    for fold in range(num_folds):
-        try:
-            document = json.loads((workdir / f"fold_{fold}" / "evaluation.json").read_text())
-        except (OSError, ValueError):
-            continue
-        # Scores of another version may be defined otherwise: they are not averaged with these.
-        if isinstance(document, dict) and document.get("version") == EVALUATION_VERSION:
-            found.append(document)
-    return found
+def read_evaluations(run: RunFolder, num_folds: int) -> list[Evaluation]:
+    """The evaluations of this version of a run's folds, in order."""
+    # Scores of another version may be defined otherwise: they are not averaged with these.
+    found = [
+        read_if_readable(run.fold(fold).evaluation_json, Evaluation) for fold in range(num_folds)
+    ]
+    return [evaluation for evaluation in found if evaluation is not None]
 
 
-def summarise_run(workdir: Path, num_folds: int) -> dict[str, Any]:
+def summarise_run(run: RunFolder, num_folds: int) -> Summary:
     """Averages the evaluated folds of a run into summary.json and summary.csv."""
-    folds = read_evaluations(workdir, num_folds)
-    same = ("set", "slices", "split_by", "patients", "loss", "ssl", "inputs", "target")
-    facts = {key: folds[0][key] for key in same}
-    rows = _over_folds(folds)
-    summary = {
-        "schema": "brats_jax.summary",
-        "version": 2,
-        "folds": [document["fold"] for document in folds],
-        "of_folds": num_folds,
-        **facts,
-        "rows": rows,
-    }
-    write_json(workdir / "summary.json", summary)
-    shown = ("patients", "set", "slices", "split_by", "loss", "ssl")
-    with atomic_open(workdir / "summary.csv") as file:
-        head = [*KEYS, "mean", "sd_over_folds", "folds", "count", *shown]
+    folds = read_evaluations(run, num_folds)
+    first = folds[0]
+    summary = Summary(
+        folds=tuple(evaluation.fold for evaluation in folds),
+        of_folds=num_folds,
+        set=first.set,
+        slices=first.slices,
+        split_by=first.split_by,
+        patients=first.patients,
+        loss=first.loss,
+        ssl=first.ssl,
+        inputs=first.inputs,
+        target=first.target,
+        rows=_over_folds(folds),
+    )
+    summary.write(run.summary_json)
+    facts = ("patients", "set", "slices", "split_by", "loss", "ssl")
+    repeated = {name: getattr(summary, name) for name in facts}
+    with atomic_open(run.summary_csv) as file:
+        head = [*KEYS, "mean", "sd_over_folds", "folds", "count", *facts]
         writer = csv.DictWriter(file, head, lineterminator="\n")
         writer.writeheader()
-        writer.writerows({**row, **{key: facts[key] for key in shown}} for row in rows)
+        writer.writerows({**row.to_json(), **repeated} for row in summary.rows)
     return summary
 
 
-def _over_folds(folds: Sequence[Mapping[str, Any]]) -> list[Row]:
+def _over_folds(folds: Sequence[Evaluation]) -> tuple[FoldsScore, ...]:
     """One row per score: mean and SD over the folds that have it, and the number of units."""
-    by_key: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
-    for document in folds:
-        for row in document["rows"]:
-            by_key.setdefault(tuple(row[k] for k in KEYS), []).append(row)
+    by_key: dict[tuple[str, ...], list[Score]] = {}
+    for evaluation in folds:
+        for row in evaluation.rows:
+            by_key.setdefault(row.key, []).append(row)
     rows = []
-    for key, cells in by_key.items():
-        # JSON has null where the mean is NaN.
-        known = [cell["mean"] for cell in cells if cell["mean"] is not None]
+    for scores in by_key.values():
+        first = scores[0]
+        known = [score.mean for score in scores if score.mean is not None]
         rows.append(
-            {
-                **dict(zip(KEYS, key, strict=True)),
-                "mean": float(np.mean(known)) if known else None,
-                "sd_over_folds": float(np.std(known, ddof=1)) if len(known) > 1 else None,
-                "folds": len(known),
-                "count": max(cell["count"] for cell in cells),
-            }
+            FoldsScore(
+                stage=first.stage,
+                unit=first.unit,
+                over=first.over,
+                of=first.of,
+                metric=first.metric,
+                convention=first.convention,
+                mean=float(np.mean(known)) if known else None,
+                sd_over_folds=float(np.std(known, ddof=1)) if len(known) > 1 else None,
+                folds=len(known),
+                count=max(score.count for score in scores),
+            )
         )
-    return rows
+    return tuple(rows)
 
 
-def format_summary(summary: Mapping[str, Any]) -> str:
+def format_summary(summary: Summary) -> str:
     """The tables that a run prints, in plain text, with their conventions and units."""
-    folds = ", ".join(map(str, summary["folds"]))
-    leak = "" if summary["split_by"] == "patient" else "  (patients on both sides: too good)"
+    folds = ", ".join(map(str, summary.folds))
+    leak = "" if summary.split_by == "patient" else "  (patients on both sides: too good)"
     lines = [
         "",
-        f"Test set: {plural(summary['patients'], 'patient')}, {summary['slices']} slices, split by "
-        f"{summary['split_by']}{leak}; mean over fold {folds} of {summary['of_folds']}",
+        f"Test set: {plural(summary.patients, 'patient')}, {summary.slices} slices, split by "
+        f"{summary.split_by}{leak}; mean over fold {folds} of {summary.of_folds}",
     ]
-    rows = summary["rows"]
-    if any(row["stage"] == "pretrain" for row in rows):
+    rows = summary.rows
+    if any(row.stage == "pretrain" for row in rows):
         lines += _pretraining_table(summary)
-    if any(row["stage"] == "segment" for row in rows):
+    if any(row.stage == "segment" for row in rows):
         lines += _slice_table(summary)
-        if any(row["over"] == "volumes" for row in rows):
+        if any(row.over == "volumes" for row in rows):
             lines += _volume_table(summary)
     return "\n".join(lines)
 
 
-def _pretraining_table(summary: Mapping[str, Any]) -> list[str]:
-    inputs = ", ".join(DISPLAY_NAMES[name] for name in summary["inputs"])
-    title = f"{DISPLAY_NAMES[summary['target']]} from {inputs}"
+def _pretraining_table(summary: Summary) -> list[str]:
+    inputs = ", ".join(DISPLAY_NAMES[name] for name in summary.inputs)
+    title = f"{DISPLAY_NAMES[summary.target]} from {inputs}"
     lines = ["", title.ljust(_FIRST_COLUMN) + "MSE      PSNR dB  SSIM"]
-    rows = [row for row in summary["rows"] if row["stage"] == "pretrain"]
+    rows = [row for row in summary.rows if row.stage == "pretrain"]
     for region in ("slice", "brain", "tumour"):
         cells = [
             _number(find_row(rows, of=region, metric=metric, convention=rule), digits)
@@ -119,9 +122,9 @@ def _pretraining_table(summary: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _slice_table(summary: Mapping[str, Any]) -> list[str]:
-    rows = [r for r in summary["rows"] if r["over"] == "all slices" and r["stage"] == "segment"]
-    loss = f"{summary['loss']}, {'SSL' if summary['ssl'] else 'no SSL'}"
+def _slice_table(summary: Summary) -> list[str]:
+    rows = [r for r in summary.rows if r.over == "all slices" and r.stage == "segment"]
+    loss = f"{summary.loss}, {'SSL' if summary.ssl else 'no SSL'}"
     head = "  by slice".ljust(_FIRST_COLUMN)
     head += "".join(f"Dice {c}".ljust(21) for c in overlap.CONVENTIONS) + "ASD mm (slices)"
     lines = ["", f"Segmentation ({loss})", head]
@@ -140,8 +143,8 @@ def _slice_table(summary: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _volume_table(summary: Mapping[str, Any]) -> list[str]:
-    rows = [r for r in summary["rows"] if r["over"] == "volumes"]
+def _volume_table(summary: Summary) -> list[str]:
+    rows = [r for r in summary.rows if r.over == "volumes"]
     columns = (
         ("Dice brats2020", "dice", "brats2020", 4),
         ("HD95 mm brats2020", "hd95_mm", "brats2020", 2),
@@ -160,9 +163,9 @@ def _volume_table(summary: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _counted(row: Mapping[str, Any] | None, digits: int) -> str:
-    return "" if row is None else f"{_number(row, digits)} ({row['count']})"
+def _counted(row: FoldsScore | None, digits: int) -> str:
+    return "" if row is None else f"{_number(row, digits)} ({row.count})"
 
 
-def _number(row: Mapping[str, Any] | None, digits: int) -> str:
-    return "-" if row is None or row["mean"] is None else f"{row['mean']:.{digits}f}"
+def _number(row: FoldsScore | None, digits: int) -> str:
+    return "-" if row is None or row.mean is None else f"{row.mean:.{digits}f}"

@@ -17,11 +17,8 @@ import numpy as np
 from brats_jax.data.modalities import CLASSES, LABEL_SETS
 from brats_jax.errors import BratsError
 from brats_jax.metrics.surface import SurfaceStatistics
-from brats_jax.runs.evaluated import AGAIN
+from brats_jax.runs.documents import REEVALUATE_HINT, TallyHead
 from brats_jax.runtime.files import UNREADABLE_NPZ, atomic_open
-
-SCHEMA = "brats_jax.tally"
-VERSION = 2
 
 # The scored regions as sets of labels.
 SCORED = LABEL_SETS
@@ -130,7 +127,7 @@ class SegmentationTally:
         except UNREADABLE_NPZ as error:
             raise _damaged(path, error) from None
         if regions != list(SCORED):
-            raise BratsError(f"{path}: written for other regions; remove it, and {AGAIN}")
+            raise BratsError(f"{path}: written for other regions; remove it, and {REEVALUATE_HINT}")
         return tally, facts
 
 
@@ -166,15 +163,6 @@ class PretrainingTally:
         return cls(slices, _unprefixed("values", arrays)), facts
 
 
-def is_current(path: Path, stage: str) -> bool:
-    """Whether `path` holds a tally of this version and stage; reads its head only."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return _kind(json.loads(str(file["head"]))) == (SCHEMA, VERSION, stage)
-    except UNREADABLE_NPZ:
-        return False
-
-
 def _prefixed(prefix: str, arrays: dict[str, Any]) -> dict[str, np.ndarray]:
     return {f"{prefix}.{name}": np.asarray(array) for name, array in arrays.items()}
 
@@ -187,7 +175,7 @@ def _unprefixed(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndar
 
 
 def _write(path: Path, stage: str, arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> None:
-    head = {"schema": SCHEMA, "version": VERSION, "stage": stage, "facts": facts}
+    head = TallyHead(stage, facts).to_json()
     with atomic_open(path, "wb") as file:
         np.savez_compressed(file, head=np.array(json.dumps(head)), **arrays)  # type: ignore[arg-type]
 
@@ -196,24 +184,15 @@ def _read(path: Path, stage: str) -> tuple[dict[str, np.ndarray], dict[str, Any]
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-        head = json.loads(str(arrays.pop("head")))
-        kind = _kind(head)
-        facts: dict[str, Any] = head["facts"]
+        head = TallyHead.from_json(json.loads(str(arrays.pop("head"))))
     except FileNotFoundError:
-        raise BratsError(f"{path}: not there; {AGAIN}") from None
+        raise BratsError(f"{path}: not there; {REEVALUATE_HINT}") from None
     except UNREADABLE_NPZ as error:
         raise _damaged(path, error) from None
-    if kind != (SCHEMA, VERSION, stage):
-        raise BratsError(
-            f"{path}: holds {kind[0]} {kind[1]} of '{kind[2]}', not {SCHEMA} {VERSION} of "
-            f"'{stage}'; {AGAIN}"
-        )
-    return arrays, facts
-
-
-def _kind(head: dict[str, Any]) -> tuple[Any, Any, Any]:
-    return head["schema"], head["version"], head["stage"]
+    if head.stage != stage:
+        raise BratsError(f"{path}: a tally of '{head.stage}', not of '{stage}'; {REEVALUATE_HINT}")
+    return arrays, head.facts
 
 
 def _damaged(path: Path, error: Exception) -> BratsError:
-    return BratsError(f"{path}: cannot be read ({error}); remove it, and {AGAIN}")
+    return BratsError(f"{path}: cannot be read ({error}); remove it, and {REEVALUATE_HINT}")

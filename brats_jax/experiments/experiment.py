@@ -1,21 +1,10 @@
-"""Folds x (pretrain -> transfer -> segment -> evaluate), and what of it is already done.
+"""An experiment: for each fold pretrain, transfer, segment and evaluate, and skip what is done.
 
-RUN/config.json            the settings, the store and the versions it was started with
-RUN/splits.json            who trains, validates, tests; frozen
-RUN/fold_K/lock            held while a process works on the fold
-RUN/fold_K/audit.json      what the sets of the fold have in common
-RUN/fold_K/pretrain/       best/ and last/ checkpoint, training.json (how many patients, slices,
-                           steps), metrics.jsonl, tensorboard/, complete.json
-RUN/fold_K/segment/        the same
-RUN/fold_K/pretraining.json   where the encoder comes from, if from another run
-RUN/fold_K/tally_{pretrain,segment}.npz  statistics of every test slice and volume
-RUN/fold_K/evaluation.json, evaluation_*.csv, panels/*.png
-RUN/summary.json, .csv     over the folds
+`runs.folder` has the layout of the run folder that it writes.
 """
 
 import contextlib
 import dataclasses
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,7 +15,6 @@ from ml_collections import ConfigDict
 
 from brats_jax import about, models
 from brats_jax.data.splits import (
-    Split,
     Splits,
     audit_leakage,
     check_audit,
@@ -41,286 +29,330 @@ from brats_jax.data.splits import (
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 from brats_jax.evaluation.fold import FoldEvaluation
-from brats_jax.experiments import config as settings
-from brats_jax.experiments import frozen, pretraining
+from brats_jax.experiments import config as experiment_config
+from brats_jax.experiments import pretraining
 from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.models import Weights
+from brats_jax.runs.documents import (
+    Audit,
+    RunConfig,
+    StageResult,
+    StageTraining,
+    Summary,
+    TrainingFacts,
+)
+from brats_jax.runs.folder import FoldFolder, RunFolder
+from brats_jax.runs.settings import Settings, differences
 from brats_jax.runtime import devices, distributed, locks
 from brats_jax.runtime.console import print_line
-from brats_jax.runtime.files import check_folder, make_folder, write_json
+from brats_jax.runtime.files import check_folder, make_folder
 from brats_jax.runtime.text import plural
-from brats_jax.tasks import Task
 from brats_jax.training import transfer
-from brats_jax.training.trainer import Initialiser, Stage, TrainOptions
+from brats_jax.training.trainer import Initialiser, Stage
 
 MODES = ("train", "pretrain", "evaluate")
 
 
-def run(config: ConfigDict, workdir: Path, mode: str = "train") -> dict[str, Any]:
-    """Does what is left to do of an experiment, and prints and returns its summary.
+def run(config: ConfigDict, workdir: Path, mode: str = "train") -> Summary:
+    """Starts an experiment or continues it; prints and returns its summary.
 
     Args:
       config: the settings, see configs/base.py.
-      workdir: the run folder; created, or continued.
-      mode: 'train' trains and evaluates; 'pretrain' the same with the first stage alone;
-        'evaluate' only restores and evaluates.
+      workdir: the run folder; created if it is not there.
+      mode: 'train' trains and evaluates; 'pretrain' does so with the first stage alone;
+        'evaluate' only evaluates.
 
     Raises:
       BratsError: for anything the user has to change.
     """
-    distributed.broadcast_from_main(lambda: _check_asked(config, workdir, mode))
-    store = Store.open(Path(config.data.store))
-    devices.use_compilation_cache(config.compilation_cache)
+    settings = experiment_config.parse(config)
+    folder = RunFolder(workdir)
+    distributed.broadcast_from_main(lambda: _check(settings, folder, mode))
+    store = Store.open(Path(settings.data.store))
+    devices.use_compilation_cache(settings.compilation_cache)
     mesh = devices.training_mesh()
-    everyone = distributed.gather_to_main(
-        [json.loads(config.to_json_best_effort()), store.fingerprint]
+    processes = distributed.gather_to_main([settings.document, store.fingerprint])
+
+    def start() -> dict[str, Any]:
+        _check_processes(processes)
+        return _start(settings, store, folder, mode, mesh).to_json()
+
+    splits = Splits.from_json(distributed.broadcast_from_main(start))
+    print_line(
+        f"{workdir}: {devices.describe()}, {_describe_dtype(settings)} activations, store "
+        f"{store.path}"
     )
-    splits = Splits.from_json(
-        distributed.broadcast_from_main(
-            lambda: _begin(config, store, workdir, mode, mesh, everyone).to_json()
-        )
+    for number in settings.folds:
+        fold = Fold(settings, store, splits, folder.fold(number), mesh)
+        with _locked(fold.folder):
+            fold.run(mode)
+    return Summary.from_json(
+        distributed.broadcast_from_main(lambda: _summarise(folder, splits.num_folds).to_json())
     )
-    dtype = devices.compute_dtype(config.dtype).__name__  # what 'auto' is here
-    first, plain = config.train.float32_epochs, ""
-    if dtype != "float32" and first:
-        plain = f" (the first {'epoch' if first == 1 else f'{first} epochs'} of a stage float32)"
-    print_line(f"{workdir}: {devices.describe()}, {dtype} activations{plain}, store {store.path}")
-    for fold in config.folds:
-        directory = workdir / f"fold_{fold}"
-        with _locked(directory):
-            _Fold(config, store, splits, fold, directory, mesh, mode).run()
-    return distributed.broadcast_from_main(lambda: _summarise(workdir, splits.num_folds))
 
 
-def _check_asked(config: ConfigDict, workdir: Path, mode: str) -> None:
+def _check(settings: Settings, folder: RunFolder, mode: str) -> None:
     if mode not in MODES:
         raise BratsError(f"unknown --mode={mode}; valid: {', '.join(MODES)}")
-    check_folder(workdir, "--workdir")
-    settings.check(config)
-    settings.check_workdir(config, workdir)
-    if mode == "pretrain" and (not config.ssl or config.pretrain.run):
+    check_folder(folder.path, "--workdir")
+    experiment_config.check(settings)
+    experiment_config.check_workdir(settings, folder.path)
+    if mode == "pretrain" and (not settings.ssl or settings.pretrain.run):
         raise BratsError(
             "--mode=pretrain needs --config.ssl=true, and no --config.pretrain.run: there would be "
             "nothing to train"
         )
 
 
-def _begin(
-    config: ConfigDict,
-    store: Store,
-    workdir: Path,
-    mode: str,
-    mesh: Mesh,
-    everyone: list[tuple[dict[str, Any], str]],
-) -> Splits:
-    """Makes or continues the run folder; returns its splits.
+def _check_processes(processes: list[Any]) -> None:
+    """Refuses processes that differ in settings or store from the main one (BratsError).
 
-    `everyone` is what each process was started with: its settings and its store's fingerprint.
+    Args:
+      processes: (settings, fingerprint of the store) of each process.
     """
-    for number, (theirs, fingerprint) in enumerate(everyone):
-        changed = settings.differences(everyone[0][0], theirs)
-        if changed or fingerprint != store.fingerprint:
+    (ours, our_store), *others = processes
+    for number, (theirs, their_store) in enumerate(others, 1):
+        changed = differences(ours, theirs)
+        if changed or their_store != our_store:
             raise BratsError(
                 f"process {number} was started with other settings than process 0 "
                 f"({'; '.join(changed) or 'another store'}); give all the same"
             )
-    settings.check_fit(config, store, mesh)
-    if mode == "evaluate" and not (workdir / "config.json").exists():
-        raise BratsError(f"{workdir}: no run there to evaluate; train it first")
-    options = settings.split_options(config)
-    if not (workdir / "splits.json").exists():
-        # What cannot be split, or goes on from nothing, is refused with nothing written.
+
+
+def _start(settings: Settings, store: Store, folder: RunFolder, mode: str, mesh: Mesh) -> Splits:
+    """Creates or continues the run folder; returns its splits."""
+    experiment_config.check_batches(settings, mesh)
+    experiment_config.check_patches(settings, store)
+    if mode == "evaluate" and not folder.exists:
+        raise BratsError(f"{folder.path}: no run there to evaluate; train it first")
+    options = experiment_config.split_options(settings)
+    if not folder.splits_json.exists():
+        # Refuse impossible splits, pretrainings and weight files before anything is written.
         splits = make_splits(store, **options)
-        if config.pretrain.run:
-            for fold in config.folds:
-                _other_pretraining(config, store, splits, fold)
-        _check_encoder_init(config)
-    make_folder(workdir, "--workdir")
-    _freeze_settings(config, store, workdir, mode)
-    return load_or_make_splits(workdir / "splits.json", store, **options)
+        if settings.pretrain.run:
+            for number in settings.folds:
+                pretraining.find(settings, number, store, splits)
+        _check_encoder_init(settings)
+    make_folder(folder.path, "--workdir")
+    _freeze_settings(settings, store, folder, mode)
+    return load_or_make_splits(folder.splits_json, store, **options)
+
+
+def _check_encoder_init(settings: Settings) -> None:
+    """Refuses a weight file that does not fit the stage that would start from it."""
+    if settings.encoder_init == "random" or (settings.ssl and settings.pretrain.run):
+        return
+    task = experiment_config.task(settings, "pretrain" if settings.ssl else "segment")
+    _, params, stats = models.split(task.build(0))
+    transfer.load_encoder(settings.encoder_init, params, stats, task.inputs)
+
+
+def _freeze_settings(settings: Settings, store: Store, folder: RunFolder, mode: str) -> None:
+    """Writes config.json, or refuses settings that differ from it."""
+    if folder.config_json.exists():
+        # --mode=evaluate may evaluate with other settings than the run was started with.
+        free = ("evaluation.",) if mode == "evaluate" else ()
+        experiment_config.read_unchanged(
+            folder.config_json, RunConfig, settings.document, store, free=free
+        )
+        return
+    RunConfig(
+        config=dict(settings.document),
+        store=experiment_config.describe_store(store),
+        versions=experiment_config.versions(),
+        devices=devices.describe(),
+    ).write(folder.config_json)
+
+
+def _describe_dtype(settings: Settings) -> str:
+    """'bfloat16', and how many epochs are in float32."""
+    dtype, epochs = devices.compute_dtype(settings.dtype).__name__, settings.train.float32_epochs
+    if dtype == "float32" or not epochs:
+        return dtype
+    return f"{dtype} (the first {plural(epochs, 'epoch')} of a stage float32)"
 
 
 @contextlib.contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Holds the fold while it is entered: the first process does, for all."""
+def _locked(folder: FoldFolder) -> Iterator[None]:
+    """Holds the lock of a fold; the main process does so for all."""
     with contextlib.ExitStack() as held:
-        lock_ = locks.hold(directory / "lock", str(directory))
-        distributed.broadcast_from_main(lambda: held.enter_context(lock_))
+        lock = locks.hold(folder.lock, str(folder.path))
+        distributed.broadcast_from_main(lambda: held.enter_context(lock))
         yield
 
 
-def _summarise(workdir: Path, num_folds: int) -> dict[str, Any]:
-    from brats_jax.evaluation import summary as results  # brings SciPy, see fold_evaluation
+def _summarise(folder: RunFolder, num_folds: int) -> Summary:
+    # Imported here: a training need not wait for SciPy.
+    from brats_jax.evaluation import summary as summaries
 
-    summary = results.summarise_run(workdir, num_folds)
-    print_line(results.format_summary(summary))
+    summary = summaries.summarise_run(folder, num_folds)
+    print_line(summaries.format_summary(summary))
     return summary
 
 
-def _other_pretraining(config: ConfigDict, store: Store, splits: Splits, fold: int) -> Path:
-    task = settings.reconstruction(config)
-    return pretraining.find(Path(config.pretrain.run), fold, store, splits, task)
+class Fold:
+    """One fold of an experiment.
 
+    Args:
+      settings: of the experiment.
+      store, splits: the data.
+      folder: the fold's folder.
+      mesh: the devices.
+    """
 
-def _check_encoder_init(config: ConfigDict) -> None:
-    """Refuses a weight file that does not fit the stage that would start from it."""
-    if config.encoder_init == "random" or (config.ssl and config.pretrain.run):
-        return
-    stage = settings.reconstruction if config.ssl else settings.segmentation
-    task: Task = stage(config)
-    _, params, stats = models.split(task.build(0))
-    transfer.load_encoder(config.encoder_init, params, stats, task.inputs)
-
-
-class _Fold:
     def __init__(
-        self,
-        config: ConfigDict,
-        store: Store,
-        splits: Splits,
-        fold: int,
-        directory: Path,
-        mesh: Mesh,
-        mode: str,
+        self, settings: Settings, store: Store, splits: Splits, folder: FoldFolder, mesh: Mesh
     ) -> None:
-        self.config, self.store, self.fold, self.mesh = config, store, fold, mesh
-        self.directory, self.mode = directory, mode
-        self.splits, self.pretrained = splits, directory / "pretrain"
-        self.split: Split = fold_split(splits, store, fold)
-        self.split_by = splits.split_by
-        self.tasks: dict[str, Task] = {}
-        if config.ssl and not config.pretrain.run:
-            self.tasks["pretrain"] = settings.reconstruction(config)
-        if mode != "pretrain":
-            self.tasks["segment"] = settings.segmentation(config)
+        self.settings, self.store, self.splits = settings, store, splits
+        self.folder, self.mesh, self.title = folder, mesh, f"fold {folder.number}"
+        self.split = fold_split(splits, store, folder.number)
+        self.audit = audit_leakage(store, self.split)
+        self.pretrained = folder.stage("pretrain")
 
-    def run(self) -> None:
-        audit = audit_leakage(self.store, self.split)
-        distributed.broadcast_from_main(lambda: write_json(self.directory / "audit.json", audit))
-        print_line(f"fold {self.fold}: {check_audit(audit, self.split_by)}")
-        if self.mode != "evaluate":
+    def run(self, mode: str) -> None:
+        """Trains and evaluates the stages that `mode` asks for."""
+        distributed.broadcast_from_main(lambda: Audit(**self.audit).write(self.folder.audit_json))
+        print_line(f"{self.title}: {check_audit(self.audit, self.splits.split_by)}")
+        stages = self._stages(mode)
+        if mode != "evaluate":
             sets = [(n, getattr(self.split, n)) for n in ("train", "validation", "test")]
             for line in describe_burden(self.store, sets):
-                print_line(f"fold {self.fold}: {line}")
-            if self.config.pretrain.run and not self._is_complete("segment"):
-                self.pretrained = Path(distributed.broadcast_from_main(self._pin_pretraining))
-            for stage in self.tasks:
-                self._train(stage, audit)
-        # The others wait: what is done by batches is less than what is done by patient, on the
-        # host, and a result of one process cannot differ from that of several.
+                print_line(f"{self.title}: {line}")
+            if self.settings.pretrain.run and not self._is_complete("segment"):
+                self._take_pretraining()
+            for name in stages:
+                self._train(name)
+        # The main process evaluates alone: most of the work is on the host, by patient, and its
+        # results must not depend on the number of processes.
         evaluation = FoldEvaluation(
-            settings.evaluation_options(self.config),
-            settings.evaluation_facts(self.config),
-            self.tasks,
+            self.settings,
+            {name: experiment_config.task(self.settings, name) for name in stages},
             self.store,
             self.split,
-            self.split_by,
-            self.fold,
-            self.directory,
+            self.splits.split_by,
+            self.folder,
             self.mesh.local_mesh,
         )
-        distributed.broadcast_from_main(lambda: evaluation.run(again=self.mode == "evaluate"))
+        distributed.broadcast_from_main(lambda: evaluation.run(again=mode == "evaluate"))
 
-    def _is_complete(self, stage: str) -> bool:
-        path = self.directory / stage / "complete.json"
-        return distributed.broadcast_from_main(path.exists)
+    def _stages(self, mode: str) -> list[str]:
+        """The stages that this run trains and evaluates."""
+        pretrains = self.settings.ssl and not self.settings.pretrain.run
+        return ["pretrain"] * pretrains + ["segment"] * (mode != "pretrain")
 
-    def _pin_pretraining(self) -> str:
-        source = _other_pretraining(self.config, self.store, self.splits, self.fold)
-        pretraining.pin(source, self.directory)
-        return str(source)
+    def _is_complete(self, name: str) -> bool:
+        return distributed.broadcast_from_main(lambda: self.folder.stage(name).is_complete)
 
-    def _train(self, stage: str, audit: dict[str, Any]) -> None:
-        directory = self.directory / stage
-        if self._is_complete(stage):
-            print_line(f"fold {self.fold} {stage}: complete, skipped")
+    def _take_pretraining(self) -> None:
+        """Finds the first stage in another run, and records where the encoder comes from."""
+
+        def find() -> str:
+            source = pretraining.find(self.settings, self.folder.number, self.store, self.splits)
+            pretraining.record(source, self.folder)
+            return str(source.path)
+
+        source = Path(distributed.broadcast_from_main(find))
+        self.pretrained = dataclasses.replace(self.pretrained, path=source)
+
+    def _train(self, name: str) -> None:
+        title, folder = f"{self.title} {name}", self.folder.stage(name)
+        if self._is_complete(name):
+            print_line(f"{title}: complete, skipped")
             return
-        train_slices, options = self._training(stage)
-        result = Stage(
-            self.tasks[stage],
-            self.store,
-            train_slices,
-            select_slices(self.store, self.split.validation, self.config[stage].slices),
-            options,
-            directory,
-            self.mesh,
-            initialise=self._initialiser(stage),
-            record={
-                "split_by": self.split_by,
-                "leaks": audit["leaks"],
-                "normalisation": self.store.manifest.normalisation,
-                "slice_shape": list(self.store.slice_shape),
-                "store": self.store.fingerprint,
-                "version": about.__version__,
-            },
-        ).run()
-        distributed.broadcast_from_main(lambda: write_json(directory / "complete.json", result))
+        stage = self.stage(name)
+        training = self.describe(stage)
+        labels = ""
+        if self._label_fraction(name) < 1:
+            labels = f"the labels of {training.patients} of "
         print_line(
-            f"fold {self.fold} {stage}: done, best {result['metric']} {result['best']:.4f} at "
-            f"step {result['best_step']}"
+            f"{title}: trains on {labels}{plural(training.of_patients, 'patient')}, "
+            f"{training.slices:,} of {plural(training.of_slices, 'slice')}; "
+            f"{plural(training.epochs, 'epoch')} of {plural(training.steps_per_epoch, 'step')}"
+        )
+        distributed.broadcast_from_main(lambda: training.write(folder.training_json))
+        result = StageResult(**stage.run())
+        distributed.broadcast_from_main(lambda: result.write(folder.complete_json))
+        print_line(
+            f"{title}: done, best {result.metric} {result.best:.4f} at step {result.best_step}"
         )
 
-    def _training(self, stage: str) -> tuple[np.ndarray, TrainOptions]:
-        """The slices a stage trains on, and its numbers; says and records how many they are."""
-        every = select_slices(self.store, self.split.train, self.config[stage].slices)
-        options = settings.train_options(self.config, stage, self.fold)
-        # With few labels too an epoch is as long as with all.
-        options = dataclasses.replace(options, steps_per_epoch=options.epoch_length(len(every)))
-        fraction = 1.0 if stage == "pretrain" else self.config.data.label_fraction
-        chosen = every
+    def stage(self, name: str) -> Stage:
+        """The training of the stage 'pretrain' or 'segment', to be run.
+
+        With labels of some patients only, an epoch is as long as with the labels of all.
+        """
+        slices = self.settings.stage(name).slices
+        all_slices = self._training_slices(name)
+        options = experiment_config.train_options(self.settings, name, self.folder.number)
+        options = dataclasses.replace(
+            options, steps_per_epoch=options.epoch_length(len(all_slices))
+        )
+        labelled, fraction = all_slices, self._label_fraction(name)
         if fraction < 1:
-            chosen = labelled_slices(self.store, every, fraction, self.splits, self.fold)
-        patients, of = (count_patients(self.store, indices) for indices in (chosen, every))
-        share = "" if fraction == 1 else f"the labels of {patients} of "
-        print_line(
-            f"fold {self.fold} {stage}: trains on {share}{plural(of, 'patient')}, {len(chosen):,} "
-            f"of {plural(len(every), 'slice')}; {plural(options.epochs, 'epoch')} of "
-            f"{plural(options.steps_per_epoch, 'step')}"
+            labelled = labelled_slices(
+                self.store, all_slices, fraction, self.splits, self.folder.number
+            )
+        facts = TrainingFacts(
+            split_by=self.splits.split_by,
+            leaks=self.audit["leaks"],
+            normalisation=self.store.manifest.normalisation,
+            slice_shape=tuple(self.store.slice_shape),
+            store=self.store.fingerprint,
+            version=about.__version__,
         )
-        document = {
-            "schema": "brats_jax.training",
-            "version": 1,
-            "patients": patients,
-            "of_patients": of,
-            "slices": len(chosen),
-            "of_slices": len(every),
-            "epochs": options.epochs,
-            "steps_per_epoch": options.steps_per_epoch,
-            "steps": options.epochs * options.steps_per_epoch,
-        }
-        path = self.directory / stage / "training.json"
-        distributed.broadcast_from_main(lambda: write_json(path, document))
-        return chosen, options
+        return Stage(
+            experiment_config.task(self.settings, name),
+            self.store,
+            labelled,
+            select_slices(self.store, self.split.validation, slices),
+            options,
+            self.folder.stage(name).path,
+            self.mesh,
+            initialise=self._initialiser(name),
+            record=facts.to_json(),
+        )
 
-    def _initialiser(self, stage: str) -> Initialiser | None:
-        """Where the encoder of a stage comes from; None: its random initialisation."""
-        if stage == "segment" and self.config.ssl:
-            return self._from_pretraining
-        if self.config.encoder_init != "random":
-            path, inputs = Path(self.config.encoder_init), self.tasks[stage].inputs
+    def _training_slices(self, name: str) -> np.ndarray:
+        """The slices that the stage trains on with all labels."""
+        return select_slices(self.store, self.split.train, self.settings.stage(name).slices)
+
+    def _label_fraction(self, name: str) -> float:
+        return 1.0 if name == "pretrain" else self.settings.data.label_fraction
+
+    def describe(self, stage: Stage) -> StageTraining:
+        """The length of a stage and its share of the training set."""
+        all_slices = self._training_slices(stage.task.name)
+        return StageTraining(
+            patients=count_patients(self.store, stage.train_slices),
+            of_patients=count_patients(self.store, all_slices),
+            slices=len(stage.train_slices),
+            of_slices=len(all_slices),
+            epochs=stage.options.epochs,
+            steps_per_epoch=stage.steps_per_epoch,
+            steps=stage.total_steps,
+        )
+
+    def _initialiser(self, name: str) -> Initialiser | None:
+        """What edits the random parameters of a stage; None where its encoder stays random."""
+        if name == "segment" and self.settings.ssl:
+            return self._transfer
+        if self.settings.encoder_init != "random":
+            path = Path(self.settings.encoder_init)
+            inputs = self.settings.stage(name).inputs
             return lambda params, stats: transfer.load_encoder(path, params, stats, inputs)
         return None
 
-    def _from_pretraining(self, params: Weights, stats: Weights) -> tuple[Weights, Weights]:
-        task = settings.reconstruction(self.config)
-        source = RestoredNetwork(task, self.pretrained, self.mesh.local_mesh)
+    def _transfer(self, params: Weights, stats: Weights) -> tuple[Weights, Weights]:
+        """Copies the encoder of the first stage into the parameters of the second."""
+        task = experiment_config.pretraining(self.settings)
+        source = RestoredNetwork(task, self.pretrained.path, self.mesh.local_mesh)
         print_line(
-            f"fold {self.fold} segment: encoder from {self.pretrained}, step {source.meta['step']} "
-            f"({task.metric} {source.meta['value']:.4f})"
+            f"{self.title} segment: encoder from {self.pretrained.path}, step "
+            f"{source.meta['step']} ({task.metric} {source.meta['value']:.4f})"
         )
-        inputs = (task.inputs, self.tasks["segment"].inputs)
+        inputs = (task.inputs, self.settings.segment.inputs)
         return (
             transfer.transfer_encoder(source.params, params, *inputs),
             transfer.transfer_encoder(source.stats, stats, *inputs),
         )
-
-
-def _freeze_settings(config: ConfigDict, store: Store, workdir: Path, mode: str) -> None:
-    path = workdir / "config.json"
-    now = json.loads(config.to_json_best_effort())
-    if path.exists():
-        # What is evaluated, and how, may be asked anew.
-        frozen.check_same(path, now, store, free=("evaluation.",) if mode == "evaluate" else ())
-        return
-    document = {"schema": "brats_jax.config", "version": 1, **frozen.describe(now, store)}
-    write_json(path, {**document, "devices": devices.describe()})

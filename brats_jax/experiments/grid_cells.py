@@ -1,20 +1,20 @@
-"""The cells of a grid: each is one training, with a name, a place, and the flags that make it.
+"""From the flags of a grid to its cells, and from a cell to the flags of its training."""
 
-A cell is either the pretraining of a fold, or a segmentation of a fold with one loss, with or
-without pretraining, with one share of the labels and one seed. Cells that differ in the fold
-alone are the folds of one run folder.
-"""
-
-import itertools
+import copy
+import dataclasses
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
+from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
+from brats_jax.experiments.config import describe_store, read_unchanged, versions
 from brats_jax.losses import SEGMENTATION_LOSSES
+from brats_jax.runs.documents import Axes, GridConfig
+from brats_jax.runs.folder import GridFolder
+from brats_jax.runs.grid import Cell
+from brats_jax.runs.settings import Settings
+from brats_jax.runtime import locks
 
-# Settings that a grid gives to its cells itself, and the flag that says which values.
+# Settings that differ between the cells, and the flags with their values.
 AXES = {
     "loss": "--losses",
     "ssl": "--ssl",
@@ -24,81 +24,52 @@ AXES = {
 }
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One training.
+def extend(grid: GridFolder, settings: Settings, store: Store, axes: Axes) -> None:
+    """Starts the folder of a grid, or adds axes to it.
 
-    Attributes:
-      stage: 'pretrain' or 'segment'.
-      seed, fold: of what.
-      loss, ssl, percent: of a segmentation: its loss, whether it starts from the fold's
-        pretraining, the percentage of training patients whose labels it sees.
+    Args:
+      grid: the folder.
+      settings: those that all cells share; the axes and folds among them are left out.
+      store: the data.
+      axes: requested now.
+
+    Raises:
+      BratsError: the grid was started with other settings, or on another store.
     """
-
-    stage: str
-    seed: int
-    fold: int
-    loss: str = ""
-    ssl: bool = False
-    percent: int = 100
-
-    @property
-    def run(self) -> Path:
-        """The cell's run folder, within the grid's."""
-        if self.stage == "pretrain":
-            return Path("pretraining") / f"seed_{self.seed}"
-        start = "ssl" if self.ssl else "base"
-        return Path("runs") / f"{self.loss}-{start}-labels_{self.percent:03}-seed_{self.seed}"
-
-    @property
-    def name(self) -> str:
-        """Unique in the grid; fit for a file."""
-        run = f"pretraining-{self.run.name}" if self.stage == "pretrain" else self.run.name
-        return f"{run}-fold_{self.fold}"
-
-    @property
-    def directory(self) -> Path:
-        """The cell's fold folder, within the grid's."""
-        return self.run / f"fold_{self.fold}"
-
-    @property
-    def source(self) -> "Cell | None":
-        """The pretraining that must be there before this cell can start."""
-        return Cell("pretrain", self.seed, self.fold) if self.ssl else None
-
-    def flags(self, grid: Path) -> list[str]:
-        """What this cell adds to the settings of the grid, for brats_jax.main."""
-        flags = [
-            f"--workdir={grid / self.run}",
-            f"--config.folds={self.fold}",
-            f"--config.seed={self.seed}",
-        ]
-        if self.stage == "pretrain":
-            return [*flags, "--mode=pretrain", "--config.ssl=true"]
-        flags += [
-            f"--config.loss={self.loss}",
-            f"--config.ssl={str(self.ssl).lower()}",
-            f"--config.data.label_fraction={self.percent / 100}",
-        ]
-        if self.source is not None:
-            flags.append(f"--config.pretrain.run={grid / self.source.run}")
-        return flags
+    shared = copy.deepcopy(dict(settings.document))
+    for name in (*AXES, "folds"):
+        group = shared
+        *parents, last = name.split(".")
+        for parent in parents:
+            group = group[parent]
+        group.pop(last, None)
+    # Several workers may start at once; each holds the lock for a moment.
+    with locks.hold(grid.lock, str(grid.path), patience_s=60):
+        if grid.grid_json.exists():
+            started = read_unchanged(grid.grid_json, GridConfig, shared, store)
+        else:
+            started = GridConfig(shared, describe_store(store), versions(), axes=())
+        if axes not in started.axes:
+            dataclasses.replace(started, axes=(*started.axes, axes)).write(grid.grid_json)
 
 
-@dataclass(frozen=True)
-class Axes:
-    """What a grid goes over; the defaults and five folds are the paper's experiment."""
-
-    losses: tuple[str, ...] = ("dice_ce", "dice_focal", "focal")
-    ssl: tuple[bool, ...] = (False, True)
-    percents: tuple[int, ...] = (100,)
-    seeds: tuple[int, ...] = (0,)
-    folds: tuple[int, ...] = (0, 1, 2, 3, 4)
-
-    @classmethod
-    def from_json(cls, document: dict[str, Any]) -> "Axes":
-        """The inverse of dataclasses.asdict after JSON."""
-        return cls(**{name: tuple(values) for name, values in document.items()})
+def flags_of(cell: Cell, grid: GridFolder) -> list[str]:
+    """The flags of brats_jax.main that a cell adds to the settings of its grid."""
+    flags = [
+        f"--workdir={grid.run(cell.run).path}",
+        f"--config.folds={cell.fold}",
+        f"--config.seed={cell.seed}",
+    ]
+    if cell.stage == "pretrain":
+        return [*flags, "--mode=pretrain", "--config.ssl=true"]
+    flags += [
+        f"--config.loss={cell.loss}",
+        f"--config.ssl={str(cell.ssl).lower()}",
+        f"--config.data.label_fraction={cell.percent / 100}",
+    ]
+    if cell.source is not None:
+        flags.append(f"--config.pretrain.run={grid.run(cell.source.run).path}")
+    return flags
 
 
 def parse_axes(
@@ -108,7 +79,7 @@ def parse_axes(
     seeds: Sequence[str],
     folds: Iterable[int],
 ) -> Axes:
-    """Reads the values of the flags.
+    """The axes that the flags ask for.
 
     Raises:
       BratsError: names the flag, the value and what is valid.
@@ -156,26 +127,6 @@ def _percent(text: str) -> int:
     return whole
 
 
-def enumerate_cells(parts: Sequence[Axes]) -> list[Cell]:
-    """All cells of all parts, each once, in the order in which they are done.
-
-    Pretrainings first, because others wait for them; then all without pretraining; then
-    those with it, fold by fold, so that whole comparisons of a fold come early.
-    """
-    pretrainings: dict[Cell, None] = {}
-    without: dict[Cell, None] = {}
-    with_: dict[Cell, None] = {}
-    for axes in parts:
-        for seed, fold in itertools.product(axes.seeds, axes.folds):
-            if True in axes.ssl:
-                pretrainings[Cell("pretrain", seed, fold)] = None
-            for percent, loss in itertools.product(axes.percents, axes.losses):
-                for ssl in axes.ssl:
-                    cell = Cell("segment", seed, fold, loss, ssl, percent)
-                    (with_ if ssl else without)[cell] = None
-    return [*pretrainings, *without, *with_]
-
-
 def parse_shard(text: str) -> tuple[int, int]:
     """'i/n' as (i, n): the i-th of n workers, from 0.
 
@@ -191,5 +142,5 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 
 def share(cells: Sequence[Cell], index: int, count: int) -> list[Cell]:
-    """The cells of worker `index` of `count`: every count-th, so that each gets of every kind."""
+    """The cells of worker `index` of `count`: every count-th, so that all get each kind."""
     return list(cells[index::count])

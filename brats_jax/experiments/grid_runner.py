@@ -1,12 +1,12 @@
-"""Works through the cells of a grid, each in a process of its own.
+"""Runs the cells of a grid, each in a process of its own.
 
-A crash, a kill for memory or what a cell leaves on the device cannot then take the others
-along. This process never touches the devices.
+A crash of a cell, a kill for memory, or memory that it leaves allocated on a device does not affect
+the other cells. The grid's own process never uses the devices.
 """
 
 import contextlib
+import dataclasses
 import functools
-import json
 import os
 import shlex
 import signal
@@ -24,31 +24,39 @@ from ml_collections import ConfigDict
 from brats_jax.data.splits import make_splits
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BUSY_STATUS, BratsError, Busy
-from brats_jax.experiments import config as settings
-from brats_jax.experiments import grid_state
+from brats_jax.experiments import config as experiment_config
 from brats_jax.experiments.grid_cells import (
     AXES,
-    Cell,
-    enumerate_cells,
+    extend,
+    flags_of,
     parse_axes,
     parse_shard,
     share,
 )
+from brats_jax.experiments.grid_state import summary_line
+from brats_jax.runs.documents import CellRecord
+from brats_jax.runs.folder import GridFolder
+from brats_jax.runs.grid import (
+    Cell,
+    enumerate_cells,
+    holder,
+    is_done,
+    progress_of,
+    read_cells,
+    read_record,
+)
 from brats_jax.runtime import locks
 from brats_jax.runtime.console import print_line
-from brats_jax.runtime.files import check_folder, make_folder, write_json
+from brats_jax.runtime.files import check_folder, make_folder
 from brats_jax.runtime.signals import Interrupted, StopRequests, die_with_parent
 from brats_jax.runtime.text import plural
 
-# Seconds between two looks: at the cell's output, at other workers' cells; and between two
-# notes of the time spent, of which a kill loses the last.
-LISTEN_S = 0.2
-WAIT_S = 5.0
+# Seconds between two updates of a cell's record with the time spent; a kill loses the last.
 NOTE_S = 30.0
 
 
 def run_grid(
-    grid: Path,
+    grid: GridFolder,
     config: ConfigDict,
     config_file: str,
     overrides: Mapping[str, Any],
@@ -72,7 +80,7 @@ def run_grid(
     Raises:
       BratsError: anything that would stop every cell, before the first one starts.
     """
-    check_folder(grid, "--workdir")
+    check_folder(grid.path, "--workdir")
     for name, flag in AXES.items():
         if name in overrides:
             raise BratsError(f"--config.{name} differs within a grid; give {flag} instead")
@@ -80,13 +88,14 @@ def run_grid(
     index, count = parse_shard(shard)
     for loss in axes.losses:
         config.loss = loss
-        settings.check(config)
-    settings.check_workdir(config, grid)
-    store = Store.open(Path(config.data.store))
-    settings.check_patches(config, store)
-    make_splits(store, **settings.split_options(config))
-    make_folder(grid, "--workdir")
-    grid_state.extend(grid, json.loads(config.to_json_best_effort()), store, axes)
+        settings = experiment_config.parse(config)
+        experiment_config.check(settings)
+    experiment_config.check_workdir(settings, grid.path)
+    store = Store.open(Path(settings.data.store))
+    experiment_config.check_patches(settings, store)
+    make_splits(store, **experiment_config.split_options(settings))
+    make_folder(grid.path, "--workdir")
+    extend(grid, settings, store, axes)
 
     everything = enumerate_cells([axes])
     mine = share(everything, index, count)
@@ -104,7 +113,7 @@ def run_grid(
 
 
 def _cell_command(
-    config_file: str, overrides: Mapping[str, Any], grid: Path
+    config_file: str, overrides: Mapping[str, Any], grid: GridFolder
 ) -> Callable[[Cell], list[str]]:
     """The command line of a cell: the settings of the grid, then the cell's own."""
     given = [
@@ -114,40 +123,52 @@ def _cell_command(
         if name != "folds"
     ]
     start = [sys.executable, "-m", "brats_jax.main", f"--config={config_file}", *given]
-    return lambda cell: [*start, *cell.flags(grid)]
+    return lambda cell: [*start, *flags_of(cell, grid)]
 
 
 class GridRunner:
-    """Does the cells of one worker.
+    """Runs the cells of one worker.
 
     Args:
       grid: the grid's folder.
-      cells: those to do, in order.
-      command: the command line of a cell.
+      cells: the cells of this worker, in order.
+      command: returns the command line of a cell.
+      poll_s: seconds between two looks at the output of the running cell.
+      wait_s: seconds between two looks at the cells of other workers.
+
+    Attributes:
+      failed: the error line of every cell that failed.
     """
 
     def __init__(
-        self, grid: Path, cells: Sequence[Cell], command: Callable[[Cell], list[str]]
+        self,
+        grid: GridFolder,
+        cells: Sequence[Cell],
+        command: Callable[[Cell], list[str]],
+        *,
+        poll_s: float = 0.2,
+        wait_s: float = 5.0,
     ) -> None:
         self.grid, self.cells, self.command = grid, list(cells), command
+        self.poll_s, self.wait_s = poll_s, wait_s
         self.failed: dict[Cell, str] = {}
         self._began = time.time()
-        self._said: set[str] = set()
+        self._printed: set[str] = set()
 
     def run(self) -> dict[Cell, str]:
-        """Does what is left to do, going on past failures.
+        """Runs the cells that are left, and goes on after failures.
 
-        A cell that another process is at is left to it, and looked at again when all others
-        are done; so is one whose pretraining another process is at.
+        A cell that another process works on is postponed until all others are settled; so is a
+        cell whose pretraining another process works on.
 
         Returns:
           The error line of every cell that failed.
 
         Raises:
-          Interrupted: after SIGTERM or Ctrl-C, once the cell at work has saved and left.
+          Interrupted: after SIGTERM or Ctrl-C, once the running cell has saved and ended.
         """
         with StopRequests() as stop:
-            left = [cell for cell in self.cells if not grid_state.is_done(self.grid, cell)]
+            left = [cell for cell in self.cells if not is_done(self.grid, cell)]
             complete = len(self.cells) - len(left)
             if complete:
                 print_line(
@@ -161,14 +182,14 @@ class GridRunner:
         return self.failed
 
     def _settle(self, cell: Cell, stop: StopRequests) -> bool:
-        """Whether the cell is done or has failed; False: another process works on it."""
+        """Whether the cell is now done or has failed; False: another process works on it."""
         if stop.signal_number is not None:
             raise Interrupted(stop.signal_number)
-        if cell in self.failed or grid_state.is_done(self.grid, cell):
+        if cell in self.failed or is_done(self.grid, cell):
             return True
-        by = grid_state.holder(self.grid, cell)
-        if by is not None:
-            self._say_once(f"{cell.name}: in use by {by}; postponed")
+        process = holder(self.grid, cell)
+        if process is not None:
+            self._print_once(f"{cell.name}: in use by {process}; postponed")
             return False
         error = self._failed_elsewhere(cell)
         if error is not None:
@@ -177,7 +198,7 @@ class GridRunner:
         source = cell.source
         if source is not None:
             if not self._settle(source, stop):
-                self._say_once(f"{cell.name}: waits for {source.name}")
+                self._print_once(f"{cell.name}: waits for {source.name}")
                 return False
             if source in self.failed:
                 self.failed[cell] = f"not started: {source.name}, which it needs, failed"
@@ -186,144 +207,156 @@ class GridRunner:
         return self._claim_and_run(cell, stop)
 
     def _claim_and_run(self, cell: Cell, stop: StopRequests) -> bool:
-        """Runs the cell unless another worker of the grid has taken it in hand just now.
+        """Runs the cell unless another worker of the grid has just claimed it.
 
-        The cell locks its folder by itself, but only once its libraries are loaded.
+        The cell's own process locks its folder only after it has loaded its libraries.
         """
         try:
-            with locks.hold(grid_state.claim_path(self.grid, cell), cell.name):
-                # Between our look and our hold another may have begun it, and even ended it.
-                if grid_state.is_done(self.grid, cell):
+            with locks.hold(self.grid.cell_lock(cell.name), cell.name):
+                # Another worker may have run it between the check and the lock.
+                if is_done(self.grid, cell):
                     return True
                 settled = self._run_cell(cell, stop)
         except Busy:
             return False
         if settled:
-            self._say_summary()
+            self._print_summary()
         return settled
 
     def _failed_elsewhere(self, cell: Cell) -> str | None:
-        """The error with which another worker has tried the cell since this one began."""
-        record = grid_state.read_record(self.grid, cell)
-        if record.get("state") == "failed" and record.get("ended_s", 0) > self._began:
-            return str(record.get("error"))
+        """The error of another worker's attempt since this worker began."""
+        record = read_record(self.grid, cell)
+        if record and record.state == "failed" and (record.ended_s or 0) > self._began:
+            return record.error
         return None
 
-    def _say_once(self, text: str) -> None:
-        if text not in self._said:
-            self._said.add(text)
+    def _print_once(self, text: str) -> None:
+        if text not in self._printed:
+            self._printed.add(text)
             print_line(f"grid: {text}")
 
     def _wait(self, stop: StopRequests) -> None:
-        until = time.monotonic() + WAIT_S
+        until = time.monotonic() + self.wait_s
         while time.monotonic() < until:
             if stop.signal_number is not None:
                 raise Interrupted(stop.signal_number)
-            time.sleep(min(LISTEN_S, WAIT_S))
+            time.sleep(min(self.poll_s, self.wait_s))
 
     def _run_cell(self, cell: Cell, stop: StopRequests) -> bool:
-        command = self.command(cell)
-        log = self.grid / "logs" / f"{cell.name}.log"
+        """Whether the cell was run; False: another process is at work in its folder."""
+        command, log = self.command(cell), self.grid.cell_log(cell.name)
         log.parent.mkdir(parents=True, exist_ok=True)
         print_line(f"grid: {cell.name} (log: {log})")
-        record = _Record(self.grid, cell, command)
+        attempt = _Attempt(self.grid, cell, command)
         with log.open("ab") as file:
-            file.write(f"# attempt {record.attempts}: {shlex.join(command)}\n".encode())
+            file.write(f"# attempt {attempt.number}: {shlex.join(command)}\n".encode())
             file.flush()
             start = file.tell()
-            status = _run_process(command, file, log, start, record, stop)
+            status = self._run_process(command, file, start, attempt, stop)
         if status == BUSY_STATUS:
-            record.forget()
+            attempt.forget()
             return False
-        if status == 0 and grid_state.is_done(self.grid, cell):
-            record.end("done")
+        if status == 0 and is_done(self.grid, cell):
+            attempt.end("done")
         elif stop.signal_number is not None:
-            record.end("stopped")
+            attempt.end("stopped")
             print_line(f"grid: stopped in {cell.name}; the same command goes on from there")
             raise Interrupted(stop.signal_number)
         else:
             self.failed[cell] = _error_line(log, start, status)
-            record.end("failed", self.failed[cell])
+            attempt.end("failed", self.failed[cell])
             print_line(f"grid: {cell.name} FAILED: {self.failed[cell]}")
         return True
 
-    def _say_summary(self) -> None:
-        progress = [grid_state.look(self.grid, cell) for cell in grid_state.cells_of(self.grid)]
+    def _run_process(
+        self,
+        command: list[str],
+        log: IO[bytes],
+        start: int,
+        attempt: "_Attempt",
+        stop: StopRequests,
+    ) -> int:
+        """Runs a cell to its end and prints its output; returns its exit status."""
+        # The cell writes to the log itself, so that it survives this process. In a session of its
+        # own it gets Ctrl-C once, from here.
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=functools.partial(die_with_parent, os.getpid()),
+        )
+        forwarded = False
+        with _killed_at_exit(process), Path(log.name).open("rb") as reader:
+            reader.seek(start)
+            while True:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(self.poll_s)
+                _print_new_lines(reader)
+                attempt.note()
+                if process.returncode is not None:
+                    return process.returncode
+                if stop.signal_number is not None and not forwarded:
+                    forwarded = True
+                    # SIGPIPE concerns this process's output: a cell, which writes to its log,
+                    # ignores it.
+                    closed = stop.signal_number == signal.SIGPIPE
+                    process.send_signal(signal.SIGTERM if closed else stop.signal_number)
+
+    def _print_summary(self) -> None:
+        progress = [progress_of(self.grid, cell) for cell in read_cells(self.grid)]
         others = sum(p.state == "running" for p in progress)
-        print_line(f"grid: {grid_state.summary_line(progress, others + 1)}")
+        print_line(f"grid: {summary_line(progress, others + 1)}")
 
 
-class _Record:
-    """The bookkeeping of one attempt at a cell."""
+class _Attempt:
+    """One attempt at a cell, and its record in the grid's folder."""
 
-    def __init__(self, grid: Path, cell: Cell, command: list[str]) -> None:
-        self._path = grid_state.record_path(grid, cell)
-        self._before = grid_state.read_record(grid, cell)
-        self._started = time.monotonic()
-        self._noted = self._started
-        self.attempts = int(self._before.get("attempts", 0)) + 1
-        self._document: dict[str, Any] = {
-            "schema": "brats_jax.cell",
-            "version": 1,
-            "cell": cell.name,
-            "attempts": self.attempts,
-            "host": socket.gethostname(),
-            "process": os.getpid(),
-            "started": datetime.now().astimezone().isoformat(timespec="seconds"),
-            "command": command,
-        }
-        self._write({"state": "running"})
+    def __init__(self, grid: GridFolder, cell: Cell, command: list[str]) -> None:
+        self._path = grid.cell_json(cell.name)
+        self._before = read_record(grid, cell)
+        self._started = self._noted = time.monotonic()
+        self.number = (self._before.attempts if self._before else 0) + 1
+        self._record = CellRecord(
+            cell=cell.name,
+            attempts=self.number,
+            host=socket.gethostname(),
+            process=os.getpid(),
+            started=datetime.now().astimezone().isoformat(timespec="seconds"),
+            command=tuple(command),
+            state="running",
+            seconds=0.0,
+        )
+        self._write(self._record)
 
     def note(self) -> None:
-        """Writes the time spent, now and then."""
+        """Records the time spent, every NOTE_S."""
         if time.monotonic() - self._noted > NOTE_S:
             self._noted = time.monotonic()
-            self._write({"state": "running"})
+            self._write(self._record)
 
     def end(self, state: str, error: str = "") -> None:
-        self._write({"state": state, "error": error, "ended_s": time.time()})
+        """Records the end of the attempt."""
+        self._write(
+            dataclasses.replace(self._record, state=state, error=error, ended_s=time.time())
+        )
 
     def forget(self) -> None:
-        """Another process was quicker: this was no attempt."""
-        write_json(self._path, self._before)
+        """Restores the record from before: another process was faster."""
+        if self._before is None:
+            self._path.unlink(missing_ok=True)
+        else:
+            self._before.write(self._path)
 
-    def _write(self, values: dict[str, Any]) -> None:
-        seconds = self._before.get("seconds", 0.0) + time.monotonic() - self._started
-        write_json(self._path, {**self._document, **values, "seconds": round(seconds, 1)})
-
-
-def _run_process(
-    command: list[str], file: IO[bytes], log: Path, start: int, record: _Record, stop: StopRequests
-) -> int:
-    # It writes to the log itself: were it to write to us, it would fall with us. In a session
-    # of its own, Ctrl-C reaches it once, from us.
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=file,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-        preexec_fn=functools.partial(die_with_parent, os.getpid()),
-    )
-    forwarded = False
-    with _ended_with_us(process), log.open("rb") as reader:
-        reader.seek(start)
-        while True:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(LISTEN_S)
-            _echo(reader)
-            record.note()
-            if process.returncode is not None:
-                return process.returncode
-            if stop.signal_number is not None and not forwarded:
-                forwarded = True
-                # A lost reader is ours: it writes to its log, and would not hear of it.
-                gone = stop.signal_number == signal.SIGPIPE
-                process.send_signal(signal.SIGTERM if gone else stop.signal_number)
+    def _write(self, record: CellRecord) -> None:
+        seconds = self._before.seconds if self._before else 0.0
+        seconds += time.monotonic() - self._started
+        dataclasses.replace(record, seconds=round(seconds, 1)).write(self._path)
 
 
 @contextlib.contextmanager
-def _ended_with_us(process: subprocess.Popen[bytes]) -> Iterator[None]:
+def _killed_at_exit(process: subprocess.Popen[bytes]) -> Iterator[None]:
     try:
         yield
     finally:
@@ -332,8 +365,8 @@ def _ended_with_us(process: subprocess.Popen[bytes]) -> Iterator[None]:
             process.wait()
 
 
-def _echo(reader: IO[bytes]) -> None:
-    """Says the whole lines that have been added."""
+def _print_new_lines(reader: IO[bytes]) -> None:
+    """Prints the whole lines that were added to the log."""
     place = reader.tell()
     new = reader.read()
     whole = new.rfind(b"\n") + 1
@@ -343,12 +376,12 @@ def _echo(reader: IO[bytes]) -> None:
 
 
 def _error_line(log: Path, start: int, status: int) -> str:
-    """What an attempt said last, or what it died of."""
+    """The last error line of an attempt, or the signal that killed it."""
     with log.open("rb") as file:
         file.seek(start)
         lines = [x.strip() for x in file.read().decode(errors="replace").splitlines() if x.strip()]
     if status < 0:
-        died = f"killed by {signal.Signals(-status).name}"
-        return f"{died}, perhaps for want of memory" if -status == signal.SIGKILL else died
-    said = [line for line in lines if line.startswith("error: ")] or lines or [f"status {status}"]
-    return said[-1].removeprefix("error: ")
+        killed = f"killed by {signal.Signals(-status).name}"
+        return f"{killed}, perhaps for want of memory" if -status == signal.SIGKILL else killed
+    errors = [line for line in lines if line.startswith("error: ")]
+    return (errors or lines or [f"status {status}"])[-1].removeprefix("error: ")

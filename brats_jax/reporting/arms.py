@@ -19,7 +19,8 @@ from brats_jax.evaluation.conventions import volume_counts
 from brats_jax.evaluation.tallies import SCORED, SegmentationTally
 from brats_jax.reporting.read_runs import FoldFiles, Run, Study
 from brats_jax.runs.documents import Evaluation
-from brats_jax.runs.evaluated import ASKED
+from brats_jax.runs.evaluated import EVALUATION_SETTINGS
+from brats_jax.runs.settings import FREE_TO_CHANGE, flatten
 
 Key = tuple[str, str, str, str, str]  # unit, over, of, metric, convention
 Repeat = tuple[int, int]  # fold, seed
@@ -32,19 +33,6 @@ LOSS_NAMES: dict[str, str] = {
 # Runs that differ only in these axes of the experiment, or in settings that never change a
 # result, belong together.
 AXES = ("loss", "ssl", "seed", "folds", "data.label_fraction", "pretrain.run")
-IRRELEVANT = (
-    "compilation_cache",
-    "data.store",  # the path only; the fingerprint of the data is compared
-    "data.workers",
-    "data.threads",
-    "data.placement",
-    "train.steps_per_dispatch",
-    "train.deterministic",
-    "train.log_every_steps",
-    "train.save_every_steps",
-    "evaluation.panels",
-    "evaluation.batch_size",
-)
 
 
 @dataclass(frozen=True, order=True)
@@ -286,15 +274,15 @@ def _differing(settings: dict[str, dict[str, Any]]) -> list[str]:
 def _settings(run: Run) -> dict[str, Any]:
     found = {
         name: value
-        for name, value in flat(run.config).items()
-        if name not in AXES and name not in IRRELEVANT
+        for name, value in flatten(run.config).items()
+        if name not in AXES and name not in FREE_TO_CHANGE
     }
     if _only_float32(run):
         found.pop("train.float32_epochs", None)  # no effect: every epoch is in float32
     else:
         found.setdefault("train.float32_epochs", 0)  # earlier versions do not have the setting
     # --mode=evaluate may have changed these after the start of the run.
-    for name in ASKED:
+    for name in EVALUATION_SETTINGS:
         asked = {
             str(getattr(fold.evaluation, name))
             for fold in run.folds.values()
@@ -313,14 +301,3 @@ def _settings(run: Run) -> dict[str, Any]:
 def _only_float32(run: Run) -> bool:
     dtype = run.config.get("dtype")
     return dtype == "float32" or (dtype == "auto" and "cpu" in run.document.devices)
-
-
-def flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by dotted name, as on the command line."""
-    found: dict[str, Any] = {}
-    for name, value in nested.items():
-        if isinstance(value, dict):
-            found.update(flat(value, f"{prefix}{name}."))
-        else:
-            found[f"{prefix}{name}"] = value
-    return found

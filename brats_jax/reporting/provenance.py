@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from brats_jax.data.modalities import DISPLAY_NAMES
-from brats_jax.reporting.arms import flat
 from brats_jax.reporting.read_runs import Study
+from brats_jax.runs.settings import flatten
 
 
 def facts(study: Study) -> Iterator[str]:
@@ -40,7 +40,7 @@ def describe_source(source: dict[str, Any]) -> str:
 
 def configuration(study: Study) -> str:
     """The settings that all runs share, and those in which they differ, as JSON."""
-    configs = [flat(run.config) for run in study.runs]
+    configs = [flatten(run.config) for run in study.runs]
     names = sorted({name for config in configs for name in config})
     shared = {
         n: configs[0].get(n) for n in names if all(c.get(n) == configs[0].get(n) for c in configs)

@@ -21,6 +21,7 @@ from brats_jax.runs.folder import (
     RunFolder,
     find_runs,
 )
+from brats_jax.runs.grid import progress_of, read_cells, read_record
 from brats_jax.runs.metrics import read_metrics
 from brats_jax.runtime.document import (
     Document,
@@ -236,23 +237,20 @@ def _read(path: Path, kind: type[D], problems: list[str]) -> D | None:
 
 
 def _grid_cells(grid: Path, problems: list[str]) -> Iterator[GridCell]:
-    # Imported here: it loads the training libraries, which other folders do not need.
-    from brats_jax.experiments import grid_state
-
+    folder = GridFolder(grid)
     try:
-        cells = grid_state.cells_of(grid)
+        cells = read_cells(folder)
     except BratsError as error:
         problems.append(str(error))
         return
     for cell in cells:
-        progress = grid_state.look(grid, cell)
-        attempts = grid_state.read_record(grid, cell).get("attempts")
+        progress, record = progress_of(folder, cell), read_record(folder, cell)
         yield GridCell(
             name=cell.name,
             run=str(cell.run),
             fold=cell.fold,
             state=progress.state,
             note=progress.note,
-            attempts=attempts if isinstance(attempts, int) else None,
+            attempts=record.attempts if record else None,
             seconds=progress.seconds,
         )

@@ -6,9 +6,7 @@ from typing import Any, ClassVar
 
 from brats_jax.runtime.document import Document, Part
 
-REEVALUATE_HINT = (
-    "give the command that trained again: it evaluates again, and trains only what is not complete"
-)
+REEVALUATE_HINT = "give the command that trained again: it evaluates again without training"
 _TRAIN_HINT = "copy it again if it was copied, or train this stage again"
 
 
@@ -95,7 +93,7 @@ class CellRecord(Document):
     state: str
     error: str | None = None
     ended_s: float | None = None
-    seconds: float = -1.0
+    seconds: float = field(kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -163,6 +161,27 @@ class StageResult(Document):
 
 
 @dataclass(frozen=True)
+class TrainingFacts(Part):
+    """Facts on the training data of a checkpoint, repeated beside its predictions.
+
+    Attributes:
+      split_by: 'patient' or 'slice'.
+      leaks: whether a patient is in two sets of the fold; not repeated.
+      normalisation: 'slice' or 'volume'.
+      slice_shape: (H, W) of the store.
+      store: its fingerprint.
+      version: of this program.
+    """
+
+    split_by: str | None = None
+    leaks: bool | None = None
+    normalisation: str | None = None
+    slice_shape: tuple[int, ...] | None = None
+    store: str | None = None
+    version: str | None = None
+
+
+@dataclass(frozen=True)
 class PretrainingSource(Document):
     """pretraining.json: the run that a fold's encoder comes from.
 
@@ -183,6 +202,10 @@ class EvaluatedCheckpoint(Part):
     step: int
     epoch: int
     value: float | None
+
+
+# The fields that identify a score.
+KEYS = ("stage", "unit", "over", "of", "metric", "convention")
 
 
 @dataclass(frozen=True)
@@ -210,7 +233,7 @@ class Score(Part):
 
     @property
     def key(self) -> tuple[str, str, str, str, str, str]:
-        """(stage, unit, over, of, metric, convention): identifies the number."""
+        """The values of KEYS."""
         return (self.stage, self.unit, self.over, self.of, self.metric, self.convention)
 
 
@@ -247,6 +270,22 @@ class Evaluation(Document):
     tolerance_mm: float
     checkpoints: dict[str, EvaluatedCheckpoint]
     rows: tuple[Score, ...]
+
+
+@dataclass(frozen=True)
+class TallyHead(Document):
+    """The array `head` of tally_STAGE.npz, as JSON text.
+
+    Attributes:
+      stage: 'pretrain' or 'segment'.
+      facts: on the evaluation: fold, split, checkpoint.
+    """
+
+    SCHEMA: ClassVar[str] = "brats_jax.tally"
+    VERSION: ClassVar[int] = 2
+    REMEDY: ClassVar[str] = REEVALUATE_HINT
+    stage: str
+    facts: dict[str, Any]
 
 
 @dataclass(frozen=True)

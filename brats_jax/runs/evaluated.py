@@ -1,36 +1,44 @@
-"""Whether what an evaluation left in a fold's folder is still what this program would write."""
+"""Whether the evaluation in a fold's folder is the one that this version would write now."""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-# Of evaluation.json. An evaluation of another version, or one that was asked for otherwise, is
-# made again; no number of it is taken for one of this version.
-EVALUATION_VERSION = 3
-ASKED = ("slices", "tolerance_mm")
+import numpy as np
 
-# What to do about one that cannot be used.
-AGAIN = "give the command that trained again: it evaluates anew, and trains nothing"
+from brats_jax.runs.documents import Evaluation, TallyHead
+from brats_jax.runs.folder import FoldFolder
+from brats_jax.runtime.document import read_if_readable
+from brats_jax.runtime.files import UNREADABLE_NPZ
+
+# Settings of an evaluation that change its numbers; evaluation.json repeats them.
+EVALUATION_SETTINGS = ("slices", "tolerance_mm")
 
 
-def is_current(directory: Path, steps: Mapping[str, int], **asked: Any) -> bool:
-    """Whether a fold has an evaluation of this version, and the tallies that belong to it.
+def is_current(fold: FoldFolder, steps: Mapping[str, int], **settings: Any) -> bool:
+    """Whether a fold has an evaluation of this version, with its tallies.
 
     Args:
-      directory: the fold's folder.
-      steps: of each stage, the step of the checkpoint that must have been evaluated.
-      asked: what the evaluation must have been asked for, of `ASKED`.
+      fold: the fold's folder.
+      steps: by stage, the step of the checkpoint that must have been evaluated.
+      settings: the values that it must have been made with, of EVALUATION_SETTINGS.
     """
-    try:
-        document = json.loads((directory / "evaluation.json").read_text())
-        wanted = {"version": EVALUATION_VERSION, **asked}
-        same = all(document[name] == value for name, value in wanted.items())
-        same &= all(document["checkpoints"][s]["step"] == step for s, step in steps.items())
-    except (OSError, ValueError, KeyError, TypeError):
+    evaluation = read_if_readable(fold.evaluation_json, Evaluation)
+    if evaluation is None:
         return False
-    if not same:
-        return False
-    from brats_jax.evaluation import tallies  # brings SciPy, which a training need not wait for
+    evaluated = {stage: best.step for stage, best in evaluation.checkpoints.items()}
+    return (
+        all(getattr(evaluation, name) == value for name, value in settings.items())
+        and all(evaluated.get(stage) == step for stage, step in steps.items())
+        and all(has_tally(fold.tally(stage), stage) for stage in steps)
+    )
 
-    return all(tallies.is_current(directory / f"tally_{s}.npz", s) for s in steps)
+
+def has_tally(path: Path, stage: str) -> bool:
+    """Whether `path` holds a tally of this version and stage; reads its head only."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return TallyHead.from_json(json.loads(str(file["head"]))).stage == stage
+    except UNREADABLE_NPZ:
+        return False

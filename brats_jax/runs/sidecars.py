@@ -7,28 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from brats_jax.runs.documents import TrainingFacts
 from brats_jax.runtime.document import Document, Part
-
-
-@dataclass(frozen=True)
-class TrainingFacts(Part):
-    """Facts on the training data of a checkpoint, repeated beside its predictions.
-
-    Attributes:
-      split_by: 'patient' or 'slice'.
-      leaks: whether a patient is in two sets of the fold; not repeated.
-      normalisation: 'slice' or 'volume'.
-      slice_shape: (H, W) of the store.
-      store: its fingerprint.
-      version: of this program.
-    """
-
-    split_by: str | None = None
-    leaks: bool | None = None
-    normalisation: str | None = None
-    slice_shape: tuple[int, ...] | None = None
-    store: str | None = None
-    version: str | None = None
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from brats_jax.data.splits import (
     select_slices,
 )
 from brats_jax.errors import BratsError
-from brats_jax.experiments import config as settings
+from brats_jax.experiments.config import parse, split_options
 
 
 @dataclass
@@ -68,7 +68,7 @@ def test_the_demos_split_works_with_six_patients():
     demo = Path(__file__).parents[2] / "configs" / "demo.py"
     config = runpy.run_path(str(demo))["get_config"]()
     index = Index([100, 200, 300, 400, 500, 600])
-    splits = make_splits(index, **settings.split_options(config))
+    splits = make_splits(index, **split_options(parse(config)))
     for fold in config.folds:
         split = fold_split(splits, index, fold)
         assert [count_patients(index, part) for part in dataclasses.astuple(split)] == [4, 1, 1]

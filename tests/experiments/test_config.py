@@ -5,24 +5,31 @@ import jax.numpy as jnp
 import pytest
 
 from brats_jax.errors import BratsError
-from brats_jax.experiments import config as settings
-from brats_jax.reporting import arms
+from brats_jax.experiments.config import (
+    check,
+    parse,
+    pretraining,
+    segmentation,
+    split_options,
+    train_options,
+)
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 def config_of(name="base", **changes):
+    """A file of configs/ with changes, data__store for data.store, as settings."""
     config = runpy.run_path(str(CONFIGS / f"{name}.py"))["get_config"]()
     config.data.store = "STORE"
     for path, value in changes.items():
         with config.unlocked():
             config.update_from_flattened_dict({path.replace("__", "."): value})
-    return config
+    return parse(config)
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.py")), ids=lambda p: p.stem)
 def test_every_config_is_valid_and_documented(path):
-    settings.check(config_of(path.stem))
+    check(config_of(path.stem))
     text = path.read_text().split('"""')[1]
     first = text.splitlines()[0]
     assert first.endswith(".") and len(first) > 20
@@ -32,7 +39,7 @@ def test_every_config_is_valid_and_documented(path):
 
 def test_defaults_are_the_papers_numbers():
     config = config_of("ssl")
-    options = settings.train_options(config, "segment", 2)
+    options = train_options(config, "segment", 2)
     assert (options.learning_rate, options.decay_factor, options.decay_every_epochs) == (
         1e-4,
         0.5,
@@ -51,7 +58,7 @@ def test_pretraining_chooses_nothing_by_labels():
 def test_stages_and_folds_draw_different_numbers():
     config = config_of()
     seeds = {
-        settings.train_options(config, stage, fold).derived_seed(what)
+        train_options(config, stage, fold).derived_seed(what)
         for stage in ("pretrain", "segment")
         for fold in range(5)
         for what in ("init", "patches")
@@ -61,10 +68,8 @@ def test_stages_and_folds_draw_different_numbers():
 
 def test_baseline_is_paired_with_ssl():
     ssl, baseline = config_of("ssl"), config_of("baseline")
-    assert settings.train_options(ssl, "segment", 1) == settings.train_options(
-        baseline, "segment", 1
-    )
-    assert settings.segmentation(ssl) == settings.segmentation(baseline)
+    assert train_options(ssl, "segment", 1) == train_options(baseline, "segment", 1)
+    assert segmentation(ssl) == segmentation(baseline)
 
 
 @pytest.mark.parametrize(
@@ -102,54 +107,24 @@ def test_baseline_is_paired_with_ssl():
 )
 def test_a_wrong_value_is_refused_with_the_valid_ones(changes, message):
     with pytest.raises(BratsError, match=message):
-        settings.check(config_of(**changes))
-
-
-def test_differences_leave_out_what_does_not_change_results():
-    before = config_of().to_dict()
-    free = config_of(folds=(1,), data__workers=4, train__save_every_steps=7).to_dict()
-    assert settings.differences(before, free) == []
-    other = config_of(seed=1, pretrain__epochs=2).to_dict()
-    assert settings.differences(before, other) == ["pretrain.epochs: 30 -> 2", "seed: 0 -> 1"]
-
-
-def test_a_run_of_a_version_that_knew_fewer_settings_may_go_on():
-    """Of those that were added; any other that is missing is a difference."""
-    before, now = config_of().to_dict(), config_of().to_dict()
-    del before["train"]["float32_epochs"]
-    assert settings.differences(before, now) == []
-    assert settings.differences(now, config_of(train__float32_epochs=0).to_dict()) == [
-        "train.float32_epochs: 1 -> 0"
-    ]
-    del before["seed"]
-    assert settings.differences(before, now) == ["seed: None -> 0"]
-
-
-def test_a_report_does_not_tell_runs_apart_by_what_does_not_change_results():
-    assert set(settings.FREE_TO_CHANGE) <= {*arms.IRRELEVANT, *arms.AXES}
-
-
-def test_the_path_of_a_pretraining_may_change_but_not_whether_there_is_one():
-    none, here, there = (config_of(pretrain__run=run).to_dict() for run in ("", "A", "B"))
-    assert settings.differences(here, there) == []
-    assert settings.differences(none, here) == ["pretrain.run:  -> A"]
+        check(config_of(**changes))
 
 
 def test_the_split_has_a_seed_of_its_own():
-    assert settings.split_options(config_of(seed=3)) == settings.split_options(config_of())
-    assert settings.split_options(config_of(data__split_seed=3))["seed"] == 3
-    assert settings.train_options(config_of(data__split_seed=3), "segment", 0).seed == 0
+    assert split_options(config_of(seed=3)) == split_options(config_of())
+    assert split_options(config_of(data__split_seed=3))["seed"] == 3
+    assert train_options(config_of(data__split_seed=3), "segment", 0).seed == 0
 
 
 def test_switches_become_an_augmentation():
-    on = settings.segmentation(config_of()).augmentation
+    on = segmentation(config_of()).augmentation
     assert on.flip and on.noise
-    assert settings.reconstruction(config_of()).augmentation is None
+    assert pretraining(config_of()).augmentation is None
     part = config_of(segment__augmentation__noise=False)
-    assert not settings.segmentation(part).augmentation.noise
-    assert settings.segmentation(config_of("paper")).augmentation is None
+    assert not segmentation(part).augmentation.noise
+    assert segmentation(config_of("paper")).augmentation is None
 
 
 def test_dtype_auto_is_float32_on_cpu():
-    assert settings.segmentation(config_of()).dtype == jnp.float32
-    assert settings.segmentation(config_of(dtype="bfloat16")).dtype == jnp.bfloat16
+    assert segmentation(config_of()).dtype == jnp.float32
+    assert segmentation(config_of(dtype="bfloat16")).dtype == jnp.bfloat16

@@ -1,20 +1,23 @@
 """Both stages from beginning to end, and what a run leaves."""
 
 import json
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 from experiment_examples import audit_of, config_of
 
+from brats_jax.data.splits import load_or_make_splits
+from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 from brats_jax.evaluation.slices import predict_slices
-from brats_jax.experiments import config as settings
 from brats_jax.experiments import experiment
+from brats_jax.experiments.config import parse, pretraining, segmentation, split_options
 from brats_jax.inference import model as inference
 from brats_jax.inference.restored import RestoredNetwork
+from brats_jax.runs.folder import RunFolder
 from brats_jax.runs.metrics import read_metrics
-from brats_jax.runtime import devices
 from brats_jax.runtime.devices import data_mesh
 
 pytestmark = pytest.mark.usefixtures("shallow")
@@ -40,7 +43,7 @@ def test_a_run_leaves_what_it_promises(finished):
         assert len(read_metrics(fold / stage / "metrics.jsonl")) >= 4
         for which in ("best", "last"):
             assert any(p.name.isdigit() for p in (fold / stage / which).iterdir())
-    assert summary["folds"] == [0] and summary["of_folds"] == 3
+    assert summary.folds == (0,) and summary.of_folds == 3
     assert not [p for p in workdir.rglob("*") if p.name.startswith(".")]
 
 
@@ -100,32 +103,27 @@ def test_a_run_can_predict(finished, small_store):
     images = small_store.read(np.array(small_store.slices_of(splits["test"][0])))[0]
     labels = inference.load(workdir / "fold_0").ensemble.segment(images).labels
     restored = RestoredNetwork(
-        settings.segmentation(config), workdir / "fold_0" / "segment", data_mesh()
+        segmentation(parse(config)), workdir / "fold_0" / "segment", data_mesh()
     )
     rows = np.array(small_store.slices_of(splits["test"][0]))
     np.testing.assert_array_equal(labels, predict_slices(restored, small_store, rows))
 
 
-def test_encoder_of_the_second_stage_is_the_first_ones(finished, small_store, monkeypatch):
+def fold_of(config, workdir):
+    """Fold 0 of an experiment, in a run folder that may be empty."""
+    settings = parse(config)
+    store = Store.open(Path(settings.data.store))
+    folder = RunFolder(workdir)
+    splits = load_or_make_splits(folder.splits_json, store, **split_options(settings))
+    return experiment.Fold(settings, store, splits, folder.fold(0), data_mesh())
+
+
+def test_the_encoder_of_the_second_stage_is_that_of_the_first(finished):
     workdir, config, _ = finished
-    started = {}
-
-    class Watching(experiment.Stage):
-        def run(self):
-            started["params"] = self.initial_state()[1].params
-            raise KeyboardInterrupt
-
-    (workdir / "fold_0" / "segment" / "complete.json").rename(workdir / "kept.json")
-    monkeypatch.setattr(experiment, "Stage", Watching)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            experiment.run(config, workdir)
-    finally:
-        (workdir / "kept.json").rename(workdir / "fold_0" / "segment" / "complete.json")
+    encoder = fold_of(config, workdir).stage("segment").initial_state()[1].params["encoder"]
     source = RestoredNetwork(
-        settings.reconstruction(config), workdir / "fold_0" / "pretrain", data_mesh()
+        pretraining(parse(config)), workdir / "fold_0" / "pretrain", data_mesh()
     ).params["encoder"]
-    encoder = started["params"]["encoder"]
     old, new = (np.asarray(tree["conv1"]["kernel"]) for tree in (source, encoder))
     np.testing.assert_array_equal(new[:, :, :2], old)  # T1, T1Gd
     assert new[:, :, 2:].std() > 0.01  # T2, FLAIR: random
@@ -140,7 +138,7 @@ def test_split_by_slice_is_said_in_every_table(small_store, compiled_programs, t
     summary = experiment.run(config, tmp_path / "run")
     printed = capsys.readouterr().out
     assert "SPLIT BY SLICE" in printed and "patients on both sides: too good" in printed
-    assert summary["split_by"] == "slice"
+    assert summary.split_by == "slice"
     assert not (tmp_path / "run" / "fold_0" / "pretrain").exists()
     audit = audit_of(tmp_path / "run", ("segment",))
     splits = json.loads((tmp_path / "run" / "splits.json").read_text())
@@ -162,49 +160,30 @@ def test_split_by_slice_is_said_in_every_table(small_store, compiled_programs, t
     assert "FLAIR from T1, T1Gd" not in printed and "dice_focal, no SSL" in printed
 
 
-def test_few_labels_are_few_patients_and_as_many_steps(
-    small_store, compiled_programs, tmp_path, capsys, monkeypatch
-):
-    started = {}
-
-    class Watching(experiment.Stage):
-        def run(self):
-            started[self.task.name] = self
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(experiment, "Stage", Watching)
-    config = config_of(small_store, compiled_programs, ssl=False, data__label_fraction=0.3)
-    config.segment.steps_per_epoch = 0
-    with pytest.raises(KeyboardInterrupt):
-        experiment.run(config, tmp_path / "run")
-    splits = json.loads((tmp_path / "run" / "splits.json").read_text())
-    people = splits["folds"][1] + splits["folds"][2]
+def test_few_labels_are_few_patients_and_as_many_steps(small_store, tmp_path):
+    few = config_of(small_store, tmp_path, data__label_fraction=0.3)
+    few.segment.steps_per_epoch = few.pretrain.steps_per_epoch = 0
+    fold = fold_of(few, tmp_path / "run")
+    people = fold.splits.folds[1] + fold.splits.folds[2]
     assert len(people) in (4, 5)  # eight, one of them for the test, in three folds
-    training = json.loads((tmp_path / "run" / "fold_0" / "segment" / "training.json").read_text())
-    assert (training["patients"], training["of_patients"]) == (2, len(people))
-    stage = started["segment"]
-    drawn = {int(i) for i in stage.plan.examples(0, 4 * stage.total_steps).slices}
+    pretrain, segment = fold.stage("pretrain"), fold.stage("segment")
+    drawn = {int(i) for i in segment.plan.examples(0, 4 * segment.total_steps).slices}
     assert len({small_store.patient_of[i] for i in drawn}) == 2
-    assert training["slices"] == len(drawn) < training["of_slices"]
-    assert stage.steps_per_epoch == training["steps_per_epoch"] == training["of_slices"] // 4
-    assert stage.total_steps == training["steps"] == 2 * training["steps_per_epoch"]
-    printed = capsys.readouterr().out
-    assert f"fold 0 segment: trains on the labels of 2 of {len(people)} patients" in printed
-
-    config = config_of(small_store, compiled_programs, data__label_fraction=0.3)
-    with pytest.raises(KeyboardInterrupt):
-        experiment.run(config, tmp_path / "ssl")
-    assert f"fold 0 pretrain: trains on {len(people)} patients, " in capsys.readouterr().out
-    assert len(started["pretrain"].plan) == 16 * len(people)
+    training = fold.describe(segment)
+    assert (training.patients, training.of_patients) == (2, len(people))
+    assert training.slices == len(drawn) < training.of_slices
+    assert training.steps_per_epoch == training.of_slices // 4
+    assert training.steps == 2 * training.steps_per_epoch
+    # The first stage needs no labels.
+    assert len(pretrain.plan) == 16 * len(people)
+    assert fold.describe(pretrain).patients == len(people)
 
 
-def test_a_run_keeps_its_programs_where_it_is_told_to(small_store, tmp_path, monkeypatch):
-    """Asked for before anything is compiled: here the asking ends the run."""
-
-    def asked(setting):
-        raise BratsError(f"asked for {setting}")
-
-    monkeypatch.setattr(devices, "use_compilation_cache", asked)
-    config = config_of(small_store, tmp_path / "programs")
-    with pytest.raises(BratsError, match=f"asked for {tmp_path}/programs"):
-        experiment.run(config, tmp_path / "run")
+def test_a_run_keeps_its_programs_in_the_folder_of_its_settings(small_store, tmp_path):
+    kept = jax.config.jax_compilation_cache_dir
+    try:
+        with pytest.raises(BratsError, match="no run there to evaluate"):  # later than the choice
+            experiment.run(config_of(small_store, tmp_path / "programs"), tmp_path, "evaluate")
+        assert jax.config.jax_compilation_cache_dir == str(tmp_path / "programs")
+    finally:
+        jax.config.update("jax_compilation_cache_dir", kept)

@@ -1,16 +1,15 @@
 from pathlib import Path
 
 import pytest
+from grid_examples import SSL, THREE, FakeStore, config
 
 from brats_jax.errors import BratsError
-from brats_jax.experiments.grid_cells import (
-    Axes,
-    Cell,
-    enumerate_cells,
-    parse_axes,
-    parse_shard,
-    share,
-)
+from brats_jax.experiments.grid_cells import extend, flags_of, parse_axes, parse_shard, share
+from brats_jax.runs.documents import Axes, GridConfig
+from brats_jax.runs.folder import GridFolder
+from brats_jax.runs.grid import Cell, enumerate_cells, read_cells
+from brats_jax.runs.settings import differences
+from brats_jax.runtime.document import read_document
 
 ALL = ("dice_ce,dice_focal,focal", "false,true", "1", "0")
 
@@ -40,20 +39,20 @@ def test_names_places_and_flags_of_cells():
     pretraining, *_, last = enumerate_cells([axes(fractions="5%", seeds="3", folds=(2,))])
     assert pretraining.name == "pretraining-seed_3-fold_2"
     assert pretraining.directory == Path("pretraining/seed_3/fold_2")
-    assert pretraining.flags(Path("G")) == [
+    assert flags_of(pretraining, GridFolder(Path("G"))) == [
         "--workdir=G/pretraining/seed_3", "--config.folds=2", "--config.seed=3",
         "--mode=pretrain", "--config.ssl=true",
     ]  # fmt: skip
     assert last.name == "focal-ssl-labels_005-seed_3-fold_2"
     assert last.directory == Path("runs/focal-ssl-labels_005-seed_3/fold_2")
-    assert last.flags(Path("G")) == [
+    assert flags_of(last, GridFolder(Path("G"))) == [
         "--workdir=G/runs/focal-ssl-labels_005-seed_3", "--config.folds=2", "--config.seed=3",
         "--config.loss=focal", "--config.ssl=true", "--config.data.label_fraction=0.05",
         "--config.pretrain.run=G/pretraining/seed_3",
     ]  # fmt: skip
     baseline = Cell("segment", 0, 1, "dice_ce", False, 100)
     assert baseline.name == "dice_ce-base-labels_100-seed_0-fold_1" and baseline.source is None
-    assert not [f for f in baseline.flags(Path("G")) if "pretrain" in f]
+    assert not [f for f in flags_of(baseline, GridFolder(Path("G"))) if "pretrain" in f]
 
 
 def test_labels_and_seeds_multiply_segmentations_and_only_seeds_pretrainings():
@@ -65,14 +64,6 @@ def test_labels_and_seeds_multiply_segmentations_and_only_seeds_pretrainings():
 
 def test_without_ssl_there_is_no_pretraining():
     assert {c.stage for c in enumerate_cells([axes(ssl="false")])} == {"segment"}
-
-
-def test_parts_overlap_without_repetition():
-    first, second = axes(losses="focal"), axes(losses="focal", fractions="10%,100%", folds=(0,))
-    cells = enumerate_cells([first, second])
-    assert len(cells) == len(set(cells)) == 5 + 10 + 2
-    assert enumerate_cells([first, second, first]) == cells
-    assert [c.stage for c in cells] == ["pretrain"] * 5 + ["segment"] * 12
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 7, 34, 35, 36, 100])
@@ -129,3 +120,25 @@ def test_label_fractions(text, percent):
 def test_values_that_do_not_fit_are_refused(changes, message):
     with pytest.raises(BratsError, match=message):
         axes(**changes)
+
+
+def test_a_grid_grows_by_axes_and_keeps_its_settings(grid):
+    assert read_cells(grid) == THREE
+    more = Axes(losses=("dice_ce",), percents=(5,), folds=(0,))
+    extend(grid, config(seed=7, loss="dice_focal", folds=(3,)), FakeStore(), more)
+    assert len(read_cells(grid)) == 5 and set(THREE) < set(read_cells(grid))
+    before = grid.grid_json.read_bytes()
+    with pytest.raises(BratsError, match=r"other settings \(segment.epochs: 30 -> 3\)"):
+        extend(grid, config(**{"segment.epochs": 3}), FakeStore(), more)
+    other = FakeStore()
+    other.fingerprint = "other"
+    with pytest.raises(BratsError, match="was started on another store"):
+        extend(grid, config(), other, more)
+    assert grid.grid_json.read_bytes() == before
+
+
+def test_the_grid_leaves_to_its_cells_only_the_settings_that_they_set(grid):
+    given = {flag.split("=")[0].removeprefix("--config.") for flag in flags_of(SSL, grid)}
+    kept = read_document(grid.grid_json, GridConfig).config
+    left = {line.split(":")[0] for line in differences(kept, config().document)}
+    assert left | {"folds"} == given - {"--workdir"}

@@ -4,6 +4,7 @@ import os
 import threading
 import time
 
+from document_examples import record_of, write_tally_head
 from grid_examples import (
     BASE,
     PRETRAIN,
@@ -11,25 +12,22 @@ from grid_examples import (
     THREE,
     behave,
     calls,
-    command_of,
     finish,
     hold,
     run,
+    runner,
     states,
-    write_tally,
 )
 
-from brats_jax.experiments import grid_state
-from brats_jax.experiments.grid_runner import GridRunner
-from brats_jax.runtime.files import write_json
+from brats_jax.runs.grid import progress_of, read_record
 
 
 def test_a_cell_whose_tally_is_missing_or_old_is_evaluated_again(grid):
     assert run(grid) == {}
-    tally = grid / BASE.directory / "tally_segment.npz"
+    tally = BASE.fold_folder(grid).tally("segment")
     spoils = (
-        lambda: write_tally(tally, "segment", version=1),
-        lambda: write_tally(tally, "pretrain"),
+        lambda: write_tally_head(tally, "segment", version=1),
+        lambda: write_tally_head(tally, "pretrain"),
         lambda: tally.write_bytes(tally.read_bytes()[:-30]),
         lambda: tally.write_text("else"),
         tally.unlink,
@@ -37,7 +35,7 @@ def test_a_cell_whose_tally_is_missing_or_old_is_evaluated_again(grid):
     for spoil in spoils:
         spoil()
         assert states(grid) == ["done", "left", "done"]
-        assert grid_state.look(grid, BASE).seconds > 0
+        assert progress_of(grid, BASE).seconds > 0
         assert run(grid) == {} and calls(grid)[-1] == BASE.name
     assert len(calls(grid)) == 3 + len(spoils) and states(grid) == ["done"] * 3
 
@@ -47,9 +45,9 @@ def test_cells_are_done_in_order_and_once(grid, capsys):
     assert calls(grid) == [c.name for c in THREE] and states(grid) == ["done"] * 3
     printed = capsys.readouterr().out
     assert f"  begins {BASE.name}\n" in printed and "grid: 2 of 3 done, 1 left; about " in printed
-    record = grid_state.read_record(grid, BASE)
-    assert record["state"] == "done" and record["attempts"] == 1 and record["seconds"] > 0
-    assert f"begins {BASE.name}" in (grid / "logs" / f"{BASE.name}.log").read_text()
+    record = read_record(grid, BASE)
+    assert record.state == "done" and record.attempts == 1 and record.seconds > 0
+    assert f"begins {BASE.name}" in grid.cell_log(BASE.name).read_text()
     assert run(grid) == {}
     assert len(calls(grid)) == 3 and "3 of 3 cells complete, skipped" in capsys.readouterr().out
 
@@ -64,8 +62,8 @@ def test_a_failed_cell_is_named_and_the_others_continue(grid, capsys):
     # Called again, it is tried again, and alone.
     behave(grid, BASE, "works")
     assert run(grid) == {} and calls(grid)[3:] == [BASE.name]
-    record = grid_state.read_record(grid, BASE)
-    assert record["attempts"] == 2 and record["state"] == "done" and record["error"] == ""
+    record = read_record(grid, BASE)
+    assert record.attempts == 2 and record.state == "done" and record.error == ""
 
 
 def test_a_cell_whose_pretraining_failed_is_not_started(grid):
@@ -79,7 +77,7 @@ def test_a_cell_whose_pretraining_failed_is_not_started(grid):
 
 
 def test_a_cell_that_ends_without_results_has_failed(grid):
-    (grid / "stand_in.py").write_text("print('fine')")
+    (grid.path / "stand_in.py").write_text("print('fine')")
     assert run(grid, [BASE]) == {BASE: "fine"}
 
 
@@ -90,7 +88,7 @@ def test_a_shard_trains_a_pretraining_that_no_other_works_on(grid):
 
 def test_a_cell_in_use_by_another_worker_is_postponed(grid, capsys):
     """The pretraining is another's: first everything else, then wait for it."""
-    descriptor = hold(grid / PRETRAIN.directory / "lock")
+    descriptor = hold(PRETRAIN.fold_folder(grid).lock)
 
     def ended():
         finish(grid, PRETRAIN, 1.0)
@@ -105,7 +103,7 @@ def test_a_cell_in_use_by_another_worker_is_postponed(grid, capsys):
 
 
 def test_a_cell_that_another_worker_abandoned_is_taken_over(grid):
-    descriptor = hold(grid / PRETRAIN.directory / "lock")
+    descriptor = hold(PRETRAIN.fold_folder(grid).lock)
     threading.Timer(0.5, os.close, [descriptor]).start()
     assert run(grid, [PRETRAIN, SSL]) == {}
     assert calls(grid) == [PRETRAIN.name, SSL.name]
@@ -113,10 +111,10 @@ def test_a_cell_that_another_worker_abandoned_is_taken_over(grid):
 
 def test_two_workers_at_once_start_each_cell_once(grid):
     """A cell is slow to lock its folder: it loads its libraries first."""
-    stand_in = grid / "stand_in.py"
+    stand_in = grid.path / "stand_in.py"
     stand_in.write_text("import time\ntime.sleep(0.7)\n" + stand_in.read_text())
-    runners = [GridRunner(grid, THREE, command_of(grid)) for _ in range(2)]
-    threads = [threading.Thread(target=runner.run) for runner in runners]
+    workers = [runner(grid) for _ in range(2)]
+    threads = [threading.Thread(target=worker.run) for worker in workers]
     for thread in threads:
         thread.start()
     deadline = time.monotonic() + 60
@@ -126,21 +124,19 @@ def test_two_workers_at_once_start_each_cell_once(grid):
     for thread in threads:
         thread.join(60)
     assert sorted(calls(grid)) == sorted(c.name for c in THREE) and states(grid) == ["done"] * 3
-    assert not runners[0].failed and not runners[1].failed
+    assert not workers[0].failed and not workers[1].failed
 
 
 def test_a_cell_that_failed_in_another_worker_is_not_repeated_at_once(grid):
-    runner = GridRunner(grid, [BASE], command_of(grid))
-    write_json(
-        grid_state.record_path(grid, BASE),
-        {"state": "failed", "error": "no luck there", "ended_s": time.time() + 1},
-    )
-    assert runner.run() == {BASE: "no luck there"}
-    assert not (grid / "calls").exists()
+    worker = runner(grid, [BASE])
+    record = record_of(BASE.name, state="failed", error="no luck there", ended_s=time.time() + 1)
+    record.write(grid.cell_json(BASE.name))
+    assert worker.run() == {BASE: "no luck there"}
+    assert not (grid.path / "calls").exists()
 
 
 def test_a_worker_that_finds_a_cell_busy_tries_again(grid):
     """Another takes the cell between our look and our start."""
     behave(grid, BASE, "busy")
     assert run(grid, [BASE]) == {} and calls(grid) == [BASE.name] * 2
-    assert grid_state.read_record(grid, BASE)["attempts"] == 1
+    assert read_record(grid, BASE).attempts == 1

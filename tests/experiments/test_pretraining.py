@@ -9,8 +9,8 @@ import pytest
 from experiment_examples import config_of
 
 from brats_jax.errors import BratsError
-from brats_jax.experiments import config as settings
 from brats_jax.experiments import experiment
+from brats_jax.experiments.config import parse, segmentation
 from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.runtime.devices import data_mesh
 
@@ -26,7 +26,7 @@ def pretrained(small_store, compiled_programs, shallow, tmp_path_factory):
 
 
 def segment_weights(config, workdir):
-    task = settings.segmentation(config)
+    task = segmentation(parse(config))
     restored = RestoredNetwork(task, workdir / "fold_0" / "segment", data_mesh())
     return restored.params, restored.stats
 
@@ -34,9 +34,9 @@ def segment_weights(config, workdir):
 def test_the_first_stage_alone(pretrained, finished):
     workdir, summary = pretrained
     assert not (workdir / "fold_0" / "segment").exists()
-    assert {row["stage"] for row in summary["rows"]} == {"pretrain"}
-    together = [row for row in finished[2]["rows"] if row["stage"] == "pretrain"]
-    assert summary["rows"] == together
+    assert {row.stage for row in summary.rows} == {"pretrain"}
+    together = [row for row in finished[2].rows if row.stage == "pretrain"]
+    assert list(summary.rows) == together
 
 
 def test_a_shared_pretraining_gives_the_bits_of_an_own_one(
@@ -51,7 +51,7 @@ def test_a_shared_pretraining_gives_the_bits_of_an_own_one(
     here, there = segment_weights(config, workdir), segment_weights(config, finished[0])
     jax.tree.map(np.testing.assert_array_equal, here, there)
     # The first stage is evaluated where it was trained.
-    assert summary["rows"] == [r for r in finished[2]["rows"] if r["stage"] == "segment"]
+    assert list(summary.rows) == [r for r in finished[2].rows if r.stage == "segment"]
     document = json.loads((workdir / "fold_0" / "evaluation.json").read_text())
     assert list(document["checkpoints"]) == ["segment"]
     record = json.loads((workdir / "fold_0" / "pretraining.json").read_text())

@@ -1,19 +1,19 @@
 """The page and the files of a report, of whole, partial and damaged run folders."""
 
 import csv
-import dataclasses
 import re
 
 import pytest
+from document_examples import grid_of, record_of
 from report_examples import write_run
 from report_pages import Page, read, table
 
 from brats_jax.errors import BratsError
-from brats_jax.experiments import grid_state
-from brats_jax.experiments.grid_cells import Axes, enumerate_cells
 from brats_jax.reporting import page
 from brats_jax.reporting.paper.consistency import find_inconsistencies
-from brats_jax.runtime.files import write_json
+from brats_jax.runs.documents import Axes
+from brats_jax.runs.folder import GridFolder
+from brats_jax.runs.grid import enumerate_cells
 
 
 @pytest.fixture(scope="module")
@@ -59,21 +59,16 @@ def test_the_page_of_a_single_run_names_missing_results(tmp_path, ssl):
 
 def test_a_grid_with_a_failed_cell_names_it_and_compares_the_rest(tmp_path):
     axes = Axes(losses=("dice_ce", "focal"), percents=(10, 100), folds=(0,))
-    write_json(
-        tmp_path / "grid.json",
-        {
-            "schema": grid_state.SCHEMA,
-            "version": grid_state.VERSION,
-            "axes": [dataclasses.asdict(axes)],
-        },
-    )
+    grid = GridFolder(tmp_path)
+    grid_of(axes).write(grid.grid_json)
     cells = enumerate_cells([axes])
     failed = next(c for c in cells if c.loss == "focal" and c.ssl and c.percent == 100)
     left = next(c for c in cells if c.loss == "focal" and c.ssl and c.percent == 10)
     for cell in cells:
-        record = {"state": "done", "attempts": 1, "seconds": 60.0}
+        record = record_of(cell.name, seconds=60.0)
         if cell == failed:
-            record = {"state": "failed", "attempts": 2, "error": "RESOURCE_EXHAUSTED: <no> memory"}
+            error = "RESOURCE_EXHAUSTED: <no> memory"
+            record = record_of(cell.name, "failed", attempts=2, error=error)
         elif cell != left:
             pretrains = cell.stage == "pretrain"
             write_run(
@@ -87,7 +82,7 @@ def test_a_grid_with_a_failed_cell_names_it_and_compares_the_rest(tmp_path):
                 settings={"pretrain.run": str(tmp_path / cell.source.run)} if cell.ssl else {},
             )
         if cell != left:
-            write_json(grid_state.record_path(tmp_path, cell), record)
+            record.write(grid.cell_json(cell.name))
     parsed, words = read(tmp_path)
     assert not parsed.wrong and not parsed.open
     assert f"1 training of the grid failed (of {len(cells)})" in words
@@ -117,14 +112,7 @@ def test_every_contradiction_of_the_paper_is_on_the_page(report):
 
 
 def test_a_grid_without_a_training_has_a_report(tmp_path):
-    write_json(
-        tmp_path / "grid.json",
-        {
-            "schema": grid_state.SCHEMA,
-            "version": grid_state.VERSION,
-            "axes": [dataclasses.asdict(Axes(losses=("focal",), folds=(0,)))],
-        },
-    )
+    grid_of(Axes(losses=("focal",), folds=(0,))).write(GridFolder(tmp_path).grid_json)
     parsed, words = read(tmp_path)
     assert not parsed.wrong and not parsed.open
     assert "Nothing has been evaluated yet" in words and "3 trainings not done yet (left)" in words

@@ -11,6 +11,7 @@ from brats_jax.errors import BratsError
 from brats_jax.evaluation import summary
 from brats_jax.reporting.read_runs import discover
 from brats_jax.runs.documents import REEVALUATE_HINT
+from brats_jax.runs.folder import RunFolder
 from brats_jax.runtime.files import write_json
 
 
@@ -72,8 +73,8 @@ def test_an_evaluation_of_another_version_is_named_and_not_used(tmp_path):
         row["Fold"] for row in table(tmp_path, "appendix_table_4") if row["From"] == "ours"
     } == {"1"}
     # The printed summary leaves it out too.
-    assert [d["fold"] for d in summary.read_evaluations(tmp_path / "run", 5)] == [0]
+    assert [d.fold for d in summary.read_evaluations(RunFolder(tmp_path / "run"), 5)] == [0]
     path.with_name("evaluation.json").write_text("{")
-    assert [d["fold"] for d in summary.read_evaluations(tmp_path / "run", 5)] == [0]
+    assert [d.fold for d in summary.read_evaluations(RunFolder(tmp_path / "run"), 5)] == [0]
     shutil.copy(path, tmp_path / "run" / "fold_0")
     assert "No evaluation of this version of the program was found" in read(tmp_path)[1]

@@ -1,0 +1,255 @@
+"""The settings of a run, nested as in configs/base.py: types, valid values, and their effect.
+
+config.json of a run holds them as JSON, with the settings of the user's own that this program does
+not know.
+"""
+
+import dataclasses
+import enum
+import math
+import typing
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Self
+
+from brats_jax.data.device_store import PLACEMENTS
+from brats_jax.data.modalities import MODALITIES
+from brats_jax.data.splits import SPLIT_BY
+from brats_jax.errors import BratsError
+from brats_jax.losses import SEGMENTATION_LOSSES
+from brats_jax.runtime.devices import DTYPES
+from brats_jax.runtime.document import Part
+
+
+@dataclass(frozen=True)
+class Rule:
+    """The valid values of a setting, and the end of the message about any other."""
+
+    is_valid: Callable[[Any], bool]
+    hint: str
+
+
+def at_least(least: int) -> Rule:
+    """Numbers from `least` up."""
+    return Rule(lambda value: value >= least, f"give at least {least}")
+
+
+def one_of(valid: Iterable[str]) -> Rule:
+    """One of the words."""
+    words = tuple(valid)
+    return Rule(lambda value: value in words, f"valid values are {', '.join(words)}")
+
+
+POSITIVE = Rule(lambda value: 0 < value < math.inf, "must be positive and finite")
+PROBABILITY = Rule(lambda value: 0 <= value <= 1, "give 0 to 1")
+SLICES = one_of(("tumour", "all"))
+# Each once, and at least one.
+SOME_MODALITIES = Rule(
+    lambda names: bool(names) and set(names) <= {*MODALITIES} and len(set(names)) == len(names),
+    f"name each of {', '.join(MODALITIES)} at most once",
+)
+ONE_MODALITY = Rule(lambda name: name in MODALITIES, SOME_MODALITIES.hint)
+
+
+class Mark(enum.Enum):
+    """The effect of a setting; without a mark, a run goes on with the same value only.
+
+    FREE: it changes how fast or how often something is done, never the result: a run may go on
+      with another value.
+    PATH: it names a folder whose content counts: the folder may move.
+    ADDED: runs of earlier versions do not have it, and may go on and be evaluated.
+    """
+
+    FREE = enum.auto()
+    PATH = enum.auto()
+    ADDED = enum.auto()
+
+
+FREE, PATH, ADDED = Mark.FREE, Mark.PATH, Mark.ADDED
+
+
+@dataclass(frozen=True)
+class ModelSettings(Part):
+    """config.model."""
+
+    width: Annotated[int, Rule(lambda n: n >= 1 and n % 4 == 0, "give a multiple of 4")]
+
+
+@dataclass(frozen=True)
+class DataSettings(Part):
+    """config.data."""
+
+    store: Annotated[str, FREE]
+    split_by: Annotated[str, one_of(SPLIT_BY)]
+    test_fraction: Annotated[float, Rule(lambda share: 0 < share < 1, "between 0 and 1")]
+    num_folds: Annotated[int, at_least(2)]  # a single fold would have nothing to train on
+    split_seed: Annotated[int, at_least(0)]
+    label_fraction: Annotated[float, Rule(lambda share: 0 < share <= 1, "above 0, at most 1 (all)")]
+    patch_size: Annotated[int, at_least(1)]
+    workers: Annotated[int, at_least(0), FREE]
+    threads: Annotated[int, at_least(1), FREE]
+    placement: Annotated[str, one_of(PLACEMENTS), FREE]
+
+
+@dataclass(frozen=True)
+class OptimSettings(Part):
+    """config.optim."""
+
+    learning_rate: Annotated[float, POSITIVE]
+    decay_factor: Annotated[float, POSITIVE]
+    decay_every_epochs: Annotated[int, at_least(1)]
+
+
+@dataclass(frozen=True)
+class TrainSettings(Part):
+    """config.train."""
+
+    batch_size: Annotated[int, at_least(1)]
+    validation_batch_size: Annotated[int, at_least(1)]
+    float32_epochs: Annotated[int, at_least(0), ADDED]
+    log_every_steps: Annotated[int, at_least(1), FREE]
+    save_every_steps: Annotated[int, at_least(1), FREE]
+    steps_per_dispatch: Annotated[int, at_least(0), FREE]
+    deterministic: Annotated[bool, FREE]
+
+
+@dataclass(frozen=True)
+class StageSettings(Part):
+    """The settings that both stages have."""
+
+    inputs: Annotated[tuple[str, ...], SOME_MODALITIES]
+    epochs: Annotated[int, at_least(1)]
+    steps_per_epoch: Annotated[int, at_least(0)]
+    slices: Annotated[str, SLICES]
+    tumour_probability: Annotated[float, PROBABILITY]
+    augmentation: dict[str, Any]  # fields of data.augment.Augmentation
+
+
+@dataclass(frozen=True)
+class PretrainSettings(StageSettings):
+    """config.pretrain."""
+
+    run: Annotated[str, PATH]
+    target: Annotated[str, ONE_MODALITY]
+
+
+@dataclass(frozen=True)
+class SegmentSettings(StageSettings):
+    """config.segment."""
+
+
+@dataclass(frozen=True)
+class EvaluationSettings(Part):
+    """config.evaluation."""
+
+    slices: Annotated[str, SLICES]
+    tolerance_mm: Annotated[float, POSITIVE]
+    batch_size: Annotated[int, at_least(1), FREE]
+    panels: Annotated[int, at_least(0), FREE]
+
+
+@dataclass(frozen=True)
+class Settings(Part):
+    """All settings; configs/base.py has their meaning and defaults.
+
+    Attributes:
+      document: the same as JSON, as config.json has them, with those not known here.
+    """
+
+    seed: Annotated[int, at_least(0)]
+    folds: Annotated[tuple[int, ...], FREE]
+    ssl: bool
+    loss: Annotated[str, one_of(SEGMENTATION_LOSSES)]
+    focal_gamma: Annotated[float, at_least(0)]
+    focal_alpha: tuple[float, ...]
+    encoder_init: str
+    dtype: Annotated[str, one_of(DTYPES)]
+    compilation_cache: Annotated[str, FREE]
+    model: ModelSettings
+    data: DataSettings
+    optim: OptimSettings
+    train: TrainSettings
+    pretrain: PretrainSettings
+    segment: SegmentSettings
+    evaluation: EvaluationSettings
+    document: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False, repr=False)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """Parses settings.
+
+        Raises:
+          BratsError: a setting is missing or of another type.
+        """
+        try:
+            settings = super().from_json(document)
+        except ValueError as error:
+            raise BratsError(f"config: {error}") from None
+        return dataclasses.replace(settings, document=document)
+
+    def check(self) -> None:
+        """Refuses values that a setting by itself cannot have.
+
+        Raises:
+          BratsError: names the setting, its value and the valid ones.
+        """
+        rules = [(n, m) for n, marks in _marks(Settings) for m in marks if isinstance(m, Rule)]
+        for name, rule in rules:
+            value = self.value(name)
+            if not rule.is_valid(value):
+                shown = ", ".join(map(str, value)) if isinstance(value, tuple) else value
+                raise BratsError(f"config.{name}={shown}: {rule.hint}")
+
+    def value(self, name: str) -> Any:
+        """The value of a setting by its dotted name, such as 'data.store'."""
+        value: Any = self
+        for part in name.split("."):
+            value = getattr(value, part)
+        return value
+
+    def stage(self, name: str) -> StageSettings:
+        """The settings of the stage 'pretrain' or 'segment'."""
+        return {"pretrain": self.pretrain, "segment": self.segment}[name]
+
+
+def _marks(kind: type, prefix: str = "") -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """(dotted name, rules and marks) of every setting of a class and the classes within."""
+    for name, annotation in typing.get_type_hints(kind, include_extras=True).items():
+        if isinstance(annotation, type) and issubclass(annotation, Part):
+            yield from _marks(annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", getattr(annotation, "__metadata__", ())
+
+
+def _marked(mark: Mark) -> frozenset[str]:
+    return frozenset(name for name, marks in _marks(Settings) if mark in marks)
+
+
+# Dotted names, see `Mark`.
+FREE_TO_CHANGE = _marked(FREE)
+PATHS = _marked(PATH)
+ADDED_LATER = _marked(ADDED)
+
+
+def flatten(nested: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested settings by dotted name, as the command line has them."""
+    from flax import traverse_util  # a third of a second that --status and --help need not wait
+
+    return traverse_util.flatten_dict(nested, sep=".")
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """'name: before -> now' of every setting that differs and changes the result.
+
+    Args:
+      before, now: settings as JSON has them.
+    """
+    old, new = flatten(before), flatten(now)
+    return [
+        f"{name}: {old.get(name)} -> {new.get(name)}"
+        for name in sorted({**old, **new})
+        if name not in FREE_TO_CHANGE
+        and (name in old or name not in ADDED_LATER)
+        and old.get(name) != new.get(name)
+        and not (name in PATHS and old.get(name) and new.get(name))
+    ]

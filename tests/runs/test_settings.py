@@ -1,0 +1,91 @@
+import copy
+import dataclasses
+import json
+
+import pytest
+
+from brats_jax.errors import BratsError
+from brats_jax.runs.settings import FREE_TO_CHANGE, Settings, differences, flatten
+from configs import base
+
+
+def document_of(**changes):
+    """configs/base.py as JSON, with changes: data__store for data.store."""
+    config = base.get_config()
+    config.update_from_flattened_dict({k.replace("__", "."): v for k, v in changes.items()})
+    return json.loads(config.to_json_best_effort())
+
+
+def test_every_setting_of_the_base_configuration_is_known():
+    settings = Settings.from_json(document_of())
+    for name, value in flatten(document_of()).items():
+        if ".augmentation." not in name:
+            found = settings.value(name)
+            assert (list(found) if isinstance(found, tuple) else found) == value, name
+    settings.check()
+
+
+def test_a_setting_of_the_users_own_stays_in_the_document():
+    document = {**document_of(), "note": "mine"}
+    assert Settings.from_json(document).document == document
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": None}, "config: 'seed' is 'None', not a whole number"),
+        ({"folds": 1}, "config: 'folds' is '1', not a list"),
+        ({"model": {}}, "config: in 'model': 'width' is missing"),
+        ({"model": {"width": 64.0}}, "config: in 'model': 'width' is '64.0', not a whole number"),
+    ],
+)
+def test_a_setting_of_another_type_is_refused(changes, message):
+    with pytest.raises(BratsError, match=message):
+        Settings.from_json({**document_of(), **changes})
+
+
+def test_settings_are_frozen():
+    settings = Settings.from_json(document_of())
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        settings.seed = 1
+
+
+def test_differences_leave_out_what_does_not_change_results():
+    before = document_of()
+    free = document_of(folds=(1,), data__workers=4, train__save_every_steps=7)
+    assert differences(before, free) == []
+    other = document_of(seed=1, pretrain__epochs=2)
+    assert differences(before, other) == ["pretrain.epochs: 30 -> 2", "seed: 0 -> 1"]
+
+
+def test_only_settings_that_were_added_later_may_be_missing_in_an_earlier_run():
+    before, now = document_of(), document_of()
+    del before["train"]["float32_epochs"]
+    assert differences(before, now) == []
+    assert differences(now, document_of(train__float32_epochs=0)) == [
+        "train.float32_epochs: 1 -> 0"
+    ]
+    del before["seed"]
+    assert differences(before, now) == ["seed: None -> 0"]
+
+
+def test_the_path_of_a_pretraining_may_change_but_not_whether_there_is_one():
+    none, here, there = (document_of(pretrain__run=run) for run in ("", "A", "B"))
+    assert differences(here, there) == []
+    assert differences(none, here) == ["pretrain.run:  -> A"]
+
+
+def test_the_settings_that_a_run_may_change_are_those_of_the_first_version():
+    assert {
+        "folds", "compilation_cache", "data.store", "data.workers", "data.threads",
+        "data.placement", "train.log_every_steps", "train.save_every_steps",
+        "train.steps_per_dispatch", "train.deterministic", "evaluation.panels",
+        "evaluation.batch_size",
+    } == FREE_TO_CHANGE  # fmt: skip
+
+
+def test_comparing_settings_leaves_them_as_they_are():
+    before = document_of()
+    kept = copy.deepcopy(before)
+    differences(before, document_of(seed=1))
+    assert before == kept
