@@ -168,7 +168,7 @@ class _Volumes:
             prediction, truth = (np.stack(s, axis=-1) for s in zip(*taken, strict=True))
             lesion_rows = _lesion_scores(prediction, truth, spacing)
             surfel_rows = _surfel_scores(prediction, truth, spacing, self._tolerance_mm)
-        else:  # no scores in 3D; the boundary statistics of empty masks are NaN and 0
+        else:  # no scores in 3D: empty masks have boundaries of the background only
             prediction = truth = np.zeros((*self._shape, 1), np.uint8)
             lesion_rows = np.full((len(LESION_REGIONS), len(LESION_FIELDS)), np.nan)
             surfel_rows = np.full((len(SURFEL_REGIONS), len(SURFEL_FIELDS)), np.nan)
