@@ -1,8 +1,10 @@
 """Training losses: pure functions of logits and labels, and one table of names.
 
-Logits are [B, H, W, K] in any floating type and computed in float32 (at least); labels are
-integers [B, H, W] from 0 to K - 1. Every loss is one scalar, and every mean and every sum runs
-over the whole batch, so a batch spread over devices gives the same number as on one.
+Logits are [B, H, W, K] in any floating type and computed in float32 or wider; labels are integers
+[B, H, W] from 0 to K - 1. Every loss is a scalar, and every mean and sum runs over the whole
+batch, so a batch that is divided among devices gives the same number as on one device.
+
+Losses are optax's where it has them and a continued training keeps its bits.
 """
 
 import functools
@@ -11,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Float, Integer
 
 from brats_jax.errors import BratsError
@@ -19,17 +22,21 @@ Logits = Float[Array, "b h w k"]
 Labels = Integer[Array, "b h w"]
 Scalar = Float[Array, ""]
 
-SMOOTH = 1e-5  # MONAI's; decides the loss of a class that is in neither truth nor prediction
+SMOOTH = 1e-5  # MONAI's; the term of a class that is in neither truth nor prediction is then 0
 
 
 def cross_entropy(logits: Logits, labels: Labels) -> Scalar:
-    """Mean over pixels of -log p_t, with p_t the softmax probability of the true class.
+    """Cross-entropy, averaged over pixels.
+
+        mean over pixels of -log p_t
+
+    with p_t the softmax probability of the true class.
 
     Args:
       logits: scores before softmax.
       labels: true classes.
     """
-    return -_log_probability_of_truth(logits, labels).mean()
+    return _cross_entropy_of_pixels(logits, labels).mean()
 
 
 def dice_loss(
@@ -40,9 +47,12 @@ def dice_loss(
         1 - mean_c (2 sum p_c y_c + s) / (sum p_c + sum y_c + s),   s = 1e-5
 
     with p the softmax probabilities and y the one-hot labels. The default is nnU-Net's choice
-    for 2D: foreground classes only, the sums pooled over the batch. A patch seldom holds all
-    classes, and for a class absent from its own sums the term is about 1 with no gradient to
-    speak of; pooling makes that rare.
+    for 2D: foreground classes only, and sums over the whole batch. Few patches have all classes,
+    and the term of a class that is absent from its sums is about 1 with almost no gradient;
+    pooling makes that rare.
+
+    `optax.losses.dice_loss` with smooth=s/2 has the same value, but its order of operations gives
+    gradients other last bits, which would change continued trainings.
 
     Args:
       logits: scores before softmax.
@@ -72,11 +82,12 @@ def focal(
     alpha: Sequence[float] | None = None,
     gamma: float = 2.0,
 ) -> Scalar:
-    """Focal loss on the softmax: cross-entropy that looks away from what is already right.
+    """Focal loss on the softmax: cross-entropy that down-weights well-classified pixels.
 
         mean over pixels of -alpha_t (1 - p_t)^gamma log p_t
 
-    MONAI's `FocalLoss(use_softmax=True)` also averages over the classes, K times smaller.
+    MONAI's `FocalLoss(use_softmax=True)` also averages over the K classes, which makes it K times
+    smaller. optax has the sigmoid's focal loss alone.
 
     Args:
       logits: scores before softmax.
@@ -85,13 +96,13 @@ def focal(
       gamma: at least 0; 0 is the (weighted) cross-entropy.
 
     Raises:
-      BratsError: as many weights as classes are needed.
+      BratsError: there are not as many weights as classes.
 
     Reference: Lin et al. 2017, https://arxiv.org/abs/1708.02002
     """
-    log_p = _log_probability_of_truth(logits, labels)
-    # 1 - p without cancellation near p = 1; the floor keeps the gradient of a power below 1
-    # finite where p is 1 to the last bit.
+    log_p = -_cross_entropy_of_pixels(logits, labels)
+    # expm1, because 1 - p cancels near p = 1. The floor keeps the gradient of a power below 1
+    # finite where p rounds to 1.
     miss = jnp.maximum(-jnp.expm1(log_p), jnp.finfo(log_p.dtype).tiny)
     loss = -(miss ** (int(gamma) if float(gamma).is_integer() else gamma)) * log_p
     if alpha is not None:
@@ -138,7 +149,7 @@ def mse(prediction: Float[Array, "b h w c"], target: Float[Array, "b h w c"]) ->
       prediction, target: images of one shape.
 
     Raises:
-      ValueError: shapes differ (broadcasting would hide it).
+      ValueError: shapes differ; broadcasting would hide that.
     """
     if prediction.shape != target.shape:
         raise ValueError(f"mse of shapes {prediction.shape} and {target.shape}")
@@ -160,10 +171,10 @@ def get_segmentation_loss(
     Args:
       name: a key of `SEGMENTATION_LOSSES`.
       alpha: focal weight per class, background first; only for losses with a focal term.
-      gamma: focal exponent, without effect on `dice_ce`.
+      gamma: focal exponent; `dice_ce` ignores it.
 
     Raises:
-      BratsError: no such loss, or parameters that make none.
+      BratsError: the name is unknown, or a parameter is invalid.
     """
     if name not in SEGMENTATION_LOSSES:
         raise BratsError(
@@ -186,7 +197,9 @@ def _at_least_float32(x: Float[Array, "..."]) -> Float[Array, "..."]:
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-def _log_probability_of_truth(logits: Logits, labels: Labels) -> Float[Array, "b h w"]:
-    log_p = jax.nn.log_softmax(_at_least_float32(logits))
-    # A product with the one-hot labels rather than a gather, whose gradient is a scatter.
-    return (log_p * jax.nn.one_hot(labels, logits.shape[-1], dtype=log_p.dtype)).sum(-1)
+def _cross_entropy_of_pixels(logits: Logits, labels: Labels) -> Float[Array, "b h w"]:
+    logits = _at_least_float32(logits)
+    # With one-hot labels: the gradient of optax's loss of integer labels is a scatter, whose
+    # deterministic form is slow on a GPU.
+    truth = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+    return optax.softmax_cross_entropy(logits, truth)

@@ -1,4 +1,4 @@
-"""Losses against MONAI's and torch's stored values, finite differences and numbers by hand."""
+"""Losses: MONAI's and torch's stored values, optax, finite differences, values by hand."""
 
 import math
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
@@ -46,6 +47,27 @@ def test_value_and_gradient_are_monais(name):
     np.testing.assert_allclose(gradient, factor * GOLDEN[f"{name}/grad"], rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.parametrize("include_background", [False, True])
+@pytest.mark.parametrize("pooled", [False, True])
+def test_dice_is_optaxs_but_for_rounding(include_background, pooled):
+    def optaxs(x, y):
+        return optax.losses.dice_loss(
+            x,
+            jax.nn.one_hot(y, x.shape[-1]),
+            smooth=losses.SMOOTH / 2,
+            ignore_background=not include_background,
+            axis=(0, 1, 2) if pooled else (1, 2),
+        ).mean()
+
+    def ours(x, y):
+        return losses.dice_loss(x, y, include_background=include_background, pooled=pooled)
+
+    value, gradient = jax.jit(jax.value_and_grad(ours))(LOGITS, LABELS)
+    expected, expected_gradient = jax.jit(jax.value_and_grad(optaxs))(LOGITS, LABELS)
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+    np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-5, atol=1e-8)
+
+
 @pytest.mark.parametrize(
     "loss",
     [
@@ -69,7 +91,7 @@ def test_gradient_is_that_of_finite_differences(loss):
         np.testing.assert_allclose(jax.grad(loss)(x, y).ravel(), numeric, rtol=1e-6, atol=1e-9)
 
 
-def test_by_hand():
+def test_two_pixels_by_hand():
     # Two pixels, two classes, probabilities of the truth 3/4 and 1/2.
     x = jnp.log(jnp.array([[[[0.25, 0.75], [0.5, 0.5]]]]))
     y = jnp.array([[[1, 0]]])
@@ -85,10 +107,10 @@ def test_by_hand():
     np.testing.assert_allclose(both, (foreground + background) / 2, rtol=1e-4)
 
 
-def test_perfect_and_absent():
+def test_a_perfect_prediction_and_an_absent_class_cost_nothing():
     y = jnp.asarray(LABELS % 3)
     x = 50 * jax.nn.one_hot(y, 4)
-    # Class 3 is nowhere, in neither truth nor prediction: it costs nothing.
+    # Class 3 is in neither truth nor prediction.
     for loss in losses.SEGMENTATION_LOSSES.values():
         np.testing.assert_allclose(loss(x, y), 0, atol=1e-4)
 
@@ -136,7 +158,7 @@ def test_devices_do_not_change_the_numbers():
             np.testing.assert_allclose(a, e, rtol=1e-5, atol=1e-8)
 
 
-def test_mse():
+def test_mse_by_hand():
     a, b = jnp.array([[[[1.0], [2.0]]]]), jnp.array([[[[1.0], [5.0]]]])
     assert losses.mse(a, b) == 4.5
     assert losses.mse(a.astype(jnp.bfloat16), b).dtype == jnp.float32

@@ -1,4 +1,7 @@
-"""Network definitions: arrays in, arrays out; no files, no configuration."""
+"""Networks: arrays in, arrays out; no files and no configuration.
+
+`ops/` has the operations whose fast forms are written for a compiler.
+"""
 
 from brats_jax.models.functional import (
     Kernels,

@@ -14,11 +14,15 @@ Weights = dict[Any, Any]
 # Kernels by their path in the parameters, as jax.tree_util.keystr writes it.
 Kernels = dict[str, jax.Array]
 
-FLOAT32_PARTS = ("head",)  # of every model, whatever the rest computes in
+FLOAT32_PARTS = ("head",)  # parts of a model that compute in float32, whatever its dtype
 
 
 def split(model: nnx.Module) -> tuple[nnx.GraphDef, Weights, Weights]:
-    """Returns (graphdef, params, stats): the static structure, what is trained, BatchNorm's."""
+    """Splits a model into its static structure, parameters and BatchNorm statistics.
+
+    Returns:
+      (graphdef, params, stats).
+    """
     params, stats = (nnx.state(model, kind) for kind in (nnx.Param, nnx.BatchStat))
     return nnx.graphdef(model), nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
 
@@ -31,35 +35,34 @@ def apply(
     *,
     train: bool,
 ) -> tuple[Any, Weights]:
-    """Runs a model without changing anything: new statistics are returned, not stored.
+    """Runs a model as a pure function: it returns new statistics and stores nothing.
 
     Args:
       graphdef, params, stats: as `split` gives them.
       x: images.
-      train: normalise by the batch and move the running statistics (True), or use them (False).
+      train: normalise by the batch and update the running statistics (True), or use them (False).
 
     Returns:
-      What the model returns, and the statistics after it; the given ones where `train` is False.
+      The model's result and the new statistics; the given ones where `train` is False.
     """
-    # A copy, because variables made outside a gradient may not be written to inside it.
+    # A copy, because NNX refuses to write inside a gradient to variables made outside of it.
     model = nnx.merge(graphdef, params, stats, copy=True)
     y = model(x, train=train)
     return y, nnx.to_pure_dict(nnx.state(model, nnx.BatchStat)) if train else stats
 
 
 def rounded_kernels(params: Weights, dtype: DTypeLike) -> Kernels:
-    """The kernels that a model computes with, rounded as its layers would round them.
+    """The kernels of a model, rounded to its compute type as its layers would round them.
 
-    A step that is given them (`with_kernels`) computes the same numbers. A loop of steps has
-    each step round those of the next one while it has them at hand, in place of reading them
-    all again.
+    A step with these kernels (`with_kernels`) computes the same numbers. In a loop, each step
+    rounds the kernels of the next one while it updates them, which saves a pass over all of them.
 
     Args:
       params: float32 parameters.
-      dtype: what the model computes in.
+      dtype: compute type of the model.
 
     Returns:
-      Nothing where `dtype` is float32.
+      The kernels by path; empty where `dtype` is float32.
     """
     if dtype == jnp.float32:
         return {}
@@ -72,7 +75,7 @@ def rounded_kernels(params: Weights, dtype: DTypeLike) -> Kernels:
 
 
 def with_kernels(params: Weights, kernels: Kernels, dtype: DTypeLike | None = None) -> Weights:
-    """The parameters (or gradients) with other kernels in their place, in `dtype` if given."""
+    """Parameters (or gradients) with `kernels` in their places, cast to `dtype` where given."""
 
     def choose(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
         kernel = kernels.get(jax.tree_util.keystr(path), leaf)

@@ -1,4 +1,4 @@
-"""The layers every network here is made of: float32 parameters, compute in `dtype`."""
+"""Layers of the networks: float32 parameters, compute in `dtype`."""
 
 from collections.abc import Callable
 
@@ -26,9 +26,9 @@ Initializer = Callable[[jax.Array, tuple[int, ...]], jax.Array]
 def normal(key: jax.Array, shape: tuple[int, ...], variance: float) -> Float[Array, "..."]:
     """Draws N(0, variance) in float32 with NumPy, seeded by the words of `key`.
 
-    XLA's CPU compiler takes 0.6 s for every new shape of `jax.random.normal`, 40 s for one
-    network; NumPy draws the 25 million weights of a full-width one in 0.3 s. Under tracing
-    (`nnx.eval_shape`, `jit`) the draw becomes a callback with the same numbers.
+    XLA:CPU compiles 0.6 s for every new shape of `jax.random.normal`, 40 s for one network. NumPy
+    draws the 25 million weights of a full-width network in 0.3 s. Under tracing
+    (`nnx.eval_shape`, `jit`) the draw is a callback with the same numbers.
     """
 
     def draw(words: jax.Array) -> np.ndarray:
@@ -45,27 +45,27 @@ def normal(key: jax.Array, shape: tuple[int, ...], variance: float) -> Float[Arr
 
 
 def he_normal_fan_out(key: jax.Array, shape: tuple[int, ...]) -> Float[Array, "kh kw i o"]:
-    """N(0, 2 / (kh kw out)), torchvision's initialisation of every ResNet convolution."""
+    """N(0, 2 / (kh kw out)): torchvision's initialisation of every ResNet convolution."""
     height, width, _, outputs = shape
     return normal(key, shape, 2 / (height * width * outputs))
 
 
 def he_normal_fan_in(key: jax.Array, shape: tuple[int, ...]) -> Float[Array, "kh kw i o"]:
-    """N(0, 2 / (kh kw in)), for decoders, whose layers have many more inputs than outputs."""
+    """N(0, 2 / (kh kw in)): for decoders, whose layers have many more inputs than outputs."""
     height, width, inputs, _ = shape
     return normal(key, shape, 2 / (height * width * inputs))
 
 
 def _constant(value: float, channels: int) -> Float[Array, " c"]:
-    # From NumPy: `jnp.ones` compiles a program for every new size.
+    # From NumPy, because `jnp.full` compiles a program for every new size.
     return jnp.asarray(np.full(channels, value, np.float32))
 
 
 class Conv(nnx.Module):
-    """Square convolution; kernel [k, k, in, out], padding (k - 1) // 2 on every side as in torch.
+    """Square convolution, zero padded by (k - 1) // 2 on every side as in torch.
 
     Attributes:
-      kernel: float32 parameter.
+      kernel: float32 parameter [k, k, in, out].
       bias: float32 parameter [out], or None.
     """
 
@@ -93,16 +93,16 @@ class Conv(nnx.Module):
 
 
 class BatchNorm(nnx.Module):
-    """Batch normalisation with float32 statistics and arithmetic, whatever the compute dtype.
+    """Batch normalisation with float32 statistics and arithmetic in every compute dtype.
 
         y = (x - mean) / sqrt(var + 1e-5) * scale + bias
 
     In training `mean` and `var` are those of the whole batch: under `jit` over a sharded batch
     that is the global batch, so the number of devices does not change the numbers. The running
-    statistics follow as 0.9 * running + 0.1 * batch with the biased variance (torch has momentum
-    0.1 for the same thing, but feeds its running variance the unbiased one, n / (n - 1) larger).
+    statistics become 0.9 * running + 0.1 * batch, with the biased variance (torch's momentum 0.1
+    is the same, but its running variance takes the unbiased one, n / (n - 1) larger).
 
-    `nnx.BatchNorm` would round the running statistics to bfloat16 in evaluation and takes the
+    Not `nnx.BatchNorm`: it rounds the running statistics to bfloat16 in evaluation, and takes the
     variance as E[x^2] - E[x]^2, which loses the variance of channels far from zero.
 
     Attributes:
@@ -125,7 +125,7 @@ class BatchNorm(nnx.Module):
         relu: bool = False,
         train: bool,
     ) -> Float[Array, "b h w c"]:
-        """Normalises; adds `shortcut`, and cuts off what is negative, where told to."""
+        """Normalises `x`; optionally adds a shortcut and applies ReLU."""
         x = x.astype(self.dtype)
         shortcut = None if shortcut is None else shortcut.astype(self.dtype)
         if not train:
@@ -166,7 +166,7 @@ class ConvBNReLU(nnx.Module):
         *,
         train: bool,
     ) -> Float[Array, "b 2*h 2*w o"]:
-        """The same of `x` up-sampled by 2 (nearest), with the channels of `skip` after it."""
+        """Applies the layer to `x` up-sampled by 2 (nearest) and concatenated with `skip`."""
         dtype = self.conv.dtype
         fine = None if skip is None else skip.astype(dtype)
         y = conv2d_upsampled(x.astype(dtype), fine, self.conv.kernel[...])

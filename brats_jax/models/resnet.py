@@ -9,9 +9,9 @@ Contract: `ResNet50(C)(x, train=...)` maps x [B, H, W, C] to five maps, finest f
     c3    layer3                        16   1024
     c4    layer4                        32   2048
 
-with channels in proportion to `width` and sizes rounded up where the stride does not divide H
-or W. Layers, their names and their padding are torchvision's `resnet50`, without `fc` and with
-the stride in the 3x3 convolution (v1.5), so that its weights load one to one.
+with channels in proportion to `width`, and sizes rounded up where the stride does not divide H
+or W. Layers, names and padding are those of torchvision's `resnet50`, without `fc` and with the
+stride in the 3x3 convolution (v1.5), so torchvision's weights load one to one.
 
 Reference: He et al. 2016, https://arxiv.org/abs/1512.03385;
 https://github.com/pytorch/vision/blob/main/torchvision/models/resnet.py
@@ -40,7 +40,7 @@ Maps = tuple[
 
 
 class Bottleneck(nnx.Module):
-    """1x1, 3x3 (which carries the stride) and 1x1 convolutions beside a shortcut."""
+    """1x1, 3x3 (with the stride) and 1x1 convolutions, and a shortcut around them."""
 
     def __init__(
         self,
@@ -78,11 +78,11 @@ class Bottleneck(nnx.Module):
 
 
 class ResNet50(nnx.Module):
-    """ResNet-50 without its classifier; see the top of this file for the maps it returns.
+    """ResNet-50 without its classifier; the top of this file describes its five maps.
 
     Args:
       in_channels: channels of the input, one per modality.
-      width: channels of the stem, a positive multiple of 4; 64 is the ResNet-50 of the paper.
+      width: channels of the stem, a positive multiple of 4; 64 in He et al.
       dtype: compute type; parameters and statistics stay float32.
       rngs: needs the stream `params`.
 
@@ -90,7 +90,7 @@ class ResNet50(nnx.Module):
       channels: channels of the five maps.
 
     Raises:
-      BratsError: a width or a channel count that makes no network.
+      BratsError: `width` is not a positive multiple of 4, or `in_channels` is below 1.
     """
 
     def __init__(

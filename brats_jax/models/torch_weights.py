@@ -1,7 +1,7 @@
-"""Weights of a network under torch's names and in torch's layouts, and back.
+"""Weights of a network under torch's names and in torch's layouts.
 
-The encoder's names are torchvision's (`conv1.weight`, `layer1.0.bn1.running_mean`), decoder and
-head keep their own before them (`decoder.stages.0.block1.conv.weight`, `head.weight`).
+The encoder has torchvision's names (`conv1.weight`, `layer1.0.bn1.running_mean`); names of
+decoder and head begin with their part (`decoder.stages.0.block1.conv.weight`, `head.weight`).
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from brats_jax.models import Weights
 
 LeafPath = tuple[str, ...]
 
-# Ours -> torch's; a kernel is also transposed.
+# Our name of a leaf -> torch's; a kernel is also transposed.
 TORCH_NAMES = {
     "kernel": "weight",
     "scale": "weight",
@@ -25,10 +25,15 @@ TORCH_NAMES = {
 
 
 def leaves(state: Any, below: str | None = None) -> list[tuple[LeafPath, Any]]:
-    """Leaves of a state or nested dict with paths such as ('encoder', 'layer1', '0', ...)."""
+    """Leaves of a state or nested dict with their paths, e.g. ('encoder', 'layer1', '0', 'scale').
+
+    Args:
+      state: an `nnx` state or nested dict.
+      below: first key of the leaves to return; all leaves where None.
+    """
     found = []
     for keys, leaf in jax.tree_util.tree_leaves_with_path(state):
-        # A flax State ends in the attribute `.value` of its variable, a plain dict does not.
+        # A path in a flax State ends in the attribute `.value` of its variable.
         path = tuple(
             str(getattr(key, "key", getattr(key, "idx", None)))
             for key in keys
@@ -46,10 +51,10 @@ def torch_name(path: LeafPath) -> str:
 
 
 def torch_state(params: Weights, stats: Weights) -> dict[str, np.ndarray]:
-    """A network as a torch state dict: name -> float32 array, sorted by name.
+    """A network as a torch state dict: float32 arrays by name, sorted.
 
-    Convolutions are OIHW. The transposed convolutions of a pretext network's decoder are
-    `ConvTranspose2d(i, o, 4, stride=2, padding=1)`: IOHW, with the kernel turned by 180 degrees
+    Convolutions are OIHW. The transposed convolutions of a `ReconstructionModel`'s decoder are
+    `ConvTranspose2d(i, o, 4, stride=2, padding=1)`: IOHW, with the kernel rotated by 180 degrees
     (see `models.ops.conv_transpose_4x4_stride2`).
     """
     state = {}
@@ -68,7 +73,7 @@ def torch_state(params: Weights, stats: Weights) -> dict[str, np.ndarray]:
 def digest(state: dict[str, np.ndarray]) -> str:
     """SHA-256 of a `torch_state`: each tensor's name, shape and little-endian float32 values.
 
-    Whoever has the weights in any file can compute it again and tell whether they are the same.
+    It identifies the weights in any file format.
     """
     total = hashlib.sha256()
     for name, value in sorted(state.items()):

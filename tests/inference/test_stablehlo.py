@@ -175,14 +175,6 @@ def test_an_exported_encoder_initialises_another_network(networks, ensemble):
     np.testing.assert_array_equal(stem[:, :, 2], old[:, :, 0])
 
 
-def test_transposed_convolutions_are_written_for_torch():
-    params = {"decoder": {"stages": {0: {"kernel": np.arange(96.0).reshape(4, 4, 2, 3)}}}}
-    (weight,) = torch_weights.torch_state(params, {}).values()
-    assert weight.shape == (2, 3, 4, 4)
-    # torch: y[2 y0 - 1 + i] += x[y0] w[i]; ours reads row 0 for x above, i.e. torch's row 3.
-    assert weight[1, 2, 3, 3] == params["decoder"]["stages"][0]["kernel"][0, 0, 1, 2]
-
-
 def test_the_network_of_the_first_stage_predicts_its_modality(example_runs, ensemble, tmp_path):
     run = example_runs["slice"] / "run" / "fold_1"
     shutil.copytree(ensemble, tmp_path / "out")

@@ -1,3 +1,5 @@
+"""Models as pure functions of their state, and kernels rounded to the compute type."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np
