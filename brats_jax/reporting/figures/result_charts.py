@@ -103,8 +103,8 @@ def difference_figure(comparisons: Sequence[Comparison]) -> Figure | None:
     names = [f"{c.ssl.loss_name}: {c.quantity.name} (n = {c.result.n})" for c in reversed(shown)]
     axis.set_yticks(range(len(shown)), names)
     axis.set_ylim(-0.7, len(shown) - 0.3)
-    better = "right of 0: SSL is better" if shown[0].quantity.larger_is_better else ""
-    axis.set_xlabel(f"SSL minus baseline, mean over patients ({better})")
+    better = "right" if shown[0].quantity.larger_is_better else "left"
+    axis.set_xlabel(f"SSL minus baseline, mean over patients ({better} of 0: SSL is better)")
     axis.grid(axis="y", visible=False)
     return drawn(
         drawing,
