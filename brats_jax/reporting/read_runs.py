@@ -132,7 +132,7 @@ class GridCell:
       run, fold: run folder and fold.
       state: done, running, failed or left.
       note: the progress of a running cell, the error of a failed one.
-      attempts, seconds: in total; None if not recorded.
+      attempts: so far; None if not recorded.
     """
 
     name: str
@@ -141,7 +141,6 @@ class GridCell:
     state: str
     note: str
     attempts: int | None
-    seconds: float | None
 
 
 @dataclass
@@ -252,5 +251,4 @@ def _grid_cells(grid: Path, problems: list[str]) -> Iterator[GridCell]:
             state=progress.state,
             note=progress.note,
             attempts=record.attempts if record else None,
-            seconds=progress.seconds,
         )

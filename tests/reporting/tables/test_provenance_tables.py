@@ -36,9 +36,9 @@ def test_equal_splits_share_a_row(study):
 
 def test_unfinished_trainings_have_their_reason(tmp_path):
     cells = [
-        GridCell("a", "runs/a", 0, "done", "", 1, 60.0),
-        GridCell("b", "runs/b", 0, "failed", "out of memory", 2, 60.0),
-        GridCell("c", "runs/c", 0, "left", "", None, None),
+        GridCell("a", "runs/a", 0, "done", "", 1),
+        GridCell("b", "runs/b", 0, "failed", "out of memory", 2),
+        GridCell("c", "runs/c", 0, "left", "", None),
     ]
     table = provenance_tables.unfinished_cell_table(Study(tmp_path, "grid", cells=cells))
     assert column(table, "Training") == ["b", "c"]
