@@ -1,4 +1,4 @@
-"""Images that are hard to measure, and scikit-image's SSIM of them. Not tests."""
+"""Images whose metrics are sensitive to rounding, and scikit-image's SSIM. Not tests."""
 
 import numpy as np
 from scipy import ndimage
@@ -12,7 +12,7 @@ def smooth(rng, sigma, shape=SHAPE):
 
 
 def hard_cases():
-    """Slices [N, H, W] in float32: what z-scoring makes of brains, and worse."""
+    """Slices float32[N, H, W]: a z-scored brain, and images where float32 loses digits."""
     rng = np.random.default_rng(2)
     brain = smooth(rng, 3) + 2
     brain[:20] = brain[:, 50:] = brain.min() - 1  # a constant background that is not 0
@@ -30,7 +30,7 @@ def hard_cases():
 
 
 def regions(target):
-    """The brain: what is brighter than the darkest value, as a mask."""
+    """The brain, as a mask: pixels brighter than the darkest value."""
     return target > target.min(axis=(1, 2), keepdims=True) + 1e-3
 
 

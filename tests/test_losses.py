@@ -35,7 +35,7 @@ for background in (False, True):
         )
 
 
-def test_every_stored_loss_is_compared():
+def test_every_stored_loss_has_a_peer_here():
     assert {n for n in GOLDEN.files if f"{n}/grad" in GOLDEN.files} == set(PEERS)
 
 

@@ -12,8 +12,8 @@ Three implementations give the same numbers to float32 rounding:
   each mask, (H + W) H W D in 3D: little for an accelerator, and about SciPy's time on a CPU.
 - "host" (`surface_host`): SciPy, cropped to the masks' joint bounding box, on threads; several
   times faster on a CPU.
-- `surface_plain`: the definition, in the place of "host" and "device" where `runtime.forms`
-  selects plain forms.
+- "plain" (`surface_plain`): the definition. `runtime.forms` can select it in the place of the
+  other two.
 
 "auto" is "host" where JAX computes on a CPU, and "device" elsewhere and inside `jit`.
 """
@@ -63,7 +63,7 @@ __all__ = [
     "surface_statistics",
 ]
 
-BACKENDS: tuple[str, ...] = ("auto", "host", "device")
+BACKENDS: tuple[str, ...] = ("auto", "host", "device", "plain")
 
 # Pixel size along each axis; None stands for 1 mm along all of them.
 Spacing = Sequence[float] | None
@@ -105,7 +105,7 @@ def surface_statistics(
       prediction, target: bool[B, H, W] or bool[B, H, W, D] masks.
       spacing_mm: pixel size along each axis, two or three lengths; 1 mm by default.
       tolerance_mm: distance up to which a boundary pixel counts as within.
-      backend: "auto", "host" or "device" (see the top of this file).
+      backend: "auto", "host", "device" or "plain" (see the top of this file).
 
     Returns:
       `SurfaceStatistics` of arrays [B].

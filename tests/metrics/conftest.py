@@ -1,4 +1,4 @@
-"""What several tests of metrics read."""
+"""Fixtures for several tests of metrics."""
 
 import importlib.util
 from pathlib import Path

@@ -25,7 +25,7 @@ def test_ranges_by_hand():
     )
 
 
-def test_a_constant_background_flatters_and_the_region_does_not():
+def test_a_constant_background_raises_the_score_of_the_whole_image():
     prediction, target = hard_cases()
     mask, ranges = regions(target), image.data_range(target)
     prediction = np.where(mask, prediction, target)
@@ -117,7 +117,7 @@ def test_half_precision_images_are_measured_in_float32():
     np.testing.assert_allclose(image.ssim(*half, ranges), image.ssim(*wide, ranges), rtol=1e-6)
 
 
-def test_metrics_compose_under_jit():
+def test_metrics_are_the_same_under_jit():
     prediction, target = hard_cases()
 
     @jax.jit
@@ -147,7 +147,7 @@ def test_unknown_ranges_are_refused_with_the_valid_ones(rule):
             image.data_range(np.zeros((1, 8, 8), np.float32), "fixed", rule)
 
 
-def test_bad_input():
+def test_invalid_images_and_ranges_are_refused():
     x = np.zeros((2, 8, 8), np.float32)
     with pytest.raises(BratsError, match="share one shape"):
         image.mse(x, x[:, :7])

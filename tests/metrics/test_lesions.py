@@ -1,4 +1,4 @@
-"""Lesion-wise scores: scenes one can count by hand, and the challenge's own script."""
+"""Lesion-wise scores: scenes by hand, and the values of the challenge's own script."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,6 @@ from brats_jax.errors import BratsError
 from brats_jax.metrics import lesions
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "lesions.npz")
-SURFACES = np.load(Path(__file__).parents[1] / "golden" / "surface_metrics.npz")
 REGIONS = ((1, 2, 3), (1, 3), (3,))
 SHAPE = (24, 20, 40)
 
@@ -28,14 +27,14 @@ def summary(scores):
     return scores.tp, scores.fn, scores.fp
 
 
-def test_a_perfect_prediction():
+def test_a_perfect_prediction_finds_every_lesion():
     mask = boxes((2, 2, 2), (2, 2, 30))
     scores = lesions.lesion_scores(mask, mask)
     assert summary(scores) == (2, 0, 0) and scores.dice == 1 and scores.hd95_mm == 0
     assert [lesion.volume_mm3 for lesion in scores.lesions] == [64, 64]
 
 
-def test_one_found_one_missed_one_invented():
+def test_one_lesion_found_one_missed_and_one_false_positive():
     truth = boxes((2, 2, 2), (2, 2, 30))
     prediction = boxes((2, 2, 3), (16, 12, 16))  # one voxel off: 48 of 64 shared, Dice 0.75
     scores = lesions.lesion_scores(prediction, truth)
@@ -48,7 +47,7 @@ def test_one_found_one_missed_one_invented():
 
 @pytest.mark.parametrize(("gap", "count"), [(5, 1), (6, 1), (7, 2)])
 def test_lesions_that_dilate_into_each_other_are_one(gap, count):
-    # Each grows by 3, and what grows to lie side by side is joined.
+    # Each grows by 3 voxels, and dilations that touch are joined.
     truth = boxes((8, 8, 2), (8, 8, 2 + 4 + gap))
     scores = lesions.lesion_scores(boxes(), truth)
     assert len(scores.lesions) == count and summary(scores) == (0, count, 0)
@@ -73,7 +72,7 @@ def test_a_component_over_two_lesions_counts_in_full_for_both():
     assert scores.dice == pytest.approx(2 * 64 / (64 + 448))
 
 
-def test_small_lesions_count_for_nothing_and_what_is_on_them_is_no_false_positive():
+def test_small_lesions_do_not_count_and_predictions_on_them_are_no_false_positives():
     small, big = boxes((2, 2, 2), size=3), boxes((14, 10, 30))
     scores = lesions.lesion_scores(small | big, small | big)
     assert summary(scores) == (1, 0, 0) and scores.dice == 1
@@ -101,7 +100,7 @@ def test_components_touch_at_corners():
     assert lesions.lesion_scores(dot, boxes((8, 8, 8))).fp == 0
 
 
-def test_empty_masks():
+def test_two_empty_masks_score_1_and_one_empty_mask_0():
     nothing, some = boxes(), boxes((2, 2, 2))
     scores = lesions.lesion_scores(nothing, nothing)
     assert (scores.dice, scores.hd95_mm, *summary(scores)) == (1, 0, 0, 0, 0)
@@ -144,7 +143,7 @@ def test_lesions_are_those_of_another_labelling():
         assert scores.fp == len(touching) - sum(touching)
 
 
-def test_bad_input():
+def test_invalid_masks_and_spacings_are_refused():
     mask = boxes((2, 2, 2))
     for target in (mask[:-1], mask[0]):
         with pytest.raises(BratsError, match="volumes"):

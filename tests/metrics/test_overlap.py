@@ -102,7 +102,7 @@ def test_sensitivity_and_specificity_by_hand():
     assert value == np.float32(1 - 5 / (240 * 240 * 155))
 
 
-def test_the_challenges_names_for_a_patients_dice():
+def test_the_challenges_conventions_score_two_empty_masks_1():
     counts = np.array([[[0, 0, 0]], [[0, 5, 0]], [[0, 0, 5]], [[1, 1, 1]]])
     for convention in ("brats2020", "brats2023"):
         assert overlap.empty_value(convention) == 1
@@ -176,7 +176,7 @@ def test_no_slices_give_nan():
     assert np.isnan(mean.dice).all() and (mean.slices == 0).all()
 
 
-def test_bad_input():
+def test_invalid_names_shapes_and_regions_are_refused():
     with pytest.raises(BratsError, match="paper, present_only, both_empty_1"):
         overlap.mean_dice(np.array(COUNTS), "papper")
     with pytest.raises(BratsError, match=r"\(1, 2, 3\) and target \(2, 2, 3\)"):

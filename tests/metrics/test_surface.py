@@ -13,7 +13,7 @@ from brats_jax.metrics import surface, surface_device, surface_host, surface_pla
 from brats_jax.runtime import forms
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "overlap_and_surface.npz")
-BACKENDS = ("host", "device")
+BACKENDS = ("host", "device", "plain")
 each_backend = pytest.mark.parametrize("backend", BACKENDS)
 SHAPE = (21, 26)
 TOLERANCE_MM = 1.9  # no sum of the grids' steps
@@ -89,7 +89,7 @@ def test_single_pixels_and_spacing(backend):
 
 
 @each_backend
-def test_identical_masks_are_zero_apart_and_full_ones_too(backend):
+def test_identical_masks_have_distance_0(backend):
     for mask in (square(0, 0, 5), np.ones(SHAPE, bool), ~square(8, 8)):
         assert asd(mask, mask, backend) == 0
 
@@ -186,7 +186,7 @@ def test_slices_pool_through_their_statistics():
     assert together == pytest.approx(float(weighted), rel=1e-5)
 
 
-def test_auto_runs_inside_jit_and_on_integers():
+def test_auto_is_the_same_inside_jit():
     prediction, target = random_pairs()
     jitted = jax.jit(lambda p, g: surface.average_surface_distance(p, g))(prediction, target)
     eager = surface.average_surface_distance(prediction, target)
@@ -211,7 +211,7 @@ def test_device_memory_is_bounded(shape):
     assert compiled.memory_analysis().temp_size_in_bytes < (450e6, 900e6)[len(shape) - 3]
 
 
-def test_bad_input():
+def test_invalid_masks_spacings_and_backends_are_refused():
     mask = square(1, 1)[None]
     with pytest.raises(BratsError, match="auto, host, device"):
         surface.average_surface_distance(mask, mask, backend="gpu")

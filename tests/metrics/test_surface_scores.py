@@ -16,7 +16,7 @@ GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "surface_metrics.npz")
 NAMES = list(GOLDEN["names"])
 TOLERANCE_MM = float(GOLDEN["tolerance_mm"])
 REGIONS = ((1, 2, 3), (1, 3), (3,))
-BACKENDS = ("host", "device")
+BACKENDS = ("host", "device", "plain")
 each_backend = pytest.mark.parametrize("backend", BACKENDS)
 EMPTY = ((False, False), (False, True), (True, False), (True, True))
 
@@ -37,7 +37,7 @@ def one(prediction, target, backend, spacing_mm=None, tolerance_mm=1.0):
 
 
 def assert_variants(statistics, expected, rtol=1e-5):
-    """Every variant against an array [..., name] of what other packages say."""
+    """Compares every variant with an array [..., name] of other packages' values."""
     pred_to_gt, gt_to_pred = surface.directed_means(statistics)
     got = {
         "medpy_asd_pred_to_gt": pred_to_gt,
