@@ -37,8 +37,8 @@ LONGEST = (
     "test_main.py",
     "test_earlier_runs.py",
     "test_real_evaluation.py",
-    "test_train.py",
-    "test_processes.py",
+    "test_trainer.py",
+    "test_distributed.py",
     "test_experiment.py",
 )
 

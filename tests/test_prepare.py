@@ -116,9 +116,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("what", BAD)
-def test_a_bad_nifti_case_is_one_line_that_names_its_file(
-    source, tmp_path, brats_files, volumes, what
-):
+def test_a_bad_nifti_case_is_one_line_with_its_file(source, tmp_path, brats_files, volumes, what):
     folder = source / "BraTS2021_00001"
     paths = {path.name.split("_")[-1].split(".")[0]: path for path in folder.iterdir()}
     if what == "missing modality":
