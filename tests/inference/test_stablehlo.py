@@ -4,8 +4,6 @@ import hashlib
 import json
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -208,21 +206,3 @@ def test_folds_and_slice_shapes_that_do_not_fit_are_refused(example_runs, tmp_pa
     with pytest.raises(BratsError, match=r"out cannot be written \(Not a directory\): choose an"):
         stablehlo.write(alone, tmp_path / "file" / "out")
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    "arguments, message",
-    [
-        (["--checkpoint=nowhere", "--output=x"], "--checkpoint=nowhere: no run there"),
-        (["--checkpoint=nowhere"], "--output=DIR"),
-        (["--checkpoint=a", "--output=x", "--slice_shape=240"], "give 2 positive whole numbers"),
-        (["--checkpoint=a", f"--output={__file__}"], ".py is a file: choose another --output"),
-    ],
-)
-def test_wrong_flags_of_the_command_are_reported_in_one_line(tmp_path, arguments, message):
-    done = subprocess.run(
-        [sys.executable, "-m", "brats_jax.export", *arguments], capture_output=True, text=True
-    )
-    assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("error: ") and message in line

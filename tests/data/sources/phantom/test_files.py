@@ -1,6 +1,3 @@
-import subprocess
-import sys
-
 import nibabel
 import numpy as np
 import pytest
@@ -12,15 +9,6 @@ from brats_jax.data.sources.phantom.source import PhantomSource
 from brats_jax.errors import BratsError
 
 SHAPE = (16, 32, 32)
-
-
-def command(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "brats_jax.phantom", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
 
 
 def test_files_read_back_as_the_phantom_itself(tmp_path):
@@ -49,20 +37,6 @@ def test_files_read_back_as_the_phantom_itself(tmp_path):
     assert said == [f"{folders[0]}: there already, kept", f"{folders[1]}: written"]
     assert t2.read_bytes() == content
     assert (folders[0] / "Phantom-3-001_t1.nii.gz").stat().st_mtime_ns == before
-
-
-def test_the_command(tmp_path):
-    done = command(f"--cases={tmp_path / 'scans'}", "--patients=1", "--shape=16,32,32")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == [f"{tmp_path / 'scans/Phantom-0-001'}: written"]
-    assert len(list((tmp_path / "scans/Phantom-0-001").iterdir())) == 5
-    for arguments, message in (
-        ([], "--cases is missing"),
-        (["--cases=x", "--shape=a,b,c"], "--shape=a,b,c: give 3 positive whole numbers"),
-    ):
-        failed = command(*arguments)
-        assert failed.returncode == 1 and failed.stderr.startswith("error: ")
-        assert message in failed.stderr and len(failed.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize(

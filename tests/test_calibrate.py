@@ -1,0 +1,19 @@
+"""The calibrate command's flags; tests/test_predict.py calibrates a run and uses it."""
+
+import pytest
+from processes import command
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "--checkpoint is missing"),
+        (["--checkpoint=nowhere"], "--checkpoint=nowhere: no run there"),
+        (["--checkpoint=x", "--batch_size=0"], "batch_size"),
+        (["--checkpoint=x", "--coordinator=host:1"], "only brats_jax.main runs in several"),
+    ],
+)
+def test_wrong_flags_are_one_line(arguments, message):
+    status, out, err = command("calibrate", *arguments)
+    assert (status, out) == (1, "") and message in err
+    assert err.startswith("error: ") and len(err.splitlines()) == 1
