@@ -1,4 +1,4 @@
-"""One table of the report: cells, columns, and the rounding of what they show."""
+"""One table of the report: cells, columns, and the rounding of its numbers."""
 
 import math
 from collections.abc import Iterable, Sequence

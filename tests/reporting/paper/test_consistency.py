@@ -1,12 +1,8 @@
 """The contradictions of the paper; changing a number makes one appear or disappear."""
 
-from decimal import Decimal
-from fractions import Fraction
-
 import pytest
 
 from brats_jax.reporting.paper.consistency import by_cell, find_inconsistencies
-from brats_jax.reporting.paper.findings import Estimate, Reading, disagreement, plain, rounded
 from brats_jax.reporting.paper.printed_numbers import printed_numbers
 from brats_jax.reporting.paper.printed_tables import TABLES
 
@@ -149,16 +145,6 @@ def test_a_misprint_is_found(cell, wrong, check, kind):
     assert (check, kind) in {(f[0], f[1]) for f in new}
 
 
-def test_a_claim_that_the_numbers_support_is_not_a_finding():
-    # One fold under Dice + CE lowers the mean Dice.
-    findings = find_inconsistencies(changed(("A4", 8, 3), "0.199"))
-    claims = [f.printed for f in findings if f.check == "claim"]
-    before = [f.printed for f in FINDINGS if f.check == "claim"]
-    assert [c for c in before if c not in claims] == [
-        "With Dice + CE, SSL provided the highest increase in overall segmentation performance"
-    ]
-
-
 def test_the_sentences_of_findings():
     sentences = [f.sentence for f in FINDINGS]
     assert (
@@ -192,36 +178,3 @@ def test_findings_are_footnotes_of_their_cells():
     # Both printings are marked, also the one that agrees with the folds.
     assert [f.cells[0] for f in marks["5", 1, 1]] == [("6", 4, 2)]
     assert ("3", 4, 1) not in marks
-
-
-def test_padded_zeros_do_not_count_as_precision():
-    reading = Reading(printed_numbers())
-    resolution = {"dice": 3, "asd_mm": 2, "mse": 3, "psnr_db": 2, "ssim": 3}
-    assert dict(reading.resolution) == resolution
-    decimals = {n[:4]: reading.decimals(n) for n in reading.numbers}
-    assert decimals["3", 5, 1, "2.430"] == 2  # all ASD end in 0
-    assert decimals["3", 2, 1, "0.310"] == 3  # this Dice happens to
-    assert decimals["A4", 4, 4, "0.33"] == 2
-    assert decimals["text", 4, 2, "0.3228"] == 4
-    assert decimals["text", 7, 3, "37.610"] == 2
-
-
-def test_rounding_explains_a_small_gap_only():
-    half = Fraction(1, 2000)
-    printed = Estimate(Fraction("0.314"), half)
-
-    def against(value, other_half=half):
-        return disagreement(printed, Estimate(Fraction(value), other_half))
-
-    assert against("0.3136") is None
-    assert against("0.3135") is None  # a tie may go either way
-    assert against("0.3134") == "rounding"
-    assert against("0.3134", Fraction(0)) == "definite"
-    assert against("0.3130") == "definite"  # only if every input were a tie
-    assert against("0.3120") == "definite"
-
-
-def test_numbers_are_printed_without_trailing_zeros():
-    assert [plain(Fraction(x)) for x in ("1.9", "0.484", "2")] == ["1.90", "0.484", "2.00"]
-    assert plain(Fraction(2, 3)) == "0.66667"
-    assert rounded(Fraction("0.0025"), 3) == "0.003" and Decimal(rounded(Fraction(5), 1)) == 5

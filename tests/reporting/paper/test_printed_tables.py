@@ -1,4 +1,4 @@
-"""The paper's tables: counts and sums read from its text by a program, and meanings."""
+"""The paper's tables: counts and sums read from its text by a program."""
 
 from decimal import Decimal
 
@@ -6,10 +6,7 @@ import pytest
 
 from brats_jax.data import modalities
 from brats_jax.losses import SEGMENTATION_LOSSES
-from brats_jax.reporting.paper.printed_numbers import printed_numbers
 from brats_jax.reporting.paper.printed_tables import CLASSES, LOSSES, SSL, TABLES
-
-NUMBERS = list(printed_numbers())
 
 # Read from the paper's text by a program, in reading order v1, v2, ...: the count of numbers
 # with a decimal point, their sum, and 1 v1 + 2 v2 + ..., which changes if two are swapped.
@@ -39,15 +36,6 @@ def test_the_typed_numbers_have_the_sums_of_the_paper(table):
     assert weighted == Decimal(weighted_total)
 
 
-def test_no_two_numbers_of_a_table_have_the_same_meaning():
-    for table, (count, *_) in READ_BY_MACHINE.items():
-        meanings = [n.meaning for n in NUMBERS if n.table == table]
-        assert len(meanings) == len(set(meanings)) == count
-    assert len([n for n in NUMBERS if n.table == "text"]) == 12
-    for n in NUMBERS:
-        assert TABLES[n.table].rows[n.row][n.column] == n.printed
-
-
 def test_every_row_has_a_cell_for_each_column():
     for table in TABLES.values():
         assert {len(row) for row in table.rows} == {len(table.columns)}
@@ -57,27 +45,6 @@ def test_every_row_has_a_cell_for_each_column():
 def test_classes_and_losses_have_the_names_of_the_package():
     assert modalities.CLASSES == CLASSES
     assert set(LOSSES) == set(SEGMENTATION_LOSSES)
-
-
-@pytest.mark.parametrize(
-    ("meaning", "printed"),
-    [
-        (("dice", "ED", "dice_ce", False, 5), ["0.33"]),
-        (("asd_mm", "NCR/NET", "dice_ce", True, 4), ["37.610", "37.610"]),
-        (("asd_mm", "ED", "dice_ce", False, None), ["2.70"]),
-        (("asd_mm", "background", "dice_focal", True, None), ["0.540"]),
-        (("dice", "ET", "dice_ce", False, None), ["0.198", "0.190"]),
-        (("dice", "ED", "dice_focal", False, None), ["0.322", "0.323", "0.3228"]),
-        (("dice", "mean foreground", "focal", True, None), ["0.230", "0.2305"]),
-        (("asd_mm", "ED", "focal", False, None), ["4.280", "4.28"]),
-        (("psnr_db", "", "", None, 3), ["29.290"]),
-        (("mse", "", "", None, None), ["0.038", "0.0381"]),
-        (("dice", "ET", "focal", False, 5), ["0.191"]),
-        (("asd_mm", "ET", "dice_focal", False, 1), ["1.830"]),
-    ],
-)
-def test_some_numbers_by_meaning(meaning, printed):
-    assert [n.printed for n in NUMBERS if n.meaning == meaning] == printed
 
 
 def test_baseline_and_ssl_rows_are_distinguished():

@@ -1,0 +1,87 @@
+"""The opening sentences of a report."""
+
+import pytest
+from report_examples import write_run
+
+from brats_jax.reporting import comparisons, conclusions
+from brats_jax.reporting.arms import Results, collect
+from brats_jax.reporting.read_runs import Study, discover
+
+
+def scope_of(folder):
+    study = discover(folder)
+    return " ".join(conclusions.scope(study, collect(study)))
+
+
+def test_the_scope_names_losses_starts_and_test_set(study, results):
+    assert list(conclusions.scope(study, results)) == [
+        "Segmentation under Dice + CE, Dice + Focal and Focal only, with and without "
+        "self-supervised pretraining (SSL): 12 evaluated trainings. Test set: 4 patients, 24 "
+        "slices, split by patient; mean over folds 1 and 2."
+    ]
+
+
+def test_the_scope_names_shares_of_labels(tmp_path):
+    for fraction in (0.05, 1.0):
+        write_run(tmp_path / f"{fraction}", ssl=False, fraction=fraction)
+    assert "without pretraining only (the baseline), with 5 % and 100 % of the labels" in (
+        scope_of(tmp_path)
+    )
+
+
+def test_a_pretraining_alone_says_nothing_about_segmentation(tmp_path):
+    write_run(tmp_path / "run", stages=("pretrain",))
+    assert "its effect on segmentation is not" in scope_of(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("problems", "words"),
+    [([], "Nothing has been evaluated yet."), (["x"], "No evaluation of this version")],
+)
+def test_a_study_without_evaluations_says_so(tmp_path, problems, words):
+    study = Study(tmp_path, "run", problems=problems)
+    assert next(conclusions.scope(study, Results())).startswith(words)
+
+
+@pytest.mark.parametrize(("ssl", "lacking"), [(True, "without"), (False, "with")])
+def test_one_start_alone_leaves_the_effect_unknown(tmp_path, ssl, lacking):
+    write_run(tmp_path / "run", ssl=ssl)
+    assert list(conclusions.findings([], collect(discover(tmp_path)))) == [
+        f"The effect of pretraining is unknown: no run {lacking} it has been evaluated."
+    ]
+
+
+def test_findings_are_counted(results):
+    primary = comparisons.primary(results)
+    (sentence,) = conclusions.findings(primary, results)
+    # Four patients cannot show a difference.
+    assert sentence == (
+        "SSL against the baseline, 3D Dice by patient over 4 patients: of 9 comparisons no "
+        "difference was found in any."
+    )
+
+
+def test_one_verdict_for_all_comparisons_is_stated_once(tmp_path):
+    for ssl in (True, False):
+        run = tmp_path / ("ssl" if ssl else "base")
+        write_run(run, ssl=ssl, patients=12, error=0.1 if ssl else 0.5, stages=("segment",))
+    results = collect(discover(tmp_path))
+    primary = comparisons.primary(results)
+    assert [c.verdict for c in primary] == ["SSL better"] * 3
+    (sentence,) = conclusions.findings(primary, results)
+    assert sentence.endswith("of 3 comparisons SSL is better in all.")
+    (line,) = conclusions.findings_by_loss(primary)
+    assert line.startswith("Dice + CE: WT +0.") and line.count("SSL better") == 3
+
+
+def test_the_effect_of_the_convention_has_its_ceiling_and_the_papers_numbers(results):
+    (sentence,) = conclusions.effect_of_convention(results)
+    assert "ED is in 67 % of these test slices, so no model can exceed 0.67 under it" in sentence
+    assert "(the paper prints 0.310 to 0.329)" in sentence
+
+
+def test_the_effect_of_the_convention_needs_every_slice(tmp_path):
+    write_run(tmp_path / "run", ssl=False, slices="tumour")
+    (sentence,) = conclusions.effect_of_convention(collect(discover(tmp_path)))
+    assert "--config.evaluation.slices=all" in sentence
+    assert list(conclusions.effect_of_convention(Results())) == []
