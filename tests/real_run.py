@@ -15,6 +15,7 @@ import numpy as np
 from brats_jax.data.store.prepare import prepare
 from brats_jax.data.store.reader import Store
 from brats_jax.evaluation import rows, scoring
+from brats_jax.evaluation.conventions import scores_of
 from brats_jax.evaluation.slices import predict_slices
 from brats_jax.experiments import experiment
 from brats_jax.experiments.config import parse, segmentation
@@ -49,27 +50,21 @@ def main(folder: Path, cache: str) -> None:
     tables = (fold / "evaluation_segment_patients.csv").read_text()
     (own,) = (patient for patient in store.patients if patient in tables)
     predicted = np.zeros((store.num_slices, 240, 240), np.uint8)
-    own_slices = np.array(store.slices_of(own))
-    predicted[own_slices] = predict_slices(network, store, own_slices)
+    for patient in store.patients:
+        slices = np.array(store.slices_of(patient))
+        predicted[slices] = predict_slices(network, store, slices)
 
-    slices = np.concatenate([store.slices_of(p) for p in store.patients if p != own])
-    tally_segmentation = scoring.tally_segmentation
-
-    def noting(batches, *arguments):
-        def noted():
-            done = 0
-            for labels, truth, valid in batches:
-                chosen = slices[done : done + int(valid.sum())]
-                predicted[chosen] = np.asarray(labels)[valid]
-                done += len(chosen)
-                yield labels, truth, valid
-
-        return tally_segmentation(noted(), *arguments)
-
-    scoring.tally_segmentation = noting
-    tally, scores = scoring.score(network, store, slices, 32, 1.0, "the other cases")
+    others = np.concatenate([store.slices_of(p) for p in store.patients if p != own])
+    _, truth = store.read(others)
+    described = scoring.describe_slices(store, others)
+    spacing = np.float32([scoring.voxel_spacing_mm(store, p) for p in described.patients])
+    batches = (
+        (predicted[others[part]], truth[part], np.ones(len(part), bool))
+        for part in np.array_split(np.arange(len(others)), len(others) // 31)
+    )
+    tally = scoring.tally_segmentation(batches, described, store.slice_shape, spacing, 1.0)
     (folder / "other").mkdir()
-    rows.write_unit_tables(FoldFolder(folder / "other"), "segment", tally, scores)
+    rows.write_unit_tables(FoldFolder(folder / "other"), "segment", tally, scores_of(tally))
     np.save(folder / "predicted.npy", predicted)
 
 

@@ -61,7 +61,10 @@ def test_a_pretraining_in_another_run_is_found(example_runs, tmp_path):
 def test_a_checkpoint_without_its_normalisation_is_refused(example_runs, tmp_path):
     """The network's input cannot be made without it."""
     store = SimpleNamespace(
-        manifest={"normalisation": None}, slice_shape=(40, 32), fingerprint="", path="none"
+        manifest=SimpleNamespace(normalisation=None),
+        slice_shape=(40, 32),
+        fingerprint="",
+        path="none",
     )
     run = copy_run(example_runs, tmp_path)
     shutil.rmtree(run / "fold_0" / "segment")
