@@ -14,9 +14,9 @@ from brats_jax.errors import BratsError
 from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.models import torch_weights
 from brats_jax.runs import checkpoints
-from brats_jax.runs.documents import Calibration, PretrainingSource, RunConfig
+from brats_jax.runs.documents import Calibration, PretrainingSource, RunConfig, TrainingFacts
 from brats_jax.runs.folder import FoldFolder, RunFolder, StageFolder, locate_fold
-from brats_jax.runs.sidecars import FoldModel, ModelFacts, TrainingFacts
+from brats_jax.runs.sidecars import FoldModel, ModelFacts
 from brats_jax.runtime import devices
 from brats_jax.runtime.document import read_document
 from brats_jax.tasks import Task, task_of

@@ -27,7 +27,9 @@ def test_the_printed_ssim_is_scikit_images_of_that_slice(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(pictures, "predict_slices", lambda *_: predicted.astype(np.float32))
     monkeypatch.setattr(panels, "save", lambda figure, path: drawn.append(figure))
-    pictures.draw(FoldFolder(tmp_path), SimpleNamespace(task=Pretraining()), store, np.arange(2), "")
+    pictures.draw(
+        FoldFolder(tmp_path), SimpleNamespace(task=Pretraining()), store, np.arange(2), ""
+    )
     titles = [axis.get_title() for axis in drawn[0].axes if "SSIM" in axis.get_title()]
     for target, prediction, title in zip(images[..., 3], predicted, titles, strict=True):
         expected = structural_similarity(target, prediction, data_range=np.ptp(target))

@@ -6,7 +6,8 @@ import pytest
 
 from brats_jax.inference import sidecars
 from brats_jax.inference.postprocess import Cleaning
-from brats_jax.runs.sidecars import Averaged, FoldModel, ModelFacts, Sidecar, TrainingFacts
+from brats_jax.runs.documents import TrainingFacts
+from brats_jax.runs.sidecars import Averaged, FoldModel, ModelFacts, Sidecar
 
 
 def facts_of(weights="a" * 64, temperature=1.0) -> ModelFacts:

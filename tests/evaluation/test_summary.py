@@ -1,0 +1,83 @@
+"""The summary of a run: means over its folds, as documents and as printed tables."""
+
+import dataclasses
+import math
+
+import pytest
+from tally_examples import tally_of, two_patients
+
+from brats_jax.evaluation.conventions import scores_of
+from brats_jax.evaluation.rows import find_row, rows_of
+from brats_jax.evaluation.summary import format_summary, read_evaluations, summarise_run
+from brats_jax.runs.documents import EvaluatedCheckpoint, Evaluation, Summary
+from brats_jax.runs.folder import RunFolder
+from brats_jax.runtime.document import read_document
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Two of three folds evaluated; the second finds everything."""
+    run = RunFolder(tmp_path)
+    prediction, truth, sizes = two_patients()
+    for fold, predicted in ((0, prediction), (2, truth)):
+        rows = rows_of("segment", scores_of(tally_of(predicted, truth, sizes)))
+        evaluation_of(fold, rows).write(run.fold(fold).evaluation_json)
+    return run
+
+
+def evaluation_of(fold, rows):
+    return Evaluation(
+        fold=fold,
+        set="test",
+        slices="all",
+        split_by="patient",
+        patients=2,
+        inputs=("t1", "t1gd"),
+        target="flair",
+        loss="dice_ce",
+        ssl=True,
+        tolerance_mm=1.0,
+        checkpoints={"segment": EvaluatedCheckpoint(5, 1, 0.5)},
+        rows=tuple(rows),
+    )
+
+
+def test_the_mean_is_over_the_folds_that_have_the_number(run):
+    summary = summarise_run(run, 3)
+    assert (summary.folds, summary.of_folds) == ((0, 2), 3)
+    dice = {"over": "all slices", "metric": "dice", "convention": "present_only"}
+    ed = find_row(summary.rows, of="ED", **dice)
+    first = (1 + 24 / 28) / 2
+    assert ed.mean == pytest.approx((first + 1) / 2) and ed.folds == 2 and ed.count == 2
+    assert ed.sd_over_folds == pytest.approx((1 - first) / math.sqrt(2))
+    # ET is only in the first fold's prediction: the second fold has no Dice of it.
+    et = find_row(summary.rows, of="ET", **dice)
+    assert (et.mean, et.sd_over_folds, et.folds, et.count) == (0.0, None, 1, 1)
+
+
+def test_the_summary_is_written_as_json_and_csv(run):
+    summary = summarise_run(run, 3)
+    assert read_document(run.summary_json, Summary) == summary
+    head, *lines = run.summary_csv.read_text().splitlines()
+    assert head.startswith("stage,unit,over,of,metric,convention,mean,sd_over_folds,folds,count,")
+    assert len(lines) == len(summary.rows)
+
+
+def test_an_evaluation_of_another_version_is_left_out(run):
+    path = run.fold(0).evaluation_json
+    path.write_text(path.read_text().replace('"version": 3', '"version": 2'))
+    assert [evaluation.fold for evaluation in read_evaluations(run, 3)] == [2]
+
+
+def test_the_printed_tables_state_convention_and_number_of_units(run):
+    text = format_summary(summarise_run(run, 3))
+    assert "Test set: 2 patients, all slices, split by patient; mean over fold 0, 2 of 3" in text
+    (line,) = [line for line in text.splitlines() if line.startswith("    ED  ")][:1]
+    assert line.split()[1:] == ["0.3857", "(5)", "0.9643", "(2)", "0.9857", "(5)", "0.00", "(2)"]
+    assert "present_only: slices where the class is in either mask" in text
+    assert "SSL" in text and "too good" not in text
+
+
+def test_a_split_by_slice_is_printed_with_a_warning(run):
+    summary = dataclasses.replace(summarise_run(run, 3), split_by="slice")
+    assert "split by slice  (patients on both sides: too good)" in format_summary(summary)
