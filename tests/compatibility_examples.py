@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 import tarfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import nibabel
@@ -32,11 +33,17 @@ XLA_FLAGS = (
     "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0 "
     "--xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters"
 )
-# On another processor, or with other libraries: with the same weights sums differ in rounding,
-# which moves single pixels from one class to another; Adam's first steps, of one size whatever
-# the gradient's, make more of it.
-SAME_WEIGHTS = Tolerance(number=1e-4, labels=0.01)
-TRAINED_ON = Tolerance(number=1e-2, labels=0.02)
+# On another processor, or with other libraries. With the same weights sums differ in rounding,
+# which moves single pixels from one class to another. Adam's first steps, which have one size
+# whatever the gradient's, make more of it: after a training has gone on, a gradient's mean and the
+# scores of this hardly trained network have nothing in common but their form.
+SAME_WEIGHTS = Tolerance(number=1e-4, array=1e-4, labels=0.01)
+TRAINED_ON = Tolerance(
+    number=0.03,
+    array=0.5,
+    labels=0.0,
+    unchecked=("evaluation", "tally_", "summary", "opt_state/", "/bias", "/value"),
+)
 
 SETTINGS = ("--config=config.py", "--config.data.store=store")
 GRID_SETTINGS = (
@@ -172,13 +179,13 @@ def same_bits_expected() -> bool:
 
 
 def assert_same(
-    expected: Path, actual: Path, otherwise: Tolerance, *, without: tuple[str, ...] = ()
+    expected: Path, actual: Path, otherwise: Tolerance | None, *, without: tuple[str, ...] = ()
 ) -> None:
     """Asserts that two folders, or two files, hold the same results.
 
     Args:
       expected, actual: the folders or files.
-      otherwise: the tolerance where bits are not compared.
+      otherwise: the tolerance where bits are not compared; None: only names of files are.
       without: parts of the names ('file:path/within/it') of what is not compared.
     """
     before, now = (
@@ -190,5 +197,13 @@ def assert_same(
         for folder in (expected, actual)
     )
     assert before, f"{expected} holds no results"
+    if otherwise is None and not same_bits_expected():
+        assert files_of(before) == files_of(now)
+        return
     found = differences(before, now, EXACT if same_bits_expected() else otherwise)
     assert not found, "\n".join(found[:20])
+
+
+def files_of(leaves: Iterable[str]) -> set[str]:
+    """The files that hold the named leaves."""
+    return {name.partition(":")[0] for name in leaves}

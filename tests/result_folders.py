@@ -36,15 +36,19 @@ class Tolerance(NamedTuple):
     """How far results may be apart where bits are not compared.
 
     Attributes:
-      number: of a number or an array of floats (Euclidean norm), relative to the expected value.
+      number: of a number, relative to the expected one or to 1 where that is larger.
+      array: of an array of floats, Euclidean norm relative to the expected array's.
       labels: share of the elements of an array of integers that may differ.
+      unchecked: parts of names ('file:path/within/it') of which only presence is compared.
     """
 
     number: float
+    array: float
     labels: float
+    unchecked: tuple[str, ...] = ()
 
 
-EXACT = Tolerance(0.0, 0.0)
+EXACT = Tolerance(0.0, 0.0, 0.0)
 
 
 def read_folder(folder: Path) -> dict[str, Leaf]:
@@ -80,6 +84,8 @@ def differences(
         if name not in expected and not any(part in name for part in EXTENSIBLE)
     ]
     for name, before in expected.items():
+        if any(part in name for part in tolerance.unchecked):
+            continue
         if name in actual and (text := _difference(before, actual[name], tolerance)):
             found.append(f"{name}: {text}")
     return found
@@ -113,7 +119,7 @@ def _array_difference(before: np.ndarray, now: np.ndarray, tolerance: Tolerance)
         return text
     before, now = (np.nan_to_num(a.astype(np.float64)) for a in (before, now))
     distance = np.linalg.norm(before - now) / max(np.linalg.norm(before), 1e-6)
-    return "" if distance <= tolerance.number else f"{text}, relative distance {distance:.2g}"
+    return "" if distance <= tolerance.array else f"{text}, relative distance {distance:.2g}"
 
 
 def _is_skipped(path: Path) -> bool:
