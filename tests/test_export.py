@@ -1,4 +1,4 @@
-"""The export command; tests/inference/test_stablehlo.py looks at the programs it writes."""
+"""The export command; tests/inference/test_stablehlo.py tests the programs it writes."""
 
 import pytest
 from processes import command

@@ -60,7 +60,7 @@ def test_a_stopped_grid_stops_its_cell(grid, number):
     assert states(grid) == ["done", "left", "left"]
     if number == signal.SIGTERM:
         assert process.returncode == 143
-        assert f"stopped in {BASE.name}; the same command goes on from there" in printed
+        assert f"stopped in {BASE.name}; the same command continues from there" in printed
         assert read_record(grid, BASE).state == "stopped"
     behave(grid, BASE, "works")
     assert run(grid) == {} and calls(grid)[2:] == [BASE.name, SSL.name]

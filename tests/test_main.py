@@ -251,7 +251,7 @@ def test_a_killed_grid_continues_and_has_the_same_bits(
     status, output, _ = run(again)
     assert status == 1
     assert "grid: 1 of 3 cells complete, skipped" in output
-    assert "fold 0 segment: goes on from step " in output
+    assert "fold 0 segment: continues from step " in output
     assert "grid: 1 cell failed; the same command repeats them:" in output
     assert f"  dice_ce-base-labels_100-seed_0-fold_0: {last / '3'}: not a readable" in output
     assert "2 of 3 done, 1 failed" in output

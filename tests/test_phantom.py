@@ -1,4 +1,4 @@
-"""The phantom command; tests/data/sources/phantom/ looks at the files it writes."""
+"""The phantom command; tests/data/sources/phantom/ tests the files it writes."""
 
 import pytest
 from processes import command

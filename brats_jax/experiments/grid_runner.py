@@ -156,7 +156,7 @@ class GridRunner:
         self._printed: set[str] = set()
 
     def run(self) -> dict[Cell, str]:
-        """Runs the cells that are left, and goes on after failures.
+        """Runs the cells that are left, and continues after failures.
 
         A cell that another process works on is postponed until all others are settled; so is a
         cell whose pretraining another process works on.
@@ -260,7 +260,7 @@ class GridRunner:
             attempt.end("done")
         elif stop.signal_number is not None:
             attempt.end("stopped")
-            print_line(f"grid: stopped in {cell.name}; the same command goes on from there")
+            print_line(f"grid: stopped in {cell.name}; the same command continues from there")
             raise Interrupted(stop.signal_number)
         else:
             self.failed[cell] = _error_line(log, start, status)

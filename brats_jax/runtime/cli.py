@@ -81,7 +81,7 @@ def run(
 
 
 def print_error(message: str) -> None:
-    """Prints the one line that tells a user what is wrong."""
+    """Prints the one line that describes an error."""
     print(f"error: {message}", file=sys.stderr)
 
 

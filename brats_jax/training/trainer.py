@@ -133,7 +133,9 @@ class Stage:
             # A signal after the last step: everything is saved, and no later check sees it.
             signal_number = distributed.broadcast_from_main(lambda: stop.signal_number)
             if signal_number is not None:
-                print_line(f"{self.title}: stopped at its end; the same command goes on from there")
+                print_line(
+                    f"{self.title}: stopped at its end; the same command continues from there"
+                )
                 raise Interrupted(signal_number)
             best = distributed.broadcast_from_main(
                 lambda: checkpoints.read_meta(self.checkpoints.best)
@@ -223,7 +225,7 @@ class Stage:
             if self.checkpoints.latest_step() is not None:
                 state, meta = restore_last(self.directory, state, self.task.describe())
                 print_line(
-                    f"{self.title}: goes on from step {int(state.step)} of {self.total_steps}"
+                    f"{self.title}: continues from step {int(state.step)} of {self.total_steps}"
                 )
             made.append((graph, state))
             return meta
@@ -376,7 +378,7 @@ class Stage:
         self.checkpoints.wait()
         print_line(
             f"{self.title}: stopped at step {self.step} of {self.total_steps} and "
-            "saved; the same command goes on from there"
+            "saved; the same command continues from there"
         )
         raise Interrupted(signal_number)
 

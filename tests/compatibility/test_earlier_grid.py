@@ -24,7 +24,7 @@ def test_the_status_tells_how_far_it_was(run, stopped_at):
 def test_it_is_continued_to_the_same_bits_and_reported_on(left, run, stopped_at):
     printed = run("grid", "--workdir=grid", *GRID_SETTINGS)
     assert "grid: 1 of 2 cells complete, skipped" in printed
-    assert f"fold 0 segment: goes on from step {stopped_at}" in printed
+    assert f"fold 0 segment: continues from step {stopped_at}" in printed
     assert "grid: all 2 cells done" in printed
     expected = left / "expected"
     assert_same(expected / "grid" / "runs", left / "grid" / "runs", TRAINED_ON, without=("/last:",))

@@ -43,7 +43,7 @@ def test_a_complete_run_is_skipped_and_not_written_again(left, run):
 def test_a_stopped_run_ends_with_the_bits_of_one_that_was_not(left, run, stage):
     workdir = left / f"stopped_{stage}"
     printed = run("main", f"--workdir={workdir.name}", *SETTINGS, "--config.folds=(0,)")
-    assert f"fold 0 {stage}: goes on from step " in printed
+    assert f"fold 0 {stage}: continues from step " in printed
     # What a complete stage has saved last was left out where it is not read.
     without = (*UNCALIBRATED, *(["pretrain/last"] if stage == "segment" else []))
     assert_same(left / "run" / "fold_0", workdir / "fold_0", TRAINED_ON, without=without)

@@ -1,4 +1,4 @@
-"""The wrapper of all commands, with stand-ins for what they do; and every command's flags."""
+"""The wrapper of all commands, around a stand-in; the flags of every command; brats-jax."""
 
 import os
 import signal

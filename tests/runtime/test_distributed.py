@@ -144,7 +144,7 @@ def test_killed_and_continued_with_other_numbers_of_processes_it_has_the_same_bi
     wait_for_step(folder, EPOCH + 16, pair)
     pair[1].kill()
     (status, output), _ = ends(folder, pair, 60)
-    assert status == 1 and "goes on from step" in output
+    assert status == 1 and "continues from step" in output
     lost = "error: another process has ended; the same commands continue from the last checkpoint"
     assert output.splitlines()[-1] == lost and "Traceback" not in output
 
