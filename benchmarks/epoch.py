@@ -42,6 +42,7 @@ from brats_jax.data.store.reader import Store
 from brats_jax.evaluation import scoring
 from brats_jax.experiments import config as experiment_config
 from brats_jax.inference.restored import RestoredNetwork
+from brats_jax.runs.folder import StageFolder
 from brats_jax.runtime import devices
 from brats_jax.tasks import Task
 
@@ -90,7 +91,7 @@ def run_stage(
         np.flatnonzero(tumour & ~last),
         chosen,
         options,
-        folder,
+        StageFolder(folder),
         devices.data_mesh(),
     )
     if peer:
@@ -134,7 +135,7 @@ def _scored(
 ) -> float:
     """Seconds of evaluating some slices, programs being there."""
     before, begin = compiling.seconds, time.perf_counter()
-    restored = RestoredNetwork(task, folder, devices.data_mesh())
+    restored = RestoredNetwork(task, StageFolder(folder), devices.data_mesh())
     options = config.evaluation
     scoring.score(restored, store, slices, options.batch_size, options.tolerance_mm, "")
     return time.perf_counter() - begin - (compiling.seconds - before)

@@ -22,6 +22,7 @@ from benchmarks import measure
 from benchmarks.loader import write_kaggle
 from benchmarks.measure import Spread
 from brats_jax.data.store.prepare import prepare
+from brats_jax.runs.folder import RunFolder
 
 START = measure.Record("start", optional=("ratio",), seconds=float, text=str, ratio=Spread)
 ROOT = Path(__file__).parent.parent
@@ -127,7 +128,7 @@ def main() -> None:
             workdir = root / f"run{turn}"
             command = [sys.executable, "-m", "brats_jax.main", "--config=configs/base.py"]
             command += [f"--workdir={workdir}", *told]
-            metrics = workdir / "fold_0" / "pretrain" / "metrics.jsonl"
+            metrics = RunFolder(workdir).fold(0).stage("pretrain").metrics_jsonl
             seconds.append(first_step(command, metrics, environment))
             if theirs:
                 there.append(peers_first_step(theirs))

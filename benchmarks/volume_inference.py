@@ -32,11 +32,10 @@ from brats_jax.experiments import config as experiment_config
 from brats_jax.inference import cases as prediction
 from brats_jax.inference import model as inference
 from brats_jax.inference.outputs import OutputOptions
-from brats_jax.runs.checkpoints import Checkpoints
-from brats_jax.runs.documents import RunConfig, StoreFacts
+from brats_jax.runs.checkpoints import CheckpointMeta, Checkpoints
+from brats_jax.runs.documents import RunConfig, StageResult, StoreFacts, TrainingFacts
 from brats_jax.runs.folder import RunFolder
 from brats_jax.runtime import devices
-from brats_jax.runtime.files import write_json
 
 VOLUME = measure.Record("volume", "everything", seconds=float, text=str)
 
@@ -65,14 +64,14 @@ def write_run(run: Path, width: int, normalisation: str, folds: int = 1) -> Path
         dict(settings.document), StoreFacts("none", {}, normalisation), experiment_config.versions()
     ).write(RunFolder(run).config_json)
     task = experiment_config.segmentation(settings)
-    record = {"normalisation": normalisation, "slice_shape": [240, 240]}
-    meta = {"model": task.describe(), "step": 0, "epoch": 0, "value": 0.0, "record": record}
+    record = TrainingFacts(normalisation=normalisation, slice_shape=(240, 240))
+    meta = CheckpointMeta(task.describe(), step=0, epoch=0, value=0.0, record=record)
     for fold in range(folds):
         _, params, stats = models.split(task.build(fold))
-        stage = run / f"fold_{fold}" / "segment"
-        with contextlib.closing(Checkpoints(stage / "best")) as saved:
+        stage = RunFolder(run).fold(fold).stage("segment")
+        with contextlib.closing(Checkpoints(stage.best)) as saved:
             saved.save(0, {"params": params, "stats": stats}, meta)
-        write_json(stage / "complete.json", {})
+        StageResult(task.metric, 0.0, best_step=0, steps=0, seconds=0.0).write(stage.complete_json)
     return run
 
 

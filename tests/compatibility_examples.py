@@ -45,6 +45,8 @@ TRAINED_ON = Tolerance(
     unchecked=("evaluation", "tally_", "summary", "opt_state/", "/bias", "/value"),
 )
 
+PROSE = (":notes/",)  # columns of the tables of a report that are not compared
+
 SETTINGS = ("--config=config.py", "--config.data.store=store")
 GRID_SETTINGS = (
     *("--config=config.py", "--config.data.store=store_volume", "--config.folds=(0,)"),

@@ -33,6 +33,6 @@ def audit_of(workdir: Path, stages: tuple[str, ...]) -> dict:
     audit = json.loads((fold / "audit.json").read_text())
     for stage in stages:
         for which in ("best", "last"):
-            record = checkpoints.read_meta(fold / stage / which)["record"]
-            assert record["leaks"] is audit["leaks"]
+            record = checkpoints.read_meta(fold / stage / which).record
+            assert record.leaks is audit["leaks"]
     return audit

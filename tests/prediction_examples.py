@@ -25,10 +25,9 @@ from brats_jax.experiments.config import (
 from brats_jax.inference import cases
 from brats_jax.inference.outputs import OutputOptions
 from brats_jax.models import resnet
-from brats_jax.runs.checkpoints import Checkpoints
-from brats_jax.runs.documents import RunConfig
-from brats_jax.runs.folder import RunFolder
-from brats_jax.runtime.files import write_json
+from brats_jax.runs.checkpoints import CheckpointMeta, Checkpoints
+from brats_jax.runs.documents import RunConfig, StageResult, TrainingFacts
+from brats_jax.runs.folder import RunFolder, StageFolder
 
 SHAPE = (40, 32, 6)  # no axis is like another; the first and the last slice are blank
 CASES = ("BraTS2021_00001", "BraTS2021_00002", "BraTS2021_00003")
@@ -77,7 +76,7 @@ def write_run(run: Path, store: Store) -> Path:
             ("pretrain", pretraining(settings)),
             ("segment", segmentation(settings)),
         ):
-            save(run / f"fold_{fold}" / stage, task, seed=fold, store=store)
+            save(RunFolder(run).fold(fold).stage(stage), task, seed=fold, store=store)
     return run
 
 
@@ -102,27 +101,27 @@ def network(task, seed: int):
     return graph, params, stats
 
 
-def save(directory: Path, task, *, seed: int, store: Store, complete: bool = True) -> None:
-    """Saves a stage's best checkpoint as `train.Stage` does, with `experiment`'s record."""
+def save(stage: StageFolder, task, *, seed: int, store: Store, complete: bool = True) -> None:
+    """Saves a stage's best checkpoint like an experiment."""
     _, params, stats = network(task, seed)
-    meta = {
-        "model": task.describe(),
-        "step": 7,
-        "epoch": 1,
-        "value": 0.5,
-        "record": {
-            "split_by": "patient",
-            "leaks": False,
-            "normalisation": store.manifest.normalisation,
-            "slice_shape": list(store.slice_shape),
-            "store": store.fingerprint,
-            "version": "0.1.0",
-        },
-    }
-    with contextlib.closing(Checkpoints(directory / "best")) as saved:
+    meta = CheckpointMeta(
+        model=task.describe(),
+        step=7,
+        epoch=1,
+        value=0.5,
+        record=TrainingFacts(
+            split_by="patient",
+            leaks=False,
+            normalisation=store.manifest.normalisation,
+            slice_shape=tuple(store.slice_shape),
+            store=store.fingerprint,
+            version="0.1.0",
+        ),
+    )
+    with contextlib.closing(Checkpoints(stage.best)) as saved:
         saved.save(7, {"params": params, "stats": stats}, meta)
     if complete:
-        write_json(directory / "complete.json", {"best_step": 7})
+        StageResult(task.metric, 0.5, best_step=7, steps=7, seconds=1.0).write(stage.complete_json)
 
 
 def run_on(model, source, target, **options):

@@ -46,7 +46,9 @@ def main(folder: Path, cache: str) -> None:
     experiment.run(config, folder / "run")
 
     store, fold = Store.open(folder / "store"), folder / "run" / "fold_2"
-    network = RestoredNetwork(segmentation(parse(config)), fold / "segment", data_mesh())
+    network = RestoredNetwork(
+        segmentation(parse(config)), FoldFolder(fold).stage("segment"), data_mesh()
+    )
     tables = (fold / "evaluation_segment_patients.csv").read_text()
     (own,) = (patient for patient in store.patients if patient in tables)
     predicted = np.zeros((store.num_slices, 240, 240), np.uint8)

@@ -198,7 +198,7 @@ def test_a_closed_output_pipe_saves_and_ends_silently(small_store, compiled_prog
     # The stage has two epochs of eight steps; the line of the first one finds the pipe closed.
     assert process.stderr.read() == "" and process.wait(timeout=120) == 141
     meta = checkpoints.read_meta(tmp_path / "run" / "fold_0" / "pretrain" / "last")
-    assert 0 < meta["step"] < 16
+    assert 0 < meta.step < 16
 
 
 def test_a_stopped_evaluation_prints_how_to_continue(

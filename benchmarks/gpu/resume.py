@@ -28,6 +28,7 @@ import numpy as np
 from benchmarks import measure
 from brats_jax.data.store.prepare import prepare
 from brats_jax.inference.restored import RestoredNetwork
+from brats_jax.runs.folder import RunFolder
 from brats_jax.runtime import devices
 from brats_jax.tasks import Pretraining, Segmentation, Task
 
@@ -70,7 +71,9 @@ def leaves(folder: Path, width: int) -> dict[str, np.ndarray]:
     found: dict[str, np.ndarray] = {}
     for stage, kind in STAGES.items():
         task = kind(width=width, dtype=devices.compute_dtype("auto"))
-        restored = RestoredNetwork(task, folder / "fold_0" / stage, devices.data_mesh())
+        restored = RestoredNetwork(
+            task, RunFolder(folder).fold(0).stage(stage), devices.data_mesh()
+        )
         state = {"params": restored.params, "stats": restored.stats}
         for path, leaf in jax.tree_util.tree_leaves_with_path(state):
             found[stage + jax.tree_util.keystr(path)] = np.asarray(leaf)
@@ -149,7 +152,7 @@ def main() -> None:
         to_the_end("alone")
         alone = leaves(root / "alone", arguments.width)
         for stage, number in (("pretrain", signal.SIGTERM), ("segment", signal.SIGKILL)):
-            metrics = root / "resume" / "fold_0" / stage / "metrics.jsonl"
+            metrics = RunFolder(root / "resume").fold(0).stage(stage).metrics_jsonl
             stopped(command("resume"), metrics, number, environment)
             print(f"{stage}: {number.name} after {metrics.read_text().count(chr(10))} lines")
         to_the_end("resume")

@@ -40,6 +40,7 @@ from brats_jax.evaluation.rows import rows_of
 from brats_jax.experiments import experiment
 from brats_jax.experiments.config import parse, segmentation, train_options
 from brats_jax.inference.restored import RestoredNetwork
+from brats_jax.runs.folder import RunFolder, StageFolder
 from brats_jax.runtime import devices
 from brats_jax.runtime.document import read_document
 from brats_jax.training.trainer import Stage
@@ -64,9 +65,11 @@ class Start:
         self.run = run
         self.config, self.unseen, self.mesh = config, unseen, devices.training_mesh()
         self.store = Store.open(Path(config.data.store))
-        splits = read_document(run / "splits.json", Splits)
+        splits = read_document(RunFolder(run).splits_json, Splits)
         self.split: Split = fold_split(splits, self.store, 0)
-        found = RestoredNetwork(segmentation(parse(config)), run / "fold_0" / "segment", self.mesh)
+        found = RestoredNetwork(
+            segmentation(parse(config)), RunFolder(run).fold(0).stage("segment"), self.mesh
+        )
         # On the host: a training donates what it starts from.
         self.weights = jax.device_get((found.params, found.stats))
 
@@ -89,11 +92,11 @@ class Start:
             self.store,
             *(select_slices(self.store, indices, "tumour") for indices in sets),
             options,
-            directory,
+            StageFolder(directory),
             self.mesh,
             initialise=lambda params, stats: self.weights,
         ).run()
-        restored = RestoredNetwork(task, directory, self.mesh)
+        restored = RestoredNetwork(task, StageFolder(directory), self.mesh)
         every = np.arange(self.unseen.num_slices)
         found = []
         for store, indices in ((self.store, self.split.test), (self.unseen, every)):

@@ -95,7 +95,7 @@ def dice_in(config: ConfigDict, fold: FoldFolder, store: Store, dtype: str) -> d
     config = config.copy_and_resolve_references()
     config.dtype = dtype
     task = segmentation(parse(config))
-    restored = RestoredNetwork(task, fold.stage("segment").path, devices.data_mesh())
+    restored = RestoredNetwork(task, fold.stage("segment"), devices.data_mesh())
     slices = select_slices(store, np.arange(store.num_slices), "tumour")
     options = (config.evaluation.batch_size, config.evaluation.tolerance_mm)
     _, scores = scoring.score(restored, store, slices, *options, "")

@@ -49,7 +49,7 @@ class FoldEvaluation:
         if not self.folder.evaluation_json.exists():
             return False
         best = {s: checkpoints.read_meta(self.folder.stage(s).best) for s in self.tasks}
-        steps = {stage: meta["step"] for stage, meta in best.items()}
+        steps = {stage: meta.step for stage, meta in best.items()}
         wanted = {name: getattr(self.settings.evaluation, name) for name in EVALUATION_SETTINGS}
         return is_current(self.folder, steps, **wanted)
 
@@ -98,7 +98,7 @@ class FoldEvaluation:
         """Writes tally, tables and panel of a stage; returns its checkpoint and its rows."""
         from brats_jax.evaluation import panels, rows, scoring
 
-        network = RestoredNetwork(self.tasks[stage], self.folder.stage(stage).path, self.mesh)
+        network = RestoredNetwork(self.tasks[stage], self.folder.stage(stage), self.mesh)
         tally, scores = scoring.score(
             network,
             self.store,
@@ -110,7 +110,7 @@ class FoldEvaluation:
         # A stop below must not leave an evaluation.json beside tallies of another evaluation.
         self.folder.evaluation_json.unlink(missing_ok=True)
         meta = network.meta
-        best = EvaluatedCheckpoint(step=meta["step"], epoch=meta["epoch"], value=meta["value"])
+        best = EvaluatedCheckpoint(step=meta.step, epoch=meta.epoch, value=meta.value)
         facts = {
             "fold": self.folder.number,
             "split_by": self.split_by,

@@ -36,7 +36,6 @@ from brats_jax.models import Weights
 from brats_jax.runs.documents import (
     Audit,
     RunConfig,
-    StageResult,
     StageTraining,
     Summary,
     TrainingFacts,
@@ -271,7 +270,7 @@ class Fold:
             f"{plural(training.epochs, 'epoch')} of {plural(training.steps_per_epoch, 'step')}"
         )
         distributed.broadcast_from_main(lambda: training.write(folder.training_json))
-        result = StageResult(**stage.run())
+        result = stage.run()
         distributed.broadcast_from_main(lambda: result.write(folder.complete_json))
         print_line(
             f"{title}: done, best {result.metric} {result.best:.4f} at step {result.best_step}"
@@ -307,10 +306,10 @@ class Fold:
             labelled,
             select_slices(self.store, self.split.validation, slices),
             options,
-            self.folder.stage(name).path,
+            self.folder.stage(name),
             self.mesh,
             initialise=self._initialiser(name),
-            record=facts.to_json(),
+            record=facts,
         )
 
     def _training_slices(self, name: str) -> np.ndarray:
@@ -346,10 +345,10 @@ class Fold:
     def _transfer(self, params: Weights, stats: Weights) -> tuple[Weights, Weights]:
         """Copies the encoder of the first stage into the parameters of the second."""
         task = experiment_config.pretraining(self.settings)
-        source = RestoredNetwork(task, self.pretrained.path, self.mesh.local_mesh)
+        source = RestoredNetwork(task, self.pretrained, self.mesh.local_mesh)
         print_line(
             f"{self.title} segment: encoder from {self.pretrained.path}, step "
-            f"{source.meta['step']} ({task.metric} {source.meta['value']:.4f})"
+            f"{source.meta.step} ({task.metric} {source.meta.value:.4f})"
         )
         inputs = (task.inputs, self.settings.segment.inputs)
         return (

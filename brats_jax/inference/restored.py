@@ -1,7 +1,5 @@
 """The network of one stage of one fold, with the weights of its best checkpoint."""
 
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
@@ -9,6 +7,7 @@ from jax.sharding import Mesh
 from brats_jax import models
 from brats_jax.models import Weights
 from brats_jax.runs import checkpoints
+from brats_jax.runs.folder import StageFolder
 from brats_jax.runtime import devices
 from brats_jax.tasks import Segmentation, Task
 
@@ -18,7 +17,7 @@ class RestoredNetwork:
 
     Args:
       task: the stage; a checkpoint of another model is refused.
-      directory: the stage's folder, with `best/` in it.
+      folder: the stage's folder.
       mesh: the devices; the weights are replicated over them.
 
     Attributes:
@@ -29,7 +28,7 @@ class RestoredNetwork:
       BratsError: no checkpoint, one that cannot be read, or one of another model.
     """
 
-    def __init__(self, task: Task, directory: Path, mesh: Mesh) -> None:
+    def __init__(self, task: Task, folder: StageFolder, mesh: Mesh) -> None:
         self.task, self.mesh = task, mesh
         self.graph, params, stats = models.split(task.build(0))
         placed = devices.replicated_sharding(mesh)
@@ -37,7 +36,7 @@ class RestoredNetwork:
             lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=placed),
             {"params": params, "stats": stats},
         )
-        state, self.meta = checkpoints.read(directory / "best", template, task.describe())
+        state, self.meta = checkpoints.read(folder.best, template, task.describe())
         self.params: Weights = state["params"]
         self.stats: Weights = state["stats"]
 

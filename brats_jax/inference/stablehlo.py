@@ -143,8 +143,10 @@ def describe(
                     "weights": _weights_name(trained, member),
                     "sha256": sums[_weights_name(trained, member)],
                     "hash": member.hash,
-                    **{k: member.network.meta[k] for k in ("step", "epoch", "value")},
-                    **member.network.meta["record"],
+                    "step": member.network.meta.step,
+                    "epoch": member.network.meta.epoch,
+                    "value": member.network.meta.value,
+                    **member.network.meta.record.to_json(),
                 }
                 for member in trained.members
             ],
@@ -175,8 +177,8 @@ def write_weights(path: Path, member: EnsembleMember) -> str:
     facts = {
         "format": "pt",
         "modalities": ",".join(network.task.inputs),
-        "model": json.dumps(network.meta["model"]),
-        "normalisation": str(network.meta["record"]["normalisation"]),
+        "model": json.dumps(network.meta.model),
+        "normalisation": str(network.meta.record.normalisation),
         "hash": member.hash,
         "brats_jax": about.__version__,
         "research_use_only": about.RESEARCH_USE_ONLY,

@@ -102,8 +102,7 @@ class TrainedRun:
             hash=self.hash,
             run=str(self.run),
             folds=tuple(
-                FoldModel(m.fold, m.hash, m.network.meta["step"], m.temperature)
-                for m in self.members
+                FoldModel(m.fold, m.hash, m.network.meta.step, m.temperature) for m in self.members
             ),
             record=self.record,
             config=self.config,
@@ -140,7 +139,7 @@ def open_run(
     task = _task_of(folds[0][1], stage, devices.compute_dtype(dtype or config["dtype"]))
     members = []
     for fold, folder in folds:
-        network = RestoredNetwork(task, folder.path, mesh)
+        network = RestoredNetwork(task, folder, mesh)
         digest = torch_weights.digest(torch_weights.torch_state(network.params, network.stats))
         temperature = read_temperature(fold, digest) if calibrated else 1.0
         members.append(EnsembleMember(fold.number, network, digest, temperature))
@@ -173,7 +172,7 @@ def read_temperature(fold: FoldFolder, model_hash: str) -> float:
 
 def _task_of(folder: StageFolder, stage: str, dtype: jnp.dtype) -> Task:
     """The task that the checkpoint in a stage's folder describes."""
-    task = task_of(checkpoints.read_meta(folder.best)["model"], dtype)
+    task = task_of(checkpoints.read_meta(folder.best).model, dtype)
     if task.name != stage:
         raise BratsError(f"{folder.path} holds a {task.name} checkpoint; copy the run again")
     return task
@@ -214,7 +213,7 @@ def _stage_folder(fold: FoldFolder, stage: str) -> StageFolder:
 
 def _record_of(run: Path, members: list[EnsembleMember]) -> TrainingFacts:
     """The facts that the checkpoints of all members share."""
-    records = [TrainingFacts.from_json(m.network.meta.get("record", {})) for m in members]
+    records = [m.network.meta.record for m in members]
     normalisations = {record.normalisation for record in records}
     if not normalisations <= {"slice", "volume"}:
         raise BratsError(

@@ -8,43 +8,69 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import orbax.checkpoint as ocp
 
 from brats_jax.errors import BratsError
+from brats_jax.runs.documents import TrainingFacts
+from brats_jax.runs.folder import checkpoint_steps
+from brats_jax.runtime.document import Document
 
-SCHEMA = "brats_jax.checkpoint"
-VERSION = 1
-
-# The other processes have no part in what Orbax does.
+# Of several processes, Orbax runs in the main one only.
 _ALONE = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
 
-# What a system says when it takes no more: a full disk, a user's quota, a limit on files.
+# The errors of a full disk, an exceeded quota, and a limit on the size of files.
 _FULL = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
 
-def _worth_saying(record: logging.LogRecord) -> bool:
-    """Not that what is opened to be read is opened to be read, which Orbax warns of twice."""
+def _is_useful(record: logging.LogRecord) -> bool:
+    """Drops Orbax's two warnings that a folder which is opened for reading is read-only."""
     text = str(record.msg)
     return "read_only=True" not in text and "directory is read only" not in text
 
 
-logging.getLogger("absl").addFilter(_worth_saying)
+logging.getLogger("absl").addFilter(_is_useful)
+
+
+@dataclass(frozen=True)
+class CheckpointMeta(Document):
+    """The description of a checkpoint.
+
+    Attributes:
+      model: the network, see `tasks.Task.describe`.
+      step, epoch: of the state; epochs that are complete.
+      validated_step: the last step of the last validated epoch.
+      options: of the training.
+      record: facts on the training data.
+      loader: the position of the loader.
+      value: the validation score, of a best checkpoint.
+    """
+
+    SCHEMA: ClassVar[str] = "brats_jax.checkpoint"
+    REMEDY: ClassVar[str] = "train again in another --workdir"
+    model: dict[str, Any]
+    step: int
+    epoch: int
+    validated_step: int | None = None
+    options: dict[str, Any] | None = None
+    record: TrainingFacts = field(default_factory=TrainingFacts)
+    loader: dict[str, Any] | None = None
+    value: float | None = None
 
 
 class Checkpoints:
-    """The newest checkpoint of one folder, saved in the background.
+    """Saves checkpoints into a folder in the background, and keeps the newest.
 
-    A save becomes visible by one rename, and the one before it is removed only
-    after that: a kill at any moment leaves a whole checkpoint. Of several processes only the
-    first one may have it.
+    A save becomes visible by one rename, and the previous checkpoint is removed after that: a kill
+    at any moment leaves a whole checkpoint. Of several processes only the main one may use it.
     """
 
     def __init__(self, directory: Path) -> None:
-        _let_errors_be_raised_only()
+        _silence_repeated_errors()
         self.directory = directory.absolute()
         self.directory.mkdir(parents=True, exist_ok=True)
         self._manager = ocp.CheckpointManager(
@@ -58,23 +84,22 @@ class Checkpoints:
             ),
         )
 
-    def save(self, step: int, state: Any, meta: Mapping[str, Any]) -> None:
-        """Saves `state` (a pytree of arrays) and `meta` (JSON-able) as step `step`.
+    def save(self, step: int, state: Any, meta: CheckpointMeta) -> None:
+        """Saves `state`, a pytree of arrays, and its description as step `step`.
 
-        A step that is there already is left as it is: replacing it would need a
-        moment without any. The arrays may not be donated before `wait` has returned.
+        Keeps a step that is there already: to replace it, the folder would be without any
+        checkpoint for a moment. The arrays must not be donated before `wait` has returned.
         """
         if step in self._manager.all_steps():
             return
-        document = {"schema": SCHEMA, "version": VERSION, **meta}
-        # Given device arrays, Orbax would first cut each of hundreds into a slice for every
-        # device: far slower.
+        # Orbax would first cut each of hundreds of device arrays into a slice for every device,
+        # which is far slower.
         arrays = jax.device_get(state)
         try:
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(arrays), meta=ocp.args.JsonSave(document)
+                    state=ocp.args.StandardSave(arrays), meta=ocp.args.JsonSave(meta.to_json())
                 ),
                 force=True,
             )
@@ -82,21 +107,18 @@ class Checkpoints:
             raise self._readable(error) from error
 
     def wait(self) -> None:
-        """Returns when what was saved is on disk."""
+        """Waits until the saves are on disk."""
         try:
             self._manager.wait_until_finished()
         except Exception as error:
             raise self._readable(error) from error
 
     def close(self) -> None:
-        """Waits, and ends the background threads.
-
-        They end also where what was saved could not be written, which is then raised.
-        """
+        """Waits, and ends the background threads; raises if a save failed."""
         try:
             self.wait()
         except BaseException:
-            with contextlib.suppress(Exception):  # which would only say the same again
+            with contextlib.suppress(Exception):  # which would be the same error
                 self._manager.close()
             raise
         self._manager.close()
@@ -106,7 +128,7 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def _readable(self, error: Exception) -> Exception:
-        """Turns what storage says (it may be buried in a status text) into one line."""
+        """Turns a full disk, which a longer status text may name, into one line."""
         text = f"{error} {error.__cause__ or ''}"
         for full in _FULL:
             if full.lower() in text.lower():
@@ -117,7 +139,7 @@ class Checkpoints:
         return error
 
 
-def read_meta(directory: Path, model: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def read_meta(directory: Path, model: Mapping[str, Any] | None = None) -> CheckpointMeta:
     """The description of the newest checkpoint in `directory`.
 
     Raises:
@@ -126,14 +148,14 @@ def read_meta(directory: Path, model: Mapping[str, Any] | None = None) -> dict[s
     return _read(directory, lambda manager, step: {}, model)[1]
 
 
-def read(directory: Path, template: Any, model: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+def read(directory: Path, template: Any, model: Mapping[str, Any]) -> tuple[Any, CheckpointMeta]:
     """Restores the newest checkpoint.
 
     Args:
       directory: a folder that `Checkpoints` wrote.
-      template: pytree of jax.ShapeDtypeStruct (with sharding), or arrays. A subset
-        of the saved tree's top level may be asked for.
-      model: the description (`meta['model']`) that the checkpoint must have.
+      template: pytree of jax.ShapeDtypeStruct (with sharding), or arrays; may lack keys of the
+        saved tree's top level.
+      model: the network that the checkpoint must be of, see `tasks.Task.describe`.
 
     Returns:
       (state, meta).
@@ -158,10 +180,10 @@ def read(directory: Path, template: Any, model: Mapping[str, Any]) -> tuple[Any,
 
 
 def _read(directory: Path, restore: Any, model: Mapping[str, Any] | None = None) -> Any:
-    # Opening a manager on a missing folder would create it.
-    if not directory.is_dir() or not any(p.name.isdigit() for p in directory.iterdir()):
+    # Orbax would create a missing folder.
+    if not checkpoint_steps(directory):
         raise BratsError(f"{directory}: no checkpoint there; train this stage first")
-    _let_errors_be_raised_only()
+    _silence_repeated_errors()
     directory = directory.absolute()
     with ocp.CheckpointManager(
         directory,
@@ -174,19 +196,20 @@ def _read(directory: Path, restore: Any, model: Mapping[str, Any] | None = None)
             raise BratsError(f"{directory}: no whole checkpoint there; train this stage first")
         where = directory / str(step)
         try:
-            meta = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
+            document = manager.restore(
+                step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())
+            ).meta
         except Exception as error:
             raise BratsError(
                 f"{where}: not a readable checkpoint ({_first_line(error)})"
             ) from error
-        if meta.get("schema") != SCHEMA or meta.get("version") != VERSION:
-            raise BratsError(
-                f"{where}: written by another version of this program "
-                f"({meta.get('schema')} {meta.get('version')}, expected {SCHEMA} {VERSION}); "
-                "train anew in another --workdir"
-            )
-        if model is not None and meta["model"] != _jsonable(model):
-            raise BratsError(f"{where}: checkpoint of another model: {_differences(meta, model)}")
+        try:
+            meta = CheckpointMeta.from_json(document)
+        except ValueError as error:
+            raise BratsError(f"{where}: {error}; {CheckpointMeta.REMEDY}") from None
+        if model is not None and meta.model != _jsonable(model):
+            differences = _differences(meta.model, _jsonable(model))
+            raise BratsError(f"{where}: checkpoint of another model: {differences}")
         try:
             state = restore(manager, step)
         except BratsError:
@@ -194,36 +217,35 @@ def _read(directory: Path, restore: Any, model: Mapping[str, Any] | None = None)
         except Exception as error:
             raise BratsError(
                 f"{where}: cannot be restored ({_first_line(error)}): copy it again if it was "
-                "copied, or train this stage anew"
+                "copied, or train this stage again"
             ) from error
     return state, meta
 
 
-def _let_errors_be_raised_only() -> None:
-    """Keeps from the terminal what a failed save or restore prints besides raising it.
+def _silence_repeated_errors() -> None:
+    """Keeps off the terminal what libraries print about a failed save or restore.
 
-    Orbax logs the error of each of its threads with its traceback, asyncio those of the arrays
-    that nobody waits for any more (or, where they were never begun again, the interpreter does),
-    and TensorStore, whose work ends after the event loop that waited for it, prints that it is
-    closed.
+    The error is raised too. Orbax logs that of each of its threads with its traceback; asyncio, or
+    the interpreter, those of arrays that are no longer awaited; and TensorStore, whose work ends
+    after its event loop, that the loop is closed.
     """
     loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
-    if _raised_anyway in loggers[0].filters:
+    if _is_not_raised in loggers[0].filters:
         return
     for logger in loggers:
-        logger.addFilter(_raised_anyway)
-    others = sys.unraisablehook
+        logger.addFilter(_is_not_raised)
+    default_hook = sys.unraisablehook
 
     def hook(unraisable: "sys.UnraisableHookArgs") -> None:
-        # Nothing else here uses asyncio.
+        # Only Orbax uses asyncio here.
         closed = str(unraisable.exc_value) == "Event loop is closed"
         if not closed and not inspect.iscoroutine(unraisable.object):
-            others(unraisable)
+            default_hook(unraisable)
 
     sys.unraisablehook = hook
 
 
-def _raised_anyway(record: logging.LogRecord) -> bool:
+def _is_not_raised(record: logging.LogRecord) -> bool:
     return not (record.exc_info and ("orbax" in record.pathname or record.name == "asyncio"))
 
 
@@ -232,13 +254,12 @@ def _jsonable(model: Mapping[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(dict(model)))
 
 
-def _differences(meta: Mapping[str, Any], model: Mapping[str, Any]) -> str:
-    saved, wanted = meta["model"], _jsonable(model)
+def _differences(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     names = [n for n in {**saved, **wanted} if saved.get(n) != wanted.get(n)]
     return "; ".join(f"{n} is {saved.get(n)} there, {wanted.get(n)} here" for n in names)
 
 
 def _first_line(error: Exception) -> str:
-    # TensorStore goes on with its whole specification.
+    # TensorStore appends its whole specification.
     text = str(error).split(". See full TensorStore details")[0].strip()
     return (text or type(error).__name__).splitlines()[0][:200]

@@ -4,16 +4,17 @@ Order and threads are here; files and formats are in `runs.checkpoints`.
 """
 
 import contextlib
+import dataclasses
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from brats_jax.runs import checkpoints
-from brats_jax.runs.checkpoints import Checkpoints
+from brats_jax.runs.checkpoints import CheckpointMeta, Checkpoints
+from brats_jax.runs.folder import StageFolder
 from brats_jax.runtime import distributed
 from brats_jax.training.steps import TrainState
 
@@ -22,12 +23,12 @@ take_snapshot = jax.jit(lambda state: jax.tree.map(jnp.copy, state))
 
 
 def restore_last(
-    directory: Path, like: TrainState, model: Mapping[str, Any]
-) -> tuple[TrainState, dict[str, Any]]:
+    folder: StageFolder, like: TrainState, model: Mapping[str, Any]
+) -> tuple[TrainState, CheckpointMeta]:
     """Restores the newest `last` checkpoint of a stage.
 
     Args:
-      directory: the stage's folder.
+      folder: the stage's folder.
       like: a state of the same shapes, types and placement.
       model: `Task.describe()` of the network that the checkpoint must have.
 
@@ -40,7 +41,7 @@ def restore_last(
     template = jax.tree.map(
         lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), like._asdict()
     )
-    restored, meta = checkpoints.read(directory / "last", template, model)
+    restored, meta = checkpoints.read(folder.last, template, model)
     return TrainState(**restored), meta
 
 
@@ -55,14 +56,14 @@ class StageCheckpoints:
     wait for the writing, and end if it fails (see `distributed.broadcast_from_main`).
 
     Args:
-      directory: the stage's folder.
+      folder: the stage's folder.
 
     Attributes:
       last, best: the folders of the two.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self.last, self.best = directory / "last", directory / "best"
+    def __init__(self, folder: StageFolder) -> None:
+        self.last, self.best = folder.last, folder.best
         self._written: Future[None] | None = None
         if distributed.is_main():
             self._writer = ThreadPoolExecutor(1, "checkpoints")
@@ -76,9 +77,7 @@ class StageCheckpoints:
         """The validation score of the newest complete `best`, or None."""
         return distributed.broadcast_from_main(
             lambda: (
-                None
-                if self._best.latest_step() is None
-                else checkpoints.read_meta(self.best)["value"]
+                None if self._best.latest_step() is None else checkpoints.read_meta(self.best).value
             )
         )
 
@@ -86,7 +85,7 @@ class StageCheckpoints:
         self,
         step: int,
         snapshot: TrainState,
-        meta: Mapping[str, Any],
+        meta: CheckpointMeta,
         best_value: float | None = None,
     ) -> None:
         """Starts writing, after the previous save is on disk.
@@ -94,7 +93,7 @@ class StageCheckpoints:
         Args:
           step: number of the step.
           snapshot: the state after it (`take_snapshot`); must not be donated.
-          meta: JSON-able description.
+          meta: its description.
           best_value: the validation score, if it is the best so far: writes `best` too.
 
         Raises:
@@ -111,12 +110,12 @@ class StageCheckpoints:
         self,
         step: int,
         snapshot: TrainState,
-        meta: Mapping[str, Any],
+        meta: CheckpointMeta,
         best_value: float | None,
     ) -> None:
         if best_value is not None:
             weights = {"params": snapshot.params, "stats": snapshot.stats}
-            self._best.save(step, weights, {**meta, "value": best_value})
+            self._best.save(step, weights, dataclasses.replace(meta, value=best_value))
             self._best.wait()
         self._last.save(step, snapshot._asdict(), meta)
         self._last.wait()

@@ -2,11 +2,11 @@
 
 import json
 import time
-from pathlib import Path
 from typing import Any
 
 from tensorboardX import SummaryWriter
 
+from brats_jax.runs.folder import StageFolder
 from brats_jax.runs.metrics import read_metrics
 from brats_jax.runtime import distributed
 from brats_jax.runtime.console import print_line, progress_bar
@@ -22,7 +22,7 @@ class MetricsLog:
     lines that it will write again.
 
     Args:
-      directory: the stage's folder.
+      folder: the stage's folder.
       title: label of the progress bar.
       total_steps, first_step: length of the stage, and the step it starts from.
       validated_step: last step of the last validated epoch.
@@ -30,7 +30,7 @@ class MetricsLog:
 
     def __init__(
         self,
-        directory: Path,
+        folder: StageFolder,
         title: str,
         total_steps: int,
         first_step: int,
@@ -39,12 +39,12 @@ class MetricsLog:
         self._writes = distributed.is_main()
         if not self._writes:
             return
-        directory.mkdir(parents=True, exist_ok=True)
-        self._path = directory / "metrics.jsonl"
+        folder.path.mkdir(parents=True, exist_ok=True)
+        self._path = folder.metrics_jsonl
         known = {"step": first_step, "train": validated_step, "validation": validated_step}
         kept = [r for r in read_metrics(self._path) if r["step"] <= known.get(r["event"], -1)]
         write_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
-        self._writer = SummaryWriter(str(directory / "tensorboard"), purge_step=validated_step + 1)
+        self._writer = SummaryWriter(str(folder.tensorboard), purge_step=validated_step + 1)
         self._bar = progress_bar(total_steps, title, "step", first_step)
         self._title = title
         self._total = total_steps

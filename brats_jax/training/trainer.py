@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -27,6 +26,9 @@ from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 from brats_jax.models import Weights
 from brats_jax.runs import checkpoints
+from brats_jax.runs.checkpoints import CheckpointMeta
+from brats_jax.runs.documents import StageResult, TrainingFacts
+from brats_jax.runs.folder import StageFolder
 from brats_jax.runtime import devices, distributed
 from brats_jax.runtime.console import log_if_slow, print_line
 from brats_jax.runtime.signals import Interrupted, StopRequests
@@ -59,10 +61,10 @@ class Stage:
       store: the data.
       train_slices, validation_slices: int[n] global slice indices.
       options: the settings.
-      directory: the stage's folder.
+      folder: the stage's folder.
       mesh: the devices.
       initialise: edits the initial parameters before the first step (transfer).
-      record: JSON-able facts that every checkpoint holds (split, normalisation, store).
+      record: facts on the data, which every checkpoint holds.
 
     Raises:
       BratsError: options that do not fit the devices or the data; nothing to validate on.
@@ -75,11 +77,11 @@ class Stage:
         train_slices: np.ndarray,
         validation_slices: np.ndarray,
         options: TrainOptions,
-        directory: Path,
+        folder: StageFolder,
         mesh: Mesh,
         *,
         initialise: Initialiser | None = None,
-        record: dict[str, Any] | None = None,
+        record: TrainingFacts | None = None,
     ) -> None:
         devices.check_batch_size(options.batch_size, mesh)
         devices.check_batch_size(options.validation_batch_size, mesh, "validation_batch_size")
@@ -87,8 +89,8 @@ class Stage:
             raise BratsError(f"{store.path}: no slice to validate on; prepare more patients")
         self.task, self.store, self.options = task, store, options
         self.train_slices, self.validation_slices = train_slices, validation_slices
-        self.directory, self.mesh = directory, mesh
-        self.initialise, self.record = initialise, record or {}
+        self.folder, self.mesh = folder, mesh
+        self.initialise, self.record = initialise, record or TrainingFacts()
         self.title = f"fold {options.fold} {task.name}"
         self.plan = PatchPlan(
             store,
@@ -111,11 +113,11 @@ class Stage:
         )
         self.optimizer = adam(self.schedule)
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> StageResult:
         """Trains to the end, from the beginning or from the last checkpoint.
 
         Returns:
-          {'metric', 'best', 'best_step', 'steps', 'seconds'}; seconds of this call.
+          The result; its seconds are those of this call.
 
         Raises:
           BratsError: the loss is not finite; no space left; a checkpoint of another model.
@@ -124,7 +126,7 @@ class Stage:
         started = time.monotonic()
         with (
             StopRequests() as stop,
-            contextlib.closing(StageCheckpoints(self.directory)) as self.checkpoints,
+            contextlib.closing(StageCheckpoints(self.folder)) as self.checkpoints,
         ):
             self._prepare(stop)
             with contextlib.closing(self.log), contextlib.closing(self.feed):
@@ -138,15 +140,15 @@ class Stage:
                 )
                 raise Interrupted(signal_number)
             best = distributed.broadcast_from_main(
-                lambda: checkpoints.read_meta(self.checkpoints.best)
+                lambda: checkpoints.read_meta(self.checkpoints.best).to_json()
             )
-        return {
-            "metric": self.task.metric,
-            "best": best["value"],
-            "best_step": best["step"],
-            "steps": self.total_steps,
-            "seconds": round(time.monotonic() - started, 1),
-        }
+        return StageResult(
+            metric=self.task.metric,
+            best=best["value"],
+            best_step=best["step"],
+            steps=self.total_steps,
+            seconds=round(time.monotonic() - started, 1),
+        )
 
     def initial_state(self) -> tuple[nnx.GraphDef, TrainState]:
         """The network and the state before the first step, on the devices of this process.
@@ -170,7 +172,7 @@ class Stage:
         """Makes the state, from the last checkpoint if there is one, and all that a run needs."""
         graph, self.state, meta = self._restore()
         self.step = int(self.state.step)
-        self.validated_step = int(meta["validated_step"])
+        self.validated_step = meta.validated_step or 0 if meta else 0
         self.best_value = self.checkpoints.best_value()
         resident = None
         if self.placement == "device":
@@ -200,37 +202,38 @@ class Stage:
             self.options,
             self.steps_per_epoch,
             self.step,
-            meta.get("loader"),
+            meta.loader if meta else None,
             self.mesh,
             resident,
         )
         self.stop = distributed.StopAgreement(lambda: stop.signal_number, self.mesh, IN_FLIGHT)
         self.log = MetricsLog(
-            self.directory, self.title, self.total_steps, self.step, self.validated_step
+            self.folder, self.title, self.total_steps, self.step, self.validated_step
         )
         # Arguments of `_finish` for each dispatch in flight.
         self.in_flight: collections.deque[tuple[Any, ...]] = collections.deque()
         self.epoch_start = (time.monotonic(), self.step)
 
-    def _restore(self) -> tuple[nnx.GraphDef, TrainState, dict[str, Any]]:
-        """(graph, state, meta) of the last checkpoint, or of the beginning.
+    def _restore(self) -> tuple[nnx.GraphDef, TrainState, CheckpointMeta | None]:
+        """(graph, state, meta) of the last checkpoint, or of the beginning without meta.
 
         The main process reads the checkpoint; the others make a state to receive its values.
         """
         made = [] if distributed.is_main() else [self.initial_state()]
 
-        def restore() -> dict[str, Any]:
+        def restore() -> dict[str, Any] | None:
             graph, state = self.initial_state()
-            meta: dict[str, Any] = {"validated_step": 0}
+            meta = None
             if self.checkpoints.latest_step() is not None:
-                state, meta = restore_last(self.directory, state, self.task.describe())
+                state, meta = restore_last(self.folder, state, self.task.describe())
                 print_line(
                     f"{self.title}: continues from step {int(state.step)} of {self.total_steps}"
                 )
             made.append((graph, state))
-            return meta
+            return meta.to_json() if meta else None
 
-        meta = distributed.broadcast_from_main(restore)
+        document = distributed.broadcast_from_main(restore)
+        meta = CheckpointMeta.from_json(document) if document else None
         ((graph, state),) = made
         return graph, devices.replicate_from_main(state, self.mesh), meta
 
@@ -293,7 +296,7 @@ class Stage:
         step: int,
         progress: Progress,
         logged: bool,
-        saved: tuple[TrainState, dict[str, Any]] | None,
+        saved: tuple[TrainState, CheckpointMeta] | None,
     ) -> None:
         """Waits until the devices have done a dispatch, then logs and saves its results."""
         jax.block_until_ready(progress)
@@ -357,16 +360,16 @@ class Stage:
     def _save(self, best_value: float | None = None) -> None:
         self.checkpoints.save(self.step, take_snapshot(self.state), self._meta(), best_value)
 
-    def _meta(self) -> dict[str, Any]:
-        return {
-            "model": self.task.describe(),
-            "step": self.step,
-            "epoch": self.step // self.steps_per_epoch,
-            "validated_step": self.validated_step,
-            "options": dataclasses.asdict(self.options),
-            "record": self.record,
-            "loader": self.feed.position,
-        }
+    def _meta(self) -> CheckpointMeta:
+        return CheckpointMeta(
+            model=self.task.describe(),
+            step=self.step,
+            epoch=self.step // self.steps_per_epoch,
+            validated_step=self.validated_step,
+            options=dataclasses.asdict(self.options),
+            record=self.record,
+            loader=self.feed.position,
+        )
 
     def _stop_if_asked(self) -> None:
         """After SIGTERM or Ctrl-C: saves and raises Interrupted."""

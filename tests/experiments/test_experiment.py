@@ -103,7 +103,7 @@ def test_a_run_can_predict(finished, small_store):
     images = small_store.read(np.array(small_store.slices_of(splits["test"][0])))[0]
     labels = inference.load(workdir / "fold_0").ensemble.segment(images).labels
     restored = RestoredNetwork(
-        segmentation(parse(config)), workdir / "fold_0" / "segment", data_mesh()
+        segmentation(parse(config)), RunFolder(workdir).fold(0).stage("segment"), data_mesh()
     )
     rows = np.array(small_store.slices_of(splits["test"][0]))
     np.testing.assert_array_equal(labels, predict_slices(restored, small_store, rows))
@@ -122,7 +122,7 @@ def test_the_encoder_of_the_second_stage_is_that_of_the_first(finished):
     workdir, config, _ = finished
     encoder = fold_of(config, workdir).stage("segment").initial_state()[1].params["encoder"]
     source = RestoredNetwork(
-        pretraining(parse(config)), workdir / "fold_0" / "pretrain", data_mesh()
+        pretraining(parse(config)), RunFolder(workdir).fold(0).stage("pretrain"), data_mesh()
     ).params["encoder"]
     old, new = (np.asarray(tree["conv1"]["kernel"]) for tree in (source, encoder))
     np.testing.assert_array_equal(new[:, :, :2], old)  # T1, T1Gd

@@ -12,6 +12,7 @@ from brats_jax.errors import BratsError
 from brats_jax.experiments import experiment
 from brats_jax.experiments.config import parse, segmentation
 from brats_jax.inference.restored import RestoredNetwork
+from brats_jax.runs.folder import RunFolder
 from brats_jax.runtime.devices import data_mesh
 
 pytestmark = pytest.mark.usefixtures("shallow")
@@ -27,7 +28,7 @@ def pretrained(small_store, compiled_programs, shallow, tmp_path_factory):
 
 def segment_weights(config, workdir):
     task = segmentation(parse(config))
-    restored = RestoredNetwork(task, workdir / "fold_0" / "segment", data_mesh())
+    restored = RestoredNetwork(task, RunFolder(workdir).fold(0).stage("segment"), data_mesh())
     return restored.params, restored.stats
 
 

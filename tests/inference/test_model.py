@@ -12,6 +12,7 @@ from brats_jax.evaluation.slices import predict_slices
 from brats_jax.inference import cases
 from brats_jax.inference import model as inference
 from brats_jax.inference.restored import RestoredNetwork
+from brats_jax.runs.folder import StageFolder
 from brats_jax.runtime.devices import data_mesh
 
 pytestmark = pytest.mark.usefixtures("shallow")
@@ -24,7 +25,7 @@ def test_a_case_gets_the_same_labels_from_its_files_as_from_the_store(example_ru
     model = inference.load(folder / "run" / "fold_1")
     store = Store.open(folder / "store")
     restored = RestoredNetwork(
-        model.trained.task, folder / "run" / "fold_1" / "segment", data_mesh()
+        model.trained.task, StageFolder(folder / "run" / "fold_1" / "segment"), data_mesh()
     )
     _, images = examples.run_on(model, folder / "cases", tmp_path, et_label=3)
     for name in examples.CASES:

@@ -19,7 +19,7 @@ from brats_jax.errors import BratsError
 from brats_jax.evaluation.slices import predict_slices
 from brats_jax.inference import model as inference
 from brats_jax.inference.restored import RestoredNetwork
-from brats_jax.runs.folder import PredictionFolder
+from brats_jax.runs.folder import PredictionFolder, StageFolder
 from brats_jax.runtime.devices import data_mesh
 
 pytestmark = pytest.mark.usefixtures("shallow")
@@ -213,7 +213,7 @@ def test_a_synthetic_modality_and_its_error_are_written(example_runs, brats_file
     store = Store.open(folder / "store")
     rows = np.array(store.slices_of(name))
     restored = RestoredNetwork(
-        model.trained.task, folder / "run" / "fold_0" / "pretrain", data_mesh()
+        model.trained.task, StageFolder(folder / "run" / "fold_0" / "pretrain"), data_mesh()
     )
     synthetic = nib.load(tmp_path / "a" / f"{name}_flair_synthetic.nii.gz")
     np.testing.assert_allclose(

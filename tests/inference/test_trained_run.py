@@ -11,6 +11,7 @@ from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 from brats_jax.inference import model as inference
 from brats_jax.runs.documents import PretrainingSource, StageResult
+from brats_jax.runs.folder import StageFolder
 from brats_jax.tasks import Segmentation
 
 pytestmark = pytest.mark.usefixtures("shallow")
@@ -69,7 +70,7 @@ def test_a_checkpoint_without_its_normalisation_is_refused(example_runs, tmp_pat
     run = copy_run(example_runs, tmp_path)
     shutil.rmtree(run / "fold_0" / "segment")
     task = Segmentation(inputs=examples.SEGMENT_INPUTS, width=4)
-    examples.save(run / "fold_0" / "segment", task, seed=0, store=store)
+    examples.save(StageFolder(run / "fold_0" / "segment"), task, seed=0, store=store)
     with pytest.raises(BratsError, match="do not say how their data were normalised"):
         inference.load(run)
 
@@ -97,7 +98,9 @@ def test_folds_with_different_networks_are_refused(example_runs, tmp_path):
     run = copy_run(example_runs, tmp_path)
     shutil.rmtree(run / "fold_1" / "segment")
     store = Store.open(example_runs["volume"] / "store")
-    examples.save(run / "fold_1" / "segment", Segmentation(width=4), seed=0, store=store)
+    examples.save(
+        StageFolder(run / "fold_1" / "segment"), Segmentation(width=4), seed=0, store=store
+    )
     with pytest.raises(BratsError, match="checkpoint of another model: inputs"):
         inference.load(run)
 

@@ -1,6 +1,7 @@
 """A stage's checkpoints: their order on disk, failures, and what waits for what."""
 
 import contextlib
+import dataclasses
 import threading
 import time
 
@@ -11,10 +12,12 @@ import pytest
 
 from brats_jax.errors import BratsError
 from brats_jax.runs import checkpoints
+from brats_jax.runs.checkpoints import CheckpointMeta
+from brats_jax.runs.folder import StageFolder
 from brats_jax.training.checkpointing import StageCheckpoints, restore_last, take_snapshot
 from brats_jax.training.steps import TrainState
 
-META = {"model": {}}
+META = CheckpointMeta(model={}, step=0, epoch=0)
 FINALIZE = checkpoints.ocp.StandardCheckpointHandler.finalize
 FULL = "RESOURCE_EXHAUSTED: write failed: No space left on device [28]"
 
@@ -51,7 +54,7 @@ def disk(monkeypatch):
 
 def test_last_is_not_written_before_best_is_on_disk(tmp_path, disk):
     disk.slow.set()
-    with contextlib.closing(StageCheckpoints(tmp_path)) as saved:
+    with contextlib.closing(StageCheckpoints(StageFolder(tmp_path))) as saved:
         saved.save(4, take_snapshot(state_of(4)), META, best_value=0.5)  # does not wait
         assert disk.asked.wait(60)
         assert steps(saved.best) == steps(saved.last) == []
@@ -60,36 +63,36 @@ def test_last_is_not_written_before_best_is_on_disk(tmp_path, disk):
         saved.wait()
         assert steps(saved.best) == steps(saved.last) == [4]
         assert saved.latest_step() == 4 and saved.best_value() == 0.5
-    assert checkpoints.read_meta(tmp_path / "best")["value"] == 0.5
-    assert "value" not in checkpoints.read_meta(tmp_path / "last")
+    assert checkpoints.read_meta(tmp_path / "best").value == 0.5
+    assert checkpoints.read_meta(tmp_path / "last").value is None
 
 
 def test_later_steps_do_not_change_a_snapshot(tmp_path):
     advance = jax.jit(lambda s: jax.tree.map(lambda a: a + 1, s), donate_argnums=0)
     state = state_of(3)
-    with contextlib.closing(StageCheckpoints(tmp_path)) as saved:
+    with contextlib.closing(StageCheckpoints(StageFolder(tmp_path))) as saved:
         saved.save(3, take_snapshot(state), META, best_value=1.0)
         for _ in range(50):
             state = advance(state)
-    last, meta = restore_last(tmp_path, state, {})
+    last, meta = restore_last(StageFolder(tmp_path), state, {})
     jax.tree.map(np.testing.assert_array_equal, last, state_of(3))
-    assert meta["model"] == {}
+    assert meta.model == {}
     best, _ = checkpoints.read(tmp_path / "best", {"params": state.params}, {})
     np.testing.assert_array_equal(best["params"]["kernel"], 3.0)
 
 
 def test_the_newest_last_and_the_newest_best_are_kept(tmp_path):
-    with contextlib.closing(StageCheckpoints(tmp_path)) as saved:
+    with contextlib.closing(StageCheckpoints(StageFolder(tmp_path))) as saved:
         assert saved.latest_step() is None and saved.best_value() is None
         for step, value in ((1, 0.1), (2, None), (3, 0.3), (4, None)):
             saved.save(step, take_snapshot(state_of(step)), META, value)
     assert steps(tmp_path / "last") == [4] and steps(tmp_path / "best") == [3]
-    assert checkpoints.read_meta(tmp_path / "best")["value"] == 0.3
+    assert checkpoints.read_meta(tmp_path / "best").value == 0.3
 
 
 def test_if_best_cannot_be_written_last_is_not_either(tmp_path, disk):
     before = set(threading.enumerate())
-    saved = StageCheckpoints(tmp_path)
+    saved = StageCheckpoints(StageFolder(tmp_path))
     saved.save(1, take_snapshot(state_of(1)), META, best_value=0.1)
     saved.wait()
     disk.full.set()
@@ -107,14 +110,14 @@ def test_if_best_cannot_be_written_last_is_not_either(tmp_path, disk):
 
 def test_closing_raises_the_error_of_the_last_save(tmp_path, disk):
     disk.full.set()
-    saved = StageCheckpoints(tmp_path)
+    saved = StageCheckpoints(StageFolder(tmp_path))
     saved.save(1, take_snapshot(state_of(1)), META)
     with pytest.raises(BratsError, match="last: No space left on device"):
         saved.close()
 
 
 def test_check_raises_the_error_of_a_save_that_failed(tmp_path, disk):
-    saved = StageCheckpoints(tmp_path)
+    saved = StageCheckpoints(StageFolder(tmp_path))
     saved.check()
     saved.save(1, take_snapshot(state_of(1)), META)
     saved.wait()
@@ -132,7 +135,7 @@ def test_check_raises_the_error_of_a_save_that_failed(tmp_path, disk):
 
 def test_check_does_not_wait_for_a_save_in_progress(tmp_path, disk):
     disk.slow.set()
-    with contextlib.closing(StageCheckpoints(tmp_path)) as saved:
+    with contextlib.closing(StageCheckpoints(StageFolder(tmp_path))) as saved:
         saved.save(1, take_snapshot(state_of(1)), META)
         saved.check()
         assert steps(saved.last) == []
@@ -140,7 +143,7 @@ def test_check_does_not_wait_for_a_save_in_progress(tmp_path, disk):
 
 
 def test_a_last_of_another_model_is_refused(tmp_path):
-    with contextlib.closing(StageCheckpoints(tmp_path)) as saved:
-        saved.save(1, take_snapshot(state_of(1)), {"model": {"width": 4}})
+    with contextlib.closing(StageCheckpoints(StageFolder(tmp_path))) as saved:
+        saved.save(1, take_snapshot(state_of(1)), dataclasses.replace(META, model={"width": 4}))
     with pytest.raises(BratsError, match="width is 4 there, 8 here"):
-        restore_last(tmp_path, state_of(0), {"width": 8})
+        restore_last(StageFolder(tmp_path), state_of(0), {"width": 8})

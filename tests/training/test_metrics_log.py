@@ -1,11 +1,12 @@
 import json
 
+from brats_jax.runs.folder import StageFolder
 from brats_jax.runs.metrics import read_metrics
 from brats_jax.training.metrics_log import MetricsLog
 
 
 def log_of(directory, first, validated):
-    return MetricsLog(directory, "fold 0 segment", 40, first, validated)
+    return MetricsLog(StageFolder(directory), "fold 0 segment", 40, first, validated)
 
 
 def test_a_resumed_log_drops_the_lines_it_will_write_again(tmp_path):

@@ -17,6 +17,8 @@ from pointwise import PointwiseTask
 from brats_jax.data.augment import Augmentation
 from brats_jax.errors import BratsError
 from brats_jax.runs import checkpoints
+from brats_jax.runs.documents import TrainingFacts
+from brats_jax.runs.folder import StageFolder
 from brats_jax.runs.metrics import read_metrics
 from brats_jax.runtime.signals import Interrupted
 from brats_jax.tasks import Pretraining, Segmentation
@@ -51,9 +53,9 @@ def stage_of(store, directory, task=TASK, mesh=None, **options):
         np.arange(20, 60),
         np.arange(10),
         dataclasses.replace(OPTIONS, **options),
-        directory,
+        StageFolder(directory),
         mesh or mesh_of(2),
-        record={"split_by": "patient"},
+        record=TrainingFacts(split_by="patient"),
     )
 
 
@@ -67,14 +69,14 @@ def make_stage(small_store, tmp_path):
 
 def final_state(stage):
     _, state = stage.initial_state()
-    return jax.device_get(restore_last(stage.directory, state, stage.task.describe())[0])
+    return jax.device_get(restore_last(stage.folder, state, stage.task.describe())[0])
 
 
 def numbers(stage, event=None):
     """The records of metrics.jsonl without the clock."""
     return [
         {k: v for k, v in r.items() if k != "patches_per_second"}
-        for r in read_metrics(stage.directory / "metrics.jsonl")
+        for r in read_metrics(stage.folder.metrics_jsonl)
         if event in (None, r["event"])
     ]
 
@@ -114,20 +116,20 @@ def test_the_training_loss_goes_down(trained):
 def test_the_best_checkpoint_is_of_the_epoch_with_the_best_score(trained):
     stage, result = trained
     scores = {r["step"]: r[stage.task.metric] for r in numbers(stage, "validation")}
-    assert set(scores) == {8, 16, 24} and result["steps"] == 24
+    assert set(scores) == {8, 16, 24} and result.steps == 24
     best = (max if stage.task.larger_is_better else min)(scores.values())
-    assert result["metric"] == stage.task.metric
-    assert result["best"] == best == scores[result["best_step"]]
-    meta = checkpoints.read_meta(stage.directory / "best")
-    assert (meta["step"], meta["value"]) == (result["best_step"], best)
+    assert result.metric == stage.task.metric
+    assert result.best == best == scores[result.best_step]
+    meta = checkpoints.read_meta(stage.folder.best)
+    assert (meta.step, meta.value) == (result.best_step, best)
 
 
 def test_a_checkpoint_records_model_options_and_data(trained):
     stage = trained[0]
-    meta = checkpoints.read_meta(stage.directory / "last")
-    assert meta["model"] == stage.task.describe() and meta["record"] == {"split_by": "patient"}
-    assert meta["options"] == dataclasses.asdict(stage.options)
-    assert (meta["step"], meta["epoch"], meta["validated_step"]) == (24, 3, 24)
+    meta = checkpoints.read_meta(stage.folder.last)
+    assert meta.model == stage.task.describe() and meta.record == TrainingFacts("patient")
+    assert meta.options == dataclasses.asdict(stage.options)
+    assert (meta.step, meta.epoch, meta.validated_step) == (24, 3, 24)
     assert int(final_state(stage).step) == 24
 
 
@@ -136,7 +138,7 @@ def test_metrics_are_logged_in_the_order_of_the_steps(undisturbed):
         ("step", 3, 1), ("step", 6, 1), ("train", 7, 1), ("validation", 7, 1),
         ("step", 9, 2), ("step", 12, 2), ("train", 14, 2), ("validation", 14, 2),
     ]  # fmt: skip
-    assert list((undisturbed.directory / "tensorboard").iterdir())
+    assert list((undisturbed.folder.tensorboard).iterdir())
 
 
 def test_the_logged_learning_rate_is_halved_after_the_epochs_asked_for(make_stage):
@@ -186,7 +188,7 @@ def test_killed_again_and_again_a_stage_ends_with_the_same_bits(
         stage = make_stage(store=disturbed(small_store, kill, **disturbance), **options)
         with pytest.raises(Killed):
             stage.run()
-        return checkpoints.read_meta(stage.directory / "last")["step"]
+        return checkpoints.read_meta(stage.folder.last).step
 
     save = checkpoints.Checkpoints.save
 
@@ -202,7 +204,7 @@ def test_killed_again_and_again_a_stage_ends_with_the_same_bits(
         patch.setattr(checkpoints.Checkpoints, "save", save_best_only)
         make_stage(**options).run()
     stage = make_stage(**options)
-    assert checkpoints.read_meta(stage.directory / "last")["step"] < 14
+    assert checkpoints.read_meta(stage.folder.last).step < 14
     stage.run()
     assert_same_outcome(stage, whole)
 
@@ -215,7 +217,7 @@ def test_stopped_by_a_signal_a_stage_saves_and_ends_with_the_same_bits(
     with pytest.raises(Interrupted) as caught:
         stage.run()
     assert caught.value.code == 128 + signal.SIGTERM
-    stopped = checkpoints.read_meta(stage.directory / "last")["step"]
+    stopped = checkpoints.read_meta(stage.folder.last).step
     assert stopped < 14 and int(final_state(stage).step) == stopped
     stage = make_stage()
     stage.run()
@@ -237,7 +239,7 @@ def test_a_signal_during_the_last_save_stops_after_it_and_loses_nothing(
         make_stage().run()
     stage = make_stage()
     assert int(final_state(stage).step) == 14
-    assert stage.run()["steps"] == 14
+    assert stage.run().steps == 14
     assert_same_outcome(stage, undisturbed)
 
 
@@ -295,7 +297,7 @@ def test_two_devices_give_the_losses_of_one(make_stage, task, options):
 
 def test_training_resumes_on_another_number_of_devices(make_stage, after_one_epoch):
     stage = make_stage(mesh=mesh_of(1))
-    assert stage.run()["steps"] == 14
+    assert stage.run().steps == 14
     assert [record["step"] for record in numbers(stage, "train")] == [7, 14]
 
 
@@ -355,7 +357,7 @@ def test_a_checkpoint_of_another_width_is_refused(trained):
     stage = trained[0]
     wider = dataclasses.replace(stage.task, width=8)
     with pytest.raises(BratsError, match="another model: width is 4 there, 8 here"):
-        stage_of(stage.store, stage.directory, wider, **REAL).run()
+        stage_of(stage.store, stage.folder.path, wider, **REAL).run()
 
 
 @pytest.mark.parametrize(
