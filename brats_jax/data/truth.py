@@ -1,4 +1,4 @@
-"""`read_truth` at the place where programs written for earlier versions import it."""
+"""The public place of `read_truth`, as the documentation imports it."""
 
 from brats_jax.data.scans.truth import read_truth
 

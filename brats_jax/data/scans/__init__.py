@@ -1,1 +1,4 @@
-"""Single scans as NIfTI files: reading, checking, resampling and writing in their own grid."""
+"""Single scans as NIfTI files: names, labels, reading, checking, resampling and writing.
+
+A file name of another release goes into `naming`, its label values into `labels`.
+"""

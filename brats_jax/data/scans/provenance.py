@@ -1,28 +1,28 @@
-"""What the `descrip` of a NIfTI header says of who made the file: a prediction, or a phantom."""
+"""The maker of a NIfTI file, by the `descrip` of its header: a prediction or a phantom."""
 
 from pathlib import Path
 from typing import Any
 
-OURS = "brats_jax"  # stands in the note of whatever this program writes
+OURS = "brats_jax"  # part of the note of every file that this program writes
 PHANTOM = f"{OURS} phantom, no patient"
 
 
 def note_of(header: Any) -> str:
-    """The `descrip` of nibabel's header."""
+    """The `descrip` of a nibabel header."""
     return bytes(header["descrip"]).rstrip(b"\0").decode("latin-1")
 
 
 def is_prediction(header: Any) -> bool:
-    """Whether a trained model of this program made the file: of a phantom the truth is a truth."""
+    """Whether a model of this program predicted the file. The labels of a phantom are true ones."""
     note = note_of(header)
     return OURS in note and not note.startswith(PHANTOM)
 
 
 def is_predicted(path: Path) -> bool:
-    """The same of a file; of one that cannot be read, no."""
+    """Whether a model of this program predicted the file; False if it cannot be read."""
     import nibabel
 
     try:
         return is_prediction(nibabel.load(path).header)
-    except Exception:  # whatever it is, it is not one of ours
+    except Exception:  # an unreadable file is not a prediction of this program
         return False

@@ -1,11 +1,15 @@
-"""Another voxel grid for a volume: 1 mm, axes along Left, Posterior and Superior."""
+"""Resampling of a volume onto a grid of 1 mm with axes along Left, Posterior and Superior.
+
+Not `nibabel.processing.resample_from_to`, which differs in rounding: it makes thousands of air
+voxels beside the brain faintly non-zero.
+"""
 
 import dataclasses
 
 import numpy as np
 from scipy import ndimage
 
-# LPS axes in the scanner's (RAS) millimetres, 1 mm a voxel.
+# A grid of 1 mm with LPS axes, in the scanner's RAS coordinates.
 _LPS_1MM = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -22,12 +26,12 @@ class Grid:
     shape: tuple[int, int, int]
 
     def corners_mm(self) -> np.ndarray:
-        """float64[8, 3]: the centres of its corner voxels."""
+        """float64[8, 3]: the centres of the corner voxels."""
         ends = np.array(np.meshgrid(*([0, n - 1] for n in self.shape), indexing="ij"))
         return (self.affine @ np.vstack([ends.reshape(3, 8), np.ones(8)]))[:3].T
 
     def is_near(self, other: "Grid", tolerance_mm: float = 0.1) -> bool:
-        """Whether both have as many voxels, each in the same place."""
+        """Whether both grids have the same voxels, up to a tolerance."""
         return self.shape == other.shape and bool(
             (np.abs(self.corners_mm() - other.corners_mm()) <= tolerance_mm).all()
         )
@@ -37,12 +41,12 @@ def straight_grid(grid: Grid, brain: np.ndarray, in_plane: tuple[int, int] | Non
     """A 1 mm LPS grid over the same field of view.
 
     Args:
-      grid: where the volume lies now, axes roughly LPS.
-      brain: bool[x, y, z] on it; the new slices are centred on it.
-      in_plane: voxels along x and y; None: as many as the field of view needs.
+      grid: the grid of the volume, with axes roughly LPS.
+      brain: bool[x, y, z] on `grid`; the centre of the new slices.
+      in_plane: voxels along x and y; None for the whole field of view.
 
     Returns:
-      The new grid; voxels coincide where the old one is straight and of 1 mm already.
+      The new grid. Its voxels coincide with those of an old grid of 1 mm without tilt.
     """
     corners = grid.corners_mm() @ np.linalg.inv(_LPS_1MM[:3, :3]).T  # mm along L, P, S
     low, high = corners.min(axis=0), corners.max(axis=0)
@@ -53,7 +57,7 @@ def straight_grid(grid: Grid, brain: np.ndarray, in_plane: tuple[int, int] | Non
         middle = (at.min(axis=0) + at.max(axis=0)) / 2
         place = (grid.affine @ [*middle, 1])[:3] @ np.linalg.inv(_LPS_1MM[:3, :3]).T
         shape[:2] = in_plane
-        # Whole voxels away from the old grid, so that nothing is interpolated without need.
+        # Shifted by whole voxels, so that a grid of 1 mm needs no interpolation.
         start[:2] += np.round(place[:2] - (np.array(in_plane) - 1) / 2 - low[:2])
     affine = _LPS_1MM.copy()
     affine[:3, 3] = _LPS_1MM[:3, :3] @ start
@@ -61,22 +65,23 @@ def straight_grid(grid: Grid, brain: np.ndarray, in_plane: tuple[int, int] | Non
 
 
 def resample(voxels: np.ndarray, source: Grid, target: Grid, *, nearest: bool) -> np.ndarray:
-    """The volume on another grid; 0 outside of it.
+    """Resamples a volume onto another grid; 0 outside the source.
 
     Args:
       voxels: [x, y, z] on `source`.
-      nearest: take the nearest voxel (labels); otherwise interpolate linearly, which keeps
-        the edge of a stripped brain free of ringing.
+      source, target: the grids.
+      nearest: take the nearest voxel, for labels; else interpolate linearly, which causes no
+        ringing at the edge of a stripped brain.
 
     Returns:
-      [x, y, z] on `target`; of the same type if nearest, else float32.
+      [x, y, z] on `target`, of the type of `voxels` if nearest, else float32.
     """
     if source.is_near(target, 1e-3):
         return voxels
     to_source = np.linalg.inv(source.affine) @ target.affine
     return ndimage.affine_transform(
         voxels if nearest else voxels.astype(np.float32),
-        # Zeros of rounding would make neighbours of the brain faintly non-zero.
+        # Else rounding errors would make air beside the brain faintly non-zero.
         np.round(to_source[:3, :3], 9),
         offset=np.round(to_source[:3, 3], 6),
         output_shape=target.shape,

@@ -1,7 +1,7 @@
-"""A scan to be predicted: the modalities of one case on the grid the network knows.
+"""A scan for prediction: the modalities of one case on the grid of the network.
 
-What is not as in BraTS (skull-stripped, 1 mm, all modalities on one grid) is refused, or brought
-there if that is asked for. The way back to the input's own grid is kept.
+Scans must be as in BraTS: skull-stripped, 1 mm, all modalities on one grid. Others are refused, or
+resampled on request. A scan knows the grid of its files, for the way back.
 """
 
 import dataclasses
@@ -26,27 +26,27 @@ from brats_jax.data.scans.volumes import (
 )
 from brats_jax.errors import BratsError
 
-# The largest brains with all their CSF hold less than 2 litres, a head in a scanner 4 and more.
+# The largest brains with all their CSF have less than 2 litres, a head has 4 litres and more.
 _LARGEST_BRAIN_ML = 2500.0
 _LARGEST_TILT_DEGREES = 10.0
-# Stripped alike, the modalities of one head overlap by more than 0.95.
+# The modalities of one registered, stripped head have a Dice of more than 0.95.
 _LEAST_OVERLAP = 0.8
 
 
 @dataclasses.dataclass(frozen=True)
 class Scan:
-    """One case, ready to be normalised.
+    """One case before normalisation.
 
     Attributes:
       name: of the case.
-      images: float32[slices, H, W, 4] intensities, modalities in canonical order and zeros where
-        one is absent; H runs Left, W Posterior, slices Superior.
-      present: which modalities there are.
-      grid: where images[k, i, j] lies: voxel (i, j, k).
-      input_grid: the grid of the first modality's file, its axes turned to LPS.
-      input_affine, header: of that file: its own axes, and its nibabel header.
-      files: by modality, where each was read from.
-      notes: what was done to it, one line each.
+      images: float32[slices, H, W, 4] intensities, modalities in canonical order; an absent
+        modality is 0. H runs Left, W Posterior, slices Superior.
+      present: the modalities that are not absent.
+      grid: of the images: images[k, i, j] is voxel (i, j, k).
+      input_grid: of the first modality's file, its axes turned to LPS.
+      input_affine, header: of that file, in its own axes.
+      files: the file of each modality.
+      notes: changes to the scan and warnings, one line each.
     """
 
     name: str
@@ -65,11 +65,14 @@ class Scan:
         return float(abs(np.linalg.det(self.grid.affine[:3, :3])))
 
     def to_input(self, volume: np.ndarray, *, nearest: bool) -> np.ndarray:
-        """[slices, H, W] of `images` -> [x, y, z] in the grid and axes of the input files.
+        """Returns a volume to the grid and axes of the input files.
 
         Args:
-          volume: labels or numbers.
-          nearest: for labels, where the grids differ; numbers are interpolated linearly.
+          volume: [slices, H, W] on the grid of `images`.
+          nearest: for labels; numbers are interpolated linearly.
+
+        Returns:
+          [x, y, z].
         """
         upright = np.moveaxis(volume, 0, 2)
         return from_lps(
@@ -84,26 +87,26 @@ def read_scan(
     in_plane: tuple[int, int] | None = None,
     resampled: bool = False,
 ) -> Scan:
-    """Reads all modalities of a case that there are; takes what `make_scan` takes."""
+    """Reads all modalities of a case; arguments and errors as of `make_scan`."""
     if case.conflict:
         raise BratsError(case.conflict)
     paths = {name: path for name, path in case.paths.items() if name != SEG}
-    _demand(needed, paths, f"{case.folder} has")
+    _check_present(needed, paths, f"{case.folder} has")
     volumes = {name: read_volume(paths[name]) for name in MODALITIES if name in paths}
     scan = make_scan(case.name, volumes, needed, in_plane=in_plane, resampled=resampled)
-    return dataclasses.replace(scan, notes=[*scan.notes, *_strangers(paths)])
+    return dataclasses.replace(scan, notes=[*scan.notes, *_mixed_cases(paths)])
 
 
-def _strangers(paths: Mapping[str, str]) -> list[str]:
-    """A warning where files that were named one by one are of several cases by their names."""
+def _mixed_cases(paths: Mapping[str, str]) -> list[str]:
+    """A warning if the names of the files belong to different cases."""
     cases: dict[str, list[str]] = {}
     for name, path in paths.items():
         if parsed := parse_volume_name(Path(path).name):
             cases.setdefault(parsed.case, []).append(DISPLAY_NAMES[name])
     if len({case.lower() for case in cases}) < 2:
         return []
-    told = ", ".join(f"{' and '.join(names)} of {case}" for case, names in cases.items())
-    return [f"WARNING: by their names these are files of different cases ({told})"]
+    listed = ", ".join(f"{' and '.join(names)} of {case}" for case, names in cases.items())
+    return [f"WARNING: by their names these are files of different cases ({listed})"]
 
 
 def make_scan(
@@ -118,17 +121,16 @@ def make_scan(
 
     Args:
       name: of the case.
-      volumes: by canonical modality; more than are needed are taken as well, because the brain
-        is where any modality is not zero.
-      needed: the modalities that the network sees.
-      in_plane: the slice size (H, W) the network must see; None: any.
-      resampled: bring what does not fit onto a grid that does, instead of refusing it.
+      volumes: by modality. Modalities that are not needed count for the brain mask.
+      needed: the inputs of the network.
+      in_plane: the slice size (H, W) that the network needs; None for any.
+      resampled: resample a scan that is not as in BraTS, instead of refusing it.
 
     Raises:
-      BratsError: a modality is missing or empty, the brain is not alone, or (unless `resampled`)
-        the voxels are not those of BraTS.
+      BratsError: a modality is missing or empty, the skull is not stripped, or (unless `resampled`)
+        the voxels are not as in BraTS.
     """
-    _demand(needed, volumes, "there is")
+    _check_present(needed, volumes, "there is")
     for volume in volumes.values():
         if not volume.voxels.any():
             raise BratsError(f"{volume.path} is all zero: fetch it again or take the case away")
@@ -139,25 +141,25 @@ def make_scan(
     grid = input_grid = grids[names[0]]
     apart = [m for m in names if not grids[m].is_near(grid)]
     notes = []
-    if problem := _apart(volumes, apart, first) or _unlike_brats(first, grid, in_plane):
+    if problem := _grid_problem(volumes, apart, first) or _voxel_problem(first, grid, in_plane):
         if not resampled:
             raise BratsError(
                 f"{problem}: register and resample the case, or give --resample (in Python "
                 "resample=True)"
             )
-        if _unlike_brats(first, grid, in_plane):
+        if _voxel_problem(first, grid, in_plane):
             brain = upright[names[0]] != 0
-            _demand_fit(first, brain, grid, in_plane)
+            _check_fit(first, brain, grid, in_plane)
             grid = straight_grid(grid, brain, in_plane)
         notes.append(f"resampled, because {problem}")
     images = np.zeros((*grid.shape, len(MODALITIES)), dtype=np.float32)
     for m in names:
-        # As in the store: near enough is the same grid.
+        # As in the store, grids that differ by less than 0.1 mm count as equal.
         same = grid is input_grid and m not in apart
         moved = upright[m] if same else resample(upright[m], grids[m], grid, nearest=False)
         images[..., MODALITIES.index(m)] = moved
         if m in apart:
-            _demand_overlap(volumes[m], moved != 0, first, images[..., MODALITIES.index(names[0])])
+            _check_overlap(volumes[m], moved != 0, first, images[..., MODALITIES.index(names[0])])
     scan = Scan(
         name=name,
         images=np.ascontiguousarray(np.moveaxis(images, 2, 0)),
@@ -169,15 +171,15 @@ def make_scan(
         files={m: volumes[m].path for m in names},
         notes=notes,
     )
-    _demand_stripped(scan)
+    _check_stripped(scan)
     return scan
 
 
-def _demand(needed: Sequence[str], there: Mapping[str, object], who: str) -> None:
-    missing = [DISPLAY_NAMES[name] for name in needed if name not in there]
+def _check_present(needed: Sequence[str], present: Mapping[str, object], where: str) -> None:
+    missing = [DISPLAY_NAMES[name] for name in needed if name not in present]
     if missing:
         raise BratsError(
-            f"{who} no {' and no '.join(missing)} volume, which the model needs: add it under a "
+            f"{where} no {' and no '.join(missing)} volume, which the model needs: add it under a "
             "BraTS name, or name the files one by one (--t1 --t1gd --t2 --flair)"
         )
 
@@ -187,8 +189,8 @@ def _lps_grid(volume: Volume) -> Grid:
     return Grid(affine_to_lps(volume.affine, volume.voxels.shape), shape)
 
 
-def _apart(volumes: Mapping[str, Volume], names: Sequence[str], first: Volume) -> str:
-    """What is wrong where modalities do not share a grid; empty if nothing is."""
+def _grid_problem(volumes: Mapping[str, Volume], names: Sequence[str], first: Volume) -> str:
+    """The problem of modalities on different grids, or ''."""
     if not names:
         return ""
     other = volumes[names[0]]
@@ -197,8 +199,8 @@ def _apart(volumes: Mapping[str, Volume], names: Sequence[str], first: Volume) -
     return f"{other.path} lies elsewhere than {first.path} (their affines differ)"
 
 
-def _unlike_brats(volume: Volume, grid: Grid, in_plane: tuple[int, int] | None) -> str:
-    """What is wrong with the voxels themselves; empty if nothing is."""
+def _voxel_problem(volume: Volume, grid: Grid, in_plane: tuple[int, int] | None) -> str:
+    """The problem of voxels that are not as in BraTS, or ''."""
     sizes = voxel_sizes_mm(grid.affine)
     if max(abs(size - 1) for size in sizes) > 0.01:
         x, y, z = voxel_sizes_mm(volume.affine)
@@ -216,7 +218,7 @@ def _unlike_brats(volume: Volume, grid: Grid, in_plane: tuple[int, int] | None) 
     return ""
 
 
-def _demand_fit(
+def _check_fit(
     volume: Volume, brain: np.ndarray, grid: Grid, in_plane: tuple[int, int] | None
 ) -> None:
     if in_plane is None:
@@ -230,8 +232,8 @@ def _demand_fit(
         )
 
 
-def _demand_overlap(volume: Volume, brain: np.ndarray, first: Volume, other: np.ndarray) -> None:
-    """Refuses a modality whose header put it beside the head."""
+def _check_overlap(volume: Volume, brain: np.ndarray, first: Volume, other: np.ndarray) -> None:
+    """Refuses a modality whose header places it beside the head."""
     both = 2 * int((brain & (other != 0)).sum())
     overlap = both / max(1, int(brain.sum()) + int((other != 0).sum()))
     if overlap < _LEAST_OVERLAP:
@@ -241,8 +243,8 @@ def _demand_overlap(volume: Volume, brain: np.ndarray, first: Volume, other: np.
         )
 
 
-def _demand_stripped(scan: Scan) -> None:
-    """Refuses a head; names the modality that is not zero in most of it."""
+def _check_stripped(scan: Scan) -> None:
+    """Refuses a scan with a skull; names the modality with most non-zero voxels."""
     brain = brain_mask(scan.images)
     volume_ml = float(brain.sum()) * scan.voxel_mm3 / 1000
     problem = ""

@@ -1,4 +1,4 @@
-"""The labels that lie beside the images of a scan: not to predict with, only to be looked at."""
+"""The true labels in the folder of a scan, for display."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,14 +16,17 @@ from brats_jax.errors import BratsError
 
 
 def read_truth(scan: Scan) -> np.ndarray | None:
-    """A reader's labels of a scan that was read from files with the names of a BraTS release.
+    """Reads the true labels of a scan from the folder of its first image.
+
+    Args:
+      scan: read from files that are named as in a BraTS release.
 
     Returns:
-      uint8[slices, H, W] on the scan's grid, ET as 3; None where there are none, or only those
+      uint8[slices, H, W] on the scan's grid, ET as 3; None if there are no labels, or only labels
       that this program has predicted.
 
     Raises:
-      BratsError: labels that cannot be read, have other values, or do not fit.
+      BratsError: labels that cannot be read, have unknown values, or do not fit the images.
     """
     first = Path(next(iter(scan.files.values())))
     case = _case_of(first)
@@ -35,7 +38,7 @@ def read_truth(scan: Scan) -> np.ndarray | None:
     mapped = map_labels(labels, four_is_et=case.four_is_et)
     brain = np.moveaxis((scan.images != 0).any(axis=-1), 0, 2)
     own = resample(brain, scan.grid, scan.input_grid, nearest=True)
-    # Of the images there is only to know where they lie.
+    # `align` needs the grid of the reference, not its values.
     empty = from_lps(np.broadcast_to(np.uint8(0), scan.input_grid.shape), scan.input_affine)
     reference = Volume(str(first), empty, scan.input_affine, scan.header)
     upright = align(
@@ -46,19 +49,19 @@ def read_truth(scan: Scan) -> np.ndarray | None:
 
 
 def _case_of(file: Path) -> CaseFiles | None:
-    """The case that a file belongs to, if a reader's labels lie in the same folder."""
-    if not file.is_file():  # an array's name
+    """The case of an image file, if the folder holds true labels of it."""
+    if not file.is_file():  # the name of an array
         return None
     files = sorted(file.parent.iterdir())
-    while (case := _holding(file, files)) is not None and SEG in case.paths:
+    while (case := _case_with(file, files)) is not None and SEG in case.paths:
         labels = Path(case.paths[SEG])
         if not provenance.is_predicted(labels):
             return case
-        files.remove(labels)  # those of a reader may have another name
+        files.remove(labels)  # true labels may have another name
     return None
 
 
-def _holding(file: Path, files: Sequence[Path]) -> CaseFiles | None:
+def _case_with(file: Path, files: Sequence[Path]) -> CaseFiles | None:
     for case in group_by_case(files).values():
         if file.name in {Path(path).name for path in case.paths.values()}:
             return case

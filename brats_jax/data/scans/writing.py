@@ -1,4 +1,4 @@
-"""NIfTI files that lie exactly where a scan's own files lie, written whole or not at all."""
+"""Writes NIfTI files on the grid of a scan's own files."""
 
 import gzip
 from pathlib import Path
@@ -9,7 +9,7 @@ import numpy as np
 from brats_jax.data.scans.scan import Scan
 from brats_jax.runtime.files import atomic_open
 
-# What of a header says where the voxels are. The rest is left behind: it may name the patient.
+# The header fields of the geometry. Other fields are not copied: they may name the patient.
 _GEOMETRY = (
     "pixdim", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d",
     "qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z",
@@ -18,9 +18,9 @@ _FRACTION_STEPS = 65_535
 
 
 def label_image(scan: Scan, labels: np.ndarray, note: str) -> Any:
-    """A nibabel image of labels [x, y, z], of the scan's class, shape, affine and data type.
+    """A nibabel image of labels [x, y, z], with the scan's class, shape, affine and data type.
 
-    Of floats too, as some BraTS releases have their labels: the values are exact in any of them.
+    The data type may be a float, as in some BraTS releases: it holds the labels exactly.
     """
     dtype = scan.header.get_data_dtype().newbyteorder("=")
     return _image(scan, labels.astype(dtype), note)
@@ -34,8 +34,8 @@ def number_image(scan: Scan, numbers: np.ndarray, note: str) -> Any:
 def fraction_image(scan: Scan, numbers: np.ndarray, largest: float, note: str) -> Any:
     """A nibabel image of numbers in 0..largest, in steps of largest / 65,535.
 
-    In 16 bits with a scale in the header, which every reader applies: much smaller when
-    compressed, because what is all but 0 is 0.
+    The file has 16 bits and a scale in its header, which every reader applies. It compresses much
+    better than float32, because values near 0 become 0.
     """
     steps = np.rint(np.clip(numbers / largest, 0, 1) * _FRACTION_STEPS).astype(np.uint16)
     image = _image(scan, steps, note)
@@ -44,10 +44,10 @@ def fraction_image(scan: Scan, numbers: np.ndarray, largest: float, note: str) -
 
 
 def write_image(path: Path, image: Any) -> None:
-    """Writes a nibabel image to .nii.gz (or .nii), whole or not at all."""
+    """Writes a nibabel image to .nii.gz or .nii, atomically."""
     data = image.to_bytes()
     if path.suffix == ".gz":
-        # Mostly zeros: the quickest level leaves little. No time of day: equal data, equal files.
+        # Level 1: the data are mostly zeros. No time stamp, so that equal data give equal files.
         data = gzip.compress(data, compresslevel=1, mtime=0)
     with atomic_open(path, "wb") as file:
         file.write(data)
@@ -58,7 +58,7 @@ def _image(scan: Scan, voxels: np.ndarray, note: str) -> Any:
 
     header = type(scan.header)()
     header.set_data_dtype(voxels.dtype)
-    # As many axes as the input had, which may be a fourth of length 1.
+    # With the axes of the input, which may have a fourth one of length 1.
     shape = scan.header.get_data_shape()
     if int(np.prod(shape)) == voxels.size:
         voxels = voxels.reshape(shape)
@@ -67,5 +67,5 @@ def _image(scan: Scan, voxels: np.ndarray, note: str) -> Any:
         header[name] = scan.header[name]
     header["descrip"] = note.encode("ascii", "replace")[:79]
     two = isinstance(header, nibabel.Nifti2Header)
-    # The affine agrees with the header, so that both forms in it stay as they are.
+    # The affine agrees with the header, so that nibabel keeps both qform and sform.
     return (nibabel.Nifti2Image if two else nibabel.Nifti1Image)(voxels, scan.input_affine, header)
