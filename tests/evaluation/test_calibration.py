@@ -38,7 +38,12 @@ def test_predictions_use_the_temperatures_that_were_fitted(brats_files, tmp_path
         with pytest.raises(BratsError, match=r"not calibrated: run python -m brats_jax.calibrate"):
             inference.load(run, calibrated=True)
         found = open_run(run, "segment", data_mesh())
+        first, second = (RunFolder(run).fold(k).calibration_json for k in (0, 1))
+        next(calibrate(found, None, 4))  # stopped after the first fold
+        before = first.read_bytes()
+        assert not second.exists()
         lines = list(calibrate(found, None, 4))
+        assert first.read_bytes() == before and second.exists()
         assert len(lines) == 2 and "ECE" in lines[0]
         model = inference.load(run, calibrated=True)
         for member in model.trained.members:
