@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 
@@ -92,3 +93,16 @@ def test_every_script_in_the_documentation_exists():
 def test_every_python_example_compiles(page):
     for text in blocks(page, "python"):
         ast.parse(text)
+
+
+def test_the_architecture_names_every_module_of_the_rooms_that_it_lists():
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    rows = re.findall(r"^\| `([\w/]+/)` \| [^|]* \| ([^|]*`[^|]*) \|$", text, re.MULTILINE)
+    assert len(rows) >= 10
+    for room, modules in rows:
+        named = set(re.findall(r"`([\w*]+)`", modules))
+        there = {p.stem for p in (ROOT / "brats_jax" / room).glob("*.py")} - {"__init__"}
+        missing = {m for m in there if not any(fnmatch(m, pattern) for pattern in named)}
+        assert not missing, (room, missing)
+        unknown = {n for n in named if not any(fnmatch(m, n) for m in there)}
+        assert not unknown, (room, unknown)
