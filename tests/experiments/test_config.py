@@ -37,7 +37,7 @@ def test_every_config_is_valid_and_documented(path):
     assert "Cost:" in text
 
 
-def test_defaults_are_the_papers_numbers():
+def test_the_defaults_are_those_of_the_paper():
     config = config_of("ssl")
     options = train_options(config, "segment", 2)
     assert (options.learning_rate, options.decay_factor, options.decay_every_epochs) == (
@@ -55,7 +55,7 @@ def test_pretraining_chooses_nothing_by_labels():
     assert config.pretrain.slices == "all" and config.pretrain.tumour_probability == 0
 
 
-def test_stages_and_folds_draw_different_numbers():
+def test_stages_and_folds_draw_different_random_numbers():
     config = config_of()
     seeds = {
         train_options(config, stage, fold).derived_seed(what)
@@ -66,7 +66,7 @@ def test_stages_and_folds_draw_different_numbers():
     assert len(seeds) == 20
 
 
-def test_baseline_is_paired_with_ssl():
+def test_the_baseline_is_paired_with_ssl():
     ssl, baseline = config_of("ssl"), config_of("baseline")
     assert train_options(ssl, "segment", 1) == train_options(baseline, "segment", 1)
     assert segmentation(ssl) == segmentation(baseline)
@@ -116,7 +116,7 @@ def test_the_split_has_a_seed_of_its_own():
     assert train_options(config_of(data__split_seed=3), "segment", 0).seed == 0
 
 
-def test_switches_become_an_augmentation():
+def test_the_switches_select_the_augmentation():
     on = segmentation(config_of()).augmentation
     assert on.flip and on.noise
     assert pretraining(config_of()).augmentation is None

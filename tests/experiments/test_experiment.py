@@ -1,4 +1,4 @@
-"""Both stages from beginning to end, and what a run leaves."""
+"""Both stages from beginning to end, and the files of a run."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ def files_below(folder):
     return {str(p.relative_to(folder)): p.stat().st_mtime_ns for p in folder.rglob("*")}
 
 
-def test_a_run_leaves_what_it_promises(finished):
+def test_a_run_writes_every_file_of_its_layout(finished):
     workdir, _, summary = finished
     fold = workdir / "fold_0"
     for name in (
@@ -50,7 +50,7 @@ def test_a_run_leaves_what_it_promises(finished):
 PAIRS = ("train_and_validation", "train_and_test", "validation_and_test")
 
 
-def test_by_patient_the_audit_and_the_checkpoints_say_that_nothing_leaks(finished):
+def test_audit_and_checkpoints_of_a_split_by_patient_record_no_leak(finished):
     workdir, _, _ = finished
     audit = audit_of(workdir, ("pretrain", "segment"))
     splits = json.loads((workdir / "splits.json").read_text())
@@ -80,7 +80,7 @@ def test_the_same_command_again_does_nothing_but_print(finished, capsys):
     }  # fmt: skip
 
 
-def test_table_names_conventions_and_units(finished, capsys):
+def test_the_printed_table_names_conventions_and_units(finished, capsys):
     workdir, config, _ = finished
     experiment.run(config, workdir)
     printed = capsys.readouterr().out
@@ -90,8 +90,7 @@ def test_table_names_conventions_and_units(finished, capsys):
         assert word in printed, word
 
 
-def test_a_run_can_predict(finished, small_store):
-    """What a checkpoint records is what prediction asks it for."""
+def test_a_finished_run_predicts_like_its_best_checkpoint(finished, small_store):
     workdir, config, _ = finished
     for task in ("segment", "reconstruct"):
         model = inference.load(workdir, task=task)
@@ -131,7 +130,7 @@ def test_the_encoder_of_the_second_stage_is_that_of_the_first(finished):
         jax.tree.map(np.testing.assert_array_equal, encoder[part], source[part])
 
 
-def test_split_by_slice_is_said_in_every_table(small_store, compiled_programs, tmp_path, capsys):
+def test_a_split_by_slice_is_named_in_every_table(small_store, compiled_programs, tmp_path, capsys):
     config = config_of(
         small_store, compiled_programs, ssl=False, data__split_by="slice", loss="dice_focal"
     )
@@ -160,7 +159,7 @@ def test_split_by_slice_is_said_in_every_table(small_store, compiled_programs, t
     assert "FLAIR from T1, T1Gd" not in printed and "dice_focal, no SSL" in printed
 
 
-def test_few_labels_are_few_patients_and_as_many_steps(small_store, tmp_path):
+def test_a_share_of_the_labels_means_fewer_patients_and_as_many_steps(small_store, tmp_path):
     few = config_of(small_store, tmp_path, data__label_fraction=0.3)
     few.segment.steps_per_epoch = few.pretrain.steps_per_epoch = 0
     fold = fold_of(few, tmp_path / "run")

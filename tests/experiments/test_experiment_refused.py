@@ -30,7 +30,7 @@ def test_another_store_needs_another_folder(finished, compiled_programs, tmp_pat
         experiment.run(other, workdir)
 
 
-def test_nothing_to_evaluate(small_store, compiled_programs, tmp_path):
+def test_a_folder_without_a_run_cannot_be_evaluated(small_store, compiled_programs, tmp_path):
     config = config_of(small_store, compiled_programs)
     with pytest.raises(BratsError, match="no run there to evaluate"):
         experiment.run(config, tmp_path / "none", "evaluate")
@@ -58,14 +58,14 @@ def test_no_run_goes_into_its_store(small_store, compiled_programs, tmp_path, pl
     assert sorted(small_store.path.iterdir()) == before
 
 
-def test_no_store(compiled_programs, tmp_path, small_store):
+def test_a_missing_store_is_refused(compiled_programs, tmp_path, small_store):
     config = config_of(small_store, compiled_programs, data__store=str(tmp_path / "none"))
     with pytest.raises(BratsError, match="none"):
         experiment.run(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-def test_too_few_patients(small_store, compiled_programs, tmp_path):
+def test_a_store_with_too_few_patients_is_refused(small_store, compiled_programs, tmp_path):
     config = config_of(small_store, compiled_programs, data__num_folds=8)
     with pytest.raises(BratsError, match="8 patients are too few for 1 in the test set and 8"):
         experiment.run(config, tmp_path / "run")
@@ -80,7 +80,7 @@ def test_too_few_patients(small_store, compiled_programs, tmp_path):
         ({"evaluation__batch_size": 3}, "evaluation.batch_size=3 cannot be divided"),
     ],
 )
-def test_what_cannot_work_leaves_nothing_behind(
+def test_refused_settings_leave_no_folder(
     small_store, compiled_programs, tmp_path, changes, message
 ):
     config = config_of(small_store, compiled_programs, **changes)
@@ -100,7 +100,7 @@ def test_what_cannot_work_leaves_nothing_behind(
     ],
 )
 @pytest.mark.parametrize("ssl", [True, False])
-def test_weights_that_do_not_fit_leave_nothing_behind(
+def test_weights_that_do_not_fit_leave_no_folder(
     small_store, compiled_programs, tmp_path, weights, message, ssl
 ):
     path = tmp_path / "w.safetensors"
@@ -114,7 +114,7 @@ def test_weights_that_do_not_fit_leave_nothing_behind(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_fold_that_another_process_is_at_is_left_alone(finished):
+def test_a_fold_in_use_by_another_process_is_refused(finished):
     workdir, config, _ = finished
     with (
         locks.hold(workdir / "fold_0" / "lock", "it"),

@@ -35,7 +35,7 @@ def test_the_papers_experiment_is_35_trainings():
     assert [c.fold for c in cells[5:20]] == [k // 3 for k in range(15)]
 
 
-def test_names_places_and_flags_of_cells():
+def test_a_cell_determines_its_name_folder_and_flags():
     pretraining, *_, last = enumerate_cells([axes(fractions="5%", seeds="3", folds=(2,))])
     assert pretraining.name == "pretraining-seed_3-fold_2"
     assert pretraining.directory == Path("pretraining/seed_3/fold_2")
@@ -74,7 +74,7 @@ def test_shards_are_disjoint_and_complete(count):
     assert max(map(len, shards)) - min(map(len, shards)) <= 1
 
 
-def test_five_workers_have_a_fold_of_pretraining_and_as_many_of_each_kind():
+def test_five_workers_share_each_kind_of_cell_equally():
     for index in range(5):
         shard = share(enumerate_cells([Axes()]), index, 5)
         assert [(c.stage, c.ssl) for c in shard] == (
@@ -85,7 +85,7 @@ def test_five_workers_have_a_fold_of_pretraining_and_as_many_of_each_kind():
 @pytest.mark.parametrize(
     "text", ["", "1", "4/4", "-1/4", "0/0", "a/b", "0/4/2", "1/", "/3", "0.5/2"]
 )
-def test_a_shard_that_is_none_is_refused(text):
+def test_a_malformed_shard_is_refused(text):
     with pytest.raises(BratsError, match=r"--shard=.*: give i/n"):
         parse_shard(text)
 
@@ -98,7 +98,7 @@ def test_shards_count_from_zero():
     ("text", "percent"),
     [("1", 100), ("100%", 100), ("0.01", 1), ("1%", 1), ("0.29", 29), ("7%", 7)],
 )
-def test_label_fractions(text, percent):
+def test_a_label_fraction_is_read_as_whole_percent(text, percent):
     assert axes(fractions=text).percents == (percent,)
 
 
@@ -117,7 +117,7 @@ def test_label_fractions(text, percent):
         ),
     ],
 )
-def test_values_that_do_not_fit_are_refused(changes, message):
+def test_invalid_axes_are_refused_with_the_valid_values(changes, message):
     with pytest.raises(BratsError, match=message):
         axes(**changes)
 

@@ -32,7 +32,7 @@ def segment_weights(config, workdir):
     return restored.params, restored.stats
 
 
-def test_the_first_stage_alone(pretrained, finished):
+def test_the_first_stage_alone_has_the_scores_of_both_together(pretrained, finished):
     workdir, summary = pretrained
     assert not (workdir / "fold_0" / "segment").exists()
     assert {row.stage for row in summary.rows} == {"pretrain"}
