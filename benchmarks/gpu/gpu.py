@@ -55,7 +55,7 @@ class Part(NamedTuple):
 
 
 def _step(stage: str, batch: int, *more: str, minutes: float = 20.0) -> Part:
-    dispatch = feed.accelerators_steps(batch, PATCH)
+    dispatch = feed.default_steps_per_dispatch(batch, PATCH)
     full = (f"--stage={stage}", f"--batch={batch}", f"--steps={8 * dispatch}", "--turns=10", *more)
     small = (f"--stage={stage}", "--width=4", "--batch=2", "--patch=32", "--turns=2", *more)
     small += (f"--steps={dispatch}", EAGER)
@@ -64,7 +64,7 @@ def _step(stage: str, batch: int, *more: str, minutes: float = 20.0) -> Part:
 
 def _scan(stage: str, batch: int, *more: str) -> Part:
     """As training has them: several steps in a dispatch."""
-    dispatch = feed.accelerators_steps(batch, PATCH)
+    dispatch = feed.default_steps_per_dispatch(batch, PATCH)
     return _step(stage, batch, f"--steps_per_dispatch={dispatch}", *more)
 
 
@@ -83,7 +83,7 @@ def _epoch(placement: str) -> Part:
 
 
 def _profile(stage: str) -> Part:
-    dispatch = f"--steps_per_dispatch={feed.accelerators_steps(16, PATCH)}"
+    dispatch = f"--steps_per_dispatch={feed.default_steps_per_dispatch(16, PATCH)}"
     full = (f"--stage={stage}", "--batch=16", dispatch, "--top=20")
     small = (f"--stage={stage}", "--width=4", "--batch=2", "--patch=32", "--dispatches=2")
     return Part("profile_step.py", full, small)

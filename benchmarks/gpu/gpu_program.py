@@ -132,7 +132,7 @@ def main() -> None:
     arguments = parser.parse_args()
     batch, size = arguments.batch, arguments.size
     size = size or {"train": 128, "inference": 240}[arguments.mode]
-    steps = arguments.steps_per_dispatch or feed.accelerators_steps(batch, size)
+    steps = arguments.steps_per_dispatch or feed.default_steps_per_dispatch(batch, size)
     steps = steps if arguments.mode == "train" else 1
     # A GPU that is there would be asked what it is, and this is about another.
     os.environ["CUDA_VISIBLE_DEVICES"] = ""

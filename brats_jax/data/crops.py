@@ -1,7 +1,7 @@
 """Slices cut to the box of what differs from their background: a fifth of the bytes.
 
-A slice is one value all over (its background) but for a box of pixels, so nothing is lost: what
-lies outside of the box is known. Where a slice has no background the box is the slice.
+Outside a box of pixels a slice has one value (its background), so nothing is lost. Where a slice
+has no background the box is the slice.
 """
 
 import dataclasses

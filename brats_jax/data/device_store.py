@@ -1,8 +1,8 @@
 """Slices of a store in device memory, and the crops that a compiled step gathers from them.
 
 Images stay float16 and labels uint8, so that a patch has the bits that `patches.cut` gives it
-on the host. As in the store, of every slice only the box of the head is there: about a third of
-one with tumour.
+on the host. As in the store, only the box of the head is kept: about a third of a slice with
+tumour.
 """
 
 import functools

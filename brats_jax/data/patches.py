@@ -76,7 +76,7 @@ class PatchPlan:
             )
         if not 0.0 <= tumour_probability <= 1.0:
             raise BratsError(
-                f"data.tumour_probability must lie between 0 and 1, not {tumour_probability}"
+                f"tumour_probability must lie between 0 and 1, not {tumour_probability}"
             )
         self._store = store
         self._slices = np.asarray(slices, np.int64)

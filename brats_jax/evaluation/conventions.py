@@ -44,7 +44,7 @@ from brats_jax.evaluation.tallies import (
 from brats_jax.metrics import overlap, surface
 from brats_jax.metrics.surface import SurfaceStatistics
 
-# The values of a volume in which a region is in neither mask, or in one mask only.
+# Conventions for volumes in which a region is missing from one or both masks.
 VOLUME_CONVENTIONS: tuple[str, ...] = ("present_only", "brats2020", "brats2023")
 # The metrics of volumes that are given under several conventions.
 SEVERAL_VOLUME_CONVENTIONS: tuple[str, ...] = ("dice", "hd95_mm", "sensitivity")

@@ -22,8 +22,8 @@ from brats_jax.runtime.files import UNREADABLE_NPZ, atomic_open
 
 # The scored regions as sets of labels.
 SCORED = LABEL_SETS
-# Regions and scores of surfaces between voxels, in 3D. Not of the background, whose surface
-# frames the whole volume.
+# Regions and scores of surfaces between voxels, in 3D. The background is left out: its surface is
+# the frame of the volume.
 SURFEL_REGIONS: tuple[str, ...] = tuple(name for name in SCORED if name != CLASSES[0])
 SURFEL_FIELDS: tuple[str, ...] = ("hd95_mm", "nsd")
 # Regions and fields of the lesion-wise scores.

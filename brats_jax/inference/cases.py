@@ -26,8 +26,8 @@ from brats_jax.runtime.threads import available_cpus
 _MOST_READERS = 4
 _WRITERS = 2
 
-# Share of the tumour in air above which a case gets a warning. Good models leave a voxel or two
-# there in a thousand, at the head's edge.
+# Share of the tumour in air above which a case gets a warning. Good models place one or two voxels
+# per thousand there, at the head's edge.
 SUSPICIOUS_SHARE = 0.02
 
 

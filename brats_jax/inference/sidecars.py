@@ -1,7 +1,7 @@
 """Sidecars of predictions: reading, comparing, and the table of all volumes in a folder.
 
 A sidecar is the JSON file beside a prediction, with the model, the settings and the files. It is
-written after the files that it names: where it is, they are complete.
+written after the files that it names: if it exists, they are complete.
 """
 
 import csv
@@ -40,7 +40,7 @@ def is_ours(path: Path) -> bool:
 def differences(
     before: Sidecar, model: ModelFacts, averaged: Averaged, cleaning: Cleaning
 ) -> list[str]:
-    """The ways in which a prediction was made that differ from now.
+    """How an earlier prediction differs from the present model and settings.
 
     Args:
       before: the sidecar of the prediction.

@@ -87,8 +87,8 @@ class Checkpoints:
     def save(self, step: int, state: Any, meta: CheckpointMeta) -> None:
         """Saves `state`, a pytree of arrays, and its description as step `step`.
 
-        Keeps a step that is there already: to replace it, the folder would be without any
-        checkpoint for a moment. The arrays must not be donated before `wait` has returned.
+        Keeps a step that exists already: replacing it would leave the folder briefly without a
+        checkpoint. The arrays must not be donated before `wait` has returned.
         """
         if step in self._manager.all_steps():
             return
@@ -128,7 +128,7 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def _readable(self, error: Exception) -> Exception:
-        """Turns a full disk, which a longer status text may name, into one line."""
+        """Replaces an error whose text mentions a full disk by one line."""
         text = f"{error} {error.__cause__ or ''}"
         for full in _FULL:
             if full.lower() in text.lower():
@@ -223,11 +223,10 @@ def _read(directory: Path, restore: Any, model: Mapping[str, Any] | None = None)
 
 
 def _silence_repeated_errors() -> None:
-    """Keeps off the terminal what libraries print about a failed save or restore.
+    """Keeps messages of libraries about a failed save or restore off the terminal.
 
-    The error is raised too. Orbax logs that of each of its threads with its traceback; asyncio, or
-    the interpreter, those of arrays that are no longer awaited; and TensorStore, whose work ends
-    after its event loop, that the loop is closed.
+    The error is raised as well. Orbax logs a traceback for each of its threads. Asyncio and the
+    interpreter report arrays that are no longer awaited. TensorStore reports a closed event loop.
     """
     loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
     if _is_not_raised in loggers[0].filters:

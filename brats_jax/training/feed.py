@@ -25,8 +25,8 @@ PREFETCH = 2  # portions on the devices besides the one that is handed out
 
 # Most steps in a dispatch on an accelerator. Each dispatch costs 1 to 2 ms in Python for a state
 # of 700 arrays, and 1 ms on the device to reorder the kernels and back; 25 steps hide both even
-# where a step takes as little. 25 divides the defaults of log_every_steps and save_every_steps,
-# so that these need no single steps.
+# where a step takes only 1 to 2 ms. 25 divides the defaults of log_every_steps and
+# save_every_steps, so that these need no single steps.
 STEPS_PER_DISPATCH = 25
 # A dispatch takes at most about a second (1,300 patches/s of 128 x 128 on one A100): a stop
 # request waits for the dispatches in flight.
@@ -50,7 +50,7 @@ class Cadence:
     def length(self, step: int) -> int:
         """Steps in the dispatch that begins at `step`: `steps` or 1.
 
-        Each length is a program to compile, so the steps left before a mark are single.
+        Each length needs its own compiled program, so leftover steps before a mark run singly.
         """
         begin = max(step // mark * mark for mark in self.marks)
         end = min((step // mark + 1) * mark for mark in self.marks)
@@ -66,15 +66,15 @@ def steps_per_dispatch(setting: int, batch_size: int, patch_size: int) -> int:
     as long as the single step and rounded differently; a dispatch costs a thousandth of a step.
 
     Args:
-      setting: the user's choice for accelerators; 0: `accelerators_steps`.
+      setting: the user's choice for accelerators; 0: `default_steps_per_dispatch`.
       batch_size, patch_size: size of a step.
     """
     if jax.default_backend() == "cpu":
         return 1
-    return setting or accelerators_steps(batch_size, patch_size)
+    return setting or default_steps_per_dispatch(batch_size, patch_size)
 
 
-def accelerators_steps(batch_size: int, patch_size: int) -> int:
+def default_steps_per_dispatch(batch_size: int, patch_size: int) -> int:
     """Default number of steps in a full dispatch on an accelerator."""
     most = PIXELS_PER_DISPATCH // (batch_size * patch_size**2)
     return max(1, min(STEPS_PER_DISPATCH, most))

@@ -70,7 +70,7 @@ class Source(Protocol):
         ...
 
 
-# What a source may have beside these, and only sources of files need.
+# Optional methods, for sources that read files.
 
 
 def known_problems(source: Source) -> dict[str, str]:

@@ -31,7 +31,7 @@ def open_source(
       The source, its files listed but not read.
 
     Raises:
-      BratsError: nothing or more than one kind of thing there, or an option it has no use for.
+      BratsError: no data, several kinds of data, or an option that this source does not take.
     """
     if source == PHANTOM:
         if channel_order is not None:

@@ -73,8 +73,8 @@ def conv3x3_of_patches(
 ) -> Float[Array, "b ho wo o"]:
     """`conv2d` of a 3x3 kernel as one product with the patches of a map of few pixels.
 
-    XLA:CPU has one fast order for a convolution and copies what a gradient needs in another:
-    the kernel, transposed, for the gradient of the input. Where a map has few pixels the kernel
+    XLA:CPU convolves fast in one memory order only. For the gradient of the input it first copies
+    the transposed kernel. Where a map has few pixels the kernel
     is larger by far, and the copy takes longer than the products. Here the patches are copied,
     nine times the map; the kernel and its gradient stay in their order.
 
