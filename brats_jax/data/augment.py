@@ -1,7 +1,7 @@
 """Augmentation of patches on the device: flips, quarter turns, intensity, gamma, noise.
 
-Every example is altered by its own seed and nothing else, so neither the batch it is in nor
-the device it is on changes it. Nothing is interpolated: labels stay labels.
+The changes to an example depend on its seed alone, not on batch or device. No operation
+interpolates, so that labels stay exact.
 """
 
 from dataclasses import dataclass
@@ -15,44 +15,42 @@ from jaxtyping import Bool, Float, Integer, Key, UInt32
 
 from brats_jax.errors import BratsError
 
-# Numbers in 0..1 that decide one example: whether it is flipped and how far it is turned, and
-# for each intensity operation whether it happens and how much, channel by channel. Each has
-# its place whether or not it is used, so that switching one operation off leaves the others
-# as they were; and they are one draw, because every draw costs a second of compilation.
+# Positions of the random numbers of one example: flips, turn, and for each intensity operation
+# its decision and an amount for each channel. Unused numbers keep their positions, so that
+# switching one operation off does not change the others. All are one draw, because every draw
+# adds a second of compilation.
 _FLIP_H, _FLIP_W, _TURN = range(3)
 _SCALE, _SHIFT, _GAMMA, _NOISE = range(4)
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to a patch, and how much. Each switch works alone.
+    """The operations and their ranges; each switch is independent.
 
-    Spatial operations apply to image, target and labels alike, and draw uniformly; together
-    the two reach all eight symmetries of the square. Intensity operations apply to the image
-    only: each happens to an example with `intensity_probability`, with amounts drawn
-    uniformly for each of its channels.
+    Spatial operations apply to image, target and labels alike, and are drawn uniformly; flips and
+    turns together reach all eight symmetries of the square. Intensity operations apply to the
+    image only, each with `intensity_probability`, with amounts drawn uniformly for each channel.
 
     The ranges are nnU-Net's (mirroring, brightness x 0.75-1.25 with p 0.15, gamma 0.7-1.5
     with p 0.3, noise 0-0.1 with p 0.1; `nnUNetTrainer.get_training_transforms`,
     https://github.com/MIC-DKFZ/nnUNet) and, for the shift, which nnU-Net does not have,
     that of MONAI's BraTS tutorials (`RandShiftIntensityd(offsets=0.1)`,
-    https://github.com/Project-MONAI/tutorials). One probability stands for nnU-Net's three.
+    https://github.com/Project-MONAI/tutorials). One probability replaces nnU-Net's three.
 
     Attributes:
       flip: mirror along H and along W, each with p 0.5.
       quarter_turn: turn by 0, 90, 180 or 270 degrees; needs square patches.
       intensity_scale: multiply by a factor from `scale_range`.
       intensity_shift: add a number from `shift_range`, in units of the z-scored image.
-      gamma: raise to a power from `gamma_range`. A power is defined on 0..1, and z-scored
-        values are not there: the patch goes to 0..1 by its own minimum and maximum, and back
-        after. So its darkest and brightest pixels stay, and what is between them moves.
+      gamma: raise to a power from `gamma_range`, with the patch scaled to 0..1 by its minimum and
+        maximum before, and back after. The minimum and the maximum do not change.
       noise: add Gaussian noise of a standard deviation from `noise_range`, in the same units
         as the shift.
       intensity_probability: of each of the four intensity operations, per example.
 
     Raises:
-      BratsError: a range is not (low, high), reaches where it has no meaning, or the
-        probability is not in 0..1.
+      BratsError: a range is not (low, high) or has meaningless values, or the probability is not
+        in 0..1.
     """
 
     flip: bool = True
@@ -102,23 +100,20 @@ def augment(
     seeds: UInt32[Array | np.ndarray, " b"],
     config: Augmentation,
 ) -> tuple[Float[Array, "b h w c"], Float[Array, "b h w t"] | None, Integer[Array, "b h w"] | None]:
-    """Alters each example as its seed says.
+    """Augments each example by its seed.
 
     Args:
       images: float[B, H, W, C], z-scored input channels.
-      targets: float[B, H, W, T], images to predict, or None; turned with the input, their
-        intensities left alone.
-      labels: int[B, H, W] or None; turned with the input.
-      seeds: uint32[B]; an example is a pure function of its seed.
-      config: what to do; static, so each distinct one compiles once.
+      targets: float[B, H, W, T], images to predict, or None; spatial operations only.
+      labels: int[B, H, W] or None; spatial operations only.
+      seeds: uint32[B], one for each example.
+      config: the operations; static: each distinct one is compiled once.
 
     Returns:
-      (images, targets, labels) of the same shapes and types; with everything switched off,
-      the same values.
+      (images, targets, labels) of the same shapes and types; unchanged if all is switched off.
 
     Raises:
-      BratsError: quarter turns are on and the patches are not square, or the arrays do not
-        belong together.
+      BratsError: quarter turns of patches that are not square, or arrays of different [B, H, W].
     """
     shape = images.shape[:3]
     if seeds.shape != shape[:1] or any(
@@ -151,15 +146,15 @@ def augment(
 
 
 def _example_key(seed: UInt32[Array, ""]) -> Key[Array, ""]:
-    # The generator is named: under the faster "rbg" that a user may have made the default,
-    # the numbers of one example depend on the batch that it is mapped with.
+    # Named, because the user may have set the default to "rbg", with which the numbers of an
+    # example depend on its batch under vmap.
     return jax.random.key(seed, impl="threefry2x32")
 
 
 def _symmetry(
     decisions: Float[Array, "b 3"], config: Augmentation
 ) -> tuple[Bool[Array, " b"], Bool[Array, " b"], Bool[Array, " b"]]:
-    """Per example (transpose, flip along H, flip along W), to be applied in this order."""
+    """(transpose, flip along H, flip along W) of each example, applied in this order."""
     flip_h = (decisions[:, _FLIP_H] < 0.5) & config.flip
     flip_w = (decisions[:, _FLIP_W] < 0.5) & config.flip
     # Quarter turns anticlockwise, as numpy.rot90: 1 is a transpose and a flip along H, 2 both
@@ -169,10 +164,10 @@ def _symmetry(
 
 
 def _turned(x: Array, symmetry: tuple[Array, Array, Array]) -> Array:
-    """Turns each example of [B, H, W, ...] by fetching every pixel from where it came.
+    """Transposes and flips each example of [B, H, W, ...] by a gather of pixels.
 
-    A gather, not a choice between flipped copies: XLA:CPU would recompute the choice in each
-    operation that follows, at five times the cost of all the intensity changes.
+    Not a selection between flipped copies: XLA:CPU would recompute the selection in each following
+    operation, which takes five times as long as all intensity operations.
     """
     transpose, flip_h, flip_w = (s[:, None, None] for s in symmetry)
     batch, height, width = x.shape[:3]
@@ -196,7 +191,7 @@ def _intensity(
     def amount(
         operation: int, bounds: tuple[float, float], neutral: float
     ) -> Float[Array, "b 1 1 c"]:
-        """An amount per example and channel: `neutral` where the operation does not happen."""
+        """The amount for each example and channel; `neutral` for examples without the operation."""
         happens = decisions[:, operation, :1] < config.intensity_probability
         drawn = bounds[0] + (bounds[1] - bounds[0]) * decisions[:, operation, 1:]
         return jnp.where(happens, drawn, neutral)[:, None, None, :]
@@ -207,13 +202,13 @@ def _intensity(
         extent = jnp.max(images, axis=(1, 2), keepdims=True) - low
         unit = (images - low) / jnp.where(extent > 0, extent, 1.0)
         curved = jnp.exp(power * jnp.log(unit)) * extent + low
-        images = jnp.where(power == 1, images, curved)  # to the bit where nothing happens
+        images = jnp.where(power == 1, images, curved)  # unchanged examples keep their bits
     if config.intensity_scale:
         images = images * amount(_SCALE, config.scale_range, 1.0)
     if config.intensity_shift:
         images = images + amount(_SHIFT, config.shift_range, 0.0)
     if config.noise:
-        # Drawn flat: with the image's own shape the generator takes six times as long to compile.
+        # Drawn flat: with the shape of the image, compilation takes six times as long.
         size = images[0].size
         noise = jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, 1), (size,)))(keys)
         images = images + amount(_NOISE, config.noise_range, 0.0) * noise.reshape(images.shape)

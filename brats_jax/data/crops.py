@@ -1,7 +1,7 @@
-"""Slices cut to the box of what differs from their background: a fifth of the bytes.
+"""Slices cropped to the box of pixels that differ from the background: a fifth of the bytes.
 
-Outside a box of pixels a slice has one value (its background), so nothing is lost. Where a slice
-has no background the box is the slice.
+Outside the box a slice has one value, its background, so that nothing is lost. The box of a slice
+without background is the whole slice.
 """
 
 import dataclasses
@@ -14,15 +14,15 @@ from brats_jax.runtime import threads
 
 @dataclasses.dataclass(frozen=True)
 class Crops:
-    """The slices of a case, each as a box of pixels on its background.
+    """The slices of a case, each as a box of pixels on a background.
 
-        slice[r, c] = pixels[start + (r - row) * width + (c - column)]   in the box
-                      background                                         beside it
+        slice[r, c] = pixels[start + (r - row) * width + (c - column)]   inside the box
+                      background                                         outside
 
     Attributes:
       shape: (H, W) of the slices.
-      boxes: int16[slices, 4], (row, column, height, width) of each; all 0 for an empty one.
-      background: real[slices, C], what lies beside the box.
+      boxes: int16[slices, 4], (row, column, height, width); all 0 for an empty box.
+      background: real[slices, C], the values outside the box.
       pixels: real[sum of height * width, C], box after box, row by row.
     """
 
@@ -35,7 +35,7 @@ class Crops:
         return len(self.boxes)
 
     def boxed(self) -> list[np.ndarray]:
-        """Views [height, width, C] of the boxes' pixels."""
+        """Views [height, width, C] of the pixels of each box."""
         return split(self.pixels, self.boxes)
 
     def full(self) -> np.ndarray:
@@ -51,7 +51,7 @@ class Crops:
         return whole
 
     def widened(self, boxes: np.ndarray) -> "Crops":
-        """The same slices in boxes that hold these int[slices, 4] too."""
+        """The same slices in boxes that contain the boxes int[slices, 4] too."""
         wider = union(self.boxes, boxes)
         if np.array_equal(wider, self.boxes):
             return self
@@ -70,14 +70,14 @@ def window(
     pixels: np.ndarray,
     background: object,
 ) -> None:
-    """Fills out[h, w, ...] with the window of a slice that begins at (row, column).
+    """Copies a window of a slice into `out`.
 
     Args:
-      out: written.
-      row, column: of the slice.
-      box: (row, column, height, width) of its pixels.
+      out: [h, w, ...], overwritten.
+      row, column: first row and column of the window in the slice.
+      box: (row, column, height, width) of the pixels in the slice.
       pixels: [height, width, ...].
-      background: what lies beside the box; broadcast against a pixel.
+      background: value outside the box; broadcast against a pixel.
     """
     first, left, height, width = box
     top, bottom = max(row, first), min(row + out.shape[0], first + height)
@@ -91,13 +91,13 @@ def window(
 
 
 def starts(boxes: np.ndarray) -> np.ndarray:
-    """int64[slices + 1]: where the pixels of each box begin, and where the last one's end."""
+    """int64[slices + 1]: the first pixel of each box, and the total number of pixels."""
     areas = boxes[:, 2].astype(np.int64) * boxes[:, 3]
     return np.concatenate([[0], np.cumsum(areas)])
 
 
 def split(pixels: np.ndarray, boxes: np.ndarray) -> list[np.ndarray]:
-    """Views [height, width, ...] of pixels[n, ...] that lie box after box."""
+    """Views [height, width, ...] of each box in pixels[n, ...], which are ordered by box."""
     begins = starts(boxes).tolist()
     return [
         pixels[begin:end].reshape(height, width, *pixels.shape[1:])
@@ -108,7 +108,7 @@ def split(pixels: np.ndarray, boxes: np.ndarray) -> list[np.ndarray]:
 
 
 def cut(slices: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """The pixels [n, ...] in the boxes of slices[slices, H, W, ...], box after box."""
+    """The pixels [n, ...] in the boxes of slices[slices, H, W, ...], ordered by box."""
     pixels = np.empty((starts(boxes)[-1], *slices.shape[3:]), slices.dtype)
     parts = split(pixels, boxes)
 
@@ -122,23 +122,26 @@ def cut(slices: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 
 
 def corners(slices: np.ndarray) -> np.ndarray:
-    """[slices, ...]: the first pixel of each slice, which is background if anything is."""
+    """[slices, ...]: the first pixel of each slice, which is background if the slice has one."""
     return slices[:, 0, 0].copy()
 
 
 def boxes_around(slices: np.ndarray, background: np.ndarray) -> np.ndarray:
-    """int16[slices, 4]: smallest boxes outside of which slices[slices, H, W, C] are background.
+    """The smallest box around the pixels of each slice that differ from the background.
 
     Args:
-      slices: real.
+      slices: real[slices, H, W, C].
       background: [slices, C].
+
+    Returns:
+      int16[slices, 4].
     """
     count, height, width = slices.shape[:3]
     rows, columns = np.empty((count, height), bool), np.empty((count, width), bool)
     background = background.astype(slices.dtype)
     whole = _whole_pixels(slices), _whole_pixels(background)
 
-    def look(block: slice) -> None:
+    def compare(block: slice) -> None:
         if whole[0] is not None and whole[1] is not None:
             differs = whole[0][block] != whole[1][block, None, None]
         else:
@@ -146,17 +149,17 @@ def boxes_around(slices: np.ndarray, background: np.ndarray) -> np.ndarray:
         differs.any(axis=2, out=rows[block])
         differs.any(axis=1, out=columns[block])
 
-    threads.parallel_map(look, threads.split_range(count))
+    threads.parallel_map(compare, threads.split_range(count))
     return _boxes(rows, columns)
 
 
 def boxes_of(masks: np.ndarray) -> np.ndarray:
-    """int16[slices, 4]: smallest boxes that hold bool[slices, H, W]."""
+    """int16[slices, 4]: the smallest boxes around the True pixels of bool[slices, H, W]."""
     return _boxes(np.any(masks, axis=2), np.any(masks, axis=1))
 
 
 def union(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Smallest boxes that hold both; an empty box adds nothing."""
+    """The smallest boxes that contain both; empty boxes are ignored."""
     first = np.minimum(one[:, :2], other[:, :2])
     last = np.maximum(one[:, :2] + one[:, 2:], other[:, :2] + other[:, 2:])
     both = np.concatenate([first, last - first], axis=1)
@@ -168,7 +171,7 @@ def _empty(boxes: np.ndarray) -> np.ndarray:
 
 
 def _whole_pixels(values: np.ndarray) -> np.ndarray | None:
-    """Integers[..., C] as one integer a pixel, which compare as fast as one channel would."""
+    """Integers[..., C] as one integer per pixel, which are faster to compare, or None."""
     size = values.dtype.itemsize * values.shape[-1]
     if values.dtype.kind not in "iu" or size not in (1, 2, 4, 8) or not values.flags.c_contiguous:
         return None
@@ -176,7 +179,7 @@ def _whole_pixels(values: np.ndarray) -> np.ndarray | None:
 
 
 def _boxes(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """From bool[slices, H] and bool[slices, W]: where there is anything."""
+    """The boxes of the True rows, bool[slices, H], and columns, bool[slices, W]."""
     boxes = np.zeros((len(rows), 4), np.int16)
     there = rows.any(axis=1)
     for axis, marks in enumerate((rows, columns)):

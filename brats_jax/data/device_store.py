@@ -1,8 +1,7 @@
-"""Slices of a store in device memory, and the crops that a compiled step gathers from them.
+"""Slices of a store in device memory, and patches that a compiled step gathers from them.
 
-Images stay float16 and labels uint8, so that a patch has the bits that `patches.cut` gives it
-on the host. As in the store, only the box of the head is kept: about a third of a slice with
-tumour.
+Images are float16 and labels uint8, so that a patch has the bits of `patches.cut`. As in the store,
+only the box around the head is kept: about a third of a slice with tumour.
 """
 
 import functools
@@ -23,26 +22,26 @@ from brats_jax.runtime import devices
 
 PLACEMENTS = ("auto", "host", "device")
 
-# Shares of a device's memory that the slices may take. What else lies there does not shrink with
-# them: state, activations and, of a full-width network in bfloat16, about 40 MB a patch.
+# Shares of a device's memory for the slices. The rest is for state and activations, about 40 MB a
+# patch for a full-width network in bfloat16.
 AUTO_SHARE = 0.5
 LARGEST_SHARE = 0.9
 
-# Pixels are kept in rows of this length and every slice begins a row: the number of a row fits
-# into 32 bits where that of a pixel might not.
+# Pixels are kept in rows of this length, and every slice starts a row: the index of a row fits
+# into 32 bits, the index of a pixel might not.
 ROW = 256
-BLOCK = 16_384  # rows that are copied at once: 38 MB
+BLOCK = 16_384  # rows copied at once: 38 MB
 
 
 class DeviceSlices(NamedTuple):
-    """A pytree, a copy on every device: n slices, their pixels in R rows.
+    """The pixels of n slices in R rows, replicated on every device.
 
     Attributes:
       images: float16[R, 256, 4].
       labels: uint8[R, 256].
-      first: int32[n], the row in which each slice begins.
-      box: int32[n, 4], (row, column, height, width) in the slice of its pixels.
-      background: float16[n, 4], the images beside them, where labels are 0.
+      first: int32[n], the first row of each slice.
+      box: int32[n, 4], (row, column, height, width) of the pixels in the slice.
+      background: float16[n, 4], the images outside the box, where labels are 0.
     """
 
     images: jax.Array
@@ -56,12 +55,12 @@ class DeviceStore:
     """Some slices of a store, copied to every device of a mesh.
 
     Args:
-      store: where they come from.
-      slices: int[n] global indices; each is kept once.
+      store: the prepared data.
+      slices: int[n] global indices; repeated ones are kept once.
       mesh: the devices.
 
     Attributes:
-      arrays: what a compiled step takes as an argument.
+      arrays: an argument of the compiled step.
     """
 
     def __init__(self, store: Store, slices: np.ndarray, mesh: Mesh) -> None:
@@ -79,12 +78,12 @@ class DeviceStore:
         write = jax.jit(_write, donate_argnums=0, out_shardings=(everywhere, everywhere))
         arrays = empty()
         for start in range(0, rows, block):
-            # The last block begins earlier, so that all have one size.
+            # The last block overlaps the one before, so that all have one size.
             start = min(start, rows - block)
             part = _read_rows(store, kept, first, start, start + block)
             arrays = write(arrays, devices.put_replicated(part, mesh), start)
         tables = (
-            # An empty slice at the end would begin one past the last row.
+            # The first row of an empty last slice would be out of range.
             np.minimum(first[:-1], rows - 1).astype(np.int32),
             store.box[kept].astype(np.int32),
             np.ascontiguousarray(store.background[kept]),
@@ -92,7 +91,7 @@ class DeviceStore:
         self.arrays = DeviceSlices(*arrays, *devices.put_replicated(tables, mesh))
 
     def numbers(self, patches: Patches) -> dict[str, np.ndarray]:
-        """What `gather` needs to cut the patches: position in the arrays, row, column, seed."""
+        """The input of `gather`: position in the arrays, row, column and seed of each patch."""
         return {
             "slice": self._position[patches.slices],
             "row": patches.rows,
@@ -102,7 +101,7 @@ class DeviceStore:
 
 
 def _first_rows(store: Store, kept: np.ndarray) -> np.ndarray:
-    """int64[n + 1]: the row in which each slice begins, and how many there are."""
+    """int64[n + 1]: the first row of each slice, and the number of rows."""
     areas = store.box[kept, 2].astype(np.int64) * store.box[kept, 3]
     return np.concatenate([[0], np.cumsum(-(-areas // ROW))])
 
@@ -110,14 +109,14 @@ def _first_rows(store: Store, kept: np.ndarray) -> np.ndarray:
 def _read_rows(
     store: Store, kept: np.ndarray, first: np.ndarray, start: int, stop: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows start..stop as they lie on the devices."""
+    """Rows start to stop, as on the devices."""
     images = np.zeros(((stop - start) * ROW, 4), np.float16)
     labels = np.zeros((stop - start) * ROW, np.uint8)
     begin, end = np.searchsorted(first, [start, stop], side="right")
     for k in range(max(0, int(begin) - 1), min(int(end), len(kept))):
         image, label = store.flat(int(kept[k]))
         at = (int(first[k]) - start) * ROW
-        # A slice may have begun before these rows, or end after them.
+        # A slice may start before these rows or end after them.
         low, high = max(0, -at), min(len(label), len(labels) - at)
         if low < high:
             images[at + low : at + high] = image[low:high]
@@ -133,13 +132,13 @@ def _write(arrays: tuple, part: tuple, start: jax.Array) -> tuple:
 def gather(
     arrays: DeviceSlices, numbers: Mapping[str, jax.Array], size: int, mesh: Mesh
 ) -> dict[str, jax.Array]:
-    """The batch that `patches.cut` makes, cut on the devices; for use inside a compiled step.
+    """Cuts the batch of `patches.cut` on the devices, for use inside a compiled step.
 
     Args:
-      arrays: a copy on every device.
-      numbers: `DeviceStore.numbers` of a batch, divided among the devices.
+      arrays: `DeviceStore.arrays`, replicated.
+      numbers: `DeviceStore.numbers` of a batch, sharded.
       size: side of the patches.
-      mesh: the devices; each cuts its own share and none of the slices move.
+      mesh: the devices; each cuts its own share without communication.
     """
 
     def one(arrays: DeviceSlices, at: jax.Array, row: jax.Array, column: jax.Array) -> tuple:
@@ -164,14 +163,14 @@ def gather(
         out_specs=(share, share),
     )
     image, label = cut(arrays, numbers["slice"], numbers["row"], numbers["column"])
-    # Without the barrier what follows is compiled together with the cutting, and its rounding
-    # may differ from that of a step that is given the patches.
+    # Without the barrier XLA fuses the gather into the step, whose rounding may then differ from
+    # that of a step with patches from the host.
     image, label = lax.optimization_barrier((image, label))
     return {"image": image, "label": label, "seed": numbers["seed"]}
 
 
 def bytes_needed(store: Store, slices: np.ndarray) -> int:
-    """Device memory that the slices take, on each device."""
+    """Memory of the slices on each device, in bytes."""
     kept = np.unique(slices)
     pixels = max(1, int(_first_rows(store, kept)[-1])) * ROW
     tables = 4 + 4 * 4 + 4 * 2  # first, box and background of a slice
@@ -179,14 +178,14 @@ def bytes_needed(store: Store, slices: np.ndarray) -> int:
 
 
 def choose_placement(setting: str, store: Store, slices: np.ndarray, mesh: Mesh) -> str:
-    """'host' or 'device': where the patches are cut.
+    """Chooses where patches are cut: 'host' or 'device'.
 
-    'auto' is the device where it is an accelerator and the slices take at most half of its
-    memory. On CPU it is the host: both are far faster than a step there (benchmarks/loader.py),
-    and device memory would be a second copy in the same RAM.
+    'auto' is the device for an accelerator with at least twice the memory of the slices. On CPU
+    it is the host: both are much faster than a step (benchmarks/loader.py), and device memory
+    would be a second copy in the same RAM.
 
     Raises:
-      BratsError: the device was asked for by name, and the slices do not fit.
+      BratsError: `setting` is 'device', and the slices do not fit.
     """
     if setting == "host":
         return setting
@@ -210,7 +209,7 @@ def choose_placement(setting: str, store: Store, slices: np.ndarray, mesh: Mesh)
 
 @functools.cache
 def _memory(mesh: Mesh) -> float:
-    """Bytes of the smallest device of this process; 0 where it does not say."""
+    """Memory of the smallest device of this process in bytes; 0 if unknown."""
     if mesh.devices.flat[0].platform == "cpu":
         return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     stats = [d.memory_stats() or {} for d in mesh.local_devices]

@@ -1,8 +1,7 @@
 """Intensities to z-scores: clip at the 99.5th percentile, subtract the mean, divide by the std.
 
-MRI intensities have no unit; only their order and spread within one image mean anything. Both
-forms are unchanged by any a * x + b with a > 0 on their domain, which is why slices that were
-already z-scored (the Kaggle files) give the same result as the volumes they were cut from.
+MRI intensities have no unit. Both normalisations are invariant to a * x + b with a > 0, so that
+slices that were z-scored before (the Kaggle files) give the same result as the original volumes.
 """
 
 import math
@@ -16,7 +15,7 @@ from brats_jax.runtime import threads
 PERCENTILE = 99.5
 NORMALISATIONS = ("slice", "volume")
 
-# One value in this many is looked at to guess where the top of the values begins.
+# One value in this many is sampled to guess a threshold below the percentile.
 _SAMPLE_STEP = 61
 
 
@@ -31,16 +30,17 @@ def top_percentile(
 
         rank = (n - 1) percent / 100;  p = v[floor] + (v[floor + 1] - v[floor]) frac(rank)
 
-    Only the largest values matter, so those above a threshold guessed from a sample are kept
-    and sorted; if the guess kept too few, all of them are.
+    Sorts only the values above a threshold that is guessed from a sample; all values if too few
+    are above it.
 
     Args:
       values: real[n], finite, n >= 1.
       percent: 0..100.
-      beside: how many more values there are, all of them `background`.
+      beside: number of further values, all equal to `background`.
+      background: their value.
 
     Returns:
-      np.percentile(values, percent).
+      np.percentile of all values.
 
     Reference: https://numpy.org/doc/stable/reference/generated/numpy.percentile.html
     """
@@ -48,27 +48,27 @@ def top_percentile(
     rank = (count - 1) * (percent / 100.0)
     below = int(rank)
     sample = np.sort(values[::_SAMPLE_STEP])
-    # Twice as many as are needed and some more, as a share of the values that are here.
+    # A little more than twice the values needed, as a share of `values`.
     share = (2.02 - 2 * percent / 100.0) * count / len(values)
     guess = sample[int(len(sample) * max(0.0, 1 - share))]
     top = values[values > guess]
     if len(top) < count - below or (beside and background > guess):
         top = np.concatenate([values, np.full(beside, background, values.dtype)])
     top = np.sort(top)
-    # Ranks counted from the end: the values left out are the smallest.
+    # Ranks from the end: the values that are not in `top` are the smallest.
     low = float(top[below - count])
     high = float(top[min(below + 1, count - 1) - count])
     fraction = rank - below
-    # From the nearer end, as NumPy does.
+    # Interpolates from the nearer end, as NumPy does.
     if fraction < 0.5:
         return low + (high - low) * fraction
     return high - (high - low) * (1.0 - fraction)
 
 
 def brain_mask(images: np.ndarray) -> np.ndarray:
-    """bool[..., H, W]: where any modality of images[..., H, W, C] is not zero.
+    """bool[..., H, W]: pixels of images[..., H, W, C] where any modality is not zero.
 
-    The union, because the zero masks of a case's modalities differ by a few voxels.
+    The union, because the zero masks of the modalities differ by a few voxels.
     """
     return (images != 0).any(axis=-1)
 
@@ -78,29 +78,29 @@ def normalise_slices(images: np.ndarray) -> Crops:
 
         y = min(x, percentile(x, 99.5));  z = (y - mean(y)) / std(y), std with ddof 0
 
-    A slice that is constant after clipping becomes zeros. |z| cannot pass sqrt(H * W), so
-    float16 (65,504 at most) cannot overflow for any slice that fits in memory.
+    A slice that is constant after clipping becomes zeros. |z| is at most sqrt(H * W), so that
+    float16 (65,504 at most) does not overflow.
 
     Args:
       images: real[slices, H, W, C], finite.
 
     Returns:
-      float16, cut to what differs from the background, which counts as often as it occurs.
+      float16, cropped to the pixels that differ from the background.
     """
     raw = crops.corners(images)
     boxes = crops.boxes_around(images, raw)
-    result = _result(images, boxes)
+    result = _zero_scores(images, boxes)
     parts = result.boxed()
     height, width, channels = images.shape[1:]
 
     def fill(block: slice) -> None:
-        room = _Room(height * width, images.dtype)
+        scratch = _Scratch(height * width, images.dtype)
         for k in range(block.start, block.stop):
             row, column, *size = boxes[k].tolist()
             part = images[k, row : row + size[0], column : column + size[1]]
             beside = height * width - size[0] * size[1]
             for channel in range(channels if part.size else 0):
-                scores, rest = room.half_scores(part[..., channel], beside, raw[k, channel])
+                scores, rest = scratch.half_scores(part[..., channel], beside, raw[k, channel])
                 parts[k][..., channel] = scores
                 result.background[k, channel] = rest
 
@@ -113,17 +113,17 @@ def normalise_volume(images: np.ndarray) -> Crops:
 
         y = min(x, percentile(x in brain, 99.5));  z = (y - mean(y in brain)) / std(y in brain)
 
-    The brain is `brain_mask`: needs images whose background is exactly 0. A modality that is
-    constant in the brain becomes zeros. |z| cannot pass sqrt(brain voxels): no float16 overflow.
+    The brain is `brain_mask`, so that the background must be exactly 0. A modality that is constant
+    in the brain becomes zeros. |z| is at most sqrt(brain voxels): float16 does not overflow.
 
     Args:
       images: real[slices, H, W, C], finite.
 
     Returns:
-      float16, cut to the brain.
+      float16, cropped to the brain.
     """
     boxes = crops.boxes_around(images, np.zeros((len(images), images.shape[-1])))
-    result = _result(images, boxes)
+    result = _zero_scores(images, boxes)
     raw = crops.cut(images, boxes)
     brain = brain_mask(raw)
     if not brain.any():
@@ -131,7 +131,7 @@ def normalise_volume(images: np.ndarray) -> Crops:
 
     def fill(channel: int) -> None:
         values = raw[brain, channel]
-        scores, _ = _Room(values.size, values.dtype).half_scores(values)
+        scores, _ = _Scratch(values.size, values.dtype).half_scores(values)
         result.pixels[brain, channel] = scores
 
     threads.parallel_map(fill, range(images.shape[-1]))
@@ -139,17 +139,17 @@ def normalise_volume(images: np.ndarray) -> Crops:
 
 
 def normalise_crops(images: np.ndarray, how: str) -> Crops:
-    """Normalises real[slices, H, W, C] to float16 by 'slice' or by 'volume', cut to the head."""
+    """Normalises real[slices, H, W, C] by 'slice' or 'volume' to float16, cropped to the head."""
     return {"slice": normalise_slices, "volume": normalise_volume}[how](images)
 
 
 def normalise(images: np.ndarray, how: str) -> np.ndarray:
-    """The same as whole slices, float16[slices, H, W, C]."""
+    """Normalises real[slices, H, W, C] by 'slice' or 'volume' to float16[slices, H, W, C]."""
     return normalise_crops(images, how).full()
 
 
-def _result(images: np.ndarray, boxes: np.ndarray) -> Crops:
-    """Room for the scores, all 0."""
+def _zero_scores(images: np.ndarray, boxes: np.ndarray) -> Crops:
+    """Crops for the scores, all 0."""
     count, height, width, channels = images.shape
     return Crops(
         shape=(height, width),
@@ -159,8 +159,8 @@ def _result(images: np.ndarray, boxes: np.ndarray) -> Crops:
     )
 
 
-class _Room:
-    """Memory in which one thread scores image after image: new memory costs as much again.
+class _Scratch:
+    """Scratch memory of one thread: allocating it for each image would double the time.
 
     Args:
       most: pixels of the largest image.
@@ -177,21 +177,22 @@ class _Room:
     def half_scores(
         self, image: np.ndarray, beside: int = 0, background: float = 0.0
     ) -> tuple[np.ndarray, np.floating]:
-        """Clips from above and z-scores all values together; zeros if that leaves one value.
+        """Clips and z-scores all values together; zeros if they are constant after clipping.
 
-        Of small integers every value is scored once and looked up: rounding to float16 is the
-        slowest part, and a slice holds far fewer values than pixels. The bits are the same.
+        The scores of small integers are looked up in a table: rounding to float16 is the slowest
+        part, and a slice has far fewer distinct values than pixels. The bits are the same.
 
         Args:
           image: real[...], finite, at least one value.
-          beside: how many more pixels there are, all of them `background`.
+          beside: number of further pixels, all equal to `background`.
+          background: their value.
 
         Returns:
-          float16 of the image's shape, which the next call overwrites, and that of the background.
+          float16 scores of the image, overwritten by the next call, and of the background.
         """
         size, total = image.size, image.size + beside
         values, scores, other, halves = (
-            room[:size] for room in (self._values, self._scores, self._other, self._halves)
+            memory[:size] for memory in (self._values, self._scores, self._other, self._halves)
         )
         shaped = halves.reshape(image.shape)
         np.copyto(values.reshape(image.shape), image)
@@ -199,10 +200,10 @@ class _Room:
         if beside:
             lowest, highest = min(lowest, background), max(highest, background)
         halves.fill(0)
-        if lowest == highest:  # air, often
+        if lowest == highest:  # often air
             return shaped, np.float16(0)
         top = top_percentile(values, beside=beside, background=background)
-        # Exact, not by tolerance: an image of two values is an image, however faint.
+        # Exact, without tolerance: an image of two close values is not constant.
         if top == lowest:
             return shaped, np.float16(0)
         rest = min(float(background), top)
@@ -211,7 +212,7 @@ class _Room:
         scores -= mean
         squares = np.square(scores, out=other).sum() + beside * (rest - mean) ** 2
         deviation = math.sqrt(squares / total)
-        # Differences too small for their squares to be float64 count as none.
+        # 0 if the squares of the differences underflow.
         if not deviation > 0:
             return shaped, np.float16(0)
         score = np.float16((rest - mean) / deviation)
@@ -223,5 +224,5 @@ class _Room:
         table = ((np.minimum(every, top) - mean) / deviation).astype(np.float16)
         index = other.view(np.int64)
         np.subtract(values, np.int64(lowest), out=index)
-        table.take(index, out=halves, mode="clip")  # none is outside: saves a copy
+        table.take(index, out=halves, mode="clip")  # no index is outside; "clip" saves a copy
         return shaped, score

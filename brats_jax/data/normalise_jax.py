@@ -1,8 +1,8 @@
-"""The normalisation of `normalise` as a JAX program, so that an exported model can hold it.
+"""The normalisation of `normalise` in JAX, for exported models.
 
-Same numbers: traced in 64 bits (`jax.enable_x64`) it differs from NumPy's only in the order of
-sums, about 1e-16, and both are rounded to 16 bits at the end. In 32 bits the sum over a volume
-loses some 1e-6, which moves one value in a thousand to the next float16.
+Traced in 64 bits (`jax.enable_x64`) it differs from NumPy only in the order of sums, by about
+1e-16 before both are rounded to 16 bits. In 32 bits the sum over a volume has an error of 1e-6,
+which changes one value in a thousand by one float16 step.
 """
 
 from typing import cast
@@ -16,14 +16,14 @@ from brats_jax.data.normalise import PERCENTILE
 
 
 def normalise(images: Float[Array, "n h w c"], how: str) -> Float[Array, "n h w c"]:
-    """What `data.normalise.normalise` makes of the images, in float32; for use inside `jit`.
+    """Normalises images as `data.normalise.normalise` does, for use inside `jit`.
 
     Args:
-      images: float32, finite; the slices of a scan (of one whole scan for 'volume').
+      images: float32, finite; slices of a scan (all slices of one scan for 'volume').
       how: 'slice' or 'volume'.
 
     Returns:
-      float32 values that all are float16 numbers: what a network reads from a store.
+      float32 with float16 precision, equal to the values in a store.
 
     Raises:
       ValueError: traced without 64-bit numbers.
@@ -41,9 +41,9 @@ def normalise(images: Float[Array, "n h w c"], how: str) -> Float[Array, "n h w 
 def round_to_half(values: Float[Array, "..."]) -> Float[Array, "..."]:
     """Rounds to the nearest float16 (ties to even), kept as float32.
 
-    Not `astype(float16).astype(float32)`, which XLA may leave out as a pair without effect
-    (`xla_allow_excess_precision`). `reduce_precision` stays, but flushes float16's subnormal
-    numbers, which are the multiples of 2**-24 below 2**-14.
+    Not `astype(float16).astype(float32)`, which XLA may remove (`xla_allow_excess_precision`).
+    `reduce_precision` stays, but flushes the subnormal numbers of float16, the multiples of 2**-24
+    below 2**-14, to zero.
     """
     normal = lax.reduce_precision(values, exponent_bits=5, mantissa_bits=10)
     subnormal = jnp.round(values * 2.0**24) * 2.0**-24
@@ -53,12 +53,12 @@ def round_to_half(values: Float[Array, "..."]) -> Float[Array, "..."]:
 def _z_scores(
     images: Float[Array, "n h w c"], inside: Bool[Array, "n h w c"], axes: tuple[int, ...]
 ) -> Float[Array, "n h w c"]:
-    """Clipped and z-scored over `axes` where `inside`; 0 elsewhere and where one value is left."""
+    """Clipped and z-scored over `axes` where `inside`; 0 elsewhere, and for constant values."""
     count = inside.sum(axes, keepdims=True)
     top = _top_percentile(images, inside, count, axes)
     clipped = jnp.where(inside, jnp.minimum(images.astype(jnp.float64), top), 0.0)
     mean = clipped.sum(axes, keepdims=True) / count
-    # Centred before squaring: E[x^2] - E[x]^2 loses the spread of values far from zero.
+    # Centred before squaring: E[x^2] - E[x]^2 cancels for values far from zero.
     centred = jnp.where(inside, clipped - mean, 0.0)
     deviation = jnp.sqrt(jnp.square(centred).sum(axes, keepdims=True) / count)
     lowest = jnp.where(inside, images, jnp.inf).min(axes, keepdims=True)
@@ -71,9 +71,9 @@ def _top_percentile(
 ) -> jax.Array:
     """np.percentile(images[inside], 99.5) over `axes` (kept, as 1), in float64, to the bit.
 
-    The two values the percentile lies between are found without sorting: their bit patterns,
-    ordered like the numbers, are fixed bit by bit from the top, each by counting what lies
-    below. 32 passes over the values, whatever their number, which need not be known beforehand.
+    Finds the two values beside the percentile without sorting: a binary search over bit patterns,
+    which are ordered like the numbers. Each of the 32 passes decides one bit by counting the
+    smaller values, so that the number of values need not be known at compile time.
     """
     keys = jnp.where(inside, _ordered_bits(images), jnp.uint32(0xFFFFFFFF))
     rank = (count - 1).astype(jnp.float64) * (PERCENTILE / 100.0)
@@ -89,11 +89,11 @@ def _top_percentile(
     up_to_low = (keys <= key).sum(axes, keepdims=True)
     next_key = jnp.where(keys > key, keys, jnp.uint32(0xFFFFFFFF)).min(axes, keepdims=True)
     above = _number_of(next_key).astype(jnp.float64)
-    # The value at rank below + 1: the same again, the next larger, or there is none.
+    # The value at rank below + 1: a repetition, the next larger value, or none.
     repeats = (up_to_low >= below + 2) | (below + 1 >= count)
     high = jnp.where(repeats, low, above)
     fraction = rank - below
-    # From the nearer end, as NumPy does.
+    # Interpolates from the nearer end, as NumPy does.
     from_low, from_high = low + (high - low) * fraction, high - (high - low) * (1.0 - fraction)
     return jnp.where(fraction < 0.5, from_low, from_high)
 
@@ -102,7 +102,7 @@ _SIGN = 0x80000000
 
 
 def _ordered_bits(values: jax.Array) -> jax.Array:
-    """uint32 that are in the order of the float32 values."""
+    """uint32 keys in the order of the float32 values."""
     bits = lax.bitcast_convert_type(values, jnp.uint32)
     return jnp.where(bits >> 31 == 1, ~bits, bits | jnp.uint32(_SIGN))
 

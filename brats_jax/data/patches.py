@@ -1,9 +1,8 @@
-"""The patch plan: the one place that decides what is sampled.
+"""The patch plan: slice, position and augmentation seed of every training example.
 
-Every example of a training run has a number n = step * batch_size + row. Its slice,
-its position and its augmentation seed are a pure function of (seed, n): nothing else
-is remembered, so any step can be drawn again, in any order, by any process. Whoever
-cuts the patches, host or device, only gathers.
+An example has the number n = step * batch_size + row. Its slice, position and seed are a pure
+function of (seed, n), so that any process can draw any step again. Host and device cut the same
+patches from the plan.
 """
 
 import functools
@@ -17,7 +16,7 @@ from brats_jax.errors import BratsError
 
 @dataclass(frozen=True)
 class Patches:
-    """What to cut, one entry per example.
+    """Patches to cut, one entry per example.
 
     Attributes:
       slices: int64[n] global slice indices of the store.
@@ -34,20 +33,19 @@ class Patches:
 class PatchPlan:
     """Random patches of the given slices, tumour-aware.
 
-    The slices are visited in passes: each pass is a new random order, in which
-    every slice occurs once. A slice with tumour yields, with probability
-    `tumour_probability`, a patch that holds a tumour pixel: the pixel is drawn
-    uniformly among the slice's tumour pixels, then the patch uniformly among the
-    positions inside the slice that cover it. All other patches are uniform over
-    the positions inside the slice (and may hold tumour by chance).
+    The slices are visited in passes, each in a new random order of all slices. With probability
+    `tumour_probability`, a slice with tumour yields a patch that contains a tumour pixel: the
+    pixel is drawn uniformly from the slice's tumour pixels, then the patch uniformly from the
+    positions that cover it. Other patches are uniform over all positions in the slice, and may
+    contain tumour by chance.
 
     Args:
-      store: the prepared data; only its index is read.
+      store: the prepared data; the plan reads its index only.
       slices: int[N] global slice indices to train on.
       patch_size: side of the square patch, in pixels.
       tumour_probability: p in [0, 1].
-      seed: root of all randomness.
-      purpose: a small number that keeps apart plans that share a seed.
+      seed: of all random numbers.
+      purpose: distinguishes plans that share a seed.
 
     Raises:
       BratsError: no slices, a patch larger than the slices, p outside [0, 1].
@@ -86,7 +84,7 @@ class PatchPlan:
         self._pass = functools.lru_cache(maxsize=2)(self._draw_pass)
 
     def __getstate__(self) -> dict:
-        # The cache holds nothing that cannot be drawn again, and does not pickle.
+        # The cache does not pickle, and its contents can be drawn again.
         state = self.__dict__.copy()
         del state["_pass"]
         return state
@@ -114,7 +112,7 @@ class PatchPlan:
         slices = np.empty(count, np.int64)
         uniforms = np.empty((count, 4))
         seeds = np.empty(count, np.uint32)
-        # A batch that crosses the end of a pass goes on in the next one.
+        # A batch may extend into the next pass.
         for pass_number in np.unique(numbers // len(self)):
             here = numbers // len(self) == pass_number
             position = numbers[here] % len(self)
@@ -148,7 +146,7 @@ def _cover(
 
 
 def cut(store: Store, patches: Patches, size: int) -> dict[str, np.ndarray]:
-    """Gathers the patches on the host.
+    """Cuts the patches on the host.
 
     Returns:
       image float16[n, size, size, 4] (canonical modality order),

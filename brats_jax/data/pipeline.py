@@ -14,12 +14,12 @@ from brats_jax.data.patches import Patches, PatchPlan, cut
 from brats_jax.data.store.reader import Store
 
 Batch = dict[str, np.ndarray]
-# What is carried instead of the patches where they are cut on the device.
+# Gives the positions of patches that are cut on the device.
 Numbers = Callable[[Patches], Batch]
 
 
 class _PatchBatches:
-    """Grain source: element k is the batch of step first + k, a pure function of it."""
+    """Grain source: element k is the batch of step first + k."""
 
     def __init__(
         self,
@@ -64,8 +64,8 @@ def _iterate(
         grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
     )
     if workers:
-        # Grain reads absl flags in its worker pool; outside absl.app (a test, a
-        # notebook) nobody has parsed them.
+        # Grain reads absl flags in its worker processes; outside absl.app (in a test or a
+        # notebook) they are not parsed.
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()
         dataset = dataset.mp_prefetch(
@@ -93,18 +93,18 @@ def _leave_with_parent(worker: int, workers: int) -> None:
 
 
 class TrainingBatches(Iterator[Batch]):
-    """The batches of a training run in order, prefetched, with a saveable position.
+    """The batches of a training run in order, prefetched, with a position for checkpoints.
 
-    One element is one step's batch: image float16[B, P, P, 4], label uint8[B, P, P],
-    seed uint32[B]; with `numbers`, what that makes of the patches to cut.
+    An element is the batch of one step: image float16[B, P, P, 4], label uint8[B, P, P],
+    seed uint32[B]; or the result of `numbers`.
 
     Args:
-      store, plan, patch_size, batch_size: what to cut.
+      store, plan, patch_size, batch_size: the data, the patches and their sizes.
       steps: length of the run.
       workers: worker processes; 0 reads in `threads` threads of this process.
       threads: reading threads (per process).
       prefetch: batches read ahead.
-      numbers: called in place of cutting (see device_store.DeviceStore.numbers).
+      numbers: called instead of cutting (see `device_store.DeviceStore.numbers`).
       rows: the part of each batch to read, where several processes share it.
     """
 
@@ -141,7 +141,7 @@ class TrainingBatches(Iterator[Batch]):
         return next(self._iterator)
 
     def get_state(self) -> dict:
-        """The position, JSON-able: what has been handed out, not what was read ahead."""
+        """The position after the last returned batch, JSON-able; not of batches read ahead."""
         return {
             "workers": self._workers,
             "offset": self._offset,
@@ -151,8 +151,8 @@ class TrainingBatches(Iterator[Batch]):
     def set_state(self, state: dict, step: int) -> None:
         """Continues at a position that `get_state` returned after `step` batches of the same plan.
 
-        Grain's own state only fits a loader with as many workers. For another number the
-        loader begins anew at `step`: a batch is a function of its step alone.
+        Grain's state fits a loader with the same number of workers only. For another number the
+        loader starts at `step`, because a batch is a function of its step alone.
         """
         self._iterator.close()
         if state["workers"] == self._workers:

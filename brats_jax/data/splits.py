@@ -1,4 +1,4 @@
-"""Which patients (or slices) train, validate and test; frozen once, audited before every use."""
+"""The patients (or slices) of training, validation and test: drawn, frozen and audited."""
 
 import itertools
 import math
@@ -61,19 +61,18 @@ def make_splits(
 ) -> Splits:
     """Draws the hold-out test set and the folds.
 
-    Patients are sorted by tumour burden (tumour pixels over all their slices) and
-    dealt out in that order, in random order within each group of neighbours, so
-    that the test set and every fold resemble each other in burden. A patient is a
-    person: all scans of one go to the same side. With
-    `split_by='slice'` the units are single slices: neighbouring slices of one
-    patient then lie on both sides, which is what the paper's split of files does.
+    Patients are sorted by tumour burden (tumour pixels over all slices) and distributed in that
+    order, at random within each group of neighbours, so that the test set and every fold have
+    similar burdens. All scans of one person go to the same set. With `split_by='slice'` the units
+    are single slices, as in the paper's split of files: neighbouring slices of one patient are
+    then in different sets.
 
     Args:
       store: the prepared data.
       split_by: 'patient' or 'slice'.
       test_fraction: share of the units held out, in (0, 1); rounded, at least one.
       num_folds: cross-validation folds over the rest.
-      seed: the draw is a pure function of the store's units and this number.
+      seed: the draw is a pure function of the units and this number.
 
     Raises:
       BratsError: for unknown values, or fewer units than the folds need.
@@ -105,7 +104,7 @@ def make_splits(
     folds: list[list[int]] = [[] for _ in range(num_folds)]
     for start in range(0, len(rest), num_folds):
         group = rest[start : start + num_folds]
-        # A short last group must not always fall to the first folds.
+        # The folds of a short last group are drawn at random too.
         for fold, unit in zip(rng.permutation(num_folds), group, strict=False):
             folds[fold].append(int(unit))
     return Splits(
@@ -186,16 +185,16 @@ def labelled_slices(
 ) -> np.ndarray:
     """Keeps the slices of a share of the patients: ceil(fraction * n) of n, at least one.
 
-    The patients stand in one random order, a pure function of the split's seed and the
-    fold, of which the first are taken: a smaller share is part of every larger one. A
-    patient is a person. In a split by slice the units are slices, as everywhere.
+    Takes the first patients in a random order that is a pure function of the split's seed and the
+    fold, so that a smaller share is a subset of every larger one. Patients are persons; in a split
+    by slice the units are slices.
 
     Args:
       store: the data.
-      indices: int64[n] ascending, what the stage would train on with all labels.
+      indices: int64[n] ascending, the training slices with all labels.
       fraction: in (0, 1].
       splits: the splits.
-      fold: which fold.
+      fold: number of the fold.
 
     Returns:
       int64[m] ascending.
@@ -207,18 +206,18 @@ def labelled_slices(
         units = np.arange(len(indices))
     count = len(np.unique(units))
     rng = np.random.default_rng(np.random.SeedSequence([splits.seed, fold, 0x1ABE1]))
-    # Less a little: 0.07 * 100 is 7.000000000000001, and not eight patients.
+    # Minus a tolerance: 0.07 * 100 is 7.000000000000001, but seven patients.
     taken = rng.permutation(count)[: max(1, math.ceil(fraction * count - 1e-9))]
     return indices[np.isin(units, taken)]
 
 
 def count_patients(store: Store, indices: np.ndarray) -> int:
-    """Persons to whom the slices belong."""
+    """Number of persons of the slices."""
     return len({store.subjects[p] for p in np.unique(store.patient_of[indices])})
 
 
 def select_slices(store: Store, indices: np.ndarray, slices: str) -> np.ndarray:
-    """Keeps the slices with tumour ('tumour'), or every one ('all')."""
+    """Keeps the slices with tumour ('tumour') or all slices ('all')."""
     if slices == "all":
         return indices
     if slices == "tumour":
@@ -227,13 +226,12 @@ def select_slices(store: Store, indices: np.ndarray, slices: str) -> np.ndarray:
 
 
 def audit_leakage(store: Store, split: Split) -> dict:
-    """Counts what the three sets of a fold have in common.
+    """Counts the overlap between the three sets of a fold.
 
     Returns:
-      patients (persons) per set, those that occur in two sets, slices that occur
-      in two sets, and for validation and test the share of slices whose neighbour in the
-      same patient (slice number +-1) is in the training set: the leak that a
-      split of files brings, 0 for a split of patients.
+      Persons and slices of each set; persons and slices in two sets; and for validation and test
+      the share of slices with a neighbour (slice number +-1 of the same patient) in the training
+      set, which is 0 for a split by patient.
     """
     sets = {"train": split.train, "validation": split.validation, "test": split.test}
     patients = {
@@ -256,11 +254,10 @@ def audit_leakage(store: Store, split: Split) -> dict:
 
 
 def check_audit(audit: Mapping, split_by: str) -> str:
-    """One line that says how clean the split is; refuses an unasked-for leak.
+    """One line on the leakage of a split.
 
     Raises:
-      BratsError: if a slice is in two sets, or a patient is although the split is
-        by patient.
+      BratsError: a slice is in two sets, or a patient is in two sets of a split by patient.
     """
     same_slice = sum(v for k, v in audit.items() if k.startswith("slices_in_"))
     shared = {k: v for k, v in audit.items() if k.startswith("patients_in_") and v}

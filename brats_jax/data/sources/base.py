@@ -1,4 +1,4 @@
-"""What a source of cases is: labelled slices with named modalities, whatever lies on disk."""
+"""The interface of a source: a set of cases with named modalities and labels."""
 
 import dataclasses
 import hashlib
@@ -12,20 +12,20 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One patient as read: every slice, modalities in canonical order, labels 0..3.
+    """One patient as read: all slices, modalities in canonical order, labels 0 to 3.
 
     Attributes:
-      patient: the patient's name in the data set, unique in its source.
+      patient: its name in the data set, unique in its source.
       images: real[slices, H, W, 4] intensities as stored by the source, last axis in the order
         of `modalities.MODALITIES`; axis 1 runs Left, axis 2 Posterior, axis 0 Superior.
       labels: uint8[slices, H, W], values as in `modalities.CLASSES`.
       slice_numbers: int[slices], ascending, zero-based positions along z in the volume.
       affine: 4x4 nested list, voxel (x, y, z) of the LPS grid to scanner mm; None if the source
-        keeps none.
-      spacing_mm: voxel size along x, y, z in mm; None if the source keeps none.
-      provenance: where it came from, as json can write it.
-      notes: what a reader of the store should know about this case, one line each.
-      subject: the person, where one was scanned more than once; empty for `patient`.
+        has none.
+      spacing_mm: voxel size along x, y, z in mm; None if the source has none.
+      provenance: facts on its origin, JSON-able.
+      notes: peculiarities of the case, one line each.
+      subject: the person, for persons with several scans; empty for `patient`.
     """
 
     patient: str
@@ -43,8 +43,8 @@ class Source(Protocol):
     """A set of cases. Must pickle: worker processes read different patients of one source.
 
     Attributes:
-      name: what the source is ('kaggle', 'nifti', 'phantom').
-      normalisations: which of 'slice' and 'volume' its intensities can bear.
+      name: 'kaggle', 'nifti' or 'phantom'.
+      normalisations: the normalisations that suit its intensities: 'slice', 'volume' or both.
     """
 
     @property
@@ -55,9 +55,9 @@ class Source(Protocol):
 
     @property
     def description(self) -> dict[str, Any]:
-        """Json-able facts that decide what is in it (folder, channel order, seed).
+        """The facts that decide its contents (folder, channel order, seed), JSON-able.
 
-        A preparation that was cut short goes on only if they are still the same.
+        An interrupted preparation continues only with equal facts.
         """
         ...
 
@@ -66,28 +66,25 @@ class Source(Protocol):
         ...
 
     def read(self, patient: str) -> Case:
-        """Reads one patient; raises BratsError if its files are not fit."""
+        """Reads one patient; raises BratsError for files that are damaged or do not fit."""
         ...
 
 
-# Optional methods, for sources that read files.
+# Optional methods of a source; sources of files have them.
 
 
 def known_problems(source: Source) -> dict[str, str]:
-    """Patients that cannot be read, known before reading any: patient -> one line.
-
-    From the source's own `problems()`, which only a source of files needs to have.
-    """
+    """The problem of each patient that cannot be read, by its file names: `problems()`, if any."""
     return getattr(source, "problems", dict)()
 
 
 def notices(source: Source) -> list[str]:
-    """What to tell about the source as a whole, from its own `notices()` if it has one."""
+    """Lines on the source as a whole: `notices()`, if any."""
     return getattr(source, "notices", list)()
 
 
 def state_of(source: Source, patient: str) -> str:
-    """Changes when the files behind a case change; from its `files_of(patient)` if it has any."""
+    """A hash of size and time of the files of a case, `files_of(patient)`; '' without files."""
     files_of = getattr(source, "files_of", None)
     paths: list[str] = files_of(patient) if files_of is not None else []
     digest = hashlib.sha256()
@@ -98,9 +95,9 @@ def state_of(source: Source, patient: str) -> str:
 
 
 def folder_files(root: Path) -> list[Path]:
-    """Every file below a folder, sorted, following links but entering no folder twice.
+    """All files below a folder, sorted. Follows links, but enters no folder twice.
 
-    Leaves out hidden files and folders, among them the ._ twins that macOS adds to archives.
+    Ignores hidden files and folders, such as the ._ files that macOS adds to archives.
     """
     files: list[Path] = []
     entered: set[str] = set()

@@ -1,4 +1,4 @@
-"""Which source lies in a folder."""
+"""Finds the source for a folder."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,21 +24,21 @@ def open_source(
 
     Args:
       source: 'phantom' or a folder.
-      patients, seed, shape: of the phantom (how many; default seed 0; slices, H, W).
+      patients, seed, shape: number, random seed (default 0) and (slices, H, W) of the phantoms.
       channel_order: modalities of the channels of Kaggle files; None for the known order.
 
     Returns:
-      The source, its files listed but not read.
+      The source. Its files are listed, but not read yet.
 
     Raises:
-      BratsError: no data, several kinds of data, or an option that this source does not take.
+          BratsError: no BraTS files, files of two kinds, or an option of another source.
     """
     if source == PHANTOM:
         if channel_order is not None:
             raise BratsError("--channel_order is for Kaggle slice files: leave it out")
         if patients is None:
             raise BratsError("--source=phantom needs to know how many: give --patients=N")
-        # Here, because folders of files need no generator.
+        # Imported here, because other sources do not need SciPy.
         from brats_jax.data.sources.phantom.source import PhantomSource
 
         if shape is None:
@@ -51,7 +51,7 @@ def open_source(
             raise BratsError(f"--{name} is for --source=phantom: leave it out")
     root = Path(source)
     if not root.is_dir():
-        raise BratsError(f"--source={source} is no folder: give a folder, or 'phantom'")
+        raise BratsError(f"--source={source} is not a folder: give a folder, or 'phantom'")
     root = root.resolve()
     files = folder_files(root)
     kaggle = next((path for path in files if SLICE_FILE.fullmatch(path.name)), None)

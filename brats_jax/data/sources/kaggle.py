@@ -2,10 +2,10 @@
 
     volume_{1..369}_slice_{0..154}.h5    image float64[240, 240, 4], mask uint8[240, 240, 3]
 
-Images are already z-scored per slice and channel over all pixels; masks are NCR/NET, ED, ET,
-disjoint. The channel order is documented nowhere: against the NIfTI originals it is FLAIR, T1,
-T1ce, T2, though many public loaders take it for T1, T1Gd, T2, FLAIR. No affine is kept; the
-volumes they were cut from are LPS at 1 mm.
+Images are z-scored per slice and channel over all pixels. Masks are NCR/NET, ED and ET, disjoint.
+The channel order is not documented. Compared with the NIfTI originals it is FLAIR, T1, T1ce, T2,
+although many public loaders assume T1, T1Gd, T2, FLAIR. The files have no affine; the original
+volumes are LPS at 1 mm.
 """
 
 import csv
@@ -30,7 +30,7 @@ _COUNTS = ("label0_pxl_cnt", "label1_pxl_cnt", "label2_pxl_cnt")
 
 @dataclasses.dataclass(frozen=True)
 class _Row:
-    """What the metadata say of one slice."""
+    """The row of a slice in a metadata table."""
 
     target: int
     counts: tuple[int, ...] | None
@@ -38,7 +38,7 @@ class _Row:
 
 
 class KaggleSource:
-    """The Kaggle slice files below a folder; parts of volumes and of the set will do.
+    """The Kaggle slice files below a folder, or a part of them.
 
     Args:
       root: the folder, for messages and provenance.
@@ -46,8 +46,8 @@ class KaggleSource:
       channel_order: the modality of each channel on disk; None for the true order above.
 
     Raises:
-      BratsError: two files for one slice, a channel order that is no order of the four modalities,
-        or metadata tables that contradict each other.
+      BratsError: two files for one slice, a channel order without each modality once, or metadata
+        tables that contradict each other.
     """
 
     name = "kaggle"
@@ -81,7 +81,7 @@ class KaggleSource:
         return list(self._slices[patient].values())
 
     def notices(self) -> list[str]:
-        """How the files differ from the metadata, one line each. A part of the set is no error."""
+        """Differences between the files and the metadata, one line each."""
         if not self._rows:
             return ["no metadata table: labels are not cross-checked"]
         absent = sorted(set(self._rows) - set(self._slices))
@@ -162,16 +162,20 @@ def _checked_order(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _read_slice(path: str) -> tuple[np.ndarray, np.ndarray, str]:
-    """Reads and checks one file: image float[H, W, 4], mask uint8[H, W, 3], filter's name."""
-    import h5py  # here, so that reading a store does not load it
+    """Reads and checks one file.
+
+    Returns:
+      image float[H, W, 4], mask uint8[H, W, 3], and the name of the HDF5 filter.
+    """
+    import h5py  # imported here, so that reading a store does not load it
 
     try:
         with h5py.File(path, "r") as file:
             missing = [key for key in ("image", "mask") if key not in file]
             if missing:
                 raise BratsError(
-                    f"{path} has no data set '{missing[0]}': it is no slice of the Kaggle data "
-                    "set, fetch it again or take it away"
+                    f"{path} has no data set '{missing[0]}': it is not a slice of the Kaggle "
+                    "data, fetch it again or take it away"
                 )
             compression = file["image"].compression or "none"
             image = np.asarray(file["image"])
@@ -220,7 +224,7 @@ def _check_row(path: str, labels: np.ndarray, row: _Row) -> None:
 
 
 def _read_tables(files: Sequence[Path]) -> tuple[dict[str, dict[int, _Row]], list[str]]:
-    """The metadata tables among `files`: what they say by patient and slice, and their names."""
+    """The rows of the metadata tables by patient and slice, and the names of the tables."""
     rows: dict[str, dict[int, _Row]] = {}
     names: list[str] = []
     for path in files:
@@ -231,7 +235,7 @@ def _read_tables(files: Sequence[Path]) -> tuple[dict[str, dict[int, _Row]], lis
             continue
         names.append(path.name)
         for line, row in enumerate(found, start=2):
-            # The folder in slice_path is that of the machine that wrote the table.
+            # slice_path contains the folder of the machine that wrote the table.
             match = SLICE_FILE.search(row["slice_path"] or "")
             try:
                 if match is None:
@@ -242,7 +246,7 @@ def _read_tables(files: Sequence[Path]) -> tuple[dict[str, dict[int, _Row]], lis
                 new = _Row(int(float(row["target"])), counts, path.name)
             except (TypeError, ValueError):
                 raise BratsError(
-                    f"{path}, line {line}, is no metadata of a slice: fetch the file again"
+                    f"{path}, line {line}, is not the metadata of a slice: fetch the file again"
                 ) from None
             of_patient = rows.setdefault(_patient(int(match[1])), {})
             old = of_patient.get(int(match[2]))
@@ -260,7 +264,7 @@ def _read_tables(files: Sequence[Path]) -> tuple[dict[str, dict[int, _Row]], lis
 
 
 def _read_grades(files: Sequence[Path]) -> dict[str, str]:
-    """Glioma grade (HGG, LGG) by patient, from name_mapping.csv where there is one."""
+    """Glioma grade (HGG, LGG) by patient, from name_mapping.csv if present."""
     for path in files:
         if path.name.lower() == "name_mapping.csv":
             return {

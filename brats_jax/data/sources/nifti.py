@@ -1,7 +1,7 @@
 """BraTS NIfTI cases: five volumes per case, named as in any release since 2020.
 
-Case 355 of 2020 calls its labels W39_1998.09.19_Segm.nii; else the names are as `case_files` says.
-ET is 4 until 2021 and 3 from 2023 on. Every volume is brought to LPS, the affine with it.
+See `scans.naming` for the names of files and `scans.labels` for the label values. Volumes and
+affines are turned to LPS.
 """
 
 import dataclasses
@@ -63,7 +63,7 @@ class NiftiSource:
         return sorted(self._cases)
 
     def problems(self) -> dict[str, str]:
-        """What the file names alone tell is wrong: case -> one line."""
+        """Missing volumes: case -> one line."""
         found = {name: self._problem(name) for name in self.patients()}
         return {name: problem for name, problem in found.items() if problem}
 
@@ -87,8 +87,8 @@ class NiftiSource:
         )
         if provenance.is_prediction(labels.header):
             raise BratsError(
-                f"{labels.path} was predicted by this program, which is no truth to learn from or "
-                "be measured by: put a reader's labels in its place, or take the case away"
+                f"{labels.path} was predicted by this program and is no truth for training or "
+                "evaluation: replace it by true labels, or take the case away"
             )
         volumes = dict(zip(MODALITIES, read, strict=True))
         reference = read[0]
@@ -131,10 +131,10 @@ class NiftiSource:
 
 
 def _interleave(grids: Sequence[np.ndarray]) -> np.ndarray:
-    """[x, y, z] of each modality to [z, x, y, modality]: the store takes slice by slice.
+    """Stacks [x, y, z] of each modality to [z, x, y, modality], slice by slice.
 
-    Integers of at most 16 bits, which nearly all cases have, stay what they are: half the memory,
-    and quicker to normalise. All else becomes float32.
+    Integers of at most 16 bits, which nearly all cases have, keep their type: they need half the
+    memory and are faster to normalise. Other types become float32.
     """
     width, height, slices = grids[0].shape
     dtype = np.result_type(*grids)

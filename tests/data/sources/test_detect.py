@@ -37,7 +37,7 @@ def test_links_and_litter(tmp_path, brats_files, volumes):
         ({"source": "phantom", "patients": 1, "channel_order": ["t1"]}, "--channel_order"),
         ({"source": "."}, "holds no BraTS data among its 1 files"),
         ({"source": ".", "patients": 3}, "--patients is for --source=phantom"),
-        ({"source": "nowhere"}, "is no folder"),
+        ({"source": "nowhere"}, "is not a folder"),
     ],
 )
 def test_nothing_to_open(tmp_path, monkeypatch, options, message):

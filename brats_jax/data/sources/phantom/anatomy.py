@@ -1,4 +1,4 @@
-"""Where the tissues of a phantom head lie, and the share of each in every voxel."""
+"""The anatomy of a phantom head, and the share of each tissue in every voxel."""
 
 import dataclasses
 
@@ -16,14 +16,14 @@ class Head:
     """Coarse fields of one head; distances in mm, positive inside a structure.
 
     Attributes:
-      depth: below the surface of the brain.
-      sheets: sulci, fissures, the gap between the hemispheres; for each the signed distance to it
-        and a penalty that grows beyond where it ends.
+      depth: depth below the surface of the brain.
+      sheets: sulci, fissures and the gap between the hemispheres: for each the signed distance,
+        and a penalty that grows beyond its end.
       midline: signed distance to the plane between the hemispheres.
-      ventricle, nuclei, pallidum, cerebellum, brainstem: into these structures.
+      ventricle, nuclei, pallidum, cerebellum, brainstem: depth in these structures.
       folia: phase of the folds of the cerebellum, in mm.
-      vessel: signed distance to a second family of sheets; vessels run where it meets the sulci.
-      choroid: into the choroid plexus.
+      vessel: signed distance to a second family of sheets; vessels are where it crosses the sulci.
+      choroid: depth in the choroid plexus.
     """
 
     depth: np.ndarray
@@ -42,7 +42,7 @@ class Head:
 def _ellipsoid(
     point: tuple[np.ndarray, ...], centre: tuple[float, ...], radii: tuple[float, ...]
 ) -> np.ndarray:
-    """Roughly the distance into an ellipsoid, positive inside."""
+    """Approximate depth in an ellipsoid, positive inside."""
     squares = sum(((p - c) / r) ** 2 for p, c, r in zip(point, centre, radii, strict=True))
     return (1 - np.sqrt(squares)) * float(np.prod(radii) ** (1 / 3))
 
@@ -52,7 +52,7 @@ def _tube(
     start: tuple[float, float, float, float],
     end: tuple[float, float, float, float],
 ) -> np.ndarray:
-    """Distance into a tapering tube between two (x, y, z, radius)."""
+    """Depth in a tapering tube between two (x, y, z, radius)."""
     a = start[:3]
     along = [q - p for p, q in zip(a, end[:3], strict=True)]
     t = sum((p - c) * d for p, c, d in zip(point, a, along, strict=True))
@@ -67,16 +67,16 @@ def build_head(
     index: int,
     push: tuple[tuple[float, float, float], float, float] | None = None,
 ) -> Head:
-    """Lays out one patient's brain, pushed aside by a mass.
+    """Builds the anatomy of one patient's head, displaced by a mass.
 
     Args:
-      grid: only its coarse grid matters.
-      seed, index: which patient.
-      push: the mass, as (centre (z, x, y) in mm, radius in mm, strength 0..0.4); None for none.
+      grid: provides the coarse grid.
+      seed, index: identify the patient.
+      push: the mass, as (centre (z, x, y) in mm, radius in mm, strength 0..0.4), or None.
     """
     rng = random_stream(seed, index, "head")
     z, x, y = np.meshgrid(*grid.coarse_mm, indexing="ij")
-    if push is not None:  # tissue gives way: what is here was nearer to the mass
+    if push is not None:  # displaced tissue was nearer to the mass
         centre, radius, strength = push
         offset = [p - float(c) for p, c in zip((z, x, y), centre, strict=True)]
         distance = np.sqrt(sum(o * o for o in offset)) + 1e-3
@@ -92,12 +92,12 @@ def build_head(
     y0 = y - float(_MIDLINE_MM[1] + rng.normal(0, 2))
     X = (x0 - tilt[0] * y0 + 0.6 * warp[0]) / scale[0]
     Y = (y0 + tilt[0] * x0 + warp[1]) / scale[1]
-    # Scans are placed alike at the vertex more than at the cut through the brain stem.
+    # Scans are aligned better at the vertex than at the cut through the brain stem.
     Z = 140 + (z - 140 + tilt[1] * y0 + float(rng.normal(0, 1.5)) + warp[2]) / scale[2]
     A = np.abs(X)
     mirrored = (A, Y, Z)
 
-    # The lobes. Narrower in front than at two thirds of the length, flat below.
+    # The lobes: narrower in front than at two thirds of the length, flat at the bottom.
     dz = Z - 72
     width = 67 - 0.0016 * (Y - 15) ** 2
     rho = (
@@ -120,8 +120,8 @@ def build_head(
     notch = 4.0 * np.exp(-((A / 4) ** 2))
     depth = np.maximum(hemisphere - notch, lower) + 0.9 * grid.noise(rng, 4.0)
 
-    # Sulci: the zero level of a band-limited field that changes along the surface more than with
-    # depth. Both hemispheres look the same field up, each through a warp of its own.
+    # Sulci: the zero level of a band-limited field that varies along the surface more than with
+    # depth. Both hemispheres use the same field, each with its own warp.
     lattice = rng.standard_normal((64, 64, 64), dtype=np.float32)
     fold_mm = float(rng.uniform(3.0, 3.6)) / 2.5
     pattern = ndimage.gaussian_filter(lattice, fold_mm, mode="wrap") * fold_mm**1.5
@@ -134,14 +134,14 @@ def build_head(
     fold = ndimage.map_coordinates(pattern, where, order=1, mode="grid-wrap")
     slope = np.sqrt(sum(g * g for g in np.gradient(fold, COARSE_MM)))
     fold = np.clip(fold / (slope + 0.15 * slope.mean()), -12, 12)
-    # Sulci end where the white matter of the centre begins, also those of the medial surface.
+    # Sulci end at the central white matter, also those of the medial surface.
     reach = 17 + 5 * grid.noise(rng, 10.0)
     deep = _ellipsoid(mirrored, (16, 6, 70), (24, 50, 24))
     fold_penalty = 0.7 * np.maximum(np.minimum(depth, A + 3) - reach, 0)
     fold_penalty += 0.5 * np.maximum(deep, 0)
     fold_penalty += np.where(lower > hemisphere, 9.0, 0.0)
 
-    # The Sylvian fissure rises backwards and ends on the insula; the tentorium parts cerebrum
+    # The Sylvian fissure rises backwards and ends at the insula; the tentorium separates cerebrum
     # and cerebellum.
     opercula = np.maximum(np.abs(Y + 2) - 30, 0)
     sylvian = Z - 57 - 0.3 * (Y + 10)
@@ -219,7 +219,7 @@ def tissue_fractions(head: Head, voxels: Voxels, rng: np.random.Generator) -> di
     sheet = np.full_like(depth, np.inf)
     for signed, penalty in head.sheets:
         np.minimum(sheet, np.abs(voxels.read(signed)) + voxels.read(penalty), out=sheet)
-    # Where the gap is negative the walls of the sulcus touch.
+    # A negative gap: the walls of the sulcus touch.
     gap = atrophy - 0.25 + 0.55 * voxels.noise(rng, 6.0)
     rind = 0.6 * atrophy + 0.9 * voxels.noise(rng, 6.0)
     distance = np.minimum(sheet - gap, depth - rind)
@@ -228,7 +228,7 @@ def tissue_fractions(head: Head, voxels: Voxels, rng: np.random.Generator) -> di
     stem = ramp(voxels.read(head.brainstem), 2.0)
     grey *= 1 - stem
 
-    # Folia are finer than a voxel is wide: mostly grey, streaked with white matter and CSF.
+    # Folia are thinner than a voxel: mostly grey matter, with some white matter and CSF.
     cerebellum = voxels.read(head.cerebellum)
     in_cerebellum = ramp(cerebellum, 1.0)
     leaf = np.abs(np.mod(voxels.read(head.folia), 4.4) - 2.2)
@@ -239,7 +239,7 @@ def tissue_fractions(head: Head, voxels: Voxels, rng: np.random.Generator) -> di
     ventricle = voxels.read(head.ventricle)
     in_ventricle = ramp(ventricle, soft)
     csf = np.maximum(csf, in_ventricle)
-    # Vessels run where two families of sheets cross, in the sulci; sinuses along the midline.
+    # Vessels are in the sulci, where two families of sheets cross; sinuses along the midline.
     vessel = ramp(1.0 - np.hypot(sheet, voxels.read(head.vessel)), 0.7) * ramp(20 - depth, 4)
     sinus = ramp(1.8 - np.hypot(voxels.read(head.midline), depth - 2.0), 0.8) * ramp(4 - depth, 1)
     vessel = np.maximum(vessel, 0.8 * sinus)
@@ -253,7 +253,7 @@ def tissue_fractions(head: Head, voxels: Voxels, rng: np.random.Generator) -> di
     grey *= left
     stem *= left - grey
     white = left - grey - stem
-    # White matter around the ventricles is a little like oedema in most adults.
+    # White matter around the ventricles resembles oedema slightly in most adults.
     cap = white * ramp(ventricle + 3.0, 2.5)
     shares = {
         "csf": csf,

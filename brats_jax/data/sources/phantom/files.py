@@ -1,4 +1,4 @@
-"""The phantom as files: BraTS 2021 folders that every command takes for real cases."""
+"""Phantoms as NIfTI files, in folders as of BraTS 2021, for commands that read cases."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,18 +27,18 @@ def write_cases(
 ) -> list[Path]:
     """Writes phantom patients as FOLDER/NAME/NAME_{t1,t1ce,t2,flair,seg}.nii.gz.
 
-    NAME is Phantom-SEED-NUMBER: patients of another seed are others, by name too.
+    NAME is Phantom-SEED-NUMBER, so that patients of different seeds have different names.
 
     Args:
-      folder: where to; cases that are there are kept.
-      patients, seed, shape: see `phantom.PhantomSource`; 155, 240, 240 are voxels of 1 mm.
+      folder: the output folder; existing cases are kept.
+      patients, seed, shape: see `source.PhantomSource`; 155, 240, 240 gives voxels of 1 mm.
       say: called with a line for each case.
 
     Returns:
       The folders of the cases.
 
     Raises:
-      BratsError: a number or shape that cannot be made, or a disk that refuses.
+      BratsError: an invalid number or shape, or a file that cannot be written.
     """
     source = PhantomSource(patients, seed, tuple(shape))  # type: ignore[arg-type]
     written = []
@@ -76,7 +76,7 @@ def _write(case: Case, paths: dict[str, Path]) -> None:
 def _image(volume: np.ndarray, affine: Any) -> Any:
     import nibabel
 
-    # The phantom's intensities are whole numbers below 2^15, as scanners' are.
+    # Intensities are whole numbers below 2^15, as of a scanner.
     voxels = np.moveaxis(volume, 0, 2).astype(np.int16)
     image = nibabel.Nifti1Image(voxels, np.array(affine))
     image.header.set_xyzt_units("mm")

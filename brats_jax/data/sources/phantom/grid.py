@@ -1,8 +1,8 @@
-"""The grids a phantom is made on: smooth fields at 2 mm, read off at the voxels of any shape.
+"""The grids of a phantom: smooth fields at 2 mm, interpolated to the voxels of any shape.
 
 Sheets (sulci, fissures, folia) are the zero levels of signed fields, so that they stay sharp when
-the coarse fields are interpolated to the voxels. The frame is that of the arrays, in mm: x towards
-Left, y towards Posterior, z towards Superior.
+the coarse fields are interpolated. Coordinates are those of the arrays in mm: x runs to Left, y to
+Posterior, z to Superior.
 """
 
 import math
@@ -12,23 +12,23 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage, sparse
 
-FIELD_OF_VIEW_MM = (155.0, 240.0, 240.0)  # slices, x, y: what BraTS volumes cover
-# The part of the field of view a head may fill; nothing is computed outside.
+FIELD_OF_VIEW_MM = (155.0, 240.0, 240.0)  # slices, x, y: as of BraTS volumes
+# The part of the field of view that a head may occupy; nothing is computed outside.
 BOX_MM = ((0.0, 148.0), (44.0, 196.0), (34.0, 224.0))
 COARSE_MM = 2.0
 
 
 def random_stream(seed: int, index: int, purpose: str) -> np.random.Generator:
-    """A generator of its own for each purpose: adding a draw in one place moves no other."""
+    """A generator for each purpose: an added draw in one place changes no other."""
     return np.random.default_rng([seed, index, zlib.crc32(purpose.encode())])
 
 
 class Grid:
-    """The voxels of a box around the head, and the coarse grid below them.
+    """The voxels of a box around the head, and the coarse grid.
 
     Args:
       shape: (slices, H, W) of the whole volume, which always covers `FIELD_OF_VIEW_MM`.
-      limits: (low, high) of the box in mm along each axis; the coarse grid covers `BOX_MM` anyway.
+      limits: (low, high) of the box in mm along each axis; the coarse grid always covers `BOX_MM`.
     """
 
     def __init__(self, shape: tuple[int, int, int], limits: Sequence[tuple[float, float]] = BOX_MM):
@@ -50,7 +50,7 @@ class Grid:
         ]
 
     def limits_of(self, coarse: np.ndarray) -> list[tuple[float, float]]:
-        """The box that holds every positive value of a coarse field, with a margin."""
+        """The limits of the positive values of a coarse field, with a margin."""
         return [
             (float(axis[where.min()]) - 2 * COARSE_MM, float(axis[where.max()]) + 2 * COARSE_MM)
             for axis, where in zip(self.coarse_mm, np.nonzero(coarse > 0), strict=True)
@@ -69,7 +69,7 @@ class Grid:
 
         Args:
           scale_mm: at least `COARSE_MM` for a coarse field.
-          fine: at the voxels of the box instead of the coarse grid.
+          fine: on the voxels of the box instead of the coarse grid.
         """
         lattice = [
             np.arange(low - 2 * scale_mm, high + 3 * scale_mm, scale_mm, dtype=np.float32)
@@ -77,14 +77,14 @@ class Grid:
         ]
         white = rng.standard_normal([len(axis) for axis in lattice], dtype=np.float32)
         field = ndimage.gaussian_filter(white, 1.0, truncate=3.0)
-        # White noise behind a Gaussian of one lattice step has the variance 1 / (2 sqrt(pi))^3.
+        # White noise filtered by a Gaussian of one lattice step has variance 1 / (2 sqrt(pi))^3.
         field *= (2 * math.sqrt(math.pi)) ** 1.5
         axes = self.fine_mm if fine else self.coarse_mm
         return _apply([_interpolation(c, f) for c, f in zip(lattice, axes, strict=True)], field)
 
 
 class Voxels:
-    """The voxels of the brain, as a list: most of the work is done on them alone.
+    """The voxels of the brain as a list: most computations need only these.
 
     Args:
       grid: the grid they belong to.
@@ -105,7 +105,7 @@ class Voxels:
         return self.grid.noise(rng, scale_mm, fine=True).ravel()[self._flat]
 
     def gather(self, volume: np.ndarray) -> np.ndarray:
-        """What a volume of the box holds at the voxels."""
+        """The values of a volume of the box at the voxels."""
         return volume.ravel()[self._flat]
 
     def scatter(self, values: np.ndarray) -> np.ndarray:
@@ -133,7 +133,7 @@ def _interpolation(source: np.ndarray, target: np.ndarray) -> sparse.csr_array:
 
 
 def _apply(matrices: list[sparse.csr_array], field: np.ndarray) -> np.ndarray:
-    """Interpolates along all three axes; sparse products stay on one thread, unlike BLAS."""
+    """Interpolates along all three axes; sparse products use one thread, unlike BLAS."""
     along_z, along_x, along_y = matrices
     slices, width, height = field.shape
     field = along_y @ np.ascontiguousarray(field.reshape(-1, height).T)

@@ -1,12 +1,12 @@
 """Phantom patients: heads with a glioma, made from noise and a few shapes, for demo and tests.
 
-A phantom is laid out (`lay_out`: who is where, from `phantom_anatomy` and `phantom_tumour`) and
-then scanned (`_scan`: contrasts, bias field, thick slices, noise, arbitrary scale). One patient of
-each eight has no ET, one several foci, one a nearly solid core.
+`lay_out` builds anatomy and tumour (`anatomy`, `tumour`), then `_scan` simulates the scanner:
+contrasts, bias field, thick slices, noise, arbitrary scale. Of eight patients one has no ET, one
+several foci, one a nearly solid core.
 
-How near it comes to real cases: 24 phantoms of seed 0 against six pre-operative gliomas of BraTS
-2021 (two of them without ET), from `benchmarks/phantom_statistics.py`. Intensities are z-scores
-over the brain: mean ± standard deviation within a patient, averaged over patients, phantom | real:
+Comparison with real cases: 24 phantoms of seed 0 and six pre-operative gliomas of BraTS 2021 (two
+of them without ET), from `benchmarks/numerics/phantom_statistics.py`. Intensities are z-scores over
+the brain: mean ± standard deviation within a patient, averaged over patients, phantom | real:
 
              T1                    T1Gd                  T2                    FLAIR
     normal   0.0±1.0 | 0.0±1.0      0.0±0.9 | 0.0±1.0     -0.1±0.9 |-0.1±0.8     -0.1±0.8 |-0.1±0.9
@@ -27,9 +27,9 @@ and, as mean (sd over patients), phantom | real:
     R^2 of FLAIR regressed on T1, T1Gd: brain        0.48 (0.08) | 0.35 (0.10)
                                         tumour       0.31 (0.12) | 0.29 (0.24)
 
-What it lacks: normal anatomy beyond the coarse plan, motion, implants, resection, tissue left by
-skull stripping, voxels missing in one modality only. T1 is less smooth than in the real cases.
-Scores on phantoms say that a program works, never how well it will do on patients.
+Not simulated: detailed anatomy, motion, implants, resection, remains of the skull, voxels missing
+in one modality only. T1 is less smooth than in real cases. Scores on phantoms test the program;
+they predict nothing about patients.
 """
 
 import dataclasses
@@ -65,21 +65,20 @@ _OEDEMA_GAIN = (-0.06, -0.08, 0.62, 0.42)
 _NECROSIS_FLUID = (0.62, 0.62, 2.40, 1.05)
 _NECROSIS_SOLID = (0.90, 0.84, 1.80, 1.55)
 _ENHANCING = (0.94, 1.24, 1.75, 1.42)
-# How much each modality varies within a tissue, of its own accord.
+# Variation of each modality within a tissue.
 _TEXTURE = (0.025, 0.03, 0.05, 0.06)
 
 
 class PhantomSource:
-    """Patients 'Phantom_001' ...; each a pure function of (seed, position), none of the others.
+    """Patients 'Phantom_001' and so on; each is a pure function of seed and number.
 
     Args:
-      patients: how many, at least 1.
-      seed: any integer >= 0; another seed, other patients.
-      shape: (slices, H, W). The head always fills the field of view of a BraTS volume, so a
-        smaller shape is the same patient with larger voxels.
+      patients: number of patients, at least 1.
+      seed: an integer >= 0; other seeds give other patients.
+      shape: (slices, H, W). A smaller shape gives the same patients with larger voxels.
 
     Raises:
-      BratsError: a number or shape that cannot be made, or an unknown patient.
+      BratsError: an invalid number or shape, or an unknown patient.
     """
 
     name = "phantom"
@@ -131,7 +130,7 @@ class PhantomSource:
             images=images,
             labels=labels,
             slice_numbers=np.arange(self._shape[0]),
-            # As BraTS volumes have it: LPS axes, written in RAS millimetres.
+            # As in BraTS volumes: LPS axes, in RAS coordinates.
             affine=[
                 [-dx, 0.0, 0.0, 0.0],
                 [0.0, -dy, 0.0, dy * (height - 1)],
@@ -146,7 +145,7 @@ class PhantomSource:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """What is where in one patient, before any scanner has seen it.
+    """Anatomy and tumour of one patient, before the simulated scan.
 
     Attributes:
       voxels: the voxels of the brain.
@@ -180,14 +179,14 @@ def lay_out(shape: tuple[int, int, int], seed: int, index: int) -> Layout:
 
 
 def _scan(layout: Layout, seed: int, index: int) -> Iterator[np.ndarray]:
-    """Yields float32[box] per modality: what the scanner stores, whole numbers, 0 outside."""
+    """Yields float32[box] for each modality: whole numbers, 0 outside the brain."""
     voxels, tissue, tumour = layout.voxels, layout.tissue, layout.tumour
     rng = random_stream(seed, index, "contrast")
 
     def jitter(sd: float) -> np.ndarray:
         return (1 + sd * rng.normal(size=4)).astype(np.float32)
 
-    contrast = rng.uniform(0.75, 1.2, 4)  # how far apart the tissues of one scan are
+    contrast = rng.uniform(0.75, 1.2, 4)  # between the tissues of one scan
     white = np.asarray(_TISSUE["white"])
     means = {
         name: ((white + (np.asarray(mean) - white) * contrast) * jitter(0.03)).astype(np.float32)
@@ -196,7 +195,7 @@ def _scan(layout: Layout, seed: int, index: int) -> Iterator[np.ndarray]:
     gain = np.asarray(_OEDEMA_GAIN, np.float32) * jitter(0.15)
     solid = np.asarray(_NECROSIS_SOLID, np.float32) * jitter(0.10)
     fluid = np.asarray(_NECROSIS_FLUID, np.float32) * jitter(0.12)
-    fluid[_FLAIR] *= float(rng.uniform(0.7, 1.4))  # its protein decides how much is suppressed
+    fluid[_FLAIR] *= float(rng.uniform(0.7, 1.4))  # suppression depends on the protein content
     enhancing = np.asarray(_ENHANCING, np.float32) * jitter(0.05)
     enhancing[_T1GD] = max(enhancing[_T1GD], enhancing[_T1] + 0.3)
 
@@ -205,7 +204,7 @@ def _scan(layout: Layout, seed: int, index: int) -> Iterator[np.ndarray]:
     uptake = 1 + 0.12 * voxels.noise(rng, 2.5)
     patchy = [1 + 0.07 * voxels.noise(rng, 3.0) for _ in range(2)]
     shared_bias = voxels.noise(rng, 30.0)
-    # The blur mixes the edge of the brain with the background; real edges are dark, but less so.
+    # The blur darkens the edge of the brain more than in real scans.
     edge = ndimage.gaussian_filter(
         voxels.inside.astype(np.float32), 0.6 / np.asarray(voxels.grid.spacing_mm), truncate=2.5
     )
@@ -214,13 +213,13 @@ def _scan(layout: Layout, seed: int, index: int) -> Iterator[np.ndarray]:
 
     for m, modality in enumerate(MODALITIES):
         rng = random_stream(seed, index, modality)
-        # Scanners scale as they please; one in ten fills most of the 16 bits.
+        # The scale of scanners is arbitrary; one in ten uses most of the 16 bits.
         scale = math.exp(rng.uniform(math.log(200), math.log(1500)))
         scale *= 8 if rng.random() < 0.1 else 1
         level = float(rng.uniform(0.012, 0.03)) * means["white"][m]
         signal = sum(share * means[name][m] for name, share in tissue.items())
         signal *= 1 + _TEXTURE[m] * voxels.noise(rng, 3.0)
-        # T1 shows less of the oedema, and not the same parts of it, than T2 and FLAIR do.
+        # T1 shows less of the oedema than T2 and FLAIR, and other parts of it.
         strength = 1 + 0.3 * (swelling if m in (_T2, _FLAIR) else 0.5 * swelling + 0.85 * seen)
         signal *= 1 + gain[m] * tumour["oedema"] * np.clip(strength, 0.3, 2)
         inner = (cyst * fluid[m] + (1 - cyst) * solid[m]) * patchy[m % 2]

@@ -1,7 +1,7 @@
-"""Where a phantom's tumour lies: foci, an enhancing rim of uneven thickness, an oedema halo.
+"""The tumour of a phantom: foci, an enhancing rim of uneven thickness, an oedema halo.
 
-Signed distances in mm on the coarse grid of `phantom_grid.Grid`; the voxel labels follow from
-them together with the tissue, because oedema spreads in white matter.
+Fields are signed distances in mm on the coarse grid of `grid.Grid`. The labels of the voxels depend
+on the tissue too, because oedema spreads in white matter.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from scipy import ndimage
 from brats_jax.data.sources.phantom.anatomy import Head
 from brats_jax.data.sources.phantom.grid import Grid, Voxels, ramp, random_stream
 
-# One of each eight consecutive patients has no ET, one is nearly solid, one has several foci.
+# Of eight consecutive patients one has no ET, one is nearly solid, one has several foci.
 _KINDS = ("no_et", "solid", "multifocal", "ring", "ring", "ring", "ring", "ring")
 
 
@@ -23,14 +23,14 @@ _SPECK_MM3 = 150.0
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """One patient's tumour in numbers.
+    """The parameters of one patient's tumour.
 
     Attributes:
       kind: one of 'no_et', 'solid', 'multifocal', 'ring'.
       foci: (centre (z, x, y) in mm, mean radius of the core in mm) per focus, largest first.
       rim_mm: mean thickness of the enhancing rim.
       halo_mm: mean width of the oedema.
-      side: -1 where x is on the patient's right, 1 on the left.
+      side: -1 for the patient's right, 1 for the left.
     """
 
     kind: str
@@ -42,7 +42,7 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True)
 class Lesion:
-    """Coarse fields: into the core, thickness of its rim, how far oedema gets into white matter."""
+    """Coarse fields: depth in the core, thickness of its rim, reach of oedema in white matter."""
 
     core: np.ndarray
     rim: np.ndarray
@@ -58,7 +58,7 @@ def plan_tumour(seed: int, index: int) -> Plan:
     volume_ml = np.clip(median_ml * rng.lognormal(0, 0.75), 2.5, 150)
     radius = float((volume_ml * 1000 * 3 / (4 * np.pi)) ** (1 / 3))
     side = int(rng.choice((-1, 1)))
-    # In the cerebrum, between its depth and the cortex; a large mass reaches the surface anyway.
+    # In the cerebrum between its centre and the cortex; a large mass reaches the surface.
     angle = rng.uniform(-np.pi, np.pi)
     out = rng.uniform(0.3, 0.72)
     centre = (
@@ -84,7 +84,7 @@ def plan_tumour(seed: int, index: int) -> Plan:
 
 
 def build_lesion(grid: Grid, seed: int, index: int, plan: Plan) -> Lesion:
-    """The fields of `plan` with irregular outlines."""
+    """The fields of a plan, with irregular outlines."""
     rng = random_stream(seed, index, "tumour shape")
     z, x, y = np.meshgrid(*grid.coarse_mm, indexing="ij", sparse=True)
     core: np.ndarray = np.full([len(axis) for axis in grid.coarse_mm], -np.inf, np.float32)
@@ -117,10 +117,12 @@ def tumour_fractions(
     voxels: Voxels,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Labels of the voxels and how much of each is 'necrosis', 'enhancing', 'oedema'.
+    """Labels of the voxels, and the shares of 'necrosis', 'enhancing' and 'oedema' in each.
 
     Args:
-      tissue: `phantom_anatomy.tissue_fractions` of the same head and voxels.
+      lesion, plan: the tumour.
+      head, tissue, voxels: the anatomy; `tissue` from `anatomy.tissue_fractions`.
+      rng: for the softness of the oedema's edge.
 
     Returns:
       uint8[voxels] labels as in `modalities.CLASSES`, and float32[voxels] by name.
@@ -128,11 +130,11 @@ def tumour_fractions(
     core, rim, halo = (voxels.read(f) for f in (lesion.core, lesion.rim, lesion.halo))
     midline = plan.side * voxels.read(head.midline)
     ventricle = voxels.read(head.ventricle)
-    # Oedema follows white matter, is held up by grey, and hardly crosses the midline.
+    # Oedema spreads in white matter, less in grey matter, and rarely crosses the midline.
     halo -= 5.0 * (tissue["grey"] + 0.6 * (tissue["nuclei"] + tissue["pallidum"]))
     halo -= 7.0 * np.minimum(tissue["csf"] + tissue["vessel"], 1)
     halo -= 1.2 * np.maximum(-midline - 1, 0)
-    # The core grows into a ventricle no deeper than it must, and bends the falx a little.
+    # The core enters a ventricle by a few mm at most, and displaces the falx a little.
     core = np.minimum(core, np.maximum(-ventricle, core - 6.0) + 1.0)
     core = np.minimum(core, 0.5 * midline + 3.0)
 
@@ -147,7 +149,7 @@ def tumour_fractions(
     label[(halo > 0) & (ventricle < 0)] = 2
     label[in_core > 0.5] = 1
     label[(in_core > 0.5) & (enhancing > necrosis)] = 3
-    # Whoever outlines a tumour leaves specks out.
+    # Annotators do not outline specks.
     pieces, _ = ndimage.label(voxels.scatter(label) > 0)
     speck = np.bincount(pieces.ravel()) * math.prod(voxels.grid.spacing_mm) < _SPECK_MM3
     label[speck[voxels.gather(pieces)]] = 0
