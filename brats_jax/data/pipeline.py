@@ -72,15 +72,16 @@ def _iterate(
             grain.MultiprocessingOptions(
                 num_workers=workers, per_worker_buffer_size=max(1, prefetch // workers)
             ),
-            worker_init_fn=_leave_with_parent,
+            worker_init_fn=_exit_with_parent,
         )
     return iter(dataset)
 
 
-def _leave_with_parent(worker: int, workers: int) -> None:
-    """In a loader process: ends it when the training is gone, even by SIGKILL.
+def _exit_with_parent(worker: int, workers: int) -> None:
+    """Ends this loader process when its parent ends, even by SIGKILL; else it would wait forever.
 
-    It would otherwise wait for ever to hand out its next batch, unseen.
+    Not `signals.die_with_parent`: the kernel would end the worker with the thread that started it,
+    and Grain starts workers in threads of its own.
     """
     parent = multiprocessing.parent_process()
     assert parent is not None
