@@ -1,4 +1,4 @@
-"""Tiny BraTS data sets on disk, in every format that is read. Not tests, but what tests read."""
+"""Writes tiny BraTS data sets in every format that the program reads. No tests."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -23,8 +23,8 @@ AFFINE = np.array([[-1.0, 0, 0, 0], [0, -1, 0, 239], [0, 0, 1, 0], [0, 0, 0, 1]]
 def make_case(seed: int = 0, shape: tuple[int, int, int] = (24, 20, 8)) -> dict[str, np.ndarray]:
     """Volumes [x, y, z] of a head with a tumour: int16 modalities, 'seg' uint8 in 0..3.
 
-    No symmetry, so that any flip shows; the first and last slices are blank; only T1Gd is
-    brighter in ET than in NCR.
+    Without symmetry, so that every flip is detected; the first and last slices are blank; only
+    T1Gd is brighter in ET than in NCR.
     """
     rng = np.random.default_rng(seed)
     x, y, z = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
@@ -83,7 +83,7 @@ def write_nifti_case(
 
 
 def z_scored(plane: np.ndarray) -> np.ndarray:
-    """How the Kaggle files hold a slice: over all pixels, ddof 0, constant slices all zeros."""
+    """The z-scores of a slice as in the Kaggle files: all pixels, ddof 0, zeros if constant."""
     plane = plane.astype(np.float64)
     return (plane - plane.mean()) / plane.std() if plane.std() > 0 else np.zeros_like(plane)
 
@@ -96,7 +96,7 @@ def write_kaggle(
     compression: str | None = None,
     slices: Sequence[int] | None = None,
 ) -> list[Path]:
-    """Writes the slices of a volume as the Kaggle data set has them."""
+    """Writes the slices of a volume as in the Kaggle data set."""
     folder = root / "BraTS2020_training_data" / "content" / "data"
     folder.mkdir(parents=True, exist_ok=True)
     paths = []

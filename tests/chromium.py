@@ -1,7 +1,7 @@
-"""Headless Chromium, driven by its DevTools protocol through a pair of pipes. Not tests.
+"""Headless Chromium, driven by its DevTools protocol through a pair of pipes. No tests.
 
-https://chromedevtools.github.io/devtools-protocol/: JSON with a zero byte behind each message, to
-the browser's file descriptor 3 and from its 4. It takes no library and no port.
+The protocol (https://chromedevtools.github.io/devtools-protocol/) is JSON with a zero byte after
+each message, to the browser's file descriptor 3 and from its descriptor 4: no library, no port.
 """
 
 import base64
@@ -20,8 +20,8 @@ import numpy as np
 from matplotlib.image import imread
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-SECONDS = 60  # for anything that is waited for
-# WebGL by the CPU, and nothing that a browser fetches of its own accord.
+SECONDS = 60  # time limit for every wait
+# WebGL on the CPU, and no background requests of the browser.
 OPTIONS = (
     "--headless", "--no-sandbox", "--remote-debugging-pipe", "--use-gl=angle",
     "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-first-run", "--disable-sync",
@@ -32,7 +32,7 @@ KEYS = {"PageDown": 34, "PageUp": 33, "Home": 36, "ArrowUp": 38, "ArrowDown": 40
 
 
 def find() -> str | None:
-    """The browser of BRATS_CHROMIUM, or one on the PATH; None if there is none that starts."""
+    """The browser of BRATS_CHROMIUM, or one on the PATH; None if no browser starts."""
     named = os.environ.get("BRATS_CHROMIUM")
     path = shutil.which(named) if named else next(filter(None, map(shutil.which, NAMES)), None)
     if path is None:
@@ -45,11 +45,11 @@ def find() -> str | None:
 
 
 class Browser:
-    """One browser with one page; what goes wrong in the page, and what it asks for, is kept.
+    """One browser with one page; records the errors and requests of the page.
 
     Attributes:
       errors: exceptions, errors and warnings of the page.
-      requests: the URLs that it asked for.
+      requests: the URLs that it requested.
     """
 
     def __init__(self, path: str, profile: Path) -> None:
@@ -83,14 +83,14 @@ class Browser:
         self._process.wait()
 
     def send(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """A command and its answer; events that come before it are noted."""
+        """Sends a command and returns its answer; records the events before it."""
         self._number += 1
         message = {"id": self._number, "method": method, "params": parameters}
         if self._session:
             message["sessionId"] = self._session
         os.write(self._out, json.dumps(message).encode() + b"\0")
         while (answer := self._next()).get("id") != self._number:
-            self._note(answer)
+            self._record(answer)
         assert "error" not in answer, (method, answer["error"])
         return answer["result"]
 
@@ -103,20 +103,20 @@ class Browser:
         message, _, self._received = self._received.partition(b"\0")
         return json.loads(message)
 
-    def _note(self, event: dict[str, Any]) -> None:
-        told = event.get("params", {})
+    def _record(self, event: dict[str, Any]) -> None:
+        values = event.get("params", {})
         match event.get("method"):
             case "Network.requestWillBeSent":
-                self.requests.append(told["request"]["url"])
+                self.requests.append(values["request"]["url"])
             case "Runtime.exceptionThrown":
-                self.errors.append(json.dumps(told["exceptionDetails"]))
-            case "Runtime.consoleAPICalled" if told["type"] in ("error", "warning", "assert"):
-                self.errors.append(json.dumps(told["args"]))
-            case "Log.entryAdded" if told["entry"]["level"] in ("error", "warning"):
-                self.errors.append(told["entry"]["text"])
+                self.errors.append(json.dumps(values["exceptionDetails"]))
+            case "Runtime.consoleAPICalled" if values["type"] in ("error", "warning", "assert"):
+                self.errors.append(json.dumps(values["args"]))
+            case "Log.entryAdded" if values["entry"]["level"] in ("error", "warning"):
+                self.errors.append(values["entry"]["text"])
 
     def run(self, expression: str) -> Any:
-        """The value of JavaScript in the page; promises are waited for."""
+        """The value of a JavaScript expression in the page; waits for promises."""
         answer = self.send(
             "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True
         )
@@ -124,14 +124,14 @@ class Browser:
         return answer["result"].get("value")
 
     def wait_for(self, expression: str) -> None:
-        """Waits until JavaScript is true."""
+        """Waits until a JavaScript expression is true."""
         until = time.monotonic() + SECONDS
         while not self.run(expression):
             assert time.monotonic() < until, f"never true: {expression}"
             time.sleep(0.05)
 
     def frame(self) -> None:
-        """Waits until what was changed is drawn."""
+        """Waits until the changes are drawn."""
         self.run("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
     def box(self, selector: str) -> tuple[float, float, float, float]:
@@ -144,7 +144,7 @@ class Browser:
         )
 
     def pixels(self, selector: str = "html") -> np.ndarray:
-        """float[H, W, 3] from 0 to 1: an element as it is seen."""
+        """float[H, W, 3] from 0 to 1: a screenshot of an element."""
         self.frame()
         x, y, width, height = self.box(selector)
         clip = {"x": x, "y": y, "width": width, "height": height, "scale": 1}
@@ -155,12 +155,12 @@ class Browser:
         self.send("Input.dispatchMouseEvent", type=f"mouse{kind}", x=x, y=y, **more)
 
     def click(self, selector: str) -> None:
-        """A click into the middle of an element."""
+        """Clicks into the middle of an element."""
         x, y, width, height = self.box(selector)
         self.drag((x + width / 2, y + height / 2))
 
     def drag(self, *places: tuple[float, float], button: str = "left") -> None:
-        """Presses at the first place, moves to the others, lets go at the last."""
+        """Presses at the first place, moves to the others, releases at the last."""
         buttons = {"left": 1, "right": 2}[button]
         for kind, place in (("Pressed", places[0]), *(("Moved", p) for p in places[1:]),
                             ("Released", places[-1])):  # fmt: skip
@@ -168,7 +168,7 @@ class Browser:
             self.mouse(kind, *place, button=button, buttons=held, clickCount=int(kind != "Moved"))
 
     def touch(self, *places: list[tuple[float, float]]) -> None:
-        """Puts as many fingers down as there are at the first places, moves them, lifts them."""
+        """Puts fingers down at the first places, moves them to the others, and lifts them."""
         kinds = ["touchStart", *["touchMove"] * (len(places) - 1)]
         for kind, fingers in zip(kinds, places, strict=True):
             points = [{"x": x, "y": y, "id": k} for k, (x, y) in enumerate(fingers)]
@@ -176,7 +176,7 @@ class Browser:
         self.send("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
 
     def press(self, key: str) -> None:
-        """A key, down and up."""
+        """Presses and releases a key."""
         code = KEYS.get(key) or ord(key.upper())
         event = {"key": key, "windowsVirtualKeyCode": code}
         typed = {"text": key} if len(key) == 1 else {}

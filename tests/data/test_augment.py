@@ -237,7 +237,7 @@ def test_oblong_patches_flip_and_are_not_turned():
         augment(images, None, None, seeds, only("quarter_turn"))
 
 
-def test_bad_input():
+def test_bad_input_is_refused():
     images, targets, labels, seeds = batch(3)
     for wrong in (
         (images, targets[:2], labels, seeds),

@@ -32,7 +32,7 @@ def test_slices_come_back_from_their_boxes(dtype):
     assert made.widened(made.boxes) is made
 
 
-def test_one_channel_or_one_bit_of_a_pixel_is_enough():
+def test_a_pixel_that_differs_in_one_bit_is_in_the_box():
     slices = np.zeros((1, 5, 5, 4), np.int16)
     slices[0, 4, 0, 3], slices[0, 1, 3, 0] = 1, -32768
     boxes = crops.boxes_around(slices, crops.corners(slices))
@@ -40,7 +40,7 @@ def test_one_channel_or_one_bit_of_a_pixel_is_enough():
 
 
 @pytest.mark.parametrize("place", [(0, 0), (2, 3), (-3, -2), (4, 4), (9, 0), (-9, -9)])
-def test_windows_against_a_padded_slice(place):
+def test_windows_equal_those_of_a_padded_slice(place):
     """Any window, also one that the box does not meet."""
     rng = np.random.default_rng(0)
     whole = np.full((30, 30), 7.0)
@@ -53,7 +53,7 @@ def test_windows_against_a_padded_slice(place):
     np.testing.assert_array_equal(out, whole[row : row + 5, column : column + 4])
 
 
-def test_boxes_of_masks():
+def test_boxes_surround_their_masks():
     masks = np.zeros((2, 4, 5), bool)
     masks[0, 1, 4] = masks[0, 3, 2] = True
     assert crops.boxes_of(masks).tolist() == [[1, 2, 3, 3], [0, 0, 0, 0]]

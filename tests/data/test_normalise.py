@@ -12,7 +12,7 @@ from brats_jax.runtime import threads
 
 @pytest.mark.parametrize("count", [1, 2, 3, 61, 200, 201, 1000, 57600])
 @pytest.mark.parametrize("kind", ["normal", "mostly zero", "ties", "constant", "one high"])
-def test_percentile_equals_numpy_to_the_bit(count, kind):
+def test_the_percentile_equals_numpys_to_the_bit(count, kind):
     rng = np.random.default_rng(count)
     values = {
         "normal": rng.standard_normal(count) * 1e3,
@@ -33,7 +33,7 @@ def test_percentile_equals_numpy_to_the_bit(count, kind):
                 assert found == expected
 
 
-def test_slice_by_hand():
+def test_a_slice_computed_by_hand():
     # 201 pixels: rank 199 of the sorted values, exactly: the one outlier is cut to 1.
     plane = np.array([0.0] * 100 + [1.0] * 100 + [50.0]).reshape(3, 67)
     images = np.stack([plane] * 4, axis=-1)[None]
@@ -43,7 +43,7 @@ def test_slice_by_hand():
     np.testing.assert_allclose(normalise(images, "slice")[0, ..., 2], expected, rtol=1e-3)
 
 
-def test_slices_against_numpy():
+def test_slices_equal_numpys_formula():
     rng = np.random.default_rng(0)
     images = rng.gamma(2.0, 200.0, size=(3, 32, 30, 4)) * (rng.random((3, 32, 30, 1)) < 0.4)
     result = normalise(images.astype(np.float32), "slice")
@@ -98,13 +98,13 @@ def test_constant_slices_become_zeros(value):
     assert not normalise(np.full((1, 8, 8, 4), value), "slice").any()
 
 
-def test_slice_that_is_constant_after_clipping_becomes_zeros():
+def test_a_slice_that_is_constant_after_clipping_becomes_zeros():
     images = np.zeros((1, 40, 40, 4))
     images[0, 3, 4] = 900.0  # one pixel of 1600 lies above the percentile
     assert not normalise(images, "slice").any()
 
 
-def test_faint_slices_are_images_too():
+def test_faint_slices_are_normalised_too():
     images = np.full((1, 10, 10, 4), 1.0)
     images[0, :5] += 1e-12
     result = normalise(images, "slice")
@@ -119,7 +119,7 @@ def test_slices_do_not_depend_on_units(scale, offset):
     np.testing.assert_allclose(one.astype(float), other.astype(float), atol=4e-3)
 
 
-def test_volume_by_hand():
+def test_a_volume_computed_by_hand():
     images = np.zeros((2, 2, 2, 4))
     images[0, 0, 0] = [1, 10, 0, 5]
     images[0, 0, 1] = [3, 10, 0, 5]
@@ -140,7 +140,7 @@ def test_volume_by_hand():
     )
 
 
-def test_volume_of_a_blank_case():
+def test_a_blank_volume_becomes_zeros():
     assert not normalise(np.zeros((2, 4, 4, 4)), "volume").any()
 
 
@@ -152,7 +152,7 @@ def test_extreme_values_stay_finite():
 
 
 @pytest.mark.parametrize("how", ["slice", "volume"])
-def test_what_lies_beside_the_crops_is_what_scoring_everything_gives(how):
+def test_the_background_has_the_score_of_its_pixels(how):
     """A head in a frame, its background not the lowest value in one channel."""
     rng = np.random.default_rng(5)
     images = np.zeros((4, 40, 36, 4), np.int16)

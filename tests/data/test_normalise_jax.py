@@ -31,7 +31,7 @@ def cases():
 
 
 @pytest.mark.parametrize("how", normalise.NORMALISATIONS)
-def test_equals_the_store_to_the_bit(how):
+def test_normalised_images_equal_the_store_to_the_bit(how):
     with jax.enable_x64(True):
         compiled = jax.jit(lambda x: normalise_jax.normalise(x, how))
         for name, images in cases():
@@ -41,7 +41,7 @@ def test_equals_the_store_to_the_bit(how):
             np.testing.assert_array_equal(found, expected.astype(np.float32), err_msg=name)
 
 
-def test_rounds_to_half_precision_as_numpy_does():
+def test_values_are_rounded_to_half_precision_as_by_numpy():
     rng = np.random.default_rng(1)
     every = np.arange(0x7C00, dtype=np.uint16).view(np.float16).astype(np.float64)
     middle = (every[1:] + every[:-1]) / 2  # ties
@@ -52,6 +52,6 @@ def test_rounds_to_half_precision_as_numpy_does():
     np.testing.assert_array_equal(found, values.astype(np.float16).astype(np.float32))
 
 
-def test_refuses_to_lose_digits_silently():
+def test_tracing_in_32_bits_is_refused():
     with pytest.raises(ValueError, match="enable_x64"):
         normalise_jax.normalise(np.zeros(SHAPE, np.float32), "slice")

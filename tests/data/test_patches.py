@@ -76,13 +76,13 @@ def test_a_step_is_a_pure_function_of_seed_and_step(store):
     assert (plan_of(store, purpose=1).examples(0, 60).rows != whole.rows).any()
 
 
-def test_plan_pickles(store):
+def test_a_plan_pickles(store):
     plan = plan_of(store)
     copy = pickle.loads(pickle.dumps(plan))
     np.testing.assert_array_equal(copy.examples(3, 9).seeds, plan.examples(3, 9).seeds)
 
 
-def test_every_slice_once_in_a_pass_in_changing_order(store):
+def test_a_pass_visits_every_slice_once_in_a_new_order(store):
     passes = plan_of(store).examples(0, 50).slices.reshape(10, 5)
     np.testing.assert_array_equal(np.sort(passes, axis=1), np.tile(np.arange(5), (10, 1)))
     assert len({tuple(order) for order in passes}) > 5
@@ -146,7 +146,7 @@ def test_seeds_are_spread_over_32_bits(store):
     assert stats.kstest(seeds / 2**32, "uniform").pvalue > 1e-3
 
 
-def test_cut_gathers_image_and_label_from_the_same_place(store):
+def test_image_and_label_are_cut_from_the_same_place(store):
     drawn = plan_of(store).examples(0, 40)
     patches = cut(store, drawn, SIZE)
     np.testing.assert_array_equal(patches["image"][:, 0, 0, 0], drawn.slices)
@@ -158,7 +158,7 @@ def test_cut_gathers_image_and_label_from_the_same_place(store):
         np.testing.assert_array_equal(patches["label"][k], expected)
 
 
-def test_patch_as_large_as_the_slice(store):
+def test_a_patch_may_be_as_large_as_the_slice(store):
     plan = PatchPlan(
         SmallStore(np.ones((1, 8, 8))), np.array([0]), patch_size=8, tumour_probability=1, seed=0
     )

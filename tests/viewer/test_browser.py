@@ -1,6 +1,6 @@
-"""The page of a case in a real browser: what a hand does to it, and what is then to be seen.
+"""The page of a case in a real browser: mouse, touch and keys, and the picture afterwards.
 
-Wherever there is a Chromium or Chrome on the PATH; BRATS_CHROMIUM names another.
+Needs a Chromium or Chrome on the PATH; BRATS_CHROMIUM names another one.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ def program() -> str:
 
 @pytest.fixture(scope="module")
 def pages(program, tmp_path_factory) -> dict[str, str]:
-    """Addresses of the page of a case, and of one that lacks T1Gd and has no truth."""
+    """Addresses of the page of a case, and of a case without T1Gd and truth."""
     folder, case = tmp_path_factory.mktemp("pages"), make_case()
     images = case.images.copy()
     images[..., MODALITIES.index("t1gd")] = 0
@@ -49,7 +49,7 @@ def browser(program, tmp_path_factory):
 
 @pytest.fixture
 def page(browser, pages):
-    """The page, just opened. It may not complain, nor ask for anything but what lies in it."""
+    """The opened page. It may report no error and load nothing but itself."""
     with no_complaints(browser):
         open_page(browser, pages["whole"])
         yield browser
@@ -57,7 +57,7 @@ def page(browser, pages):
 
 @contextlib.contextmanager
 def no_complaints(browser):
-    """What is opened within says no error, and loads itself and what lies in it."""
+    """Checks that a page opened within the body reports no error and loads only itself."""
     browser.errors.clear()
     browser.requests.clear()
     yield
@@ -88,7 +88,7 @@ def is_grey(picture) -> np.ndarray:
     return np.ptp(picture, -1) < 0.02
 
 
-def test_every_class_lies_where_radiologists_look_for_it(page):
+def test_every_class_is_drawn_in_radiological_orientation(page):
     """Anterior up, the patient's left on the right: x runs to Left, y to Posterior."""
     picture = page.pixels(CANVAS)
     at = {}
@@ -103,7 +103,7 @@ def test_every_class_lies_where_radiologists_look_for_it(page):
     assert where(page) == "axial slice 3"
 
 
-def test_wheel_mouse_and_keys_go_through_the_slices(page):
+def test_wheel_mouse_and_keys_change_the_slice(page):
     x, y = middle(page)
     seen = []
     for delta in (100, 100, -100):
@@ -142,7 +142,7 @@ def test_wheel_mouse_and_keys_go_through_the_slices(page):
     assert where(page) == "coronal slice 8"
 
 
-def test_a_finger_goes_through_the_slices_and_two_enlarge(page):
+def test_one_finger_changes_the_slice_and_two_zoom(page):
     page.send("Emulation.setTouchEmulationEnabled", enabled=True, maxTouchPoints=2)
     x, y = middle(page)
     height = page.box(CANVAS)[3]
@@ -197,7 +197,7 @@ def test_every_modality_is_another_image(page):
         np.testing.assert_array_equal(page.pixels(CANVAS), picture)
 
 
-def test_layers_are_laid_over_the_image_and_taken_away(page):
+def test_layers_are_shown_and_hidden(page):
     case = make_case()
     with_prediction = page.pixels(CANVAS)
     page.click("input[value=prediction] + span")
@@ -225,7 +225,7 @@ def test_layers_are_laid_over_the_image_and_taken_away(page):
     np.testing.assert_array_equal(page.pixels(CANVAS), bare)
 
 
-def test_all_that_is_known_unfolds(page):
+def test_the_full_record_unfolds(page):
     details = "document.getElementById('record')"
     assert not page.run(f"{details}.open")
     page.click("#record summary")
@@ -233,7 +233,7 @@ def test_all_that_is_known_unfolds(page):
     assert json.loads(page.run(f"{details}.querySelector('pre').innerText")) == RECORD
 
 
-def test_what_is_absent_cannot_be_chosen(browser, pages):
+def test_absent_modalities_cannot_be_selected(browser, pages):
     with no_complaints(browser):
         open_page(browser, pages["lacking"])
         chosen = "document.querySelector('input[name=modality]:checked').value"
@@ -265,7 +265,7 @@ def test_without_webgl_the_page_says_so_and_keeps_its_picture(browser, pages):
         browser.send("Page.removeScriptToEvaluateOnNewDocument", **added)
 
 
-def test_the_page_could_reach_no_network_if_it_tried(browser, pages):
+def test_the_page_cannot_reach_a_network(browser, pages):
     open_page(browser, pages["whole"])
     tried = browser.run(
         "new Promise((done) => {"

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from brats_jax.data.scans.case_files import group_by_case
-from brats_jax.data.scans.resample import Grid, resample, straight_grid
 from brats_jax.data.scans.scan import read_scan
 from brats_jax.data.sources.base import folder_files
 from brats_jax.data.sources.nifti import NiftiSource
@@ -76,7 +75,7 @@ def nan_in(voxels):
     ids=["missing", "shape", "affine", "anisotropic", "2 mm", "skull", "skull of one", "4D",
          "NaN", "huge", "zero", "truncated", "no NIfTI", "twice"],
 )  # fmt: skip
-def test_what_is_not_as_in_brats_is_refused_in_one_line(case, spoil, message):
+def test_scans_unlike_brats_are_refused_in_one_line(case, spoil, message):
     paths, read = case
     spoil(paths)
     with pytest.raises(BratsError, match=message) as error:
@@ -98,7 +97,7 @@ def test_files_of_different_cases_are_warned_of(case, brats_files, tmp_path):
     ]
 
 
-def test_a_head_is_no_brain(brats_files, tmp_path):
+def test_a_head_with_its_skull_is_refused(brats_files, tmp_path):
     """2.5 litres of voxels that are not zero, where a brain has 2 at most."""
     voxels = np.zeros((150, 150, 150), np.int16)
     voxels[5:-5, 5:-5, 5:-5] = 100
@@ -180,7 +179,7 @@ def test_a_modality_that_lies_elsewhere_is_brought_onto_the_first(case):
     assert "lies elsewhere" in scan.notes[0]
 
 
-def test_a_header_that_puts_a_modality_beside_the_head_is_found_out(case):
+def test_a_header_that_places_a_modality_beside_the_head_is_refused(case):
     paths, read = case
     away = nib.load(paths["flair"]).affine.copy()
     away[0, 3] += 10.0  # of a head of 20 voxels, which have not moved
@@ -189,25 +188,13 @@ def test_a_header_that_puts_a_modality_beside_the_head_is_found_out(case):
         read(resampled=True)
 
 
-def test_what_is_not_needed_may_be_missing(case):
+def test_modalities_that_are_not_needed_may_be_missing(case):
     paths, read = case
     paths["flair"].unlink()
     scan = read(("t1", "t1gd"))
     assert scan.present == ("t1", "t1gd", "t2") and not scan.images[..., 3].any()
     with pytest.raises(BratsError, match="no FLAIR volume"):
         read()
-
-
-def test_grids():
-    old = Grid(np.diag([-2.0, -2.0, 2.0, 1.0]), (4, 5, 6))
-    new = straight_grid(old, np.ones(old.shape, bool), None)
-    assert new.shape == (7, 9, 11)  # centres 0 to 6, 0 to 8, 0 to 10 mm
-    np.testing.assert_array_equal(new.affine, np.diag([-1.0, -1.0, 1.0, 1.0]))
-    ramp = np.broadcast_to(np.arange(4.0)[:, None, None], old.shape)
-    np.testing.assert_allclose(
-        resample(ramp, old, new, nearest=False)[:, 0, 0], np.arange(7) / 2, atol=1e-6
-    )
-    assert old.is_near(old) and not old.is_near(new)
 
 
 @pytest.mark.real

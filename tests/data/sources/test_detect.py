@@ -9,7 +9,7 @@ def volumes(brats_files):
     return brats_files.make_case()
 
 
-def test_kinds(tmp_path, brats_files, volumes):
+def test_each_source_is_found_by_its_files(tmp_path, brats_files, volumes):
     brats_files.write_nifti_case(tmp_path / "nifti" / "a" / "b", "A", volumes)
     brats_files.write_kaggle(tmp_path / "kaggle", 1, volumes, slices=(3,))
     assert open_source(str(tmp_path / "nifti")).name == "nifti"
@@ -19,7 +19,7 @@ def test_kinds(tmp_path, brats_files, volumes):
         open_source(str(tmp_path))
 
 
-def test_links_and_litter(tmp_path, brats_files, volumes):
+def test_links_are_followed_and_other_files_ignored(tmp_path, brats_files, volumes):
     paths = brats_files.write_nifti_case(tmp_path / "real", "A", volumes)
     # What macOS puts beside every file in an archive.
     paths["t1"].with_name("._A_t1.nii.gz").write_bytes(b"litter")
@@ -40,7 +40,7 @@ def test_links_and_litter(tmp_path, brats_files, volumes):
         ({"source": "nowhere"}, "is not a folder"),
     ],
 )
-def test_nothing_to_open(tmp_path, monkeypatch, options, message):
+def test_a_folder_without_a_source_is_refused(tmp_path, monkeypatch, options, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "notes.txt").touch()
     with pytest.raises(BratsError, match=message):

@@ -20,7 +20,7 @@ def volumes(brats_files):
 
 
 @pytest.mark.parametrize("compression", [None, "gzip", "lzf"])
-def test_read(tmp_path, brats_files, volumes, compression):
+def test_slices_of_a_volume_make_a_case(tmp_path, brats_files, volumes, compression):
     brats_files.write_kaggle(tmp_path, 12, volumes, compression=compression)
     source = pickle.loads(pickle.dumps(opened(tmp_path)))
     assert source.patients() == ["BraTS20_Training_012"]
@@ -48,19 +48,19 @@ def test_channel_order_is_looked_up_by_name(tmp_path, brats_files, volumes):
 
 
 @pytest.mark.parametrize("order", [["t1", "t2"], ["t1", "t1", "t2", "flair"], ["t1", "x", "y"]])
-def test_channel_order_that_is_none(tmp_path, order):
+def test_a_wrong_channel_order_is_refused(tmp_path, order):
     with pytest.raises(BratsError, match="flair"):
         opened(tmp_path, order)
 
 
-def test_part_of_a_volume(tmp_path, brats_files, volumes):
+def test_a_part_of_a_volume_is_read(tmp_path, brats_files, volumes):
     brats_files.write_kaggle(tmp_path, 3, volumes, slices=(6, 2, 5))
     case = opened(tmp_path).read("BraTS20_Training_003")
     assert case.slice_numbers.tolist() == [2, 5, 6]
     np.testing.assert_array_equal(case.labels[2], volumes["seg"][:, :, 6])
 
 
-def test_metadata(tmp_path, brats_files, volumes):
+def test_labels_are_compared_with_the_metadata(tmp_path, brats_files, volumes):
     brats_files.write_kaggle(tmp_path, 1, volumes, slices=range(6))
     brats_files.write_kaggle(tmp_path, 3, volumes, slices=(0,))
     brats_files.write_kaggle_tables(tmp_path, {1: volumes, 2: volumes})
@@ -77,7 +77,7 @@ def test_metadata(tmp_path, brats_files, volumes):
 
 
 @pytest.mark.parametrize("column, to", [("label1_pxl_cnt", "3"), ("target", "0")])
-def test_metadata_that_contradict_a_mask(tmp_path, brats_files, volumes, column, to):
+def test_metadata_that_contradict_a_mask_are_refused(tmp_path, brats_files, volumes, column, to):
     files = brats_files.write_kaggle(tmp_path, 1, volumes)
     table = brats_files.write_kaggle_tables(tmp_path, {1: volumes})
     lines = table.read_text().splitlines()
@@ -94,7 +94,7 @@ def test_metadata_that_contradict_a_mask(tmp_path, brats_files, volumes, column,
     assert str(files[4]) in str(error.value) and table.name in str(error.value)
 
 
-def test_tables_that_contradict_each_other(tmp_path, brats_files, volumes):
+def test_tables_that_contradict_each_other_are_refused(tmp_path, brats_files, volumes):
     brats_files.write_kaggle(tmp_path, 1, volumes)
     table = brats_files.write_kaggle_tables(tmp_path, {1: volumes})
     table.write_text(table.read_text().replace("slice_0.h5,0,", "slice_0.h5,1,"))
@@ -102,7 +102,7 @@ def test_tables_that_contradict_each_other(tmp_path, brats_files, volumes):
         opened(tmp_path)
 
 
-def test_other_tables_are_left_alone(tmp_path, brats_files, volumes):
+def test_other_tables_are_ignored(tmp_path, brats_files, volumes):
     brats_files.write_kaggle(tmp_path, 1, volumes)
     (tmp_path / "survival_info.csv").write_text("Brats20ID,Age\nBraTS20_Training_001,60.4\n")
     assert opened(tmp_path).read("BraTS20_Training_001").labels.any()
@@ -118,7 +118,7 @@ def rewrite(path, **changes):
                 file[name] = value
 
 
-def test_copies_in_single_precision(tmp_path, brats_files, volumes):
+def test_copies_in_single_precision_are_read(tmp_path, brats_files, volumes):
     files = brats_files.write_kaggle(tmp_path, 1, volumes)
     before = opened(tmp_path).read("BraTS20_Training_001").images
     for path in files:
@@ -148,7 +148,7 @@ TWOS = np.eye(3, dtype=np.uint8)[np.zeros((24, 20), dtype=int)] * 2
         ),
     ],
 )
-def test_files_that_are_no_slices(tmp_path, brats_files, volumes, changes, message):
+def test_files_without_a_slice_are_refused(tmp_path, brats_files, volumes, changes, message):
     files = brats_files.write_kaggle(tmp_path, 1, volumes)
     rewrite(files[5], **changes)
     with pytest.raises(BratsError, match=message) as error:
@@ -158,7 +158,7 @@ def test_files_that_are_no_slices(tmp_path, brats_files, volumes, changes, messa
 
 @pytest.mark.parametrize("compression", [None, "gzip"])
 @pytest.mark.parametrize("size", [0, 100, -300])
-def test_truncated(tmp_path, brats_files, volumes, compression, size):
+def test_a_truncated_file_is_refused(tmp_path, brats_files, volumes, compression, size):
     files = brats_files.write_kaggle(tmp_path, 1, volumes, compression=compression)
     files[5].write_bytes(files[5].read_bytes()[:size])
     with pytest.raises(BratsError, match="cannot be read") as error:
@@ -166,7 +166,7 @@ def test_truncated(tmp_path, brats_files, volumes, compression, size):
     assert str(files[5]) in str(error.value)
 
 
-def test_the_same_slice_twice(tmp_path, brats_files, volumes):
+def test_two_files_of_one_slice_are_refused(tmp_path, brats_files, volumes):
     brats_files.write_kaggle(tmp_path / "a", 1, volumes, slices=(4,))
     brats_files.write_kaggle(tmp_path / "b", 1, volumes, slices=(4,))
     with pytest.raises(BratsError, match="same slice"):

@@ -34,7 +34,7 @@ def check(case, volumes):
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
 @pytest.mark.parametrize("naming", ["2020", "2021", "2023", "odd case"])
-def test_every_naming(tmp_path, brats_files, volumes, naming, suffix):
+def test_files_of_every_naming_are_read(tmp_path, brats_files, volumes, naming, suffix):
     case = {"2020": "BraTS20_Training_007", "2021": "BraTS2021_00007"}.get(
         naming, "BraTS-GLI-00007-001"
     )
@@ -72,7 +72,7 @@ def test_affine_keeps_every_voxel_in_its_place(tmp_path, brats_files, volumes):
     np.testing.assert_allclose(np.array(case.affine) @ [i, j, k, 1], affine @ [x, y, z, 1])
 
 
-def test_flat_folder_of_many_cases(tmp_path, brats_files, volumes):
+def test_one_folder_may_hold_many_cases(tmp_path, brats_files, volumes):
     for case in ("A", "B"):
         paths = brats_files.write_nifti_case(tmp_path, case, volumes)
         for path in paths.values():
@@ -82,7 +82,7 @@ def test_flat_folder_of_many_cases(tmp_path, brats_files, volumes):
     check(source.read("B"), volumes)
 
 
-def test_labels_of_case_355(tmp_path, brats_files, volumes):
+def test_the_oddly_named_labels_of_case_355_are_found(tmp_path, brats_files, volumes):
     for case in ("BraTS20_Training_354", "BraTS20_Training_355"):
         paths = brats_files.write_nifti_case(tmp_path, case, volumes, "2020", ".nii")
     paths["seg"].rename(paths["seg"].with_name("W39_1998.09.19_Segm.nii"))
@@ -93,7 +93,7 @@ def test_labels_of_case_355(tmp_path, brats_files, volumes):
     assert case.provenance["files"]["seg"].endswith("W39_1998.09.19_Segm.nii")
 
 
-def test_only_label_file_of_a_folder_under_another_name(tmp_path, brats_files, volumes):
+def test_the_only_label_file_of_a_folder_may_have_another_name(tmp_path, brats_files, volumes):
     paths = brats_files.write_nifti_case(tmp_path, "A", volumes)
     paths["seg"].rename(paths["seg"].with_name("corrected_seg.nii.gz"))
     source = opened(tmp_path)
@@ -101,7 +101,7 @@ def test_only_label_file_of_a_folder_under_another_name(tmp_path, brats_files, v
     check(source.read("A"), volumes)
 
 
-def test_labels_of_one_name_in_every_folder(tmp_path, brats_files, volumes):
+def test_labels_may_have_one_name_in_every_folder(tmp_path, brats_files, volumes):
     for case in ("A", "B"):
         paths = brats_files.write_nifti_case(tmp_path, case, volumes)
         paths["seg"].rename(paths["seg"].with_name("labels_seg.nii.gz"))
@@ -115,7 +115,7 @@ def test_labels_of_one_name_in_every_folder(tmp_path, brats_files, volumes):
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32, np.float64])
 @pytest.mark.parametrize("et", [3, 4])
-def test_label_types_and_both_values_of_et(tmp_path, brats_files, volumes, dtype, et):
+def test_labels_of_every_type_are_read_with_et_as_3_or_4(tmp_path, brats_files, volumes, dtype, et):
     changed = {**volumes, "seg": volumes["seg"].astype(dtype)}
     brats_files.write_nifti_case(tmp_path, "A", changed, et=et)
     case = opened(tmp_path).read("A")
@@ -133,7 +133,7 @@ def test_float_images_with_negative_voxels_are_kept(tmp_path, brats_files, volum
     assert case.notes == ["t2 has 1 negative voxels; kept as they are"]
 
 
-def test_scale_factors_of_the_header_count(tmp_path, brats_files, volumes):
+def test_the_scale_of_the_header_is_applied(tmp_path, brats_files, volumes):
     paths = brats_files.write_nifti_case(tmp_path, "A", volumes)
     image = nib.Nifti1Image(volumes["t1"], brats_files.AFFINE)
     image.header.set_slope_inter(2.0, 10.0)
@@ -155,7 +155,9 @@ def test_same_axes_and_another_origin_is_the_same_grid(tmp_path, brats_files, vo
 
 
 @pytest.mark.parametrize("header_is_right", [True, False])
-def test_other_axes_are_settled_by_the_brain(tmp_path, brats_files, volumes, header_is_right):
+def test_the_brain_decides_between_contradicting_axes(
+    tmp_path, brats_files, volumes, header_is_right
+):
     paths = brats_files.write_nifti_case(tmp_path, "A", volumes)
     seg = np.where(volumes["seg"] == 3, 4, volumes["seg"]).astype(np.uint8)
     # Reading this tumour the wrong way round would put it outside the head.
@@ -182,7 +184,7 @@ def test_other_axes_are_settled_by_the_brain(tmp_path, brats_files, volumes, hea
     "values, et, naming",
     [((1, 2, 5), 5, "2021"), ((1, 3, 4), 3, "2021"), ((1, 2, 4), 4, "2023"), ((1, 2.5), 3, "2021")],
 )
-def test_unknown_labels(tmp_path, brats_files, volumes, values, et, naming):
+def test_unknown_labels_are_refused(tmp_path, brats_files, volumes, values, et, naming):
     seg = np.zeros(volumes["seg"].shape, dtype=np.float32)
     seg.flat[: len(values)] = values
     paths = brats_files.write_nifti_case(tmp_path, "A", {**volumes, "seg": seg}, naming, et=et)
@@ -194,7 +196,7 @@ def test_unknown_labels(tmp_path, brats_files, volumes, values, et, naming):
 
 
 @pytest.mark.parametrize("size", [100, -200, -4])
-def test_truncated(tmp_path, brats_files, volumes, size):
+def test_a_truncated_file_is_refused(tmp_path, brats_files, volumes, size):
     paths = brats_files.write_nifti_case(tmp_path, "A", volumes)
     paths["t2"].write_bytes(paths["t2"].read_bytes()[:size])
     with pytest.raises(BratsError, match="cannot be read") as error:
@@ -202,7 +204,7 @@ def test_truncated(tmp_path, brats_files, volumes, size):
     assert str(paths["t2"]) in str(error.value)
 
 
-def test_gzip_files_of_every_kind(tmp_path, brats_files, volumes):
+def test_every_form_of_gzip_is_read(tmp_path, brats_files, volumes):
     paths = brats_files.write_nifti_case(tmp_path, "BraTS2021_1", volumes)
     plain = gzip.decompress(paths["t2"].read_bytes())
     named = io.BytesIO()
@@ -224,14 +226,14 @@ def test_gzip_files_of_every_kind(tmp_path, brats_files, volumes):
         opened(tmp_path).read("BraTS2021_1")
 
 
-def test_truncated_before_it_was_compressed(tmp_path, brats_files, volumes):
+def test_a_file_truncated_before_compression_is_refused(tmp_path, brats_files, volumes):
     paths = brats_files.write_nifti_case(tmp_path, "A", volumes)
     paths["t2"].write_bytes(gzip.compress(gzip.decompress(paths["t2"].read_bytes())[:-50]))
     with pytest.raises(BratsError, match="cannot be read"):
         opened(tmp_path).read("A")
 
 
-def test_damaged_inside(tmp_path, brats_files, volumes):
+def test_a_damaged_file_is_refused(tmp_path, brats_files, volumes):
     paths = brats_files.write_nifti_case(tmp_path, "A", volumes)
     raw = bytearray(paths["t2"].read_bytes())
     raw[len(raw) // 2] ^= 0xFF
@@ -240,21 +242,21 @@ def test_damaged_inside(tmp_path, brats_files, volumes):
         opened(tmp_path).read("A")
 
 
-def test_empty_file(tmp_path, brats_files, volumes):
+def test_an_empty_file_is_refused(tmp_path, brats_files, volumes):
     paths = brats_files.write_nifti_case(tmp_path, "A", volumes)
     paths["flair"].write_bytes(b"")
     with pytest.raises(BratsError, match=r"A_flair\.nii\.gz cannot be read"):
         opened(tmp_path).read("A")
 
 
-def test_shapes_that_differ(tmp_path, brats_files, volumes):
+def test_volumes_of_different_shapes_are_refused(tmp_path, brats_files, volumes):
     paths = brats_files.write_nifti_case(tmp_path, "A", volumes)
     brats_files.write_volume(paths["t2"], volumes["t2"][:-1])
     with pytest.raises(BratsError, match=r"A_t2.nii.gz is 23 x 20 x 8, .* is 24 x 20 x 8"):
         opened(tmp_path).read("A")
 
 
-def test_not_finite(tmp_path, brats_files, volumes):
+def test_values_that_are_not_finite_are_refused(tmp_path, brats_files, volumes):
     t1 = volumes["t1"].astype(np.float32)
     t1[0, 0, 0] = np.nan
     brats_files.write_nifti_case(tmp_path, "A", {**volumes, "t1": t1})
@@ -274,7 +276,7 @@ def test_missing_files_are_known_before_reading(tmp_path, brats_files, volumes):
     }
 
 
-def test_the_same_twice(tmp_path, brats_files, volumes):
+def test_two_files_of_one_volume_are_refused(tmp_path, brats_files, volumes):
     brats_files.write_nifti_case(tmp_path, "A", volumes)
     brats_files.write_nifti_case(tmp_path / "copy", "A", volumes)
     with pytest.raises(BratsError, match="both hold the case A"):

@@ -24,7 +24,7 @@ def case(et, ncr, slices=2):
     return images, labels
 
 
-def test_contrast_by_hand():
+def test_a_contrast_computed_by_hand():
     sums = contrast_sums(*case([1, 3, -1, 0], [1, 0.5, 2, 0]))
     assert sums == ContrastSums(2, ClassSum(4, (4, 12, -4, 0)), ClassSum(2, (2, 1, 4, 0)))
     audit = judge([sums])
@@ -47,7 +47,7 @@ def test_patients_are_pooled_by_pixel():
     assert audit.contrast["t1gd"] == 4 and audit.patients == 2 and audit.slices == 4
 
 
-def test_not_possible_without_both_classes():
+def test_an_audit_needs_both_classes():
     images, labels = case([1, 1, 1, 1], [0, 0, 0, 0])
     labels[labels == 1] = 2
     audit = judge([contrast_sums(images, labels)])
@@ -61,7 +61,7 @@ def test_not_possible_without_both_classes():
 
 
 @pytest.mark.parametrize("et, found", [([0, 1, 2, 0], "t2"), ([-1, -1, -2, -3], None)])
-def test_contradicted(et, found):
+def test_a_brighter_channel_contradicts_the_order(et, found):
     audit = judge([contrast_sums(*case(et, [0, 0, 0, 0]))])
     assert audit.verdict == "contradicted" and audit.looks_like_t1gd == found
     assert "--ignore_audit" in complaint(audit, None)
@@ -77,7 +77,7 @@ def test_contradicted(et, found):
         ("flair,t1,t1gd,t2", "flair", "t1gd,t1,flair,t2"),
     ],
 )
-def test_suggested_order_fits(order, found, fits):
+def test_the_suggested_order_fits(order, found, fits):
     assert ",".join(fitting_order(order.split(","), found)) == fits
     audit = ChannelAudit(
         verdict="contradicted", slices=1, patients=1, contrast={"t1": 0.0}, looks_like_t1gd=found

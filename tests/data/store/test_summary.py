@@ -37,7 +37,7 @@ def manifest(**changes):
     return Manifest(**{**facts, **changes})
 
 
-def test_every_number_by_hand():
+def test_the_table_has_every_number():
     lines = summary_table("store", manifest()).splitlines()
     table = {line.split()[0]: " ".join(line.split()[1:]) for line in lines if line}
     assert table["store"] == "store (26.40 GB)"

@@ -43,13 +43,13 @@ def test_files_read_back_as_the_phantom_itself(tmp_path):
     ("options", "message"),
     [({"patients": 0}, "at least 1"), ({"shape": (4, 32, 32)}, "three sizes from 16 to 480")],
 )
-def test_what_cannot_be_made(tmp_path, options, message):
+def test_impossible_phantoms_are_refused(tmp_path, options, message):
     with pytest.raises(BratsError, match=message):
         write_cases(tmp_path / "scans", **{"patients": 1, "shape": SHAPE, **options})
     assert not (tmp_path / "scans").exists()
 
 
-def test_a_disk_that_refuses_is_one_line(tmp_path):
+def test_a_full_disk_is_one_line(tmp_path):
     (tmp_path / "scans").write_text("a file")
     with pytest.raises(BratsError, match=r"_t1.nii.gz cannot be written \(.*choose another folder"):
         write_cases(tmp_path / "scans", patients=1, shape=SHAPE)

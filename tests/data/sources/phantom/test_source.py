@@ -24,7 +24,7 @@ def cases() -> list[Case]:
     return [source.read(patient) for patient in source.patients()]
 
 
-def test_a_case_is_what_a_source_promises(cases):
+def test_a_case_has_the_documented_form(cases):
     case = cases[0]
     assert case.patient == "Phantom_001"
     assert case.images.shape == (*SHAPE, 4) and case.images.dtype == np.float32
@@ -123,7 +123,7 @@ def test_tumour_contrasts_as_in_mri(cases):
     assert min(uptake) > 0 and np.mean(uptake) > 0.8  # the agent is bright, not the tissue
 
 
-def test_t1gd_is_the_channel_the_labels_point_at(cases):
+def test_the_channel_audit_confirms_t1gd(cases):
     contrasts = []
     for case in cases:
         z, label = z_scores(case)
@@ -194,11 +194,11 @@ def test_class_means_are_those_of_real_cases(cases):
         ({"patients": 1, "shape": (8, 64, 64)}, "three sizes"),
     ],
 )
-def test_refuses_what_cannot_be_made(arguments, message):
+def test_impossible_phantoms_are_refused(arguments, message):
     with pytest.raises(BratsError, match=message):
         PhantomSource(**arguments)
 
 
-def test_names_the_patients_there_are():
+def test_an_unknown_patient_is_refused_with_the_known_ones():
     with pytest.raises(BratsError, match="Phantom_001 to Phantom_002"):
         PhantomSource(2).read("Phantom_003")
