@@ -14,7 +14,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from brats_jax.errors import BratsError
-from brats_jax.runs.defaults import default_store, default_workdir
+from brats_jax.runs.default_paths import default_store, default_workdir
 from brats_jax.runtime import cli
 
 _CONFIG = config_flags.DEFINE_config_file(

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from brats_jax.runs import checkpoints
-from brats_jax.runs.metrics import read_metrics
+from brats_jax.runs.metrics_jsonl import read_metrics
 
 ROOT = Path(__file__).parent.parent
 NO_PICTURES = "--config.evaluation.panels=0"  # `whole` draws them

@@ -36,7 +36,7 @@ from brats_jax.experiments.config import parse, segmentation
 from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.runs.documents import Evaluation, Score, StageResult
 from brats_jax.runs.folder import FoldFolder, RunFolder
-from brats_jax.runs.metrics import read_metrics
+from brats_jax.runs.metrics_jsonl import read_metrics
 from brats_jax.runtime import devices
 from brats_jax.runtime.document import read_document
 

@@ -29,8 +29,8 @@ from brats_jax.data.splits import (
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 from brats_jax.evaluation.fold import FoldEvaluation
+from brats_jax.experiments import borrowed_pretraining
 from brats_jax.experiments import config as experiment_config
-from brats_jax.experiments import pretraining
 from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.models import Weights
 from brats_jax.runs.documents import (
@@ -131,7 +131,7 @@ def _start(settings: Settings, store: Store, folder: RunFolder, mode: str, mesh:
         splits = make_splits(store, **options)
         if settings.pretrain.run:
             for number in settings.folds:
-                pretraining.find(settings, number, store, splits)
+                borrowed_pretraining.find(settings, number, store, splits)
         _check_encoder_init(settings)
     make_folder(folder.path, "--workdir")
     _freeze_settings(settings, store, folder, mode)
@@ -247,8 +247,10 @@ class Fold:
         """Finds the first stage in another run, and records where the encoder comes from."""
 
         def find() -> str:
-            source = pretraining.find(self.settings, self.folder.number, self.store, self.splits)
-            pretraining.record(source, self.folder)
+            source = borrowed_pretraining.find(
+                self.settings, self.folder.number, self.store, self.splits
+            )
+            borrowed_pretraining.record(source, self.folder)
             return str(source.path)
 
         source = Path(distributed.broadcast_from_main(find))

@@ -22,7 +22,7 @@ from brats_jax.runs.folder import (
     find_runs,
 )
 from brats_jax.runs.grid import progress_of, read_cells, read_record
-from brats_jax.runs.metrics import read_metrics
+from brats_jax.runs.metrics_jsonl import read_metrics
 from brats_jax.runtime.document import (
     Document,
     read_if_readable,

@@ -22,7 +22,7 @@ from brats_jax.runs.folder import (
     pretraining_in_grid,
     run_in_grid,
 )
-from brats_jax.runs.metrics import read_metrics
+from brats_jax.runs.metrics_jsonl import read_metrics
 from brats_jax.runtime import locks
 from brats_jax.runtime.document import read_document, read_if_readable
 

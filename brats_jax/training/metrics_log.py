@@ -7,7 +7,7 @@ from typing import Any
 from tensorboardX import SummaryWriter
 
 from brats_jax.runs.folder import StageFolder
-from brats_jax.runs.metrics import read_metrics
+from brats_jax.runs.metrics_jsonl import read_metrics
 from brats_jax.runtime import distributed
 from brats_jax.runtime.console import print_line, progress_bar
 from brats_jax.runtime.files import write_text

@@ -17,7 +17,7 @@ from brats_jax.experiments.config import parse, pretraining, segmentation, split
 from brats_jax.inference import model as inference
 from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.runs.folder import RunFolder
-from brats_jax.runs.metrics import read_metrics
+from brats_jax.runs.metrics_jsonl import read_metrics
 from brats_jax.runtime.devices import data_mesh
 
 pytestmark = pytest.mark.usefixtures("shallow")

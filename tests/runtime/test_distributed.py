@@ -18,7 +18,7 @@ from brats_jax.data.pipeline import TrainingBatches
 from brats_jax.data.whole_slices import whole_slice_batches
 from brats_jax.errors import BratsError
 from brats_jax.runs import checkpoints
-from brats_jax.runs.metrics import read_metrics
+from brats_jax.runs.metrics_jsonl import read_metrics
 from brats_jax.runtime import devices, distributed, locks
 
 ROOT = Path(__file__).parents[2]

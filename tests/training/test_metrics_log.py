@@ -1,7 +1,7 @@
 import json
 
 from brats_jax.runs.folder import StageFolder
-from brats_jax.runs.metrics import read_metrics
+from brats_jax.runs.metrics_jsonl import read_metrics
 from brats_jax.training.metrics_log import MetricsLog
 
 

@@ -19,7 +19,7 @@ from brats_jax.errors import BratsError
 from brats_jax.runs import checkpoints
 from brats_jax.runs.documents import TrainingFacts
 from brats_jax.runs.folder import StageFolder
-from brats_jax.runs.metrics import read_metrics
+from brats_jax.runs.metrics_jsonl import read_metrics
 from brats_jax.runtime.signals import Interrupted
 from brats_jax.tasks import Pretraining, Segmentation
 from brats_jax.training import feed

@@ -1,4 +1,4 @@
-from brats_jax.runs.metrics import read_metrics
+from brats_jax.runs.metrics_jsonl import read_metrics
 
 
 def test_damaged_lines_are_skipped(tmp_path):

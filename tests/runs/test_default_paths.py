@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from brats_jax.runs.defaults import default_store, default_workdir
+from brats_jax.runs.default_paths import default_store, default_workdir
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
