@@ -1,11 +1,11 @@
-"""A training step of this checkout beside that of another, by turns in one run: what a change does.
+"""Compares the training step of this checkout with that of another checkout.
 
     git worktree add ../before COMMIT
     python benchmarks/before.py --other=../before --stage=segment
 
-Each runs in a process of its own with its own package and its own `train_step.Ours`, on one batch
-that lies on the device, as `train_step.py` runs it. Machines drift: figures of two runs do not
-compare, the ratio of one does.
+Each checkout runs in its own process with its own package and its own `train_step.Ours`, on one
+batch in device memory, as in `train_step.py`. The two processes alternate, because the speed of a
+machine drifts: compare the ratio within one run, not the times of two runs.
 """
 
 import argparse
@@ -18,11 +18,11 @@ ROOT = Path(__file__).parents[1]
 
 
 def work(arguments: argparse.Namespace) -> None:
-    """The process of one checkout: steps for every number that it reads, then their seconds."""
+    """Process of one checkout: reads a number of steps, runs them, prints their seconds."""
     sys.path[:0] = [arguments.checkout, f"{arguments.checkout}/benchmarks"]
     import brats_jax
 
-    # Checkouts of version 0.1.0 have other places and another name.
+    # Version 0.1.0 has these functions under other names.
     packaged = Path(arguments.checkout, "benchmarks", "__init__.py").exists()
     if packaged:
         import_module("brats_jax.runtime.devices").keep_freed_memory()  # before JAX allocates
@@ -38,23 +38,23 @@ def work(arguments: argparse.Namespace) -> None:
 
 
 def compare(arguments: argparse.Namespace) -> None:
-    """Prints the ratio of this checkout's time to the other's."""
+    """Prints the ratio of step times, this checkout / other checkout."""
     from benchmarks import measure
 
     checkouts = {"this": ROOT, "the other": arguments.other.resolve()}
     if not (checkouts["the other"] / "benchmarks" / "train_step.py").is_file():
         raise SystemExit(f"error: {arguments.other} is no checkout of this repository")
-    same = ("stage", "width", "batch", "patch")
-    told = [f"--{name}={getattr(arguments, name)}" for name in same]
-    there = {
-        name: measure.Peer(sys.executable, "before.py", [*told, f"--checkout={path}"])
+    shared = ("stage", "width", "batch", "patch")
+    flags = [f"--{name}={getattr(arguments, name)}" for name in shared]
+    processes = {
+        name: measure.Peer(sys.executable, "before.py", [*flags, f"--checkout={path}"])
         for name, path in checkouts.items()
     }
-    taken: dict[str, list[list[float]]] = {name: [] for name in there}
+    taken: dict[str, list[list[float]]] = {name: [] for name in processes}
     for _ in range(arguments.turns):
-        for name, process in there.items():
-            taken[name].append(process.ask(arguments.steps))
-    for process in there.values():
+        for name, process in processes.items():
+            taken[name].append(process.request(arguments.steps))
+    for process in processes.values():
         process.close()
     seconds, busy = ({name: [t[k] for t in taken[name]] for name in taken} for k in (0, 1))
     print(
@@ -62,9 +62,9 @@ def compare(arguments: argparse.Namespace) -> None:
         f"{measure.ratio(*seconds.values()).show(digits=2)} of the other's time over "
         f"{arguments.turns} turns; processor time {measure.ratio(*busy.values()).show(digits=2)}"
     )
-    for name in there:
+    for name, process in processes.items():
         one = [s / arguments.steps for s in seconds[name]]
-        print(f"  {name:<10}{measure.Spread.of(one).show(1e3)} ms  {there[name].description}")
+        print(f"  {name:<10}{measure.Spread.of(one).show(1e3)} ms  {process.description}")
     print(f"  {measure.where()}")
 
 
@@ -77,7 +77,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--patch", type=int, default=128)
     parser.add_argument("--steps", type=int, default=1, help="in each turn")
     parser.add_argument("--turns", type=int, default=11)
-    parser.add_argument("--checkout", help=argparse.SUPPRESS)  # of the process that steps
+    parser.add_argument("--checkout", help=argparse.SUPPRESS)  # used for the child process
     arguments = parser.parse_args(argv)
     if arguments.checkout:
         work(arguments)

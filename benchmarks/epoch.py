@@ -1,22 +1,23 @@
-"""An epoch of each stage through the program's own loop: seconds by part, and the paper's grid.
+"""Seconds of each part of an epoch in the program's own training loop, and of the paper's grid.
 
     python benchmarks/epoch.py --peer_python=TORCH_VENV/bin/python # the phantom, a few steps
     python benchmarks/epoch.py --steps=0 --placement=device        # a whole pass, e.g. on a GPU
-    python benchmarks/epoch.py --store=STORE --steps=0             # slices of one's own
+    python benchmarks/epoch.py --store=STORE --steps=0             # the slices of a prepared store
 
-Epochs as configs/base.py has them, on tumour slices; the first compiles and does not count, and
-printed is the median of the others. After each of ours the peer does one of as many steps and
-validated slices (torch_epoch.py: a DataLoader over the same phantom's slices as Kaggle has them).
-The last patient is validated on, the others are trained on. Waiting for data is the time in which
-the devices had nothing to do while the loop asked for its next batch: a thread takes down when
-each dispatch is done. Beside it the same steps on a batch that lies on the devices, which also
-tells what copying costs.
+Trains each stage with configs/base.py on tumour slices, with the last patient for validation and
+the others for training. Prints the median over all epochs but the first, which compiles. After
+each of our epochs the peer runs an epoch with the same numbers of steps and validated slices
+(peers/torch_epoch.py: a DataLoader over the same slices in Kaggle's file format).
 
-From this the paper's 35 trainings are projected: 5 pretexts and 30 segmentations of 30 epochs on
-the 24,422 tumour slices of BraTS 2020, of which 68 % train and 17 % validate in each fold and 15 %
-are the test set, which each training ends with. Beside its epochs a training has a start: all else
-that the run took. Compiling is counted once for each kind, since programs are kept on disk;
-importing (start.py --imports) is left out.
+"Waiting for data" is the time in which the devices were idle while the loop waited for its next
+batch; a thread records when each dispatch ends. The time of the same steps on a batch in device
+memory is printed as well; the difference includes the cost of copying.
+
+These numbers give a projection of the paper's 35 trainings: 5 pretrainings and 30 segmentations of
+30 epochs on the 24,422 tumour slices of BraTS 2020. In each fold 68 % of the slices train and 17 %
+validate; the test set of 15 % is evaluated once per training. A training also has a start: all of
+its time outside of epochs. Compilation counts once per stage, because compiled programs are cached
+on disk. Imports are excluded (start.py --imports).
 """
 
 import argparse
@@ -73,10 +74,10 @@ def run_stage(
     compiling: Compiling,
     peer: tuple[str, list[str], bool] | None,
 ) -> tuple[Clock, dict[str, Any]]:
-    """Trains one stage and scores it; its clock, and the numbers of an epoch.
+    """Trains and scores one stage; returns its clock and the sizes of an epoch.
 
-    `peer`: the interpreter, what torch_epoch.py is told that is not of the stage, and whether it
-    keeps its memory.
+    `peer`: interpreter, arguments of torch_epoch.py that do not depend on the stage, and whether
+    its malloc keeps freed memory.
     """
     settings = experiment_config.parse(config)
     task = experiment_config.task(settings, stage)
@@ -95,26 +96,27 @@ def run_stage(
         devices.data_mesh(),
     )
     if peer:
-        told = [*peer[1], f"--stage={stage}", f"--steps={trained.steps_per_epoch}"]
-        told.append(f"--validation_slices={len(chosen)}")
-        clock.peer = measure.Peer(peer[0], "peers/torch_epoch.py", told, peer[2])
+        flags = [*peer[1], f"--stage={stage}", f"--steps={trained.steps_per_epoch}"]
+        flags.append(f"--validation_slices={len(chosen)}")
+        clock.peer = measure.Peer(peer[0], "peers/torch_epoch.py", flags, peer[2])
     before, begin = compiling.seconds, time.perf_counter()
     trained.run()
-    whole = time.perf_counter() - begin - clock.beside - (compiling.seconds - before)
+    whole = time.perf_counter() - begin - clock.excluded - (compiling.seconds - before)
     if clock.peer is not None:
         clock.peer.close()
     parts = clock.median()
     epoch = parts["steps"] + parts["validation"] + parts["checkpoint"]
     clock.start = max(0.0, whole - len(clock.epochs) * epoch)
     few = chosen[: config.evaluation.batch_size]
-    least, most = (
-        _scored(task, config, store, slices, folder, compiling) for slices in (few, chosen)
+    short, long = (
+        _seconds_of_scoring(task, config, store, slices, folder, compiling)
+        for slices in (few, chosen)
     )
-    clock.scoring = most / len(chosen)
-    if len(few) < len(chosen) and least < most:
-        # What is done once for an evaluation does not grow with it.
-        clock.scoring = (most - least) / (len(chosen) - len(few))
-        clock.start += max(0.0, least - len(few) * clock.scoring)
+    clock.scoring = long / len(chosen)
+    if len(few) < len(chosen) and short < long:
+        # The difference of two sizes separates the cost per slice from the fixed cost.
+        clock.scoring = (long - short) / (len(chosen) - len(few))
+        clock.start += max(0.0, short - len(few) * clock.scoring)
     clock.compiling = compiling.seconds - before
     numbers = {
         "steps_per_epoch": trained.steps_per_epoch,
@@ -125,7 +127,7 @@ def run_stage(
     return clock, numbers
 
 
-def _scored(
+def _seconds_of_scoring(
     task: Task,
     config: ConfigDict,
     store: Store,
@@ -133,7 +135,7 @@ def _scored(
     folder: Path,
     compiling: Compiling,
 ) -> float:
-    """Seconds of evaluating some slices, programs being there."""
+    """Seconds to evaluate some slices, without compilation."""
     before, begin = compiling.seconds, time.perf_counter()
     restored = RestoredNetwork(task, StageFolder(folder), devices.data_mesh())
     options = config.evaluation
@@ -144,18 +146,23 @@ def _scored(
 def projected_hours(
     step: float, slice_: float, checkpoint: float, batch: int, start: float, scored: float
 ) -> float:
-    """Of one training of the paper's and its evaluation.
+    """Hours of one of the paper's trainings with its evaluation.
 
-    From the seconds of a step, a validated slice, an epoch's checkpoints, a start, and a slice
-    that is evaluated.
+    Args:
+      step: seconds of a training step.
+      slice_: seconds per validated slice.
+      checkpoint: seconds that an epoch waits for its checkpoints.
+      batch: patches per step.
+      start: seconds of a training outside of its epochs.
+      scored: seconds per evaluated slice.
     """
     steps = int(TUMOUR_SLICES * TRAIN_SHARE) // batch
     epoch = steps * step + TUMOUR_SLICES * VALIDATION_SHARE * slice_ + checkpoint
     return (start + EPOCHS * epoch + TUMOUR_SLICES * TEST_SHARE * scored) / 3600
 
 
-def tell(title: str, clock: Clock, numbers: dict[str, Any]) -> float:
-    """Prints and records an epoch; the hours of one training."""
+def report_epoch(title: str, clock: Clock, numbers: dict[str, Any]) -> float:
+    """Prints and records an epoch; returns the projected hours of one training."""
     parts, steps, batch = clock.median(), numbers["steps_per_epoch"], numbers["batch"]
     step = parts["steps"] / steps
     each = Spread.of([epoch["steps"] / steps for epoch in clock.epochs[1:]])
@@ -167,25 +174,24 @@ def tell(title: str, clock: Clock, numbers: dict[str, Any]) -> float:
         quotient = measure.ratio(ours, [whole for whole, *_ in clock.peer_epochs[1:]])
         its = np.median(clock.peer_epochs[1:], axis=0)
         print(
-            f"{title}: an epoch in {quotient.show(digits=2)} of PyTorch's time; PyTorch "
-            f"{its[0]:.1f} s, of which steps {its[1]:.1f}, validating {its[2]:.1f}, saving "
-            f"{its[3]:.1f}"
+            f"{title}: an epoch takes {quotient.show(digits=2)} of PyTorch's time; PyTorch "
+            f"{its[0]:.1f} s: steps {its[1]:.1f}, validation {its[2]:.1f}, saving {its[3]:.1f}"
         )
     print(
-        f"{title}, cut on the {numbers['placement']}: {each.show(1e3)} ms a step, "
-        f"{batch / step:.0f} patches/s; waiting for data {waiting:.2%} of it (idle for any reason "
-        f"{idle:.2%}); the same on a batch that is there {1e3 * clock.bare:.1f} ms, "
-        f"{clock.bare / step:.1%} of it\n"
-        f"  an epoch of {steps} steps {parts['steps']:.1f} s, validating {numbers['slices']} "
+        f"{title}, patches cut on the {numbers['placement']}: {each.show(1e3)} ms per step, "
+        f"{batch / step:.0f} patches/s; waiting for data {waiting:.2%} of the time (idle for any "
+        f"reason {idle:.2%}); with the batch in device memory {1e3 * clock.bare:.1f} ms per step, "
+        f"{clock.bare / step:.1%} of the time\n"
+        f"  an epoch of {steps} steps {parts['steps']:.1f} s, validation of {numbers['slices']} "
         f"slices {parts['validation']:.1f} s ({1 / slice_:.0f} slices/s), checkpoints "
-        f"{parts['checkpoint']:.1f} s; {clock.steps_per_dispatch} step(s) a dispatch\n"
-        f"  a start {clock.start:.1f} s, compiling {clock.compiling:.1f} s, evaluating "
+        f"{parts['checkpoint']:.1f} s; {clock.steps_per_dispatch} step(s) per dispatch\n"
+        f"  start {clock.start:.1f} s, compilation {clock.compiling:.1f} s, evaluation "
         f"{1 / clock.scoring:.0f} slices/s\n"
-        f"  a training of the paper's at batch {batch}: {hours:.2f} hours"
+        f"  one of the paper's trainings at batch {batch}: {hours:.2f} hours"
     )
-    beside = f"{1 / quotient.middle:.2f} x PyTorch; " if clock.peer_epochs else ""
+    speedup = f"{1 / quotient.middle:.2f} x PyTorch; " if clock.peer_epochs else ""
     text = (
-        f"{beside}{1e3 * step:.1f} ms a step ({1e3 * clock.bare:.1f} on a batch in memory), "
+        f"{speedup}{1e3 * step:.1f} ms per step ({1e3 * clock.bare:.1f} with the batch in memory), "
         f"waiting for data {waiting:.2%}"
     )
     EPOCH.keep(
@@ -207,43 +213,47 @@ def tell(title: str, clock: Clock, numbers: dict[str, Any]) -> float:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Of its arguments."""
+    """The command's arguments."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--store", type=Path, help="a prepared store; without it the phantom's")
+    parser.add_argument("--store", type=Path, help="a prepared store; default: a phantom store")
     parser.add_argument("--patients", type=int, default=3, help="phantom patients")
-    parser.add_argument("--shape", default="48,240,240", help="of a phantom: slices,H,W")
+    parser.add_argument("--shape", default="48,240,240", help="slices,H,W of a phantom patient")
     parser.add_argument("--stages", default="pretrain,segment")
-    parser.add_argument("--losses", default="dice_ce", help="of the segmentation: one run for each")
-    parser.add_argument("--steps", type=int, default=10, help="of an epoch; 0: one pass")
+    parser.add_argument("--losses", default="dice_ce", help="one segmentation run for each loss")
+    parser.add_argument("--steps", type=int, default=10, help="steps per epoch; 0: one pass")
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--batch", type=int, default=BATCH)
     parser.add_argument("--patch", type=int, default=128)
     parser.add_argument("--placement", choices=("auto", "host", "device"), default="auto")
     parser.add_argument("--steps_per_dispatch", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--turns", type=int, default=3, help="epochs that count")
-    parser.add_argument("--peer_python", help="a Python with torch and h5py; without it only ours")
+    parser.add_argument("--turns", type=int, default=3, help="epochs after the first")
+    parser.add_argument(
+        "--peer_python", help="Python with torch and h5py; without it, no peer is measured"
+    )
     parser.add_argument(
         "--peer_keeps_memory",
         action="store_true",
-        help="its malloc keeps what is freed, as ours does on a CPU; else as PyTorch is installed",
+        help="the peer's malloc keeps freed memory, as ours does on a CPU",
     )
-    parser.add_argument("--validation_slices", type=int, default=0, help="0: all of one patient")
+    parser.add_argument(
+        "--validation_slices", type=int, default=0, help="0: all tumour slices of one patient"
+    )
     return parser
 
 
 def main() -> None:
     arguments = parser().parse_args()
     if arguments.store and arguments.peer_python:
-        parser().error("--peer_python reads the phantom's slices: leave out --store")
+        parser().error("--peer_python reads the slices of the phantom: leave out --store")
     devices.keep_freed_memory()  # as the commands do
-    logging.set_verbosity(logging.ERROR)  # Orbax tells every checkpoint
+    logging.set_verbosity(logging.ERROR)  # Orbax logs every checkpoint
     base = Path(__file__).parent.parent / "configs" / "base.py"
     config = runpy.run_path(str(base))["get_config"]()
     config.model.width = arguments.width
     config.train.batch_size = arguments.batch
     config.train.validation_batch_size = arguments.batch
-    config.train.float32_epochs = 0  # every epoch like all but a run's first
+    config.train.float32_epochs = 0  # only the first epoch of a real run is in float32
     config.train.steps_per_dispatch = arguments.steps_per_dispatch
     config.data.placement, config.data.threads = arguments.placement, arguments.threads
     config.data.patch_size = arguments.patch
@@ -264,12 +274,12 @@ def main() -> None:
         peer = None
         if arguments.peer_python:
             write_kaggle(root / "kaggle", arguments.patients, shape)
-            same = ("width", "batch", "patch")
-            told = [f"--{name}={getattr(arguments, name)}" for name in same]
-            told += [f"--folder={root / 'kaggle'}", f"--size={shape[-1]}"]
-            told += [f"--workers={max(arguments.threads, os.cpu_count() or 1)}"]
-            told += [f"--device={'cpu' if jax.default_backend() == 'cpu' else 'cuda'}"]
-            peer = arguments.peer_python, told, arguments.peer_keeps_memory
+            shared = ("width", "batch", "patch")
+            flags = [f"--{name}={getattr(arguments, name)}" for name in shared]
+            flags += [f"--folder={root / 'kaggle'}", f"--size={shape[-1]}"]
+            flags += [f"--workers={max(arguments.threads, os.cpu_count() or 1)}"]
+            flags += [f"--device={'cpu' if jax.default_backend() == 'cpu' else 'cuda'}"]
+            peer = arguments.peer_python, flags, arguments.peer_keeps_memory
         for stage, loss in itertools.product(stages, losses):
             if stage == "pretrain" and loss != losses[0]:
                 continue
@@ -280,17 +290,17 @@ def main() -> None:
                 *(arguments.validation_slices, compiling, peer),
             )
             once += clock.compiling / 3600
-            hours[stage].append(tell(title, clock, numbers))
+            hours[stage].append(report_epoch(title, clock, numbers))
     if set(hours) == set(TRAININGS):
         total = sum(TRAININGS[stage] * float(np.mean(each)) for stage, each in hours.items())
         total += once
         print(
-            f"the paper's 35 trainings on tumour slices: {total:.2f} hours projected, at width "
-            f"{arguments.width}, with starts and evaluations"
+            f"projection for the paper's 35 trainings on tumour slices: {total:.2f} hours at width "
+            f"{arguments.width}, including starts and evaluations"
         )
         placement = numbers["placement"]
         PROJECTION.keep(f"projection {placement}", hours=total, text=f"{total:.2f} hours")
-    kept = "; memory kept in PyTorch" if arguments.peer_keeps_memory else ""
+    kept = "; PyTorch keeps freed memory" if arguments.peer_keeps_memory else ""
     print(f"  {measure.where()}{kept}")
 
 

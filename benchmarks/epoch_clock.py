@@ -1,4 +1,4 @@
-"""A training stage with a clock beside each part of its epochs; see epoch.py."""
+"""A training stage that measures the time of each part of its epochs; used by epoch.py."""
 
 import queue
 import threading
@@ -13,19 +13,20 @@ from brats_jax.training import trainer
 
 
 class Clock:
-    """What a run's parts took, epoch by epoch.
+    """Times of the parts of a training.
 
     Attributes:
-      peer: what does an epoch in PyTorch, or None.
-      peer_epochs: what it answered, seconds of an epoch first.
-      epochs: seconds by part; 'steps' is all between the first batch asked for and the last
-        step's end, 'waiting' the devices' part of it without work or data, 'idle' without work.
-      bare: seconds of a step on a batch that is there already.
-      steps_per_dispatch: of the last full dispatch.
-      beside: seconds of what is only measured, not done by a training.
-      start: seconds of a training beside its epochs, programs being there.
-      compiling: seconds of its programs, the evaluation's too.
-      scoring: seconds of an evaluated slice.
+      peer: process that runs an epoch in PyTorch, or None.
+      peer_epochs: its replies, for each epoch the seconds of the whole and of its parts.
+      epochs: for each epoch the seconds by part. 'steps' lasts from the first request for a batch
+        to the end of the last step; 'idle' is the part of it in which the devices had no work,
+        'waiting' that in which they had no work because a batch was missing.
+      bare: seconds per step with the batch in device memory.
+      steps_per_dispatch: steps of the last full dispatch.
+      excluded: seconds of measurements that are no part of a training.
+      start: seconds of a training outside of its epochs, without compilation.
+      compiling: seconds of compilation, including the evaluation's programs.
+      scoring: seconds per evaluated slice.
     """
 
     def __init__(self) -> None:
@@ -34,10 +35,10 @@ class Clock:
         self.epochs: list[dict[str, float]] = []
         self.bare = float("nan")
         self.steps_per_dispatch = 1
-        self.beside = self.start = self.compiling = self.scoring = 0.0
+        self.excluded = self.start = self.compiling = self.scoring = 0.0
 
     def median(self) -> dict[str, float]:
-        """Seconds of each part of an epoch, the first, which compiles, left out."""
+        """Median seconds of each part over all epochs but the first, which compiles."""
         counted = self.epochs[1:]
         return {part: float(np.median([epoch[part] for epoch in counted])) for part in counted[0]}
 
@@ -47,24 +48,24 @@ class Compiling:
 
     def __init__(self) -> None:
         self.seconds = 0.0
-        jax.monitoring.register_event_duration_secs_listener(self._heard)
+        jax.monitoring.register_event_duration_secs_listener(self._add)
 
-    def _heard(self, event: str, seconds: float, **_: Any) -> None:
+    def _add(self, event: str, seconds: float, **_: Any) -> None:
         if event == "/jax/core/compile/backend_compile_duration":
             self.seconds += seconds
 
 
 class _TimedFeed:
-    """A stage's feed that notes when each batch was asked for, and when it came."""
+    """A stage's feed that records when each batch was requested and when it arrived."""
 
     def __init__(self, feed: Any) -> None:
-        self._feed, self.asked = feed, list[tuple[float, float]]()
+        self._feed, self.requests = feed, list[tuple[float, float]]()
         self.largest: tuple[int, Any] = (0, None)  # steps and batch of the last full dispatch
 
     def __next__(self) -> Any:
         begin = time.perf_counter()
         portion = next(self._feed)
-        self.asked.append((begin, time.perf_counter()))
+        self.requests.append((begin, time.perf_counter()))
         if portion.steps >= self.largest[0]:
             self.largest = portion.steps, portion.batch
         return portion
@@ -78,13 +79,13 @@ class _TimedFeed:
 
 
 def timed_stage(clock: Clock) -> type[trainer.Stage]:
-    """The class of stages, with a clock beside each part of an epoch."""
+    """A subclass of Stage that writes the times of its epochs to `clock`."""
 
     class TimedStage(trainer.Stage):
         def _prepare(self, stop: Any) -> None:
             super()._prepare(stop)
-            self._given: list[float] = []  # when each dispatch was given to the devices
-            self._done: list[float] = []  # when each was done
+            self._started: list[float] = []  # when each dispatch was started
+            self._done: list[float] = []  # when each dispatch ended
             self._watched: queue.Queue[Any] = queue.Queue()
             threading.Thread(target=self._watch, daemon=True).start()
             self.feed: Any = _TimedFeed(self.feed)
@@ -92,7 +93,7 @@ def timed_stage(clock: Clock) -> type[trainer.Stage]:
             self._validate, self.validation.run = self.validation.run, self._timed_validation
 
         def _timed_step(self, state: Any, batch: Any) -> Any:
-            self._given.append(time.perf_counter())
+            self._started.append(time.perf_counter())
             state, progress = self._plain_step(state, batch)
             self._watched.put(progress)
             return state, progress
@@ -106,16 +107,18 @@ def timed_stage(clock: Clock) -> type[trainer.Stage]:
         def _end_epoch(self) -> None:
             self._finish_all()
             self._watched.join()
-            asked, given, done = self.feed.asked, self._given, self._done
-            steps_end = done[-1]
-            # For the first batch of an epoch the devices wait without work.
-            waiting, idle = asked[0][1] - asked[0][0], given[0] - asked[0][0]
-            for before, (begin, came), gave in zip(done[:-1], asked[1:], given[1:], strict=True):
-                idle += max(0.0, gave - before)
-                waiting += max(0.0, came - max(begin, before))
-            parts = {"steps": steps_end - asked[0][0], "waiting": waiting, "idle": idle}
-            parts["asking"] = sum(came - begin for begin, came in asked)
-            self.feed.asked, self._given, self._done = [], [], []
+            requests, starts, ends = self.feed.requests, self._started, self._done
+            first_request, first_arrival = requests[0]
+            # The devices have no work until the first batch of an epoch arrives.
+            waiting, idle = first_arrival - first_request, starts[0] - first_request
+            for end, (request, arrival), start in zip(
+                ends[:-1], requests[1:], starts[1:], strict=True
+            ):
+                idle += max(0.0, start - end)
+                waiting += max(0.0, arrival - max(request, end))
+            parts = {"steps": ends[-1] - first_request, "waiting": waiting, "idle": idle}
+            parts["asking"] = sum(arrival - request for request, arrival in requests)
+            self.feed.requests, self._started, self._done = [], [], []
             self._validating = 0.0
             begin = time.perf_counter()
             super()._end_epoch()
@@ -124,8 +127,8 @@ def timed_stage(clock: Clock) -> type[trainer.Stage]:
             clock.epochs.append(parts)
             if clock.peer is not None:
                 begin = time.perf_counter()
-                clock.peer_epochs.append(clock.peer.ask("epoch"))
-                clock.beside += time.perf_counter() - begin
+                clock.peer_epochs.append(clock.peer.request("epoch"))
+                clock.excluded += time.perf_counter() - begin
 
         def _timed_validation(self, *arguments: Any) -> dict[str, float]:
             begin = time.perf_counter()
@@ -140,7 +143,7 @@ def timed_stage(clock: Clock) -> type[trainer.Stage]:
                 begin = time.perf_counter()
                 if self.feed.largest[0] and len(clock.epochs) > 1:
                     self._time_bare_steps()
-                clock.beside += time.perf_counter() - begin
+                clock.excluded += time.perf_counter() - begin
                 self._watched.put(None)
 
         def _time_bare_steps(self) -> None:

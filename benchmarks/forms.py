@@ -1,11 +1,12 @@
-"""Each hand-written form of the networks beside another form of the same numbers, by turns.
+"""Compares each hand-written operation with another implementation of the same operation.
 
     python benchmarks/forms.py --batch=4              # forward and backward, width 64, 128 x 128
 
-The ratio is of the form in use to the other one: below 1 the form in use is faster here. Where
-CPUs and accelerators have forms of their own, the other one is that of the other kind. Every pair
-is checked to be equal in float32, then timed in the training's compute type: float32 on a CPU,
-bfloat16 on an accelerator. forms_in_step.py measures a whole step without each form.
+The printed ratio is the time of the implementation in use over the time of the other one; below 1
+the one in use is faster. Where CPUs and accelerators use different implementations, the other one
+is that of the other kind of device. Each pair is checked for equality in float32, then timed in
+the compute type of training: float32 on a CPU, bfloat16 on an accelerator. forms_in_step.py
+measures a whole step without each form.
 """
 
 import argparse
@@ -41,7 +42,7 @@ Form = Callable[..., jax.Array]
 
 
 class Pair(NamedTuple):
-    """A form in use, another one, and the arrays they take."""
+    """The implementation in use, another one, and their arguments."""
 
     name: str
     ours: Form
@@ -51,10 +52,10 @@ class Pair(NamedTuple):
 
 
 def space_to_depth(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """A convolution of stride 2 and odd size as one of stride 1, four pixels to a pixel."""
+    """A convolution of stride 2 and odd size as one of stride 1 on 2 x 2 blocks of pixels."""
     b, h, w, c = x.shape
     size = kernel.shape[0]
-    # y[i] = sum over k of x[2 i + k - (size - 1) / 2]: a zero before or after makes pairs.
+    # y[i] = sum over k of x[2 i + k - (size - 1) / 2]: one zero pads the kernel to an even size.
     before = (size - 1) // 2 % 2
     kernel = jnp.pad(kernel, ((before, 1 - before),) * 2 + ((0, 0),) * 2)
     half = (size + 1) // 2
@@ -67,13 +68,13 @@ def space_to_depth(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return lax.conv_general_dilated(y, k, (1, 1), (pad, pad), dimension_numbers=DIMENSION_NUMBERS)
 
 
-def of_matrix(form: Form) -> Form:
-    """A product with a matrix, called with the kernel [1, 1, i, o] of a convolution."""
+def as_convolution(form: Form) -> Form:
+    """A matrix product, called with the kernel [1, 1, i, o] of a 1x1 convolution."""
     return lambda x, kernel: form(x, kernel[0, 0])
 
 
 def with_skip(form: Form) -> Form:
-    """An up-sampled convolution, called with or without a map to concatenate."""
+    """An up-sampled convolution, called with or without a skip map."""
 
     def call(x: jax.Array, *rest: jax.Array) -> jax.Array:
         *skip, kernel = rest
@@ -83,12 +84,12 @@ def with_skip(form: Form) -> Form:
 
 
 def not_in_use(on_cpu: Form, elsewhere: Form) -> Form:
-    """Of two forms the one that this machine does not take."""
+    """The one of two implementations that this device does not use."""
     return elsewhere if forms.on_cpu() else on_cpu
 
 
 def pairs(batch: int, width: int) -> Iterator[Pair]:
-    """What is compared, at the sizes of a 128 x 128 patch."""
+    """All pairs to compare, at the sizes of a 128 x 128 patch."""
     rng = np.random.default_rng(0)
 
     def maps(size: int, channels: int) -> jax.Array:
@@ -107,9 +108,9 @@ def pairs(batch: int, width: int) -> Iterator[Pair]:
     same = (maps(8, 4 * w), kernel(1, 4 * w, 16 * w))
     yield Pair("1x1, 8: product, convolution", ops.conv2d, plain[1], same)
     wide = (maps(32, w), kernel(1, w, 4 * w))
-    other = not_in_use(of_matrix(product), of_matrix(product_plain))
+    other = not_in_use(as_convolution(product), as_convolution(product_plain))
     yield Pair("1x1, 32: gradients in use, other", ops.conv2d, other, wide)
-    for size, side in ((4, 4), (8, 8), (16, 8)):  # w is 64: 512, 256, 256 channels
+    for size, side in ((4, 4), (8, 8), (16, 8)):  # 512, 256, 256 channels at width 64
         channels = 32 * w // side
         deep = (maps(size, channels), kernel(3, channels, channels))
         stride = size // side
@@ -155,7 +156,7 @@ def pairs(batch: int, width: int) -> Iterator[Pair]:
 
 
 def with_gradients(form: Form, pair: Pair) -> Callable[[], list[jax.Array]]:
-    """A call of the compiled form and its gradients."""
+    """A compiled call of the operation and its gradients."""
     arguments, first = pair.arguments, 0 if pair.needs_input_gradient else 1
     result = jax.eval_shape(form, *arguments)
     drawn = np.random.default_rng(1).standard_normal(result.shape)
@@ -170,12 +171,12 @@ def with_gradients(form: Form, pair: Pair) -> Callable[[], list[jax.Array]]:
 
 
 def _in(dtype: Any, array: jax.Array) -> jax.Array:
-    # Scales and biases of a normalisation stay float32.
+    # Scale and bias of BatchNorm stay in float32.
     return array if array.ndim == 1 else array.astype(dtype)
 
 
 def parser() -> argparse.ArgumentParser:
-    """Of its arguments."""
+    """The command's arguments."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--width", type=int, default=64)
@@ -184,7 +185,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    """Checks, times and prints every pair."""
+    """Checks and times every pair, and prints the ratios."""
     options = parser().parse_args()
     devices.keep_freed_memory()  # as training does
     dtype = devices.compute_dtype("auto")
@@ -195,8 +196,8 @@ def main() -> None:
             largest = float(jnp.abs(other).max())
             np.testing.assert_allclose(ours, other, atol=1e-4 * largest, rtol=0)
         rounded = pair._replace(arguments=tuple(_in(dtype, a) for a in pair.arguments))
-        ways = {n: with_gradients(getattr(pair, n), rounded) for n in ("ours", "other")}
-        seconds = measure.by_turns(ways, options.turns)
+        calls = {n: with_gradients(getattr(pair, n), rounded) for n in ("ours", "other")}
+        seconds = measure.time_alternately(calls, options.turns)
         ratio = measure.ratio(seconds["ours"], seconds["other"])
         spread = ratio.show(digits=2)
         FORM.keep(f"form {pair.name}", ratio=ratio, text=spread)

@@ -1,13 +1,14 @@
-"""A step with all hand-written forms beside the step without one of them, by turns.
+"""Compares a step with all hand-written forms with the same step without one of them.
 
     python benchmarks/forms_in_step.py                           # training steps of both stages
     python benchmarks/forms_in_step.py --mode=inference --size=240 --stages=segment
     python benchmarks/forms_in_step.py --forms=batch_norm,max_pool --rounds=9
 
-Each process runs with its own BRATS_JAX_PLAIN. Two processes of one program differ by up to 5 %
-in the time of a step, so every round starts new ones; the pair `none` shows what is left of that.
-The ratio is of the step without the form to the step with it, in wall and in processor time; the
-interval is a 95 % bootstrap over the rounds. Above 1.03 the form brings 3 % of a step.
+Each process runs with its own BRATS_JAX_PLAIN. Step times of two processes of the same program
+differ by up to 5 %, so each round starts new processes; the pair `none` shows the remaining
+difference. The ratio is the time of the step without the form over the time with it, as wall time
+and as processor time, with a 95 % bootstrap interval over the rounds. A ratio of 1.03 means that
+the form saves 3 % of a step.
 """
 
 import argparse
@@ -21,7 +22,7 @@ NETWORK_FORMS = ("product", "patches", "upsampled", "transposed", "max_pool", "b
 
 
 def work(arguments: argparse.Namespace) -> None:
-    """The process of one selection of forms: runs the steps that it reads the number of."""
+    """Process of one selection of forms: reads a number of steps, runs them, prints seconds."""
     from brats_jax.runtime import devices
 
     devices.keep_freed_memory()  # before JAX allocates
@@ -36,17 +37,17 @@ def work(arguments: argparse.Namespace) -> None:
 
 
 def compare(arguments: argparse.Namespace) -> None:
-    """Prints a line for each stage and form."""
+    """Prints one line for each stage and form."""
     import numpy as np
 
     from benchmarks import measure
 
     def start(stage: str, plain: str) -> measure.Peer:
-        same = ("mode", "width", "batch", "size")
-        told = [f"--{name}={getattr(arguments, name)}" for name in same]
+        shared = ("mode", "width", "batch", "size")
+        flags = [f"--{name}={getattr(arguments, name)}" for name in shared]
         os.environ["BRATS_JAX_PLAIN"] = {"none": "", "all": "1"}.get(plain, plain)
         script = Path(__file__).name
-        return measure.Peer(sys.executable, script, [*told, f"--stages={stage}", "--worker"])
+        return measure.Peer(sys.executable, script, [*flags, f"--stages={stage}", "--worker"])
 
     def interval(ratios: list[float]) -> str:
         drawn = np.random.default_rng(0).choice(ratios, (4000, len(ratios))).mean(axis=1)
@@ -63,7 +64,7 @@ def compare(arguments: argparse.Namespace) -> None:
                 turns = []
                 for turn in range(arguments.turns + 1):
                     order = (with_all, without) if turn % 2 else (without, with_all)
-                    taken = {id(process): process.ask(arguments.steps) for process in order}
+                    taken = {id(process): process.request(arguments.steps) for process in order}
                     turns.append(np.divide(taken[id(without)], taken[id(with_all)]))
                 without.close()
                 found[name].append(tuple(np.median(turns[1:], axis=0)))
@@ -86,9 +87,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--size", type=int, default=128)
-    parser.add_argument("--rounds", type=int, default=6, help="each with new processes")
-    parser.add_argument("--turns", type=int, default=4, help="of a pair of processes")
-    parser.add_argument("--steps", type=int, default=1, help="in each turn")
+    parser.add_argument("--rounds", type=int, default=6, help="rounds, each with new processes")
+    parser.add_argument("--turns", type=int, default=4, help="turns of a pair of processes")
+    parser.add_argument("--steps", type=int, default=1, help="steps per turn")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
     (work if arguments.worker else compare)(arguments)

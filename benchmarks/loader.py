@@ -1,11 +1,11 @@
-"""Patches per second, ours and a PyTorch DataLoader's over Kaggle files, by turns in one run.
+"""Patches per second of our loader and of a PyTorch DataLoader over Kaggle's slice files.
 
     python benchmarks/loader.py --peer_python=TORCH_VENV/bin/python   # needs torch and h5py there
 
-The slices are the phantom's, 240 x 240, written as the Kaggle set has them (gzip) and prepared
-into a store in a temporary folder. Ours: patches cut on the host; the numbers of the plan alone,
-which is what the `device` placement carries; and its cutting on the device by itself. All files
-are in the page cache.
+Phantom slices of 240 x 240 are written in Kaggle's format (HDF5, gzip) and prepared into a store,
+both in a temporary folder. Three parts of our loader are measured: patches cut on the host; the
+plan's numbers alone, which are all that `data.placement=device` reads on the host; and cutting on
+the device. All files are in the page cache. The loaders alternate in one run.
 """
 
 import argparse
@@ -35,7 +35,7 @@ FILES = Path(__file__).parent.parent / "tests" / "brats_files.py"
 
 
 def write_kaggle(folder: Path, patients: int, shape: tuple[int, int, int]) -> None:
-    """The phantom's slices as HDF5 files."""
+    """Writes the slices of phantom patients as Kaggle's HDF5 files."""
     spec = importlib.util.spec_from_file_location("brats_files", FILES)
     assert spec is not None and spec.loader is not None
     files = importlib.util.module_from_spec(spec)
@@ -49,15 +49,17 @@ def write_kaggle(folder: Path, patients: int, shape: tuple[int, int, int]) -> No
 
 
 def parser() -> argparse.ArgumentParser:
-    """Of its arguments."""
+    """The command's arguments."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--patients", type=int, default=3)
-    parser.add_argument("--slices", type=int, default=40, help="of each patient")
+    parser.add_argument("--slices", type=int, default=40, help="slices of each patient")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--patch", type=int, default=128)
-    parser.add_argument("--threads", type=int, default=2, help="ours, and the peer's processes")
+    parser.add_argument("--threads", type=int, default=2, help="our threads, the peer's processes")
     parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--peer_python", help="a Python with torch and h5py; without it only ours")
+    parser.add_argument(
+        "--peer_python", help="Python with torch and h5py; without it, no peer is measured"
+    )
     return parser
 
 
@@ -85,32 +87,32 @@ def main() -> None:
         def loaded(batches: TrainingBatches) -> Callable[[], object]:
             return lambda: next(batches)
 
-        def cut_there() -> object:
+        def cut_on_device() -> object:
             return jax.block_until_ready(cut(resident.arrays, drawn))
 
-        ways = {
+        loaders = {
             "host: cut by Grain's threads": (loaded(host), 64),
             "device: the plan's numbers": (loaded(numbers), 64),
-            "device: cutting": (cut_there, 64),
+            "device: cutting": (cut_on_device, 64),
         }
-        rates: dict[str, list[float]] = {name: [] for name in [*ways, "PyTorch"]}
+        rates: dict[str, list[float]] = {name: [] for name in [*loaders, "PyTorch"]}
         peer = None
         if arguments.peer_python:
             write_kaggle(root / "kaggle", arguments.patients, shape)
-            told = [f"--folder={root / 'kaggle'}", f"--batch={batch}", f"--patch={patch}"]
-            told.append(f"--workers={arguments.threads}")
-            peer = measure.Peer(arguments.peer_python, "peers/torch_loader.py", told)
+            flags = [f"--folder={root / 'kaggle'}", f"--batch={batch}", f"--patch={patch}"]
+            flags.append(f"--workers={arguments.threads}")
+            peer = measure.Peer(arguments.peer_python, "peers/torch_loader.py", flags)
         for turn in range(arguments.turns + 1):
             if peer:
                 count = 8 * batch
-                rates["PyTorch"].append(count / peer.ask(count)[0])
-            for name, (run, repeats) in ways.items():
+                rates["PyTorch"].append(count / peer.request(count)[0])
+            for name, (run, repeats) in loaders.items():
                 run()
                 start = time.perf_counter()
                 for _ in range(repeats):
                     run()
                 rates[name].append(repeats * batch / (time.perf_counter() - start))
-            if turn == 0:  # what was read ahead, and compiling
+            if turn == 0:  # excludes prefetched batches and compilation
                 rates = {name: [] for name in rates}
         host.close()
         numbers.close()
@@ -119,7 +121,7 @@ def main() -> None:
             ours = rates["host: cut by Grain's threads"]
             times = measure.ratio(ours, rates["PyTorch"])
             print(
-                f"{times.show(digits=0)} times the DataLoader's patches; "
+                f"{times.show(digits=0)} times the DataLoader's patches per second; "
                 f"torch {peer.description['version']}"
             )
             rate = Spread.of(ours)

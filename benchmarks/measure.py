@@ -1,4 +1,7 @@
-"""What the benchmarks share: turns, quartiles, the peer's process, ceilings, where it all ran."""
+"""Shared by all benchmarks: timing, quartiles, peer processes, ceilings, machine and version.
+
+python benchmarks/measure.py        # prints the ceilings of this device
+"""
 
 import contextlib
 import fnmatch
@@ -23,23 +26,24 @@ from brats_jax.errors import BratsError
 from brats_jax.runtime import devices
 
 HERE = Path(__file__).parent
-# A file to which every `result` is appended, one JSON object a line: what gpu.py reads.
+# Environment variable: path of a file to which each result is appended, one JSON object a line.
+# gpu/gpu.py reads this file.
 RESULTS = "BRATS_BENCHMARK_RESULTS"
 
 
-def _told(kind: type[BaseException], error: BaseException, trace: Any) -> None:
-    """As the commands do: what the user has to change is one line."""
+def _show_error(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """Prints a BratsError in one line, as the commands do."""
     if isinstance(error, BratsError):
         print(f"error: {error}", file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, trace)
 
 
-sys.excepthook = _told
+sys.excepthook = _show_error
 
 
 class Spread(NamedTuple):
-    """Quartiles of what several turns gave."""
+    """Lower quartile, median and upper quartile over the turns of a run."""
 
     low: float
     middle: float
@@ -47,35 +51,35 @@ class Spread(NamedTuple):
 
     @classmethod
     def of(cls, values: Sequence[float] | np.ndarray) -> "Spread":
-        """Of numbers, one for each turn."""
+        """Quartiles of one value per turn."""
         return cls(*(float(q) for q in np.percentile(np.asarray(values, float), (25, 50, 75))))
 
     def show(self, scale: float = 1.0, digits: int = 1) -> str:
-        """'12.3 (quartiles 12.0 to 12.9)', multiplied by `scale`; of one turn '12.3'."""
+        """'12.3 (quartiles 12.0 to 12.9)' after multiplication by `scale`; '12.3' for one turn."""
         low, middle, high = (f"{scale * x:.{digits}f}" for x in self)
         return f"{middle} (quartiles {low} to {high})" if self.low < self.high else middle
 
 
 def ratio(ours: Sequence[float], peer: Sequence[float]) -> Spread:
-    """Quartiles of ours over the peer's, turn by turn."""
+    """Quartiles of the ratio ours / peer, one ratio per turn."""
     return Spread.of(np.array(ours) / np.array(peer))
 
 
 def timed(run: Callable[[], object]) -> float:
-    """Seconds of one run, until the devices are done."""
+    """Seconds of one run, including the wait for the devices."""
     start = time.perf_counter()
     jax.block_until_ready(run())
     return time.perf_counter() - start
 
 
 def best(run: Callable[[], object], repeats: int = 5) -> float:
-    """The shortest of a few runs in seconds, after one that does not count."""
+    """Seconds of the fastest of `repeats` runs, after one warm-up run."""
     run()
     return min(timed(run) for _ in range(repeats))
 
 
 def busy(run: Callable[[], object], repeats: int = 5) -> float:
-    """Processor time of all threads in seconds, the least of a few runs."""
+    """Processor time of all threads in seconds, the minimum over `repeats` runs."""
     seconds = []
     for _ in range(repeats):
         start = time.process_time()
@@ -84,19 +88,25 @@ def busy(run: Callable[[], object], repeats: int = 5) -> float:
     return min(seconds)
 
 
-def by_turns(ways: Mapping[str, Callable[[], object]], turns: int) -> dict[str, list[float]]:
-    """Seconds of every way in every turn, the ways alternating; a turn before them warms up."""
-    for run in ways.values():
+def time_alternately(
+    functions: Mapping[str, Callable[[], object]], turns: int
+) -> dict[str, list[float]]:
+    """Seconds of each function in each turn.
+
+    A turn runs every function once, in order, so that a change of the machine's speed affects
+    all of them. One warm-up turn is not counted.
+    """
+    for run in functions.values():
         run()
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(turns):
-        for name, run in ways.items():
+        for name, run in functions.items():
             seconds[name].append(timed(run))
     return seconds
 
 
-# What `devices.keep_freed_memory` asks of malloc, for a process that is told by its environment.
-KEEPS_MEMORY = {
+# The malloc settings of `devices.keep_freed_memory`, as environment variables.
+KEEP_FREED_MEMORY = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": "4000000000",
@@ -104,16 +114,21 @@ KEEPS_MEMORY = {
 
 
 class Peer:
-    """A process of another Python that is told, line by line, when to run, and answers in lines.
+    """A benchmark process of another Python environment.
+
+    It reads requests from standard input, one a line, and prints one line of numbers for each.
 
     Args:
-      python: its interpreter.
-      script: its path in this folder.
-      arguments: of the script.
-      keeps_memory: its malloc gives nothing back to the system, as ours does not on a CPU.
+      python: path of the interpreter.
+      script: path of the script in benchmarks/.
+      arguments: command line of the script.
+      keeps_memory: malloc keeps freed memory, as `devices.keep_freed_memory` sets it here.
 
     Attributes:
-      description: the JSON object that it begins with.
+      description: the JSON object that the process prints first.
+
+    Raises:
+      SystemExit: the process ended.
     """
 
     def __init__(
@@ -124,7 +139,7 @@ class Peer:
             env={
                 **os.environ,
                 "PYTHONPATH": str(HERE.parent),
-                **(KEEPS_MEMORY if keeps_memory else {}),
+                **(KEEP_FREED_MEMORY if keeps_memory else {}),
             },
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -138,10 +153,10 @@ class Peer:
             raise SystemExit(f"the peer's process ended with status {self._process.wait()}")
         return line
 
-    def ask(self, what: object) -> list[float]:
-        """The numbers of its answer."""
+    def request(self, line: object) -> list[float]:
+        """Writes one line to the process and returns the numbers of its reply."""
         assert self._process.stdin is not None
-        self._process.stdin.write(f"{what}\n")
+        self._process.stdin.write(f"{line}\n")
         self._process.stdin.flush()
         return [float(number) for number in self._line().split()]
 
@@ -153,10 +168,10 @@ class Peer:
 
 
 def end_group(process: "subprocess.Popen[Any]", grace: float = 0.0) -> None:
-    """Ends a process that was started as a session of its own, and all that it started.
+    """Kills a process that leads its own session, with all processes of its group.
 
-    With `grace` it is interrupted first and has so many seconds to clear up: to end what it
-    started as sessions of their own in turn, and to remove its folders.
+    With `grace` the group gets SIGINT first and has that many seconds to remove its temporary
+    folders and to end processes in sessions of their own.
     """
     with contextlib.suppress(ProcessLookupError):
         if grace:
@@ -168,23 +183,23 @@ def end_group(process: "subprocess.Popen[Any]", grace: float = 0.0) -> None:
 
 
 def peak_memory() -> int:
-    """Bytes: the device's largest use so far, on CPU that of this process (torch_peer.py's too)."""
+    """Peak memory in bytes: of the device, on a CPU of this process (as in torch_peer.py)."""
     stats = jax.local_devices()[0].memory_stats()
     if stats and "peak_bytes_in_use" in stats:
         return int(stats["peak_bytes_in_use"])
-    # Not getrusage: its maximum goes back to the process that this one was forked from.
+    # Not getrusage: a forked process inherits the maximum of its parent.
     status = Path("/proc/self/status").read_text()
     return 1024 * int(status.split("VmHWM:")[1].split()[0])
 
 
 class Ceilings(NamedTuple):
-    """What the device can do at best, measured now.
+    """Measured limits of the device.
 
     Attributes:
       flops: FLOP/s of a large matrix product in the compute type.
-      bandwidth: bytes/s of a copy, read and written.
-      dispatch: seconds to start a compiled program that does next to nothing.
-      launch: seconds for each of a chain of small dependent operations within one program.
+      bandwidth: bytes/s of a copy, reads plus writes.
+      dispatch: seconds to run a compiled program of one scalar addition.
+      launch: seconds per operation in a program that chains small dependent operations.
     """
 
     flops: float
@@ -194,7 +209,7 @@ class Ceilings(NamedTuple):
 
 
 def ceilings() -> Ceilings:
-    """Measures them; about two seconds on CPU."""
+    """Measures the ceilings; about two seconds on a CPU."""
     on_cpu = jax.default_backend() == "cpu"
     size = 2048 if on_cpu else 8192
     a = jnp.ones((size, size), devices.compute_dtype("auto"))
@@ -206,7 +221,7 @@ def ceilings() -> Ceilings:
     links = 200
 
     def chain(x: jax.Array) -> jax.Array:
-        for _ in range(links):  # products, because anything else would become one operation
+        for _ in range(links):  # products: XLA would fuse elementwise operations into one
             x = x @ small
         return x
 
@@ -220,21 +235,24 @@ def ceilings() -> Ceilings:
 
 
 def result(name: str, **numbers: Any) -> None:
-    """Appends numbers to the file that the environment names, if it does, and what they are of."""
+    """Appends a result, with machine and version, to the file named by BRATS_BENCHMARK_RESULTS.
+
+    Without this environment variable nothing is written.
+    """
     path = os.environ.get(RESULTS)
     if path:
-        of = {"machine": machine(), "version": version(), "backend": jax.default_backend()}
+        origin = {"machine": machine(), "version": version(), "backend": jax.default_backend()}
         with open(path, "a") as file:
-            file.write(json.dumps({"result": name, **of, **numbers}) + "\n")
+            file.write(json.dumps({"result": name, **origin, **numbers}) + "\n")
 
 
 class Record:
-    """What a benchmark writes down, declared: gpu.py's table reads nothing else.
+    """Declares the results of a benchmark; the table of gpu/gpu.py reads nothing else.
 
     Args:
-      names: of its results; '*' stands for what differs.
-      optional: those of its numbers that are not always there.
-      types: of its numbers, by name.
+      names: patterns of the names of its results; '*' matches any text.
+      optional: names of fields that a result may lack.
+      types: type of each field, by name.
     """
 
     def __init__(self, *names: str, optional: Sequence[str] = (), **types: type) -> None:
@@ -244,17 +262,17 @@ class Record:
         """Appends a result.
 
         Raises:
-          ValueError: it is not what was declared (it is kept nevertheless).
+          ValueError: the result does not match the declaration. It is written all the same.
         """
         result(name, **numbers)
         other = set(numbers) ^ set(self.types)
         other -= self.optional - set(numbers)
         if other or not any(fnmatch.fnmatchcase(name, each) for each in self.names):
-            raise ValueError(f"result {name!r} is not what is declared: {', '.join(other)}")
+            raise ValueError(f"result {name!r} does not match its Record: {', '.join(other)}")
 
 
 def where() -> str:
-    """Machine, versions, commit, date and load, in one line."""
+    """Machine, versions, commit, date and load in one line."""
     return (
         f"{machine()}, {version()}, "
         f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, load {os.getloadavg()[0]:.1f}"
@@ -262,12 +280,12 @@ def where() -> str:
 
 
 def machine() -> str:
-    """Its devices and its processor."""
+    """Devices and processor."""
     return f"{devices.describe()}, {os.cpu_count()} CPUs ({_processor()})"
 
 
 def version() -> str:
-    """Of Python, JAX and this repository."""
+    """Versions of Python and JAX, and the commit."""
     return f"Python {platform.python_version()}, jax {jax.__version__}, commit {_commit()}"
 
 
@@ -282,7 +300,7 @@ def _processor() -> str:
 
 @functools.cache
 def _commit() -> str:
-    """The short name of the commit, '+' behind it where the working tree differs."""
+    """Short hash of the commit, followed by '+' if the working tree has changes."""
     root = Path(__file__).parent
 
     def git(*arguments: str) -> str:

@@ -1,12 +1,12 @@
-"""Image and overlap metrics beside their peers: SSIM, Dice, HD95 and ASD for a batch of slices.
+"""Compares SSIM, Dice, HD95 and ASD of a batch of slices with scikit-image and MONAI.
 
-    python benchmarks/metrics.py                        # scikit-image and SciPy
-    python benchmarks/metrics.py --peer_python=PYTHON   # and MONAI, in an environment that has it
+    python benchmarks/metrics.py                        # scikit-image
+    python benchmarks/metrics.py --peer_python=PYTHON   # also MONAI, installed for PYTHON
 
-A phantom patient's slices; the prediction is the truth shifted by a few pixels, the image with
-noise added. The peers are told slice by slice what they take slice by slice (scikit-image), and
-the whole batch where they take one (MONAI). Ours: one call, NumPy to NumPy. Surfaces
-against plain SciPy, in 2D and 3D, are surface_distances.py.
+The slices are a phantom patient's. The predicted labels are the true labels shifted by a few
+pixels; the predicted image is the true image plus noise. Our functions and MONAI's get the whole
+batch in one call, from NumPy to NumPy; scikit-image gets one slice per call. surface_distances.py
+compares surface distances with plain SciPy.
 """
 
 import argparse
@@ -34,18 +34,18 @@ MONAI = measure.Record(
 
 
 def finite_mean(values: object) -> float:
-    """Over slices and classes that have a value."""
+    """Mean of the finite values."""
     array = np.asarray(values, np.float64)
     return float(array[np.isfinite(array)].mean())
 
 
 def parser() -> argparse.ArgumentParser:
-    """Of its arguments."""
+    """The command's arguments."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--shape", default="155,240,240", help="of the phantom: slices,H,W")
-    parser.add_argument("--batch", type=int, default=16, help="slices, with tumour")
+    parser.add_argument("--shape", default="155,240,240", help="slices,H,W of the phantom")
+    parser.add_argument("--batch", type=int, default=16, help="number of slices with tumour")
     parser.add_argument("--turns", type=int, default=9)
-    parser.add_argument("--peer_python", help="a Python with MONAI; without it none")
+    parser.add_argument("--peer_python", help="Python with MONAI; without it, MONAI is left out")
     return parser
 
 
@@ -61,7 +61,7 @@ def main() -> None:
     reconstruction = target + 0.2 * noise
     labels = case.labels[chosen]
     prediction = np.roll(labels, (3, 2), (1, 2))
-    span = float(np.ptp(target))  # one for all: MONAI takes no other
+    span = float(np.ptp(target))  # one data range for all slices, as MONAI needs
 
     def skimage() -> list[float]:
         pairs = zip(reconstruction, target, strict=True)
@@ -77,8 +77,8 @@ def main() -> None:
     ours: dict[str, Callable[[], object]] = {
         "SSIM, uniform": lambda: image.ssim(reconstruction, target, span),
         "SSIM": lambda: image.ssim(reconstruction, target, span, window="gaussian11"),
-        "SSIM, compiled": lambda: image._compiled_ssim(
-            reconstruction, target, np.full(len(target), span), None, "uniform7"
+        "SSIM, compiled": lambda: image.ssim_of_centred_windows(
+            reconstruction, target, np.full(len(target), span, np.float32), None, "uniform7"
         ),
         "Dice": dice,
         "HD95": lambda: surface.hd95(statistics(), "max_directed"),
@@ -86,7 +86,7 @@ def main() -> None:
     }
     difference = np.abs(np.asarray(ours["SSIM, uniform"]()) - np.array(skimage())).max()
     assert difference < 1e-4, difference
-    ways: dict[str, Callable[[], object]] = {"scikit-image": skimage, **ours}
+    functions: dict[str, Callable[[], object]] = {"scikit-image": skimage, **ours}
     monai: dict[str, list[float]] = {name: [] for name in ours if "," not in name}
     with tempfile.TemporaryDirectory() as folder:
         peer = None
@@ -94,22 +94,22 @@ def main() -> None:
             file = Path(folder) / "arrays.npz"
             arrays = {"target": target, "labels": labels, "prediction": prediction}
             np.savez(file, reconstruction=reconstruction, range=span, **arrays)
-            told = [f"--arrays={file}"]
-            told.append(f"--device={'cpu' if jax.default_backend() == 'cpu' else 'cuda'}")
+            flags = [f"--arrays={file}"]
+            flags.append(f"--device={'cpu' if jax.default_backend() == 'cpu' else 'cuda'}")
             try:
-                peer = measure.Peer(arguments.peer_python, "peers/torch_metrics.py", told)
-            except SystemExit as problem:  # scikit-image is a peer, too
+                peer = measure.Peer(arguments.peer_python, "peers/torch_metrics.py", flags)
+            except SystemExit as problem:  # continues with scikit-image alone
                 print(f"MONAI: not measured, {problem}")
-            for name in monai if peer else ():  # also a first call, which does not count
-                its, mine = peer.ask(name)[1], finite_mean(ours[name]())
+            for name in monai if peer else ():  # checks the values; also warms up
+                its, mine = peer.request(name)[1], finite_mean(ours[name]())
                 assert abs(its - mine) < 1e-3 * max(1.0, abs(mine)), (name, its, mine)
-        took: dict[str, list[float]] = {name: [] for name in ways}
+        took: dict[str, list[float]] = {name: [] for name in functions}
         for turn in range(arguments.turns + 1):
-            for name, run in ways.items():
+            for name, run in functions.items():
                 took[name].append(measure.timed(run))
             for name, times in monai.items():
-                times += [peer.ask(name)[0]] if peer else []
-            if turn == 0:  # compiling, and what is read for the first time
+                times += [peer.request(name)[0]] if peer else []
+            if turn == 0:  # excludes compilation and first reads
                 for times in (*took.values(), *monai.values()):
                     times.clear()
         version = peer.description["version"] if peer else ""
@@ -117,16 +117,16 @@ def main() -> None:
             peer.close()
     each = 1e3 / len(target)
     faster = measure.ratio(took["scikit-image"], took["SSIM, uniform"])
-    print(f"SSIM: {faster.show()} times as fast as scikit-image, which takes slice by slice")
+    print(f"SSIM: {faster.show()} times as fast as scikit-image, called once per slice")
     for name, times in took.items():
-        print(f"  {name:<14} {Spread.of(times).show(each, 3)} ms a slice")
+        print(f"  {name:<14} {Spread.of(times).show(each, 3)} ms per slice")
     shown = Spread.of(took["SSIM, uniform"]).show(each, 3)
-    SSIM.keep("ssim", times=faster.middle, text=f"{faster.show()} x, {shown} ms a slice")
+    SSIM.keep("ssim", times=faster.middle, text=f"{faster.show()} x, {shown} ms per slice")
     for name, times in monai.items() if peer else ():
         against = measure.ratio(took[name], times)
         print(
             f"{name}: {measure.ratio(times, took[name]).show()} times as fast as {version}, "
-            f"{Spread.of(times).show(each, 3)} ms a slice"
+            f"{Spread.of(times).show(each, 3)} ms per slice"
         )
         text = f"{1 / against.middle:.1f} x MONAI"
         MONAI.keep(f"monai {name}", ratio=against, text=text)

@@ -1,12 +1,12 @@
-"""Preparing one BraTS case beside merely decompressing its files, by turns, ratio first.
+"""Compares the time to prepare one BraTS case with the time to decompress its files.
 
     python benchmarks/preparation.py --real=DIR   # the first case of BraTS NIfTI folders
-    python benchmarks/preparation.py              # a phantom patient, written as one
+    python benchmarks/preparation.py              # a phantom patient, written as NIfTI files
 
-Preparing is all that `brats_jax.prepare` does with a case: read, bring to LPS, audit, normalise,
-write, checksum. Decompressing is `gzip.decompress` of the case's five files, one after another;
-beside it the raw inflate of zlib (no checksum), which is the fastest in the standard library, and
-the same on two threads. Page cache warm; `--cores` are what this process may use.
+Preparation is the work of `brats_jax.prepare` on one case: read, reorient to LPS, audit, normalise,
+write, checksum. It is compared with `gzip.decompress` of the case's five files in sequence, with
+zlib's raw inflate (without checksum, the fastest in the standard library), and with raw inflate on
+several threads. The functions alternate; the files are in the page cache.
 """
 
 import argparse
@@ -30,8 +30,8 @@ PREPARATION = measure.Record("preparation", ratio=float, text=str)
 
 
 def inflate(data: bytes) -> bytes:
-    """The contents of a gzip file, unchecked, into room of the right size."""
-    start = 10  # the header, and the name if there is one
+    """Decompresses a gzip file without verifying its checksum, into a buffer of the final size."""
+    start = 10  # end of the header, followed by the file name if flag 8 is set
     if data[3] & 8:
         start = data.index(0, start) + 1
     size = int.from_bytes(data[-4:], "little")
@@ -39,14 +39,14 @@ def inflate(data: bytes) -> bytes:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Of its arguments."""
+    """The command's arguments."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--real", type=Path, help="a folder of BraTS cases")
-    parser.add_argument("--shape", default="155,240,240", help="of the phantom: slices,H,W")
+    parser.add_argument("--shape", default="155,240,240", help="slices,H,W of the phantom")
     parser.add_argument("--normalisation", choices=("slice", "volume"), default="slice")
     parser.add_argument("--turns", type=int, default=7)
-    parser.add_argument("--cores", type=int, default=2)
-    parser.add_argument("--profile", action="store_true", help="where the time goes, once")
+    parser.add_argument("--cores", type=int, default=2, help="CPU cores and threads to use")
+    parser.add_argument("--profile", action="store_true", help="print a profile of one preparation")
     return parser
 
 
@@ -70,7 +70,7 @@ def main() -> None:
         def prepare() -> object:
             return write_case(store, source, patient, arguments.normalisation)
 
-        ways = {
+        functions = {
             "prepared": prepare,
             "gzip": lambda: [gzip.decompress(file.read_bytes()) for file in files],
             "zlib": lambda: [inflate(file.read_bytes()) for file in files],
@@ -78,23 +78,27 @@ def main() -> None:
                 pool.map(lambda file: len(inflate(file.read_bytes())), files)
             ),
         }
-        took = measure.by_turns(ways, arguments.turns)
-        busy = {name: measure.busy(ways[name], arguments.turns) for name in ("prepared", "gzip")}
+        took = measure.time_alternately(functions, arguments.turns)
+        busy = {n: measure.busy(functions[n], arguments.turns) for n in ("prepared", "gzip")}
         if arguments.profile:
             profile = cProfile.Profile()
             profile.runcall(prepare)
             pstats.Stats(profile).sort_stats("tottime").print_stats(14)
     against = measure.ratio(took["prepared"], took["gzip"])
-    text = f"{against.show(digits=2)} of decompressing: {Spread.of(took['prepared']).show(1e3)} ms"
+    text = (
+        f"{against.show(digits=2)} of the time of decompression: "
+        f"{Spread.of(took['prepared']).show(1e3)} ms"
+    )
     print(f"{patient}: {text}")
-    for name in list(ways)[1:]:
+    for name in list(functions)[1:]:
         print(
-            f"  {name:<14}{Spread.of(took[name]).show(1e3)} ms; preparing takes "
-            f"{measure.ratio(took['prepared'], took[name]).show(digits=2)} of it"
+            f"  {name:<14}{Spread.of(took[name]).show(1e3)} ms; preparation takes "
+            f"{measure.ratio(took['prepared'], took[name]).show(digits=2)} of this time"
         )
     print(
-        f"  processor time of all threads (load stretches it little) {1e3 * busy['prepared']:.0f} "
-        f"and {1e3 * busy['gzip']:.0f} ms, {busy['prepared'] / busy['gzip']:.2f} of it"
+        f"  processor time of all threads (depends little on load): preparation "
+        f"{1e3 * busy['prepared']:.0f} ms, gzip {1e3 * busy['gzip']:.0f} ms, ratio "
+        f"{busy['prepared'] / busy['gzip']:.2f}"
     )
     print(f"  normalised by {arguments.normalisation}; {measure.where()}")
     PREPARATION.keep("preparation", ratio=against.middle, text=text)

@@ -1,15 +1,13 @@
-"""Where the milliseconds of a training step go: by kind of operation and part of the step.
+"""Milliseconds of a training step by kind of operation and by pass.
 
     python benchmarks/profile_step.py --stage=segment            # or pretrain; width 64, batch 4
-    python benchmarks/profile_step.py --batch=16 --steps_per_dispatch=25      # as a GPU trains
+    python benchmarks/profile_step.py --batch=16 --steps_per_dispatch=25      # for a GPU
 
-`jax.profiler` records when each operation of the compiled program ran. Of what runs at the same
-time each gets its share, so that the rows add up to the time of the step: an operation that has
-half of the cores for itself counts for the time it takes, not for what it computes. "none named"
-is when no operation was recorded: a GPU is idle then; on a CPU it is between two dispatches, or
-some convolutions' work, which XLA hands to threads that do not say whose it is.
-Recording costs time itself; the step as it is without is printed beside. --top=N names the
-operations that took longest.
+`jax.profiler` records when each operation of the compiled program ran. Operations that run at the
+same time share that time equally, so that the rows add up to the time of the step. The row "none
+named" is the time without a recorded operation: a GPU is idle; a CPU is between two dispatches, or
+runs parts of convolutions in threads for which XLA records no operation. Recording slows the step
+down; the time of a step without it is printed as well. --top=N lists the N slowest operations.
 """
 
 import argparse
@@ -34,14 +32,15 @@ NOTHING = "none named"
 PROFILE = measure.Record(
     "profile segment", "profile pretrain", step=measure.Spread, recorded=float, kinds=dict, text=str
 )
-# Kinds that are copies in another order or place, and nothing computed.
+# Kinds of operations that move data and compute nothing.
 COPIES = {"copy", "transposition", "concatenation", "slice", "pad"}
 
 
 def part_of(operation: str) -> str:
-    """Part of the step that a traced operation belongs to, by its name.
+    """The pass that a traced operation belongs to.
 
-    Differentiation marks the forward pass `jvp` and the backward pass `transpose(jvp)`.
+    JAX's differentiation puts `jvp` into the names of the forward pass and `transpose(jvp)` into
+    those of the backward pass.
     """
     if "transpose(jvp" in operation:
         return PARTS[1]
@@ -49,7 +48,7 @@ def part_of(operation: str) -> str:
 
 
 def shares(intervals: Iterable[Interval]) -> dict[str, float]:
-    """Nanoseconds for each name; of what overlaps each gets an equal share."""
+    """Nanoseconds for each name; intervals that overlap share the time equally."""
     events = [(at, kind, name) for a, b, name in intervals for at, kind in ((a, 1), (b, -1))]
     events.sort(key=lambda event: event[:2])
     active: dict[str, int] = defaultdict(int)
@@ -68,10 +67,10 @@ def shares(intervals: Iterable[Interval]) -> dict[str, float]:
 
 
 def recorded(folder: str, names: Iterable[str]) -> list[Interval]:
-    """When the operations of a program ran, by a recording of `jax.profiler`.
+    """Intervals of the operations in a recording of `jax.profiler`.
 
-    A device's own timeline where there is one, else the threads of the CPU's. Kernels that do
-    not say which operation they are of keep their own names.
+    Reads the timeline of a GPU if there is one, else the threads of the CPU. A kernel without the
+    name of an operation keeps its own name.
     """
     (path,) = Path(folder).rglob("*.xplane.pb")
     planes = list(ProfileData.from_file(str(path)).planes)
@@ -90,7 +89,7 @@ def recorded(folder: str, names: Iterable[str]) -> list[Interval]:
 
 
 def profile(ours: Ours, names: Iterable[str], steps: int) -> tuple[dict[str, float], float]:
-    """(seconds a step of each of the named operations, and of the whole step), recorded."""
+    """(seconds per step of each named operation, seconds per step), from a recording."""
     options = jax.profiler.ProfileOptions()
     options.host_tracer_level = 3
     options.python_tracer_level = 0
@@ -103,12 +102,12 @@ def profile(ours: Ours, names: Iterable[str], steps: int) -> tuple[dict[str, flo
 
 
 def table(found: dict[str, float], kinds: dict[str, hlo.Kernel], step: float) -> dict[str, dict]:
-    """Seconds by kind (largest first) and part; what is left of the step is `NOTHING`."""
+    """Seconds by kind, largest first, and pass; `NOTHING` is the remaining time of the step."""
     rows: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for name, seconds in found.items():
         kernel = kinds.get(name, hlo.Kernel(re.sub(r"[.\d]+$", "", name), 0, ""))
         kind = "copies" if kernel.kind in COPIES else kernel.kind
-        rows[kind][part_of(kernel.what)] += seconds
+        rows[kind][part_of(kernel.operation)] += seconds
     rows[NOTHING][PARTS[2]] = max(0.0, step - sum(found.values()))
     ordered = sorted(rows.items(), key=lambda row: (row[0] == NOTHING, -sum(row[1].values())))
     return {kind: dict(parts) for kind, parts in ordered}
@@ -116,15 +115,15 @@ def table(found: dict[str, float], kinds: dict[str, hlo.Kernel], step: float) ->
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    made = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    made.add_argument("--stage", choices=("pretrain", "segment"), default="segment")
-    made.add_argument("--width", type=int, default=64)
-    made.add_argument("--batch", type=int, default=4)
-    made.add_argument("--patch", type=int, default=128)
-    made.add_argument("--dispatches", type=int, default=3, help="to record")
-    made.add_argument("--steps_per_dispatch", type=int, default=1)
-    made.add_argument("--top", type=int, default=0, help="operations to name")
-    return made
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--stage", choices=("pretrain", "segment"), default="segment")
+    parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--patch", type=int, default=128)
+    parser.add_argument("--dispatches", type=int, default=3, help="dispatches to record")
+    parser.add_argument("--steps_per_dispatch", type=int, default=1)
+    parser.add_argument("--top", type=int, default=0, help="number of operations to list")
+    return parser
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -139,7 +138,7 @@ def main(argv: list[str] | None = None) -> None:
     found, step = profile(ours, kinds, steps)
     print(
         f"{arguments.stage}, width {arguments.width}, batch {arguments.batch}, {arguments.patch} "
-        f"x {arguments.patch}: {plain.show(1e3)} ms a step; {1e3 * step:.1f} recorded\n"
+        f"x {arguments.patch}: {plain.show(1e3)} ms per step; {1e3 * step:.1f} while recording\n"
     )
     print(f"{'ms of the recorded step':<34}" + "".join(f"{part:>20}" for part in PARTS), end="")
     print(f"{'share':>8}")
@@ -149,11 +148,11 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{kind:<34}{columns}{100 * sum(parts.values()) / step:7.1f} %")
     for name in sorted(found, key=lambda n: -found[n])[: arguments.top]:
         kernel = kinds.get(name, hlo.Kernel("", 0, ""))
-        print(f"{1e3 * found[name]:8.2f} ms  {name}: {kernel.kind}, {kernel.what}")
+        print(f"{1e3 * found[name]:8.2f} ms  {name}: {kernel.kind}, {kernel.operation}")
     by_kind = {kind: sum(parts.values()) for kind, parts in rows.items()}
     largest = [(kind, time) for kind, time in by_kind.items() if kind != NOTHING][:3]
-    said = ", ".join(f"{kind} {100 * time / step:.0f} %" for kind, time in largest)
-    text = f"{said}; none named {100 * by_kind[NOTHING] / step:.0f} %"
+    listed = ", ".join(f"{kind} {100 * time / step:.0f} %" for kind, time in largest)
+    text = f"{listed}; none named {100 * by_kind[NOTHING] / step:.0f} %"
     PROFILE.keep(f"profile {arguments.stage}", step=plain, recorded=step, kinds=by_kind, text=text)
     print(f"  {measure.where()}")
 

@@ -1,12 +1,12 @@
-"""Seconds from the command to the first logged step, with the compiled programs cached on disk.
+"""Seconds from the start of the training command to its first logged step.
 
     python benchmarks/start.py --peer_python=TORCH_VENV/bin/python    # needs torch and h5py there
-    python benchmarks/start.py --imports      # what importing takes, by module
+    python benchmarks/start.py --imports      # time of the imports, by module
 
-The program itself, `python -m brats_jax.main` with configs/base.py, on a phantom store: a first
-run fills the cache and does not count. The peer, by turns, is PyTorch doing the first two steps of
-the same network on the same slices as Kaggle has them (torch_epoch.py); below it a Python that
-imports JAX alone, the floor.
+Runs `python -m brats_jax.main` with configs/base.py on a phantom store. The first run fills the
+cache of compiled programs and is not counted. The peer, which alternates with ours, runs the first
+two steps of the same network in PyTorch, on the same slices in Kaggle's format
+(peers/torch_epoch.py). The time to import JAX alone is printed as a lower bound.
 """
 
 import argparse
@@ -29,7 +29,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def first_step(command: list[str], metrics: Path, environment: dict[str, str]) -> float:
-    """Seconds until the first line of `metrics` is there; the process is ended then."""
+    """Runs a command until the file `metrics` has content, and returns the seconds."""
     start = time.perf_counter()
     process = subprocess.Popen(
         command,
@@ -49,7 +49,7 @@ def first_step(command: list[str], metrics: Path, environment: dict[str, str]) -
 
 
 def peers_first_step(command: list[str]) -> float:
-    """Seconds until the peer says that two steps are done."""
+    """Runs the peer until it reports that two steps are done, and returns the seconds."""
     start = time.perf_counter()
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
@@ -64,7 +64,7 @@ def peers_first_step(command: list[str]) -> float:
 
 
 def imports(statement: str, environment: dict[str, str], turns: int = 3) -> float:
-    """The least seconds of a Python that runs a statement."""
+    """Seconds of a Python process that runs a statement, the minimum over `turns`."""
     command = [sys.executable, "-c", statement]
     return min(
         measure.timed(lambda: subprocess.run(command, cwd=ROOT, env=environment, check=True))
@@ -73,14 +73,18 @@ def imports(statement: str, environment: dict[str, str], turns: int = 3) -> floa
 
 
 def parser() -> argparse.ArgumentParser:
-    """Of its arguments."""
+    """The command's arguments."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--patch", type=int, default=128)
     parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--peer_python", help="a Python with torch and h5py; without it only ours")
-    parser.add_argument("--imports", action="store_true", help="the slowest imports, and no more")
+    parser.add_argument(
+        "--peer_python", help="Python with torch and h5py; without it, no peer is measured"
+    )
+    parser.add_argument(
+        "--imports", action="store_true", help="only list the slowest imports and exit"
+    )
     return parser
 
 
@@ -104,14 +108,14 @@ def main() -> None:
         root = Path(folder)
         size = max(64, arguments.patch)
         prepare("phantom", root / "store", patients=8, seed=0, shape=(16, size, size))
-        theirs: list[str] = []
+        peer_command: list[str] = []
         if arguments.peer_python:
             write_kaggle(root / "kaggle", 8, (16, size, size))
             script = str(ROOT / "benchmarks" / "peers" / "torch_epoch.py")
-            theirs = [arguments.peer_python, script, "--stage=pretrain", "--steps=2"]
-            theirs += [f"--{name}={getattr(arguments, name)}" for name in ("width", "batch")]
-            theirs += [f"--patch={arguments.patch}", f"--size={size}", "--workers=2"]
-            theirs += [f"--folder={root / 'kaggle'}", "--validation_slices=1"]
+            peer_command = [arguments.peer_python, script, "--stage=pretrain", "--steps=2"]
+            peer_command += [f"--{name}={getattr(arguments, name)}" for name in ("width", "batch")]
+            peer_command += [f"--patch={arguments.patch}", f"--size={size}", "--workers=2"]
+            peer_command += [f"--folder={root / 'kaggle'}", "--validation_slices=1"]
         settings = {
             "data.store": root / "store",
             "compilation_cache": root / "compiled",
@@ -122,33 +126,36 @@ def main() -> None:
             "folds": "(0,)",
             "pretrain.steps_per_epoch": 100,
         }
-        told = [f"--config.{name}={value}" for name, value in settings.items()]
-        seconds, there = [], []
+        flags = [f"--config.{name}={value}" for name, value in settings.items()]
+        seconds, peer_seconds = [], []
         for turn in range(arguments.turns + 1):
             workdir = root / f"run{turn}"
             command = [sys.executable, "-m", "brats_jax.main", "--config=configs/base.py"]
-            command += [f"--workdir={workdir}", *told]
+            command += [f"--workdir={workdir}", *flags]
             metrics = RunFolder(workdir).fold(0).stage("pretrain").metrics_jsonl
             seconds.append(first_step(command, metrics, environment))
-            if theirs:
-                there.append(peers_first_step(theirs))
+            if peer_command:
+                peer_seconds.append(peers_first_step(peer_command))
         assert json.loads(metrics.read_text().splitlines()[0])["event"] == "step"
     first, *cached = seconds
     spread = Spread.of(cached)
-    everything = imports("import brats_jax.experiments.experiment", environment)
+    training_imports = imports("import brats_jax.experiments.experiment", environment)
     jax_alone = imports("import jax", environment)
     text = f"{spread.show()} s; {first:.1f} s without the cache"
-    beside = {}
-    if there:
-        beside["ratio"] = quotient = measure.ratio(cached, there[1:])
-        print(f"{quotient.show(digits=2)} of PyTorch's time, {Spread.of(there[1:]).show()} s")
+    ratios = {}
+    if peer_seconds:
+        ratios["ratio"] = quotient = measure.ratio(cached, peer_seconds[1:])
+        print(
+            f"{quotient.show(digits=2)} of PyTorch's time, {Spread.of(peer_seconds[1:]).show()} s"
+        )
     print(f"command to the first logged step: {text}")
-    print(f"  importing all that training needs {everything:.2f} s, JAX alone {jax_alone:.2f} s")
+    print(f"  imports of a training {training_imports:.2f} s, of JAX alone {jax_alone:.2f} s")
     print(
         f"  width {arguments.width}, batch {arguments.batch}, {arguments.patch} x "
-        f"{arguments.patch}; two steps, because a step is logged with the next; {measure.where()}"
+        f"{arguments.patch}; time of two steps, because the program logs a step during the next; "
+        f"{measure.where()}"
     )
-    START.keep("start", seconds=spread.middle, text=text, **beside)
+    START.keep("start", seconds=spread.middle, text=text, **ratios)
 
 
 if __name__ == "__main__":

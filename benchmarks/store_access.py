@@ -1,17 +1,20 @@
-"""Slices of a store read at random beside the disk's own speed for the same bytes, by turns.
+"""Compares random reads of a store's slices with os.preadv of the same bytes.
 
     python benchmarks/store_access.py                   # a phantom store in a temporary folder
     python benchmarks/store_access.py --store=STORE
 
-Ours: the pixels that are kept of one slice after the other, images and labels, copied out of the
-store's maps into one buffer; and `Store.read`, which puts them back into whole new slices (518 KB
-of 240 x 240). The disk's own: os.pread of the same bytes into one buffer. Warm: the store is open,
-as while training, and all of it in the page cache. Cold: every file is put out of it before each
-turn (posix_fadvise, which needs no rights; a file just written has to be synced first) and the
-store opened anew.
+A store keeps the bounding box of each slice. Three readers alternate:
 
-Beside it, what is kept of whole slices, and what would be if every slice were compressed too (zlib,
-level 1), with the time to give one back.
+    kept    copies the stored pixels, images and labels, from the memory maps to a buffer
+    whole   `Store.read`, which returns whole slices (518 KB for 240 x 240)
+    pread   os.preadv of the same bytes into a buffer
+
+Warm: the store is open, as in training, and its files are in the page cache. Cold: before each
+turn all files are dropped from the page cache (posix_fadvise, which needs no privileges, after
+fsync) and the store is opened again.
+
+Also prints the share of the pixels that is kept, and the size and the extra time per slice that
+zlib compression (level 1) would give.
 """
 
 import argparse
@@ -34,7 +37,7 @@ ACCESS = measure.Record("access warm *", "access cold *", ratio=float, text=str)
 
 
 class Pread:
-    """The same slices by file and offset."""
+    """Reads the slices with os.preadv, by file and offset."""
 
     def __init__(self, store: Store) -> None:
         self._files: dict[str, tuple[int, int]] = {}
@@ -50,7 +53,7 @@ class Pread:
         self._room = memoryview(bytearray(height * width * 8))
         areas = store.box[:, 2].astype(np.int64) * store.box[:, 3]
         self._areas = areas.tolist()
-        # Where its case's files have each slice.
+        # Offset of each slice in the files of its case, in pixels.
         self._before = [
             int(areas[store.slices_of(store.patients[p]).start : index].sum())
             for index, p in enumerate(store.patient_of)
@@ -58,7 +61,7 @@ class Pread:
         self._names = [case_files(store.patients[p])[:2] for p in store.patient_of]
 
     def read(self, indices: np.ndarray) -> None:
-        """Into one buffer, again and again."""
+        """Reads slices one after another into the same buffer."""
         for index in indices.tolist():
             for name, each in zip(self._names[index], (8, 1), strict=True):
                 file, start = self._files[name]
@@ -67,14 +70,14 @@ class Pread:
                 assert os.preadv(file, [self._room[:size]], place) == size
 
     def forget(self) -> None:
-        """Puts every file out of the page cache."""
+        """Drops every file from the page cache."""
         for file, _ in self._files.values():
             os.fsync(file)
             os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 class Ours:
-    """The same out of the store's maps."""
+    """Reads the slices from the store's memory maps."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -82,19 +85,19 @@ class Ours:
         self._room = np.empty((size, 4), np.float16), np.empty(size, np.uint8)
 
     def kept(self, indices: np.ndarray) -> None:
-        """What is kept, one slice after the other."""
+        """Copies the stored pixels of slices one after another."""
         for index in indices.tolist():
             for room, values in zip(self._room, self.store.flat(index), strict=True):
                 room[: len(values)] = values
 
     def whole(self, indices: np.ndarray) -> None:
-        """Whole slices, one after the other."""
+        """Reads whole slices one after another."""
         for index in indices:
             self.store.read([int(index)])
 
 
-def smaller(store: Store) -> str:
-    """What cropping leaves of the slices, and what compressing would leave of that."""
+def size_report(store: Store) -> str:
+    """Share of the pixels that a store keeps, and the effect that compression would have."""
     whole = store.num_slices * math.prod(store.slice_shape)
     kept = sum(math.prod(box[2:]) for box in store.box.tolist()) / whole
     raw, packed, seconds = 0, 0, []
@@ -107,25 +110,25 @@ def smaller(store: Store) -> str:
     areas = store.box[:, 2].astype(float) * store.box[:, 3]
     tumour = areas[store.has_tumour].mean() / math.prod(store.slice_shape)
     return (
-        f"kept {kept:.0%} of the pixels, {tumour:.0%} of slices with tumour; compressed "
-        f"{packed / raw:.0%} of those, {1e3 * np.median(seconds):.2f} ms more to give a slice back"
+        f"kept: {kept:.0%} of the pixels, {tumour:.0%} in slices with tumour; zlib would leave "
+        f"{packed / raw:.0%} of the bytes and add {1e3 * np.median(seconds):.2f} ms per slice read"
     )
 
 
 def parser() -> argparse.ArgumentParser:
-    """Of its arguments."""
+    """The command's arguments."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--store", type=Path)
-    parser.add_argument("--patients", type=int, default=8, help="of the phantom")
-    parser.add_argument("--shape", default="60,240,240", help="of the phantom: slices,H,W")
-    parser.add_argument("--reads", type=int, default=200, help="slices in a turn")
+    parser.add_argument("--patients", type=int, default=8, help="phantom patients")
+    parser.add_argument("--shape", default="60,240,240", help="slices,H,W of a phantom patient")
+    parser.add_argument("--reads", type=int, default=200, help="slices per turn")
     parser.add_argument("--turns", type=int, default=7)
     return parser
 
 
 def main() -> None:
     arguments = parser().parse_args()
-    with tempfile.TemporaryDirectory() as folder:  # TMPDIR says on which disk
+    with tempfile.TemporaryDirectory() as folder:  # TMPDIR selects the disk
         path = arguments.store or Path(folder) / "store"
         if not arguments.store:
             shape = [int(size) for size in arguments.shape.split(",")]
@@ -140,8 +143,8 @@ def main() -> None:
             for turn in range(arguments.turns + 1):
                 for name in ("kept", "pread", "whole"):
                     chosen = rng.integers(0, store.num_slices, arguments.reads)
-                    read = None  # it may hold maps of the turn before
-                    if state == "cold":  # mapped pages cannot be dropped: opens the store again
+                    read = None  # releases the memory maps of the previous turn
+                    if state == "cold":  # mapped pages cannot be dropped, so the store is reopened
                         opened = None
                         store = Store.open(path)
                         pread.forget()
@@ -153,7 +156,7 @@ def main() -> None:
                     opened = None
                     if turn:
                         rates.setdefault(f"{state} {name}", []).append(len(chosen) / took)
-        what_if = smaller(store)
+        sizes = size_report(store)
     for state in ("warm", "cold"):
         its = rates[f"{state} pread"]
         for name in ("kept", "whole"):
@@ -169,8 +172,8 @@ def main() -> None:
             f"  pread {Spread.of(its).show(digits=0)} slices/s, "
             f"{np.median(its) * size / 1e9:.2f} GB/s"
         )
-    print(what_if)
-    print(f"  {arguments.reads} slices a turn; {measure.where()}")
+    print(sizes)
+    print(f"  {arguments.reads} slices per turn; {measure.where()}")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
-"""Surface statistics beside plain SciPy: milliseconds a pair of masks, in 2D and in 3D.
+"""Compares surface statistics with plain SciPy, in milliseconds per pair of masks, in 2D and 3D.
 
     python benchmarks/surface_distances.py --real=DIR   # DIR: BraTS NIfTI folders
-    python benchmarks/surface_distances.py              # a phantom patient instead
+    python benchmarks/surface_distances.py              # a phantom patient
 
-The prediction is the truth shifted by a few voxels; the masks are NCR, ED and ET in slices, WT,
-TC and ET in the volume. SciPy computes the same nine numbers on whole arrays, on one thread:
-erosion, two distance transforms, three percentiles. Ours: on the host (cropped, threaded SciPy),
-and in the compiled form for accelerators. All by turns; copying the masks to the device counts.
+The prediction is the truth shifted by a few voxels. The masks are NCR, ED and ET in slices, and WT,
+TC and ET in the volume. SciPy computes the same nine numbers on whole arrays and one thread:
+erosion, two distance transforms, three percentiles. Our two backends are `host` (SciPy on cropped
+masks, in threads) and `device` (compiled for accelerators, including the copy of the masks). The
+three alternate in one run.
 """
 
 import argparse
@@ -29,21 +30,21 @@ ASD = measure.Record(
 
 
 def plain_scipy(prediction: np.ndarray, target: np.ndarray) -> tuple[float, ...] | None:
-    """The statistics of two masks by the definition."""
+    """The statistics of two masks, computed from their definition."""
     if not prediction.any() or not target.any():
         return None
-    at, to = (m & ~ndimage.binary_erosion(m) for m in (prediction, target))
-    there = ndimage.distance_transform_edt(~to)[at]
-    back = ndimage.distance_transform_edt(~at)[to]
-    percentiles = (np.percentile(d, 95) for d in (there, back, np.concatenate([there, back])))
-    within = ((d <= 1).sum() for d in (there, back))
-    return there.sum(), there.size, back.sum(), back.size, *percentiles, *within
+    surface_p, surface_t = (m & ~ndimage.binary_erosion(m) for m in (prediction, target))
+    p_to_t = ndimage.distance_transform_edt(~surface_t)[surface_p]
+    t_to_p = ndimage.distance_transform_edt(~surface_p)[surface_t]
+    percentiles = (np.percentile(d, 95) for d in (p_to_t, t_to_p, np.concatenate([p_to_t, t_to_p])))
+    within = ((d <= 1).sum() for d in (p_to_t, t_to_p))
+    return p_to_t.sum(), p_to_t.size, t_to_p.sum(), t_to_p.size, *percentiles, *within
 
 
 def compare(
     name: str, target: np.ndarray, shift: tuple[int, ...], regions: tuple, turns: int
 ) -> None:
-    """Prints the time of SciPy and of either backend for label maps [B, ...]."""
+    """Prints the times of SciPy and of both backends for label maps [B, ...]."""
     prediction = np.roll(target, shift, tuple(range(1, target.ndim)))
 
     def scipy() -> list[object]:
@@ -57,25 +58,25 @@ def compare(
         return surface.region_surface_statistics(prediction, target, regions, backend=backend)
 
     pairs = len(target) * len(regions)
-    took = measure.by_turns(
+    took = measure.time_alternately(
         {"SciPy": scipy, "host": lambda: ours("host"), "device": lambda: ours("device")}, turns
     )
     for backend in ("host", "device"):
         times = measure.ratio(took["SciPy"], took[backend])
         each = Spread.of(took[backend]).show(1e3 / pairs, 3)
-        print(f"{name}, {backend}: {times.show()} times as fast as SciPy, {each} ms a pair")
+        print(f"{name}, {backend}: {times.show()} times as fast as SciPy, {each} ms per pair")
         kind = "asd" if target.ndim == 3 else "asd volume"
-        text = f"{times.show()} x SciPy, {each} ms a pair ({backend})"
+        text = f"{times.show()} x SciPy, {each} ms per pair ({backend})"
         ASD.keep(f"{kind} {backend}", times=times.middle, text=text)
-    print(f"  SciPy {Spread.of(took['SciPy']).show(1e3 / pairs, 2)} ms a pair; {pairs} pairs")
+    print(f"  SciPy {Spread.of(took['SciPy']).show(1e3 / pairs, 2)} ms per pair; {pairs} pairs")
 
 
 def parser() -> argparse.ArgumentParser:
-    """Of its arguments."""
+    """The command's arguments."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--real", type=Path, help="BraTS NIfTI folders")
-    parser.add_argument("--patients", type=int, default=1, help="how many of them")
-    parser.add_argument("--shape", default="155,240,240", help="of a phantom: slices,H,W")
+    parser.add_argument("--patients", type=int, default=1, help="number of patients")
+    parser.add_argument("--shape", default="155,240,240", help="slices,H,W of a phantom")
     parser.add_argument("--turns", type=int, default=5)
     return parser
 

@@ -1,4 +1,4 @@
-"""A training step or a forward pass, ours and PyTorch's by turns in one run; and the roofline.
+"""Compares a training step or forward pass with PyTorch's, and with the roofline.
 
     python benchmarks/train_step.py --stage=segment --peer_python=TORCH_VENV/bin/python
     python benchmarks/train_step.py --stage=pretrain --batch=16 --steps=50 --steps_per_dispatch=10 \
@@ -6,14 +6,15 @@
     python benchmarks/train_step.py --mode=inference --peer_python=...  # whole slices, 240 x 240
     python benchmarks/train_step.py --peer=smp --peer_python=...  # segmentation_models_pytorch
 
-TORCH_VENV is any environment with torch; benchmarks/peers/torch_peer.py runs in it as a process
-that
-is told when to run, so that both are measured by turns on the same machine. Without
---peer_python only ours. Augmentation is off: the peer has none. All lies on the device before.
+TORCH_VENV is any environment with torch. benchmarks/peers/torch_peer.py runs there in a process
+of its own, and the two processes alternate on the same machine. Without --peer_python only our
+step is measured. Augmentation is off, because the peer has none. The batch is in device memory
+before timing starts.
 
-The roofline: FLOPs and bytes of the compiled step as XLA counts them (bytes are those of every
-operation, before caches), over a matrix product and a copy measured in the same run. Memory is
-the peak of each process since its start, on a GPU the peak of its allocations there.
+The roofline is the time that the FLOPs and bytes of the compiled step, as XLA counts them (bytes
+of every operation, without caches), would take at the rates of a matrix product and a copy
+measured in the same run. Memory is the peak of each process since its start; on a GPU, the peak of
+its allocations there.
 """
 
 import argparse
@@ -39,12 +40,12 @@ from brats_jax.training.steps import TrainState, make_train_step
 
 
 class Counted(NamedTuple):
-    """What XLA says of one compiled step; a loop's body counts once.
+    """XLA's cost analysis of one compiled step; the body of a loop counts once.
 
     Attributes:
-      flops, bytes: of every operation, before caches.
-      memory: bytes of arguments, results and scratch space at once.
-      operations: of the program and of its loops' bodies: on a GPU its kernels.
+      flops, bytes: sums over all operations, without caches.
+      memory: bytes of arguments, results and scratch space together.
+      operations: number of operations in the program and its loop bodies; on a GPU, kernels.
     """
 
     flops: float
@@ -64,7 +65,7 @@ STEP = measure.Record(
 )
 
 
-def of_task(
+def step_of_task(
     task: Task,
     mode: str,
     mesh: Mesh,
@@ -72,10 +73,20 @@ def of_task(
     patch_size: int = 0,
     deterministic: bool = True,
 ) -> tuple[Callable[..., Any], Any]:
-    """(the training step, or the forward pass; its state of host arrays, parameters first).
+    """The training step or forward pass of a task, and its initial state in host memory.
 
-    Either is called with the state and a batch, and returns a state and something else. The step
-    cuts its patches from the slices that are resident, if any are.
+    Args:
+      task: the stage.
+      mode: 'train' or 'inference'.
+      mesh: devices to run on.
+      resident: slices in device memory, from which the step cuts its patches; None for batches of
+        images.
+      patch_size: side of these patches.
+      deterministic: a GPU sums in a fixed order.
+
+    Returns:
+      (step, state): `step(state, batch)` returns a new state and the progress or output. The
+      first element of the state is the parameters.
     """
     graph, params, stats = models.split(task.build(0))
     if mode == "train":
@@ -95,22 +106,24 @@ def of_task(
 
 
 def lowered(step: Callable[..., Any], mode: str, state: Any, batch: Any) -> Any:
-    """What `of_task` made, traced for arrays or their shapes, to be compiled and looked at."""
+    """Lowers the step of `step_of_task` for arrays or shapes, without running it."""
     if mode == "train":
         return step.lower(state, batch)  # type: ignore[attr-defined]
-    # A program that returned the state would copy it.
-    return jax.jit(lambda *given: step(*given)[1]).lower(state, batch)
+    # Drops the state from the results, because the program would copy it.
+    return jax.jit(lambda *inputs: step(*inputs)[1]).lower(state, batch)
 
 
 class Ours:
-    """The compiled step or forward pass of brats_jax on one batch that lies on the device.
+    """The compiled step or forward pass of brats_jax on one batch in device memory.
 
     Args:
       stage: 'pretrain' or 'segment'.
       mode: 'train' or 'inference'.
-      width, batch, size: of the network, how many images, their side.
-      dispatch: steps in a dispatch.
-      any_order: sums on a GPU may be taken in any order.
+      width: channels of the stem.
+      batch: number of images.
+      size: side of an image in pixels.
+      dispatch: steps in one dispatch.
+      any_order: allow a GPU to sum in any order.
     """
 
     def __init__(
@@ -128,7 +141,7 @@ class Ours:
         )
         kind = {"segment": Segmentation, "pretrain": Pretraining}[stage]
         task = kind(width=width, dtype=devices.compute_dtype("auto"))
-        step, state = of_task(task, mode, mesh, deterministic=not any_order)
+        step, state = step_of_task(task, mode, mesh, deterministic=not any_order)
         self.parameters = count_parameters(state[0])
         rng = np.random.default_rng(0)
         shape = (dispatch, batch, size, size)
@@ -150,7 +163,7 @@ class Ours:
         self.seconds(dispatch)
 
     def seconds(self, steps: int) -> tuple[float, float]:
-        """Time of so many steps, until the device is done, and processor time of all threads."""
+        """(wall time, processor time of all threads) of `steps` steps, until the device is done."""
         start, busy = time.perf_counter(), time.process_time()
         for _ in range(steps // self._dispatch):
             self._state, done = self._step(self._state, self._batch)
@@ -158,11 +171,11 @@ class Ours:
         return time.perf_counter() - start, time.process_time() - busy
 
     def compiled(self) -> Any:
-        """Compiles once more, to ask what was compiled."""
+        """Compiles the program once more and returns it for inspection."""
         return lowered(self._step, self._mode, self._state, self._batch).compile()
 
     def counted(self) -> Counted:
-        """What XLA says of it."""
+        """XLA's counts for the compiled program."""
         compiled = self.compiled()
         cost = compiled.cost_analysis() or {}
         planned = compiled.memory_analysis()
@@ -176,52 +189,54 @@ class Ours:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Of its arguments."""
+    """The command's arguments."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--stage", choices=("pretrain", "segment"), default="segment")
     parser.add_argument("--mode", choices=("train", "inference"), default="train")
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--patch", type=int, default=0, help="0: 128, whole slices of 240 forward")
-    parser.add_argument("--steps", type=int, default=2, help="in each turn")
+    parser.add_argument(
+        "--patch", type=int, default=0, help="side; 0: 128 in training, 240 in inference"
+    )
+    parser.add_argument("--steps", type=int, default=2, help="steps per turn")
     parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--steps_per_dispatch", type=int, default=1)
     parser.add_argument(
         "--any_order",
         action="store_true",
-        help="as PyTorch's by default; train.deterministic=False",
+        help="train.deterministic=False, as PyTorch by default",
     )
     parser.add_argument("--device", choices=("cpu", "gpu"), default=None)
-    parser.add_argument("--peer_python", help="a Python with torch; without it only ours")
+    parser.add_argument("--peer_python", help="Python with torch; without it, no peer is measured")
     parser.add_argument(
         "--peer",
         choices=("twin", "smp"),
         default="twin",
-        help="the same network, or segmentation_models_pytorch's (which has other parameters)",
+        help="the same network, or the U-Net of segmentation_models_pytorch",
     )
     parser.add_argument(
         "--peer_keeps_memory",
         action="store_true",
-        help="its malloc keeps what is freed, as ours does on a CPU; else as PyTorch is installed",
+        help="the peer's malloc keeps freed memory, as ours does on a CPU",
     )
     parser.add_argument(
         "--peer_form",
         choices=("best", "eager", "compiled", "reduce-overhead", "max-autotune"),
         default="best",
-        help="best tries eager and compiled on CPU, where compiling takes minutes, and the three "
-        "modes of torch.compile on a GPU",
+        help="best: the fastest of eager and compiled on a CPU, where compiling takes minutes, "
+        "and of the three modes of torch.compile on a GPU",
     )
     return parser
 
 
 def check(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
-    """Ends with one line where they do not go together."""
+    """Ends the program with one line if the arguments contradict each other."""
     if arguments.steps % arguments.steps_per_dispatch:
         parser.error("--steps must be a multiple of --steps_per_dispatch")
     if arguments.mode == "inference" and arguments.steps_per_dispatch > 1:
-        parser.error("--steps_per_dispatch is of training steps")
+        parser.error("--steps_per_dispatch applies to --mode=train only")
     if arguments.peer == "smp" and (arguments.stage, arguments.width) != ("segment", 64):
-        parser.error("--peer=smp is the segmentation network at width 64")
+        parser.error("--peer=smp needs --stage=segment and --width=64")
 
 
 def main() -> None:
@@ -235,36 +250,36 @@ def main() -> None:
 
 
 def compare(arguments: argparse.Namespace) -> None:
-    """Runs the turns and prints what they gave."""
+    """Measures both programs alternately and prints the results."""
     stage, mode, batch = arguments.stage, arguments.mode, arguments.batch
     device = "cpu" if jax.default_backend() == "cpu" else "cuda"
     peer = None
     if arguments.peer_python:
-        same = ("stage", "mode", "width", "batch", "patch", "peer")
-        told = [f"--{name}={getattr(arguments, name)}" for name in same]
-        told += [f"--device={device}", f"--form={arguments.peer_form}"]
+        shared = ("stage", "mode", "width", "batch", "patch", "peer")
+        flags = [f"--{name}={getattr(arguments, name)}" for name in shared]
+        flags += [f"--device={device}", f"--form={arguments.peer_form}"]
         peer = measure.Peer(
-            arguments.peer_python, "peers/torch_peer.py", told, arguments.peer_keeps_memory
+            arguments.peer_python, "peers/torch_peer.py", flags, arguments.peer_keeps_memory
         )
     form = (arguments.steps_per_dispatch, arguments.any_order)
     ours = Ours(stage, mode, arguments.width, batch, arguments.patch, *form)
     twin = arguments.peer == "twin"
     if peer and twin and peer.description["parameters"] != ours.parameters:
         raise SystemExit(
-            f"not the same network: {ours.parameters} parameters here, "
+            f"the networks differ: {ours.parameters} parameters in brats_jax, "
             f"{peer.description['parameters']} in PyTorch"
         )
     times: dict[str, list[float]] = {"ours": [], "PyTorch": []}
     busy: list[tuple[float, float]] = []
     for _ in range(arguments.turns):
-        there = (np.nan, np.nan)
+        theirs = [np.nan, np.nan]
         if peer:
-            there = tuple(t / arguments.steps for t in peer.ask(arguments.steps))  # type: ignore[assignment]
-        here = tuple(t / arguments.steps for t in ours.seconds(arguments.steps))
-        times["ours"].append(here[0])
-        times["PyTorch"].append(there[0])
-        busy.append((here[1], there[1]))
-    memory = measure.peak_memory()  # before anything else is compiled and measured
+            theirs = [t / arguments.steps for t in peer.request(arguments.steps)]
+        mine = [t / arguments.steps for t in ours.seconds(arguments.steps)]
+        times["ours"].append(mine[0])
+        times["PyTorch"].append(theirs[0])
+        busy.append((mine[1], theirs[1]))
+    memory = measure.peak_memory()  # before other programs are compiled
     numbers: dict[str, Any] = {"batch": batch, "memory": memory}
     title = f"{stage} {mode}"
     if peer:
@@ -272,18 +287,18 @@ def compare(arguments: argparse.Namespace) -> None:
         least = min(times["ours"]) / min(times["PyTorch"])
         print(
             f"{title}: {quotient.show(digits=2)} of PyTorch's time over {arguments.turns} turns; "
-            f"best against best {least:.2f}; {1 / quotient.middle:.2f} times as fast"
+            f"ratio of the fastest turns {least:.2f}; {1 / quotient.middle:.2f} times as fast"
         )
         numbers["ratio"] = quotient
-        numbers["peer_memory"] = peer.ask("memory")[0]
+        numbers["peer_memory"] = peer.request("memory")[0]
     else:
         print(title)
     if peer and device == "cpu":
-        # What others do on the machine stretches the time, and OpenMP's barriers stretch most.
-        mine, its = np.median(busy, axis=0)
+        # Other load on the machine increases wall time, most of all with OpenMP's barriers.
+        our_busy, peer_busy = np.median(busy, axis=0)
         print(
-            f"  processor time of all threads {mine / its:.2f} of PyTorch's "
-            f"({1e3 * mine:.0f} and {1e3 * its:.0f} ms)"
+            f"  processor time of all threads {our_busy / peer_busy:.2f} of PyTorch's "
+            f"({1e3 * our_busy:.0f} and {1e3 * peer_busy:.0f} ms)"
         )
     shown = {name: Spread.of(values) for name, values in times.items()}
     rate = batch / shown["ours"].middle
@@ -293,15 +308,15 @@ def compare(arguments: argparse.Namespace) -> None:
         f"{memory / 2**30:.2f} GiB"
     )
     if peer:
-        told = peer.description
+        its = peer.description
         print(
             f"  PyTorch  {shown['PyTorch'].show(1e3)} ms, "
             f"{batch / shown['PyTorch'].middle:.1f} images/s, peak memory "
-            f"{numbers['peer_memory'] / 2**30:.2f} GiB; {told['version']} {told['form']}, tried "
-            f"{told['tried']}{', memory kept' * arguments.peer_keeps_memory}"
+            f"{numbers['peer_memory'] / 2**30:.2f} GiB; {its['version']} {its['form']}, tried "
+            f"{its['tried']}{', freed memory kept' * arguments.peer_keeps_memory}"
         )
         if not twin:
-            print(f"  PyTorch's network is {told['network']}: {told['parameters']:,} parameters")
+            print(f"  PyTorch's network is {its['network']}: {its['parameters']:,} parameters")
         peer.close()
     counted, limits = ours.counted(), measure.ceilings()
     arithmetic, traffic = counted.flops / limits.flops, counted.bytes / limits.bandwidth
@@ -321,19 +336,19 @@ def compare(arguments: argparse.Namespace) -> None:
         f"  counted  {counted.flops / 1e9:.1f} GFLOP, {counted.bytes / 1e9:.2f} GB, "
         f"{counted.operations} operations, {counted.memory / 2**30:.2f} GiB planned; measured "
         f"ceilings {limits.flops / 1e9:.0f} GFLOP/s, {limits.bandwidth / 1e9:.1f} GB/s: "
-        f"{1e3 * arithmetic:.1f} ms of arithmetic, {1e3 * traffic:.1f} ms of memory; it runs at "
-        f"{share:.0%} of the larger"
+        f"{1e3 * arithmetic:.1f} ms of arithmetic, {1e3 * traffic:.1f} ms of memory traffic; the "
+        f"larger is {share:.0%} of the measured time"
     )
     print(
         f"  width {arguments.width}, batch {batch}, {arguments.patch} x {arguments.patch}, "
         f"{ours.parameters:,} parameters, {devices.compute_dtype('auto').__name__}, "
-        f"{arguments.steps_per_dispatch} step(s) a dispatch; first step with compilation "
+        f"{arguments.steps_per_dispatch} step(s) per dispatch; first step with compilation "
         f"{ours.compile_seconds:.1f} s"
     )
     print(f"  {measure.where()}")
-    beside = f"{1 / numbers['ratio'].middle:.2f} x PyTorch; " if "ratio" in numbers else ""
+    speedup = f"{1 / numbers['ratio'].middle:.2f} x PyTorch; " if "ratio" in numbers else ""
     text = (
-        f"{beside}{rate:.0f} images/s, {numbers['share']:.0%} of the roofline; peak memory "
+        f"{speedup}{rate:.0f} images/s, {numbers['share']:.0%} of the roofline; peak memory "
         f"{memory / 2**30:.1f} GiB"
     )
     STEP.keep(f"{stage} {mode} {batch}", text=text, **numbers)

@@ -1,12 +1,13 @@
-"""Seconds a case from files to files, beside PyTorch's network alone; and the peak of memory.
+"""Seconds per predicted case, from files to files, and the peak memory.
 
     python benchmarks/volume_inference.py                       # a phantom patient, full width
     python benchmarks/volume_inference.py --real=DIR            # the BraTS cases in DIR
-    python benchmarks/volume_inference.py --peer_python=PYTHON  # and PyTorch, where torch is
-    python benchmarks/volume_inference.py --everything          # two folds, flips, all files
+    python benchmarks/volume_inference.py --peer_python=PYTHON  # compares the network with PyTorch
+    python benchmarks/volume_inference.py --everything          # two folds, flips, all outputs
 
-The weights are random: they cost as much as trained ones. Time to read, normalise, clean and
-write is included, in the background; the first case, which compiles, is told apart.
+The weights are random; the time does not depend on them. The time per case includes reading,
+normalisation, post-processing and writing, which run in background threads. The network alone is
+timed first, so the time per case excludes compilation; with --everything it includes it.
 """
 
 import argparse
@@ -41,7 +42,7 @@ VOLUME = measure.Record("volume", "everything", seconds=float, text=str)
 
 
 def write_phantom(folder: Path, slices: int) -> None:
-    """A phantom patient as a BraTS case of 155 slices of 240 x 240, so many of them with brain."""
+    """Writes a phantom patient as a BraTS case of 155 slices, `slices` of them with brain."""
     images = PhantomSource(1, 0).read(PhantomSource(1, 0).patients()[0]).images
     number = np.arange(len(images))
     images[np.abs(number - len(images) // 2) > slices // 2] = 0
@@ -54,7 +55,7 @@ def write_phantom(folder: Path, slices: int) -> None:
 
 
 def write_run(run: Path, width: int, normalisation: str, folds: int = 1) -> Path:
-    """A run folder with folds of random weights."""
+    """Writes a run folder whose folds have random weights."""
     base = Path(__file__).parent.parent / "configs" / "base.py"
     config = runpy.run_path(str(base))["get_config"]()
     config.model.width = width
@@ -78,20 +79,20 @@ def write_run(run: Path, width: int, normalisation: str, folds: int = 1) -> Path
 def time_network(
     model: inference.Model, case: CaseFiles, width: int, turns: int, python: str | None
 ) -> str:
-    """Prints what the network alone takes for a case, by turns with PyTorch's; that in short."""
+    """Times the network alone on one case, alternating with PyTorch; prints and returns a line."""
     images = model.normalise(read_scan(case, MODALITIES))
     slices, batch = int(images.any(axis=(1, 2, 3)).sum()) + 1, model.ensemble.batch_size
     peer = None
     if python:
-        told = [f"--batch={batch}", f"--width={width}"]
+        flags = [f"--batch={batch}", f"--width={width}"]
         try:
-            peer = measure.Peer(python, "peers/torch_inference.py", told)
+            peer = measure.Peer(python, "peers/torch_inference.py", flags)
         except SystemExit as problem:
             print(f"PyTorch: not measured, {problem}")
     ours: list[float] = []
     its: list[float] = []
     for _ in range(turns + 1):
-        its += peer.ask(slices) if peer else []
+        its += peer.request(slices) if peer else []
         ours.append(measure.timed(lambda: model.ensemble.segment(images)))
     first, *ours = ours
     text = f"the network alone {Spread.of(ours).show(digits=2)} s"
@@ -103,27 +104,31 @@ def time_network(
             f"network: {quotient.show(digits=2)} of PyTorch's time, "
             f"{Spread.of(its[1:]).show(digits=2)} s ({peer.description['about']})"
         )
-    print(f"{text}: {slices} slices by {batch}; the first time {first:.2f} s")
+    print(f"{text}: {slices} slices in batches of {batch}; first run {first:.2f} s")
     return text
 
 
 def parser() -> argparse.ArgumentParser:
-    """Of its arguments."""
+    """The command's arguments."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--real", type=Path, help="folder of BraTS cases")
-    parser.add_argument("--slices", type=int, default=155, help="so many of the phantom hold brain")
-    parser.add_argument("--width", type=int, default=64, help="channels of the stem")
-    parser.add_argument("--cases", type=int, default=3, help="how many times over, after the first")
-    parser.add_argument("--batch_size", type=int, default=0, help="0: as the device decides")
-    parser.add_argument("--normalisation", default="slice", choices=("slice", "volume"))
-    parser.add_argument("--turns", type=int, default=3, help="of the network alone")
     parser.add_argument(
-        "--peer_python", "--torch_python", help="a Python with torch; without it only ours"
+        "--slices", type=int, default=155, help="slices of the phantom that contain brain"
+    )
+    parser.add_argument("--width", type=int, default=64, help="channels of the stem")
+    parser.add_argument("--cases", type=int, default=3, help="number of predicted cases")
+    parser.add_argument("--batch_size", type=int, default=0, help="0: chosen for the device")
+    parser.add_argument("--normalisation", default="slice", choices=("slice", "volume"))
+    parser.add_argument("--turns", type=int, default=3, help="turns of the network alone")
+    parser.add_argument(
+        "--peer_python",
+        "--torch_python",
+        help="Python with torch; without it, no peer is measured",
     )
     parser.add_argument(
         "--everything",
         action="store_true",
-        help="two folds, four flips, all that can be written; files to files alone",
+        help="two folds, four flips and all output files; skips the network alone",
     )
     return parser
 
@@ -132,7 +137,7 @@ def main() -> None:
     arguments = parser().parse_args()
     devices.keep_freed_memory()  # as the commands do
     everything = arguments.everything
-    logging.set_verbosity(logging.ERROR)  # Orbax tells every checkpoint it reads
+    logging.set_verbosity(logging.ERROR)  # Orbax logs every checkpoint that it reads
     print(
         f"{jax.devices()[0].device_kind}, {jax.device_count()} device(s), width {arguments.width}"
     )
@@ -147,26 +152,26 @@ def main() -> None:
         print(f"loading the model: {time.perf_counter() - start:.2f} s")
         alone = ""
         if not everything:
-            how = (arguments.width, arguments.turns, arguments.peer_python)
-            alone = f"; {time_network(model, cases[0], *how)}"
+            options = (arguments.width, arguments.turns, arguments.peer_python)
+            alone = f"; {time_network(model, cases[0], *options)}"
         many = [cases[k % len(cases)] for k in range(arguments.cases)]
-        for k, case in enumerate(many):  # names of their own, so that each is written
+        for k, case in enumerate(many):  # distinct names, so that each case is written
             many[k] = type(case)(f"{case.name}_{k}", case.folder, case.paths)
-        wanted = OutputOptions(
+        outputs = OutputOptions(
             probabilities=everything, uncertainty=everything, picture=everything, page=everything
         )
         start = time.perf_counter()
-        outcome = prediction.predict_cases(model, many, root / "out", wanted)
+        outcome = prediction.predict_cases(model, many, root / "out", outputs)
         each = (time.perf_counter() - start) / len(many)
         assert len(outcome.written) == len(many), outcome.failed
         print(
-            f"from files to files: {each:.2f} s a case, over {len(many)} cases; predictions "
-            f"averaged: {model.ensemble.size}"
+            f"from files to files: {each:.2f} s per case, mean of {len(many)} cases; predictions "
+            f"averaged per slice: {model.ensemble.size}"
         )
         peak = measure.peak_memory() / 2**30
-        print(f"peak memory of the device, on CPU of the process: {peak:.2f} GiB")
+        print(f"peak memory of the device (on a CPU, of the process): {peak:.2f} GiB")
         print(f"  {measure.where()}")
-        text = f"{each:.2f} s a case, peak {peak:.1f} GiB{alone}"
+        text = f"{each:.2f} s per case, peak memory {peak:.1f} GiB{alone}"
         VOLUME.keep("everything" if everything else "volume", seconds=each, text=text)
 
 

@@ -1,15 +1,17 @@
-"""Every row of the target table on one accelerator: measured, target, limit, in one table.
+"""Runs all benchmarks on one accelerator and prints a table of measured values and targets.
 
     python benchmarks/gpu/gpu.py --peer_python=TORCH_VENV/bin/python   # an hour or two
-    python benchmarks/gpu/gpu.py --parts=ceilings,surfaces,ssim --small       # a look, also on CPU
+    python benchmarks/gpu/gpu.py --parts=ceilings,surfaces,ssim --small       # a test on a CPU
 
-Each part is a benchmark of this folder in a process of its own with a time limit, so that one
-that fails or hangs does not end the others; what it printed goes to --log. Parts run one after
-another: nothing else should run on the machine. What each measured is kept in --results, also if
-this is stopped, and read again by the next call: the table joins the parts of all calls on this
-machine, the newest of each, and says which are of another version; --parts= only prints it.
---real=DIR takes BraTS cases for volumes and surfaces in place of a phantom. What store prints is
-in the log alone; smp needs segmentation_models_pytorch beside torch.
+Each part is a benchmark script in a process of its own with a time limit, so that a part that fails
+or hangs does not end the others. Their output goes to --log. Parts run in sequence; nothing else
+should run on the machine.
+
+The results are appended to --results, also when this script is stopped. The table joins the newest
+result of each part over all runs on this machine, and lists the parts that ran with another version
+of the repository. --parts= (empty) only prints the table. --real=DIR uses BraTS cases instead of a
+phantom for volumes, surfaces and preparation. The part `smp` needs segmentation_models_pytorch in
+the environment of --peer_python.
 """
 
 import argparse
@@ -28,10 +30,10 @@ from benchmarks.gpu import kept_results
 from benchmarks.gpu.targets import Results, as_table, rows
 from brats_jax.training import feed
 
-FOLDER = Path(__file__).parents[1]  # with all benchmarks
+FOLDER = Path(__file__).parents[1]  # benchmarks/
 PATCH = 128
-EAGER = "--peer_form=eager"  # at small size: on CPU compiling the peer takes minutes
-GRACE = 10.0  # seconds that a part has to clear up when it is stopped
+EAGER = "--peer_form=eager"  # for small sizes: compiling the peer takes minutes on a CPU
+GRACE = 10.0  # seconds for a stopped part to remove its files
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -39,10 +41,13 @@ class Part(NamedTuple):
     """One benchmark.
 
     Attributes:
-      script, full, small: its file, and its arguments at full and at small size.
-      minutes: what it may take.
-      needs_peer, takes_peer: it does not run, or has less to say, without --peer_python.
-      takes_real: real cases in place of a phantom.
+      script: its path in benchmarks/.
+      full: its arguments at full size.
+      small: its arguments at small size.
+      minutes: its time limit.
+      needs_peer: it cannot run without --peer_python.
+      takes_peer: it accepts --peer_python.
+      takes_real: it accepts --real.
     """
 
     script: str
@@ -63,15 +68,15 @@ def _step(stage: str, batch: int, *more: str, minutes: float = 20.0) -> Part:
 
 
 def _scan(stage: str, batch: int, *more: str) -> Part:
-    """As training has them: several steps in a dispatch."""
+    """A part with several steps per dispatch, as in training on an accelerator."""
     dispatch = feed.default_steps_per_dispatch(batch, PATCH)
     return _step(stage, batch, f"--steps_per_dispatch={dispatch}", *more)
 
 
 def _epoch(placement: str) -> Part:
-    # As long as an epoch of the paper's: what was read ahead before it does not count for much.
-    # The peer's takes as long as its processes need to read the slices: on two cores two minutes,
-    # sixteen times in the four runs of `device`.
+    # An epoch has as many steps as the paper's, so that batches prefetched before it matter little.
+    # The peer's epoch takes as long as its processes need to read the slices: two minutes on two
+    # cores, 16 times in the four runs of `device`.
     where = f"--placement={placement}"
     full = (where, "--patients=24", "--shape=155,240,240", "--steps=1037")
     sizes = ("--width=4", "--batch=2", "--patch=32", "--shape=16,48,48")
@@ -127,16 +132,16 @@ PARTS: dict[str, Part] = {
         ("--width=4", "--batches=2", "--after=0,2", "--patients=2"),
         10.0,
     ),
-    # Estimated, not measured: 16 trainings of 15 s (4,200 steps at 3 to 4 ms), each with 15 s for
-    # testing about 1,600 unseen slices in either type and 15 s of starting; compiling for both
-    # types once, 5 to 10 minutes; 80 phantoms 1: 20 minutes in all, on a slow host twice that.
+    # Estimate: 16 trainings of 15 s (4,200 steps of 3 to 4 ms), each with 15 s to test about 1,600
+    # unseen slices in both types and 15 s to start; 5 to 10 minutes to compile for both types; 1
+    # minute for 80 phantoms; 20 minutes in total, twice that on a slow host.
     "precision": Part(
         "numerics/precision.py",
         ("--seeds=8", "--width=64", "--steps=4000", "--patch=96", "--shape=64,120,120"),
         ("--seeds=2", "--width=4", "--steps=4", "--pretrain_steps=4", "--patients=8", "--unseen=2"),
         60.0,
     ),
-    # Estimated alike: 4 trainings of 4,200 steps and 16 of 2,000, tested in one type, 12 minutes.
+    # Estimate: 12 minutes for 4 trainings of 4,200 steps and 16 of 2,000, tested in one type.
     "continued": Part(
         "numerics/continued.py",
         ("--seeds=4", "--width=64", "--steps=4000", "--patch=96", "--shape=64,120,120"),
@@ -156,8 +161,8 @@ PARTS: dict[str, Part] = {
 }
 
 
-def told(part: Part, arguments: argparse.Namespace) -> list[str]:
-    """The arguments of a part's script."""
+def arguments_of(part: Part, arguments: argparse.Namespace) -> list[str]:
+    """The command-line arguments of a part's script."""
     found = list(part.small if arguments.small else part.full)
     if arguments.peer_python and (part.takes_peer or part.needs_peer):
         found.append(f"--peer_python={arguments.peer_python}")
@@ -167,12 +172,12 @@ def told(part: Part, arguments: argparse.Namespace) -> list[str]:
 
 
 def run_part(name: str, part: Part, arguments: argparse.Namespace, results: Path) -> str:
-    """Has a part's results written to a file; what went wrong, or ''."""
+    """Runs a part, which writes its results to a file; returns its problem, or ''."""
     if part.needs_peer and not arguments.peer_python:
         return "needs --peer_python"
-    command = [sys.executable, str(FOLDER / part.script), *told(part, arguments)]
+    command = [sys.executable, str(FOLDER / part.script), *arguments_of(part, arguments)]
     environment = {
-        # The peer's process needs memory of the same device.
+        # Leaves device memory for the process of the peer.
         "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.6",
         **os.environ,
         "PYTHONPATH": str(FOLDER.parent),
@@ -191,25 +196,25 @@ def run_part(name: str, part: Part, arguments: argparse.Namespace, results: Path
             problem = f"ended with status {status}" if status else ""
         except subprocess.TimeoutExpired:
             problem = f"took longer than {limit:.0f} s"
-        finally:  # whatever stopped this, nothing may go on using the device
-            if problem:  # its peer with it
+        finally:  # no process may go on using the device
+            if problem:
                 measure.end_group(process, GRACE)
     print(f"{name}: {problem or 'done'}, {time.perf_counter() - start:.0f} s", flush=True)
     return problem
 
 
-def recorded(name: str, results: Path) -> Results:
-    """What a part has written so far."""
+def read_results(name: str, results: Path) -> Results:
+    """The results that a part has written."""
     text = results.read_text() if results.exists() else ""
-    whole = text[: text.rfind("\n") + 1]  # it may have been killed while it wrote
+    whole = text[: text.rfind("\n") + 1]  # drops a line that a kill left incomplete
     found = {record["result"]: record for record in map(json.loads, whole.splitlines())}
-    if PARTS[name].script == "train_step.py":  # one result, whatever the size
+    if PARTS[name].script == "train_step.py":  # its only result is named after the part
         found = dict.fromkeys([name], *found.values()) if found else {}
     return found
 
 
 def show(results: Path, small: bool) -> str:
-    """Prints the table of all that is kept, which it returns."""
+    """Prints and returns the table of all kept results."""
     kept = kept_results.joined(results, small)
     on_cpu = any(record.get("backend") == "cpu" for record in kept.results.values())
     text = as_table(rows(on_cpu), kept.results, kept.problems, small)
@@ -219,22 +224,26 @@ def show(results: Path, small: bool) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Of its arguments."""
+    """The command's arguments."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--peer_python", help="a Python with torch and h5py; without it only ours")
+    parser.add_argument(
+        "--peer_python", help="Python with torch and h5py; without it, no peer is measured"
+    )
     parser.add_argument("--real", type=Path, help="folder of BraTS cases")
-    parser.add_argument("--parts", default=",".join(PARTS), help="which, by name; '': the table")
-    parser.add_argument("--small", action="store_true", help="narrow and few: does it run?")
+    parser.add_argument(
+        "--parts", default=",".join(PARTS), help="names of the parts to run; empty: print the table"
+    )
+    parser.add_argument("--small", action="store_true", help="small sizes, to test the script")
     parser.add_argument("--log", type=Path, default=Path("gpu_benchmark.log"))
     parser.add_argument(
-        "--results", type=Path, help="kept and gone on with; else beside the log, .jsonl"
+        "--results", type=Path, help="file to append results to; default: --log with .jsonl"
     )
-    parser.add_argument("--patience", type=float, default=1.0, help="multiplies the time limits")
+    parser.add_argument("--patience", type=float, default=1.0, help="factor of the time limits")
     return parser
 
 
 def main(argv: list[str] | None = None) -> str:
-    """Runs the parts and prints the table, which it returns."""
+    """Runs the parts; prints and returns the table."""
     arguments = parser().parse_args(argv)
     names = [name for name in arguments.parts.split(",") if name]
     if unknown := [name for name in names if name not in PARTS]:
@@ -249,7 +258,7 @@ def main(argv: list[str] | None = None) -> str:
                 try:
                     problem = run_part(name, PARTS[name], arguments, written)
                 finally:
-                    found = recorded(name, written)
+                    found = read_results(name, written)
                     kept_results.add(results, name, arguments.small, found, problem)
     finally:
         text = show(results, arguments.small)
@@ -257,8 +266,8 @@ def main(argv: list[str] | None = None) -> str:
 
 
 def stop(number: int, frame: object) -> None:
-    """Ends the part that runs, and then this, with the table of what there is."""
-    for each in STOPS:  # once is enough, and the end takes a few seconds
+    """Signal handler: ends the running part, prints the table and exits."""
+    for each in STOPS:  # ignores further signals while it cleans up
         signal.signal(each, signal.SIG_IGN)
     print(f"stopped by {signal.Signals(number).name}", flush=True)
     sys.exit(128 + number)
@@ -266,6 +275,7 @@ def stop(number: int, frame: object) -> None:
 
 if __name__ == "__main__":
     for number in STOPS:
-        if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+        # nohup sets SIGHUP to be ignored.
+        if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, stop)
     main()

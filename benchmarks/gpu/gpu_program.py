@@ -1,17 +1,16 @@
-"""The program that XLA compiles for a GPU, looked at without one: its kernels and their bytes.
+"""Lists the kernels of the program that XLA compiles for a GPU, and their bytes; needs no GPU.
 
     python benchmarks/gpu/gpu_program.py                                # both stages, batch 16
     python benchmarks/gpu/gpu_program.py --stages=segment --batch=128 --gpu=h200 --text=step.txt
     python benchmarks/gpu/gpu_program.py --mode=inference --batch=16    # whole slices, 240 x 240
 
-Needs JAX's CUDA plugin (`pip install 'brats_jax[cuda12]'`), but neither a GPU nor its driver. What
-a real one would choose by trying (which algorithm of a convolution, which of several kernels for
-a product) is here the compiler's first guess; what is fused with what, and so which maps are
-written and read how often, is as there.
+Needs JAX's CUDA plugin (`pip install 'brats_jax[cuda12]'`), but neither a GPU nor its driver. On a
+GPU, XLA measures several algorithms for each convolution and matrix product; here it takes its
+default. Fusion, and so the number of reads and writes of each map, is the same as on a GPU.
 
-The time is an estimate: every kernel moves all of its operands and results at 80 % of the
-published bandwidth, and takes two microseconds at the least. Arithmetic does not bound these
-networks (see roofline.py), and what caches spare is not counted.
+The time is an estimate: each kernel moves its operands and results at 80 % of the published
+bandwidth and takes at least two microseconds. Arithmetic does not limit these networks (see
+roofline.py). Savings by caches are ignored.
 """
 
 import argparse
@@ -34,10 +33,10 @@ from brats_jax.runtime import devices, forms
 from brats_jax.tasks import Pretraining, Segmentation, Task
 from brats_jax.training import feed
 
-# Which a store keeps of a slice of BraTS 2020: a third of its pixels, 4.2 GB in all.
+# Rows of the device store per slice of BraTS 2020: a third of its pixels, 4.2 GB in total.
 ROWS_OF_A_SLICE = 75
 
-# What the compiler asks of the device, in the text format of XLA's GpuTargetConfigProto.
+# Description of the device for the compiler, in the text format of XLA's GpuTargetConfigProto.
 _TARGET = """
 gpu_device_info {{
   threads_per_block_limit: 1024  threads_per_warp: 32  threads_per_core_limit: 2048
@@ -56,7 +55,7 @@ device_description_str: "{name}"
 
 
 def mesh_of(gpu: str, number: int = 1) -> Mesh:
-    """A mesh of so many such GPUs in one machine, which are not here.
+    """A mesh of `number` GPUs in one machine, to compile for; the GPUs need not exist.
 
     Raises:
       SystemExit: JAX's CUDA plugin is not installed.
@@ -68,9 +67,9 @@ def mesh_of(gpu: str, number: int = 1) -> Mesh:
             platform="cuda", target_config=target, topology=f"1x1x{number}"
         )
     except RuntimeError as error:
-        told = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0]
         raise SystemExit(
-            f"needs JAX's CUDA plugin, a GPU not (pip install 'brats_jax[cuda12]'): {told}"
+            f"needs JAX's CUDA plugin (pip install 'brats_jax[cuda12]'), but no GPU: {reason}"
         ) from error
     return Mesh(np.array(topology.devices), ("data",), axis_types=(AxisType.Auto,))
 
@@ -78,29 +77,29 @@ def mesh_of(gpu: str, number: int = 1) -> Mesh:
 def lower(
     task: Task, mode: str, batch: int, size: int, steps: int, mesh: Mesh, *, cut: bool = False
 ) -> Any:
-    """The training step, or the forward pass, for the devices of the mesh; nothing is run.
+    """Lowers the training step or forward pass for the devices of a mesh, without running it.
 
-    `cut`: the step cuts its patches from the tumour slices of BraTS 2020, which lie there.
+    `cut`: the step cuts its patches from the tumour slices of BraTS 2020 in device memory.
     """
-    everywhere = devices.replicated_sharding(mesh)
+    sharding = devices.replicated_sharding(mesh)
 
-    def there(sizes: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(sizes, dtype, sharding=everywhere)
+    def replicated(sizes: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(sizes, dtype, sharding=sharding)
 
     n, rows = TUMOUR_SLICES, TUMOUR_SLICES * ROWS_OF_A_SLICE
     resident: Any = DeviceSlices(
-        images=there((rows, ROW, 4), jnp.float16),
-        labels=there((rows, ROW), jnp.uint8),
-        first=there((n,), jnp.int32),
-        box=there((n, 4), jnp.int32),
-        background=there((n, 4), jnp.float16),
+        images=replicated((rows, ROW, 4), jnp.float16),
+        labels=replicated((rows, ROW), jnp.uint8),
+        first=replicated((n,), jnp.int32),
+        box=replicated((n, 4), jnp.int32),
+        background=replicated((n, 4), jnp.float16),
     )
-    step, state = train_step.of_task(task, mode, mesh, resident if cut else None, size)
+    step, state = train_step.step_of_task(task, mode, mesh, resident if cut else None, size)
     lead = () if steps == 1 else (steps,)
     divided = NamedSharding(mesh, PartitionSpec(*(None for _ in lead), "data"))
 
     def shape(array: Any) -> jax.ShapeDtypeStruct:
-        return there(jnp.shape(array), jnp.result_type(array))
+        return replicated(jnp.shape(array), jnp.result_type(array))
 
     def examples(*sizes: int, dtype: Any) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((*lead, batch, *sizes), dtype, sharding=divided)
@@ -122,19 +121,25 @@ def main() -> None:
     parser.add_argument("--mode", choices=("train", "inference"), default="train")
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--size", type=int, default=0, help="0: 128, whole slices of 240 forward")
-    parser.add_argument("--steps_per_dispatch", type=int, default=0, help="0: as training chooses")
-    parser.add_argument("--gpus", type=int, default=1, help="that share the batch")
+    parser.add_argument(
+        "--size", type=int, default=0, help="side; 0: 128 in training, 240 in inference"
+    )
+    parser.add_argument(
+        "--steps_per_dispatch", type=int, default=0, help="0: the default of training on a GPU"
+    )
+    parser.add_argument("--gpus", type=int, default=1, help="number of GPUs that share the batch")
     parser.add_argument("--placement", choices=("host", "device"), default="host")
-    parser.add_argument("--augmentation", action="store_true", help="as configs/base.py segments")
+    parser.add_argument(
+        "--augmentation", action="store_true", help="augment as the segmentation of configs/base.py"
+    )
     parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
-    parser.add_argument("--text", help="a file to write the compiled program to")
+    parser.add_argument("--text", help="write the text of the compiled program to this file")
     arguments = parser.parse_args()
     batch, size = arguments.batch, arguments.size
     size = size or {"train": 128, "inference": 240}[arguments.mode]
     steps = arguments.steps_per_dispatch or feed.default_steps_per_dispatch(batch, size)
     steps = steps if arguments.mode == "train" else 1
-    # A GPU that is there would be asked what it is, and this is about another.
+    # Hides the GPUs of this machine, because XLA would query them instead of the description.
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     jax.config.update("jax_platforms", "cpu")
     name, bandwidth, _ = GPUS[arguments.gpu]
@@ -155,14 +160,14 @@ def main() -> None:
         program, planned = hlo.Program(text), compiled.memory_analysis()
         print(
             f"{stage} {arguments.mode}, batch {batch}, {size} x {size}, {arguments.dtype}, "
-            f"{steps} step(s) a dispatch, {name}; scratch memory "
+            f"{steps} step(s) per dispatch, {name}; scratch memory "
             f"{planned.temp_size_in_bytes / 2**30:.2f} GiB"
         )
         outside = show("each dispatch", program.kernels(program.entry), bandwidth)
         for body in program.loops():
             inside = show("each step", program.kernels(body), bandwidth)
             each = inside + outside / steps
-            print(f"  together {1e3 * each:.2f} ms a step: {batch / each:.0f} patches/s")
+            print(f"  in total {1e3 * each:.2f} ms per step: {batch / each:.0f} patches/s")
     print(measure.where())
 
 

@@ -1,4 +1,4 @@
-"""A program that XLA has compiled for a GPU, as text: which kernels it starts, over which bytes."""
+"""Parses the text of a program that XLA has compiled, to list its kernels and their bytes."""
 
 import re
 from collections.abc import Iterator
@@ -6,16 +6,17 @@ from typing import NamedTuple
 
 from benchmarks.gpu.kernels import Kernel
 
-# Not kernels, but names for what is there.
+# Instructions that start no kernel and only name a value.
 NAMES = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast"}
-# What runs other computations rather than a kernel; a graph of kernels is a call.
+# Instructions that run other computations; a CUDA graph appears as a call.
 CONTROL = {"while", "conditional", "call"}
 
-# What takes a part of its first operand.
+# Instructions that read only a part of their first operand.
 PARTS = {"slice", "dynamic-slice", "gather"}
 
-_BITS = {"pred": 8, "bf16": 16}  # others say it themselves: f32, u8, s64, f8e4m3fn
-_KINDS = {
+# Bits of a type; the names of other types contain the number: f32, u8, s64, f8e4m3fn.
+_BITS = {"pred": 8, "bf16": 16}
+_KINDS_OF_TARGETS = {
     "__cudnn$convForward": "convolution",
     "__cudnn$convBiasActivationForward": "convolution",
     "__cudnn$convBackwardInput": "convolution, gradient of its input",
@@ -23,8 +24,8 @@ _KINDS = {
     "__cublas$lt$matmul": "matrix product",
     "__cublas$gemm": "matrix product",
 }
-# The first that occurs in a fusion names it.
-_HEROES = {
+# Kinds by opcode. The kind of a fusion is that of the first of these opcodes that it contains.
+_KINDS_OF_OPCODES = {
     "convolution": "convolution",
     "dot": "matrix product",
     "reduce": "sum or maximum",
@@ -35,13 +36,14 @@ _HEROES = {
 
 
 class Instruction(NamedTuple):
-    """One line of a computation.
+    """One instruction of a computation.
 
     Attributes:
-      name, opcode: of it.
-      bytes: of its result.
-      operands: names of what it takes; of a parameter, its number.
-      rest: attributes, as text.
+      name: its name, unique in the module.
+      opcode: its operation.
+      bytes: bytes of its result.
+      operands: names of its operands; for a parameter, its number.
+      rest: text of its attributes.
     """
 
     name: str
@@ -51,7 +53,7 @@ class Instruction(NamedTuple):
     rest: str
 
     def attribute(self, name: str) -> str | None:
-        """The value of `name=value`, without % and quotes."""
+        """The value of the attribute `name=value` without % and quotes, or None."""
         found = re.search(rf'\b{name}=[%"]?([^\s,"}}]+)', self.rest)
         return found and found[1]
 
@@ -60,11 +62,11 @@ class Program:
     """The computations of a compiled module.
 
     Args:
-      text: as `compiled.as_text()` gives it.
+      text: the result of `compiled.as_text()`.
 
     Attributes:
-      computations: by name, their instructions in order.
-      entry: the name of the first to run.
+      computations: instructions of each computation, in order, by its name.
+      entry: name of the entry computation.
     """
 
     def __init__(self, text: str) -> None:
@@ -78,7 +80,6 @@ class Program:
                 self.entry = name if begins[1] else self.entry
             elif name and (instruction := _instruction(line)) is not None:
                 self.computations[name].append(instruction)
-        # Names are unique in a module.
         self._sizes = {i.name: i.bytes for found in self.computations.values() for i in found}
 
     def loops(self) -> list[str]:
@@ -86,7 +87,7 @@ class Program:
         return [i.attribute("body") or "" for i in self._run(self.entry) if i.opcode == "while"]
 
     def kernels(self, computation: str) -> list[Kernel]:
-        """What one run of a computation starts, without its loops."""
+        """The kernels that one run of a computation starts, without its loops."""
         return [
             Kernel(
                 self._kind(i),
@@ -98,7 +99,7 @@ class Program:
         ]
 
     def kinds(self) -> dict[str, Kernel]:
-        """What each instruction that a run of the program executes is, by its name."""
+        """Kind and operation of each instruction that a run of the program executes, by name."""
         run = [i for name in (self.entry, *self.loops()) for i in self._run(name)]
         return {
             i.name: Kernel(self._kind(i), 0, self._comes_from(i))
@@ -107,7 +108,7 @@ class Program:
         }
 
     def _read(self, instruction: Instruction) -> int:
-        """Bytes of the operands; of one from which parts are cut, those of the parts."""
+        """Bytes read from the operands; only the parts read, where an operand is sliced."""
         sizes = [self._sizes.get(operand, 0) for operand in instruction.operands]
         if instruction.opcode in PARTS:
             sizes[0] = min(sizes[0], instruction.bytes)
@@ -120,7 +121,7 @@ class Program:
         return sum(sizes)
 
     def _used(self, whole: Instruction, inside: list[Instruction]) -> int:
-        """Bytes of `whole` that a fusion's computation uses."""
+        """Bytes of the parameter `whole` that the computation of a fusion reads."""
         total = 0
         for user in (i for i in inside if whole.name in i.operands):
             if user.opcode == "bitcast":
@@ -132,7 +133,7 @@ class Program:
         return total
 
     def number(self) -> int:
-        """Kernels of the program, each loop's body counted once."""
+        """Number of kernels of the program; the body of each loop counts once."""
         return sum(len(self.kernels(name)) for name in (self.entry, *self.loops()))
 
     def _run(self, computation: str) -> Iterator[Instruction]:
@@ -145,16 +146,17 @@ class Program:
     def _kind(self, instruction: Instruction) -> str:
         if instruction.opcode == "custom-call":
             target = instruction.attribute("custom_call_target") or ""
-            return _KINDS.get(target, target)
+            return _KINDS_OF_TARGETS.get(target, target)
         if instruction.opcode != "fusion":
-            return _HEROES.get(instruction.opcode, instruction.opcode)
+            return _KINDS_OF_OPCODES.get(instruction.opcode, instruction.opcode)
         inside = self._opcodes(instruction.attribute("calls") or "")
         return next(
-            (kind for hero, kind in _HEROES.items() if hero in inside), "element by element"
+            (kind for opcode, kind in _KINDS_OF_OPCODES.items() if opcode in inside),
+            "element by element",
         )
 
     def _comes_from(self, instruction: Instruction) -> str:
-        """The traced operation; of a fusion that names none, the first one within."""
+        """The traced operation of an instruction; for a fusion without one, its first operation."""
         inside = self.computations.get(instruction.attribute("calls") or "", [])
         names = (i.attribute("op_name") for i in (instruction, *inside))
         return next(filter(None, names), "")
@@ -181,24 +183,24 @@ def _instruction(line: str) -> Instruction | None:
 
 
 def _shape(text: str) -> tuple[str, str]:
-    """(the shape that it begins with, what follows)."""
+    """Splits the text of an instruction into (shape, rest)."""
     end = 2 + _closing(text[1:]) if text.startswith("(") else text.index(" ")
     return text[:end], text[end:]
 
 
 def _closing(text: str) -> int:
-    """Where the parenthesis closes that was opened before `text`."""
+    """Position of the parenthesis that closes the one opened before `text`."""
     depth = 1
     for place, letter in enumerate(text):
         depth += {"(": 1, ")": -1}.get(letter, 0)
         if depth == 0:
             return place
-    raise ValueError(f"no end of parenthesis: {text[:80]}")
+    raise ValueError(f"unbalanced parentheses: {text[:80]}")
 
 
 def _bytes(shape: str) -> int:
     total = 0
-    # A comment counts the members of long tuples: /*index=5*/.
+    # Long tuples contain comments that count their members: /*index=5*/.
     for dtype, sizes in re.findall(r"([a-z]\w*)\[([\d,]*)\]", re.sub(r"/\*.*?\*/", "", shape)):
         bits = _BITS.get(dtype) or int(re.match(r"[a-z]+(\d*)", dtype)[1] or 0)
         count = 1

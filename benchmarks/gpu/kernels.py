@@ -1,10 +1,10 @@
-"""Kernels of a compiled step, counted and not run: what they move, and how long that takes."""
+"""Estimates the time of a compiled step from the number of its kernels and the bytes they move."""
 
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import NamedTuple
 
-# Name, published bytes a second, bytes of memory; both have the chip of compute capability 9.0.
+# Name, published bytes per second, bytes of memory. Both have compute capability 9.0.
 GPUS = {
     "h100": ("NVIDIA H100 80GB HBM3", 3.35e12, 85_000_000_000),
     "h200": ("NVIDIA H200", 4.8e12, 150_000_000_000),
@@ -14,27 +14,27 @@ LEAST_SECONDS = 2e-6
 
 
 class Kernel(NamedTuple):
-    """What a GPU is told to run.
+    """One kernel of a program.
 
     Attributes:
-      kind: in words.
-      bytes: of operands (the parts that are used) and result; how often a cache spares them is
-        not known.
-      what: the operation of the traced function that it comes from.
+      kind: kind of operation, in words.
+      bytes: bytes of the operands (of their parts that are read) and of the result, ignoring
+        caches.
+      operation: name of the operation in the traced function.
     """
 
     kind: str
     bytes: int
-    what: str
+    operation: str
 
 
 def least_seconds(kernels: Iterable[Kernel], bandwidth: float, each: float) -> float:
-    """If every kernel moves its bytes at `bandwidth` a second, and none is done before `each`."""
+    """Seconds if each kernel moves its bytes at `bandwidth` bytes/s and takes at least `each` s."""
     return sum(max(kernel.bytes / bandwidth, each) for kernel in kernels)
 
 
 def show(title: str, kernels: list[Kernel], bandwidth: float) -> float:
-    """Prints how many of which kind, over which bytes; returns the estimated seconds."""
+    """Prints number and bytes of the kernels by kind; returns the estimated seconds."""
     moved = sum(kernel.bytes for kernel in kernels)
     estimate = least_seconds(kernels, SHARE_OF_BANDWIDTH * bandwidth, LEAST_SECONDS)
     print(

@@ -1,13 +1,13 @@
-"""What a training step has to compute, move and launch, counted from its trace; no GPU needed.
+"""Counts FLOPs, bytes and kernel launches of a training step from its trace; needs no GPU.
 
     python benchmarks/gpu/roofline.py                                  # both stages on an H100
-    python benchmarks/gpu/roofline.py --tflops=989 --bandwidth=4.8  # H200: the same with 4.8 TB/s
+    python benchmarks/gpu/roofline.py --tflops=989 --bandwidth=4.8     # on an H200
 
-Counted: FLOPs of every convolution and matrix product, forward and for either gradient, without
-multiplications by the zeros of dilation; the bytes each must at least read and write; of each
-normalised map eight passes (statistics, normalisation, and their gradients); and of each
-parameter what Adam reads and writes in float32. Nothing is timed, and what a real GPU reaches of
-these peaks is what gpu.py measures.
+Counts the FLOPs of each convolution and matrix product, forward and for both gradients, without
+multiplications by the zeros of a dilation; the bytes that each must read and write; eight passes
+over each normalised map (statistics, normalisation and their gradients); and the bytes that Adam
+reads and writes per parameter, in float32. Divides them by the published peaks of a GPU; gpu.py
+measures the share of these peaks that a real GPU reaches.
 """
 
 import argparse
@@ -25,13 +25,13 @@ from brats_jax.models import count_parameters
 from brats_jax.runtime import forms
 from brats_jax.tasks import Pretraining, Segmentation
 
-# float32 parameter, gradient and both moments read, all but the gradient written.
+# Reads parameter, gradient and two moments and writes all but the gradient, in float32.
 ADAM_BYTES = 7 * 4
-PASSES = 8  # over each normalised map: see the top
+PASSES = 8  # reads and writes of each normalised map
 
 
 def products(jaxpr: Any) -> Iterator[Any]:
-    """Every convolution and matrix product of a traced function, and of those it calls."""
+    """All convolutions and matrix products of a traced function and of functions it calls."""
     for equation in jaxpr.eqns:
         if equation.primitive.name in ("conv_general_dilated", "dot_general"):
             yield equation
@@ -40,7 +40,7 @@ def products(jaxpr: Any) -> Iterator[Any]:
 
 
 def flops(equation: Any) -> float:
-    """Two for each multiplication that is not by a dilation's zero."""
+    """Two per multiplication, without those by the zeros of a dilation."""
     left, right = (variable.aval.shape for variable in equation.invars)
     out = np.prod(equation.outvars[0].aval.shape, dtype=float)
     if equation.primitive.name == "dot_general":
@@ -52,7 +52,7 @@ def flops(equation: Any) -> float:
 
 
 def moved(equation: Any) -> float:
-    """Bytes of operands and result."""
+    """Bytes of operands and results."""
     avals = [variable.aval for variable in (*equation.invars, *equation.outvars)]
     return float(sum(np.prod(a.shape, dtype=float) * a.dtype.itemsize for a in avals))
 
@@ -60,7 +60,19 @@ def moved(equation: Any) -> float:
 def count(
     stage: str, batch: int, size: int, width: int, dtype: Any = jnp.bfloat16
 ) -> dict[str, float]:
-    """FLOPs, bytes and launches of one step."""
+    """FLOPs, bytes and kernels of one training step.
+
+    Args:
+      stage: 'pretrain' or 'segment'.
+      batch: number of patches.
+      size: side of a patch.
+      width: channels of the stem.
+      dtype: compute type.
+
+    Returns:
+      'flops'; bytes of 'products', 'maps' and 'adam'; numbers of 'kernels' (convolutions and
+      products) and, approximately, of 'others'.
+    """
     kind = {"segment": Segmentation, "pretrain": Pretraining}[stage]
     task = kind(width=width, dtype=dtype)
     graph, params, stats = models.split(task.build(0))
@@ -85,23 +97,25 @@ def count(
         "maps": PASSES * maps,
         "adam": float(ADAM_BYTES * parameters),
         "kernels": len(both),
-        # Statistics, normalisation, two for their gradients; one for each array of parameters.
+        # Per map: statistics, normalisation and two for their gradients. One per parameter array.
         "others": 4 * len(forward) + len(jax.tree.leaves(params)),
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tflops", type=float, default=989.0, help="published, dense bfloat16")
-    parser.add_argument("--bandwidth", type=float, default=3.35, help="published, TB/s")
-    parser.add_argument("--launch", type=float, default=2.5, help="microseconds of a kernel")
+    parser.add_argument(
+        "--tflops", type=float, default=989.0, help="published TFLOP/s in dense bfloat16"
+    )
+    parser.add_argument("--bandwidth", type=float, default=3.35, help="published TB/s")
+    parser.add_argument("--launch", type=float, default=2.5, help="microseconds per kernel")
     parser.add_argument("--batches", default="16,128")
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--width", type=int, default=64)
     arguments = parser.parse_args()
     for stage in ("segment", "pretrain"):
         for batch in map(int, arguments.batches.split(",")):
-            with forms.traced_for("gpu"):  # whatever machine counts it
+            with forms.traced_for("gpu"):  # counts the GPU's operations on any machine
                 n = count(stage, batch, arguments.size, arguments.width)
             traffic = n["products"] + n["maps"] + n["adam"]
             times = {
@@ -113,11 +127,11 @@ def main() -> None:
             slowest = max(times.values())
             print(
                 f"{stage}, batch {batch}: {n['flops'] / 1e9:.0f} GFLOP "
-                f"({n['flops'] / batch / 1e9:.2f} a patch), {traffic / 1e9:.2f} GB (products "
+                f"({n['flops'] / batch / 1e9:.2f} per patch), {traffic / 1e9:.2f} GB (products "
                 f"{n['products'] / 1e9:.2f}, maps {n['maps'] / 1e9:.2f}, Adam "
                 f"{n['adam'] / 1e9:.2f}), {n['kernels']:.0f} products and about "
                 f"{n['others']:.0f} other kernels\n  {shown}: at most {batch / slowest:.0f} "
-                f"patches/s if they overlap, {batch / sum(times.values()):.0f} if not"
+                f"patches/s if these overlap, {batch / sum(times.values()):.0f} if not"
             )
     print(f"  counted on {measure.where()}")
 

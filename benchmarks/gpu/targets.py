@@ -1,7 +1,7 @@
-"""The targets of the table that gpu.py prints, and the table.
+"""The table that gpu.py prints: its rows, their targets, and the text.
 
-Every benchmark records its results with a `text`, its finding in words. A row of the table shows
-the texts of the results that it names, beside the target and whether they meet it.
+Each result of a benchmark has a field `text`, a summary. A row of the table shows the texts of the
+results that it names, the target, and whether the results meet it.
 """
 
 import fnmatch
@@ -13,20 +13,20 @@ import numpy as np
 Result = dict[str, Any]
 Results = dict[str, Result]
 
-SMALL = "small sizes: shows that everything runs; no figure means anything"
+SMALL = "small sizes: a test that every part runs; the figures are meaningless"
 
 
 class Row(NamedTuple):
-    """A line of the table.
+    """A row of the table.
 
     Attributes:
-      what: the quantity.
-      result: name of its result; '*' stands for several.
-      target: in words; '' where there is none.
-      met: whether a result meets the target; None where it cannot be judged.
+      quantity: in words.
+      result: pattern of the names of its results; '*' matches any text.
+      target: in words; '' if there is none.
+      met: whether a result meets the target; None if it cannot be decided.
     """
 
-    what: str
+    quantity: str
     result: str
     target: str = ""
     met: Callable[[Result], bool | None] = lambda result: None
@@ -35,29 +35,29 @@ class Row(NamedTuple):
 def faster(
     times: float, rate: float = 0.0, roofline: float = 0.0
 ) -> Callable[[Result], bool | None]:
-    """At least `times` PyTorch's speed, `rate` images/s and this share of the roofline."""
+    """At least `times` PyTorch's speed, `rate` images/s and the share `roofline` of the limit."""
 
     def met(result: Result) -> bool | None:
         if "ratio" not in result:
             return None
-        quick = 1 / result["ratio"][1] >= times and result["rate"] >= rate
-        return quick and result["share"] >= roofline
+        fast = 1 / result["ratio"][1] >= times and result["rate"] >= rate
+        return fast and result["share"] >= roofline
 
     return met
 
 
 def at_least(**least: float) -> Callable[[Result], bool]:
-    """Every named number is at least as large."""
+    """Every named number is at least its value."""
     return lambda result: all(result[name] >= value for name, value in least.items())
 
 
 def at_most(**most: float) -> Callable[[Result], bool]:
-    """Every named number is at most as large."""
+    """Every named number is at most its value."""
     return lambda result: all(result[name] <= value for name, value in most.items())
 
 
 def loses_at_most(loss: float) -> Callable[[Result], bool | None]:
-    """bfloat16 minus float32, mean over the pairs less two standard errors, is above -loss."""
+    """The mean of bfloat16 minus float32, less two standard errors, is above -loss."""
 
     def met(result: Result) -> bool | None:
         difference = np.subtract(result["bfloat16"], result["float32"])
@@ -70,7 +70,7 @@ def loses_at_most(loss: float) -> Callable[[Result], bool | None]:
 
 
 def rows(on_cpu: bool) -> list[Row]:
-    """The table's lines; on a CPU surface distances are those of the host."""
+    """The rows of the table; on a CPU the row of surface distances shows the host's."""
     distances, least = ("asd host", 1.0) if on_cpu else ("asd device", 100.0)
     return [
         Row("ceilings of the device", "ceilings"),
@@ -80,9 +80,9 @@ def rows(on_cpu: bool) -> list[Row]:
             "1.5 x PyTorch, 6,000 patches/s",
             faster(1.5, 6000),
         ),
-        Row("the same, a dispatch for each step", "segment16_single"),
+        Row("the same, one step per dispatch", "segment16_single"),
         Row("the same, sums in any order", "segment16_any_order"),
-        Row("the same, beside smp's U-Net", "smp"),
+        Row("the same, compared with smp's U-Net", "smp"),
         Row(
             "segmentation step, batch 128",
             "segment128",
@@ -97,7 +97,7 @@ def rows(on_cpu: bool) -> list[Row]:
             Row(
                 f"an epoch, patches cut on the {place}",
                 f"epoch * {place}",
-                "waits for data under 2 %",
+                "waiting for data under 2 %",
                 at_most(waiting_share=0.02),
             )
             for place in ("device", "host")
@@ -111,40 +111,40 @@ def rows(on_cpu: bool) -> list[Row]:
         Row("the same, patches cut on the host", "projection host"),
         Row("time of a step by operation, batch 16", "profile *"),
         Row(
-            "hand-written forms beside others",
+            "hand-written forms over other forms",
             "form *",
             "none slower",
             lambda result: result["ratio"][0] <= 1,
         ),
         Row(
-            "surface distances of slices beside SciPy",
+            "surface distances of slices over SciPy",
             distances,
             f"at least {least:.0f} x",
             at_least(times=least),
         ),
-        Row("SSIM beside scikit-image", "ssim", "at least 5 x", at_least(times=5)),
-        Row("metrics of slices beside MONAI", "monai *"),
+        Row("SSIM over scikit-image", "ssim", "at least 5 x", at_least(times=5)),
+        Row("metrics of slices over MONAI", "monai *"),
         Row("a volume, files to files", "volume"),
         Row(
-            "loader beside a DataLoader",
+            "loader over a DataLoader",
             "loader",
             "20 x, 5,000 patches/s",
             at_least(times=20, rate=5000),
         ),
         Row(
-            "preparing a case beside inflating it",
+            "time to prepare a case over time to decompress it",
             "preparation",
             "at most 1.5 x",
             at_most(ratio=1.5),
         ),
-        Row("random slices of a store beside pread", "access *"),
+        Row("random slices of a store over pread", "access *"),
         Row(
             "error of a gradient in bfloat16",
             "gradients *",
             "below the noise of a batch",
             lambda result: result["error"] < result["noise"],
         ),
-        # Not the run's own test set: of its six patients a few voxels decide.
+        # Unseen phantoms, because the test set of six patients is too small.
         Row(
             "bfloat16 minus float32, Dice of unseen phantoms",
             "precision unseen Dice mean foreground",
@@ -152,7 +152,7 @@ def rows(on_cpu: bool) -> list[Row]:
             loses_at_most(0.02),
         ),
         Row(
-            "the same, from one network trained in float32",
+            "the same, continued from one float32 network",
             "continued mean foreground",
             "no loss above 0.01, within two standard errors",
             loses_at_most(0.01),
@@ -163,16 +163,15 @@ def rows(on_cpu: bool) -> list[Row]:
             "none",
             at_most(differing=0),
         ),
-        # Cutting is part of a dispatch of several steps, and one step is another program: both may
-        # round otherwise.
-        Row("arrays that differ if patches are cut in the other place", "placement one order"),
-        Row("arrays that differ with one step in a dispatch", "single one order"),
+        # No target: these runs use other compiled programs, which may round differently.
+        Row("arrays that differ with the other placement of cutting", "placement one order"),
+        Row("arrays that differ with one step per dispatch", "single one order"),
         Row("command to first step, warm cache", "start", "under 10 s", at_most(seconds=10.0)),
     ]
 
 
 def matching(pattern: str, results: Results) -> list[tuple[str, Result]]:
-    """The results that a row shows: (their name where there are several, else '', the result)."""
+    """The results that match a pattern: (name if the pattern has a '*', else ''; result)."""
     names = [name for name in results if fnmatch.fnmatchcase(name, pattern)]
     return [(name if "*" in pattern else "", results[name]) for name in names]
 
@@ -180,16 +179,16 @@ def matching(pattern: str, results: Results) -> list[tuple[str, Result]]:
 def as_table(
     lines: Sequence[Row], results: Results, problems: dict[str, str], small: bool = False
 ) -> str:
-    """Markdown with a line for each row; at small size no target is judged."""
-    said = [SMALL, ""] if small else []
-    said += ["| what | measured | target | met |", "|---|---|---|---|"]
+    """The table in Markdown, followed by the problems; at small size no target is evaluated."""
+    text = [SMALL, ""] if small else []
+    text += ["| quantity | measured | target | met |", "|---|---|---|---|"]
     for row in lines:
         found = matching(row.result, results)
         measured = "; ".join(f"{name}: {r['text']}".removeprefix(": ") for name, r in found)
-        judged = [row.met(result) for _, result in found]
+        each = [row.met(result) for _, result in found]
         met = ""
-        if row.target and judged and None not in judged and not small:
-            met = "yes" if all(judged) else "NO"
-        said.append(f"| {row.what} | {measured or 'not measured'} | {row.target} | {met} |")
-    said += [f"\n{name}: {problem}" for name, problem in problems.items()]
-    return "\n".join(said)
+        if row.target and each and None not in each and not small:
+            met = "yes" if all(each) else "NO"
+        text.append(f"| {row.quantity} | {measured or 'not measured'} | {row.target} | {met} |")
+    text += [f"\n{name}: {problem}" for name, problem in problems.items()]
+    return "\n".join(text)

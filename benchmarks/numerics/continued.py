@@ -1,20 +1,22 @@
-"""bfloat16 keeps up with float32: networks trained in float32 go on in either type, to test Dice.
+"""Compares bfloat16 with float32 when both continue the training of the same float32 network.
 
-    python benchmarks/numerics/continued.py  # LONG on two cores
+    python benchmarks/numerics/continued.py  # takes hours on two cores
     python benchmarks/numerics/continued.py --seeds=6 --width=16 --steps=2000 --patients=200 \
         --folder=RUNS
-    python benchmarks/numerics/continued.py --start=own  # each type from its own run
+    python benchmarks/numerics/continued.py --start=own  # each type continues its own run
     python benchmarks/numerics/continued.py --show A/continued.jsonl B/continued.jsonl
 
-What `precision.py` compares are whole trainings, and short ones differ by when they begin to see a
-class that is rare, whatever they compute in. Here a float32 training of that kind, with the same
-arguments, is taken up where it was best, with Adam's moments at zero and a learning rate half as
-large as it began with, and goes on for half as many steps, in each type on the same further
-patches, several times on different ones. Beside the paired differences stands what other patches
-do, in float32. All are judged by phantoms that no run has seen: the test set and `--unseen` others.
-With --start=own bfloat16 goes on from a training in bfloat16: whole trainings, but longer ones.
-What is measured is kept in RUNS/continued.jsonl and not measured again; --show joins such files, of
-calls that ran beside each other.
+`precision.py` compares whole trainings. Short trainings vary by chance in the step at which they
+learn a rare class, in either type. This script removes that variation: it takes the best checkpoint
+of a float32 training with the same arguments, resets Adam's moments, halves the initial learning
+rate, and trains for half as many further steps in each type, on the same patches. It repeats this
+with other patches (--continuations). Printed are the paired differences in Dice and, for scale, the
+standard deviation that other patches cause in float32. Dice is measured on phantoms that no run was
+trained on: the test set and the --unseen phantoms.
+
+With --start=own bfloat16 continues a training in bfloat16: a comparison of whole, longer trainings.
+Results are kept in RUNS/continued.jsonl and are not measured again; --show joins such files from
+parallel runs.
 """
 
 import argparse
@@ -47,16 +49,16 @@ from brats_jax.training.trainer import Stage
 
 SCORES = measure.Record("continued *", **dict.fromkeys(TYPES, list), text=str)
 Dice = dict[str, float]  # by class
-Done = dict[tuple[str, str, int], Dice]  # by run, type, number
-JUDGED = ("WT", "TC", "NCR/NET", "ED", "ET", FOREGROUND)
+Done = dict[tuple[str, str, int], Dice]  # by run, type and number of the continuation
+CLASSES = ("WT", "TC", "NCR/NET", "ED", "ET", FOREGROUND)
 
 
 class Start:
-    """A trained run, to go on from.
+    """A trained run, the starting point of continuations.
 
     Args:
-      config: its settings.
-      run: its folder; what is not yet trained there is.
+      config: the configuration of the run.
+      run: its folder; the constructor trains the run if it is not complete.
       unseen: phantoms that it is not trained on.
     """
 
@@ -70,11 +72,14 @@ class Start:
         found = RestoredNetwork(
             segmentation(parse(config)), RunFolder(run).fold(0).stage("segment"), self.mesh
         )
-        # On the host: a training donates what it starts from.
+        # In host memory, because a training donates the buffers of its initial weights.
         self.weights = jax.device_get((found.params, found.stats))
 
-    def go_on(self, dtype: str, number: int, directory: Path) -> Dice:
-        """Dice by class after half as many steps more; `number` chooses the patches."""
+    def continue_in(self, dtype: str, number: int, directory: Path) -> Dice:
+        """Trains for half as many further steps; returns Dice by class.
+
+        `number` selects the patches.
+        """
         config = self.config.copy_and_resolve_references()
         config.dtype = dtype
         task = segmentation(parse(config))
@@ -101,62 +106,69 @@ class Start:
         found = []
         for store, indices in ((self.store, self.split.test), (self.unseen, every)):
             slices = select_slices(store, indices, "tumour")
-            of = (config.evaluation.batch_size, config.evaluation.tolerance_mm)
-            _, scores = scoring.score(restored, store, slices, *of, "")
+            settings = (config.evaluation.batch_size, config.evaluation.tolerance_mm)
+            _, scores = scoring.score(restored, store, slices, *settings, "")
             found.append(test_numbers(rows_of("segment", scores), ""))
-        return {name: float(np.mean([x[f" Dice {name}"] for x in found])) for name in JUDGED}
+        return {name: float(np.mean([x[f" Dice {name}"] for x in found])) for name in CLASSES}
 
 
 def read(kept: Path) -> Done:
-    """What a file holds."""
+    """The results in a file."""
     lines = map(json.loads, kept.read_text().splitlines())
     return {(x["run"], x["type"], x["number"]): x["dice"] for x in lines}
 
 
 def pairs_of(done: Done, start: str) -> dict[str, dict[tuple[str, int], Dice]]:
-    """By type, and seed and number, what both types have; for `start` see the arguments."""
+    """By type, then by seed and number: the results that exist for both types.
+
+    `start`: 'float32' or 'own', see the arguments.
+    """
     found: dict[str, dict[tuple[str, int], Dice]] = {dtype: {} for dtype in TYPES}
     for (run, dtype, number), dice in done.items():
-        of, seed = run.rsplit("_", 1)
-        if of == (dtype if start == "own" else "float32"):
+        run_dtype, seed = run.rsplit("_", 1)
+        if run_dtype == (dtype if start == "own" else "float32"):
             found[dtype][(seed, number)] = dice
-    both = set.intersection(*(set(of) for of in found.values()))
-    return {dtype: {key: of[key] for key in sorted(both)} for dtype, of in found.items()}
+    both = set.intersection(*(set(results) for results in found.values()))
+    return {dtype: {key: results[key] for key in sorted(both)} for dtype, results in found.items()}
 
 
 def show(done: Done, start: str) -> None:
-    """Prints what the types do, and what the patches do in float32."""
+    """Prints the differences between the types, and the spread over patches in float32."""
     numbers = pairs_of(done, start)
     print(
         f"{'Dice':<16} float32   bfloat16 minus float32 (2 s.e.)   sd of a pair, of other patches"
     )
-    for name in JUDGED:
-        of = {t: {k: v[name] for k, v in found.items()} for t, found in numbers.items()}
-        pairs = np.array([of["bfloat16"][k] - of["float32"][k] for k in of["bfloat16"]])
-        # Patches: the spread within each run's continuations, so that how good it was is left out.
-        runs = {run for run, _ in of["float32"]}
-        within = [[v for (r, _), v in of["float32"].items() if r == run] for run in runs]
+    for name in CLASSES:
+        dice = {t: {k: v[name] for k, v in found.items()} for t, found in numbers.items()}
+        pairs = np.array([dice["bfloat16"][k] - dice["float32"][k] for k in dice["bfloat16"]])
+        # The spread over patches within each run excludes the differences between runs.
+        runs = {run for run, _ in dice["float32"]}
+        within = [[v for (r, _), v in dice["float32"].items() if r == run] for run in runs]
         squares = sum(np.sum(np.square(np.array(v) - np.mean(v))) for v in within)
         freedom = sum(len(v) - 1 for v in within)
         spread = f"{np.sqrt(squares / freedom):.4f}" if freedom else "-"
-        mean = np.mean(list(of["float32"].values()))
+        mean = np.mean(list(dice["float32"].values()))
         deviation = np.std(pairs, ddof=1) if len(pairs) > 1 else np.nan
         error = 2 * deviation / np.sqrt(len(pairs))
         print(
             f"{name:<16} {mean:.4f}   {np.mean(pairs):+.4f} ({error:.4f}), {len(pairs)} pairs   "
             f"{deviation:.4f}, {spread}"
         )
-        by_type = {t: list(v.values()) for t, v in of.items()}
+        by_type = {t: list(v.values()) for t, v in dice.items()}
         SCORES.keep(f"continued {name}", **by_type, text=precision.difference(by_type))
 
 
 def parser() -> argparse.ArgumentParser:
-    """Of its arguments."""
+    """The command's arguments."""
     parser = precision.parser()
     parser.description = __doc__.splitlines()[0]
     parser.add_argument("--start", choices=("float32", "own"), default="float32")
-    parser.add_argument("--continuations", type=int, default=2, help="of each run and type")
-    parser.add_argument("--show", type=Path, nargs="+", help="files to join; nothing is trained")
+    parser.add_argument(
+        "--continuations", type=int, default=2, help="continuations of each run in each type"
+    )
+    parser.add_argument(
+        "--show", type=Path, nargs="+", help="print the results of these files and exit"
+    )
     return parser
 
 
@@ -179,24 +191,24 @@ def main() -> None:
         start: Start | None = None
         for number in range(arguments.continuations):
             for seed, dtype in itertools.product(seeds, TYPES):
-                of = dtype if arguments.start == "own" else "float32"
-                key = (f"{of}_{seed}", dtype, number)
+                run_dtype = dtype if arguments.start == "own" else "float32"
+                key = (f"{run_dtype}_{seed}", dtype, number)
                 if key in done:
                     continue
                 directory = root / f"continued_{number}_{dtype}"
                 shutil.rmtree(directory, ignore_errors=True)
                 if start is None or start.run != root / key[0]:
-                    config = precision.configured(arguments, root / "store", of, seed)
+                    config = precision.configured(arguments, root / "store", run_dtype, seed)
                     start = Start(config, root / key[0], unseen)
-                done[key] = start.go_on(dtype, number, directory)
+                done[key] = start.continue_in(dtype, number, directory)
                 line = {"run": key[0], "type": dtype, "number": number, "dice": done[key]}
                 with kept.open("a") as file:
                     file.write(json.dumps(line) + "\n")
             show(done, arguments.start)
     print(
-        f"  {arguments.steps // 2} steps more than {arguments.steps}, {arguments.seeds} runs; "
-        f"width {arguments.width}, batches of 4, {arguments.patients} phantoms of "
-        f"{arguments.shape} by {arguments.normalisation}\n  {measure.where()}"
+        f"  {arguments.steps // 2} steps after {arguments.steps}, {arguments.seeds} runs; width "
+        f"{arguments.width}, batch 4, {arguments.patients} phantoms of {arguments.shape}, "
+        f"normalised by {arguments.normalisation}\n  {measure.where()}"
     )
 
 

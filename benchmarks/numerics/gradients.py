@@ -1,28 +1,27 @@
-"""What bfloat16 does to a gradient, beside what the choice of the patches does to it.
+"""Compares the error of bfloat16 gradients with the noise from the choice of patches.
 
     python benchmarks/numerics/gradients.py                     # minutes on two cores
     python benchmarks/numerics/gradients.py --width=64 --batch=16
-    python benchmarks/numerics/gradients.py --forms=all         # which of the roundings does it
+    python benchmarks/numerics/gradients.py --forms=all         # the effect of each rounding
 
-A network is trained in float32, and now and then the gradients of the same patches are taken in
-other forms, from the same weights. With g the gradients in float32 and h those in another form of
-n batches, |.| the norm over all weights, printed is
+Trains a network in float32. After the numbers of steps in --after it computes, from the same
+weights and the same n batches, the gradients g in float32 and h in other forms. With |.| the norm
+over all weights, it prints
 
-    noise   sqrt(mean |g - mean g|^2) / sqrt(mean |g|^2)    of one batch: what its patches add
-    error   sqrt(mean |h - g|^2) / sqrt(mean |g|^2)         of one batch, of each form
-    bias    |mean (h - g)| / |mean g|                       what many steps do not average out
-    chance  error of the mean of n batches, if errors are independent: what a bias of 0 shows
+    noise   sqrt(mean |g - mean g|^2) / sqrt(mean |g|^2)    variation between batches
+    error   sqrt(mean |h - g|^2) / sqrt(mean |g|^2)         error of a form in one batch
+    bias    |mean (h - g)| / |mean g|                       error that does not average out
+    chance  the bias expected from n independent errors of mean 0
 
 The forms are bfloat16, and
 
-    images      float32, but the images are rounded to bfloat16: how much the network makes of
-                any rounding
-    kernels     float32, but the kernels are rounded
+    images      float32 with the images rounded to bfloat16: the sensitivity to any rounding
+    kernels     float32 with the kernels rounded to bfloat16
     stem, encoder, decoder, last two
-                bfloat16, but that part of the network is float32: what the roundings there do
+                bfloat16 with this part of the network in float32: the effect of roundings there
 
-Training goes as in float32 if the error is small beside the noise, which it has to live with
-anyway, and the bias no more than chance, or small by itself.
+A training in bfloat16 behaves as one in float32 if the error is small relative to the noise and
+the bias is small or no larger than chance.
 """
 
 import argparse
@@ -54,12 +53,13 @@ GRADIENTS = measure.Record("gradients * *", **dict.fromkeys(COLUMNS, float), tex
 
 
 class Form(NamedTuple):
-    """What differs from float32.
+    """Where a gradient is rounded to bfloat16.
 
     Attributes:
-      dtype: what the network computes in, its head aside.
-      parts: of the network, names with dots, that are float32 all the same, where it has them.
-      images, kernels: whether these alone are rounded to bfloat16.
+      dtype: compute type of the network except its head.
+      parts: dotted names of the parts of the network that compute in float32.
+      images: round the images to bfloat16.
+      kernels: round the kernels to bfloat16.
     """
 
     dtype: DTypeLike = jnp.float32
@@ -83,7 +83,7 @@ USUAL = ("bfloat16", "images")
 def gradient_of(
     stage: str, width: int, form: Form
 ) -> Callable[[models.Weights, models.Weights, dict], jax.Array]:
-    """The gradient of a batch in one form, as one vector."""
+    """A function that computes the gradient of a batch in one form, as one vector."""
     task = STAGES[stage](width=width, dtype=form.dtype)
     model = task.build(0)
     for path, module in nnx.iter_modules(model):
@@ -113,16 +113,20 @@ def _rounded(x: jax.Array) -> jax.Array:
 
 
 class Compared(NamedTuple):
-    """Noise of the plain gradients, and error, bias and chance of each other form (see above)."""
+    """Noise of the float32 gradients; error, bias and chance of each form (see the module)."""
 
     noise: float
     forms: dict[str, dict[str, float]]
 
 
 def compare(batches: Iterable[tuple[jax.Array, dict[str, jax.Array]]]) -> Compared:
-    """Of n batches' gradients, float32[weights]: in float32, and in each other form.
+    """Noise, error, bias and chance over batches.
 
-    Sums are kept, not the gradients: those of 32 batches would be 12 GB at full width.
+    Accumulates sums instead of storing gradients: those of 32 batches take 12 GB at width 64.
+
+    Args:
+      batches: for each batch the gradient in float32 and, by form, in the other forms, all
+        float32[weights].
     """
     n, total, squares = 0, 0.0, 0.0
     shifts: dict[str, jax.Array] = {}
@@ -149,16 +153,18 @@ def _square(x: jax.Array) -> float:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Of its arguments."""
+    """The command's arguments."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--patch", type=int, default=64)
     parser.add_argument("--batches", type=int, default=32)
-    parser.add_argument("--after", default="0,100,500,1500", help="steps of training")
+    parser.add_argument(
+        "--after", default="0,100,500,1500", help="training steps before each comparison"
+    )
     parser.add_argument("--learning_rate", type=float, default=2e-3)
     parser.add_argument("--patients", type=int, default=16)
-    parser.add_argument("--shape", default="32,64,64", help="of a patient: slices,H,W")
+    parser.add_argument("--shape", default="32,64,64", help="slices,H,W of a patient")
     parser.add_argument("--forms", choices=("usual", "all"), default="usual")
     return parser
 
@@ -202,17 +208,17 @@ def main() -> None:
             plain = gradient_of(stage, arguments.width, Form())
             names = FORMS if arguments.forms == "all" else USUAL
             others = {n: gradient_of(stage, arguments.width, FORMS[n]) for n in names}
-            done = 0
+            done = 0  # training steps
             for mark in (int(text) for text in arguments.after.split(",")):
                 while done < mark:
                     state, _ = step(state, batch(done))
                     done += 1
-                # Patches of their own, which it was not trained on just before.
+                # Patches other than those of the preceding training steps.
                 batches = (batch(10**5 + k) for k in range(arguments.batches))
                 found = compare(
                     (
                         plain(state.params, state.stats, b),
-                        {n: of(state.params, state.stats, b) for n, of in others.items()},
+                        {n: grad(state.params, state.stats, b) for n, grad in others.items()},
                     )
                     for b in batches
                 )

@@ -1,9 +1,9 @@
-"""Phantom beside real cases: intensities per tissue, contrasts, sizes, how hard each task is.
+"""Compares phantom with real cases: intensities per tissue, contrasts, sizes, difficulty.
 
     python benchmarks/numerics/phantom_statistics.py --patients=16 --real=DIR
 
-Prints one table of aggregate numbers. Without --real only the phantom's column. About 5 s per
-patient on one core.
+Prints one table of aggregate numbers; without --real it has the phantom's column only. Takes about
+5 s per patient on one core.
 """
 
 import argparse
@@ -25,7 +25,7 @@ SAMPLE = 50_000  # voxels per case for the regression and the areas under the cu
 
 
 def area_under_curve(positive: np.ndarray, negative: np.ndarray) -> float:
-    """Chance that a positive voxel is brighter than a negative one; NaN where one is empty."""
+    """Probability that a positive voxel is brighter than a negative one; NaN if one is empty."""
     if not len(positive) or not len(negative):
         return float("nan")
     order = np.searchsorted(np.sort(negative), positive)
@@ -33,7 +33,7 @@ def area_under_curve(positive: np.ndarray, negative: np.ndarray) -> float:
 
 
 def explained_flair(z: np.ndarray, brain: np.ndarray, rng: np.random.Generator) -> float:
-    """R^2 of FLAIR regressed on T1 and T1Gd: the voxel, its square, two neighbourhood means."""
+    """R^2 of a regression of FLAIR on T1 and T1Gd: voxel, its square, two neighbourhood means."""
     columns = []
     for m in (T1, T1GD):
         columns += [z[..., m], z[..., m] ** 2]
@@ -46,7 +46,7 @@ def explained_flair(z: np.ndarray, brain: np.ndarray, rng: np.random.Generator) 
 
 
 def statistics(case: Case, rng: np.random.Generator) -> dict[str, float]:
-    """Numbers of one case; intensities are z-scores over the brain of each volume."""
+    """Statistics of one case; intensities are z-scores over the brain of each volume."""
     brain = (case.images != 0).any(-1)
     voxels = case.images[brain]
     label = case.labels[brain]
@@ -94,7 +94,7 @@ def statistics(case: Case, rng: np.random.Generator) -> dict[str, float]:
 
 
 def summarise(cases: Iterable[Case]) -> tuple[dict[str, tuple[float, float]], float]:
-    """Mean and standard deviation over cases of every number, and seconds per case to read."""
+    """(mean and standard deviation of each statistic over cases, seconds to read a case)."""
     rows, spent, clock = [], 0.0, time.perf_counter()
     for case in cases:
         spent += time.perf_counter() - clock
@@ -122,7 +122,10 @@ def main() -> None:
         files = sorted(path for path in arguments.real.rglob("*") if path.is_file())
         folder = NiftiSource(arguments.real, files)
         real, _ = summarise(folder.read(patient) for patient in folder.patients())
-    print(f"{arguments.patients} phantom patients, seed {arguments.seed}, {seconds:.1f} s each")
+    print(
+        f"{arguments.patients} phantom patients, seed {arguments.seed}, generated in "
+        f"{seconds:.1f} s each"
+    )
     print(f"{'mean over cases (sd over cases)':<42}{'phantom':>18}{'real' if real else '':>18}")
     for key, (mean, sd) in phantom.items():
         beside = f"{real[key][0]:9.2f} ({real[key][1]:6.2f})" if real else ""

@@ -1,18 +1,20 @@
-"""bfloat16 trains as well as float32: both from the same weights and patches, to test Dice.
+"""Compares whole trainings in bfloat16 and in float32, by validation metrics and test Dice.
 
     python benchmarks/numerics/precision.py  # three seeds, minutes on two cores
     python benchmarks/numerics/precision.py --seeds=5 --width=16 --steps=2000
-    python benchmarks/numerics/precision.py --seeds=5 --first_seed=5      # five others
-    python benchmarks/numerics/precision.py --float32_epochs=1  # as configs/base.py begins
+    python benchmarks/numerics/precision.py --seeds=5 --first_seed=5      # five other seeds
+    python benchmarks/numerics/precision.py --float32_epochs=1  # the default of configs/base.py
 
-Both stages by the program itself (configs/demo.py, narrow) on a small phantom, once in each type:
-the same seed means the same initialisation, patches and order. Parameters, statistics and losses
-are float32 in both; what differs is what the activations are computed in,
-here from the first step. On CPU bfloat16 is
-emulated and slow. Printed: best validation number of either stage, and the test set's Dice (all
-slices, present-only) and MSE, for each seed, the paired differences, their mean and two standard
-errors. Beside them, of the same weights, the test Dice of the other type minus that of their own:
-what is inference's and not training's.
+For each seed the program trains both stages (configs/demo.py with a narrow network) on small
+phantoms, once in each type, with the same initialisation and the same patches in the same order.
+Parameters, statistics and losses are float32 in both; the type of the activations differs, by
+default from the first step on. On a CPU bfloat16 is emulated and slow.
+
+For each metric the table has the mean over seeds in each type, the differences bfloat16 minus
+float32 by seed, their mean and two standard errors. The metrics are the best validation value and
+the last training loss of each stage, Dice (present-only) and MSE of the test set, Dice of unseen
+phantoms, and "other type minus own": the Dice of the same weights evaluated in the other type minus
+that in their own type, which isolates inference from training.
 """
 
 import argparse
@@ -47,7 +49,7 @@ SCORES = measure.Record("precision *", **dict.fromkeys(TYPES, list), text=str)
 
 
 def configured(arguments: argparse.Namespace, store: Path, dtype: str, seed: int) -> ConfigDict:
-    """The settings of one run."""
+    """The configuration of one run."""
     config = runpy.run_path(str(BASE))["get_config"]()
     config.data.store = str(store)
     config.data.num_folds = 3
@@ -73,7 +75,7 @@ def train(
     dtype: str,
     seed: int,
 ) -> dict:
-    """Numbers of one run."""
+    """Trains one run and returns its metrics by name."""
     config = configured(arguments, store, dtype, seed)
     experiment.run(config, workdir)
     fold = RunFolder(workdir).fold(0)
@@ -86,12 +88,12 @@ def train(
     found |= test_numbers(read_document(fold.evaluation_json, Evaluation).rows, "test")
     own = dice_in(config, fold, unseen, dtype)
     other = dice_in(config, fold, unseen, TYPES[1 - TYPES.index(dtype)])
-    judged = f"{UNSEEN} Dice {FOREGROUND}"
-    return {**found, **own, "other type minus own": other[judged] - own[judged]}
+    compared = f"{UNSEEN} Dice {FOREGROUND}"
+    return {**found, **own, "other type minus own": other[compared] - own[compared]}
 
 
 def dice_in(config: ConfigDict, fold: FoldFolder, store: Store, dtype: str) -> dict[str, float]:
-    """Dice of a store's tumour slices by class, whatever the fold's model was trained in."""
+    """Dice by class of a store's tumour slices, with the fold's model evaluated in `dtype`."""
     config = config.copy_and_resolve_references()
     config.dtype = dtype
     task = segmentation(parse(config))
@@ -103,12 +105,12 @@ def dice_in(config: ConfigDict, fold: FoldFolder, store: Store, dtype: str) -> d
 
 
 def test_numbers(rows: Iterable[Score], of: str) -> dict[str, float | None]:
-    """Dice by class and the pretext's MSE, from an evaluation's rows."""
+    """Dice by class and the MSE of pretraining, from the rows of an evaluation."""
     found = {}
     for row in rows:
         if row.unit != "slice":
             continue
-        if row.metric == "mse" and f"{of} MSE" not in found:  # the first is the whole slice's
+        if row.metric == "mse" and f"{of} MSE" not in found:  # the first row is of whole slices
             found[f"{of} MSE"] = row.mean
         if row.metric == "dice" and row.convention == "present_only":
             found[f"{of} Dice {row.of}"] = row.mean
@@ -116,7 +118,7 @@ def test_numbers(rows: Iterable[Score], of: str) -> dict[str, float | None]:
 
 
 def phantoms(arguments: argparse.Namespace, root: Path) -> Store:
-    """Prepares those of the runs, `root`/store, and others, which are returned."""
+    """Prepares the phantoms of the runs in `root`/store; returns a store of unseen phantoms."""
     shape = [int(size) for size in arguments.shape.split(",")]
     for name, patients, seed in (
         ("store", arguments.patients, 0),
@@ -128,22 +130,24 @@ def phantoms(arguments: argparse.Namespace, root: Path) -> Store:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Of its arguments."""
+    """The command's arguments."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first_seed", type=int, default=0)
     parser.add_argument("--width", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=600, help="of the segmentation")
+    parser.add_argument("--steps", type=int, default=600, help="steps of the segmentation")
     parser.add_argument("--pretrain_steps", type=int, default=200)
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--float32_epochs", type=int, default=0, help="train.float32_epochs")
     parser.add_argument("--patch", type=int, default=64)
     parser.add_argument("--learning_rate", type=float, default=2e-3)
     parser.add_argument("--patients", type=int, default=16)
-    parser.add_argument("--unseen", type=int, default=64, help="further phantoms, for testing only")
-    parser.add_argument("--shape", default="32,64,64", help="of a patient: slices,H,W")
+    parser.add_argument("--unseen", type=int, default=64, help="further phantoms, only for testing")
+    parser.add_argument("--shape", default="32,64,64", help="slices,H,W of a patient")
     parser.add_argument("--normalisation", choices=("slice", "volume"), default="volume")
-    parser.add_argument("--folder", type=Path, help="kept there, and gone on with; else temporary")
+    parser.add_argument(
+        "--folder", type=Path, help="keep the runs here and continue them; default: temporary"
+    )
     return parser
 
 
@@ -168,11 +172,11 @@ def main() -> None:
                 numbers[dtype].append(
                     train(arguments, root / "store", unseen, workdir, dtype, seed)
                 )
-            for name in numbers["float32"][0]:  # after each seed, should time run out
+            for name in numbers["float32"][0]:  # after each seed, in case the process is stopped
                 by_type = {t: [run[name] for run in numbers[t]] for t in TYPES}
                 SCORES.keep(f"precision {name}", **by_type, text=difference(by_type))
     print(
-        f"{'':<28}{'float32':>20}{'bfloat16':>20}   bfloat16 minus float32, by seed: mean (2 s.e.)"
+        f"{'':<28}{'float32':>20}{'bfloat16':>20}   bfloat16 minus float32 by seed: mean (2 s.e.)"
     )
     for name in numbers["float32"][0]:
         plain, half = (np.array([run[name] for run in numbers[dtype]]) for dtype in TYPES)
@@ -185,7 +189,8 @@ def main() -> None:
     print(
         f"  mean (sd) of {arguments.seeds} seeds; width {arguments.width}, "
         f"{arguments.pretrain_steps} and {arguments.steps} steps of batch 4, "
-        f"{arguments.patients} phantoms of {arguments.shape} by {arguments.normalisation}\n"
+        f"{arguments.patients} phantoms of {arguments.shape}, normalised by "
+        f"{arguments.normalisation}\n"
         f"  {measure.where()}"
     )
 

@@ -1,10 +1,10 @@
-"""An epoch in PyTorch as the paper would do it; see epoch.py and start.py, which start it.
+"""A training epoch in PyTorch; the peer of epoch.py and start.py, which start it.
 
-Patches from a DataLoader over Kaggle slice files (torch_loader.py), the twin network,
-channels-last, fused Adam, on a GPU AMP bfloat16 and `torch.compile`; then whole slices validated,
-the last and the best state saved. Prints a JSON object when two steps are done; then for every
-line that it reads it does an epoch, and prints its seconds and those of its steps, its validation
-and its saving.
+Trains the network of torch_twin.py on patches from a DataLoader over Kaggle slice files
+(torch_loader.py), with channels-last memory format and fused Adam, on a GPU with AMP bfloat16 and
+`torch.compile`; then validates whole slices and saves the last and the best state. Prints a JSON
+object after two steps. Then, for each input line, it runs an epoch and prints the seconds of the
+epoch, of its steps, of its validation and of its saving. Needs torch and h5py.
 """
 
 import argparse
@@ -26,7 +26,7 @@ Pair = tuple[torch.Tensor, torch.Tensor]
 
 
 class Training:
-    """A stage's network, its optimiser and its data."""
+    """Network, optimiser and data of a stage."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.arguments = arguments
@@ -49,7 +49,7 @@ class Training:
         self.whole = DataLoader(whole, arguments.batch, persistent_workers=True, **options)
 
     def _pair(self, batch: list[torch.Tensor]) -> Pair:
-        """(input, target); which channel is which makes no difference to the time."""
+        """(input, target); the order of the modalities has no effect on the time."""
         image, mask = (part.to(self.device, non_blocking=True) for part in batch)
         if self.arguments.stage == "pretrain":
             return image[:, 1:3].contiguous(memory_format=torch.channels_last), image[:, :1]
@@ -57,14 +57,14 @@ class Training:
         return image.contiguous(memory_format=torch.channels_last), label
 
     def _loss(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        of = torch_twin.dice_ce if self.arguments.stage == "segment" else torch_twin.mse
-        return of(output, target)
+        loss = torch_twin.dice_ce if self.arguments.stage == "segment" else torch_twin.mse
+        return loss(output, target)
 
     def _amp(self) -> torch.autocast:
         return torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.device == "cuda")
 
     def step(self) -> torch.Tensor:
-        """One of the optimiser's, on the loader's next batch."""
+        """One training step on the next batch of the loader."""
         x, target = self._pair(next(self.patches))
         self.optimizer.zero_grad(set_to_none=True)
         with self._amp():
@@ -75,7 +75,7 @@ class Training:
         return loss.detach()
 
     def validate(self) -> float:
-        """The mean loss of whole slices."""
+        """Mean loss over whole slices."""
         self.model.train(False)
         losses = []
         with torch.inference_mode():
@@ -88,13 +88,13 @@ class Training:
         return float(torch.stack(losses).mean())
 
     def save(self, folder: Path) -> None:
-        """The last state and the best model."""
+        """Saves the last state and the best model."""
         state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
         torch.save(state, folder / "last.pt")
         torch.save(state["model"], folder / "best.pt")
 
     def parts(self, folder: Path) -> Iterator[float]:
-        """Seconds of an epoch's steps, validation and saving."""
+        """Runs an epoch; yields the seconds of its steps, validation and saving."""
         for part in (self._steps, self.validate, lambda: self.save(folder)):
             start = time.perf_counter()
             part()
@@ -116,8 +116,8 @@ def main() -> None:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     arguments = parser.parse_args()
     if arguments.device == "auto":
-        there = torch.cuda.is_available() and os.environ.get("JAX_PLATFORMS") != "cpu"
-        arguments.device = "cuda" if there else "cpu"
+        use_gpu = torch.cuda.is_available() and os.environ.get("JAX_PLATFORMS") != "cpu"
+        arguments.device = "cuda" if use_gpu else "cpu"
     training = Training(arguments)
     for _ in range(2):
         float(training.step())

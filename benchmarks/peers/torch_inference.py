@@ -1,10 +1,10 @@
-"""The segmentation network in PyTorch, told when to run; the peer of volume_inference.py.
+"""The segmentation network in PyTorch; the peer of volume_inference.py, which starts it.
 
     python benchmarks/peers/torch_inference.py --batch=8 --width=64
 
-Prints a JSON object that describes it; then for every line 'N' the seconds that N slices of
-240 x 240 took. Needs torch alone, and may so live in an environment of its own. Channels last, on
-the GPU if there is one (bfloat16 there, as ours).
+First prints a JSON object with version, device and threads. Then, for each input line 'N', it
+segments N slices of 240 x 240 and prints their seconds. Uses channels-last memory format, and
+bfloat16 on a GPU if there is one. Needs torch alone.
 """
 
 import argparse
@@ -22,14 +22,14 @@ STRIDE = 32
 
 
 def cropped(model: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor) -> torch.Tensor:
-    """The network's output [B, K, H, W] of images [B, C, H, W]: padded, and cropped back."""
+    """Pads images [B, C, H, W] to a multiple of 32; crops the output [B, K, H, W] back."""
     height, width = images.shape[2:]
     padded = torch.nn.functional.pad(images, (0, -width % STRIDE, 0, -height % STRIDE))
     return model(padded)[..., :height, :width]
 
 
 def labels_of(model: Segmentation, images: torch.Tensor) -> torch.Tensor:
-    """uint8[B, H, W] of images [B, 4, H, W]."""
+    """Predicted labels uint8[B, H, W] of images [B, 4, H, W]."""
     return cropped(model, images).argmax(1).to(torch.uint8)
 
 
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, required=True)
     arguments = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.backends.cudnn.benchmark = True  # tries algorithms, as XLA does
+    torch.backends.cudnn.benchmark = True  # autotuning, as in XLA
     model = Segmentation(4, arguments.width)
     model.train(False)
     model.to(device, memory_format=torch.channels_last)

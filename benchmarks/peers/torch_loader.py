@@ -1,8 +1,8 @@
-"""A PyTorch DataLoader over Kaggle slice files, as the paper would read them; see loader.py.
+"""A PyTorch DataLoader over Kaggle slice files; the peer of loader.py, which starts it.
 
-For every patch: read the HDF5 file, transpose to channels first, clip each channel to its 1st and
-99th percentile, z-score it, cut a random 128 x 128 patch. Prints a JSON object when it is ready;
-then for every line 'N' that it reads it draws N patches and prints the seconds they took.
+For each patch: reads the HDF5 file, transposes to channels first, clips each channel to its 1st and
+99th percentile, z-scores it, cuts a random patch. Prints a JSON object when it is ready. Then, for
+each input line 'N', it draws N patches and prints their seconds. Needs torch and h5py.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""MONAI's metrics on a batch of slices, told when to run; `metrics.py` starts it as a process.
+"""MONAI's metrics on a batch of slices; the peer of metrics.py, which starts it.
 
     python benchmarks/peers/torch_metrics.py --arrays=FILE.npz --device=cpu  # needs torch and monai
 
-Prints a JSON object that describes it; then for every line with the name of a metric the seconds it
-took, from NumPy arrays on, and the mean of what it gave.
+First prints a JSON object with the versions. Then, for each input line with the name of a metric,
+it computes the metric from NumPy arrays and prints its seconds and the mean of its finite values.
 """
 
 import argparse
@@ -30,11 +30,11 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     arguments = parser.parse_args()
     arrays, device = np.load(arguments.arrays, allow_pickle=False), arguments.device
-    warnings.simplefilter("ignore")  # of classes that a slice lacks
+    warnings.simplefilter("ignore")  # MONAI warns about classes that a slice lacks
     similarity = SSIMMetric(spatial_dims=2, data_range=float(arrays["range"]))
 
     def masks(name: str) -> torch.Tensor:
-        """float[B, 4, H, W], one channel a class, as MONAI takes them."""
+        """One-hot labels float[B, 4, H, W], MONAI's input format."""
         labels = torch.from_numpy(arrays[name].astype(np.int64)).to(device)
         return torch.nn.functional.one_hot(labels, 4).permute(0, 3, 1, 2).float()
 
@@ -51,7 +51,7 @@ def main() -> None:
         "ASD": lambda: compute_average_surface_distance(*pair(), symmetric=True),
     }
     arrays = {name: arrays[name] for name in arrays.files}
-    torch.zeros((), device=device)  # ends here if there is none
+    torch.zeros((), device=device)  # raises an error here if there is no such device
     print(
         json.dumps({"version": f"MONAI {monai.__version__}, torch {torch.__version__}"}), flush=True
     )

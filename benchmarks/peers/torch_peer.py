@@ -1,13 +1,13 @@
-"""A PyTorch step or forward pass, told when to run; `train_step.py` starts it as a process.
+"""A training step or forward pass in PyTorch; the peer of train_step.py, which starts it.
 
-Takes the strongest form of this machine: channels-last, fused Adam, on a GPU AMP bfloat16 and
-`torch.compile` in its default mode, with reduce-overhead or with max-autotune, on a CPU eager or
-compiled, whichever is the fastest here.
+Uses channels-last memory format and fused Adam. With --form=best it selects the fastest form on
+this machine: on a GPU, with AMP bfloat16, one of three modes of `torch.compile` (default,
+reduce-overhead, max-autotune); on a CPU eager or compiled.
 
-Speaks one line at a time. First it prints a JSON object that describes it; then for every line
-'N' that it reads it runs N steps and prints the seconds they took and those of processor time, and
-for a line 'memory' the bytes of its peak: of the process, on a GPU of its allocations there. An
-empty line ends it.
+First prints a JSON object with version, form, threads and parameters. Then, for each input line
+'N', it runs N steps and prints their wall time and processor time in seconds. For a line 'memory'
+it prints its peak memory in bytes: of the process, on a GPU of the allocations there. An empty line
+ends it.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from benchmarks.peers import torch_inference, torch_twin
 
 
 def segmentation(arguments: argparse.Namespace) -> torch.nn.Module:
-    """Our network's twin, or segmentation_models_pytorch's U-Net on ResNet-50."""
+    """The same network as ours, or the ResNet-50 U-Net of segmentation_models_pytorch."""
     if arguments.peer == "twin":
         return torch_twin.Segmentation(4, arguments.width)
     import segmentation_models_pytorch as smp
@@ -32,12 +32,12 @@ def segmentation(arguments: argparse.Namespace) -> torch.nn.Module:
     return smp.Unet("resnet50", encoder_weights=None, in_channels=4, classes=4)
 
 
-# What `best` tries; those but eager and compiled are modes of torch.compile.
+# The forms that --form=best measures; "compiled" is the default mode of torch.compile.
 FORMS = {"cpu": ("eager", "compiled"), "cuda": ("compiled", "reduce-overhead", "max-autotune")}
 
 
 def make_step(arguments: argparse.Namespace, form: str) -> tuple[Callable[[], object], int]:
-    """(one training step or forward pass, the model's parameters)."""
+    """(function of one training step or forward pass, number of parameters)."""
     torch.manual_seed(0)
     device = arguments.device
     size = (arguments.batch, arguments.patch, arguments.patch)
@@ -58,13 +58,13 @@ def make_step(arguments: argparse.Namespace, form: str) -> tuple[Callable[[], ob
     x = x.to(memory_format=torch.channels_last)
     mode = None if form == "compiled" else form
     use_amp = device == "cuda"
-    torch.backends.cudnn.benchmark = True  # tries algorithms, as XLA does
+    torch.backends.cudnn.benchmark = True  # autotuning, as in XLA
 
-    def best_form(function: Callable[..., Any]) -> Callable[..., Any]:
+    def in_form(function: Callable[..., Any]) -> Callable[..., Any]:
         return function if form == "eager" else torch.compile(function, mode=mode)
 
     if arguments.mode == "inference":
-        forward = best_form(model)
+        forward = in_form(model)
 
         @torch.inference_mode()
         def predict() -> object:
@@ -80,7 +80,7 @@ def make_step(arguments: argparse.Namespace, form: str) -> tuple[Callable[[], ob
             output = model(x)
         return loss_of(output, target)
 
-    loss_of_model = best_form(loss_of_batch)
+    loss_of_model = in_form(loss_of_batch)
 
     def step() -> object:
         optimizer.zero_grad(set_to_none=True)
@@ -93,7 +93,7 @@ def make_step(arguments: argparse.Namespace, form: str) -> tuple[Callable[[], ob
 
 
 def seconds(step: Callable[[], object], count: int, device: str) -> float:
-    """Time of `count` steps, until the device is done."""
+    """Seconds of `count` steps, including the wait for the device."""
     start = time.perf_counter()
     for _ in range(count):
         step()
@@ -103,7 +103,7 @@ def seconds(step: Callable[[], object], count: int, device: str) -> float:
 
 
 def peak_memory(device: str) -> int:
-    """Bytes: the largest use of the GPU so far, on CPU of this process."""
+    """Peak memory in bytes: of allocations on the GPU, or of this process."""
     if device == "cuda":
         return torch.cuda.max_memory_allocated()
     status = Path("/proc/self/status").read_text()
@@ -119,8 +119,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, required=True)
     parser.add_argument("--patch", type=int, required=True)
     parser.add_argument("--device", choices=("cpu", "cuda"), required=True)
-    every = ("best", "eager", *FORMS["cuda"])
-    parser.add_argument("--form", choices=every, default="best")
+    parser.add_argument("--form", choices=("best", "eager", *FORMS["cuda"]), default="best")
     arguments = parser.parse_args()
     on_gpu = arguments.device == "cuda"
     forms = FORMS[arguments.device] if arguments.form == "best" else (arguments.form,)
@@ -129,9 +128,9 @@ def main() -> None:
     for form in forms:
         try:
             step, parameters = make_step(arguments, form)
-            # CUDA graphs are recorded in the second run and replayed from the third on.
+            # A CUDA graph is recorded in the second run and replayed from the third on.
             seconds(step, 5 if on_gpu else 2, arguments.device)
-        except Exception as error:  # no C++ compiler, say: the other form is still a peer
+        except Exception as error:  # e.g. without a C++ compiler; other forms may still run
             tried[form] = (str(error) or type(error).__name__).splitlines()[0][:100]
             continue
         count = 20 if on_gpu else 1
@@ -140,7 +139,7 @@ def main() -> None:
         if best is None or took < best[0]:
             best = took, form, step, parameters
         del step
-    if on_gpu:  # of the chosen form alone
+    if on_gpu:  # so that the peak is that of the chosen form
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     if best is None:

@@ -1,19 +1,20 @@
-"""The kernels that PyTorch's compiler makes of the peer's step for a GPU, looked at without one.
+"""Lists the GPU kernels that PyTorch's compiler generates for the peer's step; needs no GPU.
 
     TORCH benchmarks/peers/torch_program.py                          # both stages, batch 16
     TORCH benchmarks/peers/torch_program.py --stages=segment --batch=128 --gpu=h200
 
-The peer of gpu_program.py, counted by the same rule. TORCH is the Python of an environment with a
-CUDA build of `torch` and with `triton`; neither a GPU nor its driver is needed, nor this package.
+The peer of gpu/gpu_program.py, with the same rule of counting. TORCH is the Python of an
+environment with a CUDA build of `torch` and with `triton`. A GPU, its driver and jax are not
+needed.
 
-The step of `torch_peer.py` (network and loss compiled by inductor, convolutions in bfloat16 as
-AMP has them, channels-last) is traced with tensors that have no contents, put on a GPU that is
-not there, and its code generated, but not compiled. What would have to be asked of a GPU is
-answered here, by way of PyTorch's internals: written for torch 2.14, others may need other
-answers. A gradient of a convolution is two kernels of cuDNN; fused Adam reads four arrays and
-writes three for every parameter. With the mode "reduce-overhead" these are the kernels of a CUDA
-graph; without it each is started from Python. Which algorithms cuDNN would choose, and the copies
-that some of them make, are not known, as in gpu_program.py.
+The step of torch_peer.py (network and loss compiled by inductor, channels-last, convolutions in
+bfloat16 as with AMP) is traced with fake tensors on a fake GPU. Inductor generates the code but
+does not compile it. This script replaces the functions of PyTorch that query the GPU; they are
+internals of torch 2.14, so other versions may need other replacements. The gradient of a
+convolution counts as two cuDNN kernels; fused Adam reads four arrays and writes three per
+parameter. With the mode "reduce-overhead" the kernels run as a CUDA graph; otherwise Python starts
+each of them. As in gpu_program.py, the algorithms that cuDNN would choose, and their copies, are
+unknown.
 """
 
 import argparse
@@ -52,11 +53,11 @@ CONVOLUTIONS = {
     torch.nn.functional.conv_transpose2d,
 }
 ADAM_ARRAYS = 7  # parameter, gradient and two moments read; all but the gradient written
-ADAM_TENSORS = 36  # that PyTorch hands to one kernel when each has four lists
+ADAM_TENSORS = 36  # tensors per fused kernel when an optimiser has four lists of tensors
 
 
 class Bfloat16Convolutions(TorchFunctionMode):
-    """What AMP does on a GPU to these networks, for tensors that are traced on a CPU."""
+    """Casts inputs of convolutions to bfloat16, as AMP does on a GPU, while tracing on a CPU."""
 
     def __torch_function__(
         self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None
@@ -69,7 +70,7 @@ class Bfloat16Convolutions(TorchFunctionMode):
 def traced(
     stage: str, width: int, batch: int, patch: int, mode: FakeTensorMode
 ) -> tuple[list[tuple[torch.fx.GraphModule, list[Any]]], list[int]]:
-    """(forward and backward graph with their inputs, sizes of the parameters)."""
+    """Traces a step: (forward and backward graph with their inputs, sizes of the parameters)."""
     if stage == "segment":
         model, channels, loss_of = torch_twin.Segmentation(4, width), 4, torch_twin.dice_ce
         target = torch.randint(0, 4, (batch, patch, patch))
@@ -79,8 +80,8 @@ def traced(
     for module in model.modules():
         for name, weight in list(module.named_parameters(recurse=False)):
             if weight.ndim == 4:
-                there = weight.detach().to(memory_format=torch.channels_last)
-                setattr(module, name, torch.nn.Parameter(there))
+                channels_last = weight.detach().to(memory_format=torch.channels_last)
+                setattr(module, name, torch.nn.Parameter(channels_last))
     x = torch.randn(batch, channels, patch, patch).to(memory_format=torch.channels_last)
     parameters, buffers = dict(model.named_parameters()), dict(model.named_buffers())
 
@@ -112,7 +113,7 @@ def traced(
 
 
 def kernels_of(lowered: GraphLowering) -> Iterator[Kernel]:
-    """What a generated program starts."""
+    """The kernels that a generated program starts."""
     for node in lowered.scheduler.nodes:
         moved = int(node.get_read_write_buffers_sizes())
         if isinstance(node, NopKernelSchedulerNode):
@@ -125,16 +126,16 @@ def kernels_of(lowered: GraphLowering) -> Iterator[Kernel]:
         if "convolution_backward" in operation:
             output, image, weight = (bytes_of(buffer) for buffer in node.node.inputs[:3])
             arguments, _ = node.node.unflatten_args(node.node.inputs, node.node.constant_args)
-            wanted = arguments[-1]  # of input, kernel, bias
-            for of, is_wanted in zip(("input", "kernel", "bias"), wanted, strict=True):
-                if is_wanted:
-                    kind = f"convolution, gradient of its {of}"
+            mask = arguments[-1]  # gradients to compute: of input, kernel, bias
+            for name, needed in zip(("input", "kernel", "bias"), mask, strict=True):
+                if needed:
+                    kind = f"convolution, gradient of its {name}"
                     yield Kernel(kind, output + image + weight, operation)
         elif "convolution" in operation:
             yield Kernel("convolution", moved, operation)
         elif operation != "None":
             yield Kernel(operation, moved, operation)
-        # What is left takes one of several results, and is a name.
+        # Other nodes select one of several results and start no kernel.
 
 
 def bytes_of(buffer: Any) -> int:
@@ -142,8 +143,8 @@ def bytes_of(buffer: Any) -> int:
 
 
 @contextlib.contextmanager
-def a_gpu(name: str, memory: int) -> Iterator[None]:
-    """As if one were there, for those who ask what it is."""
+def fake_gpu(name: str, memory: int) -> Iterator[None]:
+    """Replaces PyTorch's queries of the GPU, so that inductor generates code for this GPU."""
     properties = SimpleNamespace(
         name=name, major=9, minor=0, multi_processor_count=132, total_memory=memory,
         max_threads_per_multi_processor=2048, max_threads_per_block=1024, warp_size=32,
@@ -152,7 +153,7 @@ def a_gpu(name: str, memory: int) -> Iterator[None]:
         L2_cache_size=52428800, clock_rate=1980000, memory_bus_width=5120,
         memory_clock_rate=2619000, gcnArchName="", is_integrated=0, is_multi_gpu_board=0,
     )  # fmt: skip
-    answers = {
+    replacements = {
         "torch.cuda.is_available": True,
         "torch.cuda.device_count": 1,
         "torch.cuda.current_device": 0,
@@ -174,21 +175,21 @@ def a_gpu(name: str, memory: int) -> Iterator[None]:
     driver = mock.MagicMock(get_current_target=lambda: target, get_current_device=lambda: 0)
     triton.runtime.driver.set_active(driver)
     with contextlib.ExitStack() as stack:
-        for question, answer in answers.items():
+        for function, value in replacements.items():
             stack.enter_context(
-                mock.patch(question, lambda *_, answer=answer, **__: answer, create=True)
+                mock.patch(function, lambda *_, value=value, **__: value, create=True)
             )
         yield
 
 
 class Generated(Exception):
-    """The code of a graph is there, and is not to be compiled."""
+    """Raised after code generation, to skip compilation."""
 
 
 def generated(
     graph: torch.fx.GraphModule, inputs: list[Any], mode: FakeTensorMode, gpu: str, *, last: bool
 ) -> list[Kernel]:
-    """The kernels of one graph, traced on a CPU."""
+    """The kernels that inductor generates for one graph that was traced on a CPU."""
     found: list[Kernel] = []
 
     def stop(lowered: GraphLowering) -> None:
@@ -201,29 +202,29 @@ def generated(
             node.kwargs = {**node.kwargs, "device": GPU}
     graph.recompile()
     with mode:
-        there = [a.to(GPU) if isinstance(a, torch.Tensor) else a for a in inputs]
-    FakeTensorProp(graph, mode).propagate_dont_convert_inputs(*there)
+        on_gpu = [a.to(GPU) if isinstance(a, torch.Tensor) else a for a in inputs]
+    FakeTensorProp(graph, mode).propagate_dont_convert_inputs(*on_gpu)
     name, _, memory = GPUS[gpu]
-    with a_gpu(name, memory), mock.patch.object(GraphLowering, "compile_to_module", stop):
+    with fake_gpu(name, memory), mock.patch.object(GraphLowering, "compile_to_module", stop):
         try:
-            compile_fx_inner(graph, there, is_backward=last)
-        except Exception:  # inductor wraps it
+            compile_fx_inner(graph, on_gpu, is_backward=last)
+        except Exception:  # inductor wraps `Generated` in an exception of its own
             if not found:
                 raise
     return found
 
 
 def commit() -> str:
-    """As measure.py has it, which needs our package; '+' where the working tree differs."""
+    """Short hash of the commit, '+' if the working tree has changes (measure.py needs jax)."""
 
     def git(*arguments: str) -> str:
-        where = Path(__file__).parent
-        done = subprocess.run(["git", *arguments], cwd=where, capture_output=True, text=True)
+        folder = Path(__file__).parent
+        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True)
         return done.stdout.strip()
 
     try:
-        differs = git("status", "--porcelain", "--untracked-files=no")
-        return (git("rev-parse", "--short", "HEAD") or "unknown") + ("+" if differs else "")
+        changes = git("status", "--porcelain", "--untracked-files=no")
+        return (git("rev-parse", "--short", "HEAD") or "unknown") + ("+" if changes else "")
     except OSError:
         return "unknown"
 
@@ -236,7 +237,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--size", type=int, default=128)
     arguments = parser.parse_args()
-    # Else a guard of the device would ask the driver, which is not there.
+    # Without this, PyTorch's device guard would call the driver.
     torch._C._ensureCUDADeviceGuardSet()
     name, bandwidth, _ = GPUS[arguments.gpu]
     for stage in arguments.stages.split(","):
@@ -255,7 +256,8 @@ def main() -> None:
         )
         each = show("each step", kernels, bandwidth)
         print(
-            f"  {1e3 * each:.2f} ms a step as a CUDA graph: {arguments.batch / each:.0f} patches/s"
+            f"  {1e3 * each:.2f} ms per step as a CUDA graph: {arguments.batch / each:.0f} "
+            "patches/s"
         )
     print(
         f"  torch {torch.__version__}, triton {triton.__version__}, commit {commit()}, "

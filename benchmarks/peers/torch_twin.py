@@ -1,9 +1,9 @@
-"""The networks of brats_jax written in PyTorch: the peer that benchmarks and golden files share.
+"""The networks of brats_jax in PyTorch, used by the benchmarks and the golden files of the tests.
 
 The encoder is torchvision's `resnet50` (bottleneck v1.5: the stride is in the 3x3 convolution)
 with its state-dict names and without `fc`; the decoders and heads are those of
 `brats_jax.models.unet` and `brats_jax.models.reconstruction`, parameter for parameter.
-Needs torch only.
+Needs torch alone.
 """
 
 from itertools import pairwise
@@ -17,7 +17,7 @@ DECODER_CHANNELS = (256, 128, 64, 32, 16)  # at width 64
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 (which carries the stride) and 1x1 convolutions beside a shortcut."""
+    """1x1, 3x3 (with the stride) and 1x1 convolutions, plus a shortcut."""
 
     def __init__(self, inputs: int, inner: int, stride: int) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class Bottleneck(nn.Module):
 
 
 class ResNet50(nn.Module):
-    """Images [B, C, H, W] to five maps, finest first."""
+    """Images [B, C, H, W] to five feature maps, finest first."""
 
     def __init__(self, in_channels: int, width: int) -> None:
         super().__init__()
