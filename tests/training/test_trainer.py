@@ -103,7 +103,7 @@ def undisturbed(small_store, shallow, tmp_path_factory):
 
 
 @pytest.fixture
-def after_one_epoch(small_store, tmp_path_factory, tmp_path):
+def after_one_epoch(small_store, tmp_path):
     """The folder of a stage that trained one epoch."""
     stage_of(small_store, tmp_path / "stage", epochs=1).run()
 
@@ -138,7 +138,7 @@ def test_metrics_are_logged_in_the_order_of_the_steps(undisturbed):
         ("step", 3, 1), ("step", 6, 1), ("train", 7, 1), ("validation", 7, 1),
         ("step", 9, 2), ("step", 12, 2), ("train", 14, 2), ("validation", 14, 2),
     ]  # fmt: skip
-    assert list((undisturbed.folder.tensorboard).iterdir())
+    assert list(undisturbed.folder.tensorboard.iterdir())
 
 
 def test_the_logged_learning_rate_is_halved_after_the_epochs_asked_for(make_stage):
