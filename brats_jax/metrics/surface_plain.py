@@ -48,7 +48,7 @@ def _of_pair(
     prediction: np.ndarray, target: np.ndarray, spacing_mm: tuple[float, ...], tolerance_mm: float
 ) -> tuple[float, ...]:
     pred, gt = (m & ~ndimage.binary_erosion(m) for m in (prediction, target))
-    n_pred, n_gt = np.count_nonzero(pred), np.count_nonzero(gt)
+    n_pred, n_gt = int(np.count_nonzero(pred)), int(np.count_nonzero(gt))
     if not n_pred or not n_gt:
         return (np.nan, n_pred, np.nan, n_gt, np.nan, np.nan, np.nan, 0, 0)
     to_gt, to_pred = (
@@ -58,5 +58,5 @@ def _of_pair(
     limit = tolerance_mm * (1 + ROUNDING)
     both = np.concatenate([to_gt, to_pred])
     percentiles = [np.percentile(d, 95) for d in (to_gt, to_pred, both)]
-    within = [np.count_nonzero(d <= limit) for d in (to_gt, to_pred)]
+    within = [int(np.count_nonzero(d <= limit)) for d in (to_gt, to_pred)]
     return (to_gt.sum(), n_pred, to_pred.sum(), n_gt, *percentiles, *within)
