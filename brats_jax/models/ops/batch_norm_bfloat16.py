@@ -6,7 +6,7 @@ shortcut and applies ReLU. The backward pass reads the layer's input and output 
 of this a step for an H100 is estimated 1.4 times as long.
 
 The barriers and the sums in parts bring less than 3 % of that step with jax 0.10
-(benchmarks/results/2026-11-28-2-core-epyc-forms.md). They stay because results of bfloat16 would
+(benchmarks/results/2026-11-28-forms-2-core-epyc.md). They stay because results of bfloat16 would
 have other last bits without them.
 """
 
