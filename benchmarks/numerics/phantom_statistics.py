@@ -128,8 +128,8 @@ def main() -> None:
     )
     print(f"{'mean over cases (sd over cases)':<42}{'phantom':>18}{'real' if real else '':>18}")
     for key, (mean, sd) in phantom.items():
-        beside = f"{real[key][0]:9.2f} ({real[key][1]:6.2f})" if real else ""
-        print(f"{key:<42}{mean:9.2f} ({sd:6.2f}){beside:>19}")
+        column = f"{real[key][0]:9.2f} ({real[key][1]:6.2f})" if real else ""
+        print(f"{key:<42}{mean:9.2f} ({sd:6.2f}){column:>19}")
     print(f"  {measure.where()}")
 
 
