@@ -145,6 +145,7 @@ def _read_csv(path: Path) -> dict[str, Any]:
     with path.open(newline="") as file:
         header, *rows = csv.reader(file)
     columns = {title: [_cell(row[i]) for row in rows] for i, title in enumerate(header)}
+    columns.pop("notes", None)  # sentences
     return {"columns": ",".join(header), **columns}
 
 
