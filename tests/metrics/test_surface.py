@@ -9,7 +9,7 @@ import pytest
 from scipy import ndimage
 
 from brats_jax.errors import BratsError
-from brats_jax.metrics import surface, surface_device, surface_host, surface_plain
+from brats_jax.metrics import surface, surface_plain
 from brats_jax.runtime import forms
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "overlap_and_surface.npz")
@@ -149,17 +149,6 @@ def test_the_plain_form_can_take_the_place_of_every_backend(backend, monkeypatch
     np.testing.assert_array_equal(np.stack(found, axis=1), expected)
 
 
-def test_search_tree_and_transform_agree():
-    for p, g in np.moveaxis(random_pairs(9), 1, 0):
-        a, b = (np.asarray(surface.boundary(m)) for m in (p, g))
-        for spacing in ((1.0, 1.0), (2.0, 0.7)):
-            tree, transform = (
-                f(a, b, spacing)
-                for f in (surface_host.distances_by_tree, surface_host.distances_by_transform)
-            )
-            np.testing.assert_allclose(tree, transform, rtol=1e-12)
-
-
 @each_backend
 def test_every_class_matches_monai_and_medpy(backend):
     prediction, target = GOLDEN["prediction"], GOLDEN["target"]
@@ -191,24 +180,6 @@ def test_auto_is_the_same_inside_jit():
     jitted = jax.jit(lambda p, g: surface.average_surface_distance(p, g))(prediction, target)
     eager = surface.average_surface_distance(prediction, target)
     np.testing.assert_allclose(jitted, eager, atol=1e-5)
-
-
-def test_more_pairs_than_one_pass_holds():
-    n = surface_device.PAIRS + 3
-    prediction = np.stack([square(i % 10, 0) for i in range(n)])
-    target = np.broadcast_to(square(0, 0), prediction.shape)
-    got = surface.average_surface_distance(prediction, target, backend="device")
-    for i in (0, 1, n - 1):
-        assert got[i] == pytest.approx(float(asd(prediction[i], target[i], "host")), abs=1e-5)
-
-
-@pytest.mark.parametrize("shape", [(1000, 240, 240), (16, 240, 240, 155)])
-def test_device_memory_is_bounded(shape):
-    masks, spacing_mm = jax.ShapeDtypeStruct(shape, bool), np.ones(len(shape) - 1, np.float32)
-    compiled = surface_device.statistics.lower(masks, masks, spacing_mm, 1.0).compile()
-    # The masks themselves are 2 x 58 MB, and 2 x 143 MB for the volumes; distances for each
-    # would be 460 MB and 1.1 GB. A single volume's take 71 MB, and its other half's as much.
-    assert compiled.memory_analysis().temp_size_in_bytes < (450e6, 900e6)[len(shape) - 3]
 
 
 def test_invalid_masks_spacings_and_backends_are_refused():

@@ -49,10 +49,3 @@ def test_two_results_of_the_same_weights_may_differ_in_time():
     result = documents.StageResult("mse", 0.5, 8, 16, 7.2)
     assert result.has_the_weights_of(documents.StageResult("mse", 0.5, 8, 16, 9.9))
     assert not result.has_the_weights_of(documents.StageResult("mse", 0.6, 8, 16, 7.2))
-
-
-def test_a_sidecar_names_the_files_that_are_not_whole(tmp_path):
-    (tmp_path / "whole").write_bytes(b"123")
-    (tmp_path / "short").write_bytes(b"1")
-    files = {"whole": 3, "short": 3, "gone": 3}
-    assert sidecars.missing_files(tmp_path, files) == ["short", "gone"]

@@ -1,0 +1,45 @@
+"""Prediction from files to files."""
+
+import prediction_examples as examples
+import pytest
+
+from brats_jax.about import RESEARCH_USE_ONLY
+from brats_jax.errors import BratsError
+from brats_jax.inference.cases import Outcome
+from brats_jax.inference.outputs import OutputOptions
+from brats_jax.inference.prediction import predict
+
+pytestmark = pytest.mark.usefixtures("shallow")
+
+
+@pytest.fixture
+def run(example_runs):
+    return example_runs["volume"] / "run"
+
+
+def test_a_case_is_written_and_counted(run, example_runs, tmp_path, capsys):
+    name = examples.CASES[0]
+    source, out = example_runs["volume"] / "cases" / name, tmp_path / "out"
+    outcome = predict(run, str(source), out, OutputOptions())
+    assert outcome == Outcome(written={name: out / f"{name}_seg.nii.gz"})
+    assert (out / f"{name}_seg.nii.gz").exists()
+    printed = capsys.readouterr().out
+    assert RESEARCH_USE_ONLY in printed and "1 case;" in printed
+    assert "1 written, 0 kept, 0 failed" in printed
+    assert f"volumes: {out / 'volumes.csv'}" in printed
+    again = predict(run, str(source), out, OutputOptions())
+    assert not again.written and list(again.kept) == [name]
+
+
+def test_missing_modalities_are_named_and_nothing_is_written(run, tmp_path):
+    (tmp_path / "t1.nii").write_text("")
+    message = "--t1gd and --flair and --t2 are missing: the model needs --t1gd --t2 --flair"
+    with pytest.raises(BratsError, match=message):
+        predict(run, {"t1": str(tmp_path / "t1.nii")}, tmp_path / "out", OutputOptions())
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_that_is_a_file_is_refused_before_the_model_is_loaded(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BratsError, match="is a file: choose another"):
+        predict(tmp_path / "no run", "no case", tmp_path / "file", OutputOptions())
