@@ -93,7 +93,7 @@ def step_of_task(
         optimizer = adam(step_schedule(1e-4, factor=0.5, every_epochs=10, steps_per_epoch=1000))
         counters = (np.zeros((), np.int32), np.zeros((), np.float32), np.full((), -1, np.int32))
         state = TrainState(params, stats, optimizer.init(params), *counters)
-        rest = (resident, patch_size, deterministic)
+        rest = (resident, patch_size, devices.compiler_options(mesh, deterministic=deterministic))
         return make_train_step(task, graph, optimizer, mesh, *rest), state
 
     @jax.jit

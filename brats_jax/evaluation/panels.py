@@ -1,5 +1,6 @@
 """Panels: pictures of a few test slices with a stage's predictions."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,40 @@ def slices_to_draw(store: Store, indices: np.ndarray, count: int) -> np.ndarray:
     return np.array(sorted(chosen[:count]), np.int64)
 
 
+def reconstruction_rows(
+    task: Pretraining,
+    images: np.ndarray,
+    predicted: np.ndarray,
+    rows: Sequence[tuple[str, int, int]],
+) -> list[ReconstructionRow]:
+    """The rows of reconstruction.png, each with the SSIM of its slice.
+
+    Args:
+      task: its inputs and target are shown.
+      images: [N, H, W, 4], the slices.
+      predicted: float32[N, H, W], the target as predicted.
+      rows: patient, slice number, and index into the arrays.
+    """
+    inputs = {name: _channel(images, name) for name in task.inputs}
+    target = _channel(images, task.target)
+    ssim = np.asarray(image.ssim(predicted, target, image.data_range(target, "target")))
+    return [
+        ReconstructionRow(
+            patient,
+            number,
+            {name: inputs[name][k] for name in inputs},
+            target[k],
+            predicted[k],
+            float(ssim[k]),
+        )
+        for patient, number, k in rows
+    ]
+
+
+def _channel(images: np.ndarray, name: str) -> np.ndarray:
+    return images[..., channel_indices([name])[0]].astype(np.float32)
+
+
 def draw(
     folder: FoldFolder, network: RestoredNetwork, store: Store, indices: np.ndarray, note: str
 ) -> Path:
@@ -67,30 +102,14 @@ def draw(
         for k, i in enumerate(indices)
     ]
 
-    def channel(name: str) -> np.ndarray:
-        return images[..., channel_indices([name])[0]].astype(np.float32)
-
     if isinstance(task := network.task, Pretraining):
-        inputs = {name: channel(name) for name in task.inputs}
-        target = channel(task.target)
-        ssim = np.asarray(image.ssim(predicted, target, image.data_range(target, "target")))
         return reconstruction_panel(
             folder.reconstruction_png,
-            [
-                ReconstructionRow(
-                    patient,
-                    number,
-                    {name: inputs[name][k] for name in inputs},
-                    target[k],
-                    predicted[k],
-                    float(ssim[k]),
-                )
-                for patient, number, k in rows
-            ],
+            reconstruction_rows(task, images, predicted, rows),
             task.target,
             f"{note}; SSIM: 7 x 7 uniform window, range of the target slice, whole slice",
         )
-    shown = {name: channel(name) for name in SEGMENTATION_IMAGES}
+    shown = {name: _channel(images, name) for name in SEGMENTATION_IMAGES}
     dice = np.asarray(overlap.dice(overlap.confusion_counts(predicted, labels, NUM_CLASSES)))
     patients, numbers = [patient for patient, *_ in rows], [number for _, number, _ in rows]
     PanelSlices(patients, numbers, shown, labels, predicted, dice).save(folder.segmentation_npz)

@@ -104,6 +104,7 @@ class Feed(Iterator[Portion]):
       position: the loader's position at `first`, from a checkpoint; None at the beginning.
       mesh: the devices.
       resident: slices in device memory to cut from; None: patches are cut on the host.
+      dispatch_steps: steps in a full dispatch; None: `steps_per_dispatch`.
 
     Attributes:
       position: the loader's position after the portion handed out last.
@@ -119,11 +120,16 @@ class Feed(Iterator[Portion]):
         position: dict[str, Any] | None,
         mesh: Mesh,
         resident: DeviceStore | None = None,
+        *,
+        dispatch_steps: int | None = None,
     ) -> None:
         self._mesh = mesh
         self._next, self._total = first, options.epochs * steps_per_epoch
         self._cadence = Cadence(
-            steps_per_dispatch(options.steps_per_dispatch, options.batch_size, options.patch_size),
+            dispatch_steps
+            or steps_per_dispatch(
+                options.steps_per_dispatch, options.batch_size, options.patch_size
+            ),
             (steps_per_epoch, options.log_every_steps, options.save_every_steps),
         )
         self._batches = TrainingBatches(

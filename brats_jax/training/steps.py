@@ -76,7 +76,7 @@ def make_train_step(
     mesh: Mesh,
     resident: DeviceSlices | None = None,
     patch_size: int = 0,
-    deterministic: bool = True,
+    compiler_options: dict[str, Any] | None = None,
 ) -> TrainStep:
     """Compiles the optimiser step.
 
@@ -87,7 +87,8 @@ def make_train_step(
       resident: slices in device memory to cut patches from; the batch then holds positions
         (`DeviceStore.numbers`). None: the batch holds the patches.
       patch_size: height and width of patches to cut from `resident`.
-      deterministic: same bits in every run also on a GPU (see `devices.compiler_options`).
+      compiler_options: of the step; None: for the same bits in every run, also on a GPU (see
+        `devices.compiler_options`).
 
     Returns:
       (state, batch) -> (state, progress). The given state is donated. A batch [K, B, ...] is
@@ -139,11 +140,13 @@ def make_train_step(
         state = state._replace(bad_step=_first_bad(state.bad_step, finite, state.step - 1))
         return state, Progress(state.loss_sum, state.bad_step)
 
+    if compiler_options is None:
+        compiler_options = devices.compiler_options(mesh, deterministic=True)
     compiled = jax.jit(
         run,
         donate_argnums=0,
         out_shardings=devices.replicated_sharding(mesh),
-        compiler_options=devices.compiler_options(mesh, deterministic=deterministic),
+        compiler_options=compiler_options,
     )
     cut = jax.jit(
         lambda resident, batch: gather(resident, batch, patch_size, mesh),

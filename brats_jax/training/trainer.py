@@ -65,6 +65,7 @@ class Stage:
       mesh: the devices.
       initialise: edits the initial parameters before the first step (transfer).
       record: facts on the data, which every checkpoint holds.
+      dispatch_steps: steps in a full dispatch, also on CPU; None: `feed.steps_per_dispatch`.
 
     Raises:
       BratsError: options that do not fit the devices or the data; nothing to validate on.
@@ -82,6 +83,7 @@ class Stage:
         *,
         initialise: Initialiser | None = None,
         record: TrainingFacts | None = None,
+        dispatch_steps: int | None = None,
     ) -> None:
         devices.check_batch_size(options.batch_size, mesh)
         devices.check_batch_size(options.validation_batch_size, mesh, "validation_batch_size")
@@ -91,6 +93,7 @@ class Stage:
         self.train_slices, self.validation_slices = train_slices, validation_slices
         self.folder, self.mesh = folder, mesh
         self.initialise, self.record = initialise, record or TrainingFacts()
+        self.dispatch_steps = dispatch_steps
         self.title = f"fold {options.fold} {task.name}"
         self.plan = PatchPlan(
             store,
@@ -205,6 +208,7 @@ class Stage:
             meta.loader if meta else None,
             self.mesh,
             resident,
+            dispatch_steps=self.dispatch_steps,
         )
         self.stop = distributed.StopAgreement(lambda: stop.signal_number, self.mesh, IN_FLIGHT)
         self.log = MetricsLog(
@@ -246,7 +250,7 @@ class Stage:
             self.mesh,
             resident.arrays if resident else None,
             self.options.patch_size,
-            self.options.deterministic,
+            devices.compiler_options(self.mesh, deterministic=self.options.deterministic),
         )
         compiled = False
 

@@ -73,22 +73,8 @@ def test_empty_slices_are_background(tmp_path, brats_files):
         np.testing.assert_array_equal(batch[name], array)
 
 
-def test_a_placement_is_chosen_by_size(small_store, monkeypatch):
-    slices, mesh = np.arange(20), mesh_of(1)
-    needed = bytes_needed(small_store, slices)
-    arrays = DeviceStore(small_store, slices, mesh).arrays
-    assert needed == sum(array.nbytes for array in arrays) < 0.7 * 20 * 48 * 48 * 9
-    assert choose_placement("host", small_store, slices, mesh) == "host"
-    assert choose_placement("auto", small_store, slices, mesh) == "host"  # on CPU
-    assert choose_placement("device", small_store, slices, mesh) == "device"
-    monkeypatch.setattr(device_store, "_memory", lambda mesh: needed / 0.95)
-    with pytest.raises(BratsError, match=r"slices take 0.0 GB.*--config.data.placement=host"):
-        choose_placement("device", small_store, slices, mesh)
-
-
-@pytest.mark.parametrize(("factor", "placement"), [(2.0, "device"), (1.99, "host")])
-def test_on_an_accelerator_half_the_memory_decides(small_store, factor, placement):
-    memory = factor * bytes_needed(small_store, np.arange(20))
+def accelerator_with(memory):
+    """A mesh of one accelerator with so many bytes."""
 
     class Accelerator:
         platform = "gpu"
@@ -101,4 +87,23 @@ def test_on_an_accelerator_half_the_memory_decides(small_store, factor, placemen
         local_devices = (devices[0],)
         size = 1
 
-    assert choose_placement("auto", small_store, np.arange(20), Mesh()) == placement
+    return Mesh()
+
+
+def test_a_placement_is_chosen_by_size(small_store):
+    slices, mesh = np.arange(20), mesh_of(1)
+    needed = bytes_needed(small_store, slices)
+    arrays = DeviceStore(small_store, slices, mesh).arrays
+    assert needed == sum(array.nbytes for array in arrays) < 0.7 * 20 * 48 * 48 * 9
+    assert choose_placement("host", small_store, slices, mesh) == "host"
+    assert choose_placement("auto", small_store, slices, mesh) == "host"  # on CPU
+    assert choose_placement("device", small_store, slices, mesh) == "device"
+    assert choose_placement("device", small_store, slices, accelerator_with(1.12 * needed))
+    with pytest.raises(BratsError, match=r"slices take 0.0 GB.*--config.data.placement=host"):
+        choose_placement("device", small_store, slices, accelerator_with(needed / 0.95))
+
+
+@pytest.mark.parametrize(("factor", "placement"), [(2.0, "device"), (1.99, "host")])
+def test_on_an_accelerator_half_the_memory_decides(small_store, factor, placement):
+    mesh = accelerator_with(factor * bytes_needed(small_store, np.arange(20)))
+    assert choose_placement("auto", small_store, np.arange(20), mesh) == placement

@@ -7,33 +7,25 @@ import pytest
 from skimage.metrics import structural_similarity
 from viewer_example import head_slice as head
 
-from brats_jax.evaluation import panels as pictures
-from brats_jax.runs.folder import FoldFolder
+from brats_jax.evaluation import panels
 from brats_jax.tasks import Pretraining
-from brats_jax.viewer import panels
 
 RNG = np.random.default_rng(0)
 
 
-def test_the_printed_ssim_is_scikit_images_of_that_slice(tmp_path, monkeypatch):
+def test_the_ssim_of_a_row_is_scikit_images_of_that_slice():
     images = np.stack([np.stack([head(v)] * 4, -1) for v in (1.0, 2.0)])
     predicted = images[..., 3] + np.float32([[[0.1]], [[0.4]]]) * RNG.standard_normal((24, 30))
-    store = SimpleNamespace(
-        read=lambda indices: (images, np.zeros((2, 24, 30), np.uint8)),
-        patients=["A", "B"],
-        patient_of=np.arange(2),
-        slice_number=np.array([70, 71]),
+    predicted = predicted.astype(np.float32)
+    rows = panels.reconstruction_rows(
+        Pretraining(), images, predicted, [("A", 70, 0), ("B", 71, 1)]
     )
-    drawn = []
-    monkeypatch.setattr(pictures, "predict_slices", lambda *_: predicted.astype(np.float32))
-    monkeypatch.setattr(panels, "save", lambda figure, path: drawn.append(figure))
-    pictures.draw(
-        FoldFolder(tmp_path), SimpleNamespace(task=Pretraining()), store, np.arange(2), ""
-    )
-    titles = [axis.get_title() for axis in drawn[0].axes if "SSIM" in axis.get_title()]
-    for target, prediction, title in zip(images[..., 3], predicted, titles, strict=True):
+    assert [(row.patient, row.slice_number) for row in rows] == [("A", 70), ("B", 71)]
+    for target, prediction, row in zip(images[..., 3], predicted, rows, strict=True):
+        np.testing.assert_array_equal(row.prediction, prediction)
         expected = structural_similarity(target, prediction, data_range=np.ptp(target))
-        assert float(title.split("SSIM ")[1]) == pytest.approx(expected, abs=6e-4)
+        assert row.ssim == pytest.approx(expected, abs=1e-5)
+    assert abs(rows[0].ssim - rows[1].ssim) > 1e-3
 
 
 def test_each_patients_slice_with_most_tumour_is_drawn_first():
@@ -47,8 +39,8 @@ def test_each_patients_slice_with_most_tumour_is_drawn_first():
         slice_number=number,
     )
     indices = np.arange(80)
-    assert pictures.slices_to_draw(store, indices, 2).tolist() == [20, 45]
+    assert panels.slices_to_draw(store, indices, 2).tolist() == [20, 45]
     # The next ones are at least APART slices from those before.
-    assert pictures.slices_to_draw(store, indices, 4).tolist() == [10, 20, 45, 55]
-    assert len(pictures.slices_to_draw(store, indices[:5], 9)) == 1
-    assert pictures.slices_to_draw(store, indices, 0).size == 0
+    assert panels.slices_to_draw(store, indices, 4).tolist() == [10, 20, 45, 55]
+    assert len(panels.slices_to_draw(store, indices[:5], 9)) == 1
+    assert panels.slices_to_draw(store, indices, 0).size == 0

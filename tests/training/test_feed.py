@@ -55,8 +55,9 @@ def test_a_dispatch_on_an_accelerator_is_shorter_where_a_step_is_longer(monkeypa
 def make_feed(small_store, plan):
     made = []
 
-    def make(first=0, position=None, resident=None, options=OPTIONS):
-        feed = Feed(small_store, plan, options, STEPS, first, position, mesh_of(2), resident)
+    def make(first=0, position=None, resident=None, options=OPTIONS, **more):
+        where = (first, position, mesh_of(2), resident)
+        feed = Feed(small_store, plan, options, STEPS, *where, **more)
         made.append(feed)
         return feed
 
@@ -84,9 +85,8 @@ def test_the_device_feed_holds_the_positions_of_the_patches(make_feed, small_sto
     assert "image" not in batch
 
 
-def test_several_steps_are_stacked_into_one_portion(make_feed, small_store, plan, monkeypatch):
-    monkeypatch.setattr(feeding, "steps_per_dispatch", lambda *_: 3)
-    portions = list(make_feed())
+def test_several_steps_are_stacked_into_one_portion(make_feed, small_store, plan):
+    portions = list(make_feed(dispatch_steps=3))
     assert [p.steps for p in portions] == [3, 3, 1]
     assert [p.batch["image"].shape[:-3] for p in portions] == [(3, 4), (3, 4), (4,)]
     images = [np.asarray(p.batch["image"]).reshape(-1, 16, 16, 4) for p in portions]

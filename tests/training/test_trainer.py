@@ -22,7 +22,6 @@ from brats_jax.runs.folder import StageFolder
 from brats_jax.runs.metrics_jsonl import read_metrics
 from brats_jax.runtime.signals import Interrupted
 from brats_jax.tasks import Pretraining, Segmentation
-from brats_jax.training import feed
 from brats_jax.training.checkpointing import restore_last
 from brats_jax.training.options import TrainOptions
 from brats_jax.training.trainer import Stage
@@ -46,7 +45,7 @@ pytestmark = pytest.mark.usefixtures("shallow")
 TASK = PointwiseTask(augmentation=Augmentation(quarter_turn=False, gamma=False))
 
 
-def stage_of(store, directory, task=TASK, mesh=None, **options):
+def stage_of(store, directory, task=TASK, mesh=None, dispatch_steps=None, **options):
     return Stage(
         task,
         store,
@@ -56,6 +55,7 @@ def stage_of(store, directory, task=TASK, mesh=None, **options):
         StageFolder(directory),
         mesh or mesh_of(2),
         record=TrainingFacts(split_by="patient"),
+        dispatch_steps=dispatch_steps,
     )
 
 
@@ -330,22 +330,20 @@ def test_patches_cut_on_the_device_give_the_bits_of_those_cut_on_the_host(traine
 
 @pytest.mark.parametrize("placement", ["host", "device"])
 def test_several_steps_in_a_dispatch_give_the_bits_of_single_steps(
-    placement, make_stage, undisturbed, monkeypatch
+    placement, make_stage, undisturbed
 ):
     """Without convolutions: on CPU, XLA compiles those differently in a loop."""
-    monkeypatch.setattr(feed, "steps_per_dispatch", lambda *_: 3)
-    stage = make_stage(placement=placement)
+    stage = make_stage(placement=placement, dispatch_steps=3)
     stage.run()
     assert_same_outcome(stage, undisturbed)
 
 
 def test_stopped_between_dispatches_of_several_steps_a_stage_ends_with_the_same_bits(
-    make_stage, small_store, undisturbed, monkeypatch
+    make_stage, small_store, undisturbed
 ):
-    monkeypatch.setattr(feed, "steps_per_dispatch", lambda *_: 3)
     with pytest.raises(Interrupted):
-        make_stage(store=disturbed(small_store, sigterm, after=1)).run()
-    stage = make_stage()
+        make_stage(store=disturbed(small_store, sigterm, after=1), dispatch_steps=3).run()
+    stage = make_stage(dispatch_steps=3)
     stage.run()
     assert_same_outcome(stage, undisturbed)
 
