@@ -15,6 +15,7 @@ from absl import flags
 
 from brats_jax import about
 from brats_jax.errors import BratsError
+from brats_jax.runs.folder import STAGE_OF_TASK
 from brats_jax.runtime import cli
 from brats_jax.runtime.console import print_line
 from brats_jax.runtime.files import check_folder
@@ -22,7 +23,7 @@ from brats_jax.runtime.files import check_folder
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Run folder RUN, or RUN/fold_K.")
 _OUTPUT = flags.DEFINE_string("output", None, "Folder to write to.")
 _TASK = flags.DEFINE_enum(
-    "task", "segment", ("segment", "reconstruct"), "The segmentation, or the pretraining network."
+    "task", "segment", tuple(STAGE_OF_TASK), "The segmentation, or the pretraining network."
 )
 _SLICE_SHAPE = flags.DEFINE_list(
     "slice_shape", None, "H,W of the slices (default: as in training, for BraTS 240,240)."

@@ -13,6 +13,7 @@ from absl import flags
 
 from brats_jax.data.modalities import MODALITIES
 from brats_jax.errors import BratsError
+from brats_jax.runs.folder import STAGE_OF_TASK
 from brats_jax.runtime import cli
 
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "RUN (all folds) or RUN/fold_K.")
@@ -23,7 +24,7 @@ _FILES = {
     for name in MODALITIES
 }
 _TASK = flags.DEFINE_enum(
-    "task", "segment", ("segment", "reconstruct"), "Segment, or predict FLAIR from T1 and T1Gd."
+    "task", "segment", tuple(STAGE_OF_TASK), "Segment, or predict FLAIR from T1 and T1Gd."
 )
 _ET_LABEL = flags.DEFINE_enum("et_label", "4", ("3", "4"), "Label of ET: 4 until 2021, then 3.")
 _TTA = flags.DEFINE_bool("tta", False, "Average over flips as well, at four times the cost.")

@@ -1,7 +1,7 @@
 """The two training stages: their modalities, network, loss and validation score.
 
 All that differs between the stages is here; one training loop serves both. To add another
-pretext, subclass `Task` and enter it in `TASKS`.
+pretraining task, subclass `Task` and enter it in `TASKS`.
 """
 
 import abc

@@ -30,7 +30,7 @@ from brats_jax.runtime.console import progress_bar
 from brats_jax.tasks import Batch
 
 Labels = jax.Array | np.ndarray
-Progress = Callable[[int], Any]  # takes the number of slices done since the last call
+ProgressCallback = Callable[[int], Any]  # takes the number of slices done since the last call
 
 
 def _no_progress(slices: int) -> None:
@@ -74,7 +74,7 @@ def score_segmentation(
     indices: np.ndarray,
     batch_size: int,
     tolerance_mm: float,
-    done: Progress = _no_progress,
+    done: ProgressCallback = _no_progress,
 ) -> SegmentationTally:
     """Tallies a network's labels; arguments as for `score`, `done` reports the progress."""
 
@@ -242,7 +242,7 @@ def score_pretraining(
     store: Store,
     indices: np.ndarray,
     batch_size: int,
-    done: Progress = _no_progress,
+    done: ProgressCallback = _no_progress,
 ) -> PretrainingTally:
     """Image quality of every predicted slice: over the whole slice, the brain and the tumour."""
 

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from brats_jax.data.modalities import CLASSES, LABEL_SETS
+from brats_jax.data.modalities import CLASSES, LABEL_SETS, REGIONS
 from brats_jax.errors import BratsError
 from brats_jax.metrics.surface import SurfaceStatistics
 from brats_jax.runs.documents import REEVALUATE_HINT, TallyHead
@@ -27,7 +27,7 @@ SCORED = LABEL_SETS
 SURFEL_REGIONS: tuple[str, ...] = tuple(name for name in SCORED if name != CLASSES[0])
 SURFEL_FIELDS: tuple[str, ...] = ("hd95_mm", "nsd")
 # Regions and fields of the lesion-wise scores.
-LESION_REGIONS: tuple[str, ...] = ("WT", "TC", "ET")
+LESION_REGIONS: tuple[str, ...] = tuple(REGIONS)
 LESION_FIELDS: tuple[str, ...] = ("dice", "hd95_mm", "tp", "fn", "fp")
 
 # Regions and metrics of image quality.

@@ -88,7 +88,7 @@ def _check_stages(settings: Settings) -> None:
     if pretrain.target in pretrain.inputs:
         raise BratsError(
             f"config.pretrain.target={pretrain.target} is among config.pretrain.inputs; "
-            "predicting an input teaches nothing"
+            "predict a modality that is not an input"
         )
 
 

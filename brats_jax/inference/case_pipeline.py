@@ -10,18 +10,18 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
-Case = TypeVar("Case")
+AnyCase = TypeVar("AnyCase")
 
 
 def run_cases(
-    cases: Sequence[Case],
-    read: Callable[[Case], Any],
-    predict: Callable[[Case, Any], Any],
+    cases: Sequence[AnyCase],
+    read: Callable[[AnyCase], Any],
+    predict: Callable[[AnyCase, Any], Any],
     write: Callable[[Any, float], Any],
     *,
     readers: int,
     writers: int,
-) -> Generator[tuple[Case, Future[Any]], None, None]:
+) -> Generator[tuple[AnyCase, Future[Any]], None, None]:
     """Reads, predicts and writes cases; an error of one case does not stop the others.
 
     At most `readers + writers + 2` cases are in memory.
@@ -39,7 +39,7 @@ def run_cases(
     """
     reading = ThreadPoolExecutor(readers, "read")
     writing = ThreadPoolExecutor(writers, "write")
-    unwritten: collections.deque[tuple[Case, Future[Any]]] = collections.deque()
+    unwritten: collections.deque[tuple[AnyCase, Future[Any]]] = collections.deque()
     try:
         for case, loaded in _read_ahead(reading, readers, read, cases):
             started = time.monotonic()
@@ -63,11 +63,11 @@ def run_cases(
 def _read_ahead(
     pool: ThreadPoolExecutor,
     ahead: int,
-    read: Callable[[Case], Any],
-    cases: Sequence[Case],
-) -> Iterator[tuple[Case, Future[Any]]]:
+    read: Callable[[AnyCase], Any],
+    cases: Sequence[AnyCase],
+) -> Iterator[tuple[AnyCase, Future[Any]]]:
     """Cases and their data, in order; at most `ahead` are being read or wait to be used."""
-    waiting: collections.deque[tuple[Case, Future[Any]]] = collections.deque()
+    waiting: collections.deque[tuple[AnyCase, Future[Any]]] = collections.deque()
     left = iter(cases)
     while True:
         while len(waiting) < ahead and (case := next(left, None)) is not None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from brats_jax.data.modalities import REGIONS
 from brats_jax.data.scans.case_files import CaseFiles, group_by_case
 from brats_jax.data.scans.scan import Scan, read_scan
 from brats_jax.data.scans.truth import read_truth
@@ -190,8 +191,7 @@ class _Steps:
                 f"{share:.0%} of this tumour lies in air, where every modality is 0: do not trust "
                 "it; check that the model is trained to the end, and on images like these"
             )
-        regions = ("WT", "TC", "ET")
-        return path, ", ".join(f"{name} {found.volumes[name].ml:.1f} ml" for name in regions)
+        return path, ", ".join(f"{name} {found.volumes[name].ml:.1f} ml" for name in REGIONS)
 
     def _options_of(self, case: str) -> OutputOptions:
         return outputs.with_existing(self.directory, case, self.model, self.options)

@@ -29,8 +29,9 @@ from brats_jax.inference.inputs import (
     parse_images,
 )
 from brats_jax.inference.postprocess import Cleaning
-from brats_jax.inference.results import Reconstructed, Segmented, label_names, label_values
+from brats_jax.inference.results import Segmented, SyntheticModality, label_names, label_values
 from brats_jax.inference.trained_run import TrainedRun, open_run
+from brats_jax.runs.folder import STAGE_OF_TASK
 from brats_jax.runs.sidecars import (
     Averaged,
     SegmentationOutputSidecar,
@@ -45,8 +46,6 @@ from brats_jax.tasks import Pretraining
 
 if TYPE_CHECKING:
     from nibabel import Nifti1Image
-
-TASKS = ("segment", "reconstruct")
 
 
 class Model:
@@ -195,12 +194,12 @@ class Model:
             volumes=postprocess.volumes(labels, found.views, scan.voxel_mm3, self.cleaning),
         )
 
-    def synthesise(self, scan: Scan) -> Reconstructed:
+    def synthesise(self, scan: Scan) -> SyntheticModality:
         """Predicts the target modality of the first stage, and its error if there is a real one."""
         images = self.normalise(scan)
         return self.compare(scan, images, self.ensemble.reconstruct(images))
 
-    def compare(self, scan: Scan, images: np.ndarray, found: np.ndarray) -> Reconstructed:
+    def compare(self, scan: Scan, images: np.ndarray, found: np.ndarray) -> SyntheticModality:
         """Compares the predicted modality to the real one.
 
         Args:
@@ -214,7 +213,7 @@ class Model:
         if task.target in scan.present:
             error = found - images[..., channel_indices([task.target])[0]].astype(np.float32)
             mse = float(np.mean(np.square(error[brain_mask(scan.images)]), dtype=np.float64))
-        return Reconstructed(scan, task.target, found, error, mse)
+        return SyntheticModality(scan, task.target, found, error, mse)
 
     @property
     def note(self) -> str:
@@ -245,7 +244,7 @@ class Model:
             "notes": tuple(self.notes(scan)),
         }
 
-    def describe_synthetic(self, found: Reconstructed) -> dict[str, Any]:
+    def describe_synthetic(self, found: SyntheticModality) -> dict[str, Any]:
         """The fields of the sidecar of a synthetic modality: target, unit and error."""
         unit = f"z-scores, normalised by {self.trained.normalisation}"
         return {"target": found.target, "unit": unit, "mse_brain": found.mse}
@@ -331,8 +330,8 @@ def load(
     Raises:
       BratsError: no such run, no complete fold in it, or a checkpoint that cannot be used.
     """
-    if task not in TASKS:
-        raise BratsError(f"unknown task '{task}'; valid: {', '.join(TASKS)}")
+    if task not in STAGE_OF_TASK:
+        raise BratsError(f"unknown task '{task}'; valid: {', '.join(STAGE_OF_TASK)}")
     if task == "reconstruct" and (calibrated or min_component_mm3 or min_et_mm3):
         raise BratsError("calibration and cleaning are for labels: leave them out to reconstruct")
     if min(min_component_mm3, min_et_mm3, batch_size) < 0:

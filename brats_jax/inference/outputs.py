@@ -26,7 +26,7 @@ from brats_jax.data.scans import provenance, writing
 from brats_jax.errors import BratsError
 from brats_jax.inference import sidecars
 from brats_jax.inference.model import Model
-from brats_jax.inference.results import Reconstructed, Segmented, label_names, label_values
+from brats_jax.inference.results import Segmented, SyntheticModality, label_names, label_values
 from brats_jax.runs.folder import PredictionFolder
 from brats_jax.runs.sidecars import (
     SegmentationSidecar,
@@ -170,7 +170,7 @@ def write_segmentation(
     return path
 
 
-def write_reconstruction(directory: Path, found: Reconstructed, model: Model) -> Path:
+def write_reconstruction(directory: Path, found: SyntheticModality, model: Model) -> Path:
     """Writes the synthetic modality, and its error where there is a real one."""
     scan, folder = found.scan, PredictionFolder(directory)
     path = folder.synthetic(scan.name, found.target)

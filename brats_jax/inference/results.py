@@ -39,7 +39,7 @@ class Segmented:
 
 
 @dataclass(frozen=True)
-class Reconstructed:
+class SyntheticModality:
     """A scan and one of its modalities, predicted from others, in normalised units.
 
     Attributes:
@@ -59,7 +59,7 @@ class Reconstructed:
 
 def label_names(et_label: int) -> dict[str, str]:
     """The classes by their value in a file, with ET as `et_label`."""
-    return {str(v): name for v, name in zip((0, 1, 2, et_label), CLASSES, strict=True)}
+    return {str(et_label if name == "ET" else v): name for v, name in enumerate(CLASSES)}
 
 
 def label_values(found: Segmented, et_label: int) -> np.ndarray:

@@ -15,13 +15,11 @@ from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.models import torch_weights
 from brats_jax.runs import checkpoints
 from brats_jax.runs.documents import Calibration, PretrainingSource, RunConfig, TrainingFacts
-from brats_jax.runs.folder import FoldFolder, RunFolder, StageFolder, locate_fold
+from brats_jax.runs.folder import STAGE_OF_TASK, FoldFolder, RunFolder, StageFolder, locate_fold
 from brats_jax.runs.sidecars import FoldModel, ModelFacts
 from brats_jax.runtime import devices
 from brats_jax.runtime.document import read_document
 from brats_jax.tasks import Task, task_of
-
-STAGES = {"segment": "segment", "reconstruct": "pretrain"}  # --task -> the stage's folder
 
 
 @dataclass(frozen=True)
@@ -133,7 +131,7 @@ def open_run(
     config = read_document(run.config_json, RunConfig).config
     if config.get("dtype") not in devices.DTYPES:
         raise BratsError(f"{run.config_json}: not the settings of a run; copy it again")
-    stage = STAGES[task_name]
+    stage = STAGE_OF_TASK[task_name]
     folds, notes = _folds(run, only, stage)
     # Every fold must hold the model that the first one describes.
     task = _task_of(folds[0][1], stage, devices.compute_dtype(dtype or config["dtype"]))

@@ -20,6 +20,7 @@ from brats_jax.evaluation.tallies import SCORED, SegmentationTally
 from brats_jax.reporting.read_runs import FoldFiles, Run, Study
 from brats_jax.runs.documents import Evaluation
 from brats_jax.runs.evaluated import EVALUATION_SETTINGS
+from brats_jax.runs.folder import STAGES
 from brats_jax.runs.settings import FREE_TO_CHANGE, flatten
 
 Key = tuple[str, str, str, str, str]  # unit, over, of, metric, convention
@@ -210,7 +211,7 @@ def collect(study: Study) -> Results:
         for number, files in run.folds.items():
             if files.evaluation is None:
                 continue
-            for stage in ("pretrain", "segment"):
+            for stage in STAGES:
                 rows = _rows(files.evaluation, stage)
                 if not rows:
                     continue

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from brats_jax.data.modalities import CLASSES, REGIONS
 from brats_jax.reporting import captions
 from brats_jax.reporting.arms import Arm, Key, Measured, Repeat, Results, patient_values, percent
 from brats_jax.reporting.comparison_sentences import comparison_sentence
@@ -21,8 +22,6 @@ from brats_jax.reporting.statistics import (
 )
 
 ALPHA = 0.05
-REGIONS = ("WT", "TC", "ET")
-CLASSES = ("NCR/NET", "ED", "ET")
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,11 @@ PRIMARY_BY_SLICE: tuple[Quantity, ...] = tuple(
     for of in REGIONS
 )
 SECONDARY: tuple[Quantity, ...] = (
-    *(Quantity(_volume(o, "dice", "brats2020"), f"3D Dice of {o}", True) for o in CLASSES[:2]),
+    *(
+        Quantity(_volume(o, "dice", "brats2020"), f"3D Dice of {o}", True)
+        for o in CLASSES[1:]
+        if o not in REGIONS
+    ),
     *(
         Quantity(_volume(o, "hd95_mm", "brats2020"), f"3D HD95 of {o}", False, "mm", 2)
         for o in REGIONS
@@ -126,7 +129,7 @@ SECONDARY: tuple[Quantity, ...] = (
             f"slice Dice of {o} under the paper's convention",
             True,
         )
-        for o in CLASSES
+        for o in CLASSES[1:]
     ),
 )
 _BY_SLICE_NAMES = {q.key for q in PRIMARY_BY_SLICE}

@@ -33,6 +33,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 STAGES = ("pretrain", "segment")  # in the order in which they run
+# The stage whose network a user asks for by --task.
+STAGE_OF_TASK = {"segment": "segment", "reconstruct": "pretrain"}
 
 _FOLD = "fold_"
 _PRETRAINING, _RUNS = "pretraining", "runs"  # folders of a grid

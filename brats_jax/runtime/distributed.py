@@ -31,12 +31,12 @@ WAIT_S = 300.0  # for the other processes at the start; the nodes of a cluster d
 
 
 class _Process:
-    """This process among all; JAX itself knows only once its devices are in use."""
+    """The index of this process and their number; JAX states both only with devices in use."""
 
     index = 0
     count = 1
     messages = itertools.count()
-    announced_end = False  # the others know that this process ends, and with which status
+    announced_end = False  # whether this process has sent its exit status to the others
     in_main_only = False  # within a function that only the main process calls
 
 

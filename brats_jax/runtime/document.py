@@ -19,7 +19,7 @@ from brats_jax.runtime.files import read_json, write_json
 
 
 class Readable(Protocol):
-    """What `read_document` can read: a class with a schema that parses a JSON object."""
+    """A class that `read_document` reads: it has a schema and parses a JSON object."""
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self: ...

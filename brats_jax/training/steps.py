@@ -38,7 +38,7 @@ class TrainState(NamedTuple):
     bad_step: jax.Array
 
 
-class Progress(NamedTuple):
+class StepProgress(NamedTuple):
     """The part of a state that the host reads; not donated, so readable while later steps run."""
 
     loss_sum: jax.Array
@@ -57,7 +57,7 @@ class TrainStep:
     def __init__(self, run: Any, cut: Any, resident: DeviceSlices | None) -> None:
         self._run, self._cut, self._resident = run, cut, resident
 
-    def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Progress]:
+    def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, StepProgress]:
         if self._resident is None or batch["seed"].ndim > 1:
             return self._run(state, batch, self._resident)
         # The patches are cut by a separate program, so that the step is the same program as with
@@ -124,7 +124,7 @@ def make_train_step(
 
     def run(
         state: TrainState, batch: Batch, resident: DeviceSlices | None
-    ) -> tuple[TrainState, Progress]:
+    ) -> tuple[TrainState, StepProgress]:
         def rounded(params: Weights) -> Kernels:
             return models.rounded_kernels(params, task.dtype)
 
@@ -138,7 +138,7 @@ def make_train_step(
             (state, _), _ = lax.scan(body, (state, rounded(state.params)), batch)
         finite = _all_finite(state.params)
         state = state._replace(bad_step=_first_bad(state.bad_step, finite, state.step - 1))
-        return state, Progress(state.loss_sum, state.bad_step)
+        return state, StepProgress(state.loss_sum, state.bad_step)
 
     if compiler_options is None:
         compiler_options = devices.compiler_options(mesh, deterministic=True)

@@ -38,13 +38,13 @@ from brats_jax.training.feed import Feed
 from brats_jax.training.metrics_log import MetricsLog
 from brats_jax.training.optim import adam, step_schedule
 from brats_jax.training.options import TrainOptions
-from brats_jax.training.steps import Progress, TrainState, make_train_step
+from brats_jax.training.steps import StepProgress, TrainState, make_train_step
 from brats_jax.training.validation import Validation
 
 # (parameters, BatchNorm statistics) -> the same, edited before the first step (transfer).
 Initialiser = Callable[[Weights, Weights], tuple[Weights, Weights]]
 
-Step = Callable[[TrainState, Batch], tuple[TrainState, Progress]]
+Step = Callable[[TrainState, Batch], tuple[TrainState, StepProgress]]
 
 # Dispatches that run or wait on the devices. One besides the running one keeps the devices busy;
 # each more would delay a stop request and hold its batch in device memory.
@@ -254,7 +254,7 @@ class Stage:
         )
         compiled = False
 
-        def call(state: TrainState, batch: Batch) -> tuple[TrainState, Progress]:
+        def call(state: TrainState, batch: Batch) -> tuple[TrainState, StepProgress]:
             nonlocal compiled
             if compiled:
                 return step(state, batch)
@@ -283,7 +283,7 @@ class Stage:
             self._dispatched(progress)
             self.log.step(self.step)
 
-    def _dispatched(self, progress: Progress) -> None:
+    def _dispatched(self, progress: StepProgress) -> None:
         """Notes what to write after this dispatch, and waits for the one `IN_FLIGHT` before it."""
         # At the end of an epoch, `_end_epoch` logs and saves after validation.
         within = self.step % self.steps_per_epoch != 0
@@ -298,7 +298,7 @@ class Stage:
     def _finish(
         self,
         step: int,
-        progress: Progress,
+        progress: StepProgress,
         logged: bool,
         saved: tuple[TrainState, CheckpointMeta] | None,
     ) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from brats_jax.data.modalities import CLASSES, MODALITIES, NUM_CLASSES
+from brats_jax.data.modalities import CLASSES, MODALITIES, NUM_CLASSES, REGIONS
 from brats_jax.data.normalise import brain_mask
 from brats_jax.data.scans.scan import Scan
 from brats_jax.data.scans.volumes import voxel_sizes_mm
@@ -61,7 +61,7 @@ class CaseView:
                 )
         for field in ("labels", "truth"):
             array = getattr(self, field)
-            if array is not None and not np.isin(array, range(len(CLASSES))).all():
+            if array is not None and not np.isin(array, range(NUM_CLASSES)).all():
                 raise BratsError(f"{self.name}: {field} has other values than 0 to 3 (ET is 3)")
         if not np.isfinite(self.images).all():
             raise BratsError(f"{self.name}: images has values that are not finite; repair them")
@@ -88,10 +88,10 @@ class CaseView:
 
     def volumes_ml(self, labels: np.ndarray) -> dict[str, float]:
         """Volumes in ml of each class but the background, and of the whole tumour (WT)."""
-        counts = np.bincount(labels.ravel().astype(np.uint8), minlength=len(CLASSES))[1:]
+        counts = np.bincount(labels.ravel().astype(np.uint8), minlength=NUM_CLASSES)
         ml = counts * (np.prod(self.spacing_mm) / 1000)
-        named = {name: float(v) for name, v in zip(CLASSES[1:], ml, strict=True)}
-        return {**named, "WT": float(ml.sum())}
+        named = {name: float(v) for name, v in zip(CLASSES[1:], ml[1:], strict=True)}
+        return {**named, "WT": float(ml[list(REGIONS["WT"])].sum())}
 
     def region_of_interest(self) -> np.ndarray:
         """bool[D, H, W]: the tumour, predicted or true; the brain of a case without tumour."""
@@ -101,7 +101,7 @@ class CaseView:
         return tumour if tumour.any() else self.brain
 
 
-class Segmentation(Protocol):
+class SegmentedResult(Protocol):
     """The result of a segmentation, such as `inference.results.Segmented`."""
 
     @property
@@ -114,7 +114,7 @@ class Segmentation(Protocol):
     def entropy(self) -> np.ndarray | None: ...
 
 
-class SegmentationModel(Protocol):
+class LoadedModel(Protocol):
     """A model that describes its predictions, such as `inference.model.Model`."""
 
     def facts(self, scan: Scan) -> dict[str, str]: ...
@@ -123,8 +123,8 @@ class SegmentationModel(Protocol):
 
 
 def case_view(
-    model: SegmentationModel,
-    found: Segmentation,
+    model: LoadedModel,
+    found: SegmentedResult,
     truth: np.ndarray | None = None,
     record: Mapping[str, Any] | None = None,
 ) -> CaseView:

@@ -13,6 +13,7 @@ import numpy as np
 from brats_jax.data.modalities import CLASSES, DISPLAY_NAMES, MODALITIES
 from brats_jax.errors import BratsError
 from brats_jax.viewer.slices import (
+    PAPER_COLOURS,
     bare_figure,
     common_windows,
     draw_slice,
@@ -21,13 +22,6 @@ from brats_jax.viewer.slices import (
     overlay_labels,
     save,
 )
-
-# The colours of the classes in the paper's Figure 4.
-_RGB: dict[str, tuple[str, str]] = {
-    "NCR/NET": ("red", "#FF0000"),
-    "ED": ("green", "#00FF00"),
-    "ET": ("blue", "#0000FF"),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,13 +176,15 @@ def dataset_panel(path: str | Path, row: DatasetRow, note: str = "") -> Path:
     for axis, name, image in zip(grid[0], MODALITIES, images, strict=True):
         draw_slice(axis, image, head, window)
         axis.set_title(DISPLAY_NAMES[name])
-    for axis, (name, (colour, _)) in zip(grid[1], _RGB.items(), strict=False):
+    for axis, (name, (colour, _)) in zip(grid[1], PAPER_COLOURS.items(), strict=False):
         mask = row.labels == CLASSES.index(name)
         axis.imshow(mask[window].T, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         axis.set_title(f"{name} ({colour})")
         axis.set_xlabel(f"{int(mask.sum())} pixels")
     draw_slice(grid[1, 3], images[MODALITIES.index("t1")], head, window)
-    overlay_labels(grid[1, 3], row.labels, window, {name: code for name, (_, code) in _RGB.items()})
+    overlay_labels(
+        grid[1, 3], row.labels, window, {name: code for name, (_, code) in PAPER_COLOURS.items()}
+    )
     grid[1, 3].set_title("all three on T1")
     name_row(grid[0, 0], row.patient, row.slice_number)
     return save(figure, path)

@@ -25,7 +25,13 @@ from brats_jax.data.modalities import CLASSES
 from brats_jax.runtime.files import atomic_open
 
 # From Okabe and Ito's colour-blind safe set: https://jfly.uni-koeln.de/color/
-CLASS_COLOURS: dict[str, str] = {"NCR/NET": "#0072B2", "ED": "#F0E442", "ET": "#D55E00"}
+CLASS_COLOURS: dict[str, str] = dict(
+    zip(CLASSES[1:], ("#0072B2", "#F0E442", "#D55E00"), strict=True)
+)
+# The colours of the classes in the paper's Figure 4, by name and code.
+PAPER_COLOURS: dict[str, tuple[str, str]] = dict(
+    zip(CLASSES[1:], (("red", "#FF0000"), ("green", "#00FF00"), ("blue", "#0000FF")), strict=True)
+)
 
 _CELL_INCHES = 1.75
 _DPI = 130

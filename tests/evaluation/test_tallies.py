@@ -31,10 +31,10 @@ def test_what_is_written_comes_back(tmp_path) -> None:
         assert before.dtype == after.dtype
 
     slices = slices_of((2,), np.array([True, False]), [True])
-    pretext = PretrainingTally(slices, {"slice/mse": np.float32([0.5, np.nan])})
-    pretext.save(tmp_path / "p.npz", {})
+    pretraining = PretrainingTally(slices, {"slice/mse": np.float32([0.5, np.nan])})
+    pretraining.save(tmp_path / "p.npz", {})
     for before, after in zip(
-        flat(pretext), flat(PretrainingTally.load(tmp_path / "p.npz")[0]), strict=True
+        flat(pretraining), flat(PretrainingTally.load(tmp_path / "p.npz")[0]), strict=True
     ):
         np.testing.assert_array_equal(before, after)
 

@@ -37,7 +37,7 @@ def open_source(
         if channel_order is not None:
             raise BratsError("--channel_order is for Kaggle slice files: leave it out")
         if patients is None:
-            raise BratsError("--source=phantom needs to know how many: give --patients=N")
+            raise BratsError("--source=phantom lacks the number of patients: give --patients=N")
         # Imported here, because other sources do not need SciPy.
         from brats_jax.data.sources.phantom.source import PhantomSource
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from brats_jax.data.modalities import CLASSES
 from brats_jax.reporting import captions
 from brats_jax.reporting.arms import Arm, Results, mean_over_folds, patient_values
 from brats_jax.reporting.comparisons import PRIMARY, PRIMARY_BY_SLICE, Comparison, Quantity
@@ -21,7 +22,7 @@ from brats_jax.reporting.figures.figure import (
 from brats_jax.reporting.paper.printed_numbers import printed_numbers
 from brats_jax.reporting.statistics import bootstrap_interval
 
-CLASSES = ("NCR/NET", "ED", "ET")
+TUMOUR_CLASSES = CLASSES[1:]
 
 
 @styled
@@ -32,7 +33,7 @@ def convention_figure(results: Results) -> Figure | None:
         return None
     theirs = {
         of: [float(n.value) for n in printed_numbers() if n.table in "345" and n.of == of]
-        for of in CLASSES
+        for of in TUMOUR_CLASSES
     }
     theirs = {of: [v for v in values if v <= 1] for of, values in theirs.items()}
     drawing = canvas(7.2, 3.3)
@@ -43,7 +44,7 @@ def convention_figure(results: Results) -> Figure | None:
         ("slice", "both_empty_1", "^", GREEN, "ours, both empty 1"),
         ("patient", "brats2020", "D", PINK, "ours, by patient in 3D (BraTS 2020)"),
     )
-    for y, of in enumerate(reversed(CLASSES)):
+    for y, of in enumerate(reversed(TUMOUR_CLASSES)):
         ceiling = mean_over_folds(measured, ("slice", "all slices", of, "in_truth", ""))[0]
         axis.barh(y, ceiling, height=0.56, color="#E3E3E3", zorder=0)
         axis.plot([ceiling] * 2, [y - 0.28, y + 0.28], color=GREY, lw=1.4)
@@ -62,7 +63,7 @@ def convention_figure(results: Results) -> Figure | None:
             axis.plot([], [], mark, color=colour, label=name)
     axis.plot([], [], "x", color="black", label="the paper")
     axis.plot([], [], color=GREY, label="ceiling of the paper's convention")
-    axis.set_yticks(range(len(CLASSES)), list(reversed(CLASSES)))
+    axis.set_yticks(range(len(TUMOUR_CLASSES)), list(reversed(TUMOUR_CLASSES)))
     axis.set_xlim(0, 1.02)
     axis.set_xlabel("mean Dice")
     axis.grid(axis="y", visible=False)

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 
 from brats_jax.reporting.paper.claims import check_claims
 from brats_jax.reporting.paper.findings import (
-    Cell,
     Finding,
+    PrintedCell,
     Reading,
     disagreement,
     is_truncated,
@@ -57,9 +57,9 @@ def find_inconsistencies(printed: Iterable[Number] | None = None) -> list[Findin
     ]
 
 
-def by_cell(findings: Iterable[Finding]) -> dict[Cell, list[Finding]]:
+def by_cell(findings: Iterable[Finding]) -> dict[PrintedCell, list[Finding]]:
     """(table, row, column) -> findings to show as footnotes of the cell."""
-    marks: dict[Cell, list[Finding]] = {}
+    marks: dict[PrintedCell, list[Finding]] = {}
     for finding in findings:
         for cell in finding.cells:
             marks.setdefault(cell, []).append(finding)

@@ -10,7 +10,7 @@ from brats_jax.reporting.paper.printed_numbers import Meaning, Number
 from brats_jax.reporting.paper.printed_tables import CLASSES, FOREGROUND, TABLES_OF_LOSS
 
 Kind = Literal["definite", "rounding", "ambiguous"]
-Cell = tuple[str, int, int]
+PrintedCell = tuple[str, int, int]
 
 
 class Finding(NamedTuple):
@@ -31,7 +31,7 @@ class Finding(NamedTuple):
     """
 
     where: str
-    cells: tuple[Cell, ...]
+    cells: tuple[PrintedCell, ...]
     printed: str
     expected: str
     kind: Kind

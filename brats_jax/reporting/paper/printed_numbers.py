@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import NamedTuple
 
-from brats_jax.reporting.paper.printed_tables import CLASSES, FOREGROUND, SSL, TABLES, Table
+from brats_jax.reporting.paper.printed_tables import CLASSES, FOREGROUND, SSL, TABLES, PrintedTable
 
 Meaning = tuple[str, str, str, bool | None, int | None]
 
@@ -39,7 +39,7 @@ class Number(NamedTuple):
         return Decimal(self.printed)
 
 
-def printed_numbers(tables: Mapping[str, Table] = TABLES) -> Iterator[Number]:
+def printed_numbers(tables: Mapping[str, PrintedTable] = TABLES) -> Iterator[Number]:
     """Yields every printed number with its meaning, table by table, row by row.
 
     Table 2 holds names only and yields nothing.

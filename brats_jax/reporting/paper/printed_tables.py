@@ -24,7 +24,7 @@ TABLES_OF_LOSS = {"focal": ("3", "A2"), "dice_focal": ("4", "A3"), "dice_ce": ("
 BASELINE, SSL = "Baseline", "SSL (pretrained)"
 
 
-class Table(NamedTuple):
+class PrintedTable(NamedTuple):
     """One table: title ('Appendix Table 2'), caption, column heads, rows of cells as printed."""
 
     title: str
@@ -76,16 +76,16 @@ def _fold_caption(loss: str) -> str:
     )
 
 
-TABLES: Mapping[str, Table] = MappingProxyType(
+TABLES: Mapping[str, PrintedTable] = MappingProxyType(
     {
-        "1": Table(
+        "1": PrintedTable(
             "Table 1",
             "Average performance metrics for the SSL reconstruction task across five folds. "
             "Metrics include MSE, PSNR, and SSIM.",
             ("Quality Metric", "Average"),
             (("MSE", "0.038"), ("PSNR (dB)", "29.770"), ("SSIM", "0.916")),
         ),
-        "2": Table(
+        "2": PrintedTable(
             "Table 2",
             "Experimental configurations for the segmentation models. Each configuration varies "
             "according to the loss function and whether pretraining was used.",
@@ -98,7 +98,7 @@ TABLES: Mapping[str, Table] = MappingProxyType(
                 C-base  No   Focal Loss Only (γ = 2)
                 C-SSL   Yes  Focal Loss Only (γ = 2)"""),
         ),
-        "3": Table(
+        "3": PrintedTable(
             "Table 3",
             _mean_caption("Focal Loss only"),
             _MEAN_COLUMNS,
@@ -107,7 +107,7 @@ TABLES: Mapping[str, Table] = MappingProxyType(
                 "0.999 0.184 0.314 0.195 0.180 1.760 2.460 1.170",
             ),
         ),
-        "4": Table(
+        "4": PrintedTable(
             "Table 4",
             _mean_caption("Dice + Focal Loss"),
             _MEAN_COLUMNS,
@@ -116,7 +116,7 @@ TABLES: Mapping[str, Table] = MappingProxyType(
                 "0.999 0.186 0.324 0.198 0.540 1.850 2.670 1.310",
             ),
         ),
-        "5": Table(
+        "5": PrintedTable(
             "Table 5",
             _mean_caption("Dice + CrossEntropy Loss"),
             _MEAN_COLUMNS,
@@ -125,7 +125,7 @@ TABLES: Mapping[str, Table] = MappingProxyType(
                 "0.999 0.184 0.329 0.199 0.300 8.930 1.910 1.770",
             ),
         ),
-        "6": Table(
+        "6": PrintedTable(
             "Table 6",
             "Comprehensive evaluation of segmentation performance based on average Dice scores of "
             "fully supervised learning and Self-supervised learning. Best results are highlighted.",
@@ -145,7 +145,7 @@ TABLES: Mapping[str, Table] = MappingProxyType(
                 Dice+CE     Fully Supervised (No SSL)  0.188  0.330  0.190  0.238
                 Dice+CE     Self-supervised (SSL)      0.184  0.330  0.199  0.238"""),
         ),
-        "A1": Table(
+        "A1": PrintedTable(
             "Appendix Table 1",
             "Fold-wise SSL reconstruction performance using MSE, PSNR, and SSIM metrics. The best "
             "results are highlighted.",
@@ -157,7 +157,7 @@ TABLES: Mapping[str, Table] = MappingProxyType(
                 4  0.038  29.850  0.921
                 5  0.038  29.790  0.918"""),
         ),
-        "A2": Table(
+        "A2": PrintedTable(
             "Appendix Table 2",
             _fold_caption("Focal Loss only"),
             _FOLD_COLUMNS,
@@ -174,7 +174,7 @@ TABLES: Mapping[str, Table] = MappingProxyType(
                    5 0.999 0.184 0.312 0.194 0.200 1.690 2.420 1.190""",
             ),
         ),
-        "A3": Table(
+        "A3": PrintedTable(
             "Appendix Table 3",
             _fold_caption("Dice + Focal Loss"),
             _FOLD_COLUMNS,
@@ -191,7 +191,7 @@ TABLES: Mapping[str, Table] = MappingProxyType(
                    5 0.999 0.185 0.324 0.198 0.310 1.840 2.450 1.290""",
             ),
         ),
-        "A4": Table(
+        "A4": PrintedTable(
             "Appendix Table 4",
             _fold_caption("Dice + CrossEntropy Loss"),
             _FOLD_COLUMNS,
@@ -209,7 +209,7 @@ TABLES: Mapping[str, Table] = MappingProxyType(
             ),
         ),
         # Not a printed table: the numbers quoted in the running text, '' where it quotes none.
-        "text": Table(
+        "text": PrintedTable(
             "Running text",
             "Results quoted in the running text, by section.",
             ("Section", "Quantity", BASELINE, SSL),

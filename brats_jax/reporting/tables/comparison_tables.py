@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from brats_jax.reporting.arms import percent
 from brats_jax.reporting.comparisons import Comparison
 from brats_jax.reporting.tables.table import (
-    Cell,
     Column,
     Table,
+    TableCell,
     make_table,
     number,
     p_value,
@@ -68,5 +68,5 @@ def comparison_table(
     if len({c.ssl.fraction for c in comparisons}) > 1:
         columns.insert(1, Column("Labels"))
         for row, c in zip(rows, comparisons, strict=True):
-            row.insert(1, Cell(percent(c.ssl.fraction), c.ssl.fraction))
+            row.insert(1, TableCell(percent(c.ssl.fraction), c.ssl.fraction))
     return make_table(name, "", title, caption, columns, rows, detail)

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 
+from brats_jax.data.modalities import CLASSES, LABEL_SETS, REGIONS
 from brats_jax.evaluation.rows import MEAN_FOREGROUND
 from brats_jax.reporting import captions
 from brats_jax.reporting.arms import LOSS_NAMES, Arm, Key, Results, mean_over_folds
-from brats_jax.reporting.tables.table import Cell, Column, Table, make_table, number, text
+from brats_jax.reporting.tables.table import Column, Table, TableCell, make_table, number, text
 
-REGIONS = ("WT", "TC", "ET", "NCR/NET", "ED")
+TUMOUR_REGIONS = tuple(dict.fromkeys((*REGIONS, *CLASSES[1:])))
 ALL, TUMOUR = "all slices", "tumour slices"
 
 # (shared head, head, unit, over, metric, convention, digits), from left to right.
@@ -94,7 +95,7 @@ def ceiling_table(results: Results) -> Table | None:
         return None
     in_space = any(key[1] == "volumes" for one in groups for key in one.rows)
     rows = []
-    for of in ("NCR/NET", "ED", "ET", "WT", "TC"):
+    for of in tuple(LABEL_SETS)[1:]:  # all but the background
         share, slices = mean_over_folds(groups, ("slice", ALL, of, "in_truth", ""))
         cells = [text(of), number(share, 3, slices)]
         for rule in ("paper", "present_only", "both_empty_1"):
@@ -163,7 +164,7 @@ def convention_tables(results: Results, loss: str) -> Iterator[Table]:
         ),
     )
     for kind, title, variants, note, detail in plans:
-        regions = (*REGIONS, MEAN_FOREGROUND) if kind == "dice" else REGIONS
+        regions = (*TUMOUR_REGIONS, MEAN_FOREGROUND) if kind == "dice" else TUMOUR_REGIONS
         present = [v for v in variants if _there(results, arms, regions, v)]
         if kind == "dice" and not captions.all_slices(group):
             # Only tumour slices were evaluated: "all slices" would be the same columns again.
@@ -199,7 +200,7 @@ def _there(results: Results, arms: Sequence[Arm], regions: Sequence[str], v: _Va
     return any(_key(v, of) in one.rows for a in arms for one in results.arms[a] for of in regions)
 
 
-def _cells(results: Results, arm: Arm, of: str, variants: Sequence[_Variant]) -> list[Cell]:
+def _cells(results: Results, arm: Arm, of: str, variants: Sequence[_Variant]) -> list[TableCell]:
     cells = []
     for variant in variants:
         mean, count = mean_over_folds(results.arms[arm], _key(variant, of))
@@ -207,5 +208,5 @@ def _cells(results: Results, arm: Arm, of: str, variants: Sequence[_Variant]) ->
         # The foreground mean is over three means, which have no common count.
         all_count = variant[5] in EVERY_UNIT or of == MEAN_FOREGROUND
         counted = None if all_count else count
-        cells.append(number(mean, variant[-1], counted) if has else Cell(""))
+        cells.append(number(mean, variant[-1], counted) if has else TableCell(""))
     return cells

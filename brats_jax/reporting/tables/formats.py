@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from brats_jax.reporting.tables.table import Cell, Table, letter
+from brats_jax.reporting.tables.table import Table, TableCell, letter
 from brats_jax.runtime.files import write_text
 
 _LATEX = {
@@ -121,7 +121,7 @@ def _alignment(table: Table) -> list[str]:
     return ["left" if column.words else "right" for column in table.columns]
 
 
-def _shown(table: Table, cell: Cell) -> str:
+def _shown(table: Table, cell: TableCell) -> str:
     shown = cell.text if cell.count is None else f"{cell.text} ({cell.count:,})"
     marks = table.marks(cell)
     return f"{shown} [{marks}]" if marks else shown

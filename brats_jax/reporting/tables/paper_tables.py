@@ -6,6 +6,7 @@ level and spread compare, but not fold with fold.
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from brats_jax.data.modalities import CLASSES
 from brats_jax.evaluation.rows import MEAN_FOREGROUND
 from brats_jax.reporting import captions
 from brats_jax.reporting.arms import (
@@ -21,15 +22,14 @@ from brats_jax.reporting.paper.consistency import by_cell, find_inconsistencies
 from brats_jax.reporting.paper.printed_tables import TABLES, TABLES_OF_LOSS
 from brats_jax.reporting.tables.table import (
     EMPTY,
-    Cell,
     Column,
     Table,
+    TableCell,
     make_table,
     number,
     text,
 )
 
-CLASSES = ("background", "NCR/NET", "ED", "ET")
 CONVENTION = (
     "Dice by slice, averaged over all slices; a class in neither mask counts 0 (the paper's "
     "convention). ASD in mm, pooled over both boundaries, over the slices in which both masks hold "
@@ -55,11 +55,11 @@ _METRIC_COLUMNS = (
 )
 
 
-def paper_cell(table: str, row: int, column: int) -> Cell:
+def paper_cell(table: str, row: int, column: int) -> TableCell:
     """A number as printed, with a footnote for each place of the paper that contradicts it."""
     printed = TABLES[table].rows[row][column]
     found = _MARKS.get((table, row, column), [])
-    return Cell(printed, float(printed), None, tuple(f.sentence for f in found), paper=True)
+    return TableCell(printed, float(printed), None, tuple(f.sentence for f in found), paper=True)
 
 
 def pretraining_tables(group: Sequence[Measured], detail: str) -> Iterator[Table]:

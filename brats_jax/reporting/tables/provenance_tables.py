@@ -5,9 +5,9 @@ import json
 from brats_jax.reporting.arms import LOSS_NAMES, percent
 from brats_jax.reporting.read_runs import FoldFiles, Run, StageFiles, Study
 from brats_jax.reporting.tables.table import (
-    Cell,
     Column,
     Table,
+    TableCell,
     make_table,
     number,
     text,
@@ -31,7 +31,7 @@ def run_table(study: Study) -> Table | None:
                 text(run.name),
                 text("pretraining alone" if only else LOSS_NAMES.get(run.loss, run.loss)),
                 text("SSL" if run.ssl else "baseline"),
-                Cell(percent(run.fraction), run.fraction),
+                TableCell(percent(run.fraction), run.fraction),
                 whole(run.seed),
                 text(f"{evaluated} of {len(run.requested_folds) or len(run.folds)}"),
                 text(run.split_by),
@@ -82,7 +82,7 @@ def training_table(study: Study) -> Table | None:
     )
 
 
-def _training_cells(stage: StageFiles) -> list[Cell]:
+def _training_cells(stage: StageFiles) -> list[TableCell]:
     rates = [r["patches_per_second"] for r in stage.history if "patches_per_second" in r]
     rate = number(rates[-1] if rates else None, 1)
     done = stage.result
@@ -97,13 +97,13 @@ def _training_cells(stage: StageFiles) -> list[Cell]:
         whole(done.best_step),
         whole(done.steps),
         rate,
-        Cell(wall_time(done.seconds), done.seconds),
+        TableCell(wall_time(done.seconds), done.seconds),
     ]
 
 
 def split_table(study: Study) -> Table | None:
     """Patients and slices in the sets of each fold, and the overlap of the sets."""
-    rows: list[list[Cell]] = []
+    rows: list[list[TableCell]] = []
     seen: set[str] = set()
     for run in study.runs:
         for fold in run.folds.values():
@@ -136,7 +136,7 @@ def split_table(study: Study) -> Table | None:
     )
 
 
-def _audit_row(run: Run, fold: FoldFiles, audit: Audit) -> list[Cell]:
+def _audit_row(run: Run, fold: FoldFiles, audit: Audit) -> list[TableCell]:
     shares = (
         audit.validation_slices_beside_a_training_slice,
         audit.test_slices_beside_a_training_slice,

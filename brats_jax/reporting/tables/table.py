@@ -9,7 +9,7 @@ UNDEFINED = "–"  # a number that does not exist, such as a distance to an empt
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """One cell.
 
     Attributes:
@@ -36,43 +36,47 @@ class Cell:
         return "" if math.isnan(self.value) else f"{self.value:.6g}"
 
 
-EMPTY = Cell("")
+EMPTY = TableCell("")
 
 
-def number(value: float | None, digits: int = 3, count: int | None = None, **more: Any) -> Cell:
+def number(
+    value: float | None, digits: int = 3, count: int | None = None, **more: Any
+) -> TableCell:
     """A number rounded to `digits` decimals; a dash for NaN and None."""
     if value is None or math.isnan(value):
-        return Cell(UNDEFINED, math.nan, **more)
+        return TableCell(UNDEFINED, math.nan, **more)
     text = f"{value:.{digits}f}"
     # A nearly perfect score must not be rounded to a perfect one.
     if digits >= 3 and text == f"{1:.{digits}f}" and value < 1:
         text = f"{value:.{digits + 2}f}"
-    return Cell(text, float(value), count, **more)
+    return TableCell(text, float(value), count, **more)
 
 
-def signed(value: float, digits: int) -> Cell:
+def signed(value: float, digits: int) -> TableCell:
     """A difference with its sign, '+0.014'; without a sign where it rounds to zero."""
     if math.isnan(value):
         return number(value, digits)
     shown = f"{value:+.{digits}f}"
-    return Cell(shown[1:] if float(shown) == 0 else shown, value)
+    return TableCell(shown[1:] if float(shown) == 0 else shown, value)
 
 
-def p_value(value: float, strong: bool = False) -> Cell:
+def p_value(value: float, strong: bool = False) -> TableCell:
     """A p value with three decimals, '< 0.001' below that."""
     if math.isnan(value):
         return number(value)
-    return Cell("< 0.001" if value < 0.001 else f"{value:.3f}", value, strong=strong)
+    return TableCell("< 0.001" if value < 0.001 else f"{value:.3f}", value, strong=strong)
 
 
-def whole(value: int | None) -> Cell:
+def whole(value: int | None) -> TableCell:
     """A count with a comma between thousands; a dash for None."""
-    return Cell(UNDEFINED, math.nan) if value is None else Cell(f"{value:,}", float(value))
+    return (
+        TableCell(UNDEFINED, math.nan) if value is None else TableCell(f"{value:,}", float(value))
+    )
 
 
-def text(words: object, **more: Any) -> Cell:
+def text(words: object, **more: Any) -> TableCell:
     """A cell of words."""
-    return Cell(str(words), **more)
+    return TableCell(str(words), **more)
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,7 @@ class Table:
     title: str
     caption: str
     columns: tuple[Column, ...]
-    rows: tuple[tuple[Cell, ...], ...]
+    rows: tuple[tuple[TableCell, ...], ...]
     detail: bool = False
     kind: str = field(default="table", init=False)
 
@@ -128,7 +132,7 @@ class Table:
         """Every footnote once, in the order of the cells."""
         return tuple(dict.fromkeys(n for row in self.rows for cell in row for n in cell.notes))
 
-    def marks(self, cell: Cell) -> str:
+    def marks(self, cell: TableCell) -> str:
         """The letters of a cell's footnotes: 'a, b'."""
         notes = self.notes
         return ", ".join(letter(notes.index(note)) for note in cell.notes)
@@ -153,7 +157,7 @@ def make_table(
     title: str,
     caption: str,
     columns: Sequence[Column],
-    rows: Iterable[Sequence[Cell]],
+    rows: Iterable[Sequence[TableCell]],
     detail: bool = False,
 ) -> Table | None:
     """A table, or None where it would have no rows."""

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from brats_jax.data.modalities import REGIONS
 from brats_jax.reporting import captions
 from brats_jax.reporting.arms import Measured, Results
 from brats_jax.reporting.tables.table import Column, Table, make_table, number, text
 
-REGIONS = ("WT", "TC", "ET")
 LOW = 0.5  # a smaller sensitivity or precision is listed as an error
 
 
 @dataclass(frozen=True)
-class Case:
+class WorstCase:
     """The results of all models of some arms in one patient.
 
     Attributes:
@@ -31,7 +31,7 @@ class Case:
     errors: str
 
 
-def worst_cases(results: Results, count: int) -> list[Case]:
+def worst_cases(results: Results, count: int) -> list[WorstCase]:
     """The patients with the lowest Dice over every model with the largest share of labels."""
     arms = [results.main_arm(loss, ssl) for loss in results.losses for ssl in (False, True)]
     measured = [(a.ssl, one) for a in arms if a is not None for one in results.arms[a]]
@@ -67,7 +67,7 @@ def worst_case_table(results: Results, count: int = 10) -> Table | None:
     )
 
 
-def _case(patient: str, measured: Sequence[tuple[bool, Measured]]) -> Case:
+def _case(patient: str, measured: Sequence[tuple[bool, Measured]]) -> WorstCase:
     values: dict[tuple[str, bool], list[float]] = {}
     wrong: Counter[str] = Counter()
     models = 0
@@ -80,7 +80,7 @@ def _case(patient: str, measured: Sequence[tuple[bool, Measured]]) -> Case:
                 wrong.update(_errors(of, tp, fp, fn))
     means = {key: float(np.mean(found)) for key, found in values.items()}
     errors = "; ".join(f"{error} ({n} of {models})" for error, n in wrong.most_common(3))
-    return Case(patient, means, float(np.mean(list(means.values()))), errors or "nothing much")
+    return WorstCase(patient, means, float(np.mean(list(means.values()))), errors or "nothing much")
 
 
 def dice(tp: int, fp: int, fn: int) -> float:

@@ -6,9 +6,9 @@ import pytest
 
 from brats_jax.reporting.tables.table import (
     UNDEFINED,
-    Cell,
     Column,
     Table,
+    TableCell,
     letter,
     make_table,
     number,
@@ -61,11 +61,11 @@ def test_words_are_their_own_csv_value():
 def test_neighbouring_columns_share_a_head():
     table = table_of(
         [Column("Region"), Column("ours", "Dice"), Column("paper", "Dice"), Column("ours", "ASD")],
-        [[Cell("")] * 4],
+        [[TableCell("")] * 4],
     )
     assert table.groups == [("", 1), ("Dice", 2), ("ASD", 1)]
     assert [column.name for column in table.columns][1] == "Dice ours"
-    assert table_of([Column("a")], [[Cell("")]]).groups == []
+    assert table_of([Column("a")], [[TableCell("")]]).groups == []
 
 
 def test_equal_notes_share_a_letter():
@@ -81,7 +81,7 @@ def test_letters_go_on_after_z():
 
 def test_a_ragged_row_is_refused():
     with pytest.raises(ValueError, match="do not have 2 cells"):
-        table_of([Column("a"), Column("b")], [[Cell("")]])
+        table_of([Column("a"), Column("b")], [[TableCell("")]])
 
 
 def test_a_table_without_rows_is_none():

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from scipy import ndimage
 
-from brats_jax.data.sources.phantom.grid import COARSE_MM, Grid, Voxels, ramp, random_stream
+from brats_jax.data.sources.phantom.grid import COARSE_MM, PhantomGrid, Voxels, ramp, random_stream
 
 # The anterior-posterior axis of an average head in the field of view.
 _MIDLINE_MM = (119.5, 128.0)
@@ -62,7 +62,7 @@ def _tube(
 
 
 def build_head(
-    grid: Grid,
+    grid: PhantomGrid,
     seed: int,
     index: int,
     push: tuple[tuple[float, float, float], float, float] | None = None,

@@ -23,7 +23,7 @@ def random_stream(seed: int, index: int, purpose: str) -> np.random.Generator:
     return np.random.default_rng([seed, index, zlib.crc32(purpose.encode())])
 
 
-class Grid:
+class PhantomGrid:
     """The voxels of a box around the head, and the coarse grid.
 
     Args:
@@ -91,7 +91,7 @@ class Voxels:
       inside: bool[grid.shape].
     """
 
-    def __init__(self, grid: Grid, inside: np.ndarray):
+    def __init__(self, grid: PhantomGrid, inside: np.ndarray):
         self.grid = grid
         self.inside = inside
         self._flat = np.flatnonzero(inside)
@@ -101,7 +101,7 @@ class Voxels:
         return self.grid.refine(coarse).ravel()[self._flat]
 
     def noise(self, rng: np.random.Generator, scale_mm: float) -> np.ndarray:
-        """float32[voxels]: `Grid.noise` at the voxels."""
+        """float32[voxels]: `PhantomGrid.noise` at the voxels."""
         return self.grid.noise(rng, scale_mm, fine=True).ravel()[self._flat]
 
     def gather(self, volume: np.ndarray) -> np.ndarray:

@@ -43,7 +43,7 @@ from scipy import ndimage
 from brats_jax.data.modalities import MODALITIES
 from brats_jax.data.sources.base import Case
 from brats_jax.data.sources.phantom.anatomy import build_head, tissue_fractions
-from brats_jax.data.sources.phantom.grid import FIELD_OF_VIEW_MM, Grid, Voxels, random_stream
+from brats_jax.data.sources.phantom.grid import FIELD_OF_VIEW_MM, PhantomGrid, Voxels, random_stream
 from brats_jax.data.sources.phantom.tumour import build_lesion, plan_tumour, tumour_fractions
 from brats_jax.errors import BratsError
 
@@ -161,13 +161,13 @@ class Layout:
 
 def lay_out(shape: tuple[int, int, int], seed: int, index: int) -> Layout:
     """Anatomy and tumour of one patient at (slices, H, W)."""
-    grid = Grid(shape)
+    grid = PhantomGrid(shape)
     plan = plan_tumour(seed, index)
     rng = random_stream(seed, index, "layout")
     centre, radius = plan.foci[0]
     head = build_head(grid, seed, index, (centre, radius, float(rng.uniform(0.05, 0.35))))
     lesion = build_lesion(grid, seed, index, plan)
-    grid = Grid(shape, grid.limits_of(head.depth))
+    grid = PhantomGrid(shape, grid.limits_of(head.depth))
     inside = grid.refine(head.depth) > 0
     pieces, count = ndimage.label(inside)
     if count > 1:

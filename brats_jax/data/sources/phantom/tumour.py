@@ -1,7 +1,7 @@
 """The tumour of a phantom: foci, an enhancing rim of uneven thickness, an oedema halo.
 
-Fields are signed distances in mm on the coarse grid of `grid.Grid`. The labels of the voxels depend
-on the tissue too, because oedema spreads in white matter.
+Fields are signed distances in mm on the coarse grid of `grid.PhantomGrid`. The labels of the
+voxels depend on the tissue too, because oedema spreads in white matter.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from brats_jax.data.sources.phantom.anatomy import Head
-from brats_jax.data.sources.phantom.grid import Grid, Voxels, ramp, random_stream
+from brats_jax.data.sources.phantom.grid import PhantomGrid, Voxels, ramp, random_stream
 
 # Of eight consecutive patients one has no ET, one is nearly solid, one has several foci.
 _KINDS = ("no_et", "solid", "multifocal", "ring", "ring", "ring", "ring", "ring")
@@ -41,7 +41,7 @@ class Plan:
 
 
 @dataclasses.dataclass(frozen=True)
-class Lesion:
+class PhantomLesion:
     """Coarse fields: depth in the core, thickness of its rim, reach of oedema in white matter."""
 
     core: np.ndarray
@@ -83,7 +83,7 @@ def plan_tumour(seed: int, index: int) -> Plan:
     return Plan(kind, tuple(foci), float(rim), float(halo), side)
 
 
-def build_lesion(grid: Grid, seed: int, index: int, plan: Plan) -> Lesion:
+def build_lesion(grid: PhantomGrid, seed: int, index: int, plan: Plan) -> PhantomLesion:
     """The fields of a plan, with irregular outlines."""
     rng = random_stream(seed, index, "tumour shape")
     z, x, y = np.meshgrid(*grid.coarse_mm, indexing="ij", sparse=True)
@@ -106,11 +106,11 @@ def build_lesion(grid: Grid, seed: int, index: int, plan: Plan) -> Lesion:
         1 + 0.45 * grid.noise(rng, 11.0) + 0.15 * grid.noise(rng, 4.0)
     )
     halo = halo + np.minimum(core, 0)
-    return Lesion(core=core, rim=rim, halo=halo)
+    return PhantomLesion(core=core, rim=rim, halo=halo)
 
 
 def tumour_fractions(
-    lesion: Lesion,
+    lesion: PhantomLesion,
     plan: Plan,
     head: Head,
     tissue: Mapping[str, np.ndarray],

@@ -1,11 +1,11 @@
 import numpy as np
 
 from brats_jax.data.sources.phantom.anatomy import build_head, tissue_fractions
-from brats_jax.data.sources.phantom.grid import Grid, Voxels
+from brats_jax.data.sources.phantom.grid import PhantomGrid, Voxels
 
 
 def test_the_tissues_of_every_voxel_sum_to_one():
-    grid = Grid((16, 32, 32))
+    grid = PhantomGrid((16, 32, 32))
     head = build_head(grid, seed=1, index=0)
     voxels = Voxels(grid, grid.refine(head.depth) > 0)
     shares = tissue_fractions(head, voxels, np.random.default_rng(0))

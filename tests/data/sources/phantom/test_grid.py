@@ -6,7 +6,7 @@ import pytest
 from brats_jax.data.sources.phantom.grid import (
     BOX_MM,
     FIELD_OF_VIEW_MM,
-    Grid,
+    PhantomGrid,
     Voxels,
     ramp,
     random_stream,
@@ -16,7 +16,7 @@ SHAPE = (31, 60, 60)  # voxels of 5 x 4 x 4 mm
 
 
 def test_voxels_of_the_box_lie_where_the_volume_has_them():
-    grid = Grid(SHAPE, limits=((10, 20), (44, 60), (236, 250)))
+    grid = PhantomGrid(SHAPE, limits=((10, 20), (44, 60), (236, 250)))
     assert grid.spacing_mm == (5.0, 4.0, 4.0)
     assert grid.box == (slice(2, 4), slice(11, 15), slice(59, 60))  # cut at the end of the volume
     assert grid.fine_mm[0].tolist() == [12.5, 17.5]  # centres of the voxels
@@ -24,7 +24,7 @@ def test_voxels_of_the_box_lie_where_the_volume_has_them():
 
 
 def test_interpolation_keeps_linear_fields():
-    grid = Grid(SHAPE)
+    grid = PhantomGrid(SHAPE)
     z, x, y = np.meshgrid(*grid.coarse_mm, indexing="ij")
     fine = grid.refine((2 * z - x + 0.5 * y).astype(np.float32))
     z, x, y = np.meshgrid(*grid.fine_mm, indexing="ij")
@@ -36,7 +36,7 @@ def test_interpolation_keeps_linear_fields():
 
 @pytest.mark.parametrize("scale_mm", [3.0, 9.0])
 def test_noise_has_unit_variance_and_the_correlation_it_promises(scale_mm):
-    grid = Grid((155, 240, 240), limits=((20, 130), (50, 190), (40, 220)))
+    grid = PhantomGrid((155, 240, 240), limits=((20, 130), (50, 190), (40, 220)))
     field = grid.noise(np.random.default_rng(0), scale_mm, fine=True)
     samples = field.size / (2 * np.sqrt(np.pi) * scale_mm) ** 3  # effective number
     assert abs(field.mean()) < 5 / np.sqrt(samples)
@@ -49,7 +49,7 @@ def test_noise_has_unit_variance_and_the_correlation_it_promises(scale_mm):
 
 
 def test_box_of_a_field_has_a_margin():
-    grid = Grid(SHAPE)
+    grid = PhantomGrid(SHAPE)
     field = -np.ones([len(axis) for axis in grid.coarse_mm], np.float32)
     field[10:13, 5, 7] = 1
     low = [axis[i] for axis, i in zip(grid.coarse_mm, (10, 5, 7), strict=True)]
@@ -64,7 +64,7 @@ def test_the_box_lies_in_the_field_of_view():
 
 
 def test_voxels_scatter_what_they_gather():
-    grid = Grid(SHAPE)
+    grid = PhantomGrid(SHAPE)
     rng = np.random.default_rng(0)
     volume = rng.standard_normal(grid.shape).astype(np.float32)
     inside = volume > 0.5
