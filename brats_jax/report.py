@@ -14,6 +14,7 @@ from pathlib import Path
 from absl import flags
 
 from brats_jax.errors import BratsError
+from brats_jax.runs.folder import ReportFolder
 from brats_jax.runtime import cli
 from brats_jax.runtime.console import print_line
 
@@ -31,7 +32,8 @@ def _main() -> None:
     path = page.write_report(Path(_WORKDIR.value))
     size = path.stat().st_size / 1e6
     print_line(f"{path}: {size:.1f} MB, in {time.monotonic() - started:.1f} s")
-    print_line(f"{path.parent / 'report'}: the tables as CSV, Markdown and LaTeX, and the figures")
+    tables = ReportFolder(Path(_WORKDIR.value)).tables
+    print_line(f"{tables}: the tables as CSV, Markdown and LaTeX, and the figures")
 
 
 def run_main() -> None:

@@ -15,7 +15,6 @@ import json
 import platform
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import flax
 import jax
@@ -30,12 +29,17 @@ from brats_jax.data.modalities import CLASSES, MODALITIES, channel_indices
 from brats_jax.errors import BratsError
 from brats_jax.inference.trained_run import EnsembleMember, TrainedRun
 from brats_jax.models import torch_weights
+from brats_jax.runs.export_document import (
+    ExportDocument,
+    ExportedFold,
+    ExportedInput,
+    ExportedModel,
+    ExportedOutput,
+)
+from brats_jax.runs.folder import ExportFolder, fold_name
 from brats_jax.runtime import forms
-from brats_jax.runtime.files import atomic_open, make_folder, write_json
-from brats_jax.tasks import Pretraining
+from brats_jax.runtime.files import atomic_open, make_folder
 
-SCHEMA = "brats_jax.exported"
-VERSION = 2
 PLATFORMS = ("cpu", "cuda")
 DEFAULT_SLICE_SHAPE = (240, 240)  # of BraTS, for checkpoints that do not state one
 SLICES_AT_ONCE = 8  # bounds the memory
@@ -88,8 +92,8 @@ def stablehlo(trained: TrainedRun, slice_shape: tuple[int, int]) -> bytes:
 
 def describe(
     trained: TrainedRun, slice_shape: tuple[int, int], sums: Mapping[str, str]
-) -> dict[str, Any]:
-    """The description of the program (JSON-able).
+) -> ExportDocument:
+    """The description of the program.
 
     Args:
       trained: the exported run.
@@ -103,67 +107,62 @@ def describe(
         if normalisation == "slice"
         else "the brain of all slices given"
     )
-    shape = ["n", *slice_shape]
-    output: dict[str, Any] = {"name": "labels", "dtype": "uint8", "shape": shape}
-    if isinstance(task, Pretraining):
-        output = {
-            "name": task.target,
-            "dtype": "float32",
-            "shape": shape,
-            "unit": f"z-score ({normalisation})",
-        }
-    return {
-        "schema": SCHEMA,
-        "version": VERSION,
-        "research_use_only": about.RESEARCH_USE_ONLY,
-        "inputs": [
-            {
-                "name": "images",
-                "dtype": "float32",
-                "shape": [*shape, len(MODALITIES)],
-                "modalities": list(MODALITIES),
-                "used": list(task.inputs),
-                "intensities": "raw, skull-stripped, background 0, 1 mm pixels",
-            }
-        ],
-        "outputs": [output],
-        "orientation": "LPS: H runs to the patient's Left, W to Posterior, slices to Superior",
-        "labels": {str(i): name for i, name in enumerate(CLASSES)} if segments else None,
-        "normalisation": normalisation,
-        "normalisation_note": f"inside the program: clipped and z-scored over {over}",
-        "platforms": list(PLATFORMS),
-        "model": {
+    shape = ("n", *slice_shape)
+    if segments:
+        output = ExportedOutput("labels", "uint8", shape)
+    else:
+        (target,) = task.outputs
+        output = ExportedOutput(target, "float32", shape, unit=f"z-score ({normalisation})")
+    return ExportDocument(
+        research_use_only=about.RESEARCH_USE_ONLY,
+        inputs=(
+            ExportedInput(
+                name="images",
+                dtype="float32",
+                shape=(*shape, len(MODALITIES)),
+                modalities=tuple(MODALITIES),
+                used=task.inputs,
+                intensities="raw, skull-stripped, background 0, 1 mm pixels",
+            ),
+        ),
+        outputs=(output,),
+        orientation="LPS: H runs to the patient's Left, W to Posterior, slices to Superior",
+        labels={str(i): name for i, name in enumerate(CLASSES)} if segments else None,
+        normalisation=normalisation,
+        normalisation_note=f"inside the program: clipped and z-scored over {over}",
+        platforms=PLATFORMS,
+        model=ExportedModel(
             **task.describe(),
-            "hash": trained.hash,
-            "compute_dtype": jnp.dtype(task.dtype).name,
-            "ensemble": "mean of probabilities" if segments and len(trained.members) > 1 else None,
-            "folds": [
-                {
-                    "name": f"fold_{member.fold}",
-                    "weights": _weights_name(trained, member),
-                    "sha256": sums[_weights_name(trained, member)],
-                    "hash": member.hash,
-                    "step": member.network.meta.step,
-                    "epoch": member.network.meta.epoch,
-                    "value": member.network.meta.value,
-                    **member.network.meta.record.to_json(),
-                }
-                for member in trained.members
-            ],
-        },
-        "config": trained.config,
-        "versions": {
+            hash=trained.hash,
+            compute_dtype=jnp.dtype(task.dtype).name,
+            ensemble="mean of probabilities" if segments and len(trained.members) > 1 else None,
+            folds=tuple(_describe_fold(trained, member, sums) for member in trained.members),
+        ),
+        config=trained.config,
+        versions={
             "brats_jax": about.__version__,
             "jax": jax.__version__,
             "flax": flax.__version__,
             "python": platform.python_version(),
         },
-    }
+    )
 
 
-def _weights_name(trained: TrainedRun, member: EnsembleMember) -> str:
-    # Both stages may be exported into one folder.
-    return f"{trained.task_name}_fold_{member.fold}.safetensors"
+def _describe_fold(
+    trained: TrainedRun, member: EnsembleMember, sums: Mapping[str, str]
+) -> ExportedFold:
+    weights = ExportFolder(Path()).weights(trained.task_name, member.fold).name
+    meta = member.network.meta
+    return ExportedFold(
+        name=fold_name(member.fold),
+        weights=weights,
+        sha256=sums[weights],
+        hash=member.hash,
+        step=meta.step,
+        epoch=meta.epoch,
+        value=meta.value,
+        record=meta.record,
+    )
 
 
 def write_weights(path: Path, member: EnsembleMember) -> str:
@@ -216,14 +215,14 @@ def write(
             "out the shape"
         )
     make_folder(output, "--output")
-    program_path = output / f"{trained.task_name}.stablehlo"
+    folder, name = ExportFolder(output), trained.task_name
     serialised = stablehlo(trained, slice_shape)
-    with atomic_open(program_path, "wb") as file:
+    with atomic_open(folder.program(name), "wb") as file:
         file.write(serialised)
-    weights = [output / _weights_name(trained, member) for member in trained.members]
+    weights = [folder.weights(name, member.fold) for member in trained.members]
     sums = {
         path.name: write_weights(path, member)
         for path, member in zip(weights, trained.members, strict=True)
     }
-    write_json(output / f"{trained.task_name}.json", describe(trained, slice_shape, sums))
-    return [program_path, *weights, output / f"{trained.task_name}.json"]
+    describe(trained, slice_shape, sums).write(folder.description_json(name))
+    return [folder.program(name), *weights, folder.description_json(name)]

@@ -32,22 +32,17 @@ def write_report(workdir: Path) -> Path:
     study = discover(workdir)
     sections = build(study)
     folder = ReportFolder(workdir)
-    _clear(folder.tables)
+    # An earlier report may have tables that this one lacks.
+    for path in list(folder.written()):
+        path.unlink()
     for section in sections:
         for block in section.blocks:
             if isinstance(block, Table):
                 formats.write(block, folder.tables)
             elif isinstance(block, Figure):
-                block.write(folder.tables / "figures")
+                block.write(folder.figures)
     write_text(folder.report_html, render(study, sections))
     return folder.report_html
-
-
-def _clear(folder: Path) -> None:
-    """Removes the files of an earlier report, which may have tables that this one lacks."""
-    for pattern in ("*.csv", "*.md", "*.tex", "figures/*.svg", "figures/*.jpg", "figures/*.png"):
-        for path in folder.glob(pattern):
-            path.unlink()
 
 
 def render(study: Study, sections: list[Section]) -> str:

@@ -1,4 +1,4 @@
-"""The layout of run, grid and prediction folders: a property for every path.
+"""The layout of run, grid, prediction and export folders: a property for every path.
 
     RUN/config.json                      the settings, the store and the versions at the start
     RUN/splits.json                      the patients of training, validation and test; frozen
@@ -25,7 +25,10 @@
     GRID/cells/CELL.lock                 held while a process of the grid works on the cell
     GRID/logs/CELL.log                   the output of the cell's process
 
-A report stands in any of them as report.html, with its tables in report/.
+    EXPORT/TASK.stablehlo, TASK.json     a program and its description
+    EXPORT/TASK_fold_K.safetensors       the weights of each of its folds
+
+A report stands in a run, a grid or a folder of runs as report.html, with its tables in report/.
 """
 
 from collections.abc import Iterator
@@ -37,6 +40,7 @@ STAGES = ("pretrain", "segment")  # in the order in which they run
 STAGE_OF_TASK = {"segment": "segment", "reconstruct": "pretrain"}
 
 _FOLD = "fold_"
+_TABLE_FILES, _FIGURE_FILES = ("csv", "md", "tex"), ("svg", "jpg", "png")  # of a report
 _PRETRAINING, _RUNS = "pretraining", "runs"  # folders of a grid
 
 
@@ -189,7 +193,7 @@ class RunFolder:
 
     def fold(self, number: int) -> FoldFolder:
         """The folder of a fold, whether it is there or not."""
-        return FoldFolder(self.path / f"{_FOLD}{number}")
+        return FoldFolder(self.path / fold_name(number))
 
     def folds(self) -> list[FoldFolder]:
         """The folds that have a folder, in ascending order."""
@@ -251,6 +255,17 @@ class ReportFolder:
         """The folder of the tables as CSV, Markdown and LaTeX, and of the figures."""
         return self.path / "report"
 
+    @property
+    def figures(self) -> Path:
+        """The figures, within the folder of the tables."""
+        return self.tables / "figures"
+
+    def written(self) -> Iterator[Path]:
+        """The files in the folder of the tables that a report wrote."""
+        for folder, endings in ((self.tables, _TABLE_FILES), (self.figures, _FIGURE_FILES)):
+            for ending in endings:
+                yield from folder.glob(f"*.{ending}")
+
 
 @dataclass(frozen=True)
 class PredictionFolder:
@@ -296,6 +311,25 @@ class PredictionFolder:
         return self.path / f"{case}_{target}_error.nii.gz"
 
 
+@dataclass(frozen=True)
+class ExportFolder:
+    """The folder of exported models; `task` is 'segment' or 'reconstruct'."""
+
+    path: Path
+
+    def program(self, task: str) -> Path:
+        """The program of `jax.export`."""
+        return self.path / f"{task}.stablehlo"
+
+    def description_json(self, task: str) -> Path:
+        """Inputs, outputs, folds and versions of the program."""
+        return self.path / f"{task}.json"
+
+    def weights(self, task: str, fold: int) -> Path:
+        """The weights of a fold; both tasks may stand in one folder."""
+        return self.path / f"{task}_{fold_name(fold)}.safetensors"
+
+
 def pretraining_in_grid(seed: int) -> Path:
     """The path within a grid of the run folder of the first stage with a seed."""
     return Path(_PRETRAINING) / f"seed_{seed}"
@@ -304,6 +338,11 @@ def pretraining_in_grid(seed: int) -> Path:
 def run_in_grid(name: str) -> Path:
     """The path within a grid of the run folder of segmentations."""
     return Path(_RUNS) / name
+
+
+def fold_name(number: int) -> str:
+    """The name of a fold's folder."""
+    return f"{_FOLD}{number}"
 
 
 def fold_number(name: str) -> int | None:

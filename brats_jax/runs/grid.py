@@ -19,6 +19,7 @@ from brats_jax.runs.folder import (
     RunFolder,
     StageFolder,
     checkpoint_steps,
+    fold_name,
     pretraining_in_grid,
     run_in_grid,
 )
@@ -59,7 +60,7 @@ class Cell:
     def name(self) -> str:
         """Unique in the grid; a valid file name."""
         run = f"pretraining-{self.run.name}" if self.stage == "pretrain" else self.run.name
-        return f"{run}-fold_{self.fold}"
+        return f"{run}-{fold_name(self.fold)}"
 
     @property
     def directory(self) -> Path:
