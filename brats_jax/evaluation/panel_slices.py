@@ -10,9 +10,9 @@ from typing import Self
 
 import numpy as np
 
-from brats_jax.errors import BratsError
 from brats_jax.runs.documents import REEVALUATE_HINT
-from brats_jax.runtime.files import UNREADABLE_NPZ, atomic_open
+from brats_jax.runtime.files import atomic_open
+from brats_jax.runtime.npz import open_npz
 
 
 @dataclass(frozen=True)
@@ -53,23 +53,17 @@ class PanelSlices:
         Raises:
           BratsError: the file is missing or damaged.
         """
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                images = {
-                    name.removeprefix("image."): file[name].astype(np.float32)
-                    for name in file.files
-                    if name.startswith("image.")
-                }
-                return cls(
-                    [str(name) for name in file["patients"]],
-                    [int(n) for n in file["numbers"]],
-                    images,
-                    file["truth"],
-                    file["prediction"],
-                    file["dice"],
-                )
-        except UNREADABLE_NPZ as error:
-            raise BratsError(
-                f"{path}: cannot be read ({error}); remove that fold's evaluation.json, and "
-                f"{REEVALUATE_HINT}"
-            ) from None
+        with open_npz(path, f"remove that fold's evaluation.json, and {REEVALUATE_HINT}") as file:
+            images = {
+                name.removeprefix("image."): file[name].astype(np.float32)
+                for name in file
+                if name.startswith("image.")
+            }
+            return cls(
+                [str(name) for name in file["patients"]],
+                [int(n) for n in file["numbers"]],
+                images,
+                file["truth"],
+                file["prediction"],
+                file["dice"],
+            )

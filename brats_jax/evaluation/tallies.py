@@ -8,6 +8,8 @@ The file is a .npz of plain numbers and names; it holds no pickled object.
 
 import dataclasses
 import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -18,7 +20,8 @@ from brats_jax.data.modalities import CLASSES, LABEL_SETS, REGIONS
 from brats_jax.errors import BratsError
 from brats_jax.metrics.surface import SurfaceStatistics
 from brats_jax.runs.documents import REEVALUATE_HINT, TallyHead
-from brats_jax.runtime.files import UNREADABLE_NPZ, atomic_open
+from brats_jax.runtime.files import atomic_open
+from brats_jax.runtime.npz import open_npz
 
 # The scored regions as sets of labels.
 SCORED = LABEL_SETS
@@ -110,8 +113,7 @@ class SegmentationTally:
         Raises:
           BratsError: the file is missing, damaged, of another version or of another kind.
         """
-        arrays, facts = _read(path, "segment")
-        try:
+        with _opened(path, "segment") as (arrays, facts):
             regions = list(arrays["regions"])
             tally = cls(
                 slices=Slices(**_unprefixed("slices", arrays)),
@@ -124,8 +126,6 @@ class SegmentationTally:
                 surfels=arrays["surfels"],
                 lesions=arrays["lesions"],
             )
-        except UNREADABLE_NPZ as error:
-            raise _damaged(path, error) from None
         if regions != list(SCORED):
             raise BratsError(f"{path}: written for other regions; remove it, and {REEVALUATE_HINT}")
         return tally, facts
@@ -155,23 +155,18 @@ class PretrainingTally:
     @classmethod
     def load(cls, path: Path) -> tuple[Self, dict[str, Any]]:
         """Returns the tally at `path` and its facts; raises as `SegmentationTally.load`."""
-        arrays, facts = _read(path, "pretrain")
-        try:
+        with _opened(path, "pretrain") as (arrays, facts):
             slices = Slices(**_unprefixed("slices", arrays))
-        except UNREADABLE_NPZ as error:
-            raise _damaged(path, error) from None
-        return cls(slices, _unprefixed("values", arrays)), facts
+            return cls(slices, _unprefixed("values", arrays)), facts
 
 
 def _prefixed(prefix: str, arrays: dict[str, Any]) -> dict[str, np.ndarray]:
     return {f"{prefix}.{name}": np.asarray(array) for name, array in arrays.items()}
 
 
-def _unprefixed(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _unprefixed(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     start = f"{prefix}."
-    return {
-        name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)
-    }
+    return {name.removeprefix(start): arrays[name] for name in arrays if name.startswith(start)}
 
 
 def _write(path: Path, stage: str, arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> None:
@@ -180,19 +175,15 @@ def _write(path: Path, stage: str, arrays: dict[str, np.ndarray], facts: dict[st
         np.savez_compressed(file, head=np.array(json.dumps(head)), **arrays)  # type: ignore[arg-type]
 
 
-def _read(path: Path, stage: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        head = TallyHead.from_json(json.loads(str(arrays.pop("head"))))
-    except FileNotFoundError:
-        raise BratsError(f"{path}: not there; {REEVALUATE_HINT}") from None
-    except UNREADABLE_NPZ as error:
-        raise _damaged(path, error) from None
-    if head.stage != stage:
-        raise BratsError(f"{path}: a tally of '{head.stage}', not of '{stage}'; {REEVALUATE_HINT}")
-    return arrays, head.facts
-
-
-def _damaged(path: Path, error: Exception) -> BratsError:
-    return BratsError(f"{path}: cannot be read ({error}); remove it, and {REEVALUATE_HINT}")
+@contextmanager
+def _opened(path: Path, stage: str) -> Iterator[tuple[Mapping[str, np.ndarray], dict[str, Any]]]:
+    """The arrays of a tally of `stage`, and its facts."""
+    if not path.exists():
+        raise BratsError(f"{path}: not there; {REEVALUATE_HINT}")
+    with open_npz(path, f"remove it, and {REEVALUATE_HINT}") as arrays:
+        head = TallyHead.read(arrays)
+        if head.stage != stage:
+            raise BratsError(
+                f"{path}: a tally of '{head.stage}', not of '{stage}'; {REEVALUATE_HINT}"
+            )
+        yield arrays, head.facts

@@ -1,8 +1,10 @@
 """The JSON documents of run and grid folders: a frozen dataclass each. See `document.py`."""
 
 import dataclasses
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from brats_jax.runtime.document import Document, Part
 
@@ -286,6 +288,15 @@ class TallyHead(Document):
     REMEDY: ClassVar[str] = REEVALUATE_HINT
     stage: str
     facts: dict[str, Any]
+
+    @classmethod
+    def read(cls, arrays: Mapping[str, Any]) -> Self:
+        """The head among the arrays of a tally.
+
+        Raises:
+          KeyError, ValueError: there is none, or it is of another version.
+        """
+        return cls.from_json(json.loads(str(arrays["head"])))
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,14 @@
 """Whether the evaluation in a fold's folder is the one that this version would write now."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from brats_jax.errors import BratsError
 from brats_jax.runs.documents import Evaluation, TallyHead
 from brats_jax.runs.folder import FoldFolder
 from brats_jax.runtime.document import read_if_readable
-from brats_jax.runtime.files import UNREADABLE_NPZ
+from brats_jax.runtime.npz import open_npz
 
 # Settings of an evaluation that change its numbers; evaluation.json repeats them.
 EVALUATION_SETTINGS = ("slices", "tolerance_mm")
@@ -38,7 +36,7 @@ def is_current(fold: FoldFolder, steps: Mapping[str, int], **settings: Any) -> b
 def has_tally(path: Path, stage: str) -> bool:
     """Whether `path` holds a tally of this version and stage; reads its head only."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return TallyHead.from_json(json.loads(str(file["head"]))).stage == stage
-    except UNREADABLE_NPZ:
+        with open_npz(path, TallyHead.REMEDY) as arrays:
+            return TallyHead.read(arrays).stage == stage
+    except BratsError:
         return False

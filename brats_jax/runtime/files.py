@@ -3,12 +3,9 @@
 import json
 import os
 import re
-import struct
 import tempfile
 import threading
 import time
-import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,23 +14,6 @@ from typing import IO, Any
 from brats_jax.errors import BratsError
 
 _UMASK = threading.Lock()
-
-# Exceptions of reading a damaged .npz: zipfile, zlib and NumPy each raise their own (one flipped
-# bit may ask for an unknown compression method, or a password).
-UNREADABLE_NPZ = (
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    IndexError,
-    EOFError,
-    RuntimeError,
-    MemoryError,
-    struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from brats_jax.data.store.layout import (
 from brats_jax.data.store.memory_maps import FileMaps
 from brats_jax.errors import BratsError
 from brats_jax.runtime.document import read_document
-from brats_jax.runtime.files import UNREADABLE_NPZ
+from brats_jax.runtime.npz import open_npz
 
 
 class Store:
@@ -54,22 +54,22 @@ class Store:
         self.subjects: list[str] = list(manifest.subjects)
         height, width = manifest.slice_shape
         self.slice_shape: tuple[int, int] = (height, width)
-        with np.load(self.path / INDEX, allow_pickle=False) as index:
+        with open_npz(self.path / INDEX, PREPARE_AGAIN) as index:
             self.patient_of: np.ndarray = index["patient"]
             self.slice_number: np.ndarray = index["slice_number"]
             self.pixels: np.ndarray = index["pixels"]
             self.tumour_offsets: np.ndarray = index["tumour_offsets"]
             self.box: np.ndarray = index["box"]
             self.background: np.ndarray = index["background"]
-        self.num_slices = len(self.patient_of)
-        self.has_tumour: np.ndarray = self.pixels[:, 1:].any(axis=1)
-        # Global index of each patient's first slice.
-        self._first = np.searchsorted(self.patient_of, np.arange(len(self.patients) + 1))
-        starts = crops.starts(self.box)
-        # First pixel of each slice in the files of its case.
-        self._start = starts[:-1] - starts[self._first[self.patient_of]]
-        # A pixel's four modalities as one number, which is copied four times as fast.
-        self._whole_background = np.ascontiguousarray(self.background).view(np.uint64)[:, 0]
+            self.num_slices = len(self.patient_of)
+            self.has_tumour: np.ndarray = self.pixels[:, 1:].any(axis=1)
+            # Global index of each patient's first slice.
+            self._first = np.searchsorted(self.patient_of, np.arange(len(self.patients) + 1))
+            starts = crops.starts(self.box)
+            # First pixel of each slice in the files of its case.
+            self._start = starts[:-1] - starts[self._first[self.patient_of]]
+            # A pixel's four modalities as one number, which is copied four times as fast.
+            self._whole_background = np.ascontiguousarray(self.background).view(np.uint64)[:, 0]
         self._maps = FileMaps(self.path, PREPARE_AGAIN)
 
     @classmethod
@@ -86,15 +86,7 @@ class Store:
           BratsError: no store, an unfinished store, a store of another version, or a file that is
             missing or truncated.
         """
-        path = Path(path)
-        manifest = read_manifest(path)
-        try:
-            store = cls(path, manifest)
-        except UNREADABLE_NPZ as error:
-            raise BratsError(
-                f"the index of the store {path} cannot be read ({error}): {PREPARE_AGAIN}"
-            ) from None
-        return store
+        return cls(path, read_manifest(Path(path)))
 
     @property
     def tumour_pixels(self) -> np.ndarray:
