@@ -32,7 +32,6 @@ from benchmarks.gpu import hlo, roofline
 from benchmarks.measure import Spread
 from brats_jax import models
 from brats_jax.data.device_store import DeviceSlices
-from brats_jax.models import count_parameters
 from brats_jax.runtime import devices
 from brats_jax.tasks import Pretraining, Segmentation, Task
 from brats_jax.training.optim import adam, step_schedule
@@ -142,7 +141,7 @@ class Ours:
         kind = {"segment": Segmentation, "pretrain": Pretraining}[stage]
         task = kind(width=width, dtype=devices.compute_dtype("auto"))
         step, state = step_of_task(task, mode, mesh, deterministic=not any_order)
-        self.parameters = count_parameters(state[0])
+        self.parameters = roofline.count_parameters(state[0])
         rng = np.random.default_rng(0)
         shape = (dispatch, batch, size, size)
         host = {

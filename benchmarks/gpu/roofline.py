@@ -21,13 +21,17 @@ from jax.extend.core import jaxprs_in_params
 
 from benchmarks import measure
 from brats_jax import models
-from brats_jax.models import count_parameters
 from brats_jax.runtime import forms
 from brats_jax.tasks import Pretraining, Segmentation
 
 # Reads parameter, gradient and two moments and writes all but the gradient, in float32.
 ADAM_BYTES = 7 * 4
 PASSES = 8  # reads and writes of each normalised map
+
+
+def count_parameters(params: models.Weights) -> int:
+    """Number of scalars in the parameters of a network."""
+    return sum(jnp.size(leaf) for leaf in jax.tree.leaves(params))
 
 
 def products(jaxpr: Any) -> Iterator[Any]:

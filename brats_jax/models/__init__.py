@@ -3,15 +3,8 @@
 `ops/` has the operations whose fast forms are written for a compiler.
 """
 
-from brats_jax.models.functional import (
-    Kernels,
-    Weights,
-    apply,
-    count_parameters,
-    rounded_kernels,
-    split,
-    with_kernels,
-)
+from brats_jax.models.functional import Weights, apply, split
+from brats_jax.models.ops.rounded_kernels import Kernels, rounded_kernels, with_kernels
 from brats_jax.models.reconstruction import ReconstructionModel, TransposedDecoder
 from brats_jax.models.resnet import ResNet50
 from brats_jax.models.unet import SegmentationModel, UNetDecoder
@@ -25,7 +18,6 @@ __all__ = [
     "UNetDecoder",
     "Weights",
     "apply",
-    "count_parameters",
     "rounded_kernels",
     "split",
     "with_kernels",

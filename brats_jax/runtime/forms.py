@@ -31,6 +31,7 @@ FORMS: dict[str, str] = {
     "transposed": "transposed convolutions as phases or products on CPU, as a gradient elsewhere",
     "max_pool": "maximum pooling by comparisons",
     "batch_norm": "batch normalisation with written gradients",
+    "rounded": "kernels rounded to bfloat16 before a training step, not by each layer within it",
     "counts": "confusion counts by a histogram, on CPU",
     "surface": "surface distances with SciPy, on CPU",
     "ssim": "SSIM in sums over contiguous memory, on CPU",

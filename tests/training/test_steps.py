@@ -156,7 +156,7 @@ def test_kernels_rounded_before_the_step_give_the_bits_of_kernels_rounded_in_it(
         return step(state, batch_of(*lead))[0]
 
     before_the_step = after()
-    monkeypatch.setattr(models, "rounded_kernels", lambda params, dtype: {})
+    monkeypatch.setenv(forms.VARIABLE, "rounded")
     assert_same(before_the_step, after())
 
 
