@@ -12,7 +12,7 @@ from brats_jax.evaluation.slices import predict_slices
 from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.metrics import image, overlap
 from brats_jax.runs.folder import FoldFolder
-from brats_jax.tasks import Pretraining
+from brats_jax.tasks import Task
 from brats_jax.viewer.panels import (
     ReconstructionRow,
     SegmentationRow,
@@ -54,7 +54,7 @@ def slices_to_draw(store: Store, indices: np.ndarray, count: int) -> np.ndarray:
 
 
 def reconstruction_rows(
-    task: Pretraining,
+    task: Task,
     images: np.ndarray,
     predicted: np.ndarray,
     rows: Sequence[tuple[str, int, int]],
@@ -62,13 +62,14 @@ def reconstruction_rows(
     """The rows of reconstruction.png, each with the SSIM of its slice.
 
     Args:
-      task: its inputs and target are shown.
+      task: its inputs and its only output, a modality, are shown.
       images: [N, H, W, 4], the slices.
       predicted: float32[N, H, W], the target as predicted.
       rows: patient, slice number, and index into the arrays.
     """
     inputs = {name: _channel(images, name) for name in task.inputs}
-    target = _channel(images, task.target)
+    (name,) = task.outputs
+    target = _channel(images, name)
     ssim = np.asarray(image.ssim(predicted, target, image.data_range(target, "target")))
     return [
         ReconstructionRow(
@@ -102,11 +103,12 @@ def draw(
         for k, i in enumerate(indices)
     ]
 
-    if isinstance(task := network.task, Pretraining):
+    if not network.segments:
+        (target,) = network.task.outputs
         return reconstruction_panel(
             folder.reconstruction_png,
-            reconstruction_rows(task, images, predicted, rows),
-            task.target,
+            reconstruction_rows(network.task, images, predicted, rows),
+            target,
             f"{note}; SSIM: 7 x 7 uniform window, range of the target slice, whole slice",
         )
     shown = {name: _channel(images, name) for name in SEGMENTATION_IMAGES}

@@ -42,7 +42,6 @@ from brats_jax.runs.sidecars import (
 )
 from brats_jax.runtime import devices
 from brats_jax.runtime.document import Part
-from brats_jax.tasks import Pretraining
 
 if TYPE_CHECKING:
     from nibabel import Nifti1Image
@@ -207,13 +206,12 @@ class Model:
           images: float16[slices, H, W, 4], its normalised images.
           found: float32[slices, H, W], the prediction.
         """
-        task = self.trained.task
-        assert isinstance(task, Pretraining)
+        target = self.trained.target
         error = mse = None
-        if task.target in scan.present:
-            error = found - images[..., channel_indices([task.target])[0]].astype(np.float32)
+        if target in scan.present:
+            error = found - images[..., channel_indices([target])[0]].astype(np.float32)
             mse = float(np.mean(np.square(error[brain_mask(scan.images)]), dtype=np.float64))
-        return SyntheticModality(scan, task.target, found, error, mse)
+        return SyntheticModality(scan, target, found, error, mse)
 
     @property
     def note(self) -> str:

@@ -36,7 +36,6 @@ from brats_jax.runs.sidecars import (
     missing_files,
 )
 from brats_jax.runtime.document import read_if_readable
-from brats_jax.tasks import Pretraining
 from brats_jax.viewer import case_view, write_overview, write_page
 
 # The names of all files of a case, for `files.remove_stale`.
@@ -187,10 +186,10 @@ def write_reconstruction(directory: Path, found: SyntheticModality, model: Model
 
 
 def _sidecar_path(directory: Path, case: str, model: Model) -> Path:
-    folder, task = PredictionFolder(directory), model.trained.task
-    if isinstance(task, Pretraining):
-        return folder.synthetic_json(case, task.target)
-    return folder.segmentation_json(case)
+    folder = PredictionFolder(directory)
+    if model.trained.segments:
+        return folder.segmentation_json(case)
+    return folder.synthetic_json(case, model.trained.target)
 
 
 def _existing(path: Path, model: Model) -> SegmentationSidecar | SyntheticSidecar | None:
@@ -206,9 +205,9 @@ def _differences(before: Sidecar, model: Model) -> list[str]:
 
 def _names(case: str, model: Model, options: OutputOptions) -> dict[str, str]:
     """The files of a case by option, 'labels' first; of the three probability maps the last."""
-    folder, task = PredictionFolder(Path()), model.trained.task
-    if isinstance(task, Pretraining):
-        return {"labels": folder.synthetic(case, task.target).name}
+    folder = PredictionFolder(Path())
+    if not model.trained.segments:
+        return {"labels": folder.synthetic(case, model.trained.target).name}
     paths = {
         "probabilities": folder.probability(case, list(REGIONS)[-1]),
         "uncertainty": folder.entropy(case),

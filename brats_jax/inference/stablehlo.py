@@ -111,8 +111,8 @@ def describe(
     if segments:
         output = ExportedOutput("labels", "uint8", shape)
     else:
-        (target,) = task.outputs
-        output = ExportedOutput(target, "float32", shape, unit=f"z-score ({normalisation})")
+        unit = f"z-score ({normalisation})"
+        output = ExportedOutput(trained.target, "float32", shape, unit)
     return ExportDocument(
         research_use_only=about.RESEARCH_USE_ONLY,
         inputs=(

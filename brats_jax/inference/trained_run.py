@@ -72,6 +72,12 @@ class TrainedRun:
         return self.members[0].network.segments
 
     @property
+    def target(self) -> str:
+        """The modality that the networks predict; they have no other output channel."""
+        (target,) = self.task.outputs
+        return target
+
+    @property
     def normalisation(self) -> str:
         """'slice' or 'volume'."""
         return str(self.record.normalisation)
