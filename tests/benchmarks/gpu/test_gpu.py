@@ -93,10 +93,10 @@ def test_a_part_that_fails_or_hangs_does_not_end_the_others(tmp_path, monkeypatc
     log = tmp_path / "log"
     # A result of another machine: the table omits it, and a note names it.
     kept = tmp_path / "log.small.jsonl"
-    other = {"machine": "an abacus", "version": "1", "times": 7.0, "text": "7 x"}
+    other = {"machine": "an abacus", "version": "1", "times": 7.0, "text": "seven times"}
     kept_results.add(kept, "ssim", True, {"ssim": other}, "")
     text = gpu.main(["--small", f"--parts={','.join(parts)}", f"--log={log}"])
-    assert "measured on another machine (an abacus): ssim" in text and "7 x" not in text
+    assert "measured on another machine (an abacus): ssim" in text and "seven times" not in text
     assert "broken: ended with status 2" in text and "endless: took longer than 0 s" in text
     assert "unrecognized arguments: --nonsense" in log.read_text()
     line = next(line for line in text.splitlines() if line.startswith("| surface distances"))
