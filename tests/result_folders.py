@@ -21,7 +21,7 @@ VOLATILE = {
     *("seconds", "patches_per_second", "Patches/s", "Wall time", "made", "started", "ended_s"),
     *("host", "process", "devices", "command", "folder", "files", "sha256", "source_state"),
     *("version", "versions", "Versions", "package_version", "brats_jax"),
-    *("use", "research_use_only"),
+    *("use", "research_use_only", "notes"),  # sentences
 }
 # Documents that may gain keys: settings and options that are added later.
 EXTENSIBLE = ("config/", "options/", "settings/")
@@ -145,7 +145,6 @@ def _read_csv(path: Path) -> dict[str, Any]:
     with path.open(newline="") as file:
         header, *rows = csv.reader(file)
     columns = {title: [_cell(row[i]) for row in rows] for i, title in enumerate(header)}
-    columns.pop("notes", None)  # sentences
     return {"columns": ",".join(header), **columns}
 
 
