@@ -4,8 +4,10 @@
     python benchmarks/before.py --other=../before --stage=segment
 
 Each checkout runs in its own process with its own package and its own `train_step.Ours`, on one
-batch in device memory, as in `train_step.py`. The two processes alternate, because the speed of a
-machine drifts: compare the ratio within one run, not the times of two runs.
+batch in device memory, as in `train_step.py`. The two processes of a pair alternate, because the
+speed of a machine drifts: compare the ratio within one run, not the times of two runs. Processes
+of the same commit differ by up to 9 % on a CPU (where their memory lies), so several pairs are
+started, each checkout first in every other one, and the ratio is the median over the pairs.
 """
 
 import argparse
@@ -46,25 +48,34 @@ def compare(arguments: argparse.Namespace) -> None:
         raise SystemExit(f"error: {arguments.other} is no checkout of this repository")
     shared = ("stage", "width", "batch", "patch")
     flags = [f"--{name}={getattr(arguments, name)}" for name in shared]
-    processes = {
-        name: measure.Peer(sys.executable, "before.py", [*flags, f"--checkout={path}"])
-        for name, path in checkouts.items()
-    }
-    taken: dict[str, list[list[float]]] = {name: [] for name in processes}
-    for _ in range(arguments.turns):
+    ratios: list[tuple[float, float]] = []  # one pair of processes each: time, processor time
+    steps: dict[str, list[float]] = {name: [] for name in checkouts}
+    described: dict[str, object] = {}
+    for pair in range(arguments.pairs):
+        order = list(checkouts) if pair % 2 == 0 else list(reversed(checkouts))
+        processes = {
+            name: measure.Peer(sys.executable, "before.py", [*flags, f"--checkout={path}"])
+            for name in order
+            for path in [checkouts[name]]
+        }
+        taken: dict[str, list[list[float]]] = {name: [] for name in checkouts}
+        for _ in range(arguments.turns):
+            for name, process in processes.items():
+                taken[name].append(process.request(arguments.steps))
         for name, process in processes.items():
-            taken[name].append(process.request(arguments.steps))
-    for process in processes.values():
-        process.close()
-    seconds, busy = ({name: [t[k] for t in taken[name]] for name in taken} for k in (0, 1))
+            process.close()
+            described[name] = process.description
+            steps[name] += [turn[0] / arguments.steps for turn in taken[name]]
+        seconds, busy = ([[t[k] for t in taken[name]] for name in checkouts] for k in (0, 1))
+        ratios.append((measure.ratio(*seconds).middle, measure.ratio(*busy).middle))
+    time, processor = (measure.Spread.of(values) for values in zip(*ratios, strict=True))
     print(
         f"{arguments.stage}, width {arguments.width}, batch {arguments.batch}: "
-        f"{measure.ratio(*seconds.values()).show(digits=2)} of the other's time over "
-        f"{arguments.turns} turns; processor time {measure.ratio(*busy.values()).show(digits=2)}"
+        f"{time.show(digits=3)} of the other's time over {arguments.pairs} pairs of processes of "
+        f"{arguments.turns} turns; processor time {processor.show(digits=3)}"
     )
-    for name, process in processes.items():
-        one = [s / arguments.steps for s in seconds[name]]
-        print(f"  {name:<10}{measure.Spread.of(one).show(1e3)} ms  {process.description}")
+    for name in checkouts:
+        print(f"  {name:<10}{measure.Spread.of(steps[name]).show(1e3)} ms  {described[name]}")
     print(f"  {measure.where()}")
 
 
@@ -76,7 +87,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--patch", type=int, default=128)
     parser.add_argument("--steps", type=int, default=1, help="in each turn")
-    parser.add_argument("--turns", type=int, default=11)
+    parser.add_argument("--turns", type=int, default=11, help="of a pair")
+    parser.add_argument("--pairs", type=int, default=6, help="of processes")
     parser.add_argument("--checkout", help=argparse.SUPPRESS)  # used for the child process
     arguments = parser.parse_args(argv)
     if arguments.checkout:
