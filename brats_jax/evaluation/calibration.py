@@ -46,7 +46,7 @@ def calibrate(trained: TrainedRun, store: str | None, batch_size: int) -> Iterat
     Raises:
       BratsError: no store there, or another one than the run was trained on.
     """
-    data = Store.open(Path(store or trained.config["data"]["store"]))
+    data = Store.open(Path(store or trained.document.settings.data.store))
     if data.fingerprint != trained.record.store:
         raise BratsError(
             f"{trained.run} was trained on another store than {data.path}: give it as --store"

@@ -254,6 +254,7 @@ class Model:
     def facts(self, scan: Scan) -> dict[str, str]:
         """The model of a case's prediction in words, by name, for the viewer."""
         trained, cleaning = self.trained, self.cleaning
+        settings = trained.document.settings
         folds = [str(member.fold) for member in trained.members]
         flips = self.averaged.flips
         facts = {
@@ -263,8 +264,8 @@ class Model:
             "predictions averaged": f"{self.ensemble.size}" + f" ({flips} flips)" * (flips > 1),
             "images": ", ".join(DISPLAY_NAMES[name] for name in self.inputs),
             "normalised by": trained.normalisation,
-            "loss": str(trained.config.get("loss", "")),
-            "width": str(trained.config.get("model", {}).get("width", "")),
+            "loss": settings.loss,
+            "width": str(settings.model.width or ""),
             "removed below": f"{cleaning.min_component_mm3:g} mm³"
             * bool(cleaning.min_component_mm3),
             "no ET below": f"{cleaning.min_et_mm3:g} mm³" * bool(cleaning.min_et_mm3),

@@ -138,7 +138,7 @@ def describe(
             ensemble="mean of probabilities" if segments and len(trained.members) > 1 else None,
             folds=tuple(_describe_fold(trained, member, sums) for member in trained.members),
         ),
-        config=trained.config,
+        config=trained.document.config,
         versions={
             "brats_jax": about.__version__,
             "jax": jax.__version__,

@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jax.numpy as jnp
 from jax.sharding import Mesh
@@ -47,7 +46,7 @@ class TrainedRun:
       run: the run folder.
       task_name: 'segment' or 'reconstruct', as `--task` and exported files spell it.
       members: at least one.
-      config: the run's settings, as config.json has them.
+      document: the run's config.json.
       record: facts on the training data.
       seen: the subjects in the training and validation sets.
       notes: warnings for the user, one line each.
@@ -56,7 +55,7 @@ class TrainedRun:
     run: Path
     task_name: str
     members: tuple[EnsembleMember, ...]
-    config: dict[str, Any]
+    document: RunConfig
     record: TrainingFacts
     seen: frozenset[str]
     notes: tuple[str, ...]
@@ -109,7 +108,7 @@ class TrainedRun:
                 FoldModel(m.fold, m.hash, m.network.meta.step, m.temperature) for m in self.members
             ),
             record=self.record,
-            config=self.config,
+            config=self.document.config,
         )
 
 
@@ -134,13 +133,13 @@ def open_run(
             f"--checkpoint={path}: no run there; give the --workdir of a training, or RUN/fold_K"
         )
     run, only = located
-    config = read_document(run.config_json, RunConfig).config
-    if config.get("dtype") not in devices.DTYPES:
+    document = read_document(run.config_json, RunConfig)
+    if document.settings.dtype not in devices.DTYPES:
         raise BratsError(f"{run.config_json}: not the settings of a run; copy it again")
     stage = STAGE_OF_TASK[task_name]
     folds, notes = _folds(run, only, stage)
     # Every fold must hold the model that the first one describes.
-    task = _task_of(folds[0][1], stage, devices.compute_dtype(dtype or config["dtype"]))
+    task = _task_of(folds[0][1], stage, devices.compute_dtype(dtype or document.settings.dtype))
     members = []
     for fold, folder in folds:
         network = RestoredNetwork(task, folder, mesh)
@@ -153,7 +152,7 @@ def open_run(
             "the checkpoint does not state the slice size it was trained on; BraTS has 240 x 240"
         )
     seen = _seen(run)
-    return TrainedRun(run.path, task_name, tuple(members), config, record, seen, tuple(notes))
+    return TrainedRun(run.path, task_name, tuple(members), document, record, seen, tuple(notes))
 
 
 def read_temperature(fold: FoldFolder, model_hash: str) -> float:

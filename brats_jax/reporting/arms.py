@@ -300,5 +300,5 @@ def _settings(run: Run) -> dict[str, Any]:
 
 
 def _only_float32(run: Run) -> bool:
-    dtype = run.config.get("dtype")
+    dtype = run.document.settings.dtype
     return dtype == "float32" or (dtype == "auto" and "cpu" in run.document.devices)

@@ -19,12 +19,12 @@ def facts(study: Study) -> Iterator[str]:
             f"Store {store.fingerprint} ({describe_source(store.source)}), normalised by "
             f"{store.normalisation}"
         )
-        place = run.config.get("data", {}).get("store", "")
+        place = run.document.settings.data.store
         stores[f"{line}, at {place}." if place else f"{line}."] = None
         if run.ssl:
-            settings = run.config.get("pretrain", {})
-            inputs = ", ".join(_display_name(name) for name in settings.get("inputs", ()))
-            target = _display_name(settings.get("target", ""))
+            settings = run.document.settings.pretrain
+            inputs = ", ".join(_display_name(name) for name in settings.inputs)
+            target = _display_name(settings.target)
             pretrainings[f"Pretraining predicts {target} from {inputs}."] = None
     yield from (*stores, *pretrainings)
 
@@ -54,5 +54,5 @@ def configuration(study: Study) -> str:
     return json.dumps(document, indent=2)
 
 
-def _display_name(modality: object) -> str:
-    return DISPLAY_NAMES.get(str(modality), str(modality))
+def _display_name(modality: str) -> str:
+    return DISPLAY_NAMES.get(modality, modality)

@@ -88,28 +88,29 @@ class Run:
 
     @property
     def config(self) -> dict[str, Any]:
+        """All settings, as config.json has them."""
         return self.document.config
 
     @property
     def loss(self) -> str:
-        return str(self.config.get("loss", ""))
+        return self.document.settings.loss
 
     @property
     def ssl(self) -> bool:
-        return bool(self.config.get("ssl", False))
+        return self.document.settings.ssl
 
     @property
     def seed(self) -> int:
-        return int(self.config.get("seed", 0))
+        return self.document.settings.seed
 
     @property
     def fraction(self) -> float:
         """Share of the training patients whose labels are used."""
-        return float(self.config.get("data", {}).get("label_fraction", 1.0))
+        return self.document.settings.data.label_fraction
 
     @property
     def split_by(self) -> str:
-        return str(self.config.get("data", {}).get("split_by", "patient"))
+        return self.document.settings.data.split_by
 
     @property
     def is_phantom(self) -> bool:
@@ -208,7 +209,7 @@ def _read_run(
         _read(folder.splits_json, Splits, problems),
         {fold.number: _read_fold(fold, problems) for fold in folder.folds()},
         # In a grid every fold is a call of its own, so config.json names one fold only.
-        tuple(sorted(requested.get(name) or document.config.get("folds", ()))),
+        tuple(sorted(requested.get(name) or document.settings.folds)),
     )
 
 

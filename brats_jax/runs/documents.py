@@ -1,6 +1,7 @@
 """The JSON documents of run and grid folders: a frozen dataclass each. See `document.py`."""
 
 import dataclasses
+import functools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,47 @@ class StoreFacts(Part):
 
 
 @dataclass(frozen=True)
+class RecordedModel(Part):
+    """config.model of a run of any version."""
+
+    width: int | None = None
+
+
+@dataclass(frozen=True)
+class RecordedData(Part):
+    """config.data of a run of any version."""
+
+    store: str = ""
+    split_by: str = "patient"
+    label_fraction: float = 1.0
+
+
+@dataclass(frozen=True)
+class RecordedPretraining(Part):
+    """config.pretrain of a run of any version."""
+
+    inputs: tuple[str, ...] = ()
+    target: str = ""
+
+
+@dataclass(frozen=True)
+class RecordedSettings(Part):
+    """The settings that are read after training, of a run of any version.
+
+    Attributes: as in configs/base.py; a default is the meaning of a missing setting.
+    """
+
+    seed: int = 0
+    folds: tuple[int, ...] = ()
+    ssl: bool = False
+    loss: str = ""
+    dtype: str = ""
+    model: RecordedModel = RecordedModel()
+    data: RecordedData = RecordedData()
+    pretrain: RecordedPretraining = RecordedPretraining()
+
+
+@dataclass(frozen=True)
 class RunConfig(Document):
     """config.json of a run: what it was started with.
 
@@ -37,6 +79,22 @@ class RunConfig(Document):
     store: StoreFacts
     versions: dict[str, str] = field(default_factory=dict)
     devices: str = ""
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """Parses the document.
+
+        Raises:
+          ValueError: as in `Document`, also for one of the `settings`.
+        """
+        parsed = super().from_json(document)
+        RecordedSettings.from_json(parsed.config)
+        return parsed
+
+    @functools.cached_property
+    def settings(self) -> RecordedSettings:
+        """The settings that are read after training."""
+        return RecordedSettings.from_json(self.config)
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ def test_a_finished_run_predicts_like_its_best_checkpoint(finished, small_store)
         model = inference.load(workdir, task=task)
         assert [member.fold for member in model.trained.members] == [0]
         assert model.trained.in_plane == small_store.slice_shape
-        assert model.trained.config == json.loads(config.to_json_best_effort())
+        assert model.trained.document.config == json.loads(config.to_json_best_effort())
     splits = json.loads((workdir / "splits.json").read_text())
     assert model.trained.seen == set(small_store.subjects) - set(splits["test"])
     images = small_store.read(np.array(small_store.slices_of(splits["test"][0])))[0]

@@ -30,7 +30,7 @@ SLICES = 3  # test slices shown, in a row with SSL and a row without
 
 def dataset_figure(runs: Sequence[Run]) -> Figure | str:
     """Figure 4, drawn from the store; if the store is missing or changed, the reason."""
-    stores = {str(run.config.get("data", {}).get("store", "")): run.document.store for run in runs}
+    stores = {run.document.settings.data.store: run.document.store for run in runs}
     reasons = []
     for path, described in stores.items():
         try:
