@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from tally_examples import slices_of, tally_of
 
-from brats_jax.data.splits import Splits
+from brats_jax.data.splits import Audit, Splits
 from brats_jax.evaluation import conventions
 from brats_jax.evaluation.panel_slices import PanelSlices
 from brats_jax.evaluation.rows import rows_of
@@ -20,7 +20,6 @@ from brats_jax.evaluation.tallies import (
     Slices,
 )
 from brats_jax.runs.documents import (
-    Audit,
     EvaluatedCheckpoint,
     Evaluation,
     RunConfig,

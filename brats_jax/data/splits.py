@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -225,54 +225,86 @@ def select_slices(store: Store, indices: np.ndarray, slices: str) -> np.ndarray:
     raise BratsError(f"unknown choice of slices '{slices}'; valid: tumour, all")
 
 
-def audit_leakage(store: Store, split: Split) -> dict:
-    """Counts the overlap between the three sets of a fold.
+@dataclass(frozen=True)
+class Audit(Document):
+    """audit.json: the overlap between the three sets of a fold.
 
-    Returns:
-      Persons and slices of each set; persons and slices in two sets; and for validation and test
-      the share of slices with a neighbour (slice number +-1 of the same patient) in the training
-      set, which is 0 for a split by patient.
+    Attributes:
+      patients, slices: persons and slices of each set, by name.
+      patients_in_A_and_B, slices_in_A_and_B: in two sets.
+      A_slices_beside_a_training_slice: share of the slices of a set with a neighbour (slice number
+        +-1 of the same patient) in the training set; 0 for a split by patient.
+      leaks: whether anything is in two sets.
     """
+
+    patients: dict[str, int]
+    slices: dict[str, int]
+    patients_in_train_and_validation: int
+    slices_in_train_and_validation: int
+    patients_in_train_and_test: int
+    slices_in_train_and_test: int
+    patients_in_validation_and_test: int
+    slices_in_validation_and_test: int
+    validation_slices_beside_a_training_slice: float
+    test_slices_beside_a_training_slice: float
+    leaks: bool
+
+    def check(self, split_by: str) -> str:
+        """One line on the leakage of a split.
+
+        Raises:
+          BratsError: a slice is in two sets, or a patient is in two sets of a split by patient.
+        """
+        slices = (
+            self.slices_in_train_and_validation
+            + self.slices_in_train_and_test
+            + self.slices_in_validation_and_test
+        )
+        patients = (
+            self.patients_in_train_and_validation
+            + self.patients_in_train_and_test
+            + self.patients_in_validation_and_test
+        )
+        if slices or (patients and split_by == "patient"):
+            raise BratsError(
+                f"the split leaks: {slices} slices and {patients} patients are in two of training, "
+                "validation and test; remove splits.json to draw it anew"
+            )
+        if not patients:
+            counts = ", ".join(f"{self.patients[k]} {k}" for k in ("train", "validation", "test"))
+            return f"split by patient ({counts}): no patient in two sets"
+        return (
+            f"SPLIT BY SLICE: {self.patients_in_train_and_test} patients are in both training and "
+            f"test, {self.test_slices_beside_a_training_slice:.0%} of test slices lie beside a "
+            "training slice; scores are too good"
+        )
+
+
+def audit_leakage(store: Store, split: Split) -> Audit:
+    """Counts the overlap between the three sets of a fold."""
     sets = {"train": split.train, "validation": split.validation, "test": split.test}
     patients = {
         name: {store.subjects[p] for p in np.unique(store.patient_of[idx])}
         for name, idx in sets.items()
     }
     key = store.patient_of.astype(np.int64) * (1 << 20) + store.slice_number
-    train_keys = key[split.train]
-    audit: dict = {"patients": {name: len(p) for name, p in patients.items()}}
-    audit["slices"] = {name: len(idx) for name, idx in sets.items()}
-    for a, b in (("train", "validation"), ("train", "test"), ("validation", "test")):
-        audit[f"patients_in_{a}_and_{b}"] = len(patients[a] & patients[b])
-        audit[f"slices_in_{a}_and_{b}"] = int(np.intersect1d(sets[a], sets[b]).size)
-    for name in ("validation", "test"):
-        keys = key[sets[name]]
-        near = np.isin(keys - 1, train_keys) | np.isin(keys + 1, train_keys)
-        audit[f"{name}_slices_beside_a_training_slice"] = float(near.mean()) if near.size else 0.0
-    audit["leaks"] = any(value for name, value in audit.items() if "_in_" in name)
-    return audit
+    shared = {}
+    for a, b in itertools.combinations(sets, 2):
+        shared[f"patients_in_{a}_and_{b}"] = len(patients[a] & patients[b])
+        shared[f"slices_in_{a}_and_{b}"] = int(np.intersect1d(sets[a], sets[b]).size)
 
+    def share_beside_training(indices: np.ndarray) -> float:
+        near = np.isin(key[indices] - 1, key[split.train])
+        near |= np.isin(key[indices] + 1, key[split.train])
+        return float(near.mean()) if near.size else 0.0
 
-def check_audit(audit: Mapping, split_by: str) -> str:
-    """One line on the leakage of a split.
-
-    Raises:
-      BratsError: a slice is in two sets, or a patient is in two sets of a split by patient.
-    """
-    same_slice = sum(v for k, v in audit.items() if k.startswith("slices_in_"))
-    shared = {k: v for k, v in audit.items() if k.startswith("patients_in_") and v}
-    if same_slice or (shared and split_by == "patient"):
-        raise BratsError(
-            f"the split leaks: {same_slice} slices and {sum(shared.values())} patients are in two "
-            "of training, validation and test; remove splits.json to draw it anew"
-        )
-    counts = ", ".join(f"{audit['patients'][k]} {k}" for k in ("train", "validation", "test"))
-    if not shared:
-        return f"split by patient ({counts}): no patient in two sets"
-    return (
-        f"SPLIT BY SLICE: {audit['patients_in_train_and_test']} patients are in both training and "
-        f"test, {audit['test_slices_beside_a_training_slice']:.0%} of test slices lie beside a "
-        "training slice; scores are too good"
+    return Audit(
+        patients={name: len(persons) for name, persons in patients.items()},
+        slices={name: len(indices) for name, indices in sets.items()},
+        **shared,
+        validation_slices_beside_a_training_slice=share_beside_training(split.validation),
+        test_slices_beside_a_training_slice=share_beside_training(split.test),
+        leaks=any(shared.values()),
     )
 
 

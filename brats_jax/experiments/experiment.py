@@ -17,7 +17,6 @@ from brats_jax import about, models
 from brats_jax.data.splits import (
     Splits,
     audit_leakage,
-    check_audit,
     count_patients,
     describe_burden,
     fold_split,
@@ -34,7 +33,6 @@ from brats_jax.experiments import config as experiment_config
 from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.models import Weights
 from brats_jax.runs.documents import (
-    Audit,
     RunConfig,
     StageTraining,
     Summary,
@@ -211,8 +209,8 @@ class Fold:
 
     def run(self, mode: str) -> None:
         """Trains and evaluates the stages that `mode` asks for."""
-        distributed.broadcast_from_main(lambda: Audit(**self.audit).write(self.folder.audit_json))
-        print_line(f"{self.title}: {check_audit(self.audit, self.splits.split_by)}")
+        distributed.broadcast_from_main(lambda: self.audit.write(self.folder.audit_json))
+        print_line(f"{self.title}: {self.audit.check(self.splits.split_by)}")
         stages = self._stages(mode)
         if mode != "evaluate":
             sets = [(n, getattr(self.split, n)) for n in ("train", "validation", "test")]
@@ -296,7 +294,7 @@ class Fold:
             )
         facts = TrainingFacts(
             split_by=self.splits.split_by,
-            leaks=self.audit["leaks"],
+            leaks=self.audit.leaks,
             normalisation=self.store.manifest.normalisation,
             slice_shape=tuple(self.store.slice_shape),
             store=self.store.fingerprint,

@@ -1,7 +1,7 @@
 """The results of a model for one scan: labels, or a modality predicted from others."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -20,13 +20,13 @@ class Segmented:
       labels: uint8[slices, H, W], values as in `modalities.CLASSES`.
       probabilities: float32[slices, H, W, 4] by class, or None unless asked for.
       entropy: float32[slices, H, W] in nats, or None.
-      volumes: in ml, by class and region.
+      volumes: in ml, by class and region; all that is printed of a result.
     """
 
-    scan: Scan
-    labels: np.ndarray
-    probabilities: np.ndarray | None
-    entropy: np.ndarray | None
+    scan: Scan = field(repr=False)
+    labels: np.ndarray = field(repr=False)
+    probabilities: np.ndarray | None = field(repr=False)
+    entropy: np.ndarray | None = field(repr=False)
     volumes: Mapping[str, VolumeEstimate]
 
     @property
@@ -50,10 +50,10 @@ class SyntheticModality:
       mse: mean square of `error` over the brain, or None.
     """
 
-    scan: Scan
+    scan: Scan = field(repr=False)
     target: str
-    image: np.ndarray
-    error: np.ndarray | None
+    image: np.ndarray = field(repr=False)
+    error: np.ndarray | None = field(repr=False)
     mse: float | None
 
 

@@ -11,9 +11,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from brats_jax.data.splits import Splits
+from brats_jax.data.splits import Audit, Splits
 from brats_jax.errors import BratsError
-from brats_jax.runs.documents import Audit, Evaluation, RunConfig, StageResult
+from brats_jax.runs.documents import Evaluation, RunConfig, StageResult
 from brats_jax.runs.folder import (
     STAGES,
     FoldFolder,

@@ -157,23 +157,6 @@ class CellRecord(Document):
 
 
 @dataclass(frozen=True)
-class Audit(Document):
-    """audit.json: the overlap between the sets of a fold, see `data.splits.audit_leakage`."""
-
-    patients: dict[str, int]
-    slices: dict[str, int]
-    patients_in_train_and_validation: int
-    slices_in_train_and_validation: int
-    patients_in_train_and_test: int
-    slices_in_train_and_test: int
-    patients_in_validation_and_test: int
-    slices_in_validation_and_test: int
-    validation_slices_beside_a_training_slice: float
-    test_slices_beside_a_training_slice: float
-    leaks: bool
-
-
-@dataclass(frozen=True)
 class StageTraining(Document):
     """training.json: the length of a stage and the data that it trains on.
 

@@ -11,7 +11,6 @@ from brats_jax.data.splits import (
     Split,
     Splits,
     audit_leakage,
-    check_audit,
     count_patients,
     fold_split,
     labelled_slices,
@@ -72,7 +71,7 @@ def test_the_demos_split_works_with_six_patients():
     for fold in config.folds:
         split = fold_split(splits, index, fold)
         assert [count_patients(index, part) for part in dataclasses.astuple(split)] == [4, 1, 1]
-        assert not audit_leakage(index, split)["leaks"]
+        assert not audit_leakage(index, split).leaks
 
 
 def test_draw_is_a_function_of_the_seed(index):
@@ -105,12 +104,12 @@ def test_by_patient_nothing_leaks(index):
     for fold in range(5):
         split = fold_split(splits, index, fold)
         audit = audit_leakage(index, split)
-        assert not audit["leaks"]
-        assert audit["test_slices_beside_a_training_slice"] == 0
-        assert audit["patients"]["train"] + audit["patients"]["validation"] == 34
+        assert not audit.leaks
+        assert audit.test_slices_beside_a_training_slice == 0
+        assert audit.patients["train"] + audit.patients["validation"] == 34
         total = np.concatenate([split.train, split.validation, split.test])
         assert sorted(total) == list(range(index.num_slices))
-    assert "no patient in two sets" in check_audit(audit, "patient")
+    assert "no patient in two sets" in audit.check("patient")
 
 
 def test_all_scans_of_a_person_stay_on_one_side():
@@ -123,7 +122,7 @@ def test_all_scans_of_a_person_stay_on_one_side():
         split = fold_split(splits, index, fold)
         sides = [scans & set(part) for part in (split.train, split.validation, split.test)]
         assert sorted(map(len, sides)) == [0, 0, 16]
-        assert not audit_leakage(index, split)["leaks"]
+        assert not audit_leakage(index, split).leaks
 
 
 def test_scans_of_a_person_on_two_sides_are_found():
@@ -131,18 +130,18 @@ def test_scans_of_a_person_on_two_sides_are_found():
     split = fold_split(make_splits(index), index, 0)
     moved = Split(split.train[split.train < 76], np.arange(72, 76), np.arange(76, 80))
     audit = audit_leakage(index, moved)
-    assert audit["patients_in_validation_and_test"] == 1
+    assert audit.patients_in_validation_and_test == 1
 
 
 def test_by_slice_the_leak_is_measured_and_printed(index):
     splits = make_splits(index, split_by="slice")
     assert len(splits.test) == 24  # 15 % of 160 files
     audit = audit_leakage(index, fold_split(splits, index, 0))
-    assert audit["leaks"]
-    assert audit["slices_in_train_and_test"] == 0
-    assert audit["patients_in_train_and_test"] > 10
-    assert audit["test_slices_beside_a_training_slice"] > 0.5
-    assert "SPLIT BY SLICE" in check_audit(audit, "slice")
+    assert audit.leaks
+    assert audit.slices_in_train_and_test == 0
+    assert audit.patients_in_train_and_test > 10
+    assert audit.test_slices_beside_a_training_slice > 0.5
+    assert "SPLIT BY SLICE" in audit.check("slice")
 
 
 def test_a_leak_nobody_asked_for_is_refused(index):
@@ -151,10 +150,10 @@ def test_a_leak_nobody_asked_for_is_refused(index):
     folds[1] += (splits.test[0],)
     splits = dataclasses.replace(splits, folds=tuple(folds))
     audit = audit_leakage(index, fold_split(splits, index, 0))
-    assert audit["patients_in_train_and_test"] == 1
-    assert audit["slices_in_train_and_test"] == 4
+    assert audit.patients_in_train_and_test == 1
+    assert audit.slices_in_train_and_test == 4
     with pytest.raises(BratsError, match="leaks: 4 slices and 1 patients"):
-        check_audit(audit, "patient")
+        audit.check("patient")
 
 
 def test_frozen_splits_are_reused_and_guarded(index, tmp_path):

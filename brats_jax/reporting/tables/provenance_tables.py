@@ -2,6 +2,7 @@
 
 import json
 
+from brats_jax.data.splits import Audit
 from brats_jax.reporting.arms import LOSS_NAMES, percent
 from brats_jax.reporting.read_runs import FoldFiles, Run, StageFiles, Study
 from brats_jax.reporting.tables.table import (
@@ -13,7 +14,6 @@ from brats_jax.reporting.tables.table import (
     text,
     whole,
 )
-from brats_jax.runs.documents import Audit
 
 STAGE_NAMES = {"pretrain": "pretraining", "segment": "segmentation"}
 _SETS = ("train", "validation", "test")
