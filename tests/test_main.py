@@ -95,7 +95,8 @@ def test_from_any_folder_without_a_store_the_error_says_how_to_make_one(tmp_path
     )  # fmt: skip
     assert done.returncode == 1 and done.stderr == (
         f"error: there is no store at {store}: make one with "
-        f"python -m brats_jax.prepare --source=DIR --store={store} (--source=phantom needs no data)\n"
+        f"python -m brats_jax.prepare --source=DIR --store={store} "
+        "(--source=phantom needs no data)\n"
     )
     assert list(tmp_path.iterdir()) == []
 

@@ -181,7 +181,8 @@ def read_manifest(path: Path) -> Manifest:
             )
         raise BratsError(
             f"there is no store at {path}: make one with "
-            f"python -m brats_jax.prepare --source=DIR --store={path} (--source=phantom needs no data)"
+            f"python -m brats_jax.prepare --source=DIR --store={path} "
+            "(--source=phantom needs no data)"
         )
     manifest = read_document(path / MANIFEST, Manifest)
     for name, entry in manifest.files.items():
