@@ -1,6 +1,8 @@
 """README and docs/: links lead somewhere, commands and flags exist, Python compiles."""
 
 import ast
+import errno
+import os
 import re
 import shlex
 import subprocess
@@ -106,3 +108,31 @@ def test_the_architecture_names_every_module_of_the_rooms_that_it_lists():
         assert not missing, (room, missing)
         unknown = {n for n in named if not any(fnmatch(m, n) for m in there)}
         assert not unknown, (room, unknown)
+
+
+def messages() -> list[str]:
+    """The texts in the code; a value within an f-string is a NUL."""
+    found = []
+    for path in (ROOT / "brats_jax").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                parts = [v.value if isinstance(v, ast.Constant) else "\0" for v in node.values]
+                found.append("".join(map(str, parts)))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(node.value)
+    return found
+
+
+def fragments(quote: str) -> list[str]:
+    """The words of a quoted message between its placeholders: '...', capitals and numbers."""
+    pieces = re.split(r"\.\.\.|\b[A-Z][A-Z_]*\b|\b\d+\b|[=:',;]", quote)
+    return [p.strip() for p in pieces if len(p.strip().split()) > 1]
+
+
+def test_every_message_in_troubleshooting_is_one_of_the_program():
+    page = (ROOT / "docs/troubleshooting.md").read_text()
+    rows = re.findall(r"^\| (`.+?) \|", page, re.MULTILINE)
+    quotes = [quote for row in rows for quote in re.findall(r"`([^`]+)`", row)]
+    texts = [*messages(), os.strerror(errno.ENOSPC)]
+    unknown = [q for q in quotes if not any(all(f in t for f in fragments(q)) for t in texts)]
+    assert len(quotes) > 20 and unknown == []
