@@ -1,5 +1,7 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from brats_jax.training.optim import adam, step_schedule
@@ -26,3 +28,28 @@ def test_adam_makes_the_updates_of_its_paper():
         m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
         expected = -rate * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
         np.testing.assert_allclose(update, expected, rtol=1e-4)
+
+
+def test_the_rate_changes_exactly_at_the_epoch_for_every_length_of_an_epoch():
+    """Compiled with the lengths as constants: XLA multiplies by their rounded reciprocals."""
+    lengths = np.arange(1, 800)[:, None]
+    changes, offsets = np.meshgrid(np.arange(1, 12), [-1, 0], indexing="ij")
+    steps = lengths * 10 * changes.ravel() + offsets.ravel()
+    expected = np.float32(1e-4) * np.float32(0.5) ** (changes + offsets).ravel()
+
+    schedule = step_schedule(1e-4, factor=0.5, every_epochs=10, steps_per_epoch=lengths)
+    rates = jax.jit(schedule)(steps.astype(np.int32))
+    np.testing.assert_array_equal(rates, np.broadcast_to(expected, steps.shape))
+
+    # With a division of floating-point numbers, 106 lengths change their rate a step late.
+    floor = jax.jit(lambda step: jnp.floor(step / (10 * lengths)))(steps.astype(np.int32))
+    late = (floor != (changes + offsets).ravel()).any(axis=1)
+    assert late.sum() > 50 and late[11 - 1]
+
+
+@pytest.mark.parametrize("length", [1, 7, 11, 512, 799])
+def test_the_rate_has_the_same_bits_as_that_of_optax_where_its_division_is_exact(length):
+    ours = jax.jit(step_schedule(3e-4, factor=0.7, every_epochs=2, steps_per_epoch=length))
+    theirs = optax.exponential_decay(3e-4, 2 * length, 0.7, staircase=True)
+    steps = np.array([0, 1, 2 * length + 1, 9 * length + length // 2, 40 * length + 1], np.int32)
+    np.testing.assert_array_equal(ours(steps), jax.jit(theirs)(steps))
