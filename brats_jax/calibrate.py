@@ -11,12 +11,18 @@ from pathlib import Path
 from absl import flags
 
 from brats_jax.errors import BratsError
-from brats_jax.runtime import cli
+from brats_jax.runtime import cli, flag_types
 from brats_jax.runtime.console import print_line
 
-_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "RUN (all folds) or RUN/fold_K.")
-_STORE = flags.DEFINE_string("store", None, "The store of the training, if its path has changed.")
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "Slices at a time.", lower_bound=1)
+_CHECKPOINT = flag_types.define_path("checkpoint", "RUN (all folds) or RUN/fold_K.")
+_STORE = flag_types.define_path("store", "The store of the training, if its path has changed.")
+_BATCH_SIZE = flags.DEFINE_integer(
+    "batch_size",
+    16,
+    "Slices at a time.",
+    lower_bound=1,
+    upper_bound=flag_types.MOST_SLICES_AT_ONCE,
+)
 
 
 def _main() -> None:

@@ -16,12 +16,12 @@ from absl import flags
 from brats_jax import about
 from brats_jax.errors import BratsError
 from brats_jax.runs.folder import STAGE_OF_TASK
-from brats_jax.runtime import cli
+from brats_jax.runtime import cli, flag_types
 from brats_jax.runtime.console import print_line
 from brats_jax.runtime.files import check_folder
 
-_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Run folder RUN, or RUN/fold_K.")
-_OUTPUT = flags.DEFINE_string("output", None, "Folder to write to.")
+_CHECKPOINT = flag_types.define_path("checkpoint", "Run folder RUN, or RUN/fold_K.")
+_OUTPUT = flag_types.define_path("output", "Folder to write to.")
 _TASK = flags.DEFINE_enum(
     "task", "segment", tuple(STAGE_OF_TASK), "The segmentation, or the pretraining network."
 )
@@ -38,7 +38,7 @@ def _main() -> None:
         raise BratsError("give --checkpoint=RUN[/fold_K] and --output=DIR")
     output, shape = Path(_OUTPUT.value), None
     if _SLICE_SHAPE.value is not None:
-        height, width = cli.whole_numbers("slice_shape", _SLICE_SHAPE.value, 2)
+        height, width = flag_types.whole_numbers("slice_shape", _SLICE_SHAPE.value, 2)
         shape = (height, width)
     # The program is written for all platforms from here; do not wait for an accelerator.
     os.environ["JAX_PLATFORMS"] = "cpu"

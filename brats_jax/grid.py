@@ -14,14 +14,14 @@ from absl import flags
 from ml_collections import config_flags
 
 from brats_jax.errors import BratsError
-from brats_jax.runs.default_paths import default_store
-from brats_jax.runtime import cli
+from brats_jax.runs.default_paths import fill_store
+from brats_jax.runtime import cli, flag_types
 from brats_jax.runtime.console import print_line
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Settings, e.g. configs/ssl.py; --config.NAME=VALUE changes one."
 )
-_WORKDIR = flags.DEFINE_string("workdir", None, "The grid's folder, with all its runs.")
+_WORKDIR = flag_types.define_path("workdir", "The grid's folder, with all its runs.")
 _LOSSES = flags.DEFINE_list("losses", "dice_ce,dice_focal,focal", "Losses of the segmentation.")
 _SSL = flags.DEFINE_list("ssl", "false,true", "Without pretraining, with it, or both.")
 _FRACTIONS = flags.DEFINE_list(
@@ -49,8 +49,8 @@ def _main() -> int:
     from brats_jax.experiments import grid_runner
 
     overrides = dict(config_flags.get_override_values(flags.FLAGS["config"]))
-    if not _CONFIG.value.data.store:
-        overrides["data.store"] = _CONFIG.value.data.store = default_store()
+    if fill_store(_CONFIG.value):
+        overrides["data.store"] = _CONFIG.value.data.store
     complete = grid_runner.run_grid(
         grid,
         _CONFIG.value,

@@ -14,14 +14,14 @@ from absl import flags
 from ml_collections import config_flags
 
 from brats_jax.errors import BratsError
-from brats_jax.runs.default_paths import default_store, default_workdir
-from brats_jax.runtime import cli
+from brats_jax.runs.default_paths import default_workdir, fill_store
+from brats_jax.runtime import cli, flag_types
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Settings, e.g. configs/ssl.py; --config.NAME=VALUE changes one."
 )
-_WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Run folder (default: runs/CONFIG, or runs/CONFIG-LOSS for another loss)."
+_WORKDIR = flag_types.define_path(
+    "workdir", "Run folder (default: runs/CONFIG, or runs/CONFIG-LOSS for another loss)."
 )
 _MODE = flags.DEFINE_string(
     "mode", "train", "train (and evaluate), pretrain (only the first stage), or evaluate (only)."
@@ -30,8 +30,12 @@ _MODE = flags.DEFINE_string(
 _COORDINATOR = flags.DEFINE_string(
     "coordinator", None, "HOST:PORT of process 0, to train in several processes."
 )
-_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Number of processes.", lower_bound=1)
-_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Index of this process, from 0.")
+_NUM_PROCESSES = flags.DEFINE_integer(
+    "num_processes", None, "Number of processes.", lower_bound=1, upper_bound=65_536
+)
+_PROCESS_ID = flags.DEFINE_integer(
+    "process_id", None, "Index of this process, from 0.", lower_bound=0, upper_bound=65_535
+)
 _DISTRIBUTED = flags.DEFINE_bool(
     "distributed", False, "Ask the cluster (srun, mpirun) for these three."
 )
@@ -41,14 +45,14 @@ def _workdir() -> Path | None:
     if _WORKDIR.value is not None or _CONFIG.value is None:
         return Path(_WORKDIR.value) if _WORKDIR.value else None
     config_file = config_flags.get_config_filename(flags.FLAGS["config"])
-    return default_workdir(config_file, _CONFIG.value.loss)
+    return default_workdir(config_file, str(_CONFIG.value.get("loss", "")))
 
 
 def _main() -> None:
     workdir = _workdir()
     if _CONFIG.value is None or workdir is None:
         raise BratsError("give --config=configs/NAME.py")
-    _CONFIG.value.data.store = _CONFIG.value.data.store or default_store()
+    fill_store(_CONFIG.value)
     # Imported here, so that a misspelt flag is reported at once.
     from brats_jax.experiments import experiment
     from brats_jax.runtime import devices, distributed

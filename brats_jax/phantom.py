@@ -11,12 +11,16 @@ from pathlib import Path
 from absl import flags
 
 from brats_jax.errors import BratsError
-from brats_jax.runtime import cli
+from brats_jax.runtime import cli, flag_types
 from brats_jax.runtime.console import print_line
 
-_CASES = flags.DEFINE_string("cases", None, "Folder to write them to.")
-_PATIENTS = flags.DEFINE_integer("patients", 3, "Number of patients.")
-_SEED = flags.DEFINE_integer("seed", 0, "Random seed.")
+_CASES = flag_types.define_path("cases", "Folder to write them to.")
+_PATIENTS = flags.DEFINE_integer(
+    "patients", 3, "Number of patients.", lower_bound=1, upper_bound=100_000
+)
+_SEED = flags.DEFINE_integer(
+    "seed", 0, "Random seed.", lower_bound=0, upper_bound=flag_types.LARGEST_SEED
+)
 _SHAPE = flags.DEFINE_list(
     "shape",
     ["155", "240", "240"],
@@ -27,7 +31,7 @@ _SHAPE = flags.DEFINE_list(
 def _main() -> None:
     if _CASES.value is None:
         raise BratsError("--cases is missing: give the folder to write to")
-    shape = cli.whole_numbers("shape", _SHAPE.value, 3)
+    shape = flag_types.whole_numbers("shape", _SHAPE.value, 3)
     # Imported here, so that a misspelt flag is reported at once.
     from brats_jax.data.sources.phantom.files import write_cases
 

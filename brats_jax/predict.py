@@ -14,13 +14,15 @@ from absl import flags
 from brats_jax.data.modalities import MODALITIES
 from brats_jax.errors import BratsError
 from brats_jax.runs.folder import STAGE_OF_TASK
-from brats_jax.runtime import cli
+from brats_jax.runtime import cli, flag_types
 
-_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "RUN (all folds) or RUN/fold_K.")
-_INPUT = flags.DEFINE_string("input", None, "A case's folder, or a folder with cases below it.")
-_OUTPUT = flags.DEFINE_string("output", None, "Folder to write to.")
+LARGEST_VOLUME_MM3 = 1e7  # no head holds ten litres
+
+_CHECKPOINT = flag_types.define_path("checkpoint", "RUN (all folds) or RUN/fold_K.")
+_INPUT = flag_types.define_path("input", "A case's folder, or a folder with cases below it.")
+_OUTPUT = flag_types.define_path("output", "Folder to write to.")
 _FILES = {
-    name: flags.DEFINE_string(name, None, f"The {name} file of one case, instead of --input.")
+    name: flag_types.define_path(name, f"The {name} file of one case, instead of --input.")
     for name in MODALITIES
 }
 _TASK = flags.DEFINE_enum(
@@ -31,14 +33,19 @@ _TTA = flags.DEFINE_bool("tta", False, "Average over flips as well, at four time
 _CALIBRATED = flags.DEFINE_bool(
     "calibrated", False, "Use the temperatures that brats_jax.calibrate fitted."
 )
-_MIN_COMPONENT = flags.DEFINE_float(
+_MIN_COMPONENT = flag_types.define_number(
     "min_component_mm3",
     0,
     "Remove connected components smaller than this.",
-    lower_bound=0,
+    least=0,
+    most=LARGEST_VOLUME_MM3,
 )
-_MIN_ET = flags.DEFINE_float(
-    "min_et_mm3", 0, "Relabel ET as NCR/NET in cases with less ET than this.", lower_bound=0
+_MIN_ET = flag_types.define_number(
+    "min_et_mm3",
+    0,
+    "Relabel ET as NCR/NET in cases with less ET than this.",
+    least=0,
+    most=LARGEST_VOLUME_MM3,
 )
 _PROBABILITIES = flags.DEFINE_bool("probabilities", False, "Write maps of WT, TC and ET.")
 _UNCERTAINTY = flags.DEFINE_bool("uncertainty", False, "Write a map of the entropy.")
@@ -49,7 +56,11 @@ _RESAMPLE = flags.DEFINE_bool(
 )
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Predict cases again that have been predicted.")
 _BATCH_SIZE = flags.DEFINE_integer(
-    "batch_size", 0, "Slices at a time; 0: by device.", lower_bound=0
+    "batch_size",
+    0,
+    "Slices at a time; 0: by device.",
+    lower_bound=0,
+    upper_bound=flag_types.MOST_SLICES_AT_ONCE,
 )
 
 

@@ -8,8 +8,6 @@ STORE defaults to $BRATS_JAX_STORE or stores/default. After an interruption, the
 continues.
 """
 
-import functools
-import sys
 from collections.abc import Sequence
 
 from absl import flags
@@ -17,12 +15,12 @@ from absl import flags
 from brats_jax.data.normalise import NORMALISATIONS
 from brats_jax.errors import BratsError
 from brats_jax.runs.default_paths import default_store
-from brats_jax.runtime import cli
-from brats_jax.runtime.console import print_line
+from brats_jax.runtime import cli, flag_types
+from brats_jax.runtime.console import print_line, print_notice
 
-_SOURCE = flags.DEFINE_string("source", None, "Folder of BraTS files, or 'phantom'.")
-_STORE = flags.DEFINE_string(
-    "store", None, "Folder of the store (default: $BRATS_JAX_STORE or stores/default)."
+_SOURCE = flag_types.define_path("source", "Folder of BraTS files, or 'phantom'.")
+_STORE = flag_types.define_path(
+    "store", "Folder of the store (default: $BRATS_JAX_STORE or stores/default)."
 )
 _NORMALISATION = flags.DEFINE_enum(
     "normalisation",
@@ -33,10 +31,20 @@ _NORMALISATION = flags.DEFINE_enum(
 _CHANNEL_ORDER = flags.DEFINE_list(
     "channel_order", None, "Kaggle files: order of the channels, if not flair,t1,t1ce,t2."
 )
-_PATIENTS = flags.DEFINE_integer("patients", None, "Phantom: number of patients.")
-_SEED = flags.DEFINE_integer("seed", None, "Phantom: random seed (default 0).")
+_PATIENTS = flags.DEFINE_integer(
+    "patients", None, "Phantom: number of patients.", lower_bound=1, upper_bound=100_000
+)
+_SEED = flags.DEFINE_integer(
+    "seed",
+    None,
+    "Phantom: random seed (default 0).",
+    lower_bound=0,
+    upper_bound=flag_types.LARGEST_SEED,
+)
 _SHAPE = flags.DEFINE_list("shape", None, "Phantom: slices,height,width (default 155,240,240).")
-_WORKERS = flags.DEFINE_integer("workers", None, "Processes (default: all processors).")
+_WORKERS = flags.DEFINE_integer(
+    "workers", None, "Processes (default: all processors).", lower_bound=1, upper_bound=1024
+)
 _IGNORE_AUDIT = flags.DEFINE_bool(
     "ignore_audit", False, "Continue even if the labels contradict the channel order."
 )
@@ -70,7 +78,7 @@ def _main() -> None:
             workers=_WORKERS.value,
             ignore_audit=_IGNORE_AUDIT.value,
             skip_bad_cases=_SKIP_BAD_CASES.value,
-            say=functools.partial(print, file=sys.stderr, flush=True),
+            say=print_notice,
         )
         print_line(summary_table(_store(), manifest))
     if _VERIFY.value:
@@ -78,7 +86,7 @@ def _main() -> None:
 
 
 def _sizes(values: Sequence[str] | None) -> tuple[int, ...] | None:
-    return None if values is None else cli.whole_numbers("shape", values, 3)
+    return None if values is None else flag_types.whole_numbers("shape", values, 3)
 
 
 def run_main() -> None:

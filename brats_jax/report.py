@@ -11,14 +11,12 @@ import os
 import time
 from pathlib import Path
 
-from absl import flags
-
 from brats_jax.errors import BratsError
 from brats_jax.runs.folder import ReportFolder
-from brats_jax.runtime import cli
+from brats_jax.runtime import cli, flag_types
 from brats_jax.runtime.console import print_line
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run, a grid, or several runs.")
+_WORKDIR = flag_types.define_path("workdir", "Folder of a run, a grid, or several runs.")
 
 
 def _main() -> None:

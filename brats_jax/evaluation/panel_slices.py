@@ -12,7 +12,7 @@ import numpy as np
 
 from brats_jax.runs.documents import REEVALUATE_HINT
 from brats_jax.runtime.files import atomic_open
-from brats_jax.runtime.npz import open_npz
+from brats_jax.runtime.npz import check_array, open_npz
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,14 @@ class PanelSlices:
                 for name in file
                 if name.startswith("image.")
             }
+            count, *plane = file["truth"].shape
+            for name in ("truth", "prediction"):
+                check_array(name, file[name], "u", (count, *plane[:2]))
+            for name, image in images.items():
+                check_array(f"image.{name}", image, "f", (count, *plane[:2]))
+            check_array("patients", file["patients"], "U", (count,))
+            check_array("numbers", file["numbers"], "i", (count,))
+            check_array("dice", file["dice"], "f", (count, None))
             return cls(
                 [str(name) for name in file["patients"]],
                 [int(n) for n in file["numbers"]],

@@ -21,7 +21,7 @@ from brats_jax.errors import BratsError
 from brats_jax.metrics.surface import SurfaceStatistics
 from brats_jax.runs.documents import REEVALUATE_HINT, TallyHead
 from brats_jax.runtime.files import atomic_open
-from brats_jax.runtime.npz import open_npz
+from brats_jax.runtime.npz import check_array, open_npz
 
 # The scored regions as sets of labels.
 SCORED = LABEL_SETS
@@ -114,7 +114,8 @@ class SegmentationTally:
           BratsError: the file is missing, damaged, of another version or of another kind.
         """
         with _opened(path, "segment") as (arrays, facts):
-            regions = list(arrays["regions"])
+            regions = [str(name) for name in arrays["regions"]]
+            _check_segmentation(arrays, len(regions))
             tally = cls(
                 slices=Slices(**_unprefixed("slices", arrays)),
                 pixels=int(arrays["pixels"]),
@@ -157,6 +158,9 @@ class PretrainingTally:
         """Returns the tally at `path` and its facts; raises as `SegmentationTally.load`."""
         with _opened(path, "pretrain") as (arrays, facts):
             slices = Slices(**_unprefixed("slices", arrays))
+            count, _ = _check_slices(arrays)
+            for name, values in _unprefixed("values", arrays).items():
+                check_array(name, values, "f", (count,))
             return cls(slices, _unprefixed("values", arrays)), facts
 
 
@@ -167,6 +171,35 @@ def _prefixed(prefix: str, arrays: dict[str, Any]) -> dict[str, np.ndarray]:
 def _unprefixed(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     start = f"{prefix}."
     return {name.removeprefix(start): arrays[name] for name in arrays if name.startswith(start)}
+
+
+def _check_slices(arrays: Mapping[str, np.ndarray]) -> tuple[int, int]:
+    """Refuses arrays of other types or lengths; returns the numbers of slices and patients."""
+    count, patients = len(arrays["slices.index"]), len(arrays["slices.patients"])
+    for name, kinds, length in (
+        ("index", "iu", count),
+        ("patient", "iu", count),
+        ("number", "iu", count),
+        ("tumour", "b", count),
+        ("patients", "U", patients),
+        ("whole", "b", patients),
+    ):
+        check_array(name, arrays[f"slices.{name}"], kinds, (length,))
+    positions = arrays["slices.patient"]
+    if count and not 0 <= int(positions.min()) <= int(positions.max()) < patients:
+        raise ValueError("a slice belongs to no patient of the file")
+    return count, patients
+
+
+def _check_segmentation(arrays: Mapping[str, np.ndarray], regions: int) -> None:
+    count, patients = _check_slices(arrays)
+    check_array("counts", arrays["counts"], "iu", (count, regions, 3))
+    check_array("spacing_mm", arrays["spacing_mm"], "f", (patients, 3))
+    check_array("surfels", arrays["surfels"], "f", (patients, None, len(SURFEL_FIELDS)))
+    check_array("lesions", arrays["lesions"], "f", (patients, None, len(LESION_FIELDS)))
+    for prefix, length in (("surface", count), ("volume_surface", patients)):
+        for name, values in _unprefixed(prefix, arrays).items():
+            check_array(f"{prefix}.{name}", values, "fiu", (length, regions))
 
 
 def _write(path: Path, stage: str, arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from brats_jax.runs.folder import GridFolder
 from brats_jax.runs.grid import Cell
 from brats_jax.runs.settings import Settings
 from brats_jax.runtime import locks
+from brats_jax.runtime.flag_types import LARGEST_SEED, is_whole_number
 
 # Settings that differ between the cells, and the flags with their values.
 AXES = {
@@ -92,8 +93,10 @@ def parse_axes(
         if value.lower() not in known:
             raise BratsError(f"--ssl={value}: valid values are false, true, or both: false,true")
     for seed in seeds:
-        if not seed.isdecimal():
-            raise BratsError(f"--seeds={seed}: give whole numbers, 0 or more, for example 0,1,2")
+        if not is_whole_number(seed) or int(seed) > LARGEST_SEED:
+            raise BratsError(
+                f"--seeds={seed}: give whole numbers from 0 to {LARGEST_SEED}, such as 0,1,2"
+            )
     axes = Axes(
         losses=tuple(losses),
         ssl=tuple(known[value.lower()] for value in ssl),
@@ -134,7 +137,9 @@ def parse_shard(text: str) -> tuple[int, int]:
       BratsError: not of that form, or not 0 <= i < n.
     """
     index, slash, count = text.partition("/")
-    if not (slash and index.isdecimal() and count.isdecimal()) or not int(index) < int(count):
+    if not (slash and is_whole_number(index) and is_whole_number(count)) or not (
+        int(index) < int(count)
+    ):
         raise BratsError(
             f"--shard={text}: give i/n, the i-th of n workers from 0, for example 0/4 to 3/4"
         )

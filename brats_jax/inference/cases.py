@@ -1,7 +1,9 @@
 """Predicts the cases in a folder and writes the results."""
 
 import contextlib
+import os
 import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +22,7 @@ from brats_jax.inference.ensemble import SliceLabels
 from brats_jax.inference.model import Model
 from brats_jax.inference.outputs import OutputOptions
 from brats_jax.runs.folder import PredictionFolder
+from brats_jax.runtime import failures
 from brats_jax.runtime.console import print_line, progress_bar
 from brats_jax.runtime.files import remove_stale
 from brats_jax.runtime.threads import available_cpus
@@ -90,7 +93,7 @@ def predict_cases(
         try:
             reason = outputs.reason_to_skip(directory, case.name, model, options)
         except Exception as error:
-            _note_failure(outcome, case.name, error)
+            _note_failure(outcome, case.name, error, directory)
             continue
         if reason:
             outcome.kept[case.name] = reason
@@ -112,7 +115,7 @@ def predict_cases(
                 try:
                     path, summary = written.result()
                 except Exception as error:
-                    _note_failure(outcome, case.name, error)
+                    _note_failure(outcome, case.name, error, directory)
                 else:
                     outcome.written[case.name] = path
                     print_line(f"{case.name}: {summary}")
@@ -197,24 +200,8 @@ class _Steps:
         return outputs.with_existing(self.directory, case, self.model, self.options)
 
 
-def _note_failure(outcome: Outcome, name: str, error: Exception) -> None:
-    outcome.failed[name] = describe_failure(error)
+def _note_failure(outcome: Outcome, name: str, error: Exception, directory: Path) -> None:
+    outcome.failed[name] = failures.describe(error, directory)
+    if not failures.is_expected(error) and os.environ.get(failures.TRACEBACK):
+        traceback.print_exception(error)
     print_line(f"{name}: FAILED: {outcome.failed[name]}")
-
-
-def describe_failure(error: Exception) -> str:
-    """The error of a case in one line, with a remedy where there is one."""
-    if isinstance(error, BratsError):
-        return str(error)
-    if isinstance(error, OSError):  # a full disk, a folder without write permission
-        return (
-            f"{error.filename or 'a file'}: {error.strerror or error}; free space, or give write "
-            "permission"
-        )
-    if isinstance(error, MemoryError):
-        return "not enough memory for this case: close other programs, or crop it"
-    kind = type(error).__name__
-    first = (str(error).strip() or "no message").splitlines()[0][:200]
-    if "RESOURCE_EXHAUSTED" in str(error):  # JAX's word for a full device memory
-        return f"{kind}: {first}: give a smaller --batch_size"
-    return f"{kind}: {first}"

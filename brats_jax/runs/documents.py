@@ -2,12 +2,12 @@
 
 import dataclasses
 import functools
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
 from brats_jax.runtime.document import Document, Part
+from brats_jax.runtime.json_text import parse_json
 
 REEVALUATE_HINT = "give the command that trained again: it evaluates again without training"
 _TRAIN_HINT = "copy it again if it was copied, or train this stage again"
@@ -337,7 +337,7 @@ class TallyHead(Document):
         Raises:
           KeyError, ValueError: there is none, or it is of another version.
         """
-        return cls.from_json(json.loads(str(arrays["head"])))
+        return cls.from_json(parse_json(str(arrays["head"]), allow_nan=True))
 
 
 @dataclass(frozen=True)

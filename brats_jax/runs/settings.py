@@ -19,6 +19,7 @@ from brats_jax.errors import BratsError
 from brats_jax.losses import SEGMENTATION_LOSSES
 from brats_jax.runtime.devices import DTYPES
 from brats_jax.runtime.document import Part
+from brats_jax.runtime.flag_types import LARGEST_SEED, MOST_SLICES_AT_ONCE
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,14 @@ class Rule:
     hint: str
 
 
+def within(least: float, most: float) -> Rule:
+    """Numbers from `least` to `most`."""
+    return Rule(lambda value: least <= value <= most, f"give at least {least}, at most {most:,}")
+
+
 def at_least(least: int) -> Rule:
-    """Numbers from `least` up."""
-    return Rule(lambda value: value >= least, f"give at least {least}")
+    """Numbers from `least` up, as far as 32 bits count."""
+    return within(least, 2**31 - 1)
 
 
 def one_of(valid: Iterable[str]) -> Rule:
@@ -41,6 +47,13 @@ def one_of(valid: Iterable[str]) -> Rule:
 
 
 POSITIVE = Rule(lambda value: 0 < value < math.inf, "must be positive and finite")
+SEED = within(0, LARGEST_SEED)
+BATCH = within(1, MOST_SLICES_AT_ONCE)
+ALPHA = Rule(
+    lambda weights: all(0 <= w < math.inf for w in weights) and (not weights or max(weights) > 0),
+    "give weights of 0 or more, one of them above 0",
+)
+_WIDTHS = "give a multiple of 4, at most 1,024"
 PROBABILITY = Rule(lambda value: 0 <= value <= 1, "give 0 to 1")
 SLICES = one_of(("tumour", "all"))
 # Each once, and at least one.
@@ -72,7 +85,7 @@ FREE, PATH, ADDED = Mark.FREE, Mark.PATH, Mark.ADDED
 class ModelSettings(Part):
     """config.model."""
 
-    width: Annotated[int, Rule(lambda n: n >= 1 and n % 4 == 0, "give a multiple of 4")]
+    width: Annotated[int, Rule(lambda n: 1 <= n <= 1024 and n % 4 == 0, _WIDTHS)]
 
 
 @dataclass(frozen=True)
@@ -82,12 +95,12 @@ class DataSettings(Part):
     store: Annotated[str, FREE]
     split_by: Annotated[str, one_of(SPLIT_BY)]
     test_fraction: Annotated[float, Rule(lambda share: 0 < share < 1, "between 0 and 1")]
-    num_folds: Annotated[int, at_least(2)]  # a single fold would have nothing to train on
-    split_seed: Annotated[int, at_least(0)]
+    num_folds: Annotated[int, within(2, 1000)]  # a single fold would have nothing to train on
+    split_seed: Annotated[int, within(0, 2**63 - 1)]
     label_fraction: Annotated[float, Rule(lambda share: 0 < share <= 1, "above 0, at most 1 (all)")]
-    patch_size: Annotated[int, at_least(1)]
-    workers: Annotated[int, at_least(0), FREE]
-    threads: Annotated[int, at_least(1), FREE]
+    patch_size: Annotated[int, within(1, 4096)]
+    workers: Annotated[int, within(0, 1024), FREE]
+    threads: Annotated[int, within(1, 1024), FREE]
     placement: Annotated[str, one_of(PLACEMENTS), FREE]
 
 
@@ -104,8 +117,8 @@ class OptimSettings(Part):
 class TrainSettings(Part):
     """config.train."""
 
-    batch_size: Annotated[int, at_least(1)]
-    validation_batch_size: Annotated[int, at_least(1)]
+    batch_size: Annotated[int, BATCH]
+    validation_batch_size: Annotated[int, BATCH]
     float32_epochs: Annotated[int, at_least(0), ADDED]
     log_every_steps: Annotated[int, at_least(1), FREE]
     save_every_steps: Annotated[int, at_least(1), FREE]
@@ -118,7 +131,7 @@ class StageSettings(Part):
     """The settings that both stages have."""
 
     inputs: Annotated[tuple[str, ...], SOME_MODALITIES]
-    epochs: Annotated[int, at_least(1)]
+    epochs: Annotated[int, within(1, 1_000_000)]
     steps_per_epoch: Annotated[int, at_least(0)]
     slices: Annotated[str, SLICES]
     tumour_probability: Annotated[float, PROBABILITY]
@@ -144,8 +157,8 @@ class EvaluationSettings(Part):
 
     slices: Annotated[str, SLICES]
     tolerance_mm: Annotated[float, POSITIVE]
-    batch_size: Annotated[int, at_least(1), FREE]
-    panels: Annotated[int, at_least(0), FREE]
+    batch_size: Annotated[int, BATCH, FREE]
+    panels: Annotated[int, within(0, 1000), FREE]
 
 
 @dataclass(frozen=True)
@@ -156,12 +169,12 @@ class Settings(Part):
       document: the same as JSON, as config.json has them, with those not known here.
     """
 
-    seed: Annotated[int, at_least(0)]
+    seed: Annotated[int, SEED]
     folds: Annotated[tuple[int, ...], FREE]
     ssl: bool
     loss: Annotated[str, one_of(SEGMENTATION_LOSSES)]
-    focal_gamma: Annotated[float, at_least(0)]
-    focal_alpha: tuple[float, ...]
+    focal_gamma: Annotated[float, within(0, 100)]
+    focal_alpha: Annotated[tuple[float, ...], ALPHA]
     encoder_init: str
     dtype: Annotated[str, one_of(DTYPES)]
     compilation_cache: Annotated[str, FREE]

@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import os
 import runpy
 import signal
 import sys
@@ -14,12 +15,14 @@ from absl import app, flags, logging
 
 from brats_jax import about
 from brats_jax.errors import BUSY_STATUS, BratsError, Busy
-from brats_jax.runtime import distributed
+from brats_jax.runtime import distributed, failures
 from brats_jax.runtime.signals import Terminated, close_output, raise_on_sigterm
+from brats_jax.runtime.text import one_line
 
 # An installed package has configs/ here; from a clone it is a folder of the working directory.
 _INSTALLED = Path(about.__file__).parent / "share"
 COMMANDS = ("prepare", "main", "grid", "report", "predict", "calibrate", "export", "phantom")
+_HELP = ("help", "h", "helpshort", "helpfull", "helpxml")
 
 
 def run(
@@ -36,7 +39,7 @@ def run(
 
     Args:
       command: does the work; returns an exit status, None for 0.
-      folder: returns the folder that an OSError without a file name is about.
+      folder: returns the folder that an OSError without a file name is about; may fail.
       after_stop: printed after Ctrl-C or SIGTERM: how to continue.
       after_full_disk: appended to the line of an OSError if the folder exists.
     """
@@ -45,6 +48,7 @@ def run(
         # Orbax and JAX log every checkpoint that they read or write.
         logging.set_verbosity(logging.ERROR)
         raise_on_sigterm()
+        _print_any_name()
         try:
             if len(arguments) > 1:
                 raise BratsError(
@@ -58,23 +62,12 @@ def run(
             print_error(str(error))
         except BrokenPipeError:
             close_output()
-        except OSError as error:  # a full disk, a folder without permission, a file in its place
-            where = folder()
-            after = after_full_disk if where and Path(where).is_dir() else ""
-            print_error(f"{error.filename or where}: {error.strerror or error}{after}")
         except KeyboardInterrupt as error:
             print(f"stopped: {after_stop}", file=sys.stderr)
             number = signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT
             return distributed.end(128 + number)
-        except Exception as error:
-            if distributed.process_count() == 1:
-                raise
-            if distributed.is_lost_process(error):
-                print_error(
-                    "another process has ended; the same commands continue from the last checkpoint"
-                )
-            else:
-                traceback.print_exc()
+        except Exception as error:  # a full disk, a folder without permission, a vanished file
+            _print_failure(error, folder, after_full_disk)
         return distributed.end(1)
 
     app.run(main, flags_parser=_parse_flags)
@@ -82,25 +75,50 @@ def run(
 
 def print_error(message: str) -> None:
     """Prints the one line that describes an error."""
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {one_line(message)}", file=sys.stderr)
 
 
-def whole_numbers(flag: str, values: Sequence[str], count: int) -> tuple[int, ...]:
-    """The values of a flag that takes `count` positive whole numbers.
+def _print_failure(
+    error: Exception, folder: Callable[[], str | Path | None], after_full_disk: str
+) -> None:
+    several = distributed.process_count() > 1
+    if several and distributed.is_lost_process(error):
+        print_error(
+            "another process has ended; the same commands continue from the last checkpoint"
+        )
+        return
+    try:
+        where = folder()
+    except Exception:  # a configuration without the settings that name the folder
+        where = None
+    if not failures.is_expected(error) and (several or os.environ.get(failures.TRACEBACK)):
+        traceback.print_exc()
+    after = after_full_disk if isinstance(error, OSError) and failures.is_folder(where) else ""
+    print_error(f"{failures.describe(error, where)}{after}")
 
-    Raises:
-      BratsError: other values.
-    """
-    if len(values) != count or not all(v.isdecimal() and int(v) > 0 for v in values):
-        raise BratsError(f"--{flag}={','.join(values)}: give {count} positive whole numbers")
-    return tuple(int(value) for value in values)
+
+def _print_any_name() -> None:
+    """Lets a terminal that cannot print a file's name print it with replacements."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # not in a notebook
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _parse_flags(arguments: list[str]) -> list[str]:
     """Parses the flags as absl does, but a wrong flag or setting is one line."""
+    names = {a.lstrip("-").partition("=")[0] for a in arguments[1:] if a.startswith("-")}
+    if "version" in names:
+        _print_version()
+    if names & {*_HELP}:
+        try:
+            return flags.FLAGS(arguments)
+        except SystemExit:  # absl ends with 1 after --help
+            sys.exit(0)
+        except Exception as error:
+            _exit(str(error))
     config_file = _config_argument(arguments) if "config" in flags.FLAGS else None
     if config_file is not None:
-        if not config_file.is_file() and (_INSTALLED / config_file).is_file():
+        if not os.path.isfile(config_file) and os.path.isfile(_INSTALLED / config_file):
             named, found = str(config_file), str(_INSTALLED / config_file)
             arguments = [
                 a.replace(named, found)
@@ -109,19 +127,13 @@ def _parse_flags(arguments: list[str]) -> list[str]:
                 for a in arguments
             ]
             config_file = _INSTALLED / config_file
-        if not config_file.is_file():
+        if not os.path.isfile(config_file):
             _exit(f"{config_file}: no such configuration; give one, e.g. configs/ssl.py")
         # The files in configs/ import each other; the working directory may be any other.
         sys.path.insert(0, str(config_file.resolve().parent.parent))
+        _check_config_file(config_file)
     try:
         return flags.FLAGS(arguments)
-    except (flags.Error, ValueError, TypeError) as error:
-        if isinstance(error, flags.UnrecognizedFlagError) and error.flagname in distributed.FLAGS:
-            _exit(
-                f"--{error.flagname}: only brats_jax.main runs in several processes; start this "
-                "command once"
-            )
-        _exit(" ".join(str(error).split()))
     except (AttributeError, KeyError) as error:
         if "config" not in flags.FLAGS:
             raise
@@ -129,6 +141,36 @@ def _parse_flags(arguments: list[str]) -> list[str]:
         lines = str(error).replace("\\n", "\n").strip("\"'").splitlines()
         hint = lines[-1].strip("\"'") if len(lines) > 1 else ""
         _exit(f"unknown setting {_unknown_setting(config_file, arguments)} {hint}".strip())
+    except Exception as error:  # of absl, or of the type of a setting
+        if isinstance(error, flags.UnrecognizedFlagError) and error.flagname in distributed.FLAGS:
+            _exit(
+                f"--{error.flagname}: only brats_jax.main runs in several processes; start this "
+                "command once"
+            )
+        _exit(str(error))
+
+
+def _check_config_file(path: Path) -> None:
+    """Ends with one line if a configuration cannot be run, or does not return its settings."""
+    from ml_collections import ConfigDict
+
+    remedy = "repair it, or give one of configs/"
+    try:
+        get_config = runpy.run_path(str(path)).get("get_config")
+        config = get_config() if callable(get_config) else None
+    except KeyboardInterrupt:
+        raise
+    except SyntaxError as error:
+        _exit(f"{error.filename or path}, line {error.lineno}: {error.msg}: {remedy}")
+    except BaseException as error:
+        steps = traceback.extract_tb(error.__traceback__)
+        lines = [step.lineno for step in steps if step.filename == str(path)]
+        line = f", line {lines[-1]}" if lines else ""
+        _exit(f"{path}{line}: {type(error).__name__}: {error}: {remedy}")
+    if not callable(get_config):
+        _exit(f"{path}: it defines no get_config(): {remedy}")
+    if not isinstance(config, ConfigDict):
+        _exit(f"{path}: get_config() returns no ConfigDict: {remedy}")
 
 
 def _exit(message: str) -> NoReturn:
@@ -166,7 +208,9 @@ def _unknown_setting(config_file: Path | None, arguments: Sequence[str]) -> str:
 def main() -> None:
     """The console script `brats-jax COMMAND ...`: the same as `python -m brats_jax.COMMAND ...`."""
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
-    if name in ("--help", "-h", "help"):
+    if name in ("--version", "-version", "version"):
+        _print_version()
+    elif name in ("--help", "-h", "-help", "help"):
         print("usage: brats-jax COMMAND [--help] [--FLAG=VALUE ...]\n")
         for command in COMMANDS:
             print(f"  {command:10} {_summary(command)}")
@@ -176,6 +220,11 @@ def main() -> None:
         runpy.run_module(f"brats_jax.{name}", run_name="__main__", alter_sys=True)
     else:
         _exit(f"unknown command '{name}'; give one of {', '.join(COMMANDS)}")
+
+
+def _print_version() -> NoReturn:
+    print(f"brats_jax {about.__version__}")
+    sys.exit(0)
 
 
 def _summary(command: str) -> str:

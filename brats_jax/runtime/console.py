@@ -11,16 +11,19 @@ from tqdm import tqdm
 
 from brats_jax.runtime import distributed
 from brats_jax.runtime.signals import close_output, discard_output
-from brats_jax.runtime.text import duration
+from brats_jax.runtime.text import duration, printable
 
 FIRST_LINE_S = 60.0  # until a log file gets its first line of progress
 
 
 def print_line(text: str) -> None:
-    """Prints a line above the progress bar, if there is one; only the main process prints."""
+    """Prints a line above the progress bar, if there is one; only the main process prints.
+
+    Control characters in it are shown as escapes.
+    """
     if distributed.is_main():
         try:
-            tqdm.write(text)
+            tqdm.write(printable(text))
             sys.stdout.flush()
         except BrokenPipeError:
             close_output()
@@ -28,6 +31,11 @@ def print_line(text: str) -> None:
             error.filename = "standard output"
             discard_output()  # else Python would print a traceback at exit
             raise
+
+
+def print_notice(text: str) -> None:
+    """Prints a line on standard error, with control characters as escapes."""
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 class ProgressBar(Protocol):

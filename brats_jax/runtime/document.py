@@ -27,6 +27,9 @@ class Readable(Protocol):
 
 D = TypeVar("D", bound=Readable)
 
+# Exceptions of parsing an object of the wrong form.
+_MISFITS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
+
 
 def read_document(path: Path, kind: type[D], remedy: str = "") -> D:
     """Reads a document.
@@ -44,7 +47,7 @@ def read_document(path: Path, kind: type[D], remedy: str = "") -> D:
     document = read_json(path, remedy)
     try:
         return kind.from_json(document)
-    except (ValueError, TypeError, KeyError) as error:
+    except _MISFITS as error:
         raise BratsError(f"{path}: {error}; {remedy}") from None
 
 

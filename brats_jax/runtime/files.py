@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import stat
 import tempfile
 import threading
 import time
@@ -12,7 +13,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from brats_jax.errors import BratsError
+from brats_jax.runtime.json_text import parse_json
 
+MOST_JSON_BYTES = 256 * 2**20  # the manifest of the largest stores has a few megabytes
 _UMASK = threading.Lock()
 
 
@@ -27,7 +30,9 @@ def atomic_open(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     temporary = None
     try:
         descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(descriptor, mode) as file:
+        # A name that is no valid text, as a file may have, is written with replacements.
+        encoding, errors = (None, None) if "b" in mode else ("utf-8", "backslashreplace")
+        with os.fdopen(descriptor, mode, encoding=encoding, errors=errors) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -62,7 +67,7 @@ def make_folder(path: Path, flag: str) -> None:
 
 def check_folder(path: Path, flag: str) -> None:
     """Raises BratsError if `path` is a file; creates nothing."""
-    if path.exists() and not path.is_dir():
+    if os.path.lexists(path) and not path.is_dir():
         raise BratsError(f"{path} is a file: choose another {flag}")
 
 
@@ -113,7 +118,7 @@ def _plain(value: Any) -> Any:
 
 
 def read_json(path: Path, remedy: str) -> dict[str, Any]:
-    """Reads a JSON object.
+    """Reads a JSON object; see `runtime.json_text.parse_json` for what is refused.
 
     Args:
       path: the file.
@@ -123,7 +128,7 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
       BratsError: the file cannot be read or does not hold a JSON object.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = parse_json(read_regular(path, MOST_JSON_BYTES).decode("utf-8"))
     except OSError as error:
         raise BratsError(f"{path} cannot be read ({error.strerror or error}): {remedy}") from None
     except ValueError as error:
@@ -131,3 +136,23 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise BratsError(f"{path} is not a JSON object: {remedy}")
     return document
+
+
+def read_regular(path: Path, most_bytes: int) -> bytes:
+    """The bytes of a file; a pipe or a device is not opened for reading, which might never end.
+
+    Raises:
+      OSError: it cannot be read.
+      ValueError: it is no file, or of more than `most_bytes`.
+    """
+    with open(path, "rb", opener=_open_without_waiting) as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise ValueError("it is a device or a pipe, not a file")
+        if found.st_size > most_bytes:
+            raise ValueError(f"{found.st_size:,} bytes are more than any such file has")
+        return file.read(most_bytes + 1)
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a pipe without a writer would block

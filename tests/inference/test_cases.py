@@ -1,15 +1,12 @@
 """A folder of cases is predicted; each failure is reported in one line."""
 
-import errno
 import os
 import shutil
 
-import jax
 import prediction_examples as examples
 import pytest
 
-from brats_jax.errors import BratsError
-from brats_jax.inference.cases import describe_failure, predict_cases
+from brats_jax.inference.cases import predict_cases
 from brats_jax.inference.outputs import OutputOptions
 
 pytestmark = pytest.mark.usefixtures("shallow")
@@ -46,22 +43,3 @@ def test_a_damaged_case_is_named_and_the_others_are_predicted(
     assert set(images) == set(examples.CASES) - {bad}
     assert str(path) in outcome.failed[bad] and "fetch it again" in outcome.failed[bad]
     assert not list((tmp_path / "out").glob(f"*{bad}*"))
-
-
-@pytest.mark.parametrize(
-    ("error", "line"),
-    [
-        (BratsError("t1.nii.gz: cannot be read"), "t1.nii.gz: cannot be read"),
-        (OSError(errno.ENOSPC, "No space left on device", "a.nii.gz"), "a.nii.gz: No space left"),
-        (MemoryError(), "not enough memory for this case"),
-        (KeyError("what"), "KeyError: 'what'"),
-        (ValueError("no such colour\nin any map"), "ValueError: no such colour"),
-        (
-            jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory\nwhere"),
-            "RESOURCE_EXHAUSTED: Out of memory: give a smaller --batch_size",
-        ),
-    ],
-)
-def test_every_error_of_a_case_becomes_one_line(error, line):
-    described = describe_failure(error)
-    assert line in described and "\n" not in described

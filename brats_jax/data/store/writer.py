@@ -23,7 +23,7 @@ from brats_jax.data.store.channel_audit import contrast_sums
 from brats_jax.data.store.layout import CaseRecord, FileEntry, StoreSummary
 from brats_jax.data.store.reader import sha256_of
 from brats_jax.errors import BratsError
-from brats_jax.runtime import locks, threads
+from brats_jax.runtime import failures, locks, threads
 from brats_jax.runtime.document import Document, read_if_readable
 from brats_jax.runtime.files import atomic_open
 
@@ -43,8 +43,9 @@ def disk_errors(path: Path) -> Iterator[None]:
                 f"{path} cannot be written, no space is left: free some and give the same command "
                 "again, or choose another --store"
             ) from None
+        remedy = failures.remedy(error) or "; choose another --store"
         raise StorageError(
-            f"{path} cannot be written ({error.strerror or error}): choose another --store"
+            f"{path} cannot be written ({error.strerror or error}){remedy}"
         ) from None
 
 

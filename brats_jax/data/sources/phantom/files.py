@@ -14,7 +14,7 @@ from brats_jax.data.scans.writing import write_image
 from brats_jax.data.sources.base import Case
 from brats_jax.data.sources.phantom.source import PhantomSource
 from brats_jax.errors import BratsError
-from brats_jax.runtime import threads
+from brats_jax.runtime import failures, threads
 
 
 def write_cases(
@@ -65,9 +65,9 @@ def _write(case: Case, paths: dict[str, Path]) -> None:
         try:
             write_image(paths[what], _image(volumes[what], case.affine))
         except OSError as error:
+            remedy = failures.remedy(error) or "; free some space, or choose another folder"
             raise BratsError(
-                f"{paths[what]} cannot be written ({error.strerror or error}): free some space, "
-                "or choose another folder"
+                f"{paths[what]} cannot be written ({error.strerror or error}){remedy}"
             ) from None
 
     threads.parallel_map(write, volumes)
