@@ -12,7 +12,7 @@ from brats_jax.errors import BratsError
 from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.runs import checkpoints
 from brats_jax.runs.documents import EvaluatedCheckpoint, Evaluation, Score
-from brats_jax.runs.evaluated import EVALUATION_SETTINGS, is_current
+from brats_jax.runs.evaluated import EVALUATION_SETTINGS, files_of, is_current
 from brats_jax.runs.folder import FoldFolder
 from brats_jax.runs.settings import Settings
 from brats_jax.runtime.console import print_line
@@ -51,7 +51,8 @@ class FoldEvaluation:
         best = {s: checkpoints.read_meta(self.folder.stage(s).best) for s in self.tasks}
         steps = {stage: meta.step for stage, meta in best.items()}
         wanted = {name: getattr(self.settings.evaluation, name) for name in EVALUATION_SETTINGS}
-        return is_current(self.folder, steps, **wanted)
+        panels = self.settings.evaluation.panels > 0
+        return is_current(self.folder, steps, panels=panels, **wanted)
 
     def run(self, *, again: bool) -> None:
         """Evaluates the fold unless its evaluation is current; with `again` in any case."""
@@ -73,10 +74,13 @@ class FoldEvaluation:
         drawn = panels.slices_to_draw(self.store, self.split.test, settings.evaluation.panels)
         best: dict[str, EvaluatedCheckpoint] = {}
         rows: list[Score] = []
+        files: list[str] = []
         for stage in self.tasks:
             print_line(f"{self.title} {stage}: evaluating {len(indices)} test slices")
             best[stage], rows_of_stage = self._evaluate(stage, indices, drawn)
             rows += rows_of_stage
+            volumes = self.folder.patients_csv(stage).exists()
+            files += files_of(self.folder, stage, volumes=volumes, panels=len(drawn) > 0)
         Evaluation(
             fold=self.folder.number,
             set="test",
@@ -90,6 +94,7 @@ class FoldEvaluation:
             tolerance_mm=settings.evaluation.tolerance_mm,
             checkpoints=best,
             rows=tuple(rows),
+            files=tuple(files),
         ).write(self.folder.evaluation_json)
 
     def _evaluate(

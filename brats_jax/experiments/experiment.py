@@ -38,7 +38,7 @@ from brats_jax.runs.documents import (
     Summary,
     TrainingFacts,
 )
-from brats_jax.runs.folder import FoldFolder, RunFolder
+from brats_jax.runs.folder import STAGES, FoldFolder, RunFolder, StageFolder, checkpoint_steps
 from brats_jax.runs.settings import Settings, differences
 from brats_jax.runtime import devices, distributed, locks
 from brats_jax.runtime.console import print_line
@@ -123,6 +123,13 @@ def _start(settings: Settings, store: Store, folder: RunFolder, mode: str, mesh:
     experiment_config.check_patches(settings, store)
     if mode == "evaluate" and not folder.exists:
         raise BratsError(f"{folder.path}: no run there to evaluate; train it first")
+    if not folder.exists and any(
+        fold.stage(s).path.exists() for fold in folder.folds() for s in STAGES
+    ):
+        raise BratsError(
+            f"{folder.config_json} is missing, but there are trained folds beside it: copy it "
+            "back, or give another --workdir"
+        )
     options = experiment_config.split_options(settings)
     if not folder.splits_json.exists():
         # Refuse impossible splits, pretrainings and weight files before anything is written.
@@ -186,6 +193,25 @@ def _summarise(folder: RunFolder, num_folds: int) -> Summary:
     summary = summaries.summarise_run(folder, num_folds)
     print_line(summaries.format_summary(summary))
     return summary
+
+
+def _needs_no_training(folder: StageFolder) -> bool:
+    """Whether a stage is complete; if not, its training begins or goes on from `last`.
+
+    Raises:
+      BratsError: complete.json is there, but no checkpoint: training anew must be asked for.
+    """
+    best, last = (bool(checkpoint_steps(path)) for path in (folder.best, folder.last))
+    if folder.is_complete and best:
+        return True
+    if folder.complete_json.exists() and not last:
+        state = "is there" if folder.is_complete else "cannot be read"
+        raise BratsError(
+            f"{folder.complete_json} {state}, but {folder.last} holds no checkpoint to go on from: "
+            f"copy it back, or remove {folder.complete_json} and give the same command again, "
+            "which trains this stage from its beginning"
+        )
+    return False
 
 
 class Fold:
@@ -256,7 +282,7 @@ class Fold:
 
     def _train(self, name: str) -> None:
         title, folder = f"{self.title} {name}", self.folder.stage(name)
-        if self._is_complete(name):
+        if distributed.broadcast_from_main(lambda: _needs_no_training(folder)):
             print_line(f"{title}: complete, skipped")
             return
         stage = self.stage(name)

@@ -1,6 +1,7 @@
 """Checkpoints on disk: a state pytree and a JSON description; the only file that imports Orbax."""
 
 import contextlib
+import dataclasses
 import errno
 import inspect
 import json
@@ -10,27 +11,37 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import jax
 import orbax.checkpoint as ocp
 
 from brats_jax.errors import BratsError
+from brats_jax.runs import digests
 from brats_jax.runs.documents import TrainingFacts
-from brats_jax.runs.folder import checkpoint_steps
+from brats_jax.runs.folder import StageFolder, checkpoint_steps
 from brats_jax.runtime.document import Document
 
 # Of several processes, Orbax runs in the main one only.
 _ALONE = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
+
+_META = "meta"  # the description among its digests
+_NAMES = {
+    "params": "parameters",
+    "stats": "statistics",
+    "opt_state": "optimiser state",
+    _META: "description",
+}
 
 # The errors of a full disk, an exceeded quota, and a limit on the size of files.
 _FULL = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
 
 def _is_useful(record: logging.LogRecord) -> bool:
-    """Drops Orbax's two warnings that a folder which is opened for reading is read-only."""
+    """Drops Orbax's lines on read-only folders, and on metadata that only Orbax needs."""
     text = str(record.msg)
-    return "read_only=True" not in text and "directory is read only" not in text
+    useless = ("read_only=True", "directory is read only", "json parse Metadata file")
+    return not any(part in text for part in useless)
 
 
 logging.getLogger("absl").addFilter(_is_useful)
@@ -48,6 +59,8 @@ class CheckpointMeta(Document):
       record: facts on the training data.
       loader: the position of the loader.
       value: the validation score, of a best checkpoint.
+      sha256: `digests` of the parts of the state by name, and of this description as 'meta';
+        empty in checkpoints of version 0.1.0.
     """
 
     SCHEMA: ClassVar[str] = "brats_jax.checkpoint"
@@ -60,6 +73,12 @@ class CheckpointMeta(Document):
     record: TrainingFacts = field(default_factory=TrainingFacts)
     loader: dict[str, Any] | None = None
     value: float | None = None
+    sha256: dict[str, str] = field(default_factory=dict)
+
+    def with_digests(self, state: Mapping[str, Any]) -> Self:
+        """The description with the digests of a state and of itself."""
+        own = digests.of_document(dataclasses.replace(self, sha256={}).to_json())
+        return dataclasses.replace(self, sha256={**digests.of_state(state), _META: own})
 
 
 class Checkpoints:
@@ -99,12 +118,22 @@ class Checkpoints:
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(arrays), meta=ocp.args.JsonSave(meta.to_json())
+                    state=ocp.args.StandardSave(arrays),
+                    meta=ocp.args.JsonSave(meta.with_digests(arrays).to_json()),
                 ),
                 force=True,
             )
+            self._keep_alone(step)
         except Exception as error:
             raise self._readable(error) from error
+
+    def _keep_alone(self, step: int) -> None:
+        """Removes later steps, of a training that was started anew: Orbax keeps the largest."""
+        later = [other for other in self._manager.all_steps() if other > step]
+        if later:
+            self._manager.wait_until_finished()
+            for other in later:
+                self._manager.delete(other)
 
     def wait(self) -> None:
         """Waits until the saves are on disk."""
@@ -143,7 +172,8 @@ def read_meta(directory: Path, model: Mapping[str, Any] | None = None) -> Checkp
     """The description of the newest checkpoint in `directory`.
 
     Raises:
-      BratsError: no checkpoint, one of another program or version, or not of `model` if given.
+      BratsError: no checkpoint, a damaged one, one of another program or version, or not of `model`
+        if given.
     """
     return _read(directory, lambda manager, step: {}, model)[1]
 
@@ -161,7 +191,8 @@ def read(directory: Path, template: Any, model: Mapping[str, Any]) -> tuple[Any,
       (state, meta).
 
     Raises:
-      BratsError: no checkpoint, another version, another model.
+      BratsError: no checkpoint, another version, another model, or arrays that are not those that
+        were saved.
     """
 
     def restore(manager: ocp.CheckpointManager, step: int) -> Any:
@@ -182,44 +213,68 @@ def read(directory: Path, template: Any, model: Mapping[str, Any]) -> tuple[Any,
 def _read(directory: Path, restore: Any, model: Mapping[str, Any] | None = None) -> Any:
     # Orbax would create a missing folder.
     if not checkpoint_steps(directory):
-        raise BratsError(f"{directory}: no checkpoint there; train this stage first")
+        raise BratsError(f"{directory}: no checkpoint there; {_without(directory)}")
     _silence_repeated_errors()
     directory = directory.absolute()
-    with ocp.CheckpointManager(
-        directory,
-        options=ocp.CheckpointManagerOptions(
-            create=False, read_only=True, multiprocessing_options=_ALONE
-        ),
-    ) as manager:
-        step = manager.latest_step()
-        if step is None:
-            raise BratsError(f"{directory}: no whole checkpoint there; train this stage first")
-        where = directory / str(step)
-        try:
-            document = manager.restore(
-                step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())
-            ).meta
-        except Exception as error:
-            raise BratsError(
-                f"{where}: not a readable checkpoint ({_first_line(error)})"
-            ) from error
-        try:
-            meta = CheckpointMeta.from_json(document)
-        except ValueError as error:
-            raise BratsError(f"{where}: {error}; {CheckpointMeta.REMEDY}") from None
-        if model is not None and meta.model != _jsonable(model):
-            differences = _differences(meta.model, _jsonable(model))
-            raise BratsError(f"{where}: checkpoint of another model: {differences}")
-        try:
-            state = restore(manager, step)
-        except BratsError:
-            raise
-        except Exception as error:
-            raise BratsError(
-                f"{where}: cannot be restored ({_first_line(error)}): copy it again if it was "
-                "copied, or train this stage again"
-            ) from error
+    # Orbax's own choice of the newest may raise for a damaged folder, or skip it.
+    where = directory / str(max(checkpoint_steps(directory)))
+    try:
+        with ocp.CheckpointManager(
+            directory,
+            options=ocp.CheckpointManagerOptions(
+                create=False, read_only=True, multiprocessing_options=_ALONE
+            ),
+        ) as manager:
+            return _restore(manager, where, restore, model)
+    except BratsError:
+        raise
+    except Exception as error:
+        raise _damaged(where, f"not a readable checkpoint ({_first_line(error)})") from error
+
+
+def _restore(
+    manager: ocp.CheckpointManager, where: Path, restore: Any, model: Mapping[str, Any] | None
+) -> tuple[Any, CheckpointMeta]:
+    step = int(where.name)
+    document = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
+    try:
+        meta = CheckpointMeta.from_json(document)
+    except ValueError as error:
+        raise BratsError(f"{where}: {error}; {CheckpointMeta.REMEDY}") from None
+    own = {name: value for name, value in document.items() if name != "sha256"}
+    if meta.sha256.get(_META, digests.of_document(own)) != digests.of_document(own):
+        raise _changed(where, [_META])
+    if model is not None and meta.model != _jsonable(model):
+        differences = _differences(meta.model, _jsonable(model))
+        raise BratsError(f"{where}: checkpoint of another model: {differences}")
+    try:
+        state = restore(manager, step)
+        found = digests.of_state(state) if meta.sha256 else {}
+    except Exception as error:
+        raise _damaged(where, f"cannot be restored ({_first_line(error)})") from error
+    changed = [name for name, digest in found.items() if meta.sha256.get(name) != digest]
+    if changed:
+        raise _changed(where, changed)
     return state, meta
+
+
+def _changed(where: Path, parts: list[str]) -> BratsError:
+    names = " and ".join(_NAMES.get(part, part) for part in parts)
+    return _damaged(where, f"{names} changed on disk since the checkpoint was saved")
+
+
+def _damaged(where: Path, problem: str) -> BratsError:
+    return BratsError(
+        f"{where}: {problem}: copy it again if it was copied, or remove this folder and give the "
+        "command that trained again"
+    )
+
+
+def _without(directory: Path) -> str:
+    """What to do where a folder of checkpoints has none."""
+    if StageFolder(directory.parent).complete_json.exists():
+        return "copy it back, or give the command that trained again"
+    return "train this stage first"
 
 
 def _silence_repeated_errors() -> None:

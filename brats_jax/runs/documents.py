@@ -295,6 +295,8 @@ class Evaluation(Document):
       tolerance_mm: of the normalised surface Dice.
       checkpoints: by stage.
       rows: the scores.
+      files: names within the fold's folder of the other files of the evaluation; empty in those of
+        version 0.1.0.
     """
 
     SCHEMA: ClassVar[str] = "brats_jax.evaluation"
@@ -313,6 +315,7 @@ class Evaluation(Document):
     tolerance_mm: float
     checkpoints: dict[str, EvaluatedCheckpoint]
     rows: tuple[Score, ...]
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

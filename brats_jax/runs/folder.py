@@ -35,6 +35,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from brats_jax.runs.documents import StageResult
+from brats_jax.runtime.document import read_if_readable
+
 STAGES = ("pretrain", "segment")  # in the order in which they run
 # The stage whose network a user asks for by --task.
 STAGE_OF_TASK = {"segment": "segment", "reconstruct": "pretrain"}
@@ -83,8 +86,8 @@ class StageFolder:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the stage is trained to the end."""
-        return self.complete_json.exists()
+        """Whether the stage is trained to the end: an empty complete.json does not count."""
+        return read_if_readable(self.complete_json, StageResult) is not None
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from brats_jax.errors import BratsError
 from brats_jax.runs import checkpoints
 from brats_jax.runs.checkpoints import CheckpointMeta, Checkpoints
 from brats_jax.runs.folder import StageFolder
 from brats_jax.runtime import distributed
+from brats_jax.runtime.console import print_line
 from brats_jax.training.steps import TrainState
 
 # A copy on the devices between two steps: the next step reuses the memory of its argument.
@@ -63,7 +65,7 @@ class StageCheckpoints:
     """
 
     def __init__(self, folder: StageFolder) -> None:
-        self.last, self.best = folder.last, folder.best
+        self._folder, self.last, self.best = folder, folder.last, folder.best
         self._written: Future[None] | None = None
         if distributed.is_main():
             self._writer = ThreadPoolExecutor(1, "checkpoints")
@@ -80,6 +82,41 @@ class StageCheckpoints:
                 None if self._best.latest_step() is None else checkpoints.read_meta(self.best).value
             )
         )
+
+    def repair_best(
+        self, state: TrainState, meta: CheckpointMeta, validations: Mapping[int, float]
+    ) -> None:
+        """Writes a missing `best` again, if it is of the same step as `last`.
+
+        Args:
+          state, meta: the `last` checkpoint.
+          validations: by step, the values of the validation that were the best so far.
+
+        Raises:
+          BratsError: `best` is missing, and `last` does not hold its weights.
+        """
+
+        def repair() -> None:
+            if not meta.validated_step or self._best.latest_step() is not None:
+                return
+            best = max((step for step in validations if step <= meta.validated_step), default=None)
+            if best is None or best != meta.step:
+                others = [f"{self.last}"]
+                if self._folder.complete_json.exists():
+                    others.append(str(self._folder.complete_json))
+                raise BratsError(
+                    f"{self.best} holds no checkpoint{f' of step {best}' if best else ''}, and "
+                    f"{self.last} is of step {meta.step}: copy {self.best} back, or remove "
+                    f"{' and '.join(others)} and give the same command again, which trains this "
+                    "stage from its beginning"
+                )
+            weights = {"params": state.params, "stats": state.stats}
+            described = dataclasses.replace(meta, value=validations[best], sha256={})
+            self._best.save(meta.step, weights, described)
+            self._best.wait()
+            print_line(f"note: {self.best} was missing; made again from {self.last}")
+
+        distributed.broadcast_from_main(repair)
 
     def save(
         self,

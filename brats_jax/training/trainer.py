@@ -29,6 +29,7 @@ from brats_jax.runs import checkpoints
 from brats_jax.runs.checkpoints import CheckpointMeta
 from brats_jax.runs.documents import StageResult, TrainingFacts
 from brats_jax.runs.folder import StageFolder
+from brats_jax.runs.metrics_jsonl import read_metrics
 from brats_jax.runtime import devices, distributed
 from brats_jax.runtime.console import log_if_slow, print_line
 from brats_jax.runtime.signals import Interrupted, StopRequests
@@ -176,6 +177,8 @@ class Stage:
         graph, self.state, meta = self._restore()
         self.step = int(self.state.step)
         self.validated_step = meta.validated_step or 0 if meta else 0
+        if meta is not None:
+            self.checkpoints.repair_best(self.state, meta, self._best_validations())
         self.best_value = self.checkpoints.best_value()
         resident = None
         if self.placement == "device":
@@ -349,17 +352,27 @@ class Stage:
         if not np.isfinite([loss, value]).all():
             distributed.broadcast_from_main(lambda: self._refuse_validation(loss, value))
         self.validated_step = self.step
-        better = self._is_better(value)
+        better = self._is_better(value, self.best_value)
         if better:
             self.best_value = value
         self._save(value if better else None)
         self.epoch_start = (time.monotonic(), self.step)
 
-    def _is_better(self, value: float) -> bool:
-        if self.best_value is None:
+    def _is_better(self, value: float, than: float | None) -> bool:
+        if than is None:
             return True
-        larger = self.task.larger_is_better
-        return value > self.best_value if larger else value < self.best_value
+        return value > than if self.task.larger_is_better else value < than
+
+    def _best_validations(self) -> dict[int, float]:
+        """By step, the logged values of the validation that were the best so far."""
+        best: dict[int, float] = {}
+        for record in read_metrics(self.folder.metrics_jsonl):
+            value = record.get(self.task.metric)
+            if record["event"] != "validation" or not isinstance(value, float):
+                continue
+            if self._is_better(value, next(reversed(best.values()), None)):
+                best[record["step"]] = value
+        return best
 
     def _save(self, best_value: float | None = None) -> None:
         self.checkpoints.save(self.step, take_snapshot(self.state), self._meta(), best_value)

@@ -1,7 +1,10 @@
+import dataclasses
+
 import pytest
 from document_examples import evaluation_of, write_tally_head
 
-from brats_jax.runs.evaluated import has_tally, is_current
+from brats_jax.runs.documents import Score
+from brats_jax.runs.evaluated import files_of, has_tally, is_current
 from brats_jax.runs.folder import FoldFolder
 
 
@@ -31,3 +34,45 @@ def test_an_evaluation_without_its_tally_is_not_current(fold):
 def test_a_tally_of_another_stage_or_version_does_not_count(fold, stage, version):
     write_tally_head(fold.tally("segment"), stage, version)
     assert not has_tally(fold.tally("segment"), "segment")
+
+
+FILES = (
+    *("tally_segment.npz", "evaluation_segment.csv", "evaluation_segment_patients.csv"),
+    *("panels/segmentation.png", "panels/segmentation.npz"),
+)
+
+
+@pytest.fixture
+def whole(fold):
+    """The same with tables and panels, which evaluation.json lists."""
+    assert files_of(fold, "segment", volumes=True, panels=True) == FILES
+    dataclasses.replace(evaluation_of("segment", step=5), files=FILES).write(fold.evaluation_json)
+    fold.panels.mkdir()
+    for name in FILES[1:]:
+        (fold.path / name).write_text("x")
+    assert is_current(fold, {"segment": 5})
+    return fold
+
+
+@pytest.mark.parametrize("name", [*FILES, "evaluation.json"])
+@pytest.mark.parametrize("emptied", [False, True])
+def test_an_evaluation_of_which_a_file_is_removed_or_emptied_is_not_current(whole, name, emptied):
+    path = whole.path / name
+    path.write_text("") if emptied else path.unlink()
+    assert not is_current(whole, {"segment": 5})
+
+
+def test_an_evaluation_of_an_earlier_version_has_the_tables_of_its_rows(fold):
+    """It does not list its files."""
+    score = Score("segment", "slice", "all slices", "WT", "dice", "paper", 0.5, 4)
+    by_patient = dataclasses.replace(score, unit="patient", over="volumes")
+    evaluation = evaluation_of("segment", step=5)
+    dataclasses.replace(evaluation, rows=(score,)).write(fold.evaluation_json)
+    assert not is_current(fold, {"segment": 5})
+    fold.slices_csv("segment").write_text("x")
+    assert is_current(fold, {"segment": 5})
+    assert not is_current(fold, {"segment": 5}, panels=True)
+    dataclasses.replace(evaluation, rows=(score, by_patient)).write(fold.evaluation_json)
+    assert not is_current(fold, {"segment": 5})
+    fold.patients_csv("segment").write_text("x")
+    assert is_current(fold, {"segment": 5})
