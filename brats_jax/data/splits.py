@@ -1,11 +1,13 @@
 """The patients (or slices) of training, validation and test: drawn, frozen and audited."""
 
+import hashlib
 import itertools
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -32,7 +34,7 @@ class Splits(Document):
     """
 
     SCHEMA: ClassVar[str] = "brats_jax.splits"
-    REMEDY: ClassVar[str] = "give another --workdir, or remove the file to draw anew"
+    REMEDY: ClassVar[str] = "copy it again if it was copied, or give another --workdir"
     split_by: str
     seed: int
     test_fraction: float
@@ -40,6 +42,39 @@ class Splits(Document):
     patients: tuple[str, ...]
     test: tuple[str, ...]
     folds: tuple[tuple[str, ...], ...]
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """Parses the document.
+
+        Raises:
+          ValueError: as in `Document`; a unit is in two sets, or twice in one; another number of
+            folds than stated.
+        """
+        splits = super().from_json(document)
+        if splits.split_by not in SPLIT_BY:
+            raise ValueError(f"'split_by' is {splits.split_by!r}, not {' or '.join(SPLIT_BY)}")
+        if len(splits.folds) != splits.num_folds:
+            raise ValueError(f"it has {len(splits.folds)} folds, not {splits.num_folds}")
+        seen: dict[str, str] = {}
+        for where, names in splits.sets():
+            for name in names:
+                if name in seen:
+                    raise ValueError(f"'{name}' is in {seen[name]} and again in {where}")
+                seen[name] = where
+        return splits
+
+    def sets(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """(name, units) of the test set and of each fold."""
+        yield "the test set", self.test
+        for number, names in enumerate(self.folds):
+            yield f"fold {number}", names
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the sets, in any order of their units."""
+        sets = [self.split_by, *(sorted(names) for _, names in self.sets())]
+        return hashlib.sha256(json.dumps(sets).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -156,7 +191,40 @@ def load_or_make_splits(path: Path, store: Store, **options: object) -> Splits:
             f"{len(store.patients)} of {store.path}; give the store it was drawn for, "
             "or another --workdir"
         )
+    check_splits(splits, store, path)
     return splits
+
+
+def check_splits(splits: Splits, store: Store, path: Path) -> None:
+    """Checks that every unit of the store is in exactly one set, and nothing else is.
+
+    Args:
+      splits: read from `path`, so that no unit is in two sets.
+      store: the data.
+      path: of the file, for the message.
+
+    Raises:
+      BratsError: names a unit that is missing or unknown, or an empty set.
+    """
+    unit = "person" if splits.split_by == "patient" else "slice"
+    if splits.split_by == "patient":
+        units = set(store.subjects)
+    else:
+        units = {slice_name(store, i) for i in range(store.num_slices)}
+    named: set[str] = set()
+    problem = ""
+    if splits.patients != tuple(store.patients):
+        problem = f"it lists other patients than {store.path}"
+    for where, names in splits.sets():
+        named.update(names)
+        if not names:
+            problem = f"{where} is empty"
+    if unknown := sorted(named - units):
+        problem = f"'{unknown[0]}' is no {unit} of {store.path}"
+    elif missing := sorted(units - named):
+        problem = f"the {unit} '{missing[0]}' of {store.path} is in none of its sets"
+    if problem:
+        raise BratsError(f"{path}: {problem}; {Splits.REMEDY}")
 
 
 def fold_split(splits: Splits, store: Store, fold: int) -> Split:
@@ -268,7 +336,7 @@ class Audit(Document):
         if slices or (patients and split_by == "patient"):
             raise BratsError(
                 f"the split leaks: {slices} slices and {patients} patients are in two of training, "
-                "validation and test; remove splits.json to draw it anew"
+                "validation and test; give another --workdir"
             )
         if not patients:
             counts = ", ".join(f"{self.patients[k]} {k}" for k in ("train", "validation", "test"))

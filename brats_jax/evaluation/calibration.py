@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from scipy import special
 
-from brats_jax.data.splits import Splits, count_patients, fold_split
+from brats_jax.data.splits import Splits, check_splits, count_patients, fold_split
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 from brats_jax.evaluation.slices import brain_mask, device_batches
@@ -23,6 +23,7 @@ from brats_jax.metrics.calibration import (
     negative_log_likelihood,
 )
 from brats_jax.models import Weights
+from brats_jax.runs import checkpoints
 from brats_jax.runs.documents import Calibration, CalibrationScores, CalibrationSet
 from brats_jax.runs.folder import RunFolder
 from brats_jax.runtime import devices
@@ -51,7 +52,12 @@ def calibrate(trained: TrainedRun, store: str | None, batch_size: int) -> Iterat
         raise BratsError(
             f"{trained.run} was trained on another store than {data.path}: give it as --store"
         )
-    splits = read_document(RunFolder(trained.run).splits_json, Splits)
+    folder = RunFolder(trained.run)
+    splits = read_document(folder.splits_json, Splits)
+    check_splits(splits, data, folder.splits_json)
+    for member in trained.members:
+        stage = folder.fold(member.fold).stage("segment")
+        checkpoints.check_splits(stage, folder.splits_json, splits.digest)
     for member in trained.members:
         yield _calibrate_fold(trained, member, data, splits, batch_size)
 

@@ -32,6 +32,7 @@ from brats_jax.experiments import borrowed_pretraining
 from brats_jax.experiments import config as experiment_config
 from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.models import Weights
+from brats_jax.runs import checkpoints
 from brats_jax.runs.documents import (
     RunConfig,
     StageTraining,
@@ -238,6 +239,7 @@ class Fold:
         distributed.broadcast_from_main(lambda: self.audit.write(self.folder.audit_json))
         print_line(f"{self.title}: {self.audit.check(self.splits.split_by)}")
         stages = self._stages(mode)
+        distributed.broadcast_from_main(lambda: self._check_splits(stages))
         if mode != "evaluate":
             sets = [(n, getattr(self.split, n)) for n in ("train", "validation", "test")]
             for line in describe_burden(self.store, sets):
@@ -263,6 +265,11 @@ class Fold:
         """The stages that this run trains and evaluates."""
         pretrains = self.settings.ssl and not self.settings.pretrain.run
         return ["pretrain"] * pretrains + ["segment"] * (mode != "pretrain")
+
+    def _check_splits(self, stages: list[str]) -> None:
+        path, digest = self.folder.run.splits_json, self.splits.digest
+        for name in stages:
+            checkpoints.check_splits(self.folder.stage(name), path, digest)
 
     def _is_complete(self, name: str) -> bool:
         return distributed.broadcast_from_main(lambda: self.folder.stage(name).is_complete)
@@ -336,6 +343,7 @@ class Fold:
             self.mesh,
             initialise=self._initialiser(name),
             record=facts,
+            splits=self.splits.digest,
         )
 
     def _training_slices(self, name: str) -> np.ndarray:

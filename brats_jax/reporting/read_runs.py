@@ -1,8 +1,9 @@
-"""Finds the runs below a folder and reads their files; needs no model, device or store.
+"""Finds the runs below a folder and reads their files; needs no model or device.
 
 A folder with config.json is a run, a folder with grid.json a grid, whose runs are in
 pretraining/ and runs/. Any other folder is a collection of runs. A file that cannot be read is
-named in `Study.problems`, and the report goes on without it.
+named in `Study.problems`, and the report goes on without it. Splits are compared with the store
+where it is still there.
 """
 
 from collections.abc import Iterator
@@ -11,7 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from brats_jax.data.splits import Audit, Splits
+from brats_jax.data.splits import Audit, Splits, check_splits
+from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 from brats_jax.runs.documents import Evaluation, RunConfig, StageResult
 from brats_jax.runs.folder import (
@@ -181,8 +183,9 @@ def discover(workdir: Path) -> Study:
     requested: dict[str, tuple[int, ...]] = {}
     for cell in study.cells:
         requested[cell.run] = (*requested.get(cell.run, ()), cell.fold)
+    stores: dict[str, Store | None] = {}
     for folder in folders:
-        run = _read_run(folder, workdir, requested, study.problems)
+        run = _read_run(folder, workdir, requested, stores, study.problems)
         if run is not None:
             study.runs.append(run)
     if not study.runs and not study.cells:
@@ -195,7 +198,11 @@ def discover(workdir: Path) -> Study:
 
 
 def _read_run(
-    folder: RunFolder, workdir: Path, requested: dict[str, tuple[int, ...]], problems: list[str]
+    folder: RunFolder,
+    workdir: Path,
+    requested: dict[str, tuple[int, ...]],
+    stores: dict[str, Store | None],
+    problems: list[str],
 ) -> Run | None:
     document = _read(folder.config_json, RunConfig, problems)
     if document is None:
@@ -206,11 +213,38 @@ def _read_run(
         name,
         folder,
         document,
-        _read(folder.splits_json, Splits, problems),
+        _read_splits(folder, document, stores, problems),
         {fold.number: _read_fold(fold, problems) for fold in folder.folds()},
         # In a grid every fold is a call of its own, so config.json names one fold only.
         tuple(sorted(requested.get(name) or document.settings.folds)),
     )
+
+
+def _read_splits(
+    folder: RunFolder, document: RunConfig, stores: dict[str, Store | None], problems: list[str]
+) -> Splits | None:
+    splits = _read(folder.splits_json, Splits, problems)
+    store = _store_of(document, stores)
+    if splits is not None and store is not None:
+        try:
+            check_splits(splits, store, folder.splits_json)
+        except BratsError as error:
+            problems.append(str(error))
+            return None
+    return splits
+
+
+def _store_of(document: RunConfig, stores: dict[str, Store | None]) -> Store | None:
+    """The store of a run, opened once for all its runs; None if it is gone or another now."""
+    path = document.settings.data.store
+    if path not in stores:
+        try:
+            stores[path] = Store.open(path) if path else None
+        except (BratsError, OSError, ValueError):
+            stores[path] = None
+    store = stores[path]
+    same = store is not None and store.fingerprint == document.store.fingerprint
+    return store if same else None
 
 
 def _read_fold(folder: FoldFolder, problems: list[str]) -> FoldFiles:

@@ -26,6 +26,7 @@ from brats_jax.runtime.document import Document
 _ALONE = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
 
 _META = "meta"  # the description among its digests
+SPLITS = "splits"  # and the splits
 _NAMES = {
     "params": "parameters",
     "stats": "statistics",
@@ -59,8 +60,8 @@ class CheckpointMeta(Document):
       record: facts on the training data.
       loader: the position of the loader.
       value: the validation score, of a best checkpoint.
-      sha256: `digests` of the parts of the state by name, and of this description as 'meta';
-        empty in checkpoints of version 0.1.0.
+      sha256: `digests` of the parts of the state by name, of this description as 'meta', and of
+        the splits trained with; empty in checkpoints of version 0.1.0.
     """
 
     SCHEMA: ClassVar[str] = "brats_jax.checkpoint"
@@ -78,7 +79,28 @@ class CheckpointMeta(Document):
     def with_digests(self, state: Mapping[str, Any]) -> Self:
         """The description with the digests of a state and of itself."""
         own = digests.of_document(dataclasses.replace(self, sha256={}).to_json())
-        return dataclasses.replace(self, sha256={**digests.of_state(state), _META: own})
+        found = {**self.sha256, **digests.of_state(state), _META: own}
+        return dataclasses.replace(self, sha256=found)
+
+
+def check_splits(stage: StageFolder, splits_json: Path, digest: str) -> None:
+    """Refuses splits that a stage was not trained with: its test set may be other patients.
+
+    Args:
+      stage: the stage; one without a checkpoint, or of version 0.1.0, fits any splits.
+      splits_json: path of the splits, for the message.
+      digest: `Splits.digest`.
+
+    Raises:
+      BratsError: other splits, or a checkpoint that cannot be read.
+    """
+    folder = next((path for path in (stage.best, stage.last) if checkpoint_steps(path)), None)
+    if folder is not None and read_meta(folder).sha256.get(SPLITS, digest) != digest:
+        raise BratsError(
+            f"{splits_json} has other sets than {folder} was trained with, so that its training "
+            "patients may be test patients now; copy back the file that it was trained with, or "
+            "give another --workdir"
+        )
 
 
 class Checkpoints:

@@ -111,7 +111,7 @@ class StageCheckpoints:
                     "stage from its beginning"
                 )
             weights = {"params": state.params, "stats": state.stats}
-            described = dataclasses.replace(meta, value=validations[best], sha256={})
+            described = dataclasses.replace(meta, value=validations[best])
             self._best.save(meta.step, weights, described)
             self._best.wait()
             print_line(f"note: {self.best} was missing; made again from {self.last}")

@@ -66,6 +66,7 @@ class Stage:
       mesh: the devices.
       initialise: edits the initial parameters before the first step (transfer).
       record: facts on the data, which every checkpoint holds.
+      splits: `Splits.digest`, which every checkpoint holds too; '' for none.
       dispatch_steps: steps in a full dispatch, also on CPU; None: `feed.steps_per_dispatch`.
 
     Raises:
@@ -84,6 +85,7 @@ class Stage:
         *,
         initialise: Initialiser | None = None,
         record: TrainingFacts | None = None,
+        splits: str = "",
         dispatch_steps: int | None = None,
     ) -> None:
         devices.check_batch_size(options.batch_size, mesh)
@@ -94,6 +96,7 @@ class Stage:
         self.train_slices, self.validation_slices = train_slices, validation_slices
         self.folder, self.mesh = folder, mesh
         self.initialise, self.record = initialise, record or TrainingFacts()
+        self.digests = {checkpoints.SPLITS: splits} if splits else {}
         self.dispatch_steps = dispatch_steps
         self.title = f"fold {options.fold} {task.name}"
         self.plan = PatchPlan(
@@ -386,6 +389,7 @@ class Stage:
             options=dataclasses.asdict(self.options),
             record=self.record,
             loader=self.feed.position,
+            sha256=self.digests,
         )
 
     def _stop_if_asked(self) -> None:
