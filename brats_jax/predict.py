@@ -11,7 +11,7 @@ from pathlib import Path
 
 from absl import flags
 
-from brats_jax.data.modalities import MODALITIES
+from brats_jax.data.modalities import ALIASES, MODALITIES
 from brats_jax.errors import BratsError
 from brats_jax.runs.folder import STAGE_OF_TASK
 from brats_jax.runtime import cli, flag_types
@@ -24,6 +24,13 @@ _OUTPUT = flag_types.define_path("output", "Folder to write to.")
 _FILES = {
     name: flag_types.define_path(name, f"The {name} file of one case, instead of --input.")
     for name in MODALITIES
+}
+# --t1ce and the like are other spellings of --t1gd.
+_ALIAS_FILES = {
+    alias: (name, flag_types.define_path(alias, f"The same as --{name}."))
+    for name in MODALITIES
+    for alias in ALIASES[name]
+    if alias in ("t1n", "t1w", "t1ce", "t1c", "t2w", "t2f")
 }
 _TASK = flags.DEFINE_enum(
     "task", "segment", tuple(STAGE_OF_TASK), "Segment, or predict FLAIR from T1 and T1Gd."
@@ -67,7 +74,7 @@ _BATCH_SIZE = flags.DEFINE_integer(
 def _main() -> int:
     if _CHECKPOINT.value is None or _OUTPUT.value is None:
         raise BratsError("give --checkpoint=RUN and --output=DIR")
-    files = {name: flag.value for name, flag in _FILES.items() if flag.value is not None}
+    files = _files_by_modality()
     if (_INPUT.value is None) == (not files):
         raise BratsError("give --input=CASE_OR_FOLDER, or the files of one case: --t1= --t1gd= ...")
     only_segment = (_PROBABILITIES, _UNCERTAINTY, _PICTURE, _PAGE)
@@ -106,6 +113,23 @@ def _main() -> int:
     for name, problem in outcome.failed.items():
         cli.print_error(f"case {name}: {problem}")
     return 1 if outcome.failed else 0
+
+
+def _files_by_modality() -> dict[str, str]:
+    """The files of one case, in the order of the modalities."""
+    files: dict[str, str] = {}
+    for name in MODALITIES:
+        given = {name: _FILES[name].value} | {
+            alias: flag.value for alias, (of, flag) in _ALIAS_FILES.items() if of == name
+        }
+        named = {flag: path for flag, path in given.items() if path is not None}
+        if len(named) > 1:
+            raise BratsError(
+                f"{' and '.join(f'--{flag}' for flag in named)} are the same modality: give one"
+            )
+        for path in named.values():
+            files[name] = path
+    return files
 
 
 def run_main() -> None:

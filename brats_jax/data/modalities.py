@@ -3,12 +3,27 @@
 A position in an array is looked up here, never assumed.
 """
 
+import re
 from collections.abc import Sequence
+from typing import Any
 
 from brats_jax.errors import BratsError
 
 # The order of the channels of every image array.
 MODALITIES: tuple[str, ...] = ("t1", "t1gd", "t2", "flair")
+
+# Other spellings in use for each modality, without case, spaces, hyphens and underscores: of the
+# releases of BraTS, of BIDS and of other data sets. `canonical_name` reads them.
+ALIASES: dict[str, tuple[str, ...]] = {
+    "t1": ("t1n", "t1w", "t1native", "t1pre", "t1weighted"),
+    "t1gd": ("t1ce", "t1c", "t1gad", "t1post", "t1wce", "t1wgd", "t1cegad", "t1contrast"),
+    "t2": ("t2w", "t2weighted"),
+    "flair": ("t2f", "t2flair"),
+}
+_MODALITY_OF = {spelling: name for name in MODALITIES for spelling in (name, *ALIASES[name])}
+
+# For messages.
+VALID_NAMES = "; ".join(f"{name} (or {', '.join(ALIASES[name])})" for name in MODALITIES)
 
 # As written in tables and figures.
 DISPLAY_NAMES: dict[str, str] = {"t1": "T1", "t1gd": "T1Gd", "t2": "T2", "flair": "FLAIR"}
@@ -28,13 +43,33 @@ LABEL_SETS: dict[str, tuple[int, ...]] = {
 }
 
 
+def canonical_name(name: str) -> str:
+    """The modality for any spelling in `ALIASES`, e.g. 'T1ce' or 'T1-Gd' -> 't1gd'.
+
+    Raises:
+      BratsError: an unknown spelling.
+    """
+    found = _MODALITY_OF.get(_bare(name))
+    if found is None:
+        raise BratsError(f"unknown modality '{name}'; valid names: {VALID_NAMES}")
+    return found
+
+
+def canonical_names(value: Any) -> Any:
+    """A name, or a list of names, in canonical spelling; unknown names and others stay."""
+    if isinstance(value, list | tuple):
+        return [canonical_names(item) for item in value]
+    return _MODALITY_OF.get(_bare(value), value) if isinstance(value, str) else value
+
+
+def _bare(name: str) -> str:
+    return re.sub(r"[\s_-]", "", name).lower()
+
+
 def channel_indices(names: Sequence[str]) -> tuple[int, ...]:
     """Positions of modalities in the canonical order, e.g. ('t1', 'flair') -> (0, 3).
 
     Raises:
-      BratsError: a name that is not in `MODALITIES`.
+      BratsError: a name that is none of a modality.
     """
-    unknown = [name for name in names if name not in MODALITIES]
-    if unknown:
-        raise BratsError(f"unknown modality '{unknown[0]}'; valid names: {', '.join(MODALITIES)}")
-    return tuple(MODALITIES.index(name) for name in names)
+    return tuple(MODALITIES.index(canonical_name(name)) for name in names)

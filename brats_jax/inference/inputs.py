@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from brats_jax.data.modalities import canonical_name
 from brats_jax.data.scans import writing
 from brats_jax.data.scans.case_files import CaseFiles, group_by_case
-from brats_jax.data.scans.naming import canonical_name
 from brats_jax.data.scans.scan import Scan, make_scan, read_scan
 from brats_jax.data.scans.volumes import Volume, check_volume
 from brats_jax.data.sources.base import folder_files

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
 from brats_jax.data.device_store import PLACEMENTS
-from brats_jax.data.modalities import MODALITIES
+from brats_jax.data.modalities import MODALITIES, VALID_NAMES, canonical_names
 from brats_jax.data.splits import SPLIT_BY
 from brats_jax.errors import BratsError
 from brats_jax.losses import SEGMENTATION_LOSSES
@@ -59,7 +59,7 @@ SLICES = one_of(("tumour", "all"))
 # Each once, and at least one.
 SOME_MODALITIES = Rule(
     lambda names: bool(names) and set(names) <= {*MODALITIES} and len(set(names)) == len(names),
-    f"name each of {', '.join(MODALITIES)} at most once",
+    f"name each of {VALID_NAMES} at most once",
 )
 ONE_MODALITY = Rule(lambda name: name in MODALITIES, SOME_MODALITIES.hint)
 
@@ -194,6 +194,7 @@ class Settings(Part):
         Raises:
           BratsError: a setting is missing or of another type.
         """
+        document = with_canonical_modalities(document)
         try:
             settings = super().from_json(document)
         except ValueError as error:
@@ -223,6 +224,22 @@ class Settings(Part):
     def stage(self, name: str) -> StageSettings:
         """The settings of the stage 'pretrain' or 'segment'."""
         return {"pretrain": self.pretrain, "segment": self.segment}[name]
+
+
+def with_canonical_modalities(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as JSON has them, every modality in its canonical spelling ('t1ce' -> 't1gd').
+
+    A spelling thus never makes two runs differ.
+    """
+    found = dict(document)
+    for stage in ("pretrain", "segment"):
+        group = found.get(stage)
+        if isinstance(group, Mapping):
+            found[stage] = {
+                name: canonical_names(value) if name in ("inputs", "target") else value
+                for name, value in group.items()
+            }
+    return found
 
 
 def _marks(kind: type, prefix: str = "") -> Iterator[tuple[str, tuple[Any, ...]]]:

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from brats_jax.data.scans.naming import canonical_name
+from brats_jax.data.modalities import canonical_name
 from brats_jax.errors import BratsError
 from brats_jax.models.torch_weights import LeafPath, leaves, torch_name
 

@@ -15,7 +15,6 @@ import re
 from collections.abc import Mapping
 
 from brats_jax.data.modalities import MODALITIES
-from brats_jax.errors import BratsError
 
 SEG = "seg"  # suffix of the labels
 
@@ -89,20 +88,6 @@ def parse_volume_name(name: str) -> VolumeName | None:
     return VolumeName(
         match["case"], _MODALITY_OF.get(suffix, SEG), four_is_et=suffix not in _FOUR_IS_NOT_ET
     )
-
-
-def canonical_name(name: str) -> str:
-    """The modality for the spelling of any release, e.g. 'T1ce' -> 't1gd'.
-
-    Raises:
-      BratsError: an unknown spelling.
-    """
-    try:
-        return _MODALITY_OF[name.strip().lower()]
-    except KeyError:
-        raise BratsError(
-            f"unknown modality '{name}'; valid names: {', '.join(sorted(_MODALITY_OF))}"
-        ) from None
 
 
 def subject_of(case: str) -> str:

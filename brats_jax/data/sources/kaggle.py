@@ -18,8 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from brats_jax.data.modalities import MODALITIES
-from brats_jax.data.scans.naming import canonical_name
+from brats_jax.data.modalities import MODALITIES, canonical_name
 from brats_jax.data.sources.base import Case
 from brats_jax.errors import BratsError
 

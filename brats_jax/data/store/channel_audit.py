@@ -14,8 +14,8 @@ from brats_jax.data.modalities import CLASSES, DISPLAY_NAMES, MODALITIES
 from brats_jax.runtime.document import Part
 from brats_jax.runtime.text import plural
 
-# Channel orders in use, for suggestions: the order of the Kaggle files, and the order that most
-# loaders assume.
+# Channel orders in use: of the Kaggle files, and the one that most loaders assume. No other order
+# is ever suggested, because the labels identify T1Gd only.
 _COMMON_ORDERS = (("flair", "t1", "t1gd", "t2"), ("t1", "t1gd", "t2", "flair"))
 _NCR, _ET = CLASSES.index("NCR/NET"), CLASSES.index("ET")
 _T1GD = MODALITIES.index("t1gd")
@@ -136,12 +136,19 @@ def complaint(audit: ChannelAudit, channel_order: Sequence[str] | None) -> str:
       audit: a contradicted audit.
       channel_order: the channel order of the files, if the user can choose it; else None.
     """
-    found = audit.looks_like_t1gd
-    contrast = ", ".join(f"{name} {value:+.2f}" for name, value in (audit.contrast or {}).items())
+    found, contrast = audit.looks_like_t1gd, audit.contrast or {}
+    shown = ", ".join(f"{name} {value:+.2f}" for name, value in contrast.items())
     finding = (
         f"the labels contradict the names of the channels: over {plural(audit.slices, 'slice')} of "
-        f"{plural(audit.patients, 'patient')} ET minus NCR is {contrast}"
+        f"{plural(audit.patients, 'patient')} ET minus NCR is {shown}"
     )
+    t1gd = contrast.get("t1gd", 0.0)
+    if t1gd < 0 and t1gd == min(contrast.values()) and -t1gd >= contrast.get(found or "", 0.0):
+        where = "the mask channels are NCR, ED, ET" if channel_order else "label values are right"
+        return (
+            f"{finding}, so ET and NCR look exchanged (T1Gd is darkest where ET should be); check "
+            f"that {where} and that images and labels belong together"
+        )
     if found is None:
         return (
             f"{finding}, and T1Gd should be brighter in ET; check that images and labels belong "
@@ -152,18 +159,21 @@ def complaint(audit: ChannelAudit, channel_order: Sequence[str] | None) -> str:
             f"{finding}, so the files called {found} look like T1Gd; check their names, or "
             "continue with --ignore_audit"
         )
-    order = ",".join(fitting_order(channel_order, found))
+    order = fitting_order(channel_order, found)
+    if order is None:
+        return (
+            f"{finding}, so the channel read as {found} looks like T1Gd, or the labels are in "
+            "another order than NCR, ED, ET; find out the order of both where the files were made, "
+            "and name that of the channels with --channel_order"
+        )
     return (
-        f"{finding}, so the channel read as {found} looks like T1Gd; --channel_order={order} would "
-        "fit (the audit can identify T1Gd only), or continue with --ignore_audit"
+        f"{finding}, so the channel read as {found} looks like T1Gd; --channel_order="
+        f"{','.join(order)} would fit (the audit can identify T1Gd only), or continue with "
+        "--ignore_audit"
     )
 
 
-def fitting_order(channel_order: Sequence[str], found: str) -> tuple[str, ...]:
-    """A channel order of the files in which the channel now called `found` is T1Gd."""
+def fitting_order(channel_order: Sequence[str], found: str) -> tuple[str, ...] | None:
+    """The order in use in which the channel now called `found` is T1Gd; None if there is none."""
     position = list(channel_order).index(found)
-    for order in _COMMON_ORDERS:
-        if order[position] == "t1gd":
-            return order
-    swap = {found: "t1gd", "t1gd": found}
-    return tuple(swap.get(name, name) for name in channel_order)
+    return next((order for order in _COMMON_ORDERS if order[position] == "t1gd"), None)

@@ -74,7 +74,6 @@ def test_a_brighter_channel_contradicts_the_order(et, found):
         # Read as the loaders assume, the true files show T1Gd in the third channel.
         ("t1,t1gd,t2,flair", "t2", "flair,t1,t1gd,t2"),
         ("flair,t1,t1gd,t2", "t1", "t1,t1gd,t2,flair"),
-        ("flair,t1,t1gd,t2", "flair", "t1gd,t1,flair,t2"),
     ],
 )
 def test_the_suggested_order_fits(order, found, fits):
@@ -83,3 +82,23 @@ def test_the_suggested_order_fits(order, found, fits):
         verdict="contradicted", slices=1, patients=1, contrast={"t1": 0.0}, looks_like_t1gd=found
     )
     assert f"--channel_order={fits} would fit" in complaint(audit, order.split(","))
+
+
+@pytest.mark.parametrize("found", ["flair", "t2"])
+def test_no_order_is_suggested_that_no_release_has(found):
+    audit = ChannelAudit(
+        verdict="contradicted",
+        slices=1,
+        patients=1,
+        contrast={"t1": 0.0, "t1gd": -0.1, "t2": 0.0, "flair": 0.0, found: 0.3},
+        looks_like_t1gd=found,
+    )
+    line = complaint(audit, ("flair", "t1", "t1gd", "t2"))
+    assert "would fit" not in line and f"read as {found} looks like T1Gd, or the labels" in line
+
+
+def test_exchanged_labels_are_named_instead_of_an_order():
+    audit = judge([contrast_sums(*case([-0.2, -0.8, 0.4, 0.1], [0, 0, 0, 0]))])
+    assert audit.looks_like_t1gd == "t2"
+    line = complaint(audit, ("flair", "t1", "t1gd", "t2"))
+    assert "ET and NCR look exchanged" in line and "--channel_order" not in line
