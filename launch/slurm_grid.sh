@@ -17,29 +17,16 @@
 #SBATCH --requeue
 #SBATCH --open-mode=append
 set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # SLURM runs a copy of this file; the repository is the folder in which sbatch was called.
 cd "${SLURM_SUBMIT_DIR:-.}"
+[ -e "$here/slurm_task.sh" ] || here=launch
+source "$here/slurm_task.sh"
 grid=${1:?usage: slurm_grid.sh GRID STORE [FLAGS]}
 store=${2:?usage: slurm_grid.sh GRID STORE [FLAGS]}
 shift 2
 # The first index of an array need not be 0.
 shard=$((${SLURM_ARRAY_TASK_ID:?give --array=0-4} - ${SLURM_ARRAY_TASK_MIN:-0}))
-
-.venv/bin/python -m brats_jax.grid --config="${CONFIG:-configs/ssl.py}" --workdir="$grid" \
-  --config.data.store="$store" --shard="$shard/${SLURM_ARRAY_TASK_COUNT:?give --array=0-4}" "$@" &
-worker=$!
-
-# USR1 announces the time limit (see --signal): requeue. TERM is scancel or preemption: SLURM itself
-# decides whether to requeue.
-signalled= again=
-trap 'signalled=1; kill -TERM "$worker"' TERM
-trap 'signalled=1; again=1; kill -TERM "$worker"' USR1
-while true; do
-  status=0
-  wait "$worker" || status=$?
-  # A signal ends the wait before the worker ends.
-  [ -n "$signalled" ] || break
-  signalled=
-done
-if [ -n "$again" ] && [ "$status" -eq 143 ]; then scontrol requeue "$SLURM_JOB_ID"; fi
-exit "$status"
+run_task shell .venv/bin/python -m brats_jax.grid --config="${CONFIG:-configs/ssl.py}" \
+  --workdir="$grid" --config.data.store="$store" \
+  --shard="$shard/${SLURM_ARRAY_TASK_COUNT:?give --array=0-4}" "$@"

@@ -11,6 +11,15 @@ from pathlib import Path
 import pytest
 
 LAUNCH = Path(__file__).parent.parent / "launch"
+SCRIPTS = ("slurm_folds.sh", "slurm_grid.sh", "slurm_nodes.sh")
+ARGUMENTS = dict.fromkeys(SCRIPTS, ("CONFIG", "RUN", "STORE")) | {
+    "slurm_grid.sh": ("GRID", "STORE")
+}
+ARRAY = {
+    "SLURM_ARRAY_JOB_ID": "70",
+    "SLURM_ARRAY_TASK_ID": "3",
+    "SLURM_ARRAY_TASK_COUNT": "4",
+}
 
 
 @pytest.fixture
@@ -21,6 +30,8 @@ def place(tmp_path):
         ".venv/bin/python": '#!/bin/bash\nprintf "%s\\n" "$@"\n',
         "bin/srun": '#!/bin/bash\nprintf "%s\\n" srun "$@"\n',
         "bin/scontrol": '#!/bin/bash\necho "$@" > requeued\n',
+        # Cancels the stand-in for srun, as SLURM does its steps.
+        "bin/scancel": '#!/bin/bash\necho "$@" > cancelled; kill -TERM $(cat worker)\n',
     }.items():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,6 +49,13 @@ def start(place, script, *arguments, **variables):
         ["bash", str(place / "elsewhere" / script), *arguments],
         env=environment, cwd="/", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
+
+
+def wait_for(path):
+    deadline = time.monotonic() + 30
+    while not path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_each_task_of_an_array_trains_one_fold(place):
@@ -86,7 +104,7 @@ def test_a_failed_grid_fails_its_task(place):
     assert process.returncode == 1 and not (place / "requeued").exists()
 
 
-@pytest.mark.parametrize("script", ["slurm_folds.sh", "slurm_grid.sh", "slurm_nodes.sh"])
+@pytest.mark.parametrize("script", SCRIPTS)
 def test_without_arguments_or_an_array_the_usage_is_printed(place, script):
     process = start(place, script)
     assert f"usage: {script}" in process.communicate()[1] and process.returncode != 0
@@ -94,24 +112,59 @@ def test_without_arguments_or_an_array_the_usage_is_printed(place, script):
     assert "give --array=0-4" in process.communicate()[1] and process.returncode != 0
 
 
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_log_is_continued_after_a_requeue(script):
+    text = (LAUNCH / script).read_text()
+    assert "#SBATCH --open-mode=append\n" in text and "#SBATCH --requeue\n" in text
+    assert "#SBATCH --signal=B:USR1@120\n" in text
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
 @pytest.mark.parametrize(("number", "requeued"), [(signal.SIGUSR1, True), (signal.SIGTERM, False)])
-def test_signals_reach_the_grid_and_only_the_time_limit_requeues(place, number, requeued):
-    (place / ".venv/bin/python").write_text(
-        "#!/bin/bash\ntrap 'sleep 0.3; touch saved; exit 143' TERM\ntouch started\n"
-        "for i in {1..600}; do sleep 0.1; done\n"
+def test_signals_reach_the_command_and_only_the_time_limit_requeues(
+    place, script, number, requeued
+):
+    """A second signal follows while the command saves."""
+    work = (
+        "#!/bin/bash\necho $$ > worker\ntrap 'sleep 0.3; touch saved; exit 143' TERM\n"
+        "touch started\nfor i in {1..600}; do sleep 0.1; done\n"
     )
-    variables = {"SLURM_ARRAY_TASK_ID": "0", "SLURM_ARRAY_TASK_COUNT": "1"}
-    process = start(place, "slurm_grid.sh", "GRID", "STORE", **variables)
-    deadline = time.monotonic() + 30
-    while not (place / "started").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    process.send_signal(number)
+    (place / ".venv/bin/python").write_text(work)
+    (place / "bin/srun").write_text(work)
+    process = start(place, script, *ARGUMENTS[script], **ARRAY)
+    wait_for(place / "started")
+    for _ in range(2):
+        process.send_signal(number)
+        time.sleep(0.1)
     process.communicate(timeout=30)
     assert process.returncode == 143 and (place / "saved").exists()
     assert (place / "requeued").exists() == requeued
-    if requeued:
-        assert (place / "requeued").read_text() == "requeue 77\n"
+    if requeued:  # this task alone: 70 or 77 may be the number of the whole array
+        assert (place / "requeued").read_text() == "requeue 70_3\n"
+    if script == "slurm_nodes.sh":
+        assert (place / "cancelled").read_text() == "--signal=TERM 70_3\n"
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_folder_in_use_is_tried_again(place, script):
+    """As after the loss of a node, whose lock is not yet free."""
+    work = "#!/bin/bash\necho x >> tries; [ $(wc -l < tries) -gt 2 ] || exit 75\n"
+    (place / ".venv/bin/python").write_text(work)
+    (place / "bin/srun").write_text(work)
+    process = start(place, script, *ARGUMENTS[script], RETRY_S="0.1", **ARRAY)
+    errors = process.communicate(timeout=30)[1]
+    assert process.returncode == 0 and (place / "tries").read_text() == "x\n" * 3
+    assert errors.count("in use: tries again in 0.1 s") == 2
+
+
+def test_a_task_that_waits_for_a_folder_requeues_at_its_time_limit(place):
+    (place / ".venv/bin/python").write_text("#!/bin/bash\ntouch started; exit 75\n")
+    process = start(place, "slurm_folds.sh", "CONFIG", "RUN", "STORE", **ARRAY)
+    wait_for(place / "started")
+    time.sleep(0.2)
+    process.send_signal(signal.SIGUSR1)
+    process.communicate(timeout=30)
+    assert process.returncode == 143 and (place / "requeued").read_text() == "requeue 70_3\n"
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from absl import flags
 
 from brats_jax.data.patches import Patches, PatchPlan, cut
 from brats_jax.data.store.reader import Store
+from brats_jax.runtime import signals
 
 Batch = dict[str, np.ndarray]
 # Gives the positions of patches that are cut on the device.
@@ -81,8 +82,10 @@ def _exit_with_parent(worker: int, workers: int) -> None:
     """Ends this loader process when its parent ends, even by SIGKILL; else it would wait forever.
 
     Not `signals.die_with_parent`: the kernel would end the worker with the thread that started it,
-    and Grain starts workers in threads of its own.
+    and Grain starts workers in threads of its own. Ignores the signals that a cluster or a terminal
+    sends to every process of a job: the parent needs its batches until it has saved.
     """
+    signals.ignore_signals()
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -53,6 +53,9 @@ from brats_jax.runtime.text import plural
 
 # Seconds between two updates of a cell's record with the time spent; a kill loses the last.
 NOTE_S = 30.0
+# Seconds between the first and the last process of a job that gets a cluster's signal.
+SIGNAL_S = 2.0
+STOPPED_BY_SIGNAL = (-signal.SIGTERM, 128 + signal.SIGTERM, 128 + signal.SIGINT)
 
 
 def run_grid(
@@ -152,7 +155,8 @@ class GridRunner:
         self.grid, self.cells, self.command = grid, list(cells), command
         self.poll_s, self.wait_s = poll_s, wait_s
         self.failed: dict[Cell, str] = {}
-        self._began = time.time()
+        # By number, because the clocks of two machines differ.
+        self._ended_attempts = {cell: self._count_ended(cell) for cell in self._needed()}
         self._printed: set[str] = set()
 
     def run(self) -> dict[Cell, str]:
@@ -224,11 +228,20 @@ class GridRunner:
         return settled
 
     def _failed_elsewhere(self, cell: Cell) -> str | None:
-        """The error of another worker's attempt since this worker began."""
+        """The error of another worker's attempt that ended after this worker began."""
         record = read_record(self.grid, cell)
-        if record and record.state == "failed" and (record.ended_s or 0) > self._began:
-            return record.error
-        return None
+        if record is None or record.state != "failed":
+            return None
+        return record.error if record.attempts > self._ended_attempts.get(cell, 0) else None
+
+    def _needed(self) -> set[Cell]:
+        """The cells of this worker, and the pretrainings that they start from."""
+        return {*self.cells, *(cell.source for cell in self.cells if cell.source is not None)}
+
+    def _count_ended(self, cell: Cell) -> int:
+        """How many attempts at the cell have ended so far."""
+        record = read_record(self.grid, cell)
+        return record.attempts - (record.state == "running") if record else 0
 
     def _print_once(self, text: str) -> None:
         if text not in self._printed:
@@ -258,7 +271,10 @@ class GridRunner:
             return False
         if status == 0 and is_done(self.grid, cell):
             attempt.end("done")
-        elif stop.signal_number is not None:
+            return True
+        if status in STOPPED_BY_SIGNAL:
+            _await_signal(stop)
+        if stop.signal_number is not None:
             attempt.end("stopped")
             print_line(f"grid: stopped in {cell.name}; the same command continues from there")
             raise Interrupted(stop.signal_number)
@@ -353,6 +369,13 @@ class _Attempt:
         seconds = self._before.seconds if self._before else 0.0
         seconds += time.monotonic() - self._started
         dataclasses.replace(record, seconds=round(seconds, 1)).write(self._path)
+
+
+def _await_signal(stop: StopRequests) -> None:
+    """Waits until this process, too, gets the signal that ended its cell; not for long."""
+    until = time.monotonic() + SIGNAL_S
+    while stop.signal_number is None and time.monotonic() < until:
+        time.sleep(0.02)
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from absl import app, flags, logging
 from brats_jax import about
 from brats_jax.errors import BUSY_STATUS, BratsError, Busy
 from brats_jax.runtime import distributed, failures
-from brats_jax.runtime.signals import Terminated, close_output, raise_on_sigterm
+from brats_jax.runtime.signals import Terminated, close_output, raise_on_first_signal
 from brats_jax.runtime.text import one_line
 
 # An installed package has configs/ here; from a clone it is a folder of the working directory.
@@ -47,7 +47,7 @@ def run(
     def main(arguments: Sequence[str]) -> int:
         # Orbax and JAX log every checkpoint that they read or write.
         logging.set_verbosity(logging.ERROR)
-        raise_on_sigterm()
+        raise_on_first_signal()
         _print_any_name()
         try:
             if len(arguments) > 1:
@@ -62,6 +62,10 @@ def run(
             print_error(str(error))
         except BrokenPipeError:
             close_output()
+        except SystemExit as error:  # Interrupted, or the end of another process
+            if not isinstance(error.code, int):
+                raise
+            return distributed.end(error.code)
         except KeyboardInterrupt as error:
             print(f"stopped: {after_stop}", file=sys.stderr)
             number = signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT

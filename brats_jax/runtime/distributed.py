@@ -6,18 +6,20 @@ and failures through the key-value store of JAX's coordination service. They wai
 without a time limit: a collective on the devices would give up after half a minute.
 """
 
+import contextlib
 import itertools
 import json
 import os
+import signal
 import socket
 import sys
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from brats_jax.errors import BUSY_STATUS, BratsError, Busy
+from brats_jax.runtime import signals
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh
@@ -27,6 +29,7 @@ T = TypeVar("T")
 # Flags of main.py that request several processes.
 FLAGS = ("coordinator", "num_processes", "process_id", "distributed")
 
+END_S = 5.0  # for the other processes at an end that is not regular
 WAIT_S = 300.0  # for the other processes at the start; the nodes of a cluster do not start at once
 
 
@@ -36,7 +39,6 @@ class _Process:
     index = 0
     count = 1
     messages = itertools.count()
-    announced_end = False  # whether this process has sent its exit status to the others
     in_main_only = False  # within a function that only the main process calls
 
 
@@ -166,7 +168,6 @@ def broadcast_from_main(function: Callable[[], T]) -> T:
     try:
         text = json.dumps({"value": function()})
     except BaseException as error:
-        _Process.announced_end = True
         _service().client.key_value_set(key, json.dumps({"status": _status(error)}))
         raise
     finally:
@@ -201,7 +202,8 @@ def _status(error: BaseException) -> int:
     if isinstance(error, SystemExit) and isinstance(error.code, int):
         return error.code
     if isinstance(error, KeyboardInterrupt):
-        return 130
+        terminated = isinstance(error, signals.Terminated)
+        return 128 + (signal.SIGTERM if terminated else signal.SIGINT)
     return BUSY_STATUS if isinstance(error, Busy) else 1
 
 
@@ -235,18 +237,35 @@ class StopAgreement:
 
 
 def end(status: int) -> int:
-    """Returns `status`, or ends this process at once if the others do not know of its end.
+    """Returns `status`, or ends this process at once if there are several and it is not 0.
 
-    A regular exit would wait for the other processes, which in turn wait for this one.
+    At a regular exit JAX waits for the other processes, without regard to signals: forever if one
+    of them is gone.
     """
-    if _Process.count == 1 or _Process.announced_end or not status:
+    if _Process.count == 1:
         return status
+    if not status:
+        signals.die_on_signals()
+        return status
+    signals.ignore_signals()  # srun sends some to all others once the first process has ended
     sys.stdout.flush()
     sys.stderr.flush()
-    if is_main():
-        # The end of the main process ends all others, which may be about to print an error.
-        time.sleep(2.0)
+    # The end of the main process ends all others, which may be about to print an error.
+    telling = threading.Thread(target=_wait_for_ends if is_main() else _tell_end, daemon=True)
+    telling.start()
+    telling.join(END_S)
     os._exit(status)
+
+
+def _tell_end() -> None:
+    with contextlib.suppress(Exception):  # the main process may be gone
+        _service().client.key_value_set(f"brats_jax/ended/{_Process.index}", "")
+
+
+def _wait_for_ends() -> None:
+    for index in range(1, _Process.count):
+        with contextlib.suppress(Exception):
+            _service().client.blocking_key_value_get(f"brats_jax/ended/{index}", int(1000 * END_S))
 
 
 def is_lost_process(error: Exception) -> bool:

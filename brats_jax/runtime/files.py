@@ -71,6 +71,22 @@ def check_folder(path: Path, flag: str) -> None:
         raise BratsError(f"{path} is a file: choose another {flag}")
 
 
+def file_system_time(folder: Path) -> float:
+    """The time now, in seconds since 1970, by the clock that dates the files in `folder`.
+
+    A file server's clock may differ from this machine's. Where nothing can be written, the time of
+    this machine.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+            return os.fstat(file.fileno()).st_mtime
+    except OSError:
+        return time.time()
+
+
 def remove_stale(directory: Path, names: re.Pattern[str], older_than_s: float = 3600.0) -> None:
     """Removes temporary files that a killed `atomic_open` left in `directory`.
 
@@ -79,12 +95,14 @@ def remove_stale(directory: Path, names: re.Pattern[str], older_than_s: float = 
       names: pattern of the final file names.
       older_than_s: younger files stay, because another process may be writing them.
     """
+    now = None
     for path in directory.glob(".*"):
         name, dot, suffix = path.name[1:].rpartition(".")
         if not (dot and len(suffix) == 8 and names.fullmatch(name)):
             continue
         try:
-            if time.time() - path.stat().st_mtime > older_than_s:
+            now = file_system_time(directory) if now is None else now
+            if now - path.stat().st_mtime > older_than_s:
                 path.unlink()
         except OSError:  # removed meanwhile, or no permission
             continue

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from brats_jax.errors import Busy
+from brats_jax.runtime import heartbeat
 from brats_jax.runtime.console import print_line
 
 # errno of a file system without flock.
@@ -26,8 +27,8 @@ def hold(path: Path, name: str, patience_s: float = 1.0) -> Iterator[None]:
     """Holds the lock file `path` within the body.
 
     The lock belongs to the open file: when this process ends for any reason, the kernel releases
-    it. The file stays, and contains its holder's host and process while there is one. Where the
-    file system has no locks, a warning is printed and the body runs without one.
+    it. The file stays, and contains its holder's host and process while there is one. For other
+    machines, which flock may not reach, a claim with signs of life stands beside it (`heartbeat`).
 
     Args:
       path: the lock file; it and its folder are created.
@@ -38,16 +39,13 @@ def hold(path: Path, name: str, patience_s: float = 1.0) -> Iterator[None]:
       Busy: another process holds it; names host and process.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    deadline = time.monotonic() + patience_s
+    descriptor = _lock_file(path, name, deadline)
     try:
-        deadline = time.monotonic() + patience_s
-        while not _try_lock(descriptor, fcntl.LOCK_EX, path, warn=True):
-            if time.monotonic() > deadline:
-                raise Busy(f"{name}: in use by {_read(descriptor)}; wait for it or stop it")
-            time.sleep(0.05)
-        _write(descriptor, path)
-        yield
-        os.ftruncate(descriptor, 0)
+        with heartbeat.claimed(path, name, deadline):
+            _write(descriptor, path)
+            yield
+            os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)
 
@@ -59,9 +57,31 @@ def holder(path: Path) -> str | None:
     except FileNotFoundError:
         return None
     try:
-        return None if _try_lock(descriptor, fcntl.LOCK_SH, path) else _read(descriptor)
+        if not _try_lock(descriptor, fcntl.LOCK_SH, path):
+            return _read(descriptor)
+        return heartbeat.living_holder(path)
     finally:
         os.close(descriptor)
+
+
+def _lock_file(path: Path, name: str, deadline: float) -> int:
+    """Opens and locks the file; a process that removed it meanwhile has locked another one."""
+    warn = True
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            while not _try_lock(descriptor, fcntl.LOCK_EX, path, warn=warn):
+                if time.monotonic() > deadline:
+                    raise Busy(f"{name}: in use by {_read(descriptor)}; wait for it or stop it")
+                time.sleep(0.05)
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), path.stat()):
+                    return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+        warn = False
 
 
 def _try_lock(descriptor: int, kind: int, path: Path, *, warn: bool = False) -> bool:
@@ -74,8 +94,8 @@ def _try_lock(descriptor: int, kind: int, path: Path, *, warn: bool = False) -> 
             raise
         if warn:
             print_line(
-                f"warning: {path} cannot be locked here ({error.strerror}); make sure that no "
-                "second process works on this folder"
+                f"warning: {path} cannot be locked here ({error.strerror}); the file "
+                f"{heartbeat.path_of(path).name} keeps other processes out instead"
             )
     return True
 

@@ -19,7 +19,8 @@ class Interrupted(SystemExit):
 class StopRequests:
     """Records SIGTERM and SIGINT within its body, so that a loop can end between two steps.
 
-    A second signal has its usual effect.
+    Only the first signal counts: a cluster sends several to each process, within seconds, and
+    none of them may end the save that the first one asked for.
     """
 
     def __init__(self) -> None:
@@ -28,7 +29,7 @@ class StopRequests:
 
     def __enter__(self) -> "StopRequests":
         _entered.append(self)
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _STOPPING:
             try:
                 self._previous[number] = signal.signal(number, self._record)
             except ValueError:  # not the main thread, which alone may set handlers
@@ -36,8 +37,11 @@ class StopRequests:
         return self
 
     def _record(self, number: int, frame: FrameType | None) -> None:
-        self.signal_number = number
-        self._restore()
+        if self.signal_number is None:
+            self.signal_number = number
+        elif number == signal.SIGINT:
+            # Not print: the signal may have interrupted one.
+            os.write(2, b"saving; Ctrl-\\ ends at once, without saving\n")
 
     def output_closed(self) -> None:
         """Requests a stop because the output pipe is closed, with the shell's status for it."""
@@ -57,12 +61,22 @@ class StopRequests:
     ) -> None:
         self._restore()
         _entered.remove(self)
+        if isinstance(error, Interrupted) and _Command.runs:
+            ignore_signals()
 
     def __bool__(self) -> bool:
         return self.signal_number is not None
 
 
 _entered: list[StopRequests] = []
+
+_STOPPING = (signal.SIGTERM, signal.SIGINT)
+
+
+class _Command:
+    """Whether this process is a command of this program, which ends after its first signal."""
+
+    runs = False
 
 
 def close_output() -> None:
@@ -91,18 +105,40 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM outside of `StopRequests`: ends the program as Ctrl-C does."""
 
 
-def raise_on_sigterm() -> None:
-    """Raises `Terminated` on SIGTERM outside of `StopRequests`; a second SIGTERM kills.
+def raise_on_first_signal() -> None:
+    """Raises `Terminated` on SIGTERM and KeyboardInterrupt on SIGINT, outside of `StopRequests`.
 
-    Does nothing outside of the main thread, which alone may set handlers.
+    Further ones are ignored, so that the first can clean up. Does nothing outside of the main
+    thread, which alone may set handlers.
     """
 
-    def terminate(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        raise Terminated
+    def stop(number: int, frame: FrameType | None) -> None:
+        ignore_signals()
+        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
+    if threading.current_thread() is not threading.main_thread():
+        return
+    _Command.runs = True
+    for number in _STOPPING:
+        # A shell has its background processes ignore Ctrl-C.
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, stop)
+
+
+def ignore_signals() -> None:
+    """Ignores SIGTERM and SIGINT from now on: this process saves or cleans up, and then ends."""
+    _set_handlers(signal.SIG_IGN)
+
+
+def die_on_signals() -> None:
+    """Lets SIGTERM and SIGINT end this process at once: all its work is done."""
+    _set_handlers(signal.SIG_DFL)
+
+
+def _set_handlers(handler: signal.Handlers) -> None:
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, terminate)
+        for number in _STOPPING:
+            signal.signal(number, handler)
 
 
 # Loaded at import, because a child may not load libraries between fork and exec.

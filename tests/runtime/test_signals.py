@@ -17,17 +17,61 @@ def test_a_stop_request_is_recorded_and_the_handlers_are_restored():
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_a_second_signal_has_its_usual_effect():
-    code = (
-        "import os, signal\n"
-        "from brats_jax.runtime.signals import StopRequests\n"
-        "with StopRequests():\n"
-        "    os.kill(os.getpid(), signal.SIGTERM)\n"
-        "    os.kill(os.getpid(), signal.SIGTERM)\n"
-        "    print('still here')\n"
+def test_further_signals_within_seconds_do_not_end_a_save():
+    """A cluster sends several to every process; afterwards the handlers are the old ones."""
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    with StopRequests() as stop:
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
+            os.kill(os.getpid(), number)
+        assert stop.signal_number == signal.SIGTERM
+    assert before == [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+
+
+COMMAND = """
+import os, signal, sys
+from brats_jax.runtime.signals import Interrupted, StopRequests, raise_on_first_signal
+def send(*numbers):
+    for number in numbers:
+        os.kill(os.getpid(), number)
+raise_on_first_signal()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_command_that_cleans_up_after_a_signal_is_not_ended_by_the_next(number):
+    code = COMMAND + (
+        "try:\n"
+        f"    send({int(number)})\n"
+        "except KeyboardInterrupt as error:\n"
+        "    send(signal.SIGTERM, signal.SIGINT, signal.SIGTERM)\n"
+        "    print('cleaned up after', type(error).__name__)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == -signal.SIGTERM and "still here" not in done.stdout
+    name = "Terminated" if number == signal.SIGTERM else "KeyboardInterrupt"
+    assert (done.returncode, done.stdout) == (0, f"cleaned up after {name}\n"), done.stderr
+
+
+def test_a_command_that_has_saved_ends_with_its_own_status_whatever_follows():
+    code = COMMAND + (
+        "try:\n"
+        "    with StopRequests() as stop:\n"
+        "        send(signal.SIGTERM)\n"
+        "        raise Interrupted(stop.signal_number)\n"
+        "finally:\n"
+        "    send(signal.SIGTERM, signal.SIGINT)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 143 and done.stderr == ""
+
+
+def test_a_background_process_of_a_shell_keeps_ignoring_ctrl_c():
+    code = (
+        "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        + COMMAND
+        + "send(signal.SIGINT)\nprint('goes on')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "goes on\n")
 
 
 def test_the_exit_status_is_128_plus_the_signal():

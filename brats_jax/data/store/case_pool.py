@@ -5,6 +5,7 @@ import concurrent.futures.process
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Generator, Sequence
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from brats_jax.data.store.writer import StorageError, write_case
 from brats_jax.errors import BratsError
 from brats_jax.runtime import threads
 from brats_jax.runtime.signals import die_with_parent
+
+SIGNAL_S = 1.0  # between the first and the last process that gets a cluster's signal
 
 
 class CasePool:
@@ -57,6 +60,8 @@ class CasePool:
             for future in concurrent.futures.as_completed(futures):
                 yield futures[future], future.result()
         except concurrent.futures.process.BrokenProcessPool:
+            # A cluster stops every process of a job, one after the other: ours may be next.
+            time.sleep(SIGNAL_S)
             raise StorageError(
                 f"{self._task[0]}: a worker process died, perhaps for lack of memory: give the "
                 f"same command again with fewer --workers than {self._workers}"

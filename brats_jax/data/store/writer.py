@@ -286,15 +286,17 @@ def sole_writer(store: Path) -> Iterator[None]:
     Raises:
       Busy: another process prepares the store.
     """
-    with contextlib.ExitStack() as held:
-        with disk_errors(store):
-            held.enter_context(locks.hold(store / layout.LOCK, str(store)))
-        try:
-            yield
-        finally:
-            (store / layout.LOCK).unlink(missing_ok=True)
-            with contextlib.suppress(OSError):
-                store.rmdir()
+    try:
+        with contextlib.ExitStack() as held:
+            with disk_errors(store):
+                held.enter_context(locks.hold(store / layout.LOCK, str(store)))
+            try:
+                yield
+            finally:
+                (store / layout.LOCK).unlink(missing_ok=True)
+    finally:
+        with contextlib.suppress(OSError):
+            store.rmdir()
 
 
 def remove_leftovers(store: Path) -> None:
