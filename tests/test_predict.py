@@ -83,4 +83,4 @@ def test_cases_become_segmentations_sidecars_and_maps(example_runs, shared_folde
     (path,) = (tmp_path / "one").glob("*_seg.nii.gz")
     np.testing.assert_array_equal(nib.load(path).dataobj, labels.dataobj)
     sidecar = json.loads(path.with_name(path.name.replace(".nii.gz", ".json")).read_text())
-    assert sidecar["inputs"]["t1gd"] == str(tmp_path / "t1ce.nii.gz")
+    assert sidecar["inputs"]["t1gd"] == "t1ce.nii.gz"

@@ -19,6 +19,7 @@ from brats_jax.evaluation.tallies import SCORED, PretrainingTally, SegmentationT
 from brats_jax.runs.documents import FoldsScore, Score
 from brats_jax.runs.folder import FoldFolder
 from brats_jax.runtime.files import atomic_open
+from brats_jax.runtime.text import csv_cell
 
 MEAN_FOREGROUND = "mean foreground"
 
@@ -129,7 +130,13 @@ def _write_csv(
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*head, *columns])
         for row, place in enumerate(places):
-            writer.writerow([*place, *(_cell(column[row]) for column in columns.values())])
+            writer.writerow(
+                [*(_place(p) for p in place), *(_cell(column[row]) for column in columns.values())]
+            )
+
+
+def _place(value: Any) -> Any:
+    return csv_cell(value) if isinstance(value, str) else value
 
 
 def _cell(value: Any) -> str:

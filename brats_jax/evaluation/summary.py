@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from brats_jax.runs.documents import KEYS, Evaluation, FoldsScore, Score, Summar
 from brats_jax.runs.folder import RunFolder
 from brats_jax.runtime.document import read_if_readable
 from brats_jax.runtime.files import atomic_open
-from brats_jax.runtime.text import plural
+from brats_jax.runtime.text import csv_cell, plural
 
 _FIRST_COLUMN = 26  # width of the row names in the printed tables
 
@@ -52,8 +53,13 @@ def summarise_run(run: RunFolder, num_folds: int) -> Summary:
         head = [*KEYS, "mean", "sd_over_folds", "folds", "count", *facts]
         writer = csv.DictWriter(file, head, lineterminator="\n")
         writer.writeheader()
-        writer.writerows({**row.to_json(), **repeated} for row in summary.rows)
+        rows = ({**row.to_json(), **repeated} for row in summary.rows)
+        writer.writerows({n: _cell(value) for n, value in row.items()} for row in rows)
     return summary
+
+
+def _cell(value: Any) -> Any:
+    return csv_cell(value) if isinstance(value, str) else value
 
 
 def _over_folds(folds: Sequence[Evaluation]) -> tuple[FoldsScore, ...]:

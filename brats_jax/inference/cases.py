@@ -87,6 +87,8 @@ def predict_cases(
       resampled: resample images whose grids differ from each other or from 1 mm.
     """
     outcome = Outcome()
+    folder = PredictionFolder(directory)
+    table = sidecars.table_of(folder)
     remove_stale(directory, outputs.NAMES)
     todo = []
     for case in cases:
@@ -121,7 +123,8 @@ def predict_cases(
                     print_line(f"{case.name}: {summary}")
                 progress.update()
     finally:
-        sidecars.write_table(PredictionFolder(directory))
+        if kept := sidecars.write_table(folder, table):
+            print_line(kept)
     return outcome
 
 

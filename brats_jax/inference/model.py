@@ -42,6 +42,7 @@ from brats_jax.runs.sidecars import (
 )
 from brats_jax.runtime import devices
 from brats_jax.runtime.document import Part
+from brats_jax.runtime.text import without_folders
 
 if TYPE_CHECKING:
     from nibabel import Nifti1Image
@@ -238,8 +239,8 @@ class Model:
             "min_component_mm3": self.cleaning.min_component_mm3,
             "min_et_mm3": self.cleaning.min_et_mm3,
             "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "inputs": dict(scan.files),
-            "notes": tuple(self.notes(scan)),
+            "inputs": {name: Path(path).name for name, path in scan.files.items()},
+            "notes": tuple(without_folders(note) for note in self.notes(scan)),
         }
 
     def describe_synthetic(self, found: SyntheticModality) -> dict[str, Any]:
@@ -270,7 +271,7 @@ class Model:
             * bool(cleaning.min_component_mm3),
             "no ET below": f"{cleaning.min_et_mm3:g} mm³" * bool(cleaning.min_et_mm3),
             "version": f"{provenance.OURS} {about.__version__}",
-            "note": "; ".join(self.notes(scan)),
+            "note": without_folders("; ".join(self.notes(scan))),
         }
         return {name: text for name, text in facts.items() if text}
 

@@ -14,7 +14,7 @@ import dataclasses
 import functools
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from brats_jax.errors import BratsError
 from brats_jax.inference import sidecars
 from brats_jax.inference.model import Model
 from brats_jax.inference.results import Segmented, SyntheticModality, label_names, label_values
+from brats_jax.inference.whole_files import is_whole
 from brats_jax.runs.folder import PredictionFolder
 from brats_jax.runs.sidecars import (
     SegmentationSidecar,
@@ -36,7 +37,11 @@ from brats_jax.runs.sidecars import (
     missing_files,
 )
 from brats_jax.runtime.document import read_if_readable
-from brats_jax.viewer import case_view, write_overview, write_page
+from brats_jax.runtime.own_files import OwnFiles
+from brats_jax.viewer import case_view
+from brats_jax.viewer.overview import draw_overview
+from brats_jax.viewer.page import page_of
+from brats_jax.viewer.slices import png
 
 # The names of all files of a case, for `files.remove_stale`.
 NAMES = re.compile(
@@ -46,7 +51,10 @@ NAMES = re.compile(
 
 _OPTIONAL = ("probabilities", "uncertainty", "picture", "page")
 
-Write = Callable[[Path], object]
+# Files of a case are written before its sidecar; some file systems round times to 2 s.
+_MOST_LATER_S = 2.0
+
+Make = Callable[[], bytes]
 
 
 @dataclass(frozen=True)
@@ -76,20 +84,24 @@ class OutputOptions:
 def reason_to_skip(directory: Path, case: str, model: Model, options: OutputOptions) -> str:
     """The reason why a case needs no prediction; empty if it needs one.
 
-    A prediction of the same model with the same settings is completed if files are missing.
+    A prediction of the same model with the same settings is completed if files are missing. A
+    prediction that was edited since is kept.
 
     Raises:
-      BratsError: a file of this name is not a prediction of this program.
+      BratsError: a file of this name is not a prediction of this program, or has changed since it
+        was written and `overwrite` asks to replace it.
     """
     names = _names(case, model, options)
-    for name in names.values():
-        path = directory / name
-        if path.exists() and not _is_predicted(path):
-            raise BratsError(
-                f"{path} is there and no prediction of this program (a reader's labels?): give "
-                "another --output"
-            )
     before = _existing(_sidecar_path(directory, case, model), model)
+    edited = _changed(directory, case, model, [*names.values(), *(before.files if before else ())])
+    if edited and options.overwrite:
+        raise BratsError(
+            f"{directory / edited}: it is never replaced; move it away, or give another --output"
+        )
+    if edited:
+        return f"kept, {edited}"
+    if before is not None and not missing_files(directory, before.files):
+        _own_files(directory, case, model).discard_ledger()  # of a command that was killed
     if options.overwrite or before is None or missing_files(directory, before.files):
         return ""
     differences = _differences(before, model)
@@ -143,7 +155,7 @@ def write_segmentation(
         entropy_unit="nats",
         volumes_ml={name: VolumeRange(*volume) for name, volume in found.volumes.items()},
     )
-    files: dict[str, Write] = {
+    files: dict[str, Make] = {
         names["labels"]: _image(writing.label_image(scan, values, model.note))
     }
     if options.probabilities and found.probabilities is not None:
@@ -160,11 +172,13 @@ def write_segmentation(
         if not options.uncertainty:
             found = dataclasses.replace(found, entropy=None)
         view = case_view(model, found, truth, sidecar.to_json())
+        drawn = functools.cache(lambda: png(draw_overview(view)))
         if options.picture:
-            files[names["picture"]] = functools.partial(write_overview, case=view)
+            files[names["picture"]] = drawn
         if options.page:
-            picture = directory / names["picture"] if options.picture else None
-            files[names["page"]] = functools.partial(write_page, case=view, picture=picture)
+            files[names["page"]] = lambda: page_of(view, drawn()).encode(
+                "utf-8", "backslashreplace"
+            )
     _write_all(_sidecar_path(directory, case, model), files, sidecar, model)
     return path
 
@@ -218,8 +232,49 @@ def _names(case: str, model: Model, options: OutputOptions) -> dict[str, str]:
     return {"labels": folder.segmentation(case).name, **chosen}
 
 
-def _image(image: Any) -> Write:
-    return functools.partial(writing.write_image, image=image)
+def _image(image: Any) -> Make:
+    return functools.partial(writing.compressed, image)
+
+
+def _changed(directory: Path, case: str, model: Model, names: Iterable[str]) -> str:
+    """The first file of a case that somebody may have changed since it was written, in words.
+
+    Raises:
+      BratsError: a file that this program did not write.
+    """
+    own = _own_files(directory, case, model)
+    for name in dict.fromkeys(names):
+        path = directory / Path(name).name
+        if own.may_replace(path.name):
+            continue
+        if not _is_predicted(path) and not own.knows(path.name):
+            raise BratsError(
+                f"{path} is there and no prediction of this program (a reader's labels?): give "
+                "another --output"
+            )
+        # A copy that was cut short is no edit; nobody can use it.
+        if is_whole(path) and own.knows(path.name):
+            return f"{path.name} has changed since this program wrote it"
+        if is_whole(path):
+            return f"{path.name} is there without the description that was written with it"
+    return ""
+
+
+def _own_files(directory: Path, case: str, model: Model) -> OwnFiles:
+    """The files of a case that this program has written."""
+    sidecar = _sidecar_path(directory, case, model)
+    before = _existing(sidecar, model)
+    own = OwnFiles(
+        directory,
+        PredictionFolder(directory).ledger_json(sidecar),
+        before.sha256 if before else {},
+    )
+    if before is not None and not before.sha256:  # a sidecar of version 0.1.0 has sizes alone
+        written = sidecar.stat().st_mtime + _MOST_LATER_S
+        for name, size in before.files.items():
+            whole = not missing_files(directory, {name: size})
+            own.adopt(name, unchanged=whole and (directory / name).stat().st_mtime <= written)
+    return own
 
 
 def _is_predicted(path: Path) -> bool:
@@ -234,19 +289,27 @@ def _is_predicted(path: Path) -> bool:
 
 def _write_all(
     path: Path,
-    files: Mapping[str, Write],
+    files: Mapping[str, Make],
     sidecar: SegmentationSidecar | SyntheticSidecar,
     model: Model,
 ) -> None:
-    """Writes the files in order, and then the sidecar, which says that they are complete.
+    """Writes the files, and then the sidecar, which says that they are complete.
 
     Removes other files that the earlier sidecar names: they are of another model or settings.
+
+    Raises:
+      BratsError: a file has changed since `reason_to_skip` looked at it.
     """
     directory, before = path.parent, _existing(path, model)
+    contents = {name: make() for name, make in files.items()}
+    changed = _changed(directory, sidecar.case, model, [*files, *(before.files if before else ())])
+    if changed:
+        raise BratsError(f"{directory / changed}: kept")
+    own = _own_files(directory, sidecar.case, model)
+    own.begin(contents)
     path.unlink(missing_ok=True)  # it no longer describes the files
-    for name in set(before.files if before else ()) - set(files):
-        (directory / Path(name).name).unlink(missing_ok=True)
-    for name, write in files.items():
-        write(directory / name)
-    sizes = {name: (directory / name).stat().st_size for name in files}
-    dataclasses.replace(sidecar, files=sizes).write(path)
+    own.remove(name for name in (before.files if before else ()) if name not in contents)
+    hashes = own.write(contents)
+    sizes = {name: len(data) for name, data in contents.items()}
+    dataclasses.replace(sidecar, files=sizes, sha256=hashes).write(path)
+    own.discard_ledger()

@@ -5,6 +5,7 @@ written after the files that it names: if it exists, they are complete.
 """
 
 import csv
+import io
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from brats_jax.runs.sidecars import (
     missing_files,
 )
 from brats_jax.runtime.document import read_if_readable
-from brats_jax.runtime.files import atomic_open, read_json
+from brats_jax.runtime.files import read_json, write_text
+from brats_jax.runtime.text import csv_cell
 
 
 def path_beside(output: Path) -> Path:
@@ -56,8 +58,8 @@ def differences(
     return found
 
 
-def write_table(folder: PredictionFolder) -> Path | None:
-    """Writes volumes.csv of the segmentations in a folder; returns None if there are none."""
+def table_of(folder: PredictionFolder) -> str:
+    """The text of volumes.csv from the segmentations in a folder; empty if there are none."""
     rows = []
     for path in folder.segmentation_jsons():
         sidecar = read_if_readable(path, SegmentationSidecar)
@@ -66,17 +68,46 @@ def write_table(folder: PredictionFolder) -> Path | None:
         if not missing_files(folder.path, sidecar.files):
             rows.append(_row(sidecar, sidecar.volumes_ml))
     if not rows:
-        return None
-    with atomic_open(folder.volumes_csv) as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    return folder.volumes_csv
+        return ""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def write_table(folder: PredictionFolder, before: str = "") -> str:
+    """Writes volumes.csv of the segmentations in a folder.
+
+    Args:
+      folder: the folder.
+      before: `table_of` the folder before its predictions changed. A volumes.csv with other lines
+        than those of then and now was edited, and is kept.
+
+    Returns:
+      A line for the user where the table is kept; otherwise empty.
+    """
+    text = table_of(folder)
+    try:
+        there = folder.volumes_csv.read_bytes().decode("utf-8", "replace")
+    except FileNotFoundError:
+        there = ""
+    if not {*there.splitlines()} <= {*text.splitlines(), *before.splitlines()}:
+        return (
+            f"{folder.volumes_csv} has changed since this program wrote it: kept; move it away, "
+            "and give the same command again for a new one"
+        )
+    if text and text != there:
+        write_text(folder.volumes_csv, text)
+    return ""
 
 
 def _row(sidecar: SegmentationSidecar, volumes: dict[str, VolumeRange]) -> dict[str, Any]:
     averaged = sidecar.averaged
-    row: dict[str, Any] = {"case": sidecar.case, "predictions": averaged.folds * averaged.flips}
+    row: dict[str, Any] = {
+        "case": csv_cell(sidecar.case),
+        "predictions": averaged.folds * averaged.flips,
+    }
     for name in MEASURED:
         volume = volumes[name]
         for title, value in (
@@ -86,4 +117,4 @@ def _row(sidecar: SegmentationSidecar, volumes: dict[str, VolumeRange]) -> dict[
         ):
             row[f"{name} {title}"] = "" if value is None else f"{value:.3f}"
     hash_, version = sidecar.model.hash[:12], sidecar.version
-    return {**row, "model": hash_, "version": version, "use": "research only"}
+    return {**row, "model": csv_cell(hash_), "version": csv_cell(version), "use": "research only"}

@@ -15,6 +15,7 @@ from brats_jax.models import torch_weights
 from brats_jax.runs import checkpoints
 from brats_jax.runs.documents import Calibration, PretrainingSource, RunConfig, TrainingFacts
 from brats_jax.runs.folder import STAGE_OF_TASK, FoldFolder, RunFolder, StageFolder, locate_fold
+from brats_jax.runs.settings import without_places
 from brats_jax.runs.sidecars import FoldModel, ModelFacts
 from brats_jax.runtime import devices
 from brats_jax.runtime.document import read_document
@@ -103,12 +104,12 @@ class TrainedRun:
         """The identity of the model, written beside every prediction."""
         return ModelFacts(
             hash=self.hash,
-            run=str(self.run),
+            run=self.run.absolute().name,
             folds=tuple(
                 FoldModel(m.fold, m.hash, m.network.meta.step, m.temperature) for m in self.members
             ),
             record=self.record,
-            config=self.document.config,
+            config=without_places(self.document.config),
         )
 
 

@@ -95,14 +95,15 @@ def missing(study: Study, results: Results) -> Iterator[str]:
             yield f"{run.name}: {'; '.join(unfinished)}."
     for cell in study.cells:
         if cell.state == "failed":
-            yield f"Grid: {cell.name} failed{': ' + cell.note if cell.note else ''}."
+            note = study.below(cell.note)
+            yield f"Grid: {cell.name} failed{': ' + note if note else ''}."
     not_done = [c for c in study.cells if c.state not in ("done", "failed")]
     if not_done:
         count = plural(len(not_done), "training")
         states = captions.listed(sorted({c.state for c in not_done}))
         yield f"Grid: {count} not done yet ({states})."
     for problem in dict.fromkeys(study.problems):
-        yield f"Not read: {problem.replace(f'{study.workdir}/', '')}."
+        yield f"Not read: {study.below(problem)}."
 
 
 def _why_not_evaluated(fold: FoldFiles | None) -> str:

@@ -3,6 +3,7 @@
 WORKDIR/report.html                the page, self-contained
 WORKDIR/report/NAME.{csv,md,tex}   the tables
 WORKDIR/report/figures/            the figures
+WORKDIR/report/written.json        the hashes of all these files
 """
 
 from datetime import UTC, datetime
@@ -17,11 +18,19 @@ from brats_jax.reporting.sections import Section, build
 from brats_jax.reporting.tables import formats
 from brats_jax.reporting.tables.table import Table, letter
 from brats_jax.runs.folder import ReportFolder
-from brats_jax.runtime.files import write_text
+from brats_jax.runtime.console import print_line
+from brats_jax.runtime.own_files import OwnFiles
+from brats_jax.runtime.text import printable
+
+_ENCODING = ("utf-8", "backslashreplace")  # names of files need not be valid text
+_MARK = b"brats_jax"  # in the page of every version
 
 
 def write_report(workdir: Path) -> Path:
     """Writes report.html and the folder report/ into a run, a grid, or a folder of runs.
+
+    Replaces and removes files of an earlier report only, as they were written; others are kept,
+    and named in one line.
 
     Returns:
       The path of the page.
@@ -32,17 +41,49 @@ def write_report(workdir: Path) -> Path:
     study = discover(workdir)
     sections = build(study)
     folder = ReportFolder(workdir)
-    # An earlier report may have tables that this one lacks.
-    for path in list(folder.written()):
-        path.unlink()
+    files: dict[str, bytes] = {}
     for section in sections:
         for block in section.blocks:
             if isinstance(block, Table):
-                formats.write(block, folder.tables)
+                for name, text in formats.files(block).items():
+                    files[_name(folder.tables / name, workdir)] = text.encode(*_ENCODING)
             elif isinstance(block, Figure):
-                block.write(folder.figures)
-    write_text(folder.report_html, render(study, sections))
+                files[_name(folder.figures / block.file_name, workdir)] = block.data
+    files[_name(folder.report_html, workdir)] = render(study, sections).encode(*_ENCODING)
+    own = OwnFiles(workdir, folder.ledger_json)
+    if not own.has_ledger:
+        _adopt_earlier_report(own, folder)
+    kept = [name for name in files if not own.may_replace(name)]
+    own.write({name: data for name, data in files.items() if name not in kept})
+    # An earlier report may have tables that this one lacks.
+    kept += own.remove([name for name in own.names if name not in files])
+    if kept:
+        print_line(
+            f"kept, because this program did not write them or they have changed since: "
+            f"{', '.join(kept)}; move them away, and give the same command again for new ones"
+        )
     return folder.report_html
+
+
+def _name(path: Path, workdir: Path) -> str:
+    return path.relative_to(workdir).as_posix()
+
+
+def _adopt_earlier_report(own: OwnFiles, folder: ReportFolder) -> None:
+    """Finds the files of a report of version 0.1.0, which kept no ledger.
+
+    It removed all others of these endings and wrote the page last: later ones are not its own.
+    """
+    try:
+        page, made = folder.report_html.read_bytes(), folder.report_html.stat().st_mtime
+    except OSError:
+        return
+    if _MARK not in page:
+        return
+    own.adopt(_name(folder.report_html, folder.path))
+    for path in folder.written():
+        if path.stat().st_mtime <= made:
+            own.adopt(_name(path, folder.path))
 
 
 def render(study: Study, sections: list[Section]) -> str:
@@ -56,7 +97,7 @@ def render(study: Study, sections: list[Section]) -> str:
     )
     environment.filters["letter"] = letter
     return environment.get_template("page.html").render(
-        title=study.workdir.resolve().name,
+        title=printable(study.workdir.resolve().name),
         sections=sections,
         made=datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC"),
         version=about.__version__,

@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from brats_jax.data.modalities import DISPLAY_NAMES
 from brats_jax.reporting.read_runs import Study
-from brats_jax.runs.settings import flatten
+from brats_jax.runs.settings import flatten, without_places
 
 
 def facts(study: Study) -> Iterator[str]:
@@ -20,7 +21,8 @@ def facts(study: Study) -> Iterator[str]:
             f"{store.normalisation}"
         )
         place = run.document.settings.data.store
-        stores[f"{line}, at {place}." if place else f"{line}."] = None
+        name = Path(place).name
+        stores[f"{line}, in a folder called {name}." if name else f"{line}."] = None
         if run.ssl:
             settings = run.document.settings.pretrain
             inputs = ", ".join(_display_name(name) for name in settings.inputs)
@@ -40,7 +42,7 @@ def describe_source(source: dict[str, Any]) -> str:
 
 def configuration(study: Study) -> str:
     """The settings that all runs share, and those in which they differ, as JSON."""
-    configs = [flatten(run.config) for run in study.runs]
+    configs = [flatten(without_places(run.config)) for run in study.runs]
     names = sorted({name for config in configs for name in config})
     shared = {
         n: configs[0].get(n) for n in names if all(c.get(n) == configs[0].get(n) for c in configs)

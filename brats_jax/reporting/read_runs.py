@@ -6,6 +6,7 @@ named in `Study.problems`, and the report goes on without it. Splits are compare
 where it is still there.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -30,6 +31,7 @@ from brats_jax.runtime.document import (
     read_if_readable,
     read_if_there,
 )
+from brats_jax.runtime.text import without_folders
 
 D = TypeVar("D", bound=Document)
 
@@ -163,6 +165,10 @@ class Study:
     runs: list[Run] = field(default_factory=list)
     cells: list[GridCell] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+
+    def below(self, line: str) -> str:
+        """A line without the folders above the report's, which tell of the machine."""
+        return without_folders(line.replace(f"{self.workdir}{os.sep}", ""))
 
 
 def discover(workdir: Path) -> Study:

@@ -263,8 +263,13 @@ class ReportFolder:
         """The figures, within the folder of the tables."""
         return self.tables / "figures"
 
+    @property
+    def ledger_json(self) -> Path:
+        """The hashes of the files that a report wrote."""
+        return self.tables / "written.json"
+
     def written(self) -> Iterator[Path]:
-        """The files in the folder of the tables that a report wrote."""
+        """The files in the folder of the tables with the endings of those of a report."""
         for folder, endings in ((self.tables, _TABLE_FILES), (self.figures, _FIGURE_FILES)):
             for ending in endings:
                 yield from folder.glob(f"*.{ending}")
@@ -286,6 +291,10 @@ class PredictionFolder:
 
     def segmentation_json(self, case: str) -> Path:
         return self.path / f"{case}_seg.json"
+
+    def ledger_json(self, sidecar: Path) -> Path:
+        """The hashes of the files of a case while they are being written, before the sidecar."""
+        return sidecar.with_name(f"{sidecar.stem}.writing.json")
 
     def segmentation_jsons(self) -> list[Path]:
         """The sidecars of all segmented cases, in the order of their names."""

@@ -9,6 +9,7 @@ from brats_jax.runtime.json_text import parse_json
 
 _MOST_BYTES = 2**30
 _NUMBERS = ("step", "epoch")
+_SHOWN = ("loss", "patches_per_second")  # in the report
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -46,5 +47,5 @@ def _is_record(record: dict[str, Any]) -> bool:
         and all(
             value is None or type(value) in (int, float, str, bool) for value in record.values()
         )
-        and ("loss" not in record or type(record["loss"]) in (int, float, type(None)))
+        and all(type(record.get(name)) in (int, float, type(None)) for name in _SHOWN)
     )

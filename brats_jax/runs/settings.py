@@ -7,9 +7,11 @@ not know.
 import dataclasses
 import enum
 import math
+import os
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Self
 
 from brats_jax.data.device_store import PLACEMENTS
@@ -283,3 +285,27 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         and old.get(name) != new.get(name)
         and not (name in PATHS and old.get(name) and new.get(name))
     ]
+
+
+def without_places(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings for a file that is passed on: without the folders of the machine.
+
+    Paths among the settings that this program knows are empty, because the content counts (the
+    fingerprint of a store, the hash of weights); absolute paths in others are cut to their name.
+    """
+
+    def reduced(value: Any, name: str) -> Any:
+        if isinstance(value, Mapping):
+            return {key: reduced(item, f"{name}.{key}".lstrip(".")) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [reduced(item, name) for item in value]
+        if not isinstance(value, str):
+            return value
+        if name in _PLACES:
+            return ""
+        return Path(value).name if os.sep in value else value
+
+    return {key: reduced(value, key) for key, value in config.items()}
+
+
+_PLACES = ("data.store", "pretrain.run", "compilation_cache")

@@ -27,7 +27,7 @@ class ModelFacts(Part):
 
     Attributes:
       hash: of the weights of all folds.
-      run: the run folder.
+      run: the name of the run folder; the whole path before version 0.2.
       folds: the members of the ensemble.
       record: facts on the training data.
       config: the settings of the run, as JSON has them.
@@ -68,7 +68,7 @@ class Sidecar(Document):
       model: which, and how trained.
       averaged, min_component_mm3, min_et_mm3: how it was applied.
       made: date and time.
-      inputs: the input files by modality.
+      inputs: the names of the input files by modality.
       notes: warnings, one line each.
     """
 
@@ -96,12 +96,14 @@ class SegmentationSidecar(Sidecar):
       labels: classes by the value in the file.
       entropy_unit, volumes_ml: of a case predicted by the command; None otherwise.
       files: the size in bytes of every file of the case.
+      sha256: their hashes; versions before 0.2 wrote none.
     """
 
     labels: dict[str, str]
     entropy_unit: str | None = None
     volumes_ml: dict[str, VolumeRange] | None = None
     files: dict[str, int] = field(default_factory=dict)
+    sha256: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -113,12 +115,14 @@ class SyntheticSidecar(Sidecar):
       unit: of its values, in words.
       mse_brain: mean squared error over the brain; None without the real modality.
       files: the size in bytes of every file of the case.
+      sha256: their hashes; versions before 0.2 wrote none.
     """
 
     target: str
     unit: str
     mse_brain: float | None
     files: dict[str, int] = field(default_factory=dict)
+    sha256: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,10 @@
 import re
 import unicodedata
 
+# ASCII, and the wide forms of East Asian text.
+_FORMULA_STARTS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
+_NUMBERS = re.compile(r"[-+]?[\d.,]+( to [-+]?[\d.,]+)?")
+_FOLDERS = re.compile(r"(?<![\w/.~:])~?/(?:[^\s/:;,'\"()]+/)+")
 _LONGEST_WORD, _LONGEST_LINE = 600, 4000
 
 
@@ -32,6 +36,22 @@ def one_line(text: str) -> str:
     words = re.sub(r"\s*[\n\t]\s*", " ", printable(text)).strip()
     words = re.sub(rf"\S{{{_LONGEST_WORD},}}", lambda word: _shortened(word[0], 200), words)
     return _shortened(words, _LONGEST_LINE) if len(words) > _LONGEST_LINE else words
+
+
+def csv_cell(text: str) -> str:
+    """A text as a cell of a CSV file that no spreadsheet takes for a formula.
+
+    Spreadsheets compute cells that begin with =, +, -, @ or white space; an apostrophe before it
+    makes them text.
+    """
+    text = printable(text).replace("\n", " ")
+    acts = text[:1] in _FORMULA_STARTS and not _NUMBERS.fullmatch(text)
+    return f"'{text}" if text and acts else text
+
+
+def without_folders(text: str) -> str:
+    """A text whose absolute paths are cut to their last name: they tell of a machine."""
+    return _FOLDERS.sub("", text)
 
 
 def _shortened(text: str, length: int) -> str:

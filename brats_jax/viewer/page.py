@@ -40,7 +40,13 @@ def write_page(path: str | Path, case: CaseView, picture: str | Path | None = No
     Returns:
       `path`.
     """
-    path = Path(path)
+    drawn = None if picture is None else Path(picture).read_bytes()
+    write_text(Path(path), page_of(case, drawn))
+    return Path(path)
+
+
+def page_of(case: CaseView, picture: bytes | None = None) -> str:
+    """The HTML of the page; `picture` is the overview as PNG, None to draw it."""
     volumes = {
         name: grey_bytes(case, channel)
         for name, channel in zip(case.present, channel_indices(case.present), strict=True)
@@ -77,8 +83,8 @@ def write_page(path: str | Path, case: CaseView, picture: str | Path | None = No
         "present": list(case.present),
         "layers": list(layers),
     }
-    drawn = png(draw_overview(case)) if picture is None else Path(picture).read_bytes()
-    html = _template().render(
+    drawn = png(draw_overview(case)) if picture is None else picture
+    html: str = _template().render(
         case=case,
         research_use_only=RESEARCH_USE_ONLY,
         display_names=DISPLAY_NAMES,
@@ -98,8 +104,7 @@ def write_page(path: str | Path, case: CaseView, picture: str | Path | None = No
         script=_text("template", "page.js"),
         niivue=_text("niivue", "niivue.umd.js"),
     )
-    write_text(path, html)
-    return path
+    return html
 
 
 def grey_bytes(case: CaseView, modality: int) -> np.ndarray:

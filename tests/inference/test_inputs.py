@@ -71,7 +71,7 @@ def test_paths_give_a_file_and_its_sidecar(model, files, labels, tmp_path, form)
     assert document["use"] == brats_jax.RESEARCH_USE_ONLY and document["version"]
     assert document["model"]["hash"] == model.trained.hash
     assert document["model"]["config"]["loss"] == "dice_ce"
-    assert document["inputs"] == {k: str(v) for k, v in files.items()}
+    assert document["inputs"] == {k: v.name for k, v in files.items()}
     assert document["labels"]["4"] == "ET" and list(document["files"]) == ["a.nii.gz"]
 
 

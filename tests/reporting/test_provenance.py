@@ -18,7 +18,7 @@ def test_each_store_and_pretraining_has_a_line(study):
 
 def test_the_path_of_a_store_is_shown(tmp_path):
     study = discover(write_run(tmp_path / "run", ssl=False, store="/data/store"))
-    assert next(provenance.facts(study)).endswith("normalised by slice, at /data/store.")
+    assert next(provenance.facts(study)).endswith("normalised by slice, in a folder called store.")
 
 
 @pytest.mark.parametrize(

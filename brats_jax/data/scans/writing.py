@@ -45,12 +45,15 @@ def fraction_image(scan: Scan, numbers: np.ndarray, largest: float, note: str) -
 
 def write_image(path: Path, image: Any) -> None:
     """Writes a nibabel image to .nii.gz or .nii, atomically."""
-    data = image.to_bytes()
-    if path.suffix == ".gz":
-        # Level 1: the data are mostly zeros. No time stamp, so that equal data give equal files.
-        data = gzip.compress(data, compresslevel=1, mtime=0)
+    data = compressed(image) if path.suffix == ".gz" else image.to_bytes()
     with atomic_open(path, "wb") as file:
         file.write(data)
+
+
+def compressed(image: Any) -> bytes:
+    """The bytes of a nibabel image as .nii.gz; equal images give equal bytes."""
+    # Level 1: the data are mostly zeros. No time stamp.
+    return gzip.compress(image.to_bytes(), compresslevel=1, mtime=0)
 
 
 def _image(scan: Scan, voxels: np.ndarray, note: str) -> Any:

@@ -14,8 +14,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
 from PIL import Image
 
-from brats_jax.runtime.files import atomic_open
-
 # Okabe & Ito's colours, which colour-blind readers can tell apart: https://jfly.uni-koeln.de/color/
 # Each side has a marker of its own for print without colours.
 BASELINE, SSL = "#0072B2", "#D55E00"
@@ -77,12 +75,10 @@ class Figure:
         """Ending of its file name."""
         return {"image/svg+xml": "svg", "image/png": "png", "image/jpeg": "jpg"}[self.mime]
 
-    def write(self, folder: Path) -> Path:
-        """Writes NAME.svg, NAME.png or NAME.jpg; returns its path."""
-        path = folder / f"{self.name}.{self.ending}"
-        with atomic_open(path, "wb") as file:
-            file.write(self.data)
-        return path
+    @property
+    def file_name(self) -> str:
+        """NAME.svg, NAME.png or NAME.jpg."""
+        return f"{self.name}.{self.ending}"
 
 
 _Arguments = ParamSpec("_Arguments")

@@ -6,12 +6,11 @@ Markdown and LaTeX hold the rounded numbers of the page, CSV six significant dig
 import csv
 import io
 import re
-from pathlib import Path
 
 from tabulate import tabulate
 
 from brats_jax.reporting.tables.table import Table, TableCell, letter
-from brats_jax.runtime.files import write_text
+from brats_jax.runtime.text import csv_cell, printable
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -31,14 +30,10 @@ _LATEX = {
 _PLAIN = {"γ": "gamma", "≥": ">=", "≤": "<=", "−": "-", "→": "->"}
 
 
-def write(table: Table, folder: Path) -> list[Path]:
-    """Writes NAME.csv, NAME.md and NAME.tex; returns their paths."""
-    paths = []
-    for ending, form in (("csv", to_csv), ("md", to_markdown), ("tex", to_latex)):
-        path = folder / f"{table.name}.{ending}"
-        write_text(path, form(table))
-        paths.append(path)
-    return paths
+def files(table: Table) -> dict[str, str]:
+    """NAME.csv, NAME.md and NAME.tex: their contents by name."""
+    forms = (("csv", to_csv), ("md", to_markdown), ("tex", to_latex))
+    return {f"{table.name}.{ending}": form(table) for ending, form in forms}
 
 
 def to_csv(table: Table) -> str:
@@ -54,7 +49,7 @@ def to_csv(table: Table) -> str:
     for row in table.rows:
         line = []
         for cell, has in zip(row, counted, strict=True):
-            line.append(cell.exact)
+            line.append(cell.exact if cell.value is not None else csv_cell(cell.exact))
             if has:
                 line.append("" if cell.count is None else str(cell.count))
         if noted:
@@ -129,8 +124,9 @@ def _shown(table: Table, cell: TableCell) -> str:
 
 def _markdown(words: str) -> str:
     words = words.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return words.replace("|", "\\|").replace("*", "\\*").replace("\n", " ")
+    words = words.replace("|", "\\|").replace("*", "\\*").replace("`", "\\`")
+    return printable(words.replace("](", "]\\(").replace("\n", " "))
 
 
 def _plain(words: str) -> str:
-    return "".join(_PLAIN.get(c, c) for c in words)
+    return printable("".join(_PLAIN.get(c, c) for c in words))

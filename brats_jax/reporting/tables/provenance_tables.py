@@ -161,7 +161,7 @@ def unfinished_cell_table(study: Study) -> Table | None:
             text(cell.name),
             text(cell.state, strong=cell.state == "failed"),
             whole(cell.attempts),
-            text(cell.note),
+            text(study.below(cell.note)),
         ]
         for cell in study.cells
         if cell.state != "done"

@@ -43,7 +43,8 @@ def test_matplotlibs_style_is_restored():
 
 def test_a_wide_picture_is_scaled_down_to_the_page(tmp_path):
     figure = photograph(picture(2800, 700), "name", "", "Title", "Caption", "Alt")
-    path = figure.write(tmp_path)
+    path = tmp_path / figure.file_name
+    path.write_bytes(figure.data)
     assert path.name == "name.jpg"
     with Image.open(path) as image:
         assert image.size == (1400, 350) and figure.width == 1400

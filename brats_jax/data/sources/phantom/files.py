@@ -10,11 +10,12 @@ from brats_jax.data.modalities import MODALITIES
 from brats_jax.data.scans import provenance
 from brats_jax.data.scans.labels import ET_UNTIL_2021, with_et_as
 from brats_jax.data.scans.naming import SEG, UNTIL_2021
-from brats_jax.data.scans.writing import write_image
+from brats_jax.data.scans.writing import compressed
 from brats_jax.data.sources.base import Case
 from brats_jax.data.sources.phantom.source import PhantomSource
 from brats_jax.errors import BratsError
 from brats_jax.runtime import failures, threads
+from brats_jax.runtime.files import atomic_open
 
 
 def write_cases(
@@ -30,7 +31,7 @@ def write_cases(
     NAME is Phantom-SEED-NUMBER, so that patients of different seeds have different names.
 
     Args:
-      folder: the output folder; existing cases are kept.
+      folder: the output folder; existing files are kept.
       patients, seed, shape: see `source.PhantomSource`; 155, 240, 240 gives voxels of 1 mm.
       say: called with a line for each case.
 
@@ -61,16 +62,31 @@ def _write(case: Case, paths: dict[str, Path]) -> None:
     volumes = {what: case.images[..., m] for m, what in enumerate(MODALITIES)}
     volumes[SEG] = with_et_as(case.labels, ET_UNTIL_2021)
 
+    contents = dict(
+        zip(volumes, threads.parallel_map(lambda w: _bytes(volumes[w], case), volumes), strict=True)
+    )
+    for what, data in contents.items():
+        if paths[what].exists() and paths[what].read_bytes() != data:
+            raise BratsError(
+                f"{paths[what]} is there and is not what this command writes: kept; move it away, "
+                "or choose another --cases"
+            )
+
     def write(what: str) -> None:
         try:
-            write_image(paths[what], _image(volumes[what], case.affine))
+            with atomic_open(paths[what], "wb") as file:
+                file.write(contents[what])
         except OSError as error:
             remedy = failures.remedy(error) or "; free some space, or choose another folder"
             raise BratsError(
                 f"{paths[what]} cannot be written ({error.strerror or error}){remedy}"
             ) from None
 
-    threads.parallel_map(write, volumes)
+    threads.parallel_map(write, [what for what in volumes if not paths[what].exists()])
+
+
+def _bytes(volume: np.ndarray, case: Case) -> bytes:
+    return compressed(_image(volume, case.affine))
 
 
 def _image(volume: np.ndarray, affine: Any) -> Any:

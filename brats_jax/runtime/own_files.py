@@ -1,0 +1,138 @@
+"""The files that this program has written, by name and hash, so that no other is ever replaced.
+
+A ledger is a JSON file beside the files. A file's hash is in it before the file is: a
+command that is killed in between finds its files again.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from brats_jax.errors import BratsError
+from brats_jax.runtime.document import Document, read_if_readable
+from brats_jax.runtime.files import atomic_open
+
+
+@dataclass(frozen=True)
+class Ledger(Document):
+    """The files of a folder that this program wrote.
+
+    Attributes:
+      files: SHA-256 by path within the folder; several while a file is being replaced.
+    """
+
+    SCHEMA: ClassVar[str] = "brats_jax.files"
+    files: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+class OwnFiles:
+    """The files of this program in a folder.
+
+    Args:
+      folder: the folder.
+      ledger: the path of the ledger.
+      known: further hashes by name, from other documents.
+    """
+
+    def __init__(self, folder: Path, ledger: Path, known: Mapping[str, str] | None = None) -> None:
+        self._path = ledger
+        self.folder = folder
+        self._lists_files = ledger.exists()
+        self._files: dict[str, set[str]] = {}
+        before = read_if_readable(ledger, Ledger)
+        for name, hashes in (before.files if before else {}).items():
+            self._files.setdefault(name, set()).update(hashes)
+        for name, one in (known or {}).items():
+            self._files.setdefault(name, set()).add(one)
+
+    def adopt(self, name: str, *, unchanged: bool = True) -> None:
+        """Counts a file of an earlier version as written; if `unchanged` with the bytes it has."""
+        hashes = self._files.setdefault(name, set())
+        if unchanged:
+            hashes.add(sha256_of(self.folder / name))
+
+    @property
+    def has_ledger(self) -> bool:
+        """Whether there was a ledger: a folder of an earlier version has none."""
+        return self._lists_files
+
+    @property
+    def names(self) -> list[str]:
+        """The files that were written, whether they are still there or not."""
+        return sorted(self._files)
+
+    def knows(self, name: str) -> bool:
+        """Whether a file of this name was written."""
+        return name in self._files
+
+    def may_replace(self, name: str) -> bool:
+        """Whether there is no file of this name, or one with the bytes that were written."""
+        try:
+            return sha256_of(self.folder / name) in self._files.get(name, ())
+        except FileNotFoundError:
+            return True
+        except OSError:  # a folder, or a file without permission to read
+            return False
+
+    def begin(self, files: Mapping[str, bytes]) -> None:
+        """Writes the ledger with the files that are there and those that will be written."""
+        for name, data in files.items():
+            self._files.setdefault(name, set()).add(hashlib.sha256(data).hexdigest())
+        self._save()
+
+    def write(self, files: Mapping[str, bytes]) -> dict[str, str]:
+        """Writes files, each atomically.
+
+        Args:
+          files: content by name. `may_replace` holds for each, or the caller has checked that
+            what is there may go.
+
+        Returns:
+          The SHA-256 of each file.
+        """
+        hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+        self.begin(files)
+        for name, data in files.items():
+            with atomic_open(self.folder / name, "wb") as file:
+                file.write(data)
+            self._files[name] = {hashes[name]}
+        self._save()
+        return hashes
+
+    def remove(self, names: Iterable[str]) -> list[str]:
+        """Removes files that are as they were written; returns the names of all others."""
+        kept = []
+        for name in names:
+            if self.may_replace(name):
+                (self.folder / name).unlink(missing_ok=True)
+                self._files.pop(name, None)
+            else:
+                kept.append(name)
+        return kept
+
+    def discard_ledger(self) -> None:
+        """Removes the ledger, where another document has the hashes."""
+        self._path.unlink(missing_ok=True)
+
+    def _save(self) -> None:
+        Ledger({name: tuple(sorted(self._files[name])) for name in self.names}).write(self._path)
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_replaceable(own: OwnFiles, names: Iterable[str], remedy: str) -> None:
+    """Refuses to go on where a file would be replaced that this program did not write.
+
+    Raises:
+      BratsError: names the first such file.
+    """
+    for name in names:
+        if not own.may_replace(name):
+            why = "has changed since it was" if own.knows(name) else "is there and was not"
+            raise BratsError(f"{own.folder / name} {why} written by this program: kept; {remedy}")

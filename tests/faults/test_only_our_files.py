@@ -1,0 +1,176 @@
+"""No command removes or replaces a file that it did not write, or that was edited since."""
+
+import json
+import os
+
+import nibabel as nib
+import numpy as np
+import prediction_examples as examples
+import pytest
+from report_examples import write_run
+
+from brats_jax.data.sources.phantom.files import write_cases
+from brats_jax.errors import BratsError
+from brats_jax.inference.outputs import OutputOptions, reason_to_skip
+from brats_jax.reporting.page import write_report
+from brats_jax.runs.folder import PredictionFolder
+
+NAME = examples.CASES[0]
+
+
+def correct(path):
+    """A reader's correction of labels, saved with nibabel: the note of the program stays."""
+    image = nib.load(path)
+    labels = np.asarray(image.dataobj).copy()
+    labels[0, 0, 0] = 2
+    nib.save(nib.Nifti1Image(labels, image.affine, image.header), path)
+
+
+@pytest.fixture(scope="module")
+def predicted(example_runs, tmp_path_factory):
+    """A folder with one predicted case, and its source; tests copy it."""
+    from brats_jax.inference import model as inference
+
+    with examples.shallow():
+        model = inference.load(example_runs["volume"] / "run" / "fold_0")
+        out = tmp_path_factory.mktemp("predicted")
+        source = example_runs["volume"] / "cases" / NAME
+        examples.run_on(model, source, out, picture=True)
+        yield model, source, {path.name: path.read_bytes() for path in out.iterdir()}
+
+
+@pytest.fixture
+def folder(predicted, tmp_path):
+    for name, data in predicted[2].items():
+        (tmp_path / name).write_bytes(data)
+    return tmp_path
+
+
+def again(predicted, folder, **options):
+    return examples.run_on(predicted[0], predicted[1], folder, **options)[0]
+
+
+def test_the_corrections_of_a_reader_are_kept_and_told(predicted, folder, capsys):
+    labels = PredictionFolder(folder).segmentation(NAME)
+    correct(labels)
+    corrected = labels.read_bytes()
+    outcome = again(predicted, folder)
+    assert outcome.kept[NAME] == f"kept, {labels.name} has changed since this program wrote it"
+    assert outcome.kept[NAME] in capsys.readouterr().out
+    for options in ({"overwrite": True}, {"overwrite": True, "page": True, "et_label": 3}):
+        refused = again(predicted, folder, **options)
+        assert "it is never replaced; move it away" in refused.failed[NAME]
+    assert labels.read_bytes() == corrected
+
+
+@pytest.mark.parametrize("what", ["picture", "volumes"])
+def test_other_edited_files_are_kept(predicted, folder, what, capsys):
+    found = PredictionFolder(folder)
+    path = found.picture(NAME) if what == "picture" else found.volumes_csv
+    path.write_bytes(path.read_bytes()[:-1] + b" edited IEND\xaeB`\x82")
+    edited = path.read_bytes()
+    outcome = again(predicted, folder, overwrite=True, picture=True)
+    assert path.read_bytes() == edited
+    told = outcome.failed.get(NAME, "") + capsys.readouterr().out
+    assert f"{path} has changed since this program wrote it" in told
+
+
+def test_a_prediction_of_an_earlier_version_without_hashes_is_kept_if_edited(predicted, folder):
+    found = PredictionFolder(folder)
+    sidecar = json.loads(found.segmentation_json(NAME).read_text())
+    del sidecar["sha256"]
+    found.segmentation_json(NAME).write_text(json.dumps(sidecar))
+    old = found.segmentation(NAME).stat().st_mtime - 3600
+    for path in folder.iterdir():
+        os.utime(path, (old, old))
+    assert again(predicted, folder).kept[NAME] == "kept"
+    correct(found.segmentation(NAME))
+    assert "has changed since this program wrote it" in again(predicted, folder).kept[NAME]
+    found.segmentation(NAME).write_bytes(predicted[2][found.segmentation(NAME).name])
+    os.utime(found.segmentation(NAME), (old, old))
+    assert NAME in again(predicted, folder, overwrite=True).written
+
+
+def test_labels_without_their_description_are_kept(predicted, folder):
+    found = PredictionFolder(folder)
+    found.segmentation_json(NAME).unlink()
+    for overwrite, reason in ((False, "kept, "), (True, f"{folder}/")):
+        options = OutputOptions(overwrite=overwrite)
+        try:
+            said = reason_to_skip(folder, NAME, predicted[0], options)
+        except BratsError as error:
+            said = str(error)
+        assert said.startswith(f"{reason}{NAME}_seg.nii.gz is there without the description")
+
+
+def test_a_killed_command_finds_its_files_again(predicted, folder):
+    """Its list of hashes is there before the files, and gone once the case is complete."""
+    found = PredictionFolder(folder)
+    sidecar = found.segmentation_json(NAME)
+    hashes = json.loads(sidecar.read_text())["sha256"]
+    ledger = found.ledger_json(sidecar)
+    text = {"schema": "brats_jax.files", "version": 1, "files": {n: [h] for n, h in hashes.items()}}
+    ledger.write_text(json.dumps(text))
+    assert again(predicted, folder).kept[NAME] == "kept" and not ledger.exists()
+    ledger.write_text(json.dumps(text))
+    sidecar.unlink()
+    assert NAME in again(predicted, folder).written
+    assert sidecar.exists() and not ledger.exists()
+
+
+def test_a_report_keeps_what_it_did_not_write(tmp_path, capsys):
+    run = write_run(tmp_path / "run", folds=(0,))
+    write_report(run)
+    report = run / "report"
+    made = {p.relative_to(run): p.read_bytes() for p in report.rglob("*") if p.is_file()}
+    own = {"thesis.tex": "x", "notes.md": "y", "mine.csv": "z", "figures/photo.png": "p"}
+    for name, text in own.items():
+        (report / name).write_text(text)
+    (report / "table_1.csv").write_text("edited")
+    (report / "figures" / "gone.svg").write_text("of the user")
+    capsys.readouterr()
+    write_report(run)
+    assert {name: (report / name).read_text() for name in own} == own
+    assert (report / "table_1.csv").read_text() == "edited"
+    assert (report / "figures" / "gone.svg").exists()
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("kept, because") and "report/table_1.csv;" in line
+    (report / "table_1.csv").unlink()
+    write_report(run)
+    assert {p for p in made if p.name != "written.json"} <= {
+        p.relative_to(run) for p in report.rglob("*")
+    }
+
+
+def test_a_report_of_an_earlier_version_is_replaced_but_for_later_edits(tmp_path, capsys):
+    """It removed all files of its endings and wrote the page last: later ones are not its own."""
+    run = write_run(tmp_path / "run", folds=(0,))
+    page = write_report(run)
+    report, old = run / "report", page.stat().st_mtime - 3600
+    (report / "written.json").unlink()
+    for path in [*report.rglob("*.*"), page]:
+        os.utime(path, (old, old))
+    (report / "left.csv").write_text("of a table that is no more")
+    os.utime(report / "left.csv", (old, old))
+    (report / "table_1.md").write_text("edited")
+    (report / "thesis.tex").write_text("mine")
+    capsys.readouterr()
+    write_report(run)
+    assert (report / "table_1.md").read_text() == "edited" and (report / "thesis.tex").exists()
+    assert page.stat().st_mtime > old and not (report / "left.csv").exists()
+    assert "report/table_1.md;" in capsys.readouterr().out
+
+
+def test_phantom_cases_are_completed_beside_files_that_were_edited(tmp_path):
+    options = {"patients": 1, "shape": (16, 32, 32)}
+    (case,) = write_cases(tmp_path, **options)
+    files = sorted(case.iterdir())
+    before = [path.read_bytes() for path in files]
+    files[2].unlink()
+    write_cases(tmp_path, **options)
+    assert [path.read_bytes() for path in files] == before
+    files[0].write_bytes(b"edited")
+    files[2].unlink()
+    with pytest.raises(BratsError, match="is there and is not what this command writes: kept"):
+        write_cases(tmp_path, **options)
+    assert files[0].read_bytes() == b"edited" and not files[2].exists()
