@@ -193,12 +193,15 @@ def mean_over_folds(group: Iterable[Measured], key: Key) -> tuple[float, int]:
 
 
 def patient_values(group: Iterable[Measured], key: Key) -> dict[str, dict[Repeat, float]]:
-    """patient -> {(fold, seed): value}."""
-    values: dict[str, dict[Repeat, float]] = {}
+    """patient -> {(fold, seed): value}; several runs of one fold and seed are averaged."""
+    found: dict[str, dict[Repeat, list[float]]] = {}
     for one in group:
         for patient, value in one.patient_scores.get(key, {}).items():
-            values.setdefault(patient, {})[one.fold, one.seed] = value
-    return values
+            found.setdefault(patient, {}).setdefault((one.fold, one.seed), []).append(value)
+    return {
+        patient: {run: float(np.mean(values)) for run, values in own.items()}
+        for patient, own in found.items()
+    }
 
 
 def collect(study: Study) -> Results:

@@ -64,6 +64,11 @@ def fold_names(folds: Sequence[int]) -> str:
     return f"folds {listed(names)}"
 
 
+def these_only(trainings: int) -> str:
+    """'for these 2 trainings only'; the trainings are those of each arm."""
+    return "for this training only" if trainings == 1 else f"for these {trainings:,} trainings only"
+
+
 def count_slices(one: Measured) -> int:
     """Number of slices evaluated; 0 where the evaluation does not record it."""
     if SLICES_KEY in one.rows:

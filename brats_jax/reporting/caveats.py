@@ -8,6 +8,7 @@ from brats_jax.reporting.comparison_sentences import FEW_PATIENTS
 from brats_jax.reporting.comparisons import ALPHA, Comparison
 from brats_jax.reporting.read_runs import FoldFiles, Study
 from brats_jax.reporting.tables.provenance_tables import STAGE_NAMES
+from brats_jax.reporting.training_variance import LEAST_GROUPS
 from brats_jax.runtime.text import plural
 
 _NAMED = 6  # unfinished trainings named in a warning
@@ -34,7 +35,8 @@ def warnings(
     if patients is not None and patients < FEW_PATIENTS:
         yield (
             f"The test set has {plural(patients, 'patient')}, which is too few for a conclusion. "
-            f"With fewer than {FEW_PATIENTS} patients the intervals are also too narrow."
+            f"With fewer than {FEW_PATIENTS} patients, intervals over patients alone are also too "
+            "narrow."
         )
     smallest = min((c.result.smallest_p for c in comparisons), default=0.0)
     if comparisons and smallest * comparisons[0].family > ALPHA:
@@ -43,6 +45,8 @@ def warnings(
             f"correction: its smallest possible p is {smallest:.2g}, multiplied by up to "
             f"{comparisons[0].family}."
         )
+    yield from _few_trainings(comparisons)
+    yield from _repeated_trainings(results)
     unfinished = sorted(
         {
             f"{one.run.name} fold {one.fold + 1}"
@@ -71,6 +75,32 @@ def warnings(
         )
     if missing:
         yield f"Incomplete: {plural(len(missing), 'item')} missing, listed in the last section."
+
+
+def _few_trainings(comparisons: Sequence[Comparison]) -> Iterator[str]:
+    """Results that hold for the trained networks only, and not for other trainings."""
+    numbers = sorted({c.result.trainings for c in comparisons if c.result.only_these_trainings})
+    if numbers:
+        only = captions.listed([captions.these_only(n) for n in numbers])
+        yield (
+            f"SSL and baseline are compared {only}: training again may change the result, and "
+            f"fewer than {LEAST_GROUPS} folds, or {LEAST_GROUPS} seeds of one fold, do not tell by "
+            "how much."
+        )
+
+
+def _repeated_trainings(results: Results) -> Iterator[str]:
+    """Runs of the same arm, fold and seed, which count as one training."""
+    for arm, group in results.arms.items():
+        runs: dict[tuple[int, int], list[str]] = {}
+        for one in group:
+            runs.setdefault((one.fold, one.seed), []).append(one.run.name)
+        names = {tuple(sorted(found)) for found in runs.values() if len(found) > 1}
+        for repeated in sorted(names):
+            yield (
+                f"{captions.listed(repeated)} have the same settings, fold and seed ({arm.label}): "
+                "their mean counts as one training."
+            )
 
 
 def missing(study: Study, results: Results) -> Iterator[str]:

@@ -3,7 +3,10 @@
 import math
 from typing import Literal
 
+from brats_jax.reporting import captions
 from brats_jax.reporting.statistics import PairedDifference
+from brats_jax.reporting.training_variance import LEAST_GROUPS
+from brats_jax.runtime.text import plural
 
 # With fewer patients a bootstrap interval is noticeably too narrow: on normal differences
 # 95 % intervals covered the mean in 92 % of cases at n = 15, 89 % at 10, 80 % at 5.
@@ -26,16 +29,17 @@ def comparison_sentence(
     """States whether a and b differ, which is better, by how much, and with what certainty.
 
     A p above alpha reads "no difference was found", with the range of differences that the
-    data are compatible with; the sentence never claims equality.
+    data are compatible with; the sentence never claims equality. A result over too few trainings
+    to know their variance is stated for these trainings only.
 
     Args:
-      result: of a - b, from `paired_difference`.
+      result: of a - b, from `compare_trainings` or `paired_difference`.
       quantity: the number compared, such as 'Dice of ED'.
       better: whether larger or smaller values are better.
       a, b: the two models.
       unit: of the number, such as 'mm'.
       decimals: shown of means and differences.
-      p_adjusted: the sign-flip test's p after `holm`; the uncorrected one if None.
+      p_adjusted: the test's p after `holm`; the uncorrected one if None.
       comparisons: number of tests in the correction.
       alpha: largest p at which a difference is found.
 
@@ -49,23 +53,31 @@ def comparison_sentence(
     if result.n == 1:
         return f"{quantity}: not tested, as there is one patient only ({a} {mean_a}, {b} {mean_b})."
     means = f"{mean_a} against {mean_b}"
-    p = result.p_permutation if p_adjusted is None else p_adjusted
+    p = result.p if p_adjusted is None else p_adjusted
     found = p <= alpha
     facts = "; ".join(
-        [*_facts(result, decimals, unit), _test(p, alpha, p_adjusted is not None, comparisons)]
+        [
+            *_facts(result, decimals, unit),
+            _test(result, p, alpha, p_adjusted is not None, comparisons),
+        ]
     )
+    scope = ""
+    if result.only_these_trainings:
+        scope = f"{captions.these_only(result.trainings)}, "
     if found:
         is_better = (result.mean_difference > 0) == (better == "larger")
         text = (
-            f"{quantity}: {a} is {'better' if is_better else 'worse'} than {b}, {means} ({facts})."
+            f"{quantity}: {scope}{a} is {'better' if is_better else 'worse'} than {b}, {means} "
+            f"({facts})."
         )
     elif result.larger == result.smaller == 0:
-        text = f"{quantity}: no difference was found between {a} and {b}, {means} ({facts})"
+        text = f"{quantity}: {scope}no difference was found between {a} and {b}, {means} ({facts})"
         text += f"; the two have the same value in each of the {result.n} patients."
     else:
         text = (
-            f"{quantity}: no difference was found between {a} and {b}, {means} ({facts}); the "
-            f"data are compatible with anything from {_range(result, better, a, decimals, unit)}."
+            f"{quantity}: {scope}no difference was found between {a} and {b}, {means} ({facts}); "
+            "the data are compatible with anything from "
+            f"{_range(result, better, a, decimals, unit)}."
         )
     return " ".join([text, *_warnings(result, found, p_adjusted is not None, comparisons, alpha)])
 
@@ -79,15 +91,39 @@ def _facts(result: PairedDifference, decimals: int, unit: str) -> list[str]:
         facts.append(f"effect size dz {_signed(result.dz, 2)}")
     left_out = f", {result.left_out} left out without both values" if result.left_out else ""
     facts.append(f"n = {result.n} patients{left_out}")
+    if result.trainings:
+        some = f" of {result.of_trainings}" if result.trainings != result.of_trainings else ""
+        facts.append(
+            f"{result.trainings}{some} trainings of each"
+            if result.of_trainings > 1
+            else ("1 training of each")
+        )
+    if result.runs_left_out:
+        facts.append(runs_left_out(result))
     return facts
 
 
-def _test(p: float, alpha: float, adjusted: bool, comparisons: int) -> str:
+def runs_left_out(result: PairedDifference) -> str:
+    """'left out without both values: fold 2 in 4 patients'; '' if nothing is."""
+    seeds = {seed for (_, seed), _ in result.runs_left_out}
+    runs = [
+        f"fold {fold + 1}{f' seed {seed}' if len(seeds) > 1 else ''} in {plural(n, 'patient')}"
+        for (fold, seed), n in result.runs_left_out
+    ]
+    return f"left out without both values: {captions.listed(runs)}" if runs else ""
+
+
+def _test(
+    result: PairedDifference, p: float, alpha: float, adjusted: bool, comparisons: int
+) -> str:
     text = "p < 0.001" if p < 0.001 else f"p = {p:.2f}" if p >= 0.095 else f"p = {p:.2g}"
     if (float(text[4:]) <= alpha) != (p <= alpha):
         text = f"p = {p:.4g}"  # 0.0504 must not be rounded to 0.05
     correction = f", Holm's correction over {comparisons} comparisons" if adjusted else ""
-    return f"{text}, sign-flip test{correction}"
+    if math.isnan(result.p_crossed):
+        return f"{text}, sign-flip test{correction}"
+    degrees = f"{result.degrees_of_freedom:.1f} degrees of freedom"
+    return f"{text}, t test over patients and trainings with {degrees}{correction}"
 
 
 def _range(result: PairedDifference, better: str, a: str, decimals: int, unit: str) -> str:
@@ -127,7 +163,16 @@ def _warnings(
             f"With {result.n} patients the smallest possible p is {result.smallest_p:.4g} before "
             f"the correction, which can multiply it by up to {comparisons}."
         )
-    if result.n < FEW_PATIENTS:
+    if result.only_these_trainings and result.of_trainings > 1:
+        warnings.append(
+            f"With fewer than {LEAST_GROUPS} folds, or {LEAST_GROUPS} seeds of one fold, the data "
+            "do not tell how another training would differ."
+        )
+    elif result.only_these_trainings:
+        warnings.append("One training does not tell how another would differ.")
+    elif not result.over_folds:
+        warnings.append("All trainings have the same training patients.")
+    if result.n < FEW_PATIENTS and result.method != "crossed":
         warnings.append(f"With {result.n} patients the interval is too narrow.")
     return warnings
 

@@ -1,8 +1,9 @@
 """SSL minus baseline: which quantities are compared, and the paired test of each.
 
 The unit is the patient. Folds and seeds are averaged within each patient and never counted
-as n. A small primary family gives the answer; all other comparisons are secondary. Holm's
-correction is applied to each family separately.
+as n; the variance between trainings is part of interval and test where there are enough of them.
+A small primary family gives the answer; all other comparisons are secondary. Holm's correction is
+applied to each family separately.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,12 +15,7 @@ from brats_jax.data.modalities import CLASSES, REGIONS
 from brats_jax.reporting import captions
 from brats_jax.reporting.arms import Arm, Key, Measured, Repeat, Results, patient_values, percent
 from brats_jax.reporting.comparison_sentences import comparison_sentence
-from brats_jax.reporting.statistics import (
-    PairedDifference,
-    holm,
-    paired_by_patient,
-    paired_difference,
-)
+from brats_jax.reporting.statistics import PairedDifference, compare_trainings, holm
 
 ALPHA = 0.05
 
@@ -42,7 +38,8 @@ class Comparison:
     Attributes:
       ssl, baseline: the arms.
       quantity: the number compared.
-      result: the paired test over patients.
+      result: the paired test.
+      patients: evaluated under either arm, with or without a value.
       adjusted: p after Holm's correction over the family.
       family: number of tests in the correction.
       repeats: (fold, seed) that both arms have -> mean difference over patients.
@@ -52,6 +49,7 @@ class Comparison:
     baseline: Arm
     quantity: Quantity
     result: PairedDifference
+    patients: int
     adjusted: float
     family: int
     repeats: dict[Repeat, float]
@@ -68,6 +66,16 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
+        """The outcome, and the trainings for which it holds if it holds for no others."""
+        only = self.found and self.result.only_these_trainings
+        return (
+            f"{self.outcome}, {captions.these_only(self.result.trainings)}"
+            if only
+            else (self.outcome)
+        )
+
+    @property
+    def outcome(self) -> str:
         """'SSL better', 'SSL worse', 'no difference found' or 'not tested'."""
         if np.isnan(self.adjusted):
             return "not tested"
@@ -195,22 +203,31 @@ def compare(
     A quantity without a value under both arms in any patient (ASD, if no patient has ET) is in
     the family, with n = 0.
     """
-    found: list[tuple[Arm, Arm, Quantity, PairedDifference, dict[Repeat, float]]] = []
+    found: list[tuple[Arm, Arm, Quantity, PairedDifference, int, dict[Repeat, float]]] = []
     for ssl, baseline in pairs:
+        pair = (ssl, baseline)
+        common = set.intersection(*_runs(results, pair))
+        shared = _shared_pretraining(results.arms[ssl])
+        patients = _patients(results, pair)
         for quantity in quantities:
-            a, b = (patient_values(results.arms[arm], quantity.key) for arm in (ssl, baseline))
-            paired = paired_by_patient(a, b)
-            if len(paired.patients) or _evaluated(results, (ssl, baseline), quantity.key):
-                result = paired_difference(paired.a, paired.b)
-                without = _patients(results, (ssl, baseline)) - result.n
-                result = result._replace(left_out=result.left_out + without)
-                found.append((ssl, baseline, quantity, result, _repeats(a, b)))
-    adjusted = holm([result.p_permutation for *_, result, _ in found])
+            a, b = (patient_values(results.arms[arm], quantity.key) for arm in pair)
+            result = compare_trainings(a, b, sorted(common), shared)
+            if result.n or _evaluated(results, pair, quantity.key):
+                result = result._replace(left_out=patients - result.n)
+                found.append((ssl, baseline, quantity, result, patients, _repeats(a, b)))
+    adjusted = holm([result.p for *_, result, _, _ in found])
     tested = int((~np.isnan(adjusted)).sum())
     return [
-        Comparison(ssl, base, quantity, result, float(p), tested, repeats)
-        for (ssl, base, quantity, result, repeats), p in zip(found, adjusted, strict=True)
+        Comparison(ssl, base, quantity, result, patients, float(p), tested, repeats)
+        for (ssl, base, quantity, result, patients, repeats), p in zip(found, adjusted, strict=True)
     ]
+
+
+def _shared_pretraining(group: Sequence[Measured]) -> dict[Repeat, str]:
+    """(fold, seed) -> the run that its encoder is from; own pretrainings are left out."""
+    return {
+        (one.fold, one.seed): one.run.pretraining_run for one in group if one.run.pretraining_run
+    }
 
 
 def is_by_slice(comparisons: Sequence[Comparison]) -> bool:

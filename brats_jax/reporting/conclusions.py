@@ -64,7 +64,7 @@ def findings(comparisons: Sequence[Comparison], results: Results) -> Iterator[st
     if not comparisons:
         yield from _why_not_compared(results)
         return
-    counts = Counter(c.verdict for c in comparisons)
+    counts = Counter(c.outcome for c in comparisons)
     n = sorted({c.result.n for c in comparisons})
     patients = plural(n[0], "patient") if len(n) == 1 else f"{n[0]} to {n[-1]} patients"
     phrases = {
@@ -85,13 +85,28 @@ def findings(comparisons: Sequence[Comparison], results: Results) -> Iterator[st
     if counts["not tested"] == total > 1:
         outcome = f"none of {total} comparisons could be tested: too few patients have values"
     metric = "Dice by slice" if is_by_slice(comparisons) else "3D Dice by patient"
-    yield f"SSL against the baseline, {metric} over {patients}: {outcome}."
+    yield f"SSL against the baseline, {metric} over {patients}: {outcome}. {_reach(comparisons)}"
     yield from _uncompared(results)
     for ssl, both, either in partly_compared(results):
         yield (
             f"{ssl.label}, and its baseline are compared in the {both} of {either} folds and seeds "
             "that both have; the tables average all folds and seeds of each."
         )
+
+
+def _reach(comparisons: Sequence[Comparison]) -> str:
+    """The trainings for which the comparisons hold."""
+    few = sorted({c.result.trainings for c in comparisons if c.result.only_these_trainings})
+    if few:
+        only = captions.listed([captions.these_only(n) for n in few])
+        some = "" if all(c.result.only_these_trainings for c in comparisons) else "In part this"
+        return f"{some or 'This'} holds {only}."
+    if all(c.result.over_folds for c in comparisons):
+        return "The test includes the variance between trainings."
+    return (
+        "The test includes the variance between trainings on the same training patients, of one "
+        "fold only."
+    )
 
 
 def _why_not_compared(results: Results) -> Iterator[str]:

@@ -113,6 +113,11 @@ class Run:
         return self.document.settings.data.label_fraction
 
     @property
+    def pretraining_run(self) -> str:
+        """The run that the encoder is taken from; '' for a run that pretrains by itself."""
+        return str(self.config.get("pretrain", {}).get("run", ""))
+
+    @property
     def split_by(self) -> str:
         return self.document.settings.data.split_by
 

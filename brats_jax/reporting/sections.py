@@ -18,7 +18,18 @@ from brats_jax.reporting.tables import (
     worst_cases,
 )
 from brats_jax.reporting.tables.table import Table
+from brats_jax.reporting.training_variance import LEAST_GROUPS
 from brats_jax.runtime.text import plural
+
+_METHOD = (
+    "The statistical unit is the patient: the folds and seeds of a patient are averaged first and "
+    "do not count as n. All folds have the same test patients, and a network that is trained again "
+    f"scores differently in all of them. With {LEAST_GROUPS} or more folds (or seeds of one fold), "
+    "interval and p are therefore over patients and trainings: t with Satterthwaite’s degrees of "
+    "freedom from a two-way analysis of variance, in which the seeds of a fold are one group. With "
+    "fewer trainings they are over patients alone (bootstrap interval, sign-flip permutation test) "
+    "and hold for these trainings only."
+)
 
 
 @dataclass(frozen=True)
@@ -208,12 +219,9 @@ def _statistics(results: Results, primary: list[comparisons.Comparison]) -> Iter
             yield Words("No segmentation has been evaluated.", missing=True)
         return
     yield Words(
-        "The statistical unit is the patient: the folds and seeds of a patient are averaged first "
-        "and do not count as n. All folds have the same test patients. Interval: bootstrap over "
-        "patients. p: two-sided sign-flip permutation test of the mean difference. Holm’s "
-        "correction is applied to three families separately: primary comparisons, secondary "
-        "comparisons, and comparisons by share of labels. dz: mean difference divided by the "
-        "standard deviation of the differences."
+        f"{_METHOD} Holm’s correction is applied to three families separately: primary "
+        "comparisons, secondary comparisons, and comparisons by share of labels. dz: mean "
+        "difference divided by the standard deviation of the patients’ differences."
     )
     quantity = (
         "Dice by slice, mean over the patient’s slices that hold the region in either mask, as "

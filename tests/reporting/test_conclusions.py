@@ -57,7 +57,7 @@ def test_findings_are_counted(results):
     # Four patients cannot show a difference.
     assert sentence == (
         "SSL against the baseline, 3D Dice by patient over 4 patients: of 9 comparisons no "
-        "difference was found in any."
+        "difference was found in any. This holds for these 2 trainings only."
     )
 
 
@@ -67,9 +67,11 @@ def test_one_verdict_for_all_comparisons_is_stated_once(tmp_path):
         write_run(run, ssl=ssl, patients=12, error=0.1 if ssl else 0.5, stages=("segment",))
     results = collect(discover(tmp_path))
     primary = comparisons.primary(results)
-    assert [c.verdict for c in primary] == ["SSL better"] * 3
+    assert [c.outcome for c in primary] == ["SSL better"] * 3
     (sentence,) = conclusions.findings(primary, results)
-    assert sentence.endswith("of 3 comparisons SSL is better in all.")
+    assert sentence.endswith(
+        "of 3 comparisons SSL is better in all. This holds for this training only."
+    )
     (line,) = conclusions.findings_by_loss(primary)
     assert line.startswith("Dice + CE: WT +0.") and line.count("SSL better") == 3
 

@@ -1,6 +1,6 @@
 """Charts of the results: conventions, differences, distributions by patient, label fractions."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -20,7 +20,11 @@ from brats_jax.reporting.figures.figure import (
     styled,
 )
 from brats_jax.reporting.paper.printed_numbers import printed_numbers
-from brats_jax.reporting.statistics import bootstrap_interval
+from brats_jax.reporting.statistics import (
+    Interval,
+    PairedDifference,
+    interval_over_trainings,
+)
 
 TUMOUR_CLASSES = CLASSES[1:]
 
@@ -88,7 +92,7 @@ def difference_figure(comparisons: Sequence[Comparison]) -> Figure | None:
         return None
     repeated = ""
     if any(len(c.repeats) > 1 for c in shown):
-        repeated = " Small grey points: each fold and seed, for their spread; not counted as n."
+        repeated = " Small grey points: each fold and seed."
     drawing = canvas(7.2, 0.34 * len(shown) + 1.1)
     ((axis,),) = axes(drawing, 1, 1)
     for y, c in enumerate(reversed(shown)):
@@ -112,9 +116,9 @@ def difference_figure(comparisons: Sequence[Comparison]) -> Figure | None:
         "differences",
         "",
         "SSL minus baseline, by patient",
-        "Mean difference over patients with its 95 % bootstrap interval, not corrected for the "
-        "number of comparisons. Diamond: a difference was found after Holm's correction."
-        + repeated,
+        f"Mean difference over patients with its 95 % {_method(c.result for c in shown)}, "
+        "not corrected for the number of comparisons. Diamond: a difference was found after "
+        f"Holm's correction.{repeated}",
         "Chart of mean differences with intervals, one line for each comparison",
     )
 
@@ -168,7 +172,7 @@ def distribution_figure(results: Results) -> Figure | None:
 
 @styled
 def label_figure(results: Results) -> Figure | None:
-    """Dice against the share of labels, with bootstrap intervals over patients."""
+    """Dice against the share of labels, with intervals."""
     quantities = _available(results)
     if len(results.fractions) < 2 or not quantities:
         return None
@@ -177,6 +181,7 @@ def label_figure(results: Results) -> Figure | None:
     ]
     drawing = canvas(2.7 * len(quantities) + 0.4, 2.4 * len(losses) + 0.6)
     grid = axes(drawing, len(losses), len(quantities), sharex=True, sharey=True)
+    intervals: list[Interval] = []
     for row, loss in zip(grid, losses, strict=True):
         for axis, quantity in zip(row, quantities, strict=True):
             for ssl, (name, colour, mark) in SIDES.items():
@@ -184,7 +189,11 @@ def label_figure(results: Results) -> Figure | None:
                 arms = sorted(arms, key=lambda a: a.fraction)
                 if not arms:
                     continue
-                ends = [bootstrap_interval(_patient_means(results, a, quantity)) for a in arms]
+                ends = [
+                    interval_over_trainings(patient_values(results.arms[a], quantity.key))
+                    for a in arms
+                ]
+                intervals += ends
                 x = np.array([100 * a.fraction for a in arms]) * (1.03 if ssl else 0.97)
                 means = np.array([e.mean for e in ends])
                 axis.plot(x, means, marker=mark, color=colour, ms=5, label=name)
@@ -208,10 +217,20 @@ def label_figure(results: Results) -> Figure | None:
         "label_efficiency",
         "",
         "Dice against the share of labels",
-        "Mean over patients with its 95 % bootstrap interval over patients. Dots: each fold and "
-        f"seed. {_convention(quantities)}. " + captions.over(results.measured()),
+        f"Mean over patients with its 95 % {_method(intervals)}. Dots: each fold and seed. "
+        f"{_convention(quantities)}. " + captions.over(results.measured()),
         "Line charts of Dice against the share of labelled patients, with and without SSL",
     )
+
+
+def _method(intervals: Iterable[Interval | PairedDifference]) -> str:
+    """What the intervals are: 'interval over patients and trainings', or over patients alone."""
+    crossed = {one.method == "crossed" for one in intervals if one.method != "none"}
+    both = "interval over patients and trainings"
+    alone = "bootstrap interval over patients alone, for these trainings only"
+    if crossed == {True, False}:
+        return f"{both} ({alone}, where they are too few)"
+    return both if crossed == {True} else alone
 
 
 def _loss_name(loss: str, results: Results) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from brats_jax.reporting.arms import percent
+from brats_jax.reporting.comparison_sentences import runs_left_out
 from brats_jax.reporting.comparisons import Comparison
 from brats_jax.reporting.tables.table import (
     Column,
@@ -32,6 +33,8 @@ def comparison_table(
                 text(c.ssl.loss_name),
                 text(c.quantity.name + (f" ({c.quantity.unit})" if c.quantity.unit else "")),
                 whole(r.n),
+                whole(c.patients),
+                text(_trainings(c)),
                 number(r.mean_b, digits),
                 number(r.mean_a, digits),
                 signed(r.mean_difference, digits),
@@ -43,6 +46,7 @@ def comparison_table(
                 whole(worse),
                 number(r.dz, 2),
                 number(r.rank_biserial, 2),
+                p_value(r.p_crossed),
                 p_value(r.p_permutation),
                 p_value(r.p_wilcoxon),
             ]
@@ -51,6 +55,8 @@ def comparison_table(
         Column("Loss", words=True),
         Column("Quantity", words=True),
         Column("n patients"),
+        Column("of patients"),
+        Column("Trainings", words=True),
         Column("baseline", "Mean"),
         Column("SSL", "Mean"),
         Column("mean", "SSL minus baseline"),
@@ -62,11 +68,23 @@ def comparison_table(
         Column("worse", "Patients with SSL"),
         Column("dz", "Effect size"),
         Column("rank biserial", "Effect size"),
-        Column("sign flip", "p, uncorrected"),
-        Column("Wilcoxon", "p, uncorrected"),
+        Column("patients and trainings", "p, uncorrected"),
+        Column("patients, sign flip", "p, uncorrected"),
+        Column("patients, Wilcoxon", "p, uncorrected"),
     ]
     if len({c.ssl.fraction for c in comparisons}) > 1:
         columns.insert(1, Column("Labels"))
         for row, c in zip(rows, comparisons, strict=True):
             row.insert(1, TableCell(percent(c.ssl.fraction), c.ssl.fraction))
     return make_table(name, "", title, caption, columns, rows, detail)
+
+
+def _trainings(comparison: Comparison) -> str:
+    """'5', '4 of 5; left out without both values: fold 2 in 3 patients'."""
+    r = comparison.result
+    count = (
+        str(r.trainings)
+        if r.trainings == r.of_trainings
+        else (f"{r.trainings} of {r.of_trainings}")
+    )
+    return "; ".join(x for x in (count, runs_left_out(r)) if x)
