@@ -58,8 +58,11 @@ def find_cases(folder: Path) -> list[CaseFiles]:
     """
     if not folder.is_dir():
         raise BratsError(f"--input={folder} is no folder: give a case's folder, or one of cases")
-    files = folder_files(folder)
+    unreadable: dict[str, str] = {}
+    files = folder_files(folder, unreadable)
     cases = group_by_case(files, labels=False)
+    for name, problem in unreadable.items():
+        cases.setdefault(name, CaseFiles(name, folder / name, conflict=problem))
     if not cases:
         raise BratsError(
             f"{folder} holds no BraTS images among its {len(files)} files: they are called "

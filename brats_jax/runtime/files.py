@@ -1,5 +1,6 @@
 """Atomic writing of small files, and checks of output folders."""
 
+import errno
 import json
 import os
 import re
@@ -156,7 +157,7 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
     return document
 
 
-def read_regular(path: Path, most_bytes: int) -> bytes:
+def read_regular(path: Path, most_bytes: int | None = None) -> bytes:
     """The bytes of a file; a pipe or a device is not opened for reading, which might never end.
 
     Raises:
@@ -167,9 +168,58 @@ def read_regular(path: Path, most_bytes: int) -> bytes:
         found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode):
             raise ValueError("it is a device or a pipe, not a file")
+        if most_bytes is None:
+            return file.read()
         if found.st_size > most_bytes:
             raise ValueError(f"{found.st_size:,} bytes are more than any such file has")
         return file.read(most_bytes + 1)
+
+
+def check_regular(path: Path) -> None:
+    """Refuses what is no regular file, before a library opens it.
+
+    Raises:
+      OSError: there is nothing at the end of the path, or no permission.
+      ValueError: a folder, a pipe or a device.
+    """
+    mode = os.stat(path).st_mode
+    if stat.S_ISDIR(mode):
+        raise ValueError("it is a folder, not a file")
+    if not stat.S_ISREG(mode):
+        raise ValueError("it is a device or a pipe, not a file")
+
+
+def unreadable(
+    path: str | os.PathLike[str], error: Exception, remedy: str = "fetch it again"
+) -> BratsError:
+    """The one line about a file that cannot be read: the reason, and what to do.
+
+    Args:
+      path: the file.
+      error: of its reader.
+      remedy: against damage; links and permissions have their own.
+    """
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    code = error.errno if isinstance(error, OSError) else None
+    if code == errno.ELOOP:
+        reason, remedy = "its links lead in a circle", "repair the link"
+    elif os.path.islink(path) and not os.path.exists(path):
+        reason = f"it is a link to {_target(path)}, which is not there"
+        remedy = "repair the link, or fetch the file"
+    elif code in (errno.EACCES, errno.EPERM):
+        reason, remedy = "no permission to read it", "give read permission"
+    elif code == errno.ENAMETOOLONG:
+        reason, remedy = "the path is too long", "move it to a shorter one"
+    elif isinstance(error, OSError) and error.strerror:
+        reason = error.strerror
+    return BratsError(f"{os.fspath(path)} cannot be read ({reason[:300]}): {remedy}")
+
+
+def _target(link: str | os.PathLike[str]) -> str:
+    try:
+        return os.fspath(os.readlink(link))
+    except OSError:  # removed meanwhile
+        return "nothing"
 
 
 def _open_without_waiting(path: str, flags: int) -> int:

@@ -2,17 +2,20 @@
 
 The labels of case 355 of BraTS 2020 have another name (W39_1998.09.19_Segm.nii). Therefore a case
 without labels of the usual name takes the only *seg* file of its folder, if the folder holds no
-other case.
+other case. Each volume may lie in a folder of its own, see `volume_of`.
 """
 
 import collections
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from brats_jax.data.scans.naming import SEG, parse_volume_name
+from brats_jax.data.modalities import canonical_names
+from brats_jax.data.scans.naming import SEG, VolumeName, parse_volume_name
 
+_NIFTI_FILE = re.compile(r".*\.nii(?:\.gz)?", re.IGNORECASE | re.DOTALL)
+_ONE = "move one of them out of the folder"
 _LABEL_FILE = re.compile(r".*seg.*\.nii(?:\.gz)?", re.IGNORECASE)
 
 
@@ -35,6 +38,21 @@ class CaseFiles:
     conflict: str = ""
 
 
+def volume_of(path: Path) -> tuple[VolumeName, Path] | None:
+    """What a file is by its name, and the folder of its case; None for other files.
+
+    A folder named like a volume, as a browser unpacks one from Kaggle, names the file in it:
+    CASE/CASE_t1.nii/00000057_brain_t1.nii is T1 of CASE, and the folder is CASE.
+    """
+    if _NIFTI_FILE.fullmatch(path.name) is None:
+        return None
+    of_folder = parse_volume_name(path.parent.name)
+    if of_folder is not None:
+        return of_folder, path.parent.parent
+    name = parse_volume_name(path.name)
+    return None if name is None else (name, path.parent)
+
+
 def group_by_case(files: Sequence[Path], *, labels: bool = True) -> dict[str, CaseFiles]:
     """Groups files by case.
 
@@ -46,24 +64,65 @@ def group_by_case(files: Sequence[Path], *, labels: bool = True) -> dict[str, Ca
       The cases by name.
     """
     cases: dict[str, CaseFiles] = {}
+    folders: dict[str, dict[Path, list[Path]]] = {}
     for path in files:
-        name = parse_volume_name(path.name)
-        if name is None or (not labels and name.volume == SEG):
+        found = volume_of(path)
+        if found is None or (not labels and found[0].volume == SEG):
             continue
-        case = cases.setdefault(name.case.lower(), CaseFiles(name.case, path.parent))
+        name, folder = found
+        case = cases.setdefault(name.case.lower(), CaseFiles(name.case, folder))
         case.four_is_et &= name.four_is_et
+        folders.setdefault(name.case.lower(), {}).setdefault(folder, []).append(path)
         other = case.paths.setdefault(name.volume, str(path))
-        if case.conflict:
-            continue
-        if case.folder != path.parent:
+        own = parse_volume_name(path.name)
+        if not case.conflict and other != str(path) and case.folder == folder:
             case.conflict = (
-                f"{path.parent} and {case.folder} both hold the case {case.name}: keep one of them"
+                f"{path} and {other} are the same volume of the case {case.name}: {_ONE}"
             )
-        elif other != str(path):
-            case.conflict = f"{path} and {other} are the same volume: keep one of them"
+        elif not case.conflict and own is not None and own.volume != name.volume:
+            case.conflict = (
+                f"{path} is {own.volume} by its name, and {name.volume} by that of its folder: "
+                "rename the wrong one"
+            )
+    for key, of_case in folders.items():
+        if len(of_case) > 1 and not cases[key].conflict:
+            _join_folders(cases[key], of_case)
     if labels:
         _assign_odd_labels(cases, files)
     return {case.name: case for case in cases.values()}
+
+
+def _join_folders(case: CaseFiles, folders: Mapping[Path, list[Path]]) -> None:
+    """Takes a folder for each volume as one case; other cases in several folders are refused."""
+    bases = {
+        folder.parent if len(paths) == 1 and _is_named_after(folder, paths[0]) else folder
+        for folder, paths in folders.items()
+    }
+    if len(bases) == 1:
+        case.folder = bases.pop()
+        return
+    other, one = list(folders)[:2]
+    case.conflict = (
+        f"{one} and {other} both hold the case {case.name}: put its volumes into one folder, or "
+        "move one copy out of the folder given"
+    )
+
+
+def _is_named_after(folder: Path, path: Path) -> bool:
+    """Whether a folder is called as the volume in it: t1/A_t1.nii.gz, or A_t1/A_t1.nii.gz."""
+    name, own = parse_volume_name(path.name), parse_volume_name(f"{folder.name}.nii")
+    if name is None:
+        return False
+    return name.volume in (canonical_names(folder.name), own.volume if own else "")
+
+
+def files_near(path: Path) -> list[Path]:
+    """The files of a volume's folder, or of the folders of all volumes of its case; sorted."""
+    found = volume_of(path)
+    if found is None or found[1] == path.parent:
+        return sorted(path.parent.iterdir())
+    folders = [one for one in found[1].iterdir() if one.is_dir()]
+    return sorted(file for folder in [found[1], *folders] for file in folder.iterdir())
 
 
 def _assign_odd_labels(cases: dict[str, CaseFiles], files: Sequence[Path]) -> None:

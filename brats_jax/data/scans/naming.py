@@ -58,7 +58,8 @@ _FOUR_IS_NOT_ET = {
     suffix for naming in NAMINGS if not naming.four_is_et for suffix in naming.suffixes.values()
 }
 _VOLUME_FILE = re.compile(
-    rf"(?P<case>.+)[_-](?P<suffix>{'|'.join(_MODALITY_OF)}|{SEG})\.nii(?:\.gz)?", re.IGNORECASE
+    rf"(?P<case>.+)[_-](?P<suffix>{'|'.join(_MODALITY_OF)}|{SEG})\.nii(?:\.gz)?",
+    re.IGNORECASE | re.DOTALL,  # a name may hold a line end
 )
 # Since 2023 the last number of a case is that of the visit.
 _VISIT = re.compile(r"(?P<subject>BraTS-[A-Za-z]+-\d+)-\d{3}", re.IGNORECASE)

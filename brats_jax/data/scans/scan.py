@@ -13,8 +13,8 @@ import numpy as np
 
 from brats_jax.data.modalities import DISPLAY_NAMES, MODALITIES
 from brats_jax.data.normalise import brain_mask
-from brats_jax.data.scans.case_files import CaseFiles
-from brats_jax.data.scans.naming import SEG, parse_volume_name
+from brats_jax.data.scans.case_files import CaseFiles, volume_of
+from brats_jax.data.scans.naming import SEG
 from brats_jax.data.scans.resample import Grid, resample, straight_grid
 from brats_jax.data.scans.volumes import (
     Volume,
@@ -101,8 +101,8 @@ def _mixed_cases(paths: Mapping[str, str]) -> list[str]:
     """A warning if the names of the files belong to different cases."""
     cases: dict[str, list[str]] = {}
     for name, path in paths.items():
-        if parsed := parse_volume_name(Path(path).name):
-            cases.setdefault(parsed.case, []).append(DISPLAY_NAMES[name])
+        if found := volume_of(Path(path)):
+            cases.setdefault(found[0].case, []).append(DISPLAY_NAMES[name])
     if len({case.lower() for case in cases}) < 2:
         return []
     listed = ", ".join(f"{' and '.join(names)} of {case}" for case, names in cases.items())

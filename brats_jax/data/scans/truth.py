@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from brats_jax.data.scans import provenance
-from brats_jax.data.scans.case_files import CaseFiles, group_by_case
+from brats_jax.data.scans.case_files import CaseFiles, files_near, group_by_case
 from brats_jax.data.scans.labels import map_labels
 from brats_jax.data.scans.naming import SEG
 from brats_jax.data.scans.resample import resample
@@ -52,7 +52,7 @@ def _case_of(file: Path) -> CaseFiles | None:
     """The case of an image file, if the folder holds true labels of it."""
     if not file.is_file():  # the name of an array
         return None
-    files = sorted(file.parent.iterdir())
+    files = files_near(file)
     while (case := _case_with(file, files)) is not None and SEG in case.paths:
         labels = Path(case.paths[SEG])
         if not provenance.is_predicted(labels):
@@ -63,6 +63,6 @@ def _case_of(file: Path) -> CaseFiles | None:
 
 def _case_with(file: Path, files: Sequence[Path]) -> CaseFiles | None:
     for case in group_by_case(files).values():
-        if file.name in {Path(path).name for path in case.paths.values()}:
+        if file in map(Path, case.paths.values()):
             return case
     return None

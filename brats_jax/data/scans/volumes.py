@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from brats_jax.errors import BratsError
+from brats_jax.runtime.files import read_regular, unreadable
 
 # The axes of every array: x runs to the patient's Left, y to Posterior, z to Superior.
 ORIENTATION = "LPS"
@@ -54,7 +55,7 @@ def read_volume(path: str) -> Volume:
     import nibabel  # here, so that reading a store does not load it
 
     try:
-        raw = Path(path).read_bytes()
+        raw = read_regular(Path(path))
         if raw[:2] == b"\x1f\x8b":
             raw = _decompress(raw)
         two = nibabel.Nifti2Header.may_contain_header(raw[: nibabel.Nifti2Header.sizeof_hdr])
@@ -64,8 +65,7 @@ def read_volume(path: str) -> Volume:
     except MemoryError:
         raise
     except Exception as error:  # gzip, zlib and nibabel raise a dozen types
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise BratsError(f"{path} cannot be read ({reason}): fetch it again") from None
+        raise unreadable(path, error) from None
     return check_volume(path, voxels, affine, header)
 
 

@@ -9,6 +9,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from brats_jax.errors import BratsError
+from brats_jax.runtime import files as files_on_disk
+
+MAX_CASE_GB = 4.0  # a case of BraTS takes 0.3 GB
+
 
 @dataclasses.dataclass(frozen=True)
 class Case:
@@ -89,19 +94,47 @@ def state_of(source: Source, patient: str) -> str:
     paths: list[str] = files_of(patient) if files_of is not None else []
     digest = hashlib.sha256()
     for path in sorted(paths):
-        status = os.stat(path)
-        digest.update(f"{path}\n{status.st_size}\n{status.st_mtime_ns}\n".encode())
+        try:
+            status = os.stat(path)
+            facts = f"{status.st_size}\n{status.st_mtime_ns}"
+        except OSError as error:  # the case is refused when it is read
+            facts = f"unreadable {error.errno}"
+        digest.update(os.fsencode(f"{path}\n{facts}\n"))
     return digest.hexdigest()[:16] if paths else ""
 
 
-def folder_files(root: Path) -> list[Path]:
+def check_case_bytes(path: str, size: int, max_case_gb: float) -> None:
+    """Refuses a case before it is allocated, if it takes more than `max_case_gb` (BratsError)."""
+    if size > max_case_gb * 1e9:
+        raise BratsError(
+            f"{path}: its case takes {size / 1e9:.1f} GB in memory, more than {max_case_gb:g} GB "
+            "(--max_case_gb): check the case, or allow more if there is as much"
+        )
+
+
+def folder_files(root: Path, unreadable: dict[str, str] | None = None) -> list[Path]:
     """All files below a folder, sorted. Follows links, but enters no folder twice.
 
     Ignores hidden files and folders, such as the ._ files that macOS adds to archives.
+
+    Args:
+      root: the folder.
+      unreadable: gets a line for each folder that cannot be listed, by its path below `root`.
+
+    Raises:
+      BratsError: a folder cannot be listed, and `unreadable` is None.
     """
+
+    def note(error: OSError) -> None:
+        folder = os.fspath(error.filename)
+        problem = files_on_disk.unreadable(folder, error)
+        if unreadable is None or Path(folder) == root:
+            raise problem
+        unreadable[os.path.relpath(folder, root)] = str(problem)
+
     files: list[Path] = []
     entered: set[str] = set()
-    for folder, folders, names in os.walk(root, followlinks=True):
+    for folder, folders, names in os.walk(root, onerror=note, followlinks=True):
         real = os.path.realpath(folder)
         if real in entered:
             folders.clear()

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from brats_jax.data.scans.naming import NAMINGS, parse_volume_name
+from brats_jax.data.scans.case_files import volume_of
+from brats_jax.data.scans.naming import NAMINGS
 from brats_jax.data.sources.base import Source, folder_files
-from brats_jax.data.sources.kaggle import SLICE_FILE, KaggleSource
+from brats_jax.data.sources.kaggle import KaggleSource
 from brats_jax.data.sources.nifti import NiftiSource
+from brats_jax.data.sources.slice_file import SLICE_FILE
 from brats_jax.errors import BratsError
 
 PHANTOM = "phantom"
@@ -53,23 +55,26 @@ def open_source(
     if not root.is_dir():
         raise BratsError(f"--source={source} is not a folder: give a folder, or 'phantom'")
     root = root.resolve()
-    files = folder_files(root)
+    unreadable: dict[str, str] = {}
+    files = folder_files(root, unreadable)
     kaggle = next((path for path in files if SLICE_FILE.fullmatch(path.name)), None)
-    nifti = next((path for path in files if parse_volume_name(path.name)), None)
+    nifti = next((path for path in files if volume_of(path)), None)
     if kaggle is not None and nifti is not None:
         raise BratsError(
             f"{source} holds Kaggle slices ({kaggle}) and NIfTI volumes ({nifti}): "
             "give the folder of one of them"
         )
     if kaggle is not None:
-        return KaggleSource(root, files, channel_order)
+        return KaggleSource(root, files, channel_order, unreadable)
     if nifti is not None:
         if channel_order is not None:
             raise BratsError(
                 "--channel_order is for Kaggle slice files; NIfTI volumes are named by modality: "
                 "leave it out"
             )
-        return NiftiSource(root, files)
+        return NiftiSource(root, files, unreadable)
+    if unreadable:
+        raise BratsError(next(iter(unreadable.values())))
     raise BratsError(
         f"{source} holds no BraTS data among its {len(files)} files: looked for "
         "volume_N_slice_M.h5 (Kaggle) and "

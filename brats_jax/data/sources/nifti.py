@@ -5,7 +5,7 @@ affines are turned to LPS.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,20 +35,20 @@ class NiftiSource:
     Args:
       root: the folder, for messages and provenance.
       files: every file below it.
-
-    Raises:
-      BratsError: two files for one volume of one case, or two folders with the same case.
+      unreadable: a line for each folder that cannot be listed.
     """
 
     name = "nifti"
     normalisations = ("slice", "volume")
 
-    def __init__(self, root: Path, files: Sequence[Path]) -> None:
+    def __init__(
+        self, root: Path, files: Sequence[Path], unreadable: Mapping[str, str] | None = None
+    ) -> None:
         self.root = root
         groups = group_by_case(files)
-        for group in groups.values():
-            if group.conflict:
-                raise BratsError(group.conflict)
+        self._conflicts = dict(unreadable or {}) | {
+            name: group.conflict for name, group in groups.items() if group.conflict
+        }
         self._cases = {name: group.paths for name, group in groups.items()}
         self._four_is_et = {name for name, group in groups.items() if group.four_is_et}
 
@@ -57,17 +57,19 @@ class NiftiSource:
         return {"folder": str(self.root)}
 
     def files_of(self, patient: str) -> list[str]:
-        return list(self._cases[patient].values())
+        return list(self._cases.get(patient, {}).values())
 
     def patients(self) -> list[str]:
-        return sorted(self._cases)
+        return sorted({*self._cases, *self._conflicts})
 
     def problems(self) -> dict[str, str]:
-        """Missing volumes: case -> one line."""
+        """Missing volumes, and files that contradict each other: case -> one line."""
         found = {name: self._problem(name) for name in self.patients()}
         return {name: problem for name, problem in found.items() if problem}
 
     def _problem(self, case: str) -> str:
+        if case in self._conflicts:
+            return self._conflicts[case]
         volumes = self._cases[case]
         folder = Path(next(iter(volumes.values()))).parent
         missing = [name for name in MODALITIES if name not in volumes]
@@ -79,7 +81,7 @@ class NiftiSource:
 
     def read(self, patient: str) -> Case:
         if problem := self._problem(patient):
-            raise BratsError(f"{problem}: fetch what is missing or take the case away")
+            raise BratsError(f"{problem}: fetch what is missing, or leave the case out")
         paths = self._cases[patient]
         notes: list[str] = []
         *read, labels = threads.parallel_map(

@@ -13,7 +13,7 @@ from brats_jax.data.sources.base import Source
 from brats_jax.data.store.layout import CaseRecord
 from brats_jax.data.store.writer import StorageError, write_case
 from brats_jax.errors import BratsError
-from brats_jax.runtime import threads
+from brats_jax.runtime import failures, threads
 from brats_jax.runtime.signals import die_with_parent
 
 SIGNAL_S = 1.0  # between the first and the last process that gets a cluster's signal
@@ -98,3 +98,7 @@ def _write_or_reason(
         raise
     except BratsError as error:
         return str(error)
+    except MemoryError:
+        raise
+    except Exception as error:  # of a library, on a file that nobody has tried yet
+        return f"case {patient}: {failures.describe(error)}"

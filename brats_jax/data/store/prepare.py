@@ -35,6 +35,7 @@ from brats_jax.runtime.text import plural
 
 # Cases whose channels are audited before the others are read; spread over the whole set.
 AUDIT_SAMPLE = 8
+LONGEST_NAME = 200  # in bytes; a name of a file has at most 255
 
 
 def prepare(
@@ -106,7 +107,7 @@ def prepare(
             )
         say(f"{store} is complete: nothing to do")
         return manifest
-    skipped = known_problems(source)
+    skipped = known_problems(source) | _long_names(source)
     if skipped and not skip_bad_cases:
         first = "; ".join(list(skipped.values())[:3])
         more = f"; and {plural(len(skipped) - 3, 'more case')}" if len(skipped) > 3 else ""
@@ -124,6 +125,17 @@ def prepare(
             writer.remove_leftovers(store)
             if not (store / MANIFEST).is_file() and not job.records:
                 writer.discard(store)
+
+
+def _long_names(source: Source) -> dict[str, str]:
+    """Cases whose names leave no room for the names of their files in a store."""
+    lengths = {name: len(os.fsencode(name)) for name in source.patients()}
+    return {
+        name: f"the name of the case {name[:40]}... has {length} bytes, more than {LONGEST_NAME}: "
+        "rename its files"
+        for name, length in lengths.items()
+        if length > LONGEST_NAME
+    }
 
 
 def _begin(store: Path, settings: PreparationSettings) -> None:

@@ -1,5 +1,7 @@
 from pathlib import Path
 
+import pytest
+
 from brats_jax.data.scans.case_files import group_by_case
 from brats_jax.data.scans.naming import SEG
 
@@ -32,7 +34,35 @@ def test_two_files_of_one_volume_are_a_conflict():
 
 def test_a_case_in_two_folders_is_a_conflict():
     (case,) = group("a/A_t1.nii", "b/A_t2.nii").values()
-    assert case.conflict == "/data/b and /data/a both hold the case A: keep one of them"
+    assert case.conflict.startswith("/data/b and /data/a both hold the case A: put its volumes")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("A/A_t1.nii/7_brain_t1.nii", "A/A_t2.nii/7_brain_t2.nii", "A/A_seg.nii/7_final_seg.nii"),
+        ("A/A_t1.nii.gz/t1.nii", "A/A_t2.nii.gz/image.nii.gz", "A/A_seg.nii/A_seg.nii"),
+        ("A/t1/A_t1.nii", "A/T2/A_t2.nii", "A/seg/A_seg.nii"),
+        ("A/A_t1/A_t1.nii", "A/A_t2/A_t2.nii.gz", "A/A_seg.nii"),
+    ],
+)
+def test_a_folder_for_each_volume_is_one_case(names):
+    (case,) = group(*names).values()
+    assert case.name == "A" and case.folder == Path("/data/A") and not case.conflict
+    assert case.paths == {n: f"/data/{p}" for n, p in zip(("t1", "t2", SEG), names, strict=True)}
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("A/A_t1.nii/x.nii", "A/A_t1.nii/y.nii"), "are the same volume of the case A: move one"),
+        (("A/A_t1.nii/7_t2.nii",), "is t2 by its name, and t1 by that of its folder"),
+        (("a/A_t1.nii", "a/A_t2.nii", "b/A_seg.nii"), "both hold the case A"),
+    ],
+)
+def test_folders_that_contradict_their_files_are_a_conflict(names, message):
+    (case,) = group(*names).values()
+    assert message in case.conflict
 
 
 def test_oddly_named_labels_belong_to_the_only_case_of_their_folder():

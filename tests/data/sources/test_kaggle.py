@@ -169,5 +169,7 @@ def test_a_truncated_file_is_refused(tmp_path, brats_files, volumes, compression
 def test_two_files_of_one_slice_are_refused(tmp_path, brats_files, volumes):
     brats_files.write_kaggle(tmp_path / "a", 1, volumes, slices=(4,))
     brats_files.write_kaggle(tmp_path / "b", 1, volumes, slices=(4,))
-    with pytest.raises(BratsError, match="same slice"):
-        opened(tmp_path)
+    source = opened(tmp_path)
+    assert "same slice" in source.problems()["BraTS20_Training_001"]
+    with pytest.raises(BratsError, match="move one of them out of the folder"):
+        source.read("BraTS20_Training_001")

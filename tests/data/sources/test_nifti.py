@@ -109,8 +109,7 @@ def test_labels_may_have_one_name_in_every_folder(tmp_path, brats_files, volumes
     assert source.patients() == ["A", "B"] and not source.problems()
     # Those of a case that has images elsewhere are that case's.
     paths["seg"].with_name("labels_seg.nii.gz").rename(tmp_path / "B" / "A_seg.nii.gz")
-    with pytest.raises(BratsError, match="both hold the case A"):
-        opened(tmp_path)
+    assert "both hold the case A" in opened(tmp_path).problems()["A"]
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32, np.float64])
@@ -279,11 +278,9 @@ def test_missing_files_are_known_before_reading(tmp_path, brats_files, volumes):
 def test_two_files_of_one_volume_are_refused(tmp_path, brats_files, volumes):
     brats_files.write_nifti_case(tmp_path, "A", volumes)
     brats_files.write_nifti_case(tmp_path / "copy", "A", volumes)
-    with pytest.raises(BratsError, match="both hold the case A"):
-        opened(tmp_path)
+    assert "both hold the case A" in opened(tmp_path).problems()["A"]
     brats_files.write_nifti_case(tmp_path / "copy", "A", volumes, suffix=".nii")
-    with pytest.raises(BratsError, match="same volume"):
-        opened(tmp_path / "copy")
+    assert "same volume" in opened(tmp_path / "copy").problems()["A"]
 
 
 def test_follow_up_scans_are_one_subject(tmp_path, brats_files, volumes):
