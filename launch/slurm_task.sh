@@ -48,6 +48,6 @@ wait_for_command() {
 
 stop_command() {
   # srun would kill its processes, which scancel asks to save.
-  if [ "$kind" = steps ]; then scancel --signal=TERM "$task" || true; fi
+  if [ "$kind" = steps ]; then scancel --signal=TERM "$task" 2>/dev/null || true; fi
   if [ "$kind" = shell ]; then kill -TERM "$worker" 2>/dev/null || true; fi
 }

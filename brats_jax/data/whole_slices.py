@@ -13,7 +13,11 @@ _BATCHES_AHEAD = 4
 
 
 def whole_slice_batches(
-    store: Store, indices: np.ndarray, batch_size: int, rows: slice | None = None
+    store: Store,
+    indices: np.ndarray,
+    batch_size: int,
+    rows: slice | None = None,
+    filled_to: int | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Reads whole slices in batches of one size, a few batches ahead.
 
@@ -25,17 +29,20 @@ def whole_slice_batches(
       indices: int[N] global slice indices.
       batch_size: slices in a batch.
       rows: the part of each batch to read, where several processes share it; None: all of it.
+      filled_to: fills every batch up to so many slices, B; None: to `batch_size`.
 
     Yields:
       image float16[B, H, W, 4] and label uint8[B, H, W] (of `rows` only, if given), valid bool[B],
       index int64[B].
     """
 
+    size = filled_to or batch_size
+
     def read(start: int) -> dict[str, np.ndarray]:
         chosen = indices[start : start + batch_size]
-        padded = np.concatenate([chosen, np.resize(indices, batch_size - len(chosen))])
+        padded = np.concatenate([chosen, np.resize(indices, size - len(chosen))])
         image, label = store.read(padded if rows is None else padded[rows])
-        valid = np.arange(batch_size) < len(chosen)
+        valid = np.arange(size) < len(chosen)
         return {"image": image, "label": label, "valid": valid, "index": padded}
 
     pool = ThreadPoolExecutor(_READING_THREADS)

@@ -50,14 +50,14 @@ def score(
     Args:
       network: the stage's best model.
       store, indices: the slices, by ascending global index.
-      batch_size: slices at a time, a multiple of the number of devices.
+      batch_size: slices at a time, rounded up to a multiple of the number of devices.
       tolerance_mm: boundary pixels nearer than this count as found (NSD).
       title: label of the progress bar.
 
     Returns:
       (tally, all its scores).
     """
-    devices.check_batch_size(batch_size, network.mesh, "evaluation.batch_size")
+    batch_size = devices.round_up(batch_size, network.mesh)
     tally: SegmentationTally | PretrainingTally
     with progress_bar(len(indices), title, "slice") as progress:
         done = progress.update

@@ -116,9 +116,8 @@ def check_workdir(settings: Settings, workdir: Path) -> None:
 
 
 def check_batches(settings: Settings, mesh: Mesh) -> None:
-    """Refuses batches that the devices cannot share (BratsError)."""
-    for name in ("train.batch_size", "train.validation_batch_size", "evaluation.batch_size"):
-        devices.check_batch_size(settings.value(name), mesh, f"config.{name}")
+    """Refuses a training batch that the devices cannot share (BratsError); others are filled up."""
+    devices.check_batch_size(settings.train.batch_size, mesh, "config.train.batch_size")
 
 
 def check_patches(settings: Settings, store: Store) -> None:

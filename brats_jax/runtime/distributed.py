@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from brats_jax.errors import BUSY_STATUS, BratsError, Busy
-from brats_jax.runtime import signals
+from brats_jax.runtime import local_devices, signals
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh
@@ -72,7 +72,8 @@ def initialize(
       wait_s: how long to wait for the other processes.
 
     Raises:
-      BratsError: flags that contradict each other; no cluster; a port in use.
+      BratsError: flags that contradict each other; no cluster; a port in use; more processes on a
+        node than GPUs.
     """
     given = (coordinator, num_processes, process_id)
     if given == (None, None, None) and not automatic:
@@ -86,13 +87,16 @@ def initialize(
     # The handler of JAX's own preemption service would take SIGTERM from `StopRequests`.
     jax.config.update("jax_enable_preemption_service", False)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    gpus = local_devices.share()
+    if gpus.note:
+        print(gpus.note, flush=True)
     where = coordinator or "the cluster's first process"
     late = threading.Timer(wait_s, _give_up, (where, wait_s))
     late.daemon = True
     late.start()
     try:
         # After its own time limit JAX aborts with a C++ stack trace, hence the longer one.
-        jax.distributed.initialize(*given, initialization_timeout=int(wait_s) + 60)
+        jax.distributed.initialize(*given, gpus.ids, initialization_timeout=int(wait_s) + 60)
     except ValueError:
         raise BratsError(
             "--distributed: no cluster found (start it with srun or mpirun); or give "

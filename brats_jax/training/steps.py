@@ -174,9 +174,15 @@ def _vectors(gradients: Weights) -> list[jax.Array]:
 
 
 def make_validation_step(
-    task: Task, graph: nnx.GraphDef, mesh: Mesh
+    task: Task, graph: nnx.GraphDef, mesh: Mesh, batch_size: int | None = None
 ) -> Callable[[Weights, Weights, Batch], dict[str, jax.Array]]:
     """Compiles the forward pass over a batch of whole slices.
+
+    Args:
+      task, graph: the task and its network.
+      mesh: the devices.
+      batch_size: the loss is that of the first so many slices; None: of all. Further ones fill the
+        batch up to a multiple of the number of devices, on which a loss must not depend.
 
     Returns:
       (params, stats, batch) -> the scalar 'loss' and `Task.validate`, on every device.
@@ -190,6 +196,9 @@ def make_validation_step(
     def validation_step(params: Weights, stats: Weights, batch: Batch) -> dict[str, jax.Array]:
         x, target = task.prepare(batch, training=False)
         output, _ = models.apply(graph, params, stats, x, train=False)
-        return {"loss": task.loss(output, target), **task.validate(output, target)}
+        counted = (output, target)
+        if batch_size is not None and batch_size < len(target):
+            counted = (output[:batch_size], target[:batch_size])
+        return {"loss": task.loss(*counted), **task.validate(output, target)}
 
     return validation_step

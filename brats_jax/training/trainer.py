@@ -89,7 +89,6 @@ class Stage:
         dispatch_steps: int | None = None,
     ) -> None:
         devices.check_batch_size(options.batch_size, mesh)
-        devices.check_batch_size(options.validation_batch_size, mesh, "validation_batch_size")
         if len(validation_slices) == 0:
             raise BratsError(f"{store.path}: no slice to validate on; prepare more patients")
         self.task, self.store, self.options = task, store, options

@@ -24,7 +24,7 @@ class Validation:
       task, graph: the task and its network.
       store: the data.
       slices: int[n] global indices of the validation slices.
-      batch_size: slices in a batch, over all devices.
+      batch_size: slices in a batch, over all devices; fillers make it a multiple of their number.
       mesh: the devices.
     """
 
@@ -39,7 +39,8 @@ class Validation:
     ) -> None:
         self._task, self._mesh = task, mesh
         self._store, self._slices, self._batch_size = store, slices, batch_size
-        self._step = make_validation_step(task, graph, mesh)
+        self._filled_to = devices.round_up(batch_size, mesh)
+        self._step = make_validation_step(task, graph, mesh, batch_size)
 
     def run(
         self, params: Weights, stats: Weights, between_batches: Callable[[], None]
@@ -55,8 +56,10 @@ class Validation:
         """
         results: list[dict[str, jax.Array]] = []
         valid: list[np.ndarray] = []
-        rows = devices.local_rows(self._batch_size, self._mesh)
-        for batch in whole_slice_batches(self._store, self._slices, self._batch_size, rows):
+        rows = devices.local_rows(self._filled_to, self._mesh)
+        for batch in whole_slice_batches(
+            self._store, self._slices, self._batch_size, rows, self._filled_to
+        ):
             between_batches()
             valid.append(batch.pop("valid"))
             batch.pop("index")

@@ -17,6 +17,16 @@ def test_every_slice_comes_once_and_the_filling_is_marked(small_store):
     np.testing.assert_array_equal(batches[1]["label"][0], small_store.read([40])[1][0])
 
 
+def test_batches_are_filled_up_to_what_the_devices_share(small_store):
+    indices = np.array([3, 9, 1, 40, 7])
+    batches = list(whole_slice_batches(small_store, indices, 2, filled_to=3))
+    assert [b["index"].tolist() for b in batches] == [[3, 9, 3], [1, 40, 3], [7, 3, 9]]
+    assert [b["valid"].sum() for b in batches] == [2, 2, 1]
+    third = list(whole_slice_batches(small_store, indices, 2, slice(2, 3), filled_to=3))
+    for whole, mine in zip(batches, third, strict=True):
+        np.testing.assert_array_equal(mine["image"], whole["image"][2:])
+
+
 def test_no_slices_give_no_batches():
     assert list(whole_slice_batches(None, np.array([], int), 4)) == []
 

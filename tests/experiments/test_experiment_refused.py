@@ -77,7 +77,6 @@ def test_a_store_with_too_few_patients_is_refused(small_store, compiled_programs
     [
         ({"data__patch_size": 64}, "patch_size=64 does not fit slices of 48 x 48"),
         ({"train__batch_size": 3}, "train.batch_size=3 cannot be divided among 2 devices"),
-        ({"evaluation__batch_size": 3}, "evaluation.batch_size=3 cannot be divided"),
     ],
 )
 def test_refused_settings_leave_no_folder(

@@ -18,9 +18,9 @@ def network():
     return graph, params, jax.tree.map(lambda s: s + 0.5, stats)
 
 
-def validate(network, store, slices, batch_size, between_batches=lambda: None):
+def validate(network, store, slices, batch_size, between_batches=lambda: None, of=2):
     graph, params, stats = network
-    validation = Validation(TASK, graph, store, slices, batch_size, mesh_of(2))
+    validation = Validation(TASK, graph, store, slices, batch_size, mesh_of(of))
     return validation.run(params, stats, between_batches)
 
 
@@ -35,6 +35,13 @@ def test_scores_are_means_over_all_slices_also_if_the_last_batch_is_not_full(net
     # The loss is a mean over batches, the last filled with the first slices again.
     assert values["loss"] == pytest.approx(expected, rel=0.2)
     assert validate(network, small_store, slices, 10)["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 5, 7])
+def test_loss_and_scores_do_not_depend_on_the_number_of_devices(network, small_store, batch_size):
+    slices = np.arange(3, 13)
+    one, two = (validate(network, small_store, slices, batch_size, of=n) for n in (1, 2))
+    assert one == pytest.approx(two, rel=1e-6)
 
 
 def test_validation_can_be_stopped_between_two_batches(network, small_store):
