@@ -36,9 +36,10 @@ from brats_jax.runs.export_document import (
     ExportedModel,
     ExportedOutput,
 )
-from brats_jax.runs.folder import ExportFolder, fold_name
+from brats_jax.runs.folder import STAGE_OF_TASK, ExportFolder, fold_name
 from brats_jax.runtime import forms
-from brats_jax.runtime.files import atomic_open, make_folder
+from brats_jax.runtime.document import read_if_readable, read_if_there
+from brats_jax.runtime.files import atomic_group, json_text, make_folder, sha256_of
 
 PLATFORMS = ("cpu", "cuda")
 DEFAULT_SLICE_SHAPE = (240, 240)  # of BraTS, for checkpoints that do not state one
@@ -98,8 +99,9 @@ def describe(
     Args:
       trained: the exported run.
       slice_shape: H and W of the program's slices.
-      sums: SHA-256 of the weights, by file name.
+      sums: SHA-256 of the program and of the weights, by file name.
     """
+    program_file = ExportFolder(Path()).program(trained.task_name).name
     task, segments = trained.task, trained.segments
     normalisation = trained.normalisation
     over = (
@@ -145,6 +147,7 @@ def describe(
             "flax": flax.__version__,
             "python": platform.python_version(),
         },
+        sha256=sums[program_file],
     )
 
 
@@ -165,12 +168,8 @@ def _describe_fold(
     )
 
 
-def write_weights(path: Path, member: EnsembleMember) -> str:
-    """Writes a fold's weights atomically as safetensors under torch's names.
-
-    Returns:
-      The file's SHA-256.
-    """
+def weights_file(member: EnsembleMember) -> bytes:
+    """A fold's weights as the content of a safetensors file, under torch's names."""
     network = member.network
     state = torch_weights.torch_state(network.params, network.stats)
     facts = {
@@ -182,10 +181,7 @@ def write_weights(path: Path, member: EnsembleMember) -> str:
         "brats_jax": about.__version__,
         "research_use_only": about.RESEARCH_USE_ONLY,
     }
-    content = safetensors.numpy.save(state, facts)
-    with atomic_open(path, "wb") as file:
-        file.write(content)
-    return hashlib.sha256(content).hexdigest()
+    return safetensors.numpy.save(state, facts)
 
 
 def write(
@@ -217,12 +213,62 @@ def write(
     make_folder(output, "--output")
     folder, name = ExportFolder(output), trained.task_name
     serialised = stablehlo(trained, slice_shape)
-    with atomic_open(folder.program(name), "wb") as file:
-        file.write(serialised)
+    earlier = read_if_readable(folder.description_json(name), ExportDocument)
     weights = [folder.weights(name, member.fold) for member in trained.members]
-    sums = {
-        path.name: write_weights(path, member)
-        for path, member in zip(weights, trained.members, strict=True)
-    }
-    describe(trained, slice_shape, sums).write(folder.description_json(name))
-    return [folder.program(name), *weights, folder.description_json(name)]
+    description = folder.description_json(name)
+    sums: dict[str, str] = {}
+    # A kill leaves the earlier export, this one, or no description: never the description of one
+    # beside the program of the other.
+    with atomic_group(description) as open_file:
+
+        def write_file(path: Path, content: bytes) -> None:
+            open_file(path).write(content)
+            sums[path.name] = hashlib.sha256(content).hexdigest()
+
+        write_file(folder.program(name), serialised)
+        for path, member in zip(weights, trained.members, strict=True):
+            write_file(path, weights_file(member))
+        document = describe(trained, slice_shape, sums)
+        write_file(description, json_text(document.to_json()).encode())
+    if earlier is not None:
+        _remove_other_weights(output, earlier, {path.name for path in weights})
+    return [folder.program(name), *weights, description]
+
+
+def _remove_other_weights(output: Path, earlier: ExportDocument, kept: set[str]) -> None:
+    """Removes the weights of an earlier export's folds that this one does not have.
+
+    A file that is not as that export wrote it stays.
+    """
+    for fold in earlier.model.folds:
+        path = output / Path(fold.weights).name
+        if path.name not in kept and path.is_file() and sha256_of(path) == fold.sha256:
+            path.unlink()
+
+
+def verify(folder: Path) -> list[Path]:
+    """Compares the files of every export in a folder with the sums in its description.
+
+    Returns:
+      The files that were compared.
+
+    Raises:
+      BratsError: no description there, or a file that is missing or another one.
+    """
+    compared = []
+    for task in STAGE_OF_TASK:
+        description = ExportFolder(folder).description_json(task)
+        document = read_if_there(description, ExportDocument)
+        if document is None:
+            continue
+        files = {ExportFolder(folder).program(task): document.sha256}
+        files |= {folder / Path(f.weights).name: f.sha256 for f in document.model.folds}
+        for path, expected in files.items():
+            if not path.is_file():
+                raise BratsError(f"{path} is missing, which {description} describes: export again")
+            if expected and sha256_of(path) != expected:
+                raise BratsError(f"{path} is not the file of {description}: export again")
+            compared.append(path)
+    if not compared:
+        raise BratsError(f"{folder}: no export there, or one that was not finished: export again")
+    return compared

@@ -174,6 +174,12 @@ class Checkpoints:
             raise
         self._manager.close()
 
+    def remove_older(self) -> None:
+        """Removes all but the newest: a kill may have left the one before it."""
+        *older, _ = sorted(self._manager.all_steps()) or [None]
+        for step in older:
+            self._manager.delete(step)
+
     def latest_step(self) -> int | None:
         """The step of the newest whole checkpoint, or None."""
         return self._manager.latest_step()

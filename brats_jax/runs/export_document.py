@@ -108,6 +108,7 @@ class ExportDocument(Document):
       model: its networks.
       config: the settings of the run, as JSON has them.
       versions: of the packages that exported it.
+      sha256: of the file of the program; '' in exports of version 0.1.0.
     """
 
     SCHEMA: ClassVar[str] = "brats_jax.exported"
@@ -124,3 +125,4 @@ class ExportDocument(Document):
     model: ExportedModel
     config: dict[str, Any]
     versions: dict[str, str]
+    sha256: str = ""

@@ -1,19 +1,21 @@
 """Atomic writing of small files, and checks of output folders."""
 
+import contextlib
 import errno
+import hashlib
 import json
 import os
 import re
 import stat
-import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 from brats_jax.errors import BratsError
+from brats_jax.runtime import temporaries
 from brats_jax.runtime.json_text import parse_json
 
 MOST_JSON_BYTES = 256 * 2**20  # the manifest of the largest stores has a few megabytes
@@ -27,28 +29,82 @@ def atomic_open(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     Readers see either the old file or the new one; an error or a kill leaves the old one. An
     OSError of writing names `path`.
     """
+    with _temporary(path, mode) as (file, temporary):
+        yield file
+        _finish(file, temporary)
+        os.replace(temporary, path)
+
+
+@contextmanager
+def atomic_group(last: Path) -> Iterator[Callable[[Path], IO[bytes]]]:
+    """Replaces several files together, on success of the body.
+
+    Yields a function that opens a file for writing; `last`, which vouches for the others, must be
+    among them. An error leaves all old files. A kill leaves all old files, all new ones, or no
+    file `last`: never an old `last` beside new files.
+
+    Args:
+      last: the file that is removed first and replaced last.
+    """
+    with contextlib.ExitStack() as opened:
+        files: dict[Path, tuple[IO[bytes], Path]] = {}
+
+        def open_file(path: Path) -> IO[bytes]:
+            files[path] = opened.enter_context(_temporary(path, "wb"))
+            return files[path][0]
+
+        yield open_file
+        for file, temporary in files.values():
+            _finish(file, temporary)
+        last.unlink(missing_ok=True)
+        sync_folder(last.parent)
+        for path in sorted(files, key=lambda path: path == last):
+            if path == last:
+                sync_folder(last.parent)
+            os.replace(files[path][1], path)
+
+
+@contextmanager
+def _temporary(path: Path, mode: str) -> Iterator[tuple[IO[Any], Path]]:
+    """A temporary file beside `path`, open for writing; removed if it was not renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = None
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        descriptor, temporary = temporaries.create(path)
+    except OSError as error:
+        error.filename = str(path)
+        raise
+    try:
         # A name that is no valid text, as a file may have, is written with replacements.
         encoding, errors = (None, None) if "b" in mode else ("utf-8", "backslashreplace")
         with os.fdopen(descriptor, mode, encoding=encoding, errors=errors) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp creates private files; a published file follows the user's umask.
-        with _UMASK:  # the umask is per process: two threads could each restore the other's 0
-            umask = os.umask(0)
-            os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
+            yield file, temporary
     except BaseException as error:
-        if isinstance(error, OSError) and error.filename in (None, temporary):
-            error.filename = str(path)  # a full disk: write() names no file
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+        # A full disk: write() names no file.
+        if isinstance(error, OSError) and str(error.filename) in ("None", str(temporary)):
+            error.filename = str(path)
+        temporary.unlink(missing_ok=True)
         raise
+
+
+def _finish(file: IO[Any], temporary: Path) -> None:
+    """Brings a temporary file to the disk, with the rights of a new file."""
+    file.flush()
+    os.fsync(file.fileno())
+    # Temporary files are private; a published file follows the user's umask.
+    with _UMASK:  # the umask is per process: two threads could each restore the other's 0
+        umask = os.umask(0)
+        os.umask(umask)
+    os.chmod(temporary, 0o666 & ~umask)
+
+
+def sync_folder(folder: Path) -> None:
+    """Brings the names in a folder to the disk, in this order; not every file system can."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def make_folder(path: Path, flag: str) -> None:
@@ -89,7 +145,7 @@ def file_system_time(folder: Path) -> float:
 
 
 def remove_stale(directory: Path, names: re.Pattern[str], older_than_s: float = 3600.0) -> None:
-    """Removes temporary files that a killed `atomic_open` left in `directory`.
+    """Removes temporary files that a killed process of version 0.1.0 left in `directory`.
 
     Args:
       directory: the folder.
@@ -155,6 +211,12 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise BratsError(f"{path} is not a JSON object: {remedy}")
     return document
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_regular(path: Path, most_bytes: int | None = None) -> bytes:

@@ -165,6 +165,20 @@ class StageCheckpoints:
         """
         distributed.broadcast_from_main(self._wait)
 
+    def finish(self) -> None:
+        """Waits, and leaves one checkpoint in each folder, at the end of the training.
+
+        Raises:
+          BratsError: the last save failed.
+        """
+
+        def finish() -> None:
+            self._wait()
+            self._last.remove_older()
+            self._best.remove_older()
+
+        distributed.broadcast_from_main(finish)
+
     def check(self) -> None:
         """Raises the error of a save that has failed; does not wait for one in progress.
 

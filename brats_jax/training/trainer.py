@@ -137,7 +137,7 @@ class Stage:
             self._prepare(stop)
             with contextlib.closing(self.log), contextlib.closing(self.feed):
                 self._train()
-            self.checkpoints.wait()
+            self.checkpoints.finish()
             # A signal after the last step: everything is saved, and no later check sees it.
             signal_number = distributed.broadcast_from_main(lambda: stop.signal_number)
             if signal_number is not None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from brats_jax.data.modalities import CLASSES, DISPLAY_NAMES, MODALITIES
 from brats_jax.errors import BratsError
@@ -153,41 +154,46 @@ def segmentation_panel(path: str | Path, rows: Sequence[SegmentationRow], note: 
 
 
 def dataset_panel(path: str | Path, row: DatasetRow, note: str = "") -> Path:
+    """Writes `dataset_drawing` as PNG; returns `path`."""
+    return save(dataset_drawing(path, row, note), path)
+
+
+def dataset_drawing(name: str | Path, row: DatasetRow, note: str = "") -> Figure:
     """Draws four modalities, three masks, and the masks in colour on T1 (the paper's Figure 4).
 
     Args:
-      path: the PNG to write.
+      name: of the figure, for the message of an error.
       row: the slice.
       note: text below the figure.
-
-    Returns:
-      `path`.
 
     Raises:
       BratsError: arrays of different shapes.
     """
     images = [row.images[..., m] for m in range(row.images.shape[-1])]
     if len(images) != len(MODALITIES):
-        raise BratsError(f"{path}: {len(images)} modalities given, {len(MODALITIES)} expected")
-    _check_shape(path, row, row.labels.shape, *images)
+        raise BratsError(f"{name}: {len(images)} modalities given, {len(MODALITIES)} expected")
+    _check_shape(name, row, row.labels.shape, *images)
     head = head_mask(images)
     (window,) = common_windows([head])
     figure, grid = bare_figure(2, len(MODALITIES), window, note)
-    for axis, name, image in zip(grid[0], MODALITIES, images, strict=True):
+    for axis, modality, image in zip(grid[0], MODALITIES, images, strict=True):
         draw_slice(axis, image, head, window)
-        axis.set_title(DISPLAY_NAMES[name])
-    for axis, (name, (colour, _)) in zip(grid[1], PAPER_COLOURS.items(), strict=False):
-        mask = row.labels == CLASSES.index(name)
+        axis.set_title(DISPLAY_NAMES[modality])
+    for axis, (region, (colour, _)) in zip(grid[1], PAPER_COLOURS.items(), strict=False):
+        mask = row.labels == CLASSES.index(region)
         axis.imshow(mask[window].T, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        axis.set_title(f"{name} ({colour})")
+        axis.set_title(f"{region} ({colour})")
         axis.set_xlabel(f"{int(mask.sum())} pixels")
     draw_slice(grid[1, 3], images[MODALITIES.index("t1")], head, window)
     overlay_labels(
-        grid[1, 3], row.labels, window, {name: code for name, (_, code) in PAPER_COLOURS.items()}
+        grid[1, 3],
+        row.labels,
+        window,
+        {region: code for region, (_, code) in PAPER_COLOURS.items()},
     )
     grid[1, 3].set_title("all three on T1")
     name_row(grid[0, 0], row.patient, row.slice_number)
-    return save(figure, path)
+    return figure
 
 
 def _score(value: float | None) -> str:

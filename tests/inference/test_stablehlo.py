@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -206,3 +207,68 @@ def test_folds_and_slice_shapes_that_do_not_fit_are_refused(example_runs, tmp_pa
     with pytest.raises(BratsError, match=r"out cannot be written \(Not a directory\): choose an"):
         stablehlo.write(alone, tmp_path / "file" / "out")
     assert not (tmp_path / "out").exists()
+
+
+class TestAnExportIntoTheSameFolder:
+    """The run's two folds, and then the second fold alone."""
+
+    @pytest.fixture
+    def folder(self, trained, tmp_path, monkeypatch):
+        monkeypatch.setattr(stablehlo, "stablehlo", lambda trained, shape: b"of two folds")
+        stablehlo.write(trained, tmp_path)
+        monkeypatch.setattr(stablehlo, "stablehlo", lambda trained, shape: b"of one fold")
+        return tmp_path
+
+    @pytest.fixture
+    def one_fold(self, example_runs, shallow):
+        run = example_runs["volume"] / "run" / "fold_1"
+        return open_run(run, "segment", data_mesh(), dtype="float32")
+
+    def test_replaces_it_as_a_whole(self, folder, one_fold):
+        assert len(stablehlo.verify(folder)) == 3
+        (folder / "segment_fold_7.safetensors").write_text("of somebody")
+        stablehlo.write(one_fold, folder)
+        assert len(stablehlo.verify(folder)) == 2
+        assert sorted(path.name for path in folder.iterdir()) == [
+            "segment.json", "segment.stablehlo", "segment_fold_1.safetensors",
+            "segment_fold_7.safetensors",
+        ]  # fmt: skip
+        document = json.loads((folder / "segment.json").read_text())
+        assert document["sha256"] == hashlib.sha256(b"of one fold").hexdigest()
+
+    @pytest.mark.parametrize("number", range(4))
+    def test_leaves_no_mixture_when_it_is_stopped(self, folder, one_fold, monkeypatch, number):
+        before = {path.name: path.read_bytes() for path in folder.iterdir()}
+        steps = []
+
+        def stop_after(function):
+            def step(*args, **kwargs):
+                if len(steps) == number and Path(args[-1]).parent == folder:
+                    raise KeyboardInterrupt
+                steps.append(args)
+                return function(*args, **kwargs)
+
+            return step
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr("os.replace", stop_after(os.replace))
+            patch.setattr(Path, "unlink", stop_after(Path.unlink))
+            stablehlo.write(one_fold, folder)
+        if (folder / "segment.json").exists():
+            assert {p.name: p.read_bytes() for p in folder.glob("segment*")} == before
+        else:
+            with pytest.raises(BratsError, match="no export there, or one that was not finished"):
+                stablehlo.verify(folder)
+        stablehlo.write(one_fold, folder)
+        stablehlo.verify(folder)
+
+    @pytest.mark.parametrize("name", ["segment.stablehlo", "segment_fold_0.safetensors"])
+    def test_a_changed_or_missing_file_is_named(self, folder, name):
+        content = bytearray((folder / name).read_bytes())
+        content[-1] ^= 1
+        (folder / name).write_bytes(content)
+        with pytest.raises(BratsError, match=f"{name} is not the file of .*segment.json: export"):
+            stablehlo.verify(folder)
+        (folder / name).unlink()
+        with pytest.raises(BratsError, match=f"{name} is missing, which .*segment.json describes"):
+            stablehlo.verify(folder)

@@ -8,6 +8,7 @@ import pytest
 
 from brats_jax.errors import BratsError
 from brats_jax.runtime.files import (
+    atomic_group,
     atomic_open,
     check_folder,
     make_folder,
@@ -86,3 +87,48 @@ def test_only_old_temporary_files_of_the_given_names_are_removed(tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == {
         ".a.npy.1234567_", ".b.txt.12345678", ".a.npy", "a.npy"
     }  # fmt: skip
+
+
+class TestAGroupOfFiles:
+    """a and b, for which `last` vouches."""
+
+    @pytest.fixture
+    def group(self, tmp_path):
+        for name in ("a", "b", "last"):
+            write_text(tmp_path / name, "old")
+        return tmp_path
+
+    def contents(self, folder):
+        return {path.name: path.read_text() for path in folder.iterdir()}
+
+    def write(self, folder):
+        with atomic_group(folder / "last") as open_file:
+            for name in ("last", "a", "b"):
+                open_file(folder / name).write(b"new")
+
+    def test_is_replaced_as_a_whole(self, group):
+        self.write(group)
+        assert self.contents(group) == {"a": "new", "b": "new", "last": "new"}
+
+    def test_an_error_leaves_the_old_files(self, group):
+        with pytest.raises(KeyError), atomic_group(group / "last") as open_file:
+            open_file(group / "a").write(b"new")
+            raise KeyError
+        assert self.contents(group) == {"a": "old", "b": "old", "last": "old"}
+
+    @pytest.mark.parametrize("number", range(3))
+    def test_a_stop_while_they_are_replaced_leaves_no_last_beside_other_files(
+        self, group, monkeypatch, number
+    ):
+        replace, calls = os.replace, []
+
+        def stopped(source, target):
+            if len(calls) == number:
+                raise KeyboardInterrupt
+            calls.append(target)
+            replace(source, target)
+
+        monkeypatch.setattr(os, "replace", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            self.write(group)
+        assert set(self.contents(group)) == {"a", "b"}

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import shutil
 import threading
 import time
 
@@ -88,6 +89,16 @@ def test_the_newest_last_and_the_newest_best_are_kept(tmp_path):
             saved.save(step, take_snapshot(state_of(step)), META, value)
     assert steps(tmp_path / "last") == [4] and steps(tmp_path / "best") == [3]
     assert checkpoints.read_meta(tmp_path / "best").value == 0.3
+
+
+def test_at_the_end_one_checkpoint_stays_where_a_kill_had_left_two(tmp_path):
+    with contextlib.closing(StageCheckpoints(StageFolder(tmp_path))) as saved:
+        saved.save(3, take_snapshot(state_of(3)), META, 0.3)
+    shutil.copytree(tmp_path / "last" / "3", tmp_path / "last" / "2")
+    with contextlib.closing(StageCheckpoints(StageFolder(tmp_path))) as saved:
+        assert saved.latest_step() == 3 and steps(tmp_path / "last") == [2, 3]
+        saved.finish()
+    assert steps(tmp_path / "last") == steps(tmp_path / "best") == [3]
 
 
 def test_if_best_cannot_be_written_last_is_not_either(tmp_path, disk):

@@ -23,6 +23,7 @@ from brats_jax.data.store.layout import (
 from brats_jax.data.store.memory_maps import FileMaps
 from brats_jax.errors import BratsError
 from brats_jax.runtime.document import read_document
+from brats_jax.runtime.files import sha256_of
 from brats_jax.runtime.npz import open_npz
 
 
@@ -216,9 +217,3 @@ def verify(path: str | os.PathLike[str]) -> int:
                 f"{PREPARE_AGAIN}"
             )
     return len(manifest.files)
-
-
-def sha256_of(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -21,11 +21,10 @@ from brats_jax.data.sources.base import Case, Source, state_of
 from brats_jax.data.store import layout
 from brats_jax.data.store.channel_audit import contrast_sums
 from brats_jax.data.store.layout import CaseRecord, FileEntry, StoreSummary
-from brats_jax.data.store.reader import sha256_of
 from brats_jax.errors import BratsError
 from brats_jax.runtime import failures, locks, threads
 from brats_jax.runtime.document import Document, read_if_readable
-from brats_jax.runtime.files import atomic_open
+from brats_jax.runtime.files import atomic_open, sha256_of
 
 
 class StorageError(BratsError):

@@ -3,7 +3,6 @@
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from brats_jax.reporting import captions
 from brats_jax.reporting.arms import Arm, Measured, Results
 from brats_jax.reporting.figures.figure import Figure, photograph
 from brats_jax.reporting.read_runs import Run
-from brats_jax.viewer.panels import DatasetRow, dataset_panel
+from brats_jax.viewer.panels import DatasetRow, dataset_drawing
 from brats_jax.viewer.slices import (
     bare_figure,
     common_windows,
@@ -23,6 +22,7 @@ from brats_jax.viewer.slices import (
     head_mask,
     name_row,
     overlay_labels,
+    png,
 )
 
 SLICES = 3  # test slices shown, in a row with SSL and a row without
@@ -46,18 +46,16 @@ def dataset_figure(runs: Sequence[Run]) -> Figure | str:
             continue
         patient = store.patients[store.patient_of[index]]
         row = DatasetRow(patient, int(store.slice_number[index]), images[0], labels[0])
-        with TemporaryDirectory() as folder:
-            drawn = dataset_panel(Path(folder) / "dataset.png", row)
-            return photograph(
-                drawn,
-                "figure_4",
-                "Figure 4",
-                "A slice of the data",
-                f"{patient}, slice {row.slice_number} of {path}: the slice with most tumour among "
-                "the slices with most classes. Four modalities, three masks, and the masks in the "
-                "paper's colours on T1.",
-                "Four modalities of a slice, its three tumour masks, and an overlay",
-            )
+        return photograph(
+            io.BytesIO(png(dataset_drawing("figure_4", row))),
+            "figure_4",
+            "Figure 4",
+            "A slice of the data",
+            f"{patient}, slice {row.slice_number} of {path}: the slice with most tumour among "
+            "the slices with most classes. Four modalities, three masks, and the masks in the "
+            "paper's colours on T1.",
+            "Four modalities of a slice, its three tumour masks, and an overlay",
+        )
     return f"Figure 4 (the data) is not drawn: {'; '.join(reasons) or 'no run has begun'}."
 
 

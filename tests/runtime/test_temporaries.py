@@ -1,0 +1,90 @@
+import fcntl
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from brats_jax.runtime import temporaries
+from brats_jax.runtime.files import write_text
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from brats_jax.runtime.files import atomic_open
+with atomic_open(Path(sys.argv[1])) as file:
+    file.write("half")
+    file.flush()
+    print("writing", flush=True)
+    sys.stdin.read()
+"""
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture
+def writing(tmp_path):
+    """A process that writes tmp_path/file and waits."""
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED, tmp_path / "file"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2],
+    ) as process:  # fmt: skip
+        assert process.stdout.readline() == b"writing\n"
+        yield process
+        process.kill()
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(
+    writing, tmp_path
+):
+    (left,) = names(tmp_path)
+    temporaries.remove_left(tmp_path)
+    assert names(tmp_path) == [left]
+    writing.kill()
+    writing.wait()
+    assert names(tmp_path) == [left]
+    write_text(tmp_path / "another", "")  # of the same folder
+    assert names(tmp_path) == ["another"]
+
+
+def test_only_own_names_are_removed(tmp_path):
+    others = [".notes.txt.swp", ".file.12345678", "file.brats_jax-00000000-abcdefgh", ".file"]
+    for name in others:
+        (tmp_path / name).touch()
+    temporaries.remove_left(tmp_path)
+    assert names(tmp_path) == sorted(others)
+
+
+def test_those_of_another_host_are_removed_when_they_are_old(tmp_path):
+    """Its locks may not be seen here."""
+    young, old = (tmp_path / f".file.brats_jax-0000000{k}-abcdefgh" for k in (1, 2))
+    for path in (young, old):
+        path.touch()
+    past = time.time() - temporaries.OLD_S - 1
+    os.utime(old, (past, past))
+    temporaries.remove_left(tmp_path)
+    assert names(tmp_path) == [young.name]
+
+
+def test_a_file_that_was_removed_before_it_was_locked_is_created_again(tmp_path, monkeypatch):
+    flock, removed = fcntl.flock, []
+
+    def late(descriptor, operation):
+        if not removed:
+            removed.extend(tmp_path.iterdir())
+            removed[0].unlink()
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    write_text(tmp_path / "file", "text")
+    assert removed and names(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("name", ["n" * 255, "ä" * 127, "\udcff" * 255])
+def test_a_name_may_be_as_long_as_the_file_system_allows(tmp_path, name):
+    write_text(tmp_path / name, "text")
+    assert names(tmp_path) == [name] and (tmp_path / name).read_text() == "text"
