@@ -8,7 +8,6 @@ import os
 import re
 import stat
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import IO, Any
 from brats_jax.errors import BratsError
 from brats_jax.runtime import temporaries
 from brats_jax.runtime.json_text import parse_json
+from brats_jax.runtime.temporaries import file_system_time as file_system_time
 
 MOST_JSON_BYTES = 256 * 2**20  # the manifest of the largest stores has a few megabytes
 _UMASK = threading.Lock()
@@ -126,22 +126,6 @@ def check_folder(path: Path, flag: str) -> None:
     """Raises BratsError if `path` is a file; creates nothing."""
     if os.path.lexists(path) and not path.is_dir():
         raise BratsError(f"{path} is a file: choose another {flag}")
-
-
-def file_system_time(folder: Path) -> float:
-    """The time now, in seconds since 1970, by the clock that dates the files in `folder`.
-
-    A file server's clock may differ from this machine's. Where nothing can be written, the time of
-    this machine.
-    """
-    try:
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-            return os.fstat(file.fileno()).st_mtime
-    except OSError:
-        return time.time()
 
 
 def remove_stale(directory: Path, names: re.Pattern[str], older_than_s: float = 3600.0) -> None:

@@ -1,12 +1,13 @@
 """Temporary files beside the files that they will replace: locked while they are written.
 
 A process that is killed leaves its temporary files. The next process that writes into the folder
-removes them: the kernel has released their locks. Those of another host are removed when they are
-old, because not every cluster shares locks.
+removes them: the kernel has released their locks. Those of another machine, and those on a file
+system without locks, are removed when they are old.
 """
 
 import contextlib
 import fcntl
+import functools
 import os
 import re
 import socket
@@ -16,10 +17,10 @@ import time
 import zlib
 from pathlib import Path
 
-# The name of the host is in the name of the file, as eight digits.
-_NAME = re.compile(r"\..+\.brats_jax-(?P<host>[0-9a-f]{8})-[0-9a-z_]{8}")
+# Eight digits stand for the machine.
+_NAME = re.compile(r"\..+\.brats_jax-(?P<machine>[0-9a-f]{8})-[0-9a-z_]{8}")
 _LONGEST = 180  # bytes of the final name that are kept, of the 255 that a name may have
-# Seconds without a change after which no process writes a file of another host any more.
+# Seconds without a change after which no process writes a file any more.
 OLD_S = 900.0
 
 _searched: set[Path] = set()
@@ -38,7 +39,7 @@ def create(path: Path) -> tuple[int, Path]:
     _search_once(path.parent)
     start = os.fsdecode(os.fsencode(path.name)[:_LONGEST])
     while True:
-        prefix = f".{start}.brats_jax-{_host()}-"
+        prefix = f".{start}.brats_jax-{_machine()}-"
         descriptor, name = tempfile.mkstemp(prefix=prefix, dir=path.parent)
         # Another process may have found and removed the file before it was locked.
         if _lock(descriptor) is not False and os.path.lexists(name):
@@ -53,7 +54,23 @@ def remove_left(directory: Path) -> None:
             found = _NAME.fullmatch(entry.name)
             if found is not None:
                 with contextlib.suppress(OSError):  # removed meanwhile, or of another user
-                    _remove_if_left(entry.path, found["host"] == _host())
+                    _remove_if_left(entry.path, found["machine"] == _machine())
+
+
+def file_system_time(folder: Path) -> float:
+    """The time now, in seconds since 1970, by the clock that dates the files in `folder`.
+
+    A file server's clock may differ from this machine's. Where nothing can be written, the time of
+    this machine.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+            return os.fstat(file.fileno()).st_mtime
+    except OSError:
+        return time.time()
 
 
 def _search_once(directory: Path) -> None:
@@ -65,16 +82,20 @@ def _search_once(directory: Path) -> None:
     remove_left(directory)
 
 
-def _remove_if_left(path: str, of_this_host: bool) -> None:
-    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+def _remove_if_left(path: str, of_this_machine: bool) -> None:
+    descriptor, again = (os.open(path, os.O_RDWR | os.O_NOFOLLOW) for _ in range(2))
     try:
         locked = _lock(descriptor)
         if locked is False:
             return
-        if (locked and of_this_host) or time.time() - os.fstat(descriptor).st_mtime > OLD_S:
+        # On some file systems every process gets every lock.
+        certain = of_this_machine and locked and _lock(again) is False
+        age = file_system_time(Path(path).parent) - os.fstat(descriptor).st_mtime
+        if certain or age > OLD_S:
             os.unlink(path)
     finally:
         os.close(descriptor)
+        os.close(again)
 
 
 def _lock(descriptor: int) -> bool | None:
@@ -88,5 +109,11 @@ def _lock(descriptor: int) -> bool | None:
     return True
 
 
-def _host() -> str:
-    return f"{zlib.crc32(socket.gethostname().encode()):08x}"
+@functools.cache
+def _machine() -> str:
+    """The boot of this kernel, within which flock works, if it does at all; as eight digits."""
+    try:
+        name = Path("/proc/sys/kernel/random/boot_id").read_text()
+    except OSError:
+        name = socket.gethostname()
+    return f"{zlib.crc32(name.encode()):08x}"

@@ -59,7 +59,7 @@ def test_only_own_names_are_removed(tmp_path):
     assert names(tmp_path) == sorted(others)
 
 
-def test_those_of_another_host_are_removed_when_they_are_old(tmp_path):
+def test_those_of_another_machine_are_removed_when_they_are_old(tmp_path):
     """Its locks may not be seen here."""
     young, old = (tmp_path / f".file.brats_jax-0000000{k}-abcdefgh" for k in (1, 2))
     for path in (young, old):
@@ -68,6 +68,13 @@ def test_those_of_another_host_are_removed_when_they_are_old(tmp_path):
     os.utime(old, (past, past))
     temporaries.remove_left(tmp_path)
     assert names(tmp_path) == [young.name]
+
+
+def test_where_locks_exclude_nobody_nothing_young_is_removed(writing, tmp_path, monkeypatch):
+    monkeypatch.setattr(fcntl, "flock", lambda descriptor, operation: None)
+    (left,) = names(tmp_path)
+    temporaries.remove_left(tmp_path)
+    assert names(tmp_path) == [left]
 
 
 def test_a_file_that_was_removed_before_it_was_locked_is_created_again(tmp_path, monkeypatch):
