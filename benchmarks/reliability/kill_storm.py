@@ -85,12 +85,12 @@ def steps() -> list[Step]:
     given = [f"--config={ROOT}/configs/base.py"]
     given += [f"--config.{name}={value}" for name, value in settings.items()]
     phantom = ("--patients=8", "--shape=16,64,64")
-    cells = ("--losses=dice_ce,focal", "--ssl=false", "--folds=0")
+    cells = ("--losses=dice_ce,focal", "--ssl=false")
     return [
         Step("prepare", ("--source=phantom", *phantom, "--store=store"), ("store",)),
         Step("main", ("--workdir=run", *given, "--config.folds=0"), ("run",)),
         Step("calibrate", ("--checkpoint=run",), ("run",)),
-        Step("grid", ("--workdir=grid", *cells, *given), ("grid",)),
+        Step("grid", ("--workdir=grid", *cells, *given, "--config.folds=0"), ("grid",)),
         Step("phantom", ("--cases=cases", "--patients=2", "--seed=100"), ("cases",)),
         Step(
             "predict",
