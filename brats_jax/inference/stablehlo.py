@@ -10,10 +10,11 @@ for several folds all networks, and the mean of their probabilities. It does not
 temperatures of `brats_jax.calibrate`.
 """
 
+import contextlib
 import hashlib
 import json
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import flax
@@ -37,9 +38,11 @@ from brats_jax.runs.export_document import (
     ExportedOutput,
 )
 from brats_jax.runs.folder import STAGE_OF_TASK, ExportFolder, fold_name
+from brats_jax.runs.settings import without_places
 from brats_jax.runtime import forms
 from brats_jax.runtime.document import read_if_readable, read_if_there
 from brats_jax.runtime.files import atomic_group, json_text, make_folder, sha256_of
+from brats_jax.runtime.own_files import OwnFiles, check_replaceable
 
 PLATFORMS = ("cpu", "cuda")
 DEFAULT_SLICE_SHAPE = (240, 240)  # of BraTS, for checkpoints that do not state one
@@ -82,13 +85,33 @@ def program(trained: TrainedRun) -> Program:
 
 
 def stablehlo(trained: TrainedRun, slice_shape: tuple[int, int]) -> bytes:
-    """The program for CPU and CUDA and any number of slices of one shape, serialised."""
-    with jax.enable_x64(True), forms.traced_for(forms.EVERY):
+    """The program for CPU and CUDA and any number of slices of one shape, serialised.
+
+    Equal weights give equal bytes: without the files and lines of the source, which would tell of
+    the machine.
+    """
+    with jax.enable_x64(True), forms.traced_for(forms.EVERY), _without_source_lines():
         shape = export.symbolic_shape(f"n, {slice_shape[0]}, {slice_shape[1]}, {len(MODALITIES)}")
         exported = export.export(jax.jit(program(trained)), platforms=PLATFORMS)(
             jax.ShapeDtypeStruct(shape, jnp.float32)
         )
     return bytes(exported.serialize())
+
+
+@contextlib.contextmanager
+def _without_source_lines() -> Iterator[None]:
+    wanted = {
+        "jax_traceback_in_locations_limit": 0,
+        "jax_hlo_source_file_canonicalization_regex": ".*",
+    }
+    before = {name: getattr(jax.config, name) for name in wanted}
+    try:
+        for name, value in wanted.items():
+            jax.config.update(name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
 
 
 def describe(
@@ -140,7 +163,7 @@ def describe(
             ensemble="mean of probabilities" if segments and len(trained.members) > 1 else None,
             folds=tuple(_describe_fold(trained, member, sums) for member in trained.members),
         ),
-        config=trained.document.config,
+        config=without_places(trained.document.config),
         versions={
             "brats_jax": about.__version__,
             "jax": jax.__version__,
@@ -169,7 +192,10 @@ def _describe_fold(
 
 
 def weights_file(member: EnsembleMember) -> bytes:
-    """A fold's weights as the content of a safetensors file, under torch's names."""
+    """A fold's weights as the content of a safetensors file, under torch's names.
+
+    Equal weights give equal bytes.
+    """
     network = member.network
     state = torch_weights.torch_state(network.params, network.stats)
     facts = {
@@ -181,7 +207,21 @@ def weights_file(member: EnsembleMember) -> bytes:
         "brats_jax": about.__version__,
         "research_use_only": about.RESEARCH_USE_ONLY,
     }
-    return safetensors.numpy.save(state, facts)
+    return _with_sorted_header(safetensors.numpy.save(state, facts))
+
+
+def _with_sorted_header(content: bytes) -> bytes:
+    """A safetensors file whose facts stand in alphabetical order; the library's order varies.
+
+    The file is the length of the header in 8 bytes, a header in JSON, and the arrays.
+    """
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    facts = dict(sorted(header.pop("__metadata__", {}).items()))
+    tensors = sorted(header.items(), key=lambda item: item[1]["data_offsets"])
+    text = json.dumps({"__metadata__": facts, **dict(tensors)}, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the arrays are aligned
+    return len(text).to_bytes(8, "little") + text + content[8 + length :]
 
 
 def write(
@@ -191,7 +231,7 @@ def write(
 
     Args:
       trained: from `open_run`, whose `dtype` is the compute type of the program.
-      output: the folder; files of an earlier export are replaced.
+      output: the folder; the files of an earlier export are replaced, as they were written.
       slice_shape: H and W of the program's slices; None for those of the training data.
 
     Returns:
@@ -199,40 +239,54 @@ def write(
 
     Raises:
       BratsError: a slice shape whose normalisation differs from the training's; a folder that
-        cannot be made.
+        cannot be made; a file in it that this program did not write or that has changed since.
     """
-    own = trained.slice_shape
+    trained_on = trained.slice_shape
     if slice_shape is None:
-        slice_shape = own or DEFAULT_SLICE_SHAPE
-    elif own and trained.in_plane not in (None, slice_shape):
+        slice_shape = trained_on or DEFAULT_SLICE_SHAPE
+    elif trained_on and trained.in_plane not in (None, slice_shape):
         raise BratsError(
-            f"{trained.run}: trained on slices of {own[0]} x {own[1]}, each normalised over all "
-            f"its pixels; {slice_shape[0]} x {slice_shape[1]} would change the statistics; leave "
-            "out the shape"
+            f"{trained.run}: trained on slices of {trained_on[0]} x {trained_on[1]}, each "
+            f"normalised over all its pixels; {slice_shape[0]} x {slice_shape[1]} would change the "
+            "statistics; leave out the shape"
         )
     make_folder(output, "--output")
     folder, name = ExportFolder(output), trained.task_name
-    serialised = stablehlo(trained, slice_shape)
-    earlier = read_if_readable(folder.description_json(name), ExportDocument)
-    weights = [folder.weights(name, member.fold) for member in trained.members]
     description = folder.description_json(name)
-    sums: dict[str, str] = {}
+    earlier = read_if_readable(description, ExportDocument)
+    contents = {folder.program(name): stablehlo(trained, slice_shape)}
+    weights = [folder.weights(name, member.fold) for member in trained.members]
+    contents |= dict(zip(weights, map(weights_file, trained.members), strict=True))
+    sums = {path.name: hashlib.sha256(data).hexdigest() for path, data in contents.items()}
+    document = describe(trained, slice_shape, sums)
+    contents[description] = json_text(document.to_json()).encode()
+    own = _own_files(folder, name, earlier)
+    check_replaceable(own, [path.name for path in contents], "give another --output")
+    own.begin({path.name: data for path, data in contents.items()})
     # A kill leaves the earlier export, this one, or no description: never the description of one
     # beside the program of the other.
     with atomic_group(description) as open_file:
-
-        def write_file(path: Path, content: bytes) -> None:
-            open_file(path).write(content)
-            sums[path.name] = hashlib.sha256(content).hexdigest()
-
-        write_file(folder.program(name), serialised)
-        for path, member in zip(weights, trained.members, strict=True):
-            write_file(path, weights_file(member))
-        document = describe(trained, slice_shape, sums)
-        write_file(description, json_text(document.to_json()).encode())
+        for path, data in contents.items():
+            open_file(path).write(data)
+    own.discard_ledger()
     if earlier is not None:
         _remove_other_weights(output, earlier, {path.name for path in weights})
-    return [folder.program(name), *weights, description]
+    return list(contents)
+
+
+def _own_files(folder: ExportFolder, task: str, earlier: ExportDocument | None) -> OwnFiles:
+    """The files that an earlier export of this task wrote into the folder."""
+    own = OwnFiles(folder.path, folder.ledger_json(task))
+    if earlier is None:
+        return own
+    own.adopt(folder.description_json(task).name)
+    hashes = {fold.weights: fold.sha256 for fold in earlier.model.folds}
+    hashes[folder.program(task).name] = earlier.sha256
+    for file, known in hashes.items():
+        path = folder.path / Path(file).name
+        if path.is_file() and known in ("", sha256_of(path)):  # 0.1.0 has no hash of the program
+            own.adopt(path.name)
+    return own
 
 
 def _remove_other_weights(output: Path, earlier: ExportDocument, kept: set[str]) -> None:

@@ -333,6 +333,10 @@ class ExportFolder:
         """The program of `jax.export`."""
         return self.path / f"{task}.stablehlo"
 
+    def ledger_json(self, task: str) -> Path:
+        """The hashes of the files of a task while they are being written."""
+        return self.path / f".{task}.writing.json"
+
     def description_json(self, task: str) -> Path:
         """Inputs, outputs, folds and versions of the program."""
         return self.path / f"{task}.json"

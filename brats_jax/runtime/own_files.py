@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from brats_jax.errors import BratsError
 from brats_jax.runtime.document import Document, read_if_readable
-from brats_jax.runtime.files import atomic_open
+from brats_jax.runtime.files import atomic_open, sha256_of
 
 
 @dataclass(frozen=True)
@@ -118,12 +118,6 @@ class OwnFiles:
 
     def _save(self) -> None:
         Ledger({name: tuple(sorted(self._files[name])) for name in self.names}).write(self._path)
-
-
-def sha256_of(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_replaceable(own: OwnFiles, names: Iterable[str], remedy: str) -> None:

@@ -119,7 +119,7 @@ def load_encoder(
 
     Reference: https://github.com/huggingface/pytorch-image-models/blob/main/timm/models/_manipulate.py
     """
-    tensors, theirs = _read_safetensors(Path(path))
+    tensors, theirs = read_safetensors(Path(path))
     ours = dict(leaves(params))[STEM]
     channels = ours.shape[2]
     stem = tensors.get("conv1.weight")
@@ -197,7 +197,7 @@ def _dotted(path: LeafPath) -> str:
     return ".".join(path)
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
+def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
     """The encoder's tensors, and its input modalities if the file names them."""
     if path.suffix.lower() in PICKLED_SUFFIXES:
         raise BratsError(

@@ -138,6 +138,28 @@ def test_the_description_states_inputs_outputs_and_hashes(trained, ensemble):
     assert document["model"]["hash"] == trained.hash  # as beside whatever it predicts
 
 
+def test_equal_weights_give_equal_bytes_that_tell_nothing_of_the_machine(
+    example_runs, trained, ensemble, tmp_path
+):
+    shutil.copytree(example_runs["volume"] / "run", tmp_path / "elsewhere")
+    copied = open_run(tmp_path / "elsewhere", "segment", data_mesh())
+    stablehlo.write(copied, tmp_path / "out")
+    names = sorted(path.name for path in ensemble.iterdir())
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
+    for name in names:
+        content = (ensemble / name).read_bytes()
+        assert (tmp_path / "out" / name).read_bytes() == content, name
+        assert b".py" not in content and str(example_runs["volume"]).encode() not in content
+    # A file that was edited, or that another program wrote, is never replaced.
+    for name, text in (("segment.json", "{}"), ("segment_fold_1.safetensors", "mine")):
+        before = (tmp_path / "out" / name).read_bytes()
+        (tmp_path / "out" / name).write_text(text)
+        with pytest.raises(BratsError, match="by this program: kept; give another --output"):
+            stablehlo.write(copied, tmp_path / "out")
+        assert (tmp_path / "out" / name).read_text() == text
+        (tmp_path / "out" / name).write_bytes(before)
+
+
 def test_an_exported_encoder_initialises_another_network(networks, ensemble):
     path = ensemble / "segment_fold_1.safetensors"
     params, stats = networks[1][1]
