@@ -91,7 +91,7 @@ def predict_cases(
     """
     outcome = Outcome()
     folder = PredictionFolder(directory)
-    table = sidecars.table_of(folder)
+    table = sidecars.table_of(folder, changed=True)
     remove_stale(directory, outputs.NAMES)
     todo = []
     for case in cases:

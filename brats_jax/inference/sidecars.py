@@ -58,14 +58,19 @@ def differences(
     return found
 
 
-def table_of(folder: PredictionFolder) -> str:
-    """The text of volumes.csv from the segmentations in a folder; empty if there are none."""
+def table_of(folder: PredictionFolder, *, changed: bool = False) -> str:
+    """The text of volumes.csv from the segmentations in a folder; empty if there are none.
+
+    Args:
+      folder: the folder.
+      changed: includes segmentations that were edited or removed since they were written.
+    """
     rows = []
     for path in folder.segmentation_jsons():
         sidecar = read_if_readable(path, SegmentationSidecar)
         if sidecar is None or sidecar.volumes_ml is None:
             continue
-        if not missing_files(folder.path, sidecar.files):
+        if changed or not missing_files(folder.path, sidecar.files):
             rows.append(_row(sidecar, sidecar.volumes_ml))
     if not rows:
         return ""
@@ -92,7 +97,8 @@ def write_table(folder: PredictionFolder, before: str = "") -> str:
         there = folder.volumes_csv.read_bytes().decode("utf-8", "replace")
     except FileNotFoundError:
         there = ""
-    if not {*there.splitlines()} <= {*text.splitlines(), *before.splitlines()}:
+    written = table_of(folder, changed=True)
+    if not {*there.splitlines()} <= {*written.splitlines(), *before.splitlines()}:
         return (
             f"{folder.volumes_csv} has changed since this program wrote it: kept; move it away, "
             "and give the same command again for a new one"
