@@ -65,6 +65,7 @@ class DeviceStore:
 
     def __init__(self, store: Store, slices: np.ndarray, mesh: Mesh) -> None:
         kept = np.unique(slices)
+        store.check(kept)
         self._position = np.full(store.num_slices, -1, np.int32)
         self._position[kept] = np.arange(len(kept), dtype=np.int32)
         first = _first_rows(store, kept)

@@ -7,6 +7,8 @@ Any, tuple[X, ...], dict[str, X], X | None, and classes with `from_json`.
 
 import dataclasses
 import functools
+import hashlib
+import json
 import types
 import typing
 from collections.abc import Mapping
@@ -129,6 +131,44 @@ class Document(Part):
     def write(self, path: Path) -> None:
         """Writes the file, whole or not at all."""
         write_json(path, self.to_json())
+
+
+@dataclass(frozen=True)
+class SealedDocument(Document):
+    """A JSON file that holds the SHA-256 of itself.
+
+    Attributes:
+      sha256: of the other entries; '' in documents of version 0.1.0, which are not compared.
+    """
+
+    sha256: str = dataclasses.field(default="", kw_only=True)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """Parses the document.
+
+        Raises:
+          ValueError: as in `Document`; or the document is not as it was sealed.
+        """
+        parsed = super().from_json(document)
+        if parsed.sha256 and parsed.sha256 != _digest(document):
+            raise ValueError("it has changed since it was written (its SHA-256 differs)")
+        return parsed
+
+    def to_json(self) -> dict[str, Any]:
+        """The document as it stands in the file; its SHA-256 is last."""
+        document = super().to_json()
+        sums = {name: document.pop(name) for name in ("sha256",) if name in document}
+        return {**document, **sums}
+
+    def sealed(self) -> Self:
+        """The document with its SHA-256."""
+        return dataclasses.replace(self, sha256=_digest(self.to_json()))
+
+
+def _digest(document: Mapping[str, Any]) -> str:
+    others = {name: value for name, value in document.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()
 
 
 @functools.cache

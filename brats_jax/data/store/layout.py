@@ -16,13 +16,18 @@ and row by row. Outside the box the images equal `background` and the labels are
 H runs to the patient's Left, W to Posterior, slices to Superior (LPS).
 """
 
-from collections.abc import Mapping
+import hashlib
+import mmap
+import os
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from brats_jax.data.modalities import MODALITIES
 from brats_jax.data.store.channel_audit import ChannelAudit, ContrastSums
-from brats_jax.runtime.document import Document, Part
+from brats_jax.runtime.document import Document, Part, SealedDocument
 
 MANIFEST = "manifest.json"
 PREPARATION = "preparation.json"
@@ -31,7 +36,9 @@ TUMOUR_PIXELS = "tumour_pixels.npy"
 CASES = "cases"
 LOCK = ".lock"
 
-PREPARE_AGAIN = "delete the store and prepare it again"
+PREPARE_AGAIN = "copy it again if it was copied, or prepare the store again into another folder"
+
+Buffer = bytes | memoryview | mmap.mmap
 
 
 def case_files(patient: str) -> tuple[str, str, str]:
@@ -42,10 +49,51 @@ def case_files(patient: str) -> tuple[str, str, str]:
 
 @dataclass(frozen=True)
 class FileEntry(Part):
-    """Size and checksum of a file."""
+    """Size and checksums of a file.
+
+    Attributes:
+      bytes: its size.
+      sha256: of its content.
+      crc32: of its content, which is faster; None in stores of version 0.1.0.
+    """
 
     bytes: int
     sha256: str
+    crc32: int | None = None
+
+    @classmethod
+    def of(cls, parts: Sequence[Buffer]) -> Self:
+        """The entry of a file whose content are `parts`."""
+        size = crc32 = 0
+        digest = hashlib.sha256()
+        for part in parts:
+            size += memoryview(part).nbytes
+            crc32 = zlib.crc32(part, crc32)
+            digest.update(part)
+        return cls(size, digest.hexdigest(), crc32)
+
+    def is_of(self, content: Buffer) -> bool:
+        """Whether a file has this content, by its faster checksum."""
+        if memoryview(content).nbytes != self.bytes:
+            return False
+        if self.crc32 is not None:
+            return zlib.crc32(content) == self.crc32
+        return hashlib.sha256(content).hexdigest() == self.sha256
+
+    def is_of_file(self, path: Path) -> bool:
+        """The same for a file.
+
+        Raises:
+          OSError: it cannot be read.
+        """
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size != self.bytes or not size:
+                return size == self.bytes
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                if hasattr(content, "madvise"):
+                    content.madvise(mmap.MADV_SEQUENTIAL)
+                return self.is_of(content)
 
 
 @dataclass(frozen=True)
@@ -65,7 +113,7 @@ class PreparationSettings(Document):
 
 
 @dataclass(frozen=True)
-class CaseRecord(Document):
+class CaseRecord(SealedDocument):
     """cases/P.json: the provenance of one case, and the boxes of its slices.
 
     Attributes:
@@ -125,7 +173,7 @@ class StoreSummary(Part):
 
 
 @dataclass(frozen=True)
-class Manifest(Document):
+class Manifest(SealedDocument):
     """manifest.json: provenance and files of a finished store.
 
     Attributes:

@@ -3,12 +3,15 @@
 import contextlib
 import functools
 import mmap
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from brats_jax.data.store.layout import FileEntry
 from brats_jax.errors import BratsError
+from brats_jax.runtime.threads import parallel_map
 
 try:
     import resource
@@ -50,13 +53,19 @@ class FileMaps:
       folder: the folder.
       remedy: the end of the message about an unreadable file.
       most: limit on maps; None for `maps_allowed()`.
+      entries: size and checksum by name, with which a file is compared when it is first mapped.
     """
 
-    def __init__(self, folder: Path, remedy: str, most: int | None = None) -> None:
-        self._arguments = (folder, remedy, most)
-        self._mapped = functools.lru_cache(maps_allowed() if most is None else most)(
-            functools.partial(_map, folder, remedy)
-        )
+    def __init__(
+        self,
+        folder: Path,
+        remedy: str,
+        most: int | None = None,
+        entries: Mapping[str, FileEntry] | None = None,
+    ) -> None:
+        self._arguments = (folder, remedy, most, entries)
+        self._unchecked = dict(entries or {})
+        self._mapped = functools.lru_cache(maps_allowed() if most is None else most)(self._map)
 
     def __len__(self) -> int:
         """Number of maps."""
@@ -65,8 +74,40 @@ class FileMaps:
     def __getitem__(self, name: str) -> Mapped:
         return self._mapped(name)
 
+    def check(self, names: Iterable[str]) -> None:
+        """Compares files with their checksums in threads, those that were not compared before.
+
+        Raises:
+          BratsError: a file is not as it was written.
+        """
+        parallel_map(self._check, [name for name in names if name in self._unchecked])
+
+    def _check(self, name: str) -> None:
+        folder, remedy, *_ = self._arguments
+        entry = self._unchecked.get(name)
+        if entry is not None:
+            check_file(folder / name, entry, remedy)
+            self._unchecked.pop(name, None)
+
+    def _map(self, name: str) -> Mapped:
+        folder, remedy, *_ = self._arguments
+        self._check(name)
+        return _map(folder, remedy, name)
+
     def __reduce__(self) -> tuple[Any, ...]:
         return FileMaps, self._arguments
+
+
+def check_file(path: Path, entry: FileEntry, remedy: str) -> None:
+    """Raises BratsError if a file is not as it was written; `remedy` ends its message."""
+    try:
+        same = entry.is_of_file(path)
+    except OSError as error:
+        raise BratsError(f"{path} cannot be read ({error.strerror or error}): {remedy}") from None
+    if not same:
+        raise BratsError(
+            f"{path} has changed since it was written (its checksum differs): {remedy}"
+        )
 
 
 def _map(folder: Path, remedy: str, name: str) -> Mapped:

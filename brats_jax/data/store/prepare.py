@@ -200,10 +200,13 @@ class _Preparation:
         for notice in self.notices:
             say(notice)
         self.patients = [name for name in source.patients() if name not in skipped]
+        found = threads.parallel_map(
+            lambda name: writer.finished_case(store, name, state_of(source, name)), self.patients
+        )
         self.records: dict[str, CaseRecord] = {
             name: record
-            for name in self.patients
-            if (record := writer.finished_case(store, name, state_of(source, name))) is not None
+            for name, record in zip(self.patients, found, strict=True)
+            if record is not None
         }
         writer.discard_others(store, self.records)
         if self.records:
@@ -309,7 +312,7 @@ class _Preparation:
             settings=settings,
             files=files,
             summary=summary,
-        )
+        ).sealed()
         writer.write_document(self.store / MANIFEST, manifest)
         (self.store / PREPARATION).unlink(missing_ok=True)
         return manifest

@@ -20,7 +20,7 @@ from brats_jax.data.store.layout import (
     Manifest,
     case_files,
 )
-from brats_jax.data.store.memory_maps import FileMaps
+from brats_jax.data.store.memory_maps import FileMaps, check_file
 from brats_jax.errors import BratsError
 from brats_jax.runtime.document import read_document
 from brats_jax.runtime.files import sha256_of
@@ -29,6 +29,8 @@ from brats_jax.runtime.npz import open_npz
 
 class Store:
     """A prepared store, memory-mapped: cheap to open, to read at random and to pickle.
+
+    A file is compared with its checksum when it is first used.
 
     Attributes:
       path: its folder.
@@ -55,6 +57,7 @@ class Store:
         self.subjects: list[str] = list(manifest.subjects)
         height, width = manifest.slice_shape
         self.slice_shape: tuple[int, int] = (height, width)
+        self._check(INDEX)
         with open_npz(self.path / INDEX, PREPARE_AGAIN) as index:
             self.patient_of: np.ndarray = index["patient"]
             self.slice_number: np.ndarray = index["slice_number"]
@@ -71,7 +74,7 @@ class Store:
             self._start = starts[:-1] - starts[self._first[self.patient_of]]
             # A pixel's four modalities as one number, which is copied four times as fast.
             self._whole_background = np.ascontiguousarray(self.background).view(np.uint64)[:, 0]
-        self._maps = FileMaps(self.path, PREPARE_AGAIN)
+        self._maps = FileMaps(self.path, PREPARE_AGAIN, entries=manifest.files)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "Store":
@@ -132,6 +135,17 @@ class Store:
             crops.window(labels[k], row, column, box, label, 0)
         return images, labels
 
+    def check(self, indices: np.ndarray) -> None:
+        """Compares the files of these slices with their checksums, in threads.
+
+        Without this call each is compared when it is first used.
+
+        Raises:
+          BratsError: a file is not as it was written.
+        """
+        patients = np.unique(self.patient_of[indices])
+        self._maps.check(name for p in patients for name in case_files(self.patients[p])[:2])
+
     def flat(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """The stored pixels of a slice, row by row: views float16[pixels, 4] and uint8[pixels]."""
         _, image, label = self._pixels(index)
@@ -151,6 +165,12 @@ class Store:
             parts.append(mapped.array[begin:end].reshape(box[2:]))
         return box, parts[0], parts[1]
 
+    def _check(self, name: str) -> None:
+        entry = self.manifest.files.get(name)
+        if entry is None:
+            raise BratsError(f"{self.path / MANIFEST} does not list {name}: {PREPARE_AGAIN}")
+        check_file(self.path / name, entry, PREPARE_AGAIN)
+
     def slices_of(self, patient: str) -> range:
         """Global indices of a patient's slices."""
         try:
@@ -165,7 +185,9 @@ class Store:
     def case(self, patient: str) -> CaseRecord:
         """The record of a case: affine, spacing_mm, provenance, notes."""
         self.slices_of(patient)
-        return read_document(self.path / case_files(patient)[2], CaseRecord)
+        name = case_files(patient)[2]
+        self._check(name)
+        return read_document(self.path / name, CaseRecord)
 
 
 def read_manifest(path: Path) -> Manifest:

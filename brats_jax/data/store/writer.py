@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import hashlib
 import io
 import json
 import shutil
@@ -24,7 +23,7 @@ from brats_jax.data.store.layout import CaseRecord, FileEntry, StoreSummary
 from brats_jax.errors import BratsError
 from brats_jax.runtime import failures, locks, threads
 from brats_jax.runtime.document import Document, read_if_readable
-from brats_jax.runtime.files import atomic_open, sha256_of
+from brats_jax.runtime.files import atomic_open
 
 
 class StorageError(BratsError):
@@ -51,20 +50,13 @@ def disk_errors(path: Path) -> Iterator[None]:
 def write_bytes(path: Path, *parts: bytes | memoryview) -> FileEntry:
     """Writes a file atomically."""
     _write(path, parts)
-    return _entry(parts)
+    return FileEntry.of(parts)
 
 
 def _write(path: Path, parts: Sequence[bytes | memoryview]) -> None:
     with disk_errors(path), atomic_open(path, "wb") as file:
         for part in parts:
             file.write(part)
-
-
-def _entry(parts: Sequence[bytes | memoryview]) -> FileEntry:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part)
-    return FileEntry(bytes=sum(map(len, parts)), sha256=digest.hexdigest())
 
 
 def write_array(path: Path, array: np.ndarray) -> FileEntry:
@@ -114,7 +106,7 @@ def write_case(store: Path, source: Source, patient: str, normalisation: str) ->
         # Writing the images takes as long, waiting for the disk, as all the rest.
         parts: list[Callable[[], Any]] = [
             lambda: _write(store / names[0], data),
-            lambda: _entry(data),
+            lambda: FileEntry.of(data),
             lambda: write_array(store / names[1], labels),
             lambda: contrast_sums(images.boxed(), crops.split(labels, images.boxes)),
         ]
@@ -135,7 +127,7 @@ def write_case(store: Path, source: Source, patient: str, normalisation: str) ->
             contrast=contrast,
             boxes=tuple(map(tuple, images.boxes.tolist())),
             background=tuple(map(tuple, images.background.tolist())),
-        )
+        ).sealed()
         write_document(store / names[2], record)
     except BaseException:
         discard_case(store, patient)
@@ -165,14 +157,15 @@ def discard_case(store: Path, patient: str) -> None:
 
 
 def finished_case(store: Path, patient: str, source_state: str) -> CaseRecord | None:
-    """The record of a case that is written; None if it is incomplete or its source has changed."""
+    """The record of a case that is written.
+
+    None if it is incomplete, its files are not as they were written, or its source has changed.
+    """
     record = read_if_readable(store / layout.case_files(patient)[2], CaseRecord)
     if record is None or record.source_state != source_state:
         return None
     try:
-        whole = all(
-            (store / name).stat().st_size == entry.bytes for name, entry in record.files.items()
-        )
+        whole = all(entry.is_of_file(store / name) for name, entry in record.files.items())
     except OSError:
         return None
     return record if whole else None
@@ -236,7 +229,7 @@ def write_index(
     for record in records:
         name = layout.case_files(record.patient)[2]
         files.update(record.files)
-        files[name] = FileEntry(bytes=(store / name).stat().st_size, sha256=sha256_of(store / name))
+        files[name] = FileEntry.of([(store / name).read_bytes()])
     summary = StoreSummary(
         patients=len(records),
         subjects=len({record.subject for record in records}),
