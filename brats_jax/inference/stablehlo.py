@@ -268,9 +268,9 @@ def write(
     with atomic_group(description) as open_file:
         for path, data in contents.items():
             open_file(path).write(data)
+    # The weights of folds that this export does not have.
+    own.remove(name for name in own.names if output / name not in contents)
     own.discard_ledger()
-    if earlier is not None:
-        _remove_other_weights(output, earlier, {path.name for path in weights})
     return list(contents)
 
 
@@ -287,17 +287,6 @@ def _own_files(folder: ExportFolder, task: str, earlier: ExportDocument | None) 
         if path.is_file() and known in ("", sha256_of(path)):  # 0.1.0 has no hash of the program
             own.adopt(path.name)
     return own
-
-
-def _remove_other_weights(output: Path, earlier: ExportDocument, kept: set[str]) -> None:
-    """Removes the weights of an earlier export's folds that this one does not have.
-
-    A file that is not as that export wrote it stays.
-    """
-    for fold in earlier.model.folds:
-        path = output / Path(fold.weights).name
-        if path.name not in kept and path.is_file() and sha256_of(path) == fold.sha256:
-            path.unlink()
 
 
 def verify(folder: Path) -> list[Path]:

@@ -283,6 +283,9 @@ class TestAnExportIntoTheSameFolder:
                 stablehlo.verify(folder)
         stablehlo.write(one_fold, folder)
         stablehlo.verify(folder)
+        assert sorted(path.name for path in folder.glob("segment*")) == [
+            "segment.json", "segment.stablehlo", "segment_fold_1.safetensors"
+        ]  # fmt: skip
 
     @pytest.mark.parametrize("name", ["segment.stablehlo", "segment_fold_0.safetensors"])
     def test_a_changed_or_missing_file_is_named(self, folder, name):
