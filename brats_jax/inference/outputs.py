@@ -12,6 +12,7 @@ DIR/volumes.csv                    volumes of every case in DIR, from the .json 
 
 import dataclasses
 import functools
+import hashlib
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -37,6 +38,7 @@ from brats_jax.runs.sidecars import (
     missing_files,
 )
 from brats_jax.runtime.document import read_if_readable
+from brats_jax.runtime.files import atomic_group, json_text
 from brats_jax.runtime.own_files import OwnFiles
 from brats_jax.viewer import case_view
 from brats_jax.viewer.overview import draw_overview
@@ -293,7 +295,7 @@ def _write_all(
     sidecar: SegmentationSidecar | SyntheticSidecar,
     model: Model,
 ) -> None:
-    """Writes the files, and then the sidecar, which says that they are complete.
+    """Writes the files and the sidecar, which says that they are complete, all or none.
 
     Removes other files that the earlier sidecar names: they are of another model or settings.
 
@@ -305,11 +307,20 @@ def _write_all(
     changed = _changed(directory, sidecar.case, model, [*files, *(before.files if before else ())])
     if changed:
         raise BratsError(f"{directory / changed}: kept")
+    sizes = {name: len(data) for name, data in contents.items()}
+    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
+    document = dataclasses.replace(sidecar, files=sizes, sha256=hashes).to_json()
     own = _own_files(directory, sidecar.case, model)
     own.begin(contents)
-    path.unlink(missing_ok=True)  # it no longer describes the files
+    try:
+        # An error leaves the old files. A kill leaves no sidecar that describes other files.
+        with atomic_group(path) as open_file:
+            for name, data in contents.items():
+                open_file(directory / name).write(data)
+            open_file(path).write(json_text(document).encode())
+    except BaseException:
+        if path.exists() or not any((directory / name).exists() for name in contents):
+            own.discard_ledger()
+        raise
     own.remove(name for name in (before.files if before else ()) if name not in contents)
-    hashes = own.write(contents)
-    sizes = {name: len(data) for name, data in contents.items()}
-    dataclasses.replace(sidecar, files=sizes, sha256=hashes).write(path)
     own.discard_ledger()

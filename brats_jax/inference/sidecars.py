@@ -70,6 +70,8 @@ def table_of(folder: PredictionFolder, *, changed: bool = False) -> str:
         sidecar = read_if_readable(path, SegmentationSidecar)
         if sidecar is None or sidecar.volumes_ml is None:
             continue
+        if not {*MEASURED} <= {*sidecar.volumes_ml}:  # of another program
+            continue
         if changed or not missing_files(folder.path, sidecar.files):
             rows.append(_row(sidecar, sidecar.volumes_ml))
     if not rows:

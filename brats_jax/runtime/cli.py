@@ -2,11 +2,13 @@
 
 import ast
 import importlib.util
+import logging as standard_logging
 import os
 import runpy
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -45,8 +47,7 @@ def run(
     """
 
     def main(arguments: Sequence[str]) -> int:
-        # Orbax and JAX log every checkpoint that they read or write.
-        logging.set_verbosity(logging.ERROR)
+        _quiet_libraries()
         raise_on_first_signal()
         _print_any_name()
         try:
@@ -99,6 +100,15 @@ def _print_failure(
         traceback.print_exc()
     after = after_full_disk if isinstance(error, OSError) and failures.is_folder(where) else ""
     print_error(f"{failures.describe(error, where)}{after}")
+
+
+def _quiet_libraries() -> None:
+    """Libraries print what they notice in several lines, beside the one line of an error."""
+    logging.set_verbosity(logging.FATAL)  # Orbax and JAX log every checkpoint that they read
+    for name in ("nibabel.global", "matplotlib"):
+        standard_logging.getLogger(name).setLevel(standard_logging.CRITICAL + 1)
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
 
 
 def _print_any_name() -> None:

@@ -3,13 +3,13 @@
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from brats_jax.data import crops
-from brats_jax.data.modalities import MODALITIES
+from brats_jax.data.modalities import CLASSES, MODALITIES
 from brats_jax.data.store.layout import (
     INDEX,
     MANIFEST,
@@ -24,7 +24,7 @@ from brats_jax.data.store.memory_maps import FileMaps, check_file
 from brats_jax.errors import BratsError
 from brats_jax.runtime.document import read_document
 from brats_jax.runtime.files import sha256_of
-from brats_jax.runtime.npz import open_npz
+from brats_jax.runtime.npz import check_array, open_npz
 
 
 class Store:
@@ -66,6 +66,7 @@ class Store:
             self.box: np.ndarray = index["box"]
             self.background: np.ndarray = index["background"]
             self.num_slices = len(self.patient_of)
+            _check_index(index, len(self.patients))
             self.has_tumour: np.ndarray = self.pixels[:, 1:].any(axis=1)
             # Global index of each patient's first slice.
             self._first = np.searchsorted(self.patient_of, np.arange(len(self.patients) + 1))
@@ -239,3 +240,20 @@ def verify(path: str | os.PathLike[str]) -> int:
                 f"{PREPARE_AGAIN}"
             )
     return len(manifest.files)
+
+
+def _check_index(index: Mapping[str, np.ndarray], patients: int) -> None:
+    """Refuses arrays of other types or lengths (ValueError), and slices of unknown patients."""
+    slices = len(index["patient"])
+    for name, kinds, shape in (
+        ("patient", "iu", (slices,)),
+        ("slice_number", "iu", (slices,)),
+        ("pixels", "iu", (slices, len(CLASSES))),
+        ("tumour_offsets", "iu", (slices + 1,)),
+        ("box", "iu", (slices, 4)),
+        ("background", "f", (slices, len(MODALITIES))),
+    ):
+        check_array(name, index[name], kinds, shape)
+    found = np.unique(index["patient"])
+    if not np.array_equal(found, np.arange(patients)):
+        raise ValueError(f"it holds {len(found)} patients, the manifest {patients}")
