@@ -22,6 +22,7 @@ VOLATILE = {
     *("host", "process", "devices", "command", "folder", "files", "sha256", "source_state"),
     *("version", "versions", "Versions", "package_version", "brats_jax"),
     *("use", "research_use_only", "notes"),  # sentences
+    "bytes",  # of a store: its documents may gain keys
 }
 # Documents that may gain keys: settings and options that are added later.
 EXTENSIBLE = ("config/", "options/", "settings/")

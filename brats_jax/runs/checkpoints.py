@@ -79,8 +79,9 @@ class CheckpointMeta(Document):
     def with_digests(self, state: Mapping[str, Any]) -> Self:
         """The description with the digests of a state and of itself."""
         own = digests.of_document(dataclasses.replace(self, sha256={}).to_json())
-        found = {**self.sha256, **digests.of_state(state), _META: own}
-        return dataclasses.replace(self, sha256=found)
+        splits = {name: digest for name, digest in self.sha256.items() if name == SPLITS}
+        sums = {**splits, **digests.of_state(state), _META: own}
+        return dataclasses.replace(self, sha256=sums)
 
 
 def check_splits(stage: StageFolder, splits_json: Path, digest: str) -> None:
