@@ -133,7 +133,7 @@ def _read_file(path: Path) -> Any:
         image = nibabel.load(path)
         return {"voxels": np.asanyarray(image.dataobj), "affine": image.affine}
     reader = _READERS.get(path.suffix)
-    return reader(path) if reader else {"bytes": np.frombuffer(path.read_bytes(), np.uint8)}
+    return reader(path) if reader else {"content": np.frombuffer(path.read_bytes(), np.uint8)}
 
 
 def _read_npz(path: Path) -> dict[str, Any]:
