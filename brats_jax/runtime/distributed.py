@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -30,6 +31,7 @@ T = TypeVar("T")
 FLAGS = ("coordinator", "num_processes", "process_id", "distributed")
 
 END_S = 5.0  # for the other processes at an end that is not regular
+LAST_S = 1.0  # from another process's word that it ends to its end
 WAIT_S = 300.0  # for the other processes at the start; the nodes of a cluster do not start at once
 
 
@@ -172,6 +174,8 @@ def broadcast_from_main(function: Callable[[], T]) -> T:
     try:
         text = json.dumps({"value": function()})
     except BaseException as error:
+        # srun sends SIGTERM to this process as soon as another one has ended.
+        signals.ignore_signals()
         _service().client.key_value_set(key, json.dumps({"status": _status(error)}))
         raise
     finally:
@@ -257,7 +261,7 @@ def end(status: int) -> int:
     # The end of the main process ends all others, which may be about to print an error.
     telling = threading.Thread(target=_wait_for_ends if is_main() else _tell_end, daemon=True)
     telling.start()
-    telling.join(END_S)
+    telling.join(END_S + LAST_S)
     os._exit(status)
 
 
@@ -270,6 +274,7 @@ def _wait_for_ends() -> None:
     for index in range(1, _Process.count):
         with contextlib.suppress(Exception):
             _service().client.blocking_key_value_get(f"brats_jax/ended/{index}", int(1000 * END_S))
+    time.sleep(LAST_S)
 
 
 def is_lost_process(error: Exception) -> bool:
