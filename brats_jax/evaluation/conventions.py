@@ -7,18 +7,20 @@ patient); its mean is taken last.
 | unit    | over          | metric                                    | convention                |
 |---------|---------------|-------------------------------------------|---------------------------|
 | slice   | all slices    | dice                                      | overlap.CONVENTIONS       |
-|         |               | asd*_mm (four variants), hd95_mm          | both_present              |
+|         |               | asd*_mm (four variants), hd95_mm          | both_present, penalised   |
+|         |               | missed, invented                          | truth_present, _empty     |
 |         |               | nsd, sensitivity                          | present_only              |
 |         |               | specificity, in_truth                     | none                      |
 | slice   | tumour slices | dice                                      | overlap.CONVENTIONS       |
 | patient | volumes       | dice, hd95_mm                             | VOLUME_CONVENTIONS        |
-|         |               | asd*_mm (four variants)                   | both_present              |
+|         |               | asd*_mm (four variants)                   | both_present, penalised   |
+|         |               | missed, invented                          | truth_present, _empty     |
 |         |               | nsd, nsd_area                             | present_only              |
 |         |               | sensitivity                               | present_only, brats2023   |
 |         |               | specificity                               | none                      |
 |         |               | lesion_dice, lesion_hd95_mm               | brats2023                 |
-| slice   | all slices    | of a predicted modality: mse              | none                      |
-|         |               | psnr, ssim, ssim_gaussian                 | target range, fixed range |
+| slice   | all slices,   | of a predicted modality: mse              | none                      |
+|         | tumour slices | psnr, ssim, ssim_gaussian                 | target range, fixed range |
 
 `NOTES` says each convention in words. Its rule stands beside its formula: `overlap.CONVENTIONS`
 and `surface.DISTANCE_CONVENTIONS`.
@@ -52,6 +54,9 @@ SEVERAL_VOLUME_CONVENTIONS: tuple[str, ...] = ("dice", "hd95_mm", "sensitivity")
 NOTES: dict[str, str] = {
     **overlap.CONVENTION_NOTES,
     "both_present": "where both masks hold the region",
+    "penalised": "where either mask holds the region; 373.13 mm where only one does",
+    "truth_present": "share of those whose truth holds the region: the prediction is empty",
+    "truth_empty": "share of those whose truth lacks the region: the prediction holds it",
     "brats2020": "volumes; in neither mask: Dice 1, HD95 0 mm; in one: Dice 0, HD95 373.13 mm",
     "brats2023": "volumes; in neither mask: Dice 1, HD95 0 mm; in one: Dice 0, HD95 374 mm; HD95 "
     "by area of the surface, the larger direction (DeepMind); sensitivity 1 in neither, 0 in the "
@@ -150,9 +155,12 @@ def _image_scores(tally: PretrainingTally) -> Iterator[Scores]:
             values = tally.values[f"{region}/{metric}"].astype(np.float64)
             # Infinite where prediction and truth are equal, which a mean cannot include.
             values = np.where(np.isfinite(values), values, np.nan)
-            yield Scores(
-                "slice", "all slices", region, name, convention, values, tally.slices.patient
-            )
+            for over, here in (
+                ("all slices", np.ones_like(tally.slices.tumour)),
+                ("tumour slices", tally.slices.tumour),
+            ):
+                patient = tally.slices.patient[here]
+                yield Scores("slice", over, region, name, convention, values[here], patient)
 
 
 def _in_plane(
@@ -163,7 +171,10 @@ def _in_plane(
 
     for convention in overlap.CONVENTIONS:
         yield scores("dice", convention, overlap.dice_under(counts, convention))
-    yield from (scores(m, "both_present", v) for m, v in _distances(edges))
+    for metric, distances in _distances(edges):
+        yield scores(metric, "both_present", distances)
+        yield scores(metric, "penalised", surface.fill_empty(distances, edges, "penalised"))
+    yield from (scores(*absence) for absence in _absences(counts))
     yield scores("nsd", "present_only", surface.surface_dice(edges))
     yield scores("sensitivity", "present_only", overlap.sensitivity(counts))
     yield scores("specificity", "", overlap.specificity(counts, pixels))
@@ -184,7 +195,11 @@ def _in_space(tally: SegmentationTally) -> Iterator[Scores]:
             if convention != "brats2023":  # defined by area of the surface, see below
                 distances = surface.fill_empty(surface.hd95(edges), edges, convention)
                 yield scores("hd95_mm", convention, distances)
-        yield from (scores(m, "both_present", v) for m, v in _distances(edges) if m != "hd95_mm")
+        for metric, plain in _distances(edges):
+            if metric != "hd95_mm":
+                yield scores(metric, "both_present", plain)
+                yield scores(metric, "penalised", surface.fill_empty(plain, edges, "penalised"))
+        yield from (scores(*absence) for absence in _absences(counts[:, r]))
         yield scores("nsd", "present_only", surface.surface_dice(edges))
         yield scores("sensitivity", "present_only", overlap.sensitivity(counts[:, r]))
         # Of a truth without the region: 0 where the prediction has it, else 1.
@@ -221,6 +236,18 @@ def _distances(edges: SurfaceStatistics) -> Iterator[tuple[str, Values]]:
     yield "asd_gt_to_pred_mm", to_prediction
     yield "asd_averaged_mm", surface.averaged_mean(edges)
     yield "hd95_mm", surface.hd95(edges)
+
+
+def _absences(counts: np.ndarray) -> Iterator[tuple[str, str, np.ndarray]]:
+    """(metric, convention, values): the units that a mean distance leaves out, 1 or 0.
+
+    Missed: the truth holds the region, the prediction is empty. Invented: the reverse. NaN where
+    the truth lacks the region, or holds it.
+    """
+    tp, fp, fn = np.moveaxis(np.asarray(counts), -1, 0)
+    truth, predicted = tp + fn > 0, tp + fp > 0
+    yield "missed", "truth_present", np.where(truth, ~predicted, np.nan)
+    yield "invented", "truth_empty", np.where(truth, np.nan, predicted)
 
 
 def _region(statistics: SurfaceStatistics, r: int) -> SurfaceStatistics:

@@ -23,6 +23,8 @@ from brats_jax.runtime.text import csv_cell
 
 MEAN_FOREGROUND = "mean foreground"
 
+_FROM_COUNTS = ("in_truth", "missed", "invented")  # follow from the counts of a slice
+
 Row = TypeVar("Row", Score, FoldsScore)
 
 
@@ -104,7 +106,9 @@ def _slice_columns(
     for r, of in enumerate(SCORED):
         yield from ((f"{of} {c}", tally.counts[:, r, k]) for k, c in enumerate(("tp", "fp", "fn")))
     for score in scores:
-        if (score.unit, score.over) != ("slice", "all slices") or score.metric == "in_truth":
+        if (score.unit, score.over) != ("slice", "all slices") or score.metric in _FROM_COUNTS:
+            continue
+        if score.convention == "penalised":  # follows from the counts and the plain column
             continue
         # The other conventions of the Dice follow from the empty cells of this one.
         if score.metric != "dice" or score.convention == "present_only":
@@ -114,7 +118,7 @@ def _slice_columns(
 def _volume_columns(scores: Sequence[Scores]) -> Iterator[tuple[str, np.ndarray]]:
     """Columns 'region metric' of the table by patient, with the convention if there are several."""
     for score in scores:
-        if (score.unit, score.over) == ("patient", "volumes"):
+        if (score.unit, score.over) == ("patient", "volumes") and score.convention != "penalised":
             several = score.metric in SEVERAL_VOLUME_CONVENTIONS
             suffix = f" ({score.convention})" if several else ""
             yield f"{score.of} {score.metric}{suffix}", score.values

@@ -17,7 +17,10 @@ from brats_jax.runtime.document import read_if_readable
 from brats_jax.runtime.files import atomic_open
 from brats_jax.runtime.text import csv_cell, plural
 
+_OPTIONAL = ("least_count", "of_count", "folds_without")  # columns of summary.csv, may be empty
 _FIRST_COLUMN = 26  # width of the row names in the printed tables
+_COLUMN = 21
+_BESIDE = ("ASD penalised", "missed", "invented")  # what stands beside every plain ASD
 
 
 def read_evaluations(run: RunFolder, num_folds: int) -> list[Evaluation]:
@@ -50,7 +53,7 @@ def summarise_run(run: RunFolder, num_folds: int) -> Summary:
     facts = ("patients", "set", "slices", "split_by", "loss", "ssl")
     repeated = {name: getattr(summary, name) for name in facts}
     with atomic_open(run.summary_csv) as file:
-        head = [*KEYS, "mean", "sd_over_folds", "folds", "count", *facts]
+        head = [*KEYS, "mean", "sd_over_folds", "folds", "count", *_OPTIONAL, *facts]
         writer = csv.DictWriter(file, head, lineterminator="\n")
         writer.writeheader()
         rows = ({**row.to_json(), **repeated} for row in summary.rows)
@@ -59,19 +62,25 @@ def summarise_run(run: RunFolder, num_folds: int) -> Summary:
 
 
 def _cell(value: Any) -> Any:
+    if isinstance(value, list):
+        return " ".join(map(str, value))
     return csv_cell(value) if isinstance(value, str) else value
 
 
 def _over_folds(folds: Sequence[Evaluation]) -> tuple[FoldsScore, ...]:
     """One row per score: mean and SD over the folds that have it, and the number of units."""
-    by_key: dict[tuple[str, ...], list[Score]] = {}
+    by_key: dict[tuple[str, ...], dict[int, Score]] = {}
+    units: dict[tuple[str, ...], int] = {}
     for evaluation in folds:
         for row in evaluation.rows:
-            by_key.setdefault(row.key, []).append(row)
+            by_key.setdefault(row.key, {})[evaluation.fold] = row
+            units[row.key[:3]] = max(units.get(row.key[:3], 0), row.count)
     rows = []
     for scores in by_key.values():
-        first = scores[0]
-        known = [score.mean for score in scores if score.mean is not None]
+        first = next(iter(scores.values()))
+        known = {fold: score.mean for fold, score in scores.items() if score.mean is not None}
+        means = list(known.values())
+        counts = [scores[e.fold].count if e.fold in scores else 0 for e in folds]
         rows.append(
             FoldsScore(
                 stage=first.stage,
@@ -80,10 +89,13 @@ def _over_folds(folds: Sequence[Evaluation]) -> tuple[FoldsScore, ...]:
                 of=first.of,
                 metric=first.metric,
                 convention=first.convention,
-                mean=float(np.mean(known)) if known else None,
-                sd_over_folds=float(np.std(known, ddof=1)) if len(known) > 1 else None,
-                folds=len(known),
-                count=max(score.count for score in scores),
+                mean=float(np.mean(means)) if means else None,
+                sd_over_folds=float(np.std(means, ddof=1)) if len(means) > 1 else None,
+                folds=len(means),
+                count=max(counts),
+                least_count=None if min(counts) == max(counts) else min(counts),
+                of_count=units[first.key[:3]],
+                folds_without=tuple(e.fold for e in folds if e.fold not in known),
             )
         )
     return tuple(rows)
@@ -111,66 +123,125 @@ def format_summary(summary: Summary) -> str:
 def _pretraining_table(summary: Summary) -> list[str]:
     inputs = ", ".join(DISPLAY_NAMES[name] for name in summary.inputs)
     title = f"{DISPLAY_NAMES[summary.target]} from {inputs}"
-    lines = ["", title.ljust(_FIRST_COLUMN) + "MSE      PSNR dB  SSIM"]
+    names = ("MSE (slices)", "PSNR dB (slices)", "SSIM (slices)")
+    lines = ["", title.ljust(_FIRST_COLUMN) + "".join(n.ljust(_COLUMN) for n in names).rstrip()]
     rows = [row for row in summary.rows if row.stage == "pretrain"]
+    shown = []
+    # Of tumour slices alone, "all slices" would be the same numbers again.
+    overs = ("all slices", "tumour slices") if summary.slices == "all" else ("tumour slices",)
     for region in ("slice", "brain", "tumour"):
-        cells = [
-            _number(find_row(rows, of=region, metric=metric, convention=rule), digits)
-            for metric, rule, digits in (
-                ("mse", "", 4),
-                ("psnr", "target range", 2),
-                ("ssim", "target range", 4),
+        for over in overs if region != "tumour" else overs[-1:]:
+            cells = [
+                find_row(rows, of=region, over=over, metric=metric, convention=rule)
+                for metric, rule in (
+                    ("mse", ""),
+                    ("psnr", "target range"),
+                    ("ssim", "target range"),
+                )
+            ]
+            line = f"  {region}, {over}".ljust(_FIRST_COLUMN)
+            digits = (4, 2, 4)
+            line += "".join(
+                _counted(c, d).ljust(_COLUMN) for c, d in zip(cells, digits, strict=True)
             )
-        ]
-        line = f"  {region}".ljust(_FIRST_COLUMN) + "".join(c.ljust(9) for c in cells)
-        lines.append(line.rstrip())
-    lines.append("  PSNR and SSIM: range of each target slice; means over slices that hold it")
-    return lines
+            lines.append(line.rstrip())
+            shown += cells
+    lines.append("  PSNR and SSIM: range of each target slice; in brackets: number of slices")
+    return [*lines, *_without(shown, summary)]
 
 
 def _slice_table(summary: Summary) -> list[str]:
     rows = [r for r in summary.rows if r.over == "all slices" and r.stage == "segment"]
     loss = f"{summary.loss}, {'SSL' if summary.ssl else 'no SSL'}"
     head = "  by slice".ljust(_FIRST_COLUMN)
-    head += "".join(f"Dice {c}".ljust(21) for c in overlap.CONVENTIONS) + "ASD mm (slices)"
+    head += "".join(f"Dice {c}".ljust(_COLUMN) for c in overlap.CONVENTIONS)
+    head += "".join(t.ljust(_COLUMN) for t in ("ASD mm (slices)", *_BESIDE)).rstrip()
     lines = ["", f"Segmentation ({loss})", head]
+    shown = []
     for name in (*CLASSES, MEAN_FOREGROUND):
         line = f"    {name}".ljust(_FIRST_COLUMN)
         for convention in overlap.CONVENTIONS:
             cell = find_row(rows, of=name, metric="dice", convention=convention)
             # The foreground's is a mean of three means, and has no count of slices of its own.
             show = _number if name == MEAN_FOREGROUND else _counted
-            line += show(cell, 4).ljust(21)
-        line += _counted(find_row(rows, of=name, metric="asd_mm"), 2)
+            line += show(cell, 4).ljust(_COLUMN)
+            shown.append(cell)
+        plain = find_row(rows, of=name, metric="asd_mm", convention="both_present")
+        line += _counted(plain, 2).ljust(_COLUMN) + _beside(rows, name)
+        shown.append(plain)
         lines.append(line.rstrip())
     lines += [f"  {c}: {conventions.NOTES[c]}" for c in overlap.CONVENTIONS]
     lines.append("  mean foreground: of the three classes' means")
     lines.append("  ASD: pooled over both boundaries, slices where both masks hold the class")
-    return lines
+    return [*lines, *_beside_notes("class"), *_without(shown, summary)]
 
 
 def _volume_table(summary: Summary) -> list[str]:
     rows = [r for r in summary.rows if r.over == "volumes"]
     columns = (
         ("Dice brats2020", "dice", "brats2020", 4),
-        ("HD95 mm brats2020", "hd95_mm", "brats2020", 2),
-        ("ASD mm (patients)", "asd_mm", "both_present", 2),
         ("Dice lesion-wise", "lesion_dice", "brats2023", 4),
+        ("HD95 mm brats2020", "hd95_mm", "brats2020", 2),
+        ("HD95 mm (patients)", "hd95_mm", "present_only", 2),
+        ("ASD mm (patients)", "asd_mm", "both_present", 2),
     )
     lines = ["", "  by patient, in 3D".ljust(_FIRST_COLUMN)]
-    lines[-1] += "".join(title.ljust(21) for title, *_ in columns).rstrip()
+    titles = (*(title for title, *_ in columns), *_BESIDE)
+    lines[-1] += "".join(title.ljust(_COLUMN) for title in titles).rstrip()
+    shown = []
     for name in dict.fromkeys((*LESION_REGIONS, *CLASSES[1:])):
         line = f"    {name}".ljust(_FIRST_COLUMN)
         for _, metric, convention, digits in columns:
             cell = find_row(rows, of=name, metric=metric, convention=convention)
-            line += ("" if cell is None else _counted(cell, digits)).ljust(21)
-        lines.append(line.rstrip())
+            line += ("" if cell is None else _counted(cell, digits)).ljust(_COLUMN)
+            shown.append(cell)
+        lines.append((line + _beside(rows, name)).rstrip())
     lines.append(f"  brats2020: {conventions.NOTES['brats2020']}")
-    return lines
+    return [*lines, *_beside_notes("region"), *_without(shown, summary)]
+
+
+def _beside(rows: Sequence[FoldsScore], name: str) -> str:
+    """The columns `_BESIDE` of a region: what its plain ASD leaves out."""
+    if name == MEAN_FOREGROUND:
+        return ""
+    penalised = find_row(rows, of=name, metric="asd_mm", convention="penalised")
+    absent = (find_row(rows, of=name, metric=metric) for metric in ("missed", "invented"))
+    cells = (_counted(penalised, 2), *map(_number_of, absent))
+    return "".join(cell.ljust(_COLUMN) for cell in cells)
+
+
+def _beside_notes(region: str) -> list[str]:
+    return [
+        f"  ASD penalised: {conventions.NOTES['penalised']}",
+        f"  missed: the truth holds the {region}, the prediction does not; invented: the reverse; "
+        "summed over the folds",
+    ]
+
+
+def _number_of(row: FoldsScore | None) -> str:
+    """'3 of 20': units with the value 1, summed over the folds."""
+    if row is None or row.mean is None:
+        return "-" if row is None else "0 of 0"
+    return f"{round(row.mean * row.count * row.folds)} of {row.count * row.folds}"
+
+
+def _without(shown: Sequence[FoldsScore | None], summary: Summary) -> list[str]:
+    """A line for each printed mean that some folds do not have."""
+    return [
+        f"  {row.of} {row.metric} {row.convention}".rstrip()
+        + f" over {row.over}: fold {', '.join(map(str, row.folds_without))} of "
+        f"{', '.join(map(str, summary.folds))} has no value and is not in the mean"
+        for row in shown
+        if row is not None and row.folds_without and row.folds
+    ]
 
 
 def _counted(row: FoldsScore | None, digits: int) -> str:
-    return "" if row is None else f"{_number(row, digits)} ({row.count})"
+    """'45.30 (0 to 4)': the mean and the number of units, of the folds with least and most."""
+    if row is None:
+        return ""
+    least = "" if row.least_count is None else f"{row.least_count} to "
+    return f"{_number(row, digits)} ({least}{row.count})"
 
 
 def _number(row: FoldsScore | None, digits: int) -> str:

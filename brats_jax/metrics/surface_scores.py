@@ -27,6 +27,8 @@ DISTANCE_CONVENTIONS: dict[str, EmptyRule] = {
     "brats2020": EmptyRule(0.0, math.sqrt(240**2 + 240**2 + 155**2)),
     # The same, rounded up, https://github.com/rachitsaluja/BraTS-2023-Metrics
     "brats2023": EmptyRule(0.0, 374.0),
+    # The plain means with the penalty of BraTS 2020 where one mask only holds the region.
+    "penalised": EmptyRule(math.nan, math.sqrt(240**2 + 240**2 + 155**2)),
 }
 
 HD95_VARIANTS: dict[str, str] = {

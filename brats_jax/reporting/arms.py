@@ -16,7 +16,7 @@ import numpy as np
 from brats_jax.errors import BratsError
 from brats_jax.evaluation import conventions
 from brats_jax.evaluation.conventions import volume_counts
-from brats_jax.evaluation.tallies import SCORED, SegmentationTally
+from brats_jax.evaluation.tallies import SCORED, PretrainingTally, SegmentationTally
 from brats_jax.reporting.read_runs import FoldFiles, Run, Study
 from brats_jax.runs.documents import Evaluation
 from brats_jax.runs.evaluated import EVALUATION_SETTINGS
@@ -34,6 +34,13 @@ LOSS_NAMES: dict[str, str] = {
 # Runs that differ only in these axes of the experiment, or in settings that never change a
 # result, belong together.
 AXES = ("loss", "ssl", "seed", "folds", "data.label_fraction", "pretrain.run")
+
+
+# Rows that evaluations of version 0.1.0 do not have, one of each kind.
+_ADDED: dict[str, tuple[Key, ...]] = {
+    "segment": (("slice", "all slices", "ED", "missed", "truth_present"),),
+    "pretrain": (("slice", "tumour slices", "slice", "mse", ""),),
+}
 
 
 @dataclass(frozen=True, order=True)
@@ -104,7 +111,7 @@ class Measured:
         names = self._tally.slices.patients
         return {
             score.key: {str(names[p]): value for p, value in score.by_patient().items()}
-            for score in conventions.segmentation_scores(self._tally)
+            for score in self._scores
             if score.unit == "patient" or score.metric == "dice"
         }
 
@@ -119,6 +126,27 @@ class Measured:
             for p, patient in enumerate(self._tally.slices.patients)
             for r, of in enumerate(SCORED)
         }
+
+    def add_rows_of_tally(self) -> None:
+        """Adds the rows that evaluations of earlier versions lack, computed from the tally."""
+        if all(key in self.rows for key in _ADDED[self.stage]):
+            return
+        if self.stage == "segment":
+            scores = self._scores
+        else:
+            try:
+                scores = conventions.scores_of(
+                    PretrainingTally.load(self.files.folder.tally(self.stage))[0]
+                )
+            except BratsError as error:
+                self.problems.append(str(error))
+                return
+        for score in scores:
+            self.rows.setdefault(score.key, (score.mean(), score.count()))
+
+    @cached_property
+    def _scores(self) -> list[conventions.Scores]:
+        return [] if self._tally is None else conventions.scores_of(self._tally)
 
     @cached_property
     def _tally(self) -> SegmentationTally | None:
@@ -219,6 +247,7 @@ def collect(study: Study) -> Results:
                 if not rows:
                     continue
                 one = Measured(run, number, files, stage, files.evaluation, rows, results.problems)
+                one.add_rows_of_tally()
                 if stage == "segment":
                     own = pretraining if run.ssl else ""
                     arm = Arm(run.loss, run.fraction, variant, own, run.ssl)

@@ -45,13 +45,27 @@ def over(measured: Iterable[Measured], whose: str = "Ours") -> str:
 
 
 def repeats(group: Sequence[Measured]) -> str:
-    """'mean over folds 1 to 5 and 2 seeds', 'fold 1 alone'."""
+    """'mean over folds 1 to 5 and 2 seeds', 'fold 1 alone'.
+
+    Where not every fold has every seed, the number of trainings follows.
+    """
     folds = sorted({one.fold for one in group})
     seeds = {one.seed for one in group}
     many = f" and {len(seeds)} seeds" if len(seeds) > 1 else ""
+    done, every = len({(one.fold, one.seed) for one in group}), len(folds) * len(seeds)
+    if done < every:
+        many += f" ({done} of {every} trainings)"
     if len(folds) == 1:
         return f"fold {folds[0] + 1}{many if many else ' alone'}"
     return f"mean over {fold_names(folds)}{many}"
+
+
+def trainings(group: Sequence[Measured]) -> str:
+    """'5', or '3 of 5' where the runs were asked for more folds than are evaluated."""
+    done = {(one.fold, one.seed) for one in group}
+    asked = {(fold, one.seed) for one in group for fold in one.run.requested_folds}
+    every = len(done | asked)
+    return f"{len(done)}" if len(done) == every else f"{len(done)} of {every}"
 
 
 def fold_names(folds: Sequence[int]) -> str:

@@ -25,6 +25,7 @@ def comparison_sentence(
     p_adjusted: float | None = None,
     comparisons: int = 1,
     alpha: float = 0.05,
+    beside: str = "",
 ) -> str:
     """States whether a and b differ, which is better, by how much, and with what certainty.
 
@@ -42,6 +43,7 @@ def comparison_sentence(
       p_adjusted: the test's p after `holm`; the uncorrected one if None.
       comparisons: number of tests in the correction.
       alpha: largest p at which a difference is found.
+      beside: what the number leaves out, in words.
 
     Returns:
       One sentence, followed by warnings where there are few patients or where interval and
@@ -58,6 +60,7 @@ def comparison_sentence(
     facts = "; ".join(
         [
             *_facts(result, decimals, unit),
+            *([beside] if beside else []),
             _test(result, p, alpha, p_adjusted is not None, comparisons),
         ]
     )

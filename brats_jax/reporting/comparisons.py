@@ -6,6 +6,8 @@ A small primary family gives the answer; all other comparisons are secondary. Ho
 applied to each family separately.
 """
 
+import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +16,7 @@ import numpy as np
 from brats_jax.data.modalities import CLASSES, REGIONS
 from brats_jax.reporting import captions
 from brats_jax.reporting.arms import Arm, Key, Measured, Repeat, Results, patient_values, percent
+from brats_jax.reporting.averages import DISTANCES, Absences, absences
 from brats_jax.reporting.comparison_sentences import comparison_sentence
 from brats_jax.reporting.statistics import PairedDifference, compare_trainings, holm
 
@@ -43,6 +46,7 @@ class Comparison:
       adjusted: p after Holm's correction over the family.
       family: number of tests in the correction.
       repeats: (fold, seed) that both arms have -> mean difference over patients.
+      absences: of SSL and of the baseline, for distances: what one mask alone holds.
     """
 
     ssl: Arm
@@ -53,6 +57,7 @@ class Comparison:
     adjusted: float
     family: int
     repeats: dict[Repeat, float]
+    absences: tuple[Absences, Absences] | None = None
 
     @property
     def found(self) -> bool:
@@ -98,6 +103,10 @@ class Comparison:
             p_adjusted=self.adjusted,
             comparisons=self.family,
             alpha=ALPHA,
+            beside="; ".join(
+                f"{name} {found.words}"
+                for name, found in zip(("SSL", "baseline"), self.absences or (), strict=False)
+            ),
         )
 
 
@@ -125,6 +134,10 @@ SECONDARY: tuple[Quantity, ...] = (
     ),
     *(
         Quantity(_volume(o, "asd_mm", "both_present"), f"3D ASD of {o}", False, "mm", 2)
+        for o in REGIONS
+    ),
+    *(
+        Quantity(_volume(o, "asd_mm", "penalised"), f"3D ASD of {o}, with penalty", False, "mm", 2)
         for o in REGIONS
     ),
     *(
@@ -203,7 +216,7 @@ def compare(
     A quantity without a value under both arms in any patient (ASD, if no patient has ET) is in
     the family, with n = 0.
     """
-    found: list[tuple[Arm, Arm, Quantity, PairedDifference, int, dict[Repeat, float]]] = []
+    found: list[Comparison] = []
     for ssl, baseline in pairs:
         pair = (ssl, baseline)
         common = set.intersection(*_runs(results, pair))
@@ -214,13 +227,31 @@ def compare(
             result = compare_trainings(a, b, sorted(common), shared)
             if result.n or _evaluated(results, pair, quantity.key):
                 result = result._replace(left_out=patients - result.n)
-                found.append((ssl, baseline, quantity, result, patients, _repeats(a, b)))
-    adjusted = holm([result.p for *_, result, _, _ in found])
+                repeats = _repeats(a, b)
+                absent = _absences(results, pair, common, quantity.key)
+                found.append(
+                    Comparison(
+                        ssl, baseline, quantity, result, patients, math.nan, 0, repeats, absent
+                    )
+                )
+    adjusted = holm([one.result.p for one in found])
     tested = int((~np.isnan(adjusted)).sum())
     return [
-        Comparison(ssl, base, quantity, result, patients, float(p), tested, repeats)
-        for (ssl, base, quantity, result, patients, repeats), p in zip(found, adjusted, strict=True)
+        dataclasses.replace(one, adjusted=float(p), family=tested)
+        for one, p in zip(found, adjusted, strict=True)
     ]
+
+
+def _absences(
+    results: Results, pair: tuple[Arm, Arm], common: set[Repeat], key: Key
+) -> tuple[Absences, Absences] | None:
+    """Of both arms in the compared trainings; None for numbers that leave nothing out."""
+    if key[3] not in DISTANCES:
+        return None
+    both = [
+        absences([m for m in results.arms[arm] if (m.fold, m.seed) in common], key) for arm in pair
+    ]
+    return None if both[0] is None or both[1] is None else (both[0], both[1])
 
 
 def _shared_pretraining(group: Sequence[Measured]) -> dict[Repeat, str]:

@@ -118,6 +118,11 @@ class Run:
         return str(self.config.get("pretrain", {}).get("run", ""))
 
     @property
+    def pretraining_slices(self) -> str:
+        """The slices that the pretraining trains on, 'tumour' or 'all'."""
+        return str(self.config.get("pretrain", {}).get("slices", "all"))
+
+    @property
     def split_by(self) -> str:
         return self.document.settings.data.split_by
 

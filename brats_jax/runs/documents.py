@@ -351,6 +351,9 @@ class FoldsScore(Part):
       mean, sd_over_folds: None where undefined.
       folds: that have the number.
       count: the largest number of units of a fold.
+      least_count: the smallest, over all folds; None where it is `count`.
+      of_count: number of units of a fold, with those that the number leaves out.
+      folds_without: folds that do not have the number.
     """
 
     stage: str
@@ -363,6 +366,9 @@ class FoldsScore(Part):
     sd_over_folds: float | None
     folds: int
     count: int
+    least_count: int | None = None
+    of_count: int | None = None
+    folds_without: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,7 @@ def test_the_mean_is_over_the_folds_that_have_the_number(run):
     # ET is only in the first fold's prediction: the second fold has no Dice of it.
     et = find_row(summary.rows, of="ET", **dice)
     assert (et.mean, et.sd_over_folds, et.folds, et.count) == (0.0, None, 1, 1)
+    assert (et.least_count, et.of_count, et.folds_without) == (0, 5, (2,))
 
 
 def test_the_summary_is_written_as_json_and_csv(run):
@@ -73,9 +74,50 @@ def test_the_printed_tables_state_convention_and_number_of_units(run):
     text = format_summary(summarise_run(run, 3))
     assert "Test set: 2 patients, all slices, split by patient; mean over fold 0, 2 of 3" in text
     (line,) = [line for line in text.splitlines() if line.startswith("    ED  ")][:1]
-    assert line.split()[1:] == ["0.3857", "(5)", "0.9643", "(2)", "0.9857", "(5)", "0.00", "(2)"]
+    dice_and_asd = ["0.3857", "(5)", "0.9643", "(2)", "0.9857", "(5)", "0.00", "(2)"]
+    # In two folds ED is in two slices of five, and found in each.
+    assert line.split()[1:] == [*dice_and_asd, "0.00", "(2)", "0", "of", "4", "0", "of", "6"]
     assert "present_only: slices where the class is in either mask" in text
     assert "SSL" in text and "too good" not in text
+
+
+def test_a_fold_without_a_number_is_named(tmp_path):
+    """NCR is found in the second fold only: its ASD is that of one fold."""
+    run = RunFolder(tmp_path)
+    prediction, truth, sizes = two_patients()
+    for fold, predicted in ((0, prediction), (1, truth)):
+        rows = rows_of("segment", scores_of(tally_of(predicted, truth, sizes)))
+        evaluation_of(fold, rows).write(run.fold(fold).evaluation_json)
+    summary = summarise_run(run, 2)
+    text = format_summary(summary)
+    assert "NCR/NET asd_mm both_present over volumes: fold 0 of 0, 1 has no value" in text
+    by_slice = next(line for line in text.splitlines() if line.startswith("    NCR/NET"))
+    # One of the two folds misses it in its one slice, which costs 373.13 mm.
+    assert by_slice.endswith(
+        "0.00 (0 to 1)        186.56 (1)           1 of 2               0 of 8"
+    )
+    line = next(
+        row for row in run.summary_csv.read_text().splitlines()
+        if row.startswith("segment,slice,all slices,NCR/NET,asd_mm,both_present")
+    )  # fmt: skip
+    assert line.split(",")[8:13] == ["1", "1", "0", "5", "0"]
+
+
+def test_the_penalty_and_the_misses_stand_beside_the_plain_distance(tmp_path):
+    prediction, truth, sizes = two_patients()
+    rows = rows_of("segment", scores_of(tally_of(prediction, truth, sizes)))
+    penalty = math.sqrt(240**2 + 240**2 + 155**2)
+    by_slice = {"unit": "slice", "over": "all slices"}
+    # ET: invented in one slice, and nowhere in the truth.
+    et = find_row(rows, of="ET", metric="asd_mm", convention="penalised", **by_slice)
+    assert et.mean == pytest.approx(penalty) and et.count == 1
+    plain = find_row(rows, of="ET", metric="hd95_mm", convention="both_present", **by_slice)
+    assert (plain.mean, plain.count) == (None, 0)
+    invented = find_row(rows, of="ET", metric="invented", **by_slice)
+    assert (invented.mean, invented.count) == (pytest.approx(1 / 5), 5)
+    missed = find_row(rows, of="NCR/NET", metric="missed", unit="patient", over="volumes")
+    assert (missed.mean, missed.count) == (1.0, 1)
+    assert find_row(rows, of="ET", metric="missed", **by_slice).mean is None
 
 
 def test_a_split_by_slice_is_printed_with_a_warning(run):

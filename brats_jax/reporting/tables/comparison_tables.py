@@ -46,6 +46,7 @@ def comparison_table(
                 whole(worse),
                 number(r.dz, 2),
                 number(r.rank_biserial, 2),
+                *_absence_cells(c),
                 p_value(r.p_crossed),
                 p_value(r.p_permutation),
                 p_value(r.p_wilcoxon),
@@ -68,15 +69,32 @@ def comparison_table(
         Column("worse", "Patients with SSL"),
         Column("dz", "Effect size"),
         Column("rank biserial", "Effect size"),
+        *(Column(x, "Missed by") for x in ("baseline", "SSL")),
+        *(Column(x, "Invented by") for x in ("baseline", "SSL")),
         Column("patients and trainings", "p, uncorrected"),
         Column("patients, sign flip", "p, uncorrected"),
         Column("patients, Wilcoxon", "p, uncorrected"),
     ]
+    if not any(c.absences for c in comparisons):
+        first = next(k for k, column in enumerate(columns) if column.group == "Missed by")
+        columns = [*columns[:first], *columns[first + 4 :]]
+        rows = [[*row[:first], *row[first + 4 :]] for row in rows]
     if len({c.ssl.fraction for c in comparisons}) > 1:
         columns.insert(1, Column("Labels"))
         for row, c in zip(rows, comparisons, strict=True):
             row.insert(1, TableCell(percent(c.ssl.fraction), c.ssl.fraction))
     return make_table(name, "", title, caption, columns, rows, detail)
+
+
+def _absence_cells(comparison: Comparison) -> list[TableCell]:
+    """Missed and invented by baseline and SSL: '3 of 20'; empty for numbers without distances."""
+    if comparison.absences is None:
+        return [TableCell("")] * 4
+    ssl, baseline = comparison.absences
+    return [
+        *(text(f"{x.missed:,} of {x.of_missed:,}") for x in (baseline, ssl)),
+        *(text(f"{x.invented:,} of {x.of_invented:,}") for x in (baseline, ssl)),
+    ]
 
 
 def _trainings(comparison: Comparison) -> str:

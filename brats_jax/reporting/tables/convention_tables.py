@@ -1,11 +1,18 @@
 """Dice under every convention side by side, and every boundary and voxel metric."""
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 
 from brats_jax.data.modalities import CLASSES, LABEL_SETS, REGIONS
 from brats_jax.evaluation.rows import MEAN_FOREGROUND
 from brats_jax.reporting import captions
 from brats_jax.reporting.arms import LOSS_NAMES, Arm, Key, Results, mean_over_folds
+from brats_jax.reporting.tables.average_cells import (
+    ABSENCE_NOTE,
+    COUNT_NOTE,
+    absence_cells,
+    average_cell,
+)
 from brats_jax.reporting.tables.table import Column, Table, TableCell, make_table, number, text
 
 TUMOUR_REGIONS = tuple(dict.fromkeys((*REGIONS, *CLASSES[1:])))
@@ -30,6 +37,7 @@ VOLUMES: tuple[_Variant, ...] = (
     ("HD95 (mm)", "BraTS 2023", "patient", "volumes", "hd95_mm", "brats2023", 2),
     ("HD95 (mm)", "2023 lesion-wise", "patient", "volumes", "lesion_hd95_mm", "brats2023", 2),
     ("ASD (mm)", "pooled", "patient", "volumes", "asd_mm", "both_present", 2),
+    ("ASD (mm)", "pooled, with penalty", "patient", "volumes", "asd_mm", "penalised", 2),
     ("ASD (mm)", "averaged", "patient", "volumes", "asd_averaged_mm", "both_present", 2),
     ("ASD (mm)", "to truth", "patient", "volumes", "asd_pred_to_gt_mm", "both_present", 2),
     ("ASD (mm)", "to prediction", "patient", "volumes", "asd_gt_to_pred_mm", "both_present", 2),
@@ -40,8 +48,10 @@ VOLUMES: tuple[_Variant, ...] = (
     ("", "Specificity", "patient", "volumes", "specificity", "", 4),
 )
 SLICES: tuple[_Variant, ...] = (
-    ("", "HD95 (mm)", "slice", ALL, "hd95_mm", "both_present", 2),
+    ("HD95 (mm)", "plain", "slice", ALL, "hd95_mm", "both_present", 2),
+    ("HD95 (mm)", "with penalty", "slice", ALL, "hd95_mm", "penalised", 2),
     ("ASD (mm)", "pooled (paper)", "slice", ALL, "asd_mm", "both_present", 2),
+    ("ASD (mm)", "pooled, with penalty", "slice", ALL, "asd_mm", "penalised", 2),
     ("ASD (mm)", "averaged", "slice", ALL, "asd_averaged_mm", "both_present", 2),
     ("ASD (mm)", "to truth", "slice", ALL, "asd_pred_to_gt_mm", "both_present", 2),
     ("ASD (mm)", "to prediction", "slice", ALL, "asd_gt_to_pred_mm", "both_present", 2),
@@ -53,7 +63,8 @@ SLICES: tuple[_Variant, ...] = (
 EVERY_UNIT = ("paper", "both_empty_1", "brats2020", "brats2023", "")
 DICE_NOTE = (
     "Dice of a region that is in neither mask: 0 (paper), left out (present only), 1 (both empty "
-    "1). {volumes}In brackets: number of slices or patients averaged, where some are left out"
+    "1). {volumes}In brackets: number of slices or patients averaged in a training, where some are "
+    "left out. A footnote names the trainings without a value"
 )
 VOLUME_DICE_NOTE = (
     "BraTS 2020 and 2023: 1 for a region in neither mask, 0 for a region in one mask only. "
@@ -83,8 +94,7 @@ SLICE_NSD_NOTE = (
 DISTANCE_NOTE = (
     "{hd95}. ASD, where both masks hold the region: pooled over both boundaries as in the paper; "
     "averaged: mean of the two directed means (medpy up to 0.4); to truth: from the predicted "
-    "boundary only; to prediction: from the true boundary only. {nsd}. In brackets: number of "
-    "{unit}s averaged, where some are left out"
+    "boundary only; to prediction: from the true boundary only. {nsd}. {absences}. {counts}"
 )
 
 
@@ -96,8 +106,7 @@ def ceiling_table(results: Results) -> Table | None:
     in_space = any(key[1] == "volumes" for one in groups for key in one.rows)
     rows = []
     for of in tuple(LABEL_SETS)[1:]:  # all but the background
-        share, slices = mean_over_folds(groups, ("slice", ALL, of, "in_truth", ""))
-        cells = [text(of), number(share, 3, slices)]
+        cells = [text(of), average_cell(groups, ("slice", ALL, of, "in_truth", ""), 3)]
         for rule in ("paper", "present_only", "both_empty_1"):
             cells.append(number(best(results, ("slice", ALL, of, "dice", rule)), 3))
         if in_space:
@@ -149,7 +158,8 @@ def convention_tables(results: Results, loss: str) -> Iterator[Table]:
             DISTANCE_NOTE.format(
                 hd95=VOLUME_HD95_NOTE,
                 nsd=VOLUME_NSD_NOTE.format(tolerance=tolerance),
-                unit="patient",
+                absences=ABSENCE_NOTE.format(unit="patient"),
+                counts=COUNT_NOTE.format(unit="patient"),
             ),
             False,
         ),
@@ -158,7 +168,10 @@ def convention_tables(results: Results, loss: str) -> Iterator[Table]:
             f"Boundaries and pixels by slice, {name}",
             SLICES,
             DISTANCE_NOTE.format(
-                hd95=SLICE_HD95_NOTE, nsd=SLICE_NSD_NOTE.format(tolerance=tolerance), unit="slice"
+                hd95=SLICE_HD95_NOTE,
+                nsd=SLICE_NSD_NOTE.format(tolerance=tolerance),
+                absences=ABSENCE_NOTE.format(unit="slice"),
+                counts=COUNT_NOTE.format(unit="slice"),
             ),
             True,
         ),
@@ -171,12 +184,19 @@ def convention_tables(results: Results, loss: str) -> Iterator[Table]:
             present = [v for v in present if v[3] != ALL]
         if not present:
             continue
-        rows = [
-            [text(of), text(arm.start), *_cells(results, arm, of, present)]
-            for of in regions
-            for arm in arms
-        ]
-        columns = [Column("Region", words=True), Column("Start", words=True)]
+        unit, over = present[0][2:4]
+        absent = kind != "dice"
+        rows = []
+        for of in regions:
+            for arm in arms:
+                trainings = captions.trainings(results.arms[arm])
+                row = [text(of), text(arm.start), text(trainings)]
+                if absent:
+                    row += absence_cells(results.arms[arm], (unit, over, of, "", ""))
+                rows.append([*row, *_cells(results, arm, of, present)])
+        columns = [Column(head, words=True) for head in ("Region", "Start", "Trainings")]
+        if absent:
+            columns += [Column("Missed"), Column("Invented")]
         columns += [Column(head, shared) for shared, head, *_ in present]
         table = make_table(
             f"{kind}_{loss}",
@@ -203,10 +223,12 @@ def _there(results: Results, arms: Sequence[Arm], regions: Sequence[str], v: _Va
 def _cells(results: Results, arm: Arm, of: str, variants: Sequence[_Variant]) -> list[TableCell]:
     cells = []
     for variant in variants:
-        mean, count = mean_over_folds(results.arms[arm], _key(variant, of))
-        has = any(_key(variant, of) in one.rows for one in results.arms[arm])
-        # The foreground mean is over three means, which have no common count.
-        all_count = variant[5] in EVERY_UNIT or of == MEAN_FOREGROUND
-        counted = None if all_count else count
-        cells.append(number(mean, variant[-1], counted) if has else TableCell(""))
+        key, group = _key(variant, of), results.arms[arm]
+        if not any(key in one.rows for one in group):
+            cells.append(TableCell(""))
+            continue
+        cell = average_cell(group, key, variant[-1], counted=variant[5] not in EVERY_UNIT)
+        if of == MEAN_FOREGROUND:  # over three means, which have no common count
+            cell = dataclasses.replace(cell, count=None, least=None, of=None)
+        cells.append(cell)
     return cells

@@ -6,6 +6,7 @@ Markdown and LaTeX hold the rounded numbers of the page, CSV six significant dig
 import csv
 import io
 import re
+from collections.abc import Callable
 
 from tabulate import tabulate
 
@@ -37,25 +38,48 @@ def files(table: Table) -> dict[str, str]:
 
 
 def to_csv(table: Table) -> str:
-    """CSV; counts are in columns of their own ('NAME n'), footnotes in the last column."""
-    counted = [any(row[k].count is not None for row in table.rows) for k in range(_width(table))]
+    """CSV; counts are in columns of their own, footnotes in the last column.
+
+    'NAME n' is the number of slices or patients averaged ('0 to 4' where trainings differ),
+    'NAME of' that with those left out, 'NAME trainings' the trainings with a value ('4 of 5').
+    """
+    extra = [
+        [
+            (name, value)
+            for name, value in _COUNTS.items()
+            if any(value(row[k]) for row in table.rows)
+        ]
+        for k in range(_width(table))
+    ]
     head = []
-    for column, has in zip(table.columns, counted, strict=True):
-        head += [column.name, f"{column.name} n"] if has else [column.name]
+    for column, counts in zip(table.columns, extra, strict=True):
+        head += [column.name, *(f"{column.name} {name}" for name, _ in counts)]
     noted = bool(table.notes)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([*head, "notes"] if noted else head)
     for row in table.rows:
         line = []
-        for cell, has in zip(row, counted, strict=True):
+        for cell, counts in zip(row, extra, strict=True):
             line.append(cell.exact if cell.value is not None else csv_cell(cell.exact))
-            if has:
-                line.append("" if cell.count is None else str(cell.count))
+            line += [value(cell) for _, value in counts]
         if noted:
             line.append(" ".join(dict.fromkeys(n for cell in row for n in cell.notes)))
         writer.writerow(line)
     return out.getvalue()
+
+
+def _units(cell: TableCell) -> str:
+    if cell.count is None:
+        return ""
+    return str(cell.count) if cell.least in (None, cell.count) else f"{cell.least} to {cell.count}"
+
+
+_COUNTS: dict[str, Callable[[TableCell], str]] = {
+    "n": _units,
+    "of": lambda cell: str(cell.of) if cell.count is not None and cell.of else "",
+    "trainings": lambda cell: "{} of {}".format(*cell.trainings) if cell.trainings else "",
+}
 
 
 def to_markdown(table: Table) -> str:
@@ -117,7 +141,7 @@ def _alignment(table: Table) -> list[str]:
 
 
 def _shown(table: Table, cell: TableCell) -> str:
-    shown = cell.text if cell.count is None else f"{cell.text} ({cell.count:,})"
+    shown = f"{cell.text} ({cell.counted})" if cell.counted else cell.text
     marks = table.marks(cell)
     return f"{shown} [{marks}]" if marks else shown
 

@@ -6,7 +6,7 @@ level and spread compare, but not fold with fold.
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from brats_jax.data.modalities import CLASSES
+from brats_jax.data.modalities import CLASSES, DISPLAY_NAMES
 from brats_jax.evaluation.rows import MEAN_FOREGROUND
 from brats_jax.reporting import captions
 from brats_jax.reporting.arms import (
@@ -14,12 +14,16 @@ from brats_jax.reporting.arms import (
     Key,
     Measured,
     Results,
-    fold_means,
-    mean_over_folds,
     percent,
 )
 from brats_jax.reporting.paper.consistency import by_cell, find_inconsistencies
 from brats_jax.reporting.paper.printed_tables import TABLES, TABLES_OF_LOSS
+from brats_jax.reporting.tables.average_cells import (
+    ABSENCE_NOTE,
+    COUNT_NOTE,
+    absence_cells,
+    average_cell,
+)
 from brats_jax.reporting.tables.table import (
     EMPTY,
     Column,
@@ -33,25 +37,33 @@ from brats_jax.reporting.tables.table import (
 CONVENTION = (
     "Dice by slice, averaged over all slices; a class in neither mask counts 0 (the paper's "
     "convention). ASD in mm, pooled over both boundaries, over the slices in which both masks hold "
-    "the class"
+    "the class. " + f"{ABSENCE_NOTE.format(unit='slice')}. {COUNT_NOTE.format(unit='slice')}"
 )
-PRETRAINING_KEYS: tuple[tuple[Key, int], ...] = (
-    (("slice", "all slices", "slice", "mse", ""), 4),
-    (("slice", "all slices", "slice", "psnr", "target range"), 2),
-    (("slice", "all slices", "slice", "ssim", "target range"), 3),
+# (metric, convention, digits) of the paper's Table 1.
+PRETRAINING_METRICS: tuple[tuple[str, str, int], ...] = (
+    ("mse", "", 4),
+    ("psnr", "target range", 2),
+    ("ssim", "target range", 3),
 )
 PRETRAINING_CONVENTION = (
     "Over whole slices, in z-scored units. PSNR and SSIM (7 x 7 uniform window) take the range of "
     "the real slice, as the paper's numbers imply"
 )
+ALL, TUMOUR = "all slices", "tumour slices"
 _MARKS = by_cell(find_inconsistencies())
 _METRIC_KEYS: tuple[tuple[Key, int], ...] = (
     *((("slice", "all slices", of, "dice", "paper"), 3) for of in CLASSES),
     *((("slice", "all slices", of, "asd_mm", "both_present"), 2) for of in CLASSES),
 )
+_PENALISED: tuple[Key, ...] = tuple(
+    ("slice", "all slices", of, "asd_mm", "penalised") for of in CLASSES
+)
 _METRIC_COLUMNS = (
     *(Column(f"{k} {of}", "Dice, class") for k, of in enumerate(CLASSES)),
     *(Column(f"{k} {of}", "ASD (mm), class") for k, of in enumerate(CLASSES)),
+    *(Column(f"{k} {of}", "ASD with penalty (mm), class") for k, of in enumerate(CLASSES)),
+    *(Column(f"{k} {of}", "Slices missed, class") for k, of in enumerate(CLASSES[1:], 1)),
+    *(Column(f"{k} {of}", "Slices invented, class") for k, of in enumerate(CLASSES[1:], 1)),
 )
 
 
@@ -63,25 +75,54 @@ def paper_cell(table: str, row: int, column: int) -> TableCell:
 
 
 def pretraining_tables(group: Sequence[Measured], detail: str) -> Iterator[Table]:
-    """Table 1 and Appendix Table 1: MSE, PSNR and SSIM, mean and by fold."""
+    """Table 1 and Appendix Table 1: MSE, PSNR and SSIM, mean and by fold.
+
+    Ours beside the paper's is over the slices that the pretraining trained on.
+    """
     names = ("MSE", "PSNR (dB)", "SSIM")
-    caption = (
-        f"{PRETRAINING_CONVENTION}. {captions.over(group)} The paper: its own split of files, five "
-        f"folds.{detail}"
-    )
-    rows = [
-        [text(name), number(mean_over_folds(group, key)[0], digits), paper_cell("1", k, 1)]
-        for k, (name, (key, digits)) in enumerate(zip(names, PRETRAINING_KEYS, strict=True))
-    ]
-    columns = [Column("Quality metric", words=True), Column("ours"), Column("paper")]
+    trained_on, other = _slices_of_pretraining(group)
+    words = {ALL: "all slices", TUMOUR: "slices with tumour"}
+    why = "on which the pretraining trains" if trained_on == _trained(group) else "as evaluated"
+
+    def caption(beside: str, repeats: str) -> str:
+        return (
+            f"{_target(group)}. {PRETRAINING_CONVENTION}. Ours: over {words[trained_on]}, {why}"
+            f"{beside}. In brackets: number of slices. Ours: test set of "
+            f"{captions.test_set(group)}; {repeats}. The paper: its own split of files, five "
+            f"folds.{detail}"
+        )
+
+    rows = []
+    for k, (name, (metric, convention, digits)) in enumerate(
+        zip(names, PRETRAINING_METRICS, strict=True)
+    ):
+        overs = [trained_on, *([other] if other else [])]
+        keys: list[Key] = [("slice", over, "slice", metric, convention) for over in overs]
+        cells = [average_cell(group, key, digits) for key in keys]
+        rows.append([text(name), *cells, paper_cell("1", k, 1)])
+    columns = [Column("Quality metric", words=True), Column("ours")]
+    if other:
+        columns.append(Column(f"ours, {words[other]}"))
     yield from _if_any(
-        make_table("table_1", "Table 1", "Pretraining: mean over the folds", caption, columns, rows)
+        make_table(
+            "table_1",
+            "Table 1",
+            "Pretraining: mean over the folds",
+            caption(f"; beside it over {words[other]}" if other else "", captions.repeats(group)),
+            [*columns, Column("paper")],
+            rows,
+        )
     )
-    folds = {key: fold_means(group, key) for key, _ in PRETRAINING_KEYS}
-    numbers = sorted({f for of_key in folds.values() for f in of_key} | set(range(5)))
+    numbers = sorted({one.fold for one in group} | set(range(5)))
     rows = []
     for fold in numbers:
-        ours = [number(folds[key].get(fold), digits) for key, digits in PRETRAINING_KEYS]
+        of_fold = [one for one in group if one.fold == fold]
+        ours = [
+            average_cell(of_fold, ("slice", trained_on, "slice", metric, convention), digits)
+            if of_fold
+            else number(None)
+            for metric, convention, digits in PRETRAINING_METRICS
+        ]
         theirs = [paper_cell("A1", fold, k + 1) if fold < 5 else EMPTY for k in range(3)]
         rows.append([text(fold + 1), *(c for pair in zip(ours, theirs, strict=True) for c in pair)])
     heads = [Column(x, name) for name in names for x in ("ours", "paper")]
@@ -90,10 +131,36 @@ def pretraining_tables(group: Sequence[Measured], detail: str) -> Iterator[Table
             "appendix_table_1",
             "Appendix Table 1",
             "Pretraining by fold",
-            caption.replace(captions.repeats(group), "each fold separately"),
+            caption("", "each fold separately"),
             [Column("Fold", words=True), *heads],
             rows,
         )
+    )
+
+
+def _trained(group: Sequence[Measured]) -> str:
+    """The slices that the pretraining trained on."""
+    return TUMOUR if {one.run.pretraining_slices for one in group} == {"tumour"} else ALL
+
+
+def _slices_of_pretraining(group: Sequence[Measured]) -> tuple[str, str]:
+    """(the slices beside the paper's numbers, the others or ''): first those trained on."""
+    if not captions.all_slices(group):
+        return TUMOUR, ""
+    first = _trained(group)
+    return first, ALL if first == TUMOUR else TUMOUR
+
+
+def _target(group: Sequence[Measured]) -> str:
+    """'FLAIR predicted from T1 and T1Gd'."""
+    pairs = {(one.evaluation.target, one.evaluation.inputs) for one in group}
+    return captions.listed(
+        [
+            f"{DISPLAY_NAMES[target]} predicted from "
+            f"{captions.listed([DISPLAY_NAMES[name] for name in inputs])}"
+            for target, inputs in sorted(pairs)
+        ],
+        "or",
     )
 
 
@@ -106,20 +173,26 @@ def image_quality_table(group: Sequence[Measured]) -> Table | None:
         ("7 x 7 uniform", "SSIM", "ssim", "target range", 3),
         ("11 x 11 Gaussian", "SSIM", "ssim_gaussian", "target range", 3),
     )
+    overs = (ALL, TUMOUR) if captions.all_slices(group) else (TUMOUR,)
     rows = []
-    for of in ("slice", "brain", "tumour"):
-        cells = []
-        for *_, metric, convention, digits in variants:
-            mean, count = mean_over_folds(group, ("slice", "all slices", of, metric, convention))
-            cells.append(number(mean, digits, count))
-        rows.append([text(of), *cells])
+    for over in overs:
+        for of in ("slice", "brain", "tumour"):
+            if of == "tumour" and over == ALL and len(overs) > 1:
+                continue  # the same slices as below
+            keys = [(("slice", over, of, m, rule), digits) for *_, m, rule, digits in variants]
+            cells = [average_cell(group, key, digits) for key, digits in keys]
+            rows.append([text(of), text(over), *cells])
     return make_table(
         "image_quality",
         "",
         "Pretraining: image quality over slice, brain and tumour",
         "A constant background is easy to predict and improves every number over the whole "
         "slice. In brackets: number of slices that hold the region. " + captions.over(group),
-        [Column("Over", words=True), *(Column(name, head) for name, head, *_ in variants)],
+        [
+            Column("Over", words=True),
+            Column("Slices", words=True),
+            *(Column(name, head) for name, head, *_ in variants),
+        ],
         rows,
     )
 
@@ -165,9 +238,20 @@ def loss_tables(results: Results, loss: str) -> Iterator[Table]:
     for row, (key, digits) in enumerate(_METRIC_KEYS):
         cells = [text(TABLES[means].rows[row][0] + f" ({key[2]})")]
         for ssl, group in groups.items():
-            cells.append(number(mean_over_folds(group, key)[0], digits))
+            cells.append(average_cell(group, key, digits, counted=key[3] != "dice"))
             cells.append(paper_cell(means, row, 1 + ssl))
         rows.append(cells)
+    for key in _PENALISED:
+        cells = [text(f"ASD with penalty class {CLASSES.index(key[2])} ({key[2]})")]
+        for group in groups.values():
+            cells += [average_cell(group, key, 2), EMPTY]
+        rows.append(cells)
+    for k, what in enumerate(("missed", "invented")):
+        for of in CLASSES[1:]:
+            cells = [text(f"Slices {what} class {CLASSES.index(of)} ({of})")]
+            for group in groups.values():
+                cells += [absence_cells(group, ("slice", "all slices", of, "", ""))[k], EMPTY]
+            rows.append(cells)
     heads = [Column(x, "SSL" if ssl else "Baseline") for ssl in groups for x in ("ours", "paper")]
     yield from _if_any(
         make_table(
@@ -182,13 +266,13 @@ def loss_tables(results: Results, loss: str) -> Iterator[Table]:
     rows = []
     for ssl, group in groups.items():
         name = "SSL" if ssl else "Baseline"
-        ours = {key: fold_means(group, key) for key, _ in _METRIC_KEYS}
         for fold in range(max(5, 1 + max(one.fold for one in group))):
-            if any(fold in values for values in ours.values()):
-                cells = [number(ours[key].get(fold), digits) for key, digits in _METRIC_KEYS]
-                rows.append([text(name), text(fold + 1), text("ours"), *cells])
+            of_fold = [one for one in group if one.fold == fold]
+            if of_fold:
+                rows.append([text(name), text(fold + 1), text("ours"), *_metric_cells(of_fold)])
             if fold < 5:
                 line = [paper_cell(folds, 5 * ssl + fold, 2 + k) for k in range(8)]
+                line += [EMPTY] * (len(_METRIC_COLUMNS) - 8)
                 rows.append([text(name), text(fold + 1), text("paper"), *line])
     heads = [Column(x, words=True) for x in ("Pipeline", "Fold", "From")]
     yield from _if_any(
@@ -205,6 +289,16 @@ def loss_tables(results: Results, loss: str) -> Iterator[Table]:
     )
 
 
+def _metric_cells(group: Sequence[Measured]) -> list[TableCell]:
+    """The cells of `_METRIC_COLUMNS`."""
+    cells = [
+        average_cell(group, key, digits, counted=key[3] != "dice") for key, digits in _METRIC_KEYS
+    ]
+    cells += [average_cell(group, key, 2) for key in _PENALISED]
+    absent = [absence_cells(group, ("slice", ALL, of, "", "")) for of in CLASSES[1:]]
+    return [*cells, *(missed for missed, _ in absent), *(invented for _, invented in absent)]
+
+
 def summary_table(results: Results) -> Table | None:
     """Table 6: Dice by class and their mean, for all losses."""
     order = {"dice_focal": 0, "focal": 2, "dice_ce": 4}
@@ -218,7 +312,7 @@ def summary_table(results: Results) -> Table | None:
             cells = [text(LOSS_NAMES[loss]), text("SSL" if ssl else "baseline")]
             for k, of in enumerate((*CLASSES[1:], MEAN_FOREGROUND)):
                 key = ("slice", "all slices", of, "dice", "paper")
-                cells.append(number(mean_over_folds(results.arms[arm], key)[0], 3))
+                cells.append(average_cell(results.arms[arm], key, 3, counted=False))
                 cells.append(paper_cell("6", first + ssl, 2 + k))
             rows.append(cells)
     heads = (*(f"{of}, class {k + 1}" for k, of in enumerate(CLASSES[1:])), "Average Dice")

@@ -15,7 +15,11 @@ class TableCell:
     Attributes:
       text: the text shown.
       value: the unrounded number, for sorting and CSV; None for words.
-      count: number of slices or patients averaged, shown small beside the number.
+      count: number of slices or patients averaged, shown small beside the number; the largest of
+        several trainings.
+      least: the smallest number of them, where it differs.
+      of: number of slices or patients with those left out.
+      trainings: (with a value, all), in CSV; the page has a footnote where they differ.
       notes: footnotes; the cell is marked with their letters.
       paper: whether the paper prints this number.
       strong: whether to show the cell in bold.
@@ -27,6 +31,18 @@ class TableCell:
     notes: tuple[str, ...] = ()
     paper: bool = False
     strong: bool = False
+    least: int | None = None
+    of: int | None = None
+    trainings: tuple[int, int] | None = None
+
+    @property
+    def counted(self) -> str:
+        """'4', '0 to 4', '4 of 1,200' slices or patients; '' without a count."""
+        if self.count is None:
+            return ""
+        least = "" if self.least in (None, self.count) else f"{self.least:,} to "
+        some = least or self.of != self.count
+        return f"{least}{self.count:,}{f' of {self.of:,}' if self.of and some else ''}"
 
     @property
     def exact(self) -> str:
@@ -44,7 +60,7 @@ def number(
 ) -> TableCell:
     """A number rounded to `digits` decimals; a dash for NaN and None."""
     if value is None or math.isnan(value):
-        return TableCell(UNDEFINED, math.nan, **more)
+        return TableCell(UNDEFINED, math.nan, count, **more)
     text = f"{value:.{digits}f}"
     # A nearly perfect score must not be rounded to a perfect one.
     if digits >= 3 and text == f"{1:.{digits}f}" and value < 1:

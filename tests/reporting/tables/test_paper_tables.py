@@ -1,8 +1,11 @@
 """The paper's tables with ours beside them."""
 
 import pytest
+from report_examples import write_run
 
-from brats_jax.reporting.arms import Results, mean_over_folds
+from brats_jax.data.modalities import CLASSES
+from brats_jax.reporting.arms import Results, collect, mean_over_folds
+from brats_jax.reporting.read_runs import discover
 from brats_jax.reporting.tables import paper_tables
 
 
@@ -33,8 +36,39 @@ def test_table_1_has_our_mean_beside_the_papers(results):
 
 def test_image_quality_counts_the_slices_that_hold_the_tumour(results):
     table = paper_tables.image_quality_table(results.measured("pretrain"))
-    counts = {row[0].text: row[1].count for row in table.rows}
-    assert counts == {"slice": 24, "brain": 24, "tumour": 16}
+    counts = {(row[0].text, row[1].text): row[2].count for row in table.rows}
+    assert counts == {
+        ("slice", "all slices"): 24,
+        ("brain", "all slices"): 24,
+        ("slice", "tumour slices"): 16,
+        ("brain", "tumour slices"): 16,
+        ("tumour", "tumour slices"): 16,
+    }
+
+
+def test_the_pretraining_is_scored_over_the_slices_that_it_trained_on(tmp_path):
+    run = write_run(tmp_path / "run", settings={"pretrain.slices": "tumour"})
+    group = collect(discover(run)).measured("pretrain")
+    table, by_fold = paper_tables.pretraining_tables(group, "")
+    row = cells(table, 0)
+    assert (row["ours"].count, row["ours, all slices"].count) == (16, 24)
+    assert row["ours"].value == group[0].rows["slice", "tumour slices", "slice", "mse", ""][0]
+    assert cells(by_fold, 0)["MSE ours"].value == row["ours"].value
+    assert table.caption.startswith("FLAIR predicted from T1 and T1Gd. ")
+    assert "over slices with tumour, on which the pretraining trains; beside it" in table.caption
+
+
+def test_misses_and_a_penalty_stand_beside_every_asd(results):
+    means, folds = paper_tables.loss_tables(results, "focal")
+    names = [row[0].text for row in means.rows]
+    assert names[8:12] == [f"ASD with penalty class {k} ({of})" for k, of in enumerate(CLASSES)]
+    assert names[12:] == [
+        *(f"Slices missed class {k} ({of})" for k, of in enumerate(CLASSES[1:], 1)),
+        *(f"Slices invented class {k} ({of})" for k, of in enumerate(CLASSES[1:], 1)),
+    ]
+    # 16 slices hold ED and 8 do not, in each of two folds.
+    assert means.rows[13][1].text.endswith(" of 32") and means.rows[16][1].text.endswith(" of 16")
+    assert cells(folds, 0)["Slices missed, class 2 ED"].text.endswith(" of 16")
 
 
 def test_the_six_experiments_are_listed_with_their_runs(results):

@@ -1,0 +1,53 @@
+"""Means over trainings, and what they leave out."""
+
+import math
+
+import pytest
+
+from brats_jax.reporting.averages import absences, average, training_names
+
+KEY = ("patient", "volumes", "ET", "asd_mm", "both_present")
+DICE = ("patient", "volumes", "ET", "dice", "brats2020")
+MISSED = ("patient", "volumes", "ET", "missed", "truth_present")
+INVENTED = ("patient", "volumes", "ET", "invented", "truth_empty")
+
+
+class Evaluated:
+    """An evaluation of eight patients, four of whom have ET."""
+
+    def __init__(self, fold, asd, count, seed=0, missed=0.0, invented=0.0):
+        self.fold, self.seed = fold, seed
+        self.rows = {
+            DICE: (0.5, 8), KEY: (asd, count), MISSED: (missed, 4), INVENTED: (invented, 4)
+        }  # fmt: skip
+
+
+def test_a_fold_that_misses_a_region_everywhere_is_named():
+    group = [Evaluated(0, math.nan, 0, missed=1.0), Evaluated(1, 45.3, 4)]
+    mean = average(group, KEY)
+    assert mean.mean == 45.3
+    assert (mean.least, mean.most, mean.of) == (0, 4, 8)
+    assert mean.note == "Mean over 1 of 2 trainings: no value in fold 1."
+
+
+def test_a_mean_over_all_trainings_has_no_note():
+    mean = average([Evaluated(0, 2.0, 4), Evaluated(1, 4.0, 3)], KEY)
+    assert (mean.mean, mean.least, mean.most, mean.note) == (3.0, 3, 4, "")
+    assert average([], KEY).trainings == 0 and average([], KEY).note == ""
+
+
+def test_misses_and_inventions_are_summed_over_the_trainings():
+    found = absences([Evaluated(0, 1.0, 3, missed=0.25), Evaluated(1, 1.0, 4, invented=0.5)], KEY)
+    assert tuple(found) == (1, 8, 2, 8)
+    assert found.words == "missed 1 of 8, invented 2 of 8"
+    old = Evaluated(0, 1.0, 3)
+    del old.rows[MISSED]
+    assert absences([old], KEY) is None and absences([], KEY) is None
+
+
+@pytest.mark.parametrize(
+    ("runs", "names"), [([(0, 0), (1, 0)], ("fold 1",)), ([(0, 0), (0, 1)], ("fold 1 seed 0",))]
+)
+def test_seeds_are_named_where_there_are_several(runs, names):
+    group = [Evaluated(fold, 1.0, 4, seed) for fold, seed in runs]
+    assert training_names(group[:1], group) == names
