@@ -82,14 +82,15 @@ def _calibrate_fold(
         )
         for name in indices
     }
-    Calibration(
+    calibration = Calibration(
         model=member.hash,
         temperature=temperature,
         over=f"every k-th brain pixel; ECE in {BINS} bins of the largest probability",
         fold=member.fold,
         split_by=splits.split_by,
         sets=sets,
-    ).write(RunFolder(trained.run).fold(member.fold).calibration_json)
+    )
+    calibration.sealed().write(RunFolder(trained.run).fold(member.fold).calibration_json)
     return f"fold {member.fold}: temperature {temperature:.3f}; {describe(sets)}"
 
 

@@ -301,8 +301,9 @@ def _damaged(where: Path, problem: str) -> BratsError:
 
 def _without(directory: Path) -> str:
     """What to do where a folder of checkpoints has none."""
-    if StageFolder(directory.parent).complete_json.exists():
-        return "copy it back, or give the command that trained again"
+    complete = StageFolder(directory.parent).complete_json
+    if complete.exists():
+        return f"copy it back, or remove {complete} and give the command that trained again"
     return "train this stage first"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
-from brats_jax.runtime.document import Document, Part
+from brats_jax.runtime.document import Document, Part, SealedDocument
 from brats_jax.runtime.json_text import parse_json
 
 REEVALUATE_HINT = "give the command that trained again: it evaluates again without training"
@@ -413,7 +413,7 @@ class CalibrationSet(Part):
 
 
 @dataclass(frozen=True)
-class Calibration(Document):
+class Calibration(SealedDocument):
     """calibration.json: the temperature of a fold's segmentation.
 
     Attributes:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 from brats_jax.errors import BratsError
-from brats_jax.runtime.files import read_json, write_json
+from brats_jax.runtime.files import json_text, read_json, write_json
 
 
 class Readable(Protocol):
@@ -168,7 +168,9 @@ class SealedDocument(Document):
 
 def _digest(document: Mapping[str, Any]) -> str:
     others = {name: value for name, value in document.items() if name != "sha256"}
-    return hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()
+    # As it reads back: NaN is written as null.
+    read = json.loads(json_text(others))
+    return hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()
 
 
 @functools.cache

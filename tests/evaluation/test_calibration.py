@@ -1,5 +1,6 @@
 """Calibration of a run: fitted by fold, reported in one line, used in prediction."""
 
+import dataclasses
 import json
 import shutil
 
@@ -13,9 +14,10 @@ from brats_jax.errors import BratsError
 from brats_jax.evaluation.calibration import calibrate, describe
 from brats_jax.inference import model as inference
 from brats_jax.inference.trained_run import open_run
-from brats_jax.runs.documents import CalibrationScores, CalibrationSet
+from brats_jax.runs.documents import Calibration, CalibrationScores, CalibrationSet
 from brats_jax.runs.folder import RunFolder
 from brats_jax.runtime.devices import data_mesh
+from brats_jax.runtime.document import read_document
 
 
 def test_a_rise_of_the_calibration_error_is_reported():
@@ -66,7 +68,8 @@ def test_predictions_use_the_temperatures_that_were_fitted(brats_files, tmp_path
         )
         # Other weights, another store.
         path = RunFolder(run).fold(0).calibration_json
-        path.write_text(path.read_text().replace(model.trained.members[0].hash, "0" * 64))
+        fitted = read_document(path, Calibration)
+        dataclasses.replace(fitted, model="0" * 64).sealed().write(path)
         with pytest.raises(BratsError, match="fitted to other weights"):
             inference.load(run, calibrated=True)
         prepare("phantom", tmp_path / "other", patients=1, seed=0, shape=(16, 40, 32), workers=1)

@@ -8,6 +8,7 @@ from brats_jax.errors import BratsError
 from brats_jax.runtime.document import (
     Document,
     Part,
+    SealedDocument,
     read_document,
     read_if_readable,
     read_if_there,
@@ -113,3 +114,23 @@ def test_a_caller_may_name_another_remedy(tmp_path):
         BratsError, match=r"cannot be read .No such file or directory.: buy a pencil"
     ):
         read_document(tmp_path / "none.json", Drawing, "buy a pencil")
+
+
+@dataclass(frozen=True)
+class Sealed(SealedDocument):
+    """A document that holds its checksum."""
+
+    values: dict[str, float | None]
+
+
+def test_a_sealed_document_is_refused_when_anything_in_it_has_changed(tmp_path):
+    path = tmp_path / "sealed.json"
+    Sealed({"a": 0.1, "b": float("nan")}).sealed().write(path)
+    assert read_document(path, Sealed).values == {"a": 0.1, "b": None}
+    text = path.read_text()
+    for old, new in (("0.1", "0.2"), ('"b"', '"c"'), ("null", "1.5")):
+        path.write_text(text.replace(old, new))
+        with pytest.raises(BratsError, match=r"sealed\.json: it has changed since it was written"):
+            read_document(path, Sealed)
+    path.write_text(json.dumps({**json.loads(text), "sha256": ""}))  # of version 0.1.0
+    assert read_document(path, Sealed).values == {"a": 0.1, "b": None}
