@@ -45,6 +45,8 @@ TRAINED_ON = Tolerance(
     unchecked=("evaluation", "tally_", "summary", "opt_state/", "/bias", "/value"),
 )
 
+# Facts in the documents of a store that earlier versions did not write.
+NEW_FACTS = (":tissue/", ":tumour_sha256", ":notices/", ":summary/bytes")
 PROSE = (":notes/",)  # columns of the tables of a report that are not compared
 
 SETTINGS = ("--config=config.py", "--config.data.store=store")

@@ -15,7 +15,7 @@ from brats_jax import about
 from brats_jax.data.modalities import DISPLAY_NAMES, channel_indices
 from brats_jax.data.normalise import brain_mask, normalise
 from brats_jax.data.scans import provenance
-from brats_jax.data.scans.naming import subject_of
+from brats_jax.data.scans.persons import subject_of
 from brats_jax.data.scans.scan import Scan
 from brats_jax.errors import BratsError
 from brats_jax.inference import postprocess
@@ -278,7 +278,7 @@ class Model:
     def notes(self, scan: Scan) -> list[str]:
         """Notes on a case for the reader of its results."""
         notes = list(scan.notes)
-        if {scan.name, subject_of(scan.name)} & self.trained.seen:
+        if subject_of(scan.name) in {subject_of(name) for name in self.trained.seen}:
             notes.append(
                 "a case of this name is in the training or validation sets of the run: its result "
                 "says nothing about the quality on new scans"

@@ -61,8 +61,6 @@ _VOLUME_FILE = re.compile(
     rf"(?P<case>.+)[_-](?P<suffix>{'|'.join(_MODALITY_OF)}|{SEG})\.nii(?:\.gz)?",
     re.IGNORECASE | re.DOTALL,  # a name may hold a line end
 )
-# Since 2023 the last number of a case is that of the visit.
-_VISIT = re.compile(r"(?P<subject>BraTS-[A-Za-z]+-\d+)-\d{3}", re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,9 +87,3 @@ def parse_volume_name(name: str) -> VolumeName | None:
     return VolumeName(
         match["case"], _MODALITY_OF.get(suffix, SEG), four_is_et=suffix not in _FOUR_IS_NOT_ET
     )
-
-
-def subject_of(case: str) -> str:
-    """The person of a case: 'BraTS-GLI-00006-001' -> 'BraTS-GLI-00006', others unchanged."""
-    visit = _VISIT.fullmatch(case)
-    return visit["subject"] if visit else case

@@ -16,7 +16,8 @@ from brats_jax.data.normalise import brain_mask
 from brats_jax.data.scans import provenance
 from brats_jax.data.scans.case_files import group_by_case
 from brats_jax.data.scans.labels import label_values, map_labels
-from brats_jax.data.scans.naming import SEG, subject_of
+from brats_jax.data.scans.naming import SEG
+from brats_jax.data.scans.persons import subjects_of
 from brats_jax.data.scans.volumes import (
     affine_to_lps,
     align,
@@ -50,6 +51,7 @@ class NiftiSource:
             name: group.conflict for name, group in groups.items() if group.conflict
         }
         self._cases = {name: group.paths for name, group in groups.items()}
+        self._subjects = subjects_of(sorted(self._cases))
         self._four_is_et = {name for name, group in groups.items() if group.four_is_et}
 
     @property
@@ -112,7 +114,7 @@ class NiftiSource:
                 notes.append(f"{name} has {count} negative voxels; kept as they are")
         return Case(
             patient=patient,
-            subject=subject_of(patient),
+            subject=self._subjects[patient],
             images=images,
             labels=np.ascontiguousarray(np.moveaxis(aligned, 2, 0)),
             slice_numbers=np.arange(grid.shape[2]),

@@ -21,12 +21,13 @@ import mmap
 import os
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from brats_jax.data.modalities import MODALITIES
 from brats_jax.data.store.channel_audit import ChannelAudit, ContrastSums
+from brats_jax.data.store.tissue_audit import TissueSums
 from brats_jax.runtime.document import Document, Part, SealedDocument
 
 MANIFEST = "manifest.json"
@@ -132,6 +133,8 @@ class CaseRecord(SealedDocument):
       contrast: sums for the channel audit.
       boxes: int[slices, 4], (row, column, height, width).
       background: float[slices, 4], the images outside the boxes.
+      tissue: sums for the audit of this case; None in cases that version 0.1.0 has written.
+      tumour_sha256: equal for equal labels; empty without tumour.
     """
 
     REMEDY: ClassVar[str] = PREPARE_AGAIN
@@ -150,6 +153,8 @@ class CaseRecord(SealedDocument):
     contrast: ContrastSums
     boxes: tuple[tuple[int, ...], ...]
     background: tuple[tuple[float, ...], ...]
+    tissue: TissueSums | None = None
+    tumour_sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -193,6 +198,7 @@ class Manifest(SealedDocument):
       settings: of the preparation.
       files: every other file.
       summary: counts.
+      contradictions: signs of exchanged labels or modalities, by patient.
     """
 
     SCHEMA: ClassVar[str] = "brats_jax.store"
@@ -216,6 +222,7 @@ class Manifest(SealedDocument):
     settings: PreparationSettings
     files: dict[str, FileEntry]
     summary: StoreSummary
+    contradictions: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:

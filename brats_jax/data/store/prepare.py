@@ -15,7 +15,7 @@ from brats_jax.data.normalise import NORMALISATIONS, PERCENTILE
 from brats_jax.data.scans.volumes import ORIENTATION
 from brats_jax.data.sources.base import Source, known_problems, notices, state_of
 from brats_jax.data.sources.detect import PHANTOM, open_source
-from brats_jax.data.store import channel_audit, writer
+from brats_jax.data.store import channel_audit, set_checks, writer
 from brats_jax.data.store.case_pool import CasePool
 from brats_jax.data.store.channel_audit import ChannelAudit
 from brats_jax.data.store.layout import (
@@ -265,14 +265,20 @@ class _Preparation:
         )
 
     def _audit(self, ignore: bool) -> ChannelAudit:
-        audit = channel_audit.judge(record.contrast for record in self.records.values())
-        if audit.verdict != "contradicted":
+        records = [self.records[name] for name in self.patients if name in self.records]
+        audit = channel_audit.judge(record.contrast for record in records)
+        complaint = ""
+        if audit.verdict == "contradicted":
+            order = getattr(self.source, "channel_order", None)
+            complaint = channel_audit.complaint(audit, order)
+        elif not ignore and self.source.name != PHANTOM:
+            complaint = set_checks.common_contradiction(records)
+        if not complaint:
             return audit
         # The channels of a phantom are correct by construction, though noise may contradict a
         # coarse one.
         if ignore or self.source.name == PHANTOM:
             return dataclasses.replace(audit, ignored=True)
-        complaint = channel_audit.complaint(audit, getattr(self.source, "channel_order", None))
         # The written cases have the wrong names: no other command can use them.
         self.records.clear()
         raise BratsError(f"{self.source.description.get('folder', self.source.name)}: {complaint}")
@@ -292,7 +298,12 @@ class _Preparation:
             raise BratsError(f"no case is fit: {next(iter(self.skipped.values()))}")
         patients = [name for name in self.patients if name in self.records]
         records = [self.records[name] for name in patients]
+        found = set_checks.check_set(records)
+        for notice in found.notices:
+            self.say(f"note: {notice}")
         files, summary = writer.write_index(self.store, records)
+        summary = dataclasses.replace(summary, subjects=len(set(found.subjects)))
+        notes = {one.patient: (*one.notes, *found.notes.get(one.patient, ())) for one in records}
         manifest = Manifest(
             package_version=about.__version__,
             made=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -304,14 +315,15 @@ class _Preparation:
             slice_shape=records[0].slice_shape,
             orientation=ORIENTATION,
             patients=tuple(patients),
-            subjects=tuple(record.subject for record in records),
+            subjects=tuple(found.subjects),
             audit=audit,
-            notices=tuple(self.notices),
-            notes={record.patient: record.notes for record in records if record.notes},
+            notices=(*self.notices, *found.notices),
+            notes={name: lines for name, lines in notes.items() if lines},
             skipped=self.skipped,
             settings=settings,
             files=files,
             summary=summary,
+            contradictions=found.contradictions,
         ).sealed()
         writer.write_document(self.store / MANIFEST, manifest)
         (self.store / PREPARATION).unlink(missing_ok=True)

@@ -19,7 +19,9 @@ from brats_jax.data.scans.volumes import ORIENTATION
 from brats_jax.data.sources.base import Case, Source, state_of
 from brats_jax.data.store import layout
 from brats_jax.data.store.channel_audit import contrast_sums
+from brats_jax.data.store.label_checks import check_in_brain, tumour_hash
 from brats_jax.data.store.layout import CaseRecord, FileEntry, StoreSummary
+from brats_jax.data.store.tissue_audit import tissue_sums
 from brats_jax.errors import BratsError
 from brats_jax.runtime import failures, locks, threads
 from brats_jax.runtime.document import Document, read_if_readable
@@ -100,6 +102,7 @@ def write_case(store: Path, source: Source, patient: str, normalisation: str) ->
     # Labels outside the head are kept too.
     images = images.widened(crops.boxes_of(case.labels != 0))
     labels = crops.cut(case.labels, images.boxes)
+    check_in_brain(case, images, labels)
     names = layout.case_files(patient)
     try:
         data = _npy(images.pixels)
@@ -109,8 +112,12 @@ def write_case(store: Path, source: Source, patient: str, normalisation: str) ->
             lambda: FileEntry.of(data),
             lambda: write_array(store / names[1], labels),
             lambda: contrast_sums(images.boxed(), crops.split(labels, images.boxes)),
+            lambda: tissue_sums(images, labels),
+            lambda: tumour_hash(case.labels),
         ]
-        _, of_images, of_labels, contrast = threads.parallel_map(lambda part: part(), parts)
+        _, of_images, of_labels, contrast, tissue, tumour = threads.parallel_map(
+            lambda part: part(), parts
+        )
         record = CaseRecord(
             patient=patient,
             subject=case.subject or patient,
@@ -127,6 +134,8 @@ def write_case(store: Path, source: Source, patient: str, normalisation: str) ->
             contrast=contrast,
             boxes=tuple(map(tuple, images.boxes.tolist())),
             background=tuple(map(tuple, images.background.tolist())),
+            tissue=tissue,
+            tumour_sha256=tumour,
         ).sealed()
         write_document(store / names[2], record)
     except BaseException:

@@ -1,12 +1,7 @@
 import pytest
 
 from brats_jax.data.modalities import MODALITIES, canonical_name
-from brats_jax.data.scans.naming import (
-    NAMINGS,
-    SEG,
-    parse_volume_name,
-    subject_of,
-)
+from brats_jax.data.scans.naming import NAMINGS, SEG, parse_volume_name
 
 
 @pytest.mark.parametrize(
@@ -39,8 +34,3 @@ def test_every_naming_names_every_modality(naming):
         name = f"CASE{naming.separator}{suffix}.nii.gz"
         assert parse_volume_name(name).volume == modality == canonical_name(suffix)
         assert suffix in naming.example
-
-
-def test_the_visit_is_no_part_of_the_person():
-    assert subject_of("BraTS-GLI-00006-001") == "BraTS-GLI-00006"
-    assert subject_of("BraTS2021_00006") == "BraTS2021_00006"
