@@ -41,9 +41,12 @@ def submit(cluster, small_store, compiled_programs, tmp_path_factory):
         if script != "slurm_grid.sh":
             arguments = (CONFIG, *arguments)
         options = (*options, f"--output={folder}-%a.out")
+        # The tests have two devices; a node has one, as it has one GPU.
+        one_device = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=1"
         return cluster.submit(
-            script, *map(str, arguments), cwd=ROOT, array=array, options=options, CONFIG=CONFIG
-        )
+            script, *map(str, arguments),
+            cwd=ROOT, array=array, options=options, CONFIG=CONFIG, XLA_FLAGS=one_device,
+        )  # fmt: skip
 
     return submit
 
