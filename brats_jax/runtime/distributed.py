@@ -98,7 +98,9 @@ def initialize(
     late.start()
     try:
         # After its own time limit JAX aborts with a C++ stack trace, hence the longer one.
-        jax.distributed.initialize(*given, gpus.ids, initialization_timeout=int(wait_s) + 60)
+        jax.distributed.initialize(
+            *given, local_device_ids=gpus.ids, initialization_timeout=int(wait_s) + 60
+        )
     except ValueError:
         raise BratsError(
             "--distributed: no cluster found (start it with srun or mpirun); or give "

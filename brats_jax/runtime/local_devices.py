@@ -36,7 +36,7 @@ def share(environment: Mapping[str, str] = os.environ) -> Share:
       BratsError: there are fewer GPUs than processes.
     """
     place = _place(environment)
-    if place is None or environment.get("JAX_PLATFORMS") == "cpu":
+    if place is None:
         return Share()
     index, count = place
     visible = _visible_gpus(environment)
@@ -46,12 +46,15 @@ def share(environment: Mapping[str, str] = os.environ) -> Share:
         return Share(list(range(visible)))
     each, idle = divmod(visible, count)
     host = socket.gethostname()
+    on_cpu = environment.get("JAX_PLATFORMS") == "cpu"
+    if not each and on_cpu:
+        return Share()
     if not each:
         raise BratsError(
             f"{host}: {count} processes for {visible} GPUs; give --ntasks-per-node={visible}"
         )
     note = ""
-    if idle and not index:
+    if idle and not index and not on_cpu:
         note = (
             f"{host}: {idle} of {visible} GPUs not used, because {count} processes share them "
             f"equally; give --ntasks-per-node={visible}, or 1"
@@ -65,7 +68,8 @@ def _place(environment: Mapping[str, str]) -> tuple[int, int] | None:
     if local is not None and size is not None:
         return int(local), int(size)
     local = environment.get("SLURM_LOCALID")
-    tasks = environment.get("SLURM_STEP_TASKS_PER_NODE") or environment.get("SLURM_TASKS_PER_NODE")
+    names = ("SLURM_STEP_TASKS_PER_NODE", "SLURM_TASKS_PER_NODE")
+    tasks = next((environment[name] for name in names if environment.get(name)), "")
     if local is None or not tasks:
         return None
     counts: list[int] = []
@@ -83,6 +87,9 @@ def _visible_gpus(environment: Mapping[str, str]) -> int:
         if name in environment:
             names = environment[name].split(",")
             return sum(bool(n.strip()) and n.strip() not in ("-1", "NoDevFiles") for n in names)
+    on_node = environment.get("SLURM_GPUS_ON_NODE", "")
+    if on_node.isdecimal():  # SLURM hides the others by cgroups
+        return int(on_node)
     return sum(1 for path in Path("/dev").glob("nvidia*") if path.name[6:].isdecimal())
 
 

@@ -1,7 +1,8 @@
+import jax
 import pytest
 
 from brats_jax.errors import BratsError
-from brats_jax.runtime import local_devices
+from brats_jax.runtime import distributed, local_devices
 
 
 def shares(tasks, visible, on_node=None, node=0, per_node=None):
@@ -51,6 +52,33 @@ def test_nodes_may_have_different_numbers_of_processes():
     assert [share.ids for share in shares(4, "0,1,2,3", "4", 2, per_node)] == [[0], [1], [2], [3]]
 
 
+def test_without_a_list_of_gpus_their_number_counts():
+    environment = {"SLURM_LOCALID": "1", "SLURM_STEP_TASKS_PER_NODE": "2(x2)"}
+    assert local_devices.share({**environment, "SLURM_GPUS_ON_NODE": "4"}).ids == [2, 3]
+
+
+def test_without_use_of_gpus_nothing_is_said_or_refused():
+    environment = {"SLURM_LOCALID": "0", "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": "0,1,2"}
+    assert local_devices.share({**environment, "SLURM_TASKS_PER_NODE": "2"}).note == ""
+    assert local_devices.share({**environment, "SLURM_TASKS_PER_NODE": "4"}).ids is None
+
+
+def test_jax_gets_the_share(monkeypatch):
+    for name, value in (("LOCALID", "0"), ("STEP_TASKS_PER_NODE", "1"), ("GPUS_ON_NODE", "4")):
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    given = {}
+
+    def initialize(*arguments, **options):
+        given.update(options)
+        raise ValueError
+
+    monkeypatch.setattr(jax.distributed, "initialize", initialize)
+    monkeypatch.setattr(jax.config, "update", lambda *setting: None)
+    with pytest.raises(BratsError, match="no cluster found"):
+        distributed.initialize(None, None, None, automatic=True)
+    assert given["local_device_ids"] == [0, 1, 2, 3]
+
+
 def test_open_mpi_divides_them_too():
     environment = {"OMPI_COMM_WORLD_LOCAL_RANK": "1", "OMPI_COMM_WORLD_LOCAL_SIZE": "2"}
     environment["ROCR_VISIBLE_DEVICES"] = "0,1,2,3"
@@ -64,7 +92,6 @@ def test_open_mpi_divides_them_too():
         {"SLURM_LOCALID": "0", "SLURM_TASKS_PER_NODE": "1", "CUDA_VISIBLE_DEVICES": ""},
         {"SLURM_LOCALID": "0", "SLURM_TASKS_PER_NODE": "1", "CUDA_VISIBLE_DEVICES": "NoDevFiles"},
         {"SLURM_LOCALID": "0", "SLURM_TASKS_PER_NODE": "?", "CUDA_VISIBLE_DEVICES": "0"},
-        {"SLURM_LOCALID": "0", "SLURM_TASKS_PER_NODE": "1", "JAX_PLATFORMS": "cpu"},
     ],
 )
 def test_without_a_cluster_or_gpus_jax_decides(environment):
