@@ -7,6 +7,10 @@ Cost: 30 epochs twice for each of five folds, about 1,000 steps an epoch and sta
 369 BraTS 2020 patients. The baseline has --config.ssl=false, and another --workdir. The store
 should come from the Kaggle slices and be normalised by slice, the default of `prepare`.
 
+The pretraining trains on the slices with tumour, and the report's numbers beside the paper's are
+over these; those over all slices stand beside them. The segmentation is scored over all slices,
+which the paper's Dice implies. configs/paper_slicing.py is the paper as it probably ran.
+
 Its split of files puts slices of one patient on both sides, which inflates the scores; every
 table says so.
 """
@@ -22,6 +26,7 @@ def get_config() -> ConfigDict:
     # 4.1: "15% of the total files are reserved as a hold-out test set", and each file is a slice.
     config.data.split_by = "slice"
     # 4.1: "Only slices with non-zero segmentation labels were retained", for both stages.
+    # The pretext's scores are over the same slices: the report takes them from this setting.
     config.pretrain.slices = "tumour"
     # 4.1: the tumour-aware sampling is described once, for all training.
     config.pretrain.tumour_probability = 0.5

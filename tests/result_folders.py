@@ -24,8 +24,10 @@ VOLATILE = {
     *("use", "research_use_only", "notes"),  # sentences
     "bytes",  # of a store: its documents may gain keys
 }
-# Documents that may gain keys: settings and options that are added later.
-EXTENSIBLE = ("config/", "options/", "settings/")
+# What may gain entries: settings and options, scores, columns and rows of tables.
+EXTENSIBLE = ("config/", "options/", "settings/", ".json:rows/", ".csv:")
+# The keys of a score in evaluation.json and summary.json.
+SCORE_KEYS = ("stage", "unit", "over", "of", "metric", "convention")
 # Pictures and pages are not numbers; what a program was compiled from names source lines.
 SKIPPED = frozenset((".png", ".jpg", ".svg", ".html", ".md", ".tex", ".log", ".lock", ".stablehlo"))
 CHECKPOINTS = ("last", "best")
@@ -145,8 +147,24 @@ def _read_npz(path: Path) -> dict[str, Any]:
 def _read_csv(path: Path) -> dict[str, Any]:
     with path.open(newline="") as file:
         header, *rows = csv.reader(file)
-    columns = {title: [_cell(row[i]) for row in rows] for i, title in enumerate(header)}
-    return {"columns": ",".join(header), **columns}
+    names = [str(number) for number in range(len(rows))]
+    if {*SCORE_KEYS} <= {*header}:
+        names = [" ".join(row[header.index(key)] for key in SCORE_KEYS) for row in rows]
+    return {
+        title: {name: _cell(row[i]) for name, row in zip(names, rows, strict=True)}
+        for i, title in enumerate(header)
+    }
+
+
+def _read_json(path: Path) -> Any:
+    """A document; scores by their keys, so that another order is no difference."""
+    document = json.loads(path.read_text())
+    rows = document.get("rows") if isinstance(document, dict) else None
+    if rows and all(isinstance(row, dict) and {*SCORE_KEYS} <= {*row} for row in rows):
+        scores = {" ".join(row[key] for key in SCORE_KEYS): row for row in rows}
+        assert len(scores) == len(rows)
+        document["rows"] = scores
+    return document
 
 
 def _cell(text: str) -> str | int | float:
@@ -166,7 +184,7 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
 
 
 _READERS = {
-    ".json": lambda path: json.loads(path.read_text()),
+    ".json": _read_json,
     ".jsonl": lambda path: [json.loads(line) for line in path.read_text().splitlines()],
     ".csv": _read_csv,
     ".npz": _read_npz,

@@ -1,6 +1,7 @@
 """The summary of a run: means over its folds as JSON, as CSV and as printed tables."""
 
 import csv
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,7 +34,10 @@ def read_evaluations(run: RunFolder, num_folds: int) -> list[Evaluation]:
 
 
 def summarise_run(run: RunFolder, num_folds: int) -> Summary:
-    """Averages the evaluated folds of a run into summary.json and summary.csv."""
+    """Averages the evaluated folds of a run into summary.json and summary.csv.
+
+    Files of an earlier version with the same numbers are left as they are.
+    """
     folds = read_evaluations(run, num_folds)
     first = folds[0]
     summary = Summary(
@@ -49,6 +53,9 @@ def summarise_run(run: RunFolder, num_folds: int) -> Summary:
         target=first.target,
         rows=_over_folds(folds),
     )
+    before = read_if_readable(run.summary_json, Summary)
+    if before is not None and run.summary_csv.exists() and _plain(before) == _plain(summary):
+        return summary
     summary.write(run.summary_json)
     facts = ("patients", "set", "slices", "split_by", "loss", "ssl")
     repeated = {name: getattr(summary, name) for name in facts}
@@ -59,6 +66,15 @@ def summarise_run(run: RunFolder, num_folds: int) -> Summary:
         rows = ({**row.to_json(), **repeated} for row in summary.rows)
         writer.writerows({n: _cell(value) for n, value in row.items()} for row in rows)
     return summary
+
+
+def _plain(summary: Summary) -> Summary:
+    """The summary without what earlier versions do not write."""
+    rows = (
+        dataclasses.replace(row, least_count=None, of_count=None, folds_without=())
+        for row in summary.rows
+    )
+    return dataclasses.replace(summary, rows=tuple(rows))
 
 
 def _cell(value: Any) -> Any:

@@ -55,9 +55,21 @@ def repeats(group: Sequence[Measured]) -> str:
     done, every = len({(one.fold, one.seed) for one in group}), len(folds) * len(seeds)
     if done < every:
         many += f" ({done} of {every} trainings)"
+    elif _arms_differ(group):
+        many += " (not in every arm)"
     if len(folds) == 1:
         return f"fold {folds[0] + 1}{many if many else ' alone'}"
     return f"mean over {fold_names(folds)}{many}"
+
+
+def _arms_differ(group: Sequence[Measured]) -> bool:
+    """Whether the arms of a group have other folds or seeds than each other."""
+    runs: dict[object, set[tuple[int, int]]] = {}
+    for one in group:
+        run = getattr(one, "run", None)
+        if run is not None:
+            runs.setdefault((run.loss, run.ssl, run.fraction), set()).add((one.fold, one.seed))
+    return len({frozenset(own) for own in runs.values()}) > 1
 
 
 def trainings(group: Sequence[Measured]) -> str:

@@ -137,10 +137,6 @@ SECONDARY: tuple[Quantity, ...] = (
         for o in REGIONS
     ),
     *(
-        Quantity(_volume(o, "asd_mm", "penalised"), f"3D ASD of {o}, with penalty", False, "mm", 2)
-        for o in REGIONS
-    ),
-    *(
         Quantity(_volume(o, "lesion_dice", "brats2023"), f"lesion-wise Dice of {o}", True)
         for o in REGIONS
     ),
@@ -151,6 +147,10 @@ SECONDARY: tuple[Quantity, ...] = (
             True,
         )
         for o in CLASSES[1:]
+    ),
+    *(
+        Quantity(_volume(o, "asd_mm", "penalised"), f"3D ASD of {o}, with penalty", False, "mm", 2)
+        for o in REGIONS
     ),
 )
 _BY_SLICE_NAMES = {q.key for q in PRIMARY_BY_SLICE}

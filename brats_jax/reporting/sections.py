@@ -32,6 +32,10 @@ _METHOD = (
 )
 
 
+# (target, inputs) of the paper's slicing, on the order of the Kaggle files.
+_AS_SLICED = ("t2", {"flair", "t1"})
+
+
 @dataclass(frozen=True)
 class Words:
     """A paragraph; `missing` marks one that names a missing table or figure."""
@@ -146,6 +150,12 @@ def _pretraining(results: Results) -> Iterator[Block]:
     variant, group = max(results.pretrainings.items(), key=lambda item: len(item[1]))
     others = len(results.pretrainings) - 1
     detail = f" With {variant}." if variant and others else ""
+    if any((o.evaluation.target, {*o.evaluation.inputs}) == _AS_SLICED for o in group):
+        yield Words(
+            "This pretraining predicts T2 from FLAIR and T1, as the paper’s probably did: its code "
+            "takes the first two channels of a Kaggle slice for T1 and T1Gd and the last for "
+            "FLAIR, and these files hold FLAIR, T1, T1Gd, T2."
+        )
     yield from paper_tables.pretraining_tables(group, detail)
     yield from _if_any(paper_tables.image_quality_table(group))
     if others:

@@ -1,5 +1,7 @@
 """The sections of a report: their order and their numbering."""
 
+import dataclasses
+
 import pytest
 from report_examples import write_run
 
@@ -7,6 +9,9 @@ from brats_jax.reporting.figures.figure import Figure
 from brats_jax.reporting.read_runs import discover
 from brats_jax.reporting.sections import Points, Section, Words, build
 from brats_jax.reporting.tables.table import Table
+from brats_jax.runs.documents import Evaluation
+from brats_jax.runs.folder import RunFolder
+from brats_jax.runtime.document import read_document
 
 
 @pytest.fixture(scope="module")
@@ -42,3 +47,20 @@ def test_warnings_stand_in_the_summary(tmp_path):
     summary = build(discover(write_run(tmp_path / "run", source="phantom")))[0]
     (warnings,) = [b for b in summary.blocks if isinstance(b, Points) and b.role == "warnings"]
     assert "synthetic" in warnings.items[0]
+
+
+def test_a_pretext_of_the_papers_slicing_is_named(tmp_path):
+    run = write_run(tmp_path / "run", stages=("pretrain",))
+    path = RunFolder(run).fold(0).evaluation_json
+    sentence = "This pretraining predicts T2 from FLAIR and T1, as the paper’s probably did"
+    for target, inputs, named in (("t2", ("flair", "t1"), True), ("flair", ("t1", "t1gd"), False)):
+        evaluation = read_document(path, Evaluation)
+        dataclasses.replace(evaluation, target=target, inputs=inputs).write(path)
+        blocks = next(s for s in build(discover(run)) if s.name == "pretraining").blocks
+        words = [b.text for b in blocks if isinstance(b, Words)]
+        assert any(text.startswith(sentence) for text in words) == named
+        table = next(b for b in blocks if isinstance(b, Table))
+        first = (
+            "T2 predicted from FLAIR and T1. " if named else "FLAIR predicted from T1 and T1Gd. "
+        )
+        assert table.caption.startswith(first)

@@ -39,6 +39,13 @@ ACCOUNTS = (
         "the mean over pixels",
     ),
     Account(
+        "Section 3.1",
+        "configured to accept two input channels",
+        "it slices [:, :2] for T1 and T1Gd and [:, 3:4] for FLAIR, and the Kaggle files hold "
+        "FLAIR, T1, T1Gd, T2, so that the pretraining probably predicted T2 from FLAIR and T1",
+        "modalities are addressed by name; configs/paper_slicing.py trains T2 from FLAIR and T1",
+    ),
+    Account(
         "Section 3",
         "data augmentation, and training configurations are also described",
         "no augmentation is described anywhere",

@@ -72,8 +72,8 @@ def comparison_table(
         *(Column(x, "Missed by") for x in ("baseline", "SSL")),
         *(Column(x, "Invented by") for x in ("baseline", "SSL")),
         Column("patients and trainings", "p, uncorrected"),
-        Column("patients, sign flip", "p, uncorrected"),
-        Column("patients, Wilcoxon", "p, uncorrected"),
+        Column("sign flip", "p, uncorrected"),
+        Column("Wilcoxon", "p, uncorrected"),
     ]
     if not any(c.absences for c in comparisons):
         first = next(k for k, column in enumerate(columns) if column.group == "Missed by")

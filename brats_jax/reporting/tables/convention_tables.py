@@ -48,8 +48,8 @@ VOLUMES: tuple[_Variant, ...] = (
     ("", "Specificity", "patient", "volumes", "specificity", "", 4),
 )
 SLICES: tuple[_Variant, ...] = (
-    ("HD95 (mm)", "plain", "slice", ALL, "hd95_mm", "both_present", 2),
-    ("HD95 (mm)", "with penalty", "slice", ALL, "hd95_mm", "penalised", 2),
+    ("", "HD95 (mm)", "slice", ALL, "hd95_mm", "both_present", 2),
+    ("", "HD95 with penalty (mm)", "slice", ALL, "hd95_mm", "penalised", 2),
     ("ASD (mm)", "pooled (paper)", "slice", ALL, "asd_mm", "both_present", 2),
     ("ASD (mm)", "pooled, with penalty", "slice", ALL, "asd_mm", "penalised", 2),
     ("ASD (mm)", "averaged", "slice", ALL, "asd_averaged_mm", "both_present", 2),

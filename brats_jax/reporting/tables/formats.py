@@ -40,8 +40,9 @@ def files(table: Table) -> dict[str, str]:
 def to_csv(table: Table) -> str:
     """CSV; counts are in columns of their own, footnotes in the last column.
 
-    'NAME n' is the number of slices or patients averaged ('0 to 4' where trainings differ),
-    'NAME of' that with those left out, 'NAME trainings' the trainings with a value ('4 of 5').
+    'NAME n' is the number of slices or patients averaged in a training, 'NAME least n' the smallest
+    where trainings differ, 'NAME of' the number with those left out, and 'NAME trainings' the
+    trainings with a value, as '4 of 5'.
     """
     extra = [
         [
@@ -69,14 +70,13 @@ def to_csv(table: Table) -> str:
     return out.getvalue()
 
 
-def _units(cell: TableCell) -> str:
-    if cell.count is None:
-        return ""
-    return str(cell.count) if cell.least in (None, cell.count) else f"{cell.least} to {cell.count}"
+def _least(cell: TableCell) -> str:
+    return "" if cell.count is None or cell.least in (None, cell.count) else str(cell.least)
 
 
 _COUNTS: dict[str, Callable[[TableCell], str]] = {
-    "n": _units,
+    "n": lambda cell: "" if cell.count is None else str(cell.count),
+    "least n": _least,
     "of": lambda cell: str(cell.of) if cell.count is not None and cell.of else "",
     "trainings": lambda cell: "{} of {}".format(*cell.trainings) if cell.trainings else "",
 }

@@ -173,15 +173,16 @@ def image_quality_table(group: Sequence[Measured]) -> Table | None:
         ("7 x 7 uniform", "SSIM", "ssim", "target range", 3),
         ("11 x 11 Gaussian", "SSIM", "ssim_gaussian", "target range", 3),
     )
-    overs = (ALL, TUMOUR) if captions.all_slices(group) else (TUMOUR,)
+    places = [("slice", ALL), ("brain", ALL), ("tumour", TUMOUR)]
+    if captions.all_slices(group):
+        places += [("slice", TUMOUR), ("brain", TUMOUR)]
+    else:  # the slices evaluated are those with tumour
+        places = [(of, TUMOUR) for of, _ in places]
     rows = []
-    for over in overs:
-        for of in ("slice", "brain", "tumour"):
-            if of == "tumour" and over == ALL and len(overs) > 1:
-                continue  # the same slices as below
-            keys = [(("slice", over, of, m, rule), digits) for *_, m, rule, digits in variants]
-            cells = [average_cell(group, key, digits) for key, digits in keys]
-            rows.append([text(of), text(over), *cells])
+    for of, over in places:
+        keys = [(("slice", over, of, m, rule), digits) for *_, m, rule, digits in variants]
+        cells = [average_cell(group, key, digits) for key, digits in keys]
+        rows.append([text(of), text(over), *cells])
     return make_table(
         "image_quality",
         "",
