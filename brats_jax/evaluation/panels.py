@@ -8,6 +8,7 @@ import numpy as np
 from brats_jax.data.modalities import CLASSES, NUM_CLASSES, channel_indices
 from brats_jax.data.store.reader import Store
 from brats_jax.evaluation.panel_slices import PanelSlices
+from brats_jax.evaluation.published import publish
 from brats_jax.evaluation.slices import predict_slices
 from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.metrics import image, overlap
@@ -16,9 +17,10 @@ from brats_jax.tasks import Task
 from brats_jax.viewer.panels import (
     ReconstructionRow,
     SegmentationRow,
-    reconstruction_panel,
-    segmentation_panel,
+    reconstruction_drawing,
+    segmentation_drawing,
 )
+from brats_jax.viewer.slices import png
 
 # The overlays lie over FLAIR, where oedema is brightest; the paper shows T1.
 SEGMENTATION_IMAGES = ("flair", "t1", "t1gd")
@@ -105,17 +107,19 @@ def draw(
 
     if not network.segments:
         (target,) = network.task.outputs
-        return reconstruction_panel(
+        figure = reconstruction_drawing(
             folder.reconstruction_png,
             reconstruction_rows(network.task, images, predicted, rows),
             target,
             f"{note}; SSIM: 7 x 7 uniform window, range of the target slice, whole slice",
         )
+        publish(folder, folder.reconstruction_png, png(figure))
+        return folder.reconstruction_png
     shown = {name: _channel(images, name) for name in SEGMENTATION_IMAGES}
     dice = np.asarray(overlap.dice(overlap.confusion_counts(predicted, labels, NUM_CLASSES)))
     patients, numbers = [patient for patient, *_ in rows], [number for _, number, _ in rows]
     PanelSlices(patients, numbers, shown, labels, predicted, dice).save(folder.segmentation_npz)
-    return segmentation_panel(
+    figure = segmentation_drawing(
         folder.segmentation_png,
         [
             SegmentationRow(
@@ -130,3 +134,5 @@ def draw(
         ],
         f"{note}; Dice of the slice, empty where the class is in neither mask",
     )
+    publish(folder, folder.segmentation_png, png(figure))
+    return folder.segmentation_png

@@ -4,8 +4,8 @@ Every number stands beside its convention.
 """
 
 import csv
+import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,10 +15,10 @@ from brats_jax.evaluation.conventions import (
     SEVERAL_VOLUME_CONVENTIONS,
     Scores,
 )
+from brats_jax.evaluation.published import publish
 from brats_jax.evaluation.tallies import SCORED, PretrainingTally, SegmentationTally
 from brats_jax.runs.documents import FoldsScore, Score
 from brats_jax.runs.folder import FoldFolder
-from brats_jax.runtime.files import atomic_open
 from brats_jax.runtime.text import csv_cell
 
 MEAN_FOREGROUND = "mean foreground"
@@ -85,15 +85,15 @@ def write_unit_tables(
     names = slices.patients
     places = [(names[p], int(n)) for p, n in zip(slices.patient, slices.number, strict=True)]
     by_slice = dict(_slice_columns(tally, scores))
-    _write_csv(folder.slices_csv(stage), ("patient", "slice"), places, by_slice)
+    publish(folder, folder.slices_csv(stage), _csv(("patient", "slice"), places, by_slice))
     if isinstance(tally, PretrainingTally):
         return
     of_volumes = folder.patients_csv(stage)
     if slices.whole.any():
         whole = [(name,) for name in names[slices.whole]]
-        _write_csv(of_volumes, ("patient",), whole, dict(_volume_columns(scores)))
+        publish(folder, of_volumes, _csv(("patient",), whole, dict(_volume_columns(scores))))
     else:
-        of_volumes.unlink(missing_ok=True)
+        publish(folder, of_volumes, None)
 
 
 def _slice_columns(
@@ -124,19 +124,16 @@ def _volume_columns(scores: Sequence[Scores]) -> Iterator[tuple[str, np.ndarray]
             yield f"{score.of} {score.metric}{suffix}", score.values
 
 
-def _write_csv(
-    path: Path,
-    head: Sequence[str],
-    places: Sequence[Sequence[Any]],
-    columns: Mapping[str, np.ndarray],
-) -> None:
-    with atomic_open(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*head, *columns])
-        for row, place in enumerate(places):
-            writer.writerow(
-                [*(_place(p) for p in place), *(_cell(column[row]) for column in columns.values())]
-            )
+def _csv(
+    head: Sequence[str], places: Sequence[Sequence[Any]], columns: Mapping[str, np.ndarray]
+) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*head, *columns])
+    for row, place in enumerate(places):
+        cells = [_cell(column[row]) for column in columns.values()]
+        writer.writerow([*map(_place, place), *cells])
+    return text.getvalue().encode("utf-8", "backslashreplace")
 
 
 def _place(value: Any) -> Any:

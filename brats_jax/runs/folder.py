@@ -15,6 +15,7 @@
     RUN/fold_K/evaluation.json           scores on the test set
     RUN/fold_K/evaluation_STAGE.csv, evaluation_STAGE_patients.csv
     RUN/fold_K/panels/                   pictures of test slices
+    RUN/fold_K/written.json              hashes of the tables and pictures
     RUN/fold_K/calibration.json          the temperature of the segmentation
 
     GRID/grid.json                       settings, store and versions at the start; the axes
@@ -147,6 +148,11 @@ class FoldFolder:
     def panels(self) -> Path:
         """The folder of the pictures of test slices."""
         return self.path / "panels"
+
+    @property
+    def ledger_json(self) -> Path:
+        """The hashes of the tables and pictures of the evaluation."""
+        return self.path / "written.json"
 
     @property
     def reconstruction_png(self) -> Path:

@@ -93,6 +93,16 @@ def reconstruction_panel(
     Raises:
       BratsError: no rows, or arrays of different shapes.
     """
+    return save(reconstruction_drawing(path, rows, target_modality, note), path)
+
+
+def reconstruction_drawing(
+    path: str | Path,
+    rows: Sequence[ReconstructionRow],
+    target_modality: str = "flair",
+    note: str = "",
+) -> Figure:
+    """The figure that `reconstruction_panel` writes; `path` is for the message of an error."""
     names = _common_names(path, [row.inputs for row in rows])
     shown = DISPLAY_NAMES[target_modality]
     for row in rows:
@@ -113,7 +123,7 @@ def reconstruction_panel(
     for axis, name in zip(grid[0], names, strict=False):
         axis.set_title(DISPLAY_NAMES[name])
     grid[0, -2].set_title(shown)
-    return save(figure, path)
+    return figure
 
 
 def segmentation_panel(path: str | Path, rows: Sequence[SegmentationRow], note: str = "") -> Path:
@@ -131,6 +141,13 @@ def segmentation_panel(path: str | Path, rows: Sequence[SegmentationRow], note: 
     Raises:
       BratsError: no rows, or arrays of different shapes.
     """
+    return save(segmentation_drawing(path, rows, note), path)
+
+
+def segmentation_drawing(
+    path: str | Path, rows: Sequence[SegmentationRow], note: str = ""
+) -> Figure:
+    """The figure that `segmentation_panel` writes; `path` is for the message of an error."""
     names = _common_names(path, [row.images for row in rows])
     for row in rows:
         _check_shape(path, row, row.truth.shape, *row.images.values(), row.prediction)
@@ -150,7 +167,7 @@ def segmentation_panel(path: str | Path, rows: Sequence[SegmentationRow], note: 
     titles = [*(DISPLAY_NAMES[name] for name in names), "truth", "prediction"]
     for axis, title in zip(grid[0], titles, strict=True):
         axis.set_title(title)
-    return save(figure, path)
+    return figure
 
 
 def dataset_panel(path: str | Path, row: DatasetRow, note: str = "") -> Path:

@@ -124,7 +124,7 @@ def prepare(
         finally:
             writer.remove_leftovers(store)
             if not (store / MANIFEST).is_file() and not job.records:
-                writer.discard(store)
+                writer.discard(store, source.patients())
 
 
 def _long_names(source: Source) -> dict[str, str]:
@@ -208,7 +208,7 @@ class _Preparation:
             for name, record in zip(self.patients, found, strict=True)
             if record is not None
         }
-        writer.discard_others(store, self.records)
+        writer.discard_others(store, self.records, source.patients())
         if self.records:
             say(f"{len(self.records)} of {plural(len(self.patients), 'case')} already there")
 

@@ -4,7 +4,6 @@ import contextlib
 import errno
 import io
 import json
-import shutil
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -180,12 +179,24 @@ def finished_case(store: Path, patient: str, source_state: str) -> CaseRecord | 
     return record if whole else None
 
 
-def discard_others(store: Path, patients: Iterable[str]) -> None:
-    """Removes the files of all cases but those of `patients`."""
-    kept = {store / name for patient in patients for name in layout.case_files(patient)}
-    for path in (store / layout.CASES).glob("*"):
-        if path not in kept:
-            path.unlink()
+def discard_others(store: Path, kept: Iterable[str], patients: Iterable[str]) -> None:
+    """Removes the files of all cases but `kept`; files of other programs stay.
+
+    Args:
+      store: the store's folder.
+      kept: cases that are written.
+      patients: those of the source, of which a killed process may have left files; cases of an
+        earlier state of the source are found by their records.
+    """
+    records = (store / layout.CASES).glob("*.json")
+    names = {path.name.removesuffix(".json") for path in records if _is_record(path)}
+    for patient in {*names, *patients} - {*kept}:
+        discard_case(store, patient)
+
+
+def _is_record(path: Path) -> bool:
+    record = read_if_readable(path, CaseRecord)
+    return record is not None and f"{record.patient}.json" == path.name
 
 
 def write_index(
@@ -302,14 +313,21 @@ def sole_writer(store: Path) -> Iterator[None]:
 
 def remove_leftovers(store: Path) -> None:
     """Removes the temporary files of a process that was killed."""
-    for folder, pattern in ((store, ".*.json.*"), (store, ".*.np[yz].*"), (store / "cases", ".*")):
+    for folder, pattern in (
+        (store, ".*.json.*"),
+        (store, ".*.np[yz].*"),
+        (store / "cases", ".*.json.*"),
+        (store / "cases", ".*.np[yz].*"),
+    ):
         for path in folder.glob(pattern):
             path.unlink(missing_ok=True)
 
 
-def discard(store: Path) -> None:
-    """Removes all files of an unfinished preparation."""
+def discard(store: Path, patients: Iterable[str]) -> None:
+    """Removes all files of an unfinished preparation of `patients`."""
     remove_leftovers(store)
-    shutil.rmtree(store / layout.CASES, ignore_errors=True)
+    discard_others(store, (), patients)
+    with contextlib.suppress(OSError):  # it holds files of other programs
+        (store / layout.CASES).rmdir()
     for name in (layout.PREPARATION, layout.INDEX, layout.TUMOUR_PIXELS):
         (store / name).unlink(missing_ok=True)
