@@ -40,6 +40,8 @@ def write_report(workdir: Path) -> Path:
     """
     study = discover(workdir)
     sections = build(study)
+    for problem in dict.fromkeys(study.problems):
+        print_line(f"note: {printable(problem)}")
     folder = ReportFolder(workdir)
     files: dict[str, bytes] = {}
     for section in sections:

@@ -2,8 +2,8 @@
 
 A folder with config.json is a run, a folder with grid.json a grid, whose runs are in
 pretraining/ and runs/. Any other folder is a collection of runs. A file that cannot be read is
-named in `Study.problems`, and the report goes on without it. Splits are compared with the store
-where it is still there.
+named in `Study.problems`, and the report goes on without it; so is a run whose splits do not fit
+its store, where that is still there.
 """
 
 import os
@@ -223,31 +223,26 @@ def _read_run(
     document = _read(folder.config_json, RunConfig, problems)
     if document is None:
         return None
+    splits = _read(folder.splits_json, Splits, problems)
+    store = _store_of(document, stores)
+    if splits is not None and store is not None:
+        # The run's numbers may be over other patients than it says: it is left out.
+        try:
+            check_splits(splits, store, folder.splits_json)
+        except BratsError as error:
+            problems.append(str(error))
+            return None
     path = folder.path
     name = path.name if path == workdir else str(path.relative_to(workdir))
     return Run(
         name,
         folder,
         document,
-        _read_splits(folder, document, stores, problems),
+        splits,
         {fold.number: _read_fold(fold, problems) for fold in folder.folds()},
         # In a grid every fold is a call of its own, so config.json names one fold only.
         tuple(sorted(requested.get(name) or document.settings.folds)),
     )
-
-
-def _read_splits(
-    folder: RunFolder, document: RunConfig, stores: dict[str, Store | None], problems: list[str]
-) -> Splits | None:
-    splits = _read(folder.splits_json, Splits, problems)
-    store = _store_of(document, stores)
-    if splits is not None and store is not None:
-        try:
-            check_splits(splits, store, folder.splits_json)
-        except BratsError as error:
-            problems.append(str(error))
-            return None
-    return splits
 
 
 def _store_of(document: RunConfig, stores: dict[str, Store | None]) -> Store | None:

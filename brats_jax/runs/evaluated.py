@@ -15,21 +15,24 @@ EVALUATION_SETTINGS = ("slices", "tolerance_mm")
 
 
 def is_current(
-    fold: FoldFolder, steps: Mapping[str, int], *, panels: bool = False, **settings: Any
+    fold: FoldFolder, steps: Mapping[str, int], *, panels: bool | None = None, **settings: Any
 ) -> bool:
     """Whether a fold has an evaluation of this version, with all its files.
 
     Args:
       fold: the fold's folder.
       steps: by stage, the step of the checkpoint that must have been evaluated.
-      panels: whether an evaluation that does not list its files must have panels.
+      panels: whether an evaluation that does not list its files (of version 0.1.0) must have panels
+        and tables, or tables alone; None: its tallies are enough.
       settings: the values that it must have been made with, of EVALUATION_SETTINGS.
     """
     evaluation = read_if_readable(fold.evaluation_json, Evaluation)
     if evaluation is None:
         return False
     evaluated = {stage: best.step for stage, best in evaluation.checkpoints.items()}
-    files = evaluation.files or _unlisted(fold, evaluation, panels)
+    files = evaluation.files
+    if not files and panels is not None:
+        files = _unlisted(fold, evaluation, panels)
     return (
         all(getattr(evaluation, name) == value for name, value in settings.items())
         and all(evaluated.get(stage) == step for stage, step in steps.items())

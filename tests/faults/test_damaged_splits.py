@@ -140,7 +140,7 @@ def test_a_stage_is_not_evaluated_with_splits_that_it_was_not_trained_with(store
         checkpoints.check_splits(stage, tmp_path, exchanged.digest)
 
 
-def test_the_report_names_damaged_splits_where_the_store_is_there(example_runs, tmp_path):
+def test_the_report_leaves_out_a_run_whose_splits_do_not_fit_its_store(example_runs, tmp_path):
     store = example_runs["slice"] / "store"
     study = discover(example_runs["slice"] / "run")
     assert not study.problems and study.runs[0].splits is not None
@@ -150,6 +150,9 @@ def test_the_report_names_damaged_splits_where_the_store_is_there(example_runs, 
     facts = read_document(example_runs["slice"] / "run" / "config.json", RunConfig).store
     document = dataclasses.replace(read_document(run.config_json, RunConfig), store=facts)
     document.write(run.config_json)
-    study = discover(run.path)
+    with pytest.raises(BratsError, match=r"no run there \(.*splits.json: .* of .*store;"):
+        discover(run.path)
+    write_run(tmp_path / "whole")
+    study = discover(tmp_path)
+    assert [run.name for run in study.runs] == ["whole"]
     assert len(study.problems) == 1 and str(run.splits_json) in study.problems[0]
-    assert study.runs[0].splits is None
