@@ -15,6 +15,8 @@ def missing_slices(numbers: np.ndarray, kind: str) -> np.ndarray:
       kind: of the source. Files of whole volumes have all slices of the scan; of a set of
         single-slice files, those of the release are expected.
     """
+    if not len(numbers):
+        return np.arange(1)
     first, last = int(numbers.min()), int(numbers.max())
     if kind == SLICE_FILES:
         first, last = 0, max(last, RELEASE_SLICES - 1)

@@ -22,6 +22,9 @@ patient); its mean is taken last.
 | slice   | all slices,   | of a predicted modality: mse              | none                      |
 |         | tumour slices | psnr, ssim, ssim_gaussian                 | target range, fixed range |
 
+Slices of volumes that lack slices are NaN over all slices, and such volumes are not among the
+volumes.
+
 `NOTES` says each convention in words. Its rule stands beside its formula: `overlap.CONVENTIONS`
 and `surface.DISTANCE_CONVENTIONS`.
 """
@@ -133,9 +136,7 @@ def segmentation_scores(tally: SegmentationTally) -> Iterator[Scores]:
     """All scores of a segmentation, by region."""
     slices = tally.slices
     for r, name in enumerate(SCORED):
-        yield from _in_plane(
-            name, tally.counts[:, r], _region(tally.surface, r), slices.patient, tally.pixels
-        )
+        yield from _in_plane(name, tally, r)
         here = slices.tumour
         for convention in overlap.CONVENTIONS:
             values = overlap.dice_under(tally.counts[here, r], convention)
@@ -143,6 +144,7 @@ def segmentation_scores(tally: SegmentationTally) -> Iterator[Scores]:
                 "slice", "tumour slices", name, "dice", convention, values, slices.patient[here]
             )
         in_truth = (tally.counts[:, r, [0, 2]].sum(axis=-1) > 0).astype(np.float64)
+        in_truth[slices.left_out] = np.nan
         yield Scores("slice", "all slices", name, "in_truth", "", in_truth, slices.patient)
     if slices.whole.any():
         yield from _in_space(tally)
@@ -155,19 +157,22 @@ def _image_scores(tally: PretrainingTally) -> Iterator[Scores]:
             values = tally.values[f"{region}/{metric}"].astype(np.float64)
             # Infinite where prediction and truth are equal, which a mean cannot include.
             values = np.where(np.isfinite(values), values, np.nan)
-            for over, here in (
-                ("all slices", np.ones_like(tally.slices.tumour)),
-                ("tumour slices", tally.slices.tumour),
-            ):
-                patient = tally.slices.patient[here]
-                yield Scores("slice", over, region, name, convention, values[here], patient)
+            kept = np.where(tally.slices.left_out, np.nan, values)
+            yield Scores(
+                "slice", "all slices", region, name, convention, kept, tally.slices.patient
+            )
+            here = tally.slices.tumour
+            patient = tally.slices.patient[here]
+            yield Scores("slice", "tumour slices", region, name, convention, values[here], patient)
 
 
-def _in_plane(
-    name: str, counts: np.ndarray, edges: SurfaceStatistics, patient: np.ndarray, pixels: int
-) -> Iterator[Scores]:
+def _in_plane(name: str, tally: SegmentationTally, r: int) -> Iterator[Scores]:
+    counts, edges = tally.counts[:, r], _region(tally.surface, r)
+    patient, left_out = tally.slices.patient, tally.slices.left_out
+
     def scores(metric: str, convention: str, values: Values) -> Scores:
-        return Scores("slice", "all slices", name, metric, convention, _f64(values), patient)
+        kept = np.where(left_out, np.nan, _f64(values))
+        return Scores("slice", "all slices", name, metric, convention, kept, patient)
 
     for convention in overlap.CONVENTIONS:
         yield scores("dice", convention, overlap.dice_under(counts, convention))
@@ -177,7 +182,7 @@ def _in_plane(
     yield from (scores(*absence) for absence in _absences(counts))
     yield scores("nsd", "present_only", surface.surface_dice(edges))
     yield scores("sensitivity", "present_only", overlap.sensitivity(counts))
-    yield scores("specificity", "", overlap.specificity(counts, pixels))
+    yield scores("specificity", "", overlap.specificity(counts, tally.pixels))
 
 
 def _in_space(tally: SegmentationTally) -> Iterator[Scores]:

@@ -16,6 +16,7 @@ from brats_jax.runs.evaluated import EVALUATION_SETTINGS, files_of, is_current
 from brats_jax.runs.folder import FoldFolder
 from brats_jax.runs.settings import Settings
 from brats_jax.runtime.console import print_line
+from brats_jax.runtime.text import plural
 from brats_jax.tasks import Task
 
 
@@ -52,7 +53,16 @@ class FoldEvaluation:
         steps = {stage: meta.step for stage, meta in best.items()}
         wanted = {name: getattr(self.settings.evaluation, name) for name in EVALUATION_SETTINGS}
         panels = self.settings.evaluation.panels > 0
-        return is_current(self.folder, steps, panels=panels, **wanted)
+        holes = self._with_holes(self._indices())
+        return is_current(self.folder, steps, panels=panels, with_holes=holes, **wanted)
+
+    def _indices(self) -> np.ndarray:
+        """The slices to evaluate."""
+        return select_slices(self.store, self.split.test, self.settings.evaluation.slices)
+
+    def _with_holes(self, indices: np.ndarray) -> int:
+        """The number of patients among slices whose volume lacks slices."""
+        return int(np.count_nonzero(~self.store.whole[np.unique(self.store.patient_of[indices])]))
 
     def run(self, *, again: bool) -> None:
         """Evaluates the fold unless its evaluation is current; with `again` in any case."""
@@ -66,10 +76,17 @@ class FoldEvaluation:
         from brats_jax.evaluation import panels
 
         settings = self.settings
-        indices = select_slices(self.store, self.split.test, settings.evaluation.slices)
+        indices = self._indices()
         if len(indices) == 0:
             raise BratsError(
                 f"{self.title}: no test slice with tumour; give --config.evaluation.slices=all"
+            )
+        patients = len(np.unique(self.store.patient_of[indices]))
+        if holes := self._with_holes(indices):
+            also = " and over all slices" if settings.evaluation.slices == "all" else ""
+            print_line(
+                f"{self.title}: of {holes} of {plural(patients, 'test patient')} slices are "
+                f"missing: left out of scores of volumes{also}"
             )
         drawn = panels.slices_to_draw(self.store, self.split.test, settings.evaluation.panels)
         best: dict[str, EvaluatedCheckpoint] = {}
@@ -86,7 +103,7 @@ class FoldEvaluation:
             set="test",
             slices=settings.evaluation.slices,
             split_by=self.split_by,
-            patients=len(np.unique(self.store.patient_of[indices])),
+            patients=patients,
             inputs=settings.pretrain.inputs,
             target=settings.pretrain.target,
             loss=settings.loss,
@@ -95,6 +112,7 @@ class FoldEvaluation:
             checkpoints=best,
             rows=tuple(rows),
             files=tuple(files),
+            with_holes=holes,
         ).write(self.folder.evaluation_json)
 
     def _evaluate(
@@ -111,6 +129,7 @@ class FoldEvaluation:
             self.settings.evaluation.batch_size,
             self.settings.evaluation.tolerance_mm,
             f"{self.title} {stage}",
+            over=self.settings.evaluation.slices,
         )
         # A stop below must not leave an evaluation.json beside tallies of another evaluation.
         self.folder.evaluation_json.unlink(missing_ok=True)

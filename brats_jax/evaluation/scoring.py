@@ -44,6 +44,8 @@ def score(
     batch_size: int,
     tolerance_mm: float,
     title: str,
+    *,
+    over: str = "all",
 ) -> tuple[SegmentationTally | PretrainingTally, list[Scores]]:
     """Predicts and scores the slices of a test set.
 
@@ -53,6 +55,7 @@ def score(
       batch_size: slices at a time, rounded up to a multiple of the number of devices.
       tolerance_mm: boundary pixels nearer than this count as found (NSD).
       title: label of the progress bar.
+      over: 'all' or 'tumour': which slices of each patient these are.
 
     Returns:
       (tally, all its scores).
@@ -62,9 +65,11 @@ def score(
     with progress_bar(len(indices), title, "slice") as progress:
         done = progress.update
         if network.segments:
-            tally = score_segmentation(network, store, indices, batch_size, tolerance_mm, done)
+            tally = score_segmentation(
+                network, store, indices, batch_size, tolerance_mm, done, over
+            )
         else:
-            tally = score_pretraining(network, store, indices, batch_size, done)
+            tally = score_pretraining(network, store, indices, batch_size, done, over)
     return tally, scores_of(tally)
 
 
@@ -75,6 +80,7 @@ def score_segmentation(
     batch_size: int,
     tolerance_mm: float,
     done: ProgressCallback = _no_progress,
+    over: str = "all",
 ) -> SegmentationTally:
     """Tallies a network's labels; arguments as for `score`, `done` reports the progress."""
 
@@ -88,7 +94,7 @@ def score_segmentation(
             yield predict(network.params, network.stats, batch), batch["label"], valid
             done(int(valid.sum()))
 
-    slices = describe_slices(store, indices)
+    slices = describe_slices(store, indices, over)
     spacing = np.array([voxel_spacing_mm(store, p) for p in slices.patients], np.float32)
     return tally_segmentation(predicted(), slices, store.slice_shape, spacing, tolerance_mm)
 
@@ -243,6 +249,7 @@ def score_pretraining(
     indices: np.ndarray,
     batch_size: int,
     done: ProgressCallback = _no_progress,
+    over: str = "all",
 ) -> PretrainingTally:
     """Image quality of every predicted slice: over the whole slice, the brain and the tumour."""
 
@@ -271,11 +278,17 @@ def score_pretraining(
         rows.append({name: value[valid] for name, value in values.items()})
         done(int(valid.sum()))
     joined = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
-    return PretrainingTally(describe_slices(store, indices), joined)
+    return PretrainingTally(describe_slices(store, indices, over), joined)
 
 
-def describe_slices(store: Store, indices: np.ndarray) -> Slices:
-    """Patient and number of the slices at `indices`, int64[N] global indices."""
+def describe_slices(store: Store, indices: np.ndarray, over: str = "all") -> Slices:
+    """Patient and number of the slices at `indices`, int64[N] global indices.
+
+    Args:
+      store: the store.
+      indices: of the slices.
+      over: 'all' or 'tumour'. Volumes that lack slices are left out of scores over all slices.
+    """
     numbers, patient = np.unique(store.patient_of[indices], return_inverse=True)
     names = [store.patients[p] for p in numbers]
     held = np.bincount(patient, minlength=len(names))
@@ -284,8 +297,9 @@ def describe_slices(store: Store, indices: np.ndarray) -> Slices:
         patient=patient.astype(np.int32),
         number=np.asarray(store.slice_number[indices], np.int32),
         patients=np.array(names),
-        whole=held == [len(store.slices_of(name)) for name in names],
+        whole=(held == [len(store.slices_of(name)) for name in names]) & store.whole[numbers],
         tumour=store.has_tumour[indices],
+        holes=~store.whole[numbers] if over == "all" else np.zeros(len(names), bool),
     )
 
 

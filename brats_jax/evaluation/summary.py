@@ -52,6 +52,7 @@ def summarise_run(run: RunFolder, num_folds: int) -> Summary:
         inputs=first.inputs,
         target=first.target,
         rows=_over_folds(folds),
+        with_holes=max(evaluation.with_holes for evaluation in folds),
     )
     before = read_if_readable(run.summary_json, Summary)
     if before is not None and run.summary_csv.exists() and _plain(before) == _plain(summary):
@@ -126,6 +127,12 @@ def format_summary(summary: Summary) -> str:
         f"Test set: {plural(summary.patients, 'patient')}, {summary.slices} slices, split by "
         f"{summary.split_by}{leak}; mean over fold {folds} of {summary.of_folds}",
     ]
+    if summary.with_holes:
+        over = " and over all slices" if summary.slices == "all" else ""
+        lines.append(
+            f"Slices of {plural(summary.with_holes, 'patient')} are missing: left out of scores of "
+            f"volumes{over}"
+        )
     rows = summary.rows
     if any(row.stage == "pretrain" for row in rows):
         lines += _pretraining_table(summary)

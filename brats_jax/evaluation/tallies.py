@@ -17,6 +17,7 @@ from typing import Any, Self
 import numpy as np
 
 from brats_jax.data.modalities import CLASSES, LABEL_SETS, REGIONS
+from brats_jax.data.whole_volumes import missing_slices
 from brats_jax.errors import BratsError
 from brats_jax.metrics.surface import SurfaceStatistics
 from brats_jax.runs.documents import REEVALUATE_HINT, TallyHead
@@ -50,8 +51,10 @@ class Slices:
       patient: int32[N], position in `patients`.
       number: int32[N], slice number in the patient's volume.
       patients: str[P].
-      whole: bool[P], whether the tally has all slices of the patient.
+      whole: bool[P], whether the tally has all slices of the patient's volume.
       tumour: bool[N], whether the truth has tumour.
+      holes: bool[P], whether the volume lacks slices that scores over all slices need: it is left
+        out of them. None: no volume.
     """
 
     index: np.ndarray
@@ -60,6 +63,39 @@ class Slices:
     patients: np.ndarray
     whole: np.ndarray
     tumour: np.ndarray
+    holes: np.ndarray | None = None
+
+    @property
+    def left_out(self) -> np.ndarray:
+        """bool[N]: slices that do not count in scores over all slices."""
+        if self.holes is None:
+            return np.zeros(len(self.patient), bool)
+        return self.holes[self.patient]
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """As in the file of a tally."""
+        found = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        if self.holes is None or not self.holes.any():
+            del found["holes"]
+        return _prefixed("slices", found)
+
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
+        """From the file of a tally.
+
+        Tallies of earlier versions took every volume as whole: volumes whose numbers are not
+        consecutive are left out here.
+        """
+        found = cls(**_unprefixed("slices", arrays))
+        if found.holes is not None:
+            return found
+        holes = np.zeros(len(found.patients), bool)
+        for patient in np.flatnonzero(found.whole):
+            numbers = found.number[found.patient == patient]
+            holes[patient] = missing_slices(numbers, "").size > 0
+        if not holes.any():
+            return found
+        return dataclasses.replace(found, whole=found.whole & ~holes, holes=holes)
 
 
 @dataclass(frozen=True)
@@ -93,7 +129,7 @@ class SegmentationTally:
     def save(self, path: Path, facts: dict[str, Any]) -> None:
         """Writes the tally to a .npz file atomically; `facts` are JSON-able."""
         arrays = {
-            **_prefixed("slices", dataclasses.asdict(self.slices)),
+            **self.slices.arrays(),
             **_prefixed("surface", self.surface._asdict()),
             **_prefixed("volume_surface", self.volume_surface._asdict()),
             "pixels": np.asarray(self.pixels),
@@ -117,7 +153,7 @@ class SegmentationTally:
             regions = [str(name) for name in arrays["regions"]]
             _check_segmentation(arrays, len(regions))
             tally = cls(
-                slices=Slices(**_unprefixed("slices", arrays)),
+                slices=Slices.of_arrays(arrays),
                 pixels=int(arrays["pixels"]),
                 spacing_mm=arrays["spacing_mm"],
                 tolerance_mm=float(arrays["tolerance_mm"]),
@@ -148,7 +184,7 @@ class PretrainingTally:
     def save(self, path: Path, facts: dict[str, Any]) -> None:
         """Writes the tally to a .npz file atomically; `facts` are JSON-able."""
         arrays = {
-            **_prefixed("slices", dataclasses.asdict(self.slices)),
+            **self.slices.arrays(),
             **_prefixed("values", self.values),
         }
         _write(path, "pretrain", arrays, facts)
@@ -157,8 +193,8 @@ class PretrainingTally:
     def load(cls, path: Path) -> tuple[Self, dict[str, Any]]:
         """Returns the tally at `path` and its facts; raises as `SegmentationTally.load`."""
         with _opened(path, "pretrain") as (arrays, facts):
-            slices = Slices(**_unprefixed("slices", arrays))
             count, _ = _check_slices(arrays)
+            slices = Slices.of_arrays(arrays)
             for name, values in _unprefixed("values", arrays).items():
                 check_array(name, values, "f", (count,))
             return cls(slices, _unprefixed("values", arrays)), facts
@@ -185,6 +221,8 @@ def _check_slices(arrays: Mapping[str, np.ndarray]) -> tuple[int, int]:
         ("whole", "b", patients),
     ):
         check_array(name, arrays[f"slices.{name}"], kinds, (length,))
+    if "slices.holes" in arrays:
+        check_array("holes", arrays["slices.holes"], "b", (patients,))
     positions = arrays["slices.patient"]
     if count and not 0 <= int(positions.min()) <= int(positions.max()) < patients:
         raise ValueError("a slice belongs to no patient of the file")

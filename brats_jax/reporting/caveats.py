@@ -31,6 +31,12 @@ def warnings(
             "and test, so every test score is too good. A split by patient estimates the score of "
             "a new patient."
         )
+    holes = max((one.evaluation.with_holes for one in measured), default=0)
+    if holes:
+        yield (
+            f"Of {plural(holes, 'test patient')} slices are missing in the data: they are left out "
+            "of every number of volumes, and of those over all slices."
+        )
     patients = min((one.evaluation.patients for one in measured), default=None)
     if patients is not None and patients < FEW_PATIENTS:
         yield (

@@ -297,6 +297,8 @@ class Evaluation(Document):
       rows: the scores.
       files: names within the fold's folder of the other files of the evaluation; empty in those of
         version 0.1.0.
+      with_holes: patients whose volume lacks slices; they are left out of scores of volumes and of
+        scores over all slices.
     """
 
     SCHEMA: ClassVar[str] = "brats_jax.evaluation"
@@ -316,6 +318,7 @@ class Evaluation(Document):
     checkpoints: dict[str, EvaluatedCheckpoint]
     rows: tuple[Score, ...]
     files: tuple[str, ...] = ()
+    with_holes: int = 0
 
 
 @dataclass(frozen=True)
@@ -389,6 +392,7 @@ class Summary(Document):
     inputs: tuple[str, ...]
     target: str
     rows: tuple[FoldsScore, ...]
+    with_holes: int = 0
 
 
 @dataclass(frozen=True)

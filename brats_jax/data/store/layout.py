@@ -166,6 +166,7 @@ class StoreSummary(Part):
       slices_per_class: slices that contain each class.
       pixels_per_class: pixels of each class.
       bytes: size of all files but the manifest.
+      with_holes: patients whose volume lacks slices.
     """
 
     patients: int
@@ -175,6 +176,7 @@ class StoreSummary(Part):
     slices_per_class: tuple[int, ...]
     pixels_per_class: tuple[int, ...]
     bytes: int
+    with_holes: int = 0
 
 
 @dataclass(frozen=True)

@@ -301,7 +301,7 @@ class _Preparation:
         found = set_checks.check_set(records)
         for notice in found.notices:
             self.say(f"note: {notice}")
-        files, summary = writer.write_index(self.store, records)
+        files, summary = writer.write_index(self.store, records, self.source.name)
         summary = dataclasses.replace(summary, subjects=len(set(found.subjects)))
         notes = {one.patient: (*one.notes, *found.notes.get(one.patient, ())) for one in records}
         manifest = Manifest(

@@ -21,6 +21,7 @@ from brats_jax.data.store.layout import (
     case_files,
 )
 from brats_jax.data.store.memory_maps import FileMaps, check_file
+from brats_jax.data.whole_volumes import missing_slices
 from brats_jax.errors import BratsError
 from brats_jax.runtime.document import read_document
 from brats_jax.runtime.files import sha256_of
@@ -44,6 +45,7 @@ class Store:
       slice_number: int16[N], position of the slice in its volume.
       pixels: int32[N, 4], pixels per class.
       has_tumour: bool[N].
+      whole: bool[P], patients with all slices of their volume, by the slice numbers.
       tumour_offsets: int64[N + 1]; slice i owns `tumour_pixels`[offsets[i]:offsets[i + 1]].
       box: int16[N, 4], (row, column, height, width) of the stored pixels of each slice.
       background: float16[N, 4], the images outside the box.
@@ -70,6 +72,9 @@ class Store:
             self.has_tumour: np.ndarray = self.pixels[:, 1:].any(axis=1)
             # Global index of each patient's first slice.
             self._first = np.searchsorted(self.patient_of, np.arange(len(self.patients) + 1))
+            numbers = np.split(self.slice_number, self._first[1:-1])
+            kind = str(manifest.source.get("kind"))
+            self.whole = np.array([not missing_slices(one, kind).size for one in numbers], bool)
             starts = crops.starts(self.box)
             # First pixel of each slice in the files of its case.
             self._start = starts[:-1] - starts[self._first[self.patient_of]]

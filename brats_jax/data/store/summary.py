@@ -5,7 +5,7 @@ from typing import Any
 
 from brats_jax.data.modalities import CLASSES, DISPLAY_NAMES
 from brats_jax.data.store import channel_audit
-from brats_jax.data.store.layout import MANIFEST, Manifest
+from brats_jax.data.store.layout import MANIFEST, Manifest, StoreSummary
 from brats_jax.runtime.text import plural
 
 _MAX_NOTES = 5  # of the hundreds that a whole release may have
@@ -36,6 +36,7 @@ def summary_table(store: str | os.PathLike[str], manifest: Manifest) -> str:
             "slices",
             f"{summary.slices:,} of {height} x {width}, {summary.tumour_slices:,} with tumour",
         ),
+        *_holes(summary),
         ("modalities", ", ".join(DISPLAY_NAMES[name] for name in manifest.modalities)),
         (
             "normalisation",
@@ -61,6 +62,19 @@ def summary_table(store: str | os.PathLike[str], manifest: Manifest) -> str:
         lines += ["", f"left out {plural(len(manifest.skipped), 'bad case')}:"]
         lines += [f"  {name}: {reason}" for name, reason in manifest.skipped.items()]
     return "\n".join(lines)
+
+
+def _holes(summary: StoreSummary) -> list[tuple[str, str]]:
+    """A row on volumes that lack slices, if there are any."""
+    if not summary.with_holes:
+        return []
+    return [
+        (
+            "not whole",
+            f"{summary.with_holes} of {plural(summary.patients, 'volume')}: slices are missing; "
+            "left out of scores of volumes and of scores over all slices",
+        )
+    ]
 
 
 def _plain(value: Any) -> str:

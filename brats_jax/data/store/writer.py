@@ -21,6 +21,7 @@ from brats_jax.data.store.channel_audit import contrast_sums
 from brats_jax.data.store.label_checks import check_in_brain, tumour_hash
 from brats_jax.data.store.layout import CaseRecord, FileEntry, StoreSummary
 from brats_jax.data.store.tissue_audit import tissue_sums
+from brats_jax.data.whole_volumes import missing_slices
 from brats_jax.errors import BratsError
 from brats_jax.runtime import failures, locks, threads
 from brats_jax.runtime.document import Document, read_if_readable
@@ -200,13 +201,14 @@ def _is_record(path: Path) -> bool:
 
 
 def write_index(
-    store: Path, records: Sequence[CaseRecord]
+    store: Path, records: Sequence[CaseRecord], kind: str = ""
 ) -> tuple[dict[str, FileEntry], StoreSummary]:
     """Writes the index and the tumour pixels of cases in the given order.
 
     Args:
       store: the store's folder.
       records: of every case.
+      kind: of the source.
 
     Returns:
       All files of the store but the manifest, and the summary of the pixels.
@@ -258,6 +260,7 @@ def write_index(
         slices_per_class=tuple((counts > 0).sum(axis=0).tolist()),
         pixels_per_class=tuple(counts.sum(axis=0, dtype=np.int64).tolist()),
         bytes=sum(entry.bytes for entry in files.values()),
+        with_holes=sum(missing_slices(one, kind).size > 0 for one in numbers),
     )
     return dict(sorted(files.items())), summary
 
