@@ -61,6 +61,9 @@ _PAGE = flags.DEFINE_bool("page", False, "Write a page of all slices: CASE_seg.h
 _RESAMPLE = flags.DEFINE_bool(
     "resample", False, "Resample images whose voxels are not 1 mm, or differ between modalities."
 )
+_LABELS = flags.DEFINE_string(
+    "labels", "", "Label scheme of true labels beside the images, if the names do not tell it."
+)
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Predict cases again that have been predicted.")
 _BATCH_SIZE = flags.DEFINE_integer(
     "batch_size",
@@ -103,6 +106,7 @@ def _main() -> int:
             overwrite=_OVERWRITE.value,
         ),
         resampled=_RESAMPLE.value,
+        labels=_LABELS.value,
         task=_TASK.value,
         tta=_TTA.value,
         calibrated=_CALIBRATED.value,

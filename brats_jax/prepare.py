@@ -31,6 +31,12 @@ _NORMALISATION = flags.DEFINE_enum(
 _CHANNEL_ORDER = flags.DEFINE_list(
     "channel_order", None, "Kaggle files: order of the channels, if not flair,t1,t1ce,t2."
 )
+_LABELS = flags.DEFINE_string(
+    "labels",
+    "",
+    "NIfTI cases: label scheme, if the names do not tell it: brats2021, brats2023, brats2024, ped, "
+    "men, met, ssa, ucsf-pdgm, upenn-gbm or msd.",
+)
 _PATIENTS = flags.DEFINE_integer(
     "patients", None, "Phantom: number of patients.", lower_bound=1, upper_bound=100_000
 )
@@ -75,6 +81,7 @@ def _main() -> None:
             seed=_SEED.value,
             shape=_sizes(_SHAPE.value),
             channel_order=_CHANNEL_ORDER.value,
+            labels=_LABELS.value,
             workers=_WORKERS.value,
             ignore_audit=_IGNORE_AUDIT.value,
             skip_bad_cases=_SKIP_BAD_CASES.value,

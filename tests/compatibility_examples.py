@@ -46,7 +46,14 @@ TRAINED_ON = Tolerance(
 )
 
 # Facts in the documents of a store that earlier versions did not write.
-NEW_FACTS = (":tissue/", ":tumour_sha256", ":notices/", ":summary/bytes")
+NEW_FACTS = (
+    ":tissue/",
+    ":tumour_sha256",
+    ":notices/",
+    ":summary/bytes",
+    ":label_schemes/",
+    "/label_scheme",
+)
 # Of a report: columns of tables that are not compared, and the record of its own files.
 PROSE = (":notes/", "written.json:")
 

@@ -79,6 +79,7 @@ def predict_cases(
     options: OutputOptions,
     *,
     resampled: bool = False,
+    labels: str = "",
 ) -> Outcome:
     """Predicts cases and writes them into a folder; an error of one does not stop the others.
 
@@ -88,6 +89,7 @@ def predict_cases(
       directory: the folder to write to.
       options: the files to write.
       resampled: resample images whose grids differ from each other or from 1 mm.
+      labels: label scheme of true labels beside the images; '' for that of their names.
     """
     outcome = Outcome()
     folder = PredictionFolder(directory)
@@ -105,7 +107,7 @@ def predict_cases(
             print_line(f"{case.name}: {reason}")
         else:
             todo.append(case)
-    steps = _Steps(model, directory, options, resampled)
+    steps = _Steps(model, directory, options, resampled, labels)
     running = run_cases(
         todo,
         steps.read,
@@ -156,6 +158,7 @@ class _Steps:
     directory: Path
     options: OutputOptions
     resampled: bool
+    labels: str
 
     def read(self, case: CaseFiles) -> tuple[Scan, np.ndarray]:
         """The scan, and its normalised images float16[slices, H, W, 4]."""
@@ -191,7 +194,7 @@ class _Steps:
         found = self.model.finish(scan, labels)
         if options.picture or options.page:
             try:
-                truth = read_truth(scan)
+                truth = read_truth(scan, self.labels, notes)
             except BratsError as error:  # the prediction does not need it
                 notes.append(f"shown without truth, because {error}")
         path = outputs.write_segmentation(self.directory, found, self.model, options, truth)

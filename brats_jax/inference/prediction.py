@@ -6,6 +6,7 @@ from typing import Any
 
 from brats_jax.about import RESEARCH_USE_ONLY
 from brats_jax.data.modalities import MODALITIES
+from brats_jax.data.scans.labels import scheme_named
 from brats_jax.errors import BratsError
 from brats_jax.inference import cases as case_list
 from brats_jax.inference import inputs
@@ -26,6 +27,7 @@ def predict(
     options: OutputOptions,
     *,
     resampled: bool = False,
+    labels: str = "",
     task: str = "segment",
     **model_options: Any,
 ) -> Outcome:
@@ -37,12 +39,14 @@ def predict(
       output: folder to write to.
       options: which files to write.
       resampled: resamples images whose voxels are not 1 mm, or differ between modalities.
+      labels: label scheme of true labels beside the images; '' for that of their names.
       task: 'segment' or 'reconstruct'.
       model_options: see `brats_jax.inference.load`.
 
     Raises:
       BratsError: no usable checkpoint or case; a modality is missing; `output` is a file.
     """
+    scheme_named(labels)
     check_folder(output, "--output")  # before the long part
     if isinstance(source, str):
         cases = case_list.find_cases(Path(source))
@@ -67,7 +71,9 @@ def predict(
     for note in model.trained.notes:
         print_line(f"note: {note}")
     make_folder(output, "--output")
-    outcome = case_list.predict_cases(model, cases, output, options, resampled=resampled)
+    outcome = case_list.predict_cases(
+        model, cases, output, options, resampled=resampled, labels=labels
+    )
     print_line(
         f"{len(outcome.written)} written, {len(outcome.kept)} kept, {len(outcome.failed)} failed"
     )

@@ -1,8 +1,9 @@
 """Groups NIfTI files by case. `naming` lists the names of the releases.
 
-The labels of case 355 of BraTS 2020 have another name (W39_1998.09.19_Segm.nii). Therefore a case
-without labels of the usual name takes the only *seg* file of its folder, if the folder holds no
-other case. Each volume may lie in a folder of its own, see `volume_of`.
+The labels of case 355 of BraTS 2020 have another name (W39_1998.09.19_Segm.nii). A case without
+labels of the usual name takes this one, or labels_seg.nii.gz and the like, if its folder holds no
+other case. No other file is taken for labels. Each volume may lie in a folder of its own, see
+`volume_of`.
 """
 
 import collections
@@ -12,11 +13,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from brats_jax.data.modalities import canonical_names
+from brats_jax.data.scans.labels import LabelScheme, schemes_of
 from brats_jax.data.scans.naming import SEG, VolumeName, parse_volume_name
 
 _NIFTI_FILE = re.compile(r".*\.nii(?:\.gz)?", re.IGNORECASE | re.DOTALL)
 _ONE = "move one of them out of the folder"
-_LABEL_FILE = re.compile(r".*seg.*\.nii(?:\.gz)?", re.IGNORECASE)
+# Labels that are not called after their case. Other files whose names hold "seg" are masks of the
+# brain or of its tissues as often as labels of a tumour.
+_LABEL_WORD = r"(?:labels?|corrected|final|manual|gt|truth|ground_?truth)"
+_OTHER_MASK = re.compile(r".*seg.*", re.IGNORECASE | re.DOTALL)
 
 
 @dataclasses.dataclass
@@ -29,6 +34,7 @@ class CaseFiles:
       paths: by modality, and by `SEG` for the labels.
       four_is_et: whether label 4 is ET, by the names of its files.
       conflict: one line where two files or folders claim the same volume or case; else empty.
+      other_masks: files in its folder with 'seg' in their names that are not its labels.
     """
 
     name: str
@@ -36,6 +42,12 @@ class CaseFiles:
     paths: dict[str, str] = dataclasses.field(default_factory=dict)
     four_is_et: bool = True
     conflict: str = ""
+    other_masks: list[str] = dataclasses.field(default_factory=list)
+
+    @property
+    def schemes(self) -> list[LabelScheme]:
+        """The label schemes of the releases that have such names."""
+        return schemes_of(self.name, self.folder, four_is_et=self.four_is_et)
 
 
 def volume_of(path: Path) -> tuple[VolumeName, Path] | None:
@@ -132,14 +144,22 @@ def _assign_odd_labels(cases: dict[str, CaseFiles], files: Sequence[Path]) -> No
       cases: by name in lower case. A case that consists of such labels alone is removed.
       files: all files.
     """
-    by_folder: dict[Path, list[Path]] = {}
+    in_folder: dict[Path, list[Path]] = {}
     for path in files:
-        if _LABEL_FILE.fullmatch(path.name):
-            by_folder.setdefault(path.parent, []).append(path)
+        if _NIFTI_FILE.fullmatch(path.name) and _OTHER_MASK.fullmatch(path.name):
+            in_folder.setdefault(path.parent, []).append(path)
     with_images = [case for case in cases.values() if set(case.paths) != {SEG}]
     cases_in = collections.Counter(case.folder for case in with_images)
     for case in with_images:
-        candidates = by_folder.get(case.folder, [])
+        others = in_folder.get(case.folder, [])
+        case.other_masks = [str(path) for path in others if str(path) not in case.paths.values()]
+        candidates = [path for path in others if _is_odd_label(path.name, case.name)]
+        for path in others:  # A_brain_seg.nii.gz is a mask of A, and makes no case A_brain
+            parsed = parse_volume_name(path.name)
+            key = parsed.case.lower() if parsed else ""
+            is_other = key != case.name.lower() and key.startswith(case.name.lower())
+            if is_other and key in cases and set(cases[key].paths) == {SEG}:
+                del cases[key]
         if SEG in case.paths or cases_in[case.folder] > 1 or len(candidates) != 1:
             continue
         parsed = parse_volume_name(candidates[0].name)
@@ -148,3 +168,9 @@ def _assign_odd_labels(cases: dict[str, CaseFiles], files: Sequence[Path]) -> No
             continue  # the labels belong to that case, whose images are in another folder
         cases.pop(named_after, None)
         case.paths[SEG] = str(candidates[0])
+
+
+def _is_odd_label(name: str, case: str) -> bool:
+    """Whether a file that is not called CASE_seg.nii.gz is known to hold labels of a tumour."""
+    stem = rf"(?:{re.escape(case)}[_-])?{_LABEL_WORD}[_-]seg|W39_1998\.09\.19_Segm"
+    return re.fullmatch(rf"(?:{stem})\.nii(?:\.gz)?", name, re.IGNORECASE) is not None

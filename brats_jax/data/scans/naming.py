@@ -58,8 +58,12 @@ _FOUR_IS_NOT_ET = {
     suffix for naming in NAMINGS if not naming.four_is_et for suffix in naming.suffixes.values()
 }
 _VOLUME_FILE = re.compile(
-    rf"(?P<case>.+)[_-](?P<suffix>{'|'.join(_MODALITY_OF)}|{SEG})\.nii(?:\.gz)?",
+    rf"(?P<case>.+)[_-](?P<suffix>{'|'.join(_MODALITY_OF)}|{SEG}|tumou?r_segmentation)"
+    r"\.nii(?:\.gz)?",
     re.IGNORECASE | re.DOTALL,  # a name may hold a line end
+)
+_UPENN_LABELS = re.compile(
+    r"(?P<case>UPENN-GBM-\d+_\d+)_(?:automated_approx_)?segm\.nii(?:\.gz)?", re.IGNORECASE
 )
 
 
@@ -80,6 +84,8 @@ class VolumeName:
 
 def parse_volume_name(name: str) -> VolumeName | None:
     """Takes a file's name apart; None if no release names a volume like that."""
+    if upenn := _UPENN_LABELS.fullmatch(name):
+        return VolumeName(upenn["case"], SEG, four_is_et=True)
     match = _VOLUME_FILE.fullmatch(name)
     if match is None:
         return None

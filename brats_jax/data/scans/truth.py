@@ -7,7 +7,7 @@ import numpy as np
 
 from brats_jax.data.scans import provenance
 from brats_jax.data.scans.case_files import CaseFiles, files_near, group_by_case
-from brats_jax.data.scans.labels import map_labels
+from brats_jax.data.scans.labels import choose_scheme, map_labels
 from brats_jax.data.scans.naming import SEG
 from brats_jax.data.scans.resample import resample
 from brats_jax.data.scans.scan import Scan
@@ -15,11 +15,15 @@ from brats_jax.data.scans.volumes import Volume, align, from_lps, read_volume
 from brats_jax.errors import BratsError
 
 
-def read_truth(scan: Scan) -> np.ndarray | None:
+def read_truth(
+    scan: Scan, label_scheme: str = "", notes: list[str] | None = None
+) -> np.ndarray | None:
     """Reads the true labels of a scan from the folder of its first image.
 
     Args:
       scan: read from files that are named as in a BraTS release.
+      label_scheme: a name of `labels.SCHEMES`; '' for that of the names of the files.
+      notes: gets lines on tissues that are no class.
 
     Returns:
       uint8[slices, H, W] on the scan's grid, ET as 3; None if there are no labels, or only labels
@@ -35,7 +39,8 @@ def read_truth(scan: Scan) -> np.ndarray | None:
     if case.conflict:
         raise BratsError(case.conflict)
     labels = read_volume(case.paths[SEG])
-    mapped = map_labels(labels, four_is_et=case.four_is_et)
+    scheme = choose_scheme(labels, case.schemes, label_scheme)
+    mapped = map_labels(labels, scheme, [] if notes is None else notes)
     brain = np.moveaxis((scan.images != 0).any(axis=-1), 0, 2)
     own = resample(brain, scan.grid, scan.input_grid, nearest=True)
     # `align` needs the grid of the reference, not its values.

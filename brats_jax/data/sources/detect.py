@@ -21,6 +21,7 @@ def open_source(
     seed: int | None = None,
     shape: Sequence[int] | None = None,
     channel_order: Sequence[str] | None = None,
+    labels: str = "",
 ) -> Source:
     """Opens the phantom, or the Kaggle slices or BraTS NIfTI cases anywhere below a folder.
 
@@ -28,6 +29,7 @@ def open_source(
       source: 'phantom' or a folder.
       patients, seed, shape: number, random seed (default 0) and (slices, H, W) of the phantoms.
       channel_order: modalities of the channels of Kaggle files; None for the known order.
+      labels: label scheme of NIfTI cases (see `scans.labels.SCHEMES`); '' for that of the names.
 
     Returns:
       The source. Its files are listed, but not read yet.
@@ -36,6 +38,7 @@ def open_source(
           BratsError: no BraTS files, files of two kinds, or an option of another source.
     """
     if source == PHANTOM:
+        _refuse_labels(labels)
         if channel_order is not None:
             raise BratsError("--channel_order is for Kaggle slice files: leave it out")
         if patients is None:
@@ -65,6 +68,7 @@ def open_source(
             "give the folder of one of them"
         )
     if kaggle is not None:
+        _refuse_labels(labels)
         return KaggleSource(root, files, channel_order, unreadable)
     if nifti is not None:
         if channel_order is not None:
@@ -72,7 +76,7 @@ def open_source(
                 "--channel_order is for Kaggle slice files; NIfTI volumes are named by modality: "
                 "leave it out"
             )
-        return NiftiSource(root, files, unreadable)
+        return NiftiSource(root, files, unreadable, labels)
     if unreadable:
         raise BratsError(next(iter(unreadable.values())))
     raise BratsError(
@@ -80,3 +84,8 @@ def open_source(
         "volume_N_slice_M.h5 (Kaggle) and "
         + ", ".join(f"{naming.example} ({naming.releases})" for naming in NAMINGS)
     )
+
+
+def _refuse_labels(labels: str) -> None:
+    if labels:
+        raise BratsError("--labels is for NIfTI volumes: leave it out")

@@ -15,7 +15,7 @@ from brats_jax.data.modalities import MODALITIES
 from brats_jax.data.normalise import brain_mask
 from brats_jax.data.scans import provenance
 from brats_jax.data.scans.case_files import group_by_case
-from brats_jax.data.scans.labels import label_values, map_labels
+from brats_jax.data.scans.labels import choose_scheme, label_values, map_labels, scheme_named
 from brats_jax.data.scans.naming import SEG
 from brats_jax.data.scans.persons import subjects_of
 from brats_jax.data.scans.volumes import (
@@ -37,26 +37,34 @@ class NiftiSource:
       root: the folder, for messages and provenance.
       files: every file below it.
       unreadable: a line for each folder that cannot be listed.
+      labels: the label scheme; '' for that of the names.
     """
 
     name = "nifti"
     normalisations = ("slice", "volume")
 
     def __init__(
-        self, root: Path, files: Sequence[Path], unreadable: Mapping[str, str] | None = None
+        self,
+        root: Path,
+        files: Sequence[Path],
+        unreadable: Mapping[str, str] | None = None,
+        labels: str = "",
     ) -> None:
-        self.root = root
+        scheme_named(labels)
+        self.root, self.labels = root, labels
         groups = group_by_case(files)
         self._conflicts = dict(unreadable or {}) | {
             name: group.conflict for name, group in groups.items() if group.conflict
         }
         self._cases = {name: group.paths for name, group in groups.items()}
         self._subjects = subjects_of(sorted(self._cases))
-        self._four_is_et = {name for name, group in groups.items() if group.four_is_et}
+        self._schemes = {name: group.schemes for name, group in groups.items()}
+        self._other_masks = {name: group.other_masks for name, group in groups.items()}
 
     @property
     def description(self) -> dict[str, Any]:
-        return {"folder": str(self.root)}
+        chosen = {"labels": self.labels.strip().lower()} if self.labels else {}
+        return {"folder": str(self.root), **chosen}
 
     def files_of(self, patient: str) -> list[str]:
         return list(self._cases.get(patient, {}).values())
@@ -78,7 +86,9 @@ class NiftiSource:
         if missing:
             return f"{folder} has no {' and no '.join(missing)} volume of case {case}"
         if SEG not in volumes:
-            return f"{folder} has no labels (*_seg.nii.gz) for case {case}"
+            others = [Path(path).name for path in self._other_masks[case]]
+            masks = f"; {others[0]} is no known name of labels" if others else ""
+            return f"{folder} has no labels (*_seg.nii.gz) for case {case}{masks}"
         return ""
 
     def read(self, patient: str) -> Case:
@@ -99,7 +109,8 @@ class NiftiSource:
         grid = to_lps(reference.voxels, reference.affine)
         grids = [align(volume, reference, lambda: grid != 0, notes) for volume in read]
         images = _interleave(grids)
-        mapped = map_labels(labels, four_is_et=patient in self._four_is_et)
+        scheme = choose_scheme(labels, self._schemes[patient], self.labels)
+        mapped = map_labels(labels, scheme, notes)
         aligned = align(
             dataclasses.replace(labels, voxels=mapped),
             reference,
@@ -129,6 +140,7 @@ class NiftiSource:
                 "label_dtype": str(labels.voxels.dtype),
                 "label_orientation": labels.codes,
                 "label_values": label_values(labels.voxels),
+                "label_scheme": str(scheme),
             },
             notes=notes,
         )

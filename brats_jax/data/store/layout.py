@@ -201,6 +201,7 @@ class Manifest(SealedDocument):
       files: every other file.
       summary: counts.
       contradictions: signs of exchanged labels or modalities, by patient.
+      label_schemes: number of NIfTI cases by the scheme of their labels.
     """
 
     SCHEMA: ClassVar[str] = "brats_jax.store"
@@ -225,6 +226,7 @@ class Manifest(SealedDocument):
     files: dict[str, FileEntry]
     summary: StoreSummary
     contradictions: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    label_schemes: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:

@@ -47,6 +47,7 @@ def prepare(
     seed: int | None = None,
     shape: Sequence[int] | None = None,
     channel_order: Sequence[str] | None = None,
+    labels: str = "",
     workers: int | None = None,
     ignore_audit: bool = False,
     skip_bad_cases: bool = False,
@@ -58,7 +59,7 @@ def prepare(
       source: a folder, 'phantom', or an open source.
       store: the folder to write: new, empty, or left by the same preparation.
       normalisation: 'slice' (the paper's) or 'volume'.
-      patients, seed, shape, channel_order: see `sources.detect.open_source`.
+      patients, seed, shape, channel_order, labels: see `sources.detect.open_source`.
       workers: number of processes; None for one per available processor, 1 for this process alone.
       ignore_audit: continue even if the labels contradict the names of the channels.
       skip_bad_cases: leave out cases that cannot be read instead of stopping at the first.
@@ -84,6 +85,7 @@ def prepare(
             seed=seed,
             shape=shape,
             channel_order=channel_order,
+            labels=labels,
         )
     if normalisation not in source.normalisations:
         raise BratsError(
@@ -324,6 +326,7 @@ class _Preparation:
             files=files,
             summary=summary,
             contradictions=found.contradictions,
+            label_schemes=found.label_schemes,
         ).sealed()
         writer.write_document(self.store / MANIFEST, manifest)
         (self.store / PREPARATION).unlink(missing_ok=True)

@@ -21,12 +21,14 @@ class SetFindings:
       notes: lines on single cases, by case.
       contradictions: signs of exchanged labels or modalities, by case.
       notices: lines on the whole set.
+      label_schemes: number of cases by label scheme.
     """
 
     subjects: list[str]
     notes: dict[str, list[str]]
     contradictions: dict[str, tuple[str, ...]]
     notices: list[str]
+    label_schemes: dict[str, int]
 
 
 def check_set(records: Sequence[CaseRecord]) -> SetFindings:
@@ -49,7 +51,11 @@ def check_set(records: Sequence[CaseRecord]) -> SetFindings:
             f"{plural(len(wrong), 'case')} of {len(records)} may have exchanged labels or "
             f"modalities; check {_listed(list(wrong))}: " + "; ".join(next(iter(wrong.values())))
         )
-    return SetFindings([subjects[one.patient] for one in records], dict(notes), wrong, notices)
+    schemes = collections.Counter(one.provenance.get("label_scheme", "") for one in records)
+    del schemes[""]
+    return SetFindings(
+        [subjects[one.patient] for one in records], dict(notes), wrong, notices, dict(schemes)
+    )
 
 
 def contradictions(records: Sequence[CaseRecord]) -> dict[str, tuple[str, ...]]:

@@ -45,6 +45,10 @@ def summary_table(store: str | os.PathLike[str], manifest: Manifest) -> str:
         ),
         ("channel audit", channel_audit.describe(manifest.audit)),
     ]
+    for scheme, count in manifest.label_schemes.items():
+        rows.append(("labels", f"{scheme} in {plural(count, 'case')}"))
+    if manifest.contradictions:
+        rows.append(("CONTRADICTED", f"by the images of {', '.join(manifest.contradictions)}"))
     lines = [f"{name:<14} {value}" for name, value in rows]
     lines.append("")
     lines.append(f"{'class':<14} {'slices':>10} {'of all':>8} {'pixels':>15} {'of tumour':>10}")

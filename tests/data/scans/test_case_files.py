@@ -69,7 +69,31 @@ def test_oddly_named_labels_belong_to_the_only_case_of_their_folder():
     odd = "W39_1998.09.19_Segm.nii"
     assert group("a/A_t1.nii", f"a/{odd}")["A"].paths[SEG] == f"/data/a/{odd}"
     assert SEG not in group("a/A_t1.nii", "a/B_t1.nii", f"a/{odd}")["A"].paths
-    assert SEG not in group("a/A_t1.nii", f"a/{odd}", "a/other_seg_2.nii")["A"].paths
+    assert SEG in group("a/A_t1.nii", f"a/{odd}", "a/other_seg_2.nii")["A"].paths
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "A_brain_segmentation.nii.gz",
+        "A_brain_seg.nii",
+        "A_wm_seg.nii",
+        "synthseg.nii",
+        "A_segm.nii",
+    ],
+)
+def test_other_masks_are_no_labels_and_make_no_case(name):
+    cases = group("a/A_t1.nii", f"a/{name}")
+    assert list(cases) == ["A"] and SEG not in cases["A"].paths
+    assert cases["A"].other_masks == [f"/data/a/{name}"]
+
+
+def test_labels_of_ucsf_and_upenn_are_known():
+    name = "UCSF-PDGM-0004"
+    case = group(f"a/{name}_T1.nii", f"a/{name}_tumor_segmentation.nii.gz")[name]
+    assert SEG in case.paths
+    name = "UPENN-GBM-00001_11"
+    assert SEG in group(f"a/{name}_T1.nii", f"a/{name}_automated_approx_segm.nii.gz")[name].paths
 
 
 def test_labels_under_another_case_name_make_no_case():
