@@ -271,7 +271,7 @@ def _restore(
     except ValueError as error:
         raise BratsError(f"{where}: {error}; {CheckpointMeta.REMEDY}") from None
     own = {name: value for name, value in document.items() if name != "sha256"}
-    if meta.sha256.get(_META, digests.of_document(own)) != digests.of_document(own):
+    if meta.sha256 and meta.sha256.get(_META) != digests.of_document(own):
         raise _changed(where, [_META])
     if model is not None and meta.model != _jsonable(model):
         differences = _differences(meta.model, _jsonable(model))
