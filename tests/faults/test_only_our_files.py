@@ -104,6 +104,11 @@ def test_labels_without_their_description_are_kept(predicted, folder):
         assert said.startswith(f"{reason}{NAME}_seg.nii.gz is there without the description")
 
 
+def test_a_sidecar_tells_nothing_of_the_machine(predicted):
+    for name, data in predicted[2].items():
+        assert str(predicted[1].parents[1]).encode() not in data, name
+
+
 def test_a_killed_command_finds_its_files_again(predicted, folder):
     """Its list of hashes is there before the files, and gone once the case is complete."""
     found = PredictionFolder(folder)
