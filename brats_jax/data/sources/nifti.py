@@ -92,6 +92,8 @@ class NiftiSource:
         return ""
 
     def read(self, patient: str) -> Case:
+        if patient in self._conflicts:
+            raise BratsError(self._conflicts[patient])
         if problem := self._problem(patient):
             raise BratsError(f"{problem}: fetch what is missing, or leave the case out")
         paths = self._cases[patient]

@@ -114,7 +114,7 @@ def prepare(
         first = "; ".join(list(skipped.values())[:3])
         more = f"; and {plural(len(skipped) - 3, 'more case')}" if len(skipped) > 3 else ""
         raise BratsError(
-            f"{first}{more}: fetch what is missing, or leave such cases out with --skip_bad_cases"
+            f"{first}{more}; fetch what is missing, or leave such cases out with --skip_bad_cases"
         )
     check_folder(store, "--store")
     with writer.sole_writer(store):
