@@ -93,3 +93,16 @@ def test_a_training_that_has_not_ended_is_the_reason_for_no_evaluation(tmp_path)
         "No segmentation has been evaluated.",
         "run: fold 1 not evaluated, its segmentation is not complete.",
     ]
+
+
+def test_two_runs_of_one_training_count_as_one(tmp_path):
+    for name in ("first", "again"):
+        write_run(tmp_path / name, ssl=False)
+    write_run(tmp_path / "ssl", ssl=True)
+    study = discover(tmp_path)
+    results = collect(study)
+    primary = comparisons.primary(results)
+    assert {c.result.trainings for c in primary} == {1}
+    words = list(caveats.warnings(study, results, primary, ()))
+    assert any(w.startswith("again and first have the same settings, fold and seed") for w in words)
+    assert any("compared for this training only" in w for w in words)

@@ -72,6 +72,7 @@ WORDS = [
     ("method", "definite", "Section 3.2", "a modified ResNet 50 architecture pret"),
     ("method", "definite", "Section 3.2", "adopts a hierarchical fusion strategy"),
     ("method", "definite", "Section 3.1", "The training objective minimizes the m"),
+    ("method", "definite", "Section 3.1", "configured to accept two input channel"),
     ("method", "definite", "Section 3", "data augmentation, and training config"),
     ("method", "definite", "Section 4.1", "each subject is represented by a singl"),
     ("method", "definite", "Section 4.1", "Only slices with non-zero segmentation"),
