@@ -51,6 +51,7 @@ NEW_FACTS = (
     ":tumour_sha256",
     ":notices/",
     ":summary/bytes",
+    ":summary/with_holes",
     ":label_schemes/",
     "/label_scheme",
 )
