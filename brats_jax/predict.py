@@ -12,6 +12,7 @@ from pathlib import Path
 from absl import flags
 
 from brats_jax.data.modalities import ALIASES, MODALITIES
+from brats_jax.data.scans.options import MAX_CASE_GB, ReadOptions
 from brats_jax.errors import BratsError
 from brats_jax.runs.folder import STAGE_OF_TASK
 from brats_jax.runtime import cli, flag_types
@@ -64,6 +65,12 @@ _RESAMPLE = flags.DEFINE_bool(
 _LABELS = flags.DEFINE_string(
     "labels", "", "Label scheme of true labels beside the images, if the names do not tell it."
 )
+_ORIENTATION = flags.DEFINE_string(
+    "orientation", "", "Axes of files whose headers do not decide them, e.g. LPS."
+)
+_MAX_CASE_GB = flag_types.define_number(
+    "max_case_gb", MAX_CASE_GB, "Largest size of a case, unpacked, in GB.", least=0.001, most=1000
+)
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Predict cases again that have been predicted.")
 _BATCH_SIZE = flags.DEFINE_integer(
     "batch_size",
@@ -75,6 +82,7 @@ _BATCH_SIZE = flags.DEFINE_integer(
 
 
 def _main() -> int:
+    reading = ReadOptions(_ORIENTATION.value, float(_MAX_CASE_GB.value))
     if _CHECKPOINT.value is None or _OUTPUT.value is None:
         raise BratsError("give --checkpoint=RUN and --output=DIR")
     files = _files_by_modality()
@@ -107,6 +115,7 @@ def _main() -> int:
         ),
         resampled=_RESAMPLE.value,
         labels=_LABELS.value,
+        reading=reading,
         task=_TASK.value,
         tta=_TTA.value,
         calibrated=_CALIBRATED.value,

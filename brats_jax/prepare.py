@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from brats_jax.data.normalise import NORMALISATIONS
+from brats_jax.data.scans.options import MAX_CASE_GB, ReadOptions
 from brats_jax.errors import BratsError
 from brats_jax.runs.default_paths import default_store
 from brats_jax.runtime import cli, flag_types
@@ -48,6 +49,12 @@ _SEED = flags.DEFINE_integer(
     upper_bound=flag_types.LARGEST_SEED,
 )
 _SHAPE = flags.DEFINE_list("shape", None, "Phantom: slices,height,width (default 155,240,240).")
+_ORIENTATION = flags.DEFINE_string(
+    "orientation", "", "Axes of NIfTI files whose headers do not decide them, e.g. LPS."
+)
+_MAX_CASE_GB = flag_types.define_number(
+    "max_case_gb", MAX_CASE_GB, "Largest size of a case, unpacked, in GB.", least=0.001, most=1000
+)
 _WORKERS = flags.DEFINE_integer(
     "workers", None, "Processes (default: all processors).", lower_bound=1, upper_bound=1024
 )
@@ -65,6 +72,7 @@ def _store() -> str:
 
 
 def _main() -> None:
+    options = ReadOptions(_ORIENTATION.value, float(_MAX_CASE_GB.value))
     if _SOURCE.value is None and not _VERIFY.value:
         raise BratsError("--source is missing: give a folder of BraTS files, or 'phantom'")
     # Imported here, so that a misspelt flag is reported at once.
@@ -82,6 +90,7 @@ def _main() -> None:
             shape=_sizes(_SHAPE.value),
             channel_order=_CHANNEL_ORDER.value,
             labels=_LABELS.value,
+            options=options,
             workers=_WORKERS.value,
             ignore_audit=_IGNORE_AUDIT.value,
             skip_bad_cases=_SKIP_BAD_CASES.value,

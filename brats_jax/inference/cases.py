@@ -12,6 +12,7 @@ import numpy as np
 
 from brats_jax.data.modalities import REGIONS
 from brats_jax.data.scans.case_files import CaseFiles, group_by_case
+from brats_jax.data.scans.options import ReadOptions
 from brats_jax.data.scans.scan import Scan, read_scan
 from brats_jax.data.scans.truth import read_truth
 from brats_jax.data.sources.base import folder_files
@@ -80,6 +81,7 @@ def predict_cases(
     *,
     resampled: bool = False,
     labels: str = "",
+    reading: ReadOptions = ReadOptions(),  # noqa: B008, immutable
 ) -> Outcome:
     """Predicts cases and writes them into a folder; an error of one does not stop the others.
 
@@ -90,6 +92,7 @@ def predict_cases(
       options: the files to write.
       resampled: resample images whose grids differ from each other or from 1 mm.
       labels: label scheme of true labels beside the images; '' for that of their names.
+      reading: how the files are read.
     """
     outcome = Outcome()
     folder = PredictionFolder(directory)
@@ -107,7 +110,7 @@ def predict_cases(
             print_line(f"{case.name}: {reason}")
         else:
             todo.append(case)
-    steps = _Steps(model, directory, options, resampled, labels)
+    steps = _Steps(model, directory, options, resampled, labels, reading)
     running = run_cases(
         todo,
         steps.read,
@@ -159,12 +162,19 @@ class _Steps:
     options: OutputOptions
     resampled: bool
     labels: str
+    reading: ReadOptions
 
     def read(self, case: CaseFiles) -> tuple[Scan, np.ndarray]:
         """The scan, and its normalised images float16[slices, H, W, 4]."""
         model = self.model
         in_plane = model.trained.in_plane
-        scan = read_scan(case, model.inputs, in_plane=in_plane, resampled=self.resampled)
+        scan = read_scan(
+            case,
+            model.inputs,
+            in_plane=in_plane,
+            resampled=self.resampled,
+            options=self.reading,
+        )
         return scan, model.normalise(scan)
 
     def predict(self, case: CaseFiles, loaded: tuple[Scan, np.ndarray]) -> _Prediction:

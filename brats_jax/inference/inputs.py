@@ -11,8 +11,10 @@ import numpy as np
 from brats_jax.data.modalities import canonical_name
 from brats_jax.data.scans import writing
 from brats_jax.data.scans.case_files import CaseFiles, group_by_case
+from brats_jax.data.scans.nifti_file import check_case_size
+from brats_jax.data.scans.options import MAX_CASE_GB, ReadOptions
 from brats_jax.data.scans.scan import Scan, make_scan, read_scan
-from brats_jax.data.scans.volumes import Volume, check_volume
+from brats_jax.data.scans.volumes import Volume, check_volume, volume_from
 from brats_jax.data.sources.base import folder_files
 from brats_jax.errors import BratsError
 from brats_jax.inference import sidecars
@@ -27,6 +29,7 @@ NiftiImages = Mapping[str, "FileBasedImage"]
 Paths = str | Path | Mapping[str, str | Path]
 Images = str | Path | Mapping[str, Any]
 
+_NIFTI = (".nii", ".nii.gz")
 # 1 mm voxels whose axes run Left, Posterior, Superior, in the scanner's RAS millimetres.
 _LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -55,7 +58,11 @@ class CaseInput:
         return None if self.output is None else sidecars.path_beside(self.output)
 
     def to_scan(
-        self, needed: tuple[str, ...], in_plane: tuple[int, int] | None, resampled: bool
+        self,
+        needed: tuple[str, ...],
+        in_plane: tuple[int, int] | None,
+        resampled: bool,
+        options: ReadOptions = ReadOptions(),  # noqa: B008, immutable
     ) -> Scan:
         """The scan on the network's grid.
 
@@ -63,6 +70,7 @@ class CaseInput:
           needed: the modalities that the model needs.
           in_plane: H and W that the slices must have; None for any.
           resampled: resample images whose grids differ from each other or from 1 mm.
+          options: how files and headers are read.
 
         Raises:
           BratsError: a modality is missing, or the images do not fit.
@@ -75,8 +83,12 @@ class CaseInput:
                     f"model needs {', '.join(needed)}"
                 )
         if isinstance(self.source, CaseFiles):
-            return read_scan(self.source, needed, in_plane=in_plane, resampled=resampled)
-        return make_scan("images", self.source, needed, in_plane=in_plane, resampled=resampled)
+            return read_scan(
+                self.source, needed, in_plane=in_plane, resampled=resampled, options=options
+            )
+        return make_scan(
+            "images", self.source, needed, in_plane=in_plane, resampled=resampled, options=options
+        )
 
     def return_volume(self, scan: Scan, volume: np.ndarray, *, labels: bool, note: str) -> Any:
         """The result in the caller's form: an array, an image, or the path that was written.
@@ -207,7 +219,10 @@ def _of_image(name: str, image: Any) -> Volume:
             "all of one kind"
         )
     try:
+        file = str(image.get_filename())
+        if nibabel.is_proxy(image.dataobj) and file.endswith(_NIFTI):
+            check_case_size([file], MAX_CASE_GB)
         voxels = np.asanyarray(image.dataobj)
     except (OSError, ValueError, EOFError) as error:
         raise BratsError(f"{name} cannot be read ({error}): fetch its file again") from None
-    return check_volume(image.get_filename() or name, voxels, image.affine, image.header)
+    return volume_from(image.get_filename() or name, voxels, image.affine, image.header)

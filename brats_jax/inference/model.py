@@ -15,6 +15,7 @@ from brats_jax import about
 from brats_jax.data.modalities import DISPLAY_NAMES, channel_indices
 from brats_jax.data.normalise import brain_mask, normalise
 from brats_jax.data.scans import provenance
+from brats_jax.data.scans.options import ReadOptions
 from brats_jax.data.scans.persons import subject_of
 from brats_jax.data.scans.scan import Scan
 from brats_jax.errors import BratsError
@@ -77,19 +78,19 @@ class Model:
     @overload
     def segment(
         self, images: Arrays, *, et_label: int = ..., affine: np.ndarray | None = ...,
-        output: None = ..., resample: bool = ...,
+        output: None = ..., resample: bool = ..., orientation: str = ...,
     ) -> np.ndarray: ...  # fmt: skip
 
     @overload
     def segment(
         self, images: NiftiImages, *, et_label: int = ..., affine: None = ...,
-        output: None = ..., resample: bool = ...,
+        output: None = ..., resample: bool = ..., orientation: str = ...,
     ) -> "Nifti1Image": ...  # fmt: skip
 
     @overload
     def segment(
         self, images: Paths, *, et_label: int = ..., affine: None = ...,
-        output: str | Path, resample: bool = ...,
+        output: str | Path, resample: bool = ..., orientation: str = ...,
     ) -> Path: ...  # fmt: skip
 
     def segment(
@@ -100,6 +101,7 @@ class Model:
         affine: np.ndarray | None = None,
         output: str | Path | None = None,
         resample: bool = False,
+        orientation: str = "",
     ) -> Any:
         """Labels of one case, in the form of its images.
 
@@ -112,6 +114,7 @@ class Model:
           output: for paths: the .nii.gz to write. NAME.json beside NAME.nii.gz, written after it,
             states use, hash of the model, settings, version of the program and input files.
           resample: resample images whose grids differ from each other or from 1 mm.
+          orientation: the axes, e.g. 'LPS', of images whose headers do not decide them.
 
         Returns:
           Labels 0, 1, 2 and `et_label`, in the shape, axes and data type of the first modality
@@ -122,7 +125,7 @@ class Model:
         """
         self._check_task("segment")
         given = parse_images(images, affine, output)
-        found = self.predict(given.to_scan(self.inputs, self.trained.in_plane, resample))
+        found = self.predict(self._scan(given, resample, orientation))
         values = label_values(found, et_label)
         sidecar = SegmentationOutputSidecar(
             **self.sidecar_fields(found.scan), labels=label_names(et_label)
@@ -132,19 +135,19 @@ class Model:
     @overload
     def reconstruct(
         self, images: Arrays, *, affine: np.ndarray | None = ...,
-        output: None = ..., resample: bool = ...,
+        output: None = ..., resample: bool = ..., orientation: str = ...,
     ) -> np.ndarray: ...  # fmt: skip
 
     @overload
     def reconstruct(
         self, images: NiftiImages, *, affine: None = ...,
-        output: None = ..., resample: bool = ...,
+        output: None = ..., resample: bool = ..., orientation: str = ...,
     ) -> "Nifti1Image": ...  # fmt: skip
 
     @overload
     def reconstruct(
         self, images: Paths, *, affine: None = ...,
-        output: str | Path, resample: bool = ...,
+        output: str | Path, resample: bool = ..., orientation: str = ...,
     ) -> Path: ...  # fmt: skip
 
     def reconstruct(
@@ -154,6 +157,7 @@ class Model:
         affine: np.ndarray | None = None,
         output: str | Path | None = None,
         resample: bool = False,
+        orientation: str = "",
     ) -> Any:
         """The target modality of one case, float32; arguments and forms as in `segment`.
 
@@ -161,7 +165,7 @@ class Model:
         """
         self._check_task("reconstruct")
         given = parse_images(images, affine, output)
-        scan = given.to_scan(self.inputs, self.trained.in_plane, resample)
+        scan = self._scan(given, resample, orientation)
         found = self.synthesise(scan)
         sidecar = SyntheticOutputSidecar(
             **self.sidecar_fields(scan), **self.describe_synthetic(found)
@@ -169,11 +173,20 @@ class Model:
         return self._return(given, scan, scan.to_input(found.image, nearest=False), sidecar)
 
     def scan(
-        self, images: Images, *, affine: np.ndarray | None = None, resample: bool = False
+        self,
+        images: Images,
+        *,
+        affine: np.ndarray | None = None,
+        resample: bool = False,
+        orientation: str = "",
     ) -> Scan:
         """The scan for `predict` or `synthesise`, from images in any form that `segment` takes."""
         given = parse_images(images, affine, None, returns_volume=False)
-        return given.to_scan(self.inputs, self.trained.in_plane, resample)
+        return self._scan(given, resample, orientation)
+
+    def _scan(self, given: CaseInput, resample: bool, orientation: str) -> Scan:
+        options = ReadOptions(orientation)
+        return given.to_scan(self.inputs, self.trained.in_plane, resample, options)
 
     def normalise(self, scan: Scan) -> np.ndarray:
         """The network's input float16[slices, H, W, 4], normalised as the training data."""

@@ -7,6 +7,7 @@ from typing import Any
 from brats_jax.about import RESEARCH_USE_ONLY
 from brats_jax.data.modalities import MODALITIES
 from brats_jax.data.scans.labels import scheme_named
+from brats_jax.data.scans.options import ReadOptions
 from brats_jax.errors import BratsError
 from brats_jax.inference import cases as case_list
 from brats_jax.inference import inputs
@@ -28,6 +29,7 @@ def predict(
     *,
     resampled: bool = False,
     labels: str = "",
+    reading: ReadOptions = ReadOptions(),  # noqa: B008, immutable
     task: str = "segment",
     **model_options: Any,
 ) -> Outcome:
@@ -40,6 +42,7 @@ def predict(
       options: which files to write.
       resampled: resamples images whose voxels are not 1 mm, or differ between modalities.
       labels: label scheme of true labels beside the images; '' for that of their names.
+      reading: how the files of the cases are read.
       task: 'segment' or 'reconstruct'.
       model_options: see `brats_jax.inference.load`.
 
@@ -72,7 +75,7 @@ def predict(
         print_line(f"note: {note}")
     make_folder(output, "--output")
     outcome = case_list.predict_cases(
-        model, cases, output, options, resampled=resampled, labels=labels
+        model, cases, output, options, resampled=resampled, labels=labels, reading=reading
     )
     print_line(
         f"{len(outcome.written)} written, {len(outcome.kept)} kept, {len(outcome.failed)} failed"

@@ -10,8 +10,8 @@ import numpy as np
 
 from brats_jax.data.modalities import CLASSES, MODALITIES, NUM_CLASSES, REGIONS
 from brats_jax.data.normalise import brain_mask
+from brats_jax.data.scans.grids import voxel_sizes_mm
 from brats_jax.data.scans.scan import Scan
-from brats_jax.data.scans.volumes import voxel_sizes_mm
 from brats_jax.errors import BratsError
 
 

@@ -18,6 +18,11 @@ def is_prediction(header: Any) -> bool:
     return OURS in note and not note.startswith(PHANTOM)
 
 
+def is_phantom(header: Any) -> bool:
+    """Whether the file is of a phantom of this program."""
+    return note_of(header).startswith(PHANTOM)
+
+
 def is_predicted(path: Path) -> bool:
     """Whether a model of this program predicted the file; False if it cannot be read."""
     import nibabel

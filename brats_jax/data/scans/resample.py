@@ -4,37 +4,13 @@ Not `nibabel.processing.resample_from_to`, which differs in rounding: it makes t
 voxels beside the brain faintly non-zero.
 """
 
-import dataclasses
-
 import numpy as np
 from scipy import ndimage
 
+from brats_jax.data.scans.grids import Grid
+
 # A grid of 1 mm with LPS axes, in the scanner's RAS coordinates.
 _LPS_1MM = np.diag([-1.0, -1.0, 1.0, 1.0])
-
-
-@dataclasses.dataclass(frozen=True)
-class Grid:
-    """A voxel grid in space.
-
-    Attributes:
-      affine: float64[4, 4], voxel (x, y, z) to scanner mm.
-      shape: voxels along x, y, z.
-    """
-
-    affine: np.ndarray
-    shape: tuple[int, int, int]
-
-    def corners_mm(self) -> np.ndarray:
-        """float64[8, 3]: the centres of the corner voxels."""
-        ends = np.array(np.meshgrid(*([0, n - 1] for n in self.shape), indexing="ij"))
-        return (self.affine @ np.vstack([ends.reshape(3, 8), np.ones(8)]))[:3].T
-
-    def is_near(self, other: "Grid", tolerance_mm: float = 0.1) -> bool:
-        """Whether both grids have the same voxels, up to a tolerance."""
-        return self.shape == other.shape and bool(
-            (np.abs(self.corners_mm() - other.corners_mm()) <= tolerance_mm).all()
-        )
 
 
 def straight_grid(grid: Grid, brain: np.ndarray, in_plane: tuple[int, int] | None) -> Grid:

@@ -12,23 +12,22 @@ from typing import Any
 import numpy as np
 
 from brats_jax.data.modalities import DISPLAY_NAMES, MODALITIES
-from brats_jax.data.normalise import brain_mask
 from brats_jax.data.scans.case_files import CaseFiles, volume_of
-from brats_jax.data.scans.naming import SEG
-from brats_jax.data.scans.resample import Grid, resample, straight_grid
-from brats_jax.data.scans.volumes import (
-    Volume,
-    affine_to_lps,
-    from_lps,
-    read_volume,
-    to_lps,
-    voxel_sizes_mm,
+from brats_jax.data.scans.checks import (
+    check_stripped,
+    checked_images,
+    grid_problem,
+    modalities_apart,
+    voxel_problem,
 )
+from brats_jax.data.scans.grids import Grid, from_lps, to_lps, voxel_sizes_mm
+from brats_jax.data.scans.naming import SEG
+from brats_jax.data.scans.nifti_file import check_case_size
+from brats_jax.data.scans.options import ReadOptions, check_case_bytes
+from brats_jax.data.scans.resample import resample, straight_grid
+from brats_jax.data.scans.volumes import Volume, read_volume
 from brats_jax.errors import BratsError
 
-# The largest brains with all their CSF have less than 2 litres, a head has 4 litres and more.
-_LARGEST_BRAIN_ML = 2500.0
-_LARGEST_TILT_DEGREES = 10.0
 # The modalities of one registered, stripped head have a Dice of more than 0.95.
 _LEAST_OVERLAP = 0.8
 
@@ -43,10 +42,13 @@ class Scan:
         modality is 0. H runs Left, W Posterior, slices Superior.
       present: the modalities that are not absent.
       grid: of the images: images[k, i, j] is voxel (i, j, k).
-      input_grid: of the first modality's file, its axes turned to LPS.
+      input_grid: of the reference file (the first modality whose header tells its axes), its
+        axes turned to LPS.
       input_affine, header: of that file, in its own axes.
       files: the file of each modality.
       notes: changes to the scan and warnings, one line each.
+      file_affine: `input_affine` as the file has it, in the unit of its header; None if equal.
+      options: how the files were read.
     """
 
     name: str
@@ -58,6 +60,8 @@ class Scan:
     header: Any
     files: Mapping[str, str]
     notes: Sequence[str] = ()
+    file_affine: np.ndarray | None = None
+    options: ReadOptions = ReadOptions()  # noqa: RUF009, immutable
 
     @property
     def voxel_mm3(self) -> float:
@@ -86,14 +90,18 @@ def read_scan(
     *,
     in_plane: tuple[int, int] | None = None,
     resampled: bool = False,
+    options: ReadOptions = ReadOptions(),  # noqa: B008, immutable
 ) -> Scan:
     """Reads all modalities of a case; arguments and errors as of `make_scan`."""
     if case.conflict:
         raise BratsError(case.conflict)
     paths = {name: path for name, path in case.paths.items() if name != SEG}
     _check_present(needed, paths, f"{case.folder} has")
-    volumes = {name: read_volume(paths[name]) for name in MODALITIES if name in paths}
-    scan = make_scan(case.name, volumes, needed, in_plane=in_plane, resampled=resampled)
+    check_case_size(paths.values(), options.max_case_gb)
+    volumes = {name: read_volume(paths[name], options) for name in MODALITIES if name in paths}
+    scan = make_scan(
+        case.name, volumes, needed, in_plane=in_plane, resampled=resampled, options=options
+    )
     return dataclasses.replace(scan, notes=[*scan.notes, *_mixed_cases(paths)])
 
 
@@ -116,6 +124,7 @@ def make_scan(
     *,
     in_plane: tuple[int, int] | None = None,
     resampled: bool = False,
+    options: ReadOptions = ReadOptions(),  # noqa: B008, immutable
 ) -> Scan:
     """Puts the modalities of one case on one grid.
 
@@ -125,32 +134,32 @@ def make_scan(
       needed: the inputs of the network.
       in_plane: the slice size (H, W) that the network needs; None for any.
       resampled: resample a scan that is not as in BraTS, instead of refusing it.
+      options: the axes of files whose headers do not tell them, and the largest size.
 
     Raises:
-      BratsError: a modality is missing or empty, the skull is not stripped, or (unless `resampled`)
-        the voxels are not as in BraTS.
+      BratsError: a modality is missing or empty, the axes are not known, the skull is not
+        stripped, or (unless `resampled`) the voxels are not as in BraTS.
     """
     _check_present(needed, volumes, "there is")
-    for volume in volumes.values():
-        if not volume.voxels.any():
-            raise BratsError(f"{volume.path} is all zero: fetch it again or take the case away")
-    names = [modality for modality in MODALITIES if modality in volumes]
+    oriented = checked_images({m: volumes[m] for m in MODALITIES if m in volumes}, options)
+    volumes, first, notes = oriented.volumes, oriented.reference, list(oriented.notes)
+    names = list(volumes)
     upright = {m: to_lps(volumes[m].voxels, volumes[m].affine) for m in names}
-    grids = {m: _lps_grid(volumes[m]) for m in names}
-    first = volumes[names[0]]
-    grid = input_grid = grids[names[0]]
-    apart = [m for m in names if not grids[m].is_near(grid)]
-    notes = []
-    if problem := _grid_problem(volumes, apart, first) or _voxel_problem(first, grid, in_plane):
+    grids = {m: volumes[m].grid for m in names}
+    grid = input_grid = first.grid
+    apart = modalities_apart(volumes, first)
+    if problem := grid_problem(volumes, apart, first) or voxel_problem(first, grid, in_plane):
         if not resampled:
             raise BratsError(
                 f"{problem}: register and resample the case, or give --resample (in Python "
                 "resample=True)"
             )
-        if _voxel_problem(first, grid, in_plane):
-            brain = upright[names[0]] != 0
-            _check_fit(first, brain, grid, in_plane)
+        if voxel_problem(first, grid, in_plane):
+            brain = to_lps(first.voxels, first.affine) != 0
+            _check_extent(first, brain, grid, in_plane)
             grid = straight_grid(grid, brain, in_plane)
+            size = 4 * len(MODALITIES) * int(np.prod([float(n) for n in grid.shape]))
+            check_case_bytes(first.path, size, options.max_case_gb)
         notes.append(f"resampled, because {problem}")
     images = np.zeros((*grid.shape, len(MODALITIES)), dtype=np.float32)
     for m in names:
@@ -159,10 +168,13 @@ def make_scan(
         moved = upright[m] if same else resample(upright[m], grids[m], grid, nearest=False)
         images[..., MODALITIES.index(m)] = moved
         if m in apart:
-            _check_overlap(volumes[m], moved != 0, first, images[..., MODALITIES.index(names[0])])
-    scan = Scan(
+            own = resample(to_lps(first.voxels, first.affine), input_grid, grid, nearest=False)
+            _check_overlap(volumes[m], moved != 0, first, own)
+    stacked = np.ascontiguousarray(np.moveaxis(images, 2, 0))
+    check_stripped(stacked, grid, {MODALITIES.index(m): volumes[m].path for m in names})
+    return Scan(
         name=name,
-        images=np.ascontiguousarray(np.moveaxis(images, 2, 0)),
+        images=stacked,
         present=tuple(names),
         grid=grid,
         input_grid=input_grid,
@@ -170,9 +182,9 @@ def make_scan(
         header=first.header,
         files={m: volumes[m].path for m in names},
         notes=notes,
+        file_affine=first.file_affine,
+        options=options,
     )
-    _check_stripped(scan)
-    return scan
 
 
 def _check_present(needed: Sequence[str], present: Mapping[str, object], where: str) -> None:
@@ -184,41 +196,7 @@ def _check_present(needed: Sequence[str], present: Mapping[str, object], where: 
         )
 
 
-def _lps_grid(volume: Volume) -> Grid:
-    shape = to_lps(np.empty(volume.voxels.shape, np.bool_), volume.affine).shape
-    return Grid(affine_to_lps(volume.affine, volume.voxels.shape), shape)
-
-
-def _grid_problem(volumes: Mapping[str, Volume], names: Sequence[str], first: Volume) -> str:
-    """The problem of modalities on different grids, or ''."""
-    if not names:
-        return ""
-    other = volumes[names[0]]
-    if other.voxels.shape != first.voxels.shape:
-        return f"{other.path} is {other.size_text}, {first.path} is {first.size_text}"
-    return f"{other.path} lies elsewhere than {first.path} (their affines differ)"
-
-
-def _voxel_problem(volume: Volume, grid: Grid, in_plane: tuple[int, int] | None) -> str:
-    """The problem of voxels that are not as in BraTS, or ''."""
-    sizes = voxel_sizes_mm(grid.affine)
-    if max(abs(size - 1) for size in sizes) > 0.01:
-        x, y, z = voxel_sizes_mm(volume.affine)
-        return f"{volume.path} has voxels of {x:.3g} x {y:.3g} x {z:.3g} mm, not of 1 mm"
-    cosines = np.abs(np.diag(grid.affine[:3, :3]) / sizes)
-    tilt = float(np.degrees(np.arccos(min(1.0, cosines.min()))))
-    if tilt > _LARGEST_TILT_DEGREES:
-        return f"{volume.path} is tilted by {tilt:.0f} degrees from the axes of the body"
-    if in_plane is not None and grid.shape[:2] != tuple(in_plane):
-        own, wanted = (f"{h} x {w}" for h, w in (grid.shape[:2], in_plane))
-        return (
-            f"{volume.path} has slices of {own}, the model was trained on {wanted} (it normalises "
-            "by slice, air included)"
-        )
-    return ""
-
-
-def _check_fit(
+def _check_extent(
     volume: Volume, brain: np.ndarray, grid: Grid, in_plane: tuple[int, int] | None
 ) -> None:
     if in_plane is None:
@@ -240,23 +218,4 @@ def _check_overlap(volume: Volume, brain: np.ndarray, first: Volume, other: np.n
         raise BratsError(
             f"{volume.path} and {first.path} overlap by {overlap:.2f} (Dice) where their headers "
             "place them: register them, or repair the header that is wrong"
-        )
-
-
-def _check_stripped(scan: Scan) -> None:
-    """Refuses a scan with a skull; names the modality with most non-zero voxels."""
-    brain = brain_mask(scan.images)
-    volume_ml = float(brain.sum()) * scan.voxel_mm3 / 1000
-    problem = ""
-    if brain.all():
-        problem = "has no voxel of 0 for air"
-    elif volume_ml > _LARGEST_BRAIN_ML:
-        problem = f"is not zero in {volume_ml:.0f} ml, more than a brain has"
-    if problem:
-        sizes = {m: np.count_nonzero(scan.images[..., MODALITIES.index(m)]) for m in scan.present}
-        worst = max(scan.present, key=sizes.__getitem__)
-        together = "" if sizes[worst] == brain.sum() else ", its case's modalities together,"
-        raise BratsError(
-            f"{scan.files[worst]}{together} {problem}: strip the skull first "
-            "(HD-BET and SynthStrip do), with air exactly 0"
         )

@@ -1,5 +1,6 @@
 """The true labels in the folder of a scan, for display."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,11 +8,13 @@ import numpy as np
 
 from brats_jax.data.scans import provenance
 from brats_jax.data.scans.case_files import CaseFiles, files_near, group_by_case
+from brats_jax.data.scans.grids import from_lps
 from brats_jax.data.scans.labels import choose_scheme, map_labels
 from brats_jax.data.scans.naming import SEG
+from brats_jax.data.scans.orientation import settle_labels
 from brats_jax.data.scans.resample import resample
 from brats_jax.data.scans.scan import Scan
-from brats_jax.data.scans.volumes import Volume, align, from_lps, read_volume
+from brats_jax.data.scans.volumes import Volume, read_volume
 from brats_jax.errors import BratsError
 
 
@@ -38,16 +41,20 @@ def read_truth(
         return None
     if case.conflict:
         raise BratsError(case.conflict)
-    labels = read_volume(case.paths[SEG])
+    labels = read_volume(case.paths[SEG], scan.options)
     scheme = choose_scheme(labels, case.schemes, label_scheme)
     mapped = map_labels(labels, scheme, [] if notes is None else notes)
     brain = np.moveaxis((scan.images != 0).any(axis=-1), 0, 2)
     own = resample(brain, scan.grid, scan.input_grid, nearest=True)
-    # `align` needs the grid of the reference, not its values.
+    # The grid of the reference is needed, not its values.
     empty = from_lps(np.broadcast_to(np.uint8(0), scan.input_grid.shape), scan.input_affine)
     reference = Volume(str(first), empty, scan.input_affine, scan.header)
-    upright = align(
-        Volume(labels.path, mapped, labels.affine, labels.header), reference, lambda: own, []
+    upright = settle_labels(
+        dataclasses.replace(labels, voxels=mapped),
+        [reference],
+        lambda: own,
+        scan.options.orientation,
+        [],
     )
     on_grid = resample(upright, scan.input_grid, scan.grid, nearest=True)
     return np.ascontiguousarray(np.moveaxis(on_grid, 2, 0))

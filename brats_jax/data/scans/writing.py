@@ -70,5 +70,6 @@ def _image(scan: Scan, voxels: np.ndarray, note: str) -> Any:
         header[name] = scan.header[name]
     header["descrip"] = note.encode("ascii", "replace")[:79]
     two = isinstance(header, nibabel.Nifti2Header)
-    # The affine agrees with the header, so that nibabel keeps both qform and sform.
-    return (nibabel.Nifti2Image if two else nibabel.Nifti1Image)(voxels, scan.input_affine, header)
+    # The affine agrees with the header, so that nibabel keeps both qform and sform, or neither.
+    affine = scan.input_affine if scan.file_affine is None else scan.file_affine
+    return (nibabel.Nifti2Image if two else nibabel.Nifti1Image)(voxels, affine, header)

@@ -9,10 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from brats_jax.errors import BratsError
 from brats_jax.runtime import files as files_on_disk
-
-MAX_CASE_GB = 4.0  # a case of BraTS takes 0.3 GB
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,15 +98,6 @@ def state_of(source: Source, patient: str) -> str:
             facts = f"unreadable {error.errno}"
         digest.update(os.fsencode(f"{path}\n{facts}\n"))
     return digest.hexdigest()[:16] if paths else ""
-
-
-def check_case_bytes(path: str, size: int, max_case_gb: float) -> None:
-    """Refuses a case before it is allocated, if it takes more than `max_case_gb` (BratsError)."""
-    if size > max_case_gb * 1e9:
-        raise BratsError(
-            f"{path}: its case takes {size / 1e9:.1f} GB in memory, more than {max_case_gb:g} GB "
-            "(--max_case_gb): check the case, or allow more if there is as much"
-        )
 
 
 def folder_files(root: Path, unreadable: dict[str, str] | None = None) -> list[Path]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from brats_jax.data.scans.case_files import volume_of
 from brats_jax.data.scans.naming import NAMINGS
+from brats_jax.data.scans.options import ReadOptions
 from brats_jax.data.sources.base import Source, folder_files
 from brats_jax.data.sources.kaggle import KaggleSource
 from brats_jax.data.sources.nifti import NiftiSource
@@ -22,6 +23,7 @@ def open_source(
     shape: Sequence[int] | None = None,
     channel_order: Sequence[str] | None = None,
     labels: str = "",
+    options: ReadOptions = ReadOptions(),  # noqa: B008, immutable
 ) -> Source:
     """Opens the phantom, or the Kaggle slices or BraTS NIfTI cases anywhere below a folder.
 
@@ -30,6 +32,7 @@ def open_source(
       patients, seed, shape: number, random seed (default 0) and (slices, H, W) of the phantoms.
       channel_order: modalities of the channels of Kaggle files; None for the known order.
       labels: label scheme of NIfTI cases (see `scans.labels.SCHEMES`); '' for that of the names.
+      options: how NIfTI files are read.
 
     Returns:
       The source. Its files are listed, but not read yet.
@@ -39,6 +42,7 @@ def open_source(
     """
     if source == PHANTOM:
         _refuse_labels(labels)
+        _refuse_orientation(options)
         if channel_order is not None:
             raise BratsError("--channel_order is for Kaggle slice files: leave it out")
         if patients is None:
@@ -69,14 +73,15 @@ def open_source(
         )
     if kaggle is not None:
         _refuse_labels(labels)
-        return KaggleSource(root, files, channel_order, unreadable)
+        _refuse_orientation(options)
+        return KaggleSource(root, files, channel_order, unreadable, options.max_case_gb)
     if nifti is not None:
         if channel_order is not None:
             raise BratsError(
                 "--channel_order is for Kaggle slice files; NIfTI volumes are named by modality: "
                 "leave it out"
             )
-        return NiftiSource(root, files, unreadable, labels)
+        return NiftiSource(root, files, unreadable, labels, options)
     if unreadable:
         raise BratsError(next(iter(unreadable.values())))
     raise BratsError(
@@ -89,3 +94,8 @@ def open_source(
 def _refuse_labels(labels: str) -> None:
     if labels:
         raise BratsError("--labels is for NIfTI volumes: leave it out")
+
+
+def _refuse_orientation(options: ReadOptions) -> None:
+    if options.orientation:
+        raise BratsError("--orientation is for NIfTI volumes: leave it out")

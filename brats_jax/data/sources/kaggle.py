@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from brats_jax.data.modalities import MODALITIES, canonical_name
-from brats_jax.data.sources.base import MAX_CASE_GB, Case, check_case_bytes
+from brats_jax.data.scans.options import MAX_CASE_GB, check_case_bytes
+from brats_jax.data.sources.base import Case
 from brats_jax.data.sources.slice_file import SLICE_FILE, read_slice
 from brats_jax.data.sources.slice_tables import check_row, patient_name, read_grades, read_tables
 from brats_jax.data.whole_volumes import RELEASE_SLICES, note_on_holes

@@ -15,16 +15,21 @@ from brats_jax.data.modalities import MODALITIES
 from brats_jax.data.normalise import brain_mask
 from brats_jax.data.scans import provenance
 from brats_jax.data.scans.case_files import group_by_case
+from brats_jax.data.scans.checks import (
+    check_stripped,
+    checked_images,
+    grid_problem,
+    modalities_apart,
+    voxel_problem,
+)
+from brats_jax.data.scans.grids import to_lps, voxel_sizes_mm
 from brats_jax.data.scans.labels import choose_scheme, label_values, map_labels, scheme_named
 from brats_jax.data.scans.naming import SEG
+from brats_jax.data.scans.nifti_file import check_case_size
+from brats_jax.data.scans.options import ReadOptions
+from brats_jax.data.scans.orientation import Oriented, settle_labels
 from brats_jax.data.scans.persons import subjects_of
-from brats_jax.data.scans.volumes import (
-    affine_to_lps,
-    align,
-    read_volume,
-    to_lps,
-    voxel_sizes_mm,
-)
+from brats_jax.data.scans.volumes import Volume, read_volume
 from brats_jax.data.sources.base import Case
 from brats_jax.errors import BratsError
 from brats_jax.runtime import threads
@@ -38,6 +43,7 @@ class NiftiSource:
       files: every file below it.
       unreadable: a line for each folder that cannot be listed.
       labels: the label scheme; '' for that of the names.
+      options: how the files are read.
     """
 
     name = "nifti"
@@ -49,9 +55,10 @@ class NiftiSource:
         files: Sequence[Path],
         unreadable: Mapping[str, str] | None = None,
         labels: str = "",
+        options: ReadOptions = ReadOptions(),  # noqa: B008, immutable
     ) -> None:
         scheme_named(labels)
-        self.root, self.labels = root, labels
+        self.root, self.labels, self.options = root, labels, options
         groups = group_by_case(files)
         self._conflicts = dict(unreadable or {}) | {
             name: group.conflict for name, group in groups.items() if group.conflict
@@ -64,6 +71,8 @@ class NiftiSource:
     @property
     def description(self) -> dict[str, Any]:
         chosen = {"labels": self.labels.strip().lower()} if self.labels else {}
+        if self.options.orientation:
+            chosen["orientation"] = self.options.orientation
         return {"folder": str(self.root), **chosen}
 
     def files_of(self, patient: str) -> list[str]:
@@ -98,29 +107,35 @@ class NiftiSource:
             raise BratsError(f"{problem}: fetch what is missing, or leave the case out")
         paths = self._cases[patient]
         notes: list[str] = []
+        check_case_size(paths.values(), self.options.max_case_gb)
         *read, labels = threads.parallel_map(
-            read_volume, [paths[name] for name in (*MODALITIES, SEG)]
+            lambda name: read_volume(paths[name], self.options), [*MODALITIES, SEG]
         )
         if provenance.is_prediction(labels.header):
             raise BratsError(
                 f"{labels.path} was predicted by this program and is no truth for training or "
                 "evaluation: replace it by true labels, or take the case away"
             )
-        volumes = dict(zip(MODALITIES, read, strict=True))
-        reference = read[0]
-        grid = to_lps(reference.voxels, reference.affine)
-        grids = [align(volume, reference, lambda: grid != 0, notes) for volume in read]
-        images = _interleave(grids)
+        oriented = _checked(dict(zip(MODALITIES, read, strict=True)), self.options, labels)
+        notes += oriented.notes
+        volumes, reference = oriented.volumes, oriented.reference
+        images = _interleave([to_lps(v.voxels, v.affine) for v in volumes.values()])
+        check_stripped(
+            images, reference.grid, {m: volumes[name].path for m, name in enumerate(MODALITIES)}
+        )
         scheme = choose_scheme(labels, self._schemes[patient], self.labels)
         mapped = map_labels(labels, scheme, notes)
-        aligned = align(
+        aligned = settle_labels(
             dataclasses.replace(labels, voxels=mapped),
-            reference,
+            [reference, *volumes.values()],
             lambda: np.moveaxis(brain_mask(images), 0, 2),
+            self.options.orientation,
             notes,
         )
-        affine = affine_to_lps(reference.affine, reference.voxels.shape)
-        counts = threads.parallel_map(lambda v: int(np.count_nonzero(v.voxels < 0)), read)
+        affine = reference.grid.affine
+        counts = threads.parallel_map(
+            lambda v: int(np.count_nonzero(v.voxels < 0)), volumes.values()
+        )
         negative = dict(zip(MODALITIES, counts, strict=True))
         for name, count in negative.items():
             if count:
@@ -130,7 +145,7 @@ class NiftiSource:
             subject=self._subjects[patient],
             images=images,
             labels=np.ascontiguousarray(np.moveaxis(aligned, 2, 0)),
-            slice_numbers=np.arange(grid.shape[2]),
+            slice_numbers=np.arange(len(images)),
             affine=affine.tolist(),
             spacing_mm=voxel_sizes_mm(affine),
             provenance={
@@ -143,9 +158,24 @@ class NiftiSource:
                 "label_orientation": labels.codes,
                 "label_values": label_values(labels.voxels),
                 "label_scheme": str(scheme),
+                **({"read_as": oriented.read_as} if oriented.read_as else {}),
             },
             notes=notes,
         )
+
+
+def _checked(volumes: Mapping[str, Volume], options: ReadOptions, labels: Volume) -> Oriented:
+    """The images with settled axes, air of 0, and voxels of 1 mm on one grid."""
+    oriented = checked_images(volumes, options, labels)
+    reference = oriented.reference
+    apart = modalities_apart(oriented.volumes, reference)
+    problem = grid_problem(oriented.volumes, apart, reference)
+    # Phantoms of few voxels have large ones.
+    if not problem and not provenance.is_phantom(reference.header):
+        problem = voxel_problem(reference, reference.grid, None)
+    if problem:
+        raise BratsError(f"{problem}: register and resample the case to one grid of 1 mm")
+    return oriented
 
 
 def _interleave(grids: Sequence[np.ndarray]) -> np.ndarray:

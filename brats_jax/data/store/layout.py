@@ -202,6 +202,7 @@ class Manifest(SealedDocument):
       summary: counts.
       contradictions: signs of exchanged labels or modalities, by patient.
       label_schemes: number of NIfTI cases by the scheme of their labels.
+      read_as: the axes of images that are not read by their own headers, by patient and modality.
     """
 
     SCHEMA: ClassVar[str] = "brats_jax.store"
@@ -227,6 +228,7 @@ class Manifest(SealedDocument):
     summary: StoreSummary
     contradictions: dict[str, tuple[str, ...]] = field(default_factory=dict)
     label_schemes: dict[str, int] = field(default_factory=dict)
+    read_as: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:

@@ -12,7 +12,8 @@ from typing import Any
 from brats_jax import about
 from brats_jax.data.modalities import CLASSES, MODALITIES
 from brats_jax.data.normalise import NORMALISATIONS, PERCENTILE
-from brats_jax.data.scans.volumes import ORIENTATION
+from brats_jax.data.scans.grids import ORIENTATION
+from brats_jax.data.scans.options import ReadOptions
 from brats_jax.data.sources.base import Source, known_problems, notices, state_of
 from brats_jax.data.sources.detect import PHANTOM, open_source
 from brats_jax.data.store import channel_audit, set_checks, writer
@@ -48,6 +49,7 @@ def prepare(
     shape: Sequence[int] | None = None,
     channel_order: Sequence[str] | None = None,
     labels: str = "",
+    options: ReadOptions = ReadOptions(),  # noqa: B008, immutable
     workers: int | None = None,
     ignore_audit: bool = False,
     skip_bad_cases: bool = False,
@@ -59,7 +61,7 @@ def prepare(
       source: a folder, 'phantom', or an open source.
       store: the folder to write: new, empty, or left by the same preparation.
       normalisation: 'slice' (the paper's) or 'volume'.
-      patients, seed, shape, channel_order, labels: see `sources.detect.open_source`.
+      patients, seed, shape, channel_order, labels, options: see `sources.detect.open_source`.
       workers: number of processes; None for one per available processor, 1 for this process alone.
       ignore_audit: continue even if the labels contradict the names of the channels.
       skip_bad_cases: leave out cases that cannot be read instead of stopping at the first.
@@ -86,6 +88,7 @@ def prepare(
             shape=shape,
             channel_order=channel_order,
             labels=labels,
+            options=options,
         )
     if normalisation not in source.normalisations:
         raise BratsError(
@@ -322,6 +325,11 @@ class _Preparation:
             notices=(*self.notices, *found.notices),
             notes={name: lines for name, lines in notes.items() if lines},
             skipped=self.skipped,
+            read_as={
+                record.patient: record.provenance["read_as"]
+                for record in records
+                if "read_as" in record.provenance
+            },
             settings=settings,
             files=files,
             summary=summary,

@@ -49,6 +49,13 @@ def summary_table(store: str | os.PathLike[str], manifest: Manifest) -> str:
         rows.append(("labels", f"{scheme} in {plural(count, 'case')}"))
     if manifest.contradictions:
         rows.append(("CONTRADICTED", f"by the images of {', '.join(manifest.contradictions)}"))
+    if manifest.read_as:
+        first, axes = next(iter(manifest.read_as.items()))
+        settled = ", ".join(f"{name} as {codes}" for name, codes in axes.items())
+        cases = plural(len(manifest.read_as), "case")
+        rows.append(
+            ("orientation", f"settled for {cases} (notes in {MANIFEST}): {first}: {settled}")
+        )
     lines = [f"{name:<14} {value}" for name, value in rows]
     lines.append("")
     lines.append(f"{'class':<14} {'slices':>10} {'of all':>8} {'pixels':>15} {'of tumour':>10}")

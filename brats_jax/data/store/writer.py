@@ -14,7 +14,7 @@ import numpy as np
 from brats_jax.data import crops
 from brats_jax.data.modalities import MODALITIES, NUM_CLASSES
 from brats_jax.data.normalise import normalise_crops
-from brats_jax.data.scans.volumes import ORIENTATION
+from brats_jax.data.scans.grids import ORIENTATION
 from brats_jax.data.sources.base import Case, Source, state_of
 from brats_jax.data.store import layout
 from brats_jax.data.store.channel_audit import contrast_sums

@@ -4,16 +4,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from brats_jax.data.scans.volumes import (
-    Volume,
-    affine_to_lps,
-    align,
-    check_volume,
-    from_lps,
-    read_volume,
-    to_lps,
-    voxel_sizes_mm,
-)
+from brats_jax.data.scans.volumes import check_volume, read_volume
 from brats_jax.errors import BratsError
 
 VOXELS = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
@@ -43,15 +34,6 @@ def test_a_gzip_file_is_checked_to_its_last_byte(tmp_path):
         read_volume(str(path))
 
 
-def test_turning_to_lps_keeps_every_voxel_in_its_place():
-    turned, affine = to_lps(VOXELS, RAS), affine_to_lps(RAS, VOXELS.shape)
-    assert nib.aff2axcodes(affine) == ("L", "P", "S")
-    np.testing.assert_array_equal(turned, VOXELS[::-1, ::-1])
-    np.testing.assert_allclose(affine @ [0, 0, 0, 1], RAS @ [1, 2, 0, 1])
-    np.testing.assert_array_equal(from_lps(turned, RAS), VOXELS)
-    assert voxel_sizes_mm(affine) == voxel_sizes_mm(RAS) == (2.0, 3.0, 4.0)
-
-
 @pytest.mark.parametrize(
     ("voxels", "affine", "message"),
     [
@@ -68,16 +50,3 @@ def test_unfit_volumes_are_refused(voxels, affine, message):
 
 def test_an_axis_of_length_one_is_removed():
     assert check_volume("a.nii", VOXELS[..., None], RAS, None).voxels.shape == (2, 3, 4)
-
-
-def test_where_headers_disagree_the_reading_with_more_voxels_in_the_brain_is_taken():
-    brain = np.zeros((4, 4, 4), bool)
-    brain[0, 0] = True
-    reference = Volume("t1.nii", brain.astype(np.int16), np.diag([-1.0, -1, 1, 1]), None)
-    labels = Volume("seg.nii", brain.astype(np.uint8), np.eye(4), None)  # says RAS, is LPS
-    notes = []
-    found = align(labels, reference, lambda: brain, notes)
-    np.testing.assert_array_equal(found, labels.voxels)
-    assert notes == [
-        "seg.nii is RAS, t1.nii is LPS; read with the axes of t1.nii (4 voxels in the brain)"
-    ]
