@@ -159,14 +159,19 @@ def use_compilation_cache(setting: str) -> None:
     variable JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS.
 
     Args:
-      setting: a folder, 'auto' (the user's cache folder), or '' (no cache).
+      setting: a folder, 'auto' (the user's cache folder, if the user has one), or '' (no cache).
     """
-    if not setting:
-        return
-    if setting == "auto":
+    folder = _users_cache() if setting == "auto" else setting
+    if folder:
+        jax.config.update("jax_compilation_cache_dir", folder)
+
+
+def _users_cache() -> str:
+    try:
         base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        setting = str(Path(base) / "brats_jax" / "compiled")
-    jax.config.update("jax_compilation_cache_dir", setting)
+    except RuntimeError:  # no HOME, and the system does not know the user, as in many containers
+        return ""
+    return str(Path(base) / "brats_jax" / "compiled")
 
 
 def compiler_options(mesh: Mesh, *, deterministic: bool) -> dict[str, Any]:

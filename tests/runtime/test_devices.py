@@ -153,3 +153,14 @@ def test_the_automatic_dtype_is_float32_on_cpu():
     assert devices.compute_dtype("bfloat16") == jax.numpy.bfloat16
     with pytest.raises(BratsError, match="unknown dtype 'half'; valid: auto, bfloat16, float32"):
         devices.compute_dtype("half")
+
+
+def test_a_user_without_a_home_has_no_cache(monkeypatch):
+    def unknown():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", unknown)
+    before = jax.config.jax_compilation_cache_dir
+    devices.use_compilation_cache("auto")
+    assert jax.config.jax_compilation_cache_dir == before
