@@ -284,8 +284,9 @@ def _own_files(folder: ExportFolder, task: str, earlier: ExportDocument | None) 
     hashes[folder.program(task).name] = earlier.sha256
     for file, known in hashes.items():
         path = folder.path / Path(file).name
-        if path.is_file() and known in ("", sha256_of(path)):  # 0.1.0 has no hash of the program
-            own.adopt(path.name)
+        if path.is_file():
+            # 0.1.0 has no hash of the program.
+            own.adopt(path.name, unchanged=known in ("", sha256_of(path)))
     return own
 
 
@@ -310,7 +311,10 @@ def verify(folder: Path) -> list[Path]:
             if not path.is_file():
                 raise BratsError(f"{path} is missing, which {description} describes: export again")
             if expected and sha256_of(path) != expected:
-                raise BratsError(f"{path} is not the file of {description}: export again")
+                raise BratsError(
+                    f"{path} is not the file of {description}: export the run again, into "
+                    "another folder"
+                )
             compared.append(path)
     if not compared:
         raise BratsError(f"{folder}: no export there, or one that was not finished: export again")

@@ -287,6 +287,13 @@ class TestAnExportIntoTheSameFolder:
             "segment.json", "segment.stablehlo", "segment_fold_1.safetensors"
         ]  # fmt: skip
 
+    def test_keeps_a_program_that_has_changed_and_says_so(self, folder, one_fold):
+        program = folder / "segment.stablehlo"
+        program.write_bytes(program.read_bytes() + b"x")
+        with pytest.raises(BratsError, match="stablehlo has changed since it was written by this"):
+            stablehlo.write(one_fold, folder)
+        assert program.read_bytes().endswith(b"x")
+
     @pytest.mark.parametrize("name", ["segment.stablehlo", "segment_fold_0.safetensors"])
     def test_a_changed_or_missing_file_is_named(self, folder, name):
         content = bytearray((folder / name).read_bytes())
