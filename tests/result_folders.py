@@ -28,6 +28,8 @@ VOLATILE = {
 EXTENSIBLE = ("config/", "options/", "settings/", ".json:rows/", ".csv:")
 # The keys of a score in evaluation.json and summary.json.
 SCORE_KEYS = ("stage", "unit", "over", "of", "metric", "convention")
+# Settings that name a folder of the machine; empty in sidecars and exports.
+FOLDERS = ("config/compilation_cache", "config/data/store", "config/pretrain/run")
 # Pictures and pages are not numbers; what a program was compiled from names source lines.
 SKIPPED = frozenset((".png", ".jpg", ".svg", ".html", ".md", ".tex", ".log", ".lock", ".stablehlo"))
 CHECKPOINTS = ("last", "best")
@@ -87,11 +89,20 @@ def differences(
         if name not in expected and not any(part in name for part in EXTENSIBLE)
     ]
     for name, before in expected.items():
-        if any(part in name for part in tolerance.unchecked):
+        if any(part in name for part in tolerance.unchecked) or _names_no_folder(
+            name, before, actual.get(name)
+        ):
             continue
         if name in actual and (text := _difference(before, actual[name], tolerance)):
             found.append(f"{name}: {text}")
     return found
+
+
+def _names_no_folder(name: str, before: Leaf, now: Leaf) -> bool:
+    """Whether the only difference is that what is passed on no longer names a folder."""
+    if name.endswith(FOLDERS):
+        return now == ""
+    return "inputs/" in name and isinstance(before, str) and before.rpartition("/")[2] == now
 
 
 def _difference(before: Leaf, now: Leaf, tolerance: Tolerance) -> str:
@@ -127,7 +138,11 @@ def _array_difference(before: np.ndarray, now: np.ndarray, tolerance: Tolerance)
 
 def _is_skipped(path: Path) -> bool:
     within = {*CHECKPOINTS, "tensorboard"} & set(path.parent.parts)
-    return bool(within) or path.name == "lock" or path.suffix in SKIPPED
+    return (
+        bool(within)
+        or path.name in ("lock", "lock.alive", "written.json")
+        or path.suffix in SKIPPED
+    )
 
 
 def _read_file(path: Path) -> Any:
