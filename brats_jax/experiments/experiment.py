@@ -125,7 +125,10 @@ def _start(settings: Settings, store: Store, folder: RunFolder, mode: str, mesh:
     if mode == "evaluate" and not folder.exists:
         raise BratsError(f"{folder.path}: no run there to evaluate; train it first")
     if not folder.exists and any(
-        fold.stage(s).path.exists() for fold in folder.folds() for s in STAGES
+        path.is_file()
+        for fold in folder.folds()
+        for stage in STAGES
+        for path in fold.stage(stage).path.rglob("*")
     ):
         raise BratsError(
             f"{folder.config_json} is missing, but there are trained folds beside it: copy it "

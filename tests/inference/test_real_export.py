@@ -37,8 +37,8 @@ def test_a_whole_case_gets_the_same_labels(tmp_path, compiled_programs, monkeypa
     monkeypatch.setenv("XLA_FLAGS", "")  # as a user has it; here running is what takes the time
     manifest = SimpleNamespace(source={}, normalisation="slice")
     store = SimpleNamespace(manifest=manifest, slice_shape=(240, 240), fingerprint="", path="none")
-    run = examples.write_run(tmp_path / "run", store) / "fold_0"
     with examples.shallow():
+        run = examples.write_run(tmp_path / "run", store) / "fold_0"
         stablehlo.write(open_run(run, "segment", data_mesh()), tmp_path / "exported")
     folder = sorted(Path(os.environ["BRATS_REAL_DATA"]).glob("BraTS2021_*"))[0]
     program = tmp_path / "exported" / "segment.stablehlo"

@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 from report_examples import write_run
 
+from brats_jax.data.splits import make_splits
 from brats_jax.reporting.arms import collect
 from brats_jax.reporting.figures import slice_pictures
 from brats_jax.reporting.read_runs import discover
@@ -25,6 +26,7 @@ def test_the_data_are_drawn_only_from_the_store_of_the_runs(tmp_path, small_stor
     same = write_run(
         tmp_path / "same", store=str(small_store.path), fingerprint=small_store.fingerprint
     )
+    make_splits(small_store).write(same / "splits.json")
     figure = slice_pictures.dataset_figure(discover(same).runs)
     assert figure.number == "Figure 4" and figure.mime == "image/jpeg"
 
