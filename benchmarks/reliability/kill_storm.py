@@ -21,7 +21,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -157,12 +156,18 @@ def storm(step: Step, folder: Path, seconds: float, kills: int, draw: random.Ran
         compare(step, whole, folder, count)
         for result in step.results:
             shutil.rmtree(folder / result)
-            if (before / result).exists():
-                shutil.copytree(before / result, folder / result, symlinks=True)
+        restore(step, before, folder)
     finish(step, folder)
     compare(step, whole, folder, count)
     shutil.rmtree(before)
     return count
+
+
+def restore(step: Step, before: Path, folder: Path) -> None:
+    """Copies the results of a step, as they were before it, from one folder to another."""
+    for result in step.results:
+        if (before / result).exists():
+            shutil.copytree(before / result, folder / result, symlinks=True)
 
 
 def outliving(folder: Path) -> int:
@@ -226,20 +231,16 @@ def _digest(leaves: list[tuple[str, object]]) -> str:
     return digest.hexdigest()
 
 
-def report(counts: Mapping[str, Count]) -> bool:
-    """Prints a line for each command, and the sum; whether all is sound."""
-    for name, count in counts.items():
-        print(
-            f"{name:<10}{count.kills:>4} kills, {count.compared} results compared, "
-            f"{len(count.differ)} differ, {len(count.left_over)} files left over or gone, "
-            f"{count.outlived} processes outlived it",
-            flush=True,
-        )
-        for line in [*count.differ, *count.left_over][:5]:
-            print(f"    {line}")
-    print(f"{sum(count.kills for count in counts.values())} kills")
-    print(measure.where())
-    return all(count.sound for count in counts.values())
+def show(name: str, count: Count) -> None:
+    """Prints the outcome of a command, and the first of its differences."""
+    print(
+        f"{name:<10}{count.kills:>4} kills, {count.compared} results compared, "
+        f"{len(count.differ)} differ, {len(count.left_over)} files left over or gone, "
+        f"{count.outlived} processes outlived it",
+        flush=True,
+    )
+    for line in [*count.differ, *count.left_over][:5]:
+        print(f"    {line}", flush=True)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -259,13 +260,22 @@ def main(argv: list[str] | None = None) -> None:
         chosen = (arguments.commands or ",".join(s.command for s in steps())).split(",")
         left = arguments.kills
         for step in steps():
-            seconds = finish(step, whole)
+            finish(step, whole)
+            # The time with compiled programs at hand, as every attempt but the first has them.
+            shutil.copytree(whole, folder / "timed", symlinks=True)
+            for result in step.results:
+                shutil.rmtree(folder / "timed" / result)
+            restore(step, disturbed, folder / "timed")
+            seconds = finish(step, folder / "timed")
+            shutil.rmtree(folder / "timed")
             share = 0
             if step.command in chosen:
                 share = left // (len(chosen) - chosen.index(step.command))
                 left -= share
             counts[step.command] = storm(step, disturbed, seconds, share, draw)
-        sys.exit(0 if report(counts) else 1)
+            show(step.command, counts[step.command])
+    print(f"{sum(count.kills for count in counts.values())} kills; {measure.where()}")
+    sys.exit(0 if all(count.sound for count in counts.values()) else 1)
 
 
 if __name__ == "__main__":

@@ -77,11 +77,13 @@ def settle_images(
         return _settled_by_choice(volumes, chosen)
     groups = _groups(voters)
     winners = groups[0]
+    like = "like the other files of the case"
     if 2 * len(winners) <= len(voters):
         agreeing = [group for group in groups if chosen in {volume.codes for volume in group}]
         if not agreeing:
             raise BratsError(_tie(groups, chosen))
         winners = agreeing[0]
+        like = "as --orientation says"
     settled: dict[str, Volume] = {}
     read_as: dict[str, str] = {}
     files: dict[tuple[str, str], list[str]] = {}
@@ -94,7 +96,7 @@ def settle_images(
         reason = volume.no_vote or f"is {volume.codes} by its header, which its fellows contradict"
         files.setdefault((reason, codes), []).append(Path(volume.path).name)
     notes = [
-        f"{', '.join(names)} {reason}; read as {codes}, like the other files of the case"
+        f"{', '.join(names)} {reason}; read as {codes}, {like}"
         for (reason, codes), names in files.items()
     ]
     reference = next((v for v in winners if any(v is w for w in settled.values())), None)

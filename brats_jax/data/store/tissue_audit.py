@@ -7,9 +7,10 @@ Signs that all right cases have, in standard deviations of the brain outside the
     T2       CSF is bright: of T1, T2 and FLAIR, T2 is the most right-skewed outside the tumour
     labels   ED borders the brain outside the tumour, NCR/NET lies within
 
-A case contradicts if it fails a sign by more than a margin. Measured on 20 cases of BraTS 2018 and
-2021 and on phantoms, no right case fails, and exchanged classes or modalities are found in all
-whole cases that hold both. Classes of a few pixels give no verdict.
+A case contradicts if it fails a sign by more than a margin. Measured on 20 whole cases of
+BraTS 2018 and 2021: no right case fails. Of 14 cases of 2018 with exchanged classes or modalities
+one exchange of T2 and FLAIR was missed; of 6 cases of 2021, of which two have little or no ET, up
+to two. Of excerpts of 16 slices up to 5 of 14 were missed. Classes of a few pixels give no verdict.
 """
 
 import dataclasses
