@@ -94,14 +94,18 @@ _BY_FOLDER = (
 
 
 def scheme_named(name: str) -> LabelScheme | None:
-    """The scheme that a user chose; None for ''.
+    """The scheme that a user chose; None for ''. Years are read: 2020 or brats2020 is brats2021.
 
     Raises:
       BratsError: lists the schemes.
     """
     if not name:
         return None
-    found = SCHEMES.get(name.strip().lower())
+    key = name.strip().lower()
+    year = re.fullmatch(r"(?:brats)?(20(?:1[789]|2\d))", key)
+    if year:
+        key = f"brats{max(int(year[1]), 2021)}"
+    found = SCHEMES.get(key)
     if found is None:
         raise BratsError(
             f"--labels={name[:40]} is no label scheme; valid: "

@@ -8,6 +8,7 @@ from brats_jax.data.scans.labels import (
     choose_scheme,
     label_values,
     map_labels,
+    scheme_named,
     schemes_of,
     with_et_as,
 )
@@ -116,3 +117,16 @@ def test_et_is_written_as_the_release_has_it():
     assert with_et_as(labels, 3).tolist() == [0, 1, 2, 3]
     with pytest.raises(BratsError, match=r"et_label=5: give 4 .* or 3"):
         with_et_as(labels, 5)
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [("2020", "brats2021"), ("BraTS2018", "brats2021"), ("2023", "brats2023"), ("msd", "msd")],
+)
+def test_a_scheme_is_chosen_by_name_or_by_year(given, name):
+    assert scheme_named(given).name == name
+
+
+def test_a_year_without_a_scheme_is_refused():
+    with pytest.raises(BratsError, match="is no label scheme"):
+        scheme_named("2022")
