@@ -1,6 +1,6 @@
 """Damaged and edited files for every reader, and odd flags for every command.
 
-    python benchmarks/reliability/fuzz.py                       # 10,000 mutations, 20 minutes
+    python benchmarks/reliability/fuzz.py    # 10,000 mutations, 200 command lines
     python benchmarks/reliability/fuzz.py --mutations=500 --reader=NIfTI
     python benchmarks/reliability/fuzz.py --mutations=0 --commands=200
 
