@@ -70,7 +70,7 @@ def run_main() -> None:
         _main,
         folder=_workdir,
         after_stop="the same command continues from the last checkpoint",
-        after_full_disk="; what was saved before is kept",
+        after_full_disk="; earlier checkpoints are kept",
     )
 
 

@@ -124,7 +124,7 @@ def messages() -> list[str]:
 
 
 def fragments(quote: str) -> list[str]:
-    """The words of a quoted message between its placeholders: '...', capitals and numbers."""
+    """The fixed words of a quoted message, without ellipses, capitals and numbers."""
     pieces = re.split(r"\.\.\.|\b[A-Z][A-Z_]*\b|\b\d+\b|[=:',;]", quote)
     return [p.strip() for p in pieces if len(p.strip().split()) > 1]
 
