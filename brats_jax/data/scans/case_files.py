@@ -3,7 +3,8 @@
 The labels of case 355 of BraTS 2020 have another name (W39_1998.09.19_Segm.nii). A case without
 labels of the usual name takes this one, or labels_seg.nii.gz and the like, if its folder holds no
 other case. No other file is taken for labels. Each volume may lie in a folder of its own, see
-`volume_of`.
+`volume_of`. The labels of UPENN-GBM lie in other folders than its images: automatic ones of every
+case, and ones corrected by hand of some cases.
 """
 
 import collections
@@ -13,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from brats_jax.data.modalities import canonical_names
-from brats_jax.data.scans.labels import LabelScheme, schemes_of
-from brats_jax.data.scans.naming import SEG, VolumeName, parse_volume_name
+from brats_jax.data.scans.labels import Candidates, schemes_of
+from brats_jax.data.scans.naming import SEG, UPENN_LABELS, VolumeName, parse_volume_name
 
 _NIFTI_FILE = re.compile(r".*\.nii(?:\.gz)?", re.IGNORECASE | re.DOTALL)
 _ONE = "move one of them out of the folder"
@@ -45,7 +46,7 @@ class CaseFiles:
     other_masks: list[str] = dataclasses.field(default_factory=list)
 
     @property
-    def schemes(self) -> list[LabelScheme]:
+    def schemes(self) -> Candidates:
         """The label schemes of the releases that have such names."""
         return schemes_of(self.name, self.folder, four_is_et=self.four_is_et)
 
@@ -81,6 +82,8 @@ def group_by_case(files: Sequence[Path], *, labels: bool = True) -> dict[str, Ca
         found = volume_of(path)
         if found is None or (not labels and found[0].volume == SEG):
             continue
+        if UPENN_LABELS.fullmatch(path.name):
+            continue  # see `_assign_upenn_labels`
         name, folder = found
         case = cases.setdefault(name.case.lower(), CaseFiles(name.case, folder))
         case.four_is_et &= name.four_is_et
@@ -100,6 +103,7 @@ def group_by_case(files: Sequence[Path], *, labels: bool = True) -> dict[str, Ca
         if len(of_case) > 1 and not cases[key].conflict:
             _join_folders(cases[key], of_case)
     if labels:
+        _assign_upenn_labels(cases, files)
         _assign_odd_labels(cases, files)
     return {case.name: case for case in cases.values()}
 
@@ -135,6 +139,31 @@ def files_near(path: Path) -> list[Path]:
         return sorted(path.parent.iterdir())
     folders = [one for one in found[1].iterdir() if one.is_dir()]
     return sorted(file for folder in [found[1], *folders] for file in folder.iterdir())
+
+
+def _assign_upenn_labels(cases: dict[str, CaseFiles], files: Sequence[Path]) -> None:
+    """Gives cases of UPENN-GBM their labels, those corrected by hand before automatic ones.
+
+    Args:
+      cases: by name in lower case; cases of labels alone are added.
+      files: all files.
+    """
+    found: dict[str, dict[bool, list[Path]]] = {}
+    for path in files:
+        if match := UPENN_LABELS.fullmatch(path.name):
+            of_case = found.setdefault(match["case"].lower(), {})
+            of_case.setdefault(match["automated"] is not None, []).append(path)
+            cases.setdefault(match["case"].lower(), CaseFiles(match["case"], path.parent))
+    for key, of_case in found.items():
+        best = of_case.get(False) or of_case[True]
+        other = cases[key].paths.setdefault(SEG, str(best[0]))
+        twice = [str(path) for path in best if str(path) != other]
+        if twice and not cases[key].conflict:
+            cases[
+                key
+            ].conflict = (
+                f"{twice[0]} and {other} are the same volume of the case {cases[key].name}: {_ONE}"
+            )
 
 
 def _assign_odd_labels(cases: dict[str, CaseFiles], files: Sequence[Path]) -> None:

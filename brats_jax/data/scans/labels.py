@@ -114,7 +114,21 @@ def scheme_named(name: str) -> LabelScheme | None:
     return found
 
 
-def schemes_of(case: str, folder: Path, *, four_is_et: bool) -> list[LabelScheme]:
+@dataclasses.dataclass(frozen=True)
+class Candidates:
+    """The schemes that the labels of a case may have, by its names.
+
+    Attributes:
+      schemes: of the releases that have a case of this name.
+      rivals: where the name is of no release, schemes that are as likely by the values alone; the
+        suffixes of the files then choose `schemes`, if no rival explains the values too.
+    """
+
+    schemes: tuple[LabelScheme, ...]
+    rivals: tuple[LabelScheme, ...] = ()
+
+
+def schemes_of(case: str, folder: Path, *, four_is_et: bool) -> Candidates:
     """The schemes of the releases that have a case of this name.
 
     Args:
@@ -131,16 +145,19 @@ def schemes_of(case: str, folder: Path, *, four_is_et: bool) -> list[LabelScheme
         if (name := next(of_folder, "")) and (not names or name in names):
             names = (name,)
     if not names:
-        names = ("brats2021" if four_is_et else "brats2023",)
-    return [SCHEMES[name] for name in names]
+        # Suffixes such as t1n and t2f are of the releases since 2023 alone.
+        if not four_is_et:
+            return Candidates((SCHEMES["brats2023"],))
+        return Candidates((SCHEMES["brats2021"],), (SCHEMES["msd"],))
+    return Candidates(tuple(SCHEMES[name] for name in names))
 
 
-def choose_scheme(volume: Volume, candidates: list[LabelScheme], chosen: str = "") -> LabelScheme:
+def choose_scheme(volume: Volume, by_name: Candidates, chosen: str = "") -> LabelScheme:
     """The scheme of a file.
 
     Args:
       volume: a segmentation, in any number type.
-      candidates: by its names, see `schemes_of`.
+      by_name: see `schemes_of`.
       chosen: by the user, or ''.
 
     Raises:
@@ -149,8 +166,10 @@ def choose_scheme(volume: Volume, candidates: list[LabelScheme], chosen: str = "
     values = label_values(volume.voxels)
     shown = ", ".join(str(value) for value in values[:8]) + (", ..." if len(values) > 8 else "")
     by_user = scheme_named(chosen)
-    candidates = candidates if by_user is None else [by_user]
+    candidates = by_name.schemes if by_user is None else (by_user,)
     fitting = [scheme for scheme in candidates if scheme.fits(values)]
+    if fitting and by_user is None:
+        fitting += [scheme for scheme in by_name.rivals if scheme.fits(values)]
     if len({tuple(_meaning(scheme, values)) for scheme in fitting}) == 1:
         return fitting[0]
     if fitting:

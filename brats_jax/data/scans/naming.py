@@ -62,8 +62,9 @@ _VOLUME_FILE = re.compile(
     r"\.nii(?:\.gz)?",
     re.IGNORECASE | re.DOTALL,  # a name may hold a line end
 )
-_UPENN_LABELS = re.compile(
-    r"(?P<case>UPENN-GBM-\d+_\d+)_(?:automated_approx_)?segm\.nii(?:\.gz)?", re.IGNORECASE
+UPENN_LABELS = re.compile(
+    r"(?P<case>UPENN-GBM-\d+_\d+)_(?P<automated>automated_approx_)?segm\.nii(?:\.gz)?",
+    re.IGNORECASE,
 )
 
 
@@ -84,7 +85,7 @@ class VolumeName:
 
 def parse_volume_name(name: str) -> VolumeName | None:
     """Takes a file's name apart; None if no release names a volume like that."""
-    if upenn := _UPENN_LABELS.fullmatch(name):
+    if upenn := UPENN_LABELS.fullmatch(name):
         return VolumeName(upenn["case"], SEG, four_is_et=True)
     match = _VOLUME_FILE.fullmatch(name)
     if match is None:

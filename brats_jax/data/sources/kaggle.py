@@ -161,6 +161,7 @@ class KaggleSource:
             if row is not None:
                 check_row(path, labels[position], row)
         assert images is not None and labels is not None  # a patient has a slice
+        _check_not_empty(images, os.path.dirname(slices[numbers[0]]), patient)
         provenance: dict[str, Any] = {
             "folder": os.path.relpath(os.path.dirname(slices[numbers[0]]), self.root),
             "files": f"{len(numbers)} of volume_{int(patient.rsplit('_')[-1])}_slice_*.h5",
@@ -181,6 +182,17 @@ class KaggleSource:
             affine=None,
             spacing_mm=(1.0, 1.0, 1.0),
             provenance=provenance,
+        )
+
+
+def _check_not_empty(images: np.ndarray, folder: str, patient: str) -> None:
+    """Refuses a volume of which one modality is 0 everywhere and another is not."""
+    filled = images.any(axis=(0, 1, 2))
+    empty = [name for name, has in zip(MODALITIES, filled, strict=True) if not has]
+    if empty and filled.any():
+        raise BratsError(
+            f"{folder}: {' and '.join(empty)} of {patient} is all zero: fetch the volume again, or "
+            "leave it out"
         )
 
 

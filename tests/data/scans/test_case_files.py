@@ -65,6 +65,27 @@ def test_folders_that_contradict_their_files_are_a_conflict(names, message):
     assert message in case.conflict
 
 
+@pytest.mark.parametrize(
+    ("names", "labels"),
+    [
+        (("automated/{}_automated_approx_segm.nii.gz",), 0),
+        (("automated/{}_automated_approx_segm.nii.gz", "manual/{}_segm.nii.gz"), 1),
+        (("image/{}_segm.nii.gz",), 0),
+    ],
+)
+def test_labels_of_upenn_lie_in_folders_of_their_own(names, labels):
+    case = "UPENN-GBM-00001_11"
+    names = [name.format(case) for name in names]
+    found = group(f"image/{case}_T1.nii.gz", f"image/{case}_T1GD.nii.gz", *names)[case]
+    assert not found.conflict and found.folder == Path("/data/image")
+    assert found.paths[SEG] == f"/data/{names[labels]}"
+
+
+def test_labels_of_upenn_in_two_places_are_a_conflict():
+    (case,) = group("a/UPENN-GBM-1_11_segm.nii", "b/UPENN-GBM-1_11_segm.nii").values()
+    assert "are the same volume of the case UPENN-GBM-1_11: move one" in case.conflict
+
+
 def test_oddly_named_labels_belong_to_the_only_case_of_their_folder():
     odd = "W39_1998.09.19_Segm.nii"
     assert group("a/A_t1.nii", f"a/{odd}")["A"].paths[SEG] == f"/data/a/{odd}"

@@ -53,6 +53,12 @@ def test_a_wrong_channel_order_is_refused(tmp_path, order):
         opened(tmp_path, order)
 
 
+def test_a_modality_that_is_zero_in_every_slice_is_refused(tmp_path, brats_files, volumes):
+    brats_files.write_kaggle(tmp_path, 3, {**volumes, "t2": np.zeros_like(volumes["t2"])})
+    with pytest.raises(BratsError, match=r"t2 of BraTS20_Training_003 is all zero: fetch"):
+        opened(tmp_path).read("BraTS20_Training_003")
+
+
 def test_a_part_of_a_volume_is_read(tmp_path, brats_files, volumes):
     brats_files.write_kaggle(tmp_path, 3, volumes, slices=(6, 2, 5))
     case = opened(tmp_path).read("BraTS20_Training_003")

@@ -160,7 +160,7 @@ def test_same_axes_and_another_origin_is_the_same_grid(tmp_path, brats_files, vo
 def test_the_brain_decides_between_contradicting_axes(
     tmp_path, brats_files, volumes, header_is_right
 ):
-    paths = brats_files.write_nifti_case(tmp_path, "A", volumes)
+    paths = brats_files.write_nifti_case(tmp_path, "BraTS20_Training_001", volumes)
     seg = np.where(volumes["seg"] == 3, 4, volumes["seg"]).astype(np.uint8)
     # Reading this tumour the wrong way round would put it outside the head.
     seg_only = np.zeros_like(seg)
@@ -176,7 +176,7 @@ def test_the_brain_decides_between_contradicting_axes(
     else:  # LPS voxels under a header that says RAS
         _, ras = brats_files.in_axes(seg_only, "RAS")
         brats_files.write_volume(paths["seg"], seg_only, "LPS", ras)
-    case = opened(tmp_path).read("A")
+    case = opened(tmp_path).read("BraTS20_Training_001")
     check(case, {**volumes, "seg": seg_only})
     if header_is_right:  # other axes and the same places are no contradiction
         assert not case.notes
