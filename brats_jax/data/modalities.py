@@ -33,6 +33,9 @@ DISPLAY_NAMES: dict[str, str] = {"t1": "T1", "t1gd": "T1Gd", "t2": "T2", "flair"
 CLASSES: tuple[str, ...] = ("background", "NCR/NET", "ED", "ET")
 NUM_CLASSES = len(CLASSES)
 
+# What the labels of a case tell: the classes, the whole tumour alone, or nothing, without labels.
+LABEL_KINDS = (CLASS_LABELS, WHOLE_TUMOUR, NO_LABELS) = ("classes", "whole_tumour", "none")
+
 # The nested regions of the challenge, as sets of label values.
 REGIONS: dict[str, tuple[int, ...]] = {"WT": (1, 2, 3), "TC": (1, 3), "ET": (3,)}
 

@@ -9,18 +9,19 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from brats_jax.data.modalities import CLASS_LABELS, MODALITIES
 from brats_jax.runtime import files as files_on_disk
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One patient as read: all slices, modalities in canonical order, labels 0 to 3.
+    """One patient as read: all slices, modalities in canonical order, labels if it has some.
 
     Attributes:
       patient: its name in the data set, unique in its source.
       images: real[slices, H, W, 4] intensities as stored by the source, last axis in the order
         of `modalities.MODALITIES`; axis 1 runs Left, axis 2 Posterior, axis 0 Superior.
-      labels: uint8[slices, H, W], values as in `modalities.CLASSES`.
+      labels: uint8[slices, H, W] as `label_kind` says; None for a case without labels.
       slice_numbers: int[slices], ascending, zero-based positions along z in the volume.
       affine: 4x4 nested list, voxel (x, y, z) of the LPS grid to scanner mm; None if the source
         has none.
@@ -28,17 +29,23 @@ class Case:
       provenance: facts on its origin, JSON-able.
       notes: peculiarities of the case, one line each.
       subject: the person, for persons with several scans; empty for `patient`.
+      present: the modalities that the case has, at least one, in canonical order. Images of the
+        others are 0.
+      label_kind: 'classes', values as in `modalities.CLASSES`; 'whole_tumour', a mask of 0 and 1
+        that tells no classes; 'none' for a case without labels.
     """
 
     patient: str
     images: np.ndarray
-    labels: np.ndarray
+    labels: np.ndarray | None
     slice_numbers: np.ndarray
     affine: list[list[float]] | None
     spacing_mm: tuple[float, float, float] | None
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] | list[str] = ()
     subject: str = ""
+    present: tuple[str, ...] = MODALITIES
+    label_kind: str = CLASS_LABELS
 
 
 class Source(Protocol):

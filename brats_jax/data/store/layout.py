@@ -4,11 +4,13 @@
     STORE/preparation.json   the settings of an unfinished preparation
     STORE/index.npz          patient int32[N], slice_number int16[N], pixels int32[N, 4],
                              tumour_offsets int64[N + 1], box int16[N, 4], background
-                             float16[N, 4]; patient by patient, slices ascending
+                             float16[N, 4]; patient by patient, slices ascending; pixels are 0 in
+                             all classes where no labels of classes tell them
     STORE/tumour_pixels.npy  uint16 or uint32: flat position row * W + column of every tumour
                              pixel; slice i owns [tumour_offsets[i], tumour_offsets[i + 1])
     STORE/cases/P.images.npy float16[pixels, 4], modalities in canonical order
-    STORE/cases/P.labels.npy uint8[pixels], values as in `modalities.CLASSES`
+    STORE/cases/P.labels.npy uint8[pixels], values as in `modalities.CLASSES`, or 0 and 1 of a mask
+                             of the whole tumour; missing for a case without labels
     STORE/cases/P.json       provenance of the case: affine, spacing_mm, files, notes
 
 Only a box (row, column, height, width) around the head is stored of every slice, slice after slice
@@ -25,7 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from brats_jax.data.modalities import MODALITIES
+from brats_jax.data.modalities import CLASS_LABELS, MODALITIES
 from brats_jax.data.store.channel_audit import ChannelAudit, ContrastSums
 from brats_jax.data.store.tissue_audit import TissueSums
 from brats_jax.runtime.document import Document, Part, SealedDocument
@@ -135,6 +137,8 @@ class CaseRecord(SealedDocument):
       background: float[slices, 4], the images outside the boxes.
       tissue: sums for the audit of this case; None in cases that version 0.1.0 has written.
       tumour_sha256: equal for equal labels; empty without tumour.
+      present: the modalities that the case has; images of the others are 0.
+      label_kind: see `sources.base.Case`.
     """
 
     REMEDY: ClassVar[str] = PREPARE_AGAIN
@@ -155,6 +159,8 @@ class CaseRecord(SealedDocument):
     background: tuple[tuple[float, ...], ...]
     tissue: TissueSums | None = None
     tumour_sha256: str = ""
+    present: tuple[str, ...] = MODALITIES
+    label_kind: str = CLASS_LABELS
 
 
 @dataclass(frozen=True)
@@ -203,6 +209,8 @@ class Manifest(SealedDocument):
       contradictions: signs of exchanged labels or modalities, by patient.
       label_schemes: number of NIfTI cases by the scheme of their labels.
       read_as: the axes of images that are not read by their own headers, by patient and modality.
+      label_kinds: of each patient, see `sources.base.Case`; empty where all have class labels.
+      present: the modalities of each patient; empty where all have all.
     """
 
     SCHEMA: ClassVar[str] = "brats_jax.store"
@@ -229,6 +237,8 @@ class Manifest(SealedDocument):
     contradictions: dict[str, tuple[str, ...]] = field(default_factory=dict)
     label_schemes: dict[str, int] = field(default_factory=dict)
     read_as: dict[str, dict[str, str]] = field(default_factory=dict)
+    label_kinds: tuple[str, ...] = ()
+    present: tuple[tuple[str, ...], ...] = ()
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
@@ -242,4 +252,7 @@ class Manifest(SealedDocument):
             raise ValueError(
                 f"the modalities are {', '.join(manifest.modalities)}, not {', '.join(MODALITIES)}"
             )
+        for name in ("label_kinds", "present"):
+            if len(getattr(manifest, name)) not in (0, len(manifest.patients)):
+                raise ValueError(f"'{name}' is not of {len(manifest.patients)} patients")
         return manifest

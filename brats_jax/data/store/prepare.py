@@ -7,10 +7,10 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from brats_jax import about
-from brats_jax.data.modalities import CLASSES, MODALITIES
+from brats_jax.data.modalities import CLASS_LABELS, CLASSES, MODALITIES
 from brats_jax.data.normalise import NORMALISATIONS, PERCENTILE
 from brats_jax.data.scans.grids import ORIENTATION
 from brats_jax.data.scans.options import ReadOptions
@@ -36,6 +36,7 @@ from brats_jax.runtime.text import plural
 
 # Cases whose channels are audited before the others are read; spread over the whole set.
 AUDIT_SAMPLE = 8
+T = TypeVar("T")
 LONGEST_NAME = 200  # in bytes; a name of a file has at most 255
 
 
@@ -181,6 +182,11 @@ def _by_name(settings: PreparationSettings) -> dict[str, Any]:
     return {**document, **{f"source.{name}": value for name, value in source.items()}}
 
 
+def _unless(usual: T, column: Sequence[T]) -> tuple[T, ...]:
+    """A column of the manifest; empty where every entry is the usual one."""
+    return () if all(entry == usual for entry in column) else tuple(column)
+
+
 class _Preparation:
     """The cases of a preparation: those that are written, and the work on the others."""
 
@@ -306,7 +312,7 @@ class _Preparation:
         found = set_checks.check_set(records)
         for notice in found.notices:
             self.say(f"note: {notice}")
-        files, summary = writer.write_index(self.store, records, self.source.name)
+        files, summary = writer.write_index(self.store, records, [self.source.name] * len(records))
         summary = dataclasses.replace(summary, subjects=len(set(found.subjects)))
         notes = {one.patient: (*one.notes, *found.notes.get(one.patient, ())) for one in records}
         manifest = Manifest(
@@ -335,6 +341,8 @@ class _Preparation:
             summary=summary,
             contradictions=found.contradictions,
             label_schemes=found.label_schemes,
+            label_kinds=_unless(CLASS_LABELS, [one.label_kind for one in records]),
+            present=_unless(MODALITIES, [one.present for one in records]),
         ).sealed()
         writer.write_document(self.store / MANIFEST, manifest)
         (self.store / PREPARATION).unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from brats_jax.data import crops
-from brats_jax.data.modalities import CLASSES, MODALITIES
+from brats_jax.data.modalities import CLASS_LABELS, CLASSES, MODALITIES
 from brats_jax.data.store.layout import (
     INDEX,
     MANIFEST,
@@ -39,12 +39,17 @@ class Store:
       patients: the patients, in the order of the store.
       subjects: the person of each entry of `patients`. They differ for persons with several scans
         (BraTS-GLI-00006-000 and -001): split by subject, not by patient.
+      label_kinds: the labels of each patient: 'classes', 'whole_tumour' or 'none'.
+      labelled: bool[P], patients with labels of the classes.
+      present: bool[P, 4], the modalities that each patient has, in canonical order; images of the
+        others are 0.
       slice_shape: (H, W).
       num_slices: N, over all patients.
       patient_of: int32[N], index into `patients`.
       slice_number: int16[N], position of the slice in its volume.
-      pixels: int32[N, 4], pixels per class.
-      has_tumour: bool[N].
+      pixels: int32[N, 4], pixels per class; 0 for patients without labels of the classes.
+      has_tumour: bool[N], by labels of the classes or of the whole tumour. A slice without any
+        labels is False, but may hold tumour.
       whole: bool[P], patients with all slices of their volume, by the slice numbers.
       tumour_offsets: int64[N + 1]; slice i owns `tumour_pixels`[offsets[i]:offsets[i + 1]].
       box: int16[N, 4], (row, column, height, width) of the stored pixels of each slice.
@@ -57,6 +62,14 @@ class Store:
         self.manifest = manifest
         self.patients: list[str] = list(manifest.patients)
         self.subjects: list[str] = list(manifest.subjects)
+        self.label_kinds: list[str] = list(
+            manifest.label_kinds or [CLASS_LABELS] * len(self.patients)
+        )
+        self.labelled = np.array([kind == CLASS_LABELS for kind in self.label_kinds])
+        self.present = np.array(
+            [[name in one for name in MODALITIES] for one in manifest.present]
+            or np.ones((len(self.patients), len(MODALITIES)), bool)
+        )
         height, width = manifest.slice_shape
         self.slice_shape: tuple[int, int] = (height, width)
         self._check(INDEX)
@@ -69,7 +82,7 @@ class Store:
             self.background: np.ndarray = index["background"]
             self.num_slices = len(self.patient_of)
             _check_index(index, len(self.patients))
-            self.has_tumour: np.ndarray = self.pixels[:, 1:].any(axis=1)
+            self.has_tumour = np.diff(self.tumour_offsets) > 0
             # Global index of each patient's first slice.
             self._first = np.searchsorted(self.patient_of, np.arange(len(self.patients) + 1))
             numbers = np.split(self.slice_number, self._first[1:-1])
@@ -114,7 +127,10 @@ class Store:
         return hashlib.sha256(json.dumps(arrays).encode()).hexdigest()[:16]
 
     def read(self, indices: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Copies slices: (float16[n, H, W, 4], uint8[n, H, W]) for n global indices."""
+        """Copies slices: (float16[n, H, W, 4], uint8[n, H, W]) for n global indices.
+
+        Labels are classes; 0 for patients without labels of the classes.
+        """
         nowhere = np.zeros(len(indices), np.int64)
         return self.windows(np.asarray(indices), nowhere, nowhere, self.slice_shape)
 
@@ -129,7 +145,8 @@ class Store:
           shape: (h, w) of the windows.
 
         Returns:
-          float16[n, h, w, 4], modalities in canonical order, and uint8[n, h, w] labels.
+          float16[n, h, w, 4], modalities in canonical order, and uint8[n, h, w] labels, which
+          are 0 for patients without labels of the classes.
         """
         images = np.empty((len(indices), *shape, len(MODALITIES)), dtype=np.float16)
         labels = np.empty((len(indices), *shape), dtype=np.uint8)
@@ -150,7 +167,8 @@ class Store:
           BratsError: a file is not as it was written.
         """
         patients = np.unique(self.patient_of[indices])
-        self._maps.check(name for p in patients for name in case_files(self.patients[p])[:2])
+        names = (name for p in patients for name in case_files(self.patients[p])[:2])
+        self._maps.check(name for name in names if name in self.manifest.files)
 
     def flat(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """The stored pixels of a slice, row by row: views float16[pixels, 4] and uint8[pixels]."""
@@ -164,11 +182,15 @@ class Store:
         box = self.box[index].tolist()
         begin = int(self._start[index])
         end = begin + box[2] * box[3]
+        patient = self.patient_of[index]
+        images, labels, _ = case_files(self.patients[patient])
         parts = []
-        for name in case_files(self.patients[self.patient_of[index]])[:2]:
+        for name in (images, labels) if self.labelled[patient] else (images,):
             mapped = self._maps[name]
             mapped.prefetch(begin, end)
             parts.append(mapped.array[begin:end].reshape(box[2:]))
+        if len(parts) == 1:
+            parts.append(np.broadcast_to(np.uint8(0), box[2:]))
         return box, parts[0], parts[1]
 
     def _check(self, name: str) -> None:

@@ -12,7 +12,14 @@ from typing import Any
 import numpy as np
 
 from brats_jax.data import crops
-from brats_jax.data.modalities import MODALITIES, NUM_CLASSES
+from brats_jax.data.modalities import (
+    CLASS_LABELS,
+    LABEL_KINDS,
+    MODALITIES,
+    NO_LABELS,
+    NUM_CLASSES,
+    WHOLE_TUMOUR,
+)
 from brats_jax.data.normalise import normalise_crops
 from brats_jax.data.scans.grids import ORIENTATION
 from brats_jax.data.sources.base import Case, Source, state_of
@@ -99,10 +106,14 @@ def write_case(store: Path, source: Source, patient: str, normalisation: str) ->
     case = source.read(patient)
     _check_case(case)
     images = normalise_crops(case.images, normalisation)
-    # Labels outside the head are kept too.
-    images = images.widened(crops.boxes_of(case.labels != 0))
-    labels = crops.cut(case.labels, images.boxes)
-    check_in_brain(case, images, labels)
+    true, labels = case.labels, np.zeros(0, np.uint8)
+    if true is not None:
+        # Labels outside the head are kept too.
+        images = images.widened(crops.boxes_of(true != 0))
+        labels = crops.cut(true, images.boxes)
+        check_in_brain(case, images, labels)
+    # The audits compare the classes in all modalities.
+    audited = case.label_kind == CLASS_LABELS and case.present == MODALITIES
     names = layout.case_files(patient)
     try:
         data = _npy(images.pixels)
@@ -110,18 +121,23 @@ def write_case(store: Path, source: Source, patient: str, normalisation: str) ->
         parts: list[Callable[[], Any]] = [
             lambda: _write(store / names[0], data),
             lambda: FileEntry.of(data),
-            lambda: write_array(store / names[1], labels),
-            lambda: contrast_sums(images.boxed(), crops.split(labels, images.boxes)),
-            lambda: tissue_sums(images, labels),
-            lambda: tumour_hash(case.labels),
+            lambda: None if true is None else write_array(store / names[1], labels),
+            lambda: (
+                contrast_sums(images.boxed(), crops.split(labels, images.boxes))
+                if audited
+                else contrast_sums((), ())
+            ),
+            lambda: tissue_sums(images, labels) if audited else None,
+            lambda: "" if true is None else tumour_hash(true),
         ]
         _, of_images, of_labels, contrast, tissue, tumour = threads.parallel_map(
             lambda part: part(), parts
         )
+        files = {names[0]: of_images} | ({} if of_labels is None else {names[1]: of_labels})
         record = CaseRecord(
             patient=patient,
             subject=case.subject or patient,
-            slice_shape=case.labels.shape[1:],
+            slice_shape=case.images.shape[1:3],
             slice_numbers=tuple(case.slice_numbers.tolist()),
             affine=None if case.affine is None else tuple(map(tuple, case.affine)),
             spacing_mm=case.spacing_mm,
@@ -130,12 +146,14 @@ def write_case(store: Path, source: Source, patient: str, normalisation: str) ->
             provenance=dict(case.provenance),
             notes=tuple(case.notes),
             source_state=state_of(source, patient),
-            files={names[0]: of_images, names[1]: of_labels},
+            files=files,
             contrast=contrast,
             boxes=tuple(map(tuple, images.boxes.tolist())),
             background=tuple(map(tuple, images.background.tolist())),
             tissue=tissue,
             tumour_sha256=tumour,
+            present=case.present,
+            label_kind=case.label_kind,
         ).sealed()
         write_document(store / names[2], record)
     except BaseException:
@@ -145,16 +163,30 @@ def write_case(store: Path, source: Source, patient: str, normalisation: str) ->
 
 
 def _check_case(case: Case) -> None:
-    shape = case.labels.shape
+    shape = case.images.shape[:3] if case.labels is None else case.labels.shape
     if case.images.shape != (*shape, len(MODALITIES)) or len(case.slice_numbers) != shape[0]:
         raise BratsError(
             f"case {case.patient}: images {case.images.shape}, labels {shape} and "
             f"{len(case.slice_numbers)} slice numbers do not fit together: fix its source"
         )
-    floats = case.images.dtype.kind == "f"
-    if int(case.labels.max()) >= NUM_CLASSES or (floats and not np.isfinite(case.images).all()):
+    in_order = tuple(name for name in MODALITIES if name in case.present)
+    if (
+        case.label_kind not in LABEL_KINDS
+        or (case.labels is None) != (case.label_kind == NO_LABELS)
+        or not in_order
+        or in_order != tuple(case.present)
+    ):
         raise BratsError(
-            f"case {case.patient} has labels above {NUM_CLASSES - 1} or intensities that are not "
+            f"case {case.patient}: {'no ' * (case.labels is None)}labels of the kind "
+            f"'{case.label_kind}' and the modalities {', '.join(case.present) or 'none'} do not "
+            "fit together: fix its source"
+        )
+    floats = case.images.dtype.kind == "f"
+    most = 1 if case.label_kind == WHOLE_TUMOUR else NUM_CLASSES - 1
+    too_high = case.labels is not None and int(case.labels.max()) > most
+    if too_high or (floats and not np.isfinite(case.images).all()):
+        raise BratsError(
+            f"case {case.patient} has labels above {most} or intensities that are not "
             "finite: fix its source"
         )
 
@@ -201,14 +233,14 @@ def _is_record(path: Path) -> bool:
 
 
 def write_index(
-    store: Path, records: Sequence[CaseRecord], kind: str = ""
+    store: Path, records: Sequence[CaseRecord], kinds: Sequence[str] = ()
 ) -> tuple[dict[str, FileEntry], StoreSummary]:
     """Writes the index and the tumour pixels of cases in the given order.
 
     Args:
       store: the store's folder.
       records: of every case.
-      kind: of the source.
+      kinds: of the source of each case; none for files of whole volumes.
 
     Returns:
       All files of the store but the manifest, and the summary of the pixels.
@@ -216,26 +248,34 @@ def write_index(
     patient: list[np.ndarray] = []
     numbers: list[np.ndarray] = []
     pixels: list[np.ndarray] = []
-    positions: list[np.ndarray] = []
+    in_slice: list[np.ndarray] = []
     boxes: list[np.ndarray] = []
     backgrounds: list[np.ndarray] = []
     height, width = records[0].slice_shape
     dtype = np.uint16 if height * width <= 2**16 else np.uint32
+    positions = [np.zeros(0, dtype)]
     for index, record in enumerate(records):
-        labels = np.load(store / layout.case_files(record.patient)[1], allow_pickle=False)
         box = np.array(record.boxes, dtype=np.int16)
         patient.append(np.full(len(box), index, dtype=np.int32))
         numbers.append(np.array(record.slice_numbers, dtype=np.int16))
         boxes.append(box)
         backgrounds.append(np.array(record.background, dtype=np.float16))
-        slices, (row, column), values = _tumour_pixels(labels, box)
-        found = np.bincount(slices * NUM_CLASSES + values, minlength=len(box) * NUM_CLASSES)
-        found = found.reshape(-1, NUM_CLASSES)
-        found[:, 0] = height * width - found[:, 1:].sum(axis=1)
+        found = np.zeros((len(box), NUM_CLASSES), np.int64)
+        tumour = np.zeros(len(box), np.int64)
+        if record.label_kind != NO_LABELS:
+            labels = np.load(store / layout.case_files(record.patient)[1], allow_pickle=False)
+            slices, (row, column), values = _tumour_pixels(labels, box)
+            tumour = np.bincount(slices, minlength=len(box))
+            positions.append((row * width + column).astype(dtype))
+        if record.label_kind == CLASS_LABELS:
+            found = np.bincount(slices * NUM_CLASSES + values, minlength=len(box) * NUM_CLASSES)
+            found = found.reshape(-1, NUM_CLASSES)
+            found[:, 0] = height * width - tumour
         pixels.append(found)
-        positions.append((row * width + column).astype(dtype))
+        in_slice.append(tumour)
     counts = np.concatenate(pixels).astype(np.int32)
-    offsets = np.concatenate([[0], counts[:, 1:].sum(axis=1, dtype=np.int64).cumsum()])
+    in_tumour = np.concatenate(in_slice)
+    offsets = np.concatenate([[0], in_tumour.cumsum()])
     arrays = {
         "patient": np.concatenate(patient),
         "slice_number": np.concatenate(numbers),
@@ -256,11 +296,14 @@ def write_index(
         patients=len(records),
         subjects=len({record.subject for record in records}),
         slices=len(counts),
-        tumour_slices=int(counts[:, 1:].any(axis=1).sum()),
+        tumour_slices=int(np.count_nonzero(in_tumour)),
         slices_per_class=tuple((counts > 0).sum(axis=0).tolist()),
         pixels_per_class=tuple(counts.sum(axis=0, dtype=np.int64).tolist()),
         bytes=sum(entry.bytes for entry in files.values()),
-        with_holes=sum(missing_slices(one, kind).size > 0 for one in numbers),
+        with_holes=sum(
+            missing_slices(one, kind).size > 0
+            for one, kind in zip(numbers, kinds or [""] * len(numbers), strict=True)
+        ),
     )
     return dict(sorted(files.items())), summary
 

@@ -60,6 +60,7 @@ def write_cases(
 
 def _write(case: Case, paths: dict[str, Path]) -> None:
     volumes = {what: case.images[..., m] for m, what in enumerate(MODALITIES)}
+    assert case.labels is not None
     volumes[SEG] = with_et_as(case.labels, ET_UNTIL_2021)
 
     contents = dict(
