@@ -19,7 +19,17 @@ import safetensors.numpy
 # Keys of JSON documents and columns of tables that differ between two runs of one program.
 VOLATILE = {
     *("seconds", "patches_per_second", "Patches/s", "Wall time", "made", "started", "ended_s"),
-    *("host", "process", "devices", "command", "folder", "files", "sha256", "source_state"),
+    *(
+        "host",
+        "process",
+        "devices",
+        "command",
+        "folder",
+        "files",
+        "sha256",
+        "document_sha256",
+        "source_state",
+    ),
     *("version", "versions", "Versions", "package_version", "brats_jax"),
     *("use", "research_use_only", "notes"),  # sentences
     "bytes",  # of a store: its documents may gain keys

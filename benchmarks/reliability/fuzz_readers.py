@@ -24,6 +24,7 @@ from brats_jax.data.scans.truth import read_truth  # noqa: E402
 from brats_jax.data.sources.detect import open_source  # noqa: E402
 from brats_jax.data.splits import Audit, Splits  # noqa: E402
 from brats_jax.data.store.reader import Store, verify  # noqa: E402
+from brats_jax.errors import BratsError  # noqa: E402
 from brats_jax.evaluation.panel_slices import PanelSlices  # noqa: E402
 from brats_jax.evaluation.tallies import PretrainingTally, SegmentationTally  # noqa: E402
 from brats_jax.experiments import config as experiment_config  # noqa: E402
@@ -38,7 +39,7 @@ from brats_jax.runs.documents import (  # noqa: E402
 )
 from brats_jax.runs.metrics_jsonl import read_metrics  # noqa: E402
 from brats_jax.runs.settings import Settings  # noqa: E402
-from brats_jax.runtime.document import read_document  # noqa: E402
+from brats_jax.runtime.document import Sealed, read_document  # noqa: E402
 from configs import base  # noqa: E402
 
 
@@ -141,7 +142,7 @@ def _readers_of_runs(folder: Path) -> list[Reader]:
     document_examples.record_of("cell").write(record)
 
     def document(path: Path, kind: Any) -> Reader:
-        return Reader(f"{path.name}", (path,), lambda: read_document(path, kind).to_json())
+        return Reader(path.name, (path,), partial(_sealed, path, kind), guarded=True)
 
     arrays = tuple(fold.glob("tally_*.npz"))
     panel = fold / "panels" / "segmentation.npz"
@@ -171,12 +172,21 @@ def _readers_of_runs(folder: Path) -> list[Reader]:
     ]
 
 
+def _sealed(path: Path, kind: type[Sealed]) -> dict[str, Any]:
+    """The content of a document, without its digest."""
+    content = read_document(path, kind).to_json()
+    content.pop(kind.SEAL, None)
+    return content
+
+
 def _study(run: Path) -> Any:
-    """What the report reads of a run; files that cannot be read are named in it."""
+    """What the report reads of a run; it prints the files that cannot be read."""
     study = discover(run)
+    if study.problems:
+        raise BratsError(study.problems[0])
     folds = {n: fold for r in study.runs for n, fold in r.folds.items()}
     curves = [s.curve("train") for f in folds.values() for s in f.stages.values()]
-    return study.problems, curves, [repr(f.evaluation) for f in folds.values()]
+    return curves, [repr(f.evaluation) for f in folds.values()]
 
 
 def _readers_of_checkpoints(folder: Path) -> list[Reader]:
@@ -204,7 +214,7 @@ def _readers_of_checkpoints(folder: Path) -> list[Reader]:
 
 def _readers_of_outputs(folder: Path) -> list[Reader]:
     from brats_jax.inference import model as inference
-    from brats_jax.inference.sidecars import table_of
+    from brats_jax.inference.sidecars import table_of, write_table
     from brats_jax.inference.stablehlo import write as write_export
     from brats_jax.runs.export_document import ExportDocument
     from brats_jax.runs.folder import PredictionFolder
@@ -217,21 +227,20 @@ def _readers_of_outputs(folder: Path) -> list[Reader]:
         prediction_examples.run_on(model, folder / "cases" / name, out)
         write_export(model.trained, exported, slice_shape=None)
     sidecar = out / f"{name}_seg.json"
-    weights = exported / "segment_fold_0.safetensors"
-
-    def described() -> Any:
-        return read_document(sidecar, SegmentationSidecar).to_json()
+    weights, program = exported / "segment_fold_0.safetensors", exported / "segment.json"
+    described = partial(_sealed, sidecar, SegmentationSidecar)
+    exported_as = partial(_sealed, program, ExportDocument)
 
     def table() -> Any:
-        return table_of(PredictionFolder(out))
-
-    def export_document() -> Any:
-        return read_document(exported / "segment.json", ExportDocument).to_json()
+        folder = PredictionFolder(out)
+        if kept := write_table(folder):
+            raise BratsError(kept)
+        return table_of(folder)
 
     return [
-        Reader("CASE_seg.json", (sidecar,), described),
-        Reader("volumes.csv from CASE_seg.json", (sidecar,), table),
-        Reader("exported segment.json", (exported / "segment.json",), export_document),
+        Reader("CASE_seg.json", (sidecar,), described, guarded=True),
+        Reader("volumes.csv from CASE_seg.json", (sidecar,), table, guarded=True),
+        Reader("exported segment.json", (program,), exported_as, guarded=True),
         Reader("weights (.safetensors)", (weights,), lambda: read_safetensors(weights)),
     ]
 

@@ -13,14 +13,14 @@ import numpy as np
 
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
-from brats_jax.runtime.document import Document, read_document
+from brats_jax.runtime.document import SealedDocument, read_document
 from brats_jax.runtime.text import plural
 
 SPLIT_BY = ("patient", "slice")
 
 
 @dataclass(frozen=True)
-class Splits(Document):
+class Splits(SealedDocument):
     """splits.json: the test set and the folds of a run.
 
     Attributes:
@@ -294,7 +294,7 @@ def select_slices(store: Store, indices: np.ndarray, slices: str) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Audit(Document):
+class Audit(SealedDocument):
     """audit.json: the overlap between the three sets of a fold.
 
     Attributes:
@@ -356,7 +356,7 @@ def audit_leakage(store: Store, split: Split) -> Audit:
         for name, idx in sets.items()
     }
     key = store.patient_of.astype(np.int64) * (1 << 20) + store.slice_number
-    shared = {}
+    shared: dict[str, Any] = {}
     for a, b in itertools.combinations(sets, 2):
         shared[f"patients_in_{a}_and_{b}"] = len(patients[a] & patients[b])
         shared[f"slices_in_{a}_and_{b}"] = int(np.intersect1d(sets[a], sets[b]).size)

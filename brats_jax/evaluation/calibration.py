@@ -90,7 +90,7 @@ def _calibrate_fold(
         split_by=splits.split_by,
         sets=sets,
     )
-    calibration.sealed().write(RunFolder(trained.run).fold(member.fold).calibration_json)
+    calibration.write(RunFolder(trained.run).fold(member.fold).calibration_json)
     return f"fold {member.fold}: temperature {temperature:.3f}; {describe(sets)}"
 
 

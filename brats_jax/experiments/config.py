@@ -244,7 +244,7 @@ def read_unchanged(
     Raises:
       BratsError: names every setting that differs; or the file cannot be read.
     """
-    started = read_document(path, kind, "give another --workdir")
+    started = read_document(path, kind)
     changed = differences(started.config, document)
     changed = [line for line in changed if not line.startswith(tuple(free))]
     if changed:

@@ -309,7 +309,7 @@ def _write_all(
         raise BratsError(f"{directory / changed}: kept")
     sizes = {name: len(data) for name, data in contents.items()}
     hashes = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
-    document = dataclasses.replace(sidecar, files=sizes, sha256=hashes).to_json()
+    document = dataclasses.replace(sidecar, files=sizes, sha256=hashes).sealed().to_json()
     own = _own_files(directory, sidecar.case, model)
     own.begin(contents)
     try:

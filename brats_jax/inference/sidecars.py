@@ -21,7 +21,7 @@ from brats_jax.runs.sidecars import (
     VolumeRange,
     missing_files,
 )
-from brats_jax.runtime.document import read_if_readable
+from brats_jax.runtime.document import read_document, read_if_readable
 from brats_jax.runtime.files import read_json, write_text
 from brats_jax.runtime.text import csv_cell
 
@@ -92,8 +92,12 @@ def write_table(folder: PredictionFolder, before: str = "") -> str:
         than those of then and now was edited, and is kept.
 
     Returns:
-      A line for the user where the table is kept; otherwise empty.
+      A line for the user where the table is kept, also because the sidecar of a case has changed;
+      otherwise empty.
     """
+    for path in folder.segmentation_jsons():
+        if reason := _unreadable(path):
+            return f"{reason}; {folder.volumes_csv} is left as it was"
     text = table_of(folder)
     try:
         there = folder.volumes_csv.read_bytes().decode("utf-8", "replace")
@@ -107,6 +111,18 @@ def write_table(folder: PredictionFolder, before: str = "") -> str:
         )
     if text and text != there:
         write_text(folder.volumes_csv, text)
+    return ""
+
+
+def _unreadable(path: Path) -> str:
+    """Why a sidecar of this program cannot be read; empty if it can, or is another program's."""
+    remedy = "copy it again, or move its case away and predict it again"
+    try:
+        if read_json(path, remedy).get("schema") == SegmentationSidecar.SCHEMA:
+            read_document(path, SegmentationSidecar, remedy)
+    except BratsError as error:
+        labels = path.with_suffix(".nii.gz")
+        return str(error) if provenance.is_predicted(labels) else ""
     return ""
 
 

@@ -259,7 +259,7 @@ def write(
     contents |= dict(zip(weights, map(weights_file, trained.members), strict=True))
     sums = {path.name: hashlib.sha256(data).hexdigest() for path, data in contents.items()}
     document = describe(trained, slice_shape, sums)
-    contents[description] = json_text(document.to_json()).encode()
+    contents[description] = json_text(document.sealed().to_json()).encode()
     own = _own_files(folder, name, earlier)
     check_replaceable(own, [path.name for path in contents], "give another --output")
     own.begin({path.name: data for path, data in contents.items()})

@@ -13,12 +13,18 @@ from brats_jax.errors import BratsError
 from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.models import torch_weights
 from brats_jax.runs import checkpoints
-from brats_jax.runs.documents import Calibration, PretrainingSource, RunConfig, TrainingFacts
+from brats_jax.runs.documents import (
+    Calibration,
+    PretrainingSource,
+    RunConfig,
+    StageResult,
+    TrainingFacts,
+)
 from brats_jax.runs.folder import STAGE_OF_TASK, FoldFolder, RunFolder, StageFolder, locate_fold
 from brats_jax.runs.settings import without_places
 from brats_jax.runs.sidecars import FoldModel, ModelFacts
 from brats_jax.runtime import devices
-from brats_jax.runtime.document import read_document
+from brats_jax.runtime.document import read_document, read_if_there
 from brats_jax.tasks import Task, task_of
 
 
@@ -189,22 +195,34 @@ def _folds(
     notes: list[str] = []
     if only is not None:
         folder = _stage_folder(run.fold(only), stage)
-        if not folder.is_complete:
-            notes.append(f"{folder.path} is not trained to the end: this is its best so far")
+        if reason := _reason_incomplete(folder):
+            notes.append(f"{folder.path} {reason}: this is its best so far")
         return [(run.fold(only), folder)], notes
     found = []
     for fold in run.folds():
         folder = _stage_folder(fold, stage)
-        if folder.is_complete:
+        reason = _reason_incomplete(folder)
+        if not reason:
             found.append((fold, folder))
         elif folder.path.exists():
-            notes.append(f"fold {fold.number} is not trained to the end and left out")
+            notes.append(f"fold {fold.number} {reason} and left out")
     if not found:
         raise BratsError(
             f"{run.path}: no fold whose {stage} stage is trained to the end; train one, or give "
             f"{run.fold(0).path.with_name('fold_K')} to use its best so far"
         )
     return found, notes
+
+
+def _reason_incomplete(folder: StageFolder) -> str:
+    """Why a stage does not count as trained to the end; empty if it does."""
+    if folder.is_complete:
+        return ""
+    try:
+        read_if_there(folder.complete_json, StageResult)
+    except BratsError as error:
+        return f"is not known to be trained to the end ({error})"
+    return "is not trained to the end"
 
 
 def _stage_folder(fold: FoldFolder, stage: str) -> StageFolder:

@@ -28,7 +28,6 @@ from brats_jax.runs.grid import progress_of, read_cells, read_record
 from brats_jax.runs.metrics_jsonl import read_metrics
 from brats_jax.runtime.document import (
     Document,
-    read_if_readable,
     read_if_there,
 )
 from brats_jax.runtime.text import without_folders
@@ -268,7 +267,7 @@ def _read_fold(folder: FoldFolder, problems: list[str]) -> FoldFiles:
         folder,
         stages,
         _read(folder.evaluation_json, Evaluation, problems),
-        read_if_readable(folder.audit_json, Audit),
+        _read(folder.audit_json, Audit, problems),
     )
 
 

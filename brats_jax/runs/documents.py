@@ -6,11 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
-from brats_jax.runtime.document import Document, Part, SealedDocument
+from brats_jax.runtime.document import Document, Part, Sealed, SealedDocument
 from brats_jax.runtime.json_text import parse_json
 
 REEVALUATE_HINT = "give the command that trained again: it evaluates again without training"
 _TRAIN_HINT = "copy it again if it was copied, or train this stage again"
+_SETTINGS_HINT = (
+    "undo the change if it was edited, copy it again if it was copied, or give another --workdir"
+)
+# Of documents that people edit on purpose.
+EDITED = Sealed.CHANGED[:-1] + "; to keep an edit, remove its entry 'sha256')"
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ class RecordedSettings(Part):
 
 
 @dataclass(frozen=True)
-class RunConfig(Document):
+class RunConfig(SealedDocument):
     """config.json of a run: what it was started with.
 
     Attributes:
@@ -75,6 +80,8 @@ class RunConfig(Document):
     """
 
     SCHEMA: ClassVar[str] = "brats_jax.config"
+    REMEDY: ClassVar[str] = _SETTINGS_HINT
+    CHANGED: ClassVar[str] = EDITED
     config: dict[str, Any]
     store: StoreFacts
     versions: dict[str, str] = field(default_factory=dict)
@@ -98,7 +105,7 @@ class RunConfig(Document):
 
 
 @dataclass(frozen=True)
-class GridConfig(Document):
+class GridConfig(SealedDocument):
     """grid.json: what a grid was started with.
 
     Attributes:
@@ -108,6 +115,8 @@ class GridConfig(Document):
     """
 
     SCHEMA: ClassVar[str] = "brats_jax.grid"
+    REMEDY: ClassVar[str] = _SETTINGS_HINT
+    CHANGED: ClassVar[str] = EDITED
     config: dict[str, Any]
     store: StoreFacts
     versions: dict[str, str]
@@ -130,7 +139,7 @@ class Axes(Part):
 
 
 @dataclass(frozen=True)
-class CellRecord(Document):
+class CellRecord(SealedDocument):
     """cells/CELL.json: the attempts at one cell of a grid.
 
     Attributes:
@@ -157,7 +166,7 @@ class CellRecord(Document):
 
 
 @dataclass(frozen=True)
-class StageTraining(Document):
+class StageTraining(SealedDocument):
     """training.json: the length of a stage and the data that it trains on.
 
     Attributes:
@@ -178,7 +187,7 @@ class StageTraining(Document):
 
 
 @dataclass(frozen=True)
-class StageResult(Document):
+class StageResult(SealedDocument):
     """complete.json: the result of a stage that is trained to the end.
 
     Attributes:
@@ -225,7 +234,7 @@ class TrainingFacts(Part):
 
 
 @dataclass(frozen=True)
-class PretrainingSource(Document):
+class PretrainingSource(SealedDocument):
     """pretraining.json: the run that a fold's encoder comes from.
 
     Attributes:
@@ -281,7 +290,7 @@ class Score(Part):
 
 
 @dataclass(frozen=True)
-class Evaluation(Document):
+class Evaluation(SealedDocument):
     """evaluation.json: the scores of a fold on its test set.
 
     Attributes:
@@ -375,7 +384,7 @@ class FoldsScore(Part):
 
 
 @dataclass(frozen=True)
-class Summary(Document):
+class Summary(SealedDocument):
     """summary.json: the scores over the folds of a run; fields as of `Evaluation`."""
 
     SCHEMA: ClassVar[str] = "brats_jax.summary"

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
 from brats_jax.runs.documents import TrainingFacts
-from brats_jax.runtime.document import Document, Part
+from brats_jax.runtime.document import Part, SealedDescription
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class ExportedModel(Part):
 
 
 @dataclass(frozen=True)
-class ExportDocument(Document):
+class ExportDocument(SealedDescription):
     """TASK.json of an export folder.
 
     Attributes:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from brats_jax.runs.documents import TrainingFacts
-from brats_jax.runtime.document import Document, Part
+from brats_jax.runtime.document import Part, SealedDescription
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class VolumeRange(Part):
 
 
 @dataclass(frozen=True)
-class Sidecar(Document):
+class Sidecar(SealedDescription):
     """The sidecar of any prediction.
 
     Attributes:

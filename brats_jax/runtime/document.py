@@ -134,14 +134,17 @@ class Document(Part):
 
 
 @dataclass(frozen=True)
-class SealedDocument(Document):
+class Sealed(Document):
     """A JSON file that holds the SHA-256 of itself.
 
     Attributes:
-      sha256: of the other entries; '' in documents of version 0.1.0, which are not compared.
+      SEAL: the field with the SHA-256 of the other entries; '' in documents of version 0.1.0, which
+        are not compared. It is no content: a document equals the same one read from a file.
+      CHANGED: what is wrong with a document that is not as it was sealed.
     """
 
-    sha256: str = dataclasses.field(default="", kw_only=True)
+    SEAL: ClassVar[str]
+    CHANGED: ClassVar[str] = "it has changed since it was written (its SHA-256 differs)"
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
@@ -151,26 +154,47 @@ class SealedDocument(Document):
           ValueError: as in `Document`; or the document is not as it was sealed.
         """
         parsed = super().from_json(document)
-        if parsed.sha256 and parsed.sha256 != _digest(document):
-            raise ValueError("it has changed since it was written (its SHA-256 differs)")
+        seal = getattr(parsed, cls.SEAL)
+        if seal and seal != cls._digest(document):
+            raise ValueError(cls.CHANGED)
         return parsed
 
     def to_json(self) -> dict[str, Any]:
         """The document as it stands in the file; its SHA-256 is last."""
         document = super().to_json()
-        sums = {name: document.pop(name) for name in ("sha256",) if name in document}
-        return {**document, **sums}
+        seals = {name: document.pop(name) for name in (self.SEAL,) if name in document}
+        return {**document, **seals}
 
     def sealed(self) -> Self:
         """The document with its SHA-256."""
-        return dataclasses.replace(self, sha256=_digest(self.to_json()))
+        return dataclasses.replace(self, **{self.SEAL: self._digest(self.to_json())})
+
+    def write(self, path: Path) -> None:
+        """Seals the document, and writes the file, whole or not at all."""
+        write_json(path, self.sealed().to_json())
+
+    @classmethod
+    def _digest(cls, document: Mapping[str, Any]) -> str:
+        others = {name: value for name, value in document.items() if name != cls.SEAL}
+        # As it reads back: NaN is written as null.
+        read = json.loads(json_text(others))
+        return hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()
 
 
-def _digest(document: Mapping[str, Any]) -> str:
-    others = {name: value for name, value in document.items() if name != "sha256"}
-    # As it reads back: NaN is written as null.
-    read = json.loads(json_text(others))
-    return hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()
+@dataclass(frozen=True)
+class SealedDocument(Sealed):
+    """A sealed document whose SHA-256 is called `sha256`."""
+
+    SEAL: ClassVar[str] = "sha256"
+    sha256: str = dataclasses.field(default="", kw_only=True, compare=False)
+
+
+@dataclass(frozen=True)
+class SealedDescription(Sealed):
+    """A sealed document that describes other files, whose hashes are called `sha256`."""
+
+    SEAL: ClassVar[str] = "document_sha256"
+    document_sha256: str = dataclasses.field(default="", kw_only=True, compare=False)
 
 
 @functools.cache

@@ -161,7 +161,7 @@ def test_frozen_splits_are_reused_and_guarded(index, tmp_path):
     options = {"split_by": "patient", "test_fraction": 0.15, "num_folds": 5, "seed": 0}
     first = load_or_make_splits(path, index, **options)
     assert load_or_make_splits(path, index, **options) == first
-    assert json.loads(path.read_text()) == first.to_json()
+    assert json.loads(path.read_text()) == first.sealed().to_json()
     with pytest.raises(BratsError, match="num_folds=5, now num_folds=4"):
         load_or_make_splits(path, index, **{**options, "num_folds": 4})
     with pytest.raises(BratsError, match="drawn for 40 patients"):

@@ -69,7 +69,7 @@ def test_predictions_use_the_temperatures_that_were_fitted(brats_files, tmp_path
         # Other weights, another store.
         path = RunFolder(run).fold(0).calibration_json
         fitted = read_document(path, Calibration)
-        dataclasses.replace(fitted, model="0" * 64).sealed().write(path)
+        dataclasses.replace(fitted, model="0" * 64).write(path)
         with pytest.raises(BratsError, match="fitted to other weights"):
             inference.load(run, calibrated=True)
         prepare("phantom", tmp_path / "other", patients=1, seed=0, shape=(16, 40, 32), workers=1)

@@ -25,7 +25,7 @@ def _without_row(run, fold, *, mean, count):
     for row in document["rows"]:
         if (row["over"], row["of"], row["metric"]) == ("volumes", "ET", "asd_mm"):
             row["mean"], row["count"] = mean, count
-    write_json(path, document)
+    write_json(path, {**document, "sha256": ""})
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +111,7 @@ def test_an_evaluation_without_the_counts_of_misses_is_completed_from_its_tally(
         and row["convention"] != "penalised"
         and (row["stage"], row["over"]) != ("pretrain", "tumour slices")
     ]
+    del document["sha256"]
     write_json(path, document)
     read(tmp_path)
     row = next(r for r in table(tmp_path, "volumes_dice_ce") if r["Region"] == "ED")

@@ -66,4 +66,5 @@ def test_a_fold_whose_complete_json_is_empty_is_not_part_of_the_ensemble(run):
     run.fold(0).stage("segment").complete_json.write_text("")
     trained = open_run(run.path, "segment", data_mesh())
     assert [member.fold for member in trained.members] == [1]
-    assert trained.notes[0] == "fold 0 is not trained to the end and left out"
+    assert "fold 0 is not known to be trained to the end" in trained.notes[0]
+    assert "complete.json is not valid JSON" in trained.notes[0] and "left out" in trained.notes[0]

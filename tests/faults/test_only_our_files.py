@@ -79,7 +79,7 @@ def test_other_edited_files_are_kept(predicted, folder, what, capsys):
 def test_a_prediction_of_an_earlier_version_without_hashes_is_kept_if_edited(predicted, folder):
     found = PredictionFolder(folder)
     sidecar = json.loads(found.segmentation_json(NAME).read_text())
-    del sidecar["sha256"]
+    del sidecar["sha256"], sidecar["document_sha256"]
     found.segmentation_json(NAME).write_text(json.dumps(sidecar))
     old = found.segmentation(NAME).stat().st_mtime - 3600
     for path in folder.iterdir():

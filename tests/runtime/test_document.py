@@ -125,7 +125,7 @@ class Sealed(SealedDocument):
 
 def test_a_sealed_document_is_refused_when_anything_in_it_has_changed(tmp_path):
     path = tmp_path / "sealed.json"
-    Sealed({"a": 0.1, "b": float("nan")}).sealed().write(path)
+    Sealed({"a": 0.1, "b": float("nan")}).write(path)
     assert read_document(path, Sealed).values == {"a": 0.1, "b": None}
     text = path.read_text()
     for old, new in (("0.1", "0.2"), ('"b"', '"c"'), ("null", "1.5")):
