@@ -56,6 +56,15 @@ class Task(abc.ABC):
     def outputs(self) -> tuple[str, ...]:
         """The network's output channels: modalities or classes."""
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The modalities without which a patient is of no use to this task."""
+        return self.inputs
+
+    def usable(self, present: np.ndarray) -> np.ndarray:
+        """bool[P]: patients that the task can use, by the modalities present bool[P, 4]."""
+        return present[:, channel_indices(self.needs)].all(axis=1)
+
     def computing_in(self, dtype: DTypeLike) -> Self:
         """The same task with another compute type; its parameters stay the same."""
         return replace(self, dtype=dtype)
@@ -80,7 +89,7 @@ class Task(abc.ABC):
 
         Args:
           batch: `image` [B, H, W, 4], one channel per modality, and `label` uint8[B, H, W];
-            for training also `seed` uint32[B].
+            for training also `seed` uint32[B]. `present` bool[B, 4] where modalities are missing.
           training: whether to augment.
 
         Returns:
@@ -134,6 +143,11 @@ class Pretraining(Task):
     def outputs(self) -> tuple[str, ...]:
         """The target modality."""
         return (self.target,)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The inputs and the target."""
+        return (*self.inputs, self.target)
 
     def _target(self, images: Images, batch: Batch) -> tuple[Images, None]:
         return _select(images, [self.target]), None

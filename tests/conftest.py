@@ -134,6 +134,14 @@ def small_store(once) -> Store:
     return Store.open(once("small_store", make))
 
 
+@pytest.fixture(scope="session")
+def mixed_store(once) -> Store:
+    """Patients with and without labels, and with missing modalities; see unlabelled_examples.py."""
+    import unlabelled_examples
+
+    return Store.open(once("mixed_store", unlabelled_examples.make_store))
+
+
 @pytest.fixture
 def plan(small_store) -> PatchPlan:
     """Patches of 16 x 16 from forty of its slices."""

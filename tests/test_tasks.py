@@ -112,3 +112,10 @@ def test_a_description_of_an_unknown_network_is_refused(change):
     for task in (Pretraining(), Segmentation()):
         with pytest.raises(BratsError, match="checkpoint of an unknown network"):
             task_of({**task.describe(), **change})
+
+
+def test_a_task_uses_patients_with_all_modalities_that_it_needs():
+    present = np.array([[1, 1, 1, 1], [1, 1, 0, 1], [1, 1, 1, 0], [0, 1, 1, 1]], bool)
+    assert Pretraining().usable(present).tolist() == [True, True, False, False]
+    assert Segmentation().usable(present).tolist() == [True, False, False, False]
+    assert Segmentation(inputs=("t2",)).usable(present).tolist() == [True, False, True, True]

@@ -66,6 +66,7 @@ class DeviceStore:
     def __init__(self, store: Store, slices: np.ndarray, mesh: Mesh) -> None:
         kept = np.unique(slices)
         store.check(kept)
+        self._store = store
         self._position = np.full(store.num_slices, -1, np.int32)
         self._position[kept] = np.arange(len(kept), dtype=np.int32)
         first = _first_rows(store, kept)
@@ -92,12 +93,16 @@ class DeviceStore:
         self.arrays = DeviceSlices(*arrays, *devices.put_replicated(tables, mesh))
 
     def numbers(self, patches: Patches) -> dict[str, np.ndarray]:
-        """The input of `gather`: position in the arrays, row, column and seed of each patch."""
+        """The input of `gather`: position in the arrays, row, column and seed of each patch.
+
+        With the modalities that are present, where some are missing.
+        """
         return {
             "slice": self._position[patches.slices],
             "row": patches.rows,
             "column": patches.columns,
             "seed": patches.seeds,
+            **self._store.presence(patches.slices),
         }
 
 
@@ -167,7 +172,8 @@ def gather(
     # Without the barrier XLA fuses the gather into the step, whose rounding may then differ from
     # that of a step with patches from the host.
     image, label = lax.optimization_barrier((image, label))
-    return {"image": image, "label": label, "seed": numbers["seed"]}
+    others = {name: numbers[name] for name in ("seed", "present") if name in numbers}
+    return {"image": image, "label": label, **others}
 
 
 def bytes_needed(store: Store, slices: np.ndarray) -> int:

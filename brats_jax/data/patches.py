@@ -150,7 +150,9 @@ def cut(store: Store, patches: Patches, size: int) -> dict[str, np.ndarray]:
 
     Returns:
       image float16[n, size, size, 4] (canonical modality order),
-      label uint8[n, size, size], seed uint32[n].
+      label uint8[n, size, size], seed uint32[n]; present bool[n, 4] in a store where modalities
+      are missing (`Store.presence`).
     """
     image, label = store.windows(patches.slices, patches.rows, patches.columns, (size, size))
-    return {"image": image, "label": label, "seed": patches.seeds}
+    present = store.presence(patches.slices)
+    return {"image": image, "label": label, "seed": patches.seeds, **present}

@@ -33,7 +33,7 @@ def whole_slice_batches(
 
     Yields:
       image float16[B, H, W, 4] and label uint8[B, H, W] (of `rows` only, if given), valid bool[B],
-      index int64[B].
+      index int64[B]; in a store where modalities are missing also present bool[B, 4] (of `rows`).
     """
 
     size = filled_to or batch_size
@@ -41,9 +41,10 @@ def whole_slice_batches(
     def read(start: int) -> dict[str, np.ndarray]:
         chosen = indices[start : start + batch_size]
         padded = np.concatenate([chosen, np.resize(indices, size - len(chosen))])
-        image, label = store.read(padded if rows is None else padded[rows])
-        valid = np.arange(size) < len(chosen)
-        return {"image": image, "label": label, "valid": valid, "index": padded}
+        own = padded if rows is None else padded[rows]
+        image, label = store.read(own)
+        batch = {"image": image, "label": label, **store.presence(own)}
+        return {**batch, "valid": np.arange(size) < len(chosen), "index": padded}
 
     pool = ThreadPoolExecutor(_READING_THREADS)
     ahead: collections.deque[Future[dict[str, np.ndarray]]] = collections.deque()

@@ -10,6 +10,7 @@ from brats_jax.data.device_store import DeviceStore, bytes_needed, choose_placem
 from brats_jax.data.patches import PatchPlan, cut
 from brats_jax.data.store.prepare import prepare
 from brats_jax.data.store.reader import Store
+from brats_jax.data.whole_slices import whole_slice_batches
 from brats_jax.errors import BratsError
 from brats_jax.runtime import devices
 
@@ -107,3 +108,25 @@ def test_a_placement_is_chosen_by_size(small_store):
 def test_on_an_accelerator_half_the_memory_decides(small_store, factor, placement):
     mesh = accelerator_with(factor * bytes_needed(small_store, np.arange(20)))
     assert choose_placement("auto", small_store, np.arange(20), mesh) == placement
+
+
+def test_batches_say_which_modalities_are_present_where_some_are_missing(mixed_store, small_store):
+    slices = np.arange(mixed_store.num_slices)
+    plan = PatchPlan(mixed_store, slices, patch_size=16, tumour_probability=0.5, seed=3)
+    drawn, mesh = plan.examples(0, 192), mesh_of(1)
+    expected = cut(mixed_store, drawn, 16)
+    resident = DeviceStore(mixed_store, slices, mesh)
+    numbers = devices.put_batch(resident.numbers(drawn), mesh)
+    batch = jax.jit(lambda *given: gather(*given, 16, mesh))(resident.arrays, numbers)
+    assert batch.keys() == expected.keys() == {"image", "label", "seed", "present"}
+    for name, array in expected.items():
+        np.testing.assert_array_equal(batch[name], array)
+    of_slice = [mixed_store.patients[p] for p in mixed_store.patient_of[drawn.slices]]
+    here = {n: tuple(row) for n, row in zip(of_slice, expected["present"].tolist(), strict=True)}
+    assert here["U2"] == (True, True, False, False) and here["No T2"] == (True, True, False, True)
+    assert len(here) == 12 and sum(all(row) for row in here.values()) == 10
+    (whole,) = whole_slice_batches(mixed_store, slices[-40:], 40)
+    np.testing.assert_array_equal(whole["present"], mixed_store.presence(slices[-40:])["present"])
+    # Batches of stores without missing modalities stay as they were.
+    assert "present" not in cut(small_store, plan.examples(0, 0), 16)
+    assert "present" not in next(whole_slice_batches(small_store, slices[:2], 2))

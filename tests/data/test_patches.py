@@ -29,6 +29,9 @@ class SmallStore:
             ]
         ).astype(np.float16)
 
+    def presence(self, indices):
+        return {}
+
     def labels(self, index):
         return self._labels[index]
 

@@ -158,6 +158,17 @@ class Store:
             crops.window(labels[k], row, column, box, label, 0)
         return images, labels
 
+    def presence(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """The entry of a batch of slices on missing modalities.
+
+        Returns:
+          present: bool[n, 4], `present` of the patient of each slice. Nothing in a store whose
+          patients all have all modalities, so that its batches stay as they were.
+        """
+        if self.present.all():
+            return {}
+        return {"present": self.present[self.patient_of[np.asarray(indices)]]}
+
     def check(self, indices: np.ndarray) -> None:
         """Compares the files of these slices with their checksums, in threads.
 

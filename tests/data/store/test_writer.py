@@ -1,10 +1,10 @@
 import dataclasses
 import itertools
-import types
 import zipfile
 
 import numpy as np
 import pytest
+from unlabelled_examples import source_of
 
 from brats_jax.data.sources.phantom.source import PhantomSource
 from brats_jax.data.store import writer
@@ -53,14 +53,7 @@ def test_a_second_writer_is_refused_and_an_empty_folder_removed(tmp_path):
 
 def prepared(tmp_path, *cases):
     """A store of cases that are given as they are."""
-    source = types.SimpleNamespace(
-        name="test",
-        normalisations=("slice", "volume"),
-        description={},
-        patients=lambda: [case.patient for case in cases],
-        read=lambda name: next(case for case in cases if case.patient == name),
-    )
-    prepare(source, tmp_path / "store", workers=1)
+    prepare(source_of(*cases), tmp_path / "store", workers=1)
     return Store.open(tmp_path / "store")
 
 
