@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from brats_jax.data.modalities import canonical_names
-from brats_jax.data.scans.labels import Candidates, schemes_of
+from brats_jax.data.scans.labels import LabelScheme, is_of_a_release, schemes_of
 from brats_jax.data.scans.naming import SEG, UPENN_LABELS, VolumeName, parse_volume_name
 
 _NIFTI_FILE = re.compile(r".*\.nii(?:\.gz)?", re.IGNORECASE | re.DOTALL)
@@ -46,9 +46,14 @@ class CaseFiles:
     other_masks: list[str] = dataclasses.field(default_factory=list)
 
     @property
-    def schemes(self) -> Candidates:
+    def schemes(self) -> list[LabelScheme]:
         """The label schemes of the releases that have such names."""
         return schemes_of(self.name, self.folder, four_is_et=self.four_is_et)
+
+    @property
+    def is_of_a_release(self) -> bool:
+        """Whether its name, or that of a folder, tells its release."""
+        return is_of_a_release(self.name, self.folder)
 
 
 def volume_of(path: Path) -> tuple[VolumeName, Path] | None:

@@ -114,21 +114,7 @@ def scheme_named(name: str) -> LabelScheme | None:
     return found
 
 
-@dataclasses.dataclass(frozen=True)
-class Candidates:
-    """The schemes that the labels of a case may have, by its names.
-
-    Attributes:
-      schemes: of the releases that have a case of this name.
-      rivals: where the name is of no release, schemes that are as likely by the values alone; the
-        suffixes of the files then choose `schemes`, if no rival explains the values too.
-    """
-
-    schemes: tuple[LabelScheme, ...]
-    rivals: tuple[LabelScheme, ...] = ()
-
-
-def schemes_of(case: str, folder: Path, *, four_is_et: bool) -> Candidates:
+def schemes_of(case: str, folder: Path, *, four_is_et: bool) -> list[LabelScheme]:
     """The schemes of the releases that have a case of this name.
 
     Args:
@@ -145,19 +131,23 @@ def schemes_of(case: str, folder: Path, *, four_is_et: bool) -> Candidates:
         if (name := next(of_folder, "")) and (not names or name in names):
             names = (name,)
     if not names:
-        # Suffixes such as t1n and t2f are of the releases since 2023 alone.
-        if not four_is_et:
-            return Candidates((SCHEMES["brats2023"],))
-        return Candidates((SCHEMES["brats2021"],), (SCHEMES["msd"],))
-    return Candidates(tuple(SCHEMES[name] for name in names))
+        names = ("brats2021" if four_is_et else "brats2023",)
+    return [SCHEMES[name] for name in names]
 
 
-def choose_scheme(volume: Volume, by_name: Candidates, chosen: str = "") -> LabelScheme:
+def is_of_a_release(case: str, folder: Path) -> bool:
+    """Whether the names tell the release of a case; else the suffixes of its files choose."""
+    return any(pattern.fullmatch(case) for pattern, _ in _BY_CASE) or any(
+        rule.fullmatch(part) for part in folder.parts for rule, _ in _BY_FOLDER
+    )
+
+
+def choose_scheme(volume: Volume, candidates: list[LabelScheme], chosen: str = "") -> LabelScheme:
     """The scheme of a file.
 
     Args:
       volume: a segmentation, in any number type.
-      by_name: see `schemes_of`.
+      candidates: by its names, see `schemes_of`.
       chosen: by the user, or ''.
 
     Raises:
@@ -166,10 +156,8 @@ def choose_scheme(volume: Volume, by_name: Candidates, chosen: str = "") -> Labe
     values = label_values(volume.voxels)
     shown = ", ".join(str(value) for value in values[:8]) + (", ..." if len(values) > 8 else "")
     by_user = scheme_named(chosen)
-    candidates = by_name.schemes if by_user is None else (by_user,)
+    candidates = candidates if by_user is None else [by_user]
     fitting = [scheme for scheme in candidates if scheme.fits(values)]
-    if fitting and by_user is None:
-        fitting += [scheme for scheme in by_name.rivals if scheme.fits(values)]
     if len({tuple(_meaning(scheme, values)) for scheme in fitting}) == 1:
         return fitting[0]
     if fitting:

@@ -20,6 +20,7 @@ from brats_jax.data.sources.base import Case
 from brats_jax.data.sources.volume_case import LabelVolume, case_from_volumes
 from brats_jax.errors import BratsError
 from brats_jax.runtime import threads
+from brats_jax.runtime.text import plural
 
 
 class NiftiSource:
@@ -53,6 +54,11 @@ class NiftiSource:
         self._cases = {name: group.paths for name, group in groups.items()}
         self._subjects = subjects_of(sorted(self._cases))
         self._schemes = {name: group.schemes for name, group in groups.items()}
+        self._of_no_release = sorted(
+            name
+            for name, group in groups.items()
+            if SEG in group.paths and not group.is_of_a_release
+        )
         self._other_masks = {name: group.other_masks for name, group in groups.items()}
 
     @property
@@ -72,6 +78,17 @@ class NiftiSource:
         """Missing volumes, and files that contradict each other: case -> one line."""
         found = {name: self._problem(name) for name in self.patients()}
         return {name: problem for name, problem in found.items() if problem}
+
+    def notices(self) -> list[str]:
+        """The label schemes of cases whose names tell no release, one line each."""
+        by_scheme: dict[str, list[str]] = {}
+        for name in self._of_no_release if not self.labels else ():
+            by_scheme.setdefault(str(self._schemes[name][0]), []).append(name)
+        return [
+            f"the names of {plural(len(names), 'case')} tell no release ({names[0]}): labels are "
+            f"read as {scheme}, by the suffixes of the files; give --labels if they are others"
+            for scheme, names in by_scheme.items()
+        ]
 
     def _problem(self, case: str) -> str:
         if case in self._conflicts:

@@ -156,11 +156,20 @@ def test_same_axes_and_another_origin_is_the_same_grid(tmp_path, brats_files, vo
     assert case.notes == ["A_seg.nii.gz has another affine than A_t1.nii.gz; same grid"]
 
 
+def test_the_scheme_of_names_of_no_release_is_told(tmp_path, brats_files, volumes):
+    for case in ("BraTS2021_00001", "own_7", "own_8"):
+        brats_files.write_nifti_case(tmp_path, case, volumes)
+    (line,) = opened(tmp_path).notices()
+    assert line.startswith("the names of 2 cases tell no release (own_7): labels are read as brats")
+    chosen = NiftiSource(tmp_path, folder_files(tmp_path), labels="brats2021")
+    assert chosen.notices() == []
+
+
 @pytest.mark.parametrize("header_is_right", [True, False])
 def test_the_brain_decides_between_contradicting_axes(
     tmp_path, brats_files, volumes, header_is_right
 ):
-    paths = brats_files.write_nifti_case(tmp_path, "BraTS20_Training_001", volumes)
+    paths = brats_files.write_nifti_case(tmp_path, "A", volumes)
     seg = np.where(volumes["seg"] == 3, 4, volumes["seg"]).astype(np.uint8)
     # Reading this tumour the wrong way round would put it outside the head.
     seg_only = np.zeros_like(seg)
@@ -176,7 +185,7 @@ def test_the_brain_decides_between_contradicting_axes(
     else:  # LPS voxels under a header that says RAS
         _, ras = brats_files.in_axes(seg_only, "RAS")
         brats_files.write_volume(paths["seg"], seg_only, "LPS", ras)
-    case = opened(tmp_path).read("BraTS20_Training_001")
+    case = opened(tmp_path).read("A")
     check(case, {**volumes, "seg": seg_only})
     if header_is_right:  # other axes and the same places are no contradiction
         assert not case.notes
