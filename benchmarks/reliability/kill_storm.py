@@ -87,15 +87,14 @@ def steps() -> list[Step]:
         settings |= {f"{stage}.epochs": 2, f"{stage}.steps_per_epoch": 8}
     given = [f"--config={ROOT}/configs/base.py"]
     given += [f"--config.{name}={value}" for name, value in settings.items()]
-    shape = "--shape=16,64,64"
-    phantom = ("--patients=8", shape)
+    phantom = ("--patients=8", "--shape=8,240,240")
     cells = ("--losses=dice_ce,focal", "--ssl=false")
     return [
         Step("prepare", ("--source=phantom", *phantom, "--store=store"), ("store",)),
         Step("main", ("--workdir=run", *given, "--config.folds=0"), ("run",)),
         Step("calibrate", ("--checkpoint=run",), ("run",)),
         Step("grid", ("--workdir=grid", *cells, *given, "--config.folds=0"), ("grid",)),
-        Step("phantom", ("--cases=cases", "--patients=2", "--seed=100", shape), ("cases",)),
+        Step("phantom", ("--cases=cases", "--patients=2", "--seed=100"), ("cases",)),
         Step(
             "predict",
             ("--checkpoint=run", "--input=cases", "--output=predicted", "--probabilities",

@@ -178,12 +178,27 @@ class GridRunner:
                 print_line(
                     f"grid: {complete} of {plural(len(self.cells), 'cell')} complete, skipped"
                 )
+                self._end_records()
             while left:
                 busy = [cell for cell in left if not self._settle(cell, stop)]
                 if len(busy) == len(left):
                     self._wait(stop)
                 left = busy
         return self.failed
+
+    def _end_records(self) -> None:
+        """Records as done the complete cells whose worker was killed before it did."""
+        for cell in self.cells:
+            record = read_record(self.grid, cell)
+            if record is None or record.state == "done" or not is_done(self.grid, cell):
+                continue
+            with (
+                contextlib.suppress(Busy),
+                locks.hold(self.grid.cell_lock(cell.name), cell.name),
+            ):
+                ended = record.ended_s or time.time()
+                done = dataclasses.replace(record, state="done", error="", ended_s=ended)
+                done.write(self.grid.cell_json(cell.name))
 
     def _settle(self, cell: Cell, stop: StopRequests) -> bool:
         """Whether the cell is now done or has failed; False: another process works on it."""

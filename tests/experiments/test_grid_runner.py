@@ -1,5 +1,6 @@
 """How a grid runs its cells, which are stand-ins here."""
 
+import dataclasses
 import os
 import threading
 import time
@@ -50,6 +51,16 @@ def test_cells_are_done_in_order_and_once(grid, capsys):
     assert f"begins {BASE.name}" in grid.cell_log(BASE.name).read_text()
     assert run(grid) == {}
     assert len(calls(grid)) == 3 and "3 of 3 cells complete, skipped" in capsys.readouterr().out
+
+
+def test_a_cell_whose_worker_was_killed_at_its_very_end_is_recorded_as_done(grid):
+    assert run(grid) == {}
+    path = grid.cell_json(BASE.name)
+    killed = dataclasses.replace(read_record(grid, BASE), state="running", ended_s=None)
+    killed.write(path)
+    assert run(grid) == {} and len(calls(grid)) == 3
+    record = read_record(grid, BASE)
+    assert record.state == "done" and record.attempts == 1 and record.ended_s > 0
 
 
 def test_a_failed_cell_is_named_and_the_others_continue(grid, capsys):

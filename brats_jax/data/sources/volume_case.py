@@ -20,7 +20,7 @@ from brats_jax.data.scans.checks import (
     voxel_problem,
 )
 from brats_jax.data.scans.grids import to_lps, voxel_sizes_mm
-from brats_jax.data.scans.labels import Candidates, choose_scheme, label_values, map_labels
+from brats_jax.data.scans.labels import LabelScheme, choose_scheme, label_values, map_labels
 from brats_jax.data.scans.options import ReadOptions
 from brats_jax.data.scans.orientation import Oriented, settle_labels
 from brats_jax.data.scans.volumes import Volume
@@ -41,7 +41,7 @@ class LabelVolume:
     """
 
     volume: Volume
-    by_name: Candidates
+    by_name: list[LabelScheme]
     chosen: str = ""
     kind: str = CLASS_LABELS
 
