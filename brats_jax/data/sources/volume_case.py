@@ -35,13 +35,13 @@ class LabelVolume:
 
     Attributes:
       volume: as in the file.
-      by_name: the schemes that the values may have.
-      chosen: the scheme that the user chose; '' for `by_name`.
+      candidates: the schemes that the values may have.
+      chosen: the scheme that the user chose; '' for that of the names.
       kind: see `Case.label_kind`; of a mask of the whole tumour, every value that is not 0 is 1.
     """
 
     volume: Volume
-    by_name: list[LabelScheme]
+    candidates: list[LabelScheme]
     chosen: str = ""
     kind: str = CLASS_LABELS
 
@@ -124,7 +124,7 @@ def case_from_volumes(
 def _classes(labels: LabelVolume, notes: list[str]) -> tuple[Volume, dict[str, object]]:
     """The labels with the values of a store, and their provenance."""
     volume = labels.volume
-    scheme = choose_scheme(volume, labels.by_name, labels.chosen)
+    scheme = choose_scheme(volume, labels.candidates, labels.chosen)
     if labels.kind == CLASS_LABELS:
         mapped = map_labels(volume, scheme, notes)
     else:

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from brats_jax.data.modalities import MODALITIES
-from brats_jax.data.scans.labels import SCHEMES, Candidates
+from brats_jax.data.scans.labels import SCHEMES
 from brats_jax.data.scans.options import ReadOptions
 from brats_jax.data.scans.volumes import read_volume
 from brats_jax.data.sources.volume_case import LabelVolume, case_from_volumes
 
-MSD = Candidates((SCHEMES["msd"],))
+MSD = [SCHEMES["msd"]]
 
 
 @pytest.fixture
