@@ -29,6 +29,7 @@ from brats_jax.runs.folder import RunFolder
 from brats_jax.runtime import devices
 from brats_jax.runtime.console import progress_bar
 from brats_jax.runtime.document import read_document
+from brats_jax.runtime.own_files import check_own_document
 from brats_jax.runtime.text import plural
 from brats_jax.tasks import Batch
 
@@ -45,7 +46,8 @@ def calibrate(trained: TrainedRun, store: str | None, batch_size: int) -> Iterat
       batch_size: slices at a time; rounded up to a multiple of the number of devices.
 
     Raises:
-      BratsError: no store there, or another one than the run was trained on.
+      BratsError: no store there, or another one than the run was trained on; or a
+        calibration.json that this program did not write, or that was edited since.
     """
     data = Store.open(Path(store or trained.document.settings.data.store))
     if data.fingerprint != trained.record.store:
@@ -58,6 +60,11 @@ def calibrate(trained: TrainedRun, store: str | None, batch_size: int) -> Iterat
     for member in trained.members:
         stage = folder.fold(member.fold).stage("segment")
         checkpoints.check_splits(stage, folder.splits_json, splits.digest)
+        check_own_document(
+            folder.fold(member.fold).calibration_json,
+            Calibration,
+            "move it away, and calibrate again",
+        )
     for member in trained.members:
         yield _calibrate_fold(trained, member, data, splits, batch_size)
 

@@ -9,13 +9,15 @@ from jax.sharding import Mesh
 from brats_jax.data.splits import Split, select_slices
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
+from brats_jax.evaluation.published import line_on_edit
 from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.runs import checkpoints
-from brats_jax.runs.documents import EvaluatedCheckpoint, Evaluation, Score
-from brats_jax.runs.evaluated import EVALUATION_SETTINGS, files_of, is_current
+from brats_jax.runs.documents import REEVALUATE_HINT, EvaluatedCheckpoint, Evaluation, Score
+from brats_jax.runs.evaluated import EVALUATION_SETTINGS, edited_files, files_of, is_current
 from brats_jax.runs.folder import FoldFolder
 from brats_jax.runs.settings import Settings
 from brats_jax.runtime.console import print_line
+from brats_jax.runtime.document import read_if_there
 from brats_jax.runtime.text import plural
 from brats_jax.tasks import Task
 
@@ -68,7 +70,15 @@ class FoldEvaluation:
         """Evaluates the fold unless its evaluation is current; with `again` in any case."""
         if not again and self.is_current():
             print_line(f"{self.title} evaluation: complete, skipped")
+            for path in edited_files(self.folder):
+                print_line(line_on_edit(path))
             return
+        try:
+            read_if_there(self.folder.evaluation_json, Evaluation)
+        except BratsError as error:
+            print_line(
+                f"{self.title}: {str(error).removesuffix(f'; {REEVALUATE_HINT}')}: made again"
+            )
         for stage in self.tasks:
             if not self.folder.stage(stage).is_complete:
                 print_line(f"{self.title} {stage}: NOT TRAINED TO THE END; this is its best so far")

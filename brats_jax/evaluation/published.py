@@ -12,7 +12,8 @@ from brats_jax.runtime.own_files import OwnFiles
 def publish(fold: FoldFolder, path: Path, data: bytes | None) -> None:
     """Writes a file of an evaluation, or removes it where `data` is None.
 
-    A file that was edited since it was written is kept, and named in one line.
+    A file that was edited since it was written is kept, and named in one line; one that was cut
+    short is no edit.
 
     Raises:
       OSError: it cannot be written; there is a folder in its place.
@@ -25,16 +26,21 @@ def publish(fold: FoldFolder, path: Path, data: bytes | None) -> None:
             if other.is_file():
                 own.adopt(other.relative_to(fold.path).as_posix())
     name = path.relative_to(fold.path).as_posix()
-    if not own.may_replace(name):
-        print_line(
-            f"{path} has changed since this program wrote it: kept; move it away, and evaluate "
-            "again for a new one"
-        )
+    if not own.may_replace(name) and not (data and own.is_cut(name, data)):
+        print_line(line_on_edit(path))
     elif data is not None:
         own.write({name: data})
     elif path.exists():
         own.remove([name])
         own.begin({})
+
+
+def line_on_edit(path: Path) -> str:
+    """The line on a table or a picture that was edited."""
+    return (
+        f"{path} has changed since this program wrote it: kept; move it away, and evaluate again "
+        "for a new one"
+    )
 
 
 def _files(fold: FoldFolder) -> list[Path]:

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,8 +15,12 @@ from brats_jax.evaluation.tallies import LESION_REGIONS
 from brats_jax.metrics import overlap
 from brats_jax.runs.documents import KEYS, Evaluation, FoldsScore, Score, Summary
 from brats_jax.runs.folder import RunFolder
+from brats_jax.runs.sidecars import LATER_S
+from brats_jax.runtime import locks
+from brats_jax.runtime.console import print_line
 from brats_jax.runtime.document import read_if_readable
-from brats_jax.runtime.files import atomic_open
+from brats_jax.runtime.files import json_text
+from brats_jax.runtime.own_files import OwnFiles
 from brats_jax.runtime.text import csv_cell, plural
 
 _OPTIONAL = ("least_count", "of_count", "folds_without")  # columns of summary.csv, may be empty
@@ -36,11 +41,19 @@ def read_evaluations(run: RunFolder, num_folds: int) -> list[Evaluation]:
 def summarise_run(run: RunFolder, num_folds: int) -> Summary:
     """Averages the evaluated folds of a run into summary.json and summary.csv.
 
-    Files of an earlier version with the same numbers are left as they are.
+    Files of an earlier version with the same numbers are left as they are. A file that this program
+    did not write, or that was edited since, is kept, and named in one line.
     """
-    folds = read_evaluations(run, num_folds)
+    # Processes that work on the folds of one run may end together.
+    with locks.hold(run.lock, str(run.path), patience_s=60):
+        summary = _average(read_evaluations(run, num_folds), num_folds)
+        _write(run, summary)
+    return summary
+
+
+def _average(folds: Sequence[Evaluation], num_folds: int) -> Summary:
     first = folds[0]
-    summary = Summary(
+    return Summary(
         folds=tuple(evaluation.fold for evaluation in folds),
         of_folds=num_folds,
         set=first.set,
@@ -54,19 +67,55 @@ def summarise_run(run: RunFolder, num_folds: int) -> Summary:
         rows=_over_folds(folds),
         with_holes=max(evaluation.with_holes for evaluation in folds),
     )
+
+
+def _write(run: RunFolder, summary: Summary) -> None:
     before = read_if_readable(run.summary_json, Summary)
-    if before is not None and run.summary_csv.exists() and _plain(before) == _plain(summary):
-        return summary
-    summary.write(run.summary_json)
+    own = _own_files(run, before)
+    made = {
+        run.summary_json: json_text(summary.sealed().to_json()).encode(),
+        run.summary_csv: _table(summary),
+    }
+    cut = any(own.is_cut(path.name, data) for path, data in made.items())
+    same = before is not None and _plain(before) == _plain(summary)
+    is_new = cut or not same or not run.summary_csv.exists()
+    new = {}
+    for path, data in made.items():
+        if own.may_replace(path.name) or own.is_cut(path.name, data):
+            new[path.name] = data
+        elif is_new or own.knows(path.name):
+            print_line(
+                f"{path} was not written by this program, or has changed since: kept; move it "
+                "away, and give the same command again for a new one"
+            )
+    if is_new and new:
+        own.write(new)
+
+
+def _own_files(run: RunFolder, before: Summary | None) -> OwnFiles:
+    """The files of the summary that this program wrote."""
+    own = OwnFiles(run.path, run.ledger_json)
+    if own.has_ledger or before is None:
+        return own
+    # Of version 0.1.0, which wrote the table last.
+    own.adopt(run.summary_json.name)
+    if run.summary_csv.is_file():
+        written = run.summary_json.stat().st_mtime + LATER_S
+        own.adopt(run.summary_csv.name, unchanged=run.summary_csv.stat().st_mtime <= written)
+    return own
+
+
+def _table(summary: Summary) -> bytes:
+    """summary.csv."""
     facts = ("patients", "set", "slices", "split_by", "loss", "ssl")
     repeated = {name: getattr(summary, name) for name in facts}
-    with atomic_open(run.summary_csv) as file:
-        head = [*KEYS, "mean", "sd_over_folds", "folds", "count", *_OPTIONAL, *facts]
-        writer = csv.DictWriter(file, head, lineterminator="\n")
-        writer.writeheader()
-        rows = ({**row.to_json(), **repeated} for row in summary.rows)
-        writer.writerows({n: _cell(value) for n, value in row.items()} for row in rows)
-    return summary
+    head = [*KEYS, "mean", "sd_over_folds", "folds", "count", *_OPTIONAL, *facts]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, head, lineterminator="\n")
+    writer.writeheader()
+    rows = ({**row.to_json(), **repeated} for row in summary.rows)
+    writer.writerows({n: _cell(value) for n, value in row.items()} for row in rows)
+    return text.getvalue().encode("utf-8", "backslashreplace")
 
 
 def _plain(summary: Summary) -> Summary:

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from brats_jax import about, models
 from brats_jax.data.splits import (
+    Audit,
     Splits,
     audit_leakage,
     count_patients,
@@ -43,6 +44,7 @@ from brats_jax.runs.folder import STAGES, FoldFolder, RunFolder, StageFolder, ch
 from brats_jax.runs.settings import Settings, differences
 from brats_jax.runtime import devices, distributed, locks
 from brats_jax.runtime.console import print_line
+from brats_jax.runtime.document import read_if_readable
 from brats_jax.runtime.files import check_folder, make_folder
 from brats_jax.runtime.text import plural
 from brats_jax.training import transfer
@@ -239,7 +241,7 @@ class Fold:
 
     def run(self, mode: str) -> None:
         """Trains and evaluates the stages that `mode` asks for."""
-        distributed.broadcast_from_main(lambda: self.audit.write(self.folder.audit_json))
+        distributed.broadcast_from_main(self._write_audit)
         print_line(f"{self.title}: {self.audit.check(self.splits.split_by)}")
         stages = self._stages(mode)
         distributed.broadcast_from_main(lambda: self._check_splits(stages))
@@ -263,6 +265,10 @@ class Fold:
             self.mesh.local_mesh,
         )
         distributed.broadcast_from_main(lambda: evaluation.run(again=mode == "evaluate"))
+
+    def _write_audit(self) -> None:
+        if read_if_readable(self.folder.audit_json, Audit) != self.audit:
+            self.audit.write(self.folder.audit_json)
 
     def _stages(self, mode: str) -> list[str]:
         """The stages that this run trains and evaluates."""

@@ -17,7 +17,7 @@ from brats_jax.data.scans.scan import Scan, make_scan, read_scan
 from brats_jax.data.scans.volumes import Volume, check_volume, volume_from
 from brats_jax.data.sources.base import folder_files
 from brats_jax.errors import BratsError
-from brats_jax.inference import sidecars
+from brats_jax.inference.output_file import OutputFile
 from brats_jax.runtime.text import plural
 
 if TYPE_CHECKING:
@@ -42,20 +42,15 @@ class CaseInput:
       kind: 'array', 'image' or 'path'.
       source: the volumes by modality, or the files.
       dtype: data type of the first array.
-      output: the file to write; for paths.
+      output: the file for the result; for paths.
       by_modality: whether the caller named the modalities.
     """
 
     kind: str
     source: Mapping[str, Volume] | CaseFiles
     dtype: np.dtype
-    output: Path | None
+    output: OutputFile | None
     by_modality: bool = True
-
-    @property
-    def sidecar(self) -> Path | None:
-        """NAME.json beside the output NAME.nii.gz."""
-        return None if self.output is None else sidecars.path_beside(self.output)
 
     def to_scan(
         self,
@@ -91,22 +86,18 @@ class CaseInput:
         )
 
     def return_volume(self, scan: Scan, volume: np.ndarray, *, labels: bool, note: str) -> Any:
-        """The result in the caller's form: an array, an image, or the path that was written.
+        """The result in the caller's form: an array or an image; for paths an image, too.
 
         Args:
           scan: of this case.
           volume: [x, y, z] on the grid of the input.
           labels: whether the voxels are labels; otherwise they are float32 numbers.
-          note: for the header of the file.
+          note: for the header of the image.
         """
         if self.kind == "array":
             return volume.astype(_label_dtype(self.dtype)) if labels else volume
         make = writing.label_image if labels else writing.number_image
-        image = make(scan, volume, note)
-        if self.output is None:
-            return image
-        writing.write_image(self.output, image)
-        return self.output
+        return make(scan, volume, note)
 
 
 def parse_images(
@@ -179,13 +170,9 @@ def _of_paths(
         return CaseInput("path", case, np.dtype(np.uint8), None)
     if output is None or not str(output).endswith((".nii", ".nii.gz")):
         raise BratsError("for paths say where the result goes: output=NAME.nii.gz")
-    sidecar = sidecars.path_beside(Path(output))
-    if sidecar.exists() and not sidecars.is_ours(sidecar):
-        raise BratsError(
-            f"{sidecar} is there and was not written by this program, which writes its description "
-            "there: give another output"
-        )
-    return CaseInput("path", case, np.dtype(np.uint8), Path(output))
+    file = OutputFile(Path(output))
+    file.check()
+    return CaseInput("path", case, np.dtype(np.uint8), file)
 
 
 def _label_dtype(dtype: np.dtype) -> np.dtype:

@@ -4,7 +4,6 @@ model = brats_jax.load("RUN")
 labels = model.segment({"t1": a, "t1gd": b, "t2": c, "flair": d})
 """
 
-import dataclasses
 import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -14,7 +13,7 @@ import numpy as np
 from brats_jax import about
 from brats_jax.data.modalities import DISPLAY_NAMES, channel_indices
 from brats_jax.data.normalise import brain_mask, normalise
-from brats_jax.data.scans import provenance
+from brats_jax.data.scans import provenance, writing
 from brats_jax.data.scans.options import ReadOptions
 from brats_jax.data.scans.persons import subject_of
 from brats_jax.data.scans.scan import Scan
@@ -112,7 +111,8 @@ class Model:
           affine: of arrays: float[4, 4], voxel to scanner mm; None: 1 mm voxels, axes running
             Left, Posterior, Superior.
           output: for paths: the .nii.gz to write. NAME.json beside NAME.nii.gz, written after it,
-            states use, hash of the model, settings, version of the program and input files.
+            states use, hash of the model, settings, version of the program and input files. A file
+            that is there is replaced only if this program wrote it and nobody edited it since.
           resample: resample images whose grids differ from each other or from 1 mm.
           orientation: the axes, e.g. 'LPS', of images whose headers do not decide them.
 
@@ -121,7 +121,7 @@ class Model:
           (uint8 for arrays of floats): an array, an image, or the path written.
 
         Raises:
-          BratsError: images that do not fit the model.
+          BratsError: images that do not fit the model, or an output that must not be replaced.
         """
         self._check_task("segment")
         given = parse_images(images, affine, output)
@@ -305,15 +305,13 @@ class Model:
         volume: np.ndarray,
         sidecar: SegmentationSidecar | SyntheticSidecar,
     ) -> Any:
-        """The result in the form of the images; writes the sidecar of a file after it."""
-        if given.sidecar is not None:
-            given.sidecar.unlink(missing_ok=True)  # it no longer describes the file
+        """The result in the form of the images; writes a file with its sidecar."""
         labels = isinstance(sidecar, SegmentationSidecar)
         made = given.return_volume(scan, volume, labels=labels, note=self.note)
-        if given.sidecar is not None:
-            files = {made.name: made.stat().st_size}
-            dataclasses.replace(sidecar, files=files).write(given.sidecar)
-        return made
+        if given.output is None:
+            return made
+        given.output.write(writing.encoded(made, given.output.path), sidecar)
+        return given.output.path
 
     def _check_task(self, task: str) -> None:
         if self.trained.task_name != task:

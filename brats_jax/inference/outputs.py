@@ -28,9 +28,9 @@ from brats_jax.errors import BratsError
 from brats_jax.inference import sidecars
 from brats_jax.inference.model import Model
 from brats_jax.inference.results import Segmented, SyntheticModality, label_names, label_values
-from brats_jax.inference.whole_files import is_whole
 from brats_jax.runs.folder import PredictionFolder
 from brats_jax.runs.sidecars import (
+    LATER_S,
     SegmentationSidecar,
     Sidecar,
     SyntheticSidecar,
@@ -40,6 +40,7 @@ from brats_jax.runs.sidecars import (
 from brats_jax.runtime.document import read_if_readable
 from brats_jax.runtime.files import atomic_group, json_text
 from brats_jax.runtime.own_files import OwnFiles
+from brats_jax.runtime.whole_files import is_whole
 from brats_jax.viewer import case_view
 from brats_jax.viewer.overview import draw_overview
 from brats_jax.viewer.page import page_of
@@ -52,9 +53,6 @@ NAMES = re.compile(
 )
 
 _OPTIONAL = ("probabilities", "uncertainty", "picture", "page")
-
-# Files of a case are written before its sidecar; some file systems round times to 2 s.
-_MOST_LATER_S = 2.0
 
 Make = Callable[[], bytes]
 
@@ -272,7 +270,7 @@ def _own_files(directory: Path, case: str, model: Model) -> OwnFiles:
         before.sha256 if before else {},
     )
     if before is not None and not before.sha256:  # a sidecar of version 0.1.0 has sizes alone
-        written = sidecar.stat().st_mtime + _MOST_LATER_S
+        written = sidecar.stat().st_mtime + LATER_S
         for name, size in before.files.items():
             whole = not missing_files(directory, {name: size})
             own.adopt(name, unchanged=whole and (directory / name).stat().st_mtime <= written)

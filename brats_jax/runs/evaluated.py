@@ -1,5 +1,6 @@
 """Whether the evaluation in a fold's folder is the one that this version would write now."""
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,15 @@ from brats_jax.runs.documents import Evaluation, TallyHead
 from brats_jax.runs.folder import FoldFolder
 from brats_jax.runtime.document import read_if_readable
 from brats_jax.runtime.npz import open_npz
+from brats_jax.runtime.own_files import OwnFiles
+from brats_jax.runtime.whole_files import is_whole
 
 # Settings of an evaluation that change its numbers; evaluation.json repeats them.
 EVALUATION_SETTINGS = ("slices", "tolerance_mm")
 
 
 def is_current(
-    fold: FoldFolder, steps: Mapping[str, int], *, panels: bool | None = None, **settings: Any
+    fold: FoldFolder, steps: Mapping[str, int], *, panels: bool = False, **settings: Any
 ) -> bool:
     """Whether a fold has an evaluation of this version, with all its files.
 
@@ -23,16 +26,14 @@ def is_current(
       fold: the fold's folder.
       steps: by stage, the step of the checkpoint that must have been evaluated.
       panels: whether an evaluation that does not list its files (of version 0.1.0) must have panels
-        and tables, or tables alone; None: its tallies are enough.
+        beside its tables.
       settings: the values that it must have been made with, of EVALUATION_SETTINGS.
     """
     evaluation = read_if_readable(fold.evaluation_json, Evaluation)
     if evaluation is None:
         return False
     evaluated = {stage: best.step for stage, best in evaluation.checkpoints.items()}
-    files = evaluation.files
-    if not files and panels is not None:
-        files = _unlisted(fold, evaluation, panels)
+    files = evaluation.files or _unlisted(fold, evaluation, panels)
     return (
         all(getattr(evaluation, name) == value for name, value in settings.items())
         and all(evaluated.get(stage) == step for stage, step in steps.items())
@@ -72,14 +73,43 @@ def _unlisted(fold: FoldFolder, evaluation: Evaluation, panels: bool) -> tuple[s
 
 
 def is_there(path: Path) -> bool:
-    """Whether a file exists and is not empty."""
-    return path.is_file() and path.stat().st_size > 0
+    """Whether a file exists, is not empty, and was not cut short; arrays have their checksums."""
+    if not path.is_file() or not path.stat().st_size or not is_whole(path):
+        return False
+    return path.suffix != ".npz" or _stage_of_arrays(path, _state_of(path)) is not None
+
+
+def edited_files(fold: FoldFolder) -> list[Path]:
+    """The tables and pictures of an evaluation that have changed since they were written."""
+    evaluation = read_if_readable(fold.evaluation_json, Evaluation)
+    own = OwnFiles(fold.path, fold.ledger_json)
+    names = [name for name in (evaluation.files if evaluation else ()) if own.knows(name)]
+    return [fold.path / name for name in names if not own.may_replace(name)]
 
 
 def has_tally(path: Path, stage: str) -> bool:
-    """Whether `path` holds a tally of this version and stage; reads its head only."""
+    """Whether `path` holds a whole tally of this version and stage."""
+    return path.is_file() and _stage_of_arrays(path, _state_of(path)) == stage
+
+
+def _state_of(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_mtime_ns, found.st_size
+
+
+# A grid asks again and again. Its cells have two such files each.
+@functools.lru_cache(4096)
+def _stage_of_arrays(path: Path, state: tuple[int, int]) -> str | None:
+    """The stage of a tally, '' for other arrays; None for a damaged file or another version.
+
+    Args:
+      path: the .npz.
+      state: changes with the file.
+    """
     try:
         with open_npz(path, TallyHead.REMEDY) as arrays:
-            return TallyHead.read(arrays).stage == stage
+            for name in arrays:
+                arrays[name]  # compares its checksum
+            return TallyHead.read(arrays).stage if "head" in arrays else ""
     except BratsError:
-        return False
+        return None

@@ -3,6 +3,8 @@
     RUN/config.json                      the settings, the store and the versions at the start
     RUN/splits.json                      the patients of training, validation and test; frozen
     RUN/summary.json, summary.csv        scores over the folds
+    RUN/written.json                     hashes of the two
+    RUN/lock                             held while they are written
     RUN/fold_K/lock                      held while a process works on the fold
     RUN/fold_K/audit.json                overlap between the three sets of the fold
     RUN/fold_K/pretraining.json          the origin of an encoder from another run
@@ -189,6 +191,16 @@ class RunFolder:
     @property
     def summary_csv(self) -> Path:
         return self.path / "summary.csv"
+
+    @property
+    def lock(self) -> Path:
+        """Held while the summary is written."""
+        return self.path / "lock"
+
+    @property
+    def ledger_json(self) -> Path:
+        """The hashes of the summary."""
+        return self.path / "written.json"
 
     @property
     def exists(self) -> bool:

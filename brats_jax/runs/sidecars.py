@@ -10,6 +10,9 @@ from typing import Any, ClassVar
 from brats_jax.runs.documents import TrainingFacts
 from brats_jax.runtime.document import Part, SealedDescription
 
+# Files are written before their sidecar; some file systems round times to 2 s.
+LATER_S = 2.0
+
 
 @dataclass(frozen=True)
 class FoldModel(Part):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from brats_jax.errors import BratsError
-from brats_jax.runtime.document import Document, read_if_readable
+from brats_jax.runtime.document import Document, Sealed, read_if_readable, read_if_there
 from brats_jax.runtime.files import atomic_open, sha256_of
 
 
@@ -76,6 +76,14 @@ class OwnFiles:
         except OSError:  # a folder, or a file without permission to read
             return False
 
+    def is_cut(self, name: str, whole: bytes) -> bool:
+        """Whether there is the beginning of what is to be written: a copy that was cut short."""
+        try:
+            there = (self.folder / name).read_bytes()
+        except OSError:
+            return False
+        return len(there) < len(whole) and whole.startswith(there)
+
     def begin(self, files: Mapping[str, bytes]) -> None:
         """Writes the ledger with the files that are there and those that will be written."""
         for name, data in files.items():
@@ -118,6 +126,23 @@ class OwnFiles:
 
     def _save(self) -> None:
         Ledger({name: tuple(sorted(self._files[name])) for name in self.names}).write(self._path)
+
+
+def check_own_document(path: Path, kind: type[Sealed], remedy: str) -> None:
+    """Refuses to go on where a document would be replaced that this program did not write.
+
+    A document of an earlier version has no seal, so that an edit of it cannot be found.
+
+    Raises:
+      BratsError: another file of this name, or a document that was edited since.
+    """
+    try:
+        read_if_there(path, kind, "")
+    except BratsError as error:
+        reason = str(error).removeprefix(f"{path}").strip(" :;")
+        raise BratsError(
+            f"{path} is not as this program writes it ({reason}): kept; {remedy}"
+        ) from None
 
 
 def check_replaceable(own: OwnFiles, names: Iterable[str], remedy: str) -> None:

@@ -69,6 +69,12 @@ def test_predictions_use_the_temperatures_that_were_fitted(brats_files, tmp_path
         # Other weights, another store.
         path = RunFolder(run).fold(0).calibration_json
         fitted = read_document(path, Calibration)
+        text = path.read_text()
+        for foreign in (text.replace('"temperature": ', '"temperature": 1'), "{}", "mine"):
+            path.write_text(foreign)
+            with pytest.raises(BratsError, match=r"is not as this program writes it .*: kept; "):
+                list(calibrate(found, None, 4))
+            assert path.read_text() == foreign
         dataclasses.replace(fitted, model="0" * 64).write(path)
         with pytest.raises(BratsError, match="fitted to other weights"):
             inference.load(run, calibrated=True)

@@ -16,6 +16,11 @@ def test_tables_and_pictures_are_replaced_unless_they_were_edited(tmp_path, caps
         publish(fold, table, data)
         assert table.read_text() == "with remarks"
         assert f"{table} has changed since this program wrote it: kept" in capsys.readouterr().out
+    table.unlink()
+    publish(fold, table, b"4,5\n")
+    table.write_bytes(b"4,")  # cut short
+    publish(fold, table, b"4,5\n")
+    assert table.read_bytes() == b"4,5\n" and capsys.readouterr().out == ""
     publish(fold, picture, None)
     assert not picture.exists() and capsys.readouterr().out == ""
     publish(fold, picture, b"5")

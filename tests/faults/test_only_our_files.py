@@ -11,9 +11,10 @@ from report_examples import write_run
 
 from brats_jax.data.sources.phantom.files import write_cases
 from brats_jax.errors import BratsError
+from brats_jax.evaluation.summary import summarise_run
 from brats_jax.inference.outputs import OutputOptions, reason_to_skip
 from brats_jax.reporting.page import write_report
-from brats_jax.runs.folder import PredictionFolder
+from brats_jax.runs.folder import PredictionFolder, RunFolder
 
 NAME = examples.CASES[0]
 
@@ -122,6 +123,39 @@ def test_a_killed_command_finds_its_files_again(predicted, folder):
     sidecar.unlink()
     assert NAME in again(predicted, folder).written
     assert sidecar.exists() and not ledger.exists()
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_a_summary_that_was_edited_is_kept_and_told(tmp_path, capsys, earlier):
+    """Also of version 0.1.0, which kept no hashes and wrote the table last."""
+    run = RunFolder(write_run(tmp_path / "run", folds=(0,)))
+    summarise_run(run, 2)
+    whole = run.summary_csv.read_bytes()
+    run.summary_csv.write_bytes(whole[:200])  # a copy that was cut short
+    summarise_run(run, 2)
+    assert run.summary_csv.read_bytes() == whole and capsys.readouterr().out == ""
+    if earlier:
+        run.ledger_json.unlink()
+        old = run.summary_json.stat().st_mtime - 3600
+        os.utime(run.summary_json, (old, old))
+    run.summary_csv.write_bytes(whole + b"my remark\n")
+    for folds in ((0,), (0, 1)):
+        write_run(run.path, folds=folds)
+        summarise_run(run, 2)
+        assert run.summary_csv.read_bytes() == whole + b"my remark\n"
+        (line,) = capsys.readouterr().out.splitlines()
+        assert line.startswith(f"{run.summary_csv} was not written by this program, or has changed")
+    run.summary_csv.unlink()
+    summarise_run(run, 2)
+    assert run.summary_csv.read_bytes() != whole and capsys.readouterr().out == ""
+
+
+def test_a_table_of_the_users_with_the_name_of_the_summary_is_kept(tmp_path, capsys):
+    run = RunFolder(write_run(tmp_path / "run", folds=(0,)))
+    run.summary_csv.write_text("mine")
+    summarise_run(run, 1)
+    assert run.summary_csv.read_text() == "mine" and run.summary_json.exists()
+    assert f"{run.summary_csv} was not written by this program" in capsys.readouterr().out
 
 
 def test_a_report_keeps_what_it_did_not_write(tmp_path, capsys):

@@ -1,5 +1,7 @@
 import dataclasses
+from pathlib import Path
 
+import numpy as np
 import pytest
 from document_examples import evaluation_of, write_tally_head
 
@@ -42,23 +44,39 @@ FILES = (
 )
 
 
+CONTENT = {".csv": b"patient,Dice\nA,0.5\n", ".png": b"\x89PNG" + bytes(99) + b"IEND\xaeB`\x82"}
+
+
 @pytest.fixture
 def whole(fold):
     """The same with tables and panels, which evaluation.json lists."""
     assert files_of(fold, "segment", volumes=True, panels=True) == FILES
     dataclasses.replace(evaluation_of("segment", step=5), files=FILES).write(fold.evaluation_json)
     fold.panels.mkdir()
-    for name in FILES[1:]:
-        (fold.path / name).write_text("x")
+    for name in FILES[1:-1]:
+        (fold.path / name).write_bytes(CONTENT[Path(name).suffix])
+    np.savez(fold.segmentation_npz, images=np.arange(99))
     assert is_current(fold, {"segment": 5})
     return fold
 
 
 @pytest.mark.parametrize("name", [*FILES, "evaluation.json"])
-@pytest.mark.parametrize("emptied", [False, True])
-def test_an_evaluation_of_which_a_file_is_removed_or_emptied_is_not_current(whole, name, emptied):
+@pytest.mark.parametrize("kept", [None, 0, 0.5])
+def test_an_evaluation_of_which_a_file_is_removed_or_cut_is_not_current(whole, name, kept):
     path = whole.path / name
-    path.write_text("") if emptied else path.unlink()
+    data = path.read_bytes()
+    path.unlink() if kept is None else path.write_bytes(data[: int(kept * len(data))])
+    assert not is_current(whole, {"segment": 5})
+    path.write_bytes(data)
+    assert is_current(whole, {"segment": 5})
+
+
+@pytest.mark.parametrize("name", ["tally_segment.npz", "panels/segmentation.npz"])
+def test_an_evaluation_with_a_flipped_bit_in_its_arrays_is_not_current(whole, name):
+    path = whole.path / name
+    data = bytearray(path.read_bytes())
+    data[data.index(b"\x93NUMPY") + 140] ^= 1
+    path.write_bytes(data)
     assert not is_current(whole, {"segment": 5})
 
 
@@ -68,12 +86,11 @@ def test_an_evaluation_of_an_earlier_version_has_the_tables_of_its_rows(fold):
     by_patient = dataclasses.replace(score, unit="patient", over="volumes")
     evaluation = evaluation_of("segment", step=5)
     dataclasses.replace(evaluation, rows=(score,)).write(fold.evaluation_json)
-    assert is_current(fold, {"segment": 5})
-    assert not is_current(fold, {"segment": 5}, panels=False)
-    fold.slices_csv("segment").write_text("x")
+    assert not is_current(fold, {"segment": 5})
+    fold.slices_csv("segment").write_bytes(CONTENT[".csv"])
     assert is_current(fold, {"segment": 5}, panels=False)
     assert not is_current(fold, {"segment": 5}, panels=True)
     dataclasses.replace(evaluation, rows=(score, by_patient)).write(fold.evaluation_json)
     assert not is_current(fold, {"segment": 5}, panels=False)
-    fold.patients_csv("segment").write_text("x")
+    fold.patients_csv("segment").write_bytes(CONTENT[".csv"])
     assert is_current(fold, {"segment": 5}, panels=False)

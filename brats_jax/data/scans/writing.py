@@ -45,9 +45,13 @@ def fraction_image(scan: Scan, numbers: np.ndarray, largest: float, note: str) -
 
 def write_image(path: Path, image: Any) -> None:
     """Writes a nibabel image to .nii.gz or .nii, atomically."""
-    data = compressed(image) if path.suffix == ".gz" else image.to_bytes()
     with atomic_open(path, "wb") as file:
-        file.write(data)
+        file.write(encoded(image, path))
+
+
+def encoded(image: Any, path: Path) -> bytes:
+    """The bytes of a nibabel image for a file of this name, .nii.gz or .nii."""
+    return compressed(image) if path.suffix == ".gz" else bytes(image.to_bytes())
 
 
 def compressed(image: Any) -> bytes:

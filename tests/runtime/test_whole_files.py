@@ -1,8 +1,16 @@
 import gzip
+import io
 
+import numpy as np
 import pytest
 
-from brats_jax.inference.whole_files import is_whole
+from brats_jax.runtime.whole_files import is_whole
+
+
+def npz():
+    file = io.BytesIO()
+    np.savez(file, a=np.arange(99))
+    return file.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -10,6 +18,8 @@ from brats_jax.inference.whole_files import is_whole
     [
         ("a.nii.gz", gzip.compress(bytes(range(256)) * 9000)),
         ("a.png", b"\x89PNG" + bytes(99) + b"IEND\xaeB`\x82"),
+        ("a.csv", b"a,b\n" * 9 + b"1,222222222222\n"),
+        ("a.npz", npz()),
         ("a.html", b"<html>" + bytes(99) + b"</html>\n"),
     ],
 )

@@ -1,5 +1,6 @@
-"""Whether a file of a prediction is whole, or was cut short by a copy or a full disk."""
+"""Whether a written file is whole, or was cut short by a copy or a full disk."""
 
+import zipfile
 import zlib
 from pathlib import Path
 
@@ -8,18 +9,29 @@ _CHUNK = 2**20
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a .nii.gz decompresses to its end, or a .png or .html has its last bytes.
+    """Whether a file has the end of its format.
 
-    Files with other endings count as whole; one that cannot be read does, too: somebody may be
-    able to read it.
+    A .nii.gz decompresses to its end, an .npz has the list of its arrays, a .csv ends with a line
+    end, a .png and .html have their last bytes. Files with other endings count as whole; one that
+    cannot be read does, too: somebody may be able to read it.
     """
     try:
         if path.suffix == ".gz":
             return _decompresses(path)
+        if path.suffix == ".npz":
+            return zipfile.is_zipfile(path)
+        if path.suffix == ".csv":
+            return _last_bytes(path, 1) in (b"\n", b"\r")
         end = _ENDS.get(path.suffix)
-        return end is None or end in path.read_bytes()[-64:]
+        return end is None or end in _last_bytes(path, 64)
     except OSError:
         return True
+
+
+def _last_bytes(path: Path, count: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - count))
+        return file.read(count)
 
 
 def _decompresses(path: Path) -> bool:
