@@ -8,6 +8,7 @@ import h5py
 import nibabel as nib
 import numpy as np
 from nibabel import orientations
+from PIL import Image
 
 MODALITIES = ("t1", "t1gd", "t2", "flair")
 NAMING = {
@@ -140,6 +141,38 @@ def write_kaggle_tables(root: Path, cases: Mapping[int, Mapping[str, np.ndarray]
         ],
     )
     return root / "BraTS20 Training Metadata.csv"
+
+
+def lgg_slices(seed: int = 0, slices: int = 4) -> tuple[np.ndarray, np.ndarray]:
+    """Slices of a head with skull and a tumour that is bright in FLAIR, without symmetry.
+
+    Returns:
+      uint8[slices, 256, 256, 3], T1, FLAIR, T1Gd with noise in air, and bool[slices, 256, 256].
+    """
+    rng = np.random.default_rng(seed)
+    row, column = np.meshgrid(*[np.arange(256)] * 2, indexing="ij")
+    head = ((row - 120) / 100) ** 2 + ((column - 130) / 80) ** 2 < 1
+    mask = np.zeros((slices, 256, 256), bool)
+    mask[1:, 60:90, 150:180] = True
+    noise = rng.normal(0, 6, (slices, 256, 256, 3))
+    images = np.where(head[..., None], 90 + 4 * noise, np.abs(noise))
+    images[mask] += [-30, 90, 10]
+    return images.clip(0, 255).astype(np.uint8), mask
+
+
+def write_lgg(
+    root: Path, case: str, images: np.ndarray | None = None, mask: np.ndarray | None = None
+) -> dict[str, Path]:
+    """Writes a case of Kaggle's LGG set; returns the files by name, N.tif and N_mask.tif."""
+    drawn = lgg_slices()
+    images, mask = drawn[0] if images is None else images, drawn[1] if mask is None else mask
+    (root / case).mkdir(parents=True, exist_ok=True)
+    paths = {}
+    for k, (image, own) in enumerate(zip(images, mask, strict=True), 1):
+        for name, pixels in ((f"{k}.tif", image), (f"{k}_mask.tif", own.astype(np.uint8) * 255)):
+            paths[name] = root / case / f"{case}_{name}"
+            Image.fromarray(pixels).save(paths[name])
+    return paths
 
 
 def _write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:

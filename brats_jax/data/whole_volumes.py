@@ -4,7 +4,8 @@ import numpy as np
 
 # Volumes of BraTS have the slices 0 to 154. Of single-slice files any may be missing.
 RELEASE_SLICES = 155
-SLICE_FILES = "kaggle"  # the kind of source whose files are single slices
+# The kinds of source whose files are single slices.
+SLICE_FILES, LGG = "kaggle", "lgg"
 
 
 def missing_slices(numbers: np.ndarray, kind: str) -> np.ndarray:
@@ -13,13 +14,15 @@ def missing_slices(numbers: np.ndarray, kind: str) -> np.ndarray:
     Args:
       numbers: int[slices], positions in the volume.
       kind: of the source. Files of whole volumes have all slices of the scan; of a set of
-        single-slice files, those of the release are expected.
+        single-slice files, those from the first one, or of the release, are expected.
     """
     if not len(numbers):
         return np.arange(1)
     first, last = int(numbers.min()), int(numbers.max())
     if kind == SLICE_FILES:
         first, last = 0, max(last, RELEASE_SLICES - 1)
+    elif kind == LGG:
+        first = 0
     return np.setdiff1d(np.arange(first, last + 1), numbers)
 
 

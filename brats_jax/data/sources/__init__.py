@@ -1,4 +1,4 @@
-"""Readers of data sets: Kaggle slices, NIfTI cases of any release, and the built-in phantom.
+"""Readers of data sets: slices of Kaggle, NIfTI cases of any release, and the built-in phantom.
 
 `base` defines a case and a source, `detect` finds the source for a folder.
 """

@@ -1,6 +1,6 @@
 """Finds the source for a folder."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from brats_jax.data.scans.case_files import volume_of
@@ -8,11 +8,14 @@ from brats_jax.data.scans.naming import NAMINGS
 from brats_jax.data.scans.options import ReadOptions
 from brats_jax.data.sources.base import Source, folder_files
 from brats_jax.data.sources.kaggle import KaggleSource
+from brats_jax.data.sources.lgg import LGG_FILE, LggSource
 from brats_jax.data.sources.nifti import NiftiSource
 from brats_jax.data.sources.slice_file import SLICE_FILE
 from brats_jax.errors import BratsError
 
 PHANTOM = "phantom"
+# The kinds of data sets in folders, in words.
+KAGGLE, LGG, NIFTI = "Kaggle slices", "LGG slices", "NIfTI volumes"
 
 
 def open_source(
@@ -25,7 +28,7 @@ def open_source(
     labels: str = "",
     options: ReadOptions = ReadOptions(),  # noqa: B008, immutable
 ) -> Source:
-    """Opens the phantom, or the Kaggle slices or BraTS NIfTI cases anywhere below a folder.
+    """Opens the phantom, or the data set of one kind anywhere below a folder.
 
     Args:
       source: 'phantom' or a folder.
@@ -38,7 +41,7 @@ def open_source(
       The source. Its files are listed, but not read yet.
 
     Raises:
-          BratsError: no BraTS files, files of two kinds, or an option of another source.
+      BratsError: no BraTS files, files of two kinds, or an option of another source.
     """
     if source == PHANTOM:
         _refuse_labels(labels)
@@ -64,31 +67,46 @@ def open_source(
     root = root.resolve()
     unreadable: dict[str, str] = {}
     files = folder_files(root, unreadable)
-    kaggle = next((path for path in files if SLICE_FILE.fullmatch(path.name)), None)
-    nifti = next((path for path in files if volume_of(path)), None)
-    if kaggle is not None and nifti is not None:
+    found = _kinds_of(files)
+    if len(found) > 1:
+        *first, last = [f"{words} ({path})" for words, path in found.items()]
+        listed = f"{', '.join(first)} and {last}"
         raise BratsError(
-            f"{source} holds Kaggle slices ({kaggle}) and NIfTI volumes ({nifti}): "
-            "give the folder of one of them"
+            f"{source} holds {listed}: give the folder of one of them, or a --source for each"
         )
-    if kaggle is not None:
+    kind = next(iter(found), "")
+    if kind and kind != NIFTI:
         _refuse_labels(labels)
         _refuse_orientation(options)
+    if kind and kind != KAGGLE and channel_order is not None:
+        raise BratsError(
+            f"--channel_order is for Kaggle slice files; {source} holds {kind}, whose modalities "
+            "have names: leave it out"
+        )
+    if kind == KAGGLE:
         return KaggleSource(root, files, channel_order, unreadable, options.max_case_gb)
-    if nifti is not None:
-        if channel_order is not None:
-            raise BratsError(
-                "--channel_order is for Kaggle slice files; NIfTI volumes are named by modality: "
-                "leave it out"
-            )
+    if kind == LGG:
+        return LggSource(root, files, unreadable, options.max_case_gb)
+    if kind == NIFTI:
         return NiftiSource(root, files, unreadable, labels, options)
     if unreadable:
         raise BratsError(next(iter(unreadable.values())))
     raise BratsError(
         f"{source} holds no BraTS data among its {len(files)} files: looked for "
-        "volume_N_slice_M.h5 (Kaggle) and "
+        "volume_N_slice_M.h5 (Kaggle), TCGA_XX_XXXX_DATE_N.tif (Kaggle's LGG slices) and "
         + ", ".join(f"{naming.example} ({naming.releases})" for naming in NAMINGS)
     )
+
+
+def _kinds_of(files: Sequence[Path]) -> dict[str, Path]:
+    """The kinds of data sets among files, each with the first of its files."""
+    tests: dict[str, Callable[[Path], object]] = {
+        KAGGLE: lambda path: SLICE_FILE.fullmatch(path.name),
+        LGG: lambda path: LGG_FILE.fullmatch(path.name),
+        NIFTI: volume_of,
+    }
+    first = {kind: next(filter(test, files), None) for kind, test in tests.items()}
+    return {kind: path for kind, path in first.items() if path is not None}
 
 
 def _refuse_labels(labels: str) -> None:

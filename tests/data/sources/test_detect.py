@@ -1,7 +1,10 @@
 import pytest
 
+from brats_jax.data.scans.options import ReadOptions
 from brats_jax.data.sources.detect import open_source
 from brats_jax.errors import BratsError
+
+CASE = "TCGA_CS_4941_19960909"
 
 
 @pytest.fixture(scope="module")
@@ -16,6 +19,12 @@ def test_each_source_is_found_by_its_files(tmp_path, brats_files, volumes):
     assert open_source(str(tmp_path / "kaggle")).name == "kaggle"
     assert open_source("phantom", patients=2, seed=3).name == "phantom"
     with pytest.raises(BratsError, match=r"holds Kaggle slices .* and NIfTI volumes"):
+        open_source(str(tmp_path))
+    brats_files.write_lgg(tmp_path / "lgg" / "kaggle_3m", CASE)
+    assert open_source(str(tmp_path / "lgg")).name == "lgg"
+    with pytest.raises(
+        BratsError, match=r"Kaggle slices .*, LGG slices .* and NIfTI volumes .* a --source"
+    ):
         open_source(str(tmp_path))
 
 
@@ -49,5 +58,19 @@ def test_a_folder_without_a_source_is_refused(tmp_path, monkeypatch, options, me
 
 def test_names_decide_the_modalities_of_nifti(tmp_path, brats_files, volumes):
     brats_files.write_nifti_case(tmp_path, "A", volumes)
-    with pytest.raises(BratsError, match="named by modality"):
+    with pytest.raises(BratsError, match=r"is for Kaggle slice files; .* whose modalities have"):
         open_source(str(tmp_path), channel_order=["flair", "t1", "t1ce", "t2"])
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"channel_order": ["flair", "t1", "t1ce", "t2"]},
+        {"labels": "msd"},
+        {"options": ReadOptions("LPS")},
+    ],
+)
+def test_options_of_other_sources_are_refused_for_lgg_slices(tmp_path, brats_files, option):
+    brats_files.write_lgg(tmp_path, CASE)
+    with pytest.raises(BratsError, match="leave it out"):
+        open_source(str(tmp_path), **option)
