@@ -187,9 +187,9 @@ class KaggleSource:
 
 def _check_not_empty(images: np.ndarray, folder: str, patient: str) -> None:
     """Refuses a volume of which one modality is 0 everywhere and another is not."""
-    filled = images.any(axis=(0, 1, 2))
+    filled = images.any(axis=(0, 1, 2)).tolist()
     empty = [name for name, has in zip(MODALITIES, filled, strict=True) if not has]
-    if empty and filled.any():
+    if empty and any(filled):
         raise BratsError(
             f"{folder}: {' and '.join(empty)} of {patient} is all zero: fetch the volume again, or "
             "leave it out"
