@@ -87,7 +87,7 @@ def steps() -> list[Step]:
         settings |= {f"{stage}.epochs": 2, f"{stage}.steps_per_epoch": 8}
     given = [f"--config={ROOT}/configs/base.py"]
     given += [f"--config.{name}={value}" for name, value in settings.items()]
-    phantom = ("--patients=8", "--shape=8,240,240")
+    phantom = ("--patients=8", "--shape=16,240,240")
     cells = ("--losses=dice_ce,focal", "--ssl=false")
     return [
         Step("prepare", ("--source=phantom", *phantom, "--store=store"), ("store",)),
