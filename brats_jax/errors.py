@@ -7,6 +7,10 @@ class BratsError(Exception):
     Commands print it as `error: ...`, without a traceback, and exit with status 1.
     """
 
+    def __str__(self) -> str:
+        """The line. Names of files and cases may hold line ends, which are escaped."""
+        return super().__str__().replace("\r", "\\r").replace("\n", "\\n")
+
 
 # Exit status of a command that met Busy (EX_TEMPFAIL of sysexits.h).
 BUSY_STATUS = 75

@@ -16,7 +16,7 @@ from ml_collections import config_flags
 from brats_jax.errors import BratsError
 from brats_jax.runs.default_paths import fill_store
 from brats_jax.runtime import cli, flag_types
-from brats_jax.runtime.console import print_line
+from brats_jax.runtime.console import print_lines
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Settings, e.g. configs/ssl.py; --config.NAME=VALUE changes one."
@@ -44,7 +44,7 @@ def _main() -> int:
     if _STATUS.value:
         from brats_jax.experiments import grid_state
 
-        print_line(grid_state.status(grid))
+        print_lines(grid_state.status(grid))
         return 0
     from brats_jax.experiments import grid_runner
 

@@ -17,7 +17,7 @@ from brats_jax.data.scans.options import MAX_CASE_GB, ReadOptions
 from brats_jax.errors import BratsError
 from brats_jax.runs.default_paths import default_store
 from brats_jax.runtime import cli, flag_types
-from brats_jax.runtime.console import print_line, print_notice
+from brats_jax.runtime.console import print_line, print_lines, print_notice
 
 _SOURCE = flag_types.define_path("source", "Folder of BraTS files, or 'phantom'.")
 _STORE = flag_types.define_path(
@@ -96,7 +96,7 @@ def _main() -> None:
             skip_bad_cases=_SKIP_BAD_CASES.value,
             say=print_notice,
         )
-        print_line(summary_table(_store(), manifest))
+        print_lines(summary_table(_store(), manifest))
     if _VERIFY.value:
         print_line(f"{_store()}: all {verify(_store())} files are as they were written")
 

@@ -43,7 +43,7 @@ from brats_jax.runs.documents import (
 from brats_jax.runs.folder import STAGES, FoldFolder, RunFolder, StageFolder, checkpoint_steps
 from brats_jax.runs.settings import Settings, differences
 from brats_jax.runtime import devices, distributed, locks
-from brats_jax.runtime.console import print_line
+from brats_jax.runtime.console import print_line, print_lines
 from brats_jax.runtime.document import read_if_readable
 from brats_jax.runtime.files import check_folder, make_folder
 from brats_jax.runtime.text import plural
@@ -197,7 +197,7 @@ def _summarise(folder: RunFolder, num_folds: int) -> Summary:
     from brats_jax.evaluation import summary as summaries
 
     summary = summaries.summarise_run(folder, num_folds)
-    print_line(summaries.format_summary(summary))
+    print_lines(summaries.format_summary(summary))
     return summary
 
 

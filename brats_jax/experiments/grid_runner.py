@@ -46,7 +46,7 @@ from brats_jax.runs.grid import (
     read_record,
 )
 from brats_jax.runtime import locks
-from brats_jax.runtime.console import print_line
+from brats_jax.runtime.console import print_line, print_lines
 from brats_jax.runtime.files import check_folder, make_folder
 from brats_jax.runtime.signals import Interrupted, StopRequests, die_with_parent
 from brats_jax.runtime.text import plural
@@ -107,9 +107,11 @@ def run_grid(
     command = _cell_command(config_file, overrides, grid)
     failed = GridRunner(grid, mine, command).run()
     if failed:
-        print_line(f"\ngrid: {plural(len(failed), 'cell')} failed; the same command repeats them:")
+        print_lines("")
+        print_line(f"grid: {plural(len(failed), 'cell')} failed; the same command repeats them:")
         for cell, error in failed.items():
-            print_line(f"  {cell.name}: {error}\n    {shlex.join(command(cell))}")
+            print_line(f"  {cell.name}: {error}")
+            print_line(f"    {shlex.join(command(cell))}")
         return False
     print_line(f"grid: all {plural(len(mine), 'cell')} done")
     return True
@@ -277,7 +279,11 @@ class GridRunner:
         print_line(f"grid: {cell.name} (log: {log})")
         attempt = _Attempt(self.grid, cell, command)
         with log.open("ab") as file:
-            file.write(f"# attempt {attempt.number}: {shlex.join(command)}\n".encode())
+            file.write(
+                f"# attempt {attempt.number}: {shlex.join(command)}\n".encode(
+                    errors="surrogateescape"
+                )
+            )
             file.flush()
             start = file.tell()
             status = self._run_process(command, file, start, attempt, stop)

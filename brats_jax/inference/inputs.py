@@ -106,6 +106,7 @@ def parse_images(
     output: str | Path | None,
     *,
     returns_volume: bool = True,
+    max_case_gb: float = MAX_CASE_GB,
 ) -> CaseInput:
     """Recognises the form of a caller's images.
 
@@ -113,6 +114,7 @@ def parse_images(
       images: by modality arrays, nibabel images or paths; or the path of a case's folder.
       affine: of arrays; None for 1 mm voxels in LPS axes.
       output: the file to write; for paths.
+      max_case_gb: the largest size of a case that is read.
       returns_volume: False where no result is returned in this form; paths then need no output.
 
     Raises:
@@ -143,6 +145,9 @@ def parse_images(
         return CaseInput("array", volumes, next(iter(named.values())).dtype, None)
     if affine is not None:
         raise BratsError("affine= is for arrays: leave it out, images have their own")
+    unread = [file for value in named.values() if (file := _unread_file(value))]
+    if unread:
+        check_case_size(unread, max_case_gb)
     volumes = {name: _of_image(name, value) for name, value in named.items()}
     return CaseInput("image", volumes, np.dtype(np.uint8), None)
 
@@ -197,6 +202,16 @@ def _of_array(name: str, array: np.ndarray, affine: np.ndarray | None) -> Volume
     return check_volume(name, array, _LPS if affine is None else affine, nibabel.Nifti1Header())
 
 
+def _unread_file(image: Any) -> str:
+    """The file of a nibabel image whose voxels are not in memory yet; '' for any other."""
+    import nibabel
+
+    if not isinstance(image, nibabel.Nifti1Pair) or not nibabel.is_proxy(image.dataobj):
+        return ""
+    file = str(image.get_filename())
+    return file if file.endswith(_NIFTI) else ""
+
+
 def _of_image(name: str, image: Any) -> Volume:
     import nibabel
 
@@ -206,9 +221,6 @@ def _of_image(name: str, image: Any) -> Volume:
             "all of one kind"
         )
     try:
-        file = str(image.get_filename())
-        if nibabel.is_proxy(image.dataobj) and file.endswith(_NIFTI):
-            check_case_size([file], MAX_CASE_GB)
         voxels = np.asanyarray(image.dataobj)
     except (OSError, ValueError, EOFError) as error:
         raise BratsError(f"{name} cannot be read ({error}): fetch its file again") from None

@@ -14,7 +14,7 @@ from brats_jax import about
 from brats_jax.data.modalities import DISPLAY_NAMES, channel_indices
 from brats_jax.data.normalise import brain_mask, normalise
 from brats_jax.data.scans import provenance, writing
-from brats_jax.data.scans.options import ReadOptions
+from brats_jax.data.scans.options import MAX_CASE_GB, ReadOptions
 from brats_jax.data.scans.persons import subject_of
 from brats_jax.data.scans.scan import Scan
 from brats_jax.errors import BratsError
@@ -56,6 +56,7 @@ class Model:
       tta: average over flips too.
       cleaning: cleaning of the labels.
       batch_size: slices at a time; 0 for the default of the device.
+      max_case_gb: the largest size of a case that is read, unpacked, in 10^9 bytes.
     """
 
     def __init__(
@@ -65,8 +66,9 @@ class Model:
         tta: bool = False,
         cleaning: Cleaning = Cleaning(),  # noqa: B008, immutable
         batch_size: int = 0,
+        max_case_gb: float = MAX_CASE_GB,
     ) -> None:
-        self.trained, self.cleaning = trained, cleaning
+        self.trained, self.cleaning, self.max_case_gb = trained, cleaning, max_case_gb
         self.ensemble = Ensemble(trained.members, flips=tta, batch_size=batch_size)
 
     @property
@@ -124,7 +126,7 @@ class Model:
           BratsError: images that do not fit the model, or an output that must not be replaced.
         """
         self._check_task("segment")
-        given = parse_images(images, affine, output)
+        given = parse_images(images, affine, output, max_case_gb=self.max_case_gb)
         found = self.predict(self._scan(given, resample, orientation))
         values = label_values(found, et_label)
         sidecar = SegmentationOutputSidecar(
@@ -164,7 +166,7 @@ class Model:
         The values are z-scores as in the training data, not intensities of a scanner.
         """
         self._check_task("reconstruct")
-        given = parse_images(images, affine, output)
+        given = parse_images(images, affine, output, max_case_gb=self.max_case_gb)
         scan = self._scan(given, resample, orientation)
         found = self.synthesise(scan)
         sidecar = SyntheticOutputSidecar(
@@ -181,11 +183,13 @@ class Model:
         orientation: str = "",
     ) -> Scan:
         """The scan for `predict` or `synthesise`, from images in any form that `segment` takes."""
-        given = parse_images(images, affine, None, returns_volume=False)
+        given = parse_images(
+            images, affine, None, returns_volume=False, max_case_gb=self.max_case_gb
+        )
         return self._scan(given, resample, orientation)
 
     def _scan(self, given: CaseInput, resample: bool, orientation: str) -> Scan:
-        options = ReadOptions(orientation)
+        options = ReadOptions(orientation, self.max_case_gb)
         return given.to_scan(self.inputs, self.trained.in_plane, resample, options)
 
     def normalise(self, scan: Scan) -> np.ndarray:
@@ -327,6 +331,7 @@ def load(
     min_component_mm3: float = 0.0,
     min_et_mm3: float = 0.0,
     batch_size: int = 0,
+    max_case_gb: float = MAX_CASE_GB,
 ) -> Model:
     """Loads a run (all its complete folds, as an ensemble) or one fold of it.
 
@@ -337,6 +342,7 @@ def load(
       calibrated: use the temperatures that `python -m brats_jax.calibrate` has fitted.
       min_component_mm3, min_et_mm3: see `postprocess.Cleaning`; 0 for no cleaning.
       batch_size: slices at a time; 0 for the default of the device.
+      max_case_gb: the largest size of a case that is read, unpacked, in 10^9 bytes.
 
     Raises:
       BratsError: no such run, no complete fold in it, or a checkpoint that cannot be used.
@@ -347,6 +353,9 @@ def load(
         raise BratsError("calibration and cleaning are for labels: leave them out to reconstruct")
     if min(min_component_mm3, min_et_mm3, batch_size) < 0:
         raise BratsError("sizes cannot be negative: give 0 or more")
+    ReadOptions(max_case_gb=max_case_gb)  # refuses other numbers
     trained = open_run(Path(path), task, devices.data_mesh(), calibrated=calibrated)
     cleaning = Cleaning(min_component_mm3, min_et_mm3)
-    return Model(trained, tta=tta, cleaning=cleaning, batch_size=batch_size)
+    return Model(
+        trained, tta=tta, cleaning=cleaning, batch_size=batch_size, max_case_gb=max_case_gb
+    )

@@ -326,7 +326,7 @@ def _settings(run: Run) -> dict[str, Any]:
     found["store"] = run.document.store.fingerprint[:8]
     if run.splits is not None:
         names = run.splits.test
-        digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:6]
+        digest = hashlib.sha256("\n".join(names).encode("utf-8", "surrogateescape")).hexdigest()[:6]
         found["test set"] = f"{len(names)} {run.split_by}s ({digest})"
     return found
 

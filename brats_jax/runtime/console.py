@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from brats_jax.runtime import distributed
 from brats_jax.runtime.signals import close_output, discard_output
-from brats_jax.runtime.text import duration, printable
+from brats_jax.runtime.text import duration, escaped_line, printable
 
 FIRST_LINE_S = 60.0  # until a log file gets its first line of progress
 
@@ -19,8 +19,13 @@ FIRST_LINE_S = 60.0  # until a log file gets its first line of progress
 def print_line(text: str) -> None:
     """Prints a line above the progress bar, if there is one; only the main process prints.
 
-    Control characters in it are shown as escapes.
+    Control characters and line ends in it, as of the name of a file, are shown as escapes.
     """
+    print_lines(escaped_line(text))
+
+
+def print_lines(text: str) -> None:
+    """The same for a text of several lines."""
     if distributed.is_main():
         try:
             tqdm.write(printable(text))
@@ -34,8 +39,8 @@ def print_line(text: str) -> None:
 
 
 def print_notice(text: str) -> None:
-    """Prints a line on standard error, with control characters as escapes."""
-    print(printable(text), file=sys.stderr, flush=True)
+    """Prints a line on standard error, with control characters and line ends as escapes."""
+    print(escaped_line(text), file=sys.stderr, flush=True)
 
 
 class ProgressBar(Protocol):

@@ -31,6 +31,11 @@ def printable(text: str) -> str:
     return "".join(c if c in "\n\t" or not _acts(c) else _escaped(c) for c in text)
 
 
+def escaped_line(text: str) -> str:
+    """The same, with line ends and tabs as escapes: one line, in which names keep their letters."""
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
 def one_line(text: str) -> str:
     """The same on one line, without words and lines of thousands of letters."""
     words = re.sub(r"\s*[\n\t]\s*", " ", printable(text)).strip()
@@ -44,7 +49,7 @@ def csv_cell(text: str) -> str:
     Spreadsheets compute cells that begin with =, +, -, @ or white space; an apostrophe before it
     makes them text.
     """
-    text = printable(text).replace("\n", " ")
+    text = printable(text).replace("\n", "\\n")
     acts = text[:1] in _FORMULA_STARTS and not _NUMBERS.fullmatch(text)
     return f"'{text}" if text and acts else text
 

@@ -23,6 +23,7 @@ from matplotlib.patches import Patch
 from brats_jax import about
 from brats_jax.data.modalities import CLASSES
 from brats_jax.runtime.files import atomic_open
+from brats_jax.runtime.text import escaped_line
 
 # From Okabe and Ito's colour-blind safe set: https://jfly.uni-koeln.de/color/
 CLASS_COLOURS: dict[str, str] = dict(
@@ -77,7 +78,8 @@ def bare_figure(
             frameon=False,
             fontsize=9,
         )
-    figure.supxlabel(textwrap.fill(lower, int(_NOTE_CHARACTERS * size[0])), fontsize=7)
+    lower = textwrap.fill(escaped_line(lower), int(_NOTE_CHARACTERS * size[0]))
+    figure.supxlabel(lower, fontsize=7, parse_math=False)
     return figure, grid
 
 
@@ -177,7 +179,8 @@ def common_windows(heads: Sequence[np.ndarray]) -> list[tuple[slice, slice]]:
 
 def name_row(axis: Axes, patient: str, slice_number: int) -> None:
     """Writes patient and slice number beside the first axes of a row."""
-    axis.set_ylabel(f"{patient}\nslice {slice_number}")
+    # No formula, even with two dollar signs in a name.
+    axis.set_ylabel(f"{escaped_line(patient)}\nslice {slice_number}", parse_math=False)
 
 
 def save(figure: Figure, path: str | Path) -> Path:

@@ -8,8 +8,9 @@ import shutil
 import numpy as np
 import pytest
 
+from brats_jax.data.patches import PatchPlan
 from brats_jax.data.store import writer
-from brats_jax.data.store.layout import INDEX, MANIFEST, FileEntry, Manifest
+from brats_jax.data.store.layout import INDEX, MANIFEST, TUMOUR_PIXELS, FileEntry, Manifest
 from brats_jax.data.store.prepare import prepare
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
@@ -92,6 +93,31 @@ def test_a_file_is_compared_when_it_is_first_used_and_only_then(whole, tmp_path)
     store.read(store.slices_of(first))
     with pytest.raises(BratsError, match=f"{other}.labels.npy has changed since it was written"):
         store.read(store.slices_of(other))
+
+
+def test_tumour_pixels_are_compared_before_they_place_a_patch(whole, tmp_path):
+    """Evaluation and calibration do not read them, and give the same slices."""
+    copy = tmp_path / "copy"
+    shutil.copytree(whole, copy)
+    rng = random.Random(0)
+    flip(copy / TUMOUR_PIXELS, rng)
+    store, intact = Store.open(copy), Store.open(whole)
+    everything = np.arange(store.num_slices)
+    (mine, _), (theirs, _) = store.read(everything), intact.read(everything)
+    assert mine.tobytes() == theirs.tobytes()
+    plan = PatchPlan(store, everything, patch_size=16, tumour_probability=1.0, seed=0)
+    with pytest.raises(BratsError, match=f"{TUMOUR_PIXELS} has changed since it was written"):
+        plan.examples(0, 8)
+
+
+def test_no_command_opens_a_store_whose_index_has_a_flipped_bit(whole, tmp_path):
+    copy, rng = tmp_path / "copy", random.Random(1)
+    shutil.copytree(whole, copy)
+    for _ in range(50):
+        flip(copy / INDEX, rng)
+        with pytest.raises(BratsError, match=f"{INDEX} has changed since it was written"):
+            Store.open(copy)
+        shutil.copy(whole / INDEX, copy)
 
 
 def test_a_manifest_that_does_not_list_the_index_is_refused(whole, tmp_path):

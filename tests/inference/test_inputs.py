@@ -86,6 +86,18 @@ def test_a_sidecar_of_this_program_is_replaced_and_another_file_is_not(model, fi
     assert not (tmp_path / "c.nii.gz").exists()
 
 
+def test_a_case_above_the_limit_is_refused_in_every_form(example_runs, files):
+    """40 x 32 x 6 voxels of three modalities in float32 take 0.09 MB."""
+    run = example_runs["volume"] / "run" / "fold_0"
+    small = brats_jax.load(run, max_case_gb=5e-5)
+    for images in (files, files["t1"].parent, {k: nib.load(path) for k, path in files.items()}):
+        with pytest.raises(BratsError, match=r"its case takes .* more than 5e-05 GB"):
+            small.scan(images)
+    for limit in (0, -1, float("nan"), float("inf")):
+        with pytest.raises(BratsError, match=r"max_case_gb=.*: give a size in GB above 0"):
+            brats_jax.load(run, max_case_gb=limit)
+
+
 def test_images_that_do_not_fit_are_refused_in_one_line(model, volumes, files):
     folder, image = files["t1"].parent, nib.Nifti1Image(volumes["t1"], np.eye(4))
     for arguments, message in (

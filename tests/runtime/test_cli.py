@@ -73,7 +73,7 @@ def test_a_line_cannot_act_on_the_terminal():
     body = "print_line('a\\x1b]0;title\\x07b'); raise BratsError('x\\x1b[2J\\ny\\u202e')"
     status, shown, errors = run(body)
     assert (status, shown) == (1, "a\\x1b]0;title\\x07b\n")
-    assert errors == "error: x\\x1b[2J y\\u202e\n"
+    assert errors == "error: x\\x1b[2J\\ny\\u202e\n"
 
 
 def test_a_terminal_that_cannot_print_a_name_prints_it_with_replacements():

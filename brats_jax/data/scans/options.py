@@ -1,5 +1,6 @@
 """How the files of a case are read: choices of the user that hold for every case."""
 
+import math
 from dataclasses import dataclass
 
 from brats_jax.errors import BratsError
@@ -18,7 +19,7 @@ class ReadOptions:
       max_case_gb: the largest size of a case, unpacked, in 10^9 bytes.
 
     Raises:
-      BratsError: an `orientation` that names no three axes.
+      BratsError: an `orientation` that names no three axes, or a size that is not above 0.
     """
 
     orientation: str = ""
@@ -33,6 +34,8 @@ class ReadOptions:
                 "one of L and R, one of A and P, one of I and S, e.g. LPS"
             )
         object.__setattr__(self, "orientation", codes)
+        if not 0 < self.max_case_gb < math.inf:
+            raise BratsError(f"max_case_gb={self.max_case_gb}: give a size in GB above 0")
 
 
 def check_case_bytes(path: str, size: int, max_case_gb: float) -> None:

@@ -8,7 +8,6 @@ although many public loaders assume T1, T1Gd, T2, FLAIR. The files have no affin
 volumes are LPS at 1 mm.
 """
 
-import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from brats_jax.data.modalities import MODALITIES, canonical_name
-from brats_jax.data.scans.options import MAX_CASE_GB, check_case_bytes
+from brats_jax.data.scans.options import MAX_CASE_GB
 from brats_jax.data.sources.base import Case
 from brats_jax.data.sources.slice_file import SLICE_FILE, read_slice
 from brats_jax.data.sources.slice_tables import check_row, patient_name, read_grades, read_tables
@@ -142,11 +141,10 @@ class KaggleSource:
         filters: set[str] = set()
         for position, number in enumerate(numbers):
             path = slices[number]
-            image, mask, compression = read_slice(path)
+            image, mask, compression = read_slice(path, len(numbers), self._max_case_gb)
             filters.add(compression)
             if images is None or labels is None:
                 shape = (len(numbers), *mask.shape[:2])
-                check_case_bytes(path, 8 * len(MODALITIES) * math.prod(shape), self._max_case_gb)
                 images = np.empty((*shape, len(MODALITIES)), dtype=np.float64)
                 labels = np.empty(shape, dtype=np.uint8)
             if mask.shape[:2] != labels.shape[1:]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from brats_jax.data.modalities import MODALITIES
+from brats_jax.data.scans.options import MAX_CASE_GB, check_case_bytes
 from brats_jax.errors import BratsError
 from brats_jax.runtime.files import check_regular, unreadable
 
@@ -23,14 +24,21 @@ _MOST_OVERHEAD, _MOST_COMPRESSION = 2**16, 1100
 _UNCHECKED_BYTES = 2**24
 
 
-def read_slice(path: str) -> tuple[np.ndarray, np.ndarray, str]:
+def read_slice(
+    path: str, slices: int = 1, max_case_gb: float = MAX_CASE_GB
+) -> tuple[np.ndarray, np.ndarray, str]:
     """Reads and checks one file.
+
+    Args:
+      path: the file.
+      slices: of its volume.
+      max_case_gb: the largest volume in memory, in float64.
 
     Returns:
       image float[H, W, 4], mask uint8[H, W, 3], and the name of the HDF5 filter.
 
     Raises:
-      BratsError: it is no file of a slice.
+      BratsError: it is no file of a slice, or one of a volume that is too large.
     """
     import h5py  # imported here, so that reading a store does not load it
 
@@ -41,6 +49,7 @@ def read_slice(path: str) -> tuple[np.ndarray, np.ndarray, str]:
             masks = _data_set(path, file, "mask", MASKS, "fiub")
             if images.shape[:2] != masks.shape[:2]:
                 raise _misshapen(path, f"image {list(images.shape)} and mask {list(masks.shape)}")
+            check_case_bytes(path, slices * 8 * images.size, max_case_gb)
             compression = images.compression or "none"
             image, mask = np.asarray(images), np.asarray(masks)
     except MemoryError:

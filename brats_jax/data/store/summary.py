@@ -6,7 +6,7 @@ from typing import Any
 from brats_jax.data.modalities import CLASSES, DISPLAY_NAMES
 from brats_jax.data.store import channel_audit
 from brats_jax.data.store.layout import MANIFEST, Manifest, StoreSummary
-from brats_jax.runtime.text import plural
+from brats_jax.runtime.text import escaped_line, plural
 
 _MAX_NOTES = 5  # of the hundreds that a whole release may have
 
@@ -72,7 +72,7 @@ def summary_table(store: str | os.PathLike[str], manifest: Manifest) -> str:
     if manifest.skipped:
         lines += ["", f"left out {plural(len(manifest.skipped), 'bad case')}:"]
         lines += [f"  {name}: {reason}" for name, reason in manifest.skipped.items()]
-    return "\n".join(lines)
+    return "\n".join(map(escaped_line, lines))
 
 
 def _holes(summary: StoreSummary) -> list[tuple[str, str]]:

@@ -25,6 +25,17 @@ def test_a_slice_is_read_with_any_filter(tmp_path, options):
     assert mask.dtype == np.uint8
 
 
+def test_a_slice_of_a_volume_that_is_too_large_is_refused_before_it_is_read(tmp_path):
+    """300 x 300 x 4 in float64 take 2.9 MB."""
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("image", data=np.zeros((300, 300, 4)))
+        file.create_dataset("mask", data=np.zeros((300, 300, 3), np.uint8))
+    read_slice(str(tmp_path / "x.h5"), 1, 0.003)
+    for slices, limit in ((1, 0.002), (155, 0.4)):
+        with pytest.raises(BratsError, match=r"x.h5: its case takes .* GB .*--max_case_gb"):
+            read_slice(str(tmp_path / "x.h5"), slices, limit)
+
+
 def declared(shape, dtype="f8", **options):
     """Writes a data set that is declared and never written."""
     return lambda file, name: file.create_dataset(name, shape, dtype, **options)
