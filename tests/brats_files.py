@@ -1,6 +1,7 @@
 """Writes tiny BraTS data sets in every format that the program reads. No tests."""
 
 import csv
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -173,6 +174,59 @@ def write_lgg(
             paths[name] = root / case / f"{case}_{name}"
             Image.fromarray(pixels).save(paths[name])
     return paths
+
+
+# The class of each label of `make_case`, as MSD and nnU-Net's recipes of BraTS store it.
+TO_MSD = np.array([0, 2, 1, 3], np.uint8)
+MSD_JSON = {
+    "name": "BRATS",
+    "tensorImageSize": "4D",
+    "modality": {"0": "FLAIR", "1": "T1w", "2": "t1gd", "3": "T2w"},
+    "labels": {
+        "0": "background",
+        "1": "edema",
+        "2": "non-enhancing tumor",
+        "3": "enhancing tumour",
+    },
+}
+NNUNET_JSON = {
+    "channel_names": {"0": "T1", "1": "T1ce", "2": "T2", "3": "Flair"},
+    "labels": {"background": 0, "whole tumor": [1, 2, 3], "tumor core": [2, 3], "ET": [3]},
+    "file_ending": ".nii.gz",
+}
+
+
+def write_dataset_json(root: Path, document: Mapping[str, object]) -> Path:
+    """Writes the dataset.json of MSD or nnU-Net."""
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "dataset.json").write_text(json.dumps(document))
+    return root / "dataset.json"
+
+
+def write_msd_case(
+    root: Path, case: str, volumes: Mapping[str, np.ndarray], part: str = "Tr", codes: str = "RAS"
+) -> None:
+    """Writes a case of MSD: FLAIR, T1, T1Gd and T2 in one file, and labels in part Tr."""
+    moved = [in_axes(volumes[name], codes) for name in ("flair", "t1", "t1gd", "t2")]
+    folder = root / f"images{part}"
+    folder.mkdir(parents=True, exist_ok=True)
+    stacked = np.stack([voxels for voxels, _ in moved], axis=-1)
+    nib.save(nib.Nifti1Image(stacked, moved[0][1]), folder / f"{case}.nii.gz")
+    # What macOS puts beside every file in the archive.
+    (folder / f"._{case}.nii.gz").write_bytes(b"litter")
+    if part == "Tr":
+        write_volume(root / "labelsTr" / f"{case}.nii.gz", TO_MSD[volumes["seg"]], codes)
+
+
+def write_nnunet_case(
+    root: Path, case: str, volumes: Mapping[str, np.ndarray], part: str = "Tr"
+) -> None:
+    """Writes the images of a case of nnU-Net that are in `volumes`, and labels in part Tr."""
+    for channel, name in enumerate(MODALITIES):
+        if name in volumes:
+            write_volume(root / f"images{part}" / f"{case}_{channel:04d}.nii.gz", volumes[name])
+    if part == "Tr":
+        write_volume(root / "labelsTr" / f"{case}.nii.gz", TO_MSD[volumes["seg"]])
 
 
 def _write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:

@@ -17,6 +17,7 @@ class ReadOptions:
       orientation: the axes, e.g. 'LPS', of files whose headers do not decide them; '' refuses
         such files.
       max_case_gb: the largest size of a case, unpacked, in 10^9 bytes.
+      require_labels: refuse cases without labels of the classes, or without some modality.
 
     Raises:
       BratsError: an `orientation` that names no three axes, or a size that is not above 0.
@@ -24,6 +25,7 @@ class ReadOptions:
 
     orientation: str = ""
     max_case_gb: float = MAX_CASE_GB
+    require_labels: bool = False
 
     def __post_init__(self) -> None:
         codes = self.orientation.strip().upper()

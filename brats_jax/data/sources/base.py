@@ -52,7 +52,7 @@ class Source(Protocol):
     """A set of cases. Must pickle: worker processes read different patients of one source.
 
     Attributes:
-      name: of its kind: 'kaggle', 'lgg', 'nifti' or 'phantom'.
+      name: of its kind: 'kaggle', 'lgg', 'msd', 'nifti', 'nnunet' or 'phantom'.
       normalisations: the normalisations that suit its intensities: 'slice', 'volume' or both.
     """
 

@@ -7,15 +7,19 @@ from brats_jax.data.scans.case_files import volume_of
 from brats_jax.data.scans.naming import NAMINGS
 from brats_jax.data.scans.options import ReadOptions
 from brats_jax.data.sources.base import Source, folder_files
+from brats_jax.data.sources.dataset_folder import DatasetFolder, dataset_folders
 from brats_jax.data.sources.kaggle import KaggleSource
 from brats_jax.data.sources.lgg import LGG_FILE, LggSource
+from brats_jax.data.sources.msd import MsdSource
 from brats_jax.data.sources.nifti import NiftiSource
+from brats_jax.data.sources.nnunet import NnUNetSource
 from brats_jax.data.sources.slice_file import SLICE_FILE
 from brats_jax.errors import BratsError
 
 PHANTOM = "phantom"
 # The kinds of data sets in folders, in words.
 KAGGLE, LGG, NIFTI = "Kaggle slices", "LGG slices", "NIfTI volumes"
+MSD, NNUNET = "a data set of the MSD", "a data set of nnU-Net"
 
 
 def open_source(
@@ -67,7 +71,8 @@ def open_source(
     root = root.resolve()
     unreadable: dict[str, str] = {}
     files = folder_files(root, unreadable)
-    found = _kinds_of(files)
+    folders = dataset_folders(files)
+    found = _kinds_of(files, folders)
     if len(found) > 1:
         *first, last = [f"{words} ({path})" for words, path in found.items()]
         listed = f"{', '.join(first)} and {last}"
@@ -75,7 +80,13 @@ def open_source(
             f"{source} holds {listed}: give the folder of one of them, or a --source for each"
         )
     kind = next(iter(found), "")
-    if kind and kind != NIFTI:
+    if len(folders) > 1:
+        raise BratsError(
+            f"{source} holds {len(folders)} data sets ({folders[0].path}, {folders[1].path}"
+            f"{', ...' if len(folders) > 2 else ''}): give the folder of one of them, or a "
+            "--source for each"
+        )
+    if kind in (KAGGLE, LGG):
         _refuse_labels(labels)
         _refuse_orientation(options)
     if kind and kind != KAGGLE and channel_order is not None:
@@ -87,25 +98,31 @@ def open_source(
         return KaggleSource(root, files, channel_order, unreadable, options.max_case_gb)
     if kind == LGG:
         return LggSource(root, files, unreadable, options.max_case_gb)
+    if kind in (MSD, NNUNET):
+        opened = NnUNetSource if folders[0].by_channel else MsdSource
+        return opened(root, folders[0], unreadable, labels, options)
     if kind == NIFTI:
         return NiftiSource(root, files, unreadable, labels, options)
     if unreadable:
         raise BratsError(next(iter(unreadable.values())))
     raise BratsError(
         f"{source} holds no BraTS data among its {len(files)} files: looked for "
-        "volume_N_slice_M.h5 (Kaggle), TCGA_XX_XXXX_DATE_N.tif (Kaggle's LGG slices) and "
+        "volume_N_slice_M.h5 (Kaggle), TCGA_XX_XXXX_DATE_N.tif (Kaggle's LGG slices), "
+        "imagesTr/CASE.nii.gz or CASE_0000.nii.gz with dataset.json (MSD, nnU-Net) and "
         + ", ".join(f"{naming.example} ({naming.releases})" for naming in NAMINGS)
     )
 
 
-def _kinds_of(files: Sequence[Path]) -> dict[str, Path]:
-    """The kinds of data sets among files, each with the first of its files."""
+def _kinds_of(files: Sequence[Path], folders: Sequence[DatasetFolder]) -> dict[str, Path]:
+    """The kinds of data sets among files, each with the first of its files or its folder."""
     tests: dict[str, Callable[[Path], object]] = {
         KAGGLE: lambda path: SLICE_FILE.fullmatch(path.name),
         LGG: lambda path: LGG_FILE.fullmatch(path.name),
         NIFTI: volume_of,
     }
     first = {kind: next(filter(test, files), None) for kind, test in tests.items()}
+    for folder in folders:
+        first.setdefault(NNUNET if folder.by_channel else MSD, folder.path)
     return {kind: path for kind, path in first.items() if path is not None}
 
 

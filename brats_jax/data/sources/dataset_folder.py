@@ -1,0 +1,130 @@
+"""Folders of the Medical Segmentation Decathlon (MSD) and of nnU-Net's raw data.
+
+    MSD       DIR/dataset.json  imagesTr/CASE.nii.gz (4D)        labelsTr/CASE.nii.gz  imagesTs/
+    nnU-Net   DIR/dataset.json  imagesTr/CASE_0000.nii.gz, ...   labelsTr/CASE.nii.gz  imagesTs/
+
+Cases of imagesTr without labels, and all cases of imagesTs, are unlabelled.
+"""
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from brats_jax.data.scans.case_files import volume_of
+from brats_jax.data.sources import dataset_json
+
+IMAGES, TEST_IMAGES, LABELS = "imagesTr", "imagesTs", "labelsTr"
+_FILE = re.compile(
+    r"(?P<case>.+?)(?:_(?P<channel>\d{4}))?\.nii(?:\.gz)?", re.IGNORECASE | re.DOTALL
+)
+_WHOLE = re.compile(r"(?P<case>.+)\.nii(?:\.gz)?", re.IGNORECASE | re.DOTALL)
+ALL_CHANNELS = -1  # of an image with all of them
+
+
+@dataclasses.dataclass
+class FolderCase:
+    """The files of one case.
+
+    Attributes:
+      images: by channel; an image with all channels is `ALL_CHANNELS`.
+      labels: the file; '' without labels.
+      conflict: one line where two files claim one place; else empty.
+    """
+
+    images: dict[int, str] = dataclasses.field(default_factory=dict)
+    labels: str = ""
+    conflict: str = ""
+
+
+@dataclasses.dataclass
+class DatasetFolder:
+    """A folder with imagesTr or imagesTs.
+
+    Attributes:
+      path: the folder.
+      by_channel: whether there is a file for each channel, as in nnU-Net.
+      cases: by name.
+      left_out: files that are no NIfTI files, or of other folders (labelsTs).
+    """
+
+    path: Path
+    by_channel: bool
+    cases: dict[str, FolderCase]
+    left_out: list[Path]
+
+    @property
+    def description(self) -> Path:
+        """The path of its dataset.json, whether it is there or not."""
+        return self.path / dataset_json.NAME
+
+
+def dataset_folders(files: Sequence[Path]) -> list[DatasetFolder]:
+    """The folders of both layouts among files."""
+    of_folder: dict[Path, list[Path]] = {}
+    for path in files:
+        if path.parent.name in (IMAGES, TEST_IMAGES, LABELS, "labelsTs"):
+            of_folder.setdefault(path.parent.parent, []).append(path)
+    found = []
+    for folder, own in of_folder.items():
+        images = [path for path in own if path.parent.name in (IMAGES, TEST_IMAGES)]
+        # CASE_t1.nii.gz and the like are cases of BraTS, whatever their folder is called.
+        named = [path for path in images if volume_of(path)]
+        if (
+            images
+            and not named
+            and (folder / dataset_json.NAME in files or any(map(_is_nifti, images)))
+        ):
+            found.append(_list_cases(folder, own))
+    return found
+
+
+def _list_cases(folder: Path, files: Sequence[Path]) -> DatasetFolder:
+    of_labels = [path for path in files if path.parent.name == LABELS]
+    labels = {_case_of(path): path for path in of_labels}
+    images = [path for path in files if path.parent.name in (IMAGES, TEST_IMAGES)]
+    nifti = [path for path in images if _is_nifti(path)]
+    by_channel = all((found := _FILE.fullmatch(p.name)) and found["channel"] for p in nifti)
+    # BRATS_0001.nii.gz with labels of this name is a case, not a channel.
+    if (
+        by_channel
+        and labels
+        and all(_case_of(p) in labels for p in nifti if p.parent.name == IMAGES)
+    ):
+        by_channel = False
+    listed = DatasetFolder(folder, by_channel, {}, [path for path in images if path not in nifti])
+    listed.left_out += [path for path in files if path.parent.name == "labelsTs"]
+    for path in nifti:
+        match = _FILE.fullmatch(path.name)
+        case, channel = _case_of(path), ALL_CHANNELS
+        if by_channel and match is not None:
+            case, channel = match["case"], int(match["channel"])
+        own = listed.cases.setdefault(case, FolderCase())
+        other = own.images.setdefault(channel, str(path))
+        apart = next(iter(own.images.values()))
+        if Path(apart).parent != path.parent:
+            own.conflict = own.conflict or (
+                f"{apart} and {path} are of one case in two sets: move one of them away"
+            )
+        elif other != str(path):
+            own.conflict = own.conflict or (
+                f"{other} and {path} are the same image: move one of them away"
+            )
+    for path in of_labels:
+        if not _is_nifti(path):
+            listed.left_out.append(path)
+            continue
+        own = listed.cases.setdefault(_case_of(path), FolderCase())
+        if own.labels:
+            own.conflict = f"{own.labels} and {path} are labels of one case: move one of them away"
+        own.labels = own.labels or str(path)
+    return listed
+
+
+def _is_nifti(path: Path) -> bool:
+    return _WHOLE.fullmatch(path.name) is not None
+
+
+def _case_of(path: Path) -> str:
+    match = _WHOLE.fullmatch(path.name)
+    return path.name if match is None else match["case"]

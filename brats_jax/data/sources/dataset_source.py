@@ -1,0 +1,211 @@
+"""What the sources with a dataset.json share: the Medical Segmentation Decathlon and nnU-Net."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from brats_jax.data.modalities import CLASS_LABELS, DISPLAY_NAMES, MODALITIES
+from brats_jax.data.scans.labels import scheme_named
+from brats_jax.data.scans.naming import SEG
+from brats_jax.data.scans.nifti_file import check_case_size
+from brats_jax.data.scans.options import ReadOptions
+from brats_jax.data.scans.persons import subjects_of
+from brats_jax.data.scans.volumes import Volume, read_volume
+from brats_jax.data.sources.base import Case
+from brats_jax.data.sources.dataset_folder import DatasetFolder, FolderCase
+from brats_jax.data.sources.dataset_json import read_dataset_json
+from brats_jax.data.sources.label_names import NamedLabels
+from brats_jax.data.sources.volume_case import LabelVolume, case_from_volumes
+from brats_jax.errors import BratsError
+from brats_jax.runtime.text import plural
+
+
+class DatasetSource:
+    """The cases of a folder with a dataset.json.
+
+    Args:
+      root: the folder given, for messages and provenance.
+      folder: the files.
+      unreadable: a line for each folder that cannot be listed.
+      labels: the label scheme; '' for the names of dataset.json.
+      options: how the files are read.
+
+    Raises:
+      BratsError: dataset.json is missing or unfit, or its names do not tell the labels.
+    """
+
+    name = ""
+    normalisations = ("slice", "volume")
+
+    def __init__(
+        self,
+        root: Path,
+        folder: DatasetFolder,
+        unreadable: Mapping[str, str] | None = None,
+        labels: str = "",
+        options: ReadOptions = ReadOptions(),  # noqa: B008, immutable
+    ) -> None:
+        self.root, self.options, self.labels = root, options, labels
+        self._folder = folder
+        self._unreadable = dict(unreadable or {})
+        if not folder.description.exists():
+            raise BratsError(
+                f"{folder.description} is missing, and nothing else tells the modalities of the "
+                "images and the meaning of the labels: fetch it, or write it"
+            )
+        self.json = read_dataset_json(folder.description)
+        chosen = scheme_named(labels)
+        self._named: NamedLabels | None = None
+        if chosen is not None:
+            self._named = NamedLabels(chosen)
+        elif any(case.labels for case in folder.cases.values()):
+            self._named = self.json.named_labels()
+        self._subjects = subjects_of(sorted(folder.cases))
+
+    @property
+    def description(self) -> dict[str, Any]:
+        facts: dict[str, Any] = {
+            "folder": str(self._folder.path),
+            "channels": [name or "-" for name in self.json.modalities],
+        }
+        if self._named is not None:
+            facts["labels"] = str(self._named.scheme)
+        if self.options.orientation:
+            facts["orientation"] = self.options.orientation
+        return facts
+
+    def patients(self) -> list[str]:
+        return sorted({*self._folder.cases, *self._unreadable})
+
+    def files_of(self, patient: str) -> list[str]:
+        case = self._folder.cases.get(patient)
+        if case is None:
+            return []
+        return [*case.images.values(), *([case.labels] if case.labels else [])]
+
+    def problems(self) -> dict[str, str]:
+        """Labels without images, and files that contradict each other: case -> one line."""
+        found = {name: self._problem(name) for name in self.patients()}
+        return {name: problem for name, problem in found.items() if problem}
+
+    def _problem(self, patient: str) -> str:
+        if patient in self._unreadable:
+            return self._unreadable[patient]
+        case = self._folder.cases[patient]
+        if case.conflict:
+            return case.conflict
+        if not case.images:
+            return f"{case.labels} has no image"
+        missing = self.missing(case)
+        if len(missing) == len(MODALITIES):
+            return f"{next(iter(case.images.values()))}: case {patient} has no modality of BraTS"
+        if self.options.require_labels and missing:
+            return f"{self._folder.path} has no {' and no '.join(missing)} volume of {patient}"
+        if self.options.require_labels and not self._has_classes(case):
+            return f"{self._folder.path} has no labels of the classes for case {patient}"
+        return self.misfit(case)
+
+    def _has_classes(self, case: FolderCase) -> bool:
+        return bool(case.labels and self._named and self._named.kind == CLASS_LABELS)
+
+    def missing(self, case: FolderCase) -> list[str]:
+        """The modalities that a case lacks, by its files."""
+        raise NotImplementedError
+
+    def misfit(self, case: FolderCase) -> str:
+        """Why the files do not fit dataset.json, in one line; '' if they do."""
+        return ""
+
+    def volumes(self, case: FolderCase) -> dict[str, Volume]:
+        """Reads the images of a case, by modality."""
+        raise NotImplementedError
+
+    def notices(self) -> list[str]:
+        """Channels and files that are left out, and cases that are listed but not here."""
+        found = []
+        others = [
+            f"{k} ({name})"
+            for k, (name, modality) in enumerate(
+                zip(self.json.channels, self.json.modalities, strict=True)
+            )
+            if modality is None
+        ]
+        if others:
+            found.append(
+                f"{plural(len(others), 'channel')} of {self.json.path.name} left out, which "
+                f"{'is' if len(others) == 1 else 'are'} none of "
+                f"{', '.join(DISPLAY_NAMES.values())}: {', '.join(others)[:200]}"
+            )
+        if left_out := self._folder.left_out:
+            found.append(f"{plural(len(left_out), 'file')} left out ({left_out[0].name})")
+        bare = sorted(name for name, case in self._folder.cases.items() if not case.labels)
+        if bare:
+            found.append(
+                f"{plural(len(bare), 'case')} of {len(self._folder.cases)} without labels, taken "
+                f"as unlabelled ({_first(bare)})"
+            )
+        partial = sorted(
+            name
+            for name, case in self._folder.cases.items()
+            if not self._problem(name) and self.missing(case)
+        )
+        if partial:
+            found.append(
+                f"{plural(len(partial), 'case')} of {len(self._folder.cases)} without some "
+                f"modality, taken as having the others ({_first(partial)})"
+            )
+        listed = self._listed()
+        if absent := sorted(listed - self._folder.cases.keys()):
+            found.append(
+                f"{plural(len(absent), 'case')} of {len(listed)} listed in {self.json.path.name} "
+                f"not here ({_first(absent)})"
+            )
+        return found
+
+    def _listed(self) -> set[str]:
+        """The cases that dataset.json lists."""
+        names = set()
+        for part in ("training", "test"):
+            entries = self.json.document.get(part)
+            for entry in entries if isinstance(entries, list) else []:
+                image = entry.get("image") if isinstance(entry, dict) else entry
+                if isinstance(image, str):
+                    name = Path(image).name
+                    names.add(name.removesuffix(".gz").removesuffix(".nii"))
+        return names
+
+    def read(self, patient: str) -> Case:
+        if problem := self._problem(patient):
+            raise BratsError(f"{problem}: fetch what is missing, or leave the case out")
+        case = self._folder.cases[patient]
+        paths = self.files_of(patient)
+        check_case_size(paths, self.options.max_case_gb)
+        volumes = self.volumes(case)
+        labels = None
+        if case.labels and self._named is not None:
+            volume = read_volume(case.labels, self.options)
+            self._check_all_labelled(volume)
+            labels = LabelVolume(volume, [self._named.scheme], self.labels, self._named.kind)
+        keys = [SEG if path == case.labels else Path(path).name for path in paths]
+        files = {
+            key: str(Path(path).relative_to(self.root))
+            for key, path in zip(keys, paths, strict=True)
+        }
+        return case_from_volumes(
+            patient, volumes, labels, self.options, files, self._subjects[patient]
+        )
+
+    def _check_all_labelled(self, labels: Volume) -> None:
+        """Refuses labels with voxels that nobody has labelled: they are no background."""
+        ignored = None if self._named is None else self._named.ignored
+        count = 0 if ignored is None else int((labels.voxels == ignored).sum())
+        if count:
+            raise BratsError(
+                f"{labels.path} has {count:,} voxels of label {ignored}, which "
+                f"{self.json.path.name} calls 'ignore', so that it is labelled in part: take its "
+                "labels away, so that the case is unlabelled, or leave the case out"
+            )
+
+
+def _first(names: Sequence[str]) -> str:
+    return f"{names[0]}{', ...' if len(names) > 1 else ''}"
