@@ -1,11 +1,12 @@
 """Prepares BraTS data, or the built-in phantom, as a store for all other commands.
 
-    python -m brats_jax.prepare --source=DIR [--store=STORE]
+    python -m brats_jax.prepare --source=DIR [--source=DIR ...] [--store=STORE]
     python -m brats_jax.prepare --source=phantom --patients=12 --seed=0 [--store=STORE]
     python -m brats_jax.prepare --verify [--store=STORE]
 
 STORE defaults to $BRATS_JAX_STORE or stores/default. After an interruption, the same command
-continues.
+continues. Cases without labels are for pretraining. A finished store takes further sources: name
+those that it holds, and the new ones.
 """
 
 from collections.abc import Sequence
@@ -19,7 +20,9 @@ from brats_jax.runs.default_paths import default_store
 from brats_jax.runtime import cli, flag_types
 from brats_jax.runtime.console import print_line, print_lines, print_notice
 
-_SOURCE = flag_types.define_path("source", "Folder of BraTS files, or 'phantom'.")
+_SOURCE = flag_types.define_paths(
+    "source", "Folder of BraTS files, or 'phantom'; several times for several sources."
+)
 _STORE = flag_types.define_path(
     "store", "Folder of the store (default: $BRATS_JAX_STORE or stores/default)."
 )
@@ -64,6 +67,9 @@ _IGNORE_AUDIT = flags.DEFINE_bool(
 _SKIP_BAD_CASES = flags.DEFINE_bool(
     "skip_bad_cases", False, "Leave out cases that cannot be read, and list them at the end."
 )
+_REQUIRE_LABELS = flags.DEFINE_bool(
+    "require_labels", False, "Refuse cases without labels or without some modality."
+)
 _VERIFY = flags.DEFINE_bool("verify", False, "Compare every file of the store with its checksum.")
 
 
@@ -72,7 +78,9 @@ def _store() -> str:
 
 
 def _main() -> None:
-    options = ReadOptions(_ORIENTATION.value, float(_MAX_CASE_GB.value))
+    options = ReadOptions(
+        _ORIENTATION.value, float(_MAX_CASE_GB.value), require_labels=_REQUIRE_LABELS.value
+    )
     if _SOURCE.value is None and not _VERIFY.value:
         raise BratsError("--source is missing: give a folder of BraTS files, or 'phantom'")
     # Imported here, so that a misspelt flag is reported at once.

@@ -63,7 +63,7 @@ class Task(abc.ABC):
 
     def usable(self, present: np.ndarray) -> np.ndarray:
         """bool[P]: patients that the task can use, by the modalities present bool[P, 4]."""
-        return present[:, channel_indices(self.needs)].all(axis=1)
+        return np.asarray(present[:, channel_indices(self.needs)].all(axis=1))
 
     def computing_in(self, dtype: DTypeLike) -> Self:
         """The same task with another compute type; its parameters stay the same."""

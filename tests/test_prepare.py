@@ -133,7 +133,7 @@ def test_a_bad_nifti_case_is_one_line_with_its_file(source, tmp_path, brats_file
         nib.save(image, paths["seg"])
     else:
         paths["flair"].write_bytes(paths["flair"].read_bytes()[:200])
-    line = error_of(f"--source={source}", f"--store={tmp_path / 'store'}")
+    line = error_of(f"--source={source}", f"--store={tmp_path / 'store'}", "--require_labels")
     assert BAD[what] in line and str(folder) in line and ": " in line
     assert line.endswith("such cases out with --skip_bad_cases")
     assert not (tmp_path / "store").exists()

@@ -20,6 +20,11 @@ def define_path(name: str, help: str) -> flags.FlagHolder[str | None]:
     return flags.DEFINE(_PathParser(), name, None, help, serializer=flags.ArgumentSerializer())
 
 
+def define_paths(name: str, help: str) -> flags.FlagHolder[Any]:
+    """The same for a flag that may be given several times: the paths, or None."""
+    return flags.DEFINE_multi(_PathParser(), flags.ArgumentSerializer(), name, None, help)
+
+
 def define_number(
     name: str, default: float, help: str, *, least: float, most: float
 ) -> flags.FlagHolder[Any]:

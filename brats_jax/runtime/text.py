@@ -2,17 +2,25 @@
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
 # ASCII, and the wide forms of East Asian text.
 _FORMULA_STARTS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 _NUMBERS = re.compile(r"[-+]?[\d.,]+( to [-+]?[\d.,]+)?")
 _FOLDERS = re.compile(r"(?<![\w/.~:])~?/(?:[^\s/:;,'\"()]+/)+")
+_NAMED = 5  # in one line
 _LONGEST_WORD, _LONGEST_LINE = 600, 4000
 
 
 def plural(count: int, one: str, many: str = "") -> str:
     """'1 fold', '5 folds', '1,200 folds'."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """'A, B, C, D, E and 7 more'."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
 
 
 def duration(seconds: float) -> str:

@@ -4,6 +4,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from brats_jax.data.scans.options import ReadOptions
 from brats_jax.data.store.prepare import prepare
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
@@ -78,5 +79,11 @@ def test_masks_of_the_brain_are_no_labels(tmp_path, brats_files, volumes):
     with pytest.raises(BratsError, match=r"labels fill 100% of the brain, so they are a mask"):
         prepare(tmp_path / "s", tmp_path / "store", workers=1)
     paths["seg"].rename(paths["seg"].with_name("UCSF-PDGM-0004_brain_segmentation.nii.gz"))
-    with pytest.raises(BratsError, match=r"brain_segmentation.nii.gz is no known name of labels"):
-        prepare(tmp_path / "s", tmp_path / "store", workers=1)
+    line = "UCSF-PDGM-0004_brain_segmentation.nii.gz is no known name of labels"
+    with pytest.raises(BratsError, match=line):
+        options = ReadOptions(require_labels=True)
+        prepare(tmp_path / "s", tmp_path / "store", workers=1, options=options)
+    manifest = prepare(tmp_path / "s", tmp_path / "store", workers=1)
+    assert manifest.label_kinds == ("none",)
+    assert manifest.notes["UCSF-PDGM-0004"] == (f"without labels; {line}",)
+    assert any(line in notice for notice in manifest.notices)

@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
+from brats_jax.data.scans.options import ReadOptions
 from brats_jax.data.sources.detect import open_source
 from brats_jax.data.store.prepare import prepare
 from brats_jax.data.store.reader import Store
@@ -46,11 +47,11 @@ def test_an_unreadable_volume_is_one_line_and_skippable(tmp_path, cases, damage,
     path = tmp_path / "source" / "B" / "B_t2.nii.gz"
     path.unlink()
     damage(path)
+    options = {"workers": 1, "options": ReadOptions(require_labels=True)}
     with pytest.raises(BratsError, match="--skip_bad_cases") as error:
-        prepare(tmp_path / "source", tmp_path / "store", workers=1)
+        prepare(tmp_path / "source", tmp_path / "store", **options)
     assert reason in str(error.value) and "\n" not in str(error.value)
-    options = {"workers": 1, "skip_bad_cases": True}
-    manifest = prepare(tmp_path / "source", tmp_path / "store", **options)
+    manifest = prepare(tmp_path / "source", tmp_path / "store", skip_bad_cases=True, **options)
     assert manifest.patients == ("A",) and reason in manifest.skipped["B"]
 
 

@@ -54,6 +54,14 @@ def subject_of(case: str) -> str:
     return case
 
 
+def person_key(case: str) -> str:
+    """Equal for cases of one person in different data sets: without case and separators.
+
+    E.g. TCGA_CS_4941_19960909 and TCGA-CS-4941 are 'tcga-cs-4941'.
+    """
+    return re.sub(r"[\s_.-]+", "-", subject_of(case)).lower()
+
+
 def subjects_of(cases: Iterable[str]) -> Mapping[str, str]:
     """The person of each case of a data set; a person with one case is called like the case."""
     names = list(cases)

@@ -1,7 +1,10 @@
 """Finds the source for a folder."""
 
+import dataclasses
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from brats_jax.data.scans.case_files import volume_of
 from brats_jax.data.scans.naming import NAMINGS
@@ -20,6 +23,55 @@ PHANTOM = "phantom"
 # The kinds of data sets in folders, in words.
 KAGGLE, LGG, NIFTI = "Kaggle slices", "LGG slices", "NIfTI volumes"
 MSD, NNUNET = "a data set of the MSD", "a data set of nnU-Net"
+_NEUTRAL = {"labels": ""}  # values of options that are not given, if not None
+
+
+class OptionMisfit(BratsError):
+    """An option that a kind of source does not take: its name, and the message."""
+
+    def __init__(self, option: str, message: str) -> None:
+        super().__init__(message)
+        self.option = option
+
+
+def open_sources(
+    sources: Sequence[str | os.PathLike[str] | Source], **options: Any
+) -> list[Source]:
+    """Opens sources; of several, each takes the options that fit it.
+
+    Args:
+      sources: folders, 'phantom' or open sources.
+      options: see `open_source`.
+
+    Raises:
+      BratsError: no source; as of `open_source`; an option that fits none of them.
+    """
+    if not sources:
+        raise BratsError("--source is missing: give a folder of BraTS files, or 'phantom'")
+    found: list[Source] = []
+    refused: dict[str, list[OptionMisfit]] = {}
+    for source in sources:
+        if not isinstance(source, str | os.PathLike):
+            found.append(source)
+            continue
+        own = dict(options)
+        while True:
+            try:
+                found.append(open_source(os.fspath(source), **own))
+                break
+            except OptionMisfit as error:
+                if len(sources) == 1:
+                    raise
+                refused.setdefault(error.option, []).append(error)
+                if error.option == "orientation":
+                    reading = own.get("options", ReadOptions())
+                    own["options"] = dataclasses.replace(reading, orientation="")
+                else:
+                    own[error.option] = _NEUTRAL.get(error.option)
+    for errors in refused.values():
+        if len(errors) == len(sources):
+            raise errors[0]
+    return found
 
 
 def open_source(
@@ -51,7 +103,9 @@ def open_source(
         _refuse_labels(labels)
         _refuse_orientation(options)
         if channel_order is not None:
-            raise BratsError("--channel_order is for Kaggle slice files: leave it out")
+            raise OptionMisfit(
+                "channel_order", "--channel_order is for Kaggle slice files: leave it out"
+            )
         if patients is None:
             raise BratsError("--source=phantom lacks the number of patients: give --patients=N")
         # Imported here, because other sources do not need SciPy.
@@ -64,7 +118,7 @@ def open_source(
         return PhantomSource(patients, seed or 0, (shape[0], shape[1], shape[2]))
     for name, value in (("patients", patients), ("seed", seed), ("shape", shape)):
         if value is not None:
-            raise BratsError(f"--{name} is for --source=phantom: leave it out")
+            raise OptionMisfit(name, f"--{name} is for --source=phantom: leave it out")
     root = Path(source)
     if not root.is_dir():
         raise BratsError(f"--source={source} is not a folder: give a folder, or 'phantom'")
@@ -90,9 +144,10 @@ def open_source(
         _refuse_labels(labels)
         _refuse_orientation(options)
     if kind and kind != KAGGLE and channel_order is not None:
-        raise BratsError(
+        raise OptionMisfit(
+            "channel_order",
             f"--channel_order is for Kaggle slice files; {source} holds {kind}, whose modalities "
-            "have names: leave it out"
+            "have names: leave it out",
         )
     if kind == KAGGLE:
         return KaggleSource(root, files, channel_order, unreadable, options.max_case_gb)
@@ -128,9 +183,9 @@ def _kinds_of(files: Sequence[Path], folders: Sequence[DatasetFolder]) -> dict[s
 
 def _refuse_labels(labels: str) -> None:
     if labels:
-        raise BratsError("--labels is for NIfTI volumes: leave it out")
+        raise OptionMisfit("labels", "--labels is for NIfTI volumes: leave it out")
 
 
 def _refuse_orientation(options: ReadOptions) -> None:
     if options.orientation:
-        raise BratsError("--orientation is for NIfTI volumes: leave it out")
+        raise OptionMisfit("orientation", "--orientation is for NIfTI volumes: leave it out")

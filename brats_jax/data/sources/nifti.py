@@ -1,9 +1,10 @@
-"""BraTS NIfTI cases: five volumes per case, named as in any release since 2020.
+"""BraTS NIfTI cases: up to four images and labels per case, named as in any release since 2020.
 
 See `scans.naming` for the names of files and `scans.labels` for the label values. Volumes and
-affines are turned to LPS.
+affines are turned to LPS. A case without labels is unlabelled, a case with some images has these.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,9 @@ from brats_jax.data.sources.base import Case
 from brats_jax.data.sources.volume_case import LabelVolume, case_from_volumes
 from brats_jax.errors import BratsError
 from brats_jax.runtime import threads
-from brats_jax.runtime.text import plural
+from brats_jax.runtime.text import listed, plural
+
+_STRICT = "--require_labels refuses such cases"
 
 
 class NiftiSource:
@@ -75,20 +78,41 @@ class NiftiSource:
         return sorted({*self._cases, *self._conflicts})
 
     def problems(self) -> dict[str, str]:
-        """Missing volumes, and files that contradict each other: case -> one line."""
+        """Files that contradict each other, and missing ones that are required: case -> line."""
         found = {name: self._problem(name) for name in self.patients()}
         return {name: problem for name, problem in found.items() if problem}
 
     def notices(self) -> list[str]:
-        """The label schemes of cases whose names tell no release, one line each."""
+        """Lines on names that tell no release, and on cases without labels or modalities."""
         by_scheme: dict[str, list[str]] = {}
         for name in self._of_no_release if not self.labels else ():
             by_scheme.setdefault(str(self._schemes[name][0]), []).append(name)
-        return [
+        found = [
             f"the names of {plural(len(names), 'case')} tell no release ({names[0]}): labels are "
             f"read as {scheme}, by the suffixes of the files; give --labels if they are others"
             for scheme, names in by_scheme.items()
         ]
+        fit = [name for name in self._cases if not self._problem(name)]
+        bare = sorted(name for name in fit if SEG not in self._cases[name])
+        odd = [name for name in bare if self._odd_mask(name)]
+        partial = sorted(name for name in fit if not self._cases[name].keys() >= {*MODALITIES})
+        if bare:
+            found.append(
+                f"{plural(len(bare), 'case')} of {len(fit)} without labels (*_seg.nii.gz), taken "
+                f"as unlabelled: {listed(bare)}; {_STRICT}"
+            )
+        if odd:
+            found.append(
+                f"{plural(len(odd), 'case')} of these with another mask in the folder "
+                f"({odd[0]}{self._odd_mask(odd[0])}); if it holds labels of the tumour, call it "
+                "CASE_seg.nii.gz"
+            )
+        if partial:
+            found.append(
+                f"{plural(len(partial), 'case')} of {len(fit)} without some modality, taken as "
+                f"having the others: {listed(partial)}; {_STRICT}"
+            )
+        return found
 
     def _problem(self, case: str) -> str:
         if case in self._conflicts:
@@ -96,13 +120,17 @@ class NiftiSource:
         volumes = self._cases[case]
         folder = Path(next(iter(volumes.values()))).parent
         missing = [name for name in MODALITIES if name not in volumes]
-        if missing:
+        if missing and (self.options.require_labels or len(missing) == len(MODALITIES)):
             return f"{folder} has no {' and no '.join(missing)} volume of case {case}"
-        if SEG not in volumes:
-            others = [Path(path).name for path in self._other_masks[case]]
-            masks = f"; {others[0]} is no known name of labels" if others else ""
+        if SEG not in volumes and self.options.require_labels:
+            masks = self._odd_mask(case)
             return f"{folder} has no labels (*_seg.nii.gz) for case {case}{masks}"
         return ""
+
+    def _odd_mask(self, case: str) -> str:
+        """Of a case without labels: a file that may be meant for them; '' if there is none."""
+        others = [Path(path).name for path in self._other_masks[case]]
+        return f"; {others[0]} is no known name of labels" if others else ""
 
     def read(self, patient: str) -> Case:
         if patient in self._conflicts:
@@ -111,11 +139,17 @@ class NiftiSource:
             raise BratsError(f"{problem}: fetch what is missing, or leave the case out")
         paths = self._cases[patient]
         check_case_size(paths.values(), self.options.max_case_gb)
-        names = [*MODALITIES, SEG]
+        names = [name for name in (*MODALITIES, SEG) if name in paths]
         read = threads.parallel_map(lambda name: read_volume(paths[name], self.options), names)
         volumes = dict(zip(names, read, strict=True))
-        labels = LabelVolume(volumes.pop(SEG), self._schemes[patient], self.labels)
+        labels = None
+        if SEG in volumes:
+            labels = LabelVolume(volumes.pop(SEG), self._schemes[patient], self.labels)
         files = {name: str(Path(path).relative_to(self.root)) for name, path in paths.items()}
-        return case_from_volumes(
+        case = case_from_volumes(
             patient, volumes, labels, self.options, files, self._subjects[patient]
         )
+        odd = self._odd_mask(patient) if labels is None else ""
+        if odd:
+            return dataclasses.replace(case, notes=[*case.notes, f"without labels{odd}"])
+        return case

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from brats_jax.data.modalities import CLASS_LABELS, MODALITIES, NO_LABELS
+from brats_jax.data.modalities import CLASS_LABELS, DISPLAY_NAMES, MODALITIES, NO_LABELS
 from brats_jax.data.normalise import brain_mask
 from brats_jax.data.scans import provenance
 from brats_jax.data.scans.checks import (
@@ -81,6 +81,8 @@ def case_from_volumes(
     check_stripped(
         images, reference.grid, {MODALITIES.index(m): v.path for m, v in oriented.volumes.items()}
     )
+    if absent := [DISPLAY_NAMES[name] for name in MODALITIES if name not in volumes]:
+        notes.append(f"without {' and '.join(absent)}")
     aligned: np.ndarray | None = None
     of_labels: dict[str, object] = {}
     if labels is not None:

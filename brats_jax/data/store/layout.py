@@ -13,12 +13,15 @@
                              of the whole tumour; missing for a case without labels
     STORE/cases/P.json       provenance of the case: affine, spacing_mm, files, notes
 
+In a store to which sources were added the index is index_K.npz and tumour_pixels_K.npy.
+
 Only a box (row, column, height, width) around the head is stored of every slice, slice after slice
 and row by row. Outside the box the images equal `background` and the labels are 0 (see `crops`).
 H runs to the patient's Left, W to Posterior, slices to Superior (LPS).
 """
 
 import hashlib
+import json
 import mmap
 import os
 import zlib
@@ -42,6 +45,17 @@ LOCK = ".lock"
 PREPARE_AGAIN = "copy it again if it was copied, or prepare the store again into another folder"
 
 Buffer = bytes | memoryview | mmap.mmap
+
+
+def fingerprint_of(manifest: "Manifest") -> str:
+    """Hash of the arrays of a store: independent of folder, time and source path."""
+    names = {manifest.index: INDEX, manifest.tumour_pixels: TUMOUR_PIXELS}
+    arrays = sorted(
+        (names.get(name, name), entry.sha256)
+        for name, entry in manifest.files.items()
+        if name.endswith((".npy", ".npz"))
+    )
+    return hashlib.sha256(json.dumps(arrays).encode()).hexdigest()[:16]
 
 
 def case_files(patient: str) -> tuple[str, str, str]:
@@ -139,6 +153,7 @@ class CaseRecord(SealedDocument):
       tumour_sha256: equal for equal labels; empty without tumour.
       present: the modalities that the case has; images of the others are 0.
       label_kind: see `sources.base.Case`.
+      image_sha256: of each image, equal for equal ones; missing in cases of earlier versions.
     """
 
     REMEDY: ClassVar[str] = PREPARE_AGAIN
@@ -161,6 +176,7 @@ class CaseRecord(SealedDocument):
     tumour_sha256: str = ""
     present: tuple[str, ...] = MODALITIES
     label_kind: str = CLASS_LABELS
+    image_sha256: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -173,6 +189,8 @@ class StoreSummary(Part):
       pixels_per_class: pixels of each class.
       bytes: size of all files but the manifest.
       with_holes: patients whose volume lacks slices.
+      labelled_slices: slices with labels of the classes, which alone count in `slices_per_class`
+        and `pixels_per_class`; None: all.
     """
 
     patients: int
@@ -183,6 +201,22 @@ class StoreSummary(Part):
     pixels_per_class: tuple[int, ...]
     bytes: int
     with_holes: int = 0
+    labelled_slices: int | None = None
+
+
+@dataclass(frozen=True)
+class EarlierStore(Part):
+    """A store before sources were added to it: its patients are the first ones of the store.
+
+    Attributes:
+      fingerprint: see `reader.Store.fingerprint`.
+      subjects: the person of each of its patients.
+      sources: number of its sources, the first ones of the store.
+    """
+
+    fingerprint: str
+    subjects: tuple[str, ...]
+    sources: int
 
 
 @dataclass(frozen=True)
@@ -211,6 +245,9 @@ class Manifest(SealedDocument):
       read_as: the axes of images that are not read by their own headers, by patient and modality.
       label_kinds: of each patient, see `sources.base.Case`; empty where all have class labels.
       present: the modalities of each patient; empty where all have all.
+      source_of: the source of each patient, by its number in `source`; empty where there is one.
+      index, tumour_pixels: the names of these files, which differ in a store that has grown.
+      earlier: the store before sources were added to it, each time.
     """
 
     SCHEMA: ClassVar[str] = "brats_jax.store"
@@ -239,6 +276,10 @@ class Manifest(SealedDocument):
     read_as: dict[str, dict[str, str]] = field(default_factory=dict)
     label_kinds: tuple[str, ...] = ()
     present: tuple[tuple[str, ...], ...] = ()
+    source_of: tuple[int, ...] = ()
+    index: str = INDEX
+    tumour_pixels: str = TUMOUR_PIXELS
+    earlier: tuple[EarlierStore, ...] = ()
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
@@ -252,7 +293,7 @@ class Manifest(SealedDocument):
             raise ValueError(
                 f"the modalities are {', '.join(manifest.modalities)}, not {', '.join(MODALITIES)}"
             )
-        for name in ("label_kinds", "present"):
+        for name in ("label_kinds", "present", "source_of"):
             if len(getattr(manifest, name)) not in (0, len(manifest.patients)):
                 raise ValueError(f"'{name}' is not of {len(manifest.patients)} patients")
         return manifest

@@ -1,7 +1,6 @@
 """Reading a prepared store. `layout` documents its files."""
 
-import hashlib
-import json
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,15 +9,15 @@ import numpy as np
 
 from brats_jax.data import crops
 from brats_jax.data.modalities import CLASS_LABELS, CLASSES, MODALITIES
+from brats_jax.data.sources.joined import described, descriptions_in
 from brats_jax.data.store.layout import (
-    INDEX,
     MANIFEST,
     PREPARATION,
     PREPARE_AGAIN,
-    TUMOUR_PIXELS,
     CaseRecord,
     Manifest,
     case_files,
+    fingerprint_of,
 )
 from brats_jax.data.store.memory_maps import FileMaps, check_file
 from brats_jax.data.whole_volumes import missing_slices
@@ -56,10 +55,13 @@ class Store:
       background: float16[N, 4], the images outside the box.
     """
 
-    def __init__(self, path: str | os.PathLike[str], manifest: Manifest) -> None:
-        """Use `Store.open`, which checks the files."""
+    def __init__(
+        self, path: str | os.PathLike[str], manifest: Manifest, fingerprint: str = ""
+    ) -> None:
+        """Use `Store.open`, which checks the files; `as_of` gives another fingerprint."""
         self.path = Path(path)
         self.manifest = manifest
+        self._fingerprint = fingerprint
         self.patients: list[str] = list(manifest.patients)
         self.subjects: list[str] = list(manifest.subjects)
         self.label_kinds: list[str] = list(
@@ -72,22 +74,37 @@ class Store:
         )
         height, width = manifest.slice_shape
         self.slice_shape: tuple[int, int] = (height, width)
-        self._check(INDEX)
-        with open_npz(self.path / INDEX, PREPARE_AGAIN) as index:
-            self.patient_of: np.ndarray = index["patient"]
-            self.slice_number: np.ndarray = index["slice_number"]
-            self.pixels: np.ndarray = index["pixels"]
-            self.tumour_offsets: np.ndarray = index["tumour_offsets"]
-            self.box: np.ndarray = index["box"]
-            self.background: np.ndarray = index["background"]
+        self._check(manifest.index)
+        with open_npz(self.path / manifest.index, PREPARE_AGAIN) as index:
+            arrays = {name: index[name] for name in index}
+            # The patients of an earlier store are the first ones.
+            count = int(np.searchsorted(arrays["patient"], len(self.patients)))
+            if fingerprint:
+                arrays = {
+                    name: array[: count + (name == "tumour_offsets")]
+                    for name, array in arrays.items()
+                }
+            self.patient_of = arrays["patient"]
+            self.slice_number = arrays["slice_number"]
+            self.pixels = arrays["pixels"]
+            self.tumour_offsets = arrays["tumour_offsets"]
+            self.box = arrays["box"]
+            self.background = arrays["background"]
             self.num_slices = len(self.patient_of)
-            _check_index(index, len(self.patients))
+            _check_index(arrays, len(self.patients))
             self.has_tumour = np.diff(self.tumour_offsets) > 0
             # Global index of each patient's first slice.
             self._first = np.searchsorted(self.patient_of, np.arange(len(self.patients) + 1))
             numbers = np.split(self.slice_number, self._first[1:-1])
-            kind = str(manifest.source.get("kind"))
-            self.whole = np.array([not missing_slices(one, kind).size for one in numbers], bool)
+            kinds = [str(one.get("kind")) for one in descriptions_in(manifest.source)]
+            of = manifest.source_of or [0] * len(numbers)
+            self.whole = np.array(
+                [
+                    not missing_slices(one, kinds[source]).size
+                    for one, source in zip(numbers, of, strict=True)
+                ],
+                bool,
+            )
             starts = crops.starts(self.box)
             # First pixel of each slice in the files of its case.
             self._start = starts[:-1] - starts[self._first[self.patient_of]]
@@ -111,20 +128,47 @@ class Store:
         """
         return cls(path, read_manifest(Path(path)))
 
+    def as_of(self, fingerprint: str) -> "Store":
+        """This store, or what it was before sources were added to it.
+
+        A run keeps to the patients that it was started with: the first ones of the store, whose
+        slices keep their global indices.
+
+        Args:
+          fingerprint: of the store that is wanted.
+
+        Returns:
+          That store; this one if it never had this fingerprint.
+        """
+        manifest, earlier = self.manifest, self.manifest.earlier
+        for number, before in enumerate(earlier):
+            if before.fingerprint == fingerprint:
+                count = len(before.subjects)
+                return Store(
+                    self.path,
+                    dataclasses.replace(
+                        manifest,
+                        patients=manifest.patients[:count],
+                        subjects=before.subjects,
+                        label_kinds=manifest.label_kinds[:count],
+                        present=manifest.present[:count],
+                        source_of=manifest.source_of[:count],
+                        source=described(descriptions_in(manifest.source)[: before.sources]),
+                        earlier=earlier[:number],
+                    ),
+                    fingerprint,
+                )
+        return self
+
     @property
     def tumour_pixels(self) -> np.ndarray:
         """Flat positions row * W + column of all tumour pixels; see `tumour_offsets`."""
-        return self._maps[TUMOUR_PIXELS].array
+        return self._maps[self.manifest.tumour_pixels].array
 
     @property
     def fingerprint(self) -> str:
         """Hash of the store's arrays: independent of folder, time and source path."""
-        arrays = sorted(
-            (name, entry.sha256)
-            for name, entry in self.manifest.files.items()
-            if name.endswith((".npy", ".npz"))
-        )
-        return hashlib.sha256(json.dumps(arrays).encode()).hexdigest()[:16]
+        return self._fingerprint or fingerprint_of(self.manifest)
 
     def read(self, indices: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Copies slices: (float16[n, H, W, 4], uint8[n, H, W]) for n global indices.

@@ -2,14 +2,13 @@
 
 import collections
 import dataclasses
-from collections.abc import Callable, Sequence
+import types
+from collections.abc import Callable, Mapping, Sequence
 
-from brats_jax.data.scans.persons import similar_names
+from brats_jax.data.scans.persons import person_key, similar_names
 from brats_jax.data.store import layout, tissue_audit
 from brats_jax.data.store.layout import CaseRecord
-from brats_jax.runtime.text import plural
-
-_NAMED = 5  # cases in one line
+from brats_jax.runtime.text import listed, plural
 
 
 @dataclasses.dataclass
@@ -31,16 +30,26 @@ class SetFindings:
     label_schemes: dict[str, int]
 
 
-def check_set(records: Sequence[CaseRecord]) -> SetFindings:
-    """Checks the cases of a store together."""
+def check_set(
+    records: Sequence[CaseRecord],
+    source_of: Sequence[int] = (),
+    known: Mapping[str, str] = types.MappingProxyType({}),
+) -> SetFindings:
+    """Checks the cases of a store together.
+
+    Args:
+      records: of the cases, in the order of the store.
+      source_of: the source of each case; none where all are of one.
+      known: the person of each case of a store to which sources are added.
+    """
     notes: dict[str, list[str]] = collections.defaultdict(list)
     notices: list[str] = []
-    subjects = _join_copies(records, notes, notices)
+    subjects = _persons(records, source_of or [0] * len(records), known, notes, notices)
     _note_equal_labels(records, notes, notices)
     _note_empty_labels(records, notes)
     for names in similar_names([(one.patient, subjects[one.patient]) for one in records]):
         notices.append(
-            f"taken for different persons: {_listed(names)}; if these are scans of one person, "
+            f"taken for different persons: {listed(names)}; if these are scans of one person, "
             "rename them, e.g. to NAME_time1, NAME_time2, so that no split divides them"
         )
     wrong = contradictions(records)
@@ -49,7 +58,7 @@ def check_set(records: Sequence[CaseRecord]) -> SetFindings:
     if wrong:
         notices.append(
             f"{plural(len(wrong), 'case')} of {len(records)} may have exchanged labels or "
-            f"modalities; check {_listed(list(wrong))}: " + "; ".join(next(iter(wrong.values())))
+            f"modalities; check {listed(list(wrong))}: " + "; ".join(next(iter(wrong.values())))
         )
     schemes = collections.Counter(one.provenance.get("label_scheme", "") for one in records)
     del schemes[""]
@@ -78,16 +87,28 @@ def common_contradiction(records: Sequence[CaseRecord]) -> str:
         return ""
     return (
         f"the images contradict the labels or the names of the modalities in "
-        f"{plural(len(wrong), 'case')} of {judged} ({_listed(list(wrong))}): "
+        f"{plural(len(wrong), 'case')} of {judged} ({listed(list(wrong))}): "
         f"{'; '.join(signs or next(iter(wrong.values())))}; check the names of the files and the "
         "order of the labels (--labels=SCHEME names it), or continue with --ignore_audit"
     )
 
 
-def _join_copies(
-    records: Sequence[CaseRecord], notes: dict[str, list[str]], notices: list[str]
+def _persons(
+    records: Sequence[CaseRecord],
+    source_of: Sequence[int],
+    known: Mapping[str, str],
+    notes: dict[str, list[str]],
+    notices: list[str],
 ) -> dict[str, str]:
-    """The person of each case; cases with equal images, and their persons, are one person."""
+    """The person of each case.
+
+    One person are cases with an equal image, all cases of their persons, and cases of different
+    sources whose names tell one person. They are called as in the first of the sources.
+    """
+    own = {one.patient: known.get(one.patient, one.subject) for one in records}
+    first: dict[str, int] = {}
+    for one, source in zip(records, source_of, strict=True):
+        first.setdefault(own[one.patient], source)
     joined: dict[str, str] = {}
 
     def person(name: str) -> str:
@@ -95,20 +116,35 @@ def _join_copies(
             name = joined[name]
         return name
 
-    for group in _equal(records, _images_hash):
-        names = [one.patient for one in group]
-        people = sorted({person(one.subject) for one in group})
+    def join(group: Sequence[CaseRecord]) -> None:
+        people = sorted({person(own[one.patient]) for one in group}, key=lambda p: (first[p], p))
         joined.update(dict.fromkeys(people[1:], people[0]))
+
+    across = []
+    for group in _groups(records, lambda one: {person_key(one.patient), person_key(one.subject)}):
+        sources = {first[own[one.patient]] for one in group}
+        if len(sources) > 1 and len({person(own[one.patient]) for one in group}) > 1:
+            across.append(group)
+            join(group)
+    if across:
+        names = [one.patient for one in across[0]]
+        notices.append(
+            f"by their names, {plural(len(across), 'person has', 'persons have')} cases in several "
+            f"sources ({listed(names)}): taken for one person each"
+        )
+    for group in _groups(records, _image_keys):
+        names = [one.patient for one in group]
+        join(group)
         for one in group:
             others = [name for name in names if name != one.patient]
             notes[one.patient].append(
-                f"its images equal those of {_listed(others)}; taken for one person"
+                f"its images equal those of {listed(others)}; taken for one person"
             )
         notices.append(
-            f"the images of {_listed(names)} are equal: taken for one person; remove the copies "
+            f"the images of {listed(names)} are equal: taken for one person; remove the copies "
             "unless they are meant to count twice"
         )
-    return {one.patient: person(one.subject) for one in records}
+    return {one.patient: person(own[one.patient]) for one in records}
 
 
 def _note_equal_labels(
@@ -119,10 +155,10 @@ def _note_equal_labels(
             continue
         names = [one.patient for one in group]
         for name in names:
-            others = _listed([other for other in names if other != name])
+            others = listed([other for other in names if other != name])
             notes[name].append(f"its labels equal those of {others}, its images do not")
         notices.append(
-            f"the labels of {_listed(names)} are equal, their images are not: one file is a copy "
+            f"the labels of {listed(names)} are equal, their images are not: one file is a copy "
             "of another case's labels; fetch the right one"
         )
 
@@ -142,16 +178,31 @@ def _images_hash(record: CaseRecord) -> str:
     return entry.sha256 if entry is not None else ""
 
 
+def _image_keys(record: CaseRecord) -> set[str]:
+    """Hashes of the images, together and each: a copy may lack some of them."""
+    single = {f"{name} {digest}" for name, digest in record.image_sha256.items()}
+    return single | ({_images_hash(record)} - {""})
+
+
 def _equal(
     records: Sequence[CaseRecord], key: Callable[[CaseRecord], str]
 ) -> list[list[CaseRecord]]:
-    groups: dict[str, list[CaseRecord]] = {}
-    for record in records:
-        if value := key(record):
-            groups.setdefault(value, []).append(record)
-    return [group for group in groups.values() if len(group) > 1]
+    return _groups(records, lambda one: {key(one)} - {""})
 
 
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
+def _groups(
+    records: Sequence[CaseRecord], keys: Callable[[CaseRecord], set[str]]
+) -> list[list[CaseRecord]]:
+    """Groups of two and more cases that share a key, also by way of others; in their order."""
+    group_of: dict[str, list[int]] = {}
+    merged: list[list[int]] = []
+    for number, record in enumerate(records):
+        own = keys(record)
+        found = {id(group_of[key]): group_of[key] for key in own if key in group_of}
+        group = sorted([number, *(k for members in found.values() for k in members)])
+        for members in found.values():
+            merged.remove(members)
+        merged.append(group)
+        for member in group:
+            group_of.update(dict.fromkeys(keys(records[member]), group))
+    return [[records[k] for k in group] for group in sorted(merged) if len(group) > 1]

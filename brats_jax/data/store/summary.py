@@ -1,9 +1,17 @@
 """The table that a preparation prints at its end."""
 
+import collections
 import os
 from typing import Any
 
-from brats_jax.data.modalities import CLASSES, DISPLAY_NAMES
+from brats_jax.data.modalities import (
+    CLASS_LABELS,
+    CLASSES,
+    DISPLAY_NAMES,
+    MODALITIES,
+    WHOLE_TUMOUR,
+)
+from brats_jax.data.sources.joined import descriptions_in
 from brats_jax.data.store import channel_audit
 from brats_jax.data.store.layout import MANIFEST, Manifest, StoreSummary
 from brats_jax.runtime.text import escaped_line, plural
@@ -25,16 +33,15 @@ def summary_table(store: str | os.PathLike[str], manifest: Manifest) -> str:
         if people == summary.patients
         else f" ({plural(people, 'person', 'people')}, scanned more than once)"
     )
-    source = dict(manifest.source)
-    kind = source.pop("kind")
-    details = ", ".join(f"{name} {_plain(value)}" for name, value in source.items())
     rows = [
         ("store", f"{os.fspath(store)} ({summary.bytes / 1e9:.2f} GB)"),
-        ("source", f"{kind}: {details}"),
+        *_sources(manifest),
         ("patients", f"{summary.patients:,}{same}"),
+        *[(name, text) for name, text in kinds_of_patients(manifest).items()],
         (
             "slices",
-            f"{summary.slices:,} of {height} x {width}, {summary.tumour_slices:,} with tumour",
+            f"{summary.slices:,} of {height} x {width}, {summary.tumour_slices:,} with tumour"
+            + (" by labels" if manifest.label_kinds else ""),
         ),
         *_holes(summary),
         ("modalities", ", ".join(DISPLAY_NAMES[name] for name in manifest.modalities)),
@@ -60,11 +67,12 @@ def summary_table(store: str | os.PathLike[str], manifest: Manifest) -> str:
     lines.append("")
     lines.append(f"{'class':<14} {'slices':>10} {'of all':>8} {'pixels':>15} {'of tumour':>10}")
     tumour = sum(summary.pixels_per_class[1:])
+    labelled = summary.slices if summary.labelled_slices is None else summary.labelled_slices
     for index, name in enumerate(CLASSES):
         slices, pixels = summary.slices_per_class[index], summary.pixels_per_class[index]
         share = f"{pixels / tumour:.1%}" if index and tumour else ""
         lines.append(
-            f"{name:<14} {slices:>10,} {slices / summary.slices:>8.1%} {pixels:>15,} {share:>10}"
+            f"{name:<14} {slices:>10,} {slices / max(1, labelled):>8.1%} {pixels:>15,} {share:>10}"
         )
     if notes := manifest.notes:
         lines += ["", f"notes on {plural(len(notes), 'case')} (all of them in {MANIFEST}):"]
@@ -73,6 +81,48 @@ def summary_table(store: str | os.PathLike[str], manifest: Manifest) -> str:
         lines += ["", f"left out {plural(len(manifest.skipped), 'bad case')}:"]
         lines += [f"  {name}: {reason}" for name, reason in manifest.skipped.items()]
     return "\n".join(map(escaped_line, lines))
+
+
+def kinds_of_patients(manifest: Manifest) -> dict[str, str]:
+    """Patients and persons with labels, without, and without some modality; {} if all have all."""
+    found: dict[str, str] = {}
+    if not manifest.label_kinds and not manifest.present:
+        return found
+    kinds = manifest.label_kinds or (CLASS_LABELS,) * len(manifest.patients)
+    present = manifest.present or (MODALITIES,) * len(manifest.patients)
+    rows = list(zip(kinds, present, manifest.subjects, strict=True))
+    for name, chosen in (
+        ("labelled", [person for kind, _, person in rows if kind == CLASS_LABELS]),
+        ("unlabelled", [person for kind, _, person in rows if kind != CLASS_LABELS]),
+        ("partial", [person for _, own, person in rows if own != MODALITIES]),
+    ):
+        people = len(set(chosen))
+        of = "" if people == len(chosen) else f" ({plural(people, 'person', 'persons')})"
+        found[name] = f"{len(chosen):,}{of}"
+    if masks := kinds.count(WHOLE_TUMOUR):
+        found["unlabelled"] += f", {masks:,} of them with a mask of the whole tumour"
+    lacking = collections.Counter(tuple(n for n in MODALITIES if n not in own) for own in present)
+    del lacking[()]
+    if lacking:
+        each = "; ".join(
+            f"{count:,} without {' and '.join(DISPLAY_NAMES[n] for n in names)}"
+            for names, count in lacking.most_common()
+        )
+        found["partial"] += f": {each}"
+    return found
+
+
+def _sources(manifest: Manifest) -> list[tuple[str, str]]:
+    """A row for each source; with its number of patients if there are several."""
+    rows = []
+    descriptions = descriptions_in(manifest.source)
+    of = manifest.source_of or (0,) * len(manifest.patients)
+    for number, source in enumerate(descriptions):
+        kind = source.pop("kind")
+        details = ", ".join(f"{name} {_plain(value)}" for name, value in source.items())
+        count = plural(of.count(number), "patient") + " of " if len(descriptions) > 1 else ""
+        rows.append(("source", f"{count}{kind}: {details}"))
+    return rows
 
 
 def _holes(summary: StoreSummary) -> list[tuple[str, str]]:

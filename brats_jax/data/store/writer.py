@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import io
 import json
 import zipfile
@@ -33,6 +34,8 @@ from brats_jax.errors import BratsError
 from brats_jax.runtime import failures, locks, threads
 from brats_jax.runtime.document import Document, read_if_readable
 from brats_jax.runtime.files import atomic_open
+
+_HASHED_SLICES = 16  # of a case, at least
 
 
 class StorageError(BratsError):
@@ -129,8 +132,9 @@ def write_case(store: Path, source: Source, patient: str, normalisation: str) ->
             ),
             lambda: tissue_sums(images, labels) if audited else None,
             lambda: "" if true is None else tumour_hash(true),
+            lambda: image_hashes(case),
         ]
-        _, of_images, of_labels, contrast, tissue, tumour = threads.parallel_map(
+        _, of_images, of_labels, contrast, tissue, tumour, hashes = threads.parallel_map(
             lambda part: part(), parts
         )
         files = {names[0]: of_images} | ({} if of_labels is None else {names[1]: of_labels})
@@ -154,12 +158,27 @@ def write_case(store: Path, source: Source, patient: str, normalisation: str) ->
             tumour_sha256=tumour,
             present=case.present,
             label_kind=case.label_kind,
+            image_sha256=hashes,
         ).sealed()
         write_document(store / names[2], record)
     except BaseException:
         discard_case(store, patient)
         raise
     return record
+
+
+def image_hashes(case: Case) -> dict[str, str]:
+    """SHA-256 of some slices of each image, by modality; none of an image of zeros.
+
+    As float32, so that a copy of one image of a case is found beside a case of several.
+    """
+    chosen = case.images[:: max(1, len(case.images) // _HASHED_SLICES)]
+    found = {}
+    for channel, name in enumerate(MODALITIES):
+        image = np.ascontiguousarray(chosen[..., channel], dtype=np.float32)
+        if name in case.present and image.any():
+            found[name] = hashlib.sha256(image.data).hexdigest()
+    return found
 
 
 def _check_case(case: Case) -> None:
@@ -233,7 +252,10 @@ def _is_record(path: Path) -> bool:
 
 
 def write_index(
-    store: Path, records: Sequence[CaseRecord], kinds: Sequence[str] = ()
+    store: Path,
+    records: Sequence[CaseRecord],
+    kinds: Sequence[str] = (),
+    names: tuple[str, str] = (layout.INDEX, layout.TUMOUR_PIXELS),
 ) -> tuple[dict[str, FileEntry], StoreSummary]:
     """Writes the index and the tumour pixels of cases in the given order.
 
@@ -241,6 +263,7 @@ def write_index(
       store: the store's folder.
       records: of every case.
       kinds: of the source of each case; none for files of whole volumes.
+      names: of the two files.
 
     Returns:
       All files of the store but the manifest, and the summary of the pixels.
@@ -285,8 +308,8 @@ def write_index(
         "background": np.concatenate(backgrounds),
     }
     files = {
-        layout.TUMOUR_PIXELS: write_array(store / layout.TUMOUR_PIXELS, np.concatenate(positions)),
-        layout.INDEX: write_bytes(store / layout.INDEX, _npz(arrays)),
+        names[1]: write_array(store / names[1], np.concatenate(positions)),
+        names[0]: write_bytes(store / names[0], _npz(arrays)),
     }
     for record in records:
         name = layout.case_files(record.patient)[2]
@@ -304,6 +327,9 @@ def write_index(
             missing_slices(one, kind).size > 0
             for one, kind in zip(numbers, kinds or [""] * len(numbers), strict=True)
         ),
+        labelled_slices=None
+        if all(record.label_kind == CLASS_LABELS for record in records)
+        else int(np.count_nonzero(counts.any(axis=1))),
     )
     return dict(sorted(files.items())), summary
 

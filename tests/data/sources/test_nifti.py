@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from brats_jax.data.modalities import MODALITIES
+from brats_jax.data.scans.options import ReadOptions
 from brats_jax.data.sources.base import folder_files
+from brats_jax.data.sources.detect import open_source
 from brats_jax.data.sources.nifti import NiftiSource
 from brats_jax.errors import BratsError
 
@@ -283,11 +285,40 @@ def test_missing_files_are_known_before_reading(tmp_path, brats_files, volumes):
         paths = brats_files.write_nifti_case(tmp_path, case, volumes)
         if lacks:
             paths[lacks].unlink()
-    problems = opened(tmp_path).problems()
-    assert problems == {
+    source = open_source(str(tmp_path), options=ReadOptions(require_labels=True))
+    assert source.problems() == {
         "A": f"{tmp_path / 'A'} has no t1gd volume of case A",
         "B": f"{tmp_path / 'B'} has no labels (*_seg.nii.gz) for case B",
     }
+
+
+def test_what_is_there_of_a_case_is_read(tmp_path, brats_files, volumes):
+    lacks = {"A": ("t1gd", "t2"), "B": ("seg",), "C": (), "D": ("t1", "t2", "flair", "seg")}
+    for case, names in lacks.items():
+        paths = brats_files.write_nifti_case(tmp_path, case, volumes)
+        for name in names:
+            paths[name].unlink()
+    source = opened(tmp_path)
+    assert source.problems() == {}
+    bare, partial = source.notices()[-2:]
+    assert bare.startswith("2 cases of 4 without labels (*_seg.nii.gz), taken as unlabelled: B, D;")
+    assert partial.startswith(
+        "2 cases of 4 without some modality, taken as having the others: A, D"
+    )
+    for case, names in lacks.items():
+        read = source.read(case)
+        assert read.present == tuple(name for name in MODALITIES if name not in names)
+        assert read.label_kind == ("none" if "seg" in names else "classes")
+        for channel, name in enumerate(MODALITIES):
+            expected = volumes[name] if name in read.present else np.zeros_like(volumes[name])
+            np.testing.assert_array_equal(read.images[..., channel], np.moveaxis(expected, 2, 0))
+        if read.labels is not None:
+            np.testing.assert_array_equal(read.labels, np.moveaxis(volumes["seg"], 2, 0))
+        assert (read.labels is None) == (case in "BD")
+    assert "without T1Gd and T2" in source.read("A").notes
+    for name in MODALITIES:
+        (tmp_path / "A").joinpath(paths[name].name.replace("D_", "A_")).unlink(missing_ok=True)
+    assert "has no t1 and no t1gd" in opened(tmp_path).problems()["A"]  # labels alone
 
 
 def test_two_files_of_one_volume_are_refused(tmp_path, brats_files, volumes):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from brats_jax.data.modalities import MODALITIES
+from brats_jax.data.scans.options import ReadOptions
 from brats_jax.data.store import writer
 from brats_jax.data.store.prepare import prepare
 from brats_jax.data.store.reader import Store
@@ -196,10 +197,11 @@ def test_bad_cases_can_be_left_out(source, tmp_path, brats_files):
     (source / "P1" / "P1_t2.nii").write_bytes(b"")
     (source / "P2" / "P2_seg.nii").unlink()
     brats_files.write_nifti_case(source, "P9", brats_files.make_case(0, shape=(20, 20, 8)))
+    strict = {"workers": 1, "options": ReadOptions(require_labels=True)}
     with pytest.raises(BratsError, match=r"P2 has no labels .* --skip_bad_cases"):
-        prepare(source, tmp_path / "store", workers=1)
+        prepare(source, tmp_path / "store", **strict)
     assert not (tmp_path / "store").exists()
-    manifest = prepare(source, tmp_path / "store", workers=1, skip_bad_cases=True)
+    manifest = prepare(source, tmp_path / "store", skip_bad_cases=True, **strict)
     assert manifest.patients == ("P0",)
     assert "P1_t2.nii cannot be read" in manifest.skipped["P1"]
     assert "no labels" in manifest.skipped["P2"]

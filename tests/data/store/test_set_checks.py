@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import unlabelled_examples as examples
 
 from brats_jax.data.splits import make_splits
 from brats_jax.data.store.prepare import prepare
@@ -87,3 +88,31 @@ def test_a_case_with_exchanged_labels_is_named_and_a_set_of_them_is_refused(tmp_
     write_cases(source, brats_files, A=right[0], B=right[1], C=right[2])
     manifest = prepare(source, tmp_path / "store", workers=1)
     assert list(manifest.contradictions) == ["W"] and "exchanged" in manifest.notes["W"][0]
+
+
+def test_a_copy_with_fewer_modalities_in_another_source_is_the_same_person(tmp_path):
+    one, other, third = examples.made_cases(3)
+    copy = examples.changed(one, "own scan 1", kind="none", lacks=("t2", "flair"))
+    a = examples.source_of(one, other, name="A")
+    b = examples.source_of(copy, examples.changed(third, "own scan 2", kind="none"), name="B")
+    manifest = prepare([a, b], tmp_path / "store", workers=1)
+    assert manifest.subjects == ("P0", "P1", "P0", "own scan 2")
+    assert "its images equal those of P0; taken for one person" in manifest.notes["own scan 1"]
+
+
+def test_persons_are_recognised_across_sources_and_keep_the_name_of_the_first(tmp_path):
+    cases = examples.made_cases(4)
+    names = ("UPENN-GBM-00001_11", "TCGA-02-0006_1996.08.23", "TCGA_02_0006_19961001")
+    a = [examples.changed(case, name) for case, name in zip(cases, names[:2], strict=False)]
+    b = [
+        examples.changed(cases[2], "UPENN-GBM-00001_21", kind="none"),
+        examples.changed(cases[3], names[2], kind="none"),
+    ]
+    prepare(examples.source_of(*a, name="A"), tmp_path / "store", workers=1)
+    before = Store.open(tmp_path / "store").subjects
+    sources = [examples.source_of(*a, name="A"), examples.source_of(*b, name="B")]
+    manifest = prepare(sources, tmp_path / "store", workers=1)
+    assert list(manifest.subjects) == [*before, *before]
+    assert any("2 persons have cases in several sources" in line for line in manifest.notices)
+    at_once = prepare(sources, tmp_path / "at once", workers=1)
+    assert at_once.subjects == manifest.subjects

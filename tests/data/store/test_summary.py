@@ -1,7 +1,9 @@
+import dataclasses
+
 from brats_jax.data.modalities import CLASSES, MODALITIES
 from brats_jax.data.store.channel_audit import ChannelAudit
 from brats_jax.data.store.layout import Manifest, PreparationSettings, StoreSummary
-from brats_jax.data.store.summary import summary_table
+from brats_jax.data.store.summary import kinds_of_patients, summary_table
 
 
 def manifest(**changes):
@@ -67,3 +69,25 @@ def test_a_store_without_tumour_has_no_shares():
     )
     table = summary_table("s", manifest(summary=empty, notes={}, skipped={}))
     assert table.splitlines()[-1].split() == ["ET", "0", "0.0%", "0"]
+
+
+def test_patients_without_labels_and_modalities_are_counted(mixed_store):
+    lines = summary_table("store", mixed_store.manifest).splitlines()
+    table = {line.split()[0]: " ".join(line.split()[1:]) for line in lines if line}
+    assert table["patients"] == "12 (11 people, scanned more than once)"
+    assert table["labelled"] == "7"
+    assert table["unlabelled"] == "5, 1 of them with a mask of the whole tumour"
+    assert table["partial"] == "2: 1 without T2; 1 without T2 and FLAIR"
+    assert table["slices"].startswith("192 of 48 x 48, ") and "by labels" in table["slices"]
+    assert table["background"].split()[:2] == ["112", "100.0%"]  # of 7 patients with 16 slices
+    twice = dataclasses.replace(mixed_store.manifest, subjects=("L0",) * 12)
+    assert kinds_of_patients(twice)["labelled"] == "7 (1 person)"
+    assert kinds_of_patients(manifest()) == {}
+
+
+def test_every_source_has_a_row():
+    one, other = {"kind": "nifti", "folder": "A"}, {"kind": "lgg", "folder": "B"}
+    both = {"kind": "several", "sources": [one, other]}
+    table = summary_table("s", manifest(source=both, patients=("a", "b", "c"), source_of=(0, 1, 1)))
+    assert "source         1 patient of nifti: folder A" in table
+    assert "source         2 patients of lgg: folder B" in table
