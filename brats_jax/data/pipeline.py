@@ -142,7 +142,12 @@ class TrainingBatches(Iterator[Batch]):
         self._offset = 0
 
     def __next__(self) -> Batch:
-        return next(self._iterator)
+        batch = next(self._iterator)
+        if not self._workers:
+            return batch
+        # Workers send batches in shared memory, which is freed with the array. An array that lives
+        # until this process ends, as where the devices use the memory of the host, would leave it.
+        return {name: np.array(values) for name, values in batch.items()}
 
     def get_state(self) -> dict:
         """The position after the last returned batch, JSON-able; not of batches read ahead."""

@@ -33,11 +33,14 @@ def same(left, right):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_are_the_plan_in_order(small_store, plan, workers):
     loader = batches_of(small_store, plan, workers=workers)
-    for step in range(STEPS):
-        same(next(loader), cut(small_store, plan.examples(step * BATCH, BATCH), SIZE))
+    batches = [next(loader) for _ in range(STEPS)]
     with pytest.raises(StopIteration):
         next(loader)
     loader.close()
+    for step, batch in enumerate(batches):
+        same(batch, cut(small_store, plan.examples(step * BATCH, BATCH), SIZE))
+        # Not in the shared memory of the workers, which this process would have to free.
+        assert all(type(values) is np.ndarray for values in batch.values())
 
 
 @pytest.mark.parametrize(("before", "after"), [(0, 1), (1, 0)])
