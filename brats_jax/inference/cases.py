@@ -16,6 +16,7 @@ from brats_jax.data.scans.options import ReadOptions
 from brats_jax.data.scans.scan import Scan, read_scan
 from brats_jax.data.scans.truth import read_truth
 from brats_jax.data.sources.base import folder_files
+from brats_jax.data.sources.dataset_folder import cases_to_predict
 from brats_jax.errors import BratsError
 from brats_jax.inference import outputs, sidecars
 from brats_jax.inference.case_pipeline import run_cases
@@ -54,21 +55,30 @@ class Outcome:
 def find_cases(folder: Path) -> list[CaseFiles]:
     """The cases in a folder and below it, by the file names of any BraTS release.
 
+    Data sets with a dataset.json (MSD, nnU-Net) are known by their folders.
+
     Raises:
-      BratsError: no folder, or no images in it.
+      BratsError: no folder, no images in it, or a dataset.json that does not name the channels.
     """
     if not folder.is_dir():
         raise BratsError(f"--input={folder} is no folder: give a case's folder, or one of cases")
     unreadable: dict[str, str] = {}
     files = folder_files(folder, unreadable)
     cases = group_by_case(files, labels=False)
+    for case in cases_to_predict(files):
+        other = cases.setdefault(case.name, case)
+        if other is not case:
+            other.conflict = (
+                f"{other.folder} and {case.folder} both hold the case {case.name}: predict one of "
+                "the folders at a time"
+            )
     for name, problem in unreadable.items():
         cases.setdefault(name, CaseFiles(name, folder / name, conflict=problem))
     if not cases:
         raise BratsError(
             f"{folder} holds no BraTS images among its {len(files)} files: they are called "
-            "CASE_{flair,t1,t1ce,t2}.nii.gz or CASE-{t2f,t1n,t1c,t2w}.nii.gz; name others with "
-            "--t1 --t1gd --t2 --flair"
+            "CASE_{flair,t1,t1ce,t2}.nii.gz or CASE-{t2f,t1n,t1c,t2w}.nii.gz, or lie in imagesTr "
+            "or imagesTs beside a dataset.json; name others with --t1 --t1gd --t2 --flair"
         )
     return sorted(cases.values(), key=lambda case: case.name)
 

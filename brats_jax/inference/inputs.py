@@ -16,6 +16,7 @@ from brats_jax.data.scans.options import MAX_CASE_GB, ReadOptions
 from brats_jax.data.scans.scan import Scan, make_scan, read_scan
 from brats_jax.data.scans.volumes import Volume, check_volume, volume_from
 from brats_jax.data.sources.base import folder_files
+from brats_jax.data.sources.dataset_folder import cases_to_predict
 from brats_jax.errors import BratsError
 from brats_jax.inference.output_file import OutputFile
 from brats_jax.runtime.text import plural
@@ -188,10 +189,11 @@ def _label_dtype(dtype: np.dtype) -> np.dtype:
 def _only_case(folder: Path) -> CaseFiles:
     if not folder.is_dir():
         raise BratsError(f"{folder} is no folder: give a case's folder, or paths by modality")
-    cases = group_by_case(folder_files(folder), labels=False)
+    files = folder_files(folder)
+    cases = [*group_by_case(files, labels=False).values(), *cases_to_predict(files)]
     if len(cases) != 1:
         raise BratsError(f"{folder} holds {plural(len(cases), 'case')}: give the folder of one")
-    return next(iter(cases.values()))
+    return cases[0]
 
 
 def _of_array(name: str, array: np.ndarray, affine: np.ndarray | None) -> Volume:

@@ -36,6 +36,7 @@ class CaseFiles:
       four_is_et: whether label 4 is ET, by the names of its files.
       conflict: one line where two files or folders claim the same volume or case; else empty.
       other_masks: files in its folder with 'seg' in their names that are not its labels.
+      channels: the modality of each channel, where one file holds all of them; else empty.
     """
 
     name: str
@@ -44,6 +45,7 @@ class CaseFiles:
     four_is_et: bool = True
     conflict: str = ""
     other_masks: list[str] = dataclasses.field(default_factory=list)
+    channels: Sequence[str | None] = ()
 
     @property
     def schemes(self) -> list[LabelScheme]:

@@ -25,7 +25,7 @@ from brats_jax.data.scans.naming import SEG
 from brats_jax.data.scans.nifti_file import check_case_size
 from brats_jax.data.scans.options import ReadOptions, check_case_bytes
 from brats_jax.data.scans.resample import resample, straight_grid
-from brats_jax.data.scans.volumes import Volume, read_volume
+from brats_jax.data.scans.volumes import Volume, read_channels, read_volume
 from brats_jax.errors import BratsError
 
 # The modalities of one registered, stripped head have a Dice of more than 0.95.
@@ -97,8 +97,11 @@ def read_scan(
         raise BratsError(case.conflict)
     paths = {name: path for name, path in case.paths.items() if name != SEG}
     _check_present(needed, paths, f"{case.folder} has")
-    check_case_size(paths.values(), options.max_case_gb)
-    volumes = {name: read_volume(paths[name], options) for name in MODALITIES if name in paths}
+    check_case_size({*paths.values()}, options.max_case_gb)
+    if case.channels:
+        volumes = read_channels(next(iter(paths.values())), case.channels, options)
+    else:
+        volumes = {name: read_volume(paths[name], options) for name in MODALITIES if name in paths}
     scan = make_scan(
         case.name, volumes, needed, in_plane=in_plane, resampled=resampled, options=options
     )

@@ -1,14 +1,17 @@
 """One volume: the voxels of a file, image or array, and what its header says of their place."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from brats_jax.data.modalities import DISPLAY_NAMES
 from brats_jax.data.scans.grids import Grid, codes_of, is_invertible, lps_grid, voxel_sizes_mm
 from brats_jax.data.scans.nifti_file import read_nifti
 from brats_jax.data.scans.options import ReadOptions
 from brats_jax.errors import BratsError
+from brats_jax.runtime.text import plural
 
 # The units of `xyzt_units` in mm: metres and microns; everything else counts as mm.
 _MM_OF_UNIT = {1: 1000.0, 3: 0.001}
@@ -68,6 +71,38 @@ def read_volume(path: str, options: ReadOptions = ReadOptions()) -> Volume:  # n
     """
     header, voxels = read_nifti(path, options.max_case_gb)
     return volume_from(path, voxels, None, header)
+
+
+def read_channels(
+    path: str,
+    modalities: Sequence[str | None],
+    options: ReadOptions = ReadOptions(),  # noqa: B008, immutable
+) -> dict[str, Volume]:
+    """Reads a NIfTI file of four axes, of which the last one is the channel.
+
+    Args:
+      path: the file.
+      modalities: of each channel; None for those that are left out.
+      options: how files are read.
+
+    Raises:
+      BratsError: the file cannot be read, is too large, has another number of channels, or one of
+        them fails `check_volume`.
+    """
+    header, voxels = read_nifti(path, options.max_case_gb)
+    if voxels.ndim == 3:
+        voxels = voxels[..., None]
+    if voxels.ndim != 4 or voxels.shape[3] != len(modalities):
+        shape = " x ".join(map(str, voxels.shape))
+        raise BratsError(
+            f"{path} holds {shape} voxels, and dataset.json names "
+            f"{plural(len(modalities), 'channel')}: fetch both again"
+        )
+    return {
+        name: volume_from(f"{path} ({DISPLAY_NAMES[name]})", voxels[..., k], None, header)
+        for k, name in enumerate(modalities)
+        if name is not None
+    }
 
 
 def volume_from(path: str, voxels: np.ndarray, affine: np.ndarray | None, header: Any) -> Volume:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from brats_jax.data.scans.case_files import volume_of
+from brats_jax.data.scans.case_files import CaseFiles, volume_of
 from brats_jax.data.sources import dataset_json
 
 IMAGES, TEST_IMAGES, LABELS = "imagesTr", "imagesTs", "labelsTr"
@@ -76,6 +76,29 @@ def dataset_folders(files: Sequence[Path]) -> list[DatasetFolder]:
             and (folder / dataset_json.NAME in files or any(map(_is_nifti, images)))
         ):
             found.append(_list_cases(folder, own))
+    return found
+
+
+def cases_to_predict(files: Sequence[Path]) -> list[CaseFiles]:
+    """The images of the data sets of both layouts among files, as cases for prediction.
+
+    Raises:
+      BratsError: a dataset.json that is missing or does not name the channels.
+    """
+    found = []
+    for folder in dataset_folders(files):
+        modalities = dataset_json.read_dataset_json(folder.description).modalities
+        for name, case in folder.cases.items():
+            if not case.images and not case.conflict:  # labels alone
+                continue
+            one = CaseFiles(name, folder.path, conflict=case.conflict)
+            if ALL_CHANNELS in case.images:
+                one.channels = modalities
+            for channel, modality in enumerate(modalities):
+                path = case.images.get(ALL_CHANNELS) or case.images.get(channel)
+                if modality is not None and path:
+                    one.paths[modality] = path
+            found.append(one)
     return found
 
 

@@ -45,9 +45,14 @@ def read_dataset_json(path: Path) -> DatasetJson:
     """Reads the file.
 
     Raises:
-      BratsError: it cannot be read, or it names no channels, one modality twice or none of the
-        four.
+      BratsError: it is missing or cannot be read, or it names no channels, one modality twice or
+        none of the four.
     """
+    if not path.exists():
+        raise BratsError(
+            f"{path} is missing, and nothing else tells the modalities of the images and the "
+            "meaning of the labels: fetch it, or write it"
+        )
     document = read_json(path, _REMEDY)
     channels = _channels(document, path)
     modalities = [name if name in MODALITIES else None for name in canonical_names(channels)]

@@ -152,7 +152,7 @@ def open_source(
     if kind == KAGGLE:
         return KaggleSource(root, files, channel_order, unreadable, options.max_case_gb)
     if kind == LGG:
-        return LggSource(root, files, unreadable, options.max_case_gb)
+        return LggSource(root, files, unreadable, options)
     if kind in (MSD, NNUNET):
         opened = NnUNetSource if folders[0].by_channel else MsdSource
         return opened(root, folders[0], unreadable, labels, options)

@@ -24,7 +24,7 @@ import numpy as np
 
 from brats_jax.data.modalities import DISPLAY_NAMES, MODALITIES, NO_LABELS, WHOLE_TUMOUR
 from brats_jax.data.scans.head import head_mask
-from brats_jax.data.scans.options import MAX_CASE_GB, check_case_bytes
+from brats_jax.data.scans.options import ReadOptions, check_case_bytes
 from brats_jax.data.scans.persons import subject_of
 from brats_jax.data.sources.base import Case
 from brats_jax.data.sources.tiff_slice import SIDE, read_image, read_mask
@@ -52,7 +52,7 @@ class LggSource:
       root: the folder, for messages and provenance.
       files: every file below it.
       unreadable: a line for each folder that cannot be listed.
-      max_case_gb: the largest volume in memory.
+      options: the largest size of a case, and whether labels are required.
 
     Raises:
       BratsError: two copies of the set.
@@ -66,10 +66,9 @@ class LggSource:
         root: Path,
         files: Sequence[Path],
         unreadable: Mapping[str, str] | None = None,
-        max_case_gb: float = MAX_CASE_GB,
+        options: ReadOptions = ReadOptions(),  # noqa: B008, immutable
     ) -> None:
-        self.root = root
-        self._max_case_gb = max_case_gb
+        self.root, self.options = root, options
         self._problems: dict[str, str] = dict(unreadable or {})
         self._images: dict[str, dict[int, str]] = {}
         self._masks: dict[str, dict[int, str]] = {}
@@ -114,6 +113,8 @@ class LggSource:
     def _problem(self, patient: str) -> str:
         if patient in self._problems:
             return self._problems[patient]
+        if self.options.require_labels:
+            return f"{patient} is of the LGG set, which has no labels of the classes and no T2"
         images, masks = self._images.get(patient, {}), self._masks.get(patient, {})
         if lacking := sorted(masks.keys() - images.keys()):
             return f"{masks[lacking[0]]} has no image ({plural(len(lacking), 'mask')} in all)"
@@ -145,7 +146,7 @@ class LggSource:
         numbers = sorted(paths)
         folder = os.path.dirname(paths[numbers[0]])
         # Images and masks as read, and the images in four modalities.
-        check_case_bytes(folder, len(numbers) * SIDE**2 * 8, self._max_case_gb)
+        check_case_bytes(folder, len(numbers) * SIDE**2 * 8, self.options.max_case_gb)
         stored = np.stack([read_image(paths[number]) for number in numbers])
         masks = self._masks.get(patient)
         mask = np.zeros(stored.shape[:3], bool)

@@ -9,12 +9,10 @@ dataset.json names the channels and the labels.
 Reference: Antonelli et al. 2022, https://doi.org/10.1038/s41467-022-30695-9
 """
 
-from brats_jax.data.modalities import DISPLAY_NAMES, MODALITIES
-from brats_jax.data.scans.nifti_file import read_nifti
-from brats_jax.data.scans.volumes import Volume, volume_from
+from brats_jax.data.modalities import MODALITIES
+from brats_jax.data.scans.volumes import Volume, read_channels
 from brats_jax.data.sources.dataset_folder import ALL_CHANNELS, FolderCase
 from brats_jax.data.sources.dataset_source import DatasetSource
-from brats_jax.errors import BratsError
 
 
 class MsdSource(DatasetSource):
@@ -26,21 +24,7 @@ class MsdSource(DatasetSource):
         return [name for name in MODALITIES if name not in self.json.modalities]
 
     def volumes(self, case: FolderCase) -> dict[str, Volume]:
-        path = case.images[ALL_CHANNELS]
-        header, voxels = read_nifti(path, self.options.max_case_gb)
-        count = len(self.json.channels)
-        if voxels.ndim == 3 and count == 1:
-            voxels = voxels[..., None]
-        if voxels.ndim != 4 or voxels.shape[3] != count:
-            raise BratsError(
-                f"{path} holds {voxels.dtype}{list(voxels.shape)}, {self.json.path} names "
-                f"{count} channels ({', '.join(self.json.channels)[:100]}): fetch both again"
-            )
-        return {
-            name: volume_from(f"{path} ({DISPLAY_NAMES[name]})", voxels[..., k], None, header)
-            for k, name in enumerate(self.json.modalities)
-            if name is not None
-        }
+        return read_channels(case.images[ALL_CHANNELS], self.json.modalities, self.options)
 
     def notices(self) -> list[str]:
         return [

@@ -2,9 +2,17 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from brats_jax.data.sources.dataset_folder import ALL_CHANNELS, dataset_folders
+from brats_jax.data.modalities import MODALITIES
+from brats_jax.data.scans.scan import read_scan
+from brats_jax.data.sources.base import folder_files
+from brats_jax.data.sources.dataset_folder import (
+    ALL_CHANNELS,
+    cases_to_predict,
+    dataset_folders,
+)
 
 ROOT = Path("/data")
 
@@ -49,3 +57,17 @@ def test_labels_of_test_images_and_other_files_are_left_out():
 )
 def test_two_files_in_one_place_are_a_conflict(names, message):
     assert message in listed(*names).cases["A"].conflict
+
+
+def test_cases_are_predicted_by_the_channels_of_dataset_json(tmp_path, brats_files):
+    volumes = brats_files.make_case()
+    for part, document in (("msd", brats_files.MSD_JSON), ("nnunet", brats_files.NNUNET_JSON)):
+        brats_files.write_dataset_json(tmp_path / part, document)
+        write = getattr(brats_files, f"write_{part}_case")
+        write(tmp_path / part, f"{part}_1", volumes, part="Ts")
+    cases = cases_to_predict(folder_files(tmp_path))
+    assert [case.name for case in cases] == ["msd_1", "nnunet_1"]
+    one, other = (read_scan(case, MODALITIES) for case in cases)
+    assert one.present == other.present == MODALITIES
+    np.testing.assert_array_equal(one.images, other.images)
+    np.testing.assert_array_equal(one.images[..., 3], np.moveaxis(volumes["flair"], 2, 0))

@@ -7,6 +7,7 @@ import pytest
 
 from brats_jax.data.modalities import MODALITIES
 from brats_jax.data.normalise import normalise
+from brats_jax.data.scans.options import ReadOptions
 from brats_jax.data.sources.base import folder_files, state_of
 from brats_jax.data.sources.lgg import LggSource, fitted
 from brats_jax.errors import BratsError
@@ -170,9 +171,14 @@ def test_the_state_of_a_case_follows_its_images_and_masks(tmp_path, written):
 
 
 def test_more_memory_than_allowed_is_refused_before_reading(tmp_path, written):
-    source = LggSource(tmp_path, folder_files(tmp_path), max_case_gb=0.001)
+    source = LggSource(tmp_path, folder_files(tmp_path), options=ReadOptions(max_case_gb=0.001))
     with pytest.raises(BratsError, match="GB in memory, more than"):
         source.read(CASE)
+
+
+def test_no_case_has_what_required_labels_are(tmp_path, written):
+    source = LggSource(tmp_path, folder_files(tmp_path), options=ReadOptions(require_labels=True))
+    assert "no labels of the classes" in source.problems()[CASE]
 
 
 def test_slices_are_cut_or_padded_on_all_sides_alike():

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from brats_jax.data.modalities import MODALITIES
+from brats_jax.data.scans.options import ReadOptions
 from brats_jax.data.sources.detect import open_source
 from brats_jax.errors import BratsError
 
@@ -53,7 +54,7 @@ def test_test_images_are_unlabelled(root, brats_files, volumes):
 def test_another_number_of_channels_is_refused(root, brats_files):
     fewer = {"0": "FLAIR", "1": "T1w", "2": "t1gd"}
     brats_files.write_dataset_json(root, {**brats_files.MSD_JSON, "modality": fewer})
-    with pytest.raises(BratsError, match=r"holds int16\[24, 20, 8, 4\], .* names 3 channels"):
+    with pytest.raises(BratsError, match=r"holds 24 x 20 x 8 x 4 voxels, .* names 3 channels"):
         open_source(str(root)).read("BRATS_001")
 
 
@@ -79,3 +80,23 @@ def test_labels_that_the_names_do_not_explain_are_refused(root, brats_files, vol
     brats_files.write_volume(root / "labelsTr" / "BRATS_001.nii.gz", labels, "RAS")
     with pytest.raises(BratsError, match="label values 0, 1, 2, 4"):
         open_source(str(root)).read("BRATS_001")
+
+
+def test_a_brain_that_lies_back_to_front_is_refused_until_its_axes_are_given(root, brats_files):
+    for path in root.rglob("BRATS_001.nii.gz"):
+        path.unlink()
+    brats_files.write_dataset_json(root, {"modality": {"0": "FLAIR", "1": "T1w"}})
+    # Where the brains of BraTS lie: the centre at 134 of 240 pixels from the front.
+    x, y, z = np.ogrid[:240, :240, :155]
+    head = ((x - 119) / 60) ** 2 + ((y - 134) / 80) ** 2 + ((z - 75) / 60) ** 2 < 1
+    voxels = np.stack([np.where(head, 50 + (x + k) % 50, 0).astype(np.uint8) for k in (0, 9)], -1)
+    (root / "imagesTs").mkdir()
+    path = root / "imagesTs" / "BRATS_002.nii"
+    nib.save(nib.Nifti1Image(voxels, brats_files.AFFINE), path)
+    right = open_source(str(root)).read("BRATS_002")
+    # A converter that keeps the voxels and loses the axes.
+    nib.save(nib.Nifti1Image(voxels, np.eye(4)), path)
+    with pytest.raises(BratsError, match=r"lies back to front .* at 105 of 240 .*orientation=LPS"):
+        open_source(str(root)).read("BRATS_002")
+    case = open_source(str(root), options=ReadOptions("LPS")).read("BRATS_002")
+    np.testing.assert_array_equal(case.images, right.images)
