@@ -1,5 +1,6 @@
 """Programs in processes of their own, as a user starts them. Not tests."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -33,6 +34,20 @@ def run_python(program, *arguments, cwd, cache):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+@contextlib.contextmanager
+def holding(program, lock):
+    """A process with the lock, which the program prints 'held' about; killed at the end."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(lock)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        assert process.stdout.readline() == b"held\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def living_processes_of(group: int) -> list[str]:

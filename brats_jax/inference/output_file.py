@@ -79,7 +79,7 @@ class OutputFile:
             with atomic_group(self.sidecar) as open_file:
                 open_file(self.path).write(data)
                 open_file(self.sidecar).write(json_text(described.sealed().to_json()).encode())
-        except BaseException:
+        except BaseException:  # Ctrl-C, too: the hash of a file that was not written must not stay
             if self.sidecar.exists() or not self.path.exists():
                 own.discard_ledger()
             raise

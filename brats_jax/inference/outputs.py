@@ -316,7 +316,7 @@ def _write_all(
             for name, data in contents.items():
                 open_file(directory / name).write(data)
             open_file(path).write(json_text(document).encode())
-    except BaseException:
+    except BaseException:  # Ctrl-C, too: the hashes of files that were not written must not stay
         if path.exists() or not any((directory / name).exists() for name in contents):
             own.discard_ledger()
         raise

@@ -169,8 +169,8 @@ class Checkpoints:
         """Waits, and ends the background threads; raises if a save failed."""
         try:
             self.wait()
-        except BaseException:
-            with contextlib.suppress(Exception):  # which would be the same error
+        except BaseException:  # Ctrl-C, too, ends the threads; Orbax may raise the same error again
+            with contextlib.suppress(Exception):
                 self._manager.close()
             raise
         self._manager.close()

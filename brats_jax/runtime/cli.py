@@ -94,7 +94,8 @@ def _print_failure(
         return
     try:
         where = folder()
-    except Exception:  # a configuration without the settings that name the folder
+    # Any error of reading flags or a configuration must not hide the one that is printed.
+    except Exception:
         where = None
     if not failures.is_expected(error) and (several or os.environ.get(failures.TRACEBACK)):
         traceback.print_exc()

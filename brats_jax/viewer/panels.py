@@ -1,7 +1,7 @@
-"""Panels of slices as PNG files: predicted images, segmentations, and the data.
+"""Panels of slices: predicted images, segmentations, and the data.
 
-Each panel takes dataclasses of arrays and writes one file atomically. `slices` documents the
-orientation and the grey window of a slice.
+Each panel takes dataclasses of arrays. `slices` documents the orientation and the grey window of a
+slice, and writes figures as PNG.
 """
 
 import dataclasses
@@ -21,13 +21,12 @@ from brats_jax.viewer.slices import (
     head_mask,
     name_row,
     overlay_labels,
-    save,
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class ReconstructionRow:
-    """One slice of `reconstruction_panel`.
+    """One slice of `reconstruction_drawing`.
 
     Attributes:
       patient, slice_number: the label of the row.
@@ -46,7 +45,7 @@ class ReconstructionRow:
 
 @dataclasses.dataclass(frozen=True)
 class SegmentationRow:
-    """One slice of `segmentation_panel`.
+    """One slice of `segmentation_drawing`.
 
     Attributes:
       patient, slice_number: the label of the row.
@@ -65,35 +64,12 @@ class SegmentationRow:
 
 @dataclasses.dataclass(frozen=True)
 class DatasetRow:
-    """One slice of `dataset_panel`: float[H, W, 4] in canonical order, integer[H, W] labels."""
+    """One slice of `dataset_drawing`: float[H, W, 4] in canonical order, integer[H, W] labels."""
 
     patient: str
     slice_number: int
     images: np.ndarray
     labels: np.ndarray
-
-
-def reconstruction_panel(
-    path: str | Path,
-    rows: Sequence[ReconstructionRow],
-    target_modality: str = "flair",
-    note: str = "",
-) -> Path:
-    """Draws inputs, target and prediction side by side, one slice per row (the paper's Figure 6).
-
-    Args:
-      path: the PNG to write.
-      rows: at least one; all with the same input modalities.
-      target_modality: the predicted modality.
-      note: text below the figure, e.g. the convention of the SSIM.
-
-    Returns:
-      `path`.
-
-    Raises:
-      BratsError: no rows, or arrays of different shapes.
-    """
-    return save(reconstruction_drawing(path, rows, target_modality, note), path)
 
 
 def reconstruction_drawing(
@@ -102,7 +78,17 @@ def reconstruction_drawing(
     target_modality: str = "flair",
     note: str = "",
 ) -> Figure:
-    """The figure that `reconstruction_panel` writes; `path` is for the message of an error."""
+    """Draws inputs, target and prediction side by side, one slice per row (the paper's Figure 6).
+
+    Args:
+      path: of the picture, for the message of an error.
+      rows: at least one; all with the same input modalities.
+      target_modality: the predicted modality.
+      note: text below the figure, e.g. the convention of the SSIM.
+
+    Raises:
+      BratsError: no rows, or arrays of different shapes.
+    """
     names = _common_names(path, [row.inputs for row in rows])
     shown = DISPLAY_NAMES[target_modality]
     for row in rows:
@@ -126,28 +112,20 @@ def reconstruction_drawing(
     return figure
 
 
-def segmentation_panel(path: str | Path, rows: Sequence[SegmentationRow], note: str = "") -> Path:
+def segmentation_drawing(
+    path: str | Path, rows: Sequence[SegmentationRow], note: str = ""
+) -> Figure:
     """Draws images, true and predicted labels, one slice per row (the paper's Figures 7 and 8).
 
     Args:
-      path: the PNG to write.
+      path: of the picture, for the message of an error.
       rows: at least one; all with the same modalities. T1Gd shows ET and core best, FLAIR the
         oedema.
       note: text below the figure, e.g. the convention of the Dice.
 
-    Returns:
-      `path`.
-
     Raises:
       BratsError: no rows, or arrays of different shapes.
     """
-    return save(segmentation_drawing(path, rows, note), path)
-
-
-def segmentation_drawing(
-    path: str | Path, rows: Sequence[SegmentationRow], note: str = ""
-) -> Figure:
-    """The figure that `segmentation_panel` writes; `path` is for the message of an error."""
     names = _common_names(path, [row.images for row in rows])
     for row in rows:
         _check_shape(path, row, row.truth.shape, *row.images.values(), row.prediction)
@@ -168,11 +146,6 @@ def segmentation_drawing(
     for axis, title in zip(grid[0], titles, strict=True):
         axis.set_title(title)
     return figure
-
-
-def dataset_panel(path: str | Path, row: DatasetRow, note: str = "") -> Path:
-    """Writes `dataset_drawing` as PNG; returns `path`."""
-    return save(dataset_drawing(path, row, note), path)
 
 
 def dataset_drawing(name: str | Path, row: DatasetRow, note: str = "") -> Figure:

@@ -1,17 +1,15 @@
 """Locks where flock succeeds for everybody, as on a file system that does not share it."""
 
-import contextlib
 import dataclasses
 import fcntl
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 
 import pytest
+from processes import holding
 
 from brats_jax.errors import Busy
 from brats_jax.runtime import heartbeat, locks
@@ -43,19 +41,6 @@ def elsewhere(monkeypatch):
     monkeypatch.setattr(heartbeat, "_machine", lambda: "another")
 
 
-@contextlib.contextmanager
-def holding(lock):
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(lock)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    try:
-        assert process.stdout.readline() == b"held\n"
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
 def take(lock):
     with locks.hold(lock, "RUN/fold_0", patience_s=0.1):
         return json.loads(heartbeat.path_of(lock).read_text())
@@ -68,7 +53,7 @@ def test_the_claim_names_host_process_and_time_and_goes_with_the_lock(lock):
 
 
 def test_a_second_process_of_the_machine_is_kept_out_until_the_first_is_killed(lock):
-    with holding(lock) as process:
+    with holding(HOLD, lock) as process:
         assert locks.holder(lock).endswith(f", process {process.pid}")
         with pytest.raises(Busy, match=f"RUN/fold_0: in use by .*, process {process.pid}; wait"):
             take(lock)
@@ -79,7 +64,7 @@ def test_a_second_process_of_the_machine_is_kept_out_until_the_first_is_killed(l
 
 
 def test_a_process_of_another_machine_is_kept_out_while_there_are_signs_of_life(lock, elsewhere):
-    with holding(lock) as process:
+    with holding(HOLD, lock) as process:
         time.sleep(1.3 * heartbeat.STALE_S)
         assert locks.holder(lock).endswith(f", process {process.pid}")
         with pytest.raises(Busy):
@@ -95,12 +80,12 @@ def test_a_process_of_another_machine_is_kept_out_while_there_are_signs_of_life(
 def test_a_claim_that_looks_old_but_changes_is_not_taken_over(lock, elsewhere, monkeypatch):
     """The holder's file server dates its files an hour ago."""
     monkeypatch.setattr(heartbeat, "file_system_time", lambda folder: time.time() + 3600)
-    with holding(lock), pytest.raises(Busy):
+    with holding(HOLD, lock), pytest.raises(Busy):
         take(lock)
 
 
 def test_of_many_that_wait_for_a_stale_claim_one_gets_it_at_a_time(lock, elsewhere):
-    with holding(lock) as process:
+    with holding(HOLD, lock) as process:
         process.kill()
         process.wait()
     time.sleep(1.3 * heartbeat.STALE_S)
@@ -123,7 +108,7 @@ def test_of_many_that_wait_for_a_stale_claim_one_gets_it_at_a_time(lock, elsewhe
 
 
 def test_a_suspended_process_whose_lock_was_taken_over_ends_without_saving(lock, elsewhere):
-    with holding(lock) as process:
+    with holding(HOLD, lock) as process:
         process.send_signal(signal.SIGSTOP)
         time.sleep(1.3 * heartbeat.STALE_S)
         with locks.hold(lock, "it"):

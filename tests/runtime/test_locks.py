@@ -1,14 +1,12 @@
-import contextlib
 import errno
 import fcntl
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 
 import pytest
+from processes import holding
 
 from brats_jax.errors import BratsError, Busy
 from brats_jax.runtime import locks
@@ -23,20 +21,9 @@ with locks.hold(Path(sys.argv[1]), "fold"):
 """
 
 
-@contextlib.contextmanager
-def another_process(path):
-    process = subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE)
-    try:
-        assert process.stdout.readline() == b"held\n"
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
 def test_a_second_process_reads_who_holds_the_lock(tmp_path):
     path = tmp_path / "fold_0" / "lock"
-    with another_process(path) as process:
+    with holding(HOLD, path) as process:
         name = f"{socket.gethostname()}, process {process.pid}"
         assert locks.holder(path) == name
         with pytest.raises(Busy) as caught, locks.hold(path, "RUN/fold_0", patience_s=0.1):

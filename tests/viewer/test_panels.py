@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +25,11 @@ def labels() -> np.ndarray:
     return labels
 
 
+def written(draw: Callable[..., Figure], path: Path, *arguments: Any) -> Path:
+    """The figure as a file."""
+    return slices.save(draw(path, *arguments), path)
+
+
 def segmentation_rows(labels: np.ndarray) -> list[panels.SegmentationRow]:
     images = {"t1gd": head(), "flair": head()}
     dice = {"NCR/NET": 0.5, "ED": None, "ET": float("nan")}
@@ -38,16 +45,21 @@ def reconstruction_row(prediction: np.ndarray) -> panels.ReconstructionRow:
 
 
 def test_writes_png_files_and_nothing_else(tmp_path, labels):
-    written = [
-        panels.reconstruction_panel(tmp_path / "a" / "r.png", [reconstruction_row(head())]),
-        panels.segmentation_panel(tmp_path / "a" / "s.png", segmentation_rows(labels), "Dice"),
-        panels.dataset_panel(
+    files = [
+        written(
+            panels.reconstruction_drawing, tmp_path / "a" / "r.png", [reconstruction_row(head())]
+        ),
+        written(
+            panels.segmentation_drawing, tmp_path / "a" / "s.png", segmentation_rows(labels), "Dice"
+        ),
+        written(
+            panels.dataset_drawing,
             tmp_path / "a" / "d.png",
             panels.DatasetRow("Patient_1", 70, np.stack([head()] * 4, -1), labels),
         ),
     ]
-    assert sorted((tmp_path / "a").iterdir()) == sorted(written)
-    for path in written:
+    assert sorted((tmp_path / "a").iterdir()) == sorted(files)
+    for path in files:
         picture = imread(path)
         assert picture.ndim == 3 and picture.shape[1] > 300
         assert picture[..., :3].std() > 0.1  # not blank
@@ -56,7 +68,8 @@ def test_writes_png_files_and_nothing_else(tmp_path, labels):
 def test_more_rows_make_a_taller_picture(tmp_path, labels):
     rows = segmentation_rows(labels)
     heights = [
-        imread(panels.segmentation_panel(tmp_path / f"{n}.png", rows[:n])).shape[0] for n in (1, 2)
+        imread(written(panels.segmentation_drawing, tmp_path / f"{n}.png", rows[:n])).shape[0]
+        for n in (1, 2)
     ]
     assert heights[1] > 1.5 * heights[0]
 
@@ -73,7 +86,7 @@ def test_a_class_is_drawn_in_its_colour(tmp_path, labels):
     for value, name in ((1, "NCR/NET"), (2, "ED"), (3, "ET")):
         mask = np.where(labels > 0, value, 0)
         row = panels.SegmentationRow("Patient_1", 1, {"t1": image}, mask, mask * 0, {})
-        drawn = imread(panels.segmentation_panel(tmp_path / "c.png", [row]))
+        drawn = imread(written(panels.segmentation_drawing, tmp_path / "c.png", [row]))
         counts = {other: pixels_of(other, drawn) for other in slices.CLASS_COLOURS}
         assert counts[name] > 200
         assert sum(counts.values()) == counts[name]
@@ -82,22 +95,22 @@ def test_a_class_is_drawn_in_its_colour(tmp_path, labels):
 def test_rows_that_cannot_be_drawn_are_refused_in_one_line(tmp_path, labels):
     path = tmp_path / "p.png"
     with pytest.raises(BratsError, match=r"p\.png: no slices"):
-        panels.segmentation_panel(path, [])
+        written(panels.segmentation_drawing, path, [])
     with pytest.raises(BratsError, match=r"Patient_1 slice 70 .*one \[H, W\]"):
-        panels.reconstruction_panel(path, [reconstruction_row(head(shape=(30, 30)))])
+        written(panels.reconstruction_drawing, path, [reconstruction_row(head(shape=(30, 30)))])
     rows = segmentation_rows(labels)
     odd = panels.SegmentationRow("P", 1, {"t2": head()}, labels, labels, {})
     with pytest.raises(BratsError, match="different modalities"):
-        panels.segmentation_panel(path, [rows[0], odd])
+        written(panels.segmentation_drawing, path, [rows[0], odd])
     row = panels.DatasetRow("P", 1, np.stack([head()] * 3, -1), labels)
     with pytest.raises(BratsError, match="3 modalities given"):
-        panels.dataset_panel(path, row)
+        written(panels.dataset_drawing, path, row)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_failed_write_leaves_the_old_picture(tmp_path, labels, monkeypatch):
     path = tmp_path / "p.png"
-    panels.segmentation_panel(path, segmentation_rows(labels))
+    written(panels.segmentation_drawing, path, segmentation_rows(labels))
     before = path.read_bytes()
 
     def full(self: Figure, file, **_: object) -> None:
@@ -106,7 +119,7 @@ def test_a_failed_write_leaves_the_old_picture(tmp_path, labels, monkeypatch):
 
     monkeypatch.setattr(Figure, "savefig", full)
     with pytest.raises(OSError, match="No space left"):
-        panels.segmentation_panel(path, segmentation_rows(labels)[:1])
+        written(panels.segmentation_drawing, path, segmentation_rows(labels)[:1])
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 

@@ -1,5 +1,6 @@
 """The maker of a NIfTI file, by the `descrip` of its header: a prediction or a phantom."""
 
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,15 @@ def is_phantom(header: Any) -> bool:
 def is_predicted(path: Path) -> bool:
     """Whether a model of this program predicted the file; False if it cannot be read."""
     import nibabel
+    from nibabel.filebasedimages import ImageFileError
+    from nibabel.spatialimages import HeaderDataError, HeaderTypeError
+    from nibabel.wrapstruct import WrapStructError
 
+    unreadable = (
+        *(OSError, EOFError, ValueError, ArithmeticError, zlib.error),
+        *(ImageFileError, HeaderDataError, HeaderTypeError, WrapStructError),
+    )
     try:
         return is_prediction(nibabel.load(path).header)
-    except Exception:  # an unreadable file is not a prediction of this program
+    except unreadable:
         return False

@@ -117,12 +117,14 @@ def volume_from(path: str, voxels: np.ndarray, affine: np.ndarray | None, header
     Raises:
       BratsError: as of `check_volume`; or the header states two voxel sizes.
     """
+    from nibabel.spatialimages import HeaderDataError
+
     scale = _MM_OF_UNIT.get(int(header["xyzt_units"]) & 7, 1.0)
     found, broken = {}, False
     for method in ("sform", "qform"):
         try:
             matrix, code = getattr(header, f"get_{method}")(coded=True)
-        except Exception:  # nibabel raises several for quaternions that are none
+        except (ValueError, ArithmeticError, HeaderDataError):  # a quaternion that is none
             matrix, code = np.zeros((4, 4)), 1
         if code > 0 and is_invertible(matrix):
             found[method] = np.asarray(matrix, np.float64)

@@ -161,7 +161,7 @@ def write_case(store: Path, source: Source, patient: str, normalisation: str) ->
             image_sha256=hashes,
         ).sealed()
         write_document(store / names[2], record)
-    except BaseException:
+    except BaseException:  # Ctrl-C, too, leaves no half of a case
         discard_case(store, patient)
         raise
     return record
