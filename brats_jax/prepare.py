@@ -30,7 +30,8 @@ _NORMALISATION = flags.DEFINE_enum(
     "normalisation",
     "slice",
     NORMALISATIONS,
-    "Clip and z-score each slice over all its pixels, or each volume over its brain.",
+    "Clip and z-score each slice over all its pixels, or each volume over its brain; robust: each "
+    "volume by the median and interquartile range of its brain.",
 )
 _CHANNEL_ORDER = flags.DEFINE_list(
     "channel_order", None, "Kaggle files: order of the channels, if not flair,t1,t1ce,t2."

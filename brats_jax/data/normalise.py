@@ -1,7 +1,8 @@
 """Intensities to z-scores: clip at the 99.5th percentile, subtract the mean, divide by the std.
 
-MRI intensities have no unit. Both normalisations are invariant to a * x + b with a > 0, so that
+MRI intensities have no unit. All normalisations are invariant to a * x + b with a > 0, so that
 slices that were z-scored before (the Kaggle files) give the same result as the original volumes.
+`robust` takes the median and the interquartile range instead, which a tumour moves less.
 """
 
 import math
@@ -13,7 +14,11 @@ from brats_jax.data.crops import Crops
 from brats_jax.runtime import threads
 
 PERCENTILE = 99.5
-NORMALISATIONS = ("slice", "volume")
+BY_VOLUME = ("volume", "robust")
+NORMALISATIONS = ("slice", *BY_VOLUME)
+# Interquartile range of a normal distribution of standard deviation 1.
+IQR_OF_NORMAL = 1.3489795003921634
+HALF_MAX = 65504.0
 
 # One value in this many is sampled to guess a threshold below the percentile.
 _SAMPLE_STEP = 61
@@ -108,16 +113,22 @@ def normalise_slices(images: np.ndarray) -> Crops:
     return result
 
 
-def normalise_volume(images: np.ndarray) -> Crops:
+def normalise_volume(images: np.ndarray, *, robust: bool = False) -> Crops:
     """Per modality over the brain of the whole volume; the background becomes 0.
 
         y = min(x, percentile(x in brain, 99.5));  z = (y - mean(y in brain)) / std(y in brain)
 
+    or, `robust`, with quartiles q1, q2, q3 of y in the brain,
+
+        z = (y - q2) / ((q3 - q1) / 1.349), within the range of float16
+
     The brain is `brain_mask`, so that the background must be exactly 0. A modality that is constant
-    in the brain becomes zeros. |z| is at most sqrt(brain voxels): float16 does not overflow.
+    in the brain becomes zeros. |z| is at most sqrt(brain voxels) unless `robust`: float16 does not
+    overflow. Where q1 equals q3, `robust` divides by the standard deviation.
 
     Args:
       images: real[slices, H, W, C], finite.
+      robust: median and interquartile range instead of mean and standard deviation.
 
     Returns:
       float16, cropped to the brain.
@@ -131,7 +142,7 @@ def normalise_volume(images: np.ndarray) -> Crops:
 
     def fill(channel: int) -> None:
         values = raw[brain, channel]
-        scores, _ = _Scratch(values.size, values.dtype).half_scores(values)
+        scores, _ = _Scratch(values.size, values.dtype).half_scores(values, robust=robust)
         result.pixels[brain, channel] = scores
 
     threads.parallel_map(fill, range(images.shape[-1]))
@@ -139,12 +150,14 @@ def normalise_volume(images: np.ndarray) -> Crops:
 
 
 def normalise_crops(images: np.ndarray, how: str) -> Crops:
-    """Normalises real[slices, H, W, C] by 'slice' or 'volume' to float16, cropped to the head."""
-    return {"slice": normalise_slices, "volume": normalise_volume}[how](images)
+    """Normalises real[slices, H, W, C] by one of `NORMALISATIONS` to float16 crops of the head."""
+    if how == "slice":
+        return normalise_slices(images)
+    return normalise_volume(images, robust=how == "robust")
 
 
 def normalise(images: np.ndarray, how: str) -> np.ndarray:
-    """Normalises real[slices, H, W, C] by 'slice' or 'volume' to float16[slices, H, W, C]."""
+    """Normalises real[slices, H, W, C] by one of `NORMALISATIONS` to float16 of the same shape."""
     return normalise_crops(images, how).full()
 
 
@@ -175,7 +188,12 @@ class _Scratch:
         self._halves = np.empty(most, np.float16)
 
     def half_scores(
-        self, image: np.ndarray, beside: int = 0, background: float = 0.0
+        self,
+        image: np.ndarray,
+        beside: int = 0,
+        background: float = 0.0,
+        *,
+        robust: bool = False,
     ) -> tuple[np.ndarray, np.floating]:
         """Clips and z-scores all values together; zeros if they are constant after clipping.
 
@@ -186,6 +204,7 @@ class _Scratch:
           image: real[...], finite, at least one value.
           beside: number of further pixels, all equal to `background`.
           background: their value.
+          robust: see `normalise_volume`; not with further pixels.
 
         Returns:
           float16 scores of the image, overwritten by the next call, and of the background.
@@ -212,16 +231,23 @@ class _Scratch:
         scores -= mean
         squares = np.square(scores, out=other).sum() + beside * (rest - mean) ** 2
         deviation = math.sqrt(squares / total)
+        if robust and deviation > 0:
+            np.copyto(values.reshape(image.shape), image)  # scores may be the same memory
+            np.minimum(values, top, out=scores)
+            low, mean, high = np.percentile(scores, (25, 50, 75)).tolist()
+            deviation = (high - low) / IQR_OF_NORMAL or deviation
+            scores -= mean
         # 0 if the squares of the differences underflow.
         if not deviation > 0:
             return shaped, np.float16(0)
         score = np.float16((rest - mean) / deviation)
         if not self.small or int(highest) - int(lowest) > size:
             scores /= deviation
-            np.copyto(halves, scores, casting="same_kind")
+            np.copyto(halves, np.clip(scores, -HALF_MAX, HALF_MAX, out=scores), casting="same_kind")
             return shaped, score
         every = np.arange(int(lowest), int(highest) + 1, dtype=np.float64)
-        table = ((np.minimum(every, top) - mean) / deviation).astype(np.float16)
+        table = (np.minimum(every, top) - mean) / deviation
+        table = np.clip(table, -HALF_MAX, HALF_MAX).astype(np.float16)
         index = other.view(np.int64)
         np.subtract(values, np.int64(lowest), out=index)
         table.take(index, out=halves, mode="clip")  # no index is outside; "clip" saves a copy

@@ -12,15 +12,15 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from brats_jax.data.normalise import PERCENTILE
+from brats_jax.data.normalise import HALF_MAX, IQR_OF_NORMAL, PERCENTILE
 
 
 def normalise(images: Float[Array, "n h w c"], how: str) -> Float[Array, "n h w c"]:
     """Normalises images as `data.normalise.normalise` does, for use inside `jit`.
 
     Args:
-      images: float32, finite; slices of a scan (all slices of one scan for 'volume').
-      how: 'slice' or 'volume'.
+      images: float32, finite; slices of a scan (all slices of one scan unless by 'slice').
+      how: one of `data.normalise.NORMALISATIONS`.
 
     Returns:
       float32 with float16 precision, equal to the values in a store.
@@ -35,7 +35,7 @@ def normalise(images: Float[Array, "n h w c"], how: str) -> Float[Array, "n h w 
         return round_to_half(_z_scores(images, inside, (1, 2)))
     brain = (images != 0).any(-1, keepdims=True)
     inside = jnp.broadcast_to(brain, images.shape)
-    return round_to_half(_z_scores(images, inside, (0, 1, 2)))
+    return round_to_half(_z_scores(images, inside, (0, 1, 2), robust=how == "robust"))
 
 
 def round_to_half(values: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -51,11 +51,15 @@ def round_to_half(values: Float[Array, "..."]) -> Float[Array, "..."]:
 
 
 def _z_scores(
-    images: Float[Array, "n h w c"], inside: Bool[Array, "n h w c"], axes: tuple[int, ...]
+    images: Float[Array, "n h w c"],
+    inside: Bool[Array, "n h w c"],
+    axes: tuple[int, ...],
+    *,
+    robust: bool = False,
 ) -> Float[Array, "n h w c"]:
     """Clipped and z-scored over `axes` where `inside`; 0 elsewhere, and for constant values."""
     count = inside.sum(axes, keepdims=True)
-    top = _top_percentile(images, inside, count, axes)
+    top = _percentile(images, inside, count, axes, PERCENTILE)
     clipped = jnp.where(inside, jnp.minimum(images.astype(jnp.float64), top), 0.0)
     mean = clipped.sum(axes, keepdims=True) / count
     # Centred before squaring: E[x^2] - E[x]^2 cancels for values far from zero.
@@ -63,20 +67,32 @@ def _z_scores(
     deviation = jnp.sqrt(jnp.square(centred).sum(axes, keepdims=True) / count)
     lowest = jnp.where(inside, images, jnp.inf).min(axes, keepdims=True)
     varies = (deviation > 0) & (lowest < top)
+    if robust:
+        # Of the clipped values, which are those of the images below the 99.5th percentile.
+        low, middle, high = (_percentile(images, inside, count, axes, q) for q in (25, 50, 75))
+        spread = (high - low) / IQR_OF_NORMAL
+        deviation = jnp.where(spread > 0, spread, deviation)
+        centred = jnp.minimum(images.astype(jnp.float64), top) - middle
+        scores = centred / jnp.where(varies, deviation, 1.0)
+        return jnp.where(inside & varies, jnp.clip(scores, -HALF_MAX, HALF_MAX), 0.0)
     return jnp.where(inside & varies, centred / jnp.where(varies, deviation, 1.0), 0.0)
 
 
-def _top_percentile(
-    images: jax.Array, inside: jax.Array, count: jax.Array, axes: tuple[int, ...]
+def _percentile(
+    images: jax.Array,
+    inside: jax.Array,
+    count: jax.Array,
+    axes: tuple[int, ...],
+    percent: float,
 ) -> jax.Array:
-    """np.percentile(images[inside], 99.5) over `axes` (kept, as 1), in float64, to the bit.
+    """np.percentile(images[inside], percent) over `axes` (kept, as 1), in float64, to the bit.
 
     Finds the two values beside the percentile without sorting: a binary search over bit patterns,
     which are ordered like the numbers. Each of the 32 passes decides one bit by counting the
     smaller values, so that the number of values need not be known at compile time.
     """
     keys = jnp.where(inside, _ordered_bits(images), jnp.uint32(0xFFFFFFFF))
-    rank = (count - 1).astype(jnp.float64) * (PERCENTILE / 100.0)
+    rank = (count - 1).astype(jnp.float64) * (percent / 100.0)
     below = jnp.maximum(jnp.floor(rank).astype(count.dtype), 0)
 
     def fix_bit(step: jax.Array, found: jax.Array) -> jax.Array:

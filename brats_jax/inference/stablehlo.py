@@ -132,6 +132,9 @@ def describe(
         if normalisation == "slice"
         else "the brain of all slices given"
     )
+    how = "z-scored"
+    if normalisation == "robust":
+        how = "scaled by median and interquartile range"
     shape = ("n", *slice_shape)
     if segments:
         output = ExportedOutput("labels", "uint8", shape)
@@ -154,7 +157,7 @@ def describe(
         orientation="LPS: H runs to the patient's Left, W to Posterior, slices to Superior",
         labels={str(i): name for i, name in enumerate(CLASSES)} if segments else None,
         normalisation=normalisation,
-        normalisation_note=f"inside the program: clipped and z-scored over {over}",
+        normalisation_note=f"inside the program: clipped and {how} over {over}",
         platforms=PLATFORMS,
         model=ExportedModel(
             **task.describe(),

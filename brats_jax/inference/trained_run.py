@@ -8,6 +8,7 @@ from pathlib import Path
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from brats_jax.data.normalise import NORMALISATIONS
 from brats_jax.data.splits import Splits
 from brats_jax.errors import BratsError
 from brats_jax.inference.restored import RestoredNetwork
@@ -85,7 +86,7 @@ class TrainedRun:
 
     @property
     def normalisation(self) -> str:
-        """'slice' or 'volume'."""
+        """One of `NORMALISATIONS`."""
         return str(self.record.normalisation)
 
     @property
@@ -237,7 +238,7 @@ def _record_of(run: Path, members: list[EnsembleMember]) -> TrainingFacts:
     """The facts that the checkpoints of all members share."""
     records = [m.network.meta.record for m in members]
     normalisations = {record.normalisation for record in records}
-    if not normalisations <= {"slice", "volume"}:
+    if not normalisations <= set(NORMALISATIONS):
         raise BratsError(
             f"{run}: its checkpoints do not say how their data were normalised; train anew"
         )

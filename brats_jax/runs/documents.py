@@ -219,7 +219,7 @@ class TrainingFacts(Part):
     Attributes:
       split_by: 'patient' or 'slice'.
       leaks: whether a patient is in two sets of the fold; not repeated.
-      normalisation: 'slice' or 'volume'.
+      normalisation: one of `data.normalise.NORMALISATIONS`.
       slice_shape: (H, W) of the store.
       store: its fingerprint.
       version: of this program.

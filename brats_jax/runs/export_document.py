@@ -102,7 +102,7 @@ class ExportDocument(SealedDescription):
       inputs, outputs: of the program.
       orientation: of its slices, in words.
       labels: classes by value; None for a synthetic modality.
-      normalisation: 'slice' or 'volume'.
+      normalisation: one of `data.normalise.NORMALISATIONS`.
       normalisation_note: the same in words.
       platforms: that the program runs on.
       model: its networks.

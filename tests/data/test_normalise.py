@@ -56,7 +56,7 @@ def test_slices_equal_numpys_formula():
             np.testing.assert_array_equal(result[s, ..., c], expected)
 
 
-@pytest.mark.parametrize("how", ["slice", "volume"])
+@pytest.mark.parametrize("how", ["slice", "volume", "robust"])
 @pytest.mark.parametrize("kind", ["brain", "negative", "wide", "few", "constant"])
 def test_integers_give_the_bits_of_floats(how, kind):
     rng = np.random.default_rng(3)
@@ -140,6 +140,27 @@ def test_a_volume_computed_by_hand():
     )
 
 
+def test_robust_scores_are_computed_by_hand_and_a_tumour_does_not_move_them():
+    images = np.zeros((1, 40, 40, 1))
+    images[0, :30, :30, 0] = np.arange(1, 901).reshape(30, 30)
+    scores = normalise(images, "robust").astype(float)
+    # Quartiles of 1 to 900: 225.75, 450.5, 675.25.
+    unit = (675.25 - 225.75) / 1.3489795
+    assert scores[0, 10, 0, 0] == pytest.approx((301 - 450.5) / unit, rel=1e-3)
+    assert not scores[0, 30:].any()
+    bright = images.copy()
+    bright[0, 29, :30, 0] = 5000  # 3 % of the voxels, which were above the third quartile
+    again = normalise(bright, "robust").astype(float)
+    np.testing.assert_array_equal(again[0, :25], scores[0, :25])
+    assert (normalise(bright, "volume")[0, :25] != normalise(images, "volume")[0, :25]).any()
+
+
+def test_robust_scores_of_mostly_equal_values_use_the_standard_deviation():
+    images = np.ones((1, 20, 20, 1))
+    images[0, 0, :5] = 3
+    assert normalise(images, "robust")[0, 0, 0, 0] == pytest.approx(2 / images.std(), rel=1e-3)
+
+
 def test_a_blank_volume_becomes_zeros():
     assert not normalise(np.zeros((2, 4, 4, 4)), "volume").any()
 
@@ -149,9 +170,10 @@ def test_extreme_values_stay_finite():
     images[0, 0, :30] = -1e30  # clipping is from above only
     assert np.isfinite(normalise(images, "slice")).all()
     assert np.isfinite(normalise(images, "volume")).all()
+    assert np.isfinite(normalise(images, "robust")).all()
 
 
-@pytest.mark.parametrize("how", ["slice", "volume"])
+@pytest.mark.parametrize("how", ["slice", "volume", "robust"])
 def test_the_background_has_the_score_of_its_pixels(how):
     """A head in a frame, its background not the lowest value in one channel."""
     rng = np.random.default_rng(5)
@@ -171,5 +193,5 @@ def test_the_background_has_the_score_of_its_pixels(how):
             with np.errstate(invalid="ignore"):
                 expected = np.nan_to_num((plane - plane.mean()) / plane.std())
             np.testing.assert_array_equal(whole[s, ..., c], expected.astype(np.float16))
-    if how == "volume":
+    if how != "slice":
         assert not whole[(images == 0).all(axis=-1)].any()

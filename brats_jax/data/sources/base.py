@@ -53,7 +53,7 @@ class Source(Protocol):
 
     Attributes:
       name: of its kind: 'kaggle', 'lgg', 'msd', 'nifti', 'nnunet' or 'phantom'.
-      normalisations: the normalisations that suit its intensities: 'slice', 'volume' or both.
+      normalisations: those of `normalise.NORMALISATIONS` that suit its intensities.
     """
 
     @property

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from brats_jax.data.modalities import CLASS_LABELS, DISPLAY_NAMES, MODALITIES
-from brats_jax.data.normalise import brain_mask
+from brats_jax.data.normalise import NORMALISATIONS, brain_mask
 from brats_jax.data.scans.labels import scheme_named
 from brats_jax.data.scans.naming import SEG
 from brats_jax.data.scans.nifti_file import check_case_size
@@ -42,7 +42,7 @@ class DatasetSource:
     """
 
     name = ""
-    normalisations = ("slice", "volume")
+    normalisations = NORMALISATIONS
 
     def __init__(
         self,

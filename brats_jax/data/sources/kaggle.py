@@ -185,7 +185,7 @@ class KaggleSource:
 
 def _check_not_empty(images: np.ndarray, folder: str, patient: str) -> None:
     """Refuses a volume of which one modality is 0 everywhere and another is not."""
-    filled = images.any(axis=(0, 1, 2)).tolist()
+    filled = [bool(images[..., channel].any()) for channel in range(len(MODALITIES))]
     empty = [name for name, has in zip(MODALITIES, filled, strict=True) if not has]
     if empty and any(filled):
         raise BratsError(

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from brats_jax.data.modalities import DISPLAY_NAMES, MODALITIES, NO_LABELS, WHOLE_TUMOUR
+from brats_jax.data.normalise import NORMALISATIONS
 from brats_jax.data.scans.head import head_mask
 from brats_jax.data.scans.options import ReadOptions, check_case_bytes
 from brats_jax.data.scans.persons import subject_of
@@ -59,7 +60,7 @@ class LggSource:
     """
 
     name = LGG
-    normalisations = ("slice", "volume")
+    normalisations = NORMALISATIONS
 
     def __init__(
         self,

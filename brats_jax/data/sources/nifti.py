@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from brats_jax.data.modalities import MODALITIES
+from brats_jax.data.normalise import NORMALISATIONS
 from brats_jax.data.scans.case_files import group_by_case
 from brats_jax.data.scans.labels import scheme_named
 from brats_jax.data.scans.naming import SEG
@@ -38,7 +39,7 @@ class NiftiSource:
     """
 
     name = "nifti"
-    normalisations = ("slice", "volume")
+    normalisations = NORMALISATIONS
 
     def __init__(
         self,

@@ -25,7 +25,7 @@ class CasePool:
     Args:
       store: the store's folder.
       source: the source of the cases; must pickle.
-      normalisation: 'slice' or 'volume'.
+      normalisation: one of `data.normalise.NORMALISATIONS`.
       workers: number of processes.
     """
 

@@ -119,7 +119,7 @@ class PreparationSettings(Document):
 
     Attributes:
       source: kind and description of the source (see `sources.base.Source.description`).
-      normalisation: 'slice' or 'volume'.
+      normalisation: one of `normalise.NORMALISATIONS`.
       version: of the store.
     """
 

@@ -54,7 +54,7 @@ def prepare(
       source: a folder, 'phantom', or an open source; or several.
       store: the folder to write: new, empty, left by the same preparation, or a finished store
         of some of these sources.
-      normalisation: 'slice' (the paper's) or 'volume'.
+      normalisation: 'slice' (the paper's), 'volume' or 'robust' (see `data.normalise`).
       patients, seed, shape, channel_order, labels, options: see `sources.detect.open_source`; of
         several sources each takes those that fit it.
       workers: number of processes; None for one per available processor, 1 for this process alone.

@@ -23,8 +23,10 @@ def summary_table(store: str | os.PathLike[str], manifest: Manifest) -> str:
     """Patients, slices, classes, audit and normalisation of a store, as text."""
     summary = manifest.summary
     how = {
-        "slice": "per slice and modality, over all pixels",
-        "volume": "per volume and modality, over the brain; background 0",
+        "slice": "z-score, per slice and modality, over all pixels",
+        "volume": "z-score, per volume and modality, over the brain; background 0",
+        "robust": "median and interquartile range, per volume and modality, over the brain; "
+        "background 0",
     }[manifest.normalisation]
     height, width = manifest.slice_shape
     people = summary.subjects
@@ -47,8 +49,7 @@ def summary_table(store: str | os.PathLike[str], manifest: Manifest) -> str:
         ("modalities", ", ".join(DISPLAY_NAMES[name] for name in manifest.modalities)),
         (
             "normalisation",
-            f"{manifest.normalisation}: clip at the {manifest.percentile}th percentile, "
-            f"z-score, {how}",
+            f"{manifest.normalisation}: clip at the {manifest.percentile}th percentile, {how}",
         ),
         ("channel audit", channel_audit.describe(manifest.audit)),
     ]

@@ -101,7 +101,7 @@ def write_case(store: Path, source: Source, patient: str, normalisation: str) ->
       store: the store's folder.
       source: the source of the case.
       patient: its name in the source.
-      normalisation: 'slice' or 'volume'.
+      normalisation: one of `normalise.NORMALISATIONS`.
 
     Raises:
       BratsError: the case is unfit or the disk is full; no file of the case is left then.

@@ -41,6 +41,7 @@ import numpy as np
 from scipy import ndimage
 
 from brats_jax.data.modalities import MODALITIES
+from brats_jax.data.normalise import NORMALISATIONS
 from brats_jax.data.sources.base import Case
 from brats_jax.data.sources.phantom.anatomy import build_head, tissue_fractions
 from brats_jax.data.sources.phantom.grid import FIELD_OF_VIEW_MM, PhantomGrid, Voxels, random_stream
@@ -82,7 +83,7 @@ class PhantomSource:
     """
 
     name = "phantom"
-    normalisations = ("slice", "volume")
+    normalisations = NORMALISATIONS
 
     def __init__(self, patients: int, seed: int = 0, shape: tuple[int, int, int] = (155, 240, 240)):
         if patients < 1:
