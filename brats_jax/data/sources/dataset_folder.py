@@ -14,7 +14,7 @@ from pathlib import Path
 from brats_jax.data.scans.case_files import CaseFiles, volume_of
 from brats_jax.data.sources import dataset_json
 
-IMAGES, TEST_IMAGES, LABELS = "imagesTr", "imagesTs", "labelsTr"
+IMAGES, TEST_IMAGES, LABELS, TEST_LABELS = "imagesTr", "imagesTs", "labelsTr", "labelsTs"
 _FILE = re.compile(
     r"(?P<case>.+?)(?:_(?P<channel>\d{4}))?\.nii(?:\.gz)?", re.IGNORECASE | re.DOTALL
 )
@@ -63,7 +63,7 @@ def dataset_folders(files: Sequence[Path]) -> list[DatasetFolder]:
     """The folders of both layouts among files."""
     of_folder: dict[Path, list[Path]] = {}
     for path in files:
-        if path.parent.name in (IMAGES, TEST_IMAGES, LABELS, "labelsTs"):
+        if path.parent.name in (IMAGES, TEST_IMAGES, LABELS, TEST_LABELS):
             of_folder.setdefault(path.parent.parent, []).append(path)
     found = []
     for folder, own in of_folder.items():
@@ -103,45 +103,46 @@ def cases_to_predict(files: Sequence[Path]) -> list[CaseFiles]:
 
 
 def _list_cases(folder: Path, files: Sequence[Path]) -> DatasetFolder:
-    of_labels = [path for path in files if path.parent.name == LABELS]
-    labels = {_case_of(path): path for path in of_labels}
-    images = [path for path in files if path.parent.name in (IMAGES, TEST_IMAGES)]
-    nifti = [path for path in images if _is_nifti(path)]
-    by_channel = all((found := _FILE.fullmatch(p.name)) and found["channel"] for p in nifti)
-    # BRATS_0001.nii.gz with labels of this name is a case, not a channel.
-    if (
-        by_channel
-        and labels
-        and all(_case_of(p) in labels for p in nifti if p.parent.name == IMAGES)
-    ):
-        by_channel = False
-    listed = DatasetFolder(folder, by_channel, {}, [path for path in images if path not in nifti])
-    listed.left_out += [path for path in files if path.parent.name == "labelsTs"]
-    for path in nifti:
+    by_channel = _is_by_channel(files)
+    listed = DatasetFolder(folder, by_channel, {}, [])
+    for path in files:
         match = _FILE.fullmatch(path.name)
-        case, channel = _case_of(path), ALL_CHANNELS
-        if by_channel and match is not None:
-            case, channel = match["case"], int(match["channel"])
-        own = listed.cases.setdefault(case, FolderCase())
-        other = own.images.setdefault(channel, str(path))
-        apart = next(iter(own.images.values()))
-        if Path(apart).parent != path.parent:
-            own.conflict = own.conflict or (
-                f"{apart} and {path} are of one case in two sets: move one of them away"
-            )
-        elif other != str(path):
-            own.conflict = own.conflict or (
-                f"{other} and {path} are the same image: move one of them away"
-            )
-    for path in of_labels:
-        if not _is_nifti(path):
+        is_labels = path.parent.name == LABELS
+        if (
+            match is None
+            or path.parent.name == TEST_LABELS
+            or (by_channel and not is_labels and match["channel"] is None)
+        ):
             listed.left_out.append(path)
             continue
-        own = listed.cases.setdefault(_case_of(path), FolderCase())
-        if own.labels:
-            own.conflict = f"{own.labels} and {path} are labels of one case: move one of them away"
-        own.labels = own.labels or str(path)
+        case, channel = _case_of(path), ALL_CHANNELS
+        if by_channel and not is_labels:
+            case, channel = match["case"], int(match["channel"])
+        own = listed.cases.setdefault(case, FolderCase())
+        if is_labels:
+            other = own.labels = own.labels or str(path)
+        else:
+            other = own.images.setdefault(channel, str(path))
+        first = next(iter(own.images.values()), other)
+        if not is_labels and Path(first).parent != path.parent:
+            own.conflict = f"{first} and {path} are of one case in two sets: move one of them away"
+        elif other != str(path):
+            own.conflict = (
+                f"{other} and {path} are the same volume of {case}: move one of them away"
+            )
     return listed
+
+
+def _is_by_channel(files: Sequence[Path]) -> bool:
+    """Whether most images are called as nnU-Net calls those of single channels."""
+    labels = {_case_of(path) for path in files if path.parent.name == LABELS}
+    images = [path for path in files if path.parent.name in (IMAGES, TEST_IMAGES)]
+    nifti = [match for path in images if (match := _FILE.fullmatch(path.name))]
+    numbered = [match for match in nifti if match["channel"]]
+    # BRATS_0001.nii.gz with labels of this name is a case, not a channel.
+    if any(f"{match['case']}_{match['channel']}" in labels for match in numbered):
+        return False
+    return 2 * len(numbered) > len(nifti)
 
 
 def _is_nifti(path: Path) -> bool:

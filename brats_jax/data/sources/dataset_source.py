@@ -56,6 +56,11 @@ class DatasetSource:
         self._folder = folder
         self._unreadable = dict(unreadable or {})
         self.json = read_dataset_json(folder.description)
+        if not folder.cases:
+            raise BratsError(
+                f"{folder.path} holds no .nii or .nii.gz files in imagesTr or imagesTs "
+                f"({folder.left_out[0].name}, ...): convert them to NIfTI"
+            )
         chosen = scheme_named(labels)
         self._named: NamedLabels | None = None
         if chosen is not None:

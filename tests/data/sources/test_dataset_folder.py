@@ -47,12 +47,18 @@ def test_labels_of_test_images_and_other_files_are_left_out():
     assert not found.cases["A"].labels and len(found.left_out) == 2
 
 
+def test_a_stray_file_does_not_change_the_layout():
+    found = listed("imagesTr/A_0000.nii", "imagesTr/A_0001.nii", "imagesTr/sketch.nii")
+    assert found.by_channel and list(found.cases) == ["A"]
+    assert [path.name for path in found.left_out] == ["sketch.nii"]
+
+
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (("imagesTr/A.nii", "imagesTr/A.nii.gz"), "are the same image"),
+        (("imagesTr/A.nii", "imagesTr/A.nii.gz"), "are the same volume of A"),
         (("imagesTr/A.nii", "imagesTs/A.nii"), "are of one case in two sets"),
-        (("imagesTr/A.nii", "labelsTr/A.nii", "labelsTr/A.nii.gz"), "are labels of one case"),
+        (("imagesTr/A.nii", "labelsTr/A.nii", "labelsTr/A.nii.gz"), "are the same volume of A"),
     ],
 )
 def test_two_files_in_one_place_are_a_conflict(names, message):

@@ -29,6 +29,14 @@ def test_without_dataset_json_nothing_is_assumed(written):
         open_source(str(written))
 
 
+def test_other_formats_are_refused_with_a_remedy(tmp_path, brats_files):
+    brats_files.write_dataset_json(tmp_path, brats_files.NNUNET_JSON)
+    (tmp_path / "imagesTr").mkdir()
+    (tmp_path / "imagesTr" / "A_0000.mha").touch()
+    with pytest.raises(BratsError, match=r"A_0000\.mha, \.\.\.\): convert them to NIfTI"):
+        open_source(str(tmp_path))
+
+
 def test_names_that_do_not_decide_are_refused_unless_the_user_says(written, brats_files):
     odd = {**brats_files.NNUNET_JSON, "labels": {"background": 0, "a": 1, "b": 2, "c": 3}}
     brats_files.write_dataset_json(written, odd)

@@ -92,11 +92,9 @@ def test_a_brain_that_lies_back_to_front_is_refused_until_its_axes_are_given(roo
     voxels = np.stack([np.where(head, 50 + (x + k) % 50, 0).astype(np.uint8) for k in (0, 9)], -1)
     (root / "imagesTs").mkdir()
     path = root / "imagesTs" / "BRATS_002.nii"
-    nib.save(nib.Nifti1Image(voxels, brats_files.AFFINE), path)
-    right = open_source(str(root)).read("BRATS_002")
     # A converter that keeps the voxels and loses the axes.
     nib.save(nib.Nifti1Image(voxels, np.eye(4)), path)
     with pytest.raises(BratsError, match=r"lies back to front .* at 105 of 240 .*orientation=LPS"):
         open_source(str(root)).read("BRATS_002")
     case = open_source(str(root), options=ReadOptions("LPS")).read("BRATS_002")
-    np.testing.assert_array_equal(case.images, right.images)
+    np.testing.assert_array_equal(case.images[..., 3], np.moveaxis(voxels[..., 0], 2, 0))
