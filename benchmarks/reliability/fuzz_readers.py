@@ -104,7 +104,25 @@ def _readers_of_sources(folder: Path) -> list[Reader]:
         Reader("NIfTI cases, prepare", nifti, partial(source, folder / "nifti"), guarded=True),
         Reader("Kaggle slices (HDF5)", tuple(slices), partial(source, folder / "kaggle")),
         Reader("Kaggle tables (CSV)", (table, *inner), partial(source, folder / "kaggle")),
+        *_readers_of_data_sets(folder / "sets", volumes, source),
     ]
+
+
+def _readers_of_data_sets(
+    folder: Path, volumes: dict[str, np.ndarray], read: Callable[[Path], Any]
+) -> list[Reader]:
+    slices = brats_files.write_lgg(folder / "lgg", "TCGA_CS_4941_19960909")
+    readers = [Reader("LGG slices (TIFF)", tuple(slices.values()), partial(read, folder / "lgg"))]
+    for name, document in (("msd", brats_files.MSD_JSON), ("nnunet", brats_files.NNUNET_JSON)):
+        root = folder / name
+        described = brats_files.write_dataset_json(root, document)
+        getattr(brats_files, f"write_{name}_case")(root, "A", volumes)
+        files = tuple(path for path in root.rglob("*.nii.gz") if not path.name.startswith("."))
+        readers += [
+            Reader(f"{name}: images and labels", files, partial(read, root), guarded=True),
+            Reader(f"{name}: dataset.json", (described,), partial(read, root)),
+        ]
+    return readers
 
 
 def _readers_of_stores(folder: Path) -> list[Reader]:
