@@ -68,6 +68,8 @@ def get_config() -> ConfigDict:
     config.pretrain.run = ""  # a run folder whose pretraining is taken instead of training one
     config.pretrain.inputs = ("t1", "t1gd")
     config.pretrain.target = "flair"
+    # Share of the patients without labels that pretraining uses, beside those of the training set.
+    config.pretrain.unlabelled_fraction = 1.0
     config.pretrain.epochs = 30
     config.pretrain.steps_per_epoch = 0  # 0: one pass over the slices
     config.pretrain.slices = "all"  # tumour, all

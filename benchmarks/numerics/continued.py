@@ -35,7 +35,8 @@ from ml_collections import ConfigDict
 from benchmarks import measure
 from benchmarks.numerics import precision
 from benchmarks.numerics.precision import FOREGROUND, TYPES, test_numbers
-from brats_jax.data.splits import Split, Splits, fold_split, select_slices
+from brats_jax.data.selection import select_slices
+from brats_jax.data.splits import Split, Splits, fold_split
 from brats_jax.data.store.reader import Store
 from brats_jax.evaluation import scoring
 from brats_jax.evaluation.rows import rows_of

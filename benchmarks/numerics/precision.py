@@ -28,7 +28,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from benchmarks import measure
-from brats_jax.data.splits import select_slices
+from brats_jax.data.selection import select_slices
 from brats_jax.data.store.prepare import prepare
 from brats_jax.data.store.reader import Store
 from brats_jax.evaluation import scoring

@@ -1,9 +1,9 @@
 """The patients (or slices) of training, validation and test: drawn, frozen and audited."""
 
+import dataclasses
 import hashlib
 import itertools
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,8 @@ class Splits(SealedDocument):
       patients: all patients of the store, in the order of the store.
       test: sorted names of the test units: subjects, or 'patient/slice_number'.
       folds: sorted names of the validation units of each fold.
+      unlabelled: sorted names of the persons without class labels, who are in no set: the
+        pretraining of every fold may use them.
     """
 
     SCHEMA: ClassVar[str] = "brats_jax.splits"
@@ -42,6 +44,7 @@ class Splits(SealedDocument):
     patients: tuple[str, ...]
     test: tuple[str, ...]
     folds: tuple[tuple[str, ...], ...]
+    unlabelled: tuple[str, ...] = ()
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
@@ -57,7 +60,7 @@ class Splits(SealedDocument):
         if len(splits.folds) != splits.num_folds:
             raise ValueError(f"it has {len(splits.folds)} folds, not {splits.num_folds}")
         seen: dict[str, str] = {}
-        for where, names in splits.sets():
+        for where, names in (*splits.sets(), ("the unlabelled persons", splits.unlabelled)):
             for name in names:
                 if name in seen:
                     raise ValueError(f"'{name}' is in {seen[name]} and again in {where}")
@@ -79,11 +82,17 @@ class Splits(SealedDocument):
 
 @dataclass(frozen=True)
 class Split:
-    """Global slice indices of one fold; every array is ascending int64[n]."""
+    """Global slice indices of one fold; every array is ascending int64[n].
+
+    Attributes:
+      train, validation, test: of patients with class labels; of all in a store without labels.
+      unlabelled: of patients without, whose person is in neither validation nor test.
+    """
 
     train: np.ndarray
     validation: np.ndarray
     test: np.ndarray
+    unlabelled: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 def make_splits(
@@ -102,6 +111,9 @@ def make_splits(
     are single slices, as in the paper's split of files: neighbouring slices of one patient are
     then in different sets.
 
+    Only persons with class labels are drawn; those without are listed as unlabelled. In a store
+    without any labels all are drawn, for pretraining alone.
+
     Args:
       store: the prepared data.
       split_by: 'patient' or 'slice'.
@@ -118,18 +130,25 @@ def make_splits(
         raise BratsError(f"data.test_fraction must lie between 0 and 1, not {test_fraction}")
     if num_folds < 2:
         raise BratsError(f"data.num_folds must be at least 2, not {num_folds}")
-    burden_of_slice = store.pixels[:, 1:].sum(axis=1, dtype=np.int64)
+    drawn = _drawn(store)
+    slices = np.flatnonzero(drawn[store.patient_of])
+    burden_of_slice = store.pixels[slices, 1:].sum(axis=1, dtype=np.int64)
+    persons = _persons(store)
     if split_by == "patient":
-        names = sorted(set(store.subjects))
-        person = np.array([names.index(name) for name in store.subjects])
-        burden = np.bincount(person[store.patient_of], burden_of_slice, minlength=len(names))
+        names = persons
+        number = {name: k for k, name in enumerate(names)}
+        person = np.array([number.get(name, 0) for name in store.subjects])
+        of_slice = person[store.patient_of[slices]]
+        burden = np.bincount(of_slice, burden_of_slice, minlength=len(names))
     else:
         burden = burden_of_slice
-        names = [slice_name(store, i) for i in range(store.num_slices)]
+        names = [slice_name(store, int(i)) for i in slices]
     num_test = max(1, round(test_fraction * len(names)))
+    labelled = "" if drawn.all() else "labelled "
     if len(names) - num_test < num_folds:
         raise BratsError(
-            f"{store.path}: {len(names)} {split_by}s are too few for {num_test} in the test set "
+            f"{store.path}: {len(names)} {labelled}{split_by}s are too few for {num_test} in the "
+            f"test set "
             f"and {num_folds} folds; prepare at least {num_folds + 1}, or set "
             f"--config.data.num_folds lower (two at least)"
         )
@@ -150,7 +169,19 @@ def make_splits(
         patients=tuple(store.patients),
         test=tuple(sorted(names[i] for i in test)),
         folds=tuple(tuple(sorted(names[i] for i in fold)) for fold in folds),
+        unlabelled=tuple(sorted({*store.subjects} - {*persons})),
     )
+
+
+def _drawn(store: Store) -> np.ndarray:
+    """bool[P]: the patients that sets are drawn from."""
+    return store.labelled if store.labelled.any() else np.ones(len(store.patients), bool)
+
+
+def _persons(store: Store) -> list[str]:
+    """The persons that sets are drawn from, sorted: those with a drawn scan."""
+    pairs = zip(store.subjects, _drawn(store), strict=True)
+    return sorted({name for name, is_drawn in pairs if is_drawn})
 
 
 def _take_evenly(
@@ -198,6 +229,8 @@ def load_or_make_splits(path: Path, store: Store, **options: object) -> Splits:
 def check_splits(splits: Splits, store: Store, path: Path) -> None:
     """Checks that every unit of the store is in exactly one set, and nothing else is.
 
+    The unlabelled persons must be those of the store.
+
     Args:
       splits: read from `path`, so that no unit is in two sets.
       store: the data.
@@ -208,9 +241,10 @@ def check_splits(splits: Splits, store: Store, path: Path) -> None:
     """
     unit = "person" if splits.split_by == "patient" else "slice"
     if splits.split_by == "patient":
-        units = set(store.subjects)
+        units = set(_persons(store))
     else:
-        units = {slice_name(store, i) for i in range(store.num_slices)}
+        drawn = np.flatnonzero(_drawn(store)[store.patient_of])
+        units = {slice_name(store, int(i)) for i in drawn}
     named: set[str] = set()
     problem = ""
     if splits.patients != tuple(store.patients):
@@ -223,12 +257,19 @@ def check_splits(splits: Splits, store: Store, path: Path) -> None:
         problem = f"'{unknown[0]}' is no {unit} of {store.path}"
     elif missing := sorted(units - named):
         problem = f"the {unit} '{missing[0]}' of {store.path} is in none of its sets"
+    elif other := sorted({*splits.unlabelled} ^ ({*store.subjects} - {*_persons(store)})):
+        state = "lists" if other[0] in splits.unlabelled else "does not list"
+        problem = f"it {state} '{other[0]}' of {store.path} among the unlabelled persons"
     if problem:
         raise BratsError(f"{path}: {problem}; {Splits.REMEDY}")
 
 
 def fold_split(splits: Splits, store: Store, fold: int) -> Split:
-    """The global slice indices of fold `fold`: all slices, with and without tumour."""
+    """The global slice indices of fold `fold`: all slices, with and without tumour.
+
+    Scans without labels follow their person: with one who is in validation or test they are in
+    no set, in a split by patient.
+    """
     if not 0 <= fold < len(splits.folds):
         raise BratsError(f"no fold {fold}: config.folds may name 0 to {len(splits.folds) - 1}")
     groups = {
@@ -236,61 +277,21 @@ def fold_split(splits: Splits, store: Store, fold: int) -> Split:
         "validation": splits.folds[fold],
         "train": tuple(name for k, names in enumerate(splits.folds) if k != fold for name in names),
     }
+    drawn = _drawn(store)[store.patient_of]
+    unlabelled = ~drawn
     if splits.split_by == "patient":
         subject_of = np.array(store.subjects)[store.patient_of]
-        indices = {key: np.flatnonzero(np.isin(subject_of, names)) for key, names in groups.items()}
+        indices = {
+            key: np.flatnonzero(np.isin(subject_of, names) & drawn) for key, names in groups.items()
+        }
+        unlabelled &= ~np.isin(subject_of, (*groups["validation"], *groups["test"]))
     else:
         position = {slice_name(store, i): i for i in range(store.num_slices)}
         indices = {
             key: np.sort(np.array([position[name] for name in names], np.int64))
             for key, names in groups.items()
         }
-    return Split(**indices)
-
-
-def labelled_slices(
-    store: Store, indices: np.ndarray, fraction: float, splits: Splits, fold: int
-) -> np.ndarray:
-    """Keeps the slices of a share of the patients: ceil(fraction * n) of n, at least one.
-
-    Takes the first patients in a random order that is a pure function of the split's seed and the
-    fold, so that a smaller share is a subset of every larger one. Patients are persons; in a split
-    by slice the units are slices.
-
-    Args:
-      store: the data.
-      indices: int64[n] ascending, the training slices with all labels.
-      fraction: in (0, 1].
-      splits: the splits.
-      fold: number of the fold.
-
-    Returns:
-      int64[m] ascending.
-    """
-    if splits.split_by == "patient":
-        subjects = np.array(store.subjects)[store.patient_of[indices]]
-        units = np.unique(subjects, return_inverse=True)[1]
-    else:
-        units = np.arange(len(indices))
-    count = len(np.unique(units))
-    rng = np.random.default_rng(np.random.SeedSequence([splits.seed, fold, 0x1ABE1]))
-    # Minus a tolerance: 0.07 * 100 is 7.000000000000001, but seven patients.
-    taken = rng.permutation(count)[: max(1, math.ceil(fraction * count - 1e-9))]
-    return indices[np.isin(units, taken)]
-
-
-def count_patients(store: Store, indices: np.ndarray) -> int:
-    """Number of persons of the slices."""
-    return len({store.subjects[p] for p in np.unique(store.patient_of[indices])})
-
-
-def select_slices(store: Store, indices: np.ndarray, slices: str) -> np.ndarray:
-    """Keeps the slices with tumour ('tumour') or all slices ('all')."""
-    if slices == "all":
-        return indices
-    if slices == "tumour":
-        return indices[store.has_tumour[indices]]
-    raise BratsError(f"unknown choice of slices '{slices}'; valid: tumour, all")
+    return Split(**indices, unlabelled=np.flatnonzero(unlabelled))
 
 
 @dataclass(frozen=True)
@@ -298,7 +299,8 @@ class Audit(SealedDocument):
     """audit.json: the overlap between the three sets of a fold.
 
     Attributes:
-      patients, slices: persons and slices of each set, by name.
+      patients, slices: persons and slices of each set, by name; of 'unlabelled' if there are
+        scans without labels to pretrain on.
       patients_in_A_and_B, slices_in_A_and_B: in two sets.
       A_slices_beside_a_training_slice: share of the slices of a set with a neighbour (slice number
         +-1 of the same patient) in the training set; 0 for a split by patient.
@@ -316,6 +318,10 @@ class Audit(SealedDocument):
     validation_slices_beside_a_training_slice: float
     test_slices_beside_a_training_slice: float
     leaks: bool
+    patients_in_unlabelled_and_validation: int = 0
+    slices_in_unlabelled_and_validation: int = 0
+    patients_in_unlabelled_and_test: int = 0
+    slices_in_unlabelled_and_test: int = 0
 
     def check(self, split_by: str) -> str:
         """One line on the leakage of a split.
@@ -327,11 +333,15 @@ class Audit(SealedDocument):
             self.slices_in_train_and_validation
             + self.slices_in_train_and_test
             + self.slices_in_validation_and_test
+            + self.slices_in_unlabelled_and_validation
+            + self.slices_in_unlabelled_and_test
         )
         patients = (
             self.patients_in_train_and_validation
             + self.patients_in_train_and_test
             + self.patients_in_validation_and_test
+            + self.patients_in_unlabelled_and_validation
+            + self.patients_in_unlabelled_and_test
         )
         if slices or (patients and split_by == "patient"):
             raise BratsError(
@@ -339,7 +349,8 @@ class Audit(SealedDocument):
                 "validation and test; give another --workdir"
             )
         if not patients:
-            counts = ", ".join(f"{self.patients[k]} {k}" for k in ("train", "validation", "test"))
+            names = [k for k in ("train", "validation", "test", "unlabelled") if k in self.patients]
+            counts = ", ".join(f"{self.patients[k]} {k}" for k in names)
             return f"split by patient ({counts}): no patient in two sets"
         return (
             f"SPLIT BY SLICE: {self.patients_in_train_and_test} patients are in both training and "
@@ -349,15 +360,23 @@ class Audit(SealedDocument):
 
 
 def audit_leakage(store: Store, split: Split) -> Audit:
-    """Counts the overlap between the three sets of a fold."""
+    """Counts the overlap between the sets of a fold.
+
+    A person with labelled and unlabelled scans may be in training with both.
+    """
     sets = {"train": split.train, "validation": split.validation, "test": split.test}
+    if len(split.unlabelled):
+        sets["unlabelled"] = split.unlabelled
     patients = {
         name: {store.subjects[p] for p in np.unique(store.patient_of[idx])}
         for name, idx in sets.items()
     }
     key = store.patient_of.astype(np.int64) * (1 << 20) + store.slice_number
     shared: dict[str, Any] = {}
-    for a, b in itertools.combinations(sets, 2):
+    pairs = [pair for pair in itertools.combinations(sets, 2) if "unlabelled" not in pair]
+    if "unlabelled" in sets:
+        pairs += [("unlabelled", "validation"), ("unlabelled", "test")]
+    for a, b in pairs:
         shared[f"patients_in_{a}_and_{b}"] = len(patients[a] & patients[b])
         shared[f"slices_in_{a}_and_{b}"] = int(np.intersect1d(sets[a], sets[b]).size)
 
@@ -380,6 +399,9 @@ def describe_burden(store: Store, groups: Sequence[tuple[str, np.ndarray]]) -> l
     """One line per set: slices, slices with tumour, mean tumour pixels of a tumour slice."""
     lines = []
     for name, indices in groups:
+        if not store.labelled[store.patient_of[indices]].any():
+            lines.append(f"{name}: {plural(len(indices), 'slice')} without class labels")
+            continue
         with_tumour = indices[store.has_tumour[indices]]
         pixels = store.pixels[with_tumour, 1:].sum(axis=1, dtype=np.int64)
         mean = pixels.mean() if pixels.size else 0.0

@@ -10,7 +10,8 @@ import jax
 import numpy as np
 from scipy import special
 
-from brats_jax.data.splits import Splits, check_splits, count_patients, fold_split
+from brats_jax.data.selection import count_patients, usable_slices
+from brats_jax.data.splits import Splits, check_splits, fold_split
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 from brats_jax.evaluation.slices import brain_mask, device_batches
@@ -50,6 +51,7 @@ def calibrate(trained: TrainedRun, store: str | None, batch_size: int) -> Iterat
         calibration.json that this program did not write, or that was edited since.
     """
     data = Store.open(Path(store or trained.document.settings.data.store))
+    data = data.as_of(trained.record.store or "")
     if data.fingerprint != trained.record.store:
         raise BratsError(
             f"{trained.run} was trained on another store than {data.path}: give it as --store"
@@ -74,7 +76,11 @@ def _calibrate_fold(
 ) -> str:
     split = fold_split(splits, store, member.fold)
     batch_size = devices.round_up(batch_size, member.network.mesh)
-    indices = {"validation": split.validation, "test": split.test}
+    usable = member.network.task.usable(store.present)
+    indices = {
+        name: usable_slices(store, found, usable)
+        for name, found in (("validation", split.validation), ("test", split.test))
+    }
     samples = {
         name: sample_logits(member.network, store, chosen, batch_size, f"fold {member.fold} {name}")
         for name, chosen in indices.items()

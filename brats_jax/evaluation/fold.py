@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from jax.sharding import Mesh
 
-from brats_jax.data.splits import Split, select_slices
+from brats_jax.data.selection import note_on_left_out, select_slices, usable_slices
+from brats_jax.data.splits import Split
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 from brats_jax.evaluation.published import line_on_edit
@@ -58,9 +59,15 @@ class FoldEvaluation:
         holes = self._with_holes(self._indices())
         return is_current(self.folder, steps, panels=panels, with_holes=holes, **wanted)
 
-    def _indices(self) -> np.ndarray:
-        """The slices to evaluate."""
-        return select_slices(self.store, self.split.test, self.settings.evaluation.slices)
+    def _indices(self, *stages: str) -> np.ndarray:
+        """The slices to evaluate, of patients that one of the stages can use; default: of all."""
+        usable = [self._usable(stage) for stage in stages or self.tasks]
+        found = usable_slices(self.store, self.split.test, np.any(usable, axis=0))
+        return select_slices(self.store, found, self.settings.evaluation.slices)
+
+    def _usable(self, stage: str) -> np.ndarray:
+        """bool[P]: patients with the modalities that a stage needs."""
+        return self.tasks[stage].usable(self.store.present)
 
     def _with_holes(self, indices: np.ndarray) -> int:
         """The number of patients among slices whose volume lacks slices."""
@@ -98,13 +105,28 @@ class FoldEvaluation:
                 f"{self.title}: of {holes} of {plural(patients, 'test patient')} slices are "
                 f"missing: left out of scores of volumes{also}"
             )
-        drawn = panels.slices_to_draw(self.store, self.split.test, settings.evaluation.panels)
+        for_all = np.all([self._usable(stage) for stage in self.tasks], axis=0)
+        shown = usable_slices(self.store, self.split.test, for_all)
+        drawn = panels.slices_to_draw(self.store, shown, settings.evaluation.panels)
         best: dict[str, EvaluatedCheckpoint] = {}
         rows: list[Score] = []
         files: list[str] = []
-        for stage in self.tasks:
-            print_line(f"{self.title} {stage}: evaluating {len(indices)} test slices")
-            best[stage], rows_of_stage = self._evaluate(stage, indices, drawn)
+        left_out = {}
+        for stage, task in self.tasks.items():
+            usable, own = self._usable(stage), self._indices(stage)
+            note = note_on_left_out(self.store, self.split.test, usable, task.needs, "test")
+            if note:
+                print_line(f"{self.title} {stage}: {note}")
+                tested = np.unique(self.store.patient_of[self.split.test])
+                left_out[stage] = int(np.count_nonzero(~usable[tested]))
+            if not len(own):
+                raise BratsError(
+                    f"{self.title} {stage}: no test slice of a patient with "
+                    f"{', '.join(task.needs)}; give --config.evaluation.slices=all, or another "
+                    "split (--config.data.split_seed) in another --workdir"
+                )
+            print_line(f"{self.title} {stage}: evaluating {len(own)} test slices")
+            best[stage], rows_of_stage = self._evaluate(stage, own, drawn)
             rows += rows_of_stage
             volumes = self.folder.patients_csv(stage).exists()
             files += files_of(self.folder, stage, volumes=volumes, panels=len(drawn) > 0)
@@ -123,6 +145,7 @@ class FoldEvaluation:
             rows=tuple(rows),
             files=tuple(files),
             with_holes=holes,
+            left_out=left_out,
         ).write(self.folder.evaluation_json)
 
     def _evaluate(

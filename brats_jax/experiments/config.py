@@ -131,6 +131,15 @@ def check_patches(settings: Settings, store: Store) -> None:
         )
 
 
+def check_labels(store: Store, mode: str) -> None:
+    """Refuses to segment without any labels of the classes (BratsError)."""
+    if mode != "pretrain" and not store.labelled.any():
+        raise BratsError(
+            f"no patient of {store.path} has labels of the classes: give --mode=pretrain to train "
+            "the first stage alone, or add labelled cases to the store"
+        )
+
+
 def pretraining(settings: Settings) -> Pretraining:
     """The first stage."""
     return Pretraining(

@@ -9,28 +9,26 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from brats_jax import about, models
+from brats_jax.data.selection import count_patients
 from brats_jax.data.splits import (
     Audit,
     Splits,
     audit_leakage,
-    count_patients,
     describe_burden,
     fold_split,
-    labelled_slices,
     load_or_make_splits,
     make_splits,
-    select_slices,
 )
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 from brats_jax.evaluation.fold import FoldEvaluation
 from brats_jax.experiments import borrowed_pretraining
 from brats_jax.experiments import config as experiment_config
+from brats_jax.experiments.stage_slices import StageSlices
 from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.models import Weights
 from brats_jax.runs import checkpoints
@@ -69,6 +67,8 @@ def run(config: ConfigDict, workdir: Path, mode: str = "train") -> Summary:
     folder = RunFolder(workdir)
     distributed.broadcast_from_main(lambda: _check(settings, folder, mode))
     store = Store.open(Path(settings.data.store))
+    # A run keeps to the patients that it was started with, though sources were added since.
+    store = store.as_of(distributed.broadcast_from_main(lambda: _fingerprint_of(folder)))
     devices.use_compilation_cache(settings.compilation_cache)
     mesh = devices.training_mesh()
     processes = distributed.gather_to_main([settings.document, store.fingerprint])
@@ -89,6 +89,12 @@ def run(config: ConfigDict, workdir: Path, mode: str = "train") -> Summary:
     return Summary.from_json(
         distributed.broadcast_from_main(lambda: _summarise(folder, splits.num_folds).to_json())
     )
+
+
+def _fingerprint_of(folder: RunFolder) -> str:
+    """Of the store that a run was started on; '' for a new run."""
+    document = read_if_readable(folder.config_json, RunConfig)
+    return "" if document is None else document.store.fingerprint
 
 
 def _check(settings: Settings, folder: RunFolder, mode: str) -> None:
@@ -124,6 +130,7 @@ def _start(settings: Settings, store: Store, folder: RunFolder, mode: str, mesh:
     """Creates or continues the run folder; returns its splits."""
     experiment_config.check_batches(settings, mesh)
     experiment_config.check_patches(settings, store)
+    experiment_config.check_labels(store, mode)
     if mode == "evaluate" and not folder.exists:
         raise BratsError(f"{folder.path}: no run there to evaluate; train it first")
     if not folder.exists and any(
@@ -237,6 +244,7 @@ class Fold:
         self.folder, self.mesh, self.title = folder, mesh, f"fold {folder.number}"
         self.split = fold_split(splits, store, folder.number)
         self.audit = audit_leakage(store, self.split)
+        self.slices = StageSlices(settings, store, splits, self.split, folder.number)
         self.pretrained = folder.stage("pretrain")
 
     def run(self, mode: str) -> None:
@@ -247,6 +255,8 @@ class Fold:
         distributed.broadcast_from_main(lambda: self._check_splits(stages))
         if mode != "evaluate":
             sets = [(n, getattr(self.split, n)) for n in ("train", "validation", "test")]
+            if len(self.split.unlabelled):
+                sets.append(("unlabelled", self.split.unlabelled))
             for line in describe_burden(self.store, sets):
                 print_line(f"{self.title}: {line}")
             if self.settings.pretrain.run and not self._is_complete("segment"):
@@ -303,11 +313,15 @@ class Fold:
             return
         stage = self.stage(name)
         training = self.describe(stage)
-        labels = ""
-        if self._label_fraction(name) < 1:
-            labels = f"the labels of {training.patients} of "
+        labels = without = ""
+        if training.patients < training.of_patients:
+            labels = f"{'' if name == 'pretrain' else 'the labels of '}{training.patients} of "
+        if training.unlabelled:
+            without = f" ({training.unlabelled:,} with scans without labels)"
+        for line in self.slices.notes(stage.task):
+            print_line(f"{title}: {line}")
         print_line(
-            f"{title}: trains on {labels}{plural(training.of_patients, 'patient')}, "
+            f"{title}: trains on {labels}{plural(training.of_patients, 'patient')}{without}, "
             f"{training.slices:,} of {plural(training.of_slices, 'slice')}; "
             f"{plural(training.epochs, 'epoch')} of {plural(training.steps_per_epoch, 'step')}"
         )
@@ -321,19 +335,16 @@ class Fold:
     def stage(self, name: str) -> Stage:
         """The training of the stage 'pretrain' or 'segment', to be run.
 
-        With labels of some patients only, an epoch is as long as with the labels of all.
+        With labels of some patients only, an epoch is as long as with the labels of all; with a
+        share of the unlabelled patients it is as long as with all of them.
         """
-        slices = self.settings.stage(name).slices
-        all_slices = self._training_slices(name)
+        task = experiment_config.task(self.settings, name)
+        self.slices.check(task)
+        all_slices = self.slices.all_training(task)
         options = experiment_config.train_options(self.settings, name, self.folder.number)
         options = dataclasses.replace(
             options, steps_per_epoch=options.epoch_length(len(all_slices))
         )
-        labelled, fraction = all_slices, self._label_fraction(name)
-        if fraction < 1:
-            labelled = labelled_slices(
-                self.store, all_slices, fraction, self.splits, self.folder.number
-            )
         facts = TrainingFacts(
             split_by=self.splits.split_by,
             leaks=self.audit.leaks,
@@ -343,10 +354,10 @@ class Fold:
             version=about.__version__,
         )
         return Stage(
-            experiment_config.task(self.settings, name),
+            task,
             self.store,
-            labelled,
-            select_slices(self.store, self.split.validation, slices),
+            self.slices.training(task),
+            self.slices.validation(task),
             options,
             self.folder.stage(name),
             self.mesh,
@@ -355,16 +366,10 @@ class Fold:
             splits=self.splits.digest,
         )
 
-    def _training_slices(self, name: str) -> np.ndarray:
-        """The slices that the stage trains on with all labels."""
-        return select_slices(self.store, self.split.train, self.settings.stage(name).slices)
-
-    def _label_fraction(self, name: str) -> float:
-        return 1.0 if name == "pretrain" else self.settings.data.label_fraction
-
     def describe(self, stage: Stage) -> StageTraining:
         """The length of a stage and its share of the training set."""
-        all_slices = self._training_slices(stage.task.name)
+        all_slices = self.slices.all_training(stage.task)
+        bare = ~self.store.labelled[self.store.patient_of[stage.train_slices]]
         return StageTraining(
             patients=count_patients(self.store, stage.train_slices),
             of_patients=count_patients(self.store, all_slices),
@@ -373,6 +378,7 @@ class Fold:
             epochs=stage.options.epochs,
             steps_per_epoch=stage.steps_per_epoch,
             steps=stage.total_steps,
+            unlabelled=count_patients(self.store, stage.train_slices[bare]),
         )
 
     def _initialiser(self, name: str) -> Initialiser | None:

@@ -96,6 +96,7 @@ def run_grid(
     experiment_config.check_workdir(settings, grid.path)
     store = Store.open(Path(settings.data.store))
     experiment_config.check_patches(settings, store)
+    experiment_config.check_labels(store, "train")
     make_splits(store, **experiment_config.split_options(settings))
     make_folder(grid.path, "--workdir")
     extend(grid, settings, store, axes)

@@ -253,6 +253,8 @@ def _store_of(document: RunConfig, stores: dict[str, Store | None]) -> Store | N
         except (BratsError, OSError, ValueError):
             stores[path] = None
     store = stores[path]
+    if store is not None:
+        store = store.as_of(document.store.fingerprint)
     same = store is not None and store.fingerprint == document.store.fingerprint
     return store if same else None
 

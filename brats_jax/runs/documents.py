@@ -171,8 +171,9 @@ class StageTraining(SealedDocument):
 
     Attributes:
       patients, slices: trained on.
-      of_patients, of_slices: in the fold's training set.
+      of_patients, of_slices: in the fold's training set; for pretraining with the unlabelled ones.
       epochs, steps_per_epoch, steps: the length.
+      unlabelled: of `patients`, those with scans without class labels.
     """
 
     SCHEMA: ClassVar[str] = "brats_jax.training"
@@ -184,6 +185,7 @@ class StageTraining(SealedDocument):
     epochs: int
     steps_per_epoch: int
     steps: int
+    unlabelled: int = 0
 
 
 @dataclass(frozen=True)
@@ -308,6 +310,7 @@ class Evaluation(SealedDocument):
         version 0.1.0.
       with_holes: patients whose volume lacks slices; they are left out of scores of volumes and of
         scores over all slices.
+      left_out: test patients without the modalities that a stage needs, by stage.
     """
 
     SCHEMA: ClassVar[str] = "brats_jax.evaluation"
@@ -328,6 +331,7 @@ class Evaluation(SealedDocument):
     rows: tuple[Score, ...]
     files: tuple[str, ...] = ()
     with_holes: int = 0
+    left_out: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

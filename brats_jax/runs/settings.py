@@ -146,6 +146,7 @@ class PretrainSettings(StageSettings):
 
     run: Annotated[str, PATH]
     target: Annotated[str, ONE_MODALITY]
+    unlabelled_fraction: Annotated[float, PROBABILITY, ADDED]
 
 
 @dataclass(frozen=True)

@@ -6,18 +6,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import unlabelled_examples as examples
 
+from brats_jax.data.selection import count_patients, labelled_slices, select_slices
 from brats_jax.data.splits import (
     Split,
     Splits,
     audit_leakage,
-    count_patients,
+    check_splits,
+    describe_burden,
     fold_split,
-    labelled_slices,
     load_or_make_splits,
     make_splits,
-    select_slices,
 )
+from brats_jax.data.store.prepare import prepare
+from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 from brats_jax.experiments.config import parse, split_options
 
@@ -46,6 +49,8 @@ class Index:
         # The first slice of every patient has no tumour.
         self.pixels[self.slice_number == 10, 2] = 0
         self.has_tumour = self.pixels[:, 1:].sum(axis=1) > 0
+        self.labelled = np.ones(count, bool)
+        self.label_kinds = ["classes"] * count
 
 
 @pytest.fixture
@@ -70,7 +75,7 @@ def test_the_demos_split_works_with_six_patients():
     splits = make_splits(index, **split_options(parse(config)))
     for fold in config.folds:
         split = fold_split(splits, index, fold)
-        assert [count_patients(index, part) for part in dataclasses.astuple(split)] == [4, 1, 1]
+        assert [count_patients(index, part) for part in dataclasses.astuple(split)[:3]] == [4, 1, 1]
         assert not audit_leakage(index, split).leaks
 
 
@@ -261,3 +266,90 @@ def test_a_split_by_slice_takes_a_share_of_slices(index):
     assert len(chosen) == 4 and set(chosen) <= set(train)
     assert (np.diff(chosen) > 0).all()
     assert len(labelled_slices(index, train, 1e-6, splits, 0)) == 1
+
+
+@pytest.mark.parametrize("split_by", ["patient", "slice"])
+def test_persons_without_labels_are_in_no_set(mixed_store, tmp_path, split_by):
+    options = {"split_by": split_by, "num_folds": 2, "test_fraction": 0.2}
+    splits = load_or_make_splits(tmp_path / "splits.json", mixed_store, **options)
+    assert splits.unlabelled == ("Mask", "U0", "U1", "U2")
+    named = [name for _, names in splits.sets() for name in names]
+    persons = {name.split("/")[0] for name in named}
+    assert persons == {"L0", "L1", "L2", "L3", "L4", "L5", "No T2"}
+    assert len(named) == (7 if split_by == "patient" else 7 * 16)
+    assert load_or_make_splits(tmp_path / "splits.json", mixed_store, **options) == splits
+    for changed, line in (
+        (("Mask", "U0", "U1"), "it does not list 'U2' of .* among the unlabelled persons"),
+        (("Mask", "U0", "U1", "U2", "X"), "it lists 'X' of .* among the unlabelled persons"),
+    ):
+        other = dataclasses.replace(splits, unlabelled=changed)
+        with pytest.raises(BratsError, match=line):
+            check_splits(other, mixed_store, tmp_path / "splits.json")
+    (name, *_) = splits.test
+    with pytest.raises(ValueError, match="in the test set and again in the unlabelled persons"):
+        Splits.from_json({**splits.to_json(), "unlabelled": [name]})
+
+
+def test_the_scans_of_a_person_stay_on_one_side(mixed_store):
+    """L0 has a scan with labels and one without."""
+    again = np.array(mixed_store.slices_of("L0 again"))
+    sides = set()
+    for seed in range(6):
+        splits = make_splits(mixed_store, num_folds=2, test_fraction=0.2, seed=seed)
+        for fold in range(2):
+            split = fold_split(splits, mixed_store, fold)
+            audit = audit_leakage(mixed_store, split)
+            assert not audit.leaks and "unlabelled" in audit.check("patient")
+            (side,) = (
+                name
+                for name in ("train", "validation", "test")
+                if np.isin(mixed_store.slices_of("L0"), getattr(split, name)).all()
+            )
+            sides.add(side)
+            labelled = np.concatenate([split.train, split.validation, split.test])
+            assert not np.isin(again, labelled).any()
+            assert np.isin(again, split.unlabelled).all() == (side == "train")
+            assert audit.patients["unlabelled"] == 4 + (side == "train")
+    assert sides == {"train", "validation", "test"}
+
+
+def test_an_unlabelled_scan_of_a_test_person_is_found_by_the_audit(mixed_store):
+    splits = make_splits(mixed_store, num_folds=2, test_fraction=0.2)
+    split = fold_split(splits, mixed_store, 0)
+    for name in ("test", "validation"):
+        moved = dataclasses.replace(
+            split,
+            unlabelled=np.array(mixed_store.slices_of("L0 again")),
+            **{name: np.array(mixed_store.slices_of("L0"))},
+        )
+        audit = audit_leakage(mixed_store, moved)
+        assert getattr(audit, f"patients_in_unlabelled_and_{name}") == 1 and audit.leaks
+        with pytest.raises(BratsError, match="the split leaks"):
+            audit.check("patient")
+
+
+def test_in_a_store_without_labels_all_are_drawn(tmp_path):
+    cases = [
+        examples.changed(case, case.patient, kind="none")
+        for case in examples.made_cases(5, seed=20)
+    ]
+    prepare(examples.source_of(*cases), tmp_path / "store", workers=1)
+    store = Store.open(tmp_path / "store")
+    splits = make_splits(store, num_folds=2, test_fraction=0.2)
+    assert splits.unlabelled == () and len(splits.test) == 1
+    split = fold_split(splits, store, 0)
+    assert len(split.train) + len(split.validation) + len(split.test) == store.num_slices
+    assert not len(split.unlabelled) and not audit_leakage(store, split).leaks
+    assert all(
+        "without class labels" in line for line in describe_burden(store, [("a", split.test)])
+    )
+
+
+def test_unlabelled_patients_do_not_change_the_draw_of_the_others(mixed_store, tmp_path):
+    labelled = [case for case in examples.mixed_cases() if case.label_kind == "classes"]
+    prepare(examples.source_of(*labelled), tmp_path / "store", workers=1)
+    options = {"num_folds": 2, "test_fraction": 0.2, "seed": 4}
+    alone = make_splits(Store.open(tmp_path / "store"), **options)
+    beside = make_splits(mixed_store, **options)
+    assert (alone.test, alone.folds) == (beside.test, beside.folds)
+    assert alone.digest == beside.digest and "unlabelled" not in alone.to_json()

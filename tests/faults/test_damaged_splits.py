@@ -33,6 +33,7 @@ class Index:
         self.patient_of = np.repeat(np.arange(13), 3)
         self.slice_number = np.tile(np.arange(70, 73), 13)
         self.pixels = np.ones((39, 4), np.int32) * np.arange(39)[:, None]
+        self.labelled = np.ones(13, bool)
 
 
 @pytest.fixture(scope="module")

@@ -36,7 +36,7 @@ def dataset_figure(runs: Sequence[Run]) -> Figure | str:
         try:
             if not path:
                 raise BratsError("the runs do not record the path of their store")
-            store = Store.open(Path(path))
+            store = Store.open(Path(path)).as_of(described.fingerprint)
             if store.fingerprint != described.fingerprint:
                 raise BratsError(f"{path} is not the store that the runs were trained on")
             index = _richest_slice(store)

@@ -1,0 +1,95 @@
+"""Who is trained and validated on: by labels, modalities and sets."""
+
+import dataclasses
+import shutil
+
+import numpy as np
+import pytest
+import unlabelled_examples as examples
+from experiment_examples import config_of
+
+from brats_jax.data.splits import fold_split, make_splits
+from brats_jax.data.store.prepare import prepare
+from brats_jax.data.store.reader import Store
+from brats_jax.errors import BratsError
+from brats_jax.experiments import experiment
+from brats_jax.experiments.config import parse, pretraining, segmentation, split_options
+from brats_jax.experiments.stage_slices import StageSlices
+
+pytestmark = pytest.mark.usefixtures("shallow")
+
+
+def slices_of(store, cache, **changes):
+    settings = parse(config_of(store, cache, data__num_folds=2, data__test_fraction=0.2, **changes))
+    splits = make_splits(store, **split_options(settings))
+    return StageSlices(settings, store, splits, fold_split(splits, store, 0), 0)
+
+
+def names_of(store, indices):
+    return {store.patients[p] for p in np.unique(store.patient_of[indices])}
+
+
+def test_pretraining_uses_everyone_outside_validation_and_test_who_has_its_modalities(
+    mixed_store, tmp_path
+):
+    data = slices_of(mixed_store, tmp_path)
+    held_out = {*data.splits.test, *data.splits.folds[0]}
+    pretext, segment = pretraining(data.settings), segmentation(data.settings)
+    persons = dict(zip(mixed_store.patients, mixed_store.subjects, strict=True))
+    allowed = {name for name, person in persons.items() if person not in held_out}
+    assert names_of(mixed_store, data.training(pretext)) == allowed - {"U2"}
+    labelled = {name for name in allowed if name.startswith("L") and "again" not in name}
+    assert names_of(mixed_store, data.training(segment)) == labelled
+    assert names_of(mixed_store, data.validation(segment)) == {*data.splits.folds[0]} - {"No T2"}
+    assert any("unlabelled patients left out, without FLAIR: U2" in n for n in data.notes(pretext))
+    assert not any("unlabelled" in line for line in data.notes(segment))
+    part = slices_of(mixed_store, tmp_path, pretrain__unlabelled_fraction=0.0)
+    assert names_of(mixed_store, part.training(pretext)) == allowed - {
+        *("U0", "U1", "U2", "Mask", "L0 again")
+    }
+    # An epoch is as long as with all, so that shares are compared at equal cost.
+    np.testing.assert_array_equal(part.all_training(pretext), data.training(pretext))
+
+
+def test_a_stage_that_nobody_can_train_is_refused(mixed_store, tmp_path):
+    data = slices_of(mixed_store, tmp_path)
+    task = pretraining(data.settings)
+    lame = dataclasses.replace(
+        data, split=dataclasses.replace(data.split, validation=np.zeros(0, np.int64))
+    )
+    data.check(task)
+    with pytest.raises(BratsError, match="no slice for the validation set, which needs patients"):
+        lame.check(task)
+
+
+def test_segmentation_without_any_labels_is_refused_before_anything_is_written(tmp_path):
+    cases = [
+        examples.changed(case, case.patient, kind="whole_tumour")
+        for case in examples.made_cases(4, seed=30)
+    ]
+    prepare(examples.source_of(*cases), tmp_path / "store", workers=1)
+    store = Store.open(tmp_path / "store")
+    config = config_of(store, tmp_path, data__num_folds=2, data__test_fraction=0.2)
+    with pytest.raises(BratsError, match="has labels of the classes: give --mode=pretrain"):
+        experiment.run(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_goes_on_with_its_patients_when_sources_were_added_to_its_store(
+    finished, small_store, tmp_path, capsys
+):
+    workdir, config, summary = finished
+    store = tmp_path / "store"
+    shutil.copytree(small_store.path, store)
+    more = examples.source_of(examples.changed(examples.made_cases(1)[0], "new", kind="none"))
+    more.description["folder"] = "more"
+    phantoms = {"patients": 8, "seed": 0, "shape": (16, 48, 48)}
+    prepare(["phantom", more], store, workers=1, **phantoms)
+    assert Store.open(store).patients[-1] == "new"
+    config = config.copy_and_resolve_references()
+    config.data.store = str(store)
+    splits = (workdir / "splits.json").read_bytes()
+    assert experiment.run(config, workdir) == summary
+    out = capsys.readouterr().out
+    assert "segment: complete, skipped" in out and "evaluation: complete, skipped" in out
+    assert (workdir / "splits.json").read_bytes() == splits
