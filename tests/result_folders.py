@@ -6,6 +6,7 @@ not share: times, hosts, versions of libraries, absolute paths, the size of a co
 
 import csv
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,8 +35,25 @@ VOLATILE = {
     *("use", "research_use_only", "notes"),  # sentences
     "bytes",  # of a store: its documents may gain keys
 }
-# What may gain entries: settings and options, scores, columns and rows of tables.
-EXTENSIBLE = ("config/", "options/", "settings/", ".json:rows/", ".csv:")
+# What later versions than 0.1.0 add: settings, options, and these scores and columns. Any other
+# new row, column or file is a difference.
+_SCORES = r"( missed truth_present| invented truth_empty| penalised|pretrain slice tumour slices )"
+_COUNTS = "(least_count|of_count|folds_without)"
+# Of the tables of a report: numbers beside a mean, misses, and forms with a penalty.
+_COLUMNS = (
+    r".* (n|of|trainings)|.*with penalty.*|Missed|Invented|Slices (missed|invented), .*|Trainings"
+    r"|Over|Slices|ours, slices with tumour.*"
+)
+ADDED = re.compile(
+    r"(config|options|settings)/"
+    rf"|(summary\.csv:|\.json:rows/).*{_SCORES}"
+    rf"|summary\.csv:{_COUNTS}/|summary\.json:rows/.*/{_COUNTS}\b"
+    r"|evaluation_segment_patients\.csv:.* (missed|invented)/\d+$"
+    rf"|[a-z_0-9]+\.csv:({_COLUMNS})/\d+$"
+    r"|(image_quality|table_5)\.csv:"  # they have more rows
+    r"|cases/[^/]+\.json:image_sha256/"
+    r"|\bwritten\.json:"
+)
 # The keys of a score in evaluation.json and summary.json.
 SCORE_KEYS = ("stage", "unit", "over", "of", "metric", "convention")
 # Settings that name a folder of the machine; empty in sidecars and exports.
@@ -94,9 +112,7 @@ def differences(
     """What differs between two folders that `read_folder` has read, one line each."""
     found = [f"{name}: is gone" for name in expected if name not in actual]
     found += [
-        f"{name}: is new"
-        for name in actual
-        if name not in expected and not any(part in name for part in EXTENSIBLE)
+        f"{name}: is new" for name in actual if name not in expected and not ADDED.search(name)
     ]
     for name, before in expected.items():
         if any(part in name for part in tolerance.unchecked) or _names_no_folder(
@@ -148,11 +164,8 @@ def _array_difference(before: np.ndarray, now: np.ndarray, tolerance: Tolerance)
 
 def _is_skipped(path: Path) -> bool:
     within = {*CHECKPOINTS, "tensorboard"} & set(path.parent.parts)
-    return (
-        bool(within)
-        or path.name in ("lock", "lock.alive", "written.json")
-        or path.suffix in SKIPPED
-    )
+    # A lock.alive beside the lock is gone when nobody holds it.
+    return bool(within) or path.name == "lock" or path.suffix in SKIPPED
 
 
 def _read_file(path: Path) -> Any:
@@ -184,6 +197,8 @@ def _read_csv(path: Path) -> dict[str, Any]:
 def _read_json(path: Path) -> Any:
     """A document; scores by their keys, so that another order is no difference."""
     document = json.loads(path.read_text())
+    if path.name == "written.json":  # hashes, of pictures too, which are not compared
+        return {"names": sorted(document["files"])}
     rows = document.get("rows") if isinstance(document, dict) else None
     if rows and all(isinstance(row, dict) and {*SCORE_KEYS} <= {*row} for row in rows):
         scores = {" ".join(row[key] for key in SCORE_KEYS): row for row in rows}
