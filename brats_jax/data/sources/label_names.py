@@ -27,11 +27,15 @@ _OF_CLASS: dict[str, tuple[int, str]] = {
             "necroticandnonenhancingtumor", "necroticandnonenhancingtumorcore",
             "necroticandnonenhancingcore", "necroticnonenhancingtumorcore",
             "necroticnonenhancingcore", "nonenhnecrosis", "necrosisnonenhancing",
+            "necrosisnonenhancingtumor", "nonenhancingandnecrosis", "nonenhancingandnecrotic",
+            "necrosisandnonenhancing", "necroticcoreandnonenhancingtumor", "necrotictissue",
+            "nonenhancingtumorandnecrosis", "nonenhancingtumorandnecroticcore",
         )),
         (_NCR, "cyst", ("cyst", "cystic", "cysticcomponent", "cc")),
         (_ED, CLASSES[_ED], (
             "ed", "edema", "oedema", "peritumoraledema", "peritumoraloedema", "snfh",
-            "edematoustissue", "vasogenicedema", "surroundingnonenhancingflairhyperintensity",
+            "edematoustissue", "vasogenicedema", "edemainvadedtissue",
+            "surroundingnonenhancingflairhyperintensity",
             "peritumoraledematousinvadedtissue", "peritumoraledematousinfiltratedtissue",
         )),
         (_ET, CLASSES[_ET], (

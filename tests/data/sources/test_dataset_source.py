@@ -6,6 +6,8 @@ import pytest
 from brats_jax.data.scans.options import ReadOptions
 from brats_jax.data.sources.base import known_problems, notices, state_of
 from brats_jax.data.sources.detect import open_source
+from brats_jax.data.store.prepare import prepare
+from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 
 
@@ -122,3 +124,19 @@ def test_more_memory_than_allowed_is_refused(written):
     source = open_source(str(written), options=ReadOptions(max_case_gb=1e-5))
     with pytest.raises(BratsError, match="GB in memory, more than"):
         source.read("A")
+
+
+def test_a_store_holds_the_labelled_and_unlabelled_cases_of_both_layouts(tmp_path, brats_files):
+    for name, document in (("msd", brats_files.MSD_JSON), ("nnunet", brats_files.NNUNET_JSON)):
+        brats_files.write_dataset_json(tmp_path / name, document)
+        for seed, part in enumerate(("Tr", "Ts")):
+            write = getattr(brats_files, f"write_{name}_case")
+            write(tmp_path / name, f"{name}_{part}", brats_files.make_case(seed), part)
+    sources = [str(tmp_path / name) for name in ("msd", "nnunet")]
+    prepare(sources, tmp_path / "store", workers=1)
+    store = Store.open(tmp_path / "store")
+    assert store.label_kinds == ["classes", "none"] * 2 and store.present.all()
+    images, labels = store.read(range(store.num_slices))
+    np.testing.assert_array_equal(*np.split(images, 2))
+    np.testing.assert_array_equal(*np.split(labels, 2))
+    assert store.pixels[:, 1:].any()

@@ -10,9 +10,11 @@ from brats_jax.data.normalise import normalise
 from brats_jax.data.scans.options import ReadOptions
 from brats_jax.data.sources.base import folder_files, state_of
 from brats_jax.data.sources.lgg import LggSource, fitted
+from brats_jax.data.store.prepare import prepare
+from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 
-CASE = "TCGA_CS_4941_19960909"
+CASE, OTHER = "TCGA_CS_4941_19960909", "TCGA_DU_6407_19860514"
 T1, T1GD, T2, FLAIR = (MODALITIES.index(name) for name in ("t1", "t1gd", "t2", "flair"))
 
 
@@ -187,3 +189,30 @@ def test_slices_are_cut_or_padded_on_all_sides_alike():
     padded = fitted(numbers, (5, 4))[0]
     np.testing.assert_array_equal(padded[1:4], numbers[0])
     assert not padded[[0, 4]].any()
+
+
+def test_a_store_keeps_the_mask_of_the_whole_tumour_apart_from_classes(
+    tmp_path, written, brats_files, drawn
+):
+    brats_files.write_lgg(tmp_path / "kaggle_3m", OTHER, copied(drawn[0], "equal"))
+    for name in written:
+        if name.endswith("mask.tif"):
+            written[name].unlink()
+    prepare(str(tmp_path), tmp_path / "store", workers=1)
+    store = Store.open(tmp_path / "store")
+    assert store.patients == [CASE, OTHER]
+    assert store.label_kinds == ["none", "whole_tumour"] and not store.labelled.any()
+    assert store.present.tolist() == [[True, True, False, True], [True, False, False, True]]
+    in_tumour = np.diff(store.tumour_offsets)
+    assert in_tumour.tolist() == [0, 0, 0, 0, 0, 900, 900, 900]
+    assert not store.pixels.any() and not store.read(range(8))[1].any()
+
+
+def test_a_stopped_preparation_goes_on_where_it_was(tmp_path, written, brats_files):
+    brats_files.write_lgg(tmp_path / "kaggle_3m", OTHER)["2.tif"].write_bytes(b"no TIFF")
+    lines = []
+    with pytest.raises(BratsError, match=r"_2\.tif .*1 finished case kept"):
+        prepare(str(tmp_path), tmp_path / "store", workers=1)
+    brats_files.write_lgg(tmp_path / "kaggle_3m", OTHER)
+    prepare(str(tmp_path), tmp_path / "store", workers=1, say=lines.append)
+    assert "1 of 2 cases already there" in lines
