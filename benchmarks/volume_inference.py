@@ -34,8 +34,9 @@ from brats_jax.inference import cases as prediction
 from brats_jax.inference import model as inference
 from brats_jax.inference.outputs import OutputOptions
 from brats_jax.runs.checkpoints import CheckpointMeta, Checkpoints
-from brats_jax.runs.documents import RunConfig, StageResult, StoreFacts, TrainingFacts
+from brats_jax.runs.documents import RunConfig, StageResult, TrainingFacts
 from brats_jax.runs.folder import RunFolder
+from brats_jax.runs.store_facts import StoreFacts
 from brats_jax.runtime import devices
 
 VOLUME = measure.Record("volume", "everything", seconds=float, text=str)

@@ -49,6 +49,7 @@ TRAINED_ON = Tolerance(
 NEW_FACTS = (
     ":tissue/",
     ":tumour_sha256",
+    ":image_sha256/",
     ":notices/",
     ":summary/bytes",
     ":summary/with_holes",

@@ -15,9 +15,9 @@ from brats_jax.runs.documents import (
     GridConfig,
     StageResult,
     StageTraining,
-    StoreFacts,
     TallyHead,
 )
+from brats_jax.runs.store_facts import StoreFacts
 
 STORE = StoreFacts("abc", {"kind": "phantom"}, "slice")
 

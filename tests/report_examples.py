@@ -25,9 +25,9 @@ from brats_jax.runs.documents import (
     RunConfig,
     Score,
     StageResult,
-    StoreFacts,
 )
 from brats_jax.runs.folder import FoldFolder, RunFolder, StageFolder
+from brats_jax.runs.store_facts import StoreFacts
 from configs import base
 
 SLICES = 6  # of each patient

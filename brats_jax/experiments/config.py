@@ -14,10 +14,12 @@ from brats_jax import about
 from brats_jax.data.augment import Augmentation
 from brats_jax.data.modalities import CLASSES
 from brats_jax.data.store.reader import Store
+from brats_jax.data.store.summary import count_kinds
 from brats_jax.errors import BratsError
 from brats_jax.losses import get_segmentation_loss
-from brats_jax.runs.documents import GridConfig, RunConfig, StoreFacts
+from brats_jax.runs.documents import GridConfig, RunConfig
 from brats_jax.runs.settings import Settings, differences
+from brats_jax.runs.store_facts import StoreFacts
 from brats_jax.runtime import devices
 from brats_jax.runtime.document import read_document
 from brats_jax.tasks import Pretraining, Segmentation, Task
@@ -221,6 +223,7 @@ def describe_store(store: Store) -> StoreFacts:
         fingerprint=store.fingerprint,
         source=store.manifest.source,
         normalisation=store.manifest.normalisation,
+        patients=count_kinds(store.manifest),
     )
 
 

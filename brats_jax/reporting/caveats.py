@@ -37,6 +37,15 @@ def warnings(
             f"Of {plural(holes, 'test patient')} slices are missing in the data: they are left out "
             "of every number of volumes, and of those over all slices."
         )
+    left = {
+        stage: max(one.evaluation.left_out.get(stage, 0) for one in measured)
+        for stage in sorted({s for one in measured for s in one.evaluation.left_out})
+    }
+    for stage, count in left.items():
+        yield (
+            f"Up to {plural(count, 'test patient')} of a fold lack a modality that "
+            f"{STAGE_NAMES[stage]} needs, and are left out of its numbers."
+        )
     patients = min((one.evaluation.patients for one in measured), default=None)
     if patients is not None and patients < FEW_PATIENTS:
         yield (

@@ -1,13 +1,15 @@
 """The data and the settings of the runs of a report, in words and as JSON."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from brats_jax.data.modalities import DISPLAY_NAMES
+from brats_jax.data.sources.joined import descriptions_in
 from brats_jax.reporting.read_runs import Study
 from brats_jax.runs.settings import flatten, without_places
+from brats_jax.runtime.text import plural
 
 
 def facts(study: Study) -> Iterator[str]:
@@ -22,7 +24,8 @@ def facts(study: Study) -> Iterator[str]:
         )
         place = run.document.settings.data.store
         name = Path(place).name
-        stores[f"{line}, in a folder called {name}." if name else f"{line}."] = None
+        line = f"{line}, in a folder called {name}." if name else f"{line}."
+        stores[line + describe_patients(store.patients)] = None
         if run.ssl:
             settings = run.document.settings.pretrain
             inputs = ", ".join(_display_name(name) for name in settings.inputs)
@@ -33,11 +36,37 @@ def facts(study: Study) -> Iterator[str]:
 
 def describe_source(source: dict[str, Any]) -> str:
     """'phantom, 16 patients, seed 0'."""
+    several = descriptions_in(source)
+    if len(several) > 1:
+        return "; ".join(describe_source(one) for one in several)
     kind = str(source.get("kind", "source unknown"))
     more = [f"{source['patients']} patients"] if isinstance(source.get("patients"), int) else []
     if kind == "phantom" and "seed" in source:
         more.append(f"seed {source['seed']}")
     return ", ".join([kind, *more])
+
+
+def describe_patients(counts: Mapping[str, int]) -> str:
+    """' Of its patients 6 have labels and 14 have none.'; '' where all have all.
+
+    Args:
+      counts: `StoreFacts.patients`.
+    """
+    if not counts:
+        return ""
+
+    def words(name: str) -> str:
+        count, people = counts.get(name, 0), counts.get(f"{name}_persons", 0)
+        return f"{count:,}" + (f" ({plural(people, 'person')})" if people != count else "")
+
+    masks, partial = counts.get("whole_tumour", 0), counts.get("partial", 0)
+    return (
+        f" Of its patients {words('labelled')} have labels of the classes and "
+        f"{words('unlabelled')} have none"
+        + (f", of which {masks:,} have a mask of the whole tumour" if masks else "")
+        + (f"; {words('partial')} lack a modality" if partial else "")
+        + ". Pretraining alone uses those without labels."
+    )
 
 
 def configuration(study: Study) -> str:

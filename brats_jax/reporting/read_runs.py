@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+from brats_jax.data.sources.joined import descriptions_in
 from brats_jax.data.splits import Audit, Splits, check_splits
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
@@ -128,7 +129,8 @@ class Run:
     @property
     def is_phantom(self) -> bool:
         """Whether the patients are synthetic."""
-        return self.document.store.source.get("kind") == "phantom"
+        sources = descriptions_in(self.document.store.source)
+        return any(source.get("kind") == "phantom" for source in sources)
 
     @cached_property
     def pretrains_only(self) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
+from brats_jax.runs.store_facts import StoreFacts
 from brats_jax.runtime.document import Document, Part, Sealed, SealedDocument
 from brats_jax.runtime.json_text import parse_json
 
@@ -16,15 +17,6 @@ _SETTINGS_HINT = (
 )
 # Of documents that people edit on purpose.
 EDITED = Sealed.CHANGED[:-1] + "; to keep an edit, remove its entry 'sha256')"
-
-
-@dataclass(frozen=True)
-class StoreFacts(Part):
-    """A store in a few words: two with the same fingerprint hold the same data."""
-
-    fingerprint: str
-    source: dict[str, Any]
-    normalisation: str
 
 
 @dataclass(frozen=True)

@@ -27,10 +27,22 @@ def test_the_path_of_a_store_is_shown(tmp_path):
         ({"kind": "phantom", "patients": 16, "seed": 0}, "phantom, 16 patients, seed 0"),
         ({"kind": "nifti", "patients": 20, "seed": 0}, "nifti, 20 patients"),
         ({}, "source unknown"),
+        ({"kind": "several", "sources": [{"kind": "nifti"}, {"kind": "lgg"}]}, "nifti; lgg"),
     ],
 )
 def test_a_source_in_words(source, words):
     assert provenance.describe_source(source) == words
+
+
+def test_patients_without_labels_are_counted():
+    counts = {"labelled": 7, "labelled_persons": 6, "unlabelled": 5, "unlabelled_persons": 5}
+    counts |= {"partial": 2, "partial_persons": 1, "whole_tumour": 1}
+    assert provenance.describe_patients(counts) == (
+        " Of its patients 7 (6 persons) have labels of the classes and 5 have none, of which 1 "
+        "have a mask of the whole tumour; 2 (1 person) lack a modality. Pretraining alone uses those "
+        "without labels."
+    )
+    assert provenance.describe_patients({}) == ""
 
 
 def test_settings_are_shared_or_listed_by_run(study):

@@ -84,25 +84,47 @@ def summary_table(store: str | os.PathLike[str], manifest: Manifest) -> str:
     return "\n".join(map(escaped_line, lines))
 
 
-def kinds_of_patients(manifest: Manifest) -> dict[str, str]:
-    """Patients and persons with labels, without, and without some modality; {} if all have all."""
-    found: dict[str, str] = {}
+def count_kinds(manifest: Manifest) -> dict[str, int]:
+    """Patients and persons with class labels, without, and without some modality.
+
+    Returns:
+      'labelled', 'labelled_persons', 'unlabelled', ... and 'whole_tumour', of the unlabelled those
+      with a mask; empty where all patients have class labels and all modalities.
+    """
     if not manifest.label_kinds and not manifest.present:
-        return found
+        return {}
     kinds = manifest.label_kinds or (CLASS_LABELS,) * len(manifest.patients)
     present = manifest.present or (MODALITIES,) * len(manifest.patients)
     rows = list(zip(kinds, present, manifest.subjects, strict=True))
+    found: dict[str, int] = {}
     for name, chosen in (
         ("labelled", [person for kind, _, person in rows if kind == CLASS_LABELS]),
         ("unlabelled", [person for kind, _, person in rows if kind != CLASS_LABELS]),
         ("partial", [person for _, own, person in rows if own != MODALITIES]),
     ):
-        people = len(set(chosen))
-        of = "" if people == len(chosen) else f" ({plural(people, 'person', 'persons')})"
-        found[name] = f"{len(chosen):,}{of}"
-    if masks := kinds.count(WHOLE_TUMOUR):
+        found |= {name: len(chosen), f"{name}_persons": len(set(chosen))}
+    return {**found, "whole_tumour": kinds.count(WHOLE_TUMOUR)}
+
+
+def kinds_of_patients(manifest: Manifest) -> dict[str, str]:
+    """The same in words, by 'labelled', 'unlabelled' and 'partial'."""
+    counts = count_kinds(manifest)
+    found = {
+        name: f"{counts[name]:,}"
+        + (
+            ""
+            if counts[name] == counts[f"{name}_persons"]
+            else f" ({plural(counts[f'{name}_persons'], 'person')})"
+        )
+        for name in ("labelled", "unlabelled", "partial")
+        if counts
+    }
+    if counts.get("whole_tumour"):
+        masks = counts["whole_tumour"]
         found["unlabelled"] += f", {masks:,} of them with a mask of the whole tumour"
-    lacking = collections.Counter(tuple(n for n in MODALITIES if n not in own) for own in present)
+    lacking = collections.Counter(
+        tuple(name for name in MODALITIES if name not in own) for own in manifest.present
+    )
     del lacking[()]
     if lacking:
         each = "; ".join(

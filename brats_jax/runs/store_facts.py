@@ -1,0 +1,24 @@
+"""A store in a few words, as the documents of runs and grids have it."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from brats_jax.runtime.document import Part
+
+
+@dataclass(frozen=True)
+class StoreFacts(Part):
+    """Two stores with the same fingerprint hold the same data.
+
+    Attributes:
+      fingerprint: of the arrays.
+      source: the description of the source, or of several.
+      normalisation: 'slice', 'volume' or another.
+      patients: numbers of scans and persons, 'labelled', 'labelled_persons' and so on, by
+        `data.store.summary.count_kinds`; empty where all have labels and all modalities.
+    """
+
+    fingerprint: str
+    source: dict[str, Any]
+    normalisation: str
+    patients: dict[str, int] = field(default_factory=dict)
