@@ -39,8 +39,8 @@ def test_patients_without_labels_are_counted():
     counts |= {"partial": 2, "partial_persons": 1, "whole_tumour": 1}
     assert provenance.describe_patients(counts) == (
         " Of its patients 7 (6 persons) have labels of the classes and 5 have none, of which 1 "
-        "have a mask of the whole tumour; 2 (1 person) lack a modality. Pretraining alone uses those "
-        "without labels."
+        "have a mask of the whole tumour; 2 (1 person) lack a modality. Pretraining alone uses "
+        "those without labels."
     )
     assert provenance.describe_patients({}) == ""
 
