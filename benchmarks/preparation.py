@@ -5,8 +5,9 @@
 
 Preparation is the work of `brats_jax.prepare` on one case: read, reorient to LPS, audit, normalise,
 write, checksum. It is compared with `gzip.decompress` of the case's five files in sequence, with
-zlib's raw inflate (without checksum, the fastest in the standard library), and with raw inflate on
-several threads. The functions alternate; the files are in the page cache.
+zlib's raw inflate (without checksum, the fastest in the standard library), with raw inflate on
+several threads, and with the preparation of the same case without its labels. The functions
+alternate; the files are in the page cache.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from pathlib import Path
 
 from benchmarks import measure
 from benchmarks.measure import Spread
+from brats_jax.data.scans.naming import SEG, parse_volume_name
 from brats_jax.data.sources.base import folder_files
 from brats_jax.data.sources.nifti import NiftiSource
 from brats_jax.data.sources.phantom.files import write_cases
@@ -63,6 +65,8 @@ def main() -> None:
         source = NiftiSource(cases, folder_files(cases))
         patient = source.patients()[0]
         files = [Path(name) for name in source.files_of(patient)]
+        images = [p for p in files if (name := parse_volume_name(p.name)) and name.volume != SEG]
+        without_labels = NiftiSource(cases, images)
         store = root / "store"
         (store / "cases").mkdir(parents=True)
         pool = concurrent.futures.ThreadPoolExecutor(arguments.cores)
@@ -72,6 +76,9 @@ def main() -> None:
 
         functions = {
             "prepared": prepare,
+            "unlabelled": lambda: write_case(
+                store, without_labels, patient, arguments.normalisation
+            ),
             "gzip": lambda: [gzip.decompress(file.read_bytes()) for file in files],
             "zlib": lambda: [inflate(file.read_bytes()) for file in files],
             "zlib, threads": lambda: list(
@@ -79,7 +86,10 @@ def main() -> None:
             ),
         }
         took = measure.time_alternately(functions, arguments.turns)
-        busy = {n: measure.busy(functions[n], arguments.turns) for n in ("prepared", "gzip")}
+        busy = {
+            n: measure.busy(functions[n], arguments.turns)
+            for n in ("prepared", "unlabelled", "gzip")
+        }
         if arguments.profile:
             profile = cProfile.Profile()
             profile.runcall(prepare)
@@ -90,7 +100,12 @@ def main() -> None:
         f"{Spread.of(took['prepared']).show(1e3)} ms"
     )
     print(f"{patient}: {text}")
-    for name in list(functions)[1:]:
+    print(
+        f"  without labels {Spread.of(took['unlabelled']).show(1e3)} ms, "
+        f"{measure.ratio(took['unlabelled'], took['prepared']).show(digits=2)} of the time with "
+        f"them; processor time {busy['unlabelled'] / busy['prepared']:.2f} of it"
+    )
+    for name in list(functions)[2:]:
         print(
             f"  {name:<14}{Spread.of(took[name]).show(1e3)} ms; preparation takes "
             f"{measure.ratio(took['prepared'], took[name]).show(digits=2)} of this time"

@@ -33,12 +33,20 @@ from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.models import Weights
 from brats_jax.runs import checkpoints
 from brats_jax.runs.documents import (
+    GridConfig,
     RunConfig,
     StageTraining,
     Summary,
     TrainingFacts,
 )
-from brats_jax.runs.folder import STAGES, FoldFolder, RunFolder, StageFolder, checkpoint_steps
+from brats_jax.runs.folder import (
+    STAGES,
+    FoldFolder,
+    GridFolder,
+    RunFolder,
+    StageFolder,
+    checkpoint_steps,
+)
 from brats_jax.runs.settings import Settings, differences
 from brats_jax.runtime import devices, distributed, locks
 from brats_jax.runtime.console import print_line, print_lines
@@ -68,7 +76,13 @@ def run(config: ConfigDict, workdir: Path, mode: str = "train") -> Summary:
     distributed.broadcast_from_main(lambda: _check(settings, folder, mode))
     store = Store.open(Path(settings.data.store))
     # A run keeps to the patients that it was started with, though sources were added since.
-    store = store.as_of(distributed.broadcast_from_main(lambda: _fingerprint_of(folder)))
+    kept = distributed.broadcast_from_main(lambda: recorded_fingerprint(settings, folder))
+    every, store = len(store.patients), store.as_of(kept)
+    if len(store.patients) < every:
+        print_line(
+            f"{workdir}: keeps to the {len(store.patients):,} patients that the store had before "
+            f"others were added ({every:,} now)"
+        )
     devices.use_compilation_cache(settings.compilation_cache)
     mesh = devices.training_mesh()
     processes = distributed.gather_to_main([settings.document, store.fingerprint])
@@ -91,10 +105,19 @@ def run(config: ConfigDict, workdir: Path, mode: str = "train") -> Summary:
     )
 
 
-def _fingerprint_of(folder: RunFolder) -> str:
-    """Of the store that a run was started on; '' for a new run."""
-    document = read_if_readable(folder.config_json, RunConfig)
-    return "" if document is None else document.store.fingerprint
+def recorded_fingerprint(settings: Settings, folder: RunFolder) -> str:
+    """The fingerprint of the store whose patients a run keeps to; '' if it takes all.
+
+    That of the store which the run was started on; of a new run, that of its grid, or of the run
+    whose pretraining it takes.
+    """
+    found: list[RunConfig | GridConfig | None] = [read_if_readable(folder.config_json, RunConfig)]
+    for parent in folder.path.resolve().parents[:2]:
+        found.append(read_if_readable(GridFolder(parent).grid_json, GridConfig))
+    if settings.pretrain.run:
+        other = RunFolder(Path(settings.pretrain.run))
+        found.append(read_if_readable(other.config_json, RunConfig))
+    return next((document.store.fingerprint for document in found if document), "")
 
 
 def _check(settings: Settings, folder: RunFolder, mode: str) -> None:

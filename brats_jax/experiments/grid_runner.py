@@ -34,7 +34,7 @@ from brats_jax.experiments.grid_cells import (
     share,
 )
 from brats_jax.experiments.grid_state import summary_line
-from brats_jax.runs.documents import CellRecord
+from brats_jax.runs.documents import CellRecord, GridConfig
 from brats_jax.runs.folder import GridFolder
 from brats_jax.runs.grid import (
     Cell,
@@ -47,6 +47,7 @@ from brats_jax.runs.grid import (
 )
 from brats_jax.runtime import locks
 from brats_jax.runtime.console import print_line, print_lines
+from brats_jax.runtime.document import read_if_readable
 from brats_jax.runtime.files import check_folder, make_folder
 from brats_jax.runtime.signals import Interrupted, StopRequests, die_with_parent
 from brats_jax.runtime.text import plural
@@ -95,6 +96,9 @@ def run_grid(
         experiment_config.check(settings)
     experiment_config.check_workdir(settings, grid.path)
     store = Store.open(Path(settings.data.store))
+    # A grid keeps to its patients, though sources were added to the store since.
+    started = read_if_readable(grid.grid_json, GridConfig)
+    store = store.as_of(started.store.fingerprint if started else "")
     experiment_config.check_patches(settings, store)
     experiment_config.check_labels(store, "train")
     make_splits(store, **experiment_config.split_options(settings))

@@ -15,6 +15,9 @@ from brats_jax.errors import BratsError
 from brats_jax.experiments import experiment
 from brats_jax.experiments.config import parse, pretraining, segmentation, split_options
 from brats_jax.experiments.stage_slices import StageSlices
+from brats_jax.runs.documents import GridConfig, RunConfig
+from brats_jax.runs.folder import RunFolder
+from brats_jax.runs.store_facts import StoreFacts
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
@@ -91,5 +94,21 @@ def test_a_run_goes_on_with_its_patients_when_sources_were_added_to_its_store(
     splits = (workdir / "splits.json").read_bytes()
     assert experiment.run(config, workdir) == summary
     out = capsys.readouterr().out
+    assert "keeps to the 8 patients that the store had before others were added (9 now)" in out
     assert "segment: complete, skipped" in out and "evaluation: complete, skipped" in out
     assert (workdir / "splits.json").read_bytes() == splits
+
+
+def test_a_new_run_keeps_to_the_patients_of_its_grid_or_of_the_pretraining_it_takes(
+    small_store, tmp_path
+):
+    settings = parse(config_of(small_store, tmp_path, pretrain__run=str(tmp_path / "other")))
+    run = RunFolder(tmp_path / "grid" / "runs" / "new")
+    assert experiment.recorded_fingerprint(settings, run) == ""
+    facts = [StoreFacts(name, {"kind": "phantom"}, "slice") for name in ("other", "grid", "own")]
+    RunConfig(dict(settings.document), facts[0]).write(tmp_path / "other" / "config.json")
+    assert experiment.recorded_fingerprint(settings, run) == "other"
+    GridConfig(dict(settings.document), facts[1], {}, ()).write(tmp_path / "grid" / "grid.json")
+    assert experiment.recorded_fingerprint(settings, run) == "grid"
+    RunConfig(dict(settings.document), facts[2]).write(run.config_json)
+    assert experiment.recorded_fingerprint(settings, run) == "own"

@@ -1,6 +1,7 @@
 """Tables of the runs, their trainings, their splits, and the unfinished trainings of a grid."""
 
 import json
+from collections.abc import Sequence
 
 from brats_jax.data.splits import Audit
 from brats_jax.reporting.arms import LOSS_NAMES, percent
@@ -105,6 +106,9 @@ def split_table(study: Study) -> Table | None:
     """Patients and slices in the sets of each fold, and the overlap of the sets."""
     rows: list[list[TableCell]] = []
     seen: set[str] = set()
+    audits = [fold.audit for run in study.runs for fold in run.folds.values() if fold.audit]
+    bare = ["unlabelled"] if any("unlabelled" in audit.patients for audit in audits) else []
+    sets = [*_SETS, *bare]
     for run in study.runs:
         for fold in run.folds.values():
             if fold.audit is None:
@@ -112,12 +116,12 @@ def split_table(study: Study) -> Table | None:
             key = json.dumps([run.split_by, fold.number, fold.audit.to_json()], sort_keys=True)
             if key not in seen:
                 seen.add(key)
-                rows.append(_audit_row(run, fold, fold.audit))
+                rows.append(_audit_row(run, fold, fold.audit, sets))
     columns = [
         Column("From", words=True),
         Column("Fold", words=True),
         Column("Split by", words=True),
-        *(Column(name, head) for head in ("Patients", "Slices") for name in _SETS),
+        *(Column(name, head) for head in ("Patients", "Slices") for name in sets),
         Column("training, validation", "Patients in both"),
         Column("training, test", "Patients in both"),
         Column("validation", "Slices beside a training slice (%)"),
@@ -130,13 +134,14 @@ def split_table(study: Study) -> Table | None:
         "Split and leak audit",
         "Training, validation and test set of each fold. Neighbouring slices of a patient are "
         "nearly equal: test scores are too good where one is in training and the other in test. "
-        "Runs with equal splits share a row.",
+        "Runs with equal splits share a row."
+        + (" Unlabelled scans are for pretraining alone." if bare else ""),
         columns,
         rows,
     )
 
 
-def _audit_row(run: Run, fold: FoldFiles, audit: Audit) -> list[TableCell]:
+def _audit_row(run: Run, fold: FoldFiles, audit: Audit, sets: Sequence[str]) -> list[TableCell]:
     shares = (
         audit.validation_slices_beside_a_training_slice,
         audit.test_slices_beside_a_training_slice,
@@ -145,8 +150,8 @@ def _audit_row(run: Run, fold: FoldFiles, audit: Audit) -> list[TableCell]:
         text(run.name),
         text(fold.number + 1),
         text(run.split_by),
-        *(whole(audit.patients.get(name)) for name in _SETS),
-        *(whole(audit.slices.get(name)) for name in _SETS),
+        *(whole(audit.patients.get(name)) for name in sets),
+        *(whole(audit.slices.get(name)) for name in sets),
         whole(audit.patients_in_train_and_validation),
         whole(audit.patients_in_train_and_test),
         *(number(100 * share, 1) for share in shares),

@@ -1,9 +1,14 @@
 """Tables of runs, trainings, splits and unfinished trainings."""
 
-import pytest
+import dataclasses
 
-from brats_jax.reporting.read_runs import GridCell, Study
+import pytest
+from report_examples import write_run
+
+from brats_jax.data.splits import Audit
+from brats_jax.reporting.read_runs import GridCell, Study, discover
 from brats_jax.reporting.tables import provenance_tables
+from brats_jax.runtime.document import read_document
 
 
 def column(table, name):
@@ -52,3 +57,17 @@ def test_unfinished_trainings_have_their_reason(tmp_path):
 )
 def test_wall_time_has_units(seconds, words):
     assert provenance_tables.wall_time(seconds) == words
+
+
+def test_unlabelled_patients_have_a_column_where_there_are_some(tmp_path):
+    folder = write_run(tmp_path / "run", ssl=False)
+    (fold, *_) = sorted(folder.glob("fold_*"))
+    audit = read_document(fold / "audit.json", Audit)
+    dataclasses.replace(
+        audit,
+        patients={**audit.patients, "unlabelled": 5},
+        slices={**audit.slices, "unlabelled": 80},
+    ).sealed().write(fold / "audit.json")
+    table = provenance_tables.split_table(discover(folder))
+    assert "5" in column(table, "Patients unlabelled")
+    assert "80" in column(table, "Slices unlabelled")
