@@ -76,6 +76,17 @@ def get_config() -> ConfigDict:
     config.pretrain.tumour_probability = 0.0
     config.pretrain.augmentation = _augmentation(on=False)
 
+    # From stage 1 to stage 2; without effect where nothing is pretrained, except that freeze_epochs
+    # and learning_rate_factor then concern an encoder from the file `encoder_init`.
+    config.transfer = ConfigDict()
+    # encoder (the paper's), encoder_decoder (needs pretrain.decoder=unet), stem, all_but_stem,
+    # batch_norm_statistics.
+    config.transfer.parts = "encoder"
+    config.transfer.freeze_epochs = 0  # first epochs in which what was transferred stays as it is
+    config.transfer.learning_rate_factor = 1.0  # of what was transferred, after these epochs
+    # Channels of the stem that nothing was transferred to: random, or encoder_init (its file).
+    config.transfer.other_stem = "random"
+
     # Stage 2.
     config.segment = ConfigDict()
     config.segment.inputs = ("t1", "t1gd", "t2", "flair")

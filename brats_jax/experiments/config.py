@@ -51,6 +51,7 @@ def check(settings: Settings) -> None:
     _check_loss(settings)
     _check_stages(settings)
     _check_encoder_init(settings.encoder_init)
+    _check_transfer(settings)
     if not settings.data.store:
         raise BratsError(
             "no data: give --config.data.store=STORE, a folder that "
@@ -106,6 +107,28 @@ def _check_encoder_init(encoder_init: str) -> None:
         raise BratsError(
             f"config.encoder_init={encoder_init}: only .safetensors files are read, pickled "
             'ones never; convert it with safetensors.torch.save_file(state_dict, "x.safetensors")'
+        )
+
+
+def _check_transfer(settings: Settings) -> None:
+    transfer, decoder = settings.transfer, getattr(settings.pretrain, "decoder", "transposed")
+    name = f"config.transfer.parts={transfer.parts}"
+    if not settings.ssl:
+        return
+    if transfer.parts == "encoder_decoder" and decoder != "unet":
+        raise BratsError(
+            f"{name} with config.pretrain.decoder={decoder}: the segmentation's decoder is a U-Net; "
+            "pretrain with --config.pretrain.decoder=unet, or transfer other parts"
+        )
+    if transfer.parts == "batch_norm_statistics" and transfer.slows_down:
+        raise BratsError(
+            f"{name} transfers no parameter that config.transfer.freeze_epochs or "
+            "config.transfer.learning_rate_factor could concern; leave them at 0 and 1"
+        )
+    if transfer.other_stem == "encoder_init" and settings.encoder_init == "random":
+        raise BratsError(
+            "config.transfer.other_stem=encoder_init without a weight file; give "
+            "--config.encoder_init=FILE.safetensors, or other_stem=random"
         )
 
 
@@ -214,7 +237,16 @@ def train_options(settings: Settings, stage: str, fold: int) -> TrainOptions:
         steps_per_dispatch=train.steps_per_dispatch,
         deterministic=train.deterministic,
         float32_epochs=train.float32_epochs,
+        **(_transfer_options(settings) if stage == "segment" else {}),
     )
+
+
+def _transfer_options(settings: Settings) -> dict[str, Any]:
+    transfer = settings.transfer
+    return {
+        "freeze_epochs": transfer.freeze_epochs,
+        "transferred_factor": transfer.learning_rate_factor,
+    }
 
 
 def describe_store(store: Store) -> StoreFacts:

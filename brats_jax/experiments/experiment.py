@@ -12,7 +12,7 @@ from typing import Any
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from brats_jax import about, models
+from brats_jax import about
 from brats_jax.data.selection import count_patients
 from brats_jax.data.splits import (
     Audit,
@@ -26,11 +26,9 @@ from brats_jax.data.splits import (
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 from brats_jax.evaluation.fold import FoldEvaluation
-from brats_jax.experiments import borrowed_pretraining
+from brats_jax.experiments import borrowed_pretraining, initialisation
 from brats_jax.experiments import config as experiment_config
 from brats_jax.experiments.stage_slices import StageSlices
-from brats_jax.inference.restored import RestoredNetwork
-from brats_jax.models import Weights
 from brats_jax.runs import checkpoints
 from brats_jax.runs.documents import (
     GridConfig,
@@ -53,8 +51,7 @@ from brats_jax.runtime.console import print_line, print_lines
 from brats_jax.runtime.document import read_if_readable
 from brats_jax.runtime.files import check_folder, make_folder
 from brats_jax.runtime.text import plural
-from brats_jax.training import transfer
-from brats_jax.training.trainer import Initialiser, Stage
+from brats_jax.training.trainer import Stage
 
 MODES = ("train", "pretrain", "evaluate")
 
@@ -173,19 +170,10 @@ def _start(settings: Settings, store: Store, folder: RunFolder, mode: str, mesh:
         if settings.pretrain.run:
             for number in settings.folds:
                 borrowed_pretraining.find(settings, number, store, splits)
-        _check_encoder_init(settings)
+        initialisation.check_weight_file(settings)
     make_folder(folder.path, "--workdir")
     _freeze_settings(settings, store, folder, mode)
     return load_or_make_splits(folder.splits_json, store, **options)
-
-
-def _check_encoder_init(settings: Settings) -> None:
-    """Refuses a weight file that does not fit the stage that would start from it."""
-    if settings.encoder_init == "random" or (settings.ssl and settings.pretrain.run):
-        return
-    task = experiment_config.task(settings, "pretrain" if settings.ssl else "segment")
-    _, params, stats = models.split(task.build(0))
-    transfer.load_encoder(settings.encoder_init, params, stats, task.inputs)
 
 
 def _freeze_settings(settings: Settings, store: Store, folder: RunFolder, mode: str) -> None:
@@ -376,6 +364,9 @@ class Fold:
             store=self.store.fingerprint,
             version=about.__version__,
         )
+        start = initialisation.Initialisation(
+            self.settings, task, self.pretrained, self.mesh, self.title
+        )
         return Stage(
             task,
             self.store,
@@ -384,7 +375,8 @@ class Fold:
             options,
             self.folder.stage(name),
             self.mesh,
-            initialise=self._initialiser(name),
+            initialise=start.initialiser(),
+            transferred=start.transferred(),
             record=facts,
             splits=self.splits.digest,
         )
@@ -402,28 +394,4 @@ class Fold:
             steps_per_epoch=stage.steps_per_epoch,
             steps=stage.total_steps,
             unlabelled=count_patients(self.store, stage.train_slices[bare]),
-        )
-
-    def _initialiser(self, name: str) -> Initialiser | None:
-        """What edits the random parameters of a stage; None where its encoder stays random."""
-        if name == "segment" and self.settings.ssl:
-            return self._transfer
-        if self.settings.encoder_init != "random":
-            path = Path(self.settings.encoder_init)
-            inputs = self.settings.stage(name).inputs
-            return lambda params, stats: transfer.load_encoder(path, params, stats, inputs)
-        return None
-
-    def _transfer(self, params: Weights, stats: Weights) -> tuple[Weights, Weights]:
-        """Copies the encoder of the first stage into the parameters of the second."""
-        task = experiment_config.pretraining(self.settings)
-        source = RestoredNetwork(task, self.pretrained, self.mesh.local_mesh)
-        print_line(
-            f"{self.title} segment: encoder from {self.pretrained.path}, step "
-            f"{source.meta.step} ({task.metric} {source.meta.value:.4f})"
-        )
-        inputs = (task.inputs, self.settings.segment.inputs)
-        return (
-            transfer.transfer_encoder(source.params, params, *inputs),
-            transfer.transfer_encoder(source.stats, stats, *inputs),
         )

@@ -3,7 +3,7 @@
 `ops/` has the operations whose fast forms are written for a compiler.
 """
 
-from brats_jax.models.functional import Weights, apply, split
+from brats_jax.models.functional import Weights, apply, shapes, split
 from brats_jax.models.ops.rounded_kernels import Kernels, rounded_kernels, with_kernels
 from brats_jax.models.reconstruction import ReconstructionModel, TransposedDecoder
 from brats_jax.models.resnet import ResNet50
@@ -19,6 +19,7 @@ __all__ = [
     "Weights",
     "apply",
     "rounded_kernels",
+    "shapes",
     "split",
     "with_kernels",
 ]

@@ -1,5 +1,6 @@
 """A model as a pure function of its state: split once, then `apply` inside jit and grad."""
 
+from collections.abc import Callable
 from typing import Any
 
 from flax import nnx
@@ -17,6 +18,11 @@ def split(model: nnx.Module) -> tuple[nnx.GraphDef, Weights, Weights]:
     """
     params, stats = (nnx.state(model, kind) for kind in (nnx.Param, nnx.BatchStat))
     return nnx.graphdef(model), nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
+
+
+def shapes(build: Callable[[], nnx.Module]) -> Weights:
+    """The parameters that `build` would make, as shapes: nothing is computed."""
+    return nnx.to_pure_dict(nnx.state(nnx.eval_shape(build), nnx.Param))
 
 
 def apply(

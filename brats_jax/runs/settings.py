@@ -58,6 +58,10 @@ ALPHA = Rule(
 _WIDTHS = "give a multiple of 4, at most 1,024"
 PROBABILITY = Rule(lambda value: 0 <= value <= 1, "give 0 to 1")
 SLICES = one_of(("tumour", "all"))
+# What a segmentation takes from its pretraining (`training.transfer.in_part`), and the values of
+# the stem's channels of other modalities; the first of each is the paper's.
+TRANSFER_PARTS = ("encoder", "encoder_decoder", "stem", "all_but_stem", "batch_norm_statistics")
+OTHER_STEMS = ("random", "encoder_init")
 # Each once, and at least one.
 SOME_MODALITIES = Rule(
     lambda names: bool(names) and set(names) <= {*MODALITIES} and len(set(names)) == len(names),
@@ -155,6 +159,21 @@ class SegmentSettings(StageSettings):
 
 
 @dataclass(frozen=True)
+class TransferSettings(Part):
+    """config.transfer."""
+
+    parts: Annotated[str, one_of(TRANSFER_PARTS), ADDED] = TRANSFER_PARTS[0]
+    freeze_epochs: Annotated[int, within(0, 1_000_000), ADDED] = 0
+    learning_rate_factor: Annotated[float, POSITIVE, ADDED] = 1.0
+    other_stem: Annotated[str, one_of(OTHER_STEMS), ADDED] = OTHER_STEMS[0]
+
+    @property
+    def slows_down(self) -> bool:
+        """Whether what was transferred is trained otherwise than the rest."""
+        return self.freeze_epochs > 0 or self.learning_rate_factor != 1
+
+
+@dataclass(frozen=True)
 class EvaluationSettings(Part):
     """config.evaluation."""
 
@@ -188,6 +207,7 @@ class Settings(Part):
     pretrain: PretrainSettings
     segment: SegmentSettings
     evaluation: EvaluationSettings
+    transfer: TransferSettings = TransferSettings()
     document: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
     @classmethod

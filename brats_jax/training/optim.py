@@ -1,5 +1,7 @@
 """Learning-rate schedule and optimiser."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -40,3 +42,35 @@ def adam(schedule: optax.Schedule) -> optax.GradientTransformation:
     Reference: Kingma & Ba 2015, https://arxiv.org/abs/1412.6980
     """
     return optax.adam(schedule, b1=0.9, b2=0.999, eps=1e-8)
+
+
+def slower_where(
+    transferred: Any, optimizer: optax.GradientTransformation, factor: float, frozen_steps: int
+) -> optax.GradientTransformation:
+    """An optimiser whose updates of transferred parameters are 0 in the first steps, then smaller.
+
+    The moments of the optimiser see the gradients of frozen parameters too: the first step after
+    freezing is as long as any other.
+
+    Args:
+      transferred: a pytree like the parameters of bool arrays that broadcast to them.
+      optimizer: of all parameters.
+      factor: multiplies the learning rate of what was transferred.
+      frozen_steps: first steps in which it does not change.
+    """
+
+    def init(params: Any) -> optax.ScaleByScheduleState:
+        return optax.ScaleByScheduleState(count=jnp.zeros((), jnp.int32))
+
+    def update(
+        updates: Any, state: optax.ScaleByScheduleState, params: Any = None
+    ) -> tuple[Any, optax.ScaleByScheduleState]:
+        scale = jnp.where(state.count < frozen_steps, 0.0, factor).astype(jnp.float32)
+        scaled = jax.tree.map(
+            lambda update, mark: update * jnp.where(mark, scale, 1.0) if mark.any() else update,
+            updates,
+            transferred,
+        )
+        return scaled, optax.ScaleByScheduleState(count=state.count + 1)
+
+    return optax.chain(optimizer, optax.GradientTransformation(init, update))

@@ -26,6 +26,9 @@ class TrainOptions:
       steps_per_dispatch: see `feed.steps_per_dispatch`.
       deterministic: same bits in every run also on a GPU (see `devices.compiler_options`).
       float32_epochs: first epochs computed in float32, whatever the task's dtype is.
+      freeze_epochs: first epochs in which transferred parameters do not change.
+      transferred_factor: multiplies the learning rate of transferred parameters.
+      keep_last: the checkpoint `best` is that of the last epoch, whatever its score is.
     """
 
     epochs: int = 30
@@ -48,6 +51,9 @@ class TrainOptions:
     steps_per_dispatch: int = 0
     deterministic: bool = True
     float32_epochs: int = 0
+    freeze_epochs: int = 0
+    transferred_factor: float = 1.0
+    keep_last: bool = False
 
     def derived_seed(self, use: str) -> int:
         """A 32-bit seed for one use ('init', 'patches') in this stage and fold."""

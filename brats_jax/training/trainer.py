@@ -37,7 +37,7 @@ from brats_jax.tasks import Batch, Task
 from brats_jax.training.checkpointing import StageCheckpoints, restore_last, take_snapshot
 from brats_jax.training.feed import Feed
 from brats_jax.training.metrics_log import MetricsLog
-from brats_jax.training.optim import adam, step_schedule
+from brats_jax.training.optim import adam, slower_where, step_schedule
 from brats_jax.training.options import TrainOptions
 from brats_jax.training.steps import StepProgress, TrainState, make_train_step
 from brats_jax.training.validation import Validation
@@ -65,6 +65,7 @@ class Stage:
       folder: the stage's folder.
       mesh: the devices.
       initialise: edits the initial parameters before the first step (transfer).
+      transferred: parameters that are frozen or slowed down (`transfer.transferred`), or None.
       record: facts on the data, which every checkpoint holds.
       splits: `Splits.digest`, which every checkpoint holds too; '' for none.
       dispatch_steps: steps in a full dispatch, also on CPU; None: `feed.steps_per_dispatch`.
@@ -84,6 +85,7 @@ class Stage:
         mesh: Mesh,
         *,
         initialise: Initialiser | None = None,
+        transferred: Weights | None = None,
         record: TrainingFacts | None = None,
         splits: str = "",
         dispatch_steps: int | None = None,
@@ -118,6 +120,12 @@ class Stage:
             steps_per_epoch=self.steps_per_epoch,
         )
         self.optimizer = adam(self.schedule)
+        if transferred is not None:
+            frozen, factor = (
+                options.freeze_epochs * self.steps_per_epoch,
+                options.transferred_factor,
+            )
+            self.optimizer = slower_where(transferred, self.optimizer, factor, frozen)
 
     def run(self) -> StageResult:
         """Trains to the end, from the beginning or from the last checkpoint.
@@ -361,7 +369,7 @@ class Stage:
         self.epoch_start = (time.monotonic(), self.step)
 
     def _is_better(self, value: float, than: float | None) -> bool:
-        if than is None:
+        if than is None or self.options.keep_last:
             return True
         return value > than if self.task.larger_is_better else value < than
 

@@ -1,7 +1,8 @@
-"""Initialisation of an encoder from a pretrained one: pure edits of parameter pytrees.
+"""Initialisation of a network from a pretrained one: pure edits of parameter pytrees.
 
-`transfer_encoder` is the paper's partial transfer from the pretraining network to the
-segmentation network. The two encoders differ in one leaf, the kernel of the stem:
+`transfer_parts` copies one of `TRANSFER_PARTS`. The default, the encoder, is the paper's partial transfer
+from the pretraining network to the segmentation network. The two encoders differ in one leaf, the
+kernel of the stem:
 
     pretraining   encoder.conv1.kernel  [7, 7, 2, 64]   t1, t1gd
     segmentation  encoder.conv1.kernel  [7, 7, 4, 64]   t1, t1gd, t2, flair
@@ -10,7 +11,7 @@ segmentation network. The two encoders differ in one leaf, the kernel of the ste
     kernel[:, :, 2:4] stay randomly initialised    (t2 and flair)
 
 All other leaves of the encoder have equal shapes and are copied, BatchNorm statistics included.
-The decoder and the head stay randomly initialised.
+The decoder and the head stay randomly initialised. `transferred` marks what was copied.
 
 `load_encoder` reads ResNet-50 weights with torchvision's names from a safetensors file.
 """
@@ -27,10 +28,14 @@ from safetensors import SafetensorError, safe_open
 from brats_jax.data.modalities import canonical_name
 from brats_jax.errors import BratsError
 from brats_jax.models.torch_weights import LeafPath, leaves, torch_name
+from brats_jax.runs.settings import TRANSFER_PARTS
 
 State = TypeVar("State")
 
 STEM: LeafPath = ("encoder", "conv1", "kernel")  # [7, 7, modalities, width]
+# The convolution of the stem and its BatchNorm.
+STEM_LAYERS = (("encoder", "conv1"), ("encoder", "bn1"))
+STATISTICS = ("mean", "var")  # leaves of a BatchNorm that are not parameters
 
 # Prefixes that wrappers add to torchvision's names.
 PREFIXES = ("module.", "model.", "encoder.", "backbone.")
@@ -38,13 +43,34 @@ NOT_ENCODER = ("fc.", "decoder.", "head.")
 PICKLED_SUFFIXES = (".pth", ".pt", ".bin", ".pkl", ".pickle", ".ckpt", ".tar")
 
 
-def transfer_encoder(
+def in_part(parts: str, path: LeafPath) -> bool:
+    """Whether a leaf belongs to one of `TRANSFER_PARTS`.
+
+    encoder                 the five stages and the stem, with BatchNorm statistics
+    encoder_decoder         these and the decoder; never the head, which predicts images
+    stem                    the first convolution and its BatchNorm
+    all_but_stem            the encoder without them
+    batch_norm_statistics   means and variances of the encoder, no parameter
+    """
+    if parts == "encoder_decoder":
+        return path[0] in ("encoder", "decoder")
+    if path[0] != "encoder":
+        return False
+    if parts == "batch_norm_statistics":
+        return path[-1] in STATISTICS
+    if parts in ("stem", "all_but_stem"):
+        return (path[:2] in STEM_LAYERS) == (parts == "stem")
+    return True
+
+
+def transfer_parts(
     source: State,
     target: State,
     source_modalities: Sequence[str],
     target_modalities: Sequence[str],
+    parts: str = TRANSFER_PARTS[0],
 ) -> State:
-    """Copies the encoder of `source` into `target`; the stem modality by modality.
+    """Copies a part of `source` into `target`; the stem modality by modality.
 
     The stem's kernel [7, 7, C, width] has one slice [:, :, c] per input modality. Each source
     slice goes to the target channel of the *same modality*, wherever that is. Channels of
@@ -55,6 +81,7 @@ def transfer_encoder(
       target: the same kind of pytree of the model to initialise; not changed.
       source_modalities, target_modalities: input modalities of the two, in channel order. If
         they have none in common, the target's stem stays and the other leaves are copied.
+      parts: one of `TRANSFER_PARTS`, see `in_part`.
 
     Returns:
       A new pytree like `target`. Copied leaves have their own memory: `source` and the result
@@ -62,18 +89,18 @@ def transfer_encoder(
 
     Raises:
       BratsError: an unknown or repeated modality; a number of modalities other than the stem's
-        channels; encoders that differ in a leaf or its shape (another width).
+        channels; parts that differ in a leaf or its shape (another width, another decoder).
     """
     source_names = _modality_names(source_modalities, "source")
     target_names = _modality_names(target_modalities, "target")
-    wanted = dict(leaves(source, below="encoder"))
+    wanted = {path: leaf for path, leaf in leaves(source) if in_part(parts, path)}
     edited = []
     for path, old in leaves(target):
-        if path[0] != "encoder":
+        if not in_part(parts, path):
             edited.append(old)
             continue
         if path not in wanted:
-            raise BratsError(f"transfer: the source has no {_dotted(path)}; use the same encoder")
+            raise BratsError(f"transfer: the source has no {_dotted(path)}; {_same(path)}")
         new = wanted.pop(path)
         if path == STEM:
             edited.append(_transfer_stem(new, old, source_names, target_names))
@@ -82,9 +109,43 @@ def transfer_encoder(
             raise BratsError(_shape_message(path, new.shape, old.shape))
         edited.append(jnp.array(new, old.dtype, copy=True))
     if wanted:
-        raise BratsError(
-            f"transfer: the target has no {_dotted(next(iter(wanted)))}; use the same encoder"
-        )
+        path = next(iter(wanted))
+        raise BratsError(f"transfer: the target has no {_dotted(path)}; {_same(path)}")
+    return jax.tree.unflatten(jax.tree.structure(target), edited)
+
+
+def transferred(
+    target: State,
+    source_modalities: Sequence[str],
+    target_modalities: Sequence[str],
+    parts: str = TRANSFER_PARTS[0],
+) -> State:
+    """Marks the values of `target` that `transfer_parts` replaces.
+
+    Args:
+      target: parameters, or their shapes.
+      source_modalities, target_modalities, parts: as of `transfer_parts`.
+
+    Returns:
+      A pytree like `target` of bool arrays that broadcast to its leaves: True or False; for the
+      stem's kernel [1, 1, C, 1], True for the channels of modalities that the source has.
+    """
+    source_names = _modality_names(source_modalities, "source")
+    marks = []
+    for path, _ in leaves(target):
+        mark = np.array(in_part(parts, path))
+        if path == STEM:
+            names = _modality_names(target_modalities, "target")
+            shared = np.array([name in source_names for name in names])
+            mark = mark & shared[None, None, :, None]
+        marks.append(mark)
+    return jax.tree.unflatten(jax.tree.structure(target), marks)
+
+
+def with_stem_of(source: State, target: State) -> State:
+    """`target` with the stem's kernel of `source`; both are networks with the same inputs."""
+    stem = dict(leaves(source))[STEM]
+    edited = [stem if path == STEM else leaf for path, leaf in leaves(target)]
     return jax.tree.unflatten(jax.tree.structure(target), edited)
 
 
@@ -103,7 +164,7 @@ def load_encoder(
         kernel[:, :, 0] = red + green + blue           for C = 1
 
     The stem of a file that names its modalities (an exported network) is copied modality by
-    modality, as in `transfer_encoder`.
+    modality, as in `transfer_parts`.
 
     Args:
       path: a .safetensors file; pickled formats are refused.
@@ -191,6 +252,10 @@ def _shape_message(path: LeafPath, source: tuple[int, ...], target: tuple[int, .
         f"transfer: {_dotted(path)} is {list(source)} in the source and {list(target)} in the "
         "target; use the same width for both"
     )
+
+
+def _same(path: LeafPath) -> str:
+    return f"use the same {path[0]}"
 
 
 def _dotted(path: LeafPath) -> str:

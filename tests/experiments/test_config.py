@@ -103,6 +103,16 @@ def test_the_baseline_is_paired_with_ssl():
         ({"folds": (1, 1)}, "name each fold once"),
         ({"data__store": ""}, "give --config.data.store=STORE"),
         ({"encoder_init": "none.safetensors"}, "no such file"),
+        ({"transfer__parts": "decoder"}, "parts=decoder: valid values are encoder, encoder_d"),
+        ({"transfer__parts": "encoder_decoder"}, r"decoder=transposed: .*\.decoder=unet, or"),
+        ({"transfer__other_stem": "imagenet"}, "valid values are random, encoder_init"),
+        ({"transfer__other_stem": "encoder_init"}, "give --config.encoder_init=FILE"),
+        ({"transfer__freeze_epochs": -1}, "transfer.freeze_epochs=-1: give at least 0"),
+        ({"transfer__learning_rate_factor": 0.0}, "factor=0.0: must be positive"),
+        (
+            {"transfer__parts": "batch_norm_statistics", "transfer__freeze_epochs": 1},
+            "transfers no parameter that config.transfer.freeze_epochs",
+        ),
     ],
 )
 def test_a_wrong_value_is_refused_with_the_valid_ones(changes, message):

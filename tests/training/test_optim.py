@@ -4,7 +4,7 @@ import numpy as np
 import optax
 import pytest
 
-from brats_jax.training.optim import adam, step_schedule
+from brats_jax.training.optim import adam, slower_where, step_schedule
 
 
 def test_the_learning_rate_is_halved_every_ten_epochs():
@@ -53,3 +53,25 @@ def test_the_rate_has_the_same_bits_as_that_of_optax_where_its_division_is_exact
     theirs = optax.exponential_decay(3e-4, 2 * length, 0.7, staircase=True)
     steps = np.array([0, 1, 2 * length + 1, 9 * length + length // 2, 40 * length + 1], np.int32)
     np.testing.assert_array_equal(ours(steps), jax.jit(theirs)(steps))
+
+
+def test_transferred_parameters_stand_still_and_then_move_by_the_factor():
+    """Beside Adam alone: 0 in two steps, then a quarter; a mark may concern single channels."""
+    params = {"old": jnp.ones(3), "new": jnp.ones(3), "stem": jnp.ones((1, 1, 2, 3))}
+    channels = np.array([True, False])[None, None, :, None]
+    marks = {"old": np.array(True), "new": np.array(False), "stem": channels}
+    plain = adam(lambda step: 0.1)
+    slower = slower_where(marks, plain, factor=0.25, frozen_steps=2)
+    states = plain.init(params), slower.init(params)
+    rng = np.random.default_rng(0)
+    for step in range(5):
+        gradients = jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape)), params)
+        full, first = plain.update(gradients, states[0])
+        part, second = slower.update(gradients, states[1])
+        states = first, second
+        factor = 0 if step < 2 else np.float32(0.25)
+        np.testing.assert_array_equal(part["old"], factor * full["old"])
+        np.testing.assert_array_equal(part["new"], full["new"])
+        np.testing.assert_array_equal(part["stem"][..., 0, :], factor * full["stem"][..., 0, :])
+        np.testing.assert_array_equal(part["stem"][..., 1, :], full["stem"][..., 1, :])
+    assert (np.asarray(full["old"]) != 0).all()

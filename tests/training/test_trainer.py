@@ -22,6 +22,7 @@ from brats_jax.runs.folder import StageFolder
 from brats_jax.runs.metrics_jsonl import read_metrics
 from brats_jax.runtime.signals import Interrupted
 from brats_jax.tasks import Pretraining, Segmentation
+from brats_jax.training import trainer
 from brats_jax.training.checkpointing import restore_last
 from brats_jax.training.options import TrainOptions
 from brats_jax.training.trainer import Stage
@@ -45,7 +46,9 @@ pytestmark = pytest.mark.usefixtures("shallow")
 TASK = PointwiseTask(augmentation=Augmentation(quarter_turn=False, gamma=False))
 
 
-def stage_of(store, directory, task=TASK, mesh=None, dispatch_steps=None, **options):
+def stage_of(
+    store, directory, task=TASK, mesh=None, dispatch_steps=None, transferred=None, **options
+):
     return Stage(
         task,
         store,
@@ -54,6 +57,7 @@ def stage_of(store, directory, task=TASK, mesh=None, dispatch_steps=None, **opti
         dataclasses.replace(OPTIONS, **options),
         StageFolder(directory),
         mesh or mesh_of(2),
+        transferred=transferred,
         record=TrainingFacts(split_by="patient"),
         dispatch_steps=dispatch_steps,
     )
@@ -222,6 +226,53 @@ def test_stopped_by_a_signal_a_stage_saves_and_ends_with_the_same_bits(
     stage = make_stage()
     stage.run()
     assert_same_outcome(stage, undisturbed)
+
+
+# Of PointwiseTask: one of the two input channels of the first convolution, and the BatchNorm.
+MARKS = {
+    "encoder": {"kernel": np.array([True, False])[None, None, :, None]},
+    "bn": {"scale": np.array(True), "bias": np.array(True)},
+    "head": {"kernel": np.array(False), "bias": np.array(False)},
+}
+
+
+def test_what_was_transferred_is_frozen_for_whole_epochs_and_resumes_with_the_same_bits(
+    make_stage, small_store
+):
+    """Killed while frozen, on two devices; BatchNorm statistics follow the batches throughout."""
+    options = {"transferred": MARKS, "freeze_epochs": 1, "transferred_factor": 0.5, "threads": 1}
+    start = jax.device_get(make_stage("start", **options).initial_state()[1])
+    frozen = make_stage("frozen", epochs=1, **options)
+    frozen.run()
+    after = final_state(frozen)
+    for part, name in (("bn", "scale"), ("bn", "bias")):
+        np.testing.assert_array_equal(after.params[part][name], start.params[part][name])
+    kernel, before = after.params["encoder"]["kernel"], start.params["encoder"]["kernel"]
+    np.testing.assert_array_equal(kernel[:, :, 0], before[:, :, 0])
+    assert (kernel[:, :, 1] != before[:, :, 1]).all()
+    assert (after.params["head"]["kernel"] != start.params["head"]["kernel"]).any()
+    assert (after.stats["bn"]["mean"] != start.stats["bn"]["mean"]).any()
+
+    whole = make_stage("whole", **options)
+    whole.run()
+    assert (final_state(whole).params["bn"]["scale"] != start.params["bn"]["scale"]).any()
+    interrupted = make_stage(store=disturbed(small_store, kill, after=5), **options)
+    with pytest.raises(Killed):
+        interrupted.run()
+    stage = make_stage(**options)
+    stage.run()
+    assert_same_outcome(stage, whole)
+
+
+@pytest.mark.parametrize(("keep_last", "step", "value"), [(True, 6, 0.2), (False, 2, 0.1)])
+def test_with_a_fixed_length_the_best_checkpoint_is_the_last(
+    keep_last, step, value, make_stage, monkeypatch
+):
+    errors = iter([0.1, 0.3, 0.2])
+    scores = lambda *_: dict.fromkeys(("loss", "mse"), next(errors))  # noqa: E731
+    monkeypatch.setattr(trainer.Validation, "run", scores)
+    result = make_stage(keep_last=keep_last, epochs=3, steps_per_epoch=2).run()
+    assert (result.best_step, result.best) == (step, value)
 
 
 def test_a_signal_during_the_last_save_stops_after_it_and_loses_nothing(

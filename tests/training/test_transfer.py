@@ -16,7 +16,8 @@ from safetensors.numpy import save_file
 
 from brats_jax.errors import BratsError
 from brats_jax.models import ReconstructionModel, SegmentationModel, split
-from brats_jax.training.transfer import load_encoder, transfer_encoder
+from brats_jax.runs.settings import TRANSFER_PARTS
+from brats_jax.training.transfer import load_encoder, transfer_parts, transferred, with_stem_of
 
 spec = importlib.util.spec_from_file_location(
     "w", Path(__file__).parents[1] / "golden" / "resnet50_weights.py"
@@ -66,7 +67,7 @@ def test_the_encoder_is_copied_and_its_stem_modality_by_modality(
 ):
     before = [flat(s) for s in (*source, *target)]
     params, stats = (
-        transfer_encoder(s, t, source_modalities, target_modalities)
+        transfer_parts(s, t, source_modalities, target_modalities)
         for s, t in zip(source, target, strict=True)
     )
     assert jax.tree.structure(params) == jax.tree.structure(target[0])
@@ -104,7 +105,7 @@ def test_the_encoder_is_copied_and_its_stem_modality_by_modality(
 
 
 def test_without_a_common_modality_the_stem_keeps_its_values(source, target):
-    params = transfer_encoder(
+    params = transfer_parts(
         source[0],
         states(ReconstructionModel(2, width=4, rngs=nnx.Rngs(3)), 3)[0],
         ("t1", "t1gd"),
@@ -119,7 +120,7 @@ def test_without_a_common_modality_the_stem_keeps_its_values(source, target):
 def test_four_modalities_transfer_to_one(source, target):
     """From four modalities to one, on nested dicts as a checkpoint may return them."""
     four, one = target[0], _one_channel()
-    new = transfer_encoder(four, one, ALL, ["t2"])
+    new = transfer_parts(four, one, ALL, ["t2"])
     np.testing.assert_array_equal(
         new["encoder"]["conv1"]["kernel"][:, :, 0], four["encoder"]["conv1"]["kernel"][:, :, 2]
     )
@@ -131,7 +132,7 @@ def _one_channel():
 
 def test_copied_leaves_survive_the_donation_of_their_source(target):
     given = states(ReconstructionModel(2, width=4, rngs=nnx.Rngs(1)), 1)[0]
-    new = transfer_encoder(given, target[0], ("t1", "t1gd"), ALL)
+    new = transfer_parts(given, target[0], ("t1", "t1gd"), ALL)
     expected = flat(new)
     for leaf in jax.tree.leaves(given):
         leaf.delete()
@@ -153,7 +154,7 @@ def test_wrong_modalities_are_refused(
     source, target, source_modalities, target_modalities, message
 ):
     with pytest.raises(BratsError, match=message):
-        transfer_encoder(source[0], target[0], source_modalities, target_modalities)
+        transfer_parts(source[0], target[0], source_modalities, target_modalities)
 
 
 def test_another_width_is_refused_with_the_name_of_the_leaf(target):
@@ -163,7 +164,7 @@ def test_another_width_is_refused_with_the_name_of_the_leaf(target):
         (wide_stats, target[1], r"encoder\.bn1\.mean is \[8\] .* \[4\]"),
     ):
         with pytest.raises(BratsError, match=leaf):
-            transfer_encoder(wide, narrow, ("t1", "t1gd"), ALL)
+            transfer_parts(wide, narrow, ("t1", "t1gd"), ALL)
 
 
 def test_another_encoder_is_refused_with_the_name_of_the_leaf(source, target):
@@ -172,7 +173,7 @@ def test_another_encoder_is_refused_with_the_name_of_the_leaf(source, target):
         del pair[broken]["encoder"]["layer3"][5]["bn2"]["scale"]
         assert pair[whole]["encoder"]["layer3"][5]["bn2"]["scale"].shape == (16,)
         with pytest.raises(BratsError, match=rf"{message} encoder\.layer3\.5\.bn2\.scale"):
-            transfer_encoder(*pair, ("t1", "t1gd"), ALL)
+            transfer_parts(*pair, ("t1", "t1gd"), ALL)
 
 
 # Weight files
@@ -299,3 +300,65 @@ def test_files_that_are_missing_or_cut_short_are_refused(tmp_path, target):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(BratsError, match="not a readable safetensors file"):
         load_encoder(path, *target)
+
+
+def _unet_source(channels=2):
+    model = ReconstructionModel(channels, width=4, rngs=nnx.Rngs(1))
+    model.decoder = SegmentationModel(4, width=4, rngs=nnx.Rngs(7)).decoder
+    return states(model, 1)
+
+
+# Beginnings of the names that each part takes from the pretraining, without the stem's kernel.
+STEM_NORM = ("encoder.bn1.",)
+LAYERS = tuple(f"encoder.layer{k}." for k in (1, 2, 3, 4))
+TAKEN = {
+    "encoder": (STEM_NORM + LAYERS, STEM_NORM + LAYERS, True),
+    "encoder_decoder": (
+        (*STEM_NORM, *LAYERS, "decoder."), (*STEM_NORM, *LAYERS, "decoder."), True,
+    ),
+    "stem": (STEM_NORM, STEM_NORM, True),
+    "all_but_stem": (LAYERS, LAYERS, False),
+    "batch_norm_statistics": ((), STEM_NORM + LAYERS, False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("parts", TRANSFER_PARTS)
+def test_each_part_takes_its_leaves_and_the_marks_name_them(parts, target):
+    """Every leaf of parameters and statistics is either the pretraining's or as it was."""
+    of_params, of_stats, stem = TAKEN[parts]
+    given = _unet_source()
+    modalities = (("t1", "t1gd"), ("flair", "t1gd", "t2", "t1"))
+    marks = flat(transferred(target[0], *modalities, parts))
+    for theirs, ours, names in ((given[0], target[0], of_params), (given[1], target[1], of_stats)):
+        result = flat(transfer_parts(theirs, ours, *modalities, parts))
+        theirs, ours = flat(theirs), flat(ours)
+        assert set(result) == set(ours)
+        for name, value in result.items():
+            if name == "encoder.conv1.kernel":
+                from_source = {3: 0, 1: 1} if stem else {}
+                for channel in range(4):
+                    expected = ours[name][:, :, channel]
+                    if channel in from_source:
+                        expected = theirs[name][:, :, from_source[channel]]
+                    np.testing.assert_array_equal(value[:, :, channel], expected)
+                assert marks[name].shape == (1, 1, 4, 1)
+                assert marks[name].ravel().tolist() == [c in from_source for c in range(4)]
+                continue
+            taken = name.startswith(names) and bool(names)
+            np.testing.assert_array_equal(value, theirs[name] if taken else ours[name])
+            if name in marks:
+                assert marks[name] == taken
+    assert set(marks) == set(flat(target[0]))
+
+
+def test_a_decoder_of_another_kind_is_refused_with_the_name_of_the_leaf(source, target):
+    with pytest.raises(BratsError, match=r"decoder\.stages\.0\..*; use the same decoder"):
+        transfer_parts(source[0], target[0], ("t1", "t1gd"), ALL, "encoder_decoder")
+
+
+def test_the_stem_of_another_network_replaces_that_leaf_alone(target):
+    other = states(SegmentationModel(4, width=4, rngs=nnx.Rngs(5)), 5)[0]
+    new, old, theirs = (flat(s) for s in (with_stem_of(other, target[0]), target[0], other))
+    for name, value in new.items():
+        expected = theirs if name == "encoder.conv1.kernel" else old
+        np.testing.assert_array_equal(value, expected[name])
