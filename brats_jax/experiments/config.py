@@ -117,8 +117,8 @@ def _check_transfer(settings: Settings) -> None:
         return
     if transfer.parts == "encoder_decoder" and decoder != "unet":
         raise BratsError(
-            f"{name} with config.pretrain.decoder={decoder}: the segmentation's decoder is a U-Net; "
-            "pretrain with --config.pretrain.decoder=unet, or transfer other parts"
+            f"{name} with config.pretrain.decoder={decoder}: the segmentation's decoder is a "
+            "U-Net; pretrain with --config.pretrain.decoder=unet, or transfer other parts"
         )
     if transfer.parts == "batch_norm_statistics" and transfer.slows_down:
         raise BratsError(

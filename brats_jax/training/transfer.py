@@ -1,8 +1,8 @@
 """Initialisation of a network from a pretrained one: pure edits of parameter pytrees.
 
-`transfer_parts` copies one of `TRANSFER_PARTS`. The default, the encoder, is the paper's partial transfer
-from the pretraining network to the segmentation network. The two encoders differ in one leaf, the
-kernel of the stem:
+`transfer_parts` copies one of `TRANSFER_PARTS`. The default, the encoder, is the paper's partial
+transfer from the pretraining network to the segmentation network. The two encoders differ in one
+leaf, the kernel of the stem:
 
     pretraining   encoder.conv1.kernel  [7, 7, 2, 64]   t1, t1gd
     segmentation  encoder.conv1.kernel  [7, 7, 4, 64]   t1, t1gd, t2, flair
