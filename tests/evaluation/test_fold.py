@@ -1,14 +1,24 @@
 """The evaluation of a fold: its test set, and when it is made again."""
 
 import csv
+import dataclasses
 import json
+import shutil
 
+import numpy as np
 import pytest
 
+from brats_jax.data.modalities import MODALITIES
+from brats_jax.data.splits import Splits, fold_split
+from brats_jax.data.store.reader import Store
+from brats_jax.evaluation.fold import FoldEvaluation
 from brats_jax.evaluation.rows import find_row
 from brats_jax.evaluation.tallies import SegmentationTally
 from brats_jax.experiments import experiment
+from brats_jax.experiments.config import parse, task
 from brats_jax.runs.documents import Evaluation
+from brats_jax.runs.folder import RunFolder
+from brats_jax.runtime.devices import data_mesh
 from brats_jax.runtime.document import read_document
 
 pytestmark = pytest.mark.usefixtures("shallow")
@@ -84,3 +94,27 @@ def test_an_evaluation_that_was_stopped_halfway_is_made_again(finished):
     assert SegmentationTally.load(path)[0].tolerance_mm == 100
     assert experiment.run(config, workdir).rows == summary.rows
     assert SegmentationTally.load(path)[0].tolerance_mm == config.evaluation.tolerance_mm
+
+
+def test_a_test_patient_without_a_modality_is_left_out_of_the_stage_that_needs_it(
+    finished, small_store, tmp_path, capsys
+):
+    workdir, config, _ = finished
+    run = RunFolder(shutil.copytree(workdir, tmp_path / "run"))
+    settings = parse(config)
+    split = fold_split(read_document(run.splits_json, Splits), small_store, 0)
+    split = dataclasses.replace(split, test=np.sort([*split.test, *split.validation]))
+    store = Store.open(small_store.path)
+    lame = store.patient_of[split.validation[0]]
+    store.present[lame, MODALITIES.index("t2")] = False
+    tasks = {name: task(settings, name) for name in ("pretrain", "segment")}
+    mesh = data_mesh()
+    fold = FoldEvaluation(settings, tasks, store, split, "patient", run.fold(0), mesh)
+    fold.run(again=True)
+    found = read_document(run.fold(0).evaluation_json, Evaluation)
+    assert found.left_out == {"segment": 1} and found.patients == 3
+    line = f"segment: 1 of 3 test patients left out, without T2: {store.patients[lame]}"
+    assert line in capsys.readouterr().out
+    for stage, patients in (("pretrain", 3), ("segment", 2)):
+        with (run.fold(0).path / f"evaluation_{stage}.csv").open() as file:
+            assert len({row["patient"] for row in csv.DictReader(file)}) == patients
