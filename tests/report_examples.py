@@ -15,6 +15,7 @@ from brats_jax.evaluation.rows import rows_of
 from brats_jax.evaluation.tallies import (
     IMAGE_METRICS,
     IMAGE_REGIONS,
+    YARDSTICK_METRICS,
     PretrainingTally,
     SegmentationTally,
     Slices,
@@ -75,8 +76,13 @@ def write_run(
     store: str = "",
     fingerprint: str = "0123456789abcdef",
     settings: dict[str, Any] | None = None,
+    regression: float | None = 0.06,
 ) -> Path:
-    """Writes a run folder like brats_jax.main, without checkpoints."""
+    """Writes a run folder like brats_jax.main, without checkpoints.
+
+    The pretraining has an MSE near 0.04, the regression beside it of `regression`; None: no
+    yardsticks.
+    """
     config = base.get_config()
     config.loss, config.ssl, config.seed = loss, ssl, seed
     config.folds = tuple(folds if wanted is None else wanted)
@@ -96,7 +102,7 @@ def write_run(
     Splits(split_by, 0, 0.15, 5, names, test=names, folds=((),) * 5).write(run.splits_json)
     stages = [s for s in stages if ssl or s != "pretrain"]
     for fold in folds:
-        _write_fold(run.fold(fold), stages, patients, error, slices, split_by, config)
+        _write_fold(run.fold(fold), stages, patients, error, slices, split_by, config, regression)
     return directory
 
 
@@ -108,6 +114,7 @@ def _write_fold(
     slices: str,
     split_by: str,
     config: Any,
+    regression: float | None,
 ) -> None:
     leaks = split_by == "slice"
     Audit(
@@ -126,7 +133,11 @@ def _write_fold(
     rows: list[Score] = []
     for stage in stages:
         write_history(folder.stage(stage), epochs=4, seed=folder.number)
-        tally = _pretraining(patients, folder.number) if stage == "pretrain" else None
+        tally = None
+        if stage == "pretrain":
+            tally = _pretraining(patients, folder.number, regression)
+            for name, scores in conventions.yardstick_scores(tally).items():
+                rows += rows_of(name, scores)
         if tally is None:
             seeds = (config.seed, folder.number, int(config.ssl), len(config.loss))
             tally = _segmentation(patients, error, slices, leaks, seeds)
@@ -177,7 +188,7 @@ def _segmentation(
     return tally_of(prediction[keep], truth[keep], sizes, [False] * patients)
 
 
-def _pretraining(patients: int, fold: int) -> PretrainingTally:
+def _pretraining(patients: int, fold: int, regression: float | None) -> PretrainingTally:
     truth = truth_of(patients)
     described: Slices = slices_of([SLICES] * patients, truth.any(axis=(1, 2)), [True] * patients)
     rng = np.random.default_rng(fold)
@@ -189,7 +200,19 @@ def _pretraining(patients: int, fold: int) -> PretrainingTally:
             if region == "tumour":
                 found[~described.tumour] = np.nan
             values[f"{region}/{metric}"] = found.astype(np.float32)
-    return PretrainingTally(described, values)
+    if regression is None:
+        return PretrainingTally(described, values)
+    yardsticks = {}
+    for name, mse in (("regression", regression), ("mean", 1.0)):
+        each = {"mse": mse, "psnr": 24.9, "ssim": 0.857}
+        yardsticks[name] = {
+            f"{region}/{metric}": np.where(
+                np.isnan(values[f"{region}/{metric}"]), np.nan, each[metric]
+            ).astype(np.float32)
+            for region in IMAGE_REGIONS
+            for metric in YARDSTICK_METRICS
+        }
+    return PretrainingTally(described, values, yardsticks)
 
 
 def _write_panel(folder: FoldFolder, patients: int, error: float, seeds: Sequence[int]) -> None:

@@ -50,7 +50,10 @@ ADDED = re.compile(
     rf"|summary\.csv:{_COUNTS}/|summary\.json:rows/.*/{_COUNTS}\b"
     r"|evaluation_segment_patients\.csv:.* (missed|invented)/\d+$"
     rf"|[a-z_0-9]+\.csv:({_COLUMNS})/\d+$"
-    r"|(image_quality|table_5)\.csv:"  # they have more rows
+    r"|(image_quality|table_1|table_5)\.csv:"  # they have more rows
+    r"|\.json:rows/(regression|mean) slice |summary\.csv:[^/]+/(regression|mean) slice "
+    r"|evaluation_pretrain\.csv:(regression|mean) [a-z ]+/\d+$|yardsticks\.csv:"
+    r"|evaluation\.json:yardsticks/|tally_pretrain\.npz:yardstick\."
     r"|cases/[^/]+\.json:image_sha256/"
     r"|\bwritten\.json:"
 )

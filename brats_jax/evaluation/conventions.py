@@ -29,7 +29,7 @@ volumes.
 and `surface.DISTANCE_CONVENTIONS`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,8 +43,10 @@ from brats_jax.evaluation.tallies import (
     SCORED,
     SURFEL_FIELDS,
     SURFEL_REGIONS,
+    YARDSTICK_METRICS,
     PretrainingTally,
     SegmentationTally,
+    Slices,
 )
 from brats_jax.metrics import overlap, surface
 from brats_jax.metrics.surface import SurfaceStatistics
@@ -128,7 +130,7 @@ class Scores:
 def scores_of(tally: SegmentationTally | PretrainingTally) -> list[Scores]:
     """All scores of a tally, in the order of the tables."""
     if isinstance(tally, PretrainingTally):
-        return list(_image_scores(tally))
+        return list(_image_scores(tally.slices, tally.values, IMAGE_METRICS))
     return list(segmentation_scores(tally))
 
 
@@ -150,19 +152,27 @@ def segmentation_scores(tally: SegmentationTally) -> Iterator[Scores]:
         yield from _in_space(tally)
 
 
-def _image_scores(tally: PretrainingTally) -> Iterator[Scores]:
+def yardstick_scores(tally: PretrainingTally) -> dict[str, list[Scores]]:
+    """The scores of each yardstick of a pretraining, by its name."""
+    return {
+        name: list(_image_scores(tally.slices, values, YARDSTICK_METRICS))
+        for name, values in tally.yardsticks.items()
+    }
+
+
+def _image_scores(
+    slices: Slices, by_name: Mapping[str, np.ndarray], metrics: Sequence[str]
+) -> Iterator[Scores]:
     for region in IMAGE_REGIONS:
-        for metric in IMAGE_METRICS:
+        for metric in metrics:
             name, convention = _IMAGE_SCORES[metric]
-            values = tally.values[f"{region}/{metric}"].astype(np.float64)
+            values = by_name[f"{region}/{metric}"].astype(np.float64)
             # Infinite where prediction and truth are equal, which a mean cannot include.
             values = np.where(np.isfinite(values), values, np.nan)
-            kept = np.where(tally.slices.left_out, np.nan, values)
-            yield Scores(
-                "slice", "all slices", region, name, convention, kept, tally.slices.patient
-            )
-            here = tally.slices.tumour
-            patient = tally.slices.patient[here]
+            kept = np.where(slices.left_out, np.nan, values)
+            yield Scores("slice", "all slices", region, name, convention, kept, slices.patient)
+            here = slices.tumour
+            patient = slices.patient[here]
             yield Scores("slice", "tumour slices", region, name, convention, values[here], patient)
 
 

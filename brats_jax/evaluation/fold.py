@@ -1,6 +1,6 @@
 """The evaluation of one fold: its best models on its test set, as tallies, tables and pictures."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,10 @@ from brats_jax.data.selection import note_on_left_out, select_slices, usable_sli
 from brats_jax.data.splits import Split
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
+from brats_jax.evaluation import yardsticks
 from brats_jax.evaluation.published import line_on_edit
+from brats_jax.evaluation.tallies import PretrainingTally
+from brats_jax.evaluation.yardsticks import Yardstick
 from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.runs import checkpoints
 from brats_jax.runs.documents import REEVALUATE_HINT, EvaluatedCheckpoint, Evaluation, Score
@@ -33,6 +36,7 @@ class FoldEvaluation:
       store, split, split_by: the test set.
       folder: of the fold, with the checkpoints.
       mesh: the devices of this process.
+      trained_on: by stage, int64[n] global indices of the slices that it trains on.
     """
 
     settings: Settings
@@ -42,6 +46,7 @@ class FoldEvaluation:
     split_by: str
     folder: FoldFolder
     mesh: Mesh
+    trained_on: Mapping[str, np.ndarray]
 
     @property
     def title(self) -> str:
@@ -112,6 +117,7 @@ class FoldEvaluation:
         rows: list[Score] = []
         files: list[str] = []
         left_out = {}
+        fitted: Sequence[Yardstick] = ()
         for stage, task in self.tasks.items():
             usable, own = self._usable(stage), self._indices(stage)
             note = note_on_left_out(self.store, self.split.test, usable, task.needs, "test")
@@ -126,7 +132,9 @@ class FoldEvaluation:
                     "split (--config.data.split_seed) in another --workdir"
                 )
             print_line(f"{self.title} {stage}: evaluating {len(own)} test slices")
-            best[stage], rows_of_stage = self._evaluate(stage, own, drawn)
+            of_stage = self._yardsticks(stage)
+            fitted = of_stage or fitted
+            best[stage], rows_of_stage = self._evaluate(stage, own, drawn, of_stage)
             rows += rows_of_stage
             volumes = self.folder.patients_csv(stage).exists()
             files += files_of(self.folder, stage, volumes=volumes, panels=len(drawn) > 0)
@@ -146,13 +154,26 @@ class FoldEvaluation:
             files=tuple(files),
             with_holes=holes,
             left_out=left_out,
+            yardsticks={one.name: one.to_json() for one in fitted},
         ).write(self.folder.evaluation_json)
 
+    def _yardsticks(self, stage: str) -> tuple[Yardstick, ...]:
+        """The yardsticks of a stage, fitted to its training slices; the segmentation has none."""
+        if stage != "pretrain":
+            return ()
+        task, indices = self.tasks[stage], self.trained_on[stage]
+        print_line(f"{self.title} {stage}: fitting yardsticks to {len(indices)} training slices")
+        return yardsticks.fit(self.store, indices, task.inputs, task.outputs)
+
     def _evaluate(
-        self, stage: str, indices: np.ndarray, drawn: np.ndarray
+        self,
+        stage: str,
+        indices: np.ndarray,
+        drawn: np.ndarray,
+        fitted: Sequence[Yardstick],
     ) -> tuple[EvaluatedCheckpoint, list[Score]]:
         """Writes tally, tables and panel of a stage; returns its checkpoint and its rows."""
-        from brats_jax.evaluation import panels, rows, scoring
+        from brats_jax.evaluation import conventions, panels, rows, scoring
 
         network = RestoredNetwork(self.tasks[stage], self.folder.stage(stage), self.mesh)
         tally, scores = scoring.score(
@@ -163,6 +184,7 @@ class FoldEvaluation:
             self.settings.evaluation.tolerance_mm,
             f"{self.title} {stage}",
             over=self.settings.evaluation.slices,
+            yardsticks=fitted,
         )
         # A stop below must not leave an evaluation.json beside tallies of another evaluation.
         self.folder.evaluation_json.unlink(missing_ok=True)
@@ -178,4 +200,8 @@ class FoldEvaluation:
         if len(drawn):
             note = f"test set, split by {self.split_by}"
             panels.draw(self.folder, network, self.store, drawn, note)
-        return best, rows.rows_of(stage, scores)
+        found = rows.rows_of(stage, scores)
+        if isinstance(tally, PretrainingTally):
+            for name, of_yardstick in conventions.yardstick_scores(tally).items():
+                found += rows.rows_of(name, of_yardstick)
+        return best, found

@@ -102,6 +102,9 @@ def _slice_columns(
     """Columns 'region metric' of the table by slice."""
     if isinstance(tally, PretrainingTally):
         yield from ((name.replace("/", " "), values) for name, values in tally.values.items())
+        for yardstick, of_slices in tally.yardsticks.items():
+            for name, values in of_slices.items():
+                yield f"{yardstick} {name.replace('/', ' ')}", values
         return
     for r, of in enumerate(SCORED):
         yield from ((f"{of} {c}", tally.counts[:, r, k]) for k, c in enumerate(("tp", "fp", "fn")))

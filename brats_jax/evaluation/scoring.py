@@ -1,9 +1,10 @@
 """One pass of a network over the test set: predicts every slice and tallies its statistics."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from brats_jax.data.store.reader import Store
@@ -17,10 +18,12 @@ from brats_jax.evaluation.tallies import (
     SCORED,
     SURFEL_FIELDS,
     SURFEL_REGIONS,
+    YARDSTICK_METRICS,
     PretrainingTally,
     SegmentationTally,
     Slices,
 )
+from brats_jax.evaluation.yardsticks import Yardstick
 from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.metrics import image, lesions, overlap, surface, surface_by_area
 from brats_jax.metrics.surface import SurfaceStatistics
@@ -46,6 +49,7 @@ def score(
     title: str,
     *,
     over: str = "all",
+    yardsticks: Sequence[Yardstick] = (),
 ) -> tuple[SegmentationTally | PretrainingTally, list[Scores]]:
     """Predicts and scores the slices of a test set.
 
@@ -56,6 +60,7 @@ def score(
       tolerance_mm: boundary pixels nearer than this count as found (NSD).
       title: label of the progress bar.
       over: 'all' or 'tumour': which slices of each patient these are.
+      yardsticks: of a pretraining, to be scored beside it.
 
     Returns:
       (tally, all its scores).
@@ -69,7 +74,7 @@ def score(
                 network, store, indices, batch_size, tolerance_mm, done, over
             )
         else:
-            tally = score_pretraining(network, store, indices, batch_size, done, over)
+            tally = score_pretraining(network, store, indices, batch_size, done, over, yardsticks)
     return tally, scores_of(tally)
 
 
@@ -250,17 +255,20 @@ def score_pretraining(
     batch_size: int,
     done: ProgressCallback = _no_progress,
     over: str = "all",
+    yardsticks: Sequence[Yardstick] = (),
 ) -> PretrainingTally:
-    """Image quality of every predicted slice: over the whole slice, the brain and the tumour."""
+    """Image quality of every predicted slice: over the whole slice, the brain and the tumour.
+
+    Arguments as for `score`; `done` reports the progress.
+    """
 
     @jax.jit
     def step(params: Weights, stats: Weights, batch: Batch) -> dict[str, jax.Array]:
         x, target = network.task.prepare(batch, training=False)
         prediction, target = network.output(params, stats, x)[..., 0], target[..., 0]
         data_range = image.data_range(target, "target")
-        masks = {"slice": None, "brain": brain_mask(batch["image"]), "tumour": batch["label"] > 0}
         values = {}
-        for region, mask in masks.items():
+        for region, mask in _regions(batch).items():
             numbers = (
                 image.mse(prediction, target, mask),
                 image.psnr(prediction, target, data_range, mask),
@@ -269,16 +277,45 @@ def score_pretraining(
                 image.ssim(prediction, target, data_range, mask, window="gaussian11"),
             )
             for metric, number in zip(IMAGE_METRICS, numbers, strict=True):
-                values[f"{region}/{metric}"] = number
+                values[f"/{region}/{metric}"] = number
+        return values
+
+    # A program of its own: the bits of the network's numbers do not depend on the yardsticks.
+    @jax.jit
+    def beside(batch: Batch) -> dict[str, jax.Array]:
+        _, target = network.task.prepare(batch, training=False)
+        target = target[..., 0]
+        data_range = image.data_range(target, "target")
+        values = {}
+        for one in yardsticks:
+            guess = one.predict(batch["image"].astype(jnp.float32))[..., 0]
+            for region, mask in _regions(batch).items():
+                numbers = (
+                    image.mse(guess, target, mask),
+                    image.psnr(guess, target, data_range, mask),
+                    image.ssim(guess, target, data_range, mask),
+                )
+                for metric, number in zip(YARDSTICK_METRICS, numbers, strict=True):
+                    values[f"{one.name}/{region}/{metric}"] = number
         return values
 
     rows: list[dict[str, np.ndarray]] = []
     for batch, valid in device_batches(network.mesh, store, indices, batch_size):
         values = jax.device_get(step(network.params, network.stats, batch))
+        values |= jax.device_get(beside(batch))
         rows.append({name: value[valid] for name, value in values.items()})
         done(int(valid.sum()))
-    joined = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
-    return PretrainingTally(describe_slices(store, indices, over), joined)
+    joined: dict[str, dict[str, np.ndarray]] = {}
+    for key in rows[0]:
+        whose, _, name = key.partition("/")
+        joined.setdefault(whose, {})[name] = np.concatenate([row[key] for row in rows])
+    values = joined.pop("")
+    return PretrainingTally(describe_slices(store, indices, over), values, joined)
+
+
+def _regions(batch: Batch) -> dict[str, jax.Array | None]:
+    """bool[B, H, W] by name; None: the whole slice."""
+    return {"slice": None, "brain": brain_mask(batch["image"]), "tumour": batch["label"] > 0}
 
 
 def describe_slices(store: Store, indices: np.ndarray, over: str = "all") -> Slices:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from brats_jax.data.modalities import CLASSES, DISPLAY_NAMES
-from brats_jax.evaluation import conventions
+from brats_jax.evaluation import conventions, yardsticks
 from brats_jax.evaluation.rows import MEAN_FOREGROUND, find_row
 from brats_jax.evaluation.tallies import LESION_REGIONS
 from brats_jax.metrics import overlap
@@ -197,29 +197,54 @@ def _pretraining_table(summary: Summary) -> list[str]:
     title = f"{DISPLAY_NAMES[summary.target]} from {inputs}"
     names = ("MSE (slices)", "PSNR dB (slices)", "SSIM (slices)")
     lines = ["", title.ljust(_FIRST_COLUMN) + "".join(n.ljust(_COLUMN) for n in names).rstrip()]
-    rows = [row for row in summary.rows if row.stage == "pretrain"]
-    shown = []
+    shown: list[FoldsScore | None] = []
     # Of tumour slices alone, "all slices" would be the same numbers again.
     overs = ("all slices", "tumour slices") if summary.slices == "all" else ("tumour slices",)
     for region in ("slice", "brain", "tumour"):
         for over in overs if region != "tumour" else overs[-1:]:
-            cells = [
-                find_row(rows, of=region, over=over, metric=metric, convention=rule)
-                for metric, rule in (
-                    ("mse", ""),
-                    ("psnr", "target range"),
-                    ("ssim", "target range"),
-                )
-            ]
-            line = f"  {region}, {over}".ljust(_FIRST_COLUMN)
-            digits = (4, 2, 4)
-            line += "".join(
-                _counted(c, d).ljust(_COLUMN) for c, d in zip(cells, digits, strict=True)
-            )
-            lines.append(line.rstrip())
+            cells = _image_cells(summary, "pretrain", region, over)
+            lines.append(_image_line(f"  {region}, {over}", cells))
             shown += cells
+            for name in yardsticks.YARDSTICKS:
+                beside = _image_cells(summary, name, region, over)
+                if any(beside):
+                    lines.append(_image_line(f"    {name}", beside))
     lines.append("  PSNR and SSIM: range of each target slice; in brackets: number of slices")
-    return [*lines, *_without(shown, summary)]
+    return [*lines, *_without(shown, summary), *_against_yardsticks(summary, overs[0])]
+
+
+def _image_cells(
+    summary: Summary, stage: str, region: str, over: str
+) -> tuple[FoldsScore | None, ...]:
+    """MSE, PSNR and SSIM of the first stage or of a yardstick."""
+    rows = [row for row in summary.rows if row.stage == stage]
+    return tuple(
+        find_row(rows, of=region, over=over, metric=metric, convention=rule)
+        for metric, rule in (("mse", ""), ("psnr", "target range"), ("ssim", "target range"))
+    )
+
+
+def _image_line(name: str, cells: Sequence[FoldsScore | None]) -> str:
+    shown = (_counted(c, d).ljust(_COLUMN) for c, d in zip(cells, (4, 2, 4), strict=True))
+    return (name.ljust(_FIRST_COLUMN) + "".join(shown)).rstrip()
+
+
+def _against_yardsticks(summary: Summary, over: str) -> list[str]:
+    """Whether the network predicts the brain better than what needs no network."""
+    own, *others = (
+        _image_cells(summary, stage, "brain", over)[0]
+        for stage in ("pretrain", *yardsticks.YARDSTICKS)
+    )
+    lines = [f"  {line}" for line in yardsticks.explain(summary.inputs)] if any(others) else []
+    for name, other in zip(yardsticks.YARDSTICKS, others, strict=True):
+        if own is None or other is None or own.mean is None or other.mean is None:
+            continue
+        beats = "beats" if own.mean < other.mean else "does NOT beat"
+        lines.append(
+            f"  the network {beats} the {name} over the brain: MSE {own.mean:.4f} against "
+            f"{other.mean:.4f}, ratio {own.mean / other.mean:.2f} ({over})"
+        )
+    return lines
 
 
 def _slice_table(summary: Summary) -> list[str]:

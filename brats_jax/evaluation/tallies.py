@@ -37,6 +37,7 @@ LESION_FIELDS: tuple[str, ...] = ("dice", "hd95_mm", "tp", "fn", "fp")
 # Regions and metrics of image quality.
 IMAGE_REGIONS: tuple[str, ...] = ("slice", "brain", "tumour")
 IMAGE_METRICS: tuple[str, ...] = ("mse", "psnr", "psnr_fixed", "ssim", "ssim_gaussian")
+YARDSTICK_METRICS: tuple[str, ...] = ("mse", "psnr", "ssim")
 # The range R that the paper's mean MSE and PSNR together imply (0.0381, 29.77 dB), in units of
 # the z-scored images: the same for every slice, so that PSNR says no more than MSE does.
 FIXED_RANGE = 6.01
@@ -176,10 +177,13 @@ class PretrainingTally:
       slices: the slices in the tally.
       values: float32[N] for each 'region/metric' of `IMAGE_REGIONS` and `IMAGE_METRICS`; NaN
         where the region is empty or the number undefined.
+      yardsticks: the same by yardstick, for `YARDSTICK_METRICS`; none in tallies of earlier
+        versions.
     """
 
     slices: Slices
     values: dict[str, np.ndarray]
+    yardsticks: dict[str, dict[str, np.ndarray]] = dataclasses.field(default_factory=dict)
 
     def save(self, path: Path, facts: dict[str, Any]) -> None:
         """Writes the tally to a .npz file atomically; `facts` are JSON-able."""
@@ -187,6 +191,8 @@ class PretrainingTally:
             **self.slices.arrays(),
             **_prefixed("values", self.values),
         }
+        for name, values in self.yardsticks.items():
+            arrays |= _prefixed(f"yardstick.{name}", values)
         _write(path, "pretrain", arrays, facts)
 
     @classmethod
@@ -195,9 +201,15 @@ class PretrainingTally:
         with _opened(path, "pretrain") as (arrays, facts):
             count, _ = _check_slices(arrays)
             slices = Slices.of_arrays(arrays)
-            for name, values in _unprefixed("values", arrays).items():
-                check_array(name, values, "f", (count,))
-            return cls(slices, _unprefixed("values", arrays)), facts
+            values = _unprefixed("values", arrays)
+            yardsticks: dict[str, dict[str, np.ndarray]] = {}
+            for key, of_slices in _unprefixed("yardstick", arrays).items():
+                yardstick, _, score = key.partition(".")
+                yardsticks.setdefault(yardstick, {})[score] = of_slices
+            for one in (values, *yardsticks.values()):
+                for name, of_slices in one.items():
+                    check_array(name, of_slices, "f", (count,))
+            return cls(slices, values, yardsticks), facts
 
 
 def _prefixed(prefix: str, arrays: dict[str, Any]) -> dict[str, np.ndarray]:

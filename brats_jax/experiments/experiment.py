@@ -276,14 +276,17 @@ class Fold:
                 self._train(name)
         # The main process evaluates alone: most of the work is on the host, by patient, and its
         # results must not depend on the number of processes.
+        tasks = {name: experiment_config.task(self.settings, name) for name in stages}
+        trained_on = {name: self.slices.training(task) for name, task in tasks.items()}
         evaluation = FoldEvaluation(
             self.settings,
-            {name: experiment_config.task(self.settings, name) for name in stages},
+            tasks,
             self.store,
             self.split,
             self.splits.split_by,
             self.folder,
             self.mesh.local_mesh,
+            trained_on,
         )
         distributed.broadcast_from_main(lambda: evaluation.run(again=mode == "evaluate"))
 

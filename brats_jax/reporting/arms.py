@@ -7,7 +7,7 @@ each patient.
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,7 +16,8 @@ import numpy as np
 from brats_jax.errors import BratsError
 from brats_jax.evaluation import conventions
 from brats_jax.evaluation.conventions import volume_counts
-from brats_jax.evaluation.tallies import SCORED, PretrainingTally, SegmentationTally
+from brats_jax.evaluation.tallies import SCORED, PretrainingTally, SegmentationTally, Slices
+from brats_jax.evaluation.yardsticks import YARDSTICKS
 from brats_jax.reporting.read_runs import FoldFiles, Run, Study
 from brats_jax.runs.documents import Evaluation
 from brats_jax.runs.evaluated import EVALUATION_SETTINGS
@@ -84,6 +85,7 @@ class Measured:
     """One evaluated stage of one fold of one run.
 
     Attributes:
+      stage: 'pretrain', 'segment', or a yardstick of the former.
       rows: (mean, number of slices or patients) by key; NaN where undefined.
       problems: the study's list of unreadable files; an unreadable tally is added.
     """
@@ -102,18 +104,17 @@ class Measured:
 
     @cached_property
     def patient_scores(self) -> dict[Key, dict[str, float]]:
-        """Scores of a segmentation by patient, slices averaged; {} without a tally.
+        """Scores by patient, slices averaged; {} without a tally.
 
         The tally's scores are computed here, once for each evaluation.
         """
+        if self.stage != "segment":
+            found = self._image_scores
+            return {} if found is None else _by_patient(found[1], found[0].patients)
         if self._tally is None:
             return {}
-        names = self._tally.slices.patients
-        return {
-            score.key: {str(names[p]): value for p, value in score.by_patient().items()}
-            for score in self._scores
-            if score.unit == "patient" or score.metric == "dice"
-        }
+        chosen = (s for s in self._scores if s.unit == "patient" or s.metric == "dice")
+        return _by_patient(chosen, self._tally.slices.patients)
 
     @cached_property
     def voxel_counts(self) -> dict[tuple[str, str], tuple[int, int, int]]:
@@ -127,6 +128,14 @@ class Measured:
             for r, of in enumerate(SCORED)
         }
 
+    @property
+    def yardsticks(self) -> dict[str, "Measured"]:
+        """The yardsticks of a pretraining by name, as if each were another training."""
+        rows = {name: _rows(self.evaluation, name) for name in YARDSTICKS}
+        return {
+            name: replace(self, stage=name, rows=found) for name, found in rows.items() if found
+        }
+
     def add_rows_of_tally(self) -> None:
         """Adds the rows that evaluations of earlier versions lack, computed from the tally."""
         if all(key in self.rows for key in _ADDED[self.stage]):
@@ -134,19 +143,25 @@ class Measured:
         if self.stage == "segment":
             scores = self._scores
         else:
-            try:
-                scores = conventions.scores_of(
-                    PretrainingTally.load(self.files.folder.tally(self.stage))[0]
-                )
-            except BratsError as error:
-                self.problems.append(str(error))
-                return
+            scores = [] if self._image_scores is None else self._image_scores[1]
         for score in scores:
             self.rows.setdefault(score.key, (score.mean(), score.count()))
 
     @cached_property
     def _scores(self) -> list[conventions.Scores]:
         return [] if self._tally is None else conventions.scores_of(self._tally)
+
+    @cached_property
+    def _image_scores(self) -> tuple[Slices, list[conventions.Scores]] | None:
+        """Slices and scores of a pretraining, or of the yardstick that `stage` names."""
+        try:
+            tally = PretrainingTally.load(self.files.folder.tally("pretrain"))[0]
+        except BratsError as error:
+            self.problems.append(str(error))
+            return None
+        if self.stage == "pretrain":
+            return tally.slices, conventions.scores_of(tally)
+        return tally.slices, conventions.yardstick_scores(tally).get(self.stage, [])
 
     @cached_property
     def _tally(self) -> SegmentationTally | None:
@@ -200,6 +215,15 @@ class Results:
         """All evaluations of a stage."""
         groups = self.arms if stage == "segment" else self.pretrainings
         return [one for group in groups.values() for one in group]
+
+
+def _by_patient(
+    scores: Iterable[conventions.Scores], names: np.ndarray
+) -> dict[Key, dict[str, float]]:
+    return {
+        score.key: {str(names[p]): value for p, value in score.by_patient().items()}
+        for score in scores
+    }
 
 
 def fold_means(group: Iterable[Measured], key: Key) -> dict[int, float]:

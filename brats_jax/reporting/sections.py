@@ -4,7 +4,14 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from brats_jax.reporting import captions, caveats, comparisons, conclusions, provenance
+from brats_jax.reporting import (
+    captions,
+    caveats,
+    comparisons,
+    conclusions,
+    provenance,
+    yardsticks,
+)
 from brats_jax.reporting.arms import LOSS_NAMES, Results, collect, percent
 from brats_jax.reporting.figures import loss_curves, result_charts, slice_pictures
 from brats_jax.reporting.figures.figure import Figure
@@ -16,6 +23,7 @@ from brats_jax.reporting.tables import (
     paper_tables,
     provenance_tables,
     worst_cases,
+    yardstick_tables,
 )
 from brats_jax.reporting.tables.table import Table
 from brats_jax.reporting.training_variance import LEAST_GROUPS
@@ -80,8 +88,9 @@ def build(study: Study) -> list[Section]:
     """All sections in order; a section names the tables and figures that it lacks, and why."""
     results = collect(study)
     primary = comparisons.primary(results)
+    beside = yardsticks.against(results)
     sections = [
-        ("pretraining", "Pretraining", list(_pretraining(results))),
+        ("pretraining", "Pretraining", list(_pretraining(results, beside))),
         ("configurations", "Experiments", list(_configurations(results))),
         ("paper", "The paper’s tables", list(_paper(results))),
         ("conventions", "Every convention, every metric", list(_conventions(results))),
@@ -95,7 +104,7 @@ def build(study: Study) -> list[Section]:
     # After the other sections, which add to the list of unreadable files.
     missing = tuple(caveats.missing(study, results))
     sections.append(("missing", "Missing results", list(_missing(missing))))
-    top = list(_summary(study, results, primary, missing))
+    top = list(_summary(study, results, primary, missing, beside))
     every = [("verdict", "Summary", top), *sections]
     return _numbered([Section(name, title, tuple(blocks)) for name, title, blocks in every])
 
@@ -121,8 +130,11 @@ def _summary(
     results: Results,
     primary: list[comparisons.Comparison],
     missing: tuple[str, ...],
+    beside: list[yardsticks.Against],
 ) -> Iterator[Block]:
     for line in (*conclusions.scope(study, results), *conclusions.findings(primary, results)):
+        yield Words(line)
+    for line in yardsticks.verdicts(beside):
         yield Words(line)
     if primary:
         yield Points(
@@ -139,7 +151,7 @@ def _summary(
     yield from _if_any(result_charts.convention_figure(results))
 
 
-def _pretraining(results: Results) -> Iterator[Block]:
+def _pretraining(results: Results, beside: list[yardsticks.Against]) -> Iterator[Block]:
     if not results.pretrainings:
         yield Words(
             "No pretraining has been evaluated, so the paper’s Table 1 and Appendix Table 1 have "
@@ -157,6 +169,20 @@ def _pretraining(results: Results) -> Iterator[Block]:
             "FLAIR, and these files hold FLAIR, T1, T1Gd, T2."
         )
     yield from paper_tables.pretraining_tables(group, detail)
+    yield from _if_any(yardstick_tables.yardstick_table(results))
+    if beside:
+        yield Points(
+            "Pretraining against what needs no network, by patient",
+            tuple(one.sentence for one in beside),
+            "open",
+        )
+    else:
+        yield Words(
+            "No yardsticks stand beside the pretraining: these evaluations are of an earlier "
+            "version, or what it predicts is among its inputs. The command that trained, with "
+            "--mode=evaluate, adds them.",
+            missing=True,
+        )
     yield from _if_any(paper_tables.image_quality_table(group))
     if others:
         yield Words(

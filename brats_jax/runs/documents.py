@@ -259,7 +259,7 @@ class Score(Part):
     """One number of an evaluation.
 
     Attributes:
-      stage: 'pretrain' or 'segment'.
+      stage: 'pretrain' or 'segment'; 'regression' or 'mean' for a yardstick of the former.
       unit: 'slice' or 'patient'.
       over: the set of units, such as 'all slices' or 'volumes'.
       of: the class, region or part of the image.
@@ -298,11 +298,10 @@ class Evaluation(SealedDocument):
       tolerance_mm: of the normalised surface Dice.
       checkpoints: by stage.
       rows: the scores.
-      files: names within the fold's folder of the other files of the evaluation; empty in those of
-        version 0.1.0.
-      with_holes: patients whose volume lacks slices; they are left out of scores of volumes and of
-        scores over all slices.
+      files: names within the fold's folder of the other files; empty in those of version 0.1.0.
+      with_holes: patients whose volume lacks slices, left out of scores of volumes and all slices.
       left_out: test patients without the modalities that a stage needs, by stage.
+      yardsticks: of the first stage: coefficients by yardstick, target and term.
     """
 
     SCHEMA: ClassVar[str] = "brats_jax.evaluation"
@@ -324,6 +323,7 @@ class Evaluation(SealedDocument):
     files: tuple[str, ...] = ()
     with_holes: int = 0
     left_out: dict[str, int] = field(default_factory=dict)
+    yardsticks: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from brats_jax.data.modalities import MODALITIES
+from brats_jax.data.selection import select_slices
 from brats_jax.data.splits import Splits, fold_split
 from brats_jax.data.store.reader import Store
+from brats_jax.evaluation import yardsticks
 from brats_jax.evaluation.fold import FoldEvaluation
 from brats_jax.evaluation.rows import find_row
 from brats_jax.evaluation.tallies import SegmentationTally
@@ -35,6 +37,29 @@ def test_an_evaluation_states_its_test_set(finished, small_store):
     splits = json.loads((workdir / "splits.json").read_text())
     with (workdir / "fold_0" / "evaluation_segment.csv").open() as file:
         assert {r["patient"] for r in csv.DictReader(file)} == set(splits["test"])
+
+
+def test_yardsticks_stand_beside_the_pretraining(finished, small_store):
+    """Fitted to the training slices: every patient's number is that of its images."""
+    workdir, config, summary = finished
+    evaluation = read_document(workdir / "fold_0" / "evaluation.json", Evaluation)
+    split = fold_split(read_document(workdir / "splits.json", Splits), small_store, 0)
+    slices = select_slices(small_store, split.train, config.pretrain.slices)
+    fitted = yardsticks.fit(small_store, slices, evaluation.inputs, (evaluation.target,))
+    target = MODALITIES.index(evaluation.target)
+    for one in fitted:
+        (coefficients,) = evaluation.yardsticks[one.name].values()
+        assert tuple(coefficients) == one.terms
+        np.testing.assert_allclose(list(coefficients.values()), one.coefficients[:, 0])
+        found = find_row(
+            evaluation.rows, stage=one.name, over="all slices", of="slice", metric="mse"
+        )
+        images = small_store.read(split.test)[0].astype(np.float64)
+        error = one.predict(images)[..., 0] - images[..., target]
+        assert found.mean == pytest.approx(np.square(error).mean(), rel=1e-4)
+        assert find_row(summary.rows, stage=one.name, of="brain", metric="ssim") is not None
+    with (workdir / "fold_0" / "evaluation_pretrain.csv").open() as file:
+        assert {"regression brain mse", "mean slice psnr"} <= set(next(csv.reader(file)))
 
 
 def test_evaluating_again_gives_the_same_numbers(finished):
@@ -109,7 +134,8 @@ def test_a_test_patient_without_a_modality_is_left_out_of_the_stage_that_needs_i
     store.present[lame, MODALITIES.index("t2")] = False
     tasks = {name: task(settings, name) for name in ("pretrain", "segment")}
     mesh = data_mesh()
-    fold = FoldEvaluation(settings, tasks, store, split, "patient", run.fold(0), mesh)
+    trained_on = dict.fromkeys(tasks, split.train)
+    fold = FoldEvaluation(settings, tasks, store, split, "patient", run.fold(0), mesh, trained_on)
     fold.run(again=True)
     found = read_document(run.fold(0).evaluation_json, Evaluation)
     assert found.left_out == {"segment": 1} and found.patients == 3

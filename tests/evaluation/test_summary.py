@@ -9,7 +9,7 @@ from tally_examples import tally_of, two_patients
 from brats_jax.evaluation.conventions import scores_of
 from brats_jax.evaluation.rows import find_row, rows_of
 from brats_jax.evaluation.summary import format_summary, read_evaluations, summarise_run
-from brats_jax.runs.documents import EvaluatedCheckpoint, Evaluation, Summary
+from brats_jax.runs.documents import EvaluatedCheckpoint, Evaluation, Score, Summary
 from brats_jax.runs.folder import RunFolder
 from brats_jax.runtime.document import read_document
 
@@ -123,3 +123,22 @@ def test_the_penalty_and_the_misses_stand_beside_the_plain_distance(tmp_path):
 def test_a_split_by_slice_is_printed_with_a_warning(run):
     summary = dataclasses.replace(summarise_run(run, 3), split_by="slice")
     assert "split by slice  (patients on both sides: too good)" in format_summary(summary)
+
+
+@pytest.mark.parametrize(("mse", "verdict"), [(0.5, "beats"), (0.7, "does NOT beat")])
+def test_the_printed_table_says_whether_the_network_beats_the_regression(tmp_path, mse, verdict):
+    rows = [
+        Score(stage, "slice", "all slices", "brain", "mse", "", mean, 4)
+        for stage, mean in (("pretrain", mse), ("regression", 0.6), ("mean", 1.0))
+    ]
+    run = RunFolder(tmp_path)
+    evaluation_of(0, rows).write(run.fold(0).evaluation_json)
+    printed = format_summary(summarise_run(run, 1)).splitlines()
+    brain = printed.index(f"  brain, all slices       {mse:.4f} (4)")
+    assert printed[brain + 1] == "    regression            0.6000 (4)"
+    assert printed[brain + 2] == "    mean                  1.0000 (4)"
+    assert (
+        f"  the network {verdict} the regression over the brain: MSE {mse:.4f} against 0.6000, "
+        in ("".join(printed))
+    )
+    assert any(line.startswith("  regression: 9 numbers per voxel, of 1, T1, ") for line in printed)

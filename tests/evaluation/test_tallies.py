@@ -31,7 +31,11 @@ def test_what_is_written_comes_back(tmp_path) -> None:
         assert before.dtype == after.dtype
 
     slices = slices_of((2,), np.array([True, False]), [True])
-    pretraining = PretrainingTally(slices, {"slice/mse": np.float32([0.5, np.nan])})
+    pretraining = PretrainingTally(
+        slices,
+        {"slice/mse": np.float32([0.5, np.nan])},
+        {"mean": {"slice/mse": np.float32([1, np.nan])}},
+    )
     pretraining.save(tmp_path / "p.npz", {})
     for before, after in zip(
         flat(pretraining), flat(PretrainingTally.load(tmp_path / "p.npz")[0]), strict=True

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from brats_jax.data.modalities import CLASSES, DISPLAY_NAMES
 from brats_jax.evaluation.rows import MEAN_FOREGROUND
-from brats_jax.reporting import captions
+from brats_jax.reporting import captions, yardsticks
 from brats_jax.reporting.arms import (
     LOSS_NAMES,
     Key,
@@ -92,7 +92,8 @@ def pretraining_tables(group: Sequence[Measured], detail: str) -> Iterator[Table
             f"folds.{detail}"
         )
 
-    rows = []
+    rows, without_network = [], []
+    regressions = yardsticks.of(group, yardsticks.REGRESSION)
     for k, (name, (metric, convention, digits)) in enumerate(
         zip(names, PRETRAINING_METRICS, strict=True)
     ):
@@ -100,6 +101,10 @@ def pretraining_tables(group: Sequence[Measured], detail: str) -> Iterator[Table
         keys: list[Key] = [("slice", over, "slice", metric, convention) for over in overs]
         cells = [average_cell(group, key, digits) for key in keys]
         rows.append([text(name), *cells, paper_cell("1", k, 1)])
+        cells = [average_cell(regressions, key, digits) for key in keys]
+        without_network.append([text(f"{name}, needs no network"), *cells, EMPTY])
+    if regressions:
+        rows += without_network
     columns = [Column("Quality metric", words=True), Column("ours")]
     if other:
         columns.append(Column(f"ours, {words[other]}"))
@@ -108,7 +113,8 @@ def pretraining_tables(group: Sequence[Measured], detail: str) -> Iterator[Table
             "table_1",
             "Table 1",
             "Pretraining: mean over the folds",
-            caption(f"; beside it over {words[other]}" if other else "", captions.repeats(group)),
+            caption(f"; beside it over {words[other]}" if other else "", captions.repeats(group))
+            + (f" {yardsticks.needs_no_network(regressions)}" if regressions else ""),
             [*columns, Column("paper")],
             rows,
         )

@@ -1,0 +1,146 @@
+"""The first stage against predictions that need no network, paired by patient."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from brats_jax.data.modalities import DISPLAY_NAMES
+from brats_jax.evaluation.yardsticks import MEAN, REGRESSION, YARDSTICKS, term_names
+from brats_jax.reporting import captions
+from brats_jax.reporting.arms import Key, Measured, Results, patient_values
+from brats_jax.reporting.comparison_sentences import comparison_sentence
+from brats_jax.reporting.comparisons import ALPHA
+from brats_jax.reporting.statistics import PairedDifference, compare_trainings, holm
+
+__all__ = ["MEAN", "REGRESSION", "YARDSTICKS", "Against", "against", "needs_no_network", "of"]
+
+_REGIONS = ("brain", "slice", "tumour")
+_OF = {"brain": "the brain", "slice": "the whole slice", "tumour": "the tumour"}
+
+
+@dataclass(frozen=True)
+class Against:
+    """A pretraining minus a yardstick in the MSE over one region.
+
+    Attributes:
+      pretraining: its settings where the report has several, '' otherwise.
+      yardstick: its name.
+      region: 'brain', 'slice' or 'tumour'.
+      over: 'all slices' or 'tumour slices'.
+      result: the paired test.
+      adjusted: p after Holm's correction over the family.
+      family: number of tests in it.
+    """
+
+    pretraining: str
+    yardstick: str
+    region: str
+    over: str
+    result: PairedDifference
+    adjusted: float
+    family: int
+
+    @property
+    def outcome(self) -> str:
+        """'beats it', 'does not beat it' or 'is not shown to beat it'."""
+        if self.result.n == 0 or self.result.mean_difference >= 0:
+            return "does not beat it"
+        return "beats it" if self.adjusted <= ALPHA else "is not shown to beat it"
+
+    @property
+    def verdict(self) -> str:
+        """The outcome as a sentence, with the two means and the number of patients."""
+        r = self.result
+        name = f" ({self.pretraining})" if self.pretraining else ""
+        if r.n == 0:
+            return (
+                f"The pretraining{name} is not compared with the {self.yardstick}: no patient has "
+                "a value under both."
+            )
+        words = {
+            "beats it": "beats",
+            "does not beat it": "does not beat",
+            "is not shown to beat it": "is not shown to beat",
+        }[self.outcome]
+        few = ""
+        if self.outcome == "is not shown to beat it":
+            few = ", a difference that these patients are too few to tell from none"
+            if r.smallest_p <= ALPHA:
+                few = f", no difference was found (p = {self.adjusted:.2g})"
+        return (
+            f"The pretraining{name} {words} the {self.yardstick}, which needs no network: MSE over "
+            f"{_OF[self.region]} {r.mean_a:.3f} against {r.mean_b:.3f} (ratio "
+            f"{r.mean_a / r.mean_b:.2f}), smaller in {r.smaller} of {r.n} "
+            f"{'patient' if r.n == 1 else 'patients'}, {self.over}{few}."
+        )
+
+    @property
+    def sentence(self) -> str:
+        """The comparison with interval and test."""
+        name = f"{self.pretraining}: " if self.pretraining else ""
+        return comparison_sentence(
+            self.result,
+            quantity=f"{name}MSE over {_OF[self.region]}, {self.over}",
+            better="smaller",
+            a="the pretraining",
+            b=f"the {self.yardstick}",
+            p_adjusted=self.adjusted,
+            comparisons=self.family,
+            alpha=ALPHA,
+        )
+
+
+def of(group: Sequence[Measured], yardstick: str) -> list[Measured]:
+    """The yardstick of each pretraining that has one."""
+    found = (one.yardsticks.get(yardstick) for one in group)
+    return [one for one in found if one is not None]
+
+
+def needs_no_network(group: Sequence[Measured]) -> str:
+    """What the regression is, for captions."""
+    pairs = {(one.evaluation.inputs, one.evaluation.target) for one in group}
+    what = captions.listed(
+        [
+            f"{DISPLAY_NAMES.get(target, target)} = a linear combination of "
+            f"{', '.join(term_names(inputs))} ({len(term_names(inputs))} numbers)"
+            for inputs, target in sorted(pairs)
+        ],
+        "or",
+    )
+    return (
+        f"Needs no network: per voxel, {what}, fitted by least squares to the slices of this "
+        "data set on which the pretraining trains, and scored on the same test slices; no number "
+        "of the paper."
+    )
+
+
+def against(results: Results) -> list[Against]:
+    """Every pretraining against every yardstick, one family."""
+    found: list[Against] = []
+    for variant, group in results.pretrainings.items():
+        over = "all slices" if captions.all_slices(group) else "tumour slices"
+        for yardstick in YARDSTICKS:
+            beside = of(group, yardstick)
+            if not beside:
+                continue
+            runs = [(one.fold, one.seed) for one in group]
+            for region in _REGIONS:
+                slices = "tumour slices" if region == "tumour" else over
+                key: Key = ("slice", slices, region, "mse", "")
+                a, b = patient_values(group, key), patient_values(beside, key)
+                result = compare_trainings(a, b, runs)
+                name = variant if len(results.pretrainings) > 1 else ""
+                found.append(Against(name, yardstick, region, slices, result, float("nan"), 0))
+    adjusted = holm([one.result.p for one in found])
+    tested = sum(1 for p in adjusted if p == p)
+    return [
+        dataclasses.replace(one, adjusted=float(p), family=tested)
+        for one, p in zip(found, adjusted, strict=True)
+    ]
+
+
+def verdicts(comparisons: Sequence[Against]) -> Iterator[str]:
+    """For each pretraining, whether it beats the regression over the brain."""
+    for one in comparisons:
+        if one.yardstick == REGRESSION and one.region == "brain":
+            yield one.verdict

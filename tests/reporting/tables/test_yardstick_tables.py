@@ -1,0 +1,42 @@
+"""The table of pretrainings beside what needs no network."""
+
+from report_examples import write_run
+
+from brats_jax.reporting.arms import collect
+from brats_jax.reporting.read_runs import discover
+from brats_jax.reporting.tables import paper_tables
+from brats_jax.reporting.tables.yardstick_tables import yardstick_table
+
+
+def test_every_region_has_network_regression_and_mean(results):
+    table = yardstick_table(results)
+    rows = {(row[0].text, row[2].text): row for row in table.rows}
+    assert list(rows) == [
+        (region, name)
+        for region in ("brain", "slice", "tumour")
+        for name in ("pretraining", "regression", "mean")
+    ]
+    assert rows["brain", "regression"][3].text == "0.0600"
+    assert rows["brain", "regression"][4].text == "1.00"
+    assert rows["brain", "pretraining"][4].text == "0.67"
+    assert "FLAIR = a linear combination of 1, T1, T1Gd, " in table.caption
+
+
+def test_pretrainings_with_other_settings_share_the_yardsticks(tmp_path):
+    write_run(tmp_path / "a", stages=("pretrain",))
+    write_run(tmp_path / "b", stages=("pretrain",), settings={"pretrain.epochs": 7}, seed=1)
+    table = yardstick_table(collect(discover(tmp_path)))
+    brain = [row[2].text for row in table.rows if row[0].text == "brain"]
+    assert brain == ["pretrain.epochs = 30", "pretrain.epochs = 7", "regression", "mean"]
+
+
+def test_table_1_has_rows_that_need_no_network(results, tmp_path):
+    table, _ = paper_tables.pretraining_tables(results.measured("pretrain"), "")
+    rows = {row[0].text: row for row in table.rows}
+    assert rows["MSE, needs no network"][1].text == "0.0600"
+    assert rows["SSIM, needs no network"][1].text == "0.857"
+    assert not rows["MSE, needs no network"][-1].text  # the paper has no such number
+    assert "9 numbers" in table.caption and "this data set" in table.caption
+    earlier = collect(discover(write_run(tmp_path / "run", regression=None)))
+    (plain, _) = paper_tables.pretraining_tables(earlier.measured("pretrain"), "")
+    assert [row[0].text for row in plain.rows] == ["MSE", "PSNR (dB)", "SSIM"]

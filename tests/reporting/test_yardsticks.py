@@ -1,0 +1,52 @@
+"""A pretraining that does not beat the regression is said not to."""
+
+import pytest
+from report_examples import write_run
+
+from brats_jax.reporting import yardsticks
+from brats_jax.reporting.arms import collect
+from brats_jax.reporting.read_runs import discover
+from brats_jax.reporting.sections import Words, build
+
+
+def compared(folder, **options) -> dict[tuple[str, str], yardsticks.Against]:
+    found = yardsticks.against(collect(discover(write_run(folder, **options))))
+    return {(one.yardstick, one.region): one for one in found}
+
+
+def test_the_mse_is_compared_by_patient(tmp_path):
+    found = compared(tmp_path / "run", folds=(0, 1), patients=8)
+    assert len(found) == 6  # two yardsticks, three regions
+    brain = found["regression", "brain"]
+    assert (brain.result.n, brain.result.smaller, brain.outcome) == (8, 8, "beats it")
+    assert brain.result.mean_b == pytest.approx(0.06) and brain.family == 6
+    assert brain.result.mean_a == pytest.approx(0.04, rel=0.05)
+    assert found["mean", "brain"].result.mean_b == pytest.approx(1.0)
+    assert brain.verdict.startswith("The pretraining beats the regression, which needs no network")
+    assert "(ratio 0.67), smaller in 8 of 8 patients, all slices." in brain.verdict
+    assert "the pretraining is better than the regression" in brain.sentence
+
+
+def test_a_pretraining_that_does_not_beat_the_regression_is_said_not_to(tmp_path):
+    run = write_run(tmp_path / "run", folds=(0, 1), patients=8, regression=0.03)
+    summary, pretraining = build(discover(run))[:2]
+    words = [block.text for block in summary.blocks if isinstance(block, Words)]
+    assert any(text.startswith("The pretraining does not beat the regression") for text in words)
+    tables = {block.name: block for block in pretraining.blocks if block.kind == "table"}
+    assert {row[2].text for row in tables["yardsticks"].rows} == {
+        "pretraining", "regression", "mean",
+    }  # fmt: skip
+
+
+def test_few_patients_show_nothing(tmp_path):
+    brain = compared(tmp_path / "run", patients=3)["regression", "brain"]
+    assert brain.outcome == "is not shown to beat it" and "too few" in brain.verdict
+
+
+def test_evaluations_of_earlier_versions_say_how_to_get_yardsticks(tmp_path):
+    run = write_run(tmp_path / "run", regression=None)
+    assert yardsticks.against(collect(discover(run))) == []
+    pretraining = build(discover(run))[1]
+    notes = [b.text for b in pretraining.blocks if isinstance(b, Words) and b.missing]
+    assert any("--mode=evaluate" in text for text in notes)
+    assert all(block.name != "yardsticks" for block in pretraining.blocks if block.kind == "table")
