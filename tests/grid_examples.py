@@ -71,7 +71,9 @@ PRETRAIN, BASE, SSL = THREE
 class FakeStore:
     fingerprint = "abc"
     path = Path("STORE")
-    manifest = SimpleNamespace(source={"kind": "phantom"}, normalisation="slice")
+    manifest = SimpleNamespace(
+        source={"kind": "phantom"}, normalisation="slice", label_kinds=(), present=()
+    )
 
 
 def config(**changes):
