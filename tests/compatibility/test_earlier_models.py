@@ -1,11 +1,17 @@
 """Stores, models and exported programs of commit a5fd08e: the same data, the same predictions."""
 
+import dataclasses
 import json
+import shutil
 
 import compatibility_examples as examples
 import numpy as np
 import pytest
+import unlabelled_examples
 from compatibility_examples import PROSE, SAME_WEIGHTS, assert_same
+
+from brats_jax.data.store.prepare import prepare
+from brats_jax.data.store.reader import Store
 
 
 @pytest.mark.parametrize("name", examples.STORES)
@@ -13,6 +19,27 @@ def test_a_store_is_verified_and_prepared_again_alike(left, run, name):
     assert "files are as they were written" in run("prepare", f"--store={name}", "--verify")
     run("prepare", f"--store=again_{name}", *examples.STORES[name])
     assert_same(left / name, left / f"again_{name}", SAME_WEIGHTS, without=examples.NEW_FACTS)
+
+
+def test_a_source_is_added_to_a_store_which_its_runs_still_know(left, tmp_path):
+    path = shutil.copytree(left / "store", tmp_path / "store")
+    before = Store.open(path)
+    assert before.labelled.all() and before.present.all()
+    fingerprint, images = before.fingerprint, before.read(range(8))[0]
+    case = unlabelled_examples.made_cases(1)[0]
+    case = dataclasses.replace(
+        case,
+        images=case.images[:, :40, :32],
+        labels=None,
+        label_kind="none",
+    )
+    more = unlabelled_examples.source_of(case)
+    prepare(["phantom", more], path, patients=6, seed=0, shape=(16, 40, 32), workers=1)
+    grown = Store.open(path)
+    assert grown.patients == [*before.patients, case.patient] and not grown.labelled[-1]
+    kept = grown.as_of(fingerprint)
+    assert kept.patients == before.patients and kept.fingerprint == fingerprint
+    np.testing.assert_array_equal(kept.read(range(8))[0], images)
 
 
 def test_phantom_cases_are_the_same(left, run):
