@@ -40,6 +40,11 @@ def get_config() -> ConfigDict:
     # all patients, without labels. Smaller fractions are subsets of larger ones. The number of
     # steps of an epoch does not depend on it: every fraction gets the same number of updates.
     config.data.label_fraction = 1.0
+    config.data.label_patients = 0  # the same as a number of patients; 0: label_fraction decides
+    # With labels of some patients only, the checkpoint is chosen within this budget: of five
+    # patients or more a fifth is held out for it, with fewer the last one is taken. validation:
+    # it is chosen on the fold's validation set, whose labels the budget does not count.
+    config.data.selection = "budget"
     config.data.patch_size = 128
     config.data.workers = 0  # loader processes; 0: threads of this process
     config.data.threads = 2  # reading threads in each

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,30 +16,78 @@ from brats_jax.runtime.text import listed, plural
 # patient's largest one: 89 % of the tumour slices of 20 cases of BraTS, 59 % of all.
 LARGE_BOX = 0.5
 
+# Of this many patients with labels one is held out to choose the checkpoint. With fewer, a patient
+# less to train on would cost more than the choice is worth.
+HELD_OUT = 5
+
 
 def labelled_slices(
-    store: Store, indices: np.ndarray, fraction: float, splits: Splits, fold: int
+    store: Store, indices: np.ndarray, count: int, splits: Splits, fold: int
 ) -> np.ndarray:
-    """Keeps the slices of a share of the patients: ceil(fraction * n) of n, at least one.
+    """Keeps the slices of some patients.
 
     Takes the first patients in a random order that is a pure function of the split's seed and the
-    fold, so that a smaller share is a subset of every larger one. Patients are persons; in a split
+    fold, so that a smaller number is a subset of every larger one. Patients are persons; in a split
     by slice the units are slices.
 
     Args:
       store: the data.
       indices: int64[n] ascending, the training slices with all labels.
-      fraction: in (0, 1].
+      count: number of patients.
       splits: the splits.
       fold: number of the fold.
 
     Returns:
       int64[m] ascending.
     """
-    by_person = splits.split_by == "patient"
-    units = _persons_of(store, indices) if by_person else np.arange(len(indices))
-    count = max(1, _share(fraction, len(np.unique(units))))
-    return _first_units(indices, units, count, [splits.seed, fold, 0x1ABE1])
+    return _first_units(
+        indices, _units(store, indices, splits), count, [splits.seed, fold, 0x1ABE1]
+    )
+
+
+@dataclass(frozen=True)
+class LabelBudget:
+    """The division of the patients whose labels a training may use.
+
+    Attributes:
+      train: int64[n] ascending, the slices to train on.
+      held_out: the slices that choose the checkpoint; empty: the last checkpoint is taken.
+    """
+
+    train: np.ndarray
+    held_out: np.ndarray
+
+
+def label_budget(
+    store: Store, indices: np.ndarray, patients: int, splits: Splits, fold: int
+) -> LabelBudget:
+    """Divides the first patients in the order of `labelled_slices` into training and selection.
+
+        patients  1 to 4   all train, and none is held out
+                  n        n - n // 5 train, the last n // 5 are held out
+
+    The training patients of a smaller budget are a subset of those of every larger one.
+
+    Args:
+      store, indices, splits, fold: as of `labelled_slices`.
+      patients: the budget.
+    """
+    every = labelled_slices(store, indices, patients, splits, fold)
+    train = labelled_slices(store, indices, patients - patients // HELD_OUT, splits, fold)
+    return LabelBudget(train, np.setdiff1d(every, train))
+
+
+def count_labelled(
+    store: Store, indices: np.ndarray, fraction: float, splits: Splits
+) -> tuple[int, int]:
+    """(ceil(fraction * n), at least one; n), with n patients or, in a split by slice, slices."""
+    every = len(np.unique(_units(store, indices, splits)))
+    return max(1, _share(fraction, every)), every
+
+
+def _units(store: Store, indices: np.ndarray, splits: Splits) -> np.ndarray:
+    """int[n]: the person of each slice; in a split by slice the slice itself."""
+    return _persons_of(store, indices) if splits.split_by == "patient" else np.arange(len(indices))
 
 
 def unlabelled_slices(

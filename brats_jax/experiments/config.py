@@ -52,6 +52,7 @@ def check(settings: Settings) -> None:
     _check_stages(settings)
     _check_encoder_init(settings.encoder_init)
     _check_transfer(settings)
+    _check_labels(settings)
     if not settings.data.store:
         raise BratsError(
             "no data: give --config.data.store=STORE, a folder that "
@@ -129,6 +130,22 @@ def _check_transfer(settings: Settings) -> None:
         raise BratsError(
             "config.transfer.other_stem=encoder_init without a weight file; give "
             "--config.encoder_init=FILE.safetensors, or other_stem=random"
+        )
+
+
+def _check_labels(settings: Settings) -> None:
+    data = settings.data
+    if not data.label_patients:
+        return
+    if data.label_fraction != 1:
+        raise BratsError(
+            f"config.data.label_patients={data.label_patients} and "
+            f"config.data.label_fraction={data.label_fraction}: give one of them"
+        )
+    if data.split_by != "patient":
+        raise BratsError(
+            f"config.data.label_patients={data.label_patients} with config.data.split_by=slice, "
+            "which splits slices and not patients; give config.data.label_fraction"
         )
 
 

@@ -5,7 +5,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ from brats_jax.runs.folder import (
     StageFolder,
     checkpoint_steps,
 )
-from brats_jax.runs.settings import Settings, differences
+from brats_jax.runs.settings import BEFORE, Settings, differences
 from brats_jax.runtime import devices, distributed, locks
 from brats_jax.runtime.console import print_line, print_lines
 from brats_jax.runtime.document import read_if_readable
@@ -70,6 +70,7 @@ def run(config: ConfigDict, workdir: Path, mode: str = "train") -> Summary:
     """
     settings = experiment_config.parse(config)
     folder = RunFolder(workdir)
+    settings = as_begun(settings, distributed.broadcast_from_main(lambda: _recorded(folder)))
     distributed.broadcast_from_main(lambda: _check(settings, folder, mode))
     store = Store.open(Path(settings.data.store))
     # A run keeps to the patients that it was started with, though sources were added since.
@@ -100,6 +101,32 @@ def run(config: ConfigDict, workdir: Path, mode: str = "train") -> Summary:
     return Summary.from_json(
         distributed.broadcast_from_main(lambda: _summarise(folder, splits.num_folds).to_json())
     )
+
+
+def _recorded(folder: RunFolder) -> dict[str, Any] | None:
+    """The settings that a run was begun with; None for a new run."""
+    document = read_if_readable(folder.config_json, RunConfig)
+    return None if document is None else document.config
+
+
+def as_begun(settings: Settings, recorded: Mapping[str, Any] | None) -> Settings:
+    """Settings with which a run or grid of an earlier version goes on as it was begun.
+
+    Args:
+      settings: now.
+      recorded: in config.json or grid.json; None for what is new.
+    """
+    for name, before in BEFORE.items():
+        group, own = name.split(".")
+        if recorded is None or own in recorded.get(group, {}):
+            continue
+        if settings.value(name) != before and settings.uses_few_labels:
+            print_line(
+                f"begun by an earlier version: goes on with config.{name}={before}, which chooses "
+                "checkpoints by labels outside of the budget"
+            )
+        settings = settings.with_value(group, own, before)
+    return settings
 
 
 def recorded_fingerprint(settings: Settings, folder: RunFolder) -> str:
@@ -167,9 +194,11 @@ def _start(settings: Settings, store: Store, folder: RunFolder, mode: str, mesh:
     if not folder.splits_json.exists():
         # Refuse impossible splits, pretrainings and weight files before anything is written.
         splits = make_splits(store, **options)
-        if settings.pretrain.run:
-            for number in settings.folds:
+        for number in settings.folds:
+            if settings.pretrain.run:
                 borrowed_pretraining.find(settings, number, store, splits)
+            if mode != "pretrain":
+                StageSlices.of(settings, store, splits, number).check_labels()
         initialisation.check_weight_file(settings)
     make_folder(folder.path, "--workdir")
     _freeze_settings(settings, store, folder, mode)
@@ -255,7 +284,7 @@ class Fold:
         self.folder, self.mesh, self.title = folder, mesh, f"fold {folder.number}"
         self.split = fold_split(splits, store, folder.number)
         self.audit = audit_leakage(store, self.split)
-        self.slices = StageSlices(settings, store, splits, self.split, folder.number)
+        self.slices = StageSlices.of(settings, store, splits, folder.number)
         self.pretrained = folder.stage("pretrain")
 
     def run(self, mode: str) -> None:
@@ -334,6 +363,8 @@ class Fold:
             without = f" ({training.unlabelled:,} with scans without labels)"
         for line in self.slices.notes(stage.task):
             print_line(f"{title}: {line}")
+        if line := self.slices.words(stage.task):
+            print_line(f"{title}: {line}")
         print_line(
             f"{title}: trains on {labels}{plural(training.of_patients, 'patient')}{without}, "
             f"{training.slices:,} of {plural(training.of_slices, 'slice')}; "
@@ -357,7 +388,9 @@ class Fold:
         all_slices = self.slices.all_training(task)
         options = experiment_config.train_options(self.settings, name, self.folder.number)
         options = dataclasses.replace(
-            options, steps_per_epoch=options.epoch_length(len(all_slices))
+            options,
+            steps_per_epoch=options.epoch_length(len(all_slices)),
+            keep_last=self.slices.selection(task) == "last",
         )
         facts = TrainingFacts(
             split_by=self.splits.split_by,
@@ -397,4 +430,6 @@ class Fold:
             steps_per_epoch=stage.steps_per_epoch,
             steps=stage.total_steps,
             unlabelled=count_patients(self.store, stage.train_slices[bare]),
+            selection=self.slices.selection(stage.task),
+            held_out=count_patients(self.store, self.slices.held_out(stage.task)),
         )

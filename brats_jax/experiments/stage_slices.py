@@ -1,20 +1,28 @@
 """The slices that each stage of a fold trains and validates on."""
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
 from brats_jax.data.selection import (
+    HELD_OUT,
+    LabelBudget,
+    count_labelled,
+    count_patients,
+    label_budget,
     labelled_slices,
     note_on_left_out,
     pretraining_slices,
     select_slices,
     usable_slices,
 )
-from brats_jax.data.splits import Split, Splits
+from brats_jax.data.splits import Split, Splits, fold_split
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
+from brats_jax.experiments import config as experiment_config
 from brats_jax.runs.settings import Settings
+from brats_jax.runtime.text import plural
 from brats_jax.tasks import Task
 
 
@@ -38,22 +46,92 @@ class StageSlices:
     split: Split
     fold: int
 
+    @classmethod
+    def of(cls, settings: Settings, store: Store, splits: Splits, fold: int) -> Self:
+        """The slices of a fold."""
+        return cls(settings, store, splits, fold_split(splits, store, fold), fold)
+
     def all_training(self, task: Task) -> np.ndarray:
         """The slices that a stage trains on with all labels and all unlabelled patients."""
         return self._training(task, 1.0)
 
     def training(self, task: Task) -> np.ndarray:
-        """The same with the shares of `label_fraction` and `unlabelled_fraction`."""
+        """The same with the label budget and the share `unlabelled_fraction`."""
         if task.name == "pretrain":
             return self._training(task, self.settings.pretrain.unlabelled_fraction)
-        found, fraction = self._training(task, 1.0), self.settings.data.label_fraction
-        if fraction < 1:
-            found = labelled_slices(self.store, found, fraction, self.splits, self.fold)
-        return found
+        budget = self._budget(task)
+        return self._training(task, 1.0) if budget is None else budget.train
 
     def validation(self, task: Task) -> np.ndarray:
-        """The slices of the validation set."""
-        return self._used(self.split.validation, task)
+        """The slices that are scored at the end of an epoch, see `selection`.
+
+        Those of the validation set, or those held out of the label budget; where the last
+        checkpoint is taken, the training slices.
+        """
+        found = {
+            "validation": lambda: self._used(self.split.validation, task),
+            "held_out": lambda: self.held_out(task),
+            "last": lambda: self.training(task),
+        }
+        return found[self.selection(task)]()
+
+    def held_out(self, task: Task) -> np.ndarray:
+        """The slices of the label budget that are not trained on."""
+        budget = self._budget(task)
+        return np.zeros(0, np.int64) if budget is None else budget.held_out
+
+    def selection(self, task: Task) -> str:
+        """Where the best checkpoint is chosen, as of `StageTraining`."""
+        budget = self._budget(task)
+        if budget is None or self.settings.data.selection == "validation":
+            return "validation"
+        return "held_out" if len(budget.held_out) else "last"
+
+    def _budget(self, task: Task) -> LabelBudget | None:
+        """Of a segmentation with the labels of some patients only."""
+        data = self.settings.data
+        if task.name == "pretrain" or not self.settings.uses_few_labels:
+            return None
+        found = self._training(task, 1.0)
+        count, every = count_labelled(self.store, found, data.label_fraction, self.splits)
+        count = data.label_patients or count
+        if count >= every:
+            return None
+        if data.selection == "validation":
+            train = labelled_slices(self.store, found, count, self.splits, self.fold)
+            return LabelBudget(train, np.zeros(0, np.int64))
+        return label_budget(self.store, found, count, self.splits, self.fold)
+
+    def check_labels(self) -> None:
+        """Refuses a label budget of more patients than there are (BratsError)."""
+        asked = self.settings.data.label_patients
+        task = experiment_config.segmentation(self.settings)
+        _, every = count_labelled(self.store, self._training(task, 1.0), 1.0, self.splits)
+        if asked > every:
+            raise BratsError(
+                f"config.data.label_patients={asked}: the training set of fold {self.fold} has "
+                f"{plural(every, 'patient')} with labels; give at most {every}, or 0 for all"
+            )
+
+    def words(self, task: Task) -> str:
+        """The rule by which a checkpoint is chosen; '' where it is the usual one."""
+        if self._budget(task) is None:
+            return ""
+        if self.settings.data.selection == "validation":
+            return (
+                "the checkpoint is chosen on the fold's validation set, whose labels are not "
+                "counted (config.data.selection=validation)"
+            )
+        held_out = count_patients(self.store, self.held_out(task))
+        if held_out:
+            return (
+                f"one in {HELD_OUT} {self.splits.split_by}s with labels is held out "
+                f"({plural(held_out, 'patient')}) and chooses the checkpoint"
+            )
+        return (
+            f"fewer than {HELD_OUT} {self.splits.split_by}s with labels: none is held out, and the "
+            "last checkpoint is taken; validation is on the training slices"
+        )
 
     def check(self, task: Task) -> None:
         """Refuses a stage without slices (BratsError)."""

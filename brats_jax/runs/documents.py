@@ -33,6 +33,8 @@ class RecordedData(Part):
     store: str = ""
     split_by: str = "patient"
     label_fraction: float = 1.0
+    label_patients: int = 0
+    selection: str = "validation"
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,9 @@ class StageTraining(SealedDocument):
       of_patients, of_slices: in the fold's training set; for pretraining with the unlabelled ones.
       epochs, steps_per_epoch, steps: the length.
       unlabelled: of `patients`, those with scans without class labels.
+      selection: where the best checkpoint is chosen: 'validation', on the fold's validation set;
+        'held_out', on patients of the label budget that are not trained on; 'last', nowhere.
+      held_out: number of these patients.
     """
 
     SCHEMA: ClassVar[str] = "brats_jax.training"
@@ -178,6 +183,8 @@ class StageTraining(SealedDocument):
     steps_per_epoch: int
     steps: int
     unlabelled: int = 0
+    selection: str = "validation"
+    held_out: int = 0
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,7 @@ ALPHA = Rule(
 _WIDTHS = "give a multiple of 4, at most 1,024"
 PROBABILITY = Rule(lambda value: 0 <= value <= 1, "give 0 to 1")
 SLICES = one_of(("tumour", "all"))
+SELECTIONS = ("budget", "validation")  # where a checkpoint is chosen, with labels of some patients
 # What a segmentation takes from its pretraining (`training.transfer.in_part`), and the values of
 # the stem's channels of other modalities; the first of each is the paper's.
 TRANSFER_PARTS = ("encoder", "encoder_decoder", "stem", "all_but_stem", "batch_norm_statistics")
@@ -108,6 +109,8 @@ class DataSettings(Part):
     workers: Annotated[int, within(0, 1024), FREE]
     threads: Annotated[int, within(1, 1024), FREE]
     placement: Annotated[str, one_of(PLACEMENTS), FREE]
+    label_patients: Annotated[int, at_least(0), ADDED] = 0
+    selection: Annotated[str, one_of(SELECTIONS), ADDED] = SELECTIONS[0]
 
 
 @dataclass(frozen=True)
@@ -244,6 +247,17 @@ class Settings(Part):
             value = getattr(value, part)
         return value
 
+    @property
+    def uses_few_labels(self) -> bool:
+        """Whether the segmentation is asked to use the labels of some patients only."""
+        return self.data.label_fraction < 1 or self.data.label_patients > 0
+
+    def with_value(self, group: str, name: str, value: Any) -> Self:
+        """The same settings with another value, also in the document."""
+        document = dict(self.document)
+        document[group] = {**document[group], name: value}
+        return type(self).from_json(document)
+
     def stage(self, name: str) -> StageSettings:
         """The settings of the stage 'pretrain' or 'segment'."""
         return {"pretrain": self.pretrain, "segment": self.segment}[name]
@@ -284,6 +298,23 @@ PATHS = _marked(PATH)
 ADDED_LATER = _marked(ADDED)
 
 
+def _defaults(kind: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted name, default as JSON has it) of every setting with a default."""
+    for name, annotation in typing.get_type_hints(kind).items():
+        if isinstance(annotation, type) and issubclass(annotation, Part):
+            yield from _defaults(annotation, f"{prefix}{name}.")
+    for one in dataclasses.fields(kind):
+        if one.default is not dataclasses.MISSING:
+            value = one.default
+            yield f"{prefix}{one.name}", list(value) if isinstance(value, tuple) else value
+
+
+_DEFAULTS = dict(_defaults(Settings))
+# The meaning of a setting that a run of an earlier version does not have, if it is not the default.
+BEFORE = {"data.selection": "validation"}
+_IF_ABSENT = {**_DEFAULTS, **BEFORE}
+
+
 def flatten(nested: Mapping[str, Any]) -> dict[str, Any]:
     """Nested settings by dotted name, as the command line has them."""
     from flax import traverse_util  # a third of a second that --status and --help need not wait
@@ -299,11 +330,11 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """
     old, new = flatten(before), flatten(now)
     return [
-        f"{name}: {old.get(name)} -> {new.get(name)}"
+        f"{name}: {old.get(name, _IF_ABSENT.get(name))} -> {new.get(name, _IF_ABSENT.get(name))}"
         for name in sorted({**old, **new})
         if name not in FREE_TO_CHANGE
-        and (name in old or name not in ADDED_LATER)
-        and old.get(name) != new.get(name)
+        and (name in old or name not in ADDED_LATER or name in _DEFAULTS)
+        and old.get(name, _IF_ABSENT.get(name)) != new.get(name, _IF_ABSENT.get(name))
         and not (name in PATHS and old.get(name) and new.get(name))
     ]
 

@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 import unlabelled_examples as examples
 
-from brats_jax.data.selection import count_patients, labelled_slices, select_slices
+from brats_jax.data.selection import (
+    count_labelled,
+    count_patients,
+    label_budget,
+    labelled_slices,
+    select_slices,
+)
 from brats_jax.data.splits import (
     Split,
     Splits,
@@ -214,6 +220,29 @@ def names_of(index, slices):
     return {index.subjects[p] for p in index.patient_of[slices]}
 
 
+def share_of(index, train, fraction, splits, fold):
+    """The slices of a share of the labels."""
+    count, _ = count_labelled(index, train, fraction, splits)
+    return labelled_slices(index, train, count, splits, fold)
+
+
+def test_a_fifth_of_the_labelled_patients_chooses_the_checkpoint_unless_they_are_few(index):
+    """Held out of the budget, never of the validation set; and larger budgets train on more."""
+    splits = make_splits(index, seed=3)
+    split = fold_split(splits, index, 0)
+    before: set[str] = set()
+    for patients, held_out in ((1, 0), (4, 0), (5, 1), (9, 1), (10, 2), (11, 2)):
+        budget = label_budget(index, split.train, patients, splits, 0)
+        train, chosen = names_of(index, budget.train), names_of(index, budget.held_out)
+        assert (len(train), len(chosen)) == (patients - held_out, held_out)
+        assert not train & chosen and before <= train
+        both = np.sort([*budget.train, *budget.held_out])
+        every = labelled_slices(index, split.train, patients, splits, 0)
+        np.testing.assert_array_equal(both, every)
+        assert not np.isin(budget.held_out, split.validation).any()
+        before = train
+
+
 def test_smaller_shares_of_labels_are_part_of_larger_ones(index):
     splits = make_splits(index, seed=3)
     for fold in range(5):
@@ -221,7 +250,7 @@ def test_smaller_shares_of_labels_are_part_of_larger_ones(index):
         people = len(names_of(index, train))
         before: set[str] = set()
         for fraction in (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 0.99, 1.0):
-            chosen = labelled_slices(index, train, fraction, splits, fold)
+            chosen = share_of(index, train, fraction, splits, fold)
             names = names_of(index, chosen)
             assert len(names) == max(1, int(np.ceil(fraction * people)))
             assert count_patients(index, chosen) == len(names)
@@ -236,25 +265,25 @@ def test_shares_of_labels_are_rounded_up_but_not_by_a_rounding_error(index):
     splits = make_splits(Index([100] * 119), seed=0, test_fraction=0.01, num_folds=2)
     index = Index([100] * 119)
     train = np.arange(100 * 4)  # 100 patients; 0.07 * 100 is 7.000000000000001
-    assert count_patients(index, labelled_slices(index, train, 0.07, splits, 0)) == 7
-    assert count_patients(index, labelled_slices(index, train, 0.071, splits, 0)) == 8
+    assert count_patients(index, share_of(index, train, 0.07, splits, 0)) == 7
+    assert count_patients(index, share_of(index, train, 0.071, splits, 0)) == 8
 
 
 def test_who_has_labels_depends_on_split_seed_and_fold_alone(index):
     train = np.arange(80)
     splits = splits_of("patient")
-    first = labelled_slices(index, train, 0.3, splits, 0)
-    np.testing.assert_array_equal(first, labelled_slices(index, train, 0.3, splits, 0))
-    assert names_of(index, first) != names_of(index, labelled_slices(index, train, 0.3, splits, 1))
+    first = share_of(index, train, 0.3, splits, 0)
+    np.testing.assert_array_equal(first, share_of(index, train, 0.3, splits, 0))
+    assert names_of(index, first) != names_of(index, share_of(index, train, 0.3, splits, 1))
     other = dataclasses.replace(splits, seed=1)
-    assert names_of(index, first) != names_of(index, labelled_slices(index, train, 0.3, other, 0))
+    assert names_of(index, first) != names_of(index, share_of(index, train, 0.3, other, 0))
 
 
 def test_scans_of_one_person_have_labels_together():
     index = Index([100] * 10, scans_of_last=3)  # eight people, the last with three scans
     splits = splits_of("patient")
     for fold in range(8):
-        chosen = labelled_slices(index, np.arange(40), 0.5, splits, fold)
+        chosen = share_of(index, np.arange(40), 0.5, splits, fold)
         assert len(names_of(index, chosen)) == 4
         assert sum(index.subjects[p] == "P009" for p in index.patient_of[chosen]) in (0, 12)
 
@@ -262,10 +291,10 @@ def test_scans_of_one_person_have_labels_together():
 def test_a_split_by_slice_takes_a_share_of_slices(index):
     splits = splits_of("slice")
     train = np.arange(0, 160, 2)
-    chosen = labelled_slices(index, train, 0.05, splits, 0)
+    chosen = share_of(index, train, 0.05, splits, 0)
     assert len(chosen) == 4 and set(chosen) <= set(train)
     assert (np.diff(chosen) > 0).all()
-    assert len(labelled_slices(index, train, 1e-6, splits, 0)) == 1
+    assert len(share_of(index, train, 1e-6, splits, 0)) == 1
 
 
 @pytest.mark.parametrize("split_by", ["patient", "slice"])

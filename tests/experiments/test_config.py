@@ -87,6 +87,16 @@ def test_the_baseline_is_paired_with_ssl():
         ({"segment__tumour_probability": 1.5}, "tumour_probability=1.5: give 0 to 1"),
         ({"data__test_fraction": 1.0}, "between 0 and 1"),
         ({"data__label_fraction": 0.0}, "label_fraction=0.0: above 0, at most 1"),
+        ({"data__label_patients": -1}, "label_patients=-1: give at least 0"),
+        (
+            {"data__label_patients": 3, "data__label_fraction": 0.5},
+            "label_patients=3 and config.data.label_fraction=0.5: give one of them",
+        ),
+        (
+            {"data__label_patients": 3, "data__split_by": "slice"},
+            "splits slices and not patients; give config.data.label_fraction",
+        ),
+        ({"data__selection": "test"}, "selection=test: valid values are budget, validation"),
         ({"data__label_fraction": 5.0}, "label_fraction=5.0: above 0, at most 1"),
         ({"data__split_seed": -1}, "config.data.split_seed=-1: give at least 0"),
         ({"ssl": False, "pretrain__run": "RUN"}, "pretrain.run=RUN without pretraining"),

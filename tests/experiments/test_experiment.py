@@ -160,7 +160,7 @@ def test_a_split_by_slice_is_named_in_every_table(small_store, compiled_programs
 
 
 def test_a_share_of_the_labels_means_fewer_patients_and_as_many_steps(small_store, tmp_path):
-    few = config_of(small_store, tmp_path, data__label_fraction=0.3)
+    few = config_of(small_store, tmp_path, data__label_fraction=0.3, data__selection="validation")
     few.segment.steps_per_epoch = few.pretrain.steps_per_epoch = 0
     fold = fold_of(few, tmp_path / "run")
     people = fold.splits.folds[1] + fold.splits.folds[2]

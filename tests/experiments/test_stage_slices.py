@@ -112,3 +112,70 @@ def test_a_new_run_keeps_to_the_patients_of_its_grid_or_of_the_pretraining_it_ta
     assert experiment.recorded_fingerprint(settings, run) == "grid"
     RunConfig(dict(settings.document), facts[2]).write(run.config_json)
     assert experiment.recorded_fingerprint(settings, run) == "own"
+
+
+def of_small(store, cache, **changes):
+    settings = parse(config_of(store, cache, segment__slices="all", **changes))
+    return StageSlices.of(settings, store, make_splits(store, **split_options(settings)), 0)
+
+
+def test_with_few_labels_no_label_of_the_validation_set_is_used(small_store, tmp_path):
+    """Eight patients: one for the test, one or two for validation, five or six to train."""
+    small = {"data__num_folds": 6, "data__test_fraction": 0.1}
+    every = of_small(small_store, tmp_path, **small)
+    task, pretext = segmentation(every.settings), pretraining(every.settings)
+    trained = names_of(small_store, every.training(task))
+    held = names_of(small_store, every.split.validation)
+    assert len(trained) == 7 - len(held) >= 5
+    assert every.selection(task) == "validation" and every.words(task) == ""
+    assert names_of(small_store, every.validation(task)) == held
+
+    for changes, rule, count in (
+        ({"data__label_patients": 2}, "last", 2),
+        ({"data__label_fraction": 0.3}, "last", 2),
+        ({"data__label_patients": 2, "data__selection": "validation"}, "validation", 2),
+        ({"data__label_patients": len(trained)}, "validation", len(trained)),
+        ({"data__label_fraction": 0.9, "data__num_folds": 7}, "validation", 6),
+        ({"data__label_fraction": 0.8, "data__num_folds": 7}, "held_out", 4),
+    ):
+        few = of_small(small_store, tmp_path, **{**small, **changes})
+        held = names_of(small_store, few.split.validation)
+        assert few.selection(task) == rule
+        people, scored = (
+            names_of(small_store, found) for found in (few.training(task), few.validation(task))
+        )
+        assert len(people) == count and not people & held
+        if rule == "validation":
+            assert scored == held
+            continue
+        assert not scored & held
+        assert (scored == people) == (rule == "last")
+        assert bool(scored & people) == (rule == "last")
+        assert ("one in 5 patients" if rule == "held_out" else "fewer than 5") in few.words(task)
+        # The first stage needs no labels.
+        assert few.selection(pretext) == "validation"
+        assert names_of(small_store, few.validation(pretext)) == held
+
+
+def test_more_labelled_patients_than_there_are_is_refused_before_anything_is_written(
+    small_store, compiled_programs, tmp_path
+):
+    config = config_of(small_store, compiled_programs, data__label_patients=9)
+    with pytest.raises(BratsError, match=r"label_patients=9: the training set .* give at most \d"):
+        experiment.run(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_an_earlier_version_began_goes_on_choosing_on_the_validation_set(
+    small_store, tmp_path, capsys
+):
+    settings = parse(config_of(small_store, tmp_path, data__label_fraction=0.3))
+    earlier = {**settings.document, "data": {**settings.document["data"]}}
+    del earlier["data"]["selection"]
+    assert experiment.as_begun(settings, None) == settings
+    assert experiment.as_begun(settings, settings.document) == settings
+    assert capsys.readouterr().out == ""
+    goes_on = experiment.as_begun(settings, earlier)
+    assert goes_on.data.selection == "validation"
+    assert goes_on.document["data"]["selection"] == "validation"
+    assert "goes on with config.data.selection=validation" in capsys.readouterr().out

@@ -69,6 +69,15 @@ def test_only_settings_that_were_added_later_may_be_missing_in_an_earlier_run():
     assert differences(before, now) == ["seed: None -> 0"]
 
 
+def test_a_setting_that_an_earlier_run_does_not_have_has_its_meaning_of_then():
+    before, now = document_of(), document_of(data__selection="validation")
+    del before["transfer"], before["data"]["selection"]
+    assert differences(before, now) == []
+    assert differences(before, document_of()) == ["data.selection: validation -> budget"]
+    other = document_of(data__selection="validation", transfer__parts="stem")
+    assert differences(before, other) == ["transfer.parts: encoder -> stem"]
+
+
 def test_the_path_of_a_pretraining_may_change_but_not_whether_there_is_one():
     none, here, there = (document_of(pretrain__run=run) for run in ("", "A", "B"))
     assert differences(here, there) == []
