@@ -18,9 +18,10 @@ from brats_jax.data.store.summary import count_kinds
 from brats_jax.errors import BratsError
 from brats_jax.losses import get_segmentation_loss
 from brats_jax.runs.documents import GridConfig, RunConfig
-from brats_jax.runs.settings import Settings, differences
+from brats_jax.runs.settings import BEFORE, Settings, differences
 from brats_jax.runs.store_facts import StoreFacts
 from brats_jax.runtime import devices
+from brats_jax.runtime.console import print_line
 from brats_jax.runtime.document import read_document
 from brats_jax.tasks import Pretraining, Segmentation, Task
 from brats_jax.training.options import TrainOptions
@@ -283,6 +284,26 @@ def versions() -> dict[str, str]:
         "jax": jax.__version__,
         "python": platform.python_version(),
     }
+
+
+def as_begun(settings: Settings, recorded: Mapping[str, Any] | None) -> Settings:
+    """Settings with which a run or grid of an earlier version goes on as it was begun.
+
+    Args:
+      settings: now.
+      recorded: in config.json or grid.json; None for what is new.
+    """
+    for name, before in BEFORE.items():
+        group, own = name.split(".")
+        if recorded is None or own in recorded.get(group, {}):
+            continue
+        if settings.value(name) != before and settings.uses_few_labels:
+            print_line(
+                f"begun by an earlier version: goes on with config.{name}={before}, which chooses "
+                "checkpoints by labels outside of the budget"
+            )
+        settings = settings.with_value(group, own, before)
+    return settings
 
 
 def read_unchanged(

@@ -5,7 +5,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ from brats_jax.runs.folder import (
     StageFolder,
     checkpoint_steps,
 )
-from brats_jax.runs.settings import BEFORE, Settings, differences
+from brats_jax.runs.settings import Settings, differences
 from brats_jax.runtime import devices, distributed, locks
 from brats_jax.runtime.console import print_line, print_lines
 from brats_jax.runtime.document import read_if_readable
@@ -70,7 +70,9 @@ def run(config: ConfigDict, workdir: Path, mode: str = "train") -> Summary:
     """
     settings = experiment_config.parse(config)
     folder = RunFolder(workdir)
-    settings = as_begun(settings, distributed.broadcast_from_main(lambda: _recorded(folder)))
+    settings = experiment_config.as_begun(
+        settings, distributed.broadcast_from_main(lambda: _recorded(folder))
+    )
     distributed.broadcast_from_main(lambda: _check(settings, folder, mode))
     store = Store.open(Path(settings.data.store))
     # A run keeps to the patients that it was started with, though sources were added since.
@@ -107,26 +109,6 @@ def _recorded(folder: RunFolder) -> dict[str, Any] | None:
     """The settings that a run was begun with; None for a new run."""
     document = read_if_readable(folder.config_json, RunConfig)
     return None if document is None else document.config
-
-
-def as_begun(settings: Settings, recorded: Mapping[str, Any] | None) -> Settings:
-    """Settings with which a run or grid of an earlier version goes on as it was begun.
-
-    Args:
-      settings: now.
-      recorded: in config.json or grid.json; None for what is new.
-    """
-    for name, before in BEFORE.items():
-        group, own = name.split(".")
-        if recorded is None or own in recorded.get(group, {}):
-            continue
-        if settings.value(name) != before and settings.uses_few_labels:
-            print_line(
-                f"begun by an earlier version: goes on with config.{name}={before}, which chooses "
-                "checkpoints by labels outside of the budget"
-            )
-        settings = settings.with_value(group, own, before)
-    return settings
 
 
 def recorded_fingerprint(settings: Settings, folder: RunFolder) -> str:

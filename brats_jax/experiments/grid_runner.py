@@ -103,6 +103,11 @@ def run_grid(
     experiment_config.check_labels(store, "train")
     make_splits(store, **experiment_config.split_options(settings))
     make_folder(grid.path, "--workdir")
+    started = read_if_readable(grid.grid_json, GridConfig)
+    begun = experiment_config.as_begun(settings, started.config if started else None)
+    if begun.data.selection != settings.data.selection:
+        overrides = {**overrides, "data.selection": begun.data.selection}
+    settings = begun
     extend(grid, settings, store, axes)
 
     everything = enumerate_cells([axes])

@@ -17,7 +17,7 @@ from brats_jax.data.sources.joined import descriptions_in
 from brats_jax.data.splits import Audit, Splits, check_splits
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
-from brats_jax.runs.documents import Evaluation, RunConfig, StageResult
+from brats_jax.runs.documents import Evaluation, RunConfig, StageResult, StageTraining
 from brats_jax.runs.folder import (
     STAGES,
     FoldFolder,
@@ -44,11 +44,13 @@ class StageFiles:
       name: 'pretrain' or 'segment'.
       result: None before the end of training.
       history: the records of metrics.jsonl.
+      training: its length and data; None if that is missing or unreadable.
     """
 
     name: str
     result: StageResult | None
     history: list[dict[str, Any]]
+    training: StageTraining | None = None
 
     def curve(self, event: str) -> list[tuple[int, float]]:
         """(epoch, loss) of each epoch; `event` is 'train' or 'validation'."""
@@ -266,7 +268,9 @@ def _read_fold(folder: FoldFolder, problems: list[str]) -> FoldFiles:
     for stage in map(folder.stage, STAGES):
         if stage.path.is_dir():
             result = _read(stage.complete_json, StageResult, problems)
-            stages[stage.name] = StageFiles(stage.name, result, read_metrics(stage.metrics_jsonl))
+            training = _read(stage.training_json, StageTraining, problems)
+            history = read_metrics(stage.metrics_jsonl)
+            stages[stage.name] = StageFiles(stage.name, result, history, training)
     return FoldFiles(
         folder,
         stages,

@@ -13,7 +13,7 @@ from brats_jax.data.store.prepare import prepare
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 from brats_jax.experiments import experiment
-from brats_jax.experiments.config import parse, pretraining, segmentation, split_options
+from brats_jax.experiments.config import as_begun, parse, pretraining, segmentation, split_options
 from brats_jax.experiments.stage_slices import StageSlices
 from brats_jax.runs.documents import GridConfig, RunConfig
 from brats_jax.runs.folder import RunFolder
@@ -172,10 +172,10 @@ def test_what_an_earlier_version_began_goes_on_choosing_on_the_validation_set(
     settings = parse(config_of(small_store, tmp_path, data__label_fraction=0.3))
     earlier = {**settings.document, "data": {**settings.document["data"]}}
     del earlier["data"]["selection"]
-    assert experiment.as_begun(settings, None) == settings
-    assert experiment.as_begun(settings, settings.document) == settings
+    assert as_begun(settings, None) == settings
+    assert as_begun(settings, settings.document) == settings
     assert capsys.readouterr().out == ""
-    goes_on = experiment.as_begun(settings, earlier)
+    goes_on = as_begun(settings, earlier)
     assert goes_on.data.selection == "validation"
     assert goes_on.document["data"]["selection"] == "validation"
     assert "goes on with config.data.selection=validation" in capsys.readouterr().out

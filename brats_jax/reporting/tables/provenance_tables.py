@@ -15,6 +15,7 @@ from brats_jax.reporting.tables.table import (
     text,
     whole,
 )
+from brats_jax.runtime.text import plural
 
 STAGE_NAMES = {"pretrain": "pretraining", "segment": "segmentation"}
 _SETS = ("train", "validation", "test")
@@ -75,8 +76,9 @@ def training_table(study: Study) -> Table | None:
         "",
         "Trainings",
         "Best value on the validation patients and its step; the checkpoint of that step is "
-        "evaluated. Wall time of the last call: for a training that was stopped and continued, the "
-        "time after the last stop. Folds count from 1 here and from 0 in folders (fold_0).",
+        "evaluated. With few labels it is chosen within the label budget, or the last one is "
+        "taken, where the table says so. Wall time of the last call: for a training that was "
+        "stopped and continued, the time after the last stop. Folds count from 1 here and from 0 in folders (fold_0).",
         [Column(head, words=head in words) for head in heads],
         rows,
         detail=True,
@@ -93,13 +95,22 @@ def _training_cells(stage: StageFiles) -> list[TableCell]:
     return [
         text(STAGE_NAMES[stage.name]),
         text("complete"),
-        text(done.metric),
+        text(_chosen_by(done.metric, stage)),
         number(done.best, 4),
         whole(done.best_step),
         whole(done.steps),
         rate,
         TableCell(wall_time(done.seconds), done.seconds),
     ]
+
+
+def _chosen_by(metric: str, stage: StageFiles) -> str:
+    training = stage.training
+    if training is None or training.selection == "validation":
+        return metric
+    if training.selection == "last":
+        return f"last step; {metric} of the training patients"
+    return f"{metric} of {plural(training.held_out, 'labelled patient')} held out"
 
 
 def split_table(study: Study) -> Table | None:

@@ -8,6 +8,8 @@ from report_examples import write_run
 from brats_jax.data.splits import Audit
 from brats_jax.reporting.read_runs import GridCell, Study, discover
 from brats_jax.reporting.tables import provenance_tables
+from brats_jax.runs.documents import StageTraining
+from brats_jax.runs.folder import RunFolder
 from brats_jax.runtime.document import read_document
 
 
@@ -30,6 +32,18 @@ def test_each_training_has_its_best_value_and_wall_time(study):
     assert set(column(table, "Stage")) == {"pretraining", "segmentation"}
     assert set(column(table, "Wall time")) == {"1 min 15 s"}
     assert set(column(table, "Patches/s")) == {"10.0"}
+
+
+def test_the_rule_that_chose_a_checkpoint_is_in_the_table(tmp_path):
+    for k, changes in enumerate(({}, {"selection": "last"}, {"selection": "held_out"})):
+        run = write_run(tmp_path / f"run_{k}", ssl=False)
+        held_out = 2 * (k == 2)
+        training = StageTraining(8, 10, 80, 100, 4, 2, 8, held_out=held_out, **changes)
+        training.write(RunFolder(run).fold(0).stage("segment").training_json)
+    table = provenance_tables.training_table(discover(tmp_path))
+    assert column(table, "Chosen by") == [
+        "dice", "last step; dice of the training patients", "dice of 2 labelled patients held out",
+    ]  # fmt: skip
 
 
 def test_equal_splits_share_a_row(study):
