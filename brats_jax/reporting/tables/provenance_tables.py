@@ -78,7 +78,8 @@ def training_table(study: Study) -> Table | None:
         "Best value on the validation patients and its step; the checkpoint of that step is "
         "evaluated. With few labels it is chosen within the label budget, or the last one is "
         "taken, where the table says so. Wall time of the last call: for a training that was "
-        "stopped and continued, the time after the last stop. Folds count from 1 here and from 0 in folders (fold_0).",
+        "stopped and continued, the time after the last stop. Folds count from 1 here and from 0 "
+        "in folders (fold_0).",
         [Column(head, words=head in words) for head in heads],
         rows,
         detail=True,
