@@ -110,6 +110,10 @@ def prepare(
             for name, problem in skipped.items()
             if name not in {*before.patients, *before.skipped}
         }
+    if sources.duplicates.keys() & skipped and not skip_bad_cases:
+        line, *others = sources.duplicates.values()
+        more = f" ({plural(len(others), 'more case')} likewise)" if others else ""
+        raise BratsError(f"{line}{more}, or keep the first of each with --skip_bad_cases")
     if skipped and not skip_bad_cases:
         first = "; ".join(list(skipped.values())[:3])
         more = f"; and {plural(len(skipped) - 3, 'more case')}" if len(skipped) > 3 else ""
