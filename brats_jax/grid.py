@@ -27,6 +27,16 @@ _SSL = flags.DEFINE_list("ssl", "false,true", "Without pretraining, with it, or 
 _FRACTIONS = flags.DEFINE_list(
     "label_fractions", "1", "Fractions of the training patients with labels: 0.01 or 1%."
 )
+_PATIENTS = flags.DEFINE_list(
+    "label_patients", "", "Numbers of training patients with labels, and 'all': 1,3,10,all."
+)
+_PRETEXTS = flags.DEFINE_list(
+    "pretexts", "", "Tasks of the pretraining, each also with +DECODER: cross_modality,masked+unet."
+)
+_TRANSFERS = flags.DEFINE_list("transfers", "", "What is transferred: encoder,stem.")
+_UNLABELLED = flags.DEFINE_list(
+    "unlabelled_fractions", "", "Fractions of the patients without labels: 0,0.5,1 or 0%."
+)
 _SEEDS = flags.DEFINE_list("seeds", "0", "Seeds of initialisation and patches.")
 _SHARD = flags.DEFINE_string("shard", "0/1", "i/n: run part i of n, from 0.")
 _STATUS = flags.DEFINE_bool("status", False, "Only print the state of the grid.")
@@ -51,15 +61,23 @@ def _main() -> int:
     overrides = dict(config_flags.get_override_values(flags.FLAGS["config"]))
     if fill_store(_CONFIG.value):
         overrides["data.store"] = _CONFIG.value.data.store
+    only_patients = bool(_PATIENTS.value) and not flags.FLAGS["label_fractions"].present
     complete = grid_runner.run_grid(
         grid,
         _CONFIG.value,
         config_flags.get_config_filename(flags.FLAGS["config"]),
         overrides,
-        losses=_LOSSES.value,
-        ssl=_SSL.value,
-        fractions=_FRACTIONS.value,
-        seeds=_SEEDS.value,
+        asked={
+            "losses": _LOSSES.value,
+            "ssl": _SSL.value,
+            # Budgets in patients replace the default share, which is all labels.
+            "label_fractions": [] if only_patients else _FRACTIONS.value,
+            "seeds": _SEEDS.value,
+            "label_patients": _PATIENTS.value,
+            "pretexts": _PRETEXTS.value,
+            "transfers": _TRANSFERS.value,
+            "unlabelled_fractions": _UNLABELLED.value,
+        },
         shard=_SHARD.value,
     )
     return 0 if complete else 1

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from brats_jax.runs.axes import Axes
 from brats_jax.runs.documents import (
-    Axes,
     CellRecord,
     EvaluatedCheckpoint,
     Evaluation,

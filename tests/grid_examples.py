@@ -13,7 +13,7 @@ from document_examples import evaluation_of, record_of, result_of, training_of, 
 from brats_jax.experiments.config import parse
 from brats_jax.experiments.grid_cells import extend
 from brats_jax.experiments.grid_runner import GridRunner
-from brats_jax.runs.documents import Axes
+from brats_jax.runs.axes import Axes
 from brats_jax.runs.folder import GridFolder
 from brats_jax.runs.grid import enumerate_cells, progress_of
 

@@ -26,7 +26,7 @@ DRIVER = """
 import sys
 from pathlib import Path
 from brats_jax.experiments.grid_runner import GridRunner
-from brats_jax.runs.documents import Axes
+from brats_jax.runs.axes import Axes
 from brats_jax.runs.folder import GridFolder
 from brats_jax.runs.grid import enumerate_cells
 grid = GridFolder(Path(sys.argv[1]))

@@ -29,8 +29,8 @@ from brats_jax.evaluation.panel_slices import PanelSlices  # noqa: E402
 from brats_jax.evaluation.tallies import PretrainingTally, SegmentationTally  # noqa: E402
 from brats_jax.experiments import config as experiment_config  # noqa: E402
 from brats_jax.reporting.read_runs import discover  # noqa: E402
+from brats_jax.runs.axes import Axes  # noqa: E402
 from brats_jax.runs.documents import (  # noqa: E402
-    Axes,
     CellRecord,
     Evaluation,
     GridConfig,

@@ -2,24 +2,38 @@
 
 import copy
 import dataclasses
+import json
 from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
 
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
-from brats_jax.experiments.config import describe_store, read_unchanged, versions
+from brats_jax.experiments.config import (
+    check,
+    describe_store,
+    parse,
+    read_unchanged,
+    versions,
+)
 from brats_jax.losses import SEGMENTATION_LOSSES
-from brats_jax.runs.documents import Axes, GridConfig
+from brats_jax.runs.axes import AS_SET, Axes
+from brats_jax.runs.documents import GridConfig
 from brats_jax.runs.folder import GridFolder
-from brats_jax.runs.grid import Cell
-from brats_jax.runs.settings import Settings
+from brats_jax.runs.grid import Cell, enumerate_cells
+from brats_jax.runs.settings import TRANSFER_PARTS, Settings
 from brats_jax.runtime import locks
 from brats_jax.runtime.flag_types import LARGEST_SEED, is_whole_number
+
+PRETEXTS, DECODERS = ("cross_modality",), ("transposed",)
 
 # Settings that differ between the cells, and the flags with their values.
 AXES = {
     "loss": "--losses",
     "ssl": "--ssl",
     "data.label_fraction": "--label_fractions",
+    "data.label_patients": "--label_patients",
     "seed": "--seeds",
     "pretrain.run": "--ssl",
 }
@@ -54,23 +68,73 @@ def extend(grid: GridFolder, settings: Settings, store: Store, axes: Axes) -> No
             dataclasses.replace(started, axes=(*started.axes, axes)).write(grid.grid_json)
 
 
+def settings_of(cell: Cell) -> dict[str, Any]:
+    """The settings that a cell adds to those of its grid, but for folders, by dotted name."""
+    found: dict[str, Any] = {"folds": (cell.fold,), "seed": cell.seed}
+    pretraining: dict[str, Any] = {}
+    if cell.pretext:
+        task, _, decoder = cell.pretext.partition("+")
+        pretraining["pretrain.task"] = task
+        if decoder:
+            pretraining["pretrain.decoder"] = decoder
+    if cell.unlabelled != AS_SET:
+        pretraining["pretrain.unlabelled_fraction"] = cell.unlabelled / 100
+    if cell.stage == "pretrain":
+        return {**found, "ssl": True, **pretraining}
+    found |= {"loss": cell.loss, "ssl": cell.ssl}
+    if cell.patients:
+        found["data.label_patients"] = cell.patients
+    else:
+        found["data.label_fraction"] = cell.percent / 100
+    if cell.ssl:
+        found |= pretraining
+        if cell.transfer:
+            found["transfer.parts"] = cell.transfer
+    return found
+
+
 def flags_of(cell: Cell, grid: GridFolder) -> list[str]:
     """The flags of brats_jax.main that a cell adds to the settings of its grid."""
-    flags = [
-        f"--workdir={grid.run(cell.run).path}",
-        f"--config.folds={cell.fold}",
-        f"--config.seed={cell.seed}",
-    ]
+    words = {False: "false", True: "true"}
+    flags = [f"--workdir={grid.run(cell.run).path}"]
+    for name, value in settings_of(cell).items():
+        shown = words[value] if isinstance(value, bool) else value
+        flags.append(f"--config.{name}={value[0] if isinstance(value, tuple) else shown}")
     if cell.stage == "pretrain":
-        return [*flags, "--mode=pretrain", "--config.ssl=true"]
-    flags += [
-        f"--config.loss={cell.loss}",
-        f"--config.ssl={str(cell.ssl).lower()}",
-        f"--config.data.label_fraction={cell.percent / 100}",
-    ]
+        flags.insert(3, "--mode=pretrain")
     if cell.source is not None:
         flags.append(f"--config.pretrain.run={grid.run(cell.source.run).path}")
     return flags
+
+
+def check_cells(config: ConfigDict, axes: Axes) -> None:
+    """Refuses values of the axes that no cell can have, and those that do not go together.
+
+    Args:
+      config: the settings that all cells share.
+      axes: requested now.
+
+    Raises:
+      BratsError: names the values and the reason.
+    """
+    seen = set()
+    for cell in enumerate_cells([axes]):
+        common = dataclasses.replace(cell, seed=0, fold=0)
+        if common in seen:
+            continue
+        seen.add(common)
+        own = ConfigDict(json.loads(config.to_json_best_effort()))
+        try:
+            own.update_from_flattened_dict({**settings_of(cell), "folds": tuple(config.folds)})
+            check(parse(own))
+        except BratsError as error:
+            together = ""
+            if len(axes.pretexts) > 1 and len(axes.transfers) > 1:
+                together = (
+                    "; a grid grows by each command: give in one those pretexts and transfers that "
+                    "go together"
+                )
+            raise BratsError(f"{cell.run.name}: {error}{together}") from None
 
 
 def parse_axes(
@@ -79,8 +143,22 @@ def parse_axes(
     label_fractions: Sequence[str],
     seeds: Sequence[str],
     folds: Iterable[int],
+    *,
+    label_patients: Sequence[str] = (),
+    pretexts: Sequence[str] = (),
+    transfers: Sequence[str] = (),
+    unlabelled_fractions: Sequence[str] = (),
+    shared: Settings | None = None,
 ) -> Axes:
     """The axes that the flags ask for.
+
+    Args:
+      losses, ssl, label_fractions, seeds, folds: as the flags have them.
+      label_patients: numbers of patients, and 'all'.
+      pretexts: 'TASK' or 'TASK+DECODER'.
+      transfers, unlabelled_fractions: as in config.transfer.parts, config.pretrain.
+      shared: the settings of the grid; a value of an axis that equals theirs is the same cell as
+        without the axis.
 
     Raises:
       BratsError: names the flag, the value and what is valid.
@@ -97,35 +175,92 @@ def parse_axes(
             raise BratsError(
                 f"--seeds={seed}: give whole numbers from 0 to {LARGEST_SEED}, such as 0,1,2"
             )
+    percents = [_percent("label_fractions", value) for value in label_fractions]
+    if "all" in label_patients and 100 not in percents:
+        percents.append(100)
+    unlabelled = [_percent("unlabelled_fractions", x, least=0) for x in unlabelled_fractions]
     axes = Axes(
         losses=tuple(losses),
         ssl=tuple(known[value.lower()] for value in ssl),
-        percents=tuple(_percent(value) for value in label_fractions),
+        percents=tuple(percents),
         seeds=tuple(int(seed) for seed in seeds),
         folds=tuple(folds),
+        patients=tuple(_patients(value) for value in label_patients if value != "all"),
+        pretexts=tuple(_one_of("pretexts", value, shared) for value in pretexts),
+        transfers=tuple(_one_of("transfers", value, shared) for value in transfers),
+        unlabelled=tuple(_as_set_if(value, shared) for value in unlabelled),
     )
-    for flag, values in (
-        ("losses", axes.losses),
-        ("ssl", axes.ssl),
-        ("label_fractions", axes.percents),
-        ("seeds", axes.seeds),
-    ):
-        if not values or len(set(values)) != len(values):
+    needed = {"losses": axes.losses, "ssl": axes.ssl, "seeds": axes.seeds}
+    if not label_patients:
+        needed["label_fractions"] = axes.percents
+    given = {
+        "label_fractions": axes.percents,
+        "label_patients": axes.patients,
+        "pretexts": axes.pretexts,
+        "transfers": axes.transfers,
+        "unlabelled_fractions": axes.unlabelled,
+    }
+    for flag, values in {**given, **needed}.items():
+        if (flag in needed and not values) or len(set(values)) != len(values):
             raise BratsError(f"--{flag}: give at least one value, and each once")
-    return axes
+    if not any(axes.ssl) and (axes.pretexts or axes.transfers or axes.unlabelled):
+        raise BratsError(
+            "--ssl=false trains no pretraining: leave out --pretexts, --transfers and "
+            "--unlabelled_fractions, or give --ssl=true"
+        )
+    # A single value that is that of the settings is no axis.
+    alone = {"pretexts": ("",), "transfers": ("",), "unlabelled": (AS_SET,)}
+    same = {name: () for name, value in alone.items() if getattr(axes, name) == value}
+    return dataclasses.replace(axes, **same)  # type: ignore[arg-type]
 
 
-def _percent(text: str) -> int:
+def _one_of(flag: str, text: str, shared: Settings | None) -> str:
+    """A pretext or transfer in the form of `Axes`; '' where it is that of the settings."""
+    if flag == "transfers":
+        if text not in TRANSFER_PARTS:
+            valid = ", ".join(TRANSFER_PARTS)
+            raise BratsError(f"--transfers={text}: valid values are {valid}")
+        return "" if shared is not None and text == shared.transfer.parts else text
+    task, plus, decoder = text.partition("+")
+    if task not in PRETEXTS or (plus and decoder not in DECODERS):
+        raise BratsError(
+            f"--pretexts={text}: valid values are {', '.join(PRETEXTS)}, each also with "
+            f"+{' or +'.join(DECODERS)}"
+        )
+    if shared is None:
+        return text
+    if decoder == DECODERS[0]:
+        decoder = ""
+    if task == PRETEXTS[0] and not decoder:
+        return ""
+    return f"{task}+{decoder}" if decoder else task
+
+
+def _as_set_if(percent: int, shared: Settings | None) -> int:
+    if shared is not None and percent == 100 * shared.pretrain.unlabelled_fraction:
+        return AS_SET
+    return percent
+
+
+def _patients(text: str) -> int:
+    if not is_whole_number(text) or not 1 <= int(text) < 2**31:
+        raise BratsError(
+            f"--label_patients={text}: give numbers of patients and 'all', for example 1,3,10,all"
+        )
+    return int(text)
+
+
+def _percent(flag: str, text: str, least: int = 1) -> int:
     """'0.05', '5%' and '1' (all) as whole percent."""
     try:
         percent = float(text[:-1]) if text.endswith("%") else 100 * float(text)
     except ValueError:
         percent = -1.0
-    whole = round(percent) if abs(percent) <= 100 else 0
-    if not 1 <= whole <= 100 or abs(percent - whole) > 1e-6:
+    whole = round(percent) if abs(percent) <= 100 else -1
+    if not least <= whole <= 100 or abs(percent - whole) > 1e-6:
         raise BratsError(
-            f"--label_fractions={text}: give whole percents of the training patients, 0.01 to 1 or "
-            "1% to 100%, for example 0.01,0.1,1"
+            f"--{flag}={text}: give whole percents of the patients, {least / 100:.2g} to 1 or "
+            f"{least}% to 100%, for example 0.01,0.1,1"
         )
     return whole
 

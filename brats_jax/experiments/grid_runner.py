@@ -7,6 +7,7 @@ the other cells. The grid's own process never uses the devices.
 import contextlib
 import dataclasses
 import functools
+import itertools
 import os
 import shlex
 import signal
@@ -27,6 +28,7 @@ from brats_jax.errors import BUSY_STATUS, BratsError, Busy
 from brats_jax.experiments import config as experiment_config
 from brats_jax.experiments.grid_cells import (
     AXES,
+    check_cells,
     extend,
     flags_of,
     parse_axes,
@@ -34,6 +36,7 @@ from brats_jax.experiments.grid_cells import (
     share,
 )
 from brats_jax.experiments.grid_state import summary_line
+from brats_jax.experiments.stage_slices import StageSlices
 from brats_jax.runs.documents import CellRecord, GridConfig
 from brats_jax.runs.folder import GridFolder
 from brats_jax.runs.grid import (
@@ -65,10 +68,7 @@ def run_grid(
     config_file: str,
     overrides: Mapping[str, Any],
     *,
-    losses: Sequence[str],
-    ssl: Sequence[str],
-    fractions: Sequence[str],
-    seeds: Sequence[str],
+    asked: Mapping[str, Sequence[str]],
     shard: str,
 ) -> bool:
     """Starts or continues a grid; returns whether all its cells are complete.
@@ -78,7 +78,7 @@ def run_grid(
       config: the settings that its cells share.
       config_file: the file of these settings.
       overrides: name -> value of the settings that differ from the file.
-      losses, ssl, fractions, seeds: the axes, see `grid_cells.parse_axes`.
+      asked: the axes, arguments of `grid_cells.parse_axes` by name.
       shard: 'i/n', the part to run.
 
     Raises:
@@ -88,12 +88,10 @@ def run_grid(
     for name, flag in AXES.items():
         if name in overrides:
             raise BratsError(f"--config.{name} differs within a grid; give {flag} instead")
-    axes = parse_axes(losses, ssl, fractions, seeds, config.folds)
+    settings = experiment_config.parse(config)
+    axes = parse_axes(folds=config.folds, shared=settings, **asked)  # type: ignore[arg-type]
     index, count = parse_shard(shard)
-    for loss in axes.losses:
-        config.loss = loss
-        settings = experiment_config.parse(config)
-        experiment_config.check(settings)
+    check_cells(config, axes)
     experiment_config.check_workdir(settings, grid.path)
     store = Store.open(Path(settings.data.store))
     # A grid keeps to its patients, though sources were added to the store since.
@@ -101,9 +99,11 @@ def run_grid(
     store = store.as_of(started.store.fingerprint if started else "")
     experiment_config.check_patches(settings, store)
     experiment_config.check_labels(store, "train")
-    make_splits(store, **experiment_config.split_options(settings))
+    splits = make_splits(store, **experiment_config.split_options(settings))
+    for fold, patients in itertools.product(axes.folds, axes.patients):
+        budget = settings.with_value("data", "label_patients", patients)
+        StageSlices.of(budget, store, splits, fold).check_labels()
     make_folder(grid.path, "--workdir")
-    started = read_if_readable(grid.grid_json, GridConfig)
     begun = experiment_config.as_begun(settings, started.config if started else None)
     if begun.data.selection != settings.data.selection:
         overrides = {**overrides, "data.selection": begun.data.selection}

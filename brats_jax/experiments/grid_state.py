@@ -5,8 +5,10 @@ Needs neither settings nor devices, so that `--status` answers at once.
 
 from collections.abc import Sequence
 
+from brats_jax.runs.documents import GridConfig
 from brats_jax.runs.folder import STAGES, GridFolder
 from brats_jax.runs.grid import STATES, Progress, progress_of, read_cells
+from brats_jax.runtime.document import read_document
 from brats_jax.runtime.text import duration, plural
 
 
@@ -66,7 +68,10 @@ def status(grid: GridFolder) -> str:
     Raises:
       BratsError: no grid there.
     """
-    return table(grid, [progress_of(grid, cell) for cell in read_cells(grid)])
+    found = table(grid, [progress_of(grid, cell) for cell in read_cells(grid)])
+    parts = read_document(grid.grid_json, GridConfig).axes
+    words = [axes.words for axes in parts if axes.words]
+    return "\n".join([found, "", *(f"over {line}" for line in words)]) if words else found
 
 
 def table(grid: GridFolder, cells: Sequence[Progress]) -> str:

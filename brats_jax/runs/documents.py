@@ -1,11 +1,11 @@
 """The JSON documents of run and grid folders: a frozen dataclass each. See `document.py`."""
 
-import dataclasses
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
+from brats_jax.runs.axes import Axes
 from brats_jax.runs.store_facts import StoreFacts
 from brats_jax.runtime.document import Document, Part, Sealed, SealedDocument
 from brats_jax.runtime.json_text import parse_json
@@ -114,22 +114,7 @@ class GridConfig(SealedDocument):
     config: dict[str, Any]
     store: StoreFacts
     versions: dict[str, str]
-    axes: tuple["Axes", ...]
-
-
-@dataclass(frozen=True)
-class Axes(Part):
-    """What a grid goes over; the defaults are the paper's experiment."""
-
-    losses: tuple[str, ...] = ("dice_ce", "dice_focal", "focal")
-    ssl: tuple[bool, ...] = (False, True)
-    percents: tuple[int, ...] = (100,)
-    seeds: tuple[int, ...] = (0,)
-    folds: tuple[int, ...] = (0, 1, 2, 3, 4)
-
-    def to_json(self) -> dict[str, Any]:
-        """All fields, defaults too."""
-        return dataclasses.asdict(self)
+    axes: tuple[Axes, ...]
 
 
 @dataclass(frozen=True)

@@ -364,9 +364,9 @@ class ExportFolder:
         return self.path / f"{task}_{fold_name(fold)}.safetensors"
 
 
-def pretraining_in_grid(seed: int) -> Path:
-    """The path within a grid of the run folder of the first stage with a seed."""
-    return Path(_PRETRAINING) / f"seed_{seed}"
+def pretraining_in_grid(name: str) -> Path:
+    """The path within a grid of the run folder of a first stage."""
+    return Path(_PRETRAINING) / name
 
 
 def run_in_grid(name: str) -> Path:

@@ -1,18 +1,20 @@
 """The cells of a grid, and how far each of them is.
 
-A cell is one training: the pretraining of a fold, or a segmentation of a fold with one loss, with
-or without pretraining, with one share of the labels and one seed. Cells that differ in the fold
-alone are the folds of one run folder.
+A cell is one training: a pretraining of a fold, or a segmentation of a fold with one loss, with or
+without pretraining, with one label budget and one seed. Cells that differ in the fold alone are the
+folds of one run folder. Segmentations share a pretraining with the same settings.
 """
 
+import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from brats_jax.errors import BratsError
 from brats_jax.runs import evaluated
-from brats_jax.runs.documents import Axes, CellRecord, GridConfig, StageResult, StageTraining
+from brats_jax.runs.axes import AS_SET, Axes
+from brats_jax.runs.documents import CellRecord, GridConfig, StageResult, StageTraining
 from brats_jax.runs.folder import (
     FoldFolder,
     GridFolder,
@@ -39,6 +41,9 @@ class Cell:
       seed, fold: its seed and fold.
       loss, ssl, percent: of a segmentation: its loss, whether it starts from the fold's
         pretraining, the percentage of training patients whose labels it uses.
+      patients: the number of these patients instead; 0: the percentage decides.
+      pretext, unlabelled: of a pretraining, and of a segmentation that starts from one; see `Axes`.
+      transfer: what such a segmentation takes from it; '': as the settings say.
     """
 
     stage: str
@@ -47,14 +52,27 @@ class Cell:
     loss: str = ""
     ssl: bool = False
     percent: int = 100
+    patients: int = 0
+    pretext: str = ""
+    unlabelled: int = AS_SET
+    transfer: str = ""
 
     @property
     def run(self) -> Path:
         """The cell's run folder, within the grid's."""
+        # Names of cells without the axes that were added after version 0.1.0 are as there.
+        pretraining = [self.pretext.replace("+", "-")] if self.pretext else []
+        if self.unlabelled != AS_SET:
+            pretraining.append(f"unlabelled_{self.unlabelled:03}")
+        seed = f"seed_{self.seed}"
         if self.stage == "pretrain":
-            return pretraining_in_grid(self.seed)
+            return pretraining_in_grid("-".join([*pretraining, seed]))
+        transfer = [self.transfer] if self.transfer else []
         start = "ssl" if self.ssl else "base"
-        return run_in_grid(f"{self.loss}-{start}-labels_{self.percent:03}-seed_{self.seed}")
+        labels = f"labels_{self.percent:03}"
+        if self.patients:
+            labels = f"patients_{self.patients:03}"
+        return run_in_grid("-".join([self.loss, start, *pretraining, *transfer, labels, seed]))
 
     @property
     def name(self) -> str:
@@ -70,7 +88,10 @@ class Cell:
     @property
     def source(self) -> "Cell | None":
         """The pretraining that must be complete before this cell can start."""
-        return Cell("pretrain", self.seed, self.fold) if self.ssl else None
+        if not self.ssl:
+            return None
+        own = {"pretext": self.pretext, "unlabelled": self.unlabelled}
+        return Cell("pretrain", self.seed, self.fold, **own)  # type: ignore[arg-type]
 
     def fold_folder(self, grid: GridFolder) -> FoldFolder:
         """Its fold's folder."""
@@ -112,13 +133,33 @@ def enumerate_cells(parts: Sequence[Axes]) -> list[Cell]:
     with_: dict[Cell, None] = {}
     for axes in parts:
         for seed, fold in itertools.product(axes.seeds, axes.folds):
-            if True in axes.ssl:
-                pretrainings[Cell("pretrain", seed, fold)] = None
-            for percent, loss in itertools.product(axes.percents, axes.losses):
-                for ssl in axes.ssl:
-                    cell = Cell("segment", seed, fold, loss, ssl, percent)
-                    (with_ if ssl else without)[cell] = None
+            budgets = [(percent, 0) for percent in axes.percents]
+            budgets += [(100, patients) for patients in axes.patients]
+            for (percent, patients), loss in itertools.product(budgets, axes.losses):
+                plain = Cell("segment", seed, fold, loss, False, percent, patients)
+                if False in axes.ssl:
+                    without[plain] = None
+                if True in axes.ssl:
+                    for cell in _pretrained(plain, axes):
+                        with_[cell] = None
+                        pretrainings[_source_of(cell)] = None
     return [*pretrainings, *without, *with_]
+
+
+def _pretrained(plain: Cell, axes: Axes) -> Iterator[Cell]:
+    """The same segmentation after each pretraining, with each transfer."""
+    for pretext, unlabelled, transfer in itertools.product(
+        axes.pretexts or ("",), axes.unlabelled or (AS_SET,), axes.transfers or ("",)
+    ):
+        yield dataclasses.replace(
+            plain, ssl=True, pretext=pretext, unlabelled=unlabelled, transfer=transfer
+        )
+
+
+def _source_of(cell: Cell) -> Cell:
+    source = cell.source
+    assert source is not None
+    return source
 
 
 def read_cells(grid: GridFolder) -> list[Cell]:

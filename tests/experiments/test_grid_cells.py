@@ -2,10 +2,19 @@ from pathlib import Path
 
 import pytest
 from grid_examples import SSL, THREE, FakeStore, config
+from ml_collections import ConfigDict
 
 from brats_jax.errors import BratsError
-from brats_jax.experiments.grid_cells import extend, flags_of, parse_axes, parse_shard, share
-from brats_jax.runs.documents import Axes, GridConfig
+from brats_jax.experiments.grid_cells import (
+    check_cells,
+    extend,
+    flags_of,
+    parse_axes,
+    parse_shard,
+    share,
+)
+from brats_jax.runs.axes import AS_SET, Axes
+from brats_jax.runs.documents import GridConfig
 from brats_jax.runs.folder import GridFolder
 from brats_jax.runs.grid import Cell, enumerate_cells, read_cells
 from brats_jax.runs.settings import differences
@@ -120,6 +129,103 @@ def test_a_label_fraction_is_read_as_whole_percent(text, percent):
 def test_invalid_axes_are_refused_with_the_valid_values(changes, message):
     with pytest.raises(BratsError, match=message):
         axes(**changes)
+
+
+def more_axes(**more):
+    """Axes of one loss, fold and seed."""
+    plain = (["focal"], ["false", "true"], more.pop("fractions", []), ["0"], (0,))
+    return parse_axes(*plain, **{name: text.split(",") for name, text in more.items()})
+
+
+def test_label_budgets_in_patients_stand_beside_those_in_percent():
+    budgets = more_axes(label_patients="1,10,all")
+    assert (budgets.patients, budgets.percents) == ((1, 10), (100,))
+    cells = enumerate_cells([budgets])
+    assert [c.run.name for c in cells if not c.ssl and c.stage == "segment"] == [
+        f"focal-base-{labels}-seed_0" for labels in ("labels_100", "patients_001", "patients_010")
+    ]
+    # One pretraining for all budgets, and the flags of a budget.
+    assert [c.run.name for c in cells if c.stage == "pretrain"] == ["seed_0"]
+    flags = flags_of(cells[-1], GridFolder(Path("G")))
+    assert "--config.data.label_patients=10" in flags
+    assert not [flag for flag in flags if "label_fraction" in flag]
+
+
+def test_segmentations_share_the_pretraining_that_has_their_settings():
+    given = Axes(
+        losses=("focal", "dice_ce"), ssl=(False, True), folds=(0,), patients=(1, 3), percents=(),
+        pretexts=("", "masked+unet"), transfers=("", "stem"), unlabelled=(AS_SET, 0),
+    )  # fmt: skip
+    cells = enumerate_cells([given])
+    pretrainings = [c for c in cells if c.stage == "pretrain"]
+    assert [c.run.name for c in pretrainings] == [
+        "seed_0", "unlabelled_000-seed_0",
+        "masked-unet-seed_0", "masked-unet-unlabelled_000-seed_0",
+    ]  # fmt: skip
+    base = [c for c in cells if c.stage == "segment" and not c.ssl]
+    ssl = [c for c in cells if c.ssl]
+    assert (len(base), len(ssl)) == (2 * 2, 2 * 2 * 2 * 2 * 2)
+    assert len({c.name for c in cells}) == len(cells)
+    for cell in ssl:
+        assert cell.source in pretrainings
+        assert (cell.source.pretext, cell.source.unlabelled) == (cell.pretext, cell.unlabelled)
+    last = ssl[-1]
+    assert last.run.name == "dice_ce-ssl-masked-unet-unlabelled_000-stem-patients_003-seed_0"
+    shared = {
+        "--config.pretrain.task=masked", "--config.pretrain.decoder=unet",
+        "--config.pretrain.unlabelled_fraction=0.0",
+    }  # fmt: skip
+    grid = GridFolder(Path("G"))
+    flags = flags_of(last, grid)
+    assert shared | {"--config.transfer.parts=stem"} <= {*flags}
+    assert flags[-1] == f"--config.pretrain.run=G/pretraining/{last.source.run.name}"
+    assert shared <= {*flags_of(last.source, grid)}
+    assert not [
+        flag for flag in flags_of(base[0], grid) if "pretrain" in flag or "transfer" in flag
+    ]
+
+
+def test_a_value_of_an_axis_that_the_settings_have_is_the_cell_without_the_axis():
+    """A grid that was begun without an axis thus goes on with it."""
+    shared = config(**{"transfer.parts": "stem", "pretrain.unlabelled_fraction": 0.5})
+    plain = (["focal"], ["true"], ["1"], ["0"], (0,))
+    before = parse_axes(*plain, shared=shared)
+    after = parse_axes(
+        *plain, transfers=["stem", "encoder"], unlabelled_fractions=["0.5", "1"], shared=shared
+    )
+    assert (after.transfers, after.unlabelled) == (("", "encoder"), (AS_SET, 100))
+    assert {*enumerate_cells([before])} < {*enumerate_cells([after])}
+    same = parse_axes(*plain, transfers=["stem"], unlabelled_fractions=["50%"], shared=shared)
+    assert same == before
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"label_patients": "0"}, "--label_patients=0: give numbers of patients and 'all'"),
+        ({"label_patients": "few"}, "--label_patients=few: give numbers of patients"),
+        ({"label_patients": "3,3"}, "--label_patients: give at least one value, and each once"),
+        (
+            {"transfers": "decoder"},
+            "--transfers=decoder: valid values are encoder, ",
+        ),
+        ({"pretexts": "mask"}, "--pretexts=mask: valid values are cross_modality"),
+        ({"pretexts": "cross_modality+vit"}, "each also with .transposed"),
+        ({"unlabelled_fractions": "2"}, "--unlabelled_fractions=2: give whole percents .* 0 to 1"),
+    ],
+)
+def test_further_axes_are_refused_with_the_valid_values(given, message):
+    with pytest.raises(BratsError, match=message):
+        more_axes(**{"fractions": ["1"], **given})
+
+
+def test_what_does_not_go_together_is_refused_before_any_cell_starts(tmp_path):
+    wrong = Axes(losses=("focal",), transfers=("", "encoder_decoder"), folds=(0,))
+    document = {**config(**{"data.store": str(tmp_path)}).document}
+    with pytest.raises(BratsError, match=r"ssl-encoder_decoder.*decoder=transposed"):
+        check_cells(ConfigDict(document), wrong)
+    with pytest.raises(BratsError, match="--ssl=false trains no pretraining"):
+        parse_axes(["focal"], ["false"], ["1"], ["0"], (0,), transfers=["stem"])
 
 
 def test_a_grid_grows_by_axes_and_keeps_its_settings(grid):

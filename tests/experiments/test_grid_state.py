@@ -8,7 +8,7 @@ from grid_examples import PRETRAIN, FakeStore, begin, config, finish, hold
 
 from brats_jax.experiments.grid_cells import extend
 from brats_jax.experiments.grid_state import estimate_seconds, status, summary_line, table
-from brats_jax.runs.documents import Axes
+from brats_jax.runs.axes import Axes
 from brats_jax.runs.grid import enumerate_cells, progress_of, read_cells
 
 

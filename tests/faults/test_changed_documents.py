@@ -14,6 +14,7 @@ from brats_jax.evaluation.summary import summarise_run
 from brats_jax.experiments import config as experiment_config
 from brats_jax.reporting.read_runs import discover
 from brats_jax.runs import documents
+from brats_jax.runs.axes import Axes
 from brats_jax.runs.folder import RunFolder
 from brats_jax.runs.sidecars import (
     Averaged,
@@ -49,7 +50,7 @@ def folder(tmp_path_factory):
     summarise_run(RunFolder(path), 1)
     training_of(7).write(path / "training.json")
     documents.PretrainingSource("elsewhere", result_of()).write(path / "pretraining.json")
-    grid_of(documents.Axes(folds=(0,))).write(path / "grid.json")
+    grid_of(Axes(folds=(0,))).write(path / "grid.json")
     record_of("cell").write(path / "cell.json")
     facts = ("brats_jax", "0", MODEL, Averaged(1, 1), 0.0, 0.0, "now", {"t1": "t1.nii.gz"}, ())
     volumes = {"WT": VolumeRange(12.5, 11.0, 13.0)}

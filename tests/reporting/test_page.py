@@ -11,7 +11,7 @@ from report_pages import Page, read, table
 from brats_jax.errors import BratsError
 from brats_jax.reporting import page
 from brats_jax.reporting.paper.consistency import find_inconsistencies
-from brats_jax.runs.documents import Axes
+from brats_jax.runs.axes import Axes
 from brats_jax.runs.folder import GridFolder
 from brats_jax.runs.grid import enumerate_cells
 

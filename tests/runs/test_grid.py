@@ -8,7 +8,8 @@ from document_examples import training_of
 from grid_examples import BASE, PRETRAIN, SSL, begin, finish, hold, states
 
 from brats_jax.errors import BratsError
-from brats_jax.runs.documents import Axes, EvaluatedCheckpoint, Evaluation
+from brats_jax.runs.axes import Axes
+from brats_jax.runs.documents import EvaluatedCheckpoint, Evaluation
 from brats_jax.runs.folder import GridFolder
 from brats_jax.runs.grid import enumerate_cells, is_done, progress_of, read_cells
 from brats_jax.runtime.document import read_document
