@@ -255,8 +255,11 @@ def tissue_fractions(head: Head, voxels: Voxels, rng: np.random.Generator) -> di
     white = left - grey - stem
     # White matter around the ventricles resembles oedema slightly in most adults.
     cap = white * ramp(ventricle + 3.0, 2.5)
+    # Fluid of ventricles and cisterns is suppressed in FLAIR; between the folds it is less so.
+    ventricular = csf * in_ventricle
     shares = {
-        "csf": csf,
+        "csf": csf - ventricular,
+        "ventricle": ventricular,
         "grey": grey,
         "nuclei": nuclei - pallidum,
         "pallidum": pallidum,

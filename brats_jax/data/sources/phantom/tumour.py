@@ -132,7 +132,8 @@ def tumour_fractions(
     ventricle = voxels.read(head.ventricle)
     # Oedema spreads in white matter, less in grey matter, and rarely crosses the midline.
     halo -= 5.0 * (tissue["grey"] + 0.6 * (tissue["nuclei"] + tissue["pallidum"]))
-    halo -= 7.0 * np.minimum(tissue["csf"] + tissue["vessel"], 1)
+    fluid = tissue["csf"] + tissue["ventricle"] + tissue["vessel"]
+    halo -= 7.0 * np.minimum(fluid, 1)
     halo -= 1.2 * np.maximum(-midline - 1, 0)
     # The core enters a ventricle by a few mm at most, and displaces the falx a little.
     core = np.minimum(core, np.maximum(-ventricle, core - 6.0) + 1.0)
