@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import io
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -210,7 +211,7 @@ def _pretraining_table(summary: Summary) -> list[str]:
                 if any(beside):
                     lines.append(_image_line(f"    {name}", beside))
     lines.append("  PSNR and SSIM: range of each target slice; in brackets: number of slices")
-    return [*lines, *_without(shown, summary), *_against_yardsticks(summary, overs[0])]
+    return [*lines, *_without(shown, summary), *_against_yardsticks(summary, overs)]
 
 
 def _image_cells(
@@ -229,14 +230,13 @@ def _image_line(name: str, cells: Sequence[FoldsScore | None]) -> str:
     return (name.ljust(_FIRST_COLUMN) + "".join(shown)).rstrip()
 
 
-def _against_yardsticks(summary: Summary, over: str) -> list[str]:
+def _against_yardsticks(summary: Summary, overs: Sequence[str]) -> list[str]:
     """Whether the network predicts the brain better than what needs no network."""
-    own, *others = (
-        _image_cells(summary, stage, "brain", over)[0]
-        for stage in ("pretrain", *yardsticks.YARDSTICKS)
-    )
-    lines = [f"  {line}" for line in yardsticks.explain(summary.inputs)] if any(others) else []
-    for name, other in zip(yardsticks.YARDSTICKS, others, strict=True):
+    lines = []
+    for name, over in itertools.product(yardsticks.YARDSTICKS, overs):
+        own, other = (
+            _image_cells(summary, stage, "brain", over)[0] for stage in ("pretrain", name)
+        )
         if own is None or other is None or own.mean is None or other.mean is None:
             continue
         beats = "beats" if own.mean < other.mean else "does NOT beat"
@@ -244,7 +244,7 @@ def _against_yardsticks(summary: Summary, over: str) -> list[str]:
             f"  the network {beats} the {name} over the brain: MSE {own.mean:.4f} against "
             f"{other.mean:.4f}, ratio {own.mean / other.mean:.2f} ({over})"
         )
-    return lines
+    return [f"  {line}" for line in yardsticks.explain(summary.inputs) if lines] + lines
 
 
 def _slice_table(summary: Summary) -> list[str]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from brats_jax.reporting.arms import Key, Measured
 
+ALL, TUMOUR = "all slices", "tumour slices"
 SLICES_KEY: Key = ("slice", "all slices", "ED", "in_truth", "")
 
 
@@ -36,6 +37,19 @@ def all_slices(measured: Iterable[Measured]) -> bool:
     """Whether every slice of the test patients was evaluated; the paper's average needs that."""
     group = list(measured)
     return bool(group) and all(one.evaluation.slices == "all" for one in group)
+
+
+def trained(group: Sequence[Measured]) -> str:
+    """The slices that the pretraining trained on."""
+    return TUMOUR if {one.run.pretraining_slices for one in group} == {"tumour"} else ALL
+
+
+def slices_of_pretraining(group: Sequence[Measured]) -> tuple[str, str]:
+    """(the slices beside the paper's numbers, the others or ''): first those trained on."""
+    if not all_slices(group):
+        return TUMOUR, ""
+    first = trained(group)
+    return first, ALL if first == TUMOUR else TUMOUR
 
 
 def over(measured: Iterable[Measured], whose: str = "Ours") -> str:

@@ -26,7 +26,7 @@ class Against:
       pretraining: its settings where the report has several, '' otherwise.
       yardstick: its name.
       region: 'brain', 'slice' or 'tumour'.
-      over: 'all slices' or 'tumour slices'.
+      over: 'all slices' or 'tumour slices', those that the pretraining trains on.
       result: the paired test.
       adjusted: p after Holm's correction over the family.
       family: number of tests in it.
@@ -118,7 +118,7 @@ def against(results: Results) -> list[Against]:
     """Every pretraining against every yardstick, one family."""
     found: list[Against] = []
     for variant, group in results.pretrainings.items():
-        over = "all slices" if captions.all_slices(group) else "tumour slices"
+        over, _ = captions.slices_of_pretraining(group)
         for yardstick in YARDSTICKS:
             beside = of(group, yardstick)
             if not beside:

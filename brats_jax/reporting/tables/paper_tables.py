@@ -49,7 +49,7 @@ PRETRAINING_CONVENTION = (
     "Over whole slices, in z-scored units. PSNR and SSIM (7 x 7 uniform window) take the range of "
     "the real slice, as the paper's numbers imply"
 )
-ALL, TUMOUR = "all slices", "tumour slices"
+ALL, TUMOUR = captions.ALL, captions.TUMOUR
 _MARKS = by_cell(find_inconsistencies())
 _METRIC_KEYS: tuple[tuple[Key, int], ...] = (
     *((("slice", "all slices", of, "dice", "paper"), 3) for of in CLASSES),
@@ -80,9 +80,13 @@ def pretraining_tables(group: Sequence[Measured], detail: str) -> Iterator[Table
     Ours beside the paper's is over the slices that the pretraining trained on.
     """
     names = ("MSE", "PSNR (dB)", "SSIM")
-    trained_on, other = _slices_of_pretraining(group)
+    trained_on, other = captions.slices_of_pretraining(group)
     words = {ALL: "all slices", TUMOUR: "slices with tumour"}
-    why = "on which the pretraining trains" if trained_on == _trained(group) else "as evaluated"
+    why = (
+        "on which the pretraining trains"
+        if trained_on == captions.trained(group)
+        else "as evaluated"
+    )
 
     def caption(beside: str, repeats: str) -> str:
         return (
@@ -142,19 +146,6 @@ def pretraining_tables(group: Sequence[Measured], detail: str) -> Iterator[Table
             rows,
         )
     )
-
-
-def _trained(group: Sequence[Measured]) -> str:
-    """The slices that the pretraining trained on."""
-    return TUMOUR if {one.run.pretraining_slices for one in group} == {"tumour"} else ALL
-
-
-def _slices_of_pretraining(group: Sequence[Measured]) -> tuple[str, str]:
-    """(the slices beside the paper's numbers, the others or ''): first those trained on."""
-    if not captions.all_slices(group):
-        return TUMOUR, ""
-    first = _trained(group)
-    return first, ALL if first == TUMOUR else TUMOUR
 
 
 def _target(group: Sequence[Measured]) -> str:

@@ -6,7 +6,7 @@ from brats_jax.reporting import captions, yardsticks
 from brats_jax.reporting.arms import Key, Measured, Results
 from brats_jax.reporting.averages import average
 from brats_jax.reporting.tables.average_cells import average_cell
-from brats_jax.reporting.tables.paper_tables import ALL, PRETRAINING_METRICS, TUMOUR
+from brats_jax.reporting.tables.paper_tables import PRETRAINING_METRICS, TUMOUR
 from brats_jax.reporting.tables.table import (
     EMPTY,
     Column,
@@ -69,8 +69,8 @@ def yardstick_table(results: Results) -> Table | None:
 
 
 def _places(measured: Sequence[Measured]) -> list[tuple[str, str]]:
-    every = ALL if captions.all_slices(measured) else TUMOUR
-    return [("brain", every), ("slice", every), ("tumour", TUMOUR)]
+    overs = [over for over in captions.slices_of_pretraining(measured) if over]
+    return [*((of, over) for of in ("brain", "slice") for over in overs), ("tumour", TUMOUR)]
 
 
 def _cells(

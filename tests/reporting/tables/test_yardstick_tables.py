@@ -10,6 +10,11 @@ from brats_jax.reporting.tables.yardstick_tables import yardstick_table
 
 def test_every_region_has_network_regression_and_mean(results):
     table = yardstick_table(results)
+    places = list(dict.fromkeys((row[0].text, row[1].text) for row in table.rows))
+    assert places == [
+        *(("brain", "all slices"), ("brain", "tumour slices")),
+        *(("slice", "all slices"), ("slice", "tumour slices"), ("tumour", "tumour slices")),
+    ]
     rows = {(row[0].text, row[2].text): row for row in table.rows}
     assert list(rows) == [
         (region, name)
@@ -26,7 +31,9 @@ def test_pretrainings_with_other_settings_share_the_yardsticks(tmp_path):
     write_run(tmp_path / "a", stages=("pretrain",))
     write_run(tmp_path / "b", stages=("pretrain",), settings={"pretrain.epochs": 7}, seed=1)
     table = yardstick_table(collect(discover(tmp_path)))
-    brain = [row[2].text for row in table.rows if row[0].text == "brain"]
+    brain = [
+        row[2].text for row in table.rows if (row[0].text, row[1].text) == ("brain", "all slices")
+    ]
     assert brain == ["pretrain.epochs = 30", "pretrain.epochs = 7", "regression", "mean"]
 
 
