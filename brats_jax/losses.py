@@ -21,6 +21,8 @@ from brats_jax.errors import BratsError
 Logits = Float[Array, "b h w k"]
 Labels = Integer[Array, "b h w"]
 Scalar = Float[Array, ""]
+Images = Float[Array, "b h w c"]
+Weights = Float[Array, "..."] | None
 
 SMOOTH = 1e-5  # MONAI's; the term of a class that is in neither truth nor prediction is then 0
 
@@ -142,19 +144,48 @@ def dice_focal(
     return dice_loss(logits, labels) + focal(logits, labels, alpha=alpha, gamma=gamma)
 
 
-def mse(prediction: Float[Array, "b h w c"], target: Float[Array, "b h w c"]) -> Scalar:
-    """Mean squared error over all pixels, in float32.
+def mse(prediction: Images, target: Images, weight: Weights = None) -> Scalar:
+    """Mean squared error over all pixels, or over those that count, in float32.
+
+        sum w (p - t)^2 / sum w
 
     Args:
       prediction, target: images of one shape.
+      weight: 0 or 1, of a shape that broadcasts to theirs; None: 1 everywhere. Where all are 0 the
+        loss is 0.
 
     Raises:
       ValueError: shapes differ; broadcasting would hide that.
     """
-    if prediction.shape != target.shape:
-        raise ValueError(f"mse of shapes {prediction.shape} and {target.shape}")
-    return jnp.square(_at_least_float32(prediction) - _at_least_float32(target)).mean()
+    return weighted_mean(jnp.square(_difference(prediction, target)), weight)
 
+
+def l1(prediction: Images, target: Images, weight: Weights = None) -> Scalar:
+    """Mean absolute error over all pixels, or over those that count; see `mse`."""
+    return weighted_mean(jnp.abs(_difference(prediction, target)), weight)
+
+
+def weighted_mean(values: Images, weight: Weights = None) -> Scalar:
+    """Mean of the values that count; 0 where none does. See `mse`."""
+    if weight is None:
+        return values.mean()
+    weight = jnp.broadcast_to(weight, values.shape)
+    total = weight.sum()
+    return (values * weight).sum() / jnp.where(total > 0, total, 1.0)
+
+
+def _difference(prediction: Images, target: Images) -> Images:
+    if prediction.shape != target.shape:
+        raise ValueError(f"loss of shapes {prediction.shape} and {target.shape}")
+    return _at_least_float32(prediction) - _at_least_float32(target)
+
+
+# Losses of the first stage. 'brain_mse' is the mean squared error with weight 0 outside the brain.
+RECONSTRUCTION_LOSSES: dict[str, Callable[[Images, Images, Weights], Scalar]] = {
+    "mse": mse,
+    "l1": l1,
+    "brain_mse": mse,
+}
 
 SEGMENTATION_LOSSES: dict[str, Callable[..., Scalar]] = {
     "dice_ce": dice_ce,

@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from brats_jax.data.brain import brain_mask
 from brats_jax.data.store.reader import Store
 from brats_jax.evaluation.conventions import Scores, scores_of
-from brats_jax.evaluation.slices import brain_mask, device_batches
+from brats_jax.evaluation.slices import device_batches
 from brats_jax.evaluation.tallies import (
     FIXED_RANGE,
     IMAGE_METRICS,

@@ -41,12 +41,3 @@ def predict_slices(network: RestoredNetwork, store: Store, indices: np.ndarray) 
     for batch, valid in device_batches(network.mesh, store, indices, batch_size):
         return np.asarray(step(network.params, network.stats, batch))[valid]
     raise ValueError("no slices")
-
-
-def brain_mask(images: jax.Array | np.ndarray) -> jax.Array:
-    """bool[B, H, W]: pixels that differ, in any modality, from the slice's corner.
-
-    The images are skull-stripped: the corner is air. Its stored value depends on the
-    normalisation (the slice's minimum, or 0).
-    """
-    return (images != images[:, :1, :1, :]).any(axis=-1)  # type: ignore[return-value]

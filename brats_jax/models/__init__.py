@@ -5,11 +5,12 @@
 
 from brats_jax.models.functional import Weights, apply, shapes, split
 from brats_jax.models.ops.rounded_kernels import Kernels, rounded_kernels, with_kernels
-from brats_jax.models.reconstruction import ReconstructionModel, TransposedDecoder
+from brats_jax.models.reconstruction import DECODERS, ReconstructionModel, TransposedDecoder
 from brats_jax.models.resnet import ResNet50
 from brats_jax.models.unet import SegmentationModel, UNetDecoder
 
 __all__ = [
+    "DECODERS",
     "Kernels",
     "ReconstructionModel",
     "ResNet50",

@@ -1,4 +1,6 @@
-"""The network of the first stage: some modalities in, another one out.
+"""The network of the first stage: modalities in, modalities out.
+
+The decoder of the paper:
 
     map     stride   made from                       channels (width 64)
     d4          16   transposed convolution of c4            256
@@ -6,10 +8,10 @@
     d2           4   of d3                                    64
     d1           2   of d2                                    32
     d0           1   of d1                                    16
-    image        1   3x3 convolution of d0                     1
+    image        1   3x3 convolution of d0               targets
 
 c4 is the coarsest map of `resnet.ResNet50`. There are no skip connections, so all information
-passes through it.
+passes through it. The other decoder is the one of `unet`, which has them.
 
 Reference: Dumoulin & Visin 2016 (transposed convolutions), https://arxiv.org/abs/1603.07285
 """
@@ -25,6 +27,7 @@ from brats_jax.models.encoder_decoder import EncoderDecoder, decoder_channels
 from brats_jax.models.layers import BatchNorm, normal
 from brats_jax.models.ops import conv_transpose_4x4_stride2
 from brats_jax.models.resnet import Maps
+from brats_jax.models.unet import UNetDecoder
 
 
 class UpConv(nnx.Module):
@@ -78,20 +81,30 @@ class TransposedDecoder(nnx.Module):
         return x
 
 
+# The decoders by their names in settings and checkpoints, the default first.
+DECODERS: dict[str, type] = {"transposed": TransposedDecoder, "unet": UNetDecoder}
+
+
 class ReconstructionModel(EncoderDecoder):
-    """Predicts one modality from others: float32[B, H, W, 1].
+    """Predicts modalities from others: float32[B, H, W, out_channels].
 
     Args:
       in_channels: number of input modalities.
+      out_channels: number of predicted modalities.
+      decoder: a key of `DECODERS`.
       width, dtype, rngs: see `EncoderDecoder`.
     """
 
     def __init__(
         self,
         in_channels: int,
+        out_channels: int = 1,
         *,
+        decoder: str = "transposed",
         width: int = 64,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
-        super().__init__(in_channels, 1, TransposedDecoder, width=width, dtype=dtype, rngs=rngs)
+        super().__init__(
+            in_channels, out_channels, DECODERS[decoder], width=width, dtype=dtype, rngs=rngs
+        )

@@ -1,0 +1,31 @@
+"""A control: input and target are the same images."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from brats_jax.pretexts.base import Example, Images, Present, Pretext, Seeds, by_channel
+
+
+@dataclass(frozen=True)
+class Autoencode(Pretext):
+    """The configured inputs -> the same."""
+
+    name: ClassVar[str] = "autoencode"
+    summary: ClassVar[str] = "the configured inputs -> the same (a control)"
+    uses_target: ClassVar[bool] = False
+
+    @property
+    def predicts(self) -> tuple[int, ...]:
+        """The inputs."""
+        return self.inputs
+
+    @property
+    def synthetic(self) -> tuple[int, ...]:
+        """None: every output is an input."""
+        return ()
+
+    def example(
+        self, inputs: Images, targets: Images, given: Present, wanted: Present, seeds: Seeds
+    ) -> Example:
+        """See `Pretext.example`."""
+        return Example(inputs, targets, by_channel(wanted))

@@ -1,0 +1,140 @@
+"""The class of every pretext. A new one is a file in this package with a subclass."""
+
+import abc
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Key, UInt32
+
+MODALITIES = 4  # channels of the images
+
+# Told apart from the random numbers of augmentation, which uses the same seeds.
+_PURPOSE = 0x9E37
+
+Images = Float[Array, "b h w c"]
+Present = Bool[Array, "b c"] | None
+Seeds = UInt32[Array, " b"] | None
+
+
+class Example(NamedTuple):
+    """Examples for the network.
+
+    Attributes:
+      input: float32[B, H, W, I].
+      target: float32[B, H, W, K].
+      weight: 0 or 1, of a shape that broadcasts to the target: what counts in the loss. None: all.
+    """
+
+    input: jax.Array
+    target: jax.Array
+    weight: jax.Array | None = None
+
+
+@dataclass(frozen=True)
+class Options:
+    """The parameters of the pretexts.
+
+    Attributes:
+      mask_ratio: share of the blocks that `masked` hides: one number, or the lowest and the
+        highest, between which every example draws its own.
+      mask_block: side of a block in pixels.
+      mask_together: hide the same blocks in all modalities; else each has its own.
+      noise: standard deviation of the noise that `denoise` adds, in units of the z-scored images.
+    """
+
+    mask_ratio: tuple[float, ...] = (0.6, 0.75)
+    mask_block: int = 16
+    mask_together: bool = True
+    noise: float = 0.5
+
+
+@dataclass(frozen=True)
+class Pretext(abc.ABC):
+    """What the first stage learns, as pure functions of arrays.
+
+    All randomness is a function of the seed of an example: neither of its batch nor of the devices.
+
+    Attributes:
+      inputs, targets: positions of the configured modalities in the images.
+      options: the parameters.
+      name: as in `config.pretrain.task`.
+      summary: 'what goes in -> what comes out', for documentation and messages.
+      uses_inputs, uses_target: whether the configured inputs and target have a meaning.
+      needs_donor: whether the target is of another person's slice.
+      is_random: whether examples depend on their seeds.
+    """
+
+    inputs: tuple[int, ...]
+    targets: tuple[int, ...]
+    options: Options = Options()
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    uses_inputs: ClassVar[bool] = True
+    uses_target: ClassVar[bool] = True
+    needs_donor: ClassVar[bool] = False
+    is_random: ClassVar[bool] = False
+
+    @property
+    def reads(self) -> tuple[int, ...]:
+        """The modalities of the network's input."""
+        return self.inputs
+
+    @property
+    def predicts(self) -> tuple[int, ...]:
+        """The modalities of the network's output."""
+        return self.targets
+
+    @property
+    def tested(self) -> tuple[int, ...]:
+        """Those outputs that are evaluated."""
+        return self.predicts
+
+    @property
+    def synthetic(self) -> tuple[int, ...]:
+        """Those outputs that are predicted from other modalities of the same slice."""
+        return self.targets
+
+    @abc.abstractmethod
+    def example(
+        self, inputs: Images, targets: Images, given: Present, wanted: Present, seeds: Seeds
+    ) -> Example:
+        """Input, target and weight for training and validation.
+
+        Args:
+          inputs: float32[B, H, W, I], the modalities `reads`; augmented in training.
+          targets: float32[B, H, W, K], the modalities `predicts`, of a donor if `needs_donor`;
+            turned as the inputs, but of unchanged intensity.
+          given: bool[B, I], which inputs the patients have; None: all.
+          wanted: bool[B, K], which targets they have; None: all.
+          seeds: uint32[B]; None where nothing is random.
+        """
+
+    def test_example(
+        self, inputs: Images, targets: Images, given: Present, wanted: Present, seeds: Seeds
+    ) -> Example:
+        """The same for evaluation and prediction."""
+        return self.example(inputs, targets, given, wanted, seeds)
+
+    def usable(self, present: np.ndarray) -> np.ndarray:
+        """bool[P]: the patients to learn from, of the modalities bool[P, 4] that they have."""
+        return present[:, list({*self.reads, *self.predicts})].all(axis=1)
+
+
+def keys_of(seeds: Seeds) -> Key[Array, " b"]:
+    """One key for each example."""
+    assert seeds is not None
+
+    # The generator is named: the default of the user may depend on the batch under `vmap`.
+    def key(seed: jax.Array) -> jax.Array:
+        return jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), _PURPOSE)
+
+    return jax.vmap(key)(jnp.asarray(seeds))
+
+
+def by_channel(present: Present) -> Float[Array, "b 1 1 c"] | None:
+    """What the patients have, as a weight of images."""
+    return None if present is None else present[:, None, None, :].astype(jnp.float32)

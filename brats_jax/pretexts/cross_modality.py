@@ -1,0 +1,28 @@
+"""Predicts modalities from others: the pretext of the paper."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax.numpy as jnp
+
+from brats_jax.pretexts.base import Example, Images, Present, Pretext, Seeds, by_channel
+
+
+@dataclass(frozen=True)
+class CrossModality(Pretext):
+    """The configured inputs -> the configured targets.
+
+    Patients that lack an input do not count, nor does a target that is missing.
+    """
+
+    name: ClassVar[str] = "cross_modality"
+    summary: ClassVar[str] = "the configured inputs -> the configured target(s)"
+
+    def example(
+        self, inputs: Images, targets: Images, given: Present, wanted: Present, seeds: Seeds
+    ) -> Example:
+        """See `Pretext.example`."""
+        weight = by_channel(wanted)
+        if weight is not None and given is not None:
+            weight = weight * jnp.all(given, axis=1)[:, None, None, None]
+        return Example(inputs, targets, weight)

@@ -1,0 +1,92 @@
+"""Predicts hidden blocks from the visible ones.
+
+Reference: He et al. 2022 (masked autoencoders), https://arxiv.org/abs/2111.06377;
+Xie et al. 2022 (SimMIM, of which this is the form for convolutions),
+https://arxiv.org/abs/2111.09886
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool
+
+from brats_jax.pretexts.base import (
+    MODALITIES,
+    Example,
+    Images,
+    Present,
+    Pretext,
+    Seeds,
+    by_channel,
+    keys_of,
+)
+
+
+@dataclass(frozen=True)
+class Masked(Pretext):
+    """All modalities with random blocks set to zero -> what was hidden, which alone counts."""
+
+    name: ClassVar[str] = "masked"
+    summary: ClassVar[str] = "all modalities, random blocks hidden -> what was hidden"
+    uses_inputs: ClassVar[bool] = False
+    uses_target: ClassVar[bool] = False
+    is_random: ClassVar[bool] = True
+
+    @property
+    def reads(self) -> tuple[int, ...]:
+        """All modalities."""
+        return tuple(range(MODALITIES))
+
+    @property
+    def predicts(self) -> tuple[int, ...]:
+        """All modalities."""
+        return tuple(range(MODALITIES))
+
+    @property
+    def synthetic(self) -> tuple[int, ...]:
+        """None: every output is partly an input."""
+        return ()
+
+    def example(
+        self, inputs: Images, targets: Images, given: Present, wanted: Present, seeds: Seeds
+    ) -> Example:
+        """See `Pretext.example`."""
+        hidden = self.hidden(seeds, inputs.shape[1], inputs.shape[2], inputs.shape[3])
+        weight = hidden.astype(jnp.float32)
+        if (there := by_channel(wanted)) is not None:
+            weight = weight * there
+        return Example(jnp.where(hidden, 0.0, inputs), targets, weight)
+
+    def hidden(
+        self, seeds: Seeds, height: int, width: int, channels: int
+    ) -> Bool[Array, "b h w c"]:
+        """The hidden pixels: whole blocks, those at the bottom and the right cut off.
+
+        Of n blocks round(ratio * n) are hidden, at least one and not all.
+        """
+        block = self.options.mask_block
+        rows, columns = -(-height // block), -(-width // block)
+        count = rows * columns
+        masks = 1 if self.options.mask_together else channels
+        low, high = self.options.mask_ratio[0], self.options.mask_ratio[-1]
+
+        def of_one(key: jax.Array) -> jax.Array:
+            drawn = jax.random.uniform(key, (masks * count + 1,))
+            ratio = low + (high - low) * drawn[-1]
+            several = jnp.clip(jnp.round(ratio * count), 1, max(1, count - 1)).astype(jnp.int32)
+            chance = drawn[:-1].reshape(masks, count)
+            # Below the value of rank `several`: so many are smaller, but for rare ties.
+            limit = jnp.sort(chance, axis=1).at[:, several].get(mode="fill", fill_value=2.0)
+            return (chance < limit[:, None]).reshape(masks, rows, columns)
+
+        blocks = jnp.moveaxis(jax.vmap(of_one)(keys_of(seeds)), 1, -1)
+        pixels = jnp.repeat(jnp.repeat(blocks, block, axis=1), block, axis=2)
+        shape = (len(pixels), height, width, channels)
+        return jnp.broadcast_to(pixels[:, :height, :width], shape)
+
+    def usable(self, present: np.ndarray) -> np.ndarray:
+        """bool[P]: patients with at least one modality."""
+        return present.any(axis=1)

@@ -1,0 +1,112 @@
+"""The class of both training stages: all that differs between them is in its subclasses."""
+
+import abc
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from brats_jax.data.augment import Augmentation
+
+Batch = Mapping[str, jax.Array]
+Images = Float[Array, "b h w c"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task(abc.ABC):
+    """One training stage.
+
+    Attributes:
+      inputs: input modalities in channel order.
+      width: channels of the encoder's stem.
+      dtype: compute type of the network; parameters and the head are float32.
+      augmentation: of training patches; None for none.
+      name: 'pretrain' or 'segment'.
+      metric: name of the validation score that selects the best checkpoint.
+      larger_is_better: whether a larger `metric` is better.
+    """
+
+    inputs: tuple[str, ...]
+    width: int = 64
+    dtype: DTypeLike = jnp.float32
+    augmentation: Augmentation | None = None
+
+    name: ClassVar[str]
+    metric: ClassVar[str]
+    larger_is_better: ClassVar[bool]
+
+    @property
+    @abc.abstractmethod
+    def outputs(self) -> tuple[str, ...]:
+        """The network's output channels: modalities or classes."""
+
+    def computing_in(self, dtype: DTypeLike) -> Self:
+        """The same task with another compute type; its parameters stay the same."""
+        return replace(self, dtype=dtype)
+
+    @property
+    def stem(self) -> tuple[str, ...]:
+        """The modalities that the network reads, in channel order."""
+        return self.inputs
+
+    @property
+    def wants(self) -> frozenset[str]:
+        """What a slice must come with besides image and label: see `data.slice_facts`."""
+        return frozenset()
+
+    @abc.abstractmethod
+    def build(self, seed: int) -> nnx.Module:
+        """A newly initialised network."""
+
+    @classmethod
+    @abc.abstractmethod
+    def described_by(cls, description: Mapping[str, Any], dtype: DTypeLike) -> Self:
+        """The task of a description; raises LookupError or TypeError for an unknown one."""
+
+    def describe(self) -> dict[str, Any]:
+        """The JSON-able identity of a checkpoint's network; `task_of` reads it."""
+        return {
+            "task": self.name,
+            "inputs": list(self.stem),
+            "outputs": list(self.outputs),
+            "width": self.width,
+        }
+
+    @abc.abstractmethod
+    def prepare(self, batch: Batch, *, training: bool) -> tuple[Images, Any]:
+        """Network input and target of a batch, augmented when training.
+
+        Args:
+          batch: `image` [B, H, W, 4], one channel per modality, and `label` uint8[B, H, W];
+            for training also `seed` uint32[B].
+          training: whether to augment.
+
+        Returns:
+          input float32[B, H, W, C]; target, as `loss` and `validate` take it.
+        """
+
+    @abc.abstractmethod
+    def test_input(self, images: jax.Array) -> jax.Array:
+        """The network's input for prediction: from [B, H, W, 4] to float32[B, H, W, C]."""
+
+    @abc.abstractmethod
+    def result(self, output: jax.Array) -> jax.Array:
+        """What is predicted, from the network's output: labels or images."""
+
+    @abc.abstractmethod
+    def loss(self, output: jax.Array, target: Any) -> jax.Array:
+        """The scalar training loss."""
+
+    @abc.abstractmethod
+    def validate(self, output: jax.Array, target: Any) -> dict[str, jax.Array]:
+        """Sufficient statistics of each slice, each [B, ...]; runs on the devices."""
+
+    @abc.abstractmethod
+    def summarise(self, statistics: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """Validation scores from the statistics of all slices; includes `metric`."""

@@ -1,0 +1,244 @@
+"""Stage 1: predict images from images, as a pretext says."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from brats_jax import losses
+from brats_jax.data.augment import Augmentation, augment
+from brats_jax.data.brain import brain_mask
+from brats_jax.data.modalities import MODALITIES, channel_indices
+from brats_jax.models import DECODERS, ReconstructionModel
+from brats_jax.pretexts import PRETEXTS, Example, Options, Pretext
+from brats_jax.tasks.base import Batch, Images, Task
+
+DEFAULT_PRETEXT, DEFAULT_DECODER = next(iter(PRETEXTS)), next(iter(DECODERS))
+
+
+class Weighted(NamedTuple):
+    """A target of which a part counts.
+
+    Attributes:
+      image: float32[B, H, W, K].
+      weight: 0 or 1, of a shape [B, ...] that broadcasts to it.
+    """
+
+    image: jax.Array
+    weight: jax.Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretraining(Task):
+    """Stage 1: predict images from images.
+
+    Attributes:
+      inputs: the configured inputs; a pretext may read others (see `stem`).
+      targets: the configured modalities to predict; a pretext may predict others (see `outputs`).
+      pretext_name: a key of `pretexts.PRETEXTS`.
+      options: parameters of the pretext.
+      decoder: a key of `models.DECODERS`.
+      loss_name: a key of `losses.RECONSTRUCTION_LOSSES`.
+    """
+
+    inputs: tuple[str, ...] = ("t1", "t1gd")
+    targets: tuple[str, ...] = ("flair",)
+    pretext_name: str = DEFAULT_PRETEXT
+    options: Options = Options()  # noqa: RUF009, immutable
+    decoder: str = DEFAULT_DECODER
+    loss_name: str = "mse"
+
+    name: ClassVar[str] = "pretrain"
+    metric: ClassVar[str] = "mse"
+    larger_is_better: ClassVar[bool] = False
+
+    @property
+    def pretext(self) -> Pretext:
+        """What is learned, as functions of arrays."""
+        places = channel_indices(self.inputs), channel_indices(self.targets)
+        return PRETEXTS[self.pretext_name](*places, self.options)
+
+    @property
+    def stem(self) -> tuple[str, ...]:
+        """The modalities that the network reads."""
+        return _names(self.pretext.reads)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The modalities that the network predicts."""
+        return _names(self.pretext.predicts)
+
+    @property
+    def tested(self) -> tuple[str, ...]:
+        """The outputs that are evaluated."""
+        return _names(self.pretext.tested)
+
+    @property
+    def synthetic(self) -> tuple[str, ...]:
+        """The outputs that are predicted from other modalities; empty for some pretexts."""
+        return _names(self.pretext.synthetic)
+
+    @property
+    def wants(self) -> frozenset[str]:
+        """What training and validation need of a slice besides image and label."""
+        pretext = self.pretext
+        wanted = {
+            "seed": pretext.is_random,
+            "donor": pretext.needs_donor,
+            "background": self.loss_name == "brain_mse",
+        }
+        return frozenset(name for name, asked in wanted.items() if asked)
+
+    def build(self, seed: int) -> nnx.Module:
+        """A newly initialised network."""
+        return ReconstructionModel(
+            len(self.stem),
+            len(self.outputs),
+            decoder=self.decoder,
+            width=self.width,
+            dtype=self.dtype,
+            rngs=nnx.Rngs(seed),
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """See `Task.describe`. Checkpoints of version 0.1.0 have neither pretext nor decoder."""
+        found = super().describe()
+        if self.pretext_name != DEFAULT_PRETEXT:
+            found["pretext"] = self.pretext_name
+        if self.decoder != DEFAULT_DECODER:
+            found["decoder"] = self.decoder
+        if self.synthetic and (self.stem, self.outputs) != (self.inputs, self.targets):
+            found |= {"predicts": list(self.targets), "from": list(self.inputs)}
+        return found
+
+    @classmethod
+    def described_by(cls, description: Mapping[str, Any], dtype: DTypeLike) -> Self:
+        """See `Task.described_by`."""
+        return cls(
+            inputs=tuple(description.get("from", description["inputs"])),
+            targets=tuple(description.get("predicts", description["outputs"])),
+            pretext_name=description.get("pretext", DEFAULT_PRETEXT),
+            decoder=description.get("decoder", DEFAULT_DECODER),
+            width=description["width"],
+            dtype=dtype,
+        )
+
+    def prepare(self, batch: Batch, *, training: bool) -> tuple[Images, jax.Array | Weighted]:
+        """See `Task.prepare`.
+
+        The batch may have also, as `wants` asks: `seed` in validation; `donor`, images of other
+        persons; `background` [B, 4] and `donor_background`; `present` bool[B, 4] and
+        `donor_present`.
+
+        Returns:
+          input; target float32[B, H, W, K], or `Weighted` where not all of it counts.
+        """
+        pretext = self.pretext
+        before = "donor_" if pretext.needs_donor else ""
+        images = batch["image"].astype(jnp.float32)
+        others = batch["donor"].astype(jnp.float32) if pretext.needs_donor else images
+        brain = None
+        if self.loss_name == "brain_mse":
+            brain = brain_mask(others, batch[f"{before}background"])
+        x, target = images[..., jnp.array(pretext.reads)], others[..., jnp.array(pretext.predicts)]
+        if training and self.augmentation is not None:
+            x, target, brain = _augmented(x, target, brain, batch["seed"], self.augmentation)
+        found = pretext.example(
+            x,
+            target,
+            _of(batch.get("present"), pretext.reads),
+            _of(batch.get(f"{before}present"), pretext.predicts),
+            batch.get("seed"),
+        )
+        weight = found.weight
+        if brain is not None:
+            of_brain = brain[..., None].astype(jnp.float32)
+            weight = of_brain if weight is None else weight * of_brain
+        return found.input, found.target if weight is None else Weighted(found.target, weight)
+
+    def test_example(self, batch: Batch) -> Example:
+        """Input, target and weight for evaluation; prediction needs the input alone.
+
+        Args:
+          batch: `image` [B, H, W, 4]; `seed` uint32[B] where the pretext is random; `present`.
+        """
+        pretext, images = self.pretext, batch["image"].astype(jnp.float32)
+        return pretext.test_example(
+            images[..., jnp.array(pretext.reads)],
+            images[..., jnp.array(pretext.predicts)],
+            _of(batch.get("present"), pretext.reads),
+            _of(batch.get("present"), pretext.predicts),
+            batch.get("seed"),
+        )
+
+    def test_input(self, images: jax.Array) -> jax.Array:
+        """See `Task.test_input`."""
+        batch = {"image": images}
+        if self.pretext.is_random:
+            batch["seed"] = jnp.zeros(len(images), jnp.uint32)
+        return self.test_example(batch).input
+
+    def result(self, output: jax.Array) -> jax.Array:
+        """See `Task.result`: float32[B, H, W] of the only modality tested, or [B, H, W, K]."""
+        places = [self.outputs.index(name) for name in self.tested]
+        if len(places) == 1:
+            return output[..., places[0]]
+        return output if len(places) == output.shape[-1] else output[..., jnp.array(places)]
+
+    def loss(
+        self, output: Float[Array, "b h w k"], target: Float[Array, "b h w k"] | Weighted
+    ) -> jax.Array:
+        """The loss called `loss_name` over what counts."""
+        return losses.RECONSTRUCTION_LOSSES[self.loss_name](output, *_parts(target))
+
+    def validate(
+        self, output: Float[Array, "b h w k"], target: Float[Array, "b h w k"] | Weighted
+    ) -> dict[str, jax.Array]:
+        """The mean squared error of each slice; where a part counts, its sum and its size."""
+        image, weight = _parts(target)
+        squares = jnp.square(output - image)
+        if weight is None:
+            return {"mse": jnp.mean(squares, axis=(1, 2, 3))}
+        weight = jnp.broadcast_to(weight, squares.shape)
+        space = (1, 2, 3)
+        return {"squares": jnp.sum(squares * weight, space), "counted": jnp.sum(weight, space)}
+
+    def summarise(self, statistics: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """The mean over what counts; 0 where nothing does."""
+        if "mse" in statistics:  # all slices have one size
+            return {"mse": float(statistics["mse"].mean())}
+        squares, counted = (
+            float(statistics[name].sum(dtype=np.float64)) for name in ("squares", "counted")
+        )
+        return {"mse": squares / counted if counted else 0.0}
+
+
+def _parts(target: jax.Array | Weighted) -> tuple[jax.Array, jax.Array | None]:
+    return target if isinstance(target, Weighted) else (target, None)
+
+
+def _of(present: jax.Array | None, places: Sequence[int]) -> jax.Array | None:
+    return None if present is None else present[:, jnp.array(places)]
+
+
+def _names(places: Sequence[int]) -> tuple[str, ...]:
+    return tuple(MODALITIES[place] for place in places)
+
+
+def _augmented(
+    x: jax.Array,
+    target: jax.Array,
+    brain: jax.Array | None,
+    seeds: jax.Array,
+    augmentation: Augmentation,
+) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+    marked = None if brain is None else brain.astype(jnp.uint8)
+    x, moved, marked = augment(x, target, marked, seeds, augmentation)
+    assert moved is not None
+    return x, moved, None if marked is None else marked > 0

@@ -1,0 +1,99 @@
+"""Stage 2: background, NCR/NET, ED and ET from the modalities."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int, UInt8
+
+from brats_jax import losses
+from brats_jax.data.augment import augment
+from brats_jax.data.modalities import CLASSES, NUM_CLASSES, channel_indices
+from brats_jax.metrics import overlap
+from brats_jax.models import SegmentationModel
+from brats_jax.tasks.base import Batch, Images, Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segmentation(Task):
+    """Stage 2: background, NCR/NET, ED and ET from four modalities.
+
+    Attributes:
+      loss_name: a key of `losses.SEGMENTATION_LOSSES`.
+      focal_gamma, focal_alpha: see `losses.focal`.
+    """
+
+    inputs: tuple[str, ...] = ("t1", "t1gd", "t2", "flair")
+    loss_name: str = "dice_ce"
+    focal_gamma: float = 2.0
+    focal_alpha: tuple[float, ...] | None = None
+
+    name: ClassVar[str] = "segment"
+    metric: ClassVar[str] = "mean_foreground_dice"
+    larger_is_better: ClassVar[bool] = True
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The classes."""
+        return tuple(CLASSES)
+
+    def build(self, seed: int) -> nnx.Module:
+        """A newly initialised network."""
+        return SegmentationModel(
+            len(self.inputs), width=self.width, dtype=self.dtype, rngs=nnx.Rngs(seed)
+        )
+
+    @classmethod
+    def described_by(cls, description: Mapping[str, Any], dtype: DTypeLike) -> Self:
+        """See `Task.described_by`."""
+        inputs = tuple(description["inputs"])
+        return cls(inputs=inputs, width=description["width"], dtype=dtype)
+
+    def prepare(self, batch: Batch, *, training: bool) -> tuple[Images, UInt8[Array, "b h w"]]:
+        """See `Task.prepare`; the target is the labels."""
+        x, labels = self.test_input(batch["image"]), batch["label"]
+        if training and self.augmentation is not None:
+            x, _, moved = augment(x, None, labels, batch["seed"], self.augmentation)
+            assert moved is not None
+            labels = moved
+        return x, labels
+
+    def test_input(self, images: jax.Array) -> jax.Array:
+        """See `Task.test_input`."""
+        return images.astype(jnp.float32)[..., jnp.array(channel_indices(self.inputs))]
+
+    def result(self, output: jax.Array) -> jax.Array:
+        """See `Task.result`: labels uint8[B, H, W], of the largest logits."""
+        return jnp.argmax(output, axis=-1).astype(jnp.uint8)
+
+    def loss(self, output: Float[Array, "b h w k"], target: Int[Array, "b h w"]) -> jax.Array:
+        """The segmentation loss called `loss_name`."""
+        loss = losses.get_segmentation_loss(
+            self.loss_name, alpha=self.focal_alpha, gamma=self.focal_gamma
+        )
+        return loss(output, target)
+
+    def validate(
+        self, output: Float[Array, "b h w k"], target: Int[Array, "b h w"]
+    ) -> dict[str, jax.Array]:
+        """True positives, false positives and false negatives of each slice and class."""
+        prediction = jnp.argmax(output, axis=-1)
+        return {"counts": overlap.confusion_counts(prediction, target, NUM_CLASSES)}
+
+    def summarise(self, statistics: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """Dice of each class, and the mean of the foreground classes.
+
+        A slice counts for a class that is in its truth or its prediction (present-only). A class
+        that is in no slice is left out of the mean; without any foreground the mean is 0.
+        """
+        dice = overlap.mean_dice(statistics["counts"], "present_only").dice
+        present = dice[1:][~np.isnan(dice[1:])]
+        return {
+            "mean_foreground_dice": float(present.mean()) if present.size else 0.0,
+            **{f"dice_{name}": float(d) for name, d in zip(CLASSES, dice, strict=True)},
+        }
