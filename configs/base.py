@@ -72,9 +72,18 @@ def get_config() -> ConfigDict:
     config.pretrain = ConfigDict()
     config.pretrain.run = ""  # a run folder whose pretraining is taken instead of training one
     config.pretrain.inputs = ("t1", "t1gd")
-    config.pretrain.target = "flair"
+    config.pretrain.target = "flair"  # several with commas: t2,flair
     # Share of the patients without labels that pretraining uses, beside those of the training set.
     config.pretrain.unlabelled_fraction = 1.0
+    # What is learned: cross_modality (the paper's), any_to_any, masked, denoise, and the controls
+    # autoencode and shuffled. docs/pretexts.md describes them.
+    config.pretrain.task = "cross_modality"
+    config.pretrain.decoder = "transposed"  # the paper's; or unet, with skip connections
+    config.pretrain.loss = "mse"  # the paper's; or l1, brain_mse
+    config.pretrain.mask_ratio = (0.6, 0.75)  # of masked: one share, or lowest and highest
+    config.pretrain.mask_block = 16  # side of its blocks in pixels
+    config.pretrain.mask_together = True  # the same blocks in all modalities
+    config.pretrain.noise = 0.5  # of denoise: standard deviation, in units of the z-scored images
     config.pretrain.epochs = 30
     config.pretrain.steps_per_epoch = 0  # 0: one pass over the slices
     config.pretrain.slices = "all"  # tumour, all

@@ -27,6 +27,9 @@ PLACEMENTS = ("auto", "host", "device")
 AUTO_SHARE = 0.5
 LARGEST_SHARE = 0.9
 
+# Entries of a batch of positions that `gather` uses up.
+_PLACES = ("slice", "row", "column")
+
 # Pixels are kept in rows of this length, and every slice starts a row: the index of a row fits
 # into 32 bits, the index of a pixel might not.
 ROW = 256
@@ -66,7 +69,6 @@ class DeviceStore:
     def __init__(self, store: Store, slices: np.ndarray, mesh: Mesh) -> None:
         kept = np.unique(slices)
         store.check(kept)
-        self._store = store
         self._position = np.full(store.num_slices, -1, np.int32)
         self._position[kept] = np.arange(len(kept), dtype=np.int32)
         first = _first_rows(store, kept)
@@ -95,15 +97,18 @@ class DeviceStore:
     def numbers(self, patches: Patches) -> dict[str, np.ndarray]:
         """The input of `gather`: position in the arrays, row, column and seed of each patch.
 
-        With the modalities that are present, where some are missing.
+        With the plan's `SliceFacts`, and with the positions of donors if it has them.
         """
-        return {
+        numbers = {
             "slice": self._position[patches.slices],
             "row": patches.rows,
             "column": patches.columns,
             "seed": patches.seeds,
-            **self._store.presence(patches.slices),
+            **patches.facts,
         }
+        if patches.donors is not None:
+            numbers["donor"] = self._position[patches.donors]
+        return numbers
 
 
 def _first_rows(store: Store, kept: np.ndarray) -> np.ndarray:
@@ -168,12 +173,15 @@ def gather(
         in_specs=(PartitionSpec(), share, share, share),
         out_specs=(share, share),
     )
-    image, label = cut(arrays, numbers["slice"], numbers["row"], numbers["column"])
+    place = numbers["row"], numbers["column"]
+    patches = dict(zip(("image", "label"), cut(arrays, numbers["slice"], *place), strict=True))
+    if "donor" in numbers:
+        patches["donor"] = cut(arrays, numbers["donor"], *place)[0]
     # Without the barrier XLA fuses the gather into the step, whose rounding may then differ from
     # that of a step with patches from the host.
-    image, label = lax.optimization_barrier((image, label))
-    others = {name: numbers[name] for name in ("seed", "present") if name in numbers}
-    return {"image": image, "label": label, **others}
+    patches = lax.optimization_barrier(patches)
+    facts = {n: array for n, array in numbers.items() if n not in _PLACES and n not in patches}
+    return {**patches, **facts}
 
 
 def bytes_needed(store: Store, slices: np.ndarray) -> int:

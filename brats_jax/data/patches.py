@@ -6,10 +6,11 @@ patches from the plan.
 """
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from brats_jax.data.slice_facts import SliceFacts
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 
@@ -22,12 +23,16 @@ class Patches:
       slices: int64[n] global slice indices of the store.
       rows, columns: int32[n] of the patch's first row and column in the slice.
       seeds: uint32[n], one augmentation seed per example.
+      donors: int64[n], slices of other persons to cut at the same position, or None.
+      facts: further arrays of n entries for the batch, by name.
     """
 
     slices: np.ndarray
     rows: np.ndarray
     columns: np.ndarray
     seeds: np.ndarray
+    donors: np.ndarray | None = None
+    facts: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 class PatchPlan:
@@ -46,6 +51,7 @@ class PatchPlan:
       tumour_probability: p in [0, 1].
       seed: of all random numbers.
       purpose: distinguishes plans that share a seed.
+      facts: what the batches need besides image, label and seed; None: nothing.
 
     Raises:
       BratsError: no slices, a patch larger than the slices, p outside [0, 1].
@@ -60,6 +66,7 @@ class PatchPlan:
         tumour_probability: float,
         seed: int,
         purpose: int = 0,
+        facts: SliceFacts | None = None,
     ) -> None:
         height, width = store.slice_shape
         if len(slices) == 0:
@@ -81,6 +88,7 @@ class PatchPlan:
         self._patch_size = patch_size
         self._probability = tumour_probability
         self._entropy = (seed, purpose)
+        self._facts = facts or SliceFacts(store)
         self._pass = functools.lru_cache(maxsize=2)(self._draw_pass)
 
     def __getstate__(self) -> dict:
@@ -121,7 +129,9 @@ class PatchPlan:
             uniforms[here] = pass_uniforms[position]
             seeds[here] = pass_seeds[position]
         rows, columns = self._positions(slices, uniforms)
-        return Patches(slices, rows, columns, seeds)
+        donors = self._facts.donors_of(slices, seeds)
+        facts = self._facts.of(slices, donors)
+        return Patches(slices, rows, columns, seeds, donors, facts)
 
     def _positions(self, slices: np.ndarray, uniforms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         height, width = self._store.slice_shape
@@ -150,9 +160,12 @@ def cut(store: Store, patches: Patches, size: int) -> dict[str, np.ndarray]:
 
     Returns:
       image float16[n, size, size, 4] (canonical modality order),
-      label uint8[n, size, size], seed uint32[n]; present bool[n, 4] in a store where modalities
-      are missing (`Store.presence`).
+      label uint8[n, size, size], seed uint32[n]; the plan's `SliceFacts`, and donor
+      float16[n, size, size, 4] if it has donors.
     """
-    image, label = store.windows(patches.slices, patches.rows, patches.columns, (size, size))
-    present = store.presence(patches.slices)
-    return {"image": image, "label": label, "seed": patches.seeds, **present}
+    place = patches.rows, patches.columns, (size, size)
+    image, label = store.windows(patches.slices, *place)
+    batch = {"image": image, "label": label, "seed": patches.seeds, **patches.facts}
+    if patches.donors is not None:
+        batch["donor"] = store.windows(patches.donors, *place)[0]
+    return batch

@@ -6,6 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
+from brats_jax.data.slice_facts import SliceFacts
 from brats_jax.data.store.reader import Store
 
 _READING_THREADS = 2
@@ -18,6 +19,7 @@ def whole_slice_batches(
     batch_size: int,
     rows: slice | None = None,
     filled_to: int | None = None,
+    facts: SliceFacts | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Reads whole slices in batches of one size, a few batches ahead.
 
@@ -30,20 +32,22 @@ def whole_slice_batches(
       batch_size: slices in a batch.
       rows: the part of each batch to read, where several processes share it; None: all of it.
       filled_to: fills every batch up to so many slices, B; None: to `batch_size`.
+      facts: what the batches need besides image and label; None: nothing.
 
     Yields:
       image float16[B, H, W, 4] and label uint8[B, H, W] (of `rows` only, if given), valid bool[B],
-      index int64[B]; in a store where modalities are missing also present bool[B, 4] (of `rows`).
+      index int64[B]; and the `facts` (of `rows`).
     """
 
     size = filled_to or batch_size
+    wanted = facts or SliceFacts(store)
 
     def read(start: int) -> dict[str, np.ndarray]:
         chosen = indices[start : start + batch_size]
         padded = np.concatenate([chosen, np.resize(indices, size - len(chosen))])
         own = padded if rows is None else padded[rows]
         image, label = store.read(own)
-        batch = {"image": image, "label": label, **store.presence(own)}
+        batch = {"image": image, "label": label, **wanted.of_whole(own)}
         return {**batch, "valid": np.arange(size) < len(chosen), "index": padded}
 
     pool = ThreadPoolExecutor(_READING_THREADS)

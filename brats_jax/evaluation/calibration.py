@@ -10,11 +10,12 @@ import jax
 import numpy as np
 from scipy import special
 
+from brats_jax.data.brain import brain_mask
 from brats_jax.data.selection import count_patients, usable_slices
 from brats_jax.data.splits import Splits, check_splits, fold_split
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
-from brats_jax.evaluation.slices import brain_mask, device_batches
+from brats_jax.evaluation.slices import device_batches
 from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.inference.trained_run import EnsembleMember, TrainedRun
 from brats_jax.metrics.calibration import (
@@ -124,7 +125,7 @@ def sample_logits(
 
     @jax.jit
     def logits_of(params: Weights, stats: Weights, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        x, _ = network.task.prepare(batch, training=False)
+        x = network.task.test_input(batch["image"])
         return network.output(params, stats, x), brain_mask(batch["image"])
 
     height, width = store.slice_shape

@@ -19,7 +19,7 @@ patient); its mean is taken last.
 |         |               | sensitivity                               | present_only, brats2023   |
 |         |               | specificity                               | none                      |
 |         |               | lesion_dice, lesion_hd95_mm               | brats2023                 |
-| slice   | all slices,   | of a predicted modality: mse              | none                      |
+| slice   | all slices,   | of predicted modalities: mse              | none                      |
 |         | tumour slices | psnr, ssim, ssim_gaussian                 | target range, fixed range |
 
 Slices of volumes that lack slices are NaN over all slices, and such volumes are not among the
@@ -163,7 +163,9 @@ def yardstick_scores(tally: PretrainingTally) -> dict[str, list[Scores]]:
 def _image_scores(
     slices: Slices, by_name: Mapping[str, np.ndarray], metrics: Sequence[str]
 ) -> Iterator[Scores]:
-    for region in IMAGE_REGIONS:
+    # Of several modalities, also 'modality region' for each.
+    others = dict.fromkeys(name.partition("/")[0] for name in by_name)
+    for region in dict.fromkeys((*IMAGE_REGIONS, *others)):
         for metric in metrics:
             name, convention = _IMAGE_SCORES[metric]
             values = by_name[f"{region}/{metric}"].astype(np.float64)

@@ -23,7 +23,7 @@ from brats_jax.runs.settings import Settings
 from brats_jax.runtime.console import print_line
 from brats_jax.runtime.document import read_if_there
 from brats_jax.runtime.text import plural
-from brats_jax.tasks import Task
+from brats_jax.tasks import Pretraining, Task
 
 
 @dataclass(frozen=True)
@@ -146,6 +146,7 @@ class FoldEvaluation:
             patients=patients,
             inputs=settings.pretrain.inputs,
             target=settings.pretrain.target,
+            pretext=settings.pretrain.task,
             loss=settings.loss,
             ssl=settings.ssl,
             tolerance_mm=settings.evaluation.tolerance_mm,
@@ -158,12 +159,15 @@ class FoldEvaluation:
         ).write(self.folder.evaluation_json)
 
     def _yardsticks(self, stage: str) -> tuple[Yardstick, ...]:
-        """The yardsticks of a stage, fitted to its training slices; the segmentation has none."""
-        if stage != "pretrain":
-            return ()
+        """The yardsticks of a stage, fitted to its training slices.
+
+        Only a modality that is predicted from others has any.
+        """
         task, indices = self.tasks[stage], self.trained_on[stage]
+        if not isinstance(task, Pretraining) or not task.synthetic:
+            return ()
         print_line(f"{self.title} {stage}: fitting yardsticks to {len(indices)} training slices")
-        return yardsticks.fit(self.store, indices, task.inputs, task.outputs)
+        return yardsticks.fit(self.store, indices, task.inputs, task.tested)
 
     def _evaluate(
         self,

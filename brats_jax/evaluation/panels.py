@@ -1,6 +1,6 @@
 """Panels: pictures of a few test slices with a stage's predictions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +9,11 @@ from brats_jax.data.modalities import CLASSES, NUM_CLASSES, channel_indices
 from brats_jax.data.store.reader import Store
 from brats_jax.evaluation.panel_slices import PanelSlices
 from brats_jax.evaluation.published import publish
-from brats_jax.evaluation.slices import predict_slices
+from brats_jax.evaluation.slices import network_inputs, predict_slices
 from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.metrics import image, overlap
 from brats_jax.runs.folder import FoldFolder
-from brats_jax.tasks import Task
+from brats_jax.tasks import Pretraining
 from brats_jax.viewer.panels import (
     ReconstructionRow,
     SegmentationRow,
@@ -56,22 +56,23 @@ def slices_to_draw(store: Store, indices: np.ndarray, count: int) -> np.ndarray:
 
 
 def reconstruction_rows(
-    task: Task,
+    task: Pretraining,
     images: np.ndarray,
     predicted: np.ndarray,
     rows: Sequence[tuple[str, int, int]],
+    given: Mapping[str, np.ndarray] | None = None,
 ) -> list[ReconstructionRow]:
     """The rows of reconstruction.png, each with the SSIM of its slice.
 
     Args:
-      task: its inputs and its only output, a modality, are shown.
+      task: its inputs and the last of the modalities that are tested are shown.
       images: [N, H, W, 4], the slices.
-      predicted: float32[N, H, W], the target as predicted.
+      predicted: float32[N, H, W], that modality as predicted.
       rows: patient, slice number, and index into the arrays.
+      given: the inputs to show, by modality; None: those of the slices.
     """
-    inputs = {name: _channel(images, name) for name in task.inputs}
-    (name,) = task.outputs
-    target = _channel(images, name)
+    inputs = given or {name: _channel(images, name) for name in task.inputs}
+    target = _channel(images, task.tested[-1])
     ssim = np.asarray(image.ssim(predicted, target, image.data_range(target, "target")))
     return [
         ReconstructionRow(
@@ -105,11 +106,16 @@ def draw(
         for k, i in enumerate(indices)
     ]
 
-    if not network.segments:
-        (target,) = network.task.outputs
+    task = network.task
+    if isinstance(task, Pretraining):
+        target, given = task.tested[-1], None
+        if len(task.tested) > 1:
+            predicted = predicted[..., -1]
+        if target in task.stem and target not in task.synthetic:
+            given = {target: network_inputs(task, store, indices)[..., task.stem.index(target)]}
         figure = reconstruction_drawing(
             folder.reconstruction_png,
-            reconstruction_rows(network.task, images, predicted, rows),
+            reconstruction_rows(task, images, predicted, rows, given),
             target,
             f"{note}; SSIM: 7 x 7 uniform window, range of the target slice, whole slice",
         )

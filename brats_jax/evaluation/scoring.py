@@ -1,6 +1,6 @@
 """One pass of a network over the test set: predicts every slice and tallies its statistics."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -8,9 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from brats_jax.data.brain import brain_mask
+from brats_jax.data.modalities import channel_indices
+from brats_jax.data.slice_facts import SliceFacts
 from brats_jax.data.store.reader import Store
 from brats_jax.evaluation.conventions import Scores, scores_of
-from brats_jax.evaluation.slices import device_batches
+from brats_jax.evaluation.slices import completed, device_batches
 from brats_jax.evaluation.tallies import (
     FIXED_RANGE,
     IMAGE_METRICS,
@@ -31,7 +33,7 @@ from brats_jax.metrics.surface import SurfaceStatistics
 from brats_jax.models import Weights
 from brats_jax.runtime import devices
 from brats_jax.runtime.console import progress_bar
-from brats_jax.tasks import Batch
+from brats_jax.tasks import Batch, Pretraining
 
 Labels = jax.Array | np.ndarray
 ProgressCallback = Callable[[int], Any]  # takes the number of slices done since the last call
@@ -92,7 +94,7 @@ def score_segmentation(
 
     @jax.jit
     def predict(params: Weights, stats: Weights, batch: Batch) -> jax.Array:
-        x, _ = network.task.prepare(batch, training=False)
+        x = network.task.test_input(batch["image"])
         return network.prediction(network.output(params, stats, x))
 
     def predicted() -> Iterator[tuple[jax.Array, jax.Array, np.ndarray]]:
@@ -260,48 +262,53 @@ def score_pretraining(
 ) -> PretrainingTally:
     """Image quality of every predicted slice: over the whole slice, the brain and the tumour.
 
-    Arguments as for `score`; `done` reports the progress.
+    Of several modalities the mean of each number, and the numbers of each. Of hidden blocks, the
+    pixels of the regions that were hidden.
+
+    Arguments as for `score`; `done` reports the progress. The yardsticks predict `Task.tested`.
     """
+    task = network.task
+    assert isinstance(task, Pretraining)
 
     @jax.jit
     def step(params: Weights, stats: Weights, batch: Batch) -> dict[str, jax.Array]:
-        x, target = network.task.prepare(batch, training=False)
-        prediction, target = network.output(params, stats, x)[..., 0], target[..., 0]
-        data_range = image.data_range(target, "target")
-        values = {}
-        for region, mask in _regions(batch).items():
-            numbers = (
-                image.mse(prediction, target, mask),
-                image.psnr(prediction, target, data_range, mask),
-                image.psnr(prediction, target, FIXED_RANGE, mask),
-                image.ssim(prediction, target, data_range, mask),
-                image.ssim(prediction, target, data_range, mask, window="gaussian11"),
+        example = task.test_example(batch)
+        output = completed(task, network.output(params, stats, example.input), example)
+        places = [task.outputs.index(name) for name in task.tested]
+        counted = None
+        if example.weight is not None:
+            counted = jnp.broadcast_to(example.weight, output.shape) > 0
+        found = {
+            name: _image_quality(
+                output[..., k],
+                example.target[..., k],
+                _regions(batch),
+                None if counted is None else counted[..., k],
             )
-            for metric, number in zip(IMAGE_METRICS, numbers, strict=True):
-                values[f"/{region}/{metric}"] = number
-        return values
+            for name, k in zip(task.tested, places, strict=True)
+        }
+        return {f"/{of}": value for of, value in _over_modalities(found).items()}
 
     # A program of its own: the bits of the network's numbers do not depend on the yardsticks.
     @jax.jit
     def beside(batch: Batch) -> dict[str, jax.Array]:
-        _, target = network.task.prepare(batch, training=False)
-        target = target[..., 0]
-        data_range = image.data_range(target, "target")
-        values = {}
+        images = batch["image"].astype(jnp.float32)
+        values: dict[str, jax.Array] = {}
         for one in yardsticks:
-            guess = one.predict(batch["image"].astype(jnp.float32))[..., 0]
-            for region, mask in _regions(batch).items():
-                numbers = (
-                    image.mse(guess, target, mask),
-                    image.psnr(guess, target, data_range, mask),
-                    image.ssim(guess, target, data_range, mask),
+            guess = one.predict(images)
+            targets = images[..., jnp.array(channel_indices(one.targets))]
+            found = {
+                name: _image_quality(
+                    guess[..., k], targets[..., k], _regions(batch), None, YARDSTICK_METRICS
                 )
-                for metric, number in zip(YARDSTICK_METRICS, numbers, strict=True):
-                    values[f"{one.name}/{region}/{metric}"] = number
+                for k, name in enumerate(one.targets)
+            }
+            values |= {f"{one.name}/{of}": value for of, value in _over_modalities(found).items()}
         return values
 
+    facts = SliceFacts(store, task.wants & {"seed"})
     rows: list[dict[str, np.ndarray]] = []
-    for batch, valid in device_batches(network.mesh, store, indices, batch_size):
+    for batch, valid in device_batches(network.mesh, store, indices, batch_size, facts):
         values = jax.device_get(step(network.params, network.stats, batch))
         values |= jax.device_get(beside(batch))
         rows.append({name: value[valid] for name, value in values.items()})
@@ -317,6 +324,46 @@ def score_pretraining(
 def _regions(batch: Batch) -> dict[str, jax.Array | None]:
     """bool[B, H, W] by name; None: the whole slice."""
     return {"slice": None, "brain": brain_mask(batch["image"]), "tumour": batch["label"] > 0}
+
+
+def _over_modalities(found: Mapping[str, Mapping[str, jax.Array]]) -> dict[str, jax.Array]:
+    """The numbers of the only modality; of several their means, and 'modality number' of each."""
+    first = next(iter(found.values()))
+    if len(found) == 1:
+        return dict(first)
+    means = {of: jnp.nanmean(jnp.stack([each[of] for each in found.values()]), 0) for of in first}
+    each = {f"{name} {of}": value for name, own in found.items() for of, value in own.items()}
+    return {**means, **each}
+
+
+def _image_quality(
+    prediction: jax.Array,
+    target: jax.Array,
+    regions: Mapping[str, jax.Array | None],
+    counted: jax.Array | None,
+    metrics: Sequence[str] = IMAGE_METRICS,
+) -> dict[str, jax.Array]:
+    """float32[B] of each 'region/metric'; `counted` restricts every region."""
+    data_range = image.data_range(target, "target")
+    functions: dict[str, Callable[[jax.Array | None], jax.Array]] = dict(
+        zip(
+            IMAGE_METRICS,
+            (
+                lambda mask: image.mse(prediction, target, mask),
+                lambda mask: image.psnr(prediction, target, data_range, mask),
+                lambda mask: image.psnr(prediction, target, FIXED_RANGE, mask),
+                lambda mask: image.ssim(prediction, target, data_range, mask),
+                lambda mask: image.ssim(prediction, target, data_range, mask, window="gaussian11"),
+            ),
+            strict=True,
+        )
+    )
+    values = {}
+    for region, whole in regions.items():
+        mask = whole if counted is None else (counted if whole is None else whole & counted)
+        for metric in metrics:
+            values[f"{region}/{metric}"] = functions[metric](mask)
+    return values
 
 
 def describe_slices(store: Store, indices: np.ndarray, over: str = "all") -> Slices:

@@ -3,41 +3,83 @@
 from collections.abc import Iterator
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from brats_jax.data.slice_facts import SliceFacts
 from brats_jax.data.store.reader import Store
 from brats_jax.data.whole_slices import whole_slice_batches
 from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.models import Weights
+from brats_jax.pretexts import Example
 from brats_jax.runtime import devices
-from brats_jax.tasks import Batch
+from brats_jax.tasks import Batch, Pretraining
 
 
 def device_batches(
-    mesh: Mesh, store: Store, indices: np.ndarray, batch_size: int
+    mesh: Mesh,
+    store: Store,
+    indices: np.ndarray,
+    batch_size: int,
+    facts: SliceFacts | None = None,
 ) -> Iterator[tuple[dict[str, jax.Array], np.ndarray]]:
     """Batches of whole slices in the order of `indices`.
+
+    Args:
+      mesh: the devices.
+      store, indices: the slices.
+      batch_size: slices at a time.
+      facts: what the batches need besides image and label; None: nothing.
 
     Yields:
       (batch, valid): image float16[B, H, W, 4] and label uint8[B, H, W] on the devices, and
       bool[B], False for the slices that fill up the end of the last batch.
     """
-    for batch in whole_slice_batches(store, indices, batch_size):
+    for batch in whole_slice_batches(store, indices, batch_size, facts=facts):
         valid, _ = batch.pop("valid"), batch.pop("index")
         yield devices.put_batch(batch, mesh), valid
 
 
 def predict_slices(network: RestoredNetwork, store: Store, indices: np.ndarray) -> np.ndarray:
-    """Predicts a few slices in one batch: labels uint8[N, H, W], or a modality float32[N, H, W]."""
+    """Predicts a few slices in one batch.
+
+    Returns:
+      labels uint8[N, H, W], or the modalities tested: float32[N, H, W] of the only one, or
+      [N, H, W, K]. Pixels that the network was given are as they are in the slice.
+    """
     # A multiple of the number of devices: the batch is divided among them.
     batch_size = -(-len(indices) // network.mesh.size) * network.mesh.size
 
     @jax.jit
     def step(params: Weights, stats: Weights, batch: Batch) -> jax.Array:
-        x, _ = network.task.prepare(batch, training=False)
-        return network.prediction(network.output(params, stats, x))
+        task = network.task
+        if not isinstance(task, Pretraining):
+            x = task.test_input(batch["image"])
+            return network.prediction(network.output(params, stats, x))
+        example = task.test_example(batch)
+        output = network.output(params, stats, example.input)
+        return network.prediction(completed(task, output, example))
 
-    for batch, valid in device_batches(network.mesh, store, indices, batch_size):
+    facts = SliceFacts(store, network.task.wants & {"seed"})
+    for batch, valid in device_batches(network.mesh, store, indices, batch_size, facts):
         return np.asarray(step(network.params, network.stats, batch))[valid]
     raise ValueError("no slices")
+
+
+def completed(task: Pretraining, output: jax.Array, example: Example) -> jax.Array:
+    """The network's output where something was hidden from it, the real image elsewhere.
+
+    Without hidden pixels it is the output.
+    """
+    if not task.pretext.hides or example.weight is None:
+        return output
+    return jnp.where(example.weight > 0, output, example.target)
+
+
+def network_inputs(task: Pretraining, store: Store, indices: np.ndarray) -> np.ndarray:
+    """float32[N, H, W, I]: what the network is given of a few slices, in the order of its stem."""
+    facts = SliceFacts(store, task.wants & {"seed"}).of_whole(indices)
+    arrays = {"image": store.read(indices)[0], **facts}
+    batch = {name: jnp.asarray(array) for name, array in arrays.items()}
+    return np.asarray(task.test_example(batch).input)

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from brats_jax.data.modalities import CLASSES, DISPLAY_NAMES
+from brats_jax.data.modalities import CLASSES
 from brats_jax.evaluation import conventions, yardsticks
 from brats_jax.evaluation.rows import MEAN_FOREGROUND, find_row
 from brats_jax.evaluation.tallies import LESION_REGIONS
 from brats_jax.metrics import overlap
 from brats_jax.runs.documents import KEYS, Evaluation, FoldsScore, Score, Summary
 from brats_jax.runs.folder import RunFolder
+from brats_jax.runs.pretraining_words import predicted_from
 from brats_jax.runs.sidecars import LATER_S
 from brats_jax.runtime import locks
 from brats_jax.runtime.console import print_line
@@ -65,6 +66,7 @@ def _average(folds: Sequence[Evaluation], num_folds: int) -> Summary:
         ssl=first.ssl,
         inputs=first.inputs,
         target=first.target,
+        pretext=first.pretext,
         rows=_over_folds(folds),
         with_holes=max(evaluation.with_holes for evaluation in folds),
     )
@@ -194,8 +196,7 @@ def format_summary(summary: Summary) -> str:
 
 
 def _pretraining_table(summary: Summary) -> list[str]:
-    inputs = ", ".join(DISPLAY_NAMES[name] for name in summary.inputs)
-    title = f"{DISPLAY_NAMES[summary.target]} from {inputs}"
+    title = predicted_from(summary.target, summary.inputs, summary.pretext)
     names = ("MSE (slices)", "PSNR dB (slices)", "SSIM (slices)")
     lines = ["", title.ljust(_FIRST_COLUMN) + "".join(n.ljust(_COLUMN) for n in names).rstrip()]
     shown: list[FoldsScore | None] = []

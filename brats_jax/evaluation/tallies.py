@@ -176,7 +176,8 @@ class PretrainingTally:
     Attributes:
       slices: the slices in the tally.
       values: float32[N] for each 'region/metric' of `IMAGE_REGIONS` and `IMAGE_METRICS`; NaN
-        where the region is empty or the number undefined.
+        where the region is empty or the number undefined. Of several predicted modalities the
+        mean, and as 'modality region/metric' each.
       yardsticks: the same by yardstick, for `YARDSTICK_METRICS`; none in tallies of earlier
         versions.
     """

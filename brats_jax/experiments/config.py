@@ -17,6 +17,7 @@ from brats_jax.data.store.reader import Store
 from brats_jax.data.store.summary import count_kinds
 from brats_jax.errors import BratsError
 from brats_jax.losses import get_segmentation_loss
+from brats_jax.pretexts import PRETEXTS, Options
 from brats_jax.runs.documents import GridConfig, RunConfig
 from brats_jax.runs.settings import BEFORE, Settings, differences
 from brats_jax.runs.store_facts import StoreFacts
@@ -90,10 +91,17 @@ def _check_stages(settings: Settings) -> None:
             f"config.pretrain.run={pretrain.run} without pretraining (config.ssl=False); "
             "leave out one of them"
         )
-    if pretrain.target in pretrain.inputs:
+    pretext = PRETEXTS[pretrain.task]
+    both = [name for name in pretrain.targets if name in pretrain.inputs]
+    if pretext.uses_inputs and pretext.uses_target and both:
         raise BratsError(
-            f"config.pretrain.target={pretrain.target} is among config.pretrain.inputs; "
+            f"config.pretrain.target={both[0]} is among config.pretrain.inputs; "
             "predict a modality that is not an input"
+        )
+    if pretrain.task == "masked" and pretrain.mask_block > settings.data.patch_size // 2:
+        raise BratsError(
+            f"config.pretrain.mask_block={pretrain.mask_block} is more than half of "
+            f"config.data.patch_size={settings.data.patch_size}; give smaller blocks"
         )
 
 
@@ -113,7 +121,7 @@ def _check_encoder_init(encoder_init: str) -> None:
 
 
 def _check_transfer(settings: Settings) -> None:
-    transfer, decoder = settings.transfer, getattr(settings.pretrain, "decoder", "transposed")
+    transfer, decoder = settings.transfer, settings.pretrain.decoder
     name = f"config.transfer.parts={transfer.parts}"
     if not settings.ssl:
         return
@@ -185,9 +193,16 @@ def check_labels(store: Store, mode: str) -> None:
 
 def pretraining(settings: Settings) -> Pretraining:
     """The first stage."""
+    pretrain = settings.pretrain
     return Pretraining(
-        inputs=settings.pretrain.inputs,
-        target=settings.pretrain.target,
+        inputs=pretrain.inputs,
+        targets=pretrain.targets,
+        pretext_name=pretrain.task,
+        options=Options(
+            pretrain.mask_ratio, pretrain.mask_block, pretrain.mask_together, pretrain.noise
+        ),
+        decoder=pretrain.decoder,
+        loss_name=pretrain.loss,
         width=settings.model.width,
         dtype=devices.compute_dtype(settings.dtype),
         augmentation=_augmentation(settings.pretrain.augmentation),

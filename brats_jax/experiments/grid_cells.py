@@ -18,6 +18,8 @@ from brats_jax.experiments.config import (
     versions,
 )
 from brats_jax.losses import SEGMENTATION_LOSSES
+from brats_jax.models import DECODERS
+from brats_jax.pretexts import PRETEXTS
 from brats_jax.runs.axes import AS_SET, Axes
 from brats_jax.runs.documents import GridConfig
 from brats_jax.runs.folder import GridFolder
@@ -25,8 +27,7 @@ from brats_jax.runs.grid import Cell, enumerate_cells
 from brats_jax.runs.settings import TRANSFER_PARTS, Settings
 from brats_jax.runtime import locks
 from brats_jax.runtime.flag_types import LARGEST_SEED, is_whole_number
-
-PRETEXTS, DECODERS = ("cross_modality",), ("transposed",)
+from brats_jax.tasks.pretraining import DEFAULT_DECODER, DEFAULT_PRETEXT
 
 # Settings that differ between the cells, and the flags with their values.
 AXES = {
@@ -229,9 +230,9 @@ def _one_of(flag: str, text: str, shared: Settings | None) -> str:
         )
     if shared is None:
         return text
-    if decoder == DECODERS[0]:
+    if decoder == DEFAULT_DECODER:
         decoder = ""
-    if task == PRETEXTS[0] and not decoder:
+    if task == DEFAULT_PRETEXT and not decoder:
         return ""
     return f"{task}+{decoder}" if decoder else task
 

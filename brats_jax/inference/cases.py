@@ -154,7 +154,7 @@ class _Prediction:
       scan: the images.
       labels: of a segmentation.
       images: of a reconstruction, the network's input, to which it is compared.
-      synthetic: of a reconstruction, the predicted modality.
+      synthetic: of a reconstruction, the predicted modalities.
     """
 
     scan: Scan
@@ -205,7 +205,9 @@ class _Steps:
             assert prediction.images is not None and prediction.synthetic is not None
             found = self.model.compare(prediction.scan, prediction.images, prediction.synthetic)
             path = outputs.write_reconstruction(self.directory, found, self.model)
-            numbers = found.target + ("" if found.mse is None else f", MSE {found.mse:.3f}")
+            numbers = ", ".join(
+                one.target + ("" if one.mse is None else f", MSE {one.mse:.3f}") for one in found
+            )
         seconds = time.monotonic() - started
         return path, "; ".join([numbers, f"{path} ({seconds:.1f} s)", *notes])
 

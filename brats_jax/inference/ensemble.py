@@ -94,10 +94,16 @@ class Ensemble:
         )
 
     def reconstruct(self, images: np.ndarray) -> np.ndarray:
-        """The predicted modality float32[S, H, W], normalised, of images float16[S, H, W, 4]."""
+        """The predicted modalities, normalised, of images float16[S, H, W, 4].
+
+        Returns:
+          float32[S, H, W] of the only one, or [S, H, W, K].
+        """
+        network = self.members[0].network
+        channels = len(network.task.outputs)
 
         def of_batch(image: jax.Array) -> dict[str, jax.Array]:
-            return {"image": self._sum(image, 1)[0][..., 0] / self.size}
+            return {"image": network.prediction(self._sum(image, channels)[0]) / self.size}
 
         return self._over_slices(images, of_batch)["image"]
 
@@ -124,8 +130,7 @@ class Ensemble:
         total: jax.Array,
     ) -> tuple[jax.Array, jax.Array]:
         network = self.members[0].network
-        unused = jnp.zeros(image.shape[:3], jnp.uint8)
-        x, _ = network.task.prepare({"image": image, "label": unused}, training=False)
+        x = network.task.test_input(image)
         output = _flipped(network.output(params, stats, _flipped(x, flip)), flip)
         labels = jnp.argmax(output, axis=-1).astype(jnp.uint8)
         if network.segments:

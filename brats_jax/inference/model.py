@@ -5,13 +5,14 @@ labels = model.segment({"t1": a, "t1gd": b, "t2": c, "flair": d})
 """
 
 import datetime
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
 from brats_jax import about
-from brats_jax.data.modalities import DISPLAY_NAMES, channel_indices
+from brats_jax.data.modalities import DISPLAY_NAMES, canonical_name, channel_indices
 from brats_jax.data.normalise import brain_mask, normalise
 from brats_jax.data.scans import provenance, writing
 from brats_jax.data.scans.options import MAX_CASE_GB, ReadOptions
@@ -137,19 +138,19 @@ class Model:
     @overload
     def reconstruct(
         self, images: Arrays, *, affine: np.ndarray | None = ...,
-        output: None = ..., resample: bool = ..., orientation: str = ...,
+        output: None = ..., resample: bool = ..., orientation: str = ..., target: str = ...,
     ) -> np.ndarray: ...  # fmt: skip
 
     @overload
     def reconstruct(
         self, images: NiftiImages, *, affine: None = ...,
-        output: None = ..., resample: bool = ..., orientation: str = ...,
+        output: None = ..., resample: bool = ..., orientation: str = ..., target: str = ...,
     ) -> "Nifti1Image": ...  # fmt: skip
 
     @overload
     def reconstruct(
         self, images: Paths, *, affine: None = ...,
-        output: str | Path, resample: bool = ..., orientation: str = ...,
+        output: str | Path, resample: bool = ..., orientation: str = ..., target: str = ...,
     ) -> Path: ...  # fmt: skip
 
     def reconstruct(
@@ -160,17 +161,20 @@ class Model:
         output: str | Path | None = None,
         resample: bool = False,
         orientation: str = "",
+        target: str = "",
     ) -> Any:
         """The target modality of one case, float32; arguments and forms as in `segment`.
+
+        `target` chooses one where the run predicts several.
 
         The values are z-scores as in the training data, not intensities of a scanner.
         """
         self._check_task("reconstruct")
         given = parse_images(images, affine, output, max_case_gb=self.max_case_gb)
         scan = self._scan(given, resample, orientation)
-        found = self.synthesise(scan)
+        found = self._chosen(self.synthesise(scan), target)
         sidecar = SyntheticOutputSidecar(
-            **self.sidecar_fields(scan), **self.describe_synthetic(found)
+            **self.sidecar_fields(scan), **self.describe_synthetic([found])
         )
         return self._return(given, scan, scan.to_input(found.image, nearest=False), sidecar)
 
@@ -211,25 +215,38 @@ class Model:
             volumes=postprocess.volumes(labels, found.views, scan.voxel_mm3, self.cleaning),
         )
 
-    def synthesise(self, scan: Scan) -> SyntheticModality:
-        """Predicts the target modality of the first stage, and its error if there is a real one."""
+    def synthesise(self, scan: Scan) -> list[SyntheticModality]:
+        """Predicts the targets of the first stage, and their errors where there is a real one."""
         images = self.normalise(scan)
         return self.compare(scan, images, self.ensemble.reconstruct(images))
 
-    def compare(self, scan: Scan, images: np.ndarray, found: np.ndarray) -> SyntheticModality:
-        """Compares the predicted modality to the real one.
+    @staticmethod
+    def _chosen(found: list[SyntheticModality], target: str) -> SyntheticModality:
+        wanted = canonical_name(target) if target else found[0].target
+        chosen = [one for one in found if one.target == wanted]
+        if not chosen or (not target and len(found) > 1):
+            names = ", ".join(one.target for one in found)
+            raise BratsError(f"the model predicts {names}: give one of them as target")
+        return chosen[0]
+
+    def compare(self, scan: Scan, images: np.ndarray, found: np.ndarray) -> list[SyntheticModality]:
+        """Compares the predicted modalities to the real ones.
 
         Args:
           scan: the scan.
           images: float16[slices, H, W, 4], its normalised images.
-          found: float32[slices, H, W], the prediction.
+          found: float32[slices, H, W] of the only target, or [slices, H, W, K].
         """
-        target = self.trained.target
-        error = mse = None
-        if target in scan.present:
-            error = found - images[..., channel_indices([target])[0]].astype(np.float32)
-            mse = float(np.mean(np.square(error[brain_mask(scan.images)]), dtype=np.float64))
-        return SyntheticModality(scan, target, found, error, mse)
+        targets, brain = self.trained.targets, brain_mask(scan.images)
+        compared = []
+        for k, target in enumerate(targets):
+            predicted = found if len(targets) == 1 else np.ascontiguousarray(found[..., k])
+            error = mse = None
+            if target in scan.present:
+                error = predicted - images[..., channel_indices([target])[0]].astype(np.float32)
+                mse = float(np.mean(np.square(error[brain]), dtype=np.float64))
+            compared.append(SyntheticModality(scan, target, predicted, error, mse))
+        return compared
 
     @property
     def note(self) -> str:
@@ -260,10 +277,18 @@ class Model:
             "notes": tuple(without_folders(note) for note in self.notes(scan)),
         }
 
-    def describe_synthetic(self, found: SyntheticModality) -> dict[str, Any]:
-        """The fields of the sidecar of a synthetic modality: target, unit and error."""
+    def describe_synthetic(self, found: Sequence[SyntheticModality]) -> dict[str, Any]:
+        """The fields of the sidecar of synthetic modalities: targets, unit and error.
+
+        The error is the mean over those of which there is a real one.
+        """
         unit = f"z-scores, normalised by {self.trained.normalisation}"
-        return {"target": found.target, "unit": unit, "mse_brain": found.mse}
+        known = [one.mse for one in found if one.mse is not None]
+        return {
+            "target": ",".join(one.target for one in found),
+            "unit": unit,
+            "mse_brain": float(np.mean(known)) if known else None,
+        }
 
     def describe_case(self, scan: Scan) -> dict[str, Any]:
         """The fields of every sidecar, JSON-able."""

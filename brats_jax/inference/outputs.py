@@ -15,7 +15,7 @@ import functools
 import hashlib
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -183,13 +183,19 @@ def write_segmentation(
     return path
 
 
-def write_reconstruction(directory: Path, found: SyntheticModality, model: Model) -> Path:
-    """Writes the synthetic modality, and its error where there is a real one."""
-    scan, folder = found.scan, PredictionFolder(directory)
-    path = folder.synthetic(scan.name, found.target)
-    numbers = {path.name: found.image}
-    if found.error is not None:
-        numbers[folder.synthetic_error(scan.name, found.target).name] = found.error
+def write_reconstruction(directory: Path, found: Sequence[SyntheticModality], model: Model) -> Path:
+    """Writes the synthetic modalities of a case, and their errors where there is a real one.
+
+    Returns:
+      The path of the first one.
+    """
+    scan, folder = found[0].scan, PredictionFolder(directory)
+    path = folder.synthetic(scan.name, found[0].target)
+    numbers = {}
+    for one in found:
+        numbers[folder.synthetic(scan.name, one.target).name] = one.image
+        if one.error is not None:
+            numbers[folder.synthetic_error(scan.name, one.target).name] = one.error
     files = {
         name: _image(writing.number_image(scan, scan.to_input(n, nearest=False), model.note))
         for name, n in numbers.items()
@@ -203,7 +209,7 @@ def _sidecar_path(directory: Path, case: str, model: Model) -> Path:
     folder = PredictionFolder(directory)
     if model.trained.segments:
         return folder.segmentation_json(case)
-    return folder.synthetic_json(case, model.trained.target)
+    return folder.synthetic_json(case, model.trained.targets[0])
 
 
 def _existing(path: Path, model: Model) -> SegmentationSidecar | SyntheticSidecar | None:
@@ -221,7 +227,7 @@ def _names(case: str, model: Model, options: OutputOptions) -> dict[str, str]:
     """The files of a case by option, 'labels' first; of the three probability maps the last."""
     folder = PredictionFolder(Path())
     if not model.trained.segments:
-        return {"labels": folder.synthetic(case, model.trained.target).name}
+        return {"labels": folder.synthetic(case, model.trained.targets[0]).name}
     paths = {
         "probabilities": folder.probability(case, list(REGIONS)[-1]),
         "uncertainty": folder.entropy(case),

@@ -1,7 +1,6 @@
 """The network of one stage of one fold, with the weights of its best checkpoint."""
 
 import jax
-import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from brats_jax import models
@@ -50,7 +49,5 @@ class RestoredNetwork:
         return models.apply(self.graph, params, stats, x, train=False)[0]
 
     def prediction(self, output: jax.Array) -> jax.Array:
-        """Labels uint8[B, H, W] of logits [B, H, W, K], or the modality float32[B, H, W]."""
-        if self.segments:
-            return jnp.argmax(output, axis=-1).astype(jnp.uint8)
-        return output[..., 0]
+        """What the task predicts: labels uint8[B, H, W] of logits, or images (`Task.result`)."""
+        return self.task.result(output)

@@ -26,7 +26,7 @@ from jax import export, lax
 
 from brats_jax import about
 from brats_jax.data import normalise_jax
-from brats_jax.data.modalities import CLASSES, MODALITIES, channel_indices
+from brats_jax.data.modalities import CLASSES, MODALITIES
 from brats_jax.errors import BratsError
 from brats_jax.inference.trained_run import EnsembleMember, TrainedRun
 from brats_jax.models import torch_weights
@@ -54,12 +54,14 @@ Program = Callable[[jax.Array], jax.Array]
 def program(trained: TrainedRun) -> Program:
     """The function from raw slices float32[n, H, W, 4] to labels uint8[n, H, W] or a modality.
 
+    Several modalities are float32[n, H, W, K].
+
     Trace it under `jax.enable_x64(True)`, which the normalisation needs; the networks compute in
     their own types.
     """
     normalisation = trained.normalisation
     segments = trained.segments
-    channels = np.array(channel_indices(trained.task.inputs))
+    task = trained.task
     networks = [member.network for member in trained.members]
     # As NumPy arrays they become constants of the program.
     weights = [jax.tree.map(np.asarray, (n.params, n.stats)) for n in networks]
@@ -72,14 +74,14 @@ def program(trained: TrainedRun) -> Program:
         return networks[0].prediction(mean)
 
     def run(images: jax.Array) -> jax.Array:
-        count, *shape = images.shape
-        x = normalise_jax.normalise(images, normalisation)[..., channels]
+        count = images.shape[0]
+        x = task.test_input(normalise_jax.normalise(images, normalisation))
         # A few slices at a time; zeros fill up the last batch.
         times = (count + SLICES_AT_ONCE - 1) // SLICES_AT_ONCE
         filling = jnp.zeros((times * SLICES_AT_ONCE - count, *x.shape[1:]), x.dtype)
         batches = jnp.concatenate([x, filling]).reshape(times, SLICES_AT_ONCE, *x.shape[1:])
         y = lax.map(predict, batches)
-        return y.reshape(times * SLICES_AT_ONCE, *shape[:-1])[:count]
+        return y.reshape(times * SLICES_AT_ONCE, *y.shape[2:])[:count]
 
     return run
 
@@ -136,11 +138,15 @@ def describe(
     if normalisation == "robust":
         how = "scaled by median and interquartile range"
     shape = ("n", *slice_shape)
+    # What goes in and comes out stands in inputs and outputs.
+    network = {n: value for n, value in task.describe().items() if n not in ("from", "predicts")}
     if segments:
         output = ExportedOutput("labels", "uint8", shape)
     else:
         unit = f"z-score ({normalisation})"
-        output = ExportedOutput(trained.target, "float32", shape, unit)
+        targets = trained.targets
+        several = (*shape, len(targets)) if len(targets) > 1 else shape
+        output = ExportedOutput(",".join(targets), "float32", several, unit)
     return ExportDocument(
         research_use_only=about.RESEARCH_USE_ONLY,
         inputs=(
@@ -160,7 +166,7 @@ def describe(
         normalisation_note=f"inside the program: clipped and {how} over {over}",
         platforms=PLATFORMS,
         model=ExportedModel(
-            **task.describe(),
+            **network,
             hash=trained.hash,
             compute_dtype=jnp.dtype(task.dtype).name,
             ensemble="mean of probabilities" if segments and len(trained.members) > 1 else None,
@@ -203,7 +209,7 @@ def weights_file(member: EnsembleMember) -> bytes:
     state = torch_weights.torch_state(network.params, network.stats)
     facts = {
         "format": "pt",
-        "modalities": ",".join(network.task.inputs),
+        "modalities": ",".join(network.task.stem),
         "model": json.dumps(network.meta.model),
         "normalisation": str(network.meta.record.normalisation),
         "hash": member.hash,

@@ -26,7 +26,7 @@ from brats_jax.runs.settings import without_places
 from brats_jax.runs.sidecars import FoldModel, ModelFacts
 from brats_jax.runtime import devices
 from brats_jax.runtime.document import read_document, read_if_there
-from brats_jax.tasks import Task, task_of
+from brats_jax.tasks import Pretraining, Task, task_of
 
 
 @dataclass(frozen=True)
@@ -79,10 +79,9 @@ class TrainedRun:
         return self.members[0].network.segments
 
     @property
-    def target(self) -> str:
-        """The modality that the networks predict; they have no other output channel."""
-        (target,) = self.task.outputs
-        return target
+    def targets(self) -> tuple[str, ...]:
+        """The modalities that the networks predict from others; none for a segmentation."""
+        return self.task.synthetic if isinstance(self.task, Pretraining) else ()
 
     @property
     def normalisation(self) -> str:
@@ -186,6 +185,12 @@ def _task_of(folder: StageFolder, stage: str, dtype: jnp.dtype) -> Task:
     task = task_of(checkpoints.read_meta(folder.best).model, dtype)
     if task.name != stage:
         raise BratsError(f"{folder.path} holds a {task.name} checkpoint; copy the run again")
+    if isinstance(task, Pretraining) and not task.synthetic:
+        raise BratsError(
+            f"{folder.path} was trained with config.pretrain.task={task.pretext_name}, which has "
+            "no synthetic modality: --task=reconstruct needs a pretext that predicts one from "
+            "others, such as cross_modality or any_to_any"
+        )
     return task
 
 

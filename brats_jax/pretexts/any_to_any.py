@@ -9,7 +9,6 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from brats_jax.pretexts.base import (
     MODALITIES,
@@ -52,6 +51,11 @@ class AnyToAny(Pretext):
         """The configured targets."""
         return self.targets
 
+    @property
+    def needs(self) -> tuple[int, ...]:
+        """Any one modality is enough."""
+        return ()
+
     def example(
         self, inputs: Images, targets: Images, given: Present, wanted: Present, seeds: Seeds
     ) -> Example:
@@ -74,7 +78,3 @@ class AnyToAny(Pretext):
         """The configured inputs, the rest zero."""
         kept = jnp.isin(jnp.arange(inputs.shape[-1]), jnp.array(self.inputs))
         return Example(jnp.where(kept, inputs, 0.0), targets, by_channel(wanted))
-
-    def usable(self, present: np.ndarray) -> np.ndarray:
-        """bool[P]: patients with at least one modality."""
-        return present.any(axis=1)

@@ -65,6 +65,7 @@ class Pretext(abc.ABC):
       uses_inputs, uses_target: whether the configured inputs and target have a meaning.
       needs_donor: whether the target is of another person's slice.
       is_random: whether examples depend on their seeds.
+      hides: whether the target is what the input hides, pixel by pixel.
     """
 
     inputs: tuple[int, ...]
@@ -77,6 +78,7 @@ class Pretext(abc.ABC):
     uses_target: ClassVar[bool] = True
     needs_donor: ClassVar[bool] = False
     is_random: ClassVar[bool] = False
+    hides: ClassVar[bool] = False
 
     @property
     def reads(self) -> tuple[int, ...]:
@@ -119,9 +121,15 @@ class Pretext(abc.ABC):
         """The same for evaluation and prediction."""
         return self.example(inputs, targets, given, wanted, seeds)
 
+    @property
+    def needs(self) -> tuple[int, ...]:
+        """The modalities without which a patient is of no use; () if any one is enough."""
+        return tuple(dict.fromkeys((*self.reads, *self.predicts)))
+
     def usable(self, present: np.ndarray) -> np.ndarray:
         """bool[P]: the patients to learn from, of the modalities bool[P, 4] that they have."""
-        return present[:, list({*self.reads, *self.predicts})].all(axis=1)
+        present = np.asarray(present)
+        return np.asarray(present.any(axis=1) & present[:, list(self.needs)].all(axis=1))
 
 
 def keys_of(seeds: Seeds) -> Key[Array, " b"]:

@@ -10,7 +10,6 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool
 
 from brats_jax.pretexts.base import (
@@ -34,6 +33,7 @@ class Masked(Pretext):
     uses_inputs: ClassVar[bool] = False
     uses_target: ClassVar[bool] = False
     is_random: ClassVar[bool] = True
+    hides: ClassVar[bool] = True
 
     @property
     def reads(self) -> tuple[int, ...]:
@@ -48,6 +48,11 @@ class Masked(Pretext):
     @property
     def synthetic(self) -> tuple[int, ...]:
         """None: every output is partly an input."""
+        return ()
+
+    @property
+    def needs(self) -> tuple[int, ...]:
+        """Any one modality is enough."""
         return ()
 
     def example(
@@ -86,7 +91,3 @@ class Masked(Pretext):
         pixels = jnp.repeat(jnp.repeat(blocks, block, axis=1), block, axis=2)
         shape = (len(pixels), height, width, channels)
         return jnp.broadcast_to(pixels[:, :height, :width], shape)
-
-    def usable(self, present: np.ndarray) -> np.ndarray:
-        """bool[P]: patients with at least one modality."""
-        return present.any(axis=1)

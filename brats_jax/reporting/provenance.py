@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from brats_jax.data.modalities import DISPLAY_NAMES
 from brats_jax.data.sources.joined import descriptions_in
 from brats_jax.reporting.read_runs import Study
+from brats_jax.runs.pretraining_words import predicted_from
 from brats_jax.runs.settings import flatten, without_places
 from brats_jax.runtime.text import plural
 
@@ -28,9 +28,9 @@ def facts(study: Study) -> Iterator[str]:
         stores[line + describe_patients(store.patients)] = None
         if run.ssl:
             settings = run.document.settings.pretrain
-            inputs = ", ".join(_display_name(name) for name in settings.inputs)
-            target = _display_name(settings.target)
-            pretrainings[f"Pretraining predicts {target} from {inputs}."] = None
+            words = predicted_from(settings.target, settings.inputs, settings.task)
+            decoder = "" if settings.decoder == "transposed" else f", decoder {settings.decoder}"
+            pretrainings[f"Pretraining predicts {words}{decoder}."] = None
     yield from (*stores, *pretrainings)
 
 
@@ -83,7 +83,3 @@ def configuration(study: Study) -> str:
             for run, config in zip(study.runs, configs, strict=True)
         }
     return json.dumps(document, indent=2)
-
-
-def _display_name(modality: str) -> str:
-    return DISPLAY_NAMES.get(modality, modality)

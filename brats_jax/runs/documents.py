@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
 from brats_jax.runs.axes import Axes
+from brats_jax.runs.recorded_settings import RecordedSettings
 from brats_jax.runs.store_facts import StoreFacts
 from brats_jax.runtime.document import Document, Part, Sealed, SealedDocument
 from brats_jax.runtime.json_text import parse_json
@@ -17,49 +18,6 @@ _SETTINGS_HINT = (
 )
 # Of documents that people edit on purpose.
 EDITED = Sealed.CHANGED[:-1] + "; to keep an edit, remove its entry 'sha256')"
-
-
-@dataclass(frozen=True)
-class RecordedModel(Part):
-    """config.model of a run of any version."""
-
-    width: int | None = None
-
-
-@dataclass(frozen=True)
-class RecordedData(Part):
-    """config.data of a run of any version."""
-
-    store: str = ""
-    split_by: str = "patient"
-    label_fraction: float = 1.0
-    label_patients: int = 0
-    selection: str = "validation"
-
-
-@dataclass(frozen=True)
-class RecordedPretraining(Part):
-    """config.pretrain of a run of any version."""
-
-    inputs: tuple[str, ...] = ()
-    target: str = ""
-
-
-@dataclass(frozen=True)
-class RecordedSettings(Part):
-    """The settings that are read after training, of a run of any version.
-
-    Attributes: as in configs/base.py; a default is the meaning of a missing setting.
-    """
-
-    seed: int = 0
-    folds: tuple[int, ...] = ()
-    ssl: bool = False
-    loss: str = ""
-    dtype: str = ""
-    model: RecordedModel = RecordedModel()
-    data: RecordedData = RecordedData()
-    pretrain: RecordedPretraining = RecordedPretraining()
 
 
 @dataclass(frozen=True)
@@ -285,7 +243,8 @@ class Evaluation(SealedDocument):
       slices: 'tumour' or 'all' of the test set.
       split_by: 'patient' or 'slice'.
       patients: evaluated.
-      inputs, target: of the first stage.
+      inputs, target: of the first stage; several targets with commas.
+      pretext: what it learned.
       loss, ssl: of the segmentation.
       tolerance_mm: of the normalised surface Dice.
       checkpoints: by stage.
@@ -316,6 +275,7 @@ class Evaluation(SealedDocument):
     with_holes: int = 0
     left_out: dict[str, int] = field(default_factory=dict)
     yardsticks: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    pretext: str = "cross_modality"
 
 
 @dataclass(frozen=True)
@@ -390,6 +350,7 @@ class Summary(SealedDocument):
     target: str
     rows: tuple[FoldsScore, ...]
     with_holes: int = 0
+    pretext: str = "cross_modality"
 
 
 @dataclass(frozen=True)

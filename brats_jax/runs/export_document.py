@@ -76,7 +76,7 @@ class ExportedModel(Part):
     """The networks of an exported model.
 
     Attributes:
-      task, inputs, outputs, width: see `tasks.Task.describe`.
+      task, inputs, outputs, width, pretext, decoder: see `tasks.Task.describe`.
       hash: of the weights of all folds.
       compute_dtype: the compute type of the program.
       ensemble: how several folds become one result, in words; None for one fold.
@@ -91,6 +91,8 @@ class ExportedModel(Part):
     compute_dtype: str
     ensemble: str | None
     folds: tuple[ExportedFold, ...]
+    pretext: str = "cross_modality"
+    decoder: str = "transposed"
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,9 @@ from brats_jax.data.device_store import PLACEMENTS
 from brats_jax.data.modalities import MODALITIES, VALID_NAMES, canonical_names
 from brats_jax.data.splits import SPLIT_BY
 from brats_jax.errors import BratsError
-from brats_jax.losses import SEGMENTATION_LOSSES
+from brats_jax.losses import RECONSTRUCTION_LOSSES, SEGMENTATION_LOSSES
+from brats_jax.models import DECODERS
+from brats_jax.pretexts import PRETEXTS
 from brats_jax.runtime.devices import DTYPES
 from brats_jax.runtime.document import Part
 from brats_jax.runtime.flag_types import LARGEST_SEED, MOST_SLICES_AT_ONCE
@@ -68,7 +70,11 @@ SOME_MODALITIES = Rule(
     lambda names: bool(names) and set(names) <= {*MODALITIES} and len(set(names)) == len(names),
     f"name each of {VALID_NAMES} at most once",
 )
-ONE_MODALITY = Rule(lambda name: name in MODALITIES, SOME_MODALITIES.hint)
+TARGETS = Rule(lambda text: SOME_MODALITIES.is_valid(text.split(",")), SOME_MODALITIES.hint)
+MASK_RATIO = Rule(
+    lambda shares: len(shares) in (1, 2) and 0 < shares[0] <= shares[-1] < 1,
+    "give a share between 0 and 1, or the lowest and the highest: 0.6,0.75",
+)
 
 
 class Mark(enum.Enum):
@@ -77,7 +83,8 @@ class Mark(enum.Enum):
     FREE: it changes how fast or how often something is done, never the result: a run may go on
       with another value.
     PATH: it names a folder whose content counts: the folder may move.
-    ADDED: runs of earlier versions do not have it, and may go on and be evaluated.
+    ADDED: runs of earlier versions do not have it, and may go on and be evaluated: with its default
+      if the class states one, else with any value.
     """
 
     FREE = enum.auto()
@@ -152,8 +159,20 @@ class PretrainSettings(StageSettings):
     """config.pretrain."""
 
     run: Annotated[str, PATH]
-    target: Annotated[str, ONE_MODALITY]
+    target: Annotated[str, TARGETS]  # one modality, or several with commas
     unlabelled_fraction: Annotated[float, PROBABILITY, ADDED]
+    task: Annotated[str, one_of(PRETEXTS), ADDED] = "cross_modality"
+    decoder: Annotated[str, one_of(DECODERS), ADDED] = "transposed"
+    loss: Annotated[str, one_of(RECONSTRUCTION_LOSSES), ADDED] = "mse"
+    mask_ratio: Annotated[tuple[float, ...], MASK_RATIO, ADDED] = (0.6, 0.75)
+    mask_block: Annotated[int, within(1, 1024), ADDED] = 16
+    mask_together: Annotated[bool, ADDED] = True
+    noise: Annotated[float, within(0, 100), ADDED] = 0.5
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The modalities of `target`."""
+        return tuple(self.target.split(","))
 
 
 @dataclass(frozen=True)
@@ -273,10 +292,16 @@ def with_canonical_modalities(document: Mapping[str, Any]) -> dict[str, Any]:
         group = found.get(stage)
         if isinstance(group, Mapping):
             found[stage] = {
-                name: canonical_names(value) if name in ("inputs", "target") else value
+                name: _canonical(value) if name in ("inputs", "target") else value
                 for name, value in group.items()
             }
     return found
+
+
+def _canonical(value: Any) -> Any:
+    if isinstance(value, str):
+        return ",".join(canonical_names(value.split(",")))
+    return canonical_names(value)
 
 
 def _marks(kind: type, prefix: str = "") -> Iterator[tuple[str, tuple[Any, ...]]]:

@@ -13,6 +13,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from brats_jax.data.augment import Augmentation
+from brats_jax.data.modalities import channel_indices
 
 Batch = Mapping[str, jax.Array]
 Images = Float[Array, "b h w c"]
@@ -45,6 +46,15 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def outputs(self) -> tuple[str, ...]:
         """The network's output channels: modalities or classes."""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The modalities without which a patient is of no use to this task."""
+        return self.inputs
+
+    def usable(self, present: np.ndarray) -> np.ndarray:
+        """bool[P]: patients that the task can use, by the modalities present bool[P, 4]."""
+        return np.asarray(present[:, channel_indices(self.needs)].all(axis=1))
 
     def computing_in(self, dtype: DTypeLike) -> Self:
         """The same task with another compute type; its parameters stay the same."""
@@ -84,7 +94,7 @@ class Task(abc.ABC):
 
         Args:
           batch: `image` [B, H, W, 4], one channel per modality, and `label` uint8[B, H, W];
-            for training also `seed` uint32[B].
+            for training also `seed` uint32[B]. `present` bool[B, 4] where modalities are missing.
           training: whether to augment.
 
         Returns:

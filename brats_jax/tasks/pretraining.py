@@ -95,6 +95,15 @@ class Pretraining(Task):
         }
         return frozenset(name for name, asked in wanted.items() if asked)
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """See `Task.needs`."""
+        return _names(self.pretext.needs)
+
+    def usable(self, present: np.ndarray) -> np.ndarray:
+        """See `Task.usable`."""
+        return self.pretext.usable(present)
+
     def build(self, seed: int) -> nnx.Module:
         """A newly initialised network."""
         return ReconstructionModel(
@@ -120,11 +129,13 @@ class Pretraining(Task):
     @classmethod
     def described_by(cls, description: Mapping[str, Any], dtype: DTypeLike) -> Self:
         """See `Task.described_by`."""
+        decoder = description.get("decoder", DEFAULT_DECODER)
+        DECODERS[decoder]  # LookupError where unknown
         return cls(
             inputs=tuple(description.get("from", description["inputs"])),
             targets=tuple(description.get("predicts", description["outputs"])),
             pretext_name=description.get("pretext", DEFAULT_PRETEXT),
-            decoder=description.get("decoder", DEFAULT_DECODER),
+            decoder=decoder,
             width=description["width"],
             dtype=dtype,
         )
@@ -181,7 +192,7 @@ class Pretraining(Task):
         """See `Task.test_input`."""
         batch = {"image": images}
         if self.pretext.is_random:
-            batch["seed"] = jnp.zeros(len(images), jnp.uint32)
+            batch["seed"] = jnp.zeros(images.shape[0], jnp.uint32)
         return self.test_example(batch).input
 
     def result(self, output: jax.Array) -> jax.Array:

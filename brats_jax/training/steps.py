@@ -197,8 +197,8 @@ def make_validation_step(
         x, target = task.prepare(batch, training=False)
         output, _ = models.apply(graph, params, stats, x, train=False)
         counted = (output, target)
-        if batch_size is not None and batch_size < len(target):
-            counted = (output[:batch_size], target[:batch_size])
+        if batch_size is not None and batch_size < len(output):
+            counted = jax.tree.map(lambda array: array[:batch_size], counted)
         return {"loss": task.loss(*counted), **task.validate(output, target)}
 
     return validation_step

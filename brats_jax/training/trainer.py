@@ -21,6 +21,7 @@ from jax.sharding import Mesh
 from brats_jax import models
 from brats_jax.data.device_store import DeviceStore, bytes_needed, choose_placement
 from brats_jax.data.patches import PatchPlan
+from brats_jax.data.slice_facts import SliceFacts
 from brats_jax.data.splits import slice_name
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
@@ -100,12 +101,15 @@ class Stage:
         self.digests = {checkpoints.SPLITS: splits} if splits else {}
         self.dispatch_steps = dispatch_steps
         self.title = f"fold {options.fold} {task.name}"
+        # Donors are of the training set, in validation too: its persons are never among them.
+        self.facts = SliceFacts(store, task.wants, train_slices)
         self.plan = PatchPlan(
             store,
             train_slices,
             patch_size=options.patch_size,
             tumour_probability=options.tumour_probability,
             seed=options.derived_seed("patches"),
+            facts=self.facts,
         )
         # The main process decides by its memory: all processes must compile the same program.
         self.placement = distributed.broadcast_from_main(
@@ -211,6 +215,7 @@ class Stage:
             self.validation_slices,
             self.options.validation_batch_size,
             self.mesh,
+            self.facts,
         )
         self.feed = Feed(
             self.store,

@@ -7,6 +7,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
+from brats_jax.data.slice_facts import SliceFacts
 from brats_jax.data.store.reader import Store
 from brats_jax.data.whole_slices import whole_slice_batches
 from brats_jax.models import Weights
@@ -26,6 +27,7 @@ class Validation:
       slices: int[n] global indices of the validation slices.
       batch_size: slices in a batch, over all devices; fillers make it a multiple of their number.
       mesh: the devices.
+      facts: what the task wants of a slice besides image and label; None: nothing.
     """
 
     def __init__(
@@ -36,7 +38,9 @@ class Validation:
         slices: np.ndarray,
         batch_size: int,
         mesh: Mesh,
+        facts: SliceFacts | None = None,
     ) -> None:
+        self._facts = facts
         self._task, self._mesh = task, mesh
         self._store, self._slices, self._batch_size = store, slices, batch_size
         self._filled_to = devices.round_up(batch_size, mesh)
@@ -58,7 +62,7 @@ class Validation:
         valid: list[np.ndarray] = []
         rows = devices.local_rows(self._filled_to, self._mesh)
         for batch in whole_slice_batches(
-            self._store, self._slices, self._batch_size, rows, self._filled_to
+            self._store, self._slices, self._batch_size, rows, self._filled_to, self._facts
         ):
             between_batches()
             valid.append(batch.pop("valid"))

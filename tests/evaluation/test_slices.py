@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from brats_jax.evaluation.slices import brain_mask, device_batches
+from brats_jax.data.brain import brain_mask
+from brats_jax.evaluation.slices import device_batches
 from brats_jax.runtime.devices import data_mesh
 
 

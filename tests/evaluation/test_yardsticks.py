@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from brats_jax.data.brain import brain_mask
 from brats_jax.data.modalities import MODALITIES
 from brats_jax.data.store.prepare import prepare
 from brats_jax.data.store.reader import Store
 from brats_jax.evaluation import yardsticks
-from brats_jax.evaluation.slices import brain_mask
 from brats_jax.metrics import image
 
 T1, T1GD, T2, FLAIR = range(4)

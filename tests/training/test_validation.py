@@ -27,7 +27,7 @@ def validate(network, store, slices, batch_size, between_batches=lambda: None, o
 def test_scores_are_means_over_all_slices_also_if_the_last_batch_is_not_full(network, small_store):
     slices = np.arange(3, 13)
     images = small_store.read(slices)[0].astype(np.float32)
-    x, target = (images[..., list(channel_indices(n))] for n in (TASK.inputs, [TASK.target]))
+    x, target = (images[..., list(channel_indices(n))] for n in (TASK.inputs, TASK.targets))
     output, _ = models.apply(*network, jnp.asarray(x), train=False)
     expected = float(np.square(output - target).mean())
     values = validate(network, small_store, slices, 4)

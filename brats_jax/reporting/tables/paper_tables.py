@@ -33,6 +33,7 @@ from brats_jax.reporting.tables.table import (
     number,
     text,
 )
+from brats_jax.runs.pretraining_words import predicted_from
 
 CONVENTION = (
     "Dice by slice, averaged over all slices; a class in neither mask counts 0 (the paper's "
@@ -150,15 +151,20 @@ def pretraining_tables(group: Sequence[Measured], detail: str) -> Iterator[Table
 
 def _target(group: Sequence[Measured]) -> str:
     """'FLAIR predicted from T1 and T1Gd'."""
-    pairs = {(one.evaluation.target, one.evaluation.inputs) for one in group}
-    return captions.listed(
-        [
-            f"{DISPLAY_NAMES[target]} predicted from "
-            f"{captions.listed([DISPLAY_NAMES[name] for name in inputs])}"
-            for target, inputs in sorted(pairs)
-        ],
-        "or",
-    )
+    found = {
+        (one.evaluation.target, one.evaluation.inputs, one.evaluation.pretext) for one in group
+    }
+    words = []
+    for target, inputs, pretext in sorted(found):
+        if pretext != "cross_modality":
+            words.append(predicted_from(target, inputs, pretext))
+            continue
+        names = (
+            captions.listed([DISPLAY_NAMES[name] for name in of])
+            for of in (target.split(","), inputs)
+        )
+        words.append(" predicted from ".join(names))
+    return captions.listed(words, "or")
 
 
 def image_quality_table(group: Sequence[Measured]) -> Table | None:

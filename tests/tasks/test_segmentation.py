@@ -1,0 +1,23 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from brats_jax.tasks import Segmentation
+
+
+def test_dice_counts_the_slices_with_the_class_in_truth_or_prediction():
+    """Slice 0: NCR found exactly. Slice 1: ED missed. ET is nowhere."""
+    truth = np.zeros((2, 2, 2), np.uint8)
+    truth[0, 0], truth[1, 0] = 1, 2
+    output = np.zeros((2, 2, 2, 4))
+    output[0, 0, :, 1] = 9
+    task = Segmentation()
+    scores = task.summarise(jax.device_get(task.validate(jnp.asarray(output), jnp.asarray(truth))))
+    assert scores["dice_NCR/NET"] == 1 and scores["dice_ED"] == 0 and np.isnan(scores["dice_ET"])
+    assert scores["mean_foreground_dice"] == 0.5
+
+
+def test_without_any_foreground_the_mean_dice_is_zero():
+    counts = np.zeros((3, 4, 3), np.int64)
+    counts[:, 0, 0] = 4
+    assert Segmentation().summarise({"counts": counts})["mean_foreground_dice"] == 0
