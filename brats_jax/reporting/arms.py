@@ -22,7 +22,8 @@ from brats_jax.reporting.read_runs import FoldFiles, Run, Study
 from brats_jax.runs.documents import Evaluation
 from brats_jax.runs.evaluated import EVALUATION_SETTINGS
 from brats_jax.runs.folder import STAGES
-from brats_jax.runs.settings import FREE_TO_CHANGE, flatten
+from brats_jax.runs.settings import FREE_TO_CHANGE, IF_ABSENT, flatten
+from brats_jax.runtime.text import plural
 
 Key = tuple[str, str, str, str, str]  # unit, over, of, metric, convention
 Repeat = tuple[int, int]  # fold, seed
@@ -34,7 +35,12 @@ LOSS_NAMES: dict[str, str] = {
 }
 # Runs that differ only in these axes of the experiment, or in settings that never change a
 # result, belong together.
-AXES = ("loss", "ssl", "seed", "folds", "data.label_fraction", "pretrain.run")
+LABELS = ("data.label_fraction", "data.label_patients")
+AXES = ("loss", "ssl", "seed", "folds", "pretrain.run", *LABELS)
+# Settings without effect on a run that pretrains nothing.
+_OF_PRETRAINING = ("pretrain.", "transfer.")
+# Settings that only some runs have: with few labels, or with an encoder from a file.
+_OF_SOME = ("data.selection", "encoder_init.freeze_epochs", "encoder_init.learning_rate_factor")
 
 
 # Rows that evaluations of version 0.1.0 do not have, one of each kind.
@@ -54,6 +60,7 @@ class Arm:
       variant: other settings in which the runs of the report differ, '' if none.
       pretraining: the same for settings of the pretraining.
       ssl: whether pretrained.
+      patients: their number, where the runs were given one; else 0.
     """
 
     loss: str
@@ -61,6 +68,7 @@ class Arm:
     variant: str
     pretraining: str
     ssl: bool
+    patients: int = 0
 
     @property
     def loss_name(self) -> str:
@@ -76,8 +84,19 @@ class Arm:
     @property
     def label(self) -> str:
         """Loss, start and share of the labels in words."""
-        labels = "" if self.fraction == 1 else f", {percent(self.fraction)} of the labels"
-        return f"{self.loss_name}, {self.start}{labels}"
+        return f"{self.loss_name}, {self.start}{self.with_labels}"
+
+    @property
+    def labels(self) -> str:
+        """'5 %', '3 patients'."""
+        return plural(self.patients, "patient") if self.patients else percent(self.fraction)
+
+    @property
+    def with_labels(self) -> str:
+        """', 5 % of the labels', ', labels of 3 patients', or '' with all."""
+        if self.patients:
+            return f", labels of {self.labels}"
+        return "" if self.fraction == 1 else f", {self.labels} of the labels"
 
 
 @dataclass
@@ -206,7 +225,7 @@ class Results:
         """(SSL, baseline) arms that differ in the pretraining only."""
         found = []
         for arm in sorted(self.arms):
-            base = Arm(arm.loss, arm.fraction, arm.variant, "", False)
+            base = Arm(arm.loss, arm.fraction, arm.variant, "", False, arm.patients)
             if arm.ssl and base in self.arms:
                 found.append((arm, base))
         return found
@@ -262,7 +281,7 @@ def collect(study: Study) -> Results:
     variants = _variants(study.runs)
     seen: set[tuple[Any, ...]] = set()
     for run in study.runs:
-        variant, pretraining = variants[run.name]
+        variant, pretraining, first_stage = variants[run.name]
         for number, files in run.folds.items():
             if files.evaluation is None:
                 continue
@@ -274,10 +293,11 @@ def collect(study: Study) -> Results:
                 one.add_rows_of_tally()
                 if stage == "segment":
                     own = pretraining if run.ssl else ""
-                    arm = Arm(run.loss, run.fraction, variant, own, run.ssl)
+                    own_labels = (run.fraction, run.label_patients)
+                    arm = Arm(run.loss, own_labels[0], variant, own, run.ssl, own_labels[1])
                     results.arms.setdefault(arm, []).append(one)
                 else:
-                    group = "; ".join(x for x in (variant, pretraining) if x)
+                    group = "; ".join(x for x in (variant, first_stage) if x)
                     # Runs with the same pretraining share one encoder, which counts once.
                     identity = (group, run.seed, number, *(str(v) for v in sorted(rows.items())))
                     if identity not in seen:
@@ -308,24 +328,33 @@ def _rows(evaluation: Evaluation, stage: str) -> dict[Key, tuple[float, int]]:
     }
 
 
-def _variants(runs: list[Run]) -> dict[str, tuple[str, str]]:
-    """run -> settings in which it differs from other runs: (all but pretraining, pretraining)."""
+def _variants(runs: list[Run]) -> dict[str, tuple[str, str, str]]:
+    """run -> settings in which it differs from other runs.
+
+    (all but pretraining and transfer, pretraining and transfer, pretraining alone).
+    """
     settings = {run.name: _settings(run) for run in runs}
     # Without pretraining, the settings of the pretraining have no effect.
     pretrained = {run.name: settings[run.name] for run in runs if run.ssl}
-    shared = [n for n in _differing(settings) if not n.startswith("pretrain.")]
-    pretraining = [n for n in _differing(pretrained) if n.startswith("pretrain.")]
+    shared = [n for n in _differing(settings) if not n.startswith(_OF_PRETRAINING)]
+    pretraining = [n for n in _differing(pretrained) if n.startswith(_OF_PRETRAINING)]
     found = {}
     for name, mine in settings.items():
-        words = [f"{n} = {mine.get(n)}" for n in shared]
+        words = [f"{n} = {mine.get(n)}" for n in shared if n in mine or n not in _OF_SOME]
         own = [f"{n} = {mine.get(n)}" for n in pretraining] if name in pretrained else []
-        found[name] = (", ".join(words), ", ".join(own))
+        first = [word for word in own if word.startswith("pretrain.")]
+        found[name] = (", ".join(words), ", ".join(own), ", ".join(first))
     return found
 
 
 def _differing(settings: dict[str, dict[str, Any]]) -> list[str]:
     names = sorted({name for mine in settings.values() for name in mine})
-    return [n for n in names if len({str(mine.get(n)) for mine in settings.values()}) > 1]
+
+    def values(name: str) -> set[str]:
+        some = name in _OF_SOME
+        return {str(m.get(name)) for m in settings.values() if name in m or not some}
+
+    return [name for name in names if len(values(name)) > 1]
 
 
 def _settings(run: Run) -> dict[str, Any]:
@@ -334,6 +363,15 @@ def _settings(run: Run) -> dict[str, Any]:
         for name, value in flatten(run.config).items()
         if name not in AXES and name not in FREE_TO_CHANGE
     }
+    for name, value in IF_ABSENT.items():  # earlier versions do not have these settings
+        if name not in AXES and name not in FREE_TO_CHANGE:
+            found.setdefault(name, value)
+    if run.fraction == 1:
+        found.pop("data.selection", None)  # no effect with all labels
+    if not run.ssl and run.config.get("encoder_init", "random") != "random":
+        # An encoder from a file is frozen and slowed down as a transferred one.
+        for name in ("freeze_epochs", "learning_rate_factor"):
+            found[f"encoder_init.{name}"] = found.get(f"transfer.{name}")
     if _only_float32(run):
         found.pop("train.float32_epochs", None)  # no effect: every epoch is in float32
     else:

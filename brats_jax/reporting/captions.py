@@ -82,7 +82,9 @@ def _arms_differ(group: Sequence[Measured]) -> bool:
     for one in group:
         run = getattr(one, "run", None)
         if run is not None:
-            runs.setdefault((run.loss, run.ssl, run.fraction), set()).add((one.fold, one.seed))
+            runs.setdefault((run.loss, run.ssl, run.fraction, run.label_patients), set()).add(
+                (one.fold, one.seed)
+            )
     return len({frozenset(own) for own in runs.values()}) > 1
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from brats_jax.data.modalities import CLASSES, REGIONS
 from brats_jax.reporting import captions
-from brats_jax.reporting.arms import Arm, Key, Measured, Repeat, Results, patient_values, percent
+from brats_jax.reporting.arms import Arm, Key, Measured, Repeat, Results, patient_values
 from brats_jax.reporting.averages import DISTANCES, Absences, absences
 from brats_jax.reporting.comparison_sentences import comparison_sentence
 from brats_jax.reporting.statistics import PairedDifference, compare_trainings, holm
@@ -92,8 +92,7 @@ class Comparison:
     def sentence(self) -> str:
         """The comparison as a sentence."""
         where = self.ssl.loss_name
-        if self.ssl.fraction != 1:
-            where += f", {percent(self.ssl.fraction)} of the labels"
+        where += self.ssl.with_labels
         return comparison_sentence(
             self.result,
             quantity=f"{where}: {self.quantity.name}",
@@ -220,7 +219,7 @@ def compare(
     for ssl, baseline in pairs:
         pair = (ssl, baseline)
         common = set.intersection(*_runs(results, pair))
-        shared = _shared_pretraining(results.arms[ssl])
+        shared = shared_pretraining(results.arms[ssl])
         patients = _patients(results, pair)
         for quantity in quantities:
             a, b = (patient_values(results.arms[arm], quantity.key) for arm in pair)
@@ -254,7 +253,7 @@ def _absences(
     return None if both[0] is None or both[1] is None else (both[0], both[1])
 
 
-def _shared_pretraining(group: Sequence[Measured]) -> dict[Repeat, str]:
+def shared_pretraining(group: Sequence[Measured]) -> dict[Repeat, str]:
     """(fold, seed) -> the run that its encoder is from; own pretrainings are left out."""
     return {
         (one.fold, one.seed): one.run.pretraining_run for one in group if one.run.pretraining_run

@@ -33,6 +33,8 @@ from brats_jax.runtime.document import (
 )
 from brats_jax.runtime.text import without_folders
 
+_UNKNOWN = 1000  # training patients of a run without splits
+
 D = TypeVar("D", bound=Document)
 
 
@@ -111,8 +113,18 @@ class Run:
 
     @property
     def fraction(self) -> float:
-        """Share of the training patients whose labels are used."""
-        return self.document.settings.data.label_fraction
+        """Share of the training patients whose labels are used; of a number of them, about."""
+        data = self.document.settings.data
+        if not data.label_patients:
+            return data.label_fraction
+        folds = self.splits.folds if self.splits else ()
+        every = sum(map(len, folds)) * (1 - 1 / max(1, len(folds)))
+        return min(1.0, data.label_patients / (every or _UNKNOWN))
+
+    @property
+    def label_patients(self) -> int:
+        """The number of these patients, where the run was given one; else 0."""
+        return self.document.settings.data.label_patients
 
     @property
     def pretraining_run(self) -> str:

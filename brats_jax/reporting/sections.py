@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from brats_jax.reporting import (
+    attribution,
     captions,
     caveats,
     comparisons,
     conclusions,
+    power,
     provenance,
     yardsticks,
 )
@@ -18,6 +20,7 @@ from brats_jax.reporting.figures.figure import Figure
 from brats_jax.reporting.paper.printed_tables import TABLES_OF_LOSS
 from brats_jax.reporting.read_runs import Study
 from brats_jax.reporting.tables import (
+    attribution_tables,
     comparison_tables,
     convention_tables,
     paper_tables,
@@ -96,6 +99,7 @@ def build(study: Study) -> list[Section]:
         ("conventions", "Every convention, every metric", list(_conventions(results))),
         ("statistics", "Does SSL help?", list(_statistics(results, primary))),
         ("labels", "Few labels", list(_labels(results))),
+        ("attribution", "Where a gain comes from", list(_attribution(results))),
         ("curves", "Loss curves", list(_curves(study))),
         ("pictures", "Pictures", list(_pictures(study, results))),
         ("patients", "Patients", list(_patients(results))),
@@ -303,7 +307,7 @@ def _labels(results: Results) -> Iterator[Block]:
         used = f": all runs use {shares} of the labels" if shares else ""
         yield Words(
             f"No curve of Dice against the share of labels{used}. It needs runs with several "
-            "shares (--label_fractions of the grid).",
+            "shares (--label_fractions or --label_patients of the grid).",
             missing=True,
         )
         return
@@ -323,6 +327,42 @@ def _labels(results: Results) -> Iterator[Block]:
         yield Points("In words", tuple(c.sentence for c in by_fraction))
     else:
         yield Words("No share of the labels has both SSL and baseline.", missing=True)
+
+
+def _attribution(results: Results) -> Iterator[Block]:
+    found = attribution.gains(results)
+    if not found:
+        yield Words(
+            "No pretext can be compared with a control: that needs both in the same folds and "
+            "seeds, with the same loss and label budget.",
+            missing=True,
+        )
+        return
+    lacking = [x for x in ("ImageNet", *attribution.CONTROLS) if x not in {g.over for g in found}]
+    by_slice = attribution.mean_keys(results)[0][0] == "slice"
+    quantity = f"Mean {'Dice by slice' if by_slice else '3D Dice'} of WT, TC and ET"
+    yield from _if_any(attribution_tables.attribution_table(found, quantity))
+    if lacking:
+        yield Words(
+            f"Not evaluated: {captions.listed(lacking)}. Without these controls a gain over "
+            "nothing does not tell whether it comes from the pretext.",
+            missing=True,
+        )
+    powered = [gain for gain in found if gain.spread is not None and gain.over == "nothing"]
+    if powered:
+        yield Points(
+            f"Power: what would show a gain of {power.GAIN:g}",
+            tuple(
+                power.statement(
+                    gain.spread,
+                    f"{gain.arm.loss_name}, {gain.pretext} over nothing, {gain.arm.labels}"
+                    f"{'' if gain.arm.patients else ' of the labels'}",
+                )
+                for gain in powered
+                if gain.spread is not None
+            ),
+            "open",
+        )
 
 
 def _curves(study: Study) -> Iterator[Block]:

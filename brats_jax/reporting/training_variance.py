@@ -148,6 +148,57 @@ def crossed_mean(
     )
 
 
+class Components(NamedTuple):
+    """Standard deviations of a value: between patients, between trainings, and of the rest.
+
+    Attributes:
+      patients, trainings, rest: the three; `trainings` is None where all are one group.
+      of_patients, of_trainings: numbers that they were estimated from.
+    """
+
+    patients: float
+    trainings: float | None
+    rest: float
+    of_patients: int
+    of_trainings: int
+
+
+def components(values: Float[np.ndarray, "p t"], groups: Sequence[Hashable]) -> Components | None:
+    """Variance components of `value = mean + patient + group + rest`, by the method of moments.
+
+        rest      interaction mean square
+        patients  (mean square of patients - rest) / G
+        groups    (mean square of groups - rest) / P
+
+    Args:
+      values: a row for each patient, a column for each training. Patients without a value in one of
+        the groups are left out.
+      groups: of each training.
+
+    Returns:
+      None for fewer than two patients. With one group, what it cannot tell apart is in `patients`.
+    """
+    table, weight = _by_group(np.asarray(values, np.float64), groups)
+    table = table[(weight > 0).all(axis=1)]
+    patients, count = table.shape
+    if patients < 2:
+        return None
+    own, of_group = table.mean(axis=1), table.mean(axis=0)
+    spread = float(own.var(ddof=1))
+    if count < 2:
+        return Components(math.sqrt(spread), None, 0.0, patients, count)
+    residual = table - own[:, None] - of_group[None] + table.mean()
+    rest = float((residual**2).sum()) / ((patients - 1) * (count - 1))
+    between = float(of_group.var(ddof=1)) - rest / patients
+    return Components(
+        math.sqrt(max(spread - rest / count, 0)),
+        math.sqrt(max(between, 0)),
+        math.sqrt(rest),
+        patients,
+        count,
+    )
+
+
 def as_table(
     values: Mapping[str, Mapping[tuple[int, int], float]],
 ) -> tuple[Float[np.ndarray, "p t"], list[tuple[int, int]]]:

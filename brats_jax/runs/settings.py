@@ -337,7 +337,7 @@ def _defaults(kind: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
 _DEFAULTS = dict(_defaults(Settings))
 # The meaning of a setting that a run of an earlier version does not have, if it is not the default.
 BEFORE = {"data.selection": "validation"}
-_IF_ABSENT = {**_DEFAULTS, **BEFORE}
+IF_ABSENT = {**_DEFAULTS, **BEFORE}
 
 
 def flatten(nested: Mapping[str, Any]) -> dict[str, Any]:
@@ -355,11 +355,11 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """
     old, new = flatten(before), flatten(now)
     return [
-        f"{name}: {old.get(name, _IF_ABSENT.get(name))} -> {new.get(name, _IF_ABSENT.get(name))}"
+        f"{name}: {old.get(name, IF_ABSENT.get(name))} -> {new.get(name, IF_ABSENT.get(name))}"
         for name in sorted({**old, **new})
         if name not in FREE_TO_CHANGE
         and (name in old or name not in ADDED_LATER or name in _DEFAULTS)
-        and old.get(name, _IF_ABSENT.get(name)) != new.get(name, _IF_ABSENT.get(name))
+        and old.get(name, IF_ABSENT.get(name)) != new.get(name, IF_ABSENT.get(name))
         and not (name in PATHS and old.get(name) and new.get(name))
     ]
 

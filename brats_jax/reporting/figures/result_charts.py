@@ -7,6 +7,7 @@ import numpy as np
 from brats_jax.data.modalities import CLASSES
 from brats_jax.reporting import captions
 from brats_jax.reporting.arms import Arm, Results, mean_over_folds, patient_values
+from brats_jax.reporting.attribution import name_of
 from brats_jax.reporting.comparisons import PRIMARY, PRIMARY_BY_SLICE, Comparison, Quantity
 from brats_jax.reporting.figures.figure import (
     GREEN,
@@ -27,6 +28,15 @@ from brats_jax.reporting.statistics import (
 )
 
 TUMOUR_CLASSES = CLASSES[1:]
+# Colours and markers of further lines; Okabe & Ito's, as the sides have.
+_OTHERS = (
+    (GREEN, "s"),
+    (PINK, "^"),
+    ("#E69F00", "v"),
+    ("#56B4E9", "P"),
+    ("#6B6B6B", "X"),
+    ("#000000", "*"),
+)
 
 
 @styled
@@ -184,17 +194,15 @@ def label_figure(results: Results) -> Figure | None:
     intervals: list[Interval] = []
     for row, loss in zip(grid, losses, strict=True):
         for axis, quantity in zip(row, quantities, strict=True):
-            for ssl, (name, colour, mark) in SIDES.items():
-                arms = [a for a in results.arms if a.loss == loss and a.ssl == ssl]
-                arms = sorted(arms, key=lambda a: a.fraction)
-                if not arms:
-                    continue
+            lines = _label_lines(results, loss)
+            for place, (name, arms, colour, mark) in enumerate(lines):
                 ends = [
                     interval_over_trainings(patient_values(results.arms[a], quantity.key))
                     for a in arms
                 ]
                 intervals += ends
-                x = np.array([100 * a.fraction for a in arms]) * (1.03 if ssl else 0.97)
+                beside = 1 + 0.03 * (2 * place - len(lines) + 1)
+                x = np.array([100 * a.fraction for a in arms]) * beside
                 means = np.array([e.mean for e in ends])
                 axis.plot(x, means, marker=mark, color=colour, ms=5, label=name)
                 for at, end in zip(x, ends, strict=True):
@@ -206,12 +214,13 @@ def label_figure(results: Results) -> Figure | None:
             axis.set_xscale("log")
             axis.set_title(f"{_loss_name(loss, results)}, {quantity.key[2]}")
         row[0].set_ylabel(_metric(quantities))
-    shares = [100 * f for f in results.fractions]
+    ticks = {arm.fraction: arm.labels for arm in results.arms}
     for axis in grid[-1]:
-        axis.set_xlabel("training patients with labels (%)")
-        axis.set_xticks(shares, [f"{s:.3g}" for s in shares])
+        axis.set_xlabel("training patients with labels (% of them on the axis)")
+        axis.set_xticks([100 * f for f in sorted(ticks)], [ticks[f] for f in sorted(ticks)])
+        axis.tick_params(axis="x", rotation=35)
         axis.minorticks_off()
-    grid[0][0].legend()
+    drawing.legend(*grid[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return drawn(
         drawing,
         "label_efficiency",
@@ -221,6 +230,26 @@ def label_figure(results: Results) -> Figure | None:
         f"{_convention(quantities)}. " + captions.over(results.measured()),
         "Line charts of Dice against the share of labelled patients, with and without SSL",
     )
+
+
+def _label_lines(results: Results, loss: str) -> list[tuple[str, list[Arm], str, str]]:
+    """(name, arms by share of labels, colour, marker) of each start of a loss."""
+    families: dict[tuple[bool, str, str], list[Arm]] = {}
+    for arm in sorted(results.arms, key=lambda a: (a.ssl, a.variant, a.pretraining, a.fraction)):
+        if arm.loss == loss:
+            families.setdefault((arm.ssl, arm.variant, arm.pretraining), []).append(arm)
+    names = [name_of(results, arms[0]) for arms in families.values()]
+    lines = []
+    for k, ((ssl, *_), arms) in enumerate(families.items()):
+        name = names[k] if names.count(names[k]) == 1 else arms[0].start
+        usual, colour, mark = SIDES[ssl]
+        same = [s for s, *_ in list(families)[:k]].count(ssl)
+        if same:  # another of the same side
+            colour, mark = _OTHERS[(k - 1) % len(_OTHERS)]
+        if [s for s, *_ in families].count(ssl) == 1:
+            name = usual
+        lines.append((name, arms, colour, mark))
+    return lines
 
 
 def _method(intervals: Iterable[Interval | PairedDifference]) -> str:

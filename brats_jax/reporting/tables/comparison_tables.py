@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from brats_jax.reporting.arms import percent
 from brats_jax.reporting.comparison_sentences import runs_left_out
 from brats_jax.reporting.comparisons import Comparison
 from brats_jax.reporting.tables.table import (
@@ -82,7 +81,7 @@ def comparison_table(
     if len({c.ssl.fraction for c in comparisons}) > 1:
         columns.insert(1, Column("Labels"))
         for row, c in zip(rows, comparisons, strict=True):
-            row.insert(1, TableCell(percent(c.ssl.fraction), c.ssl.fraction))
+            row.insert(1, TableCell(c.ssl.labels, c.ssl.fraction))
     return make_table(name, "", title, caption, columns, rows, detail)
 
 

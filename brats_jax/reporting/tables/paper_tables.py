@@ -210,7 +210,7 @@ def configuration_table(results: Results) -> Table | None:
         group = results.arms[arm] if arm else []
         runs = ", ".join(dict.fromkeys(one.run.name for one in group))
         state = captions.repeats(group).removeprefix("mean over ") if group else "not evaluated"
-        labels = percent(arm.fraction) if arm else ""
+        labels = arm.labels if arm else ""
         rows.append([text(x) for x in (name, initial, loss_words, state, labels, runs)])
     heads = ("Experiment", "SSL", "Loss", "Here", "Labels", "Run folders")
     return make_table(

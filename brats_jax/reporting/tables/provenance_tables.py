@@ -28,12 +28,14 @@ def run_table(study: Study) -> Table | None:
         evaluated = sum(fold.evaluation is not None for fold in run.folds.values())
         versions = run.document.versions
         only = run.pretrains_only
+        patients = run.label_patients
+        labels = plural(patients, "patient") if patients else percent(run.fraction)
         rows.append(
             [
                 text(run.name),
                 text("pretraining alone" if only else LOSS_NAMES.get(run.loss, run.loss)),
                 text("SSL" if run.ssl else "baseline"),
-                TableCell(percent(run.fraction), run.fraction),
+                TableCell(labels, run.fraction),
                 whole(run.seed),
                 text(f"{evaluated} of {len(run.requested_folds) or len(run.folds)}"),
                 text(run.split_by),
