@@ -8,7 +8,6 @@ from report_examples import write_run
 from brats_jax.reporting import attribution
 from brats_jax.reporting.arms import collect
 from brats_jax.reporting.read_runs import discover
-from brats_jax.reporting.tables import attribution_tables
 
 
 def study_of(folder):
@@ -49,13 +48,6 @@ def test_a_pretext_is_compared_with_controls_of_its_label_budget(results):
     ]
     by_patient = [sum(map(sum, map(dict.values, m.values()))) / 12 for m in means]
     assert first.result.mean_difference == pytest.approx(by_patient[0] - by_patient[1])
-
-
-def test_the_table_has_a_row_for_each_gain_and_says_for_which_trainings(results):
-    table = attribution_tables.attribution_table(attribution.gains(results), "Mean 3D Dice")
-    rows = [[cell.text for cell in row] for row in table.rows]
-    assert [row[3] for row in rows] == ["nothing", "ImageNet", "nothing"]
-    assert all("for these 2 trainings only" in row[-1] for row in rows)
 
 
 def test_a_budget_in_patients_is_an_arm_of_its_own_below_all_labels(results):

@@ -216,7 +216,7 @@ def label_figure(results: Results) -> Figure | None:
         row[0].set_ylabel(_metric(quantities))
     ticks = {arm.fraction: arm.labels for arm in results.arms}
     for axis in grid[-1]:
-        axis.set_xlabel("training patients with labels (% of them on the axis)")
+        axis.set_xlabel("training patients with labels")
         axis.set_xticks([100 * f for f in sorted(ticks)], [ticks[f] for f in sorted(ticks)])
         axis.tick_params(axis="x", rotation=35)
         axis.minorticks_off()
