@@ -157,6 +157,7 @@ def _write_fold(
         tolerance_mm=1.0,
         checkpoints={stage: EvaluatedCheckpoint(8, 4, 0.5) for stage in stages},
         rows=tuple(rows),
+        files=tuple(folder.tally(stage).name for stage in stages),
     ).write(folder.evaluation_json)
 
 
