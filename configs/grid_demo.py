@@ -21,6 +21,7 @@ def get_config() -> ConfigDict:
     config.data.test_fraction = 0.25
     config.data.patch_size = 64
     config.train.validation_batch_size = 8
+    config.pretrain.decoder = "transposed"
     config.pretrain.epochs = 2
     config.pretrain.steps_per_epoch = 75
     config.segment.epochs = 4

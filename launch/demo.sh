@@ -20,9 +20,13 @@ python=.venv/bin/python
 train=("$python" -m brats_jax.main --config=configs/demo.py --config.data.store="$folder/store"
   --config.data.num_folds=10)
 "${train[@]}" --workdir="$folder/ssl"
+# The paper's decoder, which has no skip connections, beside the one of configs/demo.py.
+"${train[@]}" --workdir="$folder/papers_decoder" --mode=pretrain \
+  --config.pretrain.decoder=transposed
 "${train[@]}" --workdir="$folder/baseline" --config.ssl=false
 "$python" -m brats_jax.report --workdir="$folder"
 
 echo
+echo "Report:   $folder/report.html"
 echo "Tables:   $folder/ssl/summary.csv  $folder/baseline/summary.csv"
 echo "Pictures: $folder/ssl/fold_0/panels/  $folder/baseline/fold_0/panels/"
