@@ -22,10 +22,10 @@ from brats_jax.training import feed
 class Pointwise(nnx.Module):
     """A 1x1 convolution, batch normalisation and a float32 head: it compiles in a moment."""
 
-    def __init__(self, channels, dtype, rngs):
+    def __init__(self, channels, dtype, rngs, outputs=1):
         self.encoder = Conv(channels, 8, 1, dtype=dtype, rngs=rngs)
         self.bn = BatchNorm(8, dtype=dtype)
-        self.head = Conv(8, 1, 1, use_bias=True, rngs=rngs)
+        self.head = Conv(8, outputs, 1, use_bias=True, rngs=rngs)
 
     def __call__(self, x, *, train):
         return self.head(self.bn(self.encoder(x), relu=True, train=train))
@@ -36,7 +36,7 @@ class PointwiseTask(Pretraining):
     """Pretraining with that network."""
 
     def build(self, seed):
-        return Pointwise(len(self.inputs), self.dtype, nnx.Rngs(seed))
+        return Pointwise(len(self.stem), self.dtype, nnx.Rngs(seed), len(self.outputs))
 
 
 def _noting(put, path):
