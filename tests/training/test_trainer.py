@@ -274,12 +274,13 @@ def test_a_loss_that_is_not_finite_ends_training_and_keeps_the_last_checkpoint(
 @pytest.mark.parametrize(("task", "options"), [(TASK, {}), (Segmentation(width=4), REAL)])
 def test_two_devices_give_the_losses_of_one(make_stage, task, options):
     """The rate is low because Adam's first steps are rate * sign(gradient): where a gradient
-    vanishes, rounding decides the sign, and the losses differ by the effect of the rate."""
+    vanishes, rounding decides the sign, and the losses differ by the effect of the rate. Rounding
+    may also give a pixel between two classes to the other, which changes a Dice by 5e-5."""
     options = {**options, "learning_rate": 1e-5, "steps_per_epoch": 3, "epochs": 1, "task": task}
     one, two = (make_stage(f"on {n}", mesh=mesh_of(n), **options) for n in (1, 2))
     one.run(), two.run()
     for a, b in zip(numbers(one), numbers(two), strict=True):
-        assert a == pytest.approx(b, abs=1e-5)
+        assert a == pytest.approx(b, abs=1e-4)
 
 
 def test_training_resumes_on_another_number_of_devices(make_stage, after_one_epoch):
