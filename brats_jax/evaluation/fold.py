@@ -71,8 +71,8 @@ class FoldEvaluation:
         return select_slices(self.store, found, self.settings.evaluation.slices)
 
     def _usable(self, stage: str) -> np.ndarray:
-        """bool[P]: patients with the modalities that a stage needs."""
-        return self.tasks[stage].usable(self.store.present)
+        """bool[P]: patients with the modalities that the evaluation of a stage needs."""
+        return self.tasks[stage].testable(self.store.present)
 
     def _with_holes(self, indices: np.ndarray) -> int:
         """The number of patients among slices whose volume lacks slices."""
@@ -120,7 +120,7 @@ class FoldEvaluation:
         fitted: Sequence[Yardstick] = ()
         for stage, task in self.tasks.items():
             usable, own = self._usable(stage), self._indices(stage)
-            note = note_on_left_out(self.store, self.split.test, usable, task.needs, "test")
+            note = note_on_left_out(self.store, self.split.test, usable, task.test_needs, "test")
             if note:
                 print_line(f"{self.title} {stage}: {note}")
                 tested = np.unique(self.store.patient_of[self.split.test])
@@ -128,8 +128,8 @@ class FoldEvaluation:
             if not len(own):
                 raise BratsError(
                     f"{self.title} {stage}: no test slice of a patient with "
-                    f"{', '.join(task.needs)}; give --config.evaluation.slices=all, or another "
-                    "split (--config.data.split_seed) in another --workdir"
+                    f"{', '.join(task.test_needs)}; give --config.evaluation.slices=all, or "
+                    "another split (--config.data.split_seed) in another --workdir"
                 )
             print_line(f"{self.title} {stage}: evaluating {len(own)} test slices")
             of_stage = self._yardsticks(stage)
@@ -163,8 +163,12 @@ class FoldEvaluation:
 
         Only a modality that is predicted from others has any.
         """
-        task, indices = self.tasks[stage], self.trained_on[stage]
+        task = self.tasks[stage]
         if not isinstance(task, Pretraining) or not task.synthetic:
+            return ()
+        # A pretext may train on patients that lack what the yardsticks are fitted to.
+        indices = usable_slices(self.store, self.trained_on[stage], self._usable(stage))
+        if not len(indices):
             return ()
         print_line(f"{self.title} {stage}: fitting yardsticks to {len(indices)} training slices")
         return yardsticks.fit(self.store, indices, task.inputs, task.tested)

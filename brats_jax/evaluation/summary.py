@@ -198,7 +198,10 @@ def format_summary(summary: Summary) -> str:
 def _pretraining_table(summary: Summary) -> list[str]:
     title = predicted_from(summary.target, summary.inputs, summary.pretext)
     names = ("MSE (slices)", "PSNR dB (slices)", "SSIM (slices)")
-    lines = ["", title.ljust(_FIRST_COLUMN) + "".join(n.ljust(_COLUMN) for n in names).rstrip()]
+    # A long title has a line of its own.
+    above, first = ([title], "") if len(title) >= _FIRST_COLUMN else ([], title)
+    head = first.ljust(_FIRST_COLUMN) + "".join(n.ljust(_COLUMN) for n in names).rstrip()
+    lines = ["", *above, head]
     shown: list[FoldsScore | None] = []
     # Of tumour slices alone, "all slices" would be the same numbers again.
     overs = ("all slices", "tumour slices") if summary.slices == "all" else ("tumour slices",)

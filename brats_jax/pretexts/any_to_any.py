@@ -56,6 +56,11 @@ class AnyToAny(Pretext):
         """Any one modality is enough."""
         return ()
 
+    @property
+    def test_needs(self) -> tuple[int, ...]:
+        """The configured inputs and targets, as of `cross_modality`."""
+        return tuple(dict.fromkeys((*self.inputs, *self.targets)))
+
     def example(
         self, inputs: Images, targets: Images, given: Present, wanted: Present, seeds: Seeds
     ) -> Example:

@@ -126,6 +126,11 @@ class Pretext(abc.ABC):
         """The modalities without which a patient is of no use; () if any one is enough."""
         return tuple(dict.fromkeys((*self.reads, *self.predicts)))
 
+    @property
+    def test_needs(self) -> tuple[int, ...]:
+        """The same for the patients of an evaluation."""
+        return self.needs
+
     def usable(self, present: np.ndarray) -> np.ndarray:
         """bool[P]: the patients to learn from, of the modalities bool[P, 4] that they have."""
         present = np.asarray(present)

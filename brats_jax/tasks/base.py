@@ -56,6 +56,16 @@ class Task(abc.ABC):
         """bool[P]: patients that the task can use, by the modalities present bool[P, 4]."""
         return np.asarray(present[:, channel_indices(self.needs)].all(axis=1))
 
+    @property
+    def test_needs(self) -> tuple[str, ...]:
+        """The modalities without which a patient cannot be evaluated."""
+        return self.needs
+
+    def testable(self, present: np.ndarray) -> np.ndarray:
+        """bool[P]: patients that can be evaluated, by the modalities present bool[P, 4]."""
+        complete = present[:, channel_indices(self.test_needs)].all(axis=1)
+        return np.asarray(self.usable(present) & complete)
+
     def computing_in(self, dtype: DTypeLike) -> Self:
         """The same task with another compute type; its parameters stay the same."""
         return replace(self, dtype=dtype)

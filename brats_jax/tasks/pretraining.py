@@ -100,6 +100,11 @@ class Pretraining(Task):
         """See `Task.needs`."""
         return _names(self.pretext.needs)
 
+    @property
+    def test_needs(self) -> tuple[str, ...]:
+        """See `Task.test_needs`."""
+        return _names(self.pretext.test_needs)
+
     def usable(self, present: np.ndarray) -> np.ndarray:
         """See `Task.usable`."""
         return self.pretext.usable(present)

@@ -142,3 +142,15 @@ def test_the_printed_table_says_whether_the_network_beats_the_regression(tmp_pat
         in ("".join(printed))
     )
     assert any(line.startswith("  regression: 9 numbers per voxel, of 1, T1, ") for line in printed)
+
+
+@pytest.mark.parametrize("pretext", ["cross_modality", "any_to_any"])
+def test_a_long_title_leaves_the_columns_in_their_places(pretext, tmp_path):
+    row = Score("pretrain", "slice", "all slices", "slice", "mse", "", mean=0.5, count=9)
+    evaluation = dataclasses.replace(evaluation_of(0, [row]), pretext=pretext)
+    evaluation.write(RunFolder(tmp_path).fold(0).evaluation_json)
+    lines = format_summary(summarise_run(RunFolder(tmp_path), 3)).splitlines()
+    (head,) = [line for line in lines if "MSE (slices)" in line]
+    (values,) = [line for line in lines if "0.5000 (9)" in line]
+    assert head.index("MSE (slices)") == values.index("0.5000 (9)")
+    assert any(line.startswith("FLAIR from T1, T1Gd") for line in lines)

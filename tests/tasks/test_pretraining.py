@@ -148,3 +148,12 @@ def test_where_nothing_counts_the_loss_is_zero(batch):
 def test_the_absolute_error_is_a_loss():
     target = jnp.zeros((1, 2, 2, 1))
     assert float(Pretraining(loss_name="l1").loss(target - 3, target)) == 3
+
+
+def test_who_trains_any_to_any_is_evaluated_with_inputs_and_target_only():
+    """Of all; all but T2; all but FLAIR; T2 alone."""
+    present = np.array([[1, 1, 1, 1], [1, 1, 0, 1], [1, 1, 1, 0], [0, 0, 1, 0]], bool)
+    task = Pretraining(pretext_name="any_to_any")
+    assert task.usable(present).all()
+    assert task.testable(present).tolist() == [True, True, False, False]
+    assert Pretraining(pretext_name="masked").testable(present).all()
