@@ -56,6 +56,8 @@ def get_config() -> ConfigDict:
     config.optim.learning_rate = 1e-4
     config.optim.decay_factor = 0.5
     config.optim.decay_every_epochs = 10
+    # Of both stages. halve: the above, the paper's; cosine: from learning_rate to 0 at the end.
+    config.optim.schedule = "halve"
 
     config.train = ConfigDict()
     config.train.batch_size = 16  # over all devices together

@@ -256,6 +256,7 @@ def train_options(settings: Settings, stage: str, fold: int) -> TrainOptions:
         learning_rate=optim.learning_rate,
         decay_factor=optim.decay_factor,
         decay_every_epochs=optim.decay_every_epochs,
+        schedule=optim.schedule,
         patch_size=data.patch_size,
         tumour_probability=own.tumour_probability,
         validation_batch_size=train.validation_batch_size,

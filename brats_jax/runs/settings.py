@@ -127,6 +127,7 @@ class OptimSettings(Part):
     learning_rate: Annotated[float, POSITIVE]
     decay_factor: Annotated[float, POSITIVE]
     decay_every_epochs: Annotated[int, at_least(1)]
+    schedule: Annotated[str, one_of(("halve", "cosine")), ADDED] = "halve"
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from brats_jax.training.options import TrainOptions
+
 
 def step_schedule(
     learning_rate: float, *, factor: float, every_epochs: int, steps_per_epoch: int
@@ -34,6 +36,33 @@ def step_schedule(
         return jnp.where(changes <= 0, learning_rate, decayed)
 
     return schedule
+
+
+def cosine_schedule(learning_rate: float, *, steps: int) -> optax.Schedule:
+    """Half a cosine from the rate to 0: learning_rate * (1 + cos(pi * step / steps)) / 2.
+
+    Args:
+      learning_rate: rate of the first step.
+      steps: optimiser steps of the stage.
+
+    Returns:
+      step -> learning rate.
+
+    Reference: Loshchilov & Hutter 2017, https://arxiv.org/abs/1608.03983
+    """
+    return optax.cosine_decay_schedule(learning_rate, steps)
+
+
+def schedule_of(options: TrainOptions, steps_per_epoch: int) -> optax.Schedule:
+    """The learning rate of a stage: step -> rate."""
+    if options.schedule == "cosine":
+        return cosine_schedule(options.learning_rate, steps=options.epochs * steps_per_epoch)
+    return step_schedule(
+        options.learning_rate,
+        factor=options.decay_factor,
+        every_epochs=options.decay_every_epochs,
+        steps_per_epoch=steps_per_epoch,
+    )
 
 
 def adam(schedule: optax.Schedule) -> optax.GradientTransformation:

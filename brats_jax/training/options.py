@@ -14,6 +14,7 @@ class TrainOptions:
       steps_per_epoch: optimiser steps in an epoch; 0: one pass over the training slices.
       batch_size: patches in a batch, over all devices.
       learning_rate, decay_factor, decay_every_epochs: see `optim.step_schedule`.
+      schedule: 'halve' for that, or 'cosine' for `optim.cosine_schedule`.
       patch_size: height and width of a patch in pixels.
       tumour_probability: probability that the patch of a slice with tumour holds tumour pixels.
       validation_batch_size: slices in a validation batch, over all devices.
@@ -37,6 +38,7 @@ class TrainOptions:
     learning_rate: float = 1e-4
     decay_factor: float = 0.5
     decay_every_epochs: int = 10
+    schedule: str = "halve"
     patch_size: int = 128
     tumour_probability: float = 0.5
     validation_batch_size: int = 16

@@ -1,10 +1,13 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from brats_jax.training.optim import adam, slower_where, step_schedule
+from brats_jax.training.optim import adam, schedule_of, slower_where, step_schedule
+from brats_jax.training.options import TrainOptions
 
 
 def test_the_learning_rate_is_halved_every_ten_epochs():
@@ -75,3 +78,12 @@ def test_transferred_parameters_stand_still_and_then_move_by_the_factor():
         np.testing.assert_array_equal(part["stem"][..., 0, :], factor * full["stem"][..., 0, :])
         np.testing.assert_array_equal(part["stem"][..., 1, :], full["stem"][..., 1, :])
     assert (np.asarray(full["old"]) != 0).all()
+
+
+def test_a_cosine_goes_from_the_rate_to_zero_at_the_end_of_the_stage():
+    options = TrainOptions(epochs=4, learning_rate=2e-3, schedule="cosine")
+    schedule = schedule_of(options, 5)
+    rates = [float(schedule(step)) for step in (0, 5, 10, 15, 20)]
+    assert rates == pytest.approx([2e-3, 2e-3 * 0.853553, 1e-3, 2e-3 * 0.146447, 0], abs=1e-9)
+    halved = schedule_of(dataclasses.replace(options, schedule="halve", decay_every_epochs=1), 5)
+    assert [float(halved(step)) for step in (0, 5, 10)] == pytest.approx([2e-3, 1e-3, 5e-4])
