@@ -24,6 +24,7 @@ from brats_jax.runs.evaluated import EVALUATION_SETTINGS
 from brats_jax.runs.folder import STAGES
 from brats_jax.runs.settings import FREE_TO_CHANGE, IF_ABSENT, flatten
 from brats_jax.runtime.text import plural
+from brats_jax.tasks.pretraining import DEFAULT_DECODER, DEFAULT_PRETEXT
 
 Key = tuple[str, str, str, str, str]  # unit, over, of, metric, convention
 Repeat = tuple[int, int]  # fold, seed
@@ -121,6 +122,12 @@ class Measured:
     def seed(self) -> int:
         return self.run.seed
 
+    @property
+    def like_the_paper(self) -> tuple[bool, bool]:
+        """Whether the pretext, and whether its decoder, is the paper's; orders pretrainings."""
+        pretrain = self.run.document.settings.pretrain
+        return pretrain.task == DEFAULT_PRETEXT, pretrain.decoder == DEFAULT_DECODER
+
     @cached_property
     def patient_scores(self) -> dict[Key, dict[str, float]]:
         """Scores by patient, slices averaged; {} without a tally.
@@ -197,7 +204,9 @@ class Results:
 
     Attributes:
       arms: evaluated segmentations by arm, in the order of folds and seeds.
-      pretrainings: evaluated pretrainings by variant; one that several runs share is there once.
+      pretrainings: evaluated pretrainings by variant, the one beside the paper's first: of the
+        paper's pretext and decoder, then of most trainings. One that several runs share is there
+        once.
       problems: a line for each file that could not be read.
     """
 
@@ -216,10 +225,22 @@ class Results:
         """Shares of the labels in ascending order."""
         return sorted({arm.fraction for arm in self.arms})
 
+    @property
+    def budgets(self) -> list[str]:
+        """['labels of 1 patient', '25 % of the labels']; [] if all arms have all labels."""
+        arms = sorted(self.arms, key=lambda arm: arm.fraction)
+        words = dict.fromkeys(arm.with_labels.removeprefix(", ") or "all labels" for arm in arms)
+        return [] if list(words) == ["all labels"] else list(words)
+
     def main_arm(self, loss: str, ssl: bool) -> Arm | None:
-        """The arm shown beside the paper's: most labels, then most folds and seeds."""
+        """The arm shown beside the paper's: most labels, the paper's pretext, most trainings."""
         mine = [arm for arm in self.arms if arm.loss == loss and arm.ssl == ssl]
-        return max(mine, key=lambda a: (a.fraction, len(self.arms[a])), default=None)
+
+        def rank(arm: Arm) -> tuple[Any, ...]:
+            group = self.arms[arm]
+            return arm.fraction, group[0].like_the_paper if ssl else (), len(group)
+
+        return max(mine, key=rank, default=None)
 
     def pairs(self) -> list[tuple[Arm, Arm]]:
         """(SSL, baseline) arms that differ in the pretraining only."""
@@ -306,6 +327,13 @@ def collect(study: Study) -> Results:
     for group_ in (*results.arms.values(), *results.pretrainings.values()):
         group_.sort(key=lambda one: (one.fold, one.seed))
     results.arms = dict(sorted(results.arms.items(), key=lambda item: _order(item[0])))
+    results.pretrainings = dict(
+        sorted(
+            results.pretrainings.items(),
+            key=lambda item: (item[1][0].like_the_paper, len(item[1])),
+            reverse=True,
+        )
+    )
     return results
 
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 
 from brats_jax.reporting import captions
-from brats_jax.reporting.arms import LOSS_NAMES, Key, Results, mean_over_folds, percent
+from brats_jax.reporting.arms import LOSS_NAMES, Key, Results, mean_over_folds
 from brats_jax.reporting.comparisons import (
     Comparison,
     is_by_slice,
@@ -31,10 +31,9 @@ def scope(study: Study, results: Results) -> Iterator[str]:
         frozenset({False}): "without pretraining only (the baseline)",
     }[frozenset(arm.ssl for arm in results.arms)]
     measured = results.measured()
-    shares = results.fractions
-    labels = f", with {captions.listed([percent(x) for x in shares])} of the labels"
+    labels = f", with {captions.listed(results.budgets)}" if results.budgets else ""
     yield (
-        f"Segmentation under {losses}, {start}{labels if shares != [1.0] else ''}: "
+        f"Segmentation under {losses}, {start}{labels}: "
         f"{plural(len(measured), 'evaluated training')}. Test set: "
         f"{captions.test_set(measured)}; {captions.repeats(measured)}."
     )

@@ -14,7 +14,7 @@ from brats_jax.reporting import (
     provenance,
     yardsticks,
 )
-from brats_jax.reporting.arms import LOSS_NAMES, Results, collect, percent
+from brats_jax.reporting.arms import LOSS_NAMES, Results, collect
 from brats_jax.reporting.figures import loss_curves, result_charts, slice_pictures
 from brats_jax.reporting.figures.figure import Figure
 from brats_jax.reporting.paper.printed_tables import TABLES_OF_LOSS
@@ -163,7 +163,7 @@ def _pretraining(results: Results, beside: list[yardsticks.Against]) -> Iterator
             missing=True,
         )
         return
-    variant, group = max(results.pretrainings.items(), key=lambda item: len(item[1]))
+    variant, group = next(iter(results.pretrainings.items()))
     others = len(results.pretrainings) - 1
     detail = f" With {variant}." if variant and others else ""
     if any((o.evaluation.target, {*o.evaluation.inputs}) == _AS_SLICED for o in group):
@@ -303,8 +303,8 @@ def _statistics(results: Results, primary: list[comparisons.Comparison]) -> Iter
 
 def _labels(results: Results) -> Iterator[Block]:
     if len(results.fractions) < 2:
-        shares = captions.listed([percent(f) for f in results.fractions]) if results.arms else ""
-        used = f": all runs use {shares} of the labels" if shares else ""
+        budgets = captions.listed(results.budgets or ["all labels"])
+        used = f": all runs use {budgets}" if results.arms else ""
         yield Words(
             f"No curve of Dice against the share of labels{used}. It needs runs with several "
             "shares (--label_fractions or --label_patients of the grid).",

@@ -1,6 +1,7 @@
 """Evaluations grouped by arm, and their averages."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 from report_examples import write_run
@@ -35,10 +36,20 @@ def test_folds_without_a_value_are_left_out():
 
 def test_the_main_arm_has_most_labels_and_then_most_runs():
     few, varied = Arm("focal", 0.1, "", "", True), Arm("focal", 1.0, "seed", "", True)
-    results = Results({few: [None] * 5, SSL: [None], varied: [None, None], BASELINE: [None]})
+    one = SimpleNamespace(like_the_paper=(True, True))
+    results = Results({few: [one] * 5, SSL: [one], varied: [one, one], BASELINE: [one]})
     assert results.main_arm("focal", True) == varied
     assert results.main_arm("dice_ce", True) is None
     assert results.fractions == [0.1, 1.0] and results.losses == ["focal"]
+
+
+def test_the_papers_pretext_is_shown_beside_the_paper_and_not_a_control(tmp_path):
+    for task, folds in (("autoencode", (0, 1)), ("cross_modality", (0,)), ("shuffled", (0, 1))):
+        settings = {"pretrain.task": task, "pretrain.decoder": "unet"}
+        write_run(tmp_path / task, folds=folds, settings=settings)
+    results = collect(discover(tmp_path))
+    assert "cross_modality" in results.main_arm("dice_ce", True).pretraining
+    assert "cross_modality" in next(iter(results.pretrainings))
 
 
 def test_a_pair_differs_in_the_pretraining_only():

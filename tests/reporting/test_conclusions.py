@@ -24,7 +24,7 @@ def test_the_scope_names_losses_starts_and_test_set(study, results):
 def test_the_scope_names_shares_of_labels(tmp_path):
     for fraction in (0.05, 1.0):
         write_run(tmp_path / f"{fraction}", ssl=False, fraction=fraction)
-    assert "without pretraining only (the baseline), with 5 % and 100 % of the labels" in (
+    assert "without pretraining only (the baseline), with 5 % of the labels and all labels" in (
         scope_of(tmp_path)
     )
 

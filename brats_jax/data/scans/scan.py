@@ -209,7 +209,8 @@ def _check_extent(
     if (extent[:2] > in_plane).any():
         raise BratsError(
             f"{volume.path} holds more ({extent[0]:.0f} x {extent[1]:.0f} mm) than a slice of "
-            f"{in_plane[0]} x {in_plane[1]} mm: strip the skull first"
+            f"the model, {in_plane[0]} x {in_plane[1]} mm: strip the skull, or train a model with "
+            "larger slices"
         )
 
 

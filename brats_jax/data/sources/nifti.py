@@ -65,6 +65,17 @@ class NiftiSource:
         )
         self._other_masks = {name: group.other_masks for name, group in groups.items()}
 
+        known = {
+            path
+            for group in groups.values()
+            for path in (*group.paths.values(), *group.other_masks)
+        }
+        self._beside = [
+            (str(path.parent), path.name)
+            for path in files
+            if path.name.lower().endswith((".nii", ".nii.gz")) and str(path) not in known
+        ]
+
     @property
     def description(self) -> dict[str, Any]:
         chosen = {"labels": self.labels.strip().lower()} if self.labels else {}
@@ -113,7 +124,22 @@ class NiftiSource:
                 f"{plural(len(partial), 'case')} of {len(fit)} without some modality, taken as "
                 f"having the others: {listed(partial)}; {_STRICT}"
             )
+        if unused := self._unused([*bare, *partial]):
+            found.append(
+                f"{plural(len(unused), 'NIfTI file')} beside these cases, such as {unused[0]}, "
+                "not read: no known name of labels or of a modality; rename it if it is one"
+            )
         return found
+
+    def _unused(self, cases: Sequence[str]) -> list[str]:
+        """NIfTI files in the folders of cases, or called after one, that nothing reads or names."""
+        folders = {str(Path(path).parent) for case in cases for path in self._cases[case].values()}
+        names = {case.lower() for case in cases}
+        return [
+            name
+            for folder, name in self._beside
+            if folder in folders or name.lower().partition(".nii")[0] in names
+        ]
 
     def _problem(self, case: str) -> str:
         if case in self._conflicts:

@@ -66,9 +66,11 @@ def summary_table(store: str | os.PathLike[str], manifest: Manifest) -> str:
         )
     lines = [f"{name:<14} {value}" for name, value in rows]
     lines.append("")
-    lines.append(f"{'class':<14} {'slices':>10} {'of all':>8} {'pixels':>15} {'of tumour':>10}")
     tumour = sum(summary.pixels_per_class[1:])
     labelled = summary.slices if summary.labelled_slices is None else summary.labelled_slices
+    if labelled != summary.slices:
+        lines.append(f"in the {plural(labelled, 'slice')} of patients with labels:")
+    lines.append(f"{'class':<14} {'slices':>10} {'of all':>8} {'pixels':>15} {'of tumour':>10}")
     for index, name in enumerate(CLASSES):
         slices, pixels = summary.slices_per_class[index], summary.pixels_per_class[index]
         share = f"{pixels / tumour:.1%}" if index and tumour else ""

@@ -140,7 +140,7 @@ def test_the_slice_size_of_the_training_counts_for_slice_statistics(case):
     back = padded.to_input(labels, nearest=True)
     expected = np.moveaxis(plain.images[..., 0] > 300, 0, 2)
     np.testing.assert_array_equal(back, expected)
-    with pytest.raises(BratsError, match=r"holds more .* than a slice of 8 x 8 mm"):
+    with pytest.raises(BratsError, match=r"holds more .* than a slice of the model, 8 x 8 mm"):
         read(in_plane=(8, 8), resampled=True)
 
 

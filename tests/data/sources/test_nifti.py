@@ -158,6 +158,18 @@ def test_same_axes_and_another_origin_is_the_same_grid(tmp_path, brats_files, vo
     assert case.notes == ["A_seg.nii.gz has another affine than A_t1.nii.gz; same grid"]
 
 
+@pytest.mark.parametrize("name", ["BraTS2021_00002_GT.nii.gz", "BraTS2021_00002_t1post.nii"])
+def test_a_file_that_may_be_the_missing_one_is_named(tmp_path, brats_files, volumes, name):
+    brats_files.write_nifti_case(tmp_path, "BraTS2021_00001", volumes)
+    paths = brats_files.write_nifti_case(tmp_path, "BraTS2021_00002", volumes)
+    paths["seg"].rename(paths["seg"].with_name(name))
+    assert any(f"such as {name}, not read" in line for line in opened(tmp_path).notices())
+    elsewhere = tmp_path / "labels" / "BraTS2021_00002.nii.gz"
+    elsewhere.parent.mkdir()
+    paths["seg"].with_name(name).rename(elsewhere)
+    assert any(f"such as {elsewhere.name}, not" in line for line in opened(tmp_path).notices())
+
+
 def test_the_scheme_of_names_of_no_release_is_told(tmp_path, brats_files, volumes):
     for case in ("BraTS2021_00001", "own_7", "own_8"):
         brats_files.write_nifti_case(tmp_path, case, volumes)
