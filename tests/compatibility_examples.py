@@ -56,6 +56,11 @@ NEW_FACTS = (
     ":label_schemes/",
     "/label_scheme",
 )
+# The intensities of phantoms, which changed after version 0.1.0; their labels and axes did not.
+OF_PHANTOMS = (
+    *(".images.npy:", ":contrast/", ":background", ":audit/"),
+    *(f"_{name}.nii.gz:voxels" for name in ("t1", "t1ce", "t2", "flair")),
+)
 # Of a report: columns of tables that are not compared, and the record of its own files.
 PROSE = (":notes/", "written.json:")
 

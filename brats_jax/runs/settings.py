@@ -302,6 +302,9 @@ def with_canonical_modalities(document: Mapping[str, Any]) -> dict[str, Any]:
 def _canonical(value: Any) -> Any:
     if isinstance(value, str):
         return ",".join(canonical_names(value.split(",")))
+    if isinstance(value, list | tuple) and all(isinstance(name, str) for name in value):
+        # --config.segment.inputs=t1ce,flair arrives as one text in a tuple.
+        return canonical_names([name for text in value for name in text.split(",")])
     return canonical_names(value)
 
 

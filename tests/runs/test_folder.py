@@ -36,7 +36,7 @@ def test_the_layout_is_that_of_the_first_version():
     assert (
         str(grid.cell_lock("a")) == "G/cells/a.lock" and str(grid.cell_log("a")) == "G/logs/a.log"
     )
-    assert str(pretraining_in_grid(0)) == "pretraining/seed_0"
+    assert str(pretraining_in_grid("seed_0")) == "pretraining/seed_0"
     assert str(case.synthetic("A", "flair")) == "P/A_flair_synthetic.nii.gz"
     assert str(case.probability("A", "WT")) == "P/A_prob_WT.nii.gz"
 

@@ -90,7 +90,7 @@ def parse_volume_name(name: str) -> VolumeName | None:
     match = _VOLUME_FILE.fullmatch(name)
     if match is None:
         return None
-    suffix = match["suffix"].lower()
-    return VolumeName(
-        match["case"], _MODALITY_OF.get(suffix, SEG), four_is_et=suffix not in _FOUR_IS_NOT_ET
-    )
+    suffix, case = match["suffix"].lower(), match["case"]
+    if suffix == "flair" and re.search(r".[_-]t2$", case, re.IGNORECASE):
+        case = case[:-3]  # CASE_t2_flair.nii.gz
+    return VolumeName(case, _MODALITY_OF.get(suffix, SEG), four_is_et=suffix not in _FOUR_IS_NOT_ET)

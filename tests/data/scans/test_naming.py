@@ -12,6 +12,8 @@ from brats_jax.data.scans.naming import NAMINGS, SEG, parse_volume_name
         ("BraTS2021_01476_seg.nii.gz", "BraTS2021_01476", SEG, True),
         ("BraTS-GLI-00000-000-t1n.nii.gz", "BraTS-GLI-00000-000", "t1", False),
         ("BraTS-GLI-00000-000-t2W.nii.gz", "BraTS-GLI-00000-000", "t2", False),
+        ("my_case_T2_FLAIR.nii.gz", "my_case", "flair", True),
+        ("my_case-t2-flair.nii", "my_case", "flair", True),
         ("my_case_T1Gd.NII.GZ", "my_case", "t1gd", True),
     ],
 )
