@@ -5,7 +5,13 @@ import json
 import pytest
 
 from brats_jax.errors import BratsError
-from brats_jax.runs.settings import FREE_TO_CHANGE, Settings, differences, flatten
+from brats_jax.runs.settings import (
+    FREE_TO_CHANGE,
+    Settings,
+    differences,
+    flatten,
+    with_canonical_modalities,
+)
 from configs import base
 
 
@@ -98,3 +104,10 @@ def test_comparing_settings_leaves_them_as_they_are():
     kept = copy.deepcopy(before)
     differences(before, document_of(seed=1))
     assert before == kept
+
+
+def test_modalities_with_commas_in_one_text_are_taken_apart():
+    document = {"segment": {"inputs": ["t1ce,flair"]}, "pretrain": {"inputs": ["T1", "t2w"]}}
+    found = with_canonical_modalities(document)
+    assert found["segment"]["inputs"] == ["t1gd", "flair"]
+    assert found["pretrain"]["inputs"] == ["t1", "t2"]
