@@ -92,7 +92,18 @@ def reason_to_skip(directory: Path, case: str, model: Model, options: OutputOpti
         was written and `overwrite` asks to replace it.
     """
     names = _names(case, model, options)
-    before = _existing(_sidecar_path(directory, case, model), model)
+    sidecar = _sidecar_path(directory, case, model)
+    # A damaged description of this program has its labels beside it, which are looked at below.
+    if (
+        sidecar.exists()
+        and not sidecars.is_ours(sidecar)
+        and not (directory / names["labels"]).exists()
+    ):
+        raise BratsError(
+            f"{sidecar} is there and was not written by this program, which writes its description "
+            "there: move it away, or give another --output"
+        )
+    before = _existing(sidecar, model)
     edited = _changed(directory, case, model, [*names.values(), *(before.files if before else ())])
     if edited and options.overwrite:
         raise BratsError(

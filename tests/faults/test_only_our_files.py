@@ -214,3 +214,12 @@ def test_phantom_cases_are_completed_beside_files_that_were_edited(tmp_path):
     with pytest.raises(BratsError, match="is there and is not what this command writes: kept"):
         write_cases(tmp_path, **options)
     assert files[0].read_bytes() == b"edited" and not files[2].exists()
+
+
+@pytest.mark.parametrize("text", ["mine", '{"notes": "mine"}'])
+def test_somebody_elses_description_of_a_case_is_kept(predicted, tmp_path, text):
+    path = PredictionFolder(tmp_path).segmentation_json(NAME)
+    path.write_text(text)
+    with pytest.raises(BratsError, match="was not written by this program, which writes its desc"):
+        reason_to_skip(tmp_path, NAME, predicted[0], OutputOptions())
+    assert path.read_text() == text
