@@ -44,6 +44,17 @@ _PERSONS = tuple(
 _MAYBE_VISIT = re.compile(
     r"(?P<stem>.*\d)(?:[_-](?:\d{1,2}|[A-Za-z])|(?P<letter>[A-Za-z]))", re.DOTALL
 )
+# Words for a moment that are too short, or too freely joined, to decide by themselves.
+_MAYBE_MOMENT = re.compile(
+    r"(?P<stem>.+?)(?:"
+    r"[\s_.-]+(?:(?:mr|mri|scan)[\s_.-]*)?(?:v|s|d|w|m|t|mr|mri)\d{1,4}"
+    r"|[\s_.-]+\d{1,2}(?:st|nd|rd|th)"
+    r"|[\s_.-]+(?:pre|post|intra)[a-z]*"
+    r"|[\s_.-]+\d{1,2}[.-]\d{1,2}[.-](?:19|20)\d\d"
+    rf"|[\s_.-]*{_TIME}(?:[_-]v\d+)?"
+    r")",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 def subject_of(case: str) -> str:
@@ -82,11 +93,12 @@ def similar_names(cases: Sequence[tuple[str, str]]) -> list[list[str]]:
       cases: (case, person).
 
     Returns:
-      The cases of each group, whose names differ in a short last number or letter alone.
+      The cases of each group, whose names differ in a short last number, a letter, or a word that
+      may tell a moment.
     """
     groups: dict[str, list[tuple[str, str]]] = {}
     for case, person in cases:
-        if found := _MAYBE_VISIT.fullmatch(case):
+        if found := _MAYBE_VISIT.fullmatch(case) or _MAYBE_MOMENT.fullmatch(case):
             groups.setdefault(found["stem"].lower(), []).append((case, person))
         else:
             groups.setdefault(case.lower(), []).append((case, person))

@@ -47,3 +47,24 @@ def test_names_that_may_be_visits_of_one_person_are_grouped():
     names = ["case07_1", "case07_2", "case08a", "case08b", "case09"]
     assert similar_names([(name, name) for name in names]) == [names[:2], names[2:4]]
     assert similar_names([(name, name[:6]) for name in names]) == []
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("P.time1", "P.time2"), ("P time1", "P time2"), ("Ptime1", "Ptime2"),
+        ("P001_v1", "P001_v2"), ("P001_V01", "P001_V02"), ("P001_S1", "P001_S2"),
+        ("P001_MR1", "P001_MR2"), ("P001_d0", "P001_d120"), ("P001_w00", "P001_w12"),
+        ("P001_1st", "P001_2nd"), ("P001_preRT", "P001_postRT"), ("P001_preop", "P001_intraop"),
+        ("OAS30001_MR_d0129", "OAS30001_MR_d0757"), ("P_01-02-2003", "P_05-02-2003"),
+    ],
+)  # fmt: skip
+def test_words_that_may_tell_a_moment_are_grouped_or_decide(one, other):
+    persons = subjects_of([one, other])
+    same = persons[one] == persons[other]
+    assert same or similar_names([(name, persons[name]) for name in (one, other)])
+
+
+def test_persons_with_numbers_alone_are_not_grouped():
+    names = [f"Phantom_{i:03}" for i in range(5)] + ["subject12", "subject13", "BraTS2021_00001"]
+    assert similar_names([(name, name) for name in names]) == []
