@@ -5,7 +5,9 @@ one grid.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -44,10 +46,21 @@ def checked_images(
         if low == high:
             state = "is all zero" if low == 0 else f"is constant, {low:g} everywhere"
             raise BratsError(f"{volume.path} {state}: fetch it again or take the case away")
-    notes: list[str] = []
+    notes = _copies(volumes)
     cleaned = {name: with_air_zero(volume, notes) for name, volume in volumes.items()}
     found = orientation.settle_images(cleaned, options.orientation, labels)
     return dataclasses.replace(found, notes=[*found.notes, *notes])
+
+
+def _copies(volumes: Mapping[str, Volume]) -> list[str]:
+    """A line for each pair of modalities with the same voxels."""
+    return [
+        f"{Path(one.path).name} and {Path(other.path).name} have the same voxels: one is a copy; "
+        "fetch the other modality, or take its file away"
+        for one, other in itertools.combinations(volumes.values(), 2)
+        if np.array_equal(one.voxels[::9, ::9, ::9], other.voxels[::9, ::9, ::9])
+        and np.array_equal(one.voxels, other.voxels)
+    ]
 
 
 def modalities_apart(volumes: Mapping[str, Volume], reference: Volume) -> list[str]:

@@ -346,3 +346,9 @@ def test_follow_up_scans_are_one_subject(tmp_path, brats_files, volumes):
         brats_files.write_nifti_case(tmp_path, case, volumes, "2023")
     source = opened(tmp_path)
     assert {source.read(name).subject for name in source.patients()} == {"BraTS-GLI-00006"}
+
+
+def test_a_copied_modality_is_noted(tmp_path, brats_files, volumes):
+    brats_files.write_nifti_case(tmp_path, "A", {**volumes, "flair": volumes["t2"]})
+    (note,) = opened(tmp_path).read("A").notes
+    assert "A_t2.nii.gz and A_flair.nii.gz have the same voxels: one is a copy" in note
