@@ -44,6 +44,6 @@ def check_case_bytes(path: str, size: int, max_case_gb: float) -> None:
     """Refuses a case before it is allocated, if it takes more than `max_case_gb` (BratsError)."""
     if size > max_case_gb * 1e9:
         raise BratsError(
-            f"{path}: its case takes {size / 1e9:.1f} GB in memory, more than {max_case_gb:g} GB "
+            f"{path}: its case takes {size / 1e9:.3g} GB in memory, more than {max_case_gb:g} GB "
             "(--max_case_gb): check the case, or allow more if there is as much"
         )

@@ -101,7 +101,8 @@ class Preparation:
         """Writes every case that is missing; returns the audit over all cases."""
         count = len(self.patients)
         if not count:
-            raise BratsError(f"no case of {self.sources.description} can be read: nothing to store")
+            reasons = "; ".join(list(self.skipped.values())[:3])
+            raise BratsError(f"no case can be read, so that there is nothing to store: {reasons}")
         places = {i * count // AUDIT_SAMPLE for i in range(AUDIT_SAMPLE)}
         sample = [name for i, name in enumerate(self.patients) if i in places]
         rest = [name for i, name in enumerate(self.patients) if i not in places]
