@@ -93,7 +93,7 @@ def _check_stages(settings: Settings) -> None:
         )
     pretext = PRETEXTS[pretrain.task]
     both = [name for name in pretrain.targets if name in pretrain.inputs]
-    if pretext.uses_inputs and pretext.uses_target and both:
+    if pretext.synthesises and both:
         raise BratsError(
             f"config.pretrain.target={both[0]} is among config.pretrain.inputs; "
             "predict a modality that is not an input"

@@ -4,6 +4,6 @@ A pretext turns images into input, target and weight of an example; it sees arra
 """
 
 from brats_jax.pretexts.base import Example, Options, Pretext
-from brats_jax.pretexts.registry import PRETEXTS
+from brats_jax.pretexts.registry import DEFAULT, PRETEXTS
 
-__all__ = ["PRETEXTS", "Example", "Options", "Pretext"]
+__all__ = ["DEFAULT", "PRETEXTS", "Example", "Options", "Pretext"]

@@ -11,11 +11,10 @@ import jax
 import jax.numpy as jnp
 
 from brats_jax.pretexts.base import (
-    MODALITIES,
+    AllModalities,
     Example,
     Images,
     Present,
-    Pretext,
     Seeds,
     by_channel,
     keys_of,
@@ -23,7 +22,7 @@ from brats_jax.pretexts.base import (
 
 
 @dataclass(frozen=True)
-class AnyToAny(Pretext):
+class AnyToAny(AllModalities):
     """A random non-empty part of what a patient has, the rest zero -> all that it has.
 
     Every such part is equally likely. It is evaluated on the configured inputs -> the configured
@@ -31,30 +30,12 @@ class AnyToAny(Pretext):
     """
 
     name: ClassVar[str] = "any_to_any"
-    summary: ClassVar[str] = (
-        "a random non-empty part of what a patient has, the rest zero -> all that it has"
-    )
     is_random: ClassVar[bool] = True
-
-    @property
-    def reads(self) -> tuple[int, ...]:
-        """All modalities."""
-        return tuple(range(MODALITIES))
-
-    @property
-    def predicts(self) -> tuple[int, ...]:
-        """All modalities."""
-        return tuple(range(MODALITIES))
 
     @property
     def tested(self) -> tuple[int, ...]:
         """The configured targets."""
         return self.targets
-
-    @property
-    def needs(self) -> tuple[int, ...]:
-        """Any one modality is enough."""
-        return ()
 
     @property
     def test_needs(self) -> tuple[int, ...]:

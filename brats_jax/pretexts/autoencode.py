@@ -11,18 +11,12 @@ class Autoencode(Pretext):
     """The configured inputs -> the same."""
 
     name: ClassVar[str] = "autoencode"
-    summary: ClassVar[str] = "the configured inputs -> the same (a control)"
-    uses_target: ClassVar[bool] = False
+    synthesises: ClassVar[bool] = False
 
     @property
     def predicts(self) -> tuple[int, ...]:
         """The inputs."""
         return self.inputs
-
-    @property
-    def synthetic(self) -> tuple[int, ...]:
-        """None: every output is an input."""
-        return ()
 
     def example(
         self, inputs: Images, targets: Images, given: Present, wanted: Present, seeds: Seeds

@@ -61,8 +61,7 @@ class Pretext(abc.ABC):
       inputs, targets: positions of the configured modalities in the images.
       options: the parameters.
       name: as in `config.pretrain.task`.
-      summary: 'what goes in -> what comes out', for documentation and messages.
-      uses_inputs, uses_target: whether the configured inputs and target have a meaning.
+      synthesises: whether the outputs are predicted from other modalities of the same slice.
       needs_donor: whether the target is of another person's slice.
       is_random: whether examples depend on their seeds.
       hides: whether the target is what the input hides, pixel by pixel.
@@ -73,9 +72,7 @@ class Pretext(abc.ABC):
     options: Options = Options()
 
     name: ClassVar[str]
-    summary: ClassVar[str]
-    uses_inputs: ClassVar[bool] = True
-    uses_target: ClassVar[bool] = True
+    synthesises: ClassVar[bool] = True
     needs_donor: ClassVar[bool] = False
     is_random: ClassVar[bool] = False
     hides: ClassVar[bool] = False
@@ -97,8 +94,8 @@ class Pretext(abc.ABC):
 
     @property
     def synthetic(self) -> tuple[int, ...]:
-        """Those outputs that are predicted from other modalities of the same slice."""
-        return self.targets
+        """The configured targets, if they are predicted from other modalities; else none."""
+        return self.targets if self.synthesises else ()
 
     @abc.abstractmethod
     def example(
@@ -135,6 +132,25 @@ class Pretext(abc.ABC):
         """bool[P]: the patients to learn from, of the modalities bool[P, 4] that they have."""
         present = np.asarray(present)
         return np.asarray(present.any(axis=1) & present[:, list(self.needs)].all(axis=1))
+
+
+class AllModalities(Pretext):
+    """A pretext that reads and predicts every modality, of patients that have any."""
+
+    @property
+    def reads(self) -> tuple[int, ...]:
+        """All modalities."""
+        return tuple(range(MODALITIES))
+
+    @property
+    def predicts(self) -> tuple[int, ...]:
+        """All modalities."""
+        return tuple(range(MODALITIES))
+
+    @property
+    def needs(self) -> tuple[int, ...]:
+        """Any one modality is enough."""
+        return ()
 
 
 def keys_of(seeds: Seeds) -> Key[Array, " b"]:

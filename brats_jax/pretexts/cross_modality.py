@@ -16,7 +16,6 @@ class CrossModality(Pretext):
     """
 
     name: ClassVar[str] = "cross_modality"
-    summary: ClassVar[str] = "the configured inputs -> the configured target(s)"
 
     def example(
         self, inputs: Images, targets: Images, given: Present, wanted: Present, seeds: Seeds

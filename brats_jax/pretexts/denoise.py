@@ -17,7 +17,6 @@ class Denoise(Autoencode):
     """The configured inputs with Gaussian noise -> the same without."""
 
     name: ClassVar[str] = "denoise"
-    summary: ClassVar[str] = "the configured inputs with noise -> the same without"
     is_random: ClassVar[bool] = True
 
     def example(

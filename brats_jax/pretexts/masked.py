@@ -13,11 +13,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
 from brats_jax.pretexts.base import (
-    MODALITIES,
+    AllModalities,
     Example,
     Images,
     Present,
-    Pretext,
     Seeds,
     by_channel,
     keys_of,
@@ -25,35 +24,13 @@ from brats_jax.pretexts.base import (
 
 
 @dataclass(frozen=True)
-class Masked(Pretext):
+class Masked(AllModalities):
     """All modalities with random blocks set to zero -> what was hidden, which alone counts."""
 
     name: ClassVar[str] = "masked"
-    summary: ClassVar[str] = "all modalities, random blocks hidden -> what was hidden"
-    uses_inputs: ClassVar[bool] = False
-    uses_target: ClassVar[bool] = False
+    synthesises: ClassVar[bool] = False
     is_random: ClassVar[bool] = True
     hides: ClassVar[bool] = True
-
-    @property
-    def reads(self) -> tuple[int, ...]:
-        """All modalities."""
-        return tuple(range(MODALITIES))
-
-    @property
-    def predicts(self) -> tuple[int, ...]:
-        """All modalities."""
-        return tuple(range(MODALITIES))
-
-    @property
-    def synthetic(self) -> tuple[int, ...]:
-        """None: every output is partly an input."""
-        return ()
-
-    @property
-    def needs(self) -> tuple[int, ...]:
-        """Any one modality is enough."""
-        return ()
 
     def example(
         self, inputs: Images, targets: Images, given: Present, wanted: Present, seeds: Seeds

@@ -17,7 +17,11 @@ def _found() -> dict[str, type[Pretext]]:
         if module.name == __name__:
             continue
         for _, kind in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
-            if issubclass(kind, Pretext) and kind.__module__ == module.name and kind is not Pretext:
+            if (
+                issubclass(kind, Pretext)
+                and kind.__module__ == module.name
+                and not inspect.isabstract(kind)
+            ):
                 kinds[kind.name] = kind
     return {DEFAULT: kinds.pop(DEFAULT), **dict(sorted(kinds.items()))}
 

@@ -14,5 +14,4 @@ class Shuffled(CrossModality):
     """
 
     name: ClassVar[str] = "shuffled"
-    summary: ClassVar[str] = "the configured inputs -> the target(s) of another person (a control)"
     needs_donor: ClassVar[bool] = True

@@ -31,9 +31,9 @@ from brats_jax.reporting.training_variance import (
     independent_groups,
 )
 from brats_jax.runs.settings import IF_ABSENT, flatten
+from brats_jax.tasks.pretraining import DEFAULT_PRETEXT
 
 CONTROLS = ("shuffled", "autoencode")  # names of pretexts
-DEFAULT_PRETEXT = "cross_modality"
 # Settings in which a pretext and its control must agree.
 _ALIKE = (
     "pretrain.decoder", "pretrain.unlabelled_fraction", "transfer.parts",

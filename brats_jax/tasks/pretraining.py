@@ -16,10 +16,11 @@ from brats_jax.data.augment import Augmentation, augment
 from brats_jax.data.brain import brain_mask
 from brats_jax.data.modalities import MODALITIES, channel_indices
 from brats_jax.models import DECODERS, ReconstructionModel
+from brats_jax.pretexts import DEFAULT as DEFAULT_PRETEXT
 from brats_jax.pretexts import PRETEXTS, Example, Options, Pretext
 from brats_jax.tasks.base import Batch, Images, Task
 
-DEFAULT_PRETEXT, DEFAULT_DECODER = next(iter(PRETEXTS)), next(iter(DECODERS))
+DEFAULT_DECODER = next(iter(DECODERS))
 
 
 class Weighted(NamedTuple):

@@ -1,5 +1,6 @@
 """What the sources with a dataset.json share: the Medical Segmentation Decathlon and nnU-Net."""
 
+import abc
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ _RELEASE_SHAPE = (240, 240)
 _FRONTMOST = 115  # a brain that is turned has its centre at 101 to 109
 
 
-class DatasetSource:
+class DatasetSource(abc.ABC):
     """The cases of a folder with a dataset.json.
 
     Args:
@@ -115,17 +116,17 @@ class DatasetSource:
     def _has_classes(self, case: FolderCase) -> bool:
         return bool(case.labels and self._named and self._named.kind == CLASS_LABELS)
 
+    @abc.abstractmethod
     def missing(self, case: FolderCase) -> list[str]:
         """The modalities that a case lacks, by its files."""
-        raise NotImplementedError
 
     def misfit(self, case: FolderCase) -> str:
         """Why the files do not fit dataset.json, in one line; '' if they do."""
         return ""
 
+    @abc.abstractmethod
     def volumes(self, case: FolderCase) -> dict[str, Volume]:
         """Reads the images of a case, by modality."""
-        raise NotImplementedError
 
     def notices(self) -> list[str]:
         """Channels and files that are left out, and cases that are listed but not here."""
