@@ -172,7 +172,8 @@ def read_temperature(fold: FoldFolder, model_hash: str) -> float:
     remedy = f"run python -m brats_jax.calibrate --checkpoint={fold.run.path}"
     if not path.exists():
         raise BratsError(f"{fold.path} is not calibrated: {remedy}")
-    calibration = read_document(path, Calibration, remedy)
+    # `calibrate` keeps a document that was edited or damaged.
+    calibration = read_document(path, Calibration, f"move it away and {remedy}")
     if not calibration.temperature > 0:
         raise BratsError(f"{path} holds no temperature above 0: {remedy}")
     if calibration.model != model_hash:
@@ -213,9 +214,10 @@ def _folds(
         elif folder.path.exists():
             notes.append(f"fold {fold.number} {reason} and left out")
     if not found:
+        why = f" ({'; '.join(notes)})" if notes else ""
         raise BratsError(
-            f"{run.path}: no fold whose {stage} stage is trained to the end; train one, or give "
-            f"{run.fold(0).path.with_name('fold_K')} to use its best so far"
+            f"{run.path}: no fold whose {stage} stage is trained to the end{why}; train one, or "
+            f"give {run.fold(0).path.with_name('fold_K')} to use its best so far"
         )
     return found, notes
 

@@ -107,8 +107,8 @@ def reconstruction_drawing(
         axes[-1].set_title(f"{heading}SSIM {row.ssim:.3f}")
         name_row(axes[0], row.patient, row.slice_number)
     for axis, name in zip(grid[0], names, strict=False):
-        axis.set_title(DISPLAY_NAMES[name])
-    grid[0, -2].set_title(shown)
+        axis.set_title(DISPLAY_NAMES[name] + (" (input)" if name == target_modality else ""))
+    grid[0, -2].set_title(shown + (" (target)" if target_modality in names else ""))
     return figure
 
 
