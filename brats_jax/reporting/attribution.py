@@ -47,6 +47,7 @@ class Gain:
 
     Attributes:
       arm, control: the arms.
+      pretext: the arm's, in words.
       over: 'nothing', 'ImageNet', 'autoencode' or 'shuffled'.
       result: the paired test.
       spread: standard deviations of the difference; None for fewer than two patients.

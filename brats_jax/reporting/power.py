@@ -11,6 +11,8 @@ from brats_jax.runtime.text import plural
 
 GAIN = 0.01  # of Dice
 TRAININGS = (1, 3, 5, 10, 20, 50)  # for which the number of patients is given
+# With fewer patients no test of theirs can have p below 0.05, nor tell the spread between them.
+LEAST_PATIENTS = 6
 _MOST = 100_000  # patients; more are as good as never
 _POWER, _ALPHA = 0.8, 0.05
 
@@ -58,14 +60,19 @@ def statement(found: Components, what: str, gain: float = GAIN) -> str:
         f"{plural(found.of_patients, 'patient')} and {plural(found.of_trainings, 'training')} of "
         "each model"
     )
+    if found.of_patients < LEAST_PATIENTS:
+        return (
+            f"{what}: {source} are too few to tell how many would show a gain of {gain:g}; "
+            f"evaluate at least {LEAST_PATIENTS} patients."
+        )
     spreads = f"between patients {found.patients:.3f}"
     if found.trainings is None:
         needed = patients_needed(found, 1, gain)
         return (
             f"{what}: standard deviation of the difference {spreads} ({source}). "
             f"{_patients(needed)} would show a gain of {gain:g} "
-            f"{captions.these_only(found.of_trainings)}: how much another training changes the "
-            "result, one training cannot tell."
+            f"{captions.these_only(found.of_trainings)}: the spread between trainings is not "
+            "known."
         )
     spreads += f", between trainings {found.trainings:.3f}, of the rest {found.rest:.3f}"
     ways = _ways(found, TRAININGS, gain)

@@ -21,6 +21,12 @@ def test_the_number_of_patients_is_that_of_the_formula():
     assert least_trainings(found()) == 8 and least_trainings(found(trainings=0.0)) == 1
 
 
+def test_of_a_few_patients_nothing_is_claimed():
+    few = Components(0.0, 0.0, 0.0, 5, 5)
+    assert "5 patients and 5 trainings of each model are too few to tell" in statement(few, "WT")
+    assert "too few" not in statement(few._replace(of_patients=6), "WT")
+
+
 def test_studies_of_that_size_find_the_gain_in_four_of_five():
     """A simulation with the true components; a z test, as the formula has it."""
     rng = np.random.default_rng(0)
