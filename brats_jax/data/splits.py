@@ -1,6 +1,7 @@
 """The patients (or slices) of training, validation and test: drawn, frozen and audited."""
 
 import dataclasses
+import fnmatch
 import hashlib
 import itertools
 import json
@@ -14,7 +15,7 @@ import numpy as np
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 from brats_jax.runtime.document import SealedDocument, read_document
-from brats_jax.runtime.text import plural
+from brats_jax.runtime.text import listed, plural
 
 SPLIT_BY = ("patient", "slice")
 
@@ -33,6 +34,8 @@ class Splits(SealedDocument):
       folds: sorted names of the validation units of each fold.
       unlabelled: sorted names of the persons without class labels, who are in no set: the
         pretraining of every fold may use them.
+      training_only: sorted names of the persons with class labels who are in no test set and in
+        no fold's validation set: they train in every fold.
     """
 
     SCHEMA: ClassVar[str] = "brats_jax.splits"
@@ -45,6 +48,7 @@ class Splits(SealedDocument):
     test: tuple[str, ...]
     folds: tuple[tuple[str, ...], ...]
     unlabelled: tuple[str, ...] = ()
+    training_only: tuple[str, ...] = ()
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
@@ -60,7 +64,11 @@ class Splits(SealedDocument):
         if len(splits.folds) != splits.num_folds:
             raise ValueError(f"it has {len(splits.folds)} folds, not {splits.num_folds}")
         seen: dict[str, str] = {}
-        for where, names in (*splits.sets(), ("the unlabelled persons", splits.unlabelled)):
+        others = (
+            ("the unlabelled persons", splits.unlabelled),
+            ("the persons for training only", splits.training_only),
+        )
+        for where, names in (*splits.sets(), *others):
             for name in names:
                 if name in seen:
                     raise ValueError(f"'{name}' is in {seen[name]} and again in {where}")
@@ -77,6 +85,8 @@ class Splits(SealedDocument):
     def digest(self) -> str:
         """SHA-256 of the sets, in any order of their units."""
         sets = [self.split_by, *(sorted(names) for _, names in self.sets())]
+        if self.training_only:
+            sets.append(sorted(self.training_only))
         return hashlib.sha256(json.dumps(sets).encode()).hexdigest()
 
 
@@ -102,6 +112,7 @@ def make_splits(
     test_fraction: float = 0.15,
     num_folds: int = 5,
     seed: int = 0,
+    training_only: Sequence[str] = (),
 ) -> Splits:
     """Draws the hold-out test set and the folds.
 
@@ -120,9 +131,11 @@ def make_splits(
       test_fraction: share of the units held out, in (0, 1); rounded, at least one.
       num_folds: cross-validation folds over the rest.
       seed: the draw is a pure function of the units and this number.
+      training_only: names or patterns (`*`, `?`) of persons who train in every fold and are in no
+        validation or test set; the shares are of the others.
 
     Raises:
-      BratsError: for unknown values, or fewer units than the folds need.
+      BratsError: for unknown values, fewer units than the folds need, or a pattern of nobody.
     """
     if split_by not in SPLIT_BY:
         raise BratsError(f"unknown data.split_by '{split_by}'; valid: {', '.join(SPLIT_BY)}")
@@ -131,15 +144,19 @@ def make_splits(
     if num_folds < 2:
         raise BratsError(f"data.num_folds must be at least 2, not {num_folds}")
     drawn = _drawn(store)
+    kept = _training_only(store, training_only)
+    if kept and split_by != "patient":
+        raise BratsError("data.training_only names persons; it needs data.split_by=patient")
     slices = np.flatnonzero(drawn[store.patient_of])
     burden_of_slice = store.pixels[slices, 1:].sum(axis=1, dtype=np.int64)
     persons = _persons(store)
     if split_by == "patient":
-        names = persons
-        number = {name: k for k, name in enumerate(names)}
+        number = {name: k for k, name in enumerate(persons)}
         person = np.array([number.get(name, 0) for name in store.subjects])
         of_slice = person[store.patient_of[slices]]
-        burden = np.bincount(of_slice, burden_of_slice, minlength=len(names))
+        burden = np.bincount(of_slice, burden_of_slice, minlength=len(persons))
+        names = [name for name in persons if name not in kept]
+        burden = burden[[number[name] for name in names]]
     else:
         burden = burden_of_slice
         names = [slice_name(store, int(i)) for i in slices]
@@ -170,6 +187,7 @@ def make_splits(
         test=tuple(sorted(names[i] for i in test)),
         folds=tuple(tuple(sorted(names[i] for i in fold)) for fold in folds),
         unlabelled=tuple(sorted({*store.subjects} - {*persons})),
+        training_only=kept,
     )
 
 
@@ -182,6 +200,21 @@ def _persons(store: Store) -> list[str]:
     """The persons that sets are drawn from, sorted: those with a drawn scan."""
     pairs = zip(store.subjects, _drawn(store), strict=True)
     return sorted({name for name, is_drawn in pairs if is_drawn})
+
+
+def _training_only(store: Store, patterns: Sequence[str]) -> tuple[str, ...]:
+    """The sorted persons with drawn scans that match any of the patterns."""
+    persons = _persons(store)
+    kept: set[str] = set()
+    for pattern in patterns:
+        found = fnmatch.filter(persons, pattern)
+        if not found:
+            raise BratsError(
+                f"data.training_only={pattern}: no person with labels in {store.path} has such a "
+                f"name; the first are {listed(persons[:3])}"
+            )
+        kept.update(found)
+    return tuple(sorted(kept))
 
 
 def _take_evenly(
@@ -210,6 +243,8 @@ def load_or_make_splits(path: Path, store: Store, **options: object) -> Splits:
         splits.write(path)
         return splits
     splits = read_document(path, Splits)
+    patterns: Sequence[str] = options.get("training_only", ())  # type: ignore[assignment]
+    options = {**options, "training_only": _training_only(store, patterns)}
     for name, wanted in options.items():
         if getattr(splits, name) != wanted:
             raise BratsError(
@@ -229,7 +264,7 @@ def load_or_make_splits(path: Path, store: Store, **options: object) -> Splits:
 def check_splits(splits: Splits, store: Store, path: Path) -> None:
     """Checks that every unit of the store is in exactly one set, and nothing else is.
 
-    The unlabelled persons must be those of the store.
+    Persons for training only count as a set. The unlabelled persons must be those of the store.
 
     Args:
       splits: read from `path`, so that no unit is in two sets.
@@ -245,7 +280,7 @@ def check_splits(splits: Splits, store: Store, path: Path) -> None:
     else:
         drawn = np.flatnonzero(_drawn(store)[store.patient_of])
         units = {slice_name(store, int(i)) for i in drawn}
-    named: set[str] = set()
+    named: set[str] = {*splits.training_only}
     problem = ""
     if splits.patients != tuple(store.patients):
         problem = f"it lists other patients than {store.path}"
@@ -275,7 +310,10 @@ def fold_split(splits: Splits, store: Store, fold: int) -> Split:
     groups = {
         "test": splits.test,
         "validation": splits.folds[fold],
-        "train": tuple(name for k, names in enumerate(splits.folds) if k != fold for name in names),
+        "train": (
+            *(name for k, names in enumerate(splits.folds) if k != fold for name in names),
+            *splits.training_only,
+        ),
     }
     drawn = _drawn(store)[store.patient_of]
     unlabelled = ~drawn

@@ -123,6 +123,29 @@ def test_by_patient_nothing_leaks(index):
     assert "no patient in two sets" in audit.check("patient")
 
 
+def test_persons_for_training_only_train_in_every_fold_and_are_tested_in_none(index):
+    kept = ("P00*", "P031")
+    names = sorted(name for name in index.patients if name < "P010" or name == "P031")
+    assert len(names) == 11
+    splits = make_splits(index, seed=3, training_only=kept)
+    assert splits.training_only == tuple(names)
+    assert len(splits.test) == round(0.15 * (40 - len(names)))
+    for fold in range(5):
+        split = fold_split(splits, index, fold)
+        train = {index.subjects[index.patient_of[i]] for i in split.train}
+        held = {index.subjects[index.patient_of[i]] for i in (*split.validation, *split.test)}
+        assert train >= {*names} and not held & {*names}
+        assert len(train | held) == 40 and not audit_leakage(index, split).leaks
+    assert splits.digest != make_splits(index, seed=3).digest
+
+
+def test_a_pattern_of_nobody_for_training_only_is_refused(index):
+    with pytest.raises(BratsError, match=r"data.training_only=TCIA\*: no person with labels"):
+        make_splits(index, training_only=("TCIA*",))
+    with pytest.raises(BratsError, match=r"data\.training_only names persons"):
+        make_splits(index, training_only=("P00*",), split_by="slice")
+
+
 def test_all_scans_of_a_person_stay_on_one_side():
     index = Index([100] * 20, scans_of_last=4)
     splits = make_splits(index)
