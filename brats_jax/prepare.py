@@ -2,11 +2,11 @@
 
     python -m brats_jax.prepare --source=DIR [--source=DIR ...] [--store=STORE]
     python -m brats_jax.prepare --source=phantom --patients=12 --seed=0 [--store=STORE]
+    python -m brats_jax.prepare --add --source=DIR [--source=DIR ...] [--store=STORE]
     python -m brats_jax.prepare --verify [--store=STORE]
 
 STORE defaults to $BRATS_JAX_STORE or stores/default. After an interruption, the same command
-continues. Cases without labels are for pretraining. A finished store takes further sources: name
-those that it holds, and the new ones.
+continues. Cases without labels are for pretraining. --add adds sources to a finished store.
 """
 
 from collections.abc import Sequence
@@ -28,10 +28,13 @@ _STORE = flag_types.define_path(
 )
 _NORMALISATION = flags.DEFINE_enum(
     "normalisation",
-    "slice",
+    None,
     NORMALISATIONS,
-    "Clip and z-score each slice over all its pixels, or each volume over its brain; robust: each "
-    "volume by the median and interquartile range of its brain.",
+    "slice (the default): clip and z-score each slice over all its pixels; volume: each volume "
+    "over its brain; robust: each volume by the median and interquartile range of its brain.",
+)
+_ADD = flags.DEFINE_bool(
+    "add", False, "Add the sources to those of the store, which stay as they are."
 )
 _CHANNEL_ORDER = flags.DEFINE_list(
     "channel_order", None, "Kaggle files: order of the channels, if not flair,t1,t1ce,t2."
@@ -103,6 +106,7 @@ def _main() -> None:
             workers=_WORKERS.value,
             ignore_audit=_IGNORE_AUDIT.value,
             skip_bad_cases=_SKIP_BAD_CASES.value,
+            add=_ADD.value,
             say=print_notice,
         )
         print_lines(summary_table(_store(), manifest))

@@ -10,7 +10,14 @@ from brats_jax.data.normalise import NORMALISATIONS
 from brats_jax.data.scans.options import ReadOptions
 from brats_jax.data.sources.base import Source, known_problems
 from brats_jax.data.sources.detect import open_sources
-from brats_jax.data.sources.joined import SEVERAL, JoinedSources, descriptions_in, place_of
+from brats_jax.data.sources.joined import (
+    SEVERAL,
+    JoinedSources,
+    description_of,
+    descriptions_in,
+    place_of,
+)
+from brats_jax.data.sources.reopen import reopen
 from brats_jax.data.store import growth, writer
 from brats_jax.data.store.layout import (
     MANIFEST,
@@ -33,7 +40,7 @@ def prepare(
     source: AnySource | Sequence[AnySource],
     store: str | os.PathLike[str],
     *,
-    normalisation: str = "slice",
+    normalisation: str | None = None,
     patients: int | None = None,
     seed: int | None = None,
     shape: Sequence[int] | None = None,
@@ -43,6 +50,7 @@ def prepare(
     workers: int | None = None,
     ignore_audit: bool = False,
     skip_bad_cases: bool = False,
+    add: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> Manifest:
     """Prepares a store from sources, adds sources to one, or continues after an interruption.
@@ -54,12 +62,14 @@ def prepare(
       source: a folder, 'phantom', or an open source; or several.
       store: the folder to write: new, empty, left by the same preparation, or a finished store
         of some of these sources.
-      normalisation: 'slice' (the paper's), 'volume' or 'robust' (see `data.normalise`).
+      normalisation: 'slice' (the paper's), 'volume' or 'robust' (see `data.normalise`); None for
+        'slice' or, with `add`, that of the store.
       patients, seed, shape, channel_order, labels, options: see `sources.detect.open_source`; of
         several sources each takes those that fit it.
       workers: number of processes; None for one per available processor, 1 for this process alone.
       ignore_audit: continue even if the labels contradict the names of the channels.
       skip_bad_cases: leave out cases that cannot be read instead of stopping at the first.
+      add: the sources of the store come before the given ones, with the options that they had.
       say: called with lines for the user: notices and progress.
 
     Returns:
@@ -69,6 +79,12 @@ def prepare(
       BratsError: bad source, bad case, contradicted audit, full disk, or a store prepared with
         other options. Finished cases stay, so that the same command continues; nothing else stays.
     """
+    store = Path(store)
+    before = read_manifest(store) if (store / MANIFEST).is_file() else None
+    if add and before is None:
+        raise BratsError(f"--add: there is no store {store} to add to; leave out --add to make it")
+    if normalisation is None:
+        normalisation = before.normalisation if add and before else "slice"
     if normalisation not in NORMALISATIONS:
         raise BratsError(
             f"unknown normalisation '{normalisation}'; valid: {', '.join(NORMALISATIONS)}"
@@ -76,21 +92,21 @@ def prepare(
     if workers is not None and workers < 1:
         raise BratsError(f"--workers={workers} must be at least 1")
     given = [source] if isinstance(source, str | os.PathLike) or not _is_list(source) else source
-    sources = JoinedSources(
-        open_sources(
-            given,  # type: ignore[arg-type]
-            patients=patients,
-            seed=seed,
-            shape=shape,
-            channel_order=channel_order,
-            labels=labels,
-            options=options,
-        )
+    opened = open_sources(
+        given,  # type: ignore[arg-type]
+        patients=patients,
+        seed=seed,
+        shape=shape,
+        channel_order=channel_order,
+        labels=labels,
+        options=options,
     )
-    sources.check_normalisation(normalisation)
-    store = Path(store)
-    before = read_manifest(store) if (store / MANIFEST).is_file() else None
     known = _known_sources(store, before)
+    if add:
+        new = [source for source in opened if description_of(source) not in known]
+        opened = [*(reopen(one, options) for one in known), *new]
+    sources = JoinedSources(opened)
+    sources.check_normalisation(normalisation)
     if sources.holds(known):
         sources = sources.ordered(known)
     settings = PreparationSettings(
@@ -210,8 +226,7 @@ def _check_same_settings(
         )
         raise BratsError(
             f"{store} was prepared from other sources ({held}) than given ({given}), or with other "
-            "settings of theirs: name all that it holds, and further ones to add them, or choose "
-            "another --store"
+            "settings of theirs: add sources to it with --add, or choose another --store"
         )
     old, new = _by_name(before), _by_name(now)
     changes = [

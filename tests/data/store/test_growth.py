@@ -164,3 +164,20 @@ def test_a_case_that_changed_in_its_source_is_kept_and_named(tmp_path, brats_fil
     assert any("files of 1 case changed after the store was prepared (P0)" in line for line in said)
     assert (tmp_path / "store/cases/P0.images.npy").read_bytes() == kept
     assert growth.index_names(None) == ("index.npz", "tumour_pixels.npy")
+
+
+def test_add_needs_no_names_of_what_the_store_holds(tmp_path):
+    phantom = {"patients": 2, "seed": 3, "shape": (16, 48, 48), "workers": 1}
+    prepare("phantom", tmp_path / "store", normalisation="volume", **phantom)
+    files = state_of(tmp_path / "store" / "cases")
+    cases = examples.source_of(*examples.made_cases(1), name="A")
+    manifest = prepare(cases, tmp_path / "store", add=True, workers=1)
+    assert manifest.patients == ("Phantom_001", "Phantom_002", "P0")
+    assert manifest.normalisation == "volume"
+    assert {name: state_of(tmp_path / "store" / "cases")[name] for name in files} == files
+
+
+def test_add_to_no_store_is_refused(tmp_path):
+    with pytest.raises(BratsError, match="--add: there is no store"):
+        prepare("phantom", tmp_path / "store", patients=2, add=True)
+    assert not (tmp_path / "store").exists()
