@@ -129,6 +129,16 @@ def describe(audit: ChannelAudit) -> str:
     )
 
 
+def finding(audit: ChannelAudit) -> str:
+    """The contradiction of a single case, in words."""
+    return f"T1Gd is not the brightest in ET over NCR/NET ({_shown(audit)})"
+
+
+def _shown(audit: ChannelAudit) -> str:
+    values = ", ".join(f"{name} {value:+.2f}" for name, value in (audit.contrast or {}).items())
+    return f"ET minus NCR is {values}"
+
+
 def complaint(audit: ChannelAudit, channel_order: Sequence[str] | None) -> str:
     """One line for a contradicted audit: the contradiction and the remedy.
 
@@ -137,11 +147,8 @@ def complaint(audit: ChannelAudit, channel_order: Sequence[str] | None) -> str:
       channel_order: the channel order of the files, if the user can choose it; else None.
     """
     found, contrast = audit.looks_like_t1gd, audit.contrast or {}
-    shown = ", ".join(f"{name} {value:+.2f}" for name, value in contrast.items())
-    finding = (
-        f"the labels contradict the names of the channels: over {plural(audit.slices, 'slice')} of "
-        f"{plural(audit.patients, 'patient')} ET minus NCR is {shown}"
-    )
+    where = f"over {plural(audit.slices, 'slice')} of {plural(audit.patients, 'patient')}"
+    finding = f"the labels contradict the names of the channels: {where} {_shown(audit)}"
     t1gd = contrast.get("t1gd", 0.0)
     if t1gd < 0 and t1gd == min(contrast.values()) and -t1gd >= contrast.get(found or "", 0.0):
         where = "the mask channels are NCR, ED, ET" if channel_order else "label values are right"

@@ -161,29 +161,33 @@ class Preparation:
         ignored = self.before is not None and self.before.audit.ignored
         for number in range(self.first, len(self.sources.sources)):
             ignored |= self._audit_source(number, ignore)
-        audit = channel_audit.judge(record.contrast for record in self._ordered())
+        records = self._ordered()
+        if not ignored:  # a few cases that contradict are noted
+            of_source = {number: self._of_source(number, records) for number in self._numbers()}
+            left = {one.patient for own in of_source.values() for one in set_checks.audited(own)}
+            records = [one for one in records if one.patient in left]
+        audit = channel_audit.judge(record.contrast for record in records)
         return dataclasses.replace(audit, ignored=ignored)
+
+    def _numbers(self) -> range:
+        return range(len(self.sources.sources))
+
+    def _of_source(self, number: int, records: Sequence[CaseRecord]) -> list[CaseRecord]:
+        return [one for one in records if self.sources.number_of(one.patient) == number]
 
     def _audit_source(self, number: int, ignore: bool) -> bool:
         """Whether the cases of a source contradict its names, and that is ignored."""
         source = self.sources.sources[number]
-        records = [
-            self.records[name]
-            for name in self.patients
-            if name in self.records and self.sources.number_of(name) == number
-        ]
-        audit = channel_audit.judge(record.contrast for record in records)
-        complaint = ""
-        if audit.verdict == "contradicted":
-            complaint = channel_audit.complaint(audit, getattr(source, "channel_order", None))
-        elif not ignore and source.name != PHANTOM:
-            complaint = set_checks.common_contradiction(records)
-        if not complaint:
-            return False
+        written = [self.records[name] for name in self.patients if name in self.records]
+        records = self._of_source(number, written)
         # The channels of a phantom are correct by construction, though noise may contradict a
         # coarse one.
         if ignore or source.name == PHANTOM:
-            return True
+            audit = channel_audit.judge(record.contrast for record in records)
+            return audit.verdict == "contradicted"
+        complaint = set_checks.complaint(records, getattr(source, "channel_order", None))
+        if not complaint:
+            return False
         # The written cases have the wrong names: no other command can use them.
         for record in records:
             writer.discard_case(self.store, record.patient)

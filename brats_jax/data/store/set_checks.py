@@ -6,9 +6,11 @@ import types
 from collections.abc import Callable, Mapping, Sequence
 
 from brats_jax.data.scans.persons import person_key, similar_names
-from brats_jax.data.store import layout, tissue_audit
+from brats_jax.data.store import channel_audit, layout, tissue_audit
 from brats_jax.data.store.layout import CaseRecord
 from brats_jax.runtime.text import listed, plural
+
+_MOST_SIGNS = 3  # in a message; the manifest has all
 
 
 @dataclasses.dataclass
@@ -52,13 +54,18 @@ def check_set(
             f"taken for different persons: {listed(names)}; if these are scans of one person, "
             "rename them, e.g. to NAME_time1, NAME_time2, so that no split divides them"
         )
-    wrong = contradictions(records)
+    wrong: dict[str, tuple[str, ...]] = {}
+    of_source: dict[int, list[CaseRecord]] = collections.defaultdict(list)
+    for one, source in zip(records, source_of or [0] * len(records), strict=True):
+        of_source[source].append(one)
+    for own in of_source.values():
+        wrong |= contradictions(own)
     for name, signs in wrong.items():
         notes[name].append(f"its images contradict its labels or names: {'; '.join(signs)}")
     if wrong:
         notices.append(
             f"{plural(len(wrong), 'case')} of {len(records)} may have exchanged labels or "
-            f"modalities; check {listed(list(wrong))}: " + "; ".join(next(iter(wrong.values())))
+            f"modalities; check {listed(list(wrong))}: {_shown(wrong)}"
         )
     schemes = collections.Counter(one.provenance.get("label_scheme", "") for one in records)
     del schemes[""]
@@ -68,28 +75,92 @@ def check_set(
 
 
 def contradictions(records: Sequence[CaseRecord]) -> dict[str, tuple[str, ...]]:
-    """The signs of exchanged labels or modalities of each case that has some."""
+    """The signs of exchanged labels or modalities of each case of a source that has some.
+
+    If the other cases together contradict the names of the channels, cases that are too small for
+    the other signs are judged by these channels, too.
+    """
     found = {
         one.patient: tuple(tissue_audit.contradictions(one.tissue))
         for one in records
         if one.tissue is not None
     }
-    return {name: signs for name, signs in found.items() if signs}
+    found = {name: signs for name, signs in found.items() if signs}
+    others = [one for one in records if one.patient not in found]
+    if channel_audit.judge(one.contrast for one in others).verdict != "contradicted":
+        return found
+    for one in others:
+        if one.tissue is None or not tissue_audit.is_judged(one.tissue):
+            own = channel_audit.judge([one.contrast])
+            if own.verdict == "contradicted":
+                found[one.patient] = (channel_audit.finding(own),)
+    return found
 
 
-def common_contradiction(records: Sequence[CaseRecord]) -> str:
-    """One line if most cases, or all pooled, contradict their labels or names; else empty."""
-    sums = [one.tissue for one in records if one.tissue is not None]
-    judged = sum(tissue_audit.is_judged(one) for one in sums)
+def audited(records: Sequence[CaseRecord]) -> list[CaseRecord]:
+    """The cases of a source whose channels are audited together.
+
+    These are all but the few that contradict by themselves, if the others do not.
+    """
     wrong = contradictions(records)
+    others = [one for one in records if one.patient not in wrong]
+    if 2 * len(wrong) > _judged(records, wrong) or not others:
+        return list(records)
+    audit = channel_audit.judge(one.contrast for one in others)
+    return list(records) if audit.verdict == "contradicted" else others
+
+
+def complaint(records: Sequence[CaseRecord], channel_order: Sequence[str] | None = None) -> str:
+    """One line if the cases of a source, apart from a few, contradict their labels or names.
+
+    Args:
+      records: the cases.
+      channel_order: the channel order of the files, if the user can choose it; else None.
+    """
+    of_all = audited(records)
+    channels = channel_audit.judge(one.contrast for one in of_all)
+    wrong = contradictions(records)
+    if channels.verdict == "contradicted" and (channel_order is not None or not wrong):
+        line = channel_audit.complaint(channels, channel_order)
+        return f"{line}; see {listed(list(wrong))}" if wrong else line
+    sums = [one.tissue for one in of_all if one.tissue is not None and one.patient not in wrong]
     signs = tissue_audit.contradictions(tissue_audit.pooled(sums))
-    if not wrong or (2 * len(wrong) <= judged and not signs):
+    judged = _judged(records, wrong)
+    if channels.verdict != "contradicted" and 2 * len(wrong) <= judged and not signs:
         return ""
+    if not wrong:
+        names = [one.patient for one in of_all if one.tissue is not None]
+        where = f"{plural(len(names), 'case')} together ({listed(names)}): {'; '.join(signs)}"
+    else:
+        where = f"{plural(len(wrong), 'case')} of {judged} ({listed(list(wrong))}): {_shown(wrong)}"
     return (
-        f"the images contradict the labels or the names of the modalities in "
-        f"{plural(len(wrong), 'case')} of {judged} ({listed(list(wrong))}): "
-        f"{'; '.join(signs or next(iter(wrong.values())))}; check the names of the files and the "
-        "order of the labels (--labels=SCHEME names it), or continue with --ignore_audit"
+        f"the images contradict the labels or the names of the modalities in {where}; check the "
+        "names of the files and the order of the labels (--labels=SCHEME names it), or continue "
+        "with --ignore_audit"
+    )
+
+
+def _judged(records: Sequence[CaseRecord], wrong: Mapping[str, object]) -> int:
+    """Number of cases with a verdict."""
+    return sum(
+        one.patient in wrong
+        or (one.tissue is not None and tissue_audit.is_judged(one.tissue))
+        or channel_audit.judge([one.contrast]).verdict == "confirmed"
+        for one in records
+    )
+
+
+def _shown(wrong: Mapping[str, Sequence[str]]) -> str:
+    """The exchange of each case in words, the most frequent first; or the signs of the first."""
+    likely: dict[str, list[str]] = collections.defaultdict(list)
+    for name, signs in wrong.items():
+        likely[signs[0] if signs[0].endswith(tissue_audit.EXCHANGED) else ""].append(name)
+    first = "; ".join(next(iter(wrong.values()))[:_MOST_SIGNS])
+    if len(likely) < 2:
+        return first
+    groups = sorted(likely.items(), key=lambda item: -len(item[1]))
+    return "; ".join(
+        f"{words or 'no single exchange'} in {listed(names)}" for words, names in groups
     )
 
 
