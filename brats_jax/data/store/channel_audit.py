@@ -19,6 +19,7 @@ from brats_jax.runtime.text import plural
 _COMMON_ORDERS = (("flair", "t1", "t1gd", "t2"), ("t1", "t1gd", "t2", "flair"))
 _NCR, _ET = CLASSES.index("NCR/NET"), CLASSES.index("ET")
 _T1GD = MODALITIES.index("t1gd")
+_LEAST_PIXELS, _CLEAR = 10, 0.5  # of a single case; normalised intensities
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,6 +128,14 @@ def describe(audit: ChannelAudit) -> str:
         f"{audit.verdict}; ET minus NCR over {plural(audit.slices, 'slice')} of "
         f"{plural(audit.patients, 'patient')}: {contrast}"
     )
+
+
+def is_clear(case: ContrastSums) -> bool:
+    """Whether a single case contradicts by far, with enough pixels."""
+    contrast = judge([case]).contrast or {}
+    others = max((value for name, value in contrast.items() if name != "t1gd"), default=0.0)
+    enough = min(case.et.pixels, case.ncr.pixels) >= _LEAST_PIXELS
+    return enough and others - max(contrast.get("t1gd", 0.0), 0.0) > _CLEAR
 
 
 def finding(audit: ChannelAudit) -> str:

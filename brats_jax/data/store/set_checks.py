@@ -75,25 +75,21 @@ def check_set(
 
 
 def contradictions(records: Sequence[CaseRecord]) -> dict[str, tuple[str, ...]]:
-    """The signs of exchanged labels or modalities of each case of a source that has some.
+    """The signs of exchanged labels or modalities of each case that has some.
 
-    If the other cases together contradict the names of the channels, cases that are too small for
-    the other signs are judged by these channels, too.
+    Cases that are too small for the signs of `tissue_audit` are judged by ET over NCR/NET alone.
     """
-    found = {
-        one.patient: tuple(tissue_audit.contradictions(one.tissue))
-        for one in records
-        if one.tissue is not None
-    }
-    found = {name: signs for name, signs in found.items() if signs}
-    others = [one for one in records if one.patient not in found]
-    if channel_audit.judge(one.contrast for one in others).verdict != "contradicted":
-        return found
-    for one in others:
-        if one.tissue is None or not tissue_audit.is_judged(one.tissue):
+    found = {}
+    for one in records:
+        if one.tissue is None:
+            continue
+        if tissue_audit.is_judged(one.tissue):
+            signs = tissue_audit.contradictions(one.tissue)
+        else:
             own = channel_audit.judge([one.contrast])
-            if own.verdict == "contradicted":
-                found[one.patient] = (channel_audit.finding(own),)
+            signs = [channel_audit.finding(own)] if channel_audit.is_clear(one.contrast) else []
+        if signs:
+            found[one.patient] = tuple(signs)
     return found
 
 

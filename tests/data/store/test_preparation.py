@@ -28,7 +28,9 @@ def test_each_source_is_audited_by_itself(tmp_path):
     bad = examples.source_of(wrong, name="bad")
     prepare(good, tmp_path / "store", workers=1)
     for path in (tmp_path / "store", tmp_path / "new"):
-        with pytest.raises(BratsError, match=r"^bad: the images contradict .*\(P9\): T1Gd and T2 look exch"):
+        with pytest.raises(
+            BratsError, match=r"^bad: the images contradict .*\(P9\): T1Gd and T2 look exch"
+        ):
             prepare([good, bad], path, workers=1)
     assert Store.open(tmp_path / "store").patients == [case.patient for case in right]
     manifest = prepare([good, bad], tmp_path / "store", workers=1, ignore_audit=True)

@@ -1,0 +1,73 @@
+"""Modalities or labels that are exchanged in some cases: the audit names these cases."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import unlabelled_examples as examples
+
+from brats_jax.data.store.prepare import prepare
+from brats_jax.errors import BratsError
+
+EXCHANGES = [
+    ((1, 0, 2, 3), (0, 1, 2, 3), "T1 and T1Gd"),
+    ((0, 2, 1, 3), (0, 1, 2, 3), "T1Gd and T2"),
+    ((0, 3, 2, 1), (0, 1, 2, 3), "T1Gd and FLAIR"),
+    ((3, 1, 2, 0), (0, 1, 2, 3), "T1 and FLAIR"),
+    ((0, 1, 2, 3), (0, 1, 3, 2), "ED and ET"),
+    ((0, 1, 2, 3), (0, 2, 1, 3), "NCR/NET and ED"),
+    ((0, 1, 2, 3), (0, 2, 3, 1), "NCR/NET, ED and ET"),
+]
+
+
+def exchanged(case, modalities, classes):
+    return dataclasses.replace(
+        case,
+        images=case.images[..., list(modalities)],
+        labels=np.array(classes, np.uint8)[case.labels],
+    )
+
+
+@pytest.fixture(scope="module")
+def cases():
+    return examples.made_cases(3)
+
+
+@pytest.mark.parametrize(("modalities", "classes", "words"), EXCHANGES)
+def test_one_case_of_three_is_named_and_no_other(tmp_path, cases, modalities, classes, words):
+    one, two, three = cases
+    source = examples.source_of(one, exchanged(two, modalities, classes), three)
+    said = []
+    manifest = prepare(source, tmp_path / "store", workers=1, say=said.append)
+    assert list(manifest.contradictions) == [two.patient]
+    assert manifest.contradictions[two.patient][0] == f"{words} look exchanged"
+    assert any(f"check {two.patient}: {words} look exchanged" in line for line in said)
+    assert manifest.audit.verdict == "confirmed" and not manifest.audit.ignored
+
+
+@pytest.mark.parametrize(("modalities", "classes", "words"), EXCHANGES)
+def test_a_set_of_such_cases_is_refused_with_their_names(
+    tmp_path, cases, modalities, classes, words
+):
+    source = examples.source_of(*[exchanged(case, modalities, classes) for case in cases])
+    names = ", ".join(case.patient for case in cases)
+    with pytest.raises(BratsError, match=rf"3 cases of 3 \({names}\): {words} look exchanged"):
+        prepare(source, tmp_path / "store", workers=1)
+
+
+def test_right_cases_are_not_accused(tmp_path, cases):
+    for how in ("slice", "volume"):
+        source = examples.source_of(*cases)
+        manifest = prepare(source, tmp_path / how, workers=1, normalisation=how)
+        assert not manifest.contradictions and manifest.audit.verdict == "confirmed"
+
+
+def test_a_case_too_small_for_the_other_signs_is_named_by_its_channels(tmp_path, brats_files):
+    for name in ("A", "B", "C"):
+        volumes = brats_files.make_case(ord(name))
+        if name == "B":
+            volumes["t1gd"], volumes["t1"] = volumes["t1"], volumes["t1gd"]
+        brats_files.write_nifti_case(tmp_path / "source", name, volumes)
+    manifest = prepare(tmp_path / "source", tmp_path / "store", workers=1)
+    assert list(manifest.contradictions) == ["B"]
+    assert manifest.contradictions["B"][0].startswith("T1Gd is not the brightest in ET over NCR")
