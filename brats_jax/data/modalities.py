@@ -21,6 +21,21 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "flair": ("t2f", "t2flair"),
 }
 _MODALITY_OF = {spelling: name for name in MODALITIES for spelling in (name, *ALIASES[name])}
+# T1 with a word on contrast before or after it, as people name their files: T1_POSTCONTRAST,
+# post-Gd_T1w, ce-gadolinium_T1w, T1+C. Without spaces, hyphens, underscores and full stops.
+_CONTRAST = (
+    r"(?:\+?(?:post|ce|cm|km|gd|gad|gado|gadolinium|contrast|contrasted|enhanced|with|plus|inj"
+    r"|injected))"
+)
+_NO_CONTRAST = (
+    r"(?:(?:pre|non?|without|un|nc)(?:ce|gd|gad|gado|gadolinium|contrast|contrasted|enhanced)?"
+    r"|native?|nativ|plain)"
+)
+_T1 = r"t1(?:w|weighted|wi)?"
+_WITH_WORDS = {
+    "t1": re.compile(rf"{_NO_CONTRAST}{_T1}|{_T1}{_NO_CONTRAST}"),
+    "t1gd": re.compile(rf"{_CONTRAST}+{_T1}|{_T1}(?:c?{_CONTRAST}+|\+?c\+?|\+)|c{_T1}"),
+}
 
 # For messages.
 VALID_NAMES = "; ".join(f"{name} (or {', '.join(ALIASES[name])})" for name in MODALITIES)
@@ -52,7 +67,7 @@ def canonical_name(name: str) -> str:
     Raises:
       BratsError: an unknown spelling.
     """
-    found = _MODALITY_OF.get(_bare(name))
+    found = modality_of(name)
     if found is None:
         raise BratsError(f"unknown modality '{name}'; valid names: {VALID_NAMES}")
     return found
@@ -62,11 +77,20 @@ def canonical_names(value: Any) -> Any:
     """A name, or a list of names, in canonical spelling; unknown names and others stay."""
     if isinstance(value, list | tuple):
         return [canonical_names(item) for item in value]
-    return _MODALITY_OF.get(_bare(value), value) if isinstance(value, str) else value
+    return modality_of(value) or value if isinstance(value, str) else value
 
 
-def _bare(name: str) -> str:
-    return re.sub(r"[\s_-]", "", name).lower()
+def modality_of(name: str) -> str | None:
+    """The modality for a spelling, also with a word on contrast ('T1_post'); None if unknown."""
+    bare = re.sub(r"[\s._-]", "", name).lower()
+    if bare.startswith("c") and not name.strip().lower().startswith("ct"):
+        return None if bare.startswith("ct1") else _worded(bare)  # C_T1 is T1 of C
+    return _MODALITY_OF.get(bare) or _worded(bare)
+
+
+def _worded(bare: str) -> str | None:
+    found = (modality for modality, known in _WITH_WORDS.items() if known.fullmatch(bare))
+    return next(found, None)
 
 
 def channel_indices(names: Sequence[str]) -> tuple[int, ...]:

@@ -15,13 +15,20 @@ from pathlib import Path
 
 from brats_jax.data.modalities import canonical_names
 from brats_jax.data.scans.labels import LabelScheme, is_of_a_release, schemes_of
-from brats_jax.data.scans.naming import SEG, UPENN_LABELS, VolumeName, parse_volume_name
+from brats_jax.data.scans.naming import (
+    SEG,
+    UPENN_LABELS,
+    VolumeName,
+    hides_contrast,
+    parse_volume_name,
+)
 
 _NIFTI_FILE = re.compile(r".*\.nii(?:\.gz)?", re.IGNORECASE | re.DOTALL)
 _ONE = "move one of them out of the folder"
 # Labels that are not called after their case. Other files whose names hold "seg" are masks of the
 # brain or of its tissues as often as labels of a tumour.
 _LABEL_WORD = r"(?:labels?|corrected|final|manual|gt|truth|ground_?truth)"
+_AUTOMATIC = re.compile(r"auto", re.IGNORECASE)  # the folder automated_segm
 _OTHER_MASK = re.compile(r".*seg.*", re.IGNORECASE | re.DOTALL)
 
 
@@ -36,6 +43,7 @@ class CaseFiles:
       four_is_et: whether label 4 is ET, by the names of its files.
       conflict: one line where two files or folders claim the same volume or case; else empty.
       other_masks: files in its folder with 'seg' in their names that are not its labels.
+      automatic: whether its labels are those of a program, not corrected by hand.
       channels: the modality of each channel, where one file holds all of them; else empty.
     """
 
@@ -45,6 +53,7 @@ class CaseFiles:
     four_is_et: bool = True
     conflict: str = ""
     other_masks: list[str] = dataclasses.field(default_factory=list)
+    automatic: bool = False
     channels: Sequence[str | None] = ()
 
     @property
@@ -85,13 +94,12 @@ def group_by_case(files: Sequence[Path], *, labels: bool = True) -> dict[str, Ca
     """
     cases: dict[str, CaseFiles] = {}
     folders: dict[str, dict[Path, list[Path]]] = {}
-    for path in files:
-        found = volume_of(path)
-        if found is None or (not labels and found[0].volume == SEG):
+    unclear: dict[str, str] = {}
+    for path, (name, folder) in _settled(files, unclear):
+        if not labels and name.volume == SEG:
             continue
         if UPENN_LABELS.fullmatch(path.name):
             continue  # see `_assign_upenn_labels`
-        name, folder = found
         case = cases.setdefault(name.case.lower(), CaseFiles(name.case, folder))
         case.four_is_et &= name.four_is_et
         folders.setdefault(name.case.lower(), {}).setdefault(folder, []).append(path)
@@ -101,7 +109,7 @@ def group_by_case(files: Sequence[Path], *, labels: bool = True) -> dict[str, Ca
             case.conflict = (
                 f"{path} and {other} are the same volume of the case {case.name}: {_ONE}"
             )
-        elif not case.conflict and own is not None and own.volume != name.volume:
+        elif not case.conflict and own is not None and own.volume != name.volume and not own.visit:
             case.conflict = (
                 f"{path} is {own.volume} by its name, and {name.volume} by that of its folder: "
                 "rename the wrong one"
@@ -109,10 +117,57 @@ def group_by_case(files: Sequence[Path], *, labels: bool = True) -> dict[str, Ca
     for key, of_case in folders.items():
         if len(of_case) > 1 and not cases[key].conflict:
             _join_folders(cases[key], of_case)
+    for key, case in cases.items():
+        if set(case.paths) == {"t1"} and hides_contrast(key, cases):
+            unclear[key] = (
+                f"{case.paths['t1']} is T1 by the end of its name, and has a word on contrast: "
+                f"call it {_t1_or_t1gd('CASE')}"
+            )
+        case.conflict = case.conflict or unclear.get(key, "")
     if labels:
         _assign_upenn_labels(cases, files)
         _assign_odd_labels(cases, files)
     return {case.name: case for case in cases.values()}
+
+
+def _settled(
+    files: Sequence[Path], unclear: dict[str, str]
+) -> list[tuple[Path, tuple[VolumeName, Path]]]:
+    """Volumes by their names; pre_T1 and post_T1 are T1 and T1Gd, or T1 of two visits.
+
+    They are of visits where other volumes have the same word: CASE_post_T1, CASE_post_T2.
+
+    Args:
+      files: any files.
+      unclear: gets a line for cases of which nothing tells that, by name in lower case.
+    """
+    found = [(path, volume) for path in files if (volume := volume_of(path)) is not None]
+    volumes: dict[str, set[str]] = {}
+    for _, (name, _) in found:
+        if not name.visit:
+            volumes.setdefault(name.case.lower(), set()).add(name.volume)
+    settled = []
+    for path, (name, folder) in found:
+        if name.visit:
+            before = f"{name.visit[:-4]}pre" if name.visit.lower().endswith("post") else ""
+            others = volumes.get(name.visit.lower(), set())
+            of_first = volumes.get(before.lower(), set())
+            if others:
+                if before and "t1gd" not in others and not of_first:
+                    unclear[name.visit.lower()] = (
+                        f"{path} may be T1Gd, or T1 of another visit: call it "
+                        f"{_t1_or_t1gd(f'{name.case}_time2')}, and the other volumes of its case "
+                        "likewise"
+                    )
+                name = dataclasses.replace(name, case=name.visit, volume="t1")
+            elif of_first and name.case.lower() not in volumes:
+                name = dataclasses.replace(name, case=before)
+        settled.append((path, (name, folder)))
+    return settled
+
+
+def _t1_or_t1gd(case: str) -> str:
+    return f"{case}_t1gd.nii.gz if it is T1Gd, {case}_t1.nii.gz if it is T1"
 
 
 def _join_folders(case: CaseFiles, folders: Mapping[Path, list[Path]]) -> None:
@@ -159,11 +214,13 @@ def _assign_upenn_labels(cases: dict[str, CaseFiles], files: Sequence[Path]) -> 
     for path in files:
         if match := UPENN_LABELS.fullmatch(path.name):
             of_case = found.setdefault(match["case"].lower(), {})
-            of_case.setdefault(match["automated"] is not None, []).append(path)
+            automatic = match["automated"] or _AUTOMATIC.match(path.parent.name)
+            of_case.setdefault(bool(automatic), []).append(path)
             cases.setdefault(match["case"].lower(), CaseFiles(match["case"], path.parent))
     for key, of_case in found.items():
         best = of_case.get(False) or of_case[True]
         other = cases[key].paths.setdefault(SEG, str(best[0]))
+        cases[key].automatic = other == str(best[0]) and False not in of_case
         twice = [str(path) for path in best if str(path) != other]
         if twice and not cases[key].conflict:
             cases[

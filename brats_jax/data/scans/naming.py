@@ -6,15 +6,16 @@ A file is CASE, a separator, a suffix and .nii or .nii.gz:
     2021   BraTS2021_01476/BraTS2021_01476_{flair,t1,t1ce,t2,seg}.nii.gz
     2023+  BraTS-GLI-00000-000/BraTS-GLI-00000-000-{t1n,t1c,t2w,t2f,seg}.nii.gz
 
-Suffixes are compared without case, and either separator is accepted with every suffix. Case 355
-of 2020 stores its labels as W39_1998.09.19_Segm.nii: see `case_files`.
+Suffixes are compared without case, and either separator is accepted with every suffix. So are other
+spellings of the modalities (T1w, T1_POSTCONTRAST, post_T1, ...; see `modalities`). Case 355 of 2020
+stores its labels as W39_1998.09.19_Segm.nii: see `case_files`.
 """
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
-from brats_jax.data.modalities import MODALITIES
+from brats_jax.data.modalities import MODALITIES, modality_of
 
 SEG = "seg"  # suffix of the labels
 
@@ -50,18 +51,22 @@ SINCE_2023 = Naming(
 OURS = Naming("names of this program", "_", {name: name for name in MODALITIES}, True)
 NAMINGS = (UNTIL_2021, SINCE_2023, OURS)
 
-# Every suffix of a modality in any naming -> the modality.
-_MODALITY_OF = {
-    suffix: modality for naming in NAMINGS for modality, suffix in naming.suffixes.items()
-}
 _FOUR_IS_NOT_ET = {
     suffix for naming in NAMINGS if not naming.four_is_et for suffix in naming.suffixes.values()
 }
-_VOLUME_FILE = re.compile(
-    rf"(?P<case>.+)[_-](?P<suffix>{'|'.join(_MODALITY_OF)}|{SEG}|tumou?r_segmentation)"
-    r"\.nii(?:\.gz)?",
-    re.IGNORECASE | re.DOTALL,  # a name may hold a line end
+_SUFFIXES = {suffix for naming in NAMINGS for suffix in naming.suffixes.values()}
+_NIFTI_NAME = re.compile(r"(?P<stem>.+)\.nii(?:\.gz)?", re.IGNORECASE | re.DOTALL)
+_LABELS = re.compile(
+    rf"(?P<case>.+)[_-](?:{SEG}|tumou?r_segmentation)", re.IGNORECASE | re.DOTALL
+)  # a name may hold a line end
+# Words before T1 that tell its contrast or the visit of the patient.
+_VISIT = re.compile(r"(?P<word>pre|post)[\s._-]+t1\w*", re.IGNORECASE)
+# Words on contrast elsewhere in a name; some of them are also names of visits or of centres.
+_CONTRAST_WORD = re.compile(
+    r"(?<!no)(?<!non)(?<!pre)(?<!without)(?<![a-z])(?P<weak>post|ce|gd)(?![a-z])|(?<!no)(?<!non)"
+    r"(?<!pre)(?<!without)(?P<strong>contrast|gadolin|gado|gad(?![a-z]))"
 )
+_ENTITY = re.compile(r"(?P<case>.+)[_-](?:ce|acq|desc|rec)", re.IGNORECASE | re.DOTALL)  # of BIDS
 UPENN_LABELS = re.compile(
     r"(?P<case>UPENN-GBM-\d+_\d+)_(?P<automated>automated_approx_)?segm\.nii(?:\.gz)?",
     re.IGNORECASE,
@@ -76,21 +81,55 @@ class VolumeName:
       case: the name of the case, as spelt in the file's name.
       volume: the modality, or `SEG`.
       four_is_et: whether label 4 of a case with this file is ET.
+      visit: of CASE_pre_T1 and CASE_post_T1, which may be T1 of another visit: 'CASE_pre' and
+        'CASE_post'; else empty.
     """
 
     case: str
     volume: str
     four_is_et: bool
+    visit: str = ""
 
 
 def parse_volume_name(name: str) -> VolumeName | None:
     """Takes a file's name apart; None if no release names a volume like that."""
     if upenn := UPENN_LABELS.fullmatch(name):
         return VolumeName(upenn["case"], SEG, four_is_et=True)
-    match = _VOLUME_FILE.fullmatch(name)
+    match = _NIFTI_NAME.fullmatch(name)
     if match is None:
         return None
-    suffix, case = match["suffix"].lower(), match["case"]
-    if suffix == "flair" and re.search(r".[_-]t2$", case, re.IGNORECASE):
-        case = case[:-3]  # CASE_t2_flair.nii.gz
-    return VolumeName(case, _MODALITY_OF.get(suffix, SEG), four_is_et=suffix not in _FOUR_IS_NOT_ET)
+    stem = match["stem"]
+    if labels := _LABELS.fullmatch(stem):
+        return VolumeName(labels["case"], SEG, four_is_et=True)
+    if modality_of(stem):  # of no case
+        return None
+    # The longest ending that names a modality: T2_FLAIR before FLAIR, post_T1 before T1.
+    for separator in re.finditer(r"[\s._-]+", stem):
+        case, ending = stem[: separator.start()], stem[separator.end() :]
+        volume = modality_of(ending) if case else None
+        is_plain = re.fullmatch(r"[_-]+", separator[0]) is not None
+        if volume is None or not (is_plain or re.search(r"[\s._-]", ending)):
+            continue
+        four_is_et = ending.lower() not in _FOUR_IS_NOT_ET
+        visit = ""
+        if ending.lower() not in _SUFFIXES and (entity := _ENTITY.fullmatch(case)):
+            case = entity["case"]
+        elif worded := _VISIT.fullmatch(ending):
+            visit = f"{case}{separator[0]}{worded['word']}"
+        return VolumeName(case, volume, four_is_et, visit)
+    return None
+
+
+def hides_contrast(case: str, known: Container[str]) -> bool:
+    """Whether the name of a case of T1 alone may tell that it is T1Gd.
+
+    Args:
+      case: in lower case.
+      known: the names of all cases, in lower case; a case named after one of them may be its T1Gd.
+    """
+    bare = re.sub(r"(no|non|pre|without)[\s._-]+(?=contrast|gad)", r"\1", case)
+    for word in _CONTRAST_WORD.finditer(bare):
+        before = [bare[: sign.start()] for sign in re.finditer(r"[\s._-]+", bare[: word.end()])]
+        if word["strong"] or any(name in known for name in before):
+            return True
+    return False

@@ -112,7 +112,8 @@ def _mixed_cases(paths: Mapping[str, str]) -> list[str]:
     """A warning if the names of the files belong to different cases."""
     cases: dict[str, list[str]] = {}
     for name, path in paths.items():
-        if found := volume_of(Path(path)):
+        found = volume_of(Path(path))
+        if found and not found[0].visit:
             cases.setdefault(found[0].case, []).append(DISPLAY_NAMES[name])
     if len({case.lower() for case in cases}) < 2:
         return []

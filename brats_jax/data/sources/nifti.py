@@ -19,6 +19,7 @@ from brats_jax.data.scans.options import ReadOptions
 from brats_jax.data.scans.persons import subjects_of
 from brats_jax.data.scans.volumes import read_volume
 from brats_jax.data.sources.base import Case
+from brats_jax.data.sources.unread import unread_labels
 from brats_jax.data.sources.volume_case import LabelVolume, case_from_volumes
 from brats_jax.errors import BratsError
 from brats_jax.runtime import threads
@@ -64,7 +65,9 @@ class NiftiSource:
             if SEG in group.paths and not group.is_of_a_release
         )
         self._other_masks = {name: group.other_masks for name, group in groups.items()}
-
+        self._automatic = sorted(name for name, group in groups.items() if group.automatic)
+        bare = {name: paths for name, paths in self._cases.items() if SEG not in paths}
+        self._unread = unread_labels(root, bare, files)
         known = {
             path
             for group in groups.values()
@@ -108,6 +111,13 @@ class NiftiSource:
         bare = sorted(name for name in fit if SEG not in self._cases[name])
         odd = [name for name in bare if self._odd_mask(name)]
         partial = sorted(name for name in fit if not self._cases[name].keys() >= {*MODALITIES})
+        automatic = [name for name in self._automatic if name in fit]
+        if automatic:
+            found.append(
+                f"{plural(len(automatic), 'case')} of {len(fit)} with automatic labels, not "
+                f"corrected by hand: {listed(automatic)}; the release has corrected ones of some "
+                "cases (images_segm)"
+            )
         if bare:
             found.append(
                 f"{plural(len(bare), 'case')} of {len(fit)} without labels (*_seg.nii.gz), taken "
@@ -118,6 +128,11 @@ class NiftiSource:
                 f"{plural(len(odd), 'case')} of these with another mask in the folder "
                 f"({odd[0]}{self._odd_mask(odd[0])}); if it holds labels of the tumour, call it "
                 "CASE_seg.nii.gz"
+            )
+        if unread := [name for name in bare if name in self._unread]:
+            found.append(
+                f"{plural(len(unread), 'case')} of these with something else that may be labels "
+                f"({unread[0]}; {self._unread[unread[0]]})"
             )
         if partial:
             found.append(
@@ -150,7 +165,7 @@ class NiftiSource:
         if missing and (self.options.require_labels or len(missing) == len(MODALITIES)):
             return f"{folder} has no {' and no '.join(missing)} volume of case {case}"
         if SEG not in volumes and self.options.require_labels:
-            masks = self._odd_mask(case)
+            masks = "".join(f"; {line[16:]}" for line in self._notes(case, labelled=False))
             return f"{folder} has no labels (*_seg.nii.gz) for case {case}{masks}"
         return ""
 
@@ -158,6 +173,16 @@ class NiftiSource:
         """Of a case without labels: a file that may be meant for them; '' if there is none."""
         others = [Path(path).name for path in self._other_masks[case]]
         return f"; {others[0]} is no known name of labels" if others else ""
+
+    def _notes(self, case: str, *, labelled: bool) -> list[str]:
+        """What the names of its files tell of the labels of a case."""
+        if labelled:
+            name = Path(self._cases[case][SEG]).name
+            text = f"its labels are automatic, not corrected by hand ({name})"
+            return [text] if case in self._automatic else []
+        unread = f"; {self._unread[case]}" if case in self._unread else ""
+        found = self._odd_mask(case) + unread
+        return [f"without labels{found}"] if found else []
 
     def read(self, patient: str) -> Case:
         if patient in self._conflicts:
@@ -176,7 +201,8 @@ class NiftiSource:
         case = case_from_volumes(
             patient, volumes, labels, self.options, files, self._subjects[patient]
         )
-        odd = self._odd_mask(patient) if labels is None else ""
-        if odd:
-            return dataclasses.replace(case, notes=[*case.notes, f"without labels{odd}"])
-        return case
+        notes = self._notes(patient, labelled=labels is not None)
+        automatic = {"automatic_labels": True} if patient in self._automatic else {}
+        return dataclasses.replace(
+            case, notes=[*case.notes, *notes], provenance={**case.provenance, **automatic}
+        )

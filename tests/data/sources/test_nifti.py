@@ -158,7 +158,7 @@ def test_same_axes_and_another_origin_is_the_same_grid(tmp_path, brats_files, vo
     assert case.notes == ["A_seg.nii.gz has another affine than A_t1.nii.gz; same grid"]
 
 
-@pytest.mark.parametrize("name", ["BraTS2021_00002_GT.nii.gz", "BraTS2021_00002_t1post.nii"])
+@pytest.mark.parametrize("name", ["BraTS2021_00002_GT.nii.gz", "BraTS2021_00002_adc.nii"])
 def test_a_file_that_may_be_the_missing_one_is_named(tmp_path, brats_files, volumes, name):
     brats_files.write_nifti_case(tmp_path, "BraTS2021_00001", volumes)
     paths = brats_files.write_nifti_case(tmp_path, "BraTS2021_00002", volumes)
