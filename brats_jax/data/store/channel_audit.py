@@ -49,8 +49,9 @@ class ChannelAudit(Part):
     """The result of the audit of a store.
 
     Attributes:
-      verdict: 'confirmed' (T1Gd has the largest contrast, and it is positive), 'contradicted', or
-        'not possible' (no slice has both classes).
+      verdict: 'confirmed' (T1Gd has the largest contrast, and it is positive), 'contradicted',
+        'undecided' (contradicted, but no other sign of `tissue_audit` is), or 'not possible' (no
+        slice has both classes).
       slices, patients: the data of the audit.
       contrast: mean in ET minus mean in NCR by modality; None if not possible.
       looks_like_t1gd: the modality with the largest positive contrast; None if none is positive.

@@ -167,6 +167,8 @@ class Preparation:
             left = {one.patient for own in of_source.values() for one in set_checks.audited(own)}
             records = [one for one in records if one.patient in left]
         audit = channel_audit.judge(record.contrast for record in records)
+        if audit.verdict == "contradicted" and not ignored and set_checks.is_undecided(records):
+            audit = dataclasses.replace(audit, verdict="undecided")
         return dataclasses.replace(audit, ignored=ignored)
 
     def _numbers(self) -> range:

@@ -98,12 +98,8 @@ def audited(records: Sequence[CaseRecord]) -> list[CaseRecord]:
 
     These are all but the few that contradict by themselves, if the others do not.
     """
-    wrong = contradictions(records)
-    others = [one for one in records if one.patient not in wrong]
-    if 2 * len(wrong) > _judged(records, wrong) or not others:
-        return list(records)
-    audit = channel_audit.judge(one.contrast for one in others)
-    return list(records) if audit.verdict == "contradicted" else others
+    others = _others(records, contradictions(records))
+    return list(records) if _is_contradicted(others) else others
 
 
 def complaint(records: Sequence[CaseRecord], channel_order: Sequence[str] | None = None) -> str:
@@ -113,16 +109,17 @@ def complaint(records: Sequence[CaseRecord], channel_order: Sequence[str] | None
       records: the cases.
       channel_order: the channel order of the files, if the user can choose it; else None.
     """
-    of_all = audited(records)
-    channels = channel_audit.judge(one.contrast for one in of_all)
     wrong = contradictions(records)
-    if channels.verdict == "contradicted" and (channel_order is not None or not wrong):
-        line = channel_audit.complaint(channels, channel_order)
+    of_all = _others(records, wrong)
+    contradicted = _is_contradicted(of_all)
+    if contradicted and (channel_order is not None or not wrong):
+        audit = channel_audit.judge(one.contrast for one in of_all)
+        line = channel_audit.complaint(audit, channel_order)
         return f"{line}; see {listed(list(wrong))}" if wrong else line
     sums = [one.tissue for one in of_all if one.tissue is not None and one.patient not in wrong]
     signs = tissue_audit.contradictions(tissue_audit.pooled(sums))
     judged = _judged(records, wrong)
-    if channels.verdict != "contradicted" and 2 * len(wrong) <= judged and not signs:
+    if not contradicted and 2 * len(wrong) <= judged and not signs:
         return ""
     if not wrong:
         names = [one.patient for one in of_all if one.tissue is not None]
@@ -133,6 +130,29 @@ def complaint(records: Sequence[CaseRecord], channel_order: Sequence[str] | None
         f"the images contradict the labels or the names of the modalities in {where}; check the "
         "names of the files and the order of the labels (--labels=SCHEME names it), or continue "
         "with --ignore_audit"
+    )
+
+
+def _others(records: Sequence[CaseRecord], wrong: Mapping[str, object]) -> list[CaseRecord]:
+    """The cases that do not contradict by themselves; all, if most or all do."""
+    others = [one for one in records if one.patient not in wrong]
+    return others if others and 2 * len(wrong) <= _judged(records, wrong) else list(records)
+
+
+def _is_contradicted(records: Sequence[CaseRecord]) -> bool:
+    audit = channel_audit.judge(one.contrast for one in records)
+    return audit.verdict == "contradicted" and not is_undecided(records)
+
+
+def is_undecided(records: Sequence[CaseRecord]) -> bool:
+    """Whether every case of a source is judged by more than ET over NCR/NET, and found right.
+
+    T1Gd of a low-grade tumour may be less bright in ET than T2 or FLAIR.
+    """
+    tissues = [one.tissue for one in records if one.contrast.slices]
+    return all(
+        one is not None and tissue_audit.is_judged(one) and not tissue_audit.contradictions(one)
+        for one in tissues
     )
 
 
