@@ -7,6 +7,9 @@ the votes of the images decide; the other images are read like them, with a note
 disagree with the images are decided by the brain, if only one reading lies in it.
 
 A tie, or no vote at all, is refused with the readings, unless `ReadOptions.orientation` settles it.
+So are headers that are the identity, which many programs write in want of one, against any other
+header. Labels that their header places elsewhere are refused, unless they lie in the brain only
+where the voxels of the images have the same numbers.
 """
 
 import dataclasses
@@ -32,6 +35,8 @@ _INSIDE, _OUTSIDE = 0.98, 0.9
 # By how much another reading must fit the brain better (Dice) to contradict the vote. A brain and
 # its mirror image differ by 0.03 to 0.06.
 _MARGIN = 0.02
+_NEAR = 2.0  # voxels: labels that far away by their header are still on the grid of the images
+_IN_WANT = "which many programs write in want of one"
 # Direction -> its axis in an LPS array.
 _AXES = {"L": 0, "R": 0, "P": 1, "A": 1, "S": 2, "I": 2}
 
@@ -84,6 +89,8 @@ def settle_images(
             raise BratsError(_tie(groups, chosen))
         winners = agreeing[0]
         like = "as --orientation says"
+    elif len(groups) > 1 and not chosen and all(_is_identity(volume) for volume in winners):
+        raise BratsError(_tie(groups, chosen, identity=True))
     settled: dict[str, Volume] = {}
     read_as: dict[str, str] = {}
     files: dict[tuple[str, str], list[str]] = {}
@@ -107,7 +114,7 @@ def settle_images(
             _check_fit(volume, settled[name], reference, chosen)
     if chosen != reference.codes and all(_is_identity(volume) for volume in winners):
         notes.append(
-            "the affine in the headers is the identity, which many programs write in want of one; "
+            f"the affine in the headers is the identity, {_IN_WANT}; "
             f"read as {reference.codes}; if that is wrong, give --orientation"
         )
     return Oriented(settled, reference, notes, read_as)
@@ -148,7 +155,7 @@ def settle_labels(
     if same_axes is not None:
         _check_shapes(labels, same_axes)
         _check_same_sizes(labels, same_axes)
-        _check_place(labels, own, reference, brain_of)
+        _check_place(labels, own, reference, brain_of, chosen)
         notes.append(f"{name} has another affine than {Path(same_axes.path).name}; same grid")
         return own
     like = _read_like(labels, images, chosen)
@@ -168,6 +175,12 @@ def settle_labels(
     if same_place and (inside[labels.codes] >= _INSIDE * count or inside[best] < _INSIDE * count):
         return own  # other axes and the same places: nothing contradicts this header
     others = [share for codes, share in inside.items() if codes != best]
+    if best == like.codes and not _is_identity(labels) and all(map(_is_identity, images)):
+        raise BratsError(
+            f"{labels.path} is {labels.codes} by its header; the affine of its images is the "
+            f"identity ({like.codes}), {_IN_WANT}: give --orientation={labels.codes} or "
+            f"--orientation={like.codes}, whichever is right, or repair the headers of the images"
+        )
     if inside[best] < _INSIDE * count or any(share >= _OUTSIDE * count for share in others):
         found = ", ".join(f"as {codes} {share:,}" for codes, share in inside.items())
         raise BratsError(
@@ -176,6 +189,8 @@ def settle_labels(
             f"--orientation={like.codes} if its voxels are stored like those of the images, "
             f"--orientation={labels.codes} if its header is right, or repair the header"
         )
+    if best == labels.codes:
+        _check_place(labels, own, reference, lambda: brain, chosen)
     notes.append(
         f"{name} is {labels.codes}, {Path(reference.path).name} is {like.codes}; read as {best} "
         f"({inside[best]} voxels in the brain)"
@@ -197,6 +212,7 @@ def _settled_by_choice(volumes: Mapping[str, Volume], chosen: str) -> Oriented:
         name: dataclasses.replace(
             volume,
             affine=centred_affine(chosen, voxel_sizes_mm(volume.affine), volume.voxels.shape),
+            no_vote=volume.no_vote or "is the identity by its header",
         )
         for name, volume in volumes.items()
     }
@@ -222,17 +238,20 @@ def _agree(one: Volume, other: Volume) -> bool:
     return one.codes == other.codes or one.grid.is_near(other.grid)
 
 
-def _tie(groups: Sequence[Sequence[Volume]], chosen: str) -> str:
+def _tie(groups: Sequence[Sequence[Volume]], chosen: str, *, identity: bool = False) -> str:
     said = "; ".join(
         f"{', '.join(Path(volume.path).name for volume in group)}: {group[0].codes}"
         for group in groups
     )
     axes = list(dict.fromkeys(group[0].codes for group in groups))
     given = f", and --orientation={chosen} is none of them" if chosen else ""
+    if identity:
+        given = f", and that of most is the identity, {_IN_WANT}"
+    ways = " or ".join(f"--orientation={a}" for a in axes)
     return (
-        f"{Path(groups[0][0].path).parent}: the headers contradict each other on the axes, without "
-        f"a majority ({said}){given}: give {' or '.join(f'--orientation={a}' for a in axes)}, or "
-        "repair the headers"
+        f"{Path(groups[0][0].path).parent}: the headers contradict each other on the axes"
+        f"{'' if identity else ', without a majority'} ({said}){given}: give {ways}, or repair the "
+        "headers"
     )
 
 
@@ -277,11 +296,23 @@ def _check_same_sizes(volume: Volume, other: Volume) -> None:
 
 
 def _check_place(
-    labels: Volume, own: np.ndarray, reference: Volume, brain_of: Callable[[], np.ndarray]
+    labels: Volume,
+    own: np.ndarray,
+    reference: Volume,
+    brain_of: Callable[[], np.ndarray],
+    chosen: str,
 ) -> None:
-    """Refuses labels that lie in the brain only where their header places them."""
-    place = np.linalg.inv(reference.grid.affine) @ labels.grid.affine
-    shift = np.rint(place[:3, 3]).astype(int)
+    """Refuses labels that their header places elsewhere, unless the brain contradicts the header.
+
+    Args:
+      labels: with their header.
+      own: [x, y, z], turned to LPS.
+      reference: an image of the case.
+      brain_of: as of `settle_labels`.
+      chosen: `ReadOptions.orientation`; images whose axes it settles have no place.
+    """
+    offset = (np.linalg.inv(reference.grid.affine) @ labels.grid.affine)[:3, 3]
+    shift = np.rint(offset).astype(int)
     at = np.argwhere(own)
     if not len(at) or not shift.any():
         return
@@ -290,11 +321,19 @@ def _check_place(
     moved = at + shift
     moved = moved[((moved >= 0) & (moved < brain.shape)).all(axis=1)]
     there = int(np.count_nonzero(brain[tuple(moved.T)]))
+    found = f"{there:,} of its {len(at):,} voxels are in the brain there, {here:,} on the same grid"
     if there >= _INSIDE * len(at) and here < _OUTSIDE * len(at):
         raise BratsError(
-            f"{labels.path} lies elsewhere than {reference.path} by its header, and {there:,} of "
-            f"its {len(at):,} voxels are in the brain there, {here:,} on the same grid: resample "
-            "it to the grid of the images"
+            f"{labels.path} lies elsewhere than {reference.path} by its header, and {found}: "
+            "resample it to the grid of the images"
+        )
+    is_here = here >= _INSIDE * len(at) and there < _OUTSIDE * len(at)
+    if np.abs(offset).max() > _NEAR and not (is_here or chosen or reference.no_vote):
+        away = np.linalg.norm(offset * voxel_sizes_mm(reference.grid.affine))
+        raise BratsError(
+            f"{labels.path} lies {away:.0f} mm away from {reference.path} by its header, and the "
+            f"brain does not decide ({found}): resample it to the grid of the images, or, if its "
+            "voxels are those of the images, give it their header"
         )
 
 
