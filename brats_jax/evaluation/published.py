@@ -26,8 +26,10 @@ def publish(fold: FoldFolder, path: Path, data: bytes | None) -> None:
             if other.is_file():
                 own.adopt(other.relative_to(fold.path).as_posix())
     name = path.relative_to(fold.path).as_posix()
+    if data:
+        own.adopt_equal({name: data})
     if not own.may_replace(name) and not (data and own.is_cut(name, data)):
-        print_line(line_on_edit(path))
+        print_line(line_on_edit(path, own))
     elif data is not None:
         own.write({name: data})
     elif path.exists():
@@ -35,12 +37,14 @@ def publish(fold: FoldFolder, path: Path, data: bytes | None) -> None:
         own.begin({})
 
 
-def line_on_edit(path: Path) -> str:
-    """The line on a table or a picture that was edited."""
-    return (
-        f"{path} has changed since this program wrote it: kept; move it away, and evaluate again "
-        "for a new one"
-    )
+def line_on_edit(path: Path, own: OwnFiles | None = None) -> str:
+    """The line on a table or a picture that was edited, or of which the ledger tells nothing."""
+    why = f"{path} has changed since this program wrote it"
+    if own is not None and own.damage:
+        why = f"{own.damage}, so that an edit of {path} could not be found"
+    elif own is not None and not own.knows(path.relative_to(own.folder).as_posix()):
+        why = f"{path} is not listed in {own.path} as written by this program"
+    return f"{why}: kept; move it away, and evaluate again for a new one"
 
 
 def _files(fold: FoldFolder) -> list[Path]:

@@ -80,12 +80,19 @@ def _write(run: RunFolder, summary: Summary) -> None:
         run.summary_csv: _table(summary),
     }
     cut = any(own.is_cut(path.name, data) for path, data in made.items())
+    if own.damage:
+        own.adopt_equal({path.name: data for path, data in made.items()})
     same = before is not None and _plain(before) == _plain(summary)
     is_new = cut or not same or not run.summary_csv.exists()
     new = {}
     for path, data in made.items():
         if own.may_replace(path.name) or own.is_cut(path.name, data):
             new[path.name] = data
+        elif own.damage and is_new:
+            print_line(
+                f"{own.damage}, so that an edit of {path} could not be found: kept; move it away, "
+                "and give the same command again for a new one"
+            )
         elif is_new or own.knows(path.name):
             print_line(
                 f"{path} was not written by this program, or has changed since: kept; move it "

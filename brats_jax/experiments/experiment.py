@@ -33,22 +33,23 @@ from brats_jax.runs import checkpoints
 from brats_jax.runs.documents import (
     GridConfig,
     RunConfig,
+    StageResult,
     StageTraining,
     Summary,
     TrainingFacts,
 )
 from brats_jax.runs.folder import (
-    STAGES,
     FoldFolder,
     GridFolder,
     RunFolder,
     StageFolder,
     checkpoint_steps,
 )
+from brats_jax.runs.left_folds import check_config_is_there
 from brats_jax.runs.settings import Settings, differences
 from brats_jax.runtime import devices, distributed, locks
 from brats_jax.runtime.console import print_line, print_lines
-from brats_jax.runtime.document import read_if_readable
+from brats_jax.runtime.document import read_if_readable, read_if_there
 from brats_jax.runtime.files import check_folder, make_folder
 from brats_jax.runtime.text import plural
 from brats_jax.training.trainer import Stage
@@ -162,16 +163,7 @@ def _start(settings: Settings, store: Store, folder: RunFolder, mode: str, mesh:
     experiment_config.check_labels(store, mode)
     if mode == "evaluate" and not folder.exists:
         raise BratsError(f"{folder.path}: no run there to evaluate; train it first")
-    if not folder.exists and any(
-        path.is_file()
-        for fold in folder.folds()
-        for stage in STAGES
-        for path in fold.stage(stage).path.rglob("*")
-    ):
-        raise BratsError(
-            f"{folder.config_json} is missing, but there are trained folds beside it: copy it "
-            "back, or give another --workdir"
-        )
+    check_config_is_there(folder.path)
     options = experiment_config.split_options(settings)
     if not folder.splits_json.exists():
         # Refuse impossible splits, pretrainings and weight files before anything is written.
@@ -247,6 +239,15 @@ def _needs_no_training(folder: StageFolder) -> bool:
             "which trains this stage from its beginning"
         )
     return False
+
+
+def _note_if_damaged(path: Path, kind: type[StageTraining | StageResult], title: str) -> None:
+    """Prints a line on a document that cannot be read, before it is made again."""
+    try:
+        read_if_there(path, kind)
+    except BratsError as error:
+        why = str(error).removesuffix(kind.REMEDY).rstrip(":; ")
+        print_line(f"{title}: {why}: made again")
 
 
 class Fold:
@@ -335,9 +336,10 @@ class Fold:
         title, folder = f"{self.title} {name}", self.folder.stage(name)
         if distributed.broadcast_from_main(lambda: _needs_no_training(folder)):
             print_line(f"{title}: complete, skipped")
+            distributed.broadcast_from_main(lambda: self._repair_training(name))
             return
         stage = self.stage(name)
-        training = self.describe(stage)
+        training = self.describe(name)
         labels = without = ""
         if training.patients < training.of_patients:
             labels = f"{'' if name == 'pretrain' else 'the labels of '}{training.patients} of "
@@ -352,12 +354,29 @@ class Fold:
             f"{training.slices:,} of {plural(training.of_slices, 'slice')}; "
             f"{plural(training.epochs, 'epoch')} of {plural(training.steps_per_epoch, 'step')}"
         )
-        distributed.broadcast_from_main(lambda: training.write(folder.training_json))
+        distributed.broadcast_from_main(lambda: self._write_training(name))
+        distributed.broadcast_from_main(
+            lambda: _note_if_damaged(folder.complete_json, StageResult, title)
+        )
         result = stage.run()
         distributed.broadcast_from_main(lambda: result.write(folder.complete_json))
         print_line(
             f"{title}: done, best {result.metric} {result.best:.4f} at step {result.best_step}"
         )
+
+    def _write_training(self, name: str) -> None:
+        """Writes training.json, and names one that was damaged or edited."""
+        path = self.folder.stage(name).training_json
+        _note_if_damaged(path, StageTraining, f"{self.title} {name}")
+        self.describe(name).write(path)
+
+    def _repair_training(self, name: str) -> None:
+        """Makes the training.json of a complete stage again where it is damaged or missing."""
+        path = self.folder.stage(name).training_json
+        if read_if_readable(path, StageTraining) is None:
+            if not path.exists():
+                print_line(f"{self.title} {name}: {path} is missing: made again")
+            self._write_training(name)
 
     def stage(self, name: str) -> Stage:
         """The training of the stage 'pretrain' or 'segment', to be run.
@@ -399,19 +418,22 @@ class Fold:
             splits=self.splits.digest,
         )
 
-    def describe(self, stage: Stage) -> StageTraining:
+    def describe(self, name: str) -> StageTraining:
         """The length of a stage and its share of the training set."""
-        all_slices = self.slices.all_training(stage.task)
-        bare = ~self.store.labelled[self.store.patient_of[stage.train_slices]]
+        task = experiment_config.task(self.settings, name)
+        options = experiment_config.train_options(self.settings, name, self.folder.number)
+        chosen, all_slices = self.slices.training(task), self.slices.all_training(task)
+        length = options.epoch_length(len(all_slices))
+        bare = ~self.store.labelled[self.store.patient_of[chosen]]
         return StageTraining(
-            patients=count_patients(self.store, stage.train_slices),
+            patients=count_patients(self.store, chosen),
             of_patients=count_patients(self.store, all_slices),
-            slices=len(stage.train_slices),
+            slices=len(chosen),
             of_slices=len(all_slices),
-            epochs=stage.options.epochs,
-            steps_per_epoch=stage.steps_per_epoch,
-            steps=stage.total_steps,
-            unlabelled=count_patients(self.store, stage.train_slices[bare]),
-            selection=self.slices.selection(stage.task),
-            held_out=count_patients(self.store, self.slices.held_out(stage.task)),
+            epochs=options.epochs,
+            steps_per_epoch=length,
+            steps=options.epochs * length,
+            unlabelled=count_patients(self.store, chosen[bare]),
+            selection=self.slices.selection(task),
+            held_out=count_patients(self.store, self.slices.held_out(task)),
         )

@@ -26,6 +26,7 @@ from brats_jax.runs.folder import GridFolder
 from brats_jax.runs.grid import Cell, enumerate_cells
 from brats_jax.runs.settings import TRANSFER_PARTS, Settings
 from brats_jax.runtime import locks
+from brats_jax.runtime.console import print_line
 from brats_jax.runtime.flag_types import LARGEST_SEED, is_whole_number
 from brats_jax.tasks.pretraining import DEFAULT_DECODER, DEFAULT_PRETEXT
 
@@ -64,6 +65,12 @@ def extend(grid: GridFolder, settings: Settings, store: Store, axes: Axes) -> No
         if grid.grid_json.exists():
             started = read_unchanged(grid.grid_json, GridConfig, shared, store)
         else:
+            if any(grid.cells.glob("*.json")):
+                print_line(
+                    f"{grid.grid_json} is missing, but there are cells beside it: made again from "
+                    "this command alone; copy it back, or give the other commands of this grid "
+                    "again, too"
+                )
             started = GridConfig(shared, describe_store(store), versions(), axes=())
         if axes not in started.axes:
             dataclasses.replace(started, axes=(*started.axes, axes)).write(grid.grid_json)

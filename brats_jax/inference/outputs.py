@@ -106,14 +106,18 @@ def reason_to_skip(directory: Path, case: str, model: Model, options: OutputOpti
     before = _existing(sidecar, model)
     edited = _changed(directory, case, model, [*names.values(), *(before.files if before else ())])
     if edited and options.overwrite:
-        raise BratsError(
-            f"{directory / edited}: it is never replaced; move it away, or give another --output"
-        )
+        move = "it is never replaced; move it away"
+        if before is None:  # one file after the other would be named
+            move = "nothing of this case is replaced; move its files away"
+        raise BratsError(f"{directory / edited}: {move}, or give another --output")
     if edited:
         return f"kept, {edited}"
     if before is not None and not missing_files(directory, before.files):
         _own_files(directory, case, model).discard_ledger()  # of a command that was killed
     if options.overwrite or before is None or missing_files(directory, before.files):
+        return ""
+    own = _own_files(directory, case, model)
+    if not all(own.may_replace(name) for name in before.files):  # a damaged copy of equal size
         return ""
     differences = _differences(before, model)
     if isinstance(before, SegmentationSidecar) and str(options.et_label) not in before.labels:
@@ -272,6 +276,12 @@ def _changed(directory: Path, case: str, model: Model, names: Iterable[str]) -> 
         # A copy that was cut short is no edit; nobody can use it.
         if is_whole(path) and own.knows(path.name):
             return f"{path.name} has changed since this program wrote it"
+        sidecar = _sidecar_path(directory, case, model)
+        if is_whole(path) and sidecar.exists():
+            return (
+                f"{sidecar.name} has changed since this program wrote it, so that an edit of "
+                f"{path.name} could not be found"
+            )
         if is_whole(path):
             return f"{path.name} is there without the description that was written with it"
     return ""

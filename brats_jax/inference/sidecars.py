@@ -106,8 +106,9 @@ def write_table(folder: PredictionFolder, before: str = "") -> str:
     written = table_of(folder, changed=True)
     if not {*there.splitlines()} <= {*written.splitlines(), *before.splitlines()}:
         return (
-            f"{folder.volumes_csv} has changed since this program wrote it: kept; move it away, "
-            "and give the same command again for a new one"
+            f"{folder.volumes_csv} has changed since this program wrote it, or a description of "
+            "a case in it is gone: kept; move it away, and give the same command again for a new "
+            "one"
         )
     if text and text != there:
         write_text(folder.volumes_csv, text)

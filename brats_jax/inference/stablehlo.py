@@ -40,7 +40,7 @@ from brats_jax.runs.export_document import (
 from brats_jax.runs.folder import STAGE_OF_TASK, ExportFolder, fold_name
 from brats_jax.runs.settings import without_places
 from brats_jax.runtime import forms
-from brats_jax.runtime.document import read_if_readable, read_if_there
+from brats_jax.runtime.document import is_of, read_if_there
 from brats_jax.runtime.files import atomic_group, json_text, make_folder, sha256_of
 from brats_jax.runtime.own_files import OwnFiles, check_replaceable
 
@@ -262,7 +262,7 @@ def write(
     make_folder(output, "--output")
     folder, name = ExportFolder(output), trained.task_name
     description = folder.description_json(name)
-    earlier = read_if_readable(description, ExportDocument)
+    earlier = _earlier(description)
     contents = {folder.program(name): stablehlo(trained, slice_shape)}
     weights = [folder.weights(name, member.fold) for member in trained.members]
     contents |= dict(zip(weights, map(weights_file, trained.members), strict=True))
@@ -270,6 +270,8 @@ def write(
     document = describe(trained, slice_shape, sums)
     contents[description] = json_text(document.sealed().to_json()).encode()
     own = _own_files(folder, name, earlier)
+    if earlier is None:  # removed: what is there and would be the same again may stay
+        own.adopt_equal({path.name: data for path, data in contents.items()})
     check_replaceable(own, [path.name for path in contents], "give another --output")
     own.begin({path.name: data for path, data in contents.items()})
     # A kill leaves the earlier export, this one, or no description: never the description of one
@@ -281,6 +283,20 @@ def write(
     own.remove(name for name in own.names if output / name not in contents)
     own.discard_ledger()
     return list(contents)
+
+
+def _earlier(description: Path) -> ExportDocument | None:
+    """The description of the export that is there; None if there is none of this program.
+
+    Raises:
+      BratsError: it was edited or damaged, so that nothing tells whether its files were.
+    """
+    try:
+        return read_if_there(description, ExportDocument, "kept; give another --output")
+    except BratsError:
+        if is_of(description, ExportDocument):
+            raise
+        return None
 
 
 def _own_files(folder: ExportFolder, task: str, earlier: ExportDocument | None) -> OwnFiles:
@@ -318,7 +334,9 @@ def verify(folder: Path) -> list[Path]:
         files |= {folder / Path(f.weights).name: f.sha256 for f in document.model.folds}
         for path, expected in files.items():
             if not path.is_file():
-                raise BratsError(f"{path} is missing, which {description} describes: export again")
+                raise BratsError(
+                    f"{path} is missing, which {description} describes: export the run again"
+                )
             if expected and sha256_of(path) != expected:
                 raise BratsError(
                     f"{path} is not the file of {description}: export the run again, into "
@@ -326,5 +344,7 @@ def verify(folder: Path) -> list[Path]:
                 )
             compared.append(path)
     if not compared:
-        raise BratsError(f"{folder}: no export there, or one that was not finished: export again")
+        raise BratsError(
+            f"{folder}: no export there, or one that was not finished: export the run again"
+        )
     return compared

@@ -21,7 +21,14 @@ from brats_jax.runs.documents import (
     StageResult,
     TrainingFacts,
 )
-from brats_jax.runs.folder import STAGE_OF_TASK, FoldFolder, RunFolder, StageFolder, locate_fold
+from brats_jax.runs.folder import (
+    STAGE_OF_TASK,
+    FoldFolder,
+    RunFolder,
+    StageFolder,
+    locate_fold,
+)
+from brats_jax.runs.left_folds import check_config_is_there
 from brats_jax.runs.settings import without_places
 from brats_jax.runs.sidecars import FoldModel, ModelFacts
 from brats_jax.runtime import devices
@@ -136,6 +143,8 @@ def open_run(
     """
     located = locate_fold(path)
     if located is None:
+        check_config_is_there(path)
+        check_config_is_there(path.parent)
         raise BratsError(
             f"--checkpoint={path}: no run there; give the --workdir of a training, or RUN/fold_K"
         )

@@ -25,6 +25,8 @@ from brats_jax.runtime.text import printable
 _ENCODING = ("utf-8", "backslashreplace")  # names of files need not be valid text
 _MARK = b"brats_jax"  # in the page of every version
 
+_MAY_BE_EDITED = "this program did not write them or they have changed since"
+
 
 def write_report(workdir: Path) -> Path:
     """Writes report.html and the folder report/ into a run, a grid, or a folder of runs.
@@ -55,14 +57,16 @@ def write_report(workdir: Path) -> Path:
     own = OwnFiles(workdir, folder.ledger_json)
     if not own.has_ledger:
         _adopt_earlier_report(own, folder)
+    if own.damage:
+        own.adopt_equal(files)
     kept = [name for name in files if not own.may_replace(name)]
     own.write({name: data for name, data in files.items() if name not in kept})
     # An earlier report may have tables that this one lacks.
     kept += own.remove([name for name in own.names if name not in files])
     if kept:
         print_line(
-            f"kept, because this program did not write them or they have changed since: "
-            f"{', '.join(kept)}; move them away, and give the same command again for new ones"
+            f"kept, because {own.damage or _MAY_BE_EDITED}: {', '.join(kept)}; move them away, "
+            "and give the same command again for new ones"
         )
     return folder.report_html
 

@@ -17,7 +17,13 @@ from brats_jax.data.sources.joined import descriptions_in
 from brats_jax.data.splits import Audit, Splits, check_splits
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
-from brats_jax.runs.documents import Evaluation, RunConfig, StageResult, StageTraining
+from brats_jax.runs.documents import (
+    CellRecord,
+    Evaluation,
+    RunConfig,
+    StageResult,
+    StageTraining,
+)
 from brats_jax.runs.folder import (
     STAGES,
     FoldFolder,
@@ -25,7 +31,8 @@ from brats_jax.runs.folder import (
     RunFolder,
     find_runs,
 )
-from brats_jax.runs.grid import progress_of, read_cells, read_record
+from brats_jax.runs.grid import progress_of, read_cells
+from brats_jax.runs.left_folds import without_config
 from brats_jax.runs.metrics_jsonl import read_metrics
 from brats_jax.runtime.document import (
     Document,
@@ -215,15 +222,17 @@ def discover(workdir: Path) -> Study:
     for cell in study.cells:
         requested[cell.run] = (*requested.get(cell.run, ()), cell.fold)
     stores: dict[str, Store | None] = {}
+    study.problems += without_config(workdir)
     for folder in folders:
         run = _read_run(folder, workdir, requested, stores, study.problems)
         if run is not None:
             study.runs.append(run)
     if not study.runs and not study.cells:
-        found = f" ({study.problems[0]})" if study.problems else ""
+        if study.problems:
+            raise BratsError(f"{workdir}: no run there can be read: {study.problems[0]}")
         raise BratsError(
-            f"{workdir}: no run there{found}; give a run folder written by brats_jax.main, or a "
-            "folder that holds run folders"
+            f"{workdir}: no run there; give a run folder written by brats_jax.main, or a folder "
+            "that holds run folders"
         )
     return study
 
@@ -308,7 +317,8 @@ def _grid_cells(grid: Path, problems: list[str]) -> Iterator[GridCell]:
         problems.append(str(error))
         return
     for cell in cells:
-        progress, record = progress_of(folder, cell), read_record(folder, cell)
+        progress = progress_of(folder, cell)
+        record = _read(folder.cell_json(cell.name), CellRecord, problems)
         yield GridCell(
             name=cell.name,
             run=str(cell.run),

@@ -12,7 +12,7 @@ from brats_jax.runtime.document import Document, Part, Sealed, SealedDocument
 from brats_jax.runtime.json_text import parse_json
 
 REEVALUATE_HINT = "give the command that trained again: it evaluates again without training"
-_TRAIN_HINT = "copy it again if it was copied, or train this stage again"
+_AGAIN_HINT = "give the command that trained again: it makes this file again"
 _SETTINGS_HINT = (
     "undo the change if it was edited, copy it again if it was copied, or give another --workdir"
 )
@@ -90,6 +90,7 @@ class CellRecord(SealedDocument):
     """
 
     SCHEMA: ClassVar[str] = "brats_jax.cell"
+    REMEDY: ClassVar[str] = "remove it: only the number and the time of its attempts are lost"
     cell: str
     attempts: int
     host: str
@@ -117,7 +118,7 @@ class StageTraining(SealedDocument):
     """
 
     SCHEMA: ClassVar[str] = "brats_jax.training"
-    REMEDY: ClassVar[str] = _TRAIN_HINT
+    REMEDY: ClassVar[str] = _AGAIN_HINT
     patients: int
     of_patients: int
     slices: int
@@ -141,7 +142,7 @@ class StageResult(SealedDocument):
       seconds: of its last call.
     """
 
-    REMEDY: ClassVar[str] = _TRAIN_HINT
+    REMEDY: ClassVar[str] = _AGAIN_HINT
     metric: str
     best: float
     best_step: int
@@ -187,6 +188,7 @@ class PretrainingSource(SealedDocument):
     """
 
     SCHEMA: ClassVar[str] = "brats_jax.pretraining"
+    REMEDY: ClassVar[str] = "copy it again if it was copied, or give the run of the pretraining"
     run: str
     result: StageResult
 
@@ -337,7 +339,7 @@ class Summary(SealedDocument):
 
     SCHEMA: ClassVar[str] = "brats_jax.summary"
     VERSION: ClassVar[int] = 2
-    REMEDY: ClassVar[str] = REEVALUATE_HINT
+    REMEDY: ClassVar[str] = "move it away, and give the command that trained again"
     folds: tuple[int, ...]
     of_folds: int
     set: str

@@ -115,7 +115,7 @@ class ExportDocument(SealedDescription):
 
     SCHEMA: ClassVar[str] = "brats_jax.exported"
     VERSION: ClassVar[int] = 2
-    REMEDY: ClassVar[str] = "export the run again"
+    REMEDY: ClassVar[str] = "export the run again, into another folder"
     research_use_only: str
     inputs: tuple[ExportedInput, ...]
     outputs: tuple[ExportedOutput, ...]

@@ -248,13 +248,18 @@ class GridFolder:
         """A run of the grid by its path within the grid."""
         return RunFolder(self.path / name)
 
+    @property
+    def cells(self) -> Path:
+        """The folder of the records of all cells."""
+        return self.path / "cells"
+
     def cell_json(self, cell: str) -> Path:
         """The record of a cell's attempts."""
-        return self.path / "cells" / f"{cell}.json"
+        return self.cells / f"{cell}.json"
 
     def cell_lock(self, cell: str) -> Path:
         """Held while a process of the grid works on the cell, from before the cell starts."""
-        return self.path / "cells" / f"{cell}.lock"
+        return self.cells / f"{cell}.lock"
 
     def cell_log(self, cell: str) -> Path:
         """The output of the cell's process."""

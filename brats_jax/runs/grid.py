@@ -175,9 +175,12 @@ def read_cells(grid: GridFolder) -> list[Cell]:
 
 def is_done(grid: GridFolder, cell: Cell) -> bool:
     """Whether the cell is trained to the end, and its best checkpoint evaluated."""
-    result = read_if_readable(cell.stage_folder(grid).complete_json, StageResult)
+    stage = cell.stage_folder(grid)
+    result = read_if_readable(stage.complete_json, StageResult)
     if result is None:
         return False
+    if stage.training_json.exists() and not read_if_readable(stage.training_json, StageTraining):
+        return False  # the command that trained makes it again
     return evaluated.is_current(cell.fold_folder(grid), {cell.stage: result.best_step})
 
 

@@ -9,6 +9,7 @@ without a time limit: a collective on the devices would give up after half a min
 import contextlib
 import itertools
 import json
+import multiprocessing
 import os
 import signal
 import socket
@@ -17,7 +18,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from brats_jax.errors import BUSY_STATUS, BratsError, Busy
 from brats_jax.runtime import local_devices, signals
@@ -31,6 +32,7 @@ T = TypeVar("T")
 FLAGS = ("coordinator", "num_processes", "process_id", "distributed")
 
 END_S = 5.0  # for the other processes at an end that is not regular
+GOODBYE_S = 60.0  # at a regular one; JAX aborts a process 100 s after it has lost another one
 LAST_S = 1.0  # from another process's word that it ends to its end
 WAIT_S = 300.0  # for the other processes at the start; the nodes of a cluster do not start at once
 
@@ -247,23 +249,41 @@ class StopAgreement:
 
 
 def end(status: int) -> int:
-    """Returns `status`, or ends this process at once if there are several and it is not 0.
+    """Returns `status`; or ends this process at once if there are several, or it is not 0.
 
-    At a regular exit JAX waits for the other processes, without regard to signals: forever if one
-    of them is gone.
+    At a regular exit of several JAX waits for the others, without regard to signals, and aborts
+    with a C++ stack trace if one of them is gone. At that of one process, computations and reads
+    that an error or a signal has interrupted may still run in threads of native libraries, and
+    fail in an interpreter that is being torn down. All work is saved or given up by now.
     """
     if _Process.count == 1:
+        if status:
+            leave(status)
         return status
-    if not status:
+    if status:
+        signals.ignore_signals()  # srun sends some to all others once the first process has ended
+    else:
         signals.die_on_signals()
-        return status
-    signals.ignore_signals()  # srun sends some to all others once the first process has ended
-    sys.stdout.flush()
-    sys.stderr.flush()
     # The end of the main process ends all others, which may be about to print an error.
-    telling = threading.Thread(target=_wait_for_ends if is_main() else _tell_end, daemon=True)
+    patience = END_S if status else GOODBYE_S
+    telling = threading.Thread(
+        target=_wait_for_ends if is_main() else _tell_end,
+        args=(patience,) if is_main() else (),
+        daemon=True,
+    )
     telling.start()
-    telling.join(END_S + LAST_S)
+    telling.join(patience + LAST_S)
+    leave(status)
+
+
+def leave(status: int) -> NoReturn:
+    """Ends this process at once, with its output and without its worker processes."""
+    signals.ignore_signals()
+    for child in multiprocessing.active_children():
+        child.terminate()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # a closed pipe, a full disk
+            stream.flush()
     os._exit(status)
 
 
@@ -272,10 +292,12 @@ def _tell_end() -> None:
         _service().client.key_value_set(f"brats_jax/ended/{_Process.index}", "")
 
 
-def _wait_for_ends() -> None:
+def _wait_for_ends(patience_s: float) -> None:
+    until = time.monotonic() + patience_s
     for index in range(1, _Process.count):
+        left = max(0.001, until - time.monotonic())
         with contextlib.suppress(Exception):
-            _service().client.blocking_key_value_get(f"brats_jax/ended/{index}", int(1000 * END_S))
+            _service().client.blocking_key_value_get(f"brats_jax/ended/{index}", int(1000 * left))
     time.sleep(LAST_S)
 
 

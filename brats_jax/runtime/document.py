@@ -17,7 +17,13 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 from brats_jax.errors import BratsError
-from brats_jax.runtime.files import json_text, read_json, write_json
+from brats_jax.runtime.files import (
+    MOST_JSON_BYTES,
+    json_text,
+    read_json,
+    read_regular,
+    write_json,
+)
 
 
 class Readable(Protocol):
@@ -64,6 +70,14 @@ def read_if_readable(path: Path, kind: type[D]) -> D | None:
         return read_if_there(path, kind)
     except BratsError:
         return None
+
+
+def is_of(path: Path, kind: "type[Document]") -> bool:
+    """Whether a file names the schema of a document, readable or not."""
+    try:
+        return f'"{kind.SCHEMA}"'.encode() in read_regular(path, MOST_JSON_BYTES)
+    except (OSError, ValueError):
+        return False
 
 
 @dataclass(frozen=True)

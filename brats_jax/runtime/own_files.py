@@ -4,6 +4,7 @@ A ledger is a JSON file beside the files. A file's hash is in it before the file
 command that is killed in between finds its files again.
 """
 
+import contextlib
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,12 +12,14 @@ from pathlib import Path
 from typing import ClassVar
 
 from brats_jax.errors import BratsError
-from brats_jax.runtime.document import Document, Sealed, read_if_readable, read_if_there
+from brats_jax.runtime.document import Sealed, SealedDocument, read_if_there
 from brats_jax.runtime.files import atomic_open, sha256_of
+
+_KEPT = "kept"
 
 
 @dataclass(frozen=True)
-class Ledger(Document):
+class Ledger(SealedDocument):
     """The files of a folder that this program wrote.
 
     Attributes:
@@ -24,6 +27,7 @@ class Ledger(Document):
     """
 
     SCHEMA: ClassVar[str] = "brats_jax.files"
+    REMEDY: ClassVar[str] = _KEPT
     files: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
@@ -34,14 +38,23 @@ class OwnFiles:
       folder: the folder.
       ledger: the path of the ledger.
       known: further hashes by name, from other documents.
+
+    Attributes:
+      folder, path: as given, `path` of the ledger.
+      damage: what is wrong with the ledger, which was edited or cut short; '' if it can be read.
+        Nothing then tells whether a file was edited.
     """
 
     def __init__(self, folder: Path, ledger: Path, known: Mapping[str, str] | None = None) -> None:
-        self._path = ledger
+        self.path = ledger
         self.folder = folder
         self._lists_files = ledger.exists()
         self._files: dict[str, set[str]] = {}
-        before = read_if_readable(ledger, Ledger)
+        self.damage, before = "", None
+        try:
+            before = read_if_there(ledger, Ledger)
+        except BratsError as error:
+            self.damage = str(error).removesuffix(_KEPT).rstrip(" :;")
         for name, hashes in (before.files if before else {}).items():
             self._files.setdefault(name, set()).update(hashes)
         for name, one in (known or {}).items():
@@ -52,6 +65,14 @@ class OwnFiles:
         hashes = self._files.setdefault(name, set())
         if unchanged:
             hashes.add(sha256_of(self.folder / name))
+
+    def adopt_equal(self, files: Mapping[str, bytes]) -> None:
+        """Counts files as written that already have the content which they are to get."""
+        for name, data in files.items():
+            found = hashlib.sha256(data).hexdigest()
+            with contextlib.suppress(OSError):
+                if sha256_of(self.folder / name) == found:
+                    self._files.setdefault(name, set()).add(found)
 
     @property
     def has_ledger(self) -> bool:
@@ -122,10 +143,10 @@ class OwnFiles:
 
     def discard_ledger(self) -> None:
         """Removes the ledger, where another document has the hashes."""
-        self._path.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
 
     def _save(self) -> None:
-        Ledger({name: tuple(sorted(self._files[name])) for name in self.names}).write(self._path)
+        Ledger({name: tuple(sorted(self._files[name])) for name in self.names}).write(self.path)
 
 
 def check_own_document(path: Path, kind: type[Sealed], remedy: str) -> None:
@@ -137,9 +158,9 @@ def check_own_document(path: Path, kind: type[Sealed], remedy: str) -> None:
       BratsError: another file of this name, or a document that was edited since.
     """
     try:
-        read_if_there(path, kind, "")
+        read_if_there(path, kind, _KEPT)
     except BratsError as error:
-        reason = str(error).removeprefix(f"{path}").strip(" :;")
+        reason = str(error).removeprefix(f"{path}").removesuffix(_KEPT).strip(" :;")
         raise BratsError(
             f"{path} is not as this program writes it ({reason}): kept; {remedy}"
         ) from None
@@ -153,5 +174,9 @@ def check_replaceable(own: OwnFiles, names: Iterable[str], remedy: str) -> None:
     """
     for name in names:
         if not own.may_replace(name):
+            if own.damage:
+                raise BratsError(
+                    f"{own.damage}, so that an edit of {name} could not be found: kept; {remedy}"
+                )
             why = "has changed since it was" if own.knows(name) else "is there and was not"
             raise BratsError(f"{own.folder / name} {why} written by this program: kept; {remedy}")

@@ -168,14 +168,15 @@ def test_a_share_of_the_labels_means_fewer_patients_and_as_many_steps(small_stor
     pretrain, segment = fold.stage("pretrain"), fold.stage("segment")
     drawn = {int(i) for i in segment.plan.examples(0, 4 * segment.total_steps).slices}
     assert len({small_store.patient_of[i] for i in drawn}) == 2
-    training = fold.describe(segment)
+    training = fold.describe("segment")
+    assert training.steps == segment.total_steps
     assert (training.patients, training.of_patients) == (2, len(people))
     assert training.slices == len(drawn) < training.of_slices
     assert training.steps_per_epoch == training.of_slices // 4
     assert training.steps == 2 * training.steps_per_epoch
     # The first stage needs no labels.
     assert len(pretrain.plan) == 16 * len(people)
-    assert fold.describe(pretrain).patients == len(people)
+    assert fold.describe("pretrain").patients == len(people)
 
 
 def test_a_run_keeps_its_programs_in_the_folder_of_its_settings(small_store, tmp_path):

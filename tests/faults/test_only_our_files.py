@@ -105,6 +105,27 @@ def test_labels_without_their_description_are_kept(predicted, folder):
         assert said.startswith(f"{reason}{NAME}_seg.nii.gz is there without the description")
 
 
+def test_an_edited_description_is_named_in_place_of_the_labels(predicted, folder):
+    found = PredictionFolder(folder)
+    sidecar, labels = found.segmentation_json(NAME), found.segmentation(NAME)
+    sidecar.write_text(sidecar.read_text().replace("LPS", "RAS").replace('"WT"', '"XX"', 1))
+    kept = again(predicted, folder).kept[NAME]
+    assert kept.startswith(f"kept, {sidecar.name} has changed since") and labels.name in kept
+    refused = again(predicted, folder, overwrite=True).failed[NAME]
+    assert "nothing of this case is replaced; move its files away" in refused
+    for path in folder.glob(f"{NAME}*"):
+        path.unlink()
+    assert NAME in again(predicted, folder).written
+
+
+def test_labels_that_were_damaged_at_equal_size_are_predicted_again(predicted, folder):
+    labels = PredictionFolder(folder).segmentation(NAME)
+    whole = labels.read_bytes()
+    middle = len(whole) // 2
+    labels.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
+    assert NAME in again(predicted, folder).written and labels.read_bytes() == whole
+
+
 def test_a_sidecar_tells_nothing_of_the_machine(predicted):
     for name, data in predicted[2].items():
         assert str(predicted[1].parents[1]).encode() not in data, name

@@ -9,7 +9,8 @@
 # SLURM_CONF=FOLDER/slurm.conf then lets sbatch and the others find it. Nodes bratsK of this host
 # without GPUs: submit with --gpus-per-node=0. Environment: NODES=4, CPUS=2 of each node, PORT=18817
 # and the ports after it; HOSTS=1 writes the nodes' names into /etc/hosts, by which the processes of
-# several nodes find each other, until the stop.
+# several nodes find each other, until the stop. PROCTRACK=cgroup instead of linuxproc needs a writable
+# freezer of cgroup v1.
 set -euo pipefail
 mark="# brats_jax test"
 
@@ -55,7 +56,7 @@ SlurmctldPidFile=$folder/slurmctld.pid
 SlurmdPidFile=$folder/slurmd.%n.pid
 SlurmctldLogFile=$folder/log/slurmctld.log
 SlurmdLogFile=$folder/log/slurmd.%n.log
-ProctrackType=proctrack/linuxproc
+ProctrackType=proctrack/${PROCTRACK:-linuxproc}
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
@@ -78,6 +79,10 @@ CONF
   } >"$folder/slurm.conf"
   if [ -n "${HOSTS:-}" ]; then
     for i in $(seq "$nodes"); do echo "127.0.0.1 brats$i $mark" >>/etc/hosts; done
+  fi
+  if [ "${PROCTRACK:-}" = cgroup ]; then
+    printf '%s\n' CgroupPlugin=cgroup/v1 CgroupMountpoint=/sys/fs/cgroup CgroupAutomount=no \
+      >"$folder/cgroup.conf"
   fi
   export SLURM_CONF=$folder/slurm.conf
   slurmctld -f "$SLURM_CONF"

@@ -54,6 +54,7 @@ class FileMaps:
       remedy: the end of the message about an unreadable file.
       most: limit on maps; None for `maps_allowed()`.
       entries: size and checksum by name, with which a file is compared when it is first mapped.
+      records: by the name of a file, a small one that is compared together with it.
     """
 
     def __init__(
@@ -62,8 +63,9 @@ class FileMaps:
         remedy: str,
         most: int | None = None,
         entries: Mapping[str, FileEntry] | None = None,
+        records: Mapping[str, str] | None = None,
     ) -> None:
-        self._arguments = (folder, remedy, most, entries)
+        self._arguments = (folder, remedy, most, entries, records)
         self._unchecked = dict(entries or {})
         self._mapped = functools.lru_cache(maps_allowed() if most is None else most)(self._map)
 
@@ -83,11 +85,12 @@ class FileMaps:
         parallel_map(self._check, [name for name in names if name in self._unchecked])
 
     def _check(self, name: str) -> None:
-        folder, remedy, *_ = self._arguments
-        entry = self._unchecked.get(name)
-        if entry is not None:
-            check_file(folder / name, entry, remedy)
-            self._unchecked.pop(name, None)
+        folder, remedy, _, _, records = self._arguments
+        for one in ((records or {}).get(name, ""), name):
+            entry = self._unchecked.get(one)
+            if entry is not None:
+                check_file(folder / one, entry, remedy)
+                self._unchecked.pop(one, None)
 
     def _map(self, name: str) -> Mapped:
         folder, remedy, *_ = self._arguments

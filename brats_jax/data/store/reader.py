@@ -11,6 +11,7 @@ from brats_jax.data import crops
 from brats_jax.data.modalities import CLASS_LABELS, CLASSES, MODALITIES
 from brats_jax.data.sources.joined import described, descriptions_in
 from brats_jax.data.store.layout import (
+    CASES,
     MANIFEST,
     PREPARATION,
     PREPARE_AGAIN,
@@ -30,7 +31,7 @@ from brats_jax.runtime.npz import check_array, open_npz
 class Store:
     """A prepared store, memory-mapped: cheap to open, to read at random and to pickle.
 
-    A file is compared with its checksum when it is first used.
+    A file is compared with its checksum when it is first used; a case's record with its images.
 
     Attributes:
       path: its folder.
@@ -110,7 +111,8 @@ class Store:
             self._start = starts[:-1] - starts[self._first[self.patient_of]]
             # A pixel's four modalities as one number, which is copied four times as fast.
             self._whole_background = np.ascontiguousarray(self.background).view(np.uint64)[:, 0]
-        self._maps = FileMaps(self.path, PREPARE_AGAIN, entries=manifest.files)
+        records = {images: record for images, _, record in map(case_files, self.patients)}
+        self._maps = FileMaps(self.path, PREPARE_AGAIN, entries=manifest.files, records=records)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "Store":
@@ -284,6 +286,11 @@ def read_manifest(path: Path) -> Manifest:
         if (path / PREPARATION).is_file():
             raise BratsError(
                 f"the store {path} is not finished: give its prepare command again to continue it"
+            )
+        if (path / CASES).is_dir():
+            raise BratsError(
+                f"{path / MANIFEST} is missing, but there are cases of a store beside it: copy it "
+                "back, or prepare the store again into another folder"
             )
         raise BratsError(
             f"there is no store at {path}: make one with "
