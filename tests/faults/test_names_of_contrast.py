@@ -8,6 +8,7 @@ from brats_jax.data.modalities import canonical_name
 from brats_jax.data.scans.case_files import group_by_case
 from brats_jax.data.scans.options import ReadOptions
 from brats_jax.data.sources.base import folder_files
+from brats_jax.data.sources.detect import open_source
 from brats_jax.data.sources.nifti import NiftiSource
 
 WITH = [
@@ -126,3 +127,17 @@ def test_what_may_be_the_labels_in_another_form_is_noted(tmp_path, brats_files, 
     assert not any(path.name in note for note in source.read("B").notes)
     strict = NiftiSource(tmp_path, folder_files(tmp_path), options=ReadOptions(require_labels=True))
     assert f"for case A; {line}" in strict.problems()["A"]
+
+
+@pytest.mark.parametrize("beside", ["labelsTr/B.nrrd", "imagesTr/B_seg.mha"])
+def test_labels_of_other_formats_of_a_data_set_with_json_are_noted(tmp_path, brats_files, beside):
+    brats_files.write_dataset_json(tmp_path, brats_files.MSD_JSON)
+    for name in ("A", "B"):
+        brats_files.write_msd_case(tmp_path, name, brats_files.make_case(ord(name)))
+    (tmp_path / "labelsTr" / "B.nii.gz").unlink()
+    path = tmp_path / beside
+    path.write_bytes(b"NRRD0004")
+    source = open_source(str(tmp_path))
+    line = f"{path.name} is no NIfTI file"
+    assert any(f"without labels; {line}" in note for note in source.read("B").notes)
+    assert any(f"may be labels (B; {line}" in notice for notice in source.notices())

@@ -1,6 +1,7 @@
 """What the sources with a dataset.json share: the Medical Segmentation Decathlon and nnU-Net."""
 
 import abc
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from brats_jax.data.sources.base import Case
 from brats_jax.data.sources.dataset_folder import DatasetFolder, FolderCase
 from brats_jax.data.sources.dataset_json import read_dataset_json
 from brats_jax.data.sources.label_names import NamedLabels
+from brats_jax.data.sources.unread import unread_labels
 from brats_jax.data.sources.volume_case import LabelVolume, case_from_volumes
 from brats_jax.data.whole_volumes import RELEASE_SLICES
 from brats_jax.errors import BratsError
@@ -69,6 +71,12 @@ class DatasetSource(abc.ABC):
         elif any(case.labels for case in folder.cases.values()):
             self._named = self.json.named_labels()
         self._subjects = subjects_of(sorted(folder.cases))
+        bare = {
+            name: {str(channel): path for channel, path in case.images.items()}
+            for name, case in folder.cases.items()
+            if not case.labels
+        }
+        self._unread = unread_labels(folder.path, bare, folder.left_out)
 
     @property
     def description(self) -> dict[str, Any]:
@@ -152,6 +160,11 @@ class DatasetSource(abc.ABC):
                 f"{plural(len(bare), 'case')} of {len(self._folder.cases)} without labels, taken "
                 f"as unlabelled ({_first(bare)})"
             )
+        if unread := [name for name in bare if name in self._unread]:
+            found.append(
+                f"{plural(len(unread), 'case')} of these with something else that may be labels "
+                f"({unread[0]}; {self._unread[unread[0]]})"
+            )
         partial = sorted(
             name
             for name, case in self._folder.cases.items()
@@ -203,6 +216,9 @@ class DatasetSource(abc.ABC):
             patient, volumes, labels, self.options, files, self._subjects[patient]
         )
         _check_front(found.images, paths[0])
+        if patient in self._unread:
+            notes = [*found.notes, f"without labels; {self._unread[patient]}"]
+            return dataclasses.replace(found, notes=notes)
         return found
 
     def _check_all_labelled(self, labels: Volume) -> None:
