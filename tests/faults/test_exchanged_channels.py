@@ -71,3 +71,13 @@ def test_a_case_too_small_for_the_other_signs_is_named_by_its_channels(tmp_path,
     manifest = prepare(tmp_path / "source", tmp_path / "store", workers=1)
     assert list(manifest.contradictions) == ["B"]
     assert manifest.contradictions["B"][0].startswith("T1Gd is not the brightest in ET over NCR")
+
+
+def test_another_modality_that_is_a_little_brighter_in_et_is_no_exchange(tmp_path, cases):
+    images = cases[0].images.copy()
+    images[cases[0].labels == 3] += np.array([0, -220, 0, 120], np.int16)
+    source = examples.source_of(dataclasses.replace(cases[0], images=images))
+    manifest = prepare(source, tmp_path / "store", workers=1)
+    contrast = manifest.audit.contrast
+    assert contrast["flair"] > contrast["t1gd"] and manifest.audit.verdict == "undecided"
+    assert not manifest.contradictions and not manifest.audit.ignored
