@@ -71,6 +71,7 @@ class StopRequests:
 _entered: list[StopRequests] = []
 
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
+AGAIN_S = 0.1  # from an exception that was lost to its repetition
 
 
 class _Command:
@@ -109,7 +110,8 @@ def raise_on_first_signal() -> None:
     """Raises `Terminated` on SIGTERM and KeyboardInterrupt on SIGINT, outside of `StopRequests`.
 
     Further ones are ignored, so that the first can clean up. Does nothing outside of the main
-    thread, which alone may set handlers.
+    thread, which alone may set handlers. An exception that is lost, because the signal came within
+    a callback of the garbage collector or a `__del__`, is raised again a moment later.
     """
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -123,6 +125,20 @@ def raise_on_first_signal() -> None:
         # A shell has its background processes ignore Ctrl-C.
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, stop)
+    report = sys.unraisablehook
+
+    def again(lost: "sys.UnraisableHookArgs") -> None:
+        if not issubclass(lost.exc_type, KeyboardInterrupt):
+            report(lost)
+            return
+        number = signal.SIGTERM if issubclass(lost.exc_type, Terminated) else signal.SIGINT
+        signal.signal(number, stop)
+        # Not at once: an exception within this function would be lost, too.
+        repeat = threading.Timer(AGAIN_S, os.kill, (os.getpid(), number))
+        repeat.daemon = True
+        repeat.start()
+
+    sys.unraisablehook = again
 
 
 def ignore_signals() -> None:

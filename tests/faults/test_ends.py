@@ -41,6 +41,38 @@ def test_what_fails_while_the_interpreter_ends_does_not_change_the_status(body, 
     assert (done.returncode, done.stdout) == (status, b"said\n")
 
 
+LOST = """
+import gc, os, signal, sys, time
+from brats_jax.runtime import cli
+
+NUMBER = int(sys.argv.pop())
+
+def callback(phase, facts):
+    if NUMBER not in seen:
+        seen.append(NUMBER)
+        os.kill(os.getpid(), NUMBER)
+
+def command():
+    gc.callbacks.append(callback)  # as JAX has one
+    gc.collect()
+    time.sleep(20)
+
+seen = []
+cli.run(command, folder=lambda: None, after_stop="give it again")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_within_a_callback_of_the_garbage_collector_stops_the_command(number):
+    """Python drops an exception that is raised there, and the command would go on, deaf to all."""
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", LOST, str(int(number))], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (128 + number, "stopped: give it again\n")
+    assert time.monotonic() - began < 15
+
+
 PAIR = """
 import sys, time
 from brats_jax.runtime import cli, distributed
