@@ -89,6 +89,7 @@ def get_config() -> ConfigDict:
     config.pretrain.mask_block = 16  # side of its blocks in pixels
     config.pretrain.mask_together = True  # the same blocks in all modalities
     config.pretrain.noise = 0.5  # of denoise: standard deviation, in units of the z-scored images
+    config.pretrain.learning_rate = 0.0  # 0: that of config.optim, like config.segment's
     config.pretrain.epochs = 30
     config.pretrain.steps_per_epoch = 0  # 0: one pass over the slices
     config.pretrain.slices = "all"  # tumour, all
@@ -109,6 +110,7 @@ def get_config() -> ConfigDict:
     # Stage 2.
     config.segment = ConfigDict()
     config.segment.inputs = ("t1", "t1gd", "t2", "flair")
+    config.segment.learning_rate = 0.0
     config.segment.epochs = 30
     config.segment.steps_per_epoch = 0  # 0: the slices of all training patients, once
     config.segment.slices = "tumour"

@@ -22,8 +22,9 @@ def get_config() -> ConfigDict:
     config.data.test_fraction = 0.41
     config.data.num_folds = 10
     config.train.batch_size = 4  # with so few steps, more of them matter more than larger ones
-    config.optim.learning_rate = 2e-3
+    config.optim.learning_rate = 1e-3
     config.optim.schedule = "cosine"
+    config.pretrain.learning_rate = 2e-3
     config.pretrain.epochs = 4
     config.pretrain.steps_per_epoch = 700
     config.pretrain.augmentation.flip = True

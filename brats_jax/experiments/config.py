@@ -254,7 +254,7 @@ def train_options(settings: Settings, stage: str, fold: int) -> TrainOptions:
         epochs=own.epochs,
         steps_per_epoch=own.steps_per_epoch,
         batch_size=train.batch_size,
-        learning_rate=optim.learning_rate,
+        learning_rate=own.learning_rate or optim.learning_rate,
         decay_factor=optim.decay_factor,
         decay_every_epochs=optim.decay_every_epochs,
         schedule=optim.schedule,

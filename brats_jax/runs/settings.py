@@ -51,6 +51,9 @@ def one_of(valid: Iterable[str]) -> Rule:
 
 
 POSITIVE = Rule(lambda value: 0 < value < math.inf, "must be positive and finite")
+STAGE_RATE = Rule(
+    lambda value: 0 <= value < math.inf, "give 0, for that of config.optim, or more"
+)
 SEED = within(0, LARGEST_SEED)
 BATCH = within(1, MOST_SLICES_AT_ONCE)
 ALPHA = Rule(
@@ -170,6 +173,7 @@ class PretrainSettings(StageSettings):
     mask_block: Annotated[int, within(1, 1024), ADDED] = 16
     mask_together: Annotated[bool, ADDED] = True
     noise: Annotated[float, within(0, 100), ADDED] = 0.5
+    learning_rate: Annotated[float, STAGE_RATE, ADDED] = 0.0
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -180,6 +184,8 @@ class PretrainSettings(StageSettings):
 @dataclass(frozen=True)
 class SegmentSettings(StageSettings):
     """config.segment."""
+
+    learning_rate: Annotated[float, STAGE_RATE, ADDED] = 0.0
 
 
 @dataclass(frozen=True)
@@ -279,9 +285,9 @@ class Settings(Part):
         document[group] = {**document[group], name: value}
         return type(self).from_json(document)
 
-    def stage(self, name: str) -> StageSettings:
+    def stage(self, name: str) -> PretrainSettings | SegmentSettings:
         """The settings of the stage 'pretrain' or 'segment'."""
-        return {"pretrain": self.pretrain, "segment": self.segment}[name]
+        return self.pretrain if name == "pretrain" else self.segment
 
 
 def with_canonical_modalities(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -50,6 +50,12 @@ def test_the_defaults_are_those_of_the_paper():
     assert (config.data.test_fraction, config.data.num_folds) == (0.15, 5)
 
 
+def test_a_stage_may_have_a_learning_rate_of_its_own():
+    config = config_of("ssl", pretrain__learning_rate=2e-3)
+    rates = [train_options(config, stage, 0).learning_rate for stage in ("pretrain", "segment")]
+    assert rates == [2e-3, 1e-4]
+
+
 def test_pretraining_chooses_nothing_by_labels():
     config = config_of("ssl")
     assert config.pretrain.slices == "all" and config.pretrain.tumour_probability == 0
@@ -118,6 +124,7 @@ def test_the_baseline_is_paired_with_ssl():
         ({"transfer__other_stem": "imagenet"}, "valid values are random, encoder_init"),
         ({"transfer__other_stem": "encoder_init"}, "give --config.encoder_init=FILE"),
         ({"transfer__freeze_epochs": -1}, "transfer.freeze_epochs=-1: give at least 0"),
+        ({"segment__learning_rate": -1.0}, "segment.learning_rate=-1.0: give 0, for that of"),
         ({"transfer__learning_rate_factor": 0.0}, "factor=0.0: must be positive"),
         (
             {"transfer__parts": "batch_norm_statistics", "transfer__freeze_epochs": 1},
