@@ -36,9 +36,9 @@ def get_config() -> ConfigDict:
     config.data.test_fraction = 0.15
     config.data.num_folds = 5
     config.data.split_seed = 0  # several seeds may share one split
-    # Names or patterns of persons who train in every fold and are never validated or tested on,
-    # for example those who may be among the unlabelled scans under another name: 'TCIA10_*'.
-    config.data.training_only = ()
+    # Persons who train in every fold and are never validated or tested on, such as those who may be
+    # among the unlabelled scans under another name: names or patterns with commas, 'TCIA10_*'.
+    config.data.training_only = ""
     # Fraction of a fold's training patients whose labels the segmentation uses; pretraining uses
     # all patients, without labels. Smaller fractions are subsets of larger ones. The number of
     # steps of an epoch does not depend on it: every fraction gets the same number of updates.

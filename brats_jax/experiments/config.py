@@ -243,7 +243,7 @@ def split_options(settings: Settings) -> dict[str, Any]:
         "test_fraction": settings.data.test_fraction,
         "num_folds": settings.data.num_folds,
         "seed": settings.data.split_seed,
-        "training_only": settings.data.training_only,
+        "training_only": tuple(filter(None, settings.data.training_only.split(","))),
     }
 
 

@@ -121,7 +121,7 @@ class DataSettings(Part):
     placement: Annotated[str, one_of(PLACEMENTS), FREE]
     label_patients: Annotated[int, at_least(0), ADDED] = 0
     selection: Annotated[str, one_of(SELECTIONS), ADDED] = SELECTIONS[0]
-    training_only: Annotated[tuple[str, ...], ADDED] = ()
+    training_only: Annotated[str, ADDED] = ""  # names or patterns, with commas
 
 
 @dataclass(frozen=True)
