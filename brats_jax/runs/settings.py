@@ -51,9 +51,7 @@ def one_of(valid: Iterable[str]) -> Rule:
 
 
 POSITIVE = Rule(lambda value: 0 < value < math.inf, "must be positive and finite")
-STAGE_RATE = Rule(
-    lambda value: 0 <= value < math.inf, "give 0, for that of config.optim, or more"
-)
+STAGE_RATE = Rule(lambda value: 0 <= value < math.inf, "give 0, for that of config.optim, or more")
 SEED = within(0, LARGEST_SEED)
 BATCH = within(1, MOST_SLICES_AT_ONCE)
 ALPHA = Rule(
