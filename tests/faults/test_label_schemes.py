@@ -87,3 +87,17 @@ def test_masks_of_the_brain_are_no_labels(tmp_path, brats_files, volumes):
     assert manifest.label_kinds == ("none",)
     assert manifest.notes["UCSF-PDGM-0004"] == (f"without labels; {line}",)
     assert any(line in notice for notice in manifest.notices)
+
+
+def test_masks_of_the_whole_tumour_in_every_case_are_not_taken_for_a_class(tmp_path, brats_files):
+    for number in (1, 2):
+        write(
+            tmp_path / "s", brats_files, brats_files.make_case(number), f"A{number}", (0, 1, 1, 1)
+        )
+    with pytest.raises(BratsError, match=r"all 2 cases with tumour are 0 and 1 alone \(A1, A2\)"):
+        prepare(tmp_path / "s", tmp_path / "store", labels="brats2021", workers=1)
+    assert not (tmp_path / "store" / "manifest.json").exists()
+    # One case with classes: then a mask of one value may be right, and is noted.
+    write(tmp_path / "s", brats_files, brats_files.make_case(3), "A3", (0, 1, 2, 4))
+    manifest = prepare(tmp_path / "s", tmp_path / "store", labels="brats2021", workers=1)
+    assert any("0 and 1 alone" in line for line in manifest.notes["A1"])

@@ -19,6 +19,8 @@ ET = CLASSES.index("ET")
 ET_UNTIL_2021 = 4
 _BACKGROUND, _NCR, _ED = (CLASSES.index(name) for name in ("background", "NCR/NET", "ED"))
 
+BINARY = "its labels are 0 and 1 alone"  # begins the note on a mask of one value
+
 
 @dataclasses.dataclass(frozen=True)
 class LabelScheme:
@@ -203,7 +205,7 @@ def map_labels(volume: Volume, scheme: LabelScheme, notes: list[str]) -> np.ndar
     if label_values(volume.voxels) == [0, 1]:
         only = CLASSES[table[1]]
         notes.append(
-            f"its labels are 0 and 1 alone, read as {only}: check that they are no mask of the "
+            f"{BINARY}, read as {only}: check that they are no mask of the "
             "brain or of the whole tumour"
         )
     return table[voxels]

@@ -5,6 +5,8 @@ import dataclasses
 import types
 from collections.abc import Callable, Mapping, Sequence
 
+from brats_jax.data.modalities import CLASS_LABELS
+from brats_jax.data.scans.labels import BINARY
 from brats_jax.data.scans.persons import person_key, similar_names
 from brats_jax.data.store import channel_audit, layout, tissue_audit
 from brats_jax.data.store.layout import CaseRecord
@@ -109,6 +111,8 @@ def complaint(records: Sequence[CaseRecord], channel_order: Sequence[str] | None
       records: the cases.
       channel_order: the channel order of the files, if the user can choose it; else None.
     """
+    if binary := _all_binary(records):
+        return binary
     wrong = contradictions(records)
     of_all = _others(records, wrong)
     contradicted = _is_contradicted(of_all)
@@ -130,6 +134,19 @@ def complaint(records: Sequence[CaseRecord], channel_order: Sequence[str] | None
         f"the images contradict the labels or the names of the modalities in {where}; check the "
         "names of the files and the order of the labels (--labels=SCHEME names it), or continue "
         "with --ignore_audit"
+    )
+
+
+def _all_binary(records: Sequence[CaseRecord]) -> str:
+    """One line if the labels of several cases are all 0 and 1, as of a mask; else ''."""
+    with_tumour = [one for one in records if one.tumour_sha256 and one.label_kind == CLASS_LABELS]
+    names = [one.patient for one in with_tumour if any(n.startswith(BINARY) for n in one.notes)]
+    if len(names) < 2 or len(names) < len(with_tumour):
+        return ""
+    return (
+        f"the labels of all {len(names)} cases with tumour are 0 and 1 alone ({listed(names)}), as "
+        "of a mask of the brain or of the whole tumour; give the labels of the classes, leave the "
+        "masks out to take the cases as unlabelled, or continue with --ignore_audit"
     )
 
 
