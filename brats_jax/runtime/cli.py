@@ -18,7 +18,7 @@ from absl import app, flags, logging
 from brats_jax import about
 from brats_jax.errors import BUSY_STATUS, BratsError, Busy
 from brats_jax.runtime import distributed, failures
-from brats_jax.runtime.signals import Terminated, close_output, raise_on_first_signal
+from brats_jax.runtime.signals import Terminated, close_output, raise_on_first_signal, received
 from brats_jax.runtime.text import one_line
 
 # An installed package has configs/ here; from a clone it is a folder of the working directory.
@@ -46,6 +46,10 @@ def run(
       after_full_disk: appended to the line of an OSError if the folder exists.
     """
 
+    def stopped(number: int) -> int:
+        print(f"stopped: {after_stop}", file=sys.stderr)
+        return distributed.end(128 + number)
+
     def main(arguments: Sequence[str]) -> int:
         _quiet_libraries()
         raise_on_first_signal()
@@ -60,6 +64,8 @@ def run(
             print_error(str(error))
             return distributed.end(BUSY_STATUS)
         except BratsError as error:
+            if number := received():
+                return stopped(number)
             print_error(str(error))
         except BrokenPipeError:
             close_output()
@@ -68,10 +74,10 @@ def run(
                 raise
             return distributed.end(error.code)
         except KeyboardInterrupt as error:
-            print(f"stopped: {after_stop}", file=sys.stderr)
-            number = signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT
-            return distributed.end(128 + number)
+            return stopped(signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)
         except Exception as error:  # a full disk, a folder without permission, a vanished file
+            if number := received():
+                return stopped(number)
             _print_failure(error, folder, after_full_disk)
         return distributed.end(1)
 

@@ -216,6 +216,8 @@ def _status(error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt):
         terminated = isinstance(error, signals.Terminated)
         return 128 + (signal.SIGTERM if terminated else signal.SIGINT)
+    if number := signals.received():
+        return 128 + number
     return BUSY_STATUS if isinstance(error, Busy) else 1
 
 

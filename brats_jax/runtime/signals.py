@@ -78,6 +78,15 @@ class _Command:
     """Whether this process is a command of this program, which ends after its first signal."""
 
     runs = False
+    signal_number: int | None = None
+
+
+def received() -> int | None:
+    """The signal after which this command ends, outside of `StopRequests`; None if none came.
+
+    A library may turn its exception into another one, such as that of an unreadable file.
+    """
+    return _Command.signal_number
 
 
 def close_output() -> None:
@@ -116,6 +125,7 @@ def raise_on_first_signal() -> None:
 
     def stop(number: int, frame: FrameType | None) -> None:
         ignore_signals()
+        _Command.signal_number = number
         raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():

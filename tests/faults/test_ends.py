@@ -41,6 +41,18 @@ def test_what_fails_while_the_interpreter_ends_does_not_change_the_status(body, 
     assert (done.returncode, done.stdout) == (status, b"said\n")
 
 
+@pytest.mark.parametrize("error", ["BratsError('damaged: remove it')", "ValueError('Orbax')"])
+def test_an_error_that_a_library_makes_of_a_stop_is_none(error):
+    """Orbax calls a checkpoint unreadable if a signal stops its reading: nobody must remove it."""
+    body = f"""try:
+        os.kill(os.getpid(), 15)
+    except KeyboardInterrupt:
+        raise {error} from None"""
+    program = END.format(body=body)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60)
+    assert (done.returncode, done.stderr) == (143, b"stopped: give it again\n")
+
+
 LOST = """
 import gc, os, signal, sys, time
 from brats_jax.runtime import cli

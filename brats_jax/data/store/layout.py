@@ -252,7 +252,7 @@ class Manifest(SealedDocument):
 
     SCHEMA: ClassVar[str] = "brats_jax.store"
     VERSION: ClassVar[int] = 2
-    REMEDY: ClassVar[str] = PREPARE_AGAIN
+    REMEDY: ClassVar[str] = "prepare the store again into another folder"
     package_version: str
     made: str
     source: dict[str, Any]
