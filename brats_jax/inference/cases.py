@@ -27,6 +27,7 @@ from brats_jax.runs.folder import PredictionFolder
 from brats_jax.runtime import failures
 from brats_jax.runtime.console import print_line, progress_bar
 from brats_jax.runtime.files import remove_stale
+from brats_jax.runtime.signals import received
 from brats_jax.runtime.threads import available_cpus
 
 _MOST_READERS = 4
@@ -232,6 +233,8 @@ class _Steps:
 
 
 def _note_failure(outcome: Outcome, name: str, error: Exception, directory: Path) -> None:
+    if received():  # a library has made another error of a stop: no further case
+        raise error
     outcome.failed[name] = failures.describe(error, directory)
     if not failures.is_expected(error) and os.environ.get(failures.TRACEBACK):
         traceback.print_exception(error)
