@@ -1,7 +1,7 @@
 """The sections of a report and their content, from top to bottom."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from brats_jax.reporting import (
@@ -45,6 +45,7 @@ _METHOD = (
 
 # (target, inputs) of the paper's slicing, on the order of the Kaggle files.
 _AS_SLICED = ("t2", {"flair", "t1"})
+_FEW = 6  # sentences beside a table are shown, more are folded
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,10 @@ def _summary(
 ) -> Iterator[Block]:
     for line in (*conclusions.scope(study, results), *conclusions.findings(primary, results)):
         yield Words(line)
-    for line in yardsticks.verdicts(beside):
+    verdicts = tuple(yardsticks.verdicts(beside))
+    if len(verdicts) > 1:
+        yield Points("Pretrainings against the regression per voxel", verdicts, "open")
+    for line in verdicts if len(verdicts) == 1 else ():
         yield Words(line)
     if primary:
         yield Points(
@@ -175,10 +179,9 @@ def _pretraining(results: Results, beside: list[yardsticks.Against]) -> Iterator
     yield from paper_tables.pretraining_tables(group, detail)
     yield from _if_any(yardstick_tables.yardstick_table(results))
     if beside:
-        yield Points(
-            "Pretraining against what needs no network, by patient",
-            tuple(one.sentence for one in beside),
-            "open",
+        yield from _if_any(yardstick_tables.comparison_table(beside))
+        yield _in_words(
+            "Pretraining against what needs no network, in words", [one.sentence for one in beside]
         )
     else:
         yield Words(
@@ -281,7 +284,7 @@ def _statistics(results: Results, primary: list[comparisons.Comparison]) -> Iter
         )
     )
     yield from _if_any(result_charts.difference_figure(primary))
-    yield Points("The primary comparisons in words", tuple(c.sentence for c in primary), "open")
+    yield _in_words("The primary comparisons in words", [c.sentence for c in primary])
     secondary = comparisons.secondary(results)
     if secondary:
         yield from _if_any(
@@ -350,9 +353,9 @@ def _attribution(results: Results) -> Iterator[Block]:
         )
     powered = [gain for gain in found if gain.spread is not None and gain.over == "nothing"]
     if powered:
-        yield Points(
+        yield _in_words(
             f"Power: what would show a gain of {power.GAIN:g}",
-            tuple(
+            [
                 power.statement(
                     gain.spread,
                     f"{gain.arm.loss_name}, {gain.pretext} over nothing, {gain.arm.labels}"
@@ -360,8 +363,7 @@ def _attribution(results: Results) -> Iterator[Block]:
                 )
                 for gain in powered
                 if gain.spread is not None
-            ),
-            "open",
+            ],
         )
 
 
@@ -414,6 +416,11 @@ def _missing(lines: tuple[str, ...]) -> Iterator[Block]:
         yield Points("", lines)
     else:
         yield Words("Nothing: every result asked for is here.")
+
+
+def _in_words(title: str, sentences: Sequence[str]) -> Points:
+    """Sentences beside a table that says the same; folded if there are many."""
+    return Points(title, tuple(sentences), "open" if len(sentences) <= _FEW else "plain")
 
 
 def _if_any(block: Table | Figure | None) -> Iterator[Block]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from brats_jax.reporting import captions, yardsticks
 from brats_jax.reporting.arms import Key, Measured, Results
 from brats_jax.reporting.averages import average
+from brats_jax.reporting.comparisons import ALPHA
 from brats_jax.reporting.tables.average_cells import average_cell
 from brats_jax.reporting.tables.paper_tables import PRETRAINING_METRICS, TUMOUR
 from brats_jax.reporting.tables.table import (
@@ -14,7 +15,10 @@ from brats_jax.reporting.tables.table import (
     TableCell,
     make_table,
     number,
+    p_value,
+    signed,
     text,
+    whole,
 )
 
 
@@ -31,7 +35,6 @@ def yardstick_table(results: Results) -> Table | None:
     several = len(groups) > 1
     rows: list[list[TableCell]] = []
     for region, over in _places(measured):
-        shown: set[tuple[str, ...]] = set()
         for variant, group in groups:
             regression = yardsticks.of(group, yardsticks.REGRESSION)
             name = variant if several and variant else "pretraining"
@@ -39,14 +42,18 @@ def yardstick_table(results: Results) -> Table | None:
                 [text(region), text(over), text(name), *_cells(group, regression, region, over)]
             )
         for name in yardsticks.YARDSTICKS:
-            for _, group in groups:
+            # Yardsticks differ where their pretrainings train on other patients.
+            found: dict[tuple[str, ...], tuple[list[str], list[TableCell]]] = {}
+            for variant, group in groups:
                 beside = yardsticks.of(group, name)
                 regression = yardsticks.of(group, yardsticks.REGRESSION)
-                cells = _cells(beside, regression, region, over)
-                words = (name, *(cell.exact for cell in cells))
-                if beside and words not in shown:
-                    shown.add(words)
-                    rows.append([text(region), text(over), text(name), *cells])
+                if beside:
+                    cells = _cells(beside, regression, region, over)
+                    exact = tuple(cell.exact for cell in cells)
+                    found.setdefault(exact, ([], cells))[0].append(variant)
+            for variants, cells in found.values():
+                words = f"{name}, beside {captions.listed(variants)}" if len(found) > 1 else name
+                rows.append([text(region), text(over), text(words), *cells])
     return make_table(
         "yardsticks",
         "",
@@ -63,6 +70,56 @@ def yardstick_table(results: Results) -> Table | None:
             Column("Ratio"),
             Column("PSNR (dB)"),
             Column("SSIM"),
+        ],
+        rows,
+    )
+
+
+def comparison_table(comparisons: Sequence[yardsticks.Against]) -> Table | None:
+    """A row for each pretraining, yardstick and region: means, difference, interval and p."""
+    several = len({one.pretraining for one in comparisons}) > 1
+    rows = []
+    for one in comparisons:
+        r, found = one.result, one.adjusted <= ALPHA
+        only = captions.these_only(r.trainings) if r.only_these_trainings else ""
+        rows.append(
+            [
+                *([text(one.pretraining)] if several else []),
+                text(one.region),
+                text(one.over),
+                text(one.yardstick),
+                whole(r.n),
+                whole(r.trainings),
+                number(r.mean_a, 4),
+                number(r.mean_b, 4),
+                signed(r.mean_difference, 4),
+                signed(r.low, 4),
+                signed(r.high, 4),
+                p_value(one.adjusted, strong=found),
+                text(", ".join(x for x in (one.outcome, only) if x), strong=found),
+            ]
+        )
+    return make_table(
+        "against_yardsticks",
+        "",
+        "Pretraining minus what needs no network, by patient",
+        "MSE, mean over patients of the mean over their slices. Intervals of 95 % over patients "
+        "and trainings, or over patients alone for these trainings only, where the table says so. "
+        f"Holm’s correction over these {len(rows)}.",
+        [
+            *([Column("Pretraining", words=True)] if several else []),
+            Column("Over", words=True),
+            Column("Slices", words=True),
+            Column("Against", words=True),
+            Column("n patients"),
+            Column("Trainings"),
+            Column("pretraining", "Mean MSE"),
+            Column("against", "Mean MSE"),
+            Column("mean", "Difference"),
+            Column("low", "Difference"),
+            Column("high", "Difference"),
+            Column("p (Holm)"),
+            Column("Found", words=True),
         ],
         rows,
     )
