@@ -5,7 +5,8 @@ from report_examples import write_run
 from brats_jax.reporting.arms import collect
 from brats_jax.reporting.read_runs import discover
 from brats_jax.reporting.tables import paper_tables
-from brats_jax.reporting.tables.yardstick_tables import yardstick_table
+from brats_jax.reporting.tables.yardstick_tables import comparison_table, yardstick_table
+from brats_jax.reporting.yardsticks import against
 
 
 def test_every_region_has_network_regression_and_mean(results):
@@ -35,6 +36,19 @@ def test_pretrainings_with_other_settings_share_the_yardsticks(tmp_path):
         row[2].text for row in table.rows if (row[0].text, row[1].text) == ("brain", "all slices")
     ]
     assert brain == ["pretrain.epochs = 30", "pretrain.epochs = 7", "regression", "mean"]
+
+
+def test_the_comparison_has_a_row_for_each_yardstick_and_region(results):
+    table = comparison_table(against(results))
+    assert [row[0].text + " " + row[2].text for row in table.rows] == [
+        f"{region} {name}"
+        for name in ("regression", "mean")
+        for region in ("brain", "slice", "tumour")
+    ]
+    brain = table.rows[0]
+    pretraining, regression, difference, low, high = (cell.value for cell in brain[5:10])
+    assert abs(pretraining - 0.04) < 1e-3 and abs(regression - 0.06) < 1e-3
+    assert abs(difference - (pretraining - regression)) < 1e-9 and low <= difference <= high
 
 
 def test_table_1_has_rows_that_need_no_network(results, tmp_path):
