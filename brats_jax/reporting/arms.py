@@ -79,8 +79,17 @@ class Arm:
     def start(self) -> str:
         """'SSL' or 'baseline', with the settings that only this arm has in brackets."""
         name = "SSL" if self.ssl else "baseline"
-        extra = [x for x in (self.variant, self.pretraining) if x]
-        return f"{name} ({'; '.join(extra)})" if extra else name
+        return f"{name} ({self.settings})" if self.settings else name
+
+    @property
+    def settings(self) -> str:
+        """The settings that only this arm has."""
+        return "; ".join(x for x in (self.variant, self.pretraining) if x)
+
+    @property
+    def loss_and_settings(self) -> str:
+        """The loss, with the settings that only this arm has in brackets."""
+        return f"{self.loss_name} ({self.settings})" if self.settings else self.loss_name
 
     @property
     def label(self) -> str:

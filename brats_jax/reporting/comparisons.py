@@ -91,8 +91,7 @@ class Comparison:
     @property
     def sentence(self) -> str:
         """The comparison as a sentence."""
-        where = self.ssl.loss_name
-        where += self.ssl.with_labels
+        where = self.ssl.loss_and_settings + self.ssl.with_labels
         return comparison_sentence(
             self.result,
             quantity=f"{where}: {self.quantity.name}",

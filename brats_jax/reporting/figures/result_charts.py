@@ -103,7 +103,9 @@ def difference_figure(comparisons: Sequence[Comparison]) -> Figure | None:
     repeated = ""
     if any(len(c.repeats) > 1 for c in shown):
         repeated = " Small grey points: each fold and seed."
-    drawing = canvas(7.2, 0.34 * len(shown) + 1.1)
+    # The settings of an arm take a line of their own.
+    several = len({c.ssl.settings for c in shown}) > 1
+    drawing = canvas(7.2, (0.45 if several else 0.34) * len(shown) + 1.1)
     ((axis,),) = axes(drawing, 1, 1)
     for y, c in enumerate(reversed(shown)):
         points = list(c.repeats.values())
@@ -115,7 +117,11 @@ def difference_figure(comparisons: Sequence[Comparison]) -> Figure | None:
             axis.plot([low, high], [y, y], color=colour, lw=2, solid_capstyle="butt")
         axis.plot(c.result.mean_difference, y, "D" if c.found else "o", color=colour, ms=6)
     axis.axvline(0, color="black", lw=0.9)
-    names = [f"{c.ssl.loss_name}: {c.quantity.name} (n = {c.result.n})" for c in reversed(shown)]
+    names = [
+        (f"{c.ssl.settings}\n" if several else "")
+        + f"{c.ssl.loss_name}: {c.quantity.name} (n = {c.result.n})"
+        for c in reversed(shown)
+    ]
     axis.set_yticks(range(len(shown)), names)
     axis.set_ylim(-0.7, len(shown) - 0.3)
     better = "right" if shown[0].quantity.larger_is_better else "left"

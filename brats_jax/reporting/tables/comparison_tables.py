@@ -78,6 +78,10 @@ def comparison_table(
         first = next(k for k, column in enumerate(columns) if column.group == "Missed by")
         columns = [*columns[:first], *columns[first + 4 :]]
         rows = [[*row[:first], *row[first + 4 :]] for row in rows]
+    if len({c.ssl.settings for c in comparisons}) > 1:
+        columns.insert(1, Column("SSL with", words=True))
+        for row, c in zip(rows, comparisons, strict=True):
+            row.insert(1, text(c.ssl.settings))
     if len({c.ssl.fraction for c in comparisons}) > 1:
         columns.insert(1, Column("Labels"))
         for row, c in zip(rows, comparisons, strict=True):

@@ -1,6 +1,10 @@
 """The table of comparisons."""
 
+from report_examples import write_run
+
 from brats_jax.reporting import comparisons
+from brats_jax.reporting.arms import collect
+from brats_jax.reporting.read_runs import discover
 from brats_jax.reporting.tables.comparison_tables import comparison_table
 
 
@@ -30,3 +34,17 @@ def test_patients_are_counted_as_better_where_a_distance_is_smaller(results):
 
 def test_the_share_of_labels_is_a_column_only_if_it_differs(results):
     assert "Labels" not in rows_of(comparisons.primary(results))[0]
+
+
+def test_two_pretexts_against_one_baseline_are_told_apart(tmp_path):
+    for name, ssl, task in (("base", False, None), ("a", True, "masked"), ("b", True, "shuffled")):
+        settings = {"pretrain.task": task} if task else {}
+        write_run(tmp_path / name, ssl=ssl, settings=settings)
+    found = comparisons.primary(collect(discover(tmp_path)))
+    rows = rows_of(found)
+    assert {row["SSL with"] for row in rows} == {
+        "pretrain.task = masked",
+        "pretrain.task = shuffled",
+    }
+    assert len({c.sentence.split(":")[0] for c in found}) == 2
+    assert "masked" in found[0].sentence + found[-1].sentence
