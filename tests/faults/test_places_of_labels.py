@@ -104,3 +104,52 @@ def test_labels_a_voxel_away_are_on_the_same_grid(case, brats_files):
     found = read()
     check(found, volumes)
     assert any("same grid" in note for note in found.notes)
+
+
+def turned(brats_files, degrees, about):
+    angle = np.deg2rad(degrees)
+    turn, there, back = np.eye(4), np.eye(4), np.eye(4)
+    turn[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    there[:3, 3], back[:3, 3] = about, np.negative(about)
+    return brats_files.AFFINE @ there @ turn @ back
+
+
+@pytest.mark.parametrize("degrees", [5, 25, -30])
+def test_labels_tilted_by_their_header_are_refused_as_images_are(case, brats_files, degrees):
+    paths, _, read = case
+    small = np.zeros((40, 36, 24), np.uint8)
+    small[18:20, 16:18, 11:13] = 2
+    rewrite(paths["seg"], turned(brats_files, degrees, (19, 17, 12)), lambda v: small)
+    for orientation in ("", "LPS", "RAS"):
+        with pytest.raises(BratsError, match=f"tilted by {abs(degrees)} degrees against .*decide"):
+            read(orientation)
+
+
+def test_tilted_labels_in_the_brain_on_the_grid_of_the_images_alone_are_noted(case, brats_files):
+    paths, volumes, read = case
+    rewrite(paths["seg"], turned(brats_files, 30, (0, 90, 0)))
+    found = read()
+    check(found, volumes)
+    assert any("tilted by 30 degrees" in note and "same grid" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("orientation", ["LPS", "RAS", "LAS"])
+def test_a_choice_of_axes_does_not_excuse_another_place(case, brats_files, orientation):
+    paths, volumes, read = case
+    small = np.zeros((40, 36, 24), np.uint8)
+    small[18:20, 16:18, 11:13] = 2
+    rewrite(paths["seg"], shifted(brats_files, (5, 0, 0)), lambda v: small)
+    with pytest.raises(BratsError, match="lies 5 mm away from"):
+        read(orientation)
+
+
+def test_a_choice_for_labels_in_other_axes_does_not_excuse_another_place(case, brats_files):
+    paths, _, read = case
+    small = np.zeros((40, 36, 24), np.uint8)
+    small[18:20, 16:18, 11:13] = 2
+    voxels, affine = brats_files.in_axes(small, "RAS")
+    affine = affine.copy()
+    affine[:3, 3] += (5, 0, 0)
+    nib.save(nib.Nifti1Image(voxels, affine), paths["seg"])
+    with pytest.raises(BratsError, match="lies 5 mm away from"):
+        read("RAS")

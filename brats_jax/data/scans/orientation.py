@@ -8,8 +8,8 @@ disagree with the images are decided by the brain, if only one reading lies in i
 
 A tie, or no vote at all, is refused with the readings, unless `ReadOptions.orientation` settles it.
 So are headers that are the identity, which many programs write in want of one, against any other
-header. Labels that their header places elsewhere are refused, unless they lie in the brain only
-where the voxels of the images have the same numbers.
+header. Labels that their header places elsewhere, or tilts, are refused, unless they lie in the
+brain only where the voxels of the images have the same numbers, whatever is chosen.
 """
 
 import dataclasses
@@ -36,6 +36,7 @@ _INSIDE, _OUTSIDE = 0.98, 0.9
 # its mirror image differ by 0.03 to 0.06.
 _MARGIN = 0.02
 _NEAR = 2.0  # voxels: labels that far away by their header are still on the grid of the images
+_STRAIGHT = 2.0  # degrees: labels that are tilted by less are, too
 _IN_WANT = "which many programs write in want of one"
 # Direction -> its axis in an LPS array.
 _AXES = {"L": 0, "R": 0, "P": 1, "A": 1, "S": 2, "I": 2}
@@ -155,14 +156,18 @@ def settle_labels(
     if same_axes is not None:
         _check_shapes(labels, same_axes)
         _check_same_sizes(labels, same_axes)
-        _check_place(labels, own, reference, brain_of, chosen)
-        notes.append(f"{name} has another affine than {Path(same_axes.path).name}; same grid")
+        found = _check_place(labels, own, reference, brain_of)
+        notes.append(
+            f"{name} has another affine than {Path(same_axes.path).name}; same grid{found}"
+        )
         return own
     like = _read_like(labels, images, chosen)
     readings = {like.codes: to_lps(like.voxels, like.affine)}
     if own.shape == reference.grid.shape:
         readings[labels.codes] = own
     if chosen in readings:
+        if chosen == labels.codes:
+            _check_place(labels, own, reference, brain_of)
         notes.append(
             f"{name} is {labels.codes}, {Path(reference.path).name} is {like.codes}; read as "
             f"{chosen}, by --orientation"
@@ -190,7 +195,7 @@ def settle_labels(
             f"--orientation={labels.codes} if its header is right, or repair the header"
         )
     if best == labels.codes:
-        _check_place(labels, own, reference, lambda: brain, chosen)
+        _check_place(labels, own, reference, lambda: brain)
     notes.append(
         f"{name} is {labels.codes}, {Path(reference.path).name} is {like.codes}; read as {best} "
         f"({inside[best]} voxels in the brain)"
@@ -296,29 +301,29 @@ def _check_same_sizes(volume: Volume, other: Volume) -> None:
 
 
 def _check_place(
-    labels: Volume,
-    own: np.ndarray,
-    reference: Volume,
-    brain_of: Callable[[], np.ndarray],
-    chosen: str,
-) -> None:
+    labels: Volume, own: np.ndarray, reference: Volume, brain_of: Callable[[], np.ndarray]
+) -> str:
     """Refuses labels that their header places elsewhere, unless the brain contradicts the header.
 
     Args:
       labels: with their header.
       own: [x, y, z], turned to LPS.
-      reference: an image of the case.
+      reference: an image of the case; one whose axes the user settled has no place.
       brain_of: as of `settle_labels`.
-      chosen: `ReadOptions.orientation`; images whose axes it settles have no place.
+
+    Returns:
+      The end of a note, where the brain decides; else ''.
     """
-    offset = (np.linalg.inv(reference.grid.affine) @ labels.grid.affine)[:3, 3]
-    shift = np.rint(offset).astype(int)
+    to_reference = np.linalg.inv(reference.grid.affine) @ labels.grid.affine
     at = np.argwhere(own)
-    if not len(at) or not shift.any():
-        return
+    if not len(at) or reference.no_vote:
+        return ""
+    by_header = at @ to_reference[:3, :3].T + to_reference[:3, 3]
+    tilt, moved = _tilt_degrees(to_reference), np.rint(by_header).astype(int)
+    if tilt <= _STRAIGHT and not (moved - at).any():
+        return ""
     brain = brain_of()
     here = int(np.count_nonzero(brain[tuple(at.T)]))
-    moved = at + shift
     moved = moved[((moved >= 0) & (moved < brain.shape)).all(axis=1)]
     there = int(np.count_nonzero(brain[tuple(moved.T)]))
     found = f"{there:,} of its {len(at):,} voxels are in the brain there, {here:,} on the same grid"
@@ -327,19 +332,29 @@ def _check_place(
             f"{labels.path} lies elsewhere than {reference.path} by its header, and {found}: "
             "resample it to the grid of the images"
         )
-    is_here = here >= _INSIDE * len(at) and there < _OUTSIDE * len(at)
-    if np.abs(offset).max() > _NEAR and not (is_here or chosen or reference.no_vote):
-        away = np.linalg.norm(offset * voxel_sizes_mm(reference.grid.affine))
-        raise BratsError(
-            f"{labels.path} lies {away:.0f} mm away from {reference.path} by its header, and the "
-            f"brain does not decide ({found}): resample it to the grid of the images, or, if its "
-            "voxels are those of the images, give it their header"
-        )
+    if tilt <= _STRAIGHT and np.abs(by_header - at).max() <= _NEAR:
+        return ""
+    sizes = np.array(voxel_sizes_mm(reference.grid.affine))
+    away = f"{np.linalg.norm((by_header - at).mean(axis=0) * sizes):.0f} mm away from"
+    place = away if tilt <= _STRAIGHT else f"tilted by {tilt:.0f} degrees against"
+    if here >= _INSIDE * len(at) and there < _OUTSIDE * len(at):
+        return f", though it is {place} it by its header, where it does not lie in the brain"
+    raise BratsError(
+        f"{labels.path} {'lies' if tilt <= _STRAIGHT else 'is'} {place} {reference.path} by its "
+        f"header, and the brain does not decide ({found}): resample it to the grid of the images, "
+        "or, if its voxels are those of the images, give it their header"
+    )
+
+
+def _tilt_degrees(affine: np.ndarray) -> float:
+    """The largest angle by which an affine turns an axis."""
+    columns = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    return float(np.degrees(np.arccos(np.clip(np.diag(columns), -1, 1))).max())
 
 
 def _check_fit(volume: Volume, settled: Volume, reference: Volume, chosen: str) -> None:
     """Refuses a decision that the image itself contradicts."""
-    if chosen or settled.grid.shape != reference.grid.shape:
+    if chosen == settled.codes or settled.grid.shape != reference.grid.shape:
         return
     brain = to_lps(reference.voxels, reference.affine) != 0
     mask = to_lps(settled.voxels, settled.affine) != 0
