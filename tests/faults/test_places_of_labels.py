@@ -135,7 +135,7 @@ def test_tilted_labels_in_the_brain_on_the_grid_of_the_images_alone_are_noted(ca
 
 @pytest.mark.parametrize("orientation", ["LPS", "RAS", "LAS"])
 def test_a_choice_of_axes_does_not_excuse_another_place(case, brats_files, orientation):
-    paths, volumes, read = case
+    paths, _, read = case
     small = np.zeros((40, 36, 24), np.uint8)
     small[18:20, 16:18, 11:13] = 2
     rewrite(paths["seg"], shifted(brats_files, (5, 0, 0)), lambda v: small)
