@@ -81,3 +81,37 @@ def test_another_modality_that_is_a_little_brighter_in_et_is_no_exchange(tmp_pat
     contrast = manifest.audit.contrast
     assert contrast["flair"] > contrast["t1gd"] and manifest.audit.verdict == "undecided"
     assert not manifest.contradictions and not manifest.audit.ignored
+
+
+@pytest.fixture
+def kaggle(tmp_path, brats_files):
+    """A function that writes Kaggle files with classes in another order, and prepares them."""
+
+    def prepared(classes, t1_of_oedema=0, order=("flair", "t1", "t1gd", "t2"), **options):
+        for k in (1, 2):
+            volumes = brats_files.make_case(k, shape=(48, 48, 16))
+            volumes["t1"] = volumes["t1"] + (t1_of_oedema * (volumes["seg"] == 2)).astype(np.int16)
+            volumes["t1gd"] = np.where(volumes["seg"] == 2, volumes["t1"], volumes["t1gd"])
+            volumes["flair"] = np.where(volumes["seg"] == 1, 900, volumes["flair"])
+            volumes["seg"] = np.array(classes, np.uint8)[volumes["seg"]]
+            brats_files.write_kaggle(tmp_path / "source", k, volumes, order=order)
+        with pytest.raises(BratsError) as error:
+            prepare(tmp_path / "source", tmp_path / "store", workers=1, **options)
+        return str(error.value)
+
+    return prepared
+
+
+def test_masks_in_another_order_get_no_advice_on_the_order_of_the_channels(kaggle):
+    line = kaggle((0, 1, 3, 2), t1_of_oedema=150)
+    assert "the channel read as t1 looks like T1Gd, or the labels are in another order" in line
+    assert "would fit" not in line and "--channel_order" in line
+
+
+@pytest.mark.parametrize(
+    ("stored", "read"),
+    [("flair,t1,t1gd,t2", "t1,t1gd,t2,flair"), ("t1,t1gd,t2,flair", "flair,t1,t1gd,t2")],
+)
+def test_channels_in_another_order_get_the_advice(kaggle, stored, read):
+    line = kaggle((0, 1, 2, 3), order=stored.split(","), channel_order=read.split(","))
+    assert f"--channel_order={stored} would fit" in line

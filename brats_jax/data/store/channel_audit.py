@@ -5,7 +5,7 @@ necrotic core, so that the labels identify its channel. They do not identify the
 """
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from brats_jax.runtime.document import Part
 from brats_jax.runtime.text import plural
 
 # Channel orders in use: of the Kaggle files, and the one that most loaders assume. No other order
-# is ever suggested, because the labels identify T1Gd only.
+# is ever suggested, because the labels identify T1Gd only; and these only if other signs agree.
 _COMMON_ORDERS = (("flair", "t1", "t1gd", "t2"), ("t1", "t1gd", "t2", "flair"))
 _NCR, _ET = CLASSES.index("NCR/NET"), CLASSES.index("ET")
 _T1GD = MODALITIES.index("t1gd")
@@ -118,6 +118,15 @@ def judge(cases: Iterable[ContrastSums]) -> ChannelAudit:
     )
 
 
+def reordered(case: ContrastSums, modalities: Sequence[int]) -> ContrastSums:
+    """The sums after the modality at each position is that at another."""
+
+    def moved(sums: ClassSum) -> ClassSum:
+        return ClassSum(sums.pixels, tuple(sums.sum[k] for k in modalities))
+
+    return ContrastSums(slices=case.slices, et=moved(case.et), ncr=moved(case.ncr))
+
+
 def describe(audit: ChannelAudit) -> str:
     """One line for tables."""
     if audit.contrast is None:
@@ -149,12 +158,20 @@ def _shown(audit: ChannelAudit) -> str:
     return f"ET minus NCR is {values}"
 
 
-def complaint(audit: ChannelAudit, channel_order: Sequence[str] | None) -> str:
+def complaint(
+    audit: ChannelAudit,
+    channel_order: Sequence[str] | None,
+    agrees: Callable[[Sequence[str]], bool] = lambda order: True,
+    exchange: str = "",
+) -> str:
     """One line for a contradicted audit: the contradiction and the remedy.
 
     Args:
       audit: a contradicted audit.
       channel_order: the channel order of the files, if the user can choose it; else None.
+      agrees: whether all other signs agree with an order. No other order is suggested: labels in
+        another order look like channels in another one.
+      exchange: what looks exchanged by all signs; '' if that is not known.
     """
     found, contrast = audit.looks_like_t1gd, audit.contrast or {}
     where = f"over {plural(audit.slices, 'slice')} of {plural(audit.patients, 'patient')}"
@@ -177,15 +194,16 @@ def complaint(audit: ChannelAudit, channel_order: Sequence[str] | None) -> str:
             "continue with --ignore_audit"
         )
     order = fitting_order(channel_order, found)
-    if order is None:
+    if order is None or not agrees(order):
+        likely = f" (by all signs together, {exchange} look exchanged)" if exchange else ""
         return (
             f"{finding}, so the channel read as {found} looks like T1Gd, or the labels are in "
-            "another order than NCR, ED, ET; find out the order of both where the files were made, "
-            "and name that of the channels with --channel_order"
+            f"another order than NCR, ED, ET{likely}; find out the order of both where the files "
+            "were made, and name that of the channels with --channel_order"
         )
     return (
         f"{finding}, so the channel read as {found} looks like T1Gd; --channel_order="
-        f"{','.join(order)} would fit (the audit can identify T1Gd only), or continue with "
+        f"{','.join(order)} would fit (the other signs agree), or continue with "
         "--ignore_audit"
     )
 

@@ -5,7 +5,7 @@ import dataclasses
 import types
 from collections.abc import Callable, Mapping, Sequence
 
-from brats_jax.data.modalities import CLASS_LABELS
+from brats_jax.data.modalities import CLASS_LABELS, CLASSES, MODALITIES
 from brats_jax.data.scans.labels import BINARY
 from brats_jax.data.scans.persons import person_key, similar_names
 from brats_jax.data.store import channel_audit, layout, tissue_audit
@@ -118,7 +118,13 @@ def complaint(records: Sequence[CaseRecord], channel_order: Sequence[str] | None
     contradicted = _is_contradicted(of_all)
     if contradicted and (channel_order is not None or not wrong):
         audit = channel_audit.judge(one.contrast for one in of_all)
-        line = channel_audit.complaint(audit, channel_order)
+        sums = [one.tissue for one in of_all if one.tissue is not None]
+        line = channel_audit.complaint(
+            audit,
+            channel_order,
+            lambda order: _fits(of_all, channel_order or order, order),
+            tissue_audit.likely_exchange(tissue_audit.pooled(sums)),
+        )
         return f"{line}; see {listed(list(wrong))}" if wrong else line
     sums = [one.tissue for one in of_all if one.tissue is not None and one.patient not in wrong]
     signs = tissue_audit.contradictions(tissue_audit.pooled(sums))
@@ -135,6 +141,22 @@ def complaint(records: Sequence[CaseRecord], channel_order: Sequence[str] | None
         "names of the files and the order of the labels (--labels=SCHEME names it), or continue "
         "with --ignore_audit"
     )
+
+
+def _fits(records: Sequence[CaseRecord], before: Sequence[str], order: Sequence[str]) -> bool:
+    """Whether cases that were read in one order of channels would pass every check in another."""
+    moved = [MODALITIES.index(before[list(order).index(name)]) for name in MODALITIES]
+    read_anew = [
+        dataclasses.replace(
+            one,
+            contrast=channel_audit.reordered(one.contrast, moved),
+            tissue=one.tissue and tissue_audit.reordered(one.tissue, moved, range(len(CLASSES))),
+        )
+        for one in records
+    ]
+    sums = [one.tissue for one in read_anew if one.tissue is not None]
+    wrong = tissue_audit.some_sign_is_wrong(tissue_audit.pooled(sums))
+    return not wrong and not complaint(read_anew)
 
 
 def _all_binary(records: Sequence[CaseRecord]) -> str:

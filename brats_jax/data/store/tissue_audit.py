@@ -202,7 +202,7 @@ def likely_exchange(sums: TissueSums) -> str:
         *first, last = [CLASSES[value] for value in moved] or ["", ""]
         trials.append((f"{', '.join(first)} and {last}", same, (0, *classes)))
     for name, modalities, of_class in trials:
-        signs = _signs(_reordered(sums, modalities, of_class))
+        signs = _signs(reordered(sums, modalities, of_class))
         # Values are cut, so that one sign alone does not decide.
         total = sum(min(sign.value + sign.margin, 1.0) for sign in signs)
         if not any(sign.is_wrong for sign in signs) and total > best:
@@ -210,7 +210,7 @@ def likely_exchange(sums: TissueSums) -> str:
     return found
 
 
-def _reordered(sums: TissueSums, modalities: Sequence[int], classes: Sequence[int]) -> TissueSums:
+def reordered(sums: TissueSums, modalities: Sequence[int], classes: Sequence[int]) -> TissueSums:
     """The sums after the modality at each position is that at another, and classes likewise."""
     own = [value - 1 for value in classes[1:]]
 
@@ -241,6 +241,12 @@ def _reordered(sums: TissueSums, modalities: Sequence[int], classes: Sequence[in
         fine_squares=of_modalities(sums.fine_squares),
         fine_cubes=of_modalities(sums.fine_cubes),
     )
+
+
+def some_sign_is_wrong(sums: TissueSums) -> bool:
+    """Whether any sign contradicts, though the whole may be too small for a verdict."""
+    signs = [*_signs_of_classes(sums), *_signs_of_border(sums), *_signs_of_brain(sums)]
+    return any(sign.is_wrong for sign in signs)
 
 
 def _signs(sums: TissueSums) -> list[_Sign]:
