@@ -27,9 +27,12 @@ def _main() -> None:
     from brats_jax.reporting import page
 
     started = time.monotonic()
-    path = page.write_report(Path(_WORKDIR.value))
-    size = path.stat().st_size / 1e6
-    print_line(f"{path}: {size:.1f} MB, in {time.monotonic() - started:.1f} s")
+    path, kept = page.write_report(Path(_WORKDIR.value))
+    if path.name in kept:
+        print_line(f"{path}: kept, it is not the page of this report")
+    else:
+        size = path.stat().st_size / 1e6
+        print_line(f"{path}: {size:.1f} MB, in {time.monotonic() - started:.1f} s")
     tables = ReportFolder(Path(_WORKDIR.value)).tables
     print_line(f"{tables}: the tables as CSV, Markdown and LaTeX, and the figures")
 

@@ -59,7 +59,7 @@ class Page(HTMLParser):
 
 def read(workdir: Path) -> tuple[Page, str]:
     """Writes the report; returns its page and its text."""
-    html = page.write_report(workdir).read_text()
+    html = page.write_report(workdir)[0].read_text()
     parsed = Page(html)
     return parsed, " ".join(" ".join(parsed.words).split())
 

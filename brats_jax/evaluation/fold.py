@@ -22,6 +22,7 @@ from brats_jax.runs.folder import FoldFolder
 from brats_jax.runs.settings import Settings
 from brats_jax.runtime.console import print_line
 from brats_jax.runtime.document import read_if_there
+from brats_jax.runtime.files import refuse_link
 from brats_jax.runtime.text import plural
 from brats_jax.tasks import Pretraining, Task
 
@@ -195,6 +196,7 @@ class FoldEvaluation:
             yardsticks=fitted,
         )
         # A stop below must not leave an evaluation.json beside tallies of another evaluation.
+        refuse_link(self.folder.evaluation_json)
         self.folder.evaluation_json.unlink(missing_ok=True)
         meta = network.meta
         best = EvaluatedCheckpoint(step=meta.step, epoch=meta.epoch, value=meta.value)

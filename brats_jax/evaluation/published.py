@@ -42,6 +42,8 @@ def line_on_edit(path: Path, own: OwnFiles | None = None) -> str:
     why = f"{path} has changed since this program wrote it"
     if own is not None and own.damage:
         why = f"{own.damage}, so that an edit of {path} could not be found"
+    elif path.is_symlink():
+        why = f"{path} is a link, which this program did not write"
     elif own is not None and not own.knows(path.relative_to(own.folder).as_posix()):
         why = f"{path} is not listed in {own.path} as written by this program"
     return f"{why}: kept; move it away, and evaluate again for a new one"

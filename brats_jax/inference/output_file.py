@@ -18,7 +18,7 @@ from brats_jax.runs.sidecars import (
     missing_files,
 )
 from brats_jax.runtime.document import read_if_readable
-from brats_jax.runtime.files import atomic_group, json_text
+from brats_jax.runtime.files import atomic_group, json_text, refuse_link
 from brats_jax.runtime.own_files import OwnFiles, check_replaceable
 from brats_jax.runtime.whole_files import is_whole
 
@@ -52,9 +52,12 @@ class OutputFile:
                 f"{self.sidecar} is there and was not written by this program, which writes its "
                 "description there: give another output"
             )
+        remedy = "move it away, or give another output"
+        for path in (self.path, self.sidecar):
+            refuse_link(path, remedy)
         if self.path.is_file() and not is_whole(self.path):  # nobody can use it
             return
-        own, remedy = self._own_files(), "move it away, or give another output"
+        own = self._own_files()
         if not own.knows(self.path.name) and provenance.is_predicted(self.path):
             raise BratsError(
                 f"{self.path} is there without the description that was written with it: kept; "

@@ -38,7 +38,7 @@ from brats_jax.runs.sidecars import (
     missing_files,
 )
 from brats_jax.runtime.document import read_if_readable
-from brats_jax.runtime.files import atomic_group, json_text
+from brats_jax.runtime.files import atomic_group, json_text, refuse_link
 from brats_jax.runtime.own_files import OwnFiles
 from brats_jax.runtime.whole_files import is_whole
 from brats_jax.viewer import case_view
@@ -103,8 +103,15 @@ def reason_to_skip(directory: Path, case: str, model: Model, options: OutputOpti
             f"{sidecar} is there and was not written by this program, which writes its description "
             "there: move it away, or give another --output"
         )
+    refuse_link(sidecar, "move it away, or give another --output")
     before = _existing(sidecar, model)
-    edited = _changed(directory, case, model, [*names.values(), *(before.files if before else ())])
+    edited = _changed(
+        directory,
+        case,
+        model,
+        [*names.values(), *(before.files if before else ())],
+        to_replace=options.overwrite,
+    )
     if edited and options.overwrite:
         move = "it is never replaced; move it away"
         if before is None:  # one file after the other would be named
@@ -117,7 +124,7 @@ def reason_to_skip(directory: Path, case: str, model: Model, options: OutputOpti
     if options.overwrite or before is None or missing_files(directory, before.files):
         return ""
     own = _own_files(directory, case, model)
-    if not all(own.may_replace(name) for name in before.files):  # a damaged copy of equal size
+    if not all(own.is_as_written(name) for name in before.files):  # a damaged copy of equal size
         return ""
     differences = _differences(before, model)
     if isinstance(before, SegmentationSidecar) and str(options.et_label) not in before.labels:
@@ -257,8 +264,12 @@ def _image(image: Any) -> Make:
     return functools.partial(writing.compressed, image)
 
 
-def _changed(directory: Path, case: str, model: Model, names: Iterable[str]) -> str:
+def _changed(
+    directory: Path, case: str, model: Model, names: Iterable[str], *, to_replace: bool = True
+) -> str:
     """The first file of a case that somebody may have changed since it was written, in words.
+
+    A link to a file as it was written counts as changed only if it is `to_replace`.
 
     Raises:
       BratsError: a file that this program did not write.
@@ -266,8 +277,12 @@ def _changed(directory: Path, case: str, model: Model, names: Iterable[str]) -> 
     own = _own_files(directory, case, model)
     for name in dict.fromkeys(names):
         path = directory / Path(name).name
-        if own.may_replace(path.name):
+        if own.may_replace(path.name) or not (to_replace or not own.is_as_written(path.name)):
             continue
+        if path.is_symlink() and own.is_as_written(path.name):
+            return f"{path.name} is a link, which this program did not write"
+        if not path.exists():
+            refuse_link(path, "give another --output")
         if not _is_predicted(path) and not own.knows(path.name):
             raise BratsError(
                 f"{path} is there and no prediction of this program (a reader's labels?): give "

@@ -110,6 +110,11 @@ def write_table(folder: PredictionFolder, before: str = "") -> str:
             "a case in it is gone: kept; move it away, and give the same command again for a new "
             "one"
         )
+    if text and text != there and folder.volumes_csv.is_symlink():
+        return (
+            f"{folder.volumes_csv} is a link, which this program did not write: kept; move it "
+            "away, and give the same command again for a new one"
+        )
     if text and text != there:
         write_text(folder.volumes_csv, text)
     return ""

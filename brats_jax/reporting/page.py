@@ -28,14 +28,14 @@ _MARK = b"brats_jax"  # in the page of every version
 _MAY_BE_EDITED = "this program did not write them or they have changed since"
 
 
-def write_report(workdir: Path) -> Path:
+def write_report(workdir: Path) -> tuple[Path, list[str]]:
     """Writes report.html and the folder report/ into a run, a grid, or a folder of runs.
 
     Replaces and removes files of an earlier report only, as they were written; others are kept,
     and named in one line.
 
     Returns:
-      The path of the page.
+      (path of the page, names within `workdir` of the files that were kept).
 
     Raises:
       BratsError: there is no run in the folder.
@@ -68,7 +68,7 @@ def write_report(workdir: Path) -> Path:
             f"kept, because {own.damage or _MAY_BE_EDITED}: {', '.join(kept)}; move them away, "
             "and give the same command again for new ones"
         )
-    return folder.report_html
+    return folder.report_html, kept
 
 
 def _name(path: Path, workdir: Path) -> str:

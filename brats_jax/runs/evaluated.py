@@ -84,7 +84,7 @@ def edited_files(fold: FoldFolder) -> list[Path]:
     evaluation = read_if_readable(fold.evaluation_json, Evaluation)
     own = OwnFiles(fold.path, fold.ledger_json)
     names = [name for name in (evaluation.files if evaluation else ()) if own.knows(name)]
-    return [fold.path / name for name in names if not own.may_replace(name)]
+    return [fold.path / name for name in names if not own.is_as_written(name)]
 
 
 def has_tally(path: Path, stage: str) -> bool:

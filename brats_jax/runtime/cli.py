@@ -24,6 +24,7 @@ from brats_jax.runtime.text import one_line
 # An installed package has configs/ here; from a clone it is a folder of the working directory.
 _INSTALLED = Path(about.__file__).parent / "share"
 COMMANDS = ("prepare", "main", "grid", "report", "predict", "calibrate", "export", "phantom")
+_STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))  # of descriptors 0, 1, 2
 _HELP = ("help", "h", "helpshort", "helpfull", "helpxml")
 
 
@@ -45,6 +46,8 @@ def run(
       after_stop: printed after Ctrl-C or SIGTERM: how to continue.
       after_full_disk: appended to the line of an OSError if the folder exists.
     """
+
+    open_missing_streams()
 
     def stopped(number: int) -> int:
         print(f"stopped: {after_stop}", file=sys.stderr)
@@ -82,6 +85,28 @@ def run(
         return distributed.end(1)
 
     app.run(main, flags_parser=_parse_flags)
+
+
+def open_missing_streams() -> None:
+    """Opens os.devnull in place of a standard stream that was closed (`2>&-`).
+
+    Else the next file that is opened would get its descriptor, and what a library prints would be
+    written into that file.
+    """
+    for descriptor, (name, mode) in enumerate(_STREAMS):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_RDWR)  # the lowest that is free: this one
+            if nowhere != descriptor:
+                os.dup2(nowhere, descriptor)
+                os.close(nowhere)
+            os.set_inheritable(descriptor, True)  # also for worker processes
+        if getattr(sys, name) is None:
+            # Not at the descriptor: a library may have opened a file there before.
+            stream = Path(os.devnull).open(mode, encoding="utf-8", errors="backslashreplace")
+            setattr(sys, name, stream)
+            setattr(sys, f"__{name}__", stream)
 
 
 def print_error(message: str) -> None:
@@ -228,6 +253,7 @@ def _unknown_setting(config_file: Path | None, arguments: Sequence[str]) -> str:
 
 def main() -> None:
     """The console script `brats-jax COMMAND ...`: the same as `python -m brats_jax.COMMAND ...`."""
+    open_missing_streams()
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name in ("--version", "-version", "version"):
         _print_version()

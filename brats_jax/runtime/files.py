@@ -28,6 +28,9 @@ def atomic_open(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
 
     Readers see either the old file or the new one; an error or a kill leaves the old one. An
     OSError of writing names `path`.
+
+    Raises:
+      BratsError: `path` is a link.
     """
     with _temporary(path, mode) as (file, temporary):
         yield file
@@ -67,6 +70,7 @@ def atomic_group(last: Path) -> Iterator[Callable[[Path], IO[bytes]]]:
 @contextmanager
 def _temporary(path: Path, mode: str) -> Iterator[tuple[IO[Any], Path]]:
     """A temporary file beside `path`, open for writing; removed if it was not renamed."""
+    refuse_link(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         descriptor, temporary = temporaries.create(path)
@@ -84,6 +88,16 @@ def _temporary(path: Path, mode: str) -> Iterator[tuple[IO[Any], Path]]:
             error.filename = str(path)
         temporary.unlink(missing_ok=True)
         raise
+
+
+def refuse_link(path: Path, remedy: str = "move it away, and give the same command again") -> None:
+    """Refuses to replace or remove a link to a file: this program writes none.
+
+    Raises:
+      BratsError: names the link.
+    """
+    if path.is_symlink():
+        raise BratsError(f"{path} is a link, which this program did not write: kept; {remedy}")
 
 
 def _finish(file: IO[Any], temporary: Path) -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from brats_jax.errors import BratsError
-from brats_jax.runtime.document import Sealed, SealedDocument, read_if_there
-from brats_jax.runtime.files import atomic_open, sha256_of
+from brats_jax.runtime.document import Sealed, SealedDocument, is_of, read_if_there
+from brats_jax.runtime.files import atomic_open, json_text, refuse_link, sha256_of
 
 _KEPT = "kept"
 
@@ -43,6 +43,7 @@ class OwnFiles:
       folder, path: as given, `path` of the ledger.
       damage: what is wrong with the ledger, which was edited or cut short; '' if it can be read.
         Nothing then tells whether a file was edited.
+      foreign: whether another file stands in the ledger's place, which is never replaced.
     """
 
     def __init__(self, folder: Path, ledger: Path, known: Mapping[str, str] | None = None) -> None:
@@ -55,6 +56,7 @@ class OwnFiles:
             before = read_if_there(ledger, Ledger)
         except BratsError as error:
             self.damage = str(error).removesuffix(_KEPT).rstrip(" :;")
+        self.foreign = bool(self.damage) and not _is_ledger(ledger)
         for name, hashes in (before.files if before else {}).items():
             self._files.setdefault(name, set()).update(hashes)
         for name, one in (known or {}).items():
@@ -89,7 +91,14 @@ class OwnFiles:
         return name in self._files
 
     def may_replace(self, name: str) -> bool:
-        """Whether there is no file of this name, or one with the bytes that were written."""
+        """Whether there is no file of this name, or one with the bytes that were written.
+
+        A link may not be replaced, wherever it leads.
+        """
+        return not (self.folder / name).is_symlink() and self.is_as_written(name)
+
+    def is_as_written(self, name: str) -> bool:
+        """Whether there is no file of this name, or one, or a link to one, with these bytes."""
         try:
             return sha256_of(self.folder / name) in self._files.get(name, ())
         except FileNotFoundError:
@@ -99,6 +108,8 @@ class OwnFiles:
 
     def is_cut(self, name: str, whole: bytes) -> bool:
         """Whether there is the beginning of what is to be written: a copy that was cut short."""
+        if (self.folder / name).is_symlink():
+            return False
         try:
             there = (self.folder / name).read_bytes()
         except OSError:
@@ -143,10 +154,26 @@ class OwnFiles:
 
     def discard_ledger(self) -> None:
         """Removes the ledger, where another document has the hashes."""
-        self.path.unlink(missing_ok=True)
+        if not self.foreign and not self.path.is_symlink():
+            self.path.unlink(missing_ok=True)
 
     def _save(self) -> None:
+        if self.foreign:
+            raise BratsError(
+                f"{self.path} is there and was not written by this program, which keeps the list "
+                "of its files there: kept; move it away, and give the same command again"
+            )
         Ledger({name: tuple(sorted(self._files[name])) for name in self.names}).write(self.path)
+
+
+def _is_ledger(path: Path) -> bool:
+    """Whether a ledger that cannot be read is of this program: edited, or cut short."""
+    if is_of(path, Ledger):
+        return True
+    try:
+        return json_text({"schema": Ledger.SCHEMA}).encode().startswith(path.read_bytes())
+    except OSError:
+        return False
 
 
 def check_own_document(path: Path, kind: type[Sealed], remedy: str) -> None:
@@ -157,6 +184,7 @@ def check_own_document(path: Path, kind: type[Sealed], remedy: str) -> None:
     Raises:
       BratsError: another file of this name, or a document that was edited since.
     """
+    refuse_link(path, remedy)
     try:
         read_if_there(path, kind, _KEPT)
     except BratsError as error:
@@ -174,6 +202,7 @@ def check_replaceable(own: OwnFiles, names: Iterable[str], remedy: str) -> None:
     """
     for name in names:
         if not own.may_replace(name):
+            refuse_link(own.folder / name, remedy)
             if own.damage:
                 raise BratsError(
                     f"{own.damage}, so that an edit of {name} could not be found: kept; {remedy}"

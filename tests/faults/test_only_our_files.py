@@ -206,7 +206,7 @@ def test_a_report_keeps_what_it_did_not_write(tmp_path, capsys):
 def test_a_report_of_an_earlier_version_is_replaced_but_for_later_edits(tmp_path, capsys):
     """It removed all files of its endings and wrote the page last: later ones are not its own."""
     run = write_run(tmp_path / "run", folds=(0,))
-    page = write_report(run)
+    page, _ = write_report(run)
     report, old = run / "report", page.stat().st_mtime - 3600
     (report / "written.json").unlink()
     for path in [*report.rglob("*.*"), page]:

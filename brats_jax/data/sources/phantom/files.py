@@ -15,7 +15,7 @@ from brats_jax.data.sources.base import Case
 from brats_jax.data.sources.phantom.source import PhantomSource
 from brats_jax.errors import BratsError
 from brats_jax.runtime import failures, threads
-from brats_jax.runtime.files import atomic_open
+from brats_jax.runtime.files import atomic_open, refuse_link
 
 
 def write_cases(
@@ -67,6 +67,8 @@ def _write(case: Case, paths: dict[str, Path]) -> None:
         zip(volumes, threads.parallel_map(lambda w: _bytes(volumes[w], case), volumes), strict=True)
     )
     for what, data in contents.items():
+        if not paths[what].exists():
+            refuse_link(paths[what], "move it away, or choose another --cases")
         if paths[what].exists() and paths[what].read_bytes() != data:
             raise BratsError(
                 f"{paths[what]} is there and is not what this command writes: kept; move it away, "
