@@ -104,7 +104,7 @@ def open_missing_streams() -> None:
             os.set_inheritable(descriptor, True)  # also for worker processes
         if getattr(sys, name) is None:
             # Not at the descriptor: a library may have opened a file there before.
-            stream = Path(os.devnull).open(mode, encoding="utf-8", errors="backslashreplace")
+            stream = Path(os.devnull).open(mode, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
             setattr(sys, name, stream)
             setattr(sys, f"__{name}__", stream)
 
