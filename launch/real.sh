@@ -17,8 +17,8 @@
 #                         are never tested on
 #   FLAGS="--config...."  settings that differ from configs/real.py
 #
-# Beside the LGG slices of Kaggle TRAINING_ONLY is TCIA09_*, TCIA10_*, TCIA12_* and TCIA13_* of BraTS
-# 2018, as far as STORE holds them.
+# If STORE holds the LGG slices of Kaggle, TRAINING_ONLY defaults to the labelled TCIA09_*, TCIA10_*,
+# TCIA12_* and TCIA13_* of BraTS 2018.
 set -euo pipefail
 if [ $# -lt 1 ]; then
   sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}" >&2

@@ -171,7 +171,9 @@ class FoldEvaluation:
         indices = usable_slices(self.store, self.trained_on[stage], self._usable(stage))
         if not len(indices):
             return ()
-        print_line(f"{self.title} {stage}: fitting yardsticks to {len(indices)} training slices")
+        print_line(
+            f"{self.title} {stage}: fitting the regression and the mean to {len(indices)} training slices"
+        )
         return yardsticks.fit(self.store, indices, task.inputs, task.tested)
 
     def _evaluate(

@@ -420,13 +420,14 @@ def _killed_at_exit(process: subprocess.Popen[bytes]) -> Iterator[None]:
 
 
 def _print_new_lines(reader: IO[bytes]) -> None:
-    """Prints the whole lines that were added to the log."""
+    """Prints the whole lines that were added to the log, apart from its indented tables."""
     place = reader.tell()
     new = reader.read()
     whole = new.rfind(b"\n") + 1
     reader.seek(place + whole)
     for line in new[:whole].decode(errors="replace").splitlines():
-        print_line(f"  {line}".rstrip())
+        if line.strip() and not line.startswith(" "):
+            print_line(f"  {line}".rstrip())
 
 
 def _error_line(log: Path, start: int, status: int) -> str:

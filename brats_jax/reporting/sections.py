@@ -380,10 +380,13 @@ def _curves(study: Study) -> Iterator[Block]:
 
 def _pictures(study: Study, results: Results) -> Iterator[Block]:
     dataset = slice_pictures.dataset_figure(study.runs)
-    pretraining = slice_pictures.pretraining_figure(results)
+    pretraining = slice_pictures.pretraining_figures(results)
     segmentation = slice_pictures.segmentation_figures(results)
-    for drawn in (dataset, pretraining):
-        yield Words(drawn, missing=True) if isinstance(drawn, str) else drawn
+    yield Words(dataset, missing=True) if isinstance(dataset, str) else dataset
+    if isinstance(pretraining, str):
+        yield Words(pretraining, missing=True)
+    else:
+        yield from pretraining
     if isinstance(segmentation, str):
         yield Words(segmentation, missing=True)
     else:

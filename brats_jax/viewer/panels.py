@@ -103,12 +103,12 @@ def reconstruction_drawing(
         # One grey scale for both, so that equal values look equal.
         draw_slice(axes[-2], row.target, head, window)
         draw_slice(axes[-1], row.prediction, head, window, like=row.target)
-        heading = f"predicted {shown}\n" if line == 0 else ""
-        axes[-1].set_title(f"{heading}SSIM {row.ssim:.3f}")
+        axes[-1].set_xlabel(f"SSIM {row.ssim:.3f}")
         name_row(axes[0], row.patient, row.slice_number)
     for axis, name in zip(grid[0], names, strict=False):
         axis.set_title(DISPLAY_NAMES[name] + (" (input)" if name == target_modality else ""))
     grid[0, -2].set_title(shown + (" (target)" if target_modality in names else ""))
+    grid[0, -1].set_title(f"predicted {shown}")
     return figure
 
 

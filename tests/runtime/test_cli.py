@@ -173,6 +173,7 @@ def test_brats_jax_runs_a_command_as_python_does(tmp_path):
     assert (made.returncode, made.stderr) == (0, "")
     assert made.stdout == f"{tmp_path}/Phantom-0-001: written\n"
     shown = brats_jax("phantom", "--help")
-    assert "--patients" in shown.stdout and shown.returncode == 0
+    # A path flag and a plain one: all flags of the command are listed.
+    assert "--cases" in shown.stdout and "--patients" in shown.stdout and shown.returncode == 0
     for version in (brats_jax("--version"), brats_jax("phantom", "--version")):
         assert (version.returncode, version.stdout) == (0, f"brats_jax {__version__}\n")

@@ -59,23 +59,35 @@ def dataset_figure(runs: Sequence[Run]) -> Figure | str:
     return f"Figure 4 (the data) is not drawn: {'; '.join(reasons) or 'no run has begun'}."
 
 
-def pretraining_figure(results: Results) -> Figure | str:
-    """Figure 6: the panel of the first evaluated fold that has one; else the reason."""
-    for one in results.measured("pretrain"):
-        path = one.files.folder.reconstruction_png
+def pretraining_figures(results: Results) -> list[Figure] | str:
+    """Figure 6 and its like: a panel of each pretraining that has one; without any the reason."""
+    found: list[Figure] = []
+    several = len(results.pretrainings) > 1
+    for variant, group in results.pretrainings.items():
+        drawn = _pretraining_panel(group, len(found), variant if several else "")
+        if drawn is not None:
+            found.append(drawn)
+    return found or (
+        "Figure 6 (predicted images) is missing: no evaluated pretraining has a panel."
+    )
+
+
+def _pretraining_panel(group: Sequence[Measured], number: int, variant: str) -> Figure | None:
+    """The panel of the first fold that has one."""
+    for one in group:
         try:
             return photograph(
-                path,
-                "figure_6",
-                "Figure 6",
-                "Predicted images of test slices",
+                one.files.folder.reconstruction_png,
+                f"figure_6_{number + 1}" if number else "figure_6",
+                "" if number else "Figure 6",
+                f"Predicted images of test slices{variant and f', {variant}'}",
                 f"{one.run.name}, fold {one.fold + 1}. Inputs, real and predicted image; SSIM over "
                 "the whole slice, with a 7 x 7 uniform window and the range of the real slice.",
                 "Rows of test slices: inputs, real image, predicted image",
             )
         except OSError:
             continue
-    return "Figure 6 (predicted images) is missing: no evaluated pretraining has a panel."
+    return None
 
 
 def segmentation_figures(results: Results) -> list[Figure] | str:

@@ -46,11 +46,21 @@ def test_without_panels_the_reason_is_given(tmp_path):
     (run / "fold_0" / "panels" / "segmentation.npz").unlink()
     results = collect(discover(run))
     assert "Figures 7 and 8" in slice_pictures.segmentation_figures(results)
-    assert "no evaluated pretraining has a panel" in slice_pictures.pretraining_figure(results)
+    assert "no evaluated pretraining has a panel" in slice_pictures.pretraining_figures(results)
 
 
 def test_the_panel_of_the_pretraining_is_shown(tmp_path):
     run = write_run(tmp_path / "run")
     Image.new("RGB", (60, 40)).save(run / "fold_0" / "panels" / "reconstruction.png")
-    figure = slice_pictures.pretraining_figure(collect(discover(run)))
+    (figure,) = slice_pictures.pretraining_figures(collect(discover(run)))
     assert figure.number == "Figure 6" and figure.caption.startswith("run, fold 1.")
+
+
+def test_every_pretraining_shows_its_panel(tmp_path):
+    for name, decoder in (("a", "transposed"), ("b", "unet")):
+        run = write_run(tmp_path / name, settings={"pretrain.decoder": decoder})
+        Image.new("RGB", (60, 40)).save(run / "fold_0" / "panels" / "reconstruction.png")
+    figures = slice_pictures.pretraining_figures(collect(discover(tmp_path)))
+    assert [figure.number for figure in figures] == ["Figure 6", ""]
+    assert figures[0].title != figures[1].title and "unet" in figures[1].title
+    assert len({figure.name for figure in figures}) == 2
