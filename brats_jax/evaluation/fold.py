@@ -172,7 +172,8 @@ class FoldEvaluation:
         if not len(indices):
             return ()
         print_line(
-            f"{self.title} {stage}: fitting the regression and the mean to {len(indices)} training slices"
+            f"{self.title} {stage}: fitting the regression and the mean to {len(indices)} "
+            "training slices"
         )
         return yardsticks.fit(self.store, indices, task.inputs, task.tested)
 
