@@ -312,7 +312,7 @@ def _check_place(
       brain_of: as of `settle_labels`.
 
     Returns:
-      The end of a note, where the brain decides; else ''.
+      The end of a note on a tilt, where the brain decides; else ''.
     """
     to_reference = np.linalg.inv(reference.grid.affine) @ labels.grid.affine
     at = np.argwhere(own)
@@ -338,7 +338,7 @@ def _check_place(
     away = f"{np.linalg.norm((by_header - at).mean(axis=0) * sizes):.0f} mm away from"
     place = away if tilt <= _STRAIGHT else f"tilted by {tilt:.0f} degrees against"
     if here >= _INSIDE * len(at) and there < _OUTSIDE * len(at):
-        return f", though it is {place} it by its header, where it does not lie in the brain"
+        return "" if tilt <= _STRAIGHT else f", though {place} it by its header"
     raise BratsError(
         f"{labels.path} {'lies' if tilt <= _STRAIGHT else 'is'} {place} {reference.path} by its "
         f"header, and the brain does not decide ({found}): resample it to the grid of the images, "

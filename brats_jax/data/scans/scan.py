@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from brats_jax.data.modalities import DISPLAY_NAMES, MODALITIES
+from brats_jax.data.scans.blank_slices import areas_by_plane, note_blank_slices
 from brats_jax.data.scans.case_files import CaseFiles, volume_of
 from brats_jax.data.scans.checks import (
     check_stripped,
@@ -177,7 +178,9 @@ def make_scan(
             own = resample(to_lps(first.voxels, first.affine), input_grid, grid, nearest=False)
             _check_overlap(volumes[m], moved != 0, first, own)
     stacked = np.ascontiguousarray(np.moveaxis(images, 2, 0))
-    check_stripped(stacked, grid, {MODALITIES.index(m): volumes[m].path for m in names})
+    of_channel = {MODALITIES.index(m): volumes[m].path for m in names}
+    check_stripped(stacked, grid, of_channel)
+    note_blank_slices(areas_by_plane(stacked), of_channel, notes)
     return Scan(
         name=name,
         images=stacked,

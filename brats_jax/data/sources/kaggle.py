@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from brats_jax.data.modalities import MODALITIES, canonical_name
+from brats_jax.data.modalities import DISPLAY_NAMES, MODALITIES, canonical_name
+from brats_jax.data.scans.blank_slices import note_blank_slices
 from brats_jax.data.scans.options import MAX_CASE_GB
 from brats_jax.data.sources.base import Case
 from brats_jax.data.sources.slice_file import SLICE_FILE, read_slice
@@ -170,13 +171,17 @@ class KaggleSource:
         }
         if patient in self._grades:
             provenance["grade"] = self._grades[patient]
-        holes = note_on_holes(np.array(numbers), self.name)
+        notes = [holes] if (holes := note_on_holes(np.array(numbers), self.name)) else []
+        # Air is not 0 in z-scores.
+        areas = np.stack([np.count_nonzero(image != image[0, 0], axis=(0, 1)) for image in images])
+        of_channel = dict(enumerate(f"{DISPLAY_NAMES[name]} of {patient}" for name in MODALITIES))
+        note_blank_slices([areas], of_channel, notes)
         return Case(
             patient=patient,
             images=images,
             labels=labels,
             slice_numbers=np.array(numbers),
-            notes=(holes,) if holes else (),
+            notes=notes,
             affine=None,
             spacing_mm=(1.0, 1.0, 1.0),
             provenance=provenance,

@@ -24,6 +24,7 @@ import numpy as np
 
 from brats_jax.data.modalities import DISPLAY_NAMES, MODALITIES, NO_LABELS, WHOLE_TUMOUR
 from brats_jax.data.normalise import NORMALISATIONS
+from brats_jax.data.scans.blank_slices import areas_by_plane, note_blank_slices
 from brats_jax.data.scans.head import head_mask
 from brats_jax.data.scans.options import ReadOptions, check_case_bytes
 from brats_jax.data.scans.persons import subject_of
@@ -167,6 +168,8 @@ class LggSource:
         for name in present:
             channel = np.where(head, stored[..., CHANNELS.index(name)], 0)
             images[..., MODALITIES.index(name)] = fitted(channel, SLICE_SHAPE).swapaxes(1, 2)
+        of_channel = {MODALITIES.index(m): f"{folder}: {DISPLAY_NAMES[m]}" for m in present}
+        note_blank_slices(areas_by_plane(images)[:1], of_channel, notes)
         labels = fitted(mask, SLICE_SHAPE).swapaxes(1, 2)
         if lost := int(np.count_nonzero(mask)) - int(np.count_nonzero(labels)):
             notes.append(f"{lost} pixels of the mask lie outside the middle of the slices: cut off")

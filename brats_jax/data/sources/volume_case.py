@@ -12,6 +12,7 @@ import numpy as np
 from brats_jax.data.modalities import CLASS_LABELS, DISPLAY_NAMES, MODALITIES, NO_LABELS
 from brats_jax.data.normalise import brain_mask
 from brats_jax.data.scans import provenance
+from brats_jax.data.scans.blank_slices import areas_by_plane, note_blank_slices
 from brats_jax.data.scans.checks import (
     check_stripped,
     checked_images,
@@ -78,9 +79,9 @@ def case_from_volumes(
     notes = list(oriented.notes)
     reference = oriented.reference
     images = _interleave({m: to_lps(v.voxels, v.affine) for m, v in oriented.volumes.items()})
-    check_stripped(
-        images, reference.grid, {MODALITIES.index(m): v.path for m, v in oriented.volumes.items()}
-    )
+    of_channel = {MODALITIES.index(m): v.path for m, v in oriented.volumes.items()}
+    check_stripped(images, reference.grid, of_channel)
+    note_blank_slices(areas_by_plane(images), of_channel, notes)
     if absent := [DISPLAY_NAMES[name] for name in MODALITIES if name not in volumes]:
         notes.append(f"without {' and '.join(absent)}")
     aligned: np.ndarray | None = None
