@@ -5,7 +5,6 @@ compares arms. Folds and seeds repeat an arm; they are averaged within the arm, 
 each patient.
 """
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -19,10 +18,9 @@ from brats_jax.evaluation.conventions import volume_counts
 from brats_jax.evaluation.tallies import SCORED, PretrainingTally, SegmentationTally, Slices
 from brats_jax.evaluation.yardsticks import YARDSTICKS
 from brats_jax.reporting.read_runs import FoldFiles, Run, Study
+from brats_jax.reporting.variants import variants_of
 from brats_jax.runs.documents import Evaluation
-from brats_jax.runs.evaluated import EVALUATION_SETTINGS
 from brats_jax.runs.folder import STAGES
-from brats_jax.runs.settings import FREE_TO_CHANGE, IF_ABSENT, flatten
 from brats_jax.runtime.text import plural
 from brats_jax.tasks.pretraining import DEFAULT_DECODER, DEFAULT_PRETEXT
 
@@ -34,15 +32,6 @@ LOSS_NAMES: dict[str, str] = {
     "dice_focal": "Dice + Focal",
     "focal": "Focal only",
 }
-# Runs that differ only in these axes of the experiment, or in settings that never change a
-# result, belong together.
-LABELS = ("data.label_fraction", "data.label_patients")
-AXES = ("loss", "ssl", "seed", "folds", "pretrain.run", *LABELS)
-# Settings without effect on a run that pretrains nothing.
-_OF_PRETRAINING = ("pretrain.", "transfer.")
-# Settings that only some runs have: with few labels, or with an encoder from a file.
-_OF_SOME = ("data.selection", "encoder_init.freeze_epochs", "encoder_init.learning_rate_factor")
-
 
 # Rows that evaluations of version 0.1.0 do not have, one of each kind.
 _ADDED: dict[str, tuple[Key, ...]] = {
@@ -59,7 +48,7 @@ class Arm:
       loss: of the segmentation.
       fraction: share of the training patients whose labels were used.
       variant: other settings in which the runs of the report differ, '' if none.
-      pretraining: the same for settings of the pretraining.
+      pretraining: the same for the pretraining, by short names: 'masked, unet'.
       ssl: whether pretrained.
       patients: their number, where the runs were given one; else 0.
     """
@@ -308,7 +297,7 @@ def patient_values(group: Iterable[Measured], key: Key) -> dict[str, dict[Repeat
 def collect(study: Study) -> Results:
     """Groups the evaluations of a study by arm."""
     results = Results(problems=study.problems)
-    variants = _variants(study.runs)
+    variants = variants_of(study.runs)
     seen: set[tuple[Any, ...]] = set()
     for run in study.runs:
         variant, pretraining, first_stage = variants[run.name]
@@ -363,73 +352,3 @@ def _rows(evaluation: Evaluation, stage: str) -> dict[Key, tuple[float, int]]:
         for row in evaluation.rows
         if row.stage == stage
     }
-
-
-def _variants(runs: list[Run]) -> dict[str, tuple[str, str, str]]:
-    """run -> settings in which it differs from other runs.
-
-    (all but pretraining and transfer, pretraining and transfer, pretraining alone).
-    """
-    settings = {run.name: _settings(run) for run in runs}
-    # Without pretraining, the settings of the pretraining have no effect.
-    pretrained = {run.name: settings[run.name] for run in runs if run.ssl}
-    shared = [n for n in _differing(settings) if not n.startswith(_OF_PRETRAINING)]
-    pretraining = [n for n in _differing(pretrained) if n.startswith(_OF_PRETRAINING)]
-    found = {}
-    for name, mine in settings.items():
-        words = [f"{n} = {mine.get(n)}" for n in shared if n in mine or n not in _OF_SOME]
-        own = [f"{n} = {mine.get(n)}" for n in pretraining] if name in pretrained else []
-        first = [word for word in own if word.startswith("pretrain.")]
-        found[name] = (", ".join(words), ", ".join(own), ", ".join(first))
-    return found
-
-
-def _differing(settings: dict[str, dict[str, Any]]) -> list[str]:
-    names = sorted({name for mine in settings.values() for name in mine})
-
-    def values(name: str) -> set[str]:
-        some = name in _OF_SOME
-        return {str(m.get(name)) for m in settings.values() if name in m or not some}
-
-    return [name for name in names if len(values(name)) > 1]
-
-
-def _settings(run: Run) -> dict[str, Any]:
-    found = {
-        name: value
-        for name, value in flatten(run.config).items()
-        if name not in AXES and name not in FREE_TO_CHANGE
-    }
-    for name, value in IF_ABSENT.items():  # earlier versions do not have these settings
-        if name not in AXES and name not in FREE_TO_CHANGE:
-            found.setdefault(name, value)
-    if run.fraction == 1:
-        found.pop("data.selection", None)  # no effect with all labels
-    if not run.ssl and run.config.get("encoder_init", "random") != "random":
-        # An encoder from a file is frozen and slowed down as a transferred one.
-        for name in ("freeze_epochs", "learning_rate_factor"):
-            found[f"encoder_init.{name}"] = found.get(f"transfer.{name}")
-    if _only_float32(run):
-        found.pop("train.float32_epochs", None)  # no effect: every epoch is in float32
-    else:
-        found.setdefault("train.float32_epochs", 0)  # earlier versions do not have the setting
-    # --mode=evaluate may have changed these after the start of the run.
-    for name in EVALUATION_SETTINGS:
-        asked = {
-            str(getattr(fold.evaluation, name))
-            for fold in run.folds.values()
-            if fold.evaluation is not None
-        }
-        if asked:
-            found[f"evaluation.{name}"] = " and ".join(sorted(asked))
-    found["store"] = run.document.store.fingerprint[:8]
-    if run.splits is not None:
-        names = run.splits.test
-        digest = hashlib.sha256("\n".join(names).encode("utf-8", "surrogateescape")).hexdigest()[:6]
-        found["test set"] = f"{len(names)} {run.split_by}s ({digest})"
-    return found
-
-
-def _only_float32(run: Run) -> bool:
-    dtype = run.document.settings.dtype
-    return dtype == "float32" or (dtype == "auto" and "cpu" in run.document.devices)

@@ -30,6 +30,7 @@ from brats_jax.reporting.training_variance import (
     components,
     independent_groups,
 )
+from brats_jax.reporting.variants import SHORT, pretraining_name
 from brats_jax.runs.settings import IF_ABSENT, flatten
 from brats_jax.tasks.pretraining import DEFAULT_PRETEXT
 
@@ -79,21 +80,12 @@ def setting(one: Measured, name: str) -> Any:
     return flatten(one.run.config).get(name, IF_ABSENT.get(name))
 
 
-def pretext_of(group: list[Measured]) -> str:
-    """The pretext of an arm with pretraining, with its decoder if it is not the paper's."""
-    task = setting(group[0], "pretrain.task") or DEFAULT_PRETEXT
-    decoder = setting(group[0], "pretrain.decoder") or "transposed"
-    return str(task) if decoder == "transposed" else f"{task}, {decoder}"
-
-
 def name_of(results: Results, arm: Arm) -> str:
-    """'SSL cross_modality', 'SSL masked, unet; stem', 'ImageNet' or 'baseline'."""
+    """'SSL cross_modality', 'SSL masked, unet, stem transferred', 'ImageNet' or 'baseline'."""
     group = results.arms[arm]
     if not arm.ssl:
         return "ImageNet" if _start(group) else "baseline"
-    parts = setting(group[0], "transfer.parts")
-    extra = "" if parts in (None, "encoder") else f"; {parts}"
-    return f"SSL {pretext_of(group)}{extra}"
+    return f"SSL {pretraining_name({name: setting(group[0], name) for name in SHORT}, SHORT)}"
 
 
 def gains(results: Results) -> list[Gain]:

@@ -382,15 +382,11 @@ def _pictures(study: Study, results: Results) -> Iterator[Block]:
     dataset = slice_pictures.dataset_figure(study.runs)
     pretraining = slice_pictures.pretraining_figures(results)
     segmentation = slice_pictures.segmentation_figures(results)
-    yield Words(dataset, missing=True) if isinstance(dataset, str) else dataset
-    if isinstance(pretraining, str):
-        yield Words(pretraining, missing=True)
-    else:
-        yield from pretraining
-    if isinstance(segmentation, str):
-        yield Words(segmentation, missing=True)
-    else:
-        yield from segmentation
+    for drawn in ([dataset] if isinstance(dataset, Figure) else dataset, pretraining, segmentation):
+        if isinstance(drawn, str):  # the reason why there is none
+            yield Words(study.below(drawn), missing=True)
+        else:
+            yield from drawn
 
 
 def _patients(results: Results) -> Iterator[Block]:

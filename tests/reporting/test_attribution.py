@@ -34,7 +34,7 @@ def test_a_pretext_is_compared_with_controls_of_its_label_budget(results):
     assert [(g.arm.labels, g.pretext, g.over) for g in gains] == [
         ("100 %", "SSL cross_modality", "nothing"),
         ("100 %", "SSL cross_modality", "ImageNet"),
-        ("3 patients", "SSL cross_modality; stem", "nothing"),
+        ("3 patients", "SSL cross_modality, stem transferred", "nothing"),
     ]
     for gain in gains:
         assert gain.result.mean_difference > 0.02 and gain.result.only_these_trainings
