@@ -2,10 +2,11 @@
 
 import collections
 import dataclasses
+import itertools
 import types
 from collections.abc import Callable, Mapping, Sequence
 
-from brats_jax.data.modalities import CLASS_LABELS, CLASSES, MODALITIES
+from brats_jax.data.modalities import CLASS_LABELS, CLASSES, DISPLAY_NAMES, MODALITIES
 from brats_jax.data.scans.labels import BINARY
 from brats_jax.data.scans.persons import person_key, similar_names
 from brats_jax.data.store import channel_audit, layout, tissue_audit
@@ -259,25 +260,63 @@ def _persons(
             f"sources ({listed(names)}): taken for one person each"
         )
     for group in _groups(records, _image_keys):
-        names = [one.patient for one in group]
         join(group)
-        for one in group:
-            others = [name for name in names if name != one.patient]
-            notes[one.patient].append(
-                f"its images equal those of {listed(others)}; taken for one person"
-            )
+        _note_equal_images(group, notes, notices)
+    return {one.patient: person(own[one.patient]) for one in records}
+
+
+def _note_equal_images(
+    group: Sequence[CaseRecord], notes: dict[str, list[str]], notices: list[str]
+) -> None:
+    """Notes copies of a case, and single images that two cases share though others differ."""
+    copies: dict[str, list[str]] = collections.defaultdict(list)
+    mixed = []
+    for one, other in itertools.combinations(group, 2):
+        same, differ = _compared(one, other)
+        if differ and same:
+            mixed.append((one.patient, other.patient, same, differ))
+        elif same or _images_hash(one) == _images_hash(other):
+            copies[one.patient].append(other.patient)
+            copies[other.patient].append(one.patient)
+    for name, others in copies.items():
+        notes[name].append(f"its images equal those of {listed(others)}; taken for one person")
+    if copies:
+        names = [one.patient for one in group if one.patient in copies]
         notices.append(
             f"the images of {listed(names)} are equal: taken for one person; remove the copies "
             "unless they are meant to count twice"
         )
-    return {one.patient: person(own[one.patient]) for one in records}
+    for one, other, same, differ in mixed:
+        shared = " and ".join(
+            f"{own} of {one} and {theirs} of {other} are one image" for own, theirs in same
+        )
+        rest = f"their {' and '.join(differ)} {'differ' if len(differ) > 1 else 'differs'}"
+        text = f"{shared}, {rest}: one of these files is wrong"
+        notes[one].append(text)
+        notes[other].append(text)
+        notices.append(
+            f"{text}; find out which, fetch that file again, and keep both cases (until then no "
+            "split divides them)"
+        )
+
+
+def _compared(one: CaseRecord, other: CaseRecord) -> tuple[list[tuple[str, str]], list[str]]:
+    """The images that are equal in two cases, and the modalities that both have and that differ."""
+    ours, theirs = one.image_sha256, other.image_sha256
+    same = [
+        (DISPLAY_NAMES[a], DISPLAY_NAMES[b])
+        for a, b in itertools.product(MODALITIES, repeat=2)
+        if a in ours and ours[a] == theirs.get(b)
+    ]
+    both = [name for name in MODALITIES if name in ours and name in theirs]
+    return same, [DISPLAY_NAMES[name] for name in both if ours[name] != theirs[name]]
 
 
 def _note_equal_labels(
     records: Sequence[CaseRecord], notes: dict[str, list[str]], notices: list[str]
 ) -> None:
     for group in _equal(records, lambda one: one.tumour_sha256):
-        if len({_images_hash(one) for one in group}) < 2:
+        if [len(copies) for copies in _groups(group, _image_keys)] == [len(group)]:
             continue
         names = [one.patient for one in group]
         for name in names:
@@ -305,9 +344,8 @@ def _images_hash(record: CaseRecord) -> str:
 
 
 def _image_keys(record: CaseRecord) -> set[str]:
-    """Hashes of the images, together and each: a copy may lack some of them."""
-    single = {f"{name} {digest}" for name, digest in record.image_sha256.items()}
-    return single | ({_images_hash(record)} - {""})
+    """Hashes of the images, together and each: a copy may lack some, or have other names."""
+    return {*record.image_sha256.values(), _images_hash(record)} - {""}
 
 
 def _equal(
