@@ -286,14 +286,14 @@ def _note_equal_images(
             f"the images of {listed(names)} are equal: taken for one person; remove the copies "
             "unless they are meant to count twice"
         )
-    for one, other, same, differ in mixed:
+    for first, second, same, differ in mixed:
         shared = " and ".join(
-            f"{own} of {one} and {theirs} of {other} are one image" for own, theirs in same
+            f"{own} of {first} and {theirs} of {second} are one image" for own, theirs in same
         )
         rest = f"their {' and '.join(differ)} {'differ' if len(differ) > 1 else 'differs'}"
         text = f"{shared}, {rest}: one of these files is wrong"
-        notes[one].append(text)
-        notes[other].append(text)
+        notes[first].append(text)
+        notes[second].append(text)
         notices.append(
             f"{text}; find out which, fetch that file again, and keep both cases (until then no "
             "split divides them)"
