@@ -8,7 +8,7 @@
 #   UNLABELLED    folders of further scans, which are added to STORE; the pretexts learn from them
 #
 # Every arm is trained twice, each time with another seed, fold and choice of labelled patients:
-# about seven hours on two idle CPU cores. The same command continues a stopped one. Variables:
+# about eight hours on two idle CPU cores. The same command continues a stopped one. Variables:
 #
 #   FOLDER=real           output folder
 #   TRAININGS="0 1"       numbers of the trainings: each is the seed and the fold
@@ -36,20 +36,23 @@ python=.venv/bin/python
 if [ ${#unlabelled[@]} -gt 0 ]; then
   "$python" -m brats_jax.prepare --add "${unlabelled[@]}" --store="$store"
 fi
-if [ -z "${TRAINING_ONLY+set}" ]; then
-  # Patients of TCGA-LGG are in BraTS 2018 under names that do not tell who.
-  TRAINING_ONLY=$("$python" - "$store" <<'PYTHON'
+# Whether there are persons without labels, and the labelled ones who may be among them: patients of
+# TCGA-LGG are in BraTS 2018 under names that do not tell who.
+facts=$("$python" - "$store" <<'PYTHON'
 import fnmatch, sys
 from brats_jax.data.store.reader import Store
 
 store = Store.open(sys.argv[1])
 labelled = [name for name, known in zip(store.subjects, store.labelled) if known]
+found = []
 if any(name.startswith("TCGA_") for name in store.subjects):
     patterns = [f"*TCIA{number}_*" for number in ("09", "10", "12", "13")]
-    print(",".join(p for p in patterns if fnmatch.filter(labelled, p)))
+    found = [p for p in patterns if fnmatch.filter(labelled, p)]
+print("no" if store.labelled.all() else "yes", ",".join(found))
 PYTHON
-  )
-fi
+)
+has_unlabelled=${facts%% *}
+TRAINING_ONLY=${TRAINING_ONLY-${facts#* }}
 
 common=(--config=configs/real.py --workdir="$folder/grid" --config.data.store="$store"
   --losses=dice_ce)
@@ -66,6 +69,9 @@ for labels in ${LABELS:-3 1,10,all}; do
   for number in ${TRAININGS:-0 1}; do
     which=(--seeds="$number" --config.folds="$number" --label_patients="$labels")
     grid "${which[@]}" --ssl=false,true --pretexts="$pretexts,$controls"
+    if [ "$has_unlabelled" = yes ]; then
+      grid "${which[@]}" --ssl=true --pretexts=cross_modality+unet --unlabelled_fractions=0
+    fi
   done
 done
 "$python" -m brats_jax.report --workdir="$folder/grid"

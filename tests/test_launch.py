@@ -204,3 +204,69 @@ def test_the_installed_package_can_be_imported_from_any_folder(clone):
     os.utime(clone / "launch/setup.sh")  # a changed setup.sh installs again
     assert setup(clone, "test,tpu").returncode == 0
     assert len((clone / "asked").read_text().splitlines()) == 2
+
+
+@pytest.fixture
+def experiment(tmp_path):
+    """A folder with real.sh, and a Python that prints its arguments in one line."""
+    (tmp_path / "launch").mkdir()
+    shutil.copy(LAUNCH / "real.sh", tmp_path / "launch")
+    (tmp_path / "launch" / "setup.sh").write_text("")
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    # With '-' it is asked for the facts of the store; the trainings of seed 1 fail.
+    python.write_text(
+        '#!/bin/bash\n[ "$1" = - ] && { echo "$FACTS"; exit; }\necho "$@"\n'
+        'case "$*" in *--seeds=1*) exit 3;; esac\n'
+    )
+    python.chmod(0o755)
+    return tmp_path
+
+
+def run_experiment(folder, *arguments, facts="no ", **variables):
+    return subprocess.run(
+        ["bash", str(folder / "launch" / "real.sh"), *arguments],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env={**os.environ, "FACTS": facts, **variables},
+    )
+
+
+def test_the_real_experiment_trains_every_budget_and_training_and_reports(experiment):
+    done = run_experiment(experiment, "store", LABELS="3 1,all", TRAININGS="0 2")
+    *grids, report = done.stdout.splitlines()
+    assert (
+        done.returncode == 0 and report == f"-m brats_jax.report --workdir={experiment}/real/grid"
+    )
+    chosen = [[x for x in line.split() if "label_p" in x or "seeds" in x] for line in grids]
+    assert chosen == [
+        [f"--seeds={n}", f"--label_patients={labels}"] for labels in ("3", "1,all") for n in (0, 2)
+    ]
+    for line in grids:
+        assert f"--config.data.store={experiment}/store --losses=dice_ce" in line
+        assert "cross_modality+unet" in line and "shuffled+unet" in line
+        assert "training_only" not in line
+
+
+def test_the_real_experiment_adds_scans_and_keeps_possible_copies_from_the_test(experiment):
+    done = run_experiment(
+        experiment, "store", "more", facts="yes *TCIA10_*", LABELS="3", TRAININGS="0"
+    )
+    added, both, alone, _ = done.stdout.splitlines()
+    assert added == (
+        f"-m brats_jax.prepare --add --source={experiment}/more --store={experiment}/store"
+    )
+    for line in (both, alone):
+        assert "--config.data.training_only=*TCIA10_*" in line
+    assert "--unlabelled_fractions=0" in alone and "--unlabelled_fractions" not in both
+    named = run_experiment(
+        experiment, "store", facts="yes *TCIA10_*", TRAINING_ONLY="", LABELS="3", TRAININGS="0"
+    )
+    assert "training_only" not in named.stdout
+
+
+def test_a_failed_training_of_the_real_experiment_does_not_stop_the_others(experiment):
+    done = run_experiment(experiment, "store", LABELS="3", TRAININGS="1 0")
+    assert done.returncode == 3 and "--seeds=0" in done.stdout and "report" in done.stdout
+    assert "bash launch/real.sh STORE" in run_experiment(experiment).stderr
