@@ -38,7 +38,8 @@ def note_on_holes(numbers: np.ndarray, kind: str) -> str:
     missing = missing_slices(numbers, kind)
     if not missing.size:
         return ""
+    names = ranges(missing + (kind == LGG))  # its files count from 1
     return (
         f"no whole volume: {len(missing)} of {len(missing) + len(np.unique(numbers))} slices are "
-        f"missing ({ranges(missing)}); left out of scores of volumes and of scores over all slices"
+        f"missing ({names}); left out of scores of volumes and of scores over all slices"
     )

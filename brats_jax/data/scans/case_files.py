@@ -2,9 +2,9 @@
 
 The labels of case 355 of BraTS 2020 have another name (W39_1998.09.19_Segm.nii). A case without
 labels of the usual name takes this one, or labels_seg.nii.gz and the like, if its folder holds no
-other case. No other file is taken for labels. Each volume may lie in a folder of its own, see
-`volume_of`. The labels of UPENN-GBM lie in other folders than its images: automatic ones of every
-case, and ones corrected by hand of some cases.
+other case; the former only if it is no other case of a release. No other file is taken for labels.
+Each volume may lie in a folder of its own, see `volume_of`. The labels of UPENN-GBM lie in other
+folders than its images: automatic ones of every case, and ones corrected by hand of some cases.
 """
 
 import collections
@@ -28,6 +28,8 @@ _ONE = "move one of them out of the folder"
 # Labels that are not called after their case. Other files whose names hold "seg" are masks of the
 # brain or of its tissues as often as labels of a tumour.
 _LABEL_WORD = r"(?:labels?|corrected|final|manual|gt|truth|ground_?truth)"
+OF_355 = re.compile(r"W39_1998\.09\.19_Segm\.nii(?:\.gz)?", re.IGNORECASE)
+_OF_A_RELEASE = re.compile(r"BraTS.*\d", re.IGNORECASE | re.DOTALL)
 _AUTOMATIC = re.compile(r"auto", re.IGNORECASE)  # the folder automated_segm
 _OTHER_MASK = re.compile(r".*seg.*", re.IGNORECASE | re.DOTALL)
 
@@ -265,5 +267,7 @@ def _assign_odd_labels(cases: dict[str, CaseFiles], files: Sequence[Path]) -> No
 
 def _is_odd_label(name: str, case: str) -> bool:
     """Whether a file that is not called CASE_seg.nii.gz is known to hold labels of a tumour."""
-    stem = rf"(?:{re.escape(case)}[_-])?{_LABEL_WORD}[_-]seg|W39_1998\.09\.19_Segm"
+    if OF_355.fullmatch(name):
+        return case.endswith("355") or _OF_A_RELEASE.fullmatch(case) is None
+    stem = rf"(?:{re.escape(case)}[_-])?{_LABEL_WORD}[_-]seg"
     return re.fullmatch(rf"(?:{stem})\.nii(?:\.gz)?", name, re.IGNORECASE) is not None

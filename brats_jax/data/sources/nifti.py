@@ -11,7 +11,7 @@ from typing import Any
 
 from brats_jax.data.modalities import MODALITIES
 from brats_jax.data.normalise import NORMALISATIONS
-from brats_jax.data.scans.case_files import group_by_case
+from brats_jax.data.scans.case_files import OF_355, group_by_case
 from brats_jax.data.scans.labels import scheme_named
 from brats_jax.data.scans.naming import SEG
 from brats_jax.data.scans.nifti_file import check_case_size
@@ -126,8 +126,8 @@ class NiftiSource:
         if odd:
             found.append(
                 f"{plural(len(odd), 'case')} of these with another mask in the folder "
-                f"({odd[0]}{self._odd_mask(odd[0])}); if it holds labels of the tumour, call it "
-                "CASE_seg.nii.gz"
+                f"({odd[0]}{self._odd_mask(odd[0])}); if it holds the labels of the tumour of "
+                "this case, call it CASE_seg.nii.gz"
             )
         if unread := [name for name in bare if name in self._unread]:
             found.append(
@@ -172,7 +172,11 @@ class NiftiSource:
     def _odd_mask(self, case: str) -> str:
         """Of a case without labels: a file that may be meant for them; '' if there is none."""
         others = [Path(path).name for path in self._other_masks[case]]
-        return f"; {others[0]} is no known name of labels" if others else ""
+        if not others:
+            return ""
+        if OF_355.fullmatch(others[0]):
+            return f"; {others[0]} is the name of the labels of BraTS20_Training_355"
+        return f"; {others[0]} is no known name of labels"
 
     def _notes(self, case: str, *, labelled: bool) -> list[str]:
         """What the names of its files tell of the labels of a case."""

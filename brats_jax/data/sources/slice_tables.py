@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from brats_jax.runtime.files import read_regular, unreadable
 _COUNTS = ("label0_pxl_cnt", "label1_pxl_cnt", "label2_pxl_cnt")
 _MOST_BYTES = 2**27  # the tables of the release have five megabytes
 _MOST_DIGITS = 20
+_NAMED = re.compile(r"meta[\s_-]?data", re.IGNORECASE)  # the tables of the release
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,15 +68,22 @@ def read_tables(files: Sequence[Path]) -> Tables:
     """Reads the metadata tables among files; other CSV files are ignored.
 
     Raises:
-      BratsError: a CSV file cannot be read, a row belongs to no slice, or tables contradict each
-        other.
+      BratsError: a CSV file cannot be read, a table is empty, a row belongs to no slice, or
+        tables contradict each other.
     """
     tables = Tables()
     for path in files:
         if path.suffix.lower() != ".csv":
             continue
-        found = _read_csv(path)
-        if not found or not {"slice_path", "target"} <= found[0].keys():
+        columns, found = _read_csv(path)
+        is_table = {"slice_path", "target"} <= set(columns)
+        if not found and (is_table or _NAMED.search(path.stem)):
+            raise BratsError(
+                f"{path} is {'a table without rows' if columns else 'empty'}, so that no labels "
+                "can be checked with it: fetch it again, or move it away to go on without its "
+                "checks"
+            )
+        if not found or not is_table:
             continue
         tables.names.append(path.name)
         for line, row in enumerate(found, start=2):
@@ -130,16 +139,18 @@ def read_grades(files: Sequence[Path]) -> dict[str, str]:
         if path.name.lower() == "name_mapping.csv":
             return {
                 row["BraTS_2020_subject_ID"]: row["Grade"]
-                for row in _read_csv(path)
+                for row in _read_csv(path)[1]
                 if row.get("BraTS_2020_subject_ID") and row.get("Grade")
             }
     return {}
 
 
-def _read_csv(path: Path) -> list[dict[str, str]]:
+def _read_csv(path: Path) -> tuple[Sequence[str], list[dict[str, str]]]:
+    """The names of the columns, and the rows."""
     try:
         # Names in any encoding: none of them decides anything.
         text = read_regular(path, _MOST_BYTES).decode("utf-8-sig", "surrogateescape")
-        return list(csv.DictReader(io.StringIO(text, newline="")))
+        reader = csv.DictReader(io.StringIO(text, newline=""))
+        return reader.fieldnames or (), list(reader)
     except (OSError, ValueError, csv.Error) as error:
         raise unreadable(path, error, "fetch it again, or move it away") from None

@@ -135,7 +135,7 @@ def test_a_mask_without_image_is_known_before_reading(tmp_path, written):
         opened(tmp_path).read(CASE)
 
 
-@pytest.mark.parametrize(("gone", "missing"), [("1", "missing (0)"), ("3", "missing (2)")])
+@pytest.mark.parametrize(("gone", "missing"), [("1", "missing (1)"), ("3", "missing (3)")])
 def test_missing_slices_are_noted(tmp_path, written, gone, missing):
     written[f"{gone}.tif"].unlink()
     written[f"{gone}_mask.tif"].unlink()
