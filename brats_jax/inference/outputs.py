@@ -277,12 +277,12 @@ def _changed(
     own = _own_files(directory, case, model)
     for name in dict.fromkeys(names):
         path = directory / Path(name).name
+        if not path.exists():  # a link to nothing
+            refuse_link(path, "move it away, or give another --output")
         if own.may_replace(path.name) or not (to_replace or not own.is_as_written(path.name)):
             continue
         if path.is_symlink() and own.is_as_written(path.name):
             return f"{path.name} is a link, which this program did not write"
-        if not path.exists():
-            refuse_link(path, "give another --output")
         if not _is_predicted(path) and not own.knows(path.name):
             raise BratsError(
                 f"{path} is there and no prediction of this program (a reader's labels?): give "

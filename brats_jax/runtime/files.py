@@ -71,7 +71,15 @@ def atomic_group(last: Path) -> Iterator[Callable[[Path], IO[bytes]]]:
 def _temporary(path: Path, mode: str) -> Iterator[tuple[IO[Any], Path]]:
     """A temporary file beside `path`, open for writing; removed if it was not renamed."""
     refuse_link(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        if not path.parent.is_symlink():
+            raise
+        raise BratsError(
+            f"{path.parent} is a link to a folder that is not there: kept; make the folder, or "
+            "move the link away"
+        ) from None
     try:
         descriptor, temporary = temporaries.create(path)
     except OSError as error:

@@ -51,6 +51,17 @@ def test_no_file_is_written_in_place_of_a_link(tmp_path, link):
         check_own_document(path, Calibration, "move it away")
 
 
+def test_a_link_to_a_folder_is_followed_if_the_folder_is_there(tmp_path):
+    folder = tmp_path / "out"
+    folder.symlink_to(tmp_path / "disk")
+    with pytest.raises(BratsError, match="is a link to a folder that is not there: kept"):
+        write_text(folder / "a", "new")
+    assert folder.is_symlink() and not (tmp_path / "disk").exists()
+    (tmp_path / "disk").mkdir()
+    write_text(folder / "a", "new")
+    assert (tmp_path / "disk" / "a").read_text() == "new"
+
+
 def test_a_link_is_a_foreign_file_of_a_folder(tmp_path, link):
     path = link(tmp_path / "out" / "a")
     own = OwnFiles(path.parent, path.with_name("written.json"), {"a": "0" * 64})

@@ -93,6 +93,22 @@ def test_a_prediction_of_an_earlier_version_without_hashes_is_kept_if_edited(pre
     assert NAME in again(predicted, folder, overwrite=True).written
 
 
+def test_links_at_the_names_of_a_prediction_are_kept(predicted, folder, tmp_path_factory):
+    found, disk = PredictionFolder(folder), tmp_path_factory.mktemp("disk")
+    labels = found.segmentation(NAME)
+    labels.rename(disk / labels.name)
+    labels.symlink_to(disk / labels.name)  # moved to another disk: as it was written
+    assert again(predicted, folder).kept[NAME] == "kept"
+    assert "is a link, which this" in again(predicted, folder, overwrite=True).failed[NAME]
+    (disk / labels.name).unlink()
+    for path in (labels, found.segmentation_json(NAME)):
+        path.unlink()
+        path.symlink_to(disk / "nothing")
+        assert "is a link, which this" in again(predicted, folder).failed[NAME]
+        assert path.is_symlink() and not (disk / "nothing").exists()
+        path.unlink()
+
+
 def test_labels_without_their_description_are_kept(predicted, folder):
     found = PredictionFolder(folder)
     found.segmentation_json(NAME).unlink()

@@ -15,6 +15,7 @@ from brats_jax.reporting.tables.table import (
     text,
     whole,
 )
+from brats_jax.reporting.variants import variants_of
 from brats_jax.runtime.text import plural
 
 STAGE_NAMES = {"pretrain": "pretraining", "segment": "segmentation"}
@@ -24,7 +25,9 @@ _SETS = ("train", "validation", "test")
 def run_table(study: Study) -> Table | None:
     """A row for each run folder."""
     rows = []
+    variants = variants_of(study.runs)
     for run in study.runs:
+        pretraining = variants[run.name][1]
         evaluated = sum(fold.evaluation is not None for fold in run.folds.values())
         versions = run.document.versions
         only = run.pretrains_only
@@ -34,7 +37,10 @@ def run_table(study: Study) -> Table | None:
             [
                 text(run.name),
                 text("pretraining alone" if only else LOSS_NAMES.get(run.loss, run.loss)),
-                text("SSL" if run.ssl else "baseline"),
+                text(
+                    ("SSL" if run.ssl else "baseline")
+                    + (f" ({pretraining})" if pretraining else "")
+                ),
                 TableCell(labels, run.fraction),
                 whole(run.seed),
                 text(f"{evaluated} of {len(run.requested_folds) or len(run.folds)}"),

@@ -26,6 +26,14 @@ def test_each_run_has_its_settings_devices_and_versions(study):
     assert column(table, "Versions")[0] == "brats_jax 0.1.0, jax 0.10.2, python 3.11.7"
 
 
+def test_runs_with_several_pretrainings_are_told_apart(tmp_path):
+    write_run(tmp_path / "base", ssl=False)
+    for name in ("masked", "denoise"):
+        write_run(tmp_path / name, settings={"pretrain.task": name})
+    table = provenance_tables.run_table(discover(tmp_path))
+    assert column(table, "Start") == ["baseline", "SSL (denoise)", "SSL (masked)"]
+
+
 def test_each_training_has_its_best_value_and_wall_time(study):
     table = provenance_tables.training_table(study)
     assert len(table.rows) == 3 * (2 * 2 + 2)  # losses; with SSL both stages, without one
