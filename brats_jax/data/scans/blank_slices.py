@@ -1,6 +1,7 @@
 """Slices of the brain in which a modality is blank: lost in a conversion, or never scanned."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -61,14 +62,14 @@ def note_blank_slices(
     for plane, area in zip(_PLANES, areas, strict=False):
         counts, total = _blank(area[:, list(files)])
         for name, count in zip(files.values(), counts, strict=True):
-            text = f"{name} is blank in {count} of the {total} {plane} slices of the brain"
+            text = f"is blank in {count} of the {total} {plane} slices of the brain"
             if 2 * count > total:
                 raise BratsError(
-                    f"{text}: fetch it again, or take its file away (the case then counts as "
+                    f"{name} {text}: fetch it again, or take its file away (the case then counts as "
                     "without this modality)"
                 )
             if count:
-                notes.append(f"{text}: check whether it was cut off")
+                notes.append(f"{Path(name).name} {text}: check whether it was cut off")
 
 
 def _blank(areas: np.ndarray) -> tuple[list[int], int]:
