@@ -65,8 +65,8 @@ def note_blank_slices(
             text = f"is blank in {count} of the {total} {plane} slices of the brain"
             if 2 * count > total:
                 raise BratsError(
-                    f"{name} {text}: fetch it again, or take its file away (the case then counts as "
-                    "without this modality)"
+                    f"{name} {text}: fetch it again, or take its file away (the case then counts "
+                    "as without this modality)"
                 )
             if count:
                 notes.append(f"{Path(name).name} {text}: check whether it was cut off")
