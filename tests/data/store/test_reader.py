@@ -153,14 +153,14 @@ def test_an_unfinished_store_is_refused(path):
     [
         (
             {"version": 1},
-            r"not a version 2 brats_jax.store file .it says brats_jax.store 1.; copy it .*prepare",
+            r"not a version 2 brats_jax.store file .it says brats_jax.store 1.; prep",
         ),
         ({"schema": "splits"}, "not a version 2 brats_jax.store file .it says splits 2."),
         (
             {"modalities": ["t1", "t2"]},
-            "the modalities are t1, t2, not t1, t1gd, t2, flair; copy it again .*prepare",
+            "the modalities are t1, t2, not t1, t1gd, t2, flair; prepare",
         ),
-        ({"files": []}, "'files' is '.*', not an object; copy it again .*prepare"),
+        ({"files": []}, "'files' is '.*', not an object; prepare"),
     ],
 )
 def test_other_versions_and_modalities_are_refused(path, values, message):
