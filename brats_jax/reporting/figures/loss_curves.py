@@ -1,5 +1,6 @@
 """Loss curves by fold and their mean (Figure 5 and Appendix Figure 1 of the paper)."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,9 +10,11 @@ from brats_jax.reporting import captions
 from brats_jax.reporting.arms import LOSS_NAMES
 from brats_jax.reporting.figures.figure import BASELINE, SSL, Figure, axes, canvas, drawn, styled
 from brats_jax.reporting.read_runs import FoldFiles, Run, Study
+from brats_jax.reporting.variants import variants_of
 from brats_jax.runtime.text import plural
 
 EVENTS = (("train", "training", BASELINE, "-"), ("validation", "validation", SSL, "--"))
+_COLUMNS = 3  # of panels, at most
 _Training = tuple[Run, FoldFiles]  # one training: the run and the fold of a given stage
 
 
@@ -29,22 +32,36 @@ def trainings(study: Study, stage: str) -> list[_Training]:
 
 @styled
 def pretraining_curves(study: Study) -> Figure | None:
-    """Figure 5: loss of the pretraining, mean over folds and each fold."""
+    """Figure 5: loss of the pretraining, mean over folds and each; a panel for each pretext."""
     group = trainings(study, "pretrain")
     if not group:
         return None
-    drawing = canvas(6.4, 3.4)
-    ((axis,),) = axes(drawing, 1, 1)
-    _draw(axis, group, "pretrain")
-    axis.set_ylabel("mean squared error")
-    axis.legend()
+    names = variants_of(study.runs)
+    panels: dict[str, list[_Training]] = {}
+    for run, fold in group:
+        panels.setdefault(names[run.name][2] if run.ssl else "", []).append((run, fold))
+    columns = min(len(panels), _COLUMNS)
+    rows = math.ceil(len(panels) / columns)
+    drawing = canvas(6.4, 3.4) if len(panels) == 1 else canvas(3.2 * columns, 2.3 * rows + 0.5)
+    grid = axes(drawing, rows, columns)
+    cells = [axis for row in grid for axis in row]
+    for axis, (name, mine) in zip(cells, panels.items(), strict=False):
+        _draw(axis, mine, "pretrain")
+        if len(panels) > 1:
+            axis.set_title(name or "the others")
+    for axis in cells[len(panels) :]:
+        axis.set_axis_off()
+    for row in grid:
+        row[0].set_ylabel("mean squared error" if len(panels) == 1 else "loss")
+    cells[0].legend()
+    apart = " Losses of different pretexts do not compare." if len(panels) > 1 else ""
     return drawn(
         drawing,
         "figure_5",
         "Figure 5",
         "Training and validation loss of the pretraining",
-        f"{_trainings(group, 1)}. Training loss is over random patches, validation loss over whole "
-        f"slices.{_unfinished(group, 'pretrain')}",
+        f"{_trainings(group, len(panels))}. Training loss is over random patches, validation loss "
+        f"over whole slices.{apart}{_unfinished(group, 'pretrain')}",
         "Line chart of the losses of the pretraining by epoch",
     )
 

@@ -30,6 +30,15 @@ def test_trainings_that_have_not_ended_are_counted(tmp_path):
     assert segmentation_curves(discover(run)).caption.endswith("Not trained to the end: 1.")
 
 
+def test_each_pretext_has_a_panel_of_its_own(tmp_path):
+    one = pretraining_curves(discover(write_run(tmp_path / "a")))
+    write_run(tmp_path / "b", settings={"pretrain.task": "masked"}, seed=1)
+    two = pretraining_curves(discover(tmp_path))
+    assert "Losses of different pretexts do not compare." in two.caption
+    assert "do not compare" not in one.caption and two.data.count(b'id="axes_') == 2
+    assert one.data.count(b'id="axes_') == 1
+
+
 @pytest.mark.parametrize("draw", [pretraining_curves, segmentation_curves])
 def test_without_an_epoch_there_is_no_figure(draw, tmp_path):
     assert draw(Study(tmp_path, "run")) is None
