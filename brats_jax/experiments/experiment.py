@@ -51,7 +51,7 @@ from brats_jax.runtime import devices, distributed, locks
 from brats_jax.runtime.console import print_line, print_lines
 from brats_jax.runtime.document import read_if_readable, read_if_there
 from brats_jax.runtime.files import check_folder, make_folder
-from brats_jax.runtime.text import plural
+from brats_jax.runtime.text import listed, plural
 from brats_jax.training.trainer import Stage
 
 MODES = ("train", "pretrain", "evaluate")
@@ -274,6 +274,8 @@ class Fold:
         """Trains and evaluates the stages that `mode` asks for."""
         distributed.broadcast_from_main(self._write_audit)
         print_line(f"{self.title}: {self.audit.check(self.splits.split_by)}")
+        if kept := self.splits.training_only:
+            print_line(f"{self.title}: in training only: {listed(kept)}")
         stages = self._stages(mode)
         distributed.broadcast_from_main(lambda: self._check_splits(stages))
         if mode != "evaluate":

@@ -11,10 +11,10 @@ from brats_jax.errors import BratsError
 
 # What Linux takes, in bytes: of a whole path, and of one name in it.
 _LONGEST_PATH, _LONGEST_NAME = 4095, 255
-# The flags belong to the module that calls, whose --help lists them.
-flags.disclaim_key_flags()
 LARGEST_SEED = 2**32 - 1  # JAX keeps 32 bits of a seed: larger ones would repeat smaller ones
 MOST_SLICES_AT_ONCE = 65_536
+# The flags belong to the module that calls, whose --help lists them.
+flags.disclaim_key_flags()
 
 
 def define_path(name: str, help: str) -> flags.FlagHolder[str | None]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from brats_jax.data.scans.options import ReadOptions
 from brats_jax.data.sources.base import Source
-from brats_jax.data.sources.detect import PHANTOM, OptionMisfit, open_source
+from brats_jax.data.sources.detect import PHANTOM, open_source
 from brats_jax.data.sources.joined import description_of, place_of
 from brats_jax.errors import BratsError
 
@@ -31,15 +31,17 @@ def reopen(description: Mapping[str, Any], options: ReadOptions) -> Source:
         )
     own = dataclasses.replace(options, orientation=known.get("orientation", ""))
     given = {name: known.get(name) for name in ("patients", "seed", "shape", "channel_order")}
-    # A data set describes the labels that its dataset.json names, too.
-    for labels in ("", str(known.get("labels", "")).split(" ")[0]):
+    problem: BratsError | None = None
+    # A data set describes the labels that its dataset.json names, too: they need not be given.
+    for labels in dict.fromkeys(("", str(known.get("labels", "")).split(" ")[0])):
         try:
             source = open_source(place, labels=labels, options=own, **given)  # type: ignore[arg-type]
-        except OptionMisfit:
+        except BratsError as error:
+            problem = problem or error
             continue
         if description_of(source) == known:
             return source
-    raise BratsError(
+    raise problem or BratsError(
         f"{place_of(known)} is not as it was when the store was prepared: name all sources of the "
         "store, and the new ones"
     )

@@ -2,19 +2,9 @@
 
 from collections.abc import Sequence
 
-from brats_jax.reporting import captions
 from brats_jax.reporting.attribution import Gain
-from brats_jax.reporting.tables.table import (
-    Column,
-    Table,
-    TableCell,
-    make_table,
-    number,
-    p_value,
-    signed,
-    text,
-    whole,
-)
+from brats_jax.reporting.tables.paired_cells import INTERVALS, paired_cells, paired_columns
+from brats_jax.reporting.tables.table import Column, Table, TableCell, make_table, text
 
 
 def attribution_table(gains: Sequence[Gain], quantity: str) -> Table | None:
@@ -26,24 +16,19 @@ def attribution_table(gains: Sequence[Gain], quantity: str) -> Table | None:
     """
     rows = []
     for gain in gains:
-        r, found = gain.result, gain.verdict in ("better", "worse")
-        only = captions.these_only(r.trainings) if r.only_these_trainings else ""
-        verdict = ", ".join(x for x in (gain.verdict, only) if x)
         rows.append(
             [
                 text(gain.arm.loss_name),
                 TableCell(gain.arm.labels, gain.arm.fraction),
                 text(gain.pretext),
                 text(gain.over),
-                whole(r.n),
-                whole(r.trainings),
-                number(r.mean_b, 3),
-                number(r.mean_a, 3),
-                signed(r.mean_difference, 3),
-                signed(r.low, 3),
-                signed(r.high, 3),
-                p_value(gain.adjusted, strong=found),
-                text(verdict, strong=found),
+                *paired_cells(
+                    gain.result,
+                    gain.adjusted,
+                    gain.verdict,
+                    strong=gain.verdict in ("better", "worse"),
+                    digits=3,
+                ),
             ]
         )
     columns = [
@@ -51,15 +36,7 @@ def attribution_table(gains: Sequence[Gain], quantity: str) -> Table | None:
         Column("Labels"),
         Column("Pretext", words=True),
         Column("Control", words=True),
-        Column("n patients"),
-        Column("Trainings"),
-        Column("control", "Mean"),
-        Column("pretext", "Mean"),
-        Column("mean", "Gain"),
-        Column("low", "Gain"),
-        Column("high", "Gain"),
-        Column("p (Holm)"),
-        Column("Found", words=True),
+        *paired_columns("pretext", "control", "Mean", "Gain"),
     ]
     return make_table(
         "attribution",
@@ -68,8 +45,7 @@ def attribution_table(gains: Sequence[Gain], quantity: str) -> Table | None:
         f"{quantity}. Controls: nothing, random initialisation; ImageNet, an encoder of a weight "
         "file; autoencode, a pretraining whose target is its input; shuffled, one whose target is "
         "of another patient; each with the same loss and label budget, and the pretrainings with "
-        "the same decoder, transfer and unlabelled share. Intervals of 95 % over patients and "
-        "trainings, or over patients alone for these trainings only, where the table says so. "
+        f"the same decoder, transfer and unlabelled share. {INTERVALS} "
         f"Holm’s correction over these {len(rows)}.",
         columns,
         rows,

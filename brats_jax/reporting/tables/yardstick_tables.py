@@ -7,6 +7,7 @@ from brats_jax.reporting.arms import Key, Measured, Results
 from brats_jax.reporting.averages import average
 from brats_jax.reporting.comparisons import ALPHA
 from brats_jax.reporting.tables.average_cells import average_cell
+from brats_jax.reporting.tables.paired_cells import INTERVALS, paired_cells, paired_columns
 from brats_jax.reporting.tables.paper_tables import PRETRAINING_METRICS, TUMOUR
 from brats_jax.reporting.tables.table import (
     EMPTY,
@@ -15,10 +16,7 @@ from brats_jax.reporting.tables.table import (
     TableCell,
     make_table,
     number,
-    p_value,
-    signed,
     text,
-    whole,
 )
 
 
@@ -80,46 +78,33 @@ def comparison_table(comparisons: Sequence[yardsticks.Against]) -> Table | None:
     several = len({one.pretraining for one in comparisons}) > 1
     rows = []
     for one in comparisons:
-        r, found = one.result, one.adjusted <= ALPHA
-        only = captions.these_only(r.trainings) if r.only_these_trainings else ""
         rows.append(
             [
                 *([text(one.pretraining)] if several else []),
                 text(one.region),
                 text(one.over),
                 text(one.yardstick),
-                whole(r.n),
-                whole(r.trainings),
-                number(r.mean_a, 4),
-                number(r.mean_b, 4),
-                signed(r.mean_difference, 4),
-                signed(r.low, 4),
-                signed(r.high, 4),
-                p_value(one.adjusted, strong=found),
-                text(", ".join(x for x in (one.outcome, only) if x), strong=found),
+                *paired_cells(
+                    one.result,
+                    one.adjusted,
+                    one.outcome,
+                    strong=one.adjusted <= ALPHA,
+                    digits=4,
+                ),
             ]
         )
     return make_table(
         "against_yardsticks",
         "",
         "Pretraining minus what needs no network, by patient",
-        "MSE, mean over patients of the mean over their slices. Intervals of 95 % over patients "
-        "and trainings, or over patients alone for these trainings only, where the table says so. "
+        f"MSE, mean over patients of the mean over their slices. {INTERVALS} "
         f"Holm’s correction over these {len(rows)}.",
         [
             *([Column("Pretraining", words=True)] if several else []),
             Column("Over", words=True),
             Column("Slices", words=True),
             Column("Against", words=True),
-            Column("n patients"),
-            Column("Trainings"),
-            Column("pretraining", "Mean MSE"),
-            Column("against", "Mean MSE"),
-            Column("mean", "Difference"),
-            Column("low", "Difference"),
-            Column("high", "Difference"),
-            Column("p (Holm)"),
-            Column("Found", words=True),
+            *paired_columns("pretraining", "against", "Mean MSE", "Difference"),
         ],
         rows,
     )

@@ -20,8 +20,9 @@ def written(kind, folder, brats_files):
         brats_files.write_kaggle(folder, 1, case)
     elif kind == "lgg":
         brats_files.write_lgg(folder, "TCGA_CS_4941_19960909")
-    elif kind == "nnunet":
-        brats_files.write_dataset_json(folder, brats_files.NNUNET_JSON)
+    elif kind.startswith("nnunet"):
+        names = {"labels": {"0": 0, "1": 1, "2": 2, "3": 3}} if "without" in kind else {}
+        brats_files.write_dataset_json(folder, {**brats_files.NNUNET_JSON, **names})
         brats_files.write_nnunet_case(folder, "A_001", case)
     else:
         brats_files.write_nifti_case(folder, "A", case)
@@ -29,10 +30,10 @@ def written(kind, folder, brats_files):
         return {"channel_order": ["t1", "t2", "flair", "t1ce"]}
     if kind == "nifti":
         return {"labels": "brats2021", "options": ReadOptions(orientation="RAS")}
-    return {}
+    return {"labels": "msd"} if "without" in kind else {}
 
 
-@pytest.mark.parametrize("kind", ["kaggle", "lgg", "nnunet", "nifti"])
+@pytest.mark.parametrize("kind", ["kaggle", "lgg", "nnunet", "nnunet without names", "nifti"])
 def test_a_source_is_opened_with_the_options_that_it_had(tmp_path, brats_files, kind):
     options = written(kind, tmp_path / "data", brats_files)
     source = open_source(str(tmp_path / "data"), **options)

@@ -46,7 +46,7 @@ def test_the_comparison_has_a_row_for_each_yardstick_and_region(results):
         for region in ("brain", "slice", "tumour")
     ]
     brain = table.rows[0]
-    pretraining, regression, difference, low, high = (cell.value for cell in brain[5:10])
+    regression, pretraining, difference, low, high = (cell.value for cell in brain[5:10])
     assert abs(pretraining - 0.04) < 1e-3 and abs(regression - 0.06) < 1e-3
     assert abs(difference - (pretraining - regression)) < 1e-9 and low <= difference <= high
 

@@ -1,0 +1,16 @@
+"""The columns of one model minus another."""
+
+from brats_jax.reporting.statistics import compare_trainings
+from brats_jax.reporting.tables.paired_cells import paired_cells, paired_columns
+
+
+def test_cells_stand_under_their_columns():
+    a = {f"P{k}": {(0, 0): 0.5 + 0.1 * k} for k in range(4)}
+    b = {name: {(0, 0): values[0, 0] - 0.25} for name, values in a.items()}
+    result = compare_trainings(a, b, [(0, 0)])
+    cells = paired_cells(result, 0.5, "no difference found", strong=False, digits=2)
+    names = [column.name for column in paired_columns("new", "old", "Mean", "Gain")]
+    row = dict(zip(names, (cell.text for cell in cells), strict=True))
+    assert (row["n patients"], row["Trainings"]) == ("4", "1")
+    assert (row["Mean new"], row["Mean old"], row["Gain mean"]) == ("0.65", "0.40", "+0.25")
+    assert row["Found"] == "no difference found, for this training only"
