@@ -142,8 +142,8 @@ def _summary(
     verdicts = tuple(yardsticks.verdicts(beside))
     if len(verdicts) > 1:
         yield Points("Pretrainings against the regression per voxel", verdicts, "open")
-    for line in verdicts if len(verdicts) == 1 else ():
-        yield Words(line)
+    elif verdicts:
+        yield Words(verdicts[0])
     if primary:
         yield Points(
             "SSL minus baseline: mean over patients (95 % interval), verdict after Holm’s "
