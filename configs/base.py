@@ -84,7 +84,7 @@ def get_config() -> ConfigDict:
     # autoencode and shuffled. docs/pretexts.md describes them.
     config.pretrain.task = "cross_modality"
     config.pretrain.decoder = "transposed"  # the paper's; or unet, with skip connections
-    config.pretrain.loss = "mse"  # the paper's; or l1, brain_mse
+    config.pretrain.loss = "mse"  # the paper's; or l1, brain_mse, brain_ssim
     config.pretrain.mask_ratio = (0.6, 0.75)  # of masked: one share, or lowest and highest
     config.pretrain.mask_block = 16  # side of its blocks in pixels
     config.pretrain.mask_together = True  # the same blocks in all modalities

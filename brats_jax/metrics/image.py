@@ -225,7 +225,24 @@ def ssim_of_centred_windows(
     prediction: Images, target: Images, ranges: PerImage, mask: Regions | None, window: str
 ) -> PerImage:
     """The plain form of `ssim`, which checks the arguments; `ranges` is float32[B]."""
-    size = len(_WINDOWS[window].weights)
+    windows = ssim_map(prediction, target, ranges, window)
+    inner = None if mask is None else window_centres(jnp.asarray(mask), window)
+    return jnp.where(ranges > 0, _mean(windows, inner), jnp.nan)
+
+
+def ssim_map(
+    prediction: Images, target: Images, ranges: PerImage, window: str = "uniform7"
+) -> _Windows:
+    """SSIM of every window inside the images, which `ssim` averages; differentiable.
+
+    Args:
+      prediction, target: float[B, H, W] or [B, D, H, W].
+      ranges: float32[B], R of each image, above 0.
+      window: a name in `SSIM_WINDOWS`.
+
+    Returns:
+      float32[B, H - t, W - t] with t = 6 for "uniform7" and 10 for "gaussian11".
+    """
     wide = jnp.expand_dims(ranges, tuple(range(1, target.ndim)))
     c1, c2 = jnp.square(_K1 * wide), jnp.square(_K2 * wide)
     x, y = jnp.asarray(prediction, jnp.float32), jnp.asarray(target, jnp.float32)
@@ -234,9 +251,13 @@ def ssim_of_centred_windows(
     # 2 m_x m_y + C1 over m_x^2 + m_y^2 + C1, in the form that an offset does not swamp.
     luminance = 1 - jnp.square(x - y) / (jnp.square(x + offset) + jnp.square(y + offset) + c1)
     structure = (2 * xy + c2) / (xx + yy + c2)
-    margin = size // 2
-    inner = None if mask is None else mask[(slice(None), *[slice(margin, -margin)] * (y.ndim - 1))]
-    return jnp.where(ranges > 0, _mean(luminance * structure, inner), jnp.nan)
+    return luminance * structure
+
+
+def window_centres(values: jax.Array, window: str = "uniform7") -> jax.Array:
+    """The pixels of [B, H, W] or [B, D, H, W] that are centres of windows; see `ssim_map`."""
+    margin = len(_WINDOWS[window].weights) // 2
+    return values[(slice(None), *[slice(margin, -margin)] * (values.ndim - 1))]
 
 
 def _window_moments(x: _Values, y: _Values, window: _Window) -> tuple[_Windows, ...]:

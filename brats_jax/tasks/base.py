@@ -29,8 +29,6 @@ class Task(abc.ABC):
       dtype: compute type of the network; parameters and the head are float32.
       augmentation: of training patches; None for none.
       name: 'pretrain' or 'segment'.
-      metric: name of the validation score that selects the best checkpoint.
-      larger_is_better: whether a larger `metric` is better.
     """
 
     inputs: tuple[str, ...]
@@ -39,8 +37,16 @@ class Task(abc.ABC):
     augmentation: Augmentation | None = None
 
     name: ClassVar[str]
-    metric: ClassVar[str]
-    larger_is_better: ClassVar[bool]
+
+    @property
+    @abc.abstractmethod
+    def metric(self) -> str:
+        """Name of the validation score that selects the best checkpoint."""
+
+    @property
+    @abc.abstractmethod
+    def larger_is_better(self) -> bool:
+        """Whether a larger `metric` is better."""
 
     @property
     @abc.abstractmethod

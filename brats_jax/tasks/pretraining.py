@@ -56,8 +56,16 @@ class Pretraining(Task):
     loss_name: str = "mse"
 
     name: ClassVar[str] = "pretrain"
-    metric: ClassVar[str] = "mse"
-    larger_is_better: ClassVar[bool] = False
+
+    @property
+    def metric(self) -> str:
+        """See `Task.metric`: the score that the loss improves."""
+        return "ssim" if self.loss_name == "brain_ssim" else "mse"
+
+    @property
+    def larger_is_better(self) -> bool:
+        """See `Task.larger_is_better`."""
+        return self.metric == "ssim"
 
     @property
     def pretext(self) -> Pretext:
@@ -92,7 +100,7 @@ class Pretraining(Task):
         wanted = {
             "seed": pretext.is_random,
             "donor": pretext.needs_donor,
-            "background": self.loss_name == "brain_mse",
+            "background": self.loss_name in losses.BRAIN_LOSSES,
         }
         return frozenset(name for name, asked in wanted.items() if asked)
 
@@ -161,7 +169,7 @@ class Pretraining(Task):
         images = batch["image"].astype(jnp.float32)
         others = batch["donor"].astype(jnp.float32) if pretext.needs_donor else images
         brain = None
-        if self.loss_name == "brain_mse":
+        if self.loss_name in losses.BRAIN_LOSSES:
             brain = brain_mask(others, batch[f"{before}background"])
         x, target = images[..., jnp.array(pretext.reads)], others[..., jnp.array(pretext.predicts)]
         if training and self.augmentation is not None:
@@ -217,23 +225,37 @@ class Pretraining(Task):
     def validate(
         self, output: Float[Array, "b h w k"], target: Float[Array, "b h w k"] | Weighted
     ) -> dict[str, jax.Array]:
-        """The mean squared error of each slice; where a part counts, its sum and its size."""
+        """The mean squared error of each slice; where a part counts, its sum and its size.
+
+        For the loss `brain_ssim` the same of SSIM, whose windows count by their centres.
+        """
         image, weight = _parts(target)
         squares = jnp.square(output - image)
         if weight is None:
             return {"mse": jnp.mean(squares, axis=(1, 2, 3))}
         weight = jnp.broadcast_to(weight, squares.shape)
         space = (1, 2, 3)
-        return {"squares": jnp.sum(squares * weight, space), "counted": jnp.sum(weight, space)}
+        found = {"squares": jnp.sum(squares * weight, space), "counted": jnp.sum(weight, space)}
+        if self.metric == "ssim":
+            windows, centres = losses.ssim_of_windows(output, image, weight)
+            shape = len(output), -1
+            found["similarity"] = jnp.sum((windows * centres).reshape(shape), 1)
+            found["windows"] = jnp.sum(centres.reshape(shape), 1)
+        return found
 
     def summarise(self, statistics: Mapping[str, np.ndarray]) -> dict[str, float]:
         """The mean over what counts; 0 where nothing does."""
         if "mse" in statistics:  # all slices have one size
             return {"mse": float(statistics["mse"].mean())}
-        squares, counted = (
-            float(statistics[name].sum(dtype=np.float64)) for name in ("squares", "counted")
-        )
-        return {"mse": squares / counted if counted else 0.0}
+        total = {name: float(values.sum(dtype=np.float64)) for name, values in statistics.items()}
+        scores = {"mse": _ratio(total["squares"], total["counted"])}
+        if "windows" in total:
+            scores["ssim"] = _ratio(total["similarity"], total["windows"])
+        return scores
+
+
+def _ratio(total: float, count: float) -> float:
+    return total / count if count else 0.0
 
 
 def _parts(target: jax.Array | Weighted) -> tuple[jax.Array, jax.Array | None]:

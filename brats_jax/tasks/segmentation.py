@@ -34,8 +34,16 @@ class Segmentation(Task):
     focal_alpha: tuple[float, ...] | None = None
 
     name: ClassVar[str] = "segment"
-    metric: ClassVar[str] = "mean_foreground_dice"
-    larger_is_better: ClassVar[bool] = True
+
+    @property
+    def metric(self) -> str:
+        """See `Task.metric`."""
+        return "mean_foreground_dice"
+
+    @property
+    def larger_is_better(self) -> bool:
+        """See `Task.larger_is_better`."""
+        return True
 
     @property
     def outputs(self) -> tuple[str, ...]:

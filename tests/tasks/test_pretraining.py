@@ -2,7 +2,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from skimage.metrics import structural_similarity
 
+from brats_jax import losses
 from brats_jax.data.augment import Augmentation
 from brats_jax.data.modalities import channel_indices
 from brats_jax.models import DECODERS, resnet
@@ -137,12 +139,37 @@ def test_brain_and_missing_modalities_weigh_the_loss(batch):
 
 def test_where_nothing_counts_the_loss_is_zero(batch):
     given = {**with_all_that_tasks_want(batch), "present": np.zeros((3, 4), bool)}
-    for loss in ("mse", "l1", "brain_mse"):
+    for loss in losses.RECONSTRUCTION_LOSSES:
         task = Pretraining(loss_name=loss)
         _, target = task.prepare(given, training=False)
         output = jnp.ones_like(target.image)
         assert float(task.loss(output, target)) == 0
-        assert task.summarise(jax.device_get(task.validate(output, target))) == {"mse": 0}
+        scores = task.summarise(jax.device_get(task.validate(output, target)))
+        assert scores["mse"] == 0 == scores[task.metric]
+
+
+def test_the_similarity_of_the_brain_is_a_loss_and_then_chooses_the_checkpoint():
+    """Against scikit-image, whose windows of which the centre is in the brain are averaged."""
+    real, found = np.random.default_rng(0).normal(size=(2, 2, 20, 24)).astype(np.float32)
+    real[:, :6] = 0  # of which the first pixel is the background
+    images = np.zeros((2, 20, 24, 4), np.float32)
+    images[..., 3] = real
+    given = {"image": images, "background": np.zeros((2, 4), np.float32)}
+    task = Pretraining(loss_name="brain_ssim")
+    _, target = task.prepare(given, training=False)
+    brain = real != 0
+    windows = []
+    for x, y, counts in zip(found, real, brain, strict=True):
+        _, similar = structural_similarity(y, x, data_range=float(np.ptp(y)), full=True)
+        inner = slice(3, -3), slice(3, -3)
+        windows += similar[inner][counts[inner]].tolist()
+    scores = task.summarise(jax.device_get(task.validate(found[..., None], target)))
+    assert (task.metric, task.larger_is_better) == ("ssim", True)
+    assert scores["ssim"] == pytest.approx(np.mean(windows), abs=1e-5)
+    error = np.abs(found - real)[brain].mean()
+    expected = 0.84 * (1 - np.mean(windows)) + 0.16 * error
+    assert float(task.loss(found[..., None], target)) == pytest.approx(expected, abs=1e-5)
+    assert float(task.loss(real[..., None], target)) == pytest.approx(0, abs=1e-6)
 
 
 def test_the_absolute_error_is_a_loss():
