@@ -61,6 +61,10 @@ def get_config() -> ConfigDict:
     config.optim.decay_every_epochs = 10
     # Of both stages. halve: the above, the paper's; cosine: from learning_rate to 0 at the end.
     config.optim.schedule = "halve"
+    config.optim.optimizer = "adam"  # the paper's; or adamw, Adam with decoupled weight decay
+    config.optim.weight_decay = 0.01  # of adamw: of kernels, not of biases and BatchNorm
+    config.optim.warmup_epochs = 0.0  # first epochs of a stage, in which the rate rises from 0
+    config.optim.clip_norm = 0.0  # largest norm of the gradients of a step; 0: any
 
     config.train = ConfigDict()
     config.train.batch_size = 16  # over all devices together

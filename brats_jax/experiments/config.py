@@ -19,7 +19,7 @@ from brats_jax.errors import BratsError
 from brats_jax.losses import get_segmentation_loss
 from brats_jax.pretexts import PRETEXTS, Options
 from brats_jax.runs.documents import GridConfig, RunConfig
-from brats_jax.runs.settings import BEFORE, Settings, differences
+from brats_jax.runs.settings import BEFORE, IF_ABSENT, Settings, differences
 from brats_jax.runs.store_facts import StoreFacts
 from brats_jax.runtime import devices
 from brats_jax.runtime.console import print_line
@@ -55,6 +55,7 @@ def check(settings: Settings) -> None:
     _check_encoder_init(settings.encoder_init)
     _check_transfer(settings)
     _check_labels(settings)
+    _check_optimiser(settings)
     if not settings.data.store:
         raise BratsError(
             "no data: give --config.data.store=STORE, a folder that "
@@ -158,6 +159,24 @@ def _check_labels(settings: Settings) -> None:
         )
 
 
+def _check_optimiser(settings: Settings) -> None:
+    optim, default = settings.optim, IF_ABSENT["optim.weight_decay"]
+    if optim.optimizer != "adamw" and optim.weight_decay != default:
+        raise BratsError(
+            f"config.optim.weight_decay={optim.weight_decay} has no effect with "
+            f"config.optim.optimizer={optim.optimizer}; give --config.optim.optimizer=adamw, or "
+            f"leave weight_decay at {default}"
+        )
+    pretrains = settings.ssl and not settings.pretrain.run
+    for name in ["pretrain"] * pretrains + ["segment"]:
+        epochs = settings.stage(name).epochs
+        if optim.warmup_epochs >= epochs:
+            raise BratsError(
+                f"config.optim.warmup_epochs={optim.warmup_epochs}: give less than "
+                f"config.{name}.epochs={epochs}, or 0 for no warm-up"
+            )
+
+
 def check_workdir(settings: Settings, workdir: Path) -> None:
     """Refuses to put a run or a grid into its store (BratsError)."""
     store, folder = Path(settings.data.store).resolve(), workdir.resolve()
@@ -258,6 +277,10 @@ def train_options(settings: Settings, stage: str, fold: int) -> TrainOptions:
         decay_factor=optim.decay_factor,
         decay_every_epochs=optim.decay_every_epochs,
         schedule=optim.schedule,
+        optimizer=optim.optimizer,
+        weight_decay=optim.weight_decay,
+        warmup_epochs=optim.warmup_epochs,
+        clip_norm=optim.clip_norm,
         patch_size=data.patch_size,
         tumour_probability=own.tumour_probability,
         validation_batch_size=train.validation_batch_size,

@@ -51,6 +51,7 @@ def one_of(valid: Iterable[str]) -> Rule:
 
 
 POSITIVE = Rule(lambda value: 0 < value < math.inf, "must be positive and finite")
+NOT_NEGATIVE = Rule(lambda value: 0 <= value < math.inf, "give 0 or more, and a finite number")
 STAGE_RATE = Rule(lambda value: 0 <= value < math.inf, "give 0, for that of config.optim, or more")
 SEED = within(0, LARGEST_SEED)
 BATCH = within(1, MOST_SLICES_AT_ONCE)
@@ -130,6 +131,10 @@ class OptimSettings(Part):
     decay_factor: Annotated[float, POSITIVE]
     decay_every_epochs: Annotated[int, at_least(1)]
     schedule: Annotated[str, one_of(("halve", "cosine")), ADDED] = "halve"
+    optimizer: Annotated[str, one_of(("adam", "adamw")), ADDED] = "adam"
+    weight_decay: Annotated[float, NOT_NEGATIVE, ADDED] = 0.01
+    warmup_epochs: Annotated[float, NOT_NEGATIVE, ADDED] = 0.0
+    clip_norm: Annotated[float, NOT_NEGATIVE, ADDED] = 0.0
 
 
 @dataclass(frozen=True)

@@ -53,16 +53,48 @@ def cosine_schedule(learning_rate: float, *, steps: int) -> optax.Schedule:
     return optax.cosine_decay_schedule(learning_rate, steps)
 
 
+def warmed_up(schedule: optax.Schedule, learning_rate: float, warmup_steps: int) -> optax.Schedule:
+    """A line from 0 in the first steps, then the schedule.
+
+        learning_rate * step / warmup_steps    for step < warmup_steps
+        schedule(step)                         from there on
+
+    Args:
+      schedule: step -> rate; steps count from the beginning of the stage.
+      learning_rate: to which the line leads.
+      warmup_steps: at least 1.
+
+    Reference: Goyal et al. 2017, https://arxiv.org/abs/1706.02677
+    """
+
+    def warmed(step: jax.typing.ArrayLike) -> jax.Array:
+        step = jnp.asarray(step)
+        rising = learning_rate * (step.astype(jnp.float32) / warmup_steps)
+        return jnp.where(step < warmup_steps, rising, schedule(step))
+
+    return warmed
+
+
 def schedule_of(options: TrainOptions, steps_per_epoch: int) -> optax.Schedule:
-    """The learning rate of a stage: step -> rate."""
+    """The learning rate of a stage: step -> rate.
+
+    After a warm-up, `halve` goes on as without one: its epochs count from the beginning of the
+    stage. `cosine` begins at the full rate where the warm-up ends, and ends with the stage.
+    """
+    rate, steps = options.learning_rate, options.epochs * steps_per_epoch
+    warmup = min(round(options.warmup_epochs * steps_per_epoch), steps - 1)
     if options.schedule == "cosine":
-        return cosine_schedule(options.learning_rate, steps=options.epochs * steps_per_epoch)
-    return step_schedule(
-        options.learning_rate,
+        cosine = cosine_schedule(rate, steps=steps - warmup)
+        if not warmup:
+            return cosine
+        return warmed_up(lambda step: cosine(step - warmup), rate, warmup)
+    halve = step_schedule(
+        rate,
         factor=options.decay_factor,
         every_epochs=options.decay_every_epochs,
         steps_per_epoch=steps_per_epoch,
     )
+    return warmed_up(halve, rate, warmup) if warmup else halve
 
 
 def adam(schedule: optax.Schedule) -> optax.GradientTransformation:
@@ -71,6 +103,54 @@ def adam(schedule: optax.Schedule) -> optax.GradientTransformation:
     Reference: Kingma & Ba 2015, https://arxiv.org/abs/1412.6980
     """
     return optax.adam(schedule, b1=0.9, b2=0.999, eps=1e-8)
+
+
+def adamw(schedule: optax.Schedule, weight_decay: float) -> optax.GradientTransformation:
+    """Adam with decoupled weight decay of the kernels.
+
+        update = -rate * (Adam's direction + weight_decay * kernel)
+
+    Biases and the scales of BatchNorm are not decayed, as in He et al. 2019,
+    https://arxiv.org/abs/1812.01187
+
+    Reference: Loshchilov & Hutter 2019, https://arxiv.org/abs/1711.05101
+    """
+
+    def kernels(params: Any) -> Any:
+        return jax.tree.map(lambda leaf: leaf.ndim == 4, params)
+
+    return optax.adamw(
+        schedule, b1=0.9, b2=0.999, eps=1e-8, weight_decay=weight_decay, mask=kernels
+    )
+
+
+def optimizer_of(
+    options: TrainOptions,
+    schedule: optax.Schedule,
+    steps_per_epoch: int,
+    transferred: Any = None,
+) -> optax.GradientTransformation:
+    """The optimiser of a stage.
+
+    In this order: the gradients of all parameters, frozen ones included, are clipped to a global
+    norm of `clip_norm` (Pascanu et al. 2013, https://arxiv.org/abs/1211.5063); Adam or AdamW makes
+    updates of them; those of transferred parameters, weight decay included, are scaled.
+
+    Args:
+      options: of the stage.
+      schedule: its learning rate.
+      steps_per_epoch: optimiser steps in an epoch.
+      transferred: parameters that are frozen or slowed down (`transfer.transferred`), or None.
+    """
+    optimizer = adam(schedule)
+    if options.optimizer == "adamw":
+        optimizer = adamw(schedule, options.weight_decay)
+    if options.clip_norm:
+        optimizer = optax.chain(optax.clip_by_global_norm(options.clip_norm), optimizer)
+    if transferred is not None:
+        frozen_steps = options.freeze_epochs * steps_per_epoch
+        optimizer = slower_where(transferred, optimizer, options.transferred_factor, frozen_steps)
+    return optimizer
 
 
 def slower_where(

@@ -15,6 +15,9 @@ class TrainOptions:
       batch_size: patches in a batch, over all devices.
       learning_rate, decay_factor, decay_every_epochs: see `optim.step_schedule`.
       schedule: 'halve' for that, or 'cosine' for `optim.cosine_schedule`.
+      optimizer: 'adam' or 'adamw', with `weight_decay`; see `optim.optimizer_of`.
+      warmup_epochs: first epochs in which the rate rises from 0 (`optim.warmed_up`).
+      clip_norm: largest global norm of the gradients of a step; 0: any.
       patch_size: height and width of a patch in pixels.
       tumour_probability: probability that the patch of a slice with tumour holds tumour pixels.
       validation_batch_size: slices in a validation batch, over all devices.
@@ -39,6 +42,10 @@ class TrainOptions:
     decay_factor: float = 0.5
     decay_every_epochs: int = 10
     schedule: str = "halve"
+    optimizer: str = "adam"
+    weight_decay: float = 0.01
+    warmup_epochs: float = 0.0
+    clip_norm: float = 0.0
     patch_size: int = 128
     tumour_probability: float = 0.5
     validation_batch_size: int = 16

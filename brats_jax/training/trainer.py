@@ -38,7 +38,7 @@ from brats_jax.tasks import Batch, Task
 from brats_jax.training.checkpointing import StageCheckpoints, restore_last, take_snapshot
 from brats_jax.training.feed import Feed
 from brats_jax.training.metrics_log import MetricsLog
-from brats_jax.training.optim import adam, schedule_of, slower_where
+from brats_jax.training.optim import optimizer_of, schedule_of
 from brats_jax.training.options import TrainOptions
 from brats_jax.training.steps import StepProgress, TrainState, make_train_step
 from brats_jax.training.validation import Validation
@@ -118,13 +118,7 @@ class Stage:
         self.steps_per_epoch = options.epoch_length(len(self.plan))
         self.total_steps = options.epochs * self.steps_per_epoch
         self.schedule = schedule_of(options, self.steps_per_epoch)
-        self.optimizer = adam(self.schedule)
-        if transferred is not None:
-            frozen, factor = (
-                options.freeze_epochs * self.steps_per_epoch,
-                options.transferred_factor,
-            )
-            self.optimizer = slower_where(transferred, self.optimizer, factor, frozen)
+        self.optimizer = optimizer_of(options, self.schedule, self.steps_per_epoch, transferred)
 
     def run(self) -> StageResult:
         """Trains to the end, from the beginning or from the last checkpoint.

@@ -56,6 +56,15 @@ def test_a_stage_may_have_a_learning_rate_of_its_own():
     assert rates == [2e-3, 1e-4]
 
 
+def test_the_settings_of_the_optimiser_reach_both_stages():
+    given = {"optimizer": "adamw", "weight_decay": 0.05, "warmup_epochs": 2.0, "clip_norm": 12.0}
+    config = config_of("ssl", **{f"optim__{name}": value for name, value in given.items()})
+    check(config)
+    for stage in ("pretrain", "segment"):
+        options = train_options(config, stage, 0)
+        assert {name: getattr(options, name) for name in given} == given
+
+
 def test_pretraining_chooses_nothing_by_labels():
     config = config_of("ssl")
     assert config.pretrain.slices == "all" and config.pretrain.tumour_probability == 0
@@ -125,6 +134,10 @@ def test_the_baseline_is_paired_with_ssl():
         ({"transfer__other_stem": "encoder_init"}, "give --config.encoder_init=FILE"),
         ({"transfer__freeze_epochs": -1}, "transfer.freeze_epochs=-1: give at least 0"),
         ({"segment__learning_rate": -1.0}, "segment.learning_rate=-1.0: give 0, for that of"),
+        ({"optim__optimizer": "sgd"}, "optimizer=sgd: valid values are adam, adamw"),
+        ({"optim__weight_decay": 0.1}, "weight_decay=0.1 has no effect .*optimizer=adamw, or"),
+        ({"optim__clip_norm": -1.0}, "clip_norm=-1.0: give 0 or more"),
+        ({"optim__warmup_epochs": 30.0}, "less than config.pretrain.epochs=30, or 0 for no"),
         ({"transfer__learning_rate_factor": 0.0}, "factor=0.0: must be positive"),
         (
             {"transfer__parts": "batch_norm_statistics", "transfer__freeze_epochs": 1},

@@ -200,6 +200,29 @@ def test_what_was_transferred_is_frozen_for_whole_epochs_and_resumes_with_the_sa
     assert_same_outcome(stage, whole)
 
 
+def test_adamw_with_warm_up_clipping_and_frozen_parts_resumes_with_the_same_bits(
+    make_stage, small_store
+):
+    """Killed within the warm-up."""
+    options = {
+        "optimizer": "adamw", "weight_decay": 0.1, "warmup_epochs": 1, "clip_norm": 0.5,
+        "schedule": "cosine", "transferred": MARKS, "freeze_epochs": 1, "threads": 1,
+    }  # fmt: skip
+    whole = make_stage("whole", save_every_steps=2, **options)
+    whole.run()
+    rates = [record["learning_rate"] for record in numbers(whole, "train")]
+    assert rates == pytest.approx([1e-2 * 6 / 7, 1e-2 * (1 + np.cos(np.pi * 6 / 7)) / 2])
+    interrupted = make_stage(
+        store=disturbed(small_store, kill, after=6), save_every_steps=2, **options
+    )
+    with pytest.raises(Killed):
+        interrupted.run()
+    stage = make_stage(save_every_steps=2, **options)
+    assert 0 < checkpoints.read_meta(stage.folder.last).step < 7
+    stage.run()
+    assert_same_outcome(stage, whole)
+
+
 @pytest.mark.parametrize(("keep_last", "step", "value"), [(True, 6, 0.2), (False, 2, 0.1)])
 def test_with_a_fixed_length_the_best_checkpoint_is_the_last(
     keep_last, step, value, make_stage, monkeypatch
