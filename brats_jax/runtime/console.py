@@ -82,6 +82,33 @@ def progress_bar(
     return tqdm(total=total, initial=first, desc=title, unit=unit, dynamic_ncols=True)
 
 
+class Rate:
+    """The time left, from the time that items take.
+
+    The first update only starts the clock: its items may have waited for a compiler.
+
+    Args:
+      total: number of items.
+    """
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._n = 0
+        self._begin: tuple[int, float] | None = None  # items and time of the first update
+
+    def update(self, n: int) -> None:
+        """Takes note that `n` items are finished."""
+        self._n = n
+        self._begin = self._begin or (n, time.monotonic())
+
+    def time_left(self) -> str:
+        """'  2:05 left', or '' where the rate is unknown."""
+        if self._begin is None or self._n <= self._begin[0]:
+            return ""
+        each = (time.monotonic() - self._begin[1]) / (self._n - self._begin[0])
+        return f"  {duration(each * (self._total - self._n))} left"
+
+
 class _ProgressLines:
     """Prints a line after FIRST_LINE_S, then whenever the elapsed time has grown by half."""
 
@@ -91,15 +118,16 @@ class _ProgressLines:
         self.n, self._first, self._total = first, first, total
         self._title, self._unit, self._print = title, unit, print_to
         self._start, self._next = time.monotonic(), FIRST_LINE_S
+        self._rate = Rate(total)
 
     def update(self, n: int = 1) -> None:
         self.n += n
+        self._rate.update(self.n)
         elapsed = time.monotonic() - self._start
         if elapsed < self._next or not self._first < self.n < self._total:
             return
         self._next = 1.5 * elapsed
-        left = elapsed / (self.n - self._first) * (self._total - self.n)
-        self._print(f"{self._title}: {self._unit} {self.n}/{self._total}  {duration(left)} left")
+        self._print(f"{self._title}: {self._unit} {self.n}/{self._total}{self._rate.time_left()}")
 
     def close(self) -> None:
         pass

@@ -1,7 +1,6 @@
 """The log of a training stage: metrics.jsonl, TensorBoard events and the progress bar."""
 
 import json
-import time
 from typing import Any
 
 from tensorboardX import SummaryWriter
@@ -9,9 +8,8 @@ from tensorboardX import SummaryWriter
 from brats_jax.runs.folder import StageFolder
 from brats_jax.runs.metrics_jsonl import read_metrics
 from brats_jax.runtime import distributed
-from brats_jax.runtime.console import print_line, progress_bar
+from brats_jax.runtime.console import Rate, print_line, progress_bar
 from brats_jax.runtime.files import write_text
-from brats_jax.runtime.text import duration
 
 
 class MetricsLog:
@@ -48,13 +46,13 @@ class MetricsLog:
         self._bar = progress_bar(total_steps, title, "step", first_step)
         self._title = title
         self._total = total_steps
-        self._first = first_step
-        self._start = time.monotonic()
+        self._rate = Rate(total_steps)
 
     def step(self, step: int) -> None:
         """Moves the progress bar to `step`."""
         if self._writes:
             self._bar.update(step - self._bar.n)
+            self._rate.update(step)
 
     def write(self, event: str, step: int, epoch: int, values: dict[str, Any]) -> None:
         """Appends one record to metrics.jsonl and its scalars to TensorBoard."""
@@ -72,9 +70,8 @@ class MetricsLog:
         """Prints the result of an epoch and the time left, above the progress bar."""
         if not self._writes:
             return
-        elapsed = time.monotonic() - self._start
-        left = elapsed / max(1, step - self._first) * (self._total - step)
-        print_line(f"{self._title}: step {step}/{self._total}  {text}  {duration(left)} left")
+        left = "  0:00 left" if step == self._total else self._rate.time_left()
+        print_line(f"{self._title}: step {step}/{self._total}  {text}{left}")
 
     def close(self) -> None:
         """Closes the progress bar and the event file."""

@@ -27,6 +27,22 @@ def test_outside_a_terminal_progress_is_a_line_at_growing_intervals(monkeypatch,
     ]  # fmt: skip
 
 
+def test_the_time_left_does_not_count_the_wait_for_the_first_item(monkeypatch, capsys):
+    """Which may be for a compiler: 300 s, and then 1 s for each item."""
+    now = [0.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    with progress_bar(1000, "fold 0 segment", "step") as shown:
+        now[0] += 300
+        shown.update()
+        for _ in range(200):
+            now[0] += 1
+            shown.update()
+    assert capsys.readouterr().out.splitlines() == [
+        "fold 0 segment: step 1/1000",
+        "fold 0 segment: step 151/1000  14:09 left",
+    ]
+
+
 def test_only_slow_work_is_logged(capsys):
     with log_if_slow("compiles", after_s=0.05):
         time.sleep(0.5)
