@@ -76,6 +76,9 @@ def get_config() -> ConfigDict:
     config.train.save_every_steps = 2000  # and at the end of every epoch; asynchronous
     config.train.steps_per_dispatch = 0  # 0: about 25 on accelerators; always 1 on CPU
     config.train.deterministic = True  # on GPUs: a resumed run has the same bits
+    # Decay of a moving average of the network over the steps, such as 0.999; 0: none. The average
+    # is validated, chosen, evaluated and transferred; training goes on from the network itself.
+    config.train.ema = 0.0
 
     # Stage 1. Neither its slices nor its patches depend on the labels.
     config.pretrain = ConfigDict()

@@ -295,6 +295,7 @@ def train_options(settings: Settings, stage: str, fold: int) -> TrainOptions:
         steps_per_dispatch=train.steps_per_dispatch,
         deterministic=train.deterministic,
         float32_epochs=train.float32_epochs,
+        ema=train.ema,
         **(_transfer_options(settings) if stage == "segment" else {}),
     )
 

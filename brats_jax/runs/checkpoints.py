@@ -31,6 +31,7 @@ _NAMES = {
     "params": "parameters",
     "stats": "statistics",
     "opt_state": "optimiser state",
+    "average": "averaged weights",
     _META: "description",
 }
 

@@ -148,6 +148,7 @@ class TrainSettings(Part):
     save_every_steps: Annotated[int, at_least(1), FREE]
     steps_per_dispatch: Annotated[int, at_least(0), FREE]
     deterministic: Annotated[bool, FREE]
+    ema: Annotated[float, Rule(lambda d: 0 <= d < 1, "give 0 or more, below 1"), ADDED] = 0.0
 
 
 @dataclass(frozen=True)

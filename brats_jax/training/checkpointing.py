@@ -1,5 +1,8 @@
 """Asynchronous `last` and `best` checkpoints.
 
+`last` holds the state of the training; `best` the network that was validated, which is the average
+where there is one.
+
 Order and threads are here; files and formats are in `runs.checkpoints`.
 """
 
@@ -41,7 +44,7 @@ def restore_last(
       BratsError: no checkpoint, one of another model, or one that cannot be read.
     """
     template = jax.tree.map(
-        lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), like._asdict()
+        lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), like.parts
     )
     restored, meta = checkpoints.read(folder.last, template, model)
     return TrainState(**restored), meta
@@ -110,9 +113,8 @@ class StageCheckpoints:
                     f"{' and '.join(others)} and give the same command again, which trains this "
                     "stage from its beginning"
                 )
-            weights = {"params": state.params, "stats": state.stats}
             described = dataclasses.replace(meta, value=validations[best])
-            self._best.save(meta.step, weights, described)
+            self._best.save(meta.step, state.network, described)
             self._best.wait()
             print_line(f"note: {self.best} was missing; made again from {self.last}")
 
@@ -151,10 +153,9 @@ class StageCheckpoints:
         best_value: float | None,
     ) -> None:
         if best_value is not None:
-            weights = {"params": snapshot.params, "stats": snapshot.stats}
-            self._best.save(step, weights, dataclasses.replace(meta, value=best_value))
+            self._best.save(step, snapshot.network, dataclasses.replace(meta, value=best_value))
             self._best.wait()
-        self._last.save(step, snapshot._asdict(), meta)
+        self._last.save(step, snapshot.parts, meta)
         self._last.wait()
 
     def wait(self) -> None:

@@ -33,6 +33,7 @@ class TrainOptions:
       freeze_epochs: first epochs in which transferred parameters do not change.
       transferred_factor: multiplies the learning rate of transferred parameters.
       keep_last: the checkpoint `best` is that of the last epoch, whatever its score is.
+      ema: decay of the moving average of the network (`averaging.averaged`); 0: none.
     """
 
     epochs: int = 30
@@ -63,6 +64,7 @@ class TrainOptions:
     freeze_epochs: int = 0
     transferred_factor: float = 1.0
     keep_last: bool = False
+    ema: float = 0.0
 
     def derived_seed(self, use: str) -> int:
         """A 32-bit seed for one use ('init', 'patches') in this stage and fold."""

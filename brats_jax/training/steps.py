@@ -16,6 +16,7 @@ from brats_jax.data.device_store import DeviceSlices, gather
 from brats_jax.models import Kernels, Weights
 from brats_jax.runtime import devices
 from brats_jax.tasks import Batch, Task
+from brats_jax.training.averaging import Network, averaged
 
 
 class TrainState(NamedTuple):
@@ -28,6 +29,7 @@ class TrainState(NamedTuple):
       loss_sum: float32, sum of the losses since the epoch began.
       bad_step: int32, the first step whose loss or update was not finite, or -1. An overflow of
         the update alone may be attributed to the step after it (see `_vectors`).
+      average: moving average of parameters and statistics (see `averaging`), or None.
     """
 
     params: Weights
@@ -36,6 +38,17 @@ class TrainState(NamedTuple):
     step: jax.Array
     loss_sum: jax.Array
     bad_step: jax.Array
+    average: Network | None = None
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """The state by name, as a checkpoint holds it: without an average where there is none."""
+        return {name: part for name, part in self._asdict().items() if part is not None}
+
+    @property
+    def network(self) -> Network:
+        """The network to validate and to keep: the average, or the network of the last step."""
+        return self.average or {"params": self.params, "stats": self.stats}
 
 
 class StepProgress(NamedTuple):
@@ -77,6 +90,7 @@ def make_train_step(
     resident: DeviceSlices | None = None,
     patch_size: int = 0,
     compiler_options: dict[str, Any] | None = None,
+    ema: float = 0.0,
 ) -> TrainStep:
     """Compiles the optimiser step.
 
@@ -89,6 +103,7 @@ def make_train_step(
       patch_size: height and width of patches to cut from `resident`.
       compiler_options: of the step; None: for the same bits in every run, also on a GPU (see
         `devices.compiler_options`).
+      ema: decay of the moving average of a state that has one.
 
     Returns:
       (state, batch) -> (state, progress). The given state is donated. A batch [K, B, ...] is
@@ -113,13 +128,17 @@ def make_train_step(
         gradients = models.with_kernels(gradients, of_kernels, jnp.float32)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         finite = jnp.isfinite(loss) & _all_finite(_vectors(gradients))
+        params, average = optax.apply_updates(state.params, updates), state.average
+        if average is not None:
+            average = averaged(average, {"params": params, "stats": stats}, state.step + 1, ema)
         return TrainState(
-            params=optax.apply_updates(state.params, updates),
+            params=params,
             stats=stats,
             opt_state=opt_state,
             step=state.step + 1,
             loss_sum=state.loss_sum + loss,
             bad_step=_first_bad(state.bad_step, finite, state.step),
+            average=average,
         )
 
     def run(

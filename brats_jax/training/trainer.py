@@ -165,6 +165,7 @@ class Stage:
         graph, params, stats = models.split(self.task.build(self.options.derived_seed("init")))
         if self.initialise is not None and distributed.is_main():
             params, stats = self.initialise(params, stats)
+        average = {"params": params, "stats": stats} if self.options.ema else None
         state = TrainState(
             params=params,
             stats=stats,
@@ -172,6 +173,8 @@ class Stage:
             step=jnp.zeros((), jnp.int32),
             loss_sum=jnp.zeros((), jnp.float32),
             bad_step=jnp.full((), -1, jnp.int32),
+            # A copy: a step is given the memory of its state.
+            average=jax.tree.map(jnp.copy, average),
         )
         return graph, jax.device_put(state, devices.replicated_sharding(self.mesh.local_mesh))
 
@@ -258,6 +261,7 @@ class Stage:
             resident.arrays if resident else None,
             self.options.patch_size,
             devices.compiler_options(self.mesh, deterministic=self.options.deterministic),
+            self.options.ema,
         )
         compiled = False
 
@@ -334,7 +338,8 @@ class Stage:
         train_loss = float(self.state.loss_sum) / self.steps_per_epoch
         start, first = self.epoch_start
         rate = (self.step - first) * self.options.batch_size / (time.monotonic() - start)
-        values = self.validation.run(self.state.params, self.state.stats, self._stop_if_asked)
+        network = self.state.network
+        values = self.validation.run(network["params"], network["stats"], self._stop_if_asked)
         loss, value = values["loss"], values[self.task.metric]
         self.log.write(
             "train",

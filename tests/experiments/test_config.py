@@ -63,6 +63,8 @@ def test_the_settings_of_the_optimiser_reach_both_stages():
     for stage in ("pretrain", "segment"):
         options = train_options(config, stage, 0)
         assert {name: getattr(options, name) for name in given} == given
+        assert options.ema == 0
+        assert train_options(config_of("ssl", train__ema=0.99), stage, 0).ema == 0.99
 
 
 def test_pretraining_chooses_nothing_by_labels():
@@ -136,6 +138,7 @@ def test_the_baseline_is_paired_with_ssl():
         ({"segment__learning_rate": -1.0}, "segment.learning_rate=-1.0: give 0, for that of"),
         ({"optim__optimizer": "sgd"}, "optimizer=sgd: valid values are adam, adamw"),
         ({"optim__weight_decay": 0.1}, "weight_decay=0.1 has no effect .*optimizer=adamw, or"),
+        ({"train__ema": 1.0}, "train.ema=1.0: give 0 or more, below 1"),
         ({"optim__clip_norm": -1.0}, "clip_norm=-1.0: give 0 or more"),
         ({"optim__warmup_epochs": 30.0}, "less than config.pretrain.epochs=30, or 0 for no"),
         ({"transfer__learning_rate_factor": 0.0}, "factor=0.0: must be positive"),

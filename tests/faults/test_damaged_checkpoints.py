@@ -107,9 +107,9 @@ def test_the_folder_named_in_the_refusal_can_be_removed_and_training_goes_on(who
 )
 def test_the_part_that_changed_is_named(whole, tmp_path, monkeypatch, part, name):
     """As if the bits had changed below Orbax's own checks."""
-    damaged = state_of(8)._asdict()
+    damaged = state_of(8).parts
     damaged[part] = jax.tree.map(lambda a: a.at[0].add(1e-6), damaged[part])
-    digests = checkpoints.digests.of_state(state_of(8)._asdict())
+    digests = checkpoints.digests.of_state(state_of(8).parts)
     monkeypatch.setattr(checkpoints.digests, "of_state", lambda state: digests)
     with contextlib.closing(checkpoints.Checkpoints(tmp_path / "last")) as folder:
         folder.save(8, damaged, META)

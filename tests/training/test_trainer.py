@@ -2,6 +2,8 @@
 
 import copy
 import dataclasses
+import functools
+import shutil
 import signal
 import time
 
@@ -22,12 +24,14 @@ from stage_examples import (
 )
 
 from brats_jax.errors import BratsError
+from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.runs import checkpoints
 from brats_jax.runs.documents import TrainingFacts
 from brats_jax.runtime.signals import Interrupted
 from brats_jax.tasks import Pretraining, Segmentation
 from brats_jax.training import trainer
 from brats_jax.training.trainer import Stage
+from brats_jax.training.validation import Validation
 
 # A real network needs patches that its encoder can halve five times.
 REAL = {"patch_size": 32, "learning_rate": 3e-3, "steps_per_epoch": 8}
@@ -221,6 +225,38 @@ def test_adamw_with_warm_up_clipping_and_frozen_parts_resumes_with_the_same_bits
     assert 0 < checkpoints.read_meta(stage.folder.last).step < 7
     stage.run()
     assert_same_outcome(stage, whole)
+
+
+def test_the_average_is_validated_and_kept_and_resumes_with_the_same_bits(
+    make_stage, small_store, undisturbed
+):
+    """Killed within the second epoch. The training is that without an average, but for rounding."""
+    options = {"ema": 0.8, "keep_last": True, "save_every_steps": 2, "threads": 1}
+    whole = make_stage("whole", **options)
+    whole.run()
+    with pytest.raises(Killed):
+        make_stage(store=disturbed(small_store, kill, after=13), **options).run()
+    stage = make_stage(**options)
+    assert 7 < checkpoints.read_meta(stage.folder.last).step < 14
+    stage.run()
+    assert_same_outcome(stage, whole)
+
+    state, plain = final_state(whole), final_state(undisturbed)
+    for name in ("params", "stats"):
+        near = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
+        jax.tree.map(near, getattr(state, name), getattr(plain, name))
+    best = RestoredNetwork(whole.task, whole.folder, whole.mesh)
+    jax.tree.map(np.testing.assert_array_equal, best.params, state.average["params"])
+    jax.tree.map(np.testing.assert_array_equal, best.stats, state.average["stats"])
+    assert (best.params["head"]["kernel"] != state.params["head"]["kernel"]).any()
+    validation = Validation(TASK, best.graph, small_store, np.arange(10), 8, whole.mesh)
+    values = validation.run(best.params, best.stats, lambda: None)
+    assert values == {name: numbers(whole, "validation")[-1][name] for name in values}
+
+    shutil.rmtree(whole.folder.best)  # made again from the average in `last`
+    make_stage("whole", **options).run()
+    again = RestoredNetwork(whole.task, whole.folder, whole.mesh)
+    jax.tree.map(np.testing.assert_array_equal, best.params, again.params)
 
 
 @pytest.mark.parametrize(("keep_last", "step", "value"), [(True, 6, 0.2), (False, 2, 0.1)])
