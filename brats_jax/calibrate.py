@@ -6,8 +6,6 @@ Writes fold_K/calibration.json with the expected calibration error before and af
 validation set, which the temperature is fitted to, and on the test set.
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from brats_jax.errors import BratsError
@@ -30,12 +28,12 @@ def _main() -> None:
         raise BratsError("--checkpoint is missing: give a run folder, or RUN/fold_K")
     # Imported here, so that a misspelt flag is reported at once.
     from brats_jax.evaluation.calibration import calibrate
-    from brats_jax.inference.trained_run import open_run
+    from brats_jax.inference.located import open_model
     from brats_jax.runs.folder import RunFolder
     from brats_jax.runtime import devices
 
     devices.use_compilation_cache("auto")
-    trained = open_run(Path(_CHECKPOINT.value), "segment", devices.data_mesh())
+    trained = open_model(_CHECKPOINT.value, "segment", devices.data_mesh())
     for note in trained.notes:
         print_line(f"note: {note}")
     for line in calibrate(trained, _STORE.value, _BATCH_SIZE.value):

@@ -1,4 +1,4 @@
-"""Exports a trained model for use without this package.
+"""Exports a trained model, for use without this package or without the run.
 
     python -m brats_jax.export --checkpoint=RUN[/fold_K] --output=DIR
 
@@ -6,6 +6,11 @@ DIR/segment.stablehlo takes the raw slices of a scan, float32[n, 240, 240, 4], a
 labels, uint8[n, 240, 240], on CPU or GPU; `jax.export.deserialize` loads it. Several folds become
 one program that averages their probabilities. DIR/segment.json describes inputs and outputs;
 DIR/segment_fold_K.safetensors holds the weights under PyTorch's names.
+
+    python -m brats_jax.export --checkpoint=RUN[/fold_K] --output=DIR --format=weights
+
+writes a small folder that stands in place of RUN in `predict`, `export` and `brats_jax.load`;
+`--format=hub` adds the card of the model, in the layout of a model hub.
 
     python -m brats_jax.export --output=DIR --verify
 
@@ -22,21 +27,44 @@ from brats_jax.errors import BratsError
 from brats_jax.runs.folder import STAGE_OF_TASK
 from brats_jax.runtime import cli, flag_types
 from brats_jax.runtime.console import print_line
-from brats_jax.runtime.files import check_folder
+from brats_jax.runtime.files import check_folder, read_regular, unreadable
 from brats_jax.runtime.text import plural
 
-_CHECKPOINT = flag_types.define_path("checkpoint", "Run folder RUN, or RUN/fold_K.")
+_MOST_TEXT = 2**20  # bytes of --card_text
+
+_CHECKPOINT = flag_types.define_path(
+    "checkpoint", "RUN, RUN/fold_K, exported weights, or a ready model's name."
+)
 _OUTPUT = flag_types.define_path("output", "Folder to write to.")
 _TASK = flags.DEFINE_enum(
     "task", "segment", tuple(STAGE_OF_TASK), "The segmentation, or the pretraining network."
+)
+_FORMAT = flags.DEFINE_enum(
+    "format",
+    "stablehlo",
+    ("stablehlo", "weights", "hub"),
+    "A program; weights that stand in place of the run; or these with a model card.",
 )
 _SLICE_SHAPE = flags.DEFINE_list(
     "slice_shape", None, "H,W of the slices (default: as in training, for BraTS 240,240)."
 )
 _DTYPE = flags.DEFINE_enum(
-    "dtype", "float32", ("float32", "bfloat16"), "Dtype of the activations, on every device."
+    "dtype", "float32", ("float32", "bfloat16"), "Of a program: dtype of the activations."
 )
+_WEIGHTS_DTYPE = flags.DEFINE_enum(
+    "weights_dtype", "bfloat16", ("bfloat16", "float32"), "Of weights: dtype of the kernels."
+)
+_NAME = flags.DEFINE_string("name", "", "Of weights: name of the model (default: the folder's).")
+_SCORES = flag_types.define_path(
+    "scores", "Of weights: RUN with the scores to state (default: those of the checkpoint's run)."
+)
+_LICENSE = flags.DEFINE_string("license", "", "Of a card: identifier of the weights' licence.")
+_COMMAND = flags.DEFINE_string("command", "", "Of a card: the command that makes the model again.")
+_CARD_TEXT = flag_types.define_path("card_text", "Of a card: a Markdown file to include.")
 _VERIFY = flags.DEFINE_bool("verify", False, "Compare an earlier export with its checksums.")
+
+_OF_PROGRAMS = (_SLICE_SHAPE, _DTYPE)
+_OF_WEIGHTS = (_WEIGHTS_DTYPE, _NAME, _SCORES, _LICENSE, _COMMAND, _CARD_TEXT)
 
 
 def _main() -> None:
@@ -45,34 +73,74 @@ def _main() -> None:
         return
     if _CHECKPOINT.value is None or _OUTPUT.value is None:
         raise BratsError("give --checkpoint=RUN[/fold_K] and --output=DIR")
-    output, shape = Path(_OUTPUT.value), None
-    if _SLICE_SHAPE.value is not None:
-        height, width = flag_types.whole_numbers("slice_shape", _SLICE_SHAPE.value, 2)
-        shape = (height, width)
+    output = Path(_OUTPUT.value)
+    is_program = _FORMAT.value == "stablehlo"
+    for flag in _OF_WEIGHTS if is_program else _OF_PROGRAMS:
+        if flag.present:
+            raise BratsError(f"--{flag.name} has no effect with --format={_FORMAT.value}")
+    shape = _slice_shape()
+    text = _card_text()
     # The program is written for all platforms from here; do not wait for an accelerator.
     os.environ["JAX_PLATFORMS"] = "cpu"
-    from brats_jax.inference import stablehlo
-    from brats_jax.inference.trained_run import open_run
+    from brats_jax.inference.located import open_model
     from brats_jax.runtime import devices
 
     check_folder(output, "--output")  # before the long part
-    checkpoint, mesh = Path(_CHECKPOINT.value), devices.data_mesh()
-    trained = open_run(checkpoint, _TASK.value, mesh, dtype=_DTYPE.value)
+    dtype = _DTYPE.value if is_program else None
+    trained = open_model(_CHECKPOINT.value, _TASK.value, devices.data_mesh(), dtype=dtype)
     for note in trained.notes:
         print_line(f"note: {note}")
-    for path in stablehlo.write(trained, output, slice_shape=shape):
+    if is_program:
+        from brats_jax.inference import stablehlo
+
+        written = stablehlo.write(trained, output, slice_shape=shape)
+    else:
+        from brats_jax.evaluation.stated_scores import scores_of
+        from brats_jax.inference import weights_writer
+        from brats_jax.runs.weights_document import CardOptions
+
+        options = weights_writer.WeightsOptions(
+            dtype=_WEIGHTS_DTYPE.value,
+            card=_FORMAT.value == "hub",
+            name=_NAME.value,
+            about=CardOptions(_LICENSE.value, _COMMAND.value, text),
+            scores=scores_of(trained, Path(_SCORES.value) if _SCORES.value else None),
+        )
+        written = weights_writer.write(trained, output, options)
+    for path in written:
         size = path.stat().st_size
         print_line(f"{path}: {f'{size / 1e6:.1f} MB' if size >= 1e5 else f'{size / 1e3:.0f} kB'}")
     print_line(about.RESEARCH_USE_ONLY)
 
 
+def _slice_shape() -> tuple[int, int] | None:
+    if _SLICE_SHAPE.value is None:
+        return None
+    height, width = flag_types.whole_numbers("slice_shape", _SLICE_SHAPE.value, 2)
+    return height, width
+
+
+def _card_text() -> str:
+    if _CARD_TEXT.value is None:
+        return ""
+    path = Path(_CARD_TEXT.value)
+    try:
+        return read_regular(path, _MOST_TEXT).decode("utf-8")
+    except (OSError, ValueError) as error:
+        raise unreadable(path, error, "give a text file in UTF-8") from None
+
+
 def _verify() -> None:
     if _OUTPUT.value is None or _CHECKPOINT.value is not None:
         raise BratsError("give --output=DIR alone with --verify")
-    from brats_jax.inference import stablehlo
+    from brats_jax.inference import stablehlo, weights_reader
+    from brats_jax.runs.weights_document import WeightsFolder
 
-    count = len(stablehlo.verify(Path(_OUTPUT.value)))
-    print_line(f"{_OUTPUT.value}: {plural(count, 'file')} as described")
+    weights = WeightsFolder(Path(_OUTPUT.value))
+    compared = weights_reader.verify(weights) if weights.exists else []
+    if not compared or stablehlo.is_there(weights.path):
+        compared += stablehlo.verify(weights.path)
+    print_line(f"{_OUTPUT.value}: {plural(len(compared), 'file')} as described")
 
 
 def run_main() -> None:

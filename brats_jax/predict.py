@@ -4,7 +4,8 @@
     python -m brats_jax.predict --checkpoint=RUN --output=DIR --t1=A --t1gd=B --t2=C --flair=D
     python -m brats_jax.predict --checkpoint=RUN --input=... --output=DIR --task=reconstruct
 
-RUN averages over all complete folds; RUN/fold_K uses one. Cases with a prediction are skipped.
+RUN averages over all complete folds; RUN/fold_K uses one. Exported weights, and the name of a model
+that comes with the package, stand in place of RUN. Cases with a prediction are skipped.
 """
 
 from pathlib import Path
@@ -19,7 +20,9 @@ from brats_jax.runtime import cli, flag_types
 
 LARGEST_VOLUME_MM3 = 1e7  # no head holds ten litres
 
-_CHECKPOINT = flag_types.define_path("checkpoint", "RUN (all folds) or RUN/fold_K.")
+_CHECKPOINT = flag_types.define_path(
+    "checkpoint", "RUN (all folds), RUN/fold_K, exported weights, or a ready model's name."
+)
 _INPUT = flag_types.define_path("input", "A case's folder, or a folder with cases below it.")
 _OUTPUT = flag_types.define_path("output", "Folder to write to.")
 _FILES = {
@@ -102,7 +105,7 @@ def _main() -> int:
     devices.keep_freed_memory()
     devices.use_compilation_cache("auto")
     outcome = predict(
-        Path(_CHECKPOINT.value),
+        _CHECKPOINT.value,
         _INPUT.value or files,
         Path(_OUTPUT.value),
         OutputOptions(

@@ -51,6 +51,11 @@ def calibrate(trained: TrainedRun, store: str | None, batch_size: int) -> Iterat
       BratsError: no store there, or another one than the run was trained on; or a
         calibration.json that this program did not write, or that was edited since.
     """
+    if trained.weights is not None:
+        raise BratsError(
+            f"{trained.run} holds exported weights, which do not name the validation patients: "
+            "calibrate the run, and export it again; its temperatures go with it"
+        )
     data = Store.open(Path(store or trained.document.settings.data.store))
     data = data.as_of(trained.record.store or "")
     if data.fingerprint != trained.record.store:

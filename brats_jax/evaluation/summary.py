@@ -48,12 +48,13 @@ def summarise_run(run: RunFolder, num_folds: int) -> Summary:
     """
     # Processes that work on the folds of one run may end together.
     with locks.hold(run.lock, str(run.path), patience_s=60):
-        summary = _average(read_evaluations(run, num_folds), num_folds)
+        summary = average(read_evaluations(run, num_folds), num_folds)
         _write(run, summary)
     return summary
 
 
-def _average(folds: Sequence[Evaluation], num_folds: int) -> Summary:
+def average(folds: Sequence[Evaluation], num_folds: int) -> Summary:
+    """The summary of evaluated folds, at least one, of the `num_folds` of a run."""
     first = folds[0]
     return Summary(
         folds=tuple(evaluation.fold for evaluation in folds),

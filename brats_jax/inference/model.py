@@ -16,7 +16,6 @@ from brats_jax.data.modalities import DISPLAY_NAMES, canonical_name, channel_ind
 from brats_jax.data.normalise import brain_mask, normalise
 from brats_jax.data.scans import provenance, writing
 from brats_jax.data.scans.options import MAX_CASE_GB, ReadOptions
-from brats_jax.data.scans.persons import subject_of
 from brats_jax.data.scans.scan import Scan
 from brats_jax.errors import BratsError
 from brats_jax.inference import postprocess
@@ -29,9 +28,10 @@ from brats_jax.inference.inputs import (
     Paths,
     parse_images,
 )
+from brats_jax.inference.located import open_model
 from brats_jax.inference.postprocess import Cleaning
 from brats_jax.inference.results import Segmented, SyntheticModality, label_names, label_values
-from brats_jax.inference.trained_run import TrainedRun, open_run
+from brats_jax.inference.trained_run import TrainedRun
 from brats_jax.runs.folder import STAGE_OF_TASK
 from brats_jax.runs.sidecars import (
     Averaged,
@@ -302,8 +302,8 @@ class Model:
         flips = self.averaged.flips
         facts = {
             "model": trained.hash,
-            "run": f"{trained.run.absolute().name}, fold{'s' * (len(folds) > 1)} "
-            f"{', '.join(folds)}",
+            "run": f"{trained.name}, fold{'s' * (len(folds) > 1)} {', '.join(folds)}",
+            "weights": trained.weights.weights_sha256 if trained.weights else "",
             "predictions averaged": f"{self.ensemble.size}" + f" ({flips} flips)" * (flips > 1),
             "images": ", ".join(DISPLAY_NAMES[name] for name in self.inputs),
             "normalised by": trained.normalisation,
@@ -320,7 +320,7 @@ class Model:
     def notes(self, scan: Scan) -> list[str]:
         """Notes on a case for the reader of its results."""
         notes = list(scan.notes)
-        if subject_of(scan.name) in {subject_of(name) for name in self.trained.seen}:
+        if self.trained.has_seen(scan.name):
             notes.append(
                 "a case of this name is in the training or validation sets of the run: its result "
                 "says nothing about the quality on new scans"
@@ -358,10 +358,10 @@ def load(
     batch_size: int = 0,
     max_case_gb: float = MAX_CASE_GB,
 ) -> Model:
-    """Loads a run (all its complete folds, as an ensemble) or one fold of it.
+    """Loads a run (all its complete folds, as an ensemble), one fold of it, or exported weights.
 
     Args:
-      path: RUN or RUN/fold_K.
+      path: RUN, RUN/fold_K, the folder of exported weights, or the name of a ready model.
       task: 'segment', or 'reconstruct' for the network of the first stage.
       tta: average over flips too.
       calibrated: use the temperatures that `python -m brats_jax.calibrate` has fitted.
@@ -379,7 +379,7 @@ def load(
     if min(min_component_mm3, min_et_mm3, batch_size) < 0:
         raise BratsError("sizes cannot be negative: give 0 or more")
     ReadOptions(max_case_gb=max_case_gb)  # refuses other numbers
-    trained = open_run(Path(path), task, devices.data_mesh(), calibrated=calibrated)
+    trained = open_model(path, task, devices.data_mesh(), calibrated=calibrated)
     cleaning = Cleaning(min_component_mm3, min_et_mm3)
     return Model(
         trained, tta=tta, cleaning=cleaning, batch_size=batch_size, max_case_gb=max_case_gb

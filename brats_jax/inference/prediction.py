@@ -22,7 +22,7 @@ from brats_jax.runtime.text import plural
 
 
 def predict(
-    checkpoint: Path,
+    checkpoint: str | Path,
     source: str | Mapping[str, str],
     output: Path,
     options: OutputOptions,
@@ -36,7 +36,7 @@ def predict(
     """Predicts cases, writes the results and prints a summary.
 
     Args:
-      checkpoint: RUN, or RUN/fold_K.
+      checkpoint: RUN, RUN/fold_K, exported weights, or the name of a ready model.
       source: a case's folder, or a folder with cases; or modality -> file of one case.
       output: folder to write to.
       options: which files to write.

@@ -1,5 +1,7 @@
 """The network of one stage of one fold, with the weights of its best checkpoint."""
 
+from typing import Any, Protocol
+
 import jax
 from jax.sharding import Mesh
 
@@ -11,12 +13,20 @@ from brats_jax.runtime import devices
 from brats_jax.tasks import Segmentation, Task
 
 
+class WeightSource(Protocol):
+    """Where the weights of a network come from, if not from a checkpoint."""
+
+    def read(self, template: Any, model: dict[str, Any]) -> tuple[Any, checkpoints.CheckpointMeta]:
+        """As `checkpoints.read` without the folder."""
+        ...
+
+
 class RestoredNetwork:
     """A network on the devices, ready for inference.
 
     Args:
       task: the stage; a checkpoint of another model is refused.
-      folder: the stage's folder.
+      source: the stage's folder, or exported weights.
       mesh: the devices; the weights are replicated over them.
 
     Attributes:
@@ -27,15 +37,18 @@ class RestoredNetwork:
       BratsError: no checkpoint, one that cannot be read, or one of another model.
     """
 
-    def __init__(self, task: Task, folder: StageFolder, mesh: Mesh) -> None:
-        self.task, self.mesh = task, mesh
-        self.graph, params, stats = models.split(task.build(0))
+    def __init__(self, task: Task, source: StageFolder | WeightSource, mesh: Mesh) -> None:
+        self.task, self.source, self.mesh = task, source, mesh
+        self.graph, params, stats = models.abstract(lambda: task.build(0))
         placed = devices.replicated_sharding(mesh)
         template = jax.tree.map(
             lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=placed),
             {"params": params, "stats": stats},
         )
-        state, self.meta = checkpoints.read(folder.best, template, task.describe())
+        if isinstance(source, StageFolder):
+            state, self.meta = checkpoints.read(source.best, template, task.describe())
+        else:
+            state, self.meta = source.read(template, task.describe())
         self.params: Weights = state["params"]
         self.stats: Weights = state["stats"]
 

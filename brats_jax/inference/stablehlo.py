@@ -21,13 +21,13 @@ import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors.numpy
 from jax import export, lax
 
 from brats_jax import about
 from brats_jax.data import normalise_jax
 from brats_jax.data.modalities import CLASSES, MODALITIES
 from brats_jax.errors import BratsError
+from brats_jax.inference import safetensors_file
 from brats_jax.inference.trained_run import EnsembleMember, TrainedRun
 from brats_jax.models import torch_weights
 from brats_jax.runs.export_document import (
@@ -216,21 +216,7 @@ def weights_file(member: EnsembleMember) -> bytes:
         "brats_jax": about.__version__,
         "research_use_only": about.RESEARCH_USE_ONLY,
     }
-    return _with_sorted_header(safetensors.numpy.save(state, facts))
-
-
-def _with_sorted_header(content: bytes) -> bytes:
-    """A safetensors file whose facts stand in alphabetical order; the library's order varies.
-
-    The file is the length of the header in 8 bytes, a header in JSON, and the arrays.
-    """
-    length = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + length])
-    facts = dict(sorted(header.pop("__metadata__", {}).items()))
-    tensors = sorted(header.items(), key=lambda item: item[1]["data_offsets"])
-    text = json.dumps({"__metadata__": facts, **dict(tensors)}, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # the arrays are aligned
-    return len(text).to_bytes(8, "little") + text + content[8 + length :]
+    return safetensors_file.encoded(state, facts)
 
 
 def write(
@@ -313,6 +299,11 @@ def _own_files(folder: ExportFolder, task: str, earlier: ExportDocument | None) 
             # 0.1.0 has no hash of the program.
             own.adopt(path.name, unchanged=known in ("", sha256_of(path)))
     return own
+
+
+def is_there(folder: Path) -> bool:
+    """Whether a program was exported into a folder."""
+    return any(ExportFolder(folder).description_json(task).exists() for task in STAGE_OF_TASK)
 
 
 def verify(folder: Path) -> list[Path]:

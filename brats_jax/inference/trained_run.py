@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from brats_jax.data.normalise import NORMALISATIONS
+from brats_jax.data.scans.persons import subject_of
 from brats_jax.data.splits import Splits
 from brats_jax.errors import BratsError
 from brats_jax.inference.restored import RestoredNetwork
@@ -29,8 +31,10 @@ from brats_jax.runs.folder import (
     locate_fold,
 )
 from brats_jax.runs.left_folds import check_config_is_there
+from brats_jax.runs.seen_persons import hashed_persons
 from brats_jax.runs.settings import without_places
 from brats_jax.runs.sidecars import FoldModel, ModelFacts
+from brats_jax.runs.weights_document import WeightsDocument
 from brats_jax.runtime import devices
 from brats_jax.runtime.document import read_document, read_if_there
 from brats_jax.tasks import Pretraining, Task, task_of
@@ -65,6 +69,7 @@ class TrainedRun:
       record: facts on the training data.
       seen: the subjects in the training and validation sets.
       notes: warnings for the user, one line each.
+      weights: of exported weights their config.json; None for a run.
     """
 
     run: Path
@@ -74,6 +79,19 @@ class TrainedRun:
     record: TrainingFacts
     seen: frozenset[str]
     notes: tuple[str, ...]
+    weights: WeightsDocument | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of the model, without the folders of the machine."""
+        return (self.weights.name if self.weights else "") or self.run.absolute().name
+
+    def has_seen(self, case: str) -> bool:
+        """Whether the person of a case is in the training or validation sets, by the names."""
+        if self.weights is None:
+            return subject_of(case) in {subject_of(name) for name in self.seen}
+        networks = self.weights.tasks[self.task_name]
+        return hashed_persons([case], networks.exported_from)[0] in networks.seen
 
     @property
     def task(self) -> Task:
@@ -108,22 +126,28 @@ class TrainedRun:
 
     @property
     def hash(self) -> str:
-        """The hash of the only member, or the SHA-256 of all members' hashes."""
-        if len(self.members) == 1:
-            return self.members[0].hash
-        return hashlib.sha256("".join(m.hash for m in self.members).encode()).hexdigest()
+        """The `combined_hash` of the members."""
+        return combined_hash([member.hash for member in self.members])
 
     def describe(self) -> ModelFacts:
         """The identity of the model, written beside every prediction."""
         return ModelFacts(
             hash=self.hash,
-            run=self.run.absolute().name,
+            run=self.name,
             folds=tuple(
                 FoldModel(m.fold, m.hash, m.network.meta.step, m.temperature) for m in self.members
             ),
             record=self.record,
             config=without_places(self.document.config),
+            weights=self.weights.weights_sha256 if self.weights else "",
         )
+
+
+def combined_hash(hashes: Sequence[str]) -> str:
+    """The hash of the only member of a model, or the SHA-256 of all members' hashes."""
+    if len(hashes) == 1:
+        return hashes[0]
+    return hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 def open_run(
@@ -167,7 +191,7 @@ def open_run(
         notes.append(
             "the checkpoint does not state the slice size it was trained on; BraTS has 240 x 240"
         )
-    seen = _seen(run)
+    seen = _seen(run, pretrained=stage == "pretrain" or document.settings.ssl)
     return TrainedRun(run.path, task_name, tuple(members), document, record, seen, tuple(notes))
 
 
@@ -263,11 +287,14 @@ def _record_of(run: Path, members: list[EnsembleMember]) -> TrainingFacts:
     return dataclasses.replace(records[0], leaks=None)
 
 
-def _seen(run: RunFolder) -> frozenset[str]:
+def _seen(run: RunFolder, *, pretrained: bool) -> frozenset[str]:
     """The subjects that any fold trained or validated on: all but the test set."""
     if not run.splits_json.exists():
         return frozenset()
     # Every fold trains on all folds but its own, on which it is validated. A split by slice
     # names slices CASE/number.
-    folds = read_document(run.splits_json, Splits).folds
-    return frozenset(name.split("/")[0] for names in folds for name in names)
+    splits = read_document(run.splits_json, Splits)
+    units = (name for names in splits.folds for name in names)
+    # Without labels only a pretraining uses them.
+    unlabelled = splits.unlabelled if pretrained else ()
+    return frozenset(name.split("/")[0] for name in (*units, *splits.training_only, *unlabelled))

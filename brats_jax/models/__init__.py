@@ -3,7 +3,7 @@
 `ops/` has the operations whose fast forms are written for a compiler.
 """
 
-from brats_jax.models.functional import Weights, apply, shapes, split
+from brats_jax.models.functional import Weights, abstract, apply, shapes, split
 from brats_jax.models.ops.rounded_kernels import Kernels, rounded_kernels, with_kernels
 from brats_jax.models.reconstruction import DECODERS, ReconstructionModel, TransposedDecoder
 from brats_jax.models.resnet import ResNet50
@@ -18,6 +18,7 @@ __all__ = [
     "TransposedDecoder",
     "UNetDecoder",
     "Weights",
+    "abstract",
     "apply",
     "rounded_kernels",
     "shapes",

@@ -20,6 +20,11 @@ def split(model: nnx.Module) -> tuple[nnx.GraphDef, Weights, Weights]:
     return nnx.graphdef(model), nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
 
 
+def abstract(build: Callable[[], nnx.Module]) -> tuple[nnx.GraphDef, Weights, Weights]:
+    """`split` of the model that `build` would make, with shapes for arrays: nothing is computed."""
+    return split(nnx.eval_shape(build))
+
+
 def shapes(build: Callable[[], nnx.Module]) -> Weights:
     """The parameters that `build` would make, as shapes: nothing is computed."""
     return nnx.to_pure_dict(nnx.state(nnx.eval_shape(build), nnx.Param))

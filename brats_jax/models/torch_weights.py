@@ -5,6 +5,7 @@ decoder and head begin with their part (`decoder.stages.0.block1.conv.weight`, `
 """
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -61,13 +62,57 @@ def torch_state(params: Weights, stats: Weights) -> dict[str, np.ndarray]:
     for path, leaf in [*leaves(params), *leaves(stats)]:
         value = np.asarray(leaf, np.float32)
         if path[-1] == "kernel":
-            transposed = path[0] == "decoder" and len(path) == 4  # decoder.stages.0.kernel
-            if transposed:
+            if _is_transposed(path):
                 value = value[::-1, ::-1].transpose(2, 3, 0, 1)
             else:
                 value = value.transpose(3, 2, 0, 1)
         state[torch_name(path)] = np.ascontiguousarray(value)
     return dict(sorted(state.items()))
+
+
+def from_torch_state(
+    state: Mapping[str, np.ndarray], params: Weights, stats: Weights
+) -> tuple[Weights, Weights]:
+    """The network of a torch state dict: the inverse of `torch_state`.
+
+    Args:
+      state: arrays by torch's names.
+      params, stats: of the network, arrays or shapes.
+
+    Returns:
+      (params, stats) of float32 arrays on the host.
+
+    Raises:
+      ValueError: a name that only one of the two has, or another shape.
+    """
+    left = dict(state)
+
+    def value_of(path: LeafPath, leaf: Any) -> np.ndarray:
+        name = torch_name(path)
+        if name not in left:
+            raise ValueError(f"'{name}' is missing")
+        value = np.asarray(left.pop(name)).astype(np.float32)
+        if path[-1] == "kernel" and value.ndim == 4:
+            if _is_transposed(path):
+                value = value.transpose(2, 3, 0, 1)[::-1, ::-1]
+            else:
+                value = value.transpose(2, 3, 1, 0)
+        if value.shape != tuple(leaf.shape):
+            raise ValueError(f"'{name}' is of another network ({list(value.shape)})")
+        return np.ascontiguousarray(value)
+
+    filled = []
+    for tree in (params, stats):
+        values = [value_of(path, leaf) for path, leaf in leaves(tree)]
+        filled.append(jax.tree.unflatten(jax.tree.structure(tree), values))
+    if left:
+        raise ValueError(f"'{next(iter(left))}' is of another network")
+    return filled[0], filled[1]
+
+
+def _is_transposed(path: LeafPath) -> bool:
+    """Whether a kernel is of a transposed convolution: decoder.stages.0.kernel."""
+    return path[0] == "decoder" and len(path) == 4
 
 
 def digest(state: dict[str, np.ndarray]) -> str:

@@ -39,6 +39,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from brats_jax.runs.documents import StageResult
+from brats_jax.runs.weights_document import WeightsFolder
 from brats_jax.runtime.document import read_if_readable
 
 STAGES = ("pretrain", "segment")  # in the order in which they run
@@ -204,8 +205,8 @@ class RunFolder:
 
     @property
     def exists(self) -> bool:
-        """Whether a run was started in this folder."""
-        return self.config_json.is_file()
+        """Whether a run was started in this folder; exported weights have a config.json, too."""
+        return self.config_json.is_file() and not WeightsFolder(self.path).exists
 
     @property
     def is_pretraining_of_a_grid(self) -> bool:

@@ -30,10 +30,11 @@ class ModelFacts(Part):
 
     Attributes:
       hash: of the weights of all folds.
-      run: the name of the run folder; the whole path before version 0.2.
+      run: the name of the run folder, or of exported weights; the whole path before version 0.2.
       folds: the members of the ensemble.
       record: facts on the training data.
       config: the settings of the run, as JSON has them.
+      weights: SHA-256 of the file of exported weights; '' for a run.
     """
 
     hash: str
@@ -41,6 +42,7 @@ class ModelFacts(Part):
     folds: tuple[FoldModel, ...]
     record: TrainingFacts
     config: dict[str, Any]
+    weights: str = ""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import hashlib
 
+import jax
 import numpy as np
 import pytest
 from flax import nnx
@@ -48,6 +49,22 @@ def test_every_leaf_of_a_network_has_a_name_of_its_own(network):
     assert {path[0] for path in paths} == {"encoder", "decoder", "head"}
     below = weights.leaves(params, "head")
     assert {path for path, _ in below} == {("head", "kernel"), ("head", "bias")}
+
+
+@pytest.mark.parametrize("network", [ReconstructionModel, SegmentationModel])
+def test_a_network_comes_back_from_torchs_names_bit_by_bit(network):
+    _, params, stats = split(network(2, width=4, rngs=nnx.Rngs(1)))
+    state = weights.torch_state(params, stats)
+    found = weights.from_torch_state(state, params, stats)
+    jax.tree.map(np.testing.assert_array_equal, found, (params, stats))
+    for name, wrong, message in (
+        ("conv1.weight", None, "'conv1.weight' is missing"),
+        ("other.weight", np.zeros(1), "'other.weight' is of another network"),
+        ("head.bias", np.zeros(99), "'head.bias' is of another network"),
+    ):
+        changed = {n: a for n, a in {**state, name: wrong}.items() if a is not None}
+        with pytest.raises(ValueError, match=message):
+            weights.from_torch_state(changed, params, stats)
 
 
 def test_the_digest_is_of_names_shapes_and_values():

@@ -1,0 +1,68 @@
+"""Opens a model by a path or a name: a run, a fold of it, exported weights, or a ready model."""
+
+import os
+from pathlib import Path
+
+from jax.sharding import Mesh
+
+from brats_jax import about
+from brats_jax.errors import BratsError
+from brats_jax.inference.trained_run import TrainedRun, open_run
+from brats_jax.inference.weights_reader import open_weights
+from brats_jax.runs.folder import locate_fold
+from brats_jax.runs.left_folds import check_config_is_there
+from brats_jax.runs.weights_document import WeightsFolder
+
+READY = Path(about.__file__).parent / "weights"  # in an installed package, too
+
+
+def ready_models() -> list[str]:
+    """The names of the models that come with the package."""
+    return sorted(path.name for path in READY.glob("*") if WeightsFolder(path).exists)
+
+
+def open_model(
+    path: str | os.PathLike[str],
+    task_name: str,
+    mesh: Mesh,
+    *,
+    calibrated: bool = False,
+    dtype: str | None = None,
+) -> TrainedRun:
+    """Restores the networks of one task.
+
+    Args:
+      path: RUN for all its complete folds, RUN/fold_K for one, the folder of exported weights, or
+        the name of a ready model. What is at the path comes before a name.
+      task_name, mesh, calibrated, dtype: as of `trained_run.open_run`.
+
+    Raises:
+      BratsError: nothing of these there, or it cannot be used.
+    """
+    found = Path(path)
+    if WeightsFolder(found).exists:
+        return open_weights(found, task_name, mesh, calibrated=calibrated, dtype=dtype)
+    if locate_fold(found) is not None:
+        return open_run(found, task_name, mesh, calibrated=calibrated, dtype=dtype)
+    name = os.fspath(path)
+    if name in ready_models():
+        return open_weights(READY / name, task_name, mesh, calibrated=calibrated, dtype=dtype)
+    check_config_is_there(found)
+    check_config_is_there(found.parent)
+    if not (found / WeightsFolder(found).config_json.name).exists() and (
+        WeightsFolder(found).weights.exists()
+    ):
+        raise BratsError(
+            f"{WeightsFolder(found).config_json} is missing, but there are weights beside it: copy "
+            "it there, or export the run again"
+        )
+    ready = ", ".join(ready_models())
+    raise BratsError(
+        f"--checkpoint={name}: no run there, and no exported weights; give the --workdir of a "
+        "training, RUN/fold_K, the folder of an export, or "
+        + (
+            f"a ready model: {ready}"
+            if ready
+            else "train one: this installation has no ready models"
+        )
+    )

@@ -1,0 +1,224 @@
+"""The card of an exported model, as model hubs show it: YAML facts, then Markdown."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from brats_jax.data.modalities import CLASSES, DISPLAY_NAMES
+from brats_jax.runs.documents import FoldsScore
+from brats_jax.runs.weights_document import (
+    SavedNetworks,
+    StatedScores,
+    WeightsDocument,
+    WeightsFolder,
+)
+from brats_jax.runtime.text import plural
+
+_PIPELINES = {"segment": "image-segmentation", "reconstruct": "image-to-image"}
+_TAGS = ("brain-tumour", "brats", "flax", "jax", "medical", "mri", "research-use-only")
+_LICENSE_NAME = "research-use-only"  # where no licence is given
+# Metrics in words, and the digits that are shown.
+_METRICS = {
+    "dice": ("3D Dice", 3),
+    "hd95_mm": ("HD95 (mm)", 1),
+    "missed": ("missed: share of cases with it", 2),
+    "invented": ("found where there is none: share of cases without it", 2),
+    "mse": ("mean squared error of z-scores", 3),
+    "ssim": ("SSIM", 3),
+}
+_STAGES = {"segment": "", "pretrain": "", "regression": " (linear regression)"}
+
+
+def card(document: WeightsDocument, folder_name: str) -> str:
+    """The text of README.md.
+
+    Args:
+      document: of the weights.
+      folder_name: the name of a model without one.
+    """
+    name = document.name or folder_name
+    parts = [
+        _front_matter(document, name),
+        f"# {name}\n\n**{document.research_use_only}**\n\n{_introduction(document)}",
+        "## Use\n\n" + _use(document),
+        *(_section(document, task) for task in document.tasks),
+    ]
+    if document.card.text:
+        parts.append(document.card.text.strip())
+    parts += ["## How to make it again\n\n" + _again(document), "## Files\n\n" + _files(document)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _front_matter(document: WeightsDocument, name: str) -> str:
+    """The YAML facts. JSON is YAML: every value is written as JSON, which needs no escapes."""
+    facts: dict[str, Any] = {
+        "license": document.card.license or "other",
+        **({} if document.card.license else {"license_name": _LICENSE_NAME}),
+        "library_name": document.library_name,
+        "pipeline_tag": _PIPELINES[next(iter(document.tasks))],
+        "tags": list(_TAGS),
+        "metrics": sorted({row.metric for row in _rows(document)}),
+    }
+    results = [
+        {
+            "task": {"type": _PIPELINES[task]},
+            "dataset": {"name": _sources(networks), "type": "private"},
+            "metrics": [
+                {
+                    "type": row.metric,
+                    "name": f"{_METRICS[row.metric][0]}, {row.of}",
+                    "value": round(row.mean, 4),
+                }
+                for row in networks.scores.rows
+                if row.mean is not None and row.stage != "regression"
+            ],
+        }
+        for task, networks in document.tasks.items()
+        if networks.scores is not None and networks.scores.rows
+    ]
+    if results:
+        facts["model-index"] = [{"name": name, "results": results}]
+    lines = [f"{key}: {json.dumps(value)}" for key, value in facts.items()]
+    return "\n".join(["---", *lines, "---"])
+
+
+def _rows(document: WeightsDocument) -> Iterator[FoldsScore]:
+    for networks in document.tasks.values():
+        yield from networks.scores.rows if networks.scores else ()
+
+
+def _introduction(document: WeightsDocument) -> str:
+    does = {
+        "segment": "It labels glioma in MRI of the head: one label for each voxel, of "
+        + ", ".join(CLASSES[1:])
+        + ".",
+        "reconstruct": "It predicts a modality from others, in z-scores.",
+    }
+    return " ".join(does[task] for task in document.tasks)
+
+
+def _use(document: WeightsDocument) -> str:
+    lines = ["```python", "import brats_jax", ""]
+    if "segment" in document.tasks:
+        inputs = ", ".join(f'"{m}": {m}' for m in _inputs(document.tasks["segment"]))
+        lines += ['model = brats_jax.load("FOLDER")  # this folder', f"labels = model.segment({{{inputs}}})"]  # fmt: skip  # noqa: E501
+    if "reconstruct" in document.tasks:
+        inputs = ", ".join(f'"{m}": {m}' for m in _inputs(document.tasks["reconstruct"]))
+        lines += [
+            'model = brats_jax.load("FOLDER", task="reconstruct")',
+            f"synthetic = model.reconstruct({{{inputs}}})",
+        ]
+    task = "" if "segment" in document.tasks else " --task=reconstruct"
+    return "\n".join(
+        [
+            *lines,
+            "```",
+            "",
+            "```",
+            f"python -m brats_jax.predict --checkpoint=FOLDER --input=SCANS --output=OUT{task}",
+            "```",
+            "",
+            "Scans as BraTS prepares them: skull-stripped with air exactly 0, modalities "
+            "registered to each other, 1 mm voxels.",
+        ]
+    )
+
+
+def _inputs(networks: SavedNetworks) -> list[str]:
+    return list(networks.model.get("from", networks.model["inputs"]))
+
+
+def _section(document: WeightsDocument, task: str) -> str:
+    networks = document.tasks[task]
+    record, model = networks.folds[0].record, networks.model
+    title = {"segment": "Segmentation", "reconstruct": "Synthesis"}[task]
+    what = ", ".join(DISPLAY_NAMES.get(m, m) for m in _inputs(networks))
+    gives = ", ".join(DISPLAY_NAMES.get(m, m) for m in model.get("predicts", model["outputs"]))
+    counts = [fold.patients for fold in networks.folds if fold.patients is not None]
+    rows = [
+        ("input", what),
+        ("output", gives),
+        ("network", f"2D ResNet-50 U-Net, width {model['width']}"
+         if task == "segment" else f"2D ResNet-50 encoder-decoder, width {model['width']}"),
+        ("normalisation", str(record.normalisation)),
+        ("trainings in the average", str(len(networks.folds))),
+        ("data", _sources(networks)),
+        ("patients trained on", _range(counts)),
+        ("steps", _range([fold.steps for fold in networks.folds if fold.steps is not None])),
+        ("persons in the training and validation sets", str(len(networks.seen) or "")),
+        ("split by", str(record.split_by or "")),
+        ("numbers in the file", f"{networks.dtype}; rounded to nearest from float32"
+         if networks.dtype != "float32" else networks.dtype),
+        ("temperatures", ", ".join(f"{fold.temperature:.3f}" for fold in networks.folds
+                                   if fold.temperature is not None)),
+        ("hash of the weights", f"`{networks.hash}`"),
+    ]  # fmt: skip
+    lines = [f"## {title}", "", "| | |", "|---|---|"]
+    lines += [f"| {name} | {value} |" for name, value in rows if value]
+    lines += [f"\nNote: {note}." for note in networks.notes]
+    return "\n".join([*lines, "", "### Numbers", "", _numbers(networks.scores)])
+
+
+def _numbers(scores: StatedScores | None) -> str:
+    if scores is None or not scores.rows:
+        return "Not evaluated: there are no numbers on patients that it has not seen."
+    whose = "of this model" if scores.same_weights else (
+        "of other trainings with the same settings"
+        if not scores.other_settings
+        else f"of other trainings, which differ in {', '.join(scores.other_settings)}"
+    )  # fmt: skip
+    of_volumes = any(row.over == "volumes" for row in scores.rows)
+    lines = [
+        f"Mean over {plural(len(scores.folds), 'training')} {whose}, each evaluated alone on "
+        f"{plural(scores.patients, 'patient')} that it has not seen; split by {scores.split_by}."
+        + " An empty region counts as in BraTS 2020."
+        * of_volumes,
+        "",
+        "| | " + " | ".join(["mean", "SD over trainings", "cases or slices"]) + " |",
+        "|---|---|---|---|",
+    ]
+    for row in scores.rows:
+        words, digits = _METRICS[row.metric]
+        sd = "" if row.sd_over_folds is None else f"{row.sd_over_folds:.{digits}f}"
+        name = f"{words}, {row.of}{_STAGES[row.stage]}"
+        lines.append(f"| {name} | {row.mean:.{digits}f} | {sd} | {row.count} |")
+    if scores.split_by == "slice":
+        lines += ["", "Slices of one patient are on both sides of this split: the numbers are too "
+                  "good."]  # fmt: skip
+    return "\n".join(lines)
+
+
+def _again(document: WeightsDocument) -> str:
+    parts = []
+    if document.card.command:
+        parts.append(f"```\n{document.card.command}\n```")
+    for task, networks in document.tasks.items():
+        settings = json.dumps(networks.config, indent=1)
+        parts.append(
+            f"<details><summary>Settings of the {task} training (as in configs/base.py)</summary>"
+            f"\n\n```json\n{settings}\n```\n</details>"
+        )
+    return "\n\n".join(parts)
+
+
+def _files(document: WeightsDocument) -> str:
+    folder = WeightsFolder(Path())
+    lines = ["| file | SHA-256 |", "|---|---|"]
+    lines.append(f"| {folder.weights.name} | `{document.weights_sha256}` |")
+    lines.append(
+        f"\nWritten by brats_jax {document.brats_jax}. Persons are named by hashes alone; names of "
+        "public data sets can be found by trying them."
+    )
+    return "\n".join(lines)
+
+
+def _sources(networks: SavedNetworks) -> str:
+    return ", ".join(networks.sources) or "unknown"
+
+
+def _range(numbers: list[int]) -> str:
+    if not numbers:
+        return ""
+    least, most = min(numbers), max(numbers)
+    return f"{least:,}" if least == most else f"{least:,} to {most:,}"

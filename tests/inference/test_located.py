@@ -1,0 +1,64 @@
+"""A model is found by a path or by the name of one that comes with the package."""
+
+import shutil
+
+import pytest
+
+from brats_jax.errors import BratsError
+from brats_jax.inference import located, weights_writer
+from brats_jax.inference.trained_run import open_run
+from brats_jax.runtime.devices import data_mesh
+
+pytestmark = pytest.mark.usefixtures("shallow")
+
+
+@pytest.fixture(scope="module")
+def fold(example_runs):
+    return example_runs["volume"] / "run" / "fold_0"
+
+
+@pytest.fixture
+def ready(fold, tmp_path, monkeypatch):
+    """A package with the ready model 'small'."""
+    monkeypatch.setattr(located, "READY", tmp_path / "weights")
+    trained = open_run(fold, "segment", data_mesh())
+    weights_writer.write(trained, tmp_path / "weights" / "small", weights_writer.WeightsOptions())
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_ready_model_is_found_by_its_name(ready):
+    assert located.ready_models() == ["small"]
+    assert located.open_model("small", "segment", data_mesh()).name == "small"
+
+
+def test_a_run_at_the_path_comes_before_a_name(ready, fold):
+    (ready / "small").mkdir()  # a folder that is no model does not hide it
+    assert located.open_model("small", "segment", data_mesh()).weights is not None
+    shutil.copytree(fold.parent, ready / "small", dirs_exist_ok=True)
+    assert located.open_model("small", "segment", data_mesh()).weights is None
+
+
+def test_another_name_is_one_line_that_lists_the_ready_models(ready, monkeypatch):
+    with pytest.raises(BratsError, match=r"--checkpoint=smal: no run there.* ready model: small$"):
+        located.open_model("smal", "segment", data_mesh())
+    monkeypatch.setattr(located, "READY", ready / "none")
+    with pytest.raises(BratsError, match="this installation has no ready models"):
+        located.open_model("small", "segment", data_mesh())
+    for name in ("../weights/small", "x/../../y"):  # a name is no path
+        with pytest.raises(BratsError, match="no run there"):
+            located.open_model(name, "segment", data_mesh())
+
+
+def test_weights_whose_description_is_gone_are_named(ready):
+    folder = ready / "weights" / "small"
+    (folder / "config.json").unlink()
+    with pytest.raises(BratsError, match=r"config\.json is missing, but there are weights beside"):
+        located.open_model(folder, "segment", data_mesh())
+
+
+def test_runs_are_not_looked_for_in_exported_weights(ready):
+    from brats_jax.runs.folder import RunFolder, find_runs
+
+    assert not RunFolder(ready / "weights" / "small").exists
+    assert list(find_runs(ready)) == []

@@ -1,0 +1,114 @@
+"""The card of a model states what it is, what it scored, and how to make it again."""
+
+import dataclasses
+import json
+import re
+
+import pytest
+
+from brats_jax.about import RESEARCH_USE_ONLY
+from brats_jax.inference.model_card import card
+from brats_jax.runs.documents import FoldsScore, TrainingFacts
+from brats_jax.runs.weights_document import (
+    CardOptions,
+    SavedFold,
+    SavedNetworks,
+    StatedScores,
+    WeightsDocument,
+)
+
+DICE = FoldsScore(
+    *("segment", "patient", "volumes", "WT", "dice", "brats2020"),
+    mean=0.81234,
+    sd_over_folds=0.01,
+    folds=2,
+    count=7,
+)
+SCORES = StatedScores((0, 1), 5, 7, "patient", (), (DICE,))
+FOLDS = tuple(
+    SavedFold(
+        k, f"hash{k}", 7, 1, 0.5, TrainingFacts("patient", normalisation="volume"), 1.25, 9, 90
+    )
+    for k in (0, 1)
+)
+MODEL = {
+    "task": "segment",
+    "inputs": ["t1", "t1gd", "t2", "flair"],
+    "outputs": ["background", "NCR/NET", "ED", "ET"],
+    "width": 16,
+}
+NETWORKS = SavedNetworks(
+    *(MODEL, "bfloat16", "abc", "def", FOLDS, {"seed": 3}),
+    sources=("nifti",),
+    seen=("1", "2"),
+    notes=("fold 2 is left out",),
+    scores=SCORES,
+)
+DOCUMENT = WeightsDocument(
+    *("brats_jax", "brats_jax", RESEARCH_USE_ONLY, {"segment": NETWORKS}),
+    sha256={"model.safetensors": "f00"},
+    brats_jax="0.2",
+    card=CardOptions(command="bash launch/demo.sh", text="## Terms\n\nOf the data."),
+)
+
+
+def front_matter(text):
+    """The YAML facts; each line is a key and a value in JSON."""
+    block = re.match(r"---\n(.*?)\n---\n", text, re.DOTALL)[1]
+    pairs = (line.split(": ", 1) for line in block.splitlines())
+    return {key: json.loads(value) for key, value in pairs}
+
+
+def test_the_front_matter_has_what_a_hub_reads():
+    facts = front_matter(card(DOCUMENT, "folder"))
+    assert facts["library_name"] == "brats_jax" and facts["license"] == "other"
+    assert facts["pipeline_tag"] == "image-segmentation" and facts["metrics"] == ["dice"]
+    assert {"mri", "research-use-only"} <= {*facts["tags"]}
+    (index,) = facts["model-index"]
+    (result,) = index["results"]
+    assert index["name"] == "folder"
+    assert result["metrics"] == [{"type": "dice", "name": "3D Dice, WT", "value": 0.8123}]
+    licensed = dataclasses.replace(DOCUMENT, card=CardOptions(license="cc-by-nc-4.0"))
+    facts = front_matter(card(licensed, "folder"))
+    assert facts["license"] == "cc-by-nc-4.0" and "license_name" not in facts
+
+
+def test_the_front_matter_is_yaml():
+    yaml = pytest.importorskip("yaml")
+    text = card(dataclasses.replace(DOCUMENT, name='a: "b" #c'), "folder")
+    block = re.match(r"---\n(.*?)\n---\n", text, re.DOTALL)[1]
+    assert yaml.safe_load(block) == front_matter(text)
+
+
+def test_the_text_states_the_facts_of_the_run():
+    text = card(DOCUMENT, "folder")
+    for wanted in (
+        RESEARCH_USE_ONLY,
+        "| input | T1, T1Gd, T2, FLAIR |",
+        "| patients trained on | 9 |",
+        "| temperatures | 1.250, 1.250 |",
+        "| persons in the training and validation sets | 2 |",
+        "Note: fold 2 is left out.",
+        "Mean over 2 trainings of this model, each evaluated alone on 7 patients",
+        "| 3D Dice, WT | 0.812 | 0.010 | 7 |",
+        "bash launch/demo.sh",
+        "## Terms\n\nOf the data.",
+        '"seed": 3',
+        "`f00`",
+    ):
+        assert wanted in text, wanted
+
+
+def test_numbers_of_other_trainings_and_leaking_splits_are_named():
+    def numbers(**changes):
+        scores = dataclasses.replace(SCORES, **changes)
+        networks = dataclasses.replace(NETWORKS, scores=scores)
+        return card(dataclasses.replace(DOCUMENT, tasks={"segment": networks}), "folder")
+
+    assert "of other trainings with the same settings" in numbers(same_weights=False)
+    other = numbers(same_weights=False, other_settings=("loss",))
+    assert "of other trainings, which differ in loss" in other
+    assert "the numbers are too good" in numbers(split_by="slice")
+    silent = dataclasses.replace(NETWORKS, scores=None)
+    text = card(dataclasses.replace(DOCUMENT, tasks={"segment": silent}), "folder")
+    assert "Not evaluated" in text and "model-index" not in text
