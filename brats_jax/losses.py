@@ -1,8 +1,10 @@
 """Training losses: pure functions of logits and labels, and one table of names.
 
 Logits are [B, H, W, K] in any floating type and computed in float32 or wider; labels are integers
-[B, H, W] from 0 to K - 1. Every loss is a scalar, and every mean and sum runs over the whole
-batch, so a batch that is divided among devices gives the same number as on one device.
+[B, H, W] from 0 to K - 1. With `regions`, K sets of labels that may overlap, channel k is the
+score before the sigmoid of set k, and every term is averaged over the regions. Every loss is a
+scalar, and every mean and sum runs over the whole batch, so a batch that is divided among devices
+gives the same number as on one device.
 
 Losses are optax's where it has them and a continued training keeps its bits.
 """
@@ -14,6 +16,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Integer
 
 from brats_jax.errors import BratsError
@@ -21,6 +24,7 @@ from brats_jax.metrics import image
 
 Logits = Float[Array, "b h w k"]
 Labels = Integer[Array, "b h w"]
+Regions = Sequence[Sequence[int]] | None
 Scalar = Float[Array, ""]
 Images = Float[Array, "b h w c"]
 Weights = Float[Array, "..."] | None
@@ -28,24 +32,31 @@ Weights = Float[Array, "..."] | None
 SMOOTH = 1e-5  # MONAI's; the term of a class that is in neither truth nor prediction is then 0
 
 
-def cross_entropy(logits: Logits, labels: Labels) -> Scalar:
+def cross_entropy(logits: Logits, labels: Labels, *, regions: Regions = None) -> Scalar:
     """Cross-entropy, averaged over pixels.
 
         mean over pixels of -log p_t
 
-    with p_t the softmax probability of the true class.
+    with p_t the softmax probability of the true class; of regions, averaged over them too, the
+    sigmoid's probability of being where the pixel is, inside or outside (binary cross-entropy).
 
     Args:
       logits: scores before softmax.
       labels: true classes.
+      regions: see the module.
     """
-    return _cross_entropy_of_pixels(logits, labels).mean()
+    return _cross_entropy_of_pixels(logits, labels, regions).mean()
 
 
 def dice_loss(
-    logits: Logits, labels: Labels, *, include_background: bool = False, pooled: bool = True
+    logits: Logits,
+    labels: Labels,
+    *,
+    include_background: bool = False,
+    pooled: bool = True,
+    regions: Regions = None,
 ) -> Scalar:
-    """Soft Dice loss, averaged over classes.
+    """Soft Dice loss, averaged over classes or regions.
 
         1 - mean_c (2 sum p_c y_c + s) / (sum p_c + sum y_c + s),   s = 1e-5
 
@@ -64,14 +75,20 @@ def dice_loss(
       pooled: sums over all pixels of the batch (True), or per example and then the mean over
         examples and classes (False). They equal MONAI's `DiceLoss(softmax=True,
         include_background=..., batch=pooled)`.
+      regions: see the module; p is then the sigmoid, and there is no background. It equals MONAI's
+        `DiceLoss(sigmoid=True, batch=pooled)`.
 
     Reference: Milletari et al. 2016, https://arxiv.org/abs/1606.04797;
     Isensee et al. 2021, https://doi.org/10.1038/s41592-020-01008-z
     """
-    probabilities = jax.nn.softmax(_at_least_float32(logits))
-    truth = jax.nn.one_hot(labels, logits.shape[-1], dtype=probabilities.dtype)
-    if not include_background:
-        probabilities, truth = probabilities[..., 1:], truth[..., 1:]
+    if regions is None:
+        probabilities = jax.nn.softmax(_at_least_float32(logits))
+        truth = jax.nn.one_hot(labels, logits.shape[-1], dtype=probabilities.dtype)
+        if not include_background:
+            probabilities, truth = probabilities[..., 1:], truth[..., 1:]
+    else:
+        probabilities = jax.nn.sigmoid(_at_least_float32(logits))
+        truth = _inside(labels, regions, probabilities.dtype)
     axes = (0, 1, 2) if pooled else (1, 2)
     overlap = (probabilities * truth).sum(axes)
     total = probabilities.sum(axes) + truth.sum(axes)
@@ -84,48 +101,55 @@ def focal(
     *,
     alpha: Sequence[float] | None = None,
     gamma: float = 2.0,
+    regions: Regions = None,
 ) -> Scalar:
-    """Focal loss on the softmax: cross-entropy that down-weights well-classified pixels.
+    """Focal loss: cross-entropy that down-weights well-classified pixels.
 
         mean over pixels of -alpha_t (1 - p_t)^gamma log p_t
 
     MONAI's `FocalLoss(use_softmax=True)` also averages over the K classes, which makes it K times
-    smaller. optax has the sigmoid's focal loss alone.
+    smaller. With regions p_t is the sigmoid's, as in `cross_entropy`, and without alpha it equals
+    `optax.losses.sigmoid_focal_loss`, whose alpha weighs inside against outside.
 
     Args:
       logits: scores before softmax.
       labels: true classes.
-      alpha: one weight per class; all 1 where None.
+      alpha: one weight per class, or per region; all 1 where None.
       gamma: at least 0; 0 is the (weighted) cross-entropy.
+      regions: see the module.
 
     Raises:
-      BratsError: there are not as many weights as classes.
+      BratsError: there are not as many weights as classes or regions.
 
     Reference: Lin et al. 2017, https://arxiv.org/abs/1708.02002
     """
-    log_p = -_cross_entropy_of_pixels(logits, labels)
+    log_p = -_cross_entropy_of_pixels(logits, labels, regions)
     # expm1, because 1 - p cancels near p = 1. The floor keeps the gradient of a power below 1
     # finite where p rounds to 1.
     miss = jnp.maximum(-jnp.expm1(log_p), jnp.finfo(log_p.dtype).tiny)
     loss = -(miss ** (int(gamma) if float(gamma).is_integer() else gamma)) * log_p
     if alpha is not None:
         if len(alpha) != logits.shape[-1]:
+            each = "class, background first" if regions is None else "region"
             raise BratsError(
-                f"focal loss: {len(alpha)} values of alpha for {logits.shape[-1]} classes; "
-                "give one per class, background first"
+                f"focal loss: {len(alpha)} values of alpha for {logits.shape[-1]} "
+                f"{'classes' if regions is None else 'regions'}; give one per {each}"
             )
-        loss *= jnp.asarray(alpha, loss.dtype)[labels]
+        weights = jnp.asarray(alpha, loss.dtype)
+        loss *= weights[labels] if regions is None else weights
     return loss.mean()
 
 
-def dice_ce(logits: Logits, labels: Labels) -> Scalar:
+def dice_ce(logits: Logits, labels: Labels, *, regions: Regions = None) -> Scalar:
     """Half the Dice loss plus half the cross-entropy.
 
     Args:
       logits: scores before softmax.
       labels: true classes.
+      regions: see the module.
     """
-    return 0.5 * dice_loss(logits, labels) + 0.5 * cross_entropy(logits, labels)
+    dice = dice_loss(logits, labels, regions=regions)
+    return 0.5 * dice + 0.5 * cross_entropy(logits, labels, regions=regions)
 
 
 def dice_focal(
@@ -134,6 +158,7 @@ def dice_focal(
     *,
     alpha: Sequence[float] | None = None,
     gamma: float = 2.0,
+    regions: Regions = None,
 ) -> Scalar:
     """Dice loss plus focal loss, one to one.
 
@@ -141,8 +166,10 @@ def dice_focal(
       logits: scores before softmax.
       labels: true classes.
       alpha, gamma: see `focal`.
+      regions: see the module.
     """
-    return dice_loss(logits, labels) + focal(logits, labels, alpha=alpha, gamma=gamma)
+    dice = dice_loss(logits, labels, regions=regions)
+    return dice + focal(logits, labels, alpha=alpha, gamma=gamma, regions=regions)
 
 
 def mse(prediction: Images, target: Images, weight: Weights = None) -> Scalar:
@@ -240,14 +267,20 @@ SEGMENTATION_LOSSES: dict[str, Callable[..., Scalar]] = {
 
 
 def get_segmentation_loss(
-    name: str, *, alpha: Sequence[float] | None = None, gamma: float = 2.0
+    name: str,
+    *,
+    alpha: Sequence[float] | None = None,
+    gamma: float = 2.0,
+    regions: Regions = None,
 ) -> Callable[[Logits, Labels], Scalar]:
     """Looks a loss up by name and fixes its parameters.
 
     Args:
       name: a key of `SEGMENTATION_LOSSES`.
-      alpha: focal weight per class, background first; only for losses with a focal term.
+      alpha: focal weight per class, background first, or per region; only for losses with a focal
+        term.
       gamma: focal exponent; `dice_ce` ignores it.
+      regions: sets of labels, where the channels are regions; None: they are classes.
 
     Raises:
       BratsError: the name is unknown, or a parameter is invalid.
@@ -265,17 +298,31 @@ def get_segmentation_loss(
     if name == "dice_ce":
         if alpha is not None:
             raise BratsError("loss 'dice_ce' has no focal term for alpha to weight; leave it out")
-        return dice_ce
-    return functools.partial(SEGMENTATION_LOSSES[name], alpha=alpha, gamma=gamma)
+        return functools.partial(dice_ce, regions=regions)
+    loss = SEGMENTATION_LOSSES[name]
+    return functools.partial(loss, alpha=alpha, gamma=gamma, regions=regions)
 
 
 def _at_least_float32(x: Float[Array, "..."]) -> Float[Array, "..."]:
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-def _cross_entropy_of_pixels(logits: Logits, labels: Labels) -> Float[Array, "b h w"]:
+def _cross_entropy_of_pixels(
+    logits: Logits, labels: Labels, regions: Regions
+) -> Float[Array, "b h w *k"]:
+    """Of each pixel; with regions, of each pixel and region."""
     logits = _at_least_float32(logits)
+    if regions is not None:
+        return optax.sigmoid_binary_cross_entropy(logits, _inside(labels, regions, logits.dtype))
     # With one-hot labels: the gradient of optax's loss of integer labels is a scatter, whose
     # deterministic form is slow on a GPU.
     truth = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
     return optax.softmax_cross_entropy(logits, truth)
+
+
+def _inside(
+    labels: Labels, regions: Sequence[Sequence[int]], dtype: DTypeLike
+) -> Float[Array, "b h w k"]:
+    """1 where a pixel's label is in a region, else 0."""
+    masks = [jnp.any(jnp.stack([labels == k for k in region]), axis=0) for region in regions]
+    return jnp.stack(masks, axis=-1).astype(dtype)

@@ -20,7 +20,9 @@ def get_config() -> ConfigDict:
     config.ssl = True  # pretrain, transfer, fine-tune; False: segmentation only
     config.loss = "dice_ce"  # of the segmentation: dice_ce, dice_focal, focal
     config.focal_gamma = 2.0
-    config.focal_alpha = ()  # weight per class (background, NCR/NET, ED, ET); (): all 1
+    # Weight per class (background, NCR/NET, ED, ET) or, with segment.outputs=regions, per region
+    # (WT, TC, ET); (): all 1.
+    config.focal_alpha = ()
     config.encoder_init = "random"  # or a .safetensors file of ResNet-50 weights
     config.dtype = "auto"  # of the activations; auto: bfloat16 on accelerators, float32 on CPU
     config.compilation_cache = (
@@ -117,6 +119,8 @@ def get_config() -> ConfigDict:
     # Stage 2.
     config.segment = ConfigDict()
     config.segment.inputs = ("t1", "t1gd", "t2", "flair")
+    # classes: a softmax over background, NCR/NET, ED and ET. regions: sigmoids of WT, TC and ET.
+    config.segment.outputs = "classes"
     config.segment.learning_rate = 0.0
     config.segment.epochs = 30
     config.segment.steps_per_epoch = 0  # 0: the slices of all training patients, once

@@ -63,9 +63,13 @@ def make_run(brats_files, folder: Path, normalisation: str) -> Path:
     return folder
 
 
-def write_run(run: Path, store: Store) -> Path:
-    """The run folder alone; returns it. Without patients in the store there are no splits."""
+def write_run(run: Path, store: Store, **changes) -> Path:
+    """The run folder alone; returns it. Without patients in the store there are no splits.
+
+    `changes` of the settings: segment__outputs="regions" and so on.
+    """
     config = tiny_config(store)
+    config.update_from_flattened_dict({k.replace("__", "."): v for k, v in changes.items()})
     settings = parse(config)
     document = RunConfig(dict(settings.document), describe_store(store), versions())
     document.write(RunFolder(run).config_json)

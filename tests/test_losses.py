@@ -194,3 +194,53 @@ def test_one_weight_per_class_is_needed():
     loss = losses.get_segmentation_loss("focal", alpha=(1, 2))
     with pytest.raises(BratsError, match="2 values of alpha for 4 classes"):
         loss(LOGITS, LABELS)
+
+
+# Regions: sigmoids of sets of labels that overlap.
+
+SETS = ((1, 2, 3), (1, 3), (3,))
+INSIDE = np.stack([np.isin(LABELS, values) for values in SETS], axis=-1)
+SIGMOIDS = LOGITS[..., :3]
+
+
+def test_the_terms_of_regions_are_optaxs():
+    ce = losses.cross_entropy(SIGMOIDS, LABELS, regions=SETS)
+    expected = optax.sigmoid_binary_cross_entropy(SIGMOIDS, INSIDE.astype(np.float32)).mean()
+    np.testing.assert_allclose(ce, expected, rtol=1e-6)
+    for gamma in (0.0, 0.7, 2.0):
+        found = losses.focal(SIGMOIDS, LABELS, gamma=gamma, regions=SETS)
+        expected = optax.losses.sigmoid_focal_loss(SIGMOIDS, INSIDE, gamma=gamma).mean()
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+    for pooled in (True, False):
+        found = losses.dice_loss(SIGMOIDS, LABELS, pooled=pooled, regions=SETS)
+        axis = (0, 1, 2) if pooled else (1, 2)
+        p = 1 / (1 + np.exp(-SIGMOIDS.astype(np.float64)))
+        overlap, total = (p * INSIDE).sum(axis), (p + INSIDE).sum(axis)
+        by_hand = 1 - (2 * overlap + losses.SMOOTH) / (total + losses.SMOOTH)
+        np.testing.assert_allclose(found, by_hand.mean(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", losses.SEGMENTATION_LOSSES)
+def test_losses_of_regions_have_the_gradients_of_finite_differences(name):
+    alpha = None if name == "dice_ce" else (1, 2, 3)
+    loss = losses.get_segmentation_loss(name, alpha=alpha, gamma=1.5, regions=SETS)
+    with jax.enable_x64(True):
+        x, y = jnp.asarray(SIGMOIDS[:2, :2, :2], jnp.float64), LABELS[:2, :2, :2]
+        run = jax.jit(jax.vmap(lambda x: loss(x, y)))
+        steps = 1e-6 * jnp.eye(x.size, dtype=jnp.float64).reshape(x.size, *x.shape)
+        numeric = (run(x + steps) - run(x - steps)) / 2e-6
+        np.testing.assert_allclose(jax.grad(loss)(x, y).ravel(), numeric, rtol=1e-6, atol=1e-9)
+    right = jnp.where(INSIDE, 1e4, -1e4)
+    for dtype in (jnp.bfloat16, jnp.float32):
+        for sign, logits in ((1, right), (-1, -right)):
+            value, gradient = jax.value_and_grad(loss)(logits.astype(dtype), LABELS)
+            assert jnp.isfinite(value) and jnp.isfinite(gradient.astype(jnp.float32)).all()
+            assert (value < 1e-3) if sign == 1 else (value > 0.9)
+
+
+def test_alpha_weighs_regions():
+    found = losses.focal(SIGMOIDS, LABELS, alpha=(1, 0, 0), regions=SETS)
+    alone = losses.focal(SIGMOIDS[..., :1], LABELS, regions=SETS[:1])
+    np.testing.assert_allclose(3 * found, alone, rtol=1e-6)
+    with pytest.raises(BratsError, match="2 values of alpha for 3 regions; give one per region"):
+        losses.focal(SIGMOIDS, LABELS, alpha=(1, 2), regions=SETS)

@@ -1,12 +1,14 @@
 """Temperature scaling of every fold of a run, on the store that it was trained on.
 
-The temperature is fitted on the fold's validation set; see `metrics.calibration`.
+The temperature is fitted on the fold's validation set; see `metrics.calibration`. Of a network that
+predicts regions, each pixel counts once for every region, as inside or outside of it.
 """
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from scipy import special
 
@@ -34,6 +36,7 @@ from brats_jax.runtime.document import read_document
 from brats_jax.runtime.own_files import check_own_document
 from brats_jax.runtime.text import plural
 from brats_jax.tasks import Batch
+from brats_jax.tasks.segmentation_outputs import SegmentationOutputs
 
 # About one pixel in six is brain: a million samples, which determine T to three digits.
 _SAMPLED_PIXELS = 6_000_000
@@ -91,11 +94,13 @@ def _calibrate_fold(
         name: sample_logits(member.network, store, chosen, batch_size, f"fold {member.fold} {name}")
         for name, chosen in indices.items()
     }
-    temperature = fit_temperature(*samples["validation"])
+    channels = member.network.channels
+    temperature = fit_temperature(*channels.choices(*samples["validation"]))
     sets = {
         name: measure(
             *samples[name],
             temperature,
+            channels,
             patients=count_patients(store, indices[name]),
             slices=len(indices[name]),
         )
@@ -104,7 +109,7 @@ def _calibrate_fold(
     calibration = Calibration(
         model=member.hash,
         temperature=temperature,
-        over=f"every k-th brain pixel; ECE in {BINS} bins of the largest probability",
+        over=f"{channels.samples}; ECE in {BINS} bins of the largest probability",
         fold=member.fold,
         split_by=splits.split_by,
         sets=sets,
@@ -150,7 +155,13 @@ def sample_logits(
 
 
 def measure(
-    logits: np.ndarray, labels: np.ndarray, temperature: float, *, patients: int, slices: int
+    logits: np.ndarray,
+    labels: np.ndarray,
+    temperature: float,
+    channels: SegmentationOutputs,
+    *,
+    patients: int,
+    slices: int,
 ) -> CalibrationSet:
     """NLL and ECE of a set before and after the division by the temperature.
 
@@ -158,20 +169,24 @@ def measure(
       logits: float[n, K].
       labels: int[n], the true classes.
       temperature: divides the logits.
+      channels: what they mean.
       patients, slices: of the set.
 
     Returns:
       The scores; those of the tumour are over the pixels whose truth or prediction is tumour.
     """
-    tumour = (labels > 0) | (logits.argmax(axis=1) > 0)
+    predicted = np.asarray(channels.labels_of_logits(jnp.asarray(logits)))
+    choices, truth = channels.choices(logits, labels)
+    tumour = (labels > 0) | (predicted > 0)
+    of_tumour = np.repeat(tumour, len(truth) // len(labels))
 
     def scores(divisor: float) -> CalibrationScores:
-        scaled = logits / divisor
+        scaled = choices / divisor
         p = special.softmax(scaled, axis=1)
         return CalibrationScores(
-            nll=negative_log_likelihood(scaled, labels),
-            ece=expected_calibration_error(p, labels),
-            ece_tumour=expected_calibration_error(p[tumour], labels[tumour]),
+            nll=negative_log_likelihood(scaled, truth),
+            ece=expected_calibration_error(p, truth),
+            ece_tumour=expected_calibration_error(p[of_tumour], truth[of_tumour]),
         )
 
     return CalibrationSet(

@@ -12,7 +12,6 @@ from ml_collections import ConfigDict
 
 from brats_jax import about
 from brats_jax.data.augment import Augmentation
-from brats_jax.data.modalities import CLASSES
 from brats_jax.data.store.reader import Store
 from brats_jax.data.store.summary import count_kinds
 from brats_jax.errors import BratsError
@@ -25,6 +24,7 @@ from brats_jax.runtime import devices
 from brats_jax.runtime.console import print_line
 from brats_jax.runtime.document import read_document
 from brats_jax.tasks import Pretraining, Segmentation, Task
+from brats_jax.tasks.segmentation_outputs import OUTPUTS
 from brats_jax.training.options import TrainOptions
 
 # They keep the random numbers of the two stages apart.
@@ -75,10 +75,11 @@ def _check_folds(settings: Settings) -> None:
 
 
 def _check_loss(settings: Settings) -> None:
-    if len(settings.focal_alpha) not in (0, len(CLASSES)):
+    channels = OUTPUTS[settings.segment.outputs].channels
+    if len(settings.focal_alpha) not in (0, len(channels)):
         raise BratsError(
             f"config.focal_alpha has {len(settings.focal_alpha)} weights; give one for each of "
-            f"{', '.join(CLASSES)}, or none"
+            f"{', '.join(channels)} (config.segment.outputs={settings.segment.outputs}), or none"
         )
     get_segmentation_loss(
         settings.loss, alpha=settings.focal_alpha or None, gamma=settings.focal_gamma
@@ -232,6 +233,7 @@ def segmentation(settings: Settings) -> Segmentation:
     """The second stage."""
     return Segmentation(
         inputs=settings.segment.inputs,
+        outputs_name=settings.segment.outputs,
         loss_name=settings.loss,
         focal_gamma=settings.focal_gamma,
         focal_alpha=settings.focal_alpha or None,

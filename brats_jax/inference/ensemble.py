@@ -1,6 +1,9 @@
-"""Averages the softmax over folds and flips.
+"""Averages the probabilities over folds and flips.
 
     p = mean over folds f and flips g of g(softmax(network_f(g(x)) / T_f))
+
+Of a network that predicts regions it is the sigmoid; the labels are decided by the averages (see
+`tasks.segmentation_outputs`).
 
 The sum is accumulated on the device. One compiled program per slice size serves all folds, flips
 and cases.
@@ -14,7 +17,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from brats_jax.data.modalities import NUM_CLASSES
 from brats_jax.inference.trained_run import EnsembleMember
 from brats_jax.models import Weights
 from brats_jax.runtime import devices
@@ -29,9 +31,10 @@ class SliceLabels(NamedTuple):
     """An ensemble's prediction for S slices.
 
     Attributes:
-      labels: uint8[S, H, W], the class of the largest mean probability.
+      labels: uint8[S, H, W], of the mean probabilities.
       views: uint8[V, S, H, W], the labels of each fold and flip; V = 0 if there is only one.
-      probabilities: float32[S, H, W, 4], or None unless asked for.
+      probabilities: float32[S, H, W, 4] of the classes, which add up to 1, also of a network that
+        predicts regions; or None unless asked for.
       entropy: float32[S, H, W], the entropy of `probabilities` in nats, 0 to ln 4; or None.
     """
 
@@ -77,10 +80,11 @@ class Ensemble:
           images: float16[S, H, W, 4], normalised as the training data.
           details: return probabilities and entropy too.
         """
+        channels = len(self.members[0].network.task.outputs)
 
         def of_batch(image: jax.Array) -> dict[str, jax.Array]:
-            total, views = self._sum(image, NUM_CLASSES)
-            # A single view's arg-max is taken of its logits: two of its probabilities may round
+            total, views = self._sum(image, channels)
+            # A single view's labels are decided by its logits: two of its probabilities may round
             # to the same number.
             labels = {"labels": views[0]} if len(views) == 1 else {"views": jnp.stack(views)}
             return {**self._finish(total, details=details), **labels}
@@ -132,15 +136,16 @@ class Ensemble:
         network = self.members[0].network
         x = network.task.test_input(image)
         output = _flipped(network.output(params, stats, _flipped(x, flip)), flip)
-        labels = jnp.argmax(output, axis=-1).astype(jnp.uint8)
-        if network.segments:
-            output = jax.nn.softmax(output / temperature, axis=-1)
-        return total + output, labels
+        if not network.segments:
+            return total + output, jnp.zeros(output.shape[:3], jnp.uint8)
+        labels = network.channels.labels_of_logits(output).astype(jnp.uint8)
+        return total + network.channels.probabilities(output / temperature), labels
 
     def _finished(self, total: jax.Array, *, details: bool) -> dict[str, jax.Array]:
-        found = {"labels": jnp.argmax(total, axis=-1).astype(jnp.uint8)}
+        channels = self.members[0].network.channels
+        found = {"labels": channels.labels(total, self.size).astype(jnp.uint8)}
         if details:
-            p = total / self.size
+            p = channels.class_probabilities(total / self.size)
             found["probabilities"] = p
             found["entropy"] = jnp.sum(jax.scipy.special.entr(p), axis=-1)
         return found

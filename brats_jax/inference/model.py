@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from brats_jax import about
-from brats_jax.data.modalities import DISPLAY_NAMES, canonical_name, channel_indices
+from brats_jax.data.modalities import CLASSES, DISPLAY_NAMES, canonical_name, channel_indices
 from brats_jax.data.normalise import brain_mask, normalise
 from brats_jax.data.scans import provenance, writing
 from brats_jax.data.scans.options import MAX_CASE_GB, ReadOptions
@@ -308,6 +308,7 @@ class Model:
             "images": ", ".join(DISPLAY_NAMES[name] for name in self.inputs),
             "normalised by": trained.normalisation,
             "loss": settings.loss,
+            "predicts": self._regions,
             "width": str(settings.model.width or ""),
             "removed below": f"{cleaning.min_component_mm3:g} mm³"
             * bool(cleaning.min_component_mm3),
@@ -316,6 +317,12 @@ class Model:
             "note": without_folders("; ".join(self.notes(scan))),
         }
         return {name: text for name, text in facts.items() if text}
+
+    @property
+    def _regions(self) -> str:
+        """The regions that the networks predict, in words; '' where they predict classes."""
+        regions = self.trained.segments and self.trained.task.outputs != CLASSES
+        return f"regions {', '.join(self.trained.task.outputs)}" if regions else ""
 
     def notes(self, scan: Scan) -> list[str]:
         """Notes on a case for the reader of its results."""

@@ -11,6 +11,7 @@ from brats_jax.runs import checkpoints
 from brats_jax.runs.folder import StageFolder
 from brats_jax.runtime import devices
 from brats_jax.tasks import Segmentation, Task
+from brats_jax.tasks.segmentation_outputs import SegmentationOutputs
 
 
 class WeightSource(Protocol):
@@ -54,8 +55,14 @@ class RestoredNetwork:
 
     @property
     def segments(self) -> bool:
-        """Whether the output is logits of classes; otherwise it is one modality."""
+        """Whether the output is logits of classes or regions; otherwise it is one modality."""
         return isinstance(self.task, Segmentation)
+
+    @property
+    def channels(self) -> SegmentationOutputs:
+        """What the channels of the output mean; of a segmentation."""
+        assert isinstance(self.task, Segmentation)
+        return self.task.channels
 
     def output(self, params: Weights, stats: Weights, x: jax.Array) -> jax.Array:
         """The network's output for x float32[B, H, W, C]; for use inside a compiled function."""

@@ -5,9 +5,9 @@
     DIR/TASK_fold_K.safetensors   weights of each fold under torch's names (see `torch_weights`)
 
 TASK is 'segment' or 'reconstruct'. The program is lowered for CPU and CUDA and takes any number of
-slices; it has been tested on CPU only. It contains normalisation, padding, network and arg-max;
-for several folds all networks, and the mean of their probabilities. It does not contain the
-temperatures of `brats_jax.calibrate`.
+slices; it has been tested on CPU only. It contains normalisation, padding, network and the decision
+on labels; for several folds all networks, and the mean of their probabilities. It does not contain
+the temperatures of `brats_jax.calibrate`.
 """
 
 import contextlib
@@ -69,7 +69,9 @@ def program(trained: TrainedRun) -> Program:
     def predict(x: jax.Array) -> jax.Array:
         outputs = [n.output(p, s, x) for n, (p, s) in zip(networks, weights, strict=True)]
         if segments and len(outputs) > 1:
-            outputs = [jax.nn.softmax(y, axis=-1) for y in outputs]
+            channels = networks[0].channels
+            mean = jnp.stack([channels.probabilities(y) for y in outputs]).mean(0)
+            return channels.labels(mean).astype(jnp.uint8)
         mean = outputs[0] if len(outputs) == 1 else jnp.stack(outputs).mean(0)
         return networks[0].prediction(mean)
 
@@ -171,6 +173,7 @@ def describe(
             compute_dtype=jnp.dtype(task.dtype).name,
             ensemble="mean of probabilities" if segments and len(trained.members) > 1 else None,
             folds=tuple(_describe_fold(trained, member, sums) for member in trained.members),
+            decision=trained.members[0].network.channels.decision if segments else "",
         ),
         config=without_places(trained.document.config),
         versions={

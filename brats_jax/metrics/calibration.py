@@ -5,7 +5,7 @@ Temperature scaling divides the logits of a model by one number:
     p = softmax(z / T),   T = argmin of the mean of -log p(true class)
 
 It changes no arg-max of one model. The labels of an ensemble may change, because its members
-then have other weights in the mean.
+then have other weights in the mean. With the logits (0, z), p is the sigmoid of z / T.
 
 Reference: Guo et al. 2017, https://arxiv.org/abs/1706.04599
 """

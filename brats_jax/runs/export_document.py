@@ -77,6 +77,7 @@ class ExportedModel(Part):
 
     Attributes:
       task, inputs, outputs, width, pretext, decoder: see `tasks.Task.describe`.
+      decision: how `outputs` become labels, in words; '' for the largest of the classes.
       hash: of the weights of all folds.
       compute_dtype: the compute type of the program.
       ensemble: how several folds become one result, in words; None for one fold.
@@ -93,6 +94,7 @@ class ExportedModel(Part):
     folds: tuple[ExportedFold, ...]
     pretext: str = "cross_modality"
     decoder: str = "transposed"
+    decision: str = ""
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from brats_jax.pretexts import PRETEXTS
 from brats_jax.runtime.devices import DTYPES
 from brats_jax.runtime.document import Part
 from brats_jax.runtime.flag_types import LARGEST_SEED, MOST_SLICES_AT_ONCE
+from brats_jax.tasks.segmentation_outputs import DEFAULT_OUTPUTS, OUTPUTS
 
 
 @dataclass(frozen=True)
@@ -190,6 +191,7 @@ class SegmentSettings(StageSettings):
     """config.segment."""
 
     learning_rate: Annotated[float, STAGE_RATE, ADDED] = 0.0
+    outputs: Annotated[str, one_of(OUTPUTS), ADDED] = DEFAULT_OUTPUTS
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ class Task(abc.ABC):
     @property
     @abc.abstractmethod
     def outputs(self) -> tuple[str, ...]:
-        """The network's output channels: modalities or classes."""
+        """The network's output channels: modalities, classes or regions."""
 
     @property
     def needs(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Stage 2: background, NCR/NET, ED and ET from the modalities."""
+"""Stage 2: the tumour's classes or regions from the modalities."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,10 +13,16 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from brats_jax import losses
 from brats_jax.data.augment import augment
-from brats_jax.data.modalities import CLASSES, NUM_CLASSES, channel_indices
+from brats_jax.data.modalities import CLASSES, channel_indices
 from brats_jax.metrics import overlap
 from brats_jax.models import SegmentationModel
 from brats_jax.tasks.base import Batch, Images, Task
+from brats_jax.tasks.segmentation_outputs import (
+    DEFAULT_OUTPUTS,
+    OUTPUTS,
+    SegmentationOutputs,
+    outputs_named,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,11 +30,13 @@ class Segmentation(Task):
     """Stage 2: background, NCR/NET, ED and ET from four modalities.
 
     Attributes:
+      outputs_name: a key of `segmentation_outputs.OUTPUTS`: what the network's channels mean.
       loss_name: a key of `losses.SEGMENTATION_LOSSES`.
       focal_gamma, focal_alpha: see `losses.focal`.
     """
 
     inputs: tuple[str, ...] = ("t1", "t1gd", "t2", "flair")
+    outputs_name: str = DEFAULT_OUTPUTS
     loss_name: str = "dice_ce"
     focal_gamma: float = 2.0
     focal_alpha: tuple[float, ...] | None = None
@@ -37,8 +45,8 @@ class Segmentation(Task):
 
     @property
     def metric(self) -> str:
-        """See `Task.metric`."""
-        return "mean_foreground_dice"
+        """See `Task.metric`: the mean Dice of the classes, or of the regions, that are trained."""
+        return self.channels.metric
 
     @property
     def larger_is_better(self) -> bool:
@@ -46,21 +54,34 @@ class Segmentation(Task):
         return True
 
     @property
+    def channels(self) -> SegmentationOutputs:
+        """What the network's channels mean."""
+        return OUTPUTS[self.outputs_name]
+
+    @property
     def outputs(self) -> tuple[str, ...]:
-        """The classes."""
-        return tuple(CLASSES)
+        """The classes, or the regions."""
+        return self.channels.channels
 
     def build(self, seed: int) -> nnx.Module:
         """A newly initialised network."""
         return SegmentationModel(
-            len(self.inputs), width=self.width, dtype=self.dtype, rngs=nnx.Rngs(seed)
+            len(self.inputs),
+            len(self.outputs),
+            width=self.width,
+            dtype=self.dtype,
+            rngs=nnx.Rngs(seed),
         )
 
     @classmethod
     def described_by(cls, description: Mapping[str, Any], dtype: DTypeLike) -> Self:
         """See `Task.described_by`."""
-        inputs = tuple(description["inputs"])
-        return cls(inputs=inputs, width=description["width"], dtype=dtype)
+        return cls(
+            inputs=tuple(description["inputs"]),
+            outputs_name=outputs_named(tuple(description["outputs"])),
+            width=description["width"],
+            dtype=dtype,
+        )
 
     def prepare(self, batch: Batch, *, training: bool) -> tuple[Images, UInt8[Array, "b h w"]]:
         """See `Task.prepare`; the target is the labels."""
@@ -76,32 +97,44 @@ class Segmentation(Task):
         return images.astype(jnp.float32)[..., jnp.array(channel_indices(self.inputs))]
 
     def result(self, output: jax.Array) -> jax.Array:
-        """See `Task.result`: labels uint8[B, H, W], of the largest logits."""
-        return jnp.argmax(output, axis=-1).astype(jnp.uint8)
+        """See `Task.result`: labels uint8[B, H, W]."""
+        return self.channels.labels_of_logits(output).astype(jnp.uint8)
 
     def loss(self, output: Float[Array, "b h w k"], target: Int[Array, "b h w"]) -> jax.Array:
         """The segmentation loss called `loss_name`."""
         loss = losses.get_segmentation_loss(
-            self.loss_name, alpha=self.focal_alpha, gamma=self.focal_gamma
+            self.loss_name,
+            alpha=self.focal_alpha,
+            gamma=self.focal_gamma,
+            regions=self.channels.loss_regions,
         )
         return loss(output, target)
 
     def validate(
         self, output: Float[Array, "b h w k"], target: Int[Array, "b h w"]
     ) -> dict[str, jax.Array]:
-        """True positives, false positives and false negatives of each slice and class."""
-        prediction = jnp.argmax(output, axis=-1)
-        return {"counts": overlap.confusion_counts(prediction, target, NUM_CLASSES)}
+        """True positives, false positives and false negatives of each slice and set of labels."""
+        prediction = self.channels.labels_of_logits(output)
+        sets = tuple(self.channels.counted.values())
+        return {"counts": overlap.region_counts(prediction, target, sets)}
 
     def summarise(self, statistics: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """Dice of each class, and the mean of the foreground classes.
+        """Dice of each class, and the mean of the foreground classes; with regions theirs, too.
 
         A slice counts for a class that is in its truth or its prediction (present-only). A class
         that is in no slice is left out of the mean; without any foreground the mean is 0.
         """
         dice = overlap.mean_dice(statistics["counts"], "present_only").dice
-        present = dice[1:][~np.isnan(dice[1:])]
+        by_name = dict(zip(self.channels.counted, dice.tolist(), strict=True))
+
+        def mean(names: tuple[str, ...]) -> float:
+            present = np.array([by_name[name] for name in names])
+            present = present[~np.isnan(present)]
+            return float(present.mean()) if present.size else 0.0
+
+        # By class with every kind of outputs, so that trainings can be compared.
+        means = {self.metric: self.channels.scored, "mean_foreground_dice": CLASSES[1:]}
         return {
-            "mean_foreground_dice": float(present.mean()) if present.size else 0.0,
-            **{f"dice_{name}": float(d) for name, d in zip(CLASSES, dice, strict=True)},
+            **{name: mean(of) for name, of in means.items()},
+            **{f"dice_{name}": value for name, value in by_name.items()},
         }

@@ -96,6 +96,11 @@ def test_the_baseline_is_paired_with_ssl():
         ({"dtype": "float16"}, "valid values are auto, bfloat16, float32"),
         ({"data__split_by": "file"}, "valid values are patient, slice"),
         ({"segment__slices": "some"}, "valid values are tumour, all"),
+        ({"segment__outputs": "region"}, "outputs=region: valid values are classes, regions"),
+        (
+            {"segment__outputs": "regions", "loss": "focal", "focal_alpha": (1.0,) * 4},
+            "4 weights; give one for each of WT, TC, ET",
+        ),
         ({"train__batch_size": 0}, "config.train.batch_size=0: give at least 1"),
         ({"seed": -1}, "give at least 0"),
         ({"model__width": 10}, "multiple of 4"),

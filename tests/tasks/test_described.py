@@ -13,6 +13,7 @@ from brats_jax.tasks import Pretraining, Segmentation, task_of
         Pretraining(inputs=("t1",), targets=("t2", "flair"), pretext_name="any_to_any"),
         Pretraining(pretext_name="shuffled"),
         Segmentation(inputs=("t1", "flair"), width=4),
+        Segmentation(outputs_name="regions", width=4),
     ],
 )
 def test_a_description_gives_its_task_back(task):
@@ -28,6 +29,7 @@ def test_a_description_gives_its_task_back(task):
         {"inputs": ["ct"]},
         {"outputs": ["liver"]},
         {"outputs": []},
+        {"outputs": ["ET", "TC", "WT"]},
         {"pretext": "rotate"},
         {"decoder": "diffusion"},
         {"width": None, "depth": 3},

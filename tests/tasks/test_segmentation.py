@@ -21,3 +21,15 @@ def test_without_any_foreground_the_mean_dice_is_zero():
     counts = np.zeros((3, 4, 3), np.int64)
     counts[:, 0, 0] = 4
     assert Segmentation().summarise({"counts": counts})["mean_foreground_dice"] == 0
+
+
+def test_with_regions_their_dice_chooses_and_that_of_the_classes_stands_beside_it():
+    """TC predicted where there is ED alone: WT is right, TC and NCR are invented, ED is missed."""
+    truth = np.full((1, 2, 2), 2, np.uint8)
+    output = np.broadcast_to(np.float32([1, 1, -1]), (1, 2, 2, 3))
+    task = Segmentation(outputs_name="regions")
+    scores = task.summarise(jax.device_get(task.validate(jnp.asarray(output), jnp.asarray(truth))))
+    assert task.metric == "mean_region_dice" and scores["mean_region_dice"] == 0.5
+    assert (scores["dice_WT"], scores["dice_TC"], scores["mean_foreground_dice"]) == (1, 0, 0)
+    assert np.isnan(scores["dice_ET"]) and "dice_background" in scores
+    assert task.result(jnp.asarray(output)).tolist() == [[[1, 1], [1, 1]]]
