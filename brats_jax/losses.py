@@ -193,18 +193,22 @@ def l1(prediction: Images, target: Images, weight: Weights = None) -> Scalar:
     return weighted_mean(jnp.abs(_difference(prediction, target)), weight)
 
 
-def l1_ssim(prediction: Images, target: Images, weight: Weights = None) -> Scalar:
-    """Structural dissimilarity and absolute error, over all pixels or over those that count.
+def l1_ssim(
+    prediction: Images, target: Images, weight: Weights = None, of_brain: Weights = None
+) -> Scalar:
+    """Structural dissimilarity of the brain, and absolute error.
 
         0.84 (1 - SSIM) + 0.16 mean |p - t|
 
     SSIM has windows of 7 x 7 and the intensity range of each target (maximum - minimum). A window
-    counts where its centre does, and reaches beyond it. The optimum of `mse` has less contrast
-    than the truth wherever the input does not decide the target; SSIM asks for the truth's.
+    counts where its centre is in the brain, and reaches beyond it: the absolute error counts
+    outside too, so that the background is learned. The optimum of `mse` has less contrast than
+    the truth wherever the input does not decide the target; SSIM asks for the truth's.
 
     Args:
       prediction, target: images of one shape, each side at least 7.
-      weight: see `mse`.
+      weight: of the absolute error, see `mse`.
+      of_brain: the same of the windows' centres; None: `weight`.
 
     Raises:
       ValueError: shapes differ.
@@ -212,7 +216,8 @@ def l1_ssim(prediction: Images, target: Images, weight: Weights = None) -> Scala
     Reference: Zhao et al. 2017, https://arxiv.org/abs/1511.08861, whose SSIM has several scales.
     """
     error = jnp.abs(_difference(prediction, target))
-    every = jnp.ones(()) if weight is None else weight
+    of_brain = weight if of_brain is None else of_brain
+    every = jnp.ones(()) if of_brain is None else of_brain
     windows, centres = ssim_of_windows(prediction, target, every)
     return 0.84 * weighted_mean(1 - windows, centres) + 0.16 * weighted_mean(error, weight)
 
@@ -248,7 +253,7 @@ def _difference(prediction: Images, target: Images) -> Images:
     return _at_least_float32(prediction) - _at_least_float32(target)
 
 
-# Losses of the first stage. Those named 'brain_' have weight 0 outside the brain.
+# Losses of the first stage. Those named 'brain_' need to know where the brain is.
 RECONSTRUCTION_LOSSES: dict[str, Callable[[Images, Images, Weights], Scalar]] = {
     "mse": mse,
     "l1": l1,
@@ -256,7 +261,6 @@ RECONSTRUCTION_LOSSES: dict[str, Callable[[Images, Images, Weights], Scalar]] = 
     "brain_ssim": l1_ssim,
 }
 
-# Those of which the brain alone counts.
 BRAIN_LOSSES = frozenset(name for name in RECONSTRUCTION_LOSSES if name.startswith("brain_"))
 
 SEGMENTATION_LOSSES: dict[str, Callable[..., Scalar]] = {
