@@ -32,7 +32,9 @@ Weights = Float[Array, "..."] | None
 SMOOTH = 1e-5  # MONAI's; the term of a class that is in neither truth nor prediction is then 0
 
 
-def cross_entropy(logits: Logits, labels: Labels, *, regions: Regions = None) -> Scalar:
+def cross_entropy(
+    logits: Logits, labels: Labels, *, regions: Regions = None, smoothing: float = 0.0
+) -> Scalar:
     """Cross-entropy, averaged over pixels.
 
         mean over pixels of -log p_t
@@ -44,8 +46,12 @@ def cross_entropy(logits: Logits, labels: Labels, *, regions: Regions = None) ->
       logits: scores before softmax.
       labels: true classes.
       regions: see the module.
+      smoothing: share s of the target that is spread evenly over the K classes,
+        (1 - s) y + s / K; of a region over inside and outside.
+
+    Reference: Szegedy et al. 2016 (label smoothing), https://arxiv.org/abs/1512.00567
     """
-    return _cross_entropy_of_pixels(logits, labels, regions).mean()
+    return _cross_entropy_of_pixels(logits, labels, regions, smoothing).mean()
 
 
 def dice_loss(
@@ -102,6 +108,7 @@ def focal(
     alpha: Sequence[float] | None = None,
     gamma: float = 2.0,
     regions: Regions = None,
+    smoothing: float = 0.0,
 ) -> Scalar:
     """Focal loss: cross-entropy that down-weights well-classified pixels.
 
@@ -117,39 +124,43 @@ def focal(
       alpha: one weight per class, or per region; all 1 where None.
       gamma: at least 0; 0 is the (weighted) cross-entropy.
       regions: see the module.
+      smoothing: as of `cross_entropy`: the loss is the mean of those of all classes, each as if it
+        were the true one, weighted by the smoothed target.
 
     Raises:
       BratsError: there are not as many weights as classes or regions.
 
     Reference: Lin et al. 2017, https://arxiv.org/abs/1708.02002
     """
-    log_p = -_cross_entropy_of_pixels(logits, labels, regions)
-    # expm1, because 1 - p cancels near p = 1. The floor keeps the gradient of a power below 1
-    # finite where p rounds to 1.
-    miss = jnp.maximum(-jnp.expm1(log_p), jnp.finfo(log_p.dtype).tiny)
-    loss = -(miss ** (int(gamma) if float(gamma).is_integer() else gamma)) * log_p
+    if alpha is not None and len(alpha) != logits.shape[-1]:
+        each = "class, background first" if regions is None else "region"
+        raise BratsError(
+            f"focal loss: {len(alpha)} values of alpha for {logits.shape[-1]} "
+            f"{'classes' if regions is None else 'regions'}; give one per {each}"
+        )
+    if smoothing:
+        return _smoothed_focal(logits, labels, alpha, gamma, regions, smoothing)
+    loss = _focal_of(-_cross_entropy_of_pixels(logits, labels, regions), gamma)
     if alpha is not None:
-        if len(alpha) != logits.shape[-1]:
-            each = "class, background first" if regions is None else "region"
-            raise BratsError(
-                f"focal loss: {len(alpha)} values of alpha for {logits.shape[-1]} "
-                f"{'classes' if regions is None else 'regions'}; give one per {each}"
-            )
         weights = jnp.asarray(alpha, loss.dtype)
         loss *= weights[labels] if regions is None else weights
     return loss.mean()
 
 
-def dice_ce(logits: Logits, labels: Labels, *, regions: Regions = None) -> Scalar:
+def dice_ce(
+    logits: Logits, labels: Labels, *, regions: Regions = None, smoothing: float = 0.0
+) -> Scalar:
     """Half the Dice loss plus half the cross-entropy.
 
     Args:
       logits: scores before softmax.
       labels: true classes.
       regions: see the module.
+      smoothing: of the cross-entropy's target; that of the Dice loss stays as it is.
     """
     dice = dice_loss(logits, labels, regions=regions)
-    return 0.5 * dice + 0.5 * cross_entropy(logits, labels, regions=regions)
+    ce = cross_entropy(logits, labels, regions=regions, smoothing=smoothing)
+    return 0.5 * dice + 0.5 * ce
 
 
 def dice_focal(
@@ -159,6 +170,7 @@ def dice_focal(
     alpha: Sequence[float] | None = None,
     gamma: float = 2.0,
     regions: Regions = None,
+    smoothing: float = 0.0,
 ) -> Scalar:
     """Dice loss plus focal loss, one to one.
 
@@ -167,9 +179,12 @@ def dice_focal(
       labels: true classes.
       alpha, gamma: see `focal`.
       regions: see the module.
+      smoothing: of the focal loss's target; that of the Dice loss stays as it is.
     """
     dice = dice_loss(logits, labels, regions=regions)
-    return dice + focal(logits, labels, alpha=alpha, gamma=gamma, regions=regions)
+    return dice + focal(
+        logits, labels, alpha=alpha, gamma=gamma, regions=regions, smoothing=smoothing
+    )
 
 
 def mse(prediction: Images, target: Images, weight: Weights = None) -> Scalar:
@@ -276,6 +291,7 @@ def get_segmentation_loss(
     alpha: Sequence[float] | None = None,
     gamma: float = 2.0,
     regions: Regions = None,
+    smoothing: float = 0.0,
 ) -> Callable[[Logits, Labels], Scalar]:
     """Looks a loss up by name and fixes its parameters.
 
@@ -285,6 +301,7 @@ def get_segmentation_loss(
         term.
       gamma: focal exponent; `dice_ce` ignores it.
       regions: sets of labels, where the channels are regions; None: they are classes.
+      smoothing: of the targets of cross-entropy and focal loss; the Dice loss has none.
 
     Raises:
       BratsError: the name is unknown, or a parameter is invalid.
@@ -302,9 +319,9 @@ def get_segmentation_loss(
     if name == "dice_ce":
         if alpha is not None:
             raise BratsError("loss 'dice_ce' has no focal term for alpha to weight; leave it out")
-        return functools.partial(dice_ce, regions=regions)
+        return functools.partial(dice_ce, regions=regions, smoothing=smoothing)
     loss = SEGMENTATION_LOSSES[name]
-    return functools.partial(loss, alpha=alpha, gamma=gamma, regions=regions)
+    return functools.partial(loss, alpha=alpha, gamma=gamma, regions=regions, smoothing=smoothing)
 
 
 def _at_least_float32(x: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -312,16 +329,54 @@ def _at_least_float32(x: Float[Array, "..."]) -> Float[Array, "..."]:
 
 
 def _cross_entropy_of_pixels(
-    logits: Logits, labels: Labels, regions: Regions
+    logits: Logits, labels: Labels, regions: Regions, smoothing: float = 0.0
 ) -> Float[Array, "b h w *k"]:
     """Of each pixel; with regions, of each pixel and region."""
     logits = _at_least_float32(logits)
+    truth = _targets(labels, logits, regions, smoothing)
     if regions is not None:
-        return optax.sigmoid_binary_cross_entropy(logits, _inside(labels, regions, logits.dtype))
-    # With one-hot labels: the gradient of optax's loss of integer labels is a scatter, whose
-    # deterministic form is slow on a GPU.
-    truth = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+        return optax.sigmoid_binary_cross_entropy(logits, truth)
     return optax.softmax_cross_entropy(logits, truth)
+
+
+def _targets(
+    labels: Labels, logits: Logits, regions: Regions, smoothing: float
+) -> Float[Array, "b h w k"]:
+    """The share of each class in a pixel's target, or of the inside of each region."""
+    if regions is not None:
+        truth, choices = _inside(labels, regions, logits.dtype), 2
+    else:
+        # One-hot: the gradient of optax's loss of integer labels is a scatter, whose
+        # deterministic form is slow on a GPU.
+        truth = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+        choices = logits.shape[-1]
+    return (1 - smoothing) * truth + smoothing / choices if smoothing else truth
+
+
+def _focal_of(log_p: Float[Array, "*n"], gamma: float) -> Float[Array, "*n"]:
+    """-(1 - p)^gamma log p."""
+    # expm1, because 1 - p cancels near p = 1. The floor keeps the gradient of a power below 1
+    # finite where p rounds to 1.
+    miss = jnp.maximum(-jnp.expm1(log_p), jnp.finfo(log_p.dtype).tiny)
+    return -(miss ** (int(gamma) if float(gamma).is_integer() else gamma)) * log_p
+
+
+def _smoothed_focal(
+    logits: Logits,
+    labels: Labels,
+    alpha: Sequence[float] | None,
+    gamma: float,
+    regions: Regions,
+    smoothing: float,
+) -> Scalar:
+    logits = _at_least_float32(logits)
+    shares = _targets(labels, logits, regions, smoothing)
+    weights = jnp.ones((), logits.dtype) if alpha is None else jnp.asarray(alpha, logits.dtype)
+    if regions is None:
+        of_classes = weights * _focal_of(jax.nn.log_softmax(logits), gamma)
+        return (shares * of_classes).sum(-1).mean()
+    inside, outside = (_focal_of(jax.nn.log_sigmoid(x), gamma) for x in (logits, -logits))
+    return (weights * (shares * inside + (1 - shares) * outside)).mean()
 
 
 def _inside(

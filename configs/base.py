@@ -121,6 +121,9 @@ def get_config() -> ConfigDict:
     config.segment.inputs = ("t1", "t1gd", "t2", "flair")
     # classes: a softmax over background, NCR/NET, ED and ET. regions: sigmoids of WT, TC and ET.
     config.segment.outputs = "classes"
+    # Share of the target of cross-entropy and focal loss that is spread over all classes; not of
+    # the Dice loss.
+    config.segment.label_smoothing = 0.0
     config.segment.learning_rate = 0.0
     config.segment.epochs = 30
     config.segment.steps_per_epoch = 0  # 0: the slices of all training patients, once

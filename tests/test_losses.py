@@ -244,3 +244,55 @@ def test_alpha_weighs_regions():
     np.testing.assert_allclose(3 * found, alone, rtol=1e-6)
     with pytest.raises(BratsError, match="2 values of alpha for 3 regions; give one per region"):
         losses.focal(SIGMOIDS, LABELS, alpha=(1, 2), regions=SETS)
+
+
+REGIONS = ((1, 2, 3), (1, 3), (3,))
+
+
+def test_smoothed_targets_spread_their_share_over_the_classes():
+    """Cross-entropy is optax's of its smoothed labels; focal loss with gamma 0 is the same."""
+    targets = optax.smooth_labels(jax.nn.one_hot(LABELS, 4), 0.2)
+    expected = optax.softmax_cross_entropy(jnp.asarray(LOGITS), targets).mean()
+    found = losses.cross_entropy(LOGITS, LABELS, smoothing=0.2)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    np.testing.assert_allclose(
+        losses.focal(LOGITS, LABELS, gamma=0, smoothing=0.2), expected, rtol=1e-5
+    )
+    x = LOGITS[..., :3]
+    inside = jnp.stack([jnp.isin(LABELS, jnp.array(region)) for region in REGIONS], -1)
+    expected = optax.sigmoid_binary_cross_entropy(x, 0.8 * inside + 0.1).mean()
+    for loss in (losses.cross_entropy, lambda *a, **k: losses.focal(*a, gamma=0, **k)):
+        found = loss(x, LABELS, regions=REGIONS, smoothing=0.2)
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("regions", [None, REGIONS], ids=["classes", "regions"])
+def test_a_smoothed_focal_loss_is_the_mean_over_what_might_be_true(regions):
+    """The loss of every class as if it were true, weighted by the target; alpha goes with it."""
+    x = LOGITS if regions is None else LOGITS[..., :3]
+    alpha = ALPHA[: x.shape[-1]]
+    hard = losses.focal(x, LABELS, alpha=alpha, regions=regions)
+    if regions is None:
+        each = [losses.focal(x, np.full_like(LABELS, k), alpha=alpha) for k in range(4)]
+        expected = 0.7 * hard + 0.3 * np.mean(each)
+    else:  # everything inside of all regions (ET), or nothing
+        each = [
+            losses.focal(x, np.full_like(LABELS, k), alpha=alpha, regions=regions) for k in (3, 0)
+        ]
+        expected = 0.7 * hard + 0.3 * np.mean(each)
+    found = losses.focal(x, LABELS, alpha=alpha, regions=regions, smoothing=0.3)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", losses.SEGMENTATION_LOSSES)
+def test_smoothing_leaves_the_dice_loss_alone_and_gradients_finite(name):
+    smooth = losses.get_segmentation_loss(name, smoothing=0.1)
+    plain = losses.get_segmentation_loss(name)
+    pixels = losses.cross_entropy if name == "dice_ce" else losses.focal
+    factor = 0.5 if name == "dice_ce" else 1.0
+    expected = pixels(LOGITS, LABELS, smoothing=0.1) - pixels(LOGITS, LABELS)
+    found = smooth(LOGITS, LABELS) - plain(LOGITS, LABELS)
+    np.testing.assert_allclose(found, factor * expected, rtol=1e-3, atol=1e-6)
+    for scale in (0.0, 1e4):
+        gradient = jax.grad(smooth)(scale * LOGITS, LABELS)
+        assert np.isfinite(gradient).all()

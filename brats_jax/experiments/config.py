@@ -237,6 +237,7 @@ def segmentation(settings: Settings) -> Segmentation:
         loss_name=settings.loss,
         focal_gamma=settings.focal_gamma,
         focal_alpha=settings.focal_alpha or None,
+        label_smoothing=settings.segment.label_smoothing,
         width=settings.model.width,
         dtype=devices.compute_dtype(settings.dtype),
         augmentation=_augmentation(settings.segment.augmentation),

@@ -61,6 +61,7 @@ ALPHA = Rule(
     "give weights of 0 or more, one of them above 0",
 )
 _WIDTHS = "give a multiple of 4, at most 1,024"
+SHARE_BELOW_ONE = Rule(lambda value: 0 <= value < 1, "give 0 or more, below 1")
 PROBABILITY = Rule(lambda value: 0 <= value <= 1, "give 0 to 1")
 SLICES = one_of(("tumour", "all"))
 SELECTIONS = ("budget", "validation")  # where a checkpoint is chosen, with labels of some patients
@@ -149,7 +150,7 @@ class TrainSettings(Part):
     save_every_steps: Annotated[int, at_least(1), FREE]
     steps_per_dispatch: Annotated[int, at_least(0), FREE]
     deterministic: Annotated[bool, FREE]
-    ema: Annotated[float, Rule(lambda d: 0 <= d < 1, "give 0 or more, below 1"), ADDED] = 0.0
+    ema: Annotated[float, SHARE_BELOW_ONE, ADDED] = 0.0
 
 
 @dataclass(frozen=True)
@@ -192,6 +193,7 @@ class SegmentSettings(StageSettings):
 
     learning_rate: Annotated[float, STAGE_RATE, ADDED] = 0.0
     outputs: Annotated[str, one_of(OUTPUTS), ADDED] = DEFAULT_OUTPUTS
+    label_smoothing: Annotated[float, SHARE_BELOW_ONE, ADDED] = 0.0
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ class Segmentation(Task):
       outputs_name: a key of `segmentation_outputs.OUTPUTS`: what the network's channels mean.
       loss_name: a key of `losses.SEGMENTATION_LOSSES`.
       focal_gamma, focal_alpha: see `losses.focal`.
+      label_smoothing: see `losses.cross_entropy`.
     """
 
     inputs: tuple[str, ...] = ("t1", "t1gd", "t2", "flair")
@@ -40,6 +41,7 @@ class Segmentation(Task):
     loss_name: str = "dice_ce"
     focal_gamma: float = 2.0
     focal_alpha: tuple[float, ...] | None = None
+    label_smoothing: float = 0.0
 
     name: ClassVar[str] = "segment"
 
@@ -107,6 +109,7 @@ class Segmentation(Task):
             alpha=self.focal_alpha,
             gamma=self.focal_gamma,
             regions=self.channels.loss_regions,
+            smoothing=self.label_smoothing,
         )
         return loss(output, target)
 

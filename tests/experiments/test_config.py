@@ -144,6 +144,7 @@ def test_the_baseline_is_paired_with_ssl():
         ({"optim__optimizer": "sgd"}, "optimizer=sgd: valid values are adam, adamw"),
         ({"optim__weight_decay": 0.1}, "weight_decay=0.1 has no effect .*optimizer=adamw, or"),
         ({"train__ema": 1.0}, "train.ema=1.0: give 0 or more, below 1"),
+        ({"segment__label_smoothing": 1.0}, "label_smoothing=1.0: give 0 or more, below 1"),
         ({"optim__clip_norm": -1.0}, "clip_norm=-1.0: give 0 or more"),
         ({"optim__warmup_epochs": 30.0}, "less than config.pretrain.epochs=30, or 0 for no"),
         ({"transfer__learning_rate_factor": 0.0}, "factor=0.0: must be positive"),
