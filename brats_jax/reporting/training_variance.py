@@ -92,6 +92,13 @@ def crossed_mean(
     Where values are missing, a group's mean is over deviations from the patient's own mean, and
     G is the effective number of groups, 1 / sum of squared weights.
 
+    In a cross-validation every patient is in one group alone, and such deviations do not exist.
+    Then V is the larger of V_patients, with P - 1 degrees of freedom, and
+
+        V_groups = sum_g share_g^2 (mean_g - mean)^2 G / (G - 1)      with G - 1
+
+    which holds the variance of patients and of groups.
+
     Args:
       values: a row for each patient, a column for each training; NaN where there is none. A
         patient without any value must be left out before.
@@ -117,6 +124,9 @@ def crossed_mean(
     own = (weight * table).sum(axis=1)  # the patient's mean over its trainings
     mean = float(own.mean())
     v_patients = float(own.var(ddof=1)) / patients
+
+    if (held.sum(axis=1) == 1).all():
+        return _nested_mean(table, held, v_patients, confidence, values.shape[1])
 
     # Deviations from the patient's own mean: a group that lacks difficult patients is not easier.
     of_cell = weight / patients
@@ -145,6 +155,27 @@ def crossed_mean(
     p = float(2 * stats.t.sf(abs(mean) / error, df))
     return CrossedMean(
         patients, values.shape[1], count, mean, error, df, mean - half, mean + half, p, training_sd
+    )
+
+
+def _nested_mean(
+    table: np.ndarray, held: np.ndarray, v_patients: float, confidence: float, trainings: int
+) -> CrossedMean:
+    """`crossed_mean` of patients who are in one group each: bool[P, G] `held`."""
+    patients, count = table.shape
+    mean = float(table[held].mean())
+    of_group = np.array([table[held[:, g], g].mean() for g in range(count)])
+    share = held.sum(axis=0) / patients
+    v_groups = float((share**2 * (of_group - mean) ** 2).sum()) * count / (count - 1)
+    by_group = v_groups > v_patients
+    v, df = (v_groups, count - 1) if by_group else (v_patients, patients - 1)
+    training_sd = math.sqrt(max(v_groups - v_patients, 0) / float((share**2).sum()))
+    error = math.sqrt(v)
+    half = float(stats.t.ppf((1 + confidence) / 2, df)) * error
+    same = error <= 1e-12 * np.abs(table[held]).max()
+    p = float(mean == 0) if same else float(2 * stats.t.sf(abs(mean) / error, df))
+    return CrossedMean(
+        patients, trainings, count, mean, error, df, mean - half, mean + half, p, training_sd
     )
 
 

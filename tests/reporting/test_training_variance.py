@@ -98,3 +98,28 @@ def test_shifts_between_trainings_are_not_taken_for_a_difference(design):
     both, alone = rates(design, 55, "Dice", 0.02, 500, seed=1)
     assert 0.02 < both < 0.085  # 0.05 +- 3 standard errors
     assert alone > 0.12
+
+
+def test_in_a_cross_validation_the_spread_between_folds_counts():
+    """Every patient is in one fold; folds that differ more than their patients decide."""
+    table = np.full((20, 5), np.nan)
+    shifts = np.array([-0.1, -0.05, 0.0, 0.05, 0.12])
+    rng = np.random.default_rng(0)
+    for patient in range(20):
+        table[patient, patient % 5] = shifts[patient % 5] + rng.normal(0, 0.01)
+    means = np.nanmean(table, axis=0)
+    result = crossed_mean(table, range(5))
+    assert result.standard_error == pytest.approx(math.sqrt(means.var(ddof=1) / 5))
+    assert (result.mean, result.degrees_of_freedom) == (pytest.approx(means.mean()), 4)
+    assert result.p == pytest.approx(stats.ttest_1samp(means, 0).pvalue)
+
+
+def test_in_a_cross_validation_without_shifts_patients_decide():
+    """Two opposite patients in each fold: all folds have the mean 0.1."""
+    table = np.full((10, 5), np.nan)
+    for patient in range(10):
+        table[patient, patient // 2] = 0.1 + (0.02 if patient % 2 else -0.02)
+    result = crossed_mean(table, range(5))
+    values = table[~np.isnan(table)]
+    assert result.p == pytest.approx(stats.ttest_1samp(values, 0).pvalue)
+    assert result.training_sd == 0
