@@ -16,7 +16,9 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
 
     config.seed = 0  # of initialisation and patches; the split has its own
-    config.folds = (0, 1, 2, 3, 4)  # which of the data.num_folds folds this run trains
+    # Which of the data.num_folds folds this run trains; or "all": a final model on all patients,
+    # without validation and test set.
+    config.folds = (0, 1, 2, 3, 4)
     config.ssl = True  # pretrain, transfer, fine-tune; False: segmentation only
     config.loss = "dice_ce"  # of the segmentation: dice_ce, dice_focal, focal
     config.focal_gamma = 2.0

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from tally_examples import slices_of, tally_of
 
-from brats_jax.data.splits import Audit, Splits
+from brats_jax.data.audit import Audit
+from brats_jax.data.splits import Splits
 from brats_jax.evaluation import conventions
 from brats_jax.evaluation.panel_slices import PanelSlices
 from brats_jax.evaluation.rows import rows_of

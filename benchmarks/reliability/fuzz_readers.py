@@ -18,11 +18,12 @@ import document_examples  # noqa: E402
 import prediction_examples  # noqa: E402
 from report_examples import write_run  # noqa: E402
 
+from brats_jax.data.audit import Audit  # noqa: E402
 from brats_jax.data.scans.case_files import group_by_case  # noqa: E402
 from brats_jax.data.scans.scan import read_scan  # noqa: E402
 from brats_jax.data.scans.truth import read_truth  # noqa: E402
 from brats_jax.data.sources.detect import open_source  # noqa: E402
-from brats_jax.data.splits import Audit, Splits  # noqa: E402
+from brats_jax.data.splits import Splits  # noqa: E402
 from brats_jax.data.store.reader import Store, verify  # noqa: E402
 from brats_jax.errors import BratsError  # noqa: E402
 from brats_jax.evaluation.panel_slices import PanelSlices  # noqa: E402

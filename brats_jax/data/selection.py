@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from brats_jax.data.folds import fold_entropy
 from brats_jax.data.modalities import DISPLAY_NAMES, MODALITIES, NO_LABELS
 from brats_jax.data.splits import Split, Splits
 from brats_jax.data.store.reader import Store
@@ -41,7 +42,7 @@ def labelled_slices(
       int64[m] ascending.
     """
     return _first_units(
-        indices, _units(store, indices, splits), count, [splits.seed, fold, 0x1ABE1]
+        indices, _units(store, indices, splits), count, [splits.seed, fold_entropy(fold), 0x1ABE1]
     )
 
 
@@ -109,7 +110,7 @@ def unlabelled_slices(
     """
     units = _persons_of(store, indices)
     count = _share(fraction, len(np.unique(units)))
-    return _first_units(indices, units, count, [splits.seed, fold, 0x04ABE1])
+    return _first_units(indices, units, count, [splits.seed, fold_entropy(fold), 0x04ABE1])
 
 
 def _persons_of(store: Store, indices: np.ndarray) -> np.ndarray:
@@ -152,6 +153,12 @@ def pretraining_slices(
 def count_patients(store: Store, indices: np.ndarray) -> int:
     """Number of persons of the slices."""
     return len({store.subjects[p] for p in np.unique(store.patient_of[indices])})
+
+
+def every_kth_patient(store: Store, indices: np.ndarray, k: int) -> np.ndarray:
+    """Keeps the slices of each k-th patient of these slices, the first one included."""
+    kept = np.unique(store.patient_of[indices])[::k]
+    return indices[np.isin(store.patient_of[indices], kept)]
 
 
 def usable_slices(store: Store, indices: np.ndarray, usable: np.ndarray) -> np.ndarray:

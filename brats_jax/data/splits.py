@@ -1,4 +1,4 @@
-"""The patients (or slices) of training, validation and test: drawn, frozen and audited."""
+"""The patients (or slices) of training, validation and test: drawn and frozen."""
 
 import dataclasses
 import fnmatch
@@ -12,10 +12,11 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from brats_jax.data.folds import ALL, fold_title
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 from brats_jax.runtime.document import SealedDocument, read_document
-from brats_jax.runtime.text import listed, plural
+from brats_jax.runtime.text import listed
 
 SPLIT_BY = ("patient", "slice")
 
@@ -35,7 +36,8 @@ class Splits(SealedDocument):
       unlabelled: sorted names of the persons without class labels, who are in no set: the
         pretraining of every fold may use them.
       training_only: sorted names of the persons with class labels who are in no test set and in
-        no fold's validation set: they train in every fold.
+        no fold's validation set: they train in every fold. All, where there are no folds
+        (config.folds=all).
     """
 
     SCHEMA: ClassVar[str] = "brats_jax.splits"
@@ -63,6 +65,8 @@ class Splits(SealedDocument):
             raise ValueError(f"'split_by' is {splits.split_by!r}, not {' or '.join(SPLIT_BY)}")
         if len(splits.folds) != splits.num_folds:
             raise ValueError(f"it has {len(splits.folds)} folds, not {splits.num_folds}")
+        if splits.all_train and splits.test:
+            raise ValueError("it has a test set, but no folds")
         seen: dict[str, str] = {}
         others = (
             ("the unlabelled persons", splits.unlabelled),
@@ -80,6 +84,11 @@ class Splits(SealedDocument):
         yield "the test set", self.test
         for number, names in enumerate(self.folds):
             yield f"fold {number}", names
+
+    @property
+    def all_train(self) -> bool:
+        """Whether there is neither a test set nor a fold: all patients train."""
+        return not self.num_folds
 
     @property
     def digest(self) -> str:
@@ -113,6 +122,7 @@ def make_splits(
     num_folds: int = 5,
     seed: int = 0,
     training_only: Sequence[str] = (),
+    all_train: bool = False,
 ) -> Splits:
     """Draws the hold-out test set and the folds.
 
@@ -133,10 +143,14 @@ def make_splits(
       seed: the draw is a pure function of the units and this number.
       training_only: names or patterns (`*`, `?`) of persons who train in every fold and are in no
         validation or test set; the shares are of the others.
+      all_train: no test set and no fold, as for a final model; of the others only `seed` counts.
+        In a store without any labels all persons train.
 
     Raises:
       BratsError: for unknown values, fewer units than the folds need, or a pattern of nobody.
     """
+    if all_train:
+        return _split_of_all(store, seed)
     if split_by not in SPLIT_BY:
         raise BratsError(f"unknown data.split_by '{split_by}'; valid: {', '.join(SPLIT_BY)}")
     if not 0.0 < test_fraction < 1.0:
@@ -188,6 +202,21 @@ def make_splits(
         folds=tuple(tuple(sorted(names[i] for i in fold)) for fold in folds),
         unlabelled=tuple(sorted({*store.subjects} - {*persons})),
         training_only=kept,
+    )
+
+
+def _split_of_all(store: Store, seed: int) -> Splits:
+    persons = _persons(store)
+    return Splits(
+        split_by="patient",
+        seed=seed,
+        test_fraction=0.0,
+        num_folds=0,
+        patients=tuple(store.patients),
+        test=(),
+        folds=(),
+        unlabelled=tuple(sorted({*store.subjects} - {*persons})),
+        training_only=tuple(persons),
     )
 
 
@@ -243,8 +272,16 @@ def load_or_make_splits(path: Path, store: Store, **options: object) -> Splits:
         splits.write(path)
         return splits
     splits = read_document(path, Splits)
-    patterns: Sequence[str] = options.get("training_only", ())  # type: ignore[assignment]
-    options = {**options, "training_only": _training_only(store, patterns)}
+    if splits.all_train != bool(options.get("all_train")):
+        begun = "was started with config.folds=all"
+        if not splits.all_train:
+            begun = "was started without config.folds=all"
+        raise BratsError(
+            f"{path.parent} {begun}; give another --workdir, or the setting it was started with"
+        )
+    if not splits.all_train:
+        patterns: Sequence[str] = options.get("training_only", ())  # type: ignore[assignment]
+        options = {**options, "training_only": _training_only(store, patterns)}
     for name, wanted in options.items():
         if getattr(splits, name) != wanted:
             raise BratsError(
@@ -286,7 +323,7 @@ def check_splits(splits: Splits, store: Store, path: Path) -> None:
         problem = f"it lists other patients than {store.path}"
     for where, names in splits.sets():
         named.update(names)
-        if not names:
+        if not names and not splits.all_train:
             problem = f"{where} is empty"
     if unknown := sorted(named - units):
         problem = f"'{unknown[0]}' is no {unit} of {store.path}"
@@ -302,14 +339,18 @@ def check_splits(splits: Splits, store: Store, path: Path) -> None:
 def fold_split(splits: Splits, store: Store, fold: int) -> Split:
     """The global slice indices of fold `fold`: all slices, with and without tumour.
 
+    Fold `ALL`, of splits without folds, has no validation and no test set.
+
     Scans without labels follow their person: with one who is in validation or test they are in
     no set, in a split by patient.
     """
-    if not 0 <= fold < len(splits.folds):
+    if splits.all_train != (fold == ALL):
+        raise BratsError(f"no {fold_title(fold)} in these splits; config.folds is of another run")
+    if fold != ALL and not 0 <= fold < len(splits.folds):
         raise BratsError(f"no fold {fold}: config.folds may name 0 to {len(splits.folds) - 1}")
     groups = {
         "test": splits.test,
-        "validation": splits.folds[fold],
+        "validation": () if fold == ALL else splits.folds[fold],
         "train": (
             *(name for k, names in enumerate(splits.folds) if k != fold for name in names),
             *splits.training_only,
@@ -330,121 +371,3 @@ def fold_split(splits: Splits, store: Store, fold: int) -> Split:
             for key, names in groups.items()
         }
     return Split(**indices, unlabelled=np.flatnonzero(unlabelled))
-
-
-@dataclass(frozen=True)
-class Audit(SealedDocument):
-    """audit.json: the overlap between the three sets of a fold.
-
-    Attributes:
-      patients, slices: persons and slices of each set, by name; of 'unlabelled' if there are
-        scans without labels to pretrain on.
-      patients_in_A_and_B, slices_in_A_and_B: in two sets.
-      A_slices_beside_a_training_slice: share of the slices of a set with a neighbour (slice number
-        +-1 of the same patient) in the training set; 0 for a split by patient.
-      leaks: whether anything is in two sets.
-    """
-
-    patients: dict[str, int]
-    slices: dict[str, int]
-    patients_in_train_and_validation: int
-    slices_in_train_and_validation: int
-    patients_in_train_and_test: int
-    slices_in_train_and_test: int
-    patients_in_validation_and_test: int
-    slices_in_validation_and_test: int
-    validation_slices_beside_a_training_slice: float
-    test_slices_beside_a_training_slice: float
-    leaks: bool
-    patients_in_unlabelled_and_validation: int = 0
-    slices_in_unlabelled_and_validation: int = 0
-    patients_in_unlabelled_and_test: int = 0
-    slices_in_unlabelled_and_test: int = 0
-
-    def check(self, split_by: str) -> str:
-        """One line on the leakage of a split.
-
-        Raises:
-          BratsError: a slice is in two sets, or a patient is in two sets of a split by patient.
-        """
-        slices = (
-            self.slices_in_train_and_validation
-            + self.slices_in_train_and_test
-            + self.slices_in_validation_and_test
-            + self.slices_in_unlabelled_and_validation
-            + self.slices_in_unlabelled_and_test
-        )
-        patients = (
-            self.patients_in_train_and_validation
-            + self.patients_in_train_and_test
-            + self.patients_in_validation_and_test
-            + self.patients_in_unlabelled_and_validation
-            + self.patients_in_unlabelled_and_test
-        )
-        if slices or (patients and split_by == "patient"):
-            raise BratsError(
-                f"the split leaks: {slices} slices and {patients} patients are in two of training, "
-                "validation and test; give another --workdir"
-            )
-        if not patients:
-            names = [k for k in ("train", "validation", "test", "unlabelled") if k in self.patients]
-            counts = ", ".join(f"{self.patients[k]} {k}" for k in names)
-            return f"split by patient ({counts}): no patient in two sets"
-        return (
-            f"SPLIT BY SLICE: {self.patients_in_train_and_test} patients are in both training and "
-            f"test, {self.test_slices_beside_a_training_slice:.0%} of test slices lie beside a "
-            "training slice; scores are too good"
-        )
-
-
-def audit_leakage(store: Store, split: Split) -> Audit:
-    """Counts the overlap between the sets of a fold.
-
-    A person with labelled and unlabelled scans may be in training with both.
-    """
-    sets = {"train": split.train, "validation": split.validation, "test": split.test}
-    if len(split.unlabelled):
-        sets["unlabelled"] = split.unlabelled
-    patients = {
-        name: {store.subjects[p] for p in np.unique(store.patient_of[idx])}
-        for name, idx in sets.items()
-    }
-    key = store.patient_of.astype(np.int64) * (1 << 20) + store.slice_number
-    shared: dict[str, Any] = {}
-    pairs = [pair for pair in itertools.combinations(sets, 2) if "unlabelled" not in pair]
-    if "unlabelled" in sets:
-        pairs += [("unlabelled", "validation"), ("unlabelled", "test")]
-    for a, b in pairs:
-        shared[f"patients_in_{a}_and_{b}"] = len(patients[a] & patients[b])
-        shared[f"slices_in_{a}_and_{b}"] = int(np.intersect1d(sets[a], sets[b]).size)
-
-    def share_beside_training(indices: np.ndarray) -> float:
-        near = np.isin(key[indices] - 1, key[split.train])
-        near |= np.isin(key[indices] + 1, key[split.train])
-        return float(near.mean()) if near.size else 0.0
-
-    return Audit(
-        patients={name: len(persons) for name, persons in patients.items()},
-        slices={name: len(indices) for name, indices in sets.items()},
-        **shared,
-        validation_slices_beside_a_training_slice=share_beside_training(split.validation),
-        test_slices_beside_a_training_slice=share_beside_training(split.test),
-        leaks=any(shared.values()),
-    )
-
-
-def describe_burden(store: Store, groups: Sequence[tuple[str, np.ndarray]]) -> list[str]:
-    """One line per set: slices, slices with tumour, mean tumour pixels of a tumour slice."""
-    lines = []
-    for name, indices in groups:
-        if not store.labelled[store.patient_of[indices]].any():
-            lines.append(f"{name}: {plural(len(indices), 'slice')} without class labels")
-            continue
-        with_tumour = indices[store.has_tumour[indices]]
-        pixels = store.pixels[with_tumour, 1:].sum(axis=1, dtype=np.int64)
-        mean = pixels.mean() if pixels.size else 0.0
-        lines.append(
-            f"{name}: {plural(len(indices), 'slice')}, {len(with_tumour):,} with tumour, "
-            f"{mean:,.0f} tumour pixels in such a slice"
-        )
-    return lines

@@ -68,6 +68,11 @@ def calibrate(trained: TrainedRun, store: str | None, batch_size: int) -> Iterat
     folder = RunFolder(trained.run)
     splits = read_document(folder.splits_json, Splits)
     check_splits(splits, data, folder.splits_json)
+    if splits.all_train:
+        raise BratsError(
+            f"{trained.run} was trained on all patients (config.folds=all): there is no validation "
+            "set to fit a temperature to; calibrate a run with folds"
+        )
     for member in trained.members:
         stage = folder.fold(member.fold).stage("segment")
         checkpoints.check_splits(stage, folder.splits_json, splits.digest)

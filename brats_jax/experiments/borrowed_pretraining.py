@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from brats_jax.data.folds import fold_title
 from brats_jax.data.splits import Splits
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
@@ -38,8 +39,8 @@ def find(settings: Settings, fold: int, store: Store, splits: Splits) -> StageFo
     stage = run.fold(fold).stage("pretrain")
     if not stage.is_complete:
         raise BratsError(
-            f"{name}: the pretraining of fold {fold} is not complete there; finish it first "
-            "(--mode=pretrain)"
+            f"{name}: the pretraining of {fold_title(fold)} is not complete there; finish it "
+            "first (--mode=pretrain)"
         )
     checkpoints.read_meta(stage.best, experiment_config.pretraining(settings).describe())
     return stage

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from brats_jax import about
 from brats_jax.data.augment import Augmentation
+from brats_jax.data.folds import is_all
 from brats_jax.data.store.reader import Store
 from brats_jax.data.store.summary import count_kinds
 from brats_jax.errors import BratsError
@@ -65,10 +66,12 @@ def check(settings: Settings) -> None:
 
 def _check_folds(settings: Settings) -> None:
     folds, count = settings.folds, settings.data.num_folds
+    if is_all(settings.document.get("folds")):
+        return
     if not folds or any(not 0 <= fold < count for fold in folds):
         raise BratsError(
             f"config.folds={folds}: valid are 0 to {count - 1} (config.data.num_folds={count}), "
-            "for example --config.folds=0,1"
+            "for example --config.folds=0,1; or 'all', to train on all patients"
         )
     if len(set(folds)) != len(folds):
         raise BratsError(f"config.folds={folds}: name each fold once")
@@ -260,6 +263,8 @@ def _augmentation(switches: Mapping[str, Any]) -> Augmentation | None:
 
 def split_options(settings: Settings) -> dict[str, Any]:
     """The arguments of `splits.make_splits`."""
+    if settings.trains_on_all:
+        return {"all_train": True, "seed": settings.data.split_seed}
     return {
         "split_by": settings.data.split_by,
         "test_fraction": settings.data.test_fraction,

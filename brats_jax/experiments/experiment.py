@@ -13,22 +13,17 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from brats_jax import about
+from brats_jax.data.audit import Audit, audit_leakage, describe_burden
+from brats_jax.data.folds import fold_title
 from brats_jax.data.selection import count_patients
-from brats_jax.data.splits import (
-    Audit,
-    Splits,
-    audit_leakage,
-    describe_burden,
-    fold_split,
-    load_or_make_splits,
-    make_splits,
-)
+from brats_jax.data.splits import Splits, fold_split, load_or_make_splits, make_splits
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 from brats_jax.evaluation.fold import FoldEvaluation
 from brats_jax.experiments import borrowed_pretraining, initialisation
 from brats_jax.experiments import config as experiment_config
 from brats_jax.experiments.stage_slices import StageSlices
+from brats_jax.experiments.stage_state import needs_no_training, note_if_damaged
 from brats_jax.runs import checkpoints
 from brats_jax.runs.documents import (
     GridConfig,
@@ -42,23 +37,26 @@ from brats_jax.runs.folder import (
     FoldFolder,
     GridFolder,
     RunFolder,
-    StageFolder,
-    checkpoint_steps,
 )
 from brats_jax.runs.left_folds import check_config_is_there
 from brats_jax.runs.settings import Settings, differences
 from brats_jax.runtime import devices, distributed, locks
 from brats_jax.runtime.console import print_line, print_lines
-from brats_jax.runtime.document import read_if_readable, read_if_there
+from brats_jax.runtime.document import read_if_readable
 from brats_jax.runtime.files import check_folder, make_folder
 from brats_jax.runtime.text import listed, plural
 from brats_jax.training.trainer import Stage
 
 MODES = ("train", "pretrain", "evaluate")
+NOTHING_TO_EVALUATE = (
+    "trained on all patients (config.folds=all): there is nothing to evaluate it on"
+)
 
 
-def run(config: ConfigDict, workdir: Path, mode: str = "train") -> Summary:
+def run(config: ConfigDict, workdir: Path, mode: str = "train") -> Summary | None:
     """Starts an experiment or continues it; prints and returns its summary.
+
+    With config.folds=all there is nothing to evaluate, and no summary (None).
 
     Args:
       config: the settings, see configs/base.py.
@@ -101,6 +99,8 @@ def run(config: ConfigDict, workdir: Path, mode: str = "train") -> Summary:
         fold = Fold(settings, store, splits, folder.fold(number), mesh)
         with _locked(fold.folder):
             fold.run(mode)
+    if settings.trains_on_all:
+        return None
     return Summary.from_json(
         distributed.broadcast_from_main(lambda: _summarise(folder, splits.num_folds).to_json())
     )
@@ -132,6 +132,11 @@ def _check(settings: Settings, folder: RunFolder, mode: str) -> None:
         raise BratsError(f"unknown --mode={mode}; valid: {', '.join(MODES)}")
     check_folder(folder.path, "--workdir")
     experiment_config.check(settings)
+    if mode == "evaluate" and settings.trains_on_all:
+        raise BratsError(
+            f"{folder.path}: {NOTHING_TO_EVALUATE}; to estimate the quality of such a model, "
+            "evaluate a run with folds, --config.folds=0,1,2,3,4, in another --workdir"
+        )
     experiment_config.check_workdir(settings, folder.path)
     if mode == "pretrain" and (not settings.ssl or settings.pretrain.run):
         raise BratsError(
@@ -222,34 +227,6 @@ def _summarise(folder: RunFolder, num_folds: int) -> Summary:
     return summary
 
 
-def _needs_no_training(folder: StageFolder) -> bool:
-    """Whether a stage is complete; if not, its training begins or goes on from `last`.
-
-    Raises:
-      BratsError: complete.json is there, but no checkpoint: training anew must be asked for.
-    """
-    best, last = (bool(checkpoint_steps(path)) for path in (folder.best, folder.last))
-    if folder.is_complete and best:
-        return True
-    if folder.complete_json.exists() and not last:
-        state = "is there" if folder.is_complete else "cannot be read"
-        raise BratsError(
-            f"{folder.complete_json} {state}, but {folder.last} holds no checkpoint to go on from: "
-            f"copy it back, or remove {folder.complete_json} and give the same command again, "
-            "which trains this stage from its beginning"
-        )
-    return False
-
-
-def _note_if_damaged(path: Path, kind: type[StageTraining | StageResult], title: str) -> None:
-    """Prints a line on a document that cannot be read, before it is made again."""
-    try:
-        read_if_there(path, kind)
-    except BratsError as error:
-        why = str(error).removesuffix(kind.REMEDY).rstrip(":; ")
-        print_line(f"{title}: {why}: made again")
-
-
 class Fold:
     """One fold of an experiment.
 
@@ -264,7 +241,7 @@ class Fold:
         self, settings: Settings, store: Store, splits: Splits, folder: FoldFolder, mesh: Mesh
     ) -> None:
         self.settings, self.store, self.splits = settings, store, splits
-        self.folder, self.mesh, self.title = folder, mesh, f"fold {folder.number}"
+        self.folder, self.mesh, self.title = folder, mesh, fold_title(folder.number)
         self.split = fold_split(splits, store, folder.number)
         self.audit = audit_leakage(store, self.split)
         self.slices = StageSlices.of(settings, store, splits, folder.number)
@@ -274,12 +251,13 @@ class Fold:
         """Trains and evaluates the stages that `mode` asks for."""
         distributed.broadcast_from_main(self._write_audit)
         print_line(f"{self.title}: {self.audit.check(self.splits.split_by)}")
-        if kept := self.splits.training_only:
+        if (kept := self.splits.training_only) and not self.splits.all_train:
             print_line(f"{self.title}: in training only: {listed(kept)}")
         stages = self._stages(mode)
         distributed.broadcast_from_main(lambda: self._check_splits(stages))
         if mode != "evaluate":
-            sets = [(n, getattr(self.split, n)) for n in ("train", "validation", "test")]
+            names = ("train",) if self.splits.all_train else ("train", "validation", "test")
+            sets = [(n, getattr(self.split, n)) for n in names]
             if len(self.split.unlabelled):
                 sets.append(("unlabelled", self.split.unlabelled))
             for line in describe_burden(self.store, sets):
@@ -288,6 +266,9 @@ class Fold:
                 self._take_pretraining()
             for name in stages:
                 self._train(name)
+        if self.splits.all_train:
+            print_line(f"{self.title}: {NOTHING_TO_EVALUATE}")
+            return
         # The main process evaluates alone: most of the work is on the host, by patient, and its
         # results must not depend on the number of processes.
         tasks = {name: experiment_config.task(self.settings, name) for name in stages}
@@ -336,7 +317,7 @@ class Fold:
 
     def _train(self, name: str) -> None:
         title, folder = f"{self.title} {name}", self.folder.stage(name)
-        if distributed.broadcast_from_main(lambda: _needs_no_training(folder)):
+        if distributed.broadcast_from_main(lambda: needs_no_training(folder)):
             print_line(f"{title}: complete, skipped")
             distributed.broadcast_from_main(lambda: self._repair_training(name))
             return
@@ -358,18 +339,19 @@ class Fold:
         )
         distributed.broadcast_from_main(lambda: self._write_training(name))
         distributed.broadcast_from_main(
-            lambda: _note_if_damaged(folder.complete_json, StageResult, title)
+            lambda: note_if_damaged(folder.complete_json, StageResult, title)
         )
         result = stage.run()
         distributed.broadcast_from_main(lambda: result.write(folder.complete_json))
+        chosen = "last" if training.selection == "last" else "best"
         print_line(
-            f"{title}: done, best {result.metric} {result.best:.4f} at step {result.best_step}"
+            f"{title}: done, {chosen} {result.metric} {result.best:.4f} at step {result.best_step}"
         )
 
     def _write_training(self, name: str) -> None:
         """Writes training.json, and names one that was damaged or edited."""
         path = self.folder.stage(name).training_json
-        _note_if_damaged(path, StageTraining, f"{self.title} {name}")
+        note_if_damaged(path, StageTraining, f"{self.title} {name}")
         self.describe(name).write(path)
 
     def _repair_training(self, name: str) -> None:

@@ -89,6 +89,12 @@ def run_grid(
         if name in overrides:
             raise BratsError(f"--config.{name} differs within a grid; give {flag} instead")
     settings = experiment_config.parse(config)
+    if settings.trains_on_all:
+        raise BratsError(
+            "config.folds=all trains on all patients and leaves none to evaluate on, so that the "
+            "cells of a grid could not be compared: give folds here, and train the final model "
+            "with brats_jax.main"
+        )
     axes = parse_axes(folds=config.folds, shared=settings, **asked)  # type: ignore[arg-type]
     index, count = parse_shard(shard)
     check_cells(config, axes)

@@ -5,11 +5,13 @@ from typing import Self
 
 import numpy as np
 
+from brats_jax.data.folds import ALL, fold_title
 from brats_jax.data.selection import (
     HELD_OUT,
     LabelBudget,
     count_labelled,
     count_patients,
+    every_kth_patient,
     label_budget,
     labelled_slices,
     note_on_left_out,
@@ -24,6 +26,10 @@ from brats_jax.experiments import config as experiment_config
 from brats_jax.runs.settings import Settings
 from brats_jax.runtime.text import plural
 from brats_jax.tasks import Task
+
+# Where all patients train, the curve of the validation is over the slices of one patient in so
+# many: as long as with folds, and a stage that diverges is noticed.
+SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -66,14 +72,15 @@ class StageSlices:
         """The slices that are scored at the end of an epoch, see `selection`.
 
         Those of the validation set, or those held out of the label budget; where the last
-        checkpoint is taken, the training slices.
+        checkpoint is taken, the training slices; if all patients train, of a fifth of them.
         """
         found = {
             "validation": lambda: self._used(self.split.validation, task),
             "held_out": lambda: self.held_out(task),
             "last": lambda: self.training(task),
         }
-        return found[self.selection(task)]()
+        indices = found[self.selection(task)]()
+        return every_kth_patient(self.store, indices, SHOWN) if self.fold == ALL else indices
 
     def held_out(self, task: Task) -> np.ndarray:
         """The slices of the label budget that are not trained on."""
@@ -82,6 +89,8 @@ class StageSlices:
 
     def selection(self, task: Task) -> str:
         """Where the best checkpoint is chosen, as of `StageTraining`."""
+        if self.fold == ALL:
+            return "last"
         budget = self._budget(task)
         if budget is None or self.settings.data.selection == "validation":
             return "validation"
@@ -97,7 +106,7 @@ class StageSlices:
         count = data.label_patients or count
         if count >= every:
             return None
-        if data.selection == "validation":
+        if data.selection == "validation" or self.fold == ALL:
             train = labelled_slices(self.store, found, count, self.splits, self.fold)
             return LabelBudget(train, np.zeros(0, np.int64))
         return label_budget(self.store, found, count, self.splits, self.fold)
@@ -109,12 +118,17 @@ class StageSlices:
         _, every = count_labelled(self.store, self._training(task, 1.0), 1.0, self.splits)
         if asked > every:
             raise BratsError(
-                f"config.data.label_patients={asked}: the training set of fold {self.fold} has "
-                f"{plural(every, 'patient')} with labels; give at most {every}, or 0 for all"
+                f"config.data.label_patients={asked}: the training set of {fold_title(self.fold)} "
+                f"has {plural(every, 'patient')} with labels; give at most {every}, or 0 for all"
             )
 
     def words(self, task: Task) -> str:
         """The rule by which a checkpoint is chosen; '' where it is the usual one."""
+        if self.fold == ALL:
+            return (
+                "the last checkpoint is taken; validation is on slices that it trains on, of one "
+                f"patient in {SHOWN}"
+            )
         if self._budget(task) is None:
             return ""
         if self.settings.data.selection == "validation":
@@ -141,9 +155,10 @@ class StageSlices:
         ):
             if not len(found):
                 raise BratsError(
-                    f"fold {self.fold} {task.name}: {self.store.path} has no slice for the {name} "
-                    f"set, which needs patients with {', '.join(task.needs)}: let the stage use "
-                    "all slices (slices=all), choose other modalities, or prepare more patients"
+                    f"{fold_title(self.fold)} {task.name}: {self.store.path} has no slice for the "
+                    f"{name} set, which needs patients with {', '.join(task.needs)}: let the "
+                    "stage use all slices (slices=all), choose other modalities, or prepare more "
+                    "patients"
                 )
 
     def notes(self, task: Task) -> list[str]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from brats_jax import about
+from brats_jax.data.folds import fold_titles
 from brats_jax.data.modalities import CLASSES, DISPLAY_NAMES, canonical_name, channel_indices
 from brats_jax.data.normalise import brain_mask, normalise
 from brats_jax.data.scans import provenance, writing
@@ -298,11 +299,11 @@ class Model:
         """The model of a case's prediction in words, by name, for the viewer."""
         trained, cleaning = self.trained, self.cleaning
         settings = trained.document.settings
-        folds = [str(member.fold) for member in trained.members]
+        folds = fold_titles([member.fold for member in trained.members])
         flips = self.averaged.flips
         facts = {
             "model": trained.hash,
-            "run": f"{trained.name}, fold{'s' * (len(folds) > 1)} {', '.join(folds)}",
+            "run": f"{trained.name}, {folds}",
             "weights": trained.weights.weights_sha256 if trained.weights else "",
             "predictions averaged": f"{self.ensemble.size}" + f" ({flips} flips)" * (flips > 1),
             "images": ", ".join(DISPLAY_NAMES[name] for name in self.inputs),

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from brats_jax.about import RESEARCH_USE_ONLY
+from brats_jax.data.folds import fold_titles
 from brats_jax.data.modalities import MODALITIES
 from brats_jax.data.scans.labels import scheme_named
 from brats_jax.data.scans.options import ReadOptions
@@ -65,9 +66,9 @@ def predict(
                 f"model needs {needed}"
             )
     print_line(RESEARCH_USE_ONLY)
-    folds = ", ".join(str(member.fold) for member in model.trained.members)
+    folds = fold_titles([member.fold for member in model.trained.members])
     print_line(
-        f"{plural(len(cases), 'case')}; {model.trained.run}, fold {folds}, model "
+        f"{plural(len(cases), 'case')}; {model.trained.run}, {folds}, model "
         f"{model.trained.hash[:12]}; predictions averaged: {model.ensemble.size}; "
         f"{devices.describe()}"
     )

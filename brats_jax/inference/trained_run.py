@@ -9,6 +9,7 @@ from pathlib import Path
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from brats_jax.data.folds import fold_title
 from brats_jax.data.normalise import NORMALISATIONS
 from brats_jax.data.scans.persons import subject_of
 from brats_jax.data.splits import Splits
@@ -245,7 +246,7 @@ def _folds(
         if not reason:
             found.append((fold, folder))
         elif folder.path.exists():
-            notes.append(f"fold {fold.number} {reason} and left out")
+            notes.append(f"{fold_title(fold.number)} {reason} and left out")
     if not found:
         why = f" ({'; '.join(notes)})" if notes else ""
         raise BratsError(
@@ -288,7 +289,10 @@ def _record_of(run: Path, members: list[EnsembleMember]) -> TrainingFacts:
 
 
 def _seen(run: RunFolder, *, pretrained: bool) -> frozenset[str]:
-    """The subjects that any fold trained or validated on: all but the test set."""
+    """The subjects that any fold trained or validated on: all but the test set.
+
+    Of a run with config.folds=all there is none.
+    """
     if not run.splits_json.exists():
         return frozenset()
     # Every fold trains on all folds but its own, on which it is validated. A split by slice

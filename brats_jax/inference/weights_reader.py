@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from brats_jax.data.folds import fold_title
 from brats_jax.data.normalise import NORMALISATIONS
 from brats_jax.errors import BratsError
 from brats_jax.inference import safetensors_file
@@ -70,7 +71,7 @@ def open_weights(
         stem = own.get(_STEM)
         # Before a network of a wrong size takes all memory.
         if stem is None or stem.shape[:2] != (task.width, len(task.stem)):
-            raise _not_of(folder, f"fold {fold.fold}: '{_STEM}'")
+            raise _not_of(folder, f"{fold_title(fold.fold)}: '{_STEM}'")
         source = _SavedFold(folder, fold, own)
         network = RestoredNetwork(task, source, mesh)
         temperature = fold.temperature if calibrated and fold.temperature else 1.0
@@ -155,7 +156,7 @@ class _SavedFold:
                 self.arrays, template["params"], template["stats"]
             )
         except ValueError as error:
-            raise _not_of(self.folder, f"fold {fold.fold}: {error}") from None
+            raise _not_of(self.folder, f"{fold_title(fold.fold)}: {error}") from None
         shardings = jax.tree.map(lambda shape: shape.sharding, template)
         placed = jax.device_put({"params": params, "stats": stats}, shardings)
         meta = CheckpointMeta(

@@ -13,8 +13,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+from brats_jax.data.audit import Audit
 from brats_jax.data.sources.joined import descriptions_in
-from brats_jax.data.splits import Audit, Splits, check_splits
+from brats_jax.data.splits import Splits, check_splits
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 from brats_jax.runs.documents import (
@@ -40,6 +41,10 @@ from brats_jax.runtime.document import (
 )
 from brats_jax.runtime.text import without_folders
 
+_OF_ALL = (
+    "was trained on all patients (config.folds=all): there is nothing to evaluate it on, so that "
+    "it is in no table; predict, export and load use it"
+)
 _UNKNOWN = 1000  # training patients of a run without splits
 
 D = TypeVar("D", bound=Document)
@@ -223,10 +228,16 @@ def discover(workdir: Path) -> Study:
         requested[cell.run] = (*requested.get(cell.run, ()), cell.fold)
     stores: dict[str, Store | None] = {}
     study.problems += without_config(workdir)
+    of_all = []
     for folder in folders:
         run = _read_run(folder, workdir, requested, stores, study.problems)
-        if run is not None:
+        if run is not None and run.document.settings.trains_on_all:
+            of_all.append(f"{folder.path} {_OF_ALL}")
+        elif run is not None:
             study.runs.append(run)
+    if of_all and not study.runs and not study.cells:
+        raise BratsError(of_all[0])
+    study.problems += of_all
     if not study.runs and not study.cells:
         if study.problems:
             raise BratsError(f"{workdir}: no run there can be read: {study.problems[0]}")

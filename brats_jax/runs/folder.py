@@ -31,6 +31,7 @@
     EXPORT/TASK.stablehlo, TASK.json     a program and its description
     EXPORT/TASK_fold_K.safetensors       the weights of each of its folds
 
+With config.folds=all a run has the folder fold_all instead of folds, without an evaluation.
 A report stands in a run, a grid or a folder of runs as report.html, with its tables in report/.
 """
 
@@ -38,6 +39,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from brats_jax.data.folds import ALL, ALL_NAME
 from brats_jax.runs.documents import StageResult
 from brats_jax.runs.weights_document import WeightsFolder
 from brats_jax.runtime.document import read_if_readable
@@ -382,11 +384,13 @@ def run_in_grid(name: str) -> Path:
 
 def fold_name(number: int) -> str:
     """The name of a fold's folder."""
-    return f"{_FOLD}{number}"
+    return f"{_FOLD}{ALL_NAME if number == ALL else number}"
 
 
 def fold_number(name: str) -> int | None:
-    """K of a folder called 'fold_K'; None for any other name."""
+    """K of a folder called 'fold_K', ALL of 'fold_all'; None for any other name."""
+    if name == fold_name(ALL):
+        return ALL
     digits = name.removeprefix(_FOLD)
     return int(digits) if name.startswith(_FOLD) and digits.isdecimal() else None
 

@@ -1,7 +1,10 @@
 """The settings that are read after training, of a run of any version."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Self
 
+from brats_jax.data.folds import ALL, with_fold_numbers
 from brats_jax.runtime.document import Part
 
 
@@ -48,3 +51,13 @@ class RecordedSettings(Part):
     model: RecordedModel = RecordedModel()
     data: RecordedData = RecordedData()
     pretrain: RecordedPretraining = RecordedPretraining()
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """Parses the settings; raises as `Part.from_json`."""
+        return super().from_json(with_fold_numbers(document))
+
+    @property
+    def trains_on_all(self) -> bool:
+        """Whether all patients train (config.folds=all): no validation set, no test set."""
+        return self.folds == (ALL,)

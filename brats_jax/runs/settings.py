@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 from brats_jax.data.device_store import PLACEMENTS
+from brats_jax.data.folds import ALL, ALL_NAME, is_all, with_fold_numbers
 from brats_jax.data.modalities import MODALITIES, VALID_NAMES, canonical_names
 from brats_jax.data.splits import SPLIT_BY
 from brats_jax.errors import BratsError
@@ -256,8 +257,10 @@ class Settings(Part):
           BratsError: a setting is missing or of another type.
         """
         document = with_canonical_modalities(document)
+        if is_all(document.get("folds")):
+            document["folds"] = ALL_NAME
         try:
-            settings = super().from_json(document)
+            settings = super().from_json(with_fold_numbers(document))
         except ValueError as error:
             raise BratsError(f"config: {error}") from None
         return dataclasses.replace(settings, document=document)
@@ -281,6 +284,11 @@ class Settings(Part):
         for part in name.split("."):
             value = getattr(value, part)
         return value
+
+    @property
+    def trains_on_all(self) -> bool:
+        """Whether all patients train (config.folds=all): no validation set, no test set."""
+        return self.folds == (ALL,)
 
     @property
     def uses_few_labels(self) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from brats_jax.runs.documents import TrainingFacts
+from brats_jax.runs.fold_part import FoldPart
 from brats_jax.runtime.document import Part, SealedDescription
 
 # Files are written before their sidecar; some file systems round times to 2 s.
@@ -15,10 +16,9 @@ LATER_S = 2.0
 
 
 @dataclass(frozen=True)
-class FoldModel(Part):
+class FoldModel(FoldPart):
     """The model of one fold: the hash of its weights, its step, and its temperature."""
 
-    fold: int
     hash: str
     step: int
     temperature: float

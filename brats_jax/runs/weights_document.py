@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from brats_jax.runs.documents import FoldsScore, TrainingFacts
+from brats_jax.runs.fold_part import FoldPart
 from brats_jax.runtime.document import Part, SealedDescription, is_of
 
 
@@ -47,7 +48,7 @@ class WeightsFolder:
 
 
 @dataclass(frozen=True)
-class SavedFold(Part):
+class SavedFold(FoldPart):
     """The network of one fold.
 
     Attributes:
@@ -59,7 +60,6 @@ class SavedFold(Part):
       patients, slices, steps: trained on, and how long; None where the run does not say.
     """
 
-    fold: int
     hash: str
     step: int
     epoch: int

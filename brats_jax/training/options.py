@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from brats_jax.data.folds import fold_entropy
+
 
 @dataclass(frozen=True)
 class TrainOptions:
@@ -68,7 +70,7 @@ class TrainOptions:
 
     def derived_seed(self, use: str) -> int:
         """A 32-bit seed for one use ('init', 'patches') in this stage and fold."""
-        entropy = [self.seed, self.purpose, self.fold, *use.encode()]
+        entropy = [self.seed, self.purpose, fold_entropy(self.fold), *use.encode()]
         return int(np.random.SeedSequence(entropy).generate_state(1)[0])
 
     def epoch_length(self, slices: int) -> int:

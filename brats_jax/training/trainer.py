@@ -20,6 +20,7 @@ from jax.sharding import Mesh
 
 from brats_jax import models
 from brats_jax.data.device_store import DeviceStore, bytes_needed, choose_placement
+from brats_jax.data.folds import fold_title
 from brats_jax.data.patches import PatchPlan
 from brats_jax.data.slice_facts import SliceFacts
 from brats_jax.data.splits import slice_name
@@ -100,7 +101,7 @@ class Stage:
         self.initialise, self.record = initialise, record or TrainingFacts()
         self.digests = {checkpoints.SPLITS: splits} if splits else {}
         self.dispatch_steps = dispatch_steps
-        self.title = f"fold {options.fold} {task.name}"
+        self.title = f"{fold_title(options.fold)} {task.name}"
         # Donors are of the training set, in validation too: its persons are never among them.
         self.facts = SliceFacts(store, task.wants, train_slices)
         self.plan = PatchPlan(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import unlabelled_examples as examples
 
+from brats_jax.data.audit import audit_leakage, describe_burden
 from brats_jax.data.selection import (
     count_labelled,
     count_patients,
@@ -18,9 +19,7 @@ from brats_jax.data.selection import (
 from brats_jax.data.splits import (
     Split,
     Splits,
-    audit_leakage,
     check_splits,
-    describe_burden,
     fold_split,
     load_or_make_splits,
     make_splits,

@@ -8,7 +8,8 @@ import pytest
 from document_examples import STORE, grid_of, record_of, result_of, training_of
 from report_examples import write_run
 
-from brats_jax.data.splits import Audit, Splits
+from brats_jax.data.audit import Audit
+from brats_jax.data.splits import Splits
 from brats_jax.errors import BratsError
 from brats_jax.evaluation.summary import summarise_run
 from brats_jax.experiments import config as experiment_config

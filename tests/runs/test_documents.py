@@ -7,7 +7,7 @@ import pytest
 from compatibility_examples import DATA
 from document_examples import STORE
 
-from brats_jax.data import splits
+from brats_jax.data import audit
 from brats_jax.errors import BratsError
 from brats_jax.runs import documents, export_document, sidecars
 from brats_jax.runtime.document import read_document
@@ -17,7 +17,7 @@ from brats_jax.runtime.files import json_text
 KINDS = {
     "/config.json": documents.RunConfig,
     "/grid.json": documents.GridConfig,
-    "/audit.json": splits.Audit,
+    "/audit.json": audit.Audit,
     "/training.json": documents.StageTraining,
     "/complete.json": documents.StageResult,
     "/pretraining.json": documents.PretrainingSource,

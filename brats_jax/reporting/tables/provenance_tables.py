@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 
-from brats_jax.data.splits import Audit
+from brats_jax.data.audit import Audit
 from brats_jax.reporting.arms import LOSS_NAMES, percent
 from brats_jax.reporting.read_runs import FoldFiles, Run, StageFiles, Study
 from brats_jax.reporting.tables.table import (

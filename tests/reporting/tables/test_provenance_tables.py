@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 from report_examples import write_run
 
-from brats_jax.data.splits import Audit
+from brats_jax.data.audit import Audit
 from brats_jax.reporting.read_runs import GridCell, Study, discover
 from brats_jax.reporting.tables import provenance_tables
 from brats_jax.runs.documents import StageTraining
