@@ -55,8 +55,8 @@ _WEIGHTS_DTYPE = flags.DEFINE_enum(
     "weights_dtype", "bfloat16", ("bfloat16", "float32"), "Of weights: dtype of the kernels."
 )
 _NAME = flags.DEFINE_string("name", "", "Of weights: name of the model (default: the folder's).")
-_SCORES = flag_types.define_path(
-    "scores", "Of weights: RUN with the scores to state (default: those of the checkpoint's run)."
+_SCORES = flag_types.define_paths(
+    "scores", "Of weights: RUN whose scores are stated instead of the checkpoint's; repeatable."
 )
 _LICENSE = flags.DEFINE_string("license", "", "Of a card: identifier of the weights' licence.")
 _COMMAND = flags.DEFINE_string("command", "", "Of a card: the command that makes the model again.")
@@ -104,7 +104,7 @@ def _main() -> None:
             card=_FORMAT.value == "hub",
             name=_NAME.value,
             about=CardOptions(_LICENSE.value, _COMMAND.value, text),
-            scores=scores_of(trained, Path(_SCORES.value) if _SCORES.value else None),
+            scores=scores_of(trained, [Path(path) for path in _SCORES.value or ()]),
         )
         written = weights_writer.write(trained, output, options)
     for path in written:

@@ -208,9 +208,10 @@ def test_the_installed_package_can_be_imported_from_any_folder(clone):
 
 @pytest.fixture
 def experiment(tmp_path):
-    """A folder with real.sh, and a Python that prints its arguments in one line."""
+    """A folder with real.sh and small.sh, and a Python that prints its arguments in one line."""
     (tmp_path / "launch").mkdir()
-    shutil.copy(LAUNCH / "real.sh", tmp_path / "launch")
+    for name in ("real.sh", "small.sh"):
+        shutil.copy(LAUNCH / name, tmp_path / "launch")
     (tmp_path / "launch" / "setup.sh").write_text("")
     python = tmp_path / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
@@ -218,14 +219,17 @@ def experiment(tmp_path):
     python.write_text(
         '#!/bin/bash\n[ "$1" = - ] && { echo "$FACTS"; exit; }\necho "$@"\n'
         'case "$*" in *--seeds=1*) exit 3;; esac\n'
+        # An export of a little more than 2 MB.
+        'case "$*" in *--format=hub*) mkdir -p "$PWD/small/exported"; cd "$PWD/small/exported"\n'
+        "touch README.md config.json; head -c 2000001 /dev/zero > model.safetensors;; esac\n"
     )
     python.chmod(0o755)
     return tmp_path
 
 
-def run_experiment(folder, *arguments, facts="no ", **variables):
+def run_experiment(folder, *arguments, script="real.sh", facts="no ", **variables):
     return subprocess.run(
-        ["bash", str(folder / "launch" / "real.sh"), *arguments],
+        ["bash", str(folder / "launch" / script), *arguments],
         capture_output=True,
         text=True,
         cwd=folder,
@@ -270,3 +274,44 @@ def test_a_failed_training_of_the_real_experiment_does_not_stop_the_others(exper
     done = run_experiment(experiment, "store", LABELS="3", TRAININGS="1 0")
     assert done.returncode == 3 and "--seeds=0" in done.stdout and "report" in done.stdout
     assert "bash launch/real.sh STORE" in run_experiment(experiment).stderr
+
+
+def test_the_ready_model_is_trained_on_all_and_scored_by_others(experiment):
+    done = run_experiment(
+        experiment, "store", script="small.sh", SPLITS="0 7", SSL="true", FLAGS="--config.seed=3"
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    folder = experiment / "small"
+    trained = [line for line in lines if "brats_jax.main" in line]
+    assert [line.split("--workdir=")[1].split()[0] for line in trained] == [
+        f"{folder}/{what}_{name}"
+        for name in (0, 7, "all")
+        for what in ("synthesis", "segmentation")
+    ]
+    for line in trained:
+        assert f"--config=configs/real.py --config.data.store={experiment}/store" in line
+        assert "--config.seed=3" in line and "--config.pretrain.decoder=unet" in line
+    assert "--config.folds=0 --config.seed=7 --config.data.split_seed=7" in trained[2]
+    assert f"--config.ssl=true --config.pretrain.run={folder}/synthesis_7" in trained[3]
+    assert all("--config.folds=all" in line for line in trained[4:])
+    segmentation, synthesis, verified = lines[len(trained) :]
+    for line, name in ((segmentation, "segmentation"), (synthesis, "synthesis")):
+        assert f"--checkpoint={folder}/{name}_all" in line and "--format=hub --name=small" in line
+        assert f"--scores={folder}/{name}_0 --scores={folder}/{name}_7" in line
+        assert (
+            "--command=SPLITS='0 7' SSL='true' FLAGS='--config.seed=3' bash launch/small.sh" in line
+        )
+    assert "--task=reconstruct" in synthesis and verified.endswith("small --verify")
+    written = experiment / "brats_jax/weights/small"
+    assert {p.name for p in written.iterdir()} == {"config.json", "model.safetensors", "README.md"}
+
+
+def test_a_ready_model_that_is_too_large_is_one_line_and_not_written(experiment):
+    done = run_experiment(
+        experiment, "store", script="small.sh", SPLITS="0", MOST_MB="1", OUTPUT="other"
+    )
+    assert done.returncode == 1 and done.stderr.startswith("error: ")
+    assert "has 2 MB, more than 1: choose a narrower network" in done.stderr
+    assert not (experiment / "other").exists()
+    assert "bash launch/small.sh STORE" in run_experiment(experiment, script="small.sh").stderr

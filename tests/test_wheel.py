@@ -1,6 +1,7 @@
 """The wheel: built, installed into a folder of its own and used from another."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,11 +22,16 @@ def run(*command: str, cwd: Path, **variables: str) -> subprocess.CompletedProce
 def installed(tmp_path_factory) -> Path:
     """A folder with the installed wheel alone; its dependencies are those of the tests."""
     root = tmp_path_factory.mktemp("wheel")
-    # A copy, because setuptools takes stale files from a build folder of earlier calls.
+    # A copy, to which a ready model is added, and because setuptools takes stale files from a build
+    # folder of earlier calls.
     (root / "source").mkdir()
     for name in SOURCES:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, root / "source" / name)
+    ready = root / "source" / "brats_jax" / "weights" / "mine"
+    ready.mkdir(parents=True)
+    (ready / "config.json").write_text('{"schema": "brats_jax.weights"}')
+    (ready / "model.safetensors").write_bytes(b"weights")
     built = run(
         *(sys.executable, "-m", "build", "--wheel", "--no-isolation", f"--outdir={root / 'dist'}"),
         cwd=root / "source",
@@ -51,6 +57,13 @@ def test_an_installed_package_brings_its_configurations(installed, tmp_path):
     )
     assert done.returncode == 1 and done.stderr.count("\n") == 1
     assert "nowhere" in done.stderr and "brats_jax.prepare" in done.stderr
+
+
+def test_an_installed_package_brings_its_ready_models(installed, tmp_path):
+    assert (installed / "brats_jax/weights/mine/model.safetensors").read_bytes() == b"weights"
+    code = "import brats_jax; brats_jax.load('yours')"
+    done = run(sys.executable, "-c", code, cwd=tmp_path, PYTHONPATH=str(installed))
+    assert re.search("--checkpoint=yours: no run there.* a ready model: .*mine", done.stderr)
 
 
 def test_an_installed_package_writes_a_report(installed, finished, tmp_path):

@@ -1,8 +1,10 @@
 """The scores that the card of an exported model states: few, on patients it has not seen."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
+from brats_jax.data.splits import Splits
 from brats_jax.errors import BratsError
 from brats_jax.evaluation.summary import average
 from brats_jax.inference.trained_run import TrainedRun
@@ -27,72 +29,80 @@ _IMAGE_STAGES = ("pretrain", "regression")
 _CHOICES = ("folds", "seed", "data.split_seed", "data.test_fraction", "data.num_folds")
 
 
-def scores_of(trained: TrainedRun, run: Path | None = None) -> StatedScores | None:
-    """The scores to state of a model: those of its own trainings, or of another run.
+def scores_of(trained: TrainedRun, others: Sequence[Path] = ()) -> StatedScores | None:
+    """The scores to state of a model; None if it was not evaluated.
 
     Args:
       trained: the model; of exported weights, the scores that they state already.
-      run: another run, or one fold of it, trained with the same settings on some of the patients.
-    """
-    if run is None and trained.weights is not None:
-        return trained.weights.tasks[trained.task_name].scores
-    if run is not None:
-        located = locate_fold(run)
-        if located is None:
-            raise BratsError(f"--scores={run}: no run there; give one that was evaluated")
-        settings = trained.document.config
-        return stated_scores(located[0], trained.task_name, settings=settings, only=located[1])
-    steps = {member.fold: member.network.meta.step for member in trained.members}
-    return stated_scores(RunFolder(trained.run), trained.task_name, steps=steps)
-
-
-def stated_scores(
-    run: RunFolder,
-    task_name: str,
-    *,
-    steps: Mapping[int, int] | None = None,
-    settings: Mapping[str, object] | None = None,
-    only: int | None = None,
-) -> StatedScores | None:
-    """The scores of a run, averaged over its evaluated folds; None if there are none.
-
-    Args:
-      run: the run.
-      task_name: 'segment' or 'reconstruct'.
-      steps: by fold, the checkpoint that must have been evaluated; None for all evaluated folds, of
-        another training than the model's.
-      settings: of the model, where `run` is another training.
-      only: one fold, alone.
+      others: other runs, or folds of them, whose scores are stated instead: trained with the same
+        settings on some of the patients.
 
     Raises:
-      BratsError: a document of the run cannot be read.
+      BratsError: one of `others` is no run, or was not evaluated; a document cannot be read.
     """
-    stage = STAGE_OF_TASK[task_name]
-    config = read_document(run.config_json, RunConfig)
-    found = []
-    for fold in run.folds() if only is None else [run.fold(only)]:
-        evaluation = read_if_there(fold.evaluation_json, Evaluation)
-        evaluated = evaluation.checkpoints.get(stage) if evaluation else None
-        if evaluation is None or evaluated is None:
-            continue
-        if steps is None or steps.get(fold.number) == evaluated.step:
-            found.append(evaluation)
+    task = trained.task_name
+    if others:
+        found = [one for path in others for one in _evaluations_of(path, task)]
+        return _stated(found, task, trained.document.config)
+    if trained.weights is not None:
+        return trained.weights.tasks[task].scores
+    folds = [(m.fold, m.network.meta.step) for m in trained.members]
+    own = [_evaluation(RunFolder(trained.run), fold, task, step) for fold, step in folds]
+    known = [one for one in own if one is not None]
+    return _stated(known, task, None) if known else None
+
+
+class _Evaluated(NamedTuple):
+    run: RunFolder
+    evaluation: Evaluation
+
+
+def _evaluations_of(path: Path, task: str) -> list[_Evaluated]:
+    located = locate_fold(path)
+    if located is None:
+        raise BratsError(f"--scores={path}: no run there; give one that was evaluated")
+    run, only = located
+    numbers = [fold.number for fold in run.folds()] if only is None else [only]
+    found = [one for number in numbers if (one := _evaluation(run, number, task)) is not None]
     if not found:
+        raise BratsError(f"--scores={path} has no evaluation of its {STAGE_OF_TASK[task]} stage")
+    return found
+
+
+def _evaluation(run: RunFolder, fold: int, task: str, step: int | None = None) -> _Evaluated | None:
+    """A fold's evaluation of the stage of a task; of the checkpoint `step` if given."""
+    evaluation = read_if_there(run.fold(fold).evaluation_json, Evaluation)
+    evaluated = evaluation.checkpoints.get(STAGE_OF_TASK[task]) if evaluation else None
+    if evaluation is None or evaluated is None or step not in (None, evaluated.step):
         return None
-    num_folds = int(config.config.get("data", {}).get("num_folds", len(found)))
-    summary = average(found, num_folds)
-    changed = differences(config.config, settings) if settings is not None else []
+    return _Evaluated(run, evaluation)
+
+
+def _stated(
+    found: Sequence[_Evaluated], task: str, settings: Mapping[str, Any] | None
+) -> StatedScores:
+    """The means over trainings; `settings` of the model, where these are other trainings."""
+    evaluations = [one.evaluation for one in found]
+    summary = average(evaluations, len(evaluations))
+    runs = {one.run.path: one.run for one in found}.values()
+    changed: set[str] = set()
+    for run in runs if settings is not None else ():
+        config = read_document(run.config_json, RunConfig).config
+        changed |= {line.split(":")[0] for line in differences(config, settings or {})}
     return StatedScores(
-        folds=summary.folds,
-        of_folds=num_folds,
-        patients=summary.patients,
+        trainings=len(evaluations),
+        patients=summary.patients if len(runs) == 1 else len(_tested(runs)),
         split_by=summary.split_by,
-        other_settings=tuple(
-            name for name in (line.split(":")[0] for line in changed) if name not in _CHOICES
-        ),
-        rows=tuple(_chosen(summary.rows, task_name)),
-        same_weights=steps is not None,
+        other_settings=tuple(sorted(changed - {*_CHOICES})),
+        rows=tuple(_chosen(summary.rows, task)),
+        same_weights=settings is None,
     )
+
+
+def _tested(runs: Iterable[RunFolder]) -> set[str]:
+    """The persons in the test set of any of the runs."""
+    splits = [read_document(run.splits_json, Splits) for run in runs]
+    return {name.split("/")[0] for one in splits for name in one.test}
 
 
 def _chosen(rows: tuple[FoldsScore, ...], task_name: str) -> list[FoldsScore]:

@@ -170,8 +170,8 @@ def _numbers(scores: StatedScores | None) -> str:
     )  # fmt: skip
     of_volumes = any(row.over == "volumes" for row in scores.rows)
     lines = [
-        f"Mean over {plural(len(scores.folds), 'training')} {whose}, each evaluated alone on "
-        f"{plural(scores.patients, 'patient')} that it has not seen; split by {scores.split_by}."
+        f"Mean over {plural(scores.trainings, 'training')} {whose}, each evaluated alone on "
+        f"patients that it has not seen, {scores.patients} in all; split by {scores.split_by}."
         + " An empty region counts as in BraTS 2020."
         * of_volumes,
         "",

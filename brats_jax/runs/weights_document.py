@@ -97,15 +97,15 @@ class StatedScores(Part):
     """The scores that the card of a model states.
 
     Attributes:
-      folds, of_folds: the trainings that were evaluated, and the folds of their split.
-      patients, split_by: of the test set, which is the same for every fold.
+      trainings: that were evaluated, each alone.
+      patients: in the test set of any of them.
+      split_by: 'patient' or 'slice'.
       other_settings: names of the settings in which these trainings differ from the model's.
       rows: whole volumes by region and metric.
       same_weights: whether the trainings are those of the model; otherwise others of its settings.
     """
 
-    folds: tuple[int, ...]
-    of_folds: int
+    trainings: int
     patients: int
     split_by: str
     other_settings: tuple[str, ...]

@@ -1,14 +1,18 @@
 """The scores in a model's card: those of its own trainings, or of others that are named so."""
 
 import dataclasses
+import shutil
+from types import SimpleNamespace
 
 import pytest
 from document_examples import STORE
 from tally_examples import tally_of, two_patients
 
-from brats_jax.evaluation.conventions import scores_of
+from brats_jax.data.splits import Splits
+from brats_jax.errors import BratsError
+from brats_jax.evaluation import conventions
 from brats_jax.evaluation.rows import rows_of
-from brats_jax.evaluation.stated_scores import stated_scores
+from brats_jax.evaluation.stated_scores import scores_of
 from brats_jax.runs.documents import EvaluatedCheckpoint, Evaluation, RunConfig
 from brats_jax.runs.folder import RunFolder
 
@@ -24,21 +28,31 @@ def run(tmp_path_factory):
     evaluation = Evaluation(
         *(0, "test", "all", "patient", 2, ("t1",), "flair", "dice_ce", False, 1.0),
         checkpoints={"segment": EvaluatedCheckpoint(5, 1, 0.5)},
-        rows=rows_of("segment", scores_of(tally_of(prediction, truth, sizes))),
+        rows=rows_of("segment", conventions.scores_of(tally_of(prediction, truth, sizes))),
     )
     evaluation.write(run.fold(0).evaluation_json)
     dataclasses.replace(
         evaluation,
         fold=2,
         checkpoints={"segment": EvaluatedCheckpoint(7, 1, 0.5)},
-        rows=rows_of("segment", scores_of(tally_of(truth, truth, sizes))),
+        rows=rows_of("segment", conventions.scores_of(tally_of(truth, truth, sizes))),
     ).write(run.fold(2).evaluation_json)
     return run
 
 
+def model(run, steps, settings=CONFIG):
+    """A trained run with folds at these steps, as far as its scores need it."""
+    meta = [SimpleNamespace(network=SimpleNamespace(meta=SimpleNamespace(step=s))) for s in steps]
+    members = [SimpleNamespace(fold=2 * k, **vars(m)) for k, m in enumerate(meta)]
+    document = SimpleNamespace(config=settings)
+    return SimpleNamespace(
+        run=run.path, task_name="segment", weights=None, members=members, document=document
+    )
+
+
 def test_the_scores_are_of_the_checkpoints_of_the_model(run):
-    found = stated_scores(run, "segment", steps={0: 5, 2: 7})
-    assert (found.folds, found.of_folds, found.patients) == ((0, 2), 3, 2)
+    found = scores_of(model(run, (5, 7)))
+    assert (found.trainings, found.patients) == (2, 2)
     assert found.same_weights and not found.other_settings
     assert {(row.metric, row.of) for row in found.rows} >= {
         (metric, of) for metric in ("dice", "hd95_mm") for of in ("WT", "TC", "ET")
@@ -47,14 +61,30 @@ def test_the_scores_are_of_the_checkpoints_of_the_model(run):
     dice = next(row for row in found.rows if (row.metric, row.of) == ("dice", "WT"))
     assert 0 < dice.mean < 1 and dice.folds == 2 and dice.over == "volumes"
     # A fold whose checkpoint is another one by now is not counted.
-    assert stated_scores(run, "segment", steps={0: 6, 2: 7}).folds == (2,)
-    assert stated_scores(run, "segment", steps={1: 5}) is None
-    assert stated_scores(run, "reconstruct", steps={0: 5}) is None
+    assert scores_of(model(run, (6, 7))).trainings == 1
+    assert scores_of(model(run, (6,))) is None
 
 
 def test_other_trainings_are_named_with_the_settings_that_differ(run):
     same = {**CONFIG, "folds": "all", "seed": 4}
-    found = stated_scores(run, "segment", settings=same)
-    assert found.folds == (0, 2) and not found.same_weights and found.other_settings == ()
-    other = stated_scores(run, "segment", settings={**same, "loss": "focal"}, only=2)
-    assert other.folds == (2,) and other.other_settings == ("loss",)
+    found = scores_of(model(run, (1,), same), [run.path])
+    assert found.trainings == 2 and not found.same_weights and found.other_settings == ()
+    fold = run.fold(2).path
+    other = scores_of(model(run, (1,), {**same, "loss": "focal"}), [fold])
+    assert other.trainings == 1 and other.other_settings == ("loss",)
+    with pytest.raises(BratsError, match="no run there; give one that was evaluated"):
+        scores_of(model(run, (1,)), [run.path / "none"])
+    with pytest.raises(BratsError, match="has no evaluation of its segment stage"):
+        scores_of(model(run, (1,)), [run.fold(1).path])
+
+
+def test_trainings_with_several_splits_count_every_tested_person_once(run, tmp_path):
+    folders = []
+    for number, test in enumerate((("a", "b"), ("b", "c"))):
+        folder = RunFolder(shutil.copytree(run.path, tmp_path / str(number)))
+        names = ("a", "b", "c", "d")
+        folds = ((next(name for name in names if name not in test),), ("d",) * 0)
+        Splits("patient", number, 0.5, 2, names, test, folds).write(folder.splits_json)
+        folders.append(folder.path)
+    found = scores_of(model(run, (1,)), folders)
+    assert (found.trainings, found.patients) == (4, 3)

@@ -1,5 +1,6 @@
 """Which folds of a run are opened, and which checkpoints are refused."""
 
+import dataclasses
 import json
 import shutil
 from types import SimpleNamespace
@@ -7,11 +8,13 @@ from types import SimpleNamespace
 import prediction_examples as examples
 import pytest
 
+from brats_jax.data.splits import Splits
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 from brats_jax.inference import model as inference
 from brats_jax.runs.documents import PretrainingSource, StageResult
 from brats_jax.runs.folder import StageFolder
+from brats_jax.runtime.document import read_document
 from brats_jax.tasks import Segmentation
 
 pytestmark = pytest.mark.usefixtures("shallow")
@@ -37,6 +40,20 @@ def test_incomplete_folds_are_left_out_with_a_note(example_runs, tmp_path):
         inference.load(tmp_path)
     with pytest.raises(BratsError, match="no checkpoint there"):
         inference.load(run / "fold_7")
+
+
+def test_all_who_train_count_as_seen(example_runs, tmp_path):
+    run = copy_run(example_runs, tmp_path)
+    splits = read_document(run / "splits.json", Splits)
+    own, test = next(names[0] for names in splits.folds if names), splits.test[0]
+    folds = tuple(tuple(name for name in names if name != own) for names in splits.folds)
+    dataclasses.replace(splits, folds=folds, training_only=(own,), unlabelled=("someone",)).write(
+        run / "splits.json"
+    )
+    trained = inference.load(run / "fold_0").trained
+    assert trained.has_seen(own) and not trained.has_seen(test)
+    # By the pretraining that the segmentation began with.
+    assert trained.has_seen("someone") == trained.document.settings.ssl
 
 
 def test_a_changed_weight_changes_the_hash(example_runs):
