@@ -131,6 +131,9 @@ def get_config() -> ConfigDict:
     config.segment.steps_per_epoch = 0  # 0: the slices of all training patients, once
     config.segment.slices = "tumour"
     config.segment.tumour_probability = 0.5
+    # What such a patch is drawn around: tumour, a pixel of any class (the paper's), or classes, a
+    # pixel of NCR/NET, ED or ET with equal probability.
+    config.segment.sampling = "tumour"
     config.segment.augmentation = _augmentation(on=True)
 
     config.evaluation = ConfigDict()

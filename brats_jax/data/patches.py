@@ -14,6 +14,9 @@ from brats_jax.data.slice_facts import SliceFacts
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 
+SAMPLINGS = ("tumour", "classes")  # what a tumour-aware patch is drawn around; the paper's first
+_OF_CLASS = 0xC1A55
+
 
 @dataclass(frozen=True)
 class Patches:
@@ -44,6 +47,18 @@ class PatchPlan:
     positions that cover it. Other patches are uniform over all positions in the slice, and may
     contain tumour by chance.
 
+    With `sampling='classes'` an example is, with probability `tumour_probability`, around a class
+    instead, whatever slice the pass has for it:
+
+        class ~ uniform over those of 1, 2, 3 with a pixel in any of the slices
+        slice ~ uniform over the slices with a pixel of the class
+        pixel ~ uniform over the slice's pixels of the class
+        patch ~ uniform over the positions that cover the pixel
+
+    so that each class is in at least p / 3 of the patches, and not in proportion to its pixels.
+    nnU-Net draws its foreground patches around a random class, too, of a random case
+    (https://arxiv.org/abs/1904.08128).
+
     Args:
       store: the prepared data; the plan reads its index only.
       slices: int[N] global slice indices to train on.
@@ -51,6 +66,7 @@ class PatchPlan:
       tumour_probability: p in [0, 1].
       seed: of all random numbers.
       purpose: distinguishes plans that share a seed.
+      sampling: 'tumour' or 'classes'.
       facts: what the batches need besides image, label and seed; None: nothing.
 
     Raises:
@@ -66,6 +82,7 @@ class PatchPlan:
         tumour_probability: float,
         seed: int,
         purpose: int = 0,
+        sampling: str = SAMPLINGS[0],
         facts: SliceFacts | None = None,
     ) -> None:
         height, width = store.slice_shape
@@ -88,6 +105,15 @@ class PatchPlan:
         self._patch_size = patch_size
         self._probability = tumour_probability
         self._entropy = (seed, purpose)
+        if sampling not in SAMPLINGS:
+            raise BratsError(f"unknown sampling '{sampling}'; valid: {', '.join(SAMPLINGS)}")
+        # Of each class that occurs, the slices that hold it.
+        self._with_class: dict[int, np.ndarray] = {}
+        if sampling == "classes":
+            there = store.pixels[self._slices] > 0
+            self._with_class = {
+                c: self._slices[there[:, c]] for c in range(1, there.shape[1]) if there[:, c].any()
+            }
         self._facts = facts or SliceFacts(store)
         self._pass = functools.lru_cache(maxsize=2)(self._draw_pass)
 
@@ -128,22 +154,47 @@ class PatchPlan:
             slices[here] = self._slices[order[position]]
             uniforms[here] = pass_uniforms[position]
             seeds[here] = pass_seeds[position]
-        rows, columns = self._positions(slices, uniforms)
+        if self._with_class:
+            must_cover, pixel = self._around_class(numbers, slices, uniforms)
+        else:
+            must_cover, pixel = self._around_tumour(slices, uniforms)
+        height, width = self._store.slice_shape
+        size = self._patch_size
+        rows = _cover(pixel // width, height, size, must_cover, uniforms[:, 2])
+        columns = _cover(pixel % width, width, size, must_cover, uniforms[:, 3])
         donors = self._facts.donors_of(slices, seeds)
         facts = self._facts.of(slices, donors)
         return Patches(slices, rows, columns, seeds, donors, facts)
 
-    def _positions(self, slices: np.ndarray, uniforms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        height, width = self._store.slice_shape
+    def _around_tumour(
+        self, slices: np.ndarray, uniforms: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(bool[n], int64[n]): which patches cover a tumour pixel, and which pixel."""
         begin = self._store.tumour_offsets[slices]
         tumour_count = self._store.tumour_offsets[slices + 1] - begin
         aware = (tumour_count > 0) & (uniforms[:, 0] < self._probability)
         chosen = begin + (uniforms[:, 1] * tumour_count).astype(np.int64)
         pixel = np.zeros(len(slices), np.int64)
         pixel[aware] = self._store.tumour_pixels[chosen[aware]]
-        rows = _cover(pixel // width, height, self._patch_size, aware, uniforms[:, 2])
-        columns = _cover(pixel % width, width, self._patch_size, aware, uniforms[:, 3])
-        return rows, columns
+        return aware, pixel
+
+    def _around_class(
+        self, numbers: np.ndarray, slices: np.ndarray, uniforms: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The same around a pixel of a class; replaces the slices of these patches in place."""
+        aware = uniforms[:, 0] < self._probability
+        pixel = np.zeros(len(slices), np.int64)
+        classes = sorted(self._with_class)
+        for k in np.flatnonzero(aware):
+            # Numbers of its own: those of the pass are as without classes.
+            entropy = [*self._entropy, int(numbers[k]), _OF_CLASS]
+            one, other = np.random.default_rng(np.random.SeedSequence(entropy)).random(2)
+            number = classes[int(one * len(classes))]
+            holders = self._with_class[number]
+            slices[k] = holders[int(other * len(holders))]
+            there = self._store.pixels_of_class(int(slices[k]), number)
+            pixel[k] = there[int(uniforms[k, 1] * len(there))]
+        return aware, pixel
 
 
 def _cover(

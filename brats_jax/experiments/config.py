@@ -304,13 +304,14 @@ def train_options(settings: Settings, stage: str, fold: int) -> TrainOptions:
         deterministic=train.deterministic,
         float32_epochs=train.float32_epochs,
         ema=train.ema,
-        **(_transfer_options(settings) if stage == "segment" else {}),
+        **(_segment_options(settings) if stage == "segment" else {}),
     )
 
 
-def _transfer_options(settings: Settings) -> dict[str, Any]:
+def _segment_options(settings: Settings) -> dict[str, Any]:
     transfer = settings.transfer
     return {
+        "sampling": settings.segment.sampling,
         "freeze_epochs": transfer.freeze_epochs,
         "transferred_factor": transfer.learning_rate_factor,
     }

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Self
 from brats_jax.data.device_store import PLACEMENTS
 from brats_jax.data.folds import ALL, ALL_NAME, is_all, with_fold_numbers
 from brats_jax.data.modalities import MODALITIES, VALID_NAMES, canonical_names
+from brats_jax.data.patches import SAMPLINGS
 from brats_jax.data.splits import SPLIT_BY
 from brats_jax.errors import BratsError
 from brats_jax.losses import RECONSTRUCTION_LOSSES, SEGMENTATION_LOSSES
@@ -195,6 +196,7 @@ class SegmentSettings(StageSettings):
     learning_rate: Annotated[float, STAGE_RATE, ADDED] = 0.0
     outputs: Annotated[str, one_of(OUTPUTS), ADDED] = DEFAULT_OUTPUTS
     label_smoothing: Annotated[float, SHARE_BELOW_ONE, ADDED] = 0.0
+    sampling: Annotated[str, one_of(SAMPLINGS), ADDED] = SAMPLINGS[0]
 
 
 @dataclass(frozen=True)

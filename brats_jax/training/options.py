@@ -22,6 +22,7 @@ class TrainOptions:
       clip_norm: largest global norm of the gradients of a step; 0: any.
       patch_size: height and width of a patch in pixels.
       tumour_probability: probability that the patch of a slice with tumour holds tumour pixels.
+      sampling: what such a patch is drawn around, see `patches.PatchPlan`.
       validation_batch_size: slices in a validation batch, over all devices.
       save_every_steps: steps between two checkpoints within an epoch.
       log_every_steps: steps between two log lines within an epoch.
@@ -51,6 +52,7 @@ class TrainOptions:
     clip_norm: float = 0.0
     patch_size: int = 128
     tumour_probability: float = 0.5
+    sampling: str = "tumour"
     validation_batch_size: int = 16
     save_every_steps: int = 2000
     log_every_steps: int = 50

@@ -110,6 +110,7 @@ class Stage:
             patch_size=options.patch_size,
             tumour_probability=options.tumour_probability,
             seed=options.derived_seed("patches"),
+            sampling=options.sampling,
             facts=self.facts,
         )
         # The main process decides by its memory: all processes must compile the same program.

@@ -40,6 +40,22 @@ def test_patches_cut_on_the_devices_have_the_bits_of_those_cut_on_the_host(
     assert sorted(np.concatenate(shares)) == list(range(40))
 
 
+def test_patches_around_classes_are_those_of_the_host_and_hold_all_classes(small_store):
+    slices, mesh = np.arange(20, 60), mesh_of(1)
+    options = {"patch_size": 16, "tumour_probability": 1.0, "seed": 3, "sampling": "classes"}
+    drawn = PatchPlan(small_store, slices, **options).examples(0, 40)
+    assert np.isin(drawn.slices, slices).all() and small_store.has_tumour[drawn.slices].all()
+    resident = DeviceStore(small_store, slices, mesh)
+    batch = jax.jit(lambda arrays, numbers: gather(arrays, numbers, 16, mesh))(
+        resident.arrays, devices.put_batch(resident.numbers(drawn), mesh)
+    )
+    expected = cut(small_store, drawn, 16)
+    for name, array in expected.items():
+        np.testing.assert_array_equal(batch[name], array)
+    for number in (1, 2, 3):
+        assert (expected["label"] == number).any(axis=(1, 2)).mean() >= 0.2
+
+
 def test_slices_that_fill_no_whole_block_are_all_copied(small_store, monkeypatch):
     slices = np.array([70, 3, 3, 9, 50, 11, 12, 40, 41])  # 8 of them
     plain = DeviceStore(small_store, slices, mesh_of(1)).arrays

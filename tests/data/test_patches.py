@@ -21,6 +21,7 @@ class SmallStore:
         flat = [np.flatnonzero(label) for label in labels]
         self.tumour_offsets = np.concatenate([[0], np.cumsum([len(f) for f in flat])])
         self.tumour_pixels = np.concatenate(flat).astype(np.uint16)
+        self.pixels = np.stack([(labels == c).sum(axis=(1, 2)) for c in range(4)], axis=1)
         rows, columns = np.indices(self.slice_shape)
         self._images = np.stack(
             [
@@ -31,6 +32,9 @@ class SmallStore:
 
     def presence(self, indices):
         return {}
+
+    def pixels_of_class(self, index, number):
+        return np.flatnonzero(self._labels[index] == number)
 
     def labels(self, index):
         return self._labels[index]
@@ -53,7 +57,7 @@ def store():
     return SmallStore(labels)
 
 
-def plan_of(store, slices=(0, 1, 2, 3, 4), probability=0.5, seed=7, purpose=0):
+def plan_of(store, slices=(0, 1, 2, 3, 4), probability=0.5, seed=7, purpose=0, **options):
     return PatchPlan(
         store,
         np.array(slices),
@@ -61,6 +65,7 @@ def plan_of(store, slices=(0, 1, 2, 3, 4), probability=0.5, seed=7, purpose=0):
         tumour_probability=probability,
         seed=seed,
         purpose=purpose,
+        **options,
     )
 
 
@@ -136,6 +141,46 @@ def test_half_of_the_patches_are_drawn_around_tumour(store):
     assert stats.binomtest(int(holds), n, expected).pvalue > 1e-3
 
 
+def test_classes_are_drawn_alike_however_many_pixels_and_slices_they_have(store):
+    """Class 1 has one pixel in one slice, 2 sixteen in two, 3 one in one; two slices have none."""
+    store._labels[3, 30, 30] = 2
+    store.pixels[3, 2] = 1
+    n = 6000
+    drawn = plan_of(store, probability=1.0, sampling="classes").examples(0, n)
+    labels = cut(store, drawn, SIZE)["label"]
+    holds = [int((labels == c).any(axis=(1, 2)).sum()) for c in (1, 2, 3)]
+    assert sum(holds) == n and stats.chisquare(holds).pvalue > 1e-3
+    # Of class 2, its two slices alike, and in each every pixel; slice 4 is never drawn.
+    by_slice = np.bincount(drawn.slices, minlength=5)
+    assert by_slice[4] == 0 and stats.chisquare(by_slice[[2, 3]]).pvalue > 1e-3
+
+
+def test_sampling_by_class_is_a_pure_function_of_seed_and_step(store):
+    plan = plan_of(store, sampling="classes")
+    whole = plan.examples(0, 60)
+    again = pickle.loads(pickle.dumps(plan))
+    for first in (44, 0, 16, 32):
+        for part, all_ in zip(arrays(again.examples(first, 16)), arrays(whole), strict=True):
+            np.testing.assert_array_equal(part, all_[first : first + 16])
+
+
+def test_patches_not_around_a_class_are_those_of_the_other_sampling(store):
+    n = 400
+    by_class = plan_of(store, sampling="classes").examples(0, n)
+    by_tumour = plan_of(store).examples(0, n)
+    uniform = plan_of(store, probability=0.0).examples(0, n)
+    same = by_class.slices == uniform.slices
+    same &= (by_class.rows == uniform.rows) & (by_class.columns == uniform.columns)
+    assert 0.4 < same.mean() < 0.7
+    np.testing.assert_array_equal(by_class.seeds, by_tumour.seeds)
+
+
+def test_sampling_by_class_without_any_tumour_is_uniform(store):
+    by_class = plan_of(store, [3, 4], probability=1.0, sampling="classes").examples(0, 50)
+    uniform = plan_of(store, [3, 4], probability=1.0).examples(0, 50)
+    np.testing.assert_array_equal(by_class.rows, uniform.rows)
+
+
 def test_slices_without_tumour_are_not_affected(store):
     aware = plan_of(store, [3, 4], probability=1.0).examples(0, 500)
     unaware = plan_of(store, [3, 4], probability=0.0).examples(0, 500)
@@ -176,6 +221,7 @@ def test_a_patch_may_be_as_large_as_the_slice(store):
         ({"patch_size": 41}, "does not fit slices of 40 x 48"),
         ({"patch_size": 0}, "does not fit"),
         ({"tumour_probability": 1.5}, "between 0 and 1"),
+        ({"sampling": "class"}, "valid: tumour, classes"),
     ],
 )
 def test_impossible_plans_are_refused(store, changes, message):

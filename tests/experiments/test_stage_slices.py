@@ -54,6 +54,17 @@ def test_pretraining_uses_everyone_outside_validation_and_test_who_has_its_modal
     np.testing.assert_array_equal(part.all_training(pretext), data.training(pretext))
 
 
+def test_slices_without_tumour_are_trained_and_validated_on_if_asked(mixed_store, tmp_path):
+    every = slices_of(mixed_store, tmp_path, segment__slices="all")
+    tumour = slices_of(mixed_store, tmp_path, segment__slices="tumour")
+    task = segmentation(every.settings)
+    for of in ("training", "validation"):
+        indices, with_tumour = getattr(every, of)(task), getattr(tumour, of)(task)
+        assert not mixed_store.has_tumour[indices].all()
+        np.testing.assert_array_equal(indices[mixed_store.has_tumour[indices]], with_tumour)
+        assert names_of(mixed_store, indices) == names_of(mixed_store, with_tumour)
+
+
 def test_a_stage_that_nobody_can_train_is_refused(mixed_store, tmp_path):
     data = slices_of(mixed_store, tmp_path)
     task = pretraining(data.settings)

@@ -232,6 +232,16 @@ class Store:
         _, image, label = self._pixels(index)
         return image.reshape(-1, 1).view(np.float16), label.reshape(-1)
 
+    def pixels_of_class(self, index: int, number: int) -> np.ndarray:
+        """Flat positions row * W + column of a slice's pixels of a class, ascending: int64[n]."""
+        row, column, height, width = self.box[index].tolist()
+        begin, patient = int(self._start[index]), self.patient_of[index]
+        if not self.labelled[patient]:
+            return np.zeros(0, np.int64)
+        mapped = self._maps[case_files(self.patients[patient])[1]]
+        at = np.flatnonzero(mapped.array[begin : begin + height * width] == number)
+        return (row + at // width) * self.slice_shape[1] + column + at % width
+
     def _pixels(self, index: int) -> tuple[list[int], np.ndarray, np.ndarray]:
         """A slice's box, and views [height, width] of its pixels (uint64) and its labels."""
         if not 0 <= index < self.num_slices:

@@ -43,6 +43,19 @@ def test_the_index_agrees_with_the_labels(path, volumes):
     assert store.slices_of("P1") == range(6, 13)
 
 
+def test_the_pixels_of_a_class_are_those_of_the_labels(path):
+    store = Store.open(path)
+    _, labels = store.read(np.arange(store.num_slices))
+    found = 0
+    for index in range(store.num_slices):
+        for number in (1, 2, 3):
+            pixels = store.pixels_of_class(index, number)
+            np.testing.assert_array_equal(pixels, np.flatnonzero(labels[index] == number))
+            assert len(pixels) == store.pixels[index, number]
+            found += len(pixels) > 0
+    assert found > 3
+
+
 def test_slices_and_windows_are_read_by_index(path):
     store = Store.open(path)
     images, labels = store.read([9, 0, 9])
