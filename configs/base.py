@@ -134,6 +134,9 @@ def get_config() -> ConfigDict:
     # What such a patch is drawn around: tumour, a pixel of any class (the paper's), or classes, a
     # pixel of NCR/NET, ED or ET with equal probability.
     config.segment.sampling = "tumour"
+    # What selects the best checkpoint: dice, a mean over the validation slices (the paper's), or
+    # volume_dice, the mean of WT, TC and ET over whole volumes, with all of their slices.
+    config.segment.selection_metric = "dice"
     config.segment.augmentation = _augmentation(on=True)
 
     config.evaluation = ConfigDict()

@@ -25,6 +25,7 @@ from brats_jax.runtime import devices
 from brats_jax.runtime.console import print_line
 from brats_jax.runtime.document import read_document
 from brats_jax.tasks import Pretraining, Segmentation, Task
+from brats_jax.tasks.segmentation import SELECTION_METRICS, VOLUME_DICE
 from brats_jax.tasks.segmentation_outputs import OUTPUTS
 from brats_jax.training.options import TrainOptions
 
@@ -56,6 +57,7 @@ def check(settings: Settings) -> None:
     _check_encoder_init(settings.encoder_init)
     _check_transfer(settings)
     _check_labels(settings)
+    _check_selection(settings)
     _check_optimiser(settings)
     if not settings.data.store:
         raise BratsError(
@@ -163,6 +165,16 @@ def _check_labels(settings: Settings) -> None:
         )
 
 
+def _check_selection(settings: Settings) -> None:
+    metric, data = settings.segment.selection_metric, settings.data
+    if metric == VOLUME_DICE and data.split_by != "patient" and not settings.trains_on_all:
+        raise BratsError(
+            f"config.segment.selection_metric={metric} with config.data.split_by={data.split_by}, "
+            "which leaves no whole volume in a validation set; give split_by=patient, or "
+            f"selection_metric={SELECTION_METRICS[0]}"
+        )
+
+
 def _check_optimiser(settings: Settings) -> None:
     optim, default = settings.optim, IF_ABSENT["optim.weight_decay"]
     if optim.optimizer != "adamw" and optim.weight_decay != default:
@@ -241,6 +253,7 @@ def segmentation(settings: Settings) -> Segmentation:
         focal_gamma=settings.focal_gamma,
         focal_alpha=settings.focal_alpha or None,
         label_smoothing=settings.segment.label_smoothing,
+        selection_metric=settings.segment.selection_metric,
         width=settings.model.width,
         dtype=devices.compute_dtype(settings.dtype),
         augmentation=_augmentation(settings.segment.augmentation),

@@ -72,7 +72,8 @@ class StageSlices:
         """The slices that are scored at the end of an epoch, see `selection`.
 
         Those of the validation set, or those held out of the label budget; where the last
-        checkpoint is taken, the training slices; if all patients train, of a fifth of them.
+        checkpoint is taken, the training slices; if all patients train, of a fifth of them. With
+        whole volumes all slices of these patients.
         """
         found = {
             "validation": lambda: self._used(self.split.validation, task),
@@ -80,6 +81,11 @@ class StageSlices:
             "last": lambda: self.training(task),
         }
         indices = found[self.selection(task)]()
+        if task.validates_volumes:
+            if self.selection(task) == "validation":
+                indices = self._of_usable(self.split.validation, task)
+            patients = np.unique(self.store.patient_of[indices])
+            indices = np.flatnonzero(np.isin(self.store.patient_of, patients))
         return every_kth_patient(self.store, indices, SHOWN) if self.fold == ALL else indices
 
     def held_out(self, task: Task) -> np.ndarray:
@@ -182,5 +188,8 @@ class StageSlices:
         return self._used(found, task)
 
     def _used(self, indices: np.ndarray, task: Task) -> np.ndarray:
-        usable = usable_slices(self.store, indices, task.usable(self.store.present))
+        usable = self._of_usable(indices, task)
         return select_slices(self.store, usable, self.settings.stage(task.name).slices)
+
+    def _of_usable(self, indices: np.ndarray, task: Task) -> np.ndarray:
+        return usable_slices(self.store, indices, task.usable(self.store.present))

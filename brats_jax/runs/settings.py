@@ -26,6 +26,7 @@ from brats_jax.pretexts import PRETEXTS
 from brats_jax.runtime.devices import DTYPES
 from brats_jax.runtime.document import Part
 from brats_jax.runtime.flag_types import LARGEST_SEED, MOST_SLICES_AT_ONCE
+from brats_jax.tasks.segmentation import SELECTION_METRICS
 from brats_jax.tasks.segmentation_outputs import DEFAULT_OUTPUTS, OUTPUTS
 
 
@@ -197,6 +198,7 @@ class SegmentSettings(StageSettings):
     outputs: Annotated[str, one_of(OUTPUTS), ADDED] = DEFAULT_OUTPUTS
     label_smoothing: Annotated[float, SHARE_BELOW_ONE, ADDED] = 0.0
     sampling: Annotated[str, one_of(SAMPLINGS), ADDED] = SAMPLINGS[0]
+    selection_metric: Annotated[str, one_of(SELECTION_METRICS), ADDED] = SELECTION_METRICS[0]
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,11 @@ class Task(abc.ABC):
         """Whether a larger `metric` is better."""
 
     @property
+    def validates_volumes(self) -> bool:
+        """Whether the validation needs all slices of its patients, not those of the stage alone."""
+        return False
+
+    @property
     @abc.abstractmethod
     def outputs(self) -> tuple[str, ...]:
         """The network's output channels: modalities, classes or regions."""
@@ -135,4 +140,8 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def summarise(self, statistics: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """Validation scores from the statistics of all slices; includes `metric`."""
+        """Validation scores from the statistics of all slices; includes `metric`.
+
+        Args:
+          statistics: of `validate`, [n, ...], and `patient` int[n], the patient of each slice.
+        """

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from brats_jax import losses
 from brats_jax.data.augment import augment
-from brats_jax.data.modalities import CLASSES, channel_indices
+from brats_jax.data.modalities import CLASSES, REGIONS, channel_indices
 from brats_jax.metrics import overlap
 from brats_jax.models import SegmentationModel
 from brats_jax.tasks.base import Batch, Images, Task
@@ -23,6 +23,10 @@ from brats_jax.tasks.segmentation_outputs import (
     SegmentationOutputs,
     outputs_named,
 )
+
+VOLUME_DICE = "volume_dice"
+# dice: a mean over slices (the paper's); volume_dice: of whole volumes, as the challenge reports.
+SELECTION_METRICS = ("dice", VOLUME_DICE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +38,7 @@ class Segmentation(Task):
       loss_name: a key of `losses.SEGMENTATION_LOSSES`.
       focal_gamma, focal_alpha: see `losses.focal`.
       label_smoothing: see `losses.cross_entropy`.
+      selection_metric: of `SELECTION_METRICS`: what selects the best checkpoint.
     """
 
     inputs: tuple[str, ...] = ("t1", "t1gd", "t2", "flair")
@@ -42,13 +47,19 @@ class Segmentation(Task):
     focal_gamma: float = 2.0
     focal_alpha: tuple[float, ...] | None = None
     label_smoothing: float = 0.0
+    selection_metric: str = SELECTION_METRICS[0]
 
     name: ClassVar[str] = "segment"
 
     @property
     def metric(self) -> str:
-        """See `Task.metric`: the mean Dice of the classes, or of the regions, that are trained."""
-        return self.channels.metric
+        """See `Task.metric`: by slice, the mean Dice of the classes or regions that are trained."""
+        return VOLUME_DICE if self.validates_volumes else self.channels.metric
+
+    @property
+    def validates_volumes(self) -> bool:
+        """See `Task.validates_volumes`."""
+        return self.selection_metric == VOLUME_DICE
 
     @property
     def larger_is_better(self) -> bool:
@@ -119,13 +130,21 @@ class Segmentation(Task):
         """True positives, false positives and false negatives of each slice and set of labels."""
         prediction = self.channels.labels_of_logits(output)
         sets = tuple(self.channels.counted.values())
-        return {"counts": overlap.region_counts(prediction, target, sets)}
+        found = {"counts": overlap.region_counts(prediction, target, sets)}
+        if self.validates_volumes:
+            regions = tuple(REGIONS.values())
+            found["regions"] = overlap.region_counts(prediction, target, regions)
+        return found
 
     def summarise(self, statistics: Mapping[str, np.ndarray]) -> dict[str, float]:
         """Dice of each class, and the mean of the foreground classes; with regions theirs, too.
 
         A slice counts for a class that is in its truth or its prediction (present-only). A class
         that is in no slice is left out of the mean; without any foreground the mean is 0.
+
+        With `selection_metric='volume_dice'` also the mean over patients of the Dice of WT, TC and
+        ET in 3D, and the mean of the three. A region that a patient has in neither truth nor
+        prediction counts 1, in one of them 0, as in BraTS 2020.
         """
         dice = overlap.mean_dice(statistics["counts"], "present_only").dice
         by_name = dict(zip(self.channels.counted, dice.tolist(), strict=True))
@@ -136,8 +155,20 @@ class Segmentation(Task):
             return float(present.mean()) if present.size else 0.0
 
         # By class with every kind of outputs, so that trainings can be compared.
-        means = {self.metric: self.channels.scored, "mean_foreground_dice": CLASSES[1:]}
+        means = {self.channels.metric: self.channels.scored, "mean_foreground_dice": CLASSES[1:]}
         return {
+            **(_volume_dice(statistics) if self.validates_volumes else {}),
             **{name: mean(of) for name, of in means.items()},
             **{f"dice_{name}": value for name, value in by_name.items()},
         }
+
+
+def _volume_dice(statistics: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Mean Dice of whole volumes, from the counts and the patient of each slice."""
+    counts = np.asarray(statistics["regions"], np.int64)
+    _, patient = np.unique(statistics["patient"], return_inverse=True)
+    volumes = np.zeros((patient.max() + 1, *counts.shape[1:]), np.int64)
+    np.add.at(volumes, patient, counts)
+    dice = overlap.dice_under(volumes, "brats2020").mean(axis=0)
+    by_region = {f"{VOLUME_DICE}_{name}": float(d) for name, d in zip(REGIONS, dice, strict=True)}
+    return {VOLUME_DICE: float(dice.mean()), **by_region}

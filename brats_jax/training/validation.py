@@ -60,13 +60,14 @@ class Validation:
         """
         results: list[dict[str, jax.Array]] = []
         valid: list[np.ndarray] = []
+        patients: list[np.ndarray] = []
         rows = devices.local_rows(self._filled_to, self._mesh)
         for batch in whole_slice_batches(
             self._store, self._slices, self._batch_size, rows, self._filled_to, self._facts
         ):
             between_batches()
             valid.append(batch.pop("valid"))
-            batch.pop("index")
+            patients.append(self._store.patient_of[batch.pop("index")])
             results.append(self._step(params, stats, devices.put_batch(batch, self._mesh)))
             if len(results) > IN_FLIGHT:
                 jax.block_until_ready(results[-1 - IN_FLIGHT])
@@ -78,5 +79,6 @@ class Validation:
             for name in host[0]
             if name != "loss"
         }
+        statistics["patient"] = np.concatenate(patients)[keep]
         loss = float(np.average([r["loss"] for r in host], weights=weights))
         return {"loss": loss, **self._task.summarise(statistics)}

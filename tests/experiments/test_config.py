@@ -183,3 +183,11 @@ def test_a_modality_in_another_spelling_is_the_same_setting():
     inputs = ("T1", "t1ce", "t2w", "T2F")
     spelt = config_of(segment__inputs=inputs, pretrain__target="FLAIR")
     assert spelt == config_of() and spelt.document == config_of().document
+
+
+def test_whole_volumes_are_not_validated_in_a_split_by_slice():
+    asked = {"segment__selection_metric": "volume_dice"}
+    with pytest.raises(BratsError, match="leaves no whole volume in a validation set"):
+        check(config_of(data__split_by="slice", **asked))
+    for others in ({}, {"data__split_by": "slice", "folds": ("all",)}):
+        check(config_of(**asked, **others))

@@ -65,6 +65,22 @@ def test_slices_without_tumour_are_trained_and_validated_on_if_asked(mixed_store
         assert names_of(mixed_store, indices) == names_of(mixed_store, with_tumour)
 
 
+@pytest.mark.parametrize("changes", [{}, {"data__label_patients": 2}, {"segment__slices": "all"}])
+def test_a_validation_by_volume_has_all_slices_of_its_patients(mixed_store, tmp_path, changes):
+    by_slice = slices_of(mixed_store, tmp_path, **changes)
+    by_volume = slices_of(mixed_store, tmp_path, segment__selection_metric="volume_dice", **changes)
+    task = segmentation(by_volume.settings)
+    indices = by_volume.validation(task)
+    assert names_of(mixed_store, indices) == names_of(
+        mixed_store, by_slice.validation(segmentation(by_slice.settings))
+    )
+    whole = np.isin(mixed_store.patient_of, np.unique(mixed_store.patient_of[indices]))
+    np.testing.assert_array_equal(indices, np.flatnonzero(whole))
+    np.testing.assert_array_equal(by_volume.training(task), by_slice.training(task))
+    pretext = pretraining(by_volume.settings)
+    np.testing.assert_array_equal(by_volume.validation(pretext), by_slice.validation(pretext))
+
+
 def test_a_stage_that_nobody_can_train_is_refused(mixed_store, tmp_path):
     data = slices_of(mixed_store, tmp_path)
     task = pretraining(data.settings)

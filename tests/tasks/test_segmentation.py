@@ -33,3 +33,32 @@ def test_with_regions_their_dice_chooses_and_that_of_the_classes_stands_beside_i
     assert (scores["dice_WT"], scores["dice_TC"], scores["mean_foreground_dice"]) == (1, 0, 0)
     assert np.isnan(scores["dice_ET"]) and "dice_background" in scores
     assert task.result(jnp.asarray(output)).tolist() == [[[1, 1], [1, 1]]]
+
+
+def test_volume_dice_sums_the_slices_of_a_patient_and_counts_agreement_on_absence_as_one():
+    """Patient 7: ED of 4 pixels over two slices, half of it found. Patient 9: no tumour, or 1 ET.
+
+    WT of 7: 2 * 2 / (2 + 4) = 2/3; it has no TC and no ET, and none is predicted: 1.
+    """
+    truth = np.zeros((4, 2, 2), np.uint8)
+    truth[0, 0], truth[2, 1] = 2, 2
+    predicted = np.zeros((4, 2, 2), np.int64)
+    predicted[0, 0] = 2
+    task = Segmentation(selection_metric="volume_dice")
+    assert task.metric == "volume_dice" and task.validates_volumes and task.larger_is_better
+    assert not Segmentation().validates_volumes
+
+    def scores_of(predicted):
+        output = jnp.asarray(np.eye(4)[predicted])
+        found = jax.device_get(task.validate(output, jnp.asarray(truth)))
+        return task.summarise({**found, "patient": np.array([7, 9, 7, 9])})
+
+    scores = scores_of(predicted)
+    np.testing.assert_allclose(scores["volume_dice_WT"], (2 / 3 + 1) / 2)
+    assert scores["volume_dice_TC"] == scores["volume_dice_ET"] == 1
+    np.testing.assert_allclose(scores["volume_dice"], (5 / 6 + 2) / 3)
+    assert "mean_foreground_dice" in scores and "dice_ED" in scores
+    predicted[3, 0, 0] = 3
+    invented = scores_of(predicted)
+    np.testing.assert_allclose(invented["volume_dice_WT"], (2 / 3 + 0) / 2)
+    assert invented["volume_dice_TC"] == invented["volume_dice_ET"] == 0.5

@@ -1,12 +1,16 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from meshes import mesh_of
-from pointwise import PointwiseTask
+from pointwise import Pointwise, PointwiseTask
 
 from brats_jax import models
-from brats_jax.data.modalities import channel_indices
+from brats_jax.data.modalities import REGIONS, channel_indices
+from brats_jax.tasks import Segmentation
 from brats_jax.training.validation import Validation
 
 TASK = PointwiseTask()
@@ -42,6 +46,40 @@ def test_loss_and_scores_do_not_depend_on_the_number_of_devices(network, small_s
     slices = np.arange(3, 13)
     one, two = (validate(network, small_store, slices, batch_size, of=n) for n in (1, 2))
     assert one == pytest.approx(two, rel=1e-6)
+
+
+@dataclasses.dataclass(frozen=True)
+class PointwiseSegmentation(Segmentation):
+    def build(self, seed):
+        return Pointwise(len(self.inputs), self.dtype, nnx.Rngs(seed), len(self.outputs))
+
+
+@pytest.mark.parametrize("outputs", ["classes", "regions"])
+def test_volume_dice_is_that_of_the_predicted_volumes_on_any_number_of_devices(
+    small_store, outputs
+):
+    task = PointwiseSegmentation(outputs_name=outputs, selection_metric="volume_dice")
+    graph, params, stats = models.split(task.build(0))
+    slices = np.arange(16, 48)  # of patients 1 and 2
+    images, truth = small_store.read(slices)
+    output, _ = models.apply(
+        graph, params, stats, task.test_input(jnp.asarray(images)), train=False
+    )
+    predicted = np.asarray(task.result(output))
+    expected = []
+    for values in REGIONS.values():
+        of_patients = []
+        for part in (slice(0, 16), slice(16, 32)):
+            p, t = np.isin(predicted[part], values), np.isin(truth[part], values)
+            both = p.sum() + t.sum()
+            of_patients.append(2 * (p & t).sum() / both if both else 1.0)
+        expected.append(np.mean(of_patients))
+    for of, batch_size in ((1, 5), (2, 12)):
+        validation = Validation(task, graph, small_store, slices, batch_size, mesh_of(of))
+        values = validation.run(params, stats, lambda: None)
+        by_region = [values[f"volume_dice_{name}"] for name in REGIONS]
+        np.testing.assert_allclose(by_region, expected, rtol=1e-6)
+        assert values["volume_dice"] == pytest.approx(np.mean(expected))
 
 
 def test_validation_can_be_stopped_between_two_batches(network, small_store):
