@@ -113,6 +113,16 @@ KEEP_FREED_MEMORY = {
 }
 
 
+def peer_environment(keeps_memory: bool = False) -> dict[str, str]:
+    """Environment of a process of another Python: it imports `benchmarks` alone.
+
+    Args:
+      keeps_memory: malloc keeps freed memory, as `devices.keep_freed_memory` sets it here.
+    """
+    kept = KEEP_FREED_MEMORY if keeps_memory else {}
+    return {**os.environ, "PYTHONPATH": str(HERE.parent), **kept}
+
+
 class Peer:
     """A benchmark process of another Python environment.
 
@@ -136,11 +146,7 @@ class Peer:
     ) -> None:
         self._process = subprocess.Popen(
             [python, str(HERE / script), *arguments],
-            env={
-                **os.environ,
-                "PYTHONPATH": str(HERE.parent),
-                **(KEEP_FREED_MEMORY if keeps_memory else {}),
-            },
+            env=peer_environment(keeps_memory),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

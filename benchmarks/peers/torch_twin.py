@@ -74,7 +74,8 @@ def _conv_bn_relu(inputs: int, outputs: int) -> nn.Sequential:
     )
 
 
-def _sizes(width: int) -> list[int]:
+def decoder_channels(width: int) -> list[int]:
+    """Output channels of the decoder's five stages."""
     return [max(8, c * width // 64) for c in DECODER_CHANNELS]
 
 
@@ -85,7 +86,7 @@ class Segmentation(nn.Module):
         super().__init__()
         self.encoder = ResNet50(in_channels, width)
         *skips, coarsest = self.encoder.channels
-        sizes = [coarsest, *_sizes(width)]
+        sizes = [coarsest, *decoder_channels(width)]
         self.decoder = nn.ModuleList(
             nn.Sequential(_conv_bn_relu(i + s, o), _conv_bn_relu(o, o))
             for i, s, o in zip(sizes[:-1], [*reversed(skips), 0], sizes[1:], strict=True)
@@ -106,7 +107,7 @@ class Reconstruction(nn.Module):
     def __init__(self, in_channels: int, width: int) -> None:
         super().__init__()
         self.encoder = ResNet50(in_channels, width)
-        sizes = [self.encoder.channels[-1], *_sizes(width)]
+        sizes = [self.encoder.channels[-1], *decoder_channels(width)]
         self.decoder = nn.Sequential(
             *(
                 nn.Sequential(
