@@ -1,7 +1,7 @@
 r"""The parts of real.py that run brats_jax; real.py starts them.
 
     python benchmarks/peers/ours_real.py pace --minutes=25 --folder=DIR --document=FILE \
-        --config=configs/real.py --config.data.store=STORE
+        --config=configs/real.py
     python benchmarks/peers/ours_real.py sets --run=RUN --fold=0 --document=FILE
     python benchmarks/peers/ours_real.py predict --run=RUN --fold=0 --cases=FILE --output=DIR \
         --document=FILE
@@ -9,9 +9,9 @@ r"""The parts of real.py that run brats_jax; real.py starts them.
         --output=DIR --document=FILE --peer_python=TORCH
 
 `pace` measures the segmentation's steps and validation and writes the number of steps of an epoch
-with which the training takes so many minutes. `sets` writes the patients of a fold. `predict`
-predicts cases one by one, files to files. `torch` trains a PyTorch network with the recipe of the
-run (recipe_real.py) and predicts the same slices.
+with which the training takes so many minutes; settings follow as `--config.NAME=VALUE`. `sets`
+writes the patients of a fold. `predict` predicts cases one by one, files to files. `torch` trains a
+PyTorch network with the recipe of the run (recipe_real.py) and predicts the same slices.
 """
 
 import argparse

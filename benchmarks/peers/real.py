@@ -279,8 +279,8 @@ class Measurement:
         lines = [f"load while the parts ran: {min(loads):.1f} to {max(loads):.1f}"]
         if max(loads) > 1.5 * (os.cpu_count() or 1):
             lines[0] += (
-                "; the machine had other work, which slows PyTorch's waiting threads down more than "
-                "JAX: do not compare the times, nor what was trained for equal time"
+                "; the machine had other work, which slows the waiting threads of PyTorch down "
+                "more than JAX: do not compare times, nor what was trained for equal time"
             )
         for name, program in self.programs.items():
             training, title = next(iter(program.values()))["training"], real_table.TITLES[name]

@@ -46,7 +46,7 @@ LOSS_TOLERANCE = 1e-3
 FOLLOWED = {
     *("epochs", "steps_per_epoch", "batch_size", "learning_rate", "decay_factor", "schedule"),
     *("decay_every_epochs", "optimizer", "weight_decay", "warmup_epochs", "clip_norm"),
-    *("patch_size", "tumour_probability", "validation_batch_size", "keep_last", "ema"),
+    *("patch_size", "tumour_probability", "validation_batch_size", "keep_last", "ema", "sampling"),
     *("save_every_steps", "log_every_steps", "seed", "purpose", "fold", "workers", "threads"),
     *("placement", "steps_per_dispatch", "deterministic", "float32_epochs"),
 }
