@@ -11,7 +11,7 @@ Losses are optax's where it has them and a continued training keeps its bits.
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -185,6 +185,35 @@ def dice_focal(
     return dice + focal(
         logits, labels, alpha=alpha, gamma=gamma, regions=regions, smoothing=smoothing
     )
+
+
+def deeply_supervised(
+    loss: Callable[[Logits, Labels], Scalar],
+    logits: Logits,
+    auxiliary: Mapping[int, Logits],
+    labels: Labels,
+) -> Scalar:
+    """A loss at several resolutions, as in nnU-Net: half the weight for each coarser one.
+
+        sum_i 2^-i loss_i / sum_i 2^-i,   i = 0 for the logits of every pixel
+
+    Args:
+      loss: of logits and labels.
+      logits: of every pixel.
+      auxiliary: by stride s = 2, 4, ..., logits [B, >= ceil(H / s), >= ceil(W / s), K]; what lies
+        beyond the labels is not counted. Their labels are those of the pixels i * s + s // 2
+        (nearest neighbour).
+      labels: true classes.
+
+    Reference: Isensee et al. 2021, https://doi.org/10.1038/s41592-020-01008-z
+    """
+    total, weights = loss(logits, labels), 1.0
+    for i, (stride, coarse) in enumerate(sorted(auxiliary.items()), start=1):
+        nearest = labels[:, stride // 2 :: stride, stride // 2 :: stride]
+        height, width = nearest.shape[1:]
+        total += loss(coarse[:, :height, :width], nearest) / 2**i
+        weights += 1 / 2**i
+    return total / weights
 
 
 def mse(prediction: Images, target: Images, weight: Weights = None) -> Scalar:

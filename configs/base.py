@@ -126,6 +126,8 @@ def get_config() -> ConfigDict:
     # Share of the target of cross-entropy and focal loss that is spread over all classes; not of
     # the Dice loss.
     config.segment.label_smoothing = 0.0
+    # In training, losses of the decoder's maps at strides 2, 4 and 8 too; weights 1, 1/2, 1/4, 1/8.
+    config.segment.deep_supervision = False
     config.segment.learning_rate = 0.0
     config.segment.epochs = 30
     config.segment.steps_per_epoch = 0  # 0: the slices of all training patients, once

@@ -296,3 +296,19 @@ def test_smoothing_leaves_the_dice_loss_alone_and_gradients_finite(name):
     for scale in (0.0, 1e4):
         gradient = jax.grad(smooth)(scale * LOGITS, LABELS)
         assert np.isfinite(gradient).all()
+
+
+def test_deep_supervision_halves_the_weight_of_each_coarser_loss_and_takes_the_nearest_labels():
+    """Five by six pixels; of the padded coarse maps, rows beyond the labels are left out."""
+    labels = np.arange(30).reshape(1, 5, 6) % 4
+    seen = []
+
+    def loss(logits, labels):
+        seen.append((logits.shape[1:3], np.asarray(labels).tolist()))
+        return jnp.float32([1.0, 10.0, 100.0][len(seen) - 1])
+
+    logits = {stride: jnp.zeros((1, 8 // stride, 8 // stride, 4)) for stride in (2, 4)}
+    value = losses.deeply_supervised(loss, jnp.zeros((1, 5, 6, 4)), logits, labels)
+    assert value == pytest.approx((1 + 10 / 2 + 100 / 4) / 1.75)
+    rows = [[labels[0, i, j] for j in (1, 3, 5)] for i in (1, 3)]
+    assert seen == [((5, 6), labels.tolist()), ((2, 3), [rows]), ((1, 1), [[[labels[0, 2, 2]]]])]

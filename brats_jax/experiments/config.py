@@ -17,6 +17,7 @@ from brats_jax.data.store.reader import Store
 from brats_jax.data.store.summary import count_kinds
 from brats_jax.errors import BratsError
 from brats_jax.losses import get_segmentation_loss
+from brats_jax.models.unet import AUXILIARY_STRIDES
 from brats_jax.pretexts import PRETEXTS, Options
 from brats_jax.runs.documents import GridConfig, RunConfig
 from brats_jax.runs.settings import BEFORE, IF_ABSENT, Settings, differences
@@ -85,6 +86,13 @@ def _check_loss(settings: Settings) -> None:
         raise BratsError(
             f"config.focal_alpha has {len(settings.focal_alpha)} weights; give one for each of "
             f"{', '.join(channels)} (config.segment.outputs={settings.segment.outputs}), or none"
+        )
+    stride = AUXILIARY_STRIDES[-1]
+    if settings.segment.deep_supervision and settings.data.patch_size < stride:
+        raise BratsError(
+            f"config.segment.deep_supervision with config.data.patch_size="
+            f"{settings.data.patch_size}: the coarsest map has a pixel for {stride} x {stride}; "
+            f"give patches of at least {stride}"
         )
     get_segmentation_loss(
         settings.loss, alpha=settings.focal_alpha or None, gamma=settings.focal_gamma
@@ -254,6 +262,7 @@ def segmentation(settings: Settings) -> Segmentation:
         focal_alpha=settings.focal_alpha or None,
         label_smoothing=settings.segment.label_smoothing,
         selection_metric=settings.segment.selection_metric,
+        deep_supervision=settings.segment.deep_supervision,
         width=settings.model.width,
         dtype=devices.compute_dtype(settings.dtype),
         augmentation=_augmentation(settings.segment.augmentation),

@@ -60,7 +60,7 @@ class Initialisation:
         if self.task.name != "segment" or not chosen.slows_down:
             return None
         ours = self.task.inputs
-        shapes = models.shapes(lambda: self.task.build(0))
+        shapes = models.shapes(lambda: self.task.build_to_train(0))
         if self._from_pretraining:
             theirs = experiment_config.pretraining(self.settings).stem
             return transfer.transferred(shapes, theirs, ours, chosen.parts)

@@ -30,6 +30,14 @@ def shapes(build: Callable[[], nnx.Module]) -> Weights:
     return nnx.to_pure_dict(nnx.state(nnx.eval_shape(build), nnx.Param))
 
 
+AUXILIARY = "auxiliary"  # the part of a model that only its loss in training needs
+
+
+def without_auxiliary(params: Weights) -> Weights:
+    """The parameters that inference needs."""
+    return {name: part for name, part in params.items() if name != AUXILIARY}
+
+
 def apply(
     graphdef: nnx.GraphDef,
     params: Weights,

@@ -13,14 +13,20 @@ c0 to c4 are the maps of `resnet.ResNet50`.
 Reference: Ronneberger et al. 2015, https://arxiv.org/abs/1505.04597
 """
 
+from typing import Any, NamedTuple
+
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from brats_jax.models.encoder_decoder import EncoderDecoder, decoder_channels
-from brats_jax.models.layers import ConvBNReLU
-from brats_jax.models.resnet import Maps
+from brats_jax.models.encoder_decoder import EncoderDecoder, decoder_channels, pad_to_multiple
+from brats_jax.models.layers import Conv, ConvBNReLU, he_normal_fan_in
+from brats_jax.models.resnet import STRIDE, Maps
+
+# Of the auxiliary heads. The decoder's coarsest map, at stride 16, has none, as in nnU-Net.
+AUXILIARY_STRIDES = (2, 4, 8)
 
 
 class UpBlock(nnx.Module):
@@ -88,10 +94,16 @@ class UNetDecoder(nnx.Module):
         )
 
     def __call__(self, maps: Maps, *, train: bool) -> Float[Array, "b hf wf o"]:
+        return self.all_maps(maps, train=train)[-1]
+
+    def all_maps(self, maps: Maps, *, train: bool) -> list[Float[Array, "b hk wk ok"]]:
+        """The maps at strides 16, 8, 4, 2 and 1."""
         *skips, x = maps
+        found = []
         for stage, skip in zip(self.stages, [*reversed(skips), None], strict=True):
             x = stage(x, skip, train=train)
-        return x
+            found.append(x)
+        return found
 
 
 class SegmentationModel(EncoderDecoder):
@@ -113,3 +125,61 @@ class SegmentationModel(EncoderDecoder):
         rngs: nnx.Rngs,
     ) -> None:
         super().__init__(in_channels, num_classes, UNetDecoder, width=width, dtype=dtype, rngs=rngs)
+
+
+class Supervised(NamedTuple):
+    """The result of a deeply supervised network in training.
+
+    Attributes:
+      logits: float32[B, H, W, classes].
+      auxiliary: by stride s of AUXILIARY_STRIDES, float32[B, ceil(H / s), ceil(W / s), classes] or
+        larger where the image was padded.
+    """
+
+    logits: jax.Array
+    auxiliary: dict[int, jax.Array]
+
+
+class DeeplySupervisedModel(SegmentationModel):
+    """A `SegmentationModel` with 1x1 convolutions as further heads, of coarser maps of the decoder.
+
+    The heads are for the loss in training alone: `without_auxiliary` gives the parameters of the
+    `SegmentationModel` that is left, whose initial values are the same with and without them.
+
+    Args: as of `SegmentationModel`.
+
+    Reference: Lee et al. 2015 (deeply-supervised nets), https://arxiv.org/abs/1409.5185;
+    Isensee et al. 2021 (nnU-Net), https://doi.org/10.1038/s41592-020-01008-z
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int = 4,
+        *,
+        width: int = 64,
+        dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ) -> None:
+        super().__init__(in_channels, num_classes, width=width, dtype=dtype, rngs=rngs)
+        finest_first = decoder_channels(width)[::-1]
+        self.auxiliary = nnx.List(
+            [
+                Conv(c, num_classes, 1, use_bias=True, kernel_init=he_normal_fan_in, rngs=rngs)
+                for c in finest_first[1 : 1 + len(AUXILIARY_STRIDES)]
+            ]
+        )
+
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Any:
+        """In training `Supervised`, otherwise the logits alone."""
+        if not train:
+            return super().__call__(x, train=False)
+        assert isinstance(self.decoder, UNetDecoder)
+        height, width = x.shape[1:3]
+        maps = self.encoder(pad_to_multiple(x, STRIDE), train=True)
+        finest, *coarser = self.decoder.all_maps(maps, train=True)[::-1]
+        heads = zip(AUXILIARY_STRIDES, self.auxiliary, coarser, strict=False)
+        return Supervised(
+            self.head(finest)[:, :height, :width],
+            {stride: head(y) for stride, head, y in heads},
+        )

@@ -199,6 +199,7 @@ class SegmentSettings(StageSettings):
     label_smoothing: Annotated[float, SHARE_BELOW_ONE, ADDED] = 0.0
     sampling: Annotated[str, one_of(SAMPLINGS), ADDED] = SAMPLINGS[0]
     selection_metric: Annotated[str, one_of(SELECTION_METRICS), ADDED] = SELECTION_METRICS[0]
+    deep_supervision: Annotated[bool, ADDED] = False
 
 
 @dataclass(frozen=True)

@@ -95,6 +95,10 @@ class Task(abc.ABC):
     def build(self, seed: int) -> nnx.Module:
         """A newly initialised network."""
 
+    def build_to_train(self, seed: int) -> nnx.Module:
+        """The network of `build`, perhaps with parts for its loss alone (`models.AUXILIARY`)."""
+        return self.build(seed)
+
     @classmethod
     @abc.abstractmethod
     def described_by(cls, description: Mapping[str, Any], dtype: DTypeLike) -> Self:

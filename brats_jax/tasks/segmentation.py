@@ -15,7 +15,7 @@ from brats_jax import losses
 from brats_jax.data.augment import augment
 from brats_jax.data.modalities import CLASSES, REGIONS, channel_indices
 from brats_jax.metrics import overlap
-from brats_jax.models import SegmentationModel
+from brats_jax.models import DeeplySupervisedModel, SegmentationModel, Supervised
 from brats_jax.tasks.base import Batch, Images, Task
 from brats_jax.tasks.segmentation_outputs import (
     DEFAULT_OUTPUTS,
@@ -39,6 +39,7 @@ class Segmentation(Task):
       focal_gamma, focal_alpha: see `losses.focal`.
       label_smoothing: see `losses.cross_entropy`.
       selection_metric: of `SELECTION_METRICS`: what selects the best checkpoint.
+      deep_supervision: see `losses.deeply_supervised`.
     """
 
     inputs: tuple[str, ...] = ("t1", "t1gd", "t2", "flair")
@@ -48,6 +49,7 @@ class Segmentation(Task):
     focal_alpha: tuple[float, ...] | None = None
     label_smoothing: float = 0.0
     selection_metric: str = SELECTION_METRICS[0]
+    deep_supervision: bool = False
 
     name: ClassVar[str] = "segment"
 
@@ -78,7 +80,15 @@ class Segmentation(Task):
 
     def build(self, seed: int) -> nnx.Module:
         """A newly initialised network."""
-        return SegmentationModel(
+        return self._build(SegmentationModel, seed)
+
+    def build_to_train(self, seed: int) -> nnx.Module:
+        """See `Task.build_to_train`."""
+        kind = DeeplySupervisedModel if self.deep_supervision else SegmentationModel
+        return self._build(kind, seed)
+
+    def _build(self, kind: type[SegmentationModel], seed: int) -> SegmentationModel:
+        return kind(
             len(self.inputs),
             len(self.outputs),
             width=self.width,
@@ -113,8 +123,10 @@ class Segmentation(Task):
         """See `Task.result`: labels uint8[B, H, W]."""
         return self.channels.labels_of_logits(output).astype(jnp.uint8)
 
-    def loss(self, output: Float[Array, "b h w k"], target: Int[Array, "b h w"]) -> jax.Array:
-        """The segmentation loss called `loss_name`."""
+    def loss(
+        self, output: Float[Array, "b h w k"] | Supervised, target: Int[Array, "b h w"]
+    ) -> jax.Array:
+        """The segmentation loss called `loss_name`; with deep supervision of every head."""
         loss = losses.get_segmentation_loss(
             self.loss_name,
             alpha=self.focal_alpha,
@@ -122,6 +134,8 @@ class Segmentation(Task):
             regions=self.channels.loss_regions,
             smoothing=self.label_smoothing,
         )
+        if isinstance(output, Supervised):
+            return losses.deeply_supervised(loss, *output, target)
         return loss(output, target)
 
     def validate(

@@ -47,8 +47,12 @@ class TrainState(NamedTuple):
 
     @property
     def network(self) -> Network:
-        """The network to validate and to keep: the average, or the network of the last step."""
-        return self.average or {"params": self.params, "stats": self.stats}
+        """The network to validate and to keep: the average, or the network of the last step.
+
+        Without the parts that only the loss needs.
+        """
+        network = self.average or {"params": self.params, "stats": self.stats}
+        return {**network, "params": models.without_auxiliary(network["params"])}
 
 
 class StepProgress(NamedTuple):

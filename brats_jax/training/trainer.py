@@ -164,7 +164,8 @@ class Stage:
 
         Of several processes only the main one applies `initialise`; `run` copies its state.
         """
-        graph, params, stats = models.split(self.task.build(self.options.derived_seed("init")))
+        network = self.task.build_to_train(self.options.derived_seed("init"))
+        graph, params, stats = models.split(network)
         if self.initialise is not None and distributed.is_main():
             params, stats = self.initialise(params, stats)
         average = {"params": params, "stats": stats} if self.options.ema else None
@@ -200,11 +201,14 @@ class Stage:
             self.float32_steps = self.options.float32_epochs * self.steps_per_epoch
         if self.step < self.float32_steps:
             in_float32 = self.task.computing_in(jnp.float32)
-            float32_graph = models.split(in_float32.build(0))[0]
+            float32_graph = models.abstract(lambda: in_float32.build_to_train(0))[0]
             self.float32_step = self._compile(in_float32, float32_graph, resident)
+        tested = graph
+        if models.AUXILIARY in self.state.params:
+            tested = models.abstract(lambda: self.task.build(0))[0]
         self.validation = Validation(
             self.task,
-            graph,
+            tested,
             self.store,
             self.validation_slices,
             self.options.validation_batch_size,

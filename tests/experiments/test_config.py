@@ -145,6 +145,10 @@ def test_the_baseline_is_paired_with_ssl():
         ({"optim__weight_decay": 0.1}, "weight_decay=0.1 has no effect .*optimizer=adamw, or"),
         ({"train__ema": 1.0}, "train.ema=1.0: give 0 or more, below 1"),
         ({"segment__label_smoothing": 1.0}, "label_smoothing=1.0: give 0 or more, below 1"),
+        (
+            {"segment__deep_supervision": True, "data__patch_size": 4},
+            "patch_size=4: the coarsest map has a pixel for 8 x 8; give patches of at least 8",
+        ),
         ({"optim__clip_norm": -1.0}, "clip_norm=-1.0: give 0 or more"),
         ({"optim__warmup_epochs": 30.0}, "less than config.pretrain.epochs=30, or 0 for no"),
         ({"transfer__learning_rate_factor": 0.0}, "factor=0.0: must be positive"),

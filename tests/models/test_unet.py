@@ -10,7 +10,14 @@ from flax import nnx
 from jax import lax
 
 from brats_jax.losses import dice_ce
-from brats_jax.models import SegmentationModel, UNetDecoder, apply, split
+from brats_jax.models import (
+    DeeplySupervisedModel,
+    SegmentationModel,
+    UNetDecoder,
+    apply,
+    split,
+    without_auxiliary,
+)
 from brats_jax.models.unet import UpBlock
 
 # These networks run for milliseconds; without optimisation they compile in half the time.
@@ -85,3 +92,30 @@ def test_every_leaf_has_a_gradient_and_the_loss_falls():
     for before, after in zip(jax.tree.leaves(stats), jax.tree.leaves(new_stats), strict=True):
         assert np.abs(np.asarray(after) - before).max() > 0
     assert values[-1] < 0.75 * values[0], values
+
+
+def test_a_deeply_supervised_network_is_the_plain_one_with_heads_at_strides_2_4_and_8(shallow):
+    """The same initial values, logits and statistics; 36 x 40 pixels are padded to 64 x 64."""
+    plain, deep = (
+        split(kind(4, 3, width=8, rngs=nnx.Rngs(1)))
+        for kind in (SegmentationModel, DeeplySupervisedModel)
+    )
+    jax.tree.map(np.testing.assert_array_equal, without_auxiliary(deep[1]), plain[1])
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((1, 36, 40, 4)), jnp.float32)
+
+    @partial(jax.jit, compiler_options=QUICK_COMPILE)
+    def both(params, stats, x):
+        plain_params = without_auxiliary(params)
+        return (
+            apply(plain[0], plain_params, stats, x, train=True),
+            apply(deep[0], params, stats, x, train=True),
+        )
+
+    (expected, stats), (found, deep_stats) = both(*deep[1:], x)
+    np.testing.assert_allclose(found.logits, expected, rtol=1e-4, atol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), deep_stats, stats)
+    shapes = {stride: array.shape for stride, array in found.auxiliary.items()}
+    assert shapes == {2: (1, 32, 32, 3), 4: (1, 16, 16, 3), 8: (1, 8, 8, 3)}
+    assert all(array.dtype == jnp.float32 for array in found.auxiliary.values())
+    tested = jax.eval_shape(lambda: apply(*deep, x, train=False))[0]
+    assert tested.shape == (1, 36, 40, 3)

@@ -2,6 +2,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from brats_jax import models
+from brats_jax.models import Supervised
 from brats_jax.tasks import Segmentation
 
 
@@ -62,3 +64,24 @@ def test_volume_dice_sums_the_slices_of_a_patient_and_counts_agreement_on_absenc
     invented = scores_of(predicted)
     np.testing.assert_allclose(invented["volume_dice_WT"], (2 / 3 + 0) / 2)
     assert invented["volume_dice_TC"] == invented["volume_dice_ET"] == 0.5
+
+
+def test_deep_supervision_concerns_training_alone():
+    """The description, which a checkpoint holds, and the network for inference are the same."""
+    plain, deep = Segmentation(width=8), Segmentation(width=8, deep_supervision=True)
+    assert deep.describe() == plain.describe()
+    shapes = [models.abstract(lambda t=t: t.build(0))[1:] for t in (plain, deep)]
+    assert shapes[0] == shapes[1]
+    trained = models.abstract(lambda: deep.build_to_train(0))[1]
+    assert models.without_auxiliary(trained) == shapes[0][0] != trained
+
+
+def test_the_auxiliary_heads_count_in_the_loss():
+    labels = jnp.ones((1, 8, 8), jnp.uint8)
+    right = 20.0 * jax.nn.one_hot(labels, 4)
+    auxiliary = {s: jnp.zeros((1, 8 // s, 8 // s, 4)) for s in (2, 4, 8)}
+    task = Segmentation(deep_supervision=True)
+    found = task.loss(Supervised(right, auxiliary), labels)
+    each = [task.loss(auxiliary[s], labels[:, ::s, ::s]) for s in (2, 4, 8)]
+    expected = task.loss(right, labels) + each[0] / 2 + each[1] / 4 + each[2] / 8
+    np.testing.assert_allclose(found, expected / 1.875, rtol=1e-5)

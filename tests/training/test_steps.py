@@ -152,7 +152,7 @@ def test_a_step_averages_the_networks_of_all_steps_and_trains_as_without():
     for t in (1, 2, 3):
         batch = {name: array[t - 1] for name, array in batches.items()}
         state, averaging = begin(SINGLE)[0](state, batch)[0], step(averaging, batch)[0]
-        assert averaging.network is averaging.average
+        assert_same(averaging.network, averaging.average)
         d = min(0.2, (1 + t) / (10 + t))
         now = jax.device_get({"params": state.params, "stats": state.stats})
         expected = jax.tree.map(lambda a, b, d=d: d * a + (1 - d) * b, expected, now)

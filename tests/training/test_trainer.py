@@ -204,43 +204,11 @@ def test_what_was_transferred_is_frozen_for_whole_epochs_and_resumes_with_the_sa
     assert_same_outcome(stage, whole)
 
 
-def test_adamw_with_warm_up_clipping_and_frozen_parts_resumes_with_the_same_bits(
-    make_stage, small_store
-):
-    """Killed within the warm-up."""
-    options = {
-        "optimizer": "adamw", "weight_decay": 0.1, "warmup_epochs": 1, "clip_norm": 0.5,
-        "schedule": "cosine", "transferred": MARKS, "freeze_epochs": 1, "threads": 1,
-    }  # fmt: skip
-    whole = make_stage("whole", save_every_steps=2, **options)
-    whole.run()
-    rates = [record["learning_rate"] for record in numbers(whole, "train")]
-    assert rates == pytest.approx([1e-2 * 6 / 7, 1e-2 * (1 + np.cos(np.pi * 6 / 7)) / 2])
-    interrupted = make_stage(
-        store=disturbed(small_store, kill, after=6), save_every_steps=2, **options
-    )
-    with pytest.raises(Killed):
-        interrupted.run()
-    stage = make_stage(save_every_steps=2, **options)
-    assert 0 < checkpoints.read_meta(stage.folder.last).step < 7
-    stage.run()
-    assert_same_outcome(stage, whole)
-
-
-def test_the_average_is_validated_and_kept_and_resumes_with_the_same_bits(
-    make_stage, small_store, undisturbed
-):
-    """Killed within the second epoch. The training is that without an average, but for rounding."""
-    options = {"ema": 0.8, "keep_last": True, "save_every_steps": 2, "threads": 1}
+def test_the_average_is_validated_and_kept(make_stage, small_store, undisturbed):
+    """The training is that without an average, but for rounding; test_settings_together resumes."""
+    options = {"ema": 0.8, "keep_last": True}
     whole = make_stage("whole", **options)
     whole.run()
-    with pytest.raises(Killed):
-        make_stage(store=disturbed(small_store, kill, after=13), **options).run()
-    stage = make_stage(**options)
-    assert 7 < checkpoints.read_meta(stage.folder.last).step < 14
-    stage.run()
-    assert_same_outcome(stage, whole)
-
     state, plain = final_state(whole), final_state(undisturbed)
     for name in ("params", "stats"):
         near = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)

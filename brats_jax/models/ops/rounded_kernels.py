@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from brats_jax.models.functional import Weights
+from brats_jax.models.functional import AUXILIARY, Weights
 from brats_jax.runtime import forms
 
 # Kernels by their path in the parameters, as jax.tree_util.keystr writes it.
 Kernels = dict[str, jax.Array]
 
-FLOAT32_PARTS = ("head",)  # parts of a model that compute in float32, whatever its dtype
+FLOAT32_PARTS = ("head", AUXILIARY)  # parts of a model that compute in float32, whatever its dtype
 
 
 def rounded_kernels(params: Weights, dtype: DTypeLike) -> Kernels:
