@@ -21,6 +21,7 @@ def run_cases(
     *,
     readers: int,
     writers: int,
+    meanwhile: Callable[[], None] | None = None,
 ) -> Generator[tuple[AnyCase, Future[Any]], None, None]:
     """Reads, predicts and writes cases; an error of one case does not stop the others.
 
@@ -33,6 +34,7 @@ def run_cases(
       write: stores a prediction, in one of `writers` threads; its second argument is the time
         (time.monotonic) at which the case was taken up.
       readers, writers: numbers of threads.
+      meanwhile: called once, in the thread of the caller, while the first cases are read.
 
     Yields:
       (case, future of what `write` returned, or of the exception that any step raised).
@@ -45,6 +47,9 @@ def run_cases(
             started = time.monotonic()
             written: Future[Any] = Future()
             try:
+                if meanwhile is not None:
+                    now, meanwhile = meanwhile, None
+                    now()
                 prediction = predict(case, loaded.result())
                 written = writing.submit(write, prediction, started)
                 del prediction

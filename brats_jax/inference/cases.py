@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from brats_jax.data.modalities import REGIONS
+from brats_jax.data.modalities import MODALITIES, REGIONS
 from brats_jax.data.scans.case_files import CaseFiles, group_by_case
+from brats_jax.data.scans.nifti_file import slice_shape_of
 from brats_jax.data.scans.options import ReadOptions
 from brats_jax.data.scans.scan import Scan, read_scan
 from brats_jax.data.scans.truth import read_truth
@@ -129,6 +130,7 @@ def predict_cases(
         steps.write,
         readers=min(_MOST_READERS, available_cpus()),
         writers=_WRITERS,
+        meanwhile=lambda: steps.compile_for(todo[0]),
     )
     try:
         with progress_bar(len(todo), "cases", "case") as progress, contextlib.closing(running):
@@ -188,9 +190,21 @@ class _Steps:
         )
         return scan, model.normalise(scan)
 
+    def compile_for(self, case: CaseFiles) -> None:
+        """Compiles for the slices of the training data if a case has such, as its header says."""
+        expected = self.model.trained.slice_shape
+        paths = [path for name, path in case.paths.items() if name in MODALITIES]
+        if expected is None or self.resampled or not paths:
+            return
+        if slice_shape_of(paths[0], self.reading.max_case_gb) == expected:
+            details = self._options_of(case.name).needs_probabilities
+            self.model.ensemble.compile_for(expected, details=details)
+
     def predict(self, case: CaseFiles, loaded: tuple[Scan, np.ndarray]) -> _Prediction:
         """Runs the ensemble."""
         scan, images = loaded
+        if self.options.picture or self.options.page:
+            outputs.import_drawing()
         ensemble = self.model.ensemble
         if self.model.trained.segments:
             details = self._options_of(case.name).needs_probabilities

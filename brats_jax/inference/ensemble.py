@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from brats_jax.data.modalities import MODALITIES
 from brats_jax.inference.trained_run import EnsembleMember
 from brats_jax.models import Weights
 from brats_jax.runtime import devices
@@ -96,6 +97,14 @@ class Ensemble:
             probabilities=found.get("probabilities"),
             entropy=found.get("entropy"),
         )
+
+    def compile_for(self, slice_shape: tuple[int, int], *, details: bool = False) -> None:
+        """Compiles the programs for slices of a shape, by the prediction of a blank one."""
+        blank = np.zeros((1, *slice_shape, len(MODALITIES)), np.float16)
+        if self.members[0].network.segments:
+            self.segment(blank, details=details)
+        else:
+            self.reconstruct(blank)
 
     def reconstruct(self, images: np.ndarray) -> np.ndarray:
         """The predicted modalities, normalised, of images float16[S, H, W, 4].

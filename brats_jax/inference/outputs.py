@@ -13,8 +13,10 @@ DIR/volumes.csv                    volumes of every case in DIR, from the .json 
 import dataclasses
 import functools
 import hashlib
+import importlib
 import math
 import re
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,14 +39,12 @@ from brats_jax.runs.sidecars import (
     VolumeRange,
     missing_files,
 )
+from brats_jax.runtime import threads
 from brats_jax.runtime.document import read_if_readable
 from brats_jax.runtime.files import atomic_group, json_text, refuse_link
 from brats_jax.runtime.own_files import OwnFiles
 from brats_jax.runtime.whole_files import is_whole
-from brats_jax.viewer import case_view
-from brats_jax.viewer.overview import draw_overview
-from brats_jax.viewer.page import page_of
-from brats_jax.viewer.slices import png
+from brats_jax.viewer.case import CaseView, case_view
 
 # The names of all files of a case, for `files.remove_stale`.
 NAMES = re.compile(
@@ -53,6 +53,8 @@ NAMES = re.compile(
 )
 
 _OPTIONAL = ("probabilities", "uncertainty", "picture", "page")
+
+_DRAWING = "brats_jax.viewer.page"
 
 Make = Callable[[], bytes]
 
@@ -194,15 +196,36 @@ def write_segmentation(
         if not options.uncertainty:
             found = dataclasses.replace(found, entropy=None)
         view = case_view(model, found, truth, sidecar.to_json())
-        drawn = functools.cache(lambda: png(draw_overview(view)))
-        if options.picture:
-            files[names["picture"]] = drawn
-        if options.page:
-            files[names["page"]] = lambda: page_of(view, drawn()).encode(
-                "utf-8", "backslashreplace"
-            )
+        files |= _pictures(view, names)
     _write_all(_sidecar_path(directory, case, model), files, sidecar, model)
     return path
+
+
+@functools.cache
+def import_drawing() -> None:
+    """Imports what draws pictures and pages, in the background: Matplotlib takes half a second."""
+    threading.Thread(target=importlib.import_module, args=(_DRAWING,), daemon=True).start()
+
+
+def _pictures(view: CaseView, names: Mapping[str, str]) -> dict[str, Make]:
+    """What makes picture and page of a case, where `names` has them; drawn once for both."""
+    from brats_jax.viewer.overview import draw_overview
+    from brats_jax.viewer.page import page_of
+    from brats_jax.viewer.slices import png
+
+    lock, made = threading.Lock(), list[bytes]()
+
+    def drawn() -> bytes:
+        with lock:
+            if not made:
+                made.append(png(draw_overview(view)))
+        return made[0]
+
+    def page() -> bytes:
+        return page_of(view, drawn).encode("utf-8", "backslashreplace")
+
+    makes = {"picture": drawn, "page": page}
+    return {names[option]: make for option, make in makes.items() if option in names}
 
 
 def write_reconstruction(directory: Path, found: Sequence[SyntheticModality], model: Model) -> Path:
@@ -343,7 +366,8 @@ def _write_all(
       BratsError: a file has changed since `reason_to_skip` looked at it.
     """
     directory, before = path.parent, _existing(path, model)
-    contents = {name: make() for name, make in files.items()}
+    made = threads.parallel_map(lambda make: make(), files.values())
+    contents = dict(zip(files, made, strict=True))
     changed = _changed(directory, sidecar.case, model, [*files, *(before.files if before else ())])
     if changed:
         raise BratsError(f"{directory / changed}: kept")

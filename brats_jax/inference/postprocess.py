@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy import ndimage
 
 from brats_jax.data.modalities import CLASSES, LABEL_SETS
 
 _NCR, _ET = CLASSES.index("NCR/NET"), CLASSES.index("ET")
-_TOUCHING_CORNERS = ndimage.generate_binary_structure(3, 3)  # 26-connected
+_TOUCHING_CORNERS = np.ones((3, 3, 3), bool)  # 26-connected
 
 # The regions whose volumes are estimated: all but the background.
 MEASURED = {name: values for name, values in LABEL_SETS.items() if name != CLASSES[0]}
@@ -44,6 +43,8 @@ def remove_small_components(labels: np.ndarray, min_voxels: float) -> np.ndarray
       labels: uint8[slices, H, W]; a component may have several classes, so that no hole appears.
       min_voxels: size of the smallest component that stays.
     """
+    from scipy import ndimage  # here, because few predictions are cleaned
+
     cleaned = labels.copy()
     tumour = labels != 0
     boxes = ndimage.find_objects(tumour.astype(np.uint8))

@@ -11,10 +11,9 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import jax
-import orbax.checkpoint as ocp
 
 from brats_jax.errors import BratsError
 from brats_jax.runs import digests
@@ -22,8 +21,18 @@ from brats_jax.runs.documents import TrainingFacts
 from brats_jax.runs.folder import StageFolder, checkpoint_steps
 from brats_jax.runtime.document import Document
 
-# Of several processes, Orbax runs in the main one only.
-_ALONE = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
+# Imported where it is used: a prediction from exported weights needs no checkpoint.
+if TYPE_CHECKING:
+    import orbax.checkpoint as ocp
+
+
+def __getattr__(name: str) -> Any:
+    if name == "ocp":
+        import orbax.checkpoint as ocp
+
+        return ocp
+    raise AttributeError(f"module 'brats_jax.runs.checkpoints' has no attribute '{name}'")
+
 
 _META = "meta"  # the description among its digests
 SPLITS = "splits"  # and the splits
@@ -113,6 +122,8 @@ class Checkpoints:
     """
 
     def __init__(self, directory: Path) -> None:
+        import orbax.checkpoint as ocp
+
         _silence_repeated_errors()
         self.directory = directory.absolute()
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -123,7 +134,7 @@ class Checkpoints:
                 create=False,
                 enable_async_checkpointing=True,
                 cleanup_tmp_directories=True,
-                multiprocessing_options=_ALONE,
+                multiprocessing_options=_alone(),
             ),
         )
 
@@ -133,6 +144,8 @@ class Checkpoints:
         Keeps a step that exists already: replacing it would leave the folder briefly without a
         checkpoint. The arrays must not be donated before `wait` has returned.
         """
+        import orbax.checkpoint as ocp
+
         if step in self._manager.all_steps():
             return
         # Orbax would first cut each of hundreds of device arrays into a slice for every device,
@@ -198,6 +211,13 @@ class Checkpoints:
         return error
 
 
+def _alone() -> Any:
+    """Of several processes, Orbax runs in the main one only."""
+    import orbax.checkpoint as ocp
+
+    return ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
+
+
 def read_meta(directory: Path, model: Mapping[str, Any] | None = None) -> CheckpointMeta:
     """The description of the newest checkpoint in `directory`.
 
@@ -225,7 +245,9 @@ def read(directory: Path, template: Any, model: Mapping[str, Any]) -> tuple[Any,
         were saved.
     """
 
-    def restore(manager: ocp.CheckpointManager, step: int) -> Any:
+    def restore(manager: "ocp.CheckpointManager", step: int) -> Any:
+        import orbax.checkpoint as ocp
+
         return manager.restore(
             step,
             args=ocp.args.Composite(
@@ -241,6 +263,8 @@ def read(directory: Path, template: Any, model: Mapping[str, Any]) -> tuple[Any,
 
 
 def _read(directory: Path, restore: Any, model: Mapping[str, Any] | None = None) -> Any:
+    import orbax.checkpoint as ocp
+
     # Orbax would create a missing folder.
     if not checkpoint_steps(directory):
         raise BratsError(f"{directory}: no checkpoint there; {_without(directory)}")
@@ -252,7 +276,7 @@ def _read(directory: Path, restore: Any, model: Mapping[str, Any] | None = None)
         with ocp.CheckpointManager(
             directory,
             options=ocp.CheckpointManagerOptions(
-                create=False, read_only=True, multiprocessing_options=_ALONE
+                create=False, read_only=True, multiprocessing_options=_alone()
             ),
         ) as manager:
             return _restore(manager, where, restore, model)
@@ -263,8 +287,10 @@ def _read(directory: Path, restore: Any, model: Mapping[str, Any] | None = None)
 
 
 def _restore(
-    manager: ocp.CheckpointManager, where: Path, restore: Any, model: Mapping[str, Any] | None
+    manager: "ocp.CheckpointManager", where: Path, restore: Any, model: Mapping[str, Any] | None
 ) -> tuple[Any, CheckpointMeta]:
+    import orbax.checkpoint as ocp
+
     step = int(where.name)
     document = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
     try:

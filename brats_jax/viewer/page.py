@@ -7,6 +7,7 @@ load anything else, so that no scan can leave the machine.
 
 import base64
 import gzip
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
@@ -16,12 +17,14 @@ import numpy as np
 from brats_jax import about
 from brats_jax.about import RESEARCH_USE_ONLY
 from brats_jax.data.modalities import CLASSES, DISPLAY_NAMES, MODALITIES, channel_indices
+from brats_jax.runtime import threads
 from brats_jax.runtime.files import json_text, write_text
 from brats_jax.viewer.case import CaseView
 from brats_jax.viewer.overview import UNCERTAINTY_COLOUR, draw_overview
 from brats_jax.viewer.slices import CLASS_COLOURS, png
 
 _MARGIN = 3  # voxels around the head
+_LEVEL = 6  # of compression: the highest, 9, takes three times as long for half a percent
 
 
 def write_page(path: str | Path, case: CaseView, picture: str | Path | None = None) -> Path:
@@ -45,8 +48,13 @@ def write_page(path: str | Path, case: CaseView, picture: str | Path | None = No
     return Path(path)
 
 
-def page_of(case: CaseView, picture: bytes | None = None) -> str:
-    """The HTML of the page; `picture` is the overview as PNG, None to draw it."""
+def page_of(case: CaseView, picture: bytes | Callable[[], bytes] | None = None) -> str:
+    """The HTML of the page.
+
+    Args:
+      case: the case to show.
+      picture: the overview as PNG, or what returns it; None to draw it.
+    """
     volumes = {
         name: grey_bytes(case, channel)
         for name, channel in zip(case.present, channel_indices(case.present), strict=True)
@@ -58,10 +66,11 @@ def page_of(case: CaseView, picture: bytes | None = None) -> str:
     if case.truth is not None:
         layers["truth"] = case.truth
     box = head_box(case)
-    embedded = {
-        name: encode_nifti(volume.astype(np.uint8), case.spacing_mm, box)
-        for name, volume in {**volumes, **layers}.items()
-    }
+    shown = {**volumes, **layers}
+    encoded = threads.parallel_map(
+        lambda volume: encode_nifti(volume.astype(np.uint8), case.spacing_mm, box), shown.values()
+    )
+    embedded = dict(zip(shown, encoded, strict=True))
     columns = {
         name: case.volumes_ml(labels)
         for name, labels in (("prediction", case.labels), ("truth", case.truth))
@@ -84,6 +93,7 @@ def page_of(case: CaseView, picture: bytes | None = None) -> str:
         "layers": list(layers),
     }
     drawn = png(draw_overview(case)) if picture is None else picture
+    drawn = drawn() if callable(drawn) else drawn
     html: str = _template().render(
         case=case,
         research_use_only=RESEARCH_USE_ONLY,
@@ -185,7 +195,7 @@ def encode_nifti(
     affine = np.diag([*steps, 1.0])
     affine[:3, 3] = steps * [box[axis].start for axis in (1, 2, 0)]
     image = nibabel.Nifti1Image(np.moveaxis(volume[box], 0, 2), affine)
-    return base64.b64encode(gzip.compress(image.to_bytes(), 9, mtime=0)).decode()
+    return base64.b64encode(gzip.compress(image.to_bytes(), _LEVEL, mtime=0)).decode()
 
 
 def _template() -> jinja2.Template:

@@ -31,6 +31,29 @@ def test_few_cases_are_in_memory_at_once():
     assert in_memory == 0 and 2 <= most <= 2 + 2 + 2
 
 
+def test_something_else_is_done_once_while_the_first_cases_are_read():
+    steps, reading = [], threading.Event()
+
+    def read(case):
+        reading.wait(10)
+        return case
+
+    def meanwhile():
+        steps.append("meanwhile")
+        reading.set()
+
+    def predict(case, loaded):
+        steps.append(case)
+        return case
+
+    done = run_cases(
+        ["a", "b"], read, predict, lambda case, started: case, readers=1, writers=1,
+        meanwhile=meanwhile,
+    )  # fmt: skip
+    assert [written.result() for _, written in done] == ["a", "b"]
+    assert steps == ["meanwhile", "a", "b"]
+
+
 @pytest.mark.parametrize("step", ["read", "predict", "write"])
 def test_an_error_in_any_step_fails_one_case_only(step):
     def at(name, case):

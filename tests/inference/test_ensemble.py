@@ -89,6 +89,11 @@ def test_a_second_case_compiles_nothing(example_runs, brats_files, compiled):
     )
     run = example_runs["volume"] / "run"
     one = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
+    ready = inference.load(run / "fold_0")
+    ready.ensemble.compile_for(examples.SHAPE[:2])  # while the first case is read
+    compiled.clear()
+    ready.segment(first)
+    assert not compiled
     for mesh in (data_mesh(), one):
         counts = []
         for path in (run / "fold_0", run):  # one fold, then two

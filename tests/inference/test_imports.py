@@ -1,4 +1,4 @@
-"""Inference stands on its own: neither the training nor its libraries are imported."""
+"""Inference stands on its own: neither the training nor libraries that it can wait for."""
 
 import pkgutil
 import subprocess
@@ -19,6 +19,10 @@ UNWANTED = (
     "brats_jax.evaluation",
     "grain",
     "tensorboardX",
+    # Half of the time until the first case is read, and not needed for it.
+    "matplotlib",
+    "orbax",
+    "scipy",
 )
 
 

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from brats_jax.data.scans.grids import lps_grid
 from brats_jax.data.scans.options import check_case_bytes
 from brats_jax.errors import BratsError
 from brats_jax.runtime.files import check_regular, unreadable
@@ -62,6 +63,17 @@ def read_nifti(path: str, max_case_gb: float) -> tuple[Any, np.ndarray]:
             return header, np.ndarray(shape, dtype, raw, header.get_data_offset(), order="F")
         proxy = nibabel.arrayproxy.ArrayProxy(io.BytesIO(raw.data), header)
         return header, np.asanyarray(proxy)
+
+
+def slice_shape_of(path: str, max_case_gb: float) -> tuple[int, int] | None:
+    """(H, W) of the axial slices of a file, by its header alone; None if that does not tell."""
+    try:
+        with _one_line(path), _open(path) as file:
+            header, _, _ = _header(path, file, max_case_gb)
+            height, width, _ = lps_grid(header.get_best_affine(), header.get_data_shape()[:3]).shape
+            return height, width
+    except BratsError:
+        return None
 
 
 def check_case_size(paths: Iterable[str], max_case_gb: float) -> None:

@@ -5,7 +5,6 @@ voxels beside the brain faintly non-zero.
 """
 
 import numpy as np
-from scipy import ndimage
 
 from brats_jax.data.scans.grids import Grid
 
@@ -54,6 +53,8 @@ def resample(voxels: np.ndarray, source: Grid, target: Grid, *, nearest: bool) -
     """
     if source.is_near(target, 1e-3):
         return voxels
+    from scipy import ndimage  # here, because most scans need no resampling
+
     to_source = np.linalg.inv(source.affine) @ target.affine
     return ndimage.affine_transform(
         voxels if nearest else voxels.astype(np.float32),

@@ -28,6 +28,7 @@ from brats_jax.data.scans.options import ReadOptions, check_case_bytes
 from brats_jax.data.scans.resample import resample, straight_grid
 from brats_jax.data.scans.volumes import Volume, read_channels, read_volume
 from brats_jax.errors import BratsError
+from brats_jax.runtime import threads
 
 # The modalities of one registered, stripped head have a Dice of more than 0.95.
 _LEAST_OVERLAP = 0.8
@@ -104,7 +105,9 @@ def read_scan(
     if case.channels:
         volumes = read_channels(next(iter(paths.values())), case.channels, options)
     else:
-        volumes = {name: read_volume(paths[name], options) for name in MODALITIES if name in paths}
+        names = [name for name in MODALITIES if name in paths]
+        read = threads.parallel_map(lambda name: read_volume(paths[name], options), names)
+        volumes = dict(zip(names, read, strict=True))
     scan = make_scan(
         case.name, volumes, needed, in_plane=in_plane, resampled=resampled, options=options
     )
@@ -168,16 +171,16 @@ def make_scan(
             size = 4 * len(MODALITIES) * int(np.prod([float(n) for n in grid.shape]))
             check_case_bytes(first.path, size, options.max_case_gb)
         notes.append(f"resampled, because {problem}")
-    images = np.zeros((*grid.shape, len(MODALITIES)), dtype=np.float32)
+    height, width, depth = grid.shape
+    stacked = np.zeros((depth, height, width, len(MODALITIES)), dtype=np.float32)
     for m in names:
         # As in the store, grids that differ by less than 0.1 mm count as equal.
         same = grid is input_grid and m not in apart
         moved = upright[m] if same else resample(upright[m], grids[m], grid, nearest=False)
-        images[..., MODALITIES.index(m)] = moved
+        _fill(stacked[..., MODALITIES.index(m)], moved)
         if m in apart:
             own = resample(to_lps(first.voxels, first.affine), input_grid, grid, nearest=False)
             _check_overlap(volumes[m], moved != 0, first, own)
-    stacked = np.ascontiguousarray(np.moveaxis(images, 2, 0))
     of_channel = {MODALITIES.index(m): volumes[m].path for m in names}
     check_stripped(stacked, grid, of_channel)
     note_blank_slices(areas_by_plane(stacked), of_channel, notes)
@@ -195,6 +198,16 @@ def make_scan(
         options=options,
         no_vote=first.no_vote,
     )
+
+
+def _fill(channel: np.ndarray, volume: np.ndarray) -> None:
+    """Copies a volume [H, W, D] into channel[D, H, W], slice by slice in threads."""
+
+    def copy(block: slice) -> None:
+        for k in range(block.start, block.stop):
+            channel[k] = volume[..., k]
+
+    threads.parallel_map(copy, threads.split_range(len(channel)))
 
 
 def _check_present(needed: Sequence[str], present: Mapping[str, object], where: str) -> None:

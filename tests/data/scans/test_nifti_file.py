@@ -5,7 +5,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from brats_jax.data.scans.nifti_file import check_case_size, read_nifti
+from brats_jax.data.scans.nifti_file import check_case_size, read_nifti, slice_shape_of
 from brats_jax.errors import BratsError
 
 VOXELS = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
@@ -31,6 +31,18 @@ def test_the_scale_of_the_header_is_applied_as_by_nibabel(tmp_path):
     header, voxels = read_nifti(str(tmp_path / "a.nii.gz"), 1)
     np.testing.assert_array_equal(voxels, expected)
     assert voxels.dtype == expected.dtype and header.get_data_shape() == (2, 3, 4)
+
+
+# The second: x runs to Anterior, y to Superior, z to Right.
+@pytest.mark.parametrize("affine", [np.eye(4), np.eye(4)[[2, 0, 1, 3]]])
+def test_the_header_tells_the_shape_of_axial_slices(tmp_path, affine):
+    path = tmp_path / "a.nii.gz"
+    nib.save(nib.Nifti1Image(VOXELS, affine), path)
+    expected = nib.as_closest_canonical(nib.load(path)).shape[:2]
+    assert slice_shape_of(str(path), 1) == expected
+    path.write_bytes(path.read_bytes()[:20])
+    assert slice_shape_of(str(path), 1) is None
+    assert slice_shape_of(str(tmp_path / "none.nii"), 1) is None
 
 
 def test_no_more_is_allocated_than_the_bytes_of_a_file_can_hold(tmp_path, raw):
