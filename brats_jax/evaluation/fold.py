@@ -151,6 +151,7 @@ class FoldEvaluation:
             loss=settings.loss,
             ssl=settings.ssl,
             tolerance_mm=settings.evaluation.tolerance_mm,
+            tta=settings.evaluation.tta,
             checkpoints=best,
             rows=tuple(rows),
             files=tuple(files),
@@ -197,6 +198,7 @@ class FoldEvaluation:
             f"{self.title} {stage}",
             over=self.settings.evaluation.slices,
             yardsticks=fitted,
+            tta=self.settings.evaluation.tta,
         )
         # A stop below must not leave an evaluation.json beside tallies of another evaluation.
         refuse_link(self.folder.evaluation_json)
@@ -211,8 +213,9 @@ class FoldEvaluation:
         tally.save(self.folder.tally(stage), facts)
         rows.write_unit_tables(self.folder, stage, tally, scores)
         if len(drawn):
-            note = f"test set, split by {self.split_by}"
-            panels.draw(self.folder, network, self.store, drawn, note)
+            tta = self.settings.evaluation.tta
+            note = f"test set, split by {self.split_by}{', averaged over flips' * tta}"
+            panels.draw(self.folder, network, self.store, drawn, note, tta=tta)
         found = rows.rows_of(stage, scores)
         if isinstance(tally, PretrainingTally):
             for name, of_yardstick in conventions.yardstick_scores(tally).items():

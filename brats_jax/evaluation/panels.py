@@ -92,7 +92,13 @@ def _channel(images: np.ndarray, name: str) -> np.ndarray:
 
 
 def draw(
-    folder: FoldFolder, network: RestoredNetwork, store: Store, indices: np.ndarray, note: str
+    folder: FoldFolder,
+    network: RestoredNetwork,
+    store: Store,
+    indices: np.ndarray,
+    note: str,
+    *,
+    tta: bool = False,
 ) -> Path:
     """Writes reconstruction.png or segmentation.png of the given slices into the panels of a fold.
 
@@ -100,7 +106,7 @@ def draw(
     in one figure.
     """
     images, labels = store.read(indices)
-    predicted = predict_slices(network, store, indices)
+    predicted = predict_slices(network, store, indices, tta=tta)
     rows = [
         (store.patients[store.patient_of[i]], int(store.slice_number[i]), k)
         for k, i in enumerate(indices)

@@ -27,6 +27,7 @@ from brats_jax.evaluation.tallies import (
     Slices,
 )
 from brats_jax.evaluation.yardsticks import Yardstick
+from brats_jax.inference.flips import OverFlips
 from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.metrics import image, lesions, overlap, surface, surface_by_area
 from brats_jax.metrics.surface import SurfaceStatistics
@@ -53,6 +54,7 @@ def score(
     *,
     over: str = "all",
     yardsticks: Sequence[Yardstick] = (),
+    tta: bool = False,
 ) -> tuple[SegmentationTally | PretrainingTally, list[Scores]]:
     """Predicts and scores the slices of a test set.
 
@@ -64,6 +66,7 @@ def score(
       title: label of the progress bar.
       over: 'all' or 'tumour': which slices of each patient these are.
       yardsticks: of a pretraining, to be scored beside it.
+      tta: average over flips (see `inference.flips`).
 
     Returns:
       (tally, all its scores).
@@ -74,10 +77,12 @@ def score(
         done = progress.update
         if network.segments:
             tally = score_segmentation(
-                network, store, indices, batch_size, tolerance_mm, done, over
+                network, store, indices, batch_size, tolerance_mm, done, over, tta
             )
         else:
-            tally = score_pretraining(network, store, indices, batch_size, done, over, yardsticks)
+            tally = score_pretraining(
+                network, store, indices, batch_size, done, over, yardsticks, tta
+            )
     return tally, scores_of(tally)
 
 
@@ -89,6 +94,7 @@ def score_segmentation(
     tolerance_mm: float,
     done: ProgressCallback = _no_progress,
     over: str = "all",
+    tta: bool = False,
 ) -> SegmentationTally:
     """Tallies a network's labels; arguments as for `score`, `done` reports the progress."""
 
@@ -97,9 +103,15 @@ def score_segmentation(
         x = network.task.test_input(batch["image"])
         return network.prediction(network.output(params, stats, x))
 
+    flips, read = OverFlips(network), jax.jit(network.task.test_input)
+
     def predicted() -> Iterator[tuple[jax.Array, jax.Array, np.ndarray]]:
         for batch, valid in device_batches(network.mesh, store, indices, batch_size):
-            yield predict(network.params, network.stats, batch), batch["label"], valid
+            if tta:
+                labels = flips.labels(read(batch["image"]))
+            else:
+                labels = predict(network.params, network.stats, batch)
+            yield labels, batch["label"], valid
             done(int(valid.sum()))
 
     slices = describe_slices(store, indices, over)
@@ -259,6 +271,7 @@ def score_pretraining(
     done: ProgressCallback = _no_progress,
     over: str = "all",
     yardsticks: Sequence[Yardstick] = (),
+    tta: bool = False,
 ) -> PretrainingTally:
     """Image quality of every predicted slice: over the whole slice, the brain and the tumour.
 
@@ -271,9 +284,13 @@ def score_pretraining(
     assert isinstance(task, Pretraining)
 
     @jax.jit
-    def step(params: Weights, stats: Weights, batch: Batch) -> dict[str, jax.Array]:
-        example = task.test_example(batch)
-        output = completed(task, network.output(params, stats, example.input), example)
+    def step(
+        params: Weights, stats: Weights, batch: Batch, averaged: jax.Array | None
+    ) -> dict[str, jax.Array]:
+        example, output = task.test_example(batch), averaged
+        if output is None:
+            output = network.output(params, stats, example.input)
+        output = completed(task, output, example)
         places = [task.outputs.index(name) for name in task.tested]
         counted = None
         if example.weight is not None:
@@ -306,10 +323,12 @@ def score_pretraining(
             values |= {f"{one.name}/{of}": value for of, value in _over_modalities(found).items()}
         return values
 
+    flips, read = OverFlips(network), jax.jit(lambda batch: task.test_example(batch).input)
     facts = SliceFacts(store, task.wants & {"seed"})
     rows: list[dict[str, np.ndarray]] = []
     for batch, valid in device_batches(network.mesh, store, indices, batch_size, facts):
-        values = jax.device_get(step(network.params, network.stats, batch))
+        averaged = flips.images(read(batch)) if tta else None
+        values = jax.device_get(step(network.params, network.stats, batch, averaged))
         values |= jax.device_get(beside(batch))
         rows.append({name: value[valid] for name, value in values.items()})
         done(int(valid.sum()))

@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 from brats_jax.data.slice_facts import SliceFacts
 from brats_jax.data.store.reader import Store
 from brats_jax.data.whole_slices import whole_slice_batches
+from brats_jax.inference.flips import OverFlips
 from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.models import Weights
 from brats_jax.pretexts import Example
@@ -41,8 +42,10 @@ def device_batches(
         yield devices.put_batch(batch, mesh), valid
 
 
-def predict_slices(network: RestoredNetwork, store: Store, indices: np.ndarray) -> np.ndarray:
-    """Predicts a few slices in one batch.
+def predict_slices(
+    network: RestoredNetwork, store: Store, indices: np.ndarray, *, tta: bool = False
+) -> np.ndarray:
+    """Predicts a few slices in one batch; averaged over flips with `tta`.
 
     Returns:
       labels uint8[N, H, W], or the modalities tested: float32[N, H, W] of the only one, or
@@ -61,9 +64,17 @@ def predict_slices(network: RestoredNetwork, store: Store, indices: np.ndarray) 
         output = network.output(params, stats, example.input)
         return network.prediction(completed(task, output, example))
 
+    def over_flips(batch: Batch) -> jax.Array:
+        task, flips = network.task, OverFlips(network)
+        if not isinstance(task, Pretraining):
+            return flips.labels(jax.jit(task.test_input)(batch["image"]))
+        example = jax.jit(task.test_example)(batch)
+        return network.prediction(completed(task, flips.images(example.input), example))
+
     facts = SliceFacts(store, network.task.wants & {"seed"})
     for batch, valid in device_batches(network.mesh, store, indices, batch_size, facts):
-        return np.asarray(step(network.params, network.stats, batch))[valid]
+        made = step(network.params, network.stats, batch) if not tta else over_flips(batch)
+        return np.asarray(made)[valid]
     raise ValueError("no slices")
 
 

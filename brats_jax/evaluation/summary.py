@@ -68,6 +68,7 @@ def average(folds: Sequence[Evaluation], num_folds: int) -> Summary:
         inputs=first.inputs,
         target=first.target,
         pretext=first.pretext,
+        tta=first.tta,
         rows=_over_folds(folds),
         with_holes=max(evaluation.with_holes for evaluation in folds),
     )
@@ -185,7 +186,9 @@ def format_summary(summary: Summary) -> str:
     lines = [
         "",
         f"Test set: {plural(summary.patients, 'patient')}, {summary.slices} slices, split by "
-        f"{summary.split_by}{leak}; mean over fold {folds} of {summary.of_folds}",
+        f"{summary.split_by}{leak}; mean over fold {folds} of {summary.of_folds}"
+        + "; predictions averaged over flips"
+        * summary.tta,
     ]
     if summary.with_holes:
         over = " and over all slices" if summary.slices == "all" else ""

@@ -18,14 +18,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from brats_jax.data.modalities import MODALITIES
+from brats_jax.inference.flips import FLIPS, flipped
 from brats_jax.inference.trained_run import EnsembleMember
 from brats_jax.models import Weights
 from brats_jax.runtime import devices
 
 # Batches that the device computes, or has queued, while the host copies finished results.
 _BATCHES_AHEAD = 2
-# Along H and along W. Slices are axial: H runs from right to left.
-_FLIPS = ((False, False), (True, False), (False, True), (True, True))
 
 
 class SliceLabels(NamedTuple):
@@ -59,7 +58,7 @@ class Ensemble:
         self, members: Sequence[EnsembleMember], *, flips: bool, batch_size: int = 0
     ) -> None:
         self.members = tuple(members)
-        self.flips = _FLIPS if flips else _FLIPS[:1]
+        self.flips = FLIPS if flips else FLIPS[:1]
         self.mesh = members[0].network.mesh
         if not batch_size:
             batch_size = 8 if jax.default_backend() == "cpu" else 32
@@ -144,7 +143,7 @@ class Ensemble:
     ) -> tuple[jax.Array, jax.Array]:
         network = self.members[0].network
         x = network.task.test_input(image)
-        output = _flipped(network.output(params, stats, _flipped(x, flip)), flip)
+        output = flipped(network.output(params, stats, flipped(x, flip)), flip)
         if not network.segments:
             return total + output, jnp.zeros(output.shape[:3], jnp.uint8)
         labels = network.channels.labels_of_logits(output).astype(jnp.uint8)
@@ -205,9 +204,3 @@ class Ensemble:
             if len(blank) > 1:
                 whole[along(name, blank[1:])] = whole[along(name, blank[:1])]
         return found
-
-
-def _flipped(x: jax.Array, flip: jax.Array) -> jax.Array:
-    """x[B, H, W, C], reversed along H and W where `flip`, bool[2], is set."""
-    x = jnp.where(flip[0], x[:, ::-1], x)
-    return jnp.where(flip[1], x[:, :, ::-1], x)

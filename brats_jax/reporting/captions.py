@@ -29,8 +29,16 @@ def test_set(measured: Iterable[Measured]) -> str:
     leak = "" if split == "patient" else ", the same patients in training and test"
     return (
         f"{_range(patients)} {'patient' if patients == {1} else 'patients'}, {_range(slices)} "
-        f"slices{kind}, split by {split}{leak}"
+        f"slices{kind}, split by {split}{leak}{_flips(group)}"
     )
+
+
+def _flips(group: Sequence[Measured]) -> str:
+    """', predictions averaged over flips'; '' where none are."""
+    averaged = {one.evaluation.tta for one in group}
+    if True not in averaged:
+        return ""
+    return f", predictions averaged over flips{' in some runs' * (len(averaged) > 1)}"
 
 
 def all_slices(measured: Iterable[Measured]) -> bool:

@@ -255,6 +255,7 @@ class Evaluation(SealedDocument):
       with_holes: patients whose volume lacks slices, left out of scores of volumes and all slices.
       left_out: test patients without the modalities that a stage needs, by stage.
       yardsticks: of the first stage: coefficients by yardstick, target and term.
+      tta: whether predictions were averaged over flips.
     """
 
     SCHEMA: ClassVar[str] = "brats_jax.evaluation"
@@ -278,6 +279,7 @@ class Evaluation(SealedDocument):
     left_out: dict[str, int] = field(default_factory=dict)
     yardsticks: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     pretext: str = "cross_modality"
+    tta: bool = False
 
 
 @dataclass(frozen=True)
@@ -353,6 +355,7 @@ class Summary(SealedDocument):
     rows: tuple[FoldsScore, ...]
     with_holes: int = 0
     pretext: str = "cross_modality"
+    tta: bool = False
 
 
 @dataclass(frozen=True)

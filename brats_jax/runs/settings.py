@@ -225,6 +225,7 @@ class EvaluationSettings(Part):
     tolerance_mm: Annotated[float, POSITIVE]
     batch_size: Annotated[int, BATCH, FREE]
     panels: Annotated[int, within(0, 1000), FREE]
+    tta: Annotated[bool, ADDED] = False
 
 
 @dataclass(frozen=True)

@@ -91,17 +91,27 @@ def test_an_evaluation_without_its_tally_is_made_again(finished, capsys):
     assert len(tally.read_bytes()) == len(whole)
 
 
-def test_another_tolerance_is_evaluated_again(finished, capsys):
+def test_another_tolerance_or_an_average_over_flips_is_evaluated_again(finished, capsys):
     workdir, config, summary = finished
-    wider = config.copy_and_resolve_references()
-    wider.evaluation.tolerance_mm = 100.0
-    again = experiment.run(wider, workdir, "evaluate")
+    other = config.copy_and_resolve_references()
+    other.evaluation.tolerance_mm, other.evaluation.tta = 100.0, True
+    again = experiment.run(other, workdir, "evaluate")
+    assert "mean over fold 0 of 3; predictions averaged over flips" in capsys.readouterr().out
+    assert read_document(workdir / "fold_0" / "evaluation.json", Evaluation).tta and again.tta
 
-    def nsd(summary):
-        return find_row(summary.rows, over="all slices", of="WT", metric="nsd").mean
+    def value(summary, stage, of, metric):
+        return find_row(summary.rows, stage=stage, over="all slices", of=of, metric=metric).mean
 
-    assert nsd(again) > nsd(summary)
-    assert nsd(experiment.run(config, workdir, "evaluate")) == nsd(summary)
+    nsd, mse, dice = (
+        ("segment", "WT", "nsd"),
+        ("pretrain", "brain", "mse"),
+        ("segment", "ED", "dice"),
+    )
+    assert value(again, *nsd) > value(summary, *nsd)
+    assert value(again, *mse) != value(summary, *mse)
+    assert value(again, *dice) != value(summary, *dice)
+    back = experiment.run(config, workdir)  # the evaluation is not that of the settings
+    assert back.rows == summary.rows and not back.tta
 
 
 def test_an_evaluation_that_was_stopped_halfway_is_made_again(finished):

@@ -10,9 +10,13 @@ from brats_jax.reporting import captions
 class Evaluated:
     """An evaluation of a number of slices."""
 
-    def __init__(self, fold=0, seed=0, patients=4, slices="all", split_by="patient", count=24):
+    def __init__(
+        self, fold=0, seed=0, patients=4, slices="all", split_by="patient", count=24, tta=False
+    ):
         self.fold, self.seed = fold, seed
-        self.evaluation = SimpleNamespace(patients=patients, slices=slices, split_by=split_by)
+        self.evaluation = SimpleNamespace(
+            patients=patients, slices=slices, split_by=split_by, tta=tta
+        )
         self.rows = {captions.SLICES_KEY: (0.5, count)}
 
 
@@ -33,6 +37,14 @@ class Evaluated:
         (
             [Evaluated(split_by="slice")],
             "4 patients, 24 slices, split by slice, the same patients in training and test",
+        ),
+        (
+            [Evaluated(tta=True)],
+            "4 patients, 24 slices, split by patient, predictions averaged over flips",
+        ),
+        (
+            [Evaluated(tta=True), Evaluated()],
+            "4 patients, 24 slices, split by patient, predictions averaged over flips in some runs",
         ),
     ],
 )
