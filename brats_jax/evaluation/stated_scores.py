@@ -1,6 +1,7 @@
 """The scores that the card of an exported model states: few, on patients it has not seen."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -82,7 +83,8 @@ def _stated(
     found: Sequence[_Evaluated], task: str, settings: Mapping[str, Any] | None
 ) -> StatedScores:
     """The means over trainings; `settings` of the model, where these are other trainings."""
-    evaluations = [one.evaluation for one in found]
+    # Of several runs two may have the same fold: each counts.
+    evaluations = [replace(one.evaluation, fold=k) for k, one in enumerate(found)]
     summary = average(evaluations, len(evaluations))
     runs = {one.run.path: one.run for one in found}.values()
     changed: set[str] = set()

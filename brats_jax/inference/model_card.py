@@ -163,19 +163,21 @@ def _section(document: WeightsDocument, task: str) -> str:
 def _numbers(scores: StatedScores | None) -> str:
     if scores is None or not scores.rows:
         return "Not evaluated: there are no numbers on patients that it has not seen."
-    whose = "of this model" if scores.same_weights else (
-        "of other trainings with the same settings"
-        if not scores.other_settings
-        else f"of other trainings, which differ in {', '.join(scores.other_settings)}"
-    )  # fmt: skip
+    count = scores.trainings
+    if scores.same_weights:
+        whose = f"{plural(count, 'training')} of this model"
+    else:
+        whose = f"{plural(count, 'other training')} with the same settings"
+    if scores.other_settings:
+        whose += f" but for {', '.join(scores.other_settings)}"
     of_volumes = any(row.over == "volumes" for row in scores.rows)
     lines = [
-        f"Mean over {plural(scores.trainings, 'training')} {whose}, each evaluated alone on "
+        f"Mean over {whose}, each evaluated alone on "
         f"patients that it has not seen, {scores.patients} in all; split by {scores.split_by}."
         + " An empty region counts as in BraTS 2020."
         * of_volumes,
         "",
-        "| | " + " | ".join(["mean", "SD over trainings", "cases or slices"]) + " |",
+        "| | " + " | ".join(["mean", "SD over trainings", "cases or slices in each"]) + " |",
         "|---|---|---|---|",
     ]
     for row in scores.rows:

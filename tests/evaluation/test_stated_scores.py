@@ -88,3 +88,4 @@ def test_trainings_with_several_splits_count_every_tested_person_once(run, tmp_p
         folders.append(folder.path)
     found = scores_of(model(run, (1,)), folders)
     assert (found.trainings, found.patients) == (4, 3)
+    assert {row.folds for row in found.rows if row.of == "WT" and row.metric == "dice"} == {4}

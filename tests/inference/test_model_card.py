@@ -106,9 +106,9 @@ def test_numbers_of_other_trainings_and_leaking_splits_are_named():
         networks = dataclasses.replace(NETWORKS, scores=scores)
         return card(dataclasses.replace(DOCUMENT, tasks={"segment": networks}), "folder")
 
-    assert "of other trainings with the same settings" in numbers(same_weights=False)
+    assert "Mean over 2 other trainings with the same settings, each" in numbers(same_weights=False)
     other = numbers(same_weights=False, other_settings=("loss",))
-    assert "of other trainings, which differ in loss" in other
+    assert "Mean over 2 other trainings with the same settings but for loss, each" in other
     assert "the numbers are too good" in numbers(split_by="slice")
     silent = dataclasses.replace(NETWORKS, scores=None)
     text = card(dataclasses.replace(DOCUMENT, tasks={"segment": silent}), "folder")
