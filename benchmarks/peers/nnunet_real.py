@@ -24,8 +24,9 @@ from typing import Any
 DATASET, NAME = 1, "Dataset001_BraTS"  # `real_cases.write_nnunet` writes the same
 PLANS, CONFIGURATION, FOLD = "nnUNetPlans", "2d", "all"
 MOST_EPOCHS = 25
-# An epoch ends with one batch of validation, which costs a third of an iteration.
-ITERATIONS_PER_EPOCH = 5
+# An epoch ends with one batch of validation, which costs a third of an iteration, a checkpoint and
+# a figure, which cost one or two seconds.
+ITERATIONS_PER_EPOCH, SECONDS_PER_EPOCH = 5, 30.0
 WEIGHTS, MODEL = "weights.pt", "model.json"
 
 
@@ -118,7 +119,8 @@ def seconds_per_iteration(batch: int, device: str) -> float:
 
 def epochs_of(seconds: float, per_iteration: float) -> int:
     """Number of epochs of a training of so many seconds: 1 to MOST_EPOCHS."""
-    return max(1, min(MOST_EPOCHS, int(seconds / per_iteration / ITERATIONS_PER_EPOCH)))
+    each = max(ITERATIONS_PER_EPOCH * per_iteration, SECONDS_PER_EPOCH)
+    return max(1, min(MOST_EPOCHS, int(seconds / each)))
 
 
 class Pace:

@@ -253,7 +253,13 @@ class Measurement:
             steps = sum(training.steps_per_epoch * batch / rate for rate in rates)
             # The seconds of a continued training are those of its last process.
             whole += max(result.seconds, steps)
-            found = {"steps": result.steps, "batch": batch, "seconds_of_steps": steps}
+            found = {
+                "steps": result.steps,
+                "batch": batch,
+                "seconds_of_steps": steps,
+                # Without the first epoch, which compiles.
+                "seconds_per_step": batch / float(np.median(rates[1:] or rates)),
+            }
         return {**found, "seconds": whole}
 
     def score(self) -> None:

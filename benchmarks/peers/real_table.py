@@ -111,10 +111,12 @@ def _times(programs: Mapping[str, Program]) -> list[str]:
             return float(np.mean([one[key] for one in trained if key in one] or [np.nan]))
 
         each = [s for one in program.values() for s in one["inference"]["seconds_by_case"].values()]
-        step = 1e3 * mean("seconds_of_steps") / mean("steps")
+        step = mean("seconds_per_step")
+        if np.isnan(step):
+            step = mean("seconds_of_steps") / mean("steps")
         cells = [
             mean("seconds"), mean("seconds_of_steps"), mean("seconds_of_data"), mean("steps"),
-            mean("batch"), step, mean("parameters") / 1e6,
+            mean("batch"), 1e3 * step, mean("parameters") / 1e6,
         ]  # fmt: skip
         shown = ["" if np.isnan(cell) else f"{cell:,.0f}" for cell in cells[:-1]]
         shown.append("" if np.isnan(cells[-1]) else f"{cells[-1]:.1f}")
@@ -134,8 +136,9 @@ paired by patient; the interval is a bootstrap over patients{crossed}.
 
 `training` has steps, validation and checkpoints; of nnU-Net also loading, its preprocessing is
 apart. The steps of the two programs with our recipe get the same patches in the same order, cut
-and augmented by brats_jax, which is their time of data; ours augments within its steps. `a case` is
-from files to files with the model loaded, for these two the network alone.
+and augmented by brats_jax, which is their time of data; ours augments within its steps. The first
+of ours compile; `a step` is of the later epochs. `a case` is from files to files with the model
+loaded, for these two programs the network alone.
 """
 
 

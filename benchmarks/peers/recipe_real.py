@@ -152,6 +152,7 @@ class PeerTraining:
             "width": task.width,
             "outputs": len(state["head.bias"]),
             "regions": None if regions is None else [list(labels) for labels in regions],
+            "deep_supervision": task.deep_supervision,
             "label_smoothing": task.label_smoothing,
             "ema": options.ema,
             "optimizer": options.optimizer,
@@ -267,10 +268,10 @@ class PeerTraining:
         for batch in whole_slice_batches(
             stage.store, stage.validation_slices, size, facts=stage.facts
         ):
-            valid = batch.pop("valid")
-            del batch["index"]
+            valid, index = batch.pop("valid"), batch.pop("index")
             x, target = stage.task.prepare(batch, training=False)
             found = stage.task.validate(self.logits(np.asarray(x), size)[0], target)
+            found["patient"] = stage.store.patient_of[index]
             statistics.append({name: np.asarray(v)[valid] for name, v in found.items()})
         joined = {k: np.concatenate([one[k] for one in statistics]) for k in statistics[0]}
         return stage.task.summarise(joined)[stage.task.metric]
@@ -292,7 +293,11 @@ def run_torch(arguments: argparse.Namespace) -> dict[str, Any]:
         # As in our own prediction, slices without brain are computed once.
         blank = np.flatnonzero(~images.any(axis=(1, 2, 3)))
         todo = np.setdiff1d(np.arange(len(images)), blank[1:])
-        x = np.asarray(stage.task.test_input(images[todo]))
+        batch = {
+            "image": images[todo],
+            "label": np.zeros((len(todo), *images.shape[1:3]), np.uint8),
+        }
+        x = np.asarray(stage.task.prepare(batch, training=False)[0])
         logits, by_case[name] = training.logits(x, ours.ensemble.batch_size)
         labels = np.empty(images.shape[:3], np.uint8)
         labels[todo] = np.asarray(stage.task.result(logits))

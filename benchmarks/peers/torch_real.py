@@ -16,6 +16,7 @@ import copy
 import os
 import sys
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -88,12 +89,87 @@ def twin_name(name: str) -> str:
 def twin(in_channels: int, width: int, outputs: int, weights: dict[str, np.ndarray]) -> Any:
     """Our network, with the given initial weights."""
     model = torch_twin.Segmentation(in_channels, width, outputs)
-    state = {twin_name(name): torch.from_numpy(value) for name, value in weights.items()}
+    state = {
+        twin_name(name): torch.from_numpy(value)
+        for name, value in weights.items()
+        if not name.startswith("auxiliary.")
+    }
     missing, unexpected = model.load_state_dict(state, strict=False)
     left = [name for name in missing if not name.endswith("num_batches_tracked")]
     if left or unexpected:
         raise SystemExit(f"weights do not fit the twin: {left[:3]} {unexpected[:3]}")
     return model
+
+
+class Supervised(torch.nn.Module):
+    """A network with 1x1 convolutions as heads of its decoder's maps at strides 2, 4 and 8.
+
+    In training its result is (logits, {stride: logits of the coarser map}), otherwise the logits.
+
+    Args:
+      model: the network.
+      stages: of its decoder, coarsest first.
+      channels: of their results.
+      outputs: channels of the heads.
+      weights: initial weights of the heads by name; without them He's normal of the inputs.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        stages: Sequence[torch.nn.Module],
+        channels: Sequence[int],
+        outputs: int,
+        weights: dict[str, np.ndarray],
+    ) -> None:
+        super().__init__()
+        self.model, self.maps = model, dict[int, torch.Tensor]()
+        self.auxiliary = torch.nn.ModuleList()
+        finest_first = list(zip(stages, channels, strict=True))[::-1]
+        for stride, (stage, inputs) in zip((2, 4, 8), finest_first[1:], strict=False):
+            head = torch.nn.Conv2d(inputs, outputs, 1)
+            torch.nn.init.kaiming_normal_(head.weight, nonlinearity="relu")
+            torch.nn.init.zeros_(head.bias)
+            self.auxiliary.append(head)
+            stage.register_forward_hook(self._keeps(stride))
+        own = {name: torch.from_numpy(value) for name, value in weights.items()}
+        self.load_state_dict(own, strict=False)
+
+    def _keeps(self, stride: int) -> Callable[..., None]:
+        def hook(module: torch.nn.Module, inputs: Any, output: torch.Tensor) -> None:
+            self.maps[stride] = output
+
+        return hook
+
+    def forward(self, x: torch.Tensor) -> Any:
+        logits = self.model(x)
+        if not self.training:
+            return logits
+        heads = zip(sorted(self.maps), self.auxiliary, strict=True)
+        return logits, {stride: head(self.maps[stride]) for stride, head in heads}
+
+
+def supervised(model: torch.nn.Module, options: dict[str, Any], weights: dict[str, Any]) -> Any:
+    """The network with the heads of deep supervision."""
+    decoder = model.decoder
+    stages = list(decoder.blocks if options["network"] == "smp" else decoder)
+    channels = torch_twin.decoder_channels(options["width"])
+    own = {name: value for name, value in weights.items() if name.startswith("auxiliary.")}
+    return Supervised(model, stages, channels, options["outputs"], own)
+
+
+def loss_of(output: Any, labels: torch.Tensor, options: dict[str, Any]) -> torch.Tensor:
+    """The loss of a batch, as `brats_jax.losses.deeply_supervised` where there are more heads."""
+    how = options["regions"], options["label_smoothing"]
+    if isinstance(output, torch.Tensor):
+        return dice_ce(output, labels, *how)
+    logits, auxiliary = output
+    total, weights = dice_ce(logits, labels, *how), 1.0
+    for i, (stride, coarse) in enumerate(sorted(auxiliary.items()), start=1):
+        nearest = labels[:, stride // 2 :: stride, stride // 2 :: stride]
+        total = total + dice_ce(coarse, nearest, *how) / 2**i
+        weights += 1 / 2**i
+    return total / weights
 
 
 def dice_ce(
@@ -156,6 +232,8 @@ class Worker:
         torch.backends.cudnn.benchmark = True  # autotuning, as in XLA
         sizes = options["in_channels"], options["width"], options["outputs"]
         model = smp_unet(*sizes) if options["network"] == "smp" else twin(*sizes, weights)
+        if options["deep_supervision"]:
+            model = supervised(model, options, weights)
         self.model = model.to(self.device, memory_format=torch.channels_last)
         self.forward = torch.compile(self.model) if options["form"] == "compiled" else self.model
         self.optimizer = optimizer_of(self.model, options)
@@ -204,8 +282,8 @@ class Worker:
             self.optimizer.zero_grad(set_to_none=True)
             target = torch.from_numpy(labels).to(self.device).long()
             with self._amp():
-                logits = self.forward(self._images(x))
-            loss = dice_ce(logits, target, options["regions"], options["label_smoothing"])
+                output = self.forward(self._images(x))
+            loss = loss_of(output, target, options)
             loss.backward()
             if options["clip_norm"]:
                 torch.nn.utils.clip_grad_norm_(self.model.parameters(), options["clip_norm"])
