@@ -65,11 +65,11 @@ def ratio(ours: Sequence[float], peer: Sequence[float]) -> Spread:
     return Spread.of(np.array(ours) / np.array(peer))
 
 
-def timed(run: Callable[[], object]) -> float:
+def timed(run: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
     """Seconds of one run, including the wait for the devices."""
-    start = time.perf_counter()
+    start = clock()
     jax.block_until_ready(run())
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def best(run: Callable[[], object], repeats: int = 5) -> float:
@@ -89,9 +89,11 @@ def busy(run: Callable[[], object], repeats: int = 5) -> float:
 
 
 def time_alternately(
-    functions: Mapping[str, Callable[[], object]], turns: int
+    functions: Mapping[str, Callable[[], object]],
+    turns: int,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
-    """Seconds of each function in each turn.
+    """Seconds of each function in each turn, by a clock; time.process_time counts all threads.
 
     A turn runs every function once, in order, so that a change of the machine's speed affects
     all of them. One warm-up turn is not counted.
@@ -101,7 +103,7 @@ def time_alternately(
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(turns):
         for name, run in functions.items():
-            seconds[name].append(timed(run))
+            seconds[name].append(timed(run, clock))
     return seconds
 
 

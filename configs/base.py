@@ -154,4 +154,5 @@ def get_config() -> ConfigDict:
 def _augmentation(*, on: bool) -> ConfigDict:
     """One switch for each kind; `brats_jax.data.augment.Augmentation` has the ranges."""
     names = ("flip", "quarter_turn", "intensity_scale", "intensity_shift", "gamma", "noise")
-    return ConfigDict({name: on for name in names})
+    stronger = ("rotation", "scaling", "blur", "low_resolution", "modality_intensity")
+    return ConfigDict({**dict.fromkeys(names, on), **dict.fromkeys(stronger, False)})

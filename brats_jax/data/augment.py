@@ -1,10 +1,10 @@
-"""Augmentation of patches on the device: flips, quarter turns, intensity, gamma, noise.
+"""Augmentation of patches on the device: geometry, intensity, gamma, noise, and appearance.
 
-The changes to an example depend on its seed alone, not on batch or device. No operation
-interpolates, so that labels stay exact.
+The changes to an example depend on its seed alone, not on batch or device. Of the operations that
+are on by default none interpolates; labels never are.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 
 import jax
@@ -13,6 +13,15 @@ import numpy as np
 from jax import Array
 from jaxtyping import Bool, Float, Integer, Key, UInt32
 
+from brats_jax.data.augment_appearance import blurred, brightened, coarsened
+from brats_jax.data.augment_space import (
+    NUMBERS,
+    Affine,
+    drawn_affine,
+    interpolated,
+    nearest,
+    positions,
+)
 from brats_jax.errors import BratsError
 
 # Positions of the random numbers of one example: flips, turn, and for each intensity operation
@@ -21,6 +30,18 @@ from brats_jax.errors import BratsError
 # adds a second of compilation.
 _FLIP_H, _FLIP_W, _TURN = range(3)
 _SCALE, _SHIFT, _GAMMA, _NOISE = range(4)
+
+# Those of the operations that were added later are a second draw, so that the first one keeps its
+# numbers: of the geometry, and for the example and for each channel.
+_BLURS, _COARSE, _ZOOM = range(3)
+_OF_EXAMPLE = 3
+_BLUR, _SIGMA, _LOW, _BRIGHTNESS, _FACTOR, _CONTRASTS, _CONTRAST = range(7)
+_OF_CHANNEL = 7
+_LATER_KEY = 2  # 1 is that of the noise
+_PER_MODALITY = 0.5  # probability of blur and low resolution of a modality, if they happen
+
+# Added after the first version, off by default.
+LATER = ("rotation", "scaling", "blur", "low_resolution", "modality_intensity")
 
 
 @dataclass(frozen=True)
@@ -47,6 +68,21 @@ class Augmentation:
       noise: add Gaussian noise of a standard deviation from `noise_range`, in the same units
         as the shift.
       intensity_probability: of each of the four intensity operations, per example.
+      rotation: turn by an angle from `rotation_range` in degrees, with `spatial_probability`.
+      scaling: magnify by a factor from `scaling_range`, with `spatial_probability`. Both are one
+        bilinear interpolation about the centre of the patch, labels by the nearest pixel; outside
+        of the patch is the slice's background, and label 0.
+      blur: with `blur_probability` per example and 0.5 per modality, a Gaussian blur of a standard
+        deviation from `blur_range` in pixels.
+      low_resolution: with `low_resolution_probability` per example and 0.5 per modality, as if
+        imaged with pixels larger by 1 / z, z from `low_resolution_range`.
+      modality_intensity: for each modality by itself with `intensity_probability` each, brightness
+        (a factor from `brightness_range`) and contrast (from `contrast_range`).
+
+    The ranges and probabilities of the last five are nnU-Net's, too (Isensee et al. 2018,
+    https://arxiv.org/abs/1904.08128), with its angles of volumes: in 2D it turns by any angle,
+    which quarter turns and 30 degrees reach together but for a gap. They come before the others,
+    geometry first.
 
     Raises:
       BratsError: a range is not (low, high) or has meaningless values, or the probability is not
@@ -64,9 +100,33 @@ class Augmentation:
     gamma_range: tuple[float, float] = (0.7, 1.5)
     noise_range: tuple[float, float] = (0.0, 0.1)
     intensity_probability: float = 0.15
+    rotation: bool = False
+    scaling: bool = False
+    blur: bool = False
+    low_resolution: bool = False
+    modality_intensity: bool = False
+    rotation_range: tuple[float, float] = (-30.0, 30.0)
+    scaling_range: tuple[float, float] = (0.7, 1.4)
+    spatial_probability: float = 0.2
+    blur_range: tuple[float, float] = (0.5, 1.0)
+    blur_probability: float = 0.2
+    low_resolution_range: tuple[float, float] = (0.5, 1.0)
+    low_resolution_probability: float = 0.25
+    brightness_range: tuple[float, float] = (0.75, 1.25)
+    contrast_range: tuple[float, float] = (0.75, 1.25)
+
+    @property
+    def interpolates(self) -> bool:
+        """Whether patches are interpolated, which needs the background of their slices."""
+        return self.rotation or self.scaling
+
+    @property
+    def changes_appearance(self) -> bool:
+        """Whether any operation of `augment_appearance` is on."""
+        return self.blur or self.low_resolution or self.modality_intensity
 
     def __post_init__(self) -> None:
-        for name in ("scale_range", "shift_range", "gamma_range", "noise_range"):
+        for name in (field.name for field in fields(self) if field.name.endswith("_range")):
             values = tuple(float(v) for v in getattr(self, name))
             if len(values) != 2 or not -np.inf < values[0] <= values[1] < np.inf:
                 raise BratsError(f"augmentation {name} {values} must be (low, high)")
@@ -76,10 +136,16 @@ class Augmentation:
                 "augmentation gamma_range and scale_range must be positive and noise_range not "
                 f"negative, got {self.gamma_range}, {self.scale_range}, {self.noise_range}"
             )
-        if not 0 <= self.intensity_probability <= 1:
-            raise BratsError(
-                f"augmentation intensity_probability {self.intensity_probability} must be in 0..1"
-            )
+        positive = ("scaling_range", "blur_range", "brightness_range", "contrast_range")
+        for name in positive:
+            if getattr(self, name)[0] <= 0:
+                raise BratsError(f"augmentation {name} must be positive, got {getattr(self, name)}")
+        low, high = self.low_resolution_range
+        if not 0 < low <= high <= 1:
+            raise BratsError(f"augmentation low_resolution_range {low, high} must be in 0..1")
+        for name in (field.name for field in fields(self) if field.name.endswith("_probability")):
+            if not 0 <= getattr(self, name) <= 1:
+                raise BratsError(f"augmentation {name} {getattr(self, name)} must be in 0..1")
 
 
 NONE = Augmentation(
@@ -99,6 +165,8 @@ def augment(
     labels: Integer[Array | np.ndarray, "b h w"] | None,
     seeds: UInt32[Array | np.ndarray, " b"],
     config: Augmentation,
+    background: Float[Array | np.ndarray, "b c"] | None = None,
+    target_background: Float[Array | np.ndarray, "b t"] | None = None,
 ) -> tuple[Float[Array, "b h w c"], Float[Array, "b h w t"] | None, Integer[Array, "b h w"] | None]:
     """Augments each example by its seed.
 
@@ -108,6 +176,8 @@ def augment(
       labels: int[B, H, W] or None; spatial operations only.
       seeds: uint32[B], one for each example.
       config: the operations; static: each distinct one is compiled once.
+      background, target_background: of the slices, for what is outside of a patch; needed if the
+        configuration interpolates.
 
     Returns:
       (images, targets, labels) of the same shapes and types; unchanged if all is switched off.
@@ -134,11 +204,34 @@ def augment(
     keys = jax.vmap(_example_key)(jnp.asarray(seeds))
     channels = images.shape[3]
     decisions = jax.vmap(lambda key: jax.random.uniform(key, (3 + 4 * (1 + channels),)))(keys)
-    if config.flip or config.quarter_turn:
+    later = jnp.zeros((0, 0))
+    if config.interpolates or config.changes_appearance:
+        count = NUMBERS + _OF_EXAMPLE + _OF_CHANNEL * channels
+        of_later = jax.vmap(lambda key: jax.random.fold_in(key, _LATER_KEY))(keys)
+        later = jax.vmap(lambda key: jax.random.uniform(key, (count,)))(of_later)
+    if config.interpolates:
+        if background is None or (targets is not None and target_background is None):
+            raise BratsError("rotation and scaling of patches need the background of their slices")
+        affine = drawn_affine(
+            later[:, :NUMBERS],
+            config.rotation_range if config.rotation else None,
+            config.scaling_range if config.scaling else None,
+            config.spatial_probability,
+        )
+        symmetry = _symmetry(decisions[:, :3], config)
+        images, targets, labels = _moved(
+            images, targets, labels, symmetry, affine, background, target_background
+        )
+    elif config.flip or config.quarter_turn:
         symmetry = _symmetry(decisions[:, :3], config)
         images = _turned(images, symmetry)
         targets = None if targets is None else _turned(targets, symmetry)
         labels = None if labels is None else _turned(labels, symmetry)
+    if config.changes_appearance:
+        of_example, of_channel = jnp.split(later[:, NUMBERS:], [_OF_EXAMPLE], axis=1)
+        of_channel = of_channel.reshape(-1, _OF_CHANNEL, channels)
+        changed = _appearance(images.astype(jnp.float32), of_example, of_channel, config)
+        images = changed.astype(images.dtype)
     if config.intensity_scale or config.intensity_shift or config.gamma or config.noise:
         amounts = decisions[:, 3:].reshape(-1, 4, 1 + channels)
         images = _intensity(images.astype(jnp.float32), amounts, keys, config).astype(images.dtype)
@@ -178,6 +271,81 @@ def _turned(x: Array, symmetry: tuple[Array, Array, Array]) -> Array:
     pixels = x.reshape(batch, height * width, -1)
     fetch = jax.vmap(lambda p, at: p.at[at].get(mode="promise_in_bounds"))
     return fetch(pixels, source.reshape(batch, -1)).reshape(x.shape)
+
+
+def _moved(
+    images: Array,
+    targets: Array | None,
+    labels: Array | None,
+    symmetry: tuple[Array, Array, Array],
+    affine: Affine,
+    background: Array | np.ndarray,
+    target_background: Array | np.ndarray | None,
+) -> tuple[Array, Array | None, Array | None]:
+    """Rotates, scales, transposes and flips, in one interpolation."""
+    at = positions(affine, *_sources(images.shape[:3], symmetry))
+    x, outside = images.astype(jnp.float32), jnp.asarray(background, jnp.float32)
+    if targets is not None:
+        # One gather for both.
+        x = jnp.concatenate([x, targets.astype(jnp.float32)], axis=-1)
+        others = jnp.asarray(target_background, jnp.float32)
+        outside = jnp.concatenate([outside, others], axis=-1)
+    moved = interpolated(x, at, outside)
+    channels = images.shape[3]
+    return (
+        moved[..., :channels].astype(images.dtype),
+        None if targets is None else moved[..., channels:].astype(targets.dtype),
+        None if labels is None else nearest(labels, at),
+    )
+
+
+def _sources(shape: tuple[int, ...], symmetry: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+    """int32[B, H, W]: row and column that each pixel of a transposed and flipped patch is from."""
+    transpose, flip_h, flip_w = (s[:, None, None] for s in symmetry)
+    _, height, width = shape
+    row, column = jnp.arange(height)[:, None], jnp.arange(width)
+    row = jnp.where(flip_h, height - 1 - row, row)
+    column = jnp.where(flip_w, width - 1 - column, column)
+    row, column = jnp.where(transpose, column, row), jnp.where(transpose, row, column)
+    return jnp.broadcast_to(row, shape), jnp.broadcast_to(column, shape)
+
+
+def _appearance(
+    images: Float[Array, "b h w c"],
+    of_example: Float[Array, "b 3"],
+    of_channel: Float[Array, "b 7 c"],
+    config: Augmentation,
+) -> Float[Array, "b h w c"]:
+    """Blur, low resolution, brightness and contrast, in this order."""
+
+    def drawn(numbers: Array, bounds: tuple[float, float]) -> Array:
+        return bounds[0] + (bounds[1] - bounds[0]) * numbers
+
+    def chosen(of: int, channel: int, probability: float) -> Bool[Array, "b c"]:
+        return (of_example[:, of, None] < probability) & (of_channel[:, channel] < _PER_MODALITY)
+
+    if config.blur:
+        blurs = chosen(_BLURS, _BLUR, config.blur_probability)
+        sigma = jnp.where(blurs, drawn(of_channel[:, _SIGMA], config.blur_range), 0.0)
+        images = blurred(images, sigma, config.blur_range[1])
+    if config.low_resolution:
+        coarse = chosen(_COARSE, _LOW, config.low_resolution_probability)
+        zoom = drawn(of_example[:, _ZOOM], config.low_resolution_range)
+        images = coarsened(images, zoom, coarse)
+    if config.modality_intensity:
+        amounts = [
+            jnp.where(
+                of_channel[:, decision] < config.intensity_probability,
+                drawn(of_channel[:, place], bounds),
+                1.0,
+            )
+            for decision, place, bounds in (
+                (_BRIGHTNESS, _FACTOR, config.brightness_range),
+                (_CONTRASTS, _CONTRAST, config.contrast_range),
+            )
+        ]
+        images = brightened(images, *amounts)
+    return images
 
 
 def _intensity(

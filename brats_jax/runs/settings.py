@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Self
 
+from brats_jax.data.augment import LATER
 from brats_jax.data.device_store import PLACEMENTS
 from brats_jax.data.folds import ALL, ALL_NAME, is_all, with_fold_numbers
 from brats_jax.data.modalities import MODALITIES, VALID_NAMES, canonical_names
@@ -367,7 +368,9 @@ def _defaults(kind: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{one.name}", list(value) if isinstance(value, tuple) else value
 
 
-_DEFAULTS = dict(_defaults(Settings))
+_DEFAULTS = dict(_defaults(Settings)) | {
+    f"{stage}.augmentation.{name}": False for stage in ("pretrain", "segment") for name in LATER
+}
 # The meaning of a setting that a run of an earlier version does not have, if it is not the default.
 BEFORE = {"data.selection": "validation"}
 IF_ABSENT = {**_DEFAULTS, **BEFORE}

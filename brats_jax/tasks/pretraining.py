@@ -102,9 +102,13 @@ class Pretraining(Task):
         wanted = {
             "seed": pretext.is_random,
             "donor": pretext.needs_donor,
-            "background": self.loss_name in losses.BRAIN_LOSSES,
+            "background": self.loss_name in losses.BRAIN_LOSSES or self._interpolates,
         }
         return frozenset(name for name, asked in wanted.items() if asked)
+
+    @property
+    def _interpolates(self) -> bool:
+        return self.augmentation is not None and self.augmentation.interpolates
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -175,7 +179,15 @@ class Pretraining(Task):
             brain = brain_mask(others, batch[f"{before}background"])
         x, target = images[..., jnp.array(pretext.reads)], others[..., jnp.array(pretext.predicts)]
         if training and self.augmentation is not None:
-            x, target, brain = _augmented(x, target, brain, batch["seed"], self.augmentation)
+            outside: tuple[jax.Array | None, jax.Array | None] = (None, None)
+            if self._interpolates:
+                outside = (
+                    batch["background"][:, jnp.array(pretext.reads)],
+                    batch[f"{before}background"][:, jnp.array(pretext.predicts)],
+                )
+            x, target, brain = _augmented(
+                x, target, brain, batch["seed"], self.augmentation, *outside
+            )
         found = pretext.example(
             x,
             target,
@@ -286,8 +298,12 @@ def _augmented(
     brain: jax.Array | None,
     seeds: jax.Array,
     augmentation: Augmentation,
+    background: jax.Array | None,
+    target_background: jax.Array | None,
 ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
     marked = None if brain is None else brain.astype(jnp.uint8)
-    x, moved, marked = augment(x, target, marked, seeds, augmentation)
+    x, moved, marked = augment(
+        x, target, marked, seeds, augmentation, background, target_background
+    )
     assert moved is not None
     return x, moved, None if marked is None else marked > 0

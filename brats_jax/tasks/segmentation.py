@@ -69,6 +69,12 @@ class Segmentation(Task):
         return True
 
     @property
+    def wants(self) -> frozenset[str]:
+        """See `Task.wants`."""
+        interpolates = self.augmentation is not None and self.augmentation.interpolates
+        return frozenset({"background"} if interpolates else ())
+
+    @property
     def channels(self) -> SegmentationOutputs:
         """What the network's channels mean."""
         return OUTPUTS[self.outputs_name]
@@ -110,7 +116,10 @@ class Segmentation(Task):
         """See `Task.prepare`; the target is the labels."""
         x, labels = self.test_input(batch["image"]), batch["label"]
         if training and self.augmentation is not None:
-            x, _, moved = augment(x, None, labels, batch["seed"], self.augmentation)
+            outside = None
+            if self.augmentation.interpolates:
+                outside = batch["background"][:, jnp.array(channel_indices(self.inputs))]
+            x, _, moved = augment(x, None, labels, batch["seed"], self.augmentation, outside)
             assert moved is not None
             labels = moved
         return x, labels

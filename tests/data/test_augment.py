@@ -5,9 +5,11 @@ from dataclasses import replace
 import jax
 import numpy as np
 import pytest
+from meshes import mesh_of
 
-from brats_jax.data.augment import NONE, Augmentation, augment
+from brats_jax.data.augment import LATER, NONE, Augmentation, augment
 from brats_jax.errors import BratsError
+from brats_jax.runtime import devices
 
 SIZE, CHANNELS = 8, 2
 SWITCHES = ("flip", "quarter_turn", "intensity_scale", "intensity_shift", "gamma", "noise")
@@ -254,6 +256,116 @@ def test_bad_input_is_refused():
         ({"gamma_range": (0.0, 1.0)}, "must be positive"),
         ({"noise_range": (-0.1, 0.1)}, "not negative"),
         ({"intensity_probability": 1.5}, "0..1"),
+    ):
+        with pytest.raises(BratsError, match=message):
+            Augmentation(**values)
+
+
+STRONGER = replace(
+    NONE,
+    **dict.fromkeys(LATER, True),
+    spatial_probability=1.0,
+    blur_probability=1.0,
+    low_resolution_probability=1.0,
+    intensity_probability=1.0,
+)
+
+
+def moved(config, n=40, size=24):
+    """Images that are row and column, labels of blocks, and their augmentation; background -9."""
+    row, column = (np.broadcast_to(a, (n, size, size)) for a in np.indices((size, size)))
+    images = np.stack([row, column], axis=-1).astype(np.float32)
+    labels = (1 + (row // 6 + column // 6) % 3).astype(np.uint8)
+    seeds, outside = np.arange(n, dtype=np.uint32), np.full((n, 2), -9, np.float32)
+    out = augment(images, images[..., :1], labels, seeds, config, outside, outside[:, :1] + 1)
+    return labels, *map(np.asarray, out)
+
+
+def test_rotation_and_scaling_move_image_target_and_labels_together():
+    config = replace(
+        NONE, rotation=True, scaling=True, flip=True, quarter_turn=True, spatial_probability=0.5
+    )
+    labels, images, targets, new = moved(config)
+    outside = images[..., 0] == -9
+    assert 0.01 < outside.mean() < 0.3
+    np.testing.assert_array_equal(targets[..., 0], np.where(outside, -8, images[..., 0]))
+    assert (new[outside] == 0).all() and new.dtype == labels.dtype
+    # Rows and columns are linear: their values are the positions that the pixels are from.
+    row, column = (np.floor(images[..., k] + 0.5).clip(0, 23).astype(int) for k in range(2))
+    expected = labels[np.arange(len(labels))[:, None, None], row, column]
+    away = np.abs(images - np.floor(images) - 0.5).min(axis=-1) > 1e-3  # of a tie
+    np.testing.assert_array_equal(new[~outside & away], expected[~outside & away])
+
+
+def test_angles_and_factors_are_uniform_in_their_ranges_and_as_frequent_as_asked():
+    config = replace(NONE, rotation=True, scaling=True)
+    _, images, _, _ = moved(config, n=2000, size=8)
+    down, across = (images[:, 4, 4] - images[:, 3, 4]), (images[:, 4, 4] - images[:, 4, 3])
+    angle = np.rad2deg(np.arctan2(down[:, 1], down[:, 0]))
+    factor = 1 / np.hypot(down[:, 0], down[:, 1])
+    np.testing.assert_allclose(across[:, 0], -down[:, 1], atol=1e-4)
+    for found, still, low, high in ((angle, 0, -30, 30), (factor, 1, 0.7, 1.4)):
+        happened = np.abs(found - still) > 1e-3
+        assert abs(happened.mean() - 0.2) < 4 * np.sqrt(0.2 * 0.8 / 2000)
+        unit = (found[happened] - low) / (high - low)
+        assert unit.min() > -1e-3 and unit.max() < 1 + 1e-3
+        assert np.abs(np.quantile(unit, [0.1, 0.5, 0.9]) - [0.1, 0.5, 0.9]).max() < 0.12
+
+
+def test_operations_that_never_happen_keep_the_bits_of_those_that_do():
+    images, targets, labels, seeds = batch(8)
+    plain = Augmentation(intensity_probability=0.0)
+    never = replace(
+        plain, **dict.fromkeys(LATER, True), spatial_probability=0.0, blur_probability=0.0,
+        low_resolution_probability=0.0,
+    )  # fmt: skip
+    background = np.zeros((8, CHANNELS), np.float32)
+    expected = augment(images, targets, labels, seeds, plain)
+    got = augment(images, targets, labels, seeds, never, background, background[:, :1])
+    for one, other in zip(got, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("switch", ["blur", "low_resolution", "modality_intensity"])
+def test_appearance_changes_the_image_alone_and_not_every_modality(switch):
+    images, targets, labels, seeds = batch(100)
+    config = replace(STRONGER, **{name: name == switch for name in LATER})
+    config = replace(config, intensity_probability=0.5)
+    out = augment(images, targets, labels, seeds, config)
+    np.testing.assert_array_equal(out[1], targets)
+    np.testing.assert_array_equal(out[2], labels)
+    changed = (np.abs(np.asarray(out[0]) - images) > 1e-6).any(axis=(1, 2))
+    assert 0.3 < changed.mean() < 0.9
+    assert (changed[:, 0] != changed[:, 1]).mean() > 0.2  # by modality
+
+
+def test_stronger_operations_depend_on_the_seed_alone_on_any_number_of_devices():
+    images, targets, labels, seeds = batch(6)
+    background = np.random.default_rng(3).standard_normal((6, CHANNELS)).astype(np.float32)
+    given = (images, targets, labels, seeds, background, background[:, :1])
+
+    def of(images, targets, labels, seeds, *backgrounds):
+        return augment(images, targets, labels, seeds, STRONGER, *backgrounds)
+
+    whole = of(*given)
+    order = np.array([4, 0])
+    two = {str(k): array[order] for k, array in enumerate(given)}
+    for some in (of(*two.values()), of(*devices.put_batch(two, mesh_of(2)).values())):
+        for got, all_of in zip(some, whole, strict=True):
+            np.testing.assert_allclose(got, np.asarray(all_of)[order], rtol=1e-6, atol=1e-6)
+    assert np.isfinite(whole[0]).all()
+    assert (np.asarray(whole[0]) != images).any(axis=(1, 2, 3)).all()
+
+
+def test_interpolation_without_the_background_and_wrong_ranges_are_refused():
+    images, targets, labels, seeds = batch(2)
+    with pytest.raises(BratsError, match="need the background of their slices"):
+        augment(images, targets, labels, seeds, replace(NONE, rotation=True))
+    for values, message in (
+        ({"rotation_range": (30, -30)}, "rotation_range"),
+        ({"scaling_range": (0.0, 1.0)}, "scaling_range must be positive"),
+        ({"low_resolution_range": (0.5, 1.5)}, "low_resolution_range"),
+        ({"blur_probability": -0.1}, "blur_probability"),
     ):
         with pytest.raises(BratsError, match=message):
             Augmentation(**values)

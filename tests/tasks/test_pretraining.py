@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,7 +7,7 @@ import pytest
 from skimage.metrics import structural_similarity
 
 from brats_jax import losses
-from brats_jax.data.augment import Augmentation
+from brats_jax.data.augment import NONE, Augmentation
 from brats_jax.data.modalities import channel_indices
 from brats_jax.models import DECODERS, resnet
 from brats_jax.pretexts import PRETEXTS, Options
@@ -102,6 +104,23 @@ def test_the_target_of_shuffled_is_the_donors(batch):
     x, target = Pretraining(pretext_name="shuffled").prepare(batch, training=False)
     np.testing.assert_array_equal(x, channels(batch, ["t1", "t1gd"]))
     np.testing.assert_array_equal(target[..., 0], batch["donor"][..., 3].astype(jnp.float32))
+
+
+@pytest.mark.parametrize("name", ["cross_modality", "shuffled"])
+def test_outside_of_turned_patches_input_and_target_are_the_background_of_their_slices(name, batch):
+    """Images are 1 to 4 by modality, the donor's 5 to 8; backgrounds the same below 0."""
+    turning = replace(NONE, rotation=True, rotation_range=(30.0, 30.0), spatial_probability=1.0)
+    task = Pretraining(pretext_name=name, augmentation=turning, loss_name="brain_mse")
+    own = jnp.broadcast_to(jnp.arange(1, 5, dtype=jnp.float16), (3, 8, 8, 4))
+    images = {"image": own, "donor": own + 4}
+    corners = {"background": -own[:, 0, 0], "donor_background": -own[:, 0, 0] - 4}
+    x, target = task.prepare({**batch, **images, **corners}, training=True)
+    outside = np.asarray(x[..., 0]) < 0
+    assert outside[:, 0, 0].all() and not outside[:, 3:5, 3:5].any()
+    value = 8 if name == "shuffled" else 4
+    np.testing.assert_allclose(x[..., 1], np.where(outside, -2, 2), rtol=1e-5)
+    np.testing.assert_allclose(target.image[..., 0], np.where(outside, -value, value), rtol=1e-5)
+    np.testing.assert_array_equal(target.weight[..., 0], ~outside)  # no brain outside
 
 
 def test_hidden_pixels_are_zero_after_augmentation_too_and_alone_count(batch):

@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from brats_jax import models
+from brats_jax.data.augment import NONE
 from brats_jax.models import Supervised
 from brats_jax.tasks import Segmentation
 
@@ -85,3 +88,24 @@ def test_the_auxiliary_heads_count_in_the_loss():
     each = [task.loss(auxiliary[s], labels[:, ::s, ::s]) for s in (2, 4, 8)]
     expected = task.loss(right, labels) + each[0] / 2 + each[1] / 4 + each[2] / 8
     np.testing.assert_allclose(found, expected / 1.875, rtol=1e-5)
+
+
+def test_outside_of_a_turned_patch_is_the_background_of_the_inputs():
+    """Modality k is k + 1 everywhere, and -(k + 1) in the background."""
+    turning = replace(NONE, rotation=True, rotation_range=(30.0, 30.0), spatial_probability=1.0)
+    task = Segmentation(inputs=("flair", "t1"), augmentation=turning)
+    assert task.wants == {"background"} and not Segmentation(augmentation=NONE).wants
+    numbers = np.arange(1, 5, dtype=np.float16)
+    batch = {
+        "image": jnp.asarray(np.broadcast_to(numbers, (2, 16, 16, 4))),
+        "label": jnp.ones((2, 16, 16), jnp.uint8),
+        "seed": jnp.arange(2, dtype=jnp.uint32),
+        "background": jnp.asarray(np.broadcast_to(-numbers, (2, 4))),
+    }
+    x, labels = task.prepare(batch, training=True)
+    outside = np.asarray(labels) == 0
+    assert outside[:, 0, 0].all() and not outside[:, 8, 8].any()
+    for channel, value in enumerate((4, 1)):
+        expected = np.where(outside, -value, value)
+        np.testing.assert_allclose(x[..., channel], expected, rtol=1e-5)
+    np.testing.assert_array_equal(task.prepare(batch, training=False)[1], 1)

@@ -1,0 +1,89 @@
+"""Blur, low resolution, brightness and contrast of patches on the device, by modality.
+
+Each is decided for the example first, then for each channel, and the amounts differ by channel,
+as in nnU-Net (https://arxiv.org/abs/1904.08128).
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float
+
+Images = Float[Array, "b h w c"]
+ByChannel = Float[Array, "b c"]
+
+
+def blurred(images: Images, sigma: ByChannel, largest: float) -> Images:
+    """A Gaussian blur, separable; border pixels are repeated outside.
+
+    Args:
+      images: the patches.
+      sigma: standard deviation in pixels of each channel; 0 leaves it as it is.
+      largest: of all deviations; static. The kernel has 3 of them on each side.
+    """
+    radius = math.ceil(3 * largest)
+    offsets = jnp.arange(-radius, radius + 1, dtype=jnp.float32)
+    spread = jnp.where(sigma > 0, sigma, 1.0)[..., None]
+    weights = jnp.exp(-0.5 * (offsets / spread) ** 2)
+    weights = weights / weights.sum(axis=-1, keepdims=True)
+    # Exactly the image where it is not blurred.
+    weights = jnp.where(sigma[..., None] > 0, weights, jnp.where(offsets == 0, 1.0, 0.0))
+    for axis in (1, 2):
+        pad = [(radius, radius) if k == axis else (0, 0) for k in range(4)]
+        padded = jnp.pad(images, pad, mode="edge")
+        parts = (
+            jax.lax.slice_in_dim(padded, k, k + images.shape[axis], axis=axis)
+            * weights[:, None, None, :, k]
+            for k in range(2 * radius + 1)
+        )
+        images = sum(parts, start=jnp.zeros_like(images))
+    return images
+
+
+def coarsened(images: Images, zoom: Float[Array, " b"], chosen: ByChannel) -> Images:
+    """Low resolution: fewer pixels, by the nearest, and linear interpolation back.
+
+    With zoom z a side of n pixels has round(n z) coarse ones; nnU-Net interpolates with cubic
+    polynomials.
+
+    Args:
+      images: the patches.
+      zoom: of each example, in (0, 1].
+      chosen: bool, the channels that become coarse.
+    """
+    coarse = images
+    for axis in (1, 2):
+        extent = images.shape[axis]
+        count = jnp.maximum(jnp.round(extent * zoom), 1)[:, None]
+        place = (jnp.arange(extent) + 0.5) * count / extent - 0.5
+        low = jnp.clip(jnp.floor(place), 0, count - 1)
+        high = jnp.minimum(low + 1, count - 1)
+        share = jnp.clip(place - low, 0.0, 1.0)
+
+        def source(k: Array, count: Array = count, extent: int = extent) -> Array:
+            centre = (k + 0.5) * extent / count - 0.5
+            return jnp.clip(jnp.round(centre).astype(jnp.int32), 0, extent - 1)
+
+        take = jax.vmap(lambda x, at, axis=axis: jnp.take(x, at, axis=axis - 1, mode="clip"))
+        shape = [-1, 1, 1, 1]
+        shape[axis] = extent
+        weight = share.reshape(shape)
+        coarse = take(coarse, source(low)) * (1 - weight) + take(coarse, source(high)) * weight
+    return jnp.where(chosen[:, None, None, :], coarse, images)
+
+
+def brightened(images: Images, factor: ByChannel, contrast: ByChannel) -> Images:
+    """Brightness, then contrast about the mean within the range before.
+
+        x' = factor * x,   x'' = clip(mean(x') + contrast * (x' - mean(x')), min(x'), max(x'))
+
+    Args:
+      images: the patches.
+      factor, contrast: of each channel; 1 leaves it as it is.
+    """
+    images = images * factor[:, None, None, :]
+    mean, low, high = (f(images, axis=(1, 2), keepdims=True) for f in (jnp.mean, jnp.min, jnp.max))
+    by = contrast[:, None, None, :]
+    return jnp.where(by == 1, images, jnp.clip(mean + by * (images - mean), low, high))

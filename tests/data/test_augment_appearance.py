@@ -1,0 +1,56 @@
+"""Blur by SciPy, low resolution and contrast by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import ndimage
+
+from brats_jax.data import augment_appearance
+from brats_jax.data.augment_appearance import blurred, brightened
+
+coarsened = jax.jit(augment_appearance.coarsened)
+
+IMAGES = np.random.default_rng(0).standard_normal((2, 12, 10, 2)).astype(np.float32)
+
+
+def test_blur_is_scipys_and_leaves_other_channels_as_they_are():
+    sigma = jnp.asarray([[0.5, 0.0], [1.0, 0.7]])
+    got = np.asarray(blurred(jnp.asarray(IMAGES), sigma, 1.0))
+    np.testing.assert_array_equal(got[0, ..., 1], IMAGES[0, ..., 1])
+    for k, c in ((0, 0), (1, 0), (1, 1)):
+        expected = ndimage.gaussian_filter(
+            IMAGES[k, ..., c], float(sigma[k, c]), mode="nearest", radius=3
+        )
+        np.testing.assert_allclose(got[k, ..., c], expected, atol=1e-5)
+
+
+def test_half_the_resolution_keeps_every_other_pixel_and_joins_them_by_lines():
+    """Of 8 pixels 4 are kept: 0.5, 2.5, 4.5 and 6.5 rounded to even are 0, 2, 4 and 6."""
+    ramp = np.broadcast_to(np.arange(8, dtype=np.float32)[:, None, None], (8, 8, 1))[None]
+    got = coarsened(jnp.asarray(ramp), jnp.asarray([0.5]), jnp.asarray([[True]]))
+    np.testing.assert_allclose(got[0, :, 3, 0], [0, 0.5, 1.5, 2.5, 3.5, 4.5, 5.5, 6])
+    across = coarsened(jnp.asarray(ramp.swapaxes(1, 2)), jnp.asarray([0.5]), jnp.asarray([[True]]))
+    np.testing.assert_allclose(across, np.asarray(got).swapaxes(1, 2))
+
+
+def test_low_resolution_concerns_the_chosen_channels_alone():
+    chosen = jnp.asarray([[True, False], [False, False]])
+    got = np.asarray(coarsened(jnp.asarray(IMAGES), jnp.asarray([0.6, 0.6]), chosen))
+    assert (got[0, ..., 0] != IMAGES[0, ..., 0]).any()
+    np.testing.assert_array_equal(got[0, ..., 1], IMAGES[0, ..., 1])
+    np.testing.assert_array_equal(got[1], IMAGES[1])
+    same = coarsened(jnp.asarray(IMAGES), jnp.ones(2), jnp.ones((2, 2), bool))
+    np.testing.assert_allclose(same, IMAGES, atol=1e-6)
+
+
+def test_brightness_multiplies_and_contrast_stays_within_the_range():
+    factor = jnp.asarray([[1.25, 1.0], [0.75, 1.0]])
+    contrast = jnp.asarray([[1.0, 1.25], [0.8, 1.0]])
+    got = np.asarray(brightened(jnp.asarray(IMAGES), factor, contrast))
+    np.testing.assert_allclose(got[0, ..., 0], 1.25 * IMAGES[0, ..., 0])
+    np.testing.assert_array_equal(got[1, ..., 1], IMAGES[1, ..., 1])
+    for k, c in ((0, 1), (1, 0)):
+        x = IMAGES[k, ..., c] * float(factor[k, c])
+        wider = x.mean() + float(contrast[k, c]) * (x - x.mean())
+        np.testing.assert_allclose(got[k, ..., c], wider.clip(x.min(), x.max()), atol=1e-5)
+    assert got[0, ..., 1].max() == IMAGES[0, ..., 1].max()
