@@ -261,6 +261,25 @@ class PeerTraining:
         header, arrays = self.torch.ask({"do": "predict", "batch": batch}, {"x": x})
         return arrays["logits"], header["seconds"]
 
+    def segment(self, images: np.ndarray, batch: int) -> tuple[np.ndarray, float]:
+        """(labels uint8[S, H, W], seconds of the network) of a scan's slices [S, H, W, 4].
+
+        As in our own prediction, slices without brain are computed once.
+        """
+        task, seconds = self.stage.task, 0.0
+        labels = np.empty(images.shape[:3], np.uint8)
+        blank = np.flatnonzero(~images.any(axis=(1, 2, 3)))
+        todo = np.setdiff1d(np.arange(len(images)), blank[1:])
+        for start in range(0, len(todo), 4 * batch):
+            slices = todo[start : start + 4 * batch]
+            given = {"image": images[slices], "label": labels[slices]}
+            x = np.asarray(task.prepare(given, training=False)[0])
+            logits, took = self.logits(x, batch)
+            labels[slices] = np.asarray(task.result(logits))
+            seconds += took
+        labels[blank[1:]] = labels[blank[:1]]
+        return labels, seconds
+
     def _validate(self) -> float:
         """The score that chooses the best weights, over the validation slices."""
         stage, size = self.stage, self.stage.options.validation_batch_size
@@ -290,18 +309,7 @@ def run_torch(arguments: argparse.Namespace) -> dict[str, Any]:
     for name, case in real_cases.find(map(Path, cases["sources"]), cases["names"]).items():
         scan = read_scan(case, ours.inputs, in_plane=ours.trained.in_plane)
         images = ours.normalise(scan)
-        # As in our own prediction, slices without brain are computed once.
-        blank = np.flatnonzero(~images.any(axis=(1, 2, 3)))
-        todo = np.setdiff1d(np.arange(len(images)), blank[1:])
-        batch = {
-            "image": images[todo],
-            "label": np.zeros((len(todo), *images.shape[1:3]), np.uint8),
-        }
-        x = np.asarray(stage.task.prepare(batch, training=False)[0])
-        logits, by_case[name] = training.logits(x, ours.ensemble.batch_size)
-        labels = np.empty(images.shape[:3], np.uint8)
-        labels[todo] = np.asarray(stage.task.result(logits))
-        labels[blank[1:]] = labels[blank[:1]]
+        labels, by_case[name] = training.segment(images, ours.ensemble.batch_size)
         volume = scan.to_input(labels, nearest=True)
         image = writing.label_image(scan, volume, f"{arguments.network} of benchmarks/peers")
         writing.write_image(arguments.output / f"{name}{real_cases.SUFFIX}", image)
