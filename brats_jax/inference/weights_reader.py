@@ -70,7 +70,7 @@ def open_weights(
         own = arrays_below(arrays, task_name, fold.fold)
         stem = own.get(_STEM)
         # Before a network of a wrong size takes all memory.
-        if stem is None or stem.shape[:2] != (task.width, len(task.stem)):
+        if stem is None or stem.shape[0] != task.width:
             raise _not_of(folder, f"{fold_title(fold.fold)}: '{_STEM}'")
         source = _SavedFold(folder, fold, own)
         network = RestoredNetwork(task, source, mesh)
