@@ -28,6 +28,7 @@ from safetensors import SafetensorError, safe_open
 from brats_jax.data.modalities import canonical_name
 from brats_jax.errors import BratsError
 from brats_jax.models.torch_weights import LeafPath, leaves, torch_name
+from brats_jax.runs.folder import STAGE_OF_TASK
 from brats_jax.runs.settings import TRANSFER_PARTS
 
 State = TypeVar("State")
@@ -181,6 +182,11 @@ def load_encoder(
     Reference: https://github.com/huggingface/pytorch-image-models/blob/main/timm/models/_manipulate.py
     """
     tensors, theirs = read_safetensors(Path(path))
+    if tensors and {name.split(".")[0] for name in tensors} <= {*STAGE_OF_TASK}:
+        raise BratsError(
+            f"{path}: weights that stand in place of a run, not those of one encoder; export the "
+            "run with --format=stablehlo, and give segment_fold_K.safetensors of that"
+        )
     ours = dict(leaves(params))[STEM]
     channels = ours.shape[2]
     stem = tensors.get("conv1.weight")

@@ -265,6 +265,10 @@ def without(weights, name):
             r"safetensors: width is 8 there, 4 here; give",
         ),
         (lambda w: {"x": np.zeros(1)}, "missing .* and 261 more"),
+        (
+            lambda w: {f"segment.fold_0.{n}": array for n, array in w.items()},
+            "stand in place of a run, not those of one encoder; export the run with",
+        ),
     ],
 )
 def test_weights_of_another_network_are_refused_in_one_line(tmp_path, target, change, message):
