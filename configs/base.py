@@ -37,6 +37,8 @@ def get_config() -> ConfigDict:
     config.data = ConfigDict()
     config.data.store = ""  # what brats_jax.prepare wrote
     config.data.split_by = "patient"  # or slice: the paper's split of files, which leaks
+    # 0: cross-validation. Each fold is tested on its own patients, so that all are tested once;
+    # there is no validation set, and the last checkpoint is taken.
     config.data.test_fraction = 0.15
     config.data.num_folds = 5
     config.data.split_seed = 0  # several seeds may share one split

@@ -75,7 +75,7 @@ class Audit(SealedDocument):
             )
         if not patients:
             names = [k for k in ("train", "validation", "test", "unlabelled") if k in self.patients]
-            counts = ", ".join(f"{self.patients[k]} {k}" for k in names)
+            counts = ", ".join(f"{self.patients[k]} {k}" for k in names if self.patients[k])
             return f"split by patient ({counts}): no patient in two sets"
         return (
             f"SPLIT BY SLICE: {self.patients_in_train_and_test} patients are in both training and "

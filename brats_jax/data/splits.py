@@ -28,11 +28,12 @@ class Splits(SealedDocument):
     Attributes:
       split_by: 'patient' or 'slice'; the units that `test` and `folds` name.
       seed: of the draw.
-      test_fraction: share of the units in the test set.
+      test_fraction: share of the units in the test set; 0 for a cross-validation.
       num_folds: number of folds.
       patients: all patients of the store, in the order of the store.
       test: sorted names of the test units: subjects, or 'patient/slice_number'.
-      folds: sorted names of the validation units of each fold.
+      folds: sorted names of the validation units of each fold; in a cross-validation, of its
+        test units.
       unlabelled: sorted names of the persons without class labels, who are in no set: the
         pretraining of every fold may use them.
       training_only: sorted names of the persons with class labels who are in no test set and in
@@ -91,6 +92,11 @@ class Splits(SealedDocument):
         return not self.num_folds
 
     @property
+    def cross_validates(self) -> bool:
+        """Whether every unit is tested once, by the fold that it does not train."""
+        return bool(self.num_folds) and not self.test_fraction
+
+    @property
     def digest(self) -> str:
         """SHA-256 of the sets, in any order of their units."""
         sets = [self.split_by, *(sorted(names) for _, names in self.sets())]
@@ -138,7 +144,8 @@ def make_splits(
     Args:
       store: the prepared data.
       split_by: 'patient' or 'slice'.
-      test_fraction: share of the units held out, in (0, 1); rounded, at least one.
+      test_fraction: share of the units held out, in [0, 1); rounded, at least one. 0: none, and
+        each fold is tested on its own units, see `Splits.cross_validates`.
       num_folds: cross-validation folds over the rest.
       seed: the draw is a pure function of the units and this number.
       training_only: names or patterns (`*`, `?`) of persons who train in every fold and are in no
@@ -153,8 +160,8 @@ def make_splits(
         return _split_of_all(store, seed)
     if split_by not in SPLIT_BY:
         raise BratsError(f"unknown data.split_by '{split_by}'; valid: {', '.join(SPLIT_BY)}")
-    if not 0.0 < test_fraction < 1.0:
-        raise BratsError(f"data.test_fraction must lie between 0 and 1, not {test_fraction}")
+    if not 0.0 <= test_fraction < 1.0:
+        raise BratsError(f"data.test_fraction must be at least 0 and below 1, not {test_fraction}")
     if num_folds < 2:
         raise BratsError(f"data.num_folds must be at least 2, not {num_folds}")
     drawn = _drawn(store)
@@ -174,14 +181,14 @@ def make_splits(
     else:
         burden = burden_of_slice
         names = [slice_name(store, int(i)) for i in slices]
-    num_test = max(1, round(test_fraction * len(names)))
+    num_test = max(1, round(test_fraction * len(names))) if test_fraction else 0
     labelled = "" if drawn.all() else "labelled "
     if len(names) - num_test < num_folds:
         raise BratsError(
-            f"{store.path}: {len(names)} {labelled}{split_by}s are too few for {num_test} in the "
-            f"test set "
-            f"and {num_folds} folds; prepare at least {num_folds + 1}, or set "
-            f"--config.data.num_folds lower (two at least)"
+            f"{store.path}: {len(names)} {labelled}{split_by}s are too few for "
+            f"{f'{num_test} in the test set and ' if num_test else ''}{num_folds} folds; "
+            f"prepare at least {num_folds + (num_test > 0)}, or set --config.data.num_folds lower "
+            "(two at least)"
         )
     rng = np.random.default_rng(np.random.SeedSequence([seed, 0x5B117]))
     order = np.lexsort((rng.permutation(len(names)), burden))
@@ -251,7 +258,7 @@ def _take_evenly(
 ) -> tuple[np.ndarray, np.ndarray]:
     """One unit at random out of each of `count` equal runs of `order`; returns (taken, rest)."""
     edges = np.linspace(0, len(order), count + 1).round().astype(int)
-    picks = np.array([rng.integers(a, b) for a, b in itertools.pairwise(edges)])
+    picks = np.array([rng.integers(a, b) for a, b in itertools.pairwise(edges)], int)
     return order[picks], np.delete(order, picks)
 
 
@@ -323,7 +330,7 @@ def check_splits(splits: Splits, store: Store, path: Path) -> None:
         problem = f"it lists other patients than {store.path}"
     for where, names in splits.sets():
         named.update(names)
-        if not names and not splits.all_train:
+        if not names and (where != "the test set" or splits.test_fraction):
             problem = f"{where} is empty"
     if unknown := sorted(named - units):
         problem = f"'{unknown[0]}' is no {unit} of {store.path}"
@@ -339,7 +346,8 @@ def check_splits(splits: Splits, store: Store, path: Path) -> None:
 def fold_split(splits: Splits, store: Store, fold: int) -> Split:
     """The global slice indices of fold `fold`: all slices, with and without tumour.
 
-    Fold `ALL`, of splits without folds, has no validation and no test set.
+    Fold `ALL`, of splits without folds, has no validation and no test set; a fold of a
+    cross-validation has no validation set.
 
     Scans without labels follow their person: with one who is in validation or test they are in
     no set, in a split by patient.
@@ -348,9 +356,10 @@ def fold_split(splits: Splits, store: Store, fold: int) -> Split:
         raise BratsError(f"no {fold_title(fold)} in these splits; config.folds is of another run")
     if fold != ALL and not 0 <= fold < len(splits.folds):
         raise BratsError(f"no fold {fold}: config.folds may name 0 to {len(splits.folds) - 1}")
+    held_out = () if fold == ALL else splits.folds[fold]
     groups = {
-        "test": splits.test,
-        "validation": () if fold == ALL else splits.folds[fold],
+        "test": held_out if splits.cross_validates else splits.test,
+        "validation": () if splits.cross_validates else held_out,
         "train": (
             *(name for k, names in enumerate(splits.folds) if k != fold for name in names),
             *splits.training_only,

@@ -68,10 +68,13 @@ def calibrate(trained: TrainedRun, store: str | None, batch_size: int) -> Iterat
     folder = RunFolder(trained.run)
     splits = read_document(folder.splits_json, Splits)
     check_splits(splits, data, folder.splits_json)
-    if splits.all_train:
+    if splits.all_train or splits.cross_validates:
+        how = "on all patients (config.folds=all)"
+        if splits.cross_validates:
+            how = "in a cross-validation (config.data.test_fraction=0)"
         raise BratsError(
-            f"{trained.run} was trained on all patients (config.folds=all): there is no validation "
-            "set to fit a temperature to; calibrate a run with folds"
+            f"{trained.run} was trained {how}: there is no validation set to fit a temperature to; "
+            "calibrate a run with folds and a test set"
         )
     for member in trained.members:
         stage = folder.fold(member.fold).stage("segment")

@@ -35,6 +35,7 @@ class FoldEvaluation:
       settings: of the run.
       tasks: the stages to evaluate, by name.
       store, split, split_by: the test set.
+      set: as of `Evaluation`.
       folder: of the fold, with the checkpoints.
       mesh: the devices of this process.
       trained_on: by stage, int64[n] global indices of the slices that it trains on.
@@ -45,6 +46,7 @@ class FoldEvaluation:
     store: Store
     split: Split
     split_by: str
+    set: str
     folder: FoldFolder
     mesh: Mesh
     trained_on: Mapping[str, np.ndarray]
@@ -141,7 +143,7 @@ class FoldEvaluation:
             files += files_of(self.folder, stage, volumes=volumes, panels=len(drawn) > 0)
         Evaluation(
             fold=self.folder.number,
-            set="test",
+            set=self.set,
             slices=settings.evaluation.slices,
             split_by=self.split_by,
             patients=patients,

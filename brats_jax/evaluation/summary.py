@@ -14,7 +14,7 @@ from brats_jax.evaluation import conventions, yardsticks
 from brats_jax.evaluation.rows import MEAN_FOREGROUND, find_row
 from brats_jax.evaluation.tallies import LESION_REGIONS
 from brats_jax.metrics import overlap
-from brats_jax.runs.documents import KEYS, Evaluation, FoldsScore, Score, Summary
+from brats_jax.runs.documents import CROSS_VALIDATION, KEYS, Evaluation, FoldsScore, Score, Summary
 from brats_jax.runs.folder import RunFolder
 from brats_jax.runs.pretraining_words import predicted_from
 from brats_jax.runs.sidecars import LATER_S
@@ -62,7 +62,7 @@ def average(folds: Sequence[Evaluation], num_folds: int) -> Summary:
         set=first.set,
         slices=first.slices,
         split_by=first.split_by,
-        patients=first.patients,
+        patients=_over_all([evaluation.patients for evaluation in folds], first.set),
         loss=first.loss,
         ssl=first.ssl,
         inputs=first.inputs,
@@ -70,8 +70,13 @@ def average(folds: Sequence[Evaluation], num_folds: int) -> Summary:
         pretext=first.pretext,
         tta=first.tta,
         rows=_over_folds(folds),
-        with_holes=max(evaluation.with_holes for evaluation in folds),
+        with_holes=_over_all([evaluation.with_holes for evaluation in folds], first.set),
     )
+
+
+def _over_all(counts: Sequence[int], of_set: str) -> int:
+    """Number of units of all folds, which share a test set or have their own."""
+    return sum(counts) if of_set == CROSS_VALIDATION else max(counts)
 
 
 def _write(run: RunFolder, summary: Summary) -> None:
@@ -148,11 +153,13 @@ def _cell(value: Any) -> Any:
 def _over_folds(folds: Sequence[Evaluation]) -> tuple[FoldsScore, ...]:
     """One row per score: mean and SD over the folds that have it, and the number of units."""
     by_key: dict[tuple[str, ...], dict[int, Score]] = {}
-    units: dict[tuple[str, ...], int] = {}
+    units: dict[tuple[str, ...], dict[int, int]] = {}
+    of_set = folds[0].set
     for evaluation in folds:
         for row in evaluation.rows:
             by_key.setdefault(row.key, {})[evaluation.fold] = row
-            units[row.key[:3]] = max(units.get(row.key[:3], 0), row.count)
+            own = units.setdefault(row.key[:3], {})
+            own[evaluation.fold] = max(own.get(evaluation.fold, 0), row.count)
     rows = []
     for scores in by_key.values():
         first = next(iter(scores.values()))
@@ -170,9 +177,11 @@ def _over_folds(folds: Sequence[Evaluation]) -> tuple[FoldsScore, ...]:
                 mean=float(np.mean(means)) if means else None,
                 sd_over_folds=float(np.std(means, ddof=1)) if len(means) > 1 else None,
                 folds=len(means),
-                count=max(counts),
-                least_count=None if min(counts) == max(counts) else min(counts),
-                of_count=units[first.key[:3]],
+                count=_over_all(counts, of_set),
+                least_count=None
+                if min(counts) == max(counts) or of_set == CROSS_VALIDATION
+                else min(counts),
+                of_count=_over_all(list(units[first.key[:3]].values()), of_set),
                 folds_without=tuple(e.fold for e in folds if e.fold not in known),
             )
         )
@@ -185,8 +194,8 @@ def format_summary(summary: Summary) -> str:
     leak = "" if summary.split_by == "patient" else "  (patients on both sides: too good)"
     lines = [
         "",
-        f"Test set: {plural(summary.patients, 'patient')}, {summary.slices} slices, split by "
-        f"{summary.split_by}{leak}; mean over fold {folds} of {summary.of_folds}"
+        f"{_of_set(summary)}, {summary.slices} slices, split by {summary.split_by}{leak}; "
+        f"mean over fold {folds} of {summary.of_folds}"
         + "; predictions averaged over flips"
         * summary.tta,
     ]
@@ -204,6 +213,13 @@ def format_summary(summary: Summary) -> str:
         if any(row.over == "volumes" for row in rows):
             lines += _volume_table(summary)
     return "\n".join(lines)
+
+
+def _of_set(summary: Summary) -> str:
+    patients = plural(summary.patients, "patient")
+    if summary.set == CROSS_VALIDATION:
+        return f"Cross-validation: {patients}, each tested by the fold that it does not train"
+    return f"Test set: {patients}"
 
 
 def _pretraining_table(summary: Summary) -> list[str]:

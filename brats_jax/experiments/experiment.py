@@ -26,6 +26,8 @@ from brats_jax.experiments.stage_slices import StageSlices
 from brats_jax.experiments.stage_state import needs_no_training, note_if_damaged
 from brats_jax.runs import checkpoints
 from brats_jax.runs.documents import (
+    CROSS_VALIDATION,
+    TEST_SET,
     GridConfig,
     RunConfig,
     StageResult,
@@ -256,8 +258,8 @@ class Fold:
         stages = self._stages(mode)
         distributed.broadcast_from_main(lambda: self._check_splits(stages))
         if mode != "evaluate":
-            names = ("train",) if self.splits.all_train else ("train", "validation", "test")
-            sets = [(n, getattr(self.split, n)) for n in names]
+            sets = [(n, getattr(self.split, n)) for n in ("train", "validation", "test")]
+            sets = [(name, indices) for name, indices in sets if len(indices)]
             if len(self.split.unlabelled):
                 sets.append(("unlabelled", self.split.unlabelled))
             for line in describe_burden(self.store, sets):
@@ -279,6 +281,7 @@ class Fold:
             self.store,
             self.split,
             self.splits.split_by,
+            CROSS_VALIDATION if self.splits.cross_validates else TEST_SET,
             self.folder,
             self.mesh.local_mesh,
             trained_on,

@@ -27,8 +27,8 @@ from brats_jax.runs.settings import Settings
 from brats_jax.runtime.text import plural
 from brats_jax.tasks import Task
 
-# Where all patients train, the curve of the validation is over the slices of one patient in so
-# many: as long as with folds, and a stage that diverges is noticed.
+# Where no patient is held out to validate on, the curve of the validation is over the slices of one
+# patient in so many: as long as with folds, and a stage that diverges is noticed.
 SHOWN = 5
 
 
@@ -72,8 +72,8 @@ class StageSlices:
         """The slices that are scored at the end of an epoch, see `selection`.
 
         Those of the validation set, or those held out of the label budget; where the last
-        checkpoint is taken, the training slices; if all patients train, of a fifth of them. With
-        whole volumes all slices of these patients.
+        checkpoint is taken, the training slices; without a validation set, of a fifth of the
+        patients. With whole volumes all slices of these patients.
         """
         found = {
             "validation": lambda: self._used(self.split.validation, task),
@@ -86,7 +86,14 @@ class StageSlices:
                 indices = self._of_usable(self.split.validation, task)
             patients = np.unique(self.store.patient_of[indices])
             indices = np.flatnonzero(np.isin(self.store.patient_of, patients))
-        return every_kth_patient(self.store, indices, SHOWN) if self.fold == ALL else indices
+        if self._has_validation:
+            return indices
+        return every_kth_patient(self.store, indices, SHOWN)
+
+    @property
+    def _has_validation(self) -> bool:
+        """Not so if all patients train, nor in a cross-validation."""
+        return self.fold != ALL and not self.splits.cross_validates
 
     def held_out(self, task: Task) -> np.ndarray:
         """The slices of the label budget that are not trained on."""
@@ -95,7 +102,7 @@ class StageSlices:
 
     def selection(self, task: Task) -> str:
         """Where the best checkpoint is chosen, as of `StageTraining`."""
-        if self.fold == ALL:
+        if not self._has_validation:
             return "last"
         budget = self._budget(task)
         if budget is None or self.settings.data.selection == "validation":
@@ -112,7 +119,7 @@ class StageSlices:
         count = data.label_patients or count
         if count >= every:
             return None
-        if data.selection == "validation" or self.fold == ALL:
+        if data.selection == "validation" or not self._has_validation:
             train = labelled_slices(self.store, found, count, self.splits, self.fold)
             return LabelBudget(train, np.zeros(0, np.int64))
         return label_budget(self.store, found, count, self.splits, self.fold)
@@ -130,7 +137,7 @@ class StageSlices:
 
     def words(self, task: Task) -> str:
         """The rule by which a checkpoint is chosen; '' where it is the usual one."""
-        if self.fold == ALL:
+        if not self._has_validation:
             return (
                 "the last checkpoint is taken; validation is on slices that it trains on, of one "
                 f"patient in {SHOWN}"

@@ -19,7 +19,7 @@ from brats_jax.evaluation.tallies import SCORED, PretrainingTally, SegmentationT
 from brats_jax.evaluation.yardsticks import YARDSTICKS
 from brats_jax.reporting.read_runs import FoldFiles, Run, Study
 from brats_jax.reporting.variants import variants_of
-from brats_jax.runs.documents import Evaluation
+from brats_jax.runs.documents import CROSS_VALIDATION, Evaluation
 from brats_jax.runs.folder import STAGES
 from brats_jax.runtime.text import plural
 from brats_jax.tasks.pretraining import DEFAULT_DECODER, DEFAULT_PRETEXT
@@ -119,6 +119,11 @@ class Measured:
     @property
     def seed(self) -> int:
         return self.run.seed
+
+    @property
+    def cross_validates(self) -> bool:
+        """Whether each fold has test patients of its own."""
+        return self.evaluation.set == CROSS_VALIDATION
 
     @property
     def like_the_paper(self) -> tuple[bool, bool]:
@@ -275,11 +280,19 @@ def fold_means(group: Iterable[Measured], key: Key) -> dict[int, float]:
 
 
 def mean_over_folds(group: Iterable[Measured], key: Key) -> tuple[float, int]:
-    """(mean over folds of the mean over seeds, largest number of units); (NaN, 0) if undefined."""
+    """(mean over folds of the mean over seeds, number of units); (NaN, 0) if undefined.
+
+    Where the folds have the same test set, the number is the largest of a training.
+    """
     group = list(group)
     folds = fold_means(group, key)
-    counts = [one.rows[key][1] for one in group if key in one.rows]
-    return (float(np.mean(list(folds.values()))) if folds else float("nan"), max(counts, default=0))
+    counts: dict[int, int] = {}
+    for one in group:
+        if key in one.rows:
+            counts[one.fold] = max(counts.get(one.fold, 0), one.rows[key][1])
+    crossed = any(one.cross_validates for one in group)
+    count = sum(counts.values()) if crossed else max(counts.values(), default=0)
+    return (float(np.mean(list(folds.values()))) if folds else float("nan"), count)
 
 
 def patient_values(group: Iterable[Measured], key: Key) -> dict[str, dict[Repeat, float]]:

@@ -15,12 +15,16 @@ def listed(words: Sequence[str], last: str = "and") -> str:
 
 
 def test_set(measured: Iterable[Measured]) -> str:
-    """'55 patients, 8,525 slices, split by patient'; '' without any evaluation."""
+    """'55 patients, 8,525 slices, split by patient'; '' without any evaluation.
+
+    In a cross-validation the test sets of the folds are counted together.
+    """
     group = list(measured)
     if not group:
         return ""
-    patients = {one.evaluation.patients for one in group}
-    slices = {count_slices(one) for one in group}
+    patients, slices = _over_folds(group)
+    crossed = any(one.cross_validates for one in group)
+    once = " (cross-validation: each tested once)" if crossed else ""
     chosen = {one.evaluation.slices for one in group}
     kind = " (with tumour in some runs, all in others)"
     if len(chosen) == 1:
@@ -28,8 +32,8 @@ def test_set(measured: Iterable[Measured]) -> str:
     split = listed(sorted({one.evaluation.split_by for one in group}))
     leak = "" if split == "patient" else ", the same patients in training and test"
     return (
-        f"{_range(patients)} {'patient' if patients == {1} else 'patients'}, {_range(slices)} "
-        f"slices{kind}, split by {split}{leak}{_flips(group)}"
+        f"{_range(patients)} {'patient' if patients == {1} else 'patients'}{once}, "
+        f"{_range(slices)} slices{kind}, split by {split}{leak}{_flips(group)}"
     )
 
 
@@ -39,6 +43,26 @@ def _flips(group: Sequence[Measured]) -> str:
     if True not in averaged:
         return ""
     return f", predictions averaged over flips{' in some runs' * (len(averaged) > 1)}"
+
+
+def least_patients(measured: Iterable[Measured]) -> int | None:
+    """The least number of test patients of a training, or of all folds of a cross-validation."""
+    group = list(measured)
+    return min(_over_folds(group)[0]) if group else None
+
+
+def _over_folds(group: Sequence[Measured]) -> tuple[set[int], set[int]]:
+    """Numbers of patients and of slices of the trainings; over the folds of cross-validations."""
+    of_runs: dict[object, dict[int, tuple[int, int]]] = {}
+    for number, one in enumerate(group):
+        name = (one.run.name, one.stage) if one.cross_validates else number
+        counts = one.evaluation.patients, count_slices(one)
+        of_runs.setdefault(name, {})[one.fold] = counts
+    patients, slices = set(), set()
+    for folds in of_runs.values():
+        patients.add(sum(count for count, _ in folds.values()))
+        slices.add(sum(count for _, count in folds.values()))
+    return patients, slices
 
 
 def all_slices(measured: Iterable[Measured]) -> bool:

@@ -46,7 +46,7 @@ def warnings(
             f"Up to {plural(count, 'test patient')} of a fold lack a modality that "
             f"{STAGE_NAMES[stage]} needs, and are left out of its numbers."
         )
-    patients = min((one.evaluation.patients for one in measured), default=None)
+    patients = captions.least_patients(measured)
     if patients is not None and patients < FEW_PATIENTS:
         yield (
             f"The test set has {plural(patients, 'patient')}, which is too few for a conclusion. "

@@ -32,14 +32,25 @@ from brats_jax.reporting.tables.table import Table
 from brats_jax.reporting.training_variance import LEAST_GROUPS
 from brats_jax.runtime.text import plural
 
-_METHOD = (
+_UNIT = (
     "The statistical unit is the patient: the folds and seeds of a patient are averaged first and "
-    "do not count as n. All folds have the same test patients, and a network that is trained again "
+    "do not count as n. "
+)
+_ONE_TEST_SET = (
+    "All folds have the same test patients, and a network that is trained again "
     f"scores differently in all of them. With {LEAST_GROUPS} or more folds (or seeds of one fold), "
     "interval and p are therefore over patients and trainings: t with Satterthwaite’s degrees of "
-    "freedom from a two-way analysis of variance, in which the seeds of a fold are one group. With "
-    "fewer trainings they are over patients alone (bootstrap interval, sign-flip permutation test) "
-    "and hold for these trainings only."
+    "freedom from a two-way analysis of variance, in which the seeds of a fold are one group. "
+)
+_CROSS_VALIDATION = (
+    "Each patient is tested by one fold, and what a training does to all its patients is part of "
+    f"the spread between folds. With {LEAST_GROUPS} or more folds, interval and p are therefore of "
+    "a t test of the mean by the larger of two variances: between patients, and between the means "
+    "of folds. "
+)
+_FEW_TRAININGS = (
+    "With fewer trainings they are over patients alone (bootstrap interval, sign-flip permutation "
+    "test) and hold for these trainings only."
 )
 
 
@@ -261,8 +272,10 @@ def _statistics(results: Results, primary: list[comparisons.Comparison]) -> Iter
         if not results.arms:
             yield Words("No segmentation has been evaluated.", missing=True)
         return
+    crossed = any(one.cross_validates for one in results.measured())
+    method = _UNIT + (_CROSS_VALIDATION if crossed else _ONE_TEST_SET) + _FEW_TRAININGS
     yield Words(
-        f"{_METHOD} Holm’s correction is applied to three families separately: primary "
+        f"{method} Holm’s correction is applied to three families separately: primary "
         "comparisons, secondary comparisons, and comparisons by share of labels. dz: mean "
         "difference divided by the standard deviation of the patients’ differences."
     )

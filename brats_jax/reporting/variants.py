@@ -136,7 +136,8 @@ def _settings(run: Run) -> dict[str, Any]:
             found[f"evaluation.{name}"] = " and ".join(sorted(asked))
     found["store"] = run.document.store.fingerprint[:8]
     if run.splits is not None:
-        names = run.splits.test
+        crossed = run.splits.cross_validates
+        names = sum(run.splits.folds, ()) if crossed else run.splits.test
         digest = hashlib.sha256("\n".join(names).encode("utf-8", "surrogateescape")).hexdigest()[:6]
         found["test set"] = f"{len(names)} {run.split_by}s ({digest})"
     return found

@@ -235,13 +235,17 @@ class Score(Part):
         return (self.stage, self.unit, self.over, self.of, self.metric, self.convention)
 
 
+TEST_SET = "test"
+CROSS_VALIDATION = "cross-validation"
+
+
 @dataclass(frozen=True)
 class Evaluation(SealedDocument):
     """evaluation.json: the scores of a fold on its test set.
 
     Attributes:
       fold: its number.
-      set: 'test'.
+      set: 'test', the same for all folds, or 'cross-validation', where each fold has its own.
       slices: 'tumour' or 'all' of the test set.
       split_by: 'patient' or 'slice'.
       patients: evaluated.
@@ -337,7 +341,10 @@ class FoldsScore(Part):
 
 @dataclass(frozen=True)
 class Summary(SealedDocument):
-    """summary.json: the scores over the folds of a run; fields as of `Evaluation`."""
+    """summary.json: the scores over the folds of a run; fields as of `Evaluation`.
+
+    In a cross-validation `patients`, and the numbers of units in `rows`, are sums over folds.
+    """
 
     SCHEMA: ClassVar[str] = "brats_jax.summary"
     VERSION: ClassVar[int] = 2

@@ -116,7 +116,7 @@ class DataSettings(Part):
 
     store: Annotated[str, FREE]
     split_by: Annotated[str, one_of(SPLIT_BY)]
-    test_fraction: Annotated[float, Rule(lambda share: 0 < share < 1, "between 0 and 1")]
+    test_fraction: Annotated[float, Rule(lambda share: 0 <= share < 1, "at least 0 and below 1")]
     num_folds: Annotated[int, within(2, 1000)]  # a single fold would have nothing to train on
     split_seed: Annotated[int, within(0, 2**63 - 1)]
     label_fraction: Annotated[float, Rule(lambda share: 0 < share <= 1, "above 0, at most 1 (all)")]

@@ -208,7 +208,7 @@ def test_frozen_splits_are_reused_and_guarded(index, tmp_path):
     ("options", "message"),
     [
         ({"split_by": "file"}, "valid: patient, slice"),
-        ({"test_fraction": 1.5}, "between 0 and 1"),
+        ({"test_fraction": 1.5}, "at least 0 and below 1"),
         ({"num_folds": 1}, "at least 2"),
         ({"num_folds": 40}, "40 patients are too few for 6 in the test set and 40 folds"),
     ],
@@ -404,3 +404,25 @@ def test_unlabelled_patients_do_not_change_the_draw_of_the_others(mixed_store, t
     beside = make_splits(mixed_store, **options)
     assert (alone.test, alone.folds) == (beside.test, beside.folds)
     assert alone.digest == beside.digest and "unlabelled" not in alone.to_json()
+
+
+@pytest.mark.parametrize("split_by", ["patient", "slice"])
+def test_a_cross_validation_tests_every_unit_once(index, split_by, tmp_path):
+    options = {"split_by": split_by, "test_fraction": 0.0, "num_folds": 4, "seed": 1}
+    splits = load_or_make_splits(tmp_path / "splits.json", index, **options)
+    assert splits == load_or_make_splits(tmp_path / "splits.json", index, **options)
+    assert splits.cross_validates and splits.test == ()
+    every = np.arange(index.num_slices)
+    found = [fold_split(splits, index, fold) for fold in range(4)]
+    tested = np.concatenate([split.test for split in found])
+    np.testing.assert_array_equal(np.sort(tested), every)
+    for split in found:
+        assert not len(split.validation)
+        np.testing.assert_array_equal(np.sort([*split.train, *split.test]), every)
+        if split_by == "patient":
+            assert not {*index.patient_of[split.train]} & {*index.patient_of[split.test]}
+
+
+def test_too_few_patients_for_a_cross_validation_are_refused():
+    with pytest.raises(BratsError, match="3 patients are too few for 4 folds; prepare at least 4"):
+        make_splits(Index([1] * 3), test_fraction=0.0, num_folds=4)

@@ -145,7 +145,9 @@ def test_a_test_patient_without_a_modality_is_left_out_of_the_stage_that_needs_i
     tasks = {name: task(settings, name) for name in ("pretrain", "segment")}
     mesh = data_mesh()
     trained_on = dict.fromkeys(tasks, split.train)
-    fold = FoldEvaluation(settings, tasks, store, split, "patient", run.fold(0), mesh, trained_on)
+    fold = FoldEvaluation(
+        settings, tasks, store, split, "patient", "test", run.fold(0), mesh, trained_on
+    )
     fold.run(again=True)
     found = read_document(run.fold(0).evaluation_json, Evaluation)
     assert found.left_out == {"segment": 1} and found.patients == 3

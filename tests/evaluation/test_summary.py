@@ -25,10 +25,10 @@ def run(tmp_path):
     return run
 
 
-def evaluation_of(fold, rows):
+def evaluation_of(fold, rows, of_set="test"):
     return Evaluation(
         fold=fold,
-        set="test",
+        set=of_set,
         slices="all",
         split_by="patient",
         patients=2,
@@ -54,6 +54,23 @@ def test_the_mean_is_over_the_folds_that_have_the_number(run):
     et = find_row(summary.rows, of="ET", **dice)
     assert (et.mean, et.sd_over_folds, et.folds, et.count) == (0.0, None, 1, 1)
     assert (et.least_count, et.of_count, et.folds_without) == (0, 5, (2,))
+
+
+def test_in_a_cross_validation_the_patients_of_all_folds_are_counted(tmp_path):
+    run = RunFolder(tmp_path)
+    prediction, truth, sizes = two_patients()
+    rows = rows_of("segment", scores_of(tally_of(prediction, truth, sizes)))
+    for fold in range(2):
+        evaluation_of(fold, rows, "cross-validation").write(run.fold(fold).evaluation_json)
+    summary = summarise_run(run, 2)
+    ed = find_row(
+        summary.rows, of="ED", over="all slices", metric="dice", convention="present_only"
+    )
+    assert (summary.patients, ed.count, ed.least_count) == (4, 4, None)
+    assert (
+        "Cross-validation: 4 patients, each tested by the fold that it does not train, all slices, "
+        "split by patient; mean over fold 0, 1 of 2"
+    ) in format_summary(summary)
 
 
 def test_the_summary_is_written_as_json_and_csv(run):

@@ -107,7 +107,7 @@ def test_the_baseline_is_paired_with_ssl():
         ({"optim__learning_rate": -1.0}, "learning_rate=-1.0: must be positive"),
         ({"optim__learning_rate": float("nan")}, "learning_rate=nan: must be positive"),
         ({"segment__tumour_probability": 1.5}, "tumour_probability=1.5: give 0 to 1"),
-        ({"data__test_fraction": 1.0}, "between 0 and 1"),
+        ({"data__test_fraction": 1.0}, "at least 0 and below 1"),
         ({"data__label_fraction": 0.0}, "label_fraction=0.0: above 0, at most 1"),
         ({"data__label_patients": -1}, "label_patients=-1: give at least 0"),
         (

@@ -23,7 +23,8 @@ pytestmark = pytest.mark.usefixtures("shallow")
 
 
 def slices_of(store, cache, **changes):
-    settings = parse(config_of(store, cache, data__num_folds=2, data__test_fraction=0.2, **changes))
+    changes = {"data__num_folds": 2, "data__test_fraction": 0.2, **changes}
+    settings = parse(config_of(store, cache, **changes))
     splits = make_splits(store, **split_options(settings))
     return StageSlices(settings, store, splits, fold_split(splits, store, 0), 0)
 
@@ -79,6 +80,18 @@ def test_a_validation_by_volume_has_all_slices_of_its_patients(mixed_store, tmp_
     np.testing.assert_array_equal(by_volume.training(task), by_slice.training(task))
     pretext = pretraining(by_volume.settings)
     np.testing.assert_array_equal(by_volume.validation(pretext), by_slice.validation(pretext))
+
+
+def test_in_a_cross_validation_no_checkpoint_is_chosen(mixed_store, tmp_path):
+    """Validation is on training slices of some patients, never on those that are tested."""
+    data = slices_of(mixed_store, tmp_path, data__test_fraction=0.0)
+    tested = {*data.splits.folds[0]}
+    for task in (pretraining(data.settings), segmentation(data.settings)):
+        assert data.selection(task) == "last"
+        assert "the last checkpoint is taken" in data.words(task)
+        shown = names_of(mixed_store, data.validation(task))
+        assert shown and shown <= names_of(mixed_store, data.training(task))
+        assert not {mixed_store.subjects[mixed_store.patients.index(n)] for n in shown} & tested
 
 
 def test_a_stage_that_nobody_can_train_is_refused(mixed_store, tmp_path):

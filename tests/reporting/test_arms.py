@@ -17,6 +17,8 @@ SSL, BASELINE = Arm("focal", 1.0, "", "", True), Arm("focal", 1.0, "", "", False
 class Evaluated:
     """An evaluation with one number."""
 
+    cross_validates = False
+
     def __init__(self, fold, seed, value, count=24):
         self.fold, self.seed, self.rows = fold, seed, {KEY: (value, count)}
 

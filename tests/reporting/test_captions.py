@@ -10,6 +10,8 @@ from brats_jax.reporting import captions
 class Evaluated:
     """An evaluation of a number of slices."""
 
+    cross_validates = False
+
     def __init__(
         self, fold=0, seed=0, patients=4, slices="all", split_by="patient", count=24, tta=False
     ):
@@ -50,6 +52,16 @@ class Evaluated:
 )
 def test_the_test_set_in_words(group, words):
     assert captions.test_set(group) == words
+
+
+def test_the_folds_of_a_cross_validation_are_counted_together(monkeypatch):
+    monkeypatch.setattr(Evaluated, "cross_validates", True)
+    group = [Evaluated(fold, patients=4 + fold) for fold in range(3)]
+    for one in group:
+        one.run, one.stage = SimpleNamespace(name="base"), "segment"
+    words = "15 patients (cross-validation: each tested once), 72 slices, split by patient"
+    assert captions.test_set(group) == words
+    assert captions.least_patients(group) == 15
 
 
 def test_slices_that_differ_between_runs_are_mentioned():
