@@ -132,7 +132,7 @@ def _times(programs: Mapping[str, Program]) -> list[str]:
 NOTES = """\
 Dice and HD95 are of whole volumes, by one scorer on the same label files. Empty regions count as in
 BraTS 2020: in neither mask Dice 1 and 0 mm, in one mask Dice 0 and 373.13 mm. Differences are
-paired by patient; the interval is a bootstrap over patients{crossed}.
+paired by patient; the interval is {interval}.
 
 `training` has steps, validation and checkpoints; of nnU-Net also loading, its preprocessing is
 apart. The steps of the two programs with our recipe get the same patches in the same order, cut
@@ -156,7 +156,9 @@ def page(
     numbers = summary(programs)
     compared = numbers["differences"]["dice"].values()
     alone = all(one["p_crossed"] != one["p_crossed"] for one in compared)
-    crossed = " alone, for the networks as trained" if alone else " and trainings"
+    interval = "over patients and trainings (brats_jax/reporting/training_variance.py)"
+    if alone:
+        interval = "a bootstrap over patients, for the networks as trained"
     cases = numbers["means"][OURS]["cases"]
     folds = ", ".join(str(fold) for fold in programs[OURS])
     text = [
@@ -170,7 +172,7 @@ def page(
         *_by_region(numbers),
         *_distances(numbers),
         *_times(programs),
-        NOTES.format(crossed=crossed),
+        NOTES.format(interval=interval),
         *(f"- {line}" for line in lines),
     ]
     document = {
