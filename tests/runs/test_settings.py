@@ -84,6 +84,32 @@ def test_a_setting_that_an_earlier_run_does_not_have_has_its_meaning_of_then():
     assert differences(before, other) == ["transfer.parts: encoder -> stem"]
 
 
+def test_a_run_from_before_the_stronger_augmentations_goes_on_without_them_alone():
+    earlier = document_of()
+    for stage in ("pretrain", "segment"):
+        for name in ("rotation", "scaling", "blur", "low_resolution", "modality_intensity"):
+            del earlier[stage]["augmentation"][name]
+    for name in ("sampling", "selection_metric"):
+        del earlier["segment"][name]
+    assert differences(earlier, document_of()) == []
+    now = document_of(
+        segment__augmentation__rotation=True, segment__sampling="classes",
+        segment__selection_metric="volume_dice",
+    )  # fmt: skip
+    assert differences(earlier, now) == [
+        "segment.augmentation.rotation: False -> True",
+        "segment.sampling: tumour -> classes",
+        "segment.selection_metric: dice -> volume_dice",
+    ]
+
+
+def test_all_patients_is_a_fold_setting_of_its_own():
+    for given in ("all", ["all"]):
+        settings = Settings.from_json({**document_of(), "folds": given})
+        assert settings.trains_on_all and settings.document["folds"] == "all"
+    assert not Settings.from_json(document_of()).trains_on_all
+
+
 def test_the_path_of_a_pretraining_may_change_but_not_whether_there_is_one():
     none, here, there = (document_of(pretrain__run=run) for run in ("", "A", "B"))
     assert differences(here, there) == []
