@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes the ready model 'small' of the package: trains a segmentation and a synthesis of FLAIR on all
-# cases of a store, scores trainings with the same settings that leave patients out, and writes both
-# with a card into brats_jax/weights/small, where the name 'small' finds them.
+# cases of a store, cross-validates the same settings, and writes both with a card into
+# brats_jax/weights/small, where the name 'small' finds them.
 #
 #   bash launch/small.sh STORE
 #
@@ -11,8 +11,7 @@
 # one. Variables:
 #
 #   CONFIG=configs/real.py   settings
-#   SPLITS="0 1 2 3 4"       numbers of the trainings that are scored: each has its own seed, and is
-#                            tested on other patients
+#   FOLDS=5                  of the cross-validation: every patient is tested once
 #   SSL=false                true: the segmentations begin with the encoder of the synthesis
 #   FLAGS="--config...."     settings of all trainings that differ from CONFIG
 #   SEGMENT_FLAGS, SYNTHESIS_FLAGS    the same of one of the two
@@ -55,17 +54,13 @@ train() {
     ${SEGMENT_FLAGS:-}
 }
 
-synthesis=() segmentation=()
-for number in ${SPLITS:-0 1 2 3 4}; do
-  train "$number" --config.folds=0 --config.seed="$number" --config.data.split_seed="$number"
-  synthesis+=("--scores=$folder/synthesis_$number")
-  segmentation+=("--scores=$folder/segmentation_$number")
-done
+train folds --config.data.test_fraction=0 --config.data.num_folds="${FOLDS:-5}" \
+  --config.folds="$(seq -s, 0 $((${FOLDS:-5} - 1)))"
 train all --config.folds=all
 
 # With the variables that differ from the defaults, but without the folders of the machine.
 command="bash launch/small.sh STORE"
-for name in LICENSE MOST_MB TEXT SEGMENT_FLAGS SYNTHESIS_FLAGS FLAGS SSL SPLITS CONFIG; do
+for name in LICENSE MOST_MB TEXT SEGMENT_FLAGS SYNTHESIS_FLAGS FLAGS SSL FOLDS CONFIG; do
   [ -z "${!name:-}" ] || command="$name='${!name}' $command"
 done
 made=$folder/exported
@@ -73,8 +68,9 @@ export_one() {
   "$python" -m brats_jax.export --output="$made" --format=hub --name=small --command="$command" \
     --card_text="${TEXT:-launch/small.md}" --license="${LICENSE:-}" "$@"
 }
-export_one --checkpoint="$folder/segmentation_all" "${segmentation[@]}"
-export_one --checkpoint="$folder/synthesis_all" --task=reconstruct "${synthesis[@]}"
+export_one --checkpoint="$folder/segmentation_all" --scores="$folder/segmentation_folds"
+export_one --checkpoint="$folder/synthesis_all" --scores="$folder/synthesis_folds" \
+  --task=reconstruct
 
 bytes=$(cat "$made"/* | wc -c)
 if [ "$bytes" -gt $((${MOST_MB:-12} * 1000000)) ]; then

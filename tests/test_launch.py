@@ -276,41 +276,36 @@ def test_a_failed_training_of_the_real_experiment_does_not_stop_the_others(exper
     assert "bash launch/real.sh STORE" in run_experiment(experiment).stderr
 
 
-def test_the_ready_model_is_trained_on_all_and_scored_by_others(experiment):
+def test_the_ready_model_is_trained_on_all_and_cross_validated(experiment):
     done = run_experiment(
-        experiment, "store", script="small.sh", SPLITS="0 7", SSL="true", FLAGS="--config.seed=3"
+        experiment, "store", script="small.sh", FOLDS="3", SSL="true", FLAGS="--config.seed=3"
     )
     assert (done.returncode, done.stderr) == (0, "")
-    lines = done.stdout.splitlines()
-    folder = experiment / "small"
+    lines, folder = done.stdout.splitlines(), experiment / "small"
     trained = [line for line in lines if "brats_jax.main" in line]
-    assert [line.split("--workdir=")[1].split()[0] for line in trained] == [
-        f"{folder}/{what}_{name}"
-        for name in (0, 7, "all")
-        for what in ("synthesis", "segmentation")
-    ]
+    names = [line.split("--workdir=")[1].split()[0] for line in trained]
+    both = ("synthesis", "segmentation")
+    assert names == [f"{folder}/{what}_{which}" for which in ("folds", "all") for what in both]
     for line in trained:
         assert f"--config=configs/real.py --config.data.store={experiment}/store" in line
         assert "--config.seed=3" in line and "--config.pretrain.decoder=unet" in line
-    assert "--config.folds=0 --config.seed=7 --config.data.split_seed=7" in trained[2]
-    assert f"--config.ssl=true --config.pretrain.run={folder}/synthesis_7" in trained[3]
-    assert all("--config.folds=all" in line for line in trained[4:])
+    for line in trained[:2]:
+        assert "--config.data.test_fraction=0 --config.data.num_folds=3" in line
+        assert "--config.folds=0,1,2 " in line
+    assert f"--config.ssl=true --config.pretrain.run={folder}/synthesis_all" in trained[3]
+    assert all("--config.folds=all" in line for line in trained[2:])
     segmentation, synthesis, verified = lines[len(trained) :]
     for line, name in ((segmentation, "segmentation"), (synthesis, "synthesis")):
         assert f"--checkpoint={folder}/{name}_all" in line and "--format=hub --name=small" in line
-        assert f"--scores={folder}/{name}_0 --scores={folder}/{name}_7" in line
-        assert (
-            "--command=SPLITS='0 7' SSL='true' FLAGS='--config.seed=3' bash launch/small.sh" in line
-        )
+        assert f"--scores={folder}/{name}_folds" in line
+        assert "--command=FOLDS='3' SSL='true' FLAGS='--config.seed=3' bash launch/small" in line
     assert "--task=reconstruct" in synthesis and verified.endswith("small --verify")
     written = experiment / "brats_jax/weights/small"
     assert {p.name for p in written.iterdir()} == {"config.json", "model.safetensors", "README.md"}
 
 
 def test_a_ready_model_that_is_too_large_is_one_line_and_not_written(experiment):
-    done = run_experiment(
-        experiment, "store", script="small.sh", SPLITS="0", MOST_MB="1", OUTPUT="other"
-    )
+    done = run_experiment(experiment, "store", script="small.sh", MOST_MB="1", OUTPUT="other")
     assert done.returncode == 1 and done.stderr.startswith("error: ")
     assert "has 2 MB, more than 1: choose a narrower network" in done.stderr
     assert not (experiment / "other").exists()

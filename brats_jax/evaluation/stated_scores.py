@@ -102,9 +102,11 @@ def _stated(
 
 
 def _tested(runs: Iterable[RunFolder]) -> set[str]:
-    """The persons in the test set of any of the runs."""
+    """The persons in the test set of any of the runs; all of a cross-validation."""
     splits = [read_document(run.splits_json, Splits) for run in runs]
-    return {name.split("/")[0] for one in splits for name in one.test}
+    sets = [one.test for one in splits]
+    sets += [names for one in splits if one.cross_validates for names in one.folds]
+    return {name.split("/")[0] for names in sets for name in names}
 
 
 def _chosen(rows: tuple[FoldsScore, ...], task_name: str) -> list[FoldsScore]:

@@ -177,7 +177,7 @@ def _numbers(scores: StatedScores | None) -> str:
         + " An empty region counts as in BraTS 2020."
         * of_volumes,
         "",
-        "| | " + " | ".join(["mean", "SD over trainings", "cases or slices in each"]) + " |",
+        "| | " + " | ".join(["mean", "SD over trainings", "cases or slices"]) + " |",
         "|---|---|---|---|",
     ]
     for row in scores.rows:

@@ -192,7 +192,8 @@ def open_run(
         notes.append(
             "the checkpoint does not state the slice size it was trained on; BraTS has 240 x 240"
         )
-    seen = _seen(run, pretrained=stage == "pretrain" or document.settings.ssl)
+    pretrained = stage == "pretrain" or document.settings.ssl
+    seen = _seen(run, [member.fold for member in members], pretrained=pretrained)
     return TrainedRun(run.path, task_name, tuple(members), document, record, seen, tuple(notes))
 
 
@@ -288,17 +289,19 @@ def _record_of(run: Path, members: list[EnsembleMember]) -> TrainingFacts:
     return dataclasses.replace(records[0], leaks=None)
 
 
-def _seen(run: RunFolder, *, pretrained: bool) -> frozenset[str]:
-    """The subjects that any fold trained or validated on: all but the test set.
+def _seen(run: RunFolder, folds: Sequence[int], *, pretrained: bool) -> frozenset[str]:
+    """The subjects that these folds trained or validated on: all but the test set.
 
-    Of a run with config.folds=all there is none.
+    Of a run with config.folds=all there is none; in a cross-validation each fold has its own.
     """
     if not run.splits_json.exists():
         return frozenset()
     # Every fold trains on all folds but its own, on which it is validated. A split by slice
     # names slices CASE/number.
     splits = read_document(run.splits_json, Splits)
-    units = (name for names in splits.folds for name in names)
+    units = {name for names in splits.folds for name in names}
+    if splits.cross_validates:
+        units -= set.intersection(*(set(splits.folds[fold]) for fold in folds))
     # Without labels only a pretraining uses them.
     unlabelled = splits.unlabelled if pretrained else ()
     return frozenset(name.split("/")[0] for name in (*units, *splits.training_only, *unlabelled))

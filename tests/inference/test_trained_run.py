@@ -56,6 +56,17 @@ def test_all_who_train_count_as_seen(example_runs, tmp_path):
     assert trained.has_seen("someone") == trained.document.settings.ssl
 
 
+def test_in_a_cross_validation_a_fold_has_not_seen_its_own_patients(example_runs, tmp_path):
+    run = copy_run(example_runs, tmp_path)
+    splits = read_document(run / "splits.json", Splits)
+    names = splits.patients
+    folds = (names[:1], names[1:])
+    dataclasses.replace(splits, test_fraction=0.0, test=(), folds=folds).write(run / "splits.json")
+    one, both = (inference.load(path).trained for path in (run / "fold_0", run))
+    assert [one.has_seen(name) for name in names] == [False, True, True]
+    assert all(both.has_seen(name) for name in names)
+
+
 def test_a_changed_weight_changes_the_hash(example_runs):
     hashes = {
         inference.load(example_runs["volume"] / "run" / f"fold_{k}").trained.hash for k in (0, 1, 0)
