@@ -90,6 +90,7 @@ def get_config() -> ConfigDict:
     config.pretrain = ConfigDict()
     config.pretrain.run = ""  # a run folder whose pretraining is taken instead of training one
     config.pretrain.inputs = ("t1", "t1gd")
+    config.pretrain.context = 0  # slices read on each side as further channels: 0, 1 or 2
     config.pretrain.target = "flair"  # several with commas: t2,flair
     # Share of the patients without labels that pretraining uses, beside those of the training set.
     config.pretrain.unlabelled_fraction = 1.0
@@ -123,6 +124,7 @@ def get_config() -> ConfigDict:
     # Stage 2.
     config.segment = ConfigDict()
     config.segment.inputs = ("t1", "t1gd", "t2", "flair")
+    config.segment.context = 0  # as of pretrain; what is transferred goes by modality and offset
     # classes: a softmax over background, NCR/NET, ED and ET. regions: sigmoids of WT, TC and ET.
     config.segment.outputs = "classes"
     # Share of the target of cross-entropy and focal loss that is spread over all classes; not of

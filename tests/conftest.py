@@ -26,6 +26,7 @@ import numpy as np
 import pytest
 
 from brats_jax.data.patches import PatchPlan
+from brats_jax.data.slice_facts import SliceFacts
 from brats_jax.data.store.prepare import prepare
 from brats_jax.data.store.reader import Store
 from brats_jax.models import resnet
@@ -146,6 +147,15 @@ def mixed_store(once) -> Store:
 def plan(small_store) -> PatchPlan:
     """Patches of 16 x 16 from forty of its slices."""
     return PatchPlan(small_store, np.arange(20, 60), patch_size=16, tumour_probability=0.5, seed=3)
+
+
+@pytest.fixture
+def context_plan(small_store) -> PatchPlan:
+    """The same patches, with a slice on each side."""
+    facts = SliceFacts(small_store, context=1)
+    slices = np.arange(20, 60)
+    options = {"patch_size": 16, "tumour_probability": 0.5, "seed": 3, "facts": facts}
+    return PatchPlan(small_store, slices, **options)
 
 
 @pytest.fixture(scope="module")

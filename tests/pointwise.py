@@ -36,7 +36,7 @@ class PointwiseTask(Pretraining):
     """Pretraining with that network."""
 
     def build(self, seed):
-        return Pointwise(len(self.stem), self.dtype, nnx.Rngs(seed), len(self.outputs))
+        return Pointwise(len(self.stem_channels), self.dtype, nnx.Rngs(seed), len(self.outputs))
 
 
 def _noting(put, path):

@@ -19,6 +19,7 @@ import numpy as np
 from benchmarks import measure
 from benchmarks.peers import array_pipe, real_cases
 from brats_jax import models
+from brats_jax.data.neighbours import blank_slices, in_scan, stacked
 from brats_jax.data.pipeline import TrainingBatches
 from brats_jax.data.scans import writing
 from brats_jax.data.scans.scan import read_scan
@@ -268,11 +269,14 @@ class PeerTraining:
         """
         task, seconds = self.stage.task, 0.0
         labels = np.empty(images.shape[:3], np.uint8)
-        blank = np.flatnonzero(~images.any(axis=(1, 2, 3)))
+        blank = blank_slices(images, task.context)
         todo = np.setdiff1d(np.arange(len(images)), blank[1:])
         for start in range(0, len(todo), 4 * batch):
             slices = todo[start : start + 4 * batch]
             given = {"image": images[slices], "label": labels[slices]}
+            if task.context:
+                beside = in_scan(slices, len(images), task.context)
+                given["neighbours"] = stacked(images, beside)
             x = np.asarray(task.prepare(given, training=False)[0])
             logits, took = self.logits(x, batch)
             labels[slices] = np.asarray(task.result(logits))

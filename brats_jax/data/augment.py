@@ -158,7 +158,7 @@ NONE = Augmentation(
 )
 
 
-@partial(jax.jit, static_argnames="config")
+@partial(jax.jit, static_argnames=("config", "slices"))
 def augment(
     images: Float[Array | np.ndarray, "b h w c"],
     targets: Float[Array | np.ndarray, "b h w t"] | None,
@@ -167,6 +167,7 @@ def augment(
     config: Augmentation,
     background: Float[Array | np.ndarray, "b c"] | None = None,
     target_background: Float[Array | np.ndarray, "b t"] | None = None,
+    slices: int = 1,
 ) -> tuple[Float[Array, "b h w c"], Float[Array, "b h w t"] | None, Integer[Array, "b h w"] | None]:
     """Augments each example by its seed.
 
@@ -178,6 +179,8 @@ def augment(
       config: the operations; static: each distinct one is compiled once.
       background, target_background: of the slices, for what is outside of a patch; needed if the
         configuration interpolates.
+      slices: whose modalities the channels are, slice by slice, the example's own first; static. A
+        modality changes alike in all of them; only the noise differs.
 
     Returns:
       (images, targets, labels) of the same shapes and types; unchanged if all is switched off.
@@ -202,7 +205,7 @@ def augment(
     targets = None if targets is None else jnp.asarray(targets)
     labels = None if labels is None else jnp.asarray(labels)
     keys = jax.vmap(_example_key)(jnp.asarray(seeds))
-    channels = images.shape[3]
+    channels = images.shape[3] // slices
     decisions = jax.vmap(lambda key: jax.random.uniform(key, (3 + 4 * (1 + channels),)))(keys)
     later = jnp.zeros((0, 0))
     if config.interpolates or config.changes_appearance:
@@ -230,11 +233,13 @@ def augment(
     if config.changes_appearance:
         of_example, of_channel = jnp.split(later[:, NUMBERS:], [_OF_EXAMPLE], axis=1)
         of_channel = of_channel.reshape(-1, _OF_CHANNEL, channels)
-        changed = _appearance(images.astype(jnp.float32), of_example, of_channel, config)
+        changed = _appearance(images.astype(jnp.float32), of_example, of_channel, config, slices)
         images = changed.astype(images.dtype)
     if config.intensity_scale or config.intensity_shift or config.gamma or config.noise:
         amounts = decisions[:, 3:].reshape(-1, 4, 1 + channels)
-        images = _intensity(images.astype(jnp.float32), amounts, keys, config).astype(images.dtype)
+        columns = _as_columns(images, slices).astype(jnp.float32)
+        changed = _intensity(columns, amounts, keys, config).astype(images.dtype)
+        images = changed.reshape(images.shape)
     return images, targets, labels
 
 
@@ -310,28 +315,40 @@ def _sources(shape: tuple[int, ...], symmetry: tuple[Array, Array, Array]) -> tu
     return jnp.broadcast_to(row, shape), jnp.broadcast_to(column, shape)
 
 
+def _as_columns(images: Float[Array, "b h w c"], slices: int) -> Float[Array, "b h v m"]:
+    """Slices as further columns, one channel for a modality: its range is that of all slices."""
+    if slices == 1:
+        return images
+    batch, height, width, channels = images.shape
+    return images.reshape(batch, height, width * slices, channels // slices)
+
+
 def _appearance(
     images: Float[Array, "b h w c"],
     of_example: Float[Array, "b 3"],
-    of_channel: Float[Array, "b 7 c"],
+    of_channel: Float[Array, "b 7 m"],
     config: Augmentation,
+    slices: int,
 ) -> Float[Array, "b h w c"]:
     """Blur, low resolution, brightness and contrast, in this order."""
 
     def drawn(numbers: Array, bounds: tuple[float, float]) -> Array:
         return bounds[0] + (bounds[1] - bounds[0]) * numbers
 
-    def chosen(of: int, channel: int, probability: float) -> Bool[Array, "b c"]:
+    def chosen(of: int, channel: int, probability: float) -> Bool[Array, "b m"]:
         return (of_example[:, of, None] < probability) & (of_channel[:, channel] < _PER_MODALITY)
+
+    def of_slices(values: Array) -> Array:
+        return values if slices == 1 else jnp.tile(values, (1, slices))
 
     if config.blur:
         blurs = chosen(_BLURS, _BLUR, config.blur_probability)
         sigma = jnp.where(blurs, drawn(of_channel[:, _SIGMA], config.blur_range), 0.0)
-        images = blurred(images, sigma, config.blur_range[1])
+        images = blurred(images, of_slices(sigma), config.blur_range[1])
     if config.low_resolution:
         coarse = chosen(_COARSE, _LOW, config.low_resolution_probability)
         zoom = drawn(of_example[:, _ZOOM], config.low_resolution_range)
-        images = coarsened(images, zoom, coarse)
+        images = coarsened(images, zoom, of_slices(coarse))
     if config.modality_intensity:
         amounts = [
             jnp.where(
@@ -344,7 +361,7 @@ def _appearance(
                 (_CONTRASTS, _CONTRAST, config.contrast_range),
             )
         ]
-        images = brightened(images, *amounts)
+        images = brightened(_as_columns(images, slices), *amounts).reshape(images.shape)
     return images
 
 

@@ -97,7 +97,7 @@ class DeviceStore:
     def numbers(self, patches: Patches) -> dict[str, np.ndarray]:
         """The input of `gather`: position in the arrays, row, column and seed of each patch.
 
-        With the plan's `SliceFacts`, and with the positions of donors if it has them.
+        With the plan's `SliceFacts`, and the positions of donors and neighbours if it has them.
         """
         numbers = {
             "slice": self._position[patches.slices],
@@ -108,6 +108,8 @@ class DeviceStore:
         }
         if patches.donors is not None:
             numbers["donor"] = self._position[patches.donors]
+        if patches.neighbours is not None:
+            numbers["neighbours"] = self._position[patches.neighbours]
         return numbers
 
 
@@ -177,6 +179,10 @@ def gather(
     patches = dict(zip(("image", "label"), cut(arrays, numbers["slice"], *place), strict=True))
     if "donor" in numbers:
         patches["donor"] = cut(arrays, numbers["donor"], *place)[0]
+    if "neighbours" in numbers:
+        beside = jnp.moveaxis(numbers["neighbours"], 1, 0)
+        images = [cut(arrays, slices, *place)[0] for slices in beside]
+        patches["neighbours"] = jnp.concatenate(images, axis=-1)
     # Without the barrier XLA fuses the gather into the step, whose rounding may then differ from
     # that of a step with patches from the host.
     patches = lax.optimization_barrier(patches)

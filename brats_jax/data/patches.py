@@ -28,6 +28,7 @@ class Patches:
       seeds: uint32[n], one augmentation seed per example.
       donors: int64[n], slices of other persons to cut at the same position, or None.
       facts: further arrays of n entries for the batch, by name.
+      neighbours: int64[n, m], slices beside each to cut at the same position, or None.
     """
 
     slices: np.ndarray
@@ -36,6 +37,7 @@ class Patches:
     seeds: np.ndarray
     donors: np.ndarray | None = None
     facts: dict[str, np.ndarray] = field(default_factory=dict)
+    neighbours: np.ndarray | None = None
 
 
 class PatchPlan:
@@ -164,7 +166,8 @@ class PatchPlan:
         columns = _cover(pixel % width, width, size, must_cover, uniforms[:, 3])
         donors = self._facts.donors_of(slices, seeds)
         facts = self._facts.of(slices, donors)
-        return Patches(slices, rows, columns, seeds, donors, facts)
+        beside = self._facts.neighbours_of(slices)
+        return Patches(slices, rows, columns, seeds, donors, facts, beside)
 
     def _around_tumour(
         self, slices: np.ndarray, uniforms: np.ndarray
@@ -211,12 +214,15 @@ def cut(store: Store, patches: Patches, size: int) -> dict[str, np.ndarray]:
 
     Returns:
       image float16[n, size, size, 4] (canonical modality order),
-      label uint8[n, size, size], seed uint32[n]; the plan's `SliceFacts`, and donor
-      float16[n, size, size, 4] if it has donors.
+      label uint8[n, size, size], seed uint32[n]; the plan's `SliceFacts`; donor
+      float16[n, size, size, 4] if it has donors, and neighbours float16[n, size, size, 4 m] if it
+      has m neighbours, slice by slice.
     """
     place = patches.rows, patches.columns, (size, size)
     image, label = store.windows(patches.slices, *place)
     batch = {"image": image, "label": label, "seed": patches.seeds, **patches.facts}
     if patches.donors is not None:
         batch["donor"] = store.windows(patches.donors, *place)[0]
+    if patches.neighbours is not None:
+        batch["neighbours"] = store.stacked(patches.neighbours, *place)
     return batch

@@ -100,7 +100,8 @@ class TrainingBatches(Iterator[Batch]):
     """The batches of a training run in order, prefetched, with a position for checkpoints.
 
     An element is the batch of one step: image float16[B, P, P, 4], label uint8[B, P, P],
-    seed uint32[B], and as in `patches.cut` present bool[B, 4]; or the result of `numbers`.
+    seed uint32[B], and as in `patches.cut` present bool[B, 4], neighbours and more; or the result
+    of `numbers`.
 
     Args:
       store, plan, patch_size, batch_size: the data, the patches and their sizes.

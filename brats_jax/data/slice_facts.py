@@ -1,7 +1,10 @@
 """What a task may need of a slice besides its image and label, and the donors of its target.
 
+
 present               bool[n, 4]      in a store where modalities are missing, always
 background            float16[n, 4]   values outside the head
+neighbours            float16[n, ...] the images of the slices beside it (`data.neighbours`)
+neighbours_background float16[n, ...] of these slices
 seed                  uint32[n]       of a whole slice: the same in every run and store
 donor                 float16[n, ...] the images of a slice of another person
 donor_background, donor_present       of that slice
@@ -63,12 +66,17 @@ class SliceFacts:
       store: the data.
       wanted: of `NAMES`.
       pool: int[N] global indices to draw donors from; only if they are wanted.
+      context: how many slices on each side are wanted.
     """
 
     def __init__(
-        self, store: Store, wanted: Collection[str] = (), pool: np.ndarray | None = None
+        self,
+        store: Store,
+        wanted: Collection[str] = (),
+        pool: np.ndarray | None = None,
+        context: int = 0,
     ) -> None:
-        self._store, self._wanted = store, frozenset(wanted)
+        self._store, self._wanted, self._context = store, frozenset(wanted), context
         self._donors = None
         if "donor" in self._wanted:
             assert pool is not None
@@ -78,15 +86,28 @@ class SliceFacts:
         """int64[n]: the donors of slices, or None if none are wanted."""
         return None if self._donors is None else self._donors.of(slices, seeds)
 
+    def neighbours_of(self, slices: np.ndarray) -> np.ndarray | None:
+        """int64[n, 2 context]: the slices beside slices, or None if none are wanted."""
+        return self._store.neighbours(slices, self._context) if self._context else None
+
+    def with_neighbours(self, slices: np.ndarray) -> np.ndarray:
+        """int64[m]: all slices whose images are read for slices, but for donors."""
+        beside = self.neighbours_of(slices)
+        return slices if beside is None else np.union1d(slices, beside)
+
     def of(self, slices: np.ndarray, donors: np.ndarray | None) -> dict[str, np.ndarray]:
         """The facts of slices and of their donors that are arrays of a few numbers."""
         found = self._of(slices)
         if donors is not None:
             found |= {f"donor_{name}": values for name, values in self._of(donors).items()}
+        beside = self.neighbours_of(slices) if "background" in self._wanted else None
+        if beside is not None:
+            of_each = self._store.background[beside].reshape(len(slices), -1)
+            found["neighbours_background"] = np.ascontiguousarray(of_each)
         return found
 
     def of_whole(self, slices: np.ndarray) -> dict[str, np.ndarray]:
-        """All that is wanted of whole slices, images of donors included."""
+        """All that is wanted of whole slices, images of donors and neighbours included."""
         found: dict[str, np.ndarray] = {}
         seeds = self.seeds(slices) if self._wanted & {"seed", "donor"} else np.zeros(0, np.uint32)
         donors = self.donors_of(slices, seeds)
@@ -94,6 +115,10 @@ class SliceFacts:
             found["seed"] = seeds
         if donors is not None:
             found["donor"] = self._store.read(donors)[0]
+        if (beside := self.neighbours_of(slices)) is not None:
+            nowhere = np.zeros(len(slices), np.int64)
+            shape = self._store.slice_shape
+            found["neighbours"] = self._store.stacked(beside, nowhere, nowhere, shape)
         return found | self.of(slices, donors)
 
     def seeds(self, slices: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from brats_jax.data.selection import count_patients, usable_slices
 from brats_jax.data.splits import Splits, check_splits, fold_split
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
-from brats_jax.evaluation.slices import device_batches
+from brats_jax.evaluation.slices import device_batches, facts_of
 from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.inference.trained_run import EnsembleMember, TrainedRun
 from brats_jax.metrics.calibration import (
@@ -143,14 +143,15 @@ def sample_logits(
 
     @jax.jit
     def logits_of(params: Weights, stats: Weights, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        x = network.task.test_input(batch["image"])
+        x = network.task.test_input(batch)
         return network.output(params, stats, x), brain_mask(batch["image"])
 
+    facts = facts_of(network.task, store)
     height, width = store.slice_shape
     step = max(1, len(indices) * height * width // _SAMPLED_PIXELS)
     logits, labels, passed = [], [], 0
     with progress_bar(len(indices), title, "slice") as progress:
-        for batch, valid in device_batches(network.mesh, store, indices, batch_size):
+        for batch, valid in device_batches(network.mesh, store, indices, batch_size, facts):
             z, brain = jax.device_get(logits_of(network.params, network.stats, batch))
             brain = brain & valid[:, None, None]
             count = int(brain.sum())

@@ -9,10 +9,9 @@ import numpy as np
 
 from brats_jax.data.brain import brain_mask
 from brats_jax.data.modalities import channel_indices
-from brats_jax.data.slice_facts import SliceFacts
 from brats_jax.data.store.reader import Store
 from brats_jax.evaluation.conventions import Scores, scores_of
-from brats_jax.evaluation.slices import completed, device_batches
+from brats_jax.evaluation.slices import completed, device_batches, facts_of
 from brats_jax.evaluation.tallies import (
     FIXED_RANGE,
     IMAGE_METRICS,
@@ -100,15 +99,16 @@ def score_segmentation(
 
     @jax.jit
     def predict(params: Weights, stats: Weights, batch: Batch) -> jax.Array:
-        x = network.task.test_input(batch["image"])
+        x = network.task.test_input(batch)
         return network.prediction(network.output(params, stats, x))
 
     flips, read = OverFlips(network), jax.jit(network.task.test_input)
+    facts = facts_of(network.task, store)
 
     def predicted() -> Iterator[tuple[jax.Array, jax.Array, np.ndarray]]:
-        for batch, valid in device_batches(network.mesh, store, indices, batch_size):
+        for batch, valid in device_batches(network.mesh, store, indices, batch_size, facts):
             if tta:
-                labels = flips.labels(read(batch["image"]))
+                labels = flips.labels(read(batch))
             else:
                 labels = predict(network.params, network.stats, batch)
             yield labels, batch["label"], valid
@@ -324,7 +324,7 @@ def score_pretraining(
         return values
 
     flips, read = OverFlips(network), jax.jit(lambda batch: task.test_example(batch).input)
-    facts = SliceFacts(store, task.wants & {"seed"})
+    facts = facts_of(task, store)
     rows: list[dict[str, np.ndarray]] = []
     for batch, valid in device_batches(network.mesh, store, indices, batch_size, facts):
         averaged = flips.images(read(batch)) if tta else None

@@ -15,7 +15,12 @@ from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.models import Weights
 from brats_jax.pretexts import Example
 from brats_jax.runtime import devices
-from brats_jax.tasks import Batch, Pretraining
+from brats_jax.tasks import Batch, Pretraining, Task
+
+
+def facts_of(task: Task, store: Store) -> SliceFacts:
+    """What the evaluation of a task needs of whole slices besides image and label."""
+    return SliceFacts(store, task.wants & {"seed"}, context=task.context)
 
 
 def device_batches(
@@ -58,7 +63,7 @@ def predict_slices(
     def step(params: Weights, stats: Weights, batch: Batch) -> jax.Array:
         task = network.task
         if not isinstance(task, Pretraining):
-            x = task.test_input(batch["image"])
+            x = task.test_input(batch)
             return network.prediction(network.output(params, stats, x))
         example = task.test_example(batch)
         output = network.output(params, stats, example.input)
@@ -67,11 +72,11 @@ def predict_slices(
     def over_flips(batch: Batch) -> jax.Array:
         task, flips = network.task, OverFlips(network)
         if not isinstance(task, Pretraining):
-            return flips.labels(jax.jit(task.test_input)(batch["image"]))
+            return flips.labels(jax.jit(task.test_input)(batch))
         example = jax.jit(task.test_example)(batch)
         return network.prediction(completed(task, flips.images(example.input), example))
 
-    facts = SliceFacts(store, network.task.wants & {"seed"})
+    facts = facts_of(network.task, store)
     for batch, valid in device_batches(network.mesh, store, indices, batch_size, facts):
         made = step(network.params, network.stats, batch) if not tta else over_flips(batch)
         return np.asarray(made)[valid]
@@ -89,8 +94,8 @@ def completed(task: Pretraining, output: jax.Array, example: Example) -> jax.Arr
 
 
 def network_inputs(task: Pretraining, store: Store, indices: np.ndarray) -> np.ndarray:
-    """float32[N, H, W, I]: what the network is given of a few slices, in the order of its stem."""
-    facts = SliceFacts(store, task.wants & {"seed"}).of_whole(indices)
+    """float32[N, H, W, I]: what the network is given, in the order of its `stem_channels`."""
+    facts = facts_of(task, store).of_whole(indices)
     arrays = {"image": store.read(indices)[0], **facts}
     batch = {name: jnp.asarray(array) for name, array in arrays.items()}
     return np.asarray(task.test_example(batch).input)

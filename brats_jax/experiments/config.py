@@ -239,6 +239,7 @@ def pretraining(settings: Settings) -> Pretraining:
     pretrain = settings.pretrain
     return Pretraining(
         inputs=pretrain.inputs,
+        context=pretrain.context,
         targets=pretrain.targets,
         pretext_name=pretrain.task,
         options=Options(
@@ -256,6 +257,7 @@ def segmentation(settings: Settings) -> Segmentation:
     """The second stage."""
     return Segmentation(
         inputs=settings.segment.inputs,
+        context=settings.segment.context,
         outputs_name=settings.segment.outputs,
         loss_name=settings.loss,
         focal_gamma=settings.focal_gamma,

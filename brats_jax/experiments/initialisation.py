@@ -59,10 +59,10 @@ class Initialisation:
         chosen = self.settings.transfer
         if self.task.name != "segment" or not chosen.slows_down:
             return None
-        ours = self.task.inputs
+        ours = self.task.stem_channels
         shapes = models.shapes(lambda: self.task.build_to_train(0))
         if self._from_pretraining:
-            theirs = experiment_config.pretraining(self.settings).stem
+            theirs = experiment_config.pretraining(self.settings).stem_channels
             return transfer.transferred(shapes, theirs, ours, chosen.parts)
         return transfer.transferred(shapes, ours, ours) if self._from_file else None
 
@@ -86,7 +86,7 @@ class Initialisation:
         if chosen.other_stem == "encoder_init":
             loaded, _ = _load(self.settings, self.task, params, stats)
             params = transfer.with_stem_of(loaded, params)
-        how = (task.stem, self.task.inputs, chosen.parts)
+        how = (task.stem_channels, self.task.stem_channels, chosen.parts)
         return (
             transfer.transfer_parts(source.params, params, *how),
             transfer.transfer_parts(source.stats, stats, *how),
@@ -108,4 +108,4 @@ def check_weight_file(settings: Settings) -> None:
 def _load(
     settings: Settings, task: Task, params: Weights, stats: Weights
 ) -> tuple[Weights, Weights]:
-    return transfer.load_encoder(Path(settings.encoder_init), params, stats, task.stem)
+    return transfer.load_encoder(Path(settings.encoder_init), params, stats, task.stem_channels)

@@ -18,10 +18,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from brats_jax.data.modalities import MODALITIES
+from brats_jax.data.neighbours import blank_slices, in_scan, stacked
 from brats_jax.inference.flips import FLIPS, flipped
 from brats_jax.inference.trained_run import EnsembleMember
 from brats_jax.models import Weights
 from brats_jax.runtime import devices
+from brats_jax.tasks import Batch
 
 # Batches that the device computes, or has queued, while the host copies finished results.
 _BATCHES_AHEAD = 2
@@ -77,13 +79,14 @@ class Ensemble:
         """Labels of every slice.
 
         Args:
-          images: float16[S, H, W, 4], normalised as the training data.
+          images: float16[S, H, W, 4], normalised as the training data. For networks with a context
+            the slices of one scan from bottom to top, without gaps.
           details: return probabilities and entropy too.
         """
         channels = len(self.members[0].network.task.outputs)
 
-        def of_batch(image: jax.Array) -> dict[str, jax.Array]:
-            total, views = self._sum(image, channels)
+        def of_batch(batch: Batch) -> dict[str, jax.Array]:
+            total, views = self._sum(batch, channels)
             # A single view's labels are decided by its logits: two of its probabilities may round
             # to the same number.
             labels = {"labels": views[0]} if len(views) == 1 else {"views": jnp.stack(views)}
@@ -106,7 +109,7 @@ class Ensemble:
             self.reconstruct(blank)
 
     def reconstruct(self, images: np.ndarray) -> np.ndarray:
-        """The predicted modalities, normalised, of images float16[S, H, W, 4].
+        """The predicted modalities, normalised, of images as for `segment`.
 
         Returns:
           float32[S, H, W] of the only one, or [S, H, W, K].
@@ -114,20 +117,21 @@ class Ensemble:
         network = self.members[0].network
         channels = len(network.task.outputs)
 
-        def of_batch(image: jax.Array) -> dict[str, jax.Array]:
-            return {"image": network.prediction(self._sum(image, channels)[0]) / self.size}
+        def of_batch(batch: Batch) -> dict[str, jax.Array]:
+            return {"image": network.prediction(self._sum(batch, channels)[0]) / self.size}
 
         return self._over_slices(images, of_batch)["image"]
 
-    def _sum(self, image: jax.Array, channels: int) -> tuple[jax.Array, list[jax.Array]]:
+    def _sum(self, batch: Batch, channels: int) -> tuple[jax.Array, list[jax.Array]]:
         """Sum over folds and flips [B, H, W, channels], and the labels of each."""
+        image = batch["image"]
         total = jnp.zeros((*image.shape[:3], channels), jnp.float32, device=image.sharding)
         views = []
         for member in self.members:
             weights = (member.network.params, member.network.stats)
             for flip in self.flips:
                 total, labels = self._add(
-                    *weights, image, np.array(flip), np.float32(member.temperature), total
+                    *weights, batch, np.array(flip), np.float32(member.temperature), total
                 )
                 views.append(labels)
         return total, views
@@ -136,13 +140,13 @@ class Ensemble:
         self,
         params: Weights,
         stats: Weights,
-        image: jax.Array,
+        batch: Batch,
         flip: jax.Array,
         temperature: jax.Array,
         total: jax.Array,
     ) -> tuple[jax.Array, jax.Array]:
         network = self.members[0].network
-        x = network.task.test_input(image)
+        x = network.task.test_input(batch)
         output = flipped(network.output(params, stats, flipped(x, flip)), flip)
         if not network.segments:
             return total + output, jnp.zeros(output.shape[:3], jnp.uint8)
@@ -161,7 +165,7 @@ class Ensemble:
     def _over_slices(
         self,
         images: np.ndarray,
-        of_batch: Callable[[jax.Array], dict[str, jax.Array]],
+        of_batch: Callable[[Batch], dict[str, jax.Array]],
         axis_of: dict[str, int] | None = None,
     ) -> dict[str, np.ndarray]:
         """Runs `of_batch` over all slices; slices of zeros are computed once.
@@ -171,10 +175,11 @@ class Ensemble:
 
         Args:
           images: float16[S, H, W, 4].
-          of_batch: from images [B, H, W, 4] to results by name.
+          of_batch: from a batch of `Task.test_input` to results by name.
           axis_of: by name, the axis of the slices; 0 where it has none.
         """
-        blank = np.flatnonzero(~images.any(axis=(1, 2, 3)))
+        context = self.members[0].network.task.context
+        blank = blank_slices(images, context)
         todo = np.setdiff1d(np.arange(len(images)), blank[1:])
         found: dict[str, np.ndarray] = {}
 
@@ -194,8 +199,11 @@ class Ensemble:
         for start in range(0, len(todo), self.batch_size):
             slices = todo[start : start + self.batch_size]
             filled = np.resize(slices, self.batch_size)
-            batch = devices.put_batch({"image": images[filled]}, self.mesh)
-            waiting.append((slices, of_batch(batch["image"])))  # runs while the next one is cut
+            batch = {"image": images[filled]}
+            if context:
+                batch["neighbours"] = stacked(images, in_scan(filled, len(images), context))
+            placed = devices.put_batch(batch, self.mesh)
+            waiting.append((slices, of_batch(placed)))  # runs while the next one is cut
             if len(waiting) > _BATCHES_AHEAD:
                 keep(*waiting.popleft())
         for part in waiting:

@@ -307,6 +307,8 @@ class Model:
             "weights": trained.weights.weights_sha256 if trained.weights else "",
             "predictions averaged": f"{self.ensemble.size}" + f" ({flips} flips)" * (flips > 1),
             "images": ", ".join(DISPLAY_NAMES[name] for name in self.inputs),
+            "slices beside each": f"{trained.task.context} on each side"
+            * bool(trained.task.context),
             "normalised by": trained.normalisation,
             "loss": settings.loss,
             "predicts": self._regions,

@@ -138,6 +138,7 @@ def _section(document: WeightsDocument, task: str) -> str:
     counts = [fold.patients for fold in networks.folds if fold.patients is not None]
     rows = [
         ("input", what),
+        ("slices beside each", f"{model['context']} on each side" if "context" in model else ""),
         ("output", gives),
         ("network", f"2D ResNet-50 U-Net, width {model['width']}"
          if task == "segment" else f"2D ResNet-50 encoder-decoder, width {model['width']}"),

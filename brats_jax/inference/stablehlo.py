@@ -26,6 +26,7 @@ from jax import export, lax
 from brats_jax import about
 from brats_jax.data import normalise_jax
 from brats_jax.data.modalities import CLASSES, MODALITIES
+from brats_jax.data.neighbours import offsets, stacked
 from brats_jax.errors import BratsError
 from brats_jax.inference import safetensors_file
 from brats_jax.inference.trained_run import EnsembleMember, TrainedRun
@@ -77,7 +78,11 @@ def program(trained: TrainedRun) -> Program:
 
     def run(images: jax.Array) -> jax.Array:
         count = images.shape[0]
-        x = task.test_input(normalise_jax.normalise(images, normalisation))
+        batch = {"image": normalise_jax.normalise(images, normalisation)}
+        if task.context:
+            wanted = jnp.arange(count)[:, None] + jnp.array(offsets(task.context))
+            batch["neighbours"] = stacked(batch["image"], jnp.clip(wanted, 0, count - 1))
+        x = task.test_input(batch)
         # A few slices at a time; zeros fill up the last batch.
         times = (count + SLICES_AT_ONCE - 1) // SLICES_AT_ONCE
         filling = jnp.zeros((times * SLICES_AT_ONCE - count, *x.shape[1:]), x.dtype)
@@ -162,7 +167,8 @@ def describe(
             ),
         ),
         outputs=(output,),
-        orientation="LPS: H runs to the patient's Left, W to Posterior, slices to Superior",
+        orientation="LPS: H runs to the patient's Left, W to Posterior, slices to Superior"
+        + ("; all slices of one scan, in this order" if task.context else ""),
         labels={str(i): name for i, name in enumerate(CLASSES)} if segments else None,
         normalisation=normalisation,
         normalisation_note=f"inside the program: clipped and {how} over {over}",
@@ -212,7 +218,7 @@ def weights_file(member: EnsembleMember) -> bytes:
     state = torch_weights.torch_state(network.params, network.stats)
     facts = {
         "format": "pt",
-        "modalities": ",".join(network.task.stem),
+        "modalities": ",".join(network.task.stem_channels),
         "model": json.dumps(network.meta.model),
         "normalisation": str(network.meta.record.normalisation),
         "hash": member.hash,

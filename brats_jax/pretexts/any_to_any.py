@@ -46,7 +46,7 @@ class AnyToAny(AllModalities):
         self, inputs: Images, targets: Images, given: Present, wanted: Present, seeds: Seeds
     ) -> Example:
         """See `Pretext.example`."""
-        batch, channels = len(inputs), inputs.shape[-1]
+        batch, channels = len(inputs), inputs.shape[-1] // self.slices
         there = jnp.ones((batch, channels), bool) if given is None else jnp.asarray(given)
         # Part number n of 1 to 2^m - 1, of a patient with m modalities: bit k of n says whether
         # its k-th modality is kept.
@@ -56,11 +56,13 @@ class AnyToAny(AllModalities):
         number = 1 + jnp.minimum(jnp.floor(uniform * parts).astype(parts.dtype), parts - 1)
         rank = jnp.cumsum(there, axis=1) - 1
         kept = there & (jnp.right_shift(number[:, None], rank) % 2 == 1)
+        kept = self.of_every_slice(kept)
         return Example(jnp.where(kept[:, None, None, :], inputs, 0.0), targets, by_channel(wanted))
 
     def test_example(
         self, inputs: Images, targets: Images, given: Present, wanted: Present, seeds: Seeds
     ) -> Example:
         """The configured inputs, the rest zero."""
-        kept = jnp.isin(jnp.arange(inputs.shape[-1]), jnp.array(self.inputs))
+        channels = inputs.shape[-1] // self.slices
+        kept = self.of_every_slice(jnp.isin(jnp.arange(channels), jnp.array(self.inputs)))
         return Example(jnp.where(kept, inputs, 0.0), targets, by_channel(wanted))

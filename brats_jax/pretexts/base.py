@@ -60,6 +60,8 @@ class Pretext(abc.ABC):
     Attributes:
       inputs, targets: positions of the configured modalities in the images.
       options: the parameters.
+      slices: whose modalities are in the input, slice by slice, the example's own first; the
+        others are its neighbours, which take part in everything that is done to a modality.
       name: as in `config.pretrain.task`.
       synthesises: whether the outputs are predicted from other modalities of the same slice.
       needs_donor: whether the target is of another person's slice.
@@ -70,6 +72,7 @@ class Pretext(abc.ABC):
     inputs: tuple[int, ...]
     targets: tuple[int, ...]
     options: Options = Options()
+    slices: int = 1
 
     name: ClassVar[str]
     synthesises: ClassVar[bool] = True
@@ -104,7 +107,8 @@ class Pretext(abc.ABC):
         """Input, target and weight for training and validation.
 
         Args:
-          inputs: float32[B, H, W, I], the modalities `reads`; augmented in training.
+          inputs: float32[B, H, W, I * slices], the modalities `reads` of each slice; augmented in
+            training.
           targets: float32[B, H, W, K], the modalities `predicts`, of a donor if `needs_donor`;
             turned as the inputs, but of unchanged intensity.
           given: bool[B, I], which inputs the patients have; None: all.
@@ -117,6 +121,12 @@ class Pretext(abc.ABC):
     ) -> Example:
         """The same for evaluation and prediction."""
         return self.example(inputs, targets, given, wanted, seeds)
+
+    def of_every_slice(self, values: jax.Array) -> jax.Array:
+        """[..., I] of the modalities as [..., I * slices], equal for all slices."""
+        if self.slices == 1:
+            return values
+        return jnp.tile(values, (*[1] * (values.ndim - 1), self.slices))
 
     @property
     def needs(self) -> tuple[int, ...]:

@@ -28,5 +28,5 @@ class Denoise(Autoencode):
         noise = jax.vmap(lambda key: jax.random.normal(key, (size,)))(keys_of(seeds))
         noise = self.options.noise * noise.reshape(inputs.shape)
         if (there := by_channel(given)) is not None:
-            noise = noise * there
+            noise = noise * self.of_every_slice(there)
         return Example(inputs + noise, targets, by_channel(wanted))

@@ -36,11 +36,12 @@ class Masked(AllModalities):
         self, inputs: Images, targets: Images, given: Present, wanted: Present, seeds: Seeds
     ) -> Example:
         """See `Pretext.example`."""
-        hidden = self.hidden(seeds, inputs.shape[1], inputs.shape[2], inputs.shape[3])
+        channels = inputs.shape[3] // self.slices
+        hidden = self.hidden(seeds, inputs.shape[1], inputs.shape[2], channels)
         weight = hidden.astype(jnp.float32)
         if (there := by_channel(wanted)) is not None:
             weight = weight * there
-        return Example(jnp.where(hidden, 0.0, inputs), targets, weight)
+        return Example(jnp.where(self.of_every_slice(hidden), 0.0, inputs), targets, weight)
 
     def hidden(
         self, seeds: Seeds, height: int, width: int, channels: int

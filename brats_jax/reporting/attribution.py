@@ -37,7 +37,7 @@ from brats_jax.tasks.pretraining import DEFAULT_PRETEXT
 CONTROLS = ("shuffled", "autoencode")  # names of pretexts
 # Settings in which a pretext and its control must agree.
 _ALIKE = (
-    "pretrain.decoder", "pretrain.unlabelled_fraction", "transfer.parts",
+    "pretrain.decoder", "pretrain.context", "pretrain.unlabelled_fraction", "transfer.parts",
     "transfer.freeze_epochs", "transfer.learning_rate_factor", "transfer.other_stem",
 )  # fmt: skip
 

@@ -76,7 +76,7 @@ class ExportedModel(Part):
     """The networks of an exported model.
 
     Attributes:
-      task, inputs, outputs, width, pretext, decoder: see `tasks.Task.describe`.
+      task, inputs, outputs, width, pretext, decoder, context: see `tasks.Task.describe`.
       decision: how `outputs` become labels, in words; '' for the largest of the classes.
       hash: of the weights of all folds.
       compute_dtype: the compute type of the program.
@@ -95,6 +95,7 @@ class ExportedModel(Part):
     pretext: str = "cross_modality"
     decoder: str = "transposed"
     decision: str = ""
+    context: int = 0
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,7 @@ ALPHA = Rule(
 )
 _WIDTHS = "give a multiple of 4, at most 1,024"
 SHARE_BELOW_ONE = Rule(lambda value: 0 <= value < 1, "give 0 or more, below 1")
+CONTEXT = within(0, 2)  # slices on each side
 PROBABILITY = Rule(lambda value: 0 <= value <= 1, "give 0 to 1")
 SLICES = one_of(("tumour", "all"))
 SELECTIONS = ("budget", "validation")  # where a checkpoint is chosen, with labels of some patients
@@ -184,6 +185,7 @@ class PretrainSettings(StageSettings):
     mask_together: Annotated[bool, ADDED] = True
     noise: Annotated[float, within(0, 100), ADDED] = 0.5
     learning_rate: Annotated[float, STAGE_RATE, ADDED] = 0.0
+    context: Annotated[int, CONTEXT, ADDED] = 0
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -201,6 +203,7 @@ class SegmentSettings(StageSettings):
     sampling: Annotated[str, one_of(SAMPLINGS), ADDED] = SAMPLINGS[0]
     selection_metric: Annotated[str, one_of(SELECTION_METRICS), ADDED] = SELECTION_METRICS[0]
     deep_supervision: Annotated[bool, ADDED] = False
+    context: Annotated[int, CONTEXT, ADDED] = 0
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The class of both training stages: all that differs between them is in its subclasses."""
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
@@ -13,7 +13,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from brats_jax.data.augment import Augmentation
-from brats_jax.data.modalities import channel_indices
+from brats_jax.data.modalities import MODALITIES, channel_indices
+from brats_jax.data.neighbours import channel_names, offsets
 
 Batch = Mapping[str, jax.Array]
 Images = Float[Array, "b h w c"]
@@ -25,6 +26,7 @@ class Task(abc.ABC):
 
     Attributes:
       inputs: input modalities in channel order.
+      context: slices on each side that are read too, as further channels (`data.neighbours`).
       width: channels of the encoder's stem.
       dtype: compute type of the network; parameters and the head are float32.
       augmentation: of training patches; None for none.
@@ -32,6 +34,7 @@ class Task(abc.ABC):
     """
 
     inputs: tuple[str, ...]
+    context: int = 0
     width: int = 64
     dtype: DTypeLike = jnp.float32
     augmentation: Augmentation | None = None
@@ -87,6 +90,46 @@ class Task(abc.ABC):
         return self.inputs
 
     @property
+    def stem_channels(self) -> tuple[str, ...]:
+        """The channels of the network's input: the `stem`, of the slice and of its neighbours."""
+        return channel_names(self.stem, self.context)
+
+    @property
+    def slices_read(self) -> int:
+        """The slices that the network reads: the slice itself and its neighbours."""
+        return 1 + 2 * self.context
+
+    def read(self, images: Images, batch: Batch, places: Sequence[int]) -> Images:
+        """Modalities of the slices of a batch, and of their neighbours behind them.
+
+        Args:
+          images: float32[B, H, W, 4] of the batch.
+          batch: with a context `neighbours` [B, H, W, 8 context].
+          places: positions of the modalities in the images.
+
+        Returns:
+          float32[B, H, W, len(places) * slices_read], slice by slice.
+        """
+        own = images[..., jnp.array(places)]
+        if not self.context:
+            return own
+        near = batch["neighbours"].astype(jnp.float32)[..., self._beside(places)]
+        return jnp.concatenate([own, near], axis=-1)
+
+    def background(self, batch: Batch, places: Sequence[int]) -> jax.Array:
+        """The values outside the head of the channels of `read`, [B, len(places) * slices_read]."""
+        own = batch["background"][:, jnp.array(places)]
+        if not self.context:
+            return own
+        near = batch["neighbours_background"][:, self._beside(places)]
+        return jnp.concatenate([own, near], axis=-1)
+
+    def _beside(self, places: Sequence[int]) -> jax.Array:
+        """Positions of modalities of all neighbours among the channels of `neighbours`."""
+        count = len(offsets(self.context))
+        return jnp.array([len(MODALITIES) * k + place for k in range(count) for place in places])
+
+    @property
     def wants(self) -> frozenset[str]:
         """What a slice must come with besides image and label: see `data.slice_facts`."""
         return frozenset()
@@ -106,12 +149,15 @@ class Task(abc.ABC):
 
     def describe(self) -> dict[str, Any]:
         """The JSON-able identity of a checkpoint's network; `task_of` reads it."""
-        return {
+        found = {
             "task": self.name,
             "inputs": list(self.stem),
             "outputs": list(self.outputs),
             "width": self.width,
         }
+        if self.context:  # checkpoints of earlier versions do not have it
+            found["context"] = self.context
+        return found
 
     @abc.abstractmethod
     def prepare(self, batch: Batch, *, training: bool) -> tuple[Images, Any]:
@@ -119,7 +165,8 @@ class Task(abc.ABC):
 
         Args:
           batch: `image` [B, H, W, 4], one channel per modality, and `label` uint8[B, H, W];
-            for training also `seed` uint32[B]. `present` bool[B, 4] where modalities are missing.
+            for training also `seed` uint32[B]. `present` bool[B, 4] where modalities are missing,
+            `neighbours` with a context (see `read`).
           training: whether to augment.
 
         Returns:
@@ -127,8 +174,12 @@ class Task(abc.ABC):
         """
 
     @abc.abstractmethod
-    def test_input(self, images: jax.Array) -> jax.Array:
-        """The network's input for prediction: from [B, H, W, 4] to float32[B, H, W, C]."""
+    def test_input(self, batch: Batch) -> jax.Array:
+        """The network's input for prediction, float32[B, H, W, C].
+
+        Args:
+          batch: `image` [B, H, W, 4], and `neighbours` with a context (see `read`).
+        """
 
     @abc.abstractmethod
     def result(self, output: jax.Array) -> jax.Array:

@@ -12,7 +12,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from brats_jax import losses
-from brats_jax.data.augment import Augmentation, augment
+from brats_jax.data.augment import augment
 from brats_jax.data.brain import brain_mask
 from brats_jax.data.modalities import MODALITIES, channel_indices
 from brats_jax.models import DECODERS, ReconstructionModel
@@ -73,7 +73,7 @@ class Pretraining(Task):
     def pretext(self) -> Pretext:
         """What is learned, as functions of arrays."""
         places = channel_indices(self.inputs), channel_indices(self.targets)
-        return PRETEXTS[self.pretext_name](*places, self.options)
+        return PRETEXTS[self.pretext_name](*places, self.options, self.slices_read)
 
     @property
     def stem(self) -> tuple[str, ...]:
@@ -127,7 +127,7 @@ class Pretraining(Task):
     def build(self, seed: int) -> nnx.Module:
         """A newly initialised network."""
         return ReconstructionModel(
-            len(self.stem),
+            len(self.stem_channels),
             len(self.outputs),
             decoder=self.decoder,
             width=self.width,
@@ -156,6 +156,7 @@ class Pretraining(Task):
             targets=tuple(description.get("predicts", description["outputs"])),
             pretext_name=description.get("pretext", DEFAULT_PRETEXT),
             decoder=decoder,
+            context=description.get("context", 0),
             width=description["width"],
             dtype=dtype,
         )
@@ -177,17 +178,18 @@ class Pretraining(Task):
         brain = None
         if self.loss_name in losses.BRAIN_LOSSES:
             brain = brain_mask(others, batch[f"{before}background"])
-        x, target = images[..., jnp.array(pretext.reads)], others[..., jnp.array(pretext.predicts)]
+        x, target = (
+            self.read(images, batch, pretext.reads),
+            others[..., jnp.array(pretext.predicts)],
+        )
         if training and self.augmentation is not None:
             outside: tuple[jax.Array | None, jax.Array | None] = (None, None)
             if self._interpolates:
                 outside = (
-                    batch["background"][:, jnp.array(pretext.reads)],
+                    self.background(batch, pretext.reads),
                     batch[f"{before}background"][:, jnp.array(pretext.predicts)],
                 )
-            x, target, brain = _augmented(
-                x, target, brain, batch["seed"], self.augmentation, *outside
-            )
+            x, target, brain = self._augmented(x, target, brain, batch["seed"], *outside)
         found = pretext.example(
             x,
             target,
@@ -209,23 +211,38 @@ class Pretraining(Task):
         """Input, target and weight for evaluation; prediction needs the input alone.
 
         Args:
-          batch: `image` [B, H, W, 4]; `seed` uint32[B] where the pretext is random; `present`.
+          batch: `image` [B, H, W, 4]; `seed` uint32[B] where the pretext is random; `present`;
+            `neighbours` with a context (see `read`).
         """
         pretext, images = self.pretext, batch["image"].astype(jnp.float32)
         return pretext.test_example(
-            images[..., jnp.array(pretext.reads)],
+            self.read(images, batch, pretext.reads),
             images[..., jnp.array(pretext.predicts)],
             _of(batch.get("present"), pretext.reads),
             _of(batch.get("present"), pretext.predicts),
             batch.get("seed"),
         )
 
-    def test_input(self, images: jax.Array) -> jax.Array:
+    def test_input(self, batch: Batch) -> jax.Array:
         """See `Task.test_input`."""
-        batch = {"image": images}
         if self.pretext.is_random:
-            batch["seed"] = jnp.zeros(images.shape[0], jnp.uint32)
+            batch = {**batch, "seed": jnp.zeros(batch["image"].shape[0], jnp.uint32)}
         return self.test_example(batch).input
+
+    def _augmented(
+        self,
+        x: jax.Array,
+        target: jax.Array,
+        brain: jax.Array | None,
+        seeds: jax.Array,
+        *outside: jax.Array | None,
+    ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+        assert self.augmentation is not None
+        marked = None if brain is None else brain.astype(jnp.uint8)
+        given, slices = (x, target, marked, seeds), self.slices_read
+        x, moved, marked = augment(*given, self.augmentation, *outside, slices=slices)
+        assert moved is not None
+        return x, moved, None if marked is None else marked > 0
 
     def result(self, output: jax.Array) -> jax.Array:
         """See `Task.result`: float32[B, H, W] of the only modality tested, or [B, H, W, K]."""
@@ -290,20 +307,3 @@ def _of(present: jax.Array | None, places: Sequence[int]) -> jax.Array | None:
 
 def _names(places: Sequence[int]) -> tuple[str, ...]:
     return tuple(MODALITIES[place] for place in places)
-
-
-def _augmented(
-    x: jax.Array,
-    target: jax.Array,
-    brain: jax.Array | None,
-    seeds: jax.Array,
-    augmentation: Augmentation,
-    background: jax.Array | None,
-    target_background: jax.Array | None,
-) -> tuple[jax.Array, jax.Array, jax.Array | None]:
-    marked = None if brain is None else brain.astype(jnp.uint8)
-    x, moved, marked = augment(
-        x, target, marked, seeds, augmentation, background, target_background
-    )
-    assert moved is not None
-    return x, moved, None if marked is None else marked > 0

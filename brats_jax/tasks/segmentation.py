@@ -95,7 +95,7 @@ class Segmentation(Task):
 
     def _build(self, kind: type[SegmentationModel], seed: int) -> SegmentationModel:
         return kind(
-            len(self.inputs),
+            len(self.stem_channels),
             len(self.outputs),
             width=self.width,
             dtype=self.dtype,
@@ -108,25 +108,29 @@ class Segmentation(Task):
         return cls(
             inputs=tuple(description["inputs"]),
             outputs_name=outputs_named(tuple(description["outputs"])),
+            context=description.get("context", 0),
             width=description["width"],
             dtype=dtype,
         )
 
     def prepare(self, batch: Batch, *, training: bool) -> tuple[Images, UInt8[Array, "b h w"]]:
         """See `Task.prepare`; the target is the labels."""
-        x, labels = self.test_input(batch["image"]), batch["label"]
+        x, labels = self.test_input(batch), batch["label"]
         if training and self.augmentation is not None:
             outside = None
             if self.augmentation.interpolates:
-                outside = batch["background"][:, jnp.array(channel_indices(self.inputs))]
-            x, _, moved = augment(x, None, labels, batch["seed"], self.augmentation, outside)
+                outside = self.background(batch, channel_indices(self.inputs))
+            x, _, moved = augment(
+                x, None, labels, batch["seed"], self.augmentation, outside, slices=self.slices_read
+            )
             assert moved is not None
             labels = moved
         return x, labels
 
-    def test_input(self, images: jax.Array) -> jax.Array:
+    def test_input(self, batch: Batch) -> jax.Array:
         """See `Task.test_input`."""
-        return images.astype(jnp.float32)[..., jnp.array(channel_indices(self.inputs))]
+        images = batch["image"].astype(jnp.float32)
+        return self.read(images, batch, channel_indices(self.inputs))
 
     def result(self, output: jax.Array) -> jax.Array:
         """See `Task.result`: labels uint8[B, H, W]."""

@@ -103,7 +103,8 @@ class Stage:
         self.dispatch_steps = dispatch_steps
         self.title = f"{fold_title(options.fold)} {task.name}"
         # Donors are of the training set, in validation too: its persons are never among them.
-        self.facts = SliceFacts(store, task.wants, train_slices)
+        self.facts = SliceFacts(store, task.wants, train_slices, task.context)
+        self.read_slices = self.facts.with_neighbours(train_slices)
         self.plan = PatchPlan(
             store,
             train_slices,
@@ -115,7 +116,7 @@ class Stage:
         )
         # The main process decides by its memory: all processes must compile the same program.
         self.placement = distributed.broadcast_from_main(
-            lambda: choose_placement(options.placement, store, train_slices, mesh)
+            lambda: choose_placement(options.placement, store, self.read_slices, mesh)
         )
         self.steps_per_epoch = options.epoch_length(len(self.plan))
         self.total_steps = options.epochs * self.steps_per_epoch
@@ -191,9 +192,9 @@ class Stage:
         self.best_value = self.checkpoints.best_value()
         resident = None
         if self.placement == "device":
-            size = bytes_needed(self.store, self.train_slices) / 1e9
+            size = bytes_needed(self.store, self.read_slices) / 1e9
             print_line(f"{self.title}: copies {size:.2f} GB of slices into device memory")
-            resident = DeviceStore(self.store, self.train_slices, self.mesh)
+            resident = DeviceStore(self.store, self.read_slices, self.mesh)
         self.train_step = self._compile(self.task, graph, resident)
         # bfloat16 training starts in float32 (see TrainOptions); the parameters are the same.
         self.float32_steps = 0

@@ -10,6 +10,10 @@ leaf, the kernel of the stem:
     kernel[:, :, 0:2] = pretrained kernel          (t1 and t1gd)
     kernel[:, :, 2:4] stay randomly initialised    (t2 and flair)
 
+With a context of slices, the channels are those of modality and offset (`data.neighbours`): a
+pretraining without context fills the channels of the slice itself, one with context also those of
+its neighbours.
+
 All other leaves of the encoder have equal shapes and are copied, BatchNorm statistics included.
 The decoder and the head stay randomly initialised. `transferred` marks what was copied.
 
@@ -25,7 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from brats_jax.data.modalities import canonical_name
+from brats_jax.data.neighbours import canonical_channel
 from brats_jax.errors import BratsError
 from brats_jax.models.torch_weights import LeafPath, leaves, torch_name
 from brats_jax.runs.folder import STAGE_OF_TASK
@@ -73,14 +77,14 @@ def transfer_parts(
 ) -> State:
     """Copies a part of `source` into `target`; the stem modality by modality.
 
-    The stem's kernel [7, 7, C, width] has one slice [:, :, c] per input modality. Each source
-    slice goes to the target channel of the *same modality*, wherever that is. Channels of
-    modalities that the source does not have keep the target's values.
+    The stem's kernel [7, 7, C, width] has one slice [:, :, c] per input channel: a modality, of
+    the slice itself or of a neighbour (t1@-1). Each source slice goes to the target channel of the
+    *same name*, wherever that is. Channels that the source does not have keep the target's values.
 
     Args:
       source: parameters or BatchNorm statistics of the pretrained model (or a pytree of both).
       target: the same kind of pytree of the model to initialise; not changed.
-      source_modalities, target_modalities: input modalities of the two, in channel order. If
+      source_modalities, target_modalities: input channels of the two by name, in order. If
         they have none in common, the target's stem stays and the other leaves are copied.
       parts: one of `TRANSFER_PARTS`, see `in_part`.
 
@@ -170,7 +174,7 @@ def load_encoder(
     Args:
       path: a .safetensors file; pickled formats are refused.
       params, stats: the model's parameters and BatchNorm statistics; not changed.
-      modalities: the model's inputs in channel order; None: as the channels of the file.
+      modalities: the model's input channels by name, in order; None: as those of the file.
 
     Returns:
       New (params, stats): the encoder from the file, all other leaves as given.
@@ -226,7 +230,7 @@ def load_encoder(
 def _modality_names(modalities: Sequence[str], which: str) -> list[str]:
     if isinstance(modalities, str):
         modalities = [modalities]
-    names = [canonical_name(name) for name in modalities]
+    names = [canonical_channel(name) for name in modalities]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise BratsError(f"transfer: {which} modality '{twice[0]}' is named twice; name it once")

@@ -369,3 +369,25 @@ def test_interpolation_without_the_background_and_wrong_ranges_are_refused():
     ):
         with pytest.raises(BratsError, match=message):
             Augmentation(**values)
+
+
+def test_a_modality_changes_alike_in_all_slices():
+    """Of three equal slices: all that is done to them is equal, but for the noise."""
+    images, *_, seeds = batch(40)
+    three = np.concatenate([images] * 3, axis=-1)
+    config = certain(*(name for name in (*SWITCHES, *LATER) if name != "noise"))
+    outside = np.float32([[-1, -2]]).repeat(40, axis=0)
+    alone = augment(images, None, None, seeds, config, outside)[0]
+    together = augment(three, None, None, seeds, config, np.tile(outside, 3), slices=3)[0]
+    np.testing.assert_allclose(together, np.concatenate([alone] * 3, axis=-1), atol=1e-5)
+    noise = np.asarray(augment(three, None, None, seeds, certain("noise"), slices=3)[0]) - three
+    first, second, third = np.split(noise, 3, axis=-1)
+    assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.1
+    assert (first != second).mean() > 0.99 and (second != third).mean() > 0.99
+    assert abs(first.std() / second.std() - 1) < 0.1
+    # The darkest and the brightest pixel are those of all slices: one curve for the modality.
+    brighter = np.concatenate([images, images + 1, images - 1], axis=-1)
+    curved = np.asarray(augment(brighter, None, None, seeds, certain("gamma"), slices=3)[0])
+    pixels = np.stack(np.split(brighter, 3, axis=-1)), np.stack(np.split(curved, 3, axis=-1))
+    order = np.argsort(pixels[0][:, 0, ..., 0].ravel())
+    assert (np.diff(pixels[1][:, 0, ..., 0].ravel()[order]) > -1e-5).all()

@@ -8,6 +8,7 @@ from meshes import mesh_of
 from brats_jax.data import device_store
 from brats_jax.data.device_store import DeviceStore, bytes_needed, choose_placement, gather
 from brats_jax.data.patches import PatchPlan, cut
+from brats_jax.data.slice_facts import SliceFacts
 from brats_jax.data.store.prepare import prepare
 from brats_jax.data.store.reader import Store
 from brats_jax.data.whole_slices import whole_slice_batches
@@ -54,6 +55,23 @@ def test_patches_around_classes_are_those_of_the_host_and_hold_all_classes(small
         np.testing.assert_array_equal(batch[name], array)
     for number in (1, 2, 3):
         assert (expected["label"] == number).any(axis=(1, 2)).mean() >= 0.2
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_neighbours_cut_on_the_devices_have_the_bits_of_those_cut_on_the_host(
+    small_store, context_plan, count
+):
+    mesh, facts = mesh_of(count), SliceFacts(small_store, context=1)
+    resident = DeviceStore(small_store, facts.with_neighbours(np.arange(20, 60)), mesh)
+    drawn = context_plan.examples(0, 40)
+    numbers = devices.put_batch(resident.numbers(drawn), mesh)
+    batch = jax.jit(lambda arrays, numbers: gather(arrays, numbers, 16, mesh))(
+        resident.arrays, numbers
+    )
+    expected = cut(small_store, drawn, 16)
+    assert batch.keys() == expected.keys() == {"image", "label", "seed", "neighbours"}
+    for name, array in expected.items():
+        np.testing.assert_array_equal(batch[name], array)
 
 
 def test_slices_that_fill_no_whole_block_are_all_copied(small_store, monkeypatch):

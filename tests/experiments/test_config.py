@@ -101,6 +101,8 @@ def test_the_baseline_is_paired_with_ssl():
             {"segment__outputs": "regions", "loss": "focal", "focal_alpha": (1.0,) * 4},
             "4 weights; give one for each of WT, TC, ET",
         ),
+        ({"segment__context": 3}, "context=3: give at least 0, at most 2"),
+        ({"pretrain__context": -1}, "context=-1: give at least 0, at most 2"),
         ({"train__batch_size": 0}, "config.train.batch_size=0: give at least 1"),
         ({"seed": -1}, "give at least 0"),
         ({"model__width": 10}, "multiple of 4"),

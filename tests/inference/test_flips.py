@@ -26,7 +26,7 @@ def test_the_averages_of_an_evaluation_are_those_of_predict_with_tta(example_run
     model = inference.load(run, task=task, tta=True)
     images = model.normalise(model.scan(example_runs["volume"] / "cases" / examples.CASES[1]))
     member = model.trained.members[0]
-    x = member.network.task.test_input(jnp.asarray(images))
+    x = member.network.task.test_input({"image": jnp.asarray(images)})
     batch = put_batch({"image": np.asarray(x)}, member.network.mesh)["image"]
     flips = OverFlips(member.network)
     if task == "segment":

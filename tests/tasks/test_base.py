@@ -19,3 +19,13 @@ def test_a_task_uses_patients_with_all_modalities_that_it_needs():
     assert Pretraining().usable(present).tolist() == [True, True, False, False]
     assert Segmentation().usable(present).tolist() == [True, False, False, False]
     assert Segmentation(inputs=("t2",)).usable(present).tolist() == [True, False, True, True]
+
+
+def test_a_task_reads_a_slice_first_and_then_its_neighbours():
+    image = np.arange(4.0) * np.ones((1, 1, 1, 1))
+    near = 10 * (1 + np.arange(8.0)) * np.ones((1, 1, 1, 1))
+    batch = {"image": jnp.asarray(image), "neighbours": jnp.asarray(near)}
+    task = Segmentation(inputs=("flair", "t1"), context=1)
+    assert task.stem_channels == ("flair", "t1", "flair@-1", "t1@-1", "flair@+1", "t1@+1")
+    assert task.test_input(batch).ravel().tolist() == [3, 0, 40, 10, 80, 50]
+    assert task.describe()["context"] == 1 and "context" not in Segmentation().describe()

@@ -14,6 +14,8 @@ from brats_jax.tasks import Pretraining, Segmentation, task_of
         Pretraining(pretext_name="shuffled"),
         Segmentation(inputs=("t1", "flair"), width=4),
         Segmentation(outputs_name="regions", width=4),
+        Segmentation(inputs=("t1", "flair"), context=2),
+        Pretraining(inputs=("t1",), targets=("t2",), pretext_name="any_to_any", context=1),
     ],
 )
 def test_a_description_gives_its_task_back(task):

@@ -93,7 +93,7 @@ def test_every_pretext_has_inputs_and_outputs_for_its_network(name, decoder, bat
     channels = CHANNELS.get(name, (2, 1))
     assert (len(task.stem), len(task.outputs)) == channels
     x, target = task.prepare(with_all_that_tasks_want(batch), training=True)
-    assert x.shape == task.test_input(batch["image"]).shape == (3, 8, 8, channels[0])
+    assert x.shape == task.test_input(batch).shape == (3, 8, 8, channels[0])
     output = jax.eval_shape(lambda x: task.build(0)(x, train=False), x)
     assert output.shape == getattr(target, "image", target).shape == (3, 8, 8, channels[1])
     assert output.dtype == jnp.float32

@@ -366,3 +366,28 @@ def test_the_stem_of_another_network_replaces_that_leaf_alone(target):
     for name, value in new.items():
         expected = theirs if name == "encoder.conv1.kernel" else old
         np.testing.assert_array_equal(value, expected[name])
+
+
+NEAR = ("t1", "flair", "t1@-1", "flair@-1", "t1@+1", "flair@+1")
+
+
+@pytest.mark.parametrize(
+    "source_channels, moves",
+    [
+        (("flair", "t1"), {0: 1, 1: 0}),  # without a context: the slice itself
+        (("t1", "t1@-1", "t1@+1"), {0: 0, 1: 2, 2: 4}),
+        (("t1", "t1@-1", "t1@+1", "t1@-2", "t1@+2"), {0: 0, 1: 2, 2: 4}),
+    ],
+)
+def test_stems_with_a_context_are_transferred_by_modality_and_offset(source_channels, moves):
+    one = states(ReconstructionModel(len(source_channels), width=4, rngs=nnx.Rngs(1)), 1)[0]
+    other = states(SegmentationModel(6, width=4, rngs=nnx.Rngs(2)), 2)[0]
+    name = "encoder.conv1.kernel"
+    result = flat(transfer_parts(one, other, source_channels, NEAR))[name]
+    theirs, ours = flat(one)[name], flat(other)[name]
+    taken = {put: take for take, put in moves.items()}
+    for channel in range(6):
+        expected = theirs[:, :, taken[channel]] if channel in taken else ours[:, :, channel]
+        np.testing.assert_array_equal(result[:, :, channel], expected)
+    marks = flat(transferred(other, source_channels, NEAR))[name]
+    assert marks.ravel().tolist() == [channel in taken for channel in range(6)]

@@ -63,7 +63,7 @@ def test_volume_dice_is_that_of_the_predicted_volumes_on_any_number_of_devices(
     slices = np.arange(16, 48)  # of patients 1 and 2
     images, truth = small_store.read(slices)
     output, _ = models.apply(
-        graph, params, stats, task.test_input(jnp.asarray(images)), train=False
+        graph, params, stats, task.test_input({"image": jnp.asarray(images)}), train=False
     )
     predicted = np.asarray(task.result(output))
     expected = []

@@ -9,6 +9,7 @@ import numpy as np
 
 from brats_jax.data import crops
 from brats_jax.data.modalities import CLASS_LABELS, CLASSES, MODALITIES
+from brats_jax.data.neighbours import Neighbours
 from brats_jax.data.sources.joined import described, descriptions_in
 from brats_jax.data.store.layout import (
     CASES,
@@ -109,6 +110,7 @@ class Store:
             starts = crops.starts(self.box)
             # First pixel of each slice in the files of its case.
             self._start = starts[:-1] - starts[self._first[self.patient_of]]
+            self._neighbours = Neighbours(self.patient_of, self.slice_number)
             # A pixel's four modalities as one number, which is copied four times as fast.
             self._whole_background = np.ascontiguousarray(self.background).view(np.uint64)[:, 0]
         records = {images: record for images, _, record in map(case_files, self.patients)}
@@ -203,6 +205,32 @@ class Store:
             crops.window(whole[k], row, column, box, image, self._whole_background[index])
             crops.window(labels[k], row, column, box, label, 0)
         return images, labels
+
+    def neighbours(self, indices: np.ndarray, context: int) -> np.ndarray:
+        """int64[n, 2 context]: global indices of the slices beside each (`data.neighbours`)."""
+        return self._neighbours.of(indices, context)
+
+    def stacked(
+        self, indices: np.ndarray, rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]
+    ) -> np.ndarray:
+        """Copies the same window of m slices for each example, as channels.
+
+        Args:
+          indices: int[n, m] global indices.
+          rows, columns, shape: as of `windows`.
+
+        Returns:
+          float16[n, h, w, 4 m]: slice by slice, modalities in canonical order.
+        """
+        count, slices = indices.shape
+        images = np.empty((count, *shape, slices * len(MODALITIES)), dtype=np.float16)
+        whole = images.view(np.uint64)
+        for k, (row, column) in enumerate(zip(rows.tolist(), columns.tolist(), strict=True)):
+            for m, index in enumerate(indices[k].tolist()):
+                box, image, _ = self._pixels(index)
+                background = self._whole_background[index]
+                crops.window(whole[k, ..., m], row, column, box, image, background)
+        return images
 
     def presence(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """The entry of a batch of slices on missing modalities.
