@@ -4,7 +4,7 @@ import csv
 import dataclasses
 import io
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -151,7 +151,10 @@ def _cell(value: Any) -> Any:
 
 
 def _over_folds(folds: Sequence[Evaluation]) -> tuple[FoldsScore, ...]:
-    """One row per score: mean and SD over the folds that have it, and the number of units."""
+    """One row per score: mean and SD over the folds that have it, and the number of units.
+
+    In a cross-validation the mean is over the units of all folds.
+    """
     by_key: dict[tuple[str, ...], dict[int, Score]] = {}
     units: dict[tuple[str, ...], dict[int, int]] = {}
     of_set = folds[0].set
@@ -174,7 +177,7 @@ def _over_folds(folds: Sequence[Evaluation]) -> tuple[FoldsScore, ...]:
                 of=first.of,
                 metric=first.metric,
                 convention=first.convention,
-                mean=float(np.mean(means)) if means else None,
+                mean=_mean(known, scores, of_set),
                 sd_over_folds=float(np.std(means, ddof=1)) if len(means) > 1 else None,
                 folds=len(means),
                 count=_over_all(counts, of_set),
@@ -195,9 +198,8 @@ def format_summary(summary: Summary) -> str:
     lines = [
         "",
         f"{_of_set(summary)}, {summary.slices} slices, split by {summary.split_by}{leak}; "
-        f"mean over fold {folds} of {summary.of_folds}"
-        + "; predictions averaged over flips"
-        * summary.tta,
+        f"{'pooled' if summary.set == CROSS_VALIDATION else 'mean'} over fold {folds} of "
+        f"{summary.of_folds}" + "; predictions averaged over flips" * summary.tta,
     ]
     if summary.with_holes:
         over = " and over all slices" if summary.slices == "all" else ""
@@ -213,6 +215,13 @@ def format_summary(summary: Summary) -> str:
         if any(row.over == "volumes" for row in rows):
             lines += _volume_table(summary)
     return "\n".join(lines)
+
+
+def _mean(known: Mapping[int, float], scores: Mapping[int, Score], of_set: str) -> float | None:
+    if not known:
+        return None
+    weights = [scores[fold].count if of_set == CROSS_VALIDATION else 1 for fold in known]
+    return float(np.average(list(known.values()), weights=weights if any(weights) else None))
 
 
 def _of_set(summary: Summary) -> str:
@@ -295,7 +304,7 @@ def _slice_table(summary: Summary) -> list[str]:
             line += show(cell, 4).ljust(_COLUMN)
             shown.append(cell)
         plain = find_row(rows, of=name, metric="asd_mm", convention="both_present")
-        line += _counted(plain, 2).ljust(_COLUMN) + _beside(rows, name)
+        line += _counted(plain, 2).ljust(_COLUMN) + _beside(summary, name)
         shown.append(plain)
         lines.append(line.rstrip())
     lines += [f"  {c}: {conventions.NOTES[c]}" for c in overlap.CONVENTIONS]
@@ -323,18 +332,19 @@ def _volume_table(summary: Summary) -> list[str]:
             cell = find_row(rows, of=name, metric=metric, convention=convention)
             line += ("" if cell is None else _counted(cell, digits)).ljust(_COLUMN)
             shown.append(cell)
-        lines.append((line + _beside(rows, name)).rstrip())
+        lines.append((line + _beside(summary, name)).rstrip())
     lines.append(f"  brats2020: {conventions.NOTES['brats2020']}")
     return [*lines, *_beside_notes("region"), *_without(shown, summary)]
 
 
-def _beside(rows: Sequence[FoldsScore], name: str) -> str:
+def _beside(summary: Summary, name: str) -> str:
     """The columns `_BESIDE` of a region: what its plain ASD leaves out."""
     if name == MEAN_FOREGROUND:
         return ""
+    rows, pooled = summary.rows, summary.set == CROSS_VALIDATION
     penalised = find_row(rows, of=name, metric="asd_mm", convention="penalised")
     absent = (find_row(rows, of=name, metric=metric) for metric in ("missed", "invented"))
-    cells = (_counted(penalised, 2), *map(_number_of, absent))
+    cells = (_counted(penalised, 2), *(_number_of(row, pooled=pooled) for row in absent))
     return "".join(cell.ljust(_COLUMN) for cell in cells)
 
 
@@ -346,11 +356,12 @@ def _beside_notes(region: str) -> list[str]:
     ]
 
 
-def _number_of(row: FoldsScore | None) -> str:
-    """'3 of 20': units with the value 1, summed over the folds."""
+def _number_of(row: FoldsScore | None, *, pooled: bool) -> str:
+    """'3 of 20': units with the value 1, summed over the folds; `pooled`: `count` is a sum."""
     if row is None or row.mean is None:
         return "-" if row is None else "0 of 0"
-    return f"{round(row.mean * row.count * row.folds)} of {row.count * row.folds}"
+    count = row.count if pooled else row.count * row.folds
+    return f"{round(row.mean * count)} of {count}"
 
 
 def _without(shown: Sequence[FoldsScore | None], summary: Summary) -> list[str]:

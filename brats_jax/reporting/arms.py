@@ -282,7 +282,8 @@ def fold_means(group: Iterable[Measured], key: Key) -> dict[int, float]:
 def mean_over_folds(group: Iterable[Measured], key: Key) -> tuple[float, int]:
     """(mean over folds of the mean over seeds, number of units); (NaN, 0) if undefined.
 
-    Where the folds have the same test set, the number is the largest of a training.
+    Where the folds have the same test set, the number is the largest of a training. In a
+    cross-validation the mean is over the units of all folds.
     """
     group = list(group)
     folds = fold_means(group, key)
@@ -290,9 +291,14 @@ def mean_over_folds(group: Iterable[Measured], key: Key) -> tuple[float, int]:
     for one in group:
         if key in one.rows:
             counts[one.fold] = max(counts.get(one.fold, 0), one.rows[key][1])
-    crossed = any(one.cross_validates for one in group)
-    count = sum(counts.values()) if crossed else max(counts.values(), default=0)
-    return (float(np.mean(list(folds.values()))) if folds else float("nan"), count)
+    if not folds:
+        return float("nan"), max(counts.values(), default=0)
+    values = list(folds.values())
+    if not any(one.cross_validates for one in group):
+        return float(np.mean(values)), max(counts.values())
+    weights = [counts[fold] for fold in folds]
+    mean = float(np.average(values, weights=weights if any(weights) else None))
+    return mean, sum(counts.values())
 
 
 def patient_values(group: Iterable[Measured], key: Key) -> dict[str, dict[Repeat, float]]:

@@ -59,17 +59,20 @@ def test_the_mean_is_over_the_folds_that_have_the_number(run):
 def test_in_a_cross_validation_the_patients_of_all_folds_are_counted(tmp_path):
     run = RunFolder(tmp_path)
     prediction, truth, sizes = two_patients()
-    rows = rows_of("segment", scores_of(tally_of(prediction, truth, sizes)))
-    for fold in range(2):
+    for fold, predicted in ((0, prediction), (1, truth)):
+        rows = rows_of("segment", scores_of(tally_of(predicted, truth, sizes)))
         evaluation_of(fold, rows, "cross-validation").write(run.fold(fold).evaluation_json)
     summary = summarise_run(run, 2)
     ed = find_row(
         summary.rows, of="ED", over="all slices", metric="dice", convention="present_only"
     )
     assert (summary.patients, ed.count, ed.least_count) == (4, 4, None)
+    # ET: invented in one of five slices of the first fold; in none of the second's two.
+    invented = find_row(summary.rows, of="ET", over="all slices", metric="invented")
+    assert (invented.mean * invented.count) == pytest.approx(1)
     assert (
         "Cross-validation: 4 patients, each tested by the fold that it does not train, all slices, "
-        "split by patient; mean over fold 0, 1 of 2"
+        "split by patient; pooled over fold 0, 1 of 2"
     ) in format_summary(summary)
 
 
