@@ -301,7 +301,8 @@ def _seen(run: RunFolder, folds: Sequence[int], *, pretrained: bool) -> frozense
     splits = read_document(run.splits_json, Splits)
     units = {name for names in splits.folds for name in names}
     if splits.cross_validates:
-        units = {name for name in units if any(name not in splits.folds[k] for k in folds)}
+        own = dict(enumerate(splits.folds))
+        units = {name for name in units if any(name not in own.get(k, ()) for k in folds)}
     # Without labels only a pretraining uses them.
     unlabelled = splits.unlabelled if pretrained else ()
     return frozenset(name.split("/")[0] for name in (*units, *splits.training_only, *unlabelled))
