@@ -131,6 +131,7 @@ class Run:
             return data.label_fraction
         folds = self.splits.folds if self.splits else ()
         every = sum(map(len, folds)) * (1 - 1 / max(1, len(folds)))
+        every += len(self.splits.training_only) if self.splits else 0
         return min(1.0, data.label_patients / (every or _UNKNOWN))
 
     @property

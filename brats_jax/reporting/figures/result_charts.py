@@ -1,5 +1,6 @@
 """Charts of the results: conventions, differences, distributions by patient, label fractions."""
 
+import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -37,6 +38,7 @@ _OTHERS = (
     ("#6B6B6B", "X"),
     ("#000000", "*"),
 )
+_MORE_MARKERS = "Dd<>ph"  # of a second round of the same colours
 
 
 @styled
@@ -195,8 +197,15 @@ def label_figure(results: Results) -> Figure | None:
     losses = [
         x for x in results.losses if len({a.fraction for a in results.arms if a.loss == x}) > 1
     ]
-    drawing = canvas(2.7 * len(quantities) + 0.4, 2.4 * len(losses) + 0.6)
+    width = 2.7 * len(quantities) + 0.4
+    names = [name for loss in losses for name, *_ in _label_lines(results, loss)]
+    columns = legend_columns(names, width)
+    rows = math.ceil(len(set(names)) / columns)
+    drawing = canvas(width, 2.4 * len(losses) + 0.4 + 0.2 * rows)
     grid = axes(drawing, len(losses), len(quantities), sharex=True, sharey=True)
+    places = places_of_shares(results.fractions)
+    # Starts stand side by side, within less than the way to the next share.
+    step = 0.35 * min(np.diff(list(places.values()))) / len({*names})
     intervals: list[Interval] = []
     for row, loss in zip(grid, losses, strict=True):
         for axis, quantity in zip(row, quantities, strict=True):
@@ -207,8 +216,8 @@ def label_figure(results: Results) -> Figure | None:
                     for a in arms
                 ]
                 intervals += ends
-                beside = 1 + 0.03 * (2 * place - len(lines) + 1)
-                x = np.array([100 * a.fraction for a in arms]) * beside
+                beside = step * (2 * place - len(lines) + 1)
+                x = np.array([places[a.fraction] for a in arms]) + beside
                 means = np.array([e.mean for e in ends])
                 axis.plot(x, means, marker=mark, color=colour, ms=5, label=name)
                 for at, end in zip(x, ends, strict=True):
@@ -217,16 +226,15 @@ def label_figure(results: Results) -> Figure | None:
                     points = _repeat_means(results, arm, quantity)
                     if len(points) > 1:
                         axis.plot([at] * len(points), points, ".", color=colour, ms=3, alpha=0.5)
-            axis.set_xscale("log")
             axis.set_title(f"{_loss_name(loss, results)}, {quantity.key[2]}")
         row[0].set_ylabel(_metric(quantities))
     ticks = {arm.fraction: arm.labels for arm in results.arms}
     for axis in grid[-1]:
         axis.set_xlabel("training patients with labels")
-        axis.set_xticks([100 * f for f in sorted(ticks)], [ticks[f] for f in sorted(ticks)])
+        axis.set_xticks([places[f] for f in sorted(ticks)], [ticks[f] for f in sorted(ticks)])
         axis.tick_params(axis="x", rotation=35)
-        axis.minorticks_off()
-    drawing.legend(*grid[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    entries = grid[0][0].get_legend_handles_labels()
+    drawing.legend(*entries, loc="outside lower center", ncols=columns)
     return drawn(
         drawing,
         "label_efficiency",
@@ -236,6 +244,24 @@ def label_figure(results: Results) -> Figure | None:
         f"{_convention(quantities)}. " + captions.over(results.measured()),
         "Line charts of Dice against the share of labelled patients, with and without SSL",
     )
+
+
+def legend_columns(names: Sequence[str], width: float) -> int:
+    """Columns of a legend, at most three, that fit into `width` inches."""
+    widest = 0.6 + 0.062 * max(map(len, names), default=0)
+    return max(1, min(3, int(width / widest)))
+
+
+def places_of_shares(fractions: Sequence[float]) -> dict[float, float]:
+    """Places of ascending shares of labels on an axis, from 0.
+
+    The axis is logarithmic; two shares so close that their labels would overlap, such as 10 of 12
+    patients and all, are moved apart.
+    """
+    at = np.log(np.array(fractions) / fractions[0])
+    least = 0.25 * at[-1]
+    gaps = np.maximum(np.diff(at), least)
+    return dict(zip(fractions, np.concatenate([[0.0], np.cumsum(gaps)]).tolist(), strict=True))
 
 
 def _label_lines(results: Results, loss: str) -> list[tuple[str, list[Arm], str, str]]:
@@ -252,6 +278,7 @@ def _label_lines(results: Results, loss: str) -> list[tuple[str, list[Arm], str,
         same = [s for s, *_ in list(families)[:k]].count(ssl)
         if same:  # another of the same side
             colour, mark = _OTHERS[(k - 1) % len(_OTHERS)]
+            mark = mark if k <= len(_OTHERS) else _MORE_MARKERS[(k - 1) % len(_OTHERS)]
         if [s for s, *_ in families].count(ssl) == 1:
             name = usual
         lines.append((name, arms, colour, mark))

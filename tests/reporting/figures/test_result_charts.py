@@ -1,10 +1,14 @@
 """Charts of results."""
 
+import math
+
+import pytest
 from report_examples import write_run
 
 from brats_jax.reporting import comparisons
 from brats_jax.reporting.arms import Results, collect
 from brats_jax.reporting.figures import result_charts
+from brats_jax.reporting.figures.result_charts import legend_columns, places_of_shares
 from brats_jax.reporting.read_runs import discover
 
 
@@ -46,3 +50,15 @@ def test_without_any_evaluation_there_is_no_chart():
         result_charts.label_figure,
     ):
         assert draw(Results()) is None
+
+
+def test_close_shares_of_labels_are_moved_apart_and_others_are_logarithmic():
+    found = places_of_shares([1 / 12, 3 / 12, 10 / 12, 1.0])
+    at = list(found.values())
+    assert at[0] == 0 and at[1] == pytest.approx(math.log(3))
+    assert at[2] - at[1] == pytest.approx(math.log(10 / 3))
+    assert at[3] - at[2] == pytest.approx(math.log(12) / 4)
+
+
+def test_a_legend_of_long_names_has_fewer_columns():
+    assert [legend_columns(["x" * n] * 4, 8.5) for n in (10, 50, 200)] == [3, 2, 1]
