@@ -7,6 +7,7 @@ import pytest
 from report_examples import write_run
 from report_pages import read, table
 
+from brats_jax.data.splits import Splits
 from brats_jax.errors import BratsError
 from brats_jax.evaluation import summary
 from brats_jax.reporting.read_runs import discover
@@ -26,6 +27,15 @@ def test_a_run_is_read_with_its_folds_and_stages(tmp_path):
     assert stage.result.best_step == 8
     assert [epoch for epoch, _ in stage.curve("validation")] == [1, 2, 3, 4]
     assert study.problems == [] and not run.is_phantom
+
+
+def test_patients_that_train_only_count_as_training_patients(tmp_path):
+    """Five folds of two, and two who train in each: 8 + 2 train, of whom 5 have labels."""
+    path = write_run(tmp_path / "run", settings={"data.label_patients": 5})
+    folds = tuple((f"P{k}", f"Q{k}") for k in range(5))
+    splits = Splits("patient", 0, 0.15, 5, ("A",), ("A",), folds, training_only=("X", "Y"))
+    splits.write(RunFolder(path).splits_json)
+    assert discover(path).runs[0].fraction == 0.5
 
 
 def test_a_folder_is_searched_for_runs_down_to_the_third_level(tmp_path):
