@@ -74,7 +74,8 @@ def pretraining_name(settings: Mapping[str, Any], differing: Collection[str]) ->
     if _UNLABELLED in differing and share != 1:
         words.append(f"{100 * share:.3g} % of the unlabelled scans" if share else _NONE_UNLABELLED)
     if _PARTS in differing and parts != TRANSFER_PARTS[0]:
-        words.append(f"{parts.replace('_', ' ')} transferred")
+        named = parts.replace("encoder_decoder", "encoder and decoder").replace("_", " ")
+        words.append(f"{named} transferred")
     words += [f"{name} = {settings.get(name)}" for name in differing if name not in SHORT]
     # What is the usual is named only where nothing else is to be named.
     usual = {
