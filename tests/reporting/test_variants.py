@@ -20,7 +20,7 @@ MASKED = {"pretrain.task": "masked", "pretrain.decoder": "unet"}
         (
             {**MASKED, "pretrain.unlabelled_fraction": 0.0, "transfer.parts": "encoder_decoder"},
             ["pretrain.task", "pretrain.unlabelled_fraction", "transfer.parts"],
-            "masked, unet, no unlabelled scans, encoder decoder transferred",
+            "masked, unet, no unlabelled scans, encoder and decoder transferred",
         ),
         (
             {"pretrain.unlabelled_fraction": 0.25},
