@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import measure  # noqa: E402
-from benchmarks.train_step import step_of_task  # noqa: E402
+from benchmarks.train_step import repeated, step_of_task  # noqa: E402
 from brats_jax.data.augment import LATER, Augmentation  # noqa: E402
 from brats_jax.runtime import devices  # noqa: E402
 from brats_jax.tasks import Segmentation  # noqa: E402
@@ -60,16 +60,7 @@ def make_run(augmentation: Augmentation | None, width: int, batch: int) -> Calla
     }
     if "background" in task.wants:
         host["background"] = np.zeros((batch, 4), np.float16)
-    examples = devices.put_batch(host, mesh)
-    kept = jax.device_put(state, devices.replicated_sharding(mesh))
-
-    def run() -> object:
-        nonlocal kept
-        for _ in range(STEPS):
-            kept, progress = step(kept, examples)
-        return progress
-
-    return run
+    return repeated(step, state, host, mesh, STEPS)
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import measure  # noqa: E402
-from benchmarks.train_step import step_of_task  # noqa: E402
+from benchmarks.train_step import repeated, step_of_task  # noqa: E402
 from brats_jax.models import DECODERS  # noqa: E402
 from brats_jax.pretexts import PRETEXTS  # noqa: E402
 from brats_jax.runtime import devices  # noqa: E402
@@ -48,16 +48,7 @@ def make_run(name: str, decoder: str, width: int, batch: int) -> Callable[[], ob
     }
     if task.pretext.needs_donor:
         host["donor"] = donor
-    examples = devices.put_batch(host, mesh)
-    kept = jax.device_put(state, devices.replicated_sharding(mesh))
-
-    def run() -> object:
-        nonlocal kept
-        for _ in range(STEPS):
-            kept, progress = step(kept, examples)
-        return progress
-
-    return run
+    return repeated(step, state, host, mesh, STEPS)
 
 
 def main() -> None:

@@ -64,6 +64,22 @@ STEP = measure.Record(
 )
 
 
+def repeated(
+    step: Callable[..., Any], state: Any, batch: dict[str, np.ndarray], mesh: Mesh, steps: int
+) -> Callable[[], object]:
+    """A function that does `steps` steps on one batch of arrays, and goes on where it ended."""
+    examples = devices.put_batch(batch, mesh)
+    kept = jax.device_put(state, devices.replicated_sharding(mesh))
+
+    def run() -> object:
+        nonlocal kept
+        for _ in range(steps):
+            kept, progress = step(kept, examples)
+        return progress
+
+    return run
+
+
 def step_of_task(
     task: Task,
     mode: str,

@@ -237,22 +237,18 @@ def l1(prediction: Images, target: Images, weight: Weights = None) -> Scalar:
     return weighted_mean(jnp.abs(_difference(prediction, target)), weight)
 
 
-def l1_ssim(
-    prediction: Images, target: Images, weight: Weights = None, of_brain: Weights = None
-) -> Scalar:
-    """Structural dissimilarity of the brain, and absolute error.
+def l1_ssim(prediction: Images, target: Images, weight: Weights = None) -> Scalar:
+    """Structural dissimilarity and absolute error, over all pixels or over those that count.
 
         0.84 (1 - SSIM) + 0.16 mean |p - t|
 
     SSIM has windows of 7 x 7 and the intensity range of each target (maximum - minimum). A window
-    counts where its centre is in the brain, and reaches beyond it: the absolute error counts
-    outside too, so that the background is learned. The optimum of `mse` has less contrast than
-    the truth wherever the input does not decide the target; SSIM asks for the truth's.
+    counts where its centre does, and reaches beyond it. The optimum of `mse` has less contrast
+    than the truth wherever the input does not decide the target; that of SSIM has the truth's.
 
     Args:
       prediction, target: images of one shape, each side at least 7.
-      weight: of the absolute error, see `mse`.
-      of_brain: the same of the windows' centres; None: `weight`.
+      weight: see `mse`.
 
     Raises:
       ValueError: shapes differ.
@@ -260,8 +256,7 @@ def l1_ssim(
     Reference: Zhao et al. 2017, https://arxiv.org/abs/1511.08861, whose SSIM has several scales.
     """
     error = jnp.abs(_difference(prediction, target))
-    of_brain = weight if of_brain is None else of_brain
-    every = jnp.ones(()) if of_brain is None else of_brain
+    every = jnp.ones(()) if weight is None else weight
     windows, centres = ssim_of_windows(prediction, target, every)
     return 0.84 * weighted_mean(1 - windows, centres) + 0.16 * weighted_mean(error, weight)
 
@@ -297,7 +292,7 @@ def _difference(prediction: Images, target: Images) -> Images:
     return _at_least_float32(prediction) - _at_least_float32(target)
 
 
-# Losses of the first stage. Those named 'brain_' need to know where the brain is.
+# Losses of the first stage. Those named 'brain_' have weight 0 outside the brain.
 RECONSTRUCTION_LOSSES: dict[str, Callable[[Images, Images, Weights], Scalar]] = {
     "mse": mse,
     "l1": l1,

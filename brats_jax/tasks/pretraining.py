@@ -29,12 +29,10 @@ class Weighted(NamedTuple):
     Attributes:
       image: float32[B, H, W, K].
       weight: 0 or 1, of a shape [B, ...] that broadcasts to it.
-      of_brain: the same for pixels in the brain alone, where a loss needs both; else None.
     """
 
     image: jax.Array
     weight: jax.Array
-    of_brain: jax.Array | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,11 +198,7 @@ class Pretraining(Task):
         weight = found.weight
         if brain is not None:
             of_brain = brain[..., None].astype(jnp.float32)
-            inside = of_brain if weight is None else weight * of_brain
-            if self.loss_name == "brain_ssim":
-                every = jnp.ones_like(of_brain) if weight is None else weight
-                return found.input, Weighted(found.target, every, inside)
-            weight = inside
+            weight = of_brain if weight is None else weight * of_brain
         return found.input, found.target if weight is None else Weighted(found.target, weight)
 
     def test_example(self, batch: Batch) -> Example:
@@ -255,8 +249,6 @@ class Pretraining(Task):
         self, output: Float[Array, "b h w k"], target: Float[Array, "b h w k"] | Weighted
     ) -> jax.Array:
         """The loss called `loss_name` over what counts."""
-        if isinstance(target, Weighted) and target.of_brain is not None:
-            return losses.l1_ssim(output, target.image, target.weight, target.of_brain)
         return losses.RECONSTRUCTION_LOSSES[self.loss_name](output, *_parts(target))
 
     def validate(
@@ -267,8 +259,6 @@ class Pretraining(Task):
         For the loss `brain_ssim` the same of SSIM, whose windows count by their centres.
         """
         image, weight = _parts(target)
-        if isinstance(target, Weighted) and target.of_brain is not None:
-            weight = target.of_brain
         squares = jnp.square(output - image)
         if weight is None:
             return {"mse": jnp.mean(squares, axis=(1, 2, 3))}
@@ -298,7 +288,7 @@ def _ratio(total: float, count: float) -> float:
 
 
 def _parts(target: jax.Array | Weighted) -> tuple[jax.Array, jax.Array | None]:
-    return (target.image, target.weight) if isinstance(target, Weighted) else (target, None)
+    return target if isinstance(target, Weighted) else (target, None)
 
 
 def _of(present: jax.Array | None, places: Sequence[int]) -> jax.Array | None:
