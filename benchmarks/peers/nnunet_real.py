@@ -21,13 +21,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 DATASET, NAME = 1, "Dataset001_BraTS"  # `real_cases.write_nnunet` writes the same
 PLANS, CONFIGURATION, FOLD = "nnUNetPlans", "2d", "all"
 MOST_EPOCHS = 25
 # An epoch ends with one batch of validation, which costs a third of an iteration, a checkpoint and
 # a figure, which cost one or two seconds.
 ITERATIONS_PER_EPOCH, SECONDS_PER_EPOCH = 5, 30.0
-WEIGHTS, MODEL = "weights.pt", "model.json"
+WEIGHTS, MODEL = "weights.npz", "model.json"
 
 
 def use(base: Path) -> None:
@@ -229,7 +231,8 @@ def train(base: Path, batch: int, seconds: float, epochs: int, device: str) -> d
     took = ends[0] - begin
     network = getattr(trainer.network, "_orig_mod", trainer.network)
     folder = Path(trainer.output_folder)
-    torch.save(network.state_dict(), folder / WEIGHTS)
+    state = {name: values.cpu().numpy() for name, values in network.state_dict().items()}
+    np.savez(folder / WEIGHTS, **state)  # not torch's format, which is unpickled
     axes = trainer.inference_allowed_mirroring_axes
     write(folder / MODEL, {"mirroring_axes": None if axes is None else [int(a) for a in axes]})
     return {
@@ -260,7 +263,8 @@ def new_predictor(base: Path, batch: int, device: str, mirroring: bool) -> Any:
     dataset = json.loads((base / "raw" / NAME / "dataset.json").read_text())
     name = f"nnUNetTrainer__{plans_name(batch)}__{CONFIGURATION}"
     folder = base / "results" / NAME / name / f"fold_{FOLD}"
-    weights = torch.load(folder / WEIGHTS, map_location="cpu", weights_only=True)
+    with np.load(folder / WEIGHTS, allow_pickle=False) as file:
+        weights = {name: torch.from_numpy(file[name]) for name in file.files}
     axes = json.loads((folder / MODEL).read_text())["mirroring_axes"]
     heads = manager.get_label_manager(dataset).num_segmentation_heads
     network = nnUNetTrainer.build_network_architecture(

@@ -1,4 +1,4 @@
-"""The scores that the card of an exported model states: few, on patients it has not seen."""
+"""Selects the scores for the card of an exported model, on patients that it has not seen."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace

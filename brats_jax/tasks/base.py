@@ -117,7 +117,7 @@ class Task(abc.ABC):
         return jnp.concatenate([own, near], axis=-1)
 
     def background(self, batch: Batch, places: Sequence[int]) -> jax.Array:
-        """The values outside the head of the channels of `read`, [B, len(places) * slices_read]."""
+        """Values outside the head, of the channels of `read`: [B, len(places) * slices_read]."""
         own = batch["background"][:, jnp.array(places)]
         if not self.context:
             return own
