@@ -178,8 +178,8 @@ class WeightsDocument(SealedDescription):
         """Parses the document.
 
         Raises:
-          ValueError: as in `Sealed`; it has no SHA-256 of itself or no network; a temperature is not
-            above 0.
+          ValueError: as in `Sealed`; it has no SHA-256 of itself or no network; a temperature is
+            not above 0.
         """
         parsed = super().from_json(document)
         if not parsed.document_sha256:
