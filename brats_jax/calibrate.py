@@ -1,10 +1,17 @@
-"""Fits the temperature of every fold's segmentation on that fold's validation set.
+"""Fits temperatures, or the sizes of the cleaning, of a segmentation on held-out patients.
 
     python -m brats_jax.calibrate --checkpoint=RUN[/fold_K] [--store=STORE]
 
-Writes fold_K/calibration.json with the expected calibration error before and after, on the
-validation set, which the temperature is fitted to, and on the test set.
+fits the temperature of every fold on that fold's validation set. Writes fold_K/calibration.json
+with the expected calibration error before and after, on the validation set and on the test set.
+
+    python -m brats_jax.calibrate --checkpoint=RUN --cleaning [--store=STORE]
+
+fits the smallest sizes of components and of ET on patients that the folds have not trained on, and
+writes RUN/cleaning.json, which `predict` and `brats_jax.load` use.
 """
+
+from pathlib import Path
 
 from absl import flags
 
@@ -14,6 +21,9 @@ from brats_jax.runtime.console import print_line
 
 _CHECKPOINT = flag_types.define_path("checkpoint", "RUN (all folds) or RUN/fold_K.")
 _STORE = flag_types.define_path("store", "The store of the training, if its path has changed.")
+_CLEANING = flags.DEFINE_bool(
+    "cleaning", False, "Fit the sizes of the cleaning of labels instead, on held-out patients."
+)
 _BATCH_SIZE = flags.DEFINE_integer(
     "batch_size",
     16,
@@ -28,14 +38,29 @@ def _main() -> None:
         raise BratsError("--checkpoint is missing: give a run folder, or RUN/fold_K")
     # Imported here, so that a misspelt flag is reported at once.
     from brats_jax.evaluation.calibration import calibrate
+    from brats_jax.evaluation.cleaning_fit import fit_cleaning
     from brats_jax.inference.located import open_model
-    from brats_jax.runs.folder import RunFolder
+    from brats_jax.runs.folder import RunFolder, locate_fold
     from brats_jax.runtime import devices
 
+    located = locate_fold(Path(_CHECKPOINT.value))
+    if _CLEANING.value and located is not None and located[1] is not None:
+        raise BratsError(
+            f"--checkpoint={_CHECKPOINT.value} is one fold; the sizes of the cleaning are fitted "
+            f"over all folds of a run: give --checkpoint={located[0].path}"
+        )
     devices.use_compilation_cache("auto")
     trained = open_model(_CHECKPOINT.value, "segment", devices.data_mesh())
     for note in trained.notes:
         print_line(f"note: {note}")
+    if _CLEANING.value:
+        for line in fit_cleaning(trained, _STORE.value, _BATCH_SIZE.value):
+            print_line(line)
+        print_line(
+            f"written to {RunFolder(trained.run).cleaning_json}; predict uses it, unless "
+            "--min_component_mm3 and --min_et_mm3 are given"
+        )
+        return
     for line in calibrate(trained, _STORE.value, _BATCH_SIZE.value):
         print_line(line)
     written = RunFolder(trained.run).fold(trained.members[0].fold).calibration_json

@@ -95,16 +95,21 @@ def _main() -> None:
 
         written = stablehlo.write(trained, output, slice_shape=shape)
     else:
-        from brats_jax.evaluation.stated_scores import scores_of
+        from brats_jax.evaluation.stated_scores import cleaning_of, scores_of
         from brats_jax.inference import weights_writer
         from brats_jax.runs.weights_document import CardOptions
 
+        others = [Path(path) for path in _SCORES.value or ()]
+        cleaning, notes = cleaning_of(trained, others)
+        for note in notes:
+            print_line(f"note: {note}")
         options = weights_writer.WeightsOptions(
             dtype=_WEIGHTS_DTYPE.value,
             card=_FORMAT.value == "hub",
             name=_NAME.value,
             about=CardOptions(_LICENSE.value, _COMMAND.value, text),
-            scores=scores_of(trained, [Path(path) for path in _SCORES.value or ()]),
+            scores=scores_of(trained, others),
+            cleaning=cleaning,
         )
         written = weights_writer.write(trained, output, options)
     for path in written:

@@ -46,15 +46,15 @@ _CALIBRATED = flags.DEFINE_bool(
 )
 _MIN_COMPONENT = flag_types.define_number(
     "min_component_mm3",
-    0,
-    "Remove connected components smaller than this.",
+    None,
+    "Remove connected components smaller than this (default: the fitted size, or 0).",
     least=0,
     most=LARGEST_VOLUME_MM3,
 )
 _MIN_ET = flag_types.define_number(
     "min_et_mm3",
-    0,
-    "Relabel ET as NCR/NET in cases with less ET than this.",
+    None,
+    "Relabel ET as NCR/NET in cases with less ET (default: the fitted size, or 0).",
     least=0,
     most=LARGEST_VOLUME_MM3,
 )

@@ -57,6 +57,7 @@ train() {
 train folds --config.data.test_fraction=0 --config.data.num_folds="${FOLDS:-5}" \
   --config.folds="$(seq -s, 0 $((${FOLDS:-5} - 1)))"
 train all --config.folds=all
+"$python" -m brats_jax.calibrate --checkpoint="$folder/segmentation_folds" --cleaning
 
 # With the variables that differ from the defaults, but without the folders of the machine.
 command="bash launch/small.sh STORE"

@@ -8,6 +8,12 @@ from typing import Any
 import numpy as np
 
 from brats_jax.runs.axes import Axes
+from brats_jax.runs.cleaning_document import (
+    CleanedFold,
+    CleanedScores,
+    FittedCleaning,
+    FittedSizes,
+)
 from brats_jax.runs.documents import (
     CellRecord,
     EvaluatedCheckpoint,
@@ -46,6 +52,27 @@ def evaluation_of(stage: str, step: int = 5) -> Evaluation:
         checkpoints={stage: EvaluatedCheckpoint(step, 1, 0.5)},
         rows=(),
     )
+
+
+def sizes_of(component: float, et: float, **changes: Any) -> FittedSizes:
+    """Fitted sizes of a cleaning that found the ET of one of two cases without it."""
+    sizes = FittedSizes(
+        min_component_mm3=component,
+        min_et_mm3=et,
+        patients=5,
+        measured_on="cross-validation",
+        measured_patients=5,
+        trainings=2,
+        without_et=2,
+        before=CleanedScores(dict(WT=0.8, TC=0.7, ET=0.6), dict(WT=9.0, TC=8.0, ET=7.0), 2),
+        after=CleanedScores(dict(WT=0.81, TC=0.71, ET=0.75), dict(WT=4.0, TC=8.0, ET=6.0), 1),
+    )
+    return dataclasses.replace(sizes, **changes)
+
+
+def cleaning_of(sizes: FittedSizes, *hashes: str, step: int = 5) -> FittedCleaning:
+    """Sizes that belong to folds 0, 1, ... with these weights."""
+    return FittedCleaning(tuple(CleanedFold(k, h, step) for k, h in enumerate(hashes)), sizes)
 
 
 def record_of(cell: str, state: str = "done", seconds: float = 1.0, **changes: Any) -> CellRecord:

@@ -294,7 +294,10 @@ def test_the_ready_model_is_trained_on_all_and_cross_validated(experiment):
         assert "--config.folds=0,1,2 " in line
     assert f"--config.ssl=true --config.pretrain.run={folder}/synthesis_all" in trained[3]
     assert all("--config.folds=all" in line for line in trained[2:])
-    segmentation, synthesis, verified = lines[len(trained) :]
+    cleaning, segmentation, synthesis, verified = lines[len(trained) :]
+    assert cleaning == (
+        f"-m brats_jax.calibrate --checkpoint={folder}/segmentation_folds --cleaning"
+    )
     for line, name in ((segmentation, "segmentation"), (synthesis, "synthesis")):
         assert f"--checkpoint={folder}/{name}_all" in line and "--format=hub --name=small" in line
         assert f"--scores={folder}/{name}_folds" in line

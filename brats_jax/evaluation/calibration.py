@@ -54,10 +54,36 @@ def calibrate(trained: TrainedRun, store: str | None, batch_size: int) -> Iterat
       BratsError: no store there, or another one than the run was trained on; or a
         calibration.json that this program did not write, or that was edited since.
     """
+    data, splits = opened_data(trained, store)
+    folder = RunFolder(trained.run)
+    if splits.all_train or splits.cross_validates:
+        how = "on all patients (config.folds=all)"
+        if splits.cross_validates:
+            how = "in a cross-validation (config.data.test_fraction=0)"
+        raise BratsError(
+            f"{trained.run} was trained {how}: there is no validation set to fit a temperature to; "
+            "calibrate a run with folds and a test set"
+        )
+    for member in trained.members:
+        check_own_document(
+            folder.fold(member.fold).calibration_json,
+            Calibration,
+            "move it away, and calibrate again",
+        )
+    for member in trained.members:
+        yield _calibrate_fold(trained, member, data, splits, batch_size)
+
+
+def opened_data(trained: TrainedRun, store: str | None) -> tuple[Store, Splits]:
+    """The store and the splits that a run was trained with.
+
+    Raises:
+      BratsError: exported weights; no store there, or another one; splits that were changed.
+    """
     if trained.weights is not None:
         raise BratsError(
             f"{trained.run} holds exported weights, which do not name the validation patients: "
-            "calibrate the run, and export it again; its temperatures go with it"
+            "calibrate the run, and export it again; its temperatures and sizes go with it"
         )
     data = Store.open(Path(store or trained.document.settings.data.store))
     data = data.as_of(trained.record.store or "")
@@ -68,24 +94,10 @@ def calibrate(trained: TrainedRun, store: str | None, batch_size: int) -> Iterat
     folder = RunFolder(trained.run)
     splits = read_document(folder.splits_json, Splits)
     check_splits(splits, data, folder.splits_json)
-    if splits.all_train or splits.cross_validates:
-        how = "on all patients (config.folds=all)"
-        if splits.cross_validates:
-            how = "in a cross-validation (config.data.test_fraction=0)"
-        raise BratsError(
-            f"{trained.run} was trained {how}: there is no validation set to fit a temperature to; "
-            "calibrate a run with folds and a test set"
-        )
     for member in trained.members:
         stage = folder.fold(member.fold).stage("segment")
         checkpoints.check_splits(stage, folder.splits_json, splits.digest)
-        check_own_document(
-            folder.fold(member.fold).calibration_json,
-            Calibration,
-            "move it away, and calibrate again",
-        )
-    for member in trained.members:
-        yield _calibrate_fold(trained, member, data, splits, batch_size)
+    return data, splits
 
 
 def _calibrate_fold(

@@ -11,7 +11,7 @@ from brats_jax.data.brain import brain_mask
 from brats_jax.data.modalities import channel_indices
 from brats_jax.data.store.reader import Store
 from brats_jax.evaluation.conventions import Scores, scores_of
-from brats_jax.evaluation.slices import completed, device_batches, facts_of
+from brats_jax.evaluation.slices import completed, device_batches, facts_of, predicted_labels
 from brats_jax.evaluation.tallies import (
     FIXED_RANGE,
     IMAGE_METRICS,
@@ -97,22 +97,10 @@ def score_segmentation(
 ) -> SegmentationTally:
     """Tallies a network's labels; arguments as for `score`, `done` reports the progress."""
 
-    @jax.jit
-    def predict(params: Weights, stats: Weights, batch: Batch) -> jax.Array:
-        x = network.task.test_input(batch)
-        return network.prediction(network.output(params, stats, x))
-
-    flips, read = OverFlips(network), jax.jit(network.task.test_input)
-    facts = facts_of(network.task, store)
-
     def predicted() -> Iterator[tuple[jax.Array, jax.Array, np.ndarray]]:
-        for batch, valid in device_batches(network.mesh, store, indices, batch_size, facts):
-            if tta:
-                labels = flips.labels(read(batch))
-            else:
-                labels = predict(network.params, network.stats, batch)
-            yield labels, batch["label"], valid
-            done(int(valid.sum()))
+        for batch in predicted_labels(network, store, indices, batch_size, tta=tta):
+            yield batch
+            done(int(batch[2].sum()))
 
     slices = describe_slices(store, indices, over)
     spacing = np.array([voxel_spacing_mm(store, p) for p in slices.patients], np.float32)

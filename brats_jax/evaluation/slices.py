@@ -47,6 +47,39 @@ def device_batches(
         yield devices.put_batch(batch, mesh), valid
 
 
+def predicted_labels(
+    network: RestoredNetwork,
+    store: Store,
+    indices: np.ndarray,
+    batch_size: int,
+    *,
+    tta: bool = False,
+) -> Iterator[tuple[jax.Array, jax.Array, np.ndarray]]:
+    """A segmentation's labels of whole slices, in the order of `indices`.
+
+    Args:
+      network: a segmentation.
+      store, indices: the slices.
+      batch_size: slices at a time, a multiple of the number of devices.
+      tta: average over flips (see `inference.flips`).
+
+    Yields:
+      (prediction, truth, valid): uint8[B, H, W] twice, and bool[B] as of `device_batches`.
+    """
+
+    @jax.jit
+    def predict(params: Weights, stats: Weights, batch: Batch) -> jax.Array:
+        x = network.task.test_input(batch)
+        return network.prediction(network.output(params, stats, x))
+
+    flips, read = OverFlips(network), jax.jit(network.task.test_input)
+    facts = facts_of(network.task, store)
+    for batch, valid in device_batches(network.mesh, store, indices, batch_size, facts):
+        whole = (network.params, network.stats, batch)
+        labels = flips.labels(read(batch)) if tta else predict(*whole)
+        yield labels, batch["label"], valid
+
+
 def predict_slices(
     network: RestoredNetwork, store: Store, indices: np.ndarray, *, tta: bool = False
 ) -> np.ndarray:

@@ -5,15 +5,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from brats_jax.data.folds import ALL
 from brats_jax.data.splits import Splits
 from brats_jax.errors import BratsError
 from brats_jax.evaluation.summary import average
+from brats_jax.inference.chosen_cleaning import fitted_sizes
 from brats_jax.inference.trained_run import TrainedRun
-from brats_jax.runs.documents import Evaluation, FoldsScore, RunConfig
+from brats_jax.runs.cleaning_document import FittedCleaning, FittedSizes
+from brats_jax.runs.documents import Evaluation, FoldsScore, RunConfig, StageResult
 from brats_jax.runs.folder import STAGE_OF_TASK, RunFolder, locate_fold
 from brats_jax.runs.settings import differences
 from brats_jax.runs.weights_document import StatedScores
-from brats_jax.runtime.document import read_document, read_if_there
+from brats_jax.runtime.document import read_document, read_if_readable, read_if_there
 
 _REGIONS = ("WT", "TC", "ET")
 # Of whole volumes: metric and convention, in the order of the card.
@@ -51,6 +54,47 @@ def scores_of(trained: TrainedRun, others: Sequence[Path] = ()) -> StatedScores 
     own = [_evaluation(RunFolder(trained.run), fold, task, step) for fold, step in folds]
     known = [one for one in own if one is not None]
     return _stated(known, task, None) if known else None
+
+
+def cleaning_of(
+    trained: TrainedRun, others: Sequence[Path] = ()
+) -> tuple[FittedSizes | None, list[str]]:
+    """The fitted sizes of the cleaning to export with a model, or None; and notes for the user.
+
+    Args:
+      trained: the model; its own sizes come first.
+      others: runs, or folds of them, whose sizes a model of all patients takes.
+
+    Raises:
+      BratsError: one of `others` has other sizes than another; a document cannot be read.
+    """
+    fitted, note = fitted_sizes(trained)
+    notes = [note] if note else []
+    if fitted is not None or not trained.segments:
+        return fitted, notes
+    if any(member.fold != ALL for member in trained.members):
+        return None, notes
+    found: dict[Path, FittedSizes] = {}
+    for run in {one[0].path: one[0] for path in others if (one := locate_fold(path))}.values():
+        document = read_if_there(run.cleaning_json, FittedCleaning)
+        if document is None:
+            continue
+        results = {f.fold: run.fold(f.fold).stage("segment").complete_json for f in document.folds}
+        steps = {fold: read_if_readable(path, StageResult) for fold, path in results.items()}
+        if any((now := steps[f.fold]) and now.best_step != f.step for f in document.folds):
+            notes.append(
+                f"{run.cleaning_json} was fitted to other weights, and is not used: run python -m "
+                f"brats_jax.calibrate --cleaning --checkpoint={run.path} again"
+            )
+            continue
+        found[run.cleaning_json] = document.fitted
+    if len({(one.min_component_mm3, one.min_et_mm3) for one in found.values()}) > 1:
+        raise BratsError(
+            f"{' and '.join(map(str, found))} have other sizes of the cleaning: move those away "
+            "that the model shall not use"
+        )
+    sizes = next(iter(found.values()), None)
+    return sizes and replace(sizes, same_weights=False), notes
 
 
 class _Evaluated(NamedTuple):

@@ -4,6 +4,7 @@ model = brats_jax.load("RUN")
 labels = model.segment({"t1": a, "t1gd": b, "t2": c, "flair": d})
 """
 
+import dataclasses
 import datetime
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from brats_jax.data.scans.options import MAX_CASE_GB, ReadOptions
 from brats_jax.data.scans.scan import Scan
 from brats_jax.errors import BratsError
 from brats_jax.inference import postprocess
+from brats_jax.inference.chosen_cleaning import chosen_cleaning
 from brats_jax.inference.ensemble import Ensemble, SliceLabels
 from brats_jax.inference.inputs import (
     Arrays,
@@ -273,6 +275,7 @@ class Model:
             "averaged": self.averaged,
             "min_component_mm3": self.cleaning.min_component_mm3,
             "min_et_mm3": self.cleaning.min_et_mm3,
+            "fitted": self.cleaning.fitted,
             "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "inputs": {name: Path(path).name for name, path in scan.files.items()},
             "notes": tuple(without_folders(note) for note in self.notes(scan)),
@@ -297,7 +300,7 @@ class Model:
 
     def facts(self, scan: Scan) -> dict[str, str]:
         """The model of a case's prediction in words, by name, for the viewer."""
-        trained, cleaning = self.trained, self.cleaning
+        trained = self.trained
         settings = trained.document.settings
         folds = fold_titles([member.fold for member in trained.members])
         flips = self.averaged.flips
@@ -313,13 +316,17 @@ class Model:
             "loss": settings.loss,
             "predicts": self._regions,
             "width": str(settings.model.width or ""),
-            "removed below": f"{cleaning.min_component_mm3:g} mm³"
-            * bool(cleaning.min_component_mm3),
-            "no ET below": f"{cleaning.min_et_mm3:g} mm³" * bool(cleaning.min_et_mm3),
+            "removed below": self._size("min_component_mm3"),
+            "no ET below": self._size("min_et_mm3"),
             "version": f"{provenance.OURS} {about.__version__}",
             "note": without_folders("; ".join(self.notes(scan))),
         }
         return {name: text for name, text in facts.items() if text}
+
+    def _size(self, name: str) -> str:
+        """A size of the cleaning in words; '' where it is 0."""
+        size = getattr(self.cleaning, name)
+        return f"{size:g} mm³{' (fitted)' * (name in self.cleaning.fitted)}" if size else ""
 
     @property
     def _regions(self) -> str:
@@ -363,8 +370,8 @@ def load(
     task: str = "segment",
     tta: bool = False,
     calibrated: bool = False,
-    min_component_mm3: float = 0.0,
-    min_et_mm3: float = 0.0,
+    min_component_mm3: float | None = None,
+    min_et_mm3: float | None = None,
     batch_size: int = 0,
     max_case_gb: float = MAX_CASE_GB,
 ) -> Model:
@@ -375,7 +382,8 @@ def load(
       task: 'segment', or 'reconstruct' for the network of the first stage.
       tta: average over flips too.
       calibrated: use the temperatures that `python -m brats_jax.calibrate` has fitted.
-      min_component_mm3, min_et_mm3: see `postprocess.Cleaning`; 0 for no cleaning.
+      min_component_mm3, min_et_mm3: see `postprocess.Cleaning`; 0 for no cleaning, None for the
+        size that `python -m brats_jax.calibrate --cleaning` has fitted, if any.
       batch_size: slices at a time; 0 for the default of the device.
       max_case_gb: the largest size of a case that is read, unpacked, in 10^9 bytes.
 
@@ -386,11 +394,13 @@ def load(
         raise BratsError(f"unknown task '{task}'; valid: {', '.join(STAGE_OF_TASK)}")
     if task == "reconstruct" and (calibrated or min_component_mm3 or min_et_mm3):
         raise BratsError("calibration and cleaning are for labels: leave them out to reconstruct")
-    if min(min_component_mm3, min_et_mm3, batch_size) < 0:
+    if min(min_component_mm3 or 0, min_et_mm3 or 0, batch_size) < 0:
         raise BratsError("sizes cannot be negative: give 0 or more")
     ReadOptions(max_case_gb=max_case_gb)  # refuses other numbers
     trained = open_model(path, task, devices.data_mesh(), calibrated=calibrated)
-    cleaning = Cleaning(min_component_mm3, min_et_mm3)
+    cleaning, note = chosen_cleaning(trained, min_component_mm3, min_et_mm3)
+    if note:
+        trained = dataclasses.replace(trained, notes=(*trained.notes, note))
     return Model(
         trained, tta=tta, cleaning=cleaning, batch_size=batch_size, max_case_gb=max_case_gb
     )

@@ -1,7 +1,7 @@
 """Optional cleaning of predicted labels, and the volumes of the tumour's parts."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -22,10 +22,12 @@ class Cleaning:
     Attributes:
       min_component_mm3: connected components of the tumour smaller than this become background.
       min_et_mm3: if a case has less ET than this, its ET becomes NCR/NET.
+      fitted: the names of the sizes that were fitted on patients, not given by the user.
     """
 
     min_component_mm3: float = 0.0
     min_et_mm3: float = 0.0
+    fitted: tuple[str, ...] = field(default=(), compare=False)
 
     def apply(self, labels: np.ndarray, voxel_mm3: float) -> np.ndarray:
         """Applies both, in this order, to labels uint8[slices, H, W], which stay as they are."""
@@ -35,6 +37,48 @@ class Cleaning:
             labels = relabel_small_et(labels, self.min_et_mm3 / voxel_mm3)
         return labels
 
+    def describe(self) -> str:
+        """What it does, in words; '' for no cleaning."""
+        effects = {
+            "min_component_mm3": "components below {:g} mm3 are removed",
+            "min_et_mm3": "ET below {:g} mm3 becomes NCR/NET",
+        }
+        return ", ".join(
+            effect.format(getattr(self, name)) + " (fitted)" * (name in self.fitted)
+            for name, effect in effects.items()
+            if getattr(self, name) > 0
+        )
+
+
+class TumourComponents(NamedTuple):
+    """The 26-connected components of all tumour in a scan.
+
+    Attributes:
+      box: of the tumour, in the scan.
+      numbers: int32[box], the component of each voxel; 0: no tumour.
+      voxels: int64[n + 1], the size of each component.
+    """
+
+    box: tuple[slice, ...]
+    numbers: np.ndarray
+    voxels: np.ndarray
+
+
+def tumour_components(labels: np.ndarray) -> TumourComponents | None:
+    """The components in labels uint8[slices, H, W]; None without tumour.
+
+    A component may have several classes.
+    """
+    from scipy import ndimage  # here, because few predictions are cleaned
+
+    tumour = labels != 0
+    boxes = ndimage.find_objects(tumour.astype(np.uint8))
+    if not boxes:
+        return None
+    (box,) = boxes  # most of a scan has none
+    numbers, count = ndimage.label(tumour[box], _TOUCHING_CORNERS)
+    return TumourComponents(box, numbers, np.bincount(numbers.ravel(), minlength=count + 1))
+
 
 def remove_small_components(labels: np.ndarray, min_voxels: float) -> np.ndarray:
     """Sets 26-connected components of the tumour to background if they have fewer voxels.
@@ -43,19 +87,11 @@ def remove_small_components(labels: np.ndarray, min_voxels: float) -> np.ndarray
       labels: uint8[slices, H, W]; a component may have several classes, so that no hole appears.
       min_voxels: size of the smallest component that stays.
     """
-    from scipy import ndimage  # here, because few predictions are cleaned
-
     cleaned = labels.copy()
-    tumour = labels != 0
-    boxes = ndimage.find_objects(tumour.astype(np.uint8))
-    if not boxes:
-        return cleaned
-    (box,) = boxes  # of all tumour: most of a scan has none
-    components, count = ndimage.label(tumour[box], _TOUCHING_CORNERS)
-    sizes = np.bincount(components.ravel(), minlength=count + 1)
-    small = sizes < min_voxels
-    small[0] = False
-    cleaned[box][small[components]] = 0
+    if found := tumour_components(labels):
+        small = found.voxels < min_voxels
+        small[0] = False
+        cleaned[found.box][small[found.numbers]] = 0
     return cleaned
 
 

@@ -72,6 +72,8 @@ def predict(
         f"{model.trained.hash[:12]}; predictions averaged: {model.ensemble.size}; "
         f"{devices.describe()}"
     )
+    if cleaned := model.cleaning.describe():
+        print_line(cleaned)
     for note in model.trained.notes:
         print_line(f"note: {note}")
     make_folder(output, "--output")

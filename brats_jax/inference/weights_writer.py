@@ -20,6 +20,7 @@ from brats_jax.inference.trained_run import (
 )
 from brats_jax.inference.weights_reader import arrays_below, arrays_of
 from brats_jax.models import torch_weights
+from brats_jax.runs.cleaning_document import FittedSizes
 from brats_jax.runs.documents import StageTraining
 from brats_jax.runs.folder import RunFolder, StageFolder, fold_name
 from brats_jax.runs.seen_persons import hashed_persons
@@ -50,7 +51,7 @@ class WeightsOptions:
       card: also write the card of the model, in the layout of a model hub.
       name: of the model; '' keeps that of an earlier export, or is the folder's.
       about: texts of the card; empty ones keep those of an earlier export.
-      scores: see `SavedNetworks`.
+      scores, cleaning: see `SavedNetworks`; None keeps those of exported weights.
     """
 
     dtype: str = DTYPES[0]
@@ -58,6 +59,7 @@ class WeightsOptions:
     name: str = ""
     about: CardOptions = CardOptions()  # noqa: RUF009, immutable
     scores: StatedScores | None = None
+    cleaning: FittedSizes | None = None
 
 
 def write(trained: TrainedRun, output: Path, options: WeightsOptions) -> list[Path]:
@@ -146,6 +148,7 @@ def _describe(
         seen=before.seen if before else hashed_persons(trained.seen, exported_from),
         notes=tuple(without_folders(note.replace(f"{trained.run}/", "")) for note in trained.notes),
         scores=options.scores or (before.scores if before else None),
+        cleaning=options.cleaning or (before.cleaning if before else None),
     )
 
 

@@ -4,6 +4,7 @@
     RUN/splits.json                      the patients of training, validation and test; frozen
     RUN/summary.json, summary.csv        scores over the folds
     RUN/written.json                     hashes of the two
+    RUN/cleaning.json                    sizes of the cleaning of labels, fitted on patients
     RUN/lock                             held while they are written
     RUN/fold_K/lock                      held while a process works on the fold
     RUN/fold_K/audit.json                overlap between the three sets of the fold
@@ -204,6 +205,11 @@ class RunFolder:
     def ledger_json(self) -> Path:
         """The hashes of the summary."""
         return self.path / "written.json"
+
+    @property
+    def cleaning_json(self) -> Path:
+        """The sizes of the cleaning of labels that were fitted on held-out patients."""
+        return self.path / "cleaning.json"
 
     @property
     def exists(self) -> bool:

@@ -37,6 +37,13 @@ class RecordedPretraining(Part):
 
 
 @dataclass(frozen=True)
+class RecordedEvaluation(Part):
+    """config.evaluation of a run of any version."""
+
+    tta: bool = False
+
+
+@dataclass(frozen=True)
 class RecordedSettings(Part):
     """The settings that are read after training, of a run of any version.
 
@@ -51,6 +58,7 @@ class RecordedSettings(Part):
     model: RecordedModel = RecordedModel()
     data: RecordedData = RecordedData()
     pretrain: RecordedPretraining = RecordedPretraining()
+    evaluation: RecordedEvaluation = RecordedEvaluation()
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:

@@ -72,6 +72,7 @@ class Sidecar(SealedDescription):
       program, version: 'brats_jax' and its version.
       model: which, and how trained.
       averaged, min_component_mm3, min_et_mm3: how it was applied.
+      fitted: the names of those of the two sizes that were fitted on patients, not given.
       made: date and time.
       inputs: the names of the input files by modality.
       notes: warnings, one line each.
@@ -91,6 +92,7 @@ class Sidecar(SealedDescription):
     made: str
     inputs: dict[str, str]
     notes: tuple[str, ...]
+    fitted: tuple[str, ...] = field(default=(), kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from brats_jax.runs.cleaning_document import FittedSizes
 from brats_jax.runs.documents import FoldsScore, TrainingFacts
 from brats_jax.runs.fold_part import FoldPart
 from brats_jax.runtime.document import Part, SealedDescription, is_of
@@ -128,6 +129,7 @@ class SavedNetworks(Part):
       seen: hashes of the persons in the training and validation sets, see `seen_persons`.
       notes: warnings for the user, one line each.
       scores: on patients that the networks have not seen; None if nothing was evaluated.
+      cleaning: sizes that labels are cleaned with, unless others are given; None: not cleaned.
     """
 
     model: dict[str, Any]
@@ -140,6 +142,7 @@ class SavedNetworks(Part):
     seen: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     scores: StatedScores | None = None
+    cleaning: FittedSizes | None = None
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,9 @@ def define_paths(name: str, help: str) -> flags.FlagHolder[Any]:
 
 
 def define_number(
-    name: str, default: float, help: str, *, least: float, most: float
+    name: str, default: float | None, help: str, *, least: float, most: float
 ) -> flags.FlagHolder[Any]:
-    """A flag with a finite number from `least` to `most`."""
+    """A flag with a finite number from `least` to `most`, or the default, which may be None."""
     return flags.DEFINE(
         _NumberParser(least, most), name, default, help, serializer=flags.ArgumentSerializer()
     )

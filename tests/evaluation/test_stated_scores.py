@@ -5,12 +5,13 @@ import shutil
 from types import SimpleNamespace
 
 import pytest
-from document_examples import STORE
+from document_examples import STORE, cleaning_of, result_of, sizes_of
 from tally_examples import tally_of, two_patients
 
+from brats_jax.data.folds import ALL
 from brats_jax.data.splits import Splits
 from brats_jax.errors import BratsError
-from brats_jax.evaluation import conventions
+from brats_jax.evaluation import conventions, stated_scores
 from brats_jax.evaluation.rows import rows_of
 from brats_jax.evaluation.stated_scores import scores_of
 from brats_jax.runs.documents import EvaluatedCheckpoint, Evaluation, RunConfig
@@ -89,3 +90,38 @@ def test_trainings_with_several_splits_count_every_tested_person_once(run, tmp_p
     found = scores_of(model(run, (1,)), folders)
     assert (found.trainings, found.patients) == (4, 3)
     assert {row.folds for row in found.rows if row.of == "WT" and row.metric == "dice"} == {4}
+
+
+def segmentation(run, *folds, task="segment"):
+    """A model of folds with the weights 'a', as far as its sizes need it."""
+    members = [SimpleNamespace(fold=fold, hash="a") for fold in folds]
+    return SimpleNamespace(
+        run=run, task_name=task, segments=task == "segment", weights=None, members=members
+    )
+
+
+def test_a_model_of_all_patients_takes_the_sizes_of_the_run_with_its_scores(tmp_path):
+    found = {}
+    for name in ("folds", "again"):
+        found[name] = RunFolder(tmp_path / name)
+        found[name].fold(0).stage("segment").path.mkdir(parents=True)
+        RunConfig(CONFIG, STORE).write(found[name].config_json)
+        cleaning_of(sizes_of(500, 200), "a").write(found[name].cleaning_json)
+        result_of(5).write(found[name].fold(0).stage("segment").complete_json)
+    folds, again = found.values()
+    whole = segmentation(tmp_path, ALL)
+    sizes, notes = stated_scores.cleaning_of(whole, [folds.path, again.path])
+    assert sizes == sizes_of(500, 200, same_weights=False) and notes == []
+    assert stated_scores.cleaning_of(whole, [folds.fold(0).path])[0] == sizes
+    # Its own come first; a model of folds takes no others.
+    assert stated_scores.cleaning_of(segmentation(folds.path, 0)) == (sizes_of(500, 200), [])
+    assert stated_scores.cleaning_of(segmentation(tmp_path, 0), [folds.path]) == (None, [])
+    assert stated_scores.cleaning_of(segmentation(tmp_path, ALL, task="x"), [folds.path])[0] is None
+    assert stated_scores.cleaning_of(whole) == (None, [])
+    cleaning_of(sizes_of(50, 200), "a").write(again.cleaning_json)
+    with pytest.raises(BratsError, match="have other sizes of the cleaning: move those away"):
+        stated_scores.cleaning_of(whole, [folds.path, again.path])
+    # Sizes of an earlier checkpoint.
+    result_of(6).write(folds.fold(0).stage("segment").complete_json)
+    sizes, (note,) = stated_scores.cleaning_of(whole, [folds.path])
+    assert sizes is None and "was fitted to other weights, and is not used: run" in note

@@ -5,6 +5,7 @@ import json
 import re
 
 import pytest
+from document_examples import sizes_of
 
 from brats_jax.about import RESEARCH_USE_ONLY
 from brats_jax.inference.model_card import card
@@ -98,6 +99,28 @@ def test_the_text_states_the_facts_of_the_run():
         "`f00`",
     ):
         assert wanted in text, wanted
+
+
+def test_the_cleaning_is_stated_with_the_scores_without_and_with_it():
+    def cleaning(**changes):
+        networks = dataclasses.replace(NETWORKS, cleaning=sizes_of(500, 200, **changes))
+        text = card(dataclasses.replace(DOCUMENT, tasks={"segment": networks}), "folder")
+        return text.partition("### Cleaning")[2]
+
+    text = cleaning()
+    for wanted in (
+        "By default components below 500 mm3 are removed, ET below 200 mm3 becomes NCR/NET; "
+        "`--min_component_mm3=0 --min_et_mm3=0` switches it off.",
+        "Measured on 5 patients in a cross-validation of 2 trainings, those of each fold cleaned",
+        "| 3D Dice, ET | 0.600 | 0.750 |",
+        "| HD95, median (mm), WT | 9.0 | 4.0 |",
+        "| predictions with more than 0.2 ml of ET, of 2 for cases without ET | 2 | 1 |",
+    ):
+        assert wanted in text, wanted
+    other = cleaning(measured_on="test", same_weights=False, min_component_mm3=0, min_et_mm3=0)
+    assert "None: no size gained in the fit." in other
+    assert "of the test set, who had no part in the fit; mean over 2 other trainings." in other
+    assert "### Cleaning" not in card(DOCUMENT, "folder")
 
 
 def test_numbers_of_other_trainings_and_leaking_splits_are_named():

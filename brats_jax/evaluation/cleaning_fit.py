@@ -1,0 +1,370 @@
+"""Fits the sizes of the cleaning of labels on held-out patients, and scores them.
+
+    sizes = argmax over (c, e) of  mean over patients of (Dice_WT + Dice_TC + Dice_ET) / 3
+
+with c in `COMPONENTS_MM3` and e in `ET_MM3` (see `inference.postprocess.Cleaning`). The Dice is
+that of whole volumes, empty regions as in BraTS 2020. Each patient is predicted by the networks,
+one at a time, that were not trained on it.
+
+A run with a test set fits on the validation patients of all folds and scores the test set. A
+cross-validation fits on all patients; its scores are nested: the patients of a fold are cleaned
+with the sizes that fit those of the other folds.
+"""
+
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from brats_jax.data.modalities import CLASSES, REGIONS
+from brats_jax.data.selection import usable_slices
+from brats_jax.data.splits import Splits, fold_split
+from brats_jax.data.store.reader import Store
+from brats_jax.errors import BratsError
+from brats_jax.evaluation.calibration import opened_data
+from brats_jax.evaluation.scoring import voxel_spacing_mm
+from brats_jax.evaluation.slices import predicted_labels
+from brats_jax.inference.postprocess import Cleaning, tumour_components
+from brats_jax.inference.trained_run import EnsembleMember, TrainedRun
+from brats_jax.metrics import overlap, surface
+from brats_jax.runs.cleaning_document import (
+    INVENTED_ET_ML,
+    CleanedFold,
+    CleanedScores,
+    FittedCleaning,
+    FittedSizes,
+)
+from brats_jax.runs.documents import CROSS_VALIDATION, TEST_SET
+from brats_jax.runs.folder import RunFolder
+from brats_jax.runtime import devices
+from brats_jax.runtime.console import progress_bar
+from brats_jax.runtime.own_files import check_own_document
+from brats_jax.runtime.text import plural
+
+# The sizes that are tried. The largest component, 2 ml, is far below a typical tumour.
+COMPONENTS_MM3 = (0.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0)
+ET_MM3 = (0.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
+# Larger sizes must raise the mean Dice by more than this.
+LEAST_GAIN = 0.001
+
+_NCR, _ET = CLASSES.index("NCR/NET"), CLASSES.index("ET")
+_RULE = "brats2020"
+
+
+class Volume(NamedTuple):
+    """Predicted and true labels uint8[H, W, slices] of a patient, and the voxel size in mm."""
+
+    prediction: np.ndarray
+    truth: np.ndarray
+    spacing_mm: tuple[float, float, float]
+
+    @property
+    def voxel_mm3(self) -> float:
+        """Volume of a voxel."""
+        return float(np.prod(self.spacing_mm))
+
+
+class Measured(NamedTuple):
+    """Scores of a volume in the order of `REGIONS`: Dice and HD95 in mm; and its ET in ml."""
+
+    dice: np.ndarray
+    hd95_mm: np.ndarray
+    et_ml: float
+
+
+class Pair(NamedTuple):
+    """A volume scored without and with cleaning, and whether its truth has ET."""
+
+    before: Measured
+    after: Measured
+    has_et: bool
+
+
+def fit_cleaning(trained: TrainedRun, store: str | None, batch_size: int) -> Iterator[str]:
+    """Fits the sizes of a run, scores them and writes cleaning.json; yields lines for the user.
+
+    Args:
+      trained: all folds of a segmentation.
+      store: path of the store; None for the path in the run's settings.
+      batch_size: slices at a time; rounded up to a multiple of the number of devices.
+
+    Raises:
+      BratsError: as `opened_data`; no patient is held out, or none with a whole volume; or a
+        cleaning.json that this program did not write, or that was edited since.
+    """
+    data, splits = opened_data(trained, store)
+    if splits.all_train:
+        raise BratsError(
+            f"{trained.run} was trained on all patients (config.folds=all): none is held out to "
+            "fit sizes to; cross-validate the same settings (config.data.test_fraction=0) in "
+            "another --workdir, calibrate that run with --cleaning, and export this one with "
+            "--scores=THAT_RUN"
+        )
+    if splits.split_by != "patient":
+        raise BratsError(
+            f"{trained.run} was split by slice: no whole volume is held out to fit sizes to; "
+            "calibrate a run with config.data.split_by=patient"
+        )
+    if splits.cross_validates and len(trained.members) < 2:
+        raise BratsError(
+            f"{trained.run} has one trained fold of a cross-validation: sizes are scored on the "
+            "patients of other folds than they are fitted to; train two folds at least"
+        )
+    path = RunFolder(trained.run).cleaning_json
+    check_own_document(path, FittedCleaning, "move it away, and calibrate again")
+    reader = _Reader(trained, data, splits, batch_size)
+    made = _cross_validated(reader) if splits.cross_validates else _on_test_set(reader)
+    made.write(path)
+    yield from _lines(made)
+
+
+class _Reader:
+    """The volumes of a run's held-out patients, predicted by the fold that has not seen them."""
+
+    def __init__(self, trained: TrainedRun, store: Store, splits: Splits, batch_size: int) -> None:
+        self.trained, self._store, self._splits = trained, store, splits
+        self._batch_size = devices.round_up(batch_size, trained.members[0].network.mesh)
+        self.tta = trained.document.settings.evaluation.tta
+
+    def patients(self, member: EnsembleMember, of_set: str) -> list[str]:
+        """The patients of a set ('validation' or 'test') with whole volumes."""
+        store = self._store
+        found = getattr(fold_split(self._splits, store, member.fold), of_set)
+        usable = member.network.task.testable(store.present)
+        numbers = np.unique(store.patient_of[usable_slices(store, found, usable)])
+        names = [store.patients[number] for number in numbers if store.whole[number]]
+        if not names:
+            raise BratsError(
+                f"{self.trained.run}: fold {member.fold} has no whole volume with labels in its "
+                f"{of_set} set; train with other patients (config.data.split_seed) in another "
+                "--workdir"
+            )
+        return names
+
+    def volumes(self, member: EnsembleMember, of_set: str) -> Iterator[Volume]:
+        """Predicts the patients of a set; one volume is in memory at a time."""
+        store, names = self._store, self.patients(member, of_set)
+        slices = np.concatenate([np.asarray(store.slices_of(name)) for name in names])
+        waiting: list[tuple[np.ndarray, np.ndarray]] = []
+        batches = predicted_labels(member.network, store, slices, self._batch_size, tta=self.tta)
+        ends = {store.slices_of(name)[-1]: name for name in names}
+        number = iter(slices)
+        with progress_bar(len(slices), f"fold {member.fold} {of_set}", "slice") as progress:
+            for predicted, truth, valid in batches:
+                pairs = zip(np.asarray(predicted)[valid], np.asarray(truth)[valid], strict=True)
+                for pair in pairs:
+                    waiting.append(pair)
+                    if (name := ends.get(int(next(number)))) is not None:
+                        prediction, true = map(_stacked, zip(*waiting, strict=True))
+                        waiting = []
+                        yield Volume(prediction, true, voxel_spacing_mm(store, name))
+                progress.update(int(valid.sum()))
+
+
+def _stacked(slices: Sequence[np.ndarray]) -> np.ndarray:
+    return np.stack(slices, axis=-1)
+
+
+def dice_table(volume: Volume) -> np.ndarray:
+    """Dice of a volume after every cleaning: float64[components, ET, regions].
+
+    The components are found once. What a cleaning leaves is a sum of their joint histograms.
+    """
+    classes = len(CLASSES)
+    in_truth = np.bincount(volume.truth.ravel(), minlength=classes)
+    # [component, predicted, true] in voxels
+    joint, voxels = np.zeros((0, classes, classes), np.int64), np.zeros(0, np.int64)
+    if found := tumour_components(volume.prediction):
+        here = found.numbers > 0
+        pairs = volume.prediction[found.box][here].astype(np.int64) * classes
+        pairs += volume.truth[found.box][here]
+        component = found.numbers[here].astype(np.int64) - 1
+        voxels = found.voxels[1:]
+        joint = np.bincount(
+            component * classes**2 + pairs, minlength=len(voxels) * classes**2
+        ).reshape(-1, classes, classes)
+    counts = np.zeros((len(COMPONENTS_MM3), len(ET_MM3), len(REGIONS), 3), np.int64)
+    for c, min_component_mm3 in enumerate(COMPONENTS_MM3):
+        kept = joint[voxels >= min_component_mm3 / volume.voxel_mm3].sum(axis=0)
+        for e, min_et_mm3 in enumerate(ET_MM3):
+            cleaned = kept.copy()
+            if kept[_ET].sum() < min_et_mm3 / volume.voxel_mm3:
+                cleaned[_NCR] += cleaned[_ET]
+                cleaned[_ET] = 0
+            for r, labels in enumerate(map(list, REGIONS.values())):
+                both = cleaned[np.ix_(labels, labels)].sum()
+                predicted, true = cleaned[labels].sum(), in_truth[labels].sum()
+                counts[c, e, r] = both, predicted - both, true - both
+    return overlap.dice_under(counts, _RULE)
+
+
+def choose(tables: Sequence[np.ndarray]) -> Cleaning:
+    """The cleaning with the highest mean Dice over patients and regions.
+
+    Of those whose mean is at most `LEAST_GAIN` below the highest, the one with the least sum of
+    sizes, then with the least size of a component.
+
+    Args:
+      tables: of each patient, see `dice_table`.
+    """
+    mean = np.mean(tables, axis=(0, -1))
+    good = mean >= mean.max() - LEAST_GAIN
+    sizes = [
+        (component + et, component, et)
+        for c, component in enumerate(COMPONENTS_MM3)
+        for e, et in enumerate(ET_MM3)
+        if good[c, e]
+    ]
+    _, component, et = min(sizes)
+    return Cleaning(component, et)
+
+
+def measure(volume: Volume, cleaning: Cleaning) -> Pair:
+    """Scores a volume without and with cleaning."""
+    cleaned = cleaning.apply(volume.prediction, volume.voxel_mm3)
+    before = _measured(volume)
+    after = before
+    if not np.array_equal(cleaned, volume.prediction):
+        after = _measured(volume._replace(prediction=cleaned))
+    return Pair(before, after, bool((volume.truth == _ET).any()))
+
+
+def _measured(volume: Volume) -> Measured:
+    labels = (volume.prediction[None], volume.truth[None])
+    regions = tuple(REGIONS.values())
+    counts = np.asarray(overlap.region_counts(*labels, regions))[0]
+    edges = surface.region_surface_statistics(*labels, regions, volume.spacing_mm)
+    hd95 = surface.fill_empty(surface.hd95(edges), edges, _RULE)
+    et_ml = int((volume.prediction == _ET).sum()) * volume.voxel_mm3 / 1000
+    return Measured(overlap.dice_under(counts, _RULE), np.asarray(hd95, np.float64)[0], et_ml)
+
+
+def _on_test_set(reader: _Reader) -> FittedCleaning:
+    trained = reader.trained
+    tables = []
+    for member in trained.members:
+        reader.patients(member, "test")  # refused before the long part
+        tables += [dice_table(volume) for volume in reader.volumes(member, "validation")]
+    cleaning = choose(tables)
+    groups = [
+        [measure(volume, cleaning) for volume in reader.volumes(member, "test")]
+        for member in trained.members
+    ]
+    sizes = _sizes(reader, cleaning, len(tables), TEST_SET, groups, len(groups[0]))
+    return FittedCleaning(folds=tuple(map(_fold_of, trained.members)), fitted=sizes)
+
+
+def _cross_validated(reader: _Reader) -> FittedCleaning:
+    trained = reader.trained
+    tables: dict[int, list[np.ndarray]] = {}
+    # The sizes of a fold are known after all others: labels wait, at about 100 kB a volume.
+    packed: dict[int, list[_Packed]] = {}
+    for member in trained.members:
+        tables[member.fold], packed[member.fold] = [], []
+        for volume in reader.volumes(member, "test"):
+            tables[member.fold].append(dice_table(volume))
+            packed[member.fold].append(_Packed(volume))
+    nested = {
+        fold: choose([table for other in tables if other != fold for table in tables[other]])
+        for fold in tables
+    }
+    pairs = [
+        measure(one.unpacked(), nested[fold]) for fold, volumes in packed.items() for one in volumes
+    ]
+    cleaning = choose([table for own in tables.values() for table in own])
+    sizes = _sizes(reader, cleaning, len(pairs), CROSS_VALIDATION, [pairs], len(pairs))
+    folds = tuple(_fold_of(member, nested[member.fold]) for member in trained.members)
+    return FittedCleaning(folds=folds, fitted=sizes)
+
+
+class _Packed:
+    """A volume with compressed labels."""
+
+    def __init__(self, volume: Volume) -> None:
+        self._shape, self._spacing_mm = volume.truth.shape, volume.spacing_mm
+        labels = (volume.prediction, volume.truth)
+        self._labels = [zlib.compress(one.astype(np.uint8).tobytes(), 1) for one in labels]
+
+    def unpacked(self) -> Volume:
+        """The volume."""
+        prediction, truth = (
+            np.frombuffer(zlib.decompress(one), np.uint8).reshape(self._shape)
+            for one in self._labels
+        )
+        return Volume(prediction, truth, self._spacing_mm)
+
+
+def _fold_of(member: EnsembleMember, nested: Cleaning | None = None) -> CleanedFold:
+    own = (nested.min_component_mm3, nested.min_et_mm3) if nested else (None, None)
+    return CleanedFold(member.fold, member.hash, member.network.meta.step, *own)
+
+
+def _sizes(
+    reader: _Reader,
+    cleaning: Cleaning,
+    patients: int,
+    measured_on: str,
+    groups: Sequence[Sequence[Pair]],
+    measured_patients: int,
+) -> FittedSizes:
+    return FittedSizes(
+        min_component_mm3=cleaning.min_component_mm3,
+        min_et_mm3=cleaning.min_et_mm3,
+        patients=patients,
+        measured_on=measured_on,
+        measured_patients=measured_patients,
+        trainings=len(reader.trained.members),
+        without_et=sum(not pair.has_et for group in groups for pair in group),
+        before=scores_of_groups([[(p.before, p.has_et) for p in group] for group in groups]),
+        after=scores_of_groups([[(p.after, p.has_et) for p in group] for group in groups]),
+        tta=reader.tta,
+    )
+
+
+def scores_of_groups(groups: Sequence[Sequence[tuple[Measured, bool]]]) -> CleanedScores:
+    """Mean Dice and median HD95 of each group of volumes; of several groups the means of these.
+
+    Args:
+      groups: of each volume its scores, and whether its truth has ET.
+    """
+
+    def by_region(values: np.ndarray) -> Mapping[str, float]:
+        return dict(zip(REGIONS, values.tolist(), strict=True))
+
+    dice = [np.mean([one.dice for one, _ in group], axis=0) for group in groups]
+    hd95 = [np.median([one.hd95_mm for one, _ in group], axis=0) for group in groups]
+    return CleanedScores(
+        dice=dict(by_region(np.mean(dice, axis=0))),
+        hd95_mm=dict(by_region(np.mean(hd95, axis=0))),
+        invented_et=sum(
+            one.et_ml > INVENTED_ET_ML and not has_et for group in groups for one, has_et in group
+        ),
+    )
+
+
+def _lines(made: FittedCleaning) -> Iterator[str]:
+    fitted = made.fitted
+    cleaning = Cleaning(fitted.min_component_mm3, fitted.min_et_mm3)
+    flips = ", predictions averaged over flips" * fitted.tta
+    yield (
+        f"{cleaning.describe() or 'no cleaning: no size gains'}; fitted on "
+        f"{plural(fitted.patients, 'patient')}, each predicted by a fold that has not trained on "
+        f"it{flips}"
+    )
+    before, after = fitted.before, fitted.after
+    dice = ", ".join(f"{r} {before.dice[r]:.3f} -> {after.dice[r]:.3f}" for r in before.dice)
+    hd95 = ", ".join(f"{r} {before.hd95_mm[r]:.1f} -> {after.hd95_mm[r]:.1f}" for r in before.dice)
+    patients = plural(fitted.measured_patients, "patient")
+    where = f"on {patients} of the test set, mean over {plural(fitted.trainings, 'training')}"
+    if fitted.measured_on == CROSS_VALIDATION:
+        nested = {(f.min_component_mm3, f.min_et_mm3) for f in made.folds}
+        where = f"on {patients}, those of each fold with the sizes that fit the others"
+        if nested != {(fitted.min_component_mm3, fitted.min_et_mm3)}:
+            each = (f"fold {f.fold} {f.min_component_mm3:g}/{f.min_et_mm3:g}" for f in made.folds)
+            yield f"sizes that fit the others (component/ET in mm3): {', '.join(each)}"
+    yield f"{where}: mean 3D Dice {dice}; median HD95 in mm {hd95}"
+    yield (
+        f"more than {INVENTED_ET_ML:g} ml of ET predicted for {before.invented_et} -> "
+        f"{after.invented_et} of {fitted.without_et} cases without ET"
+    )

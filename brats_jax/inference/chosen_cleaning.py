@@ -1,0 +1,57 @@
+"""The cleaning of a model's labels: sizes that the user gives, or that were fitted on patients."""
+
+from brats_jax.inference.postprocess import Cleaning
+from brats_jax.inference.trained_run import TrainedRun
+from brats_jax.runs.cleaning_document import FittedCleaning, FittedSizes
+from brats_jax.runs.folder import RunFolder
+from brats_jax.runtime.document import read_if_there
+
+_SIZES = ("min_component_mm3", "min_et_mm3")
+_REMEDY = (
+    "move it away, or switch it off with --min_component_mm3=0 --min_et_mm3=0 (in Python the "
+    "arguments of these names)"
+)
+
+
+def chosen_cleaning(
+    trained: TrainedRun, min_component_mm3: float | None, min_et_mm3: float | None
+) -> tuple[Cleaning, str]:
+    """The cleaning to apply, and a note for the user, or ''.
+
+    Args:
+      trained: the model; the labels of a segmentation alone are cleaned.
+      min_component_mm3, min_et_mm3: as the user gives them; None: the fitted size, if any, or 0.
+
+    Raises:
+      BratsError: a size is needed from a cleaning.json that is damaged or was edited.
+    """
+    given = dict(zip(_SIZES, (min_component_mm3, min_et_mm3), strict=True))
+    missing = tuple(name for name, size in given.items() if size is None)
+    fitted, note = fitted_sizes(trained) if missing else (None, "")
+    sizes = {
+        name: float(size if size is not None else getattr(fitted, name, 0.0))
+        for name, size in given.items()
+    }
+    return Cleaning(**sizes, fitted=missing if fitted else ()), note
+
+
+def fitted_sizes(trained: TrainedRun) -> tuple[FittedSizes | None, str]:
+    """The sizes fitted to a model's predictions, or None; and a note for the user, or ''.
+
+    Raises:
+      BratsError: the run's cleaning.json is damaged or was edited.
+    """
+    if not trained.segments:
+        return None, ""
+    if trained.weights is not None:
+        return trained.weights.tasks[trained.task_name].cleaning, ""
+    path = RunFolder(trained.run).cleaning_json
+    document = read_if_there(path, FittedCleaning, _REMEDY)
+    if document is None:
+        return None, ""
+    if not document.belongs_to(member.hash for member in trained.members):
+        return None, (
+            f"{path} was fitted to other weights, and is not used: run python -m "
+            f"brats_jax.calibrate --cleaning --checkpoint={trained.run} again"
+        )
+    return document.fitted, ""

@@ -1,0 +1,85 @@
+"""Fitted sizes are used where the user gives none, and only by the networks that they belong to."""
+
+import json
+import shutil
+
+import prediction_examples as examples
+import pytest
+from document_examples import cleaning_of, sizes_of
+
+from brats_jax.errors import BratsError
+from brats_jax.inference import model as inference
+from brats_jax.inference import weights_writer
+from brats_jax.inference.outputs import OutputOptions
+from brats_jax.inference.postprocess import Cleaning
+from brats_jax.inference.prediction import predict
+from brats_jax.runs.folder import RunFolder
+
+pytestmark = pytest.mark.usefixtures("shallow")
+
+BOTH = ("min_component_mm3", "min_et_mm3")
+
+
+@pytest.fixture
+def run(example_runs, model, tmp_path):
+    """The example run with sizes that were fitted to it."""
+    run = shutil.copytree(example_runs["volume"] / "run", tmp_path / "run")
+    hashes = [member.hash for member in model.trained.members]
+    cleaning_of(sizes_of(30.0, 8.0), *hashes).write(RunFolder(run).cleaning_json)
+    return run
+
+
+def cleaning(run, **sizes):
+    """The cleaning, the names of its fitted sizes, and the notes on it."""
+    found = inference.load(run, **sizes)
+    notes = [note for note in found.trained.notes if "cleaning" in note]
+    return found.cleaning, found.cleaning.fitted, notes
+
+
+def test_sizes_of_the_user_come_first_and_those_of_other_weights_are_not_used(run):
+    assert cleaning(run / "fold_1") == (Cleaning(30, 8), BOTH, [])
+    assert cleaning(run / "fold_1", min_et_mm3=0) == (Cleaning(30, 0), BOTH[:1], [])
+    path = RunFolder(run).cleaning_json
+    path.write_text(path.read_text().replace("30.0", "31.0"))  # not read, where both are given
+    assert cleaning(run / "fold_1", min_component_mm3=0, min_et_mm3=3) == (Cleaning(0, 3), (), [])
+    with pytest.raises(BratsError, match=r"\.json: it has changed .* or switch it off with"):
+        cleaning(run / "fold_1")
+    cleaning_of(sizes_of(30.0, 8.0), "other").write(path)
+    found, fitted, (note,) = cleaning(run / "fold_1")
+    assert (found, fitted) == (Cleaning(), ())
+    assert "cleaning.json was fitted to other weights, and is not used: run python -m" in note
+    assert inference.load(run / "fold_1", task="reconstruct").cleaning == Cleaning()
+
+
+def test_predictions_say_which_sizes_were_fitted(run, example_runs, tmp_path, capsys):
+    name = examples.CASES[0]
+    source, out = str(example_runs["volume"] / "cases" / name), tmp_path / "out"
+    predict(run, source, out, OutputOptions(page=True))
+    line = "components below 30 mm3 are removed (fitted), ET below 8 mm3 becomes NCR/NET (fitted)"
+    assert line in capsys.readouterr().out
+    sidecar = out / f"{name}_seg.json"
+    document = json.loads(sidecar.read_text())
+    assert [document[size] for size in BOTH] == [30, 8] and document["fitted"] == [*BOTH]
+    assert "30 mm³ (fitted)" in (out / f"{name}_seg.html").read_text()
+    # The same sizes, given: the prediction is the same.
+    again = predict(run, source, out, OutputOptions(), min_component_mm3=30, min_et_mm3=8)
+    assert again.kept == {name: "kept"}
+    off = predict(run, source, out, OutputOptions(), min_component_mm3=0, min_et_mm3=0)
+    assert off.kept == {name: "kept, made with other settings; --overwrite replaces it"}
+    predict(run, source, out, OutputOptions(overwrite=True), min_component_mm3=0, min_et_mm3=0)
+    assert "fitted" not in json.loads(sidecar.read_text())
+
+
+def test_the_sizes_go_with_exported_weights(model, tmp_path):
+    sizes = sizes_of(30.0, 8.0)
+    first, second = tmp_path / "first", tmp_path / "second"
+    weights_writer.write(model.trained, first, weights_writer.WeightsOptions(cleaning=sizes))
+    assert cleaning(first) == (Cleaning(30, 8), BOTH, [])
+    assert cleaning(first, min_component_mm3=0, min_et_mm3=0) == (Cleaning(), (), [])
+    # Exported again, with a card; and left out where there are none.
+    again = inference.load(first).trained
+    weights_writer.write(again, second, weights_writer.WeightsOptions(card=True))
+    assert cleaning(second) == (Cleaning(30, 8), BOTH, [])
+    assert "By default components below 30 mm3 are removed" in (second / "README.md").read_text()
+    weights_writer.write(model.trained, second, weights_writer.WeightsOptions())
+    assert '"cleaning"' not in (second / "config.json").read_text()
