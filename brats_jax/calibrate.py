@@ -16,6 +16,7 @@ from pathlib import Path
 from absl import flags
 
 from brats_jax.errors import BratsError
+from brats_jax.runs.folder import RunFolder, locate_fold
 from brats_jax.runtime import cli, flag_types
 from brats_jax.runtime.console import print_line
 
@@ -36,19 +37,18 @@ _BATCH_SIZE = flags.DEFINE_integer(
 def _main() -> None:
     if _CHECKPOINT.value is None:
         raise BratsError("--checkpoint is missing: give a run folder, or RUN/fold_K")
-    # Imported here, so that a misspelt flag is reported at once.
-    from brats_jax.evaluation.calibration import calibrate
-    from brats_jax.evaluation.cleaning_fit import fit_cleaning
-    from brats_jax.inference.located import open_model
-    from brats_jax.runs.folder import RunFolder, locate_fold
-    from brats_jax.runtime import devices
-
     located = locate_fold(Path(_CHECKPOINT.value))
     if _CLEANING.value and located is not None and located[1] is not None:
         raise BratsError(
             f"--checkpoint={_CHECKPOINT.value} is one fold; the sizes of the cleaning are fitted "
             f"over all folds of a run: give --checkpoint={located[0].path}"
         )
+    # Imported here, so that a misspelt flag is reported at once.
+    from brats_jax.evaluation.calibration import calibrate
+    from brats_jax.evaluation.cleaning_fit import fit_cleaning
+    from brats_jax.inference.located import open_model
+    from brats_jax.runtime import devices
+
     devices.use_compilation_cache("auto")
     trained = open_model(_CHECKPOINT.value, "segment", devices.data_mesh())
     for note in trained.notes:

@@ -17,3 +17,9 @@ def test_wrong_flags_are_one_line(arguments, message):
     status, out, err = command("calibrate", *arguments)
     assert (status, out) == (1, "") and message in err
     assert err.startswith("error: ") and len(err.splitlines()) == 1
+
+
+def test_the_cleaning_is_fitted_over_all_folds_of_a_run(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    status, _, err = command("calibrate", f"--checkpoint={tmp_path}/fold_0", "--cleaning")
+    assert status == 1 and f"over all folds of a run: give --checkpoint={tmp_path}\n" in err

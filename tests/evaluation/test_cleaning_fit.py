@@ -1,10 +1,11 @@
 """The sizes of the cleaning: of volumes that a pencil can score, and of held-out patients."""
 
+import dataclasses
 import itertools
 import shutil
+from pathlib import Path
 
 import numpy as np
-import prediction_examples as examples
 import pytest
 
 from brats_jax.data.modalities import REGIONS
@@ -23,6 +24,14 @@ from brats_jax.runtime.devices import data_mesh
 from brats_jax.runtime.document import read_document
 
 DISTANCE = np.sqrt(240**2 + 240**2 + 155**2)  # HD95 of BraTS 2020 where one mask is empty
+
+
+@pytest.fixture(scope="module")
+def trained(example_runs, shallow, tmp_path_factory):
+    """A copy of the example run with two folds and a test patient, opened."""
+    run = tmp_path_factory.mktemp("run") / "run"
+    shutil.copytree(example_runs["volume"] / "run", run, ignore=lambda *_: {"pretrain"})
+    return open_run(run, "segment", data_mesh())
 
 
 def volume_of(*boxes, truth=(), shape=(12, 10, 8), spacing=(5.0, 5.0, 4.0)):
@@ -105,12 +114,10 @@ def test_patients_are_pooled_or_averaged_by_training():
     assert averaged.hd95_mm == dict.fromkeys(REGIONS, 46.5)
 
 
-@pytest.mark.usefixtures("shallow")
-def test_a_run_is_scored_on_its_test_set_with_sizes_of_its_validation_sets(example_runs, tmp_path):
-    run = shutil.copytree(example_runs["volume"] / "run", tmp_path / "run")
-    trained = open_run(run, "segment", data_mesh())
-    lines = list(fit_cleaning(trained, None, 4))
-    found = read_document(RunFolder(run).cleaning_json, FittedCleaning)
+def test_a_run_is_scored_on_its_test_set_with_sizes_of_its_validation_sets(trained):
+    lines = list(fit_cleaning(trained, None, 8))
+    path = RunFolder(trained.run).cleaning_json
+    found = read_document(path, FittedCleaning)
     fitted = found.fitted
     assert (fitted.patients, fitted.measured_patients, fitted.trainings) == (2, 1, 2)
     assert found.belongs_to(member.hash for member in trained.members)
@@ -118,45 +125,48 @@ def test_a_run_is_scored_on_its_test_set_with_sizes_of_its_validation_sets(examp
     assert "fitted on 2 patients, each predicted by a fold that has not trained" in lines[0]
     assert f"WT {fitted.before.dice['WT']:.3f} -> {fitted.after.dice['WT']:.3f}" in lines[1]
     assert cleaning_of(trained) == (fitted, [])
-    path = RunFolder(run).cleaning_json
     path.write_text("mine")
-    with pytest.raises(BratsError, match=r"cleaning\.json is not as this program writes it .*kept"):
-        next(fit_cleaning(trained, None, 4))
+    with pytest.raises(BratsError, match=r"\.json is not as this program writes it .*: kept; move"):
+        next(fit_cleaning(trained, None, 8))
+    assert path.read_text() == "mine"
     path.unlink()
-    splits = RunFolder(run).splits_json
-    store = Store.open(example_runs["volume"] / "store")
-    for options, message in (
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
         ({"all_train": True}, r"none is held out to fit sizes to; .*export this one with --scores"),
         ({"split_by": "slice", "num_folds": 2}, "was split by slice: no whole volume is held out"),
-    ):
-        make_splits(store, **options).write(splits)
-        with pytest.raises(BratsError, match=message):
-            next(fit_cleaning(trained, None, 4))
-    assert not path.exists()
+        ({"test_fraction": 0.0, "num_folds": 3}, "one trained fold of a cross-validation"),
+    ],
+)
+def test_a_run_without_whole_patients_that_are_held_out_is_refused(trained, options, message):
+    folder = RunFolder(trained.run)
+    before = folder.splits_json.read_bytes()
+    store = Store.open(Path(trained.document.settings.data.store))
+    make_splits(store, **options).write(folder.splits_json)
+    with pytest.raises(BratsError, match=message):
+        next(fit_cleaning(dataclasses.replace(trained, members=trained.members[:1]), None, 8))
+    folder.splits_json.write_bytes(before)
+    assert not folder.cleaning_json.exists()
 
 
-@pytest.mark.usefixtures("shallow")
 def test_each_fold_of_a_cross_validation_is_scored_with_the_sizes_of_the_others(
-    example_runs, tmp_path, monkeypatch
+    trained, monkeypatch
 ):
-    store = Store.open(example_runs["volume"] / "store")
-    run = examples.write_run(tmp_path / "run", store, data__test_fraction=0.0)
-    trained = open_run(run, "segment", data_mesh())
+    folder = RunFolder(trained.run)
+    store = Store.open(Path(trained.document.settings.data.store))
+    make_splits(store, test_fraction=0.0, num_folds=2).write(folder.splits_json)
     # The sizes that would be chosen tell how many patients they were chosen on.
     monkeypatch.setattr(cleaning_fit, "choose", lambda tables: Cleaning(0, 1e6 + len(tables)))
-    lines = list(fit_cleaning(trained, None, 4))
-    found = read_document(RunFolder(run).cleaning_json, FittedCleaning)
+    lines = list(fit_cleaning(trained, None, 8))
+    found = read_document(folder.cleaning_json, FittedCleaning)
     fitted = found.fitted
     assert fitted.min_et_mm3 == 1e6 + 3 == 1e6 + fitted.patients
     assert sorted(fold.min_et_mm3 for fold in found.folds) == [1e6 + 1, 1e6 + 2]
     assert fitted.measured_on == "cross-validation" and fitted.measured_patients == 3
-    assert any(
-        "sizes that fit the others (component/ET in mm3): fold 0 0/1e+06" in x for x in lines
-    )
+    assert any("sizes that fit the others (component/ET in mm3): fold 0 0/" in x for x in lines)
     # All ET of every patient is gone, and becomes tumour core.
-    truth = {p: store.pixels[store.slices_of(p), 3].sum() for p in store.patients}
-    without = sum(not count for count in truth.values())
+    without = sum(not store.pixels[store.slices_of(p), 3].any() for p in store.patients)
     assert fitted.without_et == without and fitted.after.dice["ET"] == without / 3
     assert fitted.after.dice["TC"] == fitted.before.dice["TC"] != fitted.before.dice["ET"]
-    with pytest.raises(BratsError, match="has one trained fold of a cross-validation"):
-        next(fit_cleaning(open_run(run / "fold_0", "segment", data_mesh()), None, 4))

@@ -1,5 +1,6 @@
 """Fitted sizes are used where the user gives none, and only by the networks that they belong to."""
 
+import dataclasses
 import json
 import shutil
 
@@ -52,28 +53,33 @@ def test_sizes_of_the_user_come_first_and_those_of_other_weights_are_not_used(ru
 
 
 def test_predictions_say_which_sizes_were_fitted(run, example_runs, tmp_path, capsys):
-    name = examples.CASES[0]
+    name, run = examples.CASES[0], run / "fold_1"
     source, out = str(example_runs["volume"] / "cases" / name), tmp_path / "out"
-    predict(run, source, out, OutputOptions(page=True))
+    predict(run, source, out, OutputOptions())
     line = "components below 30 mm3 are removed (fitted), ET below 8 mm3 becomes NCR/NET (fitted)"
     assert line in capsys.readouterr().out
-    sidecar = out / f"{name}_seg.json"
-    document = json.loads(sidecar.read_text())
+    document = json.loads((out / f"{name}_seg.json").read_text())
     assert [document[size] for size in BOTH] == [30, 8] and document["fitted"] == [*BOTH]
-    assert "30 mm³ (fitted)" in (out / f"{name}_seg.html").read_text()
     # The same sizes, given: the prediction is the same.
     again = predict(run, source, out, OutputOptions(), min_component_mm3=30, min_et_mm3=8)
     assert again.kept == {name: "kept"}
     off = predict(run, source, out, OutputOptions(), min_component_mm3=0, min_et_mm3=0)
     assert off.kept == {name: "kept, made with other settings; --overwrite replaces it"}
-    predict(run, source, out, OutputOptions(overwrite=True), min_component_mm3=0, min_et_mm3=0)
-    assert "fitted" not in json.loads(sidecar.read_text())
+
+
+def test_the_page_of_a_case_says_which_sizes_were_fitted(model, example_runs):
+    scan = model.scan(str(example_runs["volume"] / "cases" / examples.CASES[0]))
+    cleaned = inference.Model(model.trained, cleaning=Cleaning(30, 8, BOTH[:1]))
+    assert cleaned.facts(scan)["removed below"] == "30 mm³ (fitted)"
+    assert cleaned.facts(scan)["no ET below"] == "8 mm³"
+    assert "fitted" not in inference.Model(model.trained).describe_case(scan)
 
 
 def test_the_sizes_go_with_exported_weights(model, tmp_path):
     sizes = sizes_of(30.0, 8.0)
     first, second = tmp_path / "first", tmp_path / "second"
-    weights_writer.write(model.trained, first, weights_writer.WeightsOptions(cleaning=sizes))
+    one = dataclasses.replace(model.trained, members=model.trained.members[:1])
+    weights_writer.write(one, first, weights_writer.WeightsOptions(cleaning=sizes))
     assert cleaning(first) == (Cleaning(30, 8), BOTH, [])
     assert cleaning(first, min_component_mm3=0, min_et_mm3=0) == (Cleaning(), (), [])
     # Exported again, with a card; and left out where there are none.
@@ -81,5 +87,5 @@ def test_the_sizes_go_with_exported_weights(model, tmp_path):
     weights_writer.write(again, second, weights_writer.WeightsOptions(card=True))
     assert cleaning(second) == (Cleaning(30, 8), BOTH, [])
     assert "By default components below 30 mm3 are removed" in (second / "README.md").read_text()
-    weights_writer.write(model.trained, second, weights_writer.WeightsOptions())
+    weights_writer.write(one, second, weights_writer.WeightsOptions())
     assert '"cleaning"' not in (second / "config.json").read_text()
