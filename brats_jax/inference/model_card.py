@@ -214,9 +214,9 @@ def _cleaning(fitted: FittedSizes) -> str:
         f"By default {sizes}; `--min_component_mm3=0 --min_et_mm3=0` switches it off."
         if sizes
         else "None: no size gained in the fit.",
-        f"Fitted on {plural(fitted.patients, 'patient')} that the networks were not trained on, "
-        f"for the highest mean 3D Dice of WT, TC and ET. Measured on {how}{flips}. An empty "
-        "region counts as in BraTS 2020. The numbers above are without cleaning.",
+        f"Fitted on {plural(fitted.patients, 'patient')}, each predicted by a network that was not "
+        f"trained on it, for the highest mean 3D Dice of WT, TC and ET. Measured on {how}{flips}. "
+        "An empty region counts as in BraTS 2020. The numbers above are without cleaning.",
         "",
         "| | without | with cleaning |",
         "|---|---|---|",
