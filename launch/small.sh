@@ -12,6 +12,8 @@
 #
 #   CONFIG=configs/real.py   settings
 #   FOLDS=5                  of the cross-validation: every patient is tested once
+#   PROCESSES=1              trainings at a time, each on its share of the CPU cores: a narrow network
+#                            hardly gains from a second core
 #   SSL=false                true: the segmentations begin with the encoder of the synthesis
 #   FLAGS="--config...."     settings of all trainings that differ from CONFIG
 #   SEGMENT_FLAGS, SYNTHESIS_FLAGS    the same of one of the two
@@ -54,9 +56,40 @@ train() {
     ${SEGMENT_FLAGS:-}
 }
 
-train folds --config.data.test_fraction=0 --config.data.num_folds="${FOLDS:-5}" \
-  --config.folds="$(seq -s, 0 $((${FOLDS:-5} - 1)))"
-train all --config.folds=all
+# job WHICH: the trainings of a fold, of several, or of the final model on all patients.
+folds=${FOLDS:-5}
+crossed=(--config.data.test_fraction=0 "--config.data.num_folds=$folds")
+job() {
+  if [ "$1" = all ]; then
+    train all --config.folds=all
+  else
+    train folds "${crossed[@]}" --config.folds="$1"
+  fi
+}
+
+processes=${PROCESSES:-1}
+mapfile -t jobs < <(seq 0 $((folds - 1)) && echo all)
+if [ "$processes" -gt 1 ]; then
+  mapfile -t cores < <("$python" -c 'import os; print(*sorted(os.sched_getaffinity(0)), sep="\n")')
+  processes=$((processes < ${#cores[@]} ? processes : ${#cores[@]}))
+  pids=()
+  trap 'for pid in "${pids[@]}"; do kill -- "-$pid" 2>/dev/null || true; done' EXIT
+  set -m # a group of processes for each, which the trap stops
+  for ((p = 0; p < processes; p++)); do
+    share=$(for ((c = p; c < ${#cores[@]}; c += processes)); do echo "${cores[c]}"; done)
+    (
+      taskset -cp "${share//$'\n'/,}" "$BASHPID" >/dev/null
+      for ((j = p; j < ${#jobs[@]}; j += processes)); do job "${jobs[j]}"; done
+    ) &
+    pids+=($!)
+  done
+  set +m
+  for pid in "${pids[@]}"; do wait "$pid"; done
+  trap - EXIT
+fi
+# All that is still to be trained, and the summary of all folds.
+job "$(seq -s, 0 $((folds - 1)))"
+job all
 "$python" -m brats_jax.calibrate --checkpoint="$folder/segmentation_folds" --cleaning
 
 # With the variables that differ from the defaults, but without the folders of the machine.

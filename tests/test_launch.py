@@ -1,6 +1,7 @@
 """The SLURM scripts and setup.sh, with a stand-in for Python."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -217,7 +218,9 @@ def experiment(tmp_path):
     python.parent.mkdir(parents=True)
     # With '-' it is asked for the facts of the store; the trainings of seed 1 fail.
     python.write_text(
-        '#!/bin/bash\n[ "$1" = - ] && { echo "$FACTS"; exit; }\necho "$@"\n'
+        '#!/bin/bash\n[ "$1" = - ] && { echo "$FACTS"; exit; }\n'
+        f'[ "$1" = -c ] && exec {sys.executable} "$@"\necho "$@"\n'
+        'taskset -cp $$ | sed "s/.* //" >> cores\n'
         'case "$*" in *--seeds=1*) exit 3;; esac\n'
         # An export of a little more than 2 MB.
         'case "$*" in *--format=hub*) mkdir -p "$PWD/small/exported"; cd "$PWD/small/exported"\n'
@@ -305,6 +308,20 @@ def test_the_ready_model_is_trained_on_all_and_cross_validated(experiment):
     assert "--task=reconstruct" in synthesis and verified.endswith("small --verify")
     written = experiment / "brats_jax/weights/small"
     assert {p.name for p in written.iterdir()} == {"config.json", "model.safetensors", "README.md"}
+
+
+def test_the_trainings_of_the_ready_model_share_the_cores(experiment):
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("needs two CPU cores")
+    done = run_experiment(experiment, "store", script="small.sh", FOLDS="3", PROCESSES="2")
+    assert (done.returncode, done.stderr) == (0, "")
+    trained = [line for line in done.stdout.splitlines() if "brats_jax.main" in line]
+    folds = [re.findall(r"--config\.folds=(\S+)", line)[0] for line in trained]
+    # Two of each, the synthesis and the segmentation; then whatever is left, and the summary.
+    assert sorted(folds[:8]) == sorted(["0", "1", "2", "all"] * 2)
+    assert folds[8:] == ["0,1,2", "0,1,2", "all", "all"]
+    shares = (experiment / "cores").read_text().splitlines()[:8]
+    assert len(set(shares)) == 2
 
 
 def test_a_ready_model_that_is_too_large_is_one_line_and_not_written(experiment):
