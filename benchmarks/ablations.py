@@ -54,6 +54,8 @@ INGREDIENTS: dict[str, tuple[str, ...]] = {
     "twice the learning rate": ("optim.learning_rate=2e-3",),
     "warm-up and clipping": ("optim.warmup_epochs=0.1", "optim.clip_norm=1.0"),
     "moving average": ("train.ema=0.99",),
+    "leaky ReLU": ("model.slope=0.01",),
+    "Dice of present classes": ("segment.dice_present=true",),
     "label smoothing": ("segment.label_smoothing=0.1",),
     "deep supervision": ("segment.deep_supervision=true",),
     "patches of 192": ("data.patch_size=192",),

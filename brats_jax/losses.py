@@ -61,6 +61,7 @@ def dice_loss(
     include_background: bool = False,
     pooled: bool = True,
     regions: Regions = None,
+    present: bool = False,
 ) -> Scalar:
     """Soft Dice loss, averaged over classes or regions.
 
@@ -83,6 +84,10 @@ def dice_loss(
         include_background=..., batch=pooled)`.
       regions: see the module; p is then the sigmoid, and there is no background. It equals MONAI's
         `DiceLoss(sigmoid=True, batch=pooled)`.
+      present: average over the classes whose truth is in the sums alone; 0 where none is. The term
+        of an absent class is (sum p_c) / (sum p_c + s): it falls from 1 to 0 only where sum p_c
+        comes near s. A small batch often lacks a class. Its gradient then drives the probability
+        of a class that is hard to find towards 0 in all pixels, from where it may not return.
 
     Reference: Milletari et al. 2016, https://arxiv.org/abs/1606.04797;
     Isensee et al. 2021, https://doi.org/10.1038/s41592-020-01008-z
@@ -98,7 +103,10 @@ def dice_loss(
     axes = (0, 1, 2) if pooled else (1, 2)
     overlap = (probabilities * truth).sum(axes)
     total = probabilities.sum(axes) + truth.sum(axes)
-    return (1 - (2 * overlap + SMOOTH) / (total + SMOOTH)).mean()
+    terms = 1 - (2 * overlap + SMOOTH) / (total + SMOOTH)
+    if present:
+        return weighted_mean(terms, (truth.sum(axes) > 0).astype(terms.dtype))
+    return terms.mean()
 
 
 def focal(
@@ -148,7 +156,12 @@ def focal(
 
 
 def dice_ce(
-    logits: Logits, labels: Labels, *, regions: Regions = None, smoothing: float = 0.0
+    logits: Logits,
+    labels: Labels,
+    *,
+    regions: Regions = None,
+    smoothing: float = 0.0,
+    present: bool = False,
 ) -> Scalar:
     """Half the Dice loss plus half the cross-entropy.
 
@@ -157,9 +170,10 @@ def dice_ce(
       labels: true classes.
       regions: see the module.
       smoothing: of the cross-entropy's target; that of the Dice loss stays as it is.
+      present: see `dice_loss`.
     """
     # In this order: the compiled program stays the same to the letter.
-    half_dice = 0.5 * dice_loss(logits, labels, regions=regions)
+    half_dice = 0.5 * dice_loss(logits, labels, regions=regions, present=present)
     return half_dice + 0.5 * cross_entropy(logits, labels, regions=regions, smoothing=smoothing)
 
 
@@ -171,6 +185,7 @@ def dice_focal(
     gamma: float = 2.0,
     regions: Regions = None,
     smoothing: float = 0.0,
+    present: bool = False,
 ) -> Scalar:
     """Dice loss plus focal loss, one to one.
 
@@ -180,8 +195,9 @@ def dice_focal(
       alpha, gamma: see `focal`.
       regions: see the module.
       smoothing: of the focal loss's target; that of the Dice loss stays as it is.
+      present: see `dice_loss`.
     """
-    dice = dice_loss(logits, labels, regions=regions)
+    dice = dice_loss(logits, labels, regions=regions, present=present)
     return dice + focal(
         logits, labels, alpha=alpha, gamma=gamma, regions=regions, smoothing=smoothing
     )
@@ -316,6 +332,7 @@ def get_segmentation_loss(
     gamma: float = 2.0,
     regions: Regions = None,
     smoothing: float = 0.0,
+    present: bool = False,
 ) -> Callable[[Logits, Labels], Scalar]:
     """Looks a loss up by name and fixes its parameters.
 
@@ -326,6 +343,7 @@ def get_segmentation_loss(
       gamma: focal exponent; `dice_ce` ignores it.
       regions: sets of labels, where the channels are regions; None: they are classes.
       smoothing: of the targets of cross-entropy and focal loss; the Dice loss has none.
+      present: of the Dice loss, see `dice_loss`; `focal` has none.
 
     Raises:
       BratsError: the name is unknown, or a parameter is invalid.
@@ -343,9 +361,11 @@ def get_segmentation_loss(
     if name == "dice_ce":
         if alpha is not None:
             raise BratsError("loss 'dice_ce' has no focal term for alpha to weight; leave it out")
-        return functools.partial(dice_ce, regions=regions, smoothing=smoothing)
-    loss = SEGMENTATION_LOSSES[name]
-    return functools.partial(loss, alpha=alpha, gamma=gamma, regions=regions, smoothing=smoothing)
+        return functools.partial(dice_ce, regions=regions, smoothing=smoothing, present=present)
+    loss = functools.partial(SEGMENTATION_LOSSES[name], alpha=alpha, gamma=gamma)
+    if name == "dice_focal":
+        loss = functools.partial(loss, present=present)
+    return functools.partial(loss, regions=regions, smoothing=smoothing)
 
 
 def _at_least_float32(x: Float[Array, "..."]) -> Float[Array, "..."]:

@@ -33,6 +33,10 @@ def get_config() -> ConfigDict:
 
     config.model = ConfigDict()
     config.model.width = 64  # channels of the stem; 64 is ResNet-50
+    # Of the decoder's activations below 0: 0 is ReLU, the paper's; 0.01 is nnU-Net's leaky ReLU.
+    # The few channels that a narrow decoder ends in can all be 0 where a class is, which is then
+    # never learned. Leaky ReLU keeps a gradient there.
+    config.model.slope = 0.0
 
     config.data = ConfigDict()
     config.data.store = ""  # what brats_jax.prepare wrote
@@ -130,6 +134,9 @@ def get_config() -> ConfigDict:
     # Share of the target of cross-entropy and focal loss that is spread over all classes; not of
     # the Dice loss.
     config.segment.label_smoothing = 0.0
+    # Whether the Dice loss is a mean over the classes that are in the batch; otherwise over all of
+    # them, as in the paper. Then small batches, which often lack a class, can lose it for good.
+    config.segment.dice_present = False
     # In training, losses of the decoder's maps at strides 2, 4 and 8 too; weights 1, 1/2, 1/4, 1/8.
     config.segment.deep_supervision = False
     config.segment.learning_rate = 0.0

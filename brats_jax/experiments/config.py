@@ -248,6 +248,7 @@ def pretraining(settings: Settings) -> Pretraining:
         decoder=pretrain.decoder,
         loss_name=pretrain.loss,
         width=settings.model.width,
+        slope=settings.model.slope,
         dtype=devices.compute_dtype(settings.dtype),
         augmentation=_augmentation(settings.pretrain.augmentation),
     )
@@ -263,9 +264,11 @@ def segmentation(settings: Settings) -> Segmentation:
         focal_gamma=settings.focal_gamma,
         focal_alpha=settings.focal_alpha or None,
         label_smoothing=settings.segment.label_smoothing,
+        dice_present=settings.segment.dice_present,
         selection_metric=settings.segment.selection_metric,
         deep_supervision=settings.segment.deep_supervision,
         width=settings.model.width,
+        slope=settings.model.slope,
         dtype=devices.compute_dtype(settings.dtype),
         augmentation=_augmentation(settings.segment.augmentation),
     )

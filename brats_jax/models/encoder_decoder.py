@@ -33,8 +33,9 @@ class EncoderDecoder(nnx.Module):
       in_channels: number of input modalities.
       out_channels: channels of the result.
       decoder: class of the decoder, called as
-        `decoder(encoder_channels, width=..., dtype=..., rngs=...)`.
+        `decoder(encoder_channels, width=..., slope=..., dtype=..., rngs=...)`.
       width: channels of the encoder's stem, a multiple of 4.
+      slope: of the decoder's activations below 0: 0 is ReLU, more is leaky ReLU.
       dtype: compute type of encoder and decoder; the head computes in float32.
       rngs: needs the stream `params`.
 
@@ -49,11 +50,14 @@ class EncoderDecoder(nnx.Module):
         decoder: type,
         *,
         width: int,
+        slope: float = 0.0,
         dtype: DTypeLike,
         rngs: nnx.Rngs,
     ) -> None:
         self.encoder = ResNet50(in_channels, width=width, dtype=dtype, rngs=rngs)
-        self.decoder: Decoder = decoder(self.encoder.channels, width=width, dtype=dtype, rngs=rngs)
+        self.decoder: Decoder = decoder(
+            self.encoder.channels, width=width, slope=slope, dtype=dtype, rngs=rngs
+        )
         self.head = Conv(
             self.decoder.out_channels,
             out_channels,

@@ -141,23 +141,34 @@ class BatchNorm(nnx.Module):
 
 
 class ConvBNReLU(nnx.Module):
-    """3x3 convolution, batch normalisation, ReLU."""
+    """3x3 convolution, batch normalisation, ReLU or leaky ReLU.
+
+        max(y, slope y)
+
+    Args:
+      in_channels, out_channels: of the convolution.
+      slope: below 0; 0 is ReLU.
+      dtype: compute type.
+      rngs: needs the stream `params`.
+    """
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
         *,
+        slope: float = 0.0,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
+        self.slope = slope
         self.conv = Conv(
             in_channels, out_channels, 3, kernel_init=he_normal_fan_in, dtype=dtype, rngs=rngs
         )
         self.bn = BatchNorm(out_channels, dtype=dtype)
 
     def __call__(self, x: Float[Array, "b h w i"], *, train: bool) -> Float[Array, "b h w o"]:
-        return self.bn(self.conv(x), relu=True, train=train)
+        return activated(self.bn, self.conv(x), self.slope, train=train)
 
     def upsampled(
         self,
@@ -170,4 +181,13 @@ class ConvBNReLU(nnx.Module):
         dtype = self.conv.dtype
         fine = None if skip is None else skip.astype(dtype)
         y = conv2d_upsampled(x.astype(dtype), fine, self.conv.kernel[...])
-        return self.bn(y, relu=True, train=train)
+        return activated(self.bn, y, self.slope, train=train)
+
+
+def activated(
+    norm: BatchNorm, y: Float[Array, "b h w c"], slope: float, *, train: bool
+) -> Float[Array, "b h w c"]:
+    """Batch normalisation and max(y, slope y); slope 0 is ReLU."""
+    if not slope:
+        return norm(y, relu=True, train=train)
+    return jax.nn.leaky_relu(norm(y, train=train), slope)

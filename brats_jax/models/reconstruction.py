@@ -24,27 +24,33 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from brats_jax.models.encoder_decoder import EncoderDecoder, decoder_channels
-from brats_jax.models.layers import BatchNorm, normal
+from brats_jax.models.layers import BatchNorm, activated, normal
 from brats_jax.models.ops import conv_transpose_4x4_stride2
 from brats_jax.models.resnet import Maps
 from brats_jax.models.unet import UNetDecoder
 
 
 class UpConv(nnx.Module):
-    """4x4 transposed convolution with stride 2, batch normalisation, ReLU."""
+    """4x4 transposed convolution with stride 2, batch normalisation, ReLU or leaky ReLU."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, *, dtype: DTypeLike, rngs: nnx.Rngs
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        slope: float = 0.0,
+        dtype: DTypeLike,
+        rngs: nnx.Rngs,
     ) -> None:
         shape = (4, 4, in_channels, out_channels)
         # He's variance, 2 / fan-in: an output pixel sees 2x2 of the 4x4 kernel.
         self.kernel = nnx.Param(normal(rngs.params(), shape, 2 / (2 * 2 * in_channels)))
         self.bn = BatchNorm(out_channels, dtype=dtype)
-        self.dtype = dtype
+        self.slope, self.dtype = slope, dtype
 
     def __call__(self, x: Float[Array, "b h w i"], *, train: bool) -> Float[Array, "b 2*h 2*w o"]:
         y = conv_transpose_4x4_stride2(x.astype(self.dtype), self.kernel[...])
-        return self.bn(y, relu=True, train=train)
+        return activated(self.bn, y, self.slope, train=train)
 
 
 class TransposedDecoder(nnx.Module):
@@ -55,6 +61,7 @@ class TransposedDecoder(nnx.Module):
     Args:
       encoder_channels: channels of the encoder's five maps, finest first.
       width: the encoder's; channels are in proportion to it, but at least 8.
+      slope: of the activations below 0; 0 is ReLU.
       dtype: compute type.
       rngs: needs the stream `params`.
 
@@ -67,12 +74,15 @@ class TransposedDecoder(nnx.Module):
         encoder_channels: tuple[int, ...],
         *,
         width: int = 64,
+        slope: float = 0.0,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
         sizes = (encoder_channels[-1], *decoder_channels(width))
         self.out_channels = sizes[-1]
-        self.stages = nnx.List([UpConv(i, o, dtype=dtype, rngs=rngs) for i, o in pairwise(sizes)])
+        self.stages = nnx.List(
+            [UpConv(i, o, slope=slope, dtype=dtype, rngs=rngs) for i, o in pairwise(sizes)]
+        )
 
     def __call__(self, maps: Maps, *, train: bool) -> Float[Array, "b hf wf o"]:
         x = maps[-1]
@@ -92,7 +102,7 @@ class ReconstructionModel(EncoderDecoder):
       in_channels: number of input modalities.
       out_channels: number of predicted modalities.
       decoder: a key of `DECODERS`.
-      width, dtype, rngs: see `EncoderDecoder`.
+      width, slope, dtype, rngs: see `EncoderDecoder`.
     """
 
     def __init__(
@@ -102,9 +112,16 @@ class ReconstructionModel(EncoderDecoder):
         *,
         decoder: str = "transposed",
         width: int = 64,
+        slope: float = 0.0,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
         super().__init__(
-            in_channels, out_channels, DECODERS[decoder], width=width, dtype=dtype, rngs=rngs
+            in_channels,
+            out_channels,
+            DECODERS[decoder],
+            width=width,
+            slope=slope,
+            dtype=dtype,
+            rngs=rngs,
         )

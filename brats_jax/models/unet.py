@@ -36,6 +36,7 @@ class UpBlock(nnx.Module):
       in_channels: channels of the coarse map; they come first in the concatenation.
       skip_channels: channels of the encoder map at the fine size, 0 for none.
       out_channels: channels returned.
+      slope: of the activation below 0.
       dtype: compute type.
       rngs: needs the stream `params`.
     """
@@ -46,11 +47,13 @@ class UpBlock(nnx.Module):
         skip_channels: int,
         out_channels: int,
         *,
+        slope: float = 0.0,
         dtype: DTypeLike,
         rngs: nnx.Rngs,
     ) -> None:
-        self.block1 = ConvBNReLU(in_channels + skip_channels, out_channels, dtype=dtype, rngs=rngs)
-        self.block2 = ConvBNReLU(out_channels, out_channels, dtype=dtype, rngs=rngs)
+        channels = in_channels + skip_channels
+        self.block1 = ConvBNReLU(channels, out_channels, slope=slope, dtype=dtype, rngs=rngs)
+        self.block2 = ConvBNReLU(out_channels, out_channels, slope=slope, dtype=dtype, rngs=rngs)
 
     def __call__(
         self,
@@ -68,6 +71,7 @@ class UNetDecoder(nnx.Module):
     Args:
       encoder_channels: channels of the encoder's five maps, finest first.
       width: the encoder's; channels are 256, 128, 64, 32, 16 in proportion to it, at least 8.
+      slope: of the activations below 0; 0 is ReLU.
       dtype: compute type.
       rngs: needs the stream `params`.
 
@@ -80,6 +84,7 @@ class UNetDecoder(nnx.Module):
         encoder_channels: tuple[int, ...],
         *,
         width: int = 64,
+        slope: float = 0.0,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
@@ -88,7 +93,7 @@ class UNetDecoder(nnx.Module):
         self.out_channels = sizes[-1]
         self.stages = nnx.List(
             [
-                UpBlock(i, s, o, dtype=dtype, rngs=rngs)
+                UpBlock(i, s, o, slope=slope, dtype=dtype, rngs=rngs)
                 for i, s, o in zip(sizes[:-1], [*reversed(skips), 0], sizes[1:], strict=True)
             ]
         )
@@ -112,7 +117,7 @@ class SegmentationModel(EncoderDecoder):
     Args:
       in_channels: number of input modalities.
       num_classes: classes, background included.
-      width, dtype, rngs: see `EncoderDecoder`.
+      width, slope, dtype, rngs: see `EncoderDecoder`.
     """
 
     def __init__(
@@ -121,10 +126,19 @@ class SegmentationModel(EncoderDecoder):
         num_classes: int = 4,
         *,
         width: int = 64,
+        slope: float = 0.0,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
-        super().__init__(in_channels, num_classes, UNetDecoder, width=width, dtype=dtype, rngs=rngs)
+        super().__init__(
+            in_channels,
+            num_classes,
+            UNetDecoder,
+            width=width,
+            slope=slope,
+            dtype=dtype,
+            rngs=rngs,
+        )
 
 
 class Supervised(NamedTuple):
@@ -158,10 +172,11 @@ class DeeplySupervisedModel(SegmentationModel):
         num_classes: int = 4,
         *,
         width: int = 64,
+        slope: float = 0.0,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
-        super().__init__(in_channels, num_classes, width=width, dtype=dtype, rngs=rngs)
+        super().__init__(in_channels, num_classes, width=width, slope=slope, dtype=dtype, rngs=rngs)
         finest_first = decoder_channels(width)[::-1]
         self.auxiliary = nnx.List(
             [

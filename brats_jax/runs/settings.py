@@ -109,6 +109,7 @@ class ModelSettings(Part):
     """config.model."""
 
     width: Annotated[int, Rule(lambda n: 1 <= n <= 1024 and n % 4 == 0, _WIDTHS)]
+    slope: Annotated[float, SHARE_BELOW_ONE, ADDED] = 0.0
 
 
 @dataclass(frozen=True)
@@ -200,6 +201,7 @@ class SegmentSettings(StageSettings):
     learning_rate: Annotated[float, STAGE_RATE, ADDED] = 0.0
     outputs: Annotated[str, one_of(OUTPUTS), ADDED] = DEFAULT_OUTPUTS
     label_smoothing: Annotated[float, SHARE_BELOW_ONE, ADDED] = 0.0
+    dice_present: Annotated[bool, ADDED] = False
     sampling: Annotated[str, one_of(SAMPLINGS), ADDED] = SAMPLINGS[0]
     selection_metric: Annotated[str, one_of(SELECTION_METRICS), ADDED] = SELECTION_METRICS[0]
     deep_supervision: Annotated[bool, ADDED] = False

@@ -28,6 +28,7 @@ class Task(abc.ABC):
       inputs: input modalities in channel order.
       context: slices on each side that are read too, as further channels (`data.neighbours`).
       width: channels of the encoder's stem.
+      slope: of the decoder's activations below 0; 0 is ReLU.
       dtype: compute type of the network; parameters and the head are float32.
       augmentation: of training patches; None for none.
       name: 'pretrain' or 'segment'.
@@ -36,6 +37,7 @@ class Task(abc.ABC):
     inputs: tuple[str, ...]
     context: int = 0
     width: int = 64
+    slope: float = 0.0
     dtype: DTypeLike = jnp.float32
     augmentation: Augmentation | None = None
 
@@ -157,6 +159,8 @@ class Task(abc.ABC):
         }
         if self.context:  # checkpoints of earlier versions do not have it
             found["context"] = self.context
+        if self.slope:
+            found["slope"] = self.slope
         return found
 
     @abc.abstractmethod

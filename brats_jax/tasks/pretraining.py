@@ -129,6 +129,7 @@ class Pretraining(Task):
             len(self.outputs),
             decoder=self.decoder,
             width=self.width,
+            slope=self.slope,
             dtype=self.dtype,
             rngs=nnx.Rngs(seed),
         )
@@ -156,6 +157,7 @@ class Pretraining(Task):
             decoder=decoder,
             context=description.get("context", 0),
             width=description["width"],
+            slope=description.get("slope", 0.0),
             dtype=dtype,
         )
 

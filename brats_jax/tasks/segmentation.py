@@ -38,6 +38,7 @@ class Segmentation(Task):
       loss_name: a key of `losses.SEGMENTATION_LOSSES`.
       focal_gamma, focal_alpha: see `losses.focal`.
       label_smoothing: see `losses.cross_entropy`.
+      dice_present: see `present` of `losses.dice_loss`.
       selection_metric: of `SELECTION_METRICS`: what selects the best checkpoint.
       deep_supervision: see `losses.deeply_supervised`.
     """
@@ -48,6 +49,7 @@ class Segmentation(Task):
     focal_gamma: float = 2.0
     focal_alpha: tuple[float, ...] | None = None
     label_smoothing: float = 0.0
+    dice_present: bool = False
     selection_metric: str = SELECTION_METRICS[0]
     deep_supervision: bool = False
 
@@ -98,6 +100,7 @@ class Segmentation(Task):
             len(self.stem_channels),
             len(self.outputs),
             width=self.width,
+            slope=self.slope,
             dtype=self.dtype,
             rngs=nnx.Rngs(seed),
         )
@@ -110,6 +113,7 @@ class Segmentation(Task):
             outputs_name=outputs_named(tuple(description["outputs"])),
             context=description.get("context", 0),
             width=description["width"],
+            slope=description.get("slope", 0.0),
             dtype=dtype,
         )
 
@@ -146,6 +150,7 @@ class Segmentation(Task):
             gamma=self.focal_gamma,
             regions=self.channels.loss_regions,
             smoothing=self.label_smoothing,
+            present=self.dice_present,
         )
         if isinstance(output, Supervised):
             return losses.deeply_supervised(loss, *output, target)
