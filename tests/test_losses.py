@@ -107,6 +107,38 @@ def test_two_pixels_by_hand():
     np.testing.assert_allclose(both, (foreground + background) / 2, rtol=1e-4)
 
 
+def test_the_dice_of_present_classes_leaves_the_absent_ones_out():
+    labels = np.array([0, 1, 1, 3], np.uint8).reshape(1, 1, 4, 1)
+    logits = np.log(np.array([[7, 1, 1, 1], [1, 7, 1, 1], [5, 3, 1, 1], [1, 1, 1, 7]]) / 10)
+    logits = logits.reshape(1, 1, 4, 4).swapaxes(1, 2).astype(np.float32).reshape(1, 4, 1, 4)
+    labels = labels.reshape(1, 4, 1)
+    # p of NCR/NET: 0.1, 0.7, 0.3, 0.1 where the second and third are true; of ET 0.1 x 3, 0.7.
+    ncr, et = 1 - 2 * 1.0 / (1.2 + 2), 1 - 2 * 0.7 / (1.0 + 1)
+    found, gradient = jax.value_and_grad(losses.dice_loss)(logits, labels, present=True)
+    np.testing.assert_allclose(found, (ncr + et) / 2, rtol=1e-4)
+    everything = losses.dice_loss(logits, labels)
+    np.testing.assert_allclose(everything, (ncr + et + 1) / 3, rtol=1e-4)  # ED is in no pixel
+    assert np.isfinite(gradient).all()
+    nothing = np.zeros_like(labels)
+    value, gradient = jax.value_and_grad(losses.dice_loss)(logits, nothing, present=True)
+    assert value == 0 and not gradient.any()
+    of_loss = losses.get_segmentation_loss("dice_ce", present=True)(logits, nothing)
+    np.testing.assert_allclose(of_loss, losses.cross_entropy(logits, nothing) / 2, rtol=1e-6)
+    focal = losses.get_segmentation_loss("dice_focal", present=True)(logits, nothing)
+    np.testing.assert_allclose(focal, losses.focal(logits, nothing), rtol=1e-6)
+
+
+def test_without_a_class_the_dice_of_all_pushes_its_probability_to_nothing():
+    """Why there is `present`: the smaller the probability, the stronger the push."""
+
+    def push(probability):
+        logits = jnp.log(jnp.array([1 - probability, probability])).reshape(1, 1, 1, 2)
+        gradient = jax.grad(losses.dice_loss)(logits, jnp.zeros((1, 1, 1), jnp.uint8))
+        return float(gradient[..., 1].sum())
+
+    assert push(1e-5) > 100 * push(0.5) > 0
+
+
 def test_a_perfect_prediction_and_an_absent_class_cost_nothing():
     y = jnp.asarray(LABELS % 3)
     x = 50 * jax.nn.one_hot(y, 4)

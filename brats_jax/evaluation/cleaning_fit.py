@@ -42,8 +42,8 @@ from brats_jax.runtime.console import progress_bar
 from brats_jax.runtime.own_files import check_own_document
 from brats_jax.runtime.text import plural
 
-# The sizes that are tried. The largest component, 2 ml, is far below a typical tumour.
-COMPONENTS_MM3 = (0.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0)
+# The sizes that are tried. The largest component, 5 ml, is below most tumours.
+COMPONENTS_MM3 = (0.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0)
 ET_MM3 = (0.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
 # Larger sizes must raise the mean Dice by more than this.
 LEAST_GAIN = 0.001

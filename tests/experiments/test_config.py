@@ -145,6 +145,7 @@ def test_the_baseline_is_paired_with_ssl():
         ({"segment__learning_rate": -1.0}, "segment.learning_rate=-1.0: give 0, for that of"),
         ({"optim__optimizer": "sgd"}, "optimizer=sgd: valid values are adam, adamw"),
         ({"optim__weight_decay": 0.1}, "weight_decay=0.1 has no effect .*optimizer=adamw, or"),
+        ({"model__slope": 1.0}, "model.slope=1.0: give 0 or more, below 1"),
         ({"train__ema": 1.0}, "train.ema=1.0: give 0 or more, below 1"),
         ({"segment__label_smoothing": 1.0}, "label_smoothing=1.0: give 0 or more, below 1"),
         (

@@ -9,6 +9,7 @@ from brats_jax.models import apply, split
 from brats_jax.models.layers import (
     BatchNorm,
     Conv,
+    ConvBNReLU,
     he_normal_fan_in,
     he_normal_fan_out,
     normal,
@@ -31,6 +32,17 @@ def test_traced_and_eager_draws_are_the_same():
     np.testing.assert_array_equal(traced, normal(key, (4, 5), 1.0))
     stacked = jax.vmap(lambda key: normal(key, (4, 5), 1.0))(jnp.stack([key, jax.random.key(4)]))
     np.testing.assert_array_equal(stacked[0], traced)
+
+
+def test_a_slope_leaks_below_zero_and_keeps_a_gradient_there():
+    x = np.random.default_rng(0).standard_normal((2, 4, 4, 3)).astype(np.float32)
+    made = {slope: split(ConvBNReLU(3, 5, slope=slope, rngs=nnx.Rngs(0))) for slope in (0.0, 0.1)}
+    relu, leaky = (apply(*made[slope], x, train=True)[0] for slope in made)
+    np.testing.assert_allclose(np.maximum(leaky, 0), relu, atol=1e-6)
+    normalised = np.where(leaky > 0, leaky, leaky / 0.1)
+    np.testing.assert_allclose(normalised.mean((0, 1, 2)), 0, atol=1e-5)
+    evaluated = apply(*made[0.1], x, train=False)[0]
+    assert (evaluated < 0).any() and not (apply(*made[0.0], x, train=False)[0] < 0).any()
 
 
 def test_running_statistics_move_a_tenth_and_only_in_training():

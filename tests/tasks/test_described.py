@@ -15,6 +15,8 @@ from brats_jax.tasks import Pretraining, Segmentation, task_of
         Segmentation(inputs=("t1", "flair"), width=4),
         Segmentation(outputs_name="regions", width=4),
         Segmentation(inputs=("t1", "flair"), context=2),
+        Segmentation(slope=0.01, width=4),
+        Pretraining(decoder="unet", slope=0.1),
         Pretraining(inputs=("t1",), targets=("t2",), pretext_name="any_to_any", context=1),
     ],
 )
