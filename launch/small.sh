@@ -7,10 +7,10 @@
 #
 #   STORE    labelled cases, prepared with --normalisation=volume
 #
-# With configs/real.py about two hours on two idle CPU cores. The same command continues a stopped
+# With configs/small.py about two hours on two idle CPU cores. The same command continues a stopped
 # one. Variables:
 #
-#   CONFIG=configs/real.py   settings
+#   CONFIG=configs/small.py   settings
 #   FOLDS=5                  of the cross-validation: every patient is tested once
 #   PROCESSES=1              trainings at a time, each on its share of the CPU cores: a narrow network
 #                            hardly gains from a second core
@@ -30,7 +30,7 @@ fi
 store=$(realpath -m "$1")
 folder=$(realpath -m "${FOLDER:-small}")
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-config=${CONFIG:-configs/real.py}
+config=${CONFIG:-configs/small.py}
 output=${OUTPUT:-brats_jax/weights/small}
 bash launch/setup.sh "${EXTRA:-}"
 python=.venv/bin/python
