@@ -7,10 +7,10 @@
 #
 #   STORE    labelled cases, prepared with --normalisation=volume
 #
-# With configs/small.py about two hours on two idle CPU cores. The same command continues a stopped
-# one. Variables:
+# With PROCESSES=2 about one hour on two idle CPU cores for 20 cases. The same command continues a
+# stopped one. Variables:
 #
-#   CONFIG=configs/small.py   settings
+#   CONFIG=configs/small.py  settings
 #   FOLDS=5                  of the cross-validation: every patient is tested once
 #   PROCESSES=1              trainings at a time, each on its share of the CPU cores: a narrow network
 #                            hardly gains from a second core
