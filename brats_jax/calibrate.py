@@ -1,4 +1,4 @@
-"""Fits temperatures, or the sizes of the cleaning, of a segmentation on held-out patients.
+"""Fits temperatures, or the sizes of the cleaning, of a model on held-out patients.
 
     python -m brats_jax.calibrate --checkpoint=RUN[/fold_K] [--store=STORE]
 

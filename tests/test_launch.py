@@ -290,7 +290,7 @@ def test_the_ready_model_is_trained_on_all_and_cross_validated(experiment):
     both = ("synthesis", "segmentation")
     assert names == [f"{folder}/{what}_{which}" for which in ("folds", "all") for what in both]
     for line in trained:
-        assert f"--config=configs/real.py --config.data.store={experiment}/store" in line
+        assert f"--config=configs/small.py --config.data.store={experiment}/store" in line
         assert "--config.seed=3" in line and "--config.pretrain.decoder=unet" in line
     for line in trained[:2]:
         assert "--config.data.test_fraction=0 --config.data.num_folds=3" in line
