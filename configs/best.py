@@ -1,10 +1,11 @@
-"""Our recommendation for segmentation: what helped on real cases, and what the field agrees on.
+"""Our recommended settings for segmentation; the other configurations follow the paper.
 
     python -m brats_jax.main --config=configs/best.py
 
-docs/results.md, 'The recipe', has a row for each setting that was tried. Volumes are normalised as
-a whole: prepare the store with --normalisation=volume. The segmentation starts from random
-weights, because pretraining gained nothing on these cases.
+On real cases all of it together gained over configs/real.py; docs/results.md, 'The recipe', has the
+numbers, and what was tried and left out. Volumes are normalised as a whole: prepare the store with
+--normalisation=volume. The segmentation starts from random weights, because no gain of pretraining
+was found on these cases.
 
 Cost: thirty passes over the training slices for each of five folds, as the segmentation of
 configs/ssl.py.
