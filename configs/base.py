@@ -129,6 +129,9 @@ def get_config() -> ConfigDict:
     config.segment = ConfigDict()
     config.segment.inputs = ("t1", "t1gd", "t2", "flair")
     config.segment.context = 0  # as of pretrain; what is transferred goes by modality and offset
+    # Probability that a training example lacks some of its patient's modalities; above 0 the
+    # network takes missing modalities, and patients that lack some train too (docs/modalities.md).
+    config.segment.modality_dropout = 0.0
     # classes: a softmax over background, NCR/NET, ED and ET. regions: sigmoids of WT, TC and ET.
     config.segment.outputs = "classes"
     # Share of the target of cross-entropy and focal loss that is spread over all classes; not of

@@ -21,6 +21,7 @@ from brats_jax.data.modalities import canonical_name
 AnyArray = TypeVar("AnyArray", np.ndarray, jax.Array)
 
 _AT = "@"  # between modality and offset, in the name of a channel
+_HAS = "has:"  # before the modality, in the name of a channel that says whether it is there
 
 
 def offsets(context: int) -> tuple[int, ...]:
@@ -37,14 +38,20 @@ def channel_names(modalities: Sequence[str], context: int) -> tuple[str, ...]:
     )
 
 
+def presence_names(modalities: Sequence[str]) -> tuple[str, ...]:
+    """The names of the channels of presence (see `models.presence`): ('has:t1', 'has:flair')."""
+    return tuple(_HAS + name for name in modalities)
+
+
 def canonical_channel(name: str) -> str:
     """A channel's name with the canonical spelling of its modality: 'T1ce@-1' -> 't1gd@-1'.
 
     Raises:
       BratsError: an unknown modality.
     """
-    modality, at, offset = name.partition(_AT)
-    return canonical_name(modality) + at + offset
+    has = _HAS if name.startswith(_HAS) else ""
+    modality, at, offset = name.removeprefix(has).partition(_AT)
+    return has + canonical_name(modality) + at + offset
 
 
 def in_scan(slices: np.ndarray, count: int, context: int) -> np.ndarray:

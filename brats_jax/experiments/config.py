@@ -55,6 +55,7 @@ def check(settings: Settings) -> None:
     _check_folds(settings)
     _check_loss(settings)
     _check_stages(settings)
+    _check_modality_dropout(settings)
     _check_encoder_init(settings.encoder_init)
     _check_transfer(settings)
     _check_labels(settings)
@@ -117,6 +118,16 @@ def _check_stages(settings: Settings) -> None:
         raise BratsError(
             f"config.pretrain.mask_block={pretrain.mask_block} is more than half of "
             f"config.data.patch_size={settings.data.patch_size}; give smaller blocks"
+        )
+
+
+def _check_modality_dropout(settings: Settings) -> None:
+    segment = settings.segment
+    if segment.modality_dropout and len(segment.inputs) == 1:
+        raise BratsError(
+            f"config.segment.modality_dropout={segment.modality_dropout} with the only input "
+            f"{segment.inputs[0]}, which cannot be left out; give several config.segment.inputs, "
+            "or modality_dropout=0"
         )
 
 
@@ -267,6 +278,7 @@ def segmentation(settings: Settings) -> Segmentation:
         dice_present=settings.segment.dice_present,
         selection_metric=settings.segment.selection_metric,
         deep_supervision=settings.segment.deep_supervision,
+        modality_dropout=settings.segment.modality_dropout,
         width=settings.model.width,
         slope=settings.model.slope,
         dtype=devices.compute_dtype(settings.dtype),

@@ -169,7 +169,8 @@ class StageSlices:
             if not len(found):
                 raise BratsError(
                     f"{fold_title(self.fold)} {task.name}: {self.store.path} has no slice for the "
-                    f"{name} set, which needs patients with {', '.join(task.needs)}: let the "
+                    f"{name} set, which needs patients with "
+                    f"{', '.join(task.needs) or 'any modality'}: let the "
                     "stage use all slices (slices=all), choose other modalities, or prepare more "
                     "patients"
                 )

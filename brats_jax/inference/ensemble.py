@@ -10,7 +10,7 @@ and cases.
 """
 
 import collections
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 import jax
@@ -75,14 +75,27 @@ class Ensemble:
         """The number of predictions in the average."""
         return len(self.members) * len(self.flips)
 
-    def segment(self, images: np.ndarray, *, details: bool = False) -> SliceLabels:
+    def segment(
+        self,
+        images: np.ndarray,
+        *,
+        present: Collection[str] | None = None,
+        details: bool = False,
+    ) -> SliceLabels:
         """Labels of every slice.
+
+        One program serves every set of modalities: which are there is data to it.
 
         Args:
           images: float16[S, H, W, 4], normalised as the training data. For networks with a context
             the slices of one scan from bottom to top, without gaps.
+          present: the modalities that count; None: all. The result does not depend on the images
+            of others. A network that takes missing modalities is told; to any other they are 0.
           details: return probabilities and entropy too.
         """
+        there = np.isin(MODALITIES, MODALITIES if present is None else list(present))
+        if not there.all():
+            images = np.where(there, images, images.dtype.type(0))
         channels = len(self.members[0].network.task.outputs)
 
         def of_batch(batch: Batch) -> dict[str, jax.Array]:
@@ -92,7 +105,7 @@ class Ensemble:
             labels = {"labels": views[0]} if len(views) == 1 else {"views": jnp.stack(views)}
             return {**self._finish(total, details=details), **labels}
 
-        found = self._over_slices(images, of_batch, axis_of={"views": 1})
+        found = self._over_slices(images, of_batch, axis_of={"views": 1}, there=there)
         return SliceLabels(
             labels=found["labels"],
             views=found.get("views", np.empty((0, *images.shape[:3]), np.uint8)),
@@ -167,6 +180,7 @@ class Ensemble:
         images: np.ndarray,
         of_batch: Callable[[Batch], dict[str, jax.Array]],
         axis_of: dict[str, int] | None = None,
+        there: np.ndarray | None = None,
     ) -> dict[str, np.ndarray]:
         """Runs `of_batch` over all slices; slices of zeros are computed once.
 
@@ -177,8 +191,10 @@ class Ensemble:
           images: float16[S, H, W, 4].
           of_batch: from a batch of `Task.test_input` to results by name.
           axis_of: by name, the axis of the slices; 0 where it has none.
+          there: bool[4], the modalities that count, for a network that takes missing ones.
         """
-        context = self.members[0].network.task.context
+        task = self.members[0].network.task
+        context = task.context
         blank = blank_slices(images, context)
         todo = np.setdiff1d(np.arange(len(images)), blank[1:])
         found: dict[str, np.ndarray] = {}
@@ -202,6 +218,9 @@ class Ensemble:
             batch = {"image": images[filled]}
             if context:
                 batch["neighbours"] = stacked(images, in_scan(filled, len(images), context))
+            if task.takes_missing:
+                assert there is not None
+                batch["present"] = np.tile(there, (self.batch_size, 1))
             placed = devices.put_batch(batch, self.mesh)
             waiting.append((slices, of_batch(placed)))  # runs while the next one is cut
             if len(waiting) > _BATCHES_AHEAD:

@@ -49,13 +49,14 @@ PLATFORMS = ("cpu", "cuda")
 DEFAULT_SLICE_SHAPE = (240, 240)  # of BraTS, for checkpoints that do not state one
 SLICES_AT_ONCE = 8  # bounds the memory
 
-Program = Callable[[jax.Array], jax.Array]
+Program = Callable[..., jax.Array]
 
 
 def program(trained: TrainedRun) -> Program:
     """The function from raw slices float32[n, H, W, 4] to labels uint8[n, H, W] or a modality.
 
-    Several modalities are float32[n, H, W, K].
+    Several modalities are float32[n, H, W, K]. Of networks that take missing modalities it has a
+    second argument, bool[4]: which modalities count. The result does not depend on the others.
 
     Trace it under `jax.enable_x64(True)`, which the normalisation needs; the networks compute in
     their own types.
@@ -76,9 +77,13 @@ def program(trained: TrainedRun) -> Program:
         mean = outputs[0] if len(outputs) == 1 else jnp.stack(outputs).mean(0)
         return networks[0].prediction(mean)
 
-    def run(images: jax.Array) -> jax.Array:
+    def run(images: jax.Array, present: jax.Array | None = None) -> jax.Array:
         count = images.shape[0]
+        if present is not None:  # before the normalisation, whose brain is that of all modalities
+            images = jnp.where(present, images, jnp.zeros((), images.dtype))
         batch = {"image": normalise_jax.normalise(images, normalisation)}
+        if present is not None:
+            batch["present"] = jnp.broadcast_to(present, (count, len(MODALITIES)))
         if task.context:
             wanted = jnp.arange(count)[:, None] + jnp.array(offsets(task.context))
             batch["neighbours"] = stacked(batch["image"], jnp.clip(wanted, 0, count - 1))
@@ -101,9 +106,10 @@ def stablehlo(trained: TrainedRun, slice_shape: tuple[int, int]) -> bytes:
     """
     with jax.enable_x64(True), forms.traced_for(forms.EVERY), _without_source_lines():
         shape = export.symbolic_shape(f"n, {slice_shape[0]}, {slice_shape[1]}, {len(MODALITIES)}")
-        exported = export.export(jax.jit(program(trained)), platforms=PLATFORMS)(
-            jax.ShapeDtypeStruct(shape, jnp.float32)
-        )
+        arguments = [jax.ShapeDtypeStruct(shape, jnp.float32)]
+        if trained.task.takes_missing:
+            arguments.append(jax.ShapeDtypeStruct((len(MODALITIES),), jnp.bool_))
+        exported = export.export(jax.jit(program(trained)), platforms=PLATFORMS)(*arguments)
     return bytes(exported.serialize())
 
 
@@ -154,18 +160,30 @@ def describe(
         targets = trained.targets
         several = (*shape, len(targets)) if len(targets) > 1 else shape
         output = ExportedOutput(",".join(targets), "float32", several, unit)
-    return ExportDocument(
-        research_use_only=about.RESEARCH_USE_ONLY,
-        inputs=(
+    inputs = [
+        ExportedInput(
+            name="images",
+            dtype="float32",
+            shape=(*shape, len(MODALITIES)),
+            modalities=tuple(MODALITIES),
+            used=task.inputs,
+            intensities="raw, skull-stripped, background 0, 1 mm pixels",
+        )
+    ]
+    if task.takes_missing:
+        inputs.append(
             ExportedInput(
-                name="images",
-                dtype="float32",
-                shape=(*shape, len(MODALITIES)),
+                name="present",
+                dtype="bool",
+                shape=(len(MODALITIES),),
                 modalities=tuple(MODALITIES),
                 used=task.inputs,
-                intensities="raw, skull-stripped, background 0, 1 mm pixels",
-            ),
-        ),
+                intensities="true for the modalities of the case; at least one of those used",
+            )
+        )
+    return ExportDocument(
+        research_use_only=about.RESEARCH_USE_ONLY,
+        inputs=tuple(inputs),
         outputs=(output,),
         orientation="LPS: H runs to the patient's Left, W to Posterior, slices to Superior"
         + ("; all slices of one scan, in this order" if task.context else ""),

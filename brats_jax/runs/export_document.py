@@ -76,7 +76,8 @@ class ExportedModel(Part):
     """The networks of an exported model.
 
     Attributes:
-      task, inputs, outputs, width, pretext, decoder, context: see `tasks.Task.describe`.
+      task, inputs, outputs, width, pretext, decoder, context, slope, modality_dropout: see
+        `tasks.Task.describe`.
       decision: how `outputs` become labels, in words; '' for the largest of the classes.
       hash: of the weights of all folds.
       compute_dtype: the compute type of the program.
@@ -96,6 +97,8 @@ class ExportedModel(Part):
     decoder: str = "transposed"
     decision: str = ""
     context: int = 0
+    slope: float = 0.0
+    modality_dropout: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -206,6 +206,7 @@ class SegmentSettings(StageSettings):
     selection_metric: Annotated[str, one_of(SELECTION_METRICS), ADDED] = SELECTION_METRICS[0]
     deep_supervision: Annotated[bool, ADDED] = False
     context: Annotated[int, CONTEXT, ADDED] = 0
+    modality_dropout: Annotated[float, PROBABILITY, ADDED] = 0.0
 
 
 @dataclass(frozen=True)

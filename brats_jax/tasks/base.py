@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from brats_jax.data.augment import Augmentation
 from brats_jax.data.modalities import MODALITIES, channel_indices
-from brats_jax.data.neighbours import channel_names, offsets
+from brats_jax.data.neighbours import channel_names, offsets, presence_names
 
 Batch = Mapping[str, jax.Array]
 Images = Float[Array, "b h w c"]
@@ -92,9 +92,18 @@ class Task(abc.ABC):
         return self.inputs
 
     @property
+    def takes_missing(self) -> bool:
+        """Whether the network was trained for missing modalities, and is told which are there."""
+        return False
+
+    @property
     def stem_channels(self) -> tuple[str, ...]:
-        """The channels of the network's input: the `stem`, of the slice and of its neighbours."""
-        return channel_names(self.stem, self.context)
+        """The channels of the network's input: the `stem`, of the slice and of its neighbours.
+
+        Of a network that takes missing modalities, then those of presence.
+        """
+        presence = presence_names(self.stem) if self.takes_missing else ()
+        return (*channel_names(self.stem, self.context), *presence)
 
     @property
     def slices_read(self) -> int:
@@ -169,8 +178,8 @@ class Task(abc.ABC):
 
         Args:
           batch: `image` [B, H, W, 4], one channel per modality, and `label` uint8[B, H, W];
-            for training also `seed` uint32[B]. `present` bool[B, 4] where modalities are missing,
-            `neighbours` with a context (see `read`).
+            for training also `seed` uint32[B]. `present` bool[B, 4] where modalities are missing;
+            left out, all are there. `neighbours` with a context (see `read`).
           training: whether to augment.
 
         Returns:
@@ -182,7 +191,9 @@ class Task(abc.ABC):
         """The network's input for prediction, float32[B, H, W, C].
 
         Args:
-          batch: `image` [B, H, W, 4], and `neighbours` with a context (see `read`).
+          batch: `image` [B, H, W, 4], and `neighbours` with a context (see `read`). Of a network
+            that takes missing modalities also `present` bool[B, 4], by the order of `MODALITIES`;
+            left out, all are there.
         """
 
     @abc.abstractmethod

@@ -15,7 +15,7 @@ from brats_jax import losses
 from brats_jax.data.augment import augment
 from brats_jax.data.modalities import CLASSES, REGIONS, channel_indices
 from brats_jax.metrics import overlap
-from brats_jax.models import DeeplySupervisedModel, SegmentationModel, Supervised
+from brats_jax.models import DeeplySupervisedModel, SegmentationModel, Supervised, presence
 from brats_jax.tasks.base import Batch, Images, Task
 from brats_jax.tasks.segmentation_outputs import (
     DEFAULT_OUTPUTS,
@@ -41,6 +41,8 @@ class Segmentation(Task):
       dice_present: see `present` of `losses.dice_loss`.
       selection_metric: of `SELECTION_METRICS`: what selects the best checkpoint.
       deep_supervision: see `losses.deeply_supervised`.
+      modality_dropout: probability that a training example lacks modalities which its patient has
+        (`models.presence.dropped`). Above 0 the network takes missing modalities.
     """
 
     inputs: tuple[str, ...] = ("t1", "t1gd", "t2", "flair")
@@ -52,6 +54,7 @@ class Segmentation(Task):
     dice_present: bool = False
     selection_metric: str = SELECTION_METRICS[0]
     deep_supervision: bool = False
+    modality_dropout: float = 0.0
 
     name: ClassVar[str] = "segment"
 
@@ -75,6 +78,27 @@ class Segmentation(Task):
         """See `Task.wants`."""
         interpolates = self.augmentation is not None and self.augmentation.interpolates
         return frozenset({"background"} if interpolates else ())
+
+    @property
+    def takes_missing(self) -> bool:
+        """See `Task.takes_missing`."""
+        return self.modality_dropout > 0
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """See `Task.needs`: () if any one is enough."""
+        return () if self.takes_missing else self.inputs
+
+    @property
+    def test_needs(self) -> tuple[str, ...]:
+        """See `Task.test_needs`: scores of patients with all inputs and with some do not mix."""
+        return self.inputs
+
+    def usable(self, present: np.ndarray) -> np.ndarray:
+        """See `Task.usable`."""
+        if self.takes_missing:
+            return np.asarray(present[:, channel_indices(self.inputs)].any(axis=1))
+        return super().usable(present)
 
     @property
     def channels(self) -> SegmentationOutputs:
@@ -114,12 +138,17 @@ class Segmentation(Task):
             context=description.get("context", 0),
             width=description["width"],
             slope=description.get("slope", 0.0),
+            modality_dropout=description.get("modality_dropout", 0.0),
             dtype=dtype,
         )
 
     def prepare(self, batch: Batch, *, training: bool) -> tuple[Images, UInt8[Array, "b h w"]]:
-        """See `Task.prepare`; the target is the labels."""
-        x, labels = self.test_input(batch), batch["label"]
+        """See `Task.prepare`; the target is the labels.
+
+        In training, modality dropout comes last: it sees neither the noise nor the interpolation of
+        the augmentation.
+        """
+        x, labels = self._images(batch), batch["label"]
         if training and self.augmentation is not None:
             outside = None
             if self.augmentation.interpolates:
@@ -129,12 +158,37 @@ class Segmentation(Task):
             )
             assert moved is not None
             labels = moved
-        return x, labels
+        if not self.takes_missing:
+            return x, labels
+        present = self._present(batch)
+        if training:
+            present = presence.dropped(batch["seed"], present, self.modality_dropout)
+        return presence.encoded(x, present), labels
 
     def test_input(self, batch: Batch) -> jax.Array:
         """See `Task.test_input`."""
+        x = self._images(batch)
+        return presence.encoded(x, self._present(batch)) if self.takes_missing else x
+
+    def _images(self, batch: Batch) -> jax.Array:
+        """float32[B, H, W, C] of the inputs; 0 where a missing modality is known to the network."""
         images = batch["image"].astype(jnp.float32)
-        return self.read(images, batch, channel_indices(self.inputs))
+        x = self.read(images, batch, channel_indices(self.inputs))
+        # Hidden before the augmentation as well, some of which reads whole patches.
+        return presence.hidden(x, self._present(batch)) if self.takes_missing else x
+
+    def _present(self, batch: Batch) -> jax.Array:
+        """bool[B, inputs]: the inputs that each patient has."""
+        if "present" not in batch:
+            return jnp.ones((len(batch["image"]), len(self.inputs)), bool)
+        return jnp.asarray(batch["present"])[:, jnp.array(channel_indices(self.inputs))]
+
+    def describe(self) -> dict[str, Any]:
+        """See `Task.describe`. Networks that take no missing modalities do not mention them."""
+        found = super().describe()
+        if self.modality_dropout:
+            found["modality_dropout"] = self.modality_dropout
+        return found
 
     def result(self, output: jax.Array) -> jax.Array:
         """See `Task.result`: labels uint8[B, H, W]."""

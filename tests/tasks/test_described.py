@@ -16,6 +16,7 @@ from brats_jax.tasks import Pretraining, Segmentation, task_of
         Segmentation(outputs_name="regions", width=4),
         Segmentation(inputs=("t1", "flair"), context=2),
         Segmentation(slope=0.01, width=4),
+        Segmentation(modality_dropout=0.25, width=4),
         Pretraining(decoder="unet", slope=0.1),
         Pretraining(inputs=("t1",), targets=("t2",), pretext_name="any_to_any", context=1),
     ],

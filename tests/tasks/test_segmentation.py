@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from brats_jax import models
-from brats_jax.data.augment import NONE
+from brats_jax.data.augment import NONE, Augmentation
 from brats_jax.models import Supervised
 from brats_jax.tasks import Segmentation
 
@@ -109,3 +109,61 @@ def test_outside_of_a_turned_patch_is_the_background_of_the_inputs():
         expected = np.where(outside, -value, value)
         np.testing.assert_allclose(x[..., channel], expected, rtol=1e-5)
     np.testing.assert_array_equal(task.prepare(batch, training=False)[1], 1)
+
+
+EVERYTHING = dict.fromkeys(
+    ("rotation", "scaling", "blur", "low_resolution", "modality_intensity"), True
+)
+
+
+def test_the_network_reads_the_same_bits_whatever_stands_in_missing_modalities():
+    rng = np.random.default_rng(1)
+    present = np.array([[1, 0, 1, 1], [0, 0, 0, 1], [1, 1, 1, 1]], bool)
+    batch = {
+        "image": rng.standard_normal((3, 16, 16, 4)).astype(np.float16),
+        "label": rng.integers(0, 4, (3, 16, 16)).astype(np.uint8),
+        "seed": np.arange(3, dtype=np.uint32),
+        "background": rng.standard_normal((3, 4)).astype(np.float16),
+        "neighbours": rng.standard_normal((3, 16, 16, 8)).astype(np.float16),
+        "neighbours_background": rng.standard_normal((3, 8)).astype(np.float16),
+        "present": present,
+    }
+    junk = {
+        name: np.where(
+            np.tile(present, array.shape[-1] // 4).reshape(3, *[1] * (array.ndim - 2), -1),
+            array,
+            np.float16(np.nan),
+        )
+        for name, array in batch.items()
+        if array.dtype == np.float16
+    }
+    task = Segmentation(
+        inputs=("flair", "t1", "t2", "t1gd"),
+        context=1,
+        modality_dropout=0.5,
+        augmentation=Augmentation(**EVERYTHING),
+    )
+    for training in (False, True):
+        x, _ = task.prepare(batch, training=training)
+        again, _ = task.prepare({**batch, **junk}, training=training)
+        assert np.asarray(again).tobytes() == np.asarray(x).tobytes()
+        assert x.shape[-1] == len(task.stem_channels) == 4 * 3 + 4
+        told = np.asarray(x[..., -4:])
+        assert (told == told[:, :1, :1]).all() and set(np.unique(told)) <= {0, 1}
+        assert (told[:, 0, 0] <= present[:, [3, 0, 2, 1]]).all()
+        if not training:
+            np.testing.assert_array_equal(told[:, 0, 0], present[:, [3, 0, 2, 1]])
+            assert task.test_input(batch).tolist() == x.tolist()
+    assert task.stem_channels[-4:] == ("has:flair", "has:t1", "has:t2", "has:t1gd")
+
+
+def test_a_network_for_missing_modalities_learns_from_patients_that_lack_some():
+    present = np.array([[1, 1, 1, 1], [1, 1, 0, 1], [0, 0, 0, 1], [0, 0, 0, 0]], bool)
+    task = Segmentation(modality_dropout=0.25)
+    assert task.usable(present).tolist() == [True, True, True, False]
+    assert task.testable(present).tolist() == [True, False, False, False]
+    assert Segmentation(inputs=("t1", "t2"), modality_dropout=1.0).usable(present).tolist() == [
+        True, True, False, False,
+    ]  # fmt: skip
+    assert task.describe()["modality_dropout"] == 0.25
+    assert "modality_dropout" not in Segmentation().describe()
