@@ -159,6 +159,8 @@ def get_config() -> ConfigDict:
     config.evaluation.slices = "all"  # of the test set: tumour, all (needed for 3D metrics)
     config.evaluation.tolerance_mm = 1.0  # NSD: distance within which boundary pixels match
     config.evaluation.tta = False  # average over four flips, as predict --tta; four times the cost
+    # Evaluate the segmentation from every subset of its modalities, too: 15 further passes.
+    config.evaluation.subsets = False
     config.evaluation.batch_size = 16
     config.evaluation.panels = 4  # slices drawn for each stage and fold
 

@@ -21,7 +21,7 @@ from brats_jax.runs.evaluated import EVALUATION_SETTINGS, edited_files, files_of
 from brats_jax.runs.folder import FoldFolder
 from brats_jax.runs.settings import Settings
 from brats_jax.runtime.console import print_line
-from brats_jax.runtime.document import read_if_there
+from brats_jax.runtime.document import read_document, read_if_there
 from brats_jax.runtime.files import refuse_link
 from brats_jax.runtime.text import plural
 from brats_jax.tasks import Pretraining, Task
@@ -83,6 +83,28 @@ class FoldEvaluation:
 
     def run(self, *, again: bool) -> None:
         """Evaluates the fold unless its evaluation is current; with `again` in any case."""
+        self._evaluate_test_set(again=again)
+        if self.settings.evaluation.subsets and "segment" in self.tasks:
+            self._evaluate_subsets(again=again)
+
+    def _evaluate_subsets(self, *, again: bool) -> None:
+        # Imported here, as the panels.
+        from brats_jax.evaluation.subsets import SubsetsOfFold
+
+        evaluation = read_document(self.folder.evaluation_json, Evaluation)
+        SubsetsOfFold(
+            self.tasks["segment"],
+            self.store,
+            self.split.test,
+            self.set,
+            self.split_by,
+            self.folder,
+            self.mesh,
+            self.settings.evaluation.batch_size,
+            self.settings.evaluation.tta,
+        ).run(evaluation.checkpoints["segment"], again=again)
+
+    def _evaluate_test_set(self, *, again: bool) -> None:
         if not again and self.is_current():
             print_line(f"{self.title} evaluation: complete, skipped")
             for path in edited_files(self.folder):

@@ -61,6 +61,7 @@ def check(settings: Settings) -> None:
     _check_labels(settings)
     _check_selection(settings)
     _check_optimiser(settings)
+    _check_evaluation(settings)
     if not settings.data.store:
         raise BratsError(
             "no data: give --config.data.store=STORE, a folder that "
@@ -191,6 +192,23 @@ def _check_selection(settings: Settings) -> None:
             f"config.segment.selection_metric={metric} with config.data.split_by={data.split_by}, "
             "which leaves no whole volume in a validation set; give split_by=patient, or "
             f"selection_metric={SELECTION_METRICS[0]}"
+        )
+
+
+def _check_evaluation(settings: Settings) -> None:
+    evaluation, data = settings.evaluation, settings.data
+    name = f"config.evaluation.subsets={evaluation.subsets}"
+    if not evaluation.subsets:
+        return
+    if evaluation.slices != "all":
+        raise BratsError(
+            f"{name} with config.evaluation.slices={evaluation.slices}: the Dice in 3D needs all "
+            "slices; give --config.evaluation.slices=all"
+        )
+    if data.split_by != "patient" and not settings.trains_on_all:
+        raise BratsError(
+            f"{name} with config.data.split_by={data.split_by}, which leaves no whole volume in "
+            "the test set; give split_by=patient, or leave subsets out"
         )
 
 

@@ -103,9 +103,12 @@ def run(config: ConfigDict, workdir: Path, mode: str = "train") -> Summary | Non
             fold.run(mode)
     if settings.trains_on_all:
         return None
-    return Summary.from_json(
+    summary = Summary.from_json(
         distributed.broadcast_from_main(lambda: _summarise(folder, splits.num_folds).to_json())
     )
+    if settings.evaluation.subsets and mode != "pretrain":
+        distributed.broadcast_from_main(lambda: _summarise_subsets(folder, splits.num_folds))
+    return summary
 
 
 def _recorded(folder: RunFolder) -> dict[str, Any] | None:
@@ -227,6 +230,13 @@ def _summarise(folder: RunFolder, num_folds: int) -> Summary:
     summary = summaries.summarise_run(folder, num_folds)
     print_lines(summaries.format_summary(summary))
     return summary
+
+
+def _summarise_subsets(folder: RunFolder, num_folds: int) -> None:
+    from brats_jax.evaluation import subset_summary
+
+    if (summary := subset_summary.summarise_subsets(folder, num_folds)) is not None:
+        print_lines(subset_summary.format_subsets(summary))
 
 
 class Fold:

@@ -3,7 +3,8 @@
     RUN/config.json                      the settings, the store and the versions at the start
     RUN/splits.json                      the patients of training, validation and test; frozen
     RUN/summary.json, summary.csv        scores over the folds
-    RUN/written.json                     hashes of the two
+    RUN/written.json                     hashes of these summaries
+    RUN/subsets.json, subsets.csv        the same over the folds
     RUN/cleaning.json                    sizes of the cleaning of labels, fitted on patients
     RUN/lock                             held while they are written
     RUN/fold_K/lock                      held while a process works on the fold
@@ -17,6 +18,7 @@
     RUN/fold_K/tally_STAGE.npz           statistics of every test slice and volume
     RUN/fold_K/evaluation.json           scores on the test set
     RUN/fold_K/evaluation_STAGE.csv, evaluation_STAGE_patients.csv
+    RUN/fold_K/subsets.json, subsets.csv scores from every subset of the modalities (an option)
     RUN/fold_K/panels/                   pictures of test slices
     RUN/fold_K/written.json              hashes of the tables and pictures
     RUN/fold_K/calibration.json          the temperature of the segmentation

@@ -233,6 +233,7 @@ class EvaluationSettings(Part):
     batch_size: Annotated[int, BATCH, FREE]
     panels: Annotated[int, within(0, 1000), FREE]
     tta: Annotated[bool, ADDED] = False
+    subsets: Annotated[bool, FREE] = False  # it adds files, and changes none
 
 
 @dataclass(frozen=True)

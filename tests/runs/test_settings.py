@@ -116,12 +116,12 @@ def test_the_path_of_a_pretraining_may_change_but_not_whether_there_is_one():
     assert differences(none, here) == ["pretrain.run:  -> A"]
 
 
-def test_the_settings_that_a_run_may_change_are_those_of_the_first_version():
+def test_the_settings_that_a_run_may_change_are_those_of_the_first_version_and_of_more_files():
     assert {
         "folds", "compilation_cache", "data.store", "data.workers", "data.threads",
         "data.placement", "train.log_every_steps", "train.save_every_steps",
         "train.steps_per_dispatch", "train.deterministic", "evaluation.panels",
-        "evaluation.batch_size",
+        "evaluation.batch_size", "evaluation.subsets",
     } == FREE_TO_CHANGE  # fmt: skip
 
 

@@ -1,0 +1,238 @@
+"""The segmentation of a fold's test set from every subset of its input modalities.
+
+One pass for each subset: the other modalities are taken away from the normalised slices, and the
+voxels of WT, TC and ET are counted. A network that was not trained for missing modalities gets
+zeros in their place, the mean intensity of its input.
+"""
+
+import csv
+import dataclasses
+import io
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from brats_jax.data.modalities import REGIONS, channel_indices
+from brats_jax.data.selection import select_slices, usable_slices
+from brats_jax.data.store.reader import Store
+from brats_jax.data.subsets import (
+    Subset,
+    as_mask,
+    dots,
+    keep_only,
+    subset_name,
+    subsets_of,
+)
+from brats_jax.errors import BratsError
+from brats_jax.evaluation.published import publish
+from brats_jax.evaluation.scoring import describe_slices
+from brats_jax.evaluation.slices import device_batches, facts_of
+from brats_jax.inference.flips import OverFlips
+from brats_jax.inference.restored import RestoredNetwork
+from brats_jax.metrics import overlap
+from brats_jax.models import Weights
+from brats_jax.runs.documents import EvaluatedCheckpoint
+from brats_jax.runs.folder import FoldFolder
+from brats_jax.runs.subsets_document import SubsetCounts, SubsetEvaluation, SubsetFiles
+from brats_jax.runtime import devices
+from brats_jax.runtime.console import print_line, progress_bar
+from brats_jax.runtime.document import read_if_there
+from brats_jax.runtime.files import refuse_link
+from brats_jax.runtime.text import csv_cell, plural
+from brats_jax.tasks import Batch, Task
+
+CONVENTION = "brats2020"
+ZEROS = "not trained for missing modalities: zeros in their place"
+TRAINED = "trained for missing modalities"
+
+
+class SubsetCounter:
+    """Counts the voxels of WT, TC and ET that a network finds from some of the modalities.
+
+    One compiled program serves all subsets.
+
+    Args:
+      network: a segmentation.
+      tta: average over flips.
+    """
+
+    def __init__(self, network: RestoredNetwork, *, tta: bool = False) -> None:
+        self.network, self.flips = network, OverFlips(network) if tta else None
+        self._given = jax.jit(keep_only)
+        self._read = jax.jit(network.task.test_input)
+        self._predict = jax.jit(self._predicted)
+
+    def _predicted(self, params: Weights, stats: Weights, batch: Batch) -> jax.Array:
+        x = self.network.task.test_input(batch)
+        return self.network.prediction(self.network.output(params, stats, x))
+
+    def labels(self, batch: Batch, given: np.ndarray) -> jax.Array:
+        """Labels uint8[B, H, W] of a batch of whole slices, of which bool[4] `given` are there."""
+        batch = self._given(batch, jnp.asarray(given))
+        if self.flips is not None:
+            return self.flips.labels(self._read(batch))
+        return self._predict(self.network.params, self.network.stats, batch)
+
+    def count(
+        self, store: Store, indices: np.ndarray, subset: Subset, batch_size: int, title: str
+    ) -> np.ndarray:
+        """Counts over whole slices, from the modalities of a subset.
+
+        Args:
+          store, indices: the slices.
+          subset: the modalities that are there.
+          batch_size: slices at a time, a multiple of the number of devices.
+          title: of the progress bar.
+
+        Returns:
+          int64[N, 3, 3]: of each slice and region (tp, fp, fn) in pixels.
+        """
+        found, mesh, given = [], self.network.mesh, as_mask(subset)
+        facts = facts_of(self.network.task, store)
+        with progress_bar(len(indices), title, "slice") as progress:
+            for batch, valid in device_batches(mesh, store, indices, batch_size, facts):
+                labels = self.labels(batch, given)
+                counts = overlap.region_counts(labels, batch["label"], tuple(REGIONS.values()))
+                found.append(np.asarray(counts)[valid])
+                progress.update(int(valid.sum()))
+        return np.concatenate(found).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class SubsetsOfFold:
+    """The evaluation of a fold from every subset of its inputs.
+
+    Attributes:
+      task: the segmentation.
+      store, test: the data, and the global indices of the test set.
+      set, split_by: as of `Evaluation`.
+      folder: of the fold, with the checkpoint.
+      mesh: the devices of this process.
+      batch_size, tta: as of config.evaluation.
+    """
+
+    task: Task
+    store: Store
+    test: np.ndarray
+    set: str
+    split_by: str
+    folder: FoldFolder
+    mesh: Mesh
+    batch_size: int
+    tta: bool
+
+    @property
+    def title(self) -> str:
+        """'fold K segment'."""
+        return f"fold {self.folder.number} segment"
+
+    def run(self, checkpoint: EvaluatedCheckpoint, *, again: bool) -> SubsetEvaluation:
+        """Evaluates the subsets that subsets.json does not have; with `again` all of them.
+
+        A command that was stopped halfway goes on, also with `again`.
+
+        Raises:
+          BratsError: no test patient has all inputs and all slices.
+        """
+        path, every = SubsetFiles(self.folder.path).json, subsets_of(self.task.inputs)
+        refuse_link(path)
+        document, indices, patient = self._empty(checkpoint)
+        before = self._before()
+        if before is not None and before.same_as(document):
+            if before.is_complete and not again:
+                print_line(f"{self.title}: all {len(every)} subsets evaluated, skipped")
+                return before
+            document = document if before.is_complete else before
+        network = RestoredNetwork(self.task, self.folder.stage("segment"), self.mesh)
+        counter = SubsetCounter(network, tta=self.tta)
+        batch_size = devices.round_up(self.batch_size, self.mesh)
+        document.write(path)
+        print_line(
+            f"{self.title}: evaluating {plural(len(document.patients), 'test patient')} from "
+            f"{len(every)} subsets of the modalities "
+            f"({TRAINED if document.trained_for_missing else ZEROS})"
+        )
+        done = {one.modalities for one in document.subsets}
+        for k, subset in enumerate(every, 1):
+            if subset in done:
+                continue
+            title = f"{self.title} {dots(subset, self.task.inputs)} ({k} of {len(every)})"
+            of_slices = counter.count(self.store, indices, subset, batch_size, title)
+            counts = np.zeros((len(document.patients), *of_slices.shape[1:]), np.int64)
+            np.add.at(counts, patient, of_slices)
+            document = with_subset(document, subset, counts)
+            document.write(path)
+        publish(self.folder, SubsetFiles(self.folder.path).csv, table_of(document))
+        return document
+
+    def _before(self) -> SubsetEvaluation | None:
+        """The document of an earlier call; one that cannot be read is named, and made again."""
+        try:
+            return read_if_there(SubsetFiles(self.folder.path).json, SubsetEvaluation)
+        except BratsError as error:
+            print_line(f"{self.title}: {error}")
+            return None
+
+    def _empty(
+        self, checkpoint: EvaluatedCheckpoint
+    ) -> tuple[SubsetEvaluation, np.ndarray, np.ndarray]:
+        """The document without subsets, the slices to evaluate, and the patient of each."""
+        store, inputs = self.store, self.task.inputs
+        with_all = store.present[:, list(channel_indices(inputs))].all(axis=1)
+        indices = select_slices(store, usable_slices(store, self.test, with_all), "all")
+        slices = describe_slices(store, indices) if len(indices) else None
+        if slices is None or not slices.whole.any():
+            raise BratsError(
+                f"{self.title}: no test patient with {', '.join(inputs)} and all slices: leave out "
+                "--config.evaluation.subsets, or give another split in another --workdir"
+            )
+        kept = slices.whole[slices.patient]
+        place = np.cumsum(slices.whole) - 1
+        document = SubsetEvaluation(
+            fold=self.folder.number,
+            set=self.set,
+            split_by=self.split_by,
+            inputs=tuple(inputs),
+            trained_for_missing=getattr(self.task, "takes_missing", False),
+            checkpoint=checkpoint,
+            tta=self.tta,
+            patients=tuple(str(name) for name in slices.patients[slices.whole]),
+            left_out=len(np.unique(store.patient_of[self.test])) - int(slices.whole.sum()),
+        )
+        return document, indices[kept], place[slices.patient[kept]]
+
+
+def with_subset(document: SubsetEvaluation, subset: Subset, counts: np.ndarray) -> SubsetEvaluation:
+    """The document with another subset: int64[P, 3, 3] counts of each patient and region."""
+    by_region = {
+        region: tuple(tuple(int(n) for n in one) for one in counts[:, r])
+        for r, region in enumerate(REGIONS)
+    }
+    one = SubsetCounts(subset, by_region)
+    order = subsets_of(document.inputs)
+    subsets = sorted([*document.subsets, one], key=lambda each: order.index(each.modalities))
+    return dataclasses.replace(document, subsets=tuple(subsets))
+
+
+def dice_of(document: SubsetEvaluation, subset: Subset, region: str) -> np.ndarray:
+    """float64[P]: the 3D Dice of each patient; 1 of a region in neither mask (BraTS 2020)."""
+    (one,) = [each for each in document.subsets if each.modalities == subset]
+    return overlap.dice_under(np.array(one.counts[region]), CONVENTION)
+
+
+def table_of(document: SubsetEvaluation) -> bytes:
+    """subsets.csv of a fold: a row for each subset and patient, with the 3D Dice of each region."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    dice = [f"{region} dice ({CONVENTION})" for region in REGIONS]
+    writer.writerow(["modalities", "missing filled with", "patient", *dice])
+    filled = "a trained answer" if document.trained_for_missing else "zeros"
+    for one in document.subsets:
+        values = [dice_of(document, one.modalities, region) for region in REGIONS]
+        for p, patient in enumerate(document.patients):
+            cells = [f"{of_region[p]:.6g}" for of_region in values]
+            writer.writerow([subset_name(one.modalities), filled, csv_cell(patient), *cells])
+    return text.getvalue().encode("utf-8", "backslashreplace")
