@@ -181,7 +181,7 @@ class SubsetsOfFold:
     ) -> tuple[SubsetEvaluation, np.ndarray, np.ndarray]:
         """The document without subsets, the slices to evaluate, and the patient of each."""
         store, inputs = self.store, self.task.inputs
-        with_all = store.present[:, list(channel_indices(inputs))].all(axis=1)
+        with_all = np.all(store.present[:, list(channel_indices(inputs))], axis=1)
         indices = select_slices(store, usable_slices(store, self.test, with_all), "all")
         slices = describe_slices(store, indices) if len(indices) else None
         if slices is None or not slices.whole.any():
@@ -196,7 +196,7 @@ class SubsetsOfFold:
             set=self.set,
             split_by=self.split_by,
             inputs=tuple(inputs),
-            trained_for_missing=getattr(self.task, "takes_missing", False),
+            trained_for_missing=self.task.takes_missing,
             checkpoint=checkpoint,
             tta=self.tta,
             patients=tuple(str(name) for name in slices.patients[slices.whole]),
