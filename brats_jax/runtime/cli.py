@@ -17,7 +17,7 @@ from absl import app, flags, logging
 
 from brats_jax import about
 from brats_jax.errors import BUSY_STATUS, BratsError, Busy
-from brats_jax.runtime import distributed, failures
+from brats_jax.runtime import distributed, failures, temporaries
 from brats_jax.runtime.signals import Terminated, close_output, raise_on_first_signal, received
 from brats_jax.runtime.text import one_line
 
@@ -48,6 +48,7 @@ def run(
     """
 
     open_missing_streams()
+    temporaries.use_memory_if_no_folder()
 
     def stopped(number: int) -> int:
         print(f"stopped: {after_stop}", file=sys.stderr)

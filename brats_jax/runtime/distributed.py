@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from brats_jax.errors import BUSY_STATUS, BratsError, Busy
-from brats_jax.runtime import local_devices, signals
+from brats_jax.runtime import kubernetes, local_devices, signals
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh
@@ -101,9 +101,16 @@ def initialize(
     try:
         # After its own time limit JAX aborts with a C++ stack trace, hence the longer one.
         jax.distributed.initialize(
-            *given, local_device_ids=gpus.ids, initialization_timeout=int(wait_s) + 60
+            *given,
+            local_device_ids=gpus.ids,
+            cluster_detection_method=kubernetes.detection(automatic),
+            initialization_timeout=int(wait_s) + 60,
         )
-    except ValueError:
+    except Exception as error:
+        if automatic and kubernetes.is_pod() and _service().coordinator_address is None:
+            raise kubernetes.detection_error(error) from None
+        if not isinstance(error, ValueError):
+            raise
         raise BratsError(
             "--distributed: no cluster found (start it with srun or mpirun); or give "
             "--coordinator=HOST:PORT --num_processes=N --process_id=I"

@@ -23,8 +23,23 @@ _LONGEST = 180  # bytes of the final name that are kept, of the 255 that a name 
 # Seconds without a change after which no process writes a file any more.
 OLD_S = 900.0
 
+MEMORY = Path("/dev/shm")
+
 _searched: set[Path] = set()
 _LOCK = threading.Lock()
+
+
+def use_memory_if_no_folder() -> None:
+    """Names /dev/shm as the folder for temporary files if no other one can be written.
+
+    A container with a read-only root has it even where nothing is mounted at /tmp. matplotlib,
+    for one, does not start without such a folder.
+    """
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        if os.access(MEMORY, os.W_OK | os.X_OK):
+            tempfile.tempdir = os.environ["TMPDIR"] = str(MEMORY)
 
 
 def create(path: Path) -> tuple[int, Path]:

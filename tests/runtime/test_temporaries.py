@@ -2,6 +2,7 @@ import fcntl
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -95,3 +96,34 @@ def test_a_file_that_was_removed_before_it_was_locked_is_created_again(tmp_path,
 def test_a_name_may_be_as_long_as_the_file_system_allows(tmp_path, name):
     write_text(tmp_path / name, "text")
     assert names(tmp_path) == [name] and (tmp_path / name).read_text() == "text"
+
+
+def without_temporary_folders(monkeypatch):
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [])
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setenv("TMPDIR", "/")  # so that it is restored
+    monkeypatch.delenv("TMPDIR")
+
+
+def test_memory_serves_where_no_folder_can_be_written(monkeypatch, tmp_path):
+    without_temporary_folders(monkeypatch)
+    monkeypatch.setattr(temporaries, "MEMORY", tmp_path)
+    temporaries.use_memory_if_no_folder()
+    with tempfile.TemporaryDirectory() as folder:
+        assert Path(folder).parent == tmp_path
+    assert os.environ["TMPDIR"] == str(tmp_path)  # of worker processes
+
+
+def test_without_memory_too_the_command_goes_on(monkeypatch, tmp_path):
+    """Most commands need no temporary folder; one that does names it in its error."""
+    without_temporary_folders(monkeypatch)
+    monkeypatch.setattr(temporaries, "MEMORY", tmp_path / "none")
+    temporaries.use_memory_if_no_folder()
+    assert tempfile.tempdir is None and "TMPDIR" not in os.environ
+
+
+def test_a_folder_for_temporary_files_stays(monkeypatch):
+    monkeypatch.delenv("TMPDIR", raising=False)
+    before = tempfile.gettempdir()
+    temporaries.use_memory_if_no_folder()
+    assert tempfile.gettempdir() == before and "TMPDIR" not in os.environ
