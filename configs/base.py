@@ -30,6 +30,9 @@ def get_config() -> ConfigDict:
     config.compilation_cache = (
         "auto"  # folder of compiled programs; auto: the user's cache; "": none
     )
+    # Experiment trackers: wandb, mlflow, or both with commas; none; auto: those whose variable
+    # WANDB_PROJECT or MLFLOW_TRACKING_URI is set. docs/trackers.md.
+    config.trackers = "auto"
 
     config.model = ConfigDict()
     config.model.width = 64  # channels of the stem; 64 is ResNet-50

@@ -20,6 +20,9 @@ os.environ.setdefault(
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Everything is kept in the folder of compiled programs (see below), even what takes no time.
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+# No test reports to a tracker of the person who runs it.
+os.environ.pop("WANDB_PROJECT", None)
+os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 import jax
 import numpy as np

@@ -81,11 +81,16 @@ class FoldEvaluation:
         """The number of patients among slices whose volume lacks slices."""
         return int(np.count_nonzero(~self.store.whole[np.unique(self.store.patient_of[indices])]))
 
-    def run(self, *, again: bool) -> None:
-        """Evaluates the fold unless its evaluation is current; with `again` in any case."""
-        self._evaluate_test_set(again=again)
+    def run(self, *, again: bool) -> bool:
+        """Evaluates the fold unless its evaluation is current; with `again` in any case.
+
+        Returns:
+          Whether it was evaluated.
+        """
+        evaluated = self._evaluate_test_set(again=again)
         if self.settings.evaluation.subsets and "segment" in self.tasks:
             self._evaluate_subsets(again=again)
+        return evaluated
 
     def _evaluate_subsets(self, *, again: bool) -> None:
         # Imported here, as the panels.
@@ -104,12 +109,12 @@ class FoldEvaluation:
             self.settings.evaluation.tta,
         ).run(evaluation.checkpoints["segment"], again=again)
 
-    def _evaluate_test_set(self, *, again: bool) -> None:
+    def _evaluate_test_set(self, *, again: bool) -> bool:
         if not again and self.is_current():
             print_line(f"{self.title} evaluation: complete, skipped")
             for path in edited_files(self.folder):
                 print_line(line_on_edit(path))
-            return
+            return False
         try:
             read_if_there(self.folder.evaluation_json, Evaluation)
         except BratsError as error:
@@ -183,6 +188,7 @@ class FoldEvaluation:
             left_out=left_out,
             yardsticks={one.name: one.to_json() for one in fitted},
         ).write(self.folder.evaluation_json)
+        return True
 
     def _yardsticks(self, stage: str) -> tuple[Yardstick, ...]:
         """The yardsticks of a stage, fitted to its training slices.

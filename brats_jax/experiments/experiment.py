@@ -47,6 +47,8 @@ from brats_jax.runtime.console import print_line, print_lines
 from brats_jax.runtime.document import read_if_readable
 from brats_jax.runtime.files import check_folder, make_folder
 from brats_jax.runtime.text import listed, plural
+from brats_jax.training import tracking
+from brats_jax.training.tracking import Tracking
 from brats_jax.training.trainer import Stage
 
 MODES = ("train", "pretrain", "evaluate")
@@ -97,10 +99,11 @@ def run(config: ConfigDict, workdir: Path, mode: str = "train") -> Summary | Non
         f"{workdir}: {devices.describe()}, {_describe_dtype(settings)} activations, store "
         f"{store.path}"
     )
-    for number in settings.folds:
-        fold = Fold(settings, store, splits, folder.fold(number), mesh)
-        with _locked(fold.folder):
-            fold.run(mode)
+    with Tracking.of(settings, workdir) as trackers:
+        for number in settings.folds:
+            fold = Fold(settings, store, splits, folder.fold(number), mesh, trackers)
+            with _locked(fold.folder):
+                fold.run(mode)
     if settings.trains_on_all:
         return None
     summary = Summary.from_json(
@@ -137,6 +140,7 @@ def _check(settings: Settings, folder: RunFolder, mode: str) -> None:
         raise BratsError(f"unknown --mode={mode}; valid: {', '.join(MODES)}")
     check_folder(folder.path, "--workdir")
     experiment_config.check(settings)
+    tracking.check(settings)
     if mode == "evaluate" and settings.trains_on_all:
         raise BratsError(
             f"{folder.path}: {NOTHING_TO_EVALUATE}; to estimate the quality of such a model, "
@@ -247,12 +251,20 @@ class Fold:
       store, splits: the data.
       folder: the fold's folder.
       mesh: the devices.
+      trackers: of the run; default: none.
     """
 
     def __init__(
-        self, settings: Settings, store: Store, splits: Splits, folder: FoldFolder, mesh: Mesh
+        self,
+        settings: Settings,
+        store: Store,
+        splits: Splits,
+        folder: FoldFolder,
+        mesh: Mesh,
+        trackers: Tracking | None = None,
     ) -> None:
         self.settings, self.store, self.splits = settings, store, splits
+        self.trackers = trackers or Tracking()
         self.folder, self.mesh, self.title = folder, mesh, fold_title(folder.number)
         self.split = fold_split(splits, store, folder.number)
         self.audit = audit_leakage(store, self.split)
@@ -296,7 +308,10 @@ class Fold:
             self.mesh.local_mesh,
             trained_on,
         )
-        distributed.broadcast_from_main(lambda: evaluation.run(again=mode == "evaluate"))
+        made = distributed.broadcast_from_main(lambda: evaluation.run(again=mode == "evaluate"))
+        for name in stages if made else ():
+            with self.trackers.stage(self.folder.stage(name), f"{self.title} {name}") as tracked:
+                tracked.results("test", tracking.test_results(self.folder, name))
 
     def _write_audit(self) -> None:
         if read_if_readable(self.folder.audit_json, Audit) != self.audit:
@@ -354,8 +369,10 @@ class Fold:
         distributed.broadcast_from_main(
             lambda: note_if_damaged(folder.complete_json, StageResult, title)
         )
-        result = stage.run()
-        distributed.broadcast_from_main(lambda: result.write(folder.complete_json))
+        with self.trackers.stage(folder, title) as tracked:
+            result = stage.run(tracked)
+            distributed.broadcast_from_main(lambda: result.write(folder.complete_json))
+            tracked.results("result", dataclasses.asdict(result))
         chosen = "last" if training.selection == "last" else "best"
         print_line(
             f"{title}: done, {chosen} {result.metric} {result.best:.4f} at step {result.best_step}"

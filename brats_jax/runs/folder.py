@@ -14,6 +14,7 @@
         best/, last/                     checkpoints
         training.json                    numbers of patients, slices and steps
         metrics.jsonl, tensorboard/      the log
+        tracking.json                    its id in experiment trackers, where one is on
         complete.json                    the result, once the stage is trained to the end
     RUN/fold_K/tally_STAGE.npz           statistics of every test slice and volume
     RUN/fold_K/evaluation.json           scores on the test set
@@ -92,6 +93,10 @@ class StageFolder:
     @property
     def tensorboard(self) -> Path:
         return self.path / "tensorboard"
+
+    @property
+    def tracking_json(self) -> Path:
+        return self.path / "tracking.json"
 
     @property
     def is_complete(self) -> bool:

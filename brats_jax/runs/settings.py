@@ -80,6 +80,12 @@ SOME_MODALITIES = Rule(
     f"name each of {VALID_NAMES} at most once",
 )
 TARGETS = Rule(lambda text: SOME_MODALITIES.is_valid(text.split(",")), SOME_MODALITIES.hint)
+TRACKERS = ("wandb", "mlflow")
+AUTO, NONE = "auto", "none"  # those that environment variables switch on; none
+TRACKER_NAMES = Rule(
+    lambda text: text in (AUTO, NONE) or set(text.split(",")) <= {*TRACKERS},
+    f"give {AUTO}, {NONE}, or with commas: {', '.join(TRACKERS)}",
+)
 MASK_RATIO = Rule(
     lambda shares: len(shares) in (1, 2) and 0 < shares[0] <= shares[-1] < 1,
     "give a share between 0 and 1, or the lowest and the highest: 0.6,0.75",
@@ -261,6 +267,7 @@ class Settings(Part):
     segment: SegmentSettings
     evaluation: EvaluationSettings
     transfer: TransferSettings = TransferSettings()
+    trackers: Annotated[str, TRACKER_NAMES, FREE, ADDED] = AUTO
     document: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
@@ -318,6 +325,11 @@ class Settings(Part):
     def stage(self, name: str) -> PretrainSettings | SegmentSettings:
         """The settings of the stage 'pretrain' or 'segment'."""
         return self.pretrain if name == "pretrain" else self.segment
+
+
+def tracker_names(setting: str) -> tuple[str, ...]:
+    """The trackers that config.trackers names; none for 'auto' and 'none'."""
+    return () if setting in (AUTO, NONE) else tuple(dict.fromkeys(setting.split(",")))
 
 
 def with_canonical_modalities(document: Mapping[str, Any]) -> dict[str, Any]:

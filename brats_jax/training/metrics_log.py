@@ -1,4 +1,4 @@
-"""The log of a training stage: metrics.jsonl, TensorBoard events and the progress bar."""
+"""The log of a training stage: metrics.jsonl, TensorBoard, trackers and the progress bar."""
 
 import json
 from typing import Any
@@ -10,6 +10,7 @@ from brats_jax.runs.metrics_jsonl import read_metrics
 from brats_jax.runtime import distributed
 from brats_jax.runtime.console import Rate, print_line, progress_bar
 from brats_jax.runtime.files import write_text
+from brats_jax.training.tracking import StageTracking
 
 
 class MetricsLog:
@@ -24,6 +25,7 @@ class MetricsLog:
       title: label of the progress bar.
       total_steps, first_step: length of the stage, and the step it starts from.
       validated_step: last step of the last validated epoch.
+      tracking: the trackers that get the same numbers; default: none.
     """
 
     def __init__(
@@ -33,7 +35,9 @@ class MetricsLog:
         total_steps: int,
         first_step: int,
         validated_step: int,
+        tracking: StageTracking | None = None,
     ) -> None:
+        self._tracking = tracking or StageTracking([])
         self._writes = distributed.is_main()
         if not self._writes:
             return
@@ -55,7 +59,7 @@ class MetricsLog:
             self._rate.update(step)
 
     def write(self, event: str, step: int, epoch: int, values: dict[str, Any]) -> None:
-        """Appends one record to metrics.jsonl and its scalars to TensorBoard."""
+        """Appends one record to metrics.jsonl and its scalars to TensorBoard and trackers."""
         if not self._writes:
             return
         with self._path.open("a") as file:
@@ -65,6 +69,7 @@ class MetricsLog:
             if isinstance(value, int | float):
                 self._writer.add_scalar(f"{event}/{name}", value, step)
         self._writer.flush()
+        self._tracking.write(event, step, epoch, values)
 
     def epoch(self, step: int, text: str) -> None:
         """Prints the result of an epoch and the time left, above the progress bar."""

@@ -42,6 +42,7 @@ from brats_jax.training.metrics_log import MetricsLog
 from brats_jax.training.optim import optimizer_of, schedule_of
 from brats_jax.training.options import TrainOptions
 from brats_jax.training.steps import StepProgress, TrainState, make_train_step
+from brats_jax.training.tracking import StageTracking
 from brats_jax.training.validation import Validation
 
 # (parameters, BatchNorm statistics) -> the same, edited before the first step (transfer).
@@ -123,8 +124,8 @@ class Stage:
         self.schedule = schedule_of(options, self.steps_per_epoch)
         self.optimizer = optimizer_of(options, self.schedule, self.steps_per_epoch, transferred)
 
-    def run(self) -> StageResult:
-        """Trains to the end, from the beginning or from the last checkpoint.
+    def run(self, tracking: StageTracking | None = None) -> StageResult:
+        """Trains from the beginning or the last checkpoint to the end; `tracking` gets the log.
 
         Returns:
           The result; its seconds are those of this call.
@@ -133,7 +134,7 @@ class Stage:
           BratsError: the loss is not finite; no space left; a checkpoint of another model.
           Interrupted: after SIGTERM or Ctrl-C, once the state is saved.
         """
-        started = time.monotonic()
+        started, self.tracking = time.monotonic(), tracking
         with (
             StopRequests() as stop,
             contextlib.closing(StageCheckpoints(self.folder)) as self.checkpoints,
@@ -229,7 +230,7 @@ class Stage:
         )
         self.stop = distributed.StopAgreement(lambda: stop.signal_number, self.mesh, IN_FLIGHT)
         self.log = MetricsLog(
-            self.folder, self.title, self.total_steps, self.step, self.validated_step
+            self.folder, self.title, self.total_steps, self.step, self.validated_step, self.tracking
         )
         # Arguments of `_finish` for each dispatch in flight.
         self.in_flight: collections.deque[tuple[Any, ...]] = collections.deque()

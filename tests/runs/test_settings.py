@@ -121,7 +121,7 @@ def test_the_settings_that_a_run_may_change_are_those_of_the_first_version_and_o
         "folds", "compilation_cache", "data.store", "data.workers", "data.threads",
         "data.placement", "train.log_every_steps", "train.save_every_steps",
         "train.steps_per_dispatch", "train.deterministic", "evaluation.panels",
-        "evaluation.batch_size", "evaluation.subsets",
+        "evaluation.batch_size", "evaluation.subsets", "trackers",
     } == FREE_TO_CHANGE  # fmt: skip
 
 
