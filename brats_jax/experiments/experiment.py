@@ -47,7 +47,6 @@ from brats_jax.runtime.console import print_line, print_lines
 from brats_jax.runtime.document import read_if_readable
 from brats_jax.runtime.files import check_folder, make_folder
 from brats_jax.runtime.text import listed, plural
-from brats_jax.training import tracking
 from brats_jax.training.tracking import Tracking
 from brats_jax.training.trainer import Stage
 
@@ -140,7 +139,7 @@ def _check(settings: Settings, folder: RunFolder, mode: str) -> None:
         raise BratsError(f"unknown --mode={mode}; valid: {', '.join(MODES)}")
     check_folder(folder.path, "--workdir")
     experiment_config.check(settings)
-    tracking.check(settings)
+    Tracking.check(settings)
     if mode == "evaluate" and settings.trains_on_all:
         raise BratsError(
             f"{folder.path}: {NOTHING_TO_EVALUATE}; to estimate the quality of such a model, "
@@ -308,10 +307,8 @@ class Fold:
             self.mesh.local_mesh,
             trained_on,
         )
-        made = distributed.broadcast_from_main(lambda: evaluation.run(again=mode == "evaluate"))
-        for name in stages if made else ():
-            with self.trackers.stage(self.folder.stage(name), f"{self.title} {name}") as tracked:
-                tracked.results("test", tracking.test_results(self.folder, name))
+        if distributed.broadcast_from_main(lambda: evaluation.run(again=mode == "evaluate")):
+            self.trackers.test_results(self.folder, stages)
 
     def _write_audit(self) -> None:
         if read_if_readable(self.folder.audit_json, Audit) != self.audit:

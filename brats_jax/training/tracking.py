@@ -13,14 +13,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
 from brats_jax import about
 from brats_jax.errors import BratsError
-from brats_jax.runs.documents import Evaluation
+from brats_jax.runs.documents import Evaluation, Score
 from brats_jax.runs.folder import FoldFolder, StageFolder
 from brats_jax.runs.settings import AUTO, Settings, flatten, tracker_names, without_places
 from brats_jax.runs.tracking_document import tracking_id
@@ -54,25 +54,6 @@ def is_installed(name: str) -> bool:
     """Whether a tracker's library is; a folder ./wandb or ./mlflow of results is none."""
     spec = importlib.util.find_spec(name)
     return spec is not None and spec.origin is not None
-
-
-def check(settings: Settings) -> None:
-    """Refuses trackers that the setting names and that cannot work.
-
-    Raises:
-      BratsError: one is not installed, or has no address.
-    """
-    for name in tracker_names(settings.trackers):
-        if not is_installed(name):
-            raise BratsError(
-                f"config.trackers={settings.trackers}: {name} is not installed; "
-                f"pip install 'brats_jax[{name}]', or --config.trackers=none"
-            )
-        if name == "mlflow" and not os.environ.get(SWITCHES[name]):
-            raise BratsError(
-                f"config.trackers={settings.trackers}: {SWITCHES[name]} is not set; set it to the "
-                "address of the server, such as http://127.0.0.1:5000"
-            )
 
 
 class Tracker:
@@ -198,9 +179,8 @@ class StageTracking:
             tracker.end(how)
 
 
-def test_results(folder: FoldFolder, stage: str) -> dict[str, float]:
-    """The scores of a stage in evaluation.json, named by units, metric, class and convention."""
-    rows = read_document(folder.evaluation_json, Evaluation).rows
+def _scores(rows: Iterable[Score], stage: str) -> dict[str, float]:
+    """The scores of a stage, named by units, metric, class and convention."""
     return {
         "_".join(filter(None, (f"{row.over}/{row.metric}", row.of, row.convention)))
         .replace("NCR/NET", "NCR")
@@ -252,6 +232,34 @@ class Tracking:
                 )
         params = flatten({"version": about.__version__, **without_places(settings.document)})
         return cls(tuple(found), workdir.resolve().name, params)
+
+    @staticmethod
+    def check(settings: Settings) -> None:
+        """Refuses trackers that the setting names and that cannot work.
+
+        Raises:
+          BratsError: one is not installed, or has no address.
+        """
+        for name in tracker_names(settings.trackers):
+            if not is_installed(name):
+                raise BratsError(
+                    f"config.trackers={settings.trackers}: {name} is not installed; "
+                    f"pip install 'brats_jax[{name}]', or --config.trackers=none"
+                )
+            if name == "mlflow" and not os.environ.get(SWITCHES[name]):
+                raise BratsError(
+                    f"config.trackers={settings.trackers}: {SWITCHES[name]} is not set; set it to "
+                    "the address of the server, such as http://127.0.0.1:5000"
+                )
+
+    def test_results(self, folder: FoldFolder, stages: Iterable[str]) -> None:
+        """Adds the scores of evaluation.json to the tracker runs of a fold's stages."""
+        if not self._names:
+            return
+        rows = read_document(folder.evaluation_json, Evaluation).rows
+        for name in stages:
+            with self.stage(folder.stage(name), f"fold {folder.number} {name}") as stage:
+                stage.results("test", _scores(rows, name))
 
     @contextlib.contextmanager
     def stage(self, folder: StageFolder, title: str) -> Iterator[StageTracking]:

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from brats_jax.errors import BratsError
+from brats_jax.runs.documents import Score
 from brats_jax.runs.folder import StageFolder
 from brats_jax.runs.settings import Settings
 from brats_jax.runtime.signals import Interrupted
@@ -153,11 +154,24 @@ def test_a_tracker_that_cannot_work_is_refused_by_name(monkeypatch):
         settings_with("wandb,comet").check()
     monkeypatch.setattr(tracking, "is_installed", lambda name: name == "mlflow")
     with pytest.raises(BratsError, match=r"wandb is not installed; pip install 'brats_jax\[wandb"):
-        tracking.check(settings_with("wandb"))
+        Tracking.check(settings_with("wandb"))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with pytest.raises(BratsError, match="MLFLOW_TRACKING_URI is not set"):
-        tracking.check(settings_with("mlflow"))
-    tracking.check(settings_with("auto"))
+        Tracking.check(settings_with("mlflow"))
+    Tracking.check(settings_with("auto"))
+
+
+def test_the_test_scores_are_named_by_set_metric_class_and_convention():
+    rows = [
+        Score("segment", "patient", "volumes", "NCR/NET", "dice", "brats2020", 0.5, 3),
+        Score("segment", "slice", "all slices", "brain", "mse", "", 0.25, 3),
+        Score("segment", "patient", "volumes", "ET", "hd95_mm", "both_present", None, 0),
+        Score("pretrain", "slice", "all slices", "brain", "mse", "", 0.125, 3),
+    ]
+    assert tracking._scores(rows, "segment") == {
+        "volumes/dice_NCR_brats2020": 0.5,
+        "all_slices/mse_brain": 0.25,
+    }
 
 
 def test_a_variable_without_the_library_is_a_note(tmp_path, monkeypatch, capsys):
