@@ -40,6 +40,9 @@ def get_config() -> ConfigDict:
     # The few channels that a narrow decoder ends in can all be 0 where a class is, which is then
     # never learned. Leaky ReLU keeps a gradient there.
     config.model.slope = 0.0
+    # How modalities are fused: early (the paper's), encoders, attention, stem; docs/modalities.md.
+    config.model.fusion = "early"
+    config.model.fusion_weights = "shared"  # of encoders by modality: shared, or own
 
     config.data = ConfigDict()
     config.data.store = ""  # what brats_jax.prepare wrote

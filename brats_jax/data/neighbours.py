@@ -20,7 +20,7 @@ from brats_jax.data.modalities import canonical_name
 
 AnyArray = TypeVar("AnyArray", np.ndarray, jax.Array)
 
-_AT = "@"  # between modality and offset, in the name of a channel
+AT = "@"  # between modality and offset, in the name of a channel
 _HAS = "has:"  # before the modality, in the name of a channel that says whether it is there
 
 
@@ -32,7 +32,7 @@ def offsets(context: int) -> tuple[int, ...]:
 def channel_names(modalities: Sequence[str], context: int) -> tuple[str, ...]:
     """The names of all channels: ('t1', 't1@-1', 't1@+1')."""
     return tuple(
-        f"{name}{_AT}{offset:+d}" if offset else name
+        f"{name}{AT}{offset:+d}" if offset else name
         for offset in (0, *offsets(context))
         for name in modalities
     )
@@ -43,6 +43,11 @@ def presence_names(modalities: Sequence[str]) -> tuple[str, ...]:
     return tuple(_HAS + name for name in modalities)
 
 
+def is_presence(channel: str) -> bool:
+    """Whether a channel says that a modality is there, and is none of its images."""
+    return channel.startswith(_HAS)
+
+
 def canonical_channel(name: str) -> str:
     """A channel's name with the canonical spelling of its modality: 'T1ce@-1' -> 't1gd@-1'.
 
@@ -50,7 +55,7 @@ def canonical_channel(name: str) -> str:
       BratsError: an unknown modality.
     """
     has = _HAS if name.startswith(_HAS) else ""
-    modality, at, offset = name.removeprefix(has).partition(_AT)
+    modality, at, offset = name.removeprefix(has).partition(AT)
     return has + canonical_name(modality) + at + offset
 
 

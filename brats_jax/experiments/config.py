@@ -16,6 +16,7 @@ from brats_jax.data.folds import is_all
 from brats_jax.data.store.reader import Store
 from brats_jax.data.store.summary import count_kinds
 from brats_jax.errors import BratsError
+from brats_jax.experiments.modality_checks import check_fusion, check_modality_dropout
 from brats_jax.losses import get_segmentation_loss
 from brats_jax.models.unet import AUXILIARY_STRIDES
 from brats_jax.pretexts import PRETEXTS, Options
@@ -55,7 +56,8 @@ def check(settings: Settings) -> None:
     _check_folds(settings)
     _check_loss(settings)
     _check_stages(settings)
-    _check_modality_dropout(settings)
+    check_modality_dropout(settings)
+    check_fusion(settings)
     _check_encoder_init(settings.encoder_init)
     _check_transfer(settings)
     _check_labels(settings)
@@ -119,16 +121,6 @@ def _check_stages(settings: Settings) -> None:
         raise BratsError(
             f"config.pretrain.mask_block={pretrain.mask_block} is more than half of "
             f"config.data.patch_size={settings.data.patch_size}; give smaller blocks"
-        )
-
-
-def _check_modality_dropout(settings: Settings) -> None:
-    segment = settings.segment
-    if segment.modality_dropout and len(segment.inputs) == 1:
-        raise BratsError(
-            f"config.segment.modality_dropout={segment.modality_dropout} with the only input "
-            f"{segment.inputs[0]}, which cannot be left out; give several config.segment.inputs, "
-            "or modality_dropout=0"
         )
 
 
@@ -278,6 +270,8 @@ def pretraining(settings: Settings) -> Pretraining:
         loss_name=pretrain.loss,
         width=settings.model.width,
         slope=settings.model.slope,
+        fusion_name=settings.model.fusion,
+        fusion_weights=settings.model.fusion_weights,
         dtype=devices.compute_dtype(settings.dtype),
         augmentation=_augmentation(settings.pretrain.augmentation),
     )
@@ -299,6 +293,8 @@ def segmentation(settings: Settings) -> Segmentation:
         modality_dropout=settings.segment.modality_dropout,
         width=settings.model.width,
         slope=settings.model.slope,
+        fusion_name=settings.model.fusion,
+        fusion_weights=settings.model.fusion_weights,
         dtype=devices.compute_dtype(settings.dtype),
         augmentation=_augmentation(settings.segment.augmentation),
     )

@@ -24,6 +24,7 @@ from brats_jax.experiments import borrowed_pretraining, initialisation
 from brats_jax.experiments import config as experiment_config
 from brats_jax.experiments.stage_slices import StageSlices
 from brats_jax.experiments.stage_state import needs_no_training, note_if_damaged
+from brats_jax.models.cost import cost_of
 from brats_jax.runs import checkpoints
 from brats_jax.runs.documents import (
     CROSS_VALIDATION,
@@ -362,6 +363,9 @@ class Fold:
             f"{training.slices:,} of {plural(training.of_slices, 'slice')}; "
             f"{plural(training.epochs, 'epoch')} of {plural(training.steps_per_epoch, 'step')}"
         )
+        task, size = stage.task, self.settings.data.patch_size
+        cost = cost_of(lambda: task.build(0), (size, size, len(task.stem_channels)))
+        print_line(f"{title}: {cost.words()} for a patch of {size} x {size}")
         distributed.broadcast_from_main(lambda: self._write_training(name))
         distributed.broadcast_from_main(
             lambda: note_if_damaged(folder.complete_json, StageResult, title)

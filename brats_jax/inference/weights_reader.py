@@ -1,6 +1,7 @@
 """Exported weights, opened for inference like a run. Nothing is unpickled."""
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,8 @@ from brats_jax.runtime.files import read_regular, sha256_of, unreadable
 from brats_jax.tasks import task_of
 
 _REMEDY = WeightsDocument.REMEDY
-_STEM = "conv1.weight"  # [width, modalities, 7, 7]
+# [width, modalities, 7, 7]: of the encoder, of a shared one, or of each modality.
+_STEM = re.compile(r"((shared|(own|stems)\.\w+)\.)?conv1\.weight")
 _POINTER = b"version https://git-lfs"  # what a clone without Git LFS has in place of a large file
 
 
@@ -68,10 +70,10 @@ def open_weights(
     members = []
     for fold in networks.folds:
         own = arrays_below(arrays, task_name, fold.fold)
-        stem = own.get(_STEM)
+        stems = [array for name, array in own.items() if _STEM.fullmatch(name)]
         # Before a network of a wrong size takes all memory.
-        if stem is None or stem.shape[0] != task.width:
-            raise _not_of(folder, f"{fold_title(fold.fold)}: '{_STEM}'")
+        if not stems or {stem.shape[0] for stem in stems} != {task.width}:
+            raise _not_of(folder, f"{fold_title(fold.fold)}: 'conv1.weight'")
         source = _SavedFold(folder, fold, own)
         network = RestoredNetwork(task, source, mesh)
         temperature = fold.temperature if calibrated and fold.temperature else 1.0

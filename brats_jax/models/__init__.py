@@ -12,6 +12,7 @@ from brats_jax.models.functional import (
     split,
     without_auxiliary,
 )
+from brats_jax.models.fusion import FUSIONS, Fusion
 from brats_jax.models.ops.rounded_kernels import Kernels, rounded_kernels, with_kernels
 from brats_jax.models.reconstruction import DECODERS, ReconstructionModel, TransposedDecoder
 from brats_jax.models.resnet import ResNet50
@@ -25,7 +26,9 @@ from brats_jax.models.unet import (
 __all__ = [
     "AUXILIARY",
     "DECODERS",
+    "FUSIONS",
     "DeeplySupervisedModel",
+    "Fusion",
     "Kernels",
     "ReconstructionModel",
     "ResNet50",

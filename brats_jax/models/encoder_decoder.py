@@ -7,6 +7,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from brats_jax.models.fusion import FUSIONS, Fusion
 from brats_jax.models.layers import Conv, he_normal_fan_in
 from brats_jax.models.resnet import STRIDE, Maps, ResNet50
 
@@ -36,6 +37,7 @@ class EncoderDecoder(nnx.Module):
         `decoder(encoder_channels, width=..., slope=..., dtype=..., rngs=...)`.
       width: channels of the encoder's stem, a multiple of 4.
       slope: of the decoder's activations below 0: 0 is ReLU, more is leaky ReLU.
+      fusion: how the encoder fuses the modalities of its input; None: as `ResNet50(in_channels)`.
       dtype: compute type of encoder and decoder; the head computes in float32.
       rngs: needs the stream `params`.
 
@@ -51,10 +53,14 @@ class EncoderDecoder(nnx.Module):
         *,
         width: int,
         slope: float = 0.0,
+        fusion: Fusion | None = None,
         dtype: DTypeLike,
         rngs: nnx.Rngs,
     ) -> None:
-        self.encoder = ResNet50(in_channels, width=width, dtype=dtype, rngs=rngs)
+        if fusion is None:
+            self.encoder = ResNet50(in_channels, width=width, dtype=dtype, rngs=rngs)
+        else:
+            self.encoder = FUSIONS[fusion.name](fusion, width=width, dtype=dtype, rngs=rngs)
         self.decoder: Decoder = decoder(
             self.encoder.channels, width=width, slope=slope, dtype=dtype, rngs=rngs
         )

@@ -92,6 +92,13 @@ class Conv(nnx.Module):
         return y if self.bias is None else y + self.bias[...].astype(y.dtype)
 
 
+class Bias(nnx.Module):
+    """A float32 parameter [channels] to add to a map; 0 at first."""
+
+    def __init__(self, channels: int) -> None:
+        self.bias = nnx.Param(_constant(0.0, channels))
+
+
 class BatchNorm(nnx.Module):
     """Batch normalisation with float32 statistics and arithmetic in every compute dtype.
 

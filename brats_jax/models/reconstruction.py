@@ -24,6 +24,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from brats_jax.models.encoder_decoder import EncoderDecoder, decoder_channels
+from brats_jax.models.fusion import Fusion
 from brats_jax.models.layers import BatchNorm, activated, normal
 from brats_jax.models.ops import conv_transpose_4x4_stride2
 from brats_jax.models.resnet import Maps
@@ -102,7 +103,7 @@ class ReconstructionModel(EncoderDecoder):
       in_channels: number of input modalities.
       out_channels: number of predicted modalities.
       decoder: a key of `DECODERS`.
-      width, slope, dtype, rngs: see `EncoderDecoder`.
+      width, slope, fusion, dtype, rngs: see `EncoderDecoder`.
     """
 
     def __init__(
@@ -113,6 +114,7 @@ class ReconstructionModel(EncoderDecoder):
         decoder: str = "transposed",
         width: int = 64,
         slope: float = 0.0,
+        fusion: Fusion | None = None,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
@@ -122,6 +124,7 @@ class ReconstructionModel(EncoderDecoder):
             DECODERS[decoder],
             width=width,
             slope=slope,
+            fusion=fusion,
             dtype=dtype,
             rngs=rngs,
         )

@@ -17,6 +17,8 @@ Reference: He et al. 2016, https://arxiv.org/abs/1512.03385;
 https://github.com/pytorch/vision/blob/main/torchvision/models/resnet.py
 """
 
+from typing import Protocol
+
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
@@ -101,40 +103,72 @@ class ResNet50(nnx.Module):
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
-        if width < 4 or width % 4:
-            raise BratsError(f"model width {width}: choose a positive multiple of 4, e.g. 64")
         if in_channels < 1:
             raise BratsError(f"{in_channels} input channels: name at least one input modality")
-        inner = tuple(width * 2**stage for stage in range(4))
-        self.channels = (width, *(EXPANSION * i for i in inner))
+        self.channels = channels_of(width)
         self.dtype = dtype
         self.conv1 = Conv(in_channels, width, 7, stride=2, dtype=dtype, rngs=rngs)
         self.bn1 = BatchNorm(width, dtype=dtype)
-        layers = []
-        for stage, blocks in enumerate(BLOCKS):
-            layers.append(
-                nnx.List(
-                    [
-                        Bottleneck(
-                            EXPANSION * inner[stage] if block else self.channels[stage],
-                            inner[stage],
-                            stride=2 if stage and not block else 1,
-                            dtype=dtype,
-                            rngs=rngs,
-                        )
-                        for block in range(blocks)
-                    ]
-                )
-            )
-        self.layer1, self.layer2, self.layer3, self.layer4 = layers
+        self.layer1, self.layer2, self.layer3, self.layer4 = made_stages(width, dtype, rngs)
 
-    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Maps:
-        c0 = self.bn1(self.conv1(x), relu=True, train=train)
-        c1 = _stage(self.layer1, max_pool_3x3_stride2(c0), train)
-        c2 = _stage(self.layer2, c1, train)
-        c3 = _stage(self.layer3, c2, train)
-        c4 = _stage(self.layer4, c3, train)
-        return c0, c1, c2, c3, c4
+    def __call__(
+        self,
+        x: Float[Array, "b h w c"],
+        shift: Float[Array, "b 1 1 n0"] | None = None,
+        *,
+        train: bool,
+    ) -> Maps:
+        """The five maps; `shift` is added to the stem's before its ReLU."""
+        y = self.conv1(x)
+        if shift is not None:
+            shift = jnp.broadcast_to(shift.astype(y.dtype), y.shape)
+        c0 = self.bn1(y, shift, relu=True, train=train)
+        return maps_above(self, c0, train=train)
+
+
+class Stages(Protocol):
+    """A module with the four stages above a stem."""
+
+    layer1: nnx.List
+    layer2: nnx.List
+    layer3: nnx.List
+    layer4: nnx.List
+
+
+def channels_of(width: int) -> tuple[int, ...]:
+    """Channels of the five maps (BratsError where `width` is not a positive multiple of 4)."""
+    if width < 4 or width % 4:
+        raise BratsError(f"model width {width}: choose a positive multiple of 4, e.g. 64")
+    return (width, *(EXPANSION * width * 2**stage for stage in range(4)))
+
+
+def made_stages(width: int, dtype: DTypeLike, rngs: nnx.Rngs) -> list[nnx.List]:
+    """The four stages above the stem, newly initialised."""
+    channels = channels_of(width)
+    return [
+        nnx.List(
+            [
+                Bottleneck(
+                    channels[stage + 1] if block else channels[stage],
+                    width * 2**stage,
+                    stride=2 if stage and not block else 1,
+                    dtype=dtype,
+                    rngs=rngs,
+                )
+                for block in range(blocks)
+            ]
+        )
+        for stage, blocks in enumerate(BLOCKS)
+    ]
+
+
+def maps_above(stages: Stages, c0: Float[Array, "b h0 w0 n0"], *, train: bool) -> Maps:
+    """The five maps from the stem's."""
+    c1 = _stage(stages.layer1, max_pool_3x3_stride2(c0), train)
+    c2 = _stage(stages.layer2, c1, train)
+    c3 = _stage(stages.layer3, c2, train)
+    c4 = _stage(stages.layer4, c3, train)
+    return c0, c1, c2, c3, c4
 
 
 def _stage(blocks: nnx.List, x: Float[Array, "b h w i"], train: bool) -> Float[Array, "b ho wo o"]:

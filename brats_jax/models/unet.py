@@ -22,6 +22,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from brats_jax.models.encoder_decoder import EncoderDecoder, decoder_channels, pad_to_multiple
+from brats_jax.models.fusion import Fusion
 from brats_jax.models.layers import Conv, ConvBNReLU, he_normal_fan_in
 from brats_jax.models.resnet import STRIDE, Maps
 
@@ -117,7 +118,7 @@ class SegmentationModel(EncoderDecoder):
     Args:
       in_channels: number of input modalities.
       num_classes: classes, background included.
-      width, slope, dtype, rngs: see `EncoderDecoder`.
+      width, slope, fusion, dtype, rngs: see `EncoderDecoder`.
     """
 
     def __init__(
@@ -127,6 +128,7 @@ class SegmentationModel(EncoderDecoder):
         *,
         width: int = 64,
         slope: float = 0.0,
+        fusion: Fusion | None = None,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
@@ -136,6 +138,7 @@ class SegmentationModel(EncoderDecoder):
             UNetDecoder,
             width=width,
             slope=slope,
+            fusion=fusion,
             dtype=dtype,
             rngs=rngs,
         )
@@ -173,10 +176,19 @@ class DeeplySupervisedModel(SegmentationModel):
         *,
         width: int = 64,
         slope: float = 0.0,
+        fusion: Fusion | None = None,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
-        super().__init__(in_channels, num_classes, width=width, slope=slope, dtype=dtype, rngs=rngs)
+        super().__init__(
+            in_channels,
+            num_classes,
+            width=width,
+            slope=slope,
+            fusion=fusion,
+            dtype=dtype,
+            rngs=rngs,
+        )
         finest_first = decoder_channels(width)[::-1]
         self.auxiliary = nnx.List(
             [

@@ -76,8 +76,8 @@ class ExportedModel(Part):
     """The networks of an exported model.
 
     Attributes:
-      task, inputs, outputs, width, pretext, decoder, context, slope, modality_dropout: see
-        `tasks.Task.describe`.
+      task, inputs, outputs, width, pretext, decoder, context, slope, modality_dropout, fusion,
+        fusion_weights: see `tasks.Task.describe`.
       decision: how `outputs` become labels, in words; '' for the largest of the classes.
       hash: of the weights of all folds.
       compute_dtype: the compute type of the program.
@@ -99,6 +99,8 @@ class ExportedModel(Part):
     context: int = 0
     slope: float = 0.0
     modality_dropout: float = 0.0
+    fusion: str = "early"
+    fusion_weights: str = "shared"
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ from brats_jax.data.patches import SAMPLINGS
 from brats_jax.data.splits import SPLIT_BY
 from brats_jax.errors import BratsError
 from brats_jax.losses import RECONSTRUCTION_LOSSES, SEGMENTATION_LOSSES
-from brats_jax.models import DECODERS
+from brats_jax.models import DECODERS, FUSIONS
+from brats_jax.models.fusion import WEIGHTS
 from brats_jax.pretexts import PRETEXTS
 from brats_jax.runtime.devices import DTYPES
 from brats_jax.runtime.document import Part
@@ -116,6 +117,8 @@ class ModelSettings(Part):
 
     width: Annotated[int, Rule(lambda n: 1 <= n <= 1024 and n % 4 == 0, _WIDTHS)]
     slope: Annotated[float, SHARE_BELOW_ONE, ADDED] = 0.0
+    fusion: Annotated[str, one_of(FUSIONS), ADDED] = "early"
+    fusion_weights: Annotated[str, one_of(WEIGHTS), ADDED] = WEIGHTS[0]
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,10 @@ from jaxtyping import Array, Float
 from brats_jax.data.augment import Augmentation
 from brats_jax.data.modalities import MODALITIES, channel_indices
 from brats_jax.data.neighbours import channel_names, offsets, presence_names
+from brats_jax.models import FUSIONS, Fusion
+from brats_jax.models.fusion import WEIGHTS
+
+DEFAULT_FUSION = next(iter(FUSIONS))
 
 Batch = Mapping[str, jax.Array]
 Images = Float[Array, "b h w c"]
@@ -29,6 +33,8 @@ class Task(abc.ABC):
       context: slices on each side that are read too, as further channels (`data.neighbours`).
       width: channels of the encoder's stem.
       slope: of the decoder's activations below 0; 0 is ReLU.
+      fusion_name: a key of `models.FUSIONS`: how the network fuses the modalities.
+      fusion_weights: of encoders by modality, see `models.Fusion`.
       dtype: compute type of the network; parameters and the head are float32.
       augmentation: of training patches; None for none.
       name: 'pretrain' or 'segment'.
@@ -38,6 +44,8 @@ class Task(abc.ABC):
     context: int = 0
     width: int = 64
     slope: float = 0.0
+    fusion_name: str = DEFAULT_FUSION
+    fusion_weights: str = WEIGHTS[0]
     dtype: DTypeLike = jnp.float32
     augmentation: Augmentation | None = None
 
@@ -106,6 +114,13 @@ class Task(abc.ABC):
         return (*channel_names(self.stem, self.context), *presence)
 
     @property
+    def fusion(self) -> Fusion:
+        """How the network fuses the modalities of its input."""
+        return Fusion(
+            self.fusion_name, self.stem, self.slices_read, self.takes_missing, self.fusion_weights
+        )
+
+    @property
     def slices_read(self) -> int:
         """The slices that the network reads: the slice itself and its neighbours."""
         return 1 + 2 * self.context
@@ -170,7 +185,20 @@ class Task(abc.ABC):
             found["context"] = self.context
         if self.slope:
             found["slope"] = self.slope
+        if self.fusion_name != DEFAULT_FUSION:
+            found["fusion"] = self.fusion_name
+        if self.fusion_weights != WEIGHTS[0]:
+            found["fusion_weights"] = self.fusion_weights
         return found
+
+    @staticmethod
+    def described_fusion(description: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields of a task that say how its network fuses; raises LookupError if unknown."""
+        name = description.get("fusion", DEFAULT_FUSION)
+        weights = description.get("fusion_weights", WEIGHTS[0])
+        if name not in FUSIONS or weights not in WEIGHTS:
+            raise LookupError(f"no fusion '{name}' with weights '{weights}'")
+        return {"fusion_name": name, "fusion_weights": weights}
 
     @abc.abstractmethod
     def prepare(self, batch: Batch, *, training: bool) -> tuple[Images, Any]:

@@ -130,6 +130,7 @@ class Pretraining(Task):
             decoder=self.decoder,
             width=self.width,
             slope=self.slope,
+            fusion=self.fusion,
             dtype=self.dtype,
             rngs=nnx.Rngs(seed),
         )
@@ -158,6 +159,7 @@ class Pretraining(Task):
             context=description.get("context", 0),
             width=description["width"],
             slope=description.get("slope", 0.0),
+            **cls.described_fusion(description),
             dtype=dtype,
         )
 

@@ -125,6 +125,7 @@ class Segmentation(Task):
             len(self.outputs),
             width=self.width,
             slope=self.slope,
+            fusion=self.fusion,
             dtype=self.dtype,
             rngs=nnx.Rngs(seed),
         )
@@ -138,6 +139,7 @@ class Segmentation(Task):
             context=description.get("context", 0),
             width=description["width"],
             slope=description.get("slope", 0.0),
+            **cls.described_fusion(description),
             modality_dropout=description.get("modality_dropout", 0.0),
             dtype=dtype,
         )

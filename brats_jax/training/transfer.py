@@ -14,6 +14,9 @@ With a context of slices, the channels are those of modality and offset (`data.n
 pretraining without context fills the channels of the slice itself, one with context also those of
 its neighbours.
 
+With a fusion other than `early` a stem, an encoder or a bias belongs to one modality: those of the
+modalities that both networks read are copied, and a shared encoder is copied as a whole.
+
 All other leaves of the encoder have equal shapes and are copied, BatchNorm statistics included.
 The decoder and the head stay randomly initialised. `transferred` marks what was copied.
 
@@ -29,7 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from brats_jax.data.neighbours import canonical_channel
+from brats_jax.data.neighbours import AT, canonical_channel, is_presence
 from brats_jax.errors import BratsError
 from brats_jax.models.torch_weights import LeafPath, leaves, torch_name
 from brats_jax.runs.folder import STAGE_OF_TASK
@@ -38,8 +41,10 @@ from brats_jax.runs.settings import TRANSFER_PARTS
 State = TypeVar("State")
 
 STEM: LeafPath = ("encoder", "conv1", "kernel")  # [7, 7, modalities, width]
-# The convolution of the stem and its BatchNorm.
-STEM_LAYERS = (("encoder", "conv1"), ("encoder", "bn1"))
+# The convolution of a stem and its BatchNorm, where no stage is above them in the path.
+STEM_LAYERS, STAGES = ("conv1", "bn1"), ("layer1", "layer2", "layer3", "layer4")
+# Parts of an encoder of which each modality has its own: encoder.stems.t1.conv1.kernel.
+BY_MODALITY = ("stems", "own", "identity")
 STATISTICS = ("mean", "var")  # leaves of a BatchNorm that are not parameters
 
 # Prefixes that wrappers add to torchvision's names.
@@ -53,7 +58,7 @@ def in_part(parts: str, path: LeafPath) -> bool:
 
     encoder                 the five stages and the stem, with BatchNorm statistics
     encoder_decoder         these and the decoder; never the head, which predicts images
-    stem                    the first convolution and its BatchNorm
+    stem                    the first convolution and its BatchNorm, or those of each modality
     all_but_stem            the encoder without them
     batch_norm_statistics   means and variances of the encoder, no parameter
     """
@@ -64,8 +69,31 @@ def in_part(parts: str, path: LeafPath) -> bool:
     if parts == "batch_norm_statistics":
         return path[-1] in STATISTICS
     if parts in ("stem", "all_but_stem"):
-        return (path[:2] in STEM_LAYERS) == (parts == "stem")
+        return _is_stem(path) == (parts == "stem")
     return True
+
+
+def _is_stem(path: LeafPath) -> bool:
+    return path[-2] in STEM_LAYERS and not any(part in STAGES for part in path)
+
+
+def _modality_of(path: LeafPath) -> str | None:
+    """The modality that a leaf belongs to; None: to all."""
+    return path[2] if path[0] == "encoder" and path[1] in BY_MODALITY else None
+
+
+def _channels_of(path: LeafPath, names: Sequence[str]) -> list[str]:
+    """The input channels of a stem's kernel, of those of the network.
+
+    A shared encoder reads each modality by itself: its channels are the slices.
+    """
+    if path == STEM:
+        return list(names)
+    images = [name for name in names if not is_presence(name)]
+    if (modality := _modality_of(path)) is not None:
+        return [name for name in images if name.split(AT)[0] == modality]
+    first = images[0].split(AT)[0]
+    return [name.removeprefix(first) for name in images if name.split(AT)[0] == first]
 
 
 def transfer_parts(
@@ -98,17 +126,22 @@ def transfer_parts(
     """
     source_names = _modality_names(source_modalities, "source")
     target_names = _modality_names(target_modalities, "target")
-    wanted = {path: leaf for path, leaf in leaves(source) if in_part(parts, path)}
+    wanted = {
+        path: leaf
+        for path, leaf in leaves(source)
+        if in_part(parts, path) and _modality_of(path) in (None, *target_names)
+    }
     edited = []
     for path, old in leaves(target):
-        if not in_part(parts, path):
+        if not in_part(parts, path) or _modality_of(path) not in (None, *source_names):
             edited.append(old)
             continue
         if path not in wanted:
             raise BratsError(f"transfer: the source has no {_dotted(path)}; {_same(path)}")
         new = wanted.pop(path)
-        if path == STEM:
-            edited.append(_transfer_stem(new, old, source_names, target_names))
+        if _is_stem(path) and path[-1] == "kernel":
+            theirs, ours = (_channels_of(path, names) for names in (source_names, target_names))
+            edited.append(_transfer_stem(new, old, theirs, ours))
             continue
         if new.shape != old.shape:
             raise BratsError(_shape_message(path, new.shape, old.shape))
@@ -132,16 +165,17 @@ def transferred(
       source_modalities, target_modalities, parts: as of `transfer_parts`.
 
     Returns:
-      A pytree like `target` of bool arrays that broadcast to its leaves: True or False; for the
-      stem's kernel [1, 1, C, 1], True for the channels of modalities that the source has.
+      A pytree like `target` of bool arrays that broadcast to its leaves: True or False; for a
+      stem's kernel [1, 1, C, 1], True for the channels that the source has.
     """
     source_names = _modality_names(source_modalities, "source")
+    target_names = _modality_names(target_modalities, "target")
     marks = []
     for path, _ in leaves(target):
-        mark = np.array(in_part(parts, path))
-        if path == STEM:
-            names = _modality_names(target_modalities, "target")
-            shared = np.array([name in source_names for name in names])
+        mark = np.array(in_part(parts, path) and _modality_of(path) in (None, *source_names))
+        if _is_stem(path) and path[-1] == "kernel":
+            theirs, ours = (_channels_of(path, names) for names in (source_names, target_names))
+            shared = np.array([name in theirs for name in ours])
             mark = mark & shared[None, None, :, None]
         marks.append(mark)
     return jax.tree.unflatten(jax.tree.structure(target), marks)
@@ -265,7 +299,7 @@ def _shape_message(path: LeafPath, source: tuple[int, ...], target: tuple[int, .
 
 
 def _same(path: LeafPath) -> str:
-    return f"use the same {path[0]}"
+    return f"use the same {path[0]}" + " and config.model.fusion" * (path[0] == "encoder")
 
 
 def _dotted(path: LeafPath) -> str:
