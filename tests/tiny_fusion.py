@@ -1,8 +1,11 @@
 """Segmentations of every fusion with an encoder that compiles in a moment. Not tests."""
 
 import dataclasses
+from functools import partial
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from brats_jax import models
@@ -77,3 +80,27 @@ def maps_of(graph, params, stats, x, *, train=False):
     model = nnx.merge(graph, params, stats, copy=True)
     maps = model.encoder(x, train=train)
     return maps, models.split(model)[2]
+
+
+PRESENT = np.array([[1, 0, 1, 1], [0, 0, 1, 0], [1, 0, 1, 0]], bool)
+
+
+def batch(seed=0):
+    """Images of three patients, who have the modalities of `PRESENT`."""
+    images = np.random.default_rng(seed).standard_normal((3, 32, 32, 4)).astype(np.float16)
+    return {"image": images, "present": PRESENT}
+
+
+def network_of(task, seed=0):
+    """The network with noise in all parameters, those that begin as 0 included."""
+    graph, params, stats = models.split(task.build(seed))
+    rng = np.random.default_rng(seed)
+    params = jax.tree.map(
+        lambda a: a + jnp.asarray(0.3 * rng.standard_normal(a.shape), a.dtype), params
+    )
+    return graph, params, stats
+
+
+def run(network, x, **kinds):
+    """(five maps, new statistics) of the encoder of `network_of`."""
+    return jax.jit(partial(maps_of, network[0], **kinds))(*network[1:], x)

@@ -24,7 +24,6 @@ from brats_jax.experiments import borrowed_pretraining, initialisation
 from brats_jax.experiments import config as experiment_config
 from brats_jax.experiments.stage_slices import StageSlices
 from brats_jax.experiments.stage_state import needs_no_training, note_if_damaged
-from brats_jax.models.cost import cost_of
 from brats_jax.runs import checkpoints
 from brats_jax.runs.documents import (
     CROSS_VALIDATION,
@@ -354,18 +353,14 @@ class Fold:
             labels = f"{'' if name == 'pretrain' else 'the labels of '}{training.patients} of "
         if training.unlabelled:
             without = f" ({training.unlabelled:,} with scans without labels)"
-        for line in self.slices.notes(stage.task):
-            print_line(f"{title}: {line}")
-        if line := self.slices.words(stage.task):
+        words = self.slices.words(stage.task), stage.task.size_in_words(stage.options.patch_size)
+        for line in (*self.slices.notes(stage.task), *filter(None, words)):
             print_line(f"{title}: {line}")
         print_line(
             f"{title}: trains on {labels}{plural(training.of_patients, 'patient')}{without}, "
             f"{training.slices:,} of {plural(training.of_slices, 'slice')}; "
             f"{plural(training.epochs, 'epoch')} of {plural(training.steps_per_epoch, 'step')}"
         )
-        task, size = stage.task, self.settings.data.patch_size
-        cost = cost_of(lambda: task.build(0), (size, size, len(task.stem_channels)))
-        print_line(f"{title}: {cost.words()} for a patch of {size} x {size}")
         distributed.broadcast_from_main(lambda: self._write_training(name))
         distributed.broadcast_from_main(
             lambda: note_if_damaged(folder.complete_json, StageResult, title)

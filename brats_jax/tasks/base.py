@@ -16,6 +16,7 @@ from brats_jax.data.augment import Augmentation
 from brats_jax.data.modalities import MODALITIES, channel_indices
 from brats_jax.data.neighbours import channel_names, offsets, presence_names
 from brats_jax.models import FUSIONS, Fusion
+from brats_jax.models.cost import cost_of
 from brats_jax.models.fusion import WEIGHTS
 
 DEFAULT_FUSION = next(iter(FUSIONS))
@@ -167,6 +168,12 @@ class Task(abc.ABC):
     def build_to_train(self, seed: int) -> nnx.Module:
         """The network of `build`, perhaps with parts for its loss alone (`models.AUXILIARY`)."""
         return self.build(seed)
+
+    def size_in_words(self, patch_size: int) -> str:
+        """Parameters of the network, and multiplications for a patch, which take no compiling."""
+        patch = (patch_size, patch_size, len(self.stem_channels))
+        cost = cost_of(lambda: self.build(0), patch)
+        return f"{cost.words()} for a patch of {patch_size} x {patch_size}"
 
     @classmethod
     @abc.abstractmethod

@@ -198,28 +198,3 @@ def test_whole_volumes_are_not_validated_in_a_split_by_slice():
         check(config_of(data__split_by="slice", **asked))
     for others in ({}, {"data__split_by": "slice", "folds": ("all",)}):
         check(config_of(**asked, **others))
-
-
-@pytest.mark.parametrize(
-    "changes, message",
-    [
-        ({"model__fusion": "late"}, "valid values are early, encoders, attention, stem"),
-        ({"model__fusion": "stem", "model__fusion_weights": "own"}, "has no effect with"),
-        ({"model__fusion": "stem", "encoder_init": "w.safetensors"}, "the encoder of fusion=early"),
-        ({"segment__modality_dropout": 1.5}, "give 0 to 1"),
-        ({"segment__modality_dropout": 0.5, "segment__inputs": ("flair",)}, "cannot be left out"),
-    ],
-)  # fmt: skip
-def test_fusions_and_dropout_that_cannot_be_are_refused(changes, message):
-    with pytest.raises(BratsError, match=message):
-        check(config_of(**changes))
-
-
-def test_the_fusion_reaches_both_stages_and_the_dropout_the_segmentation():
-    settings = config_of(
-        model__fusion="attention", model__fusion_weights="own", segment__modality_dropout=0.25
-    )
-    check(settings)
-    for task in (pretraining(settings), segmentation(settings)):
-        assert (task.fusion_name, task.fusion_weights) == ("attention", "own")
-    assert segmentation(settings).fusion.told and not pretraining(settings).fusion.told
