@@ -65,6 +65,12 @@ _PAGE = flags.DEFINE_bool("page", False, "Write a page of all slices: CASE_seg.h
 _RESAMPLE = flags.DEFINE_bool(
     "resample", False, "Resample images whose voxels are not 1 mm, or differ between modalities."
 )
+_LEAVE_OUT = flags.DEFINE_list(
+    "leave_out", [], "Modalities not to use, even where they are: t1,t2."
+)
+_SYNTHESISE = flags.DEFINE_bool(
+    "synthesise", False, "Predict missing modalities with the run's first stage, where it can."
+)
 _LABELS = flags.DEFINE_string(
     "labels", "", "Label scheme of true labels beside the images, if the names do not tell it."
 )
@@ -125,6 +131,8 @@ def _main() -> int:
         min_component_mm3=_MIN_COMPONENT.value,
         min_et_mm3=_MIN_ET.value,
         batch_size=_BATCH_SIZE.value,
+        leave_out=_LEAVE_OUT.value,
+        synthesise=_SYNTHESISE.value,
     )
     for name, problem in outcome.failed.items():
         cli.print_error(f"case {name}: {problem}")

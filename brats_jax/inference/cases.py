@@ -4,7 +4,7 @@ import contextlib
 import os
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from brats_jax.data.modalities import MODALITIES, REGIONS
 from brats_jax.data.scans.case_files import CaseFiles, group_by_case
 from brats_jax.data.scans.nifti_file import slice_shape_of
 from brats_jax.data.scans.options import ReadOptions
-from brats_jax.data.scans.scan import Scan, read_scan
+from brats_jax.data.scans.scan import Scan
 from brats_jax.data.scans.truth import read_truth
 from brats_jax.data.sources.base import folder_files
 from brats_jax.data.sources.dataset_folder import cases_to_predict
@@ -113,7 +113,8 @@ def predict_cases(
     todo = []
     for case in cases:
         try:
-            reason = outputs.reason_to_skip(directory, case.name, model, options)
+            lacks = model.given(case.paths)
+            reason = outputs.reason_to_skip(directory, case.name, model, options, lacks)
         except Exception as error:
             _note_failure(outcome, case.name, error, directory)
             continue
@@ -179,25 +180,18 @@ class _Steps:
 
     def read(self, case: CaseFiles) -> tuple[Scan, np.ndarray]:
         """The scan, and its normalised images float16[slices, H, W, 4]."""
-        model = self.model
-        in_plane = model.trained.in_plane
-        scan = read_scan(
-            case,
-            model.inputs,
-            in_plane=in_plane,
-            resampled=self.resampled,
-            options=self.reading,
-        )
-        return scan, model.normalise(scan)
+        scan = self.model.read(case, self.resampled, self.reading)
+        return scan, self.model.normalise(scan)
 
     def compile_for(self, case: CaseFiles) -> None:
         """Compiles for the slices of the training data if a case has such, as its header says."""
         expected = self.model.trained.slice_shape
-        paths = [path for name, path in case.paths.items() if name in MODALITIES]
+        left_out = self.model.leave_out
+        paths = [p for m, p in case.paths.items() if m in MODALITIES and m not in left_out]
         if expected is None or self.resampled or not paths:
             return
         if slice_shape_of(paths[0], self.reading.max_case_gb) == expected:
-            details = self._options_of(case.name).needs_probabilities
+            details = self._options_of(case.name, case.paths).needs_probabilities
             self.model.ensemble.compile_for(expected, details=details)
 
     def predict(self, case: CaseFiles, loaded: tuple[Scan, np.ndarray]) -> _Prediction:
@@ -207,8 +201,8 @@ class _Steps:
             outputs.import_drawing()
         ensemble = self.model.ensemble
         if self.model.trained.segments:
-            details = self._options_of(case.name).needs_probabilities
-            return _Prediction(scan, labels=ensemble.segment(images, details=details))
+            details = self._options_of(case.name, case.paths).needs_probabilities
+            return _Prediction(scan, labels=self.model.label(scan, images, details=details))
         return _Prediction(scan, images=images, synthetic=ensemble.reconstruct(images))
 
     def write(self, prediction: _Prediction, started: float) -> tuple[Path, str]:
@@ -227,7 +221,7 @@ class _Steps:
         return path, "; ".join([numbers, f"{path} ({seconds:.1f} s)", *notes])
 
     def _write_labels(self, scan: Scan, labels: SliceLabels, notes: list[str]) -> tuple[Path, str]:
-        options, truth = self._options_of(scan.name), None
+        options, truth = self._options_of(scan.name, scan.present), None
         found = self.model.finish(scan, labels)
         if options.picture or options.page:
             try:
@@ -242,8 +236,9 @@ class _Steps:
             )
         return path, ", ".join(f"{name} {found.volumes[name].ml:.1f} ml" for name in REGIONS)
 
-    def _options_of(self, case: str) -> OutputOptions:
-        return outputs.with_existing(self.directory, case, self.model, self.options)
+    def _options_of(self, case: str, present: Collection[str]) -> OutputOptions:
+        lacks = self.model.given(present)
+        return outputs.with_existing(self.directory, case, self.model, self.options, lacks)
 
 
 def _note_failure(outcome: Outcome, name: str, error: Exception, directory: Path) -> None:

@@ -1,7 +1,7 @@
 """Images as a caller has them (arrays, nibabel images, paths), and results in the same form."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,6 +59,8 @@ class CaseInput:
         in_plane: tuple[int, int] | None,
         resampled: bool,
         options: ReadOptions = ReadOptions(),  # noqa: B008, immutable
+        leave_out: Collection[str] = (),
+        remedy: str = "",
     ) -> Scan:
         """The scan on the network's grid.
 
@@ -67,24 +69,32 @@ class CaseInput:
           in_plane: H and W that the slices must have; None for any.
           resampled: resample images whose grids differ from each other or from 1 mm.
           options: how files and headers are read.
+          leave_out: modalities that are not used.
+          remedy: the end of the message about a missing one.
 
         Raises:
           BratsError: a modality is missing, or the images do not fit.
         """
-        if self.by_modality:
-            present = self.source.paths if isinstance(self.source, CaseFiles) else self.source
-            if missing := [f"'{name}'" for name in needed if name not in present]:
-                raise BratsError(
-                    f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing: the "
-                    f"model needs {', '.join(needed)}"
-                )
+        missing = [f"'{name}'" for name in needed if name not in self.present]
+        if self.by_modality and missing:
+            raise BratsError(
+                f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing: the "
+                f"model needs {', '.join(needed)}{remedy}"
+            )
         if isinstance(self.source, CaseFiles):
             return read_scan(
-                self.source, needed, in_plane=in_plane, resampled=resampled, options=options
-            )
+                self.source, needed, in_plane=in_plane, resampled=resampled, options=options,
+                leave_out=leave_out, remedy=remedy,
+            )  # fmt: skip
+        volumes = {name: one for name, one in self.source.items() if name not in leave_out}
         return make_scan(
-            "images", self.source, needed, in_plane=in_plane, resampled=resampled, options=options
+            "images", volumes, needed, in_plane=in_plane, resampled=resampled, options=options
         )
+
+    @property
+    def present(self) -> Collection[str]:
+        """The modalities that are there."""
+        return (self.source.paths if isinstance(self.source, CaseFiles) else self.source).keys()
 
     def return_volume(self, scan: Scan, volume: np.ndarray, *, labels: bool, note: str) -> Any:
         """The result in the caller's form: an array or an image; for paths an image, too.

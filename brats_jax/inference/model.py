@@ -6,23 +6,24 @@ labels = model.segment({"t1": a, "t1gd": b, "t2": c, "flair": d})
 
 import dataclasses
 import datetime
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
 from brats_jax import about
-from brats_jax.data.folds import fold_titles
-from brats_jax.data.modalities import CLASSES, DISPLAY_NAMES, canonical_name, channel_indices
+from brats_jax.data.modalities import channel_indices
 from brats_jax.data.normalise import brain_mask, normalise
 from brats_jax.data.scans import provenance, writing
+from brats_jax.data.scans.case_files import CaseFiles
 from brats_jax.data.scans.options import MAX_CASE_GB, ReadOptions
-from brats_jax.data.scans.scan import Scan
+from brats_jax.data.scans.scan import Scan, read_scan
 from brats_jax.errors import BratsError
 from brats_jax.inference import postprocess
 from brats_jax.inference.chosen_cleaning import chosen_cleaning
 from brats_jax.inference.ensemble import Ensemble, SliceLabels
+from brats_jax.inference.facts import facts_of
 from brats_jax.inference.inputs import (
     Arrays,
     CaseInput,
@@ -32,8 +33,25 @@ from brats_jax.inference.inputs import (
     parse_images,
 )
 from brats_jax.inference.located import open_model
+from brats_jax.inference.missing import (
+    Given,
+    Synthesiser,
+    filled_in,
+    given_of,
+    header_note,
+    needed_of,
+    open_synthesiser,
+    parse_left_out,
+    with_notes,
+)
 from brats_jax.inference.postprocess import Cleaning
-from brats_jax.inference.results import Segmented, SyntheticModality, label_names, label_values
+from brats_jax.inference.results import (
+    Segmented,
+    SyntheticModality,
+    chosen_target,
+    label_names,
+    label_values,
+)
 from brats_jax.inference.trained_run import TrainedRun
 from brats_jax.runs.folder import STAGE_OF_TASK
 from brats_jax.runs.sidecars import (
@@ -61,6 +79,8 @@ class Model:
       cleaning: cleaning of the labels.
       batch_size: slices at a time; 0 for the default of the device.
       max_case_gb: the largest size of a case that is read, unpacked, in 10^9 bytes.
+      leave_out: modalities that are not used, even if a case has them.
+      synthesiser: predicts modalities that a case lacks; None: nothing does.
     """
 
     def __init__(
@@ -71,14 +91,27 @@ class Model:
         cleaning: Cleaning = Cleaning(),  # noqa: B008, immutable
         batch_size: int = 0,
         max_case_gb: float = MAX_CASE_GB,
+        leave_out: Sequence[str] = (),
+        synthesiser: Synthesiser | None = None,
     ) -> None:
         self.trained, self.cleaning, self.max_case_gb = trained, cleaning, max_case_gb
+        self.leave_out, self.synthesiser = parse_left_out(leave_out), synthesiser
         self.ensemble = Ensemble(trained.members, flips=tta, batch_size=batch_size)
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The modalities that the model needs."""
+        """The modalities that the model reads; see `given` for what a case may lack."""
         return self.trained.task.inputs
+
+    def given(self, present: Collection[str]) -> Given:
+        """What becomes of the inputs that a case with these modalities lacks."""
+        there = {name for name in present if name not in self.leave_out}
+        return given_of(
+            self.inputs,
+            there,
+            takes_missing=self.trained.task.takes_missing,
+            synthesiser=self.synthesiser,
+        )
 
     @overload
     def segment(
@@ -175,7 +208,7 @@ class Model:
         self._check_task("reconstruct")
         given = parse_images(images, affine, output, max_case_gb=self.max_case_gb)
         scan = self._scan(given, resample, orientation)
-        found = self._chosen(self.synthesise(scan), target)
+        found = chosen_target(self.synthesise(scan), target)
         sidecar = SyntheticOutputSidecar(
             **self.sidecar_fields(scan), **self.describe_synthetic([found])
         )
@@ -197,7 +230,22 @@ class Model:
 
     def _scan(self, given: CaseInput, resample: bool, orientation: str) -> Scan:
         options = ReadOptions(orientation, self.max_case_gb)
-        return given.to_scan(self.inputs, self.trained.in_plane, resample, options)
+        lacks = self.given(given.present)
+        needed, remedy = needed_of(self, lacks, given.present, flag=False)
+        scan = given.to_scan(
+            needed, self.trained.in_plane, resample, options, self.leave_out, remedy
+        )
+        return with_notes(scan, lacks, self.synthesiser)
+
+    def read(self, case: CaseFiles, resampled: bool, options: ReadOptions) -> Scan:
+        """The scan of a case's files, as the command reads it."""
+        lacks = self.given(case.paths)
+        needed, remedy = needed_of(self, lacks, case.paths)
+        scan = read_scan(
+            case, needed, in_plane=self.trained.in_plane, resampled=resampled, options=options,
+            leave_out=self.leave_out, remedy=remedy,
+        )  # fmt: skip
+        return with_notes(scan, lacks, self.synthesiser)
 
     def normalise(self, scan: Scan) -> np.ndarray:
         """The network's input float16[slices, H, W, 4], normalised as the training data."""
@@ -205,7 +253,17 @@ class Model:
 
     def predict(self, scan: Scan, *, details: bool = False) -> Segmented:
         """Segments a scan; with `details`, it returns probabilities and entropy too."""
-        return self.finish(scan, self.ensemble.segment(self.normalise(scan), details=details))
+        return self.finish(scan, self.label(scan, self.normalise(scan), details=details))
+
+    def label(self, scan: Scan, images: np.ndarray, *, details: bool = False) -> SliceLabels:
+        """The labels of a scan's normalised images, before cleaning, from what is there."""
+        present = None
+        if any(name not in scan.present for name in self.inputs):
+            present = (*scan.present, *scan.synthetic)
+        if scan.synthetic:
+            assert self.synthesiser is not None
+            images = filled_in(scan, images, self.synthesiser, self.trained.normalisation)
+        return self.ensemble.segment(images, present=present, details=details)
 
     def finish(self, scan: Scan, found: SliceLabels) -> Segmented:
         """Cleans the ensemble's labels and measures their volumes."""
@@ -222,15 +280,6 @@ class Model:
         """Predicts the targets of the first stage, and their errors where there is a real one."""
         images = self.normalise(scan)
         return self.compare(scan, images, self.ensemble.reconstruct(images))
-
-    @staticmethod
-    def _chosen(found: list[SyntheticModality], target: str) -> SyntheticModality:
-        wanted = canonical_name(target) if target else found[0].target
-        chosen = [one for one in found if one.target == wanted]
-        if not chosen or (not target and len(found) > 1):
-            names = ", ".join(one.target for one in found)
-            raise BratsError(f"the model predicts {names}: give one of them as target")
-        return chosen[0]
 
     def compare(self, scan: Scan, images: np.ndarray, found: np.ndarray) -> list[SyntheticModality]:
         """Compares the predicted modalities to the real ones.
@@ -251,13 +300,21 @@ class Model:
             compared.append(SyntheticModality(scan, target, predicted, error, mse))
         return compared
 
-    @property
-    def note(self) -> str:
-        """The note in the header of every written file: at most 79 characters."""
-        return (
-            f"RESEARCH USE ONLY, no diagnosis; brats_jax {about.__version__}; "
-            f"model {self.trained.hash[:12]}"
-        )
+    def note(self, scan: Scan) -> str:
+        """The note in the header of every file of a case: at most 79 characters."""
+        lacks, program = self._lacks(scan), f"brats_jax {about.__version__}"
+        if lacks.lacks:
+            return header_note("RESEARCH USE ONLY", program, self.trained.hash, lacks)
+        return f"RESEARCH USE ONLY, no diagnosis; {program}; model {self.trained.hash[:12]}"
+
+    def _lacks(self, scan: Scan) -> Given:
+        """What the scan lacks; nothing for a first stage, which refuses such a scan."""
+        return self.given(scan.present) if self.trained.segments else Given()
+
+    def lacking(self, lacks: Given) -> dict[str, Any]:
+        """The fields of a sidecar on what a case lacks."""
+        by = self.synthesiser.hash if self.synthesiser is not None else ""
+        return {"missing": lacks.missing, "synthetic": dict.fromkeys(lacks.synthetic, by)}
 
     @property
     def averaged(self) -> Averaged:
@@ -279,6 +336,7 @@ class Model:
             "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "inputs": {name: Path(path).name for name, path in scan.files.items()},
             "notes": tuple(without_folders(note) for note in self.notes(scan)),
+            **self.lacking(self._lacks(scan)),
         }
 
     def describe_synthetic(self, found: Sequence[SyntheticModality]) -> dict[str, Any]:
@@ -300,39 +358,9 @@ class Model:
 
     def facts(self, scan: Scan) -> dict[str, str]:
         """The model of a case's prediction in words, by name, for the viewer."""
-        trained = self.trained
-        settings = trained.document.settings
-        folds = fold_titles([member.fold for member in trained.members])
-        flips = self.averaged.flips
-        facts = {
-            "model": trained.hash,
-            "run": f"{trained.name}, {folds}",
-            "weights": trained.weights.weights_sha256 if trained.weights else "",
-            "predictions averaged": f"{self.ensemble.size}" + f" ({flips} flips)" * (flips > 1),
-            "images": ", ".join(DISPLAY_NAMES[name] for name in self.inputs),
-            "slices beside each": f"{trained.task.context} on each side"
-            * bool(trained.task.context),
-            "normalised by": trained.normalisation,
-            "loss": settings.loss,
-            "predicts": self._regions,
-            "width": str(settings.model.width or ""),
-            "removed below": self._size("min_component_mm3"),
-            "no ET below": self._size("min_et_mm3"),
-            "version": f"{provenance.OURS} {about.__version__}",
-            "note": without_folders("; ".join(self.notes(scan))),
-        }
-        return {name: text for name, text in facts.items() if text}
-
-    def _size(self, name: str) -> str:
-        """A size of the cleaning in words; '' where it is 0."""
-        size = getattr(self.cleaning, name)
-        return f"{size:g} mm³{' (fitted)' * (name in self.cleaning.fitted)}" if size else ""
-
-    @property
-    def _regions(self) -> str:
-        """The regions that the networks predict, in words; '' where they predict classes."""
-        regions = self.trained.segments and self.trained.task.outputs != CLASSES
-        return f"regions {', '.join(self.trained.task.outputs)}" if regions else ""
+        return facts_of(
+            self.trained, self.cleaning, self.averaged, self._lacks(scan), self.notes(scan)
+        )
 
     def notes(self, scan: Scan) -> list[str]:
         """Notes on a case for the reader of its results."""
@@ -353,7 +381,7 @@ class Model:
     ) -> Any:
         """The result in the form of the images; writes a file with its sidecar."""
         labels = isinstance(sidecar, SegmentationSidecar)
-        made = given.return_volume(scan, volume, labels=labels, note=self.note)
+        made = given.return_volume(scan, volume, labels=labels, note=self.note(scan))
         if given.output is None:
             return made
         given.output.write(writing.encoded(made, given.output.path), sidecar)
@@ -374,6 +402,8 @@ def load(
     min_et_mm3: float | None = None,
     batch_size: int = 0,
     max_case_gb: float = MAX_CASE_GB,
+    leave_out: Sequence[str] = (),
+    synthesise: bool = False,
 ) -> Model:
     """Loads a run (all its complete folds, as an ensemble), one fold of it, or exported weights.
 
@@ -386,6 +416,8 @@ def load(
         size that `python -m brats_jax.calibrate --cleaning` has fitted, if any.
       batch_size: slices at a time; 0 for the default of the device.
       max_case_gb: the largest size of a case that is read, unpacked, in 10^9 bytes.
+      leave_out: modalities that are not used, even if a case has them.
+      synthesise: let the first stage predict what a case lacks, where it can.
 
     Raises:
       BratsError: no such run, no complete fold in it, or a checkpoint that cannot be used.
@@ -397,10 +429,19 @@ def load(
     if min(min_component_mm3 or 0, min_et_mm3 or 0, batch_size) < 0:
         raise BratsError("sizes cannot be negative: give 0 or more")
     ReadOptions(max_case_gb=max_case_gb)  # refuses other numbers
+    if task == "reconstruct" and synthesise:
+        raise BratsError("--synthesise is for labels: leave it out, --task=reconstruct predicts it")
     trained = open_model(path, task, devices.data_mesh(), calibrated=calibrated)
+    synthesiser = open_synthesiser(path, trained, tta, batch_size) if synthesise else None
     cleaning, note = chosen_cleaning(trained, min_component_mm3, min_et_mm3)
     if note:
         trained = dataclasses.replace(trained, notes=(*trained.notes, note))
     return Model(
-        trained, tta=tta, cleaning=cleaning, batch_size=batch_size, max_case_gb=max_case_gb
+        trained,
+        tta=tta,
+        cleaning=cleaning,
+        batch_size=batch_size,
+        max_case_gb=max_case_gb,
+        leave_out=leave_out,
+        synthesiser=synthesiser,
     )

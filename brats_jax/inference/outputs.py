@@ -28,6 +28,7 @@ from brats_jax.data.modalities import NUM_CLASSES, REGIONS
 from brats_jax.data.scans import provenance, writing
 from brats_jax.errors import BratsError
 from brats_jax.inference import sidecars
+from brats_jax.inference.missing import Given
 from brats_jax.inference.model import Model
 from brats_jax.inference.results import Segmented, SyntheticModality, label_names, label_values
 from brats_jax.runs.folder import PredictionFolder
@@ -83,11 +84,17 @@ class OutputOptions:
         return self.probabilities or self.uncertainty
 
 
-def reason_to_skip(directory: Path, case: str, model: Model, options: OutputOptions) -> str:
+def reason_to_skip(
+    directory: Path,
+    case: str,
+    model: Model,
+    options: OutputOptions,
+    lacks: Given = Given(),  # noqa: B008, immutable
+) -> str:
     """The reason why a case needs no prediction; empty if it needs one.
 
     A prediction of the same model with the same settings is completed if files are missing. A
-    prediction that was edited since is kept.
+    prediction that was edited since is kept. `lacks` is what the case lacks now.
 
     Raises:
       BratsError: a file of this name is not a prediction of this program, or has changed since it
@@ -128,7 +135,7 @@ def reason_to_skip(directory: Path, case: str, model: Model, options: OutputOpti
     own = _own_files(directory, case, model)
     if not all(own.is_as_written(name) for name in before.files):  # a damaged copy of equal size
         return ""
-    differences = _differences(before, model)
+    differences = _differences(before, model, lacks)
     if isinstance(before, SegmentationSidecar) and str(options.et_label) not in before.labels:
         differences.append(f"with another value of ET than {options.et_label}")
     missing = sorted({option for option, name in names.items() if name not in before.files})
@@ -139,11 +146,11 @@ def reason_to_skip(directory: Path, case: str, model: Model, options: OutputOpti
 
 
 def with_existing(
-    directory: Path, case: str, model: Model, options: OutputOptions
+    directory: Path, case: str, model: Model, options: OutputOptions, lacks: Given
 ) -> OutputOptions:
     """The options, with those of the files that the same model has already written for a case."""
     before = _existing(_sidecar_path(directory, case, model), model)
-    if before is None or _differences(before, model):
+    if before is None or _differences(before, model, lacks):
         return options
     names = _names(case, model, dataclasses.replace(options, **dict.fromkeys(_OPTIONAL, True)))
     existing = {option: True for option in _OPTIONAL if names.get(option) in before.files}
@@ -180,17 +187,17 @@ def write_segmentation(
         volumes_ml={name: VolumeRange(*volume) for name, volume in found.volumes.items()},
     )
     files: dict[str, Make] = {
-        names["labels"]: _image(writing.label_image(scan, values, model.note))
+        names["labels"]: _image(writing.label_image(scan, values, model.note(scan)))
     }
     if options.probabilities and found.probabilities is not None:
         for region, labels in REGIONS.items():
             p = scan.to_input(found.probabilities[..., list(labels)].sum(axis=-1), nearest=False)
             name = PredictionFolder(directory).probability(case, region).name
-            files[name] = _image(writing.fraction_image(scan, p, 1.0, model.note))
+            files[name] = _image(writing.fraction_image(scan, p, 1.0, model.note(scan)))
     if options.uncertainty and found.entropy is not None:
         entropy = scan.to_input(found.entropy, nearest=False)
         files[names["uncertainty"]] = _image(
-            writing.fraction_image(scan, entropy, math.log(NUM_CLASSES), model.note)
+            writing.fraction_image(scan, entropy, math.log(NUM_CLASSES), model.note(scan))
         )
     if options.picture or options.page:
         if not options.uncertainty:
@@ -242,7 +249,7 @@ def write_reconstruction(directory: Path, found: Sequence[SyntheticModality], mo
         if one.error is not None:
             numbers[folder.synthetic_error(scan.name, one.target).name] = one.error
     files = {
-        name: _image(writing.number_image(scan, scan.to_input(n, nearest=False), model.note))
+        name: _image(writing.number_image(scan, scan.to_input(n, nearest=False), model.note(scan)))
         for name, n in numbers.items()
     }
     sidecar = SyntheticSidecar(**model.sidecar_fields(scan), **model.describe_synthetic(found))
@@ -264,8 +271,10 @@ def _existing(path: Path, model: Model) -> SegmentationSidecar | SyntheticSideca
     return read_if_readable(path, SyntheticSidecar)
 
 
-def _differences(before: Sidecar, model: Model) -> list[str]:
-    return sidecars.differences(before, model.trained.describe(), model.averaged, model.cleaning)
+def _differences(before: Sidecar, model: Model, lacks: Given) -> list[str]:
+    return sidecars.differences(
+        before, model.trained.describe(), model.averaged, model.cleaning, **model.lacking(lacks)
+    )
 
 
 def _names(case: str, model: Model, options: OutputOptions) -> dict[str, str]:

@@ -13,6 +13,7 @@ from brats_jax.errors import BratsError
 from brats_jax.inference import cases as case_list
 from brats_jax.inference import inputs
 from brats_jax.inference.cases import Outcome
+from brats_jax.inference.missing import needed_of, short
 from brats_jax.inference.model import load
 from brats_jax.inference.outputs import OutputOptions
 from brats_jax.runs.folder import PredictionFolder
@@ -58,12 +59,14 @@ def predict(
         cases = [inputs.named_files(dict(source))]
     model = load(checkpoint, task=task, **model_options)
     if not isinstance(source, str):
-        missing = [f"--{name}" for name in model.inputs if name not in source]
+        lacks = model.given(source)
+        _, remedy = needed_of(model, lacks, source)
+        missing = [f"--{name}" for name in lacks.refused]
         if missing:
             needed = " ".join(f"--{name}" for name in MODALITIES if name in model.inputs)
             raise BratsError(
                 f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing: the "
-                f"model needs {needed}"
+                f"model needs {needed}{remedy}"
             )
     print_line(RESEARCH_USE_ONLY)
     folds = fold_titles([member.fold for member in model.trained.members])
@@ -72,6 +75,10 @@ def predict(
         f"{model.trained.hash[:12]}; predictions averaged: {model.ensemble.size}; "
         f"{devices.describe()}"
     )
+    if model.synthesiser is not None:
+        print_line(f"what is missing is predicted where possible: {model.synthesiser.words}")
+    if model.leave_out:
+        print_line(f"left out: {short(model.leave_out)}")
     if cleaned := model.cleaning.describe():
         print_line(cleaned)
     for note in model.trained.notes:

@@ -1,13 +1,14 @@
 """The results of a model for one scan: labels, or a modality predicted from others."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from brats_jax.data.modalities import CLASSES
+from brats_jax.data.modalities import CLASSES, canonical_name
 from brats_jax.data.scans.labels import with_et_as
 from brats_jax.data.scans.scan import Scan
+from brats_jax.errors import BratsError
 from brats_jax.inference.postprocess import VolumeEstimate
 
 
@@ -55,6 +56,20 @@ class SyntheticModality:
     image: np.ndarray = field(repr=False)
     error: np.ndarray | None = field(repr=False)
     mse: float | None
+
+
+def chosen_target(found: Sequence[SyntheticModality], target: str) -> SyntheticModality:
+    """The one of a target, or with '' the only one.
+
+    Raises:
+      BratsError: there is no such target, or none is named where there are several.
+    """
+    wanted = canonical_name(target) if target else found[0].target
+    chosen = [one for one in found if one.target == wanted]
+    if not chosen or (not target and len(found) > 1):
+        names = ", ".join(one.target for one in found)
+        raise BratsError(f"the model predicts {names}: give one of them as target")
+    return chosen[0]
 
 
 def label_names(et_label: int) -> dict[str, str]:

@@ -6,6 +6,7 @@ written after the files that it names: if it exists, they are complete.
 
 import csv
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from brats_jax.runtime.document import read_document, read_if_readable
 from brats_jax.runtime.files import read_json, write_text
 from brats_jax.runtime.text import csv_cell
 
+_LACKING = ("missing", "synthetic")  # columns of volumes.csv
+
 
 def path_beside(output: Path) -> Path:
     """NAME.json beside NAME.nii or NAME.nii.gz."""
@@ -40,13 +43,19 @@ def is_ours(path: Path) -> bool:
 
 
 def differences(
-    before: Sidecar, model: ModelFacts, averaged: Averaged, cleaning: Cleaning
+    before: Sidecar,
+    model: ModelFacts,
+    averaged: Averaged,
+    cleaning: Cleaning,
+    missing: tuple[str, ...] = (),
+    synthetic: Mapping[str, str] | None = None,
 ) -> list[str]:
     """How an earlier prediction differs from the present model and settings.
 
     Args:
       before: the sidecar of the prediction.
       model, averaged, cleaning: the model in use and its settings.
+      missing, synthetic: as of `Sidecar`, of the case as it is now.
     """
     found = []
     if before.model.hash != model.hash:
@@ -55,6 +64,8 @@ def differences(
     cleaned = Cleaning(before.min_component_mm3, before.min_et_mm3)
     if (before.averaged, cleaned, temperatures[0]) != (averaged, cleaning, temperatures[1]):
         found.append("made with other settings")
+    if (before.missing, before.synthetic) != (missing, dict(synthetic or {})):
+        found.append("made from other modalities")
     return found
 
 
@@ -65,7 +76,7 @@ def table_of(folder: PredictionFolder, *, changed: bool = False) -> str:
       folder: the folder.
       changed: includes segmentations that were edited or removed since they were written.
     """
-    rows = []
+    rows, lacking = [], False
     for path in folder.segmentation_jsons():
         sidecar = read_if_readable(path, SegmentationSidecar)
         if sidecar is None or sidecar.volumes_ml is None:
@@ -74,8 +85,11 @@ def table_of(folder: PredictionFolder, *, changed: bool = False) -> str:
             continue
         if changed or not missing_files(folder.path, sidecar.files):
             rows.append(_row(sidecar, sidecar.volumes_ml))
+            lacking = lacking or bool(sidecar.missing or sidecar.synthetic)
     if not rows:
         return ""
+    if not lacking:  # the columns of a table of whole cases
+        rows = [{k: v for k, v in row.items() if k not in _LACKING} for row in rows]
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -146,5 +160,6 @@ def _row(sidecar: SegmentationSidecar, volumes: dict[str, VolumeRange]) -> dict[
             ("high ml", volume.high_ml),
         ):
             row[f"{name} {title}"] = "" if value is None else f"{value:.3f}"
+    row |= {"missing": " ".join(sidecar.missing), "synthetic": " ".join(sidecar.synthetic)}
     hash_, version = sidecar.model.hash[:12], sidecar.version
     return {**row, "model": csv_cell(hash_), "version": csv_cell(version), "use": "research only"}

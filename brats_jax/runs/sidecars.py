@@ -76,6 +76,8 @@ class Sidecar(SealedDescription):
       made: date and time.
       inputs: the names of the input files by modality.
       notes: warnings, one line each.
+      missing: inputs of the model that the case lacks, and that it did without.
+      synthetic: inputs that the case lacks, and that the network of this hash filled in.
     """
 
     SCHEMA: ClassVar[str] = "brats_jax.prediction"
@@ -93,6 +95,8 @@ class Sidecar(SealedDescription):
     inputs: dict[str, str]
     notes: tuple[str, ...]
     fitted: tuple[str, ...] = field(default=(), kw_only=True)
+    missing: tuple[str, ...] = field(default=(), kw_only=True)
+    synthetic: dict[str, str] = field(default_factory=dict, kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ resampled on request. A scan knows the grid of its files, for the way back.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,7 @@ class Scan:
       file_affine: `input_affine` as the file has it, in the unit of its header; None if equal.
       options: how the files were read.
       no_vote: why the header of the reference file tells no place; '' if it does.
+      synthetic: absent modalities that a network fills in.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Scan:
     file_affine: np.ndarray | None = None
     options: ReadOptions = ReadOptions()  # noqa: RUF009, immutable
     no_vote: str = ""
+    synthetic: tuple[str, ...] = ()
 
     @property
     def voxel_mm3(self) -> float:
@@ -95,15 +97,23 @@ def read_scan(
     in_plane: tuple[int, int] | None = None,
     resampled: bool = False,
     options: ReadOptions = ReadOptions(),  # noqa: B008, immutable
+    leave_out: Collection[str] = (),
+    remedy: str = "",
 ) -> Scan:
-    """Reads all modalities of a case; arguments and errors as of `make_scan`."""
+    """Reads the modalities of a case; arguments and errors as of `make_scan`.
+
+    The files of those to `leave_out` are not opened. `remedy` ends the message about a missing one.
+    """
     if case.conflict:
         raise BratsError(case.conflict)
-    paths = {name: path for name, path in case.paths.items() if name != SEG}
-    _check_present(needed, paths, f"{case.folder} has")
+    paths = {
+        name: path for name, path in case.paths.items() if name != SEG and name not in leave_out
+    }
+    _check_present(needed, paths, f"{case.folder} has", remedy)
     check_case_size({*paths.values()}, options.max_case_gb)
     if case.channels:
-        volumes = read_channels(next(iter(paths.values())), case.channels, options)
+        every = read_channels(next(iter(paths.values())), case.channels, options)
+        volumes = {name: volume for name, volume in every.items() if name not in leave_out}
     else:
         names = [name for name in MODALITIES if name in paths]
         read = threads.parallel_map(lambda name: read_volume(paths[name], options), names)
@@ -210,12 +220,14 @@ def _fill(channel: np.ndarray, volume: np.ndarray) -> None:
     threads.parallel_map(copy, threads.split_range(len(channel)))
 
 
-def _check_present(needed: Sequence[str], present: Mapping[str, object], where: str) -> None:
+def _check_present(
+    needed: Sequence[str], present: Mapping[str, object], where: str, remedy: str = ""
+) -> None:
     missing = [DISPLAY_NAMES[name] for name in needed if name not in present]
     if missing:
         raise BratsError(
             f"{where} no {' and no '.join(missing)} volume, which the model needs: add it under a "
-            "BraTS name, or name the files one by one (--t1 --t1gd --t2 --flair)"
+            f"BraTS name, or name the files one by one (--t1 --t1gd --t2 --flair){remedy}"
         )
 
 

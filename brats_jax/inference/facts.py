@@ -1,0 +1,58 @@
+"""The model of a case's prediction in words, for the viewer."""
+
+from collections.abc import Sequence
+
+from brats_jax import about
+from brats_jax.data.folds import fold_titles
+from brats_jax.data.modalities import CLASSES
+from brats_jax.data.scans import provenance
+from brats_jax.inference.missing import Given, short
+from brats_jax.inference.postprocess import Cleaning
+from brats_jax.inference.trained_run import TrainedRun
+from brats_jax.runs.sidecars import Averaged
+from brats_jax.runtime.text import without_folders
+
+
+def facts_of(
+    trained: TrainedRun, cleaning: Cleaning, averaged: Averaged, lacks: Given, notes: Sequence[str]
+) -> dict[str, str]:
+    """The facts by name.
+
+    Args:
+      trained, cleaning, averaged: the model, and how it was applied.
+      lacks: what the case lacks.
+      notes: on the case.
+    """
+    settings, flips = trained.document.settings, averaged.flips
+    folds = fold_titles([member.fold for member in trained.members])
+    facts = {
+        "model": trained.hash,
+        "run": f"{trained.name}, {folds}",
+        "weights": trained.weights.weights_sha256 if trained.weights else "",
+        "predictions averaged": f"{averaged.folds * flips}" + f" ({flips} flips)" * (flips > 1),
+        "images": short([name for name in trained.task.inputs if name not in lacks.missing]),
+        "missing": short(lacks.missing),
+        "synthetic": short(lacks.synthetic),
+        "slices beside each": f"{trained.task.context} on each side" * bool(trained.task.context),
+        "normalised by": trained.normalisation,
+        "loss": settings.loss,
+        "predicts": _regions(trained),
+        "width": str(settings.model.width or ""),
+        "removed below": _size(cleaning, "min_component_mm3"),
+        "no ET below": _size(cleaning, "min_et_mm3"),
+        "version": f"{provenance.OURS} {about.__version__}",
+        "note": without_folders("; ".join(notes)),
+    }
+    return {name: text for name, text in facts.items() if text}
+
+
+def _size(cleaning: Cleaning, name: str) -> str:
+    """A size of the cleaning in words; '' where it is 0."""
+    size = getattr(cleaning, name)
+    return f"{size:g} mm³{' (fitted)' * (name in cleaning.fitted)}" if size else ""
+
+
+def _regions(trained: TrainedRun) -> str:
+    """The regions that the networks predict, in words; '' where they predict classes."""
+    regions = trained.segments and trained.task.outputs != CLASSES
+    return f"regions {', '.join(trained.task.outputs)}" if regions else ""
