@@ -7,6 +7,10 @@ labels, uint8[n, 240, 240], on CPU or GPU; `jax.export.deserialize` loads it. Se
 one program that averages their probabilities. DIR/segment.json describes inputs and outputs;
 DIR/segment_fold_K.safetensors holds the weights under PyTorch's names.
 
+    python -m brats_jax.export --checkpoint=RUN[/fold_K] --output=DIR --format=onnx
+
+writes DIR/segment.onnx, the same for onnxruntime, and its description DIR/segment.onnx.json.
+
     python -m brats_jax.export --checkpoint=RUN[/fold_K] --output=DIR --format=weights
 
 writes a small folder that stands in place of RUN in `predict`, `export` and `brats_jax.load`;
@@ -18,12 +22,14 @@ compares the files of an export with the checksums in its description.
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from absl import flags
 
 from brats_jax import about
 from brats_jax.errors import BratsError
+from brats_jax.runs.export_folder import ONNX, PROGRAMS, STABLEHLO
 from brats_jax.runs.folder import STAGE_OF_TASK
 from brats_jax.runtime import cli, flag_types
 from brats_jax.runtime.console import print_line
@@ -41,9 +47,9 @@ _TASK = flags.DEFINE_enum(
 )
 _FORMAT = flags.DEFINE_enum(
     "format",
-    "stablehlo",
-    ("stablehlo", "weights", "hub"),
-    "A program; weights that stand in place of the run; or these with a model card.",
+    STABLEHLO,
+    (*PROGRAMS, "weights", "hub"),
+    "A program, of JAX or ONNX; weights that stand in place of the run; or these with a card.",
 )
 _SLICE_SHAPE = flags.DEFINE_list(
     "slice_shape", None, "H,W of the slices (default: as in training, for BraTS 240,240)."
@@ -74,10 +80,15 @@ def _main() -> None:
     if _CHECKPOINT.value is None or _OUTPUT.value is None:
         raise BratsError("give --checkpoint=RUN[/fold_K] and --output=DIR")
     output = Path(_OUTPUT.value)
-    is_program = _FORMAT.value == "stablehlo"
+    is_program = _FORMAT.value in PROGRAMS
     for flag in _OF_WEIGHTS if is_program else _OF_PROGRAMS:
         if flag.present:
             raise BratsError(f"--{flag.name} has no effect with --format={_FORMAT.value}")
+    if _FORMAT.value == ONNX and _DTYPE.value != "float32":
+        raise BratsError(
+            "--dtype=bfloat16 has no effect with --format=onnx, which computes in float32: "
+            "leave it out, or use --format=stablehlo"
+        )
     shape = _slice_shape()
     text = _card_text()
     # The program is written for all platforms from here; do not wait for an accelerator.
@@ -86,14 +97,13 @@ def _main() -> None:
     from brats_jax.runtime import devices
 
     check_folder(output, "--output")  # before the long part
+    write_program = _program_writer() if is_program else None
     dtype = _DTYPE.value if is_program else None
     trained = open_model(_CHECKPOINT.value, _TASK.value, devices.data_mesh(), dtype=dtype)
     for note in trained.notes:
         print_line(f"note: {note}")
-    if is_program:
-        from brats_jax.inference import stablehlo
-
-        written = stablehlo.write(trained, output, slice_shape=shape)
+    if write_program is not None:
+        written = write_program(trained, output, slice_shape=shape)
     else:
         from brats_jax.evaluation.stated_scores import cleaning_of, scores_of
         from brats_jax.inference import weights_writer
@@ -118,6 +128,17 @@ def _main() -> None:
     print_line(about.RESEARCH_USE_ONLY)
 
 
+def _program_writer() -> Callable[..., list[Path]]:
+    """Writes a run in the format of the flag; refuses here if a package for it is missing."""
+    if _FORMAT.value == ONNX:
+        from brats_jax.inference import onnx_program
+
+        return onnx_program.write
+    from brats_jax.inference import stablehlo
+
+    return stablehlo.write
+
+
 def _slice_shape() -> tuple[int, int] | None:
     if _SLICE_SHAPE.value is None:
         return None
@@ -138,13 +159,13 @@ def _card_text() -> str:
 def _verify() -> None:
     if _OUTPUT.value is None or _CHECKPOINT.value is not None:
         raise BratsError("give --output=DIR alone with --verify")
-    from brats_jax.inference import stablehlo, weights_reader
+    from brats_jax.inference import exported, weights_reader
     from brats_jax.runs.weights_document import WeightsFolder
 
     weights = WeightsFolder(Path(_OUTPUT.value))
     compared = weights_reader.verify(weights) if weights.exists else []
-    if not compared or stablehlo.is_there(weights.path):
-        compared += stablehlo.verify(weights.path)
+    if not compared or exported.is_there(weights.path):
+        compared += exported.verify(weights.path)
     print_line(f"{_OUTPUT.value}: {plural(len(compared), 'file')} as described")
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Creates .venv and installs the package into it, unless that is done.
 #
-#   bash launch/setup.sh [EXTRA[,EXTRA...]]     extras: cuda12, cuda13, tpu, test
+#   bash launch/setup.sh [EXTRA[,EXTRA...]]     extras: cuda12, cuda13, tpu, onnx, test
 #
 # PYTHON names the interpreter (3.11 or later); the default is the first suitable one.
 set -euo pipefail

@@ -18,6 +18,10 @@ from processes import command
             ["--checkpoint=a", "--output=x", "--format=hub", "--card_text=none.md"],
             "none.md cannot be read (No such file",
         ),
+        (
+            ["--checkpoint=a", "--output=x", "--format=onnx", "--dtype=bfloat16"],
+            "--dtype=bfloat16 has no effect with --format=onnx",
+        ),
         (["--checkpoint=a", "--output=x", "--slice_shape=240"], "give 2 positive whole numbers"),
         (["--checkpoint=a", f"--output={__file__}"], ".py is a file: choose another --output"),
     ],

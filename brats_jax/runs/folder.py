@@ -32,9 +32,6 @@
     GRID/cells/CELL.lock                 held while a process of the grid works on the cell
     GRID/logs/CELL.log                   the output of the cell's process
 
-    EXPORT/TASK.stablehlo, TASK.json     a program and its description
-    EXPORT/TASK_fold_K.safetensors       the weights of each of its folds
-
 With config.folds=all a run has the folder fold_all instead of folds, without an evaluation.
 A report stands in a run, a grid or a folder of runs as report.html, with its tables in report/.
 """
@@ -360,29 +357,6 @@ class PredictionFolder:
     def synthetic_error(self, case: str, target: str) -> Path:
         """The difference between the synthetic and the real modality."""
         return self.path / f"{case}_{target}_error.nii.gz"
-
-
-@dataclass(frozen=True)
-class ExportFolder:
-    """The folder of exported models; `task` is 'segment' or 'reconstruct'."""
-
-    path: Path
-
-    def program(self, task: str) -> Path:
-        """The program of `jax.export`."""
-        return self.path / f"{task}.stablehlo"
-
-    def ledger_json(self, task: str) -> Path:
-        """The hashes of the files of a task while they are being written."""
-        return self.path / f".{task}.writing.json"
-
-    def description_json(self, task: str) -> Path:
-        """Inputs, outputs, folds and versions of the program."""
-        return self.path / f"{task}.json"
-
-    def weights(self, task: str, fold: int) -> Path:
-        """The weights of a fold; both tasks may stand in one folder."""
-        return self.path / f"{task}_{fold_name(fold)}.safetensors"
 
 
 def pretraining_in_grid(name: str) -> Path:

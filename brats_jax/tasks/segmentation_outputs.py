@@ -28,9 +28,9 @@ Channels = Float[Array, "*n k"]
 Labels = Integer[Array, "*n"]
 LabelSets = tuple[tuple[int, ...], ...]
 
-# The label of a pixel in a region and in none of the regions within it.
+# Of each region, the label of a pixel in it and in none of the regions within it.
 _INNER = (*list(REGIONS.values())[1:], ())
-_OWN = tuple(
+OWN_LABELS = tuple(
     next(value for value in values if value not in inner)
     for values, inner in zip(REGIONS.values(), _INNER, strict=True)
 )
@@ -149,11 +149,11 @@ class RegionOutputs(SegmentationOutputs):
     def class_probabilities(self, probabilities: Channels) -> Float[Array, "*n 4"]:
         """See `SegmentationOutputs`: differences of the nested probabilities."""
         nested = [probabilities[..., 0]]
-        for k in range(1, len(_OWN)):
+        for k in range(1, len(OWN_LABELS)):
             nested.append(jnp.minimum(probabilities[..., k], nested[-1]))
         of_class = {0: 1 - nested[0]}
         inner = (*nested[1:], jnp.zeros_like(nested[0]))
-        for value, outside, inside in zip(_OWN, nested, inner, strict=True):
+        for value, outside, inside in zip(OWN_LABELS, nested, inner, strict=True):
             of_class[value] = outside - inside
         return jnp.stack([of_class[value] for value in range(len(CLASSES))], axis=-1)
 
@@ -170,7 +170,7 @@ class RegionOutputs(SegmentationOutputs):
 def _labels_where(inside: Bool[Array, "*n 3"]) -> Labels:
     labels = jnp.zeros(inside.shape[:-1], jnp.uint8)
     nested = jnp.ones(inside.shape[:-1], bool)
-    for k, value in enumerate(_OWN):
+    for k, value in enumerate(OWN_LABELS):
         nested = nested & inside[..., k]
         labels = jnp.where(nested, jnp.uint8(value), labels)
     return labels

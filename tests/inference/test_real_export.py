@@ -58,10 +58,13 @@ def test_a_whole_case_gets_the_same_labels(tmp_path, compiled_programs, monkeypa
     found = np.moveaxis(np.asarray(written.dataobj), 2, 0)
     counts = np.bincount(found.ravel(), minlength=4)
     assert (counts > 1000).sum() >= 3, counts  # there is something to compare
-    alone = np.load(tmp_path / "alone.npy")
-    assert alone.dtype == np.uint8 and alone.shape == found.shape
-    # Two compilations round differently: of 8.9 million voxels a handful are decided by that.
-    differing = alone != found
+    for alone in (np.load(tmp_path / "alone.npy"), by_onnx(run, case)):
+        assert alone.dtype == np.uint8 and alone.shape == found.shape
+        check_differences(run, folder, alone != found)
+
+
+def check_differences(run, folder, differing):
+    """Two compilations round differently: of 8.9 million voxels a handful are decided by that."""
     assert differing.sum() <= 20
     slices = np.flatnonzero(differing.any((1, 2)))
     if slices.size:
@@ -71,3 +74,16 @@ def test_a_whole_case_gets_the_same_labels(tmp_path, compiled_programs, monkeypa
             p = model.ensemble.segment(images, details=True).probabilities[differing[slices]]
         second, first = np.moveaxis(np.sort(p, -1)[:, -2:], -1, 0)
         assert (first - second < 1e-4).all()
+
+
+def by_onnx(run, case):
+    """The labels of the ONNX program."""
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    from brats_jax.inference import onnx_graph, onnx_program
+
+    with examples.shallow():
+        program = onnx_program.program(open_run(run, "segment", data_mesh()), (240, 240))
+    files = [nibabel.load(f"{case}_{name}.nii.gz") for name in ("t1", "t1ce", "t2", "flair")]
+    images = np.stack([f.get_fdata(dtype=np.float32) for f in files], -1).transpose(2, 0, 1, 3)
+    return onnx_graph.session(program).run(None, {"images": np.ascontiguousarray(images)})[0]

@@ -1,0 +1,320 @@
+"""The files of an exported run: written as a whole, described, and compared with their sums.
+
+    DIR/TASK.stablehlo, DIR/TASK.onnx    the program: see `stablehlo` and `onnx_program`
+    DIR/TASK.json, DIR/TASK.onnx.json    names, shapes, orientation, normalisation, hashes, versions
+    DIR/TASK_fold_K.safetensors          beside TASK.stablehlo, the weights of each fold
+
+TASK is 'segment' or 'reconstruct'. Every program and task may stand in one folder; an export
+replaces its own files alone.
+"""
+
+import hashlib
+import json
+import platform
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import flax
+import jax
+
+from brats_jax import about
+from brats_jax.data.modalities import CLASSES, MODALITIES
+from brats_jax.errors import BratsError
+from brats_jax.inference import safetensors_file
+from brats_jax.inference.trained_run import EnsembleMember, TrainedRun
+from brats_jax.models import torch_weights
+from brats_jax.runs.export_document import (
+    ExportDocument,
+    ExportedFold,
+    ExportedInput,
+    ExportedModel,
+    ExportedOutput,
+)
+from brats_jax.runs.export_folder import PROGRAMS, ExportFolder
+from brats_jax.runs.folder import STAGE_OF_TASK, fold_name
+from brats_jax.runs.settings import without_places
+from brats_jax.runtime.document import is_of, read_if_there
+from brats_jax.runtime.files import atomic_group, json_text, make_folder, sha256_of
+from brats_jax.runtime.own_files import OwnFiles, check_replaceable
+
+DEFAULT_SLICE_SHAPE = (240, 240)  # of BraTS, for checkpoints that do not state one
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program to write.
+
+    Attributes:
+      content: of its file.
+      platforms: that it runs on.
+      compute_dtype: its compute type.
+      versions: of further packages that made it.
+    """
+
+    content: bytes
+    platforms: tuple[str, ...]
+    compute_dtype: str
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+def describe(
+    trained: TrainedRun,
+    slice_shape: tuple[int, int],
+    program: Program,
+    sums: Mapping[int, tuple[str, str]],
+) -> ExportDocument:
+    """The description of a program.
+
+    Args:
+      trained: the exported run.
+      slice_shape: H and W of the program's slices.
+      program: the program.
+      sums: by fold the file of its weights and their SHA-256; none where the program holds them.
+    """
+    task, segments = trained.task, trained.segments
+    normalisation = trained.normalisation
+    over = (
+        "each slice, over all its pixels"
+        if normalisation == "slice"
+        else "the brain of all slices given"
+    )
+    how = "z-scored"
+    if normalisation == "robust":
+        how = "scaled by median and interquartile range"
+    shape = ("n", *slice_shape)
+    # What goes in and comes out stands in inputs and outputs.
+    network = {n: value for n, value in task.describe().items() if n not in ("from", "predicts")}
+    if segments:
+        output = ExportedOutput("labels", "uint8", shape)
+    else:
+        unit = f"z-score ({normalisation})"
+        targets = trained.targets
+        several = (*shape, len(targets)) if len(targets) > 1 else shape
+        output = ExportedOutput(",".join(targets), "float32", several, unit)
+    inputs = [
+        ExportedInput(
+            name="images",
+            dtype="float32",
+            shape=(*shape, len(MODALITIES)),
+            modalities=tuple(MODALITIES),
+            used=task.inputs,
+            intensities="raw, skull-stripped, background 0, 1 mm pixels",
+        )
+    ]
+    if task.takes_missing:
+        inputs.append(
+            ExportedInput(
+                name="present",
+                dtype="bool",
+                shape=(len(MODALITIES),),
+                modalities=tuple(MODALITIES),
+                used=task.inputs,
+                intensities="true for the modalities of the case; at least one of those used",
+            )
+        )
+    return ExportDocument(
+        research_use_only=about.RESEARCH_USE_ONLY,
+        inputs=tuple(inputs),
+        outputs=(output,),
+        orientation="LPS: H runs to the patient's Left, W to Posterior, slices to Superior"
+        + ("; all slices of one scan, in this order" if task.context else ""),
+        labels={str(i): name for i, name in enumerate(CLASSES)} if segments else None,
+        normalisation=normalisation,
+        normalisation_note=f"inside the program: clipped and {how} over {over}",
+        platforms=program.platforms,
+        model=ExportedModel(
+            **network,
+            hash=trained.hash,
+            compute_dtype=program.compute_dtype,
+            ensemble="mean of probabilities" if segments and len(trained.members) > 1 else None,
+            folds=tuple(
+                _describe_fold(member, *sums.get(member.fold, ("", "")))
+                for member in trained.members
+            ),
+            decision=trained.members[0].network.channels.decision if segments else "",
+        ),
+        config=without_places(trained.document.config),
+        versions={
+            "brats_jax": about.__version__,
+            "jax": jax.__version__,
+            "flax": flax.__version__,
+            "python": platform.python_version(),
+            **program.versions,
+        },
+        sha256=hashlib.sha256(program.content).hexdigest(),
+    )
+
+
+def _describe_fold(member: EnsembleMember, weights: str, sha256: str) -> ExportedFold:
+    meta = member.network.meta
+    return ExportedFold(
+        name=fold_name(member.fold),
+        weights=weights,
+        sha256=sha256,
+        hash=member.hash,
+        step=meta.step,
+        epoch=meta.epoch,
+        value=meta.value,
+        record=meta.record,
+    )
+
+
+def weights_file(member: EnsembleMember) -> bytes:
+    """A fold's weights as the content of a safetensors file, under torch's names.
+
+    Equal weights give equal bytes.
+    """
+    network = member.network
+    state = torch_weights.torch_state(network.params, network.stats)
+    facts = {
+        "format": "pt",
+        "modalities": ",".join(network.task.stem_channels),
+        "model": json.dumps(network.meta.model),
+        "normalisation": str(network.meta.record.normalisation),
+        "hash": member.hash,
+        "brats_jax": about.__version__,
+        "research_use_only": about.RESEARCH_USE_ONLY,
+    }
+    return safetensors_file.encoded(state, facts)
+
+
+def write(
+    trained: TrainedRun,
+    folder: ExportFolder,
+    make: Callable[[tuple[int, int]], Program],
+    *,
+    slice_shape: tuple[int, int] | None = None,
+) -> list[Path]:
+    """Exports a run, or one fold of it, into a folder.
+
+    Args:
+      trained: the run.
+      folder: the folder; the files of an earlier export are replaced, as they were written.
+      make: the program for slices of H x W.
+      slice_shape: H and W of the program's slices; None for those of the training data.
+
+    Returns:
+      The written files.
+
+    Raises:
+      BratsError: a slice shape whose normalisation differs from the training's; a folder that
+        cannot be made; a file in it that this program did not write or that has changed since.
+    """
+    trained_on = trained.slice_shape
+    if slice_shape is None:
+        slice_shape = trained_on or DEFAULT_SLICE_SHAPE
+    elif trained_on and trained.in_plane not in (None, slice_shape):
+        raise BratsError(
+            f"{trained.run}: trained on slices of {trained_on[0]} x {trained_on[1]}, each "
+            f"normalised over all its pixels; {slice_shape[0]} x {slice_shape[1]} would change the "
+            "statistics; leave out the shape"
+        )
+    make_folder(folder.path, "--output")
+    name = trained.task_name
+    description = folder.description_json(name)
+    earlier = _earlier(description)
+    program = make(slice_shape)
+    contents = {folder.program(name): program.content}
+    sums = {}
+    for member in trained.members if folder.has_weights else ():
+        path, data = folder.weights(name, member.fold), weights_file(member)
+        contents[path] = data
+        sums[member.fold] = path.name, hashlib.sha256(data).hexdigest()
+    document = describe(trained, slice_shape, program, sums)
+    contents[description] = json_text(document.sealed().to_json()).encode()
+    own = _own_files(folder, name, earlier)
+    if earlier is None:  # removed: what is there and would be the same again may stay
+        own.adopt_equal({path.name: data for path, data in contents.items()})
+    check_replaceable(own, [path.name for path in contents], "give another --output")
+    own.begin({path.name: data for path, data in contents.items()})
+    # A kill leaves the earlier export, this one, or no description: never the description of one
+    # beside the program of the other.
+    with atomic_group(description) as open_file:
+        for path, data in contents.items():
+            open_file(path).write(data)
+    # The weights of folds that this export does not have.
+    own.remove(name for name in own.names if folder.path / name not in contents)
+    own.discard_ledger()
+    return list(contents)
+
+
+def _earlier(description: Path) -> ExportDocument | None:
+    """The description of the export that is there; None if there is none of this program.
+
+    Raises:
+      BratsError: it was edited or damaged, so that nothing tells whether its files were.
+    """
+    try:
+        return read_if_there(description, ExportDocument, "kept; give another --output")
+    except BratsError:
+        if is_of(description, ExportDocument):
+            raise
+        return None
+
+
+def _own_files(folder: ExportFolder, task: str, earlier: ExportDocument | None) -> OwnFiles:
+    """The files that an earlier export of this task wrote into the folder."""
+    own = OwnFiles(folder.path, folder.ledger_json(task))
+    if earlier is None:
+        return own
+    own.adopt(folder.description_json(task).name)
+    hashes = _weights_of(earlier)
+    hashes[folder.program(task).name] = earlier.sha256
+    for file, known in hashes.items():
+        path = folder.path / Path(file).name
+        if path.is_file():
+            # 0.1.0 has no hash of the program.
+            own.adopt(path.name, unchanged=known in ("", sha256_of(path)))
+    return own
+
+
+def _weights_of(document: ExportDocument) -> dict[str, str]:
+    """The hashes of the files beside a program, by name."""
+    return {fold.weights: fold.sha256 for fold in document.model.folds if fold.weights}
+
+
+def is_there(path: Path) -> bool:
+    """Whether a program was exported into a folder."""
+    return any(folder.description_json(task).exists() for folder, task in _places(path))
+
+
+def _places(path: Path) -> Iterator[tuple[ExportFolder, str]]:
+    for kind in PROGRAMS:
+        for task in STAGE_OF_TASK:
+            yield ExportFolder(path, kind), task
+
+
+def verify(path: Path) -> list[Path]:
+    """Compares the files of every export in a folder with the sums in its description.
+
+    Returns:
+      The files that were compared.
+
+    Raises:
+      BratsError: no description there, or a file that is missing or another one.
+    """
+    compared = []
+    for folder, task in _places(path):
+        description = folder.description_json(task)
+        document = read_if_there(description, ExportDocument)
+        if document is None:
+            continue
+        files = {folder.program(task): document.sha256}
+        files |= {path / Path(name).name: sha for name, sha in _weights_of(document).items()}
+        for file, expected in files.items():
+            if not file.is_file():
+                raise BratsError(
+                    f"{file} is missing, which {description} describes: export the run again"
+                )
+            if expected and sha256_of(file) != expected:
+                raise BratsError(
+                    f"{file} is not the file of {description}: export the run again, into "
+                    "another folder"
+                )
+            compared.append(file)
+    if not compared:
+        raise BratsError(
+            f"{path}: no export there, or one that was not finished: export the run again"
+        )
+    return compared
