@@ -247,7 +247,7 @@ def _is_dead(claim: Claim, lock: Path) -> bool:
         return False
     if _excludes_others(lock):
         return True
-    return claim.processes == _processes() and not _is_running(claim.process)
+    return claim.processes == _processes() and not is_running(claim.process)
 
 
 def _excludes_others(lock: Path) -> bool:
@@ -267,7 +267,13 @@ def _excludes_others(lock: Path) -> bool:
         os.close(descriptor)
 
 
-def _is_running(process: int) -> bool:
+def place() -> dict[str, str]:
+    """What tells whether a process id of another program means a process here."""
+    return {"machine": _machine(), "processes": _processes()}
+
+
+def is_running(process: int) -> bool:
+    """Whether there is a process of this id here."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:

@@ -15,7 +15,6 @@ import contextlib
 import json
 import os
 import queue
-import re
 import signal
 import sys
 import threading
@@ -23,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
+from brats_jax.runtime.redact import first_line, without_secrets
 from brats_jax.training.tracker_adapters import ADAPTERS, STOPPED, Adapter, Record, Start
 
 END_S = 30.0  # for the last messages
@@ -30,19 +30,6 @@ RETRY_S = 20.0  # after an error of the library, such as a server that is down
 _MOST_AT_ONCE = 200
 _MOST_WAITING = 1000
 _NICE = 10  # the training goes first
-
-# Names of environment variables whose values no message may contain.
-_SECRET = re.compile(r"KEY|TOKEN|PASSWORD|SECRET|CREDENTIAL", re.IGNORECASE)
-_LOGIN = re.compile(r"://[^/@\s]*@")  # http://user:password@host
-
-
-def without_secrets(text: str) -> str:
-    """`text` without logins in addresses and values of secret environment variables."""
-    text = _LOGIN.sub("://", text)
-    for name, value in os.environ.items():
-        if len(value) >= 4 and _SECRET.search(name):
-            text = text.replace(value, "***")
-    return text
 
 
 class _InputEnded(Exception):
@@ -118,9 +105,7 @@ class TrackerProcess:
                 return call()
             except Exception as error:
                 if not self._failed:
-                    text = str(error).strip().splitlines() or [""]
-                    line = f"{type(error).__name__}: {text[0]}"
-                    self._answer(error=without_secrets(line)[:300])
+                    self._answer(error=first_line(error))
                 self._failed = True
             if last:
                 raise _InputEnded

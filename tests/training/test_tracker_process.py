@@ -2,7 +2,7 @@ import io
 import json
 import threading
 
-from brats_jax.training.tracker_process import TrackerProcess, without_secrets
+from brats_jax.training.tracker_process import TrackerProcess
 
 
 class Failing:
@@ -75,9 +75,3 @@ def test_a_training_that_was_killed_counts_as_stopped():
     adapter = Failing(0)
     run_process(adapter, source)
     assert adapter.arrived == [0, 1, 2, "stopped"]
-
-
-def test_secrets_are_left_out_of_messages(monkeypatch):
-    monkeypatch.setenv("WANDB_API_KEY", "0123abcd")
-    text = "401 for 0123abcd at https://me:word@host/api"
-    assert without_secrets(text) == "401 for *** at https://host/api"
