@@ -55,7 +55,7 @@ class TinyNetwork(nnx.Module):
     def __call__(self, x, *, train):
         c0, *_, c4 = self.encoder(x, train=train)
         y = self.head(c0 + c4.mean((1, 2), keepdims=True))
-        return y.repeat(2, axis=1).repeat(2, axis=2)
+        return y.repeat(2, axis=1).repeat(2, axis=2)[:, : x.shape[1], : x.shape[2]]
 
 
 @dataclasses.dataclass(frozen=True)

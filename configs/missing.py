@@ -1,0 +1,27 @@
+"""configs/best.py for cases that may lack modalities: one network for all 15 subsets of the four.
+
+    python -m brats_jax.main --config=configs/missing.py
+
+Half of the training examples lack a random part of their modalities, and patients of the store who
+lack some train with what they have; docs/modalities.md describes it. For some twenty cases take the
+sizes of configs/small.py as well:
+
+    python -m brats_jax.main --config=configs/missing.py --config.model.width=16 \
+        --config.train.batch_size=4 --config.segment.epochs=4 --config.segment.steps_per_epoch=1400
+
+The modalities are concatenated, as in the paper; --config.model.fusion names other ways.
+
+Cost: that of configs/best.py, thirty passes over the training slices for each of five folds. The
+network reads four more channels, which say what is there; its stages are the same.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import best
+
+
+def get_config() -> ConfigDict:
+    """best.py with modality dropout."""
+    config = best.get_config()
+    config.segment.modality_dropout = 0.5
+    return config
