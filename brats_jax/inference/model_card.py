@@ -141,9 +141,13 @@ def _section(document: WeightsDocument, task: str) -> str:
     rows = [
         ("input", what),
         ("slices beside each", f"{model['context']} on each side" if "context" in model else ""),
+        ("missing modalities", "any of the input may be missing" if "modality_dropout" in model
+         else ""),
         ("output", gives),
         ("network", f"2D ResNet-50 U-Net, width {model['width']}"
          if task == "segment" else f"2D ResNet-50 encoder-decoder, width {model['width']}"),
+        ("fusion of modalities", model.get("fusion", "")
+         + f", {model.get('fusion_weights')} weights" * ("fusion_weights" in model)),
         ("normalisation", str(record.normalisation)),
         ("trainings in the average", str(len(networks.folds))),
         ("data", _sources(networks)),

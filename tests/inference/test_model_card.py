@@ -136,3 +136,13 @@ def test_numbers_of_other_trainings_and_leaking_splits_are_named():
     silent = dataclasses.replace(NETWORKS, scores=None)
     text = card(dataclasses.replace(DOCUMENT, tasks={"segment": silent}), "folder")
     assert "Not evaluated" in text and "model-index" not in text
+
+
+def test_a_card_names_the_fusion_and_that_modalities_may_be_missing():
+    fused = {**MODEL, "fusion": "attention", "fusion_weights": "own", "modality_dropout": 0.5}
+    networks = dataclasses.replace(NETWORKS, model=fused)
+    text = card(dataclasses.replace(DOCUMENT, tasks={"segment": networks}), "name")
+    assert "| fusion of modalities | attention, own weights |" in text
+    assert "| missing modalities | any of the input may be missing |" in text
+    plain = card(DOCUMENT, "name")
+    assert "fusion of" not in plain and "missing modalities" not in plain

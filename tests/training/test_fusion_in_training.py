@@ -11,6 +11,8 @@ from brats_jax.models.torch_weights import leaves
 from brats_jax.runtime.signals import Interrupted
 from brats_jax.training.transfer import BY_MODALITY
 
+SLOW = {"learning_rate": 1e-5}  # so that the rounding of another number of devices does not grow
+
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_stage_of_every_fusion_resumes_with_the_same_bits(
@@ -18,24 +20,19 @@ def test_a_stage_of_every_fusion_resumes_with_the_same_bits(
 ):
     make_tiny(monkeypatch)
     task = task_of(name, augmentation=Augmentation(gamma=False), width=4)
-    whole = stage_of(small_store, tmp_path / "whole", task)
+    whole = stage_of(small_store, tmp_path / "whole", task, **SLOW)
     whole.run()
     with pytest.raises(Interrupted):
-        stage_of(disturbed(small_store, sigterm, after=5), tmp_path / "parts", task).run()
-    stage = stage_of(small_store, tmp_path / "parts", task)
+        stage_of(disturbed(small_store, sigterm, after=5), tmp_path / "parts", task, **SLOW).run()
+    stage = stage_of(small_store, tmp_path / "parts", task, **SLOW)
     stage.run()
     assert_same_outcome(stage, whole)
     before = dict(leaves(whole.initial_state()[1].params))
     for path, leaf in leaves(final_state(whole).params):
         if path[1] in ("shared", *BY_MODALITY):
             assert (np.asarray(before[path]) != leaf).any(), path
-
-
-def test_the_stand_ins_of_a_batch_may_lie_on_another_device(small_store, tmp_path, monkeypatch):
-    make_tiny(monkeypatch)
-    task = task_of("stem", width=4)
-    one = stage_of(small_store, tmp_path / "one", task, mesh_of(1), learning_rate=1e-5)
-    two = stage_of(small_store, tmp_path / "two", task, mesh_of(2), learning_rate=1e-5)
-    one.run(), two.run()
-    for a, b in zip(numbers(one), numbers(two), strict=True):
-        assert a == pytest.approx(b, abs=1e-4)
+    if name == "stem":  # whose stand-ins may lie on another device
+        one = stage_of(small_store, tmp_path / "one", task, mesh_of(1), **SLOW)
+        one.run()
+        for a, b in zip(numbers(one), numbers(whole), strict=True):
+            assert a == pytest.approx(b, abs=1e-4)
