@@ -9,7 +9,7 @@ import numpy as np
 from brats_jax.data.folds import fold_titles
 from brats_jax.data.modalities import REGIONS
 from brats_jax.data.subsets import dots, subset_name, subset_words, subsets_of
-from brats_jax.evaluation.subsets import CONVENTION, TRAINED, ZEROS, dice_of
+from brats_jax.evaluation.subset_scores import CONVENTION, TRAINED, ZEROS, dice_of
 from brats_jax.runs.documents import CROSS_VALIDATION
 from brats_jax.runs.folder import RunFolder
 from brats_jax.runs.subsets_document import (

@@ -5,9 +5,6 @@ voxels of WT, TC and ET are counted. A network that was not trained for missing 
 zeros in their place, the mean intensity of its input.
 """
 
-import csv
-import dataclasses
-import io
 from dataclasses import dataclass
 
 import jax
@@ -23,30 +20,26 @@ from brats_jax.data.subsets import (
     as_mask,
     dots,
     keep_only,
-    subset_name,
     subsets_of,
 )
 from brats_jax.errors import BratsError
 from brats_jax.evaluation.published import publish
 from brats_jax.evaluation.scoring import describe_slices
 from brats_jax.evaluation.slices import device_batches, facts_of
+from brats_jax.evaluation.subset_scores import TRAINED, ZEROS, table_of, with_subset
 from brats_jax.inference.flips import OverFlips
 from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.metrics import overlap
 from brats_jax.models import Weights
 from brats_jax.runs.documents import EvaluatedCheckpoint
 from brats_jax.runs.folder import FoldFolder
-from brats_jax.runs.subsets_document import SubsetCounts, SubsetEvaluation, SubsetFiles
+from brats_jax.runs.subsets_document import SubsetEvaluation, SubsetFiles
 from brats_jax.runtime import devices
 from brats_jax.runtime.console import print_line, progress_bar
 from brats_jax.runtime.document import read_if_there
 from brats_jax.runtime.files import refuse_link
-from brats_jax.runtime.text import csv_cell, plural
+from brats_jax.runtime.text import plural
 from brats_jax.tasks import Batch, Task
-
-CONVENTION = "brats2020"
-ZEROS = "not trained for missing modalities: zeros in their place"
-TRAINED = "trained for missing modalities"
 
 
 class SubsetCounter:
@@ -203,36 +196,3 @@ class SubsetsOfFold:
             left_out=len(np.unique(store.patient_of[self.test])) - int(slices.whole.sum()),
         )
         return document, indices[kept], place[slices.patient[kept]]
-
-
-def with_subset(document: SubsetEvaluation, subset: Subset, counts: np.ndarray) -> SubsetEvaluation:
-    """The document with another subset: int64[P, 3, 3] counts of each patient and region."""
-    by_region = {
-        region: tuple(tuple(int(n) for n in one) for one in counts[:, r])
-        for r, region in enumerate(REGIONS)
-    }
-    one = SubsetCounts(subset, by_region)
-    order = subsets_of(document.inputs)
-    subsets = sorted([*document.subsets, one], key=lambda each: order.index(each.modalities))
-    return dataclasses.replace(document, subsets=tuple(subsets))
-
-
-def dice_of(document: SubsetEvaluation, subset: Subset, region: str) -> np.ndarray:
-    """float64[P]: the 3D Dice of each patient; 1 of a region in neither mask (BraTS 2020)."""
-    (one,) = [each for each in document.subsets if each.modalities == subset]
-    return overlap.dice_under(np.array(one.counts[region]), CONVENTION)
-
-
-def table_of(document: SubsetEvaluation) -> bytes:
-    """subsets.csv of a fold: a row for each subset and patient, with the 3D Dice of each region."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    dice = [f"{region} dice ({CONVENTION})" for region in REGIONS]
-    writer.writerow(["modalities", "missing filled with", "patient", *dice])
-    filled = "a trained answer" if document.trained_for_missing else "zeros"
-    for one in document.subsets:
-        values = [dice_of(document, one.modalities, region) for region in REGIONS]
-        for p, patient in enumerate(document.patients):
-            cells = [f"{of_region[p]:.6g}" for of_region in values]
-            writer.writerow([subset_name(one.modalities), filled, csv_cell(patient), *cells])
-    return text.getvalue().encode("utf-8", "backslashreplace")

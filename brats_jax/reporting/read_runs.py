@@ -35,6 +35,7 @@ from brats_jax.runs.folder import (
 from brats_jax.runs.grid import progress_of, read_cells
 from brats_jax.runs.left_folds import without_config
 from brats_jax.runs.metrics_jsonl import read_metrics
+from brats_jax.runs.subsets_document import SubsetEvaluation, SubsetFiles
 from brats_jax.runtime.document import (
     Document,
     read_if_there,
@@ -80,6 +81,7 @@ class FoldFiles:
     stages: dict[str, StageFiles]
     evaluation: Evaluation | None
     audit: Audit | None
+    subsets: SubsetEvaluation | None = None
 
     @property
     def number(self) -> int:
@@ -309,7 +311,21 @@ def _read_fold(folder: FoldFolder, problems: list[str]) -> FoldFiles:
         stages,
         _read(folder.evaluation_json, Evaluation, problems),
         _read(folder.audit_json, Audit, problems),
+        _read_subsets(folder, problems),
     )
+
+
+def _read_subsets(folder: FoldFolder, problems: list[str]) -> SubsetEvaluation | None:
+    """The evaluation from every subset; None if there is none, or one that was not finished."""
+    path = SubsetFiles(folder.path).json
+    found = _read(path, SubsetEvaluation, problems)
+    if found is None or found.is_complete:
+        return found
+    problems.append(
+        f"{path}: {len(found.subsets)} of {2 ** len(found.inputs) - 1} subsets are evaluated; the "
+        "command that trained goes on with --config.evaluation.subsets=True"
+    )
+    return None
 
 
 def _read(path: Path, kind: type[D], problems: list[str]) -> D | None:

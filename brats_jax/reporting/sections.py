@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from brats_jax.reporting import (
     attribution,
@@ -12,10 +12,12 @@ from brats_jax.reporting import (
     conclusions,
     power,
     provenance,
+    subsets,
     yardsticks,
 )
 from brats_jax.reporting.arms import LOSS_NAMES, Results, collect
-from brats_jax.reporting.figures import loss_curves, result_charts, slice_pictures
+from brats_jax.reporting.blocks import Code, Points, Words
+from brats_jax.reporting.figures import loss_curves, result_charts, slice_pictures, subset_maps
 from brats_jax.reporting.figures.figure import Figure
 from brats_jax.reporting.paper.printed_tables import TABLES_OF_LOSS
 from brats_jax.reporting.read_runs import Study
@@ -25,6 +27,7 @@ from brats_jax.reporting.tables import (
     convention_tables,
     paper_tables,
     provenance_tables,
+    subset_tables,
     worst_cases,
     yardstick_tables,
 )
@@ -59,34 +62,6 @@ _AS_SLICED = ("t2", {"flair", "t1"})
 _FEW = 6  # sentences beside a table are shown, more are folded
 
 
-@dataclass(frozen=True)
-class Words:
-    """A paragraph; `missing` marks one that names a missing table or figure."""
-
-    text: str
-    missing: bool = False
-    kind: str = field(default="words", init=False)
-
-
-@dataclass(frozen=True)
-class Points:
-    """A list with a heading; `role` is 'plain' (folded if long), 'open' or 'warnings'."""
-
-    title: str
-    items: tuple[str, ...]
-    role: str = "plain"
-    kind: str = field(default="points", init=False)
-
-
-@dataclass(frozen=True)
-class Code:
-    """Preformatted text, folded at first."""
-
-    title: str
-    text: str
-    kind: str = field(default="code", init=False)
-
-
 Block = Words | Points | Code | Table | Figure
 
 
@@ -117,6 +92,9 @@ def build(study: Study) -> list[Section]:
         ("patients", "Patients", list(_patients(results))),
         ("provenance", "Data, runs and settings", list(_provenance(study))),
     ]
+    if arms := subsets.arms_of(results):  # most reports have none
+        place = [name for name, *_ in sections].index("labels") + 1
+        sections.insert(place, ("modalities", "Missing modalities", list(_subsets(arms))))
     # After the other sections, which add to the list of unreadable files.
     missing = tuple(caveats.missing(study, results))
     sections.append(("missing", "Missing results", list(_missing(missing))))
@@ -343,6 +321,15 @@ def _labels(results: Results) -> Iterator[Block]:
         yield Points("In words", tuple(c.sentence for c in by_fraction))
     else:
         yield Words("No share of the labels has both SSL and baseline.", missing=True)
+
+
+def _subsets(arms: Sequence[subsets.SubsetArm]) -> Iterator[Block]:
+    yield _in_words("From fewer modalities", list(subsets.sentences(arms)))
+    yield from _if_any(subset_maps.subset_map(arms))
+    yield from _if_any(subset_tables.subset_table(arms))
+    yield Words(subsets.published())
+    yield from _if_any(subset_tables.gain_table(subsets.gains(arms)))
+    yield from _if_any(subset_tables.drop_table(arms))
 
 
 def _attribution(results: Results) -> Iterator[Block]:

@@ -28,7 +28,7 @@ _LATEX = {
     ">": r"\textgreater{}",
 }
 # Characters that a plain LaTeX installation cannot typeset.
-_PLAIN = {"γ": "gamma", "≥": ">=", "≤": "<=", "−": "-", "→": "->"}
+_PLAIN = {"γ": "gamma", "≥": ">=", "≤": "<=", "−": "-", "→": "->", "●": "x", "○": "-"}
 
 
 def files(table: Table) -> dict[str, str]:
