@@ -20,29 +20,48 @@ make_root() {  # FOLDER SUITE PACKAGES
 }
 
 mkdir -p "$folder"
-make_root "$root" unstable apptainer,ca-certificates,squashfs-tools,fakeroot
+make_root "$root" unstable apptainer,ca-certificates,squashfs-tools,squashfuse,fakeroot
 make_root "$root/base" bookworm python3,python3-venv,ca-certificates
-for file in /etc/resolv.conf /etc/pip.conf /etc/ssl/certs/ca-certificates.crt; do
+rm -rf "$root"/base/dev/*  # no one makes device files in the namespace below
+for file in /etc/hosts /etc/resolv.conf /etc/pip.conf /etc/ssl/certs/ca-certificates.crt; do
   [ ! -e "$file" ] || cp "$file" "$root$file"
   [ ! -e "$file" ] || cp "$file" "$root/base$file"
 done
 
-# The mounts are gone with the namespace.
-exec_in_root() { unshare --mount bash -euc '
+# A user namespace with all users, in which root has every capability: Apptainer asks for all, and
+# many machines grant fewer.
+unshare --user sleep infinity &
+users=$!
+trap 'kill "$users"' EXIT
+while [ "/proc/$users/ns/user" -ef /proc/self/ns/user ]; do sleep 0.1; done
+for map in uid_map gid_map; do echo "0 0 65536" >"/proc/$users/$map"; done
+
+# The mounts are gone with their namespace. Apptainer refuses a mere chroot.
+exec_in_root() { nsenter --target "$users" --user --setuid 0 --setgid 0 unshare --mount bash -euc '
   root=$1; shift
-  mount --rbind /proc "$root/proc"; mount --rbind /sys "$root/sys"; mount --rbind /dev "$root/dev"
-  mkdir -p "$root/clone" "$root/work"; mount --bind . "$root/clone"
-  exec chroot "$root" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root bash -euc "$@"' _ "$root" "$@"
+  mount --bind "$root" "$root"
+  for folder in proc sys dev; do mount --rbind "/$folder" "$root/$folder"; done
+  mkdir -p "$root/clone" "$root/work" "$root/old"
+  mount --bind . "$root/clone"
+  cd "$root"
+  pivot_root . old
+  umount --lazy old
+  exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root bash -euc "$@"' _ "$root" "$@"
 }
 
 exec_in_root 'cd /clone && apptainer build --force --build-arg BOOTSTRAP=localimage \
   --build-arg BASE=/base /work/brats_jax.sif launch/container/apptainer.def'
 du -h --apparent-size "$root/work/brats_jax.sif"
 rm -rf "$root/work/scans" "$root/work/predicted"
+# Apptainer runs for users that the host knows.
+grep -q "^someone:" "$root/etc/passwd" ||
+  echo "someone:x:12345:23456::/nonexistent:/bin/sh" >>"$root/etc/passwd"
 # As docs/containers.md has it: nothing of the host but the working folder, and no home.
 exec_in_root 'cd /work; chmod 777 /work
+  # Without FUSE for users the file is unpacked for each command.
+  unpacked=$(setpriv --reuid=12345 --clear-groups test -w /dev/fuse || echo --unsquash)
   run() { setpriv --reuid=12345 --regid=23456 --clear-groups \
-    apptainer exec --containall --no-home --cleanenv --bind /work --pwd /work brats_jax.sif "$@"; }
+    apptainer exec $unpacked --containall --no-home --cleanenv --bind /work --pwd /work brats_jax.sif "$@"; }
   run brats-jax phantom --cases=scans --patients=1
   run brats-jax predict --checkpoint=small --input=scans --output=predicted --picture --page
   ls -l predicted'
