@@ -28,7 +28,7 @@ DATA = FOLDER / "data.tar.xz"
 CONFIG = FOLDER / "config.py"
 ENVIRONMENT = FOLDER / "environment.json"
 
-# As conftest.py has them; whatever it says later, these bits belong to these flags.
+# Not those of conftest.py: these bits belong to these flags.
 XLA_FLAGS = (
     "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0 "
     "--xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters"

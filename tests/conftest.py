@@ -1,6 +1,7 @@
 """Fixtures for every room."""
 
 import fcntl
+import gc
 import importlib.util
 import os
 import shutil
@@ -11,11 +12,13 @@ from types import ModuleType
 
 # Before JAX starts. Two devices, so that whatever is sharded is really divided; and code that
 # runs for a moment only is not optimised, nor made by XLA:CPU's MLIR emitters: it compiles five
-# times as fast. What the commands that tests start compile is so too.
+# times as fast. It is not compiled in parts either: with a worker on each core that takes a quarter
+# more. What the commands that tests start compile is so too.
 os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0 "
-    "--xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters",
+    "--xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters "
+    "--xla_cpu_parallel_codegen_split_count=1",
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Everything is kept in the folder of compiled programs (see below), even what takes no time.
@@ -43,6 +46,7 @@ LONGEST = (
     "test_real_evaluation.py",
     "test_trainer.py",
     "test_distributed.py",
+    "test_notebook.py",
     "test_experiment.py",
 )
 
@@ -50,6 +54,12 @@ LONGEST = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     ranks = {name: rank for rank, name in enumerate(LONGEST)}
     items.sort(key=lambda item: ranks.get(item.path.name, len(ranks)))
+
+
+def pytest_collection_finish() -> None:
+    """Tracing makes many objects that live on: the collector need not look at them so often."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 @pytest.fixture(scope="session")
