@@ -87,6 +87,8 @@ def step_of_task(
     resident: DeviceSlices | None = None,
     patch_size: int = 0,
     deterministic: bool = True,
+    norm_group: int = 0,
+    gradient_sum: str = "auto",
 ) -> tuple[Callable[..., Any], Any]:
     """The training step or forward pass of a task, and its initial state in host memory.
 
@@ -98,6 +100,7 @@ def step_of_task(
         images.
       patch_size: side of these patches.
       deterministic: a GPU sums in a fixed order.
+      norm_group, gradient_sum: see `training.forward.forward_of`.
 
     Returns:
       (step, state): `step(state, batch)` returns a new state and the progress or output. The
@@ -109,7 +112,8 @@ def step_of_task(
         counters = (np.zeros((), np.int32), np.zeros((), np.float32), np.full((), -1, np.int32))
         state = TrainState(params, stats, optimizer.init(params), *counters)
         rest = (resident, patch_size, devices.compiler_options(mesh, deterministic=deterministic))
-        return make_train_step(task, graph, optimizer, mesh, *rest), state
+        shared = {"norm_group": norm_group, "gradient_sum": gradient_sum}
+        return make_train_step(task, graph, optimizer, mesh, *rest, **shared), state
 
     @jax.jit
     def forward(state: Any, batch: Any) -> jax.Array:

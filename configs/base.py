@@ -95,6 +95,12 @@ def get_config() -> ConfigDict:
     # Decay of a moving average of the network over the steps, such as 0.999; 0: none. The average
     # is validated, chosen, evaluated and transferred; training goes on from the network itself.
     config.train.ema = 0.0
+    # Samples of a group over which BatchNorm normalises in training; 0: the whole batch. It divides
+    # batch_size. Devices that hold whole groups need no message for it.
+    config.train.norm_group = 0
+    # In which several devices add up the gradients of kernels: float32; bfloat16, half the bytes;
+    # or auto, the type that the network computes in (dtype).
+    config.train.gradient_sum_dtype = "auto"
 
     # Stage 1. Neither its slices nor its patches depend on the labels.
     config.pretrain = ConfigDict()

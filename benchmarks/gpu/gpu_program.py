@@ -3,6 +3,7 @@
     python benchmarks/gpu/gpu_program.py                                # both stages, batch 16
     python benchmarks/gpu/gpu_program.py --stages=segment --batch=128 --gpu=h200 --text=step.txt
     python benchmarks/gpu/gpu_program.py --mode=inference --batch=16    # whole slices, 240 x 240
+    python benchmarks/gpu/gpu_program.py --gpus=8 --batch=128 --norm_group=16   # 16 on each GPU
 
 Needs JAX's CUDA plugin (`pip install 'brats_jax[cuda12]'`), but neither a GPU nor its driver. On a
 GPU, XLA measures several algorithms for each convolution and matrix product; here it takes its
@@ -10,7 +11,10 @@ default. Fusion, and so the number of reads and writes of each map, is the same 
 
 The time is an estimate: each kernel moves its operands and results at 80 % of the published
 bandwidth and takes at least two microseconds. Arithmetic does not limit these networks (see
-roofline.py). Savings by caches are ignored.
+roofline.py). Savings by caches are ignored. With several GPUs, each message takes ten microseconds
+and the time of its bytes around a ring, at 80 % of the published rate of NVLink 4 in one direction,
+and nothing is computed meanwhile. The efficiency is the time of one GPU alone, with its share of
+the batch, over the time of each of several.
 """
 
 import argparse
@@ -26,7 +30,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from benchmarks import measure, train_step
 from benchmarks.epoch import TUMOUR_SLICES
 from benchmarks.gpu import hlo
-from benchmarks.gpu.kernels import GPUS, show
+from benchmarks.gpu.kernels import GPUS, show, show_messages
 from brats_jax.data.augment import Augmentation
 from brats_jax.data.device_store import ROW, DeviceSlices
 from brats_jax.runtime import devices, forms
@@ -75,11 +79,20 @@ def mesh_of(gpu: str, number: int = 1) -> Mesh:
 
 
 def lower(
-    task: Task, mode: str, batch: int, size: int, steps: int, mesh: Mesh, *, cut: bool = False
+    task: Task,
+    mode: str,
+    batch: int,
+    size: int,
+    steps: int,
+    mesh: Mesh,
+    *,
+    cut: bool = False,
+    **shared: Any,
 ) -> Any:
     """Lowers the training step or forward pass for the devices of a mesh, without running it.
 
     `cut`: the step cuts its patches from the tumour slices of BraTS 2020 in device memory.
+    `shared`: how devices share a step, see `train_step.step_of_task`.
     """
     sharding = devices.replicated_sharding(mesh)
 
@@ -94,7 +107,8 @@ def lower(
         box=replicated((n, 4), jnp.int32),
         background=replicated((n, 4), jnp.float16),
     )
-    step, state = train_step.step_of_task(task, mode, mesh, resident if cut else None, size)
+    kept = resident if cut else None
+    step, state = train_step.step_of_task(task, mode, mesh, kept, size, **shared)
     lead = () if steps == 1 else (steps,)
     divided = NamedSharding(mesh, PartitionSpec(*(None for _ in lead), "data"))
 
@@ -112,6 +126,53 @@ def lower(
         inputs["label"] = examples(size, size, dtype=jnp.uint8)
     with forms.traced_for("gpu"):
         return train_step.lowered(step, mode, jax.tree.map(shape, state), inputs)
+
+
+def task_of(stage: str, arguments: argparse.Namespace) -> Task:
+    """The stage with the network that the flags describe."""
+    kind = {"segment": Segmentation, "pretrain": Pretraining}[stage]
+    return kind(
+        width=arguments.width,
+        dtype=jnp.dtype(arguments.dtype).type,
+        augmentation=Augmentation() if arguments.augmentation else None,
+    )
+
+
+def show_program(
+    arguments: argparse.Namespace, task: Task, batch: int, size: int, steps: int, gpus: int
+) -> float:
+    """Prints the kernels and messages of a compiled program; the estimated seconds of a step."""
+    shared = {}
+    if arguments.mode == "train" and gpus > 1:
+        shared = {
+            "norm_group": arguments.norm_group,
+            "gradient_sum": arguments.gradient_sum_dtype,
+        }
+    mesh, mode = mesh_of(arguments.gpu, gpus), arguments.mode
+    cut = arguments.placement == "device"
+    compiled = lower(task, mode, batch, size, steps, mesh, cut=cut, **shared).compile()
+    text = compiled.as_text()
+    if arguments.text and gpus == arguments.gpus:
+        with open(arguments.text, "w") as file:
+            file.write(text)
+    program, planned = hlo.Program(text), compiled.memory_analysis()
+    name, bandwidth, _ = GPUS[arguments.gpu]
+    print(
+        f"{task.name} {mode}, batch {batch}, {size} x {size}, {arguments.dtype}, "
+        f"{steps} step(s) per dispatch, {name}; scratch memory "
+        f"{planned.temp_size_in_bytes / 2**30:.2f} GiB"
+    )
+
+    def shown(title: str, computation: str) -> float:
+        seconds = show(title, program.kernels(computation), bandwidth)
+        messages = program.messages(computation)
+        return seconds + (show_messages(messages, gpus, bandwidth) if messages else 0)
+
+    each = shown("each dispatch", program.entry) / steps
+    for body in program.loops():
+        each += shown("each step", body)
+        print(f"  in total {1e3 * each:.2f} ms per step: {batch / each:.0f} patches/s")
+    return each
 
 
 def main() -> None:
@@ -133,6 +194,13 @@ def main() -> None:
         "--augmentation", action="store_true", help="augment as the segmentation of configs/base.py"
     )
     parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
+    parser.add_argument("--norm_group", type=int, default=0, help="config.train.norm_group")
+    parser.add_argument(
+        "--gradient_sum_dtype",
+        choices=devices.GRADIENT_SUMS,
+        default="auto",
+        help="config.train.gradient_sum_dtype",
+    )
     parser.add_argument("--text", help="write the text of the compiled program to this file")
     arguments = parser.parse_args()
     batch, size = arguments.batch, arguments.size
@@ -142,32 +210,17 @@ def main() -> None:
     # Hides the GPUs of this machine, because XLA would query them instead of the description.
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     jax.config.update("jax_platforms", "cpu")
-    name, bandwidth, _ = GPUS[arguments.gpu]
-    mesh = mesh_of(arguments.gpu, arguments.gpus)
     for stage in arguments.stages.split(","):
-        kind = {"segment": Segmentation, "pretrain": Pretraining}[stage]
-        task = kind(
-            width=arguments.width,
-            dtype=jnp.dtype(arguments.dtype).type,
-            augmentation=Augmentation() if arguments.augmentation else None,
-        )
-        cut = arguments.placement == "device"
-        compiled = lower(task, arguments.mode, batch, size, steps, mesh, cut=cut).compile()
-        text = compiled.as_text()
-        if arguments.text:
-            with open(arguments.text, "w") as file:
-                file.write(text)
-        program, planned = hlo.Program(text), compiled.memory_analysis()
-        print(
-            f"{stage} {arguments.mode}, batch {batch}, {size} x {size}, {arguments.dtype}, "
-            f"{steps} step(s) per dispatch, {name}; scratch memory "
-            f"{planned.temp_size_in_bytes / 2**30:.2f} GiB"
-        )
-        outside = show("each dispatch", program.kernels(program.entry), bandwidth)
-        for body in program.loops():
-            inside = show("each step", program.kernels(body), bandwidth)
-            each = inside + outside / steps
-            print(f"  in total {1e3 * each:.2f} ms per step: {batch / each:.0f} patches/s")
+        task = task_of(stage, arguments)
+        shown = (task, batch, size, steps)
+        each = show_program(arguments, *shown, arguments.gpus)
+        if arguments.gpus > 1 and batch % arguments.gpus == 0 and arguments.mode == "train":
+            print(f"the same on one GPU with {batch // arguments.gpus} of the batch:")
+            alone = show_program(arguments, task, batch // arguments.gpus, size, steps, 1)
+            print(
+                f"  efficiency of {arguments.gpus} GPUs: {1e3 * alone:.2f} / {1e3 * each:.2f} ms "
+                f"= {alone / each:.0%}"
+            )
     print(measure.where())
 
 

@@ -4,12 +4,15 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from benchmarks.gpu.kernels import Kernel
+from benchmarks.gpu.kernels import Kernel, Message
 
 # Instructions that start no kernel and only name a value.
 NAMES = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast"}
 # Instructions that run other computations; a CUDA graph appears as a call.
 CONTROL = {"while", "conditional", "call"}
+
+# Exchanges between devices; asynchronous ones are two instructions, `-start` and `-done`.
+MESSAGES = {"all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute"}
 
 # Instructions that read only a part of their first operand.
 PARTS = {"slice", "dynamic-slice", "gather"}
@@ -87,16 +90,26 @@ class Program:
         return [i.attribute("body") or "" for i in self._run(self.entry) if i.opcode == "while"]
 
     def kernels(self, computation: str) -> list[Kernel]:
-        """The kernels that one run of a computation starts, without its loops."""
-        return [
-            Kernel(
-                self._kind(i),
-                i.bytes + self._read(i),
-                i.attribute("op_name") or "",
-            )
-            for i in self._run(computation)
-            if i.opcode not in NAMES | CONTROL and not i.opcode.endswith("-done")
-        ]
+        """The kernels that one run of a computation starts, without its loops and messages."""
+        return [self._kernel(i) for i in self._run(computation) if _is_kernel(i)]
+
+    def messages(self, computation: str) -> list[Message]:
+        """The exchanges between devices in one run of a computation, without its loops."""
+        found = []
+        beside: dict[str, list[Kernel]] = {}  # of messages that have started, by name
+        for i in self._run(computation):
+            kind = i.opcode.removesuffix("-start").removesuffix("-done")
+            if kind not in MESSAGES:
+                for kernels in beside.values():
+                    kernels += [self._kernel(i)] * _is_kernel(i)
+            elif i.opcode.endswith("-start"):
+                beside[i.name] = []
+            else:
+                found.append(Message(kind, i.bytes, tuple(beside.pop(i.operands[0], ()))))
+        return found
+
+    def _kernel(self, i: Instruction) -> Kernel:
+        return Kernel(self._kind(i), i.bytes + self._read(i), i.attribute("op_name") or "")
 
     def kinds(self) -> dict[str, Kernel]:
         """Kind and operation of each instruction that a run of the program executes, by name."""
@@ -133,8 +146,9 @@ class Program:
         return total
 
     def number(self) -> int:
-        """Number of kernels of the program; the body of each loop counts once."""
-        return sum(len(self.kernels(name)) for name in (self.entry, *self.loops()))
+        """Number of kernels and messages of the program; the body of each loop counts once."""
+        each = (self.entry, *self.loops())
+        return sum(len(self.kernels(name)) + len(self.messages(name)) for name in each)
 
     def _run(self, computation: str) -> Iterator[Instruction]:
         """The instructions of a computation and of those that it calls."""
@@ -180,6 +194,11 @@ def _instruction(line: str) -> Instruction | None:
     pattern = r"\d+" if opcode == "parameter" else r"%([\w.-]+)"
     operands = tuple(re.findall(pattern, arguments[:inside]))
     return Instruction(begins[1], opcode, _bytes(shape), operands, arguments[inside + 1 :])
+
+
+def _is_kernel(i: Instruction) -> bool:
+    is_message = i.opcode.removesuffix("-start") in MESSAGES
+    return not is_message and i.opcode not in NAMES | CONTROL and not i.opcode.endswith("-done")
 
 
 def _shape(text: str) -> tuple[str, str]:

@@ -11,6 +11,10 @@ GPUS = {
 }
 SHARE_OF_BANDWIDTH = 0.8
 LEAST_SECONDS = 2e-6
+# Between the GPUs of one machine: published bytes per second of NVLink 4 in one direction, and the
+# time that a message takes at least.
+LINK = 450e9
+LEAST_MESSAGE_SECONDS = 10e-6
 
 
 class Kernel(NamedTuple):
@@ -31,6 +35,48 @@ class Kernel(NamedTuple):
 def least_seconds(kernels: Iterable[Kernel], bandwidth: float, each: float) -> float:
     """Seconds if each kernel moves its bytes at `bandwidth` bytes/s and takes at least `each` s."""
     return sum(max(kernel.bytes / bandwidth, each) for kernel in kernels)
+
+
+class Message(NamedTuple):
+    """One exchange between the devices of a program.
+
+    Attributes:
+      kind: 'all-reduce', 'all-gather' or another operation.
+      bytes: bytes of its result.
+      beside: kernels that the program runs between its start and its end.
+    """
+
+    kind: str
+    bytes: int
+    beside: tuple[Kernel, ...] = ()
+
+    def seconds(self, devices: int) -> float:
+        """Estimated time: a ring at 80 % of the links' rate, and a latency."""
+        rounds = 2 if self.kind == "all-reduce" else 1
+        sent = rounds * (devices - 1) / devices * self.bytes
+        return LEAST_MESSAGE_SECONDS + sent / (SHARE_OF_BANDWIDTH * LINK)
+
+
+def show_messages(messages: list[Message], devices: int, bandwidth: float) -> float:
+    """Prints the messages between devices by kind; returns the estimated seconds."""
+    estimate = sum(message.seconds(devices) for message in messages)
+    hidden = sum(
+        min(
+            message.seconds(devices),
+            least_seconds(message.beside, SHARE_OF_BANDWIDTH * bandwidth, LEAST_SECONDS),
+        )
+        for message in messages
+    )
+    print(
+        f"    between {devices} GPUs: {len(messages)} messages, estimated {1e3 * estimate:.2f} ms, "
+        f"of which {1e3 * hidden:.2f} ms could pass beside kernels"
+    )
+    kinds: dict[str, list[int]] = defaultdict(list)
+    for message in messages:
+        kinds[message.kind].append(message.bytes)
+    for kind, sizes in sorted(kinds.items(), key=lambda item: -sum(item[1])):
+        print(f"    {len(sizes):5} {sum(sizes) / 1e6:9.1f} MB  {kind}")
+    return estimate
 
 
 def show(title: str, kernels: list[Kernel], bandwidth: float) -> float:

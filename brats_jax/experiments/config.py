@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
-from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from brats_jax import about
@@ -17,6 +16,7 @@ from brats_jax.data.store.reader import Store
 from brats_jax.data.store.summary import count_kinds
 from brats_jax.errors import BratsError
 from brats_jax.experiments.modality_checks import check_fusion, check_modality_dropout
+from brats_jax.experiments.shared_batch import check_groups
 from brats_jax.losses import get_segmentation_loss
 from brats_jax.models.unet import AUXILIARY_STRIDES
 from brats_jax.pretexts import PRETEXTS, Options
@@ -64,6 +64,7 @@ def check(settings: Settings) -> None:
     _check_selection(settings)
     _check_optimiser(settings)
     _check_evaluation(settings)
+    check_groups(settings)
     if not settings.data.store:
         raise BratsError(
             "no data: give --config.data.store=STORE, a folder that "
@@ -230,11 +231,6 @@ def check_workdir(settings: Settings, workdir: Path) -> None:
         raise BratsError(f"{workdir} {where}, which holds nothing else: choose another --workdir")
 
 
-def check_batches(settings: Settings, mesh: Mesh) -> None:
-    """Refuses a training batch that the devices cannot share (BratsError); others are filled up."""
-    devices.check_batch_size(settings.train.batch_size, mesh, "config.train.batch_size")
-
-
 def check_patches(settings: Settings, store: Store) -> None:
     """Refuses patches that do not fit the store's slices (BratsError)."""
     height, width = store.slice_shape
@@ -357,6 +353,8 @@ def train_options(settings: Settings, stage: str, fold: int) -> TrainOptions:
         deterministic=train.deterministic,
         float32_epochs=train.float32_epochs,
         ema=train.ema,
+        norm_group=train.norm_group,
+        gradient_sum=train.gradient_sum_dtype,
         **(_segment_options(settings) if stage == "segment" else {}),
     )
 

@@ -20,7 +20,7 @@ from brats_jax.data.splits import Splits, fold_split, load_or_make_splits, make_
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 from brats_jax.evaluation.fold import FoldEvaluation
-from brats_jax.experiments import borrowed_pretraining, initialisation
+from brats_jax.experiments import borrowed_pretraining, initialisation, shared_batch
 from brats_jax.experiments import config as experiment_config
 from brats_jax.experiments.stage_slices import StageSlices
 from brats_jax.experiments.stage_state import needs_no_training, note_if_damaged
@@ -171,7 +171,7 @@ def _check_processes(processes: list[Any]) -> None:
 
 def _start(settings: Settings, store: Store, folder: RunFolder, mode: str, mesh: Mesh) -> Splits:
     """Creates or continues the run folder; returns its splits."""
-    experiment_config.check_batches(settings, mesh)
+    shared_batch.check_batches(settings, mesh)
     experiment_config.check_patches(settings, store)
     experiment_config.check_labels(store, mode)
     if mode == "evaluate" and not folder.exists:

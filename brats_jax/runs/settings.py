@@ -25,7 +25,7 @@ from brats_jax.losses import RECONSTRUCTION_LOSSES, SEGMENTATION_LOSSES
 from brats_jax.models import DECODERS, FUSIONS
 from brats_jax.models.fusion import WEIGHTS
 from brats_jax.pretexts import PRETEXTS
-from brats_jax.runtime.devices import DTYPES
+from brats_jax.runtime.devices import DTYPES, GRADIENT_SUMS
 from brats_jax.runtime.document import Part
 from brats_jax.runtime.flag_types import LARGEST_SEED, MOST_SLICES_AT_ONCE
 from brats_jax.tasks.segmentation import SELECTION_METRICS
@@ -166,6 +166,8 @@ class TrainSettings(Part):
     steps_per_dispatch: Annotated[int, at_least(0), FREE]
     deterministic: Annotated[bool, FREE]
     ema: Annotated[float, SHARE_BELOW_ONE, ADDED] = 0.0
+    norm_group: Annotated[int, at_least(0), ADDED] = 0
+    gradient_sum_dtype: Annotated[str, one_of(GRADIENT_SUMS), ADDED] = GRADIENT_SUMS[0]
 
 
 @dataclass(frozen=True)

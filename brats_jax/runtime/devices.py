@@ -16,6 +16,9 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from brats_jax.errors import BratsError
 
 DTYPES = ("auto", "bfloat16", "float32")
+# Types in which the gradients of kernels are added up over devices; auto: the compute type.
+GRADIENT_SUMS = ("auto", "float32", "bfloat16")
+AXIS = "data"  # of every mesh
 
 
 def data_mesh() -> Mesh:

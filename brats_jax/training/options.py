@@ -1,6 +1,7 @@
 """The settings of a training stage."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -37,6 +38,7 @@ class TrainOptions:
       transferred_factor: multiplies the learning rate of transferred parameters.
       keep_last: the checkpoint `best` is that of the last epoch, whatever its score is.
       ema: decay of the moving average of the network (`averaging.averaged`); 0: none.
+      norm_group, gradient_sum: how devices share a step, see `forward.forward_of`.
     """
 
     epochs: int = 30
@@ -69,11 +71,19 @@ class TrainOptions:
     transferred_factor: float = 1.0
     keep_last: bool = False
     ema: float = 0.0
+    norm_group: int = 0
+    gradient_sum: str = "auto"
 
     def derived_seed(self, use: str) -> int:
         """A 32-bit seed for one use ('init', 'patches') in this stage and fold."""
         entropy = [self.seed, self.purpose, fold_entropy(self.fold), *use.encode()]
         return int(np.random.SeedSequence(entropy).generate_state(1)[0])
+
+    @property
+    def of_step(self) -> dict[str, Any]:
+        """The options of a step, as `steps.make_train_step` takes them."""
+        names = ("ema", "norm_group", "gradient_sum")
+        return {name: getattr(self, name) for name in names}
 
     def epoch_length(self, slices: int) -> int:
         """Steps in an epoch over this many training slices."""

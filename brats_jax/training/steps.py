@@ -17,6 +17,7 @@ from brats_jax.models import Kernels, Weights
 from brats_jax.runtime import devices
 from brats_jax.tasks import Batch, Task
 from brats_jax.training.averaging import Network, averaged
+from brats_jax.training.forward import forward_of, tree_of, vector_of
 
 
 class TrainState(NamedTuple):
@@ -95,6 +96,8 @@ def make_train_step(
     patch_size: int = 0,
     compiler_options: dict[str, Any] | None = None,
     ema: float = 0.0,
+    norm_group: int = 0,
+    gradient_sum: str = "auto",
 ) -> TrainStep:
     """Compiles the optimiser step.
 
@@ -108,11 +111,14 @@ def make_train_step(
       compiler_options: of the step; None: for the same bits in every run, also on a GPU (see
         `devices.compiler_options`).
       ema: decay of the moving average of a state that has one.
+      norm_group, gradient_sum: see `forward.forward_of`.
 
     Returns:
       (state, batch) -> (state, progress). The given state is donated. A batch [K, B, ...] is
       K steps in one dispatch, a `lax.scan`.
     """
+    forward = forward_of(graph, mesh, norm_group, gradient_sum)
+    in_vectors = mesh.size > 1 and (norm_group > 0 or gradient_sum != "auto")
 
     def train_step(
         state: TrainState, kernels: Kernels, batch: Batch, resident: DeviceSlices | None
@@ -123,7 +129,7 @@ def make_train_step(
 
         def loss_of(params: Weights, kernels: Kernels) -> tuple[jax.Array, Weights]:
             weights = models.with_kernels(params, kernels)
-            output, stats = models.apply(graph, weights, state.stats, x, train=True)
+            output, stats = forward(weights, state.stats, x)
             return task.loss(output, target), stats
 
         (loss, stats), (gradients, of_kernels) = jax.value_and_grad(
@@ -151,14 +157,24 @@ def make_train_step(
         def rounded(params: Weights) -> Kernels:
             return models.rounded_kernels(params, task.dtype)
 
-        def body(carry: tuple[TrainState, Kernels], batch: Batch) -> tuple[Any, None]:
-            state = train_step(*carry, batch, resident)
-            return (state, rounded(state.params)), None
+        # Devices exchange the running statistics as one vector. Between the steps of a dispatch it
+        # stays one, which saves two kernels for each layer.
+        def joined(state: Any) -> Any:
+            return state._replace(stats=vector_of(state.stats)) if in_vectors else state
+
+        def divided(after: Any) -> Any:
+            return after._replace(stats=tree_of(after.stats, state.stats)) if in_vectors else after
+
+        def body(carry: tuple[Any, Kernels], batch: Batch) -> tuple[Any, None]:
+            before, kernels = carry
+            after = train_step(divided(before), kernels, batch, resident)
+            return (joined(after), rounded(after.params)), None
 
         if batch["seed"].ndim == 1:
             state = train_step(state, rounded(state.params), batch, resident)
         else:
-            (state, _), _ = lax.scan(body, (state, rounded(state.params)), batch)
+            (last, _), _ = lax.scan(body, (joined(state), rounded(state.params)), batch)
+            state = divided(last)
         finite = _all_finite(state.params)
         state = state._replace(bad_step=_first_bad(state.bad_step, finite, state.step - 1))
         return state, StepProgress(state.loss_sum, state.bad_step)

@@ -269,7 +269,7 @@ class Stage:
             resident.arrays if resident else None,
             self.options.patch_size,
             devices.compiler_options(self.mesh, deterministic=self.options.deterministic),
-            self.options.ema,
+            **self.options.of_step,
         )
         compiled = False
 

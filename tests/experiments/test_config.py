@@ -146,6 +146,12 @@ def test_the_baseline_is_paired_with_ssl():
         ({"optim__optimizer": "sgd"}, "optimizer=sgd: valid values are adam, adamw"),
         ({"optim__weight_decay": 0.1}, "weight_decay=0.1 has no effect .*optimizer=adamw, or"),
         ({"model__slope": 1.0}, "model.slope=1.0: give 0 or more, below 1"),
+        (
+            {"train__norm_group": 5},
+            "norm_group=5: does not divide config.train.batch_size=16;",
+        ),
+        ({"train__norm_group": -1}, "norm_group=-1: give at least 0"),
+        ({"train__gradient_sum_dtype": "half"}, "dtype=half: valid values are auto, float32, bfl"),
         ({"train__ema": 1.0}, "train.ema=1.0: give 0 or more, below 1"),
         ({"segment__label_smoothing": 1.0}, "label_smoothing=1.0: give 0 or more, below 1"),
         (

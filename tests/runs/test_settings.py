@@ -84,6 +84,17 @@ def test_a_setting_that_an_earlier_run_does_not_have_has_its_meaning_of_then():
     assert differences(before, other) == ["transfer.parts: encoder -> stem"]
 
 
+def test_a_run_goes_on_with_its_groups_alone_and_an_earlier_run_has_none():
+    earlier = document_of()
+    del earlier["train"]["norm_group"], earlier["train"]["gradient_sum_dtype"]
+    assert differences(earlier, document_of()) == []
+    now = document_of(train__norm_group=8, train__gradient_sum_dtype="bfloat16")
+    assert differences(earlier, now) == [
+        "train.gradient_sum_dtype: auto -> bfloat16",
+        "train.norm_group: 0 -> 8",
+    ]
+
+
 def test_a_run_from_before_the_stronger_augmentations_goes_on_without_them_alone():
     earlier = document_of()
     for stage in ("pretrain", "segment"):

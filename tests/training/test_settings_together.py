@@ -61,7 +61,8 @@ def test_all_at_once_resumes_with_the_same_bits_and_leaves_a_plain_network(small
     options = {
         "steps_per_epoch": 4, "keep_last": True, "threads": 1, "float32_epochs": 1,
         "optimizer": "adamw", "warmup_epochs": 0.5, "clip_norm": 1.0, "schedule": "cosine",
-        "ema": 0.5, "freeze_epochs": 1, "transferred_factor": 0.5,
+        "ema": 0.5, "norm_group": 2, "gradient_sum": "bfloat16",
+        "freeze_epochs": 1, "transferred_factor": 0.5,
         "transferred": {
             name: jax.tree.map(lambda _, m=marks[name]: np.array(m), part)
             for name, part in shapes.items()

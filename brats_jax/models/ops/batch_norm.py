@@ -1,11 +1,15 @@
 """Batch normalisation by the batch's own statistics, with written gradients (NHWC)."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from brats_jax.models.ops import groups
 from brats_jax.models.ops.batch_norm_bfloat16 import BATCH_NORM_EPSILON, Normalised, in_one_pass
+from brats_jax.models.ops.groups import WHOLE_BATCH, Groups
 from brats_jax.runtime import forms
 
 
@@ -21,6 +25,8 @@ def batch_norm(
 
         y = (x - mean) / sqrt(var + 1e-5) * scale + bias [+ shortcut], [max(y, 0)]
 
+    Within `groups.normalised_over` each sample is normalised by mean and var of its group.
+
     Args:
       x: maps, float32 or bfloat16; statistics are float32 either way.
       scale, bias: float32.
@@ -28,14 +34,38 @@ def batch_norm(
       relu: whether negative values become zero.
 
     Returns:
-      y in the dtype of `x`, and the mean and the biased variance, float32. Gradients flow
-      through y alone.
+      y in the dtype of `x`, and the mean and the biased variance, float32; of groups, the means
+      over the groups of both. Gradients flow through y alone.
     """
+    over = groups.current()
+    if not over.size or over.size == len(x):
+        return _normalised(x, scale, bias, shortcut, relu=relu, over=over)
+
+    def divided(maps: jax.Array) -> jax.Array:
+        return maps.reshape(-1, over.size, *maps.shape[1:])
+
+    y, mean, var = jax.vmap(
+        functools.partial(_normalised, relu=relu, over=WHOLE_BATCH),
+        in_axes=(0, None, None, None if shortcut is None else 0),
+    )(divided(x), scale, bias, None if shortcut is None else divided(shortcut))
+    return y.reshape(x.shape), mean.mean(0), var.mean(0)
+
+
+def _normalised(
+    x: Float[Array, "b h w c"],
+    scale: Float[Array, " c"],
+    bias: Float[Array, " c"],
+    shortcut: Float[Array, "b h w c"] | None,
+    *,
+    relu: bool,
+    over: Groups,
+) -> Normalised:
+    """`batch_norm` of one group, or of this device's part of one."""
     if forms.plain("batch_norm"):
-        return batch_norm_plain(x, scale, bias, shortcut, relu=relu)
+        return batch_norm_plain(x, scale, bias, shortcut, relu=relu, over=over)
     if x.dtype == jnp.bfloat16:
-        return in_one_pass(x, scale, bias, shortcut, relu)
-    y, mean, var = _in_two_passes(x, scale, bias)
+        return in_one_pass(x, scale, bias, shortcut, relu, over)
+    y, mean, var = _in_two_passes(x, scale, bias, over)
     y = add_and_relu(y, shortcut, relu)
     if shortcut is not None and forms.on_cpu():
         y = _computed_once(y, mean)
@@ -49,15 +79,22 @@ def batch_norm_plain(
     shortcut: Float[Array, "b h w c"] | None = None,
     *,
     relu: bool = False,
+    over: Groups = WHOLE_BATCH,
 ) -> Normalised:
-    """The plain form of `batch_norm`: in float32, its gradients are derived."""
+    """The plain form of `batch_norm` over one group: in float32, its gradients are derived."""
     wide = x.astype(jnp.float32)
-    mean = wide.mean((0, 1, 2))
-    var = jnp.square(wide - mean).mean((0, 1, 2))
+    mean = _mean(wide, over)
+    var = _mean(jnp.square(wide - mean), over)
     y = (wide - mean) / jnp.sqrt(var + BATCH_NORM_EPSILON) * scale + bias
     shortcut = None if shortcut is None else shortcut.astype(jnp.float32)
     mean, var = lax.stop_gradient((mean, var))
     return add_and_relu(y, shortcut, relu).astype(x.dtype), mean, var
+
+
+def _mean(x: jax.Array, over: Groups) -> jax.Array:
+    """Mean of each channel over the group; all devices hold equal parts of it."""
+    (total,) = over.add_up((x.mean((0, 1, 2)),))
+    return total / over.devices if over.shared else total
 
 
 def add_and_relu(
@@ -81,9 +118,9 @@ def _computed_once(y: jax.Array, mean: jax.Array) -> jax.Array:
     return y / one
 
 
-@jax.custom_vjp
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def _in_two_passes(
-    x: Float[Array, "b h w c"], scale: Float[Array, " c"], bias: Float[Array, " c"]
+    x: Float[Array, "b h w c"], scale: Float[Array, " c"], bias: Float[Array, " c"], over: Groups
 ) -> Normalised:
     """`batch_norm` of float32, without shortcut and ReLU, with a written gradient.
 
@@ -94,25 +131,27 @@ def _in_two_passes(
     It keeps `x` alone for the backward pass and reads it twice; the derived gradient keeps and
     reads more.
     """
-    return _forward(x, scale, bias)[0]
+    return _forward(x, scale, bias, over)[0]
 
 
-def _forward(x: jax.Array, scale: jax.Array, bias: jax.Array) -> tuple:
-    mean = x.mean((0, 1, 2))
+def _forward(x: jax.Array, scale: jax.Array, bias: jax.Array, over: Groups) -> tuple:
+    mean = _mean(x, over)
     # Two passes: E[x^2] - E[x]^2 loses the variance of channels far from zero.
-    var = jnp.square(x - mean).mean((0, 1, 2))
+    var = _mean(jnp.square(x - mean), over)
     inverse_std = lax.rsqrt(var + BATCH_NORM_EPSILON)
     y = (x.astype(jnp.float32) - mean) * (inverse_std * scale) + bias
     return (y, mean, var), (x, mean, inverse_std, scale)
 
 
-def _backward(residuals: tuple, gradients: tuple) -> tuple:
+def _backward(over: Groups, residuals: tuple, gradients: tuple) -> tuple:
     x, mean, inverse_std, scale = residuals
-    g, count = gradients[0], x.size // x.shape[-1]
+    g, count = gradients[0], over.devices * (x.size // x.shape[-1])
     xhat = (x - mean) * inverse_std
     d_bias = g.sum((0, 1, 2))
     d_scale = (g * xhat).sum((0, 1, 2))
-    d_x = (g - d_bias / count - xhat * (d_scale / count)) * (inverse_std * scale)
+    # Of the whole group; the gradients of scale and bias stay those of this device's samples.
+    of_bias, of_scale = over.add_up((d_bias, d_scale))
+    d_x = (g - of_bias / count - xhat * (of_scale / count)) * (inverse_std * scale)
     return d_x, d_scale, d_bias
 
 

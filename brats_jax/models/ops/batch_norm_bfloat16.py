@@ -18,6 +18,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from brats_jax.models.ops.groups import Groups
+
 BATCH_NORM_EPSILON = 1e-5
 
 # Maps, and the mean and the biased variance of their channels.
@@ -36,13 +38,14 @@ class _Residuals(NamedTuple):
     shortcut: bool
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
 def in_one_pass(
     x: Float[Array, "b h w c"],
     scale: Float[Array, " c"],
     bias: Float[Array, " c"],
     shortcut: Float[Array, "b h w c"] | None,
     relu: bool,
+    over: Groups,
 ) -> Normalised:
     """`batch_norm` of bfloat16, with var = E[x^2] - E[x]^2 from one pass over `x`.
 
@@ -50,15 +53,20 @@ def in_one_pass(
     few times 2^-24 mean^2. Rounding `x` to bfloat16 already changed it by about 2^-18 / 3 mean^2:
     a channel that has variance left after rounding does not lose it here.
     """
-    return _forward(x, scale, bias, shortcut, relu)[0]
+    return _forward(x, scale, bias, shortcut, relu, over)[0]
 
 
 def _forward(
-    x: jax.Array, scale: jax.Array, bias: jax.Array, shortcut: jax.Array | None, relu: bool
+    x: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+    shortcut: jax.Array | None,
+    relu: bool,
+    over: Groups,
 ) -> tuple[Normalised, _Residuals]:
-    count = x.size // x.shape[-1]
+    count = over.devices * (x.size // x.shape[-1])
     x32 = x.astype(jnp.float32)
-    total, squares = column_sums(x32, jnp.square(x32))
+    total, squares = over.add_up(column_sums(x32, jnp.square(x32)))
     mean = total / count
     var = jnp.maximum(squares / count - jnp.square(mean), 0)
     inverse_std = lax.rsqrt(var + BATCH_NORM_EPSILON)
@@ -74,16 +82,18 @@ def _forward(
     return (y, mean, var), kept
 
 
-def _backward(relu: bool, kept: _Residuals, gradients: tuple) -> tuple:
+def _backward(relu: bool, over: Groups, kept: _Residuals, gradients: tuple) -> tuple:
     g, x, y = gradients[0], kept.x, kept.y
-    count = x.size // x.shape[-1]
+    count = over.devices * (x.size // x.shape[-1])
     passed = _passed(g, x, y, kept, relu)
     d_bias, product = column_sums(passed, passed * x.astype(jnp.float32))
     d_scale = (product - kept.mean * d_bias) * kept.inverse_std
+    # Of the whole group; the gradients of scale and bias stay those of this device's samples.
+    of_bias, of_scale = over.add_up((d_bias, d_scale))
     g, x, y = lax.optimization_barrier((g, x, y))  # as in the forward pass
     passed = _passed(g, x, y, kept, relu)
     xhat = (x.astype(jnp.float32) - kept.mean) * kept.inverse_std
-    d_x = passed - d_bias / count - xhat * (d_scale / count)
+    d_x = passed - of_bias / count - xhat * (of_scale / count)
     d_x *= kept.inverse_std * kept.scale
     d_shortcut = passed.astype(g.dtype) if kept.shortcut else None
     return d_x.astype(x.dtype), d_scale, d_bias, d_shortcut

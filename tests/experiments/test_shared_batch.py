@@ -1,0 +1,35 @@
+"""Refusals of batches that devices cannot share as asked."""
+
+import pytest
+from meshes import mesh_of
+
+from brats_jax.errors import BratsError
+from brats_jax.experiments.config import parse, train_options
+from brats_jax.experiments.shared_batch import check_batches, check_groups
+from configs import base
+
+
+def settings_of(**train):
+    config = base.get_config()
+    config.train.update(train)
+    return parse(config)
+
+
+def test_groups_divide_the_batch_and_reach_the_step():
+    check_groups(settings_of())
+    settings = settings_of(batch_size=12, norm_group=4, gradient_sum_dtype="float32")
+    check_groups(settings)
+    of_step = train_options(settings, "segment", 0).of_step
+    assert of_step == {"ema": 0.0, "norm_group": 4, "gradient_sum": "float32"}
+    with pytest.raises(BratsError, match=r"norm_group=5: does not divide .*batch_size=12; give a"):
+        check_groups(settings_of(batch_size=12, norm_group=5))
+
+
+def test_the_type_of_a_sum_is_refused_where_groups_end_within_those_of_a_device():
+    six_of_eight = {"batch_size": 12, "norm_group": 4}
+    check_batches(settings_of(**six_of_eight), mesh_of(2))
+    check_batches(settings_of(**six_of_eight, gradient_sum_dtype="float32"), mesh_of(1))
+    with pytest.raises(BratsError, match=r"dtype=float32: each of 2 devices holds 6 patches, "):
+        check_batches(settings_of(**six_of_eight, gradient_sum_dtype="float32"), mesh_of(2))
+    with pytest.raises(BratsError, match=r"train.batch_size=3 cannot be divided among 2 devices"):
+        check_batches(settings_of(batch_size=3), mesh_of(2))
