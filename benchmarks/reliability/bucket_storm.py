@@ -151,6 +151,8 @@ def storm(whole: Path, machine: Path, target: Path, kills: int, seed: int) -> No
     (prepare,) = (step for step in steps() if step.command == "prepare")
     finish([sys.executable, "-m", "brats_jax.prepare", *prepare.flags], whole)
     finish(training(), whole)
+    for lock in [*(whole / "run").rglob("lock")]:  # empty files, which stay on their machine
+        lock.unlink()
     for name in ("store", "cache"):
         shutil.copytree(whole / name, machine / name)
     files = s3fs.S3FileSystem(skip_instance_cache=True)

@@ -31,6 +31,12 @@ def state_of(folder: Path) -> dict[str, Facts]:
     return {path: facts for path, facts in _files(folder) if not _GROWING.fullmatch(path)}
 
 
+def files_of(folder: Path) -> dict[str, tuple[Path, str]]:
+    """The files of a folder that nobody changes, and their SHA-256, by path."""
+    paths = {path: folder / path for path, _ in _files(folder)}
+    return {path: (file, sha256_of(file)) for path, file in paths.items()}
+
+
 def _files(folder: Path) -> Iterator[tuple[str, Facts]]:
     waiting = [folder]
     while waiting:

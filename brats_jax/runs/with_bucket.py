@@ -26,7 +26,7 @@ from typing import ClassVar
 from brats_jax.errors import BUSY_STATUS, BratsError, Busy
 from brats_jax.runs.bucket import Bucket, Manifest, Superseded
 from brats_jax.runs.bucket_lease import Lease
-from brats_jax.runs.bucket_snapshot import Snapshots, state_of
+from brats_jax.runs.bucket_snapshot import Snapshots, files_of, state_of
 from brats_jax.runtime.cli import print_error
 from brats_jax.runtime.console import print_line
 from brats_jax.runtime.document import Document, read_if_readable
@@ -259,9 +259,7 @@ def push(folder: Path, url: str) -> None:
         before = bucket.newest()
         if before is not None:
             bucket.settle(before)
-        snapshots = Snapshots(folder, folder.with_name(f".{folder.name}.bucket") / "snapshot")
-        state = bucket.push(snapshots.take()[1], before, lease.check)
-        shutil.rmtree(folder.with_name(f".{folder.name}.bucket"), ignore_errors=True)
+        state = bucket.push(files_of(folder), before, lease.check)
         print_line(
             f"{bucket.shown}: state {state.generation}, {len(state.sizes):,} files, "
             f"{sum(state.sizes.values()) / 1e6:,.1f} MB"

@@ -219,11 +219,11 @@ class Tracking:
         names = wanted(settings.trackers, os.environ) if distributed.is_main() else ()
         found = []
         for name in names:
-            reason = f"{SWITCHES[name]} is set" if settings.trackers == AUTO else "config.trackers"
+            reason = f"{SWITCHES[name]} is set" if settings.trackers == AUTO else "as asked for"
             if is_installed(name):
                 found.append(name)
                 print_line(
-                    f"{workdir}: also logs to {name} ({reason}; --config.trackers=none: to none)"
+                    f"{workdir}: also logs to {name}: {reason} (--config.trackers=none: no tracker)"
                 )
             else:
                 print_line(
