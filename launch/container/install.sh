@@ -4,7 +4,7 @@
 # again:
 #
 #   bash install.sh dependencies SOURCE [EXTRA]     needs SOURCE/pyproject.toml alone
-#   bash install.sh package SOURCE                  the package, and what launch/demo.sh needs
+#   bash install.sh package SOURCE                  the package, and scripts of launch/
 set -euo pipefail
 step=${1:?usage: install.sh dependencies|package SOURCE [EXTRA]}
 source=${2:?usage: install.sh dependencies|package SOURCE [EXTRA]}
@@ -36,7 +36,7 @@ package)
   "$python" -m pip uninstall --quiet --yes --root-user-action=ignore pip setuptools
   mkdir -p "$root/launch" /work
   cp -r "$source/pyproject.toml" "$source/configs" "$root"
-  cp "$source/launch/setup.sh" "$source/launch/demo.sh" "$root/launch"
+  cp "$source"/launch/{setup,demo,with_bucket}.sh "$root/launch"
   # launch/setup.sh finds everything installed.
   touch "$root/.venv/installed"
   # Any user must be able to read everything, whatever the umask of the clone was.
