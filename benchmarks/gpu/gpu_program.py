@@ -13,8 +13,9 @@ The time is an estimate: each kernel moves its operands and results at 80 % of t
 bandwidth and takes at least two microseconds. Arithmetic does not limit these networks (see
 roofline.py). Savings by caches are ignored. With several GPUs, each message takes ten microseconds
 and the time of its bytes around a ring, at 80 % of the published rate of NVLink 4 in one direction,
-and nothing is computed meanwhile. The efficiency is the time of one GPU alone, with its share of
-the batch, over the time of each of several.
+and nothing is computed meanwhile; or kernels pass beside it, where the program has any between its
+start and its end. The efficiency is the time of one GPU alone, with its share of the batch, over
+that of several.
 """
 
 import argparse
@@ -140,8 +141,12 @@ def task_of(stage: str, arguments: argparse.Namespace) -> Task:
 
 def show_program(
     arguments: argparse.Namespace, task: Task, batch: int, size: int, steps: int, gpus: int
-) -> float:
-    """Prints the kernels and messages of a compiled program; the estimated seconds of a step."""
+) -> tuple[float, float]:
+    """Prints the kernels and messages of a compiled program.
+
+    Returns:
+      (the estimated seconds of a step, those with messages beside kernels).
+    """
     shared = {}
     if arguments.mode == "train" and gpus > 1:
         shared = {
@@ -163,16 +168,17 @@ def show_program(
         f"{planned.temp_size_in_bytes / 2**30:.2f} GiB"
     )
 
-    def shown(title: str, computation: str) -> float:
+    def shown(title: str, computation: str) -> np.ndarray:
         seconds = show(title, program.kernels(computation), bandwidth)
         messages = program.messages(computation)
-        return seconds + (show_messages(messages, gpus, bandwidth) if messages else 0)
+        exchange = show_messages(messages, gpus, bandwidth) if messages else (0, 0)
+        return seconds + np.array(exchange)
 
     each = shown("each dispatch", program.entry) / steps
     for body in program.loops():
         each += shown("each step", body)
-        print(f"  in total {1e3 * each:.2f} ms per step: {batch / each:.0f} patches/s")
-    return each
+        print(f"  in total {1e3 * each[0]:.2f} ms per step: {batch / each[0]:.0f} patches/s")
+    return tuple(each)
 
 
 def main() -> None:
@@ -217,10 +223,13 @@ def main() -> None:
         if arguments.gpus > 1 and batch % arguments.gpus == 0 and arguments.mode == "train":
             print(f"the same on one GPU with {batch // arguments.gpus} of the batch:")
             alone = show_program(arguments, task, batch // arguments.gpus, size, steps, 1)
-            print(
-                f"  efficiency of {arguments.gpus} GPUs: {1e3 * alone:.2f} / {1e3 * each:.2f} ms "
-                f"= {alone / each:.0%}"
-            )
+            for words, mine, shared in zip(
+                ("", ", messages beside kernels"), alone, each, strict=True
+            ):
+                print(
+                    f"  efficiency of {arguments.gpus} GPUs{words}: {1e3 * mine:.2f} / "
+                    f"{1e3 * shared:.2f} ms = {mine / shared:.0%}"
+                )
     print(measure.where())
 
 

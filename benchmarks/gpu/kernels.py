@@ -57,8 +57,8 @@ class Message(NamedTuple):
         return LEAST_MESSAGE_SECONDS + sent / (SHARE_OF_BANDWIDTH * LINK)
 
 
-def show_messages(messages: list[Message], devices: int, bandwidth: float) -> float:
-    """Prints the messages between devices by kind; returns the estimated seconds."""
+def show_messages(messages: list[Message], devices: int, bandwidth: float) -> tuple[float, float]:
+    """Prints the messages by kind; returns the estimated seconds, and those not beside kernels."""
     estimate = sum(message.seconds(devices) for message in messages)
     hidden = sum(
         min(
@@ -76,7 +76,7 @@ def show_messages(messages: list[Message], devices: int, bandwidth: float) -> fl
         kinds[message.kind].append(message.bytes)
     for kind, sizes in sorted(kinds.items(), key=lambda item: -sum(item[1])):
         print(f"    {len(sizes):5} {sum(sizes) / 1e6:9.1f} MB  {kind}")
-    return estimate
+    return estimate, estimate - hidden
 
 
 def show(title: str, kernels: list[Kernel], bandwidth: float) -> float:

@@ -133,12 +133,18 @@ def _added_up(tree: Any, kernels_in: str = "float32") -> Any:
             sums[place] = lax.psum(leaf.astype(dtype), AXIS).astype(leaf.dtype)
         else:
             joined.setdefault(dtype, []).append(place)
-    for dtype, places in joined.items():
-        some = [leaves[place] for place in places]
-        total = lax.psum(vector_of([leaf.astype(dtype) for leaf in some]), AXIS)
-        for place, part in zip(places, tree_of(total, some), strict=True):
-            sums[place] = part.astype(leaves[place].dtype)
+    for dtype, every in joined.items():
+        for first in range(0, len(every), _MOST_ARRAYS):
+            places = every[first : first + _MOST_ARRAYS]
+            some = [leaves[place] for place in places]
+            total = lax.psum(vector_of([leaf.astype(dtype) for leaf in some]), AXIS)
+            for place, part in zip(places, tree_of(total, some), strict=True):
+                sums[place] = part.astype(leaves[place].dtype)
     return jax.tree.unflatten(structure, sums)
+
+
+# Arrays that are joined to one vector: XLA computes so many while it joins them, in one kernel.
+_MOST_ARRAYS = 16
 
 
 def vector_of(tree: Any) -> jax.Array:

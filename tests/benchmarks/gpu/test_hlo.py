@@ -1,7 +1,9 @@
 """Kernels and bytes of compiled programs, from their text."""
 
+import pytest
+
 from benchmarks.gpu import hlo
-from benchmarks.gpu.kernels import Kernel, least_seconds
+from benchmarks.gpu.kernels import Kernel, Message, least_seconds, show_messages
 
 
 def test_fusions_and_copies_are_the_kernels_of_a_program():
@@ -115,8 +117,31 @@ ENTRY %main (a: f16[1000,4], i: s32[2], b: f16[1000,4]) -> f16[3,4] {
 }
 """
     numbers, row, whole = 4 * 2, 2 * 4, 2 * 1000 * 4
-    assert [(k.kind, k.bytes) for k in hlo.Program(text).kernels("main")] == [
+    program = hlo.Program(text)
+    assert [(m.kind, m.bytes) for m in program.messages("main")] == [("all-gather", 2 * row)]
+    assert [(k.kind, k.bytes) for k in program.kernels("main")] == [
         ("dynamic-slice", 2 * row + 2 * numbers),
-        ("all-gather-start", row + 3 * row),
         ("gather", 3 * row + (3 + 2) * row + numbers + whole),
     ]
+
+
+def test_messages_between_devices_have_bytes_and_kernels_beside_them():
+    """A sum with a kernel between its start and its end, and a gathering with none, on 8 GPUs."""
+    text = """
+ENTRY %main (x: f32[4]) -> f32[8,4] {
+  %x = f32[4]{0} parameter(0)
+  %sum = f32[4]{0} all-reduce-start(%x), replica_groups={{0,1}}, to_apply=%add
+  %c = f32[4]{0} copy(%x)
+  %b = f32[4]{0} bitcast(%c)
+  %done = f32[4]{0} all-reduce-done(%sum)
+  ROOT %g = f32[8,4]{1,0} all-gather(%done), dimensions={0}
+}
+"""
+    program = hlo.Program(text)
+    assert program.kernels("main") == [Kernel("copy", 32, "")]
+    both = [Message("all-reduce", 16, (Kernel("copy", 32, ""),)), Message("all-gather", 128)]
+    assert program.messages("main") == both and program.number() == 3
+    assert both[0].seconds(8) == pytest.approx(1e-5 + 2 * 7 / 8 * 16 / 360e9)
+    assert both[1].seconds(8) == pytest.approx(1e-5 + 7 / 8 * 128 / 360e9)
+    estimate, left = show_messages(both, 8, 1e12)
+    assert estimate - left == pytest.approx(2e-6)  # that of the copy
