@@ -184,6 +184,16 @@ def test_a_variable_without_the_library_is_a_note(tmp_path, monkeypatch, capsys)
     assert not (tmp_path / "s").exists()
 
 
+def test_of_several_processes_only_the_main_one_tracks(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WANDB_PROJECT", "p")
+    monkeypatch.setattr(tracking, "is_installed", lambda name: True)
+    monkeypatch.setattr(tracking.distributed, "is_main", lambda: False)
+    trackers = Tracking.of(settings_with("auto"), tmp_path / "run")
+    with trackers, trackers.stage(StageFolder(tmp_path / "s"), "fold 0 segment") as tracked:
+        tracked.write("step", 1, 1, {"loss": 1.0})
+    assert not (tmp_path / "s").exists() and capsys.readouterr().out == ""
+
+
 def test_parameters_hold_no_folder_of_the_machine(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_PROJECT", "p")
     monkeypatch.setattr(tracking, "is_installed", lambda name: True)
