@@ -23,7 +23,7 @@ from brats_jax.data.modalities import MODALITIES
 from brats_jax.data.neighbours import in_scan, stacked
 from brats_jax.data.normalise import normalise
 from brats_jax.errors import BratsError
-from brats_jax.inference import exported, onnx_network, onnx_program
+from brats_jax.inference import exported, onnx_layers, onnx_program
 from brats_jax.inference.onnx_graph import session
 from brats_jax.inference.onnx_program import channel_sources
 from brats_jax.inference.trained_run import open_run
@@ -191,7 +191,7 @@ class TestAnExportedRun:
         assert [int(n) for n in re.findall(r"\d+", printed)] == expected.tolist()
 
     def test_is_not_written_where_its_numbers_differ(self, trained, tmp_path, monkeypatch):
-        monkeypatch.setattr(onnx_network, "BATCH_NORM_EPSILON", 1.0)
+        monkeypatch.setattr(onnx_layers, "BATCH_NORM_EPSILON", 1.0)
         with pytest.raises(BratsError, match=r"the ONNX program differs from the network by"):
             onnx_program.write(trained, tmp_path)
         assert not list(tmp_path.iterdir())
