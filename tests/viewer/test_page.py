@@ -136,6 +136,10 @@ def test_an_absent_modality_is_no_black_image(tmp_path, case):
     page = Page(write_page(tmp_path / "a.html", lacking).read_text())
     assert "volume-t1gd" not in page.data and "volume-t2" in page.data
     assert "There is no T1Gd image of this case." in page.words
+    assert "was segmented in its place" not in page.words
+    synthetic = dataclasses.replace(lacking, facts={**case.facts, "synthetic": "T1Gd"})
+    words = Page(write_page(tmp_path / "b.html", synthetic).read_text()).words
+    assert "A synthetic T1Gd, predicted from the others, was segmented in its place." in words
 
 
 def test_a_case_without_truth_and_tumour(tmp_path, case):
