@@ -21,7 +21,8 @@ def buckets(monkeypatch):
     return Bucket(url), Bucket(url)
 
 
-def test_a_second_machine_is_refused_while_the_first_gives_signs(buckets):
+def test_a_second_machine_is_refused_while_the_first_gives_signs(buckets, monkeypatch):
+    monkeypatch.setattr(bucket_lease, "WATCH_S", 30.0)
     first, second = map(Lease, buckets)
     first.take()
     with pytest.raises(Busy, match=r"in use by .*, process .*; wait for it or stop it"):

@@ -15,7 +15,7 @@ from brats_jax.runs import bucket_lease, with_bucket
 from brats_jax.runs.bucket import Bucket
 
 # Counts to 6, a checkpoint at each number; continues from the checkpoint that is there. On SIGTERM
-# it saves, as a training does.
+# it saves, as a training does. Its arguments: the folder, a pause, and a number where it waits.
 PROGRAM = """
 import os, pathlib, signal, sys, time
 run = pathlib.Path(sys.argv[1])
@@ -33,7 +33,7 @@ with open(run / "metrics.jsonl", "a") as file:
 while count < 6:
     count += 1
     save(str(count))
-    time.sleep(float(sys.argv[2]))
+    time.sleep(60 if sys.argv[3:] == [str(count)] else float(sys.argv[2]))
 """
 
 
@@ -75,19 +75,19 @@ def test_a_run_is_in_the_bucket_at_its_end_and_comes_back_on_a_new_machine(tmp_p
 def test_a_killed_machine_loses_only_what_followed_the_last_checkpoint(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(Path(with_bucket.__file__).parents[2])}
     run, url = str(tmp_path / "run"), f"file://{tmp_path}/bucket"
-    words = ["--run", run, url, "--", sys.executable, "-S", "-c", PROGRAM, run, "0.7"]
+    words = ["--run", run, url, "--", sys.executable, "-S", "-c", PROGRAM, run, "0.01", "3"]
     process = subprocess.Popen(
         [sys.executable, "-m", "brats_jax.runs.with_bucket", *words], env=environment
     )
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        if (tmp_path / "bucket" / "manifests").is_dir() and in_bucket(tmp_path) >= "2":
+        if (tmp_path / "bucket" / "manifests").is_dir() and in_bucket(tmp_path) >= "3":
             break
         time.sleep(0.05)
     process.kill()
     process.wait()
     kept = int(in_bucket(tmp_path).split()[0])
-    assert 2 <= kept < 6
+    assert kept == 3
     shutil.rmtree(tmp_path / "run", ignore_errors=True)
     shutil.rmtree(tmp_path / ".run.bucket", ignore_errors=True)
     assert call(tmp_path, folder="other") == 0
@@ -96,8 +96,13 @@ def test_a_killed_machine_loses_only_what_followed_the_last_checkpoint(tmp_path)
 
 
 def test_on_sigterm_the_last_upload_follows_the_save(tmp_path):
-    threading.Timer(0.7, os.kill, (os.getpid(), signal.SIGTERM)).start()
-    assert call(tmp_path, pause="5") == 128 + signal.SIGTERM
+    def stop():
+        while not [*tmp_path.glob("bucket/manifests/*")]:
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=stop).start()
+    assert call(tmp_path, pause="60") == 128 + signal.SIGTERM
     assert in_bucket(tmp_path).endswith("saved")
 
 

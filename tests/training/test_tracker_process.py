@@ -6,10 +6,10 @@ from brats_jax.training.tracker_process import TrackerProcess
 
 
 class Failing:
-    """Fails `times` in `log`; notes what arrives."""
+    """Fails `times` in `log`; notes what arrives; calls `then` after the results."""
 
-    def __init__(self, times):
-        self.times, self.arrived = times, []
+    def __init__(self, times, then=lambda: None):
+        self.times, self.then, self.arrived = times, then, []
 
     def open(self, start):
         return ""
@@ -22,6 +22,7 @@ class Failing:
 
     def results(self, values):
         self.arrived.append(dict(values))
+        self.then()
 
     def close(self, how):
         self.arrived.append(how)
@@ -50,9 +51,8 @@ def run_process(adapter, source):
 
 
 def test_numbers_wait_for_a_server_that_is_down_and_its_error_is_reported_once():
-    adapter = Failing(3)
     source = Pipe(START, *RECORDS, {"results": {"best": 1}}, {"end": "finished"})
-    threading.Timer(0.5, source.ended.set).start()
+    adapter = Failing(3, then=source.ended.set)
     answers = run_process(adapter, source)
     assert adapter.arrived == [0, 1, 2, {"best": 1}, "finished"]
     errors = [answer["error"] for answer in answers if "error" in answer]
