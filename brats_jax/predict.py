@@ -5,7 +5,8 @@
     python -m brats_jax.predict --checkpoint=RUN --input=... --output=DIR --task=reconstruct
 
 RUN averages over all complete folds; RUN/fold_K uses one. Exported weights, and the name of a model
-that comes with the package, stand in place of RUN. Cases with a prediction are skipped.
+that comes with the package, stand in place of RUN. --checkpoint=RUN,RUN averages over runs, such as
+one for each plane. Cases with a prediction are skipped.
 """
 
 from pathlib import Path
@@ -21,7 +22,8 @@ from brats_jax.runtime import cli, flag_types
 LARGEST_VOLUME_MM3 = 1e7  # no head holds ten litres
 
 _CHECKPOINT = flag_types.define_path(
-    "checkpoint", "RUN (all folds), RUN/fold_K, exported weights, or a ready model's name."
+    "checkpoint",
+    "RUN (all folds), RUN/fold_K, exported weights, or a ready model's name; several with commas.",
 )
 _INPUT = flag_types.define_path("input", "A case's folder, or a folder with cases below it.")
 _OUTPUT = flag_types.define_path("output", "Folder to write to.")

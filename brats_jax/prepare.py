@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from brats_jax.data.normalise import NORMALISATIONS
+from brats_jax.data.planes import PLANES
 from brats_jax.data.scans.options import MAX_CASE_GB, ReadOptions
 from brats_jax.errors import BratsError
 from brats_jax.runs.default_paths import default_store
@@ -32,6 +33,13 @@ _NORMALISATION = flags.DEFINE_enum(
     NORMALISATIONS,
     "slice (the default): clip and z-score each slice over all its pixels; volume: each volume "
     "over its brain; robust: each volume by the median and interquartile range of its brain.",
+)
+_PLANE = flags.DEFINE_enum(
+    "plane",
+    None,
+    PLANES,
+    "Of the slices: axial (the default) as in the files; coronal or sagittal slices are cut from "
+    "whole volumes.",
 )
 _ADD = flags.DEFINE_bool(
     "add", False, "Add the sources to those of the store, which stay as they are."
@@ -97,6 +105,7 @@ def _main() -> None:
             _SOURCE.value,
             _store(),
             normalisation=_NORMALISATION.value,
+            plane=_PLANE.value,
             patients=_PATIENTS.value,
             seed=_SEED.value,
             shape=_sizes(_SHAPE.value),

@@ -139,6 +139,16 @@ def example_runs(brats_files, once) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="session")
+def plane_runs(brats_files, once) -> dict[str, Path]:
+    """By plane a run of one fold; their stores and cases/ are beside them."""
+    import prediction_examples as examples
+
+    with examples.shallow():
+        folder = once("planes", partial(examples.make_plane_runs, brats_files))
+    return {plane: folder / plane for plane in examples.PLANES}
+
+
+@pytest.fixture(scope="session")
 def small_store(once) -> Store:
     """Eight phantom patients of 16 slices, 48 x 48."""
 

@@ -11,6 +11,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from brats_jax import models
+from brats_jax.data.planes import PLANES
 from brats_jax.data.splits import load_or_make_splits
 from brats_jax.data.store.prepare import prepare
 from brats_jax.data.store.reader import Store
@@ -63,10 +64,25 @@ def make_run(brats_files, folder: Path, normalisation: str) -> Path:
     return folder
 
 
-def write_run(run: Path, store: Store, **changes) -> Path:
+def make_plane_runs(brats_files, folder: Path) -> Path:
+    """FOLDER/cases, and of each plane FOLDER/store_PLANE and the run FOLDER/PLANE.
+
+    A run has one fold of a cross-validation, with random weights of its own.
+    """
+    write_cases(brats_files, folder / "cases")
+    for number, plane in enumerate(PLANES, start=10):
+        path, cases = folder / f"store_{plane}", str(folder / "cases")
+        prepare(cases, path, normalisation="volume", plane=plane, workers=1)
+        fold = {"data__test_fraction": 0.0, "folds": (0,)}
+        write_run(folder / plane, Store.open(path), weights=number, **fold)
+    return folder
+
+
+def write_run(run: Path, store: Store, *, weights: int = 0, **changes) -> Path:
     """The run folder alone; returns it. Without patients in the store there are no splits.
 
-    `changes` of the settings: segment__outputs="regions" and so on.
+    `changes` of the settings: segment__outputs="regions" and so on. Runs with other `weights`
+    have others.
     """
     config = tiny_config(store)
     config.update_from_flattened_dict({k.replace("__", "."): v for k, v in changes.items()})
@@ -80,7 +96,7 @@ def write_run(run: Path, store: Store, **changes) -> Path:
             ("pretrain", pretraining(settings)),
             ("segment", segmentation(settings)),
         ):
-            save(RunFolder(run).fold(fold).stage(stage), task, seed=fold, store=store)
+            save(RunFolder(run).fold(fold).stage(stage), task, seed=weights + fold, store=store)
     return run
 
 
@@ -120,6 +136,7 @@ def save(stage: StageFolder, task, *, seed: int, store: Store, complete: bool = 
             slice_shape=tuple(store.slice_shape),
             store=store.fingerprint,
             version="0.1.0",
+            plane=getattr(store, "plane", "axial"),
         ),
     )
     with contextlib.closing(Checkpoints(stage.best)) as saved:

@@ -9,6 +9,7 @@ import numpy as np
 
 from brats_jax.data.brain import brain_mask
 from brats_jax.data.modalities import channel_indices
+from brats_jax.data.planes import spacing_along
 from brats_jax.data.store.reader import Store
 from brats_jax.evaluation.conventions import Scores, scores_of
 from brats_jax.evaluation.slices import completed, device_batches, facts_of, predicted_labels
@@ -398,4 +399,4 @@ def describe_slices(store: Store, indices: np.ndarray, over: str = "all") -> Sli
 def voxel_spacing_mm(store: Store, patient: str) -> tuple[float, float, float]:
     """Voxel size along height, width and slices; 1 mm where the source has none (BraTS)."""
     spacing = store.case(patient).spacing_mm
-    return tuple(float(s) for s in spacing) if spacing else (1.0, 1.0, 1.0)  # type: ignore[return-value]
+    return spacing_along(spacing, store.plane) if spacing else (1.0, 1.0, 1.0)

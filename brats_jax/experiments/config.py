@@ -375,6 +375,7 @@ def describe_store(store: Store) -> StoreFacts:
         source=store.manifest.source,
         normalisation=store.manifest.normalisation,
         patients=count_kinds(store.manifest),
+        plane=store.manifest.plane,
     )
 
 

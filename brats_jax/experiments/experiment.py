@@ -410,6 +410,7 @@ class Fold:
             slice_shape=tuple(self.store.slice_shape),
             store=self.store.fingerprint,
             version=about.__version__,
+            plane=self.store.plane,
         )
         start = initialisation.Initialisation(
             self.settings, task, self.pretrained, self.mesh, self.title

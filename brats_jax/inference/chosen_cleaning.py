@@ -41,7 +41,7 @@ def fitted_sizes(trained: TrainedRun) -> tuple[FittedSizes | None, str]:
     Raises:
       BratsError: the run's cleaning.json is damaged or was edited.
     """
-    if not trained.segments:
+    if not trained.segments or trained.others:  # sizes are fitted to one run's predictions
         return None, ""
     if trained.weights is not None:
         return trained.weights.tasks[trained.task_name].cleaning, ""

@@ -19,6 +19,7 @@ import numpy as np
 
 from brats_jax.data.modalities import MODALITIES
 from brats_jax.data.neighbours import blank_slices, in_scan, stacked
+from brats_jax.data.planes import AXIAL, axial_again, cut_along
 from brats_jax.inference.flips import FLIPS, flipped
 from brats_jax.inference.trained_run import EnsembleMember
 from brats_jax.models import Weights
@@ -62,6 +63,7 @@ class Ensemble:
         self.members = tuple(members)
         self.flips = FLIPS if flips else FLIPS[:1]
         self.mesh = members[0].network.mesh
+        self.plane = members[0].network.meta.record.plane
         if not batch_size:
             batch_size = 8 if jax.default_backend() == "cpu" else 32
         self.batch_size = devices.round_up(batch_size, self.mesh)
@@ -87,15 +89,14 @@ class Ensemble:
         One program serves every set of modalities: which are there is data to it.
 
         Args:
-          images: float16[S, H, W, 4], normalised as the training data. For networks with a context
-            the slices of one scan from bottom to top, without gaps.
+          images: float16[S, H, W, 4], normalised as the training data, in axial slices. For
+            networks with a context or of another plane the slices of one scan from bottom to top,
+            without gaps.
           present: the modalities that count; None: all. The result does not depend on the images
             of others. A network that takes missing modalities is told; to any other they are 0.
           details: return probabilities and entropy too.
         """
-        there = np.isin(MODALITIES, MODALITIES if present is None else list(present))
-        if not there.all():
-            images = np.where(there, images, images.dtype.type(0))
+        images, there = self._prepared(images, present)
         channels = len(self.members[0].network.task.outputs)
 
         def of_batch(batch: Batch) -> dict[str, jax.Array]:
@@ -108,13 +109,46 @@ class Ensemble:
         found = self._over_slices(images, of_batch, axis_of={"views": 1}, there=there)
         return SliceLabels(
             labels=found["labels"],
-            views=found.get("views", np.empty((0, *images.shape[:3]), np.uint8)),
+            views=found.get("views", np.empty((0, *found["labels"].shape), np.uint8)),
             probabilities=found.get("probabilities"),
             entropy=found.get("entropy"),
         )
 
+    def mean_outputs(
+        self, images: np.ndarray, present: Collection[str] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The averages before any decision; arguments as for `segment`.
+
+        Returns:
+          (float32[S, H, W, K], uint8[V, S, H, W]): mean probabilities of the network's outputs,
+          and the labels of every fold and flip.
+        """
+        images, there = self._prepared(images, present)
+        channels = len(self.members[0].network.task.outputs)
+
+        def of_batch(batch: Batch) -> dict[str, jax.Array]:
+            total, views = self._sum(batch, channels)
+            return {"mean": total / self.size, "views": jnp.stack(views)}
+
+        found = self._over_slices(images, of_batch, axis_of={"views": 1}, there=there)
+        return found["mean"], found["views"]
+
+    def _prepared(
+        self, images: np.ndarray, present: Collection[str] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The images in slices of the networks' plane, and bool[4]: the modalities that count."""
+        there = np.isin(MODALITIES, MODALITIES if present is None else list(present))
+        if not there.all():
+            images = np.where(there, images, images.dtype.type(0))
+        return np.ascontiguousarray(cut_along(images, self.plane)), there
+
     def compile_for(self, slice_shape: tuple[int, int], *, details: bool = False) -> None:
-        """Compiles the programs for slices of a shape, by the prediction of a blank one."""
+        """Compiles the programs for axial slices of a shape, by the prediction of a blank one.
+
+        The slices of other planes have the size of the whole scan: they are compiled with it.
+        """
+        if self.plane != AXIAL:
+            return
         blank = np.zeros((1, *slice_shape, len(MODALITIES)), np.float16)
         if self.members[0].network.segments:
             self.segment(blank, details=details)
@@ -133,7 +167,7 @@ class Ensemble:
         def of_batch(batch: Batch) -> dict[str, jax.Array]:
             return {"image": network.prediction(self._sum(batch, channels)[0]) / self.size}
 
-        return self._over_slices(images, of_batch)["image"]
+        return self._over_slices(self._prepared(images)[0], of_batch)["image"]
 
     def _sum(self, batch: Batch, channels: int) -> tuple[jax.Array, list[jax.Array]]:
         """Sum over folds and flips [B, H, W, channels], and the labels of each."""
@@ -188,7 +222,7 @@ class Ensemble:
         equal outputs.
 
         Args:
-          images: float16[S, H, W, 4].
+          images: float16[S, H, W, 4], in the networks' plane; results are in axial slices again.
           of_batch: from a batch of `Task.test_input` to results by name.
           axis_of: by name, the axis of the slices; 0 where it has none.
           there: bool[4], the modalities that count, for a network that takes missing ones.
@@ -230,4 +264,7 @@ class Ensemble:
         for name, whole in found.items():
             if len(blank) > 1:
                 whole[along(name, blank[1:])] = whole[along(name, blank[:1])]
-        return found
+        return {
+            name: np.ascontiguousarray(axial_again(whole, self.plane, (axis_of or {}).get(name, 0)))
+            for name, whole in found.items()
+        }

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from brats_jax import about
-from brats_jax.data.folds import fold_titles
 from brats_jax.data.modalities import CLASSES
+from brats_jax.data.planes import AXIAL
 from brats_jax.data.scans import provenance
 from brats_jax.inference.missing import Given, short
 from brats_jax.inference.postprocess import Cleaning
@@ -24,13 +24,14 @@ def facts_of(
       notes: on the case.
     """
     settings, flips = trained.document.settings, averaged.flips
-    folds = fold_titles([member.fold for member in trained.members])
+    planes = [one.record.plane for one in trained.runs]
     facts = {
         "model": trained.hash,
-        "run": f"{trained.name}, {folds}",
+        "run": trained.title,
+        "planes": ", ".join(planes) if set(planes) != {AXIAL} else "",
         "weights": trained.weights.weights_sha256 if trained.weights else "",
         "predictions averaged": f"{averaged.folds * flips}" + f" ({flips} flips)" * (flips > 1),
-        "images": short([name for name in trained.task.inputs if name not in lacks.missing]),
+        "images": short([name for name in trained.inputs if name not in lacks.missing]),
         "missing": short(lacks.missing),
         "synthetic": short(lacks.synthetic),
         "slices beside each": f"{trained.task.context} on each side" * bool(trained.task.context),

@@ -141,7 +141,7 @@ def needed_of(
     trained = model.trained
     if not trained.segments:
         return needed, ""
-    end = remedy(takes_missing=trained.task.takes_missing, synthesiser=model.synthesiser, flag=flag)
+    end = remedy(takes_missing=trained.takes_missing, synthesiser=model.synthesiser, flag=flag)
     if hidden := [n for n in given.refused if n in model.leave_out and n in present]:
         raise BratsError(f"leave_out={','.join(hidden)}: the model needs {shown(hidden)}{end}")
     return needed, end

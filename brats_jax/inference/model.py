@@ -22,7 +22,7 @@ from brats_jax.data.scans.scan import Scan, read_scan
 from brats_jax.errors import BratsError
 from brats_jax.inference import postprocess
 from brats_jax.inference.chosen_cleaning import chosen_cleaning
-from brats_jax.inference.ensemble import Ensemble, SliceLabels
+from brats_jax.inference.ensemble import SliceLabels
 from brats_jax.inference.facts import facts_of
 from brats_jax.inference.inputs import (
     Arrays,
@@ -32,7 +32,6 @@ from brats_jax.inference.inputs import (
     Paths,
     parse_images,
 )
-from brats_jax.inference.located import open_model
 from brats_jax.inference.missing import (
     Given,
     Synthesiser,
@@ -52,6 +51,7 @@ from brats_jax.inference.results import (
     label_names,
     label_values,
 )
+from brats_jax.inference.several_runs import ensemble_of, open_models
 from brats_jax.inference.trained_run import TrainedRun
 from brats_jax.runs.folder import STAGE_OF_TASK
 from brats_jax.runs.sidecars import (
@@ -96,12 +96,12 @@ class Model:
     ) -> None:
         self.trained, self.cleaning, self.max_case_gb = trained, cleaning, max_case_gb
         self.leave_out, self.synthesiser = parse_left_out(leave_out), synthesiser
-        self.ensemble = Ensemble(trained.members, flips=tta, batch_size=batch_size)
+        self.ensemble = ensemble_of(trained, flips=tta, batch_size=batch_size)
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """The modalities that the model reads; see `given` for what a case may lack."""
-        return self.trained.task.inputs
+        return self.trained.inputs
 
     def given(self, present: Collection[str]) -> Given:
         """What becomes of the inputs that a case with these modalities lacks."""
@@ -109,7 +109,7 @@ class Model:
         return given_of(
             self.inputs,
             there,
-            takes_missing=self.trained.task.takes_missing,
+            takes_missing=self.trained.takes_missing,
             synthesiser=self.synthesiser,
         )
 
@@ -408,7 +408,8 @@ def load(
     """Loads a run (all its complete folds, as an ensemble), one fold of it, or exported weights.
 
     Args:
-      path: RUN, RUN/fold_K, the folder of exported weights, or the name of a ready model.
+      path: RUN, RUN/fold_K, the folder of exported weights, or the name of a ready model; several
+        with commas between them are averaged.
       task: 'segment', or 'reconstruct' for the network of the first stage.
       tta: average over flips too.
       calibrated: use the temperatures that `python -m brats_jax.calibrate` has fitted.
@@ -431,7 +432,9 @@ def load(
     ReadOptions(max_case_gb=max_case_gb)  # refuses other numbers
     if task == "reconstruct" and synthesise:
         raise BratsError("--synthesise is for labels: leave it out, --task=reconstruct predicts it")
-    trained = open_model(path, task, devices.data_mesh(), calibrated=calibrated)
+    trained = open_models(path, task, devices.data_mesh(), calibrated=calibrated)
+    if synthesise and trained.others:
+        raise BratsError("--synthesise needs the first stage of one run: give one --checkpoint")
     synthesiser = open_synthesiser(path, trained, tta, batch_size) if synthesise else None
     cleaning, note = chosen_cleaning(trained, min_component_mm3, min_et_mm3)
     if note:

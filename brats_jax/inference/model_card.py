@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from brats_jax.data.modalities import CLASSES, DISPLAY_NAMES
+from brats_jax.data.planes import AXIAL
 from brats_jax.inference.postprocess import Cleaning
 from brats_jax.runs.cleaning_document import INVENTED_ET_ML, FittedSizes
 from brats_jax.runs.documents import CROSS_VALIDATION, FoldsScore
@@ -148,6 +149,7 @@ def _section(document: WeightsDocument, task: str) -> str:
          if task == "segment" else f"2D ResNet-50 encoder-decoder, width {model['width']}"),
         ("fusion of modalities", model.get("fusion", "")
          + f", {model.get('fusion_weights')} weights" * ("fusion_weights" in model)),
+        ("slices", record.plane if record.plane != AXIAL else ""),
         ("normalisation", str(record.normalisation)),
         ("trainings in the average", str(len(networks.folds))),
         ("data", _sources(networks)),

@@ -22,6 +22,7 @@ from brats_jax import about
 from brats_jax.data.modalities import CLASSES, MODALITIES
 from brats_jax.data.neighbours import offsets
 from brats_jax.data.normalise import normalise
+from brats_jax.data.planes import words_on
 from brats_jax.errors import BratsError
 from brats_jax.inference import exported, onnx_normalise
 from brats_jax.inference.ensemble import Ensemble
@@ -105,7 +106,7 @@ def _facts(trained: TrainedRun) -> dict[str, str]:
         "modalities": ",".join(MODALITIES),
         "used": ",".join(trained.task.stem),
         "intensities": "raw, skull-stripped, background 0, 1 mm pixels",
-        "orientation": "LPS",
+        "orientation": words_on(trained.record.plane).partition(":")[0],
         "normalisation": trained.normalisation,
     }
     if trained.segments:

@@ -16,6 +16,7 @@ from brats_jax.inference.cases import Outcome
 from brats_jax.inference.missing import needed_of, short
 from brats_jax.inference.model import load
 from brats_jax.inference.outputs import OutputOptions
+from brats_jax.inference.trained_run import TrainedRun
 from brats_jax.runs.folder import PredictionFolder
 from brats_jax.runtime import devices
 from brats_jax.runtime.console import print_line
@@ -38,7 +39,8 @@ def predict(
     """Predicts cases, writes the results and prints a summary.
 
     Args:
-      checkpoint: RUN, RUN/fold_K, exported weights, or the name of a ready model.
+      checkpoint: RUN, RUN/fold_K, exported weights, or the name of a ready model; several with
+        commas between them.
       source: a case's folder, or a folder with cases; or modality -> file of one case.
       output: folder to write to.
       options: which files to write.
@@ -69,9 +71,8 @@ def predict(
                 f"model needs {needed}{remedy}"
             )
     print_line(RESEARCH_USE_ONLY)
-    folds = fold_titles([member.fold for member in model.trained.members])
     print_line(
-        f"{plural(len(cases), 'case')}; {model.trained.run}, {folds}, model "
+        f"{plural(len(cases), 'case')}; {_places(model.trained)}, model "
         f"{model.trained.hash[:12]}; predictions averaged: {model.ensemble.size}; "
         f"{devices.describe()}"
     )
@@ -94,3 +95,10 @@ def predict(
     if task == "segment" and table.exists():
         print_line(f"volumes: {table}")
     return outcome
+
+
+def _places(trained: TrainedRun) -> str:
+    """The folders and the folds of all runs of a model."""
+    return "; ".join(
+        f"{one.run}, {fold_titles([member.fold for member in one.members])}" for one in trained.runs
+    )

@@ -9,7 +9,8 @@ from pathlib import Path
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from brats_jax.data.folds import fold_title
+from brats_jax.data.folds import fold_title, fold_titles
+from brats_jax.data.modalities import MODALITIES
 from brats_jax.data.normalise import NORMALISATIONS
 from brats_jax.data.scans.persons import subject_of
 from brats_jax.data.splits import Splits
@@ -71,6 +72,7 @@ class TrainedRun:
       seen: the subjects in the training and validation sets.
       notes: warnings for the user, one line each.
       weights: of exported weights their config.json; None for a run.
+      others: further runs whose predictions are averaged with this one's; see `several_runs`.
     """
 
     run: Path
@@ -81,14 +83,43 @@ class TrainedRun:
     seen: frozenset[str]
     notes: tuple[str, ...]
     weights: WeightsDocument | None = None
+    others: tuple["TrainedRun", ...] = ()
 
     @property
     def name(self) -> str:
         """The name of the model, without the folders of the machine."""
         return (self.weights.name if self.weights else "") or self.run.absolute().name
 
+    @property
+    def runs(self) -> tuple["TrainedRun", ...]:
+        """This run and the others."""
+        return (self, *self.others)
+
+    @property
+    def title(self) -> str:
+        """The names and folds of all runs: 'axial, fold 0; coronal, fold 0'."""
+        return "; ".join(
+            f"{one.name}, {fold_titles([member.fold for member in one.members])}"
+            for one in self.runs
+        )
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The modalities that the networks need, those of all runs in canonical order."""
+        if not self.others:
+            return self.task.inputs
+        needed = {name for one in self.runs for name in one.task.inputs}
+        return tuple(name for name in MODALITIES if name in needed)
+
+    @property
+    def takes_missing(self) -> bool:
+        """Whether the networks of all runs were trained for missing modalities."""
+        return all(one.task.takes_missing for one in self.runs)
+
     def has_seen(self, case: str) -> bool:
         """Whether the person of a case is in the training or validation sets, by the names."""
+        if any(one.has_seen(case) for one in self.others):
+            return True
         if self.weights is None:
             return subject_of(case) in {subject_of(name) for name in self.seen}
         networks = self.weights.tasks[self.task_name]
@@ -127,8 +158,8 @@ class TrainedRun:
 
     @property
     def hash(self) -> str:
-        """The `combined_hash` of the members."""
-        return combined_hash([member.hash for member in self.members])
+        """The `combined_hash` of the members of all runs."""
+        return combined_hash([member.hash for one in self.runs for member in one.members])
 
     def describe(self) -> ModelFacts:
         """The identity of the model, written beside every prediction."""
@@ -141,6 +172,7 @@ class TrainedRun:
             record=self.record,
             config=without_places(self.document.config),
             weights=self.weights.weights_sha256 if self.weights else "",
+            others=tuple(one.describe() for one in self.others),
         )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from brats_jax.data.planes import AXIAL
 from brats_jax.data.sources.joined import descriptions_in
 from brats_jax.reporting.read_runs import Study
 from brats_jax.runs.pretraining_words import predicted_from
@@ -21,7 +22,7 @@ def facts(study: Study) -> Iterator[str]:
         line = (
             f"Store {store.fingerprint} ({describe_source(store.source)}), normalised by "
             f"{store.normalisation}"
-        )
+        ) + f", {store.plane} slices" * (store.plane != AXIAL)
         place = run.document.settings.data.store
         name = Path(place).name
         line = f"{line}, in a folder called {name}." if name else f"{line}."

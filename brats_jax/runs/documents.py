@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
+from brats_jax.data.planes import AXIAL
 from brats_jax.runs.axes import Axes
 from brats_jax.runs.recorded_settings import RecordedSettings
 from brats_jax.runs.store_facts import StoreFacts
@@ -168,6 +169,7 @@ class TrainingFacts(Part):
       slice_shape: (H, W) of the store.
       store: its fingerprint.
       version: of this program.
+      plane: of the slices, one of `data.planes.PLANES`.
     """
 
     split_by: str | None = None
@@ -176,6 +178,7 @@ class TrainingFacts(Part):
     slice_shape: tuple[int, ...] | None = None
     store: str | None = None
     version: str | None = None
+    plane: str = AXIAL
 
 
 @dataclass(frozen=True)

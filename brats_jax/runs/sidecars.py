@@ -35,6 +35,7 @@ class ModelFacts(Part):
       record: facts on the training data.
       config: the settings of the run, as JSON has them.
       weights: SHA-256 of the file of exported weights; '' for a run.
+      others: further runs in the average.
     """
 
     hash: str
@@ -43,6 +44,7 @@ class ModelFacts(Part):
     record: TrainingFacts
     config: dict[str, Any]
     weights: str = ""
+    others: tuple["ModelFacts", ...] = ()
 
 
 @dataclass(frozen=True)

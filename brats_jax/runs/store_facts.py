@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from brats_jax.data.planes import AXIAL
 from brats_jax.runtime.document import Part
 
 
@@ -16,9 +17,11 @@ class StoreFacts(Part):
       normalisation: 'slice', 'volume' or another.
       patients: numbers of scans and persons, 'labelled', 'labelled_persons' and so on, by
         `data.store.summary.count_kinds`; empty where all have labels and all modalities.
+      plane: of the slices, one of `data.planes.PLANES`.
     """
 
     fingerprint: str
     source: dict[str, Any]
     normalisation: str
     patients: dict[str, int] = field(default_factory=dict)
+    plane: str = AXIAL

@@ -9,6 +9,7 @@ import time
 from collections.abc import Generator, Sequence
 from pathlib import Path
 
+from brats_jax.data.planes import AXIAL
 from brats_jax.data.sources.base import Source
 from brats_jax.data.store.layout import CaseRecord
 from brats_jax.data.store.writer import StorageError, write_case
@@ -27,10 +28,13 @@ class CasePool:
       source: the source of the cases; must pickle.
       normalisation: one of `data.normalise.NORMALISATIONS`.
       workers: number of processes.
+      plane: of the slices, one of `data.planes.PLANES`.
     """
 
-    def __init__(self, store: Path, source: Source, normalisation: str, workers: int) -> None:
-        self._task = (store, source, normalisation)
+    def __init__(
+        self, store: Path, source: Source, normalisation: str, workers: int, plane: str = AXIAL
+    ) -> None:
+        self._task = (store, source, normalisation, plane)
         self._workers = workers
         self._pool: concurrent.futures.ProcessPoolExecutor | None = None
         if workers > 1:
@@ -73,14 +77,16 @@ class CasePool:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
 
-_task: tuple[Path, Source, str]
+_task: tuple[Path, Source, str, str]
 
 
-def _start_worker(parent: int, store: Path, source: Source, normalisation: str, count: int) -> None:
+def _start_worker(
+    parent: int, store: Path, source: Source, normalisation: str, plane: str, count: int
+) -> None:
     global _task
     die_with_parent(parent)
     threads.set_limit(count)
-    _task = (store, source, normalisation)
+    _task = (store, source, normalisation, plane)
     # Ctrl-C is the parent's to handle.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
@@ -90,10 +96,10 @@ def _work(patient: str) -> CaseRecord | str:
 
 
 def _write_or_reason(
-    store: Path, source: Source, normalisation: str, patient: str
+    store: Path, source: Source, normalisation: str, plane: str, patient: str
 ) -> CaseRecord | str:
     try:
-        return write_case(store, source, patient, normalisation)
+        return write_case(store, source, patient, normalisation, plane)
     except StorageError:
         raise
     except BratsError as error:

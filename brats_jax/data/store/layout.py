@@ -17,7 +17,8 @@ In a store to which sources were added the index is index_K.npz and tumour_pixel
 
 Only a box (row, column, height, width) around the head is stored of every slice, slice after slice
 and row by row. Outside the box the images equal `background` and the labels are 0 (see `crops`).
-H runs to the patient's Left, W to Posterior, slices to Superior (LPS).
+H runs to the patient's Left, W to Posterior, slices to Superior (LPS); in a store of another plane
+as `data.planes` says, and slices are numbered from 0.
 """
 
 import hashlib
@@ -31,6 +32,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from brats_jax.data.modalities import CLASS_LABELS, MODALITIES
+from brats_jax.data.planes import AXIAL, PLANES
 from brats_jax.data.store.channel_audit import ChannelAudit, ContrastSums
 from brats_jax.data.store.tissue_audit import TissueSums
 from brats_jax.runtime.document import Document, Part, SealedDocument
@@ -127,6 +129,7 @@ class PreparationSettings(Document):
     source: dict[str, Any]
     normalisation: str
     version: int
+    plane: str = AXIAL
 
 
 @dataclass(frozen=True)
@@ -248,6 +251,7 @@ class Manifest(SealedDocument):
       source_of: the source of each patient, by its number in `source`; empty where there is one.
       index, tumour_pixels: the names of these files, which differ in a store that has grown.
       earlier: the store before sources were added to it, each time.
+      plane: of the slices, one of `data.planes.PLANES`.
     """
 
     SCHEMA: ClassVar[str] = "brats_jax.store"
@@ -280,6 +284,7 @@ class Manifest(SealedDocument):
     index: str = INDEX
     tumour_pixels: str = TUMOUR_PIXELS
     earlier: tuple[EarlierStore, ...] = ()
+    plane: str = AXIAL
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
@@ -296,4 +301,6 @@ class Manifest(SealedDocument):
         for name in ("label_kinds", "present", "source_of"):
             if len(getattr(manifest, name)) not in (0, len(manifest.patients)):
                 raise ValueError(f"'{name}' is not of {len(manifest.patients)} patients")
+        if manifest.plane not in PLANES:
+            raise ValueError(f"'plane' is {manifest.plane!r}, not {', '.join(PLANES)}")
         return manifest

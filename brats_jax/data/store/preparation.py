@@ -10,6 +10,7 @@ from typing import TypeVar
 from brats_jax import about
 from brats_jax.data.modalities import CLASS_LABELS, CLASSES, MODALITIES
 from brats_jax.data.normalise import PERCENTILE
+from brats_jax.data.planes import AXIAL
 from brats_jax.data.scans.grids import ORIENTATION
 from brats_jax.data.sources.base import state_of
 from brats_jax.data.sources.detect import PHANTOM
@@ -53,10 +54,12 @@ class Preparation:
         skipped: dict[str, str],
         say: Callable[[str], None],
         before: Manifest | None,
+        plane: str = AXIAL,
     ) -> None:
         self.store = store
         self.sources = sources
         self.normalisation = normalisation
+        self.plane = plane
         self.workers = workers or threads.available_cpus()
         self.skip_bad_cases = skip_bad_cases
         self.require_labels = require_labels
@@ -113,7 +116,11 @@ class Preparation:
             progress_bar(count, "cases", "case", done, self.say) as progress,
             contextlib.closing(
                 CasePool(
-                    self.store, self.sources, self.normalisation, max(1, min(self.workers, missing))
+                    self.store,
+                    self.sources,
+                    self.normalisation,
+                    max(1, min(self.workers, missing)),
+                    self.plane,
                 )
             ) as pool,
         ):
@@ -263,6 +270,7 @@ class Preparation:
             index=index[0],
             tumour_pixels=index[1],
             earlier=growth.earlier_stores(self.before),
+            plane=self.plane,
         ).sealed()
         # Until here a store that grows is the one that it was.
         writer.write_document(self.store / MANIFEST, manifest)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from brats_jax.data.normalise import NORMALISATIONS
+from brats_jax.data.planes import AXIAL, PLANES
 from brats_jax.data.scans.options import ReadOptions
 from brats_jax.data.sources.base import Source, known_problems
 from brats_jax.data.sources.detect import open_sources
@@ -18,7 +19,7 @@ from brats_jax.data.sources.joined import (
     place_of,
 )
 from brats_jax.data.sources.reopen import reopen
-from brats_jax.data.store import growth, writer
+from brats_jax.data.store import growth, other_planes, writer
 from brats_jax.data.store.layout import (
     MANIFEST,
     PREPARATION,
@@ -41,6 +42,7 @@ def prepare(
     store: str | os.PathLike[str],
     *,
     normalisation: str | None = None,
+    plane: str | None = None,
     patients: int | None = None,
     seed: int | None = None,
     shape: Sequence[int] | None = None,
@@ -64,6 +66,8 @@ def prepare(
         of some of these sources.
       normalisation: 'slice' (the paper's), 'volume' or 'robust' (see `data.normalise`); None for
         'slice' or, with `add`, that of the store.
+      plane: of the slices, one of `data.planes.PLANES`; None for 'axial' or, with `add`, that of
+        the store.
       patients, seed, shape, channel_order, labels, options: see `sources.detect.open_source`; of
         several sources each takes those that fit it.
       workers: number of processes; None for one per available processor, 1 for this process alone.
@@ -89,6 +93,11 @@ def prepare(
         raise BratsError(
             f"unknown normalisation '{normalisation}'; valid: {', '.join(NORMALISATIONS)}"
         )
+    if plane is None:
+        plane = before.plane if add and before else AXIAL
+    if plane not in PLANES:
+        raise BratsError(f"unknown plane '{plane}'; valid: {', '.join(PLANES)}")
+    other_planes.check_normalisation(plane, normalisation)
     if workers is not None and workers < 1:
         raise BratsError(f"--workers={workers} must be at least 1")
     given = [source] if isinstance(source, str | os.PathLike) or not _is_list(source) else source
@@ -110,7 +119,10 @@ def prepare(
     if sources.holds(known):
         sources = sources.ordered(known)
     settings = PreparationSettings(
-        source=sources.description, normalisation=normalisation, version=Manifest.VERSION
+        source=sources.description,
+        normalisation=normalisation,
+        version=Manifest.VERSION,
+        plane=plane,
     )
     if before is not None:
         _check_same_settings(store, before.settings, settings, grows=sources.holds(known))
@@ -149,6 +161,7 @@ def prepare(
             skipped,
             say,
             before,
+            plane,
         )
         try:
             audit = job.run(ignore_audit)
@@ -245,4 +258,8 @@ def _by_name(settings: PreparationSettings) -> dict[str, Any]:
     """The settings by name, as JSON has them."""
     document = json.loads(json.dumps(settings.to_json()))
     source = document.pop("source")
-    return {**document, **{f"source.{name}": value for name, value in source.items()}}
+    return {
+        "plane": settings.plane,
+        **document,
+        **{f"source.{name}": value for name, value in source.items()},
+    }

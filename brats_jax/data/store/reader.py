@@ -165,6 +165,11 @@ class Store:
         return self
 
     @property
+    def plane(self) -> str:
+        """Of the slices, one of `data.planes.PLANES`."""
+        return self.manifest.plane
+
+    @property
     def tumour_pixels(self) -> np.ndarray:
         """Flat positions row * W + column of all tumour pixels; see `tumour_offsets`."""
         return self._maps[self.manifest.tumour_pixels].array

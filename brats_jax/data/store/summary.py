@@ -11,6 +11,7 @@ from brats_jax.data.modalities import (
     MODALITIES,
     WHOLE_TUMOUR,
 )
+from brats_jax.data.planes import AXIAL
 from brats_jax.data.sources.joined import descriptions_in
 from brats_jax.data.store import channel_audit
 from brats_jax.data.store.layout import MANIFEST, Manifest, StoreSummary
@@ -42,7 +43,9 @@ def summary_table(store: str | os.PathLike[str], manifest: Manifest) -> str:
         *[(name, text) for name, text in kinds_of_patients(manifest).items()],
         (
             "slices",
-            f"{summary.slices:,} of {height} x {width}, {summary.tumour_slices:,} with tumour"
+            f"{summary.slices:,} of {height} x {width}, "
+            + f"{manifest.plane}, " * (manifest.plane != AXIAL)
+            + f"{summary.tumour_slices:,} with tumour"
             + (" by labels" if manifest.label_kinds else ""),
         ),
         *_holes(summary),

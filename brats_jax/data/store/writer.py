@@ -22,12 +22,14 @@ from brats_jax.data.modalities import (
     WHOLE_TUMOUR,
 )
 from brats_jax.data.normalise import normalise_crops
+from brats_jax.data.planes import AXIAL
 from brats_jax.data.scans.grids import ORIENTATION
 from brats_jax.data.sources.base import Case, Source, state_of
 from brats_jax.data.store import layout
 from brats_jax.data.store.channel_audit import contrast_sums
 from brats_jax.data.store.label_checks import check_in_brain, tumour_hash
 from brats_jax.data.store.layout import CaseRecord, FileEntry, StoreSummary
+from brats_jax.data.store.other_planes import in_plane
 from brats_jax.data.store.tissue_audit import tissue_sums
 from brats_jax.data.whole_volumes import missing_slices
 from brats_jax.errors import BratsError
@@ -94,7 +96,9 @@ def write_document(path: Path, document: Document) -> FileEntry:
     return write_bytes(path, f"{{\n{entries}\n}}\n".encode())
 
 
-def write_case(store: Path, source: Source, patient: str, normalisation: str) -> CaseRecord:
+def write_case(
+    store: Path, source: Source, patient: str, normalisation: str, plane: str = AXIAL
+) -> CaseRecord:
     """Reads, normalises and writes one case; its record is written last.
 
     Args:
@@ -102,12 +106,14 @@ def write_case(store: Path, source: Source, patient: str, normalisation: str) ->
       source: the source of the case.
       patient: its name in the source.
       normalisation: one of `normalise.NORMALISATIONS`.
+      plane: of the slices to write, one of `planes.PLANES`.
 
     Raises:
       BratsError: the case is unfit or the disk is full; no file of the case is left then.
     """
     case = source.read(patient)
     _check_case(case)
+    case = in_plane(case, plane)
     images = normalise_crops(case.images, normalisation)
     true, labels = case.labels, np.zeros(0, np.uint8)
     if true is not None:

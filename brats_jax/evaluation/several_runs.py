@@ -1,0 +1,176 @@
+"""Runs with the same splits, scored alone and averaged, on the patients that none has trained on.
+
+Of each fold every run's network of this fold is taken, and the patients of its test set; each run
+reads them from its own store, in the plane of its slices. All are scored in axial slices.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from brats_jax.data.planes import axial_again
+from brats_jax.data.splits import Splits, fold_split
+from brats_jax.data.store.reader import Store
+from brats_jax.errors import BratsError
+from brats_jax.evaluation.calibration import opened_data
+from brats_jax.evaluation.scoring import tally_segmentation
+from brats_jax.evaluation.tallies import SegmentationTally, Slices
+from brats_jax.inference.ensemble import Ensemble
+from brats_jax.inference.several_runs import averaged
+from brats_jax.inference.trained_run import TrainedRun, open_run
+from brats_jax.runs.folder import RunFolder
+from brats_jax.tasks.segmentation_outputs import SegmentationOutputs
+
+MEAN = "mean of all"
+_SLICES_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class RunToScore:
+    """A run, opened, with the data that it was trained on."""
+
+    trained: TrainedRun
+    store: Store
+    splits: Splits
+
+
+def open_runs(paths: Sequence[RunFolder], mesh: Mesh) -> list[RunToScore]:
+    """Opens the second stage of runs that were trained on the same splits.
+
+    Raises:
+      BratsError: fewer than two runs, another store than that of a training, other splits, a split
+        by slice or none, or networks that cannot be averaged.
+    """
+    if len(paths) < 2:
+        raise BratsError("give two runs or more to average")
+    opened = []
+    for folder in paths:
+        trained = open_run(folder.path, "segment", mesh)
+        opened.append(RunToScore(trained, *opened_data(trained, None)))
+    first = opened[0]
+    for one in opened:
+        if one.splits.digest != first.splits.digest:
+            raise BratsError(
+                f"{one.trained.run} was trained on other splits than {first.trained.run}: a "
+                "patient that one has not seen is in the other's training; train both with the "
+                "same patients and settings of config.data"
+            )
+        if one.splits.split_by != "patient" or one.splits.all_train:
+            raise BratsError(
+                f"{one.trained.run} holds out no patients: it was trained on all, or by slice"
+            )
+    averaged([one.trained for one in opened])  # refuses what cannot be averaged
+    return opened
+
+
+def common_folds(runs: Sequence[RunToScore]) -> list[int]:
+    """The folds that all runs have trained to the end.
+
+    Raises:
+      BratsError: there is none.
+    """
+    folds = [{member.fold for member in one.trained.members} for one in runs]
+    found = sorted(set.intersection(*folds))
+    if not found:
+        raise BratsError("the runs have no complete fold in common: train the same config.folds")
+    return found
+
+
+def score(
+    runs: Sequence[RunToScore], names: Sequence[str], fold: int, *, tta: bool, tolerance_mm: float
+) -> dict[str, SegmentationTally]:
+    """The tallies of a fold's test patients, by run and of the mean of all.
+
+    Args:
+      runs: of `open_runs`.
+      names: of the runs, in this order.
+      fold: number of the fold.
+      tta: average over flips as well.
+      tolerance_mm: boundary pixels nearer than this count as found (NSD).
+
+    Raises:
+      BratsError: the stores differ in a patient's labels or size; no whole test volume.
+    """
+    each = [Ensemble([m for m in one.trained.members if m.fold == fold], flips=tta) for one in runs]
+    first = runs[0]
+    test = fold_split(first.splits, first.store, fold).test
+    patients = [
+        p
+        for p in np.unique(first.store.patient_of[test]).tolist()
+        if first.store.whole[p] and first.store.labelled[p]
+    ]
+    if not patients:
+        raise BratsError(f"fold {fold}: no whole volume with labels in the test set")
+    channels = each[0].members[0].network.channels
+    truths: list[np.ndarray] = []
+    labels: dict[str, list[np.ndarray]] = {name: [] for name in (*names, MEAN)}
+    spacing = []
+    for number in patients:
+        patient = first.store.patients[number]
+        total, truth = None, None
+        for name, one, ensemble in zip(names, runs, each, strict=True):
+            images, own = _volume(one.store, patient)
+            if truth is not None and not np.array_equal(own, truth):
+                raise BratsError(
+                    f"{one.store.path} has other labels of {patient} than {first.store.path}: "
+                    "prepare both from the same files"
+                )
+            truth = own
+            mean, _ = ensemble.mean_outputs(images)
+            labels[name].append(_decided(channels, mean))
+            total = mean if total is None else total + mean
+        assert total is not None and truth is not None
+        total /= len(each)
+        labels[MEAN].append(_decided(channels, total))
+        truths.append(truth)
+        spacing.append(first.store.case(patient).spacing_mm or (1.0, 1.0, 1.0))
+    of_all = _slices([first.store.patients[p] for p in patients], truths)
+    return {
+        name: tally_segmentation(
+            _batches(found, truths),
+            of_all,
+            truths[0].shape[1:],
+            np.array(spacing, np.float32),
+            tolerance_mm,
+        )
+        for name, found in labels.items()
+    }
+
+
+def _volume(store: Store, patient: str) -> tuple[np.ndarray, np.ndarray]:
+    """(float16[S, H, W, 4], uint8[S, H, W]): images and labels of a patient in axial slices."""
+    images, labels = store.read(np.array(store.slices_of(patient)))
+    return axial_again(images, store.plane), axial_again(labels, store.plane)
+
+
+def _decided(channels: SegmentationOutputs, mean: np.ndarray) -> np.ndarray:
+    """uint8[S, H, W]: the labels of mean outputs [S, H, W, K]."""
+    return np.asarray(channels.labels(jnp.asarray(mean)), np.uint8)
+
+
+def _slices(patients: Sequence[str], truths: Sequence[np.ndarray]) -> Slices:
+    """All axial slices of whole volumes."""
+    depths = [len(truth) for truth in truths]
+    return Slices(
+        index=np.arange(sum(depths), dtype=np.int64),
+        patient=np.repeat(np.arange(len(depths), dtype=np.int32), depths),
+        number=np.concatenate([np.arange(depth, dtype=np.int32) for depth in depths]),
+        patients=np.array(patients),
+        whole=np.ones(len(depths), bool),
+        tumour=np.concatenate([truth.any(axis=(1, 2)) for truth in truths]),
+        holes=np.zeros(len(depths), bool),
+    )
+
+
+def _batches(
+    found: Sequence[np.ndarray], truths: Sequence[np.ndarray]
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """(prediction, truth, valid) of a few slices at a time; the last batch of each is filled up."""
+    for prediction, truth in zip(found, truths, strict=True):
+        for start in range(0, len(truth), _SLICES_AT_ONCE):
+            at = np.arange(start, min(start + _SLICES_AT_ONCE, len(truth)))
+            filled = np.resize(at, _SLICES_AT_ONCE)
+            yield prediction[filled], truth[filled], np.arange(_SLICES_AT_ONCE) < len(at)

@@ -1,0 +1,155 @@
+"""Several runs as one model: each predicts in the plane of its slices, and the mean decides.
+
+    p(voxel) = mean over runs r of p_r(voxel)
+
+where p_r is the mean over the folds and flips of one run (`inference.ensemble`), back in axial
+slices. Every run counts alike, whatever the number of its folds.
+
+Reference: Roth et al. 2014 and its successors average views of three orthogonal planes ("2.5D"),
+https://arxiv.org/abs/1406.2639
+"""
+
+import dataclasses
+import os
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from brats_jax.errors import BratsError
+from brats_jax.inference.ensemble import Ensemble, SliceLabels
+from brats_jax.inference.located import open_model
+from brats_jax.inference.trained_run import EnsembleMember, TrainedRun
+from brats_jax.runs.folder import STAGE_OF_TASK
+
+
+class EnsembleOfRuns:
+    """Averages the probabilities of several ensembles, voxel by voxel.
+
+    Args:
+      ensembles: at least one; their networks have the same outputs.
+    """
+
+    def __init__(self, ensembles: Sequence[Ensemble]) -> None:
+        self.ensembles = tuple(ensembles)
+        self.members: tuple[EnsembleMember, ...] = sum((e.members for e in ensembles), ())
+        self.flips = ensembles[0].flips
+        self._decide = jax.jit(self._decided, static_argnames="details")
+
+    @property
+    def size(self) -> int:
+        """The number of predictions in the average."""
+        return sum(one.size for one in self.ensembles)
+
+    def segment(
+        self,
+        images: np.ndarray,
+        *,
+        present: Collection[str] | None = None,
+        details: bool = False,
+    ) -> SliceLabels:
+        """Labels of every slice; arguments as of `Ensemble.segment`, of a whole scan."""
+        mean, views = self.mean_outputs(images, present)
+        parts = [jax.device_get(self._decide(part, details=details)) for part in mean]
+        found = {name: np.stack([part[name] for part in parts]) for name in parts[0]}
+        return SliceLabels(found["labels"], views, found.get("probabilities"), found.get("entropy"))
+
+    def mean_outputs(
+        self, images: np.ndarray, present: Collection[str] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As of `Ensemble.mean_outputs`: the mean over the runs, and the labels of all views."""
+        total, views = None, []
+        for one in self.ensembles:
+            mean, labels = one.mean_outputs(images, present)
+            views.append(labels)
+            if total is None:
+                total = mean
+            else:
+                total += mean
+        assert total is not None
+        total /= len(self.ensembles)
+        return total, np.concatenate(views)
+
+    def compile_for(self, slice_shape: tuple[int, int], *, details: bool = False) -> None:
+        """Compiles what can be compiled before the first scan is read: see `Ensemble`."""
+        for one in self.ensembles:
+            one.compile_for(slice_shape, details=details)
+
+    def reconstruct(self, images: np.ndarray) -> np.ndarray:
+        """Runs of the first stage are not averaged (`open_models` refuses them)."""
+        raise BratsError("several runs are averaged for --task=segment alone: give one")
+
+    def _decided(self, mean: jax.Array, *, details: bool) -> dict[str, jax.Array]:
+        """Labels, and probabilities and entropy of the classes, of mean outputs [H, W, K]."""
+        channels = self.members[0].network.channels
+        found = {"labels": channels.labels(mean, 1).astype(jnp.uint8)}
+        if details:
+            p = channels.class_probabilities(mean)
+            found["probabilities"] = p
+            found["entropy"] = jnp.sum(jax.scipy.special.entr(p), axis=-1)
+        return found
+
+
+def ensemble_of(
+    trained: TrainedRun, *, flips: bool, batch_size: int = 0
+) -> Ensemble | EnsembleOfRuns:
+    """The networks of a model, ready to predict; arguments as of `Ensemble`."""
+    each = [Ensemble(one.members, flips=flips, batch_size=batch_size) for one in trained.runs]
+    return EnsembleOfRuns(each) if len(each) > 1 else each[0]
+
+
+def open_models(
+    path: str | os.PathLike[str],
+    task_name: str,
+    mesh: Mesh,
+    *,
+    calibrated: bool = False,
+    dtype: str | None = None,
+) -> TrainedRun:
+    """As `located.open_model`, of a path or of several with commas between them.
+
+    Raises:
+      BratsError: as there; or runs that cannot be averaged.
+    """
+    names = [name for name in os.fspath(path).split(",") if name]
+    if len(names) < 2 or Path(path).exists():
+        return open_model(path, task_name, mesh, calibrated=calibrated, dtype=dtype)
+    if task_name != next(iter(STAGE_OF_TASK)):
+        raise BratsError(
+            f"--checkpoint={os.fspath(path)}: several runs are averaged for --task=segment alone: "
+            "give one"
+        )
+    opened = [
+        open_model(name, task_name, mesh, calibrated=calibrated, dtype=dtype) for name in names
+    ]
+    return averaged(opened)
+
+
+def averaged(opened: Sequence[TrainedRun]) -> TrainedRun:
+    """One model of several runs of the second stage.
+
+    Raises:
+      BratsError: the same networks twice, other outputs, or another normalisation.
+    """
+    first, *others = opened
+    hashes = [member.hash for one in opened for member in one.members]
+    if len(set(hashes)) < len(hashes):
+        raise BratsError(f"{_names(opened)}: the same network is in two of them: give it once")
+    for name, of in (
+        ("outputs", lambda one: ", ".join(one.task.outputs)),
+        ("normalisation", lambda one: one.normalisation),
+    ):
+        if of(first) != of(other := next((o for o in others if of(o) != of(first)), first)):
+            raise BratsError(
+                f"{first.run} has the {name} {of(first)}, {other.run} has {of(other)}: runs are "
+                "averaged only where they are alike"
+            )
+    notes = [f"{one.name}: {note}" for one in opened for note in one.notes]
+    return dataclasses.replace(first, others=tuple(others), notes=tuple(notes))
+
+
+def _names(opened: Sequence[TrainedRun]) -> str:
+    return ", ".join(str(one.run) for one in opened)

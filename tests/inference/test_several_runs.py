@@ -1,0 +1,98 @@
+"""Runs of three planes: each predicts in its own slices, and their mean decides in axial ones."""
+
+import json
+
+import jax
+import nibabel as nib
+import numpy as np
+import prediction_examples as examples
+import pytest
+
+from brats_jax.data.modalities import channel_indices
+from brats_jax.data.planes import PLANES, axial_again, cut_along
+from brats_jax.errors import BratsError
+from brats_jax.inference import model as inference
+
+pytestmark = pytest.mark.usefixtures("shallow")
+
+CASE = examples.CASES[1]
+
+
+@pytest.fixture(scope="module")
+def all_three(plane_runs, shallow):
+    return inference.load(",".join(map(str, plane_runs.values())))
+
+
+@pytest.fixture(scope="module")
+def scan(all_three, plane_runs):
+    return all_three.scan(plane_runs["axial"].parent / "cases" / CASE)
+
+
+@pytest.fixture(scope="module")
+def alone(plane_runs, scan):
+    """By plane, the model of one run, and what it finds."""
+    models = {plane: inference.load(run) for plane, run in plane_runs.items()}
+    return {plane: (one, one.predict(scan, details=True)) for plane, one in models.items()}
+
+
+def test_a_run_of_another_plane_predicts_in_its_slices_and_answers_in_axial_ones(alone, scan):
+    model, found = alone["coronal"]
+    network = model.trained.members[0].network
+    slices = cut_along(model.normalise(scan), "coronal")
+    x = slices[..., list(channel_indices(model.inputs))].astype(np.float32)
+    p = jax.nn.softmax(jax.jit(network.output)(network.params, network.stats, x))
+    expected = axial_again(np.asarray(p), "coronal")
+    assert found.labels.shape == scan.images.shape[:3]
+    np.testing.assert_allclose(found.probabilities, expected, atol=1e-5)
+    assert (found.labels == expected.argmax(-1)).mean() > 0.999
+    assert [one.facts(scan).get("planes") for one, _ in alone.values()] == [
+        None, "coronal", "sagittal",
+    ]  # fmt: skip
+
+
+def test_the_mean_of_three_planes_decides(alone, all_three, scan):
+    each = [found.probabilities for _, found in alone.values()]
+    mean = np.mean(each, axis=0)
+    found = all_three.predict(scan, details=True)
+    np.testing.assert_allclose(found.probabilities, mean, atol=1e-5)
+    assert (found.labels == mean.argmax(-1)).mean() > 0.999
+    np.testing.assert_allclose(
+        found.entropy, -(mean * np.log(np.maximum(mean, 1e-30))).sum(-1), atol=1e-5
+    )
+    views = [one.volumes["WT"].ml for _, one in alone.values()]
+    expected = [min(*views, found.volumes["WT"].ml), max(*views, found.volumes["WT"].ml)]
+    assert [found.volumes["WT"].low_ml, found.volumes["WT"].high_ml] == pytest.approx(expected)
+    assert all_three.facts(scan)["planes"] == "axial, coronal, sagittal"
+    assert all_three.facts(scan)["run"] == "; ".join(f"{plane}, fold 0" for plane in PLANES)
+
+
+def test_files_are_in_the_axes_of_the_input_and_name_every_run(
+    all_three, scan, plane_runs, tmp_path
+):
+    source = plane_runs["axial"].parent / "cases" / CASE
+    outcome, written = examples.run_on(all_three, source, tmp_path / "out")
+    assert not outcome.failed
+    labels = examples.lps(written[CASE]).transpose(2, 0, 1)
+    np.testing.assert_array_equal(np.where(labels == 4, 3, labels), all_three.predict(scan).labels)
+    sidecar = json.loads((tmp_path / "out" / f"{CASE}_seg.json").read_text())
+    model = sidecar["model"]
+    assert model["hash"] == all_three.trained.hash and model["run"] == "axial"
+    assert "plane" not in model["record"]
+    assert [one["record"]["plane"] for one in model["others"]] == ["coronal", "sagittal"]
+    assert sidecar["averaged"] == {"folds": 3, "flips": 1}
+    kept, _ = examples.run_on(all_three, source, tmp_path / "out")
+    assert not kept.written and list(kept.kept) == [CASE]
+    assert isinstance(written[CASE], nib.Nifti1Image)
+
+
+def test_runs_that_are_not_alike_are_refused(plane_runs, example_runs):
+    axial, coronal = plane_runs["axial"], plane_runs["coronal"]
+    with pytest.raises(BratsError, match="the same network is in two of them"):
+        inference.load(f"{axial},{axial}/fold_0")
+    by_slice = example_runs["slice"] / "run"
+    with pytest.raises(BratsError, match=r"has the normalisation volume, .* has slice"):
+        inference.load(f"{axial},{by_slice}")
+    with pytest.raises(BratsError, match="averaged for --task=segment alone"):
+        inference.load(f"{axial},{coronal}", task="reconstruct")
+    with pytest.raises(BratsError, match="no run there"):
+        inference.load(f"{axial},{axial.parent / 'none'}")
