@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Integer
 
@@ -376,6 +375,8 @@ def _cross_entropy_of_pixels(
     logits: Logits, labels: Labels, regions: Regions, smoothing: float = 0.0
 ) -> Float[Array, "b h w *k"]:
     """Of each pixel; with regions, of each pixel and region."""
+    import optax  # here, so that a prediction does not load it
+
     logits = _at_least_float32(logits)
     truth = _targets(labels, logits, regions, smoothing)
     if regions is not None:

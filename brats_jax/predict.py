@@ -106,11 +106,20 @@ def _main() -> int:
             "them out"
         )
     # Imported here, so that a misspelt flag is reported at once.
+    from brats_jax.inference.read_ahead import ReadAhead
+    from brats_jax.runtime.allocator import keep_freed_memory
+
+    keep_freed_memory()
+    ahead = None
+    if _INPUT.value is not None and not (_RESAMPLE.value or _LEAVE_OUT.value):
+        # While JAX is imported, which takes one core.
+        ahead = ReadAhead(
+            _CHECKPOINT.value, _TASK.value, Path(_INPUT.value), Path(_OUTPUT.value), reading
+        )
     from brats_jax.inference.outputs import OutputOptions
     from brats_jax.inference.prediction import predict
     from brats_jax.runtime import devices
 
-    devices.keep_freed_memory()
     devices.use_compilation_cache("auto")
     outcome = predict(
         _CHECKPOINT.value,
@@ -128,6 +137,7 @@ def _main() -> int:
         labels=_LABELS.value,
         reading=reading,
         task=_TASK.value,
+        ahead=ahead,
         tta=_TTA.value,
         calibrated=_CALIBRATED.value,
         min_component_mm3=_MIN_COMPONENT.value,

@@ -11,19 +11,20 @@ from pathlib import Path
 import numpy as np
 
 from brats_jax.data.modalities import MODALITIES, REGIONS
-from brats_jax.data.scans.case_files import CaseFiles, group_by_case
+from brats_jax.data.scans.case_files import CaseFiles
 from brats_jax.data.scans.nifti_file import slice_shape_of
 from brats_jax.data.scans.options import ReadOptions
 from brats_jax.data.scans.scan import Scan
 from brats_jax.data.scans.truth import read_truth
-from brats_jax.data.sources.base import folder_files
-from brats_jax.data.sources.dataset_folder import cases_to_predict
 from brats_jax.errors import BratsError
 from brats_jax.inference import outputs, sidecars
 from brats_jax.inference.case_pipeline import run_cases
 from brats_jax.inference.ensemble import SliceLabels
+from brats_jax.inference.missing import Given, needed_of, with_notes
 from brats_jax.inference.model import Model
 from brats_jax.inference.outputs import OutputOptions
+from brats_jax.inference.read_ahead import ReadAhead, Reading
+from brats_jax.inference.read_ahead import find_cases as find_cases
 from brats_jax.runs.folder import PredictionFolder
 from brats_jax.runtime import failures
 from brats_jax.runtime.console import print_line, progress_bar
@@ -54,37 +55,6 @@ class Outcome:
     failed: dict[str, str] = field(default_factory=dict)
 
 
-def find_cases(folder: Path) -> list[CaseFiles]:
-    """The cases in a folder and below it, by the file names of any BraTS release.
-
-    Data sets with a dataset.json (MSD, nnU-Net) are known by their folders.
-
-    Raises:
-      BratsError: no folder, no images in it, or a dataset.json that does not name the channels.
-    """
-    if not folder.is_dir():
-        raise BratsError(f"--input={folder} is no folder: give a case's folder, or one of cases")
-    unreadable: dict[str, str] = {}
-    files = folder_files(folder, unreadable)
-    cases = group_by_case(files, labels=False)
-    for case in cases_to_predict(files):
-        other = cases.setdefault(case.name, case)
-        if other is not case:
-            other.conflict = (
-                f"{other.folder} and {case.folder} both hold the case {case.name}: predict one of "
-                "the folders at a time"
-            )
-    for name, problem in unreadable.items():
-        cases.setdefault(name, CaseFiles(name, folder / name, conflict=problem))
-    if not cases:
-        raise BratsError(
-            f"{folder} holds no BraTS images among its {len(files)} files: they are called "
-            "CASE_{flair,t1,t1ce,t2}.nii.gz or CASE-{t2f,t1n,t1c,t2w}.nii.gz, or lie in imagesTr "
-            "or imagesTs beside a dataset.json; name others with --t1 --t1gd --t2 --flair"
-        )
-    return sorted(cases.values(), key=lambda case: case.name)
-
-
 def predict_cases(
     model: Model,
     cases: Sequence[CaseFiles],
@@ -94,6 +64,7 @@ def predict_cases(
     resampled: bool = False,
     labels: str = "",
     reading: ReadOptions = ReadOptions(),  # noqa: B008, immutable
+    ahead: ReadAhead | None = None,
 ) -> Outcome:
     """Predicts cases and writes them into a folder; an error of one does not stop the others.
 
@@ -105,6 +76,7 @@ def predict_cases(
       resampled: resample images whose grids differ from each other or from 1 mm.
       labels: label scheme of true labels beside the images; '' for that of their names.
       reading: how the files are read.
+      ahead: reads the first case since the start of the command.
     """
     outcome = Outcome()
     folder = PredictionFolder(directory)
@@ -123,7 +95,7 @@ def predict_cases(
             print_line(f"{case.name}: {reason}")
         else:
             todo.append(case)
-    steps = _Steps(model, directory, options, resampled, labels, reading)
+    steps = _Steps(model, directory, options, resampled, labels, reading, ahead)
     running = run_cases(
         todo,
         steps.read,
@@ -177,11 +149,14 @@ class _Steps:
     resampled: bool
     labels: str
     reading: ReadOptions
+    ahead: ReadAhead | None
 
     def read(self, case: CaseFiles) -> tuple[Scan, np.ndarray]:
         """The scan, and its normalised images float16[slices, H, W, 4]."""
-        scan = self.model.read(case, self.resampled, self.reading)
-        return scan, self.model.normalise(scan)
+        reading, lacks, remedy = reading_of(self.model, case, self.resampled, self.reading)
+        found = self.ahead.take(case, reading) if self.ahead is not None else None
+        scan, images = found or reading.both(case, remedy)
+        return with_notes(scan, lacks, self.model.synthesiser), images
 
     def compile_for(self, case: CaseFiles) -> None:
         """Compiles for the slices of the training data if a case has such, as its header says."""
@@ -239,6 +214,17 @@ class _Steps:
     def _options_of(self, case: str, present: Collection[str]) -> OutputOptions:
         lacks = self.model.given(present)
         return outputs.with_existing(self.directory, case, self.model, self.options, lacks)
+
+
+def reading_of(
+    model: Model, case: CaseFiles, resampled: bool, options: ReadOptions
+) -> tuple[Reading, Given, str]:
+    """(how the case is read, what it lacks, the end of a message about that)."""
+    lacks = model.given(case.paths)
+    needed, remedy = needed_of(model, lacks, case.paths)
+    trained, left_out = model.trained, frozenset(model.leave_out)
+    reading = Reading(needed, trained.normalisation, trained.in_plane, options, resampled, left_out)
+    return reading, lacks, remedy
 
 
 def _note_failure(outcome: Outcome, name: str, error: Exception, directory: Path) -> None:

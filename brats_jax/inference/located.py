@@ -5,15 +5,12 @@ from pathlib import Path
 
 from jax.sharding import Mesh
 
-from brats_jax import about
 from brats_jax.errors import BratsError
 from brats_jax.inference.trained_run import TrainedRun, open_run
 from brats_jax.inference.weights_reader import open_weights
 from brats_jax.runs.folder import locate_fold
 from brats_jax.runs.left_folds import check_config_is_there
-from brats_jax.runs.weights_document import WeightsFolder
-
-READY = Path(about.__file__).parent / "weights"  # in an installed package, too
+from brats_jax.runs.weights_document import READY, WeightsFolder
 
 
 def ready_models() -> list[str]:

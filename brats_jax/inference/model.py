@@ -16,9 +16,8 @@ from brats_jax import about
 from brats_jax.data.modalities import channel_indices
 from brats_jax.data.normalise import brain_mask, normalise
 from brats_jax.data.scans import provenance, writing
-from brats_jax.data.scans.case_files import CaseFiles
 from brats_jax.data.scans.options import MAX_CASE_GB, ReadOptions
-from brats_jax.data.scans.scan import Scan, read_scan
+from brats_jax.data.scans.scan import Scan
 from brats_jax.errors import BratsError
 from brats_jax.inference import postprocess
 from brats_jax.inference.chosen_cleaning import chosen_cleaning
@@ -235,16 +234,6 @@ class Model:
         scan = given.to_scan(
             needed, self.trained.in_plane, resample, options, self.leave_out, remedy
         )
-        return with_notes(scan, lacks, self.synthesiser)
-
-    def read(self, case: CaseFiles, resampled: bool, options: ReadOptions) -> Scan:
-        """The scan of a case's files, as the command reads it."""
-        lacks = self.given(case.paths)
-        needed, remedy = needed_of(self, lacks, case.paths)
-        scan = read_scan(
-            case, needed, in_plane=self.trained.in_plane, resampled=resampled, options=options,
-            leave_out=self.leave_out, remedy=remedy,
-        )  # fmt: skip
         return with_notes(scan, lacks, self.synthesiser)
 
     def normalise(self, scan: Scan) -> np.ndarray:

@@ -22,7 +22,7 @@ from brats_jax import about
 from brats_jax.data.modalities import CLASSES, MODALITIES
 from brats_jax.data.neighbours import offsets
 from brats_jax.data.normalise import normalise
-from brats_jax.data.planes import words_on
+from brats_jax.data.planes import axial_again, cut_along, words_on
 from brats_jax.errors import BratsError
 from brats_jax.inference import exported, onnx_normalise
 from brats_jax.inference.ensemble import Ensemble
@@ -261,14 +261,17 @@ def check(trained: TrainedRun, slice_shape: tuple[int, int]) -> None:
         given[_PRESENT] = np.ones(len(MODALITIES), bool)
     (found,) = session(program(trained, slice_shape, details=True)).run(None, given)
     ensemble = Ensemble(trained.members, flips=False)
-    x = normalise(images, trained.normalisation)
+    plane = trained.record.plane
+    # The ensemble takes axial slices of any model, the program those of its plane.
+    x = axial_again(normalise(images, trained.normalisation), plane)
     if trained.segments:
         channels = trained.members[0].network.channels
         found = np.asarray(channels.class_probabilities(jnp.asarray(found)))
-        expected = ensemble.segment(x, details=True).probabilities
-        assert expected is not None
+        axial = ensemble.segment(x, details=True).probabilities
+        assert axial is not None
     else:
-        expected = ensemble.reconstruct(x)
+        axial = ensemble.reconstruct(x)
+    expected = cut_along(axial, plane)
     difference = float(np.abs(found - expected).max())
     if not difference < _TOLERANCE * max(1.0, float(np.abs(expected).max())):
         raise BratsError(

@@ -16,6 +16,7 @@ from brats_jax.inference.cases import Outcome
 from brats_jax.inference.missing import needed_of, short
 from brats_jax.inference.model import load
 from brats_jax.inference.outputs import OutputOptions
+from brats_jax.inference.read_ahead import ReadAhead
 from brats_jax.inference.trained_run import TrainedRun
 from brats_jax.runs.folder import PredictionFolder
 from brats_jax.runtime import devices
@@ -34,6 +35,7 @@ def predict(
     labels: str = "",
     reading: ReadOptions = ReadOptions(),  # noqa: B008, immutable
     task: str = "segment",
+    ahead: ReadAhead | None = None,
     **model_options: Any,
 ) -> Outcome:
     """Predicts cases, writes the results and prints a summary.
@@ -48,6 +50,7 @@ def predict(
       labels: label scheme of true labels beside the images; '' for that of their names.
       reading: how the files of the cases are read.
       task: 'segment' or 'reconstruct'.
+      ahead: reads the first case since the start of the command.
       model_options: see `brats_jax.inference.load`.
 
     Raises:
@@ -86,8 +89,9 @@ def predict(
         print_line(f"note: {note}")
     make_folder(output, "--output")
     outcome = case_list.predict_cases(
-        model, cases, output, options, resampled=resampled, labels=labels, reading=reading
-    )
+        model, cases, output, options, resampled=resampled, labels=labels, reading=reading,
+        ahead=ahead,
+    )  # fmt: skip
     print_line(
         f"{len(outcome.written)} written, {len(outcome.kept)} kept, {len(outcome.failed)} failed"
     )

@@ -13,10 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from brats_jax import about
 from brats_jax.runs.cleaning_document import FittedSizes
 from brats_jax.runs.documents import FoldsScore, TrainingFacts
 from brats_jax.runs.fold_part import FoldPart
 from brats_jax.runtime.document import Part, SealedDescription, is_of
+
+READY = Path(about.__file__).parent / "weights"  # models of the package, in an installed one, too
 
 
 @dataclass(frozen=True)

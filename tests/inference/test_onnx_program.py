@@ -27,6 +27,7 @@ from brats_jax.inference import exported, onnx_layers, onnx_program
 from brats_jax.inference.onnx_graph import session
 from brats_jax.inference.onnx_program import channel_sources
 from brats_jax.inference.trained_run import open_run
+from brats_jax.runs.documents import TrainingFacts
 from brats_jax.runtime.devices import data_mesh
 from brats_jax.tasks import Pretraining, Segmentation
 from brats_jax.tasks.segmentation_outputs import OUTPUTS
@@ -58,7 +59,7 @@ def trained_as(task, normalisation="volume", seeds=(0,)):
     targets = () if segments else task.synthetic
     return SimpleNamespace(
         task=task, segments=segments, members=members, normalisation=normalisation, hash="0",
-        targets=targets,
+        targets=targets, record=TrainingFacts(),
     )  # fmt: skip
 
 

@@ -1,0 +1,149 @@
+"""Reads the first case while JAX is imported and the model is loaded: nothing here imports JAX.
+
+How a case is read depends on the model. For exported weights, and thus for ready models, a document
+tells it before the weights are loaded. What was read ahead is used if the model turns out to need
+just that; any error is left to the regular reading, which meets it again.
+"""
+
+import contextlib
+import os
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from brats_jax.data.normalise import normalise
+from brats_jax.data.scans.case_files import CaseFiles, group_by_case
+from brats_jax.data.scans.options import ReadOptions
+from brats_jax.data.scans.scan import Scan, read_scan
+from brats_jax.data.sources.base import folder_files
+from brats_jax.data.sources.dataset_folder import cases_to_predict
+from brats_jax.errors import BratsError
+from brats_jax.runs.weights_document import READY, WeightsDocument, WeightsFolder
+from brats_jax.runtime.document import read_document
+
+
+def find_cases(folder: Path) -> list[CaseFiles]:
+    """The cases in a folder and below it, by the file names of any BraTS release.
+
+    Data sets with a dataset.json (MSD, nnU-Net) are known by their folders.
+
+    Raises:
+      BratsError: no folder, no images in it, or a dataset.json that does not name the channels.
+    """
+    if not folder.is_dir():
+        raise BratsError(f"--input={folder} is no folder: give a case's folder, or one of cases")
+    unreadable: dict[str, str] = {}
+    files = folder_files(folder, unreadable)
+    cases = group_by_case(files, labels=False)
+    for case in cases_to_predict(files):
+        other = cases.setdefault(case.name, case)
+        if other is not case:
+            other.conflict = (
+                f"{other.folder} and {case.folder} both hold the case {case.name}: predict one of "
+                "the folders at a time"
+            )
+    for name, problem in unreadable.items():
+        cases.setdefault(name, CaseFiles(name, folder / name, conflict=problem))
+    if not cases:
+        raise BratsError(
+            f"{folder} holds no BraTS images among its {len(files)} files: they are called "
+            "CASE_{flair,t1,t1ce,t2}.nii.gz or CASE-{t2f,t1n,t1c,t2w}.nii.gz, or lie in imagesTr "
+            "or imagesTs beside a dataset.json; name others with --t1 --t1gd --t2 --flair"
+        )
+    return sorted(cases.values(), key=lambda case: case.name)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a case is read and normalised.
+
+    Attributes:
+      needed: the modalities that it must have.
+      normalisation: one of `NORMALISATIONS`.
+      in_plane, options, resampled, leave_out: see `read_scan`.
+    """
+
+    needed: tuple[str, ...]
+    normalisation: str
+    in_plane: tuple[int, int] | None
+    options: ReadOptions
+    resampled: bool = False
+    leave_out: frozenset[str] = frozenset()
+
+    def scan(self, case: CaseFiles, remedy: str = "") -> Scan:
+        """The scan; `remedy` ends the message about a missing modality."""
+        return read_scan(
+            case, self.needed, in_plane=self.in_plane, resampled=self.resampled,
+            options=self.options, leave_out=self.leave_out, remedy=remedy,
+        )  # fmt: skip
+
+    def both(self, case: CaseFiles, remedy: str = "") -> tuple[Scan, np.ndarray]:
+        """The scan, and its normalised images float16[slices, H, W, 4]."""
+        scan = self.scan(case, remedy)
+        return scan, normalise(scan.images, self.normalisation)
+
+
+class ReadAhead:
+    """Reads the first case of a folder in a thread, as a model probably needs it.
+
+    Args:
+      checkpoint: as of `predict`; only of exported weights and ready models something is read.
+      task: 'segment' or 'reconstruct'.
+      source: the folder with cases.
+      output: the folder to write to; a case that has files there is not read.
+      options: how the files are read.
+    """
+
+    def __init__(
+        self, checkpoint: str, task: str, source: Path, output: Path, options: ReadOptions
+    ) -> None:
+        self._case: CaseFiles | None = None
+        self._reading: Reading | None = None
+        pool = ThreadPoolExecutor(1, "ahead")
+        self._found: Future[tuple[Scan, np.ndarray] | None] | None = pool.submit(
+            self._read, checkpoint, task, source, output, options
+        )
+        pool.shutdown(wait=False)
+
+    def take(self, case: CaseFiles, reading: Reading) -> tuple[Scan, np.ndarray] | None:
+        """What was read, once; None if it was another case, in another way, or not at all."""
+        if self._found is None:
+            return None
+        found, self._found = self._found.result(), None
+        return found if (self._case, self._reading) == (case, reading) else None
+
+    def _read(
+        self, checkpoint: str, task: str, source: Path, output: Path, options: ReadOptions
+    ) -> tuple[Scan, np.ndarray] | None:
+        with contextlib.suppress(Exception):
+            reading = reading_of_weights(checkpoint, task, options)
+            case = find_cases(source)[0] if reading else None
+            if reading and case and not _has_files(output, case.name):
+                self._case, self._reading = case, reading
+                return reading.both(case)
+        return None
+
+
+def reading_of_weights(checkpoint: str, task: str, options: ReadOptions) -> Reading | None:
+    """How exported weights need a case that lacks nothing; None for anything else.
+
+    Raises:
+      BratsError, LookupError: a document that is damaged.
+    """
+    for path in (Path(checkpoint), READY / checkpoint):
+        if WeightsFolder(path).exists:
+            document = read_document(WeightsFolder(path).config_json, WeightsDocument)
+            networks = document.tasks[task]
+            model, record = networks.model, networks.folds[0].record
+            how, shape = str(record.normalisation), record.slice_shape
+            in_plane = (shape[0], shape[1]) if shape and how == "slice" else None
+            return Reading(tuple(model.get("from", model["inputs"])), how, in_plane, options)
+    return None
+
+
+def _has_files(output: Path, case: str) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return any(name.startswith(case) for name in os.listdir(output))
+    return False
