@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from brats_jax.data.modalities import CLASSES, NUM_CLASSES, channel_indices
+from brats_jax.data.planes import AXIAL
 from brats_jax.data.store.reader import Store
 from brats_jax.evaluation.panel_slices import PanelSlices
 from brats_jax.evaluation.published import publish
@@ -30,7 +31,8 @@ APART = 10  # least distance, in slices, between two panel rows of one patient
 def slices_to_draw(store: Store, indices: np.ndarray, count: int) -> np.ndarray:
     """Selects the slices of the panels: each patient's with most tumour, then the next ones.
 
-    The selection depends on the store only: the panels of all models show the same slices.
+    The selection depends on the store only: the panels of all models show the same slices. None of
+    a store of another plane: pictures mark the sides of axial slices.
 
     Args:
       store, indices: candidates, by global index.
@@ -39,6 +41,8 @@ def slices_to_draw(store: Store, indices: np.ndarray, count: int) -> np.ndarray:
     Returns:
       int64[<= count], ascending.
     """
+    if store.plane != AXIAL:
+        return np.zeros(0, np.int64)
     burden = store.pixels[:, 1:].sum(axis=1, dtype=np.int64)
     left = {
         p: indices[store.patient_of[indices] == p] for p in np.unique(store.patient_of[indices])

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from brats_jax.data.modalities import CLASSES, DISPLAY_NAMES
+from brats_jax.data.planes import AXIAL
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 from brats_jax.evaluation.panel_slices import PanelSlices
@@ -39,6 +40,8 @@ def dataset_figure(runs: Sequence[Run]) -> Figure | str:
             store = Store.open(Path(path)).as_of(described.fingerprint)
             if store.fingerprint != described.fingerprint:
                 raise BratsError(f"{path} is not the store that the runs were trained on")
+            if store.plane != AXIAL:
+                raise BratsError(f"{path} has {store.plane} slices: axial ones alone are drawn")
             index = _richest_slice(store)
             images, labels = store.read([index])
         except (BratsError, OSError, ValueError) as error:

@@ -13,6 +13,7 @@ from brats_jax.data.store.other_planes import in_plane
 from brats_jax.data.store.prepare import prepare
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
+from brats_jax.evaluation.panels import slices_to_draw
 from brats_jax.evaluation.scoring import voxel_spacing_mm
 
 PHANTOM = {"patients": 5, "seed": 0, "shape": (16, 32, 24), "workers": 1}
@@ -43,6 +44,12 @@ def test_images_and_labels_are_those_of_the_axial_store(stores, plane):
     assert set(other.slice_number) == set(range(slices))
     tumour = cut_along(axial.read(np.array(axial.slices_of(axial.patients[0])))[1], plane) > 0
     np.testing.assert_array_equal(other.has_tumour[:slices], tumour.any(axis=(1, 2)))
+
+
+def test_pictures_are_drawn_of_axial_slices_alone(stores):
+    """They mark the patient's right and left."""
+    drawn = {p: len(slices_to_draw(s, np.flatnonzero(s.has_tumour), 2)) for p, s in stores.items()}
+    assert drawn == {"axial": 2, "coronal": 0, "sagittal": 0}
 
 
 def test_patients_are_split_alike_in_every_plane(stores):
