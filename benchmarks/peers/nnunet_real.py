@@ -32,6 +32,11 @@ ITERATIONS_PER_EPOCH, SECONDS_PER_EPOCH = 5, 30.0
 WEIGHTS, MODEL = "weights.npz", "model.json"
 
 
+def processors() -> int:
+    """CPU cores that this process may use: fewer than the machine has under `taskset`."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def use(base: Path) -> None:
     """Sets the folders that nnU-Net reads from its environment; before its first import."""
     for name in ("raw", "preprocessed", "results"):
@@ -60,7 +65,7 @@ def prepare(base: Path) -> dict[str, Any]:
     """Fingerprint, plans and preprocessing, as `nnUNetv2_plan_and_preprocess -c 2d` does."""
     from nnunetv2.experiment_planning import plan_and_preprocess_api as api
 
-    processes = os.cpu_count() or 1
+    processes = processors()
     begin = time.perf_counter()
     api.extract_fingerprints([DATASET], num_processes=processes, check_dataset_integrity=True)
     api.plan_experiments([DATASET])
@@ -91,7 +96,7 @@ def new_trainer(batch: int, device: str) -> Any:
     from nnunetv2.run.run_training import get_trainer_from_args
 
     on_cpu = device == "cpu"
-    torch.set_num_threads(os.cpu_count() or 1 if on_cpu else 1)  # as nnUNetv2_train
+    torch.set_num_threads(processors() if on_cpu else 1)  # as nnUNetv2_train
     torch.backends.cudnn.benchmark = not on_cpu
     return get_trainer_from_args(
         NAME, CONFIGURATION, FOLD, "nnUNetTrainer", plans_name(batch), False, torch.device(device)
@@ -285,7 +290,7 @@ def predict(base: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """Predicts cases one by one, files to files; the model is loaded once."""
     import torch
 
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(processors())
     begin = time.perf_counter()
     predictor = new_predictor(base, arguments.batch, arguments.device, arguments.mirroring)
     start = time.perf_counter() - begin

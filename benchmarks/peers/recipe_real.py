@@ -151,6 +151,7 @@ class PeerTraining:
             "network": self.network,
             "in_channels": state["conv1.weight"].shape[1],
             "width": task.width,
+            "slope": task.slope,
             "outputs": len(state["head.bias"]),
             "regions": None if regions is None else [list(labels) for labels in regions],
             "deep_supervision": task.deep_supervision,

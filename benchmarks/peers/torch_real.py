@@ -101,6 +101,14 @@ def twin(in_channels: int, width: int, outputs: int, weights: dict[str, np.ndarr
     return model
 
 
+def leak(decoder: torch.nn.Module, slope: float) -> None:
+    """Replaces each ReLU of a decoder by a leaky one with this slope, as config.model.slope."""
+    for module in list(decoder.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, torch.nn.ReLU):
+                setattr(module, name, torch.nn.LeakyReLU(slope, inplace=child.inplace))
+
+
 class Supervised(torch.nn.Module):
     """A network with 1x1 convolutions as heads of its decoder's maps at strides 2, 4 and 8.
 
@@ -232,6 +240,8 @@ class Worker:
         torch.backends.cudnn.benchmark = True  # autotuning, as in XLA
         sizes = options["in_channels"], options["width"], options["outputs"]
         model = smp_unet(*sizes) if options["network"] == "smp" else twin(*sizes, weights)
+        if options["slope"]:
+            leak(model.decoder, options["slope"])
         if options["deep_supervision"]:
             model = supervised(model, options, weights)
         self.model = model.to(self.device, memory_format=torch.channels_last)
