@@ -23,6 +23,7 @@ def facts_of(
       lacks: what the case lacks.
       notes: on the case.
     """
+    not_there = {*lacks.missing, *lacks.synthetic}
     settings, flips = trained.document.settings, averaged.flips
     planes = [one.record.plane for one in trained.runs]
     facts = {
@@ -31,7 +32,7 @@ def facts_of(
         "planes": ", ".join(planes) if set(planes) != {AXIAL} else "",
         "weights": trained.weights.weights_sha256 if trained.weights else "",
         "predictions averaged": f"{averaged.folds * flips}" + f" ({flips} flips)" * (flips > 1),
-        "images": short([name for name in trained.inputs if name not in lacks.missing]),
+        "images": short([name for name in trained.inputs if name not in not_there]),
         "missing": short(lacks.missing),
         "synthetic": short(lacks.synthetic),
         "slices beside each": f"{trained.task.context} on each side" * bool(trained.task.context),

@@ -12,4 +12,4 @@ def test_the_facts_name_the_images_that_were_used_and_what_was_missing(model):
     assert whole["no ET below"] == "500 mm³" and whole["predictions averaged"] == "2"
     assert "missing" not in whole and "synthetic" not in whole
     part = facts_of(*arguments, Given(missing=("t2",), synthetic=("flair",)), [])
-    assert (part["images"], part["missing"], part["synthetic"]) == ("T1Gd, FLAIR", "T2", "FLAIR")
+    assert (part["images"], part["missing"], part["synthetic"]) == ("T1Gd", "T2", "FLAIR")
