@@ -72,7 +72,7 @@ class FakeStore:
     fingerprint = "abc"
     path = Path("STORE")
     manifest = SimpleNamespace(
-        source={"kind": "phantom"}, normalisation="slice", label_kinds=(), present=()
+        plane="axial", source={"kind": "phantom"}, normalisation="slice", label_kinds=(), present=()
     )
 
 

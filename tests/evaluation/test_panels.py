@@ -37,6 +37,7 @@ def test_each_patients_slice_with_most_tumour_is_drawn_first():
         pixels=np.stack([np.zeros(80), burden], axis=1).astype(np.int64),
         patient_of=np.repeat([0, 1], 40),
         slice_number=number,
+        plane="axial",
     )
     indices = np.arange(80)
     assert panels.slices_to_draw(store, indices, 2).tolist() == [20, 45]

@@ -96,7 +96,12 @@ def segmentation(run, *folds, task="segment"):
     """A model of folds with the weights 'a', as far as its sizes need it."""
     members = [SimpleNamespace(fold=fold, hash="a") for fold in folds]
     return SimpleNamespace(
-        run=run, task_name=task, segments=task == "segment", weights=None, members=members
+        run=run,
+        task_name=task,
+        segments=task == "segment",
+        weights=None,
+        members=members,
+        others=(),
     )
 
 
