@@ -133,9 +133,15 @@ class ModalityAttention(nnx.Module):
     def __call__(self, maps: OfEach, present: Present) -> Images:
         """Maps [B, M, H, W, C] of the modalities as one [B, H, W, C]."""
         query = self.query(mean_of_present(maps, present)).astype(jnp.float32)
-        key = self.key(maps.reshape(-1, *maps.shape[2:])).astype(jnp.float32)
-        key = key.reshape(*maps.shape[:4], self.size)
-        scores = jnp.sum(query[:, None] * key, axis=-1, keepdims=True) / jnp.sqrt(self.size)
+        # Each modality's score by itself: folded into the batch, XLA:CPU (jax 0.10.2) gave wrong
+        # sums for several slices of 240 x 240.
+        scores = jnp.stack(
+            [
+                jnp.sum(query * self.key(maps[:, m]).astype(jnp.float32), axis=-1, keepdims=True)
+                for m in range(maps.shape[1])
+            ],
+            axis=1,
+        ) / jnp.sqrt(self.size)
         wide = maps.astype(jnp.float32)
         if present is not None:
             there = present[:, :, None, None, None]

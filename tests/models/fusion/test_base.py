@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from tiny_fusion import NAMES, PRESENT, batch, make_tiny, network_of, run, task_of
 
 from brats_jax.models import Fusion, presence, torch_weights
@@ -67,3 +68,14 @@ def test_an_input_is_split_by_modality_with_its_slices():
     images, present = fusion.split(presence.encoded(x, jnp.array([[True, False]])))
     assert images[0, :, 1, 1].tolist() == [[0, 2, 4], [0, 0, 0]]
     assert present.tolist() == [[True, False]]
+
+
+def test_attention_of_a_large_slice_does_not_depend_on_the_others_of_its_batch():
+    rng = np.random.default_rng(0)
+    layer = base.ModalityAttention(16, dtype=jnp.float32, rngs=nnx.Rngs(0))
+    layer.query.kernel[...] = jnp.asarray(rng.standard_normal((1, 1, 16, 4)), jnp.float32)
+    maps = rng.standard_normal((3, 4, 120, 120, 16)).astype(np.float32)
+    present = np.ones((3, 4), bool)
+    run = jax.jit(lambda maps, present: layer(maps, present))
+    alone = np.concatenate([run(maps[k : k + 1], present[:1]) for k in range(3)])
+    np.testing.assert_allclose(run(maps, present), alone, atol=1e-5)
