@@ -405,7 +405,7 @@ class _Attempt:
     def _write(self, record: CellRecord) -> None:
         seconds = self._before.seconds if self._before else 0.0
         seconds += time.monotonic() - self._started
-        dataclasses.replace(record, seconds=round(seconds, 1)).write(self._path)
+        dataclasses.replace(record, seconds=round(seconds, 3)).write(self._path)
 
 
 def _await_signal(stop: StopRequests) -> None:

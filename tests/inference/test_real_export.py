@@ -35,7 +35,9 @@ np.save(sys.argv[3], labels)
 
 def test_a_whole_case_gets_the_same_labels(tmp_path, compiled_programs, monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "")  # as a user has it; here running is what takes the time
-    manifest = SimpleNamespace(source={}, normalisation="slice", label_kinds=(), present=())
+    manifest = SimpleNamespace(
+        source={}, normalisation="slice", label_kinds=(), present=(), plane="axial"
+    )
     store = SimpleNamespace(manifest=manifest, slice_shape=(240, 240), fingerprint="", path="none")
     with examples.shallow():
         run = examples.write_run(tmp_path / "run", store) / "fold_0"

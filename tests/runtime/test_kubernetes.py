@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import jax
 import pytest
+from jax._src import xla_bridge
 from jax._src.clusters.k8s_cluster import K8sCluster
 
 from brats_jax.errors import BratsError
@@ -33,6 +34,8 @@ def pod(monkeypatch):
     monkeypatch.delenv("JAX_COORDINATOR_ADDRESS", raising=False)
     monkeypatch.setattr(K8sCluster, "_namespace", lambda: "default")
     monkeypatch.setattr(jax.config, "update", lambda *_: None)  # of all tests of this process
+    # An earlier test of this process may have asked JAX for its devices; the command has not.
+    monkeypatch.setattr(xla_bridge, "backends_are_initialized", lambda: False)
     yield monkeypatch
     for cached in (K8sCluster._pod, K8sCluster._job):
         cached.__func__.cache_clear()
