@@ -133,8 +133,9 @@ class ModalityAttention(nnx.Module):
     def __call__(self, maps: OfEach, present: Present) -> Images:
         """Maps [B, M, H, W, C] of the modalities as one [B, H, W, C]."""
         query = self.query(mean_of_present(maps, present)).astype(jnp.float32)
-        # Each modality's score by itself: folded into the batch, XLA:CPU (jax 0.10.2) gave wrong
-        # sums for several slices of 240 x 240.
+        # Each modality's score by itself: with modalities folded into the batch, the YNNPACK fusion
+        # of XLA:CPU (jax 0.10.2) gave wrong sums for several slices of 240 x 240; without it
+        # (XLA_FLAGS=--xla_cpu_experimental_ynn_fusion_type=) they were right.
         scores = jnp.stack(
             [
                 jnp.sum(query * self.key(maps[:, m]).astype(jnp.float32), axis=-1, keepdims=True)
