@@ -11,6 +11,16 @@ from brats_jax.training.forward import check_gradient_sum
 def check_groups(settings: Settings) -> None:
     """Refuses groups of BatchNorm that do not make up the batch (BratsError)."""
     size, batch = settings.train.norm_group, settings.train.batch_size
+    if settings.model.fusion != "early":
+        # Shared encoders fold modalities into the batch, and images that stand in for missing
+        # ones come from the whole batch: neither keeps to groups, nor to one device.
+        for name, off in (("norm_group", 0), ("gradient_sum_dtype", devices.GRADIENT_SUMS[0])):
+            value = getattr(settings.train, name)
+            if value != off:
+                raise BratsError(
+                    f"config.train.{name}={value} does not go with config.model.fusion="
+                    f"{settings.model.fusion}: leave one of them out"
+                )
     if size and batch % size:
         raise BratsError(
             f"config.train.norm_group={size}: does not divide config.train.batch_size={batch}; "

@@ -72,6 +72,7 @@ def given_of(
     *,
     takes_missing: bool,
     synthesiser: Synthesiser | None = None,
+    readers: Sequence[Sequence[str]] = (),
 ) -> Given:
     """What becomes of the inputs that a case lacks.
 
@@ -80,14 +81,15 @@ def given_of(
       present: the modalities of the case.
       takes_missing: whether the network was trained for missing modalities.
       synthesiser: what fills them in, if asked for.
+      readers: the inputs of each of several networks whose predictions are averaged.
     """
     lacking = [name for name in inputs if name not in present]
     synthetic: list[str] = []
     if synthesiser is not None and {*synthesiser.inputs} <= {*present}:
         synthetic = [name for name in lacking if name in synthesiser.targets]
     left = tuple(name for name in lacking if name not in synthetic)
-    alone = len(left) == len(inputs)  # a network needs something to look at
-    if takes_missing and not alone:
+    # A network needs at least one image.
+    if takes_missing and all(set(names) - set(left) for names in (readers or (inputs,))):
         return Given(missing=left, synthetic=tuple(synthetic))
     return Given(synthetic=tuple(synthetic), refused=left)
 
@@ -101,15 +103,11 @@ def remedy(*, takes_missing: bool, synthesiser: Synthesiser | None, flag: bool =
     """
     if takes_missing:
         return "; any one of them is enough"
-    ways = ["give a model that was trained with config.segment.modality_dropout"]
-    if synthesiser is None:
-        ways.append(
-            f"{'--synthesise' if flag else 'synthesise=True of brats_jax.load'}, if the first "
-            "stage of the run predicts what is missing"
-        )
-    else:
-        ways.append(f"add what the first stage cannot fill in (it predicts {synthesiser.words})")
-    return f"; or {', or '.join(ways)}"
+    trained = "; or give a model that was trained with config.segment.modality_dropout"
+    if synthesiser is not None:
+        return f"{trained} (--synthesise predicts {synthesiser.words}, nothing else)"
+    name = "--synthesise" if flag else "synthesise=True of brats_jax.load"
+    return f"{trained}, or {name} where the first stage of the run predicts it"
 
 
 class Needy(Protocol):
@@ -139,9 +137,9 @@ def needed_of(
     may_lack = {*given.missing, *given.synthetic}
     needed = tuple(name for name in model.inputs if name not in may_lack)
     trained = model.trained
-    if not trained.segments:
-        return needed, ""
-    end = remedy(takes_missing=trained.takes_missing, synthesiser=model.synthesiser, flag=flag)
+    end = ""
+    if trained.segments:
+        end = remedy(takes_missing=trained.takes_missing, synthesiser=model.synthesiser, flag=flag)
     if hidden := [n for n in given.refused if n in model.leave_out and n in present]:
         raise BratsError(f"leave_out={','.join(hidden)}: the model needs {shown(hidden)}{end}")
     return needed, end

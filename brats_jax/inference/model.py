@@ -110,6 +110,7 @@ class Model:
             there,
             takes_missing=self.trained.takes_missing,
             synthesiser=self.synthesiser,
+            readers=[one.task.inputs for one in self.trained.runs],
         )
 
     @overload

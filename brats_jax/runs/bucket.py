@@ -61,6 +61,16 @@ class Manifest(SealedDocument):
         """Sizes by digest."""
         return {digest: self.sizes[path] for path, digest in self.digests.items()}
 
+    def differing(self, folder: Path) -> list[str]:
+        """The files of this state that are missing in a folder, or have another SHA-256 there."""
+
+        def same(path: str) -> bool:
+            file = folder / path
+            there = file.is_file() and file.stat().st_size == self.sizes[path]
+            return there and sha256_of(file) == self.digests[path]
+
+        return [path for path in sorted(self.digests) if not same(path)]
+
 
 class Superseded(BratsError):
     """Another machine has written into the bucket meanwhile."""

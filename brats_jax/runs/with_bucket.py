@@ -269,14 +269,23 @@ def push(folder: Path, url: str) -> None:
 
 
 def pull(folder: Path, url: str) -> None:
-    """Downloads a folder, such as a store, unless it is there."""
-    if folder.is_dir():
-        print_line(f"{folder}: is there, not downloaded")
-        return
+    """Downloads a folder, such as a store, unless the same is there.
+
+    Raises:
+      BratsError: nothing is in the bucket; the folder has other content.
+    """
     bucket = Bucket(url)
     newest = bucket.newest()
     if newest is None:
         raise BratsError(f"{bucket.shown}: nothing there; upload it with --push FOLDER URL")
+    if folder.is_dir():
+        if differing := newest.differing(folder):
+            raise BratsError(
+                f"{folder}: {differing[0]} is not that of {bucket.shown} ({len(differing):,} of "
+                f"{len(newest.sizes):,} files differ): move the folder away, or name another"
+            )
+        print_line(f"{folder}: is there, not downloaded")
+        return
     print_line(
         f"{folder}: downloads {bucket.shown}, {len(newest.sizes):,} files, "
         f"{sum(newest.sizes.values()) / 1e6:,.1f} MB"

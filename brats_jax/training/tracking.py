@@ -32,6 +32,7 @@ from brats_jax.training.tracker_adapters import FAILED, FINISHED, STOPPED, Start
 
 # The variable that switches a tracker on, unless the setting names it.
 SWITCHES = {"wandb": "WANDB_PROJECT", "mlflow": "MLFLOW_TRACKING_URI"}
+NAMES_OF_PATIENTS = ("data.training_only",)  # settings that stay on this machine
 MOST_WAITING = 1000  # messages; a stage of 30 epochs writes some thousands, over hours
 END_S = 15.0  # at the end of a run, for what is left
 STOP_S = 5.0  # after SIGTERM: a cluster kills soon
@@ -231,6 +232,7 @@ class Tracking:
                     f"pip install 'brats_jax[{name}]'"
                 )
         params = flatten({"version": about.__version__, **without_places(settings.document)})
+        params |= {name: "" for name in NAMES_OF_PATIENTS if name in params}
         return cls(tuple(found), workdir.resolve().name, params)
 
     @staticmethod

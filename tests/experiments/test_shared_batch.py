@@ -25,6 +25,14 @@ def test_groups_divide_the_batch_and_reach_the_step():
         check_groups(settings_of(batch_size=12, norm_group=5))
 
 
+@pytest.mark.parametrize("given", [{"norm_group": 4}, {"gradient_sum_dtype": "float32"}])
+def test_a_fusion_does_not_go_with_groups(given):
+    """Its modalities are folded into the batch, so that groups would not be those of patients."""
+    settings = settings_of(**given).with_value("model", "fusion", "encoders")
+    with pytest.raises(BratsError, match=r"does not go with config.model.fusion=encoders: leave"):
+        check_groups(settings)
+
+
 def test_the_type_of_a_sum_is_refused_where_groups_end_within_those_of_a_device():
     six_of_eight = {"batch_size": 12, "norm_group": 4}
     check_batches(settings_of(**six_of_eight), mesh_of(2))

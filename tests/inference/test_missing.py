@@ -56,6 +56,14 @@ def test_what_becomes_of_an_input_that_a_case_lacks(present, takes_missing, synt
     assert given_of(FOUR, present, takes_missing=takes_missing, synthesiser=by) == expected
 
 
+def test_of_several_networks_each_needs_an_image():
+    readers = (("t1", "t2"), ("t1gd", "flair"))
+    given = given_of(FOUR, ("t1", "t1gd"), takes_missing=True, readers=readers)
+    assert given == Given(missing=("t2", "flair"))
+    given = given_of(FOUR, ("t1", "t2"), takes_missing=True, readers=readers)
+    assert given == Given(refused=("t1gd", "flair"))
+
+
 def test_the_note_of_a_header_names_what_is_missing_and_fits():
     note = missing.header_note(
         "RESEARCH USE ONLY", "brats_jax 0.1.0", "0123456789abcdef", Given(("t1", "t2"), ("flair",))
@@ -186,7 +194,7 @@ def test_the_first_stage_fills_in_what_it_predicts_and_every_output_says_so(exam
     (source / CASE / f"{CASE}_t2.nii.gz").unlink()
     outcome, _ = examples.run_on(model, source, tmp_path / "other")
     assert "no T2 volume" in outcome.failed[CASE]
-    assert "it predicts FLAIR from T1 and T1Gd" in outcome.failed[CASE]
+    assert "predicts FLAIR from T1 and T1Gd" in outcome.failed[CASE]
 
 
 def test_a_run_without_a_first_stage_cannot_synthesise(example_runs, dropout_run, tmp_path):

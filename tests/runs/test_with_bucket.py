@@ -157,6 +157,10 @@ def test_a_store_is_pushed_once_and_pulled_where_it_is_missing(tmp_path, capsys)
     assert (tmp_path / "new" / "images").read_bytes() == bytes(range(256))
     assert with_bucket.main(["--pull", str(tmp_path / "new"), url]) == 0
     assert "is there, not downloaded" in capsys.readouterr().out
+    (store / "images").write_bytes(bytes(256))
+    assert with_bucket.main(["--push", str(store), url]) == 0
+    assert with_bucket.main(["--pull", str(tmp_path / "new"), url]) == 1
+    assert "images is not that of" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bucket", "new", "store"]
     assert with_bucket.main(["--pull", str(tmp_path / "no"), f"{url}2"]) == 1
     assert "nothing there" in capsys.readouterr().err

@@ -194,13 +194,15 @@ def test_of_several_processes_only_the_main_one_tracks(tmp_path, monkeypatch, ca
     assert not (tmp_path / "s").exists() and capsys.readouterr().out == ""
 
 
-def test_parameters_hold_no_folder_of_the_machine(tmp_path, monkeypatch):
+def test_parameters_hold_no_folder_of_the_machine_and_no_patient(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_PROJECT", "p")
     monkeypatch.setattr(tracking, "is_installed", lambda name: True)
     settings = settings_with("wandb").with_value("data", "store", "/home/me/store")
+    settings = settings.with_value("data", "training_only", "BraTS2021_01476")
     trackers = Tracking.of(settings, tmp_path / "run")
     assert trackers._params["data.store"] == "" and trackers._params["train.batch_size"] == 16
-    assert not any("/" in str(value) for value in trackers._params.values())
+    values = [str(value) for value in trackers._params.values()]
+    assert not any("/" in value or "BraTS2021_01476" in value for value in values)
 
 
 def test_without_a_tracker_nothing_is_started_or_written(tmp_path):
