@@ -117,6 +117,7 @@ class ReadAhead:
     def _read(
         self, checkpoint: str, task: str, source: Path, output: Path, options: ReadOptions
     ) -> tuple[Scan, np.ndarray] | None:
+        # The pipeline reads the case again, and its error is the one that the user gets.
         with contextlib.suppress(Exception):
             reading = reading_of_weights(checkpoint, task, options)
             case = find_cases(source)[0] if reading else None
