@@ -41,7 +41,7 @@ def table_of(document: SubsetEvaluation) -> bytes:
     writer = csv.writer(text, lineterminator="\n")
     dice = [f"{region} dice ({CONVENTION})" for region in REGIONS]
     writer.writerow(["modalities", "missing filled with", "patient", *dice])
-    filled = "a trained answer" if document.trained_for_missing else "zeros"
+    filled = "zeros, and the network is told" if document.trained_for_missing else "zeros"
     for one in document.subsets:
         values = [dice_of(document, one.modalities, region) for region in REGIONS]
         for p, patient in enumerate(document.patients):
