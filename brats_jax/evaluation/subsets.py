@@ -122,17 +122,22 @@ class SubsetsOfFold:
         """'fold K segment'."""
         return f"fold {self.folder.number} segment"
 
-    def run(self, checkpoint: EvaluatedCheckpoint, *, again: bool) -> SubsetEvaluation:
+    def run(self, checkpoint: EvaluatedCheckpoint, *, again: bool) -> SubsetEvaluation | None:
         """Evaluates the subsets that subsets.json does not have; with `again` all of them.
 
-        A command that was stopped halfway goes on, also with `again`.
-
-        Raises:
-          BratsError: no test patient has all inputs and all slices.
+        A command that was stopped halfway goes on, also with `again`. A fold in which no test
+        patient has all inputs and all slices is named and left out (None): the others go on.
         """
         path, every = SubsetFiles(self.folder.path).json, subsets_of(self.task.inputs)
         refuse_link(path)
-        document, indices, patient = self._empty(checkpoint)
+        found = self._empty(checkpoint)
+        if found is None:
+            print_line(
+                f"{self.title}: no test patient has {', '.join(self.task.inputs)} and all slices: "
+                "not evaluated from subsets of the modalities"
+            )
+            return None
+        document, indices, patient = found
         before = self._before()
         if before is not None and before.same_as(document):
             if before.is_complete and not again:
@@ -171,17 +176,17 @@ class SubsetsOfFold:
 
     def _empty(
         self, checkpoint: EvaluatedCheckpoint
-    ) -> tuple[SubsetEvaluation, np.ndarray, np.ndarray]:
-        """The document without subsets, the slices to evaluate, and the patient of each."""
+    ) -> tuple[SubsetEvaluation, np.ndarray, np.ndarray] | None:
+        """The document without subsets, the slices to evaluate, and the patient of each.
+
+        None without a patient who has all inputs and all slices.
+        """
         store, inputs = self.store, self.task.inputs
         with_all = np.all(store.present[:, list(channel_indices(inputs))], axis=1)
         indices = select_slices(store, usable_slices(store, self.test, with_all), "all")
         slices = describe_slices(store, indices) if len(indices) else None
         if slices is None or not slices.whole.any():
-            raise BratsError(
-                f"{self.title}: no test patient with {', '.join(inputs)} and all slices: leave out "
-                "--config.evaluation.subsets, or give another split in another --workdir"
-            )
+            return None
         kept = slices.whole[slices.patient]
         place = np.cumsum(slices.whole) - 1
         document = SubsetEvaluation(

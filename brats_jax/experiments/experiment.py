@@ -184,8 +184,7 @@ def _start(settings: Settings, store: Store, folder: RunFolder, mode: str, mesh:
         for number in settings.folds:
             if settings.pretrain.run:
                 borrowed_pretraining.find(settings, number, store, splits)
-            if mode != "pretrain":
-                StageSlices.of(settings, store, splits, number).check_labels()
+            StageSlices.of(settings, store, splits, number).check_start(mode)
         initialisation.check_weight_file(settings)
     make_folder(folder.path, "--workdir")
     _freeze_settings(settings, store, folder, mode)

@@ -135,6 +135,26 @@ class StageSlices:
                 f"has {plural(every, 'patient')} with labels; give at most {every}, or 0 for all"
             )
 
+    def check_start(self, mode: str) -> None:
+        """Refuses, before a run begins, a fold that it cannot train or evaluate (BratsError)."""
+        if mode != "pretrain":
+            self.check_labels()
+        pretrains = self.settings.ssl and not self.settings.pretrain.run
+        for name in ["pretrain"] * pretrains + ["segment"] * (mode != "pretrain"):
+            task = experiment_config.task(self.settings, name)
+            self.check(task)
+            if not self.splits.all_train and not len(self.test(task)):
+                raise BratsError(
+                    f"{fold_title(self.fold)} {name}: no test slice of a patient with "
+                    f"{', '.join(task.test_needs)}, which the evaluation needs: give another split "
+                    "(--config.data.split_seed), or --config.evaluation.slices=all"
+                )
+
+    def test(self, task: Task) -> np.ndarray:
+        """The slices that a stage is evaluated on."""
+        found = usable_slices(self.store, self.split.test, task.testable(self.store.present))
+        return select_slices(self.store, found, self.settings.evaluation.slices)
+
     def words(self, task: Task) -> str:
         """The rule by which a checkpoint is chosen; '' where it is the usual one."""
         if not self._has_validation:

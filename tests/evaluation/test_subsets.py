@@ -1,5 +1,7 @@
 """The evaluation from every subset of the modalities: its numbers, and how it goes on."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from brats_jax.evaluation import subsets
 from brats_jax.evaluation.rows import find_row
 from brats_jax.evaluation.subset_scores import dice_of
 from brats_jax.evaluation.subset_summary import summarise_subsets
-from brats_jax.evaluation.subsets import SubsetCounter
+from brats_jax.evaluation.subsets import SubsetCounter, SubsetsOfFold
 from brats_jax.evaluation.tallies import SCORED, SegmentationTally
 from brats_jax.experiments import experiment
 from brats_jax.experiments.config import parse, task
@@ -98,6 +100,37 @@ def test_a_damaged_document_of_subsets_is_named_and_made_again(finished, capsys,
     experiment.run(config, workdir)
     assert f"{path}" in capsys.readouterr().out
     assert read_document(path, SubsetEvaluation).is_complete
+
+
+@pytest.mark.parametrize("what", ["a modality", "slices"])
+def test_a_fold_whose_test_patients_lack_something_is_named_and_left_out(
+    finished, small_store, capsys, monkeypatch, what
+):
+    """The run goes on to its end, and has no means of subsets."""
+    workdir, config, summary = finished
+    config = config.copy_and_resolve_references()
+    config.evaluation.subsets = True
+    SubsetFiles(workdir / "fold_0").json.unlink(missing_ok=True)
+    described = subsets.describe_slices
+
+    def with_holes(store, indices):
+        found = described(store, indices)
+        return dataclasses.replace(found, whole=np.zeros_like(found.whole))
+
+    def lacking(of_fold, checkpoint):
+        of_fold.store.present[of_fold.store.patient_of[of_fold.test], 2] = False
+        return empty(of_fold, checkpoint)
+
+    empty = SubsetsOfFold._empty
+    if what == "slices":
+        monkeypatch.setattr(subsets, "describe_slices", with_holes)
+    else:
+        monkeypatch.setattr(SubsetsOfFold, "_empty", lacking)
+    assert experiment.run(config, workdir).rows == summary.rows
+    line = "no test patient has t1, t1gd, t2, flair and all slices: not evaluated from subsets"
+    assert f"fold 0 segment: {line}" in capsys.readouterr().out
+    assert not SubsetFiles(workdir / "fold_0").json.exists()
+    assert summarise_subsets(RunFolder(workdir), 3) is None
 
 
 @pytest.mark.parametrize(

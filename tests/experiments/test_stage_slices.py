@@ -105,6 +105,25 @@ def test_a_stage_that_nobody_can_train_is_refused(mixed_store, tmp_path):
         lame.check(task)
 
 
+def test_a_stage_that_nobody_can_be_tested_with_is_refused_before_it_is_trained(
+    mixed_store, tmp_path
+):
+    def tested_on(name, **changes):
+        data = slices_of(mixed_store, tmp_path, **changes)
+        test = np.array(mixed_store.slices_of(name))
+        split = dataclasses.replace(data.split, test=test)
+        return dataclasses.replace(data, split=split)
+
+    dropout = {"segment__modality_dropout": 0.5}  # it trains on partial patients, too
+    tested_on("L1", **dropout).check_start("train")
+    lame = tested_on("No T2", **dropout)
+    lame.check_start("pretrain")  # which needs no T2
+    with pytest.raises(BratsError, match=r"segment: no test slice of a patient with t1, t1gd"):
+        lame.check_start("train")
+    with pytest.raises(BratsError, match=r"fold 0 pretrain: no test slice of a patient with t1"):
+        tested_on("U2").check_start("pretrain")
+
+
 def test_segmentation_without_any_labels_is_refused_before_anything_is_written(tmp_path):
     cases = [
         examples.changed(case, case.patient, kind="whole_tumour")
