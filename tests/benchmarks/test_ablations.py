@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import ablations
-from benchmarks.ablations import INGREDIENTS, Row, command, table
+from benchmarks.ablations import INGREDIENTS, Row, table
+from benchmarks.rows import command
 from brats_jax.experiments.config import parse
 from configs import real
 
@@ -29,11 +30,16 @@ def test_a_row_has_means_gain_and_time_beside_the_base():
 
 def test_a_command_names_folds_seed_and_settings():
     asked = argparse.Namespace(
-        store=Path("store"), output=Path("out"), config="configs/real.py", folds=3, settings=["a=1"]
+        store=Path("store"),
+        output=Path("out"),
+        config="configs/real.py",
+        num_folds=5,
+        folds=[0, 1, 2],
+        settings=["a=1"],
     )
-    arguments = command("all slices", 2, asked)
+    arguments = command("all slices", 2, INGREDIENTS, asked)
     assert "--workdir=out/all_slices-seed_2" in arguments
-    for part in ("data.test_fraction=0", "folds=0,1,2", "seed=2", "segment.slices=all", "a=1"):
+    for part in ("data.test_fraction=0", "data.num_folds=5", "folds=0,1,2,", "seed=2", "segment.slices=all", "a=1"):
         assert f"--config.{part}" in arguments
 
 

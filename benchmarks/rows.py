@@ -1,0 +1,137 @@
+"""Rows of an experiment: one training for each, equal but for some settings, some at a time.
+
+What benchmarks/ablations.py and benchmarks/missing.py share: the commands of the rows, and how
+many of them train at the same time.
+"""
+
+import argparse
+import os
+import queue
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from brats_jax.runs.documents import StageResult
+from brats_jax.runs.folder import RunFolder
+from brats_jax.runtime.document import read_document
+
+ROOT = Path(__file__).parents[1]
+BASE = "base"
+REGIONS = ("WT", "TC", "ET")
+
+Settings = Mapping[str, Sequence[str]]  # row -> its settings, without 'config.'
+
+
+def folder_name(name: str, seed: int) -> str:
+    """'all_slices-seed_0'."""
+    return f"{name.lower().replace(' ', '_')}-seed_{seed}"
+
+
+def command(name: str, seed: int, rows: Settings, arguments: argparse.Namespace) -> list[str]:
+    """The training and evaluation of all folds of one row and seed."""
+    settings = (
+        f"data.store={arguments.store}",
+        "ssl=false",
+        "data.test_fraction=0",
+        f"data.num_folds={arguments.num_folds}",
+        f"folds={','.join(map(str, arguments.folds))},",
+        f"seed={seed}",
+        *rows[name],
+        *arguments.settings,
+    )
+    return [
+        *(sys.executable, "-m", "brats_jax.main", f"--config={arguments.config}"),
+        f"--workdir={arguments.output / folder_name(name, seed)}",
+        *(f"--config.{setting}" for setting in settings),
+    ]
+
+
+def train(rows: Settings, arguments: argparse.Namespace) -> None:
+    """All chosen rows and seeds, `at_once` at a time, each on its share of the CPU cores.
+
+    Ends the command if one of them fails, after the others.
+    """
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    cores = sorted(os.sched_getaffinity(0))
+    shares: queue.SimpleQueue[list[int]] = queue.SimpleQueue()
+    for i in range(arguments.at_once):
+        shares.put(cores[i :: arguments.at_once])
+
+    def one(name: str, seed: int) -> str | None:
+        """The error, if there was one."""
+        share = shares.get()
+        os.sched_setaffinity(0, share)  # of this thread; the command inherits it
+        log = arguments.output / f"{folder_name(name, seed)}.log"
+        print(f"{name}, seed {seed} (log: {log})", flush=True)
+        with log.open("a") as file:
+            done = subprocess.run(
+                command(name, seed, rows, arguments),
+                cwd=ROOT,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+        shares.put(share)
+        if done.returncode:
+            return f"error: {name}, seed {seed} failed; the last lines of {log} say why"
+        return None
+
+    with ThreadPoolExecutor(arguments.at_once) as pool:
+        pairs = [(name, seed) for seed in arguments.seeds for name in arguments.names]
+        errors = [error for error in pool.map(lambda pair: one(*pair), pairs) if error]
+    if errors:
+        sys.exit("\n".join(errors))
+
+
+def seconds(name: str, arguments: argparse.Namespace) -> list[float]:
+    """The time of each training of a row, by seed and fold."""
+    return [
+        read_document(
+            RunFolder(arguments.output / folder_name(name, seed))
+            .fold(fold)
+            .stage("segment")
+            .complete_json,
+            StageResult,
+        ).seconds
+        for seed in arguments.seeds
+        for fold in arguments.folds
+    ]
+
+
+def parser(description: str, rows: Settings, config: str) -> argparse.ArgumentParser:
+    """The arguments that the experiments share; `config` is the default of --config."""
+    found = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawTextHelpFormatter
+    )
+    found.add_argument("--store", type=Path, required=True)
+    found.add_argument("--output", type=Path, required=True)
+    found.add_argument("--config", default=config)
+    found.add_argument("--num_folds", type=int, default=5, help="parts of the patients")
+    found.add_argument("--folds", default="", help="which of them, with commas; default: all")
+    found.add_argument("--seeds", default="0", help="numbers with commas")
+    found.add_argument("--only", default="", help=f"of {', '.join(rows)}; with commas")
+    found.add_argument("--at_once", type=int, default=1, help="rows that train at the same time")
+    found.add_argument("--settings", nargs="*", default=[], help="of all rows: model.width=32 ...")
+    return found
+
+
+def parse(parser: argparse.ArgumentParser, rows: Settings) -> argparse.Namespace:
+    """The checked arguments; `names` has the chosen rows, the base first."""
+    arguments = parser.parse_args()
+    arguments.seeds = _numbers(arguments.seeds)
+    arguments.folds = _numbers(arguments.folds) or list(range(arguments.num_folds))
+    chosen = [name.strip() for name in arguments.only.split(",") if name.strip()]
+    if unknown := sorted({*chosen} - {*rows}):
+        parser.error(f"no row is called {unknown[0]!r}; there are {', '.join(rows)}")
+    arguments.names = list(dict.fromkeys((BASE, *(chosen or rows))))
+    if not 1 <= arguments.at_once <= len(os.sched_getaffinity(0)):
+        parser.error(
+            f"--at_once={arguments.at_once}: 1 to {len(os.sched_getaffinity(0))} CPU cores"
+        )
+    arguments.store, arguments.output = arguments.store.resolve(), arguments.output.resolve()
+    return arguments
+
+
+def _numbers(words: str) -> list[int]:
+    return [int(word) for word in words.split(",") if word]
