@@ -24,11 +24,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks import measure, rows  # noqa: E402
-from benchmarks.rows import BASE, REGIONS  # noqa: E402
-from brats_jax.reporting.arms import Measured, collect, patient_values  # noqa: E402
-from brats_jax.reporting.read_runs import discover  # noqa: E402
-from brats_jax.reporting.statistics import compare_trainings  # noqa: E402
+from benchmarks import measure, rows
+from benchmarks.rows import BASE, REGIONS
+from brats_jax.reporting.arms import Measured, collect, patient_values
+from brats_jax.reporting.read_runs import discover
+from brats_jax.reporting.statistics import compare_trainings
 
 AUGMENT = "segment.augmentation."
 

@@ -22,13 +22,13 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks import measure, rows  # noqa: E402
-from benchmarks.rows import BASE, REGIONS  # noqa: E402
-from brats_jax.models import FUSIONS  # noqa: E402
-from brats_jax.reporting.arms import Arm, Measured, collect  # noqa: E402
-from brats_jax.reporting.read_runs import discover  # noqa: E402
-from brats_jax.reporting.statistics import PairedDifference, compare_trainings  # noqa: E402
-from brats_jax.reporting.subsets import MEAN, SubsetArm  # noqa: E402
+from benchmarks import measure, rows
+from benchmarks.rows import BASE, REGIONS
+from brats_jax.models import FUSIONS
+from brats_jax.reporting.arms import Arm, Measured, collect
+from brats_jax.reporting.read_runs import discover
+from brats_jax.reporting.statistics import PairedDifference, compare_trainings
+from brats_jax.reporting.subsets import MEAN, SubsetArm
 
 DROPOUT = "segment.modality_dropout=0.5"
 SUBSETS = "evaluation.subsets=true"

@@ -39,7 +39,14 @@ def test_a_command_names_folds_seed_and_settings():
     )
     arguments = command("all slices", 2, INGREDIENTS, asked)
     assert "--workdir=out/all_slices-seed_2" in arguments
-    for part in ("data.test_fraction=0", "data.num_folds=5", "folds=0,1,2,", "seed=2", "segment.slices=all", "a=1"):
+    for part in (
+        "data.test_fraction=0",
+        "data.num_folds=5",
+        "folds=0,1,2,",
+        "seed=2",
+        "segment.slices=all",
+        "a=1",
+    ):
         assert f"--config.{part}" in arguments
 
 
