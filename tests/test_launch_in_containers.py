@@ -93,7 +93,7 @@ def test_the_image_has_no_root_user_and_no_data():
     assert image["Config"]["User"] == "1000:1000"
     # nibabel brings files of its own.
     found = "-name '*.nii*' -print -o -name .git -print"
-    find = f"find /opt/brats_jax /work -path '*/nibabel/*' -prune -o {found}"
+    find = f"find /opt/brats_jax /workspace -path '*/nibabel/*' -prune -o {found}"
     status, output = run(*shlex.split(find))
     assert (status, output) == (0, "")
 
@@ -105,7 +105,7 @@ def test_without_a_command_it_lists_the_commands():
 
 def test_a_scan_is_segmented_by_any_user_without_a_home(work, scans):
     status, output = run(
-        *segment("/work/predicted"), volumes=[(scans, "/scans:ro"), (work, "/work")]
+        *segment("/workspace/predicted"), volumes=[(scans, "/scans:ro"), (work, "/workspace")]
     )
     assert status == 0, output
     assert not any(w in output.lower() for w in ("warning", "traceback", "mkdir", "cache")), output
@@ -123,10 +123,10 @@ def test_nothing_but_the_output_folder_need_be_writable(work, scans):
 
 def test_a_volume_at_cache_keeps_what_was_compiled(work, scans):
     cache = owned(work.parent / "cache", USER)
-    volumes = [(scans, "/scans:ro"), (work, "/work"), (cache, "/cache")]
+    volumes = [(scans, "/scans:ro"), (work, "/workspace"), (cache, "/cache")]
     for number in range(2):
         started = time.monotonic()
-        status, output = run(*segment(f"/work/{number}"), volumes=volumes)
+        status, output = run(*segment(f"/workspace/{number}"), volumes=volumes)
         print(f"{time.monotonic() - started:.0f} s")
         assert status == 0, output
         kept = {str(path.relative_to(cache)) for path in cache.rglob("*") if path.is_file()}
@@ -135,15 +135,15 @@ def test_a_volume_at_cache_keeps_what_was_compiled(work, scans):
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(scans):
-    status, output = run(*segment("/work/predicted"), volumes=[(scans, "/scans:ro")])
+    status, output = run(*segment("/workspace/predicted"), volumes=[(scans, "/scans:ro")])
     assert status == 1
-    assert output.splitlines()[-1].startswith("error: /work/predicted")
+    assert output.splitlines()[-1].startswith("error: /workspace/predicted")
     assert "Traceback" not in output
 
 
 def test_the_demo_runs(work):
     if os.environ.get("DEMO") == "full":
-        command = "bash /opt/brats_jax/launch/demo.sh /work/demo"
+        command = "bash /opt/brats_jax/launch/demo.sh /workspace/demo"
     else:
         train = f"brats-jax main --config=configs/demo.py {' '.join(SMALL)}"
         command = f"""set -e
@@ -152,7 +152,7 @@ def test_the_demo_runs(work):
         {train} --workdir=demo/ssl
         {train} --workdir=demo/baseline --config.ssl=false
         brats-jax report --workdir=demo"""
-    status, output = run("bash", "-c", command, volumes=[(work, "/work")])
+    status, output = run("bash", "-c", command, volumes=[(work, "/workspace")])
     assert status == 0, output
     assert (work / "demo" / "report.html").stat().st_size > 1e5
 
@@ -163,7 +163,7 @@ def store(tmp_path_factory):
     words = (
         "brats-jax prepare --source=phantom --patients=9 --shape=16,96,96 --store=stores/default"
     )
-    status, output = run(*words.split(), volumes=[(folder, "/work")], user=(1000, 1000))
+    status, output = run(*words.split(), volumes=[(folder, "/workspace")], user=(1000, 1000))
     assert status == 0, output
     return folder
 
@@ -184,7 +184,7 @@ class Pod:
         words = run_words(
             *command, "--config.evaluation.panels=0", *self._flags,
             volumes=[
-                (self._volume, "/work"),
+                (self._volume, "/workspace"),
                 (ROOT / "tests", "/source/tests:ro"),
                 (ROOT / "configs", "/source/configs:ro"),
             ],

@@ -122,9 +122,9 @@ def test_pods_need_no_permission_and_write_to_volumes_alone(name):
         assert container["securityContext"]["readOnlyRootFilesystem"] is True
         mounted = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
         assert mounted.keys() == {volume["name"] for volume in pod.spec["volumes"]}
-        assert {"/work", "/cache", "/tmp"} <= set(mounted.values())
+        assert {"/workspace", "/cache", "/tmp"} <= set(mounted.values())
         given = flags_of(pod)
-        assert all(given[f].startswith("/work/") for f in ("workdir", "config.data.store"))
+        assert all(given[f].startswith("/workspace/") for f in ("workdir", "config.data.store"))
 
 
 def test_two_pods_with_one_number_are_refused_before_anything_starts():

@@ -34,7 +34,7 @@ PYTHON
 package)
   "${pip[@]}" --no-deps "$source"
   "$python" -m pip uninstall --quiet --yes --root-user-action=ignore pip setuptools
-  mkdir -p "$root/launch" /work
+  mkdir -p "$root/launch" /workspace
   cp -r "$source/pyproject.toml" "$source/configs" "$root"
   cp "$source"/launch/{setup,demo,with_bucket}.sh "$root/launch"
   # launch/setup.sh finds everything installed.

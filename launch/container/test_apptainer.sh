@@ -41,7 +41,7 @@ exec_in_root() { nsenter --target "$users" --user --setuid 0 --setgid 0 unshare 
   root=$1; shift
   mount --bind "$root" "$root"
   for folder in proc sys dev; do mount --rbind "/$folder" "$root/$folder"; done
-  mkdir -p "$root/clone" "$root/work" "$root/old"
+  mkdir -p "$root/clone" "$root/workspace" "$root/old"
   mount --bind . "$root/clone"
   cd "$root"
   pivot_root . old
@@ -50,18 +50,18 @@ exec_in_root() { nsenter --target "$users" --user --setuid 0 --setgid 0 unshare 
 }
 
 exec_in_root 'cd /clone && apptainer build --force --build-arg BOOTSTRAP=localimage \
-  --build-arg BASE=/base /work/brats_jax.sif launch/container/apptainer.def'
-du -h --apparent-size "$root/work/brats_jax.sif"
-rm -rf "$root/work/scans" "$root/work/predicted"
+  --build-arg BASE=/base /workspace/brats_jax.sif launch/container/apptainer.def'
+du -h --apparent-size "$root/workspace/brats_jax.sif"
+rm -rf "$root/workspace/scans" "$root/workspace/predicted"
 # Apptainer runs for users that the host knows.
 grep -q "^someone:" "$root/etc/passwd" ||
   echo "someone:x:12345:23456::/nonexistent:/bin/sh" >>"$root/etc/passwd"
 # As docs/containers.md has it: nothing of the host but the working folder, and no home.
-exec_in_root 'cd /work; chmod 777 /work
+exec_in_root 'cd /workspace; chmod 777 /workspace
   # Without FUSE for users the file is unpacked for each command.
   unpacked=$(setpriv --reuid=12345 --clear-groups test -w /dev/fuse || echo --unsquash)
   run() { setpriv --reuid=12345 --regid=23456 --clear-groups \
-    apptainer exec $unpacked --containall --no-home --cleanenv --bind /work --pwd /work brats_jax.sif "$@"; }
+    apptainer exec $unpacked --containall --no-home --cleanenv --bind /workspace --pwd /workspace brats_jax.sif "$@"; }
   run brats-jax phantom --cases=scans --patients=1
   run brats-jax predict --checkpoint=small --input=scans --output=predicted --picture --page
   ls -l predicted'
