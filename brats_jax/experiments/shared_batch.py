@@ -11,15 +11,19 @@ from brats_jax.training.forward import check_gradient_sum
 def check_groups(settings: Settings) -> None:
     """Refuses groups of BatchNorm that do not make up the batch (BratsError)."""
     size, batch = settings.train.norm_group, settings.train.batch_size
-    if settings.model.fusion != "early":
-        # Shared encoders fold modalities into the batch, and images that stand in for missing
-        # ones come from the whole batch: neither keeps to groups, nor to one device.
+    model, dropout = settings.model, settings.segment.modality_dropout
+    by_modality = model.fusion == "stem" or model.fusion_weights == "own"
+    if by_modality and dropout:
+        # A module that reads one modality is given the images of other patients of the batch in
+        # place of missing ones (`fusion.base.stand_ins_of_batch`): of other groups and devices.
         for name, off in (("norm_group", 0), ("gradient_sum_dtype", devices.GRADIENT_SUMS[0])):
             value = getattr(settings.train, name)
             if value != off:
                 raise BratsError(
-                    f"config.train.{name}={value} does not go with config.model.fusion="
-                    f"{settings.model.fusion}: leave one of them out"
+                    f"config.train.{name}={value} does not go with config.segment.modality_dropout="
+                    f"{dropout} and own weights of each modality (model.fusion={model.fusion}): "
+                    "patients of other groups stand in for missing images; leave one of them out, "
+                    "or give fusion=encoders or attention with shared weights"
                 )
     if size and batch % size:
         raise BratsError(

@@ -26,11 +26,20 @@ def test_groups_divide_the_batch_and_reach_the_step():
 
 
 @pytest.mark.parametrize("given", [{"norm_group": 4}, {"gradient_sum_dtype": "float32"}])
-def test_a_fusion_does_not_go_with_groups(given):
-    """Its modalities are folded into the batch, so that groups would not be those of patients."""
-    settings = settings_of(**given).with_value("model", "fusion", "encoders")
-    with pytest.raises(BratsError, match=r"does not go with config.model.fusion=encoders: leave"):
-        check_groups(settings)
+def test_groups_do_not_go_with_images_that_stand_in_from_other_groups(given):
+    def settings(fusion, weights="shared", dropout=0.5):
+        found = settings_of(**given).with_value("model", "fusion", fusion)
+        found = found.with_value("model", "fusion_weights", weights)
+        return found.with_value("segment", "modality_dropout", dropout)
+
+    for others in ("early", "encoders", "attention"):
+        check_groups(settings(others))
+    for own in (("stem",), ("encoders", "own"), ("attention", "own")):
+        check_groups(settings(*own, dropout=0.0))
+        with pytest.raises(
+            BratsError, match=r"does not go with .*modality_dropout=0.5 and own wei"
+        ):
+            check_groups(settings(*own))
 
 
 def test_the_type_of_a_sum_is_refused_where_groups_end_within_those_of_a_device():

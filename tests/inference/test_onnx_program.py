@@ -16,6 +16,7 @@ import pytest
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
+from meshes import mesh_of
 from processes import run_python
 
 from brats_jax import models
@@ -26,6 +27,7 @@ from brats_jax.errors import BratsError
 from brats_jax.inference import exported, onnx_layers, onnx_program
 from brats_jax.inference.onnx_graph import session
 from brats_jax.inference.onnx_program import channel_sources
+from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.inference.trained_run import open_run
 from brats_jax.runs.documents import TrainingFacts
 from brats_jax.runtime.devices import data_mesh
@@ -103,6 +105,21 @@ def test_regions_context_missing_modalities_and_leaky_decoders():
     images[..., MODALITIES.index("t2")] = 9e9
     (again,) = running.run(None, {"images": images, "present": present})
     np.testing.assert_array_equal(again, labels)
+
+
+def test_a_program_that_differs_only_where_a_modality_is_missing_is_found_out(monkeypatch):
+    """The flags of two modalities are exchanged, which a case with both does not show."""
+    task = Segmentation(inputs=("t2", "t1"), width=4, modality_dropout=0.5)
+    trained = trained_as(task)
+    (member,) = trained.members
+    _, params, stats = examples.network(task, 0)
+    state = {"params": params, "stats": stats}
+    meta = SimpleNamespace(record=trained.record)
+    source = SimpleNamespace(read=lambda *_: (state, meta))
+    member.network, member.temperature = RestoredNetwork(task, source, mesh_of(1)), 1.0
+    monkeypatch.setattr(onnx_program, "channel_sources", lambda _: [2, 0, 4, 6])
+    with pytest.raises(BratsError, match=r"from the network by \S+ where a case has t1 alone: not"):
+        onnx_program.check(trained, SHAPE)
 
 
 def test_the_first_stage_predicts_its_modalities():

@@ -28,6 +28,7 @@ from brats_jax.models.fusion.base import (
     stand_ins_of_patient,
 )
 from brats_jax.models.layers import Bias
+from brats_jax.models.ops import groups
 from brats_jax.models.resnet import Maps, ResNet50
 
 
@@ -78,9 +79,10 @@ class Encoders(nnx.Module):
         shift = jnp.stack([self.identity[name].bias[...] for name in self.fusion.modalities])
         shift = jnp.tile(shift, (batch, 1))[:, None, None, :]
         folded = images.reshape(batch * count, *images.shape[2:])
-        return [
-            y.reshape(batch, count, *y.shape[1:]) for y in self.shared(folded, shift, train=train)
-        ]
+        # A group of BatchNorm is of patches: it has all of their modalities.
+        with groups.normalised_over(groups.current().of_each(count)):
+            maps = self.shared(folded, shift, train=train)
+        return [y.reshape(batch, count, *y.shape[1:]) for y in maps]
 
     def _of_own(self, images: OfEach, present: Present, train: bool) -> list[OfEach]:
         encoders = [self.own[name] for name in self.fusion.modalities]

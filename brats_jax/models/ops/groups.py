@@ -30,6 +30,10 @@ class Groups(NamedTuple):
         """Whether a group extends over devices."""
         return self.devices > 1
 
+    def of_each(self, count: int) -> "Groups":
+        """The groups of the same samples where each is `count` images, one after the other."""
+        return self._replace(size=self.size * count)
+
     def add_up(self, sums: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
         """Adds up sums over this device's samples to sums over its group."""
         if not self.shared:
