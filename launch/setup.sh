@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Creates .venv and installs the package into it, unless that is done.
 #
-#   bash launch/setup.sh [EXTRA[,EXTRA...]]     extras: cuda12, cuda13, tpu, onnx, test
+#   bash launch/setup.sh [EXTRA[,EXTRA...]]     extras: cuda12, cuda13, tpu, onnx,
+#                                               wandb, mlflow, bucket, test
 #
 # PYTHON names the interpreter (3.11 or later); the default is the first suitable one.
 set -euo pipefail

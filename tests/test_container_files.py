@@ -6,6 +6,7 @@ launch/test_containers.sh builds and runs the images.
 import re
 import shlex
 import subprocess
+import sys
 
 import pytest
 from processes import ROOT
@@ -55,6 +56,19 @@ def test_both_recipes_install_in_two_steps():
     assert steps == [["dependencies", "/source"], ["package", "/source"]]
     posted = [line.split() for line in section("post").splitlines() if "install.sh" in line]
     assert [words[2:4] for words in posted] == steps
+
+
+@pytest.mark.parametrize("given", ["cuda13,bucket", "cuda13, bucket", "bucket cuda13"])
+def test_extras_may_have_commas_or_spaces_and_none_is_lost(given):
+    script = (FOLDER / "install.sh").read_text()
+    program = re.search(r"<<'PYTHON'\n(.*?)^PYTHON$", script, re.DOTALL | re.MULTILINE)[1]
+    # Dockerfile and recipe leave the words apart; the script joins them again.
+    assert "\nextra=${*:3}\n" in script
+    words = [sys.executable, "-S", "-c", program, str(ROOT / "pyproject.toml")]
+    done = subprocess.run([*words, given], capture_output=True, text=True, check=True)
+    assert {"jax[cuda13]>=0.10", "s3fs>=2024.2"} < set(done.stdout.splitlines())
+    done = subprocess.run([*words, f"{given},nosuch"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "there is no extra 'nosuch'" in done.stderr
 
 
 def test_the_image_names_a_user_by_number_and_writes_to_cache_alone():

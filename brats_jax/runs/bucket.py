@@ -26,7 +26,7 @@ from typing import Any, ClassVar
 from brats_jax.errors import BratsError
 from brats_jax.runtime.document import SealedDocument
 from brats_jax.runtime.files import sha256_of
-from brats_jax.runtime.redact import without_secrets
+from brats_jax.runtime.redact import first_line, without_secrets
 
 KEPT = 2  # states
 _TRANSFERS = 4  # at a time
@@ -87,12 +87,19 @@ class Bucket:
       writer: a token of this program's start.
 
     Raises:
-      BratsError: fsspec or the part of it for this URL is not installed; no such kind of URL.
+      BratsError: not a URL; fsspec or the part of it for this URL is not installed; no such kind
+        of URL.
     """
 
     def __init__(self, url: str) -> None:
         self.shown = without_secrets(url.rstrip("/"))
         self.writer = secrets.token_hex(8)
+        kind, colon, path = url.partition("://")
+        if not (kind and colon and path.strip("/")):  # a folder of this name would be made
+            raise BratsError(
+                f"{self.shown or repr(url)}: give a URL, such as s3://BUCKET/PATH, or "
+                "file:///PATH for a folder"
+            )
         try:
             import fsspec
         except ImportError:
@@ -102,7 +109,7 @@ class Bucket:
         except ImportError:
             raise BratsError(_missing(self.shown)) from None
         except ValueError as error:
-            raise BratsError(f"{self.shown}: {without_secrets(str(error))}: give a URL") from None
+            raise BratsError(f"{self.shown}: {first_line(error)}") from None
         self._root = root.rstrip("/")
 
     def path(self, *parts: str) -> str:
@@ -247,9 +254,9 @@ class Bucket:
         Files that an interrupted call has downloaded are used again.
 
         Raises:
-          BratsError: `folder` exists; a file has another SHA-256.
+          BratsError: `folder` exists, with content; a file has another SHA-256.
         """
-        if os.path.lexists(folder):
+        if os.path.lexists(folder) and not is_empty(folder):
             raise BratsError(f"{folder} exists: move it away")
         incoming = folder.with_name(f".{folder.name}.incoming")
         paths = {path: incoming / path for path in manifest.digests}
@@ -285,6 +292,11 @@ class Bucket:
             part.unlink()
             raise BratsError(f"{self.shown}: {path} is damaged (its SHA-256 differs)")
         os.replace(part, file)
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether this is a folder without content, which a download may replace."""
+    return folder.is_dir() and not folder.is_symlink() and next(folder.iterdir(), None) is None
 
 
 def _each(work: Callable[[Any], Any], items: Iterable[Any]) -> None:

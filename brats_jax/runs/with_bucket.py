@@ -24,14 +24,15 @@ from types import FrameType
 from typing import ClassVar
 
 from brats_jax.errors import BUSY_STATUS, BratsError, Busy
-from brats_jax.runs.bucket import Bucket, Manifest, Superseded
+from brats_jax.runs.bucket import Bucket, Manifest, Superseded, is_empty
 from brats_jax.runs.bucket_lease import Lease
 from brats_jax.runs.bucket_snapshot import Snapshots, files_of, state_of
 from brats_jax.runtime.cli import print_error
 from brats_jax.runtime.console import print_line
 from brats_jax.runtime.document import Document, read_if_readable
-from brats_jax.runtime.redact import first_line
+from brats_jax.runtime.redact import first_line, without_secrets
 from brats_jax.runtime.signals import die_with_parent
+from brats_jax.runtime.text import plural
 
 POLL_S = 1.0
 RETRY_S = 20.0  # after an upload that failed
@@ -82,7 +83,7 @@ class Synchronised:
         if newest is None:
             return
         self.bucket.settle(newest)
-        if os.path.lexists(self.folder):
+        if os.path.lexists(self.folder) and not is_empty(self.folder):
             known = read_if_readable(self._document, LocalState)
             if known is None or known.url != self.bucket.shown:
                 raise BratsError(
@@ -96,9 +97,24 @@ class Synchronised:
             print_line(f"{self.folder}: the bucket has a newer state; the old folder is {aside}")
         print_line(
             f"{self.folder}: downloads state {newest.generation} of {self.bucket.shown}, "
-            f"{len(newest.sizes):,} files, {sum(newest.sizes.values()) / 1e6:,.1f} MB"
+            f"{plural(len(newest.sizes), 'file')}, {sum(newest.sizes.values()) / 1e6:,.1f} MB"
         )
         self.bucket.pull(newest, self.folder, partial(self._note, newest))
+
+    def prepare(self) -> None:
+        """Makes the folder of copies: the command need not run if it cannot be made.
+
+        Raises:
+          BratsError: it cannot.
+        """
+        beside = self._document.parent
+        try:
+            beside.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BratsError(
+                f"{beside} cannot be made ({error.strerror}), which the copies of {self.folder} "
+                "need: give a run folder within a folder that can be written"
+            ) from None
 
     def _aside(self, generation: int) -> Path:
         for number in range(1, 1000):
@@ -190,6 +206,7 @@ def run(folder: Path, url: str, arguments: Sequence[str]) -> int:
     try:
         kept = Synchronised(folder, bucket, lease.check)
         kept.fetch()
+        kept.prepare()
         command = Command(arguments)
         try:
             _synchronise(kept, command)
@@ -261,7 +278,7 @@ def push(folder: Path, url: str) -> None:
             bucket.settle(before)
         state = bucket.push(files_of(folder), before, lease.check)
         print_line(
-            f"{bucket.shown}: state {state.generation}, {len(state.sizes):,} files, "
+            f"{bucket.shown}: state {state.generation}, {plural(len(state.sizes), 'file')}, "
             f"{sum(state.sizes.values()) / 1e6:,.1f} MB"
         )
     finally:
@@ -278,7 +295,7 @@ def pull(folder: Path, url: str) -> None:
     newest = bucket.newest()
     if newest is None:
         raise BratsError(f"{bucket.shown}: nothing there; upload it with --push FOLDER URL")
-    if folder.is_dir():
+    if folder.is_dir() and not is_empty(folder):
         if differing := newest.differing(folder):
             raise BratsError(
                 f"{folder}: {differing[0]} is not that of {bucket.shown} ({len(differing):,} of "
@@ -287,7 +304,7 @@ def pull(folder: Path, url: str) -> None:
         print_line(f"{folder}: is there, not downloaded")
         return
     print_line(
-        f"{folder}: downloads {bucket.shown}, {len(newest.sizes):,} files, "
+        f"{folder}: downloads {bucket.shown}, {plural(len(newest.sizes), 'file')}, "
         f"{sum(newest.sizes.values()) / 1e6:,.1f} MB"
     )
     bucket.pull(newest, folder)
@@ -326,7 +343,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGINT
     except Exception as error:  # of the bucket's library
         url = (given.run or given.push or given.pull)[1]
-        print_error(f"{Bucket(url).shown}: {first_line(error)}")
+        print_error(f"{without_secrets(url.rstrip('/'))}: {first_line(error)}")
         return 1
 
 

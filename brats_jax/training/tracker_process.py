@@ -1,6 +1,6 @@
 """The process of one tracker of one stage: messages in, calls of the tracker's library out.
 
-    python -m brats_jax.training.tracker_process TRACKER
+    python -m brats_jax.training.tracker_process TRACKER FOLDER
 
 A process of its own, because the libraries import for seconds, start threads, install handlers at
 exit, wait for servers, and may crash: none of that can then touch a training. Standard input has
@@ -8,13 +8,15 @@ a JSON object a line: first the fields of `Start`; then `{"step", "values"}`, `{
 the end `{"end": how}`. Standard output has `{"address"}`, `{"error"}`, and `{"delivered": N}` for N
 more messages that the library took.
 
-The process ends itself `END_S` after its input ends or its parent is gone, whatever it waits for.
+FOLDER is for temporary files, and is removed at the end. The process ends itself `END_S` after its
+input ends or its parent is gone, whatever it waits for.
 """
 
 import contextlib
 import json
 import os
 import queue
+import shutil
 import signal
 import sys
 import threading
@@ -117,11 +119,12 @@ class TrackerProcess:
             self._output.flush()
 
 
-def _end_in_time(process: TrackerProcess, parent: int) -> None:
+def _end_in_time(process: TrackerProcess, parent: int, folder: str) -> None:
     """Ends this process after its input or its parent has ended, whatever the library does."""
     while not process.input_ended.wait(1.0) and os.getppid() == parent:
         pass
     time.sleep(END_S)
+    shutil.rmtree(folder, ignore_errors=True)
     os._exit(1)
 
 
@@ -140,9 +143,11 @@ def main() -> None:
     parent = os.getppid()
     source = os.fdopen(os.dup(0), encoding="utf-8")
     os.dup2(nowhere, 0)  # nor may they ask for a login
-    process = TrackerProcess(ADAPTERS[sys.argv[1]](), source, output)
-    threading.Thread(target=_end_in_time, args=(process, parent), daemon=True).start()
+    tracker, folder = sys.argv[1:]
+    process = TrackerProcess(ADAPTERS[tracker](), source, output)
+    threading.Thread(target=_end_in_time, args=(process, parent, folder), daemon=True).start()
     process.run()
+    shutil.rmtree(folder, ignore_errors=True)
     os._exit(0)  # without handlers at exit, which wait for servers
 
 

@@ -9,8 +9,10 @@ import importlib.util
 import json
 import os
 import queue
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -57,6 +59,20 @@ def is_installed(name: str) -> bool:
     return spec is not None and spec.origin is not None
 
 
+def _environment(folder: Path) -> dict[str, str]:
+    """The environment of a tracker's process, whose library leaves temporary files in `folder`.
+
+    The folder is also its home where the user has none, as in many containers: without one neither
+    library can be imported.
+    """
+    environment = {**os.environ, "TMPDIR": str(folder)}
+    try:
+        Path.home()
+    except RuntimeError:
+        environment["HOME"] = str(folder)
+    return environment
+
+
 class Tracker:
     """A tracker's run of a stage: a bounded queue, and the process that it goes to.
 
@@ -73,6 +89,7 @@ class Tracker:
         self._offered = self._delivered = 0
         self._end, self._ended = STOPPED, threading.Event()
         self._process: subprocess.Popen[str] | None = None
+        self._folder: Path | None = None
         self._started = threading.Event()
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._waiting.put(json.dumps(asdict(start)))
@@ -95,15 +112,19 @@ class Tracker:
         Prints one line if messages were lost.
         """
         self._started.wait(max(0.0, until - time.monotonic()))
-        if self._process is None:
-            return
+        if self._process is not None:
+            self._wait_for(self._process, until)
+        if self._folder is not None:  # of a process that could not remove it
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _wait_for(self, process: subprocess.Popen[str], until: float) -> None:
         try:
-            self._process.wait(max(0.0, until - time.monotonic()))
+            process.wait(max(0.0, until - time.monotonic()))
             late = ""
         except subprocess.TimeoutExpired:
             late = " did not answer in time"
-            self._process.kill()
-            self._process.wait()
+            process.kill()
+            process.wait()
         self._listener.join(1.0)
         if lost := self._offered - self._delivered:
             kept = f"{lost} of {self._offered} records did not reach it; metrics.jsonl has them all"
@@ -116,9 +137,12 @@ class Tracker:
     def _work(self) -> None:
         if self._before is not None:
             self._before.wait(time.monotonic() + END_S)
+        module = "brats_jax.training.tracker_process"
         try:
+            folder = self._folder = Path(tempfile.mkdtemp(prefix="brats_jax-"))
             process = self._process = subprocess.Popen(
-                [sys.executable, "-m", "brats_jax.training.tracker_process", self.name],
+                [sys.executable, "-m", module, self.name, str(folder)],
+                env=_environment(folder),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

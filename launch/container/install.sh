@@ -3,12 +3,12 @@
 # apptainer.def in two steps, so that a change of the package does not download its dependencies
 # again:
 #
-#   bash install.sh dependencies SOURCE [EXTRA]     needs SOURCE/pyproject.toml alone
+#   bash install.sh dependencies SOURCE [EXTRAS]    needs SOURCE/pyproject.toml alone
 #   bash install.sh package SOURCE                  the package, and scripts of launch/
 set -euo pipefail
-step=${1:?usage: install.sh dependencies|package SOURCE [EXTRA]}
-source=${2:?usage: install.sh dependencies|package SOURCE [EXTRA]}
-extra=${3:-}
+step=${1:?usage: install.sh dependencies|package SOURCE [EXTRAS]}
+source=${2:?usage: install.sh dependencies|package SOURCE [EXTRAS]}
+extra=${*:3}
 root=/opt/brats_jax
 python=$root/.venv/bin/python
 pip=("$python" -m pip install --no-cache-dir --disable-pip-version-check --root-user-action=ignore)
@@ -17,12 +17,12 @@ case $step in
 dependencies)
   python3 -m venv "$root/.venv"
   "$python" - "$source/pyproject.toml" "$extra" >/tmp/requirements.txt <<'PYTHON'
-import sys, tomllib
+import re, sys, tomllib
 
 with open(sys.argv[1], "rb") as file:
     project = tomllib.load(file)["project"]
 extras = project["optional-dependencies"]
-wanted = list(filter(None, sys.argv[2].split(",")))
+wanted = list(filter(None, re.split(r"[,\s]+", sys.argv[2])))
 for extra in wanted:
     if extra not in extras:
         sys.exit(f"error: there is no extra '{extra}'; give of {', '.join(extras)}")

@@ -139,7 +139,7 @@ def test_of_two_machines_one_ends(url, tmp_path):
 
 
 def test_a_url_without_its_library_is_one_line(monkeypatch):
-    with pytest.raises(BratsError, match="give a URL"):
+    with pytest.raises(BratsError, match="nosuch://bucket/run: ValueError: Protocol not known"):
         Bucket("nosuch://me:word@bucket/run")
 
     def missing(url):
@@ -148,3 +148,20 @@ def test_a_url_without_its_library_is_one_line(monkeypatch):
     monkeypatch.setattr("fsspec.core.url_to_fs", missing)
     with pytest.raises(BratsError, match=r"s3:// is not installed; pip install 'brats_jax\[buck"):
         Bucket("s3://bucket/run")
+
+
+@pytest.mark.parametrize("url", ["", "s3:/bucket/run", "bucket/run", "file://", "s3:///", "://run"])
+def test_a_misspelt_url_is_no_folder_of_this_machine(url):
+    with pytest.raises(BratsError, match="give a URL, such as s3://BUCKET/PATH, or file:///PATH"):
+        Bucket(url)
+
+
+def test_a_download_replaces_an_empty_folder_alone(url, tmp_path):
+    bucket = Bucket(url)
+    state = bucket.push(files_of(tmp_path / "run", a="one"), None)
+    target = tmp_path / "target"
+    target.mkdir()
+    bucket.pull(state, target)
+    assert contents(target) == {"a": "one"}
+    with pytest.raises(BratsError, match="exists: move it away"):
+        bucket.pull(state, target)

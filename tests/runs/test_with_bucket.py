@@ -137,9 +137,11 @@ def test_a_bucket_out_of_reach_at_the_end_is_an_error(tmp_path, monkeypatch, cap
 def test_a_folder_of_another_origin_is_refused_and_an_older_one_moved_aside(tmp_path, capsys):
     assert call(tmp_path) == 0
     (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "last").write_text("1")
     assert call(tmp_path, folder="foreign") == 1
     assert "did not come from" in capsys.readouterr().err
-    # Another machine goes on meanwhile.
+    # Another machine, on which an empty folder was made before, goes on meanwhile.
+    (tmp_path / "other").mkdir()
     assert call(tmp_path, folder="other") == 0
     assert call(tmp_path) == 0
     assert "the bucket has a newer state" in capsys.readouterr().out
@@ -164,3 +166,20 @@ def test_a_store_is_pushed_once_and_pulled_where_it_is_missing(tmp_path, capsys)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bucket", "new", "store"]
     assert with_bucket.main(["--pull", str(tmp_path / "no"), f"{url}2"]) == 1
     assert "nothing there" in capsys.readouterr().err
+
+
+def test_a_bucket_out_of_reach_and_a_place_for_copies_are_known_before_the_command(
+    tmp_path, monkeypatch, capsys
+):
+    (tmp_path / ".run.bucket").write_text("")  # no folder can be made here
+    assert call(tmp_path) == 1
+    assert ".run.bucket cannot be made (File exists), which the copies" in capsys.readouterr().err
+
+    def refused(url):  # some libraries connect at once
+        raise ConnectionRefusedError(111, "Connection refused")
+
+    monkeypatch.setattr("fsspec.core.url_to_fs", refused)
+    assert with_bucket.main(["--pull", str(tmp_path / "x"), "ftp://me:word@host/x"]) == 1
+    error = "error: ftp://host/x: ConnectionRefusedError: [Errno 111] Connection refused\n"
+    assert capsys.readouterr().err == error
+    assert not (tmp_path / "run").exists()

@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -35,6 +36,8 @@ class Run:
 
 def init(**given):
     print("noise on the standard output")
+    import tempfile
+    tempfile.mkdtemp()
     if os.environ.get("HANG"):
         import time
         time.sleep(60)
@@ -53,6 +56,8 @@ def calls(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", ":".join(paths))
     monkeypatch.syspath_prepend(paths[0])
     monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tracking.tempfile, "tempdir", str(tmp_path / "temporary"))
     monkeypatch.setenv("WANDB_PROJECT", "tumours")
 
     def read():
@@ -85,6 +90,7 @@ def test_a_tracker_gets_names_settings_numbers_and_results_and_no_secret(calls, 
     ]
     printed = capsys.readouterr().out
     assert printed == "fold 0 segment: wandb has it at http://wandb/run\n"
+    assert list((tmp_path / "temporary").iterdir()) == []
 
 
 def test_a_stopped_stage_goes_on_in_the_same_tracker_run(calls, tmp_path):
@@ -125,6 +131,19 @@ def test_a_tracker_that_hangs_costs_no_time_and_says_once_what_it_lost(
         "note: fold 0 segment: wandb did not answer in time: 5000 of 5000 records did not reach "
         "it; metrics.jsonl has them all\n"
     )
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def test_a_library_has_a_home_where_the_user_has_none(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert tracking._environment(tmp_path)["HOME"] == "/home/someone"
+
+    def unknown():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", unknown)
+    found = tracking._environment(tmp_path)
+    assert (found["HOME"], found["TMPDIR"]) == (str(tmp_path), str(tmp_path))
 
 
 @pytest.mark.parametrize(
