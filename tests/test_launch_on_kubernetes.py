@@ -127,6 +127,26 @@ def test_pods_need_no_permission_and_write_to_volumes_alone(name):
         assert all(given[f].startswith("/workspace/") for f in ("workdir", "config.data.store"))
 
 
+def test_the_command_with_a_bucket_fits_the_job_of_a_fold_each():
+    (block,) = re.findall(
+        r"^```yaml\n(.*?)^```",
+        (ROOT / "docs" / "kubernetes.md").read_text(),
+        re.DOTALL | re.MULTILINE,
+    )
+    command = yaml.safe_load(block)["command"]
+    (document,) = kubernetes_pods.documents(FOLDER / "folds.yaml")
+    (container,) = document["spec"]["template"]["spec"]["containers"]
+    end = command.index("--")
+    assert command[end + 1 :] == container["command"]
+    given = dict(word.split("=", 1) for word in command[end:] if "=" in word)
+    assert command[0] == "bash" and command[1].startswith("/opt/brats_jax/launch/")
+    assert (ROOT / command[1].removeprefix("/opt/brats_jax/")).is_file()
+    assert command[2:4] == ["--store", given["--config.data.store"]]
+    assert command[5:7] == ["--run", given["--workdir"]] and "$(JOB_COMPLETION_INDEX)" in command[7]
+    container["command"] = command
+    kubernetes_validate.validate(document, OLDEST, strict=True)
+
+
 def test_two_pods_with_one_number_are_refused_before_anything_starts():
     """What a job without completionMode=Indexed would give: the variable stays as it is."""
     document = kubernetes_pods.documents(FOLDER / "nodes.yaml")[1]

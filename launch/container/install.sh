@@ -33,7 +33,8 @@ PYTHON
   ;;
 package)
   "${pip[@]}" --no-deps "$source"
-  "$python" -m pip uninstall --quiet --yes --root-user-action=ignore pip setuptools
+  # Only the tests need them.
+  [ -e "$root/.venv/bin/pytest" ] || "$python" -m pip uninstall --quiet --yes --root-user-action=ignore pip setuptools
   mkdir -p "$root/launch" /workspace
   cp -r "$source/pyproject.toml" "$source/configs" "$root"
   cp "$source"/launch/{setup,demo,with_bucket}.sh "$root/launch"
