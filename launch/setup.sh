@@ -7,7 +7,7 @@
 # PYTHON names the interpreter (3.11 or later); the default is the first suitable one.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-extras=${1:-}
+extras=$(IFS=,; echo "$*")  # given apart, too: none may be lost
 
 fits() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; }
 
