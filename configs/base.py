@@ -96,7 +96,9 @@ def get_config() -> ConfigDict:
     # is validated, chosen, evaluated and transferred; training goes on from the network itself.
     config.train.ema = 0.0
     # Samples of a group over which BatchNorm normalises in training; 0: the whole batch. It divides
-    # batch_size. Devices that hold whole groups need no message for it.
+    # batch_size. Devices that hold whole groups need no message for it. Like gradient_sum_dtype not
+    # with segment.modality_dropout where each modality has its own stem or encoder (model.fusion):
+    # there images of other patients of the batch stand in for missing ones.
     config.train.norm_group = 0
     # In which several devices add up the gradients of kernels: float32; bfloat16, half the bytes;
     # or auto, the type that the network computes in (dtype).

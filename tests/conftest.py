@@ -48,6 +48,7 @@ LONGEST = (
     "test_distributed.py",
     "test_notebook.py",
     "test_experiment.py",
+    "test_fusions.py",
 )
 
 
