@@ -117,6 +117,7 @@ def test_a_program_that_differs_only_where_a_modality_is_missing_is_found_out(mo
     meta = SimpleNamespace(record=trained.record)
     source = SimpleNamespace(read=lambda *_: (state, meta))
     member.network, member.temperature = RestoredNetwork(task, source, mesh_of(1)), 1.0
+    onnx_program.check(trained, SHAPE)
     monkeypatch.setattr(onnx_program, "channel_sources", lambda _: [2, 0, 4, 6])
     with pytest.raises(BratsError, match=r"from the network by \S+ where a case has t1 alone: not"):
         onnx_program.check(trained, SHAPE)
