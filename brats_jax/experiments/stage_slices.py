@@ -147,7 +147,9 @@ class StageSlices:
                 raise BratsError(
                     f"{fold_title(self.fold)} {name}: no test slice of a patient with "
                     f"{', '.join(task.test_needs)}, which the evaluation needs: give another split "
-                    "(--config.data.split_seed), or --config.evaluation.slices=all"
+                    "(--config.data.split_seed)"
+                    + ", or --config.evaluation.slices=all"
+                    * (self.settings.evaluation.slices != "all")
                 )
 
     def test(self, task: Task) -> np.ndarray:
