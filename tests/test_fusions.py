@@ -153,6 +153,7 @@ def test_a_training_that_was_stopped_ends_with_the_same_bits(fused):
     assert numbers(whole) == numbers(resumed)
 
 
+@pytest.mark.filterwarnings("ignore:T1Gd missing:UserWarning")
 def test_a_run_its_exports_and_its_subsets_give_the_same_labels(fused, example_runs, tmp_path):
     _, resumed, run = fused
     task = resumed.task

@@ -7,6 +7,7 @@ What is missing, and what is synthetic, stands in every output of the case.
 
 import dataclasses
 import os
+import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -19,7 +20,8 @@ from brats_jax.data.scans.scan import Scan
 from brats_jax.errors import BratsError
 from brats_jax.inference.ensemble import Ensemble
 from brats_jax.inference.located import open_model
-from brats_jax.inference.trained_run import TrainedRun
+from brats_jax.inference.trained_run import TrainedRun, first_stage_of
+from brats_jax.tasks import Pretraining
 
 Names = tuple[str, ...]
 MOST_NOTE = 79  # characters of a NIfTI header's note
@@ -63,7 +65,7 @@ class Synthesiser:
     @property
     def words(self) -> str:
         """'FLAIR from T1 and T1Gd'."""
-        return f"{shown(self.targets)} from {shown(self.inputs)}"
+        return words_of(self.inputs, self.targets)
 
 
 def given_of(
@@ -94,20 +96,42 @@ def given_of(
     return Given(synthetic=tuple(synthetic), refused=left)
 
 
-def remedy(*, takes_missing: bool, synthesiser: Synthesiser | None, flag: bool = True) -> str:
+def remedy(
+    *,
+    takes_missing: bool,
+    synthesiser: Synthesiser | None,
+    first_stage: Pretraining | None = None,
+    flag: bool = True,
+) -> str:
     """What else to do about a missing modality than to add it; the end of a message.
 
     Args:
       takes_missing, synthesiser: as of `given_of`.
+      first_stage: what could fill in all that is missing, if it were asked for.
       flag: whether the user gives flags; otherwise arguments in Python.
     """
     if takes_missing:
         return "; any one of them is enough"
-    trained = "; or give a model that was trained with config.segment.modality_dropout"
+    trained = (
+        "; or give a model that was trained for missing modalities "
+        "(config.segment.modality_dropout), which this one was not"
+    )
     if synthesiser is not None:
         return f"{trained} (--synthesise predicts {synthesiser.words}, nothing else)"
+    if first_stage is None:
+        return trained
     name = "--synthesise" if flag else "synthesise=True of brats_jax.load"
-    return f"{trained}, or {name} where the first stage of the run predicts it"
+    words = words_of(first_stage.inputs, first_stage.synthetic)
+    return f"{trained}; or {name}: the first stage of the run predicts {words}"
+
+
+def filled_by(
+    first_stage: Pretraining | None, refused: Sequence[str], there: Collection[str]
+) -> Pretraining | None:
+    """A first stage that predicts all of `refused` from what is there; otherwise None."""
+    if first_stage is None or not {*first_stage.inputs} <= {*there}:
+        return None
+    return first_stage if {*refused} <= {*first_stage.synthetic} else None
 
 
 class Needy(Protocol):
@@ -138,8 +162,14 @@ def needed_of(
     needed = tuple(name for name in model.inputs if name not in may_lack)
     trained = model.trained
     end = ""
-    if trained.segments:
-        end = remedy(takes_missing=trained.takes_missing, synthesiser=model.synthesiser, flag=flag)
+    if trained.segments and given.refused:
+        there = {name for name in present if name not in model.leave_out}
+        end = remedy(
+            takes_missing=trained.takes_missing,
+            synthesiser=model.synthesiser,
+            first_stage=filled_by(first_stage_of(trained), given.refused, there),
+            flag=flag,
+        )
     if hidden := [n for n in given.refused if n in model.leave_out and n in present]:
         raise BratsError(f"leave_out={','.join(hidden)}: the model needs {shown(hidden)}{end}")
     return needed, end
@@ -175,7 +205,13 @@ def open_synthesiser(
 
 def with_notes(scan: Scan, given: Given, synthesiser: Synthesiser | None) -> Scan:
     """The scan with a note for what it lacks, and with the names of what is filled in."""
-    notes = list(scan.notes)
+    notes = [*scan.notes, *notes_on(given, synthesiser)]
+    return dataclasses.replace(scan, notes=notes, synthetic=given.synthetic)
+
+
+def notes_on(given: Given, synthesiser: Synthesiser | None) -> list[str]:
+    """The lines on what a case lacks."""
+    notes = []
     if given.missing:
         notes.append(f"{shown(given.missing)} missing: segmented without")
     if given.synthetic and synthesiser is not None:
@@ -184,7 +220,17 @@ def with_notes(scan: Scan, given: Given, synthesiser: Synthesiser | None) -> Sca
             f"{shown(synthesiser.inputs)} by model {synthesiser.hash[:12]}, and segmented as if it "
             "had been measured"
         )
-    return dataclasses.replace(scan, notes=notes, synthetic=given.synthetic)
+    return notes
+
+
+def warn_caller(given: Given, synthesiser: Synthesiser | None, leave_out: Collection[str]) -> None:
+    """A warning of Python for what a case lacks, for the caller of the calling function.
+
+    Not for what `leave_out` asks to do without. A returned array holds no other mark.
+    """
+    missing = tuple(name for name in given.missing if name not in leave_out)
+    for line in notes_on(dataclasses.replace(given, missing=missing), synthesiser):
+        warnings.warn(line, stacklevel=3)
 
 
 def filled_in(
@@ -241,6 +287,11 @@ def header_note(use: str, program: str, model: str, given: Given) -> str:
 def short(names: Sequence[str]) -> str:
     """'T1, FLAIR'."""
     return ", ".join(DISPLAY_NAMES[name] for name in names)
+
+
+def words_of(inputs: Sequence[str], targets: Sequence[str]) -> str:
+    """'FLAIR from T1 and T1Gd'."""
+    return f"{shown(targets)} from {shown(inputs)}"
 
 
 def shown(names: Sequence[str]) -> str:

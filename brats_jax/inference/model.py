@@ -40,6 +40,7 @@ from brats_jax.inference.missing import (
     needed_of,
     open_synthesiser,
     parse_left_out,
+    warn_caller,
     with_notes,
 )
 from brats_jax.inference.postprocess import Cleaning
@@ -155,6 +156,8 @@ class Model:
           resample: resample images whose grids differ from each other or from 1 mm.
           orientation: the axes, e.g. 'LPS', of images whose headers do not decide them.
 
+        Warns (UserWarning) of modalities that are missing or synthetic, but for those left out.
+
         Returns:
           Labels 0, 1, 2 and `et_label`, in the shape, axes and data type of the first modality
           (uint8 for arrays of floats): an array, an image, or the path written.
@@ -165,6 +168,7 @@ class Model:
         self._check_task("segment")
         given = parse_images(images, affine, output, max_case_gb=self.max_case_gb)
         found = self.predict(self._scan(given, resample, orientation))
+        warn_caller(self._lacks(found.scan), self.synthesiser, self.leave_out)
         values = label_values(found, et_label)
         sidecar = SegmentationOutputSidecar(
             **self.sidecar_fields(found.scan), labels=label_names(et_label)

@@ -1,5 +1,6 @@
 """A trained run, opened for inference: the networks of its folds and the facts about them."""
 
+import contextlib
 import dataclasses
 import hashlib
 from collections.abc import Sequence
@@ -260,6 +261,28 @@ def _task_of(folder: StageFolder, stage: str, dtype: jnp.dtype) -> Task:
             "others, such as cross_modality or any_to_any"
         )
     return task
+
+
+def first_stage_of(trained: TrainedRun) -> Pretraining | None:
+    """The first stage of the run of a segmentation, if it could predict a modality.
+
+    It is not opened: None where a document of it is missing or damaged, too.
+    """
+    if trained.others:
+        return None
+    stage = STAGE_OF_TASK["reconstruct"]
+    with contextlib.suppress(BratsError, LookupError):
+        if trained.weights is not None:
+            task = task_of(trained.weights.tasks["reconstruct"].model, trained.task.dtype)
+            return task if isinstance(task, Pretraining) and task.synthetic else None
+        folders = [
+            _stage_folder(RunFolder(trained.run).fold(one.fold), stage) for one in trained.members
+        ]
+        for folder in folders:
+            if folder.is_complete:
+                task = _task_of(folder, stage, jnp.dtype(trained.task.dtype))
+                return task if isinstance(task, Pretraining) else None
+    return None
 
 
 def _folds(

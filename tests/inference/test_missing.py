@@ -1,7 +1,9 @@
 """Cases that lack modalities: who takes them, what is filled in, and that it stands everywhere."""
 
+import dataclasses
 import json
 import shutil
+import warnings
 from types import SimpleNamespace
 
 import nibabel as nib
@@ -16,11 +18,17 @@ from brats_jax.errors import BratsError
 from brats_jax.inference import missing
 from brats_jax.inference.cases import find_cases
 from brats_jax.inference.missing import Given, Synthesiser, given_of
+from brats_jax.inference.trained_run import first_stage_of
+from brats_jax.tasks import Pretraining
 
-pytestmark = pytest.mark.usefixtures("shallow")
+pytestmark = [
+    pytest.mark.usefixtures("shallow"),
+    pytest.mark.filterwarnings("ignore:.*missing. segmented without:UserWarning"),
+]
 
 FOUR = ("t1", "t1gd", "t2", "flair")
 CASE = examples.CASES[0]
+FIRST_STAGE = "the first stage of the run predicts FLAIR from T1 and T1Gd"
 
 
 def first_stage(predicted=None) -> Synthesiser:
@@ -62,6 +70,25 @@ def test_of_several_networks_each_needs_an_image():
     assert given == Given(missing=("t2", "flair"))
     given = given_of(FOUR, ("t1", "t2"), takes_missing=True, readers=readers)
     assert given == Given(refused=("t1gd", "flair"))
+
+
+def test_a_first_stage_is_offered_where_it_predicts_all_that_is_missing():
+    stage = Pretraining()
+    assert missing.filled_by(stage, ("flair",), ("t1", "t1gd", "t2")) is stage
+    assert missing.filled_by(stage, ("flair",), ("t1", "t2")) is None
+    assert missing.filled_by(stage, ("t2", "flair"), ("t1", "t1gd")) is None
+    assert missing.filled_by(None, ("flair",), FOUR) is None
+
+
+def test_a_caller_in_python_is_warned_of_what_is_missing_but_not_of_what_he_left_out():
+    given = Given(missing=("t1", "t2"), synthetic=("flair",))
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        missing.warn_caller(given, first_stage(), ("t1",))
+        missing.warn_caller(Given(missing=("t1",)), None, ("t1",))
+    lines = [str(one.message) for one in found]
+    assert lines[0] == "T2 missing: segmented without" and len(lines) == 2
+    assert lines[1].startswith("FLAIR missing: SYNTHETIC, predicted from T1 and T1Gd")
 
 
 def test_the_note_of_a_header_names_what_is_missing_and_fits():
@@ -106,10 +133,19 @@ def test_a_model_of_whole_cases_names_what_is_missing_and_both_remedies(model, e
         model.segment(scans)
     line = str(error.value)
     assert line.startswith("'flair' is missing: the model needs t1gd, flair, t2")
-    assert "config.segment.modality_dropout" in line and "synthesise=True" in line
+    assert "config.segment.modality_dropout), which this one was not" in line
+    assert line.endswith("synthesise=True of brats_jax.load: " + FIRST_STAGE)
     without = dataclasses_of(model, leave_out=("t2",))
-    with pytest.raises(BratsError, match=r"leave_out=t2: the model needs T2; or give a model"):
+    with pytest.raises(BratsError, match=r"leave_out=t2: the model needs T2; or give a.* not$"):
         without.segment(example_scans(example_runs))
+    without = dataclasses_of(model, leave_out=("flair",))
+    with pytest.raises(BratsError, match=f"or synthesise=True .*{FIRST_STAGE}"):
+        without.segment(example_scans(example_runs))
+    # Weights that were exported with both stages, or with the segmentation alone.
+    tasks = {"reconstruct": SimpleNamespace(model=Pretraining().describe())}
+    for given, expected in ((tasks, Pretraining()), ({}, None)):
+        exported = dataclasses.replace(model.trained, weights=SimpleNamespace(tasks=given))
+        assert first_stage_of(exported) == expected
 
 
 def dataclasses_of(model, **changes):
@@ -129,7 +165,11 @@ def test_a_network_for_missing_modalities_takes_each_subset_whatever_the_other_f
     """To the bit the same: left out on purpose, absent, or a file of something else."""
     model = brats_jax.load(dropout_run)
     scans = example_scans(example_runs)
-    whole = model.segment(scans)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        whole = model.segment(scans)
+    with pytest.warns(UserWarning, match="^T2 missing: segmented without"):
+        model.segment({name: scans[name] for name in ("t1", "t1gd", "flair")})
     answers = []
     for subset in subsets_of(model.inputs):
         given = {name: scans[name] for name in ("t1", *subset)}

@@ -240,7 +240,7 @@ def test_absent_modalities_cannot_be_selected(browser, pages):
         assert browser.run(chosen) == "t1"
         assert browser.run("document.querySelector('input[value=t1gd]').disabled")
         note = browser.run("document.getElementById('absent').textContent")
-        assert note == f"There is no {DISPLAY_NAMES['t1gd']} image of this case."
+        assert note == f"No {DISPLAY_NAMES['t1gd']} image of this case was read."
         first = browser.pixels(CANVAS)
         browser.click("input[value=t1gd] + span")
         for key in ("2", "t", "u"):  # nor truth and uncertainty that are not there

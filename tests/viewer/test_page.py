@@ -135,7 +135,7 @@ def test_an_absent_modality_is_no_black_image(tmp_path, case):
     assert lacking.present == ("t1", "t2", "flair") and lacking.under == "t1"
     page = Page(write_page(tmp_path / "a.html", lacking).read_text())
     assert "volume-t1gd" not in page.data and "volume-t2" in page.data
-    assert "There is no T1Gd image of this case." in page.words
+    assert "No T1Gd image of this case was read." in page.words
     assert "was segmented in its place" not in page.words
     synthetic = dataclasses.replace(lacking, facts={**case.facts, "synthetic": "T1Gd"})
     words = Page(write_page(tmp_path / "b.html", synthetic).read_text()).words

@@ -45,7 +45,10 @@ def checked_images(
         low, high = volume.voxels.min(), volume.voxels.max()
         if low == high:
             state = "is all zero" if low == 0 else f"is constant, {low:g} everywhere"
-            raise BratsError(f"{volume.path} {state}: fetch it again or take the case away")
+            raise BratsError(
+                f"{volume.path} {state}: fetch it again, or take its file away (the case then "
+                "counts as without this modality)"
+            )
     notes = _copies(volumes)
     cleaned = {name: with_air_zero(volume, notes) for name, volume in volumes.items()}
     found = orientation.settle_images(cleaned, options.orientation, labels)

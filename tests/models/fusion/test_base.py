@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ from tiny_fusion import NAMES, PRESENT, batch, make_tiny, network_of, run, task_
 
 from brats_jax.models import Fusion, presence, torch_weights
 from brats_jax.models.fusion import base
+from brats_jax.runtime import forms
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +45,20 @@ def test_weights_under_torchs_names_are_the_network(name):
     assert len(state) == len(jax.tree.leaves((params, stats)))
     again = torch_weights.from_torch_state(state, params, stats)
     jax.tree.map(np.testing.assert_array_equal, again, (params, stats))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_plain_forms_and_those_of_a_gpu_give_the_same_maps(name, monkeypatch):
+    task = task_of(name)
+    network, x = network_of(task), task.test_input(batch())
+    maps, stats = run(network, x, train=True)
+    with forms.traced_for("gpu"):
+        of_gpu = run(network, x, train=True)
+    monkeypatch.setenv(forms.VARIABLE, "1")
+    for same, same_stats in (of_gpu, run(network, x, train=True)):
+        close = partial(np.testing.assert_allclose, atol=1e-5)
+        jax.tree.map(close, same, maps)
+        jax.tree.map(close, same_stats, stats)
 
 
 def test_the_mean_is_over_what_is_there_and_of_nothing_zero():
