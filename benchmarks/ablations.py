@@ -147,10 +147,7 @@ def words(arguments: argparse.Namespace, found: Mapping[str, Row]) -> str:
 def main() -> None:
     """Trains what is missing and prints the table."""
     parser = rows.parser(__doc__, INGREDIENTS, "configs/real.py")
-    parser.add_argument("--against", default=BASE, help="the row that the gain is over")
     arguments = rows.parse(parser, INGREDIENTS)
-    if arguments.against not in arguments.names:
-        parser.error(f"--against={arguments.against}: not one of the rows")
     rows.train(INGREDIENTS, arguments)
     found = read_rows(arguments)
     lines = [*table(found, arguments.against), "", words(arguments, found), "", measure.where()]

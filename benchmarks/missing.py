@@ -88,11 +88,11 @@ def _words(difference: PairedDifference) -> str:
     return f"{difference.mean_difference:+.3f} ({low:+.3f} to {high:+.3f})"
 
 
-def table(found: Mapping[str, Row]) -> list[str]:
-    """Dice of each row, its gains over the base with their intervals, and the time."""
-    base = found[BASE]
+def table(found: Mapping[str, Row], against: str = BASE) -> list[str]:
+    """Dice of each row, its gains over one of them with their intervals, and the time."""
+    base = found[against]
     lines = [
-        "| row | all four: WT / TC / ET | mean | gain (95 % interval) "
+        f"| row | all four: WT / TC / ET | mean | gain over {against} (95 % interval) "
         "| 15 subsets: WT / TC / ET | gain in WT | gain in the mean | time |",
         "|---" * 8 + "|",
     ]
@@ -122,10 +122,9 @@ def words(arguments: argparse.Namespace, found: Mapping[str, Row]) -> str:
     return (
         f"3D Dice (an absent region counts as in BraTS 2020), mean over {found[BASE].arm.patients} "
         f"patients, each tested once for each of {len(arguments.seeds)} seeds by cross-validation "
-        f"with {len(arguments.folds)} of {arguments.num_folds} folds; {arguments.config}. Gains "
-        f"are over {BASE}; their interval holds the spread between patients and, from five "
-        "trainings on, between trainings. Time: of the training, as a ratio; it depends on the "
-        "load."
+        f"with {len(arguments.folds)} of {arguments.num_folds} folds; {arguments.config}. The "
+        "interval of a gain holds the spread between patients and, from five folds on, between "
+        "folds. Time: of the training, as a ratio; it depends on the load."
     )
 
 
@@ -135,7 +134,7 @@ def main() -> None:
     arguments = rows.parse(parser, ROWS)
     rows.train(ROWS, arguments)
     found = read_rows(arguments)
-    lines = [*table(found), "", words(arguments, found), "", measure.where()]
+    lines = [*table(found, arguments.against), "", words(arguments, found), "", measure.where()]
     (arguments.output / "table.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
 

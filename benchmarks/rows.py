@@ -111,6 +111,7 @@ def parser(description: str, rows: Settings, config: str) -> argparse.ArgumentPa
     found.add_argument("--folds", default="", help="which of them, with commas; default: all")
     found.add_argument("--seeds", default="0", help="numbers with commas")
     found.add_argument("--only", default="", help=f"of {', '.join(rows)}; with commas")
+    found.add_argument("--against", default=BASE, help="the row that gains are over")
     found.add_argument("--at_once", type=int, default=1, help="rows that train at the same time")
     found.add_argument("--settings", nargs="*", default=[], help="of all rows: model.width=32 ...")
     return found
@@ -125,6 +126,8 @@ def parse(parser: argparse.ArgumentParser, rows: Settings) -> argparse.Namespace
     if unknown := sorted({*chosen} - {*rows}):
         parser.error(f"no row is called {unknown[0]!r}; there are {', '.join(rows)}")
     arguments.names = list(dict.fromkeys((BASE, *(chosen or rows))))
+    if arguments.against not in arguments.names:
+        parser.error(f"--against={arguments.against}: not one of the rows")
     if not 1 <= arguments.at_once <= len(os.sched_getaffinity(0)):
         parser.error(
             f"--at_once={arguments.at_once}: 1 to {len(os.sched_getaffinity(0))} CPU cores"

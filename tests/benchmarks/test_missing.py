@@ -32,6 +32,8 @@ def test_a_row_has_dice_from_all_modalities_and_from_subsets_with_gains(tmp_path
     assert len(lines) == 4
     # Of 15 subsets, 28 modalities are missing: 0.885 - 0.2 * 28 / 15, and with 0.1.
     assert lines[2].startswith("| base | 0.885 / 0.885 / 0.885 | 0.885 |  | 0.512 / 0.512 / 0.512")
+    of_dropout = missing.table(found, "early with dropout")
+    assert "| -0.187 (" in of_dropout[2] and of_dropout[3].endswith("|  |  | 1 |")
     assert "| 0.885 | +0.000 (+0.000 to +0.000) | 0.698 / 0.698 / 0.698 | +0.187 (" in lines[3]
 
 
