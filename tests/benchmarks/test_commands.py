@@ -10,7 +10,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted((ROOT / "benchmarks").rglob("*.py"))
 PAGES = sorted((ROOT / "benchmarks").rglob("*.md"))
-INHERITED = {"continued.py": "precision.py"}  # scripts that extend the flags of another
+# Scripts that extend the flags of another.
+INHERITED = {"continued.py": "precision.py", "ablations.py": "rows.py", "missing.py": "rows.py"}
 
 
 def text_of(path: Path) -> str:
