@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import mmap
+import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,10 @@ except ImportError:  # not on Windows
     resource = None  # type: ignore[assignment]
 
 MAX_MAPS = 4096
+# NumPy parses the header of a file as Python source. In CPython 3.11 all threads share the count of
+# its depth, and two at once may end in "SystemError: AST constructor recursion depth mismatch"
+# (https://github.com/python/cpython/issues/106905).
+_HEADERS = threading.Lock()
 
 
 class Mapped(NamedTuple):
@@ -116,7 +121,8 @@ def check_file(path: Path, entry: FileEntry, remedy: str) -> None:
 def _map(folder: Path, remedy: str, name: str) -> Mapped:
     path = folder / name
     try:
-        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+        with _HEADERS:
+            loaded = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
         raise BratsError(f"{path} cannot be read ({error}): {remedy}") from None
     if not loaded.dtype.isnative:

@@ -1,6 +1,7 @@
 import mmap
 import pickle
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -111,3 +112,25 @@ def test_the_least_recently_used_map_is_dropped_while_threads_read(tmp_path):
         thread.join()
     assert not failures and len(found) == 2
     assert view.tolist() == [0] * 10  # outlives its map
+
+
+def test_headers_are_read_by_one_thread_at_a_time(folder, monkeypatch):
+    inside, most, load = [], [], np.load
+
+    def slow(*args, **options):
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.02)
+        loaded = load(*args, **options)
+        inside.pop()
+        return loaded
+
+    monkeypatch.setattr(np, "load", slow)
+    found = FileMaps(folder, "do something")
+    names = ["flat.npy", "pixels.npy", "none.npy"]
+    threads = [threading.Thread(target=found.__getitem__, args=(name,)) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 3 and most == [1, 1, 1]
