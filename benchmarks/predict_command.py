@@ -62,13 +62,16 @@ def labels_in(folder: Path) -> bytes:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--checkpoint", type=Path, required=True, help="run or exported weights")
+    parser.add_argument("--checkpoint", required=True, help="run, exported weights, or a name")
     parser.add_argument("--input", type=Path, required=True, help="folder of one case")
     parser.add_argument("--other", type=Path, help="another checkout of this repository")
     parser.add_argument("--turns", type=int, default=5)
     given = parser.parse_args(arguments)
     checkouts = {"this": ROOT} | ({"other": given.other.resolve()} if given.other else {})
-    flags = [f"--checkpoint={given.checkpoint.resolve()}", f"--input={given.input.resolve()}"]
+    # The command runs in another folder; the name of a ready model is none.
+    path = Path(given.checkpoint)
+    checkpoint = path.resolve() if path.exists() else given.checkpoint
+    flags = [f"--checkpoint={checkpoint}", f"--input={given.input.resolve()}"]
     flags += ["--picture", "--page"]
     found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in checkouts}
     labels = set()
