@@ -24,7 +24,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks import measure, rows
+from benchmarks import rows
 from benchmarks.rows import BASE, REGIONS
 from brats_jax.reporting.arms import Measured, collect, patient_values
 from brats_jax.reporting.read_runs import discover
@@ -126,22 +126,9 @@ def table(found: Mapping[str, Row], against: str = BASE) -> list[str]:
             runs = sorted({run for own in base.dice["mean"].values() for run in own})
             test = compare_trainings(row.dice["mean"], base.dice["mean"], runs)
             times = np.median(np.divide(row.seconds, base.seconds))
-            gain = f"{test.mean_difference:+.3f} ({test.low:+.3f} to {test.high:+.3f})"
-            cells += [gain, f"{times:.2f}"]
+            cells += [rows.gain_words(test), f"{times:.2f}"]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
-
-
-def words(arguments: argparse.Namespace, found: Mapping[str, Row]) -> str:
-    """The sentence below the table."""
-    patients = len(found[BASE].dice["mean"])
-    return (
-        f"3D Dice (an absent region counts as in BraTS 2020), mean over {patients} patients, each "
-        f"tested once for each of {len(arguments.seeds)} seeds by cross-validation with "
-        f"{len(arguments.folds)} of {arguments.num_folds} folds; {arguments.config} without "
-        "pretraining. The interval holds the spread between patients and, from five folds on, "
-        "between folds. Time: of the training, as a ratio; it depends on the load."
-    )
 
 
 def main() -> None:
@@ -150,9 +137,7 @@ def main() -> None:
     arguments = rows.parse(parser, INGREDIENTS)
     rows.train(INGREDIENTS, arguments)
     found = read_rows(arguments)
-    lines = [*table(found, arguments.against), "", words(arguments, found), "", measure.where()]
-    (arguments.output / "table.md").write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
+    rows.write_table(table(found, arguments.against), len(found[BASE].dice["mean"]), arguments)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks import measure, rows
+from benchmarks import rows
 from benchmarks.rows import BASE, REGIONS
 from brats_jax.models import FUSIONS
 from brats_jax.reporting.arms import Arm, Measured, collect
@@ -83,11 +83,6 @@ def gain(row: Row, base: Row, *, of_all: bool, region: str) -> PairedDifference:
     return compare_trainings(a, b, row.arm.runs)
 
 
-def _words(difference: PairedDifference) -> str:
-    low, high = difference.low, difference.high
-    return f"{difference.mean_difference:+.3f} ({low:+.3f} to {high:+.3f})"
-
-
 def table(found: Mapping[str, Row], against: str = BASE) -> list[str]:
     """Dice of each row, its gains over one of them with their intervals, and the time."""
     base = found[against]
@@ -107,25 +102,14 @@ def table(found: Mapping[str, Row], against: str = BASE) -> list[str]:
             cells += ["", means, "", "", "1"]
         else:
             cells += [
-                _words(gain(row, base, of_all=True, region=MEAN)),
+                rows.gain_words(gain(row, base, of_all=True, region=MEAN)),
                 means,
-                _words(gain(row, base, of_all=False, region="WT")),
-                _words(gain(row, base, of_all=False, region=MEAN)),
+                rows.gain_words(gain(row, base, of_all=False, region="WT")),
+                rows.gain_words(gain(row, base, of_all=False, region=MEAN)),
                 f"{np.median(np.divide(row.seconds, base.seconds)):.2f}",
             ]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
-
-
-def words(arguments: argparse.Namespace, found: Mapping[str, Row]) -> str:
-    """The sentence below the table."""
-    return (
-        f"3D Dice (an absent region counts as in BraTS 2020), mean over {found[BASE].arm.patients} "
-        f"patients, each tested once for each of {len(arguments.seeds)} seeds by cross-validation "
-        f"with {len(arguments.folds)} of {arguments.num_folds} folds; {arguments.config}. The "
-        "interval of a gain holds the spread between patients and, from five folds on, between "
-        "folds. Time: of the training, as a ratio; it depends on the load."
-    )
 
 
 def main() -> None:
@@ -134,9 +118,7 @@ def main() -> None:
     arguments = rows.parse(parser, ROWS)
     rows.train(ROWS, arguments)
     found = read_rows(arguments)
-    lines = [*table(found, arguments.against), "", words(arguments, found), "", measure.where()]
-    (arguments.output / "table.md").write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
+    rows.write_table(table(found, arguments.against), found[BASE].arm.patients, arguments)
 
 
 if __name__ == "__main__":

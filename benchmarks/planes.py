@@ -20,6 +20,7 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks import rows  # noqa: E402
 from brats_jax.errors import BratsError  # noqa: E402
 from brats_jax.evaluation import several_runs  # noqa: E402
 from brats_jax.evaluation.conventions import scores_of  # noqa: E402
@@ -71,7 +72,7 @@ def gains(found: Mapping[str, Values]) -> str:
                 for run in (last, name)
             )
             differences.append(paired_difference(a, b))
-        cells = [f"{d.mean_difference:+.3f} ({d.low:+.3f} to {d.high:+.3f})" for d in differences]
+        cells = [rows.gain_words(difference) for difference in differences]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
