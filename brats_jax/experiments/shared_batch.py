@@ -12,7 +12,8 @@ def check_groups(settings: Settings) -> None:
     """Refuses groups of BatchNorm that do not make up the batch (BratsError)."""
     size, batch = settings.train.norm_group, settings.train.batch_size
     model, dropout = settings.model, settings.segment.modality_dropout
-    by_modality = model.fusion == "stem" or model.fusion_weights == "own"
+    own = model.fusion != "early" and model.fusion_weights == "own"
+    by_modality = model.fusion == "stem" or own
     if by_modality and dropout:
         # A module that reads one modality is given the images of other patients of the batch in
         # place of missing ones (`fusion.base.stand_ins_of_batch`): of other groups and devices.

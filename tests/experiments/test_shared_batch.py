@@ -32,8 +32,8 @@ def test_groups_do_not_go_with_images_that_stand_in_from_other_groups(given):
         found = found.with_value("model", "fusion_weights", weights)
         return found.with_value("segment", "modality_dropout", dropout)
 
-    for others in ("early", "encoders", "attention"):
-        check_groups(settings(others))
+    for others in (("early",), ("early", "own"), ("encoders",), ("attention",)):
+        check_groups(settings(*others))  # `early` has no weights of a modality
     for own in (("stem",), ("encoders", "own"), ("attention", "own")):
         check_groups(settings(*own, dropout=0.0))
         with pytest.raises(
