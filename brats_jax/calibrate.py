@@ -7,8 +7,8 @@ with the expected calibration error before and after, on the validation set and 
 
     python -m brats_jax.calibrate --checkpoint=RUN --cleaning [--store=STORE]
 
-fits the smallest sizes of components and of ET on patients that the folds have not trained on, and
-writes RUN/cleaning.json, which `predict` and `brats_jax.load` use.
+fits the sizes below which components are removed and ET is relabelled, on patients that the folds
+were not trained on. Writes RUN/cleaning.json, which `predict` and `brats_jax.load` use.
 """
 
 from pathlib import Path

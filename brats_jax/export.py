@@ -9,11 +9,12 @@ DIR/segment_fold_K.safetensors holds the weights under PyTorch's names.
 
     python -m brats_jax.export --checkpoint=RUN[/fold_K] --output=DIR --format=onnx
 
-writes DIR/segment.onnx, the same for onnxruntime, and its description DIR/segment.onnx.json.
+writes DIR/segment.onnx, the same program for onnxruntime, and its description
+DIR/segment.onnx.json.
 
     python -m brats_jax.export --checkpoint=RUN[/fold_K] --output=DIR --format=weights
 
-writes a small folder that stands in place of RUN in `predict`, `export` and `brats_jax.load`;
+writes a small folder that `predict`, `export` and `brats_jax.load` take in place of RUN.
 `--format=hub` adds the card of the model, in the layout of a model hub.
 
     python -m brats_jax.export --output=DIR --verify
@@ -49,7 +50,7 @@ _FORMAT = flags.DEFINE_enum(
     "format",
     STABLEHLO,
     (*PROGRAMS, "weights", "hub"),
-    "A program, of JAX or ONNX; weights that stand in place of the run; or these with a card.",
+    "A program, of JAX or ONNX; weights that replace the run; or weights with a card.",
 )
 _SLICE_SHAPE = flags.DEFINE_list(
     "slice_shape", None, "H,W of the slices (default: as in training, for BraTS 240,240)."

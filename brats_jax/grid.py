@@ -1,11 +1,11 @@
-"""Trains the whole experiment: every loss, with and without pretraining, over the folds.
+"""Trains the paper's experiments: every loss, with and without pretraining, over the folds.
 
     python -m brats_jax.grid --config=configs/ssl.py --workdir=GRID [--config.data.store=STORE]
     python -m brats_jax.grid --workdir=GRID --status
 
 STORE defaults to $BRATS_JAX_STORE or stores/default. The same command continues a stopped grid,
-skips what is complete and repeats what failed. Several may run at once, on one machine or many;
---shard=i/n divides the cells among them beforehand.
+skips what is complete and repeats what failed. Several commands may run on one grid at once, on
+one machine or many; --shard=i/n divides the cells (trainings of single folds) in advance.
 """
 
 from pathlib import Path
@@ -31,11 +31,15 @@ _PATIENTS = flags.DEFINE_list(
     "label_patients", "", "Numbers of training patients with labels, and 'all': 1,3,10,all."
 )
 _PRETEXTS = flags.DEFINE_list(
-    "pretexts", "", "Tasks of the pretraining, each also with +DECODER: cross_modality,masked+unet."
+    "pretexts",
+    "",
+    "Tasks of the pretraining, each optionally with +DECODER: cross_modality,masked+unet.",
 )
 _TRANSFERS = flags.DEFINE_list("transfers", "", "What is transferred: encoder,stem.")
 _UNLABELLED = flags.DEFINE_list(
-    "unlabelled_fractions", "", "Fractions of the patients without labels: 0,0.5,1 or 0%."
+    "unlabelled_fractions",
+    "",
+    "Fractions of the unlabelled patients that pretraining uses: 0,0.5,1 or 0%.",
 )
 _SEEDS = flags.DEFINE_list("seeds", "0", "Seeds of initialisation and patches.")
 _SHARD = flags.DEFINE_string("shard", "0/1", "i/n: run part i of n, from 0.")

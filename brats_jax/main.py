@@ -2,10 +2,10 @@
 
     python -m brats_jax.main --config=configs/ssl.py [--workdir=RUN] [--config.data.store=STORE]
 
-RUN defaults to runs/ssl, or to runs/ssl-LOSS with --config.loss=LOSS; STORE to $BRATS_JAX_STORE or
-stores/default. The same command continues a stopped run and skips what is complete. Started
-several times at once, with --coordinator, --num_processes and --process_id (or --distributed on a
-cluster), the processes share each batch.
+For configs/ssl.py, RUN defaults to runs/ssl, or to runs/ssl-LOSS with --config.loss=LOSS; STORE
+defaults to $BRATS_JAX_STORE or stores/default. The same command continues a stopped run and skips
+what is complete. Several processes share each batch if they are started at once with
+--coordinator, --num_processes and --process_id (or --distributed on a cluster).
 """
 
 from pathlib import Path
@@ -37,7 +37,7 @@ _PROCESS_ID = flags.DEFINE_integer(
     "process_id", None, "Index of this process, from 0.", lower_bound=0, upper_bound=65_535
 )
 _DISTRIBUTED = flags.DEFINE_bool(
-    "distributed", False, "Ask the cluster (srun, mpirun) for these three."
+    "distributed", False, "Take these three from the cluster (srun, mpirun)."
 )
 
 

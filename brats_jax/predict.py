@@ -4,9 +4,9 @@
     python -m brats_jax.predict --checkpoint=RUN --output=DIR --t1=A --t1gd=B --t2=C --flair=D
     python -m brats_jax.predict --checkpoint=RUN --input=... --output=DIR --task=reconstruct
 
-RUN averages over all complete folds; RUN/fold_K uses one. Exported weights, and the name of a model
-that comes with the package, stand in place of RUN. --checkpoint=RUN,RUN averages over runs, such as
-one for each plane. Cases with a prediction are skipped.
+RUN averages over all complete folds; RUN/fold_K uses one. Exported weights, or the name of a model
+that comes with the package, may replace RUN. --checkpoint=RUN,RUN averages over runs, such as one
+for each plane. Cases that have a prediction are skipped.
 """
 
 from pathlib import Path
@@ -41,8 +41,10 @@ _ALIAS_FILES = {
 _TASK = flags.DEFINE_enum(
     "task", "segment", tuple(STAGE_OF_TASK), "Segment, or predict FLAIR from T1 and T1Gd."
 )
-_ET_LABEL = flags.DEFINE_enum("et_label", "4", ("3", "4"), "Label of ET: 4 until 2021, then 3.")
-_TTA = flags.DEFINE_bool("tta", False, "Average over flips as well, at four times the cost.")
+_ET_LABEL = flags.DEFINE_enum(
+    "et_label", "4", ("3", "4"), "Value of ET: 4 as in BraTS up to 2021, or 3 as since 2023."
+)
+_TTA = flags.DEFINE_bool("tta", False, "Also average over flips, at four times the cost.")
 _CALIBRATED = flags.DEFINE_bool(
     "calibrated", False, "Use the temperatures that brats_jax.calibrate fitted."
 )
@@ -56,7 +58,7 @@ _MIN_COMPONENT = flag_types.define_number(
 _MIN_ET = flag_types.define_number(
     "min_et_mm3",
     None,
-    "Relabel ET as NCR/NET in cases with less ET (default: the fitted size, or 0).",
+    "Relabel ET as NCR/NET in cases with less ET than this (default: the fitted size, or 0).",
     least=0,
     most=LARGEST_VOLUME_MM3,
 )
@@ -68,10 +70,10 @@ _RESAMPLE = flags.DEFINE_bool(
     "resample", False, "Resample images whose voxels are not 1 mm, or differ between modalities."
 )
 _LEAVE_OUT = flags.DEFINE_list(
-    "leave_out", [], "Modalities not to use, even where they are: t1,t2."
+    "leave_out", [], "Modalities not to use, even where they are present: t1,t2."
 )
 _SYNTHESISE = flags.DEFINE_bool(
-    "synthesise", False, "Predict missing modalities with the run's first stage, where it can."
+    "synthesise", False, "Predict missing modalities with the run's pretraining, where it can."
 )
 _LABELS = flags.DEFINE_string(
     "labels", "", "Label scheme of true labels beside the images, if the names do not tell it."

@@ -3,8 +3,8 @@
     python -m brats_jax.report --workdir=RUN
 
 RUN/report.html holds every table and figure of the paper beside the measured numbers, under every
-convention and with statistics by patient; RUN/report/ the same tables as CSV, Markdown and LaTeX.
-Needs no accelerator and no network; reports on everything that is finished.
+convention and with statistics by patient. RUN/report/ holds the tables as CSV, Markdown and LaTeX,
+and the figures. Needs no accelerator and no network; reports on everything that is finished.
 """
 
 import os

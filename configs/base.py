@@ -2,7 +2,7 @@
 
     python -m brats_jax.main --config=configs/base.py
 
-trains the same as with `configs/ssl.py`, into runs/base. The store is $BRATS_JAX_STORE or
+trains the same as `configs/ssl.py`, into runs/base. The store is $BRATS_JAX_STORE or
 stores/default; --workdir and --config.data.store name other folders.
 
 Cost: two trainings of 30 epochs for each of five folds, as configs/ssl.py counts them.
@@ -15,9 +15,9 @@ def get_config() -> ConfigDict:
     """The settings that all experiments share."""
     config = ConfigDict()
 
-    config.seed = 0  # of initialisation and patches; the split has its own
-    # Which of the data.num_folds folds this run trains; or "all": a final model on all patients,
-    # without validation and test set.
+    config.seed = 0  # of initialisation and patches; data.split_seed is that of the split
+    # Those of the data.num_folds folds that this run trains; or "all": a final model on all
+    # patients, without validation and test set.
     config.folds = (0, 1, 2, 3, 4)
     config.ssl = True  # pretrain, transfer, fine-tune; False: segmentation only
     config.loss = "dice_ce"  # of the segmentation: dice_ce, dice_focal, focal
@@ -36,9 +36,9 @@ def get_config() -> ConfigDict:
 
     config.model = ConfigDict()
     config.model.width = 64  # channels of the stem; 64 is ResNet-50
-    # Of the decoder's activations below 0: 0 is ReLU, the paper's; 0.01 is nnU-Net's leaky ReLU.
-    # The few channels that a narrow decoder ends in can all be 0 where a class is, which is then
-    # never learned. Leaky ReLU keeps a gradient there.
+    # Slope of the decoder's activations below 0: 0 is ReLU, the paper's; 0.01 is nnU-Net's leaky
+    # ReLU. A narrow decoder ends in few channels. If all of them are 0 wherever a class is, this
+    # class is never learned; leaky ReLU keeps a gradient there.
     config.model.slope = 0.0
     # How modalities are fused: early (the paper's), encoders, attention, stem; docs/modalities.md.
     config.model.fusion = "early"
@@ -60,9 +60,9 @@ def get_config() -> ConfigDict:
     # steps of an epoch does not depend on it: every fraction gets the same number of updates.
     config.data.label_fraction = 1.0
     config.data.label_patients = 0  # the same as a number of patients; 0: label_fraction decides
-    # With labels of some patients only, the checkpoint is chosen within this budget: of five
-    # patients or more a fifth is held out for it, with fewer the last one is taken. validation:
-    # it is chosen on the fold's validation set, whose labels the budget does not count.
+    # How the checkpoint is chosen with labels of some patients only. budget: of five labelled
+    # patients or more, a fifth is held out to choose it; with fewer, the last checkpoint is taken.
+    # validation: on the fold's validation set, whose labels are then not counted in the budget.
     config.data.selection = "budget"
     config.data.patch_size = 128
     config.data.workers = 0  # loader processes; 0: threads of this process
@@ -75,12 +75,13 @@ def get_config() -> ConfigDict:
     config.optim.learning_rate = 1e-4
     config.optim.decay_factor = 0.5
     config.optim.decay_every_epochs = 10
-    # Of both stages. halve: the above, the paper's; cosine: from learning_rate to 0 at the end.
+    # Of both stages. halve: by decay_factor and decay_every_epochs, the paper's; cosine: from
+    # learning_rate to 0 at the end.
     config.optim.schedule = "halve"
     config.optim.optimizer = "adam"  # the paper's; or adamw, Adam with decoupled weight decay
-    config.optim.weight_decay = 0.01  # of adamw: of kernels, not of biases and BatchNorm
+    config.optim.weight_decay = 0.01  # with adamw; of kernels, not of biases and BatchNorm
     config.optim.warmup_epochs = 0.0  # first epochs of a stage, in which the rate rises from 0
-    config.optim.clip_norm = 0.0  # largest norm of the gradients of a step; 0: any
+    config.optim.clip_norm = 0.0  # largest norm of the gradients of a step; 0: no limit
 
     config.train = ConfigDict()
     config.train.batch_size = 16  # over all devices together
@@ -92,16 +93,18 @@ def get_config() -> ConfigDict:
     config.train.save_every_steps = 2000  # and at the end of every epoch; asynchronous
     config.train.steps_per_dispatch = 0  # 0: about 25 on accelerators; always 1 on CPU
     config.train.deterministic = True  # on GPUs: a resumed run has the same bits
-    # Decay of a moving average of the network over the steps, such as 0.999; 0: none. The average
-    # is validated, chosen, evaluated and transferred; training goes on from the network itself.
+    # Decay of a moving average of the network over the steps, such as 0.999; 0: no average. The
+    # average is validated, selected, evaluated and transferred; training continues from the network
+    # itself.
     config.train.ema = 0.0
-    # Samples of a group over which BatchNorm normalises in training; 0: the whole batch. It divides
-    # batch_size. Devices that hold whole groups need no message for it. Like gradient_sum_dtype not
-    # with segment.modality_dropout where each modality has its own stem or encoder (model.fusion):
-    # there images of other patients of the batch stand in for missing ones.
+    # Samples of a group over which BatchNorm normalises in training; 0: the whole batch. It must
+    # divide batch_size. Devices that hold whole groups exchange no messages for BatchNorm.
+    # norm_group and gradient_sum_dtype are refused with segment.modality_dropout where each
+    # modality has its own stem or encoder (model.fusion), because images of other patients of the
+    # batch are then used in place of missing ones.
     config.train.norm_group = 0
-    # In which several devices add up the gradients of kernels: float32; bfloat16, half the bytes;
-    # or auto, the type that the network computes in (dtype).
+    # The type in which several devices add up the gradients of kernels: float32; bfloat16, half the
+    # bytes; or auto, the type that the network computes in (dtype).
     config.train.gradient_sum_dtype = "auto"
 
     # Stage 1. Neither its slices nor its patches depend on the labels.
@@ -112,7 +115,7 @@ def get_config() -> ConfigDict:
     config.pretrain.target = "flair"  # several with commas: t2,flair
     # Share of the patients without labels that pretraining uses, beside those of the training set.
     config.pretrain.unlabelled_fraction = 1.0
-    # What is learned: cross_modality (the paper's), any_to_any, masked, denoise, and the controls
+    # The pretext: cross_modality (the paper's), any_to_any, masked, denoise, and the controls
     # autoencode and shuffled. docs/pretexts.md describes them.
     config.pretrain.task = "cross_modality"
     config.pretrain.decoder = "transposed"  # the paper's; or unet, with skip connections
@@ -121,28 +124,29 @@ def get_config() -> ConfigDict:
     config.pretrain.mask_block = 16  # side of its blocks in pixels
     config.pretrain.mask_together = True  # the same blocks in all modalities
     config.pretrain.noise = 0.5  # of denoise: standard deviation, in units of the z-scored images
-    config.pretrain.learning_rate = 0.0  # 0: that of config.optim, like config.segment's
+    config.pretrain.learning_rate = 0.0  # 0: that of config.optim
     config.pretrain.epochs = 30
     config.pretrain.steps_per_epoch = 0  # 0: one pass over the slices
     config.pretrain.slices = "all"  # tumour, all
     config.pretrain.tumour_probability = 0.0
     config.pretrain.augmentation = _augmentation(on=False)
 
-    # From stage 1 to stage 2; without effect where nothing is pretrained, except that freeze_epochs
-    # and learning_rate_factor then concern an encoder from the file `encoder_init`.
+    # From stage 1 to stage 2. Without effect if nothing is pretrained, except that freeze_epochs
+    # and learning_rate_factor then apply to an encoder from the file `encoder_init`.
     config.transfer = ConfigDict()
     # encoder (the paper's), encoder_decoder (needs pretrain.decoder=unet), stem, all_but_stem,
     # batch_norm_statistics.
     config.transfer.parts = "encoder"
-    config.transfer.freeze_epochs = 0  # first epochs in which what was transferred stays as it is
-    config.transfer.learning_rate_factor = 1.0  # of what was transferred, after these epochs
-    # Channels of the stem that nothing was transferred to: random, or encoder_init (its file).
+    config.transfer.freeze_epochs = 0  # first epochs in which the transferred parameters are frozen
+    config.transfer.learning_rate_factor = 1.0  # of the transferred parameters, after these epochs
+    # Initial values of the stem's channels that nothing was transferred to: random, or encoder_init
+    # (from its file).
     config.transfer.other_stem = "random"
 
     # Stage 2.
     config.segment = ConfigDict()
     config.segment.inputs = ("t1", "t1gd", "t2", "flair")
-    config.segment.context = 0  # as of pretrain; what is transferred goes by modality and offset
+    config.segment.context = 0  # as pretrain.context; transferred by modality and offset
     # Probability that a training example lacks some of its patient's modalities; above 0 the
     # network takes missing modalities, and patients that lack some train too (docs/modalities.md).
     config.segment.modality_dropout = 0.0
@@ -151,21 +155,21 @@ def get_config() -> ConfigDict:
     # Share of the target of cross-entropy and focal loss that is spread over all classes; not of
     # the Dice loss.
     config.segment.label_smoothing = 0.0
-    # Whether the Dice loss is a mean over the classes that are in the batch; otherwise over all of
-    # them, as in the paper. Then small batches, which often lack a class, can lose it for good.
+    # True: the Dice loss is a mean over the classes that are in the batch. False: over all classes,
+    # as in the paper; small batches often lack a class, and the network may then never learn it.
     config.segment.dice_present = False
     # In training, losses of the decoder's maps at strides 2, 4 and 8 too; weights 1, 1/2, 1/4, 1/8.
     config.segment.deep_supervision = False
-    config.segment.learning_rate = 0.0
+    config.segment.learning_rate = 0.0  # 0: that of config.optim
     config.segment.epochs = 30
     config.segment.steps_per_epoch = 0  # 0: the slices of all training patients, once
     config.segment.slices = "tumour"
     config.segment.tumour_probability = 0.5
-    # What such a patch is drawn around: tumour, a pixel of any class (the paper's), or classes, a
-    # pixel of NCR/NET, ED or ET with equal probability.
+    # The pixel that such a patch is drawn around: tumour, one of any class (the paper's), or
+    # classes, one of NCR/NET, ED or ET with equal probability.
     config.segment.sampling = "tumour"
-    # What selects the best checkpoint: dice, a mean over the validation slices (the paper's), or
-    # volume_dice, the mean of WT, TC and ET over whole volumes, with all of their slices.
+    # The score that selects the best checkpoint: dice, a mean over the validation slices (the
+    # paper's), or volume_dice, the mean of WT, TC and ET over whole volumes, with all their slices.
     config.segment.selection_metric = "dice"
     config.segment.augmentation = _augmentation(on=True)
 
@@ -173,7 +177,7 @@ def get_config() -> ConfigDict:
     config.evaluation.slices = "all"  # of the test set: tumour, all (needed for 3D metrics)
     config.evaluation.tolerance_mm = 1.0  # NSD: distance within which boundary pixels match
     config.evaluation.tta = False  # average over four flips, as predict --tta; four times the cost
-    # Evaluate the segmentation from every subset of its modalities, too: 15 further passes.
+    # Also evaluate the segmentation from every subset of its modalities: 15 further passes.
     config.evaluation.subsets = False
     config.evaluation.batch_size = 16
     config.evaluation.panels = 4  # slices drawn for each stage and fold

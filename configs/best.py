@@ -2,8 +2,8 @@
 
     python -m brats_jax.main --config=configs/best.py
 
-On real cases all of it together gained over configs/real.py; docs/results.md, 'The recipe', has the
-numbers, and what was tried and left out. Volumes are normalised as a whole: prepare the store with
+On real cases the whole recipe gained over configs/real.py; docs/results.md, 'The recipe', has the
+numbers, and the changes that were tried and left out. Prepare the store with
 --normalisation=volume. The segmentation starts from random weights, because no gain of pretraining
 was found on these cases.
 

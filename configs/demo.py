@@ -17,14 +17,14 @@ def get_config() -> ConfigDict:
     config = base.get_config()
     config.folds = (0,)
     config.model.width = 16
-    config.train.batch_size = 4  # with so few steps, more of them matter more than larger ones
+    config.train.batch_size = 4  # in a short training, more steps gain more than larger batches
     config.optim.learning_rate = 2e-3
     config.optim.decay_every_epochs = 1
     config.optim.decay_factor = 0.4
     config.pretrain.epochs = 4
     config.pretrain.steps_per_epoch = 400
-    # With skip connections the picture can be recognised after so few steps; the paper's decoder
-    # has drawn the tumour and little else by then.
+    # After so few steps the predicted image is recognisable with skip connections; with the paper's
+    # decoder it shows little more than the tumour.
     config.pretrain.decoder = "unet"
     config.pretrain.slices = "tumour"  # fewer slices to validate on
     config.segment.epochs = 4

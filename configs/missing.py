@@ -3,8 +3,8 @@
     python -m brats_jax.main --config=configs/missing.py
 
 Half of the training examples lack a random part of their modalities, and patients of the store who
-lack some train with what they have; docs/modalities.md describes it. For some twenty cases take the
-sizes of configs/small.py as well:
+lack some train with those that they have; docs/modalities.md describes it. For about twenty cases
+take the sizes of configs/small.py as well:
 
     python -m brats_jax.main --config=configs/missing.py --config.model.width=16 \
         --config.train.batch_size=4 --config.segment.epochs=4 --config.segment.steps_per_epoch=1400

@@ -7,12 +7,12 @@ Cost: 30 epochs twice for each of five folds, about 1,000 steps an epoch and sta
 369 BraTS 2020 patients. The baseline has --config.ssl=false, and another --workdir. The store
 should come from the Kaggle slices and be normalised by slice, the default of `prepare`.
 
-The pretraining trains on the slices with tumour, and the report's numbers beside the paper's are
-over these; those over all slices stand beside them. The segmentation is scored over all slices,
+The pretraining trains on the slices with tumour. The report compares its scores over these slices
+with the paper's, and also gives those over all slices. The segmentation is scored over all slices,
 which the paper's Dice implies. configs/paper_slicing.py is the paper as it probably ran.
 
-Its split of files puts slices of one patient on both sides, which inflates the scores; every
-table says so.
+The paper's split by files puts slices of one patient on both sides, which inflates the scores;
+every table states it.
 """
 
 from ml_collections import ConfigDict

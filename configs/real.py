@@ -21,7 +21,7 @@ def get_config() -> ConfigDict:
     # Of 17 patients: 7 to test on, one to validate the pretext on, 9 to train on.
     config.data.test_fraction = 0.41
     config.data.num_folds = 10
-    config.train.batch_size = 4  # with so few steps, more of them matter more than larger ones
+    config.train.batch_size = 4  # in a short training, more steps gain more than larger batches
     config.optim.learning_rate = 1e-3
     config.optim.schedule = "cosine"
     config.pretrain.learning_rate = 2e-3

@@ -15,7 +15,7 @@ def get_config() -> ConfigDict:
     """best.py with a narrow network and small batches."""
     config = best.get_config()
     config.model.width = 16
-    config.train.batch_size = 4  # with so few steps, more of them matter more than larger ones
+    config.train.batch_size = 4  # in a short training, more steps gain more than larger batches
     config.pretrain.epochs = 4
     config.pretrain.steps_per_epoch = 700
     config.segment.epochs = 4
