@@ -24,7 +24,7 @@ _WORKDIR = flag_types.define_path(
     "workdir", "Run folder (default: runs/CONFIG, or runs/CONFIG-LOSS for another loss)."
 )
 _MODE = flags.DEFINE_string(
-    "mode", "train", "train (and evaluate), pretrain (only the first stage), or evaluate (only)."
+    "mode", "train", "train (and evaluate), pretrain (only the pretraining), or evaluate (only)."
 )
 # These request several processes; distributed.FLAGS lists their names.
 _COORDINATOR = flags.DEFINE_string(
