@@ -1,5 +1,10 @@
 """The cleaning of a model's labels: sizes that the user gives, or that were fitted on patients."""
 
+import math
+from numbers import Real
+from typing import Any
+
+from brats_jax.errors import BratsError
 from brats_jax.inference.postprocess import Cleaning
 from brats_jax.inference.trained_run import TrainedRun
 from brats_jax.runs.cleaning_document import FittedCleaning, FittedSizes
@@ -11,6 +16,14 @@ _REMEDY = (
     "move it away, or switch it off with --min_component_mm3=0 --min_et_mm3=0 (in Python the "
     "arguments of these names)"
 )
+
+
+def check_sizes(**sizes: Any) -> None:
+    """Refuses what is no finite number from 0 up; None stands for the default (BratsError)."""
+    for name, size in sizes.items():
+        if size is None or (isinstance(size, Real) and 0 <= float(size) < math.inf):
+            continue
+        raise BratsError(f"{name}={size!r}: give a finite number from 0 up")
 
 
 def chosen_cleaning(

@@ -261,12 +261,13 @@ def filled_in(
     return filled
 
 
-def parse_left_out(names: Sequence[str]) -> Names:
-    """Modalities to leave out, in canonical spelling and order.
+def parse_left_out(names: str | Sequence[str]) -> Names:
+    """Modalities to leave out, also as one text with commas, in canonical spelling and order.
 
     Raises:
       BratsError: an unknown one, or all of them.
     """
+    names = list(filter(None, names.split(","))) if isinstance(names, str) else names
     found = {canonical_name(name) for name in names}
     if found == {*MODALITIES}:
         raise BratsError(f"--leave_out={','.join(names)} leaves no modality: name three at most")

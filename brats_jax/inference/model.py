@@ -7,6 +7,7 @@ labels = model.segment({"t1": a, "t1gd": b, "t2": c, "flair": d})
 import dataclasses
 import datetime
 from collections.abc import Collection, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -20,7 +21,7 @@ from brats_jax.data.scans.options import MAX_CASE_GB, ReadOptions
 from brats_jax.data.scans.scan import Scan
 from brats_jax.errors import BratsError
 from brats_jax.inference import postprocess
-from brats_jax.inference.chosen_cleaning import chosen_cleaning
+from brats_jax.inference.chosen_cleaning import check_sizes, chosen_cleaning
 from brats_jax.inference.ensemble import SliceLabels
 from brats_jax.inference.facts import facts_of
 from brats_jax.inference.inputs import (
@@ -64,6 +65,7 @@ from brats_jax.runs.sidecars import (
 )
 from brats_jax.runtime import devices
 from brats_jax.runtime.document import Part
+from brats_jax.runtime.flag_types import MOST_SLICES_AT_ONCE
 from brats_jax.runtime.text import without_folders
 
 if TYPE_CHECKING:
@@ -91,7 +93,7 @@ class Model:
         cleaning: Cleaning = Cleaning(),  # noqa: B008, immutable
         batch_size: int = 0,
         max_case_gb: float = MAX_CASE_GB,
-        leave_out: Sequence[str] = (),
+        leave_out: str | Sequence[str] = (),
         synthesiser: Synthesiser | None = None,
     ) -> None:
         self.trained, self.cleaning, self.max_case_gb = trained, cleaning, max_case_gb
@@ -396,7 +398,7 @@ def load(
     min_et_mm3: float | None = None,
     batch_size: int = 0,
     max_case_gb: float = MAX_CASE_GB,
-    leave_out: Sequence[str] = (),
+    leave_out: str | Sequence[str] = (),
     synthesise: bool = False,
 ) -> Model:
     """Loads a run (all its complete folds, as an ensemble), one fold of it, or exported weights.
@@ -421,8 +423,9 @@ def load(
         raise BratsError(f"unknown task '{task}'; valid: {', '.join(STAGE_OF_TASK)}")
     if task == "reconstruct" and (calibrated or min_component_mm3 or min_et_mm3):
         raise BratsError("calibration and cleaning are for labels: leave them out to reconstruct")
-    if min(min_component_mm3 or 0, min_et_mm3 or 0, batch_size) < 0:
-        raise BratsError("sizes cannot be negative: give 0 or more")
+    check_sizes(min_component_mm3=min_component_mm3, min_et_mm3=min_et_mm3)
+    if not isinstance(batch_size, Integral) or not 0 <= batch_size <= MOST_SLICES_AT_ONCE:
+        raise BratsError(f"batch_size={batch_size!r}: give 0 to {MOST_SLICES_AT_ONCE:,} slices")
     ReadOptions(max_case_gb=max_case_gb)  # refuses other numbers
     if task == "reconstruct" and synthesise:
         raise BratsError("--synthesise is for labels: leave it out, --task=reconstruct predicts it")

@@ -112,8 +112,13 @@ def open_models(
     """As `located.open_model`, of a path or of several with commas between them.
 
     Raises:
-      BratsError: as there; or runs that cannot be averaged.
+      BratsError: as there; what is no path; or runs that cannot be averaged.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise BratsError(
+            f"{path!r} is no path: give a text or a pathlib.Path; several runs as one text, with "
+            "commas between them"
+        )
     names = [name for name in os.fspath(path).split(",") if name]
     if len(names) < 2 or Path(path).exists():
         return open_model(path, task_name, mesh, calibrated=calibrated, dtype=dtype)

@@ -103,6 +103,7 @@ def test_the_note_of_a_header_names_what_is_missing_and_fits():
 
 def test_modalities_to_leave_out_have_any_spelling_and_are_not_all():
     assert missing.parse_left_out(["T2", "t1ce"]) == ("t1gd", "t2")
+    assert missing.parse_left_out("T2,t1ce") == ("t1gd", "t2") and missing.parse_left_out("") == ()
     with pytest.raises(BratsError, match="leaves no modality"):
         missing.parse_left_out(FOUR)
     with pytest.raises(BratsError, match="unknown modality 'ct'"):

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 
 from brats_jax.errors import BratsError
 
@@ -36,8 +37,9 @@ class ReadOptions:
                 "one of L and R, one of A and P, one of I and S, e.g. LPS"
             )
         object.__setattr__(self, "orientation", codes)
-        if not 0 < self.max_case_gb < math.inf:
-            raise BratsError(f"max_case_gb={self.max_case_gb}: give a size in GB above 0")
+        size = self.max_case_gb
+        if not isinstance(size, Real) or not 0 < size < math.inf:
+            raise BratsError(f"max_case_gb={size!r}: give a size in GB above 0")
 
 
 def check_case_bytes(path: str, size: int, max_case_gb: float) -> None:
