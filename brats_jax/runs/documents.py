@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
-from brats_jax.data.planes import AXIAL
+from brats_jax.data.planes import AXIAL, PLANES
 from brats_jax.runs.axes import Axes
 from brats_jax.runs.recorded_settings import RecordedSettings
 from brats_jax.runs.store_facts import StoreFacts
@@ -179,6 +179,21 @@ class TrainingFacts(Part):
     store: str | None = None
     version: str | None = None
     plane: str = AXIAL
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """Parses the facts.
+
+        Raises:
+          ValueError: as in `Part`; another plane, or no size of a slice.
+        """
+        facts = super().from_json(document)
+        if facts.plane not in PLANES:
+            raise ValueError(f"'plane' is '{facts.plane}'; valid: {', '.join(PLANES)}")
+        shape = facts.slice_shape
+        if shape is not None and not (len(shape) == 2 and min(shape) > 0):
+            raise ValueError("'slice_shape' is no height and width")
+        return facts
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,13 @@ def task_of(description: Mapping[str, Any], dtype: DTypeLike = jnp.float32) -> T
     try:
         task = TASKS[description["task"]].described_by(description, dtype)
         names = {*task.stem, *task.inputs}
-        known = task.describe() == description and names <= {*MODALITIES} and bool(task.outputs)
+        known = (
+            task.describe() == description
+            and names <= {*MODALITIES}
+            and bool(task.inputs and task.outputs)
+            and description.get("context", 0) in (0, 1, 2)
+            and all(_is_share(description.get(name, 0)) for name in ("slope", "modality_dropout"))
+        )
     except (LookupError, TypeError, BratsError):
         known = False
     if not known:
@@ -39,3 +45,7 @@ def task_of(description: Mapping[str, Any], dtype: DTypeLike = jnp.float32) -> T
             "that wrote it, or train again"
         )
     return task
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, int | float) and 0 <= value <= 1

@@ -89,6 +89,31 @@ def ask_for_an_unknown_network(folder, whole):
     seal(folder, model={"task": "segment", "inputs": ["ct"], "outputs": [], "width": 4})
 
 
+def ask_for_slices_of_no_number(folder, whole):
+    model = read_document(folder / "config.json", WeightsDocument).tasks["segment"].model
+    seal(folder, model={**model, "context": "one"})
+
+
+def ask_for_a_steep_slope(folder, whole):
+    model = read_document(folder / "config.json", WeightsDocument).tasks["segment"].model
+    seal(folder, model={**model, "slope": 5})
+
+
+def ask_for_no_input(folder, whole):
+    model = read_document(folder / "config.json", WeightsDocument).tasks["segment"].model
+    seal(folder, model={**model, "inputs": []})
+
+
+def take_slices_of_an_unknown_plane(folder, whole):
+    (fold, *_) = json.loads((folder / "config.json").read_text())["tasks"]["segment"]["folds"]
+    seal(folder, folds=[{**fold, "record": {**fold["record"], "plane": "oblique"}}])
+
+
+def take_slices_without_a_width(folder, whole):
+    (fold, *_) = json.loads((folder / "config.json").read_text())["tasks"]["segment"]["folds"]
+    seal(folder, folds=[{**fold, "record": {**fold["record"], "slice_shape": [240]}}])
+
+
 def take_a_config_of_another_program(folder, whole):
     (folder / "config.json").write_text('{"model_type": "bert", "architectures": []}')
 
@@ -106,6 +131,11 @@ def take_a_config_of_another_program(folder, whole):
         (pickle_the_weights, "is not the file that config.json describes"),
         (ask_for_a_wide_network, "config.json does not fit its weights"),
         (ask_for_an_unknown_network, "checkpoint of an unknown network"),
+        (ask_for_slices_of_no_number, "checkpoint of an unknown network"),
+        (ask_for_a_steep_slope, "checkpoint of an unknown network"),
+        (ask_for_no_input, "checkpoint of an unknown network"),
+        (take_slices_of_an_unknown_plane, "'plane' is 'oblique'; valid: axial, coronal"),
+        (take_slices_without_a_width, "'slice_shape' is no height and width"),
         (take_a_config_of_another_program, "config.json"),
     ],
 )
