@@ -57,6 +57,11 @@ INGREDIENTS: dict[str, tuple[str, ...]] = {
     "averaged over flips": ("evaluation.tta=true",),
     "Dice and focal": ("loss=dice_focal",),
     "three times the steps": ("segment.epochs=6",),
+    # Ingredients of configs/small.py left out, for --config=configs/small.py.
+    "softmax": ("segment.outputs=classes",),
+    "no rotation and scaling": (f"{AUGMENT}rotation=false", f"{AUGMENT}scaling=false"),
+    "no blur and low resolution": (f"{AUGMENT}blur=false", f"{AUGMENT}low_resolution=false"),
+    "no intensity by modality": (f"{AUGMENT}modality_intensity=false",),
     "leaky ReLU and all slices": ("model.slope=0.01", "segment.slices=all"),
     # With configs/real.py these are the settings of configs/small.py.
     "the recipe": (

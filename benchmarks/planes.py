@@ -2,12 +2,17 @@
 
     python benchmarks/planes.py --runs=runs/axial,runs/coronal,runs/sagittal
     python benchmarks/planes.py --runs=runs/axial,runs/coronal,runs/sagittal --fold=0 --tta
+    python benchmarks/planes.py --runs=runs/axial,runs/coronal,runs/sagittal --cleaning
 
 The runs must have the same splits; of each fold that all have trained to the end, the networks of
 this fold predict its test set. Prints for each run and for the mean of all the 3D Dice and HD95 of
 WT, TC and ET (BraTS 2020's convention), averaged over the patients of all folds, and what the mean
 of all gains in Dice over each run: paired by patient, with a bootstrap interval over patients for
 the networks as trained.
+
+--cleaning also scores the labels of each run and of the mean after the removal of small components
+and small ET. The sizes are nested: those of a fold fit the patients of all other folds best. It
+prints the sizes that fit all patients, for `predict --min_component_mm3= --min_et_mm3=`.
 """
 
 import argparse
@@ -22,9 +27,11 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks import rows  # noqa: E402
 from brats_jax.errors import BratsError  # noqa: E402
-from brats_jax.evaluation import several_runs  # noqa: E402
+from brats_jax.evaluation import cleaning_fit, several_runs  # noqa: E402
 from brats_jax.evaluation.conventions import scores_of  # noqa: E402
+from brats_jax.evaluation.several_runs import FoldLabels  # noqa: E402
 from brats_jax.evaluation.tallies import SegmentationTally  # noqa: E402
+from brats_jax.inference.postprocess import Cleaning  # noqa: E402
 from brats_jax.reporting.statistics import paired_difference  # noqa: E402
 from brats_jax.runs.folder import RunFolder  # noqa: E402
 from brats_jax.runtime import devices  # noqa: E402
@@ -77,30 +84,74 @@ def gains(found: Mapping[str, Values]) -> str:
     return "\n".join(lines)
 
 
+def cleaned(folds: Mapping[int, FoldLabels]) -> tuple[dict[int, FoldLabels], dict[str, Cleaning]]:
+    """The labels with small components and small ET removed; and the sizes that fit all patients.
+
+    Args:
+      folds: at least two; each is cleaned with the sizes that fit the others.
+    """
+    made: dict[int, dict[str, tuple[np.ndarray, ...]]] = {fold: {} for fold in folds}
+    of_all = {}
+    for name in next(iter(folds.values())).predicted:
+        tables = {
+            fold: [
+                cleaning_fit.dice_table(cleaning_fit.Volume(*volume))
+                for volume in zip(
+                    found.predicted[name], found.truths, found.spacing_mm, strict=True
+                )
+            ]
+            for fold, found in folds.items()
+        }
+        for fold, cleaning in cleaning_fit.choose_nested(tables).items():
+            found = folds[fold]
+            made[fold][name] = tuple(
+                cleaning.apply(labels, float(np.prod(spacing)))
+                for labels, spacing in zip(found.predicted[name], found.spacing_mm, strict=True)
+            )
+        of_all[name] = cleaning_fit.choose([one for own in tables.values() for one in own])
+    return {fold: found._replace(predicted=made[fold]) for fold, found in folds.items()}, of_all
+
+
+def page(folds: Mapping[int, FoldLabels], planes: Sequence[str]) -> str:
+    """Both tables."""
+    tallies: dict[str, list[SegmentationTally]] = {}
+    for found in folds.values():
+        for name, tally in several_runs.tally(found, tolerance_mm=1.0).items():
+            tallies.setdefault(name, []).append(tally)
+    values = {name: values_of(own) for name, own in tallies.items()}
+    return f"{table(values, planes)}\n\n{gains(values)}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", required=True, help="run folders, with commas")
     parser.add_argument("--fold", type=int, help="one fold alone")
     parser.add_argument("--tta", action="store_true", help="average over flips as well")
+    parser.add_argument("--cleaning", action="store_true", help="also with small parts removed")
     options = parser.parse_args()
     devices.use_compilation_cache("auto")
     names = options.runs.split(",")
     try:
         runs = several_runs.open_runs([RunFolder(Path(n)) for n in names], devices.data_mesh())
-        folds = several_runs.common_folds(runs)
-        if options.fold is not None and options.fold not in folds:
+        common = several_runs.common_folds(runs)
+        if options.fold is not None and options.fold not in common:
             raise BratsError(f"--fold={options.fold}: not trained to the end in all runs")
-        tallies: dict[str, list[SegmentationTally]] = {}
-        for fold in folds if options.fold is None else [options.fold]:
-            found = several_runs.score(runs, names, fold, tta=options.tta, tolerance_mm=1.0)
-            for name, tally in found.items():
-                tallies.setdefault(name, []).append(tally)
+        wanted = common if options.fold is None else [options.fold]
+        if options.cleaning and len(wanted) < 2:
+            raise BratsError("--cleaning: sizes are fitted on other folds; it takes two at least")
+        folds = {fold: several_runs.predict(runs, names, fold, tta=options.tta) for fold in wanted}
     except BratsError as error:
         sys.exit(f"error: {error}")
-    patients = sum(len(tally.slices.patients) for tally in tallies[names[0]])
-    values = {name: values_of(own) for name, own in tallies.items()}
-    print(table(values, [one.store.plane for one in runs]), gains(values), sep="\n\n")
-    print(f"{patients} patients; folds {', '.join(map(str, folds))}; means over patients")
+    planes = [one.store.plane for one in runs]
+    print(page(folds, planes))
+    if options.cleaning:
+        folds, sizes = cleaned(folds)
+        print("\nCleaned, with sizes from the patients of the other folds:\n")
+        print(page(folds, planes), end="\n\n")
+        for name, cleaning in sizes.items():
+            print(f"{name}, sizes from all patients: {cleaning.describe() or 'none'}")
+    patients = sum(len(found.patients) for found in folds.values())
+    print(f"{patients} patients; folds {', '.join(map(str, wanted))}; means over patients")
 
 
 if __name__ == "__main__":

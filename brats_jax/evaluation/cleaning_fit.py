@@ -220,6 +220,18 @@ def choose(tables: Sequence[np.ndarray]) -> Cleaning:
     return Cleaning(component, et)
 
 
+def choose_nested(tables: Mapping[int, Sequence[np.ndarray]]) -> dict[int, Cleaning]:
+    """For each fold the cleaning that `choose` finds on the patients of all other folds.
+
+    Args:
+      tables: by fold, of each patient; at least two folds.
+    """
+    return {
+        fold: choose([table for other in tables if other != fold for table in tables[other]])
+        for fold in tables
+    }
+
+
 def measure(volume: Volume, cleaning: Cleaning) -> Pair:
     """Scores a volume without and with cleaning."""
     cleaned = cleaning.apply(volume.prediction, volume.voxel_mm3)
@@ -265,10 +277,7 @@ def _cross_validated(reader: _Reader) -> FittedCleaning:
         for volume in reader.volumes(member, "test"):
             tables[member.fold].append(dice_table(volume))
             packed[member.fold].append(_Packed(volume))
-    nested = {
-        fold: choose([table for other in tables if other != fold for table in tables[other]])
-        for fold in tables
-    }
+    nested = choose_nested(tables)
     pairs = [
         measure(one.unpacked(), nested[fold]) for fold, volumes in packed.items() for one in volumes
     ]

@@ -4,8 +4,9 @@ Of each fold every run's network of this fold is taken, and the patients of its 
 reads them from its own store, in the plane of its slices. All are scored in axial slices.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -79,17 +80,32 @@ def common_folds(runs: Sequence[RunToScore]) -> list[int]:
     return found
 
 
-def score(
-    runs: Sequence[RunToScore], names: Sequence[str], fold: int, *, tta: bool, tolerance_mm: float
-) -> dict[str, SegmentationTally]:
-    """The tallies of a fold's test patients, by run and of the mean of all.
+class FoldLabels(NamedTuple):
+    """True and predicted labels uint8[S, H, W] of a fold's test patients, in axial slices.
+
+    Attributes:
+      patients: their names, in the order of everything else.
+      spacing_mm: of their voxels: height, width, between slices.
+      truths: a volume for each patient.
+      predicted: by run, and of the mean of all runs, a volume for each patient.
+    """
+
+    patients: tuple[str, ...]
+    spacing_mm: tuple[tuple[float, float, float], ...]
+    truths: tuple[np.ndarray, ...]
+    predicted: Mapping[str, tuple[np.ndarray, ...]]
+
+
+def predict(
+    runs: Sequence[RunToScore], names: Sequence[str], fold: int, *, tta: bool
+) -> FoldLabels:
+    """Predicts a fold's test patients with each run's network of this fold, and with their mean.
 
     Args:
       runs: of `open_runs`.
       names: of the runs, in this order.
       fold: number of the fold.
       tta: average over flips as well.
-      tolerance_mm: boundary pixels nearer than this count as found (NSD).
 
     Raises:
       BratsError: the stores differ in a patient's labels or size; no whole test volume.
@@ -98,7 +114,7 @@ def score(
     first = runs[0]
     test = fold_split(first.splits, first.store, fold).test
     patients = [
-        p
+        first.store.patients[p]
         for p in np.unique(first.store.patient_of[test]).tolist()
         if first.store.whole[p] and first.store.labelled[p]
     ]
@@ -107,9 +123,7 @@ def score(
     channels = each[0].members[0].network.channels
     truths: list[np.ndarray] = []
     labels: dict[str, list[np.ndarray]] = {name: [] for name in (*names, MEAN)}
-    spacing = []
-    for number in patients:
-        patient = first.store.patients[number]
+    for patient in patients:
         total, truth = None, None
         for name, one, ensemble in zip(names, runs, each, strict=True):
             images, own = _volume(one.store, patient)
@@ -126,17 +140,31 @@ def score(
         total /= len(each)
         labels[MEAN].append(_decided(channels, total))
         truths.append(truth)
-        spacing.append(first.store.case(patient).spacing_mm or (1.0, 1.0, 1.0))
-    of_all = _slices([first.store.patients[p] for p in patients], truths)
+    return FoldLabels(
+        patients=tuple(patients),
+        spacing_mm=tuple(first.store.case(p).spacing_mm or (1.0, 1.0, 1.0) for p in patients),
+        truths=tuple(truths),
+        predicted={name: tuple(volumes) for name, volumes in labels.items()},
+    )
+
+
+def tally(found: FoldLabels, *, tolerance_mm: float) -> dict[str, SegmentationTally]:
+    """The tallies of the predictions, by run and of the mean of all.
+
+    Args:
+      found: of `predict`.
+      tolerance_mm: boundary pixels nearer than this count as found (NSD).
+    """
+    of_all = _slices(found.patients, found.truths)
     return {
         name: tally_segmentation(
-            _batches(found, truths),
+            _batches(predicted, found.truths),
             of_all,
-            truths[0].shape[1:],
-            np.array(spacing, np.float32),
+            found.truths[0].shape[1:],
+            np.array(found.spacing_mm, np.float32),
             tolerance_mm,
         )
-        for name, found in labels.items()
+        for name, predicted in found.predicted.items()
     }
 
 

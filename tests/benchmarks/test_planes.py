@@ -3,6 +3,8 @@
 import numpy as np
 
 from benchmarks import planes
+from brats_jax.evaluation.several_runs import MEAN, FoldLabels
+from brats_jax.inference.postprocess import Cleaning
 
 
 def values(shift):
@@ -23,3 +25,30 @@ def test_the_table_has_means_over_patients_and_the_gains_are_paired():
     gains = planes.gains(found).splitlines()
     assert gains[2] == "| a | " + " | ".join(["+0.100 (+0.100 to +0.100)"] * 4) + " |"
     assert gains[3].startswith("| b | +0.050 (")
+
+
+def fold(speck, patients=1):
+    """A cube of ED 4 mm wide, found with `speck` voxels of ED besides and 2 voxels of ET."""
+    truth = np.zeros((12, 12, 12), np.uint8)
+    truth[2:6, 2:6, 2:6] = 2
+    found = truth.copy()
+    found[3, 3, 3:5] = 3
+    found[10, 10, :speck] = 2
+    return FoldLabels(
+        patients=("a",) * patients,
+        spacing_mm=((1.0, 2.0, 5.0),) * patients,
+        truths=(truth,) * patients,
+        predicted={"run": (found,) * patients, MEAN: (truth,) * patients},
+    )
+
+
+def test_a_fold_is_cleaned_with_the_sizes_of_the_others():
+    """A voxel has 10 mm3: four of them are removed from 50 mm3 on, nine from 100 mm3 on."""
+    found, sizes = planes.cleaned({0: fold(4), 1: fold(9)})
+    before, truth = fold(4).predicted["run"][0], fold(4).truths[0]
+    np.testing.assert_array_equal(found[0].predicted["run"][0] != 0, truth != 0)
+    # The sizes of fold 0 leave the larger speck of fold 1.
+    assert (found[1].predicted["run"][0][10] == 2).sum() == 9
+    assert not (found[0].predicted["run"][0] == 3).any() and (before == 3).sum() == 2
+    assert sizes == {"run": Cleaning(100.0, 50.0), MEAN: Cleaning()}
+    np.testing.assert_array_equal(found[0].predicted[MEAN][0], truth)

@@ -22,7 +22,8 @@ def test_held_out_patients_are_scored_alike_in_every_plane(plane_runs):
         [RunFolder(plane_runs[p]) for p in ("axial", "coronal")], data_mesh()
     )
     assert several_runs.common_folds(opened) == [0]
-    found = several_runs.score(opened, ("A", "C"), 0, tta=False, tolerance_mm=1.0)
+    labels = several_runs.predict(opened, ("A", "C"), 0, tta=False)
+    found = several_runs.tally(labels, tolerance_mm=1.0)
     assert list(found) == ["A", "C", several_runs.MEAN]
     one, tested = opened[1], set(opened[0].splits.folds[0])
     test = fold_split(one.splits, one.store, 0).test
