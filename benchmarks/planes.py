@@ -6,9 +6,9 @@
 
 The runs must have the same splits; of each fold that all have trained to the end, the networks of
 this fold predict its test set. Prints for each run and for the mean of all the 3D Dice and HD95 of
-WT, TC and ET (BraTS 2020's convention), averaged over the patients of all folds, and what the mean
-of all gains in Dice over each run: paired by patient, with a bootstrap interval over patients for
-the networks as trained.
+WT, TC and ET (BraTS 2020's convention): the mean over the patients of all folds, of HD95 also the
+median. Then what the mean of all gains in Dice over each run: paired by patient, with a bootstrap
+interval over patients for the networks as trained.
 
 --cleaning also scores the labels of each run and of the mean after the removal of small components
 and small ET. The sizes are nested: those of a fold fit the patients of all other folds best. It
@@ -37,7 +37,12 @@ from brats_jax.runs.folder import RunFolder  # noqa: E402
 from brats_jax.runtime import devices  # noqa: E402
 
 REGIONS = ("WT", "TC", "ET")
-METRICS = (("dice", 3), ("hd95_mm", 1))  # and digits
+# Title, metric, what stands for the patients, digits.
+COLUMNS = (
+    ("dice", "dice", np.mean, 3),
+    ("hd95_mm", "hd95_mm", np.mean, 1),
+    ("median hd95_mm", "hd95_mm", np.median, 1),
+)
 
 
 Values = dict[tuple[str, str], np.ndarray]  # (metric, region) -> a value for each patient
@@ -54,13 +59,13 @@ def values_of(tallies: Sequence[SegmentationTally]) -> Values:
 
 
 def table(found: Mapping[str, Values], planes: Sequence[str]) -> str:
-    """The means over patients of each run and of the mean of all, as Markdown."""
-    heads = [f"{metric} {region}" for metric, _ in METRICS for region in REGIONS]
+    """The scores of each run and of the mean of all, over the patients, as Markdown."""
+    heads = [f"{title} {region}" for title, *_ in COLUMNS for region in REGIONS]
     lines = [f"| run | plane | {' | '.join(heads)} |", "|---" * (len(heads) + 2) + "|"]
     for (name, values), plane in zip(found.items(), (*planes, "all"), strict=True):
         cells = [
-            f"{values[metric, region].mean():.{digits}f}"
-            for metric, digits in METRICS
+            f"{over(values[metric, region]):.{digits}f}"
+            for _, metric, over, digits in COLUMNS
             for region in REGIONS
         ]
         lines.append(f"| {name} | {plane} | {' | '.join(cells)} |")
@@ -151,7 +156,7 @@ def main() -> None:
         for name, cleaning in sizes.items():
             print(f"{name}, sizes from all patients: {cleaning.describe() or 'none'}")
     patients = sum(len(found.patients) for found in folds.values())
-    print(f"{patients} patients; folds {', '.join(map(str, wanted))}; means over patients")
+    print(f"{patients} patients; folds {', '.join(map(str, wanted))}")
 
 
 if __name__ == "__main__":
