@@ -142,7 +142,7 @@ def predict(
         truths.append(truth)
     return FoldLabels(
         patients=tuple(patients),
-        spacing_mm=tuple(first.store.case(p).spacing_mm or (1.0, 1.0, 1.0) for p in patients),
+        spacing_mm=tuple(_spacing_mm(first.store, name) for name in patients),
         truths=tuple(truths),
         predicted={name: tuple(volumes) for name, volumes in labels.items()},
     )
@@ -166,6 +166,12 @@ def tally(found: FoldLabels, *, tolerance_mm: float) -> dict[str, SegmentationTa
         )
         for name, predicted in found.predicted.items()
     }
+
+
+def _spacing_mm(store: Store, patient: str) -> tuple[float, float, float]:
+    """Voxel size along height, width and slices of axial slices; 1 mm where the source has none."""
+    height, width, between = store.case(patient).spacing_mm or (1.0, 1.0, 1.0)
+    return height, width, between
 
 
 def _volume(store: Store, patient: str) -> tuple[np.ndarray, np.ndarray]:
