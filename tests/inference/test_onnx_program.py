@@ -77,8 +77,8 @@ def output_of(trained, images, present=None):
     if present is not None:
         batch["present"] = np.tile(present, (count, 1))
     x = task.test_input({name: jnp.asarray(part) for name, part in batch.items()})
-    # Arguments, as everywhere in the program: XLA:CPU (jax 0.10.2) multiplies wrongly by a kernel of
-    # zeros, as the queries of new attention are, if it is a constant behind a sum (YNNPACK fusion).
+    # Weights are arguments, as everywhere in the program: XLA:CPU (jax 0.10.2, YNNPACK fusion)
+    # multiplies wrongly by a constant kernel of zeros behind a sum; queries of attention start so.
     run = jax.jit(
         lambda params, stats, x: models.apply(network.graph, params, stats, x, train=False)[0]
     )
