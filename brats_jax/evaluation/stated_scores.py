@@ -142,6 +142,7 @@ def _stated(
         other_settings=tuple(sorted(changed - {*_CHOICES})),
         rows=tuple(_chosen(summary.rows, task)),
         same_weights=settings is None,
+        tta=any(one.tta for one in evaluations),
     )
 
 

@@ -53,6 +53,11 @@ def open_model(
             f"{WeightsFolder(found).config_json} is missing, but there are weights beside it: copy "
             "it there, or export the run again"
         )
+    if "," in name:
+        raise BratsError(
+            f"--checkpoint={name}: no run there; several runs, with commas, are averaged by "
+            "predict and brats_jax.load alone: give one"
+        )
     ready = ", ".join(ready_models())
     raise BratsError(
         f"--checkpoint={name}: no run there, and no exported weights; give the --workdir of a "

@@ -185,9 +185,10 @@ def _numbers(scores: StatedScores | None) -> str:
     of_volumes = any(row.over == "volumes" for row in scores.rows)
     lines = [
         f"Mean over {whose}, each evaluated alone on "
-        f"patients that it has not seen, {scores.patients} in all; split by {scores.split_by}."
-        + " An empty region counts as in BraTS 2020."
-        * of_volumes,
+        f"patients that it has not seen, {scores.patients} in all; split by {scores.split_by}"
+        + "; predictions averaged over flips (`--tta`)" * scores.tta
+        + "."
+        + " An empty region counts as in BraTS 2020." * of_volumes,
         "",
         "| | " + " | ".join(["mean", "SD over trainings", "cases or slices"]) + " |",
         "|---|---|---|---|",

@@ -107,6 +107,7 @@ class StatedScores(Part):
       other_settings: names of the settings in which these trainings differ from the model's.
       rows: whole volumes by region and metric.
       same_weights: whether the trainings are those of the model; otherwise others of its settings.
+      tta: whether predictions were averaged over flips.
     """
 
     trainings: int
@@ -115,6 +116,7 @@ class StatedScores(Part):
     other_settings: tuple[str, ...]
     rows: tuple[FoldsScore, ...]
     same_weights: bool = True
+    tta: bool = False
 
 
 @dataclass(frozen=True)

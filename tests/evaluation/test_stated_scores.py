@@ -16,6 +16,7 @@ from brats_jax.evaluation.rows import rows_of
 from brats_jax.evaluation.stated_scores import scores_of
 from brats_jax.runs.documents import EvaluatedCheckpoint, Evaluation, RunConfig
 from brats_jax.runs.folder import RunFolder
+from brats_jax.runtime.document import read_document
 
 CONFIG = {"folds": [0, 2], "loss": "dice_ce", "data": {"num_folds": 3}}
 
@@ -54,7 +55,7 @@ def model(run, steps, settings=CONFIG):
 def test_the_scores_are_of_the_checkpoints_of_the_model(run):
     found = scores_of(model(run, (5, 7)))
     assert (found.trainings, found.patients) == (2, 2)
-    assert found.same_weights and not found.other_settings
+    assert found.same_weights and not found.other_settings and not found.tta
     assert {(row.metric, row.of) for row in found.rows} >= {
         (metric, of) for metric in ("dice", "hd95_mm") for of in ("WT", "TC", "ET")
     }
@@ -64,6 +65,14 @@ def test_the_scores_are_of_the_checkpoints_of_the_model(run):
     # A fold whose checkpoint is another one by now is not counted.
     assert scores_of(model(run, (6, 7))).trainings == 1
     assert scores_of(model(run, (6,))) is None
+
+
+def test_an_average_over_flips_is_stated(run, tmp_path):
+    copy = RunFolder(shutil.copytree(run.path, tmp_path / "run"))
+    for fold in (0, 2):
+        path = copy.fold(fold).evaluation_json
+        dataclasses.replace(read_document(path, Evaluation), tta=True).write(path)
+    assert scores_of(model(copy, (5, 7))).tta
 
 
 def test_other_trainings_are_named_with_the_settings_that_differ(run):

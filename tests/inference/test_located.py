@@ -50,6 +50,11 @@ def test_another_name_is_one_line_that_lists_the_ready_models(ready, monkeypatch
             located.open_model(name, "segment", data_mesh())
 
 
+def test_several_runs_are_for_prediction_alone(ready, fold):
+    with pytest.raises(BratsError, match="are averaged by predict and"):
+        located.open_model(f"{fold},small", "segment", data_mesh())
+
+
 def test_weights_whose_description_is_gone_are_named(ready):
     folder = ready / "weights" / "small"
     (folder / "config.json").unlink()

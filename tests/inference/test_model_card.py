@@ -133,6 +133,7 @@ def test_numbers_of_other_trainings_and_leaking_splits_are_named():
     other = numbers(same_weights=False, other_settings=("loss",))
     assert "Mean over 2 other trainings with the same settings but for loss, each" in other
     assert "the numbers are too good" in numbers(split_by="slice")
+    assert "split by patient; predictions averaged over flips (`--tta`). An" in numbers(tta=True)
     silent = dataclasses.replace(NETWORKS, scores=None)
     text = card(dataclasses.replace(DOCUMENT, tasks={"segment": silent}), "folder")
     assert "Not evaluated" in text and "model-index" not in text
