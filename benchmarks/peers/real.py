@@ -20,6 +20,7 @@ own defaults there; --nnunet_epochs=1000 trains nnU-Net's own number of epochs.
 import argparse
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -122,7 +123,7 @@ class Measurement:
     def __init__(self, arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
         self.arguments, output = arguments, arguments.output.resolve()
         self.parts, self.run_folder = Parts(output), RunFolder(output / "run")
-        self.folds = [int(fold) for fold in arguments.folds.split(",")]
+        self.folds = folds_of(arguments.folds)
         self.device = arguments.device
         if self.device == "auto":
             self.device = "cuda" if _has_gpu(arguments.peer_python) else "cpu"
@@ -144,7 +145,8 @@ class Measurement:
         request = {name: getattr(self.arguments, name) for name in fixed}
         request |= {"settings": self.settings, "device": self.device, "form": self.form}
         path = self.parts.output / "request.json"
-        if path.exists():
+        # Where no part is finished, a mistake in the arguments may be corrected.
+        if path.exists() and any(self.parts.document("*").parent.glob("*.json")):
             begun = read_json(path, AGAIN)
             changed = [name for name in request if begun.get(name) != request[name]]
             if changed:
@@ -333,6 +335,17 @@ def _has_gpu(python: str) -> bool:
     return done.stdout.strip() == "True"
 
 
+def folds_of(folds: str) -> list[int]:
+    """The numbers of --folds.
+
+    Raises:
+      BratsError: other texts; `all` leaves no patient to compare programs on.
+    """
+    if not all(fold.isdecimal() for fold in folds.split(",")):
+        raise BratsError(f"--folds={folds}: give numbers of folds with commas, such as 0,1")
+    return [int(fold) for fold in folds.split(",")]
+
+
 def programs_of(peers: str) -> list[str]:
     """The programs of --peers, ours first.
 
@@ -378,6 +391,11 @@ def main() -> None:
     # As Ctrl-C does, it ends the running part too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     names = programs_of(arguments.peers)
+    for source in (arguments.store, *arguments.source, Path(arguments.config)):
+        if not (ROOT / source).exists() and not source.exists():
+            raise BratsError(f"{source} is not there: check the path")
+    if names != ["ours"] and shutil.which(arguments.peer_python) is None:
+        raise BratsError(f"--peer_python={arguments.peer_python}: no such program")
     measurement = Measurement(arguments, overrides)
     measurement.check_request()
     try:

@@ -37,6 +37,7 @@ from brats_jax.runtime import devices
 from brats_jax.runtime.document import read_document
 from brats_jax.runtime.files import read_json
 from brats_jax.tasks import Segmentation
+from brats_jax.tasks.base import DEFAULT_FUSION
 from brats_jax.training.options import TrainOptions
 from brats_jax.training.trainer import Stage
 
@@ -71,8 +72,14 @@ def check_recipe(settings: Settings, options: TrainOptions) -> None:
         for field in dataclasses.fields(options)
         if field.name not in FOLLOWED and getattr(options, field.name) != field.default
     ]
-    if settings.loss != "dice_ce":
-        unknown.append(f"config.loss={settings.loss}")
+    followed = {
+        "loss": "dice_ce",
+        "model.fusion": DEFAULT_FUSION,
+        "segment.modality_dropout": 0.0,
+        "segment.dice_present": False,
+    }
+    own = {name: settings.value(name) for name in followed}
+    unknown += [f"config.{name}={own[name]}" for name in followed if own[name] != followed[name]]
     if unknown:
         raise BratsError(
             f"the PyTorch programs do not know {', '.join(unknown)}: leave twin and smp out of "

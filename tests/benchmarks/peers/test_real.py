@@ -10,13 +10,19 @@ import pytest
 
 from benchmarks.peers import array_pipe, nnunet_real, ours_real, real, recipe_real
 from brats_jax.errors import BratsError
+from brats_jax.experiments.config import parse
 from brats_jax.training.options import TrainOptions
+from configs import best
 
 
 def test_nnunet_stands_for_two_programs_and_ours_is_always_trained():
     assert real.programs_of("nnunet,twin") == ["ours", "nnunet_planned", "nnunet_small", "twin"]
     with pytest.raises(BratsError, match="--peers=monai: valid are ours, twin"):
         real.programs_of("monai")
+    assert real.folds_of("0,3") == [0, 3]
+    for folds in ("all", "0,", "-1"):
+        with pytest.raises(BratsError, match=f"--folds={folds}: give numbers of folds"):
+            real.folds_of(folds)
 
 
 def test_a_finished_part_is_not_repeated_and_a_failed_one_says_why(tmp_path):
@@ -38,7 +44,9 @@ def test_a_folder_is_not_continued_with_other_arguments(tmp_path):
         given += [f"--output={tmp_path}", "--device=cpu", *more]
         real.Measurement(*real.parser().parse_known_args(given)).check_request()
 
+    request("--config.model.width=16")  # nothing is finished yet
     request("--config.model.width=8")
+    (tmp_path / "parts" / "pace.json").write_text("{}")
     request("--config.model.width=8", "--peers=twin")
     with pytest.raises(BratsError, match="was begun with other minutes, settings; give another"):
         request("--minutes=5")
@@ -69,13 +77,18 @@ def test_nnunet_ends_in_its_time_when_iterations_become_slower():
 
 
 def test_settings_that_the_other_programs_do_not_follow_are_refused():
-    class Settings:
-        loss = "dice_ce"
-
-    recipe_real.check_recipe(Settings, TrainOptions(epochs=2, schedule="cosine", clip_norm=1.0))
-    Settings.loss = "focal"
-    with pytest.raises(BratsError, match=r"freeze_epochs=1, config\.loss=focal: leave"):
-        recipe_real.check_recipe(Settings, TrainOptions(freeze_epochs=1))
+    config = best.get_config()
+    options = TrainOptions(epochs=2, schedule="cosine", clip_norm=1.0)
+    recipe_real.check_recipe(parse(config), options)
+    config.loss = "focal"
+    config.model.fusion = "stem"
+    config.segment.dice_present = True
+    config.segment.modality_dropout = 0.5
+    with pytest.raises(
+        BratsError, match=r"freeze_epochs=1, config\.loss=focal, config\.model\.fu.*:"
+    ) as refused:
+        recipe_real.check_recipe(parse(config), TrainOptions(freeze_epochs=1))
+    assert "modality_dropout=0.5, config.segment.dice_present=True: leave" in str(refused.value)
 
 
 def test_arrays_pass_through_a_pipe_unchanged():
