@@ -10,11 +10,12 @@ import jax
 from ml_collections import ConfigDict
 
 from brats_jax import about
-from brats_jax.data.augment import Augmentation
 from brats_jax.data.folds import is_all
+from brats_jax.data.patches import SAMPLINGS
 from brats_jax.data.store.reader import Store
 from brats_jax.data.store.summary import count_kinds
 from brats_jax.errors import BratsError
+from brats_jax.experiments.augmentation_settings import augmentation_of
 from brats_jax.experiments.modality_checks import check_fusion, check_modality_dropout
 from brats_jax.experiments.shared_batch import check_groups
 from brats_jax.losses import get_segmentation_loss
@@ -56,6 +57,8 @@ def check(settings: Settings) -> None:
     _check_folds(settings)
     _check_loss(settings)
     _check_stages(settings)
+    for stage in PURPOSES:
+        augmentation_of(stage, settings.stage(stage).augmentation)
     check_modality_dropout(settings)
     check_fusion(settings)
     _check_encoder_init(settings.encoder_init)
@@ -92,6 +95,11 @@ def _check_loss(settings: Settings) -> None:
             f"config.focal_alpha has {len(settings.focal_alpha)} weights; give one for each of "
             f"{', '.join(channels)} (config.segment.outputs={settings.segment.outputs}), or none"
         )
+    if settings.segment.dice_present and settings.loss == "focal":
+        raise BratsError(
+            "config.segment.dice_present=True has no effect with config.loss=focal, which has no "
+            "Dice loss; give --config.loss=dice_ce or dice_focal, or leave it out"
+        )
     stride = AUXILIARY_STRIDES[-1]
     if settings.segment.deep_supervision and settings.data.patch_size < stride:
         raise BratsError(
@@ -110,6 +118,12 @@ def _check_stages(settings: Settings) -> None:
         raise BratsError(
             f"config.pretrain.run={pretrain.run} without pretraining (config.ssl=False); "
             "leave out one of them"
+        )
+    segment = settings.segment
+    if segment.sampling != SAMPLINGS[0] and not segment.tumour_probability:
+        raise BratsError(
+            f"config.segment.sampling={segment.sampling} has no effect with "
+            "config.segment.tumour_probability=0; give a probability above 0, or leave it out"
         )
     pretext = PRETEXTS[pretrain.task]
     both = [name for name in pretrain.targets if name in pretrain.inputs]
@@ -269,7 +283,7 @@ def pretraining(settings: Settings) -> Pretraining:
         fusion_name=settings.model.fusion,
         fusion_weights=settings.model.fusion_weights,
         dtype=devices.compute_dtype(settings.dtype),
-        augmentation=_augmentation(settings.pretrain.augmentation),
+        augmentation=augmentation_of("pretrain", settings.pretrain.augmentation),
     )
 
 
@@ -292,22 +306,13 @@ def segmentation(settings: Settings) -> Segmentation:
         fusion_name=settings.model.fusion,
         fusion_weights=settings.model.fusion_weights,
         dtype=devices.compute_dtype(settings.dtype),
-        augmentation=_augmentation(settings.segment.augmentation),
+        augmentation=augmentation_of("segment", settings.segment.augmentation),
     )
 
 
 def task(settings: Settings, stage: str) -> Task:
     """The stage 'pretrain' or 'segment'."""
     return pretraining(settings) if stage == "pretrain" else segmentation(settings)
-
-
-def _augmentation(switches: Mapping[str, Any]) -> Augmentation | None:
-    if not any(switches.values()):
-        return None
-    chosen: dict[str, Any] = {
-        name: tuple(x) if isinstance(x, list) else x for name, x in switches.items()
-    }
-    return Augmentation(**chosen)
 
 
 def split_options(settings: Settings) -> dict[str, Any]:

@@ -158,6 +158,14 @@ def test_the_baseline_is_paired_with_ssl():
             {"segment__deep_supervision": True, "data__patch_size": 4},
             "patch_size=4: the coarsest map has a pixel for 8 x 8; give patches of at least 8",
         ),
+        (
+            {"segment__dice_present": True, "loss": "focal"},
+            "dice_present=True has no effect with config.loss=focal",
+        ),
+        (
+            {"segment__sampling": "classes", "segment__tumour_probability": 0.0},
+            "sampling=classes has no effect with config.segment.tumour_probability=0; give",
+        ),
         ({"optim__clip_norm": -1.0}, "clip_norm=-1.0: give 0 or more"),
         ({"optim__warmup_epochs": 30.0}, "less than config.pretrain.epochs=30, or 0 for no"),
         ({"transfer__learning_rate_factor": 0.0}, "factor=0.0: must be positive"),
