@@ -50,7 +50,8 @@ class WeightsOptions:
       dtype: 'bfloat16' or 'float32', of the kernels; all other arrays are float32.
       card: also write the card of the model, in the layout of a model hub.
       name: of the model; '' keeps that of an earlier export, or is the folder's.
-      about: texts of the card; empty ones keep those of an earlier export.
+      about: texts of the card; empty ones keep those of an earlier export, or of the exported
+        weights that are written again.
       scores, cleaning: see `SavedNetworks`; None keeps those of exported weights.
     """
 
@@ -103,7 +104,7 @@ def write(trained: TrainedRun, output: Path, options: WeightsOptions) -> list[Pa
         sha256={name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
         brats_jax=about.__version__,
         name=options.name or (earlier.name if earlier else ""),
-        card=options.about.over(earlier.card if earlier else CardOptions()),
+        card=options.about.over(_texts_before(earlier, trained)),
     )
     if options.card:
         files[folder.card.name] = model_card.card(document, output.absolute().name).encode()
@@ -112,6 +113,12 @@ def write(trained: TrainedRun, output: Path, options: WeightsOptions) -> list[Pa
     files[folder.config_json.name] = json_text(document.sealed().to_json()).encode()
     _write_files(folder, earlier, files)
     return [output / name for name in files]
+
+
+def _texts_before(earlier: WeightsDocument | None, trained: TrainedRun) -> CardOptions:
+    """The texts of a card that are there: of an earlier export, else of exported weights."""
+    own = trained.weights.card if trained.weights else CardOptions()
+    return earlier.card.over(own) if earlier else own
 
 
 def _describe(

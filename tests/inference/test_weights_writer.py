@@ -19,6 +19,7 @@ from brats_jax.inference.trained_run import open_run
 from brats_jax.inference.weights_writer import WeightsOptions
 from brats_jax.models import torch_weights
 from brats_jax.runs.documents import Calibration
+from brats_jax.runs.weights_document import CardOptions
 from brats_jax.runtime.devices import data_mesh
 
 pytestmark = pytest.mark.usefixtures("shallow")
@@ -178,3 +179,14 @@ def test_temperatures_go_along(run, exported, tmp_path):
     assert [member.temperature for member in plain.trained.members] == [1.0, 1.0]
     with pytest.raises(BratsError, match="holds no temperatures: leave --calibrated out"):
         inference.load(exported["bfloat16"], calibrated=True)
+
+
+def test_the_texts_of_a_card_go_with_the_weights(trained, tmp_path):
+    about = CardOptions("apache-2.0", "bash launch/small.sh STORE", "## Limits\n\nFew patients.")
+    weights_writer.write(trained, tmp_path / "a", WeightsOptions(card=True, about=about))
+    again = open_model(tmp_path / "a", "segment", data_mesh())
+    changed = WeightsOptions(card=True, about=CardOptions(command="make"))
+    weights_writer.write(again, tmp_path / "b", changed)
+    text = (tmp_path / "b" / "README.md").read_text()
+    assert 'license: "apache-2.0"' in text and "Few patients." in text
+    assert "```\nmake\n```" in text and "small.sh" not in text
