@@ -26,10 +26,20 @@ def fold_entropy(number: int) -> int:
 
 
 def with_fold_numbers(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as JSON has them, `folds` as a list of numbers: [ALL] for 'all'."""
+    """Settings as JSON has them, `folds` as a list of numbers: [ALL] for 'all'.
+
+    Raises:
+      ValueError: another text.
+    """
     found = dict(document)
-    if is_all(found.get("folds")):
+    folds = found.get("folds")
+    if is_all(folds):
         found["folds"] = [ALL]
+    elif texts := _texts(folds):
+        raise ValueError(
+            f"'folds' is '{','.join(texts)}': give numbers with commas, such as 0,1, or "
+            f"{ALL_NAME} alone"
+        )
     return found
 
 
@@ -39,3 +49,10 @@ def is_all(setting: Any) -> bool:
     On the command line 'all' becomes a list of one text.
     """
     return setting in (ALL_NAME, [ALL_NAME], (ALL_NAME,))
+
+
+def _texts(folds: Any) -> list[str]:
+    """The texts in the setting, each of which should be a number."""
+    if isinstance(folds, str):
+        return [folds]
+    return [one for one in folds if isinstance(one, str)] if isinstance(folds, list | tuple) else []

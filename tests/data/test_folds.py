@@ -16,7 +16,13 @@ def test_all_is_known_as_a_config_and_as_the_command_line_give_it(given):
     assert with_fold_numbers({"folds": given, "seed": 1}) == {"folds": [ALL], "seed": 1}
 
 
-@pytest.mark.parametrize("given", [[0, 1], [], ["0,all"], [ALL], None, "none"])
+@pytest.mark.parametrize("given", ["none", ["0,all"], ["all", 0], ["ALL"]])
+def test_another_text_is_one_line(given):
+    with pytest.raises(ValueError, match=r"'folds' is '.*': give numbers with commas, such as 0,1"):
+        with_fold_numbers({"folds": given})
+
+
+@pytest.mark.parametrize("given", [[0, 1], [], [ALL], None])
 def test_nothing_else_is_taken_for_all(given):
     assert not is_all(given)
     assert with_fold_numbers({"folds": given}) == {"folds": given}
