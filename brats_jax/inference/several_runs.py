@@ -141,7 +141,12 @@ def averaged(opened: Sequence[TrainedRun]) -> TrainedRun:
     """
     first, *others = opened
     hashes = [member.hash for one in opened for member in one.members]
-    if len(set(hashes)) < len(hashes):
+    # Exported weights are rounded, which changes their hash.
+    origins = [
+        one.weights.tasks[one.task_name].exported_from if one.weights else one.hash
+        for one in opened
+    ]
+    if len(set(hashes)) < len(hashes) or len(set(origins)) < len(origins):
         raise BratsError(f"{_names(opened)}: the same network is in two of them: give it once")
     for name, of in (
         ("outputs", lambda one: ", ".join(one.task.outputs)),

@@ -190,3 +190,8 @@ def test_the_texts_of_a_card_go_with_the_weights(trained, tmp_path):
     text = (tmp_path / "b" / "README.md").read_text()
     assert 'license: "apache-2.0"' in text and "Few patients." in text
     assert "```\nmake\n```" in text and "small.sh" not in text
+
+
+def test_a_run_is_not_averaged_with_its_own_export(run, exported):
+    with pytest.raises(BratsError, match="the same network is in two of them"):
+        inference.load(f"{run},{exported['bfloat16']}")
