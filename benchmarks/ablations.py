@@ -5,8 +5,9 @@
 
 Every ingredient alone is added to --config, a segmentation without pretraining, and compared with
 it by cross-validation: each patient is tested once for each seed, by the fold that it does not
-train. The trainings of all rows have the same patches where the ingredient allows it. Prints the
-table as Markdown, and writes it to OUTPUT/table.md. The same command continues a stopped one.
+train. With --config=configs/small.py, `softmax` and the rows `no ...` leave an ingredient out. The
+trainings of all rows have the same patches where the ingredient allows it. Prints the table as
+Markdown, and writes it to OUTPUT/table.md. The same command continues a stopped one.
 
 A narrow network on patches of 128 hardly gains from a second CPU core. --at_once=2 trains two
 rows at a time, each on its half of the cores.
@@ -57,12 +58,16 @@ INGREDIENTS: dict[str, tuple[str, ...]] = {
     "averaged over flips": ("evaluation.tta=true",),
     "Dice and focal": ("loss=dice_focal",),
     "three times the steps": ("segment.epochs=6",),
+    "context with AdamW and warm-up": (
+        *("segment.context=1", "optim.optimizer=adamw"),
+        *("optim.warmup_epochs=0.1", "optim.clip_norm=1.0"),
+    ),
+    "leaky ReLU and all slices": ("model.slope=0.01", "segment.slices=all"),
     # Ingredients of configs/small.py left out, for --config=configs/small.py.
     "softmax": ("segment.outputs=classes",),
     "no rotation and scaling": (f"{AUGMENT}rotation=false", f"{AUGMENT}scaling=false"),
     "no blur and low resolution": (f"{AUGMENT}blur=false", f"{AUGMENT}low_resolution=false"),
     "no intensity by modality": (f"{AUGMENT}modality_intensity=false",),
-    "leaky ReLU and all slices": ("model.slope=0.01", "segment.slices=all"),
     # With configs/real.py these are the settings of configs/small.py.
     "the recipe": (
         "model.slope=0.01",
