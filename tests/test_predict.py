@@ -52,6 +52,8 @@ def test_cases_become_segmentations_sidecars_and_maps(example_runs, shared_folde
     assert examples.CASES[2] in line and "no T2 volume" in line and "--t2" in line
     assert brats_jax.RESEARCH_USE_ONLY in printed and "predictions averaged: 8" in printed
     assert "2 written, 0 kept, 1 failed" in printed and "Traceback" not in err
+    seen = [line.split(":")[0] for line in printed.splitlines() if "is in the training" in line]
+    assert seen == [examples.CASES[1]]  # the first one is in the test set
     labels = nib.load(out / f"{examples.CASES[0]}_seg.nii.gz")
     assert set(np.unique(np.asarray(labels.dataobj))) <= {0, 1, 2, 3}
     sidecar = json.loads((out / f"{examples.CASES[0]}_seg.json").read_text())

@@ -182,7 +182,7 @@ class _Steps:
 
     def write(self, prediction: _Prediction, started: float) -> tuple[Path, str]:
         """Writes a case's files; returns the main one and a line for the terminal."""
-        notes = list(prediction.scan.notes)
+        notes = self.model.notes(prediction.scan)
         if prediction.labels is not None:
             path, numbers = self._write_labels(prediction.scan, prediction.labels, notes)
         else:
