@@ -1,4 +1,4 @@
-"""Trains the paper's experiments: every loss, with and without pretraining, over the folds.
+"""Trains the paper's experiments: every loss, with and without pretraining, all folds.
 
     python -m brats_jax.grid --config=configs/ssl.py --workdir=GRID [--config.data.store=STORE]
     python -m brats_jax.grid --workdir=GRID --status

@@ -18,7 +18,7 @@ from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.runs import checkpoints
 from brats_jax.runs.documents import REEVALUATE_HINT, EvaluatedCheckpoint, Evaluation, Score
 from brats_jax.runs.evaluated import EVALUATION_SETTINGS, edited_files, files_of, is_current
-from brats_jax.runs.folder import FoldFolder
+from brats_jax.runs.folder import FoldFolder, checkpoint_steps
 from brats_jax.runs.settings import Settings
 from brats_jax.runtime.console import print_line
 from brats_jax.runtime.document import read_document, read_if_there
@@ -122,7 +122,13 @@ class FoldEvaluation:
                 f"{self.title}: {str(error).removesuffix(f'; {REEVALUATE_HINT}')}: made again"
             )
         for stage in self.tasks:
-            if not self.folder.stage(stage).is_complete:
+            folder = self.folder.stage(stage)
+            if not folder.is_complete:
+                if not checkpoint_steps(folder.best):
+                    raise BratsError(
+                        f"{self.title} {stage}: no epoch of it is trained, so there is nothing to "
+                        "evaluate; give --mode=train, which continues"
+                    )
                 print_line(f"{self.title} {stage}: NOT TRAINED TO THE END; this is its best so far")
         # Imported here: the first training step need not wait for Matplotlib and SciPy.
         from brats_jax.evaluation import panels

@@ -27,6 +27,7 @@ def facts_of(
     settings, flips = trained.document.settings, averaged.flips
     planes = [one.record.plane for one in trained.runs]
     facts = {
+        "note": without_folders("; ".join(notes)),
         "model": trained.hash,
         "run": trained.title,
         "planes": ", ".join(planes) if set(planes) != {AXIAL} else "",
@@ -43,7 +44,6 @@ def facts_of(
         "removed below": _size(cleaning, "min_component_mm3"),
         "no ET below": _size(cleaning, "min_et_mm3"),
         "version": f"{provenance.OURS} {about.__version__}",
-        "note": without_folders("; ".join(notes)),
     }
     return {name: text for name, text in facts.items() if text}
 

@@ -198,7 +198,8 @@ def _label_dtype(dtype: np.dtype) -> np.dtype:
 
 def _only_case(folder: Path) -> CaseFiles:
     if not folder.is_dir():
-        raise BratsError(f"{folder} is no folder: give a case's folder, or paths by modality")
+        problem = "is a file" if folder.exists() else "does not exist"
+        raise BratsError(f"{folder} {problem}: give a case's folder, or paths by modality")
     files = folder_files(folder)
     cases = [*group_by_case(files, labels=False).values(), *cases_to_predict(files)]
     if len(cases) != 1:

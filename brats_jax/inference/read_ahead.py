@@ -33,7 +33,11 @@ def find_cases(folder: Path) -> list[CaseFiles]:
       BratsError: no folder, no images in it, or a dataset.json that does not name the channels.
     """
     if not folder.is_dir():
-        raise BratsError(f"--input={folder} is no folder: give a case's folder, or one of cases")
+        problem = "is a file" if folder.exists() else "does not exist"
+        raise BratsError(
+            f"--input={folder} {problem}: give the folder of a case or of several, or the files of "
+            "a case by --t1= --t1gd= --t2= --flair="
+        )
     unreadable: dict[str, str] = {}
     files = folder_files(folder, unreadable)
     cases = group_by_case(files, labels=False)

@@ -21,8 +21,8 @@ from brats_jax.runtime import distributed, failures, temporaries
 from brats_jax.runtime.signals import Terminated, close_output, raise_on_first_signal, received
 from brats_jax.runtime.text import one_line
 
-# An installed package has configs/ here; from a clone it is a folder of the working directory.
-_INSTALLED = Path(about.__file__).parent / "share"
+# An installed package has configs/ in the first folder, a clone in the second.
+_WITH_CONFIGS = (Path(about.__file__).parent / "share", Path(about.__file__).parents[1])
 COMMANDS = ("prepare", "main", "grid", "report", "predict", "calibrate", "export", "phantom")
 _STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))  # of descriptors 0, 1, 2
 _HELP = ("help", "h", "helpshort", "helpfull", "helpxml")
@@ -165,17 +165,21 @@ def _parse_flags(arguments: list[str]) -> list[str]:
             _exit(str(error))
     config_file = _config_argument(arguments) if "config" in flags.FLAGS else None
     if config_file is not None:
-        if not os.path.isfile(config_file) and os.path.isfile(_INSTALLED / config_file):
-            named, found = str(config_file), str(_INSTALLED / config_file)
+        own = [folder / config_file for folder in _WITH_CONFIGS]
+        if not os.path.isfile(config_file) and (found_in := [p for p in own if p.is_file()]):
+            named, found = str(config_file), str(found_in[0])
             arguments = [
                 a.replace(named, found)
                 if a in (named, f"--config={named}", f"-config={named}")
                 else a
                 for a in arguments
             ]
-            config_file = _INSTALLED / config_file
+            config_file = found_in[0]
         if not os.path.isfile(config_file):
-            _exit(f"{config_file}: no such configuration; give one, e.g. configs/ssl.py")
+            _exit(
+                f"{config_file}: no such configuration in {Path.cwd()} or of this program; give "
+                "one, e.g. configs/ssl.py"
+            )
         # The files in configs/ import each other; the working directory may be any other.
         sys.path.insert(0, str(config_file.resolve().parent.parent))
         _check_config_file(config_file)

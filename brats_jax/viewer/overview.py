@@ -70,7 +70,8 @@ def draw_overview(case: CaseView, rows: int = 4) -> Figure:
     model = f"; model {case.facts['model'][:12]}" if "model" in case.facts else ""
     lacks = (name for name in ("missing", "synthetic") if name in case.facts)
     marks = "".join(f"; {name} {case.facts[name]}" for name in lacks)
-    note = f"{case.name}{model}{marks}. {RESEARCH_USE_ONLY} Axial"
+    of_case = f" Note: {case.facts['note']}." if "note" in case.facts else ""
+    note = f"{case.name}{model}{marks}.{of_case} {RESEARCH_USE_ONLY} Axial"
     figure, grid = bare_figure(len(slices), len(titles), windows[0], note, legend=True)
     (under,) = channel_indices([case.under])
     for z, axes, head, window in zip(slices, grid, heads, windows, strict=True):

@@ -12,6 +12,7 @@ from brats_jax.data.modalities import MODALITIES
 from brats_jax.data.selection import select_slices
 from brats_jax.data.splits import Splits, fold_split
 from brats_jax.data.store.reader import Store
+from brats_jax.errors import BratsError
 from brats_jax.evaluation import yardsticks
 from brats_jax.evaluation.fold import FoldEvaluation
 from brats_jax.evaluation.rows import find_row
@@ -129,6 +130,21 @@ def test_an_evaluation_that_was_stopped_halfway_is_made_again(finished):
     assert SegmentationTally.load(path)[0].tolerance_mm == 100
     assert experiment.run(config, workdir).rows == summary.rows
     assert SegmentationTally.load(path)[0].tolerance_mm == config.evaluation.tolerance_mm
+
+
+def test_a_stage_without_a_trained_epoch_is_refused_before_anything_is_evaluated(
+    finished, tmp_path, capsys
+):
+    workdir, config, _ = finished
+    run = RunFolder(shutil.copytree(workdir, tmp_path / "run"))
+    run.fold(0).evaluation_json.unlink()
+    stage = run.fold(0).stage("segment")
+    stage.complete_json.unlink()
+    shutil.rmtree(stage.best)
+    capsys.readouterr()
+    with pytest.raises(BratsError, match="fold 0 segment: no epoch of it is trained"):
+        experiment.run(config, run.path, "evaluate")
+    assert "evaluating" not in capsys.readouterr().out
 
 
 def test_a_test_patient_without_a_modality_is_left_out_of_the_stage_that_needs_it(

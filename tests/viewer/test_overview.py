@@ -26,6 +26,9 @@ def test_the_overview_shows_slices_of_the_tumour_in_their_colours(tmp_path, case
     figure.canvas.draw()
     box = figure.texts[-1].get_window_extent()
     assert box.x0 > 0 and box.x1 < figure.bbox.width and box.y0 >= 0
+    assert "Note" not in figure.texts[-1].get_text()
+    noted = dataclasses.replace(small, facts={**small.facts, "note": "trained on it"})
+    assert ". Note: trained on it. " in draw_overview(noted).texts[-1].get_text().replace("\n", " ")
 
     for name, code in CLASS_COLOURS.items():
         assert has_colour(pictures[1][..., :3], code, 0.65).sum() > 200, name
