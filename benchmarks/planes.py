@@ -5,19 +5,21 @@
     python benchmarks/planes.py --runs=runs/axial,runs/coronal,runs/sagittal --cleaning
 
 The runs must have the same splits; of each fold that all have trained to the end, the networks of
-this fold predict its test set. Prints for each run and for the mean of all the 3D Dice and HD95 of
-WT, TC and ET (BraTS 2020's convention): the mean over the patients of all folds, of HD95 also the
-median. Then what the mean of all gains in Dice over each run: paired by patient, with a bootstrap
-interval over patients for the networks as trained.
+this fold predict its test set.
 
---cleaning also scores the labels of each run and of the mean after the removal of small components
-and small ET. The sizes are nested: those of a fold fit the patients of all other folds best. It
-prints the sizes that fit all patients, for `predict --min_component_mm3= --min_et_mm3=`.
+The first table has, for each run and for the mean of all, the 3D Dice and HD95 of WT, TC and ET
+(BraTS 2020's convention): means over the patients of all folds, and the median of HD95. The second
+has the gain in Dice of the mean of all over each run, paired by patient, with a bootstrap interval
+over patients for the networks as trained.
+
+--cleaning prints both tables once more, for labels without small components and small ET. The sizes
+of a fold are those that fit the patients of all other folds best. It also prints the sizes that fit
+all patients, for `predict --min_component_mm3= --min_et_mm3=`.
 """
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +30,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks import rows  # noqa: E402
 from brats_jax.errors import BratsError  # noqa: E402
 from brats_jax.evaluation import cleaning_fit, several_runs  # noqa: E402
+from brats_jax.evaluation.cleaning_fit import PackedVolume, Volume  # noqa: E402
 from brats_jax.evaluation.conventions import scores_of  # noqa: E402
 from brats_jax.evaluation.several_runs import FoldLabels  # noqa: E402
 from brats_jax.evaluation.tallies import SegmentationTally  # noqa: E402
@@ -89,42 +92,70 @@ def gains(found: Mapping[str, Values]) -> str:
     return "\n".join(lines)
 
 
-def cleaned(folds: Mapping[int, FoldLabels]) -> tuple[dict[int, FoldLabels], dict[str, Cleaning]]:
-    """The labels with small components and small ET removed; and the sizes that fit all patients.
+class Waiting:
+    """Labels of folds that wait until the sizes of their cleaning are known.
 
-    Args:
-      folds: at least two; each is cleaned with the sizes that fit the others.
+    The sizes of a fold are those that fit the patients of all other folds.
     """
-    made: dict[int, dict[str, tuple[np.ndarray, ...]]] = {fold: {} for fold in folds}
-    of_all = {}
-    for name in next(iter(folds.values())).predicted:
-        tables = {
-            fold: [
-                cleaning_fit.dice_table(cleaning_fit.Volume(*volume))
-                for volume in zip(
-                    found.predicted[name], found.truths, found.spacing_mm, strict=True
+
+    def __init__(self) -> None:
+        self._folds: dict[int, FoldLabels] = {}  # without their volumes
+        self._packed: dict[str, dict[int, list[PackedVolume]]] = {}
+        self._tables: dict[str, dict[int, list[np.ndarray]]] = {}
+
+    def add(self, fold: int, found: FoldLabels) -> None:
+        """Keeps the labels of a fold."""
+        self._folds[fold] = found._replace(truths=(), predicted={})
+        for name, predicted in found.predicted.items():
+            packed, tables = self._packed.setdefault(name, {}), self._tables.setdefault(name, {})
+            packed[fold], tables[fold] = [], []
+            for volume in map(Volume, predicted, found.truths, voxel_sizes(found)):
+                packed[fold].append(PackedVolume(volume))
+                tables[fold].append(cleaning_fit.dice_table(volume))
+
+    def cleaned(self) -> Iterator[tuple[int, FoldLabels]]:
+        """(fold, cleaned labels) of each fold; two folds at least are needed."""
+        sizes = {name: cleaning_fit.choose_nested(own) for name, own in self._tables.items()}
+        for fold, found in self._folds.items():
+            predicted, truths = {}, tuple[np.ndarray, ...]()
+            for name, packed in self._packed.items():
+                volumes = [one.unpacked() for one in packed[fold]]
+                truths = tuple(volume.truth for volume in volumes)
+                predicted[name] = tuple(
+                    sizes[name][fold].apply(volume.prediction, volume.voxel_mm3)
+                    for volume in volumes
                 )
-            ]
-            for fold, found in folds.items()
+            yield fold, found._replace(truths=truths, predicted=predicted)
+
+    def sizes_of_all(self) -> dict[str, Cleaning]:
+        """By run, and of the mean of all, the sizes that fit all patients."""
+        return {
+            name: cleaning_fit.choose([one for of_fold in own.values() for one in of_fold])
+            for name, own in self._tables.items()
         }
-        for fold, cleaning in cleaning_fit.choose_nested(tables).items():
-            found = folds[fold]
-            made[fold][name] = tuple(
-                cleaning.apply(labels, float(np.prod(spacing)))
-                for labels, spacing in zip(found.predicted[name], found.spacing_mm, strict=True)
-            )
-        of_all[name] = cleaning_fit.choose([one for own in tables.values() for one in own])
-    return {fold: found._replace(predicted=made[fold]) for fold, found in folds.items()}, of_all
 
 
-def page(folds: Mapping[int, FoldLabels], planes: Sequence[str]) -> str:
-    """Both tables."""
-    tallies: dict[str, list[SegmentationTally]] = {}
-    for found in folds.values():
+def voxel_sizes(found: FoldLabels) -> Iterator[tuple[float, float, float]]:
+    """Of each patient in mm, in the order of the labels' axes: slices, height, width."""
+    for height, width, between in found.spacing_mm:
+        yield between, height, width
+
+
+class Page:
+    """Both tables of the labels that were added."""
+
+    def __init__(self) -> None:
+        self._tallies: dict[str, list[SegmentationTally]] = {}
+
+    def add(self, found: FoldLabels) -> None:
+        """Scores the labels of a fold."""
         for name, tally in several_runs.tally(found, tolerance_mm=1.0).items():
-            tallies.setdefault(name, []).append(tally)
-    values = {name: values_of(own) for name, own in tallies.items()}
-    return f"{table(values, planes)}\n\n{gains(values)}"
+            self._tallies.setdefault(name, []).append(tally)
+
+    def text(self, planes: Sequence[str]) -> str:
+        """As Markdown; `planes` of the runs."""
+        values = {name: values_of(own) for name, own in self._tallies.items()}
+        return f"{table(values, planes)}\n\n{gains(values)}"
 
 
 def main() -> None:
@@ -144,18 +175,25 @@ def main() -> None:
         wanted = common if options.fold is None else [options.fold]
         if options.cleaning and len(wanted) < 2:
             raise BratsError("--cleaning: sizes are fitted on other folds; it takes two at least")
-        folds = {fold: several_runs.predict(runs, names, fold, tta=options.tta) for fold in wanted}
+        page, waiting, patients = Page(), Waiting(), 0
+        for fold in wanted:
+            found = several_runs.predict(runs, names, fold, tta=options.tta)
+            patients += len(found.patients)
+            page.add(found)
+            if options.cleaning:
+                waiting.add(fold, found)
     except BratsError as error:
         sys.exit(f"error: {error}")
     planes = [one.store.plane for one in runs]
-    print(page(folds, planes))
+    print(page.text(planes))
     if options.cleaning:
-        folds, sizes = cleaned(folds)
+        page = Page()
+        for _, found in waiting.cleaned():
+            page.add(found)
         print("\nCleaned, with sizes from the patients of the other folds:\n")
-        print(page(folds, planes), end="\n\n")
-        for name, cleaning in sizes.items():
+        print(page.text(planes), end="\n\n")
+        for name, cleaning in waiting.sizes_of_all().items():
             print(f"{name}, sizes from all patients: {cleaning.describe() or 'none'}")
-    patients = sum(len(found.patients) for found in folds.values())
     print(f"{patients} patients; folds {', '.join(map(str, wanted))}")
 
 

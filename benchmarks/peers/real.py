@@ -146,7 +146,7 @@ class Measurement:
         request |= {"settings": self.settings, "device": self.device, "form": self.form}
         path = self.parts.output / "request.json"
         # Where no part is finished, a mistake in the arguments may be corrected.
-        if path.exists() and any(self.parts.document("*").parent.glob("*.json")):
+        if path.exists() and any((self.parts.output / "parts").glob("*.json")):
             begun = read_json(path, AGAIN)
             changed = [name for name in request if begun.get(name) != request[name]]
             if changed:
@@ -384,6 +384,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
+    try:
+        _main()
+    except BratsError as error:
+        sys.exit(f"error: {error}")
+
+
+def _main() -> None:
     arguments, overrides = parser().parse_known_args()
     others = [word for word in overrides if not word.startswith("--config.")]
     if others:
@@ -391,9 +398,9 @@ def main() -> None:
     # As Ctrl-C does, it ends the running part too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     names = programs_of(arguments.peers)
-    for source in (arguments.store, *arguments.source, Path(arguments.config)):
-        if not (ROOT / source).exists() and not source.exists():
-            raise BratsError(f"{source} is not there: check the path")
+    for path in (arguments.store, *arguments.source, ROOT / arguments.config):
+        if not path.exists():
+            raise BratsError(f"{path} does not exist: check the path")
     if names != ["ours"] and shutil.which(arguments.peer_python) is None:
         raise BratsError(f"--peer_python={arguments.peer_python}: no such program")
     measurement = Measurement(arguments, overrides)

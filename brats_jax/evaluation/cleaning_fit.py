@@ -53,7 +53,10 @@ _RULE = "brats2020"
 
 
 class Volume(NamedTuple):
-    """Predicted and true labels uint8[H, W, slices] of a patient, and the voxel size in mm."""
+    """Predicted and true labels uint8[H, W, slices] of a patient, and the voxel size in mm.
+
+    Other orders of the axes do as well if the voxel size has the same order.
+    """
 
     prediction: np.ndarray
     truth: np.ndarray
@@ -63,6 +66,23 @@ class Volume(NamedTuple):
     def voxel_mm3(self) -> float:
         """Volume of a voxel."""
         return float(np.prod(self.spacing_mm))
+
+
+class PackedVolume:
+    """A volume with compressed labels, about 100 kB for one of BraTS."""
+
+    def __init__(self, volume: Volume) -> None:
+        self._shape, self._spacing_mm = volume.truth.shape, volume.spacing_mm
+        labels = (volume.prediction, volume.truth)
+        self._labels = [zlib.compress(one.astype(np.uint8).tobytes(), 1) for one in labels]
+
+    def unpacked(self) -> Volume:
+        """The volume, whose arrays cannot be written to."""
+        prediction, truth = (
+            np.frombuffer(zlib.decompress(one), np.uint8).reshape(self._shape)
+            for one in self._labels
+        )
+        return Volume(prediction, truth, self._spacing_mm)
 
 
 class Measured(NamedTuple):
@@ -270,13 +290,13 @@ def _on_test_set(reader: _Reader) -> FittedCleaning:
 def _cross_validated(reader: _Reader) -> FittedCleaning:
     trained = reader.trained
     tables: dict[int, list[np.ndarray]] = {}
-    # The sizes of a fold are known after all others: labels wait, at about 100 kB a volume.
-    packed: dict[int, list[_Packed]] = {}
+    # The sizes of a fold are known after all others: its labels wait.
+    packed: dict[int, list[PackedVolume]] = {}
     for member in trained.members:
         tables[member.fold], packed[member.fold] = [], []
         for volume in reader.volumes(member, "test"):
             tables[member.fold].append(dice_table(volume))
-            packed[member.fold].append(_Packed(volume))
+            packed[member.fold].append(PackedVolume(volume))
     nested = choose_nested(tables)
     pairs = [
         measure(one.unpacked(), nested[fold]) for fold, volumes in packed.items() for one in volumes
@@ -285,23 +305,6 @@ def _cross_validated(reader: _Reader) -> FittedCleaning:
     sizes = _sizes(reader, cleaning, len(pairs), CROSS_VALIDATION, [pairs], len(pairs))
     folds = tuple(_fold_of(member, nested[member.fold]) for member in trained.members)
     return FittedCleaning(folds=folds, fitted=sizes)
-
-
-class _Packed:
-    """A volume with compressed labels."""
-
-    def __init__(self, volume: Volume) -> None:
-        self._shape, self._spacing_mm = volume.truth.shape, volume.spacing_mm
-        labels = (volume.prediction, volume.truth)
-        self._labels = [zlib.compress(one.astype(np.uint8).tobytes(), 1) for one in labels]
-
-    def unpacked(self) -> Volume:
-        """The volume."""
-        prediction, truth = (
-            np.frombuffer(zlib.decompress(one), np.uint8).reshape(self._shape)
-            for one in self._labels
-        )
-        return Volume(prediction, truth, self._spacing_mm)
 
 
 def _fold_of(member: EnsembleMember, nested: Cleaning | None = None) -> CleanedFold:

@@ -55,8 +55,8 @@ def open_model(
         )
     if "," in name:
         raise BratsError(
-            f"--checkpoint={name}: no run there; several runs, with commas, are averaged by "
-            "predict and brats_jax.load alone: give one"
+            f"--checkpoint={name}: no run there; only predict and brats_jax.load average several "
+            "runs, with commas between them: give one"
         )
     ready = ", ".join(ready_models())
     raise BratsError(

@@ -165,16 +165,16 @@ def _parse_flags(arguments: list[str]) -> list[str]:
             _exit(str(error))
     config_file = _config_argument(arguments) if "config" in flags.FLAGS else None
     if config_file is not None:
-        own = [folder / config_file for folder in _WITH_CONFIGS]
-        if not os.path.isfile(config_file) and (found_in := [p for p in own if p.is_file()]):
-            named, found = str(config_file), str(found_in[0])
+        own = next((p for p in (f / config_file for f in _WITH_CONFIGS) if p.is_file()), None)
+        if own is not None and not os.path.isfile(config_file):
+            named, found = str(config_file), str(own)
             arguments = [
                 a.replace(named, found)
                 if a in (named, f"--config={named}", f"-config={named}")
                 else a
                 for a in arguments
             ]
-            config_file = found_in[0]
+            config_file = own
         if not os.path.isfile(config_file):
             _exit(
                 f"{config_file}: no such configuration in {Path.cwd()} or of this program; give "

@@ -27,7 +27,7 @@ def test_the_table_has_means_over_patients_and_the_gains_are_paired():
     assert gains[3].startswith("| b | +0.050 (")
 
 
-def fold(speck, patients=1):
+def fold(speck):
     """A cube of ED 4 mm wide, found with `speck` voxels of ED besides and 2 voxels of ET."""
     truth = np.zeros((12, 12, 12), np.uint8)
     truth[2:6, 2:6, 2:6] = 2
@@ -35,16 +35,19 @@ def fold(speck, patients=1):
     found[3, 3, 3:5] = 3
     found[10, 10, :speck] = 2
     return FoldLabels(
-        patients=("a",) * patients,
-        spacing_mm=((1.0, 2.0, 5.0),) * patients,
-        truths=(truth,) * patients,
-        predicted={"run": (found,) * patients, MEAN: (truth,) * patients},
+        patients=("a",),
+        spacing_mm=((1.0, 2.0, 5.0),),
+        truths=(truth,),
+        predicted={"run": (found,), MEAN: (truth,)},
     )
 
 
 def test_a_fold_is_cleaned_with_the_sizes_of_the_others():
     """A voxel has 10 mm3: four of them are removed from 50 mm3 on, nine from 100 mm3 on."""
-    found, sizes = planes.cleaned({0: fold(4), 1: fold(9)})
+    waiting = planes.Waiting()
+    for number, labels in enumerate((fold(4), fold(9))):
+        waiting.add(number, labels)
+    found, sizes = dict(waiting.cleaned()), waiting.sizes_of_all()
     before, truth = fold(4).predicted["run"][0], fold(4).truths[0]
     np.testing.assert_array_equal(found[0].predicted["run"][0] != 0, truth != 0)
     # The sizes of fold 0 leave the larger speck of fold 1.

@@ -51,7 +51,7 @@ def test_another_name_is_one_line_that_lists_the_ready_models(ready, monkeypatch
 
 
 def test_several_runs_are_for_prediction_alone(ready, fold):
-    with pytest.raises(BratsError, match="are averaged by predict and"):
+    with pytest.raises(BratsError, match=r"only predict and brats_jax\.load average several"):
         located.open_model(f"{fold},small", "segment", data_mesh())
 
 

@@ -96,14 +96,14 @@ def test_regions_context_missing_modalities_and_leaky_decoders(fusion):
     running = session(onnx_program.program(trained, SHAPE), threads=1)
     (labels,) = running.run(None, {"images": images, "present": present})
     logits = output_of(trained, images, present)
-    sure = (np.abs(logits) > 1e-3).all(-1)
-    assert labels.dtype == np.uint8 and labels.shape == images.shape[:3] and sure.mean() > 0.9
+    sure = (np.abs(logits) > 1e-4).all(-1)
+    assert labels.dtype == np.uint8 and labels.shape == images.shape[:3] and sure.mean() > 0.98
     # By the rule of `segmentation_outputs`, in plain words.
     wt, tc, et = (logits[..., k] > 0 for k in range(3))
     expected = np.where(wt, 2, 0)
     expected[wt & tc] = 1
     expected[wt & tc & et] = 3
-    assert len(np.unique(expected)) >= 3
+    assert len(np.unique(expected)) >= 3  # some random networks find no NCR/NET
     np.testing.assert_array_equal(labels[sure], expected[sure])
     # What a missing channel holds does not count.
     images[..., MODALITIES.index("t2")] = 9e9
