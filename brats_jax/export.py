@@ -40,7 +40,7 @@ from brats_jax.runtime.text import plural
 _MOST_TEXT = 2**20  # bytes of --card_text
 
 _CHECKPOINT = flag_types.define_path(
-    "checkpoint", "RUN, RUN/fold_K, exported weights, or a ready model's name."
+    "checkpoint", "RUN, RUN/fold_K, exported weights, or the ready model small."
 )
 _OUTPUT = flag_types.define_path("output", "Folder to write to.")
 _TASK = flags.DEFINE_enum(

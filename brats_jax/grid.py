@@ -14,9 +14,9 @@ from absl import flags
 from ml_collections import config_flags
 
 from brats_jax.errors import BratsError
-from brats_jax.runs.default_paths import fill_store
+from brats_jax.runs.default_paths import fill_store, note_on_store
 from brats_jax.runtime import cli, flag_types
-from brats_jax.runtime.console import print_lines
+from brats_jax.runtime.console import print_line, print_lines
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Settings, e.g. configs/ssl.py; --config.NAME=VALUE changes one."
@@ -65,11 +65,14 @@ def _main() -> int:
     overrides = dict(config_flags.get_override_values(flags.FLAGS["config"]))
     if fill_store(_CONFIG.value):
         overrides["data.store"] = _CONFIG.value.data.store
+    config_file = config_flags.get_config_filename(flags.FLAGS["config"])
+    if note := note_on_store(config_file, _CONFIG.value.data.store):
+        print_line(note)
     only_patients = bool(_PATIENTS.value) and not flags.FLAGS["label_fractions"].present
     complete = grid_runner.run_grid(
         grid,
         _CONFIG.value,
-        config_flags.get_config_filename(flags.FLAGS["config"]),
+        config_file,
         overrides,
         asked={
             "losses": _LOSSES.value,

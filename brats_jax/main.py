@@ -14,7 +14,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from brats_jax.errors import BratsError
-from brats_jax.runs.default_paths import default_workdir, fill_store
+from brats_jax.runs.default_paths import default_workdir, fill_store, note_on_store
 from brats_jax.runtime import cli, flag_types
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -56,11 +56,15 @@ def _main() -> None:
     # Imported here, so that a misspelt flag is reported at once.
     from brats_jax.experiments import experiment
     from brats_jax.runtime import devices, distributed
+    from brats_jax.runtime.console import print_line
 
     devices.keep_freed_memory()
     distributed.initialize(
         _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value, _DISTRIBUTED.value
     )
+    config_file = config_flags.get_config_filename(flags.FLAGS["config"])
+    if note := note_on_store(config_file, _CONFIG.value.data.store):
+        print_line(note)
     experiment.run(_CONFIG.value, workdir, _MODE.value)
 
 

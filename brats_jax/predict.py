@@ -4,9 +4,9 @@
     python -m brats_jax.predict --checkpoint=RUN --output=DIR --t1=A --t1gd=B --t2=C --flair=D
     python -m brats_jax.predict --checkpoint=RUN --input=... --output=DIR --task=reconstruct
 
-RUN averages over all complete folds; RUN/fold_K uses one. Exported weights, or the name of a model
-that comes with the package, may replace RUN. --checkpoint=RUN,RUN averages over runs, such as one
-for each plane. Cases that have a prediction are skipped.
+RUN averages over all complete folds; RUN/fold_K uses one. Exported weights, or the name of the
+model that comes with the package (small), may replace RUN. --checkpoint=RUN,RUN averages over runs,
+such as one for each plane. Cases that have a prediction are skipped.
 """
 
 from pathlib import Path
@@ -23,7 +23,7 @@ LARGEST_VOLUME_MM3 = 1e7  # no head holds ten litres
 
 _CHECKPOINT = flag_types.define_path(
     "checkpoint",
-    "RUN (all folds), RUN/fold_K, exported weights, or a ready model's name; several with commas.",
+    "RUN (all folds), RUN/fold_K, exported weights, or the ready model small; several with commas.",
 )
 _INPUT = flag_types.define_path("input", "A case's folder, or a folder with cases below it.")
 _OUTPUT = flag_types.define_path("output", "Folder to write to.")
@@ -148,8 +148,6 @@ def _main() -> int:
         leave_out=_LEAVE_OUT.value,
         synthesise=_SYNTHESISE.value,
     )
-    for name, problem in outcome.failed.items():
-        cli.print_error(f"case {name}: {problem}")
     return 1 if outcome.failed else 0
 
 

@@ -15,6 +15,8 @@ from ml_collections import ConfigDict
 
 from configs import base
 
+NORMALISATION = "volume"  # of the store; the commands print a note on another one
+
 
 def get_config() -> ConfigDict:
     """base.py with the recipe."""

@@ -20,6 +20,8 @@ from ml_collections import ConfigDict
 
 from configs import best
 
+NORMALISATION = best.NORMALISATION
+
 
 def get_config() -> ConfigDict:
     """best.py with modality dropout and a stem for each modality."""

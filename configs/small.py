@@ -10,6 +10,8 @@ from ml_collections import ConfigDict
 
 from configs import best
 
+NORMALISATION = best.NORMALISATION
+
 
 def get_config() -> ConfigDict:
     """best.py with a narrow network and small batches."""

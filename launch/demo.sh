@@ -9,7 +9,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 folder=${1:-demo}
-bash launch/setup.sh "${EXTRA:-}"
+SETUP_NEXT= bash launch/setup.sh "${EXTRA:-}"
 python=.venv/bin/python
 
 # Normalised by volume: tissues then have the same intensities in every slice, which needs less

@@ -9,7 +9,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 folder=${1:-grid_demo}
-bash launch/setup.sh "${EXTRA:-}"
+SETUP_NEXT= bash launch/setup.sh "${EXTRA:-}"
 python=.venv/bin/python
 
 "$python" -m brats_jax.prepare --source=phantom --patients=24 --seed=0 --shape=32,96,96 \

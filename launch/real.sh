@@ -30,7 +30,7 @@ unlabelled=()
 for source in "$@"; do unlabelled+=("--source=$(realpath -m "$source")"); done
 folder=$(realpath -m "${FOLDER:-real}")
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-bash launch/setup.sh "${EXTRA:-}"
+SETUP_NEXT= bash launch/setup.sh "${EXTRA:-}"
 python=.venv/bin/python
 
 if [ ${#unlabelled[@]} -gt 0 ]; then

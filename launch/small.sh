@@ -32,7 +32,7 @@ folder=$(realpath -m "${FOLDER:-small}")
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 config=${CONFIG:-configs/small.py}
 output=${OUTPUT:-brats_jax/weights/small}
-bash launch/setup.sh "${EXTRA:-}"
+SETUP_NEXT= bash launch/setup.sh "${EXTRA:-}"
 python=.venv/bin/python
 
 # train NAME WHICH...: the synthesis, then the segmentation, into FOLDER/{synthesis,segmentation}_NAME

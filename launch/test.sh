@@ -8,6 +8,6 @@
 # tests need no accelerator; JAX_PLATFORMS=cuda runs them on one.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-bash launch/setup.sh test
+SETUP_NEXT= bash launch/setup.sh test
 export JAX_PLATFORMS=${JAX_PLATFORMS:-cpu}
 exec .venv/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder "$@"

@@ -21,7 +21,7 @@ if [ ${#missing[@]} -gt 0 ]; then
   DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
     "${missing[@]}" netavark uidmap
 fi
-bash launch/setup.sh test
+SETUP_NEXT= bash launch/setup.sh test
 
 # A Debian root with Python, as an image.
 make_base() {

@@ -5,7 +5,7 @@
 #   bash launch/test_slurm.sh [PYTEST ARGUMENTS]
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-bash launch/setup.sh test
+SETUP_NEXT= bash launch/setup.sh test
 bash tests/slurm/cluster.sh install
 export JAX_PLATFORMS=cpu BRATS_JAX_NIGHTLY=1
 exec .venv/bin/python -m pytest tests/test_launch_on_slurm.py tests/test_training_on_slurm.py -n 0 "$@"

@@ -177,16 +177,18 @@ def clone(tmp_path):
     python = tmp_path / ".venv/bin/python"
     python.parent.mkdir(parents=True)
     python.write_text(
-        f'#!/bin/bash\nif [ "$1" = -m ]; then echo "$@" >> asked; else exec {sys.executable} "$@"; '
-        "fi\n"
+        f'#!/bin/bash\nif [ "$1" != -m ]; then exec {sys.executable} "$@"; fi; echo "$@" >> asked\n'
+        'echo "  Downloading https://a/b/jaxlib-1.whl (80.1 MB)"; echo "  Downloading c (3 kB)"\n'
+        'echo "Installing collected packages: jaxlib, c"; exit ${PIP_STATUS:-0}\n'
     )
     python.chmod(0o755)
     return tmp_path
 
 
-def setup(clone, *arguments):
+def setup(clone, *arguments, **variables):
     command = ["bash", str(clone / "launch/setup.sh"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+    environment = {**os.environ, **variables}
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
 
 
 def test_a_misspelt_extra_is_one_line_and_installs_nothing(clone):
@@ -209,6 +211,22 @@ def test_the_installed_package_can_be_imported_from_any_folder(clone):
     assert setup(clone, "test", "tpu").returncode == 0
     first, second = (clone / "asked").read_text().splitlines()
     assert first == second
+
+
+def test_set_up_prints_a_line_for_each_step_and_the_next_command(clone):
+    failed = setup(clone, SETUP_NEXT="", PIP_STATUS="3")
+    assert failed.returncode == 3 and "installed\n" not in failed.stderr
+    expected = [
+        "installing brats_jax into .venv: a few minutes the first time",
+        "  downloading jaxlib-1.whl (80.1 MB)",
+        "  unpacking 2 packages",
+        "installed",
+    ]
+    by_hand = setup(clone).stderr.splitlines()
+    assert by_hand[:4] == expected and by_hand[4].startswith("next: source .venv/bin/activate")
+    again = setup(clone).stderr.splitlines()
+    assert again == ["brats_jax is installed in .venv", *by_hand[4:]]
+    assert setup(clone, SETUP_NEXT="").stderr == ""  # within another script
 
 
 @pytest.fixture

@@ -27,10 +27,12 @@ from brats_jax.inference.read_ahead import ReadAhead, Reading
 from brats_jax.inference.read_ahead import find_cases as find_cases
 from brats_jax.runs.folder import PredictionFolder
 from brats_jax.runtime import failures
-from brats_jax.runtime.console import print_line, progress_bar
+from brats_jax.runtime.console import print_line, print_notice, progress_bar
 from brats_jax.runtime.files import remove_stale
 from brats_jax.runtime.signals import received
+from brats_jax.runtime.text import one_line
 from brats_jax.runtime.threads import available_cpus
+from brats_jax.viewer.case import dice_words
 
 _MOST_READERS = 4
 _WRITERS = 2
@@ -209,7 +211,8 @@ class _Steps:
                 f"{share:.0%} of this tumour lies in air, where every modality is 0: do not trust "
                 "it; check that the model is trained to the end, and on images like these"
             )
-        return path, ", ".join(f"{name} {found.volumes[name].ml:.1f} ml" for name in REGIONS)
+        numbers = ", ".join(f"{name} {found.volumes[name].ml:.1f} ml" for name in REGIONS)
+        return path, numbers if truth is None else f"{numbers}; {dice_words(found.labels, truth)}"
 
     def _options_of(self, case: str, present: Collection[str]) -> OutputOptions:
         lacks = self.model.given(present)
@@ -233,4 +236,4 @@ def _note_failure(outcome: Outcome, name: str, error: Exception, directory: Path
     outcome.failed[name] = failures.describe(error, directory)
     if not failures.is_expected(error) and os.environ.get(failures.TRACEBACK):
         traceback.print_exception(error)
-    print_line(f"{name}: FAILED: {outcome.failed[name]}")
+    print_notice(f"error: case {name}: {one_line(outcome.failed[name])}")

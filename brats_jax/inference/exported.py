@@ -207,7 +207,7 @@ def write(
         slice_shape = trained_on or DEFAULT_SLICE_SHAPE
     elif trained_on and trained.in_plane not in (None, slice_shape):
         raise BratsError(
-            f"{trained.run}: trained on slices of {trained_on[0]} x {trained_on[1]}, each "
+            f"{trained.place}: trained on slices of {trained_on[0]} x {trained_on[1]}, each "
             f"normalised over all its pixels; {slice_shape[0]} x {slice_shape[1]} would change the "
             "statistics; leave out the shape"
         )

@@ -1,5 +1,6 @@
 """Opens a model by a path or a name: a run, a fold of it, exported weights, or a ready model."""
 
+import difflib
 import os
 from pathlib import Path
 
@@ -57,6 +58,10 @@ def open_model(
         raise BratsError(
             f"--checkpoint={name}: no run there; only predict and brats_jax.load average several "
             "runs, with commas between them: give one"
+        )
+    if meant := difflib.get_close_matches(name.lower(), ready_models(), 1):
+        raise BratsError(
+            f"--checkpoint={name}: no run there; did you mean '{meant[0]}', the ready model?"
         )
     ready = ", ".join(ready_models())
     raise BratsError(

@@ -112,17 +112,13 @@ def remedy(
     """
     if takes_missing:
         return "; any one of them is enough"
-    trained = (
-        "; or give a model that was trained for missing modalities "
-        "(config.segment.modality_dropout), which this one was not"
-    )
+    if first_stage is not None and synthesiser is None:
+        name = "--synthesise" if flag else "synthesise=True of brats_jax.load"
+        return f"; or {name}: predicts {words_of(first_stage.inputs, first_stage.synthetic)}"
+    trained = "; or give a model that was trained with config.segment.modality_dropout"
     if synthesiser is not None:
         return f"{trained} (--synthesise predicts {synthesiser.words}, nothing else)"
-    if first_stage is None:
-        return trained
-    name = "--synthesise" if flag else "synthesise=True of brats_jax.load"
-    words = words_of(first_stage.inputs, first_stage.synthetic)
-    return f"{trained}; or {name}: the first stage of the run predicts {words}"
+    return trained
 
 
 def filled_by(

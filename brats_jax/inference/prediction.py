@@ -1,6 +1,6 @@
 """Prediction from files to files, as the predict command does it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from brats_jax.runs.folder import PredictionFolder
 from brats_jax.runtime import devices
 from brats_jax.runtime.console import print_line
 from brats_jax.runtime.files import check_folder, make_folder
-from brats_jax.runtime.text import plural
+from brats_jax.runtime.text import listed, plural
 
 
 def predict(
@@ -92,17 +92,35 @@ def predict(
         model, cases, output, options, resampled=resampled, labels=labels, reading=reading,
         ahead=ahead,
     )  # fmt: skip
+    failed = f": {listed([*outcome.failed])}" if outcome.failed else ""
     print_line(
-        f"{len(outcome.written)} written, {len(outcome.kept)} kept, {len(outcome.failed)} failed"
+        f"{len(outcome.written)} written, {len(outcome.kept)} kept, "
+        f"{len(outcome.failed)} failed{failed}"
     )
+    for line in _further_files(output, options, [*outcome.written, *outcome.kept]):
+        print_line(line)
     table = PredictionFolder(output).volumes_csv
     if task == "segment" and table.exists():
         print_line(f"volumes: {table}")
     return outcome
 
 
+def _further_files(output: Path, options: OutputOptions, cases: Sequence[str]) -> list[str]:
+    """Where the files that were asked for beside the labels are: paths, or patterns of several."""
+    folder = PredictionFolder(output)
+    case = cases[0] if len(cases) == 1 else "*"
+    paths = {
+        "picture": folder.picture(case),
+        "page": folder.page(case),
+        "probabilities": folder.probability(case, "*"),
+        "uncertainty": folder.entropy(case),
+    }
+    return [f"{name}: {path}" for name, path in paths.items() if cases and getattr(options, name)]
+
+
 def _places(trained: TrainedRun) -> str:
-    """The folders and the folds of all runs of a model."""
+    """The folders and the folds of all runs of a model; of a ready model its name."""
     return "; ".join(
-        f"{one.run}, {fold_titles([member.fold for member in one.members])}" for one in trained.runs
+        f"{one.place}, {fold_titles([member.fold for member in one.members])}"
+        for one in trained.runs
     )

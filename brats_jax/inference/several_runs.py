@@ -154,12 +154,12 @@ def averaged(opened: Sequence[TrainedRun]) -> TrainedRun:
     ):
         if of(first) != of(other := next((o for o in others if of(o) != of(first)), first)):
             raise BratsError(
-                f"{first.run} has the {name} {of(first)}, {other.run} has {of(other)}: runs are "
-                "averaged only where they are alike"
+                f"{first.place} has the {name} {of(first)}, {other.place} has {of(other)}: runs "
+                "are averaged only where they are alike"
             )
     notes = [f"{one.name}: {note}" for one in opened for note in one.notes]
     return dataclasses.replace(first, others=tuple(others), notes=tuple(notes))
 
 
 def _names(opened: Sequence[TrainedRun]) -> str:
-    return ", ".join(str(one.run) for one in opened)
+    return ", ".join(one.place for one in opened)

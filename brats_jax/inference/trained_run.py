@@ -31,13 +31,14 @@ from brats_jax.runs.folder import (
     FoldFolder,
     RunFolder,
     StageFolder,
+    checkpoint_steps,
     locate_fold,
 )
 from brats_jax.runs.left_folds import check_config_is_there
 from brats_jax.runs.seen_persons import hashed_persons
 from brats_jax.runs.settings import without_places
 from brats_jax.runs.sidecars import FoldModel, ModelFacts
-from brats_jax.runs.weights_document import WeightsDocument
+from brats_jax.runs.weights_document import READY, WeightsDocument
 from brats_jax.runtime import devices
 from brats_jax.runtime.document import read_document, read_if_there
 from brats_jax.tasks import Pretraining, Task, task_of
@@ -90,6 +91,11 @@ class TrainedRun:
     def name(self) -> str:
         """The name of the model, without the folders of the machine."""
         return (self.weights.name if self.weights else "") or self.run.absolute().name
+
+    @property
+    def place(self) -> str:
+        """The run folder for people; of a ready model its name, without the package's folder."""
+        return self.run.name if self.run.parent == READY else str(self.run)
 
     @property
     def runs(self) -> tuple["TrainedRun", ...]:
@@ -296,6 +302,7 @@ def _folds(
             notes.append(f"{folder.path} {reason}: this is its best so far")
         return [(run.fold(only), folder)], notes
     found = []
+    usable = ""  # the first fold with a checkpoint
     for fold in run.folds():
         folder = _stage_folder(fold, stage)
         reason = _reason_incomplete(folder)
@@ -303,11 +310,12 @@ def _folds(
             found.append((fold, folder))
         elif folder.path.exists():
             notes.append(f"{fold_title(fold.number)} {reason} and left out")
+            usable = usable or (str(fold.path) if checkpoint_steps(folder.best) else "")
     if not found:
         why = f" ({'; '.join(notes)})" if notes else ""
+        best = f", or give {usable} to use its best so far" if usable else ""
         raise BratsError(
-            f"{run.path}: no fold whose {stage} stage is trained to the end{why}; train one, or "
-            f"give {run.fold(0).path.with_name('fold_K')} to use its best so far"
+            f"{run.path}: no fold whose {stage} stage is trained to the end{why}; train one{best}"
         )
     return found, notes
 

@@ -1,4 +1,4 @@
-"""The store and the run folder that the commands use if no flag names them."""
+"""Store and run folder that the commands use if no flag names them; a note on the store."""
 
 import os
 import runpy
@@ -31,6 +31,24 @@ def fill_store(config: ConfigDict) -> bool:
             "the configuration has no config.data.store: base it on configs/base.py"
         ) from None
     return True
+
+
+def note_on_store(config_file: str, store: str) -> str:
+    """A note where a configuration recommends another normalisation than a store has; else ''.
+
+    A configuration recommends one by a constant NORMALISATION beside its `get_config`.
+    """
+    from brats_jax.data.store.layout import MANIFEST, Manifest
+    from brats_jax.runtime.document import read_if_readable
+
+    wanted = runpy.run_path(config_file).get("NORMALISATION", "")
+    manifest = read_if_readable(Path(store) / MANIFEST, Manifest) if wanted else None
+    if manifest is None or manifest.normalisation == wanted:
+        return ""
+    return (
+        f"note: {Path(config_file).name} recommends a store prepared with "
+        f"--normalisation={wanted}; {store} is normalised by {manifest.normalisation}"
+    )
 
 
 def default_workdir(config_file: str, loss: str) -> Path:

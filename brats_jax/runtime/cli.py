@@ -1,7 +1,9 @@
 """The command-line wrapper of all commands: flags, errors of one line, exit statuses."""
 
 import ast
+import contextlib
 import importlib.util
+import io
 import logging as standard_logging
 import os
 import runpy
@@ -18,7 +20,13 @@ from absl import app, flags, logging
 from brats_jax import about
 from brats_jax.errors import BUSY_STATUS, BratsError, Busy
 from brats_jax.runtime import distributed, failures, temporaries
-from brats_jax.runtime.signals import Terminated, close_output, raise_on_first_signal, received
+from brats_jax.runtime.signals import (
+    Terminated,
+    close_output,
+    discard_output,
+    raise_on_first_signal,
+    received,
+)
 from brats_jax.runtime.text import one_line
 
 # An installed package has configs/ in the first folder, a clone in the second.
@@ -157,10 +165,12 @@ def _parse_flags(arguments: list[str]) -> list[str]:
     if "version" in names:
         _print_version()
     if names & {*_HELP}:
+        shown = io.StringIO()
         try:
-            return flags.FLAGS(arguments)
+            with contextlib.redirect_stdout(shown):
+                return flags.FLAGS(arguments)
         except SystemExit:  # absl ends with 1 after --help
-            sys.exit(0)
+            _print_help(shown.getvalue())
         except Exception as error:
             _exit(str(error))
     config_file = _config_argument(arguments) if "config" in flags.FLAGS else None
@@ -276,6 +286,18 @@ def main() -> None:
 
 def _print_version() -> NoReturn:
     print(f"brats_jax {about.__version__}")
+    sys.exit(0)
+
+
+def _print_help(text: str) -> NoReturn:
+    """Prints the help of absl, with the module in place of its absolute path."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    name = spec.name if spec is not None else Path(sys.argv[0]).name
+    text = text.replace(f"\n{sys.argv[0]}:\n", f"\n{name}:\n")
+    try:
+        print(text.replace("    (default: 'None')\n", ""), end="", flush=True)
+    except BrokenPipeError:  # `| head`
+        discard_output()
     sys.exit(0)
 
 

@@ -39,8 +39,9 @@ def print_lines(text: str) -> None:
 
 
 def print_notice(text: str) -> None:
-    """Prints a line on standard error, with control characters and line ends as escapes."""
-    print(escaped_line(text), file=sys.stderr, flush=True)
+    """Prints a line on standard error as `print_line` does."""
+    tqdm.write(escaped_line(text), file=sys.stderr)
+    sys.stderr.flush()
 
 
 class ProgressBar(Protocol):

@@ -93,12 +93,48 @@ class CaseView:
         named = {name: float(v) for name, v in zip(CLASSES[1:], ml[1:], strict=True)}
         return {**named, "WT": float(ml[list(REGIONS["WT"])].sum())}
 
+    @property
+    def dice_words(self) -> str:
+        """'3D Dice against the truth: WT 0.912, ...'; '' without a truth."""
+        return "" if self.truth is None else dice_words(self.labels, self.truth)
+
     def region_of_interest(self) -> np.ndarray:
         """bool[D, H, W]: the tumour, predicted or true; the brain of a case without tumour."""
         tumour = self.labels != 0
         if self.truth is not None:
             tumour = tumour | (self.truth != 0)
         return tumour if tumour.any() else self.brain
+
+
+def volume_dice(labels: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """Dice of WT, TC and ET over a whole volume.
+
+        Dice = 2 |P and T| / (|P| + |T|)
+
+    Args:
+      labels, truth: integer[D, H, W], values from 0 to 3 (ET is 3).
+
+    Returns:
+      By region; NaN for one that is in neither.
+    """
+    joint = np.bincount(
+        (NUM_CLASSES * labels.astype(np.intp) + truth).ravel(), minlength=NUM_CLASSES**2
+    ).reshape(NUM_CLASSES, NUM_CLASSES)
+    dice = {}
+    for name, values in REGIONS.items():
+        member = list(values)
+        sizes = int(joint[member].sum() + joint[:, member].sum())
+        dice[name] = 2 * int(joint[np.ix_(member, member)].sum()) / sizes if sizes else math.nan
+    return dice
+
+
+def dice_words(labels: np.ndarray, truth: np.ndarray) -> str:
+    """'3D Dice against the truth: WT 0.912, TC 0.803, no ET in either'."""
+    words = [
+        f"no {name} in either" if math.isnan(dice) else f"{name} {dice:.3f}"
+        for name, dice in volume_dice(labels, truth).items()
+    ]
+    return f"3D Dice against the truth: {', '.join(words)}"
 
 
 class SegmentedResult(Protocol):

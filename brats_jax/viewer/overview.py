@@ -70,6 +70,7 @@ def draw_overview(case: CaseView, rows: int = 4) -> Figure:
     model = f"; model {case.facts['model'][:12]}" if "model" in case.facts else ""
     lacks = (name for name in ("missing", "synthetic") if name in case.facts)
     marks = "".join(f"; {name} {case.facts[name]}" for name in lacks)
+    marks += f"; {case.dice_words}" if case.truth is not None else ""
     of_case = f" Note: {case.facts['note']}." if "note" in case.facts else ""
     note = f"{case.name}{model}{marks}.{of_case} {RESEARCH_USE_ONLY} Axial"
     figure, grid = bare_figure(len(slices), len(titles), windows[0], note, legend=True)

@@ -34,7 +34,11 @@ def test_incomplete_folds_are_left_out_with_a_note(example_runs, tmp_path):
     assert "fold 1 is not trained to the end" in model.trained.notes[0]
     assert "its best so far" in inference.load(run / "fold_1").trained.notes[0]
     (run / "fold_0" / "segment" / "complete.json").unlink()
-    with pytest.raises(BratsError, match="no fold whose segment stage"):
+    with pytest.raises(BratsError, match=r"one, or give .*/run/fold_0 to use its best so far"):
+        inference.load(run)
+    for fold in ("fold_0", "fold_1"):  # stopped before the first validation
+        shutil.rmtree(run / fold / "segment" / "best")
+    with pytest.raises(BratsError, match=r"no fold whose segment stage .*; train one$"):
         inference.load(run)
     with pytest.raises(BratsError, match="no run there"):
         inference.load(tmp_path)

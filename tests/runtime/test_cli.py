@@ -175,5 +175,6 @@ def test_brats_jax_runs_a_command_as_python_does(tmp_path):
     shown = brats_jax("phantom", "--help")
     # A path flag and a plain one: all flags of the command are listed.
     assert "--cases" in shown.stdout and "--patients" in shown.stdout and shown.returncode == 0
+    assert "\nbrats_jax.phantom:\n" in shown.stdout and str(ROOT) not in shown.stdout
     for version in (brats_jax("--version"), brats_jax("phantom", "--version")):
         assert (version.returncode, version.stdout) == (0, f"brats_jax {__version__}\n")

@@ -90,6 +90,10 @@ def is_grey(picture) -> np.ndarray:
 
 def test_every_class_is_drawn_in_radiological_orientation(page):
     """Anterior up, the patient's left on the right: x runs to Left, y to Posterior."""
+    # NiiVue draws R and L at the edge of the canvas, which is off the edge of the black stage.
+    left, _, width, height = page.box(CANVAS)
+    assert left >= page.box("#stage")[0] + 6 and width <= page.box("#stage")[2] - 12
+    assert page.run("document.querySelector(`#slices`).height") == round(height)
     picture = page.pixels(CANVAS)
     at = {}
     for name, code in CLASS_COLOURS.items():

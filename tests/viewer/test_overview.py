@@ -27,6 +27,8 @@ def test_the_overview_shows_slices_of_the_tumour_in_their_colours(tmp_path, case
     box = figure.texts[-1].get_window_extent()
     assert box.x0 > 0 and box.x1 < figure.bbox.width and box.y0 >= 0
     assert "Note" not in figure.texts[-1].get_text()
+    assert "Dice" not in figure.texts[-1].get_text()
+    assert "; 3D Dice against the truth: WT 0." in draw_overview(case).texts[-1].get_text()
     noted = dataclasses.replace(small, facts={**small.facts, "note": "trained on it"})
     assert ". Note: trained on it. " in draw_overview(noted).texts[-1].get_text().replace("\n", " ")
 

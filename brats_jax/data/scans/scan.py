@@ -227,7 +227,7 @@ def _check_present(
     if missing:
         raise BratsError(
             f"{where} no {' and no '.join(missing)} volume, which the model needs: add it under a "
-            f"BraTS name, or name the files one by one (--t1 --t1gd --t2 --flair){remedy}"
+            f"BraTS name{remedy}"
         )
 
 

@@ -20,7 +20,7 @@
 
   const viewer = new niivue.Niivue({
     backColor: [0, 0, 0, 1], isRadiologicalConvention: true, isNearestInterpolation: true,
-    dragAndDropEnabled: false, loadingText: "", multiplanarShowRender: 0, crosshairWidth: 0,
+    dragAndDropEnabled: false, loadingText: "", multiplanarShowRender: 0, multiplanarPadPixels: 12, crosshairWidth: 0,
     crosshairColor: [1, 1, 1, 0.6], crosshairGap: 12, logLevel: "silent", showAllOrientationMarkers: true,
     clipPlaneHotKey: "", viewModeHotKey: "",
   });
