@@ -89,7 +89,7 @@ def timed_stage(clock: Clock) -> type[trainer.Stage]:
             self._watched: queue.Queue[Any] = queue.Queue()
             threading.Thread(target=self._watch, daemon=True).start()
             self.feed: Any = _TimedFeed(self.feed)
-            self._plain_step, self.train_step = self.train_step, self._timed_step
+            self._plain_step, self.programs.step = self.programs.step, self._timed_step
             self._validate, self.validation.run = self.validation.run, self._timed_validation
 
         def _timed_step(self, state: Any, batch: Any) -> Any:

@@ -30,6 +30,7 @@ from brats_jax.data.scans.case_files import CaseFiles
 from brats_jax.data.scans.scan import read_scan
 from brats_jax.data.sources.phantom.source import PhantomSource
 from brats_jax.experiments import config as experiment_config
+from brats_jax.experiments.continuation import versions
 from brats_jax.inference import cases as prediction
 from brats_jax.inference import model as inference
 from brats_jax.inference.outputs import OutputOptions
@@ -62,9 +63,9 @@ def write_run(run: Path, width: int, normalisation: str, folds: int = 1) -> Path
     config.model.width = width
 
     settings = experiment_config.parse(config)
-    RunConfig(
-        dict(settings.document), StoreFacts("none", {}, normalisation), experiment_config.versions()
-    ).write(RunFolder(run).config_json)
+    RunConfig(dict(settings.document), StoreFacts("none", {}, normalisation), versions()).write(
+        RunFolder(run).config_json
+    )
     task = experiment_config.segmentation(settings)
     record = TrainingFacts(normalisation=normalisation, slice_shape=(240, 240))
     meta = CheckpointMeta(task.describe(), step=0, epoch=0, value=0.0, record=record)

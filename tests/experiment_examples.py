@@ -7,10 +7,13 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from brats_jax.data.store.reader import Store
+from brats_jax.experiments.config import parse
 from brats_jax.models import resnet
 from brats_jax.runs import checkpoints
+from brats_jax.runs.settings import Settings
 
 TINY = Path(__file__).with_name("tiny_config.py")
+CONFIGS = Path(__file__).parents[1] / "configs"
 
 
 def config_of(store: Store, cache: Path, **changes) -> ConfigDict:
@@ -25,6 +28,15 @@ def config_of(store: Store, cache: Path, **changes) -> ConfigDict:
         config[stage].steps_per_epoch = 3
     config.update_from_flattened_dict({k.replace("__", "."): v for k, v in changes.items()})
     return config
+
+
+def settings_of(name: str = "base", **changes) -> Settings:
+    """A file of configs/ with changes, data__num_folds for data.num_folds, as settings."""
+    config = runpy.run_path(str(CONFIGS / f"{name}.py"))["get_config"]()
+    config.data.store = "STORE"
+    with config.unlocked():
+        config.update_from_flattened_dict({k.replace("__", "."): v for k, v in changes.items()})
+    return parse(config)
 
 
 def audit_of(workdir: Path, stages: tuple[str, ...]) -> dict:

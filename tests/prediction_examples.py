@@ -15,14 +15,8 @@ from brats_jax.data.planes import PLANES
 from brats_jax.data.splits import load_or_make_splits
 from brats_jax.data.store.prepare import prepare
 from brats_jax.data.store.reader import Store
-from brats_jax.experiments.config import (
-    describe_store,
-    parse,
-    pretraining,
-    segmentation,
-    split_options,
-    versions,
-)
+from brats_jax.experiments.config import parse, pretraining, segmentation, split_options
+from brats_jax.experiments.continuation import describe_store, versions
 from brats_jax.inference import cases
 from brats_jax.inference.outputs import OutputOptions
 from brats_jax.models import resnet

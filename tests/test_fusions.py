@@ -17,13 +17,8 @@ from stage_examples import numbers, sigterm
 from brats_jax.data.modalities import MODALITIES
 from brats_jax.data.splits import load_or_make_splits
 from brats_jax.data.store.reader import Store
-from brats_jax.experiments.config import (
-    describe_store,
-    parse,
-    segmentation,
-    split_options,
-    versions,
-)
+from brats_jax.experiments.config import parse, segmentation, split_options
+from brats_jax.experiments.continuation import describe_store, versions
 from brats_jax.inference import stablehlo, weights_writer
 from brats_jax.inference.cases import find_cases
 from brats_jax.inference.model import Model
@@ -33,7 +28,7 @@ from brats_jax.models.layers import Conv
 from brats_jax.runs.documents import RunConfig, TrainingFacts
 from brats_jax.runs.folder import RunFolder
 from brats_jax.runtime.signals import Interrupted
-from brats_jax.training import trainer, validation
+from brats_jax.training import step_programs, trainer, validation
 from brats_jax.training.checkpointing import restore_last
 from brats_jax.training.options import TrainOptions
 
@@ -77,7 +72,7 @@ def compiled_once(stop_at):
 
     Number `stop_at` of all their steps is sent SIGTERM. Yields the numbers of the steps to come.
     """
-    make, make_validation, made = trainer.make_train_step, validation.make_validation_step, []
+    make, make_validation, made = step_programs.make_train_step, validation.make_validation_step, []
     steps = itertools.count(1)
 
     def counted(*given, **options):
@@ -102,7 +97,7 @@ def compiled_once(stop_at):
         return run
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer, "make_train_step", counted)
+        patch.setattr(step_programs, "make_train_step", counted)
         patch.setattr(validation, "make_validation_step", of_zeros)
         yield steps
 

@@ -35,6 +35,7 @@ from brats_jax.data.splits import Splits, fold_split, make_splits
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 from brats_jax.experiments import config as experiment_config
+from brats_jax.experiments.checks import check_settings
 from brats_jax.experiments.stage_slices import StageSlices
 from brats_jax.inference import cases as prediction
 from brats_jax.inference import model as inference
@@ -74,7 +75,7 @@ def pace(arguments: argparse.Namespace, overrides: list[str]) -> dict[str, Any]:
     config_flags.DEFINE_config_file("config")
     flags.FLAGS([sys.argv[0], f"--config={arguments.config}", *overrides])
     settings = experiment_config.parse(flags.FLAGS.config)
-    experiment_config.check(settings)
+    check_settings(settings)
     store, number = Store.open(settings.data.store), settings.folds[0]
     splits = make_splits(store, **experiment_config.split_options(settings))
     slices = StageSlices.of(settings, store, splits, number)

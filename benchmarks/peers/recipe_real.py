@@ -27,7 +27,7 @@ from brats_jax.data.splits import Splits
 from brats_jax.data.store.reader import Store
 from brats_jax.data.whole_slices import whole_slice_batches
 from brats_jax.errors import BratsError
-from brats_jax.experiments.experiment import Fold
+from brats_jax.experiments.fold import Fold
 from brats_jax.inference import model as inference
 from brats_jax.models.torch_weights import torch_state
 from brats_jax.runs.documents import RunConfig

@@ -28,7 +28,7 @@ from brats_jax.data.store.reader import Store, verify  # noqa: E402
 from brats_jax.errors import BratsError  # noqa: E402
 from brats_jax.evaluation.panel_slices import PanelSlices  # noqa: E402
 from brats_jax.evaluation.tallies import PretrainingTally, SegmentationTally  # noqa: E402
-from brats_jax.experiments import config as experiment_config  # noqa: E402
+from brats_jax.experiments.checks import check_settings  # noqa: E402
 from brats_jax.reporting.read_runs import discover  # noqa: E402
 from brats_jax.runs.axes import Axes  # noqa: E402
 from brats_jax.runs.documents import (  # noqa: E402
@@ -273,7 +273,7 @@ def _readers_of_settings(folder: Path) -> list[Reader]:
 
     def parsed() -> Any:
         settings = Settings.from_json(_document(path))
-        experiment_config.check(settings)
+        check_settings(settings)
         return json.dumps(dict(settings.document), sort_keys=True)
 
     return [Reader("settings and overrides", (path,), parsed, "settings")]

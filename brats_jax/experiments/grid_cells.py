@@ -10,13 +10,9 @@ from ml_collections import ConfigDict
 
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
-from brats_jax.experiments.config import (
-    check,
-    describe_store,
-    parse,
-    read_unchanged,
-    versions,
-)
+from brats_jax.experiments.checks import check_settings
+from brats_jax.experiments.config import parse
+from brats_jax.experiments.continuation import describe_store, read_unchanged, versions
 from brats_jax.losses import SEGMENTATION_LOSSES
 from brats_jax.models import DECODERS
 from brats_jax.pretexts import PRETEXTS
@@ -134,7 +130,7 @@ def check_cells(config: ConfigDict, axes: Axes) -> None:
         own = ConfigDict(json.loads(config.to_json_best_effort()))
         try:
             own.update_from_flattened_dict({**settings_of(cell), "folds": tuple(config.folds)})
-            check(parse(own))
+            check_settings(parse(own))
         except BratsError as error:
             together = ""
             if len(axes.pretexts) > 1 and len(axes.transfers) > 1:

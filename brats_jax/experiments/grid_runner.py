@@ -6,26 +6,23 @@ the other cells. The grid's own process never uses the devices.
 
 import contextlib
 import dataclasses
-import functools
 import itertools
-import os
 import shlex
 import signal
-import socket
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from ml_collections import ConfigDict
 
 from brats_jax.data.splits import make_splits
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BUSY_STATUS, BratsError, Busy
+from brats_jax.experiments import checks, continuation
 from brats_jax.experiments import config as experiment_config
+from brats_jax.experiments.cell_process import Attempt, error_line, run_process
 from brats_jax.experiments.grid_cells import (
     AXES,
     check_cells,
@@ -37,7 +34,7 @@ from brats_jax.experiments.grid_cells import (
 )
 from brats_jax.experiments.grid_state import summary_line
 from brats_jax.experiments.stage_slices import StageSlices
-from brats_jax.runs.documents import CellRecord, GridConfig
+from brats_jax.runs.documents import GridConfig
 from brats_jax.runs.folder import GridFolder
 from brats_jax.runs.grid import (
     Cell,
@@ -52,11 +49,9 @@ from brats_jax.runtime import locks
 from brats_jax.runtime.console import print_line, print_lines
 from brats_jax.runtime.document import read_if_readable
 from brats_jax.runtime.files import check_folder, make_folder
-from brats_jax.runtime.signals import Interrupted, StopRequests, die_with_parent
+from brats_jax.runtime.signals import Interrupted, StopRequests
 from brats_jax.runtime.text import plural
 
-# Seconds between two updates of a cell's record with the time spent; a kill loses the last.
-NOTE_S = 30.0
 # Seconds between the first and the last process of a job that gets a cluster's signal.
 SIGNAL_S = 2.0
 STOPPED_BY_SIGNAL = (-signal.SIGTERM, 128 + signal.SIGTERM, 128 + signal.SIGINT)
@@ -98,19 +93,19 @@ def run_grid(
     axes = parse_axes(folds=config.folds, shared=settings, **asked)  # type: ignore[arg-type]
     index, count = parse_shard(shard)
     check_cells(config, axes)
-    experiment_config.check_workdir(settings, grid.path)
+    checks.check_workdir(settings, grid.path)
     store = Store.open(Path(settings.data.store))
     # A grid keeps to its patients, though sources were added to the store since.
     started = read_if_readable(grid.grid_json, GridConfig)
     store = store.as_of(started.store.fingerprint if started else "")
-    experiment_config.check_patches(settings, store)
-    experiment_config.check_labels(store, "train")
+    checks.check_patches(settings, store)
+    checks.check_labels(store, "train")
     splits = make_splits(store, **experiment_config.split_options(settings))
     for fold, patients in itertools.product(axes.folds, axes.patients):
         budget = settings.with_value("data", "label_patients", patients)
         StageSlices.of(budget, store, splits, fold).check_labels()
     make_folder(grid.path, "--workdir")
-    begun = experiment_config.as_begun(settings, started.config if started else None)
+    begun = continuation.as_begun(settings, started.config if started else None)
     if begun.data.selection != settings.data.selection:
         overrides = {**overrides, "data.selection": begun.data.selection}
     settings = begun
@@ -293,7 +288,7 @@ class GridRunner:
         command, log = self.command(cell), self.grid.cell_log(cell.name)
         log.parent.mkdir(parents=True, exist_ok=True)
         print_line(f"grid: {cell.name} (log: {log})")
-        attempt = _Attempt(self.grid, cell, command)
+        attempt = Attempt(self.grid, cell, command)
         with log.open("ab") as file:
             file.write(
                 f"# attempt {attempt.number}: {shlex.join(command)}\n".encode(
@@ -302,7 +297,7 @@ class GridRunner:
             )
             file.flush()
             start = file.tell()
-            status = self._run_process(command, file, start, attempt, stop)
+            status = run_process(command, file, start, attempt, stop, self.poll_s)
         if status == BUSY_STATUS:
             attempt.forget()
             return False
@@ -316,46 +311,10 @@ class GridRunner:
             print_line(f"grid: stopped in {cell.name}; the same command continues from there")
             raise Interrupted(stop.signal_number)
         else:
-            self.failed[cell] = _error_line(log, start, status)
+            self.failed[cell] = error_line(log, start, status)
             attempt.end("failed", self.failed[cell])
             print_line(f"grid: {cell.name} FAILED: {self.failed[cell]}")
         return True
-
-    def _run_process(
-        self,
-        command: list[str],
-        log: IO[bytes],
-        start: int,
-        attempt: "_Attempt",
-        stop: StopRequests,
-    ) -> int:
-        """Runs a cell to its end and prints its output; returns its exit status."""
-        # The cell writes to the log itself, so that it survives this process. In a session of its
-        # own it gets Ctrl-C once, from here.
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            preexec_fn=functools.partial(die_with_parent, os.getpid()),
-        )
-        forwarded = False
-        with _killed_at_exit(process), Path(log.name).open("rb") as reader:
-            reader.seek(start)
-            while True:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(self.poll_s)
-                _print_new_lines(reader)
-                attempt.note()
-                if process.returncode is not None:
-                    return process.returncode
-                if stop.signal_number is not None and not forwarded:
-                    forwarded = True
-                    # SIGPIPE concerns this process's output: a cell, which writes to its log,
-                    # ignores it.
-                    closed = stop.signal_number == signal.SIGPIPE
-                    process.send_signal(signal.SIGTERM if closed else stop.signal_number)
 
     def _print_summary(self) -> None:
         progress = [progress_of(self.grid, cell) for cell in read_cells(self.grid)]
@@ -363,86 +322,8 @@ class GridRunner:
         print_line(f"grid: {summary_line(progress, others + 1)}")
 
 
-class _Attempt:
-    """One attempt at a cell, and its record in the grid's folder."""
-
-    def __init__(self, grid: GridFolder, cell: Cell, command: list[str]) -> None:
-        self._path = grid.cell_json(cell.name)
-        self._before = read_record(grid, cell)
-        self._started = self._noted = time.monotonic()
-        self.number = (self._before.attempts if self._before else 0) + 1
-        self._record = CellRecord(
-            cell=cell.name,
-            attempts=self.number,
-            host=socket.gethostname(),
-            process=os.getpid(),
-            started=datetime.now().astimezone().isoformat(timespec="seconds"),
-            command=tuple(command),
-            state="running",
-            seconds=0.0,
-        )
-        self._write(self._record)
-
-    def note(self) -> None:
-        """Records the time spent, every NOTE_S."""
-        if time.monotonic() - self._noted > NOTE_S:
-            self._noted = time.monotonic()
-            self._write(self._record)
-
-    def end(self, state: str, error: str = "") -> None:
-        """Records the end of the attempt."""
-        self._write(
-            dataclasses.replace(self._record, state=state, error=error, ended_s=time.time())
-        )
-
-    def forget(self) -> None:
-        """Restores the record from before: another process was faster."""
-        if self._before is None:
-            self._path.unlink(missing_ok=True)
-        else:
-            self._before.write(self._path)
-
-    def _write(self, record: CellRecord) -> None:
-        seconds = self._before.seconds if self._before else 0.0
-        seconds += time.monotonic() - self._started
-        dataclasses.replace(record, seconds=round(seconds, 3)).write(self._path)
-
-
 def _await_signal(stop: StopRequests) -> None:
     """Waits until this process, too, gets the signal that ended its cell; not for long."""
     until = time.monotonic() + SIGNAL_S
     while stop.signal_number is None and time.monotonic() < until:
         time.sleep(0.02)
-
-
-@contextlib.contextmanager
-def _killed_at_exit(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-
-
-def _print_new_lines(reader: IO[bytes]) -> None:
-    """Prints the whole lines that were added to the log, apart from its indented tables."""
-    place = reader.tell()
-    new = reader.read()
-    whole = new.rfind(b"\n") + 1
-    reader.seek(place + whole)
-    for line in new[:whole].decode(errors="replace").splitlines():
-        if line.strip() and not line.startswith(" "):
-            print_line(f"  {line}".rstrip())
-
-
-def _error_line(log: Path, start: int, status: int) -> str:
-    """The last error line of an attempt, or the signal that killed it."""
-    with log.open("rb") as file:
-        file.seek(start)
-        lines = [x.strip() for x in file.read().decode(errors="replace").splitlines() if x.strip()]
-    if status < 0:
-        killed = f"killed by {signal.Signals(-status).name}"
-        return f"{killed}, perhaps for want of memory" if -status == signal.SIGKILL else killed
-    errors = [line for line in lines if line.startswith("error: ")]
-    return (errors or lines or [f"status {status}"])[-1].removeprefix("error: ")

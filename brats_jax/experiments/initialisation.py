@@ -97,9 +97,8 @@ def check_weight_file(settings: Settings) -> None:
     """Refuses a weight file that does not fit the stages that would start from it (BratsError)."""
     if settings.encoder_init == "random":
         return
-    pretrains = settings.ssl and not settings.pretrain.run
     segments = not settings.ssl or settings.transfer.other_stem == "encoder_init"
-    for name in ["pretrain"] * pretrains + ["segment"] * segments:
+    for name in experiment_config.stages_of(settings, "train" if segments else "pretrain"):
         task = experiment_config.task(settings, name)
         _, params, stats = models.split(task.build(0))
         _load(settings, task, params, stats)

@@ -139,8 +139,7 @@ class StageSlices:
         """Refuses, before a run begins, a fold that it cannot train or evaluate (BratsError)."""
         if mode != "pretrain":
             self.check_labels()
-        pretrains = self.settings.ssl and not self.settings.pretrain.run
-        for name in ["pretrain"] * pretrains + ["segment"] * (mode != "pretrain"):
+        for name in experiment_config.stages_of(self.settings, mode):
             task = experiment_config.task(self.settings, name)
             self.check(task)
             if not self.splits.all_train and not len(self.test(task)):

@@ -33,22 +33,22 @@ from brats_jax.runs.documents import StageResult, TrainingFacts
 from brats_jax.runs.folder import StageFolder
 from brats_jax.runs.metrics_jsonl import read_metrics
 from brats_jax.runtime import devices, distributed
-from brats_jax.runtime.console import log_if_slow, print_line
+from brats_jax.runtime.console import print_line
 from brats_jax.runtime.signals import Interrupted, StopRequests
-from brats_jax.tasks import Batch, Task
+from brats_jax.tasks import Task
 from brats_jax.training.checkpointing import StageCheckpoints, restore_last, take_snapshot
 from brats_jax.training.feed import Feed
 from brats_jax.training.metrics_log import MetricsLog
 from brats_jax.training.optim import optimizer_of, schedule_of
 from brats_jax.training.options import TrainOptions
-from brats_jax.training.steps import StepProgress, TrainState, make_train_step
+from brats_jax.training.selection import Selection
+from brats_jax.training.step_programs import StepPrograms
+from brats_jax.training.steps import StepProgress, TrainState
 from brats_jax.training.tracking import StageTracking
 from brats_jax.training.validation import Validation
 
 # (parameters, BatchNorm statistics) -> the same, edited before the first step (transfer).
 Initialiser = Callable[[Weights, Weights], tuple[Weights, Weights]]
-
-Step = Callable[[TrainState, Batch], tuple[TrainState, StepProgress]]
 
 # Dispatches that run or wait on the devices. One besides the running one keeps the devices busy;
 # each more would delay a stop request and hold its batch in device memory.
@@ -121,6 +121,7 @@ class Stage:
         )
         self.steps_per_epoch = options.epoch_length(len(self.plan))
         self.total_steps = options.epochs * self.steps_per_epoch
+        self.selection = Selection(task.metric, task.larger_is_better, options.keep_last)
         self.schedule = schedule_of(options, self.steps_per_epoch)
         self.optimizer = optimizer_of(options, self.schedule, self.steps_per_epoch, transferred)
 
@@ -189,22 +190,25 @@ class Stage:
         self.step = int(self.state.step)
         self.validated_step = meta.validated_step or 0 if meta else 0
         if meta is not None:
-            self.checkpoints.repair_best(self.state, meta, self._best_validations())
+            validations = self.selection.best_so_far(read_metrics(self.folder.metrics_jsonl))
+            self.checkpoints.repair_best(self.state, meta, validations)
         self.best_value = self.checkpoints.best_value()
         resident = None
         if self.placement == "device":
             size = bytes_needed(self.store, self.read_slices) / 1e9
             print_line(f"{self.title}: copies {size:.2f} GB of slices into device memory")
             resident = DeviceStore(self.store, self.read_slices, self.mesh)
-        self.train_step = self._compile(self.task, graph, resident)
-        # bfloat16 training starts in float32 (see TrainOptions); the parameters are the same.
-        self.float32_steps = 0
-        if self.task.dtype != jnp.float32:
-            self.float32_steps = self.options.float32_epochs * self.steps_per_epoch
-        if self.step < self.float32_steps:
-            in_float32 = self.task.computing_in(jnp.float32)
-            float32_graph = models.abstract(lambda: in_float32.build_to_train(0))[0]
-            self.float32_step = self._compile(in_float32, float32_graph, resident)
+        self.programs = StepPrograms(
+            self.task,
+            graph,
+            self.optimizer,
+            self.options,
+            self.steps_per_epoch,
+            self.step,
+            self.mesh,
+            resident,
+            self.title,
+        )
         tested = graph
         if models.AUXILIARY in self.state.params:
             tested = models.abstract(lambda: self.task.build(0))[0]
@@ -259,30 +263,6 @@ class Stage:
         ((graph, state),) = made
         return graph, devices.replicate_from_main(state, self.mesh), meta
 
-    def _compile(self, task: Task, graph: nnx.GraphDef, resident: DeviceStore | None) -> Step:
-        """The compiled step; its first call, which compiles, prints a line if it is slow."""
-        step = make_train_step(
-            task,
-            graph,
-            self.optimizer,
-            self.mesh,
-            resident.arrays if resident else None,
-            self.options.patch_size,
-            devices.compiler_options(self.mesh, deterministic=self.options.deterministic),
-            **self.options.of_step,
-        )
-        compiled = False
-
-        def call(state: TrainState, batch: Batch) -> tuple[TrainState, StepProgress]:
-            nonlocal compiled
-            if compiled:
-                return step(state, batch)
-            compiled = True
-            with log_if_slow(f"{self.title}: compiling the training step"):
-                return step(state, batch)
-
-        return call
-
     def _train(self) -> None:
         """The loop: validates and saves at the end of every epoch, and stops when asked to."""
         while True:
@@ -296,8 +276,8 @@ class Stage:
                 zero = devices.put_replicated(np.zeros((), np.float32), self.mesh)
                 self.state = self.state._replace(loss_sum=zero)
             portion = next(self.feed)
-            step = self.float32_step if self.step < self.float32_steps else self.train_step
-            self.state, progress = step(self.state, portion.batch)
+            run = self.programs.at(self.step)
+            self.state, progress = run(self.state, portion.batch)
             self.step += portion.steps
             self._dispatched(progress)
             self.log.step(self.step)
@@ -369,27 +349,11 @@ class Stage:
         if not np.isfinite([loss, value]).all():
             distributed.broadcast_from_main(lambda: self._refuse_validation(loss, value))
         self.validated_step = self.step
-        better = self._is_better(value, self.best_value)
+        better = self.selection.improves(value, self.best_value)
         if better:
             self.best_value = value
         self._save(value if better else None)
         self.epoch_start = (time.monotonic(), self.step)
-
-    def _is_better(self, value: float, than: float | None) -> bool:
-        if than is None or self.options.keep_last:
-            return True
-        return value > than if self.task.larger_is_better else value < than
-
-    def _best_validations(self) -> dict[int, float]:
-        """By step, the logged values of the validation that were the best so far."""
-        best: dict[int, float] = {}
-        for record in read_metrics(self.folder.metrics_jsonl):
-            value = record.get(self.task.metric)
-            if record["event"] != "validation" or not isinstance(value, float):
-                continue
-            if self._is_better(value, next(reversed(best.values()), None)):
-                best[record["step"]] = value
-        return best
 
     def _save(self, best_value: float | None = None) -> None:
         self.checkpoints.save(self.step, take_snapshot(self.state), self._meta(), best_value)

@@ -13,11 +13,8 @@ from brats_jax.data.store.prepare import prepare
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 from brats_jax.experiments import experiment
-from brats_jax.experiments.config import as_begun, parse, pretraining, segmentation, split_options
+from brats_jax.experiments.config import parse, pretraining, segmentation, split_options
 from brats_jax.experiments.stage_slices import StageSlices
-from brats_jax.runs.documents import GridConfig, RunConfig
-from brats_jax.runs.folder import RunFolder
-from brats_jax.runs.store_facts import StoreFacts
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
@@ -158,21 +155,6 @@ def test_a_run_goes_on_with_its_patients_when_sources_were_added_to_its_store(
     assert (workdir / "splits.json").read_bytes() == splits
 
 
-def test_a_new_run_keeps_to_the_patients_of_its_grid_or_of_the_pretraining_it_takes(
-    small_store, tmp_path
-):
-    settings = parse(config_of(small_store, tmp_path, pretrain__run=str(tmp_path / "other")))
-    run = RunFolder(tmp_path / "grid" / "runs" / "new")
-    assert experiment.recorded_fingerprint(settings, run) == ""
-    facts = [StoreFacts(name, {"kind": "phantom"}, "slice") for name in ("other", "grid", "own")]
-    RunConfig(dict(settings.document), facts[0]).write(tmp_path / "other" / "config.json")
-    assert experiment.recorded_fingerprint(settings, run) == "other"
-    GridConfig(dict(settings.document), facts[1], {}, ()).write(tmp_path / "grid" / "grid.json")
-    assert experiment.recorded_fingerprint(settings, run) == "grid"
-    RunConfig(dict(settings.document), facts[2]).write(run.config_json)
-    assert experiment.recorded_fingerprint(settings, run) == "own"
-
-
 def of_small(store, cache, **changes):
     settings = parse(config_of(store, cache, segment__slices="all", **changes))
     return StageSlices.of(settings, store, make_splits(store, **split_options(settings)), 0)
@@ -223,18 +205,3 @@ def test_more_labelled_patients_than_there_are_is_refused_before_anything_is_wri
     with pytest.raises(BratsError, match=r"label_patients=9: the training set .* give at most \d"):
         experiment.run(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
-
-
-def test_what_an_earlier_version_began_goes_on_choosing_on_the_validation_set(
-    small_store, tmp_path, capsys
-):
-    settings = parse(config_of(small_store, tmp_path, data__label_fraction=0.3))
-    earlier = {**settings.document, "data": {**settings.document["data"]}}
-    del earlier["data"]["selection"]
-    assert as_begun(settings, None) == settings
-    assert as_begun(settings, settings.document) == settings
-    assert capsys.readouterr().out == ""
-    goes_on = as_begun(settings, earlier)
-    assert goes_on.data.selection == "validation"
-    assert goes_on.document["data"]["selection"] == "validation"
-    assert "goes on with config.data.selection=validation" in capsys.readouterr().out

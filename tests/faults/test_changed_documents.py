@@ -12,7 +12,7 @@ from brats_jax.data.audit import Audit
 from brats_jax.data.splits import Splits
 from brats_jax.errors import BratsError
 from brats_jax.evaluation.summary import summarise_run
-from brats_jax.experiments import config as experiment_config
+from brats_jax.experiments import continuation
 from brats_jax.reporting.read_runs import discover
 from brats_jax.runs import documents
 from brats_jax.runs.axes import Axes
@@ -88,7 +88,7 @@ def test_edited_settings_are_named_with_what_to_do(tmp_path):
     text = path.read_text()
     path.write_text(text.replace("focal", "dice_ce"))
     with pytest.raises(BratsError) as caught:
-        experiment_config.read_unchanged(path, documents.RunConfig, {"loss": "focal"}, None)
+        continuation.read_unchanged(path, documents.RunConfig, {"loss": "focal"}, None)
     assert str(caught.value) == (
         f"{path}: it has changed since it was written (its SHA-256 differs; to keep an edit, "
         "remove its entry 'sha256'); undo the change if it was edited, copy it again if it was "

@@ -16,7 +16,7 @@ from brats_jax.evaluation.fold import FoldEvaluation
 from brats_jax.evaluation.published import publish
 from brats_jax.evaluation.summary import summarise_run
 from brats_jax.experiments.config import parse, split_options
-from brats_jax.experiments.experiment import Fold
+from brats_jax.experiments.fold import Fold
 from brats_jax.experiments.grid_cells import extend
 from brats_jax.inference import exported, stablehlo
 from brats_jax.inference.trained_run import open_run

@@ -1,4 +1,4 @@
-from brats_jax.experiments.config import describe_store
+from brats_jax.experiments.continuation import describe_store
 from brats_jax.runs.store_facts import StoreFacts
 
 

@@ -8,7 +8,6 @@ import signal
 import time
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from meshes import mesh_of
@@ -314,24 +313,6 @@ def test_training_resumes_on_another_number_of_devices(make_stage, after_one_epo
     stage = make_stage(mesh=mesh_of(1))
     assert stage.run().steps == 14
     assert [record["step"] for record in numbers(stage, "train")] == [7, 14]
-
-
-def test_bfloat16_training_begins_with_float32_epochs(make_stage):
-    """A float32 epoch that continues in bfloat16 gives the bits of float32_epochs=1."""
-    half = TASK.computing_in(jnp.bfloat16)
-    whole = make_stage("whole", task=half, float32_epochs=1)
-    whole.run()
-    first = make_stage("parts", task=TASK, epochs=1)
-    first.run()
-    assert numbers(first, "train") == numbers(whole, "train")[:1]
-    assert numbers(first, "validation") != numbers(whole, "validation")[:1]  # of float32
-    rest = make_stage("parts", task=half, float32_epochs=1)
-    rest.run()
-    jax.tree.map(np.testing.assert_array_equal, final_state(rest), final_state(whole))
-    assert {leaf.dtype for leaf in jax.tree.leaves(final_state(rest).params)} == {np.dtype("f4")}
-    single = make_stage("single", task=TASK)
-    single.run()
-    assert numbers(single, "train") != numbers(whole, "train")
 
 
 def test_patches_cut_on_the_device_give_the_bits_of_those_cut_on_the_host(trained, tmp_path):
