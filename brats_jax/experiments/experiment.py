@@ -21,7 +21,8 @@ from brats_jax.experiments.stage_slices import StageSlices
 from brats_jax.runs.documents import RunConfig, Summary
 from brats_jax.runs.folder import FoldFolder, RunFolder
 from brats_jax.runs.left_folds import check_config_is_there
-from brats_jax.runs.settings import Settings, differences
+from brats_jax.runs.settings import Settings
+from brats_jax.runs.settings_document import differences
 from brats_jax.runtime import devices, distributed, locks
 from brats_jax.runtime.console import print_line, print_lines
 from brats_jax.runtime.files import check_folder, make_folder

@@ -34,7 +34,7 @@ from brats_jax.runs.export_document import (
 )
 from brats_jax.runs.export_folder import PROGRAMS, ExportFolder
 from brats_jax.runs.folder import STAGE_OF_TASK, fold_name
-from brats_jax.runs.settings import without_places
+from brats_jax.runs.settings_document import without_paths
 from brats_jax.runtime.document import is_of, read_if_there
 from brats_jax.runtime.files import atomic_group, json_text, make_folder, sha256_of
 from brats_jax.runtime.own_files import OwnFiles, check_replaceable
@@ -135,7 +135,7 @@ def describe(
             ),
             decision=trained.members[0].network.channels.decision if segments else "",
         ),
-        config=without_places(trained.document.config),
+        config=without_paths(trained.document.config),
         versions={
             "brats_jax": about.__version__,
             "jax": jax.__version__,

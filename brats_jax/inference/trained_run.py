@@ -36,7 +36,7 @@ from brats_jax.runs.folder import (
 )
 from brats_jax.runs.left_folds import check_config_is_there
 from brats_jax.runs.seen_persons import hashed_persons
-from brats_jax.runs.settings import without_places
+from brats_jax.runs.settings_document import without_paths
 from brats_jax.runs.sidecars import FoldModel, ModelFacts
 from brats_jax.runs.weights_document import READY, WeightsDocument
 from brats_jax.runtime import devices
@@ -177,7 +177,7 @@ class TrainedRun:
                 FoldModel(m.fold, m.hash, m.network.meta.step, m.temperature) for m in self.members
             ),
             record=self.record,
-            config=without_places(self.document.config),
+            config=without_paths(self.document.config),
             weights=self.weights.weights_sha256 if self.weights else "",
             others=tuple(one.describe() for one in self.others),
         )

@@ -24,7 +24,7 @@ from brats_jax.runs.cleaning_document import FittedSizes
 from brats_jax.runs.documents import StageTraining
 from brats_jax.runs.folder import RunFolder, StageFolder, fold_name
 from brats_jax.runs.seen_persons import hashed_persons
-from brats_jax.runs.settings import without_places
+from brats_jax.runs.settings_document import without_paths
 from brats_jax.runs.weights_document import (
     CardOptions,
     SavedFold,
@@ -200,7 +200,7 @@ def _temperatures(trained: TrainedRun) -> dict[int, float]:
 
 def _without_names(config: Mapping[str, Any]) -> dict[str, Any]:
     """Settings that are passed on: without folders and persons."""
-    found = without_places(config)
+    found = without_paths(config)
     if _NAMES_OF_PERSONS in found.get("data", {}):
         found["data"] = {**found["data"], _NAMES_OF_PERSONS: ""}
     return found

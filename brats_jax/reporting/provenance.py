@@ -9,7 +9,7 @@ from brats_jax.data.planes import AXIAL
 from brats_jax.data.sources.joined import descriptions_in
 from brats_jax.reporting.read_runs import Study
 from brats_jax.runs.pretraining_words import predicted_from
-from brats_jax.runs.settings import flatten, without_places
+from brats_jax.runs.settings_document import flatten, without_paths
 from brats_jax.runtime.text import plural
 
 
@@ -72,7 +72,7 @@ def describe_patients(counts: Mapping[str, int]) -> str:
 
 def configuration(study: Study) -> str:
     """The settings that all runs share, and those in which they differ, as JSON."""
-    configs = [flatten(without_places(run.config)) for run in study.runs]
+    configs = [flatten(without_paths(run.config)) for run in study.runs]
     names = sorted({name for config in configs for name in config})
     shared = {
         n: configs[0].get(n) for n in names if all(c.get(n) == configs[0].get(n) for c in configs)

@@ -7,14 +7,11 @@ not know.
 import dataclasses
 import enum
 import math
-import os
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Self
 
-from brats_jax.data.augment import LATER
 from brats_jax.data.device_store import PLACEMENTS
 from brats_jax.data.folds import ALL, ALL_NAME, is_all, with_fold_numbers
 from brats_jax.data.modalities import MODALITIES, VALID_NAMES, canonical_names
@@ -297,7 +294,7 @@ class Settings(Part):
         Raises:
           BratsError: names the setting, its value and the valid ones.
         """
-        rules = [(n, m) for n, marks in _marks(Settings) for m in marks if isinstance(m, Rule)]
+        rules = [(n, m) for n, marks in marks_of(Settings) for m in marks if isinstance(m, Rule)]
         for name, rule in rules:
             value = self.value(name)
             if not rule.is_valid(value):
@@ -362,87 +359,10 @@ def _canonical(value: Any) -> Any:
     return canonical_names(value)
 
 
-def _marks(kind: type, prefix: str = "") -> Iterator[tuple[str, tuple[Any, ...]]]:
+def marks_of(kind: type, prefix: str = "") -> Iterator[tuple[str, tuple[Any, ...]]]:
     """(dotted name, rules and marks) of every setting of a class and the classes within."""
     for name, annotation in typing.get_type_hints(kind, include_extras=True).items():
         if isinstance(annotation, type) and issubclass(annotation, Part):
-            yield from _marks(annotation, f"{prefix}{name}.")
+            yield from marks_of(annotation, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", getattr(annotation, "__metadata__", ())
-
-
-def _marked(mark: Mark) -> frozenset[str]:
-    return frozenset(name for name, marks in _marks(Settings) if mark in marks)
-
-
-# Dotted names, see `Mark`.
-FREE_TO_CHANGE = _marked(FREE)
-PATHS = _marked(PATH)
-ADDED_LATER = _marked(ADDED)
-
-
-def _defaults(kind: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted name, default as JSON has it) of every setting with a default."""
-    for name, annotation in typing.get_type_hints(kind).items():
-        if isinstance(annotation, type) and issubclass(annotation, Part):
-            yield from _defaults(annotation, f"{prefix}{name}.")
-    for one in dataclasses.fields(kind):
-        if one.default is not dataclasses.MISSING:
-            value = one.default
-            yield f"{prefix}{one.name}", list(value) if isinstance(value, tuple) else value
-
-
-_DEFAULTS = dict(_defaults(Settings)) | {
-    f"{stage}.augmentation.{name}": False for stage in ("pretrain", "segment") for name in LATER
-}
-# The meaning of a setting that a run of an earlier version does not have, if it is not the default.
-BEFORE = {"data.selection": "validation"}
-IF_ABSENT = {**_DEFAULTS, **BEFORE}
-
-
-def flatten(nested: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested settings by dotted name, as the command line has them."""
-    from flax import traverse_util  # a third of a second that --status and --help need not wait
-
-    return traverse_util.flatten_dict(nested, sep=".")
-
-
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """'name: before -> now' of every setting that differs and changes the result.
-
-    Args:
-      before, now: settings as JSON has them.
-    """
-    old, new = flatten(before), flatten(now)
-    return [
-        f"{name}: {old.get(name, IF_ABSENT.get(name))} -> {new.get(name, IF_ABSENT.get(name))}"
-        for name in sorted({**old, **new})
-        if name not in FREE_TO_CHANGE
-        and (name in old or name not in ADDED_LATER or name in _DEFAULTS)
-        and old.get(name, IF_ABSENT.get(name)) != new.get(name, IF_ABSENT.get(name))
-        and not (name in PATHS and old.get(name) and new.get(name))
-    ]
-
-
-def without_places(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings for a file that is passed on: without the folders of the machine.
-
-    Paths among the settings that this program knows are empty, because the content counts (the
-    fingerprint of a store, the hash of weights); absolute paths in others are cut to their name.
-    """
-
-    def reduced(value: Any, name: str) -> Any:
-        if isinstance(value, Mapping):
-            return {key: reduced(item, f"{name}.{key}".lstrip(".")) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [reduced(item, name) for item in value]
-        if not isinstance(value, str):
-            return value
-        if name in _PLACES:
-            return ""
-        return Path(value).name if os.sep in value else value
-
-    return {key: reduced(value, key) for key, value in config.items()}
-
-
-_PLACES = ("data.store", "pretrain.run", "compilation_cache")

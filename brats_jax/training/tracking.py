@@ -24,7 +24,8 @@ from brats_jax import about
 from brats_jax.errors import BratsError
 from brats_jax.runs.documents import Evaluation, Score
 from brats_jax.runs.folder import FoldFolder, StageFolder
-from brats_jax.runs.settings import AUTO, Settings, flatten, tracker_names, without_places
+from brats_jax.runs.settings import AUTO, Settings, tracker_names
+from brats_jax.runs.settings_document import flatten, without_paths
 from brats_jax.runs.tracking_document import tracking_id
 from brats_jax.runtime import distributed
 from brats_jax.runtime.console import print_line
@@ -255,7 +256,7 @@ class Tracking:
                     f"note: {workdir}: not logged to {name}: {reason}, but it is not installed; "
                     f"pip install 'brats_jax[{name}]'"
                 )
-        params = flatten({"version": about.__version__, **without_places(settings.document)})
+        params = flatten({"version": about.__version__, **without_paths(settings.document)})
         params |= {name: "" for name in NAMES_OF_PATIENTS if name in params}
         return cls(tuple(found), workdir.resolve().name, params)
 

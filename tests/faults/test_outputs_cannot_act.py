@@ -7,7 +7,7 @@ from report_examples import write_run
 from report_pages import Page
 
 from brats_jax.reporting.page import write_report
-from brats_jax.runs.settings import without_places
+from brats_jax.runs.settings_document import without_paths
 from brats_jax.runtime.text import csv_cell, one_line, printable, without_folders
 
 NAMES = ("=HYPERLINK(1)", "@SUM(1)", "<script>alert(1)<", "[x](javascript:1)")
@@ -64,7 +64,7 @@ def test_nothing_that_is_passed_on_names_the_folders_of_the_machine(study):
         "seed": 0,
         "x": ["/d/e"],
     }
-    assert without_places(config) == {
+    assert without_paths(config) == {
         "data": {"store": ""}, "encoder_init": "w.safetensors", "seed": 0, "x": ["e"]
     }  # fmt: skip
 
