@@ -238,7 +238,7 @@ def _readers_of_outputs(folder: Path) -> list[Reader]:
     from brats_jax.runs.export_document import ExportDocument
     from brats_jax.runs.folder import PredictionFolder
     from brats_jax.runs.sidecars import SegmentationSidecar
-    from brats_jax.training.transfer import read_safetensors
+    from brats_jax.training.encoder_weights import read_safetensors
 
     out, exported, name = folder / "out", folder / "exported", prediction_examples.CASES[0]
     with prediction_examples.shallow():

@@ -16,7 +16,7 @@ from brats_jax.evaluation.tallies import LESION_REGIONS
 from brats_jax.metrics import overlap
 from brats_jax.runs.documents import CROSS_VALIDATION, KEYS, Evaluation, FoldsScore, Score, Summary
 from brats_jax.runs.folder import RunFolder
-from brats_jax.runs.pretraining_words import predicted_from
+from brats_jax.runs.pretext_label import pretext_label
 from brats_jax.runs.sidecars import LATER_S
 from brats_jax.runtime import locks
 from brats_jax.runtime.console import print_line
@@ -232,7 +232,7 @@ def _of_set(summary: Summary) -> str:
 
 
 def _pretraining_table(summary: Summary) -> list[str]:
-    title = predicted_from(summary.target, summary.inputs, summary.pretext)
+    title = pretext_label(summary.target, summary.inputs, summary.pretext)
     names = ("MSE (slices)", "PSNR dB (slices)", "SSIM (slices)")
     # A long title has a line of its own.
     above, first = ([title], "") if len(title) >= _FIRST_COLUMN else ([], title)

@@ -25,7 +25,7 @@ def augmentation_of(stage: str, chosen: Mapping[str, Any]) -> Augmentation | Non
     for field, value in chosen.items():
         if field not in _DEFAULTS:
             raise BratsError(f"{name}.{field}: unknown; valid are {', '.join(_DEFAULTS)}")
-        if (expected := _other_than(_DEFAULTS[field], value)) is not None:
+        if (expected := _expected_instead(_DEFAULTS[field], value)) is not None:
             raise BratsError(f"{name}.{field}={value}: give {expected}")
     if not any(chosen.values()):
         return None
@@ -38,8 +38,8 @@ def augmentation_of(stage: str, chosen: Mapping[str, Any]) -> Augmentation | Non
         raise BratsError(f"{name}: {error}") from None
 
 
-def _other_than(default: Any, value: Any) -> str | None:
-    """What to give in place of a value of another type than the default's; None: it fits."""
+def _expected_instead(default: Any, value: Any) -> str | None:
+    """The values that a field takes, for a message; None if `value` has the default's type."""
 
     def is_number(x: Any) -> bool:
         return isinstance(x, Real) and not isinstance(x, bool)

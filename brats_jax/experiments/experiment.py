@@ -20,7 +20,7 @@ from brats_jax.experiments.fold import NOTHING_TO_EVALUATE, Fold
 from brats_jax.experiments.stage_slices import StageSlices
 from brats_jax.runs.documents import RunConfig, Summary
 from brats_jax.runs.folder import FoldFolder, RunFolder
-from brats_jax.runs.left_folds import check_config_is_there
+from brats_jax.runs.missing_config import check_config_exists
 from brats_jax.runs.settings import Settings
 from brats_jax.runs.settings_document import differences
 from brats_jax.runtime import devices, distributed, locks
@@ -133,7 +133,7 @@ def _start(settings: Settings, store: Store, folder: RunFolder, mode: str, mesh:
     checks.check_labels(store, mode)
     if mode == "evaluate" and not folder.exists:
         raise BratsError(f"{folder.path}: no run there to evaluate; train it first")
-    check_config_is_there(folder.path)
+    check_config_exists(folder.path)
     options = experiment_config.split_options(settings)
     if not folder.splits_json.exists():
         # Refuse impossible splits, pretrainings and weight files before anything is written.

@@ -139,16 +139,17 @@ class Fold:
             return
         stage = self.stage(name)
         training = self.describe(name)
-        labels = without = ""
+        budget = unlabelled = ""
         if training.patients < training.of_patients:
-            labels = f"{'' if name == 'pretrain' else 'the labels of '}{training.patients} of "
+            budget = f"{'' if name == 'pretrain' else 'the labels of '}{training.patients} of "
         if training.unlabelled:
-            without = f" ({training.unlabelled:,} with scans without labels)"
-        words = self.slices.words(stage.task), stage.task.size_in_words(stage.options.patch_size)
-        for line in (*self.slices.notes(stage.task), *filter(None, words)):
+            unlabelled = f" ({training.unlabelled:,} with scans without labels)"
+        task, patch_size = stage.task, stage.options.patch_size
+        notes = [*self.slices.left_out_notes(task), self.slices.selection_note(task)]
+        for line in filter(None, (*notes, task.cost_note(patch_size))):
             print_line(f"{title}: {line}")
         print_line(
-            f"{title}: trains on {labels}{plural(training.of_patients, 'patient')}{without}, "
+            f"{title}: trains on {budget}{plural(training.of_patients, 'patient')}{unlabelled}, "
             f"{training.slices:,} of {plural(training.of_slices, 'slice')}; "
             f"{plural(training.epochs, 'epoch')} of {plural(training.steps_per_epoch, 'step')}"
         )
@@ -186,7 +187,7 @@ class Fold:
         share of the unlabelled patients it is as long as with all of them.
         """
         task = experiment_config.task(self.settings, name)
-        self.slices.check(task)
+        self.slices.check_not_empty(task)
         all_slices = self.slices.all_training(task)
         options = experiment_config.train_options(self.settings, name, self.folder.number)
         options = dataclasses.replace(

@@ -190,9 +190,9 @@ def parse_axes(
         seeds=tuple(int(seed) for seed in seeds),
         folds=tuple(folds),
         patients=tuple(_patients(value) for value in label_patients if value != "all"),
-        pretexts=tuple(_one_of("pretexts", value, shared) for value in pretexts),
-        transfers=tuple(_one_of("transfers", value, shared) for value in transfers),
-        unlabelled=tuple(_as_set_if(value, shared) for value in unlabelled),
+        pretexts=tuple(_pretext(value, shared) for value in pretexts),
+        transfers=tuple(_transfer(value, shared) for value in transfers),
+        unlabelled=tuple(_unlabelled(value, shared) for value in unlabelled),
     )
     needed = {"losses": axes.losses, "ssl": axes.ssl, "seeds": axes.seeds}
     if not label_patients:
@@ -218,13 +218,16 @@ def parse_axes(
     return dataclasses.replace(axes, **same)  # type: ignore[arg-type]
 
 
-def _one_of(flag: str, text: str, shared: Settings | None) -> str:
-    """A pretext or transfer in the form of `Axes`; '' where it is that of the settings."""
-    if flag == "transfers":
-        if text not in TRANSFER_PARTS:
-            valid = ", ".join(TRANSFER_PARTS)
-            raise BratsError(f"--transfers={text}: valid values are {valid}")
-        return "" if shared is not None and text == shared.transfer.parts else text
+def _transfer(text: str, shared: Settings | None) -> str:
+    """A transfer in the form of `Axes`; '' where it is that of the settings."""
+    if text not in TRANSFER_PARTS:
+        valid = ", ".join(TRANSFER_PARTS)
+        raise BratsError(f"--transfers={text}: valid values are {valid}")
+    return "" if shared is not None and text == shared.transfer.parts else text
+
+
+def _pretext(text: str, shared: Settings | None) -> str:
+    """A pretext in the form of `Axes`; '' where it is that of the settings."""
     task, plus, decoder = text.partition("+")
     if task not in PRETEXTS or (plus and decoder not in DECODERS):
         raise BratsError(
@@ -240,7 +243,8 @@ def _one_of(flag: str, text: str, shared: Settings | None) -> str:
     return f"{task}+{decoder}" if decoder else task
 
 
-def _as_set_if(percent: int, shared: Settings | None) -> int:
+def _unlabelled(percent: int, shared: Settings | None) -> int:
+    """A percentage in the form of `Axes`; AS_SET where it is that of the settings."""
     if shared is not None and percent == 100 * shared.pretrain.unlabelled_fraction:
         return AS_SET
     return percent
@@ -285,6 +289,6 @@ def parse_shard(text: str) -> tuple[int, int]:
     return int(index), int(count)
 
 
-def share(cells: Sequence[Cell], index: int, count: int) -> list[Cell]:
+def cells_of_shard(cells: Sequence[Cell], index: int, count: int) -> list[Cell]:
     """The cells of worker `index` of `count`: every count-th, so that all get each kind."""
     return list(cells[index::count])

@@ -25,12 +25,12 @@ from brats_jax.experiments import config as experiment_config
 from brats_jax.experiments.cell_process import Attempt, error_line, run_process
 from brats_jax.experiments.grid_cells import (
     AXES,
+    cells_of_shard,
     check_cells,
     extend,
     flags_of,
     parse_axes,
     parse_shard,
-    share,
 )
 from brats_jax.experiments.grid_state import summary_line
 from brats_jax.experiments.stage_slices import StageSlices
@@ -112,7 +112,7 @@ def run_grid(
     extend(grid, settings, store, axes)
 
     everything = enumerate_cells([axes])
-    mine = share(everything, index, count)
+    mine = cells_of_shard(everything, index, count)
     part = f", of which {len(mine)} are run here (--shard={index}/{count})" if count > 1 else ""
     print_line(f"grid: {plural(len(everything), 'cell')}{part}")
     command = _cell_command(config_file, overrides, grid)
@@ -310,10 +310,9 @@ class GridRunner:
             attempt.end("stopped")
             print_line(f"grid: stopped in {cell.name}; the same command continues from there")
             raise Interrupted(stop.signal_number)
-        else:
-            self.failed[cell] = error_line(log, start, status)
-            attempt.end("failed", self.failed[cell])
-            print_line(f"grid: {cell.name} FAILED: {self.failed[cell]}")
+        self.failed[cell] = error_line(log, start, status)
+        attempt.end("failed", self.failed[cell])
+        print_line(f"grid: {cell.name} FAILED: {self.failed[cell]}")
         return True
 
     def _print_summary(self) -> None:

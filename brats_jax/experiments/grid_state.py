@@ -70,8 +70,8 @@ def status(grid: GridFolder) -> str:
     """
     found = table(grid, [progress_of(grid, cell) for cell in read_cells(grid)])
     parts = read_document(grid.grid_json, GridConfig).axes
-    words = [axes.words for axes in parts if axes.words]
-    return "\n".join([found, "", *(f"over {line}" for line in words)]) if words else found
+    lines = [f"over {axes.description}" for axes in parts if axes.description]
+    return "\n".join([found, "", *lines]) if lines else found
 
 
 def table(grid: GridFolder, cells: Sequence[Progress]) -> str:

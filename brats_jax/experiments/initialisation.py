@@ -14,6 +14,7 @@ from brats_jax.runs.settings import Settings
 from brats_jax.runtime.console import print_line
 from brats_jax.tasks import Task
 from brats_jax.training import transfer
+from brats_jax.training.encoder_weights import load_encoder
 from brats_jax.training.trainer import Initialiser
 
 PART_WORDS = {
@@ -48,7 +49,7 @@ class Initialisation:
         if self._from_pretraining:
             return self._transfer
         if self._from_file:
-            return lambda params, stats: _load(self.settings, self.task, params, stats)
+            return lambda params, stats: _loaded(self.settings, self.task, params, stats)
         return None
 
     def transferred(self) -> Weights | None:
@@ -63,8 +64,8 @@ class Initialisation:
         shapes = models.shapes(lambda: self.task.build_to_train(0))
         if self._from_pretraining:
             theirs = experiment_config.pretraining(self.settings).stem_channels
-            return transfer.transferred(shapes, theirs, ours, chosen.parts)
-        return transfer.transferred(shapes, ours, ours) if self._from_file else None
+            return transfer.transfer_mask(shapes, theirs, ours, chosen.parts)
+        return transfer.transfer_mask(shapes, ours, ours) if self._from_file else None
 
     @property
     def _from_pretraining(self) -> bool:
@@ -84,7 +85,7 @@ class Initialisation:
             f"{source.meta.step} ({task.metric} {source.meta.value:.4f})"
         )
         if chosen.other_stem == "encoder_init":
-            loaded, _ = _load(self.settings, self.task, params, stats)
+            loaded, _ = _loaded(self.settings, self.task, params, stats)
             params = transfer.with_stem_of(loaded, params)
         how = (task.stem_channels, self.task.stem_channels, chosen.parts)
         return (
@@ -101,10 +102,10 @@ def check_weight_file(settings: Settings) -> None:
     for name in experiment_config.stages_of(settings, "train" if segments else "pretrain"):
         task = experiment_config.task(settings, name)
         _, params, stats = models.split(task.build(0))
-        _load(settings, task, params, stats)
+        _loaded(settings, task, params, stats)
 
 
-def _load(
+def _loaded(
     settings: Settings, task: Task, params: Weights, stats: Weights
 ) -> tuple[Weights, Weights]:
-    return transfer.load_encoder(Path(settings.encoder_init), params, stats, task.stem_channels)
+    return load_encoder(Path(settings.encoder_init), params, stats, task.stem_channels)

@@ -27,9 +27,9 @@ from brats_jax.runs.settings import Settings
 from brats_jax.runtime.text import plural
 from brats_jax.tasks import Task
 
-# Where no patient is held out to validate on, the curve of the validation is over the slices of one
-# patient in so many: as long as with folds, and a stage that diverges is noticed.
-SHOWN = 5
+# Without a validation set, a stage is validated on the training slices of every fifth patient: it
+# takes as long as with five folds, and shows whether the training diverges.
+VALIDATED_PATIENTS = 5
 
 
 @dataclass(frozen=True)
@@ -88,11 +88,11 @@ class StageSlices:
             indices = np.flatnonzero(np.isin(self.store.patient_of, patients))
         if self._has_validation:
             return indices
-        return every_kth_patient(self.store, indices, SHOWN)
+        return every_kth_patient(self.store, indices, VALIDATED_PATIENTS)
 
     @property
     def _has_validation(self) -> bool:
-        """Not so if all patients train, nor in a cross-validation."""
+        """False if all patients train, and in a cross-validation."""
         return self.fold != ALL and not self.splits.cross_validates
 
     def held_out(self, task: Task) -> np.ndarray:
@@ -110,7 +110,7 @@ class StageSlices:
         return "held_out" if len(budget.held_out) else "last"
 
     def _budget(self, task: Task) -> LabelBudget | None:
-        """Of a segmentation with the labels of some patients only."""
+        """The budget of a segmentation with the labels of some patients; None: of all."""
         data = self.settings.data
         if task.name == "pretrain" or not self.settings.uses_few_labels:
             return None
@@ -141,7 +141,7 @@ class StageSlices:
             self.check_labels()
         for name in experiment_config.stages_of(self.settings, mode):
             task = experiment_config.task(self.settings, name)
-            self.check(task)
+            self.check_not_empty(task)
             if not self.splits.all_train and not len(self.test(task)):
                 raise BratsError(
                     f"{fold_title(self.fold)} {name}: no test slice of a patient with "
@@ -156,12 +156,12 @@ class StageSlices:
         found = usable_slices(self.store, self.split.test, task.testable(self.store.present))
         return select_slices(self.store, found, self.settings.evaluation.slices)
 
-    def words(self, task: Task) -> str:
-        """The rule by which a checkpoint is chosen; '' where it is the usual one."""
+    def selection_note(self, task: Task) -> str:
+        """A line on how the checkpoint is chosen; '' for the score on the validation set."""
         if not self._has_validation:
             return (
                 "the last checkpoint is taken; validation is on slices that it trains on, of one "
-                f"patient in {SHOWN}"
+                f"patient in {VALIDATED_PATIENTS}"
             )
         if self._budget(task) is None:
             return ""
@@ -181,7 +181,7 @@ class StageSlices:
             "last checkpoint is taken; validation is on the training slices"
         )
 
-    def check(self, task: Task) -> None:
+    def check_not_empty(self, task: Task) -> None:
         """Refuses a stage without slices (BratsError)."""
         for name, found in (
             ("training", self.training(task)),
@@ -196,8 +196,8 @@ class StageSlices:
                     "patients"
                 )
 
-    def notes(self, task: Task) -> list[str]:
-        """Lines on patients who are left out, because they lack what the task needs."""
+    def left_out_notes(self, task: Task) -> list[str]:
+        """Lines on patients who are left out because they lack a modality or labels."""
         usable = task.usable(self.store.present)
         sets = {"training": self.split.train, "validation": self.split.validation}
         if task.name == "pretrain":

@@ -10,7 +10,7 @@ from brats_jax.errors import BratsError
 from brats_jax.inference.trained_run import TrainedRun, open_run
 from brats_jax.inference.weights_reader import open_weights
 from brats_jax.runs.folder import locate_fold
-from brats_jax.runs.left_folds import check_config_is_there
+from brats_jax.runs.missing_config import check_config_exists
 from brats_jax.runs.weights_document import READY, WeightsFolder
 
 
@@ -45,8 +45,8 @@ def open_model(
     name = os.fspath(path)
     if name in ready_models():
         return open_weights(READY / name, task_name, mesh, calibrated=calibrated, dtype=dtype)
-    check_config_is_there(found)
-    check_config_is_there(found.parent)
+    check_config_exists(found)
+    check_config_exists(found.parent)
     if not (found / WeightsFolder(found).config_json.name).exists() and (
         WeightsFolder(found).weights.exists()
     ):

@@ -34,7 +34,7 @@ from brats_jax.runs.folder import (
     checkpoint_steps,
     locate_fold,
 )
-from brats_jax.runs.left_folds import check_config_is_there
+from brats_jax.runs.missing_config import check_config_exists
 from brats_jax.runs.seen_persons import hashed_persons
 from brats_jax.runs.settings_document import without_paths
 from brats_jax.runs.sidecars import FoldModel, ModelFacts
@@ -207,8 +207,8 @@ def open_run(
     """
     located = locate_fold(path)
     if located is None:
-        check_config_is_there(path)
-        check_config_is_there(path.parent)
+        check_config_exists(path)
+        check_config_exists(path.parent)
         raise BratsError(
             f"--checkpoint={path}: no run there; give the --workdir of a training, or RUN/fold_K"
         )

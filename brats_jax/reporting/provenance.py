@@ -8,7 +8,7 @@ from typing import Any
 from brats_jax.data.planes import AXIAL
 from brats_jax.data.sources.joined import descriptions_in
 from brats_jax.reporting.read_runs import Study
-from brats_jax.runs.pretraining_words import predicted_from
+from brats_jax.runs.pretext_label import pretext_label
 from brats_jax.runs.settings_document import flatten, without_paths
 from brats_jax.runtime.text import plural
 
@@ -29,7 +29,7 @@ def facts(study: Study) -> Iterator[str]:
         stores[line + describe_patients(store.patients)] = None
         if run.ssl:
             settings = run.document.settings.pretrain
-            words = predicted_from(settings.target, settings.inputs, settings.task)
+            words = pretext_label(settings.target, settings.inputs, settings.task)
             decoder = "" if settings.decoder == "transposed" else f", decoder {settings.decoder}"
             pretrainings[f"Pretraining predicts {words}{decoder}."] = None
     yield from (*stores, *pretrainings)

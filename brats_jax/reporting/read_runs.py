@@ -33,8 +33,8 @@ from brats_jax.runs.folder import (
     find_runs,
 )
 from brats_jax.runs.grid import progress_of, read_cells
-from brats_jax.runs.left_folds import without_config
 from brats_jax.runs.metrics_jsonl import read_metrics
+from brats_jax.runs.missing_config import missing_config_notes
 from brats_jax.runs.subsets_document import SubsetEvaluation, SubsetFiles
 from brats_jax.runtime.document import (
     Document,
@@ -230,7 +230,7 @@ def discover(workdir: Path) -> Study:
     for cell in study.cells:
         requested[cell.run] = (*requested.get(cell.run, ()), cell.fold)
     stores: dict[str, Store | None] = {}
-    study.problems += without_config(workdir)
+    study.problems += missing_config_notes(workdir)
     of_all = []
     for folder in folders:
         run = _read_run(folder, workdir, requested, stores, study.problems)

@@ -39,7 +39,7 @@ class Axes(Part):
         return {name: value for name, value in every.items() if value or name not in _ADDED}
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """The axes with several values, 'seeds 0, 1; label budgets 1 patient, 100 %'."""
         budgets = [f"{n} patient{'s' * (n > 1)}" for n in self.patients]
         budgets += [f"{percent} %" for percent in self.percents]

@@ -13,7 +13,7 @@ from brats_jax.runtime.document import Document, Part, Sealed, SealedDocument
 from brats_jax.runtime.json_text import parse_json
 
 REEVALUATE_HINT = "give the command that trained again: it evaluates again without training"
-_AGAIN_HINT = "give the command that trained again: it makes this file again"
+_REMAKE_HINT = "give the command that trained again: it makes this file again"
 _SETTINGS_HINT = (
     "undo the change if it was edited, copy it again if it was copied, or give another --workdir"
 )
@@ -119,7 +119,7 @@ class StageTraining(SealedDocument):
     """
 
     SCHEMA: ClassVar[str] = "brats_jax.training"
-    REMEDY: ClassVar[str] = _AGAIN_HINT
+    REMEDY: ClassVar[str] = _REMAKE_HINT
     patients: int
     of_patients: int
     slices: int
@@ -143,7 +143,7 @@ class StageResult(SealedDocument):
       seconds: of its last call.
     """
 
-    REMEDY: ClassVar[str] = _AGAIN_HINT
+    REMEDY: ClassVar[str] = _REMAKE_HINT
     metric: str
     best: float
     best_step: int

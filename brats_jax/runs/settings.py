@@ -68,7 +68,7 @@ CONTEXT = within(0, 2)  # slices on each side
 PROBABILITY = Rule(lambda value: 0 <= value <= 1, "give 0 to 1")
 SLICES = one_of(("tumour", "all"))
 SELECTIONS = ("budget", "validation")  # where a checkpoint is chosen, with labels of some patients
-# What a segmentation takes from its pretraining (`training.transfer.in_part`), and the values of
+# What a segmentation takes from its pretraining (`training.transfer.is_in_part`), and the values of
 # the stem's channels of other modalities; the first of each is the paper's.
 TRANSFER_PARTS = ("encoder", "encoder_decoder", "stem", "all_but_stem", "batch_norm_statistics")
 OTHER_STEMS = ("random", "encoder_init")

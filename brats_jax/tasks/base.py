@@ -169,7 +169,7 @@ class Task(abc.ABC):
         """The network of `build`, perhaps with parts for its loss alone (`models.AUXILIARY`)."""
         return self.build(seed)
 
-    def size_in_words(self, patch_size: int) -> str:
+    def cost_note(self, patch_size: int) -> str:
         """Parameters of the network, and multiplications for a patch, which take no compiling."""
         patch = (patch_size, patch_size, len(self.stem_channels))
         cost = cost_of(lambda: self.build(0), patch)

@@ -140,7 +140,7 @@ def optimizer_of(
       options: of the stage.
       schedule: its learning rate.
       steps_per_epoch: optimiser steps in an epoch.
-      transferred: parameters that are frozen or slowed down (`transfer.transferred`), or None.
+      transferred: parameters that are frozen or slowed down (`transfer.transfer_mask`), or None.
     """
     optimizer = adam(schedule)
     if options.optimizer == "adamw":

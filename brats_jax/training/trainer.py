@@ -68,7 +68,7 @@ class Stage:
       folder: the stage's folder.
       mesh: the devices.
       initialise: edits the initial parameters before the first step (transfer).
-      transferred: parameters that are frozen or slowed down (`transfer.transferred`), or None.
+      transferred: parameters that are frozen or slowed down (`transfer.transfer_mask`), or None.
       record: facts on the data, which every checkpoint holds.
       splits: `Splits.digest`, which every checkpoint holds too; '' for none.
       dispatch_steps: steps in a full dispatch, also on CPU; None: `feed.steps_per_dispatch`.

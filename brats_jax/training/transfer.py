@@ -18,24 +18,19 @@ With a fusion other than `early` a stem, an encoder or a bias belongs to one mod
 modalities that both networks read are copied, and a shared encoder is copied as a whole.
 
 All other leaves of the encoder have equal shapes and are copied, BatchNorm statistics included.
-The decoder and the head stay randomly initialised. `transferred` marks what was copied.
-
-`load_encoder` reads ResNet-50 weights with torchvision's names from a safetensors file.
+The decoder and the head stay randomly initialised. `transfer_mask` marks what was copied.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from safetensors import SafetensorError, safe_open
 
 from brats_jax.data.neighbours import AT, canonical_channel, is_presence
 from brats_jax.errors import BratsError
-from brats_jax.models.torch_weights import LeafPath, leaves, torch_name
-from brats_jax.runs.folder import STAGE_OF_TASK
+from brats_jax.models.torch_weights import LeafPath, leaves
 from brats_jax.runs.settings import TRANSFER_PARTS
 
 State = TypeVar("State")
@@ -47,13 +42,8 @@ STEM_LAYERS, STAGES = ("conv1", "bn1"), ("layer1", "layer2", "layer3", "layer4")
 BY_MODALITY = ("stems", "own", "identity")
 STATISTICS = ("mean", "var")  # leaves of a BatchNorm that are not parameters
 
-# Prefixes that wrappers add to torchvision's names.
-PREFIXES = ("module.", "model.", "encoder.", "backbone.")
-NOT_ENCODER = ("fc.", "decoder.", "head.")
-PICKLED_SUFFIXES = (".pth", ".pt", ".bin", ".pkl", ".pickle", ".ckpt", ".tar")
 
-
-def in_part(parts: str, path: LeafPath) -> bool:
+def is_in_part(parts: str, path: LeafPath) -> bool:
     """Whether a leaf belongs to one of `TRANSFER_PARTS`.
 
     encoder                 the five stages and the stem, with BatchNorm statistics
@@ -114,7 +104,7 @@ def transfer_parts(
       target: the same kind of pytree of the model to initialise; not changed.
       source_modalities, target_modalities: input channels of the two by name, in order. If
         they have none in common, the target's stem stays and the other leaves are copied.
-      parts: one of `TRANSFER_PARTS`, see `in_part`.
+      parts: one of `TRANSFER_PARTS`, see `is_in_part`.
 
     Returns:
       A new pytree like `target`. Copied leaves have their own memory: `source` and the result
@@ -124,16 +114,16 @@ def transfer_parts(
       BratsError: an unknown or repeated modality; a number of modalities other than the stem's
         channels; parts that differ in a leaf or its shape (another width, another decoder).
     """
-    source_names = _modality_names(source_modalities, "source")
-    target_names = _modality_names(target_modalities, "target")
+    source_names = modality_names(source_modalities, "source")
+    target_names = modality_names(target_modalities, "target")
     wanted = {
         path: leaf
         for path, leaf in leaves(source)
-        if in_part(parts, path) and _modality_of(path) in (None, *target_names)
+        if is_in_part(parts, path) and _modality_of(path) in (None, *target_names)
     }
     edited = []
     for path, old in leaves(target):
-        if not in_part(parts, path) or _modality_of(path) not in (None, *source_names):
+        if not is_in_part(parts, path) or _modality_of(path) not in (None, *source_names):
             edited.append(old)
             continue
         if path not in wanted:
@@ -141,7 +131,7 @@ def transfer_parts(
         new = wanted.pop(path)
         if _is_stem(path) and path[-1] == "kernel":
             theirs, ours = (_channels_of(path, names) for names in (source_names, target_names))
-            edited.append(_transfer_stem(new, old, theirs, ours))
+            edited.append(transfer_stem(new, old, theirs, ours))
             continue
         if new.shape != old.shape:
             raise BratsError(_shape_message(path, new.shape, old.shape))
@@ -152,7 +142,7 @@ def transfer_parts(
     return jax.tree.unflatten(jax.tree.structure(target), edited)
 
 
-def transferred(
+def transfer_mask(
     target: State,
     source_modalities: Sequence[str],
     target_modalities: Sequence[str],
@@ -168,11 +158,11 @@ def transferred(
       A pytree like `target` of bool arrays that broadcast to its leaves: True or False; for a
       stem's kernel [1, 1, C, 1], True for the channels that the source has.
     """
-    source_names = _modality_names(source_modalities, "source")
-    target_names = _modality_names(target_modalities, "target")
+    source_names = modality_names(source_modalities, "source")
+    target_names = modality_names(target_modalities, "target")
     marks = []
     for path, _ in leaves(target):
-        mark = np.array(in_part(parts, path) and _modality_of(path) in (None, *source_names))
+        mark = np.array(is_in_part(parts, path) and _modality_of(path) in (None, *source_names))
         if _is_stem(path) and path[-1] == "kernel":
             theirs, ours = (_channels_of(path, names) for names in (source_names, target_names))
             shared = np.array([name in theirs for name in ours])
@@ -188,80 +178,13 @@ def with_stem_of(source: State, target: State) -> State:
     return jax.tree.unflatten(jax.tree.structure(target), edited)
 
 
-def load_encoder(
-    path: str | Path, params: State, stats: State, modalities: Sequence[str] | None = None
-) -> tuple[State, State]:
-    """Reads ResNet-50 weights with torchvision's or timm's names into a model's encoder.
-
-    Names may have a prefix (`module.`, `model.`, `encoder.`, `backbone.`). Ignores `fc.*`,
-    `num_batches_tracked`, and the `decoder.*` and `head.*` of an exported network.
-
-    Convolutions are transposed from OIHW to HWIO. An RGB stem is adapted to C modalities by
-    timm's rule (`adapt_input_conv`), which keeps the response to equal channels:
-
-        kernel[:, :, c] = 3 / C * rgb[:, :, c % 3]     for C > 1
-        kernel[:, :, 0] = red + green + blue           for C = 1
-
-    The stem of a file that names its modalities (an exported network) is copied modality by
-    modality, as in `transfer_parts`.
+def modality_names(modalities: Sequence[str], which: str) -> list[str]:
+    """The canonical names of input channels; refuses one that is named twice (BratsError).
 
     Args:
-      path: a .safetensors file; pickled formats are refused.
-      params, stats: the model's parameters and BatchNorm statistics; not changed.
-      modalities: the model's input channels by name, in order; None: as those of the file.
-
-    Returns:
-      New (params, stats): the encoder from the file, all other leaves as given.
-
-    Raises:
-      BratsError: a file that is missing, pickled or not safetensors; tensors that are missing,
-        unexpected or of another shape.
-
-    Reference: https://github.com/huggingface/pytorch-image-models/blob/main/timm/models/_manipulate.py
+      modalities: input channels by name, in order.
+      which: 'source' or 'target', for the message.
     """
-    tensors, theirs = read_safetensors(Path(path))
-    if tensors and {name.split(".")[0] for name in tensors} <= {*STAGE_OF_TASK}:
-        raise BratsError(
-            f"{path}: weights that stand in place of a run, not those of one encoder; export the "
-            "run with --format=stablehlo, and give segment_fold_K.safetensors of that"
-        )
-    ours = dict(leaves(params))[STEM]
-    channels = ours.shape[2]
-    stem = tensors.get("conv1.weight")
-    if stem is None or stem.ndim != 4:
-        pass  # reported below with all other problems
-    elif theirs and modalities:
-        source = jnp.asarray(stem.transpose(2, 3, 1, 0))
-        try:
-            names = _modality_names(theirs, "source"), _modality_names(modalities, "target")
-            if source.shape[:2] + source.shape[3:] == ours.shape[:2] + ours.shape[3:]:
-                new = _transfer_stem(source, ours, *names)
-                tensors["conv1.weight"] = np.asarray(new).transpose(3, 2, 0, 1)
-        except BratsError as error:
-            raise BratsError(f"{path}: {error}; or export it again") from None
-    elif not theirs and stem.shape[1] == 3 != channels:
-        tensors["conv1.weight"] = _adapt_stem(stem, channels)
-    problems: list[str] = []
-    expected: set[str] = set()
-    new_params = _load_state(params, tensors, expected, problems)
-    new_stats = _load_state(stats, tensors, expected, problems)
-    problems += [f"unexpected {name}" for name in tensors if name not in expected]
-    width = None if stem is None or stem.ndim != 4 else stem.shape[0]
-    if expected == set(tensors) and width != ours.shape[3]:
-        raise BratsError(
-            f"{path}: width is {width} there, {ours.shape[3]} here; give "
-            f"--config.model.width={width}, or weights of another file"
-        )
-    if problems:
-        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
-        raise BratsError(
-            f"{path}: not the weights of this ResNet-50: {', '.join(problems[:5])}{more}; "
-            "use torchvision's or timm's resnet50 (width 64)"
-        )
-    return new_params, new_stats
-
-
-def _modality_names(modalities: Sequence[str], which: str) -> list[str]:
     if isinstance(modalities, str):
         modalities = [modalities]
     names = [canonical_channel(name) for name in modalities]
@@ -271,9 +194,21 @@ def _modality_names(modalities: Sequence[str], which: str) -> list[str]:
     return names
 
 
-def _transfer_stem(
+def transfer_stem(
     source: jax.Array, target: jax.Array, source_names: list[str], target_names: list[str]
 ) -> jax.Array:
+    """Copies the channels that two stems share, by name.
+
+    Args:
+      source, target: kernels float[h, w, C, width]; C may differ.
+      source_names, target_names: their input channels, in order.
+
+    Returns:
+      A copy of `target` with the channels of `source`.
+
+    Raises:
+      BratsError: a number of names other than C; kernels of another size or width.
+    """
     for kernel, names, which in (
         (source, source_names, "source"),
         (target, target_names, "target"),
@@ -304,72 +239,3 @@ def _same(path: LeafPath) -> str:
 
 def _dotted(path: LeafPath) -> str:
     return ".".join(path)
-
-
-def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The encoder's tensors, and its input modalities if the file names them."""
-    if path.suffix.lower() in PICKLED_SUFFIXES:
-        raise BratsError(
-            f"{path}: pickled weights can run code when they are read and are refused; convert "
-            "them once to safetensors (safetensors.torch.save_file) and give that file"
-        )
-    if not path.is_file():
-        raise BratsError(f"{path}: no such weight file; give a .safetensors file, or 'random'")
-    tensors: dict[str, np.ndarray] = {}
-    try:
-        # The flax framework, because NumPy alone has no bfloat16.
-        with safe_open(path, framework="flax") as file:
-            modalities = (file.metadata() or {}).get("modalities", "")
-            for full_name in file.keys():  # noqa: SIM118 (not a mapping)
-                name = _without_prefix(full_name)
-                if name.startswith(NOT_ENCODER) or name.endswith("num_batches_tracked"):
-                    continue
-                if name in tensors:
-                    raise BratsError(f"{path}: two tensors are called {name}; keep one encoder")
-                tensors[name] = np.asarray(file.get_tensor(full_name), np.float32)
-    except (SafetensorError, OSError) as error:
-        raise BratsError(
-            f"{path}: not a readable safetensors file ({error}); fetch or convert it again"
-        ) from None
-    return tensors, [name for name in modalities.split(",") if name]
-
-
-def _without_prefix(name: str) -> str:
-    while True:
-        for prefix in PREFIXES:
-            if name.startswith(prefix):
-                name = name.removeprefix(prefix)
-                break
-        else:
-            return name
-
-
-def _adapt_stem(kernel_oihw: np.ndarray, channels: int) -> np.ndarray:
-    if channels == 1:
-        return kernel_oihw.sum(1, keepdims=True)
-    return kernel_oihw[:, np.arange(channels) % 3] * np.float32(3 / channels)
-
-
-def _load_state(
-    state: State, tensors: dict[str, np.ndarray], expected: set[str], problems: list[str]
-) -> State:
-    edited = []
-    for path, old in leaves(state):
-        if path[0] != "encoder":
-            edited.append(old)
-            continue
-        name = torch_name(path)
-        expected.add(name)
-        new = tensors.get(name)
-        if new is None:
-            problems.append(f"missing {name}")
-            continue
-        if path[-1] == "kernel" and new.ndim == 4:
-            new = new.transpose(2, 3, 1, 0)
-        if new.shape != old.shape:
-            problems.append(f"{name} is {tensors[name].shape}, which does not fit {old.shape}")
-            continue
-        edited.append(jnp.asarray(new, old.dtype))
-    if problems:
-        return state
-    return jax.tree.unflatten(jax.tree.structure(state), edited)

@@ -115,7 +115,9 @@ def test_each_stage_trains_on_everyone_it_can_use_with_any_label_budget(mixed_st
     labelled = {f"L{k}" for k in range(6)}
     assert names_of(data.training(segment)) == labelled
     for task in (pretext, segment):
-        assert data.selection(task) == "last" and "the last checkpoint is taken" in data.words(task)
+        assert data.selection(
+            task
+        ) == "last" and "the last checkpoint is taken" in data.selection_note(task)
         shown = names_of(data.validation(task))
         assert shown and shown < names_of(data.training(task))
     few = slices_of(data__label_patients=5)

@@ -6,12 +6,12 @@ from ml_collections import ConfigDict
 
 from brats_jax.errors import BratsError
 from brats_jax.experiments.grid_cells import (
+    cells_of_shard,
     check_cells,
     extend,
     flags_of,
     parse_axes,
     parse_shard,
-    share,
 )
 from brats_jax.runs.axes import AS_SET, Axes
 from brats_jax.runs.documents import GridConfig
@@ -78,14 +78,14 @@ def test_without_ssl_there_is_no_pretraining():
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 7, 34, 35, 36, 100])
 def test_shards_are_disjoint_and_complete(count):
     cells = enumerate_cells([Axes()])
-    shards = [share(cells, index, count) for index in range(count)]
+    shards = [cells_of_shard(cells, index, count) for index in range(count)]
     assert sorted(c.name for shard in shards for c in shard) == sorted(c.name for c in cells)
     assert max(map(len, shards)) - min(map(len, shards)) <= 1
 
 
 def test_five_workers_share_each_kind_of_cell_equally():
     for index in range(5):
-        shard = share(enumerate_cells([Axes()]), index, 5)
+        shard = cells_of_shard(enumerate_cells([Axes()]), index, 5)
         assert [(c.stage, c.ssl) for c in shard] == (
             [("pretrain", False)] + [("segment", False)] * 3 + [("segment", True)] * 3
         )

@@ -42,8 +42,10 @@ def test_pretraining_uses_everyone_outside_validation_and_test_who_has_its_modal
     labelled = {name for name in allowed if name.startswith("L") and "again" not in name}
     assert names_of(mixed_store, data.training(segment)) == labelled
     assert names_of(mixed_store, data.validation(segment)) == {*data.splits.folds[0]} - {"No T2"}
-    assert any("unlabelled patients left out, without FLAIR: U2" in n for n in data.notes(pretext))
-    assert not any("unlabelled" in line for line in data.notes(segment))
+    assert any(
+        "unlabelled patients left out, without FLAIR: U2" in n for n in data.left_out_notes(pretext)
+    )
+    assert not any("unlabelled" in line for line in data.left_out_notes(segment))
     part = slices_of(mixed_store, tmp_path, pretrain__unlabelled_fraction=0.0)
     assert names_of(mixed_store, part.training(pretext)) == allowed - {
         *("U0", "U1", "U2", "Mask", "L0 again")
@@ -85,7 +87,7 @@ def test_in_a_cross_validation_no_checkpoint_is_chosen(mixed_store, tmp_path):
     tested = {*data.splits.folds[0]}
     for task in (pretraining(data.settings), segmentation(data.settings)):
         assert data.selection(task) == "last"
-        assert "the last checkpoint is taken" in data.words(task)
+        assert "the last checkpoint is taken" in data.selection_note(task)
         shown = names_of(mixed_store, data.validation(task))
         assert shown and shown <= names_of(mixed_store, data.training(task))
         assert not {mixed_store.subjects[mixed_store.patients.index(n)] for n in shown} & tested
@@ -97,9 +99,9 @@ def test_a_stage_that_nobody_can_train_is_refused(mixed_store, tmp_path):
     lame = dataclasses.replace(
         data, split=dataclasses.replace(data.split, validation=np.zeros(0, np.int64))
     )
-    data.check(task)
+    data.check_not_empty(task)
     with pytest.raises(BratsError, match="no slice for the validation set, which needs patients"):
-        lame.check(task)
+        lame.check_not_empty(task)
 
 
 def test_a_stage_that_nobody_can_be_tested_with_is_refused_before_it_is_trained(
@@ -168,7 +170,7 @@ def test_with_few_labels_no_label_of_the_validation_set_is_used(small_store, tmp
     trained = names_of(small_store, every.training(task))
     held = names_of(small_store, every.split.validation)
     assert len(trained) == 7 - len(held) >= 5
-    assert every.selection(task) == "validation" and every.words(task) == ""
+    assert every.selection(task) == "validation" and every.selection_note(task) == ""
     assert names_of(small_store, every.validation(task)) == held
 
     for changes, rule, count in (
@@ -192,7 +194,9 @@ def test_with_few_labels_no_label_of_the_validation_set_is_used(small_store, tmp
         assert not scored & held
         assert (scored == people) == (rule == "last")
         assert bool(scored & people) == (rule == "last")
-        assert ("one in 5 patients" if rule == "held_out" else "fewer than 5") in few.words(task)
+        assert (
+            "one in 5 patients" if rule == "held_out" else "fewer than 5"
+        ) in few.selection_note(task)
         # The first stage needs no labels.
         assert few.selection(pretext) == "validation"
         assert names_of(small_store, few.validation(pretext)) == held

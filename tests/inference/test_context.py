@@ -16,7 +16,7 @@ from brats_jax.inference import exported, stablehlo
 from brats_jax.inference import model as inference
 from brats_jax.inference.trained_run import open_run
 from brats_jax.runtime.devices import data_mesh
-from brats_jax.training.transfer import load_encoder
+from brats_jax.training.encoder_weights import load_encoder
 
 pytestmark = pytest.mark.usefixtures("shallow")
 

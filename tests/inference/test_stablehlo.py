@@ -25,7 +25,7 @@ from brats_jax.inference.trained_run import open_run
 from brats_jax.models import torch_weights
 from brats_jax.runtime.devices import data_mesh
 from brats_jax.tasks import Pretraining, Segmentation
-from brats_jax.training.transfer import load_encoder
+from brats_jax.training.encoder_weights import load_encoder
 
 SHAPE = examples.SHAPE[:2]  # 40 x 32, padded to 64 x 32
 INPUTS = examples.SEGMENT_INPUTS

@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 from brats_jax.errors import BratsError
 from brats_jax.models import ResNet50, apply, split
-from brats_jax.training.transfer import load_encoder
+from brats_jax.training.encoder_weights import load_encoder
 
 GOLDEN_FOLDER = Path(__file__).parents[1] / "golden"
 GOLDEN = np.load(GOLDEN_FOLDER / "torch_models.npz")

@@ -14,7 +14,7 @@ def test_axes_of_the_first_version_are_written_as_then():
 
 def test_the_words_name_the_axes_with_several_values():
     axes = Axes(("focal",), (True,), (100,), (0, 1), (0,), (1, 3), transfers=("", "stem"))
-    assert axes.words == (
+    assert axes.description == (
         "label budgets 1 patient, 3 patients, 100 %; transfers as the settings say, stem; "
         "seeds 0, 1"
     )

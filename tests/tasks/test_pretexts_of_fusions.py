@@ -10,7 +10,7 @@ from brats_jax import models
 from brats_jax.models.torch_weights import leaves
 from brats_jax.pretexts import PRETEXTS
 from brats_jax.tasks import Pretraining
-from brats_jax.training.transfer import transferred
+from brats_jax.training.transfer import transfer_mask
 
 
 class Head(nnx.Module):
@@ -57,7 +57,7 @@ def test_a_pretext_trains_any_fusion_and_its_encoder_goes_to_a_segmentation(
 
     segmentation = task_of(name)
     target = models.shapes(lambda: segmentation.build(0))
-    marks = transferred(target, stage.stem_channels, segmentation.stem_channels)
+    marks = transfer_mask(target, stage.stem_channels, segmentation.stem_channels)
     taken = {path for path, mark in leaves(marks) if np.any(mark)}
     own = {path for path, _ in leaves(params) if path[0] == "encoder"}
     assert taken == {path for path in own if path in dict(leaves(target))}

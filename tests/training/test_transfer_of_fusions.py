@@ -8,7 +8,7 @@ from tiny_fusion import make_tiny, task_of
 from brats_jax import models
 from brats_jax.errors import BratsError
 from brats_jax.models.torch_weights import leaves
-from brats_jax.training.transfer import transfer_parts, transferred
+from brats_jax.training.transfer import transfer_mask, transfer_parts
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +29,7 @@ def moved(name, parts="encoder", **fields):
     names = source.stem_channels, target.stem_channels
     given = params_of(target, 2)
     found = transfer_parts(params_of(source, 1), given, *names, parts)
-    marks = dict(leaves(transferred(given, *names, parts)))
+    marks = dict(leaves(transfer_mask(given, *names, parts)))
     for path, leaf in leaves(found):
         mark = np.broadcast_to(marks[path], leaf.shape)
         np.testing.assert_array_equal(np.asarray(leaf) == 1, mark)

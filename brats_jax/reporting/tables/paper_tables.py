@@ -33,7 +33,7 @@ from brats_jax.reporting.tables.table import (
     number,
     text,
 )
-from brats_jax.runs.pretraining_words import predicted_from
+from brats_jax.runs.pretext_label import pretext_label
 
 CONVENTION = (
     "Dice by slice, averaged over all slices; a class in neither mask counts 0 (the paper's "
@@ -157,7 +157,7 @@ def _target(group: Sequence[Measured]) -> str:
     words = []
     for target, inputs, pretext in sorted(found):
         if pretext != "cross_modality":
-            words.append(predicted_from(target, inputs, pretext))
+            words.append(pretext_label(target, inputs, pretext))
             continue
         names = (
             captions.listed([DISPLAY_NAMES[name] for name in of])

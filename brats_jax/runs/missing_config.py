@@ -8,7 +8,7 @@ from brats_jax.runs.folder import STAGES, RunFolder, fold_number
 _DEPTH = 3  # as of `find_runs`
 
 
-def check_config_is_there(path: Path) -> None:
+def check_config_exists(path: Path) -> None:
     """Refuses a folder with trained folds but without config.json: nothing tells their settings.
 
     Raises:
@@ -27,14 +27,14 @@ def check_config_is_there(path: Path) -> None:
         )
 
 
-def without_config(folder: Path) -> list[str]:
+def missing_config_notes(folder: Path) -> list[str]:
     """A line for each folder of trained folds, here or below, whose config.json is gone."""
     lines = []
     found = (f for depth in range(_DEPTH + 1) for f in folder.glob(f"{'*/' * depth}fold_*"))
     parents = {fold.parent for fold in found if fold_number(fold.name) is not None}
     for path in sorted(parents):
         try:
-            check_config_is_there(path)
+            check_config_exists(path)
         except BratsError as error:
             lines.append(str(error))
     return lines

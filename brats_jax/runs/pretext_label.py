@@ -1,11 +1,11 @@
-"""What a first stage learned, in the words of tables and captions."""
+"""The label of a pretraining task in tables and captions."""
 
 from collections.abc import Sequence
 
 from brats_jax.data.modalities import DISPLAY_NAMES
 
 
-def predicted_from(
+def pretext_label(
     target: str, inputs: Sequence[str], task: str = "cross_modality", joined: str = ", "
 ) -> str:
     """'FLAIR from T1, T1Gd', for a pretext of any name.
