@@ -170,7 +170,7 @@ class Task(abc.ABC):
         return self.build(seed)
 
     def cost_note(self, patch_size: int) -> str:
-        """Parameters of the network, and multiplications for a patch, which take no compiling."""
+        """A line on the numbers of parameters, and of multiplications for a patch."""
         patch = (patch_size, patch_size, len(self.stem_channels))
         cost = cost_of(lambda: self.build(0), patch)
         return f"{cost.words()} for a patch of {patch_size} x {patch_size}"

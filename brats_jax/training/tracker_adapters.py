@@ -25,7 +25,7 @@ _LONGEST_PARAM = 500  # characters that every version of MLflow takes
 
 @dataclass(frozen=True)
 class Start:
-    """What a tracker is told first.
+    """The first message to a tracker: the run to open.
 
     Attributes:
       id: of the tracker run, the same after a stop; see `runs.tracking_document`.

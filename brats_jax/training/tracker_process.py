@@ -87,7 +87,7 @@ class TrackerProcess:
         self._waiting.put(None)
 
     def _batches(self) -> Iterator[list[dict[str, Any]]]:
-        """What has arrived, so that a slow server gets few requests."""
+        """The messages that have arrived, together: a slow server gets few requests."""
         while (message := self._waiting.get()) is not None:
             messages = [message]
             with contextlib.suppress(queue.Empty):

@@ -41,8 +41,8 @@ END_S = 15.0  # at the end of a run, for what is left
 STOP_S = 5.0  # after SIGTERM: a cluster kills soon
 
 
-def wanted(setting: str, environment: Mapping[str, str]) -> tuple[str, ...]:
-    """The trackers that are on.
+def active_trackers(setting: str, environment: Mapping[str, str]) -> tuple[str, ...]:
+    """The trackers that the setting or the environment switches on.
 
     Args:
       setting: config.trackers.
@@ -55,16 +55,16 @@ def wanted(setting: str, environment: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def is_installed(name: str) -> bool:
-    """Whether a tracker's library is; a folder ./wandb or ./mlflow of results is none."""
+    """Whether a tracker's library is installed; a folder ./wandb of results does not count."""
     spec = importlib.util.find_spec(name)
     return spec is not None and spec.origin is not None
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """The environment of a tracker's process, whose library leaves temporary files in `folder`.
+    """The environment of a tracker's process, with `folder` for its temporary files.
 
-    The folder is also its home where the user has none, as in many containers: without one neither
-    library can be imported.
+    The folder also replaces a missing home, as in many containers: neither library can be imported
+    without one.
     """
     environment = {**os.environ, "TMPDIR": str(folder)}
     try:
@@ -75,13 +75,13 @@ def _environment(folder: Path) -> dict[str, str]:
 
 
 class Tracker:
-    """A tracker's run of a stage: a bounded queue, and the process that it goes to.
+    """One stage in one tracker: a bounded queue of messages, and the process that sends them.
 
     Args:
       name: 'wandb' or 'mlflow'.
       title: of the stage, for messages.
       start: its first message.
-      before: an earlier one of the same tracker run, which has to end first.
+      before: an earlier tracker of the same stage, which has to end first.
     """
 
     def __init__(self, name: str, title: str, start: Start, before: "Tracker | None") -> None:
@@ -225,7 +225,7 @@ def _numbers(kind: str, values: Mapping[str, Any]) -> dict[str, float]:
 
 
 class Tracking:
-    """The trackers of a run. Leaving its body waits for what is left, for a limited time.
+    """The trackers of a run, a context manager: its end waits a limited time for the last messages.
 
     Args:
       names: of the trackers.
@@ -241,8 +241,8 @@ class Tracking:
 
     @classmethod
     def of(cls, settings: Settings, workdir: Path) -> Self:
-        """Those that the settings and the environment switch on, with a line on each."""
-        names = wanted(settings.trackers, os.environ) if distributed.is_main() else ()
+        """The trackers that the settings and the environment switch on; prints a line on each."""
+        names = active_trackers(settings.trackers, os.environ) if distributed.is_main() else ()
         found = []
         for name in names:
             reason = f"{SWITCHES[name]} is set" if settings.trackers == AUTO else "as asked for"

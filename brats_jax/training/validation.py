@@ -27,7 +27,7 @@ class Validation:
       slices: int[n] global indices of the validation slices.
       batch_size: slices in a batch, over all devices; fillers make it a multiple of their number.
       mesh: the devices.
-      facts: what the task wants of a slice besides image and label; None: nothing.
+      facts: data of a slice besides image and label that the task needs; None: no such data.
     """
 
     def __init__(

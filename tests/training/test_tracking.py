@@ -159,7 +159,7 @@ def test_a_library_has_a_home_where_the_user_has_none(tmp_path, monkeypatch):
     ],
 )
 def test_a_tracker_is_on_by_its_variable_or_by_name(setting, environment, expected):
-    assert tracking.wanted(setting, environment) == expected
+    assert tracking.active_trackers(setting, environment) == expected
 
 
 def settings_with(trackers):
