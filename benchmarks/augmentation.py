@@ -58,7 +58,7 @@ def make_run(augmentation: Augmentation | None, width: int, batch: int) -> Calla
         "label": rng.integers(0, 4, shape).astype(np.uint8),
         "seed": np.arange(batch, dtype=np.uint32),
     }
-    if "background" in task.wants:
+    if "background" in task.slice_facts:
         host["background"] = np.zeros((batch, 4), np.float16)
     return repeated(step, state, host, mesh, STEPS)
 

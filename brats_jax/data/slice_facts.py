@@ -1,4 +1,4 @@
-"""What a task may need of a slice besides its image and label, and the donors of its target.
+"""Data of a slice besides its image and label, and the donors of its target.
 
 
 present               bool[n, 4]      in a store where modalities are missing, always
@@ -60,38 +60,38 @@ class Donors:
 
 
 class SliceFacts:
-    """The facts that a task wants of its slices.
+    """The facts that a task needs of its slices.
 
     Args:
       store: the data.
-      wanted: of `NAMES`.
-      pool: int[N] global indices to draw donors from; only if they are wanted.
-      context: how many slices on each side are wanted.
+      names: of `NAMES`, the facts to give.
+      pool: int[N] global indices to draw donors from; only with the name "donor".
+      context: number of neighbours on each side.
     """
 
     def __init__(
         self,
         store: Store,
-        wanted: Collection[str] = (),
+        names: Collection[str] = (),
         pool: np.ndarray | None = None,
         context: int = 0,
     ) -> None:
-        self._store, self._wanted, self._context = store, frozenset(wanted), context
+        self._store, self._names, self._context = store, frozenset(names), context
         self._donors = None
-        if "donor" in self._wanted:
+        if "donor" in self._names:
             assert pool is not None
             self._donors = Donors(store, pool)
 
     def donors_of(self, slices: np.ndarray, seeds: np.ndarray) -> np.ndarray | None:
-        """int64[n]: the donors of slices, or None if none are wanted."""
+        """int64[n]: the donors of slices, or None without donors."""
         return None if self._donors is None else self._donors.of(slices, seeds)
 
     def neighbours_of(self, slices: np.ndarray) -> np.ndarray | None:
-        """int64[n, 2 context]: the slices beside slices, or None if none are wanted."""
+        """int64[n, 2 context]: the neighbours of slices, or None without a context."""
         return self._store.neighbours(slices, self._context) if self._context else None
 
     def with_neighbours(self, slices: np.ndarray) -> np.ndarray:
-        """int64[m]: all slices whose images are read for slices, but for donors."""
+        """int64[m]: all slices whose images are read for `slices`, without donors."""
         beside = self.neighbours_of(slices)
         return slices if beside is None else np.union1d(slices, beside)
 
@@ -100,18 +100,18 @@ class SliceFacts:
         found = self._of(slices)
         if donors is not None:
             found |= {f"donor_{name}": values for name, values in self._of(donors).items()}
-        beside = self.neighbours_of(slices) if "background" in self._wanted else None
+        beside = self.neighbours_of(slices) if "background" in self._names else None
         if beside is not None:
             of_each = self._store.background[beside].reshape(len(slices), -1)
             found["neighbours_background"] = np.ascontiguousarray(of_each)
         return found
 
     def of_whole(self, slices: np.ndarray) -> dict[str, np.ndarray]:
-        """All that is wanted of whole slices, images of donors and neighbours included."""
+        """All facts of whole slices, with the images of donors and neighbours."""
         found: dict[str, np.ndarray] = {}
-        seeds = self.seeds(slices) if self._wanted & {"seed", "donor"} else np.zeros(0, np.uint32)
+        seeds = self.seeds(slices) if self._names & {"seed", "donor"} else np.zeros(0, np.uint32)
         donors = self.donors_of(slices, seeds)
-        if "seed" in self._wanted:
+        if "seed" in self._names:
             found["seed"] = seeds
         if donors is not None:
             found["donor"] = self._store.read(donors)[0]
@@ -131,6 +131,6 @@ class SliceFacts:
 
     def _of(self, slices: np.ndarray) -> dict[str, np.ndarray]:
         found = dict(self._store.presence(slices))
-        if "background" in self._wanted:
+        if "background" in self._names:
             found["background"] = np.ascontiguousarray(self._store.background[slices])
         return found

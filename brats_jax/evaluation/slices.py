@@ -20,7 +20,7 @@ from brats_jax.tasks import Batch, Pretraining, Task
 
 def facts_of(task: Task, store: Store) -> SliceFacts:
     """What the evaluation of a task needs of whole slices besides image and label."""
-    return SliceFacts(store, task.wants & {"seed"}, context=task.context)
+    return SliceFacts(store, task.slice_facts & {"seed"}, context=task.context)
 
 
 def device_batches(

@@ -63,7 +63,7 @@ class FusionWriter(LayerWriter):
             )
             for m in range(count)
         ]
-        if not fusion.told:
+        if not fusion.with_presence:
             return images, []
         # The flags are the same in every pixel.
         corner = graph.op("Slice", x, graph.ints(0, 0), graph.ints(1, 1), graph.ints(2, 3))

@@ -54,15 +54,16 @@ def ssim_uniform(
     scale = np.where(ranges > 0, ranges, 1).astype(np.float32)[:, None]
     *images, shifts = _scaled(prediction.reshape(flat.shape), flat, shift, scale)
     # A compiled function for each axis: within one, XLA would compute sums again in every window.
-    sums = _along_last(*images)
+    sums = _first_window_sums(*images)
     for step in steps[-2:0:-1]:
-        sums = _along(sums, step)
-    windows = _end(sums, shifts, steps[0], len(steps), c1, c2)
-    means, largest = _means(windows, mask, shape)
+        sums = _window_sums(sums, step)
+    windows = _ssim_of_windows(sums, shifts, steps[0], len(steps), c1, c2)
+    means, largest = _mean_and_largest(windows, mask, shape)
     return np.where(ranges > 0, means, np.nan), np.asarray(largest) >= _DOUBTFUL
 
 
 def _sum(values: jax.Array, step: int) -> jax.Array:
+    """Sums of TAPS numbers that are `step` apart, from each number on."""
     length = values.shape[0] - (TAPS - 1) * step
     total = values[:length]
     for tap in range(1, TAPS):
@@ -71,12 +72,13 @@ def _sum(values: jax.Array, step: int) -> jax.Array:
 
 
 @partial(jax.jit, static_argnames="step")
-def _along(values: Sequence[jax.Array], step: int) -> list[jax.Array]:
+def _window_sums(values: Sequence[jax.Array], step: int) -> list[jax.Array]:
+    """Sums over windows along the axis whose neighbours are `step` apart."""
     return [_sum(v, step) for v in values]
 
 
 @jax.jit
-def _along_last(x: jax.Array, y: jax.Array) -> list[jax.Array]:
+def _first_window_sums(x: jax.Array, y: jax.Array) -> list[jax.Array]:
     """Sums of x, y, x^2 + y^2 and (x - y)^2 over windows along the last axis, flat."""
     x, y = x.ravel(), y.ravel()
     return [_sum(v, 1) for v in (x, y, x * x + y * y, jnp.square(x - y))]
@@ -92,7 +94,7 @@ def _scaled(
 
 
 @partial(jax.jit, static_argnames=("step", "axes"))
-def _end(
+def _ssim_of_windows(
     values: Sequence[jax.Array],
     shifts: jax.Array,
     step: int,
@@ -101,7 +103,7 @@ def _end(
     c2: float,
 ) -> jax.Array:
     """SSIM of the window that begins at each pixel."""
-    m_x, m_y, v, w = (_sum(values_, step) for values_ in values)
+    m_x, m_y, v, w = (_sum(v, step) for v in values)
     n = float(TAPS**axes)
     d, s = jnp.square(m_x - m_y), jnp.square(m_x) + jnp.square(m_y)
     back = n * shifts.ravel()[: len(m_x)]
@@ -112,7 +114,7 @@ def _end(
 
 
 @partial(jax.jit, static_argnames="shape")
-def _means(
+def _mean_and_largest(
     windows: jax.Array, mask: jax.Array | None, shape: tuple[int, ...]
 ) -> tuple[jax.Array, jax.Array]:
     """Mean and maximum over the windows inside each image and mask, float32[B]."""

@@ -9,9 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from brats_jax.metrics.surface_device import ROUNDING
-
-# A mask as a set of labels; None where the arrays are masks already.
-Region = tuple[int, ...] | None
+from brats_jax.metrics.surface_host import Region
 
 
 def statistics(
@@ -21,17 +19,7 @@ def statistics(
     spacing_mm: tuple[float, ...],
     tolerance_mm: float,
 ) -> tuple[np.ndarray, ...]:
-    """The fields of `surface.SurfaceStatistics`, one value for each array and region.
-
-    Args:
-      prediction, target: bool or int[B, H, W] or [B, H, W, D].
-      regions: labels of each mask, or None for arrays that are masks.
-      spacing_mm: pixel size along each axis.
-      tolerance_mm: distance up to which a pixel counts as within.
-
-    Returns:
-      Nine arrays [B * len(regions)], regions fastest.
-    """
+    """The fields of `surface.SurfaceStatistics`; see `surface_host.statistics`."""
     rows = [
         _of_pair(_mask(p, region), _mask(t, region), spacing_mm, tolerance_mm)
         for p, t in zip(prediction, target, strict=True)

@@ -124,7 +124,7 @@ def hd95(statistics: SurfaceStatistics, variant: str = "pooled") -> Float[Array,
 
     medpy's `hd95` pools. MONAI (`percentile=95`) and DeepMind take the larger direction;
     DeepMind, and with it the BraTS challenges since 2023, moreover weights by the area of the
-    surface and does not interpolate: that number is `surfels.hd95`.
+    surface and does not interpolate: that number is `surface_by_area.hd95`.
 
     Args:
       statistics: of any shape.

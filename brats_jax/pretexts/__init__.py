@@ -1,4 +1,4 @@
-"""What the first stage learns: a file for each pretext, and the registry that finds them.
+"""The tasks of the first stage: a file for each pretext, and the registry that finds them.
 
 A pretext turns images into input, target and weight of an example; it sees arrays alone.
 """

@@ -43,11 +43,18 @@ class AnyToAny(AllModalities):
         return tuple(dict.fromkeys((*self.inputs, *self.targets)))
 
     def example(
-        self, inputs: Images, targets: Images, given: Present, wanted: Present, seeds: Seeds
+        self,
+        inputs: Images,
+        targets: Images,
+        inputs_present: Present,
+        targets_present: Present,
+        seeds: Seeds,
     ) -> Example:
         """See `Pretext.example`."""
         batch, channels = len(inputs), inputs.shape[-1] // self.slices
-        there = jnp.ones((batch, channels), bool) if given is None else jnp.asarray(given)
+        there = jnp.ones((batch, channels), bool)
+        if inputs_present is not None:
+            there = jnp.asarray(inputs_present)
         # Part number n of 1 to 2^m - 1, of a patient with m modalities: bit k of n says whether
         # its k-th modality is kept.
         count = there.sum(axis=1)
@@ -57,12 +64,19 @@ class AnyToAny(AllModalities):
         rank = jnp.cumsum(there, axis=1) - 1
         kept = there & (jnp.right_shift(number[:, None], rank) % 2 == 1)
         kept = self.of_every_slice(kept)
-        return Example(jnp.where(kept[:, None, None, :], inputs, 0.0), targets, by_channel(wanted))
+        return Example(
+            jnp.where(kept[:, None, None, :], inputs, 0.0), targets, by_channel(targets_present)
+        )
 
     def test_example(
-        self, inputs: Images, targets: Images, given: Present, wanted: Present, seeds: Seeds
+        self,
+        inputs: Images,
+        targets: Images,
+        inputs_present: Present,
+        targets_present: Present,
+        seeds: Seeds,
     ) -> Example:
         """The configured inputs, the rest zero."""
         channels = inputs.shape[-1] // self.slices
         kept = self.of_every_slice(jnp.isin(jnp.arange(channels), jnp.array(self.inputs)))
-        return Example(jnp.where(kept, inputs, 0.0), targets, by_channel(wanted))
+        return Example(jnp.where(kept, inputs, 0.0), targets, by_channel(targets_present))

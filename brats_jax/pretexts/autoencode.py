@@ -19,7 +19,12 @@ class Autoencode(Pretext):
         return self.inputs
 
     def example(
-        self, inputs: Images, targets: Images, given: Present, wanted: Present, seeds: Seeds
+        self,
+        inputs: Images,
+        targets: Images,
+        inputs_present: Present,
+        targets_present: Present,
+        seeds: Seeds,
     ) -> Example:
         """See `Pretext.example`."""
-        return Example(inputs, targets, by_channel(wanted))
+        return Example(inputs, targets, by_channel(targets_present))

@@ -53,7 +53,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Pretext(abc.ABC):
-    """What the first stage learns, as pure functions of arrays.
+    """A task of the first stage, as pure functions of arrays.
 
     All randomness is a function of the seed of an example: neither of its batch nor of the devices.
 
@@ -102,7 +102,12 @@ class Pretext(abc.ABC):
 
     @abc.abstractmethod
     def example(
-        self, inputs: Images, targets: Images, given: Present, wanted: Present, seeds: Seeds
+        self,
+        inputs: Images,
+        targets: Images,
+        inputs_present: Present,
+        targets_present: Present,
+        seeds: Seeds,
     ) -> Example:
         """Input, target and weight for training and validation.
 
@@ -111,16 +116,21 @@ class Pretext(abc.ABC):
             training.
           targets: float32[B, H, W, K], the modalities `predicts`, of a donor if `needs_donor`;
             turned as the inputs, but of unchanged intensity.
-          given: bool[B, I], which inputs the patients have; None: all.
-          wanted: bool[B, K], which targets they have; None: all.
+          inputs_present: bool[B, I], which inputs the patients have; None: all.
+          targets_present: bool[B, K], which targets they have; None: all.
           seeds: uint32[B]; None where nothing is random.
         """
 
     def test_example(
-        self, inputs: Images, targets: Images, given: Present, wanted: Present, seeds: Seeds
+        self,
+        inputs: Images,
+        targets: Images,
+        inputs_present: Present,
+        targets_present: Present,
+        seeds: Seeds,
     ) -> Example:
         """The same for evaluation and prediction."""
-        return self.example(inputs, targets, given, wanted, seeds)
+        return self.example(inputs, targets, inputs_present, targets_present, seeds)
 
     def of_every_slice(self, values: jax.Array) -> jax.Array:
         """[..., I] of the modalities as [..., I * slices], equal for all slices."""

@@ -18,10 +18,15 @@ class CrossModality(Pretext):
     name: ClassVar[str] = "cross_modality"
 
     def example(
-        self, inputs: Images, targets: Images, given: Present, wanted: Present, seeds: Seeds
+        self,
+        inputs: Images,
+        targets: Images,
+        inputs_present: Present,
+        targets_present: Present,
+        seeds: Seeds,
     ) -> Example:
         """See `Pretext.example`."""
-        weight = by_channel(wanted)
-        if weight is not None and given is not None:
-            weight = weight * jnp.all(given, axis=1)[:, None, None, None]
+        weight = by_channel(targets_present)
+        if weight is not None and inputs_present is not None:
+            weight = weight * jnp.all(inputs_present, axis=1)[:, None, None, None]
         return Example(inputs, targets, weight)

@@ -20,13 +20,18 @@ class Denoise(Autoencode):
     is_random: ClassVar[bool] = True
 
     def example(
-        self, inputs: Images, targets: Images, given: Present, wanted: Present, seeds: Seeds
+        self,
+        inputs: Images,
+        targets: Images,
+        inputs_present: Present,
+        targets_present: Present,
+        seeds: Seeds,
     ) -> Example:
         """See `Pretext.example`. Missing modalities stay 0."""
         size = inputs[0].size
         # Drawn flat: with the shape of the image, compilation takes longer.
         noise = jax.vmap(lambda key: jax.random.normal(key, (size,)))(keys_of(seeds))
         noise = self.options.noise * noise.reshape(inputs.shape)
-        if (there := by_channel(given)) is not None:
+        if (there := by_channel(inputs_present)) is not None:
             noise = noise * self.of_every_slice(there)
-        return Example(inputs + noise, targets, by_channel(wanted))
+        return Example(inputs + noise, targets, by_channel(targets_present))

@@ -33,13 +33,18 @@ class Masked(AllModalities):
     hides: ClassVar[bool] = True
 
     def example(
-        self, inputs: Images, targets: Images, given: Present, wanted: Present, seeds: Seeds
+        self,
+        inputs: Images,
+        targets: Images,
+        inputs_present: Present,
+        targets_present: Present,
+        seeds: Seeds,
     ) -> Example:
         """See `Pretext.example`."""
         channels = inputs.shape[3] // self.slices
         hidden = self.hidden(seeds, inputs.shape[1], inputs.shape[2], channels)
         weight = hidden.astype(jnp.float32)
-        if (there := by_channel(wanted)) is not None:
+        if (there := by_channel(targets_present)) is not None:
             weight = weight * there
         return Example(jnp.where(self.of_every_slice(hidden), 0.0, inputs), targets, weight)
 

@@ -35,7 +35,7 @@ def data_mesh() -> Mesh:
             "only training runs in several processes: start this command once; it uses all "
             "devices of its machine"
         )
-    return jax.make_mesh((jax.local_device_count(),), ("data",), axis_types=(AxisType.Auto,))
+    return jax.make_mesh((jax.local_device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
 
 
 def training_mesh() -> Mesh:
@@ -43,7 +43,7 @@ def training_mesh() -> Mesh:
     if jax.process_count() == 1:
         return data_mesh()
     ordered = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
-    return Mesh(np.array(ordered), ("data",), axis_types=(AxisType.Auto,))
+    return Mesh(np.array(ordered), (AXIS,), axis_types=(AxisType.Auto,))
 
 
 def replicated_sharding(mesh: Mesh) -> NamedSharding:
@@ -53,7 +53,7 @@ def replicated_sharding(mesh: Mesh) -> NamedSharding:
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Sharding of a batch: its first axis is divided among the devices."""
-    return NamedSharding(mesh, PartitionSpec("data"))
+    return NamedSharding(mesh, PartitionSpec(AXIS))
 
 
 def put_replicated(tree: Any, mesh: Mesh) -> Any:
@@ -71,7 +71,7 @@ def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Arra
 
 def put_batches(batches: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     """Moves stacked batches [steps, B, ...] to the devices; axis B is divided among them."""
-    return _put(dict(batches), NamedSharding(mesh, PartitionSpec(None, "data")))
+    return _put(dict(batches), NamedSharding(mesh, PartitionSpec(None, AXIS)))
 
 
 def _put(tree: Any, sharding: NamedSharding) -> Any:
@@ -120,7 +120,7 @@ def replicate_from_main(tree: Any, mesh: Mesh) -> Any:
 def max_over_processes(number: int, mesh: Mesh) -> jax.Array:
     """int32: the maximum of `number` over all processes, each of which must call this."""
     mine = np.full(len(mesh.local_devices), number, np.int32)
-    return _max(mesh)(_put(mine, NamedSharding(mesh, PartitionSpec("data"))))
+    return _max(mesh)(_put(mine, NamedSharding(mesh, PartitionSpec(AXIS))))
 
 
 @functools.cache

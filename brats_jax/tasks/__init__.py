@@ -1,7 +1,7 @@
 """The two training stages: their modalities, network, loss and validation score.
 
-All that differs between the stages is here; one training loop serves both. What the first stage
-learns is a pretext, a file in `pretexts/`.
+All that differs between the stages is here; one training loop serves both. The task of the first
+stage is a pretext, a file in `pretexts/`.
 """
 
 from brats_jax.tasks.base import Batch, Task

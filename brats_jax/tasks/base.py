@@ -1,4 +1,4 @@
-"""The class of both training stages: all that differs between them is in its subclasses."""
+"""The base class of the two training stages."""
 
 import abc
 from collections.abc import Mapping, Sequence
@@ -102,7 +102,7 @@ class Task(abc.ABC):
 
     @property
     def takes_missing(self) -> bool:
-        """Whether the network was trained for missing modalities, and is told which are there."""
+        """Whether the network was trained for missing modalities, and reads which are there."""
         return False
 
     @property
@@ -157,8 +157,8 @@ class Task(abc.ABC):
         return jnp.array([len(MODALITIES) * k + place for k in range(count) for place in places])
 
     @property
-    def wants(self) -> frozenset[str]:
-        """What a slice must come with besides image and label: see `data.slice_facts`."""
+    def slice_facts(self) -> frozenset[str]:
+        """Names of the `data.slice_facts` that a slice must come with, besides image and label."""
         return frozenset()
 
     @abc.abstractmethod
@@ -233,7 +233,7 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def result(self, output: jax.Array) -> jax.Array:
-        """What is predicted, from the network's output: labels or images."""
+        """The prediction, labels or images, from the network's output."""
 
     @abc.abstractmethod
     def loss(self, output: jax.Array, target: Any) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Stage 1: predict images from images, as a pretext says."""
+"""Stage 1: predicts images from images; a pretext defines which."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ DEFAULT_DECODER = next(iter(DECODERS))
 
 
 class Weighted(NamedTuple):
-    """A target of which a part counts.
+    """A target, and the part of it that counts in the loss.
 
     Attributes:
       image: float32[B, H, W, K].
@@ -37,7 +37,7 @@ class Weighted(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Pretraining(Task):
-    """Stage 1: predict images from images.
+    """Stage 1: predicts images from images.
 
     Attributes:
       inputs: the configured inputs; a pretext may read others (see `stem`).
@@ -69,7 +69,7 @@ class Pretraining(Task):
 
     @property
     def pretext(self) -> Pretext:
-        """What is learned, as functions of arrays."""
+        """The pretext, functions of arrays."""
         places = channel_indices(self.inputs), channel_indices(self.targets)
         return PRETEXTS[self.pretext_name](*places, self.options, self.slices_read)
 
@@ -94,15 +94,15 @@ class Pretraining(Task):
         return _names(self.pretext.synthetic)
 
     @property
-    def wants(self) -> frozenset[str]:
-        """What training and validation need of a slice besides image and label."""
+    def slice_facts(self) -> frozenset[str]:
+        """See `Task.slice_facts`."""
         pretext = self.pretext
-        wanted = {
+        needed = {
             "seed": pretext.is_random,
             "donor": pretext.needs_donor,
             "background": self.loss_name in losses.BRAIN_LOSSES or self._interpolates,
         }
-        return frozenset(name for name, asked in wanted.items() if asked)
+        return frozenset(name for name, is_needed in needed.items() if is_needed)
 
     @property
     def _interpolates(self) -> bool:
@@ -166,7 +166,7 @@ class Pretraining(Task):
     def prepare(self, batch: Batch, *, training: bool) -> tuple[Images, jax.Array | Weighted]:
         """See `Task.prepare`.
 
-        The batch may have also, as `wants` asks: `seed` in validation; `donor`, images of other
+        The batch may have also, by `slice_facts`: `seed` in validation; `donor`, images of other
         persons; `background` [B, 4] and `donor_background`; `present` bool[B, 4] and
         `donor_present`.
 

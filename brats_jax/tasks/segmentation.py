@@ -34,7 +34,7 @@ class Segmentation(Task):
     """Stage 2: background, NCR/NET, ED and ET from four modalities.
 
     Attributes:
-      outputs_name: a key of `segmentation_outputs.OUTPUTS`: what the network's channels mean.
+      outputs_name: a key of `segmentation_outputs.OUTPUTS`: the meaning of the network's channels.
       loss_name: a key of `losses.SEGMENTATION_LOSSES`.
       focal_gamma, focal_alpha: see `losses.focal`.
       label_smoothing: see `losses.cross_entropy`.
@@ -74,8 +74,8 @@ class Segmentation(Task):
         return True
 
     @property
-    def wants(self) -> frozenset[str]:
-        """See `Task.wants`."""
+    def slice_facts(self) -> frozenset[str]:
+        """See `Task.slice_facts`."""
         interpolates = self.augmentation is not None and self.augmentation.interpolates
         return frozenset({"background"} if interpolates else ())
 
@@ -102,7 +102,7 @@ class Segmentation(Task):
 
     @property
     def channels(self) -> SegmentationOutputs:
-        """What the network's channels mean."""
+        """The meaning of the network's channels."""
         return OUTPUTS[self.outputs_name]
 
     @property

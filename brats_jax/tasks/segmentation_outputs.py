@@ -1,4 +1,4 @@
-"""What the channels of a segmentation network mean: classes, or the regions of the challenge.
+"""The meaning of a segmentation network's channels: classes, or the regions of the challenge.
 
 classes   a softmax over background, NCR/NET, ED and ET; the label is the largest
 regions   three sigmoids, of WT, TC and ET, as in nnU-Net's region-based training

@@ -47,7 +47,7 @@ def forward_of(
 
     def forward(weights: Weights, stats: Weights, x: jax.Array) -> tuple[Any, Weights]:
         groups = groups_of(len(x), norm_group)
-        own = groups_of_a_device(len(x), norm_group, mesh.size)
+        own = groups_of_device(len(x), norm_group, mesh.size)
         check_gradient_sum(len(x), norm_group, mesh.size, gradient_sum)
         if mesh.size == 1 or own is None or (groups == WHOLE_BATCH and gradient_sum == "auto"):
             with normalised_over(groups):
@@ -55,8 +55,8 @@ def forward_of(
 
         def part(weights: Weights, stats: Weights, x: jax.Array) -> tuple[Any, Weights]:
             with normalised_over(own):
-                received = _received(weights, gradient_sum)
-                output, stats = whole(received, _on_each_device(stats), x)
+                replicated = _with_summed_gradients(weights, gradient_sum)
+                output, stats = whole(replicated, _device_varying(stats), x)
             mean = lax.psum(vector_of(stats), AXIS) / mesh.size
             return output, tree_of(mean, stats)
 
@@ -76,7 +76,7 @@ def groups_of(batch_size: int, norm_group: int) -> Groups:
     return WHOLE_BATCH if norm_group in (0, batch_size) else Groups(norm_group)
 
 
-def groups_of_a_device(batch_size: int, norm_group: int, devices: int) -> Groups | None:
+def groups_of_device(batch_size: int, norm_group: int, devices: int) -> Groups | None:
     """The groups of one device's samples; None where a group ends within those of a device."""
     size, own = norm_group or batch_size, batch_size // devices
     if own % size == 0:
@@ -86,7 +86,7 @@ def groups_of_a_device(batch_size: int, norm_group: int, devices: int) -> Groups
 
 def check_gradient_sum(batch_size: int, norm_group: int, devices: int, gradient_sum: str) -> None:
     """Raises BratsError if the compiler alone can decide how gradients are added up."""
-    if gradient_sum != "auto" and groups_of_a_device(batch_size, norm_group, devices) is None:
+    if gradient_sum != "auto" and groups_of_device(batch_size, norm_group, devices) is None:
         raise BratsError(
             f"config.train.gradient_sum_dtype={gradient_sum}: each of {devices} devices holds "
             f"{batch_size // devices} patches, which config.train.norm_group={norm_group} neither "
@@ -94,29 +94,29 @@ def check_gradient_sum(batch_size: int, norm_group: int, devices: int, gradient_
         )
 
 
-def _on_each_device(tree: Any) -> Any:
-    """The same values as a device's own, which may differ from those of others."""
+def _device_varying(tree: Any) -> Any:
+    """The same values in the type of arrays that may differ between devices (`lax.pcast`)."""
     return jax.tree.map(lambda leaf: lax.pcast(leaf, AXIS, to="varying"), tree)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _received(tree: Any, gradient_sum: str) -> Any:
-    """Parameters, the same on all devices; their gradients are added up over the devices."""
-    return _on_each_device(tree)
+def _with_summed_gradients(tree: Any, gradient_sum: str) -> Any:
+    """The parameters, the same on all devices; in the backward pass their gradients are summed."""
+    return _device_varying(tree)
 
 
 def _forward(tree: Any, gradient_sum: str) -> tuple[Any, None]:
-    return _on_each_device(tree), None
+    return _device_varying(tree), None
 
 
 def _backward(gradient_sum: str, saved: None, gradients: Any) -> tuple[Any]:
-    return (_added_up(gradients, gradient_sum),)
+    return (_sums_over_devices(gradients, gradient_sum),)
 
 
-_received.defvjp(_forward, _backward)
+_with_summed_gradients.defvjp(_forward, _backward)
 
 
-def _added_up(tree: Any, kernels_in: str = "float32") -> Any:
+def _sums_over_devices(tree: Any, kernels_in: str = "float32") -> Any:
     """Sums of arrays over all devices, in few messages: arrays are joined to one vector.
 
     XLA would join them itself, but after fusion, and so copy each of them out of the sum: hundreds

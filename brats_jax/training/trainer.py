@@ -104,7 +104,7 @@ class Stage:
         self.dispatch_steps = dispatch_steps
         self.title = f"{fold_title(options.fold)} {task.name}"
         # Donors are of the training set, in validation too: its persons are never among them.
-        self.facts = SliceFacts(store, task.wants, train_slices, task.context)
+        self.facts = SliceFacts(store, task.slice_facts, train_slices, task.context)
         self.read_slices = self.facts.with_neighbours(train_slices)
         self.plan = PatchPlan(
             store,

@@ -101,4 +101,7 @@ def test_the_fusion_reaches_both_stages_and_the_dropout_the_segmentation():
     check_settings(settings)
     for task in (pretraining(settings), segmentation(settings)):
         assert (task.fusion_name, task.fusion_weights) == ("attention", "own")
-    assert segmentation(settings).fusion.told and not pretraining(settings).fusion.told
+    assert (
+        segmentation(settings).fusion.with_presence
+        and not pretraining(settings).fusion.with_presence
+    )

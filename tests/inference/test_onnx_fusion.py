@@ -21,9 +21,9 @@ NAMES = ("t2", "flair", "t1")
 @pytest.mark.parametrize(
     "fusion",
     [
-        Fusion("encoders", NAMES, slices=3, told=True),
+        Fusion("encoders", NAMES, slices=3, with_presence=True),
         Fusion("attention", NAMES[:2], weights="own"),
-        Fusion("stem", NAMES, told=True),
+        Fusion("stem", NAMES, with_presence=True),
     ],
     ids=lambda fusion: fusion.name,
 )
@@ -36,7 +36,7 @@ def test_every_fusion_gives_its_maps(fusion):
             part[...] = rng.normal(0, 0.5, part[...].shape).astype(np.float32)
     count = len(fusion.modalities)
     x = rng.standard_normal((2, 32, 64, count * fusion.slices)).astype(np.float32)
-    if fusion.told:
+    if fusion.with_presence:
         present = np.array([[1, 0, 1], [0, 1, 0]], np.float32)[:, None, None]
         x = np.concatenate([x, np.broadcast_to(present, (2, 32, 64, count))], -1)
     expected = jax.jit(lambda x: encoder(x, train=False))(x)

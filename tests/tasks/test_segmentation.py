@@ -94,7 +94,7 @@ def test_outside_of_a_turned_patch_is_the_background_of_the_inputs():
     """Modality k is k + 1 everywhere, and -(k + 1) in the background."""
     turning = replace(NONE, rotation=True, rotation_range=(30.0, 30.0), spatial_probability=1.0)
     task = Segmentation(inputs=("flair", "t1"), augmentation=turning)
-    assert task.wants == {"background"} and not Segmentation(augmentation=NONE).wants
+    assert task.slice_facts == {"background"} and not Segmentation(augmentation=NONE).slice_facts
     numbers = np.arange(1, 5, dtype=np.float16)
     batch = {
         "image": jnp.asarray(np.broadcast_to(numbers, (2, 16, 16, 4))),

@@ -20,7 +20,7 @@ from brats_jax import models
 from brats_jax.errors import BratsError
 from brats_jax.models.ops.groups import WHOLE_BATCH, Groups
 from brats_jax.runtime import devices
-from brats_jax.training.forward import check_gradient_sum, groups_of, groups_of_a_device
+from brats_jax.training.forward import check_gradient_sum, groups_of, groups_of_device
 from brats_jax.training.steps import TrainState, make_train_step
 
 ROOT = Path(__file__).parents[2]
@@ -170,11 +170,11 @@ def test_two_processes_learn_the_bits_of_two_devices(tmp_path):
 
 def test_groups_of_a_batch_and_of_a_device():
     assert groups_of(16, 0) == groups_of(16, 16) == WHOLE_BATCH and groups_of(16, 4) == Groups(4)
-    assert groups_of_a_device(128, 16, 8) == Groups(16)
-    assert groups_of_a_device(128, 16, 2) == Groups(16)  # four of them
-    assert groups_of_a_device(128, 64, 8) == Groups(16, "data", 4)
-    assert groups_of_a_device(128, 0, 8) == Groups(16, "data", 8)
-    assert groups_of_a_device(24, 6, 6) is None
+    assert groups_of_device(128, 16, 8) == Groups(16)
+    assert groups_of_device(128, 16, 2) == Groups(16)  # four of them
+    assert groups_of_device(128, 64, 8) == Groups(16, "data", 4)
+    assert groups_of_device(128, 0, 8) == Groups(16, "data", 8)
+    assert groups_of_device(24, 6, 6) is None
 
 
 def test_sums_that_the_compiler_decides_on_are_refused():

@@ -28,20 +28,20 @@ class Fusion:
       name: a key of `FUSIONS`.
       modalities: of the input, in channel order.
       slices: whose modalities the input has, slice by slice.
-      told: whether channels of presence follow (`models.presence`).
+      with_presence: whether channels of presence follow (`models.presence`).
       weights: of `WEIGHTS`, for encoders by modality.
     """
 
     name: str
     modalities: tuple[str, ...]
     slices: int = 1
-    told: bool = False
+    with_presence: bool = False
     weights: str = WEIGHTS[0]
 
     def split(self, x: Images) -> tuple[OfEach, Present]:
         """The images of each modality [B, M, H, W, slices], and which are there."""
         present = None
-        if self.told:
+        if self.with_presence:
             x, present = presence.decoded(x, len(self.modalities))
         of_slices = x.reshape(*x.shape[:3], self.slices, len(self.modalities))
         return of_slices.transpose(0, 4, 1, 2, 3), present

@@ -74,9 +74,9 @@ def conv3x3_of_patches(
     """`conv2d` of a 3x3 kernel as one product with the patches of a map of few pixels.
 
     XLA:CPU convolves fast in one memory order only. For the gradient of the input it first copies
-    the transposed kernel. Where a map has few pixels the kernel
-    is larger by far, and the copy takes longer than the products. Here the patches are copied,
-    nine times the map; the kernel and its gradient stay in their order.
+    the transposed kernel. The kernel is far larger than a map of few pixels, and its copy takes
+    longer than the products. Here the patches are copied, nine times the map; the kernel and its
+    gradient stay in their order.
 
     Args:
       x: maps.

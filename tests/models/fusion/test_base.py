@@ -80,7 +80,7 @@ def test_the_next_modality_or_patient_stands_in_for_what_is_missing():
 
 
 def test_an_input_is_split_by_modality_with_its_slices():
-    fusion = Fusion("stem", ("t1", "flair"), slices=3, told=True)
+    fusion = Fusion("stem", ("t1", "flair"), slices=3, with_presence=True)
     x = jnp.arange(6.0) * jnp.ones((1, 2, 2, 1))
     images, present = fusion.split(presence.encoded(x, jnp.array([[True, False]])))
     assert images[0, :, 1, 1].tolist() == [[0, 2, 4], [0, 0, 0]]
