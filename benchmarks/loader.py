@@ -80,9 +80,11 @@ def main() -> None:
         resident = DeviceStore(store, slices, mesh)
         options = {"patch_size": patch, "batch_size": batch, "steps": 10**9}
         host = TrainingBatches(store, plan, threads=arguments.threads, **options)
-        numbers = TrainingBatches(store, plan, threads=1, numbers=resident.numbers, **options)
+        numbers = TrainingBatches(
+            store, plan, threads=1, positions_of=resident.positions, **options
+        )
         cut = jax.jit(lambda arrays, at: gather(arrays, at, patch, mesh))
-        drawn = devices.put_batch(resident.numbers(plan.examples(0, batch)), mesh)
+        drawn = devices.put_batch(resident.positions(plan.examples(0, batch)), mesh)
 
         def loaded(batches: TrainingBatches) -> Callable[[], object]:
             return lambda: next(batches)

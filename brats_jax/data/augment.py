@@ -14,21 +14,13 @@ from jax import Array, lax
 from jaxtyping import Bool, Float, Integer, Key, UInt32
 
 from brats_jax.data.augment_appearance import blurred, brightened, coarsened
-from brats_jax.data.augment_space import (
-    NUMBERS,
-    Affine,
-    drawn_affine,
-    interpolated,
-    nearest,
-    positions,
-)
+from brats_jax.data.augment_space import NUMBERS, drawn_affine, moved, symmetry_of, turned
 from brats_jax.errors import BratsError
 
-# Positions of the random numbers of one example: flips, turn, and for each intensity operation
-# its decision and an amount for each channel. Unused numbers keep their positions, so that
-# switching one operation off does not change the others. All are one draw, because every draw
-# adds a second of compilation.
-_FLIP_H, _FLIP_W, _TURN = range(3)
+# Positions of the random numbers of one example: those of the flips and the turn (`symmetry_of`),
+# and for each intensity operation its decision and an amount for each channel. Unused numbers keep
+# their positions, so that switching one operation off does not change the others. All are one draw,
+# because every draw adds a second of compilation.
 _SCALE, _SHIFT, _GAMMA, _NOISE = range(4)
 
 # Those of the operations that were added later are a second draw, so that the first one keeps its
@@ -221,15 +213,15 @@ def augment(
             config.scaling_range if config.scaling else None,
             config.spatial_probability,
         )
-        symmetry = _symmetry(decisions[:, :3], config)
-        images, targets, labels = _moved(
+        symmetry = symmetry_of(decisions[:, :3], config.flip, config.quarter_turn)
+        images, targets, labels = moved(
             images, targets, labels, symmetry, affine, background, target_background
         )
     elif config.flip or config.quarter_turn:
-        symmetry = _symmetry(decisions[:, :3], config)
-        images = _turned(images, symmetry)
-        targets = None if targets is None else _turned(targets, symmetry)
-        labels = None if labels is None else _turned(labels, symmetry)
+        symmetry = symmetry_of(decisions[:, :3], config.flip, config.quarter_turn)
+        images = turned(images, symmetry)
+        targets = None if targets is None else turned(targets, symmetry)
+        labels = None if labels is None else turned(labels, symmetry)
     if config.changes_appearance:
         of_example, of_channel = jnp.split(later[:, NUMBERS:], [_OF_EXAMPLE], axis=1)
         of_channel = of_channel.reshape(-1, _OF_CHANNEL, channels)
@@ -249,72 +241,6 @@ def _example_key(seed: UInt32[Array, ""]) -> Key[Array, ""]:
     # Named, because the user may have set the default to "rbg", with which the numbers of an
     # example depend on its batch under vmap.
     return jax.random.key(seed, impl="threefry2x32")
-
-
-def _symmetry(
-    decisions: Float[Array, "b 3"], config: Augmentation
-) -> tuple[Bool[Array, " b"], Bool[Array, " b"], Bool[Array, " b"]]:
-    """(transpose, flip along H, flip along W) of each example, applied in this order."""
-    flip_h = (decisions[:, _FLIP_H] < 0.5) & config.flip
-    flip_w = (decisions[:, _FLIP_W] < 0.5) & config.flip
-    # Quarter turns anticlockwise, as numpy.rot90: 1 is a transpose and a flip along H, 2 both
-    # flips, 3 a transpose and a flip along W.
-    turns = jnp.floor(4 * decisions[:, _TURN]).astype(jnp.int32) * config.quarter_turn
-    return turns % 2 == 1, flip_h ^ ((turns == 1) | (turns == 2)), flip_w ^ (turns >= 2)
-
-
-def _turned(x: Array, symmetry: tuple[Array, Array, Array]) -> Array:
-    """Transposes and flips each example of [B, H, W, ...] by a gather of pixels.
-
-    Not a selection between flipped copies: XLA:CPU would recompute the selection in each following
-    operation, which takes five times as long as all intensity operations.
-    """
-    transpose, flip_h, flip_w = (s[:, None, None] for s in symmetry)
-    batch, height, width = x.shape[:3]
-    row, column = jnp.arange(height)[:, None], jnp.arange(width)
-    row = jnp.where(flip_h, height - 1 - row, row)
-    column = jnp.where(flip_w, width - 1 - column, column)
-    source = jnp.where(transpose, column * width + row, row * width + column)
-    pixels = x.reshape(batch, height * width, -1)
-    fetch = jax.vmap(lambda p, at: p.at[at].get(mode="promise_in_bounds"))
-    return fetch(pixels, source.reshape(batch, -1)).reshape(x.shape)
-
-
-def _moved(
-    images: Array,
-    targets: Array | None,
-    labels: Array | None,
-    symmetry: tuple[Array, Array, Array],
-    affine: Affine,
-    background: Array | np.ndarray,
-    target_background: Array | np.ndarray | None,
-) -> tuple[Array, Array | None, Array | None]:
-    """Rotates, scales, transposes and flips, in one interpolation."""
-    at = positions(affine, *_sources(images.shape[:3], symmetry))
-    x, outside = images.astype(jnp.float32), jnp.asarray(background, jnp.float32)
-    if targets is not None:
-        # One gather for both.
-        x = jnp.concatenate([x, targets.astype(jnp.float32)], axis=-1)
-        others = jnp.asarray(target_background, jnp.float32)
-        outside = jnp.concatenate([outside, others], axis=-1)
-    moved = interpolated(x, at, outside)
-    channels = images.shape[3]
-    return (
-        moved[..., :channels].astype(images.dtype),
-        None if targets is None else moved[..., channels:].astype(targets.dtype),
-        None if labels is None else nearest(labels, at),
-    )
-
-
-def _sources(shape: tuple[int, ...], symmetry: tuple[Array, Array, Array]) -> tuple[Array, Array]:
-    """int32[B, H, W]: row and column that each pixel of a transposed and flipped patch is from."""
-    transpose, flip_h, flip_w = (s[:, None, None] for s in symmetry)
-    _, height, width = shape
-    row, column = jnp.arange(height)[:, None], jnp.arange(width)
-    row = jnp.where(flip_h, height - 1 - row, row)
-    column = jnp.where(flip_w, width - 1 - column, column)
-    row, column = jnp.where(transpose, column, row), jnp.where(transpose, row, column)
-    return jnp.broadcast_to(row, shape), jnp.broadcast_to(column, shape)
 
 
 def _made_once(values: Float[Array, "b k d"]) -> Float[Array, "b k d"]:

@@ -1,13 +1,54 @@
-"""Rotation and scaling of patches on the device, in one gather with flips and quarter turns."""
+"""Geometry of patches on the device: flips, quarter turns, rotation and scaling."""
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
-NUMBERS = 4  # random numbers of an example: two decisions, an angle and a factor
+_FLIP_H, _FLIP_W, _TURN = range(3)  # positions of the random numbers of a symmetry
+NUMBERS = 4  # random numbers of an affine: two decisions, an angle and a factor
+
+
+class Symmetry(NamedTuple):
+    """A symmetry of the square for each example: transpose, then flip along H, then along W."""
+
+    transpose: Bool[Array, " b"]
+    flip_h: Bool[Array, " b"]
+    flip_w: Bool[Array, " b"]
+
+
+def symmetry_of(decisions: Float[Array, "b 3"], flip: bool, quarter_turn: bool) -> Symmetry:
+    """The flips and the quarter turn of each example as one symmetry.
+
+    Args:
+      decisions: uniform in 0..1.
+      flip: whether to mirror, along H and along W with probability 0.5 each.
+      quarter_turn: whether to turn, by 0, 90, 180 or 270 degrees.
+    """
+    flip_h = (decisions[:, _FLIP_H] < 0.5) & flip
+    flip_w = (decisions[:, _FLIP_W] < 0.5) & flip
+    # Quarter turns anticlockwise, as numpy.rot90: 1 is a transpose and a flip along H, 2 both
+    # flips, 3 a transpose and a flip along W.
+    turns = jnp.floor(4 * decisions[:, _TURN]).astype(jnp.int32) * quarter_turn
+    return Symmetry(turns % 2 == 1, flip_h ^ ((turns == 1) | (turns == 2)), flip_w ^ (turns >= 2))
+
+
+def turned(x: Array, symmetry: Symmetry) -> Array:
+    """Transposes and flips each example of [B, H, W, ...] by a gather of pixels.
+
+    Not a selection between flipped copies: XLA:CPU would recompute the selection in each following
+    operation, which takes five times as long as all intensity operations.
+    """
+    transpose, flip_h, flip_w = (s[:, None, None] for s in symmetry)
+    batch, height, width = x.shape[:3]
+    row, column = jnp.arange(height)[:, None], jnp.arange(width)
+    row = jnp.where(flip_h, height - 1 - row, row)
+    column = jnp.where(flip_w, width - 1 - column, column)
+    source = jnp.where(transpose, column * width + row, row * width + column)
+    return _gathered(x.reshape(batch, height * width, -1), source).reshape(x.shape)
 
 
 class Affine(NamedTuple):
@@ -111,6 +152,49 @@ def nearest(x: Int[Array, "b h w"], at: Positions) -> Int[Array, "b h w"]:
     return jnp.where(_inside(at, height, width), _fetched(x[..., None], row, column)[..., 0], 0)
 
 
+def moved(
+    images: Array,
+    targets: Array | None,
+    labels: Array | None,
+    symmetry: Symmetry,
+    affine: Affine,
+    background: Array | np.ndarray,
+    target_background: Array | np.ndarray | None,
+) -> tuple[Array, Array | None, Array | None]:
+    """Rotates, scales, transposes and flips, in one interpolation.
+
+    Args:
+      images, targets, labels: as of `augment.augment`.
+      symmetry, affine: of each example.
+      background, target_background: values outside the patches, [B, C] and [B, T].
+    """
+    at = positions(affine, *_sources(images.shape[:3], symmetry))
+    x, outside = images.astype(jnp.float32), jnp.asarray(background, jnp.float32)
+    if targets is not None:
+        # One gather for both.
+        x = jnp.concatenate([x, targets.astype(jnp.float32)], axis=-1)
+        others = jnp.asarray(target_background, jnp.float32)
+        outside = jnp.concatenate([outside, others], axis=-1)
+    result = interpolated(x, at, outside)
+    channels = images.shape[3]
+    return (
+        result[..., :channels].astype(images.dtype),
+        None if targets is None else result[..., channels:].astype(targets.dtype),
+        None if labels is None else nearest(labels, at),
+    )
+
+
+def _sources(shape: tuple[int, ...], symmetry: Symmetry) -> tuple[Array, Array]:
+    """int32[B, H, W]: row and column that each pixel of a transposed and flipped patch is from."""
+    transpose, flip_h, flip_w = (s[:, None, None] for s in symmetry)
+    _, height, width = shape
+    row, column = jnp.arange(height)[:, None], jnp.arange(width)
+    row = jnp.where(flip_h, height - 1 - row, row)
+    column = jnp.where(flip_w, width - 1 - column, column)
+    row, column = jnp.where(transpose, column, row), jnp.where(transpose, row, column)
+    return jnp.broadcast_to(row, shape), jnp.broadcast_to(column, shape)
+
+
 def _inside(at: Positions, height: int, width: int) -> Array:
     inside = (at.row >= -0.5) & (at.row < height - 0.5)
     return inside & (at.column >= -0.5) & (at.column < width - 0.5)
@@ -119,5 +203,10 @@ def _inside(at: Positions, height: int, width: int) -> Array:
 def _fetched(x: Array, row: Array, column: Array) -> Array:
     batch, height, width, channels = x.shape
     pixels = x.reshape(batch, height * width, channels)
+    return _gathered(pixels, row * width + column).reshape(x.shape)
+
+
+def _gathered(pixels: Array, at: Array) -> Array:
+    """pixels[b, at[b]] of each example: [B, n, C] at positions [B, ...]."""
     fetch = jax.vmap(lambda p, at: p.at[at].get(mode="promise_in_bounds"))
-    return fetch(pixels, (row * width + column).reshape(batch, -1)).reshape(x.shape)
+    return fetch(pixels, at.reshape(len(at), -1))

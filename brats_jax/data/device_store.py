@@ -94,12 +94,12 @@ class DeviceStore:
         )
         self.arrays = DeviceSlices(*arrays, *devices.put_replicated(tables, mesh))
 
-    def numbers(self, patches: Patches) -> dict[str, np.ndarray]:
-        """The input of `gather`: position in the arrays, row, column and seed of each patch.
+    def positions(self, patches: Patches) -> dict[str, np.ndarray]:
+        """The input of `gather`: place in the arrays, row, column and seed of each patch.
 
         With the plan's `SliceFacts`, and the positions of donors and neighbours if it has them.
         """
-        numbers = {
+        positions = {
             "slice": self._position[patches.slices],
             "row": patches.rows,
             "column": patches.columns,
@@ -107,10 +107,10 @@ class DeviceStore:
             **patches.facts,
         }
         if patches.donors is not None:
-            numbers["donor"] = self._position[patches.donors]
+            positions["donor"] = self._position[patches.donors]
         if patches.neighbours is not None:
-            numbers["neighbours"] = self._position[patches.neighbours]
-        return numbers
+            positions["neighbours"] = self._position[patches.neighbours]
+        return positions
 
 
 def _first_rows(store: Store, kept: np.ndarray) -> np.ndarray:
@@ -143,13 +143,13 @@ def _write(arrays: tuple, part: tuple, start: jax.Array) -> tuple:
 
 
 def gather(
-    arrays: DeviceSlices, numbers: Mapping[str, jax.Array], size: int, mesh: Mesh
+    arrays: DeviceSlices, positions: Mapping[str, jax.Array], size: int, mesh: Mesh
 ) -> dict[str, jax.Array]:
     """Cuts the batch of `patches.cut` on the devices, for use inside a compiled step.
 
     Args:
       arrays: `DeviceStore.arrays`, replicated.
-      numbers: `DeviceStore.numbers` of a batch, sharded.
+      positions: `DeviceStore.positions` of a batch, sharded.
       size: side of the patches.
       mesh: the devices; each cuts its own share without communication.
     """
@@ -168,25 +168,25 @@ def gather(
         image = jnp.where(inside[..., None], image, arrays.background[at])
         return image, jnp.where(inside, label, 0)
 
-    share = PartitionSpec("data")
+    share = PartitionSpec(devices.AXIS)
     cut = jax.shard_map(
         jax.vmap(one, in_axes=(None, 0, 0, 0)),
         mesh=mesh,
         in_specs=(PartitionSpec(), share, share, share),
         out_specs=(share, share),
     )
-    place = numbers["row"], numbers["column"]
-    patches = dict(zip(("image", "label"), cut(arrays, numbers["slice"], *place), strict=True))
-    if "donor" in numbers:
-        patches["donor"] = cut(arrays, numbers["donor"], *place)[0]
-    if "neighbours" in numbers:
-        beside = jnp.moveaxis(numbers["neighbours"], 1, 0)
+    place = positions["row"], positions["column"]
+    patches = dict(zip(("image", "label"), cut(arrays, positions["slice"], *place), strict=True))
+    if "donor" in positions:
+        patches["donor"] = cut(arrays, positions["donor"], *place)[0]
+    if "neighbours" in positions:
+        beside = jnp.moveaxis(positions["neighbours"], 1, 0)
         images = [cut(arrays, slices, *place)[0] for slices in beside]
         patches["neighbours"] = jnp.concatenate(images, axis=-1)
     # Without the barrier XLA fuses the gather into the step, whose rounding may then differ from
     # that of a step with patches from the host.
     patches = lax.optimization_barrier(patches)
-    facts = {n: array for n, array in numbers.items() if n not in _PLACES and n not in patches}
+    facts = {n: array for n, array in positions.items() if n not in _PLACES and n not in patches}
     return {**patches, **facts}
 
 

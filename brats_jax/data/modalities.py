@@ -48,7 +48,7 @@ DISPLAY_NAMES: dict[str, str] = {"t1": "T1", "t1gd": "T1Gd", "t2": "T2", "flair"
 CLASSES: tuple[str, ...] = ("background", "NCR/NET", "ED", "ET")
 NUM_CLASSES = len(CLASSES)
 
-# What the labels of a case tell: the classes, the whole tumour alone, or nothing, without labels.
+# The content of the labels of a case: the classes, the whole tumour alone, or no labels.
 LABEL_KINDS = (CLASS_LABELS, WHOLE_TUMOUR, NO_LABELS) = ("classes", "whole_tumour", "none")
 
 # The nested regions of the challenge, as sets of label values.

@@ -69,7 +69,7 @@ class PatchPlan:
       seed: of all random numbers.
       purpose: distinguishes plans that share a seed.
       sampling: 'tumour' or 'classes'.
-      facts: what the batches need besides image, label and seed; None: nothing.
+      facts: data of a slice besides image, label and seed; None: no such data.
 
     Raises:
       BratsError: no slices, a patch larger than the slices, p outside [0, 1].

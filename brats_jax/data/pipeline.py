@@ -15,8 +15,8 @@ from brats_jax.data.store.reader import Store
 from brats_jax.runtime import signals
 
 Batch = dict[str, np.ndarray]
-# Gives the positions of patches that are cut on the device.
-Numbers = Callable[[Patches], Batch]
+# Gives the positions of patches that are cut on the device (`device_store.DeviceStore.positions`).
+PositionsOf = Callable[[Patches], Batch]
 
 
 class _PatchBatches:
@@ -29,13 +29,13 @@ class _PatchBatches:
         patch_size: int,
         batch_size: int,
         steps: int,
-        numbers: Numbers | None,
+        positions_of: PositionsOf | None,
         rows: slice,
         first: int,
     ) -> None:
         self._first = first
         self._rows = rows
-        self._numbers = numbers
+        self._positions_of = positions_of
         self._store = store
         self._plan = plan
         self._patch_size = patch_size
@@ -49,8 +49,8 @@ class _PatchBatches:
         step = self._first + index
         begin, end = self._rows.start, self._rows.stop
         patches = self._plan.examples(step * self._batch_size + begin, end - begin)
-        if self._numbers is not None:
-            return self._numbers(patches)
+        if self._positions_of is not None:
+            return self._positions_of(patches)
         return cut(self._store, patches, self._patch_size)
 
 
@@ -101,7 +101,7 @@ class TrainingBatches(Iterator[Batch]):
 
     An element is the batch of one step: image float16[B, P, P, 4], label uint8[B, P, P],
     seed uint32[B], and as in `patches.cut` present bool[B, 4], neighbours and more; or the result
-    of `numbers`.
+    of `positions_of`.
 
     Args:
       store, plan, patch_size, batch_size: the data, the patches and their sizes.
@@ -109,7 +109,7 @@ class TrainingBatches(Iterator[Batch]):
       workers: worker processes; 0 reads in `threads` threads of this process.
       threads: reading threads (per process).
       prefetch: batches read ahead.
-      numbers: called instead of cutting (see `device_store.DeviceStore.numbers`).
+      positions_of: called instead of cutting, for patches that are cut on the device.
       rows: the part of each batch to read, where several processes share it.
     """
 
@@ -124,7 +124,7 @@ class TrainingBatches(Iterator[Batch]):
         workers: int = 0,
         threads: int = 2,
         prefetch: int = 8,
-        numbers: Numbers | None = None,
+        positions_of: PositionsOf | None = None,
         rows: slice | None = None,
     ) -> None:
         self._workers = workers
@@ -132,7 +132,7 @@ class TrainingBatches(Iterator[Batch]):
             _iterate,
             functools.partial(
                 _PatchBatches,
-                *(store, plan, patch_size, batch_size, steps, numbers),
+                *(store, plan, patch_size, batch_size, steps, positions_of),
                 rows or slice(0, batch_size),
             ),
             workers,

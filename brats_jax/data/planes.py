@@ -22,7 +22,7 @@ _WORDS = {
 }
 
 
-def cut_along(stack: np.ndarray, plane: str) -> np.ndarray:
+def slices_along(stack: np.ndarray, plane: str) -> np.ndarray:
     """The slices of a plane of a whole volume: a view, of axial slices the array itself.
 
     Args:
@@ -35,7 +35,7 @@ def cut_along(stack: np.ndarray, plane: str) -> np.ndarray:
     return stack if plane == AXIAL else stack.transpose(*_AXES[plane], *range(3, stack.ndim))
 
 
-def axial_again(slices: np.ndarray, plane: str, first: int = 0) -> np.ndarray:
+def to_axial(slices: np.ndarray, plane: str, first: int = 0) -> np.ndarray:
     """The axial stack [..., z, x, y, ...] of slices [..., slices, H, W, ...], as a view.
 
     Args:
@@ -61,6 +61,6 @@ def is_isotropic(spacing_mm: Sequence[float]) -> bool:
     return max(spacing_mm) <= 1.01 * min(spacing_mm)
 
 
-def words_on(plane: str) -> str:
+def axes_in_words(plane: str) -> str:
     """The axes of the slices, in words."""
     return _WORDS[plane]

@@ -32,7 +32,7 @@ def whole_slice_batches(
       batch_size: slices in a batch.
       rows: the part of each batch to read, where several processes share it; None: all of it.
       filled_to: fills every batch up to so many slices, B; None: to `batch_size`.
-      facts: what the batches need besides image and label; None: nothing.
+      facts: data of a slice besides image and label; None: no such data.
 
     Yields:
       image float16[B, H, W, 4] and label uint8[B, H, W] (of `rows` only, if given), valid bool[B],
@@ -40,14 +40,14 @@ def whole_slice_batches(
     """
 
     size = filled_to or batch_size
-    wanted = facts or SliceFacts(store)
+    facts = facts or SliceFacts(store)
 
     def read(start: int) -> dict[str, np.ndarray]:
         chosen = indices[start : start + batch_size]
         padded = np.concatenate([chosen, np.resize(indices, size - len(chosen))])
         own = padded if rows is None else padded[rows]
         image, label = store.read(own)
-        batch = {"image": image, "label": label, **wanted.of_whole(own)}
+        batch = {"image": image, "label": label, **facts.of_whole(own)}
         return {**batch, "valid": np.arange(size) < len(chosen), "index": padded}
 
     pool = ThreadPoolExecutor(_READING_THREADS)

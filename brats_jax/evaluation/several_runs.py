@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from brats_jax.data.planes import axial_again
+from brats_jax.data.planes import to_axial
 from brats_jax.data.splits import Splits, fold_split
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
@@ -177,7 +177,7 @@ def _spacing_mm(store: Store, patient: str) -> tuple[float, float, float]:
 def _volume(store: Store, patient: str) -> tuple[np.ndarray, np.ndarray]:
     """(float16[S, H, W, 4], uint8[S, H, W]): images and labels of a patient in axial slices."""
     images, labels = store.read(np.array(store.slices_of(patient)))
-    return axial_again(images, store.plane), axial_again(labels, store.plane)
+    return to_axial(images, store.plane), to_axial(labels, store.plane)
 
 
 def _decided(channels: SegmentationOutputs, mean: np.ndarray) -> np.ndarray:

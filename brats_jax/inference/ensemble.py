@@ -19,7 +19,7 @@ import numpy as np
 
 from brats_jax.data.modalities import MODALITIES
 from brats_jax.data.neighbours import blank_slices, in_scan, stacked
-from brats_jax.data.planes import AXIAL, axial_again, cut_along
+from brats_jax.data.planes import AXIAL, slices_along, to_axial
 from brats_jax.inference.flips import FLIPS, flipped
 from brats_jax.inference.trained_run import EnsembleMember
 from brats_jax.models import Weights
@@ -140,7 +140,7 @@ class Ensemble:
         there = np.isin(MODALITIES, MODALITIES if present is None else list(present))
         if not there.all():
             images = np.where(there, images, images.dtype.type(0))
-        return np.ascontiguousarray(cut_along(images, self.plane)), there
+        return np.ascontiguousarray(slices_along(images, self.plane)), there
 
     def compile_for(self, slice_shape: tuple[int, int], *, details: bool = False) -> None:
         """Compiles the programs for axial slices of a shape, by the prediction of a blank one.
@@ -265,6 +265,6 @@ class Ensemble:
             if len(blank) > 1:
                 whole[along(name, blank[1:])] = whole[along(name, blank[:1])]
         return {
-            name: np.ascontiguousarray(axial_again(whole, self.plane, (axis_of or {}).get(name, 0)))
+            name: np.ascontiguousarray(to_axial(whole, self.plane, (axis_of or {}).get(name, 0)))
             for name, whole in found.items()
         }

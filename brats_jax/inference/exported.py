@@ -20,7 +20,7 @@ import jax
 
 from brats_jax import about
 from brats_jax.data.modalities import CLASSES, MODALITIES
-from brats_jax.data.planes import words_on
+from brats_jax.data.planes import axes_in_words
 from brats_jax.errors import BratsError
 from brats_jax.inference import safetensors_file
 from brats_jax.inference.trained_run import EnsembleMember, TrainedRun
@@ -118,7 +118,7 @@ def describe(
         research_use_only=about.RESEARCH_USE_ONLY,
         inputs=tuple(inputs),
         outputs=(output,),
-        orientation=words_on(trained.record.plane)
+        orientation=axes_in_words(trained.record.plane)
         + ("; all slices of one scan, in this order" if task.context else ""),
         labels={str(i): name for i, name in enumerate(CLASSES)} if segments else None,
         normalisation=normalisation,

@@ -22,7 +22,7 @@ from brats_jax import about
 from brats_jax.data.modalities import CLASSES, MODALITIES
 from brats_jax.data.neighbours import offsets
 from brats_jax.data.normalise import normalise
-from brats_jax.data.planes import axial_again, cut_along, words_on
+from brats_jax.data.planes import axes_in_words, slices_along, to_axial
 from brats_jax.errors import BratsError
 from brats_jax.inference import exported, onnx_normalise
 from brats_jax.inference.ensemble import Ensemble
@@ -106,7 +106,7 @@ def _facts(trained: TrainedRun) -> dict[str, str]:
         "modalities": ",".join(MODALITIES),
         "used": ",".join(trained.task.stem),
         "intensities": "raw, skull-stripped, background 0, 1 mm pixels",
-        "orientation": words_on(trained.record.plane).partition(":")[0],
+        "orientation": axes_in_words(trained.record.plane).partition(":")[0],
         "normalisation": trained.normalisation,
     }
     if trained.segments:
@@ -291,12 +291,12 @@ def _expected(
     """Probabilities or images of the networks, for slices of their plane."""
     plane = trained.record.plane
     # The ensemble takes axial slices of any model, the program those of its plane.
-    x = axial_again(normalise(images, trained.normalisation), plane)
+    x = to_axial(normalise(images, trained.normalisation), plane)
     if not trained.segments:
-        return cut_along(ensemble.reconstruct(x), plane)
+        return slices_along(ensemble.reconstruct(x), plane)
     probabilities = ensemble.segment(x, present=present, details=True).probabilities
     assert probabilities is not None
-    return cut_along(probabilities, plane)
+    return slices_along(probabilities, plane)
 
 
 def _trial(slice_shape: tuple[int, int]) -> np.ndarray:

@@ -141,7 +141,7 @@ class Feed(Iterator[Portion]):
             # Positions are drawn faster than a process could send them.
             workers=0 if resident else options.workers,
             threads=1 if resident else options.threads,
-            numbers=resident.numbers if resident else None,
+            positions_of=resident.positions if resident else None,
             rows=devices.local_rows(options.batch_size, mesh),
         )
         if position is not None:

@@ -106,7 +106,7 @@ def make_train_step(
       optimizer: the optimiser.
       mesh: the devices.
       resident: slices in device memory to cut patches from; the batch then holds positions
-        (`DeviceStore.numbers`). None: the batch holds the patches.
+        (`DeviceStore.positions`). None: the batch holds the patches.
       patch_size: height and width of patches to cut from `resident`.
       compiler_options: of the step; None: for the same bits in every run, also on a GPU (see
         `devices.compiler_options`).

@@ -28,7 +28,7 @@ def test_patches_cut_on_the_devices_have_the_bits_of_those_cut_on_the_host(
     assert arrays.labels.size < 0.6 * 40 * 48 * 48
     cut_there = jax.jit(lambda arrays, numbers: gather(arrays, numbers, 16, mesh))
     drawn = plan.examples(0, 40)
-    numbers = devices.put_batch(resident.numbers(drawn), mesh)
+    numbers = devices.put_batch(resident.positions(drawn), mesh)
     batch = cut_there(resident.arrays, numbers)
     assert len(batch["image"].sharding.device_set) == count
     expected = cut(small_store, drawn, 16)
@@ -48,7 +48,7 @@ def test_patches_around_classes_are_those_of_the_host_and_hold_all_classes(small
     assert np.isin(drawn.slices, slices).all() and small_store.has_tumour[drawn.slices].all()
     resident = DeviceStore(small_store, slices, mesh)
     batch = jax.jit(lambda arrays, numbers: gather(arrays, numbers, 16, mesh))(
-        resident.arrays, devices.put_batch(resident.numbers(drawn), mesh)
+        resident.arrays, devices.put_batch(resident.positions(drawn), mesh)
     )
     expected = cut(small_store, drawn, 16)
     for name, array in expected.items():
@@ -64,7 +64,7 @@ def test_neighbours_cut_on_the_devices_have_the_bits_of_those_cut_on_the_host(
     mesh, facts = mesh_of(count), SliceFacts(small_store, context=1)
     resident = DeviceStore(small_store, facts.with_neighbours(np.arange(20, 60)), mesh)
     drawn = context_plan.examples(0, 40)
-    numbers = devices.put_batch(resident.numbers(drawn), mesh)
+    numbers = devices.put_batch(resident.positions(drawn), mesh)
     batch = jax.jit(lambda arrays, numbers: gather(arrays, numbers, 16, mesh))(
         resident.arrays, numbers
     )
@@ -103,7 +103,7 @@ def test_empty_slices_are_background(tmp_path, brats_files):
     resident = DeviceStore(store, np.arange(5), mesh)
     assert int(resident.arrays.first[-1]) < len(resident.arrays.images)
     drawn = plan.examples(0, 20)
-    batch = gather(resident.arrays, devices.put_batch(resident.numbers(drawn), mesh), 16, mesh)
+    batch = gather(resident.arrays, devices.put_batch(resident.positions(drawn), mesh), 16, mesh)
     for name, array in cut(store, drawn, 16).items():
         np.testing.assert_array_equal(batch[name], array)
 
@@ -150,7 +150,7 @@ def test_batches_say_which_modalities_are_present_where_some_are_missing(mixed_s
     drawn, mesh = plan.examples(0, 192), mesh_of(1)
     expected = cut(mixed_store, drawn, 16)
     resident = DeviceStore(mixed_store, slices, mesh)
-    numbers = devices.put_batch(resident.numbers(drawn), mesh)
+    numbers = devices.put_batch(resident.positions(drawn), mesh)
     batch = jax.jit(lambda *given: gather(*given, 16, mesh))(resident.arrays, numbers)
     assert batch.keys() == expected.keys() == {"image", "label", "seed", "present"}
     for name, array in expected.items():

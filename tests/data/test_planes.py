@@ -5,11 +5,11 @@ import pytest
 
 from brats_jax.data.planes import (
     PLANES,
-    axial_again,
-    cut_along,
+    axes_in_words,
     is_isotropic,
+    slices_along,
     spacing_along,
-    words_on,
+    to_axial,
 )
 
 STACK = np.arange(2 * 3 * 4).reshape(2, 3, 4)  # [z, x, y]
@@ -18,19 +18,23 @@ STACK = np.arange(2 * 3 * 4).reshape(2, 3, 4)  # [z, x, y]
 def test_slices_lie_as_their_words_say():
     """Voxel x = 2, y = 3, z = 1 in the three planes."""
     assert STACK[1, 2, 3] == 23
-    assert cut_along(STACK, "axial") is STACK
-    assert cut_along(STACK, "coronal")[3, 2, 1] == 23  # slice y, row x, column z
-    assert cut_along(STACK, "sagittal")[2, 3, 1] == 23  # slice x, row y, column z
-    assert cut_along(STACK[..., None], "sagittal").shape == (3, 4, 2, 1)
-    assert [words_on(plane).split(":")[0] for plane in PLANES] == ["LPS", "coronal", "sagittal"]
+    assert slices_along(STACK, "axial") is STACK
+    assert slices_along(STACK, "coronal")[3, 2, 1] == 23  # slice y, row x, column z
+    assert slices_along(STACK, "sagittal")[2, 3, 1] == 23  # slice x, row y, column z
+    assert slices_along(STACK[..., None], "sagittal").shape == (3, 4, 2, 1)
+    assert [axes_in_words(plane).split(":")[0] for plane in PLANES] == [
+        "LPS",
+        "coronal",
+        "sagittal",
+    ]
 
 
 @pytest.mark.parametrize("plane", PLANES)
 def test_the_way_back_is_exact(plane):
-    there = cut_along(STACK, plane)
-    np.testing.assert_array_equal(axial_again(there, plane), STACK)
+    there = slices_along(STACK, plane)
+    np.testing.assert_array_equal(to_axial(there, plane), STACK)
     several = np.stack([there, -there])[..., None]  # views, and channels
-    back = axial_again(several, plane, first=1)
+    back = to_axial(several, plane, first=1)
     np.testing.assert_array_equal(back[..., 0], [STACK, -STACK])
 
 

@@ -9,7 +9,7 @@ import prediction_examples as examples
 import pytest
 
 from brats_jax.data.modalities import channel_indices
-from brats_jax.data.planes import PLANES, axial_again, cut_along
+from brats_jax.data.planes import PLANES, slices_along, to_axial
 from brats_jax.errors import BratsError
 from brats_jax.inference import model as inference
 
@@ -38,10 +38,10 @@ def alone(plane_runs, scan):
 def test_a_run_of_another_plane_predicts_in_its_slices_and_answers_in_axial_ones(alone, scan):
     model, found = alone["coronal"]
     network = model.trained.members[0].network
-    slices = cut_along(model.normalise(scan), "coronal")
+    slices = slices_along(model.normalise(scan), "coronal")
     x = slices[..., list(channel_indices(model.inputs))].astype(np.float32)
     p = jax.nn.softmax(jax.jit(network.output)(network.params, network.stats, x))
-    expected = axial_again(np.asarray(p), "coronal")
+    expected = to_axial(np.asarray(p), "coronal")
     assert found.labels.shape == scan.images.shape[:3]
     np.testing.assert_allclose(found.probabilities, expected, atol=1e-5)
     assert (found.labels == expected.argmax(-1)).mean() > 0.999

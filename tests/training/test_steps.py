@@ -176,7 +176,7 @@ def test_patches_cut_on_the_devices_give_the_bits_of_those_that_are_not(small_st
     mesh, drawn = mesh_of(count), plan.examples(0, 4)
     resident = DeviceStore(small_store, np.arange(20, 60), mesh)
     step, state = begin(SINGLE, mesh=mesh, resident=resident.arrays, patch_size=16)
-    device, _ = step(state, devices.put_batch(resident.numbers(drawn), mesh))
+    device, _ = step(state, devices.put_batch(resident.positions(drawn), mesh))
     step, state = begin(SINGLE, mesh=mesh)
     host, _ = step(state, devices.put_batch(cut(small_store, drawn, 16), mesh))
     assert_same(device, host)

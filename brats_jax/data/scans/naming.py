@@ -1,4 +1,4 @@
-"""How releases of BraTS name their NIfTI files. A new naming is a new entry of `NAMINGS`.
+"""Names of NIfTI files in the releases of BraTS. A new naming is a new entry of `NAMINGS`.
 
 A file is CASE, a separator, a suffix and .nii or .nii.gz:
 

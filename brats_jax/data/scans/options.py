@@ -1,4 +1,4 @@
-"""How the files of a case are read: choices of the user that hold for every case."""
+"""The user's options for reading the files of cases."""
 
 import math
 from dataclasses import dataclass

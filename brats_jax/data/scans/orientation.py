@@ -72,12 +72,12 @@ def settle_images(
     Raises:
       BratsError: no vote or a tie, and nothing chosen; or volumes of different sizes.
     """
-    voters = [volume for volume in volumes.values() if not volume.no_vote]
+    voters = [volume for volume in volumes.values() if not volume.unknown_axes]
     # The identity is often what is written in want of an affine.
     if chosen and voters and all(_is_identity(volume) for volume in voters):
         if any(volume.codes != chosen for volume in voters):
             voters = []
-    elif not voters and labels is not None and not labels.no_vote:
+    elif not voters and labels is not None and not labels.unknown_axes:
         voters = [labels]
     if not voters:
         return _settled_by_choice(volumes, chosen)
@@ -101,7 +101,9 @@ def settle_images(
             continue
         settled[name] = _read_like(volume, winners, chosen)
         codes = read_as[name] = settled[name].codes
-        reason = volume.no_vote or f"is {volume.codes} by its header, which its fellows contradict"
+        reason = (
+            volume.unknown_axes or f"is {volume.codes} by its header, which its fellows contradict"
+        )
         files.setdefault((reason, codes), []).append(Path(volume.path).name)
     notes = [
         f"{', '.join(names)} {reason}; read as {codes}, {like}"
@@ -144,9 +146,9 @@ def settle_labels(
       BratsError: labels of another size or grid, or a tie between two readings.
     """
     name, reference = Path(labels.path).name, images[0]
-    if labels.no_vote:
+    if labels.unknown_axes:
         read = _read_like(labels, images, chosen)
-        notes.append(f"{name} {labels.no_vote}; read as {read.codes}, like its images")
+        notes.append(f"{name} {labels.unknown_axes}; read as {read.codes}, like its images")
         return to_lps(read.voxels, read.affine)
     own = to_lps(labels.voxels, labels.affine)
     same_place = labels.grid.is_near(reference.grid)
@@ -205,7 +207,7 @@ def settle_labels(
 
 def _settled_by_choice(volumes: Mapping[str, Volume], chosen: str) -> Oriented:
     first = next(iter(volumes.values()))
-    reason = first.no_vote or "is the identity by its header"
+    reason = first.unknown_axes or "is the identity by its header"
     if not chosen:
         readings = list(dict.fromkeys([*first.readings, _NIFTI_DEFAULT, ORIENTATION]))[:2]
         raise BratsError(
@@ -217,7 +219,7 @@ def _settled_by_choice(volumes: Mapping[str, Volume], chosen: str) -> Oriented:
         name: dataclasses.replace(
             volume,
             affine=centred_affine(chosen, voxel_sizes_mm(volume.affine), volume.voxels.shape),
-            no_vote=volume.no_vote or "is the identity by its header",
+            unknown_axes=volume.unknown_axes or "is the identity by its header",
         )
         for name, volume in volumes.items()
     }
@@ -274,8 +276,8 @@ def _read_like(volume: Volume, images: Sequence[Volume], chosen: str) -> Volume:
     if len(by_codes) > 1 and chosen not in by_codes:
         axes = list(by_codes)
         raise BratsError(
-            f"{volume.path} {volume.no_vote or 'contradicts its fellows'}, and they are stored as "
-            f"{' and as '.join(axes)}: give "
+            f"{volume.path} {volume.unknown_axes or 'contradicts its fellows'}, and they are "
+            f"stored as {' and as '.join(axes)}: give "
             f"{' or '.join(f'--orientation={codes}' for codes in axes)}, or repair its header"
         )
     like = by_codes[chosen] if chosen in by_codes else next(iter(by_codes.values()))
@@ -316,7 +318,7 @@ def _check_place(
     """
     to_reference = np.linalg.inv(reference.grid.affine) @ labels.grid.affine
     at = np.argwhere(own)
-    if not len(at) or reference.no_vote:
+    if not len(at) or reference.unknown_axes:
         return ""
     by_header = at @ to_reference[:3, :3].T + to_reference[:3, 3]
     tilt, moved = _tilt_degrees(to_reference), np.rint(by_header).astype(int)
@@ -367,7 +369,7 @@ def _check_fit(volume: Volume, settled: Volume, reference: Volume, chosen: str) 
     best = max(fits, key=fits.__getitem__)
     if fits[best] > fits[settled.codes] + _MARGIN:
         raise BratsError(
-            f"{volume.path} {volume.no_vote or f'is {volume.codes} by its header'}; read as "
+            f"{volume.path} {volume.unknown_axes or f'is {volume.codes} by its header'}; read as "
             f"{settled.codes}, it fits the brain of the other files ({fits[settled.codes]:.2f}, "
             f"Dice) worse than as {best} ({fits[best]:.2f}): repair its header, or give "
             f"--orientation={settled.codes} if that is right nevertheless"

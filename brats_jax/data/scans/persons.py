@@ -1,4 +1,4 @@
-"""Who is one person, by the names of cases. Scans of one person belong to one set of a split.
+"""The person of a case, by its name. Scans of one person belong to one set of a split.
 
     BraTS-GLI-00006-001                        BraTS-GLI-00006      BraTS 2023 and later
     UPENN-GBM-00001_21                         UPENN-GBM-00001
@@ -149,7 +149,7 @@ def similar_names(cases: Sequence[tuple[str, str]]) -> list[list[str]]:
 
 
 def _kind_and_stem(case: str) -> tuple[str, str]:
-    """What the name of a case has in common with those of other scans of its person."""
+    """(kind, stem): the part of a case's name that other scans of its person may share."""
     name, before, pattern = case, "", _MAYBE_MOMENT
     while name != before:
         before = name

@@ -51,7 +51,7 @@ class Scan:
       notes: changes to the scan and warnings, one line each.
       file_affine: `input_affine` as the file has it, in the unit of its header; None if equal.
       options: how the files were read.
-      no_vote: why the header of the reference file tells no place; '' if it does.
+      unknown_axes: why the header of the reference file defines no place; '' if it does.
       synthetic: absent modalities that a network fills in.
     """
 
@@ -66,7 +66,7 @@ class Scan:
     notes: Sequence[str] = ()
     file_affine: np.ndarray | None = None
     options: ReadOptions = ReadOptions()  # noqa: RUF009, immutable
-    no_vote: str = ""
+    unknown_axes: str = ""
     synthetic: tuple[str, ...] = ()
 
     @property
@@ -206,7 +206,7 @@ def make_scan(
         notes=notes,
         file_affine=first.file_affine,
         options=options,
-        no_vote=first.no_vote,
+        unknown_axes=first.unknown_axes,
     )
 
 

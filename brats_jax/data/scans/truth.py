@@ -48,7 +48,7 @@ def read_truth(
     own = resample(brain, scan.grid, scan.input_grid, nearest=True)
     # The grid of the reference is needed, not its values.
     empty = from_lps(np.broadcast_to(np.uint8(0), scan.input_grid.shape), scan.input_affine)
-    reference = Volume(str(first), empty, scan.input_affine, scan.header, scan.no_vote)
+    reference = Volume(str(first), empty, scan.input_affine, scan.header, scan.unknown_axes)
     upright = settle_labels(
         dataclasses.replace(labels, voxels=mapped),
         [reference],

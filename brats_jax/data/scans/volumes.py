@@ -26,11 +26,11 @@ class Volume:
     Attributes:
       path: the file, or a name for messages.
       voxels: real[x, y, z] in the file's own axes, with the scale of its header applied.
-      affine: float64[4, 4], voxel to scanner mm; where `no_vote`, of the size of its voxels and
-        in the axes that NIfTI takes by default.
+      affine: float64[4, 4], voxel to scanner mm; with `unknown_axes`, of the size of its voxels
+        and in the axes that NIfTI takes by default.
       header: nibabel's header of NIfTI-1 or NIfTI-2.
-      no_vote: why the header does not tell the axes; '' if it does.
-      readings: the axes that the header may mean, where `no_vote`.
+      unknown_axes: why the header does not define the axes; '' if it does.
+      readings: the axes that the header may mean, with `unknown_axes`.
       file_affine: the affine as the file has it, in the unit of its header; None for `affine`.
     """
 
@@ -38,7 +38,7 @@ class Volume:
     voxels: np.ndarray
     affine: np.ndarray
     header: Any
-    no_vote: str = ""
+    unknown_axes: str = ""
     readings: tuple[str, ...] = ()
     file_affine: np.ndarray | None = None
 
@@ -131,9 +131,9 @@ def volume_from(path: str, voxels: np.ndarray, affine: np.ndarray | None, header
         broken |= bool(code > 0 and not is_invertible(matrix))
     sizes = np.abs(np.asarray(header["pixdim"][1:4], np.float64))
     sizes = np.where(np.isfinite(sizes) & (sizes > 0), sizes, 0)
-    no_vote, readings = "", tuple(codes_of(matrix) for matrix in found.values())
+    unknown_axes, readings = "", tuple(codes_of(matrix) for matrix in found.values())
     if not found:
-        no_vote = (
+        unknown_axes = (
             "has no affine in its header that can be inverted"
             if broken
             else "has neither a qform nor an sform code in its header"
@@ -142,7 +142,9 @@ def volume_from(path: str, voxels: np.ndarray, affine: np.ndarray | None, header
     else:
         own = next(iter(found.values()))
         if len(set(readings)) > 1:
-            no_vote = f"contradicts itself in its header (sform {readings[0]}, qform {readings[1]})"
+            unknown_axes = (
+                f"contradicts itself in its header (sform {readings[0]}, qform {readings[1]})"
+            )
         elif affine is not None and np.allclose(affine, own, rtol=1e-5, atol=1e-3 / scale):
             own = np.asarray(affine, np.float64)
         _check_sizes(path, voxel_sizes_mm(own), sizes, scale)
@@ -150,7 +152,9 @@ def volume_from(path: str, voxels: np.ndarray, affine: np.ndarray | None, header
     if scale != 1:
         own = np.diag([scale, scale, scale, 1]) @ own
     volume = check_volume(path, voxels, own, header)
-    return dataclasses.replace(volume, no_vote=no_vote, readings=readings, file_affine=file_affine)
+    return dataclasses.replace(
+        volume, unknown_axes=unknown_axes, readings=readings, file_affine=file_affine
+    )
 
 
 def _check_sizes(

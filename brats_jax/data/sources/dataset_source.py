@@ -1,4 +1,4 @@
-"""What the sources with a dataset.json share: the Medical Segmentation Decathlon and nnU-Net."""
+"""The base class of sources with a dataset.json: the Medical Segmentation Decathlon and nnU-Net."""
 
 import abc
 import dataclasses

@@ -1,7 +1,7 @@
 """The names of labels in a dataset.json, and the classes that they mean.
 
-A value is told by its name, or by the regions that hold it: with the regions WT, TC and ET, a value
-in WT alone is ED, one in WT and TC is NCR/NET, and one in all three is ET.
+The class of a value follows from its name, or from the regions that hold it: with the regions WT,
+TC and ET, a value in WT alone is ED, one in WT and TC is NCR/NET, and one in all three is ET.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""What lies beside cases without labels and may be their labels, in a form that is not read."""
+"""Files beside unlabelled cases that may be their labels, in a format that is not read."""
 
 import os
 import re

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from brats_jax.data.planes import AXIAL, cut_along, is_isotropic, spacing_along
+from brats_jax.data.planes import AXIAL, is_isotropic, slices_along, spacing_along
 from brats_jax.data.sources.base import Case
 from brats_jax.errors import BratsError
 
@@ -37,10 +37,10 @@ def in_plane(case: Case, plane: str) -> Case:
             f"case {case.patient}: slices of its volume are missing, and --plane={plane} needs "
             "whole volumes: fetch them"
         )
-    images = np.ascontiguousarray(cut_along(case.images, plane))
+    images = np.ascontiguousarray(slices_along(case.images, plane))
     labels = None
     if case.labels is not None:
-        labels = np.ascontiguousarray(cut_along(case.labels, plane))
+        labels = np.ascontiguousarray(slices_along(case.labels, plane))
     notes = list(case.notes)
     if case.spacing_mm is not None and not is_isotropic(case.spacing_mm):
         height, width, apart = spacing_along(case.spacing_mm, plane)

@@ -21,7 +21,7 @@ def case(brats_files):
 def says(volume, affine=None):
     """The volume with another affine in its header; without one by default."""
     if affine is None:
-        return dataclasses.replace(volume, no_vote="has no code", affine=LPS)
+        return dataclasses.replace(volume, unknown_axes="has no code", affine=LPS)
     return dataclasses.replace(volume, affine=affine)
 
 
@@ -66,7 +66,9 @@ def test_without_any_code_both_readings_are_named(case):
 
 
 def test_a_vote_that_the_brain_contradicts_is_refused(case):
-    turned = dataclasses.replace(case["t2"], voxels=case["t2"].voxels[:, ::-1], no_vote="no code")
+    turned = dataclasses.replace(
+        case["t2"], voxels=case["t2"].voxels[:, ::-1], unknown_axes="no code"
+    )
     with pytest.raises(BratsError, match=r"read as LPS, it fits the brain .* worse than as LAS"):
         settle_images(images(case, t2=turned))
     found = settle_images(images(case, t2=turned), "LPS")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from unlabelled_examples import made_cases, source_of
 
-from brats_jax.data.planes import PLANES, cut_along
+from brats_jax.data.planes import PLANES, slices_along
 from brats_jax.data.splits import make_splits
 from brats_jax.data.store.other_planes import in_plane
 from brats_jax.data.store.prepare import prepare
@@ -35,14 +35,14 @@ def test_images_and_labels_are_those_of_the_axial_store(stores, plane):
     for patient in axial.patients:
         images, labels = axial.read(np.array(axial.slices_of(patient)))
         found, found_labels = other.read(np.array(other.slices_of(patient)))
-        np.testing.assert_array_equal(found_labels, cut_along(labels, plane))
+        np.testing.assert_array_equal(found_labels, slices_along(labels, plane))
         # The means are sums in another order.
-        np.testing.assert_allclose(found, cut_along(images, plane), rtol=2e-3, atol=2e-3)
+        np.testing.assert_allclose(found, slices_along(images, plane), rtol=2e-3, atol=2e-3)
     assert other.whole.all() and other.fingerprint != axial.fingerprint
     slices = {"coronal": 24, "sagittal": 32}[plane]
     assert len(other.slices_of(axial.patients[0])) == slices
     assert set(other.slice_number) == set(range(slices))
-    tumour = cut_along(axial.read(np.array(axial.slices_of(axial.patients[0])))[1], plane) > 0
+    tumour = slices_along(axial.read(np.array(axial.slices_of(axial.patients[0])))[1], plane) > 0
     np.testing.assert_array_equal(other.has_tumour[:slices], tumour.any(axis=(1, 2)))
 
 
