@@ -24,7 +24,7 @@ from absl import logging
 
 from benchmarks import measure
 from benchmarks.measure import Spread
-from brats_jax import models
+from brats_jax import inference, models
 from brats_jax.data.modalities import MODALITIES
 from brats_jax.data.scans.case_files import CaseFiles
 from brats_jax.data.scans.scan import read_scan
@@ -32,8 +32,7 @@ from brats_jax.data.sources.phantom.source import PhantomSource
 from brats_jax.experiments import config as experiment_config
 from brats_jax.experiments.continuation import versions
 from brats_jax.inference import cases as prediction
-from brats_jax.inference import model as inference
-from brats_jax.inference.outputs import OutputOptions
+from brats_jax.inference.output_names import OutputOptions
 from brats_jax.runs.checkpoints import CheckpointMeta, Checkpoints
 from brats_jax.runs.documents import RunConfig, StageResult, TrainingFacts
 from brats_jax.runs.folder import RunFolder

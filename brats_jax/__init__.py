@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from brats_jax.about import RESEARCH_USE_ONLY, __version__
 
 if TYPE_CHECKING:
-    from brats_jax.inference.model import load
+    from brats_jax.inference.loading import load
 
 __all__ = ["RESEARCH_USE_ONLY", "__version__", "load"]
 
@@ -19,7 +19,7 @@ __all__ = ["RESEARCH_USE_ONLY", "__version__", "load"]
 def __getattr__(name: str) -> object:
     # Imported on first use, because it imports JAX.
     if name == "load":
-        from brats_jax.inference.model import load
+        from brats_jax.inference.loading import load
 
         return load
     raise AttributeError(f"module 'brats_jax' has no attribute '{name}'")

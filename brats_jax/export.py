@@ -165,7 +165,7 @@ def _verify() -> None:
 
     weights = WeightsFolder(Path(_OUTPUT.value))
     compared = weights_reader.verify(weights) if weights.exists else []
-    if not compared or exported.is_there(weights.path):
+    if not compared or exported.has_export(weights.path):
         compared += exported.verify(weights.path)
     print_line(f"{_OUTPUT.value}: {plural(len(compared), 'file')} as described")
 

@@ -118,7 +118,7 @@ def _main() -> int:
         ahead = ReadAhead(
             _CHECKPOINT.value, _TASK.value, Path(_INPUT.value), Path(_OUTPUT.value), reading
         )
-    from brats_jax.inference.outputs import OutputOptions
+    from brats_jax.inference.output_names import OutputOptions
     from brats_jax.inference.prediction import predict
     from brats_jax.runtime import devices
 

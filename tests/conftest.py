@@ -185,7 +185,7 @@ def context_plan(small_store) -> PatchPlan:
 @pytest.fixture(scope="module")
 def model(example_runs, shallow):
     """Both folds of the example run with volume normalisation, loaded to segment."""
-    from brats_jax.inference import model as inference
+    from brats_jax import inference
 
     return inference.load(example_runs["volume"] / "run")
 

@@ -3,6 +3,7 @@
 import contextlib
 import runpy
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import nibabel as nib
@@ -18,7 +19,8 @@ from brats_jax.data.store.reader import Store
 from brats_jax.experiments.config import parse, pretraining, segmentation, split_options
 from brats_jax.experiments.continuation import describe_store, versions
 from brats_jax.inference import cases
-from brats_jax.inference.outputs import OutputOptions
+from brats_jax.inference.output_names import OutputOptions
+from brats_jax.inference.synthesis import Synthesiser
 from brats_jax.models import resnet
 from brats_jax.runs.checkpoints import CheckpointMeta, Checkpoints
 from brats_jax.runs.documents import RunConfig, StageResult, TrainingFacts
@@ -153,3 +155,9 @@ def lps(image):
     """Voxels of a nibabel image in LPS axes, by nibabel's own means."""
     ras = nib.as_closest_canonical(image)
     return np.asarray(ras.dataobj)[::-1, ::-1]
+
+
+def synthesiser(predicted=None) -> Synthesiser:
+    """A synthesiser of FLAIR from T1 and T1Gd, which predicts the array `predicted`."""
+    ensemble = SimpleNamespace(reconstruct=lambda images: predicted)
+    return Synthesiser(ensemble, ("t1", "t1gd"), ("flair",), "0123456789abcdef")

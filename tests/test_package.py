@@ -13,4 +13,4 @@ def test_importing_the_package_loads_no_library_until_load_is_used():
         "print(brats_jax.load.__module__)"
     )
     printed = subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT)
-    assert printed.split("\n")[:2] == ["[]", "brats_jax.inference.model"]
+    assert printed.split("\n")[:2] == ["[]", "brats_jax.inference.loading"]

@@ -31,6 +31,7 @@ from ml_collections import config_flags
 from benchmarks import measure
 from benchmarks.epoch_clock import Clock, timed_stage
 from benchmarks.peers import nnunet_real, real_cases, recipe_real
+from brats_jax import inference
 from brats_jax.data.splits import Splits, fold_split, make_splits
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
@@ -38,8 +39,7 @@ from brats_jax.experiments import config as experiment_config
 from brats_jax.experiments.checks import check_settings
 from brats_jax.experiments.stage_slices import StageSlices
 from brats_jax.inference import cases as prediction
-from brats_jax.inference import model as inference
-from brats_jax.inference.outputs import OutputOptions
+from brats_jax.inference.output_names import OutputOptions
 from brats_jax.runs.folder import RunFolder, StageFolder
 from brats_jax.runtime import devices
 from brats_jax.runtime.document import read_document

@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks import measure
 from benchmarks.peers import array_pipe, real_cases
-from brats_jax import models
+from brats_jax import inference, models
 from brats_jax.data.neighbours import blank_slices, in_scan, stacked
 from brats_jax.data.pipeline import TrainingBatches
 from brats_jax.data.scans import writing
@@ -28,7 +28,6 @@ from brats_jax.data.store.reader import Store
 from brats_jax.data.whole_slices import whole_slice_batches
 from brats_jax.errors import BratsError
 from brats_jax.experiments.fold import Fold
-from brats_jax.inference import model as inference
 from brats_jax.models.torch_weights import torch_state
 from brats_jax.runs.documents import RunConfig
 from brats_jax.runs.folder import RunFolder

@@ -232,7 +232,7 @@ def _readers_of_checkpoints(folder: Path) -> list[Reader]:
 
 
 def _readers_of_outputs(folder: Path) -> list[Reader]:
-    from brats_jax.inference import model as inference
+    from brats_jax import inference
     from brats_jax.inference.sidecars import table_of, write_table
     from brats_jax.inference.stablehlo import write as write_export
     from brats_jax.runs.export_document import ExportDocument

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from brats_jax.errors import BratsError
+from brats_jax.runtime.text import joined
 
 # The order of the channels of every image array.
 MODALITIES: tuple[str, ...] = ("t1", "t1gd", "t2", "flair")
@@ -59,6 +60,16 @@ LABEL_SETS: dict[str, tuple[int, ...]] = {
     **{name: (value,) for value, name in enumerate(CLASSES)},
     **{name: values for name, values in REGIONS.items() if name not in CLASSES},
 }
+
+
+def display_list(names: Sequence[str]) -> str:
+    """('t1', 't2', 'flair') -> 'T1, T2, FLAIR'."""
+    return ", ".join(DISPLAY_NAMES[name] for name in names)
+
+
+def display_joined(names: Sequence[str]) -> str:
+    """('t1', 't2', 'flair') -> 'T1, T2 and FLAIR'."""
+    return joined([DISPLAY_NAMES[name] for name in names])
 
 
 def canonical_name(name: str) -> str:

@@ -11,7 +11,7 @@ from brats_jax.data.modalities import DISPLAY_NAMES, MODALITIES, NO_LABELS
 from brats_jax.data.splits import Split, Splits
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
-from brats_jax.runtime.text import listed, plural
+from brats_jax.runtime.text import abridged, plural
 
 # A slice without labels may hold tumour if its box around the head is at least this share of the
 # patient's largest one: 89 % of the tumour slices of 20 cases of BraTS, 59 % of all.
@@ -186,7 +186,7 @@ def note_on_left_out(
     return (
         f"{len(left)} of {plural(len(patients), f'{where} patient')} left out, without "
         f"{' or '.join(lacking) or 'enough modalities'}: "
-        f"{listed([store.patients[p] for p in left])}"
+        f"{abridged([store.patients[p] for p in left])}"
     )
 
 

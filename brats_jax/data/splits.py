@@ -16,7 +16,7 @@ from brats_jax.data.folds import ALL, fold_title
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 from brats_jax.runtime.document import SealedDocument, read_document
-from brats_jax.runtime.text import listed
+from brats_jax.runtime.text import abridged
 
 SPLIT_BY = ("patient", "slice")
 
@@ -247,7 +247,7 @@ def _training_only(store: Store, patterns: Sequence[str]) -> tuple[str, ...]:
         if not found:
             raise BratsError(
                 f"data.training_only={pattern}: no person with labels in {store.path} has such a "
-                f"name; the first are {listed(persons[:3])}"
+                f"name; the first are {abridged(persons[:3])}"
             )
         kept.update(found)
     return tuple(sorted(kept))

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool
 
-from brats_jax.data.modalities import DISPLAY_NAMES, MODALITIES, channel_indices
+from brats_jax.data.modalities import MODALITIES, channel_indices, display_list
 
 Batch = Mapping[str, jax.Array]
 Subset = tuple[str, ...]
@@ -57,7 +57,7 @@ def subset_name(subset: Sequence[str]) -> str:
 
 def subset_words(subset: Sequence[str]) -> str:
     """A subset as it is shown: 'FLAIR, T1Gd'."""
-    return ", ".join(DISPLAY_NAMES[name] for name in ROWS if name in subset)
+    return display_list([name for name in ROWS if name in subset])
 
 
 def dots(subset: Sequence[str], inputs: Sequence[str] = ROWS) -> str:

@@ -20,7 +20,7 @@ from brats_jax.evaluation.calibration import opened_data
 from brats_jax.evaluation.scoring import tally_segmentation
 from brats_jax.evaluation.tallies import SegmentationTally, Slices
 from brats_jax.inference.ensemble import Ensemble
-from brats_jax.inference.several_runs import averaged
+from brats_jax.inference.several_runs import averaged_model
 from brats_jax.inference.trained_run import TrainedRun, open_run
 from brats_jax.runs.folder import RunFolder
 from brats_jax.tasks.segmentation_outputs import SegmentationOutputs
@@ -63,7 +63,7 @@ def open_runs(paths: Sequence[RunFolder], mesh: Mesh) -> list[RunToScore]:
             raise BratsError(
                 f"{one.trained.run} holds out no patients: it was trained on all, or by slice"
             )
-    averaged([one.trained for one in opened])  # refuses what cannot be averaged
+    averaged_model([one.trained for one in opened])  # refuses what cannot be averaged
     return opened
 
 

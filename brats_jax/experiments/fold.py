@@ -29,7 +29,7 @@ from brats_jax.runs.settings import Settings
 from brats_jax.runtime import distributed
 from brats_jax.runtime.console import print_line
 from brats_jax.runtime.document import read_if_readable
-from brats_jax.runtime.text import listed, plural
+from brats_jax.runtime.text import abridged, plural
 from brats_jax.training.tracking import Tracking
 from brats_jax.training.trainer import Stage
 
@@ -71,7 +71,7 @@ class Fold:
         distributed.broadcast_from_main(self._write_audit)
         print_line(f"{self.title}: {self.audit.check(self.splits.split_by)}")
         if (kept := self.splits.training_only) and not self.splits.all_train:
-            print_line(f"{self.title}: in training only: {listed(kept)}")
+            print_line(f"{self.title}: in training only: {abridged(kept)}")
         stages = experiment_config.stages_of(self.settings, mode)
         distributed.broadcast_from_main(lambda: self._check_splits(stages))
         if mode != "evaluate":

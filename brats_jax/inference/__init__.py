@@ -3,15 +3,20 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from brats_jax.inference.model import Model, load
+    from brats_jax.inference.loading import load
+    from brats_jax.inference.model import Model
 
 __all__ = ["Model", "load"]
 
 
 def __getattr__(name: str) -> object:
-    # Imported on first use: the model brings JAX with it.
-    if name in __all__:
-        from brats_jax.inference import model
+    # Imported on first use: both modules import JAX.
+    if name == "load":
+        from brats_jax.inference.loading import load
 
-        return getattr(model, name)
+        return load
+    if name == "Model":
+        from brats_jax.inference.model import Model
+
+        return Model
     raise AttributeError(f"module 'brats_jax.inference' has no attribute '{name}'")

@@ -17,12 +17,12 @@ from brats_jax.data.scans.options import ReadOptions
 from brats_jax.data.scans.scan import Scan
 from brats_jax.data.scans.truth import read_truth
 from brats_jax.errors import BratsError
-from brats_jax.inference import outputs, sidecars
+from brats_jax.inference import earlier_outputs, outputs, sidecars
 from brats_jax.inference.case_pipeline import run_cases
 from brats_jax.inference.ensemble import SliceLabels
-from brats_jax.inference.missing import Given, needed_of, with_notes
+from brats_jax.inference.missing import MissingInputs, required_inputs, with_notes
 from brats_jax.inference.model import Model
-from brats_jax.inference.outputs import OutputOptions
+from brats_jax.inference.output_names import PREDICTED_NAMES, OutputOptions
 from brats_jax.inference.read_ahead import ReadAhead, Reading
 from brats_jax.inference.read_ahead import find_cases as find_cases
 from brats_jax.runs.folder import PredictionFolder
@@ -83,12 +83,12 @@ def predict_cases(
     outcome = Outcome()
     folder = PredictionFolder(directory)
     table = sidecars.table_of(folder, changed=True)
-    remove_stale(directory, outputs.NAMES)
+    remove_stale(directory, PREDICTED_NAMES)
     todo = []
     for case in cases:
         try:
-            lacks = model.given(case.paths)
-            reason = outputs.reason_to_skip(directory, case.name, model, options, lacks)
+            missing = model.missing_inputs(case.paths)
+            reason = earlier_outputs.reason_to_skip(directory, case.name, model, options, missing)
         except Exception as error:
             _note_failure(outcome, case.name, error, directory)
             continue
@@ -155,10 +155,10 @@ class _Steps:
 
     def read(self, case: CaseFiles) -> tuple[Scan, np.ndarray]:
         """The scan, and its normalised images float16[slices, H, W, 4]."""
-        reading, lacks, remedy = reading_of(self.model, case, self.resampled, self.reading)
+        reading, missing, remedy = reading_of(self.model, case, self.resampled, self.reading)
         found = self.ahead.take(case, reading) if self.ahead is not None else None
-        scan, images = found or reading.both(case, remedy)
-        return with_notes(scan, lacks, self.model.synthesiser), images
+        scan, images = found or reading.scan_and_images(case, remedy)
+        return with_notes(scan, missing, self.model.synthesiser), images
 
     def compile_for(self, case: CaseFiles) -> None:
         """Compiles for the slices of the training data if a case has such, as its header says."""
@@ -215,19 +215,21 @@ class _Steps:
         return path, numbers if truth is None else f"{numbers}; {dice_words(found.labels, truth)}"
 
     def _options_of(self, case: str, present: Collection[str]) -> OutputOptions:
-        lacks = self.model.given(present)
-        return outputs.with_existing(self.directory, case, self.model, self.options, lacks)
+        missing = self.model.missing_inputs(present)
+        return earlier_outputs.with_existing(
+            self.directory, case, self.model, self.options, missing
+        )
 
 
 def reading_of(
     model: Model, case: CaseFiles, resampled: bool, options: ReadOptions
-) -> tuple[Reading, Given, str]:
-    """(how the case is read, what it lacks, the end of a message about that)."""
-    lacks = model.given(case.paths)
-    needed, remedy = needed_of(model, lacks, case.paths)
+) -> tuple[Reading, MissingInputs, str]:
+    """(how the case is read, the inputs that it lacks, the end of a message about that)."""
+    missing = model.missing_inputs(case.paths)
+    needed, remedy = required_inputs(model, missing, case.paths)
     trained, left_out = model.trained, frozenset(model.leave_out)
     reading = Reading(needed, trained.normalisation, trained.in_plane, options, resampled, left_out)
-    return reading, lacks, remedy
+    return reading, missing, remedy
 
 
 def _note_failure(outcome: Outcome, name: str, error: Exception, directory: Path) -> None:

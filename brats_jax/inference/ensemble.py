@@ -25,6 +25,7 @@ from brats_jax.inference.trained_run import EnsembleMember
 from brats_jax.models import Weights
 from brats_jax.runtime import devices
 from brats_jax.tasks import Batch
+from brats_jax.tasks.segmentation_outputs import SegmentationOutputs
 
 # Batches that the device computes, or has queued, while the host copies finished results.
 _BATCHES_AHEAD = 2
@@ -45,6 +46,25 @@ class SliceLabels(NamedTuple):
     views: np.ndarray
     probabilities: np.ndarray | None
     entropy: np.ndarray | None
+
+
+def decision(
+    channels: SegmentationOutputs, total: jax.Array, count: int, *, details: bool
+) -> dict[str, jax.Array]:
+    """The labels, and with `details` the class probabilities p and their entropy -sum p ln p.
+
+    Args:
+      channels: what the networks' outputs are.
+      total: float32[..., K], the sum of `count` predictions of the outputs' probabilities.
+      count: the number of predictions in the sum.
+      details: also return probabilities float32[..., 4] and entropy float32[...] in nats.
+    """
+    found = {"labels": channels.labels(total, count).astype(jnp.uint8)}
+    if details:
+        p = channels.class_probabilities(total / count)
+        found["probabilities"] = p
+        found["entropy"] = jnp.sum(jax.scipy.special.entr(p), axis=-1)
+    return found
 
 
 class Ensemble:
@@ -201,13 +221,7 @@ class Ensemble:
         return total + network.channels.probabilities(output / temperature), labels
 
     def _finished(self, total: jax.Array, *, details: bool) -> dict[str, jax.Array]:
-        channels = self.members[0].network.channels
-        found = {"labels": channels.labels(total, self.size).astype(jnp.uint8)}
-        if details:
-            p = channels.class_probabilities(total / self.size)
-            found["probabilities"] = p
-            found["entropy"] = jnp.sum(jax.scipy.special.entr(p), axis=-1)
-        return found
+        return decision(self.members[0].network.channels, total, self.size, details=details)
 
     def _over_slices(
         self,

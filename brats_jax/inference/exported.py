@@ -1,11 +1,11 @@
-"""The files of an exported run: written as a whole, described, and compared with their sums.
+"""The files of an exported run: writes them together, describes and verifies them.
 
     DIR/TASK.stablehlo, DIR/TASK.onnx    the program: see `stablehlo` and `onnx_program`
     DIR/TASK.json, DIR/TASK.onnx.json    names, shapes, orientation, normalisation, hashes, versions
     DIR/TASK_fold_K.safetensors          beside TASK.stablehlo, the weights of each fold
 
-TASK is 'segment' or 'reconstruct'. Every program and task may stand in one folder; an export
-replaces its own files alone.
+TASK is 'segment' or 'reconstruct'. One folder may hold exports of both kinds and tasks; an export
+replaces only its own files.
 """
 
 import hashlib
@@ -71,7 +71,8 @@ def describe(
       trained: the exported run.
       slice_shape: H and W of the program's slices.
       program: the program.
-      sums: by fold the file of its weights and their SHA-256; none where the program holds them.
+      sums: by fold, the name of its file of weights and the SHA-256 of that file; empty where the
+        program holds the weights.
     """
     task, segments = trained.task, trained.segments
     normalisation = trained.normalisation
@@ -84,7 +85,7 @@ def describe(
     if normalisation == "robust":
         how = "scaled by median and interquartile range"
     shape = ("n", *slice_shape)
-    # What goes in and comes out stands in inputs and outputs.
+    # `inputs` and `outputs` say what goes in and comes out.
     network = {n: value for n, value in task.describe().items() if n not in ("from", "predicts")}
     if segments:
         output = ExportedOutput("labels", "uint8", shape)
@@ -275,12 +276,13 @@ def _weights_of(document: ExportDocument) -> dict[str, str]:
     return {fold.weights: fold.sha256 for fold in document.model.folds if fold.weights}
 
 
-def is_there(path: Path) -> bool:
+def has_export(path: Path) -> bool:
     """Whether a program was exported into a folder."""
-    return any(folder.description_json(task).exists() for folder, task in _places(path))
+    return any(folder.description_json(task).exists() for folder, task in _possible_exports(path))
 
 
-def _places(path: Path) -> Iterator[tuple[ExportFolder, str]]:
+def _possible_exports(path: Path) -> Iterator[tuple[ExportFolder, str]]:
+    """(export folder, task) of every kind of program and every task."""
     for kind in PROGRAMS:
         for task in STAGE_OF_TASK:
             yield ExportFolder(path, kind), task
@@ -296,7 +298,7 @@ def verify(path: Path) -> list[Path]:
       BratsError: no description there, or a file that is missing or another one.
     """
     compared = []
-    for folder, task in _places(path):
+    for folder, task in _possible_exports(path):
         description = folder.description_json(task)
         document = read_if_there(description, ExportDocument)
         if document is None:

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from brats_jax import about
-from brats_jax.data.modalities import CLASSES
+from brats_jax.data.modalities import CLASSES, display_list
 from brats_jax.data.planes import AXIAL
 from brats_jax.data.scans import provenance
-from brats_jax.inference.missing import Given, short
+from brats_jax.inference.missing import MissingInputs
 from brats_jax.inference.postprocess import Cleaning
 from brats_jax.inference.trained_run import TrainedRun
 from brats_jax.runs.sidecars import Averaged
@@ -14,16 +14,20 @@ from brats_jax.runtime.text import without_folders
 
 
 def facts_of(
-    trained: TrainedRun, cleaning: Cleaning, averaged: Averaged, lacks: Given, notes: Sequence[str]
+    trained: TrainedRun,
+    cleaning: Cleaning,
+    averaged: Averaged,
+    missing: MissingInputs,
+    notes: Sequence[str],
 ) -> dict[str, str]:
     """The facts by name.
 
     Args:
       trained, cleaning, averaged: the model, and how it was applied.
-      lacks: what the case lacks.
+      missing: the inputs that the case lacks.
       notes: on the case.
     """
-    not_there = {*lacks.missing, *lacks.synthetic}
+    not_there = {*missing.dropped, *missing.synthetic}
     settings, flips = trained.document.settings, averaged.flips
     planes = [one.record.plane for one in trained.runs]
     facts = {
@@ -33,9 +37,9 @@ def facts_of(
         "planes": ", ".join(planes) if set(planes) != {AXIAL} else "",
         "weights": trained.weights.weights_sha256 if trained.weights else "",
         "predictions averaged": f"{averaged.folds * flips}" + f" ({flips} flips)" * (flips > 1),
-        "images": short([name for name in trained.inputs if name not in not_there]),
-        "missing": short(lacks.missing),
-        "synthetic": short(lacks.synthetic),
+        "images": display_list([name for name in trained.inputs if name not in not_there]),
+        "missing": display_list(missing.dropped),
+        "synthetic": display_list(missing.synthetic),
         "slices beside each": f"{trained.task.context} on each side" * bool(trained.task.context),
         "normalised by": trained.normalisation,
         "loss": settings.loss,

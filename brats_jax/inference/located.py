@@ -35,7 +35,7 @@ def open_model(
       task_name, mesh, calibrated, dtype: as of `trained_run.open_run`.
 
     Raises:
-      BratsError: nothing of these there, or it cannot be used.
+      BratsError: there is no model at the path or of this name, or it cannot be used.
     """
     found = Path(path)
     if WeightsFolder(found).exists:

@@ -1,89 +1,61 @@
-"""Cases that lack modalities: who takes them, and synthetic images in place of missing ones.
+"""What a model does with a case that lacks modalities, and what it says about it.
 
-A network that was trained for missing modalities takes any of its inputs. For any other, and with
-`--synthesise` for both, the first stage of the run can fill in what it predicts from the others.
-What is missing, and what is synthetic, stands in every output of the case.
+A network that was trained with modality dropout needs only one of its inputs. Any other network
+needs them all. With `--synthesise` the first stage of the run predicts missing inputs for either
+(`inference.synthesis`). Every output of the case names the missing and the synthetic modalities.
 """
 
 import dataclasses
-import os
 import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-
-from brats_jax.data.modalities import DISPLAY_NAMES, MODALITIES, canonical_name, channel_indices
-from brats_jax.data.normalise import BY_VOLUME, brain_mask
+from brats_jax.data.modalities import MODALITIES, canonical_name, display_joined, display_list
 from brats_jax.data.scans.scan import Scan
 from brats_jax.errors import BratsError
-from brats_jax.inference.ensemble import Ensemble
-from brats_jax.inference.located import open_model
+from brats_jax.inference.synthesis import Names, Synthesiser, synthesis_in_words
 from brats_jax.inference.trained_run import TrainedRun, first_stage_of
 from brats_jax.tasks import Pretraining
 
-Names = tuple[str, ...]
 MOST_NOTE = 79  # characters of a NIfTI header's note
 
 
 @dataclass(frozen=True)
-class Given:
-    """What becomes of the inputs that a case lacks.
+class MissingInputs:
+    """The inputs of a network that a case lacks, by what is done about them.
 
     Attributes:
-      missing: those that the network does without.
-      synthetic: those that another network fills in.
-      refused: those that it cannot do without; a case with any is refused.
+      dropped: the network predicts without them, as in training with modality dropout.
+      synthetic: the first stage predicts them.
+      refused: the network needs them; a case with any of these is refused.
     """
 
-    missing: Names = ()
+    dropped: Names = ()
     synthetic: Names = ()
     refused: Names = ()
 
-    @property
-    def lacks(self) -> bool:
-        """Whether an input is not there."""
-        return bool(self.missing or self.synthetic or self.refused)
+    def __bool__(self) -> bool:
+        """Whether any input is missing."""
+        return bool(self.dropped or self.synthetic or self.refused)
 
 
-@dataclass(frozen=True)
-class Synthesiser:
-    """The first stage of a run, which predicts modalities for its segmentation.
-
-    Attributes:
-      ensemble: its networks.
-      inputs, targets: what they predict, and from what.
-      hash: of their weights.
-    """
-
-    ensemble: Ensemble
-    inputs: Names
-    targets: Names
-    hash: str
-
-    @property
-    def words(self) -> str:
-        """'FLAIR from T1 and T1Gd'."""
-        return words_of(self.inputs, self.targets)
-
-
-def given_of(
+def missing_inputs(
     inputs: Sequence[str],
     present: Collection[str],
     *,
     takes_missing: bool,
     synthesiser: Synthesiser | None = None,
-    readers: Sequence[Sequence[str]] = (),
-) -> Given:
-    """What becomes of the inputs that a case lacks.
+    networks_inputs: Sequence[Sequence[str]] = (),
+) -> MissingInputs:
+    """The inputs that a case lacks, and what is done about them.
 
     Args:
       inputs: of the segmentation.
       present: the modalities of the case.
-      takes_missing: whether the network was trained for missing modalities.
-      synthesiser: what fills them in, if asked for.
-      readers: the inputs of each of several networks whose predictions are averaged.
+      takes_missing: whether the network was trained with modality dropout.
+      synthesiser: predicts missing inputs; None: nothing does.
+      networks_inputs: the inputs of each network, where several are averaged.
     """
     lacking = [name for name in inputs if name not in present]
     synthetic: list[str] = []
@@ -91,9 +63,9 @@ def given_of(
         synthetic = [name for name in lacking if name in synthesiser.targets]
     left = tuple(name for name in lacking if name not in synthetic)
     # A network needs at least one image.
-    if takes_missing and all(set(names) - set(left) for names in (readers or (inputs,))):
-        return Given(missing=left, synthetic=tuple(synthetic))
-    return Given(synthetic=tuple(synthetic), refused=left)
+    if takes_missing and all(set(names) - set(left) for names in (networks_inputs or (inputs,))):
+        return MissingInputs(dropped=left, synthetic=tuple(synthetic))
+    return MissingInputs(synthetic=tuple(synthetic), refused=left)
 
 
 def remedy(
@@ -103,35 +75,36 @@ def remedy(
     first_stage: Pretraining | None = None,
     flag: bool = True,
 ) -> str:
-    """What else to do about a missing modality than to add it; the end of a message.
+    """What a user can do about a missing modality, besides adding it: the end of a message.
 
     Args:
-      takes_missing, synthesiser: as of `given_of`.
-      first_stage: what could fill in all that is missing, if it were asked for.
+      takes_missing, synthesiser: as of `missing_inputs`.
+      first_stage: can predict all that is missing, but was not asked to.
       flag: whether the user gives flags; otherwise arguments in Python.
     """
     if takes_missing:
         return "; any one of them is enough"
     if first_stage is not None and synthesiser is None:
         name = "--synthesise" if flag else "synthesise=True of brats_jax.load"
-        return f"; or {name}: predicts {words_of(first_stage.inputs, first_stage.synthetic)}"
+        what = synthesis_in_words(first_stage.inputs, first_stage.synthetic)
+        return f"; or {name}: predicts {what}"
     trained = "; or give a model that was trained with config.segment.modality_dropout"
     if synthesiser is not None:
-        return f"{trained} (--synthesise predicts {synthesiser.words}, nothing else)"
+        return f"{trained} (--synthesise predicts {synthesiser.description}, nothing else)"
     return trained
 
 
-def filled_by(
-    first_stage: Pretraining | None, refused: Sequence[str], there: Collection[str]
-) -> Pretraining | None:
-    """A first stage that predicts all of `refused` from what is there; otherwise None."""
-    if first_stage is None or not {*first_stage.inputs} <= {*there}:
-        return None
-    return first_stage if {*refused} <= {*first_stage.synthetic} else None
+def can_predict(
+    first_stage: Pretraining | None, targets: Sequence[str], present: Collection[str]
+) -> bool:
+    """Whether a first stage predicts all of `targets` from the modalities that are present."""
+    if first_stage is None or not {*first_stage.inputs} <= {*present}:
+        return False
+    return {*targets} <= {*first_stage.synthetic}
 
 
-class Needy(Protocol):
-    """A model, as far as what it needs is concerned: `inference.model.Model`."""
+class ReadsModalities(Protocol):
+    """The part of `inference.model.Model` that decides which modalities a case must have."""
 
     @property
     def inputs(self) -> Names: ...
@@ -146,115 +119,71 @@ class Needy(Protocol):
     def trained(self) -> TrainedRun: ...
 
 
-def needed_of(
-    model: Needy, given: Given, present: Collection[str], *, flag: bool = True
+def required_inputs(
+    model: ReadsModalities, missing: MissingInputs, present: Collection[str], *, flag: bool = True
 ) -> tuple[Names, str]:
     """(the modalities that a case must have, the end of the message about a missing one).
 
+    Args:
+      model: the model.
+      missing: the inputs that the case lacks.
+      present: the modalities of the case, also those that are left out.
+      flag: whether the user gives flags; otherwise arguments in Python.
+
     Raises:
-      BratsError: one that the model needs is there, but left out on purpose.
+      BratsError: a modality that the model needs is present, but left out by the user.
     """
-    may_lack = {*given.missing, *given.synthetic}
+    may_lack = {*missing.dropped, *missing.synthetic}
     needed = tuple(name for name in model.inputs if name not in may_lack)
     trained = model.trained
     end = ""
-    if trained.segments and given.refused:
-        there = {name for name in present if name not in model.leave_out}
+    if trained.segments and missing.refused:
+        used = {name for name in present if name not in model.leave_out}
+        first_stage = first_stage_of(trained)
         end = remedy(
             takes_missing=trained.takes_missing,
             synthesiser=model.synthesiser,
-            first_stage=filled_by(first_stage_of(trained), given.refused, there),
+            first_stage=first_stage if can_predict(first_stage, missing.refused, used) else None,
             flag=flag,
         )
-    if hidden := [n for n in given.refused if n in model.leave_out and n in present]:
-        raise BratsError(f"leave_out={','.join(hidden)}: the model needs {shown(hidden)}{end}")
+    if hidden := [n for n in missing.refused if n in model.leave_out and n in present]:
+        raise BratsError(
+            f"leave_out={','.join(hidden)}: the model needs {display_joined(hidden)}{end}"
+        )
     return needed, end
 
 
-def open_synthesiser(
-    path: str | os.PathLike[str], trained: TrainedRun, tta: bool, batch_size: int
-) -> Synthesiser:
-    """Opens the first stage of the run of a segmentation.
-
-    Args:
-      path: as of `located.open_model`.
-      trained: the segmentation.
-      tta, batch_size: as of `Ensemble`.
-
-    Raises:
-      BratsError: there is none, or it predicts nothing that the segmentation reads.
-    """
-    try:
-        first = open_model(path, "reconstruct", trained.members[0].network.mesh)
-    except BratsError as error:
-        raise BratsError(f"--synthesise needs the first stage of the run: {error}") from None
-    targets = tuple(name for name in first.targets if name in trained.task.inputs)
-    if not targets or first.normalisation != trained.normalisation:
-        what = f"{shown(first.targets)}, in units of {first.normalisation} normalisation"
-        raise BratsError(
-            f"--synthesise: the first stage predicts {what}, which the segmentation "
-            f"({shown(trained.task.inputs)}, {trained.normalisation}) cannot use: leave it out"
-        )
-    ensemble = Ensemble(first.members, flips=tta, batch_size=batch_size)
-    return Synthesiser(ensemble, first.task.inputs, first.targets, first.hash)
+def with_notes(scan: Scan, missing: MissingInputs, synthesiser: Synthesiser | None) -> Scan:
+    """The scan with notes on what it lacks, and with the names of its synthetic modalities."""
+    notes = [*scan.notes, *notes_on(missing, synthesiser)]
+    return dataclasses.replace(scan, notes=notes, synthetic=missing.synthetic)
 
 
-def with_notes(scan: Scan, given: Given, synthesiser: Synthesiser | None) -> Scan:
-    """The scan with a note for what it lacks, and with the names of what is filled in."""
-    notes = [*scan.notes, *notes_on(given, synthesiser)]
-    return dataclasses.replace(scan, notes=notes, synthetic=given.synthetic)
-
-
-def notes_on(given: Given, synthesiser: Synthesiser | None) -> list[str]:
+def notes_on(missing: MissingInputs, synthesiser: Synthesiser | None) -> list[str]:
     """The lines on what a case lacks."""
     notes = []
-    if given.missing:
-        notes.append(f"{shown(given.missing)} missing: segmented without")
-    if given.synthetic and synthesiser is not None:
+    if missing.dropped:
+        notes.append(f"{display_joined(missing.dropped)} missing: segmented without")
+    if missing.synthetic and synthesiser is not None:
         notes.append(
-            f"{shown(given.synthetic)} missing: SYNTHETIC, predicted from "
-            f"{shown(synthesiser.inputs)} by model {synthesiser.hash[:12]}, and segmented as if it "
-            "had been measured"
+            f"{display_joined(missing.synthetic)} missing: SYNTHETIC, predicted from "
+            f"{display_joined(synthesiser.inputs)} by model {synthesiser.hash[:12]}, and segmented "
+            "as if it had been measured"
         )
     return notes
 
 
-def warn_caller(given: Given, synthesiser: Synthesiser | None, leave_out: Collection[str]) -> None:
-    """A warning of Python for what a case lacks, for the caller of the calling function.
+def warn_caller(
+    missing: MissingInputs, synthesiser: Synthesiser | None, leave_out: Collection[str]
+) -> None:
+    """Warns the caller of the calling function (UserWarning) of what a case lacks.
 
-    Not for what `leave_out` asks to do without. A returned array holds no other mark.
+    A returned array holds no other mark of it. Modalities in `leave_out` give no warning: the
+    caller asked to leave them out.
     """
-    missing = tuple(name for name in given.missing if name not in leave_out)
-    for line in notes_on(dataclasses.replace(given, missing=missing), synthesiser):
+    dropped = tuple(name for name in missing.dropped if name not in leave_out)
+    for line in notes_on(dataclasses.replace(missing, dropped=dropped), synthesiser):
         warnings.warn(line, stacklevel=3)
-
-
-def filled_in(
-    scan: Scan, images: np.ndarray, synthesiser: Synthesiser, normalisation: str
-) -> np.ndarray:
-    """The normalised images, with the predicted ones in the channels of `scan.synthetic`.
-
-    They are in the units of the network: both stages learn from one store. What no real image can
-    have is removed: by volume, anything outside of the brain; by slice, anything in an empty slice.
-
-    Args:
-      scan: the scan.
-      images: float16[slices, H, W, 4], its normalised images.
-      synthesiser: what predicts the modalities.
-      normalisation: of the images.
-    """
-    predicted = synthesiser.ensemble.reconstruct(images)
-    predicted = predicted.reshape(*images.shape[:3], len(synthesiser.targets))
-    brain = brain_mask(scan.images)
-    inside = np.asarray(brain)
-    if normalisation not in BY_VOLUME:
-        inside = np.any(inside, axis=(1, 2), keepdims=True)
-    filled = images.copy()
-    for name in scan.synthetic:
-        (channel,) = channel_indices([name])
-        one = predicted[..., synthesiser.targets.index(name)]
-        filled[..., channel] = np.where(inside, one, 0).astype(images.dtype)
-    return filled
 
 
 def parse_left_out(names: str | Sequence[str]) -> Names:
@@ -270,28 +199,12 @@ def parse_left_out(names: str | Sequence[str]) -> Names:
     return tuple(name for name in MODALITIES if name in found)
 
 
-def header_note(use: str, program: str, model: str, given: Given) -> str:
+def header_note(use: str, program: str, model: str, missing: MissingInputs) -> str:
     """The note in the header of a file of a case that lacks modalities, at most 79 characters."""
-    marks = [f"synthetic {short(given.synthetic)}"] if given.synthetic else []
-    marks += [f"no {short(given.missing)}"] if given.missing else []
+    marks = [f"synthetic {display_list(missing.synthetic)}"] if missing.synthetic else []
+    marks += [f"no {display_list(missing.dropped)}"] if missing.dropped else []
     for length in (12, 8, 4):
         note = "; ".join([use, program, f"model {model[:length]}", *marks])
         if len(note) <= MOST_NOTE:
             break
     return note[:MOST_NOTE]
-
-
-def short(names: Sequence[str]) -> str:
-    """'T1, FLAIR'."""
-    return ", ".join(DISPLAY_NAMES[name] for name in names)
-
-
-def words_of(inputs: Sequence[str], targets: Sequence[str]) -> str:
-    """'FLAIR from T1 and T1Gd'."""
-    return f"{shown(targets)} from {shown(inputs)}"
-
-
-def shown(names: Sequence[str]) -> str:
-    """'T1, T2 and FLAIR'."""
-    words = [DISPLAY_NAMES[name] for name in names]
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

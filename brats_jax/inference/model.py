@@ -4,10 +4,8 @@ model = brats_jax.load("RUN")
 labels = model.segment({"t1": a, "t1gd": b, "t2": c, "flair": d})
 """
 
-import dataclasses
 import datetime
 from collections.abc import Collection, Sequence
-from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -21,7 +19,6 @@ from brats_jax.data.scans.options import MAX_CASE_GB, ReadOptions
 from brats_jax.data.scans.scan import Scan
 from brats_jax.errors import BratsError
 from brats_jax.inference import postprocess
-from brats_jax.inference.chosen_cleaning import check_sizes, chosen_cleaning
 from brats_jax.inference.ensemble import SliceLabels
 from brats_jax.inference.facts import facts_of
 from brats_jax.inference.inputs import (
@@ -33,14 +30,11 @@ from brats_jax.inference.inputs import (
     parse_images,
 )
 from brats_jax.inference.missing import (
-    Given,
-    Synthesiser,
-    filled_in,
-    given_of,
+    MissingInputs,
     header_note,
-    needed_of,
-    open_synthesiser,
+    missing_inputs,
     parse_left_out,
+    required_inputs,
     warn_caller,
     with_notes,
 )
@@ -52,9 +46,9 @@ from brats_jax.inference.results import (
     label_names,
     label_values,
 )
-from brats_jax.inference.several_runs import ensemble_of, open_models
+from brats_jax.inference.several_runs import ensemble_of
+from brats_jax.inference.synthesis import Synthesiser, filled_in
 from brats_jax.inference.trained_run import TrainedRun
-from brats_jax.runs.folder import STAGE_OF_TASK
 from brats_jax.runs.sidecars import (
     Averaged,
     SegmentationOutputSidecar,
@@ -63,9 +57,7 @@ from brats_jax.runs.sidecars import (
     SyntheticOutputSidecar,
     SyntheticSidecar,
 )
-from brats_jax.runtime import devices
 from brats_jax.runtime.document import Part
-from brats_jax.runtime.flag_types import MOST_SLICES_AT_ONCE
 from brats_jax.runtime.text import without_folders
 
 if TYPE_CHECKING:
@@ -102,18 +94,18 @@ class Model:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The modalities that the model reads; see `given` for what a case may lack."""
+        """The modalities that the model reads; see `missing_inputs` for what a case may lack."""
         return self.trained.inputs
 
-    def given(self, present: Collection[str]) -> Given:
-        """What becomes of the inputs that a case with these modalities lacks."""
-        there = {name for name in present if name not in self.leave_out}
-        return given_of(
+    def missing_inputs(self, present: Collection[str]) -> MissingInputs:
+        """The inputs that a case with these modalities lacks, and what is done about them."""
+        used = {name for name in present if name not in self.leave_out}
+        return missing_inputs(
             self.inputs,
-            there,
+            used,
             takes_missing=self.trained.takes_missing,
             synthesiser=self.synthesiser,
-            readers=[one.task.inputs for one in self.trained.runs],
+            networks_inputs=[one.task.inputs for one in self.trained.runs],
         )
 
     @overload
@@ -170,7 +162,7 @@ class Model:
         self._check_task("segment")
         given = parse_images(images, affine, output, max_case_gb=self.max_case_gb)
         found = self.predict(self._scan(given, resample, orientation))
-        warn_caller(self._lacks(found.scan), self.synthesiser, self.leave_out)
+        warn_caller(self._missing_in(found.scan), self.synthesiser, self.leave_out)
         values = label_values(found, et_label)
         sidecar = SegmentationOutputSidecar(
             **self.sidecar_fields(found.scan), labels=label_names(et_label)
@@ -236,12 +228,12 @@ class Model:
 
     def _scan(self, given: CaseInput, resample: bool, orientation: str) -> Scan:
         options = ReadOptions(orientation, self.max_case_gb)
-        lacks = self.given(given.present)
-        needed, remedy = needed_of(self, lacks, given.present, flag=False)
+        missing = self.missing_inputs(given.present)
+        needed, remedy = required_inputs(self, missing, given.present, flag=False)
         scan = given.to_scan(
             needed, self.trained.in_plane, resample, options, self.leave_out, remedy
         )
-        return with_notes(scan, lacks, self.synthesiser)
+        return with_notes(scan, missing, self.synthesiser)
 
     def normalise(self, scan: Scan) -> np.ndarray:
         """The network's input float16[slices, H, W, 4], normalised as the training data."""
@@ -252,7 +244,13 @@ class Model:
         return self.finish(scan, self.label(scan, self.normalise(scan), details=details))
 
     def label(self, scan: Scan, images: np.ndarray, *, details: bool = False) -> SliceLabels:
-        """The labels of a scan's normalised images, before cleaning, from what is there."""
+        """Labels before cleaning, from the modalities of the scan and the synthetic ones.
+
+        Args:
+          scan: the scan.
+          images: float16[slices, H, W, 4], its normalised images.
+          details: return probabilities and entropy too.
+        """
         present = None
         if any(name not in scan.present for name in self.inputs):
             present = (*scan.present, *scan.synthetic)
@@ -273,7 +271,7 @@ class Model:
         )
 
     def synthesise(self, scan: Scan) -> list[SyntheticModality]:
-        """Predicts the targets of the first stage, and their errors where there is a real one."""
+        """Predicts the targets of the first stage, with their errors where the scan has them."""
         images = self.normalise(scan)
         return self.compare(scan, images, self.ensemble.reconstruct(images))
 
@@ -296,21 +294,21 @@ class Model:
             compared.append(SyntheticModality(scan, target, predicted, error, mse))
         return compared
 
-    def note(self, scan: Scan) -> str:
+    def header_note(self, scan: Scan) -> str:
         """The note in the header of every file of a case: at most 79 characters."""
-        lacks, program = self._lacks(scan), f"brats_jax {about.__version__}"
-        if lacks.lacks:
-            return header_note("RESEARCH USE ONLY", program, self.trained.hash, lacks)
+        missing, program = self._missing_in(scan), f"brats_jax {about.__version__}"
+        if missing:
+            return header_note("RESEARCH USE ONLY", program, self.trained.hash, missing)
         return f"RESEARCH USE ONLY, no diagnosis; {program}; model {self.trained.hash[:12]}"
 
-    def _lacks(self, scan: Scan) -> Given:
-        """What the scan lacks; nothing for a first stage, which refuses such a scan."""
-        return self.given(scan.present) if self.trained.segments else Given()
+    def _missing_in(self, scan: Scan) -> MissingInputs:
+        """The inputs that a scan lacks; none for a first stage, which refuses such a scan."""
+        return self.missing_inputs(scan.present) if self.trained.segments else MissingInputs()
 
-    def lacking(self, lacks: Given) -> dict[str, Any]:
-        """The fields of a sidecar on what a case lacks."""
+    def missing_fields(self, missing: MissingInputs) -> dict[str, Any]:
+        """The fields of a sidecar on the inputs that a case lacks."""
         by = self.synthesiser.hash if self.synthesiser is not None else ""
-        return {"missing": lacks.missing, "synthetic": dict.fromkeys(lacks.synthetic, by)}
+        return {"missing": missing.dropped, "synthetic": dict.fromkeys(missing.synthetic, by)}
 
     @property
     def averaged(self) -> Averaged:
@@ -332,13 +330,13 @@ class Model:
             "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "inputs": {name: Path(path).name for name, path in scan.files.items()},
             "notes": tuple(without_folders(note) for note in self.notes(scan)),
-            **self.lacking(self._lacks(scan)),
+            **self.missing_fields(self._missing_in(scan)),
         }
 
     def describe_synthetic(self, found: Sequence[SyntheticModality]) -> dict[str, Any]:
         """The fields of the sidecar of synthetic modalities: targets, unit and error.
 
-        The error is the mean over those of which there is a real one.
+        The error is the mean over the targets that the scan has.
         """
         unit = f"z-scores, normalised by {self.trained.normalisation}"
         known = [one.mse for one in found if one.mse is not None]
@@ -355,11 +353,11 @@ class Model:
     def facts(self, scan: Scan) -> dict[str, str]:
         """The model of a case's prediction in words, by name, for the viewer."""
         return facts_of(
-            self.trained, self.cleaning, self.averaged, self._lacks(scan), self.notes(scan)
+            self.trained, self.cleaning, self.averaged, self._missing_in(scan), self.notes(scan)
         )
 
     def notes(self, scan: Scan) -> list[str]:
-        """Notes on a case for the reader of its results."""
+        """Notes on a case, for readers of its results."""
         notes = list(scan.notes)
         if self.trained.has_seen(scan.name):
             notes.append(
@@ -377,7 +375,7 @@ class Model:
     ) -> Any:
         """The result in the form of the images; writes a file with its sidecar."""
         labels = isinstance(sidecar, SegmentationSidecar)
-        made = given.return_volume(scan, volume, labels=labels, note=self.note(scan))
+        made = given.return_volume(scan, volume, labels=labels, note=self.header_note(scan))
         if given.output is None:
             return made
         given.output.write(writing.encoded(made, given.output.path), sidecar)
@@ -386,62 +384,3 @@ class Model:
     def _check_task(self, task: str) -> None:
         if self.trained.task_name != task:
             raise BratsError(f"loaded to {self.trained.task_name}: give load() task='{task}'")
-
-
-def load(
-    path: str | Path,
-    *,
-    task: str = "segment",
-    tta: bool = False,
-    calibrated: bool = False,
-    min_component_mm3: float | None = None,
-    min_et_mm3: float | None = None,
-    batch_size: int = 0,
-    max_case_gb: float = MAX_CASE_GB,
-    leave_out: str | Sequence[str] = (),
-    synthesise: bool = False,
-) -> Model:
-    """Loads a run (all its complete folds, as an ensemble), one fold of it, or exported weights.
-
-    Args:
-      path: RUN, RUN/fold_K, the folder of exported weights, or the name of a ready model; several
-        with commas between them are averaged.
-      task: 'segment', or 'reconstruct' for the network of the first stage.
-      tta: average over flips too.
-      calibrated: use the temperatures that `python -m brats_jax.calibrate` has fitted.
-      min_component_mm3, min_et_mm3: see `postprocess.Cleaning`; 0 for no cleaning, None for the
-        size that `python -m brats_jax.calibrate --cleaning` has fitted, if any.
-      batch_size: slices at a time; 0 for the default of the device.
-      max_case_gb: the largest size of a case that is read, unpacked, in 10^9 bytes.
-      leave_out: modalities that are not used, even if a case has them.
-      synthesise: let the first stage predict what a case lacks, where it can.
-
-    Raises:
-      BratsError: no such run, no complete fold in it, or a checkpoint that cannot be used.
-    """
-    if task not in STAGE_OF_TASK:
-        raise BratsError(f"unknown task '{task}'; valid: {', '.join(STAGE_OF_TASK)}")
-    if task == "reconstruct" and (calibrated or min_component_mm3 or min_et_mm3):
-        raise BratsError("calibration and cleaning are for labels: leave them out to reconstruct")
-    check_sizes(min_component_mm3=min_component_mm3, min_et_mm3=min_et_mm3)
-    if not isinstance(batch_size, Integral) or not 0 <= batch_size <= MOST_SLICES_AT_ONCE:
-        raise BratsError(f"batch_size={batch_size!r}: give 0 to {MOST_SLICES_AT_ONCE:,} slices")
-    ReadOptions(max_case_gb=max_case_gb)  # refuses other numbers
-    if task == "reconstruct" and synthesise:
-        raise BratsError("--synthesise is for labels: leave it out, --task=reconstruct predicts it")
-    trained = open_models(path, task, devices.data_mesh(), calibrated=calibrated)
-    if synthesise and trained.others:
-        raise BratsError("--synthesise needs the first stage of one run: give one --checkpoint")
-    synthesiser = open_synthesiser(path, trained, tta, batch_size) if synthesise else None
-    cleaning, note = chosen_cleaning(trained, min_component_mm3, min_et_mm3)
-    if note:
-        trained = dataclasses.replace(trained, notes=(*trained.notes, note))
-    return Model(
-        trained,
-        tta=tta,
-        cleaning=cleaning,
-        batch_size=batch_size,
-        max_case_gb=max_case_gb,
-        leave_out=leave_out,
-        synthesiser=synthesiser,
-    )

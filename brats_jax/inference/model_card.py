@@ -37,19 +37,22 @@ def card(document: WeightsDocument, folder_name: str) -> str:
     """The text of README.md.
 
     Args:
-      document: of the weights.
-      folder_name: the name of a model without one.
+      document: the description of the weights.
+      folder_name: names the model if the document does not.
     """
     name = document.name or folder_name
     parts = [
         _front_matter(document, name),
         f"# {name}\n\n**{document.research_use_only}**\n\n{_introduction(document)}",
-        "## Use\n\n" + _use(document),
+        "## Use\n\n" + _usage(document),
         *(_section(document, task) for task in document.tasks),
     ]
     if document.card.text:
         parts.append(document.card.text.strip())
-    parts += ["## How to make it again\n\n" + _again(document), "## Files\n\n" + _files(document)]
+    parts += [
+        "## How to make it again\n\n" + _reproduction(document),
+        "## Files\n\n" + _files(document),
+    ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -101,7 +104,7 @@ def _introduction(document: WeightsDocument) -> str:
     return " ".join(does[task] for task in document.tasks)
 
 
-def _use(document: WeightsDocument) -> str:
+def _usage(document: WeightsDocument) -> str:
     lines = ["```python", "import brats_jax", ""]
     if "segment" in document.tasks:
         inputs = ", ".join(f'"{m}": {m}' for m in _inputs(document.tasks["segment"]))
@@ -166,13 +169,13 @@ def _section(document: WeightsDocument, task: str) -> str:
     lines = [f"## {title}", "", "| | |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in rows if value]
     lines += [f"\nNote: {note}." for note in networks.notes]
-    lines += ["", "### Numbers", "", _numbers(networks.scores)]
+    lines += ["", "### Numbers", "", _scores_section(networks.scores)]
     if networks.cleaning is not None:
         lines += ["", "### Cleaning", "", _cleaning(networks.cleaning)]
     return "\n".join(lines)
 
 
-def _numbers(scores: StatedScores | None) -> str:
+def _scores_section(scores: StatedScores | None) -> str:
     if scores is None or not scores.rows:
         return "Not evaluated: there are no numbers on patients that it has not seen."
     count = scores.trainings
@@ -240,7 +243,7 @@ def _cleaning(fitted: FittedSizes) -> str:
     return "\n".join(lines)
 
 
-def _again(document: WeightsDocument) -> str:
+def _reproduction(document: WeightsDocument) -> str:
     parts = []
     if document.card.command:
         parts.append(f"```\n{document.card.command}\n```")

@@ -42,7 +42,7 @@ class Graph:
     """Nodes and constants of a graph.
 
     Args:
-      numbers: of the names of results.
+      numbers: the numbers that name the results; None: they start at 0.
     """
 
     def __init__(self, numbers: "itertools.count[int] | None" = None) -> None:
@@ -65,13 +65,13 @@ class Graph:
         return self.ops(kind, *inputs, count=1, **attributes)[0]
 
     def ops(self, kind: str, *inputs: str, count: int, **attributes: Any) -> list[str]:
-        """The results of an operator that has several."""
+        """The `count` results of an operator that has several."""
         outputs = [self.new_name() for _ in range(count)]
         self._nodes.append(helper.make_node(kind, inputs, outputs, **attributes))
         return outputs
 
     def constant(self, value: Any, dtype: str, name: str = "") -> str:
-        """The name of a constant array; `name` where people look for it."""
+        """The name of a constant array: `name` if given, otherwise a number."""
         array = np.ascontiguousarray(np.asarray(value, dtype)).reshape(np.shape(value))
         key = (dtype, array.shape, array.tobytes() if array.size <= 64 else b"")
         if not name and array.size <= 64 and key in self._known:
@@ -100,11 +100,11 @@ class Graph:
         Args:
           count: int64[], the number of chunks.
           size: rows of a chunk.
-          body: of the loop.
-          result: in the body, [size, ...] of `dtype`; each time of the same shape.
+          body: the body of the loop.
+          result: the body's result [size, ...] of `dtype`, of the same shape for each chunk.
 
         Returns:
-          [count * size, ...] of the graph.
+          [count * size, ...], a result of this graph.
         """
         goes_on = body.op("Identity", body.condition)
         loop = helper.make_graph(

@@ -95,7 +95,7 @@ def array(variable: Any) -> np.ndarray:
 
 
 def known(layer: Any, *kinds: type) -> Any:
-    """The layer, if it is of one of these classes and not of one made from them.
+    """The layer, if its class is one of these, not a subclass of one.
 
     Raises:
       BratsError: it is another one.

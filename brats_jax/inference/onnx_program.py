@@ -64,7 +64,7 @@ def program(trained: TrainedRun, slice_shape: tuple[int, int], *, details: bool 
         given.append((_PRESENT, "bool", (modalities,)))
     x = onnx_normalise.normalise(graph, raw, trained.normalisation)
     rows = graph.op("Shape", x, start=0, end=1)
-    chosen, place = _choose(graph, x, rows, task.context)
+    chosen, position = _slices_to_compute(graph, x, rows, task.context)
     computed = graph.op("Shape", chosen)
 
     body = Body(graph)
@@ -79,7 +79,7 @@ def program(trained: TrainedRun, slice_shape: tuple[int, int], *, details: bool 
         dtype, shape = "float32", (len(task.outputs),)
     result = _result(body, found, trained, details=details)
     every = graph.in_chunks(onnx_normalise.chunks_of(graph, computed), CHUNK, body, result, dtype)
-    graph.name(graph.op("Gather", every, place), name)
+    graph.name(graph.op("Gather", every, position), name)
     return graph.model(
         given,
         (name, dtype, ("n", *slice_shape, *shape)),
@@ -98,7 +98,7 @@ def output_of(trained: TrainedRun) -> tuple[str, str, tuple[int, ...]]:
 
 
 def _facts(trained: TrainedRun) -> dict[str, str]:
-    """Stored in the file, for readers without its description."""
+    """Facts stored in the program, for readers who have no description of it."""
     facts = {
         "research_use_only": about.RESEARCH_USE_ONLY,
         "brats_jax": about.__version__,
@@ -119,20 +119,21 @@ def _module(network: RestoredNetwork) -> nnx.Module:
     return nnx.merge(network.graph, *weights, copy=True)
 
 
-def _choose(graph: Graph, x: str, rows: str, context: int) -> tuple[str, str]:
-    """The slices to compute, and where among them the result of each slice stands.
+def _slices_to_compute(graph: Graph, x: str, rows: str, context: int) -> tuple[str, str]:
+    """The slices to compute, and the position of each slice's result among theirs.
 
-    Slices of zeros, with neighbours of zeros, have equal results: the first one is computed.
+    Slices of zeros whose neighbours are zeros have equal results: only the first one is computed.
 
     Returns:
-      int64[m], numbers of slices; int64[n], positions in it.
+      (int64[m], the numbers of the slices to compute; int64[n], for each slice a position in
+      them).
     """
     largest = graph.reduced("ReduceMax", graph.op("Abs", x), 1, 2, 3, keepdims=False)
     zero, one = graph.constant(0, "int64"), graph.constant(1, "int64")
     numbers = graph.op("Range", zero, graph.op("Squeeze", rows), one)
     near = [largest]
     for offset in offsets(context):
-        near.append(graph.op("Gather", largest, _beside(graph, numbers, rows, offset)))
+        near.append(graph.op("Gather", largest, _neighbours(graph, numbers, rows, offset)))
     most = graph.op("Max", *near)
     filled = graph.op("Greater", most, graph.constant(0, "float32"))
     # The first blank slice; a filled one if none is blank.
@@ -144,7 +145,7 @@ def _choose(graph: Graph, x: str, rows: str, context: int) -> tuple[str, str]:
     return chosen, graph.op("Where", filled, rank, graph.op("Gather", rank, first))
 
 
-def _beside(graph: Graph, slices: str, rows: str, offset: int) -> str:
+def _neighbours(graph: Graph, slices: str, rows: str, offset: int) -> str:
     """The neighbours of slices, int64[m]; at an end of the scan the slice at the end."""
     last = graph.op("Sub", rows, graph.ints(1))
     moved = graph.op("Add", slices, graph.ints(offset))
@@ -155,7 +156,7 @@ def _inputs(body: Body, task: Task, x: str, slices: str, rows: str) -> str:
     """The network's input float32[m, C, H, W] for slices int64[m] of x float32[n, H, W, 4]."""
     images = [body.op("Gather", x, slices)]
     for offset in offsets(task.context):
-        images.append(body.op("Gather", x, _beside(body, slices, rows, offset)))
+        images.append(body.op("Gather", x, _neighbours(body, slices, rows, offset)))
     if task.takes_missing:
         there = body.cast(_PRESENT, "float32")
         images.append(body.op("Expand", there, body.op("Shape", images[0])))
@@ -170,10 +171,11 @@ def _inputs(body: Body, task: Task, x: str, slices: str, rows: str) -> str:
 
 
 def channel_sources(task: Task) -> list[int | None]:
-    """Where each channel of a network's input comes from; None: it is 0.
+    """The source of each channel of a network's input; None: the channel is 0.
 
-    Found by looking, so that no task has to describe it a second time. Channels are counted over
-    the four modalities of the slice, those of its neighbours, and the four flags of presence.
+    The sources are found by giving `Task.test_input` a number for each source, so that no task has
+    to describe its input a second time. They are numbered over the four modalities of the slice,
+    those of its neighbours, and the four flags of presence.
 
     Raises:
       BratsError: a channel that is none of these.
@@ -258,7 +260,7 @@ def check(trained: TrainedRun, slice_shape: tuple[int, int]) -> None:
     Raises:
       BratsError: their probabilities or images differ by more than rounding.
     """
-    images, task = _trial(slice_shape), trained.task
+    images, task = _test_slices(slice_shape), trained.task
     running = session(program(trained, slice_shape, details=True))
     ensemble = Ensemble(trained.members, flips=False)
     given: list[tuple[str, ...]] = [MODALITIES]
@@ -299,7 +301,7 @@ def _expected(
     return slices_along(probabilities, plane)
 
 
-def _trial(slice_shape: tuple[int, int]) -> np.ndarray:
+def _test_slices(slice_shape: tuple[int, int]) -> np.ndarray:
     """Three slices float32[3, H, W, 4]: noise of two sizes in a box, and a blank one."""
     rng = np.random.default_rng(0)
     height, width = slice_shape

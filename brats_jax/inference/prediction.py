@@ -6,16 +6,16 @@ from typing import Any
 
 from brats_jax.about import RESEARCH_USE_ONLY
 from brats_jax.data.folds import fold_titles
-from brats_jax.data.modalities import MODALITIES
+from brats_jax.data.modalities import MODALITIES, display_list
 from brats_jax.data.scans.labels import scheme_named
 from brats_jax.data.scans.options import ReadOptions
 from brats_jax.errors import BratsError
 from brats_jax.inference import cases as case_list
 from brats_jax.inference import inputs
 from brats_jax.inference.cases import Outcome
-from brats_jax.inference.missing import needed_of, short
-from brats_jax.inference.model import load
-from brats_jax.inference.outputs import OutputOptions
+from brats_jax.inference.loading import load
+from brats_jax.inference.missing import required_inputs
+from brats_jax.inference.output_names import OutputOptions
 from brats_jax.inference.read_ahead import ReadAhead
 from brats_jax.inference.trained_run import TrainedRun
 from brats_jax.runs.folder import PredictionFolder
@@ -64,9 +64,8 @@ def predict(
         cases = [inputs.named_files(dict(source))]
     model = load(checkpoint, task=task, **model_options)
     if not isinstance(source, str):
-        lacks = model.given(source)
-        _, remedy = needed_of(model, lacks, source)
-        missing = [f"--{name}" for name in lacks.refused]
+        _, remedy = required_inputs(model, model.missing_inputs(source), source)
+        missing = [f"--{name}" for name in model.missing_inputs(source).refused]
         if missing:
             needed = " ".join(f"--{name}" for name in MODALITIES if name in model.inputs)
             raise BratsError(
@@ -75,14 +74,14 @@ def predict(
             )
     print_line(RESEARCH_USE_ONLY)
     print_line(
-        f"{plural(len(cases), 'case')}; {_places(model.trained)}, model "
+        f"{plural(len(cases), 'case')}; {_runs_and_folds(model.trained)}, model "
         f"{model.trained.hash[:12]}; predictions averaged: {model.ensemble.size}; "
         f"{devices.describe()}"
     )
     if model.synthesiser is not None:
-        print_line(f"what is missing is predicted where possible: {model.synthesiser.words}")
+        print_line(f"what is missing is predicted where possible: {model.synthesiser.description}")
     if model.leave_out:
-        print_line(f"left out: {short(model.leave_out)}")
+        print_line(f"left out: {display_list(model.leave_out)}")
     if cleaned := model.cleaning.describe():
         print_line(cleaned)
     for note in model.trained.notes:
@@ -118,7 +117,7 @@ def _further_files(output: Path, options: OutputOptions, cases: Sequence[str]) -
     return [f"{name}: {path}" for name, path in paths.items() if cases and getattr(options, name)]
 
 
-def _places(trained: TrainedRun) -> str:
+def _runs_and_folds(trained: TrainedRun) -> str:
     """The folders and the folds of all runs of a model; of a ready model its name."""
     return "; ".join(
         f"{one.place}, {fold_titles([member.fold for member in one.members])}"

@@ -1,8 +1,8 @@
 """Reads the first case while JAX is imported and the model is loaded: nothing here imports JAX.
 
-How a case is read depends on the model. For exported weights, and thus for ready models, a document
-tells it before the weights are loaded. What was read ahead is used if the model turns out to need
-just that; any error is left to the regular reading, which meets it again.
+How a case is read depends on the model. Exported weights, and thus ready models, have a document
+that says it before the weights are loaded. The scan that was read ahead is used if the loaded model
+needs exactly this one. Errors are ignored here, because the regular reading meets them again.
 """
 
 import contextlib
@@ -83,7 +83,7 @@ class Reading:
             options=self.options, leave_out=self.leave_out, remedy=remedy,
         )  # fmt: skip
 
-    def both(self, case: CaseFiles, remedy: str = "") -> tuple[Scan, np.ndarray]:
+    def scan_and_images(self, case: CaseFiles, remedy: str = "") -> tuple[Scan, np.ndarray]:
         """The scan, and its normalised images float16[slices, H, W, 4]."""
         scan = self.scan(case, remedy)
         return scan, normalise(scan.images, self.normalisation)
@@ -93,7 +93,7 @@ class ReadAhead:
     """Reads the first case of a folder in a thread, as a model probably needs it.
 
     Args:
-      checkpoint: as of `predict`; only of exported weights and ready models something is read.
+      checkpoint: as of `predict`; a case is read only for exported weights and ready models.
       task: 'segment' or 'reconstruct'.
       source: the folder with cases.
       output: the folder to write to; a case that has files there is not read.
@@ -112,7 +112,7 @@ class ReadAhead:
         pool.shutdown(wait=False)
 
     def take(self, case: CaseFiles, reading: Reading) -> tuple[Scan, np.ndarray] | None:
-        """What was read, once; None if it was another case, in another way, or not at all."""
+        """The scan and images, once; None if another case was read, in another way, or none."""
         if self._found is None:
             return None
         found, self._found = self._found.result(), None
@@ -127,7 +127,7 @@ class ReadAhead:
             case = find_cases(source)[0] if reading else None
             if reading and case and not _has_files(output, case.name):
                 self._case, self._reading = case, reading
-                return reading.both(case)
+                return reading.scan_and_images(case)
         return None
 
 

@@ -15,12 +15,11 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
 from brats_jax.errors import BratsError
-from brats_jax.inference.ensemble import Ensemble, SliceLabels
+from brats_jax.inference.ensemble import Ensemble, SliceLabels, decision
 from brats_jax.inference.located import open_model
 from brats_jax.inference.trained_run import EnsembleMember, TrainedRun
 from brats_jax.runs.folder import STAGE_OF_TASK
@@ -79,18 +78,12 @@ class EnsembleOfRuns:
             one.compile_for(slice_shape, details=details)
 
     def reconstruct(self, images: np.ndarray) -> np.ndarray:
-        """Runs of the first stage are not averaged (`open_models` refuses them)."""
+        """Always raises BratsError: first stages are not averaged (`open_models` refuses them)."""
         raise BratsError("several runs are averaged for --task=segment alone: give one")
 
     def _decided(self, mean: jax.Array, *, details: bool) -> dict[str, jax.Array]:
-        """Labels, and probabilities and entropy of the classes, of mean outputs [H, W, K]."""
-        channels = self.members[0].network.channels
-        found = {"labels": channels.labels(mean, 1).astype(jnp.uint8)}
-        if details:
-            p = channels.class_probabilities(mean)
-            found["probabilities"] = p
-            found["entropy"] = jnp.sum(jax.scipy.special.entr(p), axis=-1)
-        return found
+        """The `decision` of mean outputs float32[H, W, K]."""
+        return decision(self.members[0].network.channels, mean, 1, details=details)
 
 
 def ensemble_of(
@@ -109,10 +102,14 @@ def open_models(
     calibrated: bool = False,
     dtype: str | None = None,
 ) -> TrainedRun:
-    """As `located.open_model`, of a path or of several with commas between them.
+    """Opens one model as `located.open_model` does, or several that are averaged.
+
+    Args:
+      path: a path or name, or several with commas between them.
+      task_name, mesh, calibrated, dtype: as of `trained_run.open_run`.
 
     Raises:
-      BratsError: as there; what is no path; or runs that cannot be averaged.
+      BratsError: as of `open_model`; `path` is no path; or runs that cannot be averaged.
     """
     if not isinstance(path, str | os.PathLike):
         raise BratsError(
@@ -130,10 +127,10 @@ def open_models(
     opened = [
         open_model(name, task_name, mesh, calibrated=calibrated, dtype=dtype) for name in names
     ]
-    return averaged(opened)
+    return averaged_model(opened)
 
 
-def averaged(opened: Sequence[TrainedRun]) -> TrainedRun:
+def averaged_model(opened: Sequence[TrainedRun]) -> TrainedRun:
     """One model of several runs of the second stage.
 
     Raises:

@@ -270,9 +270,9 @@ def _task_of(folder: StageFolder, stage: str, dtype: jnp.dtype) -> Task:
 
 
 def first_stage_of(trained: TrainedRun) -> Pretraining | None:
-    """The first stage of the run of a segmentation, if it could predict a modality.
+    """The task of the first stage of a segmentation's run, if it predicts modalities.
 
-    It is not opened: None where a document of it is missing or damaged, too.
+    Its weights are not opened. None where one of its documents is missing or damaged, too.
     """
     if trained.others:
         return None
@@ -355,7 +355,7 @@ def _record_of(run: Path, members: list[EnsembleMember]) -> TrainingFacts:
 def _seen(run: RunFolder, folds: Sequence[int], *, pretrained: bool) -> frozenset[str]:
     """The subjects that these folds trained or validated on: all but the test set.
 
-    Of a run with config.folds=all there is none; in a cross-validation each fold has its own.
+    A run with config.folds=all has no test set; in a cross-validation each fold has its own.
     """
     if not run.splits_json.exists():
         return frozenset()

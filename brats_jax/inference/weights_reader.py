@@ -114,10 +114,9 @@ def arrays_of(folder: WeightsFolder, document: WeightsDocument) -> dict[str, np.
         raise unreadable(path, error, _REMEDY) from None
 
 
-def arrays_below(arrays: Mapping[str, np.ndarray], *below: str | int) -> dict[str, np.ndarray]:
-    """The arrays of a task, or of one fold of it, without this beginning of their names."""
-    task, *folds = below
-    start = ".".join([str(task), *(fold_name(int(fold)) for fold in folds), ""])
+def arrays_below(arrays: Mapping[str, np.ndarray], task: str, *fold: int) -> dict[str, np.ndarray]:
+    """The arrays of a task, or of one fold of it, without the prefix TASK. or TASK.FOLD."""
+    start = ".".join([task, *(fold_name(number) for number in fold), ""])
     return {n.removeprefix(start): array for n, array in arrays.items() if n.startswith(start)}
 
 

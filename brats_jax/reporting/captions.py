@@ -3,15 +3,10 @@
 from collections.abc import Iterable, Sequence
 
 from brats_jax.reporting.arms import Key, Measured
+from brats_jax.runtime.text import joined
 
 ALL, TUMOUR = "all slices", "tumour slices"
 SLICES_KEY: Key = ("slice", "all slices", "ED", "in_truth", "")
-
-
-def listed(words: Sequence[str], last: str = "and") -> str:
-    """'a, b and c'."""
-    words = list(words)
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}"
 
 
 def test_set(measured: Iterable[Measured]) -> str:
@@ -29,7 +24,7 @@ def test_set(measured: Iterable[Measured]) -> str:
     kind = " (with tumour in some runs, all in others)"
     if len(chosen) == 1:
         kind = "" if chosen == {"all"} else " with tumour"
-    split = listed(sorted({one.evaluation.split_by for one in group}))
+    split = joined(sorted({one.evaluation.split_by for one in group}))
     leak = "" if split == "patient" else ", the same patients in training and test"
     return (
         f"{_range(patients)} {'patient' if patients == {1} else 'patients'}{once}, "
@@ -135,7 +130,7 @@ def fold_names(folds: Sequence[int]) -> str:
         return f"fold {names[0]}"
     if len(names) > 2 and int(names[-1]) - int(names[0]) == len(names) - 1:
         return f"folds {names[0]} to {names[-1]}"
-    return f"folds {listed(names)}"
+    return f"folds {joined(names)}"
 
 
 def these_only(trainings: int) -> str:

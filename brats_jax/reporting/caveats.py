@@ -9,7 +9,7 @@ from brats_jax.reporting.comparisons import ALPHA, Comparison
 from brats_jax.reporting.read_runs import FoldFiles, Study
 from brats_jax.reporting.tables.provenance_tables import STAGE_NAMES
 from brats_jax.reporting.training_variance import LEAST_GROUPS
-from brats_jax.runtime.text import plural
+from brats_jax.runtime.text import joined, plural
 
 _NAMED = 6  # unfinished trainings named in a warning
 
@@ -71,7 +71,7 @@ def warnings(
     )
     if unfinished:
         more = len(unfinished) - _NAMED
-        names = f"{captions.listed(unfinished[:_NAMED])}{f' and {more} more' if more > 0 else ''}"
+        names = f"{joined(unfinished[:_NAMED])}{f' and {more} more' if more > 0 else ''}"
         yield f"Evaluated before the end of training: {names}."
     variants = {a.variant for a in results.arms if a.variant} | {
         a.pretraining for a in results.arms if a.pretraining
@@ -96,7 +96,7 @@ def _few_trainings(comparisons: Sequence[Comparison]) -> Iterator[str]:
     """Results that hold for the trained networks only, and not for other trainings."""
     numbers = sorted({c.result.trainings for c in comparisons if c.result.only_these_trainings})
     if numbers:
-        only = captions.listed([captions.these_only(n) for n in numbers])
+        only = joined([captions.these_only(n) for n in numbers])
         yield (
             f"SSL and baseline are compared {only}: training again may change the result, and "
             f"fewer than {LEAST_GROUPS} folds, or {LEAST_GROUPS} seeds of one fold, do not tell by "
@@ -113,7 +113,7 @@ def _repeated_trainings(results: Results) -> Iterator[str]:
         names = {tuple(sorted(found)) for found in runs.values() if len(found) > 1}
         for repeated in sorted(names):
             yield (
-                f"{captions.listed(repeated)} have the same settings, fold and seed ({arm.label}): "
+                f"{joined(repeated)} have the same settings, fold and seed ({arm.label}): "
                 "their mean counts as one training."
             )
 
@@ -129,7 +129,7 @@ def missing(study: Study, results: Results) -> Iterator[str]:
     if len(absent) == 2 * len(LOSS_NAMES):
         yield "No segmentation has been evaluated."
     elif absent:
-        yield f"Of the paper's six configurations, not evaluated here: {captions.listed(absent)}."
+        yield f"Of the paper's six configurations, not evaluated here: {joined(absent)}."
     for run in study.runs:
         unfinished = []
         for number in run.requested_folds or tuple(run.folds):
@@ -145,7 +145,7 @@ def missing(study: Study, results: Results) -> Iterator[str]:
     not_done = [c for c in study.cells if c.state not in ("done", "failed")]
     if not_done:
         count = plural(len(not_done), "training")
-        states = captions.listed(sorted({c.state for c in not_done}))
+        states = joined(sorted({c.state for c in not_done}))
         yield f"Grid: {count} not done yet ({states})."
     for problem in dict.fromkeys(study.problems):
         yield f"Not read: {study.below(problem)}."

@@ -6,7 +6,7 @@ from typing import Literal
 from brats_jax.reporting import captions
 from brats_jax.reporting.statistics import PairedDifference
 from brats_jax.reporting.training_variance import LEAST_GROUPS
-from brats_jax.runtime.text import plural
+from brats_jax.runtime.text import joined, plural
 
 # With fewer patients a bootstrap interval is noticeably too narrow: on normal differences
 # 95 % intervals covered the mean in 92 % of cases at n = 15, 89 % at 10, 80 % at 5.
@@ -113,7 +113,7 @@ def runs_left_out(result: PairedDifference) -> str:
         f"fold {fold + 1}{f' seed {seed}' if len(seeds) > 1 else ''} in {plural(n, 'patient')}"
         for (fold, seed), n in result.runs_left_out
     ]
-    return f"left out without both values: {captions.listed(runs)}" if runs else ""
+    return f"left out without both values: {joined(runs)}" if runs else ""
 
 
 def _test(

@@ -14,7 +14,7 @@ from brats_jax.reporting.comparisons import (
 from brats_jax.reporting.paper.printed_numbers import printed_numbers
 from brats_jax.reporting.read_runs import Study
 from brats_jax.reporting.tables.convention_tables import best
-from brats_jax.runtime.text import plural
+from brats_jax.runtime.text import joined, plural
 
 _RULES = ("paper", "present_only", "both_empty_1")
 
@@ -24,14 +24,14 @@ def scope(study: Study, results: Results) -> Iterator[str]:
     if not results.arms:
         yield from _scope_without_segmentation(study, results)
         return
-    losses = captions.listed([LOSS_NAMES.get(x, x) for x in results.losses])
+    losses = joined([LOSS_NAMES.get(x, x) for x in results.losses])
     start = {
         frozenset({True, False}): "with and without self-supervised pretraining (SSL)",
         frozenset({True}): "with self-supervised pretraining (SSL) only",
         frozenset({False}): "without pretraining only (the baseline)",
     }[frozenset(arm.ssl for arm in results.arms)]
     measured = results.measured()
-    labels = f", with {captions.listed(results.budgets)}" if results.budgets else ""
+    labels = f", with {joined(results.budgets)}" if results.budgets else ""
     yield (
         f"Segmentation under {losses}, {start}{labels}: "
         f"{plural(len(measured), 'evaluated training')}. Test set: "
@@ -80,7 +80,7 @@ def findings(comparisons: Sequence[Comparison], results: Results) -> Iterator[st
         for name, words in phrases.items()
         if counts[name]
     ]
-    outcome = f"of {plural(total, 'comparison')} {captions.listed(parts)}"
+    outcome = f"of {plural(total, 'comparison')} {joined(parts)}"
     if counts["not tested"] == total > 1:
         outcome = f"none of {total} comparisons could be tested: too few patients have values"
     metric = "Dice by slice" if is_by_slice(comparisons) else "3D Dice by patient"
@@ -97,7 +97,7 @@ def _reach(comparisons: Sequence[Comparison]) -> str:
     """The trainings for which the comparisons hold."""
     few = sorted({c.result.trainings for c in comparisons if c.result.only_these_trainings})
     if few:
-        only = captions.listed([captions.these_only(n) for n in few])
+        only = joined([captions.these_only(n) for n in few])
         some = "" if all(c.result.only_these_trainings for c in comparisons) else "In part this"
         return f"{some or 'This'} holds {only}."
     if all(c.result.over_folds for c in comparisons):

@@ -33,7 +33,7 @@ from brats_jax.reporting.tables import (
 )
 from brats_jax.reporting.tables.table import Table
 from brats_jax.reporting.training_variance import LEAST_GROUPS
-from brats_jax.runtime.text import plural
+from brats_jax.runtime.text import joined, plural
 
 _UNIT = (
     "The statistical unit is the patient: the folds and seeds of a patient are averaged first and "
@@ -297,7 +297,7 @@ def _statistics(results: Results, primary: list[comparisons.Comparison]) -> Iter
 
 def _labels(results: Results) -> Iterator[Block]:
     if len(results.fractions) < 2:
-        budgets = captions.listed(results.budgets or ["all labels"])
+        budgets = joined(results.budgets or ["all labels"])
         used = f": all runs use {budgets}" if results.arms else ""
         yield Words(
             f"No curve of Dice against the share of labels{used}. It needs runs with several "
@@ -347,7 +347,7 @@ def _attribution(results: Results) -> Iterator[Block]:
     yield from _if_any(attribution_tables.attribution_table(found, quantity))
     if lacking:
         yield Words(
-            f"Not evaluated: {captions.listed(lacking)}. Without these controls a gain over "
+            f"Not evaluated: {joined(lacking)}. Without these controls a gain over "
             "nothing does not tell whether it comes from the pretext.",
             missing=True,
         )

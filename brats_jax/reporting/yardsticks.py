@@ -11,6 +11,7 @@ from brats_jax.reporting.arms import Key, Measured, Results, patient_values
 from brats_jax.reporting.comparison_sentences import comparison_sentence
 from brats_jax.reporting.comparisons import ALPHA
 from brats_jax.reporting.statistics import PairedDifference, compare_trainings, holm
+from brats_jax.runtime.text import joined
 
 __all__ = ["MEAN", "REGRESSION", "YARDSTICKS", "Against", "against", "needs_no_network", "of"]
 
@@ -99,7 +100,7 @@ def of(group: Sequence[Measured], yardstick: str) -> list[Measured]:
 def needs_no_network(group: Sequence[Measured]) -> str:
     """What the regression is, for captions."""
     pairs = {(one.evaluation.inputs, one.evaluation.target) for one in group}
-    what = captions.listed(
+    what = joined(
         [
             f"{DISPLAY_NAMES.get(target, target)} = a linear combination of "
             f"{', '.join(term_names(inputs))} ({len(term_names(inputs))} numbers)"

@@ -17,7 +17,12 @@ def plural(count: int, one: str, many: str = "") -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
-def listed(names: Sequence[str]) -> str:
+def joined(words: Sequence[str], last: str = "and") -> str:
+    """'a, b and c'; '' of no word."""
+    return f" {last} ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def abridged(names: Sequence[str]) -> str:
     """'A, B, C, D, E and 7 more'."""
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more

@@ -9,10 +9,10 @@ import prediction_examples as examples
 import pytest
 from scipy import special
 
+from brats_jax import inference
 from brats_jax.data.store.prepare import prepare
 from brats_jax.errors import BratsError
 from brats_jax.evaluation.calibration import calibrate, describe
-from brats_jax.inference import model as inference
 from brats_jax.inference.trained_run import open_run
 from brats_jax.runs.documents import Calibration, CalibrationScores, CalibrationSet
 from brats_jax.runs.folder import RunFolder

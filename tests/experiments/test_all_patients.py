@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from experiment_examples import config_of
 
+from brats_jax import inference
 from brats_jax.data.folds import ALL
 from brats_jax.data.splits import fold_split, make_splits
 from brats_jax.errors import BratsError
@@ -14,7 +15,6 @@ from brats_jax.experiments import experiment
 from brats_jax.experiments.config import parse, pretraining, segmentation, split_options
 from brats_jax.experiments.grid_runner import run_grid
 from brats_jax.experiments.stage_slices import StageSlices
-from brats_jax.inference import model as inference
 from brats_jax.reporting.read_runs import discover
 from brats_jax.runs.folder import GridFolder, RunFolder
 from brats_jax.runs.metrics_jsonl import read_metrics

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from experiment_examples import audit_of, config_of
 
+from brats_jax import inference
 from brats_jax.errors import BratsError
 from brats_jax.evaluation.slices import predict_slices
 from brats_jax.experiments import experiment
 from brats_jax.experiments.config import parse, segmentation
-from brats_jax.inference import model as inference
 from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.runs.folder import RunFolder
 from brats_jax.runs.metrics_jsonl import read_metrics

@@ -68,7 +68,7 @@ def test_the_report_reads_splits_of_such_names(tmp_path):
 
 @pytest.mark.usefixtures("shallow")
 def test_a_case_of_such_a_name_is_predicted_with_picture_and_page(example_runs, tmp_path, capsys):
-    from brats_jax.inference import model as inference
+    from brats_jax import inference
 
     source = example_runs["volume"] / "cases" / examples.CASES[0]
     for path in source.iterdir():

@@ -12,7 +12,8 @@ from report_examples import write_run
 from brats_jax.data.sources.phantom.files import write_cases
 from brats_jax.errors import BratsError
 from brats_jax.evaluation.summary import summarise_run
-from brats_jax.inference.outputs import OutputOptions, reason_to_skip
+from brats_jax.inference.earlier_outputs import reason_to_skip
+from brats_jax.inference.output_names import OutputOptions
 from brats_jax.reporting.page import write_report
 from brats_jax.runs.folder import PredictionFolder, RunFolder
 
@@ -30,7 +31,7 @@ def correct(path):
 @pytest.fixture(scope="module")
 def predicted(example_runs, tmp_path_factory):
     """A folder with one predicted case, and its source; tests copy it."""
-    from brats_jax.inference import model as inference
+    from brats_jax import inference
 
     with examples.shallow():
         model = inference.load(example_runs["volume"] / "run" / "fold_0")

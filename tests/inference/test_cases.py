@@ -7,7 +7,7 @@ import prediction_examples as examples
 import pytest
 
 from brats_jax.inference.cases import predict_cases
-from brats_jax.inference.outputs import OutputOptions
+from brats_jax.inference.output_names import OutputOptions
 
 pytestmark = pytest.mark.usefixtures("shallow")
 

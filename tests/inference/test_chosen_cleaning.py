@@ -8,10 +8,10 @@ import prediction_examples as examples
 import pytest
 from document_examples import cleaning_of, sizes_of
 
+from brats_jax import inference
 from brats_jax.errors import BratsError
-from brats_jax.inference import model as inference
 from brats_jax.inference import weights_writer
-from brats_jax.inference.outputs import OutputOptions
+from brats_jax.inference.output_names import OutputOptions
 from brats_jax.inference.postprocess import Cleaning
 from brats_jax.inference.prediction import predict
 from brats_jax.runs.folder import RunFolder

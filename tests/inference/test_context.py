@@ -8,12 +8,11 @@ import prediction_examples as examples
 import pytest
 from safetensors import safe_open
 
-from brats_jax import models
+from brats_jax import inference, models
 from brats_jax.data.modalities import channel_indices
 from brats_jax.data.store.reader import Store
 from brats_jax.evaluation.slices import predict_slices
 from brats_jax.inference import exported, stablehlo
-from brats_jax.inference import model as inference
 from brats_jax.inference.trained_run import open_run
 from brats_jax.runtime.devices import data_mesh
 from brats_jax.training.encoder_weights import load_encoder

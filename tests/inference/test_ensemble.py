@@ -6,9 +6,9 @@ import prediction_examples as examples
 import pytest
 from jax.sharding import AxisType
 
+from brats_jax import inference
 from brats_jax.data.scans.scan import read_scan
 from brats_jax.inference import cases
-from brats_jax.inference import model as inference
 from brats_jax.inference.trained_run import open_run
 from brats_jax.runtime.devices import data_mesh
 

@@ -26,7 +26,7 @@ def test_each_format_has_its_own_files(example_runs, tmp_path):
         "segment.json", "segment.onnx", "segment.onnx.json", "segment.stablehlo",
         "segment_fold_1.safetensors",
     ]  # fmt: skip
-    assert len(exported.verify(tmp_path)) == 3 and exported.is_there(tmp_path)
+    assert len(exported.verify(tmp_path)) == 3 and exported.has_export(tmp_path)
     assert (tmp_path / "segment.onnx").read_bytes() == b"second"
     (tmp_path / "segment.onnx").write_bytes(b"other")
     with pytest.raises(BratsError, match=r"segment.onnx is not the file of .*segment.onnx.json"):

@@ -5,7 +5,7 @@ import numpy as np
 import prediction_examples as examples
 import pytest
 
-from brats_jax.inference import model as inference
+from brats_jax import inference
 from brats_jax.inference.flips import OverFlips, flipped
 from brats_jax.runtime.devices import put_batch
 

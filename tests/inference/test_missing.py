@@ -17,7 +17,7 @@ from brats_jax.data.subsets import subsets_of
 from brats_jax.errors import BratsError
 from brats_jax.inference import missing
 from brats_jax.inference.cases import find_cases
-from brats_jax.inference.missing import Given, Synthesiser, given_of
+from brats_jax.inference.missing import MissingInputs, missing_inputs
 from brats_jax.inference.trained_run import first_stage_of
 from brats_jax.tasks import Pretraining
 
@@ -31,12 +31,6 @@ CASE = examples.CASES[0]
 FIRST_STAGE = "predicts FLAIR from T1 and T1Gd"
 
 
-def first_stage(predicted=None) -> Synthesiser:
-    """FLAIR from T1 and T1Gd."""
-    ensemble = SimpleNamespace(reconstruct=lambda images: predicted)
-    return Synthesiser(ensemble, ("t1", "t1gd"), ("flair",), "0123456789abcdef")
-
-
 @pytest.fixture(scope="module")
 def dropout_run(example_runs, tmp_path_factory, shallow):
     """A run of one fold whose network takes missing modalities."""
@@ -48,44 +42,48 @@ def dropout_run(example_runs, tmp_path_factory, shallow):
 @pytest.mark.parametrize(
     ("present", "takes_missing", "synthesises", "expected"),
     [
-        (FOUR, False, False, Given()),
-        (("t1", "t1gd"), False, False, Given(refused=("t2", "flair"))),
-        (("t1", "t1gd"), True, False, Given(missing=("t2", "flair"))),
-        (("t1", "t1gd", "t2"), False, True, Given(synthetic=("flair",))),
-        (("t1", "t1gd"), True, True, Given(missing=("t2",), synthetic=("flair",))),
-        (("t1", "t1gd"), False, True, Given(synthetic=("flair",), refused=("t2",))),
-        (("t1", "t2"), False, True, Given(refused=("t1gd", "flair"))),
-        (("t1", "t2"), True, True, Given(missing=("t1gd", "flair"))),
-        ((), True, False, Given(refused=FOUR)),
+        (FOUR, False, False, MissingInputs()),
+        (("t1", "t1gd"), False, False, MissingInputs(refused=("t2", "flair"))),
+        (("t1", "t1gd"), True, False, MissingInputs(dropped=("t2", "flair"))),
+        (("t1", "t1gd", "t2"), False, True, MissingInputs(synthetic=("flair",))),
+        (("t1", "t1gd"), True, True, MissingInputs(dropped=("t2",), synthetic=("flair",))),
+        (("t1", "t1gd"), False, True, MissingInputs(synthetic=("flair",), refused=("t2",))),
+        (("t1", "t2"), False, True, MissingInputs(refused=("t1gd", "flair"))),
+        (("t1", "t2"), True, True, MissingInputs(dropped=("t1gd", "flair"))),
+        ((), True, False, MissingInputs(refused=FOUR)),
     ],
 )
-def test_what_becomes_of_an_input_that_a_case_lacks(present, takes_missing, synthesises, expected):
-    by = first_stage() if synthesises else None
-    assert given_of(FOUR, present, takes_missing=takes_missing, synthesiser=by) == expected
+def test_a_missing_input_is_dropped_synthetic_or_refused(
+    present, takes_missing, synthesises, expected
+):
+    by = examples.synthesiser() if synthesises else None
+    assert missing_inputs(FOUR, present, takes_missing=takes_missing, synthesiser=by) == expected
 
 
 def test_of_several_networks_each_needs_an_image():
-    readers = (("t1", "t2"), ("t1gd", "flair"))
-    given = given_of(FOUR, ("t1", "t1gd"), takes_missing=True, readers=readers)
-    assert given == Given(missing=("t2", "flair"))
-    given = given_of(FOUR, ("t1", "t2"), takes_missing=True, readers=readers)
-    assert given == Given(refused=("t1gd", "flair"))
+    networks_inputs = (("t1", "t2"), ("t1gd", "flair"))
+    given = missing_inputs(
+        FOUR, ("t1", "t1gd"), takes_missing=True, networks_inputs=networks_inputs
+    )
+    assert given == MissingInputs(dropped=("t2", "flair"))
+    given = missing_inputs(FOUR, ("t1", "t2"), takes_missing=True, networks_inputs=networks_inputs)
+    assert given == MissingInputs(refused=("t1gd", "flair"))
 
 
 def test_a_first_stage_is_offered_where_it_predicts_all_that_is_missing():
     stage = Pretraining()
-    assert missing.filled_by(stage, ("flair",), ("t1", "t1gd", "t2")) is stage
-    assert missing.filled_by(stage, ("flair",), ("t1", "t2")) is None
-    assert missing.filled_by(stage, ("t2", "flair"), ("t1", "t1gd")) is None
-    assert missing.filled_by(None, ("flair",), FOUR) is None
+    assert missing.can_predict(stage, ("flair",), ("t1", "t1gd", "t2"))
+    assert not missing.can_predict(stage, ("flair",), ("t1", "t2"))
+    assert not missing.can_predict(stage, ("t2", "flair"), ("t1", "t1gd"))
+    assert not missing.can_predict(None, ("flair",), FOUR)
 
 
 def test_a_caller_in_python_is_warned_of_what_is_missing_but_not_of_what_he_left_out():
-    given = Given(missing=("t1", "t2"), synthetic=("flair",))
+    given = MissingInputs(dropped=("t1", "t2"), synthetic=("flair",))
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
-        missing.warn_caller(given, first_stage(), ("t1",))
-        missing.warn_caller(Given(missing=("t1",)), None, ("t1",))
+        missing.warn_caller(given, examples.synthesiser(), ("t1",))
+        missing.warn_caller(MissingInputs(dropped=("t1",)), None, ("t1",))
     lines = [str(one.message) for one in found]
     assert lines[0] == "T2 missing: segmented without" and len(lines) == 2
     assert lines[1].startswith("FLAIR missing: SYNTHETIC, predicted from T1 and T1Gd")
@@ -93,11 +91,16 @@ def test_a_caller_in_python_is_warned_of_what_is_missing_but_not_of_what_he_left
 
 def test_the_note_of_a_header_names_what_is_missing_and_fits():
     note = missing.header_note(
-        "RESEARCH USE ONLY", "brats_jax 0.1.0", "0123456789abcdef", Given(("t1", "t2"), ("flair",))
+        "RESEARCH USE ONLY",
+        "brats_jax 0.1.0",
+        "0123456789abcdef",
+        MissingInputs(("t1", "t2"), ("flair",)),
     )
     assert note.endswith("model 01234567; synthetic FLAIR; no T1, T2") and len(note) <= 79
     every = ("t1gd", "t2", "flair")
-    whole = missing.header_note("RESEARCH USE ONLY", "brats_jax 0.1.0", "0" * 64, Given(every))
+    whole = missing.header_note(
+        "RESEARCH USE ONLY", "brats_jax 0.1.0", "0" * 64, MissingInputs(every)
+    )
     assert whole.endswith("no T1Gd, T2, FLAIR") and len(whole) <= 79
 
 
@@ -108,23 +111,6 @@ def test_modalities_to_leave_out_have_any_spelling_and_are_not_all():
         missing.parse_left_out(FOUR)
     with pytest.raises(BratsError, match="unknown modality 'ct'"):
         missing.parse_left_out(["ct"])
-
-
-@pytest.mark.parametrize("how", ["volume", "slice"])
-def test_a_predicted_modality_is_0_where_a_real_one_must_be(how):
-    """By volume outside of the brain, by slice in slices without brain."""
-    intensities = np.zeros((2, 2, 2, 4), np.float32)
-    intensities[1, 0, 0, 0] = 5  # the only voxel of the brain
-    images = np.full((2, 2, 2, 4), 7, np.float16)
-    predicted = np.full((2, 2, 2), 0.5, np.float32)
-    scan = SimpleNamespace(images=intensities, synthetic=("flair",))
-    found = missing.filled_in(scan, images, first_stage(predicted), how)
-    assert (found[..., :3] == 7).all() and (images == 7).all() and found.dtype == np.float16
-    expected = np.zeros((2, 2, 2))
-    expected[1] = 0.5
-    if how == "volume":
-        expected[1] = [[0.5, 0], [0, 0]]
-    np.testing.assert_array_equal(found[..., 3], expected)
 
 
 def test_a_model_of_whole_cases_names_what_is_missing_and_both_remedies(model, example_runs):

@@ -49,7 +49,7 @@ class TestTheFirstCase:
         return start
 
     def test_is_used_once_if_it_is_read_as_the_model_needs_it(self, start):
-        ahead, again = start(), self.READING.both(start.case)
+        ahead, again = start(), self.READING.scan_and_images(start.case)
         scan, images = ahead.take(start.case, self.READING)
         np.testing.assert_array_equal(images, again[1])
         assert images.dtype == np.float16 and scan.name == start.case.name

@@ -10,7 +10,7 @@ import prediction_examples as examples
 import pytest
 from processes import command, run_python
 
-from brats_jax.inference import model as inference
+from brats_jax import inference
 from brats_jax.inference import stablehlo
 from brats_jax.inference.trained_run import open_run
 from brats_jax.runtime.devices import data_mesh

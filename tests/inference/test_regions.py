@@ -8,12 +8,12 @@ import prediction_examples as examples
 import pytest
 from scipy import special
 
+from brats_jax import inference
 from brats_jax.data.modalities import REGIONS
 from brats_jax.data.store.reader import Store
 from brats_jax.evaluation.calibration import calibrate
 from brats_jax.evaluation.slices import predict_slices
 from brats_jax.inference import exported, stablehlo
-from brats_jax.inference import model as inference
 from brats_jax.inference.trained_run import open_run
 from brats_jax.runs.documents import Calibration
 from brats_jax.runs.folder import RunFolder

@@ -8,10 +8,10 @@ import numpy as np
 import prediction_examples as examples
 import pytest
 
+from brats_jax import inference
 from brats_jax.data.modalities import channel_indices
 from brats_jax.data.planes import PLANES, slices_along, to_axial
 from brats_jax.errors import BratsError
-from brats_jax.inference import model as inference
 
 pytestmark = pytest.mark.usefixtures("shallow")
 

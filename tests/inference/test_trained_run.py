@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import prediction_examples as examples
 import pytest
 
+from brats_jax import inference
 from brats_jax.data.splits import Splits
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
-from brats_jax.inference import model as inference
 from brats_jax.runs.documents import PretrainingSource, StageResult
 from brats_jax.runs.folder import StageFolder
 from brats_jax.runtime.document import read_document

@@ -8,9 +8,9 @@ import numpy as np
 import prediction_examples as examples
 import pytest
 
+from brats_jax import inference
 from brats_jax.errors import BratsError
 from brats_jax.evaluation.calibration import calibrate
-from brats_jax.inference import model as inference
 from brats_jax.inference import weights_writer
 from brats_jax.inference.exported import Program, describe
 from brats_jax.inference.located import open_model

@@ -88,8 +88,3 @@ def test_a_caption_joins_test_set_and_repeats():
     assert captions.over([Evaluated()], "Our baseline") == (
         "Our baseline: test set of 4 patients, 24 slices, split by patient; fold 1 alone."
     )
-
-
-def test_names_are_listed_with_a_last_word():
-    assert captions.listed(["a"]) == "a" and captions.listed(["a", "b"]) == "a and b"
-    assert captions.listed(["a", "b", "c"], "or") == "a, b or c"

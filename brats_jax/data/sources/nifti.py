@@ -23,7 +23,7 @@ from brats_jax.data.sources.unread import unread_labels
 from brats_jax.data.sources.volume_case import LabelVolume, case_from_volumes
 from brats_jax.errors import BratsError
 from brats_jax.runtime import threads
-from brats_jax.runtime.text import listed, plural
+from brats_jax.runtime.text import abridged, plural
 
 _STRICT = "--require_labels refuses such cases"
 
@@ -115,13 +115,13 @@ class NiftiSource:
         if automatic:
             found.append(
                 f"{plural(len(automatic), 'case')} of {len(fit)} with automatic labels, not "
-                f"corrected by hand: {listed(automatic)}; the release has corrected ones of some "
+                f"corrected by hand: {abridged(automatic)}; the release has corrected ones of some "
                 "cases (images_segm)"
             )
         if bare:
             found.append(
                 f"{plural(len(bare), 'case')} of {len(fit)} without labels (*_seg.nii.gz), taken "
-                f"as unlabelled: {listed(bare)}; {_STRICT}"
+                f"as unlabelled: {abridged(bare)}; {_STRICT}"
             )
         if odd:
             found.append(
@@ -137,7 +137,7 @@ class NiftiSource:
         if partial:
             found.append(
                 f"{plural(len(partial), 'case')} of {len(fit)} without some modality, taken as "
-                f"having the others: {listed(partial)}; {_STRICT}"
+                f"having the others: {abridged(partial)}; {_STRICT}"
             )
         if unused := self._unused([*bare, *partial]):
             found.append(

@@ -22,7 +22,7 @@ from brats_jax.data.store.layout import (
 )
 from brats_jax.runtime import threads
 from brats_jax.runtime.document import read_document, read_if_readable
-from brats_jax.runtime.text import listed, plural
+from brats_jax.runtime.text import abridged, plural
 
 
 def records_of(store: Path, manifest: Manifest) -> dict[str, CaseRecord]:
@@ -43,7 +43,7 @@ def note_changes(
     if changed:
         say(
             f"note: the files of {plural(len(changed), 'case')} changed after the store was "
-            f"prepared ({listed(changed)}): kept as they are in the store"
+            f"prepared ({abridged(changed)}): kept as they are in the store"
         )
 
 

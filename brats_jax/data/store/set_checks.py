@@ -11,7 +11,7 @@ from brats_jax.data.scans.labels import BINARY
 from brats_jax.data.scans.persons import person_key, similar_names
 from brats_jax.data.store import channel_audit, layout, tissue_audit
 from brats_jax.data.store.layout import CaseRecord
-from brats_jax.runtime.text import listed, plural
+from brats_jax.runtime.text import abridged, plural
 
 _MOST_SIGNS = 3  # in a message; the manifest has all
 
@@ -54,7 +54,7 @@ def check_set(
     _note_empty_labels(records, notes)
     for names in similar_names([(one.patient, subjects[one.patient]) for one in records]):
         notices.append(
-            f"taken for different persons: {listed(names)}; if these are scans of one person, "
+            f"taken for different persons: {abridged(names)}; if these are scans of one person, "
             "rename them, e.g. to NAME_time1, NAME_time2, so that no split divides them"
         )
     wrong: dict[str, tuple[str, ...]] = {}
@@ -68,7 +68,7 @@ def check_set(
     if wrong:
         notices.append(
             f"{plural(len(wrong), 'case')} of {len(records)} may have exchanged labels or "
-            f"modalities; check {listed(list(wrong))}: {_shown(wrong)}"
+            f"modalities; check {abridged(list(wrong))}: {_shown(wrong)}"
         )
     schemes = collections.Counter(one.provenance.get("label_scheme", "") for one in records)
     del schemes[""]
@@ -126,7 +126,7 @@ def complaint(records: Sequence[CaseRecord], channel_order: Sequence[str] | None
             lambda order: _fits(of_all, channel_order or order, order),
             tissue_audit.likely_exchange(tissue_audit.pooled(sums)),
         )
-        return f"{line}; see {listed(list(wrong))}" if wrong else line
+        return f"{line}; see {abridged(list(wrong))}" if wrong else line
     sums = [one.tissue for one in of_all if one.tissue is not None and one.patient not in wrong]
     signs = tissue_audit.contradictions(tissue_audit.pooled(sums))
     judged = _judged(records, wrong)
@@ -134,9 +134,11 @@ def complaint(records: Sequence[CaseRecord], channel_order: Sequence[str] | None
         return ""
     if not wrong:
         names = [one.patient for one in of_all if one.tissue is not None]
-        where = f"{plural(len(names), 'case')} together ({listed(names)}): {'; '.join(signs)}"
+        where = f"{plural(len(names), 'case')} together ({abridged(names)}): {'; '.join(signs)}"
     else:
-        where = f"{plural(len(wrong), 'case')} of {judged} ({listed(list(wrong))}): {_shown(wrong)}"
+        where = (
+            f"{plural(len(wrong), 'case')} of {judged} ({abridged(list(wrong))}): {_shown(wrong)}"
+        )
     return (
         f"the images contradict the labels or the names of the modalities in {where}; check the "
         "names of the files and the order of the labels (--labels=SCHEME names it), or continue "
@@ -167,9 +169,9 @@ def _all_binary(records: Sequence[CaseRecord]) -> str:
     if len(names) < 2 or len(names) < len(with_tumour):
         return ""
     return (
-        f"the labels of all {len(names)} cases with tumour are 0 and 1 alone ({listed(names)}), as "
-        "of a mask of the brain or of the whole tumour; give the labels of the classes, leave the "
-        "masks out to take the cases as unlabelled, or continue with --ignore_audit"
+        f"the labels of all {len(names)} cases with tumour are 0 and 1 alone ({abridged(names)}), "
+        "as of a mask of the brain or of the whole tumour; give the labels of the classes, leave "
+        "the masks out to take the cases as unlabelled, or continue with --ignore_audit"
     )
 
 
@@ -216,7 +218,7 @@ def _shown(wrong: Mapping[str, Sequence[str]]) -> str:
         return first
     groups = sorted(likely.items(), key=lambda item: -len(item[1]))
     return "; ".join(
-        f"{words or 'no single exchange'} in {listed(names)}" for words, names in groups
+        f"{words or 'no single exchange'} in {abridged(names)}" for words, names in groups
     )
 
 
@@ -257,7 +259,7 @@ def _persons(
         names = [one.patient for one in across[0]]
         notices.append(
             f"by their names, {plural(len(across), 'person has', 'persons have')} cases in several "
-            f"sources ({listed(names)}): taken for one person each"
+            f"sources ({abridged(names)}): taken for one person each"
         )
     for group in _groups(records, _image_keys):
         join(group)
@@ -279,11 +281,11 @@ def _note_equal_images(
             copies[one.patient].append(other.patient)
             copies[other.patient].append(one.patient)
     for name, others in copies.items():
-        notes[name].append(f"its images equal those of {listed(others)}; taken for one person")
+        notes[name].append(f"its images equal those of {abridged(others)}; taken for one person")
     if copies:
         names = [one.patient for one in group if one.patient in copies]
         notices.append(
-            f"the images of {listed(names)} are equal: taken for one person; remove the copies "
+            f"the images of {abridged(names)} are equal: taken for one person; remove the copies "
             "unless they are meant to count twice"
         )
     for first, second, same, differ in mixed:
@@ -320,10 +322,10 @@ def _note_equal_labels(
             continue
         names = [one.patient for one in group]
         for name in names:
-            others = listed([other for other in names if other != name])
+            others = abridged([other for other in names if other != name])
             notes[name].append(f"its labels equal those of {others}, its images do not")
         notices.append(
-            f"the labels of {listed(names)} are equal, their images are not: one file is a copy "
+            f"the labels of {abridged(names)} are equal, their images are not: one file is a copy "
             "of another case's labels; fetch the right one"
         )
 

@@ -10,6 +10,7 @@ from brats_jax.data.modalities import (
     DISPLAY_NAMES,
     MODALITIES,
     WHOLE_TUMOUR,
+    display_list,
 )
 from brats_jax.data.planes import AXIAL
 from brats_jax.data.sources.joined import descriptions_in
@@ -49,7 +50,7 @@ def summary_table(store: str | os.PathLike[str], manifest: Manifest) -> str:
             + (" by labels" if manifest.label_kinds else ""),
         ),
         *_holes(summary),
-        ("modalities", ", ".join(DISPLAY_NAMES[name] for name in manifest.modalities)),
+        ("modalities", display_list(manifest.modalities)),
         (
             "normalisation",
             f"{manifest.normalisation}: clip at the {manifest.percentile}th percentile, {how}",

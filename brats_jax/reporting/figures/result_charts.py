@@ -27,6 +27,7 @@ from brats_jax.reporting.statistics import (
     PairedDifference,
     interval_over_trainings,
 )
+from brats_jax.runtime.text import joined
 
 TUMOUR_CLASSES = CLASSES[1:]
 # Colours and markers of further lines; Okabe & Ito's, as the sides have.
@@ -175,7 +176,7 @@ def distribution_figure(results: Results) -> Figure | None:
         name, colour, mark = SIDES[ssl]
         grid[0][0].plot([], [], mark, color=colour, label=name)
     drawing.legend(loc="outside upper right", ncols=2)
-    patients = captions.listed([str(n) for n in sorted(counts)], "or")
+    patients = joined([str(n) for n in sorted(counts)], "or")
     return drawn(
         drawing,
         "distributions",

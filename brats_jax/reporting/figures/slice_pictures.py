@@ -11,10 +11,10 @@ from brats_jax.data.planes import AXIAL
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 from brats_jax.evaluation.panel_slices import PanelSlices
-from brats_jax.reporting import captions
 from brats_jax.reporting.arms import Arm, Measured, Results
 from brats_jax.reporting.figures.figure import Figure, photograph
 from brats_jax.reporting.read_runs import Run
+from brats_jax.runtime.text import joined
 from brats_jax.viewer.panels import DatasetRow, dataset_drawing
 from brats_jax.viewer.slices import (
     bare_figure,
@@ -208,7 +208,7 @@ def _together(shown: dict[Arm, tuple[Measured, PanelSlices]]) -> Figure:
         out,
         "figures_7_8",
         " and ".join(f"Figure {7 if ssl else 8}" for ssl in sides),
-        f"Segmentations of the same test slices, {captions.listed(starts)}",
+        f"Segmentations of the same test slices, {joined(starts)}",
         f"Fold {first.fold + 1}, seed {first.seed}; {order}. "
         f"Labels over {DISPLAY_NAMES[names[-1]]}. Below: Dice of the slice by class, – if the "
         "class is in neither mask.",

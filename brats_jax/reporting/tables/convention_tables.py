@@ -14,6 +14,7 @@ from brats_jax.reporting.tables.average_cells import (
     average_cell,
 )
 from brats_jax.reporting.tables.table import Column, Table, TableCell, make_table, number, text
+from brats_jax.runtime.text import joined
 
 TUMOUR_REGIONS = tuple(dict.fromkeys((*REGIONS, *CLASSES[1:])))
 ALL, TUMOUR = "all slices", "tumour slices"
@@ -146,7 +147,7 @@ def convention_tables(results: Results, loss: str) -> Iterator[Table]:
     arms = [arm for arm in arms if arm.fraction == max(a.fraction for a in arms)]
     name = LOSS_NAMES.get(loss, loss)
     group = [one for arm in arms for one in results.arms[arm]]
-    tolerance = captions.listed(sorted({f"{one.evaluation.tolerance_mm:g}" for one in group}), "or")
+    tolerance = joined(sorted({f"{one.evaluation.tolerance_mm:g}" for one in group}), "or")
     in_space = any(key[1] == "volumes" for one in group for key in one.rows)
     dice_note = DICE_NOTE.format(volumes=VOLUME_DICE_NOTE if in_space else "")
     plans = (

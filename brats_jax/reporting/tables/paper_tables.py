@@ -34,6 +34,7 @@ from brats_jax.reporting.tables.table import (
     text,
 )
 from brats_jax.runs.pretext_label import pretext_label
+from brats_jax.runtime.text import joined
 
 CONVENTION = (
     "Dice by slice, averaged over all slices; a class in neither mask counts 0 (the paper's "
@@ -159,12 +160,9 @@ def _target(group: Sequence[Measured]) -> str:
         if pretext != "cross_modality":
             words.append(pretext_label(target, inputs, pretext))
             continue
-        names = (
-            captions.listed([DISPLAY_NAMES[name] for name in of])
-            for of in (target.split(","), inputs)
-        )
+        names = (joined([DISPLAY_NAMES[name] for name in of]) for of in (target.split(","), inputs))
         words.append(" predicted from ".join(names))
-    return captions.listed(words, "or")
+    return joined(words, "or")
 
 
 def image_quality_table(group: Sequence[Measured]) -> Table | None:
@@ -236,7 +234,7 @@ def loss_tables(results: Results, loss: str) -> Iterator[Table]:
     )
     labels = {arm.fraction for arm in arms.values() if arm is not None}
     if labels != {1.0}:
-        shares = captions.listed([percent(x) for x in sorted(labels)])
+        shares = joined([percent(x) for x in sorted(labels)])
         caption += f" Ours used the labels of {shares} of the training patients."
     rows = []
     for row, (key, digits) in enumerate(_METRIC_KEYS):

@@ -18,6 +18,7 @@ from brats_jax.reporting.tables.table import (
     number,
     text,
 )
+from brats_jax.runtime.text import joined
 
 
 def yardstick_table(results: Results) -> Table | None:
@@ -50,7 +51,7 @@ def yardstick_table(results: Results) -> Table | None:
                     exact = tuple(cell.exact for cell in cells)
                     found.setdefault(exact, ([], cells))[0].append(variant)
             for variants, cells in found.values():
-                words = f"{name}, beside {captions.listed(variants)}" if len(found) > 1 else name
+                words = f"{name}, beside {joined(variants)}" if len(found) > 1 else name
                 rows.append([text(region), text(over), text(words), *cells])
     return make_table(
         "yardsticks",
