@@ -27,9 +27,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import rows
 from benchmarks.rows import BASE, REGIONS
-from brats_jax.reporting.arms import Measured, collect, patient_values
+from brats_jax.reporting.arms import EvaluatedStage, collect
+from brats_jax.reporting.averages import patient_values
+from brats_jax.reporting.paired_trainings import compare_trainings
 from brats_jax.reporting.read_runs import discover
-from brats_jax.reporting.statistics import compare_trainings
 
 AUGMENT = "segment.augmentation."
 
@@ -96,8 +97,8 @@ class Row(NamedTuple):
 
 def read_rows(arguments: argparse.Namespace) -> dict[str, Row]:
     """The rows of which all trainings are evaluated, in order."""
-    by_run: dict[str, list[Measured]] = {}
-    for one in collect(discover(arguments.output)).measured():
+    by_run: dict[str, list[EvaluatedStage]] = {}
+    for one in collect(discover(arguments.output)).evaluated():
         by_run.setdefault(one.run.name, []).append(one)
     found = {}
     for name in arguments.names:

@@ -25,9 +25,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks import rows
 from benchmarks.rows import BASE, REGIONS
 from brats_jax.models import FUSIONS
-from brats_jax.reporting.arms import Arm, Measured, collect
+from brats_jax.reporting.arms import Arm, EvaluatedStage, collect
+from brats_jax.reporting.paired_trainings import compare_trainings
 from brats_jax.reporting.read_runs import discover
-from brats_jax.reporting.statistics import PairedDifference, compare_trainings
+from brats_jax.reporting.statistics import PairedDifference
 from brats_jax.reporting.subsets import MEAN, SubsetArm
 
 DROPOUT = "segment.modality_dropout=0.5"
@@ -57,7 +58,7 @@ class Row(NamedTuple):
 
 def read_rows(arguments: argparse.Namespace) -> dict[str, Row]:
     """The rows of which all trainings are evaluated, in order."""
-    by_run: dict[str, list[tuple[Arm, Measured]]] = {}
+    by_run: dict[str, list[tuple[Arm, EvaluatedStage]]] = {}
     for arm, group in collect(discover(arguments.output)).arms.items():
         for one in group:
             by_run.setdefault(one.run.name, []).append((arm, one))

@@ -16,7 +16,7 @@ from brats_jax.data.store.prepare import prepare
 from brats_jax.data.store.reader import Store
 from brats_jax.evaluation import rows, scoring
 from brats_jax.evaluation.conventions import scores_of
-from brats_jax.evaluation.slices import predict_slices
+from brats_jax.evaluation.slices import describe_slices, predict_slices, voxel_spacing_mm
 from brats_jax.experiments import experiment
 from brats_jax.experiments.config import parse, segmentation
 from brats_jax.inference.restored import RestoredNetwork
@@ -58,8 +58,8 @@ def main(folder: Path, cache: str) -> None:
 
     others = np.concatenate([store.slices_of(p) for p in store.patients if p != own])
     _, truth = store.read(others)
-    described = scoring.describe_slices(store, others)
-    spacing = np.float32([scoring.voxel_spacing_mm(store, p) for p in described.patients])
+    described = describe_slices(store, others)
+    spacing = np.float32([voxel_spacing_mm(store, p) for p in described.patients])
     batches = (
         (predicted[others[part]], truth[part], np.ones(len(part), bool))
         for part in np.array_split(np.arange(len(others)), len(others) // 31)

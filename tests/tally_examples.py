@@ -4,8 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from brats_jax.evaluation.conventions import scores_of
+from brats_jax.evaluation.rows import rows_of
 from brats_jax.evaluation.scoring import tally_segmentation
 from brats_jax.evaluation.tallies import SegmentationTally, Slices
+from brats_jax.runs.documents import EvaluatedCheckpoint, Evaluation
+from brats_jax.runs.folder import RunFolder
 
 
 def slices_of(sizes: Sequence[int], tumour: np.ndarray, whole: Sequence[bool]) -> Slices:
@@ -53,3 +57,31 @@ def two_patients() -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
     prediction[2, 3:5, 3:5] = 2
     prediction[4, 0, 0] = 3
     return prediction, truth, (3, 2)
+
+
+def evaluation_of(fold, rows, of_set="test"):
+    """The evaluation of a fold with these rows."""
+    return Evaluation(
+        fold=fold,
+        set=of_set,
+        slices="all",
+        split_by="patient",
+        patients=2,
+        inputs=("t1", "t1gd"),
+        target="flair",
+        loss="dice_ce",
+        ssl=True,
+        tolerance_mm=1.0,
+        checkpoints={"segment": EvaluatedCheckpoint(5, 1, 0.5)},
+        rows=tuple(rows),
+    )
+
+
+def evaluated_run(folder):
+    """Two of three folds evaluated; the second finds everything."""
+    run = RunFolder(folder)
+    prediction, truth, sizes = two_patients()
+    for fold, predicted in ((0, prediction), (2, truth)):
+        rows = rows_of("segment", scores_of(tally_of(predicted, truth, sizes)))
+        evaluation_of(fold, rows).write(run.fold(fold).evaluation_json)
+    return run

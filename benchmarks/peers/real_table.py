@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from brats_jax.data.modalities import REGIONS
-from brats_jax.reporting.statistics import Repeat, compare_trainings
+from brats_jax.reporting.paired_trainings import compare_trainings
+from brats_jax.reporting.statistics import Repeat
 
 TITLES = {
     "ours": "brats_jax",

@@ -23,8 +23,7 @@ from brats_jax.data.splits import Splits, fold_split
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 from brats_jax.evaluation.calibration import opened_data
-from brats_jax.evaluation.scoring import voxel_spacing_mm
-from brats_jax.evaluation.slices import predicted_labels
+from brats_jax.evaluation.slices import predicted_labels, voxel_spacing_mm
 from brats_jax.inference.postprocess import Cleaning, tumour_components
 from brats_jax.inference.trained_run import EnsembleMember, TrainedRun
 from brats_jax.metrics import overlap, surface

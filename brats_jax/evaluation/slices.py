@@ -1,15 +1,18 @@
-"""Whole slices of a store, in batches on the devices, and what a network predicts for them."""
+"""Whole slices of a store: batches of them on the devices, predictions, patients and spacing."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from brats_jax.data.planes import spacing_along
 from brats_jax.data.slice_facts import SliceFacts
 from brats_jax.data.store.reader import Store
 from brats_jax.data.whole_slices import whole_slice_batches
+from brats_jax.evaluation.tallies import Slices
 from brats_jax.inference.flips import OverFlips
 from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.models import Weights
@@ -17,9 +20,15 @@ from brats_jax.pretexts import Example
 from brats_jax.runtime import devices
 from brats_jax.tasks import Batch, Pretraining, Task
 
+ProgressCallback = Callable[[int], Any]  # takes the number of slices done since the last call
+
+
+def no_progress(slices: int) -> None:
+    """A `ProgressCallback` that shows nothing."""
+
 
 def facts_of(task: Task, store: Store) -> SliceFacts:
-    """What the evaluation of a task needs of whole slices besides image and label."""
+    """The facts of whole slices that a task's evaluation needs besides image and label."""
     return SliceFacts(store, task.slice_facts & {"seed"}, context=task.context)
 
 
@@ -87,10 +96,9 @@ def predict_slices(
 
     Returns:
       labels uint8[N, H, W], or the modalities tested: float32[N, H, W] of the only one, or
-      [N, H, W, K]. Pixels that the network was given are as they are in the slice.
+      [N, H, W, K]. Pixels that the network was given are taken from the slice.
     """
-    # A multiple of the number of devices: the batch is divided among them.
-    batch_size = -(-len(indices) // network.mesh.size) * network.mesh.size
+    batch_size = devices.round_up(len(indices), network.mesh)
 
     @jax.jit
     def step(params: Weights, stats: Weights, batch: Batch) -> jax.Array:
@@ -117,9 +125,9 @@ def predict_slices(
 
 
 def completed(task: Pretraining, output: jax.Array, example: Example) -> jax.Array:
-    """The network's output where something was hidden from it, the real image elsewhere.
+    """The network's output where pixels were hidden from it, and the real image elsewhere.
 
-    Without hidden pixels it is the output.
+    For a pretext that hides no pixels: the output.
     """
     if not task.pretext.hides or example.weight is None:
         return output
@@ -127,8 +135,36 @@ def completed(task: Pretraining, output: jax.Array, example: Example) -> jax.Arr
 
 
 def network_inputs(task: Pretraining, store: Store, indices: np.ndarray) -> np.ndarray:
-    """float32[N, H, W, I]: what the network is given, in the order of its `stem_channels`."""
+    """The network's input float32[N, H, W, I] of slices, in the order of its `stem_channels`."""
     facts = facts_of(task, store).of_whole(indices)
     arrays = {"image": store.read(indices)[0], **facts}
     batch = {name: jnp.asarray(array) for name, array in arrays.items()}
     return np.asarray(task.test_example(batch).input)
+
+
+def describe_slices(store: Store, indices: np.ndarray, over: str = "all") -> Slices:
+    """Patient and number of the slices at `indices`, int64[N] global indices.
+
+    Args:
+      store: the store.
+      indices: of the slices.
+      over: 'all' or 'tumour'. Volumes that lack slices are left out of scores over all slices.
+    """
+    numbers, patient = np.unique(store.patient_of[indices], return_inverse=True)
+    names = [store.patients[p] for p in numbers]
+    held = np.bincount(patient, minlength=len(names))
+    return Slices(
+        index=np.asarray(indices, np.int64),
+        patient=patient.astype(np.int32),
+        number=np.asarray(store.slice_number[indices], np.int32),
+        patients=np.array(names),
+        whole=(held == [len(store.slices_of(name)) for name in names]) & store.whole[numbers],
+        tumour=store.has_tumour[indices],
+        holes=~store.whole[numbers] if over == "all" else np.zeros(len(names), bool),
+    )
+
+
+def voxel_spacing_mm(store: Store, patient: str) -> tuple[float, float, float]:
+    """Voxel size along height, width and slices; 1 mm where the source has none (BraTS)."""
+    spacing = store.case(patient).spacing_mm
+    return spacing_along(spacing, store.plane) if spacing else (1.0, 1.0, 1.0)

@@ -24,8 +24,7 @@ from brats_jax.data.subsets import (
 )
 from brats_jax.errors import BratsError
 from brats_jax.evaluation.published import publish
-from brats_jax.evaluation.scoring import describe_slices
-from brats_jax.evaluation.slices import device_batches, facts_of
+from brats_jax.evaluation.slices import describe_slices, device_batches, facts_of
 from brats_jax.evaluation.subset_scores import TRAINED, ZEROS, table_of, with_subset
 from brats_jax.inference.flips import OverFlips
 from brats_jax.inference.restored import RestoredNetwork

@@ -184,10 +184,11 @@ def _locked(folder: FoldFolder) -> Iterator[None]:
 
 def _summarise(folder: RunFolder, num_folds: int) -> Summary:
     # Imported here: a training need not wait for SciPy.
-    from brats_jax.evaluation import summary as summaries
+    from brats_jax.evaluation.summary import summarise_run
+    from brats_jax.evaluation.summary_tables import format_summary
 
-    summary = summaries.summarise_run(folder, num_folds)
-    print_lines(summaries.format_summary(summary))
+    summary = summarise_run(folder, num_folds)
+    print_lines(format_summary(summary))
     return summary
 
 

@@ -22,7 +22,7 @@ from brats_jax.runs.folder import PredictionFolder
 from brats_jax.runtime import devices
 from brats_jax.runtime.console import print_line
 from brats_jax.runtime.files import check_folder, make_folder
-from brats_jax.runtime.text import listed, plural
+from brats_jax.runtime.text import abridged, plural
 
 
 def predict(
@@ -91,7 +91,7 @@ def predict(
         model, cases, output, options, resampled=resampled, labels=labels, reading=reading,
         ahead=ahead,
     )  # fmt: skip
-    failed = f": {listed([*outcome.failed])}" if outcome.failed else ""
+    failed = f": {abridged([*outcome.failed])}" if outcome.failed else ""
     print_line(
         f"{len(outcome.written)} written, {len(outcome.kept)} kept, "
         f"{len(outcome.failed)} failed{failed}"

@@ -45,12 +45,12 @@ class Arm:
     """One arm of the experiment.
 
     Attributes:
-      loss: of the segmentation.
+      loss: the loss of the segmentation.
       fraction: share of the training patients whose labels were used.
-      variant: other settings in which the runs of the report differ, '' if none.
-      pretraining: the same for the pretraining, by short names: 'masked, unet'.
-      ssl: whether pretrained.
-      patients: their number, where the runs were given one; else 0.
+      variant: other settings of the segmentation in which the runs of the report differ, or ''.
+      pretraining: settings of the pretraining in which they differ: 'masked, unet', or ''.
+      ssl: whether the network was pretrained.
+      patients: the number of patients with labels, where the runs were given one; else 0.
     """
 
     loss: str
@@ -99,13 +99,13 @@ class Arm:
 
 
 @dataclass
-class Measured:
-    """One evaluated stage of one fold of one run.
+class EvaluatedStage:
+    """The evaluation of one stage of one fold of one run.
 
     Attributes:
-      stage: 'pretrain', 'segment', or a yardstick of the former.
-      rows: (mean, number of slices or patients) by key; NaN where undefined.
-      problems: the study's list of unreadable files; an unreadable tally is added.
+      stage: 'pretrain', 'segment', or the name of a yardstick of the pretraining.
+      rows: by key (mean, number of slices or patients); NaN where undefined.
+      problems: the study's list of unreadable files, to which an unreadable tally is added.
     """
 
     run: Run
@@ -158,8 +158,8 @@ class Measured:
         }
 
     @property
-    def yardsticks(self) -> dict[str, "Measured"]:
-        """The yardsticks of a pretraining by name, as if each were another training."""
+    def yardsticks(self) -> dict[str, "EvaluatedStage"]:
+        """The yardsticks of a pretraining by name, each in the form of an evaluated stage."""
         rows = {name: _rows(self.evaluation, name) for name in YARDSTICKS}
         return {
             name: replace(self, stage=name, rows=found) for name, found in rows.items() if found
@@ -207,14 +207,14 @@ class Results:
 
     Attributes:
       arms: evaluated segmentations by arm, in the order of folds and seeds.
-      pretrainings: evaluated pretrainings by variant, the one beside the paper's first: of the
-        paper's pretext and decoder, then of most trainings. One that several runs share is there
-        once.
+      pretrainings: evaluated pretrainings by variant. The first variant is shown beside the paper's
+        numbers: it has the paper's pretext and decoder, then most trainings. A pretraining that
+        several runs share is listed once.
       problems: a line for each file that could not be read.
     """
 
-    arms: dict[Arm, list[Measured]] = field(default_factory=dict)
-    pretrainings: dict[str, list[Measured]] = field(default_factory=dict)
+    arms: dict[Arm, list[EvaluatedStage]] = field(default_factory=dict)
+    pretrainings: dict[str, list[EvaluatedStage]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -254,7 +254,7 @@ class Results:
                 found.append((arm, base))
         return found
 
-    def measured(self, stage: str = "segment") -> list[Measured]:
+    def evaluated(self, stage: str = "segment") -> list[EvaluatedStage]:
         """All evaluations of a stage."""
         groups = self.arms if stage == "segment" else self.pretrainings
         return [one for group in groups.values() for one in group]
@@ -266,50 +266,6 @@ def _by_patient(
     return {
         score.key: {str(names[p]): value for p, value in score.by_patient().items()}
         for score in scores
-    }
-
-
-def fold_means(group: Iterable[Measured], key: Key) -> dict[int, float]:
-    """fold -> mean over its seeds; folds in which the number is undefined are left out."""
-    values: dict[int, list[float]] = {}
-    for one in group:
-        mean = one.rows.get(key, (float("nan"), 0))[0]
-        if not np.isnan(mean):
-            values.setdefault(one.fold, []).append(mean)
-    return {fold: float(np.mean(found)) for fold, found in sorted(values.items())}
-
-
-def mean_over_folds(group: Iterable[Measured], key: Key) -> tuple[float, int]:
-    """(mean over folds of the mean over seeds, number of units); (NaN, 0) if undefined.
-
-    Where the folds have the same test set, the number is the largest of a training. In a
-    cross-validation the mean is over the units of all folds.
-    """
-    group = list(group)
-    folds = fold_means(group, key)
-    counts: dict[int, int] = {}
-    for one in group:
-        if key in one.rows:
-            counts[one.fold] = max(counts.get(one.fold, 0), one.rows[key][1])
-    if not folds:
-        return float("nan"), max(counts.values(), default=0)
-    values = list(folds.values())
-    if not any(one.cross_validates for one in group):
-        return float(np.mean(values)), max(counts.values())
-    weights = [counts[fold] for fold in folds]
-    mean = float(np.average(values, weights=weights if any(weights) else None))
-    return mean, sum(counts.values())
-
-
-def patient_values(group: Iterable[Measured], key: Key) -> dict[str, dict[Repeat, float]]:
-    """patient -> {(fold, seed): value}; several runs of one fold and seed are averaged."""
-    found: dict[str, dict[Repeat, list[float]]] = {}
-    for one in group:
-        for patient, value in one.patient_scores.get(key, {}).items():
-            found.setdefault(patient, {}).setdefault((one.fold, one.seed), []).append(value)
-    return {
-        patient: {run: float(np.mean(values)) for run, values in own.items()}
-        for patient, own in found.items()
     }
 
 
@@ -327,7 +283,9 @@ def collect(study: Study) -> Results:
                 rows = _rows(files.evaluation, stage)
                 if not rows:
                     continue
-                one = Measured(run, number, files, stage, files.evaluation, rows, results.problems)
+                one = EvaluatedStage(
+                    run, number, files, stage, files.evaluation, rows, results.problems
+                )
                 one.add_rows_of_tally()
                 if stage == "segment":
                     own = pretraining if run.ssl else ""

@@ -9,21 +9,23 @@ A pretext is compared with the arm of a control that has the same loss, label bu
 transfer and unlabelled share. The quantity is the mean of WT, TC and ET.
 """
 
-import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from brats_jax.reporting.arms import Arm, Key, Measured, Repeat, Results, patient_values
+from brats_jax.reporting.arms import Arm, EvaluatedStage, Key, Repeat, Results
+from brats_jax.reporting.averages import patient_values
 from brats_jax.reporting.comparisons import (
-    ALPHA,
     PRIMARY,
     PRIMARY_BY_SLICE,
+    holm_corrected,
     shared_pretraining,
+    verdict,
 )
-from brats_jax.reporting.statistics import PairedDifference, compare_trainings, holm
+from brats_jax.reporting.paired_trainings import compare_trainings
+from brats_jax.reporting.statistics import PairedDifference
 from brats_jax.reporting.training_variance import (
     Components,
     as_table,
@@ -48,7 +50,7 @@ class Gain:
 
     Attributes:
       arm, control: the arms.
-      pretext: the arm's, in words.
+      pretext: the pretext of the arm, in words.
       over: 'nothing', 'ImageNet', 'autoencode' or 'shuffled'.
       result: the paired test.
       spread: standard deviations of the difference; None for fewer than two patients.
@@ -68,14 +70,10 @@ class Gain:
     @property
     def verdict(self) -> str:
         """'better', 'worse', 'no difference found' or 'not tested'."""
-        if math.isnan(self.adjusted):
-            return "not tested"
-        if self.adjusted > ALPHA:
-            return "no difference found"
-        return "better" if self.result.mean_difference > 0 else "worse"
+        return verdict(self.result.mean_difference, self.adjusted)
 
 
-def setting(one: Measured, name: str) -> Any:
+def setting(one: EvaluatedStage, name: str) -> Any:
     """A setting of the run of an evaluation, or its meaning where the run does not have it."""
     return flatten(one.run.config).get(name, IF_ABSENT.get(name))
 
@@ -99,15 +97,10 @@ def gains(results: Results) -> list[Gain]:
             gain = None if control is None else _gain(results, arm, control, over)
             if gain is not None:
                 found.append(gain)
-    adjusted = holm([gain.result.p for gain in found])
-    tested = int((~np.isnan(adjusted)).sum())
-    return [
-        dataclasses.replace(gain, adjusted=float(p), family=tested)
-        for gain, p in zip(found, adjusted, strict=True)
-    ]
+    return holm_corrected(found)
 
 
-def mean_dice(group: list[Measured], keys: tuple[Key, ...]) -> dict[str, dict[Repeat, float]]:
+def mean_dice(group: list[EvaluatedStage], keys: tuple[Key, ...]) -> dict[str, dict[Repeat, float]]:
     """patient -> (fold, seed) -> mean over the keys; left out where one is undefined."""
     each = [patient_values(group, key) for key in keys]
     means: dict[str, dict[Repeat, float]] = {}
@@ -120,10 +113,10 @@ def mean_dice(group: list[Measured], keys: tuple[Key, ...]) -> dict[str, dict[Re
 
 
 def mean_keys(results: Results) -> tuple[Key, ...]:
-    """Of 3D Dice, or Dice by slice if there are no volumes; () without any tally."""
+    """The keys of 3D Dice, or of Dice by slice if there are no volumes; () without any tally."""
     for quantities in (PRIMARY, PRIMARY_BY_SLICE):
         keys = tuple(quantity.key for quantity in quantities)
-        if any(key in one.patient_scores for one in results.measured() for key in keys):
+        if any(key in one.patient_scores for one in results.evaluated() for key in keys):
             return keys
     return ()
 
@@ -170,11 +163,11 @@ def _control(results: Results, arm: Arm, over: str) -> Arm | None:
     return None
 
 
-def _task(group: list[Measured]) -> str:
+def _task(group: list[EvaluatedStage]) -> str:
     return str(setting(group[0], "pretrain.task") or DEFAULT_PRETEXT)
 
 
-def _start(group: list[Measured]) -> str:
+def _start(group: list[EvaluatedStage]) -> str:
     """The weight file that an arm starts from; '' for random initialisation."""
     path = str(setting(group[0], "encoder_init") or "random")
     return "" if path == "random" else path

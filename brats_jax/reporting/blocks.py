@@ -1,6 +1,12 @@
-"""The parts of a section that are no tables and no figures: words, lists and text."""
+"""The blocks of a section: paragraphs, lists, preformatted text, tables and figures."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+
+from brats_jax.reporting.figures.figure import Figure
+from brats_jax.reporting.tables.table import Table
+
+_FEW = 6  # sentences beside a table are shown, more are folded
 
 
 @dataclass(frozen=True)
@@ -29,3 +35,17 @@ class Code:
     title: str
     text: str
     kind: str = field(default="code", init=False)
+
+
+Block = Words | Points | Code | Table | Figure
+
+
+def in_words(title: str, sentences: Sequence[str]) -> Points:
+    """Sentences beside a table that says the same; folded if there are many."""
+    return Points(title, tuple(sentences), "open" if len(sentences) <= _FEW else "plain")
+
+
+def if_any(block: Table | Figure | None) -> Iterator[Block]:
+    """Yields the block, unless it is None."""
+    if block is not None:
+        yield block

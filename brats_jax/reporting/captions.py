@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 
-from brats_jax.reporting.arms import Key, Measured
+from brats_jax.reporting.arms import EvaluatedStage, Key
 from brats_jax.runtime.text import joined
 
 ALL, TUMOUR = "all slices", "tumour slices"
 SLICES_KEY: Key = ("slice", "all slices", "ED", "in_truth", "")
 
 
-def test_set(measured: Iterable[Measured]) -> str:
+def test_set(measured: Iterable[EvaluatedStage]) -> str:
     """'55 patients, 8,525 slices, split by patient'; '' without any evaluation.
 
     In a cross-validation the test sets of the folds are counted together.
@@ -32,7 +32,7 @@ def test_set(measured: Iterable[Measured]) -> str:
     )
 
 
-def _flips(group: Sequence[Measured]) -> str:
+def _flips(group: Sequence[EvaluatedStage]) -> str:
     """', predictions averaged over flips'; '' where none are."""
     averaged = {one.evaluation.tta for one in group}
     if True not in averaged:
@@ -40,13 +40,13 @@ def _flips(group: Sequence[Measured]) -> str:
     return f", predictions averaged over flips{' in some runs' * (len(averaged) > 1)}"
 
 
-def least_patients(measured: Iterable[Measured]) -> int | None:
+def least_patients(measured: Iterable[EvaluatedStage]) -> int | None:
     """The least number of test patients of a training, or of all folds of a cross-validation."""
     group = list(measured)
     return min(_over_folds(group)[0]) if group else None
 
 
-def _over_folds(group: Sequence[Measured]) -> tuple[set[int], set[int]]:
+def _over_folds(group: Sequence[EvaluatedStage]) -> tuple[set[int], set[int]]:
     """Numbers of patients and of slices of the trainings; over the folds of cross-validations."""
     of_runs: dict[object, dict[int, tuple[int, int]]] = {}
     for number, one in enumerate(group):
@@ -60,18 +60,18 @@ def _over_folds(group: Sequence[Measured]) -> tuple[set[int], set[int]]:
     return patients, slices
 
 
-def all_slices(measured: Iterable[Measured]) -> bool:
+def all_slices(measured: Iterable[EvaluatedStage]) -> bool:
     """Whether every slice of the test patients was evaluated; the paper's average needs that."""
     group = list(measured)
     return bool(group) and all(one.evaluation.slices == "all" for one in group)
 
 
-def trained(group: Sequence[Measured]) -> str:
+def trained(group: Sequence[EvaluatedStage]) -> str:
     """The slices that the pretraining trained on."""
     return TUMOUR if {one.run.pretraining_slices for one in group} == {"tumour"} else ALL
 
 
-def slices_of_pretraining(group: Sequence[Measured]) -> tuple[str, str]:
+def slices_of_pretraining(group: Sequence[EvaluatedStage]) -> tuple[str, str]:
     """(the slices beside the paper's numbers, the others or ''): first those trained on."""
     if not all_slices(group):
         return TUMOUR, ""
@@ -79,13 +79,13 @@ def slices_of_pretraining(group: Sequence[Measured]) -> tuple[str, str]:
     return first, ALL if first == TUMOUR else TUMOUR
 
 
-def over(measured: Iterable[Measured], whose: str = "Ours") -> str:
+def over(measured: Iterable[EvaluatedStage], whose: str = "Ours") -> str:
     """'Ours: test set of 55 patients, 8,525 slices, split by patient; mean over 5 folds.'"""
     group = list(measured)
     return f"{whose}: test set of {test_set(group)}; {repeats(group)}." if group else ""
 
 
-def repeats(group: Sequence[Measured]) -> str:
+def repeats(group: Sequence[EvaluatedStage]) -> str:
     """'mean over folds 1 to 5 and 2 seeds', 'fold 1 alone'.
 
     Where not every fold has every seed, the number of trainings follows.
@@ -103,7 +103,7 @@ def repeats(group: Sequence[Measured]) -> str:
     return f"mean over {fold_names(folds)}{many}"
 
 
-def _arms_differ(group: Sequence[Measured]) -> bool:
+def _arms_differ(group: Sequence[EvaluatedStage]) -> bool:
     """Whether the arms of a group have other folds or seeds than each other."""
     runs: dict[object, set[tuple[int, int]]] = {}
     for one in group:
@@ -115,7 +115,7 @@ def _arms_differ(group: Sequence[Measured]) -> bool:
     return len({frozenset(own) for own in runs.values()}) > 1
 
 
-def trainings(group: Sequence[Measured]) -> str:
+def trainings(group: Sequence[EvaluatedStage]) -> str:
     """'5', or '3 of 5' where the runs were asked for more folds than are evaluated."""
     done = {(one.fold, one.seed) for one in group}
     asked = {(fold, one.seed) for one in group for fold in one.run.requested_folds}
@@ -138,7 +138,7 @@ def these_only(trainings: int) -> str:
     return "for this training only" if trainings == 1 else f"for these {trainings:,} trainings only"
 
 
-def count_slices(one: Measured) -> int:
+def count_slices(one: EvaluatedStage) -> int:
     """Number of slices evaluated; 0 where the evaluation does not record it."""
     if SLICES_KEY in one.rows:
         return one.rows[SLICES_KEY][1]

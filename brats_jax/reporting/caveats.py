@@ -24,7 +24,7 @@ def warnings(
             f"{'All' if every else 'Some'} of these patients are synthetic (the phantom): the "
             "numbers show that the program works, and say nothing about real brains."
         )
-    measured = [*results.measured(), *results.measured("pretrain")]
+    measured = [*results.evaluated(), *results.evaluated("pretrain")]
     if any(one.evaluation.split_by != "patient" for one in measured):
         yield (
             "The split is by slice, as in the paper: slices of the same patients are in training "

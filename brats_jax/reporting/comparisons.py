@@ -10,17 +10,37 @@ import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 
 from brats_jax.data.modalities import CLASSES, REGIONS
 from brats_jax.reporting import captions
-from brats_jax.reporting.arms import Arm, Key, Measured, Repeat, Results, patient_values
-from brats_jax.reporting.averages import DISTANCES, Absences, absences
+from brats_jax.reporting.arms import Arm, EvaluatedStage, Key, Repeat, Results
+from brats_jax.reporting.averages import DISTANCES, Absences, absences, patient_values
 from brats_jax.reporting.comparison_sentences import comparison_sentence
-from brats_jax.reporting.statistics import PairedDifference, compare_trainings, holm
+from brats_jax.reporting.paired_trainings import compare_trainings
+from brats_jax.reporting.statistics import PairedDifference, holm
 
 ALPHA = 0.05
+
+
+class Tested(Protocol):
+    """A dataclass with a paired test that belongs to a family of tests."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def result(self) -> PairedDifference: ...
+
+    @property
+    def adjusted(self) -> float: ...
+
+    @property
+    def family(self) -> int: ...
+
+
+AnyTested = TypeVar("AnyTested", bound=Tested)
 
 
 @dataclass(frozen=True)
@@ -72,12 +92,9 @@ class Comparison:
     @property
     def verdict(self) -> str:
         """The outcome, and the trainings for which it holds if it holds for no others."""
-        only = self.found and self.result.only_these_trainings
-        return (
-            f"{self.outcome}, {captions.these_only(self.result.trainings)}"
-            if only
-            else (self.outcome)
-        )
+        if self.found and self.result.only_these_trainings:
+            return f"{self.outcome}, {captions.these_only(self.result.trainings)}"
+        return self.outcome
 
     @property
     def outcome(self) -> str:
@@ -102,7 +119,7 @@ class Comparison:
             comparisons=self.family,
             alpha=ALPHA,
             beside="; ".join(
-                f"{name} {found.words}"
+                f"{name} {found.description}"
                 for name, found in zip(("SSL", "baseline"), self.absences or (), strict=False)
             ),
         )
@@ -151,21 +168,21 @@ SECONDARY: tuple[Quantity, ...] = (
         for o in REGIONS
     ),
 )
-_BY_SLICE_NAMES = {q.key for q in PRIMARY_BY_SLICE}
+_BY_SLICE_KEYS = {q.key for q in PRIMARY_BY_SLICE}
 
 
 def primary(results: Results) -> list[Comparison]:
     """3D Dice of WT, TC and ET for each loss, at the largest share of labels."""
-    pairs = _full(results)
+    pairs = _pairs_with_most_labels(results)
     return compare(results, pairs, PRIMARY) or compare(results, pairs, PRIMARY_BY_SLICE)
 
 
 def secondary(results: Results) -> list[Comparison]:
     """Distances, classes, lesions and Dice under the paper's convention, for each loss."""
     quantities = SECONDARY
-    if not captions.all_slices(results.measured()):
+    if not captions.all_slices(results.evaluated()):
         quantities = tuple(q for q in SECONDARY if q.key[4] != "paper")
-    return compare(results, _full(results), quantities)
+    return compare(results, _pairs_with_most_labels(results), quantities)
 
 
 def by_fraction(results: Results) -> list[Comparison]:
@@ -178,7 +195,11 @@ def by_fraction(results: Results) -> list[Comparison]:
 
 def uncompared(results: Results) -> list[tuple[Arm, Arm]]:
     """Pairs of arms with most labels that share no (fold, seed): no patient can be paired."""
-    return [pair for pair in _full(results) if not set.intersection(*_runs(results, pair))]
+    return [
+        pair
+        for pair in _pairs_with_most_labels(results)
+        if not set.intersection(*_runs(results, pair))
+    ]
 
 
 def _runs(results: Results, pair: tuple[Arm, Arm]) -> list[set[Repeat]]:
@@ -187,14 +208,14 @@ def _runs(results: Results, pair: tuple[Arm, Arm]) -> list[set[Repeat]]:
 
 def partly_compared(results: Results) -> Iterator[tuple[Arm, int, int]]:
     """(SSL arm, runs of both arms, runs of either arm) where the two numbers differ."""
-    for pair in _full(results):
+    for pair in _pairs_with_most_labels(results):
         ssl, baseline = _runs(results, pair)
         both = len(ssl & baseline)
         if both and both < len(ssl | baseline):
             yield pair[0], both, len(ssl | baseline)
 
 
-def compared(results: Results, comparisons: Sequence[Comparison]) -> list[Measured]:
+def compared(results: Results, comparisons: Sequence[Comparison]) -> list[EvaluatedStage]:
     """The evaluations behind some comparisons: both arms in the folds and seeds of both."""
     chosen = {
         id(one): one
@@ -232,18 +253,35 @@ def compare(
                         ssl, baseline, quantity, result, patients, math.nan, 0, repeats, absent
                     )
                 )
-    adjusted = holm([one.result.p for one in found])
-    tested = int((~np.isnan(adjusted)).sum())
+    return holm_corrected(found)
+
+
+def holm_corrected(family: Sequence[AnyTested]) -> list[AnyTested]:
+    """The comparisons of a family with `adjusted`, their p after Holm's correction.
+
+    Their `family` becomes the number of tests; a comparison without a test keeps NaN.
+    """
+    adjusted = holm([one.result.p for one in family])
+    tests = int((~np.isnan(adjusted)).sum())
     return [
-        dataclasses.replace(one, adjusted=float(p), family=tested)
-        for one, p in zip(found, adjusted, strict=True)
+        dataclasses.replace(one, adjusted=float(p), family=tests)
+        for one, p in zip(family, adjusted, strict=True)
     ]
+
+
+def verdict(mean_difference: float, adjusted: float) -> str:
+    """'better', 'worse', 'no difference found' or 'not tested', by p after the correction."""
+    if math.isnan(adjusted):
+        return "not tested"
+    if adjusted > ALPHA:
+        return "no difference found"
+    return "better" if mean_difference > 0 else "worse"
 
 
 def _absences(
     results: Results, pair: tuple[Arm, Arm], common: set[Repeat], key: Key
 ) -> tuple[Absences, Absences] | None:
-    """Of both arms in the compared trainings; None for numbers that leave nothing out."""
+    """The absences of both arms in the compared trainings; None if the number has no gaps."""
     if key[3] not in DISTANCES:
         return None
     both = [
@@ -252,7 +290,7 @@ def _absences(
     return None if both[0] is None or both[1] is None else (both[0], both[1])
 
 
-def shared_pretraining(group: Sequence[Measured]) -> dict[Repeat, str]:
+def shared_pretraining(group: Sequence[EvaluatedStage]) -> dict[Repeat, str]:
     """(fold, seed) -> the run that its encoder is from; own pretrainings are left out."""
     return {
         (one.fold, one.seed): one.run.pretraining_run for one in group if one.run.pretraining_run
@@ -261,18 +299,15 @@ def shared_pretraining(group: Sequence[Measured]) -> dict[Repeat, str]:
 
 def is_by_slice(comparisons: Sequence[Comparison]) -> bool:
     """Whether Dice by slice was compared, because there are no volumes."""
-    return any(c.quantity.key in _BY_SLICE_NAMES for c in comparisons)
+    return any(c.quantity.key in _BY_SLICE_KEYS for c in comparisons)
 
 
-def _full(results: Results) -> list[tuple[Arm, Arm]]:
+def _pairs_with_most_labels(results: Results) -> list[tuple[Arm, Arm]]:
     """Pairs of arms with the largest share of labels of their loss."""
     pairs = results.pairs()
-    most = {loss: max(a.fraction for a, _ in pairs if a.loss == loss) for loss in _losses(pairs)}
+    losses = {a.loss for a, _ in pairs}
+    most = {loss: max(a.fraction for a, _ in pairs if a.loss == loss) for loss in losses}
     return [(a, b) for a, b in pairs if a.fraction == most[a.loss]]
-
-
-def _losses(pairs: Sequence[tuple[Arm, Arm]]) -> Iterator[str]:
-    yield from dict.fromkeys(a.loss for a, _ in pairs)
 
 
 def _evaluated(results: Results, pair: tuple[Arm, Arm], key: Key) -> bool:

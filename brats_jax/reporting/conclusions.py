@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 
 from brats_jax.reporting import captions
-from brats_jax.reporting.arms import LOSS_NAMES, Key, Results, mean_over_folds
+from brats_jax.reporting.arms import LOSS_NAMES, Key, Results
+from brats_jax.reporting.averages import mean_over_folds
 from brats_jax.reporting.comparisons import (
     Comparison,
     is_by_slice,
@@ -30,7 +31,7 @@ def scope(study: Study, results: Results) -> Iterator[str]:
         frozenset({True}): "with self-supervised pretraining (SSL) only",
         frozenset({False}): "without pretraining only (the baseline)",
     }[frozenset(arm.ssl for arm in results.arms)]
-    measured = results.measured()
+    measured = results.evaluated()
     labels = f", with {joined(results.budgets)}" if results.budgets else ""
     yield (
         f"Segmentation under {losses}, {start}{labels}: "
@@ -45,7 +46,7 @@ def _scope_without_segmentation(study: Study, results: Results) -> Iterator[str]
             "Only the pretraining has been evaluated: the error of the predicted images is known, "
             "its effect on segmentation is not."
         )
-        measured = results.measured("pretrain")
+        measured = results.evaluated("pretrain")
         yield f"Test set: {captions.test_set(measured)}; {captions.repeats(measured)}."
     elif study.problems:
         yield (
@@ -110,7 +111,7 @@ def _reach(comparisons: Sequence[Comparison]) -> str:
 
 def _why_not_compared(results: Results) -> Iterator[str]:
     sides = {arm.ssl for arm in results.arms}
-    unread = sum(not one.patient_scores for one in results.measured())
+    unread = sum(not one.patient_scores for one in results.evaluated())
     if len(sides) == 1:
         lacking = "without" if True in sides else "with"
         yield f"The effect of pretraining is unknown: no run {lacking} it has been evaluated."
@@ -157,7 +158,7 @@ def findings_by_loss(comparisons: Sequence[Comparison]) -> Iterator[str]:
 
 def effect_of_convention(results: Results) -> Iterator[str]:
     """Dice of ED of the best arm under each convention, beside the paper's."""
-    measured = results.measured()
+    measured = results.evaluated()
     if not captions.all_slices(measured):
         if measured:
             yield (

@@ -1,68 +1,37 @@
 """The sections of a report and their content, from top to bottom."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from brats_jax.reporting import (
-    attribution,
     captions,
     caveats,
+    comparison_sections,
     comparisons,
     conclusions,
-    power,
     provenance,
     subsets,
     yardsticks,
 )
 from brats_jax.reporting.arms import LOSS_NAMES, Results, collect
-from brats_jax.reporting.blocks import Code, Points, Words
-from brats_jax.reporting.figures import loss_curves, result_charts, slice_pictures, subset_maps
+from brats_jax.reporting.blocks import Block, Code, Points, Words, if_any, in_words
+from brats_jax.reporting.figures import loss_curves, result_charts, slice_pictures
 from brats_jax.reporting.figures.figure import Figure
 from brats_jax.reporting.paper.printed_tables import TABLES_OF_LOSS
 from brats_jax.reporting.read_runs import Study
 from brats_jax.reporting.tables import (
-    attribution_tables,
-    comparison_tables,
     convention_tables,
     paper_tables,
     provenance_tables,
-    subset_tables,
     worst_cases,
     yardstick_tables,
 )
 from brats_jax.reporting.tables.table import Table
-from brats_jax.reporting.training_variance import LEAST_GROUPS
-from brats_jax.runtime.text import joined, plural
-
-_UNIT = (
-    "The statistical unit is the patient: the folds and seeds of a patient are averaged first and "
-    "do not count as n. "
-)
-_ONE_TEST_SET = (
-    "All folds have the same test patients, and a network that is trained again "
-    f"scores differently in all of them. With {LEAST_GROUPS} or more folds (or seeds of one fold), "
-    "interval and p are therefore over patients and trainings: t with Satterthwaite’s degrees of "
-    "freedom from a two-way analysis of variance, in which the seeds of a fold are one group. "
-)
-_CROSS_VALIDATION = (
-    "Each patient is tested by one fold, and what a training does to all its patients is part of "
-    f"the spread between folds. With {LEAST_GROUPS} or more folds, interval and p are therefore of "
-    "a t test of the mean by the larger of two variances: between patients, and between the means "
-    "of folds. "
-)
-_FEW_TRAININGS = (
-    "With fewer trainings they are over patients alone (bootstrap interval, sign-flip permutation "
-    "test) and hold for these trainings only."
-)
-
+from brats_jax.runtime.text import plural
 
 # (target, inputs) of the paper's slicing, on the order of the Kaggle files.
 _AS_SLICED = ("t2", {"flair", "t1"})
-_FEW = 6  # sentences beside a table are shown, more are folded
-
-
-Block = Words | Points | Code | Table | Figure
 
 
 @dataclass(frozen=True)
@@ -78,15 +47,19 @@ def build(study: Study) -> list[Section]:
     """All sections in order; a section names the tables and figures that it lacks, and why."""
     results = collect(study)
     primary = comparisons.primary(results)
-    beside = yardsticks.against(results)
+    beside = yardsticks.compare_with_yardsticks(results)
     sections = [
         ("pretraining", "Pretraining", list(_pretraining(results, beside))),
         ("configurations", "Experiments", list(_configurations(results))),
         ("paper", "The paper’s tables", list(_paper(results))),
         ("conventions", "Every convention, every metric", list(_conventions(results))),
-        ("statistics", "Does SSL help?", list(_statistics(results, primary))),
-        ("labels", "Few labels", list(_labels(results))),
-        ("attribution", "Where a gain comes from", list(_attribution(results))),
+        (
+            "statistics",
+            "Does SSL help?",
+            list(comparison_sections.ssl_against_baseline(results, primary)),
+        ),
+        ("labels", "Few labels", list(comparison_sections.few_labels(results))),
+        ("attribution", "Where a gain comes from", list(comparison_sections.controls(results))),
         ("curves", "Loss curves", list(_curves(study))),
         ("pictures", "Pictures", list(_pictures(study, results))),
         ("patients", "Patients", list(_patients(results))),
@@ -94,7 +67,8 @@ def build(study: Study) -> list[Section]:
     ]
     if arms := subsets.arms_of(results):  # most reports have none
         place = [name for name, *_ in sections].index("labels") + 1
-        sections.insert(place, ("modalities", "Missing modalities", list(_subsets(arms))))
+        blocks = list(comparison_sections.missing_modalities(arms))
+        sections.insert(place, ("modalities", "Missing modalities", blocks))
     # After the other sections, which add to the list of unreadable files.
     missing = tuple(caveats.missing(study, results))
     sections.append(("missing", "Missing results", list(_missing(missing))))
@@ -124,7 +98,7 @@ def _summary(
     results: Results,
     primary: list[comparisons.Comparison],
     missing: tuple[str, ...],
-    beside: list[yardsticks.Against],
+    beside: list[yardsticks.YardstickComparison],
 ) -> Iterator[Block]:
     for line in (*conclusions.scope(study, results), *conclusions.findings(primary, results)):
         yield Words(line)
@@ -144,11 +118,11 @@ def _summary(
     warnings = tuple(caveats.warnings(study, results, primary, missing))
     if warnings:
         yield Points("Warnings", warnings, "warnings")
-    yield from _if_any(convention_tables.ceiling_table(results))
-    yield from _if_any(result_charts.convention_figure(results))
+    yield from if_any(convention_tables.ceiling_table(results))
+    yield from if_any(result_charts.convention_figure(results))
 
 
-def _pretraining(results: Results, beside: list[yardsticks.Against]) -> Iterator[Block]:
+def _pretraining(results: Results, beside: list[yardsticks.YardstickComparison]) -> Iterator[Block]:
     if not results.pretrainings:
         yield Words(
             "No pretraining has been evaluated, so the paper’s Table 1 and Appendix Table 1 have "
@@ -166,10 +140,10 @@ def _pretraining(results: Results, beside: list[yardsticks.Against]) -> Iterator
             "FLAIR, and these files hold FLAIR, T1, T1Gd, T2."
         )
     yield from paper_tables.pretraining_tables(group, detail)
-    yield from _if_any(yardstick_tables.yardstick_table(results))
+    yield from if_any(yardstick_tables.yardstick_table(results))
     if beside:
-        yield from _if_any(yardstick_tables.comparison_table(beside))
-        yield _in_words(
+        yield from if_any(yardstick_tables.comparison_table(beside))
+        yield in_words(
             "Pretraining against what needs no network, in words", [one.sentence for one in beside]
         )
     else:
@@ -179,7 +153,7 @@ def _pretraining(results: Results, beside: list[yardsticks.Against]) -> Iterator
             "--mode=evaluate, adds them.",
             missing=True,
         )
-    yield from _if_any(paper_tables.image_quality_table(group))
+    yield from if_any(paper_tables.image_quality_table(group))
     if others:
         yield Words(
             f"{plural(others, 'other pretraining')} with other settings "
@@ -190,7 +164,7 @@ def _pretraining(results: Results, beside: list[yardsticks.Against]) -> Iterator
 
 def _configurations(results: Results) -> Iterator[Block]:
     if results.arms:
-        yield from _if_any(paper_tables.configuration_table(results))
+        yield from if_any(paper_tables.configuration_table(results))
     else:
         yield Words("No segmentation has been evaluated.", missing=True)
 
@@ -206,7 +180,7 @@ def _paper(results: Results) -> Iterator[Block]:
         "paper contradicts; the footnote below the table says how. The paper’s folds hold other "
         "patients than ours: compare level and spread, not fold with fold."
     )
-    if not captions.all_slices(results.measured()):
+    if not captions.all_slices(results.evaluated()):
         yield Words(
             "Only slices with tumour were evaluated: our Dice is an average over fewer slices than "
             "the paper’s, and higher for this reason.",
@@ -222,7 +196,7 @@ def _paper(results: Results) -> Iterator[Block]:
                 "no counterpart here.",
                 missing=True,
             )
-    yield from _if_any(paper_tables.summary_table(results))
+    yield from if_any(paper_tables.summary_table(results))
     yield Points(
         "Sentences of the paper that its tables or other sentences contradict",
         tuple(paper_tables.contradictions()),
@@ -233,7 +207,7 @@ def _conventions(results: Results) -> Iterator[Block]:
     if not results.arms:
         yield Words("No segmentation has been evaluated.", missing=True)
         return
-    if not any(key[1] == "volumes" for one in results.measured() for key in one.rows):
+    if not any(key[1] == "volumes" for one in results.evaluated() for key in one.rows):
         yield Words(
             "No volumes in 3D: they need every slice of each test patient, so a split by patient "
             "and --config.evaluation.slices=all.",
@@ -241,130 +215,6 @@ def _conventions(results: Results) -> Iterator[Block]:
         )
     for loss in results.losses:
         yield from convention_tables.convention_tables(results, loss)
-
-
-def _statistics(results: Results, primary: list[comparisons.Comparison]) -> Iterator[Block]:
-    if not primary:
-        for line in conclusions.findings(primary, results):
-            yield Words(line, missing=True)
-        if not results.arms:
-            yield Words("No segmentation has been evaluated.", missing=True)
-        return
-    crossed = any(one.cross_validates for one in results.measured())
-    method = _UNIT + (_CROSS_VALIDATION if crossed else _ONE_TEST_SET) + _FEW_TRAININGS
-    yield Words(
-        f"{method} Holm’s correction is applied to three families separately: primary "
-        "comparisons, secondary comparisons, and comparisons by share of labels. dz: mean "
-        "difference divided by the standard deviation of the patients’ differences."
-    )
-    quantity = (
-        "Dice by slice, mean over the patient’s slices that hold the region in either mask, as "
-        "there are no volumes"
-        if comparisons.is_by_slice(primary)
-        else "Dice in 3D, 1 for a region in neither mask (BraTS 2020)"
-    )
-    over = captions.over(comparisons.compared(results, primary))
-    yield from _if_any(
-        comparison_tables.comparison_table(
-            primary,
-            "primary_comparisons",
-            "Primary comparisons",
-            f"{quantity}; WT, TC and ET under each loss, a family of {len(primary)} chosen in "
-            f"advance. {over}",
-            detail=False,
-        )
-    )
-    yield from _if_any(result_charts.difference_figure(primary))
-    yield _in_words("The primary comparisons in words", [c.sentence for c in primary])
-    secondary = comparisons.secondary(results)
-    if secondary:
-        yield from _if_any(
-            comparison_tables.comparison_table(
-                secondary,
-                "secondary_comparisons",
-                "Secondary comparisons",
-                "These show where a difference comes from; by themselves they do not support a "
-                "claim. HD95: BraTS 2020. ASD: pooled, where both masks hold the region; with "
-                "penalty: 373.13 mm where one mask only holds it. Missed: the truth holds the "
-                "region, the prediction is empty; invented: the reverse; both summed over the "
-                "trainings. Holm’s "
-                f"correction over these {len(secondary)}. {over}",
-                detail=True,
-            )
-        )
-        yield Points("The secondary comparisons in words", tuple(c.sentence for c in secondary))
-
-
-def _labels(results: Results) -> Iterator[Block]:
-    if len(results.fractions) < 2:
-        budgets = joined(results.budgets or ["all labels"])
-        used = f": all runs use {budgets}" if results.arms else ""
-        yield Words(
-            f"No curve of Dice against the share of labels{used}. It needs runs with several "
-            "shares (--label_fractions or --label_patients of the grid).",
-            missing=True,
-        )
-        return
-    yield from _if_any(result_charts.label_figure(results))
-    by_fraction = comparisons.by_fraction(results)
-    if by_fraction:
-        yield from _if_any(
-            comparison_tables.comparison_table(
-                by_fraction,
-                "label_fractions",
-                "SSL minus baseline by share of labels",
-                "The primary comparisons at every share of the labels; Holm’s correction over "
-                f"these {len(by_fraction)}.",
-                detail=False,
-            )
-        )
-        yield Points("In words", tuple(c.sentence for c in by_fraction))
-    else:
-        yield Words("No share of the labels has both SSL and baseline.", missing=True)
-
-
-def _subsets(arms: Sequence[subsets.SubsetArm]) -> Iterator[Block]:
-    yield _in_words("From fewer modalities", list(subsets.sentences(arms)))
-    yield from _if_any(subset_maps.subset_map(arms))
-    yield from _if_any(subset_tables.subset_table(arms))
-    yield Words(subsets.published())
-    yield from _if_any(subset_tables.gain_table(subsets.gains(arms)))
-    yield from _if_any(subset_tables.drop_table(arms))
-
-
-def _attribution(results: Results) -> Iterator[Block]:
-    found = attribution.gains(results)
-    if not found:
-        yield Words(
-            "No pretext can be compared with a control: that needs both in the same folds and "
-            "seeds, with the same loss and label budget.",
-            missing=True,
-        )
-        return
-    lacking = [x for x in ("ImageNet", *attribution.CONTROLS) if x not in {g.over for g in found}]
-    by_slice = attribution.mean_keys(results)[0][0] == "slice"
-    quantity = f"Mean {'Dice by slice' if by_slice else '3D Dice'} of WT, TC and ET"
-    yield from _if_any(attribution_tables.attribution_table(found, quantity))
-    if lacking:
-        yield Words(
-            f"Not evaluated: {joined(lacking)}. Without these controls a gain over "
-            "nothing does not tell whether it comes from the pretext.",
-            missing=True,
-        )
-    powered = [gain for gain in found if gain.spread is not None and gain.over == "nothing"]
-    if powered:
-        yield _in_words(
-            f"Power: what would show a gain of {power.GAIN:g}",
-            [
-                power.statement(
-                    gain.spread,
-                    f"{gain.arm.loss_name}, {gain.pretext} over nothing, {gain.arm.labels}"
-                    f"{'' if gain.arm.patients else ' of the labels'}",
-                )
-                for gain in powered
-                if gain.spread is not None
-            ],
-        )
 
 
 def _curves(study: Study) -> Iterator[Block]:
@@ -395,17 +245,17 @@ def _patients(results: Results) -> Iterator[Block]:
         yield Words("No numbers by patient: no tally of a segmentation can be read.", missing=True)
         return
     yield drawn
-    yield from _if_any(worst_cases.worst_case_table(results))
+    yield from if_any(worst_cases.worst_case_table(results))
 
 
 def _provenance(study: Study) -> Iterator[Block]:
     facts = tuple(provenance.facts(study))
     if facts:
         yield Points("Data", facts)
-    yield from _if_any(provenance_tables.split_table(study))
-    yield from _if_any(provenance_tables.run_table(study))
-    yield from _if_any(provenance_tables.training_table(study))
-    yield from _if_any(provenance_tables.unfinished_cell_table(study))
+    yield from if_any(provenance_tables.split_table(study))
+    yield from if_any(provenance_tables.run_table(study))
+    yield from if_any(provenance_tables.training_table(study))
+    yield from if_any(provenance_tables.unfinished_cell_table(study))
     if study.runs:
         yield Code("Configuration", provenance.configuration(study))
 
@@ -415,13 +265,3 @@ def _missing(lines: tuple[str, ...]) -> Iterator[Block]:
         yield Points("", lines)
     else:
         yield Words("Nothing: every result asked for is here.")
-
-
-def _in_words(title: str, sentences: Sequence[str]) -> Points:
-    """Sentences beside a table that says the same; folded if there are many."""
-    return Points(title, tuple(sentences), "open" if len(sentences) <= _FEW else "plain")
-
-
-def _if_any(block: Table | Figure | None) -> Iterator[Block]:
-    if block is not None:
-        yield block

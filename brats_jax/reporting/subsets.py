@@ -7,7 +7,6 @@
 The mean over the subsets is taken within each patient and training first.
 """
 
-import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,9 +17,10 @@ import numpy as np
 from brats_jax.data.modalities import REGIONS
 from brats_jax.data.subsets import Subset, subsets_of
 from brats_jax.evaluation.subset_scores import dice_of
-from brats_jax.reporting.arms import Arm, Measured, Repeat, Results
-from brats_jax.reporting.comparisons import ALPHA, shared_pretraining
-from brats_jax.reporting.statistics import PairedDifference, compare_trainings, holm
+from brats_jax.reporting.arms import Arm, EvaluatedStage, Repeat, Results
+from brats_jax.reporting.comparisons import holm_corrected, shared_pretraining, verdict
+from brats_jax.reporting.paired_trainings import compare_trainings
+from brats_jax.reporting.statistics import PairedDifference
 from brats_jax.runs.subsets_document import SubsetEvaluation
 
 Values = Mapping[str, Mapping[Repeat, float]]  # patient -> (fold, seed) -> Dice
@@ -47,7 +47,7 @@ class SubsetArm:
     """
 
     arm: Arm
-    group: tuple[Measured, ...]
+    group: tuple[EvaluatedStage, ...]
     trained: bool
     inputs: tuple[str, ...]
 
@@ -76,7 +76,7 @@ class SubsetArm:
         return found
 
     def values(self, subset: Subset, of: str) -> Values:
-        """From one subset, of a region or of `MEAN`; from () the mean over all subsets."""
+        """Dice of a region, or `MEAN`, from one subset; from (): the mean over all subsets."""
         parts = [
             self._dice[each, region]
             for each in ([subset] if subset else self.subsets)
@@ -97,7 +97,7 @@ class SubsetArm:
         return len(self.values((), next(iter(REGIONS))))
 
     def drop(self, subset: Subset, of: str) -> PairedDifference:
-        """From all inputs minus from a subset (or minus the mean over all, from ())."""
+        """Dice from all inputs minus Dice from a subset; for (): minus the mean over subsets."""
         a, b = self.values(self.subsets[-1], of), self.values(subset, of)
         return compare_trainings(a, b, self.runs, shared_pretraining(self.group))
 
@@ -108,10 +108,11 @@ class SubsetGain:
 
     Attributes:
       trained, other: the arms.
-      subset: from which; () for the mean over all subsets.
+      subset: the modalities given; () for the mean over all subsets.
       of: a region, or `MEAN`.
       result: the paired test.
       adjusted: p after Holm's correction over all gains.
+      family: number of tests in the correction.
     """
 
     trained: SubsetArm
@@ -120,21 +121,19 @@ class SubsetGain:
     of: str
     result: PairedDifference
     adjusted: float = math.nan
+    family: int = 0
 
     @property
     def verdict(self) -> str:
         """'better', 'worse', 'no difference found' or 'not tested'."""
-        if math.isnan(self.adjusted):
-            return "not tested"
-        if self.adjusted > ALPHA:
-            return "no difference found"
-        return "better" if self.result.mean_difference > 0 else "worse"
+        return verdict(self.result.mean_difference, self.adjusted)
 
 
 def arms_of(results: Results) -> list[SubsetArm]:
-    """The arms that were evaluated from every subset; () of evaluations of another checkpoint.
+    """The arms that were evaluated from every subset.
 
-    Trainings whose inputs differ from those of the arm's first one are left out.
+    Left out are evaluations of another checkpoint, and trainings whose inputs differ from those of
+    the arm's first training.
     """
     found = []
     for arm, group in results.arms.items():
@@ -143,17 +142,17 @@ def arms_of(results: Results) -> list[SubsetArm]:
         if documents and (first := documents[0]) is not None:
             alike = tuple(
                 one for one, document in zip(usable, documents, strict=True)
-                if document is not None and _way(document) == _way(first)
+                if document is not None and _set_up(document) == _set_up(first)
             )  # fmt: skip
             found.append(SubsetArm(arm, alike, first.trained_for_missing, first.inputs))
     return found
 
 
-def _way(document: SubsetEvaluation) -> tuple[object, ...]:
+def _set_up(document: SubsetEvaluation) -> tuple[object, ...]:
     return document.inputs, document.trained_for_missing
 
 
-def _document(one: Measured, problems: list[str]) -> SubsetEvaluation | None:
+def _document(one: EvaluatedStage, problems: list[str]) -> SubsetEvaluation | None:
     """The subsets of the evaluated checkpoint; of another one a line is added to `problems`."""
     found, best = one.files.subsets, one.evaluation.checkpoints.get("segment")
     if found is None:
@@ -178,11 +177,7 @@ def gains(arms: Sequence[SubsetArm]) -> list[SubsetGain]:
                 a, b = trained.values(subset, of), other.values(subset, of)
                 result = compare_trainings(a, b, common, shared_pretraining(trained.group))
                 found.append(SubsetGain(trained, other, subset, of, result))
-    adjusted = holm([gain.result.p for gain in found])
-    return [
-        dataclasses.replace(gain, adjusted=float(p))
-        for gain, p in zip(found, adjusted, strict=True)
-    ]
+    return holm_corrected(found)
 
 
 def _pairs(arms: Sequence[SubsetArm]) -> Iterator[tuple[SubsetArm, SubsetArm]]:

@@ -1,26 +1,25 @@
-"""The first stage against predictions that need no network, paired by patient."""
+"""Pretrainings compared with predictions that need no network, paired by patient."""
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from brats_jax.data.modalities import DISPLAY_NAMES
-from brats_jax.evaluation.yardsticks import MEAN, REGRESSION, YARDSTICKS, term_names
+from brats_jax.evaluation.yardsticks import REGRESSION, YARDSTICKS, term_names
 from brats_jax.reporting import captions
-from brats_jax.reporting.arms import Key, Measured, Results, patient_values
+from brats_jax.reporting.arms import EvaluatedStage, Key, Results
+from brats_jax.reporting.averages import patient_values
 from brats_jax.reporting.comparison_sentences import comparison_sentence
-from brats_jax.reporting.comparisons import ALPHA
-from brats_jax.reporting.statistics import PairedDifference, compare_trainings, holm
+from brats_jax.reporting.comparisons import ALPHA, holm_corrected
+from brats_jax.reporting.paired_trainings import compare_trainings
+from brats_jax.reporting.statistics import PairedDifference
 from brats_jax.runtime.text import joined
-
-__all__ = ["MEAN", "REGRESSION", "YARDSTICKS", "Against", "against", "needs_no_network", "of"]
 
 _REGIONS = ("brain", "slice", "tumour")
 _OF = {"brain": "the brain", "slice": "the whole slice", "tumour": "the tumour"}
 
 
 @dataclass(frozen=True)
-class Against:
+class YardstickComparison:
     """A pretraining minus a yardstick in the MSE over one region.
 
     Attributes:
@@ -91,14 +90,14 @@ class Against:
         )
 
 
-def of(group: Sequence[Measured], yardstick: str) -> list[Measured]:
+def yardsticks_of(group: Sequence[EvaluatedStage], yardstick: str) -> list[EvaluatedStage]:
     """The yardstick of each pretraining that has one."""
     found = (one.yardsticks.get(yardstick) for one in group)
     return [one for one in found if one is not None]
 
 
-def needs_no_network(group: Sequence[Measured]) -> str:
-    """What the regression is, for captions."""
+def regression_note(group: Sequence[EvaluatedStage]) -> str:
+    """The regression per voxel in a sentence, for captions."""
     pairs = {(one.evaluation.inputs, one.evaluation.target) for one in group}
     what = joined(
         [
@@ -115,13 +114,13 @@ def needs_no_network(group: Sequence[Measured]) -> str:
     )
 
 
-def against(results: Results) -> list[Against]:
-    """Every pretraining against every yardstick, one family."""
-    found: list[Against] = []
+def compare_with_yardsticks(results: Results) -> list[YardstickComparison]:
+    """Compares every pretraining with every yardstick, as one family."""
+    found: list[YardstickComparison] = []
     for variant, group in results.pretrainings.items():
         over, _ = captions.slices_of_pretraining(group)
         for yardstick in YARDSTICKS:
-            beside = of(group, yardstick)
+            beside = yardsticks_of(group, yardstick)
             if not beside:
                 continue
             runs = [(one.fold, one.seed) for one in group]
@@ -131,16 +130,13 @@ def against(results: Results) -> list[Against]:
                 a, b = patient_values(group, key), patient_values(beside, key)
                 result = compare_trainings(a, b, runs)
                 name = variant if len(results.pretrainings) > 1 else ""
-                found.append(Against(name, yardstick, region, slices, result, float("nan"), 0))
-    adjusted = holm([one.result.p for one in found])
-    tested = sum(1 for p in adjusted if p == p)
-    return [
-        dataclasses.replace(one, adjusted=float(p), family=tested)
-        for one, p in zip(found, adjusted, strict=True)
-    ]
+                found.append(
+                    YardstickComparison(name, yardstick, region, slices, result, float("nan"), 0)
+                )
+    return holm_corrected(found)
 
 
-def verdicts(comparisons: Sequence[Against]) -> Iterator[str]:
+def verdicts(comparisons: Sequence[YardstickComparison]) -> Iterator[str]:
     """For each pretraining, whether it beats the regression over the brain."""
     for one in comparisons:
         if one.yardstick == REGRESSION and one.region == "brain":

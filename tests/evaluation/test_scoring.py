@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tally_examples import slices_of, tally_of, two_patients
 
-from brats_jax.evaluation.scoring import describe_slices, tally_segmentation, voxel_spacing_mm
+from brats_jax.evaluation.scoring import tally_segmentation
 from brats_jax.evaluation.tallies import LESION_FIELDS, LESION_REGIONS, SCORED
 
 ED = list(SCORED).index("ED")
@@ -39,15 +39,3 @@ def test_volumes_with_missing_slices_have_no_scores_in_3d():
     assert dice[0] == pytest.approx(1.0) and np.isnan(dice[1])
     assert np.isnan(tally.surfels[1]).all()
     assert not np.asarray(tally.volume_surface.n_gt)[1, 1:].any()  # but for the background
-
-
-def test_slices_are_described_by_patient_and_number(small_store):
-    first, second = small_store.patients[:2]
-    indices = np.concatenate([small_store.slices_of(first), small_store.slices_of(second)[:3]])
-    slices = describe_slices(small_store, indices)
-    assert slices.patients.tolist() == [first, second]
-    assert slices.whole.tolist() == [True, False]
-    assert slices.number[-3:].tolist() == [0, 1, 2]
-    np.testing.assert_array_equal(slices.tumour, small_store.has_tumour[indices])
-    # 240 mm in 48 pixels, 155 mm in 16 slices.
-    assert voxel_spacing_mm(small_store, first) == (5.0, 5.0, 9.6875)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from brats_jax.data.brain import brain_mask
-from brats_jax.evaluation.slices import device_batches
+from brats_jax.evaluation.slices import describe_slices, device_batches, voxel_spacing_mm
 from brats_jax.runtime.devices import data_mesh
 
 
@@ -24,3 +24,15 @@ def test_brain_differs_from_the_corner_in_any_modality():
     images[0, 1, 1, 2] = 0.7
     images[0, 2, 1, 0] = -0.4
     assert np.argwhere(brain_mask(images)).tolist() == [[0, 1, 1], [0, 2, 1]]
+
+
+def test_slices_are_described_by_patient_and_number(small_store):
+    first, second = small_store.patients[:2]
+    indices = np.concatenate([small_store.slices_of(first), small_store.slices_of(second)[:3]])
+    slices = describe_slices(small_store, indices)
+    assert slices.patients.tolist() == [first, second]
+    assert slices.whole.tolist() == [True, False]
+    assert slices.number[-3:].tolist() == [0, 1, 2]
+    np.testing.assert_array_equal(slices.tumour, small_store.has_tumour[indices])
+    # 240 mm in 48 pixels, 155 mm in 16 slices.
+    assert voxel_spacing_mm(small_store, first) == (5.0, 5.0, 9.6875)

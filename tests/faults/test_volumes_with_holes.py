@@ -7,7 +7,8 @@ from brats_jax.data.store.prepare import prepare
 from brats_jax.data.store.reader import Store
 from brats_jax.data.store.summary import summary_table
 from brats_jax.evaluation.conventions import segmentation_scores
-from brats_jax.evaluation.scoring import describe_slices, tally_segmentation
+from brats_jax.evaluation.scoring import tally_segmentation
+from brats_jax.evaluation.slices import describe_slices
 from brats_jax.evaluation.tallies import SegmentationTally
 
 SHAPE = (12, 10, 155)

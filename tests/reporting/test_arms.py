@@ -1,39 +1,15 @@
-"""Evaluations grouped by arm, and their averages."""
+"""Evaluations grouped by arm."""
 
-import math
 from types import SimpleNamespace
 
-import pytest
 from report_examples import write_run
 
-from brats_jax.reporting import arms
 from brats_jax.reporting.arms import Arm, Results, collect
+from brats_jax.reporting.averages import patient_values
 from brats_jax.reporting.read_runs import discover
 
 KEY = ("slice", "all slices", "ED", "dice", "paper")
 SSL, BASELINE = Arm("focal", 1.0, "", "", True), Arm("focal", 1.0, "", "", False)
-
-
-class Evaluated:
-    """An evaluation with one number."""
-
-    cross_validates = False
-
-    def __init__(self, fold, seed, value, count=24):
-        self.fold, self.seed, self.rows = fold, seed, {KEY: (value, count)}
-
-
-def test_seeds_are_averaged_within_a_fold_and_then_the_folds():
-    group = [Evaluated(0, 0, 0.2), Evaluated(0, 1, 0.4), Evaluated(1, 0, 0.9, count=30)]
-    assert arms.fold_means(group, KEY) == pytest.approx({0: 0.3, 1: 0.9})
-    assert arms.mean_over_folds(group, KEY) == (pytest.approx(0.6), 30)
-
-
-def test_folds_without_a_value_are_left_out():
-    group = [Evaluated(0, 0, math.nan), Evaluated(1, 0, 0.9)]
-    assert arms.fold_means(group, KEY) == {1: 0.9}
-    mean, count = arms.mean_over_folds([], KEY)
-    assert math.isnan(mean) and count == 0
 
 
 def test_the_main_arm_has_most_labels_and_then_most_runs():
@@ -72,7 +48,7 @@ def test_folds_and_seeds_repeat_an_arm(tmp_path):
         write_run(tmp_path / f"seed{seed}", ssl=False, seed=seed, folds=(0, 1))
     (group,) = collect(discover(tmp_path)).arms.values()
     assert [(one.fold, one.seed) for one in group] == [(0, 0), (0, 1), (1, 0), (1, 1)]
-    values = arms.patient_values(group, KEY)
+    values = patient_values(group, KEY)
     assert sorted(values) == ["A", "B", "C", "D"] and len(values["A"]) == 4
 
 
@@ -104,7 +80,7 @@ def test_a_pretraining_that_several_runs_share_counts_once(results):
 
 
 def test_voxels_are_counted_over_the_patients_slices(results):
-    counts = results.measured()[0].voxel_counts
+    counts = results.evaluated()[0].voxel_counts
     # Patient B has ET in two slices of 2 x 2 pixels.
     tp, _, fn = counts["B", "ET"]
     assert tp + fn == 8 and counts["A", "ET"][0] == counts["A", "ET"][2] == 0
@@ -114,5 +90,5 @@ def test_an_unreadable_tally_is_named(tmp_path):
     run = write_run(tmp_path / "run", ssl=False)
     (run / "fold_0" / "tally_segment.npz").write_bytes(b"PK")
     results = collect(discover(run))
-    assert results.measured()[0].patient_scores == {}
+    assert results.evaluated()[0].patient_scores == {}
     assert len(results.problems) == 1 and "tally_segment.npz" in results.problems[0]

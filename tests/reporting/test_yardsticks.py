@@ -9,8 +9,8 @@ from brats_jax.reporting.read_runs import discover
 from brats_jax.reporting.sections import Words, build
 
 
-def compared(folder, **options) -> dict[tuple[str, str], yardsticks.Against]:
-    found = yardsticks.against(collect(discover(write_run(folder, **options))))
+def compared(folder, **options) -> dict[tuple[str, str], yardsticks.YardstickComparison]:
+    found = yardsticks.compare_with_yardsticks(collect(discover(write_run(folder, **options))))
     return {(one.yardstick, one.region): one for one in found}
 
 
@@ -45,7 +45,7 @@ def test_few_patients_show_nothing(tmp_path):
 
 def test_evaluations_of_earlier_versions_say_how_to_get_yardsticks(tmp_path):
     run = write_run(tmp_path / "run", regression=None)
-    assert yardsticks.against(collect(discover(run))) == []
+    assert yardsticks.compare_with_yardsticks(collect(discover(run))) == []
     pretraining = build(discover(run))[1]
     notes = [b.text for b in pretraining.blocks if isinstance(b, Words) and b.missing]
     assert any("--mode=evaluate" in text for text in notes)

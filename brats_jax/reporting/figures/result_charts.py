@@ -7,8 +7,9 @@ import numpy as np
 
 from brats_jax.data.modalities import CLASSES
 from brats_jax.reporting import captions
-from brats_jax.reporting.arms import Arm, Results, mean_over_folds, patient_values
+from brats_jax.reporting.arms import Arm, Results
 from brats_jax.reporting.attribution import name_of
+from brats_jax.reporting.averages import mean_over_folds, patient_values
 from brats_jax.reporting.comparisons import PRIMARY, PRIMARY_BY_SLICE, Comparison, Quantity
 from brats_jax.reporting.figures.figure import (
     GREEN,
@@ -21,12 +22,9 @@ from brats_jax.reporting.figures.figure import (
     drawn,
     styled,
 )
+from brats_jax.reporting.paired_trainings import interval_over_trainings
 from brats_jax.reporting.paper.printed_numbers import printed_numbers
-from brats_jax.reporting.statistics import (
-    Interval,
-    PairedDifference,
-    interval_over_trainings,
-)
+from brats_jax.reporting.statistics import Interval, PairedDifference
 from brats_jax.runtime.text import joined
 
 TUMOUR_CLASSES = CLASSES[1:]
@@ -45,7 +43,7 @@ _MORE_MARKERS = "Dd<>ph"  # of a second round of the same colours
 @styled
 def convention_figure(results: Results) -> Figure | None:
     """Dice of the three classes under each convention, its ceiling, and the paper's numbers."""
-    measured = results.measured()
+    measured = results.evaluated()
     if not captions.all_slices(measured):
         return None
     theirs = {
@@ -184,7 +182,7 @@ def distribution_figure(results: Results) -> Figure | None:
         f"{'3D Dice' if quantities == PRIMARY else 'Dice by slice'} of every patient",
         f"Each point is a patient ({patients}), mean over folds and seeds. Box: quartiles and "
         f"median; whiskers: 5th and 95th percentile. {_convention(quantities)}. "
-        + captions.over(results.measured()),
+        + captions.over(results.evaluated()),
         "Strip and box charts of Dice by patient, for each loss and region",
     )
 
@@ -242,7 +240,7 @@ def label_figure(results: Results) -> Figure | None:
         "",
         "Dice against the share of labels",
         f"Mean over patients with its 95 % {_method(intervals)}. Dots: each fold and seed. "
-        f"{_convention(quantities)}. " + captions.over(results.measured()),
+        f"{_convention(quantities)}. " + captions.over(results.evaluated()),
         "Line charts of Dice against the share of labelled patients, with and without SSL",
     )
 
@@ -303,7 +301,7 @@ def _loss_name(loss: str, results: Results) -> str:
 def _available(results: Results) -> tuple[Quantity, ...]:
     """3D Dice, or Dice by slice if there are no volumes; () without any tally."""
     for quantities in (PRIMARY, PRIMARY_BY_SLICE):
-        if any(q.key in one.patient_scores for one in results.measured() for q in quantities):
+        if any(q.key in one.patient_scores for one in results.evaluated() for q in quantities):
             return quantities
     return ()
 

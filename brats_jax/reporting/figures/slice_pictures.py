@@ -11,7 +11,7 @@ from brats_jax.data.planes import AXIAL
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 from brats_jax.evaluation.panel_slices import PanelSlices
-from brats_jax.reporting.arms import Arm, Measured, Results
+from brats_jax.reporting.arms import Arm, EvaluatedStage, Results
 from brats_jax.reporting.figures.figure import Figure, photograph
 from brats_jax.reporting.read_runs import Run
 from brats_jax.runtime.text import joined
@@ -76,7 +76,7 @@ def pretraining_figures(results: Results) -> list[Figure] | str:
     )
 
 
-def _pretraining_panel(group: Sequence[Measured], number: int, variant: str) -> Figure | None:
+def _pretraining_panel(group: Sequence[EvaluatedStage], number: int, variant: str) -> Figure | None:
     """The panel of the first fold that has one."""
     for one in group:
         try:
@@ -132,15 +132,15 @@ def _richest_slice(store: Store) -> int:
     return int(np.lexsort((pixels.sum(axis=1), (pixels > 0).sum(axis=1)))[-1])
 
 
-def _panel(group: Sequence[Measured]) -> Measured | None:
+def _panel(group: Sequence[EvaluatedStage]) -> EvaluatedStage | None:
     return next((one for one in group if one.files.folder.segmentation_png.exists()), None)
 
 
 def _drawn_together(
     results: Results, arms: Sequence[Arm]
-) -> dict[Arm, tuple[Measured, PanelSlices]]:
+) -> dict[Arm, tuple[EvaluatedStage, PanelSlices]]:
     """The panel slices of each arm, in the fold and seed in which most arms have the same ones."""
-    found: dict[tuple[int, int], dict[Arm, tuple[Measured, PanelSlices]]] = {}
+    found: dict[tuple[int, int], dict[Arm, tuple[EvaluatedStage, PanelSlices]]] = {}
     for arm in arms:
         for one in results.arms[arm]:
             path = one.files.folder.segmentation_npz
@@ -164,7 +164,7 @@ def _same(a: PanelSlices, b: PanelSlices) -> bool:
     )
 
 
-def _together(shown: dict[Arm, tuple[Measured, PanelSlices]]) -> Figure:
+def _together(shown: dict[Arm, tuple[EvaluatedStage, PanelSlices]]) -> Figure:
     first, slices = next(iter(shown.values()))
     losses = list(dict.fromkeys(arm.loss for arm in shown))
     sides = [ssl for ssl in (True, False) if any(arm.ssl == ssl for arm in shown)]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from brats_jax.reporting.arms import Key, Measured
+from brats_jax.reporting.arms import EvaluatedStage, Key
 from brats_jax.reporting.averages import absences, average
 from brats_jax.reporting.tables.table import TableCell, number, text
 
@@ -19,7 +19,7 @@ ABSENCE_NOTE = (
 
 
 def average_cell(
-    group: Sequence[Measured], key: Key, digits: int, *, counted: bool = True
+    group: Sequence[EvaluatedStage], key: Key, digits: int, *, counted: bool = True
 ) -> TableCell:
     """The mean of a number over the trainings of a group.
 
@@ -27,19 +27,19 @@ def average_cell(
       counted: whether to show the number of units also where none is left out.
     """
     mean = average(group, key)
-    show = counted or mean.most != mean.of or mean.least != mean.most
+    show = counted or mean.most_units != mean.all_units or mean.least_units != mean.most_units
     return number(
         mean.mean,
         digits,
-        mean.most if show else None,
-        least=mean.least,
-        of=mean.of,
-        trainings=(mean.trainings, mean.of_trainings),
+        mean.most_units if show else None,
+        least=mean.least_units,
+        of=mean.all_units,
+        trainings=(mean.trainings, mean.all_trainings),
         notes=(mean.note,) if mean.note else (),
     )
 
 
-def absence_cells(group: Sequence[Measured], key: Key) -> tuple[TableCell, TableCell]:
+def absence_cells(group: Sequence[EvaluatedStage], key: Key) -> tuple[TableCell, TableCell]:
     """(missed, invented) of the units and the region of `key`: '3 of 20'."""
     found = absences(group, key)
     if found is None:

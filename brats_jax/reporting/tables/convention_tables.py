@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from brats_jax.data.modalities import CLASSES, LABEL_SETS, REGIONS
 from brats_jax.evaluation.rows import MEAN_FOREGROUND
 from brats_jax.reporting import captions
-from brats_jax.reporting.arms import LOSS_NAMES, Arm, Key, Results, mean_over_folds
+from brats_jax.reporting.arms import LOSS_NAMES, Arm, Key, Results
+from brats_jax.reporting.averages import mean_over_folds
 from brats_jax.reporting.tables.average_cells import (
     ABSENCE_NOTE,
     COUNT_NOTE,
@@ -101,7 +102,7 @@ DISTANCE_NOTE = (
 
 def ceiling_table(results: Results) -> Table | None:
     """The largest possible Dice under the paper's convention, and the best Dice of the arms."""
-    groups = results.measured()
+    groups = results.evaluated()
     if not captions.all_slices(groups):
         return None
     in_space = any(key[1] == "volumes" for one in groups for key in one.rows)

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from brats_jax.data.modalities import CLASSES, DISPLAY_NAMES
 from brats_jax.evaluation.rows import MEAN_FOREGROUND
+from brats_jax.evaluation.yardsticks import REGRESSION
 from brats_jax.reporting import captions, yardsticks
 from brats_jax.reporting.arms import (
     LOSS_NAMES,
+    EvaluatedStage,
     Key,
-    Measured,
     Results,
     percent,
 )
@@ -76,7 +77,7 @@ def paper_cell(table: str, row: int, column: int) -> TableCell:
     return TableCell(printed, float(printed), None, tuple(f.sentence for f in found), paper=True)
 
 
-def pretraining_tables(group: Sequence[Measured], detail: str) -> Iterator[Table]:
+def pretraining_tables(group: Sequence[EvaluatedStage], detail: str) -> Iterator[Table]:
     """Table 1 and Appendix Table 1: MSE, PSNR and SSIM, mean and by fold.
 
     Ours beside the paper's is over the slices that the pretraining trained on.
@@ -99,7 +100,7 @@ def pretraining_tables(group: Sequence[Measured], detail: str) -> Iterator[Table
         )
 
     rows, without_network = [], []
-    regressions = yardsticks.of(group, yardsticks.REGRESSION)
+    regressions = yardsticks.yardsticks_of(group, REGRESSION)
     for k, (name, (metric, convention, digits)) in enumerate(
         zip(names, PRETRAINING_METRICS, strict=True)
     ):
@@ -120,7 +121,7 @@ def pretraining_tables(group: Sequence[Measured], detail: str) -> Iterator[Table
             "Table 1",
             "Pretraining: mean over the folds",
             caption(f"; beside it over {words[other]}" if other else "", captions.repeats(group))
-            + (f" {yardsticks.needs_no_network(regressions)}" if regressions else ""),
+            + (f" {yardsticks.regression_note(regressions)}" if regressions else ""),
             [*columns, Column("paper")],
             rows,
         )
@@ -150,7 +151,7 @@ def pretraining_tables(group: Sequence[Measured], detail: str) -> Iterator[Table
     )
 
 
-def _target(group: Sequence[Measured]) -> str:
+def _target(group: Sequence[EvaluatedStage]) -> str:
     """'FLAIR predicted from T1 and T1Gd'."""
     found = {
         (one.evaluation.target, one.evaluation.inputs, one.evaluation.pretext) for one in group
@@ -165,7 +166,7 @@ def _target(group: Sequence[Measured]) -> str:
     return joined(words, "or")
 
 
-def image_quality_table(group: Sequence[Measured]) -> Table | None:
+def image_quality_table(group: Sequence[EvaluatedStage]) -> Table | None:
     """MSE, PSNR and SSIM in every variant, over slice, brain and tumour."""
     variants = (
         ("MSE", "", "mse", "", 4),
@@ -291,7 +292,7 @@ def loss_tables(results: Results, loss: str) -> Iterator[Table]:
     )
 
 
-def _metric_cells(group: Sequence[Measured]) -> list[TableCell]:
+def _metric_cells(group: Sequence[EvaluatedStage]) -> list[TableCell]:
     """The cells of `_METRIC_COLUMNS`."""
     cells = [
         average_cell(group, key, digits, counted=key[3] != "dice") for key, digits in _METRIC_KEYS
@@ -342,7 +343,7 @@ def contradictions() -> list[str]:
     return [finding.sentence for finding in in_text]
 
 
-def _convention(measured: Sequence[Measured]) -> str:
+def _convention(measured: Sequence[EvaluatedStage]) -> str:
     if captions.all_slices(measured):
         return CONVENTION
     return CONVENTION.replace(
@@ -351,7 +352,7 @@ def _convention(measured: Sequence[Measured]) -> str:
     )
 
 
-def _over(groups: dict[bool, list[Measured]]) -> str:
+def _over(groups: dict[bool, list[EvaluatedStage]]) -> str:
     """One caption if both sides have the same test set and repeats, else one for each side."""
     each = {captions.over(group) for group in groups.values()}
     if len(each) == 1:

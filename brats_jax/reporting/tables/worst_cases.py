@@ -8,7 +8,7 @@ import numpy as np
 
 from brats_jax.data.modalities import REGIONS
 from brats_jax.reporting import captions
-from brats_jax.reporting.arms import Measured, Results
+from brats_jax.reporting.arms import EvaluatedStage, Results
 from brats_jax.reporting.tables.table import Column, Table, make_table, number, text
 
 LOW = 0.5  # a smaller sensitivity or precision is listed as an error
@@ -53,7 +53,7 @@ def worst_case_table(results: Results, count: int = 10) -> Table | None:
     for case in cases:
         cells = [number(case.dice.get((of, ssl)), 3) for of in REGIONS for ssl in sides]
         rows.append([text(case.patient), *cells, text(case.errors)])
-    whole = all(one.evaluation.slices == "all" for one in results.measured())
+    whole = all(one.evaluation.slices == "all" for one in results.evaluated())
     over = "over the patient's volume" if whole else "pooled over the patient's evaluated slices"
     return make_table(
         "worst_cases",
@@ -61,13 +61,13 @@ def worst_case_table(results: Results, count: int = 10) -> Table | None:
         "The patients with the lowest Dice",
         f"Dice of each region {over}, 1 for a region in neither mask; mean over the models. "
         "Missed: the truth holds the region, the prediction does not. Invented: the prediction "
-        "holds it, the truth does not. " + captions.over(results.measured()),
+        "holds it, the truth does not. " + captions.over(results.evaluated()),
         columns,
         rows,
     )
 
 
-def _case(patient: str, measured: Sequence[tuple[bool, Measured]]) -> WorstCase:
+def _case(patient: str, measured: Sequence[tuple[bool, EvaluatedStage]]) -> WorstCase:
     values: dict[tuple[str, bool], list[float]] = {}
     wrong: Counter[str] = Counter()
     models = 0

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
+from brats_jax.evaluation.yardsticks import REGRESSION, YARDSTICKS
 from brats_jax.reporting import captions, yardsticks
-from brats_jax.reporting.arms import Key, Measured, Results
+from brats_jax.reporting.arms import EvaluatedStage, Key, Results
 from brats_jax.reporting.averages import average
 from brats_jax.reporting.comparisons import ALPHA
 from brats_jax.reporting.tables.average_cells import average_cell
@@ -28,24 +29,24 @@ def yardstick_table(results: Results) -> Table | None:
     """
     groups = list(results.pretrainings.items())
     measured = [one for _, group in groups for one in group]
-    regressions = yardsticks.of(measured, yardsticks.REGRESSION)
+    regressions = yardsticks.yardsticks_of(measured, REGRESSION)
     if not regressions:
         return None
     several = len(groups) > 1
     rows: list[list[TableCell]] = []
     for region, over in _places(measured):
         for variant, group in groups:
-            regression = yardsticks.of(group, yardsticks.REGRESSION)
+            regression = yardsticks.yardsticks_of(group, REGRESSION)
             name = variant if several and variant else "pretraining"
             rows.append(
                 [text(region), text(over), text(name), *_cells(group, regression, region, over)]
             )
-        for name in yardsticks.YARDSTICKS:
+        for name in YARDSTICKS:
             # Yardsticks differ where their pretrainings train on other patients.
             found: dict[tuple[str, ...], tuple[list[str], list[TableCell]]] = {}
             for variant, group in groups:
-                beside = yardsticks.of(group, name)
-                regression = yardsticks.of(group, yardsticks.REGRESSION)
+                beside = yardsticks.yardsticks_of(group, name)
+                regression = yardsticks.yardsticks_of(group, REGRESSION)
                 if beside:
                     cells = _cells(beside, regression, region, over)
                     exact = tuple(cell.exact for cell in cells)
@@ -57,7 +58,7 @@ def yardstick_table(results: Results) -> Table | None:
         "yardsticks",
         "",
         "Pretraining beside what needs no network",
-        f"{yardsticks.needs_no_network(regressions)} Mean: one number, fitted likewise. Ratio: MSE "
+        f"{yardsticks.regression_note(regressions)} Mean: one number, fitted likewise. Ratio: MSE "
         "divided by the regression’s; a pretraining at 1 or above has learned no more than "
         "single voxels tell. PSNR and SSIM (7 x 7 uniform window): range of each real slice. In "
         f"brackets: number of slices that hold the region. {captions.over(measured)}",
@@ -74,7 +75,7 @@ def yardstick_table(results: Results) -> Table | None:
     )
 
 
-def comparison_table(comparisons: Sequence[yardsticks.Against]) -> Table | None:
+def comparison_table(comparisons: Sequence[yardsticks.YardstickComparison]) -> Table | None:
     """A row for each pretraining, yardstick and region: means, difference, interval and p."""
     several = len({one.pretraining for one in comparisons}) > 1
     rows = []
@@ -111,13 +112,13 @@ def comparison_table(comparisons: Sequence[yardsticks.Against]) -> Table | None:
     )
 
 
-def _places(measured: Sequence[Measured]) -> list[tuple[str, str]]:
+def _places(measured: Sequence[EvaluatedStage]) -> list[tuple[str, str]]:
     overs = [over for over in captions.slices_of_pretraining(measured) if over]
     return [*((of, over) for of in ("brain", "slice") for over in overs), ("tumour", TUMOUR)]
 
 
 def _cells(
-    group: Sequence[Measured], regression: Sequence[Measured], region: str, over: str
+    group: Sequence[EvaluatedStage], regression: Sequence[EvaluatedStage], region: str, over: str
 ) -> list[TableCell]:
     """MSE, its ratio to the regression's, PSNR and SSIM."""
     keys: list[Key] = [

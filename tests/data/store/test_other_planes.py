@@ -14,7 +14,7 @@ from brats_jax.data.store.prepare import prepare
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 from brats_jax.evaluation.panels import slices_to_draw
-from brats_jax.evaluation.scoring import voxel_spacing_mm
+from brats_jax.evaluation.slices import voxel_spacing_mm
 
 PHANTOM = {"patients": 5, "seed": 0, "shape": (16, 32, 24), "workers": 1}
 

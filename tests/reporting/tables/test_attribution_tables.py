@@ -5,7 +5,7 @@ import pytest
 
 from brats_jax.reporting.arms import Arm
 from brats_jax.reporting.attribution import Gain
-from brats_jax.reporting.statistics import compare_trainings
+from brats_jax.reporting.paired_trainings import compare_trainings
 from brats_jax.reporting.tables.attribution_tables import attribution_table
 
 SSL, BASE = Arm("focal", 0.1, "", "", True, 3), Arm("focal", 0.1, "", "", False, 3)

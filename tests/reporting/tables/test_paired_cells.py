@@ -1,6 +1,6 @@
 """The columns of one model minus another."""
 
-from brats_jax.reporting.statistics import compare_trainings
+from brats_jax.reporting.paired_trainings import compare_trainings
 from brats_jax.reporting.tables.paired_cells import paired_cells, paired_columns
 
 

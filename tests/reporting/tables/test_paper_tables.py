@@ -4,7 +4,8 @@ import pytest
 from report_examples import write_run
 
 from brats_jax.data.modalities import CLASSES
-from brats_jax.reporting.arms import Results, collect, mean_over_folds
+from brats_jax.reporting.arms import Results, collect
+from brats_jax.reporting.averages import mean_over_folds
 from brats_jax.reporting.read_runs import discover
 from brats_jax.reporting.tables import paper_tables
 
@@ -22,7 +23,7 @@ def test_a_contradicted_number_of_the_paper_has_a_footnote():
 
 
 def test_table_1_has_our_mean_beside_the_papers(results):
-    group = results.measured("pretrain")
+    group = results.evaluated("pretrain")
     table, by_fold = paper_tables.pretraining_tables(group, "")
     mse = cells(table, 0)
     assert (table.number, mse["Quality metric"].text) == ("Table 1", "MSE")
@@ -35,7 +36,7 @@ def test_table_1_has_our_mean_beside_the_papers(results):
 
 
 def test_image_quality_counts_the_slices_that_hold_the_tumour(results):
-    table = paper_tables.image_quality_table(results.measured("pretrain"))
+    table = paper_tables.image_quality_table(results.evaluated("pretrain"))
     counts = {(row[0].text, row[1].text): row[2].count for row in table.rows}
     assert counts == {
         ("slice", "all slices"): 24,

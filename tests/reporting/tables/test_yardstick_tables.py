@@ -6,7 +6,7 @@ from brats_jax.reporting.arms import collect
 from brats_jax.reporting.read_runs import discover
 from brats_jax.reporting.tables import paper_tables
 from brats_jax.reporting.tables.yardstick_tables import comparison_table, yardstick_table
-from brats_jax.reporting.yardsticks import against
+from brats_jax.reporting.yardsticks import compare_with_yardsticks
 
 
 def test_every_region_has_network_regression_and_mean(results):
@@ -39,7 +39,7 @@ def test_pretrainings_with_other_settings_share_the_yardsticks(tmp_path):
 
 
 def test_the_comparison_has_a_row_for_each_yardstick_and_region(results):
-    table = comparison_table(against(results))
+    table = comparison_table(compare_with_yardsticks(results))
     assert [row[0].text + " " + row[2].text for row in table.rows] == [
         f"{region} {name}"
         for name in ("regression", "mean")
@@ -52,7 +52,7 @@ def test_the_comparison_has_a_row_for_each_yardstick_and_region(results):
 
 
 def test_table_1_has_rows_that_need_no_network(results, tmp_path):
-    table, _ = paper_tables.pretraining_tables(results.measured("pretrain"), "")
+    table, _ = paper_tables.pretraining_tables(results.evaluated("pretrain"), "")
     rows = {row[0].text: row for row in table.rows}
     assert rows["MSE, needs no network"][1].text == "0.0600"
     assert rows["SSIM, needs no network"][1].text == "0.857"
