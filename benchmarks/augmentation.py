@@ -15,15 +15,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import jax
 import numpy as np
-from jax.sharding import AxisType
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import measure  # noqa: E402
-from benchmarks.train_step import repeated, step_of_task  # noqa: E402
+from benchmarks.train_step import random_patches, repeated, step_of_task  # noqa: E402
 from brats_jax.data.augment import LATER, Augmentation  # noqa: E402
 from brats_jax.runtime import devices  # noqa: E402
 from brats_jax.tasks import Segmentation  # noqa: E402
@@ -47,17 +45,11 @@ def variants() -> dict[str, Augmentation | None]:
 
 def make_run(augmentation: Augmentation | None, width: int, batch: int) -> Callable[[], object]:
     """A function that runs `STEPS` steps."""
-    mesh = jax.make_mesh((1,), ("data",), devices=jax.devices()[:1], axis_types=(AxisType.Auto,))
+    mesh = measure.one_device_mesh()
     dtype = devices.compute_dtype("auto")
     task = Segmentation(augmentation=augmentation, width=width, dtype=dtype)
     step, state = step_of_task(task, "train", mesh)
-    rng = np.random.default_rng(0)
-    shape = (batch, SIZE, SIZE)
-    host = {
-        "image": rng.standard_normal((*shape, 4)).astype(np.float16),
-        "label": rng.integers(0, 4, shape).astype(np.uint8),
-        "seed": np.arange(batch, dtype=np.uint32),
-    }
+    host = random_patches(batch, SIZE)
     if "background" in task.slice_facts:
         host["background"] = np.zeros((batch, 4), np.float16)
     return repeated(step, state, host, mesh, STEPS)

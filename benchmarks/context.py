@@ -19,7 +19,6 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from jax.sharding import AxisType
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -42,7 +41,7 @@ def make_run(
     store: Store, context: int, width: int, batch: int
 ) -> tuple[Callable[[], object], list[float]]:
     """A function that runs `STEPS` steps, and the seconds that each cutting took, in its order."""
-    mesh = jax.make_mesh((1,), ("data",), devices=jax.devices()[:1], axis_types=(AxisType.Auto,))
+    mesh = measure.one_device_mesh()
     task = Segmentation(
         context=context,
         width=width,
@@ -86,24 +85,14 @@ def main() -> None:
     store = Store.open(arguments.store)
     print(f"width {arguments.width}, batch {arguments.batch}, {SIZE} x {SIZE}")
     made = {c: make_run(store, c, arguments.width, arguments.batch) for c in CONTEXTS}
-    times: dict[int, list[tuple[float, float]]] = {context: [] for context in CONTEXTS}
-    for run, _ in made.values():  # compiles
-        jax.block_until_ready(run())
-    for _ in range(arguments.turns):
-        for context, (run, _) in made.items():
-            before = time.process_time()
-            seconds = measure.timed(run)
-            times[context].append((seconds, time.process_time() - before))
+    runs = {context: run for context, (run, _) in made.items()}
+    times = measure.wall_and_processor_seconds(runs, arguments.turns)
     for context, both in times.items():
         step_ms = 1e3 * float(np.median([seconds for seconds, _ in both])) / STEPS
         cut_ms = 1e3 * float(np.median(made[context][1][STEPS:]))
-        ratios = (
-            measure.ratio([one[k] for one in both], [one[k] for one in times[0]]).show(digits=3)
-            for k in (0, 1)
-        )
-        shown = ", processor time x ".join(ratios)
+        ratio = measure.wall_and_processor_ratio(both, times[0])
         print(
-            f"context {context}{step_ms:7.0f} ms, cutting {cut_ms:5.1f} ms   x {shown}", flush=True
+            f"context {context}{step_ms:7.0f} ms, cutting {cut_ms:5.1f} ms   x {ratio}", flush=True
         )
     print(measure.where())
 

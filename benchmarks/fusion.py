@@ -12,19 +12,16 @@ modality.
 
 import argparse
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
-import jax
 import numpy as np
-from jax.sharding import AxisType
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import measure  # noqa: E402
-from benchmarks.train_step import repeated, step_of_task  # noqa: E402
+from benchmarks.train_step import random_patches, repeated, step_of_task  # noqa: E402
 from brats_jax.models import FUSIONS  # noqa: E402
 from brats_jax.models.cost import cost_of  # noqa: E402
 from brats_jax.runtime import devices  # noqa: E402
@@ -50,15 +47,9 @@ def task_of(name: str, width: int, dropout: float) -> Segmentation:
 
 def make_run(task: Segmentation, batch: int) -> Callable[[], object]:
     """A function that runs `STEPS` steps."""
-    mesh = jax.make_mesh((1,), ("data",), devices=jax.devices()[:1], axis_types=(AxisType.Auto,))
+    mesh = measure.one_device_mesh()
     step, state = step_of_task(task, "train", mesh)
-    rng = np.random.default_rng(0)
-    shape = (batch, SIZE, SIZE)
-    host = {
-        "image": rng.standard_normal((*shape, 4)).astype(np.float16),
-        "label": rng.integers(0, 4, shape).astype(np.uint8),
-        "seed": np.arange(batch, dtype=np.uint32),
-    }
+    host = random_patches(batch, SIZE)
     return repeated(step, state, host, mesh, STEPS)
 
 
@@ -79,28 +70,14 @@ def main() -> None:
         f"modality dropout {arguments.dropout}"
     )
     runs = {name: make_run(task, arguments.batch) for name, task in tasks.items()}
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
-    for run in runs.values():  # compiles
-        jax.block_until_ready(run())
-    for _ in range(arguments.turns):
-        for name, run in runs.items():
-            before = time.process_time()
-            seconds = measure.timed(run)
-            times[name].append((seconds, time.process_time() - before))
+    times = measure.wall_and_processor_seconds(runs, arguments.turns)
     for name, both in times.items():
         step_ms = 1e3 * float(np.median([seconds for seconds, _ in both])) / STEPS
-        wall, processor = (
-            measure.ratio([one[k] for one in both], [one[k] for one in times[REFERENCE]])
-            for k in (0, 1)
-        )
         task = tasks[name]
         cost = cost_of(lambda task=task: task.build(0), (SIZE, SIZE, len(task.stem_channels)))
         print(f"{name:<16}{cost.words()}")
-        print(
-            f"{name:<16}{step_ms:7.0f} ms   x {wall.show(digits=3)}, "
-            f"processor time x {processor.show(digits=3)}",
-            flush=True,
-        )
+        ratio = measure.wall_and_processor_ratio(both, times[REFERENCE])
+        print(f"{name:<16}{step_ms:7.0f} ms   x {ratio}", flush=True)
     print(measure.where())
 
 

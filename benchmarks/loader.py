@@ -17,7 +17,6 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from jax.sharding import AxisType
 
 from benchmarks import measure
 from benchmarks.measure import Spread
@@ -74,9 +73,7 @@ def main() -> None:
         store = Store.open(root / "store")
         slices = np.arange(store.num_slices)
         plan = PatchPlan(store, slices, patch_size=patch, tumour_probability=0.5, seed=0)
-        mesh = jax.make_mesh(
-            (1,), ("data",), devices=jax.devices()[:1], axis_types=(AxisType.Auto,)
-        )
+        mesh = measure.one_device_mesh()
         resident = DeviceStore(store, slices, mesh)
         options = {"patch_size": patch, "batch_size": batch, "steps": 10**9}
         host = TrainingBatches(store, plan, threads=arguments.threads, **options)

@@ -16,16 +16,18 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import AxisType, Mesh
 
 from brats_jax.errors import BratsError
 from brats_jax.runtime import devices
 
 HERE = Path(__file__).parent
+AnyName = TypeVar("AnyName")
 # Environment variable: path of a file to which each result is appended, one JSON object a line.
 # gpu/gpu.py reads this file.
 RESULTS = "BRATS_BENCHMARK_RESULTS"
@@ -105,6 +107,32 @@ def time_alternately(
         for name, run in functions.items():
             seconds[name].append(timed(run, clock))
     return seconds
+
+
+def wall_and_processor_seconds(
+    functions: Mapping[AnyName, Callable[[], object]], turns: int
+) -> dict[AnyName, list[tuple[float, float]]]:
+    """(wall time, processor time of all threads) of each function in each turn, in seconds.
+
+    Turns as in `time_alternately`. Other programs of the machine disturb the processor time less.
+    """
+    seconds: dict[AnyName, list[tuple[float, float]]] = {name: [] for name in functions}
+    for run in functions.values():
+        jax.block_until_ready(run())
+    for _ in range(turns):
+        for name, run in functions.items():
+            before = time.process_time()
+            wall = timed(run)
+            seconds[name].append((wall, time.process_time() - before))
+    return seconds
+
+
+def wall_and_processor_ratio(
+    ours: Sequence[tuple[float, float]], peer: Sequence[tuple[float, float]]
+) -> str:
+    """'1.234 (quartiles ...), processor time x 1.200 (quartiles ...)'."""
+    wall, processor = (ratio([a[k] for a in ours], [b[k] for b in peer]) for k in (0, 1))
+    return f"{wall.show(digits=3)}, processor time x {processor.show(digits=3)}"
 
 
 # The malloc settings of `devices.keep_freed_memory`, as environment variables.
@@ -198,6 +226,11 @@ def peak_memory() -> int:
     # Not getrusage: a forked process inherits the maximum of its parent.
     status = Path("/proc/self/status").read_text()
     return 1024 * int(status.split("VmHWM:")[1].split()[0])
+
+
+def one_device_mesh() -> Mesh:
+    """A mesh of the first device alone."""
+    return jax.make_mesh((1,), ("data",), devices=jax.devices()[:1], axis_types=(AxisType.Auto,))
 
 
 class Ceilings(NamedTuple):

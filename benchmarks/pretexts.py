@@ -13,15 +13,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import jax
 import numpy as np
-from jax.sharding import AxisType
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import measure  # noqa: E402
-from benchmarks.train_step import repeated, step_of_task  # noqa: E402
+from benchmarks.train_step import random_patches, repeated, step_of_task  # noqa: E402
 from brats_jax.models import DECODERS  # noqa: E402
 from brats_jax.pretexts import PRETEXTS  # noqa: E402
 from brats_jax.runtime import devices  # noqa: E402
@@ -34,20 +32,13 @@ REFERENCE = next(iter(PRETEXTS))
 
 def make_run(name: str, decoder: str, width: int, batch: int) -> Callable[[], object]:
     """A function that runs `STEPS` steps."""
-    mesh = jax.make_mesh((1,), ("data",), devices=jax.devices()[:1], axis_types=(AxisType.Auto,))
+    mesh = measure.one_device_mesh()
     dtype = devices.compute_dtype("auto")
     task = Pretraining(pretext_name=name, decoder=decoder, width=width, dtype=dtype)
     step, state = step_of_task(task, "train", mesh)
-    rng = np.random.default_rng(0)
-    shape = (batch, SIZE, SIZE)
-    image, donor = rng.standard_normal((2, *shape, 4)).astype(np.float16)
-    host = {
-        "image": image,
-        "label": rng.integers(0, 4, shape).astype(np.uint8),
-        "seed": np.arange(batch, dtype=np.uint32),
-    }
+    host = random_patches(batch, SIZE)
     if task.pretext.needs_donor:
-        host["donor"] = donor
+        host["donor"] = np.roll(host["image"], 1, axis=0)  # the patch of another example
     return repeated(step, state, host, mesh, STEPS)
 
 

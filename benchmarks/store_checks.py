@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from benchmarks import measure
-from benchmarks.train_step import step_of_task
+from benchmarks.train_step import random_patches, step_of_task
 from brats_jax.data.store.layout import PREPARE_AGAIN, case_files
 from brats_jax.data.store.memory_maps import check_file
 from brats_jax.data.store.reader import Store
@@ -48,13 +48,7 @@ def patches_per_second(stage: str, width: int, batch: int, steps: int) -> float:
         task = Pretraining(width=width, dtype=dtype)
     mesh = devices.training_mesh()
     step, state = step_of_task(task, "train", mesh)
-    rng = np.random.default_rng(0)
-    shape = (batch, SIZE, SIZE)
-    host = {
-        "image": rng.standard_normal((*shape, 4)).astype(np.float16),
-        "label": rng.integers(0, 4, shape).astype(np.uint8),
-        "seed": np.arange(batch, dtype=np.uint32),
-    }
+    host = random_patches(batch, SIZE)
     examples = devices.put_batch(host, mesh)
     state = jax.device_put(state, devices.replicated_sharding(mesh))
 

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, Mesh
+from jax.sharding import Mesh
 
 from benchmarks import measure
 from benchmarks.gpu import hlo, roofline
@@ -62,6 +62,17 @@ STEP = measure.Record(
     **dict.fromkeys(("ratio", "seconds"), Spread),
     text=str,
 )
+
+
+def random_patches(batch: int, size: int) -> dict[str, np.ndarray]:
+    """Random patches: image float16[B, S, S, 4], label uint8[B, S, S], seed uint32[B]."""
+    rng = np.random.default_rng(0)
+    shape = (batch, size, size)
+    return {
+        "image": rng.standard_normal((*shape, 4)).astype(np.float16),
+        "label": rng.integers(0, 4, shape).astype(np.uint8),
+        "seed": np.arange(batch, dtype=np.uint32),
+    }
 
 
 def repeated(
@@ -155,9 +166,7 @@ class Ours:
         dispatch: int,
         any_order: bool = False,
     ) -> None:
-        mesh = jax.make_mesh(
-            (1,), ("data",), devices=jax.devices()[:1], axis_types=(AxisType.Auto,)
-        )
+        mesh = measure.one_device_mesh()
         kind = {"segment": Segmentation, "pretrain": Pretraining}[stage]
         task = kind(width=width, dtype=devices.compute_dtype("auto"))
         step, state = step_of_task(task, mode, mesh, deterministic=not any_order)

@@ -172,9 +172,7 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     arguments = parser().parse_args()
     devices.keep_freed_memory()
-    mesh = jax.make_mesh(
-        (1,), ("data",), devices=jax.devices()[:1], axis_types=(jax.sharding.AxisType.Auto,)
-    )
+    mesh = measure.one_device_mesh()
     with tempfile.TemporaryDirectory() as folder:
         shape = [int(size) for size in arguments.shape.split(",")]
         options = {"normalisation": "volume", "patients": arguments.patients, "shape": shape}

@@ -18,6 +18,15 @@ def test_functions_alternate_after_a_warm_up_turn():
     assert order == ["a", "b"] * 3 and [len(times) for times in seconds.values()] == [2, 2]
 
 
+def test_the_processor_time_is_measured_beside_the_wall_time():
+    order = []
+    functions = {"a": lambda: order.append("a"), "b": lambda: order.append("b")}
+    seconds = measure.wall_and_processor_seconds(functions, 2)
+    assert order == ["a", "b"] * 3 and [len(times) for times in seconds.values()] == [2, 2]
+    ratio = measure.wall_and_processor_ratio([(2.0, 3.0)], [(1.0, 2.0)])
+    assert ratio == "2.000, processor time x 1.500"
+
+
 def test_an_undeclared_result_is_written_and_refused(monkeypatch, tmp_path):
     record = measure.Record("size *", optional=("depth",), width=int, depth=int)
     monkeypatch.setenv(measure.RESULTS, str(tmp_path / "results"))
