@@ -184,7 +184,7 @@ class GridRunner:
         Raises:
           Interrupted: after SIGTERM or Ctrl-C, once the running cell has saved and ended.
         """
-        with StopRequests() as stop:
+        with StopRequests("stopping once the running cell has saved") as stop:
             left = [cell for cell in self.cells if not is_done(self.grid, cell)]
             complete = len(self.cells) - len(left)
             if complete:

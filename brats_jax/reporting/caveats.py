@@ -1,6 +1,6 @@
 """Warnings that a reader needs before the numbers, and the list of everything that is missing."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from brats_jax.reporting import captions
 from brats_jax.reporting.arms import LOSS_NAMES, Results
@@ -130,14 +130,7 @@ def missing(study: Study, results: Results) -> Iterator[str]:
         yield "No segmentation has been evaluated."
     elif absent:
         yield f"Of the paper's six configurations, not evaluated here: {joined(absent)}."
-    for run in study.runs:
-        unfinished = []
-        for number in run.requested_folds or tuple(run.folds):
-            state = _why_not_evaluated(run.folds.get(number))
-            if state:
-                unfinished.append(f"fold {number + 1} {state}")
-        if unfinished:
-            yield f"{run.name}: {'; '.join(unfinished)}."
+    yield from not_evaluated(study)
     for cell in study.cells:
         if cell.state == "failed":
             note = study.below(cell.note)
@@ -149,6 +142,20 @@ def missing(study: Study, results: Results) -> Iterator[str]:
         yield f"Grid: {count} not done yet ({states})."
     for problem in dict.fromkeys(study.problems):
         yield f"Not read: {study.below(problem)}."
+
+
+def not_evaluated(
+    study: Study, title: Callable[[int], str] = lambda number: f"fold {number + 1}"
+) -> Iterator[str]:
+    """A line for each run with folds that have no evaluation, and why; `title` names a fold."""
+    for run in study.runs:
+        unfinished = []
+        for number in run.requested_folds or tuple(run.folds):
+            state = _why_not_evaluated(run.folds.get(number))
+            if state:
+                unfinished.append(f"{title(number)} {state}")
+        if unfinished:
+            yield f"{run.name}: {'; '.join(unfinished)}."
 
 
 def _why_not_evaluated(fold: FoldFiles | None) -> str:

@@ -12,19 +12,21 @@ from pathlib import Path
 import jinja2
 
 from brats_jax import about
+from brats_jax.reporting.caveats import not_evaluated
 from brats_jax.reporting.figures.figure import Figure
 from brats_jax.reporting.read_runs import Study, discover
 from brats_jax.reporting.sections import Section, build
 from brats_jax.reporting.tables import formats
 from brats_jax.reporting.tables.table import Table, letter
-from brats_jax.runs.folder import ReportFolder
+from brats_jax.runs.folder import ReportFolder, fold_name
 from brats_jax.runtime.console import print_line
 from brats_jax.runtime.own_files import OwnFiles
-from brats_jax.runtime.text import printable
+from brats_jax.runtime.text import plural, printable
 
 _ENCODING = ("utf-8", "backslashreplace")  # names of files need not be valid text
 _MARK = b"brats_jax"  # in the page of every version
 
+_NAMED = 5  # lines on runs with folds that are not evaluated
 _MAY_BE_EDITED = "this program did not write them or they have changed since"
 
 
@@ -44,6 +46,7 @@ def write_report(workdir: Path) -> tuple[Path, list[str]]:
     sections = build(study)
     for problem in dict.fromkeys(study.problems):
         print_line(f"note: {printable(problem)}")
+    _note_not_evaluated(study)
     folder = ReportFolder(workdir)
     files: dict[str, bytes] = {}
     for section in sections:
@@ -69,6 +72,17 @@ def write_report(workdir: Path) -> tuple[Path, list[str]]:
             "and give the same command again for new ones"
         )
     return folder.report_html, kept
+
+
+def _note_not_evaluated(study: Study) -> None:
+    """Prints what has no evaluation yet, and where nothing has one, that no number is measured."""
+    if not any(fold.evaluation for run in study.runs for fold in run.folds.values()):
+        print_line("note: nothing is evaluated yet: the tables have the paper's numbers alone")
+    lines = [*not_evaluated(study, fold_name)]
+    for line in lines[:_NAMED]:
+        print_line(f"note: {printable(line)}")
+    if len(lines) > _NAMED:
+        print_line(f"note: {plural(len(lines) - _NAMED, 'more run')} with folds not evaluated")
 
 
 def _name(path: Path, workdir: Path) -> str:

@@ -26,6 +26,7 @@ from brats_jax.runtime.signals import (
     discard_output,
     raise_on_first_signal,
     received,
+    stop_announcing,
 )
 from brats_jax.runtime.text import one_line
 
@@ -59,6 +60,7 @@ def run(
     temporaries.use_memory_if_no_folder()
 
     def stopped(number: int) -> int:
+        stop_announcing()
         print(f"stopped: {after_stop}", file=sys.stderr)
         return distributed.end(128 + number)
 

@@ -119,6 +119,8 @@ def initialize(
         late.cancel()
     state = _service()
     _Process.index, _Process.count = state.process_id, state.num_processes
+    if _Process.index:
+        signals.stop_announcing()  # the main process does
 
 
 def _check(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from types import FrameType, TracebackType
 
 
@@ -21,9 +22,13 @@ class StopRequests:
 
     Only the first signal counts: a cluster sends several to each process, within seconds, and
     none of them may end the save that the first one asked for.
+
+    Args:
+      notice: printed after Ctrl-C: when the body ends.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, notice: str = "stopping after this step, then saving") -> None:
+        self.notice = notice
         self.signal_number: int | None = None
         self._previous: dict[int, object] = {}
 
@@ -39,9 +44,8 @@ class StopRequests:
     def _record(self, number: int, frame: FrameType | None) -> None:
         if self.signal_number is None:
             self.signal_number = number
-        elif number == signal.SIGINT:
-            # Not print: the signal may have interrupted one.
-            os.write(2, b"saving; Ctrl-\\ ends at once, without saving\n")
+        if number == signal.SIGINT and not _Command.announces:
+            _announce()
 
     def output_closed(self) -> None:
         """Requests a stop because the output pipe is closed, with the shell's status for it."""
@@ -62,6 +66,7 @@ class StopRequests:
         self._restore()
         _entered.remove(self)
         if isinstance(error, Interrupted) and _Command.runs:
+            _Command.stopped = True
             ignore_signals()
 
     def __bool__(self) -> bool:
@@ -72,12 +77,20 @@ _entered: list[StopRequests] = []
 
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
 AGAIN_S = 0.1  # from an exception that was lost to its repetition
+PATIENCE_S = 0.5  # from Ctrl-C to the notice: most commands end earlier
 
 
 class _Command:
-    """Whether this process is a command of this program, which ends after its first signal."""
+    """Whether this process is a command of this program, which ends after its first signal.
+
+    Attributes:
+      announces: a thread prints the notice after Ctrl-C.
+      stopped: all is saved or given up; there is nothing more to announce.
+    """
 
     runs = False
+    announces = False
+    stopped = False
     signal_number: int | None = None
 
 
@@ -87,6 +100,41 @@ def received() -> int | None:
     A library may turn its exception into another one, such as that of an unreadable file.
     """
     return _Command.signal_number
+
+
+def stop_announcing() -> None:
+    """Prints no notice after Ctrl-C from now on: the command ends, or another process prints it."""
+    _Command.stopped = True
+
+
+def _announce() -> None:
+    if _Command.stopped:
+        return
+    text = "stopping once the running computation ends; Ctrl-\\ ends at once"
+    if _entered:
+        text = f"{_entered[-1].notice}; Ctrl-\\ ends at once, without saving"
+    # Not print: the signal may have interrupted one. A terminal has shown ^C, perhaps after a bar.
+    os.write(2, f"{chr(10) * os.isatty(2)}{text}\n".encode())
+
+
+def _announce_ctrl_c() -> None:
+    """Starts a thread that prints a notice if the process still runs a moment after Ctrl-C.
+
+    A handler in Python runs in the main thread between two of its instructions: not before the end
+    of a compilation or of a step. The interpreter's own handler writes to `wakeup`, at once.
+    """
+    signalled, wakeup = os.pipe()
+    os.set_blocking(wakeup, False)
+    signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
+
+    def watch() -> None:
+        while number := os.read(signalled, 1):
+            if number[0] == signal.SIGINT:
+                time.sleep(PATIENCE_S)
+                _announce()
+
+    threading.Thread(target=watch, name="ctrl-c", daemon=True).start()
+    _Command.announces = True
 
 
 def close_output() -> None:
@@ -135,6 +183,7 @@ def raise_on_first_signal() -> None:
         # A shell has its background processes ignore Ctrl-C.
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, stop)
+    _announce_ctrl_c()
     report = sys.unraisablehook
 
     def again(lost: "sys.UnraisableHookArgs") -> None:

@@ -78,3 +78,44 @@ def test_the_exit_status_is_128_plus_the_signal():
     with pytest.raises(SystemExit) as caught:
         raise Interrupted(signal.SIGTERM)
     assert caught.value.code == 143
+
+
+# The main thread waits in a lock of C, which no signal interrupts, as it waits for a compilation.
+BUSY = (
+    COMMAND
+    + """
+import ctypes, threading
+from brats_jax.runtime import signals
+signals.PATIENCE_S = 0
+libc, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(256)
+def compute():
+    libc.pthread_mutex_lock(mutex)
+    threading.Thread(target=unlock, daemon=True).start()
+    threading.Timer(0.5, send, (signal.SIGINT,)).start()
+    libc.pthread_mutex_lock(mutex)
+def unlock():
+    sys.stdin.readline()
+    libc.pthread_mutex_unlock(mutex)
+"""
+)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of zeros is a mutex on Linux alone")
+@pytest.mark.parametrize(
+    ("body", "line"),
+    [
+        ("compute()", "stopping once the running computation ends; Ctrl-\\ ends at once"),
+        ("with StopRequests() as stop: compute(); raise Interrupted(stop.signal_number)",
+         "stopping after this step, then saving; Ctrl-\\ ends at once, without saving"),
+    ],
+)  # fmt: skip
+def test_ctrl_c_within_a_computation_is_answered_before_it_ends(body, line):
+    with subprocess.Popen(
+        [sys.executable, "-c", BUSY + body],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stderr.readline() == line + "\n"
+        assert process.poll() is None  # nobody has unlocked: it still waits
+        process.stdin.write("\n")
+        process.stdin.close()
+        assert process.wait(60) in (130, -signal.SIGINT)
