@@ -54,7 +54,7 @@ _RULE = "brats2020"
 class Volume(NamedTuple):
     """Predicted and true labels uint8[H, W, slices] of a patient, and the voxel size in mm.
 
-    Other orders of the axes do as well if the voxel size has the same order.
+    The axes may have another order if the voxel size has the same one.
     """
 
     prediction: np.ndarray
@@ -84,19 +84,19 @@ class PackedVolume:
         return Volume(prediction, truth, self._spacing_mm)
 
 
-class Measured(NamedTuple):
-    """Scores of a volume in the order of `REGIONS`: Dice and HD95 in mm; and its ET in ml."""
+class VolumeScores(NamedTuple):
+    """Dice and HD95 in mm of a volume, in the order of `REGIONS`, and its predicted ET in ml."""
 
     dice: np.ndarray
     hd95_mm: np.ndarray
     et_ml: float
 
 
-class Pair(NamedTuple):
-    """A volume scored without and with cleaning, and whether its truth has ET."""
+class ScoresBeforeAndAfter(NamedTuple):
+    """Scores of a volume without and with cleaning, and whether its truth has ET."""
 
-    before: Measured
-    after: Measured
+    before: VolumeScores
+    after: VolumeScores
     has_et: bool
 
 
@@ -132,14 +132,14 @@ def fit_cleaning(trained: TrainedRun, store: str | None, batch_size: int) -> Ite
         )
     path = RunFolder(trained.run).cleaning_json
     check_own_document(path, FittedCleaning, "move it away, and calibrate again")
-    reader = _Reader(trained, data, splits, batch_size)
-    made = _cross_validated(reader) if splits.cross_validates else _on_test_set(reader)
+    held_out = _HeldOutPatients(trained, data, splits, batch_size)
+    made = _cross_validated(held_out) if splits.cross_validates else _on_test_set(held_out)
     made.write(path)
     yield from _lines(made)
 
 
-class _Reader:
-    """The volumes of a run's held-out patients, predicted by the fold that has not seen them."""
+class _HeldOutPatients:
+    """A run's held-out patients: their labels, predicted by the fold that has not seen them."""
 
     def __init__(self, trained: TrainedRun, store: Store, splits: Splits, batch_size: int) -> None:
         self.trained, self._store, self._splits = trained, store, splits
@@ -188,7 +188,8 @@ def _stacked(slices: Sequence[np.ndarray]) -> np.ndarray:
 def dice_table(volume: Volume) -> np.ndarray:
     """Dice of a volume after every cleaning: float64[components, ET, regions].
 
-    The components are found once. What a cleaning leaves is a sum of their joint histograms.
+    The components are found once. The counts after a cleaning are the sum of the joint histograms
+    of the components that stay.
     """
     classes = len(CLASSES)
     in_truth = np.bincount(volume.truth.ravel(), minlength=classes)
@@ -225,7 +226,7 @@ def choose(tables: Sequence[np.ndarray]) -> Cleaning:
     sizes, then with the least size of a component.
 
     Args:
-      tables: of each patient, see `dice_table`.
+      tables: the `dice_table` of each patient.
     """
     mean = np.mean(tables, axis=(0, -1))
     good = mean >= mean.max() - LEAST_GAIN
@@ -243,7 +244,7 @@ def choose_nested(tables: Mapping[int, Sequence[np.ndarray]]) -> dict[int, Clean
     """For each fold the cleaning that `choose` finds on the patients of all other folds.
 
     Args:
-      tables: by fold, of each patient; at least two folds.
+      tables: by fold, the `dice_table` of each patient; at least two folds.
     """
     return {
         fold: choose([table for other in tables if other != fold for table in tables[other]])
@@ -251,49 +252,49 @@ def choose_nested(tables: Mapping[int, Sequence[np.ndarray]]) -> dict[int, Clean
     }
 
 
-def measure(volume: Volume, cleaning: Cleaning) -> Pair:
+def measure(volume: Volume, cleaning: Cleaning) -> ScoresBeforeAndAfter:
     """Scores a volume without and with cleaning."""
     cleaned = cleaning.apply(volume.prediction, volume.voxel_mm3)
-    before = _measured(volume)
+    before = _scores_of(volume)
     after = before
     if not np.array_equal(cleaned, volume.prediction):
-        after = _measured(volume._replace(prediction=cleaned))
-    return Pair(before, after, bool((volume.truth == _ET).any()))
+        after = _scores_of(volume._replace(prediction=cleaned))
+    return ScoresBeforeAndAfter(before, after, bool((volume.truth == _ET).any()))
 
 
-def _measured(volume: Volume) -> Measured:
+def _scores_of(volume: Volume) -> VolumeScores:
     labels = (volume.prediction[None], volume.truth[None])
     regions = tuple(REGIONS.values())
     counts = np.asarray(overlap.region_counts(*labels, regions))[0]
     edges = surface.region_surface_statistics(*labels, regions, volume.spacing_mm)
     hd95 = surface.fill_empty(surface.hd95(edges), edges, _RULE)
     et_ml = int((volume.prediction == _ET).sum()) * volume.voxel_mm3 / 1000
-    return Measured(overlap.dice_under(counts, _RULE), np.asarray(hd95, np.float64)[0], et_ml)
+    return VolumeScores(overlap.dice_under(counts, _RULE), np.asarray(hd95, np.float64)[0], et_ml)
 
 
-def _on_test_set(reader: _Reader) -> FittedCleaning:
-    trained = reader.trained
+def _on_test_set(held_out: _HeldOutPatients) -> FittedCleaning:
+    trained = held_out.trained
     tables = []
     for member in trained.members:
-        reader.patients(member, "test")  # refused before the long part
-        tables += [dice_table(volume) for volume in reader.volumes(member, "validation")]
+        held_out.patients(member, "test")  # refused before the long part
+        tables += [dice_table(volume) for volume in held_out.volumes(member, "validation")]
     cleaning = choose(tables)
     groups = [
-        [measure(volume, cleaning) for volume in reader.volumes(member, "test")]
+        [measure(volume, cleaning) for volume in held_out.volumes(member, "test")]
         for member in trained.members
     ]
-    sizes = _sizes(reader, cleaning, len(tables), TEST_SET, groups, len(groups[0]))
+    sizes = _sizes(held_out, cleaning, len(tables), TEST_SET, groups, len(groups[0]))
     return FittedCleaning(folds=tuple(map(_fold_of, trained.members)), fitted=sizes)
 
 
-def _cross_validated(reader: _Reader) -> FittedCleaning:
-    trained = reader.trained
+def _cross_validated(held_out: _HeldOutPatients) -> FittedCleaning:
+    trained = held_out.trained
     tables: dict[int, list[np.ndarray]] = {}
-    # The sizes of a fold are known after all others: its labels wait.
+    # The labels of a fold are kept, because its sizes are fitted to all other folds.
     packed: dict[int, list[PackedVolume]] = {}
     for member in trained.members:
         tables[member.fold], packed[member.fold] = [], []
-        for volume in reader.volumes(member, "test"):
+        for volume in held_out.volumes(member, "test"):
             tables[member.fold].append(dice_table(volume))
             packed[member.fold].append(PackedVolume(volume))
     nested = choose_nested(tables)
@@ -301,7 +302,7 @@ def _cross_validated(reader: _Reader) -> FittedCleaning:
         measure(one.unpacked(), nested[fold]) for fold, volumes in packed.items() for one in volumes
     ]
     cleaning = choose([table for own in tables.values() for table in own])
-    sizes = _sizes(reader, cleaning, len(pairs), CROSS_VALIDATION, [pairs], len(pairs))
+    sizes = _sizes(held_out, cleaning, len(pairs), CROSS_VALIDATION, [pairs], len(pairs))
     folds = tuple(_fold_of(member, nested[member.fold]) for member in trained.members)
     return FittedCleaning(folds=folds, fitted=sizes)
 
@@ -312,11 +313,11 @@ def _fold_of(member: EnsembleMember, nested: Cleaning | None = None) -> CleanedF
 
 
 def _sizes(
-    reader: _Reader,
+    held_out: _HeldOutPatients,
     cleaning: Cleaning,
     patients: int,
     measured_on: str,
-    groups: Sequence[Sequence[Pair]],
+    groups: Sequence[Sequence[ScoresBeforeAndAfter]],
     measured_patients: int,
 ) -> FittedSizes:
     return FittedSizes(
@@ -325,15 +326,15 @@ def _sizes(
         patients=patients,
         measured_on=measured_on,
         measured_patients=measured_patients,
-        trainings=len(reader.trained.members),
+        trainings=len(held_out.trained.members),
         without_et=sum(not pair.has_et for group in groups for pair in group),
         before=scores_of_groups([[(p.before, p.has_et) for p in group] for group in groups]),
         after=scores_of_groups([[(p.after, p.has_et) for p in group] for group in groups]),
-        tta=reader.tta,
+        tta=held_out.tta,
     )
 
 
-def scores_of_groups(groups: Sequence[Sequence[tuple[Measured, bool]]]) -> CleanedScores:
+def scores_of_groups(groups: Sequence[Sequence[tuple[VolumeScores, bool]]]) -> CleanedScores:
     """Mean Dice and median HD95 of each group of volumes; of several groups the means of these.
 
     Args:

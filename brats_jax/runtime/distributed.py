@@ -91,7 +91,7 @@ def initialize(
     # The handler of JAX's own preemption service would take SIGTERM from `StopRequests`.
     jax.config.update("jax_enable_preemption_service", False)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    gpus = local_devices.share()
+    gpus = local_devices.gpu_share()
     if gpus.note:
         print(gpus.note, flush=True)
     where = coordinator or "the cluster's first process"

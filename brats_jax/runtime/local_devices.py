@@ -1,7 +1,7 @@
 """The GPUs of a node, divided among its processes.
 
 JAX gives each process of SLURM or Open MPI the one GPU of its number, also where there are more
-GPUs than processes: the others would be idle, without a word.
+GPUs than processes: the others would be idle without a warning.
 """
 
 import os
@@ -14,7 +14,7 @@ from typing import NamedTuple
 from brats_jax.errors import BratsError
 
 
-class Share(NamedTuple):
+class GpuShare(NamedTuple):
     """The GPUs of this process.
 
     Attributes:
@@ -26,7 +26,7 @@ class Share(NamedTuple):
     note: str = ""
 
 
-def share(environment: Mapping[str, str] = os.environ) -> Share:
+def gpu_share(environment: Mapping[str, str] = os.environ) -> GpuShare:
     """Divides the GPUs of this node equally among its processes.
 
     Args:
@@ -37,18 +37,18 @@ def share(environment: Mapping[str, str] = os.environ) -> Share:
     """
     place = _place(environment)
     if place is None:
-        return Share()
+        return GpuShare()
     index, count = place
     visible = _visible_gpus(environment)
     if not visible:
-        return Share()
+        return GpuShare()
     if count == 1 or _bound(environment, visible, count):
-        return Share(list(range(visible)))
+        return GpuShare(list(range(visible)))
     each, idle = divmod(visible, count)
     host = socket.gethostname()
     on_cpu = environment.get("JAX_PLATFORMS") == "cpu"
     if not each and on_cpu:
-        return Share()
+        return GpuShare()
     if not each:
         raise BratsError(
             f"{host}: {count} processes for {visible} GPUs; give --ntasks-per-node={visible}"
@@ -59,7 +59,7 @@ def share(environment: Mapping[str, str] = os.environ) -> Share:
             f"{host}: {idle} of {visible} GPUs not used, because {count} processes share them "
             f"equally; give --ntasks-per-node={visible}, or 1"
         )
-    return Share(list(range(index * each, (index + 1) * each)), note)
+    return GpuShare(list(range(index * each, (index + 1) * each)), note)
 
 
 def _place(environment: Mapping[str, str]) -> tuple[int, int] | None:

@@ -102,7 +102,7 @@ def test_a_volume_is_scored_without_and_with_cleaning():
 
 def test_patients_are_pooled_or_averaged_by_training():
     def measured(dice, hd95, et_ml=0.0):
-        return cleaning_fit.Measured(np.full(3, dice), np.full(3, hd95), et_ml)
+        return cleaning_fit.VolumeScores(np.full(3, dice), np.full(3, hd95), et_ml)
 
     first = [(measured(0.2, 1.0, 0.3), False), (measured(0.4, 5.0, 0.3), True)]
     second = [(measured(0.9, 90.0, 0.2), False)]

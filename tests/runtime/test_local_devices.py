@@ -14,7 +14,7 @@ def shares(tasks, visible, on_node=None, node=0, per_node=None):
     }
     if on_node is not None:
         environment["SLURM_GPUS_ON_NODE"] = on_node
-    return [local_devices.share({**environment, "SLURM_LOCALID": str(i)}) for i in range(tasks)]
+    return [local_devices.gpu_share({**environment, "SLURM_LOCALID": str(i)}) for i in range(tasks)]
 
 
 @pytest.mark.parametrize(
@@ -54,13 +54,13 @@ def test_nodes_may_have_different_numbers_of_processes():
 
 def test_without_a_list_of_gpus_their_number_counts():
     environment = {"SLURM_LOCALID": "1", "SLURM_STEP_TASKS_PER_NODE": "2(x2)"}
-    assert local_devices.share({**environment, "SLURM_GPUS_ON_NODE": "4"}).ids == [2, 3]
+    assert local_devices.gpu_share({**environment, "SLURM_GPUS_ON_NODE": "4"}).ids == [2, 3]
 
 
 def test_without_use_of_gpus_nothing_is_said_or_refused():
     environment = {"SLURM_LOCALID": "0", "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": "0,1,2"}
-    assert local_devices.share({**environment, "SLURM_TASKS_PER_NODE": "2"}).note == ""
-    assert local_devices.share({**environment, "SLURM_TASKS_PER_NODE": "4"}).ids is None
+    assert local_devices.gpu_share({**environment, "SLURM_TASKS_PER_NODE": "2"}).note == ""
+    assert local_devices.gpu_share({**environment, "SLURM_TASKS_PER_NODE": "4"}).ids is None
 
 
 def test_jax_gets_the_share(monkeypatch):
@@ -82,7 +82,7 @@ def test_jax_gets_the_share(monkeypatch):
 def test_open_mpi_divides_them_too():
     environment = {"OMPI_COMM_WORLD_LOCAL_RANK": "1", "OMPI_COMM_WORLD_LOCAL_SIZE": "2"}
     environment["ROCR_VISIBLE_DEVICES"] = "0,1,2,3"
-    assert local_devices.share(environment).ids == [2, 3]
+    assert local_devices.gpu_share(environment).ids == [2, 3]
 
 
 @pytest.mark.parametrize(
@@ -95,4 +95,4 @@ def test_open_mpi_divides_them_too():
     ],
 )
 def test_without_a_cluster_or_gpus_jax_decides(environment):
-    assert local_devices.share(environment) == local_devices.Share()
+    assert local_devices.gpu_share(environment) == local_devices.GpuShare()

@@ -15,7 +15,7 @@ from brats_jax.data.scans.grids import ORIENTATION
 from brats_jax.data.sources.base import state_of
 from brats_jax.data.sources.detect import PHANTOM
 from brats_jax.data.sources.joined import JoinedSources, descriptions_in, place_of
-from brats_jax.data.store import channel_audit, growth, set_checks, writer
+from brats_jax.data.store import channel_audit, growth, index_writer, set_checks, writer
 from brats_jax.data.store.case_pool import CasePool
 from brats_jax.data.store.channel_audit import ChannelAudit
 from brats_jax.data.store.layout import (
@@ -230,7 +230,7 @@ class Preparation:
                 self.say(f"note: {notice}")
         kinds = [self.sources.descriptions[number]["kind"] for number in source_of]
         index = growth.index_names(self.before)
-        files, summary = writer.write_index(self.store, records, kinds, index)
+        files, summary = index_writer.write_index(self.store, records, kinds, index)
         summary = dataclasses.replace(summary, subjects=len(set(found.subjects)))
         notes = {one.patient: (*one.notes, *found.notes.get(one.patient, ())) for one in records}
         notices = [

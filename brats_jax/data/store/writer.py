@@ -5,8 +5,7 @@ import errno
 import hashlib
 import io
 import json
-import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +27,9 @@ from brats_jax.data.sources.base import Case, Source, state_of
 from brats_jax.data.store import layout
 from brats_jax.data.store.channel_audit import contrast_sums
 from brats_jax.data.store.label_checks import check_in_brain, tumour_hash
-from brats_jax.data.store.layout import CaseRecord, FileEntry, StoreSummary
+from brats_jax.data.store.layout import CaseRecord, FileEntry
 from brats_jax.data.store.other_planes import in_plane
 from brats_jax.data.store.tissue_audit import tissue_sums
-from brats_jax.data.whole_volumes import missing_slices
 from brats_jax.errors import BratsError
 from brats_jax.runtime import failures, locks, threads
 from brats_jax.runtime.document import Document, read_if_readable
@@ -255,116 +253,6 @@ def discard_others(store: Path, kept: Iterable[str], patients: Iterable[str]) ->
 def _is_record(path: Path) -> bool:
     record = read_if_readable(path, CaseRecord)
     return record is not None and f"{record.patient}.json" == path.name
-
-
-def write_index(
-    store: Path,
-    records: Sequence[CaseRecord],
-    kinds: Sequence[str] = (),
-    names: tuple[str, str] = (layout.INDEX, layout.TUMOUR_PIXELS),
-) -> tuple[dict[str, FileEntry], StoreSummary]:
-    """Writes the index and the tumour pixels of cases in the given order.
-
-    Args:
-      store: the store's folder.
-      records: of every case.
-      kinds: of the source of each case; none for files of whole volumes.
-      names: of the two files.
-
-    Returns:
-      All files of the store but the manifest, and the summary of the pixels.
-    """
-    patient: list[np.ndarray] = []
-    numbers: list[np.ndarray] = []
-    pixels: list[np.ndarray] = []
-    in_slice: list[np.ndarray] = []
-    boxes: list[np.ndarray] = []
-    backgrounds: list[np.ndarray] = []
-    height, width = records[0].slice_shape
-    dtype = np.uint16 if height * width <= 2**16 else np.uint32
-    positions = [np.zeros(0, dtype)]
-    for index, record in enumerate(records):
-        box = np.array(record.boxes, dtype=np.int16)
-        patient.append(np.full(len(box), index, dtype=np.int32))
-        numbers.append(np.array(record.slice_numbers, dtype=np.int16))
-        boxes.append(box)
-        backgrounds.append(np.array(record.background, dtype=np.float16))
-        found = np.zeros((len(box), NUM_CLASSES), np.int64)
-        tumour = np.zeros(len(box), np.int64)
-        if record.label_kind != NO_LABELS:
-            labels = np.load(store / layout.case_files(record.patient)[1], allow_pickle=False)
-            slices, (row, column), values = _tumour_pixels(labels, box)
-            tumour = np.bincount(slices, minlength=len(box))
-            positions.append((row * width + column).astype(dtype))
-        if record.label_kind == CLASS_LABELS:
-            found = np.bincount(slices * NUM_CLASSES + values, minlength=len(box) * NUM_CLASSES)
-            found = found.reshape(-1, NUM_CLASSES)
-            found[:, 0] = height * width - tumour
-        pixels.append(found)
-        in_slice.append(tumour)
-    counts = np.concatenate(pixels).astype(np.int32)
-    in_tumour = np.concatenate(in_slice)
-    offsets = np.concatenate([[0], in_tumour.cumsum()])
-    arrays = {
-        "patient": np.concatenate(patient),
-        "slice_number": np.concatenate(numbers),
-        "pixels": counts,
-        "tumour_offsets": offsets.astype(np.int64),
-        "box": np.concatenate(boxes),
-        "background": np.concatenate(backgrounds),
-    }
-    files = {
-        names[1]: write_array(store / names[1], np.concatenate(positions)),
-        names[0]: write_bytes(store / names[0], _npz(arrays)),
-    }
-    for record in records:
-        name = layout.case_files(record.patient)[2]
-        files.update(record.files)
-        files[name] = FileEntry.of([(store / name).read_bytes()])
-    summary = StoreSummary(
-        patients=len(records),
-        subjects=len({record.subject for record in records}),
-        slices=len(counts),
-        tumour_slices=int(np.count_nonzero(in_tumour)),
-        slices_per_class=tuple((counts > 0).sum(axis=0).tolist()),
-        pixels_per_class=tuple(counts.sum(axis=0, dtype=np.int64).tolist()),
-        bytes=sum(entry.bytes for entry in files.values()),
-        with_holes=sum(
-            missing_slices(one, kind).size > 0
-            for one, kind in zip(numbers, kinds or [""] * len(numbers), strict=True)
-        ),
-        labelled_slices=None
-        if all(record.label_kind == CLASS_LABELS for record in records)
-        else int(np.count_nonzero(counts.any(axis=1))),
-    )
-    return dict(sorted(files.items())), summary
-
-
-def _tumour_pixels(
-    labels: np.ndarray, boxes: np.ndarray
-) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray], np.ndarray]:
-    """The slice, (row, column) and label of every tumour pixel, slice by slice.
-
-    Args:
-      labels: uint8[pixels], box after box.
-      boxes: int16[slices, 4].
-    """
-    starts, wide = crops.starts(boxes), boxes.astype(np.int64)
-    pixel = np.flatnonzero(labels)
-    slices = np.searchsorted(starts, pixel, side="right") - 1
-    row, column = np.divmod(pixel - starts[slices], wide[slices, 3])
-    return slices, (row + wide[slices, 0], column + wide[slices, 1]), labels[pixel].astype(np.int64)
-
-
-def _npz(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """The bytes of an .npz without time stamps, so that equal stores have equal checksums."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name, array in arrays.items():
-            member = io.BytesIO()
-            np.lib.format.write_array(member, array, allow_pickle=False)
-            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), member.getvalue())
-    return buffer.getvalue()
 
 
 @contextlib.contextmanager

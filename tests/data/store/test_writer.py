@@ -1,6 +1,5 @@
 import dataclasses
 import itertools
-import zipfile
 
 import numpy as np
 import pytest
@@ -30,17 +29,6 @@ def test_a_finished_case_is_recognised_until_a_file_changes(tmp_path, source):
     assert writer.finished_case(tmp_path, NAME, "") is None
     writer.discard_case(tmp_path, NAME)
     assert not list((tmp_path / "cases").iterdir())
-
-
-def test_the_index_has_no_time_stamps(tmp_path, source):
-    record = writer.write_case(tmp_path, source, NAME, "slice")
-    files, summary = writer.write_index(tmp_path, [record])
-    with zipfile.ZipFile(tmp_path / "index.npz") as archive:
-        assert {entry.date_time[0] for entry in archive.infolist()} == {1980}
-    assert (summary.patients, summary.slices) == (1, 16)
-    assert list(files) == sorted(files) and len(files) == 5
-    with np.load(tmp_path / "index.npz") as index:
-        assert index["tumour_offsets"][-1] == len(np.load(tmp_path / "tumour_pixels.npy"))
 
 
 def test_a_second_writer_is_refused_and_an_empty_folder_removed(tmp_path):
