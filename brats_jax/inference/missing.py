@@ -87,7 +87,7 @@ def remedy(
     if first_stage is not None and synthesiser is None:
         name = "--synthesise" if flag else "synthesise=True of brats_jax.load"
         what = synthesis_in_words(first_stage.inputs, first_stage.synthetic)
-        return f"; or {name}: predicts {what}"
+        return f"; or give {name}, which predicts {what}"
     trained = "; or give a model that was trained with config.segment.modality_dropout"
     if synthesiser is not None:
         return f"{trained} (--synthesise predicts {synthesiser.description}, nothing else)"

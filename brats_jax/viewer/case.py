@@ -129,11 +129,18 @@ def volume_dice(labels: np.ndarray, truth: np.ndarray) -> dict[str, float]:
 
 
 def dice_words(labels: np.ndarray, truth: np.ndarray) -> str:
-    """'3D Dice against the truth: WT 0.912, TC 0.803, no ET in either'."""
-    words = [
-        f"no {name} in either" if math.isnan(dice) else f"{name} {dice:.3f}"
-        for name, dice in volume_dice(labels, truth).items()
-    ]
+    """'3D Dice against the truth: WT 0.912, TC 0.803, ET 0.000 (none in the truth)'."""
+    words = []
+    for name, dice in volume_dice(labels, truth).items():
+        none = [
+            where
+            for where, voxels in (("predicted", labels), ("in the truth", truth))
+            if not np.isin(voxels, REGIONS[name]).any()
+        ]
+        if math.isnan(dice):
+            words.append(f"no {name} in either")
+        else:
+            words.append(f"{name} {dice:.3f}" + (f" (none {none[0]})" if none else ""))
     return f"3D Dice against the truth: {', '.join(words)}"
 
 

@@ -121,12 +121,12 @@ def test_a_model_of_whole_cases_names_what_is_missing_and_both_remedies(model, e
     line = str(error.value)
     assert line.startswith("'flair' is missing: the model needs t1gd, flair, t2")
     assert "modality_dropout" not in line  # the nearer remedy alone
-    assert line.endswith("synthesise=True of brats_jax.load: " + FIRST_STAGE)
+    assert line.endswith("; or give synthesise=True of brats_jax.load, which " + FIRST_STAGE)
     without = dataclasses_of(model, leave_out=("t2",))
     with pytest.raises(BratsError, match=r"leave_out=t2: .* needs T2; or give .*modality_dropout$"):
         without.segment(example_scans(example_runs))
     without = dataclasses_of(model, leave_out=("flair",))
-    with pytest.raises(BratsError, match=f"or synthesise=True .*{FIRST_STAGE}"):
+    with pytest.raises(BratsError, match=f"or give synthesise=True .*{FIRST_STAGE}"):
         without.segment(example_scans(example_runs))
     # Weights that were exported with both stages, or with the segmentation alone.
     tasks = {"reconstruct": SimpleNamespace(model=Pretraining().describe())}

@@ -43,9 +43,13 @@ def test_the_dice_of_regions_is_that_of_their_counts():
     # WT: 3 of 4 and 4 voxels; TC: 1 of 3 and 1; ET: 0 of 1 and 0.
     expected = {"WT": 6 / 8, "TC": 2 / 4, "ET": 0.0}
     assert volume_dice(labels, truth) == volume_dice(truth, labels) == expected
-    assert dice_words(labels, truth) == "3D Dice against the truth: WT 0.750, TC 0.500, ET 0.000"
+    assert (
+        dice_words(labels, truth)
+        == "3D Dice against the truth: WT 0.750, TC 0.500, ET 0.000 (none in the truth)"
+    )
     no_et = np.where(labels == 3, 0, labels)
     assert dice_words(no_et, truth).endswith("TC 0.667, no ET in either")
+    assert dice_words(truth, labels).endswith("ET 0.000 (none predicted)")
     assert np.isnan(volume_dice(no_et, truth)["ET"])
     rng = np.random.default_rng(0)
     labels, truth = rng.integers(0, 4, (2, 5, 6, 7), np.uint8)
