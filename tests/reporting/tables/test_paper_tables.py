@@ -49,7 +49,7 @@ def test_image_quality_counts_the_slices_that_hold_the_tumour(results):
 
 def test_the_pretraining_is_scored_over_the_slices_that_it_trained_on(tmp_path):
     run = write_run(tmp_path / "run", settings={"pretrain.slices": "tumour"})
-    group = collect(discover(run)).measured("pretrain")
+    group = collect(discover(run)).evaluated("pretrain")
     table, by_fold = paper_tables.pretraining_tables(group, "")
     row = cells(table, 0)
     assert (row["ours"].count, row["ours, all slices"].count) == (16, 24)

@@ -59,5 +59,5 @@ def test_table_1_has_rows_that_need_no_network(results, tmp_path):
     assert not rows["MSE, needs no network"][-1].text  # the paper has no such number
     assert "9 numbers" in table.caption and "this data set" in table.caption
     earlier = collect(discover(write_run(tmp_path / "run", regression=None)))
-    (plain, _) = paper_tables.pretraining_tables(earlier.measured("pretrain"), "")
+    (plain, _) = paper_tables.pretraining_tables(earlier.evaluated("pretrain"), "")
     assert [row[0].text for row in plain.rows] == ["MSE", "PSNR (dB)", "SSIM"]
