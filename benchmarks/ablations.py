@@ -33,6 +33,20 @@ from brats_jax.reporting.paired_trainings import compare_trainings
 from brats_jax.reporting.read_runs import discover
 
 AUGMENT = "segment.augmentation."
+_CONTEXT_ADAMW = (
+    *("segment.context=1", "optim.optimizer=adamw"),
+    *("optim.warmup_epochs=0.1", "optim.clip_norm=1.0"),
+)
+_RECIPE = (
+    "model.slope=0.01",
+    "segment.outputs=regions",
+    "segment.epochs=4",
+    "segment.steps_per_epoch=1400",
+    *(
+        f"{AUGMENT}{name}=true"
+        for name in ("rotation", "scaling", "blur", "low_resolution", "modality_intensity")
+    ),
+)
 
 # Settings of each row, without 'config.'.
 INGREDIENTS: dict[str, tuple[str, ...]] = {
@@ -59,27 +73,16 @@ INGREDIENTS: dict[str, tuple[str, ...]] = {
     "averaged over flips": ("evaluation.tta=true",),
     "Dice and focal": ("loss=dice_focal",),
     "three times the steps": ("segment.epochs=6",),
-    "context with AdamW and warm-up": (
-        *("segment.context=1", "optim.optimizer=adamw"),
-        *("optim.warmup_epochs=0.1", "optim.clip_norm=1.0"),
-    ),
+    "context with AdamW and warm-up": _CONTEXT_ADAMW,
     "leaky ReLU and all slices": ("model.slope=0.01", "segment.slices=all"),
     # Ingredients of configs/small.py left out, for --config=configs/small.py.
     "softmax": ("segment.outputs=classes",),
     "no rotation and scaling": (f"{AUGMENT}rotation=false", f"{AUGMENT}scaling=false"),
     "no blur and low resolution": (f"{AUGMENT}blur=false", f"{AUGMENT}low_resolution=false"),
     "no intensity by modality": (f"{AUGMENT}modality_intensity=false",),
-    # With configs/real.py these are the settings of configs/small.py.
-    "the recipe": (
-        "model.slope=0.01",
-        "segment.outputs=regions",
-        "segment.epochs=4",
-        "segment.steps_per_epoch=1400",
-        *(
-            f"{AUGMENT}{name}=true"
-            for name in ("rotation", "scaling", "blur", "low_resolution", "modality_intensity")
-        ),
-    ),
+    # With configs/real.py `the recipe` has the settings of configs/small.py.
+    "the recipe": _RECIPE,
+    "the recipe with context and AdamW": (*_RECIPE, *_CONTEXT_ADAMW),
 }
 
 

@@ -9,7 +9,7 @@ from benchmarks import ablations
 from benchmarks.ablations import INGREDIENTS, Row, table
 from benchmarks.rows import command
 from brats_jax.experiments.config import parse
-from configs import real
+from configs import real, small
 
 
 def row_of(shift, seconds):
@@ -50,9 +50,8 @@ def test_a_command_names_folds_seed_and_settings():
         assert f"--config.{part}" in arguments
 
 
-@pytest.mark.parametrize("name", INGREDIENTS)
-def test_every_ingredient_is_a_valid_setting(name):
-    config = real.get_config()
+def with_row(config, name):
+    """The settings of a configuration with those of a row."""
     config.data.store = "store"
     for setting in ablations.INGREDIENTS[name]:
         key, value = setting.split("=")
@@ -60,5 +59,17 @@ def test_every_ingredient_is_a_valid_setting(name):
         group = config
         for part in path:
             group = group[part]
-        group[last] = type(group[last])(value) if value not in ("true", "false") else True
-    assert parse(config)
+        words = {"true": True, "false": False}
+        group[last] = words[value] if value in words else type(group[last])(value)
+    return config
+
+
+@pytest.mark.parametrize("name", INGREDIENTS)
+def test_every_ingredient_is_a_valid_setting(name):
+    assert parse(with_row(real.get_config(), name))
+
+
+def test_the_recipe_of_the_table_is_that_of_the_small_configuration():
+    recipe, configured = with_row(real.get_config(), "the recipe"), small.get_config()
+    for part in ("model", "optim", "segment"):
+        assert recipe[part].to_dict() == configured[part].to_dict()
