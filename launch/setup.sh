@@ -37,7 +37,7 @@ if [ ! -x .venv/bin/python ]; then
   "$chosen" -m venv .venv || { rm -rf .venv; exit 1; }
 fi
 
-# Large downloads, from the lines of pip, which has no middle between silence and all of them.
+# Prints the large downloads among the lines of pip; all of its lines would be too many.
 large_steps() {
   while IFS= read -r line; do
     case $line in
