@@ -80,7 +80,7 @@ def log(place, script, task):
 
 def test_a_task_that_finds_its_folder_in_use_tries_again(arrays, place):
     for script in SCRIPTS:
-        assert "in use: tries again in 0.2 s" in log(place, script, 3)
+        wait_until(lambda s=script: "in use: tries again in 0.2 s" in log(place, s, 3))
         assert "in use" not in log(place, script, 2)
 
 
@@ -90,8 +90,9 @@ def test_at_its_time_limit_a_task_saves_and_requeues_itself_alone(arrays, cluste
         cluster("scancel", "--signal=USR1", "--batch", f"{array}_3")
     for script, array in arrays.items():
         cluster.wait_for_restart(f"{array}_3", lambda s=script: started(place, s, 3, attempt=1))
-        text = log(place, script, 3)  # of both attempts
-        assert f"saved {script}.3.0" in text and f"attempt 1 of {script}.3.0" in text
+        # srun passes the output of its processes on with a delay.
+        for line in (f"saved {script}.3.0", f"attempt 1 of {script}.3.0"):
+            wait_until(lambda s=script, text=line: text in log(place, s, 3))
         assert cluster.state(f"{array}_2") == "RUNNING"
         assert "attempt 1" not in log(place, script, 2)
 
