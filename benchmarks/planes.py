@@ -3,9 +3,11 @@
     python benchmarks/planes.py --runs=runs/axial,runs/coronal,runs/sagittal
     python benchmarks/planes.py --runs=runs/axial,runs/coronal,runs/sagittal --fold=0 --tta
     python benchmarks/planes.py --runs=runs/axial,runs/coronal,runs/sagittal --cleaning
+    python benchmarks/planes.py --runs=runs/all_planes --planes=all
 
 The runs must have the same splits; of each fold that all have trained to the end, the networks of
-this fold predict its test set.
+this fold predict its test set. With --planes a run that was trained on several planes
+(config.data.other_planes) predicts in each of them.
 
 The first table has, for each run and for the mean of all, the 3D Dice and HD95 of WT, TC and ET
 (BraTS 2020's convention): means over the patients of all folds, and the median of HD95. The second
@@ -161,14 +163,15 @@ class Page:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", required=True, help="run folders, with commas")
+    parser.add_argument("--planes", default="", help="in which each run predicts: all, or names")
     parser.add_argument("--fold", type=int, help="one fold alone")
     parser.add_argument("--tta", action="store_true", help="average over flips as well")
     parser.add_argument("--cleaning", action="store_true", help="also with small parts removed")
     options = parser.parse_args()
     devices.use_compilation_cache("auto")
-    names = options.runs.split(",")
+    folders = [RunFolder(Path(name)) for name in options.runs.split(",")]
     try:
-        runs = several_runs.open_runs([RunFolder(Path(n)) for n in names], devices.data_mesh())
+        runs = several_runs.open_runs(folders, devices.data_mesh(), options.planes)
         common = several_runs.common_folds(runs)
         if options.fold is not None and options.fold not in common:
             raise BratsError(f"--fold={options.fold}: not trained to the end in all runs")
@@ -177,14 +180,14 @@ def main() -> None:
             raise BratsError("--cleaning: sizes are fitted on other folds; it takes two at least")
         page, waiting, patients = Page(), Waiting(), 0
         for fold in wanted:
-            found = several_runs.predict(runs, names, fold, tta=options.tta)
+            found = several_runs.predict(runs, fold, tta=options.tta)
             patients += len(found.patients)
             page.add(found)
             if options.cleaning:
                 waiting.add(fold, found)
     except BratsError as error:
         sys.exit(f"error: {error}")
-    planes = [one.store.plane for one in runs]
+    planes = [one.plane for one in runs]
     print(page.text(planes))
     if options.cleaning:
         page = Page()

@@ -44,6 +44,12 @@ _TASK = flags.DEFINE_enum(
 _ET_LABEL = flags.DEFINE_enum(
     "et_label", "4", ("3", "4"), "Value of ET: 4 as in BraTS up to 2021, or 3 as since 2023."
 )
+_PLANES = flags.DEFINE_list(
+    "planes",
+    [],
+    "Average over slices of these planes: all that the model was trained on, or some of axial, "
+    "coronal, sagittal (default: axial).",
+)
 _TTA = flags.DEFINE_bool("tta", False, "Also average over flips, at four times the cost.")
 _CALIBRATED = flags.DEFINE_bool(
     "calibrated", False, "Use the temperatures that brats_jax.calibrate fitted."
@@ -141,6 +147,7 @@ def _main() -> int:
         task=_TASK.value,
         ahead=ahead,
         tta=_TTA.value,
+        planes=_PLANES.value,
         calibrated=_CALIBRATED.value,
         min_component_mm3=_MIN_COMPONENT.value,
         min_et_mm3=_MIN_ET.value,

@@ -55,6 +55,9 @@ def get_config() -> ConfigDict:
     # Persons who train in every fold and are never validated or tested on, such as those who may be
     # among the unlabelled scans under another name: names or patterns with commas, 'TCIA10_*'.
     config.data.training_only = ""
+    # Stores of the same patients in other planes (docs/training.md, "Three planes"), with commas:
+    # training reads their slices too. Validation and test sets are of data.store alone.
+    config.data.other_planes = ""
     # Fraction of a fold's training patients whose labels the segmentation uses; pretraining uses
     # all patients, without labels. Smaller fractions are subsets of larger ones. The number of
     # steps of an epoch does not depend on it: every fraction gets the same number of updates.

@@ -160,6 +160,15 @@ def small_store(once) -> Store:
 
 
 @pytest.fixture(scope="session")
+def plane_stores(once) -> dict[str, Store]:
+    """By plane, a store of the same five phantoms of 16 slices, 32 x 24."""
+    import plane_examples
+
+    folder = once("plane_stores", plane_examples.make)
+    return {plane: Store.open(folder / plane) for plane in plane_examples.PLANES}
+
+
+@pytest.fixture(scope="session")
 def mixed_store(once) -> Store:
     """Patients with and without labels, and with missing modalities; see unlabelled_examples.py."""
     import unlabelled_examples

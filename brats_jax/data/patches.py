@@ -178,7 +178,7 @@ class PatchPlan:
         aware = (tumour_count > 0) & (uniforms[:, 0] < self._probability)
         chosen = begin + (uniforms[:, 1] * tumour_count).astype(np.int64)
         pixel = np.zeros(len(slices), np.int64)
-        pixel[aware] = self._store.tumour_pixels[chosen[aware]]
+        pixel[aware] = self._store.tumour_positions(chosen[aware])
         return aware, pixel
 
     def _around_class(

@@ -1,7 +1,8 @@
 """Runs with the same splits, scored alone and averaged, on the patients that none has trained on.
 
 Of each fold every run's network of this fold is taken, and the patients of its test set; each run
-reads them from its own store, in the plane of its slices. All are scored in axial slices.
+reads them from its own store, in the plane of its slices. A run that was trained on several planes
+can take part once for each. All are scored in axial slices.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from brats_jax.evaluation.calibration import opened_data
 from brats_jax.evaluation.scoring import tally_segmentation
 from brats_jax.evaluation.tallies import SegmentationTally, Slices
 from brats_jax.inference.ensemble import Ensemble
-from brats_jax.inference.several_runs import averaged_model
+from brats_jax.inference.several_runs import averaged_model, with_planes
 from brats_jax.inference.trained_run import TrainedRun, open_run
 from brats_jax.runs.folder import RunFolder
 from brats_jax.tasks.segmentation_outputs import SegmentationOutputs
@@ -31,26 +32,42 @@ _SLICES_AT_ONCE = 8
 
 @dataclass(frozen=True)
 class RunToScore:
-    """A run, opened, with the data that it was trained on."""
+    """A run, opened, with the data that it was trained on.
+
+    Attributes:
+      plane: of the slices that it predicts.
+      name: of the run, with the plane where the run takes part once for each.
+    """
 
     trained: TrainedRun
     store: Store
     splits: Splits
+    plane: str
+    name: str
 
 
-def open_runs(paths: Sequence[RunFolder], mesh: Mesh) -> list[RunToScore]:
+def open_runs(paths: Sequence[RunFolder], mesh: Mesh, planes: str = "") -> list[RunToScore]:
     """Opens the second stage of runs that were trained on the same splits.
 
+    Args:
+      paths: the runs.
+      mesh: the devices.
+      planes: in which each run predicts, as of `open_models`; '' for the first of its training.
+
     Raises:
-      BratsError: fewer than two runs, another store than that of a training, other splits, a split
-        by slice or none, or networks that cannot be averaged.
+      BratsError: only one run with one plane, another store than that of a training, other splits,
+        a split by slice or none, or networks that cannot be averaged.
     """
-    if len(paths) < 2:
-        raise BratsError("give two runs or more to average")
-    opened = []
+    opened, runs = [], []
     for folder in paths:
-        trained = open_run(folder.path, "segment", mesh)
-        opened.append(RunToScore(trained, *opened_data(trained, None)))
+        trained = with_planes(open_run(folder.path, "segment", mesh), planes)
+        runs.append(trained)
+        store, splits = opened_data(trained, None)
+        for plane in trained.planes:
+            name = str(folder.path) + f" ({plane})" * (len(trained.planes) > 1)
+            opened.append(RunToScore(trained, store, splits, plane, name))
+    if len(opened) < 2:
+        raise BratsError("give two runs or more to average, or several planes of one")
     first = opened[0]
     for one in opened:
         if one.splits.digest != first.splits.digest:
@@ -63,7 +80,7 @@ def open_runs(paths: Sequence[RunFolder], mesh: Mesh) -> list[RunToScore]:
             raise BratsError(
                 f"{one.trained.run} holds out no patients: it was trained on all, or by slice"
             )
-    averaged_model([one.trained for one in opened])  # refuses what cannot be averaged
+    averaged_model(runs)  # refuses what cannot be averaged
     return opened
 
 
@@ -96,21 +113,21 @@ class FoldLabels(NamedTuple):
     predicted: Mapping[str, tuple[np.ndarray, ...]]
 
 
-def predict(
-    runs: Sequence[RunToScore], names: Sequence[str], fold: int, *, tta: bool
-) -> FoldLabels:
+def predict(runs: Sequence[RunToScore], fold: int, *, tta: bool) -> FoldLabels:
     """Predicts a fold's test patients with each run's network of this fold, and with their mean.
 
     Args:
       runs: of `open_runs`.
-      names: of the runs, in this order.
       fold: number of the fold.
       tta: average over flips as well.
 
     Raises:
       BratsError: the stores differ in a patient's labels or size; no whole test volume.
     """
-    each = [Ensemble([m for m in one.trained.members if m.fold == fold], flips=tta) for one in runs]
+    each = [
+        Ensemble([m for m in one.trained.members if m.fold == fold], flips=tta, plane=one.plane)
+        for one in runs
+    ]
     first = runs[0]
     test = fold_split(first.splits, first.store, fold).test
     patients = [
@@ -122,10 +139,10 @@ def predict(
         raise BratsError(f"fold {fold}: no whole volume with labels in the test set")
     channels = each[0].members[0].network.channels
     truths: list[np.ndarray] = []
-    labels: dict[str, list[np.ndarray]] = {name: [] for name in (*names, MEAN)}
+    labels: dict[str, list[np.ndarray]] = {name: [] for name in (*(r.name for r in runs), MEAN)}
     for patient in patients:
         total, truth = None, None
-        for name, one, ensemble in zip(names, runs, each, strict=True):
+        for one, ensemble in zip(runs, each, strict=True):
             images, own = _volume(one.store, patient)
             if truth is not None and not np.array_equal(own, truth):
                 raise BratsError(
@@ -134,7 +151,7 @@ def predict(
                 )
             truth = own
             mean, _ = ensemble.mean_outputs(images)
-            labels[name].append(_decided(channels, mean))
+            labels[one.name].append(_decided(channels, mean))
             total = mean if total is None else total + mean
         assert total is not None and truth is not None
         total /= len(each)

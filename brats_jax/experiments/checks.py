@@ -45,6 +45,11 @@ def check_settings(settings: Settings) -> None:
     _check_optimiser(settings)
     _check_evaluation(settings)
     check_groups(settings)
+    if settings.data.other_planes and settings.data.split_by == "slice":
+        raise BratsError(
+            "config.data.other_planes with config.data.split_by=slice: a slice of another plane "
+            "holds a line of every test slice; split by patient, or leave it out"
+        )
     if not settings.data.store:
         raise BratsError(
             "no data: give --config.data.store=STORE, a folder that "

@@ -9,6 +9,7 @@ import jax
 
 from brats_jax import about
 from brats_jax.data.store.reader import Store
+from brats_jax.data.store.several_planes import SeveralPlanes
 from brats_jax.data.store.summary import count_kinds
 from brats_jax.errors import BratsError
 from brats_jax.runs.documents import GridConfig, RunConfig
@@ -22,15 +23,34 @@ from brats_jax.runtime.document import read_document, read_if_readable
 Started = TypeVar("Started", RunConfig, GridConfig)
 
 
-def describe_store(store: Store) -> StoreFacts:
-    """The store, as config.json and grid.json have it."""
+def describe_store(store: Store, planes: SeveralPlanes | None = None) -> StoreFacts:
+    """The store, as config.json and grid.json have it, with those of other planes."""
     return StoreFacts(
         fingerprint=store.fingerprint,
         source=store.manifest.source,
         normalisation=store.manifest.normalisation,
         patients=count_kinds(store.manifest),
         plane=store.manifest.plane,
+        other_planes=fingerprints(planes),
     )
+
+
+def fingerprints(planes: SeveralPlanes | None) -> dict[str, str]:
+    """By plane the fingerprints of the stores besides the first one."""
+    return {one.plane: one.fingerprint for one in planes.stores[1:]} if planes else {}
+
+
+def check_planes(run: Path, started: StoreFacts, planes: SeveralPlanes | None) -> None:
+    """Refuses to continue a run with other stores of other planes (BratsError)."""
+    before, now = started.other_planes, fingerprints(planes)
+    if before != now:
+        differing = sorted(
+            plane for plane in {*before, *now} if before.get(plane) != now.get(plane)
+        )
+        raise BratsError(
+            f"{run} was started with other slices of the {' and '.join(differing)} plane "
+            f"(config.data.other_planes): give the stores it was started with, or another --workdir"
+        )
 
 
 def versions() -> dict[str, str]:

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from brats_jax.data.splits import Splits, load_or_make_splits, make_splits
 from brats_jax.data.store.reader import Store
+from brats_jax.data.store.several_planes import SeveralPlanes, open_planes
 from brats_jax.errors import BratsError
 from brats_jax.experiments import borrowed_pretraining, checks, continuation, initialisation
 from brats_jax.experiments import config as experiment_config
@@ -63,13 +64,17 @@ def run(config: ConfigDict, workdir: Path, mode: str = "train") -> Summary | Non
             f"{workdir}: keeps to the {len(store.patients):,} patients that the store had before "
             f"others were added ({every:,} now)"
         )
+    planes = None
+    if mode != "evaluate" and settings.data.other_planes:
+        planes = open_planes(store, settings.data.other_planes.split(","))
     devices.use_compilation_cache(settings.compilation_cache)
     mesh = devices.training_mesh()
-    processes = distributed.gather_to_main([settings.document, store.fingerprint])
+    stores = [store.fingerprint, continuation.fingerprints(planes)]
+    processes = distributed.gather_to_main([settings.document, stores])
 
     def start() -> dict[str, Any]:
         _check_processes(processes)
-        return _start(settings, store, folder, mode, mesh).to_json()
+        return _start(settings, store, planes, folder, mode, mesh).to_json()
 
     splits = Splits.from_json(distributed.broadcast_from_main(start))
     print_line(
@@ -78,7 +83,7 @@ def run(config: ConfigDict, workdir: Path, mode: str = "train") -> Summary | Non
     )
     with Tracking.of(settings, workdir) as trackers:
         for number in settings.folds:
-            fold = Fold(settings, store, splits, folder.fold(number), mesh, trackers)
+            fold = Fold(settings, store, splits, folder.fold(number), mesh, trackers, planes)
             with _locked(fold.folder):
                 fold.run(mode)
     if settings.trains_on_all:
@@ -114,7 +119,7 @@ def _check_processes(processes: list[Any]) -> None:
     """Refuses processes that differ in settings or store from the main one (BratsError).
 
     Args:
-      processes: (settings, fingerprint of the store) of each process.
+      processes: (settings, fingerprints of the stores) of each process.
     """
     (ours, our_store), *others = processes
     for number, (theirs, their_store) in enumerate(others, 1):
@@ -126,7 +131,14 @@ def _check_processes(processes: list[Any]) -> None:
             )
 
 
-def _start(settings: Settings, store: Store, folder: RunFolder, mode: str, mesh: Mesh) -> Splits:
+def _start(
+    settings: Settings,
+    store: Store,
+    planes: SeveralPlanes | None,
+    folder: RunFolder,
+    mode: str,
+    mesh: Mesh,
+) -> Splits:
     """Creates or continues the run folder; returns its splits."""
     checks.check_batches(settings, mesh)
     checks.check_patches(settings, store)
@@ -144,22 +156,30 @@ def _start(settings: Settings, store: Store, folder: RunFolder, mode: str, mesh:
             StageSlices.of(settings, store, splits, number).check_start(mode)
         initialisation.check_weight_file(settings)
     make_folder(folder.path, "--workdir")
-    _freeze_settings(settings, store, folder, mode)
+    _freeze_settings(settings, store, planes, folder, mode)
     return load_or_make_splits(folder.splits_json, store, **options)
 
 
-def _freeze_settings(settings: Settings, store: Store, folder: RunFolder, mode: str) -> None:
-    """Writes config.json, or refuses settings that differ from it."""
+def _freeze_settings(
+    settings: Settings,
+    store: Store,
+    planes: SeveralPlanes | None,
+    folder: RunFolder,
+    mode: str,
+) -> None:
+    """Writes config.json, or refuses settings and data that differ from it."""
     if folder.config_json.exists():
         # --mode=evaluate may evaluate with other settings than the run was started with.
         free = ("evaluation.",) if mode == "evaluate" else ()
-        continuation.read_unchanged(
+        started = continuation.read_unchanged(
             folder.config_json, RunConfig, settings.document, store, free=free
         )
+        if mode != "evaluate":  # which reads no other planes
+            continuation.check_planes(folder.path, started.store, planes)
         return
     RunConfig(
         config=dict(settings.document),
-        store=continuation.describe_store(store),
+        store=continuation.describe_store(store, planes),
         versions=continuation.versions(),
         devices=devices.describe(),
     ).write(folder.config_json)

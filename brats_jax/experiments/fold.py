@@ -11,6 +11,7 @@ from brats_jax.data.folds import fold_title
 from brats_jax.data.selection import count_patients
 from brats_jax.data.splits import Splits, fold_split
 from brats_jax.data.store.reader import Store
+from brats_jax.data.store.several_planes import SeveralPlanes
 from brats_jax.evaluation.fold import FoldEvaluation
 from brats_jax.experiments import borrowed_pretraining, initialisation
 from brats_jax.experiments import config as experiment_config
@@ -47,6 +48,7 @@ class Fold:
       folder: the fold's folder.
       mesh: the devices.
       trackers: of the run; default: none.
+      planes: the store with those of other planes, which training reads too.
     """
 
     def __init__(
@@ -57,13 +59,14 @@ class Fold:
         folder: FoldFolder,
         mesh: Mesh,
         trackers: Tracking | None = None,
+        planes: SeveralPlanes | None = None,
     ) -> None:
         self.settings, self.store, self.splits = settings, store, splits
         self.trackers = trackers or Tracking()
         self.folder, self.mesh, self.title = folder, mesh, fold_title(folder.number)
         self.split = fold_split(splits, store, folder.number)
         self.audit = audit_leakage(store, self.split)
-        self.slices = StageSlices.of(settings, store, splits, folder.number)
+        self.slices = StageSlices.of(settings, store, splits, folder.number, planes)
         self.pretrained = folder.stage("pretrain")
 
     def run(self, mode: str) -> None:
@@ -146,6 +149,9 @@ class Fold:
             unlabelled = f" ({training.unlabelled:,} with scans without labels)"
         task, patch_size = stage.task, stage.options.patch_size
         notes = [*self.slices.left_out_notes(task), self.slices.selection_note(task)]
+        if (planes := self.slices.planes) is not None:
+            names = " and ".join(one.plane for one in planes.stores[1:])
+            notes.append(f"trains on {names} slices of its patients, too")
         for line in filter(None, (*notes, task.cost_note(patch_size))):
             print_line(f"{title}: {line}")
         print_line(
@@ -188,13 +194,14 @@ class Fold:
         """
         task = experiment_config.task(self.settings, name)
         self.slices.check_not_empty(task)
-        all_slices = self.slices.all_training(task)
+        all_slices = self.slices.in_all_planes(task, self.slices.all_training(task))
         options = experiment_config.train_options(self.settings, name, self.folder.number)
         options = dataclasses.replace(
             options,
             steps_per_epoch=options.epoch_length(len(all_slices)),
             keep_last=self.slices.selection(task) == "last",
         )
+        planes = self.slices.planes
         facts = TrainingFacts(
             split_by=self.splits.split_by,
             leaks=self.audit.leaks,
@@ -203,14 +210,15 @@ class Fold:
             store=self.store.fingerprint,
             version=about.__version__,
             plane=self.store.plane,
+            other_planes=tuple(one.plane for one in planes.stores[1:]) if planes else (),
         )
         start = initialisation.Initialisation(
             self.settings, task, self.pretrained, self.mesh, self.title
         )
         return Stage(
             task,
-            self.store,
-            self.slices.training(task),
+            self.slices.training_store,
+            self.slices.in_all_planes(task, self.slices.training(task)),
             self.slices.validation(task),
             options,
             self.folder.stage(name),
@@ -225,18 +233,22 @@ class Fold:
         """The length of a stage and its share of the training set."""
         task = experiment_config.task(self.settings, name)
         options = experiment_config.train_options(self.settings, name, self.folder.number)
-        chosen, all_slices = self.slices.training(task), self.slices.all_training(task)
+        store = self.slices.training_store
+        chosen, all_slices = (
+            self.slices.in_all_planes(task, of_plane)
+            for of_plane in (self.slices.training(task), self.slices.all_training(task))
+        )
         length = options.epoch_length(len(all_slices))
-        bare = ~self.store.labelled[self.store.patient_of[chosen]]
+        bare = ~store.labelled[store.patient_of[chosen]]
         return StageTraining(
-            patients=count_patients(self.store, chosen),
-            of_patients=count_patients(self.store, all_slices),
+            patients=count_patients(store, chosen),
+            of_patients=count_patients(store, all_slices),
             slices=len(chosen),
             of_slices=len(all_slices),
             epochs=options.epochs,
             steps_per_epoch=length,
             steps=options.epochs * length,
-            unlabelled=count_patients(self.store, chosen[bare]),
+            unlabelled=count_patients(store, chosen[bare]),
             selection=self.slices.selection(task),
             held_out=count_patients(self.store, self.slices.held_out(task)),
         )

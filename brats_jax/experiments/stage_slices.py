@@ -21,6 +21,7 @@ from brats_jax.data.selection import (
 )
 from brats_jax.data.splits import Split, Splits, fold_split
 from brats_jax.data.store.reader import Store
+from brats_jax.data.store.several_planes import SeveralPlanes
 from brats_jax.errors import BratsError
 from brats_jax.experiments import config as experiment_config
 from brats_jax.runs.settings import Settings
@@ -44,6 +45,7 @@ class StageSlices:
       store, splits: the data.
       split: the sets of the fold.
       fold: its number.
+      planes: the store with those of other planes, which training reads too; None without them.
     """
 
     settings: Settings
@@ -51,11 +53,36 @@ class StageSlices:
     splits: Splits
     split: Split
     fold: int
+    planes: SeveralPlanes | None = None
 
     @classmethod
-    def of(cls, settings: Settings, store: Store, splits: Splits, fold: int) -> Self:
+    def of(
+        cls,
+        settings: Settings,
+        store: Store,
+        splits: Splits,
+        fold: int,
+        planes: SeveralPlanes | None = None,
+    ) -> Self:
         """The slices of a fold."""
-        return cls(settings, store, splits, fold_split(splits, store, fold), fold)
+        return cls(settings, store, splits, fold_split(splits, store, fold), fold, planes)
+
+    @property
+    def training_store(self) -> Store:
+        """The store that training reads; its first slices are those of `store`."""
+        return self.planes or self.store
+
+    def in_all_planes(self, task: Task, indices: np.ndarray) -> np.ndarray:
+        """Slices of `training_store`: the given ones, and those of their patients in other planes.
+
+        Args:
+          task: of the stage, whose rule chooses among the slices of other planes.
+          indices: int64[n] ascending, of `training` or `all_training`.
+        """
+        if self.planes is None:
+            return indices
+        slices = self.settings.stage(task.name).slices
+        return select_slices(self.planes, self.planes.in_all_planes(indices), slices)
 
     def all_training(self, task: Task) -> np.ndarray:
         """The slices that a stage trains on with all labels and all unlabelled patients."""

@@ -75,15 +75,21 @@ class Ensemble:
       flips: whether to average over flips too (test-time augmentation).
       batch_size: slices at a time; 0 for the default of the device. Rounded up to a multiple of
         the number of devices.
+      plane: of the slices to predict, one that the networks were trained on; '' for the first one.
     """
 
     def __init__(
-        self, members: Sequence[EnsembleMember], *, flips: bool, batch_size: int = 0
+        self,
+        members: Sequence[EnsembleMember],
+        *,
+        flips: bool,
+        batch_size: int = 0,
+        plane: str = "",
     ) -> None:
         self.members = tuple(members)
         self.flips = FLIPS if flips else FLIPS[:1]
         self.mesh = members[0].network.mesh
-        self.plane = members[0].network.meta.record.plane
+        self.plane = plane or members[0].network.meta.record.plane
         if not batch_size:
             batch_size = 8 if jax.default_backend() == "cpu" else 32
         self.batch_size = devices.round_up(batch_size, self.mesh)

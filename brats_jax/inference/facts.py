@@ -29,14 +29,14 @@ def facts_of(
     """
     not_there = {*missing.dropped, *missing.synthetic}
     settings, flips = trained.document.settings, averaged.flips
-    planes = [one.record.plane for one in trained.runs]
+    planes = [plane for one in trained.runs for plane in one.planes]
     facts = {
         "note": without_folders("; ".join(notes)),
         "model": trained.hash,
         "run": trained.title,
         "planes": ", ".join(planes) if set(planes) != {AXIAL} else "",
         "weights": trained.weights.weights_sha256 if trained.weights else "",
-        "predictions averaged": f"{averaged.folds * flips}" + f" ({flips} flips)" * (flips > 1),
+        "predictions averaged": f"{averaged.count}" + f" ({flips} flips)" * (flips > 1),
         "images": display_list([name for name in trained.inputs if name not in not_there]),
         "missing": display_list(missing.dropped),
         "synthetic": display_list(missing.synthetic),

@@ -28,6 +28,7 @@ def load(
     max_case_gb: float = MAX_CASE_GB,
     leave_out: str | Sequence[str] = (),
     synthesise: bool = False,
+    planes: str | Sequence[str] = (),
 ) -> Model:
     """Loads a run (all its complete folds, as an ensemble), one fold of it, or exported weights.
 
@@ -43,6 +44,7 @@ def load(
       max_case_gb: the largest size of a case that is read, unpacked, in 10^9 bytes.
       leave_out: modalities that are not used, even if a case has them.
       synthesise: let the first stage predict what a case lacks, where it can.
+      planes: average over slices of these planes, 'all' for those that the model was trained on.
 
     Raises:
       BratsError: no such run, no complete fold in it, or a checkpoint that cannot be used.
@@ -57,7 +59,7 @@ def load(
     ReadOptions(max_case_gb=max_case_gb)  # refuses other numbers
     if task == "reconstruct" and synthesise:
         raise BratsError("--synthesise is for labels: leave it out, --task=reconstruct predicts it")
-    trained = open_models(path, task, devices.data_mesh(), calibrated=calibrated)
+    trained = open_models(path, task, devices.data_mesh(), calibrated=calibrated, planes=planes)
     if synthesise and trained.others:
         raise BratsError("--synthesise needs the first stage of one run: give one --checkpoint")
     synthesiser = open_synthesiser(path, trained, tta, batch_size) if synthesise else None

@@ -312,8 +312,9 @@ class Model:
 
     @property
     def averaged(self) -> Averaged:
-        """The predictions in the average: folds and flips."""
-        return Averaged(len(self.ensemble.members), len(self.ensemble.flips))
+        """The predictions in the average: folds, flips and planes."""
+        folds = sum(len(one.members) for one in self.trained.runs)
+        return Averaged(folds, len(self.ensemble.flips), self.trained.chosen_planes)
 
     def sidecar_fields(self, scan: Scan) -> dict[str, Any]:
         """The fields of every sidecar: the case, the program, the model and its settings."""

@@ -1,9 +1,9 @@
-"""Several runs as one model: each predicts in the plane of its slices, and the mean decides.
+"""Several runs or planes as one model: each predicts by itself, and the mean decides.
 
-    p(voxel) = mean over runs r of p_r(voxel)
+    p(voxel) = mean over runs and planes r of p_r(voxel)
 
-where p_r is the mean over the folds and flips of one run (`inference.ensemble`), back in axial
-slices. Every run counts alike, whatever the number of its folds.
+where p_r is the mean over the folds and flips of one run in slices of one plane
+(`inference.ensemble`), back in axial slices. Each counts alike, whatever the number of folds.
 
 Reference: Roth et al. 2014 and its successors average views of three orthogonal planes ("2.5D"),
 https://arxiv.org/abs/1406.2639
@@ -23,6 +23,8 @@ from brats_jax.inference.ensemble import Ensemble, SliceLabels, decision
 from brats_jax.inference.located import open_model
 from brats_jax.inference.trained_run import EnsembleMember, TrainedRun
 from brats_jax.runs.folder import STAGE_OF_TASK
+
+ALL_PLANES = "all"
 
 
 class EnsembleOfRuns:
@@ -79,7 +81,7 @@ class EnsembleOfRuns:
 
     def reconstruct(self, images: np.ndarray) -> np.ndarray:
         """Always raises BratsError: first stages are not averaged (`open_models` refuses them)."""
-        raise BratsError("several runs are averaged for --task=segment alone: give one")
+        raise BratsError("several runs or planes are averaged for --task=segment alone: give one")
 
     def _decided(self, mean: jax.Array, *, details: bool) -> dict[str, jax.Array]:
         """The `decision` of mean outputs float32[H, W, K]."""
@@ -90,7 +92,11 @@ def ensemble_of(
     trained: TrainedRun, *, flips: bool, batch_size: int = 0
 ) -> Ensemble | EnsembleOfRuns:
     """The networks of a model, ready to predict; arguments as of `Ensemble`."""
-    each = [Ensemble(one.members, flips=flips, batch_size=batch_size) for one in trained.runs]
+    each = [
+        Ensemble(one.members, flips=flips, batch_size=batch_size, plane=plane)
+        for one in trained.runs
+        for plane in one.planes
+    ]
     return EnsembleOfRuns(each) if len(each) > 1 else each[0]
 
 
@@ -101,15 +107,18 @@ def open_models(
     *,
     calibrated: bool = False,
     dtype: str | None = None,
+    planes: str | Sequence[str] = (),
 ) -> TrainedRun:
     """Opens one model as `located.open_model` does, or several that are averaged.
 
     Args:
       path: a path or name, or several with commas between them.
       task_name, mesh, calibrated, dtype: as of `trained_run.open_run`.
+      planes: the planes to average over, 'all' for those of the training; (): the first of them.
 
     Raises:
-      BratsError: as of `open_model`; `path` is no path; or runs that cannot be averaged.
+      BratsError: as of `open_model`; `path` is no path; runs that cannot be averaged; or a plane
+        whose slices the model was not trained on.
     """
     if not isinstance(path, str | os.PathLike):
         raise BratsError(
@@ -118,7 +127,8 @@ def open_models(
         )
     names = [name for name in os.fspath(path).split(",") if name]
     if len(names) < 2 or Path(path).exists():
-        return open_model(path, task_name, mesh, calibrated=calibrated, dtype=dtype)
+        opened = [open_model(path, task_name, mesh, calibrated=calibrated, dtype=dtype)]
+        return averaged_model([with_planes(one, planes) for one in opened])
     if task_name != next(iter(STAGE_OF_TASK)):
         raise BratsError(
             f"--checkpoint={os.fspath(path)}: several runs are averaged for --task=segment alone: "
@@ -127,7 +137,27 @@ def open_models(
     opened = [
         open_model(name, task_name, mesh, calibrated=calibrated, dtype=dtype) for name in names
     ]
-    return averaged_model(opened)
+    return averaged_model([with_planes(one, planes) for one in opened])
+
+
+def with_planes(trained: TrainedRun, planes: str | Sequence[str]) -> TrainedRun:
+    """The same run, to predict in slices of these planes; arguments and errors of `open_models`."""
+    names = planes.split(",") if isinstance(planes, str) else [str(name) for name in planes]
+    chosen = tuple(dict.fromkeys(name for name in names if name))
+    known = trained.record.planes
+    if chosen == (ALL_PLANES,):
+        chosen = known
+    unknown = [name for name in chosen if name not in known]
+    if unknown:
+        raise BratsError(
+            f"--planes={','.join(names)}: {trained.place} was trained on {' and '.join(known)} "
+            f"slices; give {ALL_PLANES}, or some of these; config.data.other_planes trains on more"
+        )
+    if len(chosen) > 1 and not trained.segments:
+        raise BratsError(
+            f"--planes={','.join(names)}: planes are averaged for --task=segment alone: give one"
+        )
+    return dataclasses.replace(trained, chosen_planes=() if chosen == known[:1] else chosen)
 
 
 def averaged_model(opened: Sequence[TrainedRun]) -> TrainedRun:
@@ -137,6 +167,8 @@ def averaged_model(opened: Sequence[TrainedRun]) -> TrainedRun:
       BratsError: the same networks twice, other outputs, or another normalisation.
     """
     first, *others = opened
+    if not others:
+        return first
     hashes = [member.hash for one in opened for member in one.members]
     # Exported weights are rounded, which changes their hash.
     origins = [

@@ -147,10 +147,9 @@ def _unreadable(path: Path) -> str:
 
 
 def _row(sidecar: SegmentationSidecar, volumes: dict[str, VolumeRange]) -> dict[str, Any]:
-    averaged = sidecar.averaged
     row: dict[str, Any] = {
         "case": csv_cell(sidecar.case),
-        "predictions": averaged.folds * averaged.flips,
+        "predictions": sidecar.averaged.count,
     }
     for name in MEASURED:
         volume = volumes[name]

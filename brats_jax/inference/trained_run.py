@@ -75,6 +75,7 @@ class TrainedRun:
       notes: warnings for the user, one line each.
       weights: of exported weights their config.json; None for a run.
       others: further runs whose predictions are averaged with this one's; see `several_runs`.
+      chosen_planes: the planes that predictions are averaged over; (): the one of `record` alone.
     """
 
     run: Path
@@ -86,6 +87,7 @@ class TrainedRun:
     notes: tuple[str, ...]
     weights: WeightsDocument | None = None
     others: tuple["TrainedRun", ...] = ()
+    chosen_planes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -101,6 +103,11 @@ class TrainedRun:
     def runs(self) -> tuple["TrainedRun", ...]:
         """This run and the others."""
         return (self, *self.others)
+
+    @property
+    def planes(self) -> tuple[str, ...]:
+        """The planes in which this run predicts, without the others."""
+        return self.chosen_planes or (self.record.plane,)
 
     @property
     def title(self) -> str:

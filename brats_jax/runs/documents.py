@@ -170,6 +170,7 @@ class TrainingFacts(Part):
       store: its fingerprint.
       version: of this program.
       plane: of the slices, one of `data.planes.PLANES`.
+      other_planes: those whose slices it was trained on as well.
     """
 
     split_by: str | None = None
@@ -179,6 +180,12 @@ class TrainingFacts(Part):
     store: str | None = None
     version: str | None = None
     plane: str = AXIAL
+    other_planes: tuple[str, ...] = ()
+
+    @property
+    def planes(self) -> tuple[str, ...]:
+        """All planes that it was trained on, that of `plane` first."""
+        return (self.plane, *self.other_planes)
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
@@ -188,8 +195,11 @@ class TrainingFacts(Part):
           ValueError: as in `Part`; another plane, or no size of a slice.
         """
         facts = super().from_json(document)
-        if facts.plane not in PLANES:
-            raise ValueError(f"'plane' is '{facts.plane}'; valid: {', '.join(PLANES)}")
+        for plane in facts.planes:
+            if plane not in PLANES:
+                raise ValueError(f"'plane' is '{plane}'; valid: {', '.join(PLANES)}")
+        if len({*facts.planes}) < len(facts.planes):
+            raise ValueError("'other_planes' names a plane twice")
         shape = facts.slice_shape
         if shape is not None and not (len(shape) == 2 and min(shape) > 0):
             raise ValueError("'slice_shape' is no height and width")

@@ -135,6 +135,7 @@ class DataSettings(Part):
     label_patients: Annotated[int, at_least(0), ADDED] = 0
     selection: Annotated[str, one_of(SELECTIONS), ADDED] = SELECTIONS[0]
     training_only: Annotated[str, ADDED] = ""  # names or patterns, with commas
+    other_planes: Annotated[str, PATH, ADDED] = ""  # stores, with commas
 
 
 @dataclass(frozen=True)

@@ -86,4 +86,4 @@ def without_paths(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: reduced(value, key) for key, value in config.items()}
 
 
-_PATHS_OF_THE_MACHINE = ("data.store", "pretrain.run", "compilation_cache")
+_PATHS_OF_THE_MACHINE = ("data.store", "data.other_planes", "pretrain.run", "compilation_cache")

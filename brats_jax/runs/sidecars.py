@@ -49,10 +49,19 @@ class ModelFacts(Part):
 
 @dataclass(frozen=True)
 class Averaged(Part):
-    """The predictions that are averaged: folds times flips."""
+    """The predictions that are averaged: folds times flips, in each of the planes.
+
+    `planes` is empty where each run predicts in the one plane that its slices were trained in.
+    """
 
     folds: int
     flips: int
+    planes: tuple[str, ...] = ()
+
+    @property
+    def count(self) -> int:
+        """Their number."""
+        return self.folds * self.flips * max(1, len(self.planes))
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ class StoreFacts(Part):
       patients: numbers of scans and persons, 'labelled', 'labelled_persons' and so on, by
         `data.store.summary.count_kinds`; empty where all have labels and all modalities.
       plane: of the slices, one of `data.planes.PLANES`.
+      other_planes: by plane the fingerprint of each further store that training reads.
     """
 
     fingerprint: str
@@ -25,3 +26,4 @@ class StoreFacts(Part):
     normalisation: str
     patients: dict[str, int] = field(default_factory=dict)
     plane: str = AXIAL
+    other_planes: dict[str, str] = field(default_factory=dict)

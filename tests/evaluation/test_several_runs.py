@@ -22,18 +22,19 @@ def test_held_out_patients_are_scored_alike_in_every_plane(plane_runs):
         [RunFolder(plane_runs[p]) for p in ("axial", "coronal")], data_mesh()
     )
     assert several_runs.common_folds(opened) == [0]
-    labels = several_runs.predict(opened, ("A", "C"), 0, tta=False)
+    labels = several_runs.predict(opened, 0, tta=False)
     found = several_runs.tally(labels, tolerance_mm=1.0)
-    assert list(found) == ["A", "C", several_runs.MEAN]
+    a, c = (str(plane_runs[plane]) for plane in ("axial", "coronal"))
+    assert list(found) == [a, c, several_runs.MEAN]
     one, tested = opened[1], set(opened[0].splits.folds[0])
     test = fold_split(one.splits, one.store, 0).test
     alone = score_segmentation(one.trained.members[0].network, one.store, test, 8, 1.0)
-    assert set(found["C"].slices.patients) == tested == set(alone.slices.patients)
+    assert set(found[c].slices.patients) == tested == set(alone.slices.patients)
     for name in ("surfels", "lesions"):
-        np.testing.assert_allclose(getattr(found["C"], name), getattr(alone, name), rtol=1e-5)
-    total = found["C"].counts.sum(axis=0)
+        np.testing.assert_allclose(getattr(found[c], name), getattr(alone, name), rtol=1e-5)
+    total = found[c].counts.sum(axis=0)
     np.testing.assert_array_equal(total, alone.counts.sum(axis=0))
-    assert (found[several_runs.MEAN].counts != found["A"].counts).any()
+    assert (found[several_runs.MEAN].counts != found[a].counts).any()
 
 
 def test_runs_with_other_splits_or_stores_are_not_scored_together(plane_runs, tmp_path):

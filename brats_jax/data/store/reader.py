@@ -174,6 +174,14 @@ class Store:
         """Flat positions row * W + column of all tumour pixels; see `tumour_offsets`."""
         return self._maps[self.manifest.tumour_pixels].array
 
+    def tumour_positions(self, numbers: np.ndarray) -> np.ndarray:
+        """Flat positions row * W + column of tumour pixels by their numbers: int64[n].
+
+        Args:
+          numbers: int64[n]; slice i owns `tumour_offsets`[i] to `tumour_offsets`[i + 1] - 1.
+        """
+        return self.tumour_pixels[numbers].astype(np.int64)
+
     @property
     def fingerprint(self) -> str:
         """Hash of the store's arrays: independent of folder, time and source path."""

@@ -2,9 +2,11 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
+from plane_examples import PHANTOM
 from unlabelled_examples import made_cases, source_of
 
 from brats_jax.data.planes import PLANES, slices_along
@@ -12,25 +14,15 @@ from brats_jax.data.splits import make_splits
 from brats_jax.data.store.other_planes import in_plane
 from brats_jax.data.store.prepare import prepare
 from brats_jax.data.store.reader import Store
+from brats_jax.data.store.several_planes import open_planes
 from brats_jax.errors import BratsError
 from brats_jax.evaluation.panels import slices_to_draw
 from brats_jax.evaluation.slices import voxel_spacing_mm
 
-PHANTOM = {"patients": 5, "seed": 0, "shape": (16, 32, 24), "workers": 1}
-
-
-@pytest.fixture(scope="module")
-def stores(tmp_path_factory):
-    """By plane, a store of the same five phantoms."""
-    folder = tmp_path_factory.mktemp("planes")
-    for plane in PLANES:
-        prepare("phantom", folder / plane, normalisation="volume", plane=plane, **PHANTOM)
-    return {plane: Store.open(folder / plane) for plane in PLANES}
-
 
 @pytest.mark.parametrize("plane", PLANES[1:])
-def test_images_and_labels_are_those_of_the_axial_store(stores, plane):
-    axial, other = stores["axial"], stores[plane]
+def test_images_and_labels_are_those_of_the_axial_store(plane_stores, plane):
+    axial, other = plane_stores["axial"], plane_stores[plane]
     assert other.plane == plane and other.patients == axial.patients
     for patient in axial.patients:
         images, labels = axial.read(np.array(axial.slices_of(patient)))
@@ -46,32 +38,35 @@ def test_images_and_labels_are_those_of_the_axial_store(stores, plane):
     np.testing.assert_array_equal(other.has_tumour[:slices], tumour.any(axis=(1, 2)))
 
 
-def test_pictures_are_drawn_of_axial_slices_alone(stores):
+def test_pictures_are_drawn_of_axial_slices_alone(plane_stores):
     """They mark the patient's right and left."""
-    drawn = {p: len(slices_to_draw(s, np.flatnonzero(s.has_tumour), 2)) for p, s in stores.items()}
+    drawn = {
+        plane: len(slices_to_draw(store, np.flatnonzero(store.has_tumour), 2))
+        for plane, store in plane_stores.items()
+    }
     assert drawn == {"axial": 2, "coronal": 0, "sagittal": 0}
 
 
-def test_patients_are_split_alike_in_every_plane(stores):
-    digests = {make_splits(store, num_folds=3).digest for store in stores.values()}
+def test_patients_are_split_alike_in_every_plane(plane_stores):
+    digests = {make_splits(store, num_folds=3).digest for store in plane_stores.values()}
     assert len(digests) == 1
 
 
-def test_spacing_follows_the_plane_and_voxels_that_are_no_cubes_are_noted(stores):
-    name = stores["axial"].patients[0]
-    x, y, z = stores["axial"].case(name).spacing_mm
+def test_spacing_follows_the_plane_and_voxels_that_are_no_cubes_are_noted(plane_stores):
+    name = plane_stores["axial"].patients[0]
+    x, y, z = plane_stores["axial"].case(name).spacing_mm
     assert len({x, y, z}) == 3
-    found = {plane: voxel_spacing_mm(store, name) for plane, store in stores.items()}
+    found = {plane: voxel_spacing_mm(store, name) for plane, store in plane_stores.items()}
     assert found == {"axial": (x, y, z), "coronal": (x, z, y), "sagittal": (y, z, x)}
-    assert not stores["axial"].case(name).notes
-    (note,) = stores["coronal"].case(name).notes
+    assert not plane_stores["axial"].case(name).notes
+    (note,) = plane_stores["coronal"].case(name).notes
     assert note.startswith(f"coronal slices, {y:g} mm apart, have pixels of {x:g} x {z:g} mm")
 
 
-def test_the_manifest_names_another_plane_alone(stores):
+def test_the_manifest_names_another_plane_alone(plane_stores):
     documents = {
         plane: json.loads((store.path / "manifest.json").read_text())
-        for plane, store in stores.items()
+        for plane, store in plane_stores.items()
     }
     assert "plane" not in documents["axial"] and "plane" not in documents["axial"]["settings"]
     assert documents["coronal"]["plane"] == documents["coronal"]["settings"]["plane"] == "coronal"
@@ -90,8 +85,9 @@ def test_what_cannot_be_cut_is_refused_before_anything_is_written(tmp_path, opti
     assert not (tmp_path / "store").exists()
 
 
-def test_a_store_keeps_its_plane(stores, tmp_path):
-    path = stores["coronal"].path
+def test_a_store_keeps_its_plane(plane_stores, tmp_path):
+    path = tmp_path / "coronal"
+    shutil.copytree(plane_stores["coronal"].path, path)
     with pytest.raises(BratsError, match="plane was coronal, now axial"):
         prepare("phantom", path, normalisation="volume", **PHANTOM)
     case = dataclasses.replace(made_cases(1)[0], patient="new")
@@ -102,6 +98,9 @@ def test_a_store_keeps_its_plane(stores, tmp_path):
     prepare(["phantom", more], path, add=True, **PHANTOM)
     grown = Store.open(path)
     assert grown.plane == "coronal" and len(grown.slices_of("new")) == 24
+    # Beside a store that has not grown it is taken as it was.
+    _, beside = open_planes(plane_stores["axial"], [path]).stores
+    assert beside.fingerprint == plane_stores["coronal"].fingerprint
 
 
 def test_a_volume_that_lacks_slices_is_refused():

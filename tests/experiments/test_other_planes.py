@@ -1,0 +1,130 @@
+"""A training that also reads slices of other planes, and the predictions that it allows."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from experiment_examples import config_of
+
+from brats_jax import inference
+from brats_jax.data.planes import PLANES
+from brats_jax.data.store.reader import Store
+from brats_jax.errors import BratsError
+from brats_jax.evaluation import several_runs
+from brats_jax.experiments import experiment
+from brats_jax.runs import checkpoints
+from brats_jax.runs.documents import RunConfig, StageTraining
+from brats_jax.runs.folder import RunFolder
+from brats_jax.runtime.devices import data_mesh
+from brats_jax.runtime.document import read_document
+
+pytestmark = pytest.mark.usefixtures("shallow")
+
+
+@pytest.fixture(scope="module")
+def copies(plane_stores, tmp_path_factory):
+    """Stores that may be removed, by plane."""
+    folder = tmp_path_factory.mktemp("stores")
+    for plane, store in plane_stores.items():
+        shutil.copytree(store.path, folder / plane)
+    return {plane: folder / plane for plane in PLANES}
+
+
+@pytest.fixture(scope="module")
+def config(copies, compiled_programs):
+    return config_of(
+        Store.open(copies["axial"]),
+        compiled_programs,
+        ssl=False,
+        data__other_planes=f"{copies['coronal']},{copies['sagittal']}",
+        data__patch_size=16,
+        data__test_fraction=0.0,
+        segment__epochs=1,
+        segment__steps_per_epoch=0,
+        evaluation__panels=0,
+    )
+
+
+@pytest.fixture(scope="module")
+def run(config, tmp_path_factory, shallow):
+    folder = tmp_path_factory.mktemp("run") / "run"
+    experiment.run(config, folder)
+    return RunFolder(folder)
+
+
+def test_training_reads_the_slices_of_its_patients_in_every_plane(run, plane_stores):
+    fold = run.fold(0)
+    training = read_document(fold.stage("segment").training_json, StageTraining)
+    tested = json.loads(run.splits_json.read_text())["folds"][0]
+    expected = 0
+    for store in plane_stores.values():
+        of_training = ~np.isin(np.array(store.subjects)[store.patient_of], tested)
+        expected += int((store.has_tumour & of_training).sum())
+    assert training.slices == training.of_slices == expected
+    assert training.patients == 5 - len(tested)
+    assert training.steps_per_epoch == expected // 4  # an epoch is a pass over all of them
+    record = checkpoints.read_meta(fold.stage("segment").best).record
+    assert record.planes == PLANES and record.slice_shape == (32, 24)
+    rows = json.loads(run.summary_json.read_text())["rows"]
+    patients = {row["count"] for row in rows if row["convention"] == "brats2020"}
+    assert patients == {len(tested)}  # a patient is tested once, in axial slices
+
+
+def test_it_goes_on_with_the_same_stores_and_is_evaluated_without(run, config, copies, capsys):
+    started = read_document(run.config_json, RunConfig).store
+    assert set(started.other_planes) == {"coronal", "sagittal"}
+    experiment.run(config, run.path)
+    assert "fold 0 segment: complete, skipped" in capsys.readouterr().out
+    fewer = config.copy_and_resolve_references()
+    fewer.data.other_planes = str(copies["coronal"])
+    with pytest.raises(BratsError, match="started with other slices of the sagittal plane"):
+        experiment.run(fewer, run.path)
+    away = copies["sagittal"].rename(copies["sagittal"].with_name("away"))
+    try:
+        experiment.run(config, run.path, "evaluate")
+        with pytest.raises(BratsError, match="there is no store at"):
+            experiment.run(config, run.path)
+    finally:
+        away.rename(copies["sagittal"])
+
+
+def test_a_split_by_slice_is_refused(config, tmp_path):
+    by_slice = config.copy_and_resolve_references()
+    by_slice.data.split_by = "slice"
+    with pytest.raises(BratsError, match=r"other_planes with config\.data\.split_by=slice"):
+        experiment.run(by_slice, tmp_path / "run")
+
+
+def test_one_network_predicts_in_every_plane_and_the_mean_decides(run, plane_stores):
+    store = plane_stores["axial"]
+    images, _ = store.read(np.array(store.slices_of(store.patients[0])))
+    alone = [inference.load(run.path, planes=[plane]).ensemble for plane in PLANES]
+    each = [one.mean_outputs(images)[0] for one in alone]
+    assert not np.allclose(each[0], each[1], atol=1e-3)
+    model = inference.load(run.path, planes="all")
+    assert model.ensemble.size == 3 and model.averaged.to_json()["planes"] == [*PLANES]
+    mean, views = model.ensemble.mean_outputs(images)
+    np.testing.assert_allclose(mean, np.mean(each, axis=0), atol=1e-6)
+    assert views.shape == (3, *images.shape[:3])
+    # Without a choice, and with that of the store's plane, it is one prediction as of any run.
+    default = inference.load(run.path)
+    np.testing.assert_array_equal(default.ensemble.mean_outputs(images)[0], each[0])
+    assert default.averaged == inference.load(run.path, planes="axial").averaged
+    assert default.trained.hash == model.trained.hash
+
+
+def test_planes_that_the_network_does_not_know_are_refused(run, plane_runs):
+    with pytest.raises(BratsError, match=r"oblique: .* trained on axial and coronal and sagittal"):
+        inference.load(run.path, planes="axial,oblique")
+    with pytest.raises(BratsError, match="was trained on coronal slices; give all, or some of"):
+        inference.load(plane_runs["coronal"], planes="axial")
+
+
+def test_a_run_is_scored_in_each_of_its_planes_and_in_their_mean(run):
+    opened = several_runs.open_runs([run], data_mesh(), "all")
+    assert [one.plane for one in opened] == [*PLANES]
+    found = several_runs.predict(opened, 0, tta=False)
+    assert list(found.predicted) == [*(f"{run.path} ({p})" for p in PLANES), several_runs.MEAN]
+    with pytest.raises(BratsError, match="several planes of one"):
+        several_runs.open_runs([run], data_mesh())
