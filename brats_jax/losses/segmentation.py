@@ -1,4 +1,4 @@
-"""Training losses: pure functions of logits and labels, and one table of names.
+"""Losses of the segmentation: pure functions of logits and labels, and one table of names.
 
 Logits are [B, H, W, K] in any floating type and computed in float32 or wider; labels are integers
 [B, H, W] from 0 to K - 1. With `regions`, K sets of labels that may overlap, channel k is the
@@ -19,14 +19,11 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Integer
 
 from brats_jax.errors import BratsError
-from brats_jax.metrics import image
+from brats_jax.losses.means import Scalar, at_least_float32, weighted_mean
 
 Logits = Float[Array, "b h w k"]
 Labels = Integer[Array, "b h w"]
 Regions = Sequence[Sequence[int]] | None
-Scalar = Float[Array, ""]
-Images = Float[Array, "b h w c"]
-Weights = Float[Array, "..."] | None
 
 SMOOTH = 1e-5  # MONAI's; the term of a class that is in neither truth nor prediction is then 0
 
@@ -38,15 +35,16 @@ def cross_entropy(
 
         mean over pixels of -log p_t
 
-    with p_t the softmax probability of the true class; of regions, averaged over them too, the
-    sigmoid's probability of being where the pixel is, inside or outside (binary cross-entropy).
+    with p_t the softmax probability of the true class. With regions, p_t is the sigmoid of the
+    region's score for a pixel inside the region, and 1 minus it for a pixel outside (binary
+    cross-entropy), and the mean runs over the regions as well.
 
     Args:
       logits: scores before softmax.
       labels: true classes.
       regions: see the module.
       smoothing: share s of the target that is spread evenly over the K classes,
-        (1 - s) y + s / K; of a region over inside and outside.
+        (1 - s) y + s / K; with regions over inside and outside, (1 - s) y + s / 2.
 
     Reference: Szegedy et al. 2016 (label smoothing), https://arxiv.org/abs/1512.00567
     """
@@ -92,12 +90,12 @@ def dice_loss(
     Isensee et al. 2021, https://doi.org/10.1038/s41592-020-01008-z
     """
     if regions is None:
-        probabilities = jax.nn.softmax(_at_least_float32(logits))
+        probabilities = jax.nn.softmax(at_least_float32(logits))
         truth = jax.nn.one_hot(labels, logits.shape[-1], dtype=probabilities.dtype)
         if not include_background:
             probabilities, truth = probabilities[..., 1:], truth[..., 1:]
     else:
-        probabilities = jax.nn.sigmoid(_at_least_float32(logits))
+        probabilities = jax.nn.sigmoid(at_least_float32(logits))
         truth = _inside(labels, regions, probabilities.dtype)
     axes = (0, 1, 2) if pooled else (1, 2)
     overlap = (probabilities * truth).sum(axes)
@@ -231,92 +229,6 @@ def deeply_supervised(
     return total / weights
 
 
-def mse(prediction: Images, target: Images, weight: Weights = None) -> Scalar:
-    """Mean squared error over all pixels, or over those that count, in float32.
-
-        sum w (p - t)^2 / sum w
-
-    Args:
-      prediction, target: images of one shape.
-      weight: 0 or 1, of a shape that broadcasts to theirs; None: 1 everywhere. Where all are 0 the
-        loss is 0.
-
-    Raises:
-      ValueError: shapes differ; broadcasting would hide that.
-    """
-    return weighted_mean(jnp.square(_difference(prediction, target)), weight)
-
-
-def l1(prediction: Images, target: Images, weight: Weights = None) -> Scalar:
-    """Mean absolute error over all pixels, or over those that count; see `mse`."""
-    return weighted_mean(jnp.abs(_difference(prediction, target)), weight)
-
-
-def l1_ssim(prediction: Images, target: Images, weight: Weights = None) -> Scalar:
-    """Structural dissimilarity and absolute error, over all pixels or over those that count.
-
-        0.84 (1 - SSIM) + 0.16 mean |p - t|
-
-    SSIM has windows of 7 x 7 and the intensity range of each target (maximum - minimum). A window
-    counts where its centre does, and reaches beyond it. The optimum of `mse` has less contrast
-    than the truth wherever the input does not decide the target; that of SSIM has the truth's.
-
-    Args:
-      prediction, target: images of one shape, each side at least 7.
-      weight: see `mse`.
-
-    Raises:
-      ValueError: shapes differ.
-
-    Reference: Zhao et al. 2017, https://arxiv.org/abs/1511.08861, whose SSIM has several scales.
-    """
-    error = jnp.abs(_difference(prediction, target))
-    every = jnp.ones(()) if weight is None else weight
-    windows, centres = ssim_of_windows(prediction, target, every)
-    return 0.84 * weighted_mean(1 - windows, centres) + 0.16 * weighted_mean(error, weight)
-
-
-def ssim_of_windows(
-    prediction: Images, target: Images, weight: jax.Array
-) -> tuple[Float[Array, "n h w"], Float[Array, "n h w"]]:
-    """SSIM of each window and the weight of its centre, [B * C, H - 6, W - 6]; see `l1_ssim`."""
-    x, y = _channels_as_images(prediction), _channels_as_images(target)
-    ranges = jnp.max(y, axis=(1, 2)) - jnp.min(y, axis=(1, 2))
-    windows = image.ssim_map(x, y, jnp.where(ranges > 0, ranges, 1.0))
-    weight = _channels_as_images(jnp.broadcast_to(weight, target.shape))
-    return windows, image.window_centres(weight)
-
-
-def _channels_as_images(images: Images) -> Float[Array, "n h w"]:
-    moved = jnp.moveaxis(_at_least_float32(images), -1, 1)
-    return moved.reshape(-1, *moved.shape[2:])
-
-
-def weighted_mean(values: Images, weight: Weights = None) -> Scalar:
-    """Mean of the values that count; 0 where none does. See `mse`."""
-    if weight is None:
-        return values.mean()
-    weight = jnp.broadcast_to(weight, values.shape)
-    total = weight.sum()
-    return (values * weight).sum() / jnp.where(total > 0, total, 1.0)
-
-
-def _difference(prediction: Images, target: Images) -> Images:
-    if prediction.shape != target.shape:
-        raise ValueError(f"loss of shapes {prediction.shape} and {target.shape}")
-    return _at_least_float32(prediction) - _at_least_float32(target)
-
-
-# Losses of the first stage. Those named 'brain_' have weight 0 outside the brain.
-RECONSTRUCTION_LOSSES: dict[str, Callable[[Images, Images, Weights], Scalar]] = {
-    "mse": mse,
-    "l1": l1,
-    "brain_mse": mse,
-    "brain_ssim": l1_ssim,
-}
-
-BRAIN_LOSSES = frozenset(name for name in RECONSTRUCTION_LOSSES if name.startswith("brain_"))
-
 SEGMENTATION_LOSSES: dict[str, Callable[..., Scalar]] = {
     "dice_ce": dice_ce,
     "dice_focal": dice_focal,
@@ -367,17 +279,13 @@ def get_segmentation_loss(
     return functools.partial(loss, regions=regions, smoothing=smoothing)
 
 
-def _at_least_float32(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
-
-
 def _cross_entropy_of_pixels(
     logits: Logits, labels: Labels, regions: Regions, smoothing: float = 0.0
 ) -> Float[Array, "b h w *k"]:
-    """Of each pixel; with regions, of each pixel and region."""
+    """Cross-entropy of each pixel [B, H, W]; with regions, of each pixel and region."""
     import optax  # here, so that a prediction does not load it
 
-    logits = _at_least_float32(logits)
+    logits = at_least_float32(logits)
     truth = _targets(labels, logits, regions, smoothing)
     if regions is not None:
         return optax.sigmoid_binary_cross_entropy(logits, truth)
@@ -414,7 +322,7 @@ def _smoothed_focal(
     regions: Regions,
     smoothing: float,
 ) -> Scalar:
-    logits = _at_least_float32(logits)
+    logits = at_least_float32(logits)
     shares = _targets(labels, logits, regions, smoothing)
     weights = jnp.ones((), logits.dtype) if alpha is None else jnp.asarray(alpha, logits.dtype)
     if regions is None:
