@@ -108,7 +108,7 @@ def _main() -> None:
     else:
         from brats_jax.evaluation.stated_scores import cleaning_of, scores_of
         from brats_jax.inference import weights_writer
-        from brats_jax.runs.weights_document import CardOptions
+        from brats_jax.runs.documents.weights import CardOptions
 
         others = [Path(path) for path in _SCORES.value or ()]
         cleaning, notes = cleaning_of(trained, others)
@@ -161,7 +161,7 @@ def _verify() -> None:
     if _OUTPUT.value is None or _CHECKPOINT.value is not None:
         raise BratsError("give --output=DIR alone with --verify")
     from brats_jax.inference import exported, weights_reader
-    from brats_jax.runs.weights_document import WeightsFolder
+    from brats_jax.runs.documents.weights import WeightsFolder
 
     weights = WeightsFolder(Path(_OUTPUT.value))
     compared = weights_reader.verify(weights) if weights.exists else []

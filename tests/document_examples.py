@@ -8,12 +8,6 @@ from typing import Any
 import numpy as np
 
 from brats_jax.runs.axes import Axes
-from brats_jax.runs.cleaning_document import (
-    CleanedFold,
-    CleanedScores,
-    FittedCleaning,
-    FittedSizes,
-)
 from brats_jax.runs.documents import (
     CellRecord,
     EvaluatedCheckpoint,
@@ -22,6 +16,12 @@ from brats_jax.runs.documents import (
     StageResult,
     StageTraining,
     TallyHead,
+)
+from brats_jax.runs.documents.cleaning import (
+    CleanedFold,
+    CleanedScores,
+    FittedCleaning,
+    FittedSizes,
 )
 from brats_jax.runs.store_facts import StoreFacts
 

@@ -9,8 +9,8 @@ from brats_jax.data.modalities import MODALITIES
 from brats_jax.data.subsets import SUBSETS
 from brats_jax.evaluation.subset_scores import with_subset
 from brats_jax.runs.documents import EvaluatedCheckpoint
+from brats_jax.runs.documents.subsets import SubsetEvaluation, SubsetFiles
 from brats_jax.runs.folder import RunFolder
-from brats_jax.runs.subsets_document import SubsetEvaluation, SubsetFiles
 
 
 def document_of(**changes) -> SubsetEvaluation:

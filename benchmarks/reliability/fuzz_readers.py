@@ -235,7 +235,7 @@ def _readers_of_outputs(folder: Path) -> list[Reader]:
     from brats_jax import inference
     from brats_jax.inference.sidecars import table_of, write_table
     from brats_jax.inference.stablehlo import write as write_export
-    from brats_jax.runs.export_document import ExportDocument
+    from brats_jax.runs.documents.export import ExportDocument
     from brats_jax.runs.folder import PredictionFolder
     from brats_jax.runs.sidecars import SegmentationSidecar
     from brats_jax.training.encoder_weights import read_safetensors

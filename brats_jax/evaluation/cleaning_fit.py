@@ -27,14 +27,14 @@ from brats_jax.evaluation.slices import predicted_labels, voxel_spacing_mm
 from brats_jax.inference.postprocess import Cleaning, tumour_components
 from brats_jax.inference.trained_run import EnsembleMember, TrainedRun
 from brats_jax.metrics import overlap, surface
-from brats_jax.runs.cleaning_document import (
+from brats_jax.runs.documents import CROSS_VALIDATION, TEST_SET
+from brats_jax.runs.documents.cleaning import (
     INVENTED_ET_ML,
     CleanedFold,
     CleanedScores,
     FittedCleaning,
     FittedSizes,
 )
-from brats_jax.runs.documents import CROSS_VALIDATION, TEST_SET
 from brats_jax.runs.folder import RunFolder
 from brats_jax.runtime import devices
 from brats_jax.runtime.console import progress_bar

@@ -11,11 +11,11 @@ from brats_jax.errors import BratsError
 from brats_jax.evaluation.summary import average
 from brats_jax.inference.chosen_cleaning import fitted_sizes
 from brats_jax.inference.trained_run import TrainedRun
-from brats_jax.runs.cleaning_document import FittedCleaning, FittedSizes
 from brats_jax.runs.documents import Evaluation, FoldsScore, RunConfig, StageResult
+from brats_jax.runs.documents.cleaning import FittedCleaning, FittedSizes
+from brats_jax.runs.documents.weights import StatedScores
 from brats_jax.runs.folder import STAGE_OF_TASK, RunFolder, locate_fold
-from brats_jax.runs.settings_document import differences
-from brats_jax.runs.weights_document import StatedScores
+from brats_jax.runs.settings_comparison import differences
 from brats_jax.runtime.document import read_document, read_if_readable, read_if_there
 
 _REGIONS = ("WT", "TC", "ET")

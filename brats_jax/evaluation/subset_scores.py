@@ -9,7 +9,7 @@ import numpy as np
 from brats_jax.data.modalities import REGIONS
 from brats_jax.data.subsets import Subset, subset_name, subsets_of
 from brats_jax.metrics import overlap
-from brats_jax.runs.subsets_document import SubsetCounts, SubsetEvaluation
+from brats_jax.runs.documents.subsets import SubsetCounts, SubsetEvaluation
 from brats_jax.runtime.text import csv_cell
 
 CONVENTION = "brats2020"

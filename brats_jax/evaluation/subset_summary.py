@@ -11,13 +11,13 @@ from brats_jax.data.modalities import REGIONS
 from brats_jax.data.subsets import dots, subset_name, subset_words, subsets_of
 from brats_jax.evaluation.subset_scores import CONVENTION, TRAINED, ZEROS, dice_of
 from brats_jax.runs.documents import CROSS_VALIDATION
-from brats_jax.runs.folder import RunFolder
-from brats_jax.runs.subsets_document import (
+from brats_jax.runs.documents.subsets import (
     SubsetEvaluation,
     SubsetFiles,
     SubsetMean,
     SubsetSummary,
 )
+from brats_jax.runs.folder import RunFolder
 from brats_jax.runtime import locks
 from brats_jax.runtime.console import print_line
 from brats_jax.runtime.document import read_if_readable

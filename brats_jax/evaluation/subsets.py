@@ -31,8 +31,8 @@ from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.metrics import overlap
 from brats_jax.models import Weights
 from brats_jax.runs.documents import EvaluatedCheckpoint
+from brats_jax.runs.documents.subsets import SubsetEvaluation, SubsetFiles
 from brats_jax.runs.folder import FoldFolder
-from brats_jax.runs.subsets_document import SubsetEvaluation, SubsetFiles
 from brats_jax.runtime import devices
 from brats_jax.runtime.console import print_line, progress_bar
 from brats_jax.runtime.document import read_if_there

@@ -16,7 +16,7 @@ from brats_jax.models.unet import AUXILIARY_STRIDES
 from brats_jax.pretexts import PRETEXTS
 from brats_jax.runs.folder import STAGES
 from brats_jax.runs.settings import Settings
-from brats_jax.runs.settings_document import IF_ABSENT
+from brats_jax.runs.settings_comparison import IF_ABSENT
 from brats_jax.runtime import devices
 from brats_jax.tasks.base import DEFAULT_FUSION
 from brats_jax.tasks.segmentation import SELECTION_METRICS, VOLUME_DICE

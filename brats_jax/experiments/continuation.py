@@ -15,7 +15,7 @@ from brats_jax.errors import BratsError
 from brats_jax.runs.documents import GridConfig, RunConfig
 from brats_jax.runs.folder import GridFolder, RunFolder
 from brats_jax.runs.settings import Settings
-from brats_jax.runs.settings_document import BEFORE, differences
+from brats_jax.runs.settings_comparison import BEFORE, differences
 from brats_jax.runs.store_facts import StoreFacts
 from brats_jax.runtime.console import print_line
 from brats_jax.runtime.document import read_document, read_if_readable

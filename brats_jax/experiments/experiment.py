@@ -23,7 +23,7 @@ from brats_jax.runs.documents import RunConfig, Summary
 from brats_jax.runs.folder import FoldFolder, RunFolder
 from brats_jax.runs.missing_config import check_config_exists
 from brats_jax.runs.settings import Settings
-from brats_jax.runs.settings_document import differences
+from brats_jax.runs.settings_comparison import differences
 from brats_jax.runtime import devices, distributed, locks
 from brats_jax.runtime.console import print_line, print_lines
 from brats_jax.runtime.files import check_folder, make_folder

@@ -7,7 +7,7 @@ from typing import Any
 from brats_jax.errors import BratsError
 from brats_jax.inference.postprocess import Cleaning
 from brats_jax.inference.trained_run import TrainedRun
-from brats_jax.runs.cleaning_document import FittedCleaning, FittedSizes
+from brats_jax.runs.documents.cleaning import FittedCleaning, FittedSizes
 from brats_jax.runs.folder import RunFolder
 from brats_jax.runtime.document import read_if_there
 

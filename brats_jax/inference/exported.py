@@ -25,7 +25,7 @@ from brats_jax.errors import BratsError
 from brats_jax.inference import safetensors_file
 from brats_jax.inference.trained_run import EnsembleMember, TrainedRun
 from brats_jax.models import torch_weights
-from brats_jax.runs.export_document import (
+from brats_jax.runs.documents.export import (
     ExportDocument,
     ExportedFold,
     ExportedInput,
@@ -34,7 +34,7 @@ from brats_jax.runs.export_document import (
 )
 from brats_jax.runs.export_folder import PROGRAMS, ExportFolder
 from brats_jax.runs.folder import STAGE_OF_TASK, fold_name
-from brats_jax.runs.settings_document import without_paths
+from brats_jax.runs.settings_comparison import without_paths
 from brats_jax.runtime.document import is_of, read_if_there
 from brats_jax.runtime.files import atomic_group, json_text, make_folder, sha256_of
 from brats_jax.runtime.own_files import OwnFiles, check_replaceable

@@ -9,9 +9,9 @@ from jax.sharding import Mesh
 from brats_jax.errors import BratsError
 from brats_jax.inference.trained_run import TrainedRun, open_run
 from brats_jax.inference.weights_reader import open_weights
+from brats_jax.runs.documents.weights import READY, WeightsFolder
 from brats_jax.runs.folder import locate_fold
 from brats_jax.runs.missing_config import check_config_exists
-from brats_jax.runs.weights_document import READY, WeightsFolder
 
 
 def ready_models() -> list[str]:

@@ -8,9 +8,9 @@ from typing import Any
 from brats_jax.data.modalities import CLASSES, DISPLAY_NAMES
 from brats_jax.data.planes import AXIAL
 from brats_jax.inference.postprocess import Cleaning
-from brats_jax.runs.cleaning_document import INVENTED_ET_ML, FittedSizes
 from brats_jax.runs.documents import CROSS_VALIDATION, FoldsScore
-from brats_jax.runs.weights_document import (
+from brats_jax.runs.documents.cleaning import INVENTED_ET_ML, FittedSizes
+from brats_jax.runs.documents.weights import (
     SavedNetworks,
     StatedScores,
     WeightsDocument,

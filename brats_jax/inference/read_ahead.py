@@ -20,7 +20,7 @@ from brats_jax.data.scans.scan import Scan, read_scan
 from brats_jax.data.sources.base import folder_files
 from brats_jax.data.sources.dataset_folder import cases_to_predict
 from brats_jax.errors import BratsError
-from brats_jax.runs.weights_document import READY, WeightsDocument, WeightsFolder
+from brats_jax.runs.documents.weights import READY, WeightsDocument, WeightsFolder
 from brats_jax.runtime.document import read_document
 
 

@@ -26,6 +26,7 @@ from brats_jax.runs.documents import (
     StageResult,
     TrainingFacts,
 )
+from brats_jax.runs.documents.weights import READY, WeightsDocument
 from brats_jax.runs.folder import (
     STAGE_OF_TASK,
     FoldFolder,
@@ -36,9 +37,8 @@ from brats_jax.runs.folder import (
 )
 from brats_jax.runs.missing_config import check_config_exists
 from brats_jax.runs.seen_persons import hashed_persons
-from brats_jax.runs.settings_document import without_paths
+from brats_jax.runs.settings_comparison import without_paths
 from brats_jax.runs.sidecars import FoldModel, ModelFacts
-from brats_jax.runs.weights_document import READY, WeightsDocument
 from brats_jax.runtime import devices
 from brats_jax.runtime.document import read_document, read_if_there
 from brats_jax.tasks import Pretraining, Task, task_of

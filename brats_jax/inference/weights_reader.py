@@ -20,9 +20,9 @@ from brats_jax.inference.trained_run import EnsembleMember, TrainedRun
 from brats_jax.models import torch_weights
 from brats_jax.runs.checkpoints import CheckpointMeta
 from brats_jax.runs.documents import RunConfig
+from brats_jax.runs.documents.weights import SavedFold, WeightsDocument, WeightsFolder
 from brats_jax.runs.folder import STAGE_OF_TASK, fold_name
 from brats_jax.runs.store_facts import StoreFacts
-from brats_jax.runs.weights_document import SavedFold, WeightsDocument, WeightsFolder
 from brats_jax.runtime import devices
 from brats_jax.runtime.document import read_document
 from brats_jax.runtime.files import read_regular, sha256_of, unreadable

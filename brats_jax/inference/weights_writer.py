@@ -20,12 +20,9 @@ from brats_jax.inference.trained_run import (
 )
 from brats_jax.inference.weights_reader import arrays_below, arrays_of
 from brats_jax.models import torch_weights
-from brats_jax.runs.cleaning_document import FittedSizes
 from brats_jax.runs.documents import StageTraining
-from brats_jax.runs.folder import RunFolder, StageFolder, fold_name
-from brats_jax.runs.seen_persons import hashed_persons
-from brats_jax.runs.settings_document import without_paths
-from brats_jax.runs.weights_document import (
+from brats_jax.runs.documents.cleaning import FittedSizes
+from brats_jax.runs.documents.weights import (
     CardOptions,
     SavedFold,
     SavedNetworks,
@@ -33,6 +30,9 @@ from brats_jax.runs.weights_document import (
     WeightsDocument,
     WeightsFolder,
 )
+from brats_jax.runs.folder import RunFolder, StageFolder, fold_name
+from brats_jax.runs.seen_persons import hashed_persons
+from brats_jax.runs.settings_comparison import without_paths
 from brats_jax.runtime.document import is_of, read_if_readable, read_if_there
 from brats_jax.runtime.files import atomic_group, json_text, make_folder
 from brats_jax.runtime.own_files import OwnFiles, check_replaceable

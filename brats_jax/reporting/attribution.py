@@ -33,7 +33,7 @@ from brats_jax.reporting.training_variance import (
     independent_groups,
 )
 from brats_jax.reporting.variants import SHORT, pretraining_name
-from brats_jax.runs.settings_document import IF_ABSENT, flatten
+from brats_jax.runs.settings_comparison import IF_ABSENT, flatten
 from brats_jax.tasks.pretraining import DEFAULT_PRETEXT
 
 CONTROLS = ("shuffled", "autoencode")  # names of pretexts

@@ -9,7 +9,7 @@ from brats_jax.data.planes import AXIAL
 from brats_jax.data.sources.joined import descriptions_in
 from brats_jax.reporting.read_runs import Study
 from brats_jax.runs.pretext_label import pretext_label
-from brats_jax.runs.settings_document import flatten, without_paths
+from brats_jax.runs.settings_comparison import flatten, without_paths
 from brats_jax.runtime.text import plural
 
 

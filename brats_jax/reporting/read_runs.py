@@ -25,6 +25,7 @@ from brats_jax.runs.documents import (
     StageResult,
     StageTraining,
 )
+from brats_jax.runs.documents.subsets import SubsetEvaluation, SubsetFiles
 from brats_jax.runs.folder import (
     STAGES,
     FoldFolder,
@@ -35,7 +36,6 @@ from brats_jax.runs.folder import (
 from brats_jax.runs.grid import progress_of, read_cells
 from brats_jax.runs.metrics_jsonl import read_metrics
 from brats_jax.runs.missing_config import missing_config_notes
-from brats_jax.runs.subsets_document import SubsetEvaluation, SubsetFiles
 from brats_jax.runtime.document import (
     Document,
     read_if_there,

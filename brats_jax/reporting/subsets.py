@@ -21,7 +21,7 @@ from brats_jax.reporting.arms import Arm, EvaluatedStage, Repeat, Results
 from brats_jax.reporting.comparisons import holm_corrected, shared_pretraining, verdict
 from brats_jax.reporting.paired_trainings import compare_trainings
 from brats_jax.reporting.statistics import PairedDifference
-from brats_jax.runs.subsets_document import SubsetEvaluation
+from brats_jax.runs.documents.subsets import SubsetEvaluation
 
 Values = Mapping[str, Mapping[Repeat, float]]  # patient -> (fold, seed) -> Dice
 

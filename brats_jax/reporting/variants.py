@@ -13,7 +13,7 @@ from typing import Any
 from brats_jax.reporting.read_runs import Run
 from brats_jax.runs.evaluated import EVALUATION_SETTINGS
 from brats_jax.runs.settings import TRANSFER_PARTS
-from brats_jax.runs.settings_document import FREE_TO_CHANGE, IF_ABSENT, flatten
+from brats_jax.runs.settings_comparison import FREE_TO_CHANGE, IF_ABSENT, flatten
 from brats_jax.tasks.pretraining import DEFAULT_DECODER, DEFAULT_PRETEXT
 
 # Runs that differ only in these axes of the experiment, or in settings that never change a

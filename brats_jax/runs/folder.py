@@ -42,7 +42,7 @@ from pathlib import Path
 
 from brats_jax.data.folds import ALL, ALL_NAME
 from brats_jax.runs.documents import StageResult
-from brats_jax.runs.weights_document import WeightsFolder
+from brats_jax.runs.documents.weights import WeightsFolder
 from brats_jax.runtime.document import read_if_readable
 
 STAGES = ("pretrain", "segment")  # in the order in which they run

@@ -28,7 +28,7 @@ class Start:
     """The first message to a tracker: the run to open.
 
     Attributes:
-      id: of the tracker run, the same after a stop; see `runs.tracking_document`.
+      id: of the tracker run, the same after a stop; see `runs.tracking_id`.
       name: of the tracker run: the run folder's name, the fold and the stage.
       group: the run folder's name.
       fold, stage: as in the run folder.

@@ -25,8 +25,8 @@ from brats_jax.errors import BratsError
 from brats_jax.runs.documents import Evaluation, Score
 from brats_jax.runs.folder import FoldFolder, StageFolder
 from brats_jax.runs.settings import AUTO, Settings, tracker_names
-from brats_jax.runs.settings_document import flatten, without_paths
-from brats_jax.runs.tracking_document import tracking_id
+from brats_jax.runs.settings_comparison import flatten, without_paths
+from brats_jax.runs.tracking_id import tracking_id
 from brats_jax.runtime import distributed
 from brats_jax.runtime.console import print_line
 from brats_jax.runtime.document import read_document

@@ -18,7 +18,7 @@ from brats_jax.evaluation.stated_scores import cleaning_of
 from brats_jax.inference.postprocess import Cleaning
 from brats_jax.inference.trained_run import open_run
 from brats_jax.metrics import overlap
-from brats_jax.runs.cleaning_document import FittedCleaning
+from brats_jax.runs.documents.cleaning import FittedCleaning
 from brats_jax.runs.folder import RunFolder
 from brats_jax.runtime.devices import data_mesh
 from brats_jax.runtime.document import read_document

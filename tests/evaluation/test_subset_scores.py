@@ -7,7 +7,7 @@ from subset_examples import document_of
 
 from brats_jax.data.subsets import subsets_of
 from brats_jax.evaluation.subset_scores import dice_of, table_of, with_subset
-from brats_jax.runs.subsets_document import SubsetEvaluation
+from brats_jax.runs.documents.subsets import SubsetEvaluation
 
 
 def test_the_dice_of_a_patient_follows_from_its_voxels():

@@ -7,8 +7,8 @@ from subset_examples import document_of
 
 from brats_jax.evaluation.subset_summary import format_subsets, summarise_subsets
 from brats_jax.runs.documents import EvaluatedCheckpoint
+from brats_jax.runs.documents.subsets import SubsetFiles, SubsetSummary
 from brats_jax.runs.folder import RunFolder
-from brats_jax.runs.subsets_document import SubsetFiles, SubsetSummary
 from brats_jax.runtime.document import read_document
 
 

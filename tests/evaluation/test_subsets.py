@@ -18,8 +18,8 @@ from brats_jax.evaluation.tallies import SCORED, SegmentationTally
 from brats_jax.experiments import experiment
 from brats_jax.experiments.config import parse, task
 from brats_jax.inference.restored import RestoredNetwork
+from brats_jax.runs.documents.subsets import SubsetEvaluation, SubsetFiles
 from brats_jax.runs.folder import RunFolder
-from brats_jax.runs.subsets_document import SubsetEvaluation, SubsetFiles
 from brats_jax.runtime.devices import data_mesh
 from brats_jax.runtime.document import read_document
 

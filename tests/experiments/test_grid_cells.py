@@ -17,7 +17,7 @@ from brats_jax.runs.axes import AS_SET, Axes
 from brats_jax.runs.documents import GridConfig
 from brats_jax.runs.folder import GridFolder
 from brats_jax.runs.grid import Cell, enumerate_cells, read_cells
-from brats_jax.runs.settings_document import differences
+from brats_jax.runs.settings_comparison import differences
 from brats_jax.runtime.document import read_document
 
 ALL = ("dice_ce,dice_focal,focal", "false,true", "1", "0")

@@ -7,7 +7,7 @@ from report_examples import write_run
 from report_pages import Page
 
 from brats_jax.reporting.page import write_report
-from brats_jax.runs.settings_document import without_paths
+from brats_jax.runs.settings_comparison import without_paths
 from brats_jax.runtime.text import csv_cell, one_line, printable, without_folders
 
 NAMES = ("=HYPERLINK(1)", "@SUM(1)", "<script>alert(1)<", "[x](javascript:1)")

@@ -10,7 +10,7 @@ from document_examples import sizes_of
 from brats_jax.about import RESEARCH_USE_ONLY
 from brats_jax.inference.model_card import card
 from brats_jax.runs.documents import FoldsScore, TrainingFacts
-from brats_jax.runs.weights_document import (
+from brats_jax.runs.documents.weights import (
     CardOptions,
     SavedFold,
     SavedNetworks,

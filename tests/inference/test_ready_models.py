@@ -8,7 +8,7 @@ import pytest
 import brats_jax
 from brats_jax.inference.located import READY, ready_models
 from brats_jax.inference.weights_reader import verify
-from brats_jax.runs.weights_document import WeightsFolder
+from brats_jax.runs.documents.weights import WeightsFolder
 
 MOST_BYTES = 12_000_000
 

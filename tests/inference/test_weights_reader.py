@@ -6,7 +6,7 @@ import pytest
 from brats_jax.errors import BratsError
 from brats_jax.inference import weights_reader, weights_writer
 from brats_jax.inference.trained_run import open_run
-from brats_jax.runs.weights_document import WeightsFolder
+from brats_jax.runs.documents.weights import WeightsFolder
 from brats_jax.runtime.devices import data_mesh
 
 pytestmark = pytest.mark.usefixtures("shallow")

@@ -19,7 +19,7 @@ from brats_jax.inference.trained_run import open_run
 from brats_jax.inference.weights_writer import WeightsOptions
 from brats_jax.models import torch_weights
 from brats_jax.runs.documents import Calibration
-from brats_jax.runs.weights_document import CardOptions
+from brats_jax.runs.documents.weights import CardOptions
 from brats_jax.runtime.devices import data_mesh
 
 pytestmark = pytest.mark.usefixtures("shallow")

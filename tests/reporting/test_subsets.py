@@ -10,8 +10,8 @@ from brats_jax.reporting import subsets
 from brats_jax.reporting.arms import collect
 from brats_jax.reporting.read_runs import discover
 from brats_jax.reporting.sections import build
+from brats_jax.runs.documents.subsets import SubsetEvaluation, SubsetFiles
 from brats_jax.runs.folder import RunFolder
-from brats_jax.runs.subsets_document import SubsetEvaluation, SubsetFiles
 from brats_jax.runtime.document import read_document
 
 # Of the 15 subsets 4, 6, 4 and 1 lack 3, 2, 1 and 0 modalities: 28 in all.

@@ -5,7 +5,7 @@ import pytest
 
 from brats_jax.errors import BratsError
 from brats_jax.runs.settings import Settings, with_canonical_modalities
-from brats_jax.runs.settings_document import flatten
+from brats_jax.runs.settings_comparison import flatten
 from configs import base
 
 

@@ -1,7 +1,7 @@
 import copy
 import json
 
-from brats_jax.runs.settings_document import FREE_TO_CHANGE, differences
+from brats_jax.runs.settings_comparison import FREE_TO_CHANGE, differences
 from configs import base
 
 

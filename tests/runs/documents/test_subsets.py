@@ -4,7 +4,7 @@ import dataclasses
 
 from subset_examples import document_of
 
-from brats_jax.runs.subsets_document import SubsetEvaluation, SubsetFiles
+from brats_jax.runs.documents.subsets import SubsetEvaluation, SubsetFiles
 from brats_jax.runtime.document import read_document
 
 

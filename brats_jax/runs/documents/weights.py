@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from brats_jax import about
-from brats_jax.runs.cleaning_document import FittedSizes
-from brats_jax.runs.documents import FoldsScore, TrainingFacts
+from brats_jax.runs.documents.cleaning import FittedSizes
+from brats_jax.runs.documents.evaluation import FoldsScore
+from brats_jax.runs.documents.stage import TrainingFacts
 from brats_jax.runs.fold_part import FoldPart
 from brats_jax.runtime.document import Part, SealedDescription, is_of
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from brats_jax.runs.export_document import ExportedFold, ExportedOutput
+from brats_jax.runs.documents.export import ExportedFold, ExportedOutput
 
 FOLD = {
     "name": "fold_0",

@@ -1,5 +1,5 @@
 from brats_jax.runs.folder import StageFolder
-from brats_jax.runs.tracking_document import tracking_id
+from brats_jax.runs.tracking_id import tracking_id
 
 
 def test_a_stage_keeps_its_id_and_a_damaged_one_is_made_anew(tmp_path):

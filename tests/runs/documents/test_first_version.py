@@ -5,12 +5,10 @@ import tarfile
 
 import pytest
 from compatibility_examples import DATA
-from document_examples import STORE
 
 from brats_jax.data import audit
-from brats_jax.errors import BratsError
-from brats_jax.runs import documents, export_document, sidecars
-from brats_jax.runtime.document import read_document
+from brats_jax.runs import documents, sidecars
+from brats_jax.runs.documents.export import ExportDocument
 from brats_jax.runtime.files import json_text
 
 # By the end of the file's name.
@@ -27,8 +25,8 @@ KINDS = {
     "-fold_0.json": documents.CellRecord,
     "_seg.json": sidecars.SegmentationSidecar,
     "_synthetic.json": sidecars.SyntheticSidecar,
-    "exported/segment.json": export_document.ExportDocument,
-    "exported/reconstruct.json": export_document.ExportDocument,
+    "exported/segment.json": ExportDocument,
+    "exported/reconstruct.json": ExportDocument,
 }
 
 
@@ -49,27 +47,3 @@ def test_a_document_of_the_first_version_keeps_its_bytes(texts, kind):
     assert texts[kind]
     for text in texts[kind]:
         assert json_text(kind.from_json(json.loads(text)).to_json()) == text
-
-
-def test_two_results_of_the_same_weights_may_differ_in_time():
-    result = documents.StageResult("mse", 0.5, 8, 16, 7.2)
-    assert result.has_the_weights_of(documents.StageResult("mse", 0.5, 8, 16, 9.9))
-    assert not result.has_the_weights_of(documents.StageResult("mse", 0.6, 8, 16, 7.2))
-
-
-def test_settings_that_a_run_does_not_record_have_their_earlier_meaning(tmp_path):
-    documents.RunConfig({"data": {}}, STORE).write(tmp_path / "config.json")
-    settings = read_document(tmp_path / "config.json", documents.RunConfig).settings
-    assert not settings.ssl
-    assert settings.data.label_fraction == 1.0
-    assert settings.pretrain.inputs == ()
-
-
-@pytest.mark.parametrize(
-    "config",
-    [{"seed": "x"}, {"data": 3}, {"data": {"store": None}}, {"pretrain": {"inputs": "t1"}}],
-)
-def test_a_recorded_setting_of_another_type_is_refused(tmp_path, config):
-    documents.RunConfig(config, STORE).write(tmp_path / "config.json")
-    with pytest.raises(BratsError, match=r"config.json: .* is .*, not "):
-        read_document(tmp_path / "config.json", documents.RunConfig)

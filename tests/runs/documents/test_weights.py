@@ -7,14 +7,14 @@ import pytest
 
 from brats_jax.errors import BratsError
 from brats_jax.runs.documents import TrainingFacts
-from brats_jax.runs.folder import RunFolder
-from brats_jax.runs.weights_document import (
+from brats_jax.runs.documents.weights import (
     CardOptions,
     SavedFold,
     SavedNetworks,
     WeightsDocument,
     WeightsFolder,
 )
+from brats_jax.runs.folder import RunFolder
 from brats_jax.runtime.document import read_document
 
 FOLD = SavedFold(0, "hash", 7, 1, 0.5, TrainingFacts(normalisation="volume"))

@@ -7,7 +7,7 @@ import pytest
 from document_examples import cleaning_of, sizes_of
 
 from brats_jax.errors import BratsError
-from brats_jax.runs.cleaning_document import CleanedScores, FittedCleaning
+from brats_jax.runs.documents.cleaning import CleanedScores, FittedCleaning
 from brats_jax.runs.folder import RunFolder
 from brats_jax.runtime.document import read_document
 

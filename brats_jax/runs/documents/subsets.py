@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from brats_jax.runs.documents import REEVALUATE_HINT, EvaluatedCheckpoint
+from brats_jax.runs.documents.evaluation import REEVALUATE_HINT, EvaluatedCheckpoint
 from brats_jax.runtime.document import Part, SealedDocument
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
-from brats_jax.runs.documents import TrainingFacts
+from brats_jax.runs.documents.stage import TrainingFacts
 from brats_jax.runtime.document import Part, SealedDescription
 
 
