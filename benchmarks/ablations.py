@@ -27,10 +27,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import rows
 from benchmarks.rows import BASE, REGIONS
-from brats_jax.reporting.arms import EvaluatedStage, collect
 from brats_jax.reporting.averages import patient_values
 from brats_jax.reporting.paired_trainings import compare_trainings
-from brats_jax.reporting.read_runs import discover
 
 AUGMENT = "segment.augmentation."
 _CONTEXT_ADAMW = (
@@ -100,15 +98,9 @@ class Row(NamedTuple):
 
 def read_rows(arguments: argparse.Namespace) -> dict[str, Row]:
     """The rows of which all trainings are evaluated, in order."""
-    by_run: dict[str, list[EvaluatedStage]] = {}
-    for one in collect(discover(arguments.output)).evaluated():
-        by_run.setdefault(one.run.name, []).append(one)
     found = {}
-    for name in arguments.names:
-        runs = [rows.folder_name(name, seed) for seed in arguments.seeds]
-        group = [one for run in runs for one in by_run.get(run, []) if one.fold in arguments.folds]
-        if len(group) < len(runs) * len(arguments.folds):
-            continue
+    for name, trainings in rows.evaluated(arguments).items():
+        group = [one for _, one in trainings]
         dice = {
             of: patient_values(group, ("patient", "volumes", of, "dice", "brats2020"))
             for of in REGIONS
@@ -119,7 +111,7 @@ def read_rows(arguments: argparse.Namespace) -> dict[str, Row]:
             }
             for patient, own in dice["WT"].items()
         }
-        found[name] = Row(dice, rows.seconds(name, arguments))
+        found[name] = Row(dice, rows.training_seconds(name, arguments))
     return found
 
 

@@ -25,9 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks import rows
 from benchmarks.rows import BASE, REGIONS
 from brats_jax.models import FUSIONS
-from brats_jax.reporting.arms import Arm, EvaluatedStage, collect
 from brats_jax.reporting.paired_trainings import compare_trainings
-from brats_jax.reporting.read_runs import discover
 from brats_jax.reporting.statistics import PairedDifference
 from brats_jax.reporting.subsets import MEAN, SubsetArm
 
@@ -57,23 +55,16 @@ class Row(NamedTuple):
 
 
 def read_rows(arguments: argparse.Namespace) -> dict[str, Row]:
-    """The rows of which all trainings are evaluated, in order."""
-    by_run: dict[str, list[tuple[Arm, EvaluatedStage]]] = {}
-    for arm, group in collect(discover(arguments.output)).arms.items():
-        for one in group:
-            by_run.setdefault(one.run.name, []).append((arm, one))
+    """The rows of which all trainings are evaluated from every subset, in order."""
     found = {}
-    for name in arguments.names:
-        runs = [rows.folder_name(name, seed) for seed in arguments.seeds]
-        pairs = [pair for run in runs for pair in by_run.get(run, [])]
-        pairs = [(arm, one) for arm, one in pairs if one.fold in arguments.folds]
-        documents = [document for _, one in pairs if (document := one.files.subsets) is not None]
-        if len(documents) < len(runs) * len(arguments.folds):
+    for name, trainings in rows.evaluated(arguments).items():
+        documents = [document for _, one in trainings if (document := one.files.subsets)]
+        if len(documents) < len(trainings):
             continue
-        (arm, _), first = pairs[0], documents[0]
-        evaluated = tuple(one for _, one in pairs)
+        (arm, _), first = trainings[0], documents[0]
+        evaluated = tuple(one for _, one in trainings)
         row = SubsetArm(arm, evaluated, first.trained_for_missing, first.inputs)
-        found[name] = Row(row, rows.seconds(name, arguments))
+        found[name] = Row(row, rows.training_seconds(name, arguments))
     return found
 
 

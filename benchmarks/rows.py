@@ -1,7 +1,7 @@
-"""Rows of an experiment: one training for each, equal but for some settings, some at a time.
+"""Rows of an experiment: trainings that differ in a few settings; for ablations.py and missing.py.
 
-What benchmarks/ablations.py and benchmarks/missing.py share: the commands of the rows, and how
-many of them train at the same time.
+The two share their arguments, the commands of the rows, how many rows train at the same time, and
+which trainings make a row of the table.
 """
 
 import argparse
@@ -14,6 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from benchmarks import measure
+from brats_jax.reporting.arms import Arm, EvaluatedStage, collect
+from brats_jax.reporting.read_runs import discover
 from brats_jax.reporting.statistics import PairedDifference
 from brats_jax.runs.documents import StageResult
 from brats_jax.runs.folder import RunFolder
@@ -86,7 +88,23 @@ def train(rows: Settings, arguments: argparse.Namespace) -> None:
         sys.exit("\n".join(errors))
 
 
-def seconds(name: str, arguments: argparse.Namespace) -> list[float]:
+def evaluated(arguments: argparse.Namespace) -> dict[str, list[tuple[Arm, EvaluatedStage]]]:
+    """By row its evaluated trainings, by seed and fold; rows with all of them, in order."""
+    by_run: dict[str, list[tuple[Arm, EvaluatedStage]]] = {}
+    for arm, group in collect(discover(arguments.output)).arms.items():
+        for one in group:
+            if one.fold in arguments.folds:
+                by_run.setdefault(one.run.name, []).append((arm, one))
+    found = {}
+    for name in arguments.names:
+        runs = [folder_name(name, seed) for seed in arguments.seeds]
+        trainings = [training for run in runs for training in by_run.get(run, [])]
+        if len(trainings) == len(runs) * len(arguments.folds):
+            found[name] = trainings
+    return found
+
+
+def training_seconds(name: str, arguments: argparse.Namespace) -> list[float]:
     """The time of each training of a row, by seed and fold."""
     return [
         read_document(
