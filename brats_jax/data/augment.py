@@ -13,7 +13,7 @@ import numpy as np
 from jax import Array, lax
 from jaxtyping import Bool, Float, Integer, Key, UInt32
 
-from brats_jax.data.augment_appearance import blurred, brightened, coarsened
+from brats_jax.data.augment_appearance import blurred, brightened, coarsened, curved
 from brats_jax.data.augment_space import NUMBERS, drawn_affine, moved, symmetry_of, turned
 from brats_jax.errors import BratsError
 
@@ -30,10 +30,13 @@ _OF_EXAMPLE = 3
 _BLUR, _SIGMA, _LOW, _BRIGHTNESS, _FACTOR, _CONTRASTS, _CONTRAST = range(7)
 _OF_CHANNEL = 7
 _LATER_KEY = 2  # 1 is that of the noise
+_CURVE_KEY = 3  # of a third draw: for each channel whether it is curved, and by which power
 _PER_MODALITY = 0.5  # probability of blur and low resolution of a modality, if they happen
 
 # Added after the first version, off by default.
-LATER = ("rotation", "scaling", "blur", "low_resolution", "modality_intensity")
+LATER = (
+    "rotation", "scaling", "blur", "low_resolution", "modality_intensity", "modality_curve",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -71,10 +74,15 @@ class Augmentation:
       modality_intensity: for each modality by itself with `intensity_probability` each, brightness
         (a factor from `brightness_range`) and contrast (from `contrast_range`).
 
-    The ranges and probabilities of the last five are nnU-Net's, too (Isensee et al. 2018,
-    https://arxiv.org/abs/1904.08128), with its angles of volumes: in 2D it turns by any angle,
-    which quarter turns and 30 degrees reach together but for a gap. They come before the others,
-    geometry first.
+      modality_curve: for each modality by itself with `curve_probability`, a power from
+        `curve_range`, uniform in its logarithm, of the patch scaled to 0..1; mean and standard
+        deviation of the patch stay. A wider range than gamma's: how bright a lesion is beside
+        the brain differs more between scanners than between scans of one.
+
+    The ranges and probabilities of the five before the last are nnU-Net's, too (Isensee et al.
+    2018, https://arxiv.org/abs/1904.08128), with its angles of volumes: in 2D it turns by any
+    angle, which quarter turns and 30 degrees reach together but for a gap. All six come before the
+    others, geometry first.
 
     Raises:
       BratsError: a range is not (low, high) or has meaningless values, or the probability is not
@@ -97,6 +105,7 @@ class Augmentation:
     blur: bool = False
     low_resolution: bool = False
     modality_intensity: bool = False
+    modality_curve: bool = False
     rotation_range: tuple[float, float] = (-30.0, 30.0)
     scaling_range: tuple[float, float] = (0.7, 1.4)
     spatial_probability: float = 0.2
@@ -106,6 +115,8 @@ class Augmentation:
     low_resolution_probability: float = 0.25
     brightness_range: tuple[float, float] = (0.75, 1.25)
     contrast_range: tuple[float, float] = (0.75, 1.25)
+    curve_range: tuple[float, float] = (0.4, 2.5)
+    curve_probability: float = 0.5
 
     @property
     def interpolates(self) -> bool:
@@ -128,8 +139,8 @@ class Augmentation:
                 "augmentation gamma_range and scale_range must be positive and noise_range not "
                 f"negative, got {self.gamma_range}, {self.scale_range}, {self.noise_range}"
             )
-        positive = ("scaling_range", "blur_range", "brightness_range", "contrast_range")
-        for name in positive:
+        positive = ("scaling", "blur", "brightness", "contrast", "curve")
+        for name in (f"{one}_range" for one in positive):
             if getattr(self, name)[0] <= 0:
                 raise BratsError(f"augmentation {name} must be positive, got {getattr(self, name)}")
         low, high = self.low_resolution_range
@@ -227,6 +238,14 @@ def augment(
         of_channel = of_channel.reshape(-1, _OF_CHANNEL, channels)
         changed = _appearance(images.astype(jnp.float32), of_example, of_channel, config, slices)
         images = changed.astype(images.dtype)
+    if config.modality_curve:
+        of_curve = jax.vmap(lambda key: jax.random.fold_in(key, _CURVE_KEY))(keys)
+        drawn = jax.vmap(lambda key: jax.random.uniform(key, (2, channels)))(of_curve)
+        low, high = np.log(config.curve_range)
+        power = jnp.exp(low + (high - low) * drawn[:, 1])
+        power = _made_once(jnp.where(drawn[:, 0] < config.curve_probability, power, 1.0)[:, None])
+        columns = _as_columns(images, slices).astype(jnp.float32)
+        images = curved(columns, power[:, 0]).astype(images.dtype).reshape(images.shape)
     if config.intensity_scale or config.intensity_shift or config.gamma or config.noise:
         amounts = decisions[:, 3:].reshape(-1, 4, 1 + channels)
         columns = _as_columns(images, slices).astype(jnp.float32)

@@ -1,4 +1,4 @@
-"""Blur, low resolution, brightness and contrast of patches on the device, by modality.
+"""Blur, low resolution, brightness, contrast and curves of patches on the device, by modality.
 
 Each is decided for the example first, then for each channel, and the amounts differ by channel,
 as in nnU-Net (https://arxiv.org/abs/1904.08128).
@@ -87,3 +87,28 @@ def brightened(images: Images, factor: ByChannel, contrast: ByChannel) -> Images
     mean, low, high = (f(images, axis=(1, 2), keepdims=True) for f in (jnp.mean, jnp.min, jnp.max))
     by = contrast[:, None, None, :]
     return jnp.where(by == 1, images, jnp.clip(mean + by * (images - mean), low, high))
+
+
+def curved(images: Images, power: ByChannel) -> Images:
+    """A power of the intensities; mean and standard deviation stay.
+
+        u = (x - min x) / (max x - min x),   v = u^power
+        x' = mean(x) + sd(x) * (v - mean(v)) / sd(v)
+
+    Means, deviations, minima and maxima are of each example and channel. A power above 1 sets
+    bright tissue apart from the rest, one below 1 brings it nearer.
+
+    Args:
+      images: the patches.
+      power: of each channel, above 0; 1 leaves it as it is.
+    """
+    by = power[:, None, None, :]
+    low = jnp.min(images, axis=(1, 2), keepdims=True)
+    extent = jnp.max(images, axis=(1, 2), keepdims=True) - low
+    unit = (images - low) / jnp.where(extent > 0, extent, 1.0)
+    raised = jnp.exp(by * jnp.log(unit))
+    (mean, of_raised), (spread, raised_spread) = (
+        [f(x, axis=(1, 2), keepdims=True) for x in (images, raised)] for f in (jnp.mean, jnp.std)
+    )
+    scale = spread / jnp.where(raised_spread > 0, raised_spread, 1.0)
+    return jnp.where((by == 1) | (extent <= 0), images, mean + (raised - of_raised) * scale)

@@ -317,7 +317,7 @@ def test_operations_that_never_happen_keep_the_bits_of_those_that_do():
     plain = Augmentation(intensity_probability=0.0)
     never = replace(
         plain, **dict.fromkeys(LATER, True), spatial_probability=0.0, blur_probability=0.0,
-        low_resolution_probability=0.0,
+        low_resolution_probability=0.0, curve_probability=0.0,
     )  # fmt: skip
     background = np.zeros((8, CHANNELS), np.float32)
     expected = augment(images, targets, labels, seeds, plain)
@@ -326,7 +326,9 @@ def test_operations_that_never_happen_keep_the_bits_of_those_that_do():
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("switch", ["blur", "low_resolution", "modality_intensity"])
+@pytest.mark.parametrize(
+    "switch", ["blur", "low_resolution", "modality_intensity", "modality_curve"]
+)
 def test_appearance_changes_the_image_alone_and_not_every_modality(switch):
     images, targets, labels, seeds = batch(100)
     config = replace(STRONGER, **{name: name == switch for name in LATER})

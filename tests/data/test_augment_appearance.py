@@ -6,7 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 from brats_jax.data import augment_appearance
-from brats_jax.data.augment_appearance import blurred, brightened
+from brats_jax.data.augment_appearance import blurred, brightened, curved
 
 coarsened = jax.jit(augment_appearance.coarsened)
 
@@ -54,3 +54,19 @@ def test_brightness_multiplies_and_contrast_stays_within_the_range():
         wider = x.mean() + float(contrast[k, c]) * (x - x.mean())
         np.testing.assert_allclose(got[k, ..., c], wider.clip(x.min(), x.max()), atol=1e-5)
     assert got[0, ..., 1].max() == IMAGES[0, ..., 1].max()
+
+
+def test_a_curve_is_a_power_with_the_mean_and_deviation_of_before():
+    images = IMAGES.copy()
+    images[1, ..., 1] = 3.0
+    power = np.array([[0.4, 1.0], [2.5, 2.0]], np.float32)
+    got = np.asarray(curved(jnp.asarray(images), jnp.asarray(power)))
+    np.testing.assert_array_equal(got[0, ..., 1], images[0, ..., 1])
+    np.testing.assert_array_equal(got[1, ..., 1], images[1, ..., 1])  # nothing to curve
+    for k in (0, 1):
+        x = images[k, ..., 0].astype(np.float64)
+        v = ((x - x.min()) / (x.max() - x.min())) ** power[k, 0]
+        expected = x.mean() + x.std() * (v - v.mean()) / v.std()
+        np.testing.assert_allclose(got[k, ..., 0], expected, atol=1e-4)
+        # The brightest pixel stands out less after a power below 1, more after one above.
+        assert (got[k, ..., 0].max() > x.max()) == (power[k, 0] > 1)
