@@ -180,6 +180,9 @@ def get_config() -> ConfigDict:
     config.evaluation.slices = "all"  # of the test set: tumour, all (needed for 3D metrics)
     config.evaluation.tolerance_mm = 1.0  # NSD: distance within which boundary pixels match
     config.evaluation.tta = False  # average over four flips, as predict --tta; four times the cost
+    # Average the segmentation over slices of these planes, as predict --planes: all, or names with
+    # commas; "": that of data.store. Needs a training on them (data.other_planes).
+    config.evaluation.planes = ""
     # Also evaluate the segmentation from every subset of its modalities: 15 further passes.
     config.evaluation.subsets = False
     config.evaluation.batch_size = 16
@@ -191,5 +194,7 @@ def get_config() -> ConfigDict:
 def _augmentation(*, on: bool) -> ConfigDict:
     """One switch for each kind; `brats_jax.data.augment.Augmentation` has the ranges."""
     names = ("flip", "quarter_turn", "intensity_scale", "intensity_shift", "gamma", "noise")
-    stronger = ("rotation", "scaling", "blur", "low_resolution", "modality_intensity")
+    stronger = (
+        "rotation", "scaling", "blur", "low_resolution", "modality_intensity", "modality_curve",
+    )  # fmt: skip
     return ConfigDict({**dict.fromkeys(names, on), **dict.fromkeys(stronger, False)})

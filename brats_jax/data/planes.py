@@ -15,6 +15,7 @@ AXIAL = "axial"
 # By plane the axes of an axial stack [z, x, y], in the order of the new one.
 _AXES = {AXIAL: (0, 1, 2), "coronal": (2, 1, 0), "sagittal": (1, 2, 0)}
 PLANES = tuple(_AXES)
+ALL_PLANES = "all"  # in place of the names of all planes of a training
 _WORDS = {
     AXIAL: "LPS: H runs to the patient's Left, W to Posterior, slices to Superior",
     "coronal": "coronal: H runs to the patient's Left, W to Superior, slices to Posterior",

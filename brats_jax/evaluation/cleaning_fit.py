@@ -27,6 +27,7 @@ from brats_jax.evaluation.slices import predicted_labels, voxel_spacing_mm
 from brats_jax.inference.postprocess import Cleaning, tumour_components
 from brats_jax.inference.trained_run import EnsembleMember, TrainedRun
 from brats_jax.metrics import overlap, surface
+from brats_jax.runs.averaged_label import averaged_label
 from brats_jax.runs.documents import CROSS_VALIDATION, TEST_SET
 from brats_jax.runs.documents.cleaning import (
     INVENTED_ET_ML,
@@ -144,7 +145,7 @@ class _HeldOutPatients:
     def __init__(self, trained: TrainedRun, store: Store, splits: Splits, batch_size: int) -> None:
         self.trained, self._store, self._splits = trained, store, splits
         self._batch_size = devices.round_up(batch_size, trained.members[0].network.mesh)
-        self.tta = trained.document.settings.evaluation.tta
+        self.settings = trained.document.settings.evaluation
 
     def patients(self, member: EnsembleMember, of_set: str) -> list[str]:
         """The patients of a set ('validation' or 'test') with whole volumes."""
@@ -166,7 +167,14 @@ class _HeldOutPatients:
         store, names = self._store, self.patients(member, of_set)
         slices = np.concatenate([np.asarray(store.slices_of(name)) for name in names])
         waiting: list[tuple[np.ndarray, np.ndarray]] = []
-        batches = predicted_labels(member.network, store, slices, self._batch_size, tta=self.tta)
+        batches = predicted_labels(
+            member.network,
+            store,
+            slices,
+            self._batch_size,
+            tta=self.settings.tta,
+            planes=self.settings.planes,
+        )
         ends = {store.slices_of(name)[-1]: name for name in names}
         number = iter(slices)
         with progress_bar(len(slices), f"fold {member.fold} {of_set}", "slice") as progress:
@@ -330,7 +338,8 @@ def _sizes(
         without_et=sum(not pair.has_et for group in groups for pair in group),
         before=scores_of_groups([[(p.before, p.has_et) for p in group] for group in groups]),
         after=scores_of_groups([[(p.after, p.has_et) for p in group] for group in groups]),
-        tta=held_out.tta,
+        tta=held_out.settings.tta,
+        planes=held_out.settings.planes,
     )
 
 
@@ -358,11 +367,11 @@ def scores_of_groups(groups: Sequence[Sequence[tuple[VolumeScores, bool]]]) -> C
 def _lines(made: FittedCleaning) -> Iterator[str]:
     fitted = made.fitted
     cleaning = Cleaning(fitted.min_component_mm3, fitted.min_et_mm3)
-    flips = ", predictions averaged over flips" * fitted.tta
+    averaged = averaged_label(fitted.tta, fitted.planes, ", ")
     yield (
         f"{cleaning.describe() or 'no cleaning: no size gains'}; fitted on "
         f"{plural(fitted.patients, 'patient')}, each predicted by a fold that has not trained on "
-        f"it{flips}"
+        f"it{averaged}"
     )
     before, after = fitted.before, fitted.after
     dice = ", ".join(f"{r} {before.dice[r]:.3f} -> {after.dice[r]:.3f}" for r in before.dice)

@@ -16,6 +16,7 @@ from brats_jax.evaluation.tallies import PretrainingTally
 from brats_jax.evaluation.yardsticks import Yardstick
 from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.runs import checkpoints
+from brats_jax.runs.averaged_label import averaged_label
 from brats_jax.runs.documents import REEVALUATE_HINT, EvaluatedCheckpoint, Evaluation, Score
 from brats_jax.runs.evaluated import EVALUATION_SETTINGS, edited_files, files_of, is_current
 from brats_jax.runs.folder import FoldFolder, checkpoint_steps
@@ -187,6 +188,7 @@ class FoldEvaluation:
             ssl=settings.ssl,
             tolerance_mm=settings.evaluation.tolerance_mm,
             tta=settings.evaluation.tta,
+            planes=settings.evaluation.planes,
             checkpoints=best,
             rows=tuple(rows),
             files=tuple(files),
@@ -235,6 +237,7 @@ class FoldEvaluation:
             over=self.settings.evaluation.slices,
             yardsticks=fitted,
             tta=self.settings.evaluation.tta,
+            planes=self.settings.evaluation.planes,
         )
         # A stop below must not leave an evaluation.json beside tallies of another evaluation.
         refuse_link(self.folder.evaluation_json)
@@ -250,8 +253,9 @@ class FoldEvaluation:
         rows.write_unit_tables(self.folder, stage, tally, scores)
         if len(drawn):
             tta = self.settings.evaluation.tta
-            note = f"test set, split by {self.split_by}{', averaged over flips' * tta}"
-            panels.draw(self.folder, network, self.store, drawn, note, tta=tta)
+            planes = self.settings.evaluation.planes if network.segments else ""
+            note = f"test set, split by {self.split_by}{averaged_label(tta, planes, ', ')}"
+            panels.draw(self.folder, network, self.store, drawn, note, tta=tta, planes=planes)
         found = rows.rows_of(stage, scores)
         if isinstance(tally, PretrainingTally):
             for name, of_yardstick in conventions.yardstick_scores(tally).items():

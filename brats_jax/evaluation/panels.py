@@ -103,6 +103,7 @@ def draw(
     note: str,
     *,
     tta: bool = False,
+    planes: str = "",
 ) -> Path:
     """Writes reconstruction.png or segmentation.png of the given slices into the panels of a fold.
 
@@ -110,7 +111,7 @@ def draw(
     in one figure.
     """
     images, labels = store.read(indices)
-    predicted = predict_slices(network, store, indices, tta=tta)
+    predicted = predict_slices(network, store, indices, tta=tta, planes=planes)
     rows = [
         (store.patients[store.patient_of[i]], int(store.slice_number[i]), k)
         for k, i in enumerate(indices)

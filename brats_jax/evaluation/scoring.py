@@ -46,6 +46,7 @@ def score(
     over: str = "all",
     yardsticks: Sequence[Yardstick] = (),
     tta: bool = False,
+    planes: str = "",
 ) -> tuple[SegmentationTally | PretrainingTally, list[Scores]]:
     """Predicts and scores the slices of a test set.
 
@@ -58,6 +59,7 @@ def score(
       over: 'all' or 'tumour': which slices of each patient these are.
       yardsticks: of a pretraining, to be scored beside it.
       tta: average over flips (see `inference.flips`).
+      planes: average a segmentation over slices of these planes, as in config.evaluation.
 
     Returns:
       (tally, all its scores).
@@ -68,7 +70,7 @@ def score(
         done = progress.update
         if network.segments:
             tally = score_segmentation(
-                network, store, indices, batch_size, tolerance_mm, done, over, tta
+                network, store, indices, batch_size, tolerance_mm, done, over, tta, planes
             )
         else:
             tally = score_pretraining(
@@ -86,11 +88,12 @@ def score_segmentation(
     done: ProgressCallback = no_progress,
     over: str = "all",
     tta: bool = False,
+    planes: str = "",
 ) -> SegmentationTally:
     """Tallies a network's labels; arguments as for `score`, `done` reports the progress."""
 
-    def predicted() -> Iterator[tuple[jax.Array, jax.Array, np.ndarray]]:
-        for batch in predicted_labels(network, store, indices, batch_size, tta=tta):
+    def predicted() -> Iterator[tuple[Labels, Labels, np.ndarray]]:
+        for batch in predicted_labels(network, store, indices, batch_size, tta=tta, planes=planes):
             yield batch
             done(int(batch[2].sum()))
 

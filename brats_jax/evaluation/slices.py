@@ -12,9 +12,11 @@ from brats_jax.data.planes import spacing_along
 from brats_jax.data.slice_facts import SliceFacts
 from brats_jax.data.store.reader import Store
 from brats_jax.data.whole_slices import whole_slice_batches
+from brats_jax.evaluation.over_planes import labels_over_planes
 from brats_jax.evaluation.tallies import Slices
 from brats_jax.inference.flips import OverFlips
 from brats_jax.inference.restored import RestoredNetwork
+from brats_jax.inference.several_runs import chosen_planes
 from brats_jax.models import Weights
 from brats_jax.pretexts import Example
 from brats_jax.runtime import devices
@@ -63,7 +65,8 @@ def predicted_labels(
     batch_size: int,
     *,
     tta: bool = False,
-) -> Iterator[tuple[jax.Array, jax.Array, np.ndarray]]:
+    planes: str = "",
+) -> Iterator[tuple[jax.Array | np.ndarray, jax.Array | np.ndarray, np.ndarray]]:
     """A segmentation's labels of whole slices, in the order of `indices`.
 
     Args:
@@ -71,10 +74,18 @@ def predicted_labels(
       store, indices: the slices.
       batch_size: slices at a time, a multiple of the number of devices.
       tta: average over flips (see `inference.flips`).
+      planes: average over slices of these planes, as in config.evaluation.
 
     Yields:
       (prediction, truth, valid): uint8[B, H, W] twice, and bool[B] as of `device_batches`.
+
+    Raises:
+      BratsError: planes that the network was not trained on, or a volume that lacks slices.
     """
+    record = network.meta.record
+    if chosen := chosen_planes(record.planes, planes, "config.evaluation.planes: the network"):
+        yield from labels_over_planes(network, store, indices, batch_size, chosen, tta=tta)
+        return
 
     @jax.jit
     def predict(params: Weights, stats: Weights, batch: Batch) -> jax.Array:
@@ -90,15 +101,25 @@ def predicted_labels(
 
 
 def predict_slices(
-    network: RestoredNetwork, store: Store, indices: np.ndarray, *, tta: bool = False
+    network: RestoredNetwork,
+    store: Store,
+    indices: np.ndarray,
+    *,
+    tta: bool = False,
+    planes: str = "",
 ) -> np.ndarray:
-    """Predicts a few slices in one batch; averaged over flips with `tta`.
+    """Predicts a few slices in one batch, averaged as with `predicted_labels`.
 
     Returns:
       labels uint8[N, H, W], or the modalities tested: float32[N, H, W] of the only one, or
       [N, H, W, K]. Pixels that the network was given are taken from the slice.
     """
     batch_size = devices.round_up(len(indices), network.mesh)
+    if planes:
+        ((labels, _, valid),) = predicted_labels(
+            network, store, indices, batch_size, tta=tta, planes=planes
+        )
+        return np.asarray(labels)[valid]
 
     @jax.jit
     def step(params: Weights, stats: Weights, batch: Batch) -> jax.Array:

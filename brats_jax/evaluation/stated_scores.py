@@ -143,6 +143,7 @@ def _stated(
         rows=tuple(_chosen(summary.rows, task)),
         same_weights=settings is None,
         tta=any(one.tta for one in evaluations),
+        planes=summary.planes if STAGE_OF_TASK[task] == "segment" else "",
     )
 
 

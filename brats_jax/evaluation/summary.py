@@ -59,6 +59,7 @@ def average(folds: Sequence[Evaluation], num_folds: int) -> Summary:
         target=first.target,
         pretext=first.pretext,
         tta=first.tta,
+        planes=first.planes,
         rows=_over_folds(folds),
         with_holes=_over_all([evaluation.with_holes for evaluation in folds], first.set),
     )

@@ -8,6 +8,7 @@ from brats_jax.evaluation import conventions, yardsticks
 from brats_jax.evaluation.rows import MEAN_FOREGROUND, find_row
 from brats_jax.evaluation.tallies import LESION_REGIONS
 from brats_jax.metrics import overlap
+from brats_jax.runs.averaged_label import averaged_label
 from brats_jax.runs.documents import CROSS_VALIDATION, FoldsScore, Summary
 from brats_jax.runs.pretext_label import pretext_label
 from brats_jax.runtime.text import plural
@@ -25,7 +26,7 @@ def format_summary(summary: Summary) -> str:
         "",
         f"{_of_set(summary)}, {summary.slices} slices, split by {summary.split_by}{leak}; "
         f"{'pooled' if summary.set == CROSS_VALIDATION else 'mean'} over fold {folds} of "
-        f"{summary.of_folds}" + "; predictions averaged over flips" * summary.tta,
+        f"{summary.of_folds}" + averaged_label(summary.tta, summary.planes),
     ]
     if summary.with_holes:
         over = " and over all slices" if summary.slices == "all" else ""

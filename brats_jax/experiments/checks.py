@@ -7,9 +7,11 @@ from jax.sharding import Mesh
 from brats_jax.data.folds import is_all
 from brats_jax.data.patches import SAMPLINGS
 from brats_jax.data.store.reader import Store
+from brats_jax.data.store.several_planes import SeveralPlanes
 from brats_jax.errors import BratsError
 from brats_jax.experiments.augmentation_settings import augmentation_of
 from brats_jax.experiments.config import stages_of
+from brats_jax.inference.several_runs import chosen_planes
 from brats_jax.losses import get_segmentation_loss
 from brats_jax.models.fusion import WEIGHTS
 from brats_jax.models.unet import AUXILIARY_STRIDES
@@ -287,6 +289,12 @@ def check_patches(settings: Settings, store: Store) -> None:
             f"config.data.patch_size={size} does not fit slices of {height} x {width} "
             f"({store.path}); give at most {min(height, width)}"
         )
+
+
+def check_evaluated_planes(settings: Settings, store: Store, planes: SeveralPlanes | None) -> None:
+    """Refuses an evaluation in planes that the training does not read (BratsError)."""
+    known = tuple(one.plane for one in planes.stores) if planes else (store.plane,)
+    chosen_planes(known, settings.evaluation.planes, "config.evaluation.planes: this run")
 
 
 def check_labels(store: Store, mode: str) -> None:

@@ -67,6 +67,8 @@ def run(config: ConfigDict, workdir: Path, mode: str = "train") -> Summary | Non
     planes = None
     if mode != "evaluate" and settings.data.other_planes:
         planes = open_planes(store, settings.data.other_planes.split(","))
+    if mode == "train":
+        checks.check_evaluated_planes(settings, store, planes)
     devices.use_compilation_cache(settings.compilation_cache)
     mesh = devices.training_mesh()
     stores = [store.fingerprint, continuation.fingerprints(planes)]

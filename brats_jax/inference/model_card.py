@@ -1,13 +1,14 @@
 """The card of an exported model, as model hubs show it: YAML facts, then Markdown."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from brats_jax.data.modalities import CLASSES, DISPLAY_NAMES
 from brats_jax.data.planes import AXIAL
 from brats_jax.inference.postprocess import Cleaning
+from brats_jax.runs.averaged_label import averaged_label
 from brats_jax.runs.documents import CROSS_VALIDATION, FoldsScore
 from brats_jax.runs.documents.cleaning import INVENTED_ET_ML, FittedSizes
 from brats_jax.runs.documents.weights import (
@@ -135,6 +136,13 @@ def _inputs(networks: SavedNetworks) -> list[str]:
     return list(networks.model.get("from", networks.model["inputs"]))
 
 
+def _planes(planes: Sequence[str]) -> str:
+    """The planes of a training; '' for axial slices alone."""
+    if len(planes) == 1:
+        return "" if planes[0] == AXIAL else planes[0]
+    return f"{', '.join(planes)}; predicts in {planes[0]} ones, `--planes=all` averages over all"
+
+
 def _section(document: WeightsDocument, task: str) -> str:
     networks = document.tasks[task]
     record, model = networks.folds[0].record, networks.model
@@ -152,7 +160,7 @@ def _section(document: WeightsDocument, task: str) -> str:
          if task == "segment" else f"2D ResNet-50 encoder-decoder, width {model['width']}"),
         ("fusion of modalities", model.get("fusion", "")
          + f", {model.get('fusion_weights')} weights" * ("fusion_weights" in model)),
-        ("slices", record.plane if record.plane != AXIAL else ""),
+        ("slices", _planes(record.planes)),
         ("normalisation", str(record.normalisation)),
         ("trainings in the average", str(len(networks.folds))),
         ("data", _sources(networks)),
@@ -186,10 +194,12 @@ def _scores_section(scores: StatedScores | None) -> str:
     if scores.other_settings:
         whose += f" but for {', '.join(scores.other_settings)}"
     of_volumes = any(row.over == "volumes" for row in scores.rows)
+    flags = ["--tta"] * scores.tta + [f"--planes={scores.planes}"] * bool(scores.planes)
     lines = [
         f"Mean over {whose}, each evaluated alone on "
         f"patients that it has not seen, {scores.patients} in all; split by {scores.split_by}"
-        + "; predictions averaged over flips (`--tta`)" * scores.tta
+        + averaged_label(scores.tta, scores.planes)
+        + f" (`{' '.join(flags)}`)" * bool(flags)
         + "."
         + " An empty region counts as in BraTS 2020." * of_volumes,
         "",
@@ -219,14 +229,15 @@ def _cleaning(fitted: FittedSizes) -> str:
         )
     else:
         how = f"{patients} of the test set, who had no part in the fit; mean over {count}"
-    flips = "; predictions averaged over flips" * fitted.tta
+    averaged = averaged_label(fitted.tta, fitted.planes)
     lines = [
         f"By default {sizes}; `--min_component_mm3=0 --min_et_mm3=0` switches it off."
         if sizes
         else "None: no size gained in the fit.",
         f"Fitted on {plural(fitted.patients, 'patient')}, each predicted by a network that was not "
-        f"trained on it, for the highest mean 3D Dice of WT, TC and ET. Measured on {how}{flips}. "
-        "An empty region counts as in BraTS 2020. The numbers above are without cleaning.",
+        "trained on it, for the highest mean 3D Dice of WT, TC and ET. Measured on "
+        f"{how}{averaged}. An empty region counts as in BraTS 2020. The numbers above are without "
+        "cleaning.",
         "",
         "| | without | with cleaning |",
         "|---|---|---|",

@@ -18,13 +18,12 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from brats_jax.data.planes import ALL_PLANES
 from brats_jax.errors import BratsError
 from brats_jax.inference.ensemble import Ensemble, SliceLabels, decision
 from brats_jax.inference.located import open_model
 from brats_jax.inference.trained_run import EnsembleMember, TrainedRun
 from brats_jax.runs.folder import STAGE_OF_TASK
-
-ALL_PLANES = "all"
 
 
 class EnsembleOfRuns:
@@ -140,24 +139,39 @@ def open_models(
     return averaged_model([with_planes(one, planes) for one in opened])
 
 
-def with_planes(trained: TrainedRun, planes: str | Sequence[str]) -> TrainedRun:
-    """The same run, to predict in slices of these planes; arguments and errors of `open_models`."""
+def chosen_planes(
+    known: tuple[str, ...], planes: str | Sequence[str], whose: str
+) -> tuple[str, ...]:
+    """The planes to predict in; () for the first of the training alone.
+
+    Args:
+      known: the planes of the training.
+      planes: as of `open_models`.
+      whose: what was trained, for the error.
+
+    Raises:
+      BratsError: a plane that is not known.
+    """
     names = planes.split(",") if isinstance(planes, str) else [str(name) for name in planes]
     chosen = tuple(dict.fromkeys(name for name in names if name))
-    known = trained.record.planes
     if chosen == (ALL_PLANES,):
         chosen = known
-    unknown = [name for name in chosen if name not in known]
-    if unknown:
+    if unknown := [name for name in chosen if name not in known]:
         raise BratsError(
-            f"--planes={','.join(names)}: {trained.place} was trained on {' and '.join(known)} "
-            f"slices; give {ALL_PLANES}, or some of these; config.data.other_planes trains on more"
+            f"{whose} was trained on {' and '.join(known)} slices, not {' or '.join(unknown)}; "
+            f"give {ALL_PLANES}, or some of these; config.data.other_planes trains on more"
         )
+    return () if chosen == known[:1] else chosen
+
+
+def with_planes(trained: TrainedRun, planes: str | Sequence[str]) -> TrainedRun:
+    """The same run, to predict in slices of these planes; arguments and errors of `open_models`."""
+    chosen = chosen_planes(trained.record.planes, planes, f"--planes: {trained.place}")
     if len(chosen) > 1 and not trained.segments:
         raise BratsError(
-            f"--planes={','.join(names)}: planes are averaged for --task=segment alone: give one"
+            f"--planes={','.join(chosen)}: planes are averaged for --task=segment alone: give one"
         )
-    return dataclasses.replace(trained, chosen_planes=() if chosen == known[:1] else chosen)
+    return dataclasses.replace(trained, chosen_planes=chosen)
 
 
 def averaged_model(opened: Sequence[TrainedRun]) -> TrainedRun:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from brats_jax.reporting.arms import EvaluatedStage, Key
+from brats_jax.runs.averaged_label import averaged_label
 from brats_jax.runtime.text import joined
 
 ALL, TUMOUR = "all slices", "tumour slices"
@@ -28,16 +29,15 @@ def test_set(measured: Iterable[EvaluatedStage]) -> str:
     leak = "" if split == "patient" else ", the same patients in training and test"
     return (
         f"{_range(patients)} {'patient' if patients == {1} else 'patients'}{once}, "
-        f"{_range(slices)} slices{kind}, split by {split}{leak}{_flips(group)}"
+        f"{_range(slices)} slices{kind}, split by {split}{leak}{_averaged(group)}"
     )
 
 
-def _flips(group: Sequence[EvaluatedStage]) -> str:
+def _averaged(group: Sequence[EvaluatedStage]) -> str:
     """', predictions averaged over flips'; '' where none are."""
-    averaged = {one.evaluation.tta for one in group}
-    if True not in averaged:
-        return ""
-    return f", predictions averaged over flips{' in some runs' * (len(averaged) > 1)}"
+    labels = {averaged_label(one.evaluation.tta, one.evaluation.planes, ", ") for one in group}
+    some = " in some runs" * (len(labels) > 1)
+    return "".join(label + some for label in sorted(labels) if label)
 
 
 def least_patients(measured: Iterable[EvaluatedStage]) -> int | None:

@@ -23,6 +23,9 @@ def facts(study: Study) -> Iterator[str]:
             f"Store {store.fingerprint} ({describe_source(store.source)}), normalised by "
             f"{store.normalisation}"
         ) + f", {store.plane} slices" * (store.plane != AXIAL)
+        if store.other_planes:
+            names = " and ".join(store.other_planes)
+            line += f", and stores of {names} slices, which are for training alone"
         place = run.document.settings.data.store
         name = Path(place).name
         line = f"{line}, in a folder called {name}." if name else f"{line}."

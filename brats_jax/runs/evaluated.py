@@ -14,7 +14,7 @@ from brats_jax.runtime.own_files import OwnFiles
 from brats_jax.runtime.whole_files import is_whole
 
 # Settings of an evaluation that change its numbers; evaluation.json repeats them.
-EVALUATION_SETTINGS = ("slices", "tolerance_mm", "tta")
+EVALUATION_SETTINGS = ("slices", "tolerance_mm", "tta", "planes")
 
 
 def is_current(

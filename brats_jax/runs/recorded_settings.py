@@ -41,6 +41,7 @@ class RecordedEvaluation(Part):
     """config.evaluation of a run of any version."""
 
     tta: bool = False
+    planes: str = ""
 
 
 @dataclass(frozen=True)

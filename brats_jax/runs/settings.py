@@ -16,6 +16,7 @@ from brats_jax.data.device_store import PLACEMENTS
 from brats_jax.data.folds import ALL, ALL_NAME, is_all, with_fold_numbers
 from brats_jax.data.modalities import MODALITIES, VALID_NAMES, canonical_names
 from brats_jax.data.patches import SAMPLINGS
+from brats_jax.data.planes import ALL_PLANES, PLANES
 from brats_jax.data.splits import SPLIT_BY
 from brats_jax.errors import BratsError
 from brats_jax.losses import RECONSTRUCTION_LOSSES, SEGMENTATION_LOSSES
@@ -78,6 +79,10 @@ SOME_MODALITIES = Rule(
     f"name each of {VALID_NAMES} at most once",
 )
 TARGETS = Rule(lambda text: SOME_MODALITIES.is_valid(text.split(",")), SOME_MODALITIES.hint)
+SOME_PLANES = Rule(
+    lambda text: text in ("", ALL_PLANES) or set(text.split(",")) <= {*PLANES},
+    f"give {ALL_PLANES}, or with commas: {', '.join(PLANES)}",
+)
 TRACKERS = ("wandb", "mlflow")
 AUTO, NONE = "auto", "none"  # those that environment variables switch on; none
 TRACKER_NAMES = Rule(
@@ -242,6 +247,7 @@ class EvaluationSettings(Part):
     batch_size: Annotated[int, BATCH, FREE]
     panels: Annotated[int, within(0, 1000), FREE]
     tta: Annotated[bool, ADDED] = False
+    planes: Annotated[str, SOME_PLANES, ADDED] = ""  # with commas
     subsets: Annotated[bool, FREE] = False  # it adds files, and changes none
 
 

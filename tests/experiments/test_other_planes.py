@@ -12,6 +12,8 @@ from brats_jax.data.planes import PLANES
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 from brats_jax.evaluation import several_runs
+from brats_jax.evaluation.panel_slices import PanelSlices
+from brats_jax.evaluation.tallies import SegmentationTally
 from brats_jax.experiments import experiment
 from brats_jax.runs import checkpoints
 from brats_jax.runs.documents import RunConfig, StageTraining
@@ -115,9 +117,9 @@ def test_one_network_predicts_in_every_plane_and_the_mean_decides(run, plane_sto
 
 
 def test_planes_that_the_network_does_not_know_are_refused(run, plane_runs):
-    with pytest.raises(BratsError, match=r"oblique: .* trained on axial and coronal and sagittal"):
+    with pytest.raises(BratsError, match="axial and coronal and sagittal slices, not oblique"):
         inference.load(run.path, planes="axial,oblique")
-    with pytest.raises(BratsError, match="was trained on coronal slices; give all, or some of"):
+    with pytest.raises(BratsError, match="was trained on coronal slices, not axial; give all"):
         inference.load(plane_runs["coronal"], planes="axial")
 
 
@@ -128,3 +130,35 @@ def test_a_run_is_scored_in_each_of_its_planes_and_in_their_mean(run):
     assert list(found.predicted) == [*(f"{run.path} ({p})" for p in PLANES), several_runs.MEAN]
     with pytest.raises(BratsError, match="several planes of one"):
         several_runs.open_runs([run], data_mesh())
+
+
+def test_an_evaluation_averages_over_the_planes(run, config, tmp_path, capsys):
+    """The same counts as of the mean in `several_runs`; everything says so."""
+    found = several_runs.predict(several_runs.open_runs([run], data_mesh(), "all"), 0, tta=False)
+    expected = several_runs.tally(found, tolerance_mm=1.0)[several_runs.MEAN]
+    copy = RunFolder(tmp_path / "run")
+    shutil.copytree(run.path, copy.path)
+    changed = config.copy_and_resolve_references()
+    changed.evaluation.planes, changed.evaluation.panels = "all", 2
+    experiment.run(changed, copy.path, "evaluate")
+    assert "predictions averaged over planes" in capsys.readouterr().out
+    tally = SegmentationTally.load(copy.fold(0).tally("segment"))[0]
+    np.testing.assert_array_equal(tally.counts, expected.counts)
+    assert (tally.counts != SegmentationTally.load(run.fold(0).tally("segment"))[0].counts).any()
+    panels = PanelSlices.load(copy.fold(0).segmentation_npz)
+    volumes = dict(zip(found.patients, found.predicted[several_runs.MEAN], strict=True))
+    for patient, number, drawn in zip(
+        panels.patients, panels.numbers, panels.prediction, strict=True
+    ):
+        np.testing.assert_array_equal(drawn, volumes[patient][number])
+    changed.evaluation.planes = "axial,oblique"
+    with pytest.raises(BratsError, match=r"evaluation\.planes=axial,oblique: give all, or with"):
+        experiment.run(changed, copy.path, "evaluate")
+
+
+def test_planes_that_the_training_does_not_read_cannot_be_evaluated(config, copies, tmp_path):
+    changed = config.copy_and_resolve_references()
+    changed.data.other_planes, changed.evaluation.planes = str(copies["coronal"]), "axial,sagittal"
+    with pytest.raises(BratsError, match="was trained on axial and coronal slices, not sagittal"):
+        experiment.run(changed, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

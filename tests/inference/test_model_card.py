@@ -147,3 +147,14 @@ def test_a_card_names_the_fusion_and_that_modalities_may_be_missing():
     assert "| missing modalities | any of the input may be missing |" in text
     plain = card(DOCUMENT, "name")
     assert "fusion of" not in plain and "missing modalities" not in plain
+
+
+def test_a_card_names_the_planes_of_the_training():
+    record = TrainingFacts("patient", normalisation="volume", other_planes=("coronal", "sagittal"))
+    networks = dataclasses.replace(
+        NETWORKS, folds=tuple(dataclasses.replace(fold, record=record) for fold in FOLDS)
+    )
+    text = card(dataclasses.replace(DOCUMENT, tasks={"segment": networks}), "name")
+    row = "| slices | axial, coronal, sagittal; predicts in axial ones, `--planes=all` averages"
+    assert row in text
+    assert "| slices |" not in card(DOCUMENT, "name")

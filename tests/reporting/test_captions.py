@@ -13,11 +13,19 @@ class Evaluated:
     cross_validates = False
 
     def __init__(
-        self, fold=0, seed=0, patients=4, slices="all", split_by="patient", count=24, tta=False
+        self,
+        fold=0,
+        seed=0,
+        patients=4,
+        slices="all",
+        split_by="patient",
+        count=24,
+        tta=False,
+        planes="",
     ):
         self.fold, self.seed = fold, seed
         self.evaluation = SimpleNamespace(
-            patients=patients, slices=slices, split_by=split_by, tta=tta
+            patients=patients, slices=slices, split_by=split_by, tta=tta, planes=planes
         )
         self.rows = {captions.SLICES_KEY: (0.5, count)}
 
@@ -43,6 +51,10 @@ class Evaluated:
         (
             [Evaluated(tta=True)],
             "4 patients, 24 slices, split by patient, predictions averaged over flips",
+        ),
+        (
+            [Evaluated(tta=True, planes="all")],
+            "4 patients, 24 slices, split by patient, predictions averaged over flips and planes",
         ),
         (
             [Evaluated(tta=True), Evaluated()],

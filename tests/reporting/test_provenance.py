@@ -1,5 +1,6 @@
 """Stores, pretraining tasks and settings in words."""
 
+import dataclasses
 import json
 
 import pytest
@@ -19,6 +20,17 @@ def test_each_store_and_pretraining_has_a_line(study):
 def test_the_path_of_a_store_is_shown(tmp_path):
     study = discover(write_run(tmp_path / "run", ssl=False, store="/data/store"))
     assert next(provenance.facts(study)).endswith("normalised by slice, in a folder called store.")
+
+
+def test_stores_of_other_planes_are_named(study):
+    first = study.runs[0]
+    planes = {"coronal": "a", "sagittal": "b"}
+    store = dataclasses.replace(first.document.store, other_planes=planes)
+    document = dataclasses.replace(first.document, store=store)
+    changed = dataclasses.replace(study, runs=[dataclasses.replace(first, document=document)])
+    assert "stores of coronal and sagittal slices, which are for training alone" in next(
+        provenance.facts(changed)
+    )
 
 
 @pytest.mark.parametrize(

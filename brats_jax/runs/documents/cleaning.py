@@ -41,6 +41,7 @@ class FittedSizes(Part):
       without_et: predictions, over all trainings, of scored patients without ET.
       before, after: the scores without and with cleaning.
       tta: whether predictions were averaged over flips.
+      planes: whose slices they were averaged over, as in config.evaluation.
       same_weights: of exported weights, whether the trainings are those of the model; otherwise
         others of its settings.
     """
@@ -55,6 +56,7 @@ class FittedSizes(Part):
     before: CleanedScores
     after: CleanedScores
     tta: bool = False
+    planes: str = ""
     same_weights: bool = True
 
     @classmethod

@@ -77,6 +77,7 @@ class Evaluation(SealedDocument):
       left_out: test patients without the modalities that a stage needs, by stage.
       yardsticks: of the first stage: coefficients by yardstick, target and term.
       tta: whether predictions were averaged over flips.
+      planes: whose slices they were averaged over, as in config.evaluation.
     """
 
     SCHEMA: ClassVar[str] = "brats_jax.evaluation"
@@ -101,6 +102,7 @@ class Evaluation(SealedDocument):
     yardsticks: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     pretext: str = "cross_modality"
     tta: bool = False
+    planes: str = ""
 
 
 @dataclass(frozen=True)
@@ -180,3 +182,4 @@ class Summary(SealedDocument):
     with_holes: int = 0
     pretext: str = "cross_modality"
     tta: bool = False
+    planes: str = ""

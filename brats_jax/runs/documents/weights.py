@@ -109,6 +109,7 @@ class StatedScores(Part):
       rows: whole volumes by region and metric.
       same_weights: whether the trainings are those of the model; otherwise others of its settings.
       tta: whether predictions were averaged over flips.
+      planes: whose slices they were averaged over, as in config.evaluation.
     """
 
     trainings: int
@@ -118,6 +119,7 @@ class StatedScores(Part):
     rows: tuple[FoldsScore, ...]
     same_weights: bool = True
     tta: bool = False
+    planes: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,86 @@
+"""A segmentation's labels of a store's slices, averaged over slices of several planes.
+
+The planes are cut from whole volumes, which are read and predicted one after the other.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import jax.numpy as jnp
+import numpy as np
+
+from brats_jax.data.modalities import MODALITIES
+from brats_jax.data.planes import slices_along, to_axial
+from brats_jax.data.store.reader import Store
+from brats_jax.errors import BratsError
+from brats_jax.inference.ensemble import Ensemble
+from brats_jax.inference.restored import RestoredNetwork
+from brats_jax.inference.several_runs import EnsembleOfRuns
+from brats_jax.inference.trained_run import EnsembleMember
+
+
+def labels_over_planes(
+    network: RestoredNetwork,
+    store: Store,
+    indices: np.ndarray,
+    batch_size: int,
+    planes: Sequence[str],
+    *,
+    tta: bool,
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """The labels of slices, whose mean probabilities over planes decide.
+
+    Args:
+      network: a segmentation that was trained on the planes.
+      store, indices: the slices, patient by patient.
+      batch_size: slices in a batch.
+      planes: to average over.
+      tta: average over flips as well.
+
+    Yields:
+      (prediction, truth, valid): uint8[B, H, W] twice, and bool[B], False for the slices that fill
+      up the end of the last batch.
+
+    Raises:
+      BratsError: a patient's volume lacks slices.
+    """
+    member = EnsembleMember(0, network, "")
+    ensemble = EnsembleOfRuns([Ensemble([member], flips=tta, plane=plane) for plane in planes])
+    waiting: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def batch() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The first slices that wait, repeated up to the size of a batch."""
+        at = np.arange(batch_size)
+        filled = [waiting[k] for k in np.resize(at[: len(waiting)], batch_size)]
+        valid = at < len(waiting)
+        del waiting[:batch_size]
+        prediction, truth = (np.stack(arrays) for arrays in zip(*filled, strict=True))
+        return prediction, truth, valid
+
+    for patient in dict.fromkeys(store.patient_of[indices].tolist()):
+        chosen = indices[store.patient_of[indices] == patient]
+        for pair in zip(*_of_patient(ensemble, store, patient, chosen), strict=True):
+            waiting.append(pair)
+            if len(waiting) == batch_size:
+                yield batch()
+    if waiting:
+        yield batch()
+
+
+def _of_patient(
+    ensemble: EnsembleOfRuns, store: Store, patient: int, chosen: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(prediction, truth) uint8[n, H, W] of some slices of one patient."""
+    name = store.patients[patient]
+    if not store.whole[patient]:
+        raise BratsError(
+            f"config.evaluation.planes: slices of {name} are missing in {store.path}, and other "
+            "planes are cut from whole volumes: leave the setting out, or prepare whole volumes"
+        )
+    whole = np.asarray(store.slices_of(name))
+    images, truth = store.read(whole)
+    present = [one for one, there in zip(MODALITIES, store.present[patient], strict=True) if there]
+    mean, _ = ensemble.mean_outputs(to_axial(images, store.plane), present)
+    channels = ensemble.members[0].network.channels
+    labels = np.asarray(channels.labels(jnp.asarray(mean)), np.uint8)
+    at = chosen - whole[0]
+    return slices_along(labels, store.plane)[at], truth[at]

@@ -1,0 +1,17 @@
+import pytest
+
+from brats_jax.runs.averaged_label import averaged_label
+
+
+@pytest.mark.parametrize(
+    ("tta", "planes", "label"),
+    [
+        (False, "", ""),
+        (True, "", "; predictions averaged over flips"),
+        (False, "all", "; predictions averaged over planes"),
+        (True, "axial,coronal", "; predictions averaged over flips and planes"),
+    ],
+)
+def test_what_was_averaged_is_named(tta, planes, label):
+    assert averaged_label(tta, planes) == label
+    assert averaged_label(tta, planes, ", ") == label.replace("; ", ", ")
