@@ -1,7 +1,9 @@
 """The command-line wrapper of all commands: flags, errors of one line, exit statuses."""
 
 import ast
+import atexit
 import contextlib
+import gc
 import importlib.util
 import io
 import logging as standard_logging
@@ -56,6 +58,7 @@ def run(
       after_full_disk: appended to the line of an OSError if the folder exists.
     """
 
+    _collect_seldom()
     open_missing_streams()
     temporaries.use_memory_if_no_folder()
 
@@ -96,6 +99,16 @@ def run(
         return distributed.end(1)
 
     app.run(main, flags_parser=_parse_flags)
+
+
+def _collect_seldom() -> None:
+    """Lets Python's collector of reference cycles run less often, and not at the end.
+
+    Imports and traced programs are a million objects that live on. With Python's defaults the
+    collector goes through them again and again: 2.2 of the 18 s of CPU time that a small run takes.
+    """
+    gc.set_threshold(50_000, 20, 50)
+    atexit.register(gc.freeze)
 
 
 def open_missing_streams() -> None:

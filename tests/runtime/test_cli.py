@@ -59,6 +59,12 @@ def test_each_end_of_a_command_has_its_status_and_line(body, status, errors):
     assert run(body)[::2] == (status, errors)
 
 
+def test_within_a_command_the_collector_runs_less_often():
+    status, printed, _ = run("import gc; print(*gc.get_threshold())")
+    # Python's own are 700, 10 and 10 in 3.11, and 2000 and 10 in later versions.
+    assert status == 0 and int(printed.split()[0]) > 10_000
+
+
 def test_an_unexpected_exception_is_one_line_and_its_traceback_an_option():
     line = (
         "error: FOLDER: unexpected ZeroDivisionError: division by zero; BRATS_JAX_TRACEBACK=1 "
