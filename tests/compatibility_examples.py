@@ -28,10 +28,12 @@ DATA = FOLDER / "data.tar.xz"
 CONFIG = FOLDER / "config.py"
 ENVIRONMENT = FOLDER / "environment.json"
 
-# Not those of conftest.py: these bits belong to these flags.
+# The same as in conftest.py, so that programs are compiled once for both, but not taken from there:
+# these bits belong to these flags.
 XLA_FLAGS = (
     "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0 "
-    "--xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters"
+    "--xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters "
+    "--xla_cpu_parallel_codegen_split_count=1"
 )
 # On another processor, or with other libraries. With the same weights sums differ in rounding,
 # which moves single pixels from one class to another. Adam's first steps, which have one size

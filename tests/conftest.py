@@ -90,13 +90,15 @@ def once(shared_folder) -> Callable[[str, Callable[[Path], object]], Path]:
 def compiled_programs(shared_folder) -> Path:
     """A folder in which all workers keep compiled programs: each is compiled once a session.
 
-    It is where 'auto' keeps them with `shared_folder` as XDG_CACHE_HOME. BRATS_JAX_TEST_CACHE
-    names a folder that outlives the session, for who runs one file again and again.
+    So do the programs that tests start. It is where 'auto' keeps them with `shared_folder` as
+    XDG_CACHE_HOME. BRATS_JAX_TEST_CACHE names a folder that outlives the session, for who runs one
+    file again and again.
     """
     folder = shared_folder / "brats_jax" / "compiled"
     if kept := os.environ.get("BRATS_JAX_TEST_CACHE"):
         folder = Path(kept)
     jax.config.update("jax_compilation_cache_dir", str(folder))
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
     return folder
 
 
