@@ -35,7 +35,7 @@ from brats_jax.runs.documents.export import (
 from brats_jax.runs.export_folder import PROGRAMS, ExportFolder
 from brats_jax.runs.folder import STAGE_OF_TASK, fold_name
 from brats_jax.runs.settings_comparison import without_paths
-from brats_jax.runtime.document import is_of, read_if_there
+from brats_jax.runtime.document import has_schema_of, read_if_there
 from brats_jax.runtime.files import atomic_group, json_text, make_folder, sha256_of
 from brats_jax.runtime.own_files import OwnFiles, check_replaceable
 
@@ -250,7 +250,7 @@ def _earlier(description: Path) -> ExportDocument | None:
     try:
         return read_if_there(description, ExportDocument, "kept; give another --output")
     except BratsError:
-        if is_of(description, ExportDocument):
+        if has_schema_of(description, ExportDocument):
             raise
         return None
 

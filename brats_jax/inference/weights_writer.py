@@ -33,7 +33,7 @@ from brats_jax.runs.documents.weights import (
 from brats_jax.runs.folder import RunFolder, StageFolder, fold_name
 from brats_jax.runs.seen_persons import hashed_persons
 from brats_jax.runs.settings_comparison import without_paths
-from brats_jax.runtime.document import is_of, read_if_readable, read_if_there
+from brats_jax.runtime.document import has_schema_of, read_if_readable, read_if_there
 from brats_jax.runtime.files import atomic_group, json_text, make_folder
 from brats_jax.runtime.own_files import OwnFiles, check_replaceable
 from brats_jax.runtime.text import without_folders
@@ -227,7 +227,7 @@ def _earlier(folder: WeightsFolder) -> WeightsDocument | None:
     try:
         return read_if_there(folder.config_json, WeightsDocument, "kept; give another --output")
     except BratsError:
-        if is_of(folder.config_json, WeightsDocument):
+        if has_schema_of(folder.config_json, WeightsDocument):
             raise
         return None
 

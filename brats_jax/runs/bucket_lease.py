@@ -17,7 +17,7 @@ from typing import Any
 
 from brats_jax.errors import Busy
 from brats_jax.runs.bucket import Bucket, Superseded
-from brats_jax.runtime import heartbeat
+from brats_jax.runtime import machine
 from brats_jax.runtime.console import print_line
 from brats_jax.runtime.text import duration
 
@@ -106,7 +106,7 @@ class Lease:
             "token": self._bucket.writer,
             "host": socket.gethostname(),
             "process": os.getpid(),
-            **heartbeat.place(),
+            **machine.origin(),
             "beat": f"{self._beats}-{secrets.token_hex(4)}",
             "time": time.time(),
         }
@@ -132,5 +132,5 @@ def _has_ended(found: dict[str, Any]) -> bool:
     at, process = found.get("time"), found.get("process")
     if isinstance(at, int | float) and time.time() - at > OLD_S:
         return True
-    here = all(found.get(name) == value for name, value in heartbeat.place().items())
-    return here and isinstance(process, int) and not heartbeat.is_running(process)
+    here = all(found.get(name) == value for name, value in machine.origin().items())
+    return here and isinstance(process, int) and not machine.is_running(process)

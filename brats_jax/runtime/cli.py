@@ -70,7 +70,7 @@ def run(
     def main(arguments: Sequence[str]) -> int:
         _quiet_libraries()
         raise_on_first_signal()
-        _print_any_name()
+        _escape_unencodable()
         try:
             if len(arguments) > 1:
                 raise BratsError(
@@ -159,7 +159,7 @@ def _print_failure(
 
 
 def _quiet_libraries() -> None:
-    """Libraries print what they notice in several lines, beside the one line of an error."""
+    """Silences libraries that would print several lines beside the one line of an error."""
     logging.set_verbosity(logging.FATAL)  # Orbax and JAX log every checkpoint that they read
     for name in ("nibabel.global", "matplotlib"):
         standard_logging.getLogger(name).setLevel(standard_logging.CRITICAL + 1)
@@ -167,8 +167,8 @@ def _quiet_libraries() -> None:
         warnings.simplefilter("ignore")
 
 
-def _print_any_name() -> None:
-    """Lets a terminal that cannot print a file's name print it with replacements."""
+def _escape_unencodable() -> None:
+    """Prints characters that the terminal's encoding lacks as escapes, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # not in a notebook
             stream.reconfigure(errors="backslashreplace")
@@ -190,21 +190,7 @@ def _parse_flags(arguments: list[str]) -> list[str]:
             _exit(str(error))
     config_file = _config_argument(arguments) if "config" in flags.FLAGS else None
     if config_file is not None:
-        own = next((p for p in (f / config_file for f in _WITH_CONFIGS) if p.is_file()), None)
-        if own is not None and not os.path.isfile(config_file):
-            named, found = str(config_file), str(own)
-            arguments = [
-                a.replace(named, found)
-                if a in (named, f"--config={named}", f"-config={named}")
-                else a
-                for a in arguments
-            ]
-            config_file = own
-        if not os.path.isfile(config_file):
-            _exit(
-                f"{config_file}: no such configuration in {Path.cwd()} or of this program; give "
-                "one, e.g. configs/ssl.py"
-            )
+        arguments, config_file = _with_found_config(arguments, config_file)
         # The files in configs/ import each other; the working directory may be any other.
         sys.path.insert(0, str(config_file.resolve().parent.parent))
         _check_config_file(config_file)
@@ -224,6 +210,25 @@ def _parse_flags(arguments: list[str]) -> list[str]:
                 "command once"
             )
         _exit(str(error))
+
+
+def _with_found_config(arguments: list[str], given: Path) -> tuple[list[str], Path]:
+    """(arguments, configuration): one of this program's, where the working directory has none.
+
+    Args:
+      arguments: of the command.
+      given: the configuration that they name.
+    """
+    if os.path.isfile(given):
+        return arguments, given
+    own = next((p for p in (folder / given for folder in _WITH_CONFIGS) if p.is_file()), None)
+    if own is None:
+        _exit(
+            f"{given}: no such configuration in {Path.cwd()} or of this program; give one, e.g. "
+            "configs/ssl.py"
+        )
+    naming = (str(given), f"--config={given}", f"-config={given}")
+    return [a.replace(str(given), str(own)) if a in naming else a for a in arguments], own
 
 
 def _check_config_file(path: Path) -> None:

@@ -25,7 +25,7 @@ def print_line(text: str) -> None:
 
 
 def print_lines(text: str) -> None:
-    """The same for a text of several lines."""
+    """Prints a text of several lines, as `print_line` does one."""
     if distributed.is_main():
         try:
             tqdm.write(printable(text))
@@ -98,7 +98,7 @@ class Rate:
         self._begin: tuple[int, float] | None = None  # items and time of the first update
 
     def update(self, n: int) -> None:
-        """Takes note that `n` items are finished."""
+        """Records that `n` items are finished."""
         self._n = n
         self._begin = self._begin or (n, time.monotonic())
 

@@ -31,10 +31,11 @@ T = TypeVar("T")
 # Flags of main.py that request several processes.
 FLAGS = ("coordinator", "num_processes", "process_id", "distributed")
 
-END_S = 5.0  # for the other processes at an end that is not regular
-GOODBYE_S = 60.0  # at a regular one; JAX aborts a process 100 s after it has lost another one
-LAST_S = 1.0  # from another process's word that it ends to its end
-WAIT_S = 300.0  # for the other processes at the start; the nodes of a cluster do not start at once
+# How long a process waits for the others.
+START_WAIT_S = 300.0  # at the start: the nodes of a cluster do not start at once
+END_WAIT_S = 60.0  # at a regular end; JAX aborts a process 100 s after it has lost another one
+FAILURE_WAIT_S = 5.0  # at any other end
+EXIT_S = 1.0  # that a process needs to exit after it has announced its end
 
 
 class _Process:
@@ -62,7 +63,7 @@ def initialize(
     process_id: int | None,
     automatic: bool = False,
     *,
-    wait_s: float = WAIT_S,
+    wait_s: float = START_WAIT_S,
 ) -> None:
     """Connects to the other processes; does nothing if no argument asks for any.
 
@@ -276,14 +277,14 @@ def end(status: int) -> int:
     else:
         signals.die_on_signals()
     # The end of the main process ends all others, which may be about to print an error.
-    patience = END_S if status else GOODBYE_S
-    telling = threading.Thread(
-        target=_wait_for_ends if is_main() else _tell_end,
+    patience = FAILURE_WAIT_S if status else END_WAIT_S
+    announcing = threading.Thread(
+        target=_wait_for_ends if is_main() else _announce_end,
         args=(patience,) if is_main() else (),
         daemon=True,
     )
-    telling.start()
-    telling.join(patience + LAST_S)
+    announcing.start()
+    announcing.join(patience + EXIT_S)
     leave(status)
 
 
@@ -298,7 +299,7 @@ def leave(status: int) -> NoReturn:
     os._exit(status)
 
 
-def _tell_end() -> None:
+def _announce_end() -> None:
     with contextlib.suppress(Exception):  # the main process may be gone
         _service().client.key_value_set(f"brats_jax/ended/{_Process.index}", "")
 
@@ -309,7 +310,7 @@ def _wait_for_ends(patience_s: float) -> None:
         left = max(0.001, until - time.monotonic())
         with contextlib.suppress(Exception):
             _service().client.blocking_key_value_get(f"brats_jax/ended/{index}", int(1000 * left))
-    time.sleep(LAST_S)
+    time.sleep(EXIT_S)
 
 
 def is_lost_process(error: Exception) -> bool:

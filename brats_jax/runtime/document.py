@@ -60,19 +60,19 @@ def read_document(path: Path, kind: type[D], remedy: str = "") -> D:
 
 
 def read_if_there(path: Path, kind: type[D], remedy: str = "") -> D | None:
-    """The same; None where there is no file."""
+    """Reads a document; None where there is no file. Errors as in `read_document`."""
     return read_document(path, kind, remedy) if path.exists() else None
 
 
 def read_if_readable(path: Path, kind: type[D]) -> D | None:
-    """The same; None also where the file cannot be read."""
+    """Reads a document; None where there is no file, or it cannot be read."""
     try:
         return read_if_there(path, kind)
     except BratsError:
         return None
 
 
-def is_of(path: Path, kind: "type[Document]") -> bool:
+def has_schema_of(path: Path, kind: "type[Document]") -> bool:
     """Whether a file names the schema of a document, readable or not."""
     try:
         return f'"{kind.SCHEMA}"'.encode() in read_regular(path, MOST_JSON_BYTES)
@@ -102,7 +102,7 @@ class Part:
     def to_json(self) -> dict[str, Any]:
         """The object as it stands in the file."""
         return {
-            field.name: _plain(getattr(self, field.name))
+            field.name: _as_json(getattr(self, field.name))
             for field in dataclasses.fields(self)
             if not (_has_default(field) and getattr(self, field.name) == _default(field))
         }
@@ -256,11 +256,11 @@ def _words(annotation: Any) -> str:
     return words.get(annotation, "an object")
 
 
-def _plain(value: Any) -> Any:
+def _as_json(value: Any) -> Any:
     if hasattr(value, "to_json"):
         return value.to_json()
     if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
+        return [_as_json(item) for item in value]
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _as_json(item) for key, item in value.items()}
     return value

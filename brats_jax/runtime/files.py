@@ -184,15 +184,15 @@ def write_json(path: Path, document: Any) -> None:
 
 def json_text(document: Any) -> str:
     """`document` as indented JSON; NaN becomes null."""
-    return json.dumps(_plain(document), indent=2, allow_nan=False) + "\n"
+    return json.dumps(_without_nan(document), indent=2, allow_nan=False) + "\n"
 
 
-def _plain(value: Any) -> Any:
+def _without_nan(value: Any) -> Any:
     """Replaces values that JSON lacks: NaN and infinities by null, tuples by lists."""
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): _without_nan(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [_without_nan(item) for item in value]
     if isinstance(value, float) and not abs(value) < float("inf"):
         return None
     return value

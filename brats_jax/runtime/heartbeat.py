@@ -22,6 +22,7 @@ from datetime import datetime
 from pathlib import Path
 
 from brats_jax.errors import BUSY_STATUS, Busy
+from brats_jax.runtime import machine
 from brats_jax.runtime.console import print_line
 from brats_jax.runtime.files import file_system_time
 from brats_jax.runtime.text import duration
@@ -90,7 +91,8 @@ def claimed(lock: Path, name: str, deadline: float) -> Iterator[None]:
     Raises:
       Busy: another process has a claim.
     """
-    mine = Claim(socket.gethostname(), os.getpid(), _machine(), _processes(), secrets.token_hex(8))
+    here = machine.origin()
+    mine = Claim(socket.gethostname(), os.getpid(), **here, token=secrets.token_hex(8))
     descriptor = _take(lock, name, mine, deadline)
     ended = threading.Event()
     beats = threading.Thread(
@@ -116,8 +118,8 @@ def _take(lock: Path, name: str, mine: Claim, deadline: float) -> int:
             if found is None or found == watched or _is_dead(found, lock):
                 return _write_new(lock, mine)
         age = _age_s(lock)
-        changed = watched is not None and found.token == watched.token
-        if age > STALE_S and not changed:
+        gave_sign = watched is not None and found.token == watched.token
+        if age > STALE_S and not gave_sign:
             print_line(
                 f"{name}: {found.holder} gave no sign for {duration(age)}; its lock is taken over "
                 f"unless one comes within {WATCH_S:.0f} s"
@@ -221,7 +223,7 @@ def _content(claim: Claim) -> bytes:
 
 
 def _read(lock: Path) -> Claim | None:
-    """The claim, or None; one that cannot be parsed is nobody's, and changes hands by its age."""
+    """The claim; None if there is none. One that cannot be parsed is taken over when it is old."""
     try:
         text = path_of(lock).read_text(errors="replace")
     except FileNotFoundError:
@@ -243,11 +245,11 @@ def _is_mine(lock: Path, mine: Claim) -> bool:
 
 def _is_dead(claim: Claim, lock: Path) -> bool:
     """Whether the claim's process has certainly ended; this one must have the flock of `lock`."""
-    if claim.machine != _machine():
+    if claim.machine != machine.boot_id():
         return False
     if _excludes_others(lock):
         return True
-    return claim.processes == _processes() and not is_running(claim.process)
+    return claim.processes == machine.process_space() and not machine.is_running(claim.process)
 
 
 def _excludes_others(lock: Path) -> bool:
@@ -267,39 +269,9 @@ def _excludes_others(lock: Path) -> bool:
         os.close(descriptor)
 
 
-def place() -> dict[str, str]:
-    """What tells whether a process id of another program means a process here."""
-    return {"machine": _machine(), "processes": _processes()}
-
-
-def is_running(process: int) -> bool:
-    """Whether there is a process of this id here."""
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
-    return True
-
-
 def _age_s(lock: Path) -> float:
     """Seconds since the claim's last sign of life, by the clock of the file system."""
     try:
         return file_system_time(lock.parent) - path_of(lock).stat().st_mtime
     except FileNotFoundError:
         return 0.0
-
-
-def _machine() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return socket.gethostname()
-
-
-def _processes() -> str:
-    try:
-        return os.readlink("/proc/self/ns/pid")
-    except OSError:
-        return ""

@@ -1,4 +1,4 @@
-"""Strict parsing of JSON: what a careless reader would take in silence is refused."""
+"""Strict parsing of JSON: refuses much that `json.loads` accepts without a warning."""
 
 import json
 import math

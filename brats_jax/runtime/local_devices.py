@@ -35,14 +35,14 @@ def gpu_share(environment: Mapping[str, str] = os.environ) -> GpuShare:
     Raises:
       BratsError: there are fewer GPUs than processes.
     """
-    place = _place(environment)
-    if place is None:
+    own = _index_and_count(environment)
+    if own is None:
         return GpuShare()
-    index, count = place
+    index, count = own
     visible = _visible_gpus(environment)
     if not visible:
         return GpuShare()
-    if count == 1 or _bound(environment, visible, count):
+    if count == 1 or _has_own_gpus(environment, visible, count):
         return GpuShare(list(range(visible)))
     each, idle = divmod(visible, count)
     host = socket.gethostname()
@@ -62,7 +62,7 @@ def gpu_share(environment: Mapping[str, str] = os.environ) -> GpuShare:
     return GpuShare(list(range(index * each, (index + 1) * each)), note)
 
 
-def _place(environment: Mapping[str, str]) -> tuple[int, int] | None:
+def _index_and_count(environment: Mapping[str, str]) -> tuple[int, int] | None:
     """(index of this process on its node, number of processes there)."""
     local, size = (environment.get(f"OMPI_COMM_WORLD_LOCAL_{name}") for name in ("RANK", "SIZE"))
     if local is not None and size is not None:
@@ -93,7 +93,7 @@ def _visible_gpus(environment: Mapping[str, str]) -> int:
     return sum(1 for path in Path("/dev").glob("nvidia*") if path.name[6:].isdecimal())
 
 
-def _bound(environment: Mapping[str, str], visible: int, count: int) -> bool:
+def _has_own_gpus(environment: Mapping[str, str], visible: int, count: int) -> bool:
     """Whether the cluster shows each process GPUs of its own (--gpus-per-task, --gpu-bind)."""
     on_node = environment.get("SLURM_GPUS_ON_NODE", "")
     if on_node.isdecimal():

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from brats_jax.errors import BratsError
-from brats_jax.runtime.document import Sealed, SealedDocument, is_of, read_if_there
+from brats_jax.runtime.document import Sealed, SealedDocument, has_schema_of, read_if_there
 from brats_jax.runtime.files import atomic_open, json_text, refuse_link, sha256_of
 
 _KEPT = "kept"
@@ -63,7 +63,12 @@ class OwnFiles:
             self._files.setdefault(name, set()).add(one)
 
     def adopt(self, name: str, *, unchanged: bool = True) -> None:
-        """Counts a file of an earlier version as written; if `unchanged` with the bytes it has."""
+        """Adds a file that an earlier version wrote, which kept no ledger.
+
+        Args:
+          name: the file.
+          unchanged: its present bytes are those that were written; False: nothing tells.
+        """
         hashes = self._files.setdefault(name, set())
         if unchanged:
             hashes.add(sha256_of(self.folder / name))
@@ -168,7 +173,7 @@ class OwnFiles:
 
 def _is_ledger(path: Path) -> bool:
     """Whether a ledger that cannot be read is of this program: edited, or cut short."""
-    if is_of(path, Ledger):
+    if has_schema_of(path, Ledger):
         return True
     try:
         return json_text({"schema": Ledger.SCHEMA}).encode().startswith(path.read_bytes())

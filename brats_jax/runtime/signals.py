@@ -76,8 +76,8 @@ class StopRequests:
 _entered: list[StopRequests] = []
 
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
-AGAIN_S = 0.1  # from an exception that was lost to its repetition
-PATIENCE_S = 0.5  # from Ctrl-C to the notice: most commands end earlier
+REPEAT_AFTER_S = 0.1  # from an exception that was lost to the same signal once more
+NOTICE_AFTER_S = 0.5  # from Ctrl-C to the notice: most commands end earlier
 
 
 class _Command:
@@ -130,7 +130,7 @@ def _announce_ctrl_c() -> None:
     def watch() -> None:
         while number := os.read(signalled, 1):
             if number[0] == signal.SIGINT:
-                time.sleep(PATIENCE_S)
+                time.sleep(NOTICE_AFTER_S)
                 _announce()
 
     threading.Thread(target=watch, name="ctrl-c", daemon=True).start()
@@ -186,18 +186,18 @@ def raise_on_first_signal() -> None:
     _announce_ctrl_c()
     report = sys.unraisablehook
 
-    def again(lost: "sys.UnraisableHookArgs") -> None:
+    def raise_again(lost: "sys.UnraisableHookArgs") -> None:
         if not issubclass(lost.exc_type, KeyboardInterrupt):
             report(lost)
             return
         number = signal.SIGTERM if issubclass(lost.exc_type, Terminated) else signal.SIGINT
         signal.signal(number, stop)
         # Not at once: an exception within this function would be lost, too.
-        repeat = threading.Timer(AGAIN_S, os.kill, (os.getpid(), number))
+        repeat = threading.Timer(REPEAT_AFTER_S, os.kill, (os.getpid(), number))
         repeat.daemon = True
         repeat.start()
 
-    sys.unraisablehook = again
+    sys.unraisablehook = raise_again
 
 
 def ignore_signals() -> None:

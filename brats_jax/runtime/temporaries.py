@@ -10,12 +10,13 @@ import fcntl
 import functools
 import os
 import re
-import socket
 import tempfile
 import threading
 import time
 import zlib
 from pathlib import Path
+
+from brats_jax.runtime import machine
 
 # Eight digits stand for the machine.
 _NAME = re.compile(r"\..+\.brats_jax-(?P<machine>[0-9a-f]{8})-[0-9a-z_]{8}")
@@ -25,7 +26,7 @@ OLD_S = 900.0
 
 MEMORY = Path("/dev/shm")
 
-_searched: set[Path] = set()
+_cleaned: set[Path] = set()
 _LOCK = threading.Lock()
 
 
@@ -51,7 +52,7 @@ def create(path: Path) -> tuple[int, Path]:
     Raises:
       OSError: it cannot be created.
     """
-    _search_once(path.parent)
+    _clean_once(path.parent)
     start = os.fsdecode(os.fsencode(path.name)[:_LONGEST])
     while True:
         prefix = f".{start}.brats_jax-{_machine()}-"
@@ -62,14 +63,14 @@ def create(path: Path) -> tuple[int, Path]:
         os.close(descriptor)
 
 
-def remove_left(directory: Path) -> None:
+def remove_leftovers(directory: Path) -> None:
     """Removes the temporary files in a folder that no process writes any more."""
     with contextlib.suppress(OSError), os.scandir(directory) as entries:
         for entry in entries:
             found = _NAME.fullmatch(entry.name)
             if found is not None:
                 with contextlib.suppress(OSError):  # removed meanwhile, or of another user
-                    _remove_if_left(entry.path, found["machine"] == _machine())
+                    _remove_if_abandoned(entry.path, found["machine"] == _machine())
 
 
 def file_system_time(folder: Path) -> float:
@@ -88,25 +89,26 @@ def file_system_time(folder: Path) -> float:
         return time.time()
 
 
-def _search_once(directory: Path) -> None:
-    """Searches a folder when this process writes into it for the first time."""
+def _clean_once(directory: Path) -> None:
+    """Removes the leftovers of a folder when this process writes into it for the first time."""
     with _LOCK:
-        if directory in _searched:
+        if directory in _cleaned:
             return
-        _searched.add(directory)
-    remove_left(directory)
+        _cleaned.add(directory)
+    remove_leftovers(directory)
 
 
-def _remove_if_left(path: str, of_this_machine: bool) -> None:
+def _remove_if_abandoned(path: str, of_this_machine: bool) -> None:
+    """Removes a file whose process has ended, by its lock; without locks, if it is old."""
     descriptor, again = (os.open(path, os.O_RDWR | os.O_NOFOLLOW) for _ in range(2))
     try:
         locked = _lock(descriptor)
         if locked is False:
             return
         # On some file systems every process gets every lock.
-        certain = of_this_machine and locked and _lock(again) is False
+        lock_excludes = locked and _lock(again) is False
         age = file_system_time(Path(path).parent) - os.fstat(descriptor).st_mtime
-        if certain or age > OLD_S:
+        if (of_this_machine and lock_excludes) or age > OLD_S:
             os.unlink(path)
     finally:
         os.close(descriptor)
@@ -126,9 +128,5 @@ def _lock(descriptor: int) -> bool | None:
 
 @functools.cache
 def _machine() -> str:
-    """The boot of this kernel, within which flock works, if it does at all; as eight digits."""
-    try:
-        name = Path("/proc/sys/kernel/random/boot_id").read_text()
-    except OSError:
-        name = socket.gethostname()
-    return f"{zlib.crc32(name.encode()):08x}"
+    """Eight digits for the boot of this kernel."""
+    return f"{zlib.crc32(machine.boot_id().encode()):08x}"

@@ -41,16 +41,16 @@ def printable(text: str) -> str:
     Escape sequences could move the cursor, change the title or answer to the shell; marks of the
     direction of writing could show a name in another order. Line ends and tabs stay.
     """
-    return "".join(c if c in "\n\t" or not _acts(c) else _escaped(c) for c in text)
+    return "".join(c if c in "\n\t" or not _is_control(c) else _escaped(c) for c in text)
 
 
 def escaped_line(text: str) -> str:
-    """The same, with line ends and tabs as escapes: one line, in which names keep their letters."""
+    """`printable`, with line ends and tabs as escapes too: one line that keeps every letter."""
     return printable(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def one_line(text: str) -> str:
-    """The same on one line, without words and lines of thousands of letters."""
+    """`printable` on one line, with spaces for line ends; very long words and lines are cut."""
     words = re.sub(r"\s*[\n\t]\s*", " ", printable(text)).strip()
     words = re.sub(rf"\S{{{_LONGEST_WORD},}}", lambda word: _shortened(word[0], 200), words)
     return _shortened(words, _LONGEST_LINE) if len(words) > _LONGEST_LINE else words
@@ -76,7 +76,7 @@ def _shortened(text: str, length: int) -> str:
     return f"{text[: length // 2]}...{text[-length // 2 :]}"
 
 
-def _acts(character: str) -> bool:
+def _is_control(character: str) -> bool:
     """Control characters, marks of direction, separators of lines, halves of characters."""
     return unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp")
 

@@ -12,7 +12,7 @@ import pytest
 from processes import holding
 
 from brats_jax.errors import Busy
-from brats_jax.runtime import heartbeat, locks
+from brats_jax.runtime import heartbeat, locks, machine
 
 HOLD = """
 import fcntl, sys, time
@@ -38,7 +38,7 @@ def lock(tmp_path, monkeypatch):
 @pytest.fixture
 def elsewhere(monkeypatch):
     """Lets this process take itself for one of another machine than the claims'."""
-    monkeypatch.setattr(heartbeat, "_machine", lambda: "another")
+    monkeypatch.setattr(machine, "boot_id", lambda: "another")
 
 
 def take(lock):

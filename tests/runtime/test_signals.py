@@ -86,7 +86,7 @@ BUSY = (
     + """
 import ctypes, threading
 from brats_jax.runtime import signals
-signals.PATIENCE_S = 0
+signals.NOTICE_AFTER_S = 0
 libc, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(256)
 def compute():
     libc.pthread_mutex_lock(mutex)

@@ -43,7 +43,7 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_n
     writing, tmp_path
 ):
     (left,) = names(tmp_path)
-    temporaries.remove_left(tmp_path)
+    temporaries.remove_leftovers(tmp_path)
     assert names(tmp_path) == [left]
     writing.kill()
     writing.wait()
@@ -56,7 +56,7 @@ def test_only_own_names_are_removed(tmp_path):
     others = [".notes.txt.swp", ".file.12345678", "file.brats_jax-00000000-abcdefgh", ".file"]
     for name in others:
         (tmp_path / name).touch()
-    temporaries.remove_left(tmp_path)
+    temporaries.remove_leftovers(tmp_path)
     assert names(tmp_path) == sorted(others)
 
 
@@ -67,14 +67,14 @@ def test_those_of_another_machine_are_removed_when_they_are_old(tmp_path):
         path.touch()
     past = time.time() - temporaries.OLD_S - 1
     os.utime(old, (past, past))
-    temporaries.remove_left(tmp_path)
+    temporaries.remove_leftovers(tmp_path)
     assert names(tmp_path) == [young.name]
 
 
 def test_where_locks_exclude_nobody_nothing_young_is_removed(writing, tmp_path, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", lambda descriptor, operation: None)
     (left,) = names(tmp_path)
-    temporaries.remove_left(tmp_path)
+    temporaries.remove_leftovers(tmp_path)
     assert names(tmp_path) == [left]
 
 

@@ -18,7 +18,7 @@ from brats_jax.runs.documents.cleaning import FittedSizes
 from brats_jax.runs.documents.evaluation import FoldsScore
 from brats_jax.runs.documents.stage import TrainingFacts
 from brats_jax.runs.fold_part import FoldPart
-from brats_jax.runtime.document import Part, SealedDescription, is_of
+from brats_jax.runtime.document import Part, SealedDescription, has_schema_of
 
 READY = Path(about.__file__).parent / "weights"  # models of the package, in an installed one, too
 
@@ -49,7 +49,7 @@ class WeightsFolder:
     @property
     def exists(self) -> bool:
         """Whether weights were exported into this folder; a run has a config.json, too."""
-        return is_of(self.config_json, WeightsDocument)
+        return has_schema_of(self.config_json, WeightsDocument)
 
 
 @dataclass(frozen=True)
