@@ -91,8 +91,13 @@ def claimed(lock: Path, name: str, deadline: float) -> Iterator[None]:
     Raises:
       Busy: another process has a claim.
     """
-    here = machine.origin()
-    mine = Claim(socket.gethostname(), os.getpid(), **here, token=secrets.token_hex(8))
+    mine = Claim(
+        host=socket.gethostname(),
+        process=os.getpid(),
+        machine=machine.boot_id(),
+        processes=machine.process_space(),
+        token=secrets.token_hex(8),
+    )
     descriptor = _take(lock, name, mine, deadline)
     ended = threading.Event()
     beats = threading.Thread(
