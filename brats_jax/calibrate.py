@@ -53,17 +53,17 @@ def _main() -> None:
     trained = open_model(_CHECKPOINT.value, "segment", devices.data_mesh())
     for note in trained.notes:
         print_line(f"note: {note}")
+    fit = fit_cleaning if _CLEANING.value else calibrate
+    for line in fit(trained, _STORE.value, _BATCH_SIZE.value):
+        print_line(line)
+    folder = RunFolder(trained.run)
     if _CLEANING.value:
-        for line in fit_cleaning(trained, _STORE.value, _BATCH_SIZE.value):
-            print_line(line)
         print_line(
-            f"written to {RunFolder(trained.run).cleaning_json}; predict uses it, unless "
-            "--min_component_mm3 and --min_et_mm3 are given"
+            f"written to {folder.cleaning_json}; predict uses it, unless --min_component_mm3 and "
+            "--min_et_mm3 are given"
         )
         return
-    for line in calibrate(trained, _STORE.value, _BATCH_SIZE.value):
-        print_line(line)
-    written = RunFolder(trained.run).fold(trained.members[0].fold).calibration_json
+    written = folder.fold(trained.members[0].fold).calibration_json
     name = f"{trained.run}/fold_K/{written.name}" if len(trained.members) > 1 else written
     print_line(f"written to {name}; use with predict --calibrated")
 

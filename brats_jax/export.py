@@ -25,6 +25,7 @@ compares the files of an export with the checksums in its description.
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import flags
 
@@ -36,6 +37,9 @@ from brats_jax.runtime import cli, flag_types
 from brats_jax.runtime.console import print_line
 from brats_jax.runtime.files import check_folder, read_regular, unreadable
 from brats_jax.runtime.text import plural
+
+if TYPE_CHECKING:
+    from brats_jax.inference.trained_run import TrainedRun
 
 _MOST_TEXT = 2**20  # bytes of --card_text
 
@@ -82,14 +86,7 @@ def _main() -> None:
         raise BratsError("give --checkpoint=RUN[/fold_K] and --output=DIR")
     output = Path(_OUTPUT.value)
     is_program = _FORMAT.value in PROGRAMS
-    for flag in _OF_WEIGHTS if is_program else _OF_PROGRAMS:
-        if flag.present:
-            raise BratsError(f"--{flag.name} has no effect with --format={_FORMAT.value}")
-    if _FORMAT.value == ONNX and _DTYPE.value != "float32":
-        raise BratsError(
-            "--dtype=bfloat16 has no effect with --format=onnx, which computes in float32: "
-            "leave it out, or use --format=stablehlo"
-        )
+    _check_flags(is_program)
     shape = _slice_shape()
     text = _card_text()
     # The program is written for all platforms from here; do not wait for an accelerator.
@@ -106,31 +103,31 @@ def _main() -> None:
     if write_program is not None:
         written = write_program(trained, output, slice_shape=shape)
     else:
-        from brats_jax.evaluation.stated_scores import cleaning_of, scores_of
-        from brats_jax.inference import weights_writer
-        from brats_jax.runs.documents.weights import CardOptions
-
-        others = [Path(path) for path in _SCORES.value or ()]
-        cleaning, notes = cleaning_of(trained, others)
-        for note in notes:
-            print_line(f"note: {note}")
-        options = weights_writer.WeightsOptions(
-            dtype=_WEIGHTS_DTYPE.value,
-            card=_FORMAT.value == "hub",
-            name=_NAME.value,
-            about=CardOptions(_LICENSE.value, _COMMAND.value, text),
-            scores=scores_of(trained, others),
-            cleaning=cleaning,
-        )
-        written = weights_writer.write(trained, output, options)
+        written = _write_weights(trained, output, text)
     for path in written:
         size = path.stat().st_size
         print_line(f"{path}: {f'{size / 1e6:.1f} MB' if size >= 1e5 else f'{size / 1e3:.0f} kB'}")
     print_line(about.RESEARCH_USE_ONLY)
 
 
+def _check_flags(is_program: bool) -> None:
+    """Refuses flags that the format has no use for."""
+    for flag in _OF_WEIGHTS if is_program else _OF_PROGRAMS:
+        if flag.present:
+            raise BratsError(f"--{flag.name} has no effect with --format={_FORMAT.value}")
+    if _FORMAT.value == ONNX and _DTYPE.value != "float32":
+        raise BratsError(
+            "--dtype=bfloat16 has no effect with --format=onnx, which computes in float32: "
+            "leave it out, or use --format=stablehlo"
+        )
+
+
 def _program_writer() -> Callable[..., list[Path]]:
-    """Writes a run in the format of the flag; refuses here if a package for it is missing."""
+    """The function that writes a run as a program in the format of the flag.
+
+    Raises:
+      BratsError: a package that the format needs is missing.
+    """
     if _FORMAT.value == ONNX:
         from brats_jax.inference import onnx_program
 
@@ -138,6 +135,27 @@ def _program_writer() -> Callable[..., list[Path]]:
     from brats_jax.inference import stablehlo
 
     return stablehlo.write
+
+
+def _write_weights(trained: "TrainedRun", output: Path, card_text: str) -> list[Path]:
+    """Writes weights, with the card of the model if the format has one."""
+    from brats_jax.evaluation.stated_scores import cleaning_of, scores_of
+    from brats_jax.inference import weights_writer
+    from brats_jax.runs.documents.weights import CardOptions
+
+    others = [Path(path) for path in _SCORES.value or ()]
+    cleaning, notes = cleaning_of(trained, others)
+    for note in notes:
+        print_line(f"note: {note}")
+    options = weights_writer.WeightsOptions(
+        dtype=_WEIGHTS_DTYPE.value,
+        card=_FORMAT.value == "hub",
+        name=_NAME.value,
+        about=CardOptions(_LICENSE.value, _COMMAND.value, card_text),
+        scores=scores_of(trained, others),
+        cleaning=cleaning,
+    )
+    return weights_writer.write(trained, output, options)
 
 
 def _slice_shape() -> tuple[int, int] | None:

@@ -67,13 +67,7 @@ def draw_overview(case: CaseView, rows: int = 4) -> Figure:
     overlays = [(title, labels) for title, labels in layers if labels is not None]
     titles += [title for title, _ in overlays]
     titles += ["uncertainty"] if case.uncertainty is not None else []
-    model = f"; model {case.facts['model'][:12]}" if "model" in case.facts else ""
-    lacks = (name for name in ("missing", "synthetic") if name in case.facts)
-    marks = "".join(f"; {name} {case.facts[name]}" for name in lacks)
-    marks += f"; {case.dice_words}" if case.truth is not None else ""
-    of_case = f" Note: {case.facts['note']}." if "note" in case.facts else ""
-    note = f"{case.name}{model}{marks}.{of_case} {RESEARCH_USE_ONLY} Axial"
-    figure, grid = bare_figure(len(slices), len(titles), windows[0], note, legend=True)
+    figure, grid = bare_figure(len(slices), len(titles), windows[0], note_of(case), legend=True)
     (under,) = channel_indices([case.under])
     for z, axes, head, window in zip(slices, grid, heads, windows, strict=True):
         images = np.moveaxis(case.images[z], -1, 0)
@@ -92,3 +86,20 @@ def draw_overview(case: CaseView, rows: int = 4) -> Figure:
     for axis, title in zip(grid[0], titles, strict=True):
         axis.set_title(title)
     return figure
+
+
+def note_of(case: CaseView) -> str:
+    """The text below the figure, which ends before the orientation.
+
+    'CASE; model HASH; missing t2; 3D Dice against the truth: ... Note: ... For research use only.'
+    """
+    parts = [case.name]
+    if "model" in case.facts:
+        parts.append(f"model {case.facts['model'][:12]}")
+    parts += [
+        f"{name} {case.facts[name]}" for name in ("missing", "synthetic") if name in case.facts
+    ]
+    if case.truth is not None:
+        parts.append(case.dice_words)
+    remark = f" Note: {case.facts['note']}." if "note" in case.facts else ""
+    return f"{'; '.join(parts)}.{remark} {RESEARCH_USE_ONLY} Axial"

@@ -10,6 +10,7 @@ import gzip
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import numpy as np
@@ -76,22 +77,6 @@ def page_of(case: CaseView, picture: bytes | Callable[[], bytes] | None = None) 
         for name, labels in (("prediction", case.labels), ("truth", case.truth))
         if labels is not None
     }
-    region = case.region_of_interest()
-    settings = {
-        # Along x, y, z: to Left, Posterior, Superior.
-        "shape": [box[axis].stop - box[axis].start for axis in (1, 2, 0)],
-        "offset": [box[axis].start for axis in (1, 2, 0)],
-        # From the images alone: a label in air is embedded, but is not part of the head.
-        "head": [head_slices(case)[axis] for axis in (1, 2, 0)],
-        # The slice with most tumour in each plane.
-        "start": [int(np.argmax(region.sum(others))) for others in ((0, 2), (0, 1), (1, 2))],
-        "colours": [CLASS_COLOURS.get(name, "#000000") for name in CLASSES],
-        "classes": list(CLASSES),
-        "uncertaintyColour": UNCERTAINTY_COLOUR,
-        "modalities": list(MODALITIES),
-        "present": list(case.present),
-        "layers": list(layers),
-    }
     drawn = png(draw_overview(case)) if picture is None else picture
     drawn = drawn() if callable(drawn) else drawn
     html: str = _template().render(
@@ -105,7 +90,7 @@ def page_of(case: CaseView, picture: bytes | Callable[[], bytes] | None = None) 
         uncertainty_colour=UNCERTAINTY_COLOUR,
         columns=columns,
         rows=list(next(iter(columns.values()))),
-        settings=settings,
+        settings=_script_settings(case, box, list(layers)),
         volumes=embedded,
         picture=base64.b64encode(drawn).decode(),
         record=json_text(case.record) if case.record else "",
@@ -115,6 +100,34 @@ def page_of(case: CaseView, picture: bytes | Callable[[], bytes] | None = None) 
         niivue=_text("niivue", "niivue.umd.js"),
     )
     return html
+
+
+def _script_settings(
+    case: CaseView, box: tuple[slice, slice, slice], layers: list[str]
+) -> dict[str, Any]:
+    """The constants of template/page.js, JSON-able.
+
+    Args:
+      case: the case to show.
+      box: the part of the grid that is embedded.
+      layers: names of the label maps, in the order of drawing.
+    """
+    region = case.region_of_interest()
+    return {
+        # Along x, y, z: to Left, Posterior, Superior.
+        "shape": [box[axis].stop - box[axis].start for axis in (1, 2, 0)],
+        "offset": [box[axis].start for axis in (1, 2, 0)],
+        # From the images alone: a label in air is embedded, but is not part of the head.
+        "head": [head_slices(case)[axis] for axis in (1, 2, 0)],
+        # The slice with most tumour in each plane.
+        "start": [int(np.argmax(region.sum(others))) for others in ((0, 2), (0, 1), (1, 2))],
+        "colours": [CLASS_COLOURS.get(name, "#000000") for name in CLASSES],
+        "classes": list(CLASSES),
+        "uncertaintyColour": UNCERTAINTY_COLOUR,
+        "modalities": list(MODALITIES),
+        "present": list(case.present),
+        "layers": layers,
+    }
 
 
 def grey_bytes(case: CaseView, modality: int) -> np.ndarray:
