@@ -23,6 +23,7 @@ from brats_jax.runtime import devices, distributed, locks
 
 ROOT = Path(__file__).parents[2]
 EPOCH = 60
+LIMIT_S = 600  # of a command, on a machine that others use too
 
 
 def start(folder, store, cache, *flags, number=None, of=1, port=0):
@@ -59,7 +60,7 @@ def start_pair(folder, store, cache, *flags, second=()):
     ]
 
 
-def ends(folder, started, timeout=120):
+def ends(folder, started, timeout=LIMIT_S):
     """(status, output) of each."""
     try:
         statuses = [process.wait(timeout) for process in started]
@@ -75,7 +76,7 @@ def stage_of(folder):
 
 def wait_for_step(folder, step, started):
     """Until `step` is logged; all processes must be running."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + LIMIT_S
     steps = [0]
     while max(steps) < step and time.monotonic() < deadline:
         assert all(p.poll() is None for p in started), (folder / "output.0").read_text()
@@ -173,13 +174,14 @@ def test_killed_and_continued_with_other_numbers_of_processes_it_has_the_same_bi
     assert (folder / "run" / "summary.json").exists()
 
 
-@pytest.mark.parametrize("dispatch", ["1", "3"])
 def test_two_processes_that_cut_patches_on_their_devices_use_each_example_once(
-    whole, small_store, compiled_programs, tmp_path, monkeypatch, dispatch
+    whole, small_store, compiled_programs, tmp_path, monkeypatch
 ):
-    monkeypatch.setenv("DISPATCH", dispatch)
+    """Of the seven steps between two saves two dispatches take three each, the last takes one."""
+    monkeypatch.setenv("DISPATCH", "3")
     folder = tmp_path / "device"
     flags = (small_store.path, compiled_programs, "--config.data.placement=device")
+    flags += ("--config.train.log_every_steps=1000",)  # no dispatch goes over such a step
     for status, output in ends(folder, start_pair(folder, *flags)):
         assert status == 0, output
     assert "into device memory" in (folder / "output.0").read_text()
