@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import measure  # noqa: E402
-from benchmarks.train_step import random_patches, repeated, step_of_task  # noqa: E402
+from benchmarks.one_step import random_patches, repeated_steps  # noqa: E402
 from brats_jax.data.augment import LATER, Augmentation  # noqa: E402
 from brats_jax.runtime import devices  # noqa: E402
 from brats_jax.tasks import Segmentation  # noqa: E402
@@ -45,14 +45,12 @@ def variants() -> dict[str, Augmentation | None]:
 
 def make_run(augmentation: Augmentation | None, width: int, batch: int) -> Callable[[], object]:
     """A function that runs `STEPS` steps."""
-    mesh = measure.one_device_mesh()
     dtype = devices.compute_dtype("auto")
     task = Segmentation(augmentation=augmentation, width=width, dtype=dtype)
-    step, state = step_of_task(task, "train", mesh)
     host = random_patches(batch, SIZE)
     if "background" in task.slice_facts:
         host["background"] = np.zeros((batch, 4), np.float16)
-    return repeated(step, state, host, mesh, STEPS)
+    return repeated_steps(task, host, STEPS)
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import measure  # noqa: E402
-from benchmarks.train_step import step_of_task  # noqa: E402
+from benchmarks.one_step import step_of_task  # noqa: E402
 from brats_jax.data.augment import Augmentation  # noqa: E402
 from brats_jax.data.patches import PatchPlan, cut  # noqa: E402
 from brats_jax.data.slice_facts import SliceFacts  # noqa: E402

@@ -27,7 +27,7 @@ def work(arguments: argparse.Namespace) -> None:
 
     devices.keep_freed_memory()  # before JAX allocates
     devices.use_compilation_cache("auto")
-    from benchmarks.train_step import Ours
+    from benchmarks.one_step import Ours
 
     sizes = (arguments.width, arguments.batch, arguments.size, 1)
     ours = Ours(arguments.stages, arguments.mode, *sizes)

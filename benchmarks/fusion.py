@@ -12,7 +12,6 @@ modality.
 
 import argparse
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import measure  # noqa: E402
-from benchmarks.train_step import random_patches, repeated, step_of_task  # noqa: E402
+from benchmarks.one_step import random_patches, repeated_steps  # noqa: E402
 from brats_jax.models import FUSIONS  # noqa: E402
 from brats_jax.models.cost import cost_of  # noqa: E402
 from brats_jax.runtime import devices  # noqa: E402
@@ -45,14 +44,6 @@ def task_of(name: str, width: int, dropout: float) -> Segmentation:
     )
 
 
-def make_run(task: Segmentation, batch: int) -> Callable[[], object]:
-    """A function that runs `STEPS` steps."""
-    mesh = measure.one_device_mesh()
-    step, state = step_of_task(task, "train", mesh)
-    host = random_patches(batch, SIZE)
-    return repeated(step, state, host, mesh, STEPS)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--width", type=int, default=16)
@@ -69,7 +60,8 @@ def main() -> None:
         f"width {arguments.width}, batch {arguments.batch}, {SIZE} x {SIZE}, "
         f"modality dropout {arguments.dropout}"
     )
-    runs = {name: make_run(task, arguments.batch) for name, task in tasks.items()}
+    host = random_patches(arguments.batch, SIZE)
+    runs = {name: repeated_steps(task, host, STEPS) for name, task in tasks.items()}
     times = measure.wall_and_processor_seconds(runs, arguments.turns)
     for name, both in times.items():
         step_ms = 1e3 * float(np.median([seconds for seconds, _ in both])) / STEPS

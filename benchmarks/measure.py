@@ -74,20 +74,15 @@ def timed(run: Callable[[], object], clock: Callable[[], float] = time.perf_coun
     return clock() - start
 
 
-def best(run: Callable[[], object], repeats: int = 5) -> float:
+def least_seconds(run: Callable[[], object], repeats: int = 5) -> float:
     """Seconds of the fastest of `repeats` runs, after one warm-up run."""
     run()
     return min(timed(run) for _ in range(repeats))
 
 
-def busy(run: Callable[[], object], repeats: int = 5) -> float:
+def least_processor_seconds(run: Callable[[], object], repeats: int = 5) -> float:
     """Processor time of all threads in seconds, the minimum over `repeats` runs."""
-    seconds = []
-    for _ in range(repeats):
-        start = time.process_time()
-        jax.block_until_ready(run())
-        seconds.append(time.process_time() - start)
-    return min(seconds)
+    return min(timed(run, time.process_time) for _ in range(repeats))
 
 
 def time_alternately(
@@ -268,10 +263,10 @@ def ceilings() -> Ceilings:
 
     chained = jax.jit(chain)
     return Ceilings(
-        flops=2 * size**3 / best(lambda: product(a)),
-        bandwidth=2 * x.nbytes / best(lambda: copy(x)),
-        dispatch=best(lambda: nothing(one), 50),
-        launch=best(lambda: chained(small), 20) / links,
+        flops=2 * size**3 / least_seconds(lambda: product(a)),
+        bandwidth=2 * x.nbytes / least_seconds(lambda: copy(x)),
+        dispatch=least_seconds(lambda: nothing(one), 50),
+        launch=least_seconds(lambda: chained(small), 20) / links,
     )
 
 

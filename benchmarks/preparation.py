@@ -87,7 +87,7 @@ def main() -> None:
         }
         took = measure.time_alternately(functions, arguments.turns)
         busy = {
-            n: measure.busy(functions[n], arguments.turns)
+            n: measure.least_processor_seconds(functions[n], arguments.turns)
             for n in ("prepared", "unlabelled", "gzip")
         }
         if arguments.profile:

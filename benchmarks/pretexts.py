@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import measure  # noqa: E402
-from benchmarks.train_step import random_patches, repeated, step_of_task  # noqa: E402
+from benchmarks.one_step import random_patches, repeated_steps  # noqa: E402
 from brats_jax.models import DECODERS  # noqa: E402
 from brats_jax.pretexts import PRETEXTS  # noqa: E402
 from brats_jax.runtime import devices  # noqa: E402
@@ -32,14 +32,12 @@ REFERENCE = next(iter(PRETEXTS))
 
 def make_run(name: str, decoder: str, width: int, batch: int) -> Callable[[], object]:
     """A function that runs `STEPS` steps."""
-    mesh = measure.one_device_mesh()
     dtype = devices.compute_dtype("auto")
     task = Pretraining(pretext_name=name, decoder=decoder, width=width, dtype=dtype)
-    step, state = step_of_task(task, "train", mesh)
     host = random_patches(batch, SIZE)
     if task.pretext.needs_donor:
         host["donor"] = np.roll(host["image"], 1, axis=0)  # the patch of another example
-    return repeated(step, state, host, mesh, STEPS)
+    return repeated_steps(task, host, STEPS)
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from jax.profiler import ProfileData
 
 from benchmarks import measure
 from benchmarks.gpu import hlo
-from benchmarks.train_step import Ours
+from benchmarks.one_step import Ours
 from brats_jax.runtime import devices
 
 Interval = tuple[float, float, str]  # start, end in ns, instruction

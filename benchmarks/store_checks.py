@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from benchmarks import measure
-from benchmarks.train_step import random_patches, step_of_task
+from benchmarks.one_step import random_patches, step_of_task
 from brats_jax.data.store.layout import PREPARE_AGAIN, case_files
 from brats_jax.data.store.memory_maps import check_file
 from brats_jax.data.store.reader import Store
@@ -37,7 +37,7 @@ def check_seconds(store: Store) -> float:
         for name, entry in entries.items():
             check_file(store.path / name, entry, PREPARE_AGAIN)
 
-    return measure.best(check)
+    return measure.least_seconds(check)
 
 
 def patches_per_second(stage: str, width: int, batch: int, steps: int) -> float:

@@ -28,7 +28,7 @@ import numpy as np
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from benchmarks import measure, train_step
+from benchmarks import measure, one_step
 from benchmarks.epoch import TUMOUR_SLICES
 from benchmarks.gpu import hlo
 from benchmarks.gpu.kernels import GPUS, show, show_messages
@@ -93,7 +93,7 @@ def lower(
     """Lowers the training step or forward pass for the devices of a mesh, without running it.
 
     `cut`: the step cuts its patches from the tumour slices of BraTS 2020 in device memory.
-    `shared`: how devices share a step, see `train_step.step_of_task`.
+    `shared`: how devices share a step, see `one_step.step_of_task`.
     """
     sharding = devices.replicated_sharding(mesh)
 
@@ -109,7 +109,7 @@ def lower(
         background=replicated((n, 4), jnp.float16),
     )
     kept = resident if cut else None
-    step, state = train_step.step_of_task(task, mode, mesh, kept, size, **shared)
+    step, state = one_step.step_of_task(task, mode, mesh, kept, size, **shared)
     lead = () if steps == 1 else (steps,)
     divided = NamedSharding(mesh, PartitionSpec(*(None for _ in lead), "data"))
 
@@ -126,7 +126,7 @@ def lower(
         inputs["image"] = examples(size, size, 4, dtype=jnp.float16)
         inputs["label"] = examples(size, size, dtype=jnp.uint8)
     with forms.traced_for("gpu"):
-        return train_step.lowered(step, mode, jax.tree.map(shape, state), inputs)
+        return one_step.lowered(step, mode, jax.tree.map(shape, state), inputs)
 
 
 def task_of(stage: str, arguments: argparse.Namespace) -> Task:
