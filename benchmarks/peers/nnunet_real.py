@@ -37,15 +37,15 @@ def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def use(base: Path) -> None:
+def set_folders(base: Path) -> None:
     """Sets the folders that nnU-Net reads from its environment; before its first import."""
     for name in ("raw", "preprocessed", "results"):
         (base / name).mkdir(parents=True, exist_ok=True)
         os.environ[f"nnUNet_{name}"] = str(base / name)
 
 
-def write(path: Path, document: dict[str, Any]) -> None:
-    """Writes a JSON document, atomically."""
+def write_json(path: Path, document: dict[str, Any]) -> None:
+    """Writes a JSON document, atomically; this Python need not have brats_jax."""
     temporary = path.with_suffix(".partial")
     temporary.write_text(json.dumps(document, indent=2) + "\n")
     temporary.replace(path)
@@ -87,7 +87,7 @@ def write_plans(base: Path, batch: int) -> None:
     plan = json.loads((folder / f"{PLANS}.json").read_text())
     plan["plans_name"] = plans_name(batch)
     plan["configurations"][CONFIGURATION]["batch_size"] = batch
-    write(folder / f"{plans_name(batch)}.json", plan)
+    write_json(folder / f"{plans_name(batch)}.json", plan)
 
 
 def new_trainer(batch: int, device: str) -> Any:
@@ -239,7 +239,7 @@ def train(base: Path, batch: int, seconds: float, epochs: int, device: str) -> d
     state = {name: values.cpu().numpy() for name, values in network.state_dict().items()}
     np.savez(folder / WEIGHTS, **state)  # not torch's format, which is unpickled
     axes = trainer.inference_allowed_mirroring_axes
-    write(folder / MODEL, {"mirroring_axes": None if axes is None else [int(a) for a in axes]})
+    write_json(folder / MODEL, {"mirroring_axes": None if axes is None else [int(a) for a in axes]})
     return {
         "seconds": took,
         "of_seconds": seconds,
@@ -318,7 +318,7 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     arguments = parser.parse_args()
     base = arguments.base.resolve()
-    use(base)
+    set_folders(base)
     if arguments.do == "prepare":
         document = prepare(base)
     elif arguments.do == "train":
@@ -327,7 +327,7 @@ def main() -> None:
         )
     else:
         document = predict(base, arguments)
-    write(arguments.document, document)
+    write_json(arguments.document, document)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from ml_collections import config_flags
 
 from benchmarks import measure
 from benchmarks.epoch_clock import Clock, timed_stage
-from benchmarks.peers import nnunet_real, real_cases, recipe_real
+from benchmarks.peers import real_cases, recipe_real
 from brats_jax import inference
 from brats_jax.data.splits import Splits, fold_split, make_splits
 from brats_jax.data.store.reader import Store
@@ -43,7 +43,7 @@ from brats_jax.inference.output_names import OutputOptions
 from brats_jax.runs.folder import RunFolder, StageFolder
 from brats_jax.runtime import devices
 from brats_jax.runtime.document import read_document
-from brats_jax.runtime.files import read_json
+from brats_jax.runtime.files import read_json, write_json
 
 PACE_STEPS = 30
 
@@ -172,7 +172,7 @@ def main() -> None:
             predict(arguments) if arguments.do == "predict" else recipe_real.run_torch(arguments)
         )
     document["where"] = measure.where()
-    nnunet_real.write(arguments.document, document)
+    write_json(arguments.document, document)
 
 
 if __name__ == "__main__":

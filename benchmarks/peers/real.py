@@ -24,21 +24,21 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks import measure
-from benchmarks.peers import nnunet_real, real_cases, real_table
+from benchmarks.peers import real_cases, real_table
+from benchmarks.peers.parts import REMEDY, Parts
 from brats_jax.errors import BratsError
 from brats_jax.runs.documents import StageResult, StageTraining
 from brats_jax.runs.folder import STAGES, RunFolder
 from brats_jax.runs.metrics_jsonl import read_metrics
 from brats_jax.runtime.document import read_document
-from brats_jax.runtime.files import read_json
+from brats_jax.runtime.files import read_json, write_json
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -54,62 +54,6 @@ PEERS = {
 # Programs that are another one's network, predicted in another way.
 PREDICTED_OF = {"nnunet_small_plain": "nnunet_small"}
 NO_PRETRAINING = "--config.ssl=False"
-GRACE = 20.0  # seconds for a stopped part to save
-AGAIN = "remove it, and give the same command again"
-
-
-class Parts:
-    """Runs parts of a measurement, each once.
-
-    Args:
-      output: the folder of the measurement.
-    """
-
-    def __init__(self, output: Path) -> None:
-        self.output = output
-        for name in ("parts", "logs", "predictions"):
-            (output / name).mkdir(parents=True, exist_ok=True)
-
-    def document(self, name: str) -> Path:
-        """The JSON file that a part writes at its end."""
-        return self.output / "parts" / f"{name}.json"
-
-    def run(
-        self, name: str, command: Sequence[str], environment: Mapping[str, str]
-    ) -> dict[str, Any]:
-        """Runs a part, unless it has its document; returns that.
-
-        A command without --document gets a document of its wall time alone.
-
-        Raises:
-          BratsError: the part failed; with the last line of its log.
-        """
-        path = self.document(name)
-        if path.exists():
-            print(f"{name}: done, skipped", flush=True)
-            return read_json(path, AGAIN)
-        log = self.output / "logs" / f"{name}.log"
-        print(f"{name}: runs, log {log}", flush=True)
-        load, begin = os.getloadavg()[0], time.monotonic()
-        with log.open("ab") as file:
-            process = subprocess.Popen(
-                list(command), stdin=subprocess.DEVNULL, stdout=file, stderr=file, cwd=ROOT,
-                env=dict(environment), start_new_session=True,
-            )  # fmt: skip
-            try:
-                status = process.wait()
-            except BaseException:
-                measure.end_group(process, GRACE)
-                raise
-        if status:
-            lines = log.read_text(errors="replace").strip().splitlines() or ["no output"]
-            raise BratsError(f"the part {name} ended with status {status}: {lines[-1]} ({log})")
-        found = read_json(path, AGAIN) if path.exists() else {}
-        found["wall"] = time.monotonic() - begin
-        found["load"] = [load, os.getloadavg()[0]]
-        nnunet_real.write(path, found)
-        print(f"{name}: {found['wall']:.0f} s", flush=True)
-        return found
 
 
 class Measurement:
@@ -147,23 +91,23 @@ class Measurement:
         path = self.parts.output / "request.json"
         # Where no part is finished, a mistake in the arguments may be corrected.
         if path.exists() and any((self.parts.output / "parts").glob("*.json")):
-            begun = read_json(path, AGAIN)
+            begun = read_json(path, REMEDY)
             changed = [name for name in request if begun.get(name) != request[name]]
             if changed:
                 raise BratsError(
                     f"{path.parent} was begun with other {', '.join(changed)}; give another "
                     "--output, or what it was begun with"
                 )
-        nnunet_real.write(path, request)
+        write_json(path, request)
 
-    def _ours(self, name: str, *arguments: str) -> dict[str, Any]:
-        """A part of ours_real.py."""
+    def _ours_part(self, name: str, *arguments: str) -> dict[str, Any]:
+        """Runs a part of ours_real.py."""
         script = (sys.executable, str(HERE / "ours_real.py"), *arguments)
         document = f"--document={self.parts.document(name)}"
         return self.parts.run(name, [*script, document], self.environment)
 
-    def _nnunet(self, name: str, *arguments: str) -> dict[str, Any]:
-        """A part of nnunet_real.py."""
+    def _nnunet_part(self, name: str, *arguments: str) -> dict[str, Any]:
+        """Runs a part of nnunet_real.py."""
         script = (self.arguments.peer_python, str(HERE / "nnunet_real.py"), *arguments)
         document = f"--document={self.parts.document(name)}"
         return self.parts.run(name, [*script, document], measure.peer_environment())
@@ -175,7 +119,7 @@ class Measurement:
         if arguments.minutes:
             folder = f"--folder={self.parts.output}"
             minutes = f"--minutes={arguments.minutes}"
-            pace = self._ours("pace", "pace", folder, minutes, config, *given)
+            pace = self._ours_part("pace", "pace", folder, minutes, config, *given)
             given.append(f"--config.segment.steps_per_epoch={pace['steps_per_epoch']}")
         command = [sys.executable, "-m", "brats_jax.main", config]
         command += [f"--workdir={self.run_folder.path}", *given]
@@ -185,23 +129,23 @@ class Measurement:
         """Trains and predicts the programs of a fold."""
         at = f"fold_{fold}"
         run = (f"--run={self.run_folder.path}", f"--fold={fold}")
-        sets = self._ours(f"sets_{at}", "sets", *run)
+        sets = self._ours_part(f"sets_{at}", "sets", *run)
         tested = sets["test"][: self.arguments.cases or None]
         cases = self.parts.output / "parts" / f"cases_{at}.json"
         sources = [str(source.resolve()) for source in self.arguments.source]
-        nnunet_real.write(cases, {"sources": sources, "names": tested})
+        write_json(cases, {"sources": sources, "names": tested})
         training = self.training_of_ours(fold)
         for name in names:
             output = self.parts.output / "predictions" / f"{name}_{at}"
             given = (*run, f"--cases={cases}", f"--output={output}")
             if name == "ours":
-                inference = self._ours(f"ours_predict_{at}", "predict", *given)
+                inference = self._ours_part(f"ours_predict_{at}", "predict", *given)
                 training["parameters"] = inference["parameters"]
                 self._add(name, fold, training, inference)
             elif name in ("twin", "smp"):
                 more = (f"--network={name}", f"--peer_python={self.arguments.peer_python}")
                 more += (f"--device={self.device}", f"--form={self.form}")
-                found = self._ours(f"{name}_{at}", "torch", *given, *more)
+                found = self._ours_part(f"{name}_{at}", "torch", *given, *more)
                 self._add(name, fold, found, found)
             else:
                 self._run_nnunet(name, fold, sets["train"], tested, training["seconds"])
@@ -214,24 +158,26 @@ class Measurement:
         if not self.parts.document(f"nnunet_prepare_{at}").exists():
             real_cases.write_nnunet(real_cases.find(arguments.source, trained), base)
         shared = (f"--base={base}", f"--device={self.device}")
-        prepared = self._nnunet(f"nnunet_prepare_{at}", "prepare", *shared)
+        prepared = self._nnunet_part(f"nnunet_prepare_{at}", "prepare", *shared)
         if name == "nnunet_small":
             shared = (*shared, f"--batch={arguments.nnunet_batch}")
         length = f"--seconds={seconds:.0f}"
         if arguments.nnunet_epochs:
             length = f"--epochs={arguments.nnunet_epochs}"
-        training = self._nnunet(f"{name}_{at}", "train", *shared, length)
+        training = self._nnunet_part(f"{name}_{at}", "train", *shared, length)
         training["seconds_of_preprocessing"] = prepared["seconds"]
         found = real_cases.find(arguments.source, tested)
         files = self.parts.output / "parts" / f"files_{at}.json"
-        nnunet_real.write(files, {n: real_cases.channels(case) for n, case in found.items()})
+        write_json(files, {n: real_cases.channels(case) for n, case in found.items()})
         plain = [other for other, of in PREDICTED_OF.items() if of == name]
         for program in (name, *plain):
             output = self.parts.output / "predictions" / f"{program}_{at}"
             given = (*shared, f"--cases={files}", f"--output={output}")
             mirroring = ("--mirroring",) if program == name else ()
             part = f"{program}_predict_{at}"
-            self._add(program, fold, training, self._nnunet(part, "predict", *given, *mirroring))
+            self._add(
+                program, fold, training, self._nnunet_part(part, "predict", *given, *mirroring)
+            )
 
     def _add(
         self, name: str, fold: int, training: dict[str, Any], inference: dict[str, Any]
@@ -249,7 +195,7 @@ class Measurement:
                 continue
             result = read_document(stage.complete_json, StageResult)
             training = read_document(stage.training_json, StageTraining)
-            batch = read_json(self.run_folder.config_json, AGAIN)["config"]["train"]["batch_size"]
+            batch = read_json(self.run_folder.config_json, REMEDY)["config"]["train"]["batch_size"]
             rates = [r["patches_per_second"] for r in read_metrics(stage.metrics_jsonl)
                      if r["event"] == "train"]  # fmt: skip
             steps = sum(training.steps_per_epoch * batch / rate for rate in rates)
@@ -277,12 +223,12 @@ class Measurement:
                     cases = real_cases.find(self.arguments.source, tested)
                     files = {n: folder / f"{n}{real_cases.SUFFIX}" for n in tested}
                     scores = {n: real_cases.score(files[n], cases[n]) for n in tested}
-                    nnunet_real.write(path, scores)
-                found["scores"] = read_json(path, AGAIN)
+                    write_json(path, scores)
+                found["scores"] = read_json(path, REMEDY)
 
     def facts(self) -> list[str]:
         """Lines below the tables."""
-        load = [read_json(path, AGAIN).get("load") for path in self.parts.output.glob("parts/*")]
+        load = [read_json(path, REMEDY).get("load") for path in self.parts.output.glob("parts/*")]
         loads = [value for pair in load if pair for value in pair]
         lines = [f"load while the parts ran: {min(loads):.1f} to {max(loads):.1f}"]
         if max(loads) > 1.5 * (os.cpu_count() or 1):
@@ -313,17 +259,8 @@ class Measurement:
         command = shlex.join(["python", "benchmarks/peers/real.py", *sys.argv[1:]])
         text, document = real_table.page(self.programs, command, measure.where(), self.facts())
         (self.parts.output / "peers.md").write_text(text)
-        nnunet_real.write(self.parts.output / "peers.json", _plain(document))
+        write_json(self.parts.output / "peers.json", document)
         print(text)
-
-
-def _plain(value: Any) -> Any:
-    """JSON has no NaN, and texts as keys."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def _has_gpu(python: str) -> bool:

@@ -17,6 +17,7 @@ from brats_jax.data.scans.volumes import read_volume
 from brats_jax.data.sources.base import folder_files
 from brats_jax.errors import BratsError
 from brats_jax.metrics import overlap, surface
+from brats_jax.runtime.files import write_json
 
 CONVENTION = "brats2020"  # of empty regions: Dice 1 and 0 mm in neither mask, 0 and 373.13 in one
 SUFFIX = ".nii.gz"
@@ -84,7 +85,7 @@ def write_nnunet(cases: Mapping[str, CaseFiles], base: Path) -> None:
         nibabel.save(
             nibabel.Nifti1Image(labels, image.affine), folder / "labelsTr" / f"{name}{SUFFIX}"
         )
-    nnunet_real.write(
+    write_json(
         folder / "dataset.json",
         {
             "channel_names": {str(k): DISPLAY_NAMES[name] for k, name in enumerate(MODALITIES)},

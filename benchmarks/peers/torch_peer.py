@@ -110,17 +110,12 @@ def peak_memory(device: str) -> int:
     return 1024 * int(status.split("VmHWM:")[1].split()[0])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--stage", choices=("pretrain", "segment"), required=True)
-    parser.add_argument("--mode", choices=("train", "inference"), default="train")
-    parser.add_argument("--peer", choices=("twin", "smp"), default="twin")
-    parser.add_argument("--width", type=int, required=True)
-    parser.add_argument("--batch", type=int, required=True)
-    parser.add_argument("--patch", type=int, required=True)
-    parser.add_argument("--device", choices=("cpu", "cuda"), required=True)
-    parser.add_argument("--form", choices=("best", "eager", *FORMS["cuda"]), default="best")
-    arguments = parser.parse_args()
+def chosen_step(arguments: argparse.Namespace) -> tuple[Callable[[], object], dict[str, Any]]:
+    """The step in the fastest of the forms to try, and the description that is printed first.
+
+    Raises:
+      SystemExit: no form runs.
+    """
     on_gpu = arguments.device == "cuda"
     forms = FORMS[arguments.device] if arguments.form == "best" else (arguments.form,)
     best: tuple[float, str, Callable[[], object], int] | None = None
@@ -145,7 +140,7 @@ def main() -> None:
     if best is None:
         sys.exit(f"no form of the PyTorch step runs: {tried}")
     _, form, step, parameters = best
-    description = {
+    return step, {
         "version": torch.__version__,
         "form": form,
         "tried": tried,
@@ -153,6 +148,20 @@ def main() -> None:
         "parameters": parameters,
         "network": arguments.peer,
     }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--stage", choices=("pretrain", "segment"), required=True)
+    parser.add_argument("--mode", choices=("train", "inference"), default="train")
+    parser.add_argument("--peer", choices=("twin", "smp"), default="twin")
+    parser.add_argument("--width", type=int, required=True)
+    parser.add_argument("--batch", type=int, required=True)
+    parser.add_argument("--patch", type=int, required=True)
+    parser.add_argument("--device", choices=("cpu", "cuda"), required=True)
+    parser.add_argument("--form", choices=("best", "eager", *FORMS["cuda"]), default="best")
+    arguments = parser.parse_args()
+    step, description = chosen_step(arguments)
     print(json.dumps(description), flush=True)
     for line in sys.stdin:
         if not line.strip():

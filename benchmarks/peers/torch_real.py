@@ -101,7 +101,7 @@ def twin(in_channels: int, width: int, outputs: int, weights: dict[str, np.ndarr
     return model
 
 
-def leak(decoder: torch.nn.Module, slope: float) -> None:
+def use_leaky_relu(decoder: torch.nn.Module, slope: float) -> None:
     """Replaces each ReLU of a decoder by a leaky one with this slope, as config.model.slope."""
     for module in list(decoder.modules()):
         for name, child in module.named_children():
@@ -109,7 +109,7 @@ def leak(decoder: torch.nn.Module, slope: float) -> None:
                 setattr(module, name, torch.nn.LeakyReLU(slope, inplace=child.inplace))
 
 
-class Supervised(torch.nn.Module):
+class DeeplySupervised(torch.nn.Module):
     """A network with 1x1 convolutions as heads of its decoder's maps at strides 2, 4 and 8.
 
     In training its result is (logits, {stride: logits of the coarser map}), otherwise the logits.
@@ -157,13 +157,15 @@ class Supervised(torch.nn.Module):
         return logits, {stride: head(self.maps[stride]) for stride, head in heads}
 
 
-def supervised(model: torch.nn.Module, options: dict[str, Any], weights: dict[str, Any]) -> Any:
+def with_auxiliary_heads(
+    model: torch.nn.Module, options: dict[str, Any], weights: dict[str, Any]
+) -> Any:
     """The network with the heads of deep supervision."""
     decoder = model.decoder
     stages = list(decoder.blocks if options["network"] == "smp" else decoder)
     channels = torch_twin.decoder_channels(options["width"])
     own = {name: value for name, value in weights.items() if name.startswith("auxiliary.")}
-    return Supervised(model, stages, channels, options["outputs"], own)
+    return DeeplySupervised(model, stages, channels, options["outputs"], own)
 
 
 def loss_of(output: Any, labels: torch.Tensor, options: dict[str, Any]) -> torch.Tensor:
@@ -207,8 +209,8 @@ def dice_ce(
     return 0.5 * dice + 0.5 * F.binary_cross_entropy_with_logits(logits, target)
 
 
-def numbers(model: torch.nn.Module) -> list[torch.Tensor]:
-    """Parameters and running statistics."""
+def averaged_tensors(model: torch.nn.Module) -> list[torch.Tensor]:
+    """The tensors of the moving average: parameters and running statistics."""
     buffers = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
     return [*model.parameters(), *buffers]
 
@@ -241,14 +243,14 @@ class Worker:
         sizes = options["in_channels"], options["width"], options["outputs"]
         model = smp_unet(*sizes) if options["network"] == "smp" else twin(*sizes, weights)
         if options["slope"]:
-            leak(model.decoder, options["slope"])
+            use_leaky_relu(model.decoder, options["slope"])
         if options["deep_supervision"]:
-            model = supervised(model, options, weights)
+            model = with_auxiliary_heads(model, options, weights)
         self.model = model.to(self.device, memory_format=torch.channels_last)
         self.forward = torch.compile(self.model) if options["form"] == "compiled" else self.model
         self.optimizer = optimizer_of(self.model, options)
         # The network to predict with: the moving average, or the network of the last step.
-        self.shown = copy.deepcopy(self.model).train(False) if options["ema"] else self.model
+        self.predicting = copy.deepcopy(self.model).train(False) if options["ema"] else self.model
         self.steps = 0
         self.best: dict[str, Any] = {}
 
@@ -310,14 +312,16 @@ class Worker:
         self.steps += 1
         if self.options["ema"]:
             share = max(1 - self.options["ema"], 9 / (10 + self.steps))
-            torch._foreach_lerp_(numbers(self.shown), numbers(self.model), share)
+            torch._foreach_lerp_(
+                averaged_tensors(self.predicting), averaged_tensors(self.model), share
+            )
 
     @torch.inference_mode()
     def predict(self, x: np.ndarray, batch: int) -> array_pipe.Message:
         """Logits of whole slices, padded to multiples of 32 by their border as in our networks."""
-        self.shown.train(False)
+        self.predicting.train(False)
         # `forward` is compiled from the network of the last step.
-        forward = self.shown if self.options["ema"] else self.forward
+        forward = self.predicting if self.options["ema"] else self.forward
         height, width = x.shape[1:3]
         parts = []
         begin = time.perf_counter()
@@ -332,11 +336,11 @@ class Worker:
 
     def keep(self) -> None:
         """Keeps the weights and the running statistics."""
-        self.best = copy.deepcopy(self.shown.state_dict())
+        self.best = copy.deepcopy(self.predicting.state_dict())
 
     def restore(self) -> None:
         """Goes back to the weights that were kept."""
-        self.shown.load_state_dict(self.best)
+        self.predicting.load_state_dict(self.best)
 
 
 def main() -> None:
