@@ -39,6 +39,7 @@ Patient = np.ndarray
 
 
 def read(folder: str) -> list[Patient]:
+    """Every SLICE_STEP-th slice of each patient, intensities cut at the upper percentile."""
     source = open_source(folder)
     channels = [MODALITIES.index(name) for name in NAMES]
     patients = []
@@ -51,22 +52,26 @@ def read(folder: str) -> list[Patient]:
 
 
 def volume(patient: Patient) -> Patient:
+    """Z-scores over the brain."""
     mean, deviation = patient.mean(1, keepdims=True), patient.std(1, keepdims=True)
     return (patient - mean) / deviation
 
 
 def robust(patient: Patient) -> Patient:
+    """Median 0 and the interquartile range of a normal distribution, over the brain."""
     low, middle, high = np.percentile(patient, (25, 50, 75), axis=1)[..., None]
     return (patient - middle) / ((high - low) / IQR_OF_NORMAL)
 
 
 def white_stripe(patient: Patient) -> Patient:
+    """Median 0 and standard deviation 1 over the white stripe; both by percentiles."""
     inside = stripe(patient[0])
     low, middle, high = np.percentile(patient[:, inside], (16, 50, 84), axis=1)[..., None]
     return (patient - middle) / ((high - low) / 2)
 
 
 def white_matter_ratio(patient: Patient) -> Patient:
+    """The relative difference to the median of the white stripe."""
     middle = np.median(patient[:, stripe(patient[0])], axis=1, keepdims=True)
     return patient / middle - 1
 
@@ -101,6 +106,7 @@ def standardised(patients: list[Patient]) -> list[Patient]:
 
 
 def features(t1: np.ndarray, t1gd: np.ndarray) -> np.ndarray:
+    """float64[n, 9]: the numbers of each voxel that the regression uses."""
     enhancing = np.maximum(t1gd - t1, 0)
     terms = [np.ones_like(t1), t1, t1gd, t1**2, t1gd**2, t1 * t1gd, t1**3, t1gd**3, enhancing]
     return np.stack(terms, axis=1)

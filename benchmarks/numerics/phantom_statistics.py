@@ -50,8 +50,8 @@ def explained_flair(z: np.ndarray, brain: np.ndarray, rng: np.random.Generator) 
     return float(1 - np.mean((target - fit) ** 2) / np.var(target))
 
 
-class Unseen:
-    """The regression of FLAIR on the terms of the yardstick, each patient left out in turn.
+class LeaveOneOutRegression:
+    """A regression of FLAIR on the yardstick's terms, tested on the one patient that it leaves out.
 
     Intensities are z-scores over the brain of each volume, air is 0. Fitted to all pixels of the
     slices, scored over the brain.
@@ -155,17 +155,17 @@ def statistics(case: Case, rng: np.random.Generator) -> dict[str, float]:
 
 
 def summarise(
-    cases: Iterable[Case], unseen: Unseen
+    cases: Iterable[Case], regression: LeaveOneOutRegression
 ) -> tuple[dict[str, tuple[float, float]], float]:
     """(mean and standard deviation of each statistic over cases, seconds to read a case).
 
-    Adds every case to `unseen`.
+    Adds every case to `regression`.
     """
     rows, spent, clock = [], 0.0, time.perf_counter()
     for case in cases:
         spent += time.perf_counter() - clock
         rows.append(statistics(case, np.random.default_rng(0)))
-        unseen.add_case(case)
+        regression.add_case(case)
         clock = time.perf_counter()
     table = {}
     for key in rows[0]:
@@ -184,18 +184,18 @@ def main() -> None:
     arguments = parser.parse_args()
 
     source = PhantomSource(arguments.patients, arguments.seed)
-    regressions = {"phantom": Unseen()}
+    regressions = {"phantom": LeaveOneOutRegression()}
     cases = (source.read(patient) for patient in source.patients())
     phantom, seconds = summarise(cases, regressions["phantom"])
     real: dict[str, tuple[float, float]] = {}
     if arguments.real:
         files = sorted(path for path in arguments.real.rglob("*") if path.is_file())
         folder = NiftiSource(arguments.real, files)
-        regressions["real"] = Unseen()
+        regressions["real"] = LeaveOneOutRegression()
         cases = (folder.read(patient) for patient in folder.patients())
         real, _ = summarise(cases, regressions["real"])
     if arguments.store:
-        regressions["store"] = Unseen()
+        regressions["store"] = LeaveOneOutRegression()
         regressions["store"].add_store(Store.open(arguments.store))
     print(
         f"{arguments.patients} phantom patients, seed {arguments.seed}, generated in "

@@ -1,4 +1,4 @@
-"""Do two checkouts give the same bits? Every command of both, on one machine, by turns.
+"""Compares the results of two checkouts bit by bit: every command, on one machine, by turns.
 
     python benchmarks/numerics/same_bits.py OLD NEW              # ten minutes on two cores
     python benchmarks/numerics/same_bits.py OLD NEW --real=DIR   # BraTS cases instead of phantoms
@@ -116,7 +116,7 @@ def flow(version: Checkout, arguments: argparse.Namespace) -> Iterator[str]:
         version.run("main", *version.training(run, store))
         version.run("calibrate", f"--checkpoint={run}")
         yield run
-    yield from use(version, "run_volume", case_of(arguments), "")
+    yield from predict_and_export(version, "run_volume", case_of(arguments), "")
     for how in ("slice", "volume"):
         version.run("report", f"--workdir=run_{how}")
         yield f"run_{how}/report"
@@ -129,7 +129,7 @@ def case_of(arguments: argparse.Namespace) -> str:
     return str(min(path.parent for path in arguments.real.resolve().rglob("*seg.nii*")))
 
 
-def use(version: Checkout, run: str, case: str, suffix: str) -> Iterator[str]:
+def predict_and_export(version: Checkout, run: str, case: str, suffix: str) -> Iterator[str]:
     """Predicts with a run and exports it; yields the folders, named with a suffix."""
     for name, flags in {
         "predicted": ("--tta", "--calibrated", "--probabilities", "--uncertainty"),
@@ -219,7 +219,7 @@ def compare_all(arguments: argparse.Namespace, folder: Path) -> int:
     # Predictions name their run.
     (new.folder / "run_volume").rename(new.folder / "own")
     (new.folder / "taken").rename(new.folder / "run_volume")
-    for result in use(new, "run_volume", case_of(arguments), "_taken"):
+    for result in predict_and_export(new, "run_volume", case_of(arguments), "_taken"):
         before = old.folder / result.removesuffix("_taken")
         title = f"trained by OLD, {result.removesuffix('_taken')} by NEW"
         differing += compare(title, before, new.folder / result)

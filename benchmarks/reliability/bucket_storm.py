@@ -100,14 +100,14 @@ def kill(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def clear(folder: Path) -> None:
+def remove_machine(folder: Path) -> None:
     """Removes what the machine had: all but the log, the store and the compiled programs."""
     for path in folder.iterdir():
         if path.name not in ("log", "store", "cache"):
             shutil.rmtree(path, ignore_errors=True)
 
 
-def fetched(url: str, whole: Path, target: Path, count: Count) -> None:
+def compare_bucket(url: str, whole: Path, target: Path, count: Count) -> None:
     """Downloads the run from the bucket and compares it."""
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir()
@@ -161,9 +161,9 @@ def storm(whole: Path, machine: Path, target: Path, kills: int, seed: int) -> No
     words = ["bash", f"{ROOT}/launch/with_bucket.sh", "--run", "run", url, "--", *training()]
     seconds = finish(words, machine)  # with compiled programs, as every attempt
     count, draw = Count(), random.Random(seed)
-    fetched(url, whole, target, count)
+    compare_bucket(url, whole, target, count)
     files.rm(f"{BUCKET}/run", recursive=True)
-    clear(machine)
+    remove_machine(machine)
     downloads = 0
     while count.kills < kills:
         process = start(words, machine)
@@ -175,13 +175,13 @@ def storm(whole: Path, machine: Path, target: Path, kills: int, seed: int) -> No
         else:
             if status:
                 raise SystemExit(f"the command ended with {status}: see {machine / 'log'}")
-            fetched(url, whole, target, count)
+            compare_bucket(url, whole, target, count)
             files.rm(f"{BUCKET}/run", recursive=True)
-        clear(machine)
+        remove_machine(machine)
         downloads = (machine / "log").read_text().count("downloads state")
         print(f"{count.kills} kills, {count.compared} compared, {downloads} continued", flush=True)
     finish(words, machine)
-    fetched(url, whole, target, count)
+    compare_bucket(url, whole, target, count)
     print(
         f"{count.kills} kills, {downloads} attempts continued from the bucket, {count.compared} "
         f"results compared, {len(count.differ)} differ, {len(count.left_over)} files left over or "

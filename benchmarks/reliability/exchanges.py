@@ -17,7 +17,7 @@ import functools
 import itertools
 import multiprocessing
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ OUTCOMES = ("named", "exchange", "other", "nameless", "unnoticed")
 
 @dataclasses.dataclass(frozen=True)
 class Audited:
-    """What the audit sees of a case."""
+    """The sums over a case that the audit compares."""
 
     patient: str
     contrast: ContrastSums
@@ -101,17 +101,36 @@ def outcome(cases: Sequence[Audited], exchanged: set[str], words: str) -> set[st
     """The outcomes of an audit of cases of which some are exchanged."""
     records: Any = cases
     complaint = set_checks.complaint(records)
-    named = set(set_checks.contradictions(records))
+    signs = set_checks.contradictions(records)
+    named = set(signs)
     if named - exchanged:
         return {"other"}
     if named:
-        signs = set_checks.contradictions(records)
         right = all(signs[name][0] == f"{words.split(' (')[0]} look exchanged" for name in named)
         if named == exchanged:
             return {"named", "exchange"} if right else {"named"}
         # Some of a set of exchanged cases: the set is refused, or it is not noticed.
         return {"named"} if complaint else {"unnoticed"}
     return {"nameless"} if complaint else {"unnoticed"}
+
+
+def trials_of(
+    which: str, names: Sequence[str], concerned: Sequence[str]
+) -> Iterator[tuple[Sequence[str], set[str]]]:
+    """(cases of a set, those of them that are exchanged) of each trial.
+
+    Args:
+      which: 'one of all', 'one of three' or 'all'.
+      names: all cases.
+      concerned: those that the exchange changes.
+    """
+    if which == "all":
+        yield names, set(concerned)
+        return
+    for name in concerned:
+        at = names.index(name)
+        three = [names[(at + k) % len(names)] for k in range(3)]
+        yield three if which == "one of three" else names, {name}
 
 
 def count(versions: dict[str, dict[str, Audited]], judge: Callable[..., set[str]]) -> int:
@@ -138,12 +157,7 @@ def count(versions: dict[str, dict[str, Audited]], judge: Callable[..., set[str]
             continue
         for which in ("one of all", "one of three", "all"):
             found: collections.Counter[str] = collections.Counter()
-            trials = [set(concerned)] if which == "all" else [{name} for name in concerned]
-            for exchanged in trials:
-                members = names
-                if which == "one of three":
-                    at = names.index(next(iter(exchanged)))
-                    members = [names[(at + k) % len(names)] for k in range(3)]
+            for members, exchanged in trials_of(which, names, concerned):
                 cases = [
                     versions[name][words] if name in exchanged else right[name] for name in members
                 ]

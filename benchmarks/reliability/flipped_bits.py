@@ -59,6 +59,7 @@ def save(folder: Path, state: dict[str, Any]) -> float:
 
 
 def read_checkpoint(folder: Path, like: dict[str, Any]) -> list[Any]:
+    """All that the program reads of a checkpoint, in a form that can be compared."""
     template = jax.tree.map(
         lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), like
     )
@@ -68,6 +69,7 @@ def read_checkpoint(folder: Path, like: dict[str, Any]) -> list[Any]:
 
 
 def read_store(folder: Path) -> list[Any]:
+    """All that the program reads of a store, in a form that can be compared."""
     store = Store.open(folder)
     images, labels = store.read(range(store.num_slices))
     arrays = (images, labels, store.tumour_pixels, store.pixels, store.slice_number)
@@ -93,7 +95,7 @@ def damage(file: Path, draw: random.Random) -> str:
     return kind
 
 
-def storm(
+def damage_and_read(
     whole: Path, copy: Path, read: Callable[[Path], list[Any]], count: int, draw: random.Random
 ) -> collections.Counter[tuple[str, str]]:
     """Damages one file at a time; (damage, outcome) of each."""
@@ -169,7 +171,9 @@ def main(argv: list[str] | None = None) -> None:
             ("last", lambda path: read_checkpoint(path, small)),
             ("store", read_store),
         ):
-            found = storm(folder / name, folder / "copy", read, arguments.damages // 2, draw)
+            found = damage_and_read(
+                folder / name, folder / "copy", read, arguments.damages // 2, draw
+            )
             shutil.rmtree(folder / "copy")
             print(f"{'checkpoint' if name == 'last' else name}: {sum(found.values())} damages")
             for (kind, outcome), count in sorted(found.items()):

@@ -151,12 +151,34 @@ def _unlink_writable(place: Path) -> None:
             path.write_bytes(data)
 
 
-def _run_one(
-    example: Example, rng: np.random.Generator, outcome: Outcome, cache: Path, number: int
-) -> None:
+@dataclass
+class Attempt:
+    """A command line that is tried once.
+
+    Attributes:
+      command, arguments: of the program.
+      environment: of the process.
+      limit: shell words before it.
+      program: Python code that starts the command.
+    """
+
+    command: str
+    arguments: list[str]
+    environment: dict[str, str]
+    limit: str = ""
+    program: str = _START
+
+    @property
+    def line(self) -> str:
+        """The command line, for messages."""
+        return f"{self.limit}{self.command} {' '.join(a[:80] for a in self.arguments)}"
+
+
+def _mutated(example: Example, rng: np.random.Generator, cache: Path) -> Attempt:
+    """A valid command line with an odd flag, a damaged input, or poor surroundings."""
     command, arguments = example.commands()[rng.integers(0, len(example.commands()))]
     environment = {**os.environ, "XDG_CACHE_HOME": str(cache), "PYTHONPATH": str(ROOT)}
-    limit, program = "", _START
+    attempt = Attempt(command, arguments, environment)
     kind = rng.integers(0, 6)
     if kind <= 2:  # a flag
         at = int(rng.integers(0, len(arguments)))
@@ -171,27 +193,37 @@ def _run_one(
         if rng.integers(0, 4):
             path.write_bytes(data)
     elif kind == 4:  # a small limit on the size of files
-        limit = f"ulimit -f {int(rng.integers(0, 32))}; "
+        attempt.limit = f"ulimit -f {int(rng.integers(0, 32))}; "
     else:  # no home, an unknown user, a cache that cannot be written
         environment.pop("HOME", None)
         environment["XDG_CACHE_HOME"] = "/proc/none"
-        program = _WITHOUT_USER + _START
+        attempt.program = _WITHOUT_USER + _START
+    return attempt
+
+
+def _run_one(
+    example: Example, rng: np.random.Generator, outcome: Outcome, cache: Path, number: int
+) -> None:
+    """Runs one mutated command line and adds what became of it to `outcome`."""
+    attempt = _mutated(example, rng, cache)
     before = _own_files(example.folder)
-    line = f"{number}: {limit}{command} {' '.join(a[:80] for a in arguments)}"
+    line = f"{number}: {attempt.line}"
     started = time.monotonic()
-    start = ("bash", "-c", f'{limit}exec "$@"', "-", sys.executable, "-c", program)
+    start = (
+        *("bash", "-c", f'{attempt.limit}exec "$@"', "-"),
+        *(sys.executable, "-c", attempt.program),
+    )
     try:
         ended = subprocess.run(
-            [*start, command, *arguments],
-            cwd=example.folder, capture_output=True, text=True, errors="replace", env=environment,
-            timeout=SECONDS,
+            [*start, attempt.command, *attempt.arguments],
+            cwd=example.folder, capture_output=True, text=True, errors="replace",
+            env=attempt.environment, timeout=SECONDS,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         outcome.failures.append((line, f"more than {SECONDS} s"))
         return
-    except (ValueError, OSError) as error:  # the system takes no such argument
+    except (ValueError, OSError):  # the system takes no such argument
         outcome.refused += 1
-        del error
         return
     outcome.slowest = max(outcome.slowest, time.monotonic() - started)
     problem = _problem(ended, before, _own_files(example.folder))

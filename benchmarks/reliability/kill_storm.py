@@ -64,6 +64,7 @@ class Count:
 
     @property
     def sound(self) -> bool:
+        """Whether no result differs, is left over or gone, and no process outlived its command."""
         return not (self.differ or self.left_over or self.outlived)
 
 
@@ -107,6 +108,7 @@ def steps() -> list[Step]:
 
 
 def start(step: Step, folder: Path) -> subprocess.Popen[bytes]:
+    """Starts a command in a folder; its output goes to a log beside the folder."""
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
