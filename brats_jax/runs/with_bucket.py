@@ -27,9 +27,9 @@ from brats_jax.errors import BUSY_STATUS, BratsError, Busy
 from brats_jax.runs.bucket import Bucket, Manifest, Superseded, is_empty
 from brats_jax.runs.bucket_lease import Lease
 from brats_jax.runs.bucket_snapshot import Snapshots, files_of, state_of
-from brats_jax.runtime.cli import print_error
 from brats_jax.runtime.console import print_line
 from brats_jax.runtime.document import Document, read_if_readable
+from brats_jax.runtime.failures import print_error
 from brats_jax.runtime.redact import first_line, without_secrets
 from brats_jax.runtime.signals import die_with_parent
 from brats_jax.runtime.text import plural

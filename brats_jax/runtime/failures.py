@@ -3,12 +3,26 @@
 import errno
 import os
 import resource
+import sys
 from pathlib import Path
+from typing import NoReturn
 
 from brats_jax.errors import BratsError
+from brats_jax.runtime.text import one_line
 
 # Shows the traceback of an unexpected error.
 TRACEBACK = "BRATS_JAX_TRACEBACK"
+
+
+def print_error(message: str) -> None:
+    """Prints the one line that describes an error."""
+    print(f"error: {one_line(message)}", file=sys.stderr)
+
+
+def exit_with_error(message: str) -> NoReturn:
+    """Prints the line of an error and exits with status 1."""
+    print_error(message)
+    sys.exit(1)
 
 
 def describe(error: BaseException, where: str | os.PathLike[str] | None = None) -> str:
