@@ -22,7 +22,7 @@ from brats_jax.runs.folder import PredictionFolder
 from brats_jax.runtime import devices
 from brats_jax.runtime.console import print_line
 from brats_jax.runtime.files import check_folder, make_folder
-from brats_jax.runtime.text import abridged, plural
+from brats_jax.runtime.text import abridged, joined, plural
 
 
 def predict(
@@ -72,10 +72,12 @@ def predict(
                 f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing: the "
                 f"model needs {needed}{remedy}"
             )
+    averaged = model.averaged.planes
+    planes = f" ({joined(averaged)} slices)" if averaged else ""
     print_line(RESEARCH_USE_ONLY)
     print_line(
         f"{plural(len(cases), 'case')}; {_runs_and_folds(model.trained)}, model "
-        f"{model.trained.hash[:12]}; predictions averaged: {model.ensemble.size}; "
+        f"{model.trained.hash[:12]}; predictions averaged: {model.ensemble.size}{planes}; "
         f"{devices.describe()}"
     )
     if model.synthesiser is not None:

@@ -24,6 +24,7 @@ from brats_jax.inference.ensemble import Ensemble, SliceLabels, decision
 from brats_jax.inference.located import open_model
 from brats_jax.inference.trained_run import EnsembleMember, TrainedRun
 from brats_jax.runs.folder import STAGE_OF_TASK
+from brats_jax.runtime.text import joined
 
 
 class EnsembleOfRuns:
@@ -158,8 +159,8 @@ def chosen_planes(
         chosen = known
     if unknown := [name for name in chosen if name not in known]:
         raise BratsError(
-            f"{whose} was trained on {' and '.join(known)} slices, not {' or '.join(unknown)}; "
-            f"give {ALL_PLANES}, or some of these; config.data.other_planes trains on more"
+            f"{whose} was trained on {joined(known)} slices, not {joined(unknown, 'or')}; give "
+            f"{ALL_PLANES}, or some of these; config.data.other_planes trains on more"
         )
     return () if chosen == known[:1] else chosen
 
