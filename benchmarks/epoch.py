@@ -242,12 +242,8 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main() -> None:
-    arguments = parser().parse_args()
-    if arguments.store and arguments.peer_python:
-        parser().error("--peer_python reads the slices of the phantom: leave out --store")
-    devices.keep_freed_memory()  # as the commands do
-    logging.set_verbosity(logging.ERROR)  # Orbax logs every checkpoint
+def configured(arguments: argparse.Namespace) -> ConfigDict:
+    """configs/base.py with the sizes of the command."""
     base = Path(__file__).parent.parent / "configs" / "base.py"
     config = runpy.run_path(str(base))["get_config"]()
     config.model.width = arguments.width
@@ -261,6 +257,32 @@ def main() -> None:
         config[stage].slices = "tumour"
         config[stage].epochs = 1 + arguments.turns
         config[stage].steps_per_epoch = arguments.steps
+    return config
+
+
+def peer_of(arguments: argparse.Namespace, slices: Path, size: int) -> tuple[str, list[str], bool]:
+    """The peer of `run_stage`.
+
+    Args:
+      arguments: of the command.
+      slices: folder of Kaggle's files.
+      size: side of a slice.
+    """
+    shared = ("width", "batch", "patch")
+    flags = [f"--{name}={getattr(arguments, name)}" for name in shared]
+    flags += [f"--folder={slices}", f"--size={size}"]
+    flags += [f"--workers={max(arguments.threads, os.cpu_count() or 1)}"]
+    flags += [f"--device={'cpu' if jax.default_backend() == 'cpu' else 'cuda'}"]
+    return arguments.peer_python, flags, arguments.peer_keeps_memory
+
+
+def main() -> None:
+    arguments = parser().parse_args()
+    if arguments.store and arguments.peer_python:
+        parser().error("--peer_python reads the slices of the phantom: leave out --store")
+    devices.keep_freed_memory()  # as the commands do
+    logging.set_verbosity(logging.ERROR)  # Orbax logs every checkpoint
+    config = configured(arguments)
     stages, losses = arguments.stages.split(","), arguments.losses.split(",")
     hours: dict[str, list[float]] = {stage: [] for stage in stages}
     compiling, once = Compiling(), 0.0
@@ -274,12 +296,7 @@ def main() -> None:
         peer = None
         if arguments.peer_python:
             write_kaggle(root / "kaggle", arguments.patients, shape)
-            shared = ("width", "batch", "patch")
-            flags = [f"--{name}={getattr(arguments, name)}" for name in shared]
-            flags += [f"--folder={root / 'kaggle'}", f"--size={shape[-1]}"]
-            flags += [f"--workers={max(arguments.threads, os.cpu_count() or 1)}"]
-            flags += [f"--device={'cpu' if jax.default_backend() == 'cpu' else 'cuda'}"]
-            peer = arguments.peer_python, flags, arguments.peer_keeps_memory
+            peer = peer_of(arguments, root / "kaggle", shape[-1])
         for stage, loss in itertools.product(stages, losses):
             if stage == "pretrain" and loss != losses[0]:
                 continue

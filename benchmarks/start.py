@@ -72,6 +72,31 @@ def imports(statement: str, environment: dict[str, str], turns: int = 3) -> floa
     )
 
 
+def list_imports(environment: dict[str, str]) -> None:
+    """Prints the slowest imports of a training: with and without what they import themselves."""
+    command = [
+        sys.executable,
+        "-X",
+        "importtime",
+        "-c",
+        "import brats_jax.experiments.experiment",
+    ]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    lines = [line.split("|") for line in done.stderr.splitlines() if line.count("|") == 2]
+    for own, total, name in sorted(lines[1:], key=lambda line: -int(line[1]))[:40]:
+        print(f"{int(total) / 1e3:8.1f} ms {int(own.split(':')[1]) / 1e3:8.1f} ms {name}")
+
+
+def command_of_peer(arguments: argparse.Namespace, slices: Path, size: int) -> list[str]:
+    """The peer's command for two steps on the slices in a folder, which have this side."""
+    script = str(ROOT / "benchmarks" / "peers" / "torch_epoch.py")
+    sizes = [f"--{name}={getattr(arguments, name)}" for name in ("width", "batch", "patch")]
+    return [
+        *(arguments.peer_python, script, "--stage=pretrain", "--steps=2", *sizes),
+        *(f"--size={size}", "--workers=2", f"--folder={slices}", "--validation_slices=1"),
+    ]
+
+
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -92,17 +117,7 @@ def main() -> None:
     arguments = parser().parse_args()
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     if arguments.imports:
-        command = [
-            sys.executable,
-            "-X",
-            "importtime",
-            "-c",
-            "import brats_jax.experiments.experiment",
-        ]
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-        lines = [line.split("|") for line in done.stderr.splitlines() if line.count("|") == 2]
-        for own, total, name in sorted(lines[1:], key=lambda line: -int(line[1]))[:40]:
-            print(f"{int(total) / 1e3:8.1f} ms {int(own.split(':')[1]) / 1e3:8.1f} ms {name}")
+        list_imports(environment)
         return
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -111,11 +126,7 @@ def main() -> None:
         peer_command: list[str] = []
         if arguments.peer_python:
             write_kaggle(root / "kaggle", 8, (16, size, size))
-            script = str(ROOT / "benchmarks" / "peers" / "torch_epoch.py")
-            peer_command = [arguments.peer_python, script, "--stage=pretrain", "--steps=2"]
-            peer_command += [f"--{name}={getattr(arguments, name)}" for name in ("width", "batch")]
-            peer_command += [f"--patch={arguments.patch}", f"--size={size}", "--workers=2"]
-            peer_command += [f"--folder={root / 'kaggle'}", "--validation_slices=1"]
+            peer_command = command_of_peer(arguments, root / "kaggle", size)
         settings = {
             "data.store": root / "store",
             "compilation_cache": root / "compiled",

@@ -18,7 +18,8 @@ its allocations there.
 """
 
 import argparse
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -101,96 +102,69 @@ def main() -> None:
     compare(arguments)
 
 
+def start_peer(arguments: argparse.Namespace, device: str) -> measure.Peer:
+    """Starts torch_peer.py with the sizes of the command; `device` is 'cpu' or 'cuda'."""
+    shared = ("stage", "mode", "width", "batch", "patch", "peer")
+    flags = [f"--{name}={getattr(arguments, name)}" for name in shared]
+    flags += [f"--device={device}", f"--form={arguments.peer_form}"]
+    return measure.Peer(
+        arguments.peer_python, "peers/torch_peer.py", flags, arguments.peer_keeps_memory
+    )
+
+
+class Times(NamedTuple):
+    """Seconds of a step of one program, one entry for each turn.
+
+    Attributes:
+      wall: wall time.
+      processor: processor time of all threads.
+    """
+
+    wall: list[float]
+    processor: list[float]
+
+    def add(self, seconds: Sequence[float], steps: int) -> None:
+        """Adds (wall time, processor time) of a turn of `steps` steps."""
+        for times, value in zip(self, seconds, strict=True):
+            times.append(value / steps)
+
+
 def compare(arguments: argparse.Namespace) -> None:
-    """Measures both programs alternately and prints the results."""
+    """Measures both programs alternately, prints and records the results."""
     stage, mode, batch = arguments.stage, arguments.mode, arguments.batch
     device = "cpu" if jax.default_backend() == "cpu" else "cuda"
-    peer = None
-    if arguments.peer_python:
-        shared = ("stage", "mode", "width", "batch", "patch", "peer")
-        flags = [f"--{name}={getattr(arguments, name)}" for name in shared]
-        flags += [f"--device={device}", f"--form={arguments.peer_form}"]
-        peer = measure.Peer(
-            arguments.peer_python, "peers/torch_peer.py", flags, arguments.peer_keeps_memory
-        )
+    peer = start_peer(arguments, device) if arguments.peer_python else None
     form = (arguments.steps_per_dispatch, arguments.any_order)
     ours = Ours(stage, mode, arguments.width, batch, arguments.patch, *form)
-    twin = arguments.peer == "twin"
-    if peer and twin and peer.description["parameters"] != ours.parameters:
+    is_twin = arguments.peer == "twin"
+    if peer and is_twin and peer.description["parameters"] != ours.parameters:
         raise SystemExit(
             f"the networks differ: {ours.parameters} parameters in brats_jax, "
             f"{peer.description['parameters']} in PyTorch"
         )
-    times: dict[str, list[float]] = {"ours": [], "PyTorch": []}
-    busy: list[tuple[float, float]] = []
+    mine, theirs = Times([], []), Times([], [])
     for _ in range(arguments.turns):
-        theirs = [np.nan, np.nan]
         if peer:
-            theirs = [t / arguments.steps for t in peer.request(arguments.steps)]
-        mine = [t / arguments.steps for t in ours.seconds(arguments.steps)]
-        times["ours"].append(mine[0])
-        times["PyTorch"].append(theirs[0])
-        busy.append((mine[1], theirs[1]))
+            theirs.add(peer.request(arguments.steps), arguments.steps)
+        mine.add(ours.seconds(arguments.steps), arguments.steps)
     memory = measure.peak_memory()  # before other programs are compiled
-    numbers: dict[str, Any] = {"batch": batch, "memory": memory}
+    seconds = Spread.of(mine.wall)
+    rate = batch / seconds.middle
+    numbers: dict[str, Any] = {"batch": batch, "seconds": seconds, "rate": rate}
     title = f"{stage} {mode}"
     if peer:
-        quotient = measure.ratio(times["ours"], times["PyTorch"])
-        least = min(times["ours"]) / min(times["PyTorch"])
-        print(
-            f"{title}: {quotient.show(digits=2)} of PyTorch's time over {arguments.turns} turns; "
-            f"ratio of the fastest turns {least:.2f}; {1 / quotient.middle:.2f} times as fast"
-        )
-        numbers["ratio"] = quotient
+        numbers["ratio"] = show_ratio(title, mine, theirs, device)
         numbers["peer_memory"] = peer.request("memory")[0]
     else:
         print(title)
-    if peer and device == "cpu":
-        # Other load on the machine increases wall time, most of all with OpenMP's barriers.
-        our_busy, peer_busy = np.median(busy, axis=0)
-        print(
-            f"  processor time of all threads {our_busy / peer_busy:.2f} of PyTorch's "
-            f"({1e3 * our_busy:.0f} and {1e3 * peer_busy:.0f} ms)"
-        )
-    shown = {name: Spread.of(values) for name, values in times.items()}
-    rate = batch / shown["ours"].middle
-    numbers |= {"seconds": shown["ours"], "rate": rate}
     print(
-        f"  ours     {shown['ours'].show(1e3)} ms, {rate:.1f} images/s, peak memory "
+        f"  ours     {seconds.show(1e3)} ms, {rate:.1f} images/s, peak memory "
         f"{memory / 2**30:.2f} GiB"
     )
     if peer:
-        its = peer.description
-        print(
-            f"  PyTorch  {shown['PyTorch'].show(1e3)} ms, "
-            f"{batch / shown['PyTorch'].middle:.1f} images/s, peak memory "
-            f"{numbers['peer_memory'] / 2**30:.2f} GiB; {its['version']} {its['form']}, tried "
-            f"{its['tried']}{', freed memory kept' * arguments.peer_keeps_memory}"
-        )
-        if not twin:
-            print(f"  PyTorch's network is {its['network']}: {its['parameters']:,} parameters")
+        show_peer(arguments, peer, Spread.of(theirs.wall), numbers["peer_memory"])
         peer.close()
-    counted, limits = ours.counted(), measure.ceilings()
-    arithmetic, traffic = counted.flops / limits.flops, counted.bytes / limits.bandwidth
-    share = max(arithmetic, traffic) / shown["ours"].middle
-    numbers |= {**counted._asdict(), "memory": memory, "planned": counted.memory}
-    least_seconds = max(arithmetic, traffic)
-    if mode == "train":
-        dtype = devices.compute_dtype("auto")
-        least = roofline.count(stage, batch, arguments.patch, arguments.width, dtype)
-        numbers["least_flops"] = least["flops"]
-        numbers["least_bytes"] = least["products"] + least["maps"] + least["adam"]
-        least_seconds = max(
-            numbers["least_flops"] / limits.flops, numbers["least_bytes"] / limits.bandwidth
-        )
-    numbers["share"] = least_seconds / shown["ours"].middle
-    print(
-        f"  counted  {counted.flops / 1e9:.1f} GFLOP, {counted.bytes / 1e9:.2f} GB, "
-        f"{counted.operations} operations, {counted.memory / 2**30:.2f} GiB planned; measured "
-        f"ceilings {limits.flops / 1e9:.0f} GFLOP/s, {limits.bandwidth / 1e9:.1f} GB/s: "
-        f"{1e3 * arithmetic:.1f} ms of arithmetic, {1e3 * traffic:.1f} ms of memory traffic; the "
-        f"larger is {share:.0%} of the measured time"
-    )
+    numbers |= show_roofline(arguments, ours, seconds) | {"memory": memory}
     print(
         f"  width {arguments.width}, batch {batch}, {arguments.patch} x {arguments.patch}, "
         f"{ours.parameters:,} parameters, {devices.compute_dtype('auto').__name__}, "
@@ -204,6 +178,64 @@ def compare(arguments: argparse.Namespace) -> None:
         f"{memory / 2**30:.1f} GiB"
     )
     STEP.keep(f"{stage} {mode} {batch}", text=text, **numbers)
+
+
+def show_ratio(title: str, mine: Times, theirs: Times, device: str) -> Spread:
+    """Prints and returns the ratio of the times of both programs."""
+    quotient = measure.ratio(mine.wall, theirs.wall)
+    least = min(mine.wall) / min(theirs.wall)
+    print(
+        f"{title}: {quotient.show(digits=2)} of PyTorch's time over {len(mine.wall)} turns; "
+        f"ratio of the fastest turns {least:.2f}; {1 / quotient.middle:.2f} times as fast"
+    )
+    if device == "cpu":
+        # Other load on the machine increases wall time, most of all with OpenMP's barriers.
+        our_busy, peer_busy = (np.median(times.processor) for times in (mine, theirs))
+        print(
+            f"  processor time of all threads {our_busy / peer_busy:.2f} of PyTorch's "
+            f"({1e3 * our_busy:.0f} and {1e3 * peer_busy:.0f} ms)"
+        )
+    return quotient
+
+
+def show_peer(
+    arguments: argparse.Namespace, peer: measure.Peer, seconds: Spread, memory: float
+) -> None:
+    """Prints the times of the peer, its form and its network."""
+    its = peer.description
+    print(
+        f"  PyTorch  {seconds.show(1e3)} ms, {arguments.batch / seconds.middle:.1f} images/s, peak "
+        f"memory {memory / 2**30:.2f} GiB; {its['version']} {its['form']}, tried "
+        f"{its['tried']}{', freed memory kept' * arguments.peer_keeps_memory}"
+    )
+    if arguments.peer != "twin":
+        print(f"  PyTorch's network is {its['network']}: {its['parameters']:,} parameters")
+
+
+def show_roofline(arguments: argparse.Namespace, ours: Ours, seconds: Spread) -> dict[str, Any]:
+    """Prints XLA's counts beside the ceilings; returns the counts and the share of the roofline."""
+    counted, limits = ours.counted(), measure.ceilings()
+    arithmetic, traffic = counted.flops / limits.flops, counted.bytes / limits.bandwidth
+    share = max(arithmetic, traffic) / seconds.middle
+    numbers: dict[str, Any] = {**counted._asdict(), "planned": counted.memory}
+    least_seconds = max(arithmetic, traffic)
+    if arguments.mode == "train":
+        sizes = (arguments.batch, arguments.patch, arguments.width)
+        least = roofline.count(arguments.stage, *sizes, devices.compute_dtype("auto"))
+        numbers["least_flops"] = least["flops"]
+        numbers["least_bytes"] = least["products"] + least["maps"] + least["adam"]
+        least_seconds = max(
+            numbers["least_flops"] / limits.flops, numbers["least_bytes"] / limits.bandwidth
+        )
+    numbers["share"] = least_seconds / seconds.middle
+    print(
+        f"  counted  {counted.flops / 1e9:.1f} GFLOP, {counted.bytes / 1e9:.2f} GB, "
+        f"{counted.operations} operations, {counted.memory / 2**30:.2f} GiB planned; measured "
+        f"ceilings {limits.flops / 1e9:.0f} GFLOP/s, {limits.bandwidth / 1e9:.1f} GB/s: "
+        f"{1e3 * arithmetic:.1f} ms of arithmetic, {1e3 * traffic:.1f} ms of memory traffic; the "
+        f"larger is {share:.0%} of the measured time"
+    )
+    return numbers
 
 
 if __name__ == "__main__":

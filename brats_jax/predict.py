@@ -31,12 +31,13 @@ _FILES = {
     name: flag_types.define_path(name, f"The {name} file of one case, instead of --input.")
     for name in MODALITIES
 }
-# --t1ce and the like are other spellings of --t1gd.
+# Other spellings: --t1ce for --t1gd. Of `ALIASES` those of the BraTS file names alone.
+_ALIAS_FLAGS = ("t1n", "t1w", "t1ce", "t1c", "t2w", "t2f")
 _ALIAS_FILES = {
     alias: (name, flag_types.define_path(alias, f"The same as --{name}."))
     for name in MODALITIES
     for alias in ALIASES[name]
-    if alias in ("t1n", "t1w", "t1ce", "t1c", "t2w", "t2f")
+    if alias in _ALIAS_FLAGS
 }
 _TASK = flags.DEFINE_enum(
     "task", "segment", tuple(STAGE_OF_TASK), "Segment, or predict FLAIR from T1 and T1Gd."

@@ -35,6 +35,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import lax
+from jax.sharding import Mesh
 from jax.typing import DTypeLike
 
 from benchmarks import measure
@@ -169,6 +170,64 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
+def compare_stage(
+    stage: str, arguments: argparse.Namespace, batch: Callable[[int], dict], mesh: Mesh
+) -> None:
+    """Trains a stage in float32; compares its gradients after each number of steps in --after.
+
+    Args:
+      stage: 'pretrain' or 'segment'.
+      arguments: of the command.
+      batch: returns the batch of a number.
+      mesh: one device.
+    """
+    task = STAGES[stage](width=arguments.width)
+    graph, params, stats = models.split(task.build(0))
+    schedule = step_schedule(
+        arguments.learning_rate, factor=1.0, every_epochs=1, steps_per_epoch=10**6
+    )
+    optimizer = adam(schedule)
+    step = make_train_step(task, graph, optimizer, mesh)
+    state = TrainState(
+        *(params, stats, optimizer.init(params), jnp.zeros((), jnp.int32)),
+        *(jnp.zeros(()), jnp.full((), -1, jnp.int32)),
+    )
+    plain = gradient_of(stage, arguments.width, Form())
+    names = FORMS if arguments.forms == "all" else USUAL
+    others = {n: gradient_of(stage, arguments.width, FORMS[n]) for n in names}
+    done = 0  # training steps
+    for mark in (int(text) for text in arguments.after.split(",")):
+        while done < mark:
+            state, _ = step(state, batch(done))
+            done += 1
+        # Patches other than those of the preceding training steps.
+        batches = (batch(10**5 + k) for k in range(arguments.batches))
+        found = compare(
+            (
+                plain(state.params, state.stats, b),
+                {n: grad(state.params, state.stats, b) for n, grad in others.items()},
+            )
+            for b in batches
+        )
+        report(stage, mark, found)
+
+
+def report(stage: str, steps: int, found: Compared) -> None:
+    """Prints and records the comparison after a number of training steps."""
+    print(f"{stage:<9} after {steps:5d} steps   noise {found.noise:.4f}")
+    for name, values in found.forms.items():
+        text = "   ".join(f"{key} {value:.4f}" for key, value in values.items())
+        print(f"    {name:<10} {text}")
+    half, images = found.forms["bfloat16"], found.forms["images"]["error"]
+    text = (
+        f"error {half['error']:.3f}, noise {found.noise:.3f}, bias {half['bias']:.3f} "
+        f"(chance {half['chance']:.3f})"
+    )
+    GRADIENTS.keep(
+        f"gradients {stage} {steps}", **half, noise=found.noise, images=images, text=text
+    )
+
+
 def main() -> None:
     arguments = parser().parse_args()
     devices.keep_freed_memory()
@@ -190,48 +249,8 @@ def main() -> None:
             drawn = plan.examples(number * arguments.batch, arguments.batch)
             return devices.put_batch(cut(store, drawn, arguments.patch), mesh)
 
-        for stage, kind in STAGES.items():
-            task = kind(width=arguments.width)
-            graph, params, stats = models.split(task.build(0))
-            optimizer = adam(
-                step_schedule(
-                    arguments.learning_rate, factor=1.0, every_epochs=1, steps_per_epoch=10**6
-                )
-            )
-            step = make_train_step(task, graph, optimizer, mesh)
-            state = TrainState(
-                *(params, stats, optimizer.init(params), jnp.zeros((), jnp.int32)),
-                *(jnp.zeros(()), jnp.full((), -1, jnp.int32)),
-            )
-            plain = gradient_of(stage, arguments.width, Form())
-            names = FORMS if arguments.forms == "all" else USUAL
-            others = {n: gradient_of(stage, arguments.width, FORMS[n]) for n in names}
-            done = 0  # training steps
-            for mark in (int(text) for text in arguments.after.split(",")):
-                while done < mark:
-                    state, _ = step(state, batch(done))
-                    done += 1
-                # Patches other than those of the preceding training steps.
-                batches = (batch(10**5 + k) for k in range(arguments.batches))
-                found = compare(
-                    (
-                        plain(state.params, state.stats, b),
-                        {n: grad(state.params, state.stats, b) for n, grad in others.items()},
-                    )
-                    for b in batches
-                )
-                print(f"{stage:<9} after {mark:5d} steps   noise {found.noise:.4f}")
-                for name, values in found.forms.items():
-                    text = "   ".join(f"{key} {value:.4f}" for key, value in values.items())
-                    print(f"    {name:<10} {text}")
-                half, images = found.forms["bfloat16"], found.forms["images"]["error"]
-                text = (
-                    f"error {half['error']:.3f}, noise {found.noise:.3f}, bias {half['bias']:.3f} "
-                    f"(chance {half['chance']:.3f})"
-                )
-                GRADIENTS.keep(
-                    f"gradients {stage} {mark}", **half, noise=found.noise, images=images, text=text
-                )
+        for stage in STAGES:
+            compare_stage(stage, arguments, batch, mesh)
     print(
         f"  {arguments.batches} batches of {arguments.batch}, width {arguments.width}, "
         f"{arguments.patch} x {arguments.patch}; {measure.where()}"
