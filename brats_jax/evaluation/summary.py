@@ -8,7 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from brats_jax.runs.documents import CROSS_VALIDATION, KEYS, Evaluation, FoldsScore, Score, Summary
+from brats_jax.runs.documents import (
+    CROSS_VALIDATION,
+    SCORE_KEYS,
+    Evaluation,
+    FoldsScore,
+    Score,
+    Summary,
+)
 from brats_jax.runs.folder import RunFolder
 from brats_jax.runs.sidecars import LATER_S
 from brats_jax.runtime import locks
@@ -117,7 +124,7 @@ def _table(summary: Summary) -> bytes:
     """summary.csv."""
     facts = ("patients", "set", "slices", "split_by", "loss", "ssl")
     repeated = {name: getattr(summary, name) for name in facts}
-    head = [*KEYS, "mean", "sd_over_folds", "folds", "count", *_OPTIONAL, *facts]
+    head = [*SCORE_KEYS, "mean", "sd_over_folds", "folds", "count", *_OPTIONAL, *facts]
     text = io.StringIO()
     writer = csv.DictWriter(text, head, lineterminator="\n")
     writer.writeheader()

@@ -15,8 +15,8 @@ from brats_jax.runs.documents.config import (
 )
 from brats_jax.runs.documents.evaluation import (
     CROSS_VALIDATION,
-    KEYS,
     REEVALUATE_HINT,
+    SCORE_KEYS,
     TEST_SET,
     EvaluatedCheckpoint,
     Evaluation,
@@ -34,8 +34,8 @@ from brats_jax.runs.documents.stage import (
 
 __all__ = [
     "CROSS_VALIDATION",
-    "KEYS",
     "REEVALUATE_HINT",
+    "SCORE_KEYS",
     "TEST_SET",
     "Calibration",
     "CalibrationScores",

@@ -20,7 +20,7 @@ class EvaluatedCheckpoint(Part):
 
 
 # The fields that identify a score.
-KEYS = ("stage", "unit", "over", "of", "metric", "convention")
+SCORE_KEYS = ("stage", "unit", "over", "of", "metric", "convention")
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Score(Part):
 
     @property
     def key(self) -> tuple[str, str, str, str, str, str]:
-        """The values of KEYS."""
+        """The values of SCORE_KEYS."""
         return (self.stage, self.unit, self.over, self.of, self.metric, self.convention)
 
 
