@@ -1,4 +1,4 @@
-"""The parts of an exported model's description; test_documents.py reads whole files."""
+"""The parts of an exported model's description; test_first_version.py reads whole files."""
 
 import pytest
 
