@@ -98,8 +98,9 @@ def run(
 def _collect_seldom() -> None:
     """Lets Python's collector of reference cycles run less often, and not at the end.
 
-    Imports and traced programs are a million objects that live on. With Python's defaults the
-    collector goes through them again and again: 2.2 of the 18 s of CPU time that a small run takes.
+    Imports and traced programs are objects that live on, and with Python's defaults the collector
+    goes through them again and again: a run of both stages in 16 small steps each took 18.0 s of
+    processor time, and takes 15.5 s with these settings.
     """
     gc.set_threshold(50_000, 20, 50)
     atexit.register(gc.freeze)
