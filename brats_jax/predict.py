@@ -49,7 +49,7 @@ _PLANES = flags.DEFINE_list(
     "planes",
     [],
     "Average over slices of these planes: all that the model was trained on, or some of axial, "
-    "coronal, sagittal (default: axial).",
+    "coronal, sagittal (default: the first one of its training).",
 )
 _TTA = flags.DEFINE_bool("tta", False, "Also average over flips, at four times the cost.")
 _CALIBRATED = flags.DEFINE_bool(

@@ -11,10 +11,12 @@ from brats_jax.data.splits import Split
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 from brats_jax.evaluation import yardsticks
+from brats_jax.evaluation.over_planes import check_whole
 from brats_jax.evaluation.published import line_on_edit
 from brats_jax.evaluation.tallies import PretrainingTally
 from brats_jax.evaluation.yardsticks import Yardstick
 from brats_jax.inference.restored import RestoredNetwork
+from brats_jax.inference.several_runs import chosen_planes
 from brats_jax.runs import checkpoints
 from brats_jax.runs.averaged_label import averaged_label
 from brats_jax.runs.documents import REEVALUATE_HINT, EvaluatedCheckpoint, Evaluation, Score
@@ -64,9 +66,22 @@ class FoldEvaluation:
         best = {s: checkpoints.read_meta(self.folder.stage(s).best) for s in self.tasks}
         steps = {stage: meta.step for stage, meta in best.items()}
         wanted = {name: getattr(self.settings.evaluation, name) for name in EVALUATION_SETTINGS}
+        wanted["planes"] = self._planes()
         panels = self.settings.evaluation.panels > 0
         holes = self._with_holes(self._indices())
         return is_current(self.folder, steps, panels=panels, with_holes=holes, **wanted)
+
+    def _planes(self) -> str:
+        """The planes that the segmentation is averaged over, with commas; '' for its own alone.
+
+        Raises:
+          BratsError: planes that it was not trained on.
+        """
+        asked = self.settings.evaluation.planes
+        if not asked or "segment" not in self.tasks:
+            return ""
+        record = checkpoints.read_meta(self.folder.stage("segment").best).record
+        return ",".join(chosen_planes(record.planes, asked, "config.evaluation.planes: this run"))
 
     def _indices(self, *stages: str) -> np.ndarray:
         """The slices to evaluate, of patients that one of the stages can use; default: of all."""
@@ -134,7 +149,9 @@ class FoldEvaluation:
         # Imported here: the first training step need not wait for Matplotlib and SciPy.
         from brats_jax.evaluation import panels
 
-        settings = self.settings
+        settings, planes = self.settings, self._planes()
+        if planes:
+            check_whole(self.store, self._indices("segment"))
         indices = self._indices()
         if len(indices) == 0:
             raise BratsError(
@@ -188,7 +205,7 @@ class FoldEvaluation:
             ssl=settings.ssl,
             tolerance_mm=settings.evaluation.tolerance_mm,
             tta=settings.evaluation.tta,
-            planes=settings.evaluation.planes,
+            planes=planes,
             checkpoints=best,
             rows=tuple(rows),
             files=tuple(files),
@@ -237,7 +254,7 @@ class FoldEvaluation:
             over=self.settings.evaluation.slices,
             yardsticks=fitted,
             tta=self.settings.evaluation.tta,
-            planes=self.settings.evaluation.planes,
+            planes=self._planes(),
         )
         # A stop below must not leave an evaluation.json beside tallies of another evaluation.
         refuse_link(self.folder.evaluation_json)
@@ -253,7 +270,7 @@ class FoldEvaluation:
         rows.write_unit_tables(self.folder, stage, tally, scores)
         if len(drawn):
             tta = self.settings.evaluation.tta
-            planes = self.settings.evaluation.planes if network.segments else ""
+            planes = self._planes() if network.segments else ""
             note = f"test set, split by {self.split_by}{averaged_label(tta, planes, ', ')}"
             panels.draw(self.folder, network, self.store, drawn, note, tta=tta, planes=planes)
         found = rows.rows_of(stage, scores)

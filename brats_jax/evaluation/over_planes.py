@@ -18,6 +18,17 @@ from brats_jax.inference.several_runs import EnsembleOfRuns
 from brats_jax.inference.trained_run import EnsembleMember
 
 
+def check_whole(store: Store, indices: np.ndarray) -> None:
+    """Refuses slices of a patient whose volume lacks some (BratsError)."""
+    patients = np.unique(store.patient_of[indices])
+    if not store.whole[patients].all():
+        name = store.patients[patients[~store.whole[patients]][0]]
+        raise BratsError(
+            f"config.evaluation.planes: slices of {name} are missing in {store.path}, and other "
+            "planes are cut from whole volumes: leave the setting out, or prepare whole volumes"
+        )
+
+
 def labels_over_planes(
     network: RestoredNetwork,
     store: Store,
@@ -43,6 +54,7 @@ def labels_over_planes(
     Raises:
       BratsError: a patient's volume lacks slices.
     """
+    check_whole(store, indices)
     member = EnsembleMember(0, network, "")
     ensemble = EnsembleOfRuns([Ensemble([member], flips=tta, plane=plane) for plane in planes])
     waiting: list[tuple[np.ndarray, np.ndarray]] = []
@@ -70,13 +82,7 @@ def _of_patient(
     ensemble: EnsembleOfRuns, store: Store, patient: int, chosen: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """(prediction, truth) uint8[n, H, W] of some slices of one patient."""
-    name = store.patients[patient]
-    if not store.whole[patient]:
-        raise BratsError(
-            f"config.evaluation.planes: slices of {name} are missing in {store.path}, and other "
-            "planes are cut from whole volumes: leave the setting out, or prepare whole volumes"
-        )
-    whole = np.asarray(store.slices_of(name))
+    whole = np.asarray(store.slices_of(store.patients[patient]))
     images, truth = store.read(whole)
     present = [one for one, there in zip(MODALITIES, store.present[patient], strict=True) if there]
     mean, _ = ensemble.mean_outputs(to_axial(images, store.plane), present)

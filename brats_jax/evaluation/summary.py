@@ -66,7 +66,7 @@ def average(folds: Sequence[Evaluation], num_folds: int) -> Summary:
         target=first.target,
         pretext=first.pretext,
         tta=first.tta,
-        planes=first.planes,
+        planes=first.planes if len({one.planes for one in folds}) == 1 else "",
         rows=_over_folds(folds),
         with_holes=_over_all([evaluation.with_holes for evaluation in folds], first.set),
     )

@@ -26,7 +26,7 @@ def format_summary(summary: Summary) -> str:
         "",
         f"{_of_set(summary)}, {summary.slices} slices, split by {summary.split_by}{leak}; "
         f"{'pooled' if summary.set == CROSS_VALIDATION else 'mean'} over fold {folds} of "
-        f"{summary.of_folds}" + averaged_label(summary.tta, summary.planes),
+        f"{summary.of_folds}" + averaged_label(summary.tta, ""),
     ]
     if summary.with_holes:
         over = " and over all slices" if summary.slices == "all" else ""
@@ -38,6 +38,8 @@ def format_summary(summary: Summary) -> str:
     if any(row.stage == "pretrain" for row in rows):
         lines += _pretraining_table(summary)
     if any(row.stage == "segment" for row in rows):
+        if label := averaged_label(False, summary.planes, ""):
+            lines += ["", f"Of the segmentation {label}"]
         lines += _slice_table(summary)
         if any(row.over == "volumes" for row in rows):
             lines += _volume_table(summary)

@@ -273,11 +273,15 @@ def check_groups(settings: Settings) -> None:
 
 
 def check_workdir(settings: Settings, workdir: Path) -> None:
-    """Refuses to put a run or a grid into its store (BratsError)."""
-    store, folder = Path(settings.data.store).resolve(), workdir.resolve()
-    if folder.is_relative_to(store):
-        where = "is the store" if folder == store else f"lies in the store {store}"
-        raise BratsError(f"{workdir} {where}, which holds nothing else: choose another --workdir")
+    """Refuses to put a run or a grid into one of its stores (BratsError)."""
+    folder = workdir.resolve()
+    for name in (settings.data.store, *settings.data.other_stores):
+        store = Path(name).resolve()
+        if folder.is_relative_to(store):
+            where = "is the store" if folder == store else f"lies in the store {store}"
+            raise BratsError(
+                f"{workdir} {where}, which holds nothing else: choose another --workdir"
+            )
 
 
 def check_patches(settings: Settings, store: Store) -> None:

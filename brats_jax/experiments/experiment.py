@@ -65,9 +65,9 @@ def run(config: ConfigDict, workdir: Path, mode: str = "train") -> Summary | Non
             f"others were added ({every:,} now)"
         )
     planes = None
-    if mode != "evaluate" and settings.data.other_planes:
-        planes = open_planes(store, settings.data.other_planes.split(","))
-    if mode == "train":
+    if mode != "evaluate" and settings.data.other_stores:
+        planes = open_planes(store, settings.data.other_stores)
+    if mode != "evaluate":  # which asks the checkpoints
         checks.check_evaluated_planes(settings, store, planes)
     devices.use_compilation_cache(settings.compilation_cache)
     mesh = devices.training_mesh()

@@ -227,6 +227,7 @@ class Fold:
             transferred=start.transferred(),
             record=facts,
             splits=self.splits.digest,
+            validation_store=self.store if planes else None,
         )
 
     def describe(self, name: str) -> StageTraining:

@@ -9,10 +9,16 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from brats_jax.data.store.reader import Store
+from brats_jax.data.store.several_planes import SeveralPlanes
 from brats_jax.errors import BratsError
 from brats_jax.experiments.checks import check_settings
 from brats_jax.experiments.config import parse
-from brats_jax.experiments.continuation import describe_store, read_unchanged, versions
+from brats_jax.experiments.continuation import (
+    check_planes,
+    describe_store,
+    read_unchanged,
+    versions,
+)
 from brats_jax.losses import SEGMENTATION_LOSSES
 from brats_jax.models import DECODERS
 from brats_jax.pretexts import PRETEXTS
@@ -37,7 +43,13 @@ AXES = {
 }
 
 
-def extend(grid: GridFolder, settings: Settings, store: Store, axes: Axes) -> None:
+def extend(
+    grid: GridFolder,
+    settings: Settings,
+    store: Store,
+    axes: Axes,
+    planes: SeveralPlanes | None = None,
+) -> None:
     """Starts the folder of a grid, or adds axes to it.
 
     Args:
@@ -45,6 +57,7 @@ def extend(grid: GridFolder, settings: Settings, store: Store, axes: Axes) -> No
       settings: those that all cells share; the axes and folds among them are left out.
       store: the data.
       axes: requested now.
+      planes: the store with those of other planes.
 
     Raises:
       BratsError: the grid was started with other settings, or on another store.
@@ -60,6 +73,7 @@ def extend(grid: GridFolder, settings: Settings, store: Store, axes: Axes) -> No
     with locks.hold(grid.lock, str(grid.path), patience_s=60):
         if grid.grid_json.exists():
             started = read_unchanged(grid.grid_json, GridConfig, shared, store)
+            check_planes(grid.path, started.store, planes)
         else:
             if any(grid.cells.glob("*.json")):
                 print_line(
@@ -67,7 +81,7 @@ def extend(grid: GridFolder, settings: Settings, store: Store, axes: Axes) -> No
                     "this command alone; copy it back, or give the other commands of this grid "
                     "again, too"
                 )
-            started = GridConfig(shared, describe_store(store), versions(), axes=())
+            started = GridConfig(shared, describe_store(store, planes), versions(), axes=())
         if axes not in started.axes:
             dataclasses.replace(started, axes=(*started.axes, axes)).write(grid.grid_json)
 

@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 
 from brats_jax.data.splits import make_splits
 from brats_jax.data.store.reader import Store
+from brats_jax.data.store.several_planes import open_planes
 from brats_jax.errors import BUSY_STATUS, BratsError, Busy
 from brats_jax.experiments import checks, continuation
 from brats_jax.experiments import config as experiment_config
@@ -98,6 +99,10 @@ def run_grid(
     # A grid keeps to its patients, though sources were added to the store since.
     started = read_if_readable(grid.grid_json, GridConfig)
     store = store.as_of(started.store.fingerprint if started else "")
+    planes = None
+    if settings.data.other_stores:
+        planes = open_planes(store, settings.data.other_stores)
+    checks.check_evaluated_planes(settings, store, planes)
     checks.check_patches(settings, store)
     checks.check_labels(store, "train")
     splits = make_splits(store, **experiment_config.split_options(settings))
@@ -109,7 +114,7 @@ def run_grid(
     if begun.data.selection != settings.data.selection:
         overrides = {**overrides, "data.selection": begun.data.selection}
     settings = begun
-    extend(grid, settings, store, axes)
+    extend(grid, settings, store, axes, planes)
 
     everything = enumerate_cells([axes])
     mine = cells_of_shard(everything, index, count)

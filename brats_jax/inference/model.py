@@ -313,8 +313,12 @@ class Model:
     @property
     def averaged(self) -> Averaged:
         """The predictions in the average: folds, flips and planes."""
-        folds = sum(len(one.members) for one in self.trained.runs)
-        return Averaged(folds, len(self.ensemble.flips), self.trained.chosen_planes)
+        runs = self.trained.runs
+        folds, flips = sum(len(one.members) for one in runs), len(self.ensemble.flips)
+        if not any(one.chosen_planes for one in runs):
+            return Averaged(folds, flips)
+        planes = tuple(plane for one in runs for plane in one.planes)
+        return Averaged(folds, flips, planes, self.ensemble.size)
 
     def sidecar_fields(self, scan: Scan) -> dict[str, Any]:
         """The fields of every sidecar: the case, the program, the model and its settings."""

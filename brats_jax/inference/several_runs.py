@@ -153,9 +153,11 @@ def chosen_planes(
     Raises:
       BratsError: a plane that is not known.
     """
-    names = planes.split(",") if isinstance(planes, str) else [str(name) for name in planes]
-    chosen = tuple(dict.fromkeys(name for name in names if name))
-    if chosen == (ALL_PLANES,):
+    names = planes.split(",") if isinstance(planes, str) else planes
+    if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
+        raise BratsError(f"planes={planes!r}: give {ALL_PLANES}, or names, such as 'axial,coronal'")
+    chosen = tuple(dict.fromkeys(name.strip().lower() for name in names if name.strip()))
+    if ALL_PLANES in chosen:
         chosen = known
     if unknown := [name for name in chosen if name not in known]:
         raise BratsError(

@@ -10,7 +10,7 @@ from brats_jax.data.sources.joined import descriptions_in
 from brats_jax.reporting.read_runs import Study
 from brats_jax.runs.pretext_label import pretext_label
 from brats_jax.runs.settings_comparison import flatten, without_paths
-from brats_jax.runtime.text import plural
+from brats_jax.runtime.text import joined, plural
 
 
 def facts(study: Study) -> Iterator[str]:
@@ -23,12 +23,11 @@ def facts(study: Study) -> Iterator[str]:
             f"Store {store.fingerprint} ({describe_source(store.source)}), normalised by "
             f"{store.normalisation}"
         ) + f", {store.plane} slices" * (store.plane != AXIAL)
-        if store.other_planes:
-            names = " and ".join(store.other_planes)
-            line += f", and stores of {names} slices, which are for training alone"
         place = run.document.settings.data.store
         name = Path(place).name
         line = f"{line}, in a folder called {name}." if name else f"{line}."
+        if store.other_planes:
+            line += f" Training also reads stores of {joined([*store.other_planes])} slices."
         stores[line + describe_patients(store.patients)] = None
         if run.ssl:
             settings = run.document.settings.pretrain

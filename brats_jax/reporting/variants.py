@@ -137,6 +137,11 @@ def _settings(run: Run) -> dict[str, Any]:
         if asked:
             found[f"evaluation.{name}"] = " and ".join(sorted(asked))
     found["store"] = run.document.store.fingerprint[:8]
+    # As the store, by content.
+    found["data.other_planes"] = " and ".join(
+        f"{plane} {fingerprint[:8]}"
+        for plane, fingerprint in run.document.store.other_planes.items()
+    )
     if run.splits is not None:
         crossed = run.splits.cross_validates
         names = sum(run.splits.folds, ()) if crossed else run.splits.test

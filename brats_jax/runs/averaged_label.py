@@ -5,8 +5,10 @@ def averaged_label(tta: bool, planes: str, before: str = "; ") -> str:
     """'; predictions averaged over flips and planes'; '' where they are not averaged.
 
     Args:
-      tta, planes: as in config.evaluation.
+      tta: whether over flips.
+      planes: over slices of which planes, with commas; '' for those of the store.
       before: what the words begin with.
     """
-    over = " and ".join(["flips"] * tta + ["planes"] * bool(planes))
-    return f"{before}predictions averaged over {over}" if over else ""
+    over = " and ".join(["flips"] * tta + ["planes"] * ("," in planes))
+    words = f"{before}predictions averaged over {over}" if over else ""
+    return words + (f"{before}in {planes} slices" if planes and "," not in planes else "")

@@ -83,6 +83,10 @@ SOME_PLANES = Rule(
     lambda text: text in ("", ALL_PLANES) or set(text.split(",")) <= {*PLANES},
     f"give {ALL_PLANES}, or with commas: {', '.join(PLANES)}",
 )
+STORES = Rule(
+    lambda text: not text or all(name.strip() for name in text.split(",")),
+    "give the folders of stores, with commas between them",
+)
 TRACKERS = ("wandb", "mlflow")
 AUTO, NONE = "auto", "none"  # those that environment variables switch on; none
 TRACKER_NAMES = Rule(
@@ -140,7 +144,12 @@ class DataSettings(Part):
     label_patients: Annotated[int, at_least(0), ADDED] = 0
     selection: Annotated[str, one_of(SELECTIONS), ADDED] = SELECTIONS[0]
     training_only: Annotated[str, ADDED] = ""  # names or patterns, with commas
-    other_planes: Annotated[str, PATH, ADDED] = ""  # stores, with commas
+    other_planes: Annotated[str, STORES, PATH, ADDED] = ""
+
+    @property
+    def other_stores(self) -> tuple[str, ...]:
+        """The folders of `other_planes`."""
+        return tuple(name.strip() for name in self.other_planes.split(",") if name.strip())
 
 
 @dataclass(frozen=True)

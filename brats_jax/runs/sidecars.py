@@ -49,19 +49,24 @@ class ModelFacts(Part):
 
 @dataclass(frozen=True)
 class Averaged(Part):
-    """The predictions that are averaged: folds times flips, in each of the planes.
+    """The predictions that are averaged.
 
-    `planes` is empty where each run predicts in the one plane that its slices were trained in.
+    Attributes:
+      folds: of all runs.
+      flips: of each fold.
+      planes: where planes were chosen, those of each run in turn; else each run predicts in one.
+      predictions: their number, where planes were chosen.
     """
 
     folds: int
     flips: int
     planes: tuple[str, ...] = ()
+    predictions: int = 0
 
     @property
     def count(self) -> int:
         """Their number."""
-        return self.folds * self.flips * max(1, len(self.planes))
+        return self.predictions or self.folds * self.flips
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,7 @@ class Stage:
       record: facts on the data, which every checkpoint holds.
       splits: `Splits.digest`, which every checkpoint holds too; '' for none.
       dispatch_steps: steps in a full dispatch, also on CPU; None: `feed.steps_per_dispatch`.
+      validation_store: of the validation slices, if `store` only begins with its slices.
 
     Raises:
       BratsError: options that do not fit the devices or the data; nothing to validate on.
@@ -92,6 +93,7 @@ class Stage:
         record: TrainingFacts | None = None,
         splits: str = "",
         dispatch_steps: int | None = None,
+        validation_store: Store | None = None,
     ) -> None:
         devices.check_batch_size(options.batch_size, mesh)
         if len(validation_slices) == 0:
@@ -105,6 +107,13 @@ class Stage:
         self.title = f"{fold_title(options.fold)} {task.name}"
         # Donors are of the training set, in validation too: its persons are never among them.
         self.facts = SliceFacts(store, task.slice_facts, train_slices, task.context)
+        self.validation_store, self.validation_facts = store, self.facts
+        if validation_store is not None:
+            pool = train_slices[train_slices < validation_store.num_slices]
+            self.validation_store = validation_store
+            self.validation_facts = SliceFacts(
+                validation_store, task.slice_facts, pool, task.context
+            )
         self.read_slices = self.facts.with_neighbours(train_slices)
         self.plan = PatchPlan(
             store,
@@ -215,11 +224,11 @@ class Stage:
         self.validation = Validation(
             self.task,
             tested,
-            self.store,
+            self.validation_store,
             self.validation_slices,
             self.options.validation_batch_size,
             self.mesh,
-            self.facts,
+            self.validation_facts,
         )
         self.feed = Feed(
             self.store,

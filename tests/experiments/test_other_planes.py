@@ -1,5 +1,6 @@
 """A training that also reads slices of other planes, and the predictions that it allows."""
 
+import dataclasses
 import json
 import shutil
 
@@ -9,14 +10,18 @@ from experiment_examples import config_of
 
 from brats_jax import inference
 from brats_jax.data.planes import PLANES
+from brats_jax.data.splits import make_splits
 from brats_jax.data.store.reader import Store
+from brats_jax.data.store.several_planes import open_planes
 from brats_jax.errors import BratsError
 from brats_jax.evaluation import several_runs
 from brats_jax.evaluation.panel_slices import PanelSlices
 from brats_jax.evaluation.tallies import SegmentationTally
 from brats_jax.experiments import experiment
+from brats_jax.experiments.config import parse, split_options
+from brats_jax.experiments.fold import Fold
 from brats_jax.runs import checkpoints
-from brats_jax.runs.documents import RunConfig, StageTraining
+from brats_jax.runs.documents import Evaluation, RunConfig, StageTraining
 from brats_jax.runs.folder import RunFolder
 from brats_jax.runtime.devices import data_mesh
 from brats_jax.runtime.document import read_document
@@ -105,7 +110,8 @@ def test_one_network_predicts_in_every_plane_and_the_mean_decides(run, plane_sto
     each = [one.mean_outputs(images)[0] for one in alone]
     assert not np.allclose(each[0], each[1], atol=1e-3)
     model = inference.load(run.path, planes="all")
-    assert model.ensemble.size == 3 and model.averaged.to_json()["planes"] == [*PLANES]
+    assert model.ensemble.size == 3 and model.averaged.planes == PLANES
+    assert model.averaged.count == 3
     mean, views = model.ensemble.mean_outputs(images)
     np.testing.assert_allclose(mean, np.mean(each, axis=0), atol=1e-6)
     assert views.shape == (3, *images.shape[:3])
@@ -121,6 +127,10 @@ def test_planes_that_the_network_does_not_know_are_refused(run, plane_runs):
         BratsError, match="was trained on axial, coronal and sagittal slices, not oblique"
     ):
         inference.load(run.path, planes="axial,oblique")
+    for odd in (None, 5, [1]):
+        with pytest.raises(BratsError, match="give all, or names"):
+            inference.load(run.path, planes=odd)
+    assert inference.load(run.path, planes=" Coronal,all").trained.planes == PLANES
     with pytest.raises(BratsError, match="was trained on coronal slices, not axial; give all"):
         inference.load(plane_runs["coronal"], planes="axial")
 
@@ -143,7 +153,9 @@ def test_an_evaluation_averages_over_the_planes(run, config, tmp_path, capsys):
     changed = config.copy_and_resolve_references()
     changed.evaluation.planes, changed.evaluation.panels = "all", 2
     experiment.run(changed, copy.path, "evaluate")
-    assert "predictions averaged over planes" in capsys.readouterr().out
+    assert "Of the segmentation predictions averaged over planes" in capsys.readouterr().out
+    evaluation = read_document(copy.fold(0).evaluation_json, Evaluation)
+    assert evaluation.planes == "axial,coronal,sagittal"
     tally = SegmentationTally.load(copy.fold(0).tally("segment"))[0]
     np.testing.assert_array_equal(tally.counts, expected.counts)
     assert (tally.counts != SegmentationTally.load(run.fold(0).tally("segment"))[0].counts).any()
@@ -153,9 +165,21 @@ def test_an_evaluation_averages_over_the_planes(run, config, tmp_path, capsys):
         panels.patients, panels.numbers, panels.prediction, strict=True
     ):
         np.testing.assert_array_equal(drawn, volumes[patient][number])
+    # What cannot be evaluated leaves the evaluation as it is.
+    whole = Store.open
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Store, "open", lambda path: without_a_slice(whole(path)))
+        with pytest.raises(BratsError, match="and other planes are cut from whole volumes"):
+            experiment.run(changed, copy.path, "evaluate")
+    assert read_document(copy.fold(0).evaluation_json, Evaluation) == evaluation
     changed.evaluation.planes = "axial,oblique"
     with pytest.raises(BratsError, match=r"evaluation\.planes=axial,oblique: give all, or with"):
         experiment.run(changed, copy.path, "evaluate")
+
+
+def without_a_slice(store):
+    store.whole[:] = False
+    return store
 
 
 def test_planes_that_the_training_does_not_read_cannot_be_evaluated(config, copies, tmp_path):
@@ -163,4 +187,47 @@ def test_planes_that_the_training_does_not_read_cannot_be_evaluated(config, copi
     changed.data.other_planes, changed.evaluation.planes = str(copies["coronal"]), "axial,sagittal"
     with pytest.raises(BratsError, match="was trained on axial and coronal slices, not sagittal"):
         experiment.run(changed, tmp_path / "run")
+    changed.ssl = True  # config.json would keep the planes
+    with pytest.raises(BratsError, match="not sagittal"):
+        experiment.run(changed, tmp_path / "run", "pretrain")
+    changed.ssl = False
+    changed.evaluation.planes = ""
+    changed.data.other_planes = f"{copies['coronal']}, ,"
+    with pytest.raises(BratsError, match=r"other_planes=.*give the folders of stores"):
+        experiment.run(changed, tmp_path / "run")
+    changed.data.other_planes = f" {copies['coronal']} "
+    with pytest.raises(BratsError, match="lies in the store"):
+        experiment.run(changed, copies["coronal"] / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_an_evaluation_in_planes_that_the_network_does_not_know_changes_nothing(
+    run, config, tmp_path
+):
+    copy = RunFolder(tmp_path / "run")
+    shutil.copytree(run.path, copy.path)
+    before = copy.fold(0).evaluation_json.read_bytes()
+    changed = config.copy_and_resolve_references()
+    changed.evaluation.planes = "sagittal"
+    meta = checkpoints.read_meta(copy.fold(0).stage("segment").best)
+    record = dataclasses.replace(meta.record, other_planes=("coronal",))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoints, "read_meta", lambda *_: dataclasses.replace(meta, record=record))
+        with pytest.raises(BratsError, match="was trained on axial and coronal slices, not sagit"):
+            experiment.run(changed, copy.path, "evaluate")
+    assert copy.fold(0).evaluation_json.read_bytes() == before
+
+
+def test_validation_is_on_slices_of_the_first_store_as_they_are(copies, config, tmp_path):
+    """Of coronal slices, which are smaller than axial ones."""
+    changed = config.copy_and_resolve_references()
+    changed.data.store, changed.data.other_planes = str(copies["coronal"]), str(copies["axial"])
+    settings = parse(changed)
+    store = Store.open(copies["coronal"])
+    planes = open_planes(store, settings.data.other_stores)
+    splits = make_splits(store, **split_options(settings))
+    fold = Fold(settings, store, splits, RunFolder(tmp_path).fold(0), data_mesh(), None, planes)
+    stage = fold.stage("segment")
+    assert stage.store.slice_shape == (32, 24)
+    assert stage.validation_store.slice_shape == (32, 16)
+    assert stage.validation_slices.max() < store.num_slices < stage.train_slices.max()

@@ -1,5 +1,6 @@
 """Runs of three planes: each predicts in its own slices, and their mean decides in axial ones."""
 
+import dataclasses
 import json
 
 import jax
@@ -12,6 +13,7 @@ from brats_jax import inference
 from brats_jax.data.modalities import channel_indices
 from brats_jax.data.planes import PLANES, slices_along, to_axial
 from brats_jax.errors import BratsError
+from brats_jax.inference.model import Model
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
@@ -96,3 +98,17 @@ def test_runs_that_are_not_alike_are_refused(plane_runs, example_runs):
         inference.load(f"{axial},{coronal}", task="reconstruct")
     with pytest.raises(BratsError, match="no run there"):
         inference.load(f"{axial},{axial.parent / 'none'}")
+
+
+def test_chosen_planes_of_several_runs_are_counted_and_told_apart(plane_runs):
+    """A prediction without them is another one."""
+    runs = ",".join(str(plane_runs[p]) for p in ("axial", "coronal"))
+    plain = inference.load(runs)
+    first, second = plain.trained.runs
+    known = dataclasses.replace(second.record, other_planes=("axial",))
+    both = dataclasses.replace(second, record=known, chosen_planes=("coronal", "axial"))
+    chosen = Model(dataclasses.replace(first, others=(both,)))
+    assert plain.averaged.to_json() == {"folds": 2, "flips": 1} and plain.averaged.count == 2
+    assert chosen.averaged.planes == ("axial", "coronal", "axial")
+    assert chosen.averaged.count == chosen.ensemble.size == 3
+    assert chosen.averaged != plain.averaged

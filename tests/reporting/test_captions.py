@@ -23,7 +23,7 @@ class Evaluated:
         tta=False,
         planes="",
     ):
-        self.fold, self.seed = fold, seed
+        self.fold, self.seed, self.stage = fold, seed, "segment"
         self.evaluation = SimpleNamespace(
             patients=patients, slices=slices, split_by=split_by, tta=tta, planes=planes
         )
@@ -53,7 +53,7 @@ class Evaluated:
             "4 patients, 24 slices, split by patient, predictions averaged over flips",
         ),
         (
-            [Evaluated(tta=True, planes="all")],
+            [Evaluated(tta=True, planes="axial,coronal")],
             "4 patients, 24 slices, split by patient, predictions averaged over flips and planes",
         ),
         (

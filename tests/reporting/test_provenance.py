@@ -28,7 +28,7 @@ def test_stores_of_other_planes_are_named(study):
     store = dataclasses.replace(first.document.store, other_planes=planes)
     document = dataclasses.replace(first.document, store=store)
     changed = dataclasses.replace(study, runs=[dataclasses.replace(first, document=document)])
-    assert "stores of coronal and sagittal slices, which are for training alone" in next(
+    assert "Training also reads stores of coronal and sagittal slices." in next(
         provenance.facts(changed)
     )
 

@@ -8,7 +8,8 @@ from brats_jax.runs.averaged_label import averaged_label
     [
         (False, "", ""),
         (True, "", "; predictions averaged over flips"),
-        (False, "all", "; predictions averaged over planes"),
+        (False, "axial,coronal", "; predictions averaged over planes"),
+        (False, "coronal", "; in coronal slices"),
         (True, "axial,coronal", "; predictions averaged over flips and planes"),
     ],
 )

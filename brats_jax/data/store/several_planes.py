@@ -67,6 +67,11 @@ class SeveralPlanes(Store):
         self._first = np.searchsorted(self.patient_of, np.arange(len(self.patients) + 1))
         self._neighbours = Neighbours(self.patient_of, self.slice_number)
 
+    @property
+    def tumour_pixels(self) -> np.ndarray:
+        """As of `Store`, with W of this store; made anew each time."""
+        return self.tumour_positions(np.arange(self.tumour_offsets[-1]))
+
     def tumour_positions(self, numbers: np.ndarray) -> np.ndarray:
         """Flat positions row * W + column of tumour pixels, W of this store: int64[n]."""
         found = np.empty(len(numbers), np.int64)

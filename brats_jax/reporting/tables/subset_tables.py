@@ -135,4 +135,4 @@ def gain_table(gains: Sequence[SubsetGain]) -> Table | None:
 
 
 def _over(arms: Sequence[SubsetArm]) -> str:
-    return captions.over([one for each in arms for one in each.group])
+    return captions.over([one for each in arms for one in each.group], planes=False)
