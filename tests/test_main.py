@@ -46,7 +46,7 @@ def run(*arguments, **options):
         (["--config.los=focal"], 'Did you mean "loss"'),
         (
             ["--config.data.stor=X"],
-            "config.data.stor; valid here: label_fraction, label_patients, num_folds, patch_size, ",
+            "config.data.stor; valid here: label_fraction, label_patients, num_folds, other_",
         ),
         (["--config.seed=many"], "config.seed=many"),
         (["--confg=x"], "Unknown command line flag 'confg'"),
