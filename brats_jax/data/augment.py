@@ -73,7 +73,6 @@ class Augmentation:
         imaged with pixels larger by 1 / z, z from `low_resolution_range`.
       modality_intensity: for each modality by itself with `intensity_probability` each, brightness
         (a factor from `brightness_range`) and contrast (from `contrast_range`).
-
       modality_curve: for each modality by itself with `curve_probability`, a power from
         `curve_range`, uniform in its logarithm, of the patch scaled to 0..1; mean and standard
         deviation of the patch stay. A wider range than gamma's: how bright a lesion is beside

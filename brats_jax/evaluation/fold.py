@@ -1,5 +1,6 @@
 """The evaluation of one fold: its best models on its test set, as tallies, tables and pictures."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -66,11 +67,12 @@ class FoldEvaluation:
         best = {s: checkpoints.read_meta(self.folder.stage(s).best) for s in self.tasks}
         steps = {stage: meta.step for stage, meta in best.items()}
         wanted = {name: getattr(self.settings.evaluation, name) for name in EVALUATION_SETTINGS}
-        wanted["planes"] = self._planes()
+        wanted["planes"] = self._planes
         panels = self.settings.evaluation.panels > 0
         holes = self._with_holes(self._indices())
         return is_current(self.folder, steps, panels=panels, with_holes=holes, **wanted)
 
+    @functools.cached_property
     def _planes(self) -> str:
         """The planes that the segmentation is averaged over, with commas; '' for its own alone.
 
@@ -149,7 +151,7 @@ class FoldEvaluation:
         # Imported here: the first training step need not wait for Matplotlib and SciPy.
         from brats_jax.evaluation import panels
 
-        settings, planes = self.settings, self._planes()
+        settings, planes = self.settings, self._planes
         if planes:
             check_whole(self.store, self._indices("segment"))
         indices = self._indices()
@@ -254,7 +256,7 @@ class FoldEvaluation:
             over=self.settings.evaluation.slices,
             yardsticks=fitted,
             tta=self.settings.evaluation.tta,
-            planes=self._planes(),
+            planes=self._planes,
         )
         # A stop below must not leave an evaluation.json beside tallies of another evaluation.
         refuse_link(self.folder.evaluation_json)
@@ -270,7 +272,7 @@ class FoldEvaluation:
         rows.write_unit_tables(self.folder, stage, tally, scores)
         if len(drawn):
             tta = self.settings.evaluation.tta
-            planes = self._planes() if network.segments else ""
+            planes = self._planes if network.segments else ""
             note = f"test set, split by {self.split_by}{averaged_label(tta, planes, ', ')}"
             panels.draw(self.folder, network, self.store, drawn, note, tta=tta, planes=planes)
         found = rows.rows_of(stage, scores)

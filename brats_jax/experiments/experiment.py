@@ -65,9 +65,8 @@ def run(config: ConfigDict, workdir: Path, mode: str = "train") -> Summary | Non
             f"others were added ({every:,} now)"
         )
     planes = None
-    if mode != "evaluate" and settings.data.other_stores:
+    if mode != "evaluate":  # which reads no other planes, and asks the checkpoints for theirs
         planes = open_planes(store, settings.data.other_stores)
-    if mode != "evaluate":  # which asks the checkpoints
         checks.check_evaluated_planes(settings, store, planes)
     devices.use_compilation_cache(settings.compilation_cache)
     mesh = devices.training_mesh()

@@ -99,9 +99,7 @@ def run_grid(
     # A grid keeps to its patients, though sources were added to the store since.
     started = read_if_readable(grid.grid_json, GridConfig)
     store = store.as_of(started.store.fingerprint if started else "")
-    planes = None
-    if settings.data.other_stores:
-        planes = open_planes(store, settings.data.other_stores)
+    planes = open_planes(store, settings.data.other_stores)
     checks.check_evaluated_planes(settings, store, planes)
     checks.check_patches(settings, store)
     checks.check_labels(store, "train")

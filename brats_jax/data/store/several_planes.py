@@ -1,12 +1,13 @@
 """Stores of the same patients in several planes, to be read as one by a training.
 
 The slices of the first store come first and keep their numbers, then those of the others follow,
-store by store. Slices of another plane have another size: all are read as windows of the largest
-height and width, and beyond a slice lies what lies outside of the head.
+store by store. Slices of another plane have another size. All are read with the largest height and
+width; pixels beyond a slice have the values of its background, and label 0.
 
     slice i of store k  ->  slice N_0 + ... + N_(k-1) + i
 """
 
+import itertools
 import os
 from collections.abc import Sequence
 
@@ -122,8 +123,8 @@ class SeveralPlanes(Store):
         return row * self.slice_shape[1] + column
 
 
-def open_planes(store: Store, others: Sequence[str | os.PathLike[str]]) -> SeveralPlanes:
-    """Opens the stores of other planes beside a store.
+def open_planes(store: Store, others: Sequence[str | os.PathLike[str]]) -> SeveralPlanes | None:
+    """Opens the stores of other planes beside a store; None without any.
 
     Args:
       store: the first store, or what it was before sources were added to it.
@@ -147,13 +148,13 @@ def open_planes(store: Store, others: Sequence[str | os.PathLike[str]]) -> Sever
                 f"{store.manifest.normalisation}: prepare both with the same --normalisation"
             )
         found.append(_of_the_same_patients(one, store))
-    return SeveralPlanes(found)
+    return SeveralPlanes(found) if others else None
 
 
 def _of_the_same_patients(other: Store, store: Store) -> Store:
     """A store as of the time when it held the patients of `store` (BratsError: it never did)."""
-    names = [other, *(other.as_of(one.fingerprint) for one in other.manifest.earlier)]
-    for one in names:
+    earlier = (other.as_of(one.fingerprint) for one in other.manifest.earlier)
+    for one in itertools.chain([other], earlier):
         if one.patients == store.patients:
             break
     else:

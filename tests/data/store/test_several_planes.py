@@ -71,7 +71,7 @@ def test_a_set_of_patients_keeps_its_slices_and_gets_those_of_other_planes(plane
 
 
 def test_slices_of_one_store_are_drawn_as_from_the_store_itself(planes, plane_stores):
-    """So a training without other planes is the same to the bit."""
+    """Other stores change neither numbers nor patches of the first one."""
     store, slices = plane_stores["axial"], np.arange(10, 70)
     options = {"patch_size": 16, "tumour_probability": 0.7, "seed": 3}
     for sampling in patches.SAMPLINGS:
