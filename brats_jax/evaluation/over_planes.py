@@ -16,6 +16,7 @@ from brats_jax.inference.ensemble import Ensemble
 from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.inference.several_runs import EnsembleOfRuns
 from brats_jax.inference.trained_run import EnsembleMember
+from brats_jax.tasks.segmentation_outputs import SegmentationOutputs
 
 
 def check_whole(store: Store, indices: np.ndarray) -> None:
@@ -87,6 +88,10 @@ def _of_patient(
     present = [one for one, there in zip(MODALITIES, store.present[patient], strict=True) if there]
     mean, _ = ensemble.mean_outputs(to_axial(images, store.plane), present)
     channels = ensemble.members[0].network.channels
-    labels = np.asarray(channels.labels(jnp.asarray(mean)), np.uint8)
     at = chosen - whole[0]
-    return slices_along(labels, store.plane)[at], truth[at]
+    return slices_along(decided(channels, mean), store.plane)[at], truth[at]
+
+
+def decided(channels: SegmentationOutputs, mean: np.ndarray) -> np.ndarray:
+    """uint8[S, H, W]: the labels of mean outputs [S, H, W, K]."""
+    return np.asarray(channels.labels(jnp.asarray(mean)), np.uint8)

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -18,13 +17,13 @@ from brats_jax.data.splits import Splits, fold_split
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 from brats_jax.evaluation.calibration import opened_data
+from brats_jax.evaluation.over_planes import decided
 from brats_jax.evaluation.scoring import tally_segmentation
 from brats_jax.evaluation.tallies import SegmentationTally, Slices
 from brats_jax.inference.ensemble import Ensemble
 from brats_jax.inference.several_runs import averaged_model, with_planes
 from brats_jax.inference.trained_run import TrainedRun, open_run
 from brats_jax.runs.folder import RunFolder
-from brats_jax.tasks.segmentation_outputs import SegmentationOutputs
 
 MEAN = "mean of all"
 _SLICES_AT_ONCE = 8
@@ -151,11 +150,11 @@ def predict(runs: Sequence[RunToScore], fold: int, *, tta: bool) -> FoldLabels:
                 )
             truth = own
             mean, _ = ensemble.mean_outputs(images)
-            labels[one.name].append(_decided(channels, mean))
+            labels[one.name].append(decided(channels, mean))
             total = mean if total is None else total + mean
         assert total is not None and truth is not None
         total /= len(each)
-        labels[MEAN].append(_decided(channels, total))
+        labels[MEAN].append(decided(channels, total))
         truths.append(truth)
     return FoldLabels(
         patients=tuple(patients),
@@ -195,11 +194,6 @@ def _volume(store: Store, patient: str) -> tuple[np.ndarray, np.ndarray]:
     """(float16[S, H, W, 4], uint8[S, H, W]): images and labels of a patient in axial slices."""
     images, labels = store.read(np.array(store.slices_of(patient)))
     return to_axial(images, store.plane), to_axial(labels, store.plane)
-
-
-def _decided(channels: SegmentationOutputs, mean: np.ndarray) -> np.ndarray:
-    """uint8[S, H, W]: the labels of mean outputs [S, H, W, K]."""
-    return np.asarray(channels.labels(jnp.asarray(mean)), np.uint8)
 
 
 def _slices(patients: Sequence[str], truths: Sequence[np.ndarray]) -> Slices:

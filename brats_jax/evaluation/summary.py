@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from brats_jax.runs.averaged_label import SOME_FOLDS
 from brats_jax.runs.documents import (
     CROSS_VALIDATION,
     SCORE_KEYS,
@@ -66,7 +67,7 @@ def average(folds: Sequence[Evaluation], num_folds: int) -> Summary:
         target=first.target,
         pretext=first.pretext,
         tta=first.tta,
-        planes=first.planes if len({one.planes for one in folds}) == 1 else "",
+        planes=first.planes if len({one.planes for one in folds}) == 1 else SOME_FOLDS,
         rows=_over_folds(folds),
         with_holes=_over_all([evaluation.with_holes for evaluation in folds], first.set),
     )

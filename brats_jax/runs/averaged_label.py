@@ -1,5 +1,7 @@
 """What predictions were averaged over, in words."""
 
+SOME_FOLDS = "some folds"  # in place of the planes, where they differ between folds
+
 
 def averaged_label(tta: bool, planes: str, before: str = "; ") -> str:
     """'; predictions averaged over flips and planes'; '' where they are not averaged.
@@ -9,6 +11,8 @@ def averaged_label(tta: bool, planes: str, before: str = "; ") -> str:
       planes: over slices of which planes, with commas; '' for those of the store.
       before: what the words begin with.
     """
+    if planes == SOME_FOLDS:
+        return averaged_label(tta, "", before) + f"{before}averaged over planes in some folds"
     over = " and ".join(["flips"] * tta + ["planes"] * ("," in planes))
     words = f"{before}predictions averaged over {over}" if over else ""
     return words + (f"{before}in {planes} slices" if planes and "," not in planes else "")

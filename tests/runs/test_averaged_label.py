@@ -1,6 +1,6 @@
 import pytest
 
-from brats_jax.runs.averaged_label import averaged_label
+from brats_jax.runs.averaged_label import SOME_FOLDS, averaged_label
 
 
 @pytest.mark.parametrize(
@@ -10,6 +10,7 @@ from brats_jax.runs.averaged_label import averaged_label
         (True, "", "; predictions averaged over flips"),
         (False, "axial,coronal", "; predictions averaged over planes"),
         (False, "coronal", "; in coronal slices"),
+        (True, SOME_FOLDS, "; predictions averaged over flips; averaged over planes in some folds"),
         (True, "axial,coronal", "; predictions averaged over flips and planes"),
     ],
 )
