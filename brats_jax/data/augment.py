@@ -13,7 +13,14 @@ import numpy as np
 from jax import Array, lax
 from jaxtyping import Bool, Float, Integer, Key, UInt32
 
-from brats_jax.data.augment_appearance import blurred, brightened, coarsened, curved
+from brats_jax.data.augment_appearance import (
+    SHADING_TERMS,
+    blurred,
+    brightened,
+    coarsened,
+    curved,
+    shaded,
+)
 from brats_jax.data.augment_space import NUMBERS, drawn_affine, moved, symmetry_of, turned
 from brats_jax.errors import BratsError
 
@@ -31,11 +38,13 @@ _BLUR, _SIGMA, _LOW, _BRIGHTNESS, _FACTOR, _CONTRASTS, _CONTRAST = range(7)
 _OF_CHANNEL = 7
 _LATER_KEY = 2  # 1 is that of the noise
 _CURVE_KEY = 3  # of a third draw: for each channel whether it is curved, and by which power
+_BIAS_KEY = 4  # of a fourth: for each channel whether it is shaded, and the coefficients
 _PER_MODALITY = 0.5  # probability of blur and low resolution of a modality, if they happen
 
 # Added after the first version, off by default.
 LATER = (
     "rotation", "scaling", "blur", "low_resolution", "modality_intensity", "modality_curve",
+    "bias_field",
 )  # fmt: skip
 
 
@@ -77,11 +86,15 @@ class Augmentation:
         `curve_range`, uniform in its logarithm, of the patch scaled to 0..1; mean and standard
         deviation of the patch stay. A wider range than gamma's: how bright a lesion is beside
         the brain differs more between scanners than between scans of one.
+      bias_field: for each modality by itself with `bias_probability`, a smooth shading as of an
+        uneven coil: intensities times exp of a polynomial of third order in the place, with
+        coefficients from `bias_range`. Of the slices as scanned, air stays. TorchIO's
+        `RandomBiasField` (https://doi.org/10.1016/j.cmpb.2021.106236) has twice the coefficients.
 
-    The ranges and probabilities of the five before the last are nnU-Net's, too (Isensee et al.
+    The ranges and probabilities of the five from rotation on are nnU-Net's, too (Isensee et al.
     2018, https://arxiv.org/abs/1904.08128), with its angles of volumes: in 2D it turns by any
-    angle, which quarter turns and 30 degrees reach together but for a gap. All six come before the
-    others, geometry first.
+    angle, which quarter turns and 30 degrees reach together but for a gap. All seven come before
+    the others, geometry first, then the bias field.
 
     Raises:
       BratsError: a range is not (low, high) or has meaningless values, or the probability is not
@@ -105,6 +118,7 @@ class Augmentation:
     low_resolution: bool = False
     modality_intensity: bool = False
     modality_curve: bool = False
+    bias_field: bool = False
     rotation_range: tuple[float, float] = (-30.0, 30.0)
     scaling_range: tuple[float, float] = (0.7, 1.4)
     spatial_probability: float = 0.2
@@ -116,11 +130,18 @@ class Augmentation:
     contrast_range: tuple[float, float] = (0.75, 1.25)
     curve_range: tuple[float, float] = (0.4, 2.5)
     curve_probability: float = 0.5
+    bias_range: tuple[float, float] = (-0.25, 0.25)
+    bias_probability: float = 0.3
 
     @property
     def interpolates(self) -> bool:
-        """Whether patches are interpolated, which needs the background of their slices."""
+        """Whether patches are interpolated."""
         return self.rotation or self.scaling
+
+    @property
+    def needs_background(self) -> bool:
+        """Whether the background of the slices must be given: what is outside, and where air is."""
+        return self.interpolates or self.bias_field
 
     @property
     def changes_appearance(self) -> bool:
@@ -179,8 +200,8 @@ def augment(
       labels: int[B, H, W] or None; spatial operations only.
       seeds: uint32[B], one for each example.
       config: the operations; static: each distinct one is compiled once.
-      background, target_background: of the slices, for what is outside of a patch; needed if the
-        configuration interpolates.
+      background, target_background: of the slices; needed if the configuration says so
+        (`needs_background`), that of targets only if it interpolates.
       slices: whose modalities the channels are, slice by slice, the example's own first; static. A
         modality changes alike in all of them; only the noise differs.
 
@@ -232,6 +253,19 @@ def augment(
         images = turned(images, symmetry)
         targets = None if targets is None else turned(targets, symmetry)
         labels = None if labels is None else turned(labels, symmetry)
+    if config.bias_field:
+        if background is None:
+            raise BratsError("a bias field of patches needs the background of their slices")
+        of_bias = jax.vmap(lambda key: jax.random.fold_in(key, _BIAS_KEY))(keys)
+        drawn = jax.vmap(lambda key: jax.random.uniform(key, (1 + SHADING_TERMS, channels)))(
+            of_bias
+        )
+        low, high = config.bias_range
+        happens = drawn[:, :1] < config.bias_probability
+        coefficients = jnp.where(happens, low + (high - low) * drawn[:, 1:], 0.0)
+        coefficients = jnp.tile(_made_once(coefficients), (1, 1, slices))
+        shading = shaded(images.astype(jnp.float32), coefficients, jnp.asarray(background))
+        images = shading.astype(images.dtype)
     if config.changes_appearance:
         of_example, of_channel = jnp.split(later[:, NUMBERS:], [_OF_EXAMPLE], axis=1)
         of_channel = of_channel.reshape(-1, _OF_CHANNEL, channels)

@@ -1,4 +1,4 @@
-"""Blur, low resolution, brightness, contrast and curves of patches on the device, by modality.
+"""Bias fields, blur, low resolution, brightness, contrast and curves of patches, by modality.
 
 Each is decided for the example first, then for each channel, and the amounts differ by channel,
 as in nnU-Net (https://arxiv.org/abs/1904.08128).
@@ -13,6 +13,12 @@ from jaxtyping import Float
 
 Images = Float[Array, "b h w c"]
 ByChannel = Float[Array, "b c"]
+
+SHADING_TERMS = 9  # u^i v^j with 0 < i + j <= 3
+# Mean by standard deviation of the intensities of a brain, which a store does not keep: 2.2 to 7.9
+# over the modalities of ten BraTS cases, their median 3.5.
+MEAN_BY_SD = 3.5
+_AIR = 1e-3  # air differs from the background by less, the rounding of an interpolation
 
 
 def blurred(images: Images, sigma: ByChannel, largest: float) -> Images:
@@ -112,3 +118,28 @@ def curved(images: Images, power: ByChannel) -> Images:
     )
     scale = spread / jnp.where(raised_spread > 0, raised_spread, 1.0)
     return jnp.where((by == 1) | (extent <= 0), images, mean + (raised - of_raised) * scale)
+
+
+def shaded(images: Images, coefficients: Float[Array, "b k c"], background: ByChannel) -> Images:
+    """A bias field: z-scored intensities as if those of the scan were times a smooth factor.
+
+        x' = (x + MEAN_BY_SD) exp(sum_ij c_ij u^i v^j) - MEAN_BY_SD,   0 < i + j <= 3
+
+    u and v are -1 and 1 at the first and the last row and column of the patch. Air stays.
+
+    Args:
+      images: the patches.
+      coefficients: c_ij of each channel, in order of i + j, then of j; k = `SHADING_TERMS`. A
+        channel without any keeps its bits.
+      background: the value of air of each channel.
+    """
+    height, width = images.shape[1:3]
+    row, column = jnp.linspace(-1, 1, height)[:, None], jnp.linspace(-1, 1, width)
+    terms = jnp.stack(
+        [row ** (order - j) * column**j for order in (1, 2, 3) for j in range(order + 1)]
+    )
+    field = jnp.einsum("bkc,khw->bhwc", coefficients, terms, precision=jax.lax.Precision.HIGHEST)
+    air = jnp.abs(images - background.astype(images.dtype)[:, None, None, :]) < _AIR
+    still = air | jnp.all(coefficients == 0, axis=1)[:, None, None, :]
+    changed = (images + MEAN_BY_SD) * jnp.exp(field) - MEAN_BY_SD
+    return jnp.where(still, images, changed)

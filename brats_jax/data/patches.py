@@ -160,10 +160,11 @@ class PatchPlan:
             must_cover, pixel = self._around_class(numbers, slices, uniforms)
         else:
             must_cover, pixel = self._around_tumour(slices, uniforms)
-        height, width = self._store.slice_shape
-        size = self._patch_size
-        rows = _cover(pixel // width, height, size, must_cover, uniforms[:, 2])
-        columns = _cover(pixel % width, width, size, must_cover, uniforms[:, 3])
+        width, size = self._store.slice_shape[1], self._patch_size
+        # A slice smaller than the patch is filled up on one side.
+        heights, widths = np.maximum(self._store.shapes(slices), size).T
+        rows = _cover(pixel // width, heights, size, must_cover, uniforms[:, 2])
+        columns = _cover(pixel % width, widths, size, must_cover, uniforms[:, 3])
         donors = self._facts.donors_of(slices, seeds)
         facts = self._facts.of(slices, donors)
         beside = self._facts.neighbours_of(slices)
@@ -201,7 +202,7 @@ class PatchPlan:
 
 
 def _cover(
-    pixel: np.ndarray, extent: int, size: int, must_cover: np.ndarray, uniform: np.ndarray
+    pixel: np.ndarray, extent: np.ndarray, size: int, must_cover: np.ndarray, uniform: np.ndarray
 ) -> np.ndarray:
     """First index of a window of `size` in [0, extent), uniform; covers `pixel` where it must."""
     low = np.where(must_cover, np.maximum(pixel - size + 1, 0), 0)

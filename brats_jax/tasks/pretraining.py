@@ -100,13 +100,13 @@ class Pretraining(Task):
         needed = {
             "seed": pretext.is_random,
             "donor": pretext.needs_donor,
-            "background": self.loss_name in losses.BRAIN_LOSSES or self._interpolates,
+            "background": self.loss_name in losses.BRAIN_LOSSES or self._needs_background,
         }
         return frozenset(name for name, is_needed in needed.items() if is_needed)
 
     @property
-    def _interpolates(self) -> bool:
-        return self.augmentation is not None and self.augmentation.interpolates
+    def _needs_background(self) -> bool:
+        return self.augmentation is not None and self.augmentation.needs_background
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -186,7 +186,7 @@ class Pretraining(Task):
         )
         if training and self.augmentation is not None:
             outside: tuple[jax.Array | None, jax.Array | None] = (None, None)
-            if self._interpolates:
+            if self._needs_background:
                 outside = (
                     self.background(batch, pretext.reads),
                     batch[f"{before}background"][:, jnp.array(pretext.predicts)],

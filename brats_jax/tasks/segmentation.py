@@ -76,8 +76,8 @@ class Segmentation(Task):
     @property
     def slice_facts(self) -> frozenset[str]:
         """See `Task.slice_facts`."""
-        interpolates = self.augmentation is not None and self.augmentation.interpolates
-        return frozenset({"background"} if interpolates else ())
+        needed = self.augmentation is not None and self.augmentation.needs_background
+        return frozenset({"background"} if needed else ())
 
     @property
     def takes_missing(self) -> bool:
@@ -153,7 +153,7 @@ class Segmentation(Task):
         x, labels = self._images(batch), batch["label"]
         if training and self.augmentation is not None:
             outside = None
-            if self.augmentation.interpolates:
+            if self.augmentation.needs_background:
                 outside = self.background(batch, channel_indices(self.inputs))
             x, _, moved = augment(
                 x, None, labels, batch["seed"], self.augmentation, outside, slices=self.slices_read

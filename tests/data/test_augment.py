@@ -317,7 +317,7 @@ def test_operations_that_never_happen_keep_the_bits_of_those_that_do():
     plain = Augmentation(intensity_probability=0.0)
     never = replace(
         plain, **dict.fromkeys(LATER, True), spatial_probability=0.0, blur_probability=0.0,
-        low_resolution_probability=0.0, curve_probability=0.0,
+        low_resolution_probability=0.0, curve_probability=0.0, bias_probability=0.0,
     )  # fmt: skip
     background = np.zeros((8, CHANNELS), np.float32)
     expected = augment(images, targets, labels, seeds, plain)
@@ -327,13 +327,13 @@ def test_operations_that_never_happen_keep_the_bits_of_those_that_do():
 
 
 @pytest.mark.parametrize(
-    "switch", ["blur", "low_resolution", "modality_intensity", "modality_curve"]
+    "switch", ["blur", "low_resolution", "modality_intensity", "modality_curve", "bias_field"]
 )
 def test_appearance_changes_the_image_alone_and_not_every_modality(switch):
     images, targets, labels, seeds = batch(100)
     config = replace(STRONGER, **{name: name == switch for name in LATER})
-    config = replace(config, intensity_probability=0.5)
-    out = augment(images, targets, labels, seeds, config)
+    config = replace(config, intensity_probability=0.5, bias_probability=0.5)
+    out = augment(images, targets, labels, seeds, config, np.zeros((100, CHANNELS), np.float32))
     np.testing.assert_array_equal(out[1], targets)
     np.testing.assert_array_equal(out[2], labels)
     changed = (np.abs(np.asarray(out[0]) - images) > 1e-6).any(axis=(1, 2))
@@ -363,6 +363,10 @@ def test_interpolation_without_the_background_and_wrong_ranges_are_refused():
     images, targets, labels, seeds = batch(2)
     with pytest.raises(BratsError, match="need the background of their slices"):
         augment(images, targets, labels, seeds, replace(NONE, rotation=True))
+    with pytest.raises(
+        BratsError, match="bias field of patches needs the background of their slices"
+    ):
+        augment(images, targets, labels, seeds, replace(NONE, bias_field=True))
     for values, message in (
         ({"rotation_range": (30, -30)}, "rotation_range"),
         ({"scaling_range": (0.0, 1.0)}, "scaling_range must be positive"),

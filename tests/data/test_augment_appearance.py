@@ -6,7 +6,14 @@ import numpy as np
 from scipy import ndimage
 
 from brats_jax.data import augment_appearance
-from brats_jax.data.augment_appearance import blurred, brightened, curved
+from brats_jax.data.augment_appearance import (
+    MEAN_BY_SD,
+    SHADING_TERMS,
+    blurred,
+    brightened,
+    curved,
+    shaded,
+)
 
 coarsened = jax.jit(augment_appearance.coarsened)
 
@@ -70,3 +77,23 @@ def test_a_curve_is_a_power_with_the_mean_and_deviation_of_before():
         np.testing.assert_allclose(got[k, ..., 0], expected, atol=1e-4)
         # The brightest pixel stands out less after a power below 1, more after one above.
         assert (got[k, ..., 0].max() > x.max()) == (power[k, 0] > 1)
+
+
+def test_a_bias_field_multiplies_the_intensities_by_exp_of_a_polynomial_and_keeps_air():
+    """By hand at corners and centre: exp(0.1 u + 0.2 v^2) and exp(-0.3 u v^2)."""
+    coefficients = np.zeros((2, SHADING_TERMS, 2), np.float32)
+    coefficients[0, [0, 4], 1] = 0.1, 0.2  # order: u, v, uu, uv, vv, uuu, uuv, uvv, vvv
+    coefficients[1, 7, 0] = -0.3
+    images = np.concatenate([IMAGES[:, :11, :9], IMAGES[:, :11, :9]], axis=2)[:, :, :11]
+    images[:, 3, 4] = (-2, -1)
+    air = jnp.asarray([[-2.0, -1.0]] * 2)
+    got = np.asarray(shaded(jnp.asarray(images), jnp.asarray(coefficients), air))
+    np.testing.assert_array_equal(got[0, ..., 0], images[0, ..., 0])
+    np.testing.assert_array_equal(got[1, ..., 1], images[1, ..., 1])
+    np.testing.assert_array_equal(got[:, 3, 4], images[:, 3, 4])
+    factor = (got + MEAN_BY_SD) / (images + MEAN_BY_SD)
+    at = ((0, 0), (0, 10), (10, 0), (5, 5), (10, 5))
+    expected = np.exp([[0.1, 0.1, 0.3, 0.0, 0.1], [0.3, 0.3, -0.3, 0.0, 0.0]])
+    for image, channel in ((0, 1), (1, 0)):
+        found = [factor[image, row, column, channel] for row, column in at]
+        np.testing.assert_allclose(found, expected[image], rtol=1e-5)

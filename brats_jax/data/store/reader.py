@@ -187,6 +187,10 @@ class Store:
         """Hash of the store's arrays: independent of folder, time and source path."""
         return self._fingerprint or fingerprint_of(self.manifest)
 
+    def shapes(self, indices: np.ndarray) -> np.ndarray:
+        """int64[n, 2]: height and width of each slice, without what it may be filled up with."""
+        return np.broadcast_to(np.array(self.slice_shape, np.int64), (len(indices), 2))
+
     def read(self, indices: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Copies slices: (float16[n, H, W, 4], uint8[n, H, W]) for n global indices.
 

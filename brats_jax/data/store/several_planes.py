@@ -88,6 +88,11 @@ class SeveralPlanes(Store):
         one, own = self._place(index)
         return self._widened(one.pixels_of_class(own, number), one)
 
+    def shapes(self, indices: np.ndarray) -> np.ndarray:
+        """As of `Store.shapes`: of each slice in its own store."""
+        of = np.searchsorted(self._begin, indices, side="right") - 1
+        return np.array([one.slice_shape for one in self.stores], np.int64)[of]
+
     def check(self, indices: np.ndarray) -> None:
         """As of `Store.check`."""
         for k, one in enumerate(self.stores):

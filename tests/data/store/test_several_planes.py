@@ -84,6 +84,22 @@ def test_slices_of_one_store_are_drawn_as_from_the_store_itself(planes, plane_st
         jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
+def test_patches_lie_within_the_slice_itself_or_at_its_edge_where_it_is_smaller(planes):
+    """Patches of 20 x 20 in slices of 32 x 24, 32 x 16 and 24 x 16: each place as often."""
+    chosen = np.arange(planes.num_slices)
+    plan = PatchPlan(planes, chosen, patch_size=20, tumour_probability=0.0, seed=0)
+    drawn = plan.examples(0, 4 * planes.num_slices)
+    sizes = planes.shapes(drawn.slices)
+    assert {tuple(size) for size in sizes.tolist()} == {*SIZES.values()}
+    for size in SIZES.values():
+        here = (sizes == size).all(axis=1)
+        for begins, extent in ((drawn.rows[here], size[0]), (drawn.columns[here], size[1])):
+            counts = np.bincount(begins, minlength=20)
+            places = max(extent - 20, 0) + 1
+            assert counts[places:].sum() == 0
+            assert counts[:places].min() > 0.5 * here.sum() / places
+
+
 @pytest.mark.parametrize("sampling", patches.SAMPLINGS)
 def test_tumour_patches_of_every_plane_hold_tumour_and_are_cut_alike_on_the_device(
     planes, sampling
