@@ -15,6 +15,8 @@
 #   PROCESSES=1              trainings at a time, each on its share of the CPU cores: a narrow network
 #                            hardly gains from a second core
 #   SSL=false                true: the segmentations begin with the encoder of the synthesis
+#   OTHER_PLANES=            stores of the same cases in other planes, with commas: the segmentation is
+#                            trained on the slices of all
 #   FLAGS="--config...."     settings of all trainings that differ from CONFIG
 #   SEGMENT_FLAGS, SYNTHESIS_FLAGS    the same of one of the two
 #   FOLDER=small             folder of the trainings
@@ -29,9 +31,12 @@ if [ $# -ne 1 ]; then
 fi
 store=$(realpath -m "$1")
 folder=$(realpath -m "${FOLDER:-small}")
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
 config=${CONFIG:-configs/small.py}
 output=${OUTPUT:-brats_jax/weights/small}
+IFS=, read -ra given <<<"${OTHER_PLANES:-}"
+planes=
+for other in "${given[@]}"; do planes+=${planes:+,}$(realpath -m "$other"); done
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
 SETUP_NEXT= bash launch/setup.sh "${EXTRA:-}"
 python=.venv/bin/python
 
@@ -53,7 +58,7 @@ train() {
   fi
   # shellcheck disable=SC2086
   "$python" -m brats_jax.main "${common[@]}" --workdir="$folder/segmentation_$name" "${begin[@]}" \
-    ${SEGMENT_FLAGS:-}
+    ${planes:+"--config.data.other_planes=$planes"} ${SEGMENT_FLAGS:-}
 }
 
 # job WHICH: the trainings of a fold, of several, or of the final model on all patients.
@@ -97,6 +102,7 @@ command="bash launch/small.sh STORE"
 for name in LICENSE MOST_MB TEXT SEGMENT_FLAGS SYNTHESIS_FLAGS FLAGS SSL FOLDS CONFIG; do
   [ -z "${!name:-}" ] || command="$name='${!name}' $command"
 done
+[ -z "$planes" ] || command="OTHER_PLANES=CORONAL,SAGITTAL $command"
 made=$folder/exported
 export_one() {
   "$python" -m brats_jax.export --output="$made" --format=hub --name=small --command="$command" \

@@ -332,6 +332,24 @@ def test_the_ready_model_is_trained_on_all_and_cross_validated(experiment):
     assert {p.name for p in written.iterdir()} == {"config.json", "model.safetensors", "README.md"}
 
 
+def test_the_segmentation_of_the_ready_model_is_trained_on_further_planes(experiment):
+    done = run_experiment(
+        experiment, "store", script="small.sh", FOLDS="2", OTHER_PLANES="of others/a,b",
+        SEGMENT_FLAGS="--config.segment.context=1",
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    trained = [line for line in lines if "brats_jax.main" in line]
+    planes = f"--config.data.other_planes={experiment}/of others/a,{experiment}/b"
+    for synthesis, segmentation in (trained[:2], trained[2:]):
+        assert "other_planes" not in synthesis
+        assert segmentation.endswith(f" {planes} --config.segment.context=1")
+    exported = [line for line in lines if "--format=hub" in line]
+    variables = "OTHER_PLANES=CORONAL,SAGITTAL FOLDS='2' SEGMENT_FLAGS='--config.segment.context=1'"
+    command = f"--command={variables} bash"
+    assert len(exported) == 2 and all(f"{command} launch/small.sh STORE" in x for x in exported)
+
+
 def test_the_trainings_of_the_ready_model_share_the_cores(experiment):
     if len(os.sched_getaffinity(0)) < 2:
         pytest.skip("needs two CPU cores")
