@@ -68,6 +68,7 @@ INGREDIENTS: dict[str, tuple[str, ...]] = {
     "no quarter turns": (f"{AUGMENT}quarter_turn=false",),
     "blur and low resolution": (f"{AUGMENT}blur=true", f"{AUGMENT}low_resolution=true"),
     "intensity by modality": (f"{AUGMENT}modality_intensity=true",),
+    "bias field": (f"{AUGMENT}bias_field=true",),
     "averaged over flips": ("evaluation.tta=true",),
     "Dice and focal": ("loss=dice_focal",),
     "three times the steps": ("segment.epochs=6",),
