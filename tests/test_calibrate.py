@@ -8,7 +8,7 @@ from processes import command
     ("arguments", "message"),
     [
         ([], "--checkpoint is missing"),
-        (["--checkpoint=nowhere"], "--checkpoint=nowhere: no run there"),
+        (["--checkpoint=nowhere"], "'nowhere': no run there"),
         (["--checkpoint=x", "--batch_size=0"], "batch_size"),
         (["--checkpoint=x", "--coordinator=host:1"], "only brats_jax.main runs in several"),
     ],

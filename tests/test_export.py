@@ -7,7 +7,7 @@ from processes import command
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--checkpoint=nowhere", "--output=x"], "--checkpoint=nowhere: no run there"),
+        (["--checkpoint=nowhere", "--output=x"], "'nowhere': no run there"),
         (["--checkpoint=nowhere"], "give --checkpoint=RUN[/fold_K] and --output=DIR"),
         (["--checkpoint=a", "--output=x", "--name=b"], "--name has no effect with --format=stable"),
         (

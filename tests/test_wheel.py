@@ -63,7 +63,7 @@ def test_an_installed_package_brings_its_ready_models(installed, tmp_path):
     assert (installed / "brats_jax/weights/mine/model.safetensors").read_bytes() == b"weights"
     code = "import brats_jax; brats_jax.load('yours')"
     done = run(sys.executable, "-c", code, cwd=tmp_path, PYTHONPATH=str(installed))
-    assert re.search("--checkpoint=yours: no run there.* a ready model: .*mine", done.stderr)
+    assert re.search("'yours': no run there.* a ready model: .*mine", done.stderr)
 
 
 def test_an_installed_package_writes_a_report(installed, finished, tmp_path):

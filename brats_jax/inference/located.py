@@ -56,16 +56,14 @@ def open_model(
         )
     if "," in name:
         raise BratsError(
-            f"--checkpoint={name}: no run there; only predict and brats_jax.load average several "
+            f"'{name}': no run there; only predict and brats_jax.load average several "
             "runs, with commas between them: give one"
         )
     if meant := difflib.get_close_matches(name.lower(), ready_models(), 1):
-        raise BratsError(
-            f"--checkpoint={name}: no run there; did you mean '{meant[0]}', the ready model?"
-        )
+        raise BratsError(f"'{name}': no run there; did you mean '{meant[0]}', the ready model?")
     ready = ", ".join(ready_models())
     raise BratsError(
-        f"--checkpoint={name}: no run there, and no exported weights; give the --workdir of a "
+        f"'{name}': no run there, and no exported weights; give the --workdir of a "
         "training, RUN/fold_K, the folder of an export, or "
         + (
             f"a ready model: {ready}"

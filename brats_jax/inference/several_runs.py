@@ -131,8 +131,7 @@ def open_models(
         return averaged_model([with_planes(one, planes) for one in opened])
     if task_name != next(iter(STAGE_OF_TASK)):
         raise BratsError(
-            f"--checkpoint={os.fspath(path)}: several runs are averaged for --task=segment alone: "
-            "give one"
+            f"'{os.fspath(path)}': several runs are averaged for --task=segment alone: give one"
         )
     opened = [
         open_model(name, task_name, mesh, calibrated=calibrated, dtype=dtype) for name in names

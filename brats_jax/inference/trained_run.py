@@ -216,9 +216,7 @@ def open_run(
     if located is None:
         check_config_exists(path)
         check_config_exists(path.parent)
-        raise BratsError(
-            f"--checkpoint={path}: no run there; give the --workdir of a training, or RUN/fold_K"
-        )
+        raise BratsError(f"'{path}': no run there; give the --workdir of a training, or RUN/fold_K")
     run, only = located
     document = read_document(run.config_json, RunConfig)
     if document.settings.dtype not in devices.DTYPES:

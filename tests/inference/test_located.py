@@ -40,10 +40,10 @@ def test_a_run_at_the_path_comes_before_a_name(ready, fold):
 
 
 def test_another_name_is_one_line_that_lists_the_ready_models(ready, monkeypatch):
-    with pytest.raises(BratsError, match=r"--checkpoint=runs/x: no run.* ready model: small$"):
+    with pytest.raises(BratsError, match=r"'runs/x': no run.* ready model: small$"):
         located.open_model("runs/x", "segment", data_mesh())
     for name in ("smal", "Small", "smalll"):
-        with pytest.raises(BratsError, match=f"--checkpoint={name}: no run .*did you mean 'small'"):
+        with pytest.raises(BratsError, match=f"'{name}': no run .*did you mean 'small'"):
             located.open_model(name, "segment", data_mesh())
     monkeypatch.setattr(located, "READY", ready / "none")
     with pytest.raises(BratsError, match="this installation has no ready models"):
