@@ -184,9 +184,8 @@ class _Steps:
 
     def write(self, prediction: _Prediction, started: float) -> tuple[Path, str]:
         """Writes a case's files; returns the main one and a line for the terminal."""
-        notes = self.model.notes(prediction.scan)
         if prediction.labels is not None:
-            path, numbers = self._write_labels(prediction.scan, prediction.labels, notes)
+            path, numbers, notes = self._write_labels(prediction.scan, prediction.labels)
         else:
             assert prediction.images is not None and prediction.synthetic is not None
             found = self.model.compare(prediction.scan, prediction.images, prediction.synthetic)
@@ -194,12 +193,15 @@ class _Steps:
             numbers = ", ".join(
                 one.target + ("" if one.mse is None else f", MSE {one.mse:.3f}") for one in found
             )
+            notes = self.model.notes(prediction.scan)
         seconds = time.monotonic() - started
         return path, "; ".join([numbers, f"{path} ({seconds:.1f} s)", *notes])
 
-    def _write_labels(self, scan: Scan, labels: SliceLabels, notes: list[str]) -> tuple[Path, str]:
+    def _write_labels(self, scan: Scan, labels: SliceLabels) -> tuple[Path, str, list[str]]:
+        """(main file, volumes in words, notes)."""
         options, truth = self._options_of(scan.name, scan.present), None
         found = self.model.finish(scan, labels)
+        notes = self.model.notes(found.scan)
         if options.picture or options.page:
             try:
                 truth = read_truth(scan, self.labels, notes)
@@ -212,7 +214,9 @@ class _Steps:
                 "it; check that the model is trained to the end, and on images like these"
             )
         numbers = ", ".join(f"{name} {found.volumes[name].ml:.1f} ml" for name in REGIONS)
-        return path, numbers if truth is None else f"{numbers}; {dice_words(found.labels, truth)}"
+        if truth is not None:
+            numbers += f"; {dice_words(found.labels, truth)}"
+        return path, numbers, notes
 
     def _options_of(self, case: str, present: Collection[str]) -> OutputOptions:
         missing = self.model.missing_inputs(present)

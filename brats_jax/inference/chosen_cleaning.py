@@ -6,7 +6,9 @@ from typing import Any
 
 from brats_jax.errors import BratsError
 from brats_jax.inference.postprocess import Cleaning
+from brats_jax.inference.several_runs import chosen_planes
 from brats_jax.inference.trained_run import TrainedRun
+from brats_jax.runs.averaged_label import SOME_FOLDS, averaged_label
 from brats_jax.runs.documents.cleaning import FittedCleaning, FittedSizes
 from brats_jax.runs.folder import RunFolder
 from brats_jax.runtime.document import read_if_there
@@ -27,13 +29,18 @@ def check_sizes(**sizes: Any) -> None:
 
 
 def chosen_cleaning(
-    trained: TrainedRun, min_component_mm3: float | None, min_et_mm3: float | None
+    trained: TrainedRun,
+    min_component_mm3: float | None,
+    min_et_mm3: float | None,
+    *,
+    tta: bool = False,
 ) -> tuple[Cleaning, str]:
     """The cleaning to apply, and a note for the user, or ''.
 
     Args:
       trained: the model; the labels of a segmentation alone are cleaned.
       min_component_mm3, min_et_mm3: as the user gives them; None: the fitted size, if any, or 0.
+      tta: whether predictions are averaged over flips.
 
     Raises:
       BratsError: a size is needed from a cleaning.json that is damaged or was edited.
@@ -45,7 +52,23 @@ def chosen_cleaning(
         name: float(size if size is not None else getattr(fitted, name, 0.0))
         for name, size in given.items()
     }
+    if fitted and any(sizes[name] for name in missing):
+        note = note or _other_average(trained, fitted, tta)
     return Cleaning(**sizes, fitted=missing if fitted else ()), note
+
+
+def _other_average(trained: TrainedRun, fitted: FittedSizes, tta: bool) -> str:
+    """A note on sizes that were fitted to another average over flips and planes; or ''."""
+    if fitted.planes == SOME_FOLDS:
+        return ""
+    planes = chosen_planes(trained.record.planes, fitted.planes, "the fit of the cleaning")
+    if (fitted.tta, planes) == (tta, trained.chosen_planes):
+        return ""
+    then, now = (
+        averaged_label(*average, before="") or f"predictions in {trained.record.plane} slices"
+        for average in ((fitted.tta, ",".join(planes)), (tta, ",".join(trained.chosen_planes)))
+    )
+    return f"the sizes of the cleaning were fitted to {then}, and are used for {now}"
 
 
 def fitted_sizes(trained: TrainedRun) -> tuple[FittedSizes | None, str]:

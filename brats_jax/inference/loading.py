@@ -63,7 +63,7 @@ def load(
     if synthesise and trained.others:
         raise BratsError("--synthesise needs the first stage of one run: give one --checkpoint")
     synthesiser = open_synthesiser(path, trained, tta, batch_size) if synthesise else None
-    cleaning, note = chosen_cleaning(trained, min_component_mm3, min_et_mm3)
+    cleaning, note = chosen_cleaning(trained, min_component_mm3, min_et_mm3, tta=tta)
     if note:
         trained = dataclasses.replace(trained, notes=(*trained.notes, note))
     return Model(

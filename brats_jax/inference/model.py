@@ -4,6 +4,7 @@ model = brats_jax.load("RUN")
 labels = model.segment({"t1": a, "t1gd": b, "t2": c, "flair": d})
 """
 
+import dataclasses
 import datetime
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -262,6 +263,8 @@ class Model:
     def finish(self, scan: Scan, found: SliceLabels) -> Segmented:
         """Cleans the ensemble's labels and measures their volumes."""
         labels = self.cleaning.apply(found.labels, scan.voxel_mm3)
+        if note := self.cleaning.emptied(found.labels, labels, scan.voxel_mm3):
+            scan = dataclasses.replace(scan, notes=(*scan.notes, note))
         return Segmented(
             scan=scan,
             labels=labels,

@@ -231,7 +231,8 @@ def _cleaning(fitted: FittedSizes) -> str:
         how = f"{patients} of the test set, who had no part in the fit; mean over {count}"
     averaged = averaged_label(fitted.tta, fitted.planes)
     lines = [
-        f"By default {sizes}; `--min_component_mm3=0 --min_et_mm3=0` switches it off."
+        f"By default {sizes}; `--min_component_mm3=0 --min_et_mm3=0` switches it off. A tumour "
+        "or an ET that is smaller altogether disappears from the result; a note then says so."
         if sizes
         else "None: no size gained in the fit.",
         f"Fitted on {plural(fitted.patients, 'patient')}, each predicted by a network that was not "

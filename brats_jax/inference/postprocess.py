@@ -37,6 +37,20 @@ class Cleaning:
             labels = relabel_small_et(labels, self.min_et_mm3 / voxel_mm3)
         return labels
 
+    def emptied(self, before: np.ndarray, after: np.ndarray, voxel_mm3: float) -> str:
+        """A note on a region of which nothing is left, for readers of the result; or ''.
+
+        Args:
+          before, after: labels uint8[slices, H, W] without and with the cleaning.
+          voxel_mm3: volume of a voxel.
+        """
+        for region, holds in (("WT", _is_tumour), ("ET", _is_et)):
+            voxels = int(np.count_nonzero(holds(before)))
+            if voxels and not holds(after).any():
+                ml = voxels * voxel_mm3 / 1000
+                return f"cleaning left nothing of {ml:.2g} ml of {region} ({self.describe()})"
+        return ""
+
     def describe(self) -> str:
         """What it does, in words; '' for no cleaning."""
         effects = {
@@ -71,7 +85,7 @@ def tumour_components(labels: np.ndarray) -> TumourComponents | None:
     """
     from scipy import ndimage  # here, because few predictions are cleaned
 
-    tumour = labels != 0
+    tumour = _is_tumour(labels)
     boxes = ndimage.find_objects(tumour.astype(np.uint8))
     if not boxes:
         return None
@@ -102,10 +116,18 @@ def relabel_small_et(labels: np.ndarray, min_voxels: float) -> np.ndarray:
 
     Reference: Isensee et al. 2018, https://arxiv.org/abs/1809.10483 (section 2.6)
     """
-    enhancing = labels == _ET
+    enhancing = _is_et(labels)
     if not 0 < enhancing.sum() < min_voxels:
         return labels
     return np.where(enhancing, np.uint8(_NCR), labels)
+
+
+def _is_tumour(labels: np.ndarray) -> np.ndarray:
+    return labels != 0
+
+
+def _is_et(labels: np.ndarray) -> np.ndarray:
+    return labels == _ET
 
 
 class VolumeEstimate(NamedTuple):

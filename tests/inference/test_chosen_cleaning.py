@@ -52,6 +52,20 @@ def test_sizes_of_the_user_come_first_and_those_of_other_weights_are_not_used(ru
     assert inference.load(run / "fold_1", task="reconstruct").cleaning == Cleaning()
 
 
+def test_a_note_says_where_sizes_were_fitted_to_another_average(run, model):
+    (note,) = cleaning(run, tta=True)[2]
+    assert note == (
+        "the sizes of the cleaning were fitted to predictions in axial slices, and are used for "
+        "predictions averaged over flips"
+    )
+    assert cleaning(run, tta=True, min_component_mm3=0, min_et_mm3=0)[2] == []
+    hashes = [member.hash for member in model.trained.members]
+    flipped = dataclasses.replace(sizes_of(30.0, 8.0), tta=True)
+    cleaning_of(flipped, *hashes).write(RunFolder(run).cleaning_json)
+    assert cleaning(run, tta=True)[2] == []
+    assert "fitted to predictions averaged over flips, and are used" in cleaning(run)[2][0]
+
+
 def test_predictions_say_which_sizes_were_fitted(run, example_runs, tmp_path, capsys):
     name, run = examples.CASES[0], run / "fold_1"
     source, out = str(example_runs["volume"] / "cases" / name), tmp_path / "out"
@@ -65,6 +79,12 @@ def test_predictions_say_which_sizes_were_fitted(run, example_runs, tmp_path, ca
     assert again.kept == {name: "kept"}
     off = predict(run, source, out, OutputOptions(), min_component_mm3=0, min_et_mm3=0)
     assert off.kept == {name: "kept, made with other settings; --overwrite replaces it"}
+    # A note on the case where nothing is left.
+    predict(run, source, tmp_path / "none", OutputOptions(), min_component_mm3=1e7)
+    line = capsys.readouterr().out
+    assert "WT 0.0 ml" in line and "cleaning left nothing of " in line
+    document = json.loads((tmp_path / "none" / f"{name}_seg.json").read_text())
+    assert "ml of WT (components below 1e+07 mm3 are removed" in document["notes"][-1]
 
 
 def test_the_page_of_a_case_says_which_sizes_were_fitted(model, example_runs):

@@ -46,6 +46,26 @@ def test_thresholds_are_in_mm3(labels):
     assert (Cleaning(min_component_mm3=5).apply(labels, 1.0) != 0).sum() == 12
 
 
+@pytest.mark.parametrize(
+    "sizes, note",
+    [
+        ({}, ""),
+        ({"min_component_mm3": 6}, ""),
+        (
+            {"min_component_mm3": 30},
+            "nothing of 0.032 ml of WT (components below 30 mm3 are removed)",
+        ),
+        ({"min_et_mm3": 7}, "nothing of 0.006 ml of ET (ET below 7 mm3 becomes"),
+    ],
+)
+def test_a_note_says_what_the_cleaning_left_nothing_of(labels, sizes, note):
+    """Of 16 voxels of 2 mm3, 3 of them ET."""
+    cleaning = Cleaning(**sizes)
+    found = cleaning.emptied(labels, cleaning.apply(labels, 2.0), 2.0)
+    assert note in found and bool(note) == bool(found)
+    assert cleaning.emptied(0 * labels, 0 * labels, 2.0) == ""
+
+
 def test_the_range_of_a_volume_includes_every_prediction(labels):
     fewer = labels.copy()
     fewer[labels == 3] = 0
