@@ -14,7 +14,8 @@ of the fold; one scorer scores them. Writes OUT/peers.md and OUT/peers.json.
 Each part runs in a process of its own with its log in OUT/logs. The same command continues a
 stopped one: a finished part has a document in OUT/parts and is not repeated, a part that was
 stopped begins again (ours goes on from its checkpoint). On a GPU (--device) each program uses its
-own defaults there; --nnunet_epochs=1000 trains nnU-Net's own number of epochs.
+own defaults there; without --minutes nnU-Net also trains its own 1000 epochs. --nnunet_epochs sets
+their number.
 """
 
 import argparse
@@ -54,6 +55,21 @@ PEERS = {
 # Programs that are another one's network, predicted in another way.
 PREDICTED_OF = {"nnunet_small_plain": "nnunet_small"}
 NO_PRETRAINING = "--config.ssl=False"
+NNUNET_OWN_EPOCHS = 1000
+
+
+def nnunet_length(epochs: int, minutes: float, device: str, seconds: float) -> str:
+    """The flag that sets the length of nnU-Net's training.
+
+    Args:
+      epochs: --nnunet_epochs; 0: its own number on a GPU without `minutes`, else the time of ours.
+      minutes: --minutes.
+      device: 'cpu' or 'cuda'.
+      seconds: of our training.
+    """
+    if not epochs and device == "cuda" and not minutes:
+        epochs = NNUNET_OWN_EPOCHS
+    return f"--epochs={epochs}" if epochs else f"--seconds={seconds:.0f}"
 
 
 class Measurement:
@@ -161,9 +177,7 @@ class Measurement:
         prepared = self._nnunet_part(f"nnunet_prepare_{at}", "prepare", *shared)
         if name == "nnunet_small":
             shared = (*shared, f"--batch={arguments.nnunet_batch}")
-        length = f"--seconds={seconds:.0f}"
-        if arguments.nnunet_epochs:
-            length = f"--epochs={arguments.nnunet_epochs}"
+        length = nnunet_length(arguments.nnunet_epochs, arguments.minutes, self.device, seconds)
         training = self._nnunet_part(f"{name}_{at}", "train", *shared, length)
         training["seconds_of_preprocessing"] = prepared["seconds"]
         found = real_cases.find(arguments.source, tested)
@@ -315,7 +329,10 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--form", choices=("eager", "compiled"), help="of PyTorch; by device")
     parser.add_argument("--nnunet_batch", type=int, default=4, help="of nnunet_small")
     parser.add_argument(
-        "--nnunet_epochs", type=int, default=0, help="nnU-Net's epochs; 0: the time of ours"
+        "--nnunet_epochs",
+        type=int,
+        default=0,
+        help="nnU-Net's epochs; 0: the time of ours, on a GPU without --minutes its own 1000",
     )
     return parser
 

@@ -75,6 +75,19 @@ def test_nnunet_ends_in_its_time_when_iterations_become_slower():
     assert done == [25, 24, 6, 6] and now < 110
 
 
+@pytest.mark.parametrize(
+    "epochs, minutes, device, flag",
+    [
+        (0, 0.0, "cpu", "--seconds=480"),
+        (0, 8.0, "cuda", "--seconds=480"),
+        (0, 0.0, "cuda", "--epochs=1000"),
+        (50, 8.0, "cuda", "--epochs=50"),
+    ],
+)
+def test_nnunet_trains_as_long_as_ours_but_on_a_gpu_its_own_epochs(epochs, minutes, device, flag):
+    assert real.nnunet_length(epochs, minutes, device, 480.2) == flag
+
+
 def test_settings_that_the_other_programs_do_not_follow_are_refused():
     config = best.get_config()
     options = TrainOptions(epochs=2, schedule="cosine", clip_norm=1.0)
