@@ -79,7 +79,8 @@ def _front_matter(document: WeightsDocument, name: str) -> str:
                 }
                 for row in networks.scores.rows
                 if row.mean is not None and row.stage != "regression"
-            ],
+            ]
+            + _cleaned_metrics(networks.cleaning),
         }
         for task, networks in document.tasks.items()
         if networks.scores is not None and networks.scores.rows
@@ -88,6 +89,19 @@ def _front_matter(document: WeightsDocument, name: str) -> str:
         facts["model-index"] = [{"name": name, "results": results}]
     lines = [f"{key}: {json.dumps(value)}" for key, value in facts.items()]
     return "\n".join(["---", *lines, "---"])
+
+
+def _cleaned_metrics(fitted: FittedSizes | None) -> list[dict[str, Any]]:
+    """The metrics of the labels as `predict` writes them; none without a fitted cleaning."""
+    if fitted is None or not Cleaning(fitted.min_component_mm3, fitted.min_et_mm3).describe():
+        return []
+    after = fitted.after
+    found = [("dice", f"3D Dice, {of}, with cleaning", value) for of, value in after.dice.items()]
+    found += [
+        ("hd95_mm", f"HD95 (mm), median, {of}, with cleaning", value)
+        for of, value in after.hd95_mm.items()
+    ]
+    return [{"type": kind, "name": name, "value": round(value, 4)} for kind, name, value in found]
 
 
 def _rows(document: WeightsDocument) -> Iterator[FoldsScore]:

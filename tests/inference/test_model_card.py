@@ -117,6 +117,11 @@ def test_the_cleaning_is_stated_with_the_scores_without_and_with_it():
         "| predictions with more than 0.2 ml of ET, of 2 for cases without ET | 2 | 1 |",
     ):
         assert wanted in text, wanted
+    networks = dataclasses.replace(NETWORKS, cleaning=sizes_of(500, 200))
+    facts = front_matter(card(dataclasses.replace(DOCUMENT, tasks={"segment": networks}), "folder"))
+    metrics = facts["model-index"][0]["results"][0]["metrics"]
+    assert {"type": "dice", "name": "3D Dice, ET, with cleaning", "value": 0.75} in metrics
+    assert metrics[0]["name"] == "3D Dice, WT" and len(metrics) == 7
     other = cleaning(measured_on="test", same_weights=False, min_component_mm3=0, min_et_mm3=0)
     assert "None: no size gained in the fit." in other
     assert "of the test set, who had no part in the fit; mean over 2 other trainings." in other
