@@ -64,6 +64,9 @@ def test_an_installed_package_brings_its_ready_models(installed, tmp_path):
     code = "import brats_jax; brats_jax.load('yours')"
     done = run(sys.executable, "-c", code, cwd=tmp_path, PYTHONPATH=str(installed))
     assert re.search("'yours': no run there.* a ready model: .*mine", done.stderr)
+    code = "import brats_jax; print(brats_jax.load('small').trained.place)"
+    done = run(sys.executable, "-c", code, cwd=tmp_path, PYTHONPATH=str(installed))
+    assert done.stdout.strip() == "small", done.stderr
 
 
 def test_an_installed_package_writes_a_report(installed, finished, tmp_path):
