@@ -1,9 +1,9 @@
-"""The ready model 'small': configs/best.py with a narrow network, for some twenty cases.
+"""configs/best.py with a narrow network, for some twenty cases; of the ready model 'small'.
 
     python -m brats_jax.main --config=configs/small.py
 
-trains the five folds of a segmentation; `bash launch/small.sh STORE` makes the ready model. Cost:
-fifteen minutes on one CPU core for a synthesis and a segmentation of one fold.
+trains the five folds of a segmentation; launch/small.sh adds what else the ready model has, and
+makes it. Cost: fifteen minutes on one CPU core for a synthesis and a segmentation of one fold.
 """
 
 from ml_collections import ConfigDict

@@ -7,8 +7,8 @@
 #
 #   STORE    labelled cases, prepared with --normalisation=volume
 #
-# With PROCESSES=2 about one hour on two idle CPU cores for 20 cases. The same command continues a
-# stopped one. Variables:
+# The model of the package has OTHER_PLANES=CORONAL,SAGITTAL. With PROCESSES=2 it takes about two hours
+# on two idle CPU cores for 20 cases. The same command continues a stopped one. Variables:
 #
 #   CONFIG=configs/small.py  settings
 #   FOLDS=5                  of the cross-validation: every patient is tested once
@@ -18,7 +18,9 @@
 #   OTHER_PLANES=            stores of the same cases in other planes, with commas: the segmentation is
 #                            trained on the slices of all
 #   FLAGS="--config...."     settings of all trainings that differ from CONFIG
-#   SEGMENT_FLAGS, SYNTHESIS_FLAGS    the same of one of the two
+#   SYNTHESIS_FLAGS="..."    the same of the synthesis
+#   SEGMENT_FLAGS="..."      the same of the segmentation, in place of neighbouring slices, AdamW, warm-up,
+#                            clipping and bias fields
 #   FOLDER=small             folder of the trainings
 #   OUTPUT=brats_jax/weights/small
 #   TEXT=launch/small.md     Markdown for the card: terms of the data, known failures
@@ -34,6 +36,9 @@ folder=$(realpath -m "${FOLDER:-small}")
 config=${CONFIG:-configs/small.py}
 output=${OUTPUT:-brats_jax/weights/small}
 IFS=, read -ra given <<<"${OTHER_PLANES:-}"
+recipe="--config.segment.context=1 --config.segment.augmentation.bias_field=true"
+recipe+=" --config.optim.optimizer=adamw --config.optim.warmup_epochs=0.1 --config.optim.clip_norm=1.0"
+segment_flags=${SEGMENT_FLAGS-$recipe}
 planes=
 for other in "${given[@]}"; do planes+=${planes:+,}$(realpath -m "$other"); done
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -58,7 +63,7 @@ train() {
   fi
   # shellcheck disable=SC2086
   "$python" -m brats_jax.main "${common[@]}" --workdir="$folder/segmentation_$name" "${begin[@]}" \
-    ${planes:+"--config.data.other_planes=$planes"} ${SEGMENT_FLAGS:-}
+    ${planes:+"--config.data.other_planes=$planes"} $segment_flags
 }
 
 # job WHICH: the trainings of a fold, of several, or of the final model on all patients.

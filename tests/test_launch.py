@@ -314,6 +314,8 @@ def test_the_ready_model_is_trained_on_all_and_cross_validated(experiment):
     for line in trained:
         assert f"--config=configs/small.py --config.data.store={experiment}/store" in line
         assert "--config.seed=3" in line and "--config.pretrain.decoder=unet" in line
+    for synthesis, segmentation in (trained[:2], trained[2:]):
+        assert "--config.optim.optimizer=adamw" in segmentation and "adamw" not in synthesis
     for line in trained[:2]:
         assert "--config.data.test_fraction=0 --config.data.num_folds=3" in line
         assert "--config.folds=0,1,2 " in line
@@ -344,6 +346,7 @@ def test_the_segmentation_of_the_ready_model_is_trained_on_further_planes(experi
     for synthesis, segmentation in (trained[:2], trained[2:]):
         assert "other_planes" not in synthesis
         assert segmentation.endswith(f" {planes} --config.segment.context=1")
+        assert "adamw" not in segmentation
     exported = [line for line in lines if "--format=hub" in line]
     variables = "OTHER_PLANES=CORONAL,SAGITTAL FOLDS='2' SEGMENT_FLAGS='--config.segment.context=1'"
     command = f"--command={variables} bash"

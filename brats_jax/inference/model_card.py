@@ -251,8 +251,8 @@ def _cleaning(fitted: FittedSizes) -> str:
         else "None: no size gained in the fit.",
         f"Fitted on {plural(fitted.patients, 'patient')}, each predicted by a network that was not "
         "trained on it, for the highest mean 3D Dice of WT, TC and ET. Measured on "
-        f"{how}{averaged}. An empty region counts as in BraTS 2020. The numbers above are without "
-        "cleaning.",
+        f"{how}{averaged}. An empty region counts as in BraTS 2020. The numbers of the "
+        "table before are without cleaning; there ET counts as found from one voxel on.",
         "",
         "| | without | with cleaning |",
         "|---|---|---|",
@@ -276,8 +276,8 @@ def _reproduction(document: WeightsDocument) -> str:
     for task, networks in document.tasks.items():
         settings = json.dumps(networks.config, indent=1)
         parts.append(
-            f"<details><summary>Settings of the {task} training (as in configs/base.py)</summary>"
-            f"\n\n```json\n{settings}\n```\n</details>"
+            f"<details><summary>Settings of the {task} training (as in configs/base.py; without "
+            f"paths)</summary>\n\n```json\n{settings}\n```\n</details>"
         )
     return "\n\n".join(parts)
 

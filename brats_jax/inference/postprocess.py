@@ -48,14 +48,15 @@ class Cleaning:
             voxels = int(np.count_nonzero(holds(before)))
             if voxels and not holds(after).any():
                 ml = voxels * voxel_mm3 / 1000
-                return f"cleaning left nothing of {ml:.2g} ml of {region} ({self.describe()})"
+                amount = f"{ml:.1f}" if ml >= 1 else f"{ml:.2g}"
+                return f"cleaning left nothing of {amount} ml of {region} ({self.describe()})"
         return ""
 
     def describe(self) -> str:
         """What it does, in words; '' for no cleaning."""
         effects = {
-            "min_component_mm3": "components below {:g} mm3 are removed",
-            "min_et_mm3": "ET below {:g} mm3 becomes NCR/NET",
+            "min_component_mm3": "components below {:.10g} mm3 are removed",
+            "min_et_mm3": "ET below {:.10g} mm3 becomes NCR/NET",
         }
         return ", ".join(
             effect.format(getattr(self, name)) + " (fitted)" * (name in self.fitted)

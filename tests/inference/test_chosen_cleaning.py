@@ -84,7 +84,7 @@ def test_predictions_say_which_sizes_were_fitted(run, example_runs, tmp_path, ca
     line = capsys.readouterr().out
     assert "WT 0.0 ml" in line and "cleaning left nothing of " in line
     document = json.loads((tmp_path / "none" / f"{name}_seg.json").read_text())
-    assert "ml of WT (components below 1e+07 mm3 are removed" in document["notes"][-1]
+    assert "ml of WT (components below 10000000 mm3 are removed" in document["notes"][-1]
 
 
 def test_the_page_of_a_case_says_which_sizes_were_fitted(model, example_runs):
