@@ -1,4 +1,4 @@
-"""configs/best.py with a narrow network, for some twenty cases; of the ready model 'small'.
+"""configs/best.py with a narrow network, for some twenty cases: the base of 'small'.
 
     python -m brats_jax.main --config=configs/small.py
 

@@ -87,9 +87,9 @@ class Augmentation:
         deviation of the patch stay. A wider range than gamma's: how bright a lesion is beside
         the brain differs more between scanners than between scans of one.
       bias_field: for each modality by itself with `bias_probability`, a smooth shading as of an
-        uneven coil: intensities times exp of a polynomial of third order in the place, with
-        coefficients from `bias_range`. Of the slices as scanned, air stays. TorchIO's
-        `RandomBiasField` (https://doi.org/10.1016/j.cmpb.2021.106236) has twice the coefficients.
+        uneven coil: intensities times exp of a polynomial of third order in row and column, with
+        coefficients from `bias_range`; air is unchanged. TorchIO's `RandomBiasField`
+        (https://doi.org/10.1016/j.cmpb.2021.106236) has twice the coefficients.
 
     The ranges and probabilities of the five from rotation on are nnU-Net's, too (Isensee et al.
     2018, https://arxiv.org/abs/1904.08128), with its angles of volumes: in 2D it turns by any

@@ -44,6 +44,8 @@ class Cleaning:
           before, after: labels uint8[slices, H, W] without and with the cleaning.
           voxel_mm3: volume of a voxel.
         """
+        if after is before:
+            return ""
         for region, holds in (("WT", _is_tumour), ("ET", _is_et)):
             voxels = int(np.count_nonzero(holds(before)))
             if voxels and not holds(after).any():
