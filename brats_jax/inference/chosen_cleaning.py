@@ -64,11 +64,14 @@ def _other_average(trained: TrainedRun, fitted: FittedSizes, tta: bool) -> str:
     planes = chosen_planes(trained.record.planes, fitted.planes, "the fit of the cleaning")
     if (fitted.tta, planes) == (tta, trained.chosen_planes):
         return ""
+    first = (trained.record.plane,)
     then, now = (
-        averaged_label(*average, before="") or f"predictions in {trained.record.plane} slices"
-        for average in ((fitted.tta, ",".join(planes)), (tta, ",".join(trained.chosen_planes)))
+        averaged_label(flips, ",".join(over or first), " ").removeprefix(" predictions").strip()
+        for flips, over in ((fitted.tta, planes), (tta, trained.chosen_planes))
     )
-    return f"the sizes of the cleaning were fitted to {then}, and are used for {now}"
+    return (
+        f"the sizes of the cleaning were fitted to predictions {then}, and are used for ones {now}"
+    )
 
 
 def fitted_sizes(trained: TrainedRun) -> tuple[FittedSizes | None, str]:

@@ -11,6 +11,7 @@ from document_examples import cleaning_of, sizes_of
 from brats_jax import inference
 from brats_jax.errors import BratsError
 from brats_jax.inference import weights_writer
+from brats_jax.inference.chosen_cleaning import chosen_cleaning
 from brats_jax.inference.output_names import OutputOptions
 from brats_jax.inference.postprocess import Cleaning
 from brats_jax.inference.prediction import predict
@@ -56,14 +57,24 @@ def test_a_note_says_where_sizes_were_fitted_to_another_average(run, model):
     (note,) = cleaning(run, tta=True)[2]
     assert note == (
         "the sizes of the cleaning were fitted to predictions in axial slices, and are used for "
-        "predictions averaged over flips"
+        "ones averaged over flips in axial slices"
     )
     assert cleaning(run, tta=True, min_component_mm3=0, min_et_mm3=0)[2] == []
+    trained = inference.load(run).trained
+    record = dataclasses.replace(trained.record, other_planes=("coronal", "sagittal"))
+    for planes, words in (
+        (("coronal",), "ones in coronal slices"),
+        (("axial", "coronal"), "ones averaged over planes"),
+    ):
+        other = dataclasses.replace(trained, record=record, chosen_planes=planes)
+        assert chosen_cleaning(other, None, None)[1].endswith(
+            f"axial slices, and are used for {words}"
+        )
     hashes = [member.hash for member in model.trained.members]
     flipped = dataclasses.replace(sizes_of(30.0, 8.0), tta=True)
     cleaning_of(flipped, *hashes).write(RunFolder(run).cleaning_json)
     assert cleaning(run, tta=True)[2] == []
-    assert "fitted to predictions averaged over flips, and are used" in cleaning(run)[2][0]
+    assert "fitted to predictions averaged over flips in axial slices, and" in cleaning(run)[2][0]
 
 
 def test_predictions_say_which_sizes_were_fitted(run, example_runs, tmp_path, capsys):
