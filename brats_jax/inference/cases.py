@@ -111,12 +111,14 @@ def predict_cases(
         with progress_bar(len(todo), "cases", "case") as progress, contextlib.closing(running):
             for case, written in running:
                 try:
-                    path, summary = written.result()
+                    path, summary, notes = written.result()
                 except Exception as error:
                     _note_failure(outcome, case.name, error, directory)
                 else:
                     outcome.written[case.name] = path
                     print_line(f"{case.name}: {summary}")
+                    for note in notes:
+                        print_line(f"  note: {note}")
                 progress.update()
     finally:
         if kept := sidecars.write_table(folder, table):
@@ -182,8 +184,8 @@ class _Steps:
             return _Prediction(scan, labels=self.model.label(scan, images, details=details))
         return _Prediction(scan, images=images, synthetic=ensemble.reconstruct(images))
 
-    def write(self, prediction: _Prediction, started: float) -> tuple[Path, str]:
-        """Writes a case's files; returns the main one and a line for the terminal."""
+    def write(self, prediction: _Prediction, started: float) -> tuple[Path, str, list[str]]:
+        """Writes a case's files; returns the main one, a line for the terminal, and notes."""
         if prediction.labels is not None:
             path, numbers, notes = self._write_labels(prediction.scan, prediction.labels)
         else:
@@ -195,7 +197,7 @@ class _Steps:
             )
             notes = self.model.notes(prediction.scan)
         seconds = time.monotonic() - started
-        return path, "; ".join([numbers, f"{path} ({seconds:.1f} s)", *notes])
+        return path, f"{numbers}; {path} ({seconds:.1f} s)", notes
 
     def _write_labels(self, scan: Scan, labels: SliceLabels) -> tuple[Path, str, list[str]]:
         """(main file, volumes in words, notes)."""

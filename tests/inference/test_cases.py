@@ -27,8 +27,13 @@ def test_partial_files_of_a_killed_process_are_removed_later(model, tmp_path):
 def test_a_tumour_in_air_is_reported(model, example_runs, tmp_path, capsys):
     # A network with random weights labels air as tumour.
     examples.run_on(model, example_runs["volume"] / "cases", tmp_path / "out")
-    printed = capsys.readouterr()
-    assert "of this tumour lies in air" in printed.out + printed.err
+    lines = capsys.readouterr().out.splitlines()
+    # Each note has a line of its own, so that none hides behind another.
+    assert any(
+        line.startswith("  note: ") and "of this tumour lies in air" in line for line in lines
+    )
+    of_cases = [line for line in lines if line.startswith(examples.CASES)]
+    assert of_cases and all(line.endswith(" s)") for line in of_cases)
 
 
 def test_a_damaged_case_is_named_and_the_others_are_predicted(
