@@ -53,9 +53,11 @@ large_steps() {
 stamp=.venv/installed${extras:+-${extras//,/-}}
 if [ ! -e "$stamp" ] || [ pyproject.toml -nt "$stamp" ] || [ launch/setup.sh -nt "$stamp" ]; then
   echo "installing brats_jax${extras:+[$extras]} into .venv: a few minutes the first time" >&2
+  # For the pip that builds the package, too. An older pip ignores names that it does not know.
+  export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
   # compat mode adds this folder to sys.path, so that the import also works in the parent folder
   # of a clone called brats_jax; the default finder would find the clone itself there.
-  .venv/bin/python -m pip install --progress-bar off --disable-pip-version-check \
+  .venv/bin/python -m pip install --progress-bar off \
     --config-settings editable_mode=compat -e ".${extras:+[$extras]}" | large_steps
   touch "$stamp"
   echo "installed" >&2

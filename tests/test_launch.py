@@ -178,6 +178,10 @@ def clone(tmp_path):
     python.parent.mkdir(parents=True)
     python.write_text(
         f'#!/bin/bash\nif [ "$1" != -m ]; then exec {sys.executable} "$@"; fi; echo "$@" >> asked\n'
+        # As pip warns; an error is no warning.
+        '[ "$PIP_ROOT_USER_ACTION" = ignore ] || echo "WARNING: Running pip as root" >&2\n'
+        '[ "$PIP_DISABLE_PIP_VERSION_CHECK" = 1 ] || echo "[notice] A new release of pip" >&2\n'
+        '[ -z "$PIP_STATUS" ] || echo "ERROR: no such package" >&2\n'
         'echo "  Downloading https://a/b/jaxlib-1.whl (80.1 MB)"; echo "  Downloading c (3 kB)"\n'
         'echo "Installing collected packages: jaxlib, c"; exit ${PIP_STATUS:-0}\n'
     )
@@ -216,6 +220,7 @@ def test_the_installed_package_can_be_imported_from_any_folder(clone):
 def test_set_up_prints_a_line_for_each_step_and_the_next_command(clone):
     failed = setup(clone, SETUP_NEXT="", PIP_STATUS="3")
     assert failed.returncode == 3 and "installed\n" not in failed.stderr
+    assert "ERROR: no such package\n" in failed.stderr
     expected = [
         "installing brats_jax into .venv: a few minutes the first time",
         "  downloading jaxlib-1.whl (80.1 MB)",

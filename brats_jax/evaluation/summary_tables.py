@@ -126,7 +126,7 @@ def _slice_table(summary: Summary) -> list[str]:
             line += show(cell, 4).ljust(_COLUMN)
             shown.append(cell)
         plain = find_row(rows, of=name, metric="asd_mm", convention="both_present")
-        line += _counted(plain, 2).ljust(_COLUMN) + _beside(summary, name)
+        line += _counted(plain, 2).ljust(_COLUMN) + _beside(summary, rows, name)
         shown.append(plain)
         lines.append(line.rstrip())
     lines += [f"  {c}: {conventions.NOTES[c]}" for c in overlap.CONVENTIONS]
@@ -154,16 +154,16 @@ def _volume_table(summary: Summary) -> list[str]:
             cell = find_row(rows, of=name, metric=metric, convention=convention)
             line += ("" if cell is None else _counted(cell, digits)).ljust(_COLUMN)
             shown.append(cell)
-        lines.append((line + _beside(summary, name)).rstrip())
+        lines.append((line + _beside(summary, rows, name)).rstrip())
     lines.append(f"  brats2020: {conventions.NOTES['brats2020']}")
     return [*lines, *_beside_notes("region"), *_without(shown, summary)]
 
 
-def _beside(summary: Summary, name: str) -> str:
-    """The columns `_BESIDE` of a region: what its plain ASD leaves out."""
+def _beside(summary: Summary, rows: Sequence[FoldsScore], name: str) -> str:
+    """The columns `_BESIDE` of a region, from rows of a table: what its plain ASD leaves out."""
     if name == MEAN_FOREGROUND:
         return ""
-    rows, pooled = summary.rows, summary.set == CROSS_VALIDATION
+    pooled = summary.set == CROSS_VALIDATION
     penalised = find_row(rows, of=name, metric="asd_mm", convention="penalised")
     absent = (find_row(rows, of=name, metric=metric) for metric in ("missed", "invented"))
     cells = (_counted(penalised, 2), *(_number_of(row, pooled=pooled) for row in absent))

@@ -74,6 +74,31 @@ def test_a_split_by_slice_is_printed_with_a_warning(run):
     assert "split by slice  (patients on both sides: too good)" in format_summary(summary)
 
 
+def test_the_table_of_volumes_counts_patients_and_not_slices(tmp_path):
+    prediction, truth, sizes = two_patients()
+    rows = rows_of("segment", scores_of(tally_of(prediction, truth, sizes)))
+    run = RunFolder(tmp_path)
+    evaluation_of(0, rows).write(run.fold(0).evaluation_json)
+    text = format_summary(summarise_run(run, 1))
+    by_slice, in_space = text.split("  by patient, in 3D")
+    # NCR/NET: missed in the only slice, of the only patient, that has any.
+    # ET: invented in one of five slices, of one of two patients.
+    assert _ends(by_slice) == {
+        "NCR/NET": "373.13 (1) 1 of 1 0 of 4",
+        "ET": "373.13 (1) 0 of 0 1 of 5",
+    }
+    assert _ends(in_space) == {
+        "NCR/NET": "373.13 (1) 1 of 1 0 of 1",
+        "ET": "373.13 (1) 0 of 0 1 of 2",
+    }
+
+
+def _ends(table):
+    """By region, the last three columns: penalised ASD, missed, invented."""
+    lines = [line.split() for line in table.splitlines()]
+    return {line[0]: " ".join(line[-8:]) for line in lines if line[:1] in (["NCR/NET"], ["ET"])}
+
+
 @pytest.mark.parametrize(("mse", "verdict"), [(0.5, "beats"), (0.7, "does NOT beat")])
 def test_the_printed_table_says_whether_the_network_beats_the_regression(tmp_path, mse, verdict):
     rows = [

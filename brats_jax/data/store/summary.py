@@ -2,6 +2,7 @@
 
 import collections
 import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from brats_jax.data.modalities import (
@@ -83,11 +84,20 @@ def summary_table(store: str | os.PathLike[str], manifest: Manifest) -> str:
         )
     if notes := manifest.notes:
         lines += ["", f"notes on {plural(len(notes), 'case')} (all of them in {MANIFEST}):"]
-        lines += [f"  {name}: {'; '.join(notes[name])}" for name in list(notes)[:_MAX_NOTES]]
+        lines += _notes(notes)
     if manifest.skipped:
         lines += ["", f"left out {plural(len(manifest.skipped), 'bad case')}:"]
         lines += [f"  {name}: {reason}" for name, reason in manifest.skipped.items()]
     return "\n".join(map(escaped_line, lines))
+
+
+def _notes(notes: Mapping[str, Sequence[str]]) -> list[str]:
+    """First each sentence of several cases, once with their number; then the cases with others."""
+    cases = collections.Counter(note for own in notes.values() for note in dict.fromkeys(own))
+    shared = [f"{plural(count, 'case')}: {note}" for note, count in cases.items() if count > 1]
+    others = {name: [note for note in own if cases[note] == 1] for name, own in notes.items()}
+    single = [f"{name}: {'; '.join(own)}" for name, own in others.items() if own]
+    return [f"  {line}" for line in (*shared[:_MAX_NOTES], *single[:_MAX_NOTES])]
 
 
 def count_kinds(manifest: Manifest) -> dict[str, int]:

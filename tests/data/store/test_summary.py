@@ -22,7 +22,7 @@ def manifest(**changes):
         "subjects": (),
         "audit": ChannelAudit(verdict="not possible", slices=0, patients=0),
         "notices": (),
-        "notes": {f"N{i}": ("odd", "strange") for i in range(7)},
+        "notes": {f"N{i}": (f"odd {i}", "strange") for i in range(7)},
         "skipped": {"P7": "P7_t1.nii cannot be read"},
         "settings": PreparationSettings(source, "volume", 2),
         "files": {},
@@ -53,8 +53,17 @@ def test_the_table_has_every_number():
     assert table["ED"] == "300 25.0% 3,000 37.5%"
     assert table["ET"] == "60 5.0% 4,000 50.0%"
     assert "notes on 7 cases (all of them in manifest.json):" in lines
-    assert table["N4:"] == "odd; strange" and "N5:" not in table
+    assert [line for line in lines if "strange" in line] == ["  7 cases: strange"]
+    assert table["N4:"] == "odd 4" and "N5:" not in table
     assert lines[-2:] == ["left out 1 bad case:", "  P7: P7_t1.nii cannot be read"]
+
+
+def test_a_note_of_one_case_stands_beside_its_name():
+    notes = {"A": ("odd", "strange"), "B": ("rare",)}
+    lines = summary_table("store", manifest(notes=notes, skipped={})).splitlines()
+    assert lines[-3:] == [
+        "notes on 2 cases (all of them in manifest.json):", "  A: odd; strange", "  B: rare"
+    ]  # fmt: skip
 
 
 def test_a_store_without_tumour_has_no_shares():
