@@ -14,6 +14,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from brats_jax.errors import BratsError
+from brats_jax.experiments.modes import check_mode
 from brats_jax.runs.default_paths import default_workdir, fill_store, note_on_store
 from brats_jax.runtime import cli, flag_types
 
@@ -52,6 +53,7 @@ def _main() -> None:
     workdir = _workdir()
     if _CONFIG.value is None or workdir is None:
         raise BratsError("give --config=configs/NAME.py")
+    check_mode(_MODE.value)
     fill_store(_CONFIG.value)
     # Imported here, so that a misspelt flag is reported at once.
     from brats_jax.experiments import experiment

@@ -10,9 +10,9 @@ import nibabel
 import numpy as np
 import prediction_examples as examples
 import pytest
-from flax import nnx
 from meshes import mesh_of
 from stage_examples import numbers, sigterm
+from tiny_fusion import Pyramid
 
 from brats_jax.data.modalities import MODALITIES
 from brats_jax.data.splits import load_or_make_splits
@@ -24,7 +24,6 @@ from brats_jax.inference.cases import find_cases
 from brats_jax.inference.model import Model
 from brats_jax.inference.several_runs import open_models
 from brats_jax.models import unet
-from brats_jax.models.layers import Conv
 from brats_jax.runs.documents import RunConfig, TrainingFacts
 from brats_jax.runs.folder import RunFolder
 from brats_jax.runtime.signals import Interrupted
@@ -45,18 +44,6 @@ OPTIONS = TrainOptions(
     save_every_steps=100,
     log_every_steps=1,
 )
-
-
-class Pyramid(nnx.Module):
-    """A convolution of each of the five maps, added up: a decoder that compiles in a moment."""
-
-    def __init__(self, channels, *, width, slope, dtype, rngs):
-        self.out_channels = width
-        self.parts = nnx.List([Conv(c, width, 1, dtype=dtype, rngs=rngs) for c in channels])
-
-    def __call__(self, maps, *, train):
-        parts = enumerate(zip(self.parts, maps, strict=True), 1)
-        return sum(part(y).repeat(2**k, axis=1).repeat(2**k, axis=2) for k, (part, y) in parts)
 
 
 @pytest.fixture(scope="module", autouse=True)

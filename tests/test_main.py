@@ -50,7 +50,6 @@ def run(*arguments, **options):
         ),
         (["--config.seed=many"], "config.seed=many"),
         (["--confg=x"], "Unknown command line flag 'confg'"),
-        (["--config.loss=dice"], "valid values are dice_ce, dice_focal, focal"),
         (["--config.folds=7"], "valid are 0 to 4"),
         (["--mode=test"], "unknown --mode=test; valid: train, pretrain, evaluate"),
         (["extra"], "unexpected argument 'extra'; give options as --name=value"),

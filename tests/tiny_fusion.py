@@ -43,6 +43,18 @@ def make_tiny(monkeypatch):
     monkeypatch.setattr(stem, "maps_above", maps_above)
 
 
+class Pyramid(nnx.Module):
+    """A convolution of each of the five maps, added up: a decoder that compiles in a moment."""
+
+    def __init__(self, channels, *, width, slope, dtype, rngs):
+        self.out_channels = width
+        self.parts = nnx.List([Conv(c, width, 1, dtype=dtype, rngs=rngs) for c in channels])
+
+    def __call__(self, maps, *, train):
+        parts = enumerate(zip(self.parts, maps, strict=True), 1)
+        return sum(part(y).repeat(2**k, axis=1).repeat(2**k, axis=2) for k, (part, y) in parts)
+
+
 class TinyNetwork(nnx.Module):
     """The fused encoder, and a head over its finest map and the mean of its coarsest one."""
 

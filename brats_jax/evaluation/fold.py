@@ -13,6 +13,7 @@ from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 from brats_jax.evaluation import yardsticks
 from brats_jax.evaluation.over_planes import check_whole
+from brats_jax.evaluation.panel_slices import slices_to_draw
 from brats_jax.evaluation.published import line_on_edit
 from brats_jax.evaluation.tallies import PretrainingTally
 from brats_jax.evaluation.yardsticks import Yardstick
@@ -111,7 +112,6 @@ class FoldEvaluation:
         return evaluated
 
     def _evaluate_subsets(self, *, again: bool) -> None:
-        # Imported here, as the panels.
         from brats_jax.evaluation.subsets import SubsetsOfFold
 
         evaluation = read_document(self.folder.evaluation_json, Evaluation)
@@ -148,9 +148,6 @@ class FoldEvaluation:
                         "evaluate; give --mode=train, which continues"
                     )
                 print_line(f"{self.title} {stage}: NOT TRAINED TO THE END; this is its best so far")
-        # Imported here: the first training step need not wait for Matplotlib and SciPy.
-        from brats_jax.evaluation import panels
-
         settings, planes = self.settings, self._planes
         if planes:
             check_whole(self.store, self._indices("segment"))
@@ -168,7 +165,7 @@ class FoldEvaluation:
             )
         for_all = np.all([self._usable(stage) for stage in self.tasks], axis=0)
         shown = usable_slices(self.store, self.split.test, for_all)
-        drawn = panels.slices_to_draw(self.store, shown, settings.evaluation.panels)
+        drawn = slices_to_draw(self.store, shown, settings.evaluation.panels)
         best: dict[str, EvaluatedCheckpoint] = {}
         rows: list[Score] = []
         files: list[str] = []
@@ -243,7 +240,8 @@ class FoldEvaluation:
         fitted: Sequence[Yardstick],
     ) -> tuple[EvaluatedCheckpoint, list[Score]]:
         """Writes tally, tables and panel of a stage; returns its checkpoint and its rows."""
-        from brats_jax.evaluation import conventions, panels, rows, scoring
+        # Imported here: the first training step need not wait for SciPy.
+        from brats_jax.evaluation import conventions, rows, scoring
 
         network = RestoredNetwork(self.tasks[stage], self.folder.stage(stage), self.mesh)
         tally, scores = scoring.score(
@@ -271,6 +269,8 @@ class FoldEvaluation:
         tally.save(self.folder.tally(stage), facts)
         rows.write_unit_tables(self.folder, stage, tally, scores)
         if len(drawn):
+            from brats_jax.evaluation import panels  # here, because Matplotlib takes its time
+
             tta = self.settings.evaluation.tta
             planes = self._planes if network.segments else ""
             note = f"test set, split by {self.split_by}{averaged_label(tta, planes, ', ')}"

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 
 from brats_jax.data.modalities import CLASSES, NUM_CLASSES, channel_indices
-from brats_jax.data.planes import AXIAL
 from brats_jax.data.store.reader import Store
 from brats_jax.evaluation.panel_slices import PanelSlices
 from brats_jax.evaluation.published import publish
@@ -25,38 +24,6 @@ from brats_jax.viewer.slices import png
 
 # The overlays lie over FLAIR, where oedema is brightest; the paper shows T1.
 SEGMENTATION_IMAGES = ("flair", "t1", "t1gd")
-APART = 10  # least distance, in slices, between two panel rows of one patient
-
-
-def slices_to_draw(store: Store, indices: np.ndarray, count: int) -> np.ndarray:
-    """Selects the slices of the panels: each patient's with most tumour, then the next ones.
-
-    The selection depends on the store only: the panels of all models show the same slices. None of
-    a store of another plane: pictures mark the sides of axial slices.
-
-    Args:
-      store, indices: candidates, by global index.
-      count: number of slices; fewer where there are not so many.
-
-    Returns:
-      int64[<= count], ascending.
-    """
-    if store.plane != AXIAL:
-        return np.zeros(0, np.int64)
-    burden = store.pixels[:, 1:].sum(axis=1, dtype=np.int64)
-    left = {
-        p: indices[store.patient_of[indices] == p] for p in np.unique(store.patient_of[indices])
-    }
-    chosen: list[int] = []
-    while left and len(chosen) < count:
-        for patient, mine in list(left.items()):
-            best = mine[np.argmax(burden[mine])]
-            chosen.append(int(best))
-            distance = np.abs(store.slice_number[mine].astype(int) - int(store.slice_number[best]))
-            left[patient] = mine[distance >= APART]
-            if not left[patient].size:
-                del left[patient]
-    return np.array(sorted(chosen[:count]), np.int64)
 
 
 def reconstruction_rows(

@@ -18,6 +18,7 @@ from brats_jax.errors import BratsError
 from brats_jax.experiments import borrowed_pretraining, checks, continuation, initialisation
 from brats_jax.experiments import config as experiment_config
 from brats_jax.experiments.fold import NOTHING_TO_EVALUATE, Fold
+from brats_jax.experiments.modes import check_mode
 from brats_jax.experiments.stage_slices import StageSlices
 from brats_jax.runs.documents import RunConfig, Summary
 from brats_jax.runs.folder import FoldFolder, RunFolder
@@ -29,8 +30,6 @@ from brats_jax.runtime.console import print_line, print_lines
 from brats_jax.runtime.files import check_folder, make_folder
 from brats_jax.runtime.text import plural
 from brats_jax.training.tracking import Tracking
-
-MODES = ("train", "pretrain", "evaluate")
 
 
 def run(config: ConfigDict, workdir: Path, mode: str = "train") -> Summary | None:
@@ -98,8 +97,7 @@ def run(config: ConfigDict, workdir: Path, mode: str = "train") -> Summary | Non
 
 
 def _check(settings: Settings, folder: RunFolder, mode: str) -> None:
-    if mode not in MODES:
-        raise BratsError(f"unknown --mode={mode}; valid: {', '.join(MODES)}")
+    check_mode(mode)
     check_folder(folder.path, "--workdir")
     checks.check_settings(settings)
     Tracking.check(settings)

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from scipy import ndimage, spatial
 
 from brats_jax.metrics.surface_device import ROUNDING, interior
 
@@ -95,6 +94,8 @@ def _pair(
 
 def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
     """The smallest box around the pixels that are set; an empty box where none is."""
+    from scipy import ndimage  # here and below, so that a training starts without it
+
     found = ndimage.find_objects(mask.view(np.int8), max_label=1)[0]
     return found or (slice(0, 0),) * mask.ndim
 
@@ -120,6 +121,8 @@ def distances_by_transform(
     at: np.ndarray, to: np.ndarray, spacing_mm: tuple[float, ...]
 ) -> np.ndarray:
     """`distances` by a transform of the whole box."""
+    from scipy import ndimage
+
     # SciPy finds the nearest point of every pixel, then the distances. The second half is needed
     # on the boundary alone.
     nearest = ndimage.distance_transform_edt(
@@ -133,6 +136,8 @@ def distances_by_transform(
 
 def distances_by_tree(at: np.ndarray, to: np.ndarray, spacing_mm: tuple[float, ...]) -> np.ndarray:
     """`distances` by a search tree of the points."""
+    from scipy import spatial
+
     asked = ~to[at]  # a pixel that is set in both has distance 0
     result = np.zeros(len(asked))
     if asked.any():

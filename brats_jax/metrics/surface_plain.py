@@ -6,7 +6,6 @@ Whole arrays, SciPy, float64; no crops, no search trees, no threads.
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import ndimage
 
 from brats_jax.metrics.surface_device import ROUNDING
 from brats_jax.metrics.surface_host import Region
@@ -35,6 +34,8 @@ def _mask(values: np.ndarray, region: Region) -> np.ndarray:
 def _of_pair(
     prediction: np.ndarray, target: np.ndarray, spacing_mm: tuple[float, ...], tolerance_mm: float
 ) -> tuple[float, ...]:
+    from scipy import ndimage  # here, so that a training starts without it
+
     pred, gt = (m & ~ndimage.binary_erosion(m) for m in (prediction, target))
     n_pred, n_gt = int(np.count_nonzero(pred)), int(np.count_nonzero(gt))
     if not n_pred or not n_gt:

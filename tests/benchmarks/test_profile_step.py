@@ -10,7 +10,7 @@ def test_simultaneous_operations_share_their_time_equally():
     assert found == {"a": 4 + 1 + 1, "b": 1 + 1, "c": 1 + 1}
 
 
-def test_the_rows_of_a_profile_add_up_to_the_step(capsys):
+def test_the_rows_of_a_profile_add_up_to_the_step(capsys, shallow):
     profile_step.main(["--width=4", "--batch=2", "--patch=32", "--dispatches=2", "--top=1"])
     lines = capsys.readouterr().out.splitlines()
     rows = [line for line in lines if line.endswith(" %")]

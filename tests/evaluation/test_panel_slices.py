@@ -1,10 +1,12 @@
-"""The slices of a panel on disk: written and read back, and refused where damaged."""
+"""The slices of a panel: chosen, written and read back, and refused where damaged."""
+
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from brats_jax.errors import BratsError
-from brats_jax.evaluation.panel_slices import PanelSlices
+from brats_jax.evaluation.panel_slices import PanelSlices, slices_to_draw
 
 
 @pytest.fixture
@@ -39,3 +41,22 @@ def test_a_damaged_file_is_refused_with_a_remedy(slices, tmp_path):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(BratsError, match=r"remove that fold's evaluation\.json, and give the comm"):
         PanelSlices.load(path)
+
+
+def test_each_patients_slice_with_most_tumour_is_drawn_first():
+    """Patients A and B with 40 slices each; the tumour is largest in slices 20 and 5."""
+    number = np.tile(np.arange(40), 2)
+    peak = np.repeat([20, 5], 40)
+    burden = 100 - np.abs(number - peak)
+    store = SimpleNamespace(
+        pixels=np.stack([np.zeros(80), burden], axis=1).astype(np.int64),
+        patient_of=np.repeat([0, 1], 40),
+        slice_number=number,
+        plane="axial",
+    )
+    indices = np.arange(80)
+    assert slices_to_draw(store, indices, 2).tolist() == [20, 45]
+    # The next ones are at least APART slices from those before.
+    assert slices_to_draw(store, indices, 4).tolist() == [10, 20, 45, 55]
+    assert len(slices_to_draw(store, indices[:5], 9)) == 1
+    assert slices_to_draw(store, indices, 0).size == 0

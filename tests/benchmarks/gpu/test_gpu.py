@@ -84,9 +84,12 @@ def test_scripts_write_the_results_that_they_declare():
 
 def test_a_part_that_fails_or_hangs_does_not_end_the_others(tmp_path, monkeypatch, capsys):
     small = ("--shape=16,48,48", "--turns=1")
+    broken, endless = tmp_path / "broken.py", tmp_path / "endless.py"
+    broken.write_text("import argparse; argparse.ArgumentParser().parse_args()")
+    endless.write_text("import time; time.sleep(600)")
     parts = {
-        "broken": gpu.Part("surface_distances.py", (), ("--nonsense",)),
-        "endless": gpu.Part("surface_distances.py", (), small, minutes=0.001),
+        "broken": gpu.Part(str(broken), (), ("--nonsense",)),
+        "endless": gpu.Part(str(endless), (), (), minutes=0.001),
         "surfaces": gpu.Part("surface_distances.py", (), small),
     }
     monkeypatch.setattr(gpu, "PARTS", parts)

@@ -3,9 +3,12 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
+from tiny_fusion import Pyramid
 
 from benchmarks.numerics import gradients
 from brats_jax import models, tasks
+from brats_jax.models import unet
 
 
 def test_errors_of_gradients_equal_those_by_hand():
@@ -20,8 +23,17 @@ def test_errors_of_gradients_equal_those_by_hand():
     assert found.forms["other"] == pytest.approx({name: 2 * x for name, x in once.items()})
 
 
-def test_forms_of_a_gradient_round_their_own_part(shallow):
+@pytest.mark.parametrize("form", gradients.FORMS)
+@pytest.mark.parametrize("stage", gradients.STAGES)
+def test_the_parts_of_a_form_are_parts_of_the_network(stage, form, shallow):
+    model = nnx.eval_shape(lambda: gradients.STAGES[stage](width=4).build(0))
+    names = {".".join(map(str, path)) for path, _ in nnx.iter_modules(model)}
+    assert names.issuperset(gradients.FORMS[form].parts)
+
+
+def test_forms_of_a_gradient_round_their_own_part(shallow, monkeypatch):
     """With all of the network but the head in float32, bfloat16 has no effect."""
+    monkeypatch.setattr(unet, "UNetDecoder", Pyramid)
     task = tasks.Segmentation(width=4)
     _, params, stats = models.split(task.build(0))
     rng = np.random.default_rng(0)

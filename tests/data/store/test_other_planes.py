@@ -16,7 +16,7 @@ from brats_jax.data.store.prepare import prepare
 from brats_jax.data.store.reader import Store
 from brats_jax.data.store.several_planes import open_planes
 from brats_jax.errors import BratsError
-from brats_jax.evaluation.panels import slices_to_draw
+from brats_jax.evaluation.panel_slices import slices_to_draw
 from brats_jax.evaluation.slices import voxel_spacing_mm
 
 
