@@ -56,7 +56,8 @@ def test_cases_become_segmentations_sidecars_and_maps(example_runs, shared_folde
     for file in ("seg.png", "seg.html", "prob_*.nii.gz", "entropy.nii.gz"):
         assert f": {out}/*_{file}\n" in printed
     assert "Traceback" not in err
-    seen = [line.split(":")[0] for line in printed.splitlines() if "is in the training" in line]
+    of_case = {part.split(":")[0]: part for part in printed.replace("\n  note: ", " ").split("\n")}
+    seen = [case for case, part in of_case.items() if "is in the training" in part]
     assert seen == [examples.CASES[1]]  # the first one is in the test set
     labels = nib.load(out / f"{examples.CASES[0]}_seg.nii.gz")
     assert set(np.unique(np.asarray(labels.dataobj))) <= {0, 1, 2, 3}

@@ -1,16 +1,61 @@
-"""Runs cases through three steps: read in threads, predict in this thread, write in threads.
+"""Runs cases through three steps, each in threads of its own: read, predict, write.
 
 The device computes while the next cases are read and the last ones are written; zlib and NumPy
-release the interpreter lock. The number of cases in memory is bounded.
+release the interpreter lock. The number of cases in memory is bounded. The thread of the caller
+only waits, so that a signal ends the pipeline at any moment.
 """
 
 import collections
+import functools
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from brats_jax.runtime.threads import interruptible
+
 AnyCase = TypeVar("AnyCase")
+
+# Seconds for the steps that run when the caller ends the pipeline early. Most writing takes less.
+PATIENCE_S = 1.0
+
+
+class Gate:
+    """Lets a part of a step that must not be cut run to its end, and none begin once it is closed.
+
+    The process may end as soon as `close` returns.
+    """
+
+    def __init__(self) -> None:
+        self._change = threading.Condition()
+        self._inside = 0
+        self._closed = False
+
+    @contextmanager
+    def passed(self) -> Iterator[None]:
+        """The part of the step that must not be cut.
+
+        Raises:
+          RuntimeError: the gate is closed.
+        """
+        with self._change:
+            if self._closed:
+                raise RuntimeError("stopped")
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._change:
+                self._inside -= 1
+                self._change.notify_all()
+
+    def close(self) -> None:
+        """Lets nobody pass from now on, and waits for those who have."""
+        with self._change:
+            self._closed = True
+            self._change.wait_for(lambda: not self._inside)
 
 
 def run_cases(
@@ -25,16 +70,17 @@ def run_cases(
 ) -> Generator[tuple[AnyCase, Future[Any]], None, None]:
     """Reads, predicts and writes cases; an error of one case does not stop the others.
 
-    At most `readers + writers + 2` cases are in memory.
+    At most `readers + writers + 2` cases are in memory. After an early end (the exception of a
+    signal, or `close`), steps that take longer than `PATIENCE_S` go on without a result.
 
     Args:
       cases: in the order of the results.
       read: loads a case, in one of `readers` threads.
-      predict: from a case and its loaded data, in the thread of the caller.
+      predict: from a case and its loaded data, in one thread.
       write: stores a prediction, in one of `writers` threads; its second argument is the time
         (time.monotonic) at which the case was taken up.
       readers, writers: numbers of threads.
-      meanwhile: called once, in the thread of the caller, while the first cases are read.
+      meanwhile: called once, before `predict`, while the first cases are read.
 
     Yields:
       (case, future of what `write` returned, or of the exception that any step raised).
@@ -42,16 +88,24 @@ def run_cases(
     reading = ThreadPoolExecutor(readers, "read")
     writing = ThreadPoolExecutor(writers, "write")
     unwritten: collections.deque[tuple[AnyCase, Future[Any]]] = collections.deque()
+    running: set[Future[Any]] = set()
+
+    def submit(pool: ThreadPoolExecutor, *call: Any) -> Future[Any]:
+        future = pool.submit(*call)
+        running.add(future)
+        future.add_done_callback(running.discard)
+        return future
+
     try:
-        for case, loaded in _read_ahead(reading, readers, read, cases):
+        for case, loaded in _read_ahead(lambda one: submit(reading, read, one), readers, cases):
             started = time.monotonic()
             written: Future[Any] = Future()
             try:
                 if meanwhile is not None:
                     now, meanwhile = meanwhile, None
-                    now()
-                prediction = predict(case, loaded.result())
-                written = writing.submit(write, prediction, started)
+                    interruptible(now)
+                prediction = interruptible(functools.partial(predict, case, loaded.result()))
+                written = submit(writing, write, prediction, started)
                 del prediction
             except Exception as error:
                 written.set_exception(error)
@@ -62,13 +116,15 @@ def run_cases(
         yield from unwritten
     finally:
         for pool in (reading, writing):
-            pool.shutdown(wait=True, cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
+        if not wait(list(running), PATIENCE_S).not_done:
+            for pool in (reading, writing):
+                pool.shutdown(wait=True)
 
 
 def _read_ahead(
-    pool: ThreadPoolExecutor,
+    read: Callable[[AnyCase], Future[Any]],
     ahead: int,
-    read: Callable[[AnyCase], Any],
     cases: Sequence[AnyCase],
 ) -> Iterator[tuple[AnyCase, Future[Any]]]:
     """Cases and their data, in order; at most `ahead` are being read or wait to be used."""
@@ -76,7 +132,7 @@ def _read_ahead(
     left = iter(cases)
     while True:
         while len(waiting) < ahead and (case := next(left, None)) is not None:
-            waiting.append((case, pool.submit(read, case)))
+            waiting.append((case, read(case)))
         if not waiting:
             return
         yield waiting.popleft()

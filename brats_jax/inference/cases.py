@@ -18,7 +18,7 @@ from brats_jax.data.scans.scan import Scan
 from brats_jax.data.scans.truth import read_truth
 from brats_jax.errors import BratsError
 from brats_jax.inference import earlier_outputs, outputs, sidecars
-from brats_jax.inference.case_pipeline import run_cases
+from brats_jax.inference.case_pipeline import Gate, run_cases
 from brats_jax.inference.ensemble import SliceLabels
 from brats_jax.inference.missing import MissingInputs, required_inputs, with_notes
 from brats_jax.inference.model import Model
@@ -29,7 +29,7 @@ from brats_jax.runs.folder import PredictionFolder
 from brats_jax.runtime import failures
 from brats_jax.runtime.console import print_line, print_notice, progress_bar
 from brats_jax.runtime.files import remove_stale
-from brats_jax.runtime.signals import received
+from brats_jax.runtime.signals import received, stop_announcing
 from brats_jax.runtime.text import one_line
 from brats_jax.runtime.threads import available_cpus
 from brats_jax.viewer.case import dice_words
@@ -120,7 +120,11 @@ def predict_cases(
                     for note in notes:
                         print_line(f"  note: {note}")
                 progress.update()
+    except KeyboardInterrupt:
+        stop_announcing()  # the command ends within seconds
+        raise
     finally:
+        steps.gate.close()  # a case has all its files or none, also when the process now ends
         if kept := sidecars.write_table(folder, table):
             print_line(kept)
     return outcome
@@ -145,7 +149,11 @@ class _Prediction:
 
 @dataclass(frozen=True)
 class _Steps:
-    """The three steps of a case; see `case_pipeline.run_cases`."""
+    """The three steps of a case; see `case_pipeline.run_cases`.
+
+    Attributes:
+      gate: passed to put the files of a case into the folder, once they are made.
+    """
 
     model: Model
     directory: Path
@@ -154,6 +162,7 @@ class _Steps:
     labels: str
     reading: ReadOptions
     ahead: ReadAhead | None
+    gate: Gate = field(default_factory=Gate)
 
     def read(self, case: CaseFiles) -> tuple[Scan, np.ndarray]:
         """The scan, and its normalised images float16[slices, H, W, 4]."""
@@ -191,7 +200,7 @@ class _Steps:
         else:
             assert prediction.images is not None and prediction.synthetic is not None
             found = self.model.compare(prediction.scan, prediction.images, prediction.synthetic)
-            path = outputs.write_reconstruction(self.directory, found, self.model)
+            path = outputs.write_reconstruction(self.directory, found, self.model, self.gate.passed)
             numbers = ", ".join(
                 one.target + ("" if one.mse is None else f", MSE {one.mse:.3f}") for one in found
             )
@@ -209,7 +218,9 @@ class _Steps:
                 truth = read_truth(scan, self.labels, notes)
             except BratsError as error:  # the prediction does not need it
                 notes.append(f"shown without truth, because {error}")
-        path = outputs.write_segmentation(self.directory, found, self.model, options, truth)
+        path = outputs.write_segmentation(
+            self.directory, found, self.model, options, truth, self.gate.passed
+        )
         if (share := found.share_in_air) > SUSPICIOUS_SHARE:
             notes.append(
                 f"{share:.0%} of this tumour lies in air, where every modality is 0: do not trust "

@@ -10,6 +10,7 @@ DIR/CASE_flair_error.nii.gz        synthetic minus real, where there is a real o
 DIR/volumes.csv                    volumes of every case in DIR, from the .json files
 """
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -42,6 +43,7 @@ from brats_jax.viewer.case import CaseView, case_view
 _DRAWING = "brats_jax.viewer.page"
 
 Make = Callable[[], bytes]
+Uncut = Callable[[], contextlib.AbstractContextManager[None]]
 
 
 def write_segmentation(
@@ -50,6 +52,7 @@ def write_segmentation(
     model: Model,
     options: OutputOptions,
     truth: np.ndarray | None = None,
+    uncut: Uncut = contextlib.nullcontext,
 ) -> Path:
     """Writes the files of a segmented case.
 
@@ -59,6 +62,7 @@ def write_segmentation(
       model: the model that made it.
       options: the files to write.
       truth: uint8[slices, H, W], for picture and page, or None.
+      uncut: holds while the finished files are put into the folder.
 
     Returns:
       The path of the labels.
@@ -91,7 +95,7 @@ def write_segmentation(
             found = dataclasses.replace(found, entropy=None)
         view = case_view(model, found, truth, sidecar.to_json())
         files |= _pictures(view, names)
-    _write_all(sidecar_path(directory, case, model), files, sidecar, model)
+    _write_all(sidecar_path(directory, case, model), files, sidecar, model, uncut)
     return path
 
 
@@ -122,8 +126,15 @@ def _pictures(view: CaseView, names: Mapping[str, str]) -> dict[str, Make]:
     return {names[option]: make for option, make in makes.items() if option in names}
 
 
-def write_reconstruction(directory: Path, found: Sequence[SyntheticModality], model: Model) -> Path:
+def write_reconstruction(
+    directory: Path,
+    found: Sequence[SyntheticModality],
+    model: Model,
+    uncut: Uncut = contextlib.nullcontext,
+) -> Path:
     """Writes the synthetic modalities of a case, and their errors where there is a real one.
+
+    Arguments as of `write_segmentation`.
 
     Returns:
       The path of the first one.
@@ -142,7 +153,7 @@ def write_reconstruction(directory: Path, found: Sequence[SyntheticModality], mo
         for name, n in numbers.items()
     }
     sidecar = SyntheticSidecar(**model.sidecar_fields(scan), **model.describe_synthetic(found))
-    _write_all(sidecar_path(directory, scan.name, model), files, sidecar, model)
+    _write_all(sidecar_path(directory, scan.name, model), files, sidecar, model, uncut)
     return path
 
 
@@ -155,6 +166,7 @@ def _write_all(
     files: Mapping[str, Make],
     sidecar: SegmentationSidecar | SyntheticSidecar,
     model: Model,
+    uncut: Uncut,
 ) -> None:
     """Writes the files and the sidecar, which says that they are complete, all or none.
 
@@ -174,17 +186,19 @@ def _write_all(
     sizes = {name: len(data) for name, data in contents.items()}
     hashes = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
     document = dataclasses.replace(sidecar, files=sizes, sha256=hashes).sealed().to_json()
-    own = own_files(directory, sidecar.case, model)
-    own.begin(contents)
-    try:
-        # An error leaves the old files. A kill leaves no sidecar that describes other files.
-        with atomic_group(path) as open_file:
-            for name, data in contents.items():
-                open_file(directory / name).write(data)
-            open_file(path).write(json_text(document).encode())
-    except BaseException:  # Ctrl-C, too: the hashes of files that were not written must not stay
-        if path.exists() or not any((directory / name).exists() for name in contents):
-            own.discard_ledger()
-        raise
-    own.remove(name for name in (before.files if before else ()) if name not in contents)
-    own.discard_ledger()
+    with uncut():
+        own = own_files(directory, sidecar.case, model)
+        own.begin(contents)
+        try:
+            # An error leaves the old files. A kill leaves no sidecar that describes other files.
+            with atomic_group(path) as open_file:
+                for name, data in contents.items():
+                    open_file(directory / name).write(data)
+                open_file(path).write(json_text(document).encode())
+        except BaseException:
+            # Ctrl-C, too: the hashes of files that were not written must not stay.
+            if path.exists() or not any((directory / name).exists() for name in contents):
+                own.discard_ledger()
+            raise
+        own.remove(name for name in (before.files if before else ()) if name not in contents)
+        own.discard_ledger()

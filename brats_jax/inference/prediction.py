@@ -1,5 +1,6 @@
 """Prediction from files to files, as the predict command does it."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from brats_jax.inference.output_names import OutputOptions
 from brats_jax.inference.read_ahead import ReadAhead
 from brats_jax.inference.trained_run import TrainedRun
 from brats_jax.runs.folder import PredictionFolder
-from brats_jax.runtime import devices
+from brats_jax.runtime import devices, threads
 from brats_jax.runtime.console import print_line
 from brats_jax.runtime.files import check_folder, make_folder
 from brats_jax.runtime.text import abridged, joined, plural
@@ -62,7 +63,7 @@ def predict(
         cases = case_list.find_cases(Path(source))
     else:
         cases = [inputs.named_files(dict(source))]
-    model = load(checkpoint, task=task, **model_options)
+    model = threads.interruptible(functools.partial(load, checkpoint, task=task, **model_options))
     if not isinstance(source, str):
         _, remedy = required_inputs(model, model.missing_inputs(source), source)
         missing = [f"--{name}" for name in model.missing_inputs(source).refused]

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import os
+import threading
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
@@ -10,6 +11,9 @@ Result = TypeVar("Result")
 
 # More threads would only wait for memory, and each needs scratch space.
 _MAX_THREADS = 8
+
+# Bytes, as much as a main thread has at least: where that has no limit, threads get 2 MiB.
+_STACK = 16 * 2**20
 
 _limit = _MAX_THREADS
 
@@ -38,6 +42,34 @@ def parallel_map(function: Callable[[Item], Result], items: Iterable[Item]) -> l
         return [function(item) for item in todo]
     with concurrent.futures.ThreadPoolExecutor(count) as pool:
         return list(pool.map(function, todo))
+
+
+def interruptible(function: Callable[[], Result]) -> Result:
+    """Calls a function in a thread and waits for it; a signal ends the wait at once.
+
+    Python calls the handler of a signal in the main thread, between two of its instructions: while
+    that thread itself compiles or waits for a device, not before this has ended. After the
+    exception of a handler the function goes on until the process ends.
+    """
+    found: concurrent.futures.Future[Result] = concurrent.futures.Future()
+
+    def call() -> None:
+        try:
+            found.set_result(function())
+        except BaseException as error:
+            found.set_exception(error)
+
+    thread = threading.Thread(target=call, name="interruptible")
+    before = threading.stack_size(_STACK)
+    try:
+        thread.start()
+    finally:
+        threading.stack_size(before)
+    try:
+        return found.result()
+    finally:
+        if found.done():
+            thread.join()
 
 
 def split_range(length: int, parts: int = 2 * _MAX_THREADS) -> list[slice]:

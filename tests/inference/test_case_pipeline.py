@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from brats_jax.inference.case_pipeline import run_cases
+from brats_jax.inference import case_pipeline
+from brats_jax.inference.case_pipeline import Gate, run_cases
 
 
 def test_few_cases_are_in_memory_at_once():
@@ -87,3 +88,61 @@ def test_no_thread_outlives_the_pipeline():
     next(running)
     running.close()  # as when the command is interrupted
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("step", ["read", "write"])
+def test_an_early_end_does_not_wait_for_long_steps(step, monkeypatch):
+    monkeypatch.setattr(case_pipeline, "PATIENCE_S", 0.01)
+    goes_on = threading.Event()
+
+    def at(name, case):
+        if (name, case) == (step, "b"):
+            goes_on.wait(10)
+        return case
+
+    running = run_cases(
+        ["a", "b"],
+        lambda case: at("read", case),
+        lambda case, loaded: case,
+        lambda case, started: at("write", case),
+        readers=2,
+        writers=1,
+    )
+    try:
+        next(running)
+        began = time.monotonic()
+        running.close()
+        assert time.monotonic() - began < 5
+    finally:
+        goes_on.set()
+
+
+def test_the_thread_of_the_caller_only_waits():
+    """Python calls the handler of a signal in the main thread, between two instructions."""
+    found = []
+
+    def where(*_):
+        found.append(threading.current_thread())
+
+    list(run_cases(["a"], where, where, where, readers=1, writers=1, meanwhile=where))
+    assert len(found) == 4 and threading.current_thread() not in found
+
+
+def test_a_gate_lets_those_inside_finish_and_nobody_else_begin():
+    gate, inside, leave, left = Gate(), threading.Event(), threading.Event(), []
+
+    def step():
+        with gate.passed():
+            inside.set()
+            leave.wait(10)
+            left.append(1)
+
+    thread = threading.Thread(target=step)
+    thread.start()
+    assert inside.wait(10)
+    threading.Timer(0.1, leave.set).start()
+    gate.close()
+    assert left == [1]
+    with pytest.raises(RuntimeError, match="stopped"), gate.passed():
+        pass
+    thread.join()

@@ -2,10 +2,14 @@
 
 import os
 import shutil
+import signal
+import threading
 
 import prediction_examples as examples
 import pytest
 
+from brats_jax.data.scans import writing
+from brats_jax.inference import case_pipeline
 from brats_jax.inference.cases import predict_cases
 from brats_jax.inference.output_names import OutputOptions
 
@@ -48,3 +52,25 @@ def test_a_damaged_case_is_named_and_the_others_are_predicted(
     assert set(images) == set(examples.CASES) - {bad}
     assert str(path) in outcome.failed[bad] and "fetch it again" in outcome.failed[bad]
     assert not list((tmp_path / "out").glob(f"*{bad}*"))
+
+
+def test_a_stop_leaves_a_case_without_files_whose_files_are_not_made(
+    model, example_runs, tmp_path, monkeypatch
+):
+    goes_on, compressed, threads = threading.Event(), writing.compressed, set()
+
+    def slow(image):
+        if not threads:
+            os.kill(os.getpid(), signal.SIGINT)
+        threads.add(threading.current_thread())
+        goes_on.wait(30)
+        return compressed(image)
+
+    monkeypatch.setattr(writing, "compressed", slow)
+    monkeypatch.setattr(case_pipeline, "PATIENCE_S", 0.01)
+    with pytest.raises(KeyboardInterrupt):
+        examples.run_on(model, example_runs["volume"] / "cases", tmp_path / "out")
+    goes_on.set()
+    for thread in threads:
+        thread.join(30)
+    assert threads and not list((tmp_path / "out").iterdir())

@@ -1,4 +1,9 @@
+import ctypes
+import os
+import signal
+import sys
 import threading
+import time
 
 import pytest
 
@@ -44,3 +49,28 @@ def test_the_first_items_exception_is_raised():
 def test_a_split_range_covers_every_index_once(length):
     covered = [k for block in threads.split_range(length) for k in range(block.start, block.stop)]
     assert covered == list(range(length)) and len(threads.split_range(length)) <= 16
+
+
+def test_an_interruptible_call_returns_and_raises_like_the_function():
+    assert threads.interruptible(lambda: 7) == 7
+    with pytest.raises(ZeroDivisionError):
+        threads.interruptible(lambda: 1 // 0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of zeros is a mutex on Linux alone")
+def test_a_signal_ends_the_wait_for_native_code_at_once():
+    """The call waits in a lock of C, as for a compilation, which ends after five seconds."""
+    libc, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(256)
+    libc.pthread_mutex_lock(mutex)
+    unlocking = threading.Timer(5, libc.pthread_mutex_unlock, (mutex,))
+    unlocking.start()
+    signalling = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
+    signalling.start()
+    began = time.monotonic()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            threads.interruptible(lambda: libc.pthread_mutex_lock(mutex))
+        assert time.monotonic() - began < 4
+    finally:
+        unlocking.cancel()
+        libc.pthread_mutex_unlock(mutex)
