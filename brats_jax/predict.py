@@ -115,16 +115,29 @@ def _main() -> int:
             "them out"
         )
     # Imported here, so that a misspelt flag is reported at once.
-    from brats_jax.inference.read_ahead import ReadAhead
+    from brats_jax.inference.early_checks import refuse_unfit
+    from brats_jax.inference.inputs import named_files
+    from brats_jax.inference.read_ahead import ReadAhead, find_cases
     from brats_jax.runtime.allocator import keep_freed_memory
+    from brats_jax.runtime.console import print_line
+    from brats_jax.runtime.files import check_folder
 
     keep_freed_memory()
+    output = Path(_OUTPUT.value)
+    check_folder(output, "--output")
+    cases = find_cases(Path(_INPUT.value)) if _INPUT.value is not None else [named_files(files)]
+    checked = refuse_unfit(
+        cases, _CHECKPOINT.value, _TASK.value, output, reading,
+        resampled=_RESAMPLE.value, leave_out=_LEAVE_OUT.value,
+    )  # fmt: skip
+    if len(checked.failed) == len(cases):
+        print_line(checked.summary())
+        return 1
     ahead = None
     if _INPUT.value is not None and not (_RESAMPLE.value or _LEAVE_OUT.value):
         # While JAX is imported, which takes one core.
-        ahead = ReadAhead(
-            _CHECKPOINT.value, _TASK.value, Path(_INPUT.value), Path(_OUTPUT.value), reading
-        )
+        first = cases[len(checked.failed)]
+        ahead = ReadAhead(_CHECKPOINT.value, _TASK.value, first, output, reading)
     from brats_jax.inference.output_names import OutputOptions
     from brats_jax.inference.prediction import predict
     from brats_jax.runtime import devices
@@ -133,7 +146,7 @@ def _main() -> int:
     outcome = predict(
         _CHECKPOINT.value,
         _INPUT.value or files,
-        Path(_OUTPUT.value),
+        output,
         OutputOptions(
             et_label=int(_ET_LABEL.value),
             probabilities=_PROBABILITIES.value,
@@ -147,6 +160,7 @@ def _main() -> int:
         reading=reading,
         task=_TASK.value,
         ahead=ahead,
+        outcome=checked,
         tta=_TTA.value,
         planes=_PLANES.value,
         calibrated=_CALIBRATED.value,

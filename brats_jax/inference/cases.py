@@ -1,9 +1,7 @@
 """Predicts the cases in a folder and writes the results."""
 
 import contextlib
-import os
 import time
-import traceback
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,15 +20,14 @@ from brats_jax.inference.case_pipeline import Gate, run_cases
 from brats_jax.inference.ensemble import SliceLabels
 from brats_jax.inference.missing import MissingInputs, required_inputs, with_notes
 from brats_jax.inference.model import Model
+from brats_jax.inference.outcome import Outcome as Outcome
 from brats_jax.inference.output_names import PREDICTED_NAMES, OutputOptions
 from brats_jax.inference.read_ahead import ReadAhead, Reading
 from brats_jax.inference.read_ahead import find_cases as find_cases
 from brats_jax.runs.folder import PredictionFolder
-from brats_jax.runtime import failures
-from brats_jax.runtime.console import print_line, print_notice, progress_bar
+from brats_jax.runtime.console import print_line, progress_bar
 from brats_jax.runtime.files import remove_stale
 from brats_jax.runtime.signals import received, stop_announcing
-from brats_jax.runtime.text import one_line
 from brats_jax.runtime.threads import available_cpus
 from brats_jax.viewer.case import dice_words
 
@@ -40,21 +37,6 @@ _WRITERS = 2
 # Share of the tumour in air above which a case gets a warning. Good models place one or two voxels
 # per thousand there, at the head's edge.
 SUSPICIOUS_SHARE = 0.02
-
-
-@dataclass
-class Outcome:
-    """The results of a prediction, by case.
-
-    Attributes:
-      written: the main file.
-      kept: the reason why a case was skipped.
-      failed: the error, in one line.
-    """
-
-    written: dict[str, Path] = field(default_factory=dict)
-    kept: dict[str, str] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)
 
 
 def predict_cases(
@@ -67,6 +49,7 @@ def predict_cases(
     labels: str = "",
     reading: ReadOptions = ReadOptions(),  # noqa: B008, immutable
     ahead: ReadAhead | None = None,
+    outcome: Outcome | None = None,
 ) -> Outcome:
     """Predicts cases and writes them into a folder; an error of one does not stop the others.
 
@@ -79,13 +62,16 @@ def predict_cases(
       labels: label scheme of true labels beside the images; '' for that of their names.
       reading: how the files are read.
       ahead: reads the first case since the start of the command.
+      outcome: gets the results; cases that it names are not predicted.
     """
-    outcome = Outcome()
+    outcome = Outcome() if outcome is None else outcome
     folder = PredictionFolder(directory)
     table = sidecars.table_of(folder, changed=True)
     remove_stale(directory, PREDICTED_NAMES)
     todo = []
     for case in cases:
+        if case.name in outcome.failed:
+            continue
         try:
             missing = model.missing_inputs(case.paths)
             reason = earlier_outputs.reason_to_skip(directory, case.name, model, options, missing)
@@ -252,7 +238,4 @@ def reading_of(
 def _note_failure(outcome: Outcome, name: str, error: Exception, directory: Path) -> None:
     if received():  # a library has made another error of a stop: no further case
         raise error
-    outcome.failed[name] = failures.describe(error, directory)
-    if not failures.is_expected(error) and os.environ.get(failures.TRACEBACK):
-        traceback.print_exception(error)
-    print_notice(f"error: case {name}: {one_line(outcome.failed[name])}")
+    outcome.fail(name, error, directory)

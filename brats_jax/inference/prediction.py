@@ -13,9 +13,9 @@ from brats_jax.data.scans.options import ReadOptions
 from brats_jax.errors import BratsError
 from brats_jax.inference import cases as case_list
 from brats_jax.inference import inputs
-from brats_jax.inference.cases import Outcome
 from brats_jax.inference.loading import load
 from brats_jax.inference.missing import required_inputs
+from brats_jax.inference.outcome import Outcome
 from brats_jax.inference.output_names import OutputOptions
 from brats_jax.inference.read_ahead import ReadAhead
 from brats_jax.inference.trained_run import TrainedRun
@@ -23,7 +23,7 @@ from brats_jax.runs.folder import PredictionFolder
 from brats_jax.runtime import devices, threads
 from brats_jax.runtime.console import print_line
 from brats_jax.runtime.files import check_folder, make_folder
-from brats_jax.runtime.text import abridged, joined, plural
+from brats_jax.runtime.text import joined, plural
 
 
 def predict(
@@ -37,6 +37,7 @@ def predict(
     reading: ReadOptions = ReadOptions(),  # noqa: B008, immutable
     task: str = "segment",
     ahead: ReadAhead | None = None,
+    outcome: Outcome | None = None,
     **model_options: Any,
 ) -> Outcome:
     """Predicts cases, writes the results and prints a summary.
@@ -52,6 +53,7 @@ def predict(
       reading: how the files of the cases are read.
       task: 'segment' or 'reconstruct'.
       ahead: reads the first case since the start of the command.
+      outcome: of `early_checks.refuse_unfit`; None: nothing was checked.
       model_options: see `brats_jax.inference.load`.
 
     Raises:
@@ -92,13 +94,9 @@ def predict(
     make_folder(output, "--output")
     outcome = case_list.predict_cases(
         model, cases, output, options, resampled=resampled, labels=labels, reading=reading,
-        ahead=ahead,
+        ahead=ahead, outcome=outcome,
     )  # fmt: skip
-    failed = f": {abridged([*outcome.failed])}" if outcome.failed else ""
-    print_line(
-        f"{len(outcome.written)} written, {len(outcome.kept)} kept, "
-        f"{len(outcome.failed)} failed{failed}"
-    )
+    print_line(outcome.summary())
     for line in _further_files(output, options, [*outcome.written, *outcome.kept]):
         print_line(line)
     table = PredictionFolder(output).volumes_csv

@@ -90,24 +90,24 @@ class Reading:
 
 
 class ReadAhead:
-    """Reads the first case of a folder in a thread, as a model probably needs it.
+    """Reads a case in a thread, as a model probably needs it.
 
     Args:
       checkpoint: as of `predict`; a case is read only for exported weights and ready models.
       task: 'segment' or 'reconstruct'.
-      source: the folder with cases.
+      case: the first one to predict.
       output: the folder to write to; a case that has files there is not read.
       options: how the files are read.
     """
 
     def __init__(
-        self, checkpoint: str, task: str, source: Path, output: Path, options: ReadOptions
+        self, checkpoint: str, task: str, case: CaseFiles, output: Path, options: ReadOptions
     ) -> None:
         self._case: CaseFiles | None = None
         self._reading: Reading | None = None
         pool = ThreadPoolExecutor(1, "ahead")
         self._found: Future[tuple[Scan, np.ndarray] | None] | None = pool.submit(
-            self._read, checkpoint, task, source, output, options
+            self._read, checkpoint, task, case, output, options
         )
         pool.shutdown(wait=False)
 
@@ -119,13 +119,12 @@ class ReadAhead:
         return found if (self._case, self._reading) == (case, reading) else None
 
     def _read(
-        self, checkpoint: str, task: str, source: Path, output: Path, options: ReadOptions
+        self, checkpoint: str, task: str, case: CaseFiles, output: Path, options: ReadOptions
     ) -> tuple[Scan, np.ndarray] | None:
         # The pipeline reads the case again, and its error is the one that the user gets.
         with contextlib.suppress(Exception):
             reading = reading_of_weights(checkpoint, task, options)
-            case = find_cases(source)[0] if reading else None
-            if reading and case and not _has_files(output, case.name):
+            if reading and not has_files(output, case.name):
                 self._case, self._reading = case, reading
                 return reading.scan_and_images(case)
         return None
@@ -148,7 +147,8 @@ def reading_of_weights(checkpoint: str, task: str, options: ReadOptions) -> Read
     return None
 
 
-def _has_files(output: Path, case: str) -> bool:
+def has_files(output: Path, case: str) -> bool:
+    """Whether the folder to write to has files of a case."""
     with contextlib.suppress(FileNotFoundError):
         return any(name.startswith(case) for name in os.listdir(output))
     return False

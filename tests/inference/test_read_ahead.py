@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import prediction_examples as examples
@@ -10,6 +9,7 @@ import pytest
 from processes import ROOT
 
 from brats_jax import inference
+from brats_jax.data.scans.case_files import CaseFiles
 from brats_jax.data.scans.options import ReadOptions
 from brats_jax.inference import read_ahead
 from brats_jax.inference.cases import reading_of
@@ -40,12 +40,12 @@ class TestTheFirstCase:
     @pytest.fixture
     def start(self, example_runs, tmp_path, monkeypatch):
         monkeypatch.setattr(read_ahead, "reading_of_weights", lambda *_: self.READING)
-        cases = example_runs["volume"] / "cases"
+        first = find_cases(example_runs["volume"] / "cases")[0]
 
-        def start(source: Path = cases) -> ReadAhead:
-            return ReadAhead("any", "segment", source, tmp_path / "out", OPTIONS)
+        def start(case: CaseFiles = first) -> ReadAhead:
+            return ReadAhead("any", "segment", case, tmp_path / "out", OPTIONS)
 
-        start.case = find_cases(cases)[0]
+        start.case = first
         return start
 
     def test_is_used_once_if_it_is_read_as_the_model_needs_it(self, start):
@@ -61,7 +61,8 @@ class TestTheFirstCase:
         assert start().take("another case", self.READING) is None
 
     def test_is_left_to_the_regular_reading_where_it_fails(self, start, tmp_path):
-        assert start(tmp_path / "nowhere").take(start.case, self.READING) is None
+        gone = CaseFiles("gone", tmp_path, {"t1": str(tmp_path / "t1.nii")})
+        assert start(gone).take(gone, self.READING) is None
 
     def test_is_not_read_if_it_has_been_predicted(self, start, tmp_path):
         (tmp_path / "out").mkdir()

@@ -65,6 +65,12 @@ def read_nifti(path: str, max_case_gb: float) -> tuple[Any, np.ndarray]:
         return header, np.asanyarray(proxy)
 
 
+def read_header(path: str, max_case_gb: float) -> Any:
+    """nibabel's header of a file; arguments and errors as of `read_nifti`."""
+    with _one_line(path), _open(path) as file:
+        return _header(path, file, max_case_gb)[0]
+
+
 def slice_shape_of(path: str, max_case_gb: float) -> tuple[int, int] | None:
     """(H, W) of the axial slices of a file, by its header alone; None if that does not tell."""
     try:

@@ -26,7 +26,7 @@ from brats_jax.data.scans.naming import SEG
 from brats_jax.data.scans.nifti_file import check_case_size
 from brats_jax.data.scans.options import ReadOptions, check_case_bytes
 from brats_jax.data.scans.resample import resample, straight_grid
-from brats_jax.data.scans.volumes import Volume, read_channels, read_volume
+from brats_jax.data.scans.volumes import Volume, read_channels, read_volume, volume_of_header
 from brats_jax.errors import BratsError
 from brats_jax.runtime import threads
 
@@ -124,6 +124,56 @@ def read_scan(
     return dataclasses.replace(scan, notes=[*scan.notes, *_mixed_cases(paths)])
 
 
+def check_headers(
+    case: CaseFiles,
+    *,
+    in_plane: tuple[int, int] | None = None,
+    resampled: bool = False,
+    options: ReadOptions = ReadOptions(),  # noqa: B008, immutable
+    leave_out: Collection[str] = (),
+) -> None:
+    """Refuses a case by the headers of its files, if these alone show that `read_scan` would.
+
+    Arguments as of `read_scan`. Files whose headers do not settle the axes are not refused.
+
+    Raises:
+      BratsError: files of two cases, a header that cannot be read, a case that is too large, or
+        (unless `resampled`) voxels that are not as in BraTS.
+    """
+    if case.conflict:
+        raise BratsError(case.conflict)
+    paths = {m: case.paths[m] for m in MODALITIES if m in case.paths and m not in leave_out}
+    check_case_size({*paths.values()}, options.max_case_gb)
+    if case.channels or resampled:
+        return
+    found = {name: volume_of_header(path, options) for name, path in paths.items()}
+    volumes = {name: volume for name, volume in found.items() if volume is not None}
+    first = next(iter(volumes.values()), None)
+    if first is None or len(volumes) < len(found) or options.orientation:
+        return
+    if any(one.unknown_axes or one.codes != first.codes for one in volumes.values()):
+        return
+    _check_voxels(volumes, modalities_apart(volumes, first), first, in_plane)
+
+
+def _check_voxels(
+    volumes: Mapping[str, Volume],
+    apart: Sequence[str],
+    first: Volume,
+    in_plane: tuple[int, int] | None,
+    *,
+    resampled: bool = False,
+) -> str:
+    """The problem of voxels that are not as in BraTS, or ''; unless `resampled` it is an error."""
+    problem = grid_problem(volumes, apart, first) or voxel_problem(first, first.grid, in_plane)
+    if problem and not resampled:
+        raise BratsError(
+            f"{problem}: register and resample the case, or give --resample (in Python "
+            "resample=True)"
+        )
+    return problem
+
+
 def _mixed_cases(paths: Mapping[str, str]) -> list[str]:
     """A warning if the names of the files belong to different cases."""
     cases: dict[str, list[str]] = {}
@@ -168,12 +218,7 @@ def make_scan(
     grids = {m: volumes[m].grid for m in names}
     grid = input_grid = first.grid
     apart = modalities_apart(volumes, first)
-    if problem := grid_problem(volumes, apart, first) or voxel_problem(first, grid, in_plane):
-        if not resampled:
-            raise BratsError(
-                f"{problem}: register and resample the case, or give --resample (in Python "
-                "resample=True)"
-            )
+    if problem := _check_voxels(volumes, apart, first, in_plane, resampled=resampled):
         if voxel_problem(first, grid, in_plane):
             brain = to_lps(first.voxels, first.affine) != 0
             _check_extent(first, brain, grid, in_plane)

@@ -8,7 +8,7 @@ import numpy as np
 
 from brats_jax.data.modalities import DISPLAY_NAMES
 from brats_jax.data.scans.grids import Grid, codes_of, is_invertible, lps_grid, voxel_sizes_mm
-from brats_jax.data.scans.nifti_file import read_nifti
+from brats_jax.data.scans.nifti_file import read_header, read_nifti
 from brats_jax.data.scans.options import ReadOptions
 from brats_jax.errors import BratsError
 from brats_jax.runtime.text import plural
@@ -71,6 +71,19 @@ def read_volume(path: str, options: ReadOptions = ReadOptions()) -> Volume:  # n
     """
     header, voxels = read_nifti(path, options.max_case_gb)
     return volume_from(path, voxels, None, header)
+
+
+def volume_of_header(path: str, options: ReadOptions) -> Volume | None:
+    """As `read_volume`, with zeros in place of the voxels, which are not read.
+
+    Returns:
+      None where the header declares other than one volume.
+    """
+    header = read_header(path, options.max_case_gb)
+    zeros = np.broadcast_to(np.uint8(0), header.get_data_shape())
+    if zeros.ndim < 3 or any(length > 1 for length in zeros.shape[3:]):
+        return None
+    return volume_from(path, zeros, None, header)
 
 
 def read_channels(

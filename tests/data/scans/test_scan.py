@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from brats_jax.data.scans.case_files import group_by_case
-from brats_jax.data.scans.scan import read_scan
+from brats_jax.data.scans.scan import check_headers, read_scan
 from brats_jax.data.sources.base import folder_files
 from brats_jax.data.sources.nifti import NiftiSource
 from brats_jax.errors import BratsError
@@ -79,12 +79,42 @@ def uneven_air(voxels):
     ids=["missing", "shape", "affine", "anisotropic", "2 mm", "skull", "skull of one", "4D",
          "NaN", "huge", "zero", "truncated", "no NIfTI", "twice"],
 )  # fmt: skip
-def test_scans_unlike_brats_are_refused_in_one_line(case, spoil, message):
+def test_scans_unlike_brats_are_refused_in_one_line(case, spoil, message, request, tmp_path):
     paths, read = case
     spoil(paths)
     with pytest.raises(BratsError, match=message) as error:
         read()
     assert "\n" not in str(error.value)
+    # The headers alone tell some of it, in the same words.
+    (found,) = group_by_case(folder_files(tmp_path), labels=False).values()
+    by_header = ""
+    try:
+        check_headers(found)
+    except BratsError as early:
+        by_header = str(early)
+    told = ("shape", "affine", "anisotropic", "2 mm", "no NIfTI", "twice")
+    assert by_header == (str(error.value) if request.node.callspec.id in told else "")
+
+
+def test_the_headers_do_not_refuse_what_is_resampled_left_out_or_whole(case, tmp_path):
+    paths, _ = case
+    (found,) = group_by_case(folder_files(tmp_path), labels=False).values()
+    check_headers(found)
+    rewrite(paths["t2"], affine=scaled((1, 1, 3)))
+    check_headers(found, resampled=True)
+    check_headers(found, leave_out=("t2",))
+    with pytest.raises(BratsError, match=r"t2.nii.gz has voxels of 1 x 1 x 3 mm, .*t1.nii.gz of"):
+        check_headers(found)
+
+
+def test_a_header_without_axes_is_left_to_the_vote_of_the_others(case, tmp_path):
+    paths, _ = case
+    image = nib.load(paths["t1"])
+    image.set_sform(None, code=0)
+    image.set_qform(None, code=0)
+    nib.save(image, paths["t1"])
+    (found,) = group_by_case(folder_files(tmp_path), labels=False).values()
+    check_headers(found)
 
 
 def test_files_of_different_cases_are_warned_of(case, brats_files, tmp_path):
@@ -124,10 +154,12 @@ def test_a_tilted_head_is_refused(case):
     assert "tilted" in read(resampled=True).notes[0]
 
 
-def test_the_slice_size_of_the_training_counts_for_slice_statistics(case):
+def test_the_slice_size_of_the_training_counts_for_slice_statistics(case, tmp_path):
     _, read = case
-    with pytest.raises(BratsError, match="slices of 24 x 20, the model was trained on 32 x 30"):
-        read(in_plane=(32, 30))
+    (found,) = group_by_case(folder_files(tmp_path), labels=False).values()
+    for refuse in (read, lambda **shape: check_headers(found, **shape)):
+        with pytest.raises(BratsError, match="slices of 24 x 20, the model was trained on 32 x 30"):
+            refuse(in_plane=(32, 30))
     plain, padded = read(), read(in_plane=(32, 30), resampled=True)
     assert padded.images.shape == (8, 32, 30, 4)
     # Nothing is interpolated: the brain is there, voxel by voxel, in the middle.
