@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from brats_jax.runtime.signals import stop_announcing
 from brats_jax.runtime.threads import interruptible
 
 AnyCase = TypeVar("AnyCase")
@@ -114,6 +115,9 @@ def run_cases(
             while len(unwritten) > writers or (unwritten and unwritten[0][1].done()):
                 yield unwritten.popleft()
         yield from unwritten
+    except (KeyboardInterrupt, GeneratorExit):
+        stop_announcing()  # nothing that takes long is waited for
+        raise
     finally:
         for pool in (reading, writing):
             pool.shutdown(wait=False, cancel_futures=True)

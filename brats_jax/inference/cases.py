@@ -27,7 +27,7 @@ from brats_jax.inference.read_ahead import find_cases as find_cases
 from brats_jax.runs.folder import PredictionFolder
 from brats_jax.runtime.console import print_line, progress_bar
 from brats_jax.runtime.files import remove_stale
-from brats_jax.runtime.signals import received, stop_announcing
+from brats_jax.runtime.signals import received
 from brats_jax.runtime.threads import available_cpus
 from brats_jax.viewer.case import dice_words
 
@@ -106,9 +106,6 @@ def predict_cases(
                     for note in notes:
                         print_line(f"  note: {note}")
                 progress.update()
-    except KeyboardInterrupt:
-        stop_announcing()  # the command ends within seconds
-        raise
     finally:
         steps.gate.close()  # a case has all its files or none, also when the process now ends
         if kept := sidecars.write_table(folder, table):
