@@ -196,6 +196,6 @@ def _augmentation(*, on: bool) -> ConfigDict:
     names = ("flip", "quarter_turn", "intensity_scale", "intensity_shift", "gamma", "noise")
     stronger = (
         "rotation", "scaling", "blur", "low_resolution", "modality_intensity", "modality_curve",
-        "bias_field",
+        "bias_field", "lesion_contrast", "thick_slices",
     )  # fmt: skip
     return ConfigDict({**dict.fromkeys(names, on), **dict.fromkeys(stronger, False)})

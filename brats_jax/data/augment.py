@@ -20,7 +20,9 @@ from brats_jax.data.augment_appearance import (
     coarsened,
     curved,
     shaded,
+    thick,
 )
+from brats_jax.data.augment_lesions import PARTS, contrasted
 from brats_jax.data.augment_space import NUMBERS, drawn_affine, moved, symmetry_of, turned
 from brats_jax.errors import BratsError
 
@@ -39,12 +41,14 @@ _OF_CHANNEL = 7
 _LATER_KEY = 2  # 1 is that of the noise
 _CURVE_KEY = 3  # of a third draw: for each channel whether it is curved, and by which power
 _BIAS_KEY = 4  # of a fourth: for each channel whether it is shaded, and the coefficients
-_PER_MODALITY = 0.5  # probability of blur and low resolution of a modality, if they happen
+_LESION_KEY = 5  # of a fifth: whether it happens, and the factor of each part and channel
+_THICK_KEY = 6  # of a sixth: whether it happens; by channel whether, along which side, how, where
+_PER_MODALITY = 0.5  # probability of blur and resolution of a modality, if they happen
 
 # Added after the first version, off by default.
 LATER = (
     "rotation", "scaling", "blur", "low_resolution", "modality_intensity", "modality_curve",
-    "bias_field",
+    "bias_field", "lesion_contrast", "thick_slices",
 )  # fmt: skip
 
 
@@ -90,11 +94,17 @@ class Augmentation:
         uneven coil: intensities times exp of a polynomial of third order in row and column, with
         coefficients from `bias_range`; air is unchanged. TorchIO's `RandomBiasField`
         (https://doi.org/10.1016/j.cmpb.2021.106236) has twice the coefficients.
+      lesion_contrast: with `lesion_probability` per example, for each part of the tumour and each
+        modality by itself, the distance of the part's mean from that of the brain times a factor:
+        from `lesion_range` for ED and ET, from `cavity_range` for NCR/NET, with its cysts.
+        Needs labels.
+      thick_slices: with `thick_probability` per example and 0.5 per modality, as if imaged in
+        slices across the patch, of a thickness from `thick_range` in pixels.
 
     The ranges and probabilities of the five from rotation on are nnU-Net's, too (Isensee et al.
     2018, https://arxiv.org/abs/1904.08128), with its angles of volumes: in 2D it turns by any
-    angle, which quarter turns and 30 degrees reach together but for a gap. All seven come before
-    the others, geometry first, then the bias field.
+    angle, which quarter turns and 30 degrees reach together but for a gap. All nine come before
+    the others: geometry, contrast of the lesion, bias field, appearance, thick slices.
 
     Raises:
       BratsError: a range is not (low, high) or has meaningless values, or the probability is not
@@ -119,6 +129,8 @@ class Augmentation:
     modality_intensity: bool = False
     modality_curve: bool = False
     bias_field: bool = False
+    lesion_contrast: bool = False
+    thick_slices: bool = False
     rotation_range: tuple[float, float] = (-30.0, 30.0)
     scaling_range: tuple[float, float] = (0.7, 1.4)
     spatial_probability: float = 0.2
@@ -132,6 +144,11 @@ class Augmentation:
     curve_probability: float = 0.5
     bias_range: tuple[float, float] = (-0.25, 0.25)
     bias_probability: float = 0.3
+    lesion_range: tuple[float, float] = (0.3, 1.3)
+    cavity_range: tuple[float, float] = (-0.5, 2.0)
+    lesion_probability: float = 0.5
+    thick_range: tuple[float, float] = (2.0, 7.0)
+    thick_probability: float = 0.25
 
     @property
     def interpolates(self) -> bool:
@@ -141,7 +158,7 @@ class Augmentation:
     @property
     def needs_background(self) -> bool:
         """Whether the background of the slices must be given: what is outside, and where air is."""
-        return self.interpolates or self.bias_field
+        return self.interpolates or self.bias_field or self.lesion_contrast
 
     @property
     def changes_appearance(self) -> bool:
@@ -166,6 +183,10 @@ class Augmentation:
         low, high = self.low_resolution_range
         if not 0 < low <= high <= 1:
             raise BratsError(f"augmentation low_resolution_range {low, high} must be in 0..1")
+        if self.thick_range[0] < 1:
+            raise BratsError(
+                f"augmentation thick_range {self.thick_range} must be at least 1 pixel"
+            )
         for name in (field.name for field in fields(self) if field.name.endswith("_probability")):
             if not 0 <= getattr(self, name) <= 1:
                 raise BratsError(f"augmentation {name} {getattr(self, name)} must be in 0..1")
@@ -253,6 +274,22 @@ def augment(
         images = turned(images, symmetry)
         targets = None if targets is None else turned(targets, symmetry)
         labels = None if labels is None else turned(labels, symmetry)
+    if config.lesion_contrast:
+        if labels is None or background is None:
+            raise BratsError(
+                "contrast of the lesion needs labels, and the background of the slices"
+            )
+        of_lesion = jax.vmap(lambda key: jax.random.fold_in(key, _LESION_KEY))(keys)
+        drawn = jax.vmap(lambda key: jax.random.uniform(key, (1 + len(PARTS) * channels,)))(
+            of_lesion
+        )
+        ranges = (config.cavity_range, config.lesion_range, config.lesion_range)
+        low, high = (jnp.array([bounds[k] for bounds in ranges])[:, None] for k in (0, 1))
+        factors = low + (high - low) * drawn[:, 1:].reshape(-1, len(PARTS), channels)
+        happens = drawn[:, :1, None] < config.lesion_probability
+        factors = _made_once(jnp.where(happens, factors, 1.0))
+        nearer = contrasted(images.astype(jnp.float32), labels, factors, jnp.asarray(background))
+        images = nearer.astype(images.dtype)
     if config.bias_field:
         if background is None:
             raise BratsError("a bias field of patches needs the background of their slices")
@@ -271,6 +308,17 @@ def augment(
         of_channel = of_channel.reshape(-1, _OF_CHANNEL, channels)
         changed = _appearance(images.astype(jnp.float32), of_example, of_channel, config, slices)
         images = changed.astype(images.dtype)
+    if config.thick_slices:
+        of_thick = jax.vmap(lambda key: jax.random.fold_in(key, _THICK_KEY))(keys)
+        drawn = jax.vmap(lambda key: jax.random.uniform(key, (1 + 4 * channels,)))(of_thick)
+        chosen, side, amount, phase = jnp.moveaxis(drawn[:, 1:].reshape(-1, 4, channels), 1, 0)
+        low, high = config.thick_range
+        happens = (drawn[:, :1] < config.thick_probability) & (chosen < _PER_MODALITY)
+        given = jnp.where(happens, low + (high - low) * amount, 1.0), phase, side
+        thickness, phase, side = (jnp.tile(one, (1, slices)) for one in given)
+        images = thick(images.astype(jnp.float32), thickness, phase, side < 0.5).astype(
+            images.dtype
+        )
     if config.modality_curve:
         of_curve = jax.vmap(lambda key: jax.random.fold_in(key, _CURVE_KEY))(keys)
         drawn = jax.vmap(lambda key: jax.random.uniform(key, (2, channels)))(of_curve)

@@ -1,4 +1,4 @@
-"""Bias fields, blur, low resolution, brightness, contrast and curves of patches, by modality.
+"""Bias fields, blur, resolution, brightness, contrast and curves of patches, by modality.
 
 Each is decided for the example first, then for each channel, and the amounts differ by channel,
 as in nnU-Net (https://arxiv.org/abs/1904.08128).
@@ -9,7 +9,7 @@ import math
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 Images = Float[Array, "b h w c"]
 ByChannel = Float[Array, "b c"]
@@ -139,7 +139,54 @@ def shaded(images: Images, coefficients: Float[Array, "b k c"], background: ByCh
         [row ** (order - j) * column**j for order in (1, 2, 3) for j in range(order + 1)]
     )
     field = jnp.einsum("bkc,khw->bhwc", coefficients, terms, precision=jax.lax.Precision.HIGHEST)
-    air = jnp.abs(images - background.astype(images.dtype)[:, None, None, :]) < _AIR
-    still = air | jnp.all(coefficients == 0, axis=1)[:, None, None, :]
+    still = is_air(images, background) | jnp.all(coefficients == 0, axis=1)[:, None, None, :]
     changed = (images + MEAN_BY_SD) * jnp.exp(field) - MEAN_BY_SD
     return jnp.where(still, images, changed)
+
+
+def is_air(images: Images, background: ByChannel) -> Bool[Array, "b h w c"]:
+    """Where patches have the value of air of their channel."""
+    return jnp.abs(images - background.astype(images.dtype)[:, None, None, :]) < _AIR
+
+
+def thick(
+    images: Images, thickness: ByChannel, phase: ByChannel, across: Bool[Array, "b c"]
+) -> Images:
+    """As if imaged in thick slices that are cut across: means of strips, interpolated linearly.
+
+    A strip is `thickness` pixels wide. The value of a pixel is interpolated between the means of
+    the two strips whose centres are next to it.
+
+    Args:
+      images: the patches.
+      thickness: in pixels, at least 1, of each channel; 1 leaves it as it is.
+      phase: where the first strip begins, as a share of the thickness before the first pixel.
+      across: whether strips follow each other along W, or else along H.
+    """
+    changed = images
+    for axis, along in ((1, ~across), (2, across)):
+        operator = _strip_means(images.shape[axis], thickness, phase)
+        if axis == 1:
+            moved = jnp.einsum("bcij,bjwc->biwc", operator, changed)
+        else:
+            moved = jnp.einsum("bcij,bhjc->bhic", operator, changed)
+        chosen = along & (thickness > 1)
+        changed = jnp.where(chosen[:, None, None, :], moved, changed)
+    return changed
+
+
+def _strip_means(
+    extent: int, thickness: ByChannel, phase: ByChannel
+) -> Float[Array, "b c extent extent"]:
+    """The matrix of `thick` along one side."""
+    place = (jnp.arange(extent) + 0.5) / thickness[..., None] + phase[..., None]
+    strip = jnp.floor(place)
+    first, last = strip[..., :1], strip[..., -1:]
+    low = jnp.floor(place - 0.5)
+    share = (place - 0.5 - low)[..., None]
+
+    def mean_of(wanted: Array) -> Array:
+        inside = strip[..., None, :] == jnp.clip(wanted, first, last)[..., None]
+        return inside / inside.sum(axis=-1, keepdims=True)
+
+    return mean_of(low) * (1 - share) + mean_of(low + 1) * share
