@@ -218,7 +218,8 @@ def augment(
     Args:
       images: float[B, H, W, C], z-scored input channels.
       targets: float[B, H, W, T], images to predict, or None; spatial operations only.
-      labels: int[B, H, W] or None; spatial operations only.
+      labels: int[B, H, W] or None; they follow the spatial operations, and tell `lesion_contrast`
+        where the lesion is.
       seeds: uint32[B], one for each example.
       config: the operations; static: each distinct one is compiled once.
       background, target_background: of the slices; needed if the configuration says so
@@ -276,9 +277,7 @@ def augment(
         labels = None if labels is None else turned(labels, symmetry)
     if config.lesion_contrast:
         if labels is None or background is None:
-            raise BratsError(
-                "contrast of the lesion needs labels, and the background of the slices"
-            )
+            raise BratsError("lesion_contrast needs labels, and the background of the slices")
         of_lesion = jax.vmap(lambda key: jax.random.fold_in(key, _LESION_KEY))(keys)
         drawn = jax.vmap(lambda key: jax.random.uniform(key, (1 + len(PARTS) * channels,)))(
             of_lesion

@@ -27,6 +27,8 @@ def augmentation_of(stage: str, chosen: Mapping[str, Any]) -> Augmentation | Non
             raise BratsError(f"{name}.{field}: unknown; valid are {', '.join(_DEFAULTS)}")
         if (expected := _expected_instead(_DEFAULTS[field], value)) is not None:
             raise BratsError(f"{name}.{field}={value}: give {expected}")
+    if stage == "pretrain" and chosen.get("lesion_contrast"):
+        raise BratsError(f"{name}.lesion_contrast: the pretraining reads no labels; leave it out")
     if not any(chosen.values()):
         return None
     fields: dict[str, Any] = {

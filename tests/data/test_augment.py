@@ -318,6 +318,7 @@ def test_operations_that_never_happen_keep_the_bits_of_those_that_do():
     never = replace(
         plain, **dict.fromkeys(LATER, True), spatial_probability=0.0, blur_probability=0.0,
         low_resolution_probability=0.0, curve_probability=0.0, bias_probability=0.0,
+        lesion_probability=0.0, thick_probability=0.0,
     )  # fmt: skip
     background = np.zeros((8, CHANNELS), np.float32)
     expected = augment(images, targets, labels, seeds, plain)
@@ -326,19 +327,37 @@ def test_operations_that_never_happen_keep_the_bits_of_those_that_do():
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize(
-    "switch", ["blur", "low_resolution", "modality_intensity", "modality_curve", "bias_field"]
-)
+@pytest.mark.parametrize("switch", [one for one in LATER[2:] if one != "lesion_contrast"])
 def test_appearance_changes_the_image_alone_and_not_every_modality(switch):
     images, targets, labels, seeds = batch(100)
     config = replace(STRONGER, **{name: name == switch for name in LATER})
     config = replace(config, intensity_probability=0.5, bias_probability=0.5)
+    config = replace(config, thick_probability=1.0)
     out = augment(images, targets, labels, seeds, config, np.zeros((100, CHANNELS), np.float32))
     np.testing.assert_array_equal(out[1], targets)
     np.testing.assert_array_equal(out[2], labels)
     changed = (np.abs(np.asarray(out[0]) - images) > 1e-6).any(axis=(1, 2))
     assert 0.3 < changed.mean() < 0.9
     assert (changed[:, 0] != changed[:, 1]).mean() > 0.2  # by modality
+
+
+def test_the_contrast_of_a_lesion_is_within_the_ranges_of_its_parts():
+    """Brain of 0, each part of 1 beside it: a factor is what a pixel amid the part is after."""
+    images, labels = np.zeros((500, 12, 36, 2), np.float32), np.zeros((500, 12, 36), np.uint8)
+    for label in (1, 2, 3):
+        labels[:, :, 12 * label - 10 : 12 * label - 1] = label
+    images[labels > 0] = 1
+    seeds, air = np.arange(500, dtype=np.uint32), np.full((500, 2), -5, np.float32)
+    out = augment(images, None, labels, seeds, replace(NONE, lesion_contrast=True), air)
+    np.testing.assert_array_equal(out[2], labels)
+    factors = np.asarray(out[0])[:, 6, [6, 18, 30]]
+    happened = (factors != 1).any(axis=(1, 2))
+    assert abs(happened.mean() - 0.5) < 0.1
+    for part, (low, high) in enumerate(((-0.5, 2.0), (0.3, 1.3), (0.3, 1.3))):
+        unit = (factors[happened, part] - low) / (high - low)
+        assert unit.min() > -0.01 and unit.max() < 1.01
+        assert np.abs(np.quantile(unit, [0.1, 0.5, 0.9]) - [0.1, 0.5, 0.9]).max() < 0.1
+        assert abs(np.corrcoef(unit.T)[0, 1]) < 0.2  # by modality
 
 
 def test_stronger_operations_depend_on_the_seed_alone_on_any_number_of_devices():
@@ -367,11 +386,15 @@ def test_interpolation_without_the_background_and_wrong_ranges_are_refused():
         BratsError, match="bias field of patches needs the background of their slices"
     ):
         augment(images, targets, labels, seeds, replace(NONE, bias_field=True))
+    with pytest.raises(BratsError, match="lesion_contrast needs labels"):
+        outside = np.zeros((2, CHANNELS), np.float32)
+        augment(images, targets, None, seeds, replace(NONE, lesion_contrast=True), outside)
     for values, message in (
         ({"rotation_range": (30, -30)}, "rotation_range"),
         ({"scaling_range": (0.0, 1.0)}, "scaling_range must be positive"),
         ({"low_resolution_range": (0.5, 1.5)}, "low_resolution_range"),
         ({"blur_probability": -0.1}, "blur_probability"),
+        ({"thick_range": (0.5, 2)}, "thick_range .* must be at least 1 pixel"),
     ):
         with pytest.raises(BratsError, match=message):
             Augmentation(**values)
@@ -379,12 +402,12 @@ def test_interpolation_without_the_background_and_wrong_ranges_are_refused():
 
 def test_a_modality_changes_alike_in_all_slices():
     """Of three equal slices: all that is done to them is equal, but for the noise."""
-    images, *_, seeds = batch(40)
+    images, _, labels, seeds = batch(40)
     three = np.concatenate([images] * 3, axis=-1)
     config = certain(*(name for name in (*SWITCHES, *LATER) if name != "noise"))
     outside = np.float32([[-1, -2]]).repeat(40, axis=0)
-    alone = augment(images, None, None, seeds, config, outside)[0]
-    together = augment(three, None, None, seeds, config, np.tile(outside, 3), slices=3)[0]
+    alone = augment(images, None, labels, seeds, config, outside)[0]
+    together = augment(three, None, labels, seeds, config, np.tile(outside, 3), slices=3)[0]
     np.testing.assert_allclose(together, np.concatenate([alone] * 3, axis=-1), atol=1e-5)
     noise = np.asarray(augment(three, None, None, seeds, certain("noise"), slices=3)[0]) - three
     first, second, third = np.split(noise, 3, axis=-1)

@@ -1,4 +1,4 @@
-"""Blur by SciPy, low resolution and contrast by hand."""
+"""Blur by SciPy, strips by NumPy, low resolution and contrast by hand."""
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from brats_jax.data.augment_appearance import (
     brightened,
     curved,
     shaded,
+    thick,
 )
 
 coarsened = jax.jit(augment_appearance.coarsened)
@@ -97,3 +98,29 @@ def test_a_bias_field_multiplies_the_intensities_by_exp_of_a_polynomial_and_keep
     for image, channel in ((0, 1), (1, 0)):
         found = [factor[image, row, column, channel] for row, column in at]
         np.testing.assert_allclose(found, expected[image], rtol=1e-5)
+
+
+def test_thick_slices_are_means_of_strips_joined_by_lines_along_one_side():
+    """Of a ramp 0 to 7 and strips of two pixels the means are 0.5, 2.5, 4.5 and 6.5."""
+    ramp = np.broadcast_to(np.arange(8, dtype=np.float32)[:, None, None], (8, 8, 2))[None]
+    along = jnp.asarray([[False, True]])
+    got = np.asarray(thick(jnp.asarray(ramp), jnp.full((1, 2), 2.0), jnp.zeros((1, 2)), along))
+    by_hand = np.array([0.5, 1, 2, 3, 4, 5, 6, 6.5])[:, None].repeat(8, 1)
+    np.testing.assert_allclose(got[0, ..., 0], by_hand, atol=1e-6)
+    np.testing.assert_allclose(got[0, ..., 1], ramp[0, ..., 1], atol=1e-6)  # along the strips
+
+
+def test_thick_slices_of_any_width_and_beginning_are_those_of_numpy():
+    thickness = np.array([[2.5, 1.0], [3.7, 5.0]])
+    phase, across = np.array([[0.3, 0.9], [0.0, 0.8]]), np.array([[True, True], [False, True]])
+    given = (thickness, phase, across)
+    got = np.asarray(thick(jnp.asarray(IMAGES), *map(jnp.asarray, given)))
+    np.testing.assert_array_equal(got[0, ..., 1], IMAGES[0, ..., 1])  # 1: as it is
+    for k, c in ((0, 0), (1, 0), (1, 1)):
+        lines = IMAGES[k, ..., c] if across[k, c] else IMAGES[k, ..., c].T
+        place = (np.arange(lines.shape[1]) + 0.5) / thickness[k, c] + phase[k, c]
+        strips = np.unique(np.floor(place))
+        means = np.stack([lines[:, np.floor(place) == one].mean(1) for one in strips])
+        lines = np.stack([np.interp(place, strips + 0.5, values) for values in means.T])
+        expected = lines if across[k, c] else lines.T
+        np.testing.assert_allclose(got[k, ..., c], expected, atol=1e-5)

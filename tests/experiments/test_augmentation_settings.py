@@ -36,3 +36,9 @@ def test_switches_and_ranges_are_those_of_the_augmentation():
 def test_a_wrong_field_is_one_line(chosen, message):
     with pytest.raises(BratsError, match=message):
         augmentation_of("segment", chosen)
+
+
+def test_the_pretraining_has_no_labels_to_change_a_lesion_by():
+    with pytest.raises(BratsError, match=r"config\.pretrain\.augmentation\.lesion_contrast: "):
+        augmentation_of("pretrain", {"lesion_contrast": True})
+    assert augmentation_of("pretrain", {"thick_slices": True, "lesion_contrast": False})
