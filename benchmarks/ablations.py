@@ -69,6 +69,8 @@ INGREDIENTS: dict[str, tuple[str, ...]] = {
     "blur and low resolution": (f"{AUGMENT}blur=true", f"{AUGMENT}low_resolution=true"),
     "intensity by modality": (f"{AUGMENT}modality_intensity=true",),
     "bias field": (f"{AUGMENT}bias_field=true",),
+    "contrast of lesions": (f"{AUGMENT}lesion_contrast=true",),
+    "thick slices": (f"{AUGMENT}thick_slices=true",),
     "averaged over flips": ("evaluation.tta=true",),
     "Dice and focal": ("loss=dice_focal",),
     "three times the steps": ("segment.epochs=6",),
