@@ -283,8 +283,8 @@ def augment(
             of_lesion
         )
         ranges = (config.cavity_range, config.lesion_range, config.lesion_range)
-        low, high = (jnp.array([bounds[k] for bounds in ranges])[:, None] for k in (0, 1))
-        factors = low + (high - low) * drawn[:, 1:].reshape(-1, len(PARTS), channels)
+        lowest, highest = (jnp.array([bounds[k] for bounds in ranges])[:, None] for k in (0, 1))
+        factors = lowest + (highest - lowest) * drawn[:, 1:].reshape(-1, len(PARTS), channels)
         happens = drawn[:, :1, None] < config.lesion_probability
         factors = _made_once(jnp.where(happens, factors, 1.0))
         nearer = contrasted(images.astype(jnp.float32), labels, factors, jnp.asarray(background))
