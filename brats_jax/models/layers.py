@@ -38,7 +38,7 @@ def normal(key: jax.Array, shape: tuple[int, ...], variance: float) -> Float[Arr
 
     words = jax.random.key_data(key)
     if not isinstance(words, jax.core.Tracer):
-        return jnp.asarray(draw(words))
+        return _on_device(draw(words))
     return jax.pure_callback(
         draw, jax.ShapeDtypeStruct(shape, jnp.float32), words, vmap_method="sequential"
     )
@@ -58,7 +58,12 @@ def he_normal_fan_in(key: jax.Array, shape: tuple[int, ...]) -> Float[Array, "kh
 
 def _constant(value: float, channels: int) -> Float[Array, " c"]:
     # From NumPy, because `jnp.full` compiles a program for every new size.
-    return jnp.asarray(np.full(channels, value, np.float32))
+    return _on_device(np.full(channels, value, np.float32))
+
+
+def _on_device(array: np.ndarray) -> jax.Array:
+    # Without its type, JAX 0.10 compiles a program for every new shape here, too.
+    return jnp.asarray(array, array.dtype)
 
 
 class Conv(nnx.Module):
@@ -141,8 +146,12 @@ class BatchNorm(nnx.Module):
             return add_and_relu(y.astype(self.dtype), shortcut, relu)
         y, mean, var = batch_norm(x, self.scale[...], self.bias[...], shortcut, relu=relu)
         for running, batch in ((self.mean, mean), (self.var, var)):
-            running[...] = lax.stop_gradient(
-                BATCH_NORM_MOMENTUM * running[...] + (1 - BATCH_NORM_MOMENTUM) * batch
+            # Not `running[...] = `: NNX then asks for the sharding of a tracer, and for the words
+            # of its error JAX searches all that is traced so far.
+            running.set_value(
+                lax.stop_gradient(
+                    BATCH_NORM_MOMENTUM * running[...] + (1 - BATCH_NORM_MOMENTUM) * batch
+                )
             )
         return y
 

@@ -184,7 +184,8 @@ class Stage:
         state = TrainState(
             params=params,
             stats=stats,
-            opt_state=self.optimizer.init(params),
+            # In one program instead of one for every shape.
+            opt_state=jax.jit(self.optimizer.init)(params),
             step=jnp.zeros((), jnp.int32),
             loss_sum=jnp.zeros((), jnp.float32),
             bad_step=jnp.full((), -1, jnp.int32),

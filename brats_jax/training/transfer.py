@@ -135,7 +135,8 @@ def transfer_parts(
             continue
         if new.shape != old.shape:
             raise BratsError(_shape_message(path, new.shape, old.shape))
-        edited.append(jnp.array(new, old.dtype, copy=True))
+        # By NumPy, because JAX compiles a program for every shape that it copies.
+        edited.append(jnp.asarray(np.array(new), old.dtype))
     if wanted:
         path = next(iter(wanted))
         raise BratsError(f"transfer: the target has no {_dotted(path)}; {_same(path)}")
@@ -223,7 +224,9 @@ def transfer_stem(
     shared = [name for name in source_names if name in target_names]
     take = np.array([source_names.index(name) for name in shared], int)
     put = np.array([target_names.index(name) for name in shared], int)
-    return jnp.array(target, copy=True).at[:, :, put].set(source[:, :, take].astype(target.dtype))
+    stem = np.array(target)
+    stem[:, :, put] = np.asarray(source)[:, :, take]
+    return jnp.asarray(stem, stem.dtype)
 
 
 def _shape_message(path: LeafPath, source: tuple[int, ...], target: tuple[int, ...]) -> str:

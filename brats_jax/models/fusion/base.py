@@ -102,7 +102,7 @@ def by_modality(
         before = [one[...] for one in statistics]
         found.append(part(stand_ins_of_batch(images[:, m], present[:, m]), train=True))
         for one, old in zip(statistics, before, strict=True):
-            one[...] = jnp.where(present[:, m].any(), one[...], old)
+            one.set_value(jnp.where(present[:, m].any(), one[...], old))
     return found
 
 

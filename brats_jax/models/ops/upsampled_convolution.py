@@ -72,13 +72,21 @@ def _upsampled_products(
     """
 
     def add_up(terms: list[jax.Array], axis: int) -> jax.Array:
-        before, here, after = (jnp.repeat(term, 2, axis) for term in terms)
+        before, here, after = (_doubled(term, axis) for term in terms)
         return here + shift(before, 1, axis) + shift(after, -1, axis)
 
     taps = lax.split(kernel.reshape(9, *kernel.shape[2:]), (1,) * 9)
-    products = [product(x, tap[0], jnp.float32) for tap in taps]
+    products = [product(x, lax.squeeze(tap, (0,)), jnp.float32) for tap in taps]
     rows = [add_up(products[a : a + 3], 2) for a in (0, 3, 6)]
     return add_up(rows, 1).astype(x.dtype)
+
+
+def _doubled(x: jax.Array, axis: int) -> jax.Array:
+    """`jnp.repeat(x, 2, axis)`, traced in a third of its time."""
+    shape = x.shape
+    kept = [k for k in range(x.ndim + 1) if k != axis + 1]
+    pairs = lax.broadcast_in_dim(x, (*shape[: axis + 1], 2, *shape[axis + 1 :]), kept)
+    return lax.reshape(pairs, (*shape[:axis], 2 * shape[axis], *shape[axis + 1 :]))
 
 
 def upsample_nearest(x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w c"]:
