@@ -4,6 +4,7 @@
     python benchmarks/planes.py --runs=runs/axial,runs/coronal,runs/sagittal --fold=0 --tta
     python benchmarks/planes.py --runs=runs/axial,runs/coronal,runs/sagittal --cleaning
     python benchmarks/planes.py --runs=runs/all_planes --planes=all
+    python benchmarks/planes.py --runs=runs/other --planes=all --against=runs/all_planes
 
 The runs must have the same splits; of each fold that all have trained to the end, the networks of
 this fold predict its test set. With --planes a run that was trained on several planes
@@ -14,7 +15,10 @@ The first table has, for each run and for the mean of all, the 3D Dice and HD95 
 has the gain in Dice of the mean of all over each run, paired by patient, with a bootstrap interval
 over patients for the networks as trained.
 
---cleaning prints both tables once more, for labels without small components and small ET. The sizes
+--against names runs with the same splits that predict in the same planes: a third table has the
+gain in Dice of the mean of all over their mean, in the folds that both have trained.
+
+--cleaning prints all tables once more, for labels without small components and small ET. The sizes
 of a fold are those that fit the patients of all other folds best. It also prints the sizes that fit
 all patients, for `predict --min_component_mm3= --min_et_mm3=`.
 """
@@ -34,7 +38,7 @@ from brats_jax.errors import BratsError  # noqa: E402
 from brats_jax.evaluation import cleaning_fit, several_runs  # noqa: E402
 from brats_jax.evaluation.cleaning_fit import PackedVolume, Volume  # noqa: E402
 from brats_jax.evaluation.conventions import scores_of  # noqa: E402
-from brats_jax.evaluation.several_runs import FoldLabels  # noqa: E402
+from brats_jax.evaluation.several_runs import MEAN, FoldLabels  # noqa: E402
 from brats_jax.evaluation.tallies import SegmentationTally  # noqa: E402
 from brats_jax.inference.postprocess import Cleaning  # noqa: E402
 from brats_jax.reporting.statistics import paired_difference  # noqa: E402
@@ -154,50 +158,93 @@ class Page:
         for name, tally in several_runs.tally(found, tolerance_mm=1.0).items():
             self._tallies.setdefault(name, []).append(tally)
 
+    def values(self) -> dict[str, Values]:
+        """Of each run and of the mean of all."""
+        return {name: values_of(own) for name, own in self._tallies.items()}
+
     def text(self, planes: Sequence[str]) -> str:
         """As Markdown; `planes` of the runs."""
-        values = {name: values_of(own) for name, own in self._tallies.items()}
+        values = self.values()
         return f"{table(values, planes)}\n\n{gains(values)}"
+
+
+class Scored:
+    """Runs whose average is scored on the patients of some folds.
+
+    Args:
+      runs: as of the command, with commas.
+      options: of the command.
+    """
+
+    def __init__(self, runs: str, options: argparse.Namespace) -> None:
+        folders = [RunFolder(Path(name)) for name in runs.split(",")]
+        self.runs = several_runs.open_runs(folders, devices.data_mesh(), options.planes)
+        self.folds = several_runs.common_folds(self.runs)
+        self.name = runs
+        self.page, self.waiting, self.patients = Page(), Waiting(), 0
+        self._options = options
+
+    def add(self, fold: int) -> None:
+        """Predicts and scores a fold."""
+        found = several_runs.predict(self.runs, fold, tta=self._options.tta)
+        self.patients += len(found.patients)
+        self.page.add(found)
+        if self._options.cleaning:
+            self.waiting.add(fold, found)
+
+    def clean(self) -> None:
+        """Scores the cleaned labels from now on."""
+        self.page = Page()
+        for _, found in self.waiting.cleaned():
+            self.page.add(found)
+
+    def text(self, against: "Scored | None") -> str:
+        """The tables, as Markdown."""
+        lines = [self.page.text([one.plane for one in self.runs])]
+        if against:
+            found = {against.name: against.page.values()[MEAN], MEAN: self.page.values()[MEAN]}
+            lines.append(gains(found))
+        return "\n\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", required=True, help="run folders, with commas")
     parser.add_argument("--planes", default="", help="in which each run predicts: all, or names")
+    parser.add_argument("--against", help="run folders, with commas, whose mean is subtracted")
     parser.add_argument("--fold", type=int, help="one fold alone")
     parser.add_argument("--tta", action="store_true", help="average over flips as well")
     parser.add_argument("--cleaning", action="store_true", help="also with small parts removed")
     options = parser.parse_args()
     devices.use_compilation_cache("auto")
-    folders = [RunFolder(Path(name)) for name in options.runs.split(",")]
     try:
-        runs = several_runs.open_runs(folders, devices.data_mesh(), options.planes)
-        common = several_runs.common_folds(runs)
+        scored = Scored(options.runs, options)
+        against = Scored(options.against, options) if options.against else None
+        both = [scored, against] if against else [scored]
+        if len({one.runs[0].splits.digest for one in both}) > 1:
+            raise BratsError("--against: trained on other splits; a patient may be in its training")
+        common = sorted(set.intersection(*(set(one.folds) for one in both)))
+        if not common:
+            raise BratsError("--against: no complete fold in common")
         if options.fold is not None and options.fold not in common:
             raise BratsError(f"--fold={options.fold}: not trained to the end in all runs")
         wanted = common if options.fold is None else [options.fold]
         if options.cleaning and len(wanted) < 2:
             raise BratsError("--cleaning: sizes are fitted on other folds; it takes two at least")
-        page, waiting, patients = Page(), Waiting(), 0
         for fold in wanted:
-            found = several_runs.predict(runs, fold, tta=options.tta)
-            patients += len(found.patients)
-            page.add(found)
-            if options.cleaning:
-                waiting.add(fold, found)
+            for one in both:
+                one.add(fold)
     except BratsError as error:
         sys.exit(f"error: {error}")
-    planes = [one.plane for one in runs]
-    print(page.text(planes))
+    print(scored.text(against))
     if options.cleaning:
-        page = Page()
-        for _, found in waiting.cleaned():
-            page.add(found)
+        for one in both:
+            one.clean()
         print("\nCleaned, with sizes from the patients of the other folds:\n")
-        print(page.text(planes), end="\n\n")
-        for name, cleaning in waiting.sizes_of_all().items():
+        print(scored.text(against), end="\n\n")
+        for name, cleaning in scored.waiting.sizes_of_all().items():
             print(f"{name}, sizes from all patients: {cleaning.describe() or 'none'}")
-    print(f"{patients} patients; folds {', '.join(map(str, wanted))}")
+    print(f"{scored.patients} patients; folds {', '.join(map(str, wanted))}")
 
 
 if __name__ == "__main__":
