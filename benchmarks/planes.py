@@ -184,13 +184,14 @@ class Scored:
         self.page, self.waiting, self.patients = Page(), Waiting(), 0
         self._options = options
 
-    def add(self, fold: int) -> None:
-        """Predicts and scores a fold."""
+    def add(self, fold: int) -> tuple[str, ...]:
+        """Predicts and scores a fold; returns its patients."""
         found = several_runs.predict(self.runs, fold, tta=self._options.tta)
         self.patients += len(found.patients)
         self.page.add(found)
         if self._options.cleaning:
             self.waiting.add(fold, found)
+        return found.patients
 
     def clean(self) -> None:
         """Scores the cleaned labels from now on."""
@@ -223,6 +224,8 @@ def main() -> None:
         both = [scored, against] if against else [scored]
         if len({one.runs[0].splits.digest for one in both}) > 1:
             raise BratsError("--against: trained on other splits; a patient may be in its training")
+        if len({tuple(one.plane for one in each.runs) for each in both}) > 1:
+            raise BratsError("--against: predicts in other planes; give --planes=all, or names")
         common = sorted(set.intersection(*(set(one.folds) for one in both)))
         if not common:
             raise BratsError("--against: no complete fold in common")
@@ -232,8 +235,8 @@ def main() -> None:
         if options.cleaning and len(wanted) < 2:
             raise BratsError("--cleaning: sizes are fitted on other folds; it takes two at least")
         for fold in wanted:
-            for one in both:
-                one.add(fold)
+            if len({one.add(fold) for one in both}) > 1:
+                raise BratsError(f"--against: fold {fold} has other test patients")
     except BratsError as error:
         sys.exit(f"error: {error}")
     print(scored.text(against))

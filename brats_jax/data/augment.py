@@ -99,12 +99,12 @@ class Augmentation:
         from `lesion_range` for ED and ET, from `cavity_range` for NCR/NET, with its cysts.
         Needs labels.
       thick_slices: with `thick_probability` per example and 0.5 per modality, as if imaged in
-        slices across the patch, of a thickness from `thick_range` in pixels.
+        slices that the patch cuts across, of a thickness from `thick_range` in pixels.
 
     The ranges and probabilities of the five from rotation on are nnU-Net's, too (Isensee et al.
     2018, https://arxiv.org/abs/1904.08128), with its angles of volumes: in 2D it turns by any
     angle, which quarter turns and 30 degrees reach together but for a gap. All nine come before
-    the others: geometry, contrast of the lesion, bias field, appearance, thick slices.
+    the others: geometry, contrast of the lesion, bias field, appearance, slices, curve.
 
     Raises:
       BratsError: a range is not (low, high) or has meaningless values, or the probability is not

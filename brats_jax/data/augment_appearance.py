@@ -163,13 +163,13 @@ def thick(
       phase: where the first strip begins, as a share of the thickness before the first pixel.
       across: whether strips follow each other along W, or else along H.
     """
-    changed = images
+    changed, exact = images, jax.lax.Precision.HIGHEST
     for axis, along in ((1, ~across), (2, across)):
         operator = _strip_means(images.shape[axis], thickness, phase)
         if axis == 1:
-            moved = jnp.einsum("bcij,bjwc->biwc", operator, changed)
+            moved = jnp.einsum("bcij,bjwc->biwc", operator, changed, precision=exact)
         else:
-            moved = jnp.einsum("bcij,bhjc->bhic", operator, changed)
+            moved = jnp.einsum("bcij,bhjc->bhic", operator, changed, precision=exact)
         chosen = along & (thickness > 1)
         changed = jnp.where(chosen[:, None, None, :], moved, changed)
     return changed

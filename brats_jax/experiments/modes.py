@@ -1,4 +1,4 @@
-"""What a command does with an experiment. Imports no library: a wrong mode is found at once."""
+"""The modes of `main`. Imports no library, so that a wrong mode is found at once."""
 
 from brats_jax.errors import BratsError
 

@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from brats_jax.runtime.signals import stop_announcing
+from brats_jax.runtime.signals import received, stop_announcing
 from brats_jax.runtime.threads import interruptible
 
 AnyCase = TypeVar("AnyCase")
@@ -24,7 +24,7 @@ PATIENCE_S = 1.0
 
 
 class Gate:
-    """Lets a part of a step that must not be cut run to its end, and none begin once it is closed.
+    """Lets the part of a step that must not be cut finish; after `close` no such part begins.
 
     The process may end as soon as `close` returns.
     """
@@ -116,7 +116,8 @@ def run_cases(
                 yield unwritten.popleft()
         yield from unwritten
     except (KeyboardInterrupt, GeneratorExit):
-        stop_announcing()  # nothing that takes long is waited for
+        if received():
+            stop_announcing()  # nothing that takes long is waited for
         raise
     finally:
         for pool in (reading, writing):

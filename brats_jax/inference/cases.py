@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from brats_jax.data.modalities import MODALITIES, REGIONS
@@ -31,6 +32,8 @@ from brats_jax.runtime.signals import received
 from brats_jax.runtime.threads import available_cpus
 from brats_jax.viewer.case import dice_words
 
+# Beside a fast device. A processor takes longer for a case than one thread takes to read one, and
+# every case that waits takes 0.2 GB.
 _MOST_READERS = 4
 _WRITERS = 2
 
@@ -89,7 +92,7 @@ def predict_cases(
         steps.read,
         steps.predict,
         steps.write,
-        readers=min(_MOST_READERS, available_cpus()),
+        readers=1 if jax.default_backend() == "cpu" else min(_MOST_READERS, available_cpus()),
         writers=_WRITERS,
         meanwhile=lambda: steps.compile_for(todo[0]),
     )

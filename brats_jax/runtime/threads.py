@@ -1,6 +1,7 @@
 """Threads for the work on one case: NumPy, zlib and hashlib release Python's global lock."""
 
 import concurrent.futures
+import contextvars
 import os
 import threading
 from collections.abc import Callable, Iterable
@@ -12,7 +13,8 @@ Result = TypeVar("Result")
 # More threads would only wait for memory, and each needs scratch space.
 _MAX_THREADS = 8
 
-# Bytes, as much as a main thread has at least: where that has no limit, threads get 2 MiB.
+# Bytes of the stack of a thread that compiles. A main thread has 8 MiB or more, but other threads
+# may get 2 MiB only.
 _STACK = 16 * 2**20
 
 _limit = _MAX_THREADS
@@ -49,27 +51,22 @@ def interruptible(function: Callable[[], Result]) -> Result:
 
     Python calls the handler of a signal in the main thread, between two of its instructions: while
     that thread itself compiles or waits for a device, not before this has ended. After the
-    exception of a handler the function goes on until the process ends.
+    exception of a handler the function goes on until the process ends. It sees the caller's
+    `contextvars`, but not JAX's settings of a thread, such as `with jax.default_device(...)`.
     """
-    found: concurrent.futures.Future[Result] = concurrent.futures.Future()
-
-    def call() -> None:
-        try:
-            found.set_result(function())
-        except BaseException as error:
-            found.set_exception(error)
-
-    thread = threading.Thread(target=call, name="interruptible")
+    pool = concurrent.futures.ThreadPoolExecutor(1, "interruptible")
     before = threading.stack_size(_STACK)
     try:
-        thread.start()
+        future = pool.submit(contextvars.copy_context().run, function)
     finally:
         threading.stack_size(before)
     try:
-        return found.result()
+        return future.result()
     finally:
-        if found.done():
-            thread.join()
+        pool.shutdown(wait=future.done())
+        # The future holds the error, whose traceback holds this frame: without a circle, the data
+        # of a failed case are freed at once.
+        del future
 
 
 def split_range(length: int, parts: int = 2 * _MAX_THREADS) -> list[slice]:

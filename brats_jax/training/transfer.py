@@ -107,8 +107,8 @@ def transfer_parts(
       parts: one of `TRANSFER_PARTS`, see `is_in_part`.
 
     Returns:
-      A new pytree like `target`. Copied leaves have their own memory: `source` and the result
-      may both be donated.
+      A new pytree like `target`. Copied leaves have their own memory, on the default device:
+      `source` and the result may both be donated.
 
     Raises:
       BratsError: an unknown or repeated modality; a number of modalities other than the stem's

@@ -1,10 +1,15 @@
+import contextvars
 import ctypes
+import functools
+import gc
 import os
 import signal
 import sys
 import threading
 import time
+import weakref
 
+import numpy as np
 import pytest
 
 from brats_jax.runtime import threads
@@ -57,7 +62,27 @@ def test_an_interruptible_call_returns_and_raises_like_the_function():
         threads.interruptible(lambda: 1 // 0)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="of zeros is a mutex on Linux alone")
+def test_an_interruptible_call_that_fails_leaves_nothing_in_memory():
+    """Without the collector of circles, which runs seldom."""
+    data = np.zeros(3)
+    left = weakref.ref(data)
+    gc.disable()
+    try:
+        with pytest.raises(ZeroDivisionError):
+            threads.interruptible(functools.partial(lambda array: 1 // 0, data))
+        del data
+        assert left() is None
+    finally:
+        gc.enable()
+
+
+def test_an_interruptible_call_sees_the_variables_of_its_context():
+    variable = contextvars.ContextVar("variable", default=0)
+    variable.set(3)
+    assert threads.interruptible(variable.get) == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="zeros are a valid mutex on Linux only")
 def test_a_signal_ends_the_wait_for_native_code_at_once():
     """The call waits in a lock of C, as for a compilation, which ends after five seconds."""
     libc, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(256)
