@@ -15,8 +15,8 @@ The first table has, for each run and for the mean of all, the 3D Dice and HD95 
 has the gain in Dice of the mean of all over each run, paired by patient, with a bootstrap interval
 over patients for the networks as trained.
 
---against names runs with the same splits that predict in the same planes: a third table has the
-gain in Dice of the mean of all over their mean, in the folds that both have trained.
+--against names runs with the same splits that predict in the same planes, for the folds that both
+have trained: the first table has their mean as well, and a third one the gain in Dice over it.
 
 --cleaning prints all tables once more, for labels without small components and small ET. The sizes
 of a fold are those that fit the patients of all other folds best. It also prints the sizes that fit
@@ -68,10 +68,10 @@ def values_of(tallies: Sequence[SegmentationTally]) -> Values:
 
 
 def table(found: Mapping[str, Values], planes: Sequence[str]) -> str:
-    """The scores of each run and of the mean of all, over the patients, as Markdown."""
+    """The scores of each run and each mean of runs, over the patients, as Markdown."""
     heads = [f"{title} {region}" for title, *_ in COLUMNS for region in REGIONS]
     lines = [f"| run | plane | {' | '.join(heads)} |", "|---" * (len(heads) + 2) + "|"]
-    for (name, values), plane in zip(found.items(), (*planes, "all"), strict=True):
+    for (name, values), plane in zip(found.items(), planes, strict=True):
         cells = [
             f"{over(values[metric, region]):.{digits}f}"
             for _, metric, over, digits in COLUMNS
@@ -148,7 +148,7 @@ def voxel_sizes(found: FoldLabels) -> Iterator[tuple[float, float, float]]:
 
 
 class Page:
-    """Both tables of the labels that were added."""
+    """The scores of the labels that were added."""
 
     def __init__(self) -> None:
         self._tallies: dict[str, list[SegmentationTally]] = {}
@@ -161,11 +161,6 @@ class Page:
     def values(self) -> dict[str, Values]:
         """Of each run and of the mean of all."""
         return {name: values_of(own) for name, own in self._tallies.items()}
-
-    def text(self, planes: Sequence[str]) -> str:
-        """As Markdown; `planes` of the runs."""
-        values = self.values()
-        return f"{table(values, planes)}\n\n{gains(values)}"
 
 
 class Scored:
@@ -201,11 +196,12 @@ class Scored:
 
     def text(self, against: "Scored | None") -> str:
         """The tables, as Markdown."""
-        lines = [self.page.text([one.plane for one in self.runs])]
-        if against:
-            found = {against.name: against.page.values()[MEAN], MEAN: self.page.values()[MEAN]}
-            lines.append(gains(found))
-        return "\n\n".join(lines)
+        values, planes = self.page.values(), [one.plane for one in self.runs] + ["all"]
+        if against is None:
+            return f"{table(values, planes)}\n\n{gains(values)}"
+        other = {f"{MEAN}, {against.name}": against.page.values()[MEAN]}
+        first = table({**values, **other}, [*planes, "all"])
+        return f"{first}\n\n{gains(values)}\n\n{gains({**other, MEAN: values[MEAN]})}"
 
 
 def main() -> None:
@@ -235,7 +231,8 @@ def main() -> None:
         if options.cleaning and len(wanted) < 2:
             raise BratsError("--cleaning: sizes are fitted on other folds; it takes two at least")
         for fold in wanted:
-            if len({one.add(fold) for one in both}) > 1:
+            patients = [one.add(fold) for one in both]
+            if patients.count(patients[0]) < len(patients):
                 raise BratsError(f"--against: fold {fold} has other test patients")
     except BratsError as error:
         sys.exit(f"error: {error}")

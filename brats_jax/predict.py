@@ -116,8 +116,8 @@ def _main() -> int:
         )
     # Imported here, so that a misspelt flag is reported at once.
     from brats_jax.inference.early_checks import refuse_unfit
-    from brats_jax.inference.inputs import named_files
-    from brats_jax.inference.read_ahead import ReadAhead, find_cases
+    from brats_jax.inference.inputs import cases_of
+    from brats_jax.inference.read_ahead import ReadAhead
     from brats_jax.runtime.allocator import keep_freed_memory
     from brats_jax.runtime.console import print_line
     from brats_jax.runtime.files import check_folder
@@ -125,7 +125,8 @@ def _main() -> int:
     keep_freed_memory()
     output = Path(_OUTPUT.value)
     check_folder(output, "--output")
-    cases = find_cases(Path(_INPUT.value)) if _INPUT.value is not None else [named_files(files)]
+    source = files if _INPUT.value is None else _INPUT.value
+    cases = cases_of(source)
     checked = refuse_unfit(
         cases, _CHECKPOINT.value, _TASK.value, output, reading,
         resampled=_RESAMPLE.value, leave_out=_LEAVE_OUT.value,
@@ -145,7 +146,7 @@ def _main() -> int:
     devices.use_compilation_cache("auto")
     outcome = predict(
         _CHECKPOINT.value,
-        _INPUT.value or files,
+        source,
         output,
         OutputOptions(
             et_label=int(_ET_LABEL.value),
@@ -159,6 +160,7 @@ def _main() -> int:
         labels=_LABELS.value,
         reading=reading,
         task=_TASK.value,
+        cases=cases,
         ahead=ahead,
         outcome=checked,
         tta=_TTA.value,

@@ -218,8 +218,8 @@ def augment(
     Args:
       images: float[B, H, W, C], z-scored input channels.
       targets: float[B, H, W, T], images to predict, or None; spatial operations only.
-      labels: int[B, H, W] or None; they follow the spatial operations, and tell `lesion_contrast`
-        where the lesion is.
+      labels: int[B, H, W] or None. The spatial operations move them; `lesion_contrast` takes the
+        parts of the lesion from them.
       seeds: uint32[B], one for each example.
       config: the operations; static: each distinct one is compiled once.
       background, target_background: of the slices; needed if the configuration says so
@@ -255,8 +255,7 @@ def augment(
     later = jnp.zeros((0, 0))
     if config.interpolates or config.changes_appearance:
         count = NUMBERS + _OF_EXAMPLE + _OF_CHANNEL * channels
-        of_later = jax.vmap(lambda key: jax.random.fold_in(key, _LATER_KEY))(keys)
-        later = jax.vmap(lambda key: jax.random.uniform(key, (count,)))(of_later)
+        later = _uniform(keys, _LATER_KEY, (count,))
     if config.interpolates:
         if background is None or (targets is not None and target_background is None):
             raise BratsError("rotation and scaling of patches need the background of their slices")
@@ -278,10 +277,7 @@ def augment(
     if config.lesion_contrast:
         if labels is None or background is None:
             raise BratsError("lesion_contrast needs labels, and the background of the slices")
-        of_lesion = jax.vmap(lambda key: jax.random.fold_in(key, _LESION_KEY))(keys)
-        drawn = jax.vmap(lambda key: jax.random.uniform(key, (1 + len(PARTS) * channels,)))(
-            of_lesion
-        )
+        drawn = _uniform(keys, _LESION_KEY, (1 + len(PARTS) * channels,))
         ranges = (config.cavity_range, config.lesion_range, config.lesion_range)
         lowest, highest = (jnp.array([bounds[k] for bounds in ranges])[:, None] for k in (0, 1))
         factors = lowest + (highest - lowest) * drawn[:, 1:].reshape(-1, len(PARTS), channels)
@@ -292,10 +288,7 @@ def augment(
     if config.bias_field:
         if background is None:
             raise BratsError("a bias field of patches needs the background of their slices")
-        of_bias = jax.vmap(lambda key: jax.random.fold_in(key, _BIAS_KEY))(keys)
-        drawn = jax.vmap(lambda key: jax.random.uniform(key, (1 + SHADING_TERMS, channels)))(
-            of_bias
-        )
+        drawn = _uniform(keys, _BIAS_KEY, (1 + SHADING_TERMS, channels))
         low, high = config.bias_range
         happens = drawn[:, :1] < config.bias_probability
         coefficients = jnp.where(happens, low + (high - low) * drawn[:, 1:], 0.0)
@@ -308,19 +301,16 @@ def augment(
         changed = _appearance(images.astype(jnp.float32), of_example, of_channel, config, slices)
         images = changed.astype(images.dtype)
     if config.thick_slices:
-        of_thick = jax.vmap(lambda key: jax.random.fold_in(key, _THICK_KEY))(keys)
-        drawn = jax.vmap(lambda key: jax.random.uniform(key, (1 + 4 * channels,)))(of_thick)
+        drawn = _uniform(keys, _THICK_KEY, (1 + 4 * channels,))
         chosen, side, amount, phase = jnp.moveaxis(drawn[:, 1:].reshape(-1, 4, channels), 1, 0)
         low, high = config.thick_range
         happens = (drawn[:, :1] < config.thick_probability) & (chosen < _PER_MODALITY)
         given = jnp.where(happens, low + (high - low) * amount, 1.0), phase, side
         thickness, phase, side = (jnp.tile(one, (1, slices)) for one in given)
-        images = thick(images.astype(jnp.float32), thickness, phase, side < 0.5).astype(
-            images.dtype
-        )
+        strips = thick(images.astype(jnp.float32), thickness, phase, side < 0.5)
+        images = strips.astype(images.dtype)
     if config.modality_curve:
-        of_curve = jax.vmap(lambda key: jax.random.fold_in(key, _CURVE_KEY))(keys)
-        drawn = jax.vmap(lambda key: jax.random.uniform(key, (2, channels)))(of_curve)
+        drawn = _uniform(keys, _CURVE_KEY, (2, channels))
         low, high = np.log(config.curve_range)
         power = jnp.exp(low + (high - low) * drawn[:, 1])
         power = _made_once(jnp.where(drawn[:, 0] < config.curve_probability, power, 1.0)[:, None])
@@ -340,6 +330,15 @@ def _example_key(seed: UInt32[Array, ""]) -> Key[Array, ""]:
     # Named, because the user may have set the default to "rbg", with which the numbers of an
     # example depend on its batch under vmap.
     return jax.random.key(seed, impl="threefry2x32")
+
+
+def _uniform(keys: Key[Array, " b"], purpose: int, shape: tuple[int, ...]) -> Float[Array, "b ..."]:
+    """Numbers from 0 to 1 of each example for one purpose, one of the `_*_KEY`."""
+
+    def of_example(key: Key[Array, ""]) -> Float[Array, "..."]:
+        return jax.random.uniform(jax.random.fold_in(key, purpose), shape)
+
+    return jax.vmap(of_example)(keys)
 
 
 def _made_once(values: Float[Array, "b k d"]) -> Float[Array, "b k d"]:

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 from jaxtyping import Float, Integer
 
 from brats_jax.data.augment_appearance import blurred, is_air
+from brats_jax.data.modalities import CLASSES
 
 Images = Float[jax.Array, "b h w c"]
 
-PARTS = (1, 2, 3)  # the labels NCR/NET, ED and ET
+PARTS = tuple(CLASSES.index(name) for name in ("NCR/NET", "ED", "ET"))
 _SOFT = 1.0  # standard deviation in pixels of the blur of a part's border
 
 
@@ -22,7 +23,7 @@ def contrasted(
     factors: Float[jax.Array, "b r m"],
     background: Float[jax.Array, "b c"],
 ) -> Images:
-    """The mean of each part of the lesion at another distance from that of the brain.
+    """Moves the mean of each part of the lesion nearer to that of the brain, or away from it.
 
         x' = x + sum_r w_r (f_r - 1) (mean of x in r - mean of x in the brain without lesion)
 
@@ -45,7 +46,7 @@ def contrasted(
     count = healthy.sum(axis=(1, 2))
     of_brain = (own * healthy).sum(axis=(1, 2)) / jnp.maximum(count, 1)
     size = parts.sum(axis=(1, 2))
-    # At the highest precision, as everywhere where a sum decides an amount.
+    # At the highest precision: accelerators round the factors of products otherwise.
     inside = jnp.einsum("bhwr,bhwm->brm", parts, own, precision=jax.lax.Precision.HIGHEST)
     distance = inside / jnp.maximum(size, 1)[..., None] - of_brain[:, None]
     there = (size > 0)[..., None] & (count > 0)[:, None]

@@ -112,7 +112,7 @@ class FoldEvaluation:
         return evaluated
 
     def _evaluate_subsets(self, *, again: bool) -> None:
-        from brats_jax.evaluation.subsets import SubsetsOfFold
+        from brats_jax.evaluation.subsets import SubsetsOfFold  # here, because it imports SciPy
 
         evaluation = read_document(self.folder.evaluation_json, Evaluation)
         SubsetsOfFold(

@@ -21,7 +21,7 @@ from brats_jax.inference.case_pipeline import Gate, run_cases
 from brats_jax.inference.ensemble import SliceLabels
 from brats_jax.inference.missing import MissingInputs, required_inputs, with_notes
 from brats_jax.inference.model import Model
-from brats_jax.inference.outcome import Outcome as Outcome
+from brats_jax.inference.outcome import Outcome
 from brats_jax.inference.output_names import PREDICTED_NAMES, OutputOptions
 from brats_jax.inference.read_ahead import ReadAhead, Reading
 from brats_jax.inference.read_ahead import find_cases as find_cases
@@ -32,8 +32,8 @@ from brats_jax.runtime.signals import received
 from brats_jax.runtime.threads import available_cpus
 from brats_jax.viewer.case import dice_words
 
-# Beside a fast device. A processor takes longer for a case than one thread takes to read one, and
-# every case that waits takes 0.2 GB.
+# With an accelerator. A CPU predicts a case more slowly than one thread reads one, and each case
+# that waits takes 0.2 GB.
 _MOST_READERS = 4
 _WRITERS = 2
 

@@ -19,6 +19,7 @@ from brats_jax.data.sources.base import folder_files
 from brats_jax.data.sources.dataset_folder import cases_to_predict
 from brats_jax.errors import BratsError
 from brats_jax.inference.output_file import OutputFile
+from brats_jax.inference.read_ahead import find_cases
 from brats_jax.runtime.text import plural
 
 if TYPE_CHECKING:
@@ -161,6 +162,11 @@ def parse_images(
         check_case_size(unread, max_case_gb)
     volumes = {name: _of_image(name, value) for name, value in named.items()}
     return CaseInput("image", volumes, np.dtype(np.uint8), None)
+
+
+def cases_of(source: str | Mapping[str, str | Path]) -> list[CaseFiles]:
+    """The cases of a folder, or the one of files by modality; errors of both functions."""
+    return find_cases(Path(source)) if isinstance(source, str) else [named_files(source)]
 
 
 def named_files(paths: Mapping[str, str | Path]) -> CaseFiles:

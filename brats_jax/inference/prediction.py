@@ -8,6 +8,7 @@ from typing import Any
 from brats_jax.about import RESEARCH_USE_ONLY
 from brats_jax.data.folds import fold_titles
 from brats_jax.data.modalities import MODALITIES, display_list
+from brats_jax.data.scans.case_files import CaseFiles
 from brats_jax.data.scans.labels import scheme_named
 from brats_jax.data.scans.options import ReadOptions
 from brats_jax.errors import BratsError
@@ -36,6 +37,7 @@ def predict(
     labels: str = "",
     reading: ReadOptions = ReadOptions(),  # noqa: B008, immutable
     task: str = "segment",
+    cases: Sequence[CaseFiles] | None = None,
     ahead: ReadAhead | None = None,
     outcome: Outcome | None = None,
     **model_options: Any,
@@ -52,6 +54,7 @@ def predict(
       labels: label scheme of true labels beside the images; '' for that of their names.
       reading: how the files of the cases are read.
       task: 'segment' or 'reconstruct'.
+      cases: of `source`, where they are known; None: searches them.
       ahead: reads the first case since the start of the command.
       outcome: of `early_checks.refuse_unfit`; None: nothing was checked.
       model_options: see `brats_jax.inference.load`.
@@ -61,10 +64,8 @@ def predict(
     """
     scheme_named(labels)
     check_folder(output, "--output")  # before the long part
-    if isinstance(source, str):
-        cases = case_list.find_cases(Path(source))
-    else:
-        cases = [inputs.named_files(dict(source))]
+    if cases is None:
+        cases = inputs.cases_of(source)
     model = threads.interruptible(functools.partial(load, checkpoint, task=task, **model_options))
     if not isinstance(source, str):
         _, remedy = required_inputs(model, model.missing_inputs(source), source)

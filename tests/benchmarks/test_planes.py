@@ -1,6 +1,9 @@
 """The table of runs of several planes: means over patients, and paired gains of their average."""
 
+from types import SimpleNamespace
+
 import numpy as np
+import pytest
 
 from benchmarks import planes
 from brats_jax.evaluation.several_runs import MEAN, FoldLabels
@@ -19,7 +22,7 @@ def values(shift):
 
 def test_the_table_has_means_over_patients_and_the_gains_are_paired():
     found = {"a": values(0.0), "b": values(np.array([0.1, 0.0, 0.05])), "mean": values(0.1)}
-    lines = planes.table(found, ["axial", "coronal"]).splitlines()
+    lines = planes.table(found, ["axial", "coronal", "all"]).splitlines()
     assert lines[2] == "| a | axial | 0.600 | 0.600 | 0.600 |" + " 10.0 |" * 6
     assert lines[4].startswith("| mean | all | 0.700 |")
     gains = planes.gains(found).splitlines()
@@ -55,3 +58,34 @@ def test_a_fold_is_cleaned_with_the_sizes_of_the_others():
     assert not (found[0].predicted["run"][0] == 3).any() and (before == 3).sum() == 2
     assert sizes == {"run": Cleaning(100.0, 50.0), MEAN: Cleaning()}
     np.testing.assert_array_equal(found[0].predicted[MEAN][0], truth)
+
+
+@pytest.fixture
+def two_models(monkeypatch):
+    """Runs `a` and `b` of one plane each, of two folds; the labels of `b` have a speck more."""
+
+    def run_of(folders, mesh, named):
+        (name,) = (folder.path.name for folder in folders)
+        return [SimpleNamespace(name=name, plane=named, splits=SimpleNamespace(digest="x"))]
+
+    def predict(runs, number, *, tta):
+        found = fold(0 if runs[0].name == "a" else 9)
+        truth, found = found.truths, found.predicted["run"]
+        return FoldLabels((f"P{number}",), ((1.0, 2.0, 5.0),), truth, {"run": found, MEAN: found})
+
+    monkeypatch.setattr(planes.several_runs, "open_runs", run_of)
+    monkeypatch.setattr(planes.several_runs, "common_folds", lambda runs: [0, 1])
+    monkeypatch.setattr(planes.several_runs, "predict", predict)
+    monkeypatch.setattr(planes.devices, "use_compilation_cache", lambda asked: None)
+
+
+def test_the_mean_of_other_runs_is_beside_that_of_the_runs(two_models, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["planes.py", "--runs=a", "--against=b", "--planes=axial"])
+    planes.main()
+    lines = capsys.readouterr().out.splitlines()
+    # A cube of 64 voxels: found whole, and with nine voxels besides.
+    assert lines[3].startswith("| mean of all | all | 1.000 |")
+    assert lines[4].startswith(f"| mean of all, b | all | {2 * 64 / (64 + 73):.3f} |")
+    gain = 1 - 2 * 64 / (64 + 73)
+    assert lines[-2].startswith(f"| mean of all, b | {gain:+.3f} ({gain:+.3f} to {gain:+.3f}) |")
+    assert lines[-1] == "2 patients; folds 0, 1"
