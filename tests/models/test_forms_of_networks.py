@@ -38,17 +38,22 @@ def cosine(a, b):
     return float(a @ b / np.sqrt((a @ a) * (b @ b)))
 
 
-@pytest.mark.parametrize("task", [Segmentation(width=4), Pretraining(width=4)])
-def test_a_network_is_the_same_in_the_forms_of_every_platform(task, monkeypatch):
+@pytest.mark.parametrize("kind", [Segmentation, Pretraining])
+def test_a_network_is_the_same_in_the_forms_of_every_platform(kind, monkeypatch):
     """In float32 to rounding; in bfloat16, to whose rounding new networks are sensitive, in
-    direction."""
+    direction.
+
+    With ReLU in the decoder, rounding decides which side of 0 a few values are on, and gradients
+    differ by 0.002 of the largest one. A slope near 1 leaves the rounding alone.
+    """
+    task = kind(width=4, slope=0.9)
     y, gradients = output_and_gradients(task, jnp.float32)
     with forms.traced_for("gpu"):
         of_gpu = output_and_gradients(task, jnp.float32)
         half_y, half_gradients = output_and_gradients(task, jnp.bfloat16)
     monkeypatch.setenv(forms.VARIABLE, "1")
     for same_y, same_gradients in (of_gpu, output_and_gradients(task, jnp.float32)):
-        np.testing.assert_allclose(same_y, y, atol=1e-4 * np.abs(y).max())
-        np.testing.assert_allclose(same_gradients, gradients, atol=2e-3 * np.abs(gradients).max())
+        np.testing.assert_allclose(same_y, y, atol=1e-5 * np.abs(y).max())
+        np.testing.assert_allclose(same_gradients, gradients, atol=5e-5 * np.abs(gradients).max())
     assert 0.99 < cosine(half_y, y) < 0.99999  # and they were rounded
     assert cosine(half_gradients, gradients) > 0.6
