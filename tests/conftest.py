@@ -5,6 +5,7 @@ import gc
 import importlib.util
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,9 @@ os.environ.setdefault(
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Everything is kept in the folder of compiled programs (see below), even what takes no time.
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+# Modules are compiled once, even where the shell forbids to keep them: tests start some hundred
+# processes, and each would compile the package again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # No test reports to a tracker of the person who runs it.
 os.environ.pop("WANDB_PROJECT", None)
 os.environ.pop("MLFLOW_TRACKING_URI", None)
@@ -37,6 +41,8 @@ from brats_jax.data.store.prepare import prepare
 from brats_jax.data.store.reader import Store
 from brats_jax.models import resnet
 from brats_jax.runs.folder import GridFolder, RunFolder
+
+sys.dont_write_bytecode = False  # of this process, as above of those that it starts
 
 # Files that take half a minute or more, longest first, so that no worker is left alone with one
 # at the end. launch/test.sh keeps xdist from sorting files by their number of tests.
@@ -176,6 +182,12 @@ def mixed_store(once) -> Store:
     import unlabelled_examples
 
     return Store.open(once("mixed_store", unlabelled_examples.make_store))
+
+
+@pytest.fixture
+def empty_figures(monkeypatch) -> None:
+    """Figures are saved without content: drawing takes most of the time of a report."""
+    monkeypatch.setattr("matplotlib.figure.Figure.draw", lambda *_: None)
 
 
 @pytest.fixture

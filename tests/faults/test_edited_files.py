@@ -179,6 +179,7 @@ class TestOfARun:
         assert told.startswith(f"{fold.ledger_json}: it has changed since it was written")
         assert "so that an edit of" in told and fold.slices_csv("segment").read_bytes() == b"1\n"
 
+    @pytest.mark.usefixtures("empty_figures")
     def test_an_edited_list_of_a_reports_files_is_named(self, tmp_path, capsys):
         run = write_run(tmp_path / "run", folds=(0,))
         write_report(run)

@@ -15,6 +15,8 @@ from brats_jax.runs.folder import RunFolder
 from brats_jax.runtime.document import read_document
 from brats_jax.runtime.files import write_json
 
+pytestmark = pytest.mark.usefixtures("empty_figures")
+
 ET = list(SCORED).index("ET")
 
 

@@ -73,6 +73,7 @@ def test_a_link_is_a_foreign_file_of_a_folder(tmp_path, link):
         OwnFiles(path.parent, path, {}).begin({})
 
 
+@pytest.mark.usefixtures("empty_figures")
 def test_a_report_keeps_links(tmp_path, capsys):
     run = write_run(tmp_path / "run", folds=(0,))
     (tmp_path / "elsewhere").mkdir()

@@ -196,6 +196,7 @@ def test_a_table_of_the_users_with_the_name_of_the_summary_is_kept(tmp_path, cap
     assert f"{run.summary_csv} was not written by this program" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("empty_figures")
 def test_a_report_keeps_what_it_did_not_write(tmp_path, capsys):
     run = write_run(tmp_path / "run", folds=(0,))
     write_report(run)
@@ -220,6 +221,7 @@ def test_a_report_keeps_what_it_did_not_write(tmp_path, capsys):
     }
 
 
+@pytest.mark.usefixtures("empty_figures")
 def test_a_report_of_an_earlier_version_is_replaced_but_for_later_edits(tmp_path, capsys):
     """It removed all files of its endings and wrote the page last: later ones are not its own."""
     run = write_run(tmp_path / "run", folds=(0,))

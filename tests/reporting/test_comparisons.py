@@ -9,6 +9,8 @@ from report_pages import read, secondary, table, write_both
 
 from brats_jax.runtime.files import write_json
 
+pytestmark = pytest.mark.usefixtures("empty_figures")
+
 
 def test_a_split_by_slice_is_named_in_every_caption(tmp_path):
     parsed, words = read(write_both(tmp_path, split_by="slice"))

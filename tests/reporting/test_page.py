@@ -57,6 +57,7 @@ def test_the_page_of_a_single_run_names_missing_results(tmp_path, ssl):
     assert "no comparison" in words.lower() or "missing" in words.lower()
 
 
+@pytest.mark.usefixtures("empty_figures")
 def test_the_terminal_is_told_what_is_not_evaluated(tmp_path, capsys):
     one, two = (write_run(tmp_path / name, ssl=False, wanted=(0, 1)) for name in "ab")
     (one / "fold_0" / "evaluation.json").unlink()
@@ -69,6 +70,7 @@ def test_the_terminal_is_told_what_is_not_evaluated(tmp_path, capsys):
     assert first == "note: nothing is evaluated yet: the tables have the paper's numbers alone"
 
 
+@pytest.mark.usefixtures("empty_figures")
 def test_a_grid_with_a_failed_cell_names_it_and_compares_the_rest(tmp_path):
     axes = Axes(losses=("dice_ce", "focal"), percents=(10, 100), folds=(0,))
     grid = GridFolder(tmp_path)
