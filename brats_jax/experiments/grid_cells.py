@@ -30,7 +30,6 @@ from brats_jax.runs.settings import TRANSFER_PARTS, Settings
 from brats_jax.runtime import locks
 from brats_jax.runtime.console import print_line
 from brats_jax.runtime.flag_types import LARGEST_SEED, is_whole_number
-from brats_jax.tasks.pretraining import DEFAULT_DECODER, DEFAULT_PRETEXT
 
 # Settings that differ between the cells, and the flags with their values.
 AXES = {
@@ -241,7 +240,7 @@ def _transfer(text: str, shared: Settings | None) -> str:
 
 
 def _pretext(text: str, shared: Settings | None) -> str:
-    """A pretext in the form of `Axes`; '' where it is that of the settings."""
+    """A pretext in the form of `Axes`; '' where task and decoder are those of the settings."""
     task, plus, decoder = text.partition("+")
     if task not in PRETEXTS or (plus and decoder not in DECODERS):
         raise BratsError(
@@ -250,9 +249,9 @@ def _pretext(text: str, shared: Settings | None) -> str:
         )
     if shared is None:
         return text
-    if decoder == DEFAULT_DECODER:
+    if decoder == shared.pretrain.decoder:
         decoder = ""
-    if task == DEFAULT_PRETEXT and not decoder:
+    if task == shared.pretrain.task and not decoder:
         return ""
     return f"{task}+{decoder}" if decoder else task
 

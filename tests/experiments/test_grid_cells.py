@@ -12,6 +12,7 @@ from brats_jax.experiments.grid_cells import (
     flags_of,
     parse_axes,
     parse_shard,
+    settings_of,
 )
 from brats_jax.runs.axes import AS_SET, Axes
 from brats_jax.runs.documents import GridConfig
@@ -197,6 +198,37 @@ def test_a_value_of_an_axis_that_the_settings_have_is_the_cell_without_the_axis(
     assert {*enumerate_cells([before])} < {*enumerate_cells([after])}
     same = parse_axes(*plain, transfers=["stem"], unlabelled_fractions=["50%"], shared=shared)
     assert same == before
+
+
+@pytest.mark.parametrize(
+    ("task", "decoder", "asked", "expected"),
+    [
+        (
+            "cross_modality",
+            "transposed",
+            "cross_modality,masked,masked+unet",
+            ",masked,masked+unet",
+        ),
+        ("masked", "transposed", "cross_modality,masked", "cross_modality,"),
+        ("cross_modality", "unet", "cross_modality+unet,masked+unet", ",masked"),
+        ("cross_modality", "unet", "cross_modality+transposed", "cross_modality+transposed"),
+    ],
+)
+def test_every_pretext_of_an_axis_is_trained_whatever_the_settings_are(
+    task, decoder, asked, expected
+):
+    shared = config(**{"pretrain.task": task, "pretrain.decoder": decoder})
+    plain = (["focal"], ["true"], ["1"], ["0"], (0,))
+    found = parse_axes(*plain, pretexts=asked.split(","), shared=shared)
+    assert found.pretexts == tuple(expected.split(","))
+    trained = []
+    for cell in enumerate_cells([found]):
+        own = settings_of(cell)
+        names = ("pretrain.task", "pretrain.decoder")
+        if cell.stage == "pretrain":
+            trained.append([own.get(name, shared.value(name)) for name in names])
+    wanted = [text.partition("+")[::2] for text in asked.split(",")]
+    assert trained == [[task, named or decoder] for task, named in wanted]
 
 
 @pytest.mark.parametrize(
