@@ -144,7 +144,15 @@ def error_line(log: Path, start: int, status: int) -> str:
         file.seek(start)
         lines = [x.strip() for x in file.read().decode(errors="replace").splitlines() if x.strip()]
     if status < 0:
-        killed = f"killed by {signal.Signals(-status).name}"
+        killed = f"killed by {_signal_name(-status)}"
         return f"{killed}, perhaps for want of memory" if -status == signal.SIGKILL else killed
     errors = [line for line in lines if line.startswith("error: ")]
     return (errors or lines or [f"status {status}"])[-1].removeprefix("error: ")
+
+
+def _signal_name(number: int) -> str:
+    """'SIGTERM'; 'signal 40' for a real-time signal, which Python does not name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -20,6 +20,7 @@ from brats_jax.runtime.signals import StopRequests
         ("", 3, "status 3"),
         ("error: no luck\n", -signal.SIGTERM, "killed by SIGTERM"),
         ("", -signal.SIGKILL, "killed by SIGKILL, perhaps for want of memory"),
+        ("", -40, "killed by signal 40"),  # a real-time signal, which has no name
     ],
 )
 def test_the_error_of_an_attempt_is_its_last_error_line_or_its_signal(
