@@ -211,7 +211,7 @@ class Measurement:
             training = read_document(stage.training_json, StageTraining)
             batch = read_json(self.run_folder.config_json, REMEDY)["config"]["train"]["batch_size"]
             rates = [r["patches_per_second"] for r in read_metrics(stage.metrics_jsonl)
-                     if r["event"] == "train"]  # fmt: skip
+                     if "patches_per_second" in r]  # fmt: skip
             steps = sum(training.steps_per_epoch * batch / rate for rate in rates)
             # The seconds of a continued training are those of its last process.
             whole += max(result.seconds, steps)

@@ -336,6 +336,8 @@ class Stage:
         train_loss = float(self.state.loss_sum) / self.steps_per_epoch
         start, first = self.epoch_start
         rate = (self.step - first) * self.options.batch_size / (time.monotonic() - start)
+        # A stop during validation leaves only the validation to do: no patch was trained here.
+        speed = {"patches_per_second": round(rate, 2)} if rate else {}
         network = self.state.network
         values = self.validation.run(network["params"], network["stats"], self._stop_if_asked)
         loss, value = values["loss"], values[self.task.metric]
@@ -346,15 +348,15 @@ class Stage:
             {
                 "loss": train_loss,
                 "learning_rate": float(self.schedule(self.step - 1)),
-                "patches_per_second": round(rate, 2),
+                **speed,
             },
         )
         self.log.write("validation", self.step, epoch, values)
         self.log.epoch(
             self.step,
             f"epoch {epoch}/{self.options.epochs}  loss {train_loss:.4f}  "
-            f"validation loss {loss:.4f}  {self.task.metric} {value:.4f}  "
-            f"{rate:.0f} patches/s",
+            f"validation loss {loss:.4f}  {self.task.metric} {value:.4f}"
+            + (f"  {rate:.0f} patches/s" if speed else ""),
         )
         if not np.isfinite([loss, value]).all():
             distributed.broadcast_from_main(lambda: self._refuse_validation(loss, value))

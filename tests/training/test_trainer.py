@@ -26,6 +26,7 @@ from brats_jax.errors import BratsError
 from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.runs import checkpoints
 from brats_jax.runs.documents import TrainingFacts
+from brats_jax.runs.metrics_jsonl import read_metrics
 from brats_jax.runtime.signals import Interrupted
 from brats_jax.tasks import Pretraining, Segmentation
 from brats_jax.training import trainer
@@ -254,6 +255,17 @@ def test_a_signal_during_the_last_save_stops_after_it_and_loses_nothing(
     assert int(final_state(stage).step) == 14
     assert stage.run().steps == 14
     assert_same_outcome(stage, undisturbed)
+
+
+def test_an_epoch_whose_validation_alone_is_repeated_has_no_rate(make_stage, small_store):
+    """The process that repeats the validation has trained no patch of this epoch."""
+    with pytest.raises(Interrupted):
+        make_stage(epochs=1, store=disturbed(small_store, sigterm, patches=False)).run()
+    stage = make_stage(epochs=1)
+    assert checkpoints.read_meta(stage.folder.last).validated_step == 0
+    stage.run()
+    (record,) = [r for r in read_metrics(stage.folder.metrics_jsonl) if r["event"] == "train"]
+    assert record["step"] == 7 and "patches_per_second" not in record
 
 
 def test_training_continues_while_a_checkpoint_is_written(make_stage, monkeypatch):
