@@ -126,7 +126,8 @@ class Tracker:
             late = " did not answer in time"
             process.kill()
             process.wait()
-        self._listener.join(1.0)
+        if self._listener.is_alive():  # on a busy machine it may not have started yet
+            self._listener.join(1.0)
         if lost := self._offered - self._delivered:
             kept = f"{lost} of {self._offered} records did not reach it; metrics.jsonl has them all"
         elif late:

@@ -14,7 +14,8 @@ from brats_jax.runs.settings import Settings
 from brats_jax.runtime.signals import Interrupted
 from brats_jax.training import tracker_process, tracking
 from brats_jax.training.metrics_log import MetricsLog
-from brats_jax.training.tracking import StageTracking, Tracking
+from brats_jax.training.tracker_adapters import Start
+from brats_jax.training.tracking import StageTracking, Tracker, Tracking
 from configs import base
 
 WANDB = """
@@ -132,6 +133,23 @@ def test_a_tracker_that_hangs_costs_no_time_and_says_once_what_it_lost(
         "it; metrics.jsonl has them all\n"
     )
     assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def test_a_tracker_that_ends_while_it_starts_is_killed(calls, tmp_path, monkeypatch):
+    """A busy machine: the time is up before the thread that reads the answers runs."""
+    started = threading.Thread.start
+
+    def slow(thread):
+        if thread._target.__name__ == "_listen":
+            time.sleep(1)
+        started(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", slow)
+    start = Start("1", "run", "ssl", "fold_0", "segment", folder=str(tmp_path))
+    tracker = Tracker("wandb", "fold 0 segment", start, None)
+    tracker._started.wait(10)
+    tracker.wait(time.monotonic())
+    assert tracker._process.poll() is not None
 
 
 def test_a_library_has_a_home_where_the_user_has_none(tmp_path, monkeypatch):
