@@ -1,8 +1,8 @@
 """Runs cases through three steps, each in threads of its own: read, predict, write.
 
-The device computes while the next cases are read and the last ones are written; zlib and NumPy
-release the interpreter lock. The number of cases in memory is bounded. The thread of the caller
-only waits, so that a signal ends the pipeline at any moment.
+While the device predicts a case, earlier ones are written and, with several readers, the next ones
+are read; zlib and NumPy release the interpreter lock. The number of cases in memory is bounded. The
+calling thread only waits, so that a signal ends the pipeline at any moment.
 """
 
 import collections
@@ -80,7 +80,7 @@ def run_cases(
       predict: from a case and its loaded data, in one thread.
       write: stores a prediction, in one of `writers` threads; its second argument is the time
         (time.monotonic) at which the case was taken up.
-      readers, writers: numbers of threads.
+      readers, writers: numbers of threads. With one reader no case is read during a prediction.
       meanwhile: called once, before `predict`, while the first cases are read.
 
     Yields:
@@ -98,7 +98,7 @@ def run_cases(
         return future
 
     try:
-        for case, loaded in _read_ahead(lambda one: submit(reading, read, one), readers, cases):
+        for case, loaded in _loaded(lambda one: submit(reading, read, one), readers, cases):
             started = time.monotonic()
             written: Future[Any] = Future()
             try:
@@ -127,16 +127,16 @@ def run_cases(
                 pool.shutdown(wait=True)
 
 
-def _read_ahead(
+def _loaded(
     read: Callable[[AnyCase], Future[Any]],
-    ahead: int,
+    at_once: int,
     cases: Sequence[AnyCase],
 ) -> Iterator[tuple[AnyCase, Future[Any]]]:
-    """Cases and their data, in order; at most `ahead` are being read or wait to be used."""
+    """Cases and their data, in order; `at_once` - 1 of the next ones are read meanwhile."""
     waiting: collections.deque[tuple[AnyCase, Future[Any]]] = collections.deque()
     left = iter(cases)
     while True:
-        while len(waiting) < ahead and (case := next(left, None)) is not None:
+        while len(waiting) < at_once and (case := next(left, None)) is not None:
             waiting.append((case, read(case)))
         if not waiting:
             return

@@ -32,8 +32,8 @@ from brats_jax.runtime.signals import received
 from brats_jax.runtime.threads import available_cpus
 from brats_jax.viewer.case import dice_words
 
-# With an accelerator. A CPU predicts a case more slowly than one thread reads one, and each case
-# that waits takes 0.2 GB.
+# Threads that read cases for an accelerator. A CPU has one, which reads a case only when the one
+# before it is predicted: reading is the short part there, and a case that waits takes 0.2 GB.
 _MOST_READERS = 4
 _WRITERS = 2
 

@@ -55,6 +55,25 @@ def test_something_else_is_done_once_while_the_first_cases_are_read():
     assert steps == ["meanwhile", "a", "b"]
 
 
+@pytest.mark.parametrize(("readers", "early"), [(1, False), (2, True)])
+def test_one_reader_less_than_there_are_reads_ahead(readers, early):
+    """With one reader no case is read while another one is predicted."""
+    second, found = threading.Event(), []
+
+    def read(case):
+        if case == "b":
+            second.set()
+        return case
+
+    def predict(case, loaded):
+        if case == "a":
+            found.append(second.wait(5 if early else 0.2))
+        return case
+
+    list(run_cases(["a", "b"], read, predict, lambda case, _: case, readers=readers, writers=1))
+    assert found == [early]
+
+
 @pytest.mark.parametrize("step", ["read", "predict", "write"])
 def test_an_error_in_any_step_fails_one_case_only(step):
     def at(name, case):
