@@ -18,9 +18,9 @@ def averaged(average: Network, network: Network, updates: jax.Array, decay: floa
     `num_updates`. A value that does not change, of a frozen parameter, keeps its bits.
 
     The running statistics of BatchNorm are averaged in the same way, as in EfficientNet and in
-    timm's `ModelEma`: they are those of the averaged network to first order, and no pass over the
-    data is needed, as would be to compute them anew (stochastic weight averaging, Izmailov et al.
-    2018, https://arxiv.org/abs/1803.05407).
+    timm's `ModelEma`. To first order they are the statistics of the averaged network. Stochastic
+    weight averaging (Izmailov et al. 2018, https://arxiv.org/abs/1803.05407) instead computes them
+    anew, which takes a pass over the data.
 
     Args:
       average, network: the average so far, and the network after the update.

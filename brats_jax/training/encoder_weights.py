@@ -19,6 +19,7 @@ State = TypeVar("State")
 # Prefixes that wrappers add to torchvision's names.
 PREFIXES = ("module.", "model.", "encoder.", "backbone.")
 NOT_ENCODER = ("fc.", "decoder.", "head.")
+_STEM_NAME = "conv1.weight"
 PICKLED_SUFFIXES = (".pth", ".pt", ".bin", ".pkl", ".pickle", ".ckpt", ".tar")
 
 
@@ -53,37 +54,28 @@ def load_encoder(
 
     Reference: https://github.com/huggingface/pytorch-image-models/blob/main/timm/models/_manipulate.py
     """
-    tensors, theirs = read_safetensors(Path(path))
+    tensors, file_modalities = read_safetensors(Path(path))
     if tensors and {name.split(".")[0] for name in tensors} <= {*STAGE_OF_TASK}:
         raise BratsError(
             f"{path}: weights that stand in place of a run, not those of one encoder; export the "
             "run with --format=stablehlo, and give segment_fold_K.safetensors of that"
         )
-    ours = dict(leaves(params))[STEM]
-    channels = ours.shape[2]
-    stem = tensors.get("conv1.weight")
-    if stem is None or stem.ndim != 4:
-        pass  # reported below with all other problems
-    elif theirs and modalities:
-        source = jnp.asarray(stem.transpose(2, 3, 1, 0))
+    model_stem = dict(leaves(params))[STEM]
+    stem = tensors.get(_STEM_NAME)
+    if stem is not None and stem.ndim == 4:  # anything else is reported below
         try:
-            names = modality_names(theirs, "source"), modality_names(modalities, "target")
-            if source.shape[:2] + source.shape[3:] == ours.shape[:2] + ours.shape[3:]:
-                new = transfer_stem(source, ours, *names)
-                tensors["conv1.weight"] = np.asarray(new).transpose(3, 2, 0, 1)
+            tensors[_STEM_NAME] = _fitted_stem(stem, model_stem, file_modalities, modalities)
         except BratsError as error:
             raise BratsError(f"{path}: {error}; or export it again") from None
-    elif not theirs and stem.shape[1] == 3 != channels:
-        tensors["conv1.weight"] = _adapt_stem(stem, channels)
     problems: list[str] = []
     expected: set[str] = set()
     new_params = _load_state(params, tensors, expected, problems)
     new_stats = _load_state(stats, tensors, expected, problems)
     problems += [f"unexpected {name}" for name in tensors if name not in expected]
     width = None if stem is None or stem.ndim != 4 else stem.shape[0]
-    if expected == set(tensors) and width != ours.shape[3]:
+    if expected == set(tensors) and width != model_stem.shape[3]:
         raise BratsError(
-            f"{path}: width is {width} there, {ours.shape[3]} here; give "
+            f"{path}: width is {width} there, {model_stem.shape[3]} here; give "
             f"--config.model.width={width}, or weights of another file"
         )
     if problems:
@@ -133,7 +125,37 @@ def _without_prefix(name: str) -> str:
             return name
 
 
-def _adapt_stem(kernel_oihw: np.ndarray, channels: int) -> np.ndarray:
+def _fitted_stem(
+    stem: np.ndarray,
+    model_stem: jax.Array,
+    file_modalities: Sequence[str],
+    modalities: Sequence[str] | None,
+) -> np.ndarray:
+    """The stem of a file, with the input channels of the model where it can be given these.
+
+    Args:
+      stem: kernel of the file [width, channels, h, w].
+      model_stem: kernel of the model [h, w, channels, width].
+      file_modalities: the channels of the file by name; empty where it does not name them.
+      modalities: the channels of the model; None: those of the file.
+
+    Raises:
+      BratsError: modalities that are unknown, repeated, or not one for each channel.
+    """
+    if file_modalities and modalities:
+        source = jnp.asarray(stem.transpose(2, 3, 1, 0))
+        names = modality_names(file_modalities, "source"), modality_names(modalities, "target")
+        if source.shape[:2] + source.shape[3:] != model_stem.shape[:2] + model_stem.shape[3:]:
+            return stem
+        return np.asarray(transfer_stem(source, model_stem, *names)).transpose(3, 2, 0, 1)
+    channels = model_stem.shape[2]
+    if not file_modalities and stem.shape[1] == 3 != channels:
+        return _adapted_rgb_stem(stem, channels)
+    return stem
+
+
+def _adapted_rgb_stem(kernel_oihw: np.ndarray, channels: int) -> np.ndarray:
+    """An RGB stem for another number of channels, see `load_encoder`."""
     if channels == 1:
         return kernel_oihw.sum(1, keepdims=True)
     return kernel_oihw[:, np.arange(channels) % 3] * np.float32(3 / channels)
@@ -142,6 +164,14 @@ def _adapt_stem(kernel_oihw: np.ndarray, channels: int) -> np.ndarray:
 def _load_state(
     state: State, tensors: dict[str, np.ndarray], expected: set[str], problems: list[str]
 ) -> State:
+    """A state with the encoder's tensors; the same state where there are problems.
+
+    Args:
+      state: parameters or BatchNorm statistics.
+      tensors: of the file, by torchvision's names.
+      expected: gets the names that the state needs.
+      problems: gets the tensors that are missing or do not fit, in words.
+    """
     edited = []
     for path, old in leaves(state):
         if path[0] != "encoder":

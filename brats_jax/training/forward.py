@@ -26,16 +26,17 @@ def forward_of(
 ) -> Forward:
     """The forward pass in training, as a function to differentiate.
 
-    One program over the whole batch, which the compiler divides among the devices, if BatchNorm
-    normalises over the whole batch. With groups, each device runs the program of its own samples
-    (`shard_map`): where it holds whole groups, no message passes for the statistics, and the
-    gradients of all parameters are added up at once at the end.
+    Where BatchNorm normalises over the whole batch, it is one program over the batch, which the
+    compiler divides among the devices. With groups, each device runs the program over its own
+    samples (`shard_map`). If it holds whole groups, the devices exchange no message for the
+    statistics of the groups, and add up the gradients of all parameters at once at the end.
 
     Args:
       graph: the network's static structure.
       mesh: the devices.
       norm_group: samples of a group over which BatchNorm normalises; 0: the whole batch.
-      gradient_sum: of `devices.GRADIENT_SUMS`, of the kernels; vectors are added up in float32.
+      gradient_sum: one of `devices.GRADIENT_SUMS`, the type in which the devices add up the
+        gradients of kernels; those of vectors are added up in float32.
 
     Returns:
       (parameters, statistics, images) -> (output, new statistics); raises BratsError
@@ -105,23 +106,29 @@ def _with_summed_gradients(tree: Any, gradient_sum: str) -> Any:
     return _device_varying(tree)
 
 
-def _forward(tree: Any, gradient_sum: str) -> tuple[Any, None]:
+def _forward_of_sum(tree: Any, gradient_sum: str) -> tuple[Any, None]:
     return _device_varying(tree), None
 
 
-def _backward(gradient_sum: str, saved: None, gradients: Any) -> tuple[Any]:
+def _backward_of_sum(gradient_sum: str, saved: None, gradients: Any) -> tuple[Any]:
     return (_sums_over_devices(gradients, gradient_sum),)
 
 
-_with_summed_gradients.defvjp(_forward, _backward)
+_with_summed_gradients.defvjp(_forward_of_sum, _backward_of_sum)
 
 
 def _sums_over_devices(tree: Any, kernels_in: str = "float32") -> Any:
-    """Sums of arrays over all devices, in few messages: arrays are joined to one vector.
+    """Sums of arrays over all devices, in few messages: small arrays are joined to vectors.
 
-    XLA would join them itself, but after fusion, and so copy each of them out of the sum: hundreds
-    of kernels. Here the operations that read the arrays read the vector. Kernels of several pixels
-    are left to XLA: cuDNN keeps them in another order, and a vector would have to reorder them.
+    XLA also joins arrays into one message, but only after it has fused operations: it then copies
+    each array out of the sum by a kernel of its own, hundreds in all. With the vectors made here,
+    the operations that follow read their part of the sum directly. Convolution kernels of several
+    pixels are summed one by one: cuDNN keeps them in another order of memory, so that joining them
+    would cost a copy.
+
+    Args:
+      tree: the arrays.
+      kernels_in: the type in which kernels are summed; 'auto': their own. Others: float32.
     """
     leaves, structure = jax.tree.flatten(tree)
     sums: list[jax.Array] = list(leaves)
@@ -134,8 +141,8 @@ def _sums_over_devices(tree: Any, kernels_in: str = "float32") -> Any:
         else:
             joined.setdefault(dtype, []).append(place)
     for dtype, every in joined.items():
-        for first in range(0, len(every), _MOST_ARRAYS):
-            places = every[first : first + _MOST_ARRAYS]
+        for first in range(0, len(every), _MOST_JOINED):
+            places = every[first : first + _MOST_JOINED]
             some = [leaves[place] for place in places]
             total = lax.psum(vector_of([leaf.astype(dtype) for leaf in some]), AXIS)
             for place, part in zip(places, tree_of(total, some), strict=True):
@@ -143,8 +150,8 @@ def _sums_over_devices(tree: Any, kernels_in: str = "float32") -> Any:
     return jax.tree.unflatten(structure, sums)
 
 
-# Arrays that are joined to one vector: XLA computes so many while it joins them, in one kernel.
-_MOST_ARRAYS = 16
+# Arrays in one vector. Up to this number XLA computes and joins them in a single kernel.
+_MOST_JOINED = 16
 
 
 def vector_of(tree: Any) -> jax.Array:

@@ -108,8 +108,8 @@ def make_train_step(
       resident: slices in device memory to cut patches from; the batch then holds positions
         (`DeviceStore.positions`). None: the batch holds the patches.
       patch_size: height and width of patches to cut from `resident`.
-      compiler_options: of the step; None: for the same bits in every run, also on a GPU (see
-        `devices.compiler_options`).
+      compiler_options: options of XLA for the step; None: those that give the same bits in every
+        run, also on a GPU (see `devices.compiler_options`).
       ema: decay of the moving average of a state that has one.
       norm_group, gradient_sum: see `forward.forward_of`.
 
@@ -118,7 +118,7 @@ def make_train_step(
       K steps in one dispatch, a `lax.scan`.
     """
     forward = forward_of(graph, mesh, norm_group, gradient_sum)
-    in_vectors = mesh.size > 1 and (norm_group > 0 or gradient_sum != "auto")
+    joins_stats = mesh.size > 1 and (norm_group > 0 or gradient_sum != "auto")
 
     def train_step(
         state: TrainState, kernels: Kernels, batch: Batch, resident: DeviceSlices | None
@@ -132,10 +132,10 @@ def make_train_step(
             output, stats = forward(weights, state.stats, x)
             return task.loss(output, target), stats
 
-        (loss, stats), (gradients, of_kernels) = jax.value_and_grad(
+        (loss, stats), (gradients, kernel_gradients) = jax.value_and_grad(
             loss_of, argnums=(0, 1), has_aux=True
         )(state.params, kernels)
-        gradients = models.with_kernels(gradients, of_kernels, jnp.float32)
+        gradients = models.with_kernels(gradients, kernel_gradients, jnp.float32)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         finite = jnp.isfinite(loss) & _all_finite(_vectors(gradients))
         params, average = optax.apply_updates(state.params, updates), state.average
@@ -157,24 +157,27 @@ def make_train_step(
         def rounded(params: Weights) -> Kernels:
             return models.rounded_kernels(params, task.dtype)
 
-        # Devices exchange the running statistics as one vector. Between the steps of a dispatch it
-        # stays one, which saves two kernels for each layer.
-        def joined(state: Any) -> Any:
-            return state._replace(stats=vector_of(state.stats)) if in_vectors else state
+        # Devices exchange the running statistics as one vector (`forward.forward_of`). The scan
+        # carries this vector from step to step, which saves two kernels for each layer.
+        def with_stats_joined(state: Any) -> Any:
+            return state._replace(stats=vector_of(state.stats)) if joins_stats else state
 
-        def divided(after: Any) -> Any:
-            return after._replace(stats=tree_of(after.stats, state.stats)) if in_vectors else after
+        def with_stats_divided(carried: Any) -> Any:
+            if not joins_stats:
+                return carried
+            return carried._replace(stats=tree_of(carried.stats, state.stats))
 
         def body(carry: tuple[Any, Kernels], batch: Batch) -> tuple[Any, None]:
             before, kernels = carry
-            after = train_step(divided(before), kernels, batch, resident)
-            return (joined(after), rounded(after.params)), None
+            after = train_step(with_stats_divided(before), kernels, batch, resident)
+            return (with_stats_joined(after), rounded(after.params)), None
 
         if batch["seed"].ndim == 1:
             state = train_step(state, rounded(state.params), batch, resident)
         else:
-            (last, _), _ = lax.scan(body, (joined(state), rounded(state.params)), batch)
-            state = divided(last)
+            first = (with_stats_joined(state), rounded(state.params))
+            (last, _), _ = lax.scan(body, first, batch)
+            state = with_stats_divided(last)
         finite = _all_finite(state.params)
         state = state._replace(bad_step=_first_bad(state.bad_step, finite, state.step - 1))
         return state, StepProgress(state.loss_sum, state.bad_step)

@@ -14,7 +14,8 @@ FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"  # how a stage ends
 _MOST_PARAMS, _MOST_METRICS = 100, 1000  # of MLflow's interface, in one request
 _ID_TAG = "brats_jax.id"
 _MLFLOW_STATUS = {FINISHED: "FINISHED", STOPPED: "KILLED", FAILED: "FAILED"}
-# Unless they are set. Its own retries would keep the end of the process waiting for minutes.
+# Defaults for variables that the user does not set. MLflow's own number of retries would delay the
+# end of the process by minutes.
 _MLFLOW_VARIABLES = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",

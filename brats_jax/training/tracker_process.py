@@ -34,8 +34,8 @@ _MOST_WAITING = 1000
 _NICE = 10  # the training goes first
 
 
-class _InputEnded(Exception):
-    """The library failed, and no more time is left to try again."""
+class _GaveUp(Exception):
+    """The library failed again after the input had ended: no time is left for another attempt."""
 
 
 class TrackerProcess:
@@ -65,19 +65,19 @@ class TrackerProcess:
         if start is None:
             return
         how = STOPPED  # a training that was killed says no more
-        with contextlib.suppress(_InputEnded):
-            address = self._try(lambda: self._adapter.open(Start(**start)))
+        with contextlib.suppress(_GaveUp):
+            address = self._until_done(lambda: self._adapter.open(Start(**start)))
             self._answer(address=without_secrets(address))
             for messages in self._batches():
                 records = [Record(m["step"], m["values"]) for m in messages if "step" in m]
                 if records:
-                    self._try(lambda: self._adapter.log(records))  # noqa: B023
+                    self._until_done(lambda: self._adapter.log(records))  # noqa: B023
                 for message in messages:
                     if "results" in message:
-                        self._try(lambda: self._adapter.results(message["results"]))  # noqa: B023
+                        self._until_done(lambda: self._adapter.results(message["results"]))  # noqa: B023
                     how = message.get("end", how)
                 self._answer(delivered=sum("end" not in message for message in messages))
-            self._try(lambda: self._adapter.close(how))
+            self._until_done(lambda: self._adapter.close(how))
 
     def _read(self) -> None:
         for line in self._source:
@@ -99,8 +99,12 @@ class TrackerProcess:
                     messages.append(message)
             yield messages
 
-    def _try(self, call: Callable[[], Any]) -> Any:
-        """Calls until it succeeds; once more after the input has ended. Reports the first error."""
+    def _until_done(self, call: Callable[[], Any]) -> Any:
+        """Repeats a call until it succeeds; reports the first error.
+
+        Raises:
+          _GaveUp: the call failed, and had begun after the input ended.
+        """
         while True:
             last = self.input_ended.is_set()
             try:
@@ -110,7 +114,7 @@ class TrackerProcess:
                     self._answer(error=first_line(error))
                 self._failed = True
             if last:
-                raise _InputEnded
+                raise _GaveUp
             self.input_ended.wait(self._retry_s)
 
     def _answer(self, **answer: Any) -> None:

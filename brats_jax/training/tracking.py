@@ -80,8 +80,9 @@ class Tracker:
     Args:
       name: 'wandb' or 'mlflow'.
       title: of the stage, for messages.
-      start: its first message.
-      before: an earlier tracker of the same stage, which has to end first.
+      start: the run to open; the first message to the process.
+      before: an earlier tracker of the same stage in this library; it has to end before this one
+        opens the same run.
     """
 
     def __init__(self, name: str, title: str, start: Start, before: "Tracker | None") -> None:
@@ -108,9 +109,12 @@ class Tracker:
         self._ended.set()
 
     def wait(self, until: float) -> None:
-        """Waits for the end until a time of `time.monotonic()`, then ends the process.
+        """Waits until the process has ended; kills it if it has not by then.
 
         Prints one line if messages were lost.
+
+        Args:
+          until: the end of the waiting, a time of `time.monotonic()`.
         """
         self._started.wait(max(0.0, until - time.monotonic()))
         if self._process is not None:

@@ -72,7 +72,8 @@ class Stage:
       record: facts on the data, which every checkpoint holds.
       splits: `Splits.digest`, which every checkpoint holds too; '' for none.
       dispatch_steps: steps in a full dispatch, also on CPU; None: `feed.steps_per_dispatch`.
-      validation_store: of the validation slices, if `store` only begins with its slices.
+      validation_store: the store to read validation slices from; None: `store`. With several planes
+        it is the store of the first plane, and `store` holds its slices before those of the others.
 
     Raises:
       BratsError: options that do not fit the devices or the data; nothing to validate on.
@@ -105,14 +106,15 @@ class Stage:
         self.digests = {checkpoints.SPLITS: splits} if splits else {}
         self.dispatch_steps = dispatch_steps
         self.title = f"{fold_title(options.fold)} {task.name}"
-        # Donors are of the training set, in validation too: its persons are never among them.
+        # Donors (`data.slice_facts`) are drawn from the training slices, in validation too: no
+        # person of the validation set is a donor.
         self.facts = SliceFacts(store, task.slice_facts, train_slices, task.context)
         self.validation_store, self.validation_facts = store, self.facts
         if validation_store is not None:
-            pool = train_slices[train_slices < validation_store.num_slices]
+            donors = train_slices[train_slices < validation_store.num_slices]
             self.validation_store = validation_store
             self.validation_facts = SliceFacts(
-                validation_store, task.slice_facts, pool, task.context
+                validation_store, task.slice_facts, donors, task.context
             )
         self.read_slices = self.facts.with_neighbours(train_slices)
         self.plan = PatchPlan(
@@ -198,8 +200,9 @@ class Stage:
         """Makes the state, from the last checkpoint if there is one, and all that a run needs."""
         graph, self.state, meta = self._restore()
         self.step = int(self.state.step)
-        self.validated_step = meta.validated_step or 0 if meta else 0
+        self.validated_step = 0
         if meta is not None:
+            self.validated_step = meta.validated_step or 0
             validations = self.selection.best_so_far(read_metrics(self.folder.metrics_jsonl))
             self.checkpoints.repair_best(self.state, meta, validations)
         self.best_value = self.checkpoints.best_value()
@@ -219,12 +222,12 @@ class Stage:
             resident,
             self.title,
         )
-        tested = graph
-        if models.AUXILIARY in self.state.params:
-            tested = models.abstract(lambda: self.task.build(0))[0]
+        validated = graph
+        if models.AUXILIARY in self.state.params:  # `TrainState.network` leaves them out
+            validated = models.abstract(lambda: self.task.build(0))[0]
         self.validation = Validation(
             self.task,
-            tested,
+            validated,
             self.validation_store,
             self.validation_slices,
             self.options.validation_batch_size,
@@ -289,16 +292,16 @@ class Stage:
             run = self.programs.at(self.step)
             self.state, progress = run(self.state, portion.batch)
             self.step += portion.steps
-            self._dispatched(progress)
+            self._follow(progress)
             self.log.step(self.step)
 
-    def _dispatched(self, progress: StepProgress) -> None:
-        """Notes what to write after this dispatch, and waits for the one `IN_FLIGHT` before it."""
+    def _follow(self, progress: StepProgress) -> None:
+        """Queues what to log and save after this dispatch; finishes the one `IN_FLIGHT` before."""
         # At the end of an epoch, `_end_epoch` logs and saves after validation.
-        within = self.step % self.steps_per_epoch != 0
-        logged = within and self.step % self.options.log_every_steps == 0
+        within_epoch = self.step % self.steps_per_epoch != 0
+        logged = within_epoch and self.step % self.options.log_every_steps == 0
         saved = None
-        if within and self.step % self.options.save_every_steps == 0:
+        if within_epoch and self.step % self.options.save_every_steps == 0:
             saved = (take_snapshot(self.state), self._meta())
         self.in_flight.append((self.step, progress, logged, saved))
         if len(self.in_flight) > IN_FLIGHT:
@@ -311,7 +314,7 @@ class Stage:
         logged: bool,
         saved: tuple[TrainState, CheckpointMeta] | None,
     ) -> None:
-        """Waits until the devices have done a dispatch, then logs and saves its results."""
+        """Waits until the devices have done a dispatch; logs and saves what `_follow` queued."""
         jax.block_until_ready(progress)
         if logged or saved:
             self._check_finite(progress.bad_step)

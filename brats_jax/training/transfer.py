@@ -73,9 +73,15 @@ def _modality_of(path: LeafPath) -> str | None:
 
 
 def _channels_of(path: LeafPath, names: Sequence[str]) -> list[str]:
-    """The input channels of a stem's kernel, of those of the network.
+    """The input channels of one stem's kernel.
 
-    A shared encoder reads each modality by itself: its channels are the slices.
+    The only stem of a network has all channels. The stem of one modality has those of this
+    modality. The stem of a shared encoder reads one modality at a time: its channels are named by
+    the offsets of the slices alone ('', '@-1', '@+1').
+
+    Args:
+      path: of the kernel.
+      names: the input channels of the network.
     """
     if path == STEM:
         return list(names)
