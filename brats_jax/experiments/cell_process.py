@@ -24,7 +24,16 @@ NOTE_S = 30.0
 
 
 class Attempt:
-    """One attempt at a cell, and its record in the grid's folder."""
+    """One attempt at a cell, and its record in the grid's folder.
+
+    Args:
+      grid: the grid's folder.
+      cell: the cell.
+      command: the command line of the attempt, for the record.
+
+    Attributes:
+      number: of the attempt at this cell, from 1.
+    """
 
     def __init__(self, grid: GridFolder, cell: Cell, command: list[str]) -> None:
         self._path = grid.cell_json(cell.name)
@@ -44,7 +53,7 @@ class Attempt:
         self._write(self._record)
 
     def note(self) -> None:
-        """Records the time spent, every NOTE_S."""
+        """Records the time spent, unless this was done less than NOTE_S ago."""
         if time.monotonic() - self._noted > NOTE_S:
             self._noted = time.monotonic()
             self._write(self._record)

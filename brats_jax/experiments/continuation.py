@@ -69,10 +69,10 @@ def recorded_settings(folder: RunFolder) -> dict[str, Any] | None:
 
 
 def recorded_fingerprint(settings: Settings, folder: RunFolder) -> str:
-    """The fingerprint of the store whose patients a run keeps to; '' if it takes all.
+    """The fingerprint that a store had when the patients of a run were fixed; '' for a new run.
 
-    That of the store which the run was started on; of a new run, that of its grid, or of the run
-    whose pretraining it takes.
+    It is recorded by the run itself, else by the grid that the run belongs to, else by the run that
+    it takes its pretraining from.
     """
     found: list[RunConfig | GridConfig | None] = [read_if_readable(folder.config_json, RunConfig)]
     for parent in folder.path.resolve().parents[:2]:
@@ -84,11 +84,14 @@ def recorded_fingerprint(settings: Settings, folder: RunFolder) -> str:
 
 
 def as_begun(settings: Settings, recorded: Mapping[str, Any] | None) -> Settings:
-    """Settings with which a run or grid of an earlier version goes on as it was begun.
+    """The settings with which a run or grid that an earlier version began goes on.
+
+    A setting that this version added, with another default than the earlier rule (`BEFORE`), has the
+    value of the earlier rule.
 
     Args:
-      settings: now.
-      recorded: in config.json or grid.json; None for what is new.
+      settings: of the command.
+      recorded: the settings in config.json or grid.json; None for a new run or grid.
     """
     for name, before in BEFORE.items():
         group, own = name.split(".")

@@ -140,25 +140,8 @@ class Fold:
             print_line(f"{title}: complete, skipped")
             distributed.broadcast_from_main(lambda: self._repair_training(name))
             return
-        stage = self.stage(name)
-        training = self.describe(name)
-        budget = unlabelled = ""
-        if training.patients < training.of_patients:
-            budget = f"{'' if name == 'pretrain' else 'the labels of '}{training.patients} of "
-        if training.unlabelled:
-            unlabelled = f" ({training.unlabelled:,} with scans without labels)"
-        task, patch_size = stage.task, stage.options.patch_size
-        notes = [*self.slices.left_out_notes(task), self.slices.selection_note(task)]
-        if (planes := self.slices.planes) is not None:
-            names = " and ".join(one.plane for one in planes.stores[1:])
-            notes.append(f"trains on {names} slices of its patients, too")
-        for line in filter(None, (*notes, task.cost_note(patch_size))):
-            print_line(f"{title}: {line}")
-        print_line(
-            f"{title}: trains on {budget}{plural(training.of_patients, 'patient')}{unlabelled}, "
-            f"{training.slices:,} of {plural(training.of_slices, 'slice')}; "
-            f"{plural(training.epochs, 'epoch')} of {plural(training.steps_per_epoch, 'step')}"
-        )
+        stage, training = self.stage(name), self.describe(name)
+        self._announce(stage, training, title)
         distributed.broadcast_from_main(lambda: self._write_training(name))
         distributed.broadcast_from_main(
             lambda: note_if_damaged(folder.complete_json, StageResult, title)
@@ -170,6 +153,27 @@ class Fold:
         chosen = "last" if training.selection == "last" else "best"
         print_line(
             f"{title}: done, {chosen} {result.metric} {result.best:.4f} at step {result.best_step}"
+        )
+
+    def _announce(self, stage: Stage, training: StageTraining, title: str) -> None:
+        """Prints the data, the length and the cost of a stage before it begins."""
+        task = stage.task
+        notes = [*self.slices.left_out_notes(task), self.slices.selection_note(task)]
+        if (planes := self.slices.planes) is not None:
+            others = " and ".join(one.plane for one in planes.stores[1:])
+            notes.append(f"trains on {others} slices of its patients, too")
+        for line in filter(None, (*notes, task.cost_note(stage.options.patch_size))):
+            print_line(f"{title}: {line}")
+        budget = unlabelled = ""
+        if training.patients < training.of_patients:
+            whose = "" if task.name == "pretrain" else "the labels of "
+            budget = f"{whose}{training.patients} of "
+        if training.unlabelled:
+            unlabelled = f" ({training.unlabelled:,} with scans without labels)"
+        print_line(
+            f"{title}: trains on {budget}{plural(training.of_patients, 'patient')}{unlabelled}, "
+            f"{training.slices:,} of {plural(training.of_slices, 'slice')}; "
+            f"{plural(training.epochs, 'epoch')} of {plural(training.steps_per_epoch, 'step')}"
         )
 
     def _write_training(self, name: str) -> None:
@@ -240,7 +244,7 @@ class Fold:
             for of_plane in (self.slices.training(task), self.slices.all_training(task))
         )
         length = options.epoch_length(len(all_slices))
-        bare = ~store.labelled[store.patient_of[chosen]]
+        without_labels = ~store.labelled[store.patient_of[chosen]]
         return StageTraining(
             patients=count_patients(store, chosen),
             of_patients=count_patients(store, all_slices),
@@ -249,7 +253,7 @@ class Fold:
             epochs=options.epochs,
             steps_per_epoch=length,
             steps=options.epochs * length,
-            unlabelled=count_patients(store, chosen[bare]),
+            unlabelled=count_patients(store, chosen[without_labels]),
             selection=self.slices.selection(task),
             held_out=count_patients(self.store, self.slices.held_out(task)),
         )

@@ -55,7 +55,7 @@ def extend(
       grid: the folder.
       settings: those that all cells share; the axes and folds among them are left out.
       store: the data.
-      axes: requested now.
+      axes: those that this command asks for.
       planes: the store with those of other planes.
 
     Raises:
@@ -129,7 +129,7 @@ def check_cells(config: ConfigDict, axes: Axes) -> None:
 
     Args:
       config: the settings that all cells share.
-      axes: requested now.
+      axes: those that this command asks for.
 
     Raises:
       BratsError: names the values and the reason.
@@ -225,10 +225,10 @@ def parse_axes(
             "--ssl=false trains no pretraining: leave out --pretexts, --transfers and "
             "--unlabelled_fractions, or give --ssl=true"
         )
-    # A single value that is that of the settings is no axis.
-    alone = {"pretexts": ("",), "transfers": ("",), "unlabelled": (AS_SET,)}
-    same = {name: () for name, value in alone.items() if getattr(axes, name) == value}
-    return dataclasses.replace(axes, **same)  # type: ignore[arg-type]
+    # An axis whose only value is that of the settings is left out.
+    only_setting = {"pretexts": ("",), "transfers": ("",), "unlabelled": (AS_SET,)}
+    empty = {name: () for name, values in only_setting.items() if getattr(axes, name) == values}
+    return dataclasses.replace(axes, **empty)  # type: ignore[arg-type]
 
 
 def _transfer(text: str, shared: Settings | None) -> str:

@@ -28,9 +28,9 @@ from brats_jax.runs.settings import Settings
 from brats_jax.runtime.text import plural
 from brats_jax.tasks import Task
 
-# Without a validation set, a stage is validated on the training slices of every fifth patient: it
-# takes as long as with five folds, and shows whether the training diverges.
-VALIDATED_PATIENTS = 5
+# Without a validation set, a stage is validated on the training slices of every fifth patient. This
+# takes as long as the validation of one of five folds, and shows whether the training diverges.
+VALIDATE_EVERY = 5
 
 
 @dataclass(frozen=True)
@@ -96,26 +96,25 @@ class StageSlices:
         return self._training(task, 1.0) if budget is None else budget.train
 
     def validation(self, task: Task) -> np.ndarray:
-        """The slices that are scored at the end of an epoch, see `selection`.
+        """The slices that are scored at the end of an epoch, by the rule of `selection`.
 
-        Those of the validation set, or those held out of the label budget; where the last
-        checkpoint is taken, the training slices; without a validation set, of a fifth of the
-        patients. With whole volumes all slices of these patients.
+        'validation': the slices of the validation set. 'held_out': those held out of the label
+        budget. 'last': the training slices; without a validation set, those of every fifth patient.
+        A task that validates volumes gets all slices of the same patients.
         """
-        found = {
-            "validation": lambda: self._used(self.split.validation, task),
-            "held_out": lambda: self.held_out(task),
-            "last": lambda: self.training(task),
-        }
-        indices = found[self.selection(task)]()
+        selection = self.selection(task)
+        if selection == "validation":
+            indices = self._used(self.split.validation, task)
+        else:
+            indices = self.held_out(task) if selection == "held_out" else self.training(task)
         if task.validates_volumes:
-            if self.selection(task) == "validation":
+            if selection == "validation":  # patients without a slice of the stage, too
                 indices = self._of_usable(self.split.validation, task)
             patients = np.unique(self.store.patient_of[indices])
             indices = np.flatnonzero(np.isin(self.store.patient_of, patients))
         if self._has_validation:
             return indices
-        return every_kth_patient(self.store, indices, VALIDATED_PATIENTS)
+        return every_kth_patient(self.store, indices, VALIDATE_EVERY)
 
     @property
     def _has_validation(self) -> bool:
@@ -128,7 +127,10 @@ class StageSlices:
         return np.zeros(0, np.int64) if budget is None else budget.held_out
 
     def selection(self, task: Task) -> str:
-        """Where the best checkpoint is chosen, as of `StageTraining`."""
+        """Where the best checkpoint is chosen: 'validation', 'held_out' or 'last'.
+
+        `StageTraining.selection` explains the three.
+        """
         if not self._has_validation:
             return "last"
         budget = self._budget(task)
@@ -188,7 +190,7 @@ class StageSlices:
         if not self._has_validation:
             return (
                 "the last checkpoint is taken; validation is on slices that it trains on, of one "
-                f"patient in {VALIDATED_PATIENTS}"
+                f"patient in {VALIDATE_EVERY}"
             )
         if self._budget(task) is None:
             return ""
@@ -244,8 +246,10 @@ class StageSlices:
         return self._used(found, task)
 
     def _used(self, indices: np.ndarray, task: Task) -> np.ndarray:
+        """Of these slices, those of usable patients that the stage's setting `slices` chooses."""
         usable = self._of_usable(indices, task)
         return select_slices(self.store, usable, self.settings.stage(task.name).slices)
 
     def _of_usable(self, indices: np.ndarray, task: Task) -> np.ndarray:
+        """Of these slices, those of patients with the modalities and labels that the task needs."""
         return usable_slices(self.store, indices, task.usable(self.store.present))

@@ -137,7 +137,7 @@ class _Prediction:
 class _Steps:
     """The three steps of a case; see `case_pipeline.run_cases`.
 
-    Attributes:
+    Attributes: as the arguments of `predict_cases`, and
       gate: passed to put the files of a case into the folder, once they are made.
     """
 
@@ -158,15 +158,19 @@ class _Steps:
         return with_notes(scan, missing, self.model.synthesiser), images
 
     def compile_for(self, case: CaseFiles) -> None:
-        """Compiles for the slices of the training data if a case has such, as its header says."""
-        expected = self.model.trained.slice_shape
+        """Compiles the programs that a case will need, before the case is read.
+
+        Only where its header gives slices of the size of the training data: other slices may be
+        cropped or resampled first.
+        """
+        trained_on = self.model.trained.slice_shape
         left_out = self.model.leave_out
         paths = [p for m, p in case.paths.items() if m in MODALITIES and m not in left_out]
-        if expected is None or self.resampled or not paths:
+        if trained_on is None or self.resampled or not paths:
             return
-        if slice_shape_of(paths[0], self.reading.max_case_gb) == expected:
+        if slice_shape_of(paths[0], self.reading.max_case_gb) == trained_on:
             details = self._options_of(case.name, case.paths).needs_probabilities
-            self.model.ensemble.compile_for(expected, details=details)
+            self.model.ensemble.compile_for(trained_on, details=details)
 
     def predict(self, case: CaseFiles, loaded: tuple[Scan, np.ndarray]) -> _Prediction:
         """Runs the ensemble."""
@@ -218,6 +222,7 @@ class _Steps:
         return path, numbers, notes
 
     def _options_of(self, case: str, present: Collection[str]) -> OutputOptions:
+        """The files to write for a case: those asked for, and those that it has already."""
         missing = self.model.missing_inputs(present)
         return earlier_outputs.with_existing(
             self.directory, case, self.model, self.options, missing

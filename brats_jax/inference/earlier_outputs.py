@@ -84,11 +84,13 @@ def reason_to_skip(
         raise BratsError(f"{directory / edited}: {move}, or give another --output")
     if edited:
         return f"kept, {edited}"
-    if before is not None and not missing_files(directory, before.files):
-        own_files(directory, case, model).discard_ledger()  # of a command that was killed
-    if options.overwrite or before is None or missing_files(directory, before.files):
+    if before is None or missing_files(directory, before.files):
         return ""
     own = own_files(directory, case, model)
+    own.discard_ledger()  # of a command that was killed
+    if options.overwrite:
+        return ""
+    own = own_files(directory, case, model)  # by the hashes of the sidecar alone
     if not all(own.is_as_written(name) for name in before.files):  # a damaged copy of equal size
         return ""
     differences = _differences(before, model, missing)
@@ -147,7 +149,9 @@ def changed_file(
         path = directory / Path(name).name
         if not path.exists():  # a link to nothing
             refuse_link(path, "move it away, or give another --output")
-        if own.may_replace(path.name) or not (to_replace or not own.is_as_written(path.name)):
+        if own.may_replace(path.name):
+            continue
+        if own.is_as_written(path.name) and not to_replace:  # a link
             continue
         if path.is_symlink() and own.is_as_written(path.name):
             return f"{path.name} is a link, which this program did not write"

@@ -43,7 +43,7 @@ def refuse_unfit(
     """
     outcome, names = Outcome(), {canonical_name(name) for name in leave_out}
     in_plane = None
-    with contextlib.suppress(Exception):  # the regular loading meets it again
+    with contextlib.suppress(Exception):  # the loading of the model raises it again
         reading = reading_of_weights(checkpoint, task, options)
         in_plane = reading.in_plane if reading else None
     for case in cases:
@@ -55,7 +55,7 @@ def refuse_unfit(
             )
         except (BratsError, OSError) as error:
             outcome.fail(case.name, error, output)
-        except Exception:  # the regular reading meets it again
+        except Exception:  # the reading of the case raises it again
             break
         else:
             break

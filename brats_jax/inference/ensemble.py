@@ -112,7 +112,7 @@ class Ensemble:
     ) -> SliceLabels:
         """Labels of every slice.
 
-        One program serves every set of modalities: which are there is data to it.
+        One compiled program serves every set of modalities, because the set is one of its inputs.
 
         Args:
           images: float16[S, H, W, 4], normalised as the training data, in axial slices. For
@@ -236,15 +236,15 @@ class Ensemble:
         axis_of: dict[str, int] | None = None,
         there: np.ndarray | None = None,
     ) -> dict[str, np.ndarray]:
-        """Runs `of_batch` over all slices; slices of zeros are computed once.
+        """Runs `of_batch` over all slices; of the slices of zeros only the first is computed.
 
-        Slices without brain are zeros under either normalisation, and a network gives equal inputs
-        equal outputs.
+        Slices without brain are zeros under every normalisation, and equal inputs give equal
+        results.
 
         Args:
           images: float16[S, H, W, 4], in the networks' plane; results are in axial slices again.
           of_batch: from a batch of `Task.test_input` to results by name.
-          axis_of: by name, the axis of the slices; 0 where it has none.
+          axis_of: the axis of the slices by the name of a result; 0 for those not named.
           there: bool[4], the modalities that count, for a network that takes missing ones.
         """
         task = self.members[0].network.task

@@ -9,7 +9,7 @@ from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.models import Weights
 from brats_jax.runtime import devices
 
-# Along H and along W. Slices are axial: H runs from right to left.
+# Whether to reverse H and W. Of axial slices, H runs from right to left.
 FLIPS = ((False, False), (True, False), (False, True), (True, True))
 
 
@@ -24,8 +24,8 @@ class OverFlips:
 
         mean over flips g of g(prediction(g(x)))
 
-    Of a segmentation probabilities are averaged, of other networks images. One compiled program
-    serves all flips.
+    The probabilities of a segmentation are averaged, and the images of any other network. One
+    compiled program serves all flips.
 
     Args:
       network: on its devices.

@@ -309,9 +309,9 @@ class Model:
         return self.missing_inputs(scan.present) if self.trained.segments else MissingInputs()
 
     def missing_fields(self, missing: MissingInputs) -> dict[str, Any]:
-        """The fields of a sidecar on the inputs that a case lacks."""
-        by = self.synthesiser.hash if self.synthesiser is not None else ""
-        return {"missing": missing.dropped, "synthetic": dict.fromkeys(missing.synthetic, by)}
+        """The fields `missing` and `synthetic` of a sidecar: the inputs that a case lacks."""
+        made_by = self.synthesiser.hash if self.synthesiser is not None else ""
+        return {"missing": missing.dropped, "synthetic": dict.fromkeys(missing.synthetic, made_by)}
 
     @property
     def averaged(self) -> Averaged:
@@ -355,7 +355,7 @@ class Model:
         }
 
     def describe_case(self, scan: Scan) -> dict[str, Any]:
-        """The fields of every sidecar, JSON-able."""
+        """`sidecar_fields` as JSON has them, for callers that write files of their own."""
         return Part.to_json(Sidecar(**self.sidecar_fields(scan)))
 
     def facts(self, scan: Scan) -> dict[str, str]:

@@ -23,7 +23,6 @@ from brats_jax.errors import BratsError
 from brats_jax.inference.ensemble import Ensemble, SliceLabels, decision
 from brats_jax.inference.located import open_model
 from brats_jax.inference.trained_run import EnsembleMember, TrainedRun
-from brats_jax.runs.folder import STAGE_OF_TASK
 from brats_jax.runtime.text import joined
 
 
@@ -125,11 +124,10 @@ def open_models(
             f"{path!r} is no path: give a text or a pathlib.Path; several runs as one text, with "
             "commas between them"
         )
-    names = [name for name in os.fspath(path).split(",") if name]
-    if len(names) < 2 or Path(path).exists():
-        opened = [open_model(path, task_name, mesh, calibrated=calibrated, dtype=dtype)]
-        return averaged_model([with_planes(one, planes) for one in opened])
-    if task_name != next(iter(STAGE_OF_TASK)):
+    names: list[str | os.PathLike[str]] = [name for name in os.fspath(path).split(",") if name]
+    if len(names) < 2 or Path(path).exists():  # a path may have a comma in its name
+        names = [path]
+    elif task_name != "segment":
         raise BratsError(
             f"'{os.fspath(path)}': several runs are averaged for --task=segment alone: give one"
         )
@@ -142,10 +140,10 @@ def open_models(
 def chosen_planes(
     known: tuple[str, ...], planes: str | Sequence[str], whose: str
 ) -> tuple[str, ...]:
-    """The planes to predict in; () for the first of the training alone.
+    """The planes to predict in; () if they are only the first plane of the training.
 
     Args:
-      known: the planes of the training.
+      known: the planes of the training, in order.
       planes: as of `open_models`.
       whose: what was trained, for the error.
 
@@ -193,15 +191,17 @@ def averaged_model(opened: Sequence[TrainedRun]) -> TrainedRun:
     ]
     if len(set(hashes)) < len(hashes) or len(set(origins)) < len(origins):
         raise BratsError(f"{_names(opened)}: the same network is in two of them: give it once")
-    for name, of in (
-        ("outputs", lambda one: ", ".join(one.task.outputs)),
-        ("normalisation", lambda one: one.normalisation),
-    ):
-        if of(first) != of(other := next((o for o in others if of(o) != of(first)), first)):
-            raise BratsError(
-                f"{first.place} has the {name} {of(first)}, {other.place} has {of(other)}: runs "
-                "are averaged only where they are alike"
-            )
+    facts = [
+        {"outputs": ", ".join(one.task.outputs), "normalisation": one.normalisation}
+        for one in opened
+    ]
+    for name, of_first in facts[0].items():
+        for other, own in zip(others, facts[1:], strict=True):
+            if own[name] != of_first:
+                raise BratsError(
+                    f"{first.place} has the {name} {of_first}, {other.place} has {own[name]}: runs "
+                    "are averaged only where they are alike"
+                )
     notes = [f"{one.name}: {note}" for one in opened for note in one.notes]
     return dataclasses.replace(first, others=tuple(others), notes=tuple(notes))
 

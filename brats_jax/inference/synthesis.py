@@ -24,7 +24,7 @@ class Synthesiser:
     Attributes:
       ensemble: its networks.
       inputs: the modalities that the networks read.
-      targets: the modalities that the networks predict and the segmentation reads.
+      targets: all modalities that the networks predict; the segmentation reads at least one.
       hash: of their weights.
     """
 
@@ -56,8 +56,8 @@ def open_synthesiser(
         first = open_model(path, "reconstruct", trained.members[0].network.mesh)
     except BratsError as error:
         raise BratsError(f"--synthesise needs the first stage of the run: {error}") from None
-    targets = tuple(name for name in first.targets if name in trained.task.inputs)
-    if not targets or first.normalisation != trained.normalisation:
+    useful = any(name in trained.task.inputs for name in first.targets)
+    if not useful or first.normalisation != trained.normalisation:
         what = f"{display_joined(first.targets)}, in units of {first.normalisation} normalisation"
         raise BratsError(
             f"--synthesise: the first stage predicts {what}, which the segmentation "
@@ -74,8 +74,8 @@ def filled_in(
     """The normalised images, with predicted ones in the channels of `scan.synthetic`.
 
     The predicted ones have the units of the segmentation's input, because both stages learn from
-    one store. They are set to 0 where a real image is 0: with a normalisation by volume outside of
-    the brain, by slice in slices without brain.
+    one store. They are set to 0 where the normalisation sets a real image to 0: by volume outside
+    of the brain, by slice in slices without brain.
 
     Args:
       scan: the scan.

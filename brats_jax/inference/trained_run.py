@@ -161,7 +161,10 @@ class TrainedRun:
 
     @property
     def in_plane(self) -> tuple[int, int] | None:
-        """The slice size that the input must have, where air counts in a slice's statistics."""
+        """(H, W) that slices of the input must have; None for any.
+
+        A normalisation by slice is over all pixels, air included: its numbers depend on the size.
+        """
         return self.slice_shape if self.normalisation == "slice" else None
 
     @property
@@ -275,9 +278,10 @@ def _task_of(folder: StageFolder, stage: str, dtype: jnp.dtype) -> Task:
 
 
 def first_stage_of(trained: TrainedRun) -> Pretraining | None:
-    """The task of the first stage of a segmentation's run, if it predicts modalities.
+    """The task of the first stage of a segmentation's run, read without its weights.
 
-    Its weights are not opened. None where one of its documents is missing or damaged, too.
+    None if there is no first stage, if it predicts no modality, or if a document of it is missing
+    or damaged.
     """
     if trained.others:
         return None
@@ -299,7 +303,16 @@ def first_stage_of(trained: TrainedRun) -> Pretraining | None:
 def _folds(
     run: RunFolder, only: int | None, stage: str
 ) -> tuple[list[tuple[FoldFolder, StageFolder]], list[str]]:
-    """(fold, stage) of every fold to use, and notes on the folds left out."""
+    """(fold, stage) of every fold to use, and notes for the user on incomplete ones.
+
+    Args:
+      run: the run.
+      only: number of the fold that the user named; None: all complete folds.
+      stage: 'pretrain' or 'segment'.
+
+    Raises:
+      BratsError: no fold of the run is complete.
+    """
     notes: list[str] = []
     if only is not None:
         folder = _stage_folder(run.fold(only), stage)
@@ -360,17 +373,21 @@ def _record_of(run: Path, members: list[EnsembleMember]) -> TrainingFacts:
 def _seen(run: RunFolder, folds: Sequence[int], *, pretrained: bool) -> frozenset[str]:
     """The subjects that these folds trained or validated on: all but the test set.
 
-    A run with config.folds=all has no test set; in a cross-validation each fold has its own.
+    With config.folds=all nobody is tested. In a cross-validation each fold is tested on its own
+    units, which a fold otherwise validates on.
+
+    Args:
+      run: the run.
+      folds: numbers of the folds.
+      pretrained: whether a pretraining belongs to the networks: it uses patients without labels.
     """
     if not run.splits_json.exists():
         return frozenset()
-    # Every fold trains on all folds but its own, on which it is validated. A split by slice
-    # names slices CASE/number.
     splits = read_document(run.splits_json, Splits)
     units = {name for names in splits.folds for name in names}
     if splits.cross_validates:
-        own = dict(enumerate(splits.folds))
-        units = {name for name in units if any(name not in own.get(k, ()) for k in folds)}
-    # Without labels only a pretraining uses them.
+        tested = dict(enumerate(splits.folds))
+        units = {name for name in units if any(name not in tested.get(k, ()) for k in folds)}
     unlabelled = splits.unlabelled if pretrained else ()
+    # A split by slice names its units CASE/number.
     return frozenset(name.split("/")[0] for name in (*units, *splits.training_only, *unlabelled))

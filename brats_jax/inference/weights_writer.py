@@ -49,7 +49,7 @@ class WeightsOptions:
     Attributes:
       dtype: 'bfloat16' or 'float32', of the kernels; all other arrays are float32.
       card: also write the card of the model, in the layout of a model hub.
-      name: of the model; '' keeps that of an earlier export, or is the folder's.
+      name: of the model; '' keeps the name of an earlier export; without one, the folder names it.
       about: texts of the card; empty ones keep those of an earlier export, or of the exported
         weights that are written again.
       scores, cleaning: see `SavedNetworks`; None keeps those of exported weights.
@@ -124,6 +124,13 @@ def _texts_before(earlier: WeightsDocument | None, trained: TrainedRun) -> CardO
 def _describe(
     trained: TrainedRun, states: Mapping[int, Mapping[str, np.ndarray]], options: WeightsOptions
 ) -> SavedNetworks:
+    """The description of the networks of one task.
+
+    Args:
+      trained: the run, or exported weights that are written again.
+      states: by fold, the arrays as they are written.
+      options: what is written.
+    """
     hashes = {
         fold: torch_weights.digest({n: a.astype(np.float32) for n, a in state.items()})
         for fold, state in states.items()
@@ -211,7 +218,7 @@ def _state_of(network: Any) -> dict[str, np.ndarray]:
 
 
 def _rounded(state: Mapping[str, np.ndarray], dtype: str) -> dict[str, np.ndarray]:
-    """Kernels in bfloat16, rounded to nearest; vectors, which are a hundredth of it, in float32."""
+    """Kernels in bfloat16, rounded to nearest; vectors, a hundredth of all numbers, in float32."""
     if dtype == "float32":
         return dict(state)
     kinds = {True: np.dtype(jnp.bfloat16), False: np.dtype(np.float32)}
