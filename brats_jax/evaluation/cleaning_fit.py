@@ -291,7 +291,7 @@ def _on_test_set(held_out: _HeldOutPatients) -> FittedCleaning:
         [measure(volume, cleaning) for volume in held_out.volumes(member, "test")]
         for member in trained.members
     ]
-    sizes = _sizes(held_out, cleaning, len(tables), TEST_SET, groups, len(groups[0]))
+    sizes = _fitted_sizes(held_out, cleaning, len(tables), TEST_SET, groups, len(groups[0]))
     return FittedCleaning(folds=tuple(map(_fold_of, trained.members)), fitted=sizes)
 
 
@@ -310,7 +310,7 @@ def _cross_validated(held_out: _HeldOutPatients) -> FittedCleaning:
         measure(one.unpacked(), nested[fold]) for fold, volumes in packed.items() for one in volumes
     ]
     cleaning = choose([table for own in tables.values() for table in own])
-    sizes = _sizes(held_out, cleaning, len(pairs), CROSS_VALIDATION, [pairs], len(pairs))
+    sizes = _fitted_sizes(held_out, cleaning, len(pairs), CROSS_VALIDATION, [pairs], len(pairs))
     folds = tuple(_fold_of(member, nested[member.fold]) for member in trained.members)
     return FittedCleaning(folds=folds, fitted=sizes)
 
@@ -320,7 +320,7 @@ def _fold_of(member: EnsembleMember, nested: Cleaning | None = None) -> CleanedF
     return CleanedFold(member.fold, member.hash, member.network.meta.step, *own)
 
 
-def _sizes(
+def _fitted_sizes(
     held_out: _HeldOutPatients,
     cleaning: Cleaning,
     patients: int,
@@ -328,6 +328,16 @@ def _sizes(
     groups: Sequence[Sequence[ScoresBeforeAndAfter]],
     measured_patients: int,
 ) -> FittedSizes:
+    """The sizes and their scores, as cleaning.json has them.
+
+    Args:
+      held_out: the patients of the fit.
+      cleaning: the chosen sizes.
+      patients: the number of patients that they were fitted on.
+      measured_on: `TEST_SET` or `CROSS_VALIDATION`.
+      groups: the scored volumes; those of each training, or all of a cross-validation.
+      measured_patients: the number of scored patients.
+    """
     return FittedSizes(
         min_component_mm3=cleaning.min_component_mm3,
         min_et_mm3=cleaning.min_et_mm3,

@@ -8,22 +8,24 @@ patient); its mean is taken last.
 |---------|---------------|-------------------------------------------|---------------------------|
 | slice   | all slices    | dice                                      | overlap.CONVENTIONS       |
 |         |               | asd*_mm (four variants), hd95_mm          | both_present, penalised   |
-|         |               | missed, invented                          | truth_present, _empty     |
+|         |               | missed                                    | truth_present             |
+|         |               | invented                                  | truth_empty               |
 |         |               | nsd, sensitivity                          | present_only              |
 |         |               | specificity, in_truth                     | none                      |
 | slice   | tumour slices | dice                                      | overlap.CONVENTIONS       |
 | patient | volumes       | dice, hd95_mm                             | VOLUME_CONVENTIONS        |
 |         |               | asd*_mm (four variants)                   | both_present, penalised   |
-|         |               | missed, invented                          | truth_present, _empty     |
+|         |               | missed                                    | truth_present             |
+|         |               | invented                                  | truth_empty               |
 |         |               | nsd, nsd_area                             | present_only              |
 |         |               | sensitivity                               | present_only, brats2023   |
 |         |               | specificity                               | none                      |
 |         |               | lesion_dice, lesion_hd95_mm               | brats2023                 |
 | slice   | all slices,   | of predicted modalities: mse              | none                      |
-|         | tumour slices | psnr, ssim, ssim_gaussian                 | target range, fixed range |
+|         | tumour slices | psnr                                      | target range, fixed range |
+|         |               | ssim, ssim_gaussian                       | target range              |
 
-Slices of volumes that lack slices are NaN over all slices, and such volumes are not among the
-volumes.
+A volume that lacks slices has no score over volumes, and its slices are NaN over all slices.
 
 `NOTES` says each convention in words. Its rule stands beside its formula: `overlap.CONVENTIONS`
 and `surface.DISTANCE_CONVENTIONS`.
@@ -256,10 +258,10 @@ def _distances(edges: SurfaceStatistics) -> Iterator[tuple[str, Values]]:
 
 
 def _absences(counts: np.ndarray) -> Iterator[tuple[str, str, np.ndarray]]:
-    """(metric, convention, values): the units that a mean distance leaves out, 1 or 0.
+    """(metric, convention, values) of the units that a mean distance leaves out.
 
-    Missed: the truth holds the region, the prediction is empty. Invented: the reverse. NaN where
-    the truth lacks the region, or holds it.
+    missed: 1 if the prediction is empty, else 0; NaN where the truth lacks the region.
+    invented: 1 if the prediction holds the region, else 0; NaN where the truth holds it.
     """
     tp, fp, fn = np.moveaxis(np.asarray(counts), -1, 0)
     truth, predicted = tp + fn > 0, tp + fp > 0

@@ -133,21 +133,8 @@ class FoldEvaluation:
             for path in edited_files(self.folder):
                 print_line(line_on_edit(path))
             return False
-        try:
-            read_if_there(self.folder.evaluation_json, Evaluation)
-        except BratsError as error:
-            print_line(
-                f"{self.title}: {str(error).removesuffix(f'; {REEVALUATE_HINT}')}: made again"
-            )
-        for stage in self.tasks:
-            folder = self.folder.stage(stage)
-            if not folder.is_complete:
-                if not checkpoint_steps(folder.best):
-                    raise BratsError(
-                        f"{self.title} {stage}: no epoch of it is trained, so there is nothing to "
-                        "evaluate; give --mode=train, which continues"
-                    )
-                print_line(f"{self.title} {stage}: NOT TRAINED TO THE END; this is its best so far")
+        self._note_damage()
+        self._check_trained()
         settings, planes = self.settings, self._planes
         if planes:
             check_whole(self.store, self._indices("segment"))
@@ -172,12 +159,9 @@ class FoldEvaluation:
         left_out = {}
         fitted: Sequence[Yardstick] = ()
         for stage, task in self.tasks.items():
-            usable, own = self._usable(stage), self._indices(stage)
-            note = note_on_left_out(self.store, self.split.test, usable, task.test_needs, "test")
-            if note:
-                print_line(f"{self.title} {stage}: {note}")
-                tested = np.unique(self.store.patient_of[self.split.test])
-                left_out[stage] = int(np.count_nonzero(~usable[tested]))
+            own = self._indices(stage)
+            if count := self._note_left_out(stage, task):
+                left_out[stage] = count
             if not len(own):
                 raise BratsError(
                     f"{self.title} {stage}: no test slice of a patient with "
@@ -213,6 +197,38 @@ class FoldEvaluation:
             yardsticks={one.name: one.to_json() for one in fitted},
         ).write(self.folder.evaluation_json)
         return True
+
+    def _note_damage(self) -> None:
+        """Prints a line on an evaluation.json that cannot be read, before it is made again."""
+        try:
+            read_if_there(self.folder.evaluation_json, Evaluation)
+        except BratsError as error:
+            print_line(
+                f"{self.title}: {str(error).removesuffix(f'; {REEVALUATE_HINT}')}: made again"
+            )
+
+    def _check_trained(self) -> None:
+        """Refuses a stage without a checkpoint (BratsError); prints a line on an incomplete one."""
+        for stage in self.tasks:
+            folder = self.folder.stage(stage)
+            if folder.is_complete:
+                continue
+            if not checkpoint_steps(folder.best):
+                raise BratsError(
+                    f"{self.title} {stage}: no epoch of it is trained, so there is nothing to "
+                    "evaluate; give --mode=train, which continues"
+                )
+            print_line(f"{self.title} {stage}: NOT TRAINED TO THE END; this is its best so far")
+
+    def _note_left_out(self, stage: str, task: Task) -> int:
+        """Counts the test patients that a stage cannot be evaluated on; prints a line on them."""
+        usable = self._usable(stage)
+        note = note_on_left_out(self.store, self.split.test, usable, task.test_needs, "test")
+        if not note:
+            return 0
+        print_line(f"{self.title} {stage}: {note}")
+        tested = np.unique(self.store.patient_of[self.split.test])
+        return int(np.count_nonzero(~usable[tested]))
 
     def _yardsticks(self, stage: str) -> tuple[Yardstick, ...]:
         """The yardsticks of a stage, fitted to its training slices.

@@ -43,8 +43,8 @@ def score_pretraining(
 ) -> PretrainingTally:
     """Image quality of every predicted slice: over the whole slice, the brain and the tumour.
 
-    A network that predicts several modalities has the mean of each number over them, and the
-    numbers of each modality. Where blocks were hidden from a network, only hidden pixels count.
+    For a network that predicts several modalities, each number is given as the mean over them and
+    for each. If blocks were hidden from the network, only the hidden pixels count.
 
     Arguments as for `scoring.score`; `done` reports the progress. The yardsticks predict
     `Task.tested`.

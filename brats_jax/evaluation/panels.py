@@ -36,7 +36,7 @@ def reconstruction_rows(
     """The rows of reconstruction.png, each with the SSIM of its slice.
 
     Args:
-      task: its inputs and the last of the modalities that are tested are shown.
+      task: the pretraining; the last of its tested modalities is shown.
       images: [N, H, W, 4], the slices.
       predicted: float32[N, H, W], that modality as predicted.
       rows: patient, slice number, and index into the arrays.
@@ -86,14 +86,15 @@ def draw(
 
     task = network.task
     if isinstance(task, Pretraining):
-        target, given = task.tested[-1], None
+        target, inputs = task.tested[-1], None
         if len(task.tested) > 1:
             predicted = predicted[..., -1]
+        # A target that the network also reads is shown as it reads it: with hidden blocks or noise.
         if target in task.stem and target not in task.synthetic:
-            given = {target: network_inputs(task, store, indices)[..., task.stem.index(target)]}
+            inputs = {target: network_inputs(task, store, indices)[..., task.stem.index(target)]}
         figure = reconstruction_drawing(
             folder.reconstruction_png,
-            reconstruction_rows(task, images, predicted, rows, given),
+            reconstruction_rows(task, images, predicted, rows, inputs),
             target,
             f"{note}; SSIM: 7 x 7 uniform window, range of the target slice, whole slice",
         )

@@ -75,7 +75,9 @@ def cleaning_of(
     if any(member.fold != ALL for member in trained.members):
         return None, notes
     found: dict[Path, FittedSizes] = {}
-    for run in {one[0].path: one[0] for path in others if (one := locate_fold(path))}.values():
+    located = filter(None, map(locate_fold, others))
+    runs = {run.path: run for run, _ in located}  # several folds of one run count once
+    for run in runs.values():
         document = read_if_there(run.cleaning_json, FittedCleaning)
         if document is None:
             continue
@@ -126,7 +128,14 @@ def _evaluation(run: RunFolder, fold: int, task: str, step: int | None = None) -
 def _stated(
     found: Sequence[_Evaluated], task: str, settings: Mapping[str, Any] | None
 ) -> StatedScores:
-    """The means over trainings; `settings` of the model, where these are other trainings."""
+    """The means over trainings.
+
+    Args:
+      found: the evaluations, one for each training.
+      task: 'segment' or 'reconstruct'.
+      settings: those of the model, if the evaluations are of other trainings than its own; the
+        settings in which these differ are then stated. None: they are of the model itself.
+    """
     # Of several runs two may have the same fold: each counts.
     evaluations = [replace(one.evaluation, fold=k) for k, one in enumerate(found)]
     summary = average(evaluations, len(evaluations))

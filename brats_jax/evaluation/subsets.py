@@ -129,7 +129,7 @@ class SubsetsOfFold:
         """
         path, every = SubsetFiles(self.folder.path).json, subsets_of(self.task.inputs)
         refuse_link(path)
-        found = self._empty(checkpoint)
+        found = self._new_document(checkpoint)
         if found is None:
             print_line(
                 f"{self.title}: no test patient has {', '.join(self.task.inputs)} and all slices: "
@@ -142,7 +142,7 @@ class SubsetsOfFold:
             if before.is_complete and not again:
                 print_line(f"{self.title}: all {len(every)} subsets evaluated, skipped")
                 return before
-            document = document if before.is_complete else before
+            document = document if before.is_complete else before  # complete: all again
         network = RestoredNetwork(self.task, self.folder.stage("segment"), self.mesh)
         counter = SubsetCounter(network, tta=self.tta)
         batch_size = devices.round_up(self.batch_size, self.mesh)
@@ -173,12 +173,12 @@ class SubsetsOfFold:
             print_line(f"{self.title}: {error}")
             return None
 
-    def _empty(
+    def _new_document(
         self, checkpoint: EvaluatedCheckpoint
     ) -> tuple[SubsetEvaluation, np.ndarray, np.ndarray] | None:
-        """The document without subsets, the slices to evaluate, and the patient of each.
+        """(document without subsets, slices to evaluate, patient of each in the document's order).
 
-        None without a patient who has all inputs and all slices.
+        None if no test patient has all inputs and all slices.
         """
         store, inputs = self.store, self.task.inputs
         with_all = np.all(store.present[:, list(channel_indices(inputs))], axis=1)

@@ -86,8 +86,7 @@ def recorded_fingerprint(settings: Settings, folder: RunFolder) -> str:
 def as_begun(settings: Settings, recorded: Mapping[str, Any] | None) -> Settings:
     """The settings with which a run or grid that an earlier version began goes on.
 
-    A setting that this version added, with another default than the earlier rule (`BEFORE`), has the
-    value of the earlier rule.
+    A setting of `BEFORE` that the earlier version did not have keeps the meaning of that version.
 
     Args:
       settings: of the command.

@@ -251,5 +251,5 @@ class StageSlices:
         return select_slices(self.store, usable, self.settings.stage(task.name).slices)
 
     def _of_usable(self, indices: np.ndarray, task: Task) -> np.ndarray:
-        """Of these slices, those of patients with the modalities and labels that the task needs."""
+        """Of these slices, those of patients with the modalities that the task needs."""
         return usable_slices(self.store, indices, task.usable(self.store.present))

@@ -16,11 +16,11 @@ class Axes(Part):
       percents: label budgets, in percent of the training patients.
       patients: further label budgets, in patients.
       pretexts: tasks of the pretraining, each with '+DECODER' if it is not the one of the settings.
-      transfers: what is transferred.
+      transfers: what is transferred, one of `TRANSFER_PARTS`.
       unlabelled: percentages of the patients without labels that a pretraining uses.
 
-    The last three are empty where the grid has a single value, that of its settings. Beside others
-    it is '' or, of a percentage, AS_SET.
+    pretexts, transfers and unlabelled are empty if the grid has only the value of its settings. If
+    it has others too, the value of the settings is '' among them, or AS_SET among percentages.
     """
 
     losses: tuple[str, ...] = ("dice_ce", "dice_focal", "focal")

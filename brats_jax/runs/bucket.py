@@ -225,7 +225,15 @@ class Bucket:
         return manifest
 
     def _check_newest(self, before: Manifest | None, mine: Manifest | None = None) -> None:
-        """Raises Superseded if there is a state other than those given from `before` on."""
+        """Refuses to go on if another program has written a state since `before`.
+
+        Args:
+          before: the state that this program last read or wrote; None: the bucket was empty.
+          mine: a state that this program has just written.
+
+        Raises:
+          Superseded: there is a manifest after `before` that is not `mine`.
+        """
         own = {manifest.name for manifest in (before, mine) if manifest is not None}
         least = f"{before.generation:08}" if before else ""
         others = [name for name in self.list("manifests") if name not in own and name > least]

@@ -34,9 +34,10 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'brats_jax.runs.checkpoints' has no attribute '{name}'")
 
 
-_META = "meta"  # the description among its digests
-SPLITS = "splits"  # and the splits
-_NAMES = {
+# Keys of `CheckpointMeta.sha256` beside the parts of the state.
+_META = "meta"  # the description itself
+SPLITS = "splits"  # the splits that the stage was trained with
+_NAMES = {  # in messages
     "params": "parameters",
     "stats": "statistics",
     "opt_state": "optimiser state",
@@ -357,6 +358,7 @@ def _silence_repeated_errors() -> None:
 
 
 def _is_not_raised(record: logging.LogRecord) -> bool:
+    """Drops the traceback of an error that Orbax or asyncio logs and that is raised as well."""
     return not (record.exc_info and ("orbax" in record.pathname or record.name == "asyncio"))
 
 

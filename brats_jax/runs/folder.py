@@ -1,12 +1,14 @@
-"""The layout of run, grid, prediction and export folders: a property for every path.
+"""The layout of run, grid, report and prediction folders: a property for every path.
+
+`export_folder` and `documents.weights` have the layouts of exports.
 
     RUN/config.json                      the settings, the store and the versions at the start
     RUN/splits.json                      the patients of training, validation and test; frozen
     RUN/summary.json, summary.csv        scores over the folds
-    RUN/written.json                     hashes of these summaries
-    RUN/subsets.json, subsets.csv        the same over the folds
+    RUN/subsets.json, subsets.csv        scores from every subset of the modalities, over the folds
+    RUN/written.json                     hashes of these four files
     RUN/cleaning.json                    sizes of the cleaning of labels, fitted on patients
-    RUN/lock                             held while they are written
+    RUN/lock                             held while summaries over the folds are written
     RUN/fold_K/lock                      held while a process works on the fold
     RUN/fold_K/audit.json                overlap between the three sets of the fold
     RUN/fold_K/pretraining.json          the origin of an encoder from another run
@@ -14,7 +16,7 @@
         best/, last/                     checkpoints
         training.json                    numbers of patients, slices and steps
         metrics.jsonl, tensorboard/      the log
-        tracking.json                    its id in experiment trackers, where one is on
+        tracking.json                    the id of the stage in experiment trackers, if one is on
         complete.json                    the result, once the stage is trained to the end
     RUN/fold_K/tally_STAGE.npz           statistics of every test slice and volume
     RUN/fold_K/evaluation.json           scores on the test set
@@ -305,7 +307,10 @@ class ReportFolder:
         return self.tables / "written.json"
 
     def written(self) -> Iterator[Path]:
-        """The files in the folder of the tables with the endings of those of a report."""
+        """The tables and figures that are there, by the endings of their names.
+
+        Files of the user's own with the same endings are among them.
+        """
         for folder, endings in ((self.tables, _TABLE_FILES), (self.figures, _FIGURE_FILES)):
             for ending in endings:
                 yield from folder.glob(f"*.{ending}")

@@ -39,11 +39,13 @@ class Cell:
     Attributes:
       stage: 'pretrain' or 'segment'.
       seed, fold: its seed and fold.
-      loss, ssl, percent: of a segmentation: its loss, whether it starts from the fold's
-        pretraining, the percentage of training patients whose labels it uses.
-      patients: the number of these patients instead; 0: the percentage decides.
-      pretext, unlabelled: of a pretraining, and of a segmentation that starts from one; see `Axes`.
-      transfer: what such a segmentation takes from it; '': as the settings say.
+      loss: the loss of a segmentation.
+      ssl: whether a segmentation starts from the pretraining of its fold.
+      percent: the percentage of the training patients whose labels a segmentation uses.
+      patients: the number of these patients, in place of `percent`; 0: `percent` decides.
+      pretext, unlabelled: the settings of the pretraining, which a segmentation that starts from it
+        has too; see `Axes`.
+      transfer: the parts that such a segmentation takes; '': as the settings say.
     """
 
     stage: str
@@ -109,10 +111,10 @@ class Progress:
     Attributes:
       cell: the cell.
       state: one of STATES.
-      share: of its steps, in [0, 1], as far as they are logged or saved.
+      share: the share of its steps that is logged or saved, in [0, 1].
       seconds: spent on it in all attempts; None if unknown.
-      note: of a running cell its process and step, of a failed one its error, of one that is left
-        'begun' if it is.
+      note: the process and the step of a running cell; the error of a failed one; 'begun' for one
+        that is left, if its training has begun; otherwise ''.
     """
 
     cell: Cell

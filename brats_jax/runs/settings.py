@@ -100,13 +100,13 @@ MASK_RATIO = Rule(
 
 
 class Mark(enum.Enum):
-    """The effect of a setting; without a mark, a run goes on with the same value only.
+    """What may change when a run is continued; a setting without a mark must keep its value.
 
-    FREE: it changes how fast or how often something is done, never the result: a run may go on
-      with another value.
-    PATH: it names a folder whose content counts: the folder may move.
-    ADDED: runs of earlier versions do not have it, and may go on and be evaluated: with its default
-      if the class states one, else with any value.
+    FREE: it may have another value. It changes how fast or how often something is done, never the
+      result.
+    PATH: it may name another folder, because only the content of the folder counts.
+    ADDED: a run of an earlier version, which does not have it, may go on with its default; with any
+      value if the class states no default.
     """
 
     FREE = enum.auto()

@@ -55,14 +55,17 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
       before, now: settings as JSON has them.
     """
     old, new = flatten(before), flatten(now)
-    return [
-        f"{name}: {old.get(name, IF_ABSENT.get(name))} -> {new.get(name, IF_ABSENT.get(name))}"
-        for name in sorted({**old, **new})
-        if name not in FREE_TO_CHANGE
-        and (name in old or name not in ADDED_LATER or name in _DEFAULTS)
-        and old.get(name, IF_ABSENT.get(name)) != new.get(name, IF_ABSENT.get(name))
-        and not (name in PATHS and old.get(name) and new.get(name))
-    ]
+    found = []
+    for name in sorted({**old, **new}):
+        was, becomes = (side.get(name, IF_ABSENT.get(name)) for side in (old, new))
+        if was == becomes or name in FREE_TO_CHANGE:
+            continue
+        if name in PATHS and old.get(name) and new.get(name):  # the folder has moved
+            continue
+        if name in ADDED_LATER and name not in old and name not in _DEFAULTS:  # any value fits
+            continue
+        found.append(f"{name}: {was} -> {becomes}")
+    return found
 
 
 def without_paths(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -136,11 +136,12 @@ class FoldsScore(Part):
 
     Attributes:
       mean, sd_over_folds: None where undefined.
-      folds: that have the number.
-      count: the largest number of units of a fold.
-      least_count: the smallest, over all folds; None where it is `count`.
-      of_count: number of units of a fold, with those that the number leaves out.
-      folds_without: folds that do not have the number.
+      folds: how many folds have the number.
+      count: the number of units in the mean: of the fold with most; in a cross-validation the sum.
+      least_count: that of the fold with least; None where it equals `count`, and in a
+        cross-validation.
+      of_count: as `count`, but with the units that the convention leaves out.
+      folds_without: numbers of the folds that do not have the number.
     """
 
     stage: str

@@ -15,8 +15,9 @@ class StageTraining(SealedDocument):
     """training.json: the length of a stage and the data that it trains on.
 
     Attributes:
-      patients, slices: trained on.
-      of_patients, of_slices: in the fold's training set; for pretraining with the unlabelled ones.
+      patients, slices: how many the stage trains on.
+      of_patients, of_slices: how many it could train on: the fold's training set; for a pretraining
+        also the patients without labels.
       epochs, steps_per_epoch, steps: the length.
       unlabelled: of `patients`, those with scans without class labels.
       selection: where the best checkpoint is chosen: 'validation', on the fold's validation set;
