@@ -31,7 +31,7 @@ _FILES = {
     name: flag_types.define_path(name, f"The {name} file of one case, instead of --input.")
     for name in MODALITIES
 }
-# Other spellings: --t1ce for --t1gd. Of `ALIASES` those of the BraTS file names alone.
+# Other names of the flags above, such as --t1ce for --t1gd: the suffixes of BraTS file names.
 _ALIAS_FLAGS = ("t1n", "t1w", "t1ce", "t1c", "t2w", "t2f")
 _ALIAS_FILES = {
     alias: (name, flag_types.define_path(alias, f"The same as --{name}."))

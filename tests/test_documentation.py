@@ -97,17 +97,17 @@ def test_every_python_example_compiles(page):
         ast.parse(text)
 
 
-def test_the_architecture_names_every_module_of_the_rooms_that_it_lists():
+def test_the_architecture_names_every_module_of_the_packages_that_it_lists():
     text = (ROOT / "docs" / "architecture.md").read_text()
     rows = re.findall(r"^\| `([\w/]+/)` \| [^|]* \| ([^|]*`[^|]*) \|$", text, re.MULTILINE)
     assert len(rows) >= 10
-    for room, modules in rows:
+    for package, modules in rows:
         named = set(re.findall(r"`([\w*]+)`", modules))
-        there = {p.stem for p in (ROOT / "brats_jax" / room).glob("*.py")} - {"__init__"}
+        there = {p.stem for p in (ROOT / "brats_jax" / package).glob("*.py")} - {"__init__"}
         missing = {m for m in there if not any(fnmatch(m, pattern) for pattern in named)}
-        assert not missing, (room, missing)
+        assert not missing, (package, missing)
         unknown = {n for n in named if not any(fnmatch(m, n) for m in there)}
-        assert not unknown, (room, unknown)
+        assert not unknown, (package, unknown)
 
 
 def messages() -> list[str]:

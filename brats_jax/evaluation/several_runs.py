@@ -1,8 +1,8 @@
 """Runs with the same splits, scored alone and averaged, on the patients that none has trained on.
 
-Of each fold every run's network of this fold is taken, and the patients of its test set; each run
-reads them from its own store, in the plane of its slices. A run that was trained on several planes
-can take part once for each. All are scored in axial slices.
+For each fold, the network that each run trained for this fold predicts the fold's test patients. A
+run reads them from its own store, in slices of its own plane. A run that was trained on several
+planes can take part once for each plane. All predictions are scored in axial slices.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

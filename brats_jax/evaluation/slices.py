@@ -111,8 +111,9 @@ def predict_slices(
     """Predicts a few slices in one batch, averaged as with `predicted_labels`.
 
     Returns:
-      labels uint8[N, H, W], or the modalities tested: float32[N, H, W] of the only one, or
-      [N, H, W, K]. Pixels that the network was given are taken from the slice.
+      Labels uint8[N, H, W] of a segmentation. Of a pretraining the tested modalities: float32
+      [N, H, W] of one, [N, H, W, K] of several. If its pretext hides pixels, all others are those
+      of the slice (`completed`).
     """
     batch_size = devices.round_up(len(indices), network.mesh)
     if planes:

@@ -54,8 +54,8 @@ class Slices:
       patients: str[P].
       whole: bool[P], whether the tally has all slices of the patient's volume.
       tumour: bool[N], whether the truth has tumour.
-      holes: bool[P], whether the volume lacks slices that scores over all slices need: it is left
-        out of them. None: no volume.
+      holes: bool[P], whether the patient is left out of scores over all slices, because the volume
+        lacks slices; None: nobody is left out.
     """
 
     index: np.ndarray

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 
 from brats_jax.data.splits import make_splits
 from brats_jax.data.store.reader import Store
-from brats_jax.data.store.several_planes import open_planes
+from brats_jax.data.store.several_planes import SeveralPlanes, open_planes
 from brats_jax.errors import BUSY_STATUS, BratsError, Busy
 from brats_jax.experiments import checks, continuation
 from brats_jax.experiments import config as experiment_config
@@ -35,6 +35,7 @@ from brats_jax.experiments.grid_cells import (
 )
 from brats_jax.experiments.grid_state import summary_line
 from brats_jax.experiments.stage_slices import StageSlices
+from brats_jax.runs.axes import Axes
 from brats_jax.runs.documents import GridConfig
 from brats_jax.runs.folder import GridFolder
 from brats_jax.runs.grid import (
@@ -46,6 +47,7 @@ from brats_jax.runs.grid import (
     read_cells,
     read_record,
 )
+from brats_jax.runs.settings import Settings
 from brats_jax.runtime import locks
 from brats_jax.runtime.console import print_line, print_lines
 from brats_jax.runtime.document import read_if_readable
@@ -95,18 +97,8 @@ def run_grid(
     index, count = parse_shard(shard)
     check_cells(config, axes)
     checks.check_workdir(settings, grid.path)
-    store = Store.open(Path(settings.data.store))
-    # A grid keeps to its patients, though sources were added to the store since.
     started = read_if_readable(grid.grid_json, GridConfig)
-    store = store.as_of(started.store.fingerprint if started else "")
-    planes = open_planes(store, settings.data.other_stores)
-    checks.check_evaluated_planes(settings, store, planes)
-    checks.check_patches(settings, store)
-    checks.check_labels(store, "train")
-    splits = make_splits(store, **experiment_config.split_options(settings))
-    for fold, patients in itertools.product(axes.folds, axes.patients):
-        budget = settings.with_value("data", "label_patients", patients)
-        StageSlices.of(budget, store, splits, fold).check_labels()
+    store, planes = _checked_data(settings, axes, started.store.fingerprint if started else "")
     make_folder(grid.path, "--workdir")
     begun = continuation.as_begun(settings, started.config if started else None)
     if begun.data.selection != settings.data.selection:
@@ -120,15 +112,41 @@ def run_grid(
     print_line(f"grid: {plural(len(everything), 'cell')}{part}")
     command = _cell_command(config_file, overrides, grid)
     failed = GridRunner(grid, mine, command).run()
-    if failed:
-        print_lines("")
-        print_line(f"grid: {plural(len(failed), 'cell')} failed; the same command repeats them:")
-        for cell, error in failed.items():
-            print_line(f"  {cell.name}: {error}")
-            print_line(f"    {shlex.join(command(cell))}")
-        return False
-    print_line(f"grid: all {plural(len(mine), 'cell')} done")
-    return True
+    if not failed:
+        print_line(f"grid: all {plural(len(mine), 'cell')} done")
+        return True
+    print_lines("")
+    print_line(f"grid: {plural(len(failed), 'cell')} failed; the same command repeats them:")
+    for cell, error in failed.items():
+        print_line(f"  {cell.name}: {error}")
+        print_line(f"    {shlex.join(command(cell))}")
+    return False
+
+
+def _checked_data(
+    settings: Settings, axes: Axes, fingerprint: str
+) -> tuple[Store, SeveralPlanes | None]:
+    """Opens the data of a grid, and refuses settings that do not fit them (BratsError).
+
+    Args:
+      settings: those that all cells share.
+      axes: those that this command asks for.
+      fingerprint: of the store when the grid was started, whose patients it keeps to, though
+        sources were added since; '' for a new grid.
+
+    Returns:
+      (the store, the same with those of other planes or None).
+    """
+    store = Store.open(Path(settings.data.store)).as_of(fingerprint)
+    planes = open_planes(store, settings.data.other_stores)
+    checks.check_evaluated_planes(settings, store, planes)
+    checks.check_patches(settings, store)
+    checks.check_labels(store, "train")
+    splits = make_splits(store, **experiment_config.split_options(settings))
+    for fold, patients in itertools.product(axes.folds, axes.patients):
+        budget = settings.with_value("data", "label_patients", patients)
+        StageSlices.of(budget, store, splits, fold).check_labels()
+    return store, planes
 
 
 def _cell_command(

@@ -62,7 +62,8 @@ def write_segmentation(
       model: the model that made it.
       options: the files to write.
       truth: uint8[slices, H, W], for picture and page, or None.
-      uncut: holds while the finished files are put into the folder.
+      uncut: makes a context that is entered while the finished files are put into the folder, and
+        in which the process must not end.
 
     Returns:
       The path of the labels.
@@ -168,9 +169,17 @@ def _write_all(
     model: Model,
     uncut: Uncut,
 ) -> None:
-    """Writes the files and the sidecar, which says that they are complete, all or none.
+    """Writes the files and the sidecar, all or none; an existing sidecar means complete files.
 
-    Removes other files that the earlier sidecar names: they are of another model or settings.
+    Removes the files of the earlier sidecar that are not written again: they are of another model
+    or of other settings.
+
+    Args:
+      path: of the sidecar.
+      files: by name, the functions that make the content.
+      sidecar: the description, which gets the sizes and hashes of the files.
+      model: the model that made them.
+      uncut: as of `write_segmentation`.
 
     Raises:
       BratsError: a file has changed since `reason_to_skip` looked at it.

@@ -131,8 +131,8 @@ def enumerate_cells(parts: Sequence[Axes]) -> list[Cell]:
     those with it, fold by fold, so that whole comparisons of a fold are complete early.
     """
     pretrainings: dict[Cell, None] = {}
-    without: dict[Cell, None] = {}
-    with_: dict[Cell, None] = {}
+    from_scratch: dict[Cell, None] = {}
+    after_pretraining: dict[Cell, None] = {}
     for axes in parts:
         for seed, fold in itertools.product(axes.seeds, axes.folds):
             budgets = [(percent, 0) for percent in axes.percents]
@@ -140,12 +140,12 @@ def enumerate_cells(parts: Sequence[Axes]) -> list[Cell]:
             for (percent, patients), loss in itertools.product(budgets, axes.losses):
                 plain = Cell("segment", seed, fold, loss, False, percent, patients)
                 if False in axes.ssl:
-                    without[plain] = None
+                    from_scratch[plain] = None
                 if True in axes.ssl:
                     for cell in _pretrained(plain, axes):
-                        with_[cell] = None
+                        after_pretraining[cell] = None
                         pretrainings[_source_of(cell)] = None
-    return [*pretrainings, *without, *with_]
+    return [*pretrainings, *from_scratch, *after_pretraining]
 
 
 def _pretrained(plain: Cell, axes: Axes) -> Iterator[Cell]:

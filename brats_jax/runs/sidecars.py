@@ -52,10 +52,10 @@ class Averaged(Part):
     """The predictions that are averaged.
 
     Attributes:
-      folds: of all runs.
-      flips: of each fold.
-      planes: where planes were chosen, those of each run in turn; else each run predicts in one.
-      predictions: their number, where planes were chosen.
+      folds: the number of folds, of all runs together.
+      flips: the number of flips that each fold predicts.
+      planes: the planes of each run in turn, if planes were chosen; (): each run predicts in one.
+      predictions: the number of predictions, if planes were chosen; else it is folds * flips.
     """
 
     folds: int
@@ -65,7 +65,7 @@ class Averaged(Part):
 
     @property
     def count(self) -> int:
-        """Their number."""
+        """The number of predictions."""
         return self.predictions or self.folds * self.flips
 
 

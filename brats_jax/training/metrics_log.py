@@ -43,8 +43,9 @@ class MetricsLog:
             return
         folder.path.mkdir(parents=True, exist_ok=True)
         self._path = folder.metrics_jsonl
-        known = {"step": first_step, "train": validated_step, "validation": validated_step}
-        kept = [r for r in read_metrics(self._path) if r["step"] <= known.get(r["event"], -1)]
+        # By event, the last step whose record is not written again.
+        last = {"step": first_step, "train": validated_step, "validation": validated_step}
+        kept = [r for r in read_metrics(self._path) if r["step"] <= last.get(r["event"], -1)]
         write_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
         self._writer = SummaryWriter(str(folder.tensorboard), purge_step=validated_step + 1)
         self._bar = progress_bar(total_steps, title, "step", first_step)

@@ -158,8 +158,8 @@ def slower_where(
 ) -> optax.GradientTransformation:
     """An optimiser whose updates of transferred parameters are 0 in the first steps, then smaller.
 
-    The moments of the optimiser see the gradients of frozen parameters too: the first step after
-    freezing is as long as any other.
+    The moments of the optimiser include the gradients of frozen parameters, so that the first step
+    after the freezing is no longer than the following ones.
 
     Args:
       transferred: a pytree like the parameters of bool arrays that broadcast to them.
