@@ -17,7 +17,7 @@ import onnxruntime
 
 from benchmarks import measure
 from brats_jax.inference import onnx_graph, onnx_program
-from brats_jax.inference.cases import find_cases
+from brats_jax.inference.inputs import find_cases
 from brats_jax.inference.located import open_model
 from brats_jax.inference.model import Model
 from brats_jax.runtime import devices

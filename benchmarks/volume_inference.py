@@ -32,6 +32,7 @@ from brats_jax.data.sources.phantom.source import PhantomSource
 from brats_jax.experiments import config as experiment_config
 from brats_jax.experiments.continuation import versions
 from brats_jax.inference import cases as prediction
+from brats_jax.inference.inputs import find_cases
 from brats_jax.inference.output_names import OutputOptions
 from brats_jax.runs.checkpoints import CheckpointMeta, Checkpoints
 from brats_jax.runs.documents import RunConfig, StageResult, TrainingFacts
@@ -146,7 +147,7 @@ def main() -> None:
         root = Path(folder)
         if arguments.real is None:
             write_phantom(root / "phantom", arguments.slices)
-        cases = prediction.find_cases(arguments.real or root / "phantom")
+        cases = find_cases(arguments.real or root / "phantom")
         run = write_run(root / "run", arguments.width, arguments.normalisation, 1 + everything)
         start = time.perf_counter()
         model = inference.load(run, tta=everything, batch_size=arguments.batch_size)

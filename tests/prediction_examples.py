@@ -19,6 +19,7 @@ from brats_jax.data.store.reader import Store
 from brats_jax.experiments.config import parse, pretraining, segmentation, split_options
 from brats_jax.experiments.continuation import describe_store, versions
 from brats_jax.inference import cases
+from brats_jax.inference.inputs import find_cases
 from brats_jax.inference.output_names import OutputOptions
 from brats_jax.inference.synthesis import Synthesiser
 from brats_jax.models import resnet
@@ -146,7 +147,7 @@ def run_on(model, source, target, **options):
     target.mkdir(exist_ok=True)
     resampled = options.pop("resampled", False)
     outcome = cases.predict_cases(
-        model, cases.find_cases(source), target, OutputOptions(**options), resampled=resampled
+        model, find_cases(source), target, OutputOptions(**options), resampled=resampled
     )
     return outcome, {name: nib.load(path) for name, path in outcome.written.items()}
 

@@ -20,7 +20,7 @@ from brats_jax.data.store.reader import Store
 from brats_jax.experiments.config import parse, segmentation, split_options
 from brats_jax.experiments.continuation import describe_store, versions
 from brats_jax.inference import stablehlo, weights_writer
-from brats_jax.inference.cases import find_cases
+from brats_jax.inference.inputs import find_cases
 from brats_jax.inference.model import Model
 from brats_jax.inference.several_runs import open_models
 from brats_jax.models import unet

@@ -24,7 +24,6 @@ from brats_jax.inference.model import Model
 from brats_jax.inference.outcome import Outcome
 from brats_jax.inference.output_names import PREDICTED_NAMES, OutputOptions
 from brats_jax.inference.read_ahead import ReadAhead, Reading
-from brats_jax.inference.read_ahead import find_cases as find_cases
 from brats_jax.runs.folder import PredictionFolder
 from brats_jax.runtime.console import print_line, progress_bar
 from brats_jax.runtime.files import remove_stale

@@ -19,7 +19,6 @@ from brats_jax.data.sources.base import folder_files
 from brats_jax.data.sources.dataset_folder import cases_to_predict
 from brats_jax.errors import BratsError
 from brats_jax.inference.output_file import OutputFile
-from brats_jax.inference.read_ahead import find_cases
 from brats_jax.runtime.text import plural
 
 if TYPE_CHECKING:
@@ -167,6 +166,41 @@ def parse_images(
 def cases_of(source: str | Mapping[str, str | Path]) -> list[CaseFiles]:
     """The cases of a folder, or the one of files by modality; errors of both functions."""
     return find_cases(Path(source)) if isinstance(source, str) else [named_files(source)]
+
+
+def find_cases(folder: Path) -> list[CaseFiles]:
+    """The cases in a folder and below it, by the file names of any BraTS release.
+
+    Data sets with a dataset.json (MSD, nnU-Net) are known by their folders.
+
+    Raises:
+      BratsError: no folder, no images in it, or a dataset.json that does not name the channels.
+    """
+    if not folder.is_dir():
+        problem = "is a file" if folder.exists() else "does not exist"
+        raise BratsError(
+            f"--input={folder} {problem}: give the folder of a case or of several, or the files of "
+            "a case by --t1= --t1gd= --t2= --flair="
+        )
+    unreadable: dict[str, str] = {}
+    files = folder_files(folder, unreadable)
+    cases = group_by_case(files, labels=False)
+    for case in cases_to_predict(files):
+        other = cases.setdefault(case.name, case)
+        if other is not case:
+            other.conflict = (
+                f"{other.folder} and {case.folder} both hold the case {case.name}: predict one of "
+                "the folders at a time"
+            )
+    for name, problem in unreadable.items():
+        cases.setdefault(name, CaseFiles(name, folder / name, conflict=problem))
+    if not cases:
+        raise BratsError(
+            f"{folder} holds no BraTS images among its {len(files)} files: they are called "
+            "CASE_{flair,t1,t1ce,t2}.nii.gz or CASE-{t2f,t1n,t1c,t2w}.nii.gz, or lie in imagesTr "
+            "or imagesTs beside a dataset.json; name others with --t1 --t1gd --t2 --flair"
+        )
+    return sorted(cases.values(), key=lambda case: case.name)
 
 
 def named_files(paths: Mapping[str, str | Path]) -> CaseFiles:

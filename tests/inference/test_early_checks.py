@@ -9,7 +9,8 @@ from brats_jax.data.scans.options import ReadOptions
 from brats_jax.errors import BratsError
 from brats_jax.inference import early_checks
 from brats_jax.inference.early_checks import refuse_unfit
-from brats_jax.inference.read_ahead import Reading, find_cases
+from brats_jax.inference.inputs import find_cases
+from brats_jax.inference.read_ahead import Reading
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from jax.sharding import AxisType
 
 from brats_jax import inference
 from brats_jax.data.scans.scan import read_scan
-from brats_jax.inference import cases
+from brats_jax.inference.inputs import find_cases
 from brats_jax.inference.trained_run import open_run
 from brats_jax.runtime.devices import data_mesh
 
@@ -40,7 +40,7 @@ def test_the_ensemble_is_the_mean_of_its_members(example_runs, model):
 def test_flips_are_undone_and_averaged(example_runs):
     """The answer to a flipped scan is the flipped answer, which one look does not give."""
     run = example_runs["volume"] / "run" / "fold_0"
-    case = cases.find_cases(example_runs["volume"] / "cases" / examples.CASES[0])[0]
+    case = find_cases(example_runs["volume"] / "cases" / examples.CASES[0])[0]
     images = inference.load(run).normalise(read_scan(case, examples.INPUTS))
     for tta, symmetric in ((True, True), (False, False)):
         ensemble = inference.load(run, tta=tta).ensemble

@@ -16,7 +16,7 @@ from brats_jax.data.store.reader import Store
 from brats_jax.data.subsets import subsets_of
 from brats_jax.errors import BratsError
 from brats_jax.inference import missing
-from brats_jax.inference.cases import find_cases
+from brats_jax.inference.inputs import find_cases
 from brats_jax.inference.missing import MissingInputs, missing_inputs
 from brats_jax.inference.trained_run import first_stage_of
 from brats_jax.tasks import Pretraining

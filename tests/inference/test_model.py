@@ -10,7 +10,7 @@ from brats_jax.data.scans.scan import read_scan
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 from brats_jax.evaluation.slices import predict_slices
-from brats_jax.inference import cases
+from brats_jax.inference.inputs import find_cases
 from brats_jax.inference.restored import RestoredNetwork
 from brats_jax.runs.folder import StageFolder
 from brats_jax.runtime.devices import data_mesh
@@ -34,7 +34,7 @@ def test_a_case_gets_the_same_labels_from_its_files_as_from_the_store(example_ru
         found = np.moveaxis(np.asarray(images[name].dataobj), 2, 0)
         np.testing.assert_array_equal(found, expected)
         # And the network sees the same bits.
-        scan = read_scan(cases.find_cases(folder / "cases" / name)[0], model.inputs)
+        scan = read_scan(find_cases(folder / "cases" / name)[0], model.inputs)
         np.testing.assert_array_equal(
             model.normalise(scan), store.read(np.array(store.slices_of(name)))[0]
         )
@@ -54,7 +54,7 @@ def test_labels_lie_in_the_axes_of_the_images(example_runs, model, brats_files, 
         assert code == expected
         if code:
             np.testing.assert_array_equal(a, b)
-    case = cases.find_cases(example_runs["volume"] / "cases" / name)[0]
+    case = find_cases(example_runs["volume"] / "cases" / name)[0]
     upright = model.predict(read_scan(case, model.inputs)).labels
     expected = np.where(upright == 3, 4, upright)
     np.testing.assert_array_equal(np.moveaxis(examples.lps(labels), 2, 0), expected)

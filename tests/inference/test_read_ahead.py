@@ -13,7 +13,8 @@ from brats_jax.data.scans.case_files import CaseFiles
 from brats_jax.data.scans.options import ReadOptions
 from brats_jax.inference import read_ahead
 from brats_jax.inference.cases import reading_of
-from brats_jax.inference.read_ahead import ReadAhead, Reading, find_cases, reading_of_weights
+from brats_jax.inference.inputs import find_cases
+from brats_jax.inference.read_ahead import ReadAhead, Reading, reading_of_weights
 
 OPTIONS = ReadOptions()
 
