@@ -391,4 +391,7 @@ class Model:
 
     def _check_task(self, task: str) -> None:
         if self.trained.task_name != task:
-            raise BratsError(f"loaded to {self.trained.task_name}: give load() task='{task}'")
+            raise BratsError(
+                f"this model was loaded with task='{self.trained.task_name}': give load() "
+                f"task='{task}'"
+            )
