@@ -110,6 +110,17 @@ def test_the_architecture_names_every_module_of_the_packages_that_it_lists():
         assert not unknown, (package, unknown)
 
 
+def test_the_architecture_names_functions_that_exist():
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    named = re.findall(r"`([\w/]+\.py):([\w.]+)`", text)
+    assert len(named) >= 15
+    for path, name in named:
+        scope = ast.parse((ROOT / "brats_jax" / path).read_text()).body
+        for part in name.split("."):
+            (found,) = [node for node in scope if getattr(node, "name", "") == part]
+            scope = getattr(found, "body", [])
+
+
 def messages() -> list[str]:
     """The texts in the code; a value within an f-string is a NUL."""
     found = []

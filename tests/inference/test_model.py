@@ -87,5 +87,5 @@ def test_headers_keep_the_geometry_and_no_patient_data(model, brats_files, tmp_p
 
 def test_a_model_refuses_what_it_was_not_loaded_for(example_runs):
     run = example_runs["volume"] / "run"
-    with pytest.raises(BratsError, match="loaded with task=.segment.: give load"):
+    with pytest.raises(BratsError, match="loaded with task='segment': give load"):
         inference.load(run / "fold_0").reconstruct({})
