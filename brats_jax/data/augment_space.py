@@ -143,7 +143,7 @@ def interpolated(
 
 
 def nearest(x: Int[Array, "b h w"], at: Positions) -> Int[Array, "b h w"]:
-    """The nearest pixel of label maps, and 0 outside; arguments as of `interpolated`."""
+    """The nearest pixel of label maps, and 0 outside; arguments as in `interpolated`."""
     height, width = x.shape[1:]
     row, column = (
         jnp.clip(jnp.floor(place + 0.5).astype(jnp.int32), 0, extent - 1)
@@ -164,7 +164,7 @@ def moved(
     """Rotates, scales, transposes and flips, in one interpolation.
 
     Args:
-      images, targets, labels: as of `augment.augment`.
+      images, targets, labels: as in `augment.augment`.
       symmetry, affine: of each example.
       background, target_background: values outside the patches, [B, C] and [B, T].
     """

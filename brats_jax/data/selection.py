@@ -70,7 +70,7 @@ def label_budget(
     The training patients of a smaller budget are a subset of those of every larger one.
 
     Args:
-      store, indices, splits, fold: as of `labelled_slices`.
+      store, indices, splits, fold: as in `labelled_slices`.
       patients: the budget.
     """
     every = labelled_slices(store, indices, patients, splits, fold)
@@ -96,7 +96,7 @@ def unlabelled_slices(
 ) -> np.ndarray:
     """Keeps the slices of a share of the persons: ceil(fraction * n) of n.
 
-    As of `labelled_slices` a smaller share is a subset of every larger one.
+    As in `labelled_slices` a smaller share is a subset of every larger one.
 
     Args:
       store: the data.

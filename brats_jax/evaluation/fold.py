@@ -40,7 +40,7 @@ class FoldEvaluation:
       settings: of the run.
       tasks: the stages to evaluate, by name.
       store, split, split_by: the test set.
-      set: as of `Evaluation`.
+      set: as in `Evaluation`.
       folder: of the fold, with the checkpoints.
       mesh: the devices of this process.
       trained_on: by stage, int64[n] global indices of the slices that it trains on.

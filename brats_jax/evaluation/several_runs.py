@@ -51,7 +51,7 @@ def open_runs(paths: Sequence[RunFolder], mesh: Mesh, planes: str = "") -> list[
     Args:
       paths: the runs.
       mesh: the devices.
-      planes: in which each run predicts, as of `open_models`; '' for the first of its training.
+      planes: in which each run predicts, as in `open_models`; '' for the first of its training.
 
     Raises:
       BratsError: only one run with one plane, another store than that of a training, other splits,

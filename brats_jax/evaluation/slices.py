@@ -77,7 +77,7 @@ def predicted_labels(
       planes: average over slices of these planes, as in config.evaluation.
 
     Yields:
-      (prediction, truth, valid): uint8[B, H, W] twice, and bool[B] as of `device_batches`.
+      (prediction, truth, valid): uint8[B, H, W] twice, and bool[B] as in `device_batches`.
 
     Raises:
       BratsError: planes that the network was not trained on, or a volume that lacks slices.

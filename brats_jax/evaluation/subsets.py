@@ -100,10 +100,10 @@ class SubsetsOfFold:
     Attributes:
       task: the segmentation.
       store, test: the data, and the global indices of the test set.
-      set, split_by: as of `Evaluation`.
+      set, split_by: as in `Evaluation`.
       folder: of the fold, with the checkpoint.
       mesh: the devices of this process.
-      batch_size, tta: as of config.evaluation.
+      batch_size, tta: as in config.evaluation.
     """
 
     task: Task

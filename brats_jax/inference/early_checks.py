@@ -32,11 +32,11 @@ def refuse_unfit(
 
     Args:
       cases: in the order of the prediction.
-      checkpoint, task: as of `predict`. The document of exported weights and ready models says the
+      checkpoint, task: as in `predict`. The document of exported weights and ready models says the
         size of the slices; a run is not opened.
       output: the folder to write to; a case that has files there may be kept, and is not checked.
       options: how the files are read.
-      resampled, leave_out: as of `read_scan`.
+      resampled, leave_out: as in `read_scan`.
 
     Raises:
       BratsError: an unknown modality to leave out.

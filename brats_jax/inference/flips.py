@@ -45,7 +45,7 @@ class OverFlips:
         return self.network.channels.labels(self._sum(x), len(FLIPS)).astype(jnp.uint8)
 
     def images(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w k"]:
-        """The averaged output of a network that predicts images; argument as of `labels`."""
+        """The averaged output of a network that predicts images; argument as in `labels`."""
         return self._sum(x) / len(FLIPS)
 
     def _sum(self, x: jax.Array) -> jax.Array:

@@ -32,7 +32,7 @@ def open_model(
     Args:
       path: RUN for all its complete folds, RUN/fold_K for one, the folder of exported weights, or
         the name of a ready model. A run or weights at this path win over a ready model of its name.
-      task_name, mesh, calibrated, dtype: as of `trained_run.open_run`.
+      task_name, mesh, calibrated, dtype: as in `trained_run.open_run`.
 
     Raises:
       BratsError: there is no model at the path or of this name, or it cannot be used.

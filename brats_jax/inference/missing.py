@@ -78,7 +78,7 @@ def remedy(
     """What a user can do about a missing modality, besides adding it: the end of a message.
 
     Args:
-      takes_missing, synthesiser: as of `missing_inputs`.
+      takes_missing, synthesiser: as in `missing_inputs`.
       first_stage: can predict all that is missing, but was not asked to.
       flag: whether the user gives flags; otherwise arguments in Python.
     """

@@ -15,7 +15,7 @@ _FAR = -1e30  # the score of a missing modality
 
 
 class FusionWriter(LayerWriter):
-    """Writes encoders into a graph; arguments as of `LayerWriter`."""
+    """Writes encoders into a graph; arguments as in `LayerWriter`."""
 
     def encoder(self, encoder: Any, x: str) -> list[str]:
         """The five maps of the encoder of any fusion."""

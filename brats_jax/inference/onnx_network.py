@@ -12,7 +12,7 @@ from brats_jax.models.layers import ConvBNReLU
 
 
 class NetworkWriter(FusionWriter):
-    """Writes one network into a graph; arguments as of `LayerWriter`."""
+    """Writes one network into a graph; arguments as in `LayerWriter`."""
 
     def write(self, network: nnx.Module, x: str, size: tuple[int, int]) -> str:
         """The network's output float32[n, K, H, W] of x float32[n, C, H, W].

@@ -323,7 +323,7 @@ def write(
       output, slice_shape: see `exported.write`, which also says what is refused.
 
     Raises:
-      BratsError: as of `program`, `check` and `exported.write`.
+      BratsError: as in `program`, `check` and `exported.write`.
     """
 
     def make(shape: tuple[int, int]) -> exported.Program:

@@ -135,7 +135,7 @@ def write_reconstruction(
 ) -> Path:
     """Writes the synthetic modalities of a case, and their errors where there is a real one.
 
-    Arguments as of `write_segmentation`.
+    Arguments as in `write_segmentation`.
 
     Returns:
       The path of the first one.
@@ -179,7 +179,7 @@ def _write_all(
       files: by name, the functions that make the content.
       sidecar: the description, which gets the sizes and hashes of the files.
       model: the model that made them.
-      uncut: as of `write_segmentation`.
+      uncut: as in `write_segmentation`.
 
     Raises:
       BratsError: a file has changed since `reason_to_skip` looked at it.

@@ -55,7 +55,7 @@ class ReadAhead:
     """Reads a case in a thread, as a model probably needs it.
 
     Args:
-      checkpoint: as of `predict`; a case is read only for exported weights and ready models.
+      checkpoint: as in `predict`; a case is read only for exported weights and ready models.
       task: 'segment' or 'reconstruct'.
       case: the first one to predict.
       output: the folder to write to; a case that has files there is not read.

@@ -51,7 +51,7 @@ class EnsembleOfRuns:
         present: Collection[str] | None = None,
         details: bool = False,
     ) -> SliceLabels:
-        """Labels of every slice; arguments as of `Ensemble.segment`, of a whole scan."""
+        """Labels of every slice; arguments as in `Ensemble.segment`, of a whole scan."""
         mean, views = self.mean_outputs(images, present)
         parts = [jax.device_get(self._decide(part, details=details)) for part in mean]
         found = {name: np.stack([part[name] for part in parts]) for name in parts[0]}
@@ -60,7 +60,7 @@ class EnsembleOfRuns:
     def mean_outputs(
         self, images: np.ndarray, present: Collection[str] | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """As of `Ensemble.mean_outputs`: the mean over the runs, and the labels of all views."""
+        """As in `Ensemble.mean_outputs`: the mean over the runs, and the labels of all views."""
         total, views = None, []
         for one in self.ensembles:
             mean, labels = one.mean_outputs(images, present)
@@ -90,7 +90,7 @@ class EnsembleOfRuns:
 def ensemble_of(
     trained: TrainedRun, *, flips: bool, batch_size: int = 0
 ) -> Ensemble | EnsembleOfRuns:
-    """The networks of a model, ready to predict; arguments as of `Ensemble`."""
+    """The networks of a model, ready to predict; arguments as in `Ensemble`."""
     each = [
         Ensemble(one.members, flips=flips, batch_size=batch_size, plane=plane)
         for one in trained.runs
@@ -112,11 +112,11 @@ def open_models(
 
     Args:
       path: a path or name, or several with commas between them.
-      task_name, mesh, calibrated, dtype: as of `trained_run.open_run`.
+      task_name, mesh, calibrated, dtype: as in `trained_run.open_run`.
       planes: the planes to average over, 'all' for those of the training; (): the first of them.
 
     Raises:
-      BratsError: as of `open_model`; `path` is no path; runs that cannot be averaged; or a plane
+      BratsError: as in `open_model`; `path` is no path; runs that cannot be averaged; or a plane
         whose slices the model was not trained on.
     """
     if not isinstance(path, str | os.PathLike):
@@ -144,7 +144,7 @@ def chosen_planes(
 
     Args:
       known: the planes of the training, in order.
-      planes: as of `open_models`.
+      planes: as in `open_models`.
       whose: what was trained, for the error.
 
     Raises:

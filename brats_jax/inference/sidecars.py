@@ -55,7 +55,7 @@ def differences(
     Args:
       before: the sidecar of the prediction.
       model, averaged, cleaning: the model in use and its settings.
-      missing, synthetic: as of `Sidecar`, of the case as it is now.
+      missing, synthetic: as in `Sidecar`, of the case as it is now.
     """
     found = []
     if before.model.hash != model.hash:

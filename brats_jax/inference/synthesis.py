@@ -45,9 +45,9 @@ def open_synthesiser(
     """Opens the first stage of the run of a segmentation.
 
     Args:
-      path: as of `located.open_model`.
+      path: as in `located.open_model`.
       trained: the segmentation.
-      tta, batch_size: as of `Ensemble`.
+      tta, batch_size: as in `Ensemble`.
 
     Raises:
       BratsError: there is none, or it predicts nothing that the segmentation reads.

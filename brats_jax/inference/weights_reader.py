@@ -37,7 +37,7 @@ _POINTER = b"version https://git-lfs"  # what a clone without Git LFS has in pla
 def open_weights(
     path: Path, task_name: str, mesh: Mesh, *, calibrated: bool = False, dtype: str | None = None
 ) -> TrainedRun:
-    """Opens exported weights; arguments as of `trained_run.open_run`.
+    """Opens exported weights; arguments as in `trained_run.open_run`.
 
     Raises:
       BratsError: a file is missing, damaged, or was edited; no network for the task; `calibrated`

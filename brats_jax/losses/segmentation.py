@@ -129,7 +129,7 @@ def focal(
       alpha: one weight per class, or per region; all 1 where None.
       gamma: at least 0; 0 is the (weighted) cross-entropy.
       regions: see the module.
-      smoothing: as of `cross_entropy`: the loss is the mean of those of all classes, each as if it
+      smoothing: as in `cross_entropy`: the loss is the mean of those of all classes, each as if it
         were the true one, weighted by the smoothed target.
 
     Raises:

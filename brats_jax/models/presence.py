@@ -38,7 +38,7 @@ def encoded(images: Images, present: Present) -> Images:
     """The input of a network that takes missing modalities: hidden images, then presence.
 
     Args:
-      images, present: as of `hidden`.
+      images, present: as in `hidden`.
 
     Returns:
       [B, H, W, m * slices + m].

@@ -163,7 +163,7 @@ class DeeplySupervisedModel(SegmentationModel):
     The heads are for the loss in training alone: `without_auxiliary` gives the parameters of the
     `SegmentationModel` that is left, whose initial values are the same with and without them.
 
-    Args: as of `SegmentationModel`.
+    Args: as in `SegmentationModel`.
 
     Reference: Lee et al. 2015 (deeply-supervised nets), https://arxiv.org/abs/1409.5185;
     Isensee et al. 2021 (nnU-Net), https://doi.org/10.1038/s41592-020-01008-z

@@ -39,7 +39,7 @@ class AnyToAny(AllModalities):
 
     @property
     def test_needs(self) -> tuple[int, ...]:
-        """The configured inputs and targets, as of `cross_modality`."""
+        """The configured inputs and targets, as in `cross_modality`."""
         return tuple(dict.fromkeys((*self.inputs, *self.targets)))
 
     def example(

@@ -5,7 +5,7 @@ from pathlib import Path
 from brats_jax.errors import BratsError
 from brats_jax.runs.folder import STAGES, RunFolder, fold_number
 
-_DEPTH = 3  # as of `find_runs`
+_DEPTH = 3  # as in `find_runs`
 
 
 def check_config_exists(path: Path) -> None:

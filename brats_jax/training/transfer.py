@@ -159,7 +159,7 @@ def transfer_mask(
 
     Args:
       target: parameters, or their shapes.
-      source_modalities, target_modalities, parts: as of `transfer_parts`.
+      source_modalities, target_modalities, parts: as in `transfer_parts`.
 
     Returns:
       A pytree like `target` of bool arrays that broadcast to its leaves: True or False; for a

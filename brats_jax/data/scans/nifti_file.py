@@ -66,7 +66,7 @@ def read_nifti(path: str, max_case_gb: float) -> tuple[Any, np.ndarray]:
 
 
 def read_header(path: str, max_case_gb: float) -> Any:
-    """nibabel's header of a file; arguments and errors as of `read_nifti`."""
+    """nibabel's header of a file; arguments and errors as in `read_nifti`."""
     with _one_line(path), _open(path) as file:
         return _header(path, file, max_case_gb)[0]
 

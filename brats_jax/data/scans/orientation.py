@@ -311,7 +311,7 @@ def _check_place(
       labels: with their header.
       own: [x, y, z], turned to LPS.
       reference: an image of the case; one whose axes the user settled has no place.
-      brain_of: as of `settle_labels`.
+      brain_of: as in `settle_labels`.
 
     Returns:
       The end of a note on a tilt, where the brain decides; else ''.

@@ -100,7 +100,7 @@ def read_scan(
     leave_out: Collection[str] = (),
     remedy: str = "",
 ) -> Scan:
-    """Reads the modalities of a case; arguments and errors as of `make_scan`.
+    """Reads the modalities of a case; arguments and errors as in `make_scan`.
 
     The files of those to `leave_out` are not opened. `remedy` ends the message about a missing one.
     """
@@ -134,7 +134,7 @@ def check_headers(
 ) -> None:
     """Refuses a case by the headers of its files, if these alone show that `read_scan` would.
 
-    Arguments as of `read_scan`. Files whose headers do not settle the axes are not refused.
+    Arguments as in `read_scan`. Files whose headers do not settle the axes are not refused.
 
     Raises:
       BratsError: files of two cases, a header that cannot be read, a case that is too large, or

@@ -128,7 +128,7 @@ def volume_from(path: str, voxels: np.ndarray, affine: np.ndarray | None, header
       header: nibabel's header.
 
     Raises:
-      BratsError: as of `check_volume`; or the header states two voxel sizes.
+      BratsError: as in `check_volume`; or the header states two voxel sizes.
     """
     from nibabel.spatialimages import HeaderDataError
 

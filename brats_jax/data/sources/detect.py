@@ -44,7 +44,7 @@ def open_sources(
       options: see `open_source`.
 
     Raises:
-      BratsError: no source; as of `open_source`; an option that fits none of them.
+      BratsError: no source; as in `open_source`; an option that fits none of them.
     """
     if not sources:
         raise BratsError("--source is missing: give a folder of BraTS files, or 'phantom'")

@@ -234,7 +234,7 @@ class Store:
 
         Args:
           indices: int[n, m] global indices.
-          rows, columns, shape: as of `windows`.
+          rows, columns, shape: as in `windows`.
 
         Returns:
           float16[n, h, w, 4 m]: slice by slice, modalities in canonical order.

@@ -163,7 +163,7 @@ def _fits(records: Sequence[CaseRecord], before: Sequence[str], order: Sequence[
 
 
 def _all_binary(records: Sequence[CaseRecord]) -> str:
-    """One line if the labels of several cases are all 0 and 1, as of a mask; else ''."""
+    """One line if the labels of several cases are all 0 and 1, as in a mask; else ''."""
     with_tumour = [one for one in records if one.tumour_sha256 and one.label_kind == CLASS_LABELS]
     names = [one.patient for one in with_tumour if any(n.startswith(BINARY) for n in one.notes)]
     if len(names) < 2 or len(names) < len(with_tumour):

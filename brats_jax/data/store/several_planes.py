@@ -70,7 +70,7 @@ class SeveralPlanes(Store):
 
     @property
     def tumour_pixels(self) -> np.ndarray:
-        """As of `Store`, with W of this store; made anew each time."""
+        """As in `Store`, with W of this store; made anew each time."""
         return self.tumour_positions(np.arange(self.tumour_offsets[-1]))
 
     def tumour_positions(self, numbers: np.ndarray) -> np.ndarray:
@@ -89,12 +89,12 @@ class SeveralPlanes(Store):
         return self._widened(one.pixels_of_class(own, number), one)
 
     def shapes(self, indices: np.ndarray) -> np.ndarray:
-        """As of `Store.shapes`: of each slice in its own store."""
+        """As in `Store.shapes`: of each slice in its own store."""
         of = np.searchsorted(self._begin, indices, side="right") - 1
         return np.array([one.slice_shape for one in self.stores], np.int64)[of]
 
     def check(self, indices: np.ndarray) -> None:
-        """As of `Store.check`."""
+        """As in `Store.check`."""
         for k, one in enumerate(self.stores):
             begin, end = self._begin[k : k + 2]
             one.check(indices[(indices >= begin) & (indices < end)] - begin)
@@ -137,7 +137,7 @@ def open_planes(store: Store, others: Sequence[str | os.PathLike[str]]) -> Sever
 
     Raises:
       BratsError: a store of a plane that is there already, of another normalisation, or of other
-        patients or labels; or as of `Store.open`.
+        patients or labels; or as in `Store.open`.
     """
     found = [store]
     for path in others:

@@ -28,7 +28,7 @@ HEADS = 4
 class AttentionEncoders(Encoders):
     """Encoders by modality, fused by attention; the contract of `resnet.ResNet50`.
 
-    Args: as of `Encoders`.
+    Args: as in `Encoders`.
 
     Attributes:
       over_modalities: the attention at each of the five strides.

@@ -47,7 +47,7 @@ class Stems(nnx.Module):
     Attributes:
       stems: by modality.
       over_modalities: the attention over their maps.
-      layer1, layer2, layer3, layer4: the stages, as of `ResNet50`.
+      layer1, layer2, layer3, layer4: the stages, as in `ResNet50`.
       channels: channels of the five maps.
     """
 

@@ -59,7 +59,7 @@ class GridConfig(SealedDocument):
 
     Attributes:
       config: the settings that all cells share.
-      store, versions: as of a run.
+      store, versions: as in `RunConfig`.
       axes: what was asked for, one part for each command.
     """
 

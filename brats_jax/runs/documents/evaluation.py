@@ -132,7 +132,7 @@ class TallyHead(Document):
 
 @dataclass(frozen=True)
 class FoldsScore(Part):
-    """One number over the folds; keys as of `Score`.
+    """One number over the folds; keys as in `Score`.
 
     Attributes:
       mean, sd_over_folds: None where undefined.
@@ -161,7 +161,7 @@ class FoldsScore(Part):
 
 @dataclass(frozen=True)
 class Summary(SealedDocument):
-    """summary.json: the scores over the folds of a run; fields as of `Evaluation`.
+    """summary.json: the scores over the folds of a run; fields as in `Evaluation`.
 
     In a cross-validation `patients`, and the numbers of units in `rows`, are sums over folds.
     """

@@ -45,7 +45,7 @@ class SubsetEvaluation(SealedDocument):
     It is written after every subset: a command that was stopped goes on with the next one.
 
     Attributes:
-      fold, set, split_by, tta: as of `Evaluation`.
+      fold, set, split_by, tta: as in `Evaluation`.
       inputs: of the segmentation.
       trained_for_missing: whether the network was trained for missing modalities; otherwise their
         channels are filled with zeros, which it has not seen.
@@ -91,7 +91,7 @@ class SubsetMean(Part):
     Attributes:
       modalities: the subset; () for the mean over all subsets.
       of: the region.
-      mean, sd_over_folds: as of `FoldsScore`.
+      mean, sd_over_folds: as in `FoldsScore`.
       drop: the mean from all inputs minus this mean.
       folds, patients: in the mean.
     """
@@ -109,7 +109,7 @@ class SubsetMean(Part):
 class SubsetSummary(SealedDocument):
     """subsets.json of a run: means over its folds, in the order in which tables print the subsets.
 
-    Attributes: as of `SubsetEvaluation`, and
+    Attributes: as in `SubsetEvaluation`, and
       convention: of the Dice.
       rows: the numbers.
     """

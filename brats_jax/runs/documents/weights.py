@@ -1,7 +1,7 @@
 """A folder with the weights of trained networks: its layout, and its config.json.
 
     FOLDER/config.json          what the networks are, and the hashes of the other files
-    FOLDER/model.safetensors    the weights: TASK.fold_K.NAME, names as of `models.torch_weights`
+    FOLDER/model.safetensors    the weights: TASK.fold_K.NAME, names as in `models.torch_weights`
     FOLDER/README.md            the card of the model, in the layout of a model hub only
 
 TASK is 'segment' or 'reconstruct'; a folder may hold both.

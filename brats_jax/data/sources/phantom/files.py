@@ -1,4 +1,4 @@
-"""Phantoms as NIfTI files, in folders as of BraTS 2021, for commands that read cases."""
+"""Phantoms as NIfTI files, in folders as in BraTS 2021, for commands that read cases."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -95,7 +95,7 @@ def _bytes(volume: np.ndarray, case: Case) -> bytes:
 def _image(volume: np.ndarray, affine: Any) -> Any:
     import nibabel
 
-    # Intensities are whole numbers below 2^15, as of a scanner.
+    # Intensities are whole numbers below 2^15, as those of a scanner.
     voxels = np.moveaxis(volume, 0, 2).astype(np.int16)
     image = nibabel.Nifti1Image(voxels, np.array(affine))
     image.header.set_xyzt_units("mm")

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage, sparse
 
-FIELD_OF_VIEW_MM = (155.0, 240.0, 240.0)  # slices, x, y: as of BraTS volumes
+FIELD_OF_VIEW_MM = (155.0, 240.0, 240.0)  # slices, x, y: as in BraTS
 # The part of the field of view that a head may occupy; nothing is computed outside.
 BOX_MM = ((0.0, 148.0), (44.0, 196.0), (34.0, 224.0))
 COARSE_MM = 2.0
