@@ -1,7 +1,7 @@
 """Temperature scaling of every fold of a run, on the store that it was trained on.
 
-The temperature is fitted on the fold's validation set; see `metrics.calibration`. Of a network that
-predicts regions, each pixel counts once for every region, as inside or outside of it.
+The temperature is fitted on the fold's validation set; see `metrics.calibration`. For a network
+that predicts regions, each pixel counts once for every region, as inside or outside of it.
 """
 
 from collections.abc import Iterator, Mapping

@@ -230,8 +230,8 @@ def dice_table(volume: Volume) -> np.ndarray:
 def choose(tables: Sequence[np.ndarray]) -> Cleaning:
     """The cleaning with the highest mean Dice over patients and regions.
 
-    Of those whose mean is at most `LEAST_GAIN` below the highest, the one with the least sum of
-    sizes, then with the least size of a component.
+    All cleanings whose mean is at most `LEAST_GAIN` below the highest count as equally good. Of
+    these, the one with the smallest sum of its two sizes is chosen, then the smallest component.
 
     Args:
       tables: the `dice_table` of each patient.

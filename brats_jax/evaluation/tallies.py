@@ -176,8 +176,8 @@ class PretrainingTally:
     Attributes:
       slices: the slices in the tally.
       values: float32[N] for each 'region/metric' of `IMAGE_REGIONS` and `IMAGE_METRICS`; NaN
-        where the region is empty or the number undefined. Of several predicted modalities the
-        mean, and as 'modality region/metric' each.
+        where the region is empty or the number undefined. With several predicted modalities it is
+        their mean, and each has its own values under 'modality region/metric'.
       yardsticks: the same by yardstick, for `YARDSTICK_METRICS`; none in tallies of earlier
         versions.
     """

@@ -32,8 +32,8 @@ Program = Callable[..., jax.Array]
 def program(trained: TrainedRun) -> Program:
     """The function from raw slices float32[n, H, W, 4] to labels uint8[n, H, W] or a modality.
 
-    Several modalities are float32[n, H, W, K]. Of networks that take missing modalities it has a
-    second argument, bool[4]: which modalities count. The result does not depend on the others.
+    Several modalities are float32[n, H, W, K]. If the networks take missing modalities, it has a
+    second argument, bool[4]: the modalities that count. The result does not depend on the others.
 
     Trace it under `jax.enable_x64(True)`, which the normalisation needs; the networks compute in
     their own types.

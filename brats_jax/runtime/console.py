@@ -19,7 +19,7 @@ FIRST_LINE_S = 60.0  # until a log file gets its first line of progress
 def print_line(text: str) -> None:
     """Prints a line above the progress bar, if there is one; only the main process prints.
 
-    Control characters and line ends in it, such as those in the name of a file, are shown as escapes.
+    Control characters and line ends in it, such as those of a file's name, are shown as escapes.
     """
     print_lines(escaped_line(text))
 

@@ -106,7 +106,8 @@ class StatedScores(Part):
       patients: in the test set of any of them.
       split_by: 'patient' or 'slice'.
       other_settings: names of the settings in which these trainings differ from the model's.
-      rows: whole volumes by region and metric.
+      rows: of a segmentation, scores of whole volumes by region and metric; of a synthesis, the
+        image quality of slices.
       same_weights: whether the trainings are those of the model; otherwise others of its settings.
       tta: whether predictions were averaged over flips.
       planes: whose slices they were averaged over, as in config.evaluation.
