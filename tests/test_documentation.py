@@ -110,8 +110,10 @@ def test_the_architecture_names_every_module_of_the_packages_that_it_lists():
         assert not unknown, (package, unknown)
 
 
-def test_the_architecture_names_functions_that_exist():
+def test_the_architecture_names_files_and_functions_that_exist():
     text = (ROOT / "docs" / "architecture.md").read_text()
+    files = re.findall(r"`(\w[\w/]*/\w+\.py)\b", text)
+    assert [f for f in files if not any((r / f).exists() for r in (ROOT, ROOT / "brats_jax"))] == []
     named = re.findall(r"`([\w/]+\.py):([\w.]+)`", text)
     assert len(named) >= 15
     for path, name in named:
