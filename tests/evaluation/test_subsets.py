@@ -119,13 +119,13 @@ def test_a_fold_whose_test_patients_lack_something_is_named_and_left_out(
 
     def lacking(of_fold, checkpoint):
         of_fold.store.present[of_fold.store.patient_of[of_fold.test], 2] = False
-        return empty(of_fold, checkpoint)
+        return new_document(of_fold, checkpoint)
 
-    empty = SubsetsOfFold._empty
+    new_document = SubsetsOfFold._new_document
     if what == "slices":
         monkeypatch.setattr(subsets, "describe_slices", with_holes)
     else:
-        monkeypatch.setattr(SubsetsOfFold, "_empty", lacking)
+        monkeypatch.setattr(SubsetsOfFold, "_new_document", lacking)
     assert experiment.run(config, workdir).rows == summary.rows
     line = "no test patient has t1, t1gd, t2, flair and all slices: not evaluated from subsets"
     assert f"fold 0 segment: {line}" in capsys.readouterr().out
