@@ -26,8 +26,10 @@ def test_the_weights_are_those_of_the_checkpoint(example_runs, stage, task):
     jax.tree.map(np.testing.assert_array_equal, network.params, params)
     jax.tree.map(np.testing.assert_array_equal, network.stats, stats)
     x = np.random.default_rng(0).normal(size=(2, 32, 32, len(task.inputs))).astype(np.float32)
-    expected, _ = models.apply(graph, params, stats, x, train=False)
-    np.testing.assert_allclose(network.output(network.params, network.stats, x), expected, 1e-5)
+    # As programs: without jit every operation is compiled by itself.
+    expected = jax.jit(lambda *state: models.apply(graph, *state, train=False)[0])(params, stats, x)
+    output = jax.jit(network.output)(network.params, network.stats, x)
+    np.testing.assert_allclose(output, expected, 1e-5)
     assert network.meta.step == 7
 
 
