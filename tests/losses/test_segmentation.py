@@ -1,6 +1,7 @@
 """Losses of the segmentation: MONAI's and torch's stored values, optax, values by hand."""
 
 import math
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -84,11 +85,12 @@ def test_gradient_is_that_of_finite_differences(loss):
     with jax.enable_x64(True):
         x = jnp.asarray(LOGITS[:2, :3, :2], jnp.float64)
         y = LABELS[:2, :3, :2]
-        assert loss(x, y).dtype == jnp.float64
+        assert jax.eval_shape(loss, x, y).dtype == jnp.float64
         run = jax.jit(jax.vmap(lambda x: loss(x, y)))
         steps = 1e-6 * jnp.eye(x.size, dtype=jnp.float64).reshape(x.size, *x.shape)
         numeric = (run(x + steps) - run(x - steps)) / 2e-6
-        np.testing.assert_allclose(jax.grad(loss)(x, y).ravel(), numeric, rtol=1e-6, atol=1e-9)
+        gradient = jax.jit(jax.grad(loss))(x, y).ravel()
+        np.testing.assert_allclose(gradient, numeric, rtol=1e-6, atol=1e-9)
 
 
 def test_two_pixels_by_hand():
@@ -114,13 +116,14 @@ def test_the_dice_of_present_classes_leaves_the_absent_ones_out():
     labels = labels.reshape(1, 4, 1)
     # p of NCR/NET: 0.1, 0.7, 0.3, 0.1 where the second and third are true; of ET 0.1 x 3, 0.7.
     ncr, et = 1 - 2 * 1.0 / (1.2 + 2), 1 - 2 * 0.7 / (1.0 + 1)
-    found, gradient = jax.value_and_grad(losses.dice_loss)(logits, labels, present=True)
+    dice = jax.jit(jax.value_and_grad(partial(losses.dice_loss, present=True)))
+    found, gradient = dice(logits, labels)
     np.testing.assert_allclose(found, (ncr + et) / 2, rtol=1e-4)
     everything = losses.dice_loss(logits, labels)
     np.testing.assert_allclose(everything, (ncr + et + 1) / 3, rtol=1e-4)  # ED is in no pixel
     assert np.isfinite(gradient).all()
     nothing = np.zeros_like(labels)
-    value, gradient = jax.value_and_grad(losses.dice_loss)(logits, nothing, present=True)
+    value, gradient = dice(logits, nothing)
     assert value == 0 and not gradient.any()
     of_loss = losses.get_segmentation_loss("dice_ce", present=True)(logits, nothing)
     np.testing.assert_allclose(of_loss, losses.cross_entropy(logits, nothing) / 2, rtol=1e-6)
@@ -253,11 +256,12 @@ def test_losses_of_regions_have_the_gradients_of_finite_differences(name):
         run = jax.jit(jax.vmap(lambda x: loss(x, y)))
         steps = 1e-6 * jnp.eye(x.size, dtype=jnp.float64).reshape(x.size, *x.shape)
         numeric = (run(x + steps) - run(x - steps)) / 2e-6
-        np.testing.assert_allclose(jax.grad(loss)(x, y).ravel(), numeric, rtol=1e-6, atol=1e-9)
+        gradient = jax.jit(jax.grad(loss))(x, y).ravel()
+        np.testing.assert_allclose(gradient, numeric, rtol=1e-6, atol=1e-9)
     right = jnp.where(INSIDE, 1e4, -1e4)
     for dtype in (jnp.bfloat16, jnp.float32):
         for sign, logits in ((1, right), (-1, -right)):
-            value, gradient = jax.value_and_grad(loss)(logits.astype(dtype), LABELS)
+            value, gradient = jax.jit(jax.value_and_grad(loss))(logits.astype(dtype), LABELS)
             assert jnp.isfinite(value) and jnp.isfinite(gradient.astype(jnp.float32)).all()
             assert (value < 1e-3) if sign == 1 else (value > 0.9)
 
