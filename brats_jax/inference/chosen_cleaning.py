@@ -52,9 +52,11 @@ def chosen_cleaning(
         name: float(size if size is not None else getattr(fitted, name, 0.0))
         for name, size in given.items()
     }
+    other = ""
     if fitted and any(sizes[name] for name in missing):
-        note = note or _other_average(trained, fitted, tta)
-    return Cleaning(**sizes, fitted=missing if fitted else ()), note
+        other = _other_average(trained, fitted, tta)
+    cleaning = Cleaning(**sizes, fitted=missing if fitted else (), note=other)
+    return cleaning, note or cleaning.note
 
 
 def _other_average(trained: TrainedRun, fitted: FittedSizes, tta: bool) -> str:

@@ -337,7 +337,7 @@ class Model:
             "fitted": self.cleaning.fitted,
             "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "inputs": {name: Path(path).name for name, path in scan.files.items()},
-            "notes": tuple(without_folders(note) for note in self.notes(scan)),
+            "notes": tuple(without_folders(note) for note in self._notes_in_files(scan)),
             **self.missing_fields(self._missing_in(scan)),
         }
 
@@ -361,7 +361,11 @@ class Model:
     def facts(self, scan: Scan) -> dict[str, str]:
         """The model of a case's prediction in words, by name, for the viewer."""
         return facts_of(
-            self.trained, self.cleaning, self.averaged, self._missing_in(scan), self.notes(scan)
+            self.trained,
+            self.cleaning,
+            self.averaged,
+            self._missing_in(scan),
+            self._notes_in_files(scan),
         )
 
     def notes(self, scan: Scan) -> list[str]:
@@ -373,6 +377,10 @@ class Model:
                 "says nothing about the quality on new scans"
             )
         return notes
+
+    def _notes_in_files(self, scan: Scan) -> list[str]:
+        """The notes on a case and on the model, which the terminal has once for all cases."""
+        return [*self.notes(scan), *filter(None, [self.cleaning.note])]
 
     def _return(
         self,

@@ -23,11 +23,13 @@ class Cleaning:
       min_component_mm3: connected components of the tumour smaller than this become background.
       min_et_mm3: if a case has less ET than this, its ET becomes NCR/NET.
       fitted: the names of the sizes that were fitted on patients, not given by the user.
+      note: on the fit, for readers of the results; or ''.
     """
 
     min_component_mm3: float = 0.0
     min_et_mm3: float = 0.0
     fitted: tuple[str, ...] = field(default=(), compare=False)
+    note: str = field(default="", compare=False)
 
     def apply(self, labels: np.ndarray, voxel_mm3: float) -> np.ndarray:
         """Applies both, in this order, to labels uint8[slices, H, W], which stay as they are."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 
 import prediction_examples as examples
@@ -96,6 +97,23 @@ def test_predictions_say_which_sizes_were_fitted(run, example_runs, tmp_path, ca
     assert "WT 0.0 ml" in line and "cleaning left nothing of " in line
     document = json.loads((tmp_path / "none" / f"{name}_seg.json").read_text())
     assert "ml of WT (components below 10000000 mm3 are removed" in document["notes"][-1]
+
+
+def test_the_note_on_another_average_is_in_every_result_and_once_on_the_terminal(
+    run, example_runs, tmp_path, capsys
+):
+    name = examples.CASES[0]
+    source, out = str(example_runs["volume"] / "cases" / name), tmp_path / "out"
+    note = "the sizes of the cleaning were fitted to predictions in axial slices, and are used for"
+    predict(run / "fold_1", source, out, OutputOptions(page=True), tta=True)
+    assert capsys.readouterr().out.count(note) == 1
+    document = json.loads((out / f"{name}_seg.json").read_text())
+    assert len([one for one in document["notes"] if one.startswith(note)]) == 1
+    page = (out / f"{name}_seg.html").read_text()
+    assert re.search(rf"<dt>note</dt><dd>[^<]*{note}", page)
+    # Not where the average is the same.
+    predict(run / "fold_1", source, tmp_path / "same", OutputOptions())
+    assert note not in (tmp_path / "same" / f"{name}_seg.json").read_text()
 
 
 def test_the_page_of_a_case_says_which_sizes_were_fitted(model, example_runs):
