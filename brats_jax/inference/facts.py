@@ -29,7 +29,7 @@ def facts_of(
     """
     not_there = {*missing.dropped, *missing.synthetic}
     settings, flips = trained.document.settings, averaged.flips
-    planes = [plane for one in trained.runs for plane in one.planes]
+    planes = dict.fromkeys(plane for one in trained.runs for plane in one.planes)
     facts = {
         "note": without_folders("; ".join(notes)),
         "model": trained.hash,

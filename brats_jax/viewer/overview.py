@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from brats_jax.about import RESEARCH_USE_ONLY
 from brats_jax.data.modalities import DISPLAY_NAMES, channel_indices
+from brats_jax.runtime.text import joined
 from brats_jax.viewer.case import CaseView
 from brats_jax.viewer.slices import (
     bare_figure,
@@ -91,11 +92,15 @@ def draw_overview(case: CaseView, rows: int = 4) -> Figure:
 def note_of(case: CaseView) -> str:
     """The text below the figure, which ends before the orientation.
 
-    'CASE; model HASH; missing t2; 3D Dice against the truth: ... Note: ... For research use only.'
+    'CASE; model HASH; mean of predictions in axial and coronal slices; missing t2; 3D Dice against
+    the truth: ... Note: ... For research use only.'
     """
     parts = [case.name]
     if "model" in case.facts:
         parts.append(f"model {case.facts['model'][:12]}")
+    if planes := case.facts.get("planes", ""):
+        mean = "mean of predictions" if "," in planes else "predicted"
+        parts.append(f"{mean} in {joined(planes.split(', '))} slices")
     parts += [
         f"{name} {case.facts[name]}" for name in ("missing", "synthetic") if name in case.facts
     ]

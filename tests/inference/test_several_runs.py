@@ -13,6 +13,8 @@ from brats_jax import inference
 from brats_jax.data.modalities import channel_indices
 from brats_jax.data.planes import PLANES, slices_along, to_axial
 from brats_jax.errors import BratsError
+from brats_jax.inference.facts import facts_of
+from brats_jax.inference.missing import MissingInputs
 from brats_jax.inference.model import Model
 
 pytestmark = pytest.mark.usefixtures("shallow")
@@ -112,3 +114,5 @@ def test_chosen_planes_of_several_runs_are_counted_and_told_apart(plane_runs):
     assert chosen.averaged.planes == ("axial", "coronal", "axial")
     assert chosen.averaged.count == chosen.ensemble.size == 3
     assert chosen.averaged != plain.averaged
+    facts = facts_of(chosen.trained, chosen.cleaning, chosen.averaged, MissingInputs(), [])
+    assert facts["planes"] == "axial, coronal" and facts["predictions averaged"] == "3"

@@ -5,7 +5,7 @@ from matplotlib.image import imread
 from viewer_example import has_colour, make_case
 
 from brats_jax.viewer import CaseView, write_overview
-from brats_jax.viewer.overview import chosen_slices, draw_overview
+from brats_jax.viewer.overview import chosen_slices, draw_overview, note_of
 from brats_jax.viewer.slices import CLASS_COLOURS
 
 
@@ -31,6 +31,15 @@ def test_the_overview_shows_slices_of_the_tumour_in_their_colours(tmp_path, case
     assert "; 3D Dice against the truth: WT 0." in draw_overview(case).texts[-1].get_text()
     noted = dataclasses.replace(small, facts={**small.facts, "note": "trained on it"})
     assert ". Note: trained on it. " in draw_overview(noted).texts[-1].get_text().replace("\n", " ")
+
+    for planes, words in (
+        ("coronal", "; predicted in coronal slices"),
+        ("axial, coronal", "; mean of predictions in axial and coronal slices"),
+    ):
+        facts = {"model": "abc", "planes": planes, "missing": "T2"}
+        text = note_of(dataclasses.replace(small, facts=facts))
+        assert f"; model abc{words}; missing T2. " in text
+    assert "slices" not in note_of(small)
 
     for name, code in CLASS_COLOURS.items():
         assert has_colour(pictures[1][..., :3], code, 0.65).sum() > 200, name
