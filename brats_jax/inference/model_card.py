@@ -274,12 +274,22 @@ def _reproduction(document: WeightsDocument) -> str:
     if document.card.command:
         parts.append(f"```\n{document.card.command}\n```")
     for task, networks in document.tasks.items():
-        settings = json.dumps(networks.config, indent=1)
+        config = _with_planes(networks)
+        named = ": other_planes names planes, not stores" * (config != networks.config)
         parts.append(
             f"<details><summary>Settings of the {task} training (as in configs/base.py; without "
-            f"paths)</summary>\n\n```json\n{settings}\n```\n</details>"
+            f"paths{named})</summary>\n\n```json\n{json.dumps(config, indent=1)}\n```\n</details>"
         )
     return "\n\n".join(parts)
+
+
+def _with_planes(networks: SavedNetworks) -> dict[str, Any]:
+    """The settings, with the planes of other stores in place of their paths, which are left out."""
+    config, planes = networks.config, networks.folds[0].record.other_planes
+    data = config.get("data", {})
+    if not planes or "other_planes" not in data:
+        return config
+    return {**config, "data": {**data, "other_planes": ", ".join(planes)}}
 
 
 def _files(document: WeightsDocument) -> str:

@@ -156,10 +156,23 @@ def test_a_card_names_the_fusion_and_that_modalities_may_be_missing():
 
 def test_a_card_names_the_planes_of_the_training():
     record = TrainingFacts("patient", normalisation="volume", other_planes=("coronal", "sagittal"))
-    networks = dataclasses.replace(
-        NETWORKS, folds=tuple(dataclasses.replace(fold, record=record) for fold in FOLDS)
-    )
+    folds = tuple(dataclasses.replace(fold, record=record) for fold in FOLDS)
+    config = {"seed": 3, "data": {"store": "", "other_planes": ""}}  # as the document has them
+    networks = dataclasses.replace(NETWORKS, folds=folds, config=config)
     text = card(dataclasses.replace(DOCUMENT, tasks={"segment": networks}), "name")
     row = "| slices | axial, coronal, sagittal; predicts in axial ones, `--planes=all` averages"
     assert row in text
+    # Among the settings, too, which are without paths.
+    settings = json.loads(re.search(r"```json\n(.*?)\n```", text, re.DOTALL)[1])
+    assert settings == {"seed": 3, "data": {"store": "", "other_planes": "coronal, sagittal"}}
+    assert "without paths: other_planes names planes, not stores)" in text
+    assert config["data"]["other_planes"] == ""
+    # An earlier version has no such setting, and a training of one plane no others.
+    for networks in (
+        dataclasses.replace(NETWORKS, folds=folds),
+        dataclasses.replace(NETWORKS, config=config),
+    ):
+        text = card(dataclasses.replace(DOCUMENT, tasks={"segment": networks}), "name")
+        (settings,) = re.findall(r"```json\n(.*?)\n```", text, re.DOTALL)
+        assert json.loads(settings) == networks.config and "without paths)" in text
     assert "| slices |" not in card(DOCUMENT, "name")

@@ -34,6 +34,8 @@ def test_its_card_says_how_good_it_is_for_what_it_may_be_used_and_how_to_make_it
         assert networks["scores"]["patients"] >= 20  # of the cross-validation
         assert not networks["scores"].get("same_weights", True)
     assert "bash launch/small.sh STORE" in card and "## Limits" in card
+    planes = document["tasks"]["segment"]["folds"][0]["record"]["other_planes"]
+    assert f'"other_planes": "{", ".join(planes)}"' in card
     # No patient is named.
     for cohort in ("TCIA", "CBICA", "BraTS2021_0", "Brats18_"):
         assert cohort not in card and cohort not in folder.config_json.read_text()
