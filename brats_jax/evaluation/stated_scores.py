@@ -1,9 +1,9 @@
 """Selects the scores for the card of an exported model, on patients that it has not seen."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from brats_jax.data.folds import ALL
 from brats_jax.data.splits import Splits
@@ -29,6 +29,8 @@ _OF_VOLUMES = (
 _OF_IMAGES = (("mse", ""), ("ssim", "target range"))
 # The network, and the linear regression of the target on the inputs.
 _IMAGE_STAGES = ("pretrain", "regression")
+# Compared by content: the paths of stores say nothing.
+_PLANES = "data.other_planes"
 # They choose which trainings there are, not how they train.
 _CHOICES = ("folds", "seed", "data.split_seed", "data.test_fraction", "data.num_folds")
 
@@ -47,7 +49,7 @@ def scores_of(trained: TrainedRun, others: Sequence[Path] = ()) -> StatedScores 
     task = trained.task_name
     if others:
         found = [one for path in others for one in _evaluations_of(path, task)]
-        return _stated(found, task, trained.document.config)
+        return _stated(found, task, trained)
     if trained.weights is not None:
         return trained.weights.tasks[task].scores
     folds = [(m.fold, m.network.meta.step) for m in trained.members]
@@ -125,35 +127,45 @@ def _evaluation(run: RunFolder, fold: int, task: str, step: int | None = None) -
     return _Evaluated(run, evaluation)
 
 
-def _stated(
-    found: Sequence[_Evaluated], task: str, settings: Mapping[str, Any] | None
-) -> StatedScores:
+def _stated(found: Sequence[_Evaluated], task: str, trained: TrainedRun | None) -> StatedScores:
     """The means over trainings.
 
     Args:
       found: the evaluations, one for each training.
       task: 'segment' or 'reconstruct'.
-      settings: those of the model, if the evaluations are of other trainings than its own; the
-        settings in which these differ are then stated. None: they are of the model itself.
+      trained: the model, if the evaluations are of other trainings than its own; the settings in
+        which these differ are then stated. None: they are of the model itself.
     """
     # Of several runs two may have the same fold: each counts.
     evaluations = [replace(one.evaluation, fold=k) for k, one in enumerate(found)]
     summary = average(evaluations, len(evaluations))
     runs = {one.run.path: one.run for one in found}.values()
     changed: set[str] = set()
-    for run in runs if settings is not None else ():
-        config = read_document(run.config_json, RunConfig).config
-        changed |= {line.split(":")[0] for line in differences(config, settings or {})}
+    for run in runs:
+        if trained is not None:
+            changed |= _differing(trained, read_document(run.config_json, RunConfig))
     return StatedScores(
         trainings=len(evaluations),
         patients=summary.patients if len(runs) == 1 else len(_tested(runs)),
         split_by=summary.split_by,
         other_settings=tuple(sorted(changed - {*_CHOICES})),
         rows=tuple(_chosen(summary.rows, task)),
-        same_weights=settings is None,
+        same_weights=trained is None,
         tta=any(one.tta for one in evaluations),
         planes=summary.planes if STAGE_OF_TASK[task] == "segment" else "",
     )
+
+
+def _differing(trained: TrainedRun, other: RunConfig) -> set[str]:
+    """The names of the settings in which another training differs from the model's."""
+    lines = differences(other.config, trained.document.config)
+    names = {line.split(":")[0] for line in lines} - {_PLANES}
+    ours, theirs = trained.document.store.other_planes, other.store.other_planes
+    if trained.weights is not None:  # which have the planes alone
+        same = {*trained.record.other_planes} == {*theirs}
+    else:
+        same = ours == theirs
+    return names if same else {*names, _PLANES}
 
 
 def _tested(runs: Iterable[RunFolder]) -> set[str]:

@@ -42,11 +42,11 @@ def run(tmp_path_factory):
     return run
 
 
-def model(run, steps, settings=CONFIG):
+def model(run, steps, settings=CONFIG, store=STORE):
     """A trained run with folds at these steps, as far as its scores need it."""
     meta = [SimpleNamespace(network=SimpleNamespace(meta=SimpleNamespace(step=s))) for s in steps]
     members = [SimpleNamespace(fold=2 * k, **vars(m)) for k, m in enumerate(meta)]
-    document = SimpleNamespace(config=settings)
+    document = SimpleNamespace(config=settings, store=store)
     return SimpleNamespace(
         run=run.path, task_name="segment", weights=None, members=members, document=document
     )
@@ -86,6 +86,35 @@ def test_other_trainings_are_named_with_the_settings_that_differ(run):
         scores_of(model(run, (1,)), [run.path / "none"])
     with pytest.raises(BratsError, match="has no evaluation of its segment stage"):
         scores_of(model(run, (1,)), [run.fold(1).path])
+
+
+def test_stores_of_other_planes_are_compared_by_their_content(run, tmp_path):
+    """Their paths say nothing, and are not in exported weights."""
+
+    def with_planes(path, **fingerprints):
+        config = {**CONFIG, "data": {**CONFIG["data"], "other_planes": path}}
+        return config, dataclasses.replace(STORE, other_planes=fingerprints)
+
+    other = RunFolder(shutil.copytree(run.path, tmp_path / "run"))
+    RunConfig(*with_planes("/a/coronal", coronal="c1")).write(other.config_json)
+
+    def differing(one):
+        return scores_of(one, [other.path]).other_settings
+
+    assert differing(model(run, (1,), *with_planes("/b/coronal", coronal="c1"))) == ()
+    for path, fingerprints in (
+        ("/a/coronal", {"coronal": "c2"}),
+        ("/a/coronal", {"sagittal": "c1"}),
+        ("", {}),
+    ):
+        found = differing(model(run, (1,), *with_planes(path, **fingerprints)))
+        assert found == ("data.other_planes",), path
+    # Exported weights state the planes alone.
+    weights = model(run, (1,), *with_planes(""))
+    weights.weights = SimpleNamespace()
+    for planes, expected in ((("coronal",), ()), ((), ("data.other_planes",))):
+        weights.record = SimpleNamespace(other_planes=planes)
+        assert differing(weights) == expected
 
 
 def test_trainings_with_several_splits_count_every_tested_person_once(run, tmp_path):
