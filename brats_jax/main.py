@@ -15,7 +15,7 @@ from ml_collections import config_flags
 
 from brats_jax.errors import BratsError
 from brats_jax.experiments.modes import check_mode
-from brats_jax.runs.default_paths import default_workdir, fill_store, note_on_store
+from brats_jax.runs.default_paths import check_stores, default_workdir, fill_store, note_on_store
 from brats_jax.runtime import cli, flag_types
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -55,6 +55,8 @@ def _main() -> None:
         raise BratsError("give --config=configs/NAME.py")
     check_mode(_MODE.value)
     fill_store(_CONFIG.value)
+    if not (_COORDINATOR.value or _DISTRIBUTED.value):  # other processes would wait for this one
+        check_stores(_CONFIG.value, others=_MODE.value != "evaluate")
     # Imported here, so that a misspelt flag is reported at once.
     from brats_jax.experiments import experiment
     from brats_jax.runtime import devices, distributed

@@ -57,7 +57,10 @@ def run(*arguments, **options):
 )
 def test_a_wrong_flag_is_one_line(tmp_path, flags, message):
     # Not the tests' configuration, which imports JAX.
-    start = command(tmp_path / "run", tmp_path / "store", "", *flags, config="configs/base.py")
+    store = tmp_path / "store"
+    store.mkdir()
+    (store / "manifest.json").touch()  # so that the store is not missing
+    start = command(tmp_path / "run", store, "", *flags, config="configs/base.py")
     status, _, error = run(start)
     assert status == 1
     assert message in error and error.startswith("error: ") and error.count("\n") == 1
@@ -79,6 +82,24 @@ def test_a_missing_flag_is_one_line(arguments, message):
     status, _, error = run([sys.executable, "-m", "brats_jax.main", *arguments])
     assert status == 1 and message in error and error.count("\n") == 1
     assert not (ROOT / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "missing"),
+    [
+        (["--config.data.store=nowhere"], "nowhere"),
+        (["--config.data.store=STORE", "--config.data.other_planes=STORE, gone"], "gone"),
+    ],
+)
+def test_a_missing_store_is_found_before_jax_is_imported(tmp_path, flags, missing):
+    (tmp_path / "manifest.json").touch()  # of a store that is there
+    flags = [flag.replace("STORE", str(tmp_path)) for flag in flags]
+    code = "import sys; sys.modules['jax'] = None; from brats_jax.main import run_main; run_main()"
+    status, _, error = run(
+        [sys.executable, "-c", code, "--config=configs/base.py", f"--workdir={tmp_path}/x", *flags]
+    )
+    assert status == 1 and error.startswith(f"error: there is no store at {missing}: make one")
+    assert error.count("\n") == 1
 
 
 def test_help_names_the_flags():

@@ -11,14 +11,16 @@ the last slice there, for the end itself the slice itself. No slice of another p
 """
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import jax
 import numpy as np
 
 from brats_jax.data.modalities import canonical_name
 
-AnyArray = TypeVar("AnyArray", np.ndarray, jax.Array)
+if TYPE_CHECKING:
+    import jax  # a store is read without it
+
+AnyArray = TypeVar("AnyArray", np.ndarray, "jax.Array")
 
 AT = "@"  # between modality and offset, in the name of a channel
 _HAS = "has:"  # before the modality, in the name of a channel that says whether it is there

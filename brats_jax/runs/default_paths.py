@@ -1,4 +1,4 @@
-"""Store and run folder that the commands use if no flag names them; a note on the store."""
+"""Store and run folder that the commands use if no flag names them; checks of the store."""
 
 import os
 import runpy
@@ -31,6 +31,24 @@ def fill_store(config: ConfigDict) -> bool:
             "the configuration has no config.data.store: base it on configs/base.py"
         ) from None
     return True
+
+
+def check_stores(config: ConfigDict, *, others: bool) -> None:
+    """Refuses a store that is missing or unfinished, without JAX, whose import takes seconds.
+
+    Args:
+      config: with config.data.store.
+      others: whether the stores of config.data.other_planes are needed, too.
+
+    Raises:
+      BratsError: as in `read_manifest`, which checks the rest.
+    """
+    from brats_jax.data.store.reader import check_finished
+
+    names = str(config.data.get("other_planes", "")).split(",") if others else []
+    for name in (config.data.store, *(name.strip() for name in names)):
+        if name:
+            check_finished(Path(name))
 
 
 def note_on_store(config_file: str, store: str) -> str:

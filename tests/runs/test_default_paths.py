@@ -2,8 +2,15 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from ml_collections import ConfigDict
 
-from brats_jax.runs.default_paths import default_store, default_workdir, note_on_store
+from brats_jax.errors import BratsError
+from brats_jax.runs.default_paths import (
+    check_stores,
+    default_store,
+    default_workdir,
+    note_on_store,
+)
 from brats_jax.runtime import document
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -21,6 +28,25 @@ def test_the_environment_names_the_default_store(monkeypatch):
     assert default_store() == "stores/default"
     monkeypatch.setenv("BRATS_JAX_STORE", "/data/brats")
     assert default_store() == "/data/brats"
+
+
+def test_a_missing_or_unfinished_store_is_refused(tmp_path):
+    there, begun = tmp_path / "there", tmp_path / "begun"
+    for path, name in ((there, "manifest.json"), (begun, "preparation.json")):
+        path.mkdir()
+        (path / name).touch()
+
+    def check(store, others=True, **data):
+        check_stores(ConfigDict({"data": {"store": str(store), **data}}), others=others)
+
+    check(there)
+    check(there, other_planes=f"{there}, {there}")
+    check(there, others=False, other_planes="none")
+    for data in ({"store": "none"}, {"store": there, "other_planes": f"{there},none"}):
+        with pytest.raises(BratsError, match="there is no store at none: make one"):
+            check(**data)
+    with pytest.raises(BratsError, match="begun is not finished: give its prepare command again"):
+        check(begun)
 
 
 @pytest.mark.parametrize(

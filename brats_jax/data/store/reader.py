@@ -330,13 +330,8 @@ class Store:
         return read_document(self.path / name, CaseRecord)
 
 
-def read_manifest(path: Path) -> Manifest:
-    """The manifest of a finished store, after checking that every file has its full size.
-
-    Raises:
-      BratsError: no store, an unfinished store, a store of another version, or a file that is
-        missing or truncated.
-    """
+def check_finished(path: Path) -> None:
+    """Refuses a folder that is no store, or an unfinished one, by its manifest (BratsError)."""
     if not (path / MANIFEST).is_file():
         if (path / PREPARATION).is_file():
             raise BratsError(
@@ -352,6 +347,16 @@ def read_manifest(path: Path) -> Manifest:
             f"python -m brats_jax.prepare --source=DIR --store={path} "
             "(--source=phantom needs no data)"
         )
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest of a finished store, after checking that every file has its full size.
+
+    Raises:
+      BratsError: no store, an unfinished store, a store of another version, or a file that is
+        missing or truncated.
+    """
+    check_finished(path)
     manifest = read_document(path / MANIFEST, Manifest)
     for name, entry in manifest.files.items():
         try:
