@@ -12,6 +12,7 @@ from brats_jax.runs.averaged_label import SOME_FOLDS, averaged_label
 from brats_jax.runs.documents.cleaning import FittedCleaning, FittedSizes
 from brats_jax.runs.folder import RunFolder
 from brats_jax.runtime.document import read_if_there
+from brats_jax.runtime.text import joined
 
 _SIZES = ("min_component_mm3", "min_et_mm3")
 _REMEDY = (
@@ -55,8 +56,11 @@ def chosen_cleaning(
     other = ""
     if fitted and any(sizes[name] for name in missing):
         other = _other_average(trained, fitted, tta)
-    cleaning = Cleaning(**sizes, fitted=missing if fitted else (), note=other)
-    return cleaning, note or cleaning.note
+    if other:
+        wanted = joined([f"--{name}" for name in missing])
+        fit = "fit" if len(missing) > 1 else "fits"
+        note = f"{other}: give {wanted} that {fit} these, or 0 for no cleaning"
+    return Cleaning(**sizes, fitted=missing if fitted else (), note=other), note
 
 
 def _other_average(trained: TrainedRun, fitted: FittedSizes, tta: bool) -> str:

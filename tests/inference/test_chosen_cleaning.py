@@ -56,10 +56,15 @@ def test_sizes_of_the_user_come_first_and_those_of_other_weights_are_not_used(ru
 
 def test_a_note_says_where_sizes_were_fitted_to_another_average(run, model):
     (note,) = cleaning(run, tta=True)[2]
-    assert note == (
+    fact = (
         "the sizes of the cleaning were fitted to predictions in axial slices, and are used for "
         "ones averaged over flips in axial slices"
     )
+    both = "--min_component_mm3 and --min_et_mm3"
+    assert note == f"{fact}: give {both} that fit these, or 0 for no cleaning"
+    assert inference.load(run, tta=True).cleaning.note == fact  # in the files of a case
+    (note,) = cleaning(run, tta=True, min_et_mm3=3)[2]
+    assert note == f"{fact}: give --min_component_mm3 that fits these, or 0 for no cleaning"
     assert cleaning(run, tta=True, min_component_mm3=0, min_et_mm3=0)[2] == []
     trained = inference.load(run).trained
     record = dataclasses.replace(trained.record, other_planes=("coronal", "sagittal"))
@@ -68,7 +73,7 @@ def test_a_note_says_where_sizes_were_fitted_to_another_average(run, model):
         (("axial", "coronal"), "ones averaged over planes"),
     ):
         other = dataclasses.replace(trained, record=record, chosen_planes=planes)
-        assert chosen_cleaning(other, None, None)[1].endswith(
+        assert chosen_cleaning(other, None, None)[0].note.endswith(
             f"axial slices, and are used for {words}"
         )
     hashes = [member.hash for member in model.trained.members]
