@@ -170,7 +170,7 @@ def _all_binary(records: Sequence[CaseRecord]) -> str:
         return ""
     return (
         f"the labels of all {len(names)} cases with tumour are 0 and 1 alone ({abridged(names)}), "
-        "as of a mask of the brain or of the whole tumour; give the labels of the classes, leave "
+        "as in a mask of the brain or of the whole tumour; give the labels of the classes, leave "
         "the masks out to take the cases as unlabelled, or continue with --ignore_audit"
     )
 
