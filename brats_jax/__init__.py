@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 __all__ = ["RESEARCH_USE_ONLY", "__version__", "load"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def __getattr__(name: str) -> object:
     # Imported on first use, because it imports JAX.
     if name == "load":

@@ -144,6 +144,8 @@ def test_wheel_mouse_and_keys_change_the_slice(page):
     assert where(page) == "axial slice 13"
     page.click("input[value=coronal] + span")
     assert where(page) == "coronal slice 8"
+    page.press("ArrowUp")  # of the slices, as everywhere, not of the choice of a plane
+    assert where(page) == "coronal slice 9"
 
 
 def test_one_finger_changes_the_slice_and_two_zoom(page):

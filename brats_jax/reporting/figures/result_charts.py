@@ -4,6 +4,8 @@ import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cbook import boxplot_stats
 
 from brats_jax.data.modalities import CLASSES
 from brats_jax.reporting import captions
@@ -163,7 +165,7 @@ def distribution_figure(results: Results) -> Figure | None:
                 where = x + shift + _spread(len(values), 0.12)
                 axis.plot(where, values, mark, color=colour, ms=3, alpha=0.55, mew=0)
                 if len(values) > 3:
-                    _box(axis, values, x + shift, colour)
+                    draw_box(axis, values, x + shift, colour)
         axis.set_title(arms[0].loss_name)
         axis.set_xticks(range(len(quantities)), [q.key[2] for q in quantities])
         axis.set_xlim(-0.5, len(quantities) - 0.5)
@@ -331,12 +333,15 @@ def _spread(count: int, width: float) -> np.ndarray:
     return (np.arange(count) * 0.618034 % 1 - 0.5) * 2 * width
 
 
-def _box(axis: object, values: np.ndarray, x: float, colour: str) -> None:
-    axis.boxplot(  # type: ignore[attr-defined]
-        values,
+def draw_box(axis: Axes, values: np.ndarray, x: float, colour: str) -> None:
+    """Quartiles and median of values at `x`; whiskers at the 5th and the 95th percentile."""
+    (statistics,) = boxplot_stats(values)
+    # Interpolated: matplotlib's own whiskers end at a value, for few values within the box.
+    low, high = np.percentile(values, (5, 95))
+    axis.bxp(
+        [{**statistics, "whislo": low, "whishi": high}],
         positions=[x],
         widths=0.3,
-        whis=(5, 95),
         showfliers=False,
         manage_ticks=False,
         medianprops={"color": "black", "lw": 1.3},

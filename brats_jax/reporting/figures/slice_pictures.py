@@ -54,8 +54,8 @@ def dataset_figure(runs: Sequence[Run]) -> Figure | str:
             "figure_4",
             "Figure 4",
             "A slice of the data",
-            f"{patient}, slice {row.slice_number} of the store "
-            f"{Path(path).name}: the slice with most tumour among "
+            f"{patient}, slice {row.slice_number} (store: "
+            f"{Path(path).name}): the slice with most tumour among "
             "the slices with most classes. Four modalities, three masks, and the masks in the "
             "paper's colours on T1.",
             "Four modalities of a slice, its three tumour masks, and an overlay",

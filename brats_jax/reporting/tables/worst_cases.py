@@ -80,7 +80,9 @@ def _case(patient: str, measured: Sequence[tuple[bool, EvaluatedStage]]) -> Wors
                 wrong.update(_errors(of, tp, fp, fn))
     means = {key: float(np.mean(found)) for key, found in values.items()}
     errors = "; ".join(f"{error} ({n} of {models})" for error, n in wrong.most_common(3))
-    return WorstCase(patient, means, float(np.mean(list(means.values()))), errors or "nothing much")
+    return WorstCase(
+        patient, means, float(np.mean(list(means.values()))), errors or "no large error"
+    )
 
 
 def dice(tp: int, fp: int, fn: int) -> float:

@@ -122,6 +122,9 @@
     for (const [name, changed] of [["plane", setPlane], ["layer", setLayers], ["modality", setModality]]) {
       for (const input of document.querySelectorAll(`input[name=${name}]`)) input.addEventListener("change", changed);
     }
+    // After a click the arrows change slices; from the keyboard they change the choice. A click that
+    // the keyboard makes has no detail.
+    for (const input of document.querySelectorAll("input[type=radio]")) input.addEventListener("click", (event) => { if (event.detail) input.blur(); });
 
     // Zooms by `factor` and moves the point at `from` (window coordinates) to `to`. NiiVue draws a
     // point at p mm where z p + pan would be without zoom.

@@ -2,7 +2,9 @@
 
 import math
 
+import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from report_examples import write_run
 
 from brats_jax.reporting import comparisons
@@ -33,6 +35,13 @@ def test_the_distribution_chart_counts_patients(results):
     figure = result_charts.distribution_figure(results)
     assert figure.title == "3D Dice of every patient"
     assert "Each point is a patient (4)" in figure.caption
+
+
+def test_whiskers_are_percentiles_of_few_values_too():
+    axis = Figure().subplots()
+    result_charts.draw_box(axis, np.array([0.0, 0.4, 0.6, 1.0]), 2.0, "black")
+    heights = [tuple(map(float, line.get_ydata())) for line in axis.lines]
+    assert heights[1:3] == [pytest.approx((0.3, 0.06)), pytest.approx((0.7, 0.94))]
 
 
 def test_the_label_chart_needs_several_shares(results, tmp_path):

@@ -28,7 +28,7 @@ def test_the_data_are_drawn_only_from_the_store_of_the_runs(tmp_path, small_stor
     )
     make_splits(small_store).write(same / "splits.json")
     figure = slice_pictures.dataset_figure(discover(same).runs)
-    assert f" of the store {small_store.path.name}: " in figure.caption
+    assert f" (store: {small_store.path.name}): " in figure.caption
     assert figure.number == "Figure 4" and figure.mime == "image/jpeg"
 
 

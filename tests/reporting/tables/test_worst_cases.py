@@ -39,7 +39,7 @@ def test_an_error_is_named_by_its_kind(counts, error):
 def test_the_most_frequent_error_comes_first():
     case = errors_of(OneModel(WT=(5, 0, 0), ET=(0, 0, 5)), OneModel(WT=(2, 0, 3), ET=(0, 0, 5)))
     assert case.errors == "ET missed (2 of 2); WT: less than half found (1 of 2)"
-    assert errors_of(OneModel(WT=(5, 0, 0))).errors == "nothing much"
+    assert errors_of(OneModel(WT=(5, 0, 0))).errors == "no large error"
 
 
 def test_patients_are_ordered_by_their_mean_dice(results):
