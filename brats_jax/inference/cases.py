@@ -36,10 +36,6 @@ from brats_jax.viewer.case import dice_words
 _MOST_READERS = 4
 _WRITERS = 2
 
-# Share of the tumour in air above which a case gets a warning. Good models place one or two voxels
-# per thousand there, at the head's edge.
-SUSPICIOUS_SHARE = 0.02
-
 
 def predict_cases(
     model: Model,
@@ -210,11 +206,6 @@ class _Steps:
         path = outputs.write_segmentation(
             self.directory, found, self.model, options, truth, self.gate.passed
         )
-        if (share := found.share_in_air) > SUSPICIOUS_SHARE:
-            notes.append(
-                f"{share:.0%} of this tumour lies in air, where every modality is 0: do not trust "
-                "it; check that the model is trained to the end, and on images like these"
-            )
         numbers = ", ".join(f"{name} {found.volumes[name].ml:.1f} ml" for name in REGIONS)
         if truth is not None:
             numbers += f"; {dice_words(found.labels, truth)}"

@@ -46,6 +46,7 @@ from brats_jax.inference.results import (
     chosen_target,
     label_names,
     label_values,
+    note_on_air,
 )
 from brats_jax.inference.several_runs import ensemble_of
 from brats_jax.inference.synthesis import Synthesiser, filled_in
@@ -263,8 +264,11 @@ class Model:
     def finish(self, scan: Scan, found: SliceLabels) -> Segmented:
         """Cleans the ensemble's labels and measures their volumes."""
         labels = self.cleaning.apply(found.labels, scan.voxel_mm3)
-        if note := self.cleaning.emptied(found.labels, labels, scan.voxel_mm3):
-            scan = dataclasses.replace(scan, notes=(*scan.notes, note))
+        notes = (
+            self.cleaning.emptied(found.labels, labels, scan.voxel_mm3),
+            note_on_air(labels, scan.images),
+        )
+        scan = dataclasses.replace(scan, notes=(*scan.notes, *filter(None, notes)))
         return Segmented(
             scan=scan,
             labels=labels,

@@ -11,6 +11,10 @@ from brats_jax.data.scans.scan import Scan
 from brats_jax.errors import BratsError
 from brats_jax.inference.postprocess import VolumeEstimate
 
+# Share of the tumour in air above which a case gets a note. Most cases have one or two voxels per
+# thousand there, at the head's edge.
+_SUSPICIOUS_SHARE = 0.02
+
 
 @dataclass(frozen=True)
 class Segmented:
@@ -30,13 +34,24 @@ class Segmented:
     entropy: np.ndarray | None = field(repr=False)
     volumes: Mapping[str, VolumeEstimate]
 
-    @property
-    def share_in_air(self) -> float:
-        """Share of the tumour's voxels where every modality is 0; 0 without tumour."""
-        tumour = self.labels > 0
-        # Only of the few tumour voxels: the images take hundreds of megabytes.
-        air = ~self.scan.images[tumour].any(axis=-1)
-        return float(air.mean()) if air.size else 0.0
+
+def share_in_air(labels: np.ndarray, images: np.ndarray) -> float:
+    """Share of the tumour's voxels where every modality is 0; 0 without tumour."""
+    # Only of the few tumour voxels: the images take hundreds of megabytes.
+    air = ~images[labels > 0].any(axis=-1)
+    return float(air.mean()) if air.size else 0.0
+
+
+def note_on_air(labels: np.ndarray, images: np.ndarray) -> str:
+    """A note for readers of the result if more than a trace of the tumour lies in air; else ''."""
+    share = share_in_air(labels, images)
+    if share <= _SUSPICIOUS_SHARE:
+        return ""
+    return (
+        f"{share:.0%} of this tumour lies in air, where every modality is 0, and is wrong: look at "
+        "the outline (--picture) before you use it; if it is wrong elsewhere too, train longer, or "
+        "on images like these"
+    )
 
 
 @dataclass(frozen=True)

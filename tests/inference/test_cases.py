@@ -1,5 +1,6 @@
 """A folder of cases is predicted; each failure is reported in one line."""
 
+import json
 import os
 import shutil
 import signal
@@ -36,6 +37,9 @@ def test_a_tumour_in_air_is_reported(model, example_runs, tmp_path, capsys):
     assert any(
         line.startswith("  note: ") and "of this tumour lies in air" in line for line in lines
     )
+    for case in examples.CASES:
+        notes = json.loads((tmp_path / "out" / f"{case}_seg.json").read_text())["notes"]
+        assert sum("of this tumour lies in air" in note for note in notes) == 1
     of_cases = [line for line in lines if line.startswith(examples.CASES)]
     assert of_cases and all(line.endswith(" s)") for line in of_cases)
 

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from brats_jax.errors import BratsError
-from brats_jax.inference.results import Segmented, label_names, label_values
+from brats_jax.inference.results import (
+    Segmented,
+    label_names,
+    label_values,
+    note_on_air,
+    share_in_air,
+)
 
 
 def segmented(labels: np.ndarray) -> Segmented:
@@ -20,8 +26,15 @@ LABELS = np.array([[[1, 2, 0], [3, 3, 0]]], np.uint8)
 
 
 def test_the_share_of_the_tumour_in_air_is_counted_in_voxels():
-    assert segmented(LABELS).share_in_air == 0.5
-    assert segmented(np.zeros_like(LABELS)).share_in_air == 0
+    images = segmented(LABELS).scan.images
+    assert share_in_air(LABELS, images) == 0.5
+    assert share_in_air(np.zeros_like(LABELS), images) == 0
+
+
+def test_a_tumour_in_air_gets_a_note():
+    images = segmented(LABELS).scan.images
+    assert note_on_air(LABELS, images).startswith("50% of this tumour lies in air, where every")
+    assert note_on_air(np.zeros_like(LABELS), images) == note_on_air(LABELS, images + 1) == ""
 
 
 def test_et_has_the_value_that_was_asked_for():
