@@ -5,6 +5,7 @@ import gc
 import importlib.util
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -43,6 +44,10 @@ from brats_jax.models import resnet
 from brats_jax.runs.folder import GridFolder, RunFolder
 
 sys.dont_write_bytecode = False  # of this process, as above of those that it starts
+# A shell starts a background command (`pytest &`) with Ctrl-C ignored, and the commands that tests
+# start would ignore it too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Files that take half a minute or more, longest first, so that no worker is left alone with one
 # at the end. launch/test.sh keeps xdist from sorting files by their number of tests.
