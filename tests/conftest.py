@@ -25,8 +25,8 @@ os.environ.setdefault(
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Everything is kept in the folder of compiled programs (see below), even what takes no time.
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-# Modules are compiled once, even where the shell forbids to keep them: tests start some hundred
-# processes, and each would compile the package again.
+# Without this variable Python keeps compiled modules: tests start some hundred processes, and each
+# would compile the package again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # No test reports to a tracker of the person who runs it.
 os.environ.pop("WANDB_PROJECT", None)

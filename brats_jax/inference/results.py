@@ -48,9 +48,8 @@ def note_on_air(labels: np.ndarray, images: np.ndarray) -> str:
     if share <= _SUSPICIOUS_SHARE:
         return ""
     return (
-        f"{share:.0%} of this tumour lies in air, where every modality is 0, and is wrong: look at "
-        "the outline (--picture) before you use it; if it is wrong elsewhere too, train longer, or "
-        "on images like these"
+        f"{share:.0%} of this tumour lies in air, where every modality is 0, and is wrong: check "
+        "the rest of it before you use it"
     )
 
 
