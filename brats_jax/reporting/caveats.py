@@ -78,7 +78,7 @@ def warnings(
     }
     if variants:
         yield (
-            "Runs differ in more than loss, SSL or not, labels, fold and seed "
+            "Not all runs have the same settings beside loss, SSL, labels, fold and seed "
             f"({'; '.join(sorted(variants))}). Runs with different settings are never averaged, "
             "and a baseline is compared only with SSL runs that have the same settings."
         )

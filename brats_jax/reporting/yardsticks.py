@@ -64,7 +64,9 @@ class YardstickComparison:
         }[self.outcome]
         few = ""
         if self.outcome == "is not shown to beat it":
-            few = ", a difference that these patients are too few to tell from none"
+            few = (
+                f"; too few patients to show a difference (smallest possible p {r.smallest_p:.2g})"
+            )
             if r.smallest_p <= ALPHA:
                 few = f", no difference was found (p = {self.adjusted:.2g})"
         return (
@@ -108,7 +110,7 @@ def regression_note(group: Sequence[EvaluatedStage]) -> str:
         "or",
     )
     return (
-        f"Needs no network: per voxel, {what}, fitted by least squares to the slices of this "
+        f"Regression, without a network: per voxel, {what}, fitted by least squares to the slices of this "
         "data set on which the pretraining trains, and scored on the same test slices; no number "
         "of the paper."
     )

@@ -109,7 +109,7 @@ def pretraining_tables(group: Sequence[EvaluatedStage], detail: str) -> Iterator
         cells = [average_cell(group, key, digits) for key in keys]
         rows.append([text(name), *cells, paper_cell("1", k, 1)])
         cells = [average_cell(regressions, key, digits) for key in keys]
-        without_network.append([text(f"{name}, needs no network"), *cells, EMPTY])
+        without_network.append([text(f"{name}, regression"), *cells, EMPTY])
     if regressions:
         rows += without_network
     columns = [Column("Quality metric", words=True), Column("ours")]
