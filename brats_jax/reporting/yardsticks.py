@@ -110,9 +110,9 @@ def regression_note(group: Sequence[EvaluatedStage]) -> str:
         "or",
     )
     return (
-        f"Regression, without a network: per voxel, {what}, fitted by least squares to the slices of this "
-        "data set on which the pretraining trains, and scored on the same test slices; no number "
-        "of the paper."
+        f"Regression, without a network: per voxel, {what}, fitted by least squares to the slices "
+        "of this data set on which the pretraining trains, and scored on the same test slices; no "
+        "number of the paper."
     )
 
 
