@@ -18,7 +18,8 @@ over patients for the networks as trained.
 --against names runs with the same splits that predict in the same planes, for the folds that both
 have trained: the first table has their mean as well, and a third one the gain in Dice over it.
 
---cleaning prints all tables once more, for labels without small components and small ET. The sizes
+--cleaning prints all tables once more, for labels without tumour in air, small components and small
+ET. The sizes
 of a fold are those that fit the patients of all other folds best. It also prints the sizes that fit
 all patients, for `predict --min_component_mm3= --min_et_mm3=`.
 """
@@ -111,11 +112,11 @@ class Waiting:
 
     def add(self, fold: int, found: FoldLabels) -> None:
         """Keeps the labels of a fold."""
-        self._folds[fold] = found._replace(truths=(), predicted={})
+        self._folds[fold] = found._replace(truths=(), predicted={}, air=())
         for name, predicted in found.predicted.items():
             packed, tables = self._packed.setdefault(name, {}), self._tables.setdefault(name, {})
             packed[fold], tables[fold] = [], []
-            for volume in map(Volume, predicted, found.truths, voxel_sizes(found)):
+            for volume in map(Volume, predicted, found.truths, voxel_sizes(found), found.air):
                 packed[fold].append(PackedVolume(volume))
                 tables[fold].append(cleaning_fit.dice_table(volume))
 
@@ -128,7 +129,7 @@ class Waiting:
                 volumes = [one.unpacked() for one in packed[fold]]
                 truths = tuple(volume.truth for volume in volumes)
                 predicted[name] = tuple(
-                    sizes[name][fold].apply(volume.prediction, volume.voxel_mm3)
+                    sizes[name][fold].apply(volume.prediction, volume.voxel_mm3, volume.air)
                     for volume in volumes
                 )
             yield fold, found._replace(truths=truths, predicted=predicted)

@@ -69,6 +69,12 @@ _MIN_ET = flag_types.define_number(
     least=0,
     most=LARGEST_VOLUME_MM3,
 )
+_CLEAR_AIR = flags.DEFINE_bool(
+    "clear_air",
+    None,
+    "Remove tumour in air, where every modality is 0 (default: if the fitted cleaning does, "
+    "unless both sizes are 0).",
+)
 _PROBABILITIES = flags.DEFINE_bool("probabilities", False, "Write maps of WT, TC and ET.")
 _UNCERTAINTY = flags.DEFINE_bool("uncertainty", False, "Write a map of the entropy.")
 _PICTURE = flags.DEFINE_bool("picture", False, "Draw slices of every case: CASE_seg.png.")
@@ -168,6 +174,7 @@ def _main() -> int:
         calibrated=_CALIBRATED.value,
         min_component_mm3=_MIN_COMPONENT.value,
         min_et_mm3=_MIN_ET.value,
+        clear_air=_CLEAR_AIR.value,
         batch_size=_BATCH_SIZE.value,
         leave_out=_LEAVE_OUT.value,
         synthesise=_SYNTHESISE.value,

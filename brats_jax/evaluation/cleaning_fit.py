@@ -2,9 +2,10 @@
 
     sizes = argmax over (c, e) of  mean over patients of (Dice_WT + Dice_TC + Dice_ET) / 3
 
-with c in `COMPONENTS_MM3` and e in `ET_MM3` (see `inference.postprocess.Cleaning`). The Dice is
-that of whole volumes, empty regions as in BraTS 2020. Each patient is predicted by the networks,
-one at a time, that were not trained on it.
+with c in `COMPONENTS_MM3` and e in `ET_MM3` (see `inference.postprocess.Cleaning`). Tumour in air
+is removed first, which needs no fit: no image shows anything there. The Dice is that of whole
+volumes, empty regions as in BraTS 2020. Each patient is predicted by the networks, one at a time,
+that were not trained on it.
 
 A run with a test set fits on the validation patients of all folds and scores the test set. A
 cross-validation fits on all patients; its scores are nested: the patients of a fold are cleaned
@@ -23,8 +24,8 @@ from brats_jax.data.splits import Splits, fold_split
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 from brats_jax.evaluation.calibration import opened_data
-from brats_jax.evaluation.slices import predicted_labels, voxel_spacing_mm
-from brats_jax.inference.postprocess import Cleaning, tumour_components
+from brats_jax.evaluation.slices import air_of, predicted_labels, voxel_spacing_mm
+from brats_jax.inference.postprocess import Cleaning, remove_in_air, tumour_components
 from brats_jax.inference.trained_run import EnsembleMember, TrainedRun
 from brats_jax.metrics import overlap, surface
 from brats_jax.runs.averaged_label import averaged_label
@@ -53,14 +54,16 @@ _RULE = "brats2020"
 
 
 class Volume(NamedTuple):
-    """Predicted and true labels uint8[H, W, slices] of a patient, and the voxel size in mm.
+    """A patient's predicted and true labels, voxel size in mm, and air.
 
-    The axes may have another order if the voxel size has the same one.
+    Labels are uint8[H, W, slices], air is bool[H, W, slices], at least where the prediction is
+    tumour. The axes may have another order if the voxel size has the same one.
     """
 
     prediction: np.ndarray
     truth: np.ndarray
     spacing_mm: tuple[float, float, float]
+    air: np.ndarray
 
     @property
     def voxel_mm3(self) -> float:
@@ -73,16 +76,17 @@ class PackedVolume:
 
     def __init__(self, volume: Volume) -> None:
         self._shape, self._spacing_mm = volume.truth.shape, volume.spacing_mm
-        labels = (volume.prediction, volume.truth)
-        self._labels = [zlib.compress(one.astype(np.uint8).tobytes(), 1) for one in labels]
+        air = volume.air & (volume.prediction != 0)
+        arrays = (volume.prediction, volume.truth, air)
+        self._arrays = [zlib.compress(one.astype(np.uint8).tobytes(), 1) for one in arrays]
 
     def unpacked(self) -> Volume:
         """The volume, whose arrays cannot be written to."""
-        prediction, truth = (
+        prediction, truth, air = (
             np.frombuffer(zlib.decompress(one), np.uint8).reshape(self._shape)
-            for one in self._labels
+            for one in self._arrays
         )
-        return Volume(prediction, truth, self._spacing_mm)
+        return Volume(prediction, truth, self._spacing_mm, air.astype(bool))
 
 
 class VolumeScores(NamedTuple):
@@ -185,7 +189,8 @@ class _HeldOutPatients:
                     if (name := ends.get(int(next(number)))) is not None:
                         prediction, true = map(_stacked, zip(*waiting, strict=True))
                         waiting = []
-                        yield Volume(prediction, true, voxel_spacing_mm(store, name))
+                        air = np.moveaxis(air_of(store, name), 0, -1)
+                        yield Volume(prediction, true, voxel_spacing_mm(store, name), air)
                 progress.update(int(valid.sum()))
 
 
@@ -196,16 +201,17 @@ def _stacked(slices: Sequence[np.ndarray]) -> np.ndarray:
 def dice_table(volume: Volume) -> np.ndarray:
     """Dice of a volume after every cleaning: float64[components, ET, regions].
 
-    The components are found once. The counts after a cleaning are the sum of the joint histograms
-    of the components that stay.
+    All of them remove tumour in air. The components are found once. The counts after a cleaning
+    are the sum of the joint histograms of the components that stay.
     """
     classes = len(CLASSES)
     in_truth = np.bincount(volume.truth.ravel(), minlength=classes)
+    prediction = remove_in_air(volume.prediction, volume.air)
     # [component, predicted, true] in voxels
     joint, voxels = np.zeros((0, classes, classes), np.int64), np.zeros(0, np.int64)
-    if found := tumour_components(volume.prediction):
+    if found := tumour_components(prediction):
         here = found.numbers > 0
-        pairs = volume.prediction[found.box][here].astype(np.int64) * classes
+        pairs = prediction[found.box][here].astype(np.int64) * classes
         pairs += volume.truth[found.box][here]
         component = found.numbers[here].astype(np.int64) - 1
         voxels = found.voxels[1:]
@@ -245,7 +251,7 @@ def choose(tables: Sequence[np.ndarray]) -> Cleaning:
         if good[c, e]
     ]
     _, component, et = min(sizes)
-    return Cleaning(component, et)
+    return Cleaning(component, et, clear_air=True)
 
 
 def choose_nested(tables: Mapping[int, Sequence[np.ndarray]]) -> dict[int, Cleaning]:
@@ -262,7 +268,7 @@ def choose_nested(tables: Mapping[int, Sequence[np.ndarray]]) -> dict[int, Clean
 
 def measure(volume: Volume, cleaning: Cleaning) -> ScoresBeforeAndAfter:
     """Scores a volume without and with cleaning."""
-    cleaned = cleaning.apply(volume.prediction, volume.voxel_mm3)
+    cleaned = cleaning.apply(volume.prediction, volume.voxel_mm3, volume.air)
     before = _scores_of(volume)
     after = before
     if not np.array_equal(cleaned, volume.prediction):
@@ -350,6 +356,7 @@ def _fitted_sizes(
         after=scores_of_groups([[(p.after, p.has_et) for p in group] for group in groups]),
         tta=held_out.settings.tta,
         planes=held_out.settings.planes,
+        clear_air=cleaning.clear_air,
     )
 
 
@@ -376,10 +383,10 @@ def scores_of_groups(groups: Sequence[Sequence[tuple[VolumeScores, bool]]]) -> C
 
 def _lines(made: FittedCleaning) -> Iterator[str]:
     fitted = made.fitted
-    cleaning = Cleaning(fitted.min_component_mm3, fitted.min_et_mm3)
+    sizes = Cleaning(fitted.min_component_mm3, fitted.min_et_mm3)
     averaged = averaged_label(fitted.tta, fitted.planes, ", ")
     yield (
-        f"{cleaning.describe() or 'no cleaning: no size gains'}; fitted on "
+        f"tumour in air is removed; {sizes.describe() or 'no size gains'}; sizes fitted on "
         f"{plural(fitted.patients, 'patient')}, each predicted by a fold that has not trained on "
         f"it{averaged}"
     )

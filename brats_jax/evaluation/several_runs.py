@@ -19,6 +19,7 @@ from brats_jax.errors import BratsError
 from brats_jax.evaluation.calibration import opened_data
 from brats_jax.evaluation.over_planes import decided
 from brats_jax.evaluation.scoring import tally_segmentation
+from brats_jax.evaluation.slices import air_of
 from brats_jax.evaluation.tallies import SegmentationTally, Slices
 from brats_jax.inference.ensemble import Ensemble
 from brats_jax.inference.several_runs import averaged_model, with_planes
@@ -104,12 +105,14 @@ class FoldLabels(NamedTuple):
       spacing_mm: of their voxels: height, width, between slices.
       truths: a volume for each patient.
       predicted: by run, and of the mean of all runs, a volume for each patient.
+      air: bool[S, H, W] for each patient.
     """
 
     patients: tuple[str, ...]
     spacing_mm: tuple[tuple[float, float, float], ...]
     truths: tuple[np.ndarray, ...]
     predicted: Mapping[str, tuple[np.ndarray, ...]]
+    air: tuple[np.ndarray, ...]
 
 
 def predict(runs: Sequence[RunToScore], fold: int, *, tta: bool) -> FoldLabels:
@@ -161,6 +164,7 @@ def predict(runs: Sequence[RunToScore], fold: int, *, tta: bool) -> FoldLabels:
         spacing_mm=tuple(_spacing_mm(first.store, name) for name in patients),
         truths=tuple(truths),
         predicted={name: tuple(volumes) for name, volumes in labels.items()},
+        air=tuple(to_axial(air_of(first.store, name), first.store.plane) for name in patients),
     )
 
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from brats_jax.data.brain import brain_mask
 from brats_jax.data.planes import spacing_along
 from brats_jax.data.slice_facts import SliceFacts
 from brats_jax.data.store.reader import Store
@@ -184,6 +185,12 @@ def describe_slices(store: Store, indices: np.ndarray, over: str = "all") -> Sli
         tumour=store.has_tumour[indices],
         holes=~store.whole[numbers] if over == "all" else np.zeros(len(names), bool),
     )
+
+
+def air_of(store: Store, patient: str) -> np.ndarray:
+    """bool[slices, H, W]: where every modality of a patient's slices has the value of air."""
+    slices = np.asarray(store.slices_of(patient))
+    return ~np.asarray(brain_mask(store.read(slices)[0], store.background[slices]))
 
 
 def voxel_spacing_mm(store: Store, patient: str) -> tuple[float, float, float]:

@@ -92,9 +92,9 @@ def cleaning_of(
             )
             continue
         found[run.cleaning_json] = document.fitted
-    if len({(one.min_component_mm3, one.min_et_mm3) for one in found.values()}) > 1:
+    if len({(one.min_component_mm3, one.min_et_mm3, one.clear_air) for one in found.values()}) > 1:
         raise BratsError(
-            f"{' and '.join(map(str, found))} have other sizes of the cleaning: move those away "
+            f"{' and '.join(map(str, found))} have other settings of the cleaning: move those away "
             "that the model shall not use"
         )
     sizes = next(iter(found.values()), None)

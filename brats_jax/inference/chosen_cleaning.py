@@ -1,4 +1,4 @@
-"""The cleaning of a model's labels: sizes that the user gives, or that were fitted on patients."""
+"""The cleaning of a model's labels: as the user gives it, or as it was fitted on patients."""
 
 import math
 from numbers import Real
@@ -15,6 +15,7 @@ from brats_jax.runtime.document import read_if_there
 from brats_jax.runtime.text import joined
 
 _SIZES = ("min_component_mm3", "min_et_mm3")
+_AIR = "clear_air"
 _REMEDY = (
     "move it away, or switch it off with --min_component_mm3=0 --min_et_mm3=0 (in Python the "
     "arguments of these names)"
@@ -34,6 +35,7 @@ def chosen_cleaning(
     min_component_mm3: float | None,
     min_et_mm3: float | None,
     *,
+    clear_air: bool | None = None,
     tta: bool = False,
 ) -> tuple[Cleaning, str]:
     """The cleaning to apply, and a note for the user, or ''.
@@ -41,18 +43,24 @@ def chosen_cleaning(
     Args:
       trained: the model; the labels of a segmentation alone are cleaned.
       min_component_mm3, min_et_mm3: as the user gives them; None: the fitted size, if any, or 0.
+      clear_air: whether tumour in air is removed, as the user gives it; None: if the fit says so,
+        but not with both sizes given as 0, which is no cleaning.
       tta: whether predictions are averaged over flips.
 
     Raises:
-      BratsError: a size is needed from a cleaning.json that is damaged or was edited.
+      BratsError: a setting is needed from a cleaning.json that is damaged or was edited.
     """
     given = dict(zip(_SIZES, (min_component_mm3, min_et_mm3), strict=True))
     missing = tuple(name for name, size in given.items() if size is None)
-    fitted, note = fitted_sizes(trained) if missing else (None, "")
+    asks = clear_air is None and any(size != 0 for size in given.values())
+    fitted, note = fitted_sizes(trained) if missing or asks else (None, "")
     sizes = {
         name: float(size if size is not None else getattr(fitted, name, 0.0))
         for name, size in given.items()
     }
+    of_fit = missing if fitted else ()
+    if fitted and fitted.clear_air and asks:
+        clear_air, of_fit = True, (*of_fit, _AIR)
     other = ""
     if fitted and any(sizes[name] for name in missing):
         other = _other_average(trained, fitted, tta)
@@ -60,7 +68,8 @@ def chosen_cleaning(
         wanted = joined([f"--{name}" for name in missing])
         fit = "fit" if len(missing) > 1 else "fits"
         note = f"{other}: give {wanted} that {fit} these, or 0 for no cleaning"
-    return Cleaning(**sizes, fitted=missing if fitted else (), note=other), note
+    cleaning = Cleaning(**sizes, clear_air=bool(clear_air), fitted=of_fit, note=other)
+    return cleaning, note
 
 
 def _other_average(trained: TrainedRun, fitted: FittedSizes, tta: bool) -> str:

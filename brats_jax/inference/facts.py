@@ -45,6 +45,7 @@ def facts_of(
         "loss": settings.loss,
         "predicts": _regions(trained),
         "width": str(settings.model.width or ""),
+        "tumour in air": _removed(cleaning),
         "removed below": _size(cleaning, "min_component_mm3"),
         "no ET below": _size(cleaning, "min_et_mm3"),
         "version": f"{provenance.OURS} {about.__version__}",
@@ -56,6 +57,11 @@ def _size(cleaning: Cleaning, name: str) -> str:
     """A size of the cleaning in words; '' where it is 0."""
     size = getattr(cleaning, name)
     return f"{size:g} mm³{' (fitted)' * (name in cleaning.fitted)}" if size else ""
+
+
+def _removed(cleaning: Cleaning) -> str:
+    fitted = " (fitted)" * ("clear_air" in cleaning.fitted)
+    return f"removed{fitted}" if cleaning.clear_air else ""
 
 
 def _regions(trained: TrainedRun) -> str:

@@ -24,6 +24,7 @@ def load(
     calibrated: bool = False,
     min_component_mm3: float | None = None,
     min_et_mm3: float | None = None,
+    clear_air: bool | None = None,
     batch_size: int = 0,
     max_case_gb: float = MAX_CASE_GB,
     leave_out: str | Sequence[str] = (),
@@ -40,6 +41,7 @@ def load(
       calibrated: use the temperatures that `python -m brats_jax.calibrate` has fitted.
       min_component_mm3, min_et_mm3: see `postprocess.Cleaning`; 0 for no cleaning, None for the
         size that `python -m brats_jax.calibrate --cleaning` has fitted, if any.
+      clear_air: remove tumour in air; None: if the fitted cleaning does, unless both sizes are 0.
       batch_size: slices at a time; 0 for the default of the device.
       max_case_gb: the largest size of a case that is read, unpacked, in 10^9 bytes.
       leave_out: modalities that are not used, even if a case has them.
@@ -51,7 +53,7 @@ def load(
     """
     if task not in STAGE_OF_TASK:
         raise BratsError(f"unknown task '{task}'; valid: {', '.join(STAGE_OF_TASK)}")
-    if task == "reconstruct" and (calibrated or min_component_mm3 or min_et_mm3):
+    if task == "reconstruct" and (calibrated or min_component_mm3 or min_et_mm3 or clear_air):
         raise BratsError("calibration and cleaning are for labels: leave them out to reconstruct")
     check_sizes(min_component_mm3=min_component_mm3, min_et_mm3=min_et_mm3)
     if not isinstance(batch_size, Integral) or not 0 <= batch_size <= MOST_SLICES_AT_ONCE:
@@ -63,7 +65,9 @@ def load(
     if synthesise and trained.others:
         raise BratsError("--synthesise needs the first stage of one run: give one --checkpoint")
     synthesiser = open_synthesiser(path, trained, tta, batch_size) if synthesise else None
-    cleaning, note = chosen_cleaning(trained, min_component_mm3, min_et_mm3, tta=tta)
+    cleaning, note = chosen_cleaning(
+        trained, min_component_mm3, min_et_mm3, clear_air=clear_air, tta=tta
+    )
     if note:
         trained = dataclasses.replace(trained, notes=(*trained.notes, note))
     return Model(

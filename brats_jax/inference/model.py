@@ -263,10 +263,14 @@ class Model:
 
     def finish(self, scan: Scan, found: SliceLabels) -> Segmented:
         """Cleans the ensemble's labels and measures their volumes."""
-        labels = self.cleaning.apply(found.labels, scan.voxel_mm3)
+        air, removed = None, self.cleaning.clear_air
+        if removed:
+            tumour = np.maximum(found.labels, found.views.max(axis=0, initial=0))
+            air = postprocess.tumour_in_air(tumour, scan.images)
+        labels = self.cleaning.apply(found.labels, scan.voxel_mm3, air)
         notes = (
             self.cleaning.emptied(found.labels, labels, scan.voxel_mm3),
-            note_on_air(labels, scan.images),
+            note_on_air(found.labels if removed else labels, scan.images, removed=removed),
         )
         scan = dataclasses.replace(scan, notes=(*scan.notes, *filter(None, notes)))
         return Segmented(
@@ -274,7 +278,7 @@ class Model:
             labels=labels,
             probabilities=found.probabilities,
             entropy=found.entropy,
-            volumes=postprocess.volumes(labels, found.views, scan.voxel_mm3, self.cleaning),
+            volumes=postprocess.volumes(labels, found.views, scan.voxel_mm3, self.cleaning, air),
         )
 
     def synthesise(self, scan: Scan) -> list[SyntheticModality]:
@@ -338,6 +342,7 @@ class Model:
             "averaged": self.averaged,
             "min_component_mm3": self.cleaning.min_component_mm3,
             "min_et_mm3": self.cleaning.min_et_mm3,
+            "clear_air": self.cleaning.clear_air,
             "fitted": self.cleaning.fitted,
             "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "inputs": {name: Path(path).name for name, path in scan.files.items()},

@@ -93,7 +93,7 @@ def _front_matter(document: WeightsDocument, name: str) -> str:
 
 def _cleaned_metrics(fitted: FittedSizes | None) -> list[dict[str, Any]]:
     """The metrics of the labels as `predict` writes them; none without a fitted cleaning."""
-    if fitted is None or not Cleaning(fitted.min_component_mm3, fitted.min_et_mm3).describe():
+    if fitted is None or not _described(fitted):
         return []
     after = fitted.after
     found = [("dice", f"3D Dice, {of}, with cleaning", value) for of, value in after.dice.items()]
@@ -102,6 +102,11 @@ def _cleaned_metrics(fitted: FittedSizes | None) -> list[dict[str, Any]]:
         for of, value in after.hd95_mm.items()
     ]
     return [{"type": kind, "name": name, "value": round(value, 4)} for kind, name, value in found]
+
+
+def _described(fitted: FittedSizes) -> str:
+    """What the cleaning does, in words; '' for none."""
+    return Cleaning(fitted.min_component_mm3, fitted.min_et_mm3, fitted.clear_air).describe()
 
 
 def _rows(document: WeightsDocument) -> Iterator[FoldsScore]:
@@ -233,7 +238,7 @@ def _scores_section(scores: StatedScores | None) -> str:
 
 def _cleaning(fitted: FittedSizes) -> str:
     """The sizes that labels are cleaned with, and the scores without and with them."""
-    sizes = Cleaning(fitted.min_component_mm3, fitted.min_et_mm3).describe()
+    cleaned = _described(fitted)
     count = plural(fitted.trainings, "other training" if not fitted.same_weights else "training")
     patients = plural(fitted.measured_patients, "patient")
     if fitted.measured_on == CROSS_VALIDATION:
@@ -245,14 +250,16 @@ def _cleaning(fitted: FittedSizes) -> str:
         how = f"{patients} of the test set, who had no part in the fit; mean over {count}"
     averaged = averaged_label(fitted.tta, fitted.planes)
     lines = [
-        f"By default {sizes}; `--min_component_mm3=0 --min_et_mm3=0` switches it off. A tumour "
+        f"By default {cleaned}; `--min_component_mm3=0 --min_et_mm3=0` switches it off. A tumour "
         "or an ET that is smaller altogether disappears from the result; a note then says so."
-        if sizes
+        if cleaned
         else "None: no size gained in the fit.",
         f"Fitted on {plural(fitted.patients, 'patient')}, each predicted by a network that was not "
         "trained on it, for the highest mean 3D Dice of WT, TC and ET. Measured on "
         f"{how}{averaged}. An empty region counts as in BraTS 2020. The numbers of the "
-        "table before are without cleaning; there ET counts as found from one voxel on.",
+        "table before are without cleaning; there ET counts as found from one voxel on."
+        + " The numbers below are of labels with their tumour in air: they were computed before "
+        "the cleaning removed it." * fitted.scores_keep_air,
         "",
         "| | without | with cleaning |",
         "|---|---|---|",

@@ -22,17 +22,30 @@ class Cleaning:
     Attributes:
       min_component_mm3: connected components of the tumour smaller than this become background.
       min_et_mm3: if a case has less ET than this, its ET becomes NCR/NET.
-      fitted: the names of the sizes that were fitted on patients, not given by the user.
+      clear_air: tumour in air becomes background, before the sizes are applied.
+      fitted: the names of the settings that come from a fit on patients, not from the user.
       note: on the fit, for readers of the results; or ''.
     """
 
     min_component_mm3: float = 0.0
     min_et_mm3: float = 0.0
+    clear_air: bool = False
     fitted: tuple[str, ...] = field(default=(), compare=False)
     note: str = field(default="", compare=False)
 
-    def apply(self, labels: np.ndarray, voxel_mm3: float) -> np.ndarray:
-        """Applies both, in this order, to labels uint8[slices, H, W], which stay as they are."""
+    def apply(
+        self, labels: np.ndarray, voxel_mm3: float, air: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Cleans labels, which stay as they are.
+
+        Args:
+          labels: uint8[slices, H, W].
+          voxel_mm3: volume of a voxel.
+          air: bool[slices, H, W], at least where the labels are tumour; needed by `clear_air`.
+        """
+        if self.clear_air:
+            assert air is not None
+            labels = remove_in_air(labels, air)
         if self.min_component_mm3 > 0:
             labels = remove_small_components(labels, self.min_component_mm3 / voxel_mm3)
         if self.min_et_mm3 > 0:
@@ -58,15 +71,40 @@ class Cleaning:
 
     def describe(self) -> str:
         """What it does, in words; '' for no cleaning."""
+        cleared = ["tumour in air is removed" + self._origin("clear_air")] * self.clear_air
         effects = {
             "min_component_mm3": "components below {:.10g} mm3 are removed",
             "min_et_mm3": "ET below {:.10g} mm3 becomes NCR/NET",
         }
-        return ", ".join(
-            effect.format(getattr(self, name)) + " (fitted)" * (name in self.fitted)
+        sizes = [
+            effect.format(getattr(self, name)) + self._origin(name)
             for name, effect in effects.items()
             if getattr(self, name) > 0
-        )
+        ]
+        return ", ".join([*cleared, *sizes])
+
+    def _origin(self, name: str) -> str:
+        return " (fitted)" * (name in self.fitted)
+
+
+def tumour_in_air(labels: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """bool[slices, H, W]: the tumour where every modality is 0.
+
+    Args:
+      labels: uint8[slices, H, W].
+      images: real[slices, H, W, C], intensities of a scan.
+    """
+    tumour = _is_tumour(labels)
+    found = np.zeros_like(tumour)
+    # Only of the few tumour voxels: the images take hundreds of megabytes.
+    found[tumour] = ~images[tumour].any(axis=-1)
+    return found
+
+
+def remove_in_air(labels: np.ndarray, air: np.ndarray) -> np.ndarray:
+    """Sets tumour in air, bool[slices, H, W], to background; no image shows a tumour there."""
+    wrong = _is_tumour(labels) & air
+    return np.where(wrong, np.uint8(0), labels) if wrong.any() else labels
 
 
 class TumourComponents(NamedTuple):
@@ -144,7 +182,11 @@ class VolumeEstimate(NamedTuple):
 
 
 def volumes(
-    labels: np.ndarray, views: np.ndarray, voxel_mm3: float, cleaning: Cleaning
+    labels: np.ndarray,
+    views: np.ndarray,
+    voxel_mm3: float,
+    cleaning: Cleaning,
+    air: np.ndarray | None = None,
 ) -> Mapping[str, VolumeEstimate]:
     """Volumes by class and region.
 
@@ -153,13 +195,14 @@ def volumes(
       views: uint8[V, slices, H, W], the labels of each fold and flip; cleaned here.
       voxel_mm3: volume of a voxel.
       cleaning: the cleaning of `labels`.
+      air: as in `Cleaning.apply`.
 
     Returns:
       By name, the volume and its range. The range is over the views and `labels`, whose volume may
       lie outside the views'. It shows how much the models disagree; it is no confidence interval.
     """
     own = _count(labels)
-    others = np.array([_count(cleaning.apply(view, voxel_mm3)) for view in views])
+    others = np.array([_count(cleaning.apply(view, voxel_mm3, air)) for view in views])
     found = {}
     for name, values in MEASURED.items():
         chosen = list(values)

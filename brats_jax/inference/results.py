@@ -9,7 +9,7 @@ from brats_jax.data.modalities import CLASSES, canonical_name
 from brats_jax.data.scans.labels import with_et_as
 from brats_jax.data.scans.scan import Scan
 from brats_jax.errors import BratsError
-from brats_jax.inference.postprocess import VolumeEstimate
+from brats_jax.inference.postprocess import VolumeEstimate, tumour_in_air
 
 # Share of the tumour in air above which a case gets a note. Most cases have one or two voxels per
 # thousand there, at the head's edge.
@@ -37,16 +37,26 @@ class Segmented:
 
 def share_in_air(labels: np.ndarray, images: np.ndarray) -> float:
     """Share of the tumour's voxels where every modality is 0; 0 without tumour."""
-    # Only of the few tumour voxels: the images take hundreds of megabytes.
-    air = ~images[labels > 0].any(axis=-1)
-    return float(air.mean()) if air.size else 0.0
+    voxels = np.count_nonzero(labels)
+    return np.count_nonzero(tumour_in_air(labels, images)) / voxels if voxels else 0.0
 
 
-def note_on_air(labels: np.ndarray, images: np.ndarray) -> str:
-    """A note for readers of the result if more than a trace of the tumour lies in air; else ''."""
+def note_on_air(labels: np.ndarray, images: np.ndarray, *, removed: bool = False) -> str:
+    """A note for readers of the result if more than a trace of the tumour lies in air; else ''.
+
+    Args:
+      labels: uint8[slices, H, W].
+      images: real[slices, H, W, C], intensities of a scan.
+      removed: the cleaning removes it from these labels.
+    """
     share = share_in_air(labels, images)
     if share <= _SUSPICIOUS_SHARE:
         return ""
+    if removed:
+        return (
+            f"{share:.0%} of the predicted tumour lay in air, where every modality is 0, and was "
+            "removed: check the rest of it before you use it"
+        )
     return (
         f"{share:.0%} of this tumour lies in air, where every modality is 0, and is wrong: check "
         "the rest of it before you use it"

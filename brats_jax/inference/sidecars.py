@@ -61,7 +61,7 @@ def differences(
     if before.model.hash != model.hash:
         found.append("made by another model")
     temperatures = [[fold.temperature for fold in m.folds] for m in (before.model, model)]
-    cleaned = Cleaning(before.min_component_mm3, before.min_et_mm3)
+    cleaned = Cleaning(before.min_component_mm3, before.min_et_mm3, before.clear_air)
     if (before.averaged, cleaned, temperatures[0]) != (averaged, cleaning, temperatures[1]):
         found.append("made with other settings")
     if (before.missing, before.synthetic) != (missing, dict(synthetic or {})):

@@ -87,8 +87,8 @@ class Sidecar(SealedDescription):
       use: the research notice.
       program, version: 'brats_jax' and its version.
       model: which, and how trained.
-      averaged, min_component_mm3, min_et_mm3: how it was applied.
-      fitted: the names of those of the two sizes that were fitted on patients, not given.
+      averaged, min_component_mm3, min_et_mm3, clear_air: how it was applied.
+      fitted: the names of those settings of the cleaning that come from a fit on patients.
       made: date and time.
       inputs: the names of the input files by modality.
       notes: warnings, one line each.
@@ -110,6 +110,7 @@ class Sidecar(SealedDescription):
     made: str
     inputs: dict[str, str]
     notes: tuple[str, ...]
+    clear_air: bool = field(default=False, kw_only=True)
     fitted: tuple[str, ...] = field(default=(), kw_only=True)
     missing: tuple[str, ...] = field(default=(), kw_only=True)
     synthetic: dict[str, str] = field(default_factory=dict, kw_only=True)

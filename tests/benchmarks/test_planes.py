@@ -42,6 +42,7 @@ def fold(speck):
         spacing_mm=((1.0, 2.0, 5.0),),
         truths=(truth,),
         predicted={"run": (found,), MEAN: (truth,)},
+        air=(np.zeros(truth.shape, bool),),
     )
 
 
@@ -56,7 +57,8 @@ def test_a_fold_is_cleaned_with_the_sizes_of_the_others():
     # The sizes of fold 0 leave the larger speck of fold 1.
     assert (found[1].predicted["run"][0][10] == 2).sum() == 9
     assert not (found[0].predicted["run"][0] == 3).any() and (before == 3).sum() == 2
-    assert sizes == {"run": Cleaning(100.0, 50.0), MEAN: Cleaning()}
+    air = Cleaning(clear_air=True)
+    assert sizes == {"run": Cleaning(100.0, 50.0, clear_air=True), MEAN: air}
     np.testing.assert_array_equal(found[0].predicted[MEAN][0], truth)
 
 
@@ -70,8 +72,8 @@ def two_models(monkeypatch):
 
     def predict(runs, number, *, tta):
         found = fold(0 if runs[0].name == "a" else 9)
-        truth, found = found.truths, found.predicted["run"]
-        return FoldLabels((f"P{number}",), ((1.0, 2.0, 5.0),), truth, {"run": found, MEAN: found})
+        own = found.predicted["run"]
+        return found._replace(patients=(f"P{number}",), predicted={"run": own, MEAN: own})
 
     monkeypatch.setattr(planes.several_runs, "open_runs", run_of)
     monkeypatch.setattr(planes.several_runs, "common_folds", lambda runs: [0, 1])

@@ -42,7 +42,7 @@ def volume_of(*boxes, truth=(), shape=(12, 10, 8), spacing=(5.0, 5.0, 4.0)):
         for label, first, last in wanted:
             made[first : last + 1, 0] = label
         labels.append(made)
-    return Volume(*labels, spacing)
+    return Volume(*labels, spacing, np.zeros(shape, bool))
 
 
 def table_of(change):
@@ -57,13 +57,14 @@ def test_the_table_is_the_dice_after_every_cleaning():
     rng = np.random.default_rng(0)
     labels = rng.choice(4, p=(0.93, 0.02, 0.03, 0.02), size=(2, 12, 10, 8)).astype(np.uint8)
     labels[:, :5, :5, :5] = rng.integers(0, 4, (5, 5, 5))
+    air = rng.random(labels[0].shape) < 0.1
     for spacing in ((1.0, 1.0, 1.0), (5.0, 5.0, 4.0)):
-        volume = Volume(labels[0], labels[1], spacing)
+        volume = Volume(labels[0], labels[1], spacing, air)
         table = cleaning_fit.dice_table(volume)
         pairs = itertools.product(range(len(COMPONENTS_MM3)), range(len(ET_MM3)))
         for c, e in pairs:
-            sizes = Cleaning(COMPONENTS_MM3[c], ET_MM3[e])
-            cleaned = sizes.apply(labels[0], volume.voxel_mm3)
+            sizes = Cleaning(COMPONENTS_MM3[c], ET_MM3[e], clear_air=True)
+            cleaned = sizes.apply(labels[0], volume.voxel_mm3, air)
             counts = overlap.region_counts(cleaned[None], labels[1][None], [*REGIONS.values()])
             np.testing.assert_array_equal(table[c, e], overlap.dice_under(counts[0], "brats2020"))
         assert len(np.unique(table[..., 2])) > 2
@@ -71,16 +72,21 @@ def test_the_table_is_the_dice_after_every_cleaning():
     assert (cleaning_fit.dice_table(nothing) == (0, 1, 1)).all()
 
 
+def chosen(component=0.0, et=0.0):
+    """Sizes as `choose` returns them: with tumour in air removed."""
+    return Cleaning(component, et, clear_air=True)
+
+
 def test_the_smallest_sizes_of_the_highest_mean_are_chosen():
-    assert cleaning_fit.choose([table_of({})]) == Cleaning()
+    assert cleaning_fit.choose([table_of({})]) == chosen()
     # 0.6 from 200 on for one of two patients; more changes nothing.
-    assert cleaning_fit.choose([table_of({(200, 0): 0.6}), table_of({})]) == Cleaning(200, 0)
+    assert cleaning_fit.choose([table_of({(200, 0): 0.6}), table_of({})]) == chosen(200, 0)
     # What helps one patient and hurts the other as much is left out.
     hurts = table_of({(200, 0): 0.4})
-    assert cleaning_fit.choose([table_of({(200, 0): 0.6}), hurts]) == Cleaning()
+    assert cleaning_fit.choose([table_of({(200, 0): 0.6}), hurts]) == chosen()
     both = table_of({(50, 0): 0.6, (50, 500): 0.7, (1000, 500): 0.7005})
-    assert cleaning_fit.choose([both]) == Cleaning(50, 500)  # 0.0005 more is no gain
-    assert cleaning_fit.choose([table_of({(0, 50): 0.6})]) == Cleaning(0, 50)
+    assert cleaning_fit.choose([both]) == chosen(50, 500)  # 0.0005 more is no gain
+    assert cleaning_fit.choose([table_of({(0, 50): 0.6})]) == chosen(0, 50)
 
 
 def test_a_volume_is_scored_without_and_with_cleaning():
@@ -98,6 +104,12 @@ def test_a_volume_is_scored_without_and_with_cleaning():
     np.testing.assert_allclose(core.dice, (48 / 64, 0, 1))
     same = cleaning_fit.measure(volume, Cleaning(800, 800))
     assert same.after is same.before
+    # The ET lies in air.
+    volume.air[8] = True
+    cleared = cleaning_fit.measure(volume, Cleaning(clear_air=True))
+    np.testing.assert_array_equal(cleared.after.dice, found.after.dice)
+    packed = cleaning_fit.PackedVolume(volume).unpacked()
+    assert packed.air.sum() == 8 and (packed.prediction[packed.air] == 3).all()
 
 
 def test_patients_are_pooled_or_averaged_by_training():
@@ -124,7 +136,8 @@ def test_a_run_is_scored_on_its_test_set_with_sizes_of_its_validation_sets(train
     assert [fold.step for fold in found.folds] == [7, 7] and fitted.measured_on == "test"
     assert "fitted on 2 patients, each predicted by a fold that has not trained" in lines[0]
     assert f"WT {fitted.before.dice['WT']:.3f} -> {fitted.after.dice['WT']:.3f}" in lines[1]
-    assert cleaning_of(trained) == (fitted, [])
+    assert cleaning_of(trained) == (fitted, []) and fitted.clear_air
+    assert lines[0].startswith("tumour in air is removed; ")
     path.write_text("mine")
     with pytest.raises(BratsError, match=r"\.json is not as this program writes it .*: kept; move"):
         next(fit_cleaning(trained, None, 8))

@@ -1,9 +1,12 @@
 """Whole slices in batches on the devices, and which pixels are brain."""
 
+import nibabel
 import numpy as np
+import pytest
 
 from brats_jax.data.brain import brain_mask
-from brats_jax.evaluation.slices import describe_slices, device_batches, voxel_spacing_mm
+from brats_jax.data.store.reader import Store
+from brats_jax.evaluation.slices import air_of, describe_slices, device_batches, voxel_spacing_mm
 from brats_jax.runtime.devices import data_mesh
 
 
@@ -24,6 +27,20 @@ def test_brain_differs_from_the_corner_in_any_modality():
     images[0, 1, 1, 2] = 0.7
     images[0, 2, 1, 0] = -0.4
     assert np.argwhere(brain_mask(images)).tolist() == [[0, 1, 1], [0, 2, 1]]
+
+
+@pytest.mark.parametrize("how", ("slice", "volume"))
+def test_air_is_where_every_modality_of_the_files_is_0(example_runs, how):
+    """The value of air in the store depends on the normalisation."""
+    folder = example_runs[how]
+    store = Store.open(folder / "store")
+    name = store.patients[0]
+    files = [p for p in (folder / "cases" / name).glob("*.nii.gz") if "seg" not in p.name]
+    scan = np.stack([nibabel.load(path).get_fdata() for path in files])
+    expected = ~scan.any(axis=0).transpose(2, 0, 1)
+    found = air_of(store, name)
+    assert 0 < found.sum() < found.size
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_slices_are_described_by_patient_and_number(small_store):

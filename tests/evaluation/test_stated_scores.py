@@ -162,7 +162,7 @@ def test_a_model_of_all_patients_takes_the_sizes_of_the_run_with_its_scores(tmp_
     assert stated_scores.cleaning_of(segmentation(tmp_path, ALL, task="x"), [folds.path])[0] is None
     assert stated_scores.cleaning_of(whole) == (None, [])
     cleaning_of(sizes_of(50, 200), "a").write(again.cleaning_json)
-    with pytest.raises(BratsError, match="have other sizes of the cleaning: move those away"):
+    with pytest.raises(BratsError, match="have other settings of the cleaning: move those away"):
         stated_scores.cleaning_of(whole, [folds.path, again.path])
     # Sizes of an earlier checkpoint.
     result_of(6).write(folds.fold(0).stage("segment").complete_json)

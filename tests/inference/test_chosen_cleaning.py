@@ -5,6 +5,8 @@ import json
 import re
 import shutil
 
+import nibabel
+import numpy as np
 import prediction_examples as examples
 import pytest
 from document_examples import cleaning_of, sizes_of
@@ -43,8 +45,12 @@ def test_sizes_of_the_user_come_first_and_those_of_other_weights_are_not_used(ru
     assert cleaning(run / "fold_1") == (Cleaning(30, 8), BOTH, [])
     assert cleaning(run / "fold_1", min_et_mm3=0) == (Cleaning(30, 0), BOTH[:1], [])
     path = RunFolder(run).cleaning_json
-    path.write_text(path.read_text().replace("30.0", "31.0"))  # not read, where both are given
-    assert cleaning(run / "fold_1", min_component_mm3=0, min_et_mm3=3) == (Cleaning(0, 3), (), [])
+    path.write_text(
+        path.read_text().replace("30.0", "31.0")
+    )  # not read, where nothing is needed from it
+    assert cleaning(run / "fold_1", min_component_mm3=0, min_et_mm3=0) == (Cleaning(), (), [])
+    given = {"min_component_mm3": 0, "min_et_mm3": 3, "clear_air": False}
+    assert cleaning(run / "fold_1", **given) == (Cleaning(0, 3), (), [])
     with pytest.raises(BratsError, match=r"\.json: it has changed .* or switch it off with"):
         cleaning(run / "fold_1")
     cleaning_of(sizes_of(30.0, 8.0), "other").write(path)
@@ -52,6 +58,46 @@ def test_sizes_of_the_user_come_first_and_those_of_other_weights_are_not_used(ru
     assert (found, fitted) == (Cleaning(), ())
     assert "cleaning.json was fitted to other weights, and is not used: run python -m" in note
     assert inference.load(run / "fold_1", task="reconstruct").cleaning == Cleaning()
+
+
+def test_tumour_in_air_is_removed_where_the_fit_says_so(run, model, example_runs, capsys):
+    hashes = [member.hash for member in model.trained.members]
+    sizes = sizes_of(0.0, 8.0, clear_air=True)
+    cleaning_of(sizes, *hashes).write(RunFolder(run).cleaning_json)
+    assert cleaning(run) == (Cleaning(0, 8, clear_air=True), (*BOTH, "clear_air"), [])
+    # Also with sizes of the user's, but not where these switch the cleaning off.
+    given = {"min_component_mm3": 1, "min_et_mm3": 0}
+    assert cleaning(run, **given) == (Cleaning(1, clear_air=True), ("clear_air",), [])
+    assert cleaning(run, min_component_mm3=0, min_et_mm3=0) == (Cleaning(), (), [])
+    assert cleaning(run, clear_air=False) == (Cleaning(0, 8), BOTH, [])
+    assert cleaning(run, min_component_mm3=0, min_et_mm3=0, clear_air=True)[:2] == (
+        Cleaning(clear_air=True),
+        (),
+    )
+
+
+def test_no_label_in_air_is_left_in_files_and_volumes(run, example_runs, tmp_path, capsys):
+    """The network of the example, with random weights, labels air as tumour."""
+    name = examples.CASES[0]
+    source, out = example_runs["volume"] / "cases" / name, tmp_path / "out"
+    predict(run, str(source), out, OutputOptions(), clear_air=True)
+    assert "of the predicted tumour lay in air" in capsys.readouterr().out
+    images = [
+        nibabel.load(path).get_fdata()
+        for path in source.glob("*.nii.gz")
+        if "_seg" not in path.name
+    ]
+    air = ~np.any(images, axis=0)
+    labels = nibabel.load(out / f"{name}_seg.nii.gz").get_fdata()
+    assert labels.any() and not labels[air].any()
+    document = json.loads((out / f"{name}_seg.json").read_text())
+    assert document["clear_air"] is True
+    whole = document["volumes_ml"]["WT"]
+    assert whole["ml"] == pytest.approx((labels > 0).sum() / 1000)
+    brain_ml = np.count_nonzero(~air) / 1000
+    assert whole["high_ml"] <= brain_ml < labels.size / 1000  # of the folds as well
+    kept = predict(run, str(source), out, OutputOptions(), clear_air=False)
+    assert kept.kept == {name: "kept, made with other settings; --overwrite replaces it"}
 
 
 def test_a_note_says_where_sizes_were_fitted_to_another_average(run, model):
@@ -123,8 +169,11 @@ def test_the_note_on_another_average_is_in_every_result_and_once_on_the_terminal
 
 def test_the_page_of_a_case_says_which_sizes_were_fitted(model, example_runs):
     scan = model.scan(str(example_runs["volume"] / "cases" / examples.CASES[0]))
-    cleaned = inference.Model(model.trained, cleaning=Cleaning(30, 8, BOTH[:1]))
+    cleaned = inference.Model(
+        model.trained, cleaning=Cleaning(30, 8, clear_air=True, fitted=BOTH[:1])
+    )
     assert cleaned.facts(scan)["removed below"] == "30 mm³ (fitted)"
+    assert cleaned.facts(scan)["tumour in air"] == "removed"
     assert cleaned.facts(scan)["no ET below"] == "8 mm³"
     assert "fitted" not in inference.Model(model.trained).describe_case(scan)
 

@@ -122,6 +122,12 @@ def test_the_cleaning_is_stated_with_the_scores_without_and_with_it():
     metrics = facts["model-index"][0]["results"][0]["metrics"]
     assert {"type": "dice", "name": "3D Dice, ET, with cleaning", "value": 0.75} in metrics
     assert metrics[0]["name"] == "3D Dice, WT" and len(metrics) == 7
+    kept = cleaning(clear_air=True)
+    assert "By default tumour in air is removed, components below 500" in kept
+    assert "tumour in air:" not in kept
+    assert "of labels with their tumour in air: they were computed before the" in cleaning(
+        clear_air=True, scores_keep_air=True
+    )
     other = cleaning(measured_on="test", same_weights=False, min_component_mm3=0, min_et_mm3=0)
     assert "None: no size gained in the fit." in other
     assert "of the test set, who had no part in the fit; mean over 2 other trainings." in other

@@ -6,7 +6,9 @@ import pytest
 from brats_jax.inference.postprocess import (
     Cleaning,
     relabel_small_et,
+    remove_in_air,
     remove_small_components,
+    tumour_in_air,
     volumes,
 )
 
@@ -37,6 +39,26 @@ def test_a_very_small_et_becomes_ncr(labels):
     changed = relabel_small_et(labels, 4)
     assert np.bincount(changed.ravel()).tolist() == [384, 5, 11]
     np.testing.assert_array_equal(relabel_small_et(labels, 3), labels)  # 3 are not fewer than 3
+
+
+def test_tumour_in_air_is_removed_before_the_sizes_are_applied(labels):
+    images = np.ones((*labels.shape, 2))
+    images[1] = 0  # 2 NCR and 2 ET of the large lesion
+    images[3, ..., 0] = 0  # one modality alone is no air
+    air = tumour_in_air(labels, images)
+    assert air.sum() == 4 and air[1, 1:3, 1:3].all()
+    cleaned = remove_in_air(labels, air)
+    assert (cleaned != 0).sum() == 12 and not cleaned[1].any() and (labels != 0).sum() == 16
+    assert remove_in_air(labels, np.zeros_like(air)) is labels
+    # 8 voxels of ED are left of the large lesion: fewer than 9, where there were 12.
+    both = Cleaning(min_component_mm3=9, clear_air=True)
+    assert not both.apply(labels, 1.0, air).any()
+    assert both.describe() == "tumour in air is removed, components below 9 mm3 are removed"
+    alone = Cleaning(clear_air=True, fitted=("clear_air",))
+    np.testing.assert_array_equal(alone.apply(labels, 1.0, air), cleaned)
+    assert alone.describe() == "tumour in air is removed (fitted)"
+    found = volumes(cleaned, labels[None], 500.0, alone, air)
+    assert found["WT"] == (6.0, 6.0, 6.0)  # the views are cleaned too
 
 
 def test_thresholds_are_in_mm3(labels):

@@ -34,6 +34,8 @@ def test_the_share_of_the_tumour_in_air_is_counted_in_voxels():
 def test_a_tumour_in_air_gets_a_note():
     images = segmented(LABELS).scan.images
     assert note_on_air(LABELS, images).startswith("50% of this tumour lies in air, where every")
+    removed = note_on_air(LABELS, images, removed=True)
+    assert removed.startswith("50% of the predicted tumour lay in air, where every modality is 0")
     assert note_on_air(np.zeros_like(LABELS), images) == note_on_air(LABELS, images + 1) == ""
 
 

@@ -44,6 +44,8 @@ class FittedSizes(Part):
       planes: whose slices they were averaged over, as in config.evaluation.
       same_weights: of exported weights, whether the trainings are those of the model; otherwise
         others of its settings.
+      clear_air: whether tumour in air is removed before. Fits of earlier versions did not.
+      scores_keep_air: whether `after` is of labels with their tumour in air, though it is removed.
     """
 
     min_component_mm3: float
@@ -58,6 +60,8 @@ class FittedSizes(Part):
     tta: bool = False
     planes: str = ""
     same_weights: bool = True
+    clear_air: bool = False
+    scores_keep_air: bool = False
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
