@@ -3,7 +3,7 @@
     python benchmarks/planes.py --runs=runs/axial,runs/coronal,runs/sagittal
     python benchmarks/planes.py --runs=runs/axial,runs/coronal,runs/sagittal --fold=0 --tta
     python benchmarks/planes.py --runs=runs/axial,runs/coronal,runs/sagittal --cleaning
-    python benchmarks/planes.py --runs=runs/all_planes --planes=all
+    python benchmarks/planes.py --runs=runs/all_planes --planes=all --clear_air
     python benchmarks/planes.py --runs=runs/other --planes=all --against=runs/all_planes
 
 The runs must have the same splits; of each fold that all have trained to the end, the networks of
@@ -17,6 +17,8 @@ over patients for the networks as trained.
 
 --against names runs with the same splits that predict in the same planes, for the folds that both
 have trained: the first table has their mean as well, and a third one the gain in Dice over it.
+
+--clear_air prints all tables once more, for labels without tumour in air, which needs no fit.
 
 --cleaning prints all tables once more, for labels without tumour in air, small components and small
 ET. The sizes
@@ -41,7 +43,7 @@ from brats_jax.evaluation.cleaning_fit import PackedVolume, Volume  # noqa: E402
 from brats_jax.evaluation.conventions import scores_of  # noqa: E402
 from brats_jax.evaluation.several_runs import MEAN, FoldLabels  # noqa: E402
 from brats_jax.evaluation.tallies import SegmentationTally  # noqa: E402
-from brats_jax.inference.postprocess import Cleaning  # noqa: E402
+from brats_jax.inference.postprocess import Cleaning, remove_in_air  # noqa: E402
 from brats_jax.reporting.statistics import paired_difference  # noqa: E402
 from brats_jax.runs.folder import RunFolder  # noqa: E402
 from brats_jax.runtime import devices  # noqa: E402
@@ -142,6 +144,15 @@ class Waiting:
         }
 
 
+def without_air(found: FoldLabels) -> FoldLabels:
+    """The labels of a fold without tumour in air."""
+    cleared = {
+        name: tuple(map(remove_in_air, volumes, found.air))
+        for name, volumes in found.predicted.items()
+    }
+    return found._replace(predicted=cleared)
+
+
 def voxel_sizes(found: FoldLabels) -> Iterator[tuple[float, float, float]]:
     """Of each patient in mm, in the order of the labels' axes: slices, height, width."""
     for height, width, between in found.spacing_mm:
@@ -177,7 +188,7 @@ class Scored:
         self.runs = several_runs.open_runs(folders, devices.data_mesh(), options.planes)
         self.folds = several_runs.common_folds(self.runs)
         self.name = runs
-        self.page, self.waiting, self.patients = Page(), Waiting(), 0
+        self.page, self.cleared, self.waiting, self.patients = Page(), Page(), Waiting(), 0
         self._options = options
 
     def add(self, fold: int) -> tuple[str, ...]:
@@ -185,6 +196,8 @@ class Scored:
         found = several_runs.predict(self.runs, fold, tta=self._options.tta)
         self.patients += len(found.patients)
         self.page.add(found)
+        if self._options.clear_air:
+            self.cleared.add(without_air(found))
         if self._options.cleaning:
             self.waiting.add(fold, found)
         return found.patients
@@ -195,14 +208,24 @@ class Scored:
         for _, found in self.waiting.cleaned():
             self.page.add(found)
 
-    def text(self, against: "Scored | None") -> str:
-        """The tables, as Markdown."""
-        values, planes = self.page.values(), [one.plane for one in self.runs] + ["all"]
+    def text(self, against: "Scored | None", *, cleared: bool = False) -> str:
+        """The tables, as Markdown; `cleared`: of the labels without tumour in air."""
+        values = self._page(cleared).values()
+        planes = [one.plane for one in self.runs] + ["all"]
         if against is None:
             return f"{table(values, planes)}\n\n{gains(values)}"
-        other = {f"{MEAN}, {against.name}": against.page.values()[MEAN]}
+        other = {f"{MEAN}, {against.name}": against._page(cleared).values()[MEAN]}
         first = table({**values, **other}, [*planes, "all"])
         return f"{first}\n\n{gains(values)}\n\n{gains({**other, MEAN: values[MEAN]})}"
+
+    def gains_of_clearing(self) -> str:
+        """The gain in Dice of removing tumour in air, for each run and the mean, as Markdown."""
+        before, after = self.page.values(), self.cleared.values()
+        tables = [gains({f"{name}, with it": before[name], name: after[name]}) for name in after]
+        return "\n\n".join(tables)
+
+    def _page(self, cleared: bool) -> Page:
+        return self.cleared if cleared else self.page
 
 
 def main() -> None:
@@ -212,6 +235,7 @@ def main() -> None:
     parser.add_argument("--against", help="run folders, with commas, whose mean is subtracted")
     parser.add_argument("--fold", type=int, help="one fold alone")
     parser.add_argument("--tta", action="store_true", help="average over flips as well")
+    parser.add_argument("--clear_air", action="store_true", help="also without tumour in air")
     parser.add_argument("--cleaning", action="store_true", help="also with small parts removed")
     options = parser.parse_args()
     devices.use_compilation_cache("auto")
@@ -238,6 +262,9 @@ def main() -> None:
     except BratsError as error:
         sys.exit(f"error: {error}")
     print(scored.text(against))
+    if options.clear_air:
+        print("\nWithout tumour in air:\n")
+        print(scored.text(against, cleared=True), scored.gains_of_clearing(), sep="\n\n")
     if options.cleaning:
         for one in both:
             one.clean()

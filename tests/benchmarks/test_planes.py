@@ -81,6 +81,27 @@ def two_models(monkeypatch):
     monkeypatch.setattr(planes.devices, "use_compilation_cache", lambda asked: None)
 
 
+def test_the_gain_of_removing_tumour_in_air_is_printed(two_models, monkeypatch, capsys):
+    def predict(runs, number, *, tta):
+        found = fold(9)
+        air = np.zeros_like(found.air[0])
+        air[10] = True  # all nine voxels besides the cube
+        own = found.predicted["run"]
+        return found._replace(air=(air,), predicted={"run": own, MEAN: own})
+
+    monkeypatch.setattr(planes.several_runs, "predict", predict)
+    monkeypatch.setattr("sys.argv", ["planes.py", "--runs=b", "--planes=axial", "--clear_air"])
+    planes.main()
+    lines = capsys.readouterr().out.splitlines()
+    before = 2 * 64 / (64 + 73)
+    assert lines[2].startswith(f"| run | axial | {before:.3f} |")
+    after = lines[lines.index("Without tumour in air:") :]
+    assert after[4].startswith("| run | axial | 1.000 |")
+    gain = 1 - before
+    wanted = f"| run, with it | {gain:+.3f} ({gain:+.3f} to {gain:+.3f}) | +0.000"
+    assert any(line.startswith(wanted) for line in after)
+
+
 def test_the_mean_of_other_runs_is_beside_that_of_the_runs(two_models, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["planes.py", "--runs=a", "--against=b", "--planes=axial"])
     planes.main()
