@@ -2,6 +2,7 @@
 
     python benchmarks/ablations.py --store=STORE --output=ablations
     python benchmarks/ablations.py --store=STORE --output=ablations --only=regions,context
+    python benchmarks/ablations.py --store=STORE --output=ablations --row wider model.width=24
 
 Every ingredient alone is added to --config, a segmentation without pretraining, and compared with
 it by cross-validation: each patient is tested once for each seed, by the fold that it does not
@@ -144,7 +145,7 @@ def main() -> None:
     """Trains what is missing and prints the table."""
     parser = rows.parser(__doc__, INGREDIENTS, "configs/real.py")
     arguments = rows.parse(parser, INGREDIENTS)
-    rows.train(INGREDIENTS, arguments)
+    rows.train(arguments)
     found = read_rows(arguments)
     rows.write_table(table(found, arguments.against), len(found[BASE].dice["mean"]), arguments)
 

@@ -108,7 +108,7 @@ def main() -> None:
     """Trains what is missing and prints the table."""
     parser = rows.parser(__doc__, ROWS, "configs/small.py")
     arguments = rows.parse(parser, ROWS)
-    rows.train(ROWS, arguments)
+    rows.train(arguments)
     found = read_rows(arguments)
     rows.write_table(table(found, arguments.against), found[BASE].arm.patients, arguments)
 

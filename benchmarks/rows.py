@@ -52,7 +52,7 @@ def command(name: str, seed: int, rows: Settings, arguments: argparse.Namespace)
     ]
 
 
-def train(rows: Settings, arguments: argparse.Namespace) -> None:
+def train(arguments: argparse.Namespace) -> None:
     """All chosen rows and seeds, `at_once` at a time, each on its share of the CPU cores.
 
     Ends the command if one of them fails, after the others.
@@ -71,7 +71,7 @@ def train(rows: Settings, arguments: argparse.Namespace) -> None:
         print(f"{name}, seed {seed} (log: {log})", flush=True)
         with log.open("a") as file:
             done = subprocess.run(
-                command(name, seed, rows, arguments),
+                command(name, seed, arguments.rows, arguments),
                 cwd=ROOT,
                 stdout=file,
                 stderr=subprocess.STDOUT,
@@ -151,6 +151,9 @@ def parser(description: str, rows: Settings, config: str) -> argparse.ArgumentPa
     found.add_argument("--folds", default="", help="which of them, with commas; default: all")
     found.add_argument("--seeds", default="0", help="numbers with commas")
     found.add_argument("--only", default="", help=f"of {', '.join(rows)}; with commas")
+    found.add_argument(
+        "--row", nargs="+", action="append", default=[], help="a row of your own: NAME SETTING ..."
+    )
     found.add_argument("--against", default=BASE, help="the row that gains are over")
     found.add_argument("--at_once", type=int, default=1, help="rows that train at the same time")
     found.add_argument("--settings", nargs="*", default=[], help="of all rows: model.width=32 ...")
@@ -158,11 +161,19 @@ def parser(description: str, rows: Settings, config: str) -> argparse.ArgumentPa
 
 
 def parse(parser: argparse.ArgumentParser, rows: Settings) -> argparse.Namespace:
-    """The checked arguments; `names` has the chosen rows, the base first."""
+    """The checked arguments.
+
+    `rows` has all rows with those of the user's own, `names` the chosen ones, the base first.
+    """
     arguments = parser.parse_args()
+    own = {name: tuple(settings) for name, *settings in arguments.row}
+    if taken := sorted({*own} & {*rows}):
+        parser.error(f"--row: there is a row {taken[0]!r}; give another name")
+    arguments.rows = rows = {**rows, **own}
     arguments.seeds = _numbers(arguments.seeds)
     arguments.folds = _numbers(arguments.folds) or list(range(arguments.num_folds))
     chosen = [name.strip() for name in arguments.only.split(",") if name.strip()]
+    chosen = [*(chosen or rows), *own] if own else chosen
     if unknown := sorted({*chosen} - {*rows}):
         parser.error(f"no row is called {unknown[0]!r}; there are {', '.join(rows)}")
     arguments.names = list(dict.fromkeys((BASE, *(chosen or rows))))
