@@ -82,8 +82,9 @@ def _main() -> None:
     if _VERIFY.value:
         _verify()
         return
-    if _CHECKPOINT.value is None or _OUTPUT.value is None:
-        raise BratsError("give --checkpoint=RUN[/fold_K] and --output=DIR")
+    flag_types.require(
+        {"--checkpoint=RUN[/fold_K]": _CHECKPOINT.value, "--output=DIR": _OUTPUT.value}
+    )
     output = Path(_OUTPUT.value)
     is_program = _FORMAT.value in PROGRAMS
     _check_flags(is_program)

@@ -109,10 +109,14 @@ _BATCH_SIZE = flags.DEFINE_integer(
 
 def _main() -> int:
     reading = ReadOptions(_ORIENTATION.value, float(_MAX_CASE_GB.value))
-    if _CHECKPOINT.value is None or _OUTPUT.value is None:
-        raise BratsError("give --checkpoint=RUN and --output=DIR")
+    flag_types.require({"--checkpoint=RUN": _CHECKPOINT.value, "--output=DIR": _OUTPUT.value})
     files = _files_by_modality()
-    if (_INPUT.value is None) == (not files):
+    if _INPUT.value is not None and files:
+        raise BratsError(
+            f"--input and {' '.join(f'--{name}' for name in files)} are both given: give one of "
+            "the two, --input=CASE_OR_FOLDER or the files of one case"
+        )
+    if _INPUT.value is None and not files:
         raise BratsError("give --input=CASE_OR_FOLDER, or the files of one case: --t1= --t1gd= ...")
     only_segment = (_PROBABILITIES, _UNCERTAINTY, _PICTURE, _PAGE)
     if _TASK.value == "reconstruct" and any(flag.value for flag in only_segment):

@@ -8,7 +8,8 @@ from processes import command
     ("arguments", "message"),
     [
         (["--checkpoint=nowhere", "--output=x"], "'nowhere': no run there"),
-        (["--checkpoint=nowhere"], "give --checkpoint=RUN[/fold_K] and --output=DIR"),
+        ([], "give --checkpoint=RUN[/fold_K] and --output=DIR"),
+        (["--checkpoint=nowhere"], "error: give --output=DIR"),
         (["--checkpoint=a", "--output=x", "--name=b"], "--name has no effect with --format=stable"),
         (
             ["--checkpoint=a", "--output=x", "--format=hub", "--dtype=float32"],

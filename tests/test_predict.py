@@ -17,7 +17,10 @@ import brats_jax
     [
         ([], "give --checkpoint=RUN and --output=DIR"),
         (["--checkpoint=r", "--output=o"], "give --input=CASE_OR_FOLDER, or the files of one case"),
-        (["--checkpoint=r", "--output=o", "--input=i", "--t1=a"], "give --input="),
+        (["--checkpoint=small", "--input=i"], "error: give --output=DIR"),
+        (["--output=o", "--input=i"], "error: give --checkpoint=RUN"),
+        (["--checkpoint=r", "--output=o", "--input=i", "--t1=a", "--t1ce=b"],
+         "--input and --t1 --t1gd are both given: give one of the two"),
         (["--checkpoint=r", "--output=o", "--input=i", "--et_label=5"], "--et_label"),
         (["--checkpoint=r", "--output=o", "--input=i", "--min_et_mm3=-1"], "--min_et_mm3"),
         (["--checkpoint=r", "--output=o", "--input=i", "--task=reconstruct", "--page"],

@@ -1,6 +1,8 @@
 """Opens a model by a path or a name: a run, a fold of it, exported weights, or a ready model."""
 
+import contextlib
 import difflib
+import itertools
 import os
 from pathlib import Path
 
@@ -10,8 +12,11 @@ from brats_jax.errors import BratsError
 from brats_jax.inference.trained_run import TrainedRun, open_run
 from brats_jax.inference.weights_reader import open_weights
 from brats_jax.runs.documents.weights import READY, WeightsFolder
-from brats_jax.runs.folder import locate_fold
+from brats_jax.runs.folder import find_runs, locate_fold
 from brats_jax.runs.missing_config import check_config_exists
+from brats_jax.runtime.text import joined
+
+_NAMED = 5  # runs below a folder
 
 
 def ready_models() -> list[str]:
@@ -61,13 +66,29 @@ def open_model(
         )
     if meant := difflib.get_close_matches(name.lower(), ready_models(), 1):
         raise BratsError(f"'{name}': no run there; did you mean '{meant[0]}', the ready model?")
+    if below := _runs_below(found):
+        raise BratsError(f"'{name}': no run there, but in it: give {joined(below, 'or')}")
     ready = ", ".join(ready_models())
     raise BratsError(
-        f"'{name}': no run there, and no exported weights; give the --workdir of a "
-        "training, RUN/fold_K, the folder of an export, or "
+        f"'{name}': no run there ({_what_is_at(found)}), and no exported weights; give the "
+        "--workdir of a training, RUN/fold_K, the folder of an export, or "
         + (
             f"a ready model: {ready}"
             if ready
             else "train one: this installation has no ready models"
         )
     )
+
+
+def _what_is_at(path: Path) -> str:
+    """What there is at a path without a model."""
+    if path.is_dir():
+        return "the folder holds no run"
+    return "it is a file" if path.exists() else "there is no such folder"
+
+
+def _runs_below(folder: Path) -> list[str]:
+    """The first runs in a folder; none where it cannot be read."""
+    with contextlib.suppress(OSError):
+        return [str(run.path) for run in itertools.islice(find_runs(folder, depth=2), _NAMED)]
+    return []

@@ -2,12 +2,13 @@
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from absl import flags
 
 from brats_jax.errors import BratsError
+from brats_jax.runtime.text import joined
 
 # What Linux takes, in bytes: of a whole path, and of one name in it.
 _LONGEST_PATH, _LONGEST_NAME = 4095, 255
@@ -34,6 +35,19 @@ def define_number(
     return flags.DEFINE(
         _NumberParser(least, most), name, default, help, serializer=flags.ArgumentSerializer()
     )
+
+
+def require(given: Mapping[str, object]) -> None:
+    """Refuses a command without flags that it needs.
+
+    Args:
+      given: the value by a flag and an example of it, such as '--output=DIR'; None: not given.
+
+    Raises:
+      BratsError: names those that are not given, and no other.
+    """
+    if missing := [flag for flag, value in given.items() if value is None]:
+        raise BratsError(f"give {joined(missing)}")
 
 
 def whole_numbers(

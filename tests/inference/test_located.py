@@ -53,6 +53,22 @@ def test_another_name_is_one_line_that_lists_the_ready_models(ready, monkeypatch
             located.open_model(name, "segment", data_mesh())
 
 
+def test_the_line_says_what_is_at_the_path_and_which_runs_are_below(ready, fold):
+    (ready / "scans").mkdir()
+    (ready / "notes.txt").touch()
+    for name, what in (
+        ("big", "there is no such folder"),
+        ("scans", "the folder holds no run"),
+        ("notes.txt", "it is a file"),
+    ):
+        with pytest.raises(BratsError, match=rf"'{name}': no run there \({what}\).*: small$"):
+            located.open_model(name, "segment", data_mesh())
+    for name in ("a", "b"):
+        shutil.copytree(fold.parent, ready / "runs" / name)
+    with pytest.raises(BratsError, match=r"'runs': no run there, but in it: give runs/a or runs/b"):
+        located.open_model("runs", "segment", data_mesh())
+
+
 def test_several_runs_are_for_prediction_alone(ready, fold):
     with pytest.raises(BratsError, match=r"only predict and brats_jax\.load average several"):
         located.open_model(f"{fold},small", "segment", data_mesh())

@@ -36,3 +36,11 @@ def test_whole_numbers_are_counted_and_bounded():
     for values in (["3", "40"], ["3", "40", "0"], ["9" * 4400] * 3, ["5000"] * 3, ["²"] * 3):
         with pytest.raises(BratsError, match="give 3 positive whole numbers"):
             flag_types.whole_numbers("shape", values, 3)
+
+
+def test_of_the_flags_that_a_command_needs_only_missing_ones_are_named():
+    flag_types.require({"--a=A": "a", "--b=B": ""})
+    with pytest.raises(BratsError, match="^give --b=B$"):
+        flag_types.require({"--a=A": "a", "--b=B": None})
+    with pytest.raises(BratsError, match="^give --a=A and --b=B$"):
+        flag_types.require({"--a=A": None, "--b=B": None})
