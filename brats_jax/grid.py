@@ -14,7 +14,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from brats_jax.errors import BratsError
-from brats_jax.runs.default_paths import fill_store, note_on_store
+from brats_jax.runs.default_paths import check_stores, fill_store, note_on_store
 from brats_jax.runtime import cli, flag_types
 from brats_jax.runtime.console import print_line, print_lines
 
@@ -60,11 +60,13 @@ def _main() -> int:
 
         print_lines(grid_state.status(grid))
         return 0
-    from brats_jax.experiments import grid_runner
-
     overrides = dict(config_flags.get_override_values(flags.FLAGS["config"]))
     if fill_store(_CONFIG.value):
         overrides["data.store"] = _CONFIG.value.data.store
+    check_stores(_CONFIG.value, others=True)
+    # Imported here, because it imports JAX.
+    from brats_jax.experiments import grid_runner
+
     config_file = config_flags.get_config_filename(flags.FLAGS["config"])
     if note := note_on_store(config_file, _CONFIG.value.data.store):
         print_line(note)
