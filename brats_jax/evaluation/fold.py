@@ -127,6 +127,13 @@ class FoldEvaluation:
             self.settings.evaluation.tta,
         ).run(evaluation.checkpoints["segment"], again=again)
 
+    @property
+    def _other_slices(self) -> str:
+        """How a user gets other test slices."""
+        every = "--config.evaluation.slices=all, or "
+        split = "another split (--config.data.split_seed) in another --workdir"
+        return every * (self.settings.evaluation.slices != "all") + split
+
     def _evaluate_test_set(self, *, again: bool) -> bool:
         if not again and self.is_current():
             print_line(f"{self.title} evaluation: complete, skipped")
@@ -140,9 +147,8 @@ class FoldEvaluation:
             check_whole(self.store, self._indices("segment"))
         indices = self._indices()
         if len(indices) == 0:
-            raise BratsError(
-                f"{self.title}: no test slice with tumour; give --config.evaluation.slices=all"
-            )
+            tumour = "" if settings.evaluation.slices == "all" else " with tumour"
+            raise BratsError(f"{self.title}: no test slice{tumour}; give {self._other_slices}")
         patients = len(np.unique(self.store.patient_of[indices]))
         if holes := self._with_holes(indices):
             also = " and over all slices" if settings.evaluation.slices == "all" else ""
@@ -165,8 +171,7 @@ class FoldEvaluation:
             if not len(own):
                 raise BratsError(
                     f"{self.title} {stage}: no test slice of a patient with "
-                    f"{', '.join(task.test_needs)}; give --config.evaluation.slices=all, or "
-                    "another split (--config.data.split_seed) in another --workdir"
+                    f"{', '.join(task.test_needs)}; give {self._other_slices}"
                 )
             print_line(f"{self.title} {stage}: evaluating {len(own)} test slices")
             of_stage = self._yardsticks(stage)

@@ -172,3 +172,31 @@ def test_a_test_patient_without_a_modality_is_left_out_of_the_stage_that_needs_i
     for stage, patients in (("pretrain", 3), ("segment", 2)):
         with (run.fold(0).path / f"evaluation_{stage}.csv").open() as file:
             assert len({row["patient"] for row in csv.DictReader(file)}) == patients
+
+
+@pytest.mark.parametrize("slices", ["all", "tumour"])
+def test_all_slices_are_advised_only_where_they_are_not_taken(
+    finished, small_store, tmp_path, slices
+):
+    workdir, config, _ = finished
+    run = RunFolder(shutil.copytree(workdir, tmp_path / "run"))
+    config = config.copy_and_resolve_references()
+    config.evaluation.slices = slices
+    settings = parse(config)
+    tasks = {name: task(settings, name) for name in ("pretrain", "segment")}
+    split = fold_split(read_document(run.splits_json, Splits), small_store, 0)
+    lame = Store.open(small_store.path)
+    lame.present[:, MODALITIES.index("t2")] = False
+    empty = dataclasses.replace(split, test=split.test[:0])
+    for store, chosen, message in (
+        (small_store, empty, "fold 0: no test slice"),
+        (lame, split, "fold 0 segment: no test slice of a patient with t1, t1gd"),
+    ):
+        fold = FoldEvaluation(
+            settings, tasks, store, chosen, "patient", "test", run.fold(0), data_mesh(),
+            dict.fromkeys(tasks, split.train),
+        )  # fmt: skip
+        with pytest.raises(BratsError, match=message) as error:
+            fold.run(again=True)
+        advised = "--config.evaluation.slices=all" in str(error.value)
+        assert advised == (slices != "all") and "--config.data.split_seed" in str(error.value)
