@@ -1,7 +1,7 @@
 """Images as a caller has them (arrays, nibabel images, paths), and results in the same form."""
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ import numpy as np
 from brats_jax.data.modalities import canonical_name
 from brats_jax.data.scans import writing
 from brats_jax.data.scans.case_files import CaseFiles, group_by_case
+from brats_jax.data.scans.naming import parse_volume_name, unknown_part
 from brats_jax.data.scans.nifti_file import check_case_size
 from brats_jax.data.scans.options import MAX_CASE_GB, ReadOptions
 from brats_jax.data.scans.scan import Scan, make_scan, read_scan
@@ -196,11 +197,29 @@ def find_cases(folder: Path) -> list[CaseFiles]:
         cases.setdefault(name, CaseFiles(name, folder / name, conflict=problem))
     if not cases:
         raise BratsError(
-            f"{folder} holds no BraTS images among its {len(files)} files: they are called "
+            f"{folder} holds no BraTS images{_among(files, folder)}: they are called "
             "CASE_{flair,t1,t1ce,t2}.nii.gz or CASE-{t2f,t1n,t1c,t2w}.nii.gz, or lie in imagesTr "
             "or imagesTs beside a dataset.json; name others with --t1 --t1gd --t2 --flair"
         )
     return sorted(cases.values(), key=lambda case: case.name)
+
+
+def _among(files: Sequence[Path], folder: Path) -> str:
+    """' among its 2 files, such as NAME (why it is not understood)'; the first image, if any."""
+    if not files:
+        return ": it holds no files"
+    # Unknown names of NIfTI files first, then labels, then other files.
+    shown = min(
+        files,
+        key=lambda file: (
+            not file.name.lower().endswith(_NIFTI),
+            parse_volume_name(file.name) is not None,
+        ),
+    )
+    return (
+        f" among its {plural(len(files), 'file')}, such as '{shown.relative_to(folder)}' "
+        f"({unknown_part(shown.name)})"
+    )
 
 
 def named_files(paths: Mapping[str, str | Path]) -> CaseFiles:

@@ -9,6 +9,7 @@ import pytest
 
 import brats_jax
 from brats_jax.errors import BratsError
+from brats_jax.inference.inputs import find_cases
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
@@ -115,3 +116,18 @@ def test_images_that_do_not_fit_are_refused_in_one_line(model, volumes, files):
     ):
         with pytest.raises(BratsError, match=message):
             model.segment(**arguments)
+
+
+def test_the_line_on_unknown_names_quotes_one_of_them(tmp_path):
+    with pytest.raises(BratsError, match="holds no BraTS images: it holds no files"):
+        find_cases(tmp_path)
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(BratsError, match=r"its 1 file, such as 'notes.txt' \(it is no \.nii"):
+        find_cases(tmp_path)
+    (tmp_path / "p7").mkdir()
+    (tmp_path / "p7" / "p7_seg.nii.gz").touch()
+    (tmp_path / "p7" / "p7_T1_mprage.nii.gz").touch()
+    with pytest.raises(BratsError) as error:
+        find_cases(tmp_path)
+    line = "such as 'p7/p7_T1_mprage.nii.gz' ('mprage' at its end names no modality): they are"
+    assert f"among its 3 files, {line}" in str(error.value)

@@ -40,7 +40,7 @@ def test_whole_numbers_are_counted_and_bounded():
 
 def test_of_the_flags_that_a_command_needs_only_missing_ones_are_named():
     flag_types.require({"--a=A": "a", "--b=B": ""})
-    with pytest.raises(BratsError, match="^give --b=B$"):
+    with pytest.raises(BratsError, match=r"^give --b=B$"):
         flag_types.require({"--a=A": "a", "--b=B": None})
-    with pytest.raises(BratsError, match="^give --a=A and --b=B$"):
+    with pytest.raises(BratsError, match=r"^give --a=A and --b=B$"):
         flag_types.require({"--a=A": None, "--b=B": None})

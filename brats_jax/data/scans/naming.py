@@ -67,6 +67,7 @@ _CONTRAST_WORD = re.compile(
     r"(?<!pre)(?<!without)(?P<strong>contrast|gadolin|gado|gad(?![a-z]))"
 )
 _ENTITY = re.compile(r"(?P<case>.+)[_-](?:ce|acq|desc|rec)", re.IGNORECASE | re.DOTALL)  # of BIDS
+_NO_SEPARATOR = "there is no '_' or '-' before a modality"
 UPENN_LABELS = re.compile(
     r"(?P<case>UPENN-GBM-\d+_\d+)_(?P<automated>automated_approx_)?segm\.nii(?:\.gz)?",
     re.IGNORECASE,
@@ -118,6 +119,20 @@ def parse_volume_name(name: str) -> VolumeName | None:
             visit = f"{case}{separator[0]}{worded['word']}"
         return VolumeName(case, volume, four_is_et, visit)
     return None
+
+
+def unknown_part(name: str) -> str:
+    """Why a file's name is that of no image, in words; '' if it is one."""
+    if parsed := parse_volume_name(name):
+        end = name[len(parsed.case) + 1 :].split(".")[0]
+        return f"'{end}' at its end names labels, not an image" if parsed.volume == SEG else ""
+    match = _NIFTI_NAME.fullmatch(name)
+    if match is None:
+        return "it is no .nii or .nii.gz file"
+    if modality_of(match["stem"]):
+        return f"there is no case before '{match['stem']}'"
+    *case, end = re.split(r"[_-]+", match["stem"])
+    return f"'{end}' at its end names no modality" if case else _NO_SEPARATOR
 
 
 def hides_contrast(case: str, known: Container[str]) -> bool:

@@ -4,14 +4,17 @@ Scans must be as in BraTS: skull-stripped, 1 mm, all modalities on one grid. Oth
 resampled on request. A scan knows the grid of its files, for the way back.
 """
 
+import contextlib
 import dataclasses
+import os
+import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from brats_jax.data.modalities import DISPLAY_NAMES, MODALITIES
+from brats_jax.data.modalities import DISPLAY_NAMES, MODALITIES, modality_of
 from brats_jax.data.scans.blank_slices import areas_by_plane, note_blank_slices
 from brats_jax.data.scans.case_files import CaseFiles, volume_of
 from brats_jax.data.scans.checks import (
@@ -22,7 +25,7 @@ from brats_jax.data.scans.checks import (
     voxel_problem,
 )
 from brats_jax.data.scans.grids import Grid, from_lps, to_lps, voxel_sizes_mm
-from brats_jax.data.scans.naming import SEG
+from brats_jax.data.scans.naming import SEG, unknown_part
 from brats_jax.data.scans.nifti_file import check_case_size
 from brats_jax.data.scans.options import ReadOptions, check_case_bytes
 from brats_jax.data.scans.resample import resample, straight_grid
@@ -109,7 +112,8 @@ def read_scan(
     paths = {
         name: path for name, path in case.paths.items() if name != SEG and name not in leave_out
     }
-    _check_present(needed, paths, f"{case.folder} has", remedy)
+    if lacking := [name for name in needed if name not in paths]:
+        _check_present(needed, paths, f"{case.folder} has", remedy, _unknown_file(case, lacking))
     check_case_size({*paths.values()}, options.max_case_gb)
     if case.channels:
         every = read_channels(next(iter(paths.values())), case.channels, options)
@@ -266,14 +270,28 @@ def _fill(channel: np.ndarray, volume: np.ndarray) -> None:
 
 
 def _check_present(
-    needed: Sequence[str], present: Mapping[str, object], where: str, remedy: str = ""
+    needed: Sequence[str],
+    present: Mapping[str, object],
+    where: str,
+    remedy: str = "",
+    perhaps: str = "",
 ) -> None:
     missing = [DISPLAY_NAMES[name] for name in needed if name not in present]
     if missing:
         raise BratsError(
-            f"{where} no {' and no '.join(missing)} volume, which the model needs: add it under a "
-            f"BraTS name{remedy}"
+            f"{where} no {' and no '.join(missing)} volume, which the model needs{perhaps}: add it "
+            f"under a BraTS name{remedy}"
         )
+
+
+def _unknown_file(case: CaseFiles, lacking: Sequence[str]) -> str:
+    """A file of a case that has a word for a lacking modality, and is not understood; or ''."""
+    with contextlib.suppress(OSError):
+        for name in sorted(os.listdir(case.folder)):
+            words = {modality_of(word) for word in re.split(r"[\s._-]+", name) if word}
+            if name.startswith(case.name) and words & {*lacking} and (why := unknown_part(name)):
+                return f" (in '{name}', {why})"
+    return ""
 
 
 def _check_extent(

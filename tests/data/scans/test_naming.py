@@ -1,7 +1,7 @@
 import pytest
 
 from brats_jax.data.modalities import MODALITIES, canonical_name
-from brats_jax.data.scans.naming import NAMINGS, SEG, parse_volume_name
+from brats_jax.data.scans.naming import NAMINGS, SEG, parse_volume_name, unknown_part
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,22 @@ def test_a_volume_is_recognised_by_its_name(name, case, volume, four_is_et):
 )
 def test_other_names_are_no_volumes(name):
     assert parse_volume_name(name) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("p7_T1_mprage.nii.gz", "'mprage' at its end names no modality"),
+        ("A_t1-brain mask.nii", "'brain mask' at its end names no modality"),
+        ("scan.nii.gz", "there is no '_' or '-' before a modality"),
+        ("T2_FLAIR.nii", "there is no case before 'T2_FLAIR'"),
+        ("A_t1.mha", "it is no .nii or .nii.gz file"),
+        ("A_seg.nii.gz", "'seg' at its end names labels, not an image"),
+        ("A_t1.nii.gz", ""),
+    ],
+)
+def test_the_part_of_a_name_that_is_not_understood_is_told(name, expected):
+    assert unknown_part(name) == expected
 
 
 @pytest.mark.parametrize("naming", NAMINGS, ids=lambda naming: naming.releases)

@@ -233,6 +233,18 @@ def test_modalities_that_are_not_needed_may_be_missing(case):
         read()
 
 
+def test_the_line_on_a_missing_modality_names_a_file_that_may_be_it(case):
+    paths, read = case
+    paths["t2"].with_name(f"{CASE}_brain_mask.nii.gz").touch()
+    paths["flair"].rename(paths["flair"].with_name(f"{CASE}_FLAIR_corrected.nii.gz"))
+    with pytest.raises(BratsError) as error:
+        read()
+    assert (
+        f"no FLAIR volume, which the model needs (in '{CASE}_FLAIR_corrected.nii.gz', 'corrected' "
+        "at its end names no modality): add it under a BraTS name"
+    ) in str(error.value)
+
+
 @pytest.mark.real
 @pytest.mark.skipif("BRATS_REAL_DATA" not in os.environ, reason="no real cases")
 def test_real_scans_are_what_the_store_reads():
