@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from brats_jax.data.modalities import MODALITIES, canonical_name, display_joined, display_list
-from brats_jax.data.scans.scan import Scan
+from brats_jax.data.scans.scan import WARNING, Scan
 from brats_jax.errors import BratsError
 from brats_jax.inference.synthesis import Names, Synthesiser, synthesis_in_words
 from brats_jax.inference.trained_run import TrainedRun, first_stage_of
@@ -184,6 +184,13 @@ def warn_caller(
     dropped = tuple(name for name in missing.dropped if name not in leave_out)
     for line in notes_on(dataclasses.replace(missing, dropped=dropped), synthesiser):
         warnings.warn(line, stacklevel=3)
+
+
+def warn_of_names(notes: Sequence[str]) -> None:
+    """Warns the caller of the calling method's method of names that contradict each other."""
+    for note in notes:
+        if note.startswith(WARNING):
+            warnings.warn(note.removeprefix(WARNING), stacklevel=4)
 
 
 def parse_left_out(names: str | Sequence[str]) -> Names:

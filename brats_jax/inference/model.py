@@ -37,6 +37,7 @@ from brats_jax.inference.missing import (
     parse_left_out,
     required_inputs,
     warn_caller,
+    warn_of_names,
     with_notes,
 )
 from brats_jax.inference.postprocess import Cleaning
@@ -60,7 +61,7 @@ from brats_jax.runs.sidecars import (
     SyntheticSidecar,
 )
 from brats_jax.runtime.document import Part
-from brats_jax.runtime.text import without_folders
+from brats_jax.runtime.text import joined, plural, without_folders
 
 if TYPE_CHECKING:
     from nibabel import Nifti1Image
@@ -93,6 +94,17 @@ class Model:
         self.trained, self.cleaning, self.max_case_gb = trained, cleaning, max_case_gb
         self.leave_out, self.synthesiser = parse_left_out(leave_out), synthesiser
         self.ensemble = ensemble_of(trained, flips=tta, batch_size=batch_size)
+
+    def __repr__(self) -> str:
+        """'<Model small: segment from t1, t1gd, t2, flair; axial slices; 1 network>'."""
+        trained, runs = self.trained, self.trained.runs
+        what = " ".join([trained.task_name, ", ".join(trained.targets)]).strip()
+        planes = dict.fromkeys(plane for one in runs for plane in one.planes)
+        return (
+            f"<Model {', '.join(one.name for one in runs)}: {what} from {', '.join(self.inputs)}; "
+            f"{joined([*planes])} slices; "
+            f"{plural(sum(len(one.members) for one in runs), 'network')}>"
+        )
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -152,7 +164,8 @@ class Model:
           resample: resample images whose grids differ from each other or from 1 mm.
           orientation: the axes, e.g. 'LPS', of images whose headers do not decide them.
 
-        Warns (UserWarning) of modalities that are missing or synthetic, but for those left out.
+        Warns (UserWarning) of modalities that are missing or synthetic, but for those left out,
+        and of files whose names contradict their modalities.
 
         Returns:
           Labels 0, 1, 2 and `et_label`, in the shape, axes and data type of the first modality
@@ -235,6 +248,7 @@ class Model:
         scan = given.to_scan(
             needed, self.trained.in_plane, resample, options, self.leave_out, remedy
         )
+        warn_of_names(scan.notes)
         return with_notes(scan, missing, self.synthesiser)
 
     def normalise(self, scan: Scan) -> np.ndarray:

@@ -76,6 +76,20 @@ def test_paths_give_a_file_and_its_sidecar(model, files, labels, tmp_path, form)
     assert document["labels"]["4"] == "ET" and list(document["files"]) == ["a.nii.gz"]
 
 
+@pytest.mark.parametrize("form", ["files", "images"])
+def test_a_name_that_contradicts_its_modality_is_warned_of(model, files, tmp_path, form):
+    mixed = {**files, "t2": files["t1"], "t1": files["t2"]}
+    output = tmp_path / "a.nii.gz" if form == "files" else None
+    images = {k: nib.load(v) for k, v in mixed.items()} if form == "images" else mixed
+    with pytest.warns(UserWarning, match="_t2.nii.gz was given as T1 and is T2 by its name"):
+        model.segment(images, output=output)
+    if output:
+        (note,) = (
+            n for n in json.loads((tmp_path / "a.json").read_text())["notes"] if "given" in n
+        )
+        assert note.startswith("WARNING: ") and str(files["t1"].parent) not in note
+
+
 def test_a_sidecar_of_this_program_is_replaced_and_another_file_is_not(model, files, tmp_path):
     model.segment(files, output=tmp_path / "b.nii")
     model.segment(files, output=tmp_path / "b.nii.gz", et_label=3)

@@ -89,3 +89,16 @@ def test_a_model_refuses_what_it_was_not_loaded_for(example_runs):
     run = example_runs["volume"] / "run"
     with pytest.raises(BratsError, match="loaded with task='segment': give load"):
         inference.load(run / "fold_0").reconstruct({})
+
+
+def test_a_model_shows_its_name_task_inputs_planes_and_networks(example_runs, plane_runs):
+    run = example_runs["volume"] / "run"
+    assert repr(inference.load(run)) == (
+        "<Model run: segment from t1gd, flair, t2; axial slices; 2 networks>"
+    )
+    assert repr(inference.load(run / "fold_0", task="reconstruct")) == (
+        "<Model run: reconstruct flair from t1, t1gd; axial slices; 1 network>"
+    )
+    several = inference.load(f"{plane_runs['axial']},{plane_runs['coronal']}")
+    assert repr(several).startswith("<Model axial, coronal: segment from ")
+    assert repr(several).endswith("; axial and coronal slices; 2 networks>")

@@ -121,6 +121,17 @@ def parse_volume_name(name: str) -> VolumeName | None:
     return None
 
 
+def stated_volume(name: str) -> str | None:
+    """The modality or `SEG` that a file's name states without doubt; None if there is none."""
+    if parsed := parse_volume_name(name):
+        in_doubt = parsed.visit or (
+            parsed.volume == "t1" and hides_contrast(parsed.case.lower(), ())
+        )
+        return None if in_doubt else parsed.volume
+    match = _NIFTI_NAME.fullmatch(name)
+    return modality_of(match["stem"]) if match else None
+
+
 def unknown_part(name: str) -> str:
     """Why a file's name is that of no image, in words; '' if it is one."""
     if parsed := parse_volume_name(name):

@@ -25,7 +25,7 @@ from brats_jax.data.scans.checks import (
     voxel_problem,
 )
 from brats_jax.data.scans.grids import Grid, from_lps, to_lps, voxel_sizes_mm
-from brats_jax.data.scans.naming import SEG, unknown_part
+from brats_jax.data.scans.naming import SEG, stated_volume, unknown_part
 from brats_jax.data.scans.nifti_file import check_case_size
 from brats_jax.data.scans.options import ReadOptions, check_case_bytes
 from brats_jax.data.scans.resample import resample, straight_grid
@@ -35,6 +35,8 @@ from brats_jax.runtime import threads
 
 # The modalities of one registered, stripped head have a Dice of more than 0.95.
 _LEAST_OVERLAP = 0.8
+
+WARNING = "WARNING: "  # begins notes on names of files that contradict each other
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,7 +190,20 @@ def _mixed_cases(paths: Mapping[str, str]) -> list[str]:
     if len({case.lower() for case in cases}) < 2:
         return []
     listed = ", ".join(f"{' and '.join(names)} of {case}" for case, names in cases.items())
-    return [f"WARNING: by their names these are files of different cases ({listed})"]
+    return [f"{WARNING}by their names these are files of different cases ({listed})"]
+
+
+def _contradicting_names(volumes: Mapping[str, Volume]) -> list[str]:
+    """A warning if the names of files state other modalities than they were given for."""
+    found = []
+    for name, volume in volumes.items():
+        file = Path(volume.path).name
+        stated = stated_volume(file)
+        if stated not in (None, name):
+            what = "holds labels" if stated == SEG else f"is {DISPLAY_NAMES[str(stated)]}"
+            found.append(f"{file} was given as {DISPLAY_NAMES[name]} and {what} by its name")
+    several = len({volume.path for volume in volumes.values()}) == len(volumes)
+    return [WARNING + "; ".join(found)] if found and several else []  # not of channels of one file
 
 
 def make_scan(
@@ -218,6 +233,7 @@ def make_scan(
     oriented = checked_images({m: volumes[m] for m in MODALITIES if m in volumes}, options)
     volumes, first, notes = oriented.volumes, oriented.reference, list(oriented.notes)
     names = list(volumes)
+    notes += _contradicting_names(volumes)
     upright = {m: to_lps(volumes[m].voxels, volumes[m].affine) for m in names}
     grids = {m: volumes[m].grid for m in names}
     grid = input_grid = first.grid

@@ -1,7 +1,13 @@
 import pytest
 
 from brats_jax.data.modalities import MODALITIES, canonical_name
-from brats_jax.data.scans.naming import NAMINGS, SEG, parse_volume_name, unknown_part
+from brats_jax.data.scans.naming import (
+    NAMINGS,
+    SEG,
+    parse_volume_name,
+    stated_volume,
+    unknown_part,
+)
 
 
 @pytest.mark.parametrize(
@@ -43,6 +49,22 @@ def test_other_names_are_no_volumes(name):
 )
 def test_the_part_of_a_name_that_is_not_understood_is_told(name, expected):
     assert unknown_part(name) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "volume"),
+    [
+        ("A_t2.nii.gz", "t2"),
+        ("T2_FLAIR.nii", "flair"),
+        ("A_seg.nii.gz", SEG),
+        ("A_post_T1.nii.gz", None),  # T1Gd, or T1 of another visit
+        ("A_Gado_brain_T1.nii.gz", None),  # T1 by its end, with a word on contrast
+        ("my_scan.nii.gz", None),
+        ("t1", None),
+    ],
+)
+def test_a_name_states_a_volume_only_where_it_has_one_meaning(name, volume):
+    assert stated_volume(name) == volume
 
 
 @pytest.mark.parametrize("naming", NAMINGS, ids=lambda naming: naming.releases)

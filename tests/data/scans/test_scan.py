@@ -131,6 +131,24 @@ def test_files_of_different_cases_are_warned_of(case, brats_files, tmp_path):
     ]
 
 
+def test_names_that_contradict_the_modality_given_are_warned_of(case, brats_files, tmp_path):
+    paths, _ = case
+    mixed = {**paths, "t1gd": paths["t2"], "t2": paths["t1gd"]}
+    scan = read_scan(named_files({name: mixed[name] for name in INPUTS}), INPUTS)
+    assert scan.notes == [
+        f"WARNING: {CASE}_t2.nii.gz was given as T1Gd and is T2 by its name; {CASE}_t1ce.nii.gz "
+        "was given as T2 and is T1Gd by its name"
+    ]
+    labels = tmp_path / f"{CASE}_seg.nii.gz"
+    labels.write_bytes(paths["flair"].read_bytes())
+    named = named_files({name: paths[name] for name in INPUTS} | {"flair": labels})
+    (note,) = read_scan(named, INPUTS).notes
+    assert note == f"WARNING: {labels.name} was given as FLAIR and holds labels by its name"
+    # Left out, it does not matter.
+    (note, *others) = [*read_scan(named, INPUTS[:3], leave_out={"flair"}).notes, ""]
+    assert not note and not others
+
+
 def test_a_head_with_its_skull_is_refused(brats_files, tmp_path):
     """2.5 litres of voxels that are not zero, where a brain has 2 at most."""
     voxels = np.zeros((150, 150, 150), np.int16)
