@@ -82,9 +82,9 @@ def _main() -> None:
     if _VERIFY.value:
         _verify()
         return
-    flag_types.require(
-        {"--checkpoint=RUN[/fold_K]": _CHECKPOINT.value, "--output=DIR": _OUTPUT.value}
-    )
+    if _CHECKPOINT.value is None or _OUTPUT.value is None:
+        needed = {"--checkpoint=RUN[/fold_K]": _CHECKPOINT.value, "--output=DIR": _OUTPUT.value}
+        raise BratsError(flag_types.missing_flags(needed))
     output = Path(_OUTPUT.value)
     is_program = _FORMAT.value in PROGRAMS
     _check_flags(is_program)

@@ -109,7 +109,9 @@ _BATCH_SIZE = flags.DEFINE_integer(
 
 def _main() -> int:
     reading = ReadOptions(_ORIENTATION.value, float(_MAX_CASE_GB.value))
-    flag_types.require({"--checkpoint=RUN": _CHECKPOINT.value, "--output=DIR": _OUTPUT.value})
+    if _CHECKPOINT.value is None or _OUTPUT.value is None:
+        needed = {"--checkpoint=RUN": _CHECKPOINT.value, "--output=DIR": _OUTPUT.value}
+        raise BratsError(flag_types.missing_flags(needed))
     files = _files_by_modality()
     if _INPUT.value is not None and files:
         raise BratsError(
@@ -125,7 +127,7 @@ def _main() -> int:
             "them out"
         )
     # Imported here, so that a misspelt flag is reported at once.
-    from brats_jax.inference.early_checks import refuse_unfit
+    from brats_jax.inference.early_checks import refuse_left_out, refuse_unfit
     from brats_jax.inference.inputs import cases_of
     from brats_jax.inference.read_ahead import ReadAhead
     from brats_jax.runtime.allocator import keep_freed_memory
@@ -135,6 +137,7 @@ def _main() -> int:
     keep_freed_memory()
     output = Path(_OUTPUT.value)
     check_folder(output, "--output")
+    refuse_left_out(_CHECKPOINT.value, _TASK.value, _LEAVE_OUT.value, synthesise=_SYNTHESISE.value)
     source = files if _INPUT.value is None else _INPUT.value
     cases = cases_of(source)
     checked = refuse_unfit(

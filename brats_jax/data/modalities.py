@@ -72,6 +72,11 @@ def display_joined(names: Sequence[str]) -> str:
     return joined([DISPLAY_NAMES[name] for name in names])
 
 
+def synthesis_in_words(inputs: Sequence[str], targets: Sequence[str]) -> str:
+    """'FLAIR from T1 and T1Gd'."""
+    return f"{display_joined(targets)} from {display_joined(inputs)}"
+
+
 def canonical_name(name: str) -> str:
     """The modality for any spelling in `ALIASES`, e.g. 'T1ce' or 'T1-Gd' -> 't1gd'.
 

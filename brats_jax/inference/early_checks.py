@@ -1,21 +1,89 @@
-"""Refuses cases by their headers before JAX is imported and a model is loaded.
+"""Refuses cases and flags that fit no model before JAX is imported and the model is loaded.
 
-Both take a minute on a slow machine, and a scan with voxels of 1 x 1 x 5 mm fits no model. The
-check ends with the first case that may be predicted: then the model is needed anyway, and the
+Both take a minute on a slow machine. A scan with voxels of 1 x 1 x 5 mm is refused by its headers.
+The check ends with the first case that may be predicted: then the model is needed anyway, and the
 regular reading refuses the others.
 """
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from brats_jax.data.modalities import canonical_name
+from brats_jax.data.modalities import MODALITIES, canonical_name, synthesis_in_words
 from brats_jax.data.scans.case_files import CaseFiles
 from brats_jax.data.scans.options import ReadOptions
 from brats_jax.data.scans.scan import check_headers
 from brats_jax.errors import BratsError
+from brats_jax.inference.missing import (
+    Names,
+    can_predict,
+    missing_inputs,
+    parse_left_out,
+    refuse_hidden,
+    remedy,
+)
 from brats_jax.inference.outcome import Outcome
-from brats_jax.inference.read_ahead import has_files, reading_of_weights
+from brats_jax.inference.read_ahead import (
+    document_of_weights,
+    has_files,
+    inputs_of,
+    reading_of_weights,
+)
+from brats_jax.runs.documents.weights import WeightsDocument
+
+
+@dataclass(frozen=True)
+class _FirstStage:
+    """What exported weights of a first stage read and predict, by their document."""
+
+    inputs: Names
+    targets: Names
+
+    @property
+    def synthetic(self) -> Names:
+        return self.targets
+
+    @property
+    def description(self) -> str:
+        return synthesis_in_words(self.inputs, self.targets)
+
+
+def refuse_left_out(
+    checkpoint: str, task: str, leave_out: Sequence[str], *, synthesise: bool
+) -> None:
+    """Refuses modalities to leave out that exported weights or a ready model need.
+
+    Of a run, `prediction.predict` refuses them once the model is loaded.
+
+    Raises:
+      BratsError: the model needs one of them; an unknown one, or all of them.
+    """
+    left_out = parse_left_out(leave_out)
+    used = [name for name in MODALITIES if name not in left_out]
+    inputs, takes_missing, first_stage = used, False, None
+    with contextlib.suppress(Exception):  # the loading of the model raises it again
+        if left_out and (document := document_of_weights(checkpoint)):
+            network = document.tasks[task].model
+            first_stage = _first_stage(document) if task == "segment" else None
+            takes_missing = network.get("modality_dropout", 0) > 0
+            inputs = [*inputs_of(network)]
+    by = first_stage if synthesise else None
+    missing = missing_inputs(inputs, used, takes_missing=takes_missing, synthesiser=by)
+    end = ""
+    if task == "segment":
+        offered = first_stage if can_predict(first_stage, missing.refused, used) else None
+        end = remedy(takes_missing=takes_missing, synthesiser=by, first_stage=offered)
+    refuse_hidden(missing.refused, end)
+
+
+def _first_stage(document: WeightsDocument) -> _FirstStage | None:
+    """The first stage of exported weights, if it predicts modalities from others."""
+    networks = document.tasks.get("reconstruct")
+    if networks is None:
+        return None
+    model = networks.model
+    return _FirstStage(inputs_of(model), tuple(model.get("predicts", model["outputs"])))
 
 
 def refuse_unfit(

@@ -3,22 +3,55 @@
 A network that was trained with modality dropout needs only one of its inputs. Any other network
 needs them all. With `--synthesise` the first stage of the run predicts missing inputs for either
 (`inference.synthesis`). Every output of the case names the missing and the synthetic modalities.
+Importing this module does not import JAX.
 """
 
 import dataclasses
 import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from brats_jax.data.modalities import MODALITIES, canonical_name, display_joined, display_list
+from brats_jax.data.modalities import (
+    MODALITIES,
+    canonical_name,
+    display_joined,
+    display_list,
+    synthesis_in_words,
+)
 from brats_jax.data.scans.scan import WARNING, Scan
 from brats_jax.errors import BratsError
-from brats_jax.inference.synthesis import Names, Synthesiser, synthesis_in_words
-from brats_jax.inference.trained_run import TrainedRun, first_stage_of
-from brats_jax.tasks import Pretraining
+
+if TYPE_CHECKING:  # they import JAX
+    from brats_jax.inference.synthesis import Synthesiser
+    from brats_jax.inference.trained_run import TrainedRun
+
+Names = tuple[str, ...]
 
 MOST_NOTE = 79  # characters of a NIfTI header's note
+
+
+class FirstStage(Protocol):
+    """The part of `tasks.Pretraining` that says which modalities it predicts from others."""
+
+    @property
+    def inputs(self) -> Names: ...
+
+    @property
+    def synthetic(self) -> Names: ...
+
+
+class FillsIn(Protocol):
+    """The part of `synthesis.Synthesiser` that says which modalities it predicts from others."""
+
+    @property
+    def inputs(self) -> Names: ...
+
+    @property
+    def targets(self) -> Names: ...
+
+    @property
+    def description(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -45,7 +78,7 @@ def missing_inputs(
     present: Collection[str],
     *,
     takes_missing: bool,
-    synthesiser: Synthesiser | None = None,
+    synthesiser: FillsIn | None = None,
     networks_inputs: Sequence[Sequence[str]] = (),
 ) -> MissingInputs:
     """The inputs that a case lacks, and what is done about them.
@@ -71,8 +104,8 @@ def missing_inputs(
 def remedy(
     *,
     takes_missing: bool,
-    synthesiser: Synthesiser | None,
-    first_stage: Pretraining | None = None,
+    synthesiser: FillsIn | None,
+    first_stage: FirstStage | None = None,
     flag: bool = True,
 ) -> str:
     """What a user can do about a missing modality, besides adding it: the end of a message.
@@ -95,7 +128,7 @@ def remedy(
 
 
 def can_predict(
-    first_stage: Pretraining | None, targets: Sequence[str], present: Collection[str]
+    first_stage: FirstStage | None, targets: Sequence[str], present: Collection[str]
 ) -> bool:
     """Whether a first stage predicts all of `targets` from the modalities that are present."""
     if first_stage is None or not {*first_stage.inputs} <= {*present}:
@@ -113,10 +146,10 @@ class ReadsModalities(Protocol):
     def leave_out(self) -> Names: ...
 
     @property
-    def synthesiser(self) -> Synthesiser | None: ...
+    def synthesiser(self) -> "Synthesiser | None": ...
 
     @property
-    def trained(self) -> TrainedRun: ...
+    def trained(self) -> "TrainedRun": ...
 
 
 def required_inputs(
@@ -138,6 +171,8 @@ def required_inputs(
     trained = model.trained
     end = ""
     if trained.segments and missing.refused:
+        from brats_jax.inference.trained_run import first_stage_of
+
         used = {name for name in present if name not in model.leave_out}
         first_stage = first_stage_of(trained)
         end = remedy(
@@ -146,20 +181,36 @@ def required_inputs(
             first_stage=first_stage if can_predict(first_stage, missing.refused, used) else None,
             flag=flag,
         )
-    if hidden := [n for n in missing.refused if n in model.leave_out and n in present]:
-        raise BratsError(
-            f"leave_out={','.join(hidden)}: the model needs {display_joined(hidden)}{end}"
-        )
+    hidden = [name for name in missing.refused if name in model.leave_out and name in present]
+    refuse_hidden(hidden, end, flag=flag)
     return needed, end
 
 
-def with_notes(scan: Scan, missing: MissingInputs, synthesiser: Synthesiser | None) -> Scan:
+def refuse_hidden(hidden: Sequence[str], end: str, *, flag: bool = True) -> None:
+    """Refuses to leave out modalities that a model needs.
+
+    Args:
+      hidden: these modalities, if any.
+      end: of the message: what a user can do.
+      flag: whether the user gives flags; otherwise arguments in Python.
+
+    Raises:
+      BratsError: there are any.
+    """
+    if hidden:
+        raise BratsError(
+            f"{'--' * flag}leave_out={','.join(hidden)}: the model needs "
+            f"{display_joined(hidden)}{end}"
+        )
+
+
+def with_notes(scan: Scan, missing: MissingInputs, synthesiser: "Synthesiser | None") -> Scan:
     """The scan with notes on what it lacks, and with the names of its synthetic modalities."""
     notes = [*scan.notes, *notes_on(missing, synthesiser)]
     return dataclasses.replace(scan, notes=notes, synthetic=missing.synthetic)
 
 
-def notes_on(missing: MissingInputs, synthesiser: Synthesiser | None) -> list[str]:
+def notes_on(missing: MissingInputs, synthesiser: "Synthesiser | None") -> list[str]:
     """The lines on what a case lacks."""
     notes = []
     if missing.dropped:
@@ -174,7 +225,7 @@ def notes_on(missing: MissingInputs, synthesiser: Synthesiser | None) -> list[st
 
 
 def warn_caller(
-    missing: MissingInputs, synthesiser: Synthesiser | None, leave_out: Collection[str]
+    missing: MissingInputs, synthesiser: "Synthesiser | None", leave_out: Collection[str]
 ) -> None:
     """Warns the caller of the calling function (UserWarning) of what a case lacks.
 

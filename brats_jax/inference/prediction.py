@@ -67,6 +67,8 @@ def predict(
     if cases is None:
         cases = inputs.cases_of(source)
     model = threads.interruptible(functools.partial(load, checkpoint, task=task, **model_options))
+    # What no case can be predicted without is refused once.
+    required_inputs(model, model.missing_inputs(MODALITIES), MODALITIES)
     if not isinstance(source, str):
         _, remedy = required_inputs(model, model.missing_inputs(source), source)
         missing = [f"--{name}" for name in model.missing_inputs(source).refused]

@@ -7,9 +7,11 @@ needs exactly this one. Errors are ignored here, because the regular reading mee
 
 import contextlib
 import os
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +20,7 @@ from brats_jax.data.scans.case_files import CaseFiles
 from brats_jax.data.scans.options import ReadOptions
 from brats_jax.data.scans.scan import Scan, read_scan
 from brats_jax.runs.documents.weights import READY, WeightsDocument, WeightsFolder
+from brats_jax.runs.folder import locate_fold
 from brats_jax.runtime.document import read_document
 
 
@@ -98,15 +101,33 @@ def reading_of_weights(checkpoint: str, task: str, options: ReadOptions) -> Read
     Raises:
       BratsError, LookupError: a document that is damaged.
     """
-    for path in (Path(checkpoint), READY / checkpoint):
-        if WeightsFolder(path).exists:
-            document = read_document(WeightsFolder(path).config_json, WeightsDocument)
-            networks = document.tasks[task]
-            model, record = networks.model, networks.folds[0].record
-            how, shape = str(record.normalisation), record.slice_shape
-            in_plane = (shape[0], shape[1]) if shape and how == "slice" else None
-            return Reading(tuple(model.get("from", model["inputs"])), how, in_plane, options)
-    return None
+    if (document := document_of_weights(checkpoint)) is None:
+        return None
+    networks = document.tasks[task]
+    record = networks.folds[0].record
+    how, shape = str(record.normalisation), record.slice_shape
+    in_plane = (shape[0], shape[1]) if shape and how == "slice" else None
+    return Reading(inputs_of(networks.model), how, in_plane, options)
+
+
+def document_of_weights(checkpoint: str) -> WeightsDocument | None:
+    """The document of exported weights, found as `located.open_model` does; None for a run.
+
+    Raises:
+      BratsError: it is damaged.
+    """
+    path = Path(checkpoint)
+    if WeightsFolder(path).exists:
+        return read_document(WeightsFolder(path).config_json, WeightsDocument)
+    ready = WeightsFolder(READY / checkpoint)
+    if locate_fold(path) is not None or not ready.exists:
+        return None
+    return read_document(ready.config_json, WeightsDocument)
+
+
+def inputs_of(network: Mapping[str, Any]) -> tuple[str, ...]:
+    """The modalities that a network reads, from its description (`tasks.Task.describe`)."""
+    return tuple(network.get("from", network["inputs"]))
 
 
 def has_files(output: Path, case: str) -> bool:

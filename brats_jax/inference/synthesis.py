@@ -1,12 +1,11 @@
 """Synthetic images in place of missing ones: the first stage of a run predicts them."""
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from brats_jax.data.modalities import channel_indices, display_joined
+from brats_jax.data.modalities import channel_indices, display_joined, synthesis_in_words
 from brats_jax.data.normalise import BY_VOLUME, brain_mask
 from brats_jax.data.scans.scan import Scan
 from brats_jax.errors import BratsError
@@ -95,8 +94,3 @@ def filled_in(
         one = predicted[..., synthesiser.targets.index(name)]
         filled[..., channel] = np.where(inside, one, 0).astype(images.dtype)
     return filled
-
-
-def synthesis_in_words(inputs: Sequence[str], targets: Sequence[str]) -> str:
-    """'FLAIR from T1 and T1Gd'."""
-    return f"{display_joined(targets)} from {display_joined(inputs)}"

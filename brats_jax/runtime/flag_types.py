@@ -37,17 +37,13 @@ def define_number(
     )
 
 
-def require(given: Mapping[str, object]) -> None:
-    """Refuses a command without flags that it needs.
+def missing_flags(given: Mapping[str, object]) -> str:
+    """'give --output=DIR': the message that names the flags that are not given, and no other.
 
     Args:
-      given: the value by a flag and an example of it, such as '--output=DIR'; None: not given.
-
-    Raises:
-      BratsError: names those that are not given, and no other.
+      given: the value by a flag and an example of it; None: not given.
     """
-    if missing := [flag for flag, value in given.items() if value is None]:
-        raise BratsError(f"give {joined(missing)}")
+    return f"give {joined([flag for flag, value in given.items() if value is None])}"
 
 
 def whole_numbers(

@@ -1,5 +1,8 @@
 """Cases whose headers show that no model can predict them are refused before JAX is imported."""
 
+import contextlib
+from types import SimpleNamespace
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -8,7 +11,7 @@ from processes import command
 from brats_jax.data.scans.options import ReadOptions
 from brats_jax.errors import BratsError
 from brats_jax.inference import early_checks
-from brats_jax.inference.early_checks import refuse_unfit
+from brats_jax.inference.early_checks import refuse_left_out, refuse_unfit
 from brats_jax.inference.inputs import find_cases
 from brats_jax.inference.read_ahead import Reading
 
@@ -83,3 +86,56 @@ def test_the_command_refuses_them_without_jax(cases, tmp_path, monkeypatch):
     lines = err.splitlines()
     assert [line.split(": ")[1] for line in lines] == ["case a", "case b", "case c"]
     assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize(
+    ("left_out", "options", "line"),
+    [
+        (["t1"], {}, "^--leave_out=t1: the model needs T1; or give a model that was trained with"),
+        (["T2F"], {}, "^--leave_out=flair: the model needs FLAIR; or give --synthesise, which"),
+        (["flair"], {"synthesise": True}, ""),
+        (
+            ["t2", "flair"],
+            {"synthesise": True},
+            "^--leave_out=t2: .* predicts FLAIR from T1 and T1Gd",
+        ),
+        (
+            ["t1", "flair"],
+            {"synthesise": True},
+            "^--leave_out=t1,flair: the model needs T1 and FLAIR",
+        ),
+        (["t2"], {"task": "reconstruct"}, ""),
+        (["t1ce"], {"task": "reconstruct"}, "^--leave_out=t1gd: the model needs T1Gd$"),
+        ([], {}, ""),
+        (["t1"], {"checkpoint": "nowhere"}, ""),  # the loading of the model says it
+        (["ct"], {"checkpoint": "nowhere"}, "unknown modality 'ct'"),
+        (["t1", "t2", "t1ce", "flair"], {}, "leaves no modality"),
+    ],
+)
+def test_modalities_that_exported_weights_need_cannot_be_left_out(left_out, options, line):
+    given = {"checkpoint": "small", "task": "segment", "synthesise": False} | options
+    with pytest.raises(BratsError, match=line) if line else contextlib.nullcontext():
+        refuse_left_out(leave_out=left_out, **given)
+
+
+def test_a_network_for_missing_modalities_may_lack_all_but_one(monkeypatch):
+    network = {"inputs": ["t1", "t2"], "outputs": ["WT"], "modality_dropout": 0.5}
+    tasks = {"segment": SimpleNamespace(model=network)}
+    document = SimpleNamespace(tasks=tasks)
+    monkeypatch.setattr(early_checks, "document_of_weights", lambda _: document)
+    refuse_left_out("small", "segment", ["t1"], synthesise=False)
+    with pytest.raises(BratsError, match="needs T1 and T2; any one of them is enough"):
+        refuse_left_out("small", "segment", ["t1", "t2"], synthesise=False)
+
+
+def test_the_command_refuses_what_is_left_out_once_and_without_jax(cases, tmp_path, monkeypatch):
+    cases()
+    (tmp_path / "first" / "jax").mkdir(parents=True)
+    (tmp_path / "first" / "jax" / "__init__.py").write_text("raise SystemExit('jax is imported')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "first"))
+    status, out, err = command(
+        "predict", "--checkpoint=small", f"--input={tmp_path / 'in'}",
+        f"--output={tmp_path / 'o'}", "--leave_out=t1",
+    )  # fmt: skip
+    assert (status, out) == (1, "") and err.startswith("error: --leave_out=t1: the model needs T1;")
+    assert err.count("\n") == 1 and not (tmp_path / "o").exists()

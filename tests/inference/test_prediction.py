@@ -43,3 +43,10 @@ def test_an_output_that_is_a_file_is_refused_before_the_model_is_loaded(tmp_path
     (tmp_path / "file").write_text("")
     with pytest.raises(BratsError, match="is a file: choose another"):
         predict(tmp_path / "no run", "no case", tmp_path / "file", OutputOptions())
+
+
+def test_what_a_run_needs_is_refused_once_for_all_cases(run, example_runs, tmp_path):
+    cases = str(example_runs["volume"] / "cases")
+    with pytest.raises(BratsError, match=r"^--leave_out=t2: the model needs T2; or give a model"):
+        predict(run, cases, tmp_path / "out", OutputOptions(), leave_out=["t2"])
+    assert not (tmp_path / "out").exists()

@@ -31,8 +31,12 @@ def test_the_document_of_weights_tells_how_the_model_reads(task, example_runs):
     assert reading_of(model, case, False, OPTIONS)[0] == reading_of_weights("small", task, OPTIONS)
 
 
-def test_a_run_is_not_read_ahead(example_runs):
-    assert reading_of_weights(str(example_runs["volume"] / "run"), "segment", OPTIONS) is None
+def test_a_run_is_not_read_ahead(example_runs, tmp_path, monkeypatch):
+    run = example_runs["volume"] / "run"
+    assert reading_of_weights(str(run), "segment", OPTIONS) is None
+    (tmp_path / "small").symlink_to(run)
+    monkeypatch.chdir(tmp_path)  # where it comes before the ready model
+    assert reading_of_weights("small", "segment", OPTIONS) is None
 
 
 class TestTheFirstCase:
