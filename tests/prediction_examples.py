@@ -160,5 +160,5 @@ def lps(image):
 
 def synthesiser(predicted=None) -> Synthesiser:
     """A synthesiser of FLAIR from T1 and T1Gd, which predicts the array `predicted`."""
-    ensemble = SimpleNamespace(reconstruct=lambda images: predicted)
+    ensemble = SimpleNamespace(reconstruct=lambda images, progress=None: predicted)
     return Synthesiser(ensemble, ("t1", "t1gd"), ("flair",), "0123456789abcdef")

@@ -1,6 +1,7 @@
 """Predicts the cases in a folder and writes the results."""
 
 import contextlib
+import functools
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -25,8 +26,9 @@ from brats_jax.inference.outcome import Outcome
 from brats_jax.inference.output_names import PREDICTED_NAMES, OutputOptions
 from brats_jax.inference.read_ahead import ReadAhead, Reading
 from brats_jax.runs.folder import PredictionFolder
-from brats_jax.runtime.console import print_line, progress_bar
+from brats_jax.runtime.console import print_line
 from brats_jax.runtime.files import remove_stale
+from brats_jax.runtime.item_progress import ItemProgress
 from brats_jax.runtime.signals import received
 from brats_jax.runtime.threads import available_cpus
 from brats_jax.viewer.case import dice_words
@@ -81,7 +83,8 @@ def predict_cases(
             print_line(f"{case.name}: {reason}")
         else:
             todo.append(case)
-    steps = _Steps(model, directory, options, resampled, labels, reading, ahead)
+    progress = ItemProgress(len(todo), "case")
+    steps = _Steps(model, directory, options, resampled, labels, reading, ahead, progress)
     running = run_cases(
         todo,
         steps.read,
@@ -92,7 +95,7 @@ def predict_cases(
         meanwhile=lambda: steps.compile_for(todo[0]),
     )
     try:
-        with progress_bar(len(todo), "cases", "case") as progress, contextlib.closing(running):
+        with progress, contextlib.closing(running):
             for case, written in running:
                 try:
                     path, summary, notes = written.result()
@@ -133,6 +136,7 @@ class _Steps:
     """The three steps of a case; see `case_pipeline.run_cases`.
 
     Attributes: as the arguments of `predict_cases`, and
+      progress: is told what is done.
       gate: passed to put the files of a case into the folder, once they are made.
     """
 
@@ -143,10 +147,12 @@ class _Steps:
     labels: str
     reading: ReadOptions
     ahead: ReadAhead | None
+    progress: ItemProgress
     gate: Gate = field(default_factory=Gate)
 
     def read(self, case: CaseFiles) -> tuple[Scan, np.ndarray]:
         """The scan, and its normalised images float16[slices, H, W, 4]."""
+        self.progress.doing(f"reading {case.name}")
         reading, missing, remedy = reading_of(self.model, case, self.resampled, self.reading)
         found = self.ahead.take(case, reading) if self.ahead is not None else None
         scan, images = found or reading.scan_and_images(case, remedy)
@@ -165,6 +171,7 @@ class _Steps:
             return
         if slice_shape_of(paths[0], self.reading.max_case_gb) == trained_on:
             details = self._options_of(case.name, case.paths).needs_probabilities
+            self.progress.doing("preparing the networks")
             self.model.ensemble.compile_for(trained_on, details=details)
 
     def predict(self, case: CaseFiles, loaded: tuple[Scan, np.ndarray]) -> _Prediction:
@@ -172,14 +179,21 @@ class _Steps:
         scan, images = loaded
         if self.options.picture or self.options.page:
             outputs.import_drawing()
-        ensemble = self.model.ensemble
-        if self.model.trained.segments:
-            details = self._options_of(case.name, case.paths).needs_probabilities
-            return _Prediction(scan, labels=self.model.label(scan, images, details=details))
-        return _Prediction(scan, images=images, synthetic=ensemble.reconstruct(images))
+        progress = functools.partial(self.progress.part, case.name)
+        progress(0.0)
+        try:
+            if self.model.trained.segments:
+                details = self._options_of(case.name, case.paths).needs_probabilities
+                labels = self.model.label(scan, images, details=details, progress=progress)
+                return _Prediction(scan, labels=labels)
+            synthetic = self.model.ensemble.reconstruct(images, progress)
+            return _Prediction(scan, images=images, synthetic=synthetic)
+        finally:
+            self.progress.computed()
 
     def write(self, prediction: _Prediction, started: float) -> tuple[Path, str, list[str]]:
         """Writes a case's files; returns the main one, a line for the terminal, and notes."""
+        self.progress.doing(f"writing {prediction.scan.name}")
         if prediction.labels is not None:
             path, numbers, notes = self._write_labels(prediction.scan, prediction.labels)
         else:

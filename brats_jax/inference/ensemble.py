@@ -24,6 +24,7 @@ from brats_jax.inference.flips import FLIPS, flipped
 from brats_jax.inference.trained_run import EnsembleMember
 from brats_jax.models import Weights
 from brats_jax.runtime import devices
+from brats_jax.runtime.item_progress import Progress
 from brats_jax.tasks import Batch
 from brats_jax.tasks.segmentation_outputs import SegmentationOutputs
 
@@ -109,6 +110,7 @@ class Ensemble:
         *,
         present: Collection[str] | None = None,
         details: bool = False,
+        progress: Progress | None = None,
     ) -> SliceLabels:
         """Labels of every slice.
 
@@ -121,6 +123,7 @@ class Ensemble:
           present: the modalities that count; None: all. The result does not depend on the images
             of others. A network that takes missing modalities is told; to any other they are 0.
           details: return probabilities and entropy too.
+          progress: is told the share of the slices that is computed.
         """
         images, there = self._prepared(images, present)
         channels = len(self.members[0].network.task.outputs)
@@ -132,7 +135,9 @@ class Ensemble:
             labels = {"labels": views[0]} if len(views) == 1 else {"views": jnp.stack(views)}
             return {**self._finish(total, details=details), **labels}
 
-        found = self._over_slices(images, of_batch, axis_of={"views": 1}, there=there)
+        found = self._over_slices(
+            images, of_batch, axis_of={"views": 1}, there=there, progress=progress
+        )
         return SliceLabels(
             labels=found["labels"],
             views=found.get("views", np.empty((0, *found["labels"].shape), np.uint8)),
@@ -141,7 +146,10 @@ class Ensemble:
         )
 
     def mean_outputs(
-        self, images: np.ndarray, present: Collection[str] | None = None
+        self,
+        images: np.ndarray,
+        present: Collection[str] | None = None,
+        progress: Progress | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """The averages before any decision; arguments as for `segment`.
 
@@ -156,7 +164,9 @@ class Ensemble:
             total, views = self._sum(batch, channels)
             return {"mean": total / self.size, "views": jnp.stack(views)}
 
-        found = self._over_slices(images, of_batch, axis_of={"views": 1}, there=there)
+        found = self._over_slices(
+            images, of_batch, axis_of={"views": 1}, there=there, progress=progress
+        )
         return found["mean"], found["views"]
 
     def _prepared(
@@ -181,7 +191,7 @@ class Ensemble:
         else:
             self.reconstruct(blank)
 
-    def reconstruct(self, images: np.ndarray) -> np.ndarray:
+    def reconstruct(self, images: np.ndarray, progress: Progress | None = None) -> np.ndarray:
         """The predicted modalities, normalised, of images as for `segment`.
 
         Returns:
@@ -193,7 +203,8 @@ class Ensemble:
         def of_batch(batch: Batch) -> dict[str, jax.Array]:
             return {"image": network.prediction(self._sum(batch, channels)[0]) / self.size}
 
-        return self._over_slices(self._prepared(images)[0], of_batch)["image"]
+        prepared, _ = self._prepared(images)
+        return self._over_slices(prepared, of_batch, progress=progress)["image"]
 
     def _sum(self, batch: Batch, channels: int) -> tuple[jax.Array, list[jax.Array]]:
         """Sum over folds and flips [B, H, W, channels], and the labels of each."""
@@ -235,6 +246,7 @@ class Ensemble:
         of_batch: Callable[[Batch], dict[str, jax.Array]],
         axis_of: dict[str, int] | None = None,
         there: np.ndarray | None = None,
+        progress: Progress | None = None,
     ) -> dict[str, np.ndarray]:
         """Runs `of_batch` over all slices; of the slices of zeros only the first is computed.
 
@@ -246,6 +258,7 @@ class Ensemble:
           of_batch: from a batch of `Task.test_input` to results by name.
           axis_of: the axis of the slices by the name of a result; 0 for those not named.
           there: bool[4], the modalities that count, for a network that takes missing ones.
+          progress: is told the share of the slices that is computed.
         """
         task = self.members[0].network.task
         context = task.context
@@ -256,7 +269,10 @@ class Ensemble:
         def along(name: str, slices: np.ndarray) -> tuple[slice | np.ndarray, ...]:
             return (slice(None),) * (axis_of or {}).get(name, 0) + (slices,)
 
+        kept = 0
+
         def keep(slices: np.ndarray, results: dict[str, jax.Array]) -> None:
+            nonlocal kept
             filling = np.arange(len(slices))
             for name, part in jax.device_get(results).items():
                 if name not in found:
@@ -264,6 +280,9 @@ class Ensemble:
                     shape[len(along(name, slices)) - 1] = len(images)
                     found[name] = np.empty(shape, part.dtype)
                 found[name][along(name, slices)] = part[along(name, filling)]
+            kept += len(slices)
+            if progress is not None:
+                progress(kept / len(todo))
 
         waiting: collections.deque[tuple[np.ndarray, dict[str, jax.Array]]] = collections.deque()
         for start in range(0, len(todo), self.batch_size):

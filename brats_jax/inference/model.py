@@ -61,6 +61,7 @@ from brats_jax.runs.sidecars import (
     SyntheticSidecar,
 )
 from brats_jax.runtime.document import Part
+from brats_jax.runtime.item_progress import Progress, part_of
 from brats_jax.runtime.text import joined, plural, without_folders
 
 if TYPE_CHECKING:
@@ -259,21 +260,30 @@ class Model:
         """Segments a scan; with `details`, it returns probabilities and entropy too."""
         return self.finish(scan, self.label(scan, self.normalise(scan), details=details))
 
-    def label(self, scan: Scan, images: np.ndarray, *, details: bool = False) -> SliceLabels:
+    def label(
+        self,
+        scan: Scan,
+        images: np.ndarray,
+        *,
+        details: bool = False,
+        progress: Progress | None = None,
+    ) -> SliceLabels:
         """Labels before cleaning, from the modalities of the scan and the synthetic ones.
 
         Args:
           scan: the scan.
           images: float16[slices, H, W, 4], its normalised images.
           details: return probabilities and entropy too.
+          progress: is told the share of the computation that is done.
         """
         present = None
         if any(name not in scan.present for name in self.inputs):
             present = (*scan.present, *scan.synthetic)
         if scan.synthetic:
             assert self.synthesiser is not None
-            images = filled_in(scan, images, self.synthesiser, self.trained.normalisation)
-        return self.ensemble.segment(images, present=present, details=details)
+            first, progress = part_of(progress, 0, 2), part_of(progress, 1, 2)
+            images = filled_in(scan, images, self.synthesiser, self.trained.normalisation, first)
+        return self.ensemble.segment(images, present=present, details=details, progress=progress)
 
     def finish(self, scan: Scan, found: SliceLabels) -> Segmented:
         """Cleans the ensemble's labels and measures their volumes."""

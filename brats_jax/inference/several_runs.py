@@ -23,6 +23,7 @@ from brats_jax.errors import BratsError
 from brats_jax.inference.ensemble import Ensemble, SliceLabels, decision
 from brats_jax.inference.located import open_model
 from brats_jax.inference.trained_run import EnsembleMember, TrainedRun
+from brats_jax.runtime.item_progress import Progress, part_of
 from brats_jax.runtime.text import joined
 
 
@@ -50,20 +51,25 @@ class EnsembleOfRuns:
         *,
         present: Collection[str] | None = None,
         details: bool = False,
+        progress: Progress | None = None,
     ) -> SliceLabels:
         """Labels of every slice; arguments as in `Ensemble.segment`, of a whole scan."""
-        mean, views = self.mean_outputs(images, present)
+        mean, views = self.mean_outputs(images, present, progress)
         parts = [jax.device_get(self._decide(part, details=details)) for part in mean]
         found = {name: np.stack([part[name] for part in parts]) for name in parts[0]}
         return SliceLabels(found["labels"], views, found.get("probabilities"), found.get("entropy"))
 
     def mean_outputs(
-        self, images: np.ndarray, present: Collection[str] | None = None
+        self,
+        images: np.ndarray,
+        present: Collection[str] | None = None,
+        progress: Progress | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """As in `Ensemble.mean_outputs`: the mean over the runs, and the labels of all views."""
         total, views = None, []
-        for one in self.ensembles:
-            mean, labels = one.mean_outputs(images, present)
+        for number, one in enumerate(self.ensembles):
+            own = part_of(progress, number, len(self.ensembles))
+            mean, labels = one.mean_outputs(images, present, own)
             views.append(labels)
             if total is None:
                 total = mean
@@ -78,7 +84,7 @@ class EnsembleOfRuns:
         for one in self.ensembles:
             one.compile_for(slice_shape, details=details)
 
-    def reconstruct(self, images: np.ndarray) -> np.ndarray:
+    def reconstruct(self, images: np.ndarray, progress: Progress | None = None) -> np.ndarray:
         """Always raises BratsError: first stages are not averaged (`open_models` refuses them)."""
         raise BratsError("several runs or planes are averaged for --task=segment alone: give one")
 

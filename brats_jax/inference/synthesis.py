@@ -12,6 +12,7 @@ from brats_jax.errors import BratsError
 from brats_jax.inference.ensemble import Ensemble
 from brats_jax.inference.located import open_model
 from brats_jax.inference.trained_run import TrainedRun
+from brats_jax.runtime.item_progress import Progress
 
 Names = tuple[str, ...]
 
@@ -68,7 +69,11 @@ def open_synthesiser(
 
 
 def filled_in(
-    scan: Scan, images: np.ndarray, synthesiser: Synthesiser, normalisation: str
+    scan: Scan,
+    images: np.ndarray,
+    synthesiser: Synthesiser,
+    normalisation: str,
+    progress: Progress | None = None,
 ) -> np.ndarray:
     """The normalised images, with predicted ones in the channels of `scan.synthetic`.
 
@@ -81,8 +86,9 @@ def filled_in(
       images: float16[slices, H, W, 4], its normalised images.
       synthesiser: predicts the modalities.
       normalisation: of the images.
+      progress: is told the share of the slices that is computed.
     """
-    predicted = synthesiser.ensemble.reconstruct(images)
+    predicted = synthesiser.ensemble.reconstruct(images, progress)
     predicted = predicted.reshape(*images.shape[:3], len(synthesiser.targets))
     brain = brain_mask(scan.images)
     inside = np.asarray(brain)

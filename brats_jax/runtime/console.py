@@ -92,12 +92,12 @@ class Rate:
       total: number of items.
     """
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: float) -> None:
         self._total = total
-        self._n = 0
-        self._begin: tuple[int, float] | None = None  # items and time of the first update
+        self._n = 0.0
+        self._begin: tuple[float, float] | None = None  # items and time of the first update
 
-    def update(self, n: int) -> None:
+    def update(self, n: float) -> None:
         """Records that `n` items are finished."""
         self._n = n
         self._begin = self._begin or (n, time.monotonic())

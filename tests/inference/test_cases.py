@@ -10,9 +10,10 @@ import prediction_examples as examples
 import pytest
 
 from brats_jax.data.scans import writing
-from brats_jax.inference import case_pipeline
+from brats_jax.inference import case_pipeline, cases
 from brats_jax.inference.cases import predict_cases
 from brats_jax.inference.output_names import OutputOptions
+from brats_jax.runtime.item_progress import ItemProgress
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
@@ -78,3 +79,34 @@ def test_a_stop_leaves_a_case_without_files_whose_files_are_not_made(
     for thread in threads:
         thread.join(30)
     assert threads and not list((tmp_path / "out").iterdir())
+
+
+def test_what_is_done_is_told_while_a_case_is_computed(
+    model, example_runs, tmp_path, monkeypatch, capsys
+):
+    """In a log; the lines of finished cases are as without it."""
+    told = []
+
+    class Told(ItemProgress):
+        def doing(self, what):
+            told.append(what)
+
+        def part(self, item, share):
+            told.append((item, share))
+
+        def computed(self):
+            told.append("computed")
+
+        def update(self):
+            told.append("finished")
+
+    monkeypatch.setattr(cases, "ItemProgress", Told)
+    name = examples.CASES[0]
+    examples.run_on(model, example_runs["volume"] / "cases" / name, tmp_path / "out")
+    assert told.index(f"reading {name}") < told.index((name, 0.0)) < told.index((name, 1.0))
+    assert told[-3:] == ["computed", f"writing {name}", "finished"]
+    shares = [one[1] for one in told if isinstance(one, tuple)]
+    assert shares == sorted(shares)
+    assert (
+        len([line for line in capsys.readouterr().out.splitlines() if line.startswith(name)]) == 1
+    )

@@ -116,3 +116,9 @@ def test_chosen_planes_of_several_runs_are_counted_and_told_apart(plane_runs):
     assert chosen.averaged != plain.averaged
     facts = facts_of(chosen.trained, chosen.cleaning, chosen.averaged, MissingInputs(), [])
     assert facts["planes"] == "axial, coronal" and facts["predictions averaged"] == "3"
+
+
+def test_the_progress_is_that_of_all_runs_together(all_three):
+    told = []
+    all_three.ensemble.mean_outputs(np.ones((6, 32, 40, 4), np.float16), progress=told.append)
+    assert told == sorted(told) and told[-1] == 1 and {1 / 3, 2 / 3} <= {*told}
