@@ -106,7 +106,8 @@ class ItemProgress:
 
     def _refresh(self) -> None:
         number = f"{self._unit} {self._number}/{self._total}"
-        what = f"{self._item} {self._share:.0%}" if self._item else self._what
+        share = f" {self._share:.0%}" * (self._total > 1)  # else it is that of the bar
+        what = f"{self._item}{share}" if self._item else self._what
         done = self._finished == self._total
         self._bar.n = min(self._computed + self._share, self._total)
         self._bar.set_description_str(number + f": {escaped_line(what)}" * (not done), False)
