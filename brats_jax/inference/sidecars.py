@@ -27,8 +27,7 @@ from brats_jax.runtime.files import read_json, write_text
 from brats_jax.runtime.text import csv_cell
 
 # Columns of volumes.csv with the inputs that a case lacks: a modality is in one of them.
-_LACKING = (_WITHOUT, _SYNTHETIC) = ("segmented without", "synthetic")
-_EARLIER_WITHOUT = "missing"  # the heading in tables that an earlier version wrote
+_LACKING = ("missing", "synthetic")
 
 
 def path_beside(output: Path) -> Path:
@@ -120,9 +119,7 @@ def write_table(folder: PredictionFolder, before: str = "") -> str:
     except FileNotFoundError:
         there = ""
     written = table_of(folder, changed=True)
-    known = {*written.splitlines(), *before.splitlines()}
-    known |= {line.replace(_WITHOUT, _EARLIER_WITHOUT) for line in known}
-    if not {*there.splitlines()} <= known:
+    if not {*there.splitlines()} <= {*written.splitlines(), *before.splitlines()}:
         return (
             f"{folder.volumes_csv} has changed since this program wrote it, or a description of "
             "a case in it is gone: kept; move it away, and give the same command again for a new "
@@ -163,6 +160,6 @@ def _row(sidecar: SegmentationSidecar, volumes: dict[str, VolumeRange]) -> dict[
             ("high ml", volume.high_ml),
         ):
             row[f"{name} {title}"] = "" if value is None else f"{value:.3f}"
-    row |= {_WITHOUT: " ".join(sidecar.missing), _SYNTHETIC: " ".join(sidecar.synthetic)}
+    row |= {"missing": " ".join(sidecar.missing), "synthetic": " ".join(sidecar.synthetic)}
     hash_, version = sidecar.model.hash[:12], sidecar.version
     return {**row, "model": csv_cell(hash_), "version": csv_cell(version), "use": "research only"}
