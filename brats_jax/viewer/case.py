@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from brats_jax.data.modalities import CLASSES, MODALITIES, NUM_CLASSES, REGIONS
+from brats_jax.data.modalities import CLASSES, LABEL_SETS, MODALITIES, NUM_CLASSES, REGIONS
 from brats_jax.data.normalise import brain_mask
 from brats_jax.data.scans.grids import voxel_sizes_mm
 from brats_jax.data.scans.scan import Scan
@@ -87,11 +87,11 @@ class CaseView:
         return "t1gd" if "t1gd" in self.present else self.present[0]
 
     def volumes_ml(self, labels: np.ndarray) -> dict[str, float]:
-        """Volumes in ml of each class but the background, and of the whole tumour (WT)."""
+        """Volumes in ml of the regions WT, TC and ET, then of the other classes."""
         counts = np.bincount(labels.ravel().astype(np.uint8), minlength=NUM_CLASSES)
         ml = counts * (np.prod(self.spacing_mm) / 1000)
-        named = {name: float(v) for name, v in zip(CLASSES[1:], ml[1:], strict=True)}
-        return {**named, "WT": float(ml[list(REGIONS["WT"])].sum())}
+        named = [*REGIONS, *(name for name in CLASSES[1:] if name not in REGIONS)]
+        return {name: float(ml[list(LABEL_SETS[name])].sum()) for name in named}
 
     @cached_property
     def dice_words(self) -> str:

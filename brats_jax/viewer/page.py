@@ -24,6 +24,13 @@ from brats_jax.viewer.case import CaseView
 from brats_jax.viewer.overview import UNCERTAINTY_COLOUR, draw_overview
 from brats_jax.viewer.slices import CLASS_COLOURS, png
 
+_PARTS = {
+    "WT": "whole tumour",
+    "TC": "tumour core",
+    "ET": "enhancing tumour",
+    "NCR/NET": "necrotic core",
+    "ED": "oedema",
+}
 _MARGIN = 3  # voxels around the head
 _LEVEL = 6  # of compression: the highest, 9, takes three times as long for half a percent
 
@@ -89,7 +96,7 @@ def page_of(case: CaseView, picture: bytes | Callable[[], bytes] | None = None) 
         colours=CLASS_COLOURS,
         uncertainty_colour=UNCERTAINTY_COLOUR,
         columns=columns,
-        rows=list(next(iter(columns.values()))),
+        parts=_PARTS,
         settings=_script_settings(case, box, list(layers)),
         volumes=embedded,
         picture=base64.b64encode(drawn).decode(),

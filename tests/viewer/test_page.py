@@ -111,11 +111,19 @@ def test_the_page_loads_nothing(page):
 
 
 def test_the_page_names_case_model_and_volumes(page):
-    for text in ("Case_1", RESEARCH_USE_ONLY, HASH, "<ssl> & co", *CLASSES[1:], "truth, ml"):
+    for text in ("Case_1", RESEARCH_USE_ONLY, HASH, "<ssl> & co", *CLASSES[1:]):
         assert text in page.words
-    # NCR/NET, ED, ET and all: 250, 1000, 250 and 1500 voxels of 2 mm3; the truth has as many.
-    numbers = re.findall(r"\d+\.\d\d", page.words)
-    assert numbers[:8] == ["0.50", "0.50", "2.00", "2.00", "0.50", "0.50", "3.00", "3.00"]
+    # NCR/NET, ED and ET have 250, 1000 and 250 voxels of 2 mm3; the truth has as many.
+    table = page.words[page.words.index("Volumes in ml") : page.words.index("3D Dice")]
+    assert table.split("\n")[0] == "Volumes in ml" and "prediction" in table and "truth" in table
+    rows = re.findall(r"^ *(\w[\w ]+\([A-Z/]+\))(\d+\.\d\d)(\d+\.\d\d)$", table, re.MULTILINE)
+    assert rows == [
+        ("whole tumour (WT)", "3.00", "3.00"),
+        ("tumour core (TC)", "1.00", "1.00"),
+        ("enhancing tumour (ET)", "0.50", "0.50"),
+        ("necrotic core (NCR/NET)", "0.50", "0.50"),
+        ("oedema (ED)", "2.00", "2.00"),
+    ]
     styles = " ".join(value for _, name, value in page.attributes if name == "style")
     assert all(colour in styles for colour in (*CLASS_COLOURS.values(), UNCERTAINTY_COLOUR))
     assert set(page.values) >= {*MODALITIES, "axial", "prediction", "truth", "uncertainty"}
