@@ -1,7 +1,5 @@
 """The model of a case's prediction in words, for the viewer."""
 
-from collections.abc import Sequence
-
 from brats_jax import about
 from brats_jax.data.modalities import CLASSES, display_list
 from brats_jax.data.planes import AXIAL
@@ -10,7 +8,6 @@ from brats_jax.inference.missing import MissingInputs
 from brats_jax.inference.postprocess import Cleaning
 from brats_jax.inference.trained_run import TrainedRun
 from brats_jax.runs.sidecars import Averaged
-from brats_jax.runtime.text import without_folders
 
 
 def facts_of(
@@ -18,20 +15,17 @@ def facts_of(
     cleaning: Cleaning,
     averaged: Averaged,
     missing: MissingInputs,
-    notes: Sequence[str],
 ) -> dict[str, str]:
     """The facts by name.
 
     Args:
       trained, cleaning, averaged: the model, and how it was applied.
       missing: the inputs that the case lacks.
-      notes: on the case.
     """
     not_there = {*missing.dropped, *missing.synthetic}
     settings, flips = trained.document.settings, averaged.flips
     planes = dict.fromkeys(plane for one in trained.runs for plane in one.planes)
     facts = {
-        "note": without_folders("; ".join(notes)),
         "model": trained.hash,
         "run": trained.title,
         "planes": ", ".join(planes) if set(planes) != {AXIAL} else "",

@@ -393,13 +393,7 @@ class Model:
 
     def facts(self, scan: Scan) -> dict[str, str]:
         """The model of a case's prediction in words, by name, for the viewer."""
-        return facts_of(
-            self.trained,
-            self.cleaning,
-            self.averaged,
-            self._missing_in(scan),
-            self._notes_in_files(scan),
-        )
+        return facts_of(self.trained, self.cleaning, self.averaged, self._missing_in(scan))
 
     def notes(self, scan: Scan) -> list[str]:
         """Notes on a case, for readers of its results."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -31,6 +31,7 @@ class CaseView:
       spacing_mm: voxel size along H, W and D (x, y, z).
       facts: origin of the prediction (model hash, settings, version), by name; shown as a list.
       record: the whole record of the prediction, JSON-able; shown as text.
+      notes: warnings for the reader, a line each; shown before everything else.
 
     Raises:
       BratsError: arrays of different shapes, or with values out of range.
@@ -44,6 +45,7 @@ class CaseView:
     spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)
     facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
     record: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    notes: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         shape = self.images.shape[:3]
@@ -167,11 +169,13 @@ def case_view(
       model: the model.
       found: its segmentation. The uncertainty is the entropy divided by ln 4, if there is one.
       truth: uint8[slices, H, W], true labels (see `data.truth.read_truth`), or None.
-      record: the record to show, JSON-able; None for `model.describe_case`.
+      record: the record to show, JSON-able; None for `model.describe_case`. Its notes are also
+        shown as those of the case.
     """
     scan, uncertainty = found.scan, None
     if found.entropy is not None:
         uncertainty = np.clip(found.entropy / math.log(NUM_CLASSES), 0, 1)
+    record = model.describe_case(scan) if record is None else record
     return CaseView(
         name=scan.name,
         images=scan.images,
@@ -180,5 +184,6 @@ def case_view(
         uncertainty=uncertainty,
         spacing_mm=voxel_sizes_mm(scan.grid.affine),
         facts=model.facts(scan),
-        record=model.describe_case(scan) if record is None else record,
+        record=record,
+        notes=tuple(record.get("notes", ())),
     )

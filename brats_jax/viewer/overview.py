@@ -44,7 +44,7 @@ def write_overview(path: str | Path, case: CaseView, rows: int = 4) -> Path:
     """Writes a PNG with a row for each slice and a column for each modality and label map.
 
     The columns are the modalities that are present, the truth if there is one, the prediction, and
-    the uncertainty if there is one.
+    the uncertainty if there is one. The notes on the case stand above them.
 
     Args:
       path: the PNG, written atomically.
@@ -68,7 +68,9 @@ def draw_overview(case: CaseView, rows: int = 4) -> Figure:
     overlays = [(title, labels) for title, labels in layers if labels is not None]
     titles += [title for title, _ in overlays]
     titles += ["uncertainty"] if case.uncertainty is not None else []
-    figure, grid = bare_figure(len(slices), len(titles), windows[0], note_of(case), legend=True)
+    figure, grid = bare_figure(
+        len(slices), len(titles), windows[0], note_of(case), legend=True, warnings=case.notes
+    )
     (under,) = channel_indices([case.under])
     for z, axes, head, window in zip(slices, grid, heads, windows, strict=True):
         images = np.moveaxis(case.images[z], -1, 0)
@@ -93,7 +95,7 @@ def note_of(case: CaseView) -> str:
     """The text below the figure, which ends before the orientation.
 
     'CASE; model HASH; mean of predictions in axial and coronal slices; missing t2; 3D Dice against
-    the truth: ... Note: ... For research use only.'
+    the truth: ... For research use only.'
     """
     parts = [case.name]
     if "model" in case.facts:
@@ -106,5 +108,4 @@ def note_of(case: CaseView) -> str:
     ]
     if case.truth is not None:
         parts.append(case.dice_words)
-    remark = f" Note: {case.facts['note']}." if "note" in case.facts else ""
-    return f"{'; '.join(parts)}.{remark} {RESEARCH_USE_ONLY} Axial"
+    return f"{'; '.join(parts)}. {RESEARCH_USE_ONLY} Axial"

@@ -37,12 +37,19 @@ PAPER_COLOURS: dict[str, tuple[str, str]] = dict(
 _CELL_INCHES = 1.75
 _DPI = 130
 _NOTE_CHARACTERS = 17  # per inch of the line below the figure
+# Of the paragraphs above the figure, in the colours of template/page.css.
+_WARNING_CHARACTERS, _WARNING_INCHES, _WARNING_INK, _WARNING_GROUND = 12, 0.17, "#7a4200", "#fff6e6"
 _MARGIN = 4  # pixels around the head
 _DRAWING = threading.Lock()
 
 
 def bare_figure(
-    rows: int, columns: int, window: tuple[slice, slice], note: str, legend: bool = False
+    rows: int,
+    columns: int,
+    window: tuple[slice, slice],
+    note: str,
+    legend: bool = False,
+    warnings: Sequence[str] = (),
 ) -> tuple[Figure, np.ndarray]:
     """A figure without ticks, and its axes [rows, columns].
 
@@ -51,12 +58,19 @@ def bare_figure(
       window: the part of a slice that is drawn; its shape is the shape of the axes.
       note: text below the figure, before the note on the orientation.
       legend: whether to add a legend of `CLASS_COLOURS` above the axes.
+      warnings: for the reader, a paragraph each, above the legend, without which there are none.
     """
     width, height = (part.stop - part.start for part in window)
     cell = _CELL_INCHES * height / width + 0.26  # with a line of text for every row
     engine = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03, wspace=0.0, hspace=0.0)
-    size = (columns * (_CELL_INCHES + 0.04) + 0.35, rows * cell + 0.5 + 0.25 * legend)
-    figure = Figure(figsize=size, dpi=_DPI, layout=engine)
+    inches = columns * (_CELL_INCHES + 0.04) + 0.35
+    lines = [
+        line
+        for text in warnings
+        for line in textwrap.wrap(f"\u2022 {escaped_line(text)}", int(_WARNING_CHARACTERS * inches))
+    ]
+    high = rows * cell + 0.5 + 0.25 * legend + _WARNING_INCHES * (len(lines) + bool(lines))
+    figure = Figure(figsize=(inches, high), dpi=_DPI, layout=engine)
     FigureCanvasAgg(figure)
     grid = figure.subplots(rows, columns, squeeze=False)
     for axis in grid.flat:
@@ -71,14 +85,21 @@ def bare_figure(
     orientation = "anterior up, R and L: the patient's right and left"
     lower = f"{note}; {orientation}" if note else orientation
     if legend:
-        figure.legend(
+        shown = figure.legend(
             handles=[Patch(color=colour, label=name) for name, colour in CLASS_COLOURS.items()],
             loc="outside upper center",
             ncols=len(CLASS_COLOURS),
             frameon=False,
             fontsize=9,
+            labelspacing=0.5 + 0.5 * bool(lines),  # also between title and colours
         )
-    lower = textwrap.fill(escaped_line(lower), int(_NOTE_CHARACTERS * size[0]))
+        if lines:
+            # The layout leaves room for a legend with its title, not for a legend and a suptitle.
+            shown.set_title("\n".join(lines))
+            title = shown.get_title()
+            title.set(color=_WARNING_INK, size=9, multialignment="left", parse_math=False)
+            title.set_bbox({"facecolor": _WARNING_GROUND, "edgecolor": _WARNING_INK, "pad": 4})
+    lower = textwrap.fill(escaped_line(lower), int(_NOTE_CHARACTERS * inches))
     figure.supxlabel(lower, fontsize=7, parse_math=False)
     return figure, grid
 

@@ -161,7 +161,7 @@ def test_the_note_on_another_average_is_in_every_result_and_once_on_the_terminal
     document = json.loads((out / f"{name}_seg.json").read_text())
     assert len([one for one in document["notes"] if one.startswith(note)]) == 1
     page = (out / f"{name}_seg.html").read_text()
-    assert re.search(rf"<dt>note</dt><dd>[^<]*{note}", page)
+    assert re.search(rf"<h2[^>]*>Notes? on this case</h2>\s*<ul>.*<li>[^<]*{note}", page)
     # Not where the average is the same.
     predict(run / "fold_1", source, tmp_path / "same", OutputOptions())
     assert note not in (tmp_path / "same" / f"{name}_seg.json").read_text()

@@ -89,3 +89,5 @@ def test_the_view_of_a_prediction_needs_no_network(case):
     np.testing.assert_allclose(view.uncertainty, 0.5, rtol=1e-6)
     assert view.truth is case.truth and view.labels is case.labels
     assert case_view(model, found, record={"case": 2}).record == {"case": 2}
+    assert view.notes == ()
+    assert case_view(model, found, record={"notes": ["a", "b"]}).notes == ("a", "b")

@@ -26,11 +26,8 @@ def test_the_overview_shows_slices_of_the_tumour_in_their_colours(tmp_path, case
     figure.canvas.draw()
     box = figure.texts[-1].get_window_extent()
     assert box.x0 > 0 and box.x1 < figure.bbox.width and box.y0 >= 0
-    assert "Note" not in figure.texts[-1].get_text()
     assert "Dice" not in figure.texts[-1].get_text()
     assert "; 3D Dice against the truth: WT 0." in draw_overview(case).texts[-1].get_text()
-    noted = dataclasses.replace(small, facts={**small.facts, "note": "trained on it"})
-    assert ". Note: trained on it. " in draw_overview(noted).texts[-1].get_text().replace("\n", " ")
 
     for planes, words in (
         ("coronal", "; predicted in coronal slices"),
@@ -43,6 +40,31 @@ def test_the_overview_shows_slices_of_the_tumour_in_their_colours(tmp_path, case
 
     for name, code in CLASS_COLOURS.items():
         assert has_colour(pictures[1][..., :3], code, 0.65).sum() > 200, name
+
+
+def test_notes_stand_above_the_images_whole(case):
+    small = dataclasses.replace(case, truth=None, uncertainty=None)
+    notes = (
+        "4% of the predicted tumour lay in air: check the rest",
+        "a long note " * 30,
+        "$x$ $y$",
+    )
+    plain, noted = draw_overview(small), draw_overview(dataclasses.replace(small, notes=notes))
+    for figure in (plain, noted):
+        figure.canvas.draw()
+    assert not plain.legends[0].get_title().get_text()
+    title = noted.legends[0].get_title()
+    words = " ".join(title.get_text().split())
+    assert words == " ".join(f"\u2022 {note.strip()}" for note in notes)
+    assert title.get_size() >= 9
+    box = title.get_window_extent()
+    assert box.x0 > 0 and box.x1 < noted.bbox.width and box.y1 < noted.bbox.height
+    # They take no room of the slices and do not lie on them.
+    cells = [figure.axes[0].get_window_extent() for figure in (plain, noted)]
+    assert cells[1].height > 0.95 * cells[0].height
+    assert all(text.get_window_extent().y1 < box.y0 - 4 for text in noted.legends[0].get_texts())
+    legend = noted.legends[0].get_window_extent()
+    assert legend.y0 > noted.axes[0].title.get_window_extent().y1 - 1 and legend.y1 >= box.y1
 
 
 def test_an_absent_modality_has_no_column(tmp_path, case):

@@ -129,6 +129,17 @@ def test_the_page_names_case_model_and_volumes(page):
     assert set(page.values) >= {*MODALITIES, "axial", "prediction", "truth", "uncertainty"}
 
 
+def test_notes_are_the_first_thing_on_the_page(tmp_path, case, page):
+    assert "on this case" not in page.words
+    for notes, title in ((("<b>4%</b> in air",), "Note on this case"),
+                         (("first", "second"), "Notes on this case")):  # fmt: skip
+        noted = dataclasses.replace(case, notes=notes)
+        words = Page(write_page(tmp_path / "a.html", noted).read_text()).words
+        at = [words.index(text) for text in (RESEARCH_USE_ONLY, title, *notes, "Image", "Volumes")]
+        assert at == sorted(at)
+        assert all(words.count(note) == 1 for note in notes)
+
+
 def test_the_full_record_is_on_the_page(page):
     text = page.words[page.words.index("Full record of this prediction") :]
     start, end = text.index("{"), text.rindex("}") + 1
