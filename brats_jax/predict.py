@@ -76,7 +76,9 @@ _CLEAR_AIR = flags.DEFINE_bool(
     "unless both sizes are 0).",
 )
 _PROBABILITIES = flags.DEFINE_bool("probabilities", False, "Write maps of WT, TC and ET.")
-_UNCERTAINTY = flags.DEFINE_bool("uncertainty", False, "Write a map of the entropy.")
+_UNCERTAINTY = flags.DEFINE_bool(
+    "uncertainty", False, "Write a map of the entropy of the probabilities, in nats."
+)
 _PICTURE = flags.DEFINE_bool("picture", False, "Draw slices of every case: CASE_seg.png.")
 _PAGE = flags.DEFINE_bool("page", False, "Write a page of all slices: CASE_seg.html.")
 _RESAMPLE = flags.DEFINE_bool(

@@ -14,6 +14,12 @@ from brats_jax.data.scans.grids import voxel_sizes_mm
 from brats_jax.data.scans.scan import Scan
 from brats_jax.errors import BratsError
 
+# What `case_view` takes for the uncertainty.
+ENTROPY = (
+    f"entropy of the class probabilities divided by ln {NUM_CLASSES}, without unit; 0 where one "
+    f"class is certain, 1 where all {NUM_CLASSES} ({', '.join(CLASSES)}) are equally probable"
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class CaseView:
@@ -28,6 +34,7 @@ class CaseView:
       labels: integer[D, H, W], the predicted labels as in `modalities.CLASSES` (ET is 3).
       truth: integer[D, H, W], the true labels, or None.
       uncertainty: float[D, H, W] from 0 to 1, or None.
+      uncertainty_is: the quantity of the uncertainty, and what 0 and 1 mean, in words.
       spacing_mm: voxel size along H, W and D (x, y, z).
       facts: origin of the prediction (model hash, settings, version), by name; shown as a list.
       record: the whole record of the prediction, JSON-able; shown as text.
@@ -46,6 +53,7 @@ class CaseView:
     facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
     record: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     notes: Sequence[str] = ()
+    uncertainty_is: str = "0 is certain, 1 is most uncertain"
 
     def __post_init__(self) -> None:
         shape = self.images.shape[:3]
@@ -186,4 +194,5 @@ def case_view(
         facts=model.facts(scan),
         record=record,
         notes=tuple(record.get("notes", ())),
+        uncertainty_is=ENTROPY,
     )

@@ -95,7 +95,7 @@ def note_of(case: CaseView) -> str:
     """The text below the figure, which ends before the orientation.
 
     'CASE; model HASH; mean of predictions in axial and coronal slices; missing t2; 3D Dice against
-    the truth: ... For research use only.'
+    the truth: ... Uncertainty: ... For research use only.'
     """
     parts = [case.name]
     if "model" in case.facts:
@@ -108,4 +108,5 @@ def note_of(case: CaseView) -> str:
     ]
     if case.truth is not None:
         parts.append(case.dice_words)
-    return f"{'; '.join(parts)}. {RESEARCH_USE_ONLY} Axial"
+    words = "" if case.uncertainty is None else f" Uncertainty: {case.uncertainty_is}."
+    return f"{'; '.join(parts)}.{words} {RESEARCH_USE_ONLY} Axial"

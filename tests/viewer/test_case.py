@@ -87,6 +87,8 @@ def test_the_view_of_a_prediction_needs_no_network(case):
     assert (view.name, view.spacing_mm) == ("Case_9", (2.0, 1.0, 3.0))
     assert (view.facts, view.record) == ({"model": "of Case_9"}, {"case": 1})
     np.testing.assert_allclose(view.uncertainty, 0.5, rtol=1e-6)
+    assert view.uncertainty_is.startswith("entropy of the class probabilities divided by ln 4")
+    assert not case.uncertainty_is.startswith("entropy")  # an array of another program
     assert view.truth is case.truth and view.labels is case.labels
     assert case_view(model, found, record={"case": 2}).record == {"case": 2}
     assert view.notes == ()

@@ -42,6 +42,12 @@ def test_the_overview_shows_slices_of_the_tumour_in_their_colours(tmp_path, case
         assert has_colour(pictures[1][..., :3], code, 0.65).sum() > 200, name
 
 
+def test_the_picture_says_what_the_uncertainty_is(case):
+    named = dataclasses.replace(case, uncertainty_is="entropy of something")
+    assert ". Uncertainty: entropy of something. For research" in note_of(named)
+    assert "ncertainty" not in note_of(dataclasses.replace(named, uncertainty=None))
+
+
 def test_notes_stand_above_the_images_whole(case):
     small = dataclasses.replace(case, truth=None, uncertainty=None)
     notes = (

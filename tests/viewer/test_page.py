@@ -140,6 +140,13 @@ def test_notes_are_the_first_thing_on_the_page(tmp_path, case, page):
         assert all(words.count(note) == 1 for note in notes)
 
 
+def test_the_uncertainty_is_a_named_quantity(tmp_path, case, page):
+    assert "uncertainty, from 0 (no colour) to 1 (full colour): 0 is certain, 1" in page.words
+    named = dataclasses.replace(case, uncertainty_is="entropy of something")
+    words = Page(write_page(tmp_path / "a.html", named).read_text()).words
+    assert "to 1 (full colour): entropy of something" in words
+
+
 def test_the_full_record_is_on_the_page(page):
     text = page.words[page.words.index("Full record of this prediction") :]
     start, end = text.index("{"), text.rindex("}") + 1
@@ -154,6 +161,7 @@ def test_an_absent_modality_is_no_black_image(tmp_path, case):
     assert lacking.present == ("t1", "t2", "flair") and lacking.under == "t1"
     page = Page(write_page(tmp_path / "a.html", lacking).read_text())
     assert "volume-t1gd" not in page.data and "volume-t2" in page.data
+    assert "1, 3, 4T1, T2, FLAIR" in page.words  # keys
     assert "No T1Gd image of this case was read." in page.words
     assert "was segmented in its place" not in page.words
     synthetic = dataclasses.replace(lacking, facts={**case.facts, "synthetic": "T1Gd"})
@@ -165,7 +173,8 @@ def test_a_case_without_truth_and_tumour(tmp_path, case):
     bare = CaseView("Case_2", case.images, np.zeros(SHAPE, np.uint8))
     page = Page(write_page(tmp_path / "a.html", bare).read_text())
     assert "truth" not in page.values and "volume-truth" not in page.data
-    assert "outlined" not in page.words and "uncertainty: 0" not in page.words
+    assert "outlined" not in page.words and "uncertainty" not in page.words
+    assert "Pprediction" in page.words and "1, 2, 3, 4T1, T1Gd, T2, FLAIR" in page.words  # keys
     assert not np.asarray(page.volume("prediction").dataobj).any()
     empty = CaseView("Case_3", np.zeros_like(case.images), bare.labels)
     write_page(tmp_path / "b.html", empty)
