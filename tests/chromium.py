@@ -155,7 +155,8 @@ class Browser:
         self.send("Input.dispatchMouseEvent", type=f"mouse{kind}", x=x, y=y, **more)
 
     def click(self, selector: str) -> None:
-        """Clicks into the middle of an element."""
+        """Clicks into the middle of an element; scrolls to it if it is out of the window."""
+        self.run(f"document.querySelector(`{selector}`).scrollIntoView({{block: 'nearest'}})")
         x, y, width, height = self.box(selector)
         self.drag((x + width / 2, y + height / 2))
 

@@ -34,28 +34,34 @@ def facts_of(
         "images": display_list([name for name in trained.inputs if name not in not_there]),
         "missing": display_list(missing.dropped),
         "synthetic": display_list(missing.synthetic),
-        "slices beside each": f"{trained.task.context} on each side" * bool(trained.task.context),
+        "neighbouring slices": f"{trained.task.context} on each side" * bool(trained.task.context),
         "normalised by": trained.normalisation,
-        "loss": settings.loss,
+        "training loss": settings.loss,
         "predicts": _regions(trained),
-        "width": str(settings.model.width or ""),
-        "tumour in air": _removed(cleaning),
-        "removed below": _size(cleaning, "min_component_mm3"),
-        "no ET below": _size(cleaning, "min_et_mm3"),
+        "network width": str(settings.model.width or ""),
+        "cleaning": _cleaning_words(cleaning),
         "version": f"{provenance.OURS} {about.__version__}",
     }
     return {name: text for name, text in facts.items() if text}
 
 
-def _size(cleaning: Cleaning, name: str) -> str:
-    """A size of the cleaning in words; '' where it is 0."""
-    size = getattr(cleaning, name)
-    return f"{size:g} mm³{' (fitted)' * (name in cleaning.fitted)}" if size else ""
-
-
-def _removed(cleaning: Cleaning) -> str:
-    fitted = " (fitted)" * ("clear_air" in cleaning.fitted)
-    return f"removed{fitted}" if cleaning.clear_air else ""
+def _cleaning_words(cleaning: Cleaning) -> str:
+    """The steps of the cleaning, and which of them were fitted; 'none' without any."""
+    steps = {
+        "clear_air": "tumour in air is removed",
+        "min_component_mm3": (
+            f"connected parts of the tumour below {cleaning.min_component_mm3:.10g} mm³ are removed"
+        ),
+        "min_et_mm3": (
+            f"ET becomes NCR/NET if the case has less than {cleaning.min_et_mm3:.10g} mm³ of it"
+        ),
+    }
+    taken = {name: words for name, words in steps.items() if getattr(cleaning, name)}
+    fitted = [name for name in taken if name in cleaning.fitted]
+    if len(taken) > 1 and len(fitted) == len(taken):
+        return f"{'; '.join(taken.values())} (all fitted on held-out patients)"
+    origin = dict.fromkeys(fitted, " (fitted on held-out patients)")
+    return "; ".join(words + origin.get(name, "") for name, words in taken.items()) or "none"
 
 
 def _regions(trained: TrainedRun) -> str:

@@ -172,9 +172,10 @@ def test_the_page_of_a_case_says_which_sizes_were_fitted(model, example_runs):
     cleaned = inference.Model(
         model.trained, cleaning=Cleaning(30, 8, clear_air=True, fitted=BOTH[:1])
     )
-    assert cleaned.facts(scan)["removed below"] == "30 mm³ (fitted)"
-    assert cleaned.facts(scan)["tumour in air"] == "removed"
-    assert cleaned.facts(scan)["no ET below"] == "8 mm³"
+    assert cleaned.facts(scan)["cleaning"] == (
+        "tumour in air is removed; connected parts of the tumour below 30 mm³ are removed "
+        "(fitted on held-out patients); ET becomes NCR/NET if the case has less than 8 mm³ of it"
+    )
     assert "fitted" not in inference.Model(model.trained).describe_case(scan)
 
 

@@ -68,7 +68,7 @@ def test_prediction_and_evaluation_read_the_neighbours_of_the_same_patient(found
     np.testing.assert_array_equal(some[sure[[4, 2]]], expected[[4, 2]][sure[[4, 2]]])
     assert (decided(logits)[0] != labels).mean() < 0.01
     scan = model.scan(example_runs["volume"] / "cases" / CASE)
-    assert model.facts(scan)["slices beside each"] == "1 on each side"
+    assert model.facts(scan)["neighbouring slices"] == "1 on each side"
 
 
 def test_the_exported_program_reads_them_itself(run, found, example_runs, tmp_path):
