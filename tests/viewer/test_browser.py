@@ -18,6 +18,7 @@ from brats_jax.viewer.overview import UNCERTAINTY_COLOUR
 from brats_jax.viewer.slices import CLASS_COLOURS
 
 CANVAS = "#slices"
+WITHIN = np.s_[8:-8, 8:-8]  # the canvas but for the line around it when it has the focus
 PREDICTION_OPACITY = 0.6
 
 
@@ -146,6 +147,36 @@ def test_wheel_mouse_and_keys_change_the_slice(page):
     assert where(page) == "coronal slice 8"
     page.press("ArrowUp")  # of the slices, as everywhere, not of the choice of a plane
     assert where(page) == "coronal slice 9"
+
+
+def test_a_double_click_resets_brightness_and_contrast(page):
+    x, y = middle(page)
+    first = page.pixels(CANVAS)
+    page.drag((x - 60, y - 40), (x, y), (x + 60, y + 40), button="right")
+    assert np.abs(page.pixels(CANVAS) - first).max() > 0.05
+    for count in (1, 2):
+        page.mouse("Pressed", x, y, button="left", buttons=1, clickCount=count)
+        page.mouse("Released", x, y, button="left", clickCount=count)
+    np.testing.assert_array_equal(page.pixels(CANVAS)[WITHIN], first[WITHIN])
+    assert where(page) == "axial slice 3"
+
+
+def test_a_trackpad_scrolls_slowly_and_zooms(page):
+    """It sends many small steps, and a pinch as steps with Ctrl."""
+    x, y = middle(page)
+    whole = page.pixels(CANVAS)
+    for delta, place in ((4, 5), (-4, 3)):
+        for _ in range(20):
+            page.mouse("Wheel", x, y, deltaX=0, deltaY=delta)
+        assert where(page) == f"axial slice {place}"
+    page.mouse("Wheel", x, y, deltaX=120, deltaY=0)
+    assert where(page) == "axial slice 3"
+    np.testing.assert_array_equal(page.pixels(CANVAS)[WITHIN], whole[WITHIN])
+    page.mouse("Wheel", x, y, deltaX=0, deltaY=-60, modifiers=2)
+    assert where(page) == "axial slice 3"
+    assert np.abs(page.pixels(CANVAS) - whole)[WITHIN].max() > 0.2
+    page.mouse("Wheel", x, y, deltaX=0, deltaY=600, modifiers=2)
+    np.testing.assert_array_equal(page.pixels(CANVAS)[WITHIN], whole[WITHIN])
 
 
 def test_one_finger_changes_the_slice_and_two_zoom(page):

@@ -29,7 +29,8 @@
     const load = (name) => niivue.NVImage.loadFromBase64({ base64: byId("volume-" + name).textContent, name: name + ".nii.gz" });
     const grey = await load(chosen("modality"));
     const images = { [chosen("modality")]: grey.img };
-    Object.assign(grey, { cal_min: 0, cal_max: 255 });
+    // NiiVue's double click sets the limits to the robust ones.
+    Object.assign(grey, { cal_min: 0, cal_max: 255, robust_min: 0, robust_max: 255 });
     const rgb = (code) => [1, 3, 5].map((i) => parseInt(code.slice(i, i + 2), 16));
     const colours = settings.colours.map(rgb), channel = (c) => colours.map((colour) => colour[c]);
     const classes = { R: channel(0), G: channel(1), B: channel(2), A: [0, 255, 255, 255], I: [0, 1, 2, 3] };
@@ -142,6 +143,20 @@
       return [left + width / 2, top + height / 2];
     };
     const enlarge = (factor) => zoom(middle(), middle(), factor);
+
+    // NiiVue changes the slice at every event of a wheel. A trackpad sends many small ones, and a pinch
+    // of two fingers as a wheel with Ctrl.
+    let rolled = 0, rolledAt = 0;
+    stage.addEventListener("wheel", (event) => {
+      const pixels = event.deltaY * [1, 33, 100][event.deltaMode];
+      if (event.timeStamp - rolledAt > 400 || rolled * pixels < 0) rolled = 0;
+      [rolled, rolledAt] = [rolled + pixels, event.timeStamp];
+      if (!event.ctrlKey && Math.abs(rolled) >= 40) { rolled = 0; return; }
+      event.preventDefault();
+      event.stopPropagation();
+      const at = [event.clientX, event.clientY];
+      if (event.ctrlKey) { rolled = 0; zoom(at, at, Math.exp(-pixels / 100)); }
+    }, { capture: true, passive: false });
 
     // In a single plane, dragging up or down with a finger or the left button changes the slice.
     // NiiVue handles the right button: brightness and contrast.
