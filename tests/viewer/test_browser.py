@@ -37,7 +37,8 @@ def pages(program, tmp_path_factory) -> dict[str, str]:
     images = case.images.copy()
     images[..., MODALITIES.index("t1gd")] = 0
     lacking = dataclasses.replace(case, images=images, truth=None, uncertainty=None, record={})
-    named = {"whole": case, "lacking": lacking}
+    noted = dataclasses.replace(case, notes=("a long note of many words " * 9, "x" * 200))
+    named = {"whole": case, "lacking": lacking, "noted": noted}
     return {name: write_page(folder / f"{name}.html", c).as_uri() for name, c in named.items()}
 
 
@@ -260,6 +261,35 @@ def test_layers_are_shown_and_hidden(page):
     assert has_colour(page.pixels(CANVAS), UNCERTAINTY_COLOUR, 0.75).sum() > 0.8 * uncertain.sum()
     page.click("input[value=uncertainty] + span")
     np.testing.assert_array_equal(page.pixels(CANVAS), bare)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [380, 768, 1200, 1600])
+def test_everything_fits_the_window(browser, pages, width, scheme):
+    window = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 700}
+    browser.send("Emulation.setDeviceMetricsOverride", **window)
+    colours = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.send("Emulation.setEmulatedMedia", features=colours)
+    try:
+        with no_complaints(browser):
+            open_page(browser, pages["noted"])
+            browser.run("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+            assert browser.run("document.documentElement.scrollWidth <= innerWidth")
+            wide = browser.run(
+                "[...document.querySelectorAll('body *:not(img, script, noscript, noscript *)')]"
+                ".filter((e) => e.getBoundingClientRect().right > innerWidth)"
+                ".map((e) => e.outerHTML)"
+            )
+            assert not wide
+            _, top, _, height = browser.box(".notes")
+            assert top + height < browser.box(CANVAS)[1]
+            # The picture scrolls sideways where it would be too small to see.
+            assert browser.box("#overview img")[2] >= 600
+            ink = browser.run("getComputedStyle(document.querySelector('.notes li')).color")
+            assert (ink == "rgb(230, 232, 234)") == (scheme == "dark")
+    finally:
+        browser.send("Emulation.clearDeviceMetricsOverride")
+        browser.send("Emulation.setEmulatedMedia", features=[])
 
 
 def test_the_full_record_unfolds(page):
