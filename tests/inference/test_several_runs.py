@@ -114,7 +114,7 @@ def test_chosen_planes_of_several_runs_are_counted_and_told_apart(plane_runs):
     assert chosen.averaged.planes == ("axial", "coronal", "axial")
     assert chosen.averaged.count == chosen.ensemble.size == 3
     assert chosen.averaged != plain.averaged
-    facts = facts_of(chosen.trained, chosen.cleaning, chosen.averaged, MissingInputs(), [])
+    facts = facts_of(chosen.trained, chosen.cleaning, chosen.averaged, MissingInputs())
     assert facts["planes"] == "axial, coronal" and facts["predictions averaged"] == "3"
 
 
