@@ -211,19 +211,19 @@ class _Steps:
         """(main file, volumes in words, notes)."""
         options, truth = self._options_of(scan.name, scan.present), None
         found = self.model.finish(scan, labels)
-        notes = self.model.notes(found.scan)
+        on_truth: list[str] = []
         if options.picture or options.page:
             try:
-                truth = read_truth(scan, self.labels, notes)
+                truth = read_truth(scan, self.labels, on_truth)
             except BratsError as error:  # the prediction does not need it
-                notes.append(f"shown without truth, because {error}")
+                on_truth.append(f"shown without truth, because {error}")
         path = outputs.write_segmentation(
-            self.directory, found, self.model, options, truth, self.gate.passed
+            self.directory, found, self.model, options, truth, self.gate.passed, on_truth
         )
         numbers = ", ".join(f"{name} {found.volumes[name].ml:.1f} ml" for name in REGIONS)
         if truth is not None:
             numbers += f"; {dice_words(found.labels, truth)}"
-        return path, numbers, notes
+        return path, numbers, [*self.model.notes(found.scan), *on_truth]
 
     def _options_of(self, case: str, present: Collection[str]) -> OutputOptions:
         """The files to write for a case: those asked for, and those that it has already."""

@@ -38,6 +38,7 @@ from brats_jax.runs.sidecars import (
 )
 from brats_jax.runtime import threads
 from brats_jax.runtime.files import atomic_group, json_text
+from brats_jax.runtime.text import without_folders
 from brats_jax.viewer.case import CaseView, case_view
 
 _DRAWING = "brats_jax.viewer.page"
@@ -53,6 +54,7 @@ def write_segmentation(
     options: OutputOptions,
     truth: np.ndarray | None = None,
     uncut: Uncut = contextlib.nullcontext,
+    truth_notes: Sequence[str] = (),
 ) -> Path:
     """Writes the files of a segmented case.
 
@@ -64,6 +66,7 @@ def write_segmentation(
       truth: uint8[slices, H, W], for picture and page, or None.
       uncut: makes a context that is entered while the finished files are put into the folder, and
         in which the process must not end.
+      truth_notes: notes on the truth, for picture and page.
 
     Returns:
       The path of the labels.
@@ -95,6 +98,8 @@ def write_segmentation(
         if not options.uncertainty:
             found = dataclasses.replace(found, entropy=None)
         view = case_view(model, found, truth, sidecar.to_json())
+        on_truth = [without_folders(note) for note in truth_notes]
+        view = dataclasses.replace(view, notes=(*view.notes, *on_truth))
         files |= _pictures(view, names)
     _write_all(sidecar_path(directory, case, model), files, sidecar, model, uncut)
     return path
