@@ -58,6 +58,7 @@ def test_cases_become_segmentations_sidecars_and_maps(example_runs, shared_folde
     assert f"2 written, 0 kept, 1 failed: {examples.CASES[2]}" in printed
     for file in ("seg.png", "seg.html", "prob_*.nii.gz", "entropy.nii.gz"):
         assert f": {out}/*_{file}\n" in printed
+    assert f"uncertainty (entropy in nats): {out}/*_entropy.nii.gz\n" in printed
     assert "Traceback" not in err
     of_case = {part.split(":")[0]: part for part in printed.replace("\n  note: ", " ").split("\n")}
     seen = [case for case, part in of_case.items() if "is in the training" in part]

@@ -118,7 +118,12 @@ def _further_files(output: Path, options: OutputOptions, cases: Sequence[str]) -
         "probabilities": folder.probability(case, "*"),
         "uncertainty": folder.entropy(case),
     }
-    return [f"{name}: {path}" for name, path in paths.items() if cases and getattr(options, name)]
+    units = {"uncertainty": " (entropy in nats)"}
+    return [
+        f"{name}{units.get(name, '')}: {path}"
+        for name, path in paths.items()
+        if cases and getattr(options, name)
+    ]
 
 
 def _runs_and_folds(trained: TrainedRun) -> str:
