@@ -26,7 +26,7 @@ class Average(NamedTuple):
       all_units: units of a training, with those left out; 0 if unknown.
       trainings: number of trainings with a value.
       all_trainings: number of trainings.
-      without: names of the trainings without a value, such as 'fold 1'.
+      without: names of the trainings without a value, such as 'fold 0'.
     """
 
     mean: float
@@ -159,8 +159,8 @@ def absences(group: Iterable[EvaluatedStage], key: Key) -> Absences | None:
 def training_names(
     some: Iterable[EvaluatedStage], group: Iterable[EvaluatedStage]
 ) -> tuple[str, ...]:
-    """'fold 1', with the seed where the group has several; folds count from 1."""
+    """'fold 0', with the seed where the group has several."""
     seeds = {one.seed for one in group}
     return tuple(
-        f"fold {one.fold + 1}{f' seed {one.seed}' if len(seeds) > 1 else ''}" for one in some
+        f"fold {one.fold}{f' seed {one.seed}' if len(seeds) > 1 else ''}" for one in some
     )

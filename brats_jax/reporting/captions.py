@@ -97,7 +97,7 @@ def over(measured: Iterable[EvaluatedStage], whose: str = "Ours", *, planes: boo
 
 
 def repeats(group: Sequence[EvaluatedStage]) -> str:
-    """'mean over folds 1 to 5 and 2 seeds', 'fold 1 alone'.
+    """'mean over folds 0 to 4 and 2 seeds', 'fold 0 alone'.
 
     Where not every fold has every seed, the number of trainings follows.
     """
@@ -110,7 +110,7 @@ def repeats(group: Sequence[EvaluatedStage]) -> str:
     elif _arms_differ(group):
         many += " (not in every arm)"
     if len(folds) == 1:
-        return f"fold {folds[0] + 1}{many if many else ' alone'}"
+        return f"fold {folds[0]}{many if many else ' alone'}"
     return f"mean over {fold_names(folds)}{many}"
 
 
@@ -135,8 +135,8 @@ def trainings(group: Sequence[EvaluatedStage]) -> str:
 
 
 def fold_names(folds: Sequence[int]) -> str:
-    """'folds 1 to 5', 'folds 1 and 3'; `folds` count from 0, as folders do."""
-    names = [str(f + 1) for f in sorted(folds)]
+    """'folds 0 to 4', 'folds 0 and 2', as the run folders number them."""
+    names = [str(f) for f in sorted(folds)]
     if len(names) == 1:
         return f"fold {names[0]}"
     if len(names) > 2 and int(names[-1]) - int(names[0]) == len(names) - 1:

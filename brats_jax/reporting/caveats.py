@@ -64,7 +64,7 @@ def warnings(
     yield from _repeated_trainings(results)
     unfinished = sorted(
         {
-            f"{one.run.name} fold {one.fold + 1}"
+            f"{one.run.name} fold {one.fold}"
             for one in measured
             if one.stage in one.files.stages and one.files.stages[one.stage].result is None
         }
@@ -145,7 +145,7 @@ def missing(study: Study, results: Results) -> Iterator[str]:
 
 
 def not_evaluated(
-    study: Study, title: Callable[[int], str] = lambda number: f"fold {number + 1}"
+    study: Study, title: Callable[[int], str] = lambda number: f"fold {number}"
 ) -> Iterator[str]:
     """A line for each run with folds that have no evaluation, and why; `title` names a fold."""
     for run in study.runs:

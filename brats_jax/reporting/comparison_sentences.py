@@ -110,7 +110,7 @@ def runs_left_out(result: PairedDifference) -> str:
     """'left out without both values: fold 2 in 4 patients'; '' if nothing is."""
     seeds = {seed for (_, seed), _ in result.runs_left_out}
     runs = [
-        f"fold {fold + 1}{f' seed {seed}' if len(seeds) > 1 else ''} in {plural(n, 'patient')}"
+        f"fold {fold}{f' seed {seed}' if len(seeds) > 1 else ''} in {plural(n, 'patient')}"
         for (fold, seed), n in result.runs_left_out
     ]
     return f"left out without both values: {joined(runs)}" if runs else ""

@@ -34,7 +34,7 @@ def test_a_fold_that_misses_a_region_everywhere_is_named():
     mean = average(group, KEY)
     assert mean.mean == 45.3
     assert (mean.least_units, mean.most_units, mean.all_units) == (0, 4, 8)
-    assert mean.note == "Mean over 1 of 2 trainings: no value in fold 1."
+    assert mean.note == "Mean over 1 of 2 trainings: no value in fold 0."
 
 
 def test_a_mean_over_all_trainings_has_no_note():
@@ -53,7 +53,7 @@ def test_misses_and_inventions_are_summed_over_the_trainings():
 
 
 @pytest.mark.parametrize(
-    ("runs", "names"), [([(0, 0), (1, 0)], ("fold 1",)), ([(0, 0), (0, 1)], ("fold 1 seed 0",))]
+    ("runs", "names"), [([(0, 0), (1, 0)], ("fold 0",)), ([(0, 0), (0, 1)], ("fold 0 seed 0",))]
 )
 def test_seeds_are_named_where_there_are_several(runs, names):
     group = [Evaluated(fold, 1.0, 4, seed) for fold, seed in runs]

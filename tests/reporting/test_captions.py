@@ -86,10 +86,10 @@ def test_slices_that_differ_between_runs_are_mentioned():
 @pytest.mark.parametrize(
     ("runs", "words"),
     [
-        ([(0, 0)], "fold 1 alone"),
-        ([(0, 0), (0, 1)], "fold 1 and 2 seeds"),
-        ([(0, 0), (2, 0)], "mean over folds 1 and 3"),
-        ([(f, s) for f in range(5) for s in range(2)], "mean over folds 1 to 5 and 2 seeds"),
+        ([(0, 0)], "fold 0 alone"),
+        ([(0, 0), (0, 1)], "fold 0 and 2 seeds"),
+        ([(0, 0), (2, 0)], "mean over folds 0 and 2"),
+        ([(f, s) for f in range(5) for s in range(2)], "mean over folds 0 to 4 and 2 seeds"),
     ],
 )
 def test_folds_and_seeds_in_words(runs, words):
@@ -98,5 +98,5 @@ def test_folds_and_seeds_in_words(runs, words):
 
 def test_a_caption_joins_test_set_and_repeats():
     assert captions.over([Evaluated()], "Our baseline") == (
-        "Our baseline: test set of 4 patients, 24 slices, split by patient; fold 1 alone."
+        "Our baseline: test set of 4 patients, 24 slices, split by patient; fold 0 alone."
     )

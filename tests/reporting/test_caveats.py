@@ -54,7 +54,7 @@ def test_a_test_that_cannot_find_a_difference_is_a_warning(tmp_path):
 def test_an_evaluation_before_the_end_of_training_is_a_warning(tmp_path):
     run = write_run(tmp_path / "run", ssl=False, patients=15)
     RunFolder(run).fold(0).stage("segment").complete_json.unlink()
-    assert warnings_of(run) == "Evaluated before the end of training: run fold 1."
+    assert warnings_of(run) == "Evaluated before the end of training: run fold 0."
 
 
 def test_settings_that_separate_runs_are_a_warning(tmp_path):
@@ -79,7 +79,7 @@ def test_missing_configurations_folds_and_trainings_are_named(tmp_path):
     configurations, folds, failed, left = missing_of(run, cells)
     assert "Dice + CE with SSL" in configurations
     assert "Dice + CE without SSL" not in configurations
-    assert folds == "run: fold 2 not begun."
+    assert folds == "run: fold 1 not begun."
     assert failed == "Grid: a failed: no memory."
     assert left == "Grid: 1 training not done yet (left)."
 
@@ -91,7 +91,7 @@ def test_a_training_that_has_not_ended_is_the_reason_for_no_evaluation(tmp_path)
     fold.stage("segment").complete_json.unlink()
     assert missing_of(run) == [
         "No segmentation has been evaluated.",
-        "run: fold 1 not evaluated, its segmentation is not complete.",
+        "run: fold 0 not evaluated, its segmentation is not complete.",
     ]
 
 

@@ -84,7 +84,7 @@ def test_only_folds_and_seeds_of_both_arms_are_compared(tmp_path):
     start = words.index("chosen in advance.")
     assert words[start:].startswith(
         "chosen in advance. Ours: test set of 6 patients, 36 slices, split by patient; mean over "
-        "folds 1 and 3."
+        "folds 0 and 2."
     )
 
 

@@ -17,7 +17,7 @@ def test_the_scope_names_losses_starts_and_test_set(study, results):
     assert list(conclusions.scope(study, results)) == [
         "Segmentation under Dice + CE, Dice + Focal and Focal only, with and without "
         "self-supervised pretraining (SSL): 12 evaluated trainings. Test set: 4 patients, 24 "
-        "slices, split by patient; mean over folds 1 and 2."
+        "slices, split by patient; mean over folds 0 and 1."
     ]
 
 

@@ -76,7 +76,7 @@ def test_an_evaluation_of_another_version_is_named_and_not_used(tmp_path):
     document = json.loads(path.read_text())
     write_json(path, {**document, "version": document["version"] - 1})
     _, words = read(tmp_path)
-    assert "run: fold 2 not evaluated" in words
+    assert "run: fold 1 not evaluated" in words
     assert "fold_1/evaluation.json: not a version 3 brats_jax.evaluation file" in words
     assert REEVALUATE_HINT in words
     assert {

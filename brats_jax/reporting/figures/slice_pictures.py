@@ -85,7 +85,7 @@ def _pretraining_panel(group: Sequence[EvaluatedStage], number: int, variant: st
                 f"figure_6_{number + 1}" if number else "figure_6",
                 "" if number else "Figure 6",
                 f"Predicted images of test slices{variant and f', {variant}'}",
-                f"{one.run.name}, fold {one.fold + 1}. Inputs, real and predicted image; SSIM over "
+                f"{one.run.name}, fold {one.fold}. Inputs, real and predicted image; SSIM over "
                 "the whole slice, with a 7 x 7 uniform window and the range of the real slice.",
                 "Rows of test slices: inputs, real image, predicted image",
             )
@@ -115,7 +115,7 @@ def segmentation_figures(results: Results) -> list[Figure] | str:
                         name,
                         "Figure 7" if arm.ssl else "Figure 8",
                         f"Segmentations of test slices, {arm.label}",
-                        f"{found.run.name}, fold {found.fold + 1}.",
+                        f"{found.run.name}, fold {found.fold}.",
                         "Rows of test slices: images, truth, prediction",
                     )
                 )
@@ -209,7 +209,7 @@ def _together(shown: dict[Arm, tuple[EvaluatedStage, PanelSlices]]) -> Figure:
         "figures_7_8",
         " and ".join(f"Figure {7 if ssl else 8}" for ssl in sides),
         f"Segmentations of the same test slices, {joined(starts)}",
-        f"Fold {first.fold + 1}, seed {first.seed}; {order}. "
+        f"Fold {first.fold}, seed {first.seed}; {order}. "
         f"Labels over {DISPLAY_NAMES[names[-1]]}. Below: Dice of the slice by class, – if the "
         "class is in neither mask.",
         "Test slices: images, truth, and predictions by loss, with and without pretraining",

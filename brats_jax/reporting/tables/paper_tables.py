@@ -1,7 +1,7 @@
 """The paper's tables, ours beside its numbers, with a footnote at each contradicted number.
 
-Folds count from 1, as in the paper. The paper's folds hold other patients than ours, so their
-level and spread compare, but not fold with fold.
+Our folds count from 0, as the run folders, the paper's from 1. The paper's folds hold other
+patients than ours, so their level and spread compare, but not fold with fold.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -53,6 +53,8 @@ PRETRAINING_CONVENTION = (
     "the real slice, as the paper's numbers imply"
 )
 ALL, TUMOUR = captions.ALL, captions.TUMOUR
+_PAPERS_FOLDS = 5
+_FOLD_NUMBERS = "Our folds count from 0, as the run folders do (fold_0), the paper's from 1."
 _MARKS = by_cell(find_inconsistencies())
 _METRIC_KEYS: tuple[tuple[Key, int], ...] = (
     *((("slice", "all slices", of, "dice", "paper"), 3) for of in CLASSES),
@@ -126,26 +128,24 @@ def pretraining_tables(group: Sequence[EvaluatedStage], detail: str) -> Iterator
             rows,
         )
     )
-    numbers = sorted({one.fold for one in group} | set(range(5)))
     rows = []
-    for fold in numbers:
+    for fold in sorted({one.fold for one in group}):
         of_fold = [one for one in group if one.fold == fold]
         ours = [
             average_cell(of_fold, ("slice", trained_on, "slice", metric, convention), digits)
-            if of_fold
-            else number(None)
             for metric, convention, digits in PRETRAINING_METRICS
         ]
-        theirs = [paper_cell("A1", fold, k + 1) if fold < 5 else EMPTY for k in range(3)]
-        rows.append([text(fold + 1), *(c for pair in zip(ours, theirs, strict=True) for c in pair)])
-    heads = [Column(x, name) for name in names for x in ("ours", "paper")]
+        rows.append([text("ours"), text(fold), *ours])
+    for fold in range(_PAPERS_FOLDS):
+        theirs = [paper_cell("A1", fold, k + 1) for k in range(len(names))]
+        rows.append([text("paper"), text(fold + 1), *theirs])
     yield from _if_any(
         make_table(
             "appendix_table_1",
             "Appendix Table 1",
             "Pretraining by fold",
-            caption("", "each fold separately"),
-            [Column("Fold", words=True), *heads],
+            f"{caption('', 'each fold separately')} {_FOLD_NUMBERS}",
+            [*(Column(x, words=True) for x in ("From", "Fold")), *map(Column, names)],
             rows,
         )
     )
@@ -269,22 +269,21 @@ def loss_tables(results: Results, loss: str) -> Iterator[Table]:
     rows = []
     for ssl, group in groups.items():
         name = "SSL" if ssl else "Baseline"
-        for fold in range(max(5, 1 + max(one.fold for one in group))):
+        for fold in sorted({one.fold for one in group}):
             of_fold = [one for one in group if one.fold == fold]
-            if of_fold:
-                rows.append([text(name), text(fold + 1), text("ours"), *_metric_cells(of_fold)])
-            if fold < 5:
-                line = [paper_cell(folds, 5 * ssl + fold, 2 + k) for k in range(8)]
-                line += [EMPTY] * (len(_METRIC_COLUMNS) - 8)
-                rows.append([text(name), text(fold + 1), text("paper"), *line])
-    heads = [Column(x, words=True) for x in ("Pipeline", "Fold", "From")]
+            rows.append([text(name), text("ours"), text(fold), *_metric_cells(of_fold)])
+        for fold in range(_PAPERS_FOLDS):
+            line = [paper_cell(folds, _PAPERS_FOLDS * ssl + fold, 2 + k) for k in range(8)]
+            line += [EMPTY] * (len(_METRIC_COLUMNS) - 8)
+            rows.append([text(name), text("paper"), text(fold + 1), *line])
+    heads = [Column(x, words=True) for x in ("Pipeline", "From", "Fold")]
     yield from _if_any(
         make_table(
             f"appendix_table_{folds[1:]}",
             TABLES[folds].title,
             f"Dice and ASD by fold, {LOSS_NAMES[loss]}",
             f"{_convention(measured)}. Ours: test set of {captions.test_set(measured)}; each fold "
-            "separately. The paper: its own split of files.",
+            f"separately. The paper: its own split of files. {_FOLD_NUMBERS}",
             [*heads, *_METRIC_COLUMNS],
             rows,
             detail=True,

@@ -60,8 +60,7 @@ def run_table(study: Study) -> Table | None:
         "runs",
         "",
         "Runs",
-        "Settings, devices and versions of each run. Folds count from 1 here, as in the paper, and "
-        "from 0 in settings and folders: fold 1 is fold_0.",
+        "Settings, devices and versions of each run.",
         columns,
         rows,
     )
@@ -70,7 +69,7 @@ def run_table(study: Study) -> Table | None:
 def training_table(study: Study) -> Table | None:
     """A row for each training: state, best value, wall time."""
     rows = [
-        [text(run.name), text(fold.number + 1), *_training_cells(stage)]
+        [text(run.name), text(fold.number), *_training_cells(stage)]
         for run in study.runs
         for fold in run.folds.values()
         for stage in fold.stages.values()
@@ -86,8 +85,7 @@ def training_table(study: Study) -> Table | None:
         "Best value on the validation patients and its step; the checkpoint of that step is "
         "evaluated. With few labels it is chosen within the label budget, or the last one is "
         "taken, where the table says so. Wall time of the last call: for a training that was "
-        "stopped and continued, the time after the last stop. Folds count from 1 here and from 0 "
-        "in folders (fold_0).",
+        "stopped and continued, the time after the last stop.",
         [Column(head, words=head in words) for head in heads],
         rows,
         detail=True,
@@ -168,7 +166,7 @@ def _audit_row(run: Run, fold: FoldFiles, audit: Audit, sets: Sequence[str]) -> 
     )
     return [
         text(run.name),
-        text(fold.number + 1),
+        text(fold.number),
         text(run.split_by),
         *(whole(audit.patients.get(name)) for name in sets),
         *(whole(audit.slices.get(name)) for name in sets),

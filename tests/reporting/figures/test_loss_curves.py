@@ -18,8 +18,8 @@ def test_runs_that_share_a_pretraining_have_one_curve(study):
 
 
 def test_the_caption_counts_trainings_and_folds(study):
-    assert "each of 2 trainings (folds 1 and 2)" in pretraining_curves(study).caption
-    assert "each of 12 trainings (folds 1 and 2)" in segmentation_curves(study).caption
+    assert "each of 2 trainings (folds 0 and 1)" in pretraining_curves(study).caption
+    assert "each of 12 trainings (folds 0 and 1)" in segmentation_curves(study).caption
 
 
 def test_trainings_that_have_not_ended_are_counted(tmp_path):

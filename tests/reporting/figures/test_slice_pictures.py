@@ -35,7 +35,7 @@ def test_the_data_are_drawn_only_from_the_store_of_the_runs(tmp_path, small_stor
 def test_all_arms_are_drawn_on_the_same_slices(results):
     (figure,) = slice_pictures.segmentation_figures(results)
     assert figure.number == "Figure 7 and Figure 8"
-    assert figure.caption.startswith("Fold 1, seed 0; a row with SSL above one without.")
+    assert figure.caption.startswith("Fold 0, seed 0; a row with SSL above one without.")
     with Image.open(io.BytesIO(figure.data)) as image:
         colours = np.asarray(image).reshape(-1, 3).astype(int)
     # The yellow of ED is on the picture.
@@ -54,7 +54,7 @@ def test_the_panel_of_the_pretraining_is_shown(tmp_path):
     run = write_run(tmp_path / "run")
     Image.new("RGB", (60, 40)).save(run / "fold_0" / "panels" / "reconstruction.png")
     (figure,) = slice_pictures.pretraining_figures(collect(discover(run)))
-    assert figure.number == "Figure 6" and figure.caption.startswith("run, fold 1.")
+    assert figure.number == "Figure 6" and figure.caption.startswith("run, fold 0.")
 
 
 def test_every_pretraining_shows_its_panel(tmp_path):

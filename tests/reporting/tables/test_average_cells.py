@@ -20,7 +20,7 @@ class Evaluated:
 def test_a_cell_shows_the_units_and_names_the_trainings_left_out():
     cell = average_cell([Evaluated(0, math.nan, 0), Evaluated(1, 45.3, 4)], KEY, 2)
     assert (cell.text, cell.counted, cell.trainings) == ("45.30", "0 to 4 of 8", (1, 2))
-    assert cell.notes == ("Mean over 1 of 2 trainings: no value in fold 1.",)
+    assert cell.notes == ("Mean over 1 of 2 trainings: no value in fold 0.",)
 
 
 def test_a_mean_that_no_training_has_shows_its_count():

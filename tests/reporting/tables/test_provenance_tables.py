@@ -56,7 +56,7 @@ def test_the_rule_that_chose_a_checkpoint_is_in_the_table(tmp_path):
 
 def test_equal_splits_share_a_row(study):
     table = provenance_tables.split_table(study)
-    assert column(table, "Fold") == ["1", "2"]
+    assert column(table, "Fold") == ["0", "1"]
     assert column(table, "Audit") == ["clean", "clean"]
     assert column(table, "Patients test") == ["4", "4"]
 
