@@ -69,8 +69,8 @@ class Gain:
 
     @property
     def verdict(self) -> str:
-        """'better', 'worse', 'no difference found' or 'not tested'."""
-        return verdict(self.result.mean_difference, self.adjusted)
+        """The outcome in words, see `comparisons.verdict`."""
+        return verdict(self.result, self.adjusted)
 
 
 def setting(one: EvaluatedStage, name: str) -> Any:

@@ -161,6 +161,4 @@ def training_names(
 ) -> tuple[str, ...]:
     """'fold 0', with the seed where the group has several."""
     seeds = {one.seed for one in group}
-    return tuple(
-        f"fold {one.fold}{f' seed {one.seed}' if len(seeds) > 1 else ''}" for one in some
-    )
+    return tuple(f"fold {one.fold}{f' seed {one.seed}' if len(seeds) > 1 else ''}" for one in some)

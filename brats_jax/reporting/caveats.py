@@ -55,10 +55,12 @@ def warnings(
         )
     smallest = min((c.result.smallest_p for c in comparisons), default=0.0)
     if comparisons and smallest * comparisons[0].family > ALPHA:
+        corrected = ""
+        if smallest <= ALPHA:
+            corrected = f", and the correction multiplies it by up to {comparisons[0].family}"
         yield (
-            "With so few patients the test cannot find a difference of any size after the "
-            f"correction: its smallest possible p is {smallest:.2g}, multiplied by up to "
-            f"{comparisons[0].family}."
+            "With so few patients the test cannot find a difference between SSL and baseline of "
+            f"any size: its p cannot be below {smallest:.2g}{corrected}."
         )
     yield from _few_trainings(comparisons)
     yield from _repeated_trainings(results)

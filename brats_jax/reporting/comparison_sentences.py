@@ -5,7 +5,6 @@ from typing import Literal
 
 from brats_jax.reporting import captions
 from brats_jax.reporting.statistics import PairedDifference
-from brats_jax.reporting.training_variance import LEAST_GROUPS
 from brats_jax.runtime.text import joined, plural
 
 # With fewer patients a bootstrap interval is noticeably too narrow: on normal differences
@@ -30,8 +29,9 @@ def comparison_sentence(
     """States whether a and b differ, which is better, by how much, and with what certainty.
 
     A p above alpha reads "no difference was found", with the range of differences that the
-    data are compatible with; the sentence never claims equality. A result over too few trainings
-    to know their variance is stated for these trainings only.
+    data are compatible with; the sentence never claims equality. With so few patients that no p
+    can reach alpha, the sentence says so and has no test and no range. A result over too few
+    trainings to know their variance is stated for these trainings only.
 
     Args:
       result: of a - b, from `compare_trainings` or `paired_difference`.
@@ -54,6 +54,8 @@ def comparison_sentence(
     mean_a, mean_b = (_number(m, decimals, unit) for m in (result.mean_a, result.mean_b))
     if result.n == 1:
         return f"{quantity}: not tested, as there is one patient only ({a} {mean_a}, {b} {mean_b})."
+    if result.smallest_p > alpha:
+        return _too_few(result, quantity, better, a, b, unit, decimals, beside)
     means = f"{mean_a} against {mean_b}"
     p = result.p if p_adjusted is None else p_adjusted
     found = p <= alpha
@@ -77,12 +79,49 @@ def comparison_sentence(
         text = f"{quantity}: {scope}no difference was found between {a} and {b}, {means} ({facts})"
         text += f"; the two have the same value in each of the {result.n} patients."
     else:
-        text = (
-            f"{quantity}: {scope}no difference was found between {a} and {b}, {means} ({facts}); "
-            "the data are compatible with anything from "
-            f"{_range(result, better, a, decimals, unit)}."
-        )
+        text = f"{quantity}: {scope}no difference was found between {a} and {b}, {means} ({facts})"
+        if not _excludes_zero(result):
+            text += f"; the data are compatible with {_range(result, better, a, decimals, unit)}"
+        text += "."
     return " ".join([text, *_warnings(result, found, p_adjusted is not None, comparisons, alpha)])
+
+
+def _too_few(
+    result: PairedDifference,
+    quantity: str,
+    better: str,
+    a: str,
+    b: str,
+    unit: str,
+    decimals: int,
+    beside: str,
+) -> str:
+    """The sentence where no p can reach alpha: the values of these patients, without a test."""
+    mean_a, mean_b = (_number(m, decimals, unit) for m in (result.mean_a, result.mean_b))
+    ways = (
+        (result.larger, result.smaller) if better == "larger" else (result.smaller, result.larger)
+    )
+    difference = _signed(result.mean_difference, decimals)
+    facts = [
+        f"{a} {mean_a}, {b} {mean_b}, mean difference {difference}{unit and ' ' + unit}",
+        f"{a} is better in {ways[0]} of them and worse in {ways[1]}",
+    ]
+    if result.left_out:
+        facts.append(f"{plural(result.left_out, 'patient')} left out without both values")
+    if result.runs_left_out:
+        facts.append(runs_left_out(result))
+    if beside:
+        facts.append(beside)
+    if result.only_these_trainings:
+        facts.append(captions.these_only(result.trainings))
+    return (
+        f"{quantity}: {result.n} patients are too few to find a difference of any size (p cannot "
+        f"be below {result.smallest_p:.2g}). In these {result.n}: {'; '.join(facts)}."
+    )
+
+
+def _excludes_zero(result: PairedDifference) -> bool:
+    return result.low > 0 or result.high < 0
 
 
 def _facts(result: PairedDifference, decimals: int, unit: str) -> list[str]:
@@ -90,8 +129,6 @@ def _facts(result: PairedDifference, decimals: int, unit: str) -> list[str]:
     difference = _signed(result.mean_difference, decimals)
     interval = f"{100 * result.confidence:g} % interval {low} to {high}"
     facts = [f"mean difference {difference}{unit and ' ' + unit}, {interval}"]
-    if not math.isnan(result.dz):
-        facts.append(f"effect size dz {_signed(result.dz, 2)}")
     left_out = f", {result.left_out} left out without both values" if result.left_out else ""
     facts.append(f"n = {result.n} patients{left_out}")
     if result.trainings:
@@ -130,28 +167,23 @@ def _test(
 
 
 def _range(result: PairedDifference, better: str, a: str, decimals: int, unit: str) -> str:
-    """The interval from its worse to its better end: 'SSL being 0.004 worse to 0.008 better'."""
+    """The interval from its worse to its better end: 'SSL 0.004 worse to 0.008 better'."""
     ends = (result.low, result.high) if better == "larger" else (-result.high, -result.low)
 
     def words(gain: float) -> str:
-        if gain == 0:
+        if float(_number(gain, decimals, "")) == 0:
             return "no different"
         return f"{_number(abs(gain), decimals, unit)} {'better' if gain > 0 else 'worse'}"
 
-    return f"{a} being {words(ends[0])} to {words(ends[1])}"
+    return f"anything from {a} {words(ends[0])} to {words(ends[1])}"
 
 
 def _warnings(
     result: PairedDifference, found: bool, adjusted: bool, comparisons: int, alpha: float
 ) -> list[str]:
     warnings = []
-    excludes_zero = result.low > 0 or result.high < 0
-    if result.smallest_p > alpha:
-        warnings.append(
-            f"With {result.n} patients the smallest possible p of this test is "
-            f"{result.smallest_p:.4g}, so it finds no difference at {alpha:g}, however large."
-        )
-    elif excludes_zero and not found:
+    excludes_zero = _excludes_zero(result)
+    if excludes_zero and not found:
         corrected = ", which is not corrected for the number of comparisons," if adjusted else ""
         warnings.append(
             f"The interval{corrected} excludes zero, but the test finds no difference: weak "
@@ -166,14 +198,7 @@ def _warnings(
             f"With {result.n} patients the smallest possible p is {result.smallest_p:.4g} before "
             f"the correction, which can multiply it by up to {comparisons}."
         )
-    if result.only_these_trainings and result.of_trainings > 1:
-        warnings.append(
-            f"With fewer than {LEAST_GROUPS} folds, or {LEAST_GROUPS} seeds of one fold, the data "
-            "do not tell how another training would differ."
-        )
-    elif result.only_these_trainings:
-        warnings.append("One training does not tell how another would differ.")
-    elif not result.over_folds:
+    if not result.only_these_trainings and not result.over_folds:
         warnings.append("All trainings have the same training patients.")
     if result.n < FEW_PATIENTS and result.method != "crossed":
         warnings.append(f"With {result.n} patients the interval is too narrow.")

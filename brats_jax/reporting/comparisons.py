@@ -23,6 +23,7 @@ from brats_jax.reporting.paired_trainings import compare_trainings
 from brats_jax.reporting.statistics import PairedDifference, holm
 
 ALPHA = 0.05
+TOO_FEW = "too few patients"  # the outcome where no p can reach ALPHA
 
 
 class Tested(Protocol):
@@ -98,11 +99,9 @@ class Comparison:
 
     @property
     def outcome(self) -> str:
-        """'SSL better', 'SSL worse', 'no difference found' or 'not tested'."""
-        if np.isnan(self.adjusted):
-            return "not tested"
+        """'SSL better', 'SSL worse', or as `verdict` where no difference was found."""
         if not self.found:
-            return "no difference found"
+            return verdict(self.result, self.adjusted)
         return "SSL better" if self.is_better else "SSL worse"
 
     @property
@@ -269,13 +268,18 @@ def holm_corrected(family: Sequence[AnyTested]) -> list[AnyTested]:
     ]
 
 
-def verdict(mean_difference: float, adjusted: float) -> str:
-    """'better', 'worse', 'no difference found' or 'not tested', by p after the correction."""
+def verdict(result: PairedDifference, adjusted: float) -> str:
+    """The outcome by p after the correction, where larger values are better.
+
+    'better', 'worse', 'no difference found', 'too few patients' or 'not tested'.
+    """
     if math.isnan(adjusted):
         return "not tested"
+    if result.smallest_p > ALPHA:
+        return TOO_FEW
     if adjusted > ALPHA:
         return "no difference found"
-    return "better" if mean_difference > 0 else "worse"
+    return "better" if result.mean_difference > 0 else "worse"
 
 
 def _absences(

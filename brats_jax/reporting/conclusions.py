@@ -7,6 +7,7 @@ from brats_jax.reporting import captions
 from brats_jax.reporting.arms import LOSS_NAMES, Key, Results
 from brats_jax.reporting.averages import mean_over_folds
 from brats_jax.reporting.comparisons import (
+    TOO_FEW,
     Comparison,
     is_by_slice,
     partly_compared,
@@ -71,21 +72,24 @@ def findings(comparisons: Sequence[Comparison], results: Results) -> Iterator[st
         "SSL better": "SSL is better in",
         "SSL worse": "SSL is worse in",
         "no difference found": "no difference was found in",
+        TOO_FEW: "the patients are too few to find any in",
         "not tested": "too few patients have values for a test in",
     }
     total = len(comparisons)
-    # One verdict for several comparisons reads "in all" or "in any".
-    every = {name: "any" if name == "no difference found" else "all" for name in phrases}
-    parts = [
-        f"{words} {every[name] if counts[name] == total > 1 else counts[name]}"
-        for name, words in phrases.items()
-        if counts[name]
-    ]
+    parts = [f"{words} {counts[name]}" for name, words in phrases.items() if counts[name]]
     outcome = f"of {plural(total, 'comparison')} {joined(parts)}"
-    if counts["not tested"] == total > 1:
-        outcome = f"none of {total} comparisons could be tested: too few patients have values"
+    if len(counts) == 1 and total > 1:  # one verdict for all
+        (name,) = counts
+        each = f"any of the {total} comparisons"
+        outcome = {
+            "no difference found": f"no difference was found in {each}",
+            TOO_FEW: f"too few patients to find a difference of any size in {each}",
+            "not tested": f"none of {total} comparisons could be tested: too few patients have "
+            "values",
+        }.get(name, f"{name.replace(' ', ' is ')} in all {total} comparisons")
     metric = "Dice by slice" if is_by_slice(comparisons) else "3D Dice by patient"
-    yield f"SSL against the baseline, {metric} over {patients}: {outcome}. {_reach(comparisons)}"
+    reach = "" if {*counts} <= {TOO_FEW, "not tested"} else f" {_reach(comparisons)}"
+    yield f"SSL against the baseline, {metric} over {patients}: {outcome}.{reach}"
     yield from _uncompared(results)
     for ssl, both, either in partly_compared(results):
         yield (

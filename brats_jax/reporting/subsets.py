@@ -125,8 +125,8 @@ class SubsetGain:
 
     @property
     def verdict(self) -> str:
-        """'better', 'worse', 'no difference found' or 'not tested'."""
-        return verdict(self.result.mean_difference, self.adjusted)
+        """The outcome in words, see `comparisons.verdict`."""
+        return verdict(self.result, self.adjusted)
 
 
 def arms_of(results: Results) -> list[SubsetArm]:

@@ -33,7 +33,7 @@ def test_a_difference_is_stated_with_its_numbers():
     sentence = comparison_sentence(FOUND, quantity="Dice of ED", better="larger")
     assert sentence == (
         "Dice of ED: SSL is better than the baseline, 0.324 against 0.310 (mean difference "
-        "+0.014, 95 % interval +0.006 to +0.022; effect size dz +0.46; n = 55 patients, 2 "
+        "+0.014, 95 % interval +0.006 to +0.022; n = 55 patients, 2 "
         "left out without both values; p < 0.001, sign-flip test)."
     )
 
@@ -57,16 +57,16 @@ def test_a_large_p_is_never_worded_as_equality():
     )
     assert sentence == (
         "Dice of ED: no difference was found between SSL and the baseline, 0.324 against 0.310 "
-        "(mean difference +0.014, 95 % interval -0.004 to +0.032; effect size dz +0.46; n = 55 "
+        "(mean difference +0.014, 95 % interval -0.004 to +0.032; n = 55 "
         "patients; p = 0.39, sign-flip test, Holm's correction over 3 comparisons); the data are "
-        "compatible with anything from SSL being 0.004 worse to 0.032 better."
+        "compatible with anything from SSL 0.004 worse to 0.032 better."
     )
     for word in ("equal", "same", "equivalent", "no effect"):
         assert word not in sentence
     none = comparison_sentence(NOT_FOUND._replace(high=0.0), quantity="Dice", better="larger")
-    assert none.endswith("anything from SSL being 0.004 worse to no different.")
+    assert none.endswith("anything from SSL 0.004 worse to no different.")
     smaller = comparison_sentence(NOT_FOUND, quantity="ASD", better="smaller", unit="mm")
-    assert smaller.endswith("from SSL being 0.032 mm worse to 0.004 mm better.")
+    assert smaller.endswith("from SSL 0.032 mm worse to 0.004 mm better.")
 
 
 def test_the_corrected_p_decides():
@@ -74,7 +74,8 @@ def test_the_corrected_p_decides():
         FOUND, quantity="Dice", better="larger", p_adjusted=0.08, comparisons=200
     )
     assert "no difference was found" in sentence
-    assert "anything from SSL being 0.006 better to 0.022 better" in sentence
+    # Not "compatible with SSL 0.006 better to 0.022 better": that reads as a difference.
+    assert "compatible with" not in sentence
     assert (
         "The interval, which is not corrected for the number of comparisons, excludes zero"
         in sentence
@@ -88,13 +89,23 @@ def test_a_difference_whose_interval_includes_zero_is_weak_evidence():
 
 def test_the_sentence_says_if_no_difference_can_be_found():
     five = paired_difference([0.5, 0.6, 0.7, 0.8, 0.9], [0.1, 0.1, 0.1, 0.1, 0.1])
-    sentence = comparison_sentence(five, quantity="Dice", better="larger")
-    assert "no difference was found" in sentence
-    assert (
-        "With 5 patients the smallest possible p of this test is 0.0625, so it finds no difference "
-        "at 0.05, however large."
-    ) in sentence
-    assert sentence.endswith("With 5 patients the interval is too narrow.")
+    sentence = comparison_sentence(five, quantity="Dice", better="larger", p_adjusted=0.2)
+    assert sentence == (
+        "Dice: 5 patients are too few to find a difference of any size (p cannot be below 0.062). "
+        "In these 5: SSL 0.700, the baseline 0.100, mean difference +0.600; SSL is better in 5 of "
+        "them and worse in 0."
+    )
+    for word in ("no difference", "compatible", "interval"):
+        assert word not in sentence
+    distance = five._replace(left_out=1, trainings=1, of_trainings=1)
+    sentence = comparison_sentence(
+        distance, quantity="ASD", better="smaller", unit="mm", beside="SSL missed 0 of 6"
+    )
+    assert sentence.endswith(
+        "SSL 0.700 mm, the baseline 0.100 mm, mean difference +0.600 mm; SSL is better in 0 of "
+        "them and worse in 5; 1 patient left out without both values; SSL missed 0 of 6; for this "
+        "training only."
+    )
 
 
 def test_the_sentence_says_if_the_correction_may_hide_every_difference():

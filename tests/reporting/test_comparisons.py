@@ -68,8 +68,9 @@ def test_patients_left_out_of_a_comparison_are_counted(tmp_path):
     # The first patient has no ET, and its ASD is not defined.
     rows = {row["Quantity"]: row["n patients"] for row in secondary(tmp_path)}
     assert rows["3D ASD of ET (mm)"] == "5" and rows["3D ASD of WT (mm)"] == "6"
-    sentence = words[words.index("Dice + CE: 3D ASD of ET:") :].split("sign-flip")[0]
-    assert "n = 5 patients, 1 left out without both values" in sentence
+    sentence = words[words.index("Dice + CE: 3D ASD of ET:") :].split("3D ASD")[1]
+    assert "5 patients are too few" in sentence
+    assert "1 patient left out without both values" in sentence
     sentence = words[words.index("Dice + CE: 3D ASD of WT:") :].split("sign-flip")[0]
     assert "n = 6 patients;" in sentence
 

@@ -56,8 +56,8 @@ def test_findings_are_counted(results):
     (sentence,) = conclusions.findings(primary, results)
     # Four patients cannot show a difference.
     assert sentence == (
-        "SSL against the baseline, 3D Dice by patient over 4 patients: of 9 comparisons no "
-        "difference was found in any. This holds for these 2 trainings only."
+        "SSL against the baseline, 3D Dice by patient over 4 patients: too few patients to find a "
+        "difference of any size in any of the 9 comparisons."
     )
 
 
@@ -70,7 +70,7 @@ def test_one_verdict_for_all_comparisons_is_stated_once(tmp_path):
     assert [c.outcome for c in primary] == ["SSL better"] * 3
     (sentence,) = conclusions.findings(primary, results)
     assert sentence.endswith(
-        "of 3 comparisons SSL is better in all. This holds for this training only."
+        "SSL is better in all 3 comparisons. This holds for this training only."
     )
     (line,) = conclusions.findings_by_loss(primary)
     assert line.startswith("Dice + CE: WT +0.") and line.count("SSL better") == 3
