@@ -143,9 +143,7 @@ def _pretraining(results: Results, beside: list[yardsticks.YardstickComparison])
     yield from if_any(yardstick_tables.yardstick_table(results))
     if beside:
         yield from if_any(yardstick_tables.comparison_table(beside))
-        yield in_words(
-            "Pretraining against what needs no network, in words", [one.sentence for one in beside]
-        )
+        yield in_words("In words", yardsticks.in_words(beside))
     else:
         yield Words(
             "No yardsticks stand beside the pretraining: these evaluations are of an earlier "

@@ -8,7 +8,6 @@ from brats_jax.evaluation.yardsticks import REGRESSION, YARDSTICKS, term_names
 from brats_jax.reporting import captions
 from brats_jax.reporting.arms import EvaluatedStage, Key, Results
 from brats_jax.reporting.averages import patient_values
-from brats_jax.reporting.comparison_sentences import comparison_sentence
 from brats_jax.reporting.comparisons import ALPHA, holm_corrected
 from brats_jax.reporting.paired_trainings import compare_trainings
 from brats_jax.reporting.statistics import PairedDifference
@@ -77,19 +76,13 @@ class YardstickComparison:
         )
 
     @property
-    def sentence(self) -> str:
-        """The comparison with interval and test."""
-        name = f"{self.pretraining}: " if self.pretraining else ""
-        return comparison_sentence(
-            self.result,
-            quantity=f"{name}MSE over {_OF[self.region]}, {self.over}",
-            better="smaller",
-            a="the pretraining",
-            b=f"the {self.yardstick}",
-            p_adjusted=self.adjusted,
-            comparisons=self.family,
-            alpha=ALPHA,
-        )
+    def change(self) -> str:
+        """The MSE relative to the yardstick's: '32 % smaller over the brain'."""
+        if self.result.n == 0:
+            return f"without a value over {_OF[self.region]}"
+        percent = 100 * (self.result.mean_a / self.result.mean_b - 1)
+        way = "smaller" if percent < 0 else "larger"
+        return f"{abs(percent):.0f} % {way} over {_OF[self.region]}"
 
 
 def yardsticks_of(group: Sequence[EvaluatedStage], yardstick: str) -> list[EvaluatedStage]:
@@ -136,6 +129,30 @@ def compare_with_yardsticks(results: Results) -> list[YardstickComparison]:
                     YardstickComparison(name, yardstick, region, slices, result, float("nan"), 0)
                 )
     return holm_corrected(found)
+
+
+def in_words(comparisons: Sequence[YardstickComparison]) -> list[str]:
+    """A sentence for each pretraining and yardstick, over all regions; the table has the tests."""
+    groups: dict[tuple[str, str], list[YardstickComparison]] = {}
+    for one in comparisons:
+        groups.setdefault((one.pretraining, one.yardstick), []).append(one)
+    found = []
+    for (pretraining, yardstick), group in groups.items():
+        outcomes = {one.outcome for one in group}
+        changes = [one.change + (f" ({one.outcome})" if len(outcomes) > 1 else "") for one in group]
+        every = "every" if outcomes == {"beats it"} else "any"
+        end = f"; it {group[0].outcome} in {every} region" if len(outcomes) == 1 else ""
+        found.append(
+            f"Pretraining{pretraining and f' ({pretraining})'} against the {yardstick}: MSE "
+            f"{joined(changes)}{end}."
+        )
+    least = max((one.result.smallest_p for one in comparisons if one.result.n), default=0.0)
+    if least > ALPHA:
+        found.append(
+            f"The patients are too few to find a difference of any size: p cannot be below "
+            f"{least:.2g}."
+        )
+    return found
 
 
 def verdicts(comparisons: Sequence[YardstickComparison]) -> Iterator[str]:

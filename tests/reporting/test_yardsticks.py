@@ -24,7 +24,12 @@ def test_the_mse_is_compared_by_patient(tmp_path):
     assert found["mean", "brain"].result.mean_b == pytest.approx(1.0)
     assert brain.verdict.startswith("The pretraining beats the regression, which needs no network")
     assert "(ratio 0.67), smaller in 8 of 8 patients, all slices." in brain.verdict
-    assert "the pretraining is better than the regression" in brain.sentence
+    assert yardsticks.in_words(list(found.values())) == [
+        "Pretraining against the regression: MSE 33 % smaller over the brain, 33 % smaller over "
+        "the whole slice and 33 % smaller over the tumour; it beats it in every region.",
+        "Pretraining against the mean: MSE 96 % smaller over the brain, 96 % smaller over the "
+        "whole slice and 96 % smaller over the tumour; it beats it in every region.",
+    ]
 
 
 def test_a_pretraining_that_does_not_beat_the_regression_is_said_not_to(tmp_path):
@@ -41,6 +46,14 @@ def test_a_pretraining_that_does_not_beat_the_regression_is_said_not_to(tmp_path
 def test_few_patients_show_nothing(tmp_path):
     brain = compared(tmp_path / "run", patients=3)["regression", "brain"]
     assert brain.outcome == "is not shown to beat it" and "too few" in brain.verdict
+
+
+def test_the_words_are_a_sentence_for_each_yardstick_not_for_each_test(tmp_path):
+    found = list(compared(tmp_path / "run", patients=3, regression=0.04).values())
+    regression, mean, few = yardsticks.in_words(found)
+    assert regression.count("beat it)") == 3  # the regions differ
+    assert mean.endswith("over the tumour: it is not shown to beat it in any region.")
+    assert few.endswith("p cannot be below 0.25.")
 
 
 def test_evaluations_of_earlier_versions_say_how_to_get_yardsticks(tmp_path):

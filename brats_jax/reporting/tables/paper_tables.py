@@ -31,7 +31,6 @@ from brats_jax.reporting.tables.table import (
     Table,
     TableCell,
     make_table,
-    number,
     text,
 )
 from brats_jax.runs.pretext_label import pretext_label
