@@ -52,7 +52,7 @@ def test_the_words_are_a_sentence_for_each_yardstick_not_for_each_test(tmp_path)
     found = list(compared(tmp_path / "run", patients=3, regression=0.04).values())
     regression, mean, few = yardsticks.in_words(found)
     assert regression.count("beat it)") == 3  # the regions differ
-    assert mean.endswith("over the tumour: it is not shown to beat it in any region.")
+    assert mean.endswith("over the tumour; it is not shown to beat it in any region.")
     assert few.endswith("p cannot be below 0.25.")
 
 
