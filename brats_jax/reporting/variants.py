@@ -71,7 +71,7 @@ def pretraining_name(settings: Mapping[str, Any], differing: Collection[str]) ->
     parts = str(settings.get(_PARTS) or TRANSFER_PARTS[0])
     words = [task] if task else []
     if decoder != DEFAULT_DECODER and (task or _DECODER in differing):
-        words.append(decoder)
+        words.append(decoder if task else f"decoder {decoder}")
     if _UNLABELLED in differing and share != 1:
         words.append(f"{100 * share:.3g} % of the unlabelled scans" if share else _NONE_UNLABELLED)
     if _PARTS in differing and parts != TRANSFER_PARTS[0]:

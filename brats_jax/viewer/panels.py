@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 from brats_jax.data.modalities import CLASSES, DISPLAY_NAMES, MODALITIES
 from brats_jax.errors import BratsError
 from brats_jax.viewer.slices import (
-    PAPER_COLOURS,
     bare_figure,
     common_windows,
     draw_slice,
@@ -165,22 +164,17 @@ def dataset_drawing(name: str | Path, row: DatasetRow, note: str = "") -> Figure
     _check_shape(name, row, row.labels.shape, *images)
     head = head_mask(images)
     (window,) = common_windows([head])
-    figure, grid = bare_figure(2, len(MODALITIES), window, note)
+    figure, grid = bare_figure(2, len(MODALITIES), window, note, legend=True)
     for axis, modality, image in zip(grid[0], MODALITIES, images, strict=True):
         draw_slice(axis, image, head, window)
         axis.set_title(DISPLAY_NAMES[modality])
-    for axis, (region, (colour, _)) in zip(grid[1], PAPER_COLOURS.items(), strict=False):
+    for axis, region in zip(grid[1], CLASSES[1:], strict=False):
         mask = row.labels == CLASSES.index(region)
         axis.imshow(mask[window].T, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        axis.set_title(f"{region} ({colour})")
+        axis.set_title(region)
         axis.set_xlabel(f"{int(mask.sum())} pixels")
     draw_slice(grid[1, 3], images[MODALITIES.index("t1")], head, window)
-    overlay_labels(
-        grid[1, 3],
-        row.labels,
-        window,
-        {region: code for region, (_, code) in PAPER_COLOURS.items()},
-    )
+    overlay_labels(grid[1, 3], row.labels, window)
     grid[1, 3].set_title("all three on T1")
     name_row(grid[0, 0], row.patient, row.slice_number)
     return figure

@@ -9,7 +9,7 @@ font caches are global all the same, so that only one thread draws at a time.
 import io
 import textwrap
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,12 +26,9 @@ from brats_jax.runtime.files import atomic_open
 from brats_jax.runtime.text import escaped_line
 
 # From Okabe and Ito's colour-blind safe set: https://jfly.uni-koeln.de/color/
+# Pictures, pages and the report have these colours for the classes, and for nothing else.
 CLASS_COLOURS: dict[str, str] = dict(
     zip(CLASSES[1:], ("#0072B2", "#F0E442", "#D55E00"), strict=True)
-)
-# The colours of the classes in the paper's Figure 4, by name and code.
-PAPER_COLOURS: dict[str, tuple[str, str]] = dict(
-    zip(CLASSES[1:], (("red", "#FF0000"), ("green", "#00FF00"), ("blue", "#0000FF")), strict=True)
 )
 
 _CELL_INCHES = 1.75
@@ -134,12 +131,11 @@ def overlay_labels(
     axis: Axes,
     labels: np.ndarray,
     window: tuple[slice, slice],
-    colours: Mapping[str, str] = CLASS_COLOURS,
 ) -> None:
     """Draws the classes over a slice, each in its colour, with an opacity of 65 %."""
     shown = np.asarray(labels[window]).T
     layer = np.zeros((*shown.shape, 4), np.float32)
-    for name, colour in colours.items():
+    for name, colour in CLASS_COLOURS.items():
         layer[shown == CLASSES.index(name)] = (*to_rgb(colour), 0.65)
     axis.imshow(layer, interpolation="nearest")
 

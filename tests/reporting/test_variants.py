@@ -15,7 +15,7 @@ MASKED = {"pretrain.task": "masked", "pretrain.decoder": "unet"}
     [
         (MASKED, ["pretrain.task"], "masked, unet"),
         ({}, ["pretrain.task", "pretrain.decoder"], "cross_modality"),
-        (MASKED, ["pretrain.decoder"], "unet"),
+        (MASKED, ["pretrain.decoder"], "decoder unet"),
         ({}, ["pretrain.decoder"], "decoder transposed"),
         (
             {**MASKED, "pretrain.unlabelled_fraction": 0.0, "transfer.parts": "encoder_decoder"},

@@ -92,6 +92,20 @@ def test_a_class_is_drawn_in_its_colour(tmp_path, labels):
         assert sum(counts.values()) == counts[name]
 
 
+def test_the_data_have_the_colours_of_the_segmentations(tmp_path):
+    labels = np.zeros((24, 30), np.uint8)
+    for value in (1, 2, 3):
+        labels[6:12, 6 * value : 6 * value + 6] = value
+    images = np.zeros((24, 30, 4), np.float32)
+    images[5, 4] = images[18, 25] = 1
+    row = panels.DatasetRow("Patient_1", 1, images, labels)
+    drawn = imread(written(panels.dataset_drawing, tmp_path / "d.png", row))[..., :3]
+    for code in slices.CLASS_COLOURS.values():
+        colour = np.array([int(code[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+        for shown in (colour, 0.65 * colour):  # in the legend, and over a black slice
+            assert (np.abs(drawn - shown).max(-1) < 0.02).sum() > 200
+
+
 def test_rows_that_cannot_be_drawn_are_refused_in_one_line(tmp_path, labels):
     path = tmp_path / "p.png"
     with pytest.raises(BratsError, match=r"p\.png: no slices"):

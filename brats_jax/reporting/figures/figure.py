@@ -14,10 +14,20 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
 from PIL import Image
 
-# Okabe & Ito's colours, which colour-blind readers can tell apart: https://jfly.uni-koeln.de/color/
-# Each side has a marker of its own for print without colours.
-BASELINE, SSL = "#0072B2", "#D55E00"
-GREY, GREEN, PINK = "#6B6B6B", "#009E73", "#CC79A7"
+# A colour has one meaning in the whole report. Those of `viewer.slices.CLASS_COLOURS` are the
+# classes'; these differ from them and from each other in hue or lightness, for colour-blind readers
+# too. Each side has a marker of its own for print without colours.
+BASELINE, SSL = "#3D3D3D", "#009E73"
+GREY = "#9A9A9A"  # what is neither side: single folds, limits
+# Colours and markers of further starts.
+OTHERS = (
+    ("#CC79A7", "s"),
+    ("#882255", "^"),
+    ("#999933", "v"),
+    ("#7A4A2B", "P"),
+    ("#B9A5D6", "X"),
+    ("#332288", "*"),
+)
 SIDES = {False: ("baseline", BASELINE, "o"), True: ("SSL", SSL, "D")}
 
 _STYLE = {

@@ -5,15 +5,17 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+from matplotlib.lines import Line2D
 
 from brats_jax.reporting import captions
 from brats_jax.reporting.arms import LOSS_NAMES
-from brats_jax.reporting.figures.figure import BASELINE, SSL, Figure, axes, canvas, drawn, styled
+from brats_jax.reporting.figures.figure import SIDES, Figure, axes, canvas, drawn, styled
 from brats_jax.reporting.read_runs import FoldFiles, Run, Study
 from brats_jax.reporting.variants import variants_of
 from brats_jax.runtime.text import plural
 
-EVENTS = (("train", "training", BASELINE, "-"), ("validation", "validation", SSL, "--"))
+EVENTS = (("train", "training", "-"), ("validation", "validation", "--"))
 _COLUMNS = 3  # of panels, at most
 _Training = tuple[Run, FoldFiles]  # one training: the run and the fold of a given stage
 
@@ -46,14 +48,14 @@ def pretraining_curves(study: Study) -> Figure | None:
     grid = axes(drawing, rows, columns)
     cells = [axis for row in grid for axis in row]
     for axis, (name, mine) in zip(cells, panels.items(), strict=False):
-        _draw(axis, mine, "pretrain")
+        _draw(axis, mine, "pretrain", SIDES[True][1])
         if len(panels) > 1:
             axis.set_title(name or "the others")
     for axis in cells[len(panels) :]:
         axis.set_axis_off()
     for row in grid:
         row[0].set_ylabel("mean squared error" if len(panels) == 1 else "loss")
-    cells[0].legend()
+    _add_legend(drawing)
     apart = " Losses of different pretexts do not compare." if len(panels) > 1 else ""
     return drawn(
         drawing,
@@ -87,13 +89,13 @@ def segmentation_curves(study: Study) -> Figure | None:
             start = "SSL" if ssl else "baseline"
             axis.set_title(f"{LOSS_NAMES.get(loss, loss)}, {start}")
             if mine:
-                _draw(axis, mine, "segment")
+                _draw(axis, mine, "segment", SIDES[ssl][1])
             else:
                 axis.text(0.5, 0.5, "not trained", ha="center", transform=axis.transAxes)
         row[0].set_ylabel("loss")
         for axis in row:
             axis.set_xlabel("epoch" if row is grid[-1] else "")
-    grid[0][0].legend()
+    _add_legend(drawing)
     return drawn(
         drawing,
         "appendix_figure_1",
@@ -105,8 +107,14 @@ def segmentation_curves(study: Study) -> Figure | None:
     )
 
 
-def _draw(axis: Axes, group: Sequence[_Training], stage: str) -> None:
-    for event, name, colour, style in EVENTS:
+def _add_legend(drawing: Canvas) -> None:
+    """What solid and dashed lines are; in black, as the sides have colours of their own."""
+    lines = [Line2D([], [], color="black", ls=style, label=name) for _, name, style in EVENTS]
+    drawing.legend(handles=lines, loc="outside upper right", ncols=len(lines))
+
+
+def _draw(axis: Axes, group: Sequence[_Training], stage: str, colour: str) -> None:
+    for event, _, style in EVENTS:
         by_epoch: dict[int, list[float]] = {}
         for _, fold in group:
             points = fold.stages[stage].curve(event)
@@ -118,7 +126,7 @@ def _draw(axis: Axes, group: Sequence[_Training], stage: str) -> None:
         full = {e: v for e, v in sorted(by_epoch.items()) if len(v) == len(by_epoch[min(by_epoch)])}
         means = [float(np.mean(v)) for v in full.values()]
         mark = "o" if len(means) < 3 else None
-        axis.plot(list(full), means, color=colour, ls=style, label=name, marker=mark, ms=4)
+        axis.plot(list(full), means, color=colour, ls=style, marker=mark, ms=4)
     axis.set_xlabel("epoch")
     axis.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]
     values = [y for line in axis.lines for y in np.asarray(line.get_ydata(), float)]

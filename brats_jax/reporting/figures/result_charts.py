@@ -14,9 +14,8 @@ from brats_jax.reporting.attribution import name_of
 from brats_jax.reporting.averages import mean_over_folds, patient_values
 from brats_jax.reporting.comparisons import PRIMARY, PRIMARY_BY_SLICE, Comparison, Quantity
 from brats_jax.reporting.figures.figure import (
-    GREEN,
     GREY,
-    PINK,
+    OTHERS,
     SIDES,
     Figure,
     axes,
@@ -30,15 +29,7 @@ from brats_jax.reporting.statistics import Interval, PairedDifference
 from brats_jax.runtime.text import joined
 
 TUMOUR_CLASSES = CLASSES[1:]
-# Colours and markers of further lines; Okabe & Ito's, as the sides have.
-_OTHERS = (
-    (GREEN, "s"),
-    (PINK, "^"),
-    ("#E69F00", "v"),
-    ("#56B4E9", "P"),
-    ("#6B6B6B", "X"),
-    ("#000000", "*"),
-)
+_BOXED = 10  # patients; fewer are points with their median
 _MORE_MARKERS = "Dd<>ph"  # of a second round of the same colours
 
 
@@ -53,33 +44,34 @@ def convention_figure(results: Results) -> Figure | None:
         for of in TUMOUR_CLASSES
     }
     theirs = {of: [v for v in values if v <= 1] for of, values in theirs.items()}
-    drawing = canvas(7.2, 3.3)
+    drawing = canvas(7.2, 4.4)
     ((axis,),) = axes(drawing, 1, 1)
     styles = (
-        ("slice", "paper", "o", SIDES[True][1], "ours, the paper's convention"),
-        ("slice", "present_only", "s", SIDES[False][1], "ours, present only"),
-        ("slice", "both_empty_1", "^", GREEN, "ours, both empty 1"),
-        ("patient", "brats2020", "D", PINK, "ours, by patient in 3D (BraTS 2020)"),
+        ("slice", "paper", "v", "ours, the paper's convention"),
+        ("slice", "present_only", "s", "ours, present only"),
+        ("slice", "both_empty_1", "^", "ours, both empty 1"),
+        ("patient", "brats2020", "P", "ours, by patient in 3D (BraTS 2020)"),
     )
     for y, of in enumerate(reversed(TUMOUR_CLASSES)):
         ceiling = mean_over_folds(measured, ("slice", "all slices", of, "in_truth", ""))[0]
-        axis.barh(y, ceiling, height=0.56, color="#E3E3E3", zorder=0)
-        axis.plot([ceiling] * 2, [y - 0.28, y + 0.28], color=GREY, lw=1.4)
-        axis.plot(theirs[of], [y - 0.16] * len(theirs[of]), "x", color="black", ms=5, mew=1.2)
-        for k, (unit, convention, mark, colour, _) in enumerate(styles):
+        axis.barh(y, ceiling, height=0.76, color="#E3E3E3", zorder=0)
+        axis.plot([ceiling] * 2, [y - 0.38, y + 0.38], color=GREY, lw=1.4)
+        axis.plot(theirs[of], [y - 0.28] * len(theirs[of]), "x", color="black", ms=5, mew=1.2)
+        for k, (unit, convention, mark, _) in enumerate(styles):
             over = "volumes" if unit == "patient" else "all slices"
-            means = [
-                mean_over_folds(group, (unit, over, of, "dice", convention))[0]
-                for group in results.arms.values()
-            ]
-            known = [m for m in means if m == m]
-            heights = [y + 0.06 * k - 0.05] * len(known)
-            axis.plot(known, heights, mark, color=colour, ms=5.5, mec="white", mew=0.5)
-    for unit, _, mark, colour, name in styles:
+            height = y + 0.14 * (k - 1)
+            for arm, group in results.arms.items():
+                mean = mean_over_folds(group, (unit, over, of, "dice", convention))[0]
+                _, colour, _ = SIDES[arm.ssl]
+                axis.plot(mean, height, mark, color=colour, ms=5.5, mec="white", mew=0.5)
+    for unit, _, mark, name in styles:
         if unit == "slice" or any(key[0] == unit for one in measured for key in one.rows):
-            axis.plot([], [], mark, color=colour, label=name)
+            axis.plot([], [], mark, color="white", mec="black", label=name)
     axis.plot([], [], "x", color="black", label="the paper")
-    axis.plot([], [], color=GREY, label="ceiling of the paper's convention")
+    axis.plot([], [], color=GREY, label="largest possible under the paper's convention")
+    for ssl in sorted({arm.ssl for arm in results.arms}):
+        name, colour, _ = SIDES[ssl]
+        axis.plot([], [], color=colour, lw=7, label=name)
     axis.set_yticks(range(len(TUMOUR_CLASSES)), list(reversed(TUMOUR_CLASSES)))
     axis.set_xlim(0, 1.02)
     axis.set_xlabel("mean Dice")
@@ -90,9 +82,9 @@ def convention_figure(results: Results) -> Figure | None:
         "conventions",
         "",
         "The same predictions under four conventions",
-        "Each marker is an arm (loss, with or without SSL). Grey: the share of slices that hold "
-        "the class, which no model can exceed under the paper's convention. "
-        + captions.over(measured),
+        "Each marker is an arm (loss, with or without SSL), its form is the convention, its colour the start. Light grey: "
+        "the share of slices that hold the class, which no model can exceed under the paper's "
+        "convention. " + captions.over(measured),
         "Dice of the three classes under each convention, beside the paper's numbers",
     )
 
@@ -114,11 +106,11 @@ def difference_figure(comparisons: Sequence[Comparison]) -> Figure | None:
         points = list(c.repeats.values())
         if len(points) > 1:
             axis.plot(points, [y - 0.2] * len(points), "o", color=GREY, ms=3, alpha=0.6)
-        colour = SIDES[True][1] if c.found else SIDES[False][1]
         low, high = c.result.low, c.result.high
         if not np.isnan(low):
-            axis.plot([low, high], [y, y], color=colour, lw=2, solid_capstyle="butt")
-        axis.plot(c.result.mean_difference, y, "D" if c.found else "o", color=colour, ms=6)
+            axis.plot([low, high], [y, y], color="black", lw=2, solid_capstyle="butt")
+        mark, fill = ("D", "black") if c.found else ("o", "white")
+        axis.plot(c.result.mean_difference, y, mark, color=fill, mec="black", mew=1.4, ms=6)
     axis.axvline(0, color="black", lw=0.9)
     names = [
         (f"{c.ssl.settings}\n" if several else "")
@@ -136,8 +128,8 @@ def difference_figure(comparisons: Sequence[Comparison]) -> Figure | None:
         "",
         "SSL minus baseline, by patient",
         f"Mean difference over patients with its 95 % {_method(c.result for c in shown)}, "
-        "not corrected for the number of comparisons. Diamond: a difference was found after "
-        f"Holm's correction.{repeated}",
+        "not corrected for the number of comparisons. Filled diamond: a difference was found "
+        f"after Holm's correction; open circle: none was.{repeated}",
         "Chart of mean differences with intervals, one line for each comparison",
     )
 
@@ -163,9 +155,14 @@ def distribution_figure(results: Results) -> Figure | None:
                 counts.add(len(values))
                 shift = (0.2 if arm.ssl else -0.2) if len(arms) > 1 else 0.0
                 where = x + shift + _spread(len(values), 0.12)
-                axis.plot(where, values, mark, color=colour, ms=3, alpha=0.55, mew=0)
-                if len(values) > 3:
+                boxed = len(values) >= _BOXED
+                size, shade = (3, 0.55) if boxed else (5, 0.8)
+                axis.plot(where, values, mark, color=colour, ms=size, alpha=shade, mew=0)
+                if boxed:
                     draw_box(axis, values, x + shift, colour)
+                elif len(values):
+                    ends = [x + shift - 0.15, x + shift + 0.15]
+                    axis.plot(ends, [np.median(values)] * 2, color="black", lw=1.3)
         axis.set_title(arms[0].loss_name)
         axis.set_xticks(range(len(quantities)), [q.key[2] for q in quantities])
         axis.set_xlim(-0.5, len(quantities) - 0.5)
@@ -177,14 +174,16 @@ def distribution_figure(results: Results) -> Figure | None:
         grid[0][0].plot([], [], mark, color=colour, label=name)
     drawing.legend(loc="outside upper right", ncols=2)
     patients = joined([str(n) for n in sorted(counts)], "or")
+    lines = "Line: median"
+    if max(counts) >= _BOXED:
+        lines = "Box: quartiles and median; whiskers: 5th and 95th percentile"
     return drawn(
         drawing,
         "distributions",
         "",
         f"{'3D Dice' if quantities == PRIMARY else 'Dice by slice'} of every patient",
-        f"Each point is a patient ({patients}), mean over folds and seeds. Box: quartiles and "
-        f"median; whiskers: 5th and 95th percentile. {_convention(quantities)}. "
-        + captions.over(results.evaluated()),
+        f"Each point is a patient ({patients}), mean over folds and seeds. {lines}. "
+        f"{_convention(quantities)}. " + captions.over(results.evaluated()),
         "Strip and box charts of Dice by patient, for each loss and region",
     )
 
@@ -206,7 +205,7 @@ def label_figure(results: Results) -> Figure | None:
     grid = axes(drawing, len(losses), len(quantities), sharex=True, sharey=True)
     places = places_of_shares(results.fractions)
     # Starts stand side by side, within less than the way to the next share.
-    step = 0.35 * min(np.diff(list(places.values()))) / len({*names})
+    step = 0.2 * min(np.diff(list(places.values()))) / len({*names})
     intervals: list[Interval] = []
     for row, loss in zip(grid, losses, strict=True):
         for axis, quantity in zip(row, quantities, strict=True):
@@ -278,8 +277,8 @@ def _label_lines(results: Results, loss: str) -> list[tuple[str, list[Arm], str,
         usual, colour, mark = SIDES[ssl]
         same = [s for s, *_ in list(families)[:k]].count(ssl)
         if same:  # another of the same side
-            colour, mark = _OTHERS[(k - 1) % len(_OTHERS)]
-            mark = mark if k <= len(_OTHERS) else _MORE_MARKERS[(k - 1) % len(_OTHERS)]
+            colour, mark = OTHERS[(k - 1) % len(OTHERS)]
+            mark = mark if k <= len(OTHERS) else _MORE_MARKERS[(k - 1) % len(OTHERS)]
         if [s for s, *_ in families].count(ssl) == 1:
             name = usual
         lines.append((name, arms, colour, mark))

@@ -56,8 +56,8 @@ def dataset_figure(runs: Sequence[Run]) -> Figure | str:
             "A slice of the data",
             f"{patient}, slice {row.slice_number} (store: "
             f"{Path(path).name}): the slice with most tumour among "
-            "the slices with most classes. Four modalities, three masks, and the masks in the "
-            "paper's colours on T1.",
+            "the slices with most classes. Four modalities, three masks, and the masks in colour "
+            "on T1. The paper's Figure 4 has other colours.",
             "Four modalities of a slice, its three tumour masks, and an overlay",
         )
     return f"Figure 4 (the data) is not drawn: {'; '.join(reasons) or 'no run has begun'}."

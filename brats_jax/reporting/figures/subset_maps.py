@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.image import AxesImage
 
 from brats_jax.data.modalities import DISPLAY_NAMES, REGIONS
@@ -14,8 +15,9 @@ from brats_jax.reporting.figures.figure import GREY, Figure, axes, canvas, drawn
 from brats_jax.reporting.subsets import SubsetArm
 from brats_jax.reporting.tables.subset_tables import FILLED, TRAINED, ZEROS, columns_of
 
-_COLOURS = "viridis"
-_DARK = 0.55  # Dice below which a number is white
+# One hue, from light to dark, that no class and no side has.
+_COLOURS = LinearSegmentedColormap.from_list("Dice", ("#F2EEF8", "#9E88C6", "#3B2270"))
+_DARK = 0.55  # Dice above which a number is white
 _WIDTH = 8.4  # inches
 
 
@@ -62,7 +64,7 @@ def _draw_map(axis: Axes, dice: np.ndarray) -> AxesImage:
     image = axis.imshow(apart, cmap=_COLOURS, vmin=0, vmax=1, aspect="auto")
     for (row, column), value in np.ndenumerate(apart):
         if value == value:
-            colour = "white" if value < _DARK else "black"
+            colour = "white" if value > _DARK else "black"
             axis.text(column, row, f"{100 * value:.0f}", ha="center", va="center", color=colour,
                       fontsize=8)  # fmt: skip
     axis.set_yticks(range(len(REGIONS)), list(REGIONS))

@@ -1,13 +1,25 @@
 """One figure: its style, its file, and its data inside the page."""
 
 import io
+import itertools
 
 import matplotlib
 import numpy as np
 import pytest
 from PIL import Image
 
-from brats_jax.reporting.figures.figure import axes, canvas, drawn, photograph, styled
+from brats_jax.reporting.figures.figure import (
+    BASELINE,
+    GREY,
+    OTHERS,
+    SSL,
+    axes,
+    canvas,
+    drawn,
+    photograph,
+    styled,
+)
+from brats_jax.viewer.slices import CLASS_COLOURS
 
 
 def one_line():
@@ -21,6 +33,24 @@ def picture(width, height) -> io.BytesIO:
     Image.new("RGB", (width, height), (240, 228, 66)).save(out, "PNG")
     out.seek(0)
     return out
+
+
+def lab(colour: str) -> np.ndarray:
+    """CIE L*a*b* of '#RRGGBB' under D65."""
+    rgb = np.array([int(colour[k : k + 2], 16) for k in (1, 3, 5)]) / 255
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    to_xyz = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    ratio = to_xyz @ linear / [0.9505, 1, 1.089]
+    f = np.where(ratio > 0.008856, np.cbrt(ratio), 7.787 * ratio + 16 / 116)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+def test_a_colour_has_one_meaning_in_the_report():
+    """Classes, sides and further starts: a difference of 20 is plain side by side."""
+    colours = [*CLASS_COLOURS.values(), BASELINE, SSL, GREY, *(colour for colour, _ in OTHERS)]
+    for one, other in itertools.combinations(colours, 2):
+        assert np.linalg.norm(lab(one) - lab(other)) > 20, (one, other)
+    assert abs(lab(BASELINE) - lab(SSL))[0] > 25  # also without colours
 
 
 def test_a_drawing_is_svg_of_its_width_in_css_pixels():

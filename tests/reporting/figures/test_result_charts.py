@@ -9,9 +9,11 @@ from report_examples import write_run
 
 from brats_jax.reporting import comparisons
 from brats_jax.reporting.arms import Results, collect
-from brats_jax.reporting.figures import result_charts
+from brats_jax.reporting.figures import loss_curves, result_charts
+from brats_jax.reporting.figures.figure import BASELINE, SSL
 from brats_jax.reporting.figures.result_charts import legend_columns, places_of_shares
 from brats_jax.reporting.read_runs import discover
+from brats_jax.viewer.slices import CLASS_COLOURS
 
 
 def test_the_convention_chart_needs_every_slice(results, tmp_path):
@@ -34,7 +36,14 @@ def test_the_difference_chart_shows_folds_only_if_there_are_several(results, tmp
 def test_the_distribution_chart_counts_patients(results):
     figure = result_charts.distribution_figure(results)
     assert figure.title == "3D Dice of every patient"
-    assert "Each point is a patient (4)" in figure.caption
+    assert "Each point is a patient (4), mean over folds and seeds. Line: median." in figure.caption
+
+
+def test_many_patients_have_boxes_and_few_a_median(tmp_path):
+    for patients in (9, 10):
+        write_run(tmp_path / f"{patients}" / "run", ssl=False, patients=patients)
+        figure = result_charts.distribution_figure(collect(discover(tmp_path / f"{patients}")))
+        assert ("Box: quartiles" in figure.caption) == (patients == 10)
 
 
 def test_whiskers_are_percentiles_of_few_values_too():
@@ -50,6 +59,27 @@ def test_the_label_chart_needs_several_shares(results, tmp_path):
         write_run(tmp_path / f"{fraction}", ssl=False, fraction=fraction)
     figure = result_charts.label_figure(collect(discover(tmp_path)))
     assert figure.name == "label_efficiency" and "bootstrap interval" in figure.caption
+
+
+def test_no_chart_has_the_colour_of_a_class(results, study, tmp_path):
+    for ssl in (True, False):
+        for fraction in (0.1, 1.0):
+            write_run(tmp_path / f"{ssl}-{fraction}", ssl=ssl, fraction=fraction)
+    figures = [
+        result_charts.convention_figure(results),
+        result_charts.difference_figure(comparisons.primary(results)),
+        result_charts.distribution_figure(results),
+        result_charts.label_figure(collect(discover(tmp_path))),
+        loss_curves.pretraining_curves(study),
+        loss_curves.segmentation_curves(study),
+    ]
+    for figure in figures:
+        drawing = figure.data.decode().lower()
+        assert not [c for c in CLASS_COLOURS.values() if c.lower() in drawing], figure.name
+    # Baseline and SSL have the same colours in every chart that has both.
+    for figure in (figures[0], *figures[2:4], figures[5]):
+        drawing = figure.data.decode().lower()
+        assert BASELINE.lower() in drawing and SSL.lower() in drawing, figure.name
 
 
 def test_without_any_evaluation_there_is_no_chart():
