@@ -82,9 +82,9 @@ def convention_figure(results: Results) -> Figure | None:
         "conventions",
         "",
         "The same predictions under four conventions",
-        "Each marker is an arm (loss, with or without SSL), its form is the convention, its colour the start. Light grey: "
-        "the share of slices that hold the class, which no model can exceed under the paper's "
-        "convention. " + captions.over(measured),
+        "Each marker is an arm (loss, with or without SSL), its form is the convention, its "
+        "colour the start. Light grey: the share of slices that hold the class, which no model can "
+        "exceed under the paper's convention. " + captions.over(measured),
         "Dice of the three classes under each convention, beside the paper's numbers",
     )
 

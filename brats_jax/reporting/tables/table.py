@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+_WIDE, _WIDEST = 10, 14  # more columns have smaller letters, and are printed across the page
 UNDEFINED = "–"  # a number that does not exist, such as a distance to an empty mask
 
 
@@ -152,6 +153,12 @@ class Table:
         """The letters of a cell's footnotes: 'a, b'."""
         notes = self.notes
         return ", ".join(letter(notes.index(note)) for note in cell.notes)
+
+    @property
+    def breadth(self) -> str:
+        """'' for few columns; 'wide' and 'widest' tables have smaller letters on the page."""
+        count = len(self.columns)
+        return "widest" if count > _WIDEST else "wide" if count > _WIDE else ""
 
     @property
     def groups(self) -> list[tuple[str, int]]:

@@ -2,7 +2,6 @@
 // A click, Enter or Space on the head of a column sorts the table; the third restores its order.
 for (const table of document.querySelectorAll("table")) {
   const heads = [...table.tHead.rows[table.tHead.rows.length - 1].cells];
-  if (heads.length > 10) table.classList.add("wide");
   const body = table.tBodies[0];
   const rows = [...body.rows];
   if (rows.length < 2) continue;
@@ -40,6 +39,24 @@ for (const table of document.querySelectorAll("table")) {
       body.append(...sorted);
     });
   });
+}
+// A table that is still wider than the page says so above it, and fades at the cut edge.
+for (const box of document.querySelectorAll(".frame > .scroll")) {
+  const table = box.querySelector("table");
+  const heads = [...table.tHead.rows[table.tHead.rows.length - 1].cells];
+  const hint = document.getElementById(table.id + "-hint");
+  const look = () => {
+    const hidden = box.scrollWidth - box.clientWidth;
+    const right = box.getBoundingClientRect().right + 1;
+    const cut = heads.filter((head) => head.getBoundingClientRect().right > right).length;
+    hint.hidden = hidden <= 1;
+    hint.textContent = cut
+      ? `Scroll the table sideways: ${cut} of ${heads.length} columns are further to the right \u2192`
+      : "\u2190 Scroll the table back: columns are further to the left";
+    box.parentElement.classList.toggle("cut", hidden > 1 && cut > 0);
+  };
+  box.addEventListener("scroll", look);
+  new ResizeObserver(look).observe(box); // also when a folded table opens
 }
 // Folded parts open for printing, and when a link points into them.
 let folded = [];

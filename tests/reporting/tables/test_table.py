@@ -86,3 +86,9 @@ def test_a_ragged_row_is_refused():
 
 def test_a_table_without_rows_is_none():
     assert make_table("name", "", "Title", "Caption", [Column("a")], []) is None
+
+
+@pytest.mark.parametrize(("columns", "breadth"), [(10, ""), (11, "wide"), (15, "widest")])
+def test_tables_with_many_columns_are_known_to_the_page(columns, breadth):
+    table = table_of([Column("x")] * columns, [(text("y"),) * columns])
+    assert table.breadth == breadth
