@@ -80,8 +80,8 @@ def warnings(
     }
     if variants:
         yield (
-            "Not all runs have the same settings beside loss, SSL, labels, fold and seed "
-            f"({'; '.join(sorted(variants))}). Runs with different settings are never averaged, "
+            "Some runs differ in more than loss, SSL, labels, fold and seed: "
+            f"{'; '.join(sorted(variants))}. Runs with different settings are never averaged, "
             "and a baseline is compared only with SSL runs that have the same settings."
         )
     failed = sum(cell.state == "failed" for cell in study.cells)

@@ -31,6 +31,11 @@ _FEW_TRAININGS = (
     "With fewer trainings they are over patients alone (bootstrap interval, sign-flip permutation "
     "test) and hold for these trainings only."
 )
+_ONLY_THESE = (
+    f"There are fewer than {LEAST_GROUPS} folds (or seeds of one fold): interval (bootstrap) and p "
+    "(sign-flip permutation test) are over patients alone and hold for these trainings only. A "
+    "network that is trained again scores differently. "
+)
 
 
 def ssl_against_baseline(
@@ -44,9 +49,15 @@ def ssl_against_baseline(
             yield Words("No segmentation has been evaluated.", missing=True)
         return
     crossed = any(one.cross_validates for one in results.evaluated())
-    method = _UNIT + (_CROSS_VALIDATION if crossed else _ONE_TEST_SET) + _FEW_TRAININGS
+    alone = [c.result.only_these_trainings for c in primary]
+    method = _UNIT
+    if not all(alone):
+        method += _CROSS_VALIDATION if crossed else _ONE_TEST_SET
+        method += _FEW_TRAININGS if any(alone) else ""
+    else:
+        method += _ONLY_THESE
     yield Words(
-        f"{method} Holm’s correction is applied to three families separately: primary "
+        f"{method.strip()} Holm’s correction is applied to three families separately: primary "
         "comparisons, secondary comparisons, and comparisons by share of labels. dz: mean "
         "difference divided by the standard deviation of the patients’ differences."
     )

@@ -154,8 +154,8 @@ def _pretraining(results: Results, beside: list[yardsticks.YardstickComparison])
     yield from if_any(paper_tables.image_quality_table(group))
     if others:
         yield Words(
-            f"{plural(others, 'other pretraining')} with other settings "
-            f"{'is' if others == 1 else 'are'} not in these tables.",
+            "Table 1, Appendix Table 1 and the table of image quality leave out "
+            f"{plural(others, 'other pretraining')} of this report, with other settings.",
             missing=True,
         )
 

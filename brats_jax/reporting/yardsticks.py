@@ -64,7 +64,8 @@ class YardstickComparison:
         few = ""
         if self.outcome == "is not shown to beat it":
             few = (
-                f"; too few patients to show a difference (smallest possible p {r.smallest_p:.2g})"
+                f"; {r.n} patients are too few to show a difference of any size (p cannot be below "
+                f"{r.smallest_p:.2g})"
             )
             if r.smallest_p <= ALPHA:
                 few = f", no difference was found (p = {self.adjusted:.2g})"

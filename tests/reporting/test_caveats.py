@@ -52,6 +52,13 @@ def test_a_test_that_cannot_find_a_difference_is_a_warning(tmp_path):
     assert "its p cannot be below 0.062." in words
 
 
+def test_a_correction_that_hides_every_difference_is_a_warning(tmp_path):
+    for ssl in (True, False):
+        write_run(tmp_path / str(ssl), ssl=ssl, patients=6, stages=("segment",))
+    words = warnings_of(tmp_path)
+    assert "its p cannot be below 0.031, and the correction multiplies it by up to 3." in words
+
+
 def test_an_evaluation_before_the_end_of_training_is_a_warning(tmp_path):
     run = write_run(tmp_path / "run", ssl=False, patients=15)
     RunFolder(run).fold(0).stage("segment").complete_json.unlink()
@@ -61,7 +68,7 @@ def test_an_evaluation_before_the_end_of_training_is_a_warning(tmp_path):
 def test_settings_that_separate_runs_are_a_warning(tmp_path):
     write_run(tmp_path / "a", ssl=False, settings={"segment.epochs": 7})
     write_run(tmp_path / "b", ssl=False)
-    assert "(segment.epochs = 30; segment.epochs = 7)" in warnings_of(tmp_path)
+    assert ": segment.epochs = 30; segment.epochs = 7. Runs with" in warnings_of(tmp_path)
 
 
 def test_failed_trainings_and_missing_results_are_counted(tmp_path):

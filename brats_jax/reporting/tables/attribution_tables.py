@@ -3,7 +3,12 @@
 from collections.abc import Sequence
 
 from brats_jax.reporting.attribution import Gain
-from brats_jax.reporting.tables.paired_cells import INTERVALS, paired_cells, paired_columns
+from brats_jax.reporting.tables.paired_cells import (
+    INTERVALS,
+    holm_note,
+    paired_cells,
+    paired_columns,
+)
 from brats_jax.reporting.tables.table import Column, Table, TableCell, make_table, text
 
 
@@ -46,7 +51,7 @@ def attribution_table(gains: Sequence[Gain], quantity: str) -> Table | None:
         "file; autoencode, a pretraining whose target is its input; shuffled, one whose target is "
         "of another patient; each with the same loss and label budget, and the pretrainings with "
         f"the same decoder, transfer and unlabelled share. {INTERVALS} "
-        f"Holm’s correction over these {len(rows)}.",
+        f"{holm_note(len(rows))}",
         columns,
         rows,
     )

@@ -119,13 +119,13 @@ def ceiling_table(results: Results) -> Table | None:
         "ceiling",
         "",
         "Largest possible Dice under the paper's convention, and Dice under the others",
-        "Ceiling: share of the slices (their number in brackets) whose truth holds the region. "
-        "Under the paper's convention every other slice counts 0, so this share is the Dice of a "
-        "perfect segmentation. Beside it: the largest mean Dice of any arm under each convention. "
-        + captions.over(groups),
+        "Largest possible: share of the slices (their number in brackets) whose truth holds the "
+        "region. Under the paper's convention every other slice counts 0, so this share is the "
+        "Dice of a perfect segmentation. Beside it: the largest mean Dice of any arm under each "
+        "convention. " + captions.over(groups),
         [
             Column("Region", words=True),
-            Column("Ceiling of the paper's"),
+            Column("Largest possible by the paper's convention"),
             Column("paper", "Best mean Dice, by slice"),
             Column("present only", "Best mean Dice, by slice"),
             Column("both empty 1", "Best mean Dice, by slice"),

@@ -1,6 +1,7 @@
 """The columns of one model minus another: counts, means, difference, interval, p and outcome."""
 
 from brats_jax.reporting import captions
+from brats_jax.reporting.comparisons import TOO_FEW
 from brats_jax.reporting.statistics import PairedDifference
 from brats_jax.reporting.tables.table import (
     Column,
@@ -11,6 +12,14 @@ from brats_jax.reporting.tables.table import (
     text,
     whole,
 )
+
+ALONE = {TOO_FEW, "not tested"}  # outcomes that need no further words
+
+
+def holm_note(tests: int) -> str:
+    """The correction of a table, for its caption."""
+    return f"Holm’s correction over these {tests}." if tests > 1 else "One test: no correction."
+
 
 INTERVALS = (
     "Intervals of 95 % over patients and trainings, or over patients alone for these trainings "
@@ -44,11 +53,12 @@ def paired_cells(
     Args:
       result: of a - b.
       adjusted: p after Holm's correction.
-      outcome: in words; that it holds for these trainings only is added.
+      outcome: in words; that it holds for these trainings only is added where a test decided.
       strong: whether a difference was found.
       digits: decimals of means and differences.
     """
-    only = captions.these_only(result.trainings) if result.only_these_trainings else ""
+    some = result.only_these_trainings and outcome not in ALONE
+    only = captions.these_only(result.trainings) if some else ""
     return [
         whole(result.n),
         whole(result.trainings),

@@ -6,7 +6,12 @@ from brats_jax.data.modalities import REGIONS
 from brats_jax.data.subsets import SUBSETS, Subset, dots, subset_words
 from brats_jax.reporting import captions
 from brats_jax.reporting.subsets import SubsetArm, SubsetGain
-from brats_jax.reporting.tables.paired_cells import INTERVALS, paired_cells, paired_columns
+from brats_jax.reporting.tables.paired_cells import (
+    INTERVALS,
+    holm_note,
+    paired_cells,
+    paired_columns,
+)
 from brats_jax.reporting.tables.table import (
     Column,
     Table,
@@ -122,7 +127,7 @@ def gain_table(gains: Sequence[SubsetGain]) -> Table | None:
         "",
         "Trained for missing modalities minus filled with zeros",
         "3D Dice of arms that differ in settings of the segmentation, its modality dropout among "
-        f"them. {INTERVALS} Holm’s correction over these {len(rows)}.",
+        f"them. {INTERVALS} {holm_note(len(rows))}",
         [
             Column("Trained for it", words=True),
             Column("Zeros", words=True),

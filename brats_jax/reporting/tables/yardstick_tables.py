@@ -8,7 +8,12 @@ from brats_jax.reporting.arms import EvaluatedStage, Key, Results
 from brats_jax.reporting.averages import average
 from brats_jax.reporting.comparisons import ALPHA
 from brats_jax.reporting.tables.average_cells import average_cell
-from brats_jax.reporting.tables.paired_cells import INTERVALS, paired_cells, paired_columns
+from brats_jax.reporting.tables.paired_cells import (
+    INTERVALS,
+    holm_note,
+    paired_cells,
+    paired_columns,
+)
 from brats_jax.reporting.tables.paper_tables import PRETRAINING_METRICS, TUMOUR
 from brats_jax.reporting.tables.table import (
     EMPTY,
@@ -100,7 +105,7 @@ def comparison_table(comparisons: Sequence[yardsticks.YardstickComparison]) -> T
         "",
         "Pretraining minus what needs no network, by patient",
         f"MSE, mean over patients of the mean over their slices. {INTERVALS} "
-        f"Holm’s correction over these {len(rows)}.",
+        f"{holm_note(len(rows))}",
         [
             *([Column("Pretraining", words=True)] if several else []),
             Column("Over", words=True),

@@ -26,7 +26,7 @@ def gain_of(difference, adjusted, folds=2):
         (0.05, 0.01, "better, for these 2 trainings only"),
         (-0.05, 0.01, "worse, for these 2 trainings only"),
         (0.05, 0.2, "no difference found, for these 2 trainings only"),
-        (0.05, float("nan"), "not tested, for these 2 trainings only"),
+        (0.05, float("nan"), "not tested"),
     ],
 )
 def test_a_row_has_pretext_control_gain_and_verdict(difference, adjusted, verdict):

@@ -1,7 +1,7 @@
 """The columns of one model minus another."""
 
 from brats_jax.reporting.paired_trainings import compare_trainings
-from brats_jax.reporting.tables.paired_cells import paired_cells, paired_columns
+from brats_jax.reporting.tables.paired_cells import holm_note, paired_cells, paired_columns
 
 
 def test_cells_stand_under_their_columns():
@@ -14,3 +14,10 @@ def test_cells_stand_under_their_columns():
     assert (row["n patients"], row["Trainings"]) == ("4", "1")
     assert (row["Mean new"], row["Mean old"], row["Gain mean"]) == ("0.65", "0.40", "+0.25")
     assert row["Found"] == "no difference found, for this training only"
+    few = paired_cells(result, 0.5, "too few patients", strong=False, digits=2)
+    assert few[-1].text == "too few patients"
+
+
+def test_one_test_is_not_corrected():
+    assert holm_note(3) == "Holm\u2019s correction over these 3."
+    assert holm_note(1) == "One test: no correction."
