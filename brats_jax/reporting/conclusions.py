@@ -151,13 +151,13 @@ def findings_by_loss(comparisons: Sequence[Comparison]) -> Iterator[str]:
         groups.setdefault(label, []).append(c)
     for label, group in groups.items():
         parts = []
+        few = all(c.outcome == TOO_FEW for c in group)  # no interval: it means little
         for c in group:
             r, digits = c.result, c.quantity.digits
-            interval = "" if r.low != r.low else f" ({r.low:+.{digits}f} to {r.high:+.{digits}f})"
-            parts.append(
-                f"{c.quantity.key[2]} {r.mean_difference:+.{digits}f}{interval}, {c.verdict}"
-            )
-        yield f"{label}: {'; '.join(parts)}."
+            interval = f" ({r.low:+.{digits}f} to {r.high:+.{digits}f})"
+            rest = "" if few else f"{'' if r.low != r.low else interval}, {c.verdict}"
+            parts.append(f"{c.quantity.key[2]} {r.mean_difference:+.{digits}f}{rest}")
+        yield f"{label}: {'; '.join(parts)}{' (too few patients for a test)' if few else ''}."
 
 
 def effect_of_convention(results: Results) -> Iterator[str]:

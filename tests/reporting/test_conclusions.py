@@ -59,6 +59,9 @@ def test_findings_are_counted(results):
         "SSL against the baseline, 3D Dice by patient over 4 patients: too few patients to find a "
         "difference of any size in any of the 9 comparisons."
     )
+    for line in conclusions.findings_by_loss(primary):
+        # No interval: one that excludes zero would read as a difference.
+        assert " to " not in line and line.endswith("(too few patients for a test).")
 
 
 def test_one_verdict_for_all_comparisons_is_stated_once(tmp_path):
