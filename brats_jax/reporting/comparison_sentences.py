@@ -108,6 +108,8 @@ def _too_few(
     ]
     if result.left_out:
         facts.append(f"{plural(result.left_out, 'patient')} left out without both values")
+    if result.trainings != result.of_trainings:
+        facts.append(f"{result.trainings} of {result.of_trainings} trainings of each")
     if result.runs_left_out:
         facts.append(runs_left_out(result))
     if beside:

@@ -43,7 +43,7 @@ def two_folds(tmp_path_factory):
 def test_the_report_names_the_fold_without_a_distance(two_folds):
     _, words = read(two_folds)
     assert "45.30 (0 to 4 of 8)" in words
-    assert "Mean over 1 of 2 trainings: no value in fold 1." in words
+    assert "Mean over 1 of 2 trainings: no value in fold 0." in words
     row = next(r for r in table(two_folds, "volumes_dice_ce") if r["Region"] == "ET")
     names = ("n", "least n", "of")
     assert [row[f"ASD (mm) pooled {name}"] for name in names] == ["4", "0", "8"]
@@ -96,8 +96,8 @@ def test_trainings_without_both_values_are_named_in_the_comparison(tmp_path):
     dataclasses.replace(tally, volume_surface=edges).save(path, facts)
     _, words = read(tmp_path)
     row = next(r for r in secondary(tmp_path) if r["Quantity"] == "3D ASD of ET (mm)")
-    assert row["Trainings"] == "1 of 2; left out without both values: fold 2 in 5 patients"
-    assert "1 of 2 trainings of each; left out without both values: fold 2 in 5 patients" in words
+    assert row["Trainings"] == "1 of 2; left out without both values: fold 1 in 5 patients"
+    assert "1 of 2 trainings of each; left out without both values: fold 1 in 5 patients" in words
 
 
 def test_an_evaluation_without_the_counts_of_misses_is_completed_from_its_tally(tmp_path):

@@ -63,7 +63,7 @@ def convention_figure(results: Results) -> Figure | None:
             for arm, group in results.arms.items():
                 mean = mean_over_folds(group, (unit, over, of, "dice", convention))[0]
                 _, colour, _ = SIDES[arm.ssl]
-                axis.plot(mean, height, mark, color=colour, ms=5.5, mec="white", mew=0.5)
+                axis.plot(mean, height, mark, color=colour, ms=6.5, mec="white", mew=0.5)
     for unit, _, mark, name in styles:
         if unit == "slice" or any(key[0] == unit for one in measured for key in one.rows):
             axis.plot([], [], mark, color="white", mec="black", label=name)
