@@ -42,7 +42,7 @@ from brats_jax.data.store.prepare import prepare
 from brats_jax.data.store.reader import Store
 from brats_jax.evaluation import scoring
 from brats_jax.experiments import config as experiment_config
-from brats_jax.inference.restored import RestoredNetwork
+from brats_jax.inference.restored_network import RestoredNetwork
 from brats_jax.runs.folder import StageFolder
 from brats_jax.runtime import devices
 from brats_jax.tasks import Task

@@ -18,8 +18,8 @@ import onnxruntime
 from benchmarks import measure
 from brats_jax.inference import onnx_graph, onnx_program
 from brats_jax.inference.inputs import find_cases
-from brats_jax.inference.located import open_model
 from brats_jax.inference.model import Model
+from brats_jax.inference.open_by_name import open_model
 from brats_jax.runtime import devices
 
 _CLOCKS = (time.perf_counter, time.process_time)

@@ -46,7 +46,7 @@ def _main() -> None:
     # Imported here, so that a misspelt flag is reported at once.
     from brats_jax.evaluation.calibration import calibrate
     from brats_jax.evaluation.cleaning_fit import fit_cleaning
-    from brats_jax.inference.located import open_model
+    from brats_jax.inference.open_by_name import open_model
     from brats_jax.runtime import devices
 
     devices.use_compilation_cache("auto")

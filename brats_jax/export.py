@@ -92,7 +92,7 @@ def _main() -> None:
     text = _card_text()
     # The program is written for all platforms from here; do not wait for an accelerator.
     os.environ["JAX_PLATFORMS"] = "cpu"
-    from brats_jax.inference.located import open_model
+    from brats_jax.inference.open_by_name import open_model
     from brats_jax.runtime import devices
 
     check_folder(output, "--output")  # before the long part
@@ -179,13 +179,13 @@ def _card_text() -> str:
 def _verify() -> None:
     if _OUTPUT.value is None or _CHECKPOINT.value is not None:
         raise BratsError("give --output=DIR alone with --verify")
-    from brats_jax.inference import exported, weights_reader
+    from brats_jax.inference import export_files, weights_reader
     from brats_jax.runs.documents.weights import WeightsFolder
 
     weights = WeightsFolder(Path(_OUTPUT.value))
     compared = weights_reader.verify(weights) if weights.exists else []
-    if not compared or exported.has_export(weights.path):
-        compared += exported.verify(weights.path)
+    if not compared or export_files.has_export(weights.path):
+        compared += export_files.verify(weights.path)
     print_line(f"{_OUTPUT.value}: {plural(len(compared), 'file')} as described")
 
 

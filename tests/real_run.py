@@ -19,7 +19,7 @@ from brats_jax.evaluation.conventions import scores_of
 from brats_jax.evaluation.slices import describe_slices, predict_slices, voxel_spacing_mm
 from brats_jax.experiments import experiment
 from brats_jax.experiments.config import parse, segmentation
-from brats_jax.inference.restored import RestoredNetwork
+from brats_jax.inference.restored_network import RestoredNetwork
 from brats_jax.runs.folder import FoldFolder
 from brats_jax.runtime.devices import data_mesh
 

@@ -31,7 +31,7 @@ import numpy as np
 
 from benchmarks import measure
 from brats_jax.data.store.prepare import prepare
-from brats_jax.inference.restored import RestoredNetwork
+from brats_jax.inference.restored_network import RestoredNetwork
 from brats_jax.runs.folder import RunFolder
 from brats_jax.runtime import devices
 from brats_jax.tasks import Pretraining, Segmentation, Task

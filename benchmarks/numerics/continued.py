@@ -42,7 +42,7 @@ from brats_jax.evaluation import scoring
 from brats_jax.evaluation.rows import rows_of
 from brats_jax.experiments import experiment
 from brats_jax.experiments.config import parse, segmentation, train_options
-from brats_jax.inference.restored import RestoredNetwork
+from brats_jax.inference.restored_network import RestoredNetwork
 from brats_jax.runs.folder import RunFolder, StageFolder
 from brats_jax.runtime import devices
 from brats_jax.runtime.document import read_document

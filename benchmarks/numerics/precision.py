@@ -35,7 +35,7 @@ from brats_jax.evaluation import scoring
 from brats_jax.evaluation.rows import rows_of
 from brats_jax.experiments import experiment
 from brats_jax.experiments.config import parse, segmentation
-from brats_jax.inference.restored import RestoredNetwork
+from brats_jax.inference.restored_network import RestoredNetwork
 from brats_jax.runs.documents import Evaluation, Score, StageResult
 from brats_jax.runs.folder import FoldFolder, RunFolder
 from brats_jax.runs.metrics_jsonl import read_metrics

@@ -18,7 +18,7 @@ from brats_jax.data.splits import Splits, check_splits, fold_split
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 from brats_jax.evaluation.slices import device_batches, facts_of
-from brats_jax.inference.restored import RestoredNetwork
+from brats_jax.inference.restored_network import RestoredNetwork
 from brats_jax.inference.trained_run import EnsembleMember, TrainedRun
 from brats_jax.metrics.calibration import (
     BINS,

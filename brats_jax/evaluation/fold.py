@@ -14,10 +14,10 @@ from brats_jax.errors import BratsError
 from brats_jax.evaluation import yardsticks
 from brats_jax.evaluation.over_planes import check_whole
 from brats_jax.evaluation.panel_slices import slices_to_draw
-from brats_jax.evaluation.published import line_on_edit
+from brats_jax.evaluation.published_files import line_on_edit
 from brats_jax.evaluation.tallies import PretrainingTally
 from brats_jax.evaluation.yardsticks import Yardstick
-from brats_jax.inference.restored import RestoredNetwork
+from brats_jax.inference.restored_network import RestoredNetwork
 from brats_jax.inference.several_runs import chosen_planes
 from brats_jax.runs import checkpoints
 from brats_jax.runs.averaged_label import averaged_label

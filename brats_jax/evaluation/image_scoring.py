@@ -25,7 +25,7 @@ from brats_jax.evaluation.tallies import (
 )
 from brats_jax.evaluation.yardsticks import Yardstick
 from brats_jax.inference.flips import OverFlips
-from brats_jax.inference.restored import RestoredNetwork
+from brats_jax.inference.restored_network import RestoredNetwork
 from brats_jax.metrics import image
 from brats_jax.models import Weights
 from brats_jax.tasks import Batch, Pretraining

@@ -13,7 +13,7 @@ from brats_jax.data.planes import slices_along, to_axial
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 from brats_jax.inference.ensemble import Ensemble
-from brats_jax.inference.restored import RestoredNetwork
+from brats_jax.inference.restored_network import RestoredNetwork
 from brats_jax.inference.several_runs import EnsembleOfRuns
 from brats_jax.inference.trained_run import EnsembleMember
 from brats_jax.tasks.segmentation_outputs import SegmentationOutputs

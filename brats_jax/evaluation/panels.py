@@ -8,9 +8,9 @@ import numpy as np
 from brats_jax.data.modalities import CLASSES, NUM_CLASSES, channel_indices
 from brats_jax.data.store.reader import Store
 from brats_jax.evaluation.panel_slices import PanelSlices
-from brats_jax.evaluation.published import publish
+from brats_jax.evaluation.published_files import publish
 from brats_jax.evaluation.slices import network_inputs, predict_slices
-from brats_jax.inference.restored import RestoredNetwork
+from brats_jax.inference.restored_network import RestoredNetwork
 from brats_jax.metrics import image, overlap
 from brats_jax.runs.folder import FoldFolder
 from brats_jax.tasks import Pretraining

@@ -15,7 +15,7 @@ from brats_jax.evaluation.conventions import (
     SEVERAL_VOLUME_CONVENTIONS,
     Scores,
 )
-from brats_jax.evaluation.published import publish
+from brats_jax.evaluation.published_files import publish
 from brats_jax.evaluation.tallies import SCORED, PretrainingTally, SegmentationTally
 from brats_jax.runs.documents import FoldsScore, Score
 from brats_jax.runs.folder import FoldFolder

@@ -26,7 +26,7 @@ from brats_jax.evaluation.tallies import (
     Slices,
 )
 from brats_jax.evaluation.yardsticks import Yardstick
-from brats_jax.inference.restored import RestoredNetwork
+from brats_jax.inference.restored_network import RestoredNetwork
 from brats_jax.metrics import lesions, overlap, surface, surface_by_area
 from brats_jax.metrics.surface import SurfaceStatistics
 from brats_jax.runtime import devices

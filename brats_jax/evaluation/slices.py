@@ -16,7 +16,7 @@ from brats_jax.data.whole_slices import whole_slice_batches
 from brats_jax.evaluation.over_planes import labels_over_planes
 from brats_jax.evaluation.tallies import Slices
 from brats_jax.inference.flips import OverFlips
-from brats_jax.inference.restored import RestoredNetwork
+from brats_jax.inference.restored_network import RestoredNetwork
 from brats_jax.inference.several_runs import chosen_planes
 from brats_jax.models import Weights
 from brats_jax.pretexts import Example

@@ -23,11 +23,11 @@ from brats_jax.data.subsets import (
     subsets_of,
 )
 from brats_jax.errors import BratsError
-from brats_jax.evaluation.published import publish
+from brats_jax.evaluation.published_files import publish
 from brats_jax.evaluation.slices import describe_slices, device_batches, facts_of
 from brats_jax.evaluation.subset_scores import TRAINED, ZEROS, table_of, with_subset
 from brats_jax.inference.flips import OverFlips
-from brats_jax.inference.restored import RestoredNetwork
+from brats_jax.inference.restored_network import RestoredNetwork
 from brats_jax.metrics import overlap
 from brats_jax.models import Weights
 from brats_jax.runs.documents import EvaluatedCheckpoint

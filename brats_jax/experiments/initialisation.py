@@ -7,7 +7,7 @@ from jax.sharding import Mesh
 
 from brats_jax import models
 from brats_jax.experiments import config as experiment_config
-from brats_jax.inference.restored import RestoredNetwork
+from brats_jax.inference.restored_network import RestoredNetwork
 from brats_jax.models import Weights
 from brats_jax.runs.folder import StageFolder
 from brats_jax.runs.settings import Settings

@@ -22,8 +22,8 @@ from brats_jax.inference.case_pipeline import Gate, run_cases
 from brats_jax.inference.ensemble import SliceLabels
 from brats_jax.inference.missing import MissingInputs, required_inputs, with_notes
 from brats_jax.inference.model import Model
-from brats_jax.inference.outcome import Outcome
 from brats_jax.inference.output_names import PREDICTED_NAMES, OutputOptions
+from brats_jax.inference.prediction_outcome import Outcome
 from brats_jax.inference.read_ahead import ReadAhead, Reading
 from brats_jax.runs.folder import PredictionFolder
 from brats_jax.runtime.console import print_line

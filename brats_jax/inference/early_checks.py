@@ -23,7 +23,7 @@ from brats_jax.inference.missing import (
     refuse_hidden,
     remedy,
 )
-from brats_jax.inference.outcome import Outcome
+from brats_jax.inference.prediction_outcome import Outcome
 from brats_jax.inference.read_ahead import (
     document_of_weights,
     has_files,

@@ -21,7 +21,6 @@ from brats_jax.data.scans.scan import Scan
 from brats_jax.errors import BratsError
 from brats_jax.inference import postprocess
 from brats_jax.inference.ensemble import SliceLabels
-from brats_jax.inference.facts import facts_of
 from brats_jax.inference.inputs import (
     Arrays,
     CaseInput,
@@ -52,6 +51,7 @@ from brats_jax.inference.results import (
 from brats_jax.inference.several_runs import ensemble_of
 from brats_jax.inference.synthesis import Synthesiser, filled_in
 from brats_jax.inference.trained_run import TrainedRun
+from brats_jax.inference.viewer_facts import facts_of
 from brats_jax.runs.sidecars import (
     Averaged,
     SegmentationOutputSidecar,

@@ -24,12 +24,12 @@ from brats_jax.data.neighbours import offsets
 from brats_jax.data.normalise import normalise
 from brats_jax.data.planes import axes_in_words, slices_along, to_axial
 from brats_jax.errors import BratsError
-from brats_jax.inference import exported, onnx_normalise
+from brats_jax.inference import export_files, onnx_normalise
 from brats_jax.inference.ensemble import Ensemble
 from brats_jax.inference.onnx_graph import ONNX_VERSION, OPSET, Body, Graph, Shape, session
 from brats_jax.inference.onnx_network import NetworkWriter
 from brats_jax.inference.onnx_normalise import CHUNK
-from brats_jax.inference.restored import RestoredNetwork
+from brats_jax.inference.restored_network import RestoredNetwork
 from brats_jax.inference.trained_run import TrainedRun
 from brats_jax.runs.export_folder import ONNX, ExportFolder
 from brats_jax.runs.folder import fold_name
@@ -320,16 +320,16 @@ def write(
 
     Args:
       trained: the run.
-      output, slice_shape: see `exported.write`, which also says what is refused.
+      output, slice_shape: see `export_files.write`, which also says what is refused.
 
     Raises:
-      BratsError: as in `program`, `check` and `exported.write`.
+      BratsError: as in `program`, `check` and `export_files.write`.
     """
 
-    def make(shape: tuple[int, int]) -> exported.Program:
+    def make(shape: tuple[int, int]) -> export_files.Program:
         content = program(trained, shape)
         check(trained, shape)
         versions = {"onnx": ONNX_VERSION, "onnx_opset": str(OPSET)}
-        return exported.Program(content, ("onnx",), "float32", versions)
+        return export_files.Program(content, ("onnx",), "float32", versions)
 
-    return exported.write(trained, ExportFolder(output, ONNX), make, slice_shape=slice_shape)
+    return export_files.write(trained, ExportFolder(output, ONNX), make, slice_shape=slice_shape)

@@ -16,8 +16,8 @@ from brats_jax.inference import cases as case_list
 from brats_jax.inference import inputs
 from brats_jax.inference.loading import load
 from brats_jax.inference.missing import required_inputs
-from brats_jax.inference.outcome import Outcome
 from brats_jax.inference.output_names import OutputOptions
+from brats_jax.inference.prediction_outcome import Outcome
 from brats_jax.inference.read_ahead import ReadAhead
 from brats_jax.inference.trained_run import TrainedRun
 from brats_jax.runs.folder import PredictionFolder

@@ -21,7 +21,7 @@ from jax.sharding import Mesh
 from brats_jax.data.planes import ALL_PLANES
 from brats_jax.errors import BratsError
 from brats_jax.inference.ensemble import Ensemble, SliceLabels, decision
-from brats_jax.inference.located import open_model
+from brats_jax.inference.open_by_name import open_model
 from brats_jax.inference.trained_run import EnsembleMember, TrainedRun
 from brats_jax.runtime.item_progress import Progress, part_of
 from brats_jax.runtime.text import joined

@@ -18,7 +18,7 @@ from jax import export, lax
 from brats_jax.data import normalise_jax
 from brats_jax.data.modalities import MODALITIES
 from brats_jax.data.neighbours import offsets, stacked
-from brats_jax.inference import exported
+from brats_jax.inference import export_files
 from brats_jax.inference.trained_run import TrainedRun
 from brats_jax.runs.export_folder import ExportFolder
 from brats_jax.runtime import forms
@@ -113,11 +113,11 @@ def write(
 
     Args:
       trained: from `open_run`, whose `dtype` is the compute type of the program.
-      output, slice_shape: see `exported.write`, which also says what is refused.
+      output, slice_shape: see `export_files.write`, which also says what is refused.
     """
 
-    def make(shape: tuple[int, int]) -> exported.Program:
+    def make(shape: tuple[int, int]) -> export_files.Program:
         dtype = jnp.dtype(trained.task.dtype).name
-        return exported.Program(stablehlo(trained, shape), PLATFORMS, dtype)
+        return export_files.Program(stablehlo(trained, shape), PLATFORMS, dtype)
 
-    return exported.write(trained, ExportFolder(output), make, slice_shape=slice_shape)
+    return export_files.write(trained, ExportFolder(output), make, slice_shape=slice_shape)

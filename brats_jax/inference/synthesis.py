@@ -10,7 +10,7 @@ from brats_jax.data.normalise import BY_VOLUME, brain_mask
 from brats_jax.data.scans.scan import Scan
 from brats_jax.errors import BratsError
 from brats_jax.inference.ensemble import Ensemble
-from brats_jax.inference.located import open_model
+from brats_jax.inference.open_by_name import open_model
 from brats_jax.inference.trained_run import TrainedRun
 from brats_jax.runtime.item_progress import Progress
 

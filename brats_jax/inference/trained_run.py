@@ -16,7 +16,7 @@ from brats_jax.data.normalise import NORMALISATIONS
 from brats_jax.data.scans.persons import subject_of
 from brats_jax.data.splits import Splits
 from brats_jax.errors import BratsError
-from brats_jax.inference.restored import RestoredNetwork
+from brats_jax.inference.restored_network import RestoredNetwork
 from brats_jax.models import torch_weights
 from brats_jax.runs import checkpoints
 from brats_jax.runs.documents import (

@@ -15,7 +15,7 @@ from brats_jax.data.folds import fold_title
 from brats_jax.data.normalise import NORMALISATIONS
 from brats_jax.errors import BratsError
 from brats_jax.inference import safetensors_file
-from brats_jax.inference.restored import RestoredNetwork
+from brats_jax.inference.restored_network import RestoredNetwork
 from brats_jax.inference.trained_run import EnsembleMember, TrainedRun
 from brats_jax.models import torch_weights
 from brats_jax.runs.checkpoints import CheckpointMeta

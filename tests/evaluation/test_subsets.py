@@ -17,7 +17,7 @@ from brats_jax.evaluation.subsets import SubsetCounter, SubsetsOfFold
 from brats_jax.evaluation.tallies import SCORED, SegmentationTally
 from brats_jax.experiments import experiment
 from brats_jax.experiments.config import parse, task
-from brats_jax.inference.restored import RestoredNetwork
+from brats_jax.inference.restored_network import RestoredNetwork
 from brats_jax.runs.documents.subsets import SubsetEvaluation, SubsetFiles
 from brats_jax.runs.folder import RunFolder
 from brats_jax.runtime.devices import data_mesh

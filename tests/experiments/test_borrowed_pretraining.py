@@ -11,7 +11,7 @@ from experiment_examples import config_of
 from brats_jax.errors import BratsError
 from brats_jax.experiments import experiment
 from brats_jax.experiments.config import parse, segmentation
-from brats_jax.inference.restored import RestoredNetwork
+from brats_jax.inference.restored_network import RestoredNetwork
 from brats_jax.runs.folder import RunFolder
 from brats_jax.runtime.devices import data_mesh
 

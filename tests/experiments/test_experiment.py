@@ -12,7 +12,7 @@ from brats_jax.errors import BratsError
 from brats_jax.evaluation.slices import predict_slices
 from brats_jax.experiments import experiment
 from brats_jax.experiments.config import parse, segmentation
-from brats_jax.inference.restored import RestoredNetwork
+from brats_jax.inference.restored_network import RestoredNetwork
 from brats_jax.runs.folder import RunFolder
 from brats_jax.runs.metrics_jsonl import read_metrics
 from brats_jax.runtime.devices import data_mesh

@@ -11,7 +11,7 @@ from brats_jax.data.splits import load_or_make_splits
 from brats_jax.data.store.reader import Store
 from brats_jax.experiments.config import parse, pretraining, split_options
 from brats_jax.experiments.fold import Fold
-from brats_jax.inference.restored import RestoredNetwork
+from brats_jax.inference.restored_network import RestoredNetwork
 from brats_jax.runs.folder import RunFolder
 from brats_jax.runtime.devices import data_mesh
 

@@ -9,7 +9,7 @@ from experiment_examples import config_of
 from brats_jax import models
 from brats_jax.experiments.config import parse, pretraining, segmentation
 from brats_jax.experiments.initialisation import Initialisation
-from brats_jax.inference.restored import RestoredNetwork
+from brats_jax.inference.restored_network import RestoredNetwork
 from brats_jax.models.torch_weights import torch_state
 from brats_jax.runs.folder import RunFolder
 from brats_jax.runtime.devices import data_mesh

@@ -13,12 +13,12 @@ from brats_jax.data.store.prepare import prepare
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 from brats_jax.evaluation.fold import FoldEvaluation
-from brats_jax.evaluation.published import publish
+from brats_jax.evaluation.published_files import publish
 from brats_jax.evaluation.summary import summarise_run
 from brats_jax.experiments.config import parse, split_options
 from brats_jax.experiments.fold import Fold
 from brats_jax.experiments.grid_cells import extend
-from brats_jax.inference import exported, stablehlo
+from brats_jax.inference import export_files, stablehlo
 from brats_jax.inference.trained_run import open_run
 from brats_jax.reporting.page import write_report
 from brats_jax.reporting.read_runs import discover
@@ -59,16 +59,16 @@ class TestOfAnExport:
                 match=r"segment.json.*: export the run again, into an|"
                 r"segment.json.*; export the run again, into another folder",
             ):
-                exported.verify(tmp_path / "one")
+                export_files.verify(tmp_path / "one")
         stablehlo.write(run[0], tmp_path / "another")
-        assert len(exported.verify(tmp_path / "another")) == 3
+        assert len(export_files.verify(tmp_path / "another")) == 3
 
     def test_the_removed_description_is_made_again_beside_the_same_files(self, run, tmp_path):
         stablehlo.write(run[0], tmp_path)
         whole = (tmp_path / "segment.json").read_bytes()
         (tmp_path / "segment.json").unlink()
         with pytest.raises(BratsError, match=r"no export there, .*: export the run again"):
-            exported.verify(tmp_path)
+            export_files.verify(tmp_path)
         stablehlo.write(run[0], tmp_path)
         assert (tmp_path / "segment.json").read_bytes() == whole
         (tmp_path / "segment.json").unlink()

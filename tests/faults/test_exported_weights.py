@@ -7,7 +7,7 @@ import pytest
 
 from brats_jax.errors import BratsError
 from brats_jax.inference import weights_writer
-from brats_jax.inference.located import open_model
+from brats_jax.inference.open_by_name import open_model
 from brats_jax.inference.trained_run import open_run
 from brats_jax.runs.documents.weights import WeightsDocument
 from brats_jax.runtime.devices import data_mesh

@@ -5,7 +5,7 @@ from report_examples import write_run
 
 from brats_jax.data.sources.phantom.files import write_cases
 from brats_jax.errors import BratsError
-from brats_jax.evaluation.published import publish
+from brats_jax.evaluation.published_files import publish
 from brats_jax.evaluation.summary import summarise_run
 from brats_jax.inference.output_file import OutputFile
 from brats_jax.inference.sidecars import write_table

@@ -12,7 +12,7 @@ from brats_jax import inference, models
 from brats_jax.data.modalities import channel_indices
 from brats_jax.data.store.reader import Store
 from brats_jax.evaluation.slices import predict_slices
-from brats_jax.inference import exported, stablehlo
+from brats_jax.inference import export_files, stablehlo
 from brats_jax.inference.trained_run import open_run
 from brats_jax.runtime.devices import data_mesh
 from brats_jax.training.encoder_weights import load_encoder
@@ -81,7 +81,7 @@ def test_the_exported_program_reads_them_itself(run, found, example_runs, tmp_pa
     np.testing.assert_array_equal(labels[sure], expected[sure])
     # The weights name their channels, by which another training takes them.
     path = tmp_path / "weights.safetensors"
-    path.write_bytes(exported.weights_file(trained.members[0]))
+    path.write_bytes(export_files.weights_file(trained.members[0]))
     with safe_open(path, framework="np") as file:
         facts = file.metadata()
     assert facts["modalities"] == ",".join(trained.task.stem_channels)

@@ -24,10 +24,10 @@ from brats_jax.data.modalities import MODALITIES
 from brats_jax.data.neighbours import in_scan, stacked
 from brats_jax.data.normalise import normalise
 from brats_jax.errors import BratsError
-from brats_jax.inference import exported, onnx_layers, onnx_program
+from brats_jax.inference import export_files, onnx_layers, onnx_program
 from brats_jax.inference.onnx_graph import session
 from brats_jax.inference.onnx_program import channel_sources
-from brats_jax.inference.restored import RestoredNetwork
+from brats_jax.inference.restored_network import RestoredNetwork
 from brats_jax.inference.trained_run import open_run
 from brats_jax.models import FUSIONS
 from brats_jax.runs.documents import TrainingFacts
@@ -193,7 +193,7 @@ class TestAnExportedRun:
         assert [fold["hash"] for fold in document["model"]["folds"]] == [
             member.hash for member in trained.members
         ]
-        assert exported.verify(folder) == [folder / "segment.onnx"]
+        assert export_files.verify(folder) == [folder / "segment.onnx"]
 
     def test_runs_as_the_documentation_has_it(self, folder, tmp_path, compiled_programs):
         page = Path(__file__).parents[2] / "docs" / "export.md"

@@ -18,7 +18,7 @@ from brats_jax.data.scans.truth import read_truth
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 from brats_jax.evaluation.slices import predict_slices
-from brats_jax.inference.restored import RestoredNetwork
+from brats_jax.inference.restored_network import RestoredNetwork
 from brats_jax.runs.folder import PredictionFolder, StageFolder
 from brats_jax.runtime.devices import data_mesh
 

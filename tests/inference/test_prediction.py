@@ -5,9 +5,9 @@ import pytest
 
 from brats_jax.about import RESEARCH_USE_ONLY
 from brats_jax.errors import BratsError
-from brats_jax.inference.outcome import Outcome
 from brats_jax.inference.output_names import OutputOptions
 from brats_jax.inference.prediction import predict
+from brats_jax.inference.prediction_outcome import Outcome
 
 pytestmark = pytest.mark.usefixtures("shallow")
 

@@ -13,7 +13,7 @@ from brats_jax.data.modalities import REGIONS
 from brats_jax.data.store.reader import Store
 from brats_jax.evaluation.calibration import calibrate
 from brats_jax.evaluation.slices import predict_slices
-from brats_jax.inference import exported, stablehlo
+from brats_jax.inference import export_files, stablehlo
 from brats_jax.inference.trained_run import open_run
 from brats_jax.runs.documents import Calibration
 from brats_jax.runs.folder import RunFolder
@@ -112,8 +112,8 @@ def test_files_and_temperature_are_those_of_regions(run, images, example_runs, t
 def test_an_export_decides_as_prediction_does(run, example_runs, images, tmp_path):
     trained = open_run(run, "segment", data_mesh(), dtype="float32")
     shape = examples.SHAPE[:2]
-    program = exported.Program(b"", ("cpu",), "float32")
-    document = exported.describe(trained, shape, program, {})
+    program = export_files.Program(b"", ("cpu",), "float32")
+    document = export_files.describe(trained, shape, program, {})
     assert document.model.outputs == ["WT", "TC", "ET"]
     assert document.model.decision.startswith("sigmoid above 0.5: ED in WT")
     assert document.labels == {"0": "background", "1": "NCR/NET", "2": "ED", "3": "ET"}

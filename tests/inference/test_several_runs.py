@@ -13,9 +13,9 @@ from brats_jax import inference
 from brats_jax.data.modalities import channel_indices
 from brats_jax.data.planes import PLANES, slices_along, to_axial
 from brats_jax.errors import BratsError
-from brats_jax.inference.facts import facts_of
 from brats_jax.inference.missing import MissingInputs
 from brats_jax.inference.model import Model
+from brats_jax.inference.viewer_facts import facts_of
 
 pytestmark = pytest.mark.usefixtures("shallow")
 

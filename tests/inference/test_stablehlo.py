@@ -20,7 +20,7 @@ from brats_jax import models
 from brats_jax.data.modalities import MODALITIES
 from brats_jax.data.normalise import normalise
 from brats_jax.errors import BratsError
-from brats_jax.inference import exported, stablehlo
+from brats_jax.inference import export_files, stablehlo
 from brats_jax.inference.trained_run import open_run
 from brats_jax.models import torch_weights
 from brats_jax.runtime.devices import data_mesh
@@ -247,10 +247,10 @@ class TestAnExportIntoTheSameFolder:
         return open_run(run, "segment", data_mesh(), dtype="float32")
 
     def test_replaces_it_as_a_whole(self, folder, one_fold):
-        assert len(exported.verify(folder)) == 3
+        assert len(export_files.verify(folder)) == 3
         (folder / "segment_fold_7.safetensors").write_text("of somebody")
         stablehlo.write(one_fold, folder)
-        assert len(exported.verify(folder)) == 2
+        assert len(export_files.verify(folder)) == 2
         assert sorted(path.name for path in folder.iterdir()) == [
             "segment.json", "segment.stablehlo", "segment_fold_1.safetensors",
             "segment_fold_7.safetensors",
@@ -280,9 +280,9 @@ class TestAnExportIntoTheSameFolder:
             assert {p.name: p.read_bytes() for p in folder.glob("segment*")} == before
         else:
             with pytest.raises(BratsError, match="no export there, or one that was not finished"):
-                exported.verify(folder)
+                export_files.verify(folder)
         stablehlo.write(one_fold, folder)
-        exported.verify(folder)
+        export_files.verify(folder)
         assert sorted(path.name for path in folder.glob("segment*")) == [
             "segment.json", "segment.stablehlo", "segment_fold_1.safetensors"
         ]  # fmt: skip
@@ -300,7 +300,7 @@ class TestAnExportIntoTheSameFolder:
         content[-1] ^= 1
         (folder / name).write_bytes(content)
         with pytest.raises(BratsError, match=f"{name} is not the file of .*segment.json: export"):
-            exported.verify(folder)
+            export_files.verify(folder)
         (folder / name).unlink()
         with pytest.raises(BratsError, match=f"{name} is missing, which .*segment.json describes"):
-            exported.verify(folder)
+            export_files.verify(folder)

@@ -12,8 +12,8 @@ from brats_jax import inference
 from brats_jax.errors import BratsError
 from brats_jax.evaluation.calibration import calibrate
 from brats_jax.inference import weights_writer
-from brats_jax.inference.exported import Program, describe
-from brats_jax.inference.located import open_model
+from brats_jax.inference.export_files import Program, describe
+from brats_jax.inference.open_by_name import open_model
 from brats_jax.inference.safetensors_file import decoded
 from brats_jax.inference.trained_run import open_run
 from brats_jax.inference.weights_writer import WeightsOptions

@@ -11,7 +11,7 @@ from pointwise import Pointwise
 from stage_examples import assert_same_outcome, disturbed, final_state, numbers, sigterm, stage_of
 
 from brats_jax import models
-from brats_jax.inference.restored import RestoredNetwork
+from brats_jax.inference.restored_network import RestoredNetwork
 from brats_jax.models import Supervised
 from brats_jax.models.layers import Conv
 from brats_jax.runtime.signals import Interrupted

@@ -23,7 +23,7 @@ from stage_examples import (
 )
 
 from brats_jax.errors import BratsError
-from brats_jax.inference.restored import RestoredNetwork
+from brats_jax.inference.restored_network import RestoredNetwork
 from brats_jax.runs import checkpoints
 from brats_jax.runs.documents import TrainingFacts
 from brats_jax.runs.metrics_jsonl import read_metrics

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from brats_jax.errors import BratsError
-from brats_jax.inference.outcome import Outcome
+from brats_jax.inference.prediction_outcome import Outcome
 
 
 def test_a_failed_case_is_one_line_and_counts_in_the_summary(capsys):

@@ -7,7 +7,7 @@ import pytest
 
 from brats_jax import models
 from brats_jax.errors import BratsError
-from brats_jax.inference.restored import RestoredNetwork
+from brats_jax.inference.restored_network import RestoredNetwork
 from brats_jax.runs.folder import FoldFolder, StageFolder
 from brats_jax.runtime.devices import data_mesh
 from brats_jax.tasks import Pretraining, Segmentation

@@ -1,4 +1,4 @@
-from brats_jax.evaluation.published import publish
+from brats_jax.evaluation.published_files import publish
 from brats_jax.runs.folder import FoldFolder
 
 

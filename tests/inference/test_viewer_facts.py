@@ -1,8 +1,8 @@
 """The model of a prediction in words."""
 
-from brats_jax.inference.facts import facts_of
 from brats_jax.inference.missing import MissingInputs
 from brats_jax.inference.postprocess import Cleaning
+from brats_jax.inference.viewer_facts import facts_of
 
 
 def test_the_facts_name_the_images_that_were_used_and_what_was_missing(model):
