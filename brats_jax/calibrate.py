@@ -16,6 +16,7 @@ from pathlib import Path
 from absl import flags
 
 from brats_jax.errors import BratsError
+from brats_jax.inference import model_paths
 from brats_jax.runs.folder import RunFolder, locate_fold
 from brats_jax.runtime import cli, flag_types
 from brats_jax.runtime.console import print_line
@@ -43,6 +44,7 @@ def _main() -> None:
             f"--checkpoint={_CHECKPOINT.value} is one fold; the sizes of the cleaning are fitted "
             f"over all folds of a run: give --checkpoint={located[0].path}"
         )
+    model_paths.check_exists(_CHECKPOINT.value)
     # Imported here, so that a misspelt flag is reported at once.
     from brats_jax.evaluation.calibration import calibrate
     from brats_jax.evaluation.cleaning_fit import fit_cleaning

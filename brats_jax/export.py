@@ -31,6 +31,7 @@ from absl import flags
 
 from brats_jax import about
 from brats_jax.errors import BratsError
+from brats_jax.inference import model_paths
 from brats_jax.runs.export_folder import ONNX, PROGRAMS, STABLEHLO
 from brats_jax.runs.folder import STAGE_OF_TASK
 from brats_jax.runtime import cli, flag_types
@@ -90,12 +91,13 @@ def _main() -> None:
     _check_flags(is_program)
     shape = _slice_shape()
     text = _card_text()
+    check_folder(output, "--output")
+    model_paths.check_exists(_CHECKPOINT.value)
     # The program is written for all platforms from here; do not wait for an accelerator.
     os.environ["JAX_PLATFORMS"] = "cpu"
     from brats_jax.inference.open_by_name import open_model
     from brats_jax.runtime import devices
 
-    check_folder(output, "--output")  # before the long part
     write_program = _program_writer() if is_program else None
     dtype = _DTYPE.value if is_program else None
     trained = open_model(_CHECKPOINT.value, _TASK.value, devices.data_mesh(), dtype=dtype)

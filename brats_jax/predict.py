@@ -129,6 +129,7 @@ def _main() -> int:
             "them out"
         )
     # Imported here, so that a misspelt flag is reported at once.
+    from brats_jax.inference import model_paths
     from brats_jax.inference.early_checks import refuse_left_out, refuse_unfit
     from brats_jax.inference.inputs import cases_of
     from brats_jax.inference.read_ahead import ReadAhead
@@ -139,6 +140,8 @@ def _main() -> int:
     keep_freed_memory()
     output = Path(_OUTPUT.value)
     check_folder(output, "--output")
+    for name in model_paths.split(_CHECKPOINT.value):
+        model_paths.check_exists(name)
     refuse_left_out(_CHECKPOINT.value, _TASK.value, _LEAVE_OUT.value, synthesise=_SYNTHESISE.value)
     source = files if _INPUT.value is None else _INPUT.value
     cases = cases_of(source)

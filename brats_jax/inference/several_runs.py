@@ -12,7 +12,6 @@ https://arxiv.org/abs/1406.2639
 import dataclasses
 import os
 from collections.abc import Collection, Sequence
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -20,6 +19,7 @@ from jax.sharding import Mesh
 
 from brats_jax.data.planes import ALL_PLANES
 from brats_jax.errors import BratsError
+from brats_jax.inference import model_paths
 from brats_jax.inference.ensemble import Ensemble, SliceLabels, decision
 from brats_jax.inference.open_by_name import open_model
 from brats_jax.inference.trained_run import EnsembleMember, TrainedRun
@@ -114,7 +114,7 @@ def open_models(
     dtype: str | None = None,
     planes: str | Sequence[str] = (),
 ) -> TrainedRun:
-    """Opens one model as `located.open_model` does, or several that are averaged.
+    """Opens one model as `open_by_name.open_model` does, or several that are averaged.
 
     Args:
       path: a path or name, or several with commas between them.
@@ -130,10 +130,8 @@ def open_models(
             f"{path!r} is no path: give a text or a pathlib.Path; several runs as one text, with "
             "commas between them"
         )
-    names: list[str | os.PathLike[str]] = [name for name in os.fspath(path).split(",") if name]
-    if len(names) < 2 or Path(path).exists():  # a path may have a comma in its name
-        names = [path]
-    elif task_name != "segment":
+    names = model_paths.split(path)
+    if len(names) > 1 and task_name != "segment":
         raise BratsError(
             f"'{os.fspath(path)}': several runs are averaged for --task=segment alone: give one"
         )

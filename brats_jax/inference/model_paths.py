@@ -1,0 +1,77 @@
+"""What is at the path or name of a model, found without importing JAX."""
+
+import contextlib
+import difflib
+import itertools
+import os
+from pathlib import Path
+
+from brats_jax.errors import BratsError
+from brats_jax.runs.documents.weights import READY, WeightsFolder
+from brats_jax.runs.folder import find_runs, locate_fold
+from brats_jax.runs.missing_config import check_config_exists
+from brats_jax.runtime.text import joined
+
+_NAMED = 5  # runs below a folder
+
+
+def split(path: str | os.PathLike[str]) -> list[str]:
+    """The paths or names of the models that are averaged: those between commas."""
+    names = [name for name in os.fspath(path).split(",") if name]
+    if len(names) < 2 or Path(path).exists():  # a path may have a comma in its name
+        return [os.fspath(path)]
+    return names
+
+
+def ready_models() -> list[str]:
+    """The names of the models that come with the package."""
+    return sorted(path.name for path in READY.glob("*") if WeightsFolder(path).exists)
+
+
+def check_exists(path: str | os.PathLike[str]) -> None:
+    """Refuses a path or name at which there is no model (BratsError)."""
+    found, name = Path(path), os.fspath(path)
+    if WeightsFolder(found).exists or locate_fold(found) is not None or name in ready_models():
+        return
+    check_config_exists(found)
+    check_config_exists(found.parent)
+    if not (found / WeightsFolder(found).config_json.name).exists() and (
+        WeightsFolder(found).weights.exists()
+    ):
+        raise BratsError(
+            f"{WeightsFolder(found).config_json} is missing, but there are weights beside it: copy "
+            "it there, or export the run again"
+        )
+    if "," in name:
+        raise BratsError(
+            f"'{name}': no run there; only predict and brats_jax.load average several "
+            "runs, with commas between them: give one"
+        )
+    if meant := difflib.get_close_matches(name.lower(), ready_models(), 1):
+        raise BratsError(f"'{name}': no run there; did you mean '{meant[0]}', the ready model?")
+    if below := _runs_below(found):
+        raise BratsError(f"'{name}': no run there, but in it: give {joined(below, 'or')}")
+    ready = ", ".join(ready_models())
+    raise BratsError(
+        f"'{name}': no run there ({_what_is_at(found)}), and no exported weights; give the "
+        "--workdir of a training, RUN/fold_K, the folder of an export, or "
+        + (
+            f"a ready model: {ready}"
+            if ready
+            else "train one: this installation has no ready models"
+        )
+    )
+
+
+def _what_is_at(path: Path) -> str:
+    """What there is at a path without a model."""
+    if path.is_dir():
+        return "the folder holds no run"
+    return "it is a file" if path.exists() else "there is no such folder"
+
+
+def _runs_below(folder: Path) -> list[str]:
+    """The first runs in a folder; none where it cannot be read."""
+    with contextlib.suppress(OSError):
+        return [str(run.path) for run in itertools.islice(find_runs(folder, depth=2), _NAMED)]
+    return []

@@ -1,0 +1,103 @@
+"""What is at the path or name of a model, and the lines about paths without one."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from brats_jax.errors import BratsError
+from brats_jax.inference import model_paths, weights_writer
+from brats_jax.inference.trained_run import open_run
+from brats_jax.runtime.devices import data_mesh
+
+pytestmark = pytest.mark.usefixtures("shallow")
+
+
+@pytest.fixture(scope="module")
+def fold(example_runs):
+    return example_runs["volume"] / "run" / "fold_0"
+
+
+@pytest.fixture
+def ready(fold, tmp_path, monkeypatch):
+    """A package with the ready model 'small'."""
+    monkeypatch.setattr(model_paths, "READY", tmp_path / "weights")
+    trained = open_run(fold, "segment", data_mesh())
+    weights_writer.write(trained, tmp_path / "weights" / "small", weights_writer.WeightsOptions())
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_models_are_found_by_path_and_by_name(ready, fold):
+    assert model_paths.ready_models() == ["small"]
+    for path in ("small", fold, fold.parent, ready / "weights" / "small"):
+        model_paths.check_exists(path)
+
+
+def test_names_of_several_models_are_split_at_commas(tmp_path):
+    assert model_paths.split("a,small,") == ["a", "small"]
+    comma = tmp_path / "a,b"
+    comma.mkdir()
+    assert model_paths.split(comma) == [str(comma)]
+
+
+@pytest.mark.parametrize("command", ("predict", "export", "calibrate"))
+def test_commands_refuse_a_wrong_path_before_jax_is_imported(command, tmp_path):
+    files = {"predict": ["--input=.", "--output=out"], "export": ["--output=out"]}.get(command, [])
+    script = (
+        "import runpy, sys; sys.modules['jax'] = None; "
+        f"runpy.run_module('brats_jax.{command}', run_name='__main__', alter_sys=True)"
+    )
+    arguments = [sys.executable, "-c", script, "--checkpoint=runs/none", *files]
+    done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1 and "'runs/none': no run there (there is no such" in done.stderr
+
+
+def test_another_name_is_one_line_that_lists_the_ready_models(ready, monkeypatch):
+    with pytest.raises(BratsError, match=r"'runs/x': no run.* ready model: small$"):
+        model_paths.check_exists("runs/x")
+    for name in ("smal", "Small", "smalll"):
+        with pytest.raises(BratsError, match=f"'{name}': no run .*did you mean 'small'"):
+            model_paths.check_exists(name)
+    monkeypatch.setattr(model_paths, "READY", ready / "none")
+    with pytest.raises(BratsError, match="this installation has no ready models"):
+        model_paths.check_exists("small")
+    for name in ("../weights/small", "x/../../y"):  # a name is no path
+        with pytest.raises(BratsError, match="no run there"):
+            model_paths.check_exists(name)
+
+
+def test_the_line_says_what_is_at_the_path_and_which_runs_are_below(ready, fold):
+    (ready / "scans").mkdir()
+    (ready / "notes.txt").touch()
+    for name, what in (
+        ("big", "there is no such folder"),
+        ("scans", "the folder holds no run"),
+        ("notes.txt", "it is a file"),
+    ):
+        with pytest.raises(BratsError, match=rf"'{name}': no run there \({what}\).*: small$"):
+            model_paths.check_exists(name)
+    for name in ("a", "b"):
+        shutil.copytree(fold.parent, ready / "runs" / name)
+    with pytest.raises(BratsError, match=r"'runs': no run there, but in it: give runs/a or runs/b"):
+        model_paths.check_exists("runs")
+
+
+def test_several_runs_are_for_prediction_alone(ready, fold):
+    with pytest.raises(BratsError, match=r"only predict and brats_jax\.load average several"):
+        model_paths.check_exists(f"{fold},small")
+
+
+def test_weights_whose_description_is_gone_are_named(ready):
+    folder = ready / "weights" / "small"
+    (folder / "config.json").unlink()
+    with pytest.raises(BratsError, match=r"config\.json is missing, but there are weights beside"):
+        model_paths.check_exists(folder)
+
+
+def test_runs_are_not_looked_for_in_exported_weights(ready):
+    from brats_jax.runs.folder import RunFolder, find_runs
+
+    assert not RunFolder(ready / "weights" / "small").exists
+    assert list(find_runs(ready)) == []
