@@ -111,7 +111,7 @@ def reading_of_weights(checkpoint: str, task: str, options: ReadOptions) -> Read
 
 
 def document_of_weights(checkpoint: str) -> WeightsDocument | None:
-    """The document of exported weights, found as `located.open_model` does; None for a run.
+    """The document of exported weights, found as `open_by_name.open_model` does; None for a run.
 
     Raises:
       BratsError: it is damaged.

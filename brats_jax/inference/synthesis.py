@@ -45,7 +45,7 @@ def open_synthesiser(
     """Opens the first stage of the run of a segmentation.
 
     Args:
-      path: as in `located.open_model`.
+      path: as in `open_by_name.open_model`.
       trained: the segmentation.
       tta, batch_size: as in `Ensemble`.
 
