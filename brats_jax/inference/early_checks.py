@@ -68,6 +68,8 @@ def refuse_left_out(
             first_stage = _first_stage(document) if task == "segment" else None
             takes_missing = network.get("modality_dropout", 0) > 0
             inputs = [*inputs_of(network)]
+    if synthesise and first_stage is None:
+        return  # of a run, or refused by the loading of the model
     by = first_stage if synthesise else None
     missing = missing_inputs(inputs, used, takes_missing=takes_missing, synthesiser=by)
     end = ""

@@ -1,6 +1,7 @@
 """Cases whose headers show that no model can predict them are refused before JAX is imported."""
 
 import contextlib
+import dataclasses
 from types import SimpleNamespace
 
 import nibabel as nib
@@ -13,7 +14,7 @@ from brats_jax.errors import BratsError
 from brats_jax.inference import early_checks
 from brats_jax.inference.early_checks import refuse_left_out, refuse_unfit
 from brats_jax.inference.inputs import find_cases
-from brats_jax.inference.read_ahead import Reading
+from brats_jax.inference.read_ahead import Reading, document_of_weights
 
 
 @pytest.fixture
@@ -126,6 +127,15 @@ def test_a_network_for_missing_modalities_may_lack_all_but_one(monkeypatch):
     refuse_left_out("small", "segment", ["t1"], synthesise=False)
     with pytest.raises(BratsError, match="needs T1 and T2; any one of them is enough"):
         refuse_left_out("small", "segment", ["t1", "t2"], synthesise=False)
+
+
+def test_weights_without_the_first_stage_are_left_to_the_loading_with_synthesise(monkeypatch):
+    full = document_of_weights("small")
+    alone = dataclasses.replace(full, tasks={"segment": full.tasks["segment"]})
+    monkeypatch.setattr(early_checks, "document_of_weights", lambda _: alone)
+    refuse_left_out("small", "segment", ["flair"], synthesise=True)  # it names the first stage
+    with pytest.raises(BratsError, match="the model needs FLAIR; or give a model that"):
+        refuse_left_out("small", "segment", ["flair"], synthesise=False)
 
 
 def test_the_command_refuses_what_is_left_out_once_and_without_jax(cases, tmp_path, monkeypatch):
