@@ -249,11 +249,17 @@ def _cleaning(fitted: FittedSizes) -> str:
     else:
         how = f"{patients} of the test set, who had no part in the fit; mean over {count}"
     averaged = averaged_label(fitted.tta, fitted.planes)
+    effect = "None: no size gained in the fit."
+    if cleaned:
+        effect = f"By default {cleaned}; `--min_component_mm3=0 --min_et_mm3=0` switches it off. "
+        effect += (
+            "A tumour or an ET that is smaller altogether disappears from the result; a note then "
+            "says so."
+            if fitted.min_component_mm3 or fitted.min_et_mm3
+            else "No size gained in the fit."
+        )
     lines = [
-        f"By default {cleaned}; `--min_component_mm3=0 --min_et_mm3=0` switches it off. A tumour "
-        "or an ET that is smaller altogether disappears from the result; a note then says so."
-        if cleaned
-        else "None: no size gained in the fit.",
+        effect,
         f"Fitted on {plural(fitted.patients, 'patient')}, each predicted by a network that was not "
         "trained on it, for the highest mean 3D Dice of WT, TC and ET. Measured on "
         f"{how}{averaged}. An empty region counts as in BraTS 2020. The numbers of the "
