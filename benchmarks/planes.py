@@ -21,9 +21,8 @@ have trained: the first table has their mean as well, and a third one the gain i
 --clear_air prints all tables once more, for labels without tumour in air, which needs no fit.
 
 --cleaning prints all tables once more, for labels without tumour in air, small components and small
-ET. The sizes
-of a fold are those that fit the patients of all other folds best. It also prints the sizes that fit
-all patients, for `predict --min_component_mm3= --min_et_mm3=`.
+ET. The sizes of a fold are those that fit the patients of all other folds best. It also prints the
+sizes that fit all patients, for `predict --min_component_mm3= --min_et_mm3=`.
 """
 
 import argparse

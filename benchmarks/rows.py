@@ -167,8 +167,14 @@ def parse(parser: argparse.ArgumentParser, rows: Settings) -> argparse.Namespace
     """
     arguments = parser.parse_args()
     own = {name: tuple(settings) for name, *settings in arguments.row}
-    if taken := sorted({*own} & {*rows}):
-        parser.error(f"--row: there is a row {taken[0]!r}; give another name")
+    taken = {folder_name(name, 0) for name in rows}
+    for name, *_ in arguments.row:
+        if folder_name(name, 0) in taken:
+            parser.error(
+                f"--row: there is a row {name!r} already, or one whose folder has this name; give "
+                "another name"
+            )
+        taken.add(folder_name(name, 0))
     arguments.rows = rows = {**rows, **own}
     arguments.seeds = _numbers(arguments.seeds)
     arguments.folds = _numbers(arguments.folds) or list(range(arguments.num_folds))

@@ -28,7 +28,9 @@ def test_rows_of_the_users_own_come_after_the_chosen_ones(monkeypatch):
 
 def test_a_name_that_is_taken_or_unknown_is_refused(monkeypatch, capsys):
     for words, message in (
-        (("--row", "wide", "seed=1"), "there is a row 'wide'; give another name"),
+        (("--row", "wide", "seed=1"), "--row: there is a row 'wide' already, or one whose folder"),
+        (("--row", "Wide", "seed=1"), "--row: there is a row 'Wide' already, or one whose folder"),
+        (("--row", "x y", "a=1", "--row", "x_y", "a=2"), "there is a row 'x_y' already, or one"),
         (("--only=narrow",), "no row is called 'narrow'; there are base, wide"),
         (("--against=two",), "--against=two: not one of the rows"),
     ):
