@@ -41,8 +41,10 @@ class YardstickComparison:
 
     @property
     def outcome(self) -> str:
-        """'beats it', 'does not beat it' or 'is not shown to beat it'."""
-        if self.result.n == 0 or self.result.mean_difference >= 0:
+        """'beats it', 'does not beat it', 'is not shown to beat it' or 'not compared'."""
+        if self.result.n == 0:
+            return "not compared"
+        if self.result.mean_difference >= 0:
             return "does not beat it"
         return "beats it" if self.adjusted <= ALPHA else "is not shown to beat it"
 
@@ -79,11 +81,14 @@ class YardstickComparison:
     @property
     def change(self) -> str:
         """The MSE relative to the yardstick's: '32 % smaller over the brain'."""
+        where = f"over {_OF[self.region]}"
         if self.result.n == 0:
-            return f"without a value over {_OF[self.region]}"
+            return f"without a value {where}"
         percent = 100 * (self.result.mean_a / self.result.mean_b - 1)
-        way = "smaller" if percent < 0 else "larger"
-        return f"{abs(percent):.0f} % {way} over {_OF[self.region]}"
+        amount = f"{abs(percent):.{0 if abs(percent) >= 9.95 else 1}f}"
+        if float(amount) == 0:
+            return f"equal {where}"
+        return f"{amount} % {'smaller' if percent < 0 else 'larger'} {where}"
 
 
 def yardsticks_of(group: Sequence[EvaluatedStage], yardstick: str) -> list[EvaluatedStage]:
@@ -139,19 +144,33 @@ def in_words(comparisons: Sequence[YardstickComparison]) -> list[str]:
         groups.setdefault((one.pretraining, one.yardstick), []).append(one)
     found = []
     for (pretraining, yardstick), group in groups.items():
-        outcomes = {one.outcome for one in group}
-        changes = [one.change + (f" ({one.outcome})" if len(outcomes) > 1 else "") for one in group]
-        every = "every" if outcomes == {"beats it"} else "any"
-        end = f"; it {group[0].outcome} in {every} region" if len(outcomes) == 1 else ""
+        start = f"Pretraining{pretraining and f' ({pretraining})'} against the {yardstick}"
+        outcomes = {one.outcome for one in group if one.result.n}
+        if not outcomes:
+            found.append(f"{start}: not compared, as no patient has a value under both.")
+            continue
+        changes = [
+            one.change + (f" ({one.outcome})" if len(outcomes) > 1 and one.result.n else "")
+            for one in group
+        ]
+        end = ""
+        if len(outcomes) == 1:
+            (outcome,) = outcomes
+            other = " other" * any(one.result.n == 0 for one in group)
+            where = f"in {'every' if outcome == 'beats it' else 'any'}{other} region"
+            end = f"; the pretraining {outcome.removesuffix('it')}the {yardstick} {where}"
+        found.append(f"{start}: MSE {joined(changes)}{end}.")
+    few = {
+        one.region: one.result.smallest_p
+        for one in comparisons
+        if one.result.n and one.result.smallest_p > ALPHA
+    }
+    if few:
+        regions = {one.region for one in comparisons if one.result.n}
+        where = f"Over {joined([_OF[region] for region in few])} the" if regions - {*few} else "The"
         found.append(
-            f"Pretraining{pretraining and f' ({pretraining})'} against the {yardstick}: MSE "
-            f"{joined(changes)}{end}."
-        )
-    least = max((one.result.smallest_p for one in comparisons if one.result.n), default=0.0)
-    if least > ALPHA:
-        found.append(
-            f"The patients are too few to find a difference of any size: p cannot be below "
-            f"{least:.2g}."
+            f"{where} patients are too few to find a difference of any size: p cannot be below "
+            f"{max(few.values()):.2g}."
         )
     return found
 

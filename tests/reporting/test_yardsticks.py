@@ -1,5 +1,7 @@
 """A pretraining that does not beat the regression is said not to."""
 
+import dataclasses
+
 import pytest
 from report_examples import write_run
 
@@ -26,9 +28,11 @@ def test_the_mse_is_compared_by_patient(tmp_path):
     assert "(ratio 0.67), smaller in 8 of 8 patients, all slices." in brain.verdict
     assert yardsticks.in_words(list(found.values())) == [
         "Pretraining against the regression: MSE 33 % smaller over the brain, 33 % smaller over "
-        "the whole slice and 33 % smaller over the tumour; it beats it in every region.",
+        "the whole slice and 33 % smaller over the tumour; the pretraining beats the regression in "
+        "every region.",
         "Pretraining against the mean: MSE 96 % smaller over the brain, 96 % smaller over the "
-        "whole slice and 96 % smaller over the tumour; it beats it in every region.",
+        "whole slice and 96 % smaller over the tumour; the pretraining beats the mean in every "
+        "region.",
     ]
 
 
@@ -52,8 +56,50 @@ def test_the_words_are_a_sentence_for_each_yardstick_not_for_each_test(tmp_path)
     found = list(compared(tmp_path / "run", patients=3, regression=0.04).values())
     regression, mean, few = yardsticks.in_words(found)
     assert regression.count("beat it)") == 3  # the regions differ
-    assert mean.endswith("over the tumour; it is not shown to beat it in any region.")
+    assert mean.endswith("; the pretraining is not shown to beat the mean in any region.")
     assert few.endswith("p cannot be below 0.25.")
+
+
+def test_a_region_without_values_is_not_compared(tmp_path):
+    found = [
+        dataclasses.replace(one, result=one.result._replace(n=0)) if one.region == "tumour" else one
+        for one in compared(tmp_path / "run", folds=(0, 1), patients=8).values()
+    ]
+    assert {one.outcome for one in found} == {"beats it", "not compared"}
+    regression, mean = yardsticks.in_words(found)
+    assert regression.endswith(
+        "the whole slice and without a value over the tumour; the pretraining beats the regression "
+        "in every other region."
+    )
+    none = [dataclasses.replace(one, result=one.result._replace(n=0)) for one in found]
+    assert yardsticks.in_words(none)[1] == (
+        "Pretraining against the mean: not compared, as no patient has a value under both."
+    )
+
+
+def test_a_region_with_too_few_patients_is_named(tmp_path):
+    few = {one.region: one for one in compared(tmp_path / "few", patients=3).values()}["tumour"]
+    found = compared(tmp_path / "run", folds=(0, 1), patients=8)
+    found["mean", "tumour"] = dataclasses.replace(few, yardstick="mean")
+    found["regression", "tumour"] = dataclasses.replace(few, yardstick="regression")
+    assert yardsticks.in_words(list(found.values()))[-1] == (
+        "Over the tumour the patients are too few to find a difference of any size: p cannot be "
+        "below 0.25."
+    )
+
+
+@pytest.mark.parametrize(
+    ("ours", "change"),
+    [
+        (0.996, "0.4 % smaller over the brain"),
+        (1.0, "equal over the brain"),
+        (1.2, "20 % larger over the brain"),
+    ],
+)
+def test_a_small_change_is_not_rounded_to_0(tmp_path, ours, change):
+    brain = compared(tmp_path / "run", patients=3)["regression", "brain"]
+    result = brain.result._replace(mean_a=ours, mean_b=1.0)
+    assert dataclasses.replace(brain, result=result).change == change
 
 
 def test_evaluations_of_earlier_versions_say_how_to_get_yardsticks(tmp_path):

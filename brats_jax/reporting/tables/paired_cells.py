@@ -13,7 +13,7 @@ from brats_jax.reporting.tables.table import (
     whole,
 )
 
-ALONE = {TOO_FEW, "not tested"}  # outcomes that need no further words
+ALONE = {TOO_FEW, "not tested", "not compared"}  # outcomes that need no further words
 
 
 def holm_note(tests: int) -> str:
