@@ -72,7 +72,7 @@ def findings(comparisons: Sequence[Comparison], results: Results) -> Iterator[st
         "SSL better": "SSL is better in",
         "SSL worse": "SSL is worse in",
         "no difference found": "no difference was found in",
-        TOO_FEW: "the patients are too few to find any in",
+        TOO_FEW: "the patients are too few to find a difference of any size in",
         "not tested": "too few patients have values for a test in",
     }
     total = len(comparisons)
@@ -151,11 +151,12 @@ def findings_by_loss(comparisons: Sequence[Comparison]) -> Iterator[str]:
         groups.setdefault(label, []).append(c)
     for label, group in groups.items():
         parts = []
-        few = all(c.outcome == TOO_FEW for c in group)  # no interval: it means little
+        few = all(c.outcome == TOO_FEW for c in group)  # these have no interval: it means little
         for c in group:
             r, digits = c.result, c.quantity.digits
             interval = f" ({r.low:+.{digits}f} to {r.high:+.{digits}f})"
-            rest = "" if few else f"{'' if r.low != r.low else interval}, {c.verdict}"
+            untested = r.low != r.low or c.outcome == TOO_FEW
+            rest = "" if few else f"{'' if untested else interval}, {c.verdict}"
             parts.append(f"{c.quantity.key[2]} {r.mean_difference:+.{digits}f}{rest}")
         yield f"{label}: {'; '.join(parts)}{' (too few patients for a test)' if few else ''}."
 

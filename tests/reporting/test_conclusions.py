@@ -1,5 +1,7 @@
 """The opening sentences of a report."""
 
+import dataclasses
+
 import pytest
 from report_examples import write_run
 
@@ -77,6 +79,24 @@ def test_one_verdict_for_all_comparisons_is_stated_once(tmp_path):
     )
     (line,) = conclusions.findings_by_loss(primary)
     assert line.startswith("Dice + CE: WT +0.") and line.count("SSL better") == 3
+
+
+def test_too_few_patients_in_one_region_alone_are_said_of_it(tmp_path):
+    for ssl in (True, False):
+        run = tmp_path / ("ssl" if ssl else "base")
+        write_run(run, ssl=ssl, patients=12, error=0.1 if ssl else 0.5, stages=("segment",))
+    results = collect(discover(tmp_path))
+    *most, last = comparisons.primary(results)
+    few = dataclasses.replace(last, adjusted=0.2, result=last.result._replace(smallest_p=0.2))
+    assert few.outcome == comparisons.TOO_FEW
+    (sentence,) = conclusions.findings([*most, few], results)
+    assert (
+        "of 3 comparisons SSL is better in 2 and the patients are too few to find a difference of "
+        "any size in 1."
+    ) in sentence
+    (line,) = conclusions.findings_by_loss([*most, few])
+    assert line.count(" to ") == 2 and line.endswith(", too few patients.")  # without an interval
+
 
 
 def test_the_effect_of_the_convention_has_its_ceiling_and_the_papers_numbers(results):

@@ -66,7 +66,7 @@ def test_a_region_without_values_is_not_compared(tmp_path):
         for one in compared(tmp_path / "run", folds=(0, 1), patients=8).values()
     ]
     assert {one.outcome for one in found} == {"beats it", "not compared"}
-    regression, mean = yardsticks.in_words(found)
+    regression, _ = yardsticks.in_words(found)
     assert regression.endswith(
         "the whole slice and without a value over the tumour; the pretraining beats the regression "
         "in every other region."
