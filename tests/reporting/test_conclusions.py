@@ -98,7 +98,6 @@ def test_too_few_patients_in_one_region_alone_are_said_of_it(tmp_path):
     assert line.count(" to ") == 2 and line.endswith(", too few patients.")  # without an interval
 
 
-
 def test_the_effect_of_the_convention_has_its_ceiling_and_the_papers_numbers(results):
     (sentence,) = conclusions.effect_of_convention(results)
     assert "ED is in 67 % of these test slices, so no model can exceed 0.67 under it" in sentence
