@@ -197,7 +197,7 @@ def find_cases(folder: Path) -> list[CaseFiles]:
         cases.setdefault(name, CaseFiles(name, folder / name, conflict=problem))
     if not cases:
         raise BratsError(
-            f"{folder} holds no BraTS images{_among(files, folder)}: they are called "
+            f"{folder} holds no BraTS images{_among(files, folder)}: such images are called "
             "CASE_{flair,t1,t1ce,t2}.nii.gz or CASE-{t2f,t1n,t1c,t2w}.nii.gz, or lie in imagesTr "
             "or imagesTs beside a dataset.json; name others with --t1 --t1gd --t2 --flair"
         )
@@ -207,7 +207,7 @@ def find_cases(folder: Path) -> list[CaseFiles]:
 def _among(files: Sequence[Path], folder: Path) -> str:
     """' among its 2 files, such as NAME (why it is not understood)'; the first image, if any."""
     if not files:
-        return ": it holds no files"
+        return ", nor any other file"
     # Unknown names of NIfTI files first, then labels, then other files.
     shown = min(
         files,

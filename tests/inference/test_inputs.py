@@ -133,7 +133,9 @@ def test_images_that_do_not_fit_are_refused_in_one_line(model, volumes, files):
 
 
 def test_the_line_on_unknown_names_quotes_one_of_them(tmp_path):
-    with pytest.raises(BratsError, match="holds no BraTS images: it holds no files"):
+    with pytest.raises(
+        BratsError, match="no BraTS images, nor any other file: such images are"
+    ):
         find_cases(tmp_path)
     (tmp_path / "notes.txt").touch()
     with pytest.raises(BratsError, match=r"its 1 file, such as 'notes.txt' \(it is no \.nii"):
@@ -143,5 +145,7 @@ def test_the_line_on_unknown_names_quotes_one_of_them(tmp_path):
     (tmp_path / "p7" / "p7_T1_mprage.nii.gz").touch()
     with pytest.raises(BratsError) as error:
         find_cases(tmp_path)
-    line = "such as 'p7/p7_T1_mprage.nii.gz' ('mprage' at its end names no modality): they are"
+    line = (
+        "such as 'p7/p7_T1_mprage.nii.gz' ('mprage' at its end names no modality): such images are"
+    )
     assert f"among its 3 files, {line}" in str(error.value)
