@@ -133,9 +133,7 @@ def test_images_that_do_not_fit_are_refused_in_one_line(model, volumes, files):
 
 
 def test_the_line_on_unknown_names_quotes_one_of_them(tmp_path):
-    with pytest.raises(
-        BratsError, match="no BraTS images, nor any other file: such images are"
-    ):
+    with pytest.raises(BratsError, match="no BraTS images, nor any other file: such images are"):
         find_cases(tmp_path)
     (tmp_path / "notes.txt").touch()
     with pytest.raises(BratsError, match=r"its 1 file, such as 'notes.txt' \(it is no \.nii"):
