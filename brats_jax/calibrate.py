@@ -61,8 +61,8 @@ def _main() -> None:
     folder = RunFolder(trained.run)
     if _CLEANING.value:
         print_line(
-            f"written to {folder.cleaning_json}; predict uses it, unless --min_component_mm3 and "
-            "--min_et_mm3 are given"
+            f"written to {folder.cleaning_json}; predict uses it (--min_component_mm3=0 "
+            "--min_et_mm3=0 switches it off)"
         )
         return
     written = folder.fold(trained.members[0].fold).calibration_json
