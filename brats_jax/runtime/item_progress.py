@@ -39,7 +39,9 @@ class ItemProgress:
 
     def __init__(self, total: int, unit: str, print_to: Callable[[str], None] = print_line) -> None:
         self._total, self._unit, self._print = total, unit, print_to
-        self._lock, self._end = threading.Lock(), threading.Event()
+        # Nobody writes to the terminal with the lock of the state: a terminal that is paused would
+        # stop the work.
+        self._lock, self._drawing, self._end = threading.Lock(), threading.Lock(), threading.Event()
         self._finished = self._computed = 0
         self._what = self._item = ""
         self._share, self._rate = 0.0, Rate(1)
@@ -74,18 +76,18 @@ class ItemProgress:
             if self._finished > self._computed:  # an item that failed
                 self._computed, self._item, self._share = self._finished, "", 0.0
             self._silent_since = time.monotonic()
-            if self._bar is not None:
-                self._refresh()
             error, self._error = self._error, None
+        if self._bar is not None:
+            self._refresh()
         if error is not None:
             raise error
 
     def tick(self) -> None:
         """Shows the state, if it is time to."""
+        if self._bar is not None:
+            self._refresh()
+            return
         with self._lock:
-            if self._bar is not None:
-                self._refresh()
-                return
             state, now = self._state(), time.monotonic()
             if not state or now - self._silent_since < self._wait:
                 return
@@ -105,13 +107,16 @@ class ItemProgress:
         return f"computing {self._item}{number}: {self._share:.0%}{left and f', {left}'}"
 
     def _refresh(self) -> None:
-        number = f"{self._unit} {self._number}/{self._total}"
-        share = f" {self._share:.0%}" * (self._total > 1)  # else it is that of the bar
-        what = f"{self._item}{share}" if self._item else self._what
-        done = self._finished == self._total
-        self._bar.n = min(self._computed + self._share, self._total)
-        self._bar.set_description_str(number + f": {escaped_line(what)}" * (not done), False)
-        self._bar.refresh()
+        with self._lock:
+            number = f"{self._unit} {self._number}/{self._total}"
+            share = f" {self._share:.0%}" * (self._total > 1)  # else it is that of the bar
+            what = f"{self._item}{share}" if self._item else self._what
+            finished = min(self._computed + self._share, self._total)
+            done = self._finished == self._total
+        with self._drawing:
+            self._bar.n = finished
+            self._bar.set_description_str(number + f": {escaped_line(what)}" * (not done), False)
+            self._bar.refresh()
 
     def _run(self) -> None:
         try:

@@ -4,7 +4,9 @@ import pty
 import subprocess
 import sys
 import termios
+import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -86,6 +88,37 @@ def test_a_part_of_a_part_is_a_part():
     assert part_of(None, 1, 4) is None
     second(0.0), second(0.5), second(1.0)
     assert told == [0.25, 0.375, 0.5]
+
+
+def test_a_terminal_that_is_paused_does_not_stop_the_work(monkeypatch):
+    """Ctrl-S pauses a terminal: whoever writes to it waits."""
+    writes, resumed = threading.Event(), threading.Event()
+
+    class PausedBar:
+        def __init__(self, **_):
+            self.n = 0
+
+        def set_description_str(self, *_):
+            pass
+
+        def refresh(self):
+            writes.set()
+            resumed.wait(60)
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(item_progress, "tqdm", PausedBar)
+    monkeypatch.setattr(item_progress, "TICK_S", 0.01)
+    monkeypatch.setattr(item_progress.sys, "stderr", SimpleNamespace(isatty=lambda: True))
+    with ItemProgress(1, "case") as shown:
+        assert writes.wait(10)
+        work = threading.Thread(target=shown.part, args=("A", 0.5), daemon=True)
+        work.start()
+        work.join(5)
+        goes_on = not work.is_alive()
+        resumed.set()
+    assert goes_on
 
 
 def test_on_a_terminal_the_bar_moves_within_an_item():
