@@ -71,20 +71,17 @@ class Cleaning:
 
     def describe(self) -> str:
         """What it does, in words; '' for no cleaning."""
-        cleared = ["tumour in air is removed" + self._origin("clear_air")] * self.clear_air
+        cleared = ["tumour in air is removed"] * self.clear_air
         effects = {
             "min_component_mm3": "components below {:.10g} mm3 are removed",
             "min_et_mm3": "ET below {:.10g} mm3 becomes NCR/NET",
         }
         sizes = [
-            effect.format(getattr(self, name)) + self._origin(name)
+            effect.format(getattr(self, name)) + " (fitted)" * (name in self.fitted)
             for name, effect in effects.items()
             if getattr(self, name) > 0
         ]
         return ", ".join([*cleared, *sizes])
-
-    def _origin(self, name: str) -> str:
-        return " (fitted)" * (name in self.fitted)
 
 
 def tumour_in_air(labels: np.ndarray, images: np.ndarray) -> np.ndarray:

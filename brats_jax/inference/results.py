@@ -53,9 +53,10 @@ def note_on_air(labels: np.ndarray, images: np.ndarray, *, removed: bool = False
     if share <= _SUSPICIOUS_SHARE:
         return ""
     if removed:
+        rest = ": check the rest of it before you use it" if share < 1 else ""
         return (
             f"{share:.0%} of the predicted tumour lay in air, where every modality is 0, and was "
-            "removed: check the rest of it before you use it"
+            f"removed{rest}"
         )
     return (
         f"{share:.0%} of this tumour lies in air, where every modality is 0, and is wrong: check "

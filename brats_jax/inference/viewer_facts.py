@@ -46,7 +46,7 @@ def facts_of(
 
 
 def _cleaning_words(cleaning: Cleaning) -> str:
-    """The steps of the cleaning, and which of them were fitted; 'none' without any."""
+    """The steps of the cleaning, and which sizes were fitted; 'none' without any."""
     steps = {
         "clear_air": "tumour in air is removed",
         "min_component_mm3": (
@@ -57,9 +57,10 @@ def _cleaning_words(cleaning: Cleaning) -> str:
         ),
     }
     taken = {name: words for name, words in steps.items() if getattr(cleaning, name)}
-    fitted = [name for name in taken if name in cleaning.fitted]
-    if len(taken) > 1 and len(fitted) == len(taken):
-        return f"{'; '.join(taken.values())} (all fitted on held-out patients)"
+    sizes = [name for name in taken if name != "clear_air"]
+    fitted = [name for name in sizes if name in cleaning.fitted]
+    if len(sizes) > 1 and fitted == sizes:
+        return f"{'; '.join(taken.values())} (both sizes fitted on held-out patients)"
     origin = dict.fromkeys(fitted, " (fitted on held-out patients)")
     return "; ".join(words + origin.get(name, "") for name, words in taken.items()) or "none"
 

@@ -56,7 +56,7 @@ def test_tumour_in_air_is_removed_before_the_sizes_are_applied(labels):
     assert both.describe() == "tumour in air is removed, components below 9 mm3 are removed"
     alone = Cleaning(clear_air=True, fitted=("clear_air",))
     np.testing.assert_array_equal(alone.apply(labels, 1.0, air), cleaned)
-    assert alone.describe() == "tumour in air is removed (fitted)"
+    assert alone.describe() == "tumour in air is removed"
     found = volumes(cleaned, labels[None], 500.0, alone, air)
     assert found["WT"] == (6.0, 6.0, 6.0)  # the views are cleaned too
 

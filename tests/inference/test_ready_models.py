@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import brats_jax
-from brats_jax.inference.open_by_name import READY, ready_models
+from brats_jax.inference.model_paths import READY, ready_models
 from brats_jax.inference.weights_reader import verify
 from brats_jax.runs.documents.weights import WeightsFolder
 

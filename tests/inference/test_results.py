@@ -35,6 +35,8 @@ def test_a_tumour_in_air_gets_a_note():
     images = segmented(LABELS).scan.images
     assert note_on_air(LABELS, images).startswith("50% of this tumour lies in air, where every")
     removed = note_on_air(LABELS, images, removed=True)
+    assert removed.endswith("and was removed: check the rest of it before you use it")
+    assert note_on_air(LABELS, 0 * images, removed=True).endswith("is 0, and was removed")
     assert removed.startswith("50% of the predicted tumour lay in air, where every modality is 0")
     assert note_on_air(np.zeros_like(LABELS), images) == note_on_air(LABELS, images + 1) == ""
 

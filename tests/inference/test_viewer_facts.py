@@ -25,7 +25,7 @@ def test_the_facts_say_what_the_cleaning_does_and_what_was_fitted(model):
     assert words(Cleaning(5000, 500, clear_air=True, fitted=names)) == (
         "tumour in air is removed; connected parts of the tumour below 5000 mm³ are removed; "
         "ET becomes NCR/NET if the case has less than 500 mm³ of it "
-        "(all fitted on held-out patients)"
+        "(both sizes fitted on held-out patients)"
     )
     assert words(Cleaning(30, 0, clear_air=True, fitted=names[:1])) == (
         "tumour in air is removed; connected parts of the tumour below 30 mm³ are removed "
