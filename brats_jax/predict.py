@@ -111,10 +111,14 @@ _BATCH_SIZE = flags.DEFINE_integer(
 
 def _main() -> int:
     reading = ReadOptions(_ORIENTATION.value, float(_MAX_CASE_GB.value))
-    if _CHECKPOINT.value is None or _OUTPUT.value is None:
-        needed = {"--checkpoint=RUN": _CHECKPOINT.value, "--output=DIR": _OUTPUT.value}
-        raise BratsError(flag_types.missing_flags(needed))
     files = _files_by_modality()
+    if _CHECKPOINT.value is None or _OUTPUT.value is None:
+        needed = {
+            "--checkpoint=RUN or --checkpoint=small": _CHECKPOINT.value,
+            "--input=CASE_OR_FOLDER": _INPUT.value or files or None,
+            "--output=DIR": _OUTPUT.value,
+        }
+        raise BratsError(flag_types.missing_flags(needed))
     if _INPUT.value is not None and files:
         raise BratsError(
             f"--input and {' '.join(f'--{name}' for name in files)} are both given: give one of "

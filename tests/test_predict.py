@@ -15,7 +15,7 @@ import brats_jax
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give --checkpoint=RUN and --output=DIR"),
+        ([], "or --checkpoint=small, --input=CASE_OR_FOLDER and --output=DIR"),
         (["--checkpoint=r", "--output=o"], "give --input=CASE_OR_FOLDER, or the files of one case"),
         (["--checkpoint=small", "--input=i"], "error: give --output=DIR"),
         (["--output=o", "--input=i"], "error: give --checkpoint=RUN"),

@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -170,7 +170,7 @@ class _Steps:
         if trained_on is None or self.resampled or not paths:
             return
         if slice_shape_of(paths[0], self.reading.max_case_gb) == trained_on:
-            details = self._options_of(case.name, case.paths).needs_probabilities
+            details = self._options_of(case.name).needs_probabilities
             self.progress.doing("preparing the networks")
             self.model.ensemble.compile_for(trained_on, details=details)
 
@@ -183,7 +183,7 @@ class _Steps:
         progress(0.0)
         try:
             if self.model.trained.segments:
-                details = self._options_of(case.name, case.paths).needs_probabilities
+                details = self._options_of(case.name).needs_probabilities
                 labels = self.model.label(scan, images, details=details, progress=progress)
                 return _Prediction(scan, labels=labels)
             synthetic = self.model.ensemble.reconstruct(images, progress)
@@ -209,7 +209,7 @@ class _Steps:
 
     def _write_labels(self, scan: Scan, labels: SliceLabels) -> tuple[Path, str, list[str]]:
         """(main file, volumes in words, notes)."""
-        options, truth = self._options_of(scan.name, scan.present), None
+        options, truth = self._options_of(scan.name), None
         found = self.model.finish(scan, labels)
         on_truth: list[str] = []
         if options.picture or options.page:
@@ -225,12 +225,9 @@ class _Steps:
             numbers += f"; {dice_words(found.labels, truth)}"
         return path, numbers, [*self.model.notes(found.scan), *on_truth]
 
-    def _options_of(self, case: str, present: Collection[str]) -> OutputOptions:
+    def _options_of(self, case: str) -> OutputOptions:
         """The files to write for a case: those asked for, and those that it has already."""
-        missing = self.model.missing_inputs(present)
-        return earlier_outputs.with_existing(
-            self.directory, case, self.model, self.options, missing
-        )
+        return earlier_outputs.with_existing(self.directory, case, self.model, self.options)
 
 
 def reading_of(

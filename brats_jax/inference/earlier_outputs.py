@@ -104,11 +104,15 @@ def reason_to_skip(
 
 
 def with_existing(
-    directory: Path, case: str, model: Model, options: OutputOptions, missing: MissingInputs
+    directory: Path, case: str, model: Model, options: OutputOptions
 ) -> OutputOptions:
-    """The options, and those of the files that the same model wrote for this case before."""
+    """The options, and those of the files that were written for this case before.
+
+    All of them are made again, also for another model or other settings: a page or picture of the
+    earlier labels must not stay, and must not be lost either.
+    """
     before = earlier_sidecar(sidecar_path(directory, case, model), model)
-    if before is None or _differences(before, model, missing):
+    if before is None:
         return options
     names = names_by_option(
         case, model, dataclasses.replace(options, **dict.fromkeys(OPTIONAL_FILES, True))

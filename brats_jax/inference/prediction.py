@@ -1,6 +1,7 @@
 """Prediction from files to files, as the predict command does it."""
 
 import functools
+import glob
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -111,18 +112,18 @@ def predict(
 def _further_files(output: Path, options: OutputOptions, cases: Sequence[str]) -> list[str]:
     """Where the files that were asked for beside the labels are: paths, or patterns of several."""
     folder = PredictionFolder(output)
-    case = cases[0] if len(cases) == 1 else "*"
-    paths = {
-        "picture": folder.picture(case),
-        "page": folder.page(case),
-        "probabilities": folder.probability(case, "*"),
-        "uncertainty": folder.entropy(case),
+    files = {
+        "picture": folder.picture,
+        "page": folder.page,
+        "probabilities": lambda case: folder.probability(case, "*"),
+        "uncertainty": folder.entropy,
     }
     units = {"uncertainty": " (entropy in nats)"}
+    case, pattern = (cases[0], glob.escape(cases[0])) if len(cases) == 1 else ("*", "*")
     return [
-        f"{name}{units.get(name, '')}: {path}"
-        for name, path in paths.items()
-        if cases and getattr(options, name)
+        f"{name}{units.get(name, '')}: {path_of(case)}"
+        for name, path_of in files.items()
+        if cases and getattr(options, name) and any(folder.path.glob(path_of(pattern).name))
     ]
 
 

@@ -108,15 +108,19 @@ def test_missing_pictures_and_pages_are_added_to_a_prediction(
     picture.unlink()
     again, _ = examples.run_on(model, tmp_path / "in", out)
     assert again.written and picture.exists()
-    # Another model leaves nothing of this one beside its labels.
+    # Another model leaves nothing of this one beside its labels: all files are its own.
     other = inference.load(example_runs["volume"] / "run" / "fold_0")
     kept, _ = examples.run_on(other, tmp_path / "in", out, page=True)
     assert "made by another model" in kept.kept[name]
+    there = {path.name: path.read_bytes() for path in out.glob(f"{name}*")}
     examples.run_on(other, tmp_path / "in", out, overwrite=True)
-    assert {p.name for p in out.glob(f"{name}*")} == {f"{name}_seg.nii.gz", sidecar.name}
-    page.write_text("notes by hand")
+    assert {path.name for path in out.glob(f"{name}*")} == there.keys()
+    assert all((out / file).read_bytes() != data for file, data in there.items())
+    assert other.trained.hash in page.read_text() and model.trained.hash not in page.read_text()
+    edited = page.read_text().replace("<h1", "<p>notes by hand</p><h1", 1)
+    page.write_text(edited)
     refused, _ = examples.run_on(other, tmp_path / "in", out, page=True, overwrite=True)
-    assert str(page) in refused.failed[name] and page.read_text() == "notes by hand"
+    assert str(page) in refused.failed[name] and page.read_text() == edited
 
 
 def test_a_page_shows_the_truth_where_it_fits(model, brats_files, tmp_path, capsys):

@@ -29,6 +29,13 @@ def test_a_case_is_written_and_counted(run, example_runs, tmp_path, capsys):
     assert f"volumes: {out / 'volumes.csv'}" in printed
     again = predict(run, str(source), out, OutputOptions())
     assert not again.written and list(again.kept) == [name]
+    # Only files that there are: the page is not drawn of a prediction that is kept.
+    capsys.readouterr()
+    kept = predict(run / "fold_0", str(source), out, OutputOptions(page=True))
+    assert "without page; --overwrite" in kept.kept[name]
+    assert "page:" not in capsys.readouterr().out
+    predict(run / "fold_0", str(source), out, OutputOptions(page=True, overwrite=True))
+    assert f"page: {out / f'{name}_seg.html'}" in capsys.readouterr().out
 
 
 def test_missing_modalities_are_named_and_nothing_is_written(run, tmp_path):
