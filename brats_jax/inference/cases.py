@@ -14,7 +14,7 @@ from brats_jax.data.modalities import MODALITIES, REGIONS
 from brats_jax.data.scans.case_files import CaseFiles
 from brats_jax.data.scans.nifti_file import slice_shape_of
 from brats_jax.data.scans.options import ReadOptions
-from brats_jax.data.scans.scan import Scan
+from brats_jax.data.scans.scan import WARNING, Scan
 from brats_jax.data.scans.truth import read_truth
 from brats_jax.errors import BratsError
 from brats_jax.inference import earlier_outputs, outputs, sidecars
@@ -106,6 +106,8 @@ def predict_cases(
                     print_line(f"{case.name}: {summary}")
                     for note in notes:
                         print_line(f"  note: {note}")
+                    if any(note.startswith(WARNING) for note in notes):
+                        outcome.doubtful.append(case.name)
                 progress.update()
     finally:
         steps.gate.close()  # a case has all its files or none, also when the process now ends

@@ -18,11 +18,13 @@ class Outcome:
       written: the main file.
       kept: the reason why a case was skipped.
       failed: the error, in one line.
+      doubtful: written cases whose files contradict each other by their names.
     """
 
     written: dict[str, Path] = field(default_factory=dict)
     kept: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    doubtful: list[str] = field(default_factory=list)
 
     def fail(self, case: str, error: Exception, directory: Path) -> None:
         """Records and prints the error of a case; `directory` is that of its results."""
@@ -32,8 +34,12 @@ class Outcome:
         print_notice(f"error: case {case}: {one_line(self.failed[case])}")
 
     def summary(self) -> str:
-        """'2 written, 0 kept, 1 failed: CASE'."""
+        """'2 written (1 with a WARNING: CASE), 0 kept, 1 failed: CASE'."""
         failed = f": {abridged([*self.failed])}" if self.failed else ""
+        doubtful = ""
+        if self.doubtful:
+            doubtful = f" ({len(self.doubtful)} with a WARNING: {abridged(self.doubtful)})"
         return (
-            f"{len(self.written)} written, {len(self.kept)} kept, {len(self.failed)} failed{failed}"
+            f"{len(self.written)} written{doubtful}, {len(self.kept)} kept, "
+            f"{len(self.failed)} failed{failed}"
         )

@@ -57,3 +57,16 @@ def test_what_a_run_needs_is_refused_once_for_all_cases(run, example_runs, tmp_p
     with pytest.raises(BratsError, match=r"^--leave_out=t2: the model needs T2; or give a model"):
         predict(run, cases, tmp_path / "out", OutputOptions(), leave_out=["t2"])
     assert not (tmp_path / "out").exists()
+
+
+def test_files_whose_names_contradict_each_other_count_in_the_summary(
+    run, example_runs, tmp_path, capsys
+):
+    name = examples.CASES[0]
+    folder = example_runs["volume"] / "cases" / name
+    kinds = {"t1": "t2", "t1gd": "t1ce", "t2": "t1", "flair": "flair"}  # T1 and T2 exchanged
+    files = {of: str(folder / f"{name}_{kind}.nii.gz") for of, kind in kinds.items()}
+    outcome = predict(run / "fold_0", files, tmp_path / "out", OutputOptions())
+    assert outcome.doubtful == [*outcome.written] and len(outcome.doubtful) == 1
+    printed = capsys.readouterr().out
+    assert f"1 written (1 with a WARNING: {outcome.doubtful[0]}), 0 kept" in printed

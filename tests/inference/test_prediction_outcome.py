@@ -14,3 +14,5 @@ def test_a_failed_case_is_one_line_and_counts_in_the_summary(capsys):
     outcome.fail("c", MemoryError(), Path("out"))
     assert "c: out: not enough memory" in capsys.readouterr().err
     assert outcome.summary() == "1 written, 0 kept, 2 failed: b, c"
+    outcome.doubtful.append("a")
+    assert outcome.summary().startswith("1 written (1 with a WARNING: a), 0 kept, ")
