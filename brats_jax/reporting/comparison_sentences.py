@@ -102,9 +102,12 @@ def _too_few(
         (result.larger, result.smaller) if better == "larger" else (result.smaller, result.larger)
     )
     difference = _signed(result.mean_difference, decimals)
+    equal = result.n - result.larger - result.smaller
+    counts = [f"better in {ways[0]} of them", f"worse in {ways[1]}"]
+    counts += [f"equal in {equal}"] * (equal > 0)
     facts = [
         f"{a} {mean_a}, {b} {mean_b}, mean difference {difference}{unit and ' ' + unit}",
-        f"{a} is better in {ways[0]} of them and worse in {ways[1]}",
+        f"{a} is {joined(counts)}",
     ]
     if result.left_out:
         facts.append(f"{plural(result.left_out, 'patient')} left out without both values")

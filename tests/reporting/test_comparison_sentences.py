@@ -97,6 +97,9 @@ def test_the_sentence_says_if_no_difference_can_be_found():
     )
     for word in ("no difference", "compatible", "interval"):
         assert word not in sentence
+    tied = paired_difference([0.5, 0.6, 0.7, 0.8], [0.6, 0.7, 0.8, 0.8])
+    sentence = comparison_sentence(tied, quantity="Dice", better="larger", p_adjusted=0.2)
+    assert sentence.endswith("SSL is better in 0 of them, worse in 3 and equal in 1.")
     distance = five._replace(left_out=1, trainings=1, of_trainings=1)
     sentence = comparison_sentence(
         distance, quantity="ASD", better="smaller", unit="mm", beside="SSL missed 0 of 6"
