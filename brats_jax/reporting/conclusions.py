@@ -143,6 +143,16 @@ def _uncompared(results: Results) -> Generator[str, None, bool]:
     return bool(pairs)
 
 
+def heading_of_findings(comparisons: Sequence[Comparison]) -> str:
+    """The heading of `findings_by_loss`: it names interval and verdict where a line has them."""
+    tested = [c for c in comparisons if c.outcome not in (TOO_FEW, "not tested")]
+    with_interval = any(c.result.low == c.result.low for c in tested)
+    return (
+        f"SSL minus baseline: mean over patients{' (95 % interval)' if with_interval else ''}"
+        f"{', verdict after Holm’s correction' if tested else ''}"
+    )
+
+
 def findings_by_loss(comparisons: Sequence[Comparison]) -> Iterator[str]:
     """A line for each loss: difference, interval and verdict of each region."""
     groups: dict[str, list[Comparison]] = {}

@@ -109,8 +109,7 @@ def _summary(
         yield Words(verdicts[0])
     if primary:
         yield Points(
-            "SSL minus baseline: mean over patients (95 % interval), verdict after Holm’s "
-            "correction",
+            conclusions.heading_of_findings(primary),
             tuple(conclusions.findings_by_loss(primary)),
         )
     for line in conclusions.effect_of_convention(results):

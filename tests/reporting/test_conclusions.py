@@ -61,6 +61,8 @@ def test_findings_are_counted(results):
         "SSL against the baseline, 3D Dice by patient over 4 patients: too few patients to find a "
         "difference of any size in any of the 9 comparisons."
     )
+    # The heading promises no more than the lines hold.
+    assert conclusions.heading_of_findings(primary) == "SSL minus baseline: mean over patients"
     for line in conclusions.findings_by_loss(primary):
         # No interval: one that excludes zero would read as a difference.
         assert " to " not in line and line.endswith("(too few patients for a test).")
@@ -79,6 +81,9 @@ def test_one_verdict_for_all_comparisons_is_stated_once(tmp_path):
     )
     (line,) = conclusions.findings_by_loss(primary)
     assert line.startswith("Dice + CE: WT +0.") and line.count("SSL better") == 3
+    assert conclusions.heading_of_findings(primary) == (
+        "SSL minus baseline: mean over patients (95 % interval), verdict after Holm’s correction"
+    )
 
 
 def test_too_few_patients_in_one_region_alone_are_said_of_it(tmp_path):
