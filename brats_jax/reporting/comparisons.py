@@ -19,7 +19,7 @@ from brats_jax.reporting import captions
 from brats_jax.reporting.arms import Arm, EvaluatedStage, Key, Repeat, Results
 from brats_jax.reporting.averages import DISTANCES, Absences, absences, patient_values
 from brats_jax.reporting.comparison_sentences import comparison_sentence
-from brats_jax.reporting.paired_trainings import compare_trainings
+from brats_jax.reporting.paired_trainings import compare_trainings, paired_by_patient
 from brats_jax.reporting.statistics import PairedDifference, holm
 
 ALPHA = 0.05
@@ -68,6 +68,7 @@ class Comparison:
       family: number of tests in the correction.
       repeats: (fold, seed) that both arms have -> mean difference over patients.
       absences: of SSL and of the baseline, for distances: what one mask alone holds.
+      differences: of the patients, mean over the trainings of both arms.
     """
 
     ssl: Arm
@@ -79,6 +80,7 @@ class Comparison:
     family: int
     repeats: dict[Repeat, float]
     absences: tuple[Absences, Absences] | None = None
+    differences: tuple[float, ...] = ()
 
     @property
     def found(self) -> bool:
@@ -247,11 +249,13 @@ def compare(
                 result = result._replace(left_out=patients - result.n)
                 repeats = _repeats(a, b)
                 absent = _absences(results, pair, common, quantity.key)
+                each = paired_by_patient(a, b, sorted(common))
                 found.append(
                     Comparison(
-                        ssl, baseline, quantity, result, patients, math.nan, 0, repeats, absent
+                        ssl, baseline, quantity, result, patients, math.nan, 0, repeats, absent,
+                        tuple((each.a - each.b).tolist()),
                     )
-                )
+                )  # fmt: skip
     return holm_corrected(found)
 
 
@@ -268,6 +272,14 @@ def holm_corrected(family: Sequence[AnyTested]) -> list[AnyTested]:
     ]
 
 
+def are_too_few(result: PairedDifference) -> bool:
+    """Whether the patients are too few to find a difference of any size.
+
+    Such a result is shown without its interval: one clear of 0 would read as a difference.
+    """
+    return result.smallest_p > ALPHA
+
+
 def verdict(result: PairedDifference, adjusted: float) -> str:
     """The outcome by p after the correction, where larger values are better.
 
@@ -275,7 +287,7 @@ def verdict(result: PairedDifference, adjusted: float) -> str:
     """
     if math.isnan(adjusted):
         return "not tested"
-    if result.smallest_p > ALPHA:
+    if are_too_few(result):
         return TOO_FEW
     if adjusted > ALPHA:
         return "no difference found"

@@ -12,7 +12,13 @@ from brats_jax.reporting import captions
 from brats_jax.reporting.arms import Arm, Results
 from brats_jax.reporting.attribution import name_of
 from brats_jax.reporting.averages import mean_over_folds, patient_values
-from brats_jax.reporting.comparisons import PRIMARY, PRIMARY_BY_SLICE, Comparison, Quantity
+from brats_jax.reporting.comparisons import (
+    PRIMARY,
+    PRIMARY_BY_SLICE,
+    Comparison,
+    Quantity,
+    are_too_few,
+)
 from brats_jax.reporting.figures.figure import (
     GREY,
     OTHERS,
@@ -95,9 +101,15 @@ def difference_figure(comparisons: Sequence[Comparison]) -> Figure | None:
     shown = [c for c in comparisons if not np.isnan(c.result.mean_difference)]
     if not shown:
         return None
+    few = [c for c in shown if are_too_few(c.result)]
     repeated = ""
     if any(len(c.repeats) > 1 for c in shown):
         repeated = " Small grey points: each fold and seed."
+    if few:
+        repeated += (
+            " Crosses: the patients, where they are too few to find a difference of any size; such "
+            "a line has no interval."
+        )
     # The settings of an arm take a line of their own.
     several = len({c.ssl.settings for c in shown}) > 1
     drawing = canvas(7.2, (0.45 if several else 0.34) * len(shown) + 1.1)
@@ -107,14 +119,17 @@ def difference_figure(comparisons: Sequence[Comparison]) -> Figure | None:
         if len(points) > 1:
             axis.plot(points, [y - 0.2] * len(points), "o", color=GREY, ms=3, alpha=0.6)
         low, high = c.result.low, c.result.high
-        if not np.isnan(low):
+        if are_too_few(c.result):
+            axis.plot(c.differences, [y] * len(c.differences), "x", color=GREY, ms=5)
+        elif not np.isnan(low):
             axis.plot([low, high], [y, y], color="black", lw=2, solid_capstyle="butt")
         mark, fill = ("D", "black") if c.found else ("o", "white")
         axis.plot(c.result.mean_difference, y, mark, color=fill, mec="black", mew=1.4, ms=6)
     axis.axvline(0, color="black", lw=0.9)
     names = [
         (f"{c.ssl.settings}\n" if several else "")
-        + f"{c.ssl.loss_name}: {c.quantity.name} (n = {c.result.n})"
+        + f"{c.ssl.loss_name}: {c.quantity.name} "
+        + f"(n = {c.result.n}{', too few' if are_too_few(c.result) else ''})"
         for c in reversed(shown)
     ]
     axis.set_yticks(range(len(shown)), names)
@@ -127,10 +142,9 @@ def difference_figure(comparisons: Sequence[Comparison]) -> Figure | None:
         "differences",
         "",
         "SSL minus baseline, by patient",
-        f"Mean difference over patients with its 95 % {_method(c.result for c in shown)}, "
-        "not corrected for the number of comparisons. Filled diamond: a difference was found "
-        f"after Holm's correction; open circle: none was.{repeated}",
-        "Chart of mean differences with intervals, one line for each comparison",
+        f"{_ends(shown)}{repeated}",
+        f"Chart of mean differences{' with intervals' * (len(few) < len(shown))}, one line for "
+        "each comparison",
     )
 
 
@@ -293,6 +307,18 @@ def _method(intervals: Iterable[Interval | PairedDifference]) -> str:
     if crossed == {True, False}:
         return f"{both} ({alone}, where they are too few)"
     return both if crossed == {True} else alone
+
+
+def _ends(shown: Sequence[Comparison]) -> str:
+    """What the marks and intervals of differences are; of too few patients alone the mark."""
+    tested = [c.result for c in shown if not are_too_few(c.result)]
+    if not tested:
+        return "Open circle: mean difference over patients."
+    return (
+        f"Mean difference over patients with its 95 % {_method(tested)}, "
+        "not corrected for the number of comparisons. Filled diamond: a difference was found "
+        "after Holm's correction; open circle: none was."
+    )
 
 
 def _loss_name(loss: str, results: Results) -> str:

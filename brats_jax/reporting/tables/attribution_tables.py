@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from brats_jax.reporting.attribution import Gain
 from brats_jax.reporting.tables.paired_cells import (
-    INTERVALS,
     holm_note,
+    intervals_note,
     paired_cells,
     paired_columns,
 )
@@ -50,8 +50,8 @@ def attribution_table(gains: Sequence[Gain], quantity: str) -> Table | None:
         f"{quantity}. Controls: nothing, random initialisation; ImageNet, an encoder of a weight "
         "file; autoencode, a pretraining whose target is its input; shuffled, one whose target is "
         "of another patient; each with the same loss and label budget, and the pretrainings with "
-        f"the same decoder, transfer and unlabelled share. {INTERVALS} "
-        f"{holm_note(len(rows))}",
+        "the same decoder, transfer and unlabelled share. "
+        f"{intervals_note(gain.result for gain in gains)}{holm_note(len(rows))}",
         columns,
         rows,
     )

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from brats_jax.reporting.comparison_sentences import runs_left_out
 from brats_jax.reporting.comparisons import Comparison
+from brats_jax.reporting.tables.paired_cells import interval_cells
 from brats_jax.reporting.tables.table import (
     Column,
     Table,
@@ -37,8 +38,7 @@ def comparison_table(
                 number(r.mean_b, digits),
                 number(r.mean_a, digits),
                 signed(r.mean_difference, digits),
-                signed(r.low, digits),
-                signed(r.high, digits),
+                *interval_cells(r, digits),
                 p_value(c.adjusted, strong=c.found),
                 text(c.verdict, strong=c.found),
                 whole(better),

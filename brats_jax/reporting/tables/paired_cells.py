@@ -1,7 +1,10 @@
 """The columns of one model minus another: counts, means, difference, interval, p and outcome."""
 
+import math
+from collections.abc import Iterable
+
 from brats_jax.reporting import captions
-from brats_jax.reporting.comparisons import TOO_FEW
+from brats_jax.reporting.comparisons import TOO_FEW, are_too_few
 from brats_jax.reporting.statistics import PairedDifference
 from brats_jax.reporting.tables.table import (
     Column,
@@ -21,10 +24,30 @@ def holm_note(tests: int) -> str:
     return f"Holm’s correction over these {tests}." if tests > 1 else "One test: no correction."
 
 
-INTERVALS = (
-    "Intervals of 95 % over patients and trainings, or over patients alone for these trainings "
-    "only, where the table says so."
+NO_INTERVAL = (
+    "No interval: the patients are too few to find a difference of any size, and an interval of so "
+    "few is too narrow."
 )
+
+
+def intervals_note(results: Iterable[PairedDifference]) -> str:
+    """What the intervals of a table are, for its caption; '' where no row has one.
+
+    A space follows the sentence.
+    """
+    if all(are_too_few(result) for result in results):
+        return ""
+    return (
+        "Intervals of 95 % over patients and trainings, or over patients alone for these trainings "
+        "only, where the table says so. "
+    )
+
+
+def interval_cells(result: PairedDifference, digits: int) -> list[TableCell]:
+    """Both ends of the interval; dashes with a footnote where the patients are too few."""
+    if are_too_few(result):
+        return [number(math.nan, notes=(NO_INTERVAL,))] * 2
+    return [signed(end, digits) for end in (result.low, result.high)]
 
 
 def paired_columns(a: str, b: str, mean: str, difference: str) -> list[Column]:
@@ -64,7 +87,8 @@ def paired_cells(
         whole(result.trainings),
         number(result.mean_b, digits),
         number(result.mean_a, digits),
-        *(signed(x, digits) for x in (result.mean_difference, result.low, result.high)),
+        signed(result.mean_difference, digits),
+        *interval_cells(result, digits),
         p_value(adjusted, strong=strong),
         text(", ".join(x for x in (outcome, only) if x), strong=strong),
     ]

@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from brats_jax.data.modalities import REGIONS
 from brats_jax.data.subsets import SUBSETS, Subset, dots, subset_words
 from brats_jax.reporting import captions
+from brats_jax.reporting.statistics import PairedDifference
 from brats_jax.reporting.subsets import SubsetArm, SubsetGain
 from brats_jax.reporting.tables.paired_cells import (
-    INTERVALS,
     holm_note,
+    interval_cells,
+    intervals_note,
     paired_cells,
     paired_columns,
 )
@@ -69,15 +71,17 @@ def subset_table(arms: Sequence[SubsetArm]) -> Table | None:
 def drop_table(arms: Sequence[SubsetArm]) -> Table | None:
     """A row for each arm and subset: the drop from all modalities by region, with intervals."""
     rows = []
+    every: list[PairedDifference] = []
     for one in arms:
         for subset in (*one.subsets[:-1], ()):
             found = [one.drop(subset, region) for region in REGIONS]
+            every += found
             name = dots(subset) if subset else "mean"
             words = subset_words(subset) if subset else f"mean of the {len(one.subsets)} subsets"
             cells = [
-                signed(value, 3)
+                cell
                 for result in found
-                for value in (result.mean_difference, result.low, result.high)
+                for cell in (signed(result.mean_difference, 3), *interval_cells(result, 3))
             ]
             rows.append(
                 [
@@ -89,8 +93,8 @@ def drop_table(arms: Sequence[SubsetArm]) -> Table | None:
         "subset_drops",
         "",
         "Drop of the 3D Dice from all modalities to each subset",
-        f"From all minus from the subset, paired by patient. {DOTS} {FILLED} {INTERVALS} "
-        f"{_over(arms)}",
+        f"From all minus from the subset, paired by patient. {DOTS} {FILLED} "
+        f"{intervals_note(every)}{_over(arms)}",
         [
             *(Column(name, words=True) for name in ("Arm", "Missing", "Given", "Modalities")),
             Column("n patients"),
@@ -127,7 +131,7 @@ def gain_table(gains: Sequence[SubsetGain]) -> Table | None:
         "",
         "Trained for missing modalities minus filled with zeros",
         "3D Dice of arms that differ in settings of the segmentation, its modality dropout among "
-        f"them. {INTERVALS} {holm_note(len(rows))}",
+        f"them. {intervals_note(gain.result for gain in gains)}{holm_note(len(rows))}",
         [
             Column("Trained for it", words=True),
             Column("Zeros", words=True),

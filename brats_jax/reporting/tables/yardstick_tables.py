@@ -9,8 +9,8 @@ from brats_jax.reporting.averages import average
 from brats_jax.reporting.comparisons import ALPHA
 from brats_jax.reporting.tables.average_cells import average_cell
 from brats_jax.reporting.tables.paired_cells import (
-    INTERVALS,
     holm_note,
+    intervals_note,
     paired_cells,
     paired_columns,
 )
@@ -104,8 +104,8 @@ def comparison_table(comparisons: Sequence[yardsticks.YardstickComparison]) -> T
         "against_yardsticks",
         "",
         "Pretraining minus what needs no network, by patient",
-        f"MSE, mean over patients of the mean over their slices. {INTERVALS} "
-        f"{holm_note(len(rows))}",
+        "MSE, mean over patients of the mean over their slices. "
+        f"{intervals_note(one.result for one in comparisons)}{holm_note(len(rows))}",
         [
             *([Column("Pretraining", words=True)] if several else []),
             Column("Over", words=True),

@@ -33,6 +33,20 @@ def test_the_difference_chart_shows_folds_only_if_there_are_several(results, tmp
     assert result_charts.difference_figure([]) is None
 
 
+def test_too_few_patients_are_drawn_as_points_without_an_interval(results, tmp_path):
+    few = result_charts.difference_figure(comparisons.primary(results))
+    assert "interval over" not in few.caption and "such a line has no interval" in few.caption
+    for ssl in (True, False):
+        write_run(tmp_path / str(ssl), ssl=ssl, patients=8)
+    found = comparisons.primary(collect(discover(tmp_path)))
+    enough = result_charts.difference_figure(found)
+    assert "95 % bootstrap interval" in enough.caption and "Crosses" not in enough.caption
+    for c in found:
+        assert len(c.differences) == 8
+        assert np.mean(c.differences) == pytest.approx(c.result.mean_difference)
+    assert b"too few" not in enough.data
+
+
 def test_the_distribution_chart_counts_patients(results):
     figure = result_charts.distribution_figure(results)
     assert figure.title == "3D Dice of every patient"

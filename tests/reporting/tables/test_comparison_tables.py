@@ -22,6 +22,8 @@ def test_a_row_has_the_numbers_of_its_comparison(results):
     assert row["Mean baseline"] == f"{first.result.mean_b:.3f}"
     assert row["SSL minus baseline mean"] == f"{first.result.mean_difference:+.3f}"
     assert row["n patients"] == "4" and row["Found"] == first.verdict
+    # Four patients are too few: an interval clear of 0 would read as a difference.
+    assert row["SSL minus baseline low"] == row["SSL minus baseline high"] == "–"
 
 
 def test_patients_are_counted_as_better_where_a_distance_is_smaller(results):
