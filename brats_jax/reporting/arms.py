@@ -211,11 +211,13 @@ class Results:
         numbers: it has the paper's pretext and decoder, then most trainings. A pretraining that
         several runs share is listed once.
       problems: a line for each file that could not be read.
+      segmented_from: the variants of pretraining that evaluated SSL segmentations started from.
     """
 
     arms: dict[Arm, list[EvaluatedStage]] = field(default_factory=dict)
     pretrainings: dict[str, list[EvaluatedStage]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    segmented_from: set[str] = field(default_factory=set)
 
     @property
     def losses(self) -> list[str]:
@@ -276,6 +278,7 @@ def collect(study: Study) -> Results:
     seen: set[tuple[Any, ...]] = set()
     for run in study.runs:
         variant, pretraining, first_stage = variants[run.name]
+        group = "; ".join(x for x in (variant, first_stage) if x)
         for number, files in run.folds.items():
             if files.evaluation is None:
                 continue
@@ -292,8 +295,8 @@ def collect(study: Study) -> Results:
                     own_labels = (run.fraction, run.label_patients)
                     arm = Arm(run.loss, own_labels[0], variant, own, run.ssl, own_labels[1])
                     results.arms.setdefault(arm, []).append(one)
+                    results.segmented_from |= {group} if run.ssl else set()
                 else:
-                    group = "; ".join(x for x in (variant, first_stage) if x)
                     # Runs with the same pretraining share one encoder, which counts once.
                     identity = (group, run.seed, number, *(str(v) for v in sorted(rows.items())))
                     if identity not in seen:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from brats_jax.reporting.arms import EvaluatedStage, Key
+from brats_jax.reporting.arms import EvaluatedStage, Key, Results
 from brats_jax.runs.averaged_label import averaged_label
 from brats_jax.runtime.text import joined
 
@@ -132,6 +132,27 @@ def trainings(group: Sequence[EvaluatedStage]) -> str:
     asked = {(fold, one.seed) for one in group for fold in one.run.requested_folds}
     every = len(done | asked)
     return f"{len(done)}" if len(done) == every else f"{len(done)} of {every}"
+
+
+def pretraining_name(results: Results, variant: str) -> str:
+    """The settings of one of several pretrainings, or its runs where it has no such settings."""
+    return variant or joined(sorted({one.run.name for one in results.pretrainings[variant]}))
+
+
+def start_of_ssl(results: Results, variant: str) -> str:
+    """' The SSL runs started from another pretraining: decoder unet.'
+
+    A reader would else take the pretraining shown, `variant`, for theirs. '' if there is one only.
+    """
+    if len(results.pretrainings) < 2 or not results.segmented_from:
+        return ""
+    others = sorted(results.segmented_from - {variant})
+    if not others:
+        return " The SSL runs started from this pretraining."
+    runs = "Some SSL runs" if variant in results.segmented_from else "The SSL runs"
+    named = [pretraining_name(results, x) for x in others if x or x in results.pretrainings]
+    kind = "another pretraining" if len(others) == 1 else "other pretrainings"
+    return f" {runs} started from {kind}{f': {joined(named)}' if named else ''}."
 
 
 def fold_names(folds: Sequence[int]) -> str:

@@ -130,8 +130,11 @@ def _pretraining(results: Results, beside: list[yardsticks.YardstickComparison])
         )
         return
     variant, group = next(iter(results.pretrainings.items()))
-    others = len(results.pretrainings) - 1
-    detail = f" With {variant}." if variant and others else ""
+    others = [captions.pretraining_name(results, x) for x in results.pretrainings if x != variant]
+    detail = ""
+    if others:
+        shown = captions.pretraining_name(results, variant)
+        detail = f" Pretraining shown: {shown}.{captions.start_of_ssl(results, variant)}"
     if any((o.evaluation.target, {*o.evaluation.inputs}) == _AS_SLICED for o in group):
         yield Words(
             "This pretraining predicts T2 from FLAIR and T1, as the paper’s probably did: its code "
@@ -150,11 +153,12 @@ def _pretraining(results: Results, beside: list[yardsticks.YardstickComparison])
             "--mode=evaluate, adds them.",
             missing=True,
         )
-    yield from if_any(paper_tables.image_quality_table(group))
+    yield from if_any(paper_tables.image_quality_table(group, detail))
     if others:
         yield Words(
             "Table 1, Appendix Table 1 and the table of image quality leave out "
-            f"{plural(others, 'other pretraining')} of this report, with other settings.",
+            f"{plural(len(others), 'other pretraining')} of this report: {'; '.join(others)}."
+            f"{captions.start_of_ssl(results, variant)}",
             missing=True,
         )
 

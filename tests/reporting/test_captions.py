@@ -3,8 +3,27 @@
 from types import SimpleNamespace
 
 import pytest
+from report_examples import write_run
 
 from brats_jax.reporting import captions
+from brats_jax.reporting.arms import collect
+from brats_jax.reporting.read_runs import discover
+
+
+def test_the_pretraining_shown_is_told_from_the_one_that_ssl_started_from(tmp_path):
+    stages = {"transposed": ("pretrain",), "unet": ("pretrain", "segment")}
+    for decoder, own in stages.items():
+        settings = {"pretrain.decoder": decoder}
+        write_run(tmp_path / decoder, stages=own, settings=settings)
+    results = collect(discover(tmp_path))
+    assert captions.start_of_ssl(results, "decoder transposed") == (
+        " The SSL runs started from another pretraining: decoder unet."
+    )
+    assert captions.start_of_ssl(results, "decoder unet") == (
+        " The SSL runs started from this pretraining."
+    )
+    alone = collect(discover(tmp_path / "unet"))
+    assert captions.start_of_ssl(alone, "") == ""
 
 
 class Evaluated:

@@ -64,3 +64,15 @@ def test_a_pretext_of_the_papers_slicing_is_named(tmp_path):
             "T2 predicted from FLAIR and T1. " if named else "FLAIR predicted from T1 and T1Gd. "
         )
         assert table.caption.startswith(first)
+
+
+def test_the_pretraining_that_the_ssl_runs_started_from_is_named_beside_another(tmp_path):
+    for decoder, stages in (("transposed", ("pretrain",)), ("unet", ("pretrain", "segment"))):
+        write_run(tmp_path / decoder, stages=stages, settings={"pretrain.decoder": decoder})
+    blocks = next(s for s in build(discover(tmp_path)) if s.name == "pretraining").blocks
+    tables = {b.name: b.caption for b in blocks if isinstance(b, Table)}
+    started = "The SSL runs started from another pretraining: decoder unet."
+    for name in ("table_1", "appendix_table_1", "image_quality"):
+        assert f" Pretraining shown: decoder transposed. {started}" in tables[name], name
+    (left_out,) = [b.text for b in blocks if isinstance(b, Words) and b.missing]
+    assert left_out.endswith(f"1 other pretraining of this report: decoder unet. {started}")

@@ -11,6 +11,7 @@ from brats_jax.data.planes import AXIAL
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 from brats_jax.evaluation.panel_slices import PanelSlices
+from brats_jax.reporting import captions
 from brats_jax.reporting.arms import Arm, EvaluatedStage, Results
 from brats_jax.reporting.figures.figure import Figure, photograph
 from brats_jax.reporting.read_runs import Run
@@ -68,7 +69,9 @@ def pretraining_figures(results: Results) -> list[Figure] | str:
     found: list[Figure] = []
     several = len(results.pretrainings) > 1
     for variant, group in results.pretrainings.items():
-        drawn = _pretraining_panel(group, len(found), variant if several else "")
+        name = captions.pretraining_name(results, variant) if several else ""
+        detail = captions.start_of_ssl(results, variant)
+        drawn = _pretraining_panel(group, len(found), name, detail)
         if drawn is not None:
             found.append(drawn)
     return found or (
@@ -76,7 +79,9 @@ def pretraining_figures(results: Results) -> list[Figure] | str:
     )
 
 
-def _pretraining_panel(group: Sequence[EvaluatedStage], number: int, variant: str) -> Figure | None:
+def _pretraining_panel(
+    group: Sequence[EvaluatedStage], number: int, variant: str, detail: str
+) -> Figure | None:
     """The panel of the first fold that has one."""
     for one in group:
         try:
@@ -86,7 +91,8 @@ def _pretraining_panel(group: Sequence[EvaluatedStage], number: int, variant: st
                 "" if number else "Figure 6",
                 f"Predicted images of test slices{variant and f', {variant}'}",
                 f"{one.run.name}, fold {one.fold}. Inputs, real and predicted image; SSIM over "
-                "the whole slice, with a 7 x 7 uniform window and the range of the real slice.",
+                "the whole slice, with a 7 x 7 uniform window and the range of the real slice."
+                + detail,
                 "Rows of test slices: inputs, real image, predicted image",
             )
         except OSError:

@@ -165,7 +165,7 @@ def _target(group: Sequence[EvaluatedStage]) -> str:
     return joined(words, "or")
 
 
-def image_quality_table(group: Sequence[EvaluatedStage]) -> Table | None:
+def image_quality_table(group: Sequence[EvaluatedStage], detail: str = "") -> Table | None:
     """MSE, PSNR and SSIM in every variant, over slice, brain and tumour."""
     variants = (
         ("MSE", "", "mse", "", 4),
@@ -189,7 +189,8 @@ def image_quality_table(group: Sequence[EvaluatedStage]) -> Table | None:
         "",
         "Pretraining: image quality over slice, brain and tumour",
         "A constant background is easy to predict and improves every number over the whole "
-        "slice. In brackets: number of slices that hold the region. " + captions.over(group),
+        "slice. In brackets: number of slices that hold the region. "
+        f"{captions.over(group)}{detail}",
         [
             Column("Over", words=True),
             Column("Slices", words=True),

@@ -65,3 +65,6 @@ def test_every_pretraining_shows_its_panel(tmp_path):
     assert [figure.number for figure in figures] == ["Figure 6", ""]
     assert figures[0].title != figures[1].title and "unet" in figures[1].title
     assert len({figure.name for figure in figures}) == 2
+    assert figures[0].caption.endswith(
+        "Some SSL runs started from another pretraining: decoder unet."
+    )
