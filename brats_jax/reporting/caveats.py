@@ -75,14 +75,20 @@ def warnings(
         more = len(unfinished) - _NAMED
         names = f"{joined(unfinished[:_NAMED])}{f' and {more} more' if more > 0 else ''}"
         yield f"Evaluated before the end of training: {names}."
-    variants = {a.variant for a in results.arms if a.variant} | {
-        a.pretraining for a in results.arms if a.pretraining
-    }
+    variants = {a.variant for a in results.arms if a.variant}
     if variants:
         yield (
             "Some runs differ in more than loss, SSL, labels, fold and seed: "
             f"{'; '.join(sorted(variants))}. Runs with different settings are never averaged, "
             "and a baseline is compared only with SSL runs that have the same settings."
+        )
+    # One pretraining of all SSL arms is no difference: a baseline does not have its settings.
+    pretrainings = {a.pretraining for a in results.arms if a.ssl}
+    if len(pretrainings) > 1:
+        yield (
+            "SSL runs differ in their pretraining or what it transfers, which a baseline does not "
+            f"have: {'; '.join(sorted(x for x in pretrainings if x))}. They are never averaged, "
+            "and each is compared with the same baseline."
         )
     failed = sum(cell.state == "failed" for cell in study.cells)
     if failed:

@@ -71,6 +71,23 @@ def test_settings_that_separate_runs_are_a_warning(tmp_path):
     assert ": segment.epochs = 30; segment.epochs = 7. Runs with" in warnings_of(tmp_path)
 
 
+def test_a_setting_of_the_pretraining_is_a_warning_only_where_ssl_arms_differ_in_it(tmp_path):
+    write_run(tmp_path / "base", ssl=False)
+    write_run(tmp_path / "a", settings={"pretrain.decoder": "unet"})
+    write_run(
+        tmp_path / "b", stages=("pretrain",), settings={"pretrain.decoder": "transposed"}
+    )  # not compared
+    assert "unet" not in warnings_of(tmp_path)
+    write_run(tmp_path / "c", settings={"pretrain.decoder": "transposed"})
+    words = warnings_of(tmp_path)
+    assert (
+        "SSL runs differ in their pretraining or what it transfers, which a baseline does not "
+        "have: decoder transposed; decoder unet. They are never averaged, and each is compared "
+        "with the same baseline."
+    ) in words
+    assert "differ in more than" not in words
+
+
 def test_failed_trainings_and_missing_results_are_counted(tmp_path):
     run = write_run(tmp_path / "run", ssl=False, patients=15)
     cells = [GridCell("a", "a", 0, "failed", "no memory", 1), GridCell("b", "b", 0, "done", "", 1)]
