@@ -15,7 +15,7 @@ from brats_jax.reporting import captions
 from brats_jax.reporting.arms import Arm, EvaluatedStage, Results
 from brats_jax.reporting.figures.figure import Figure, photograph
 from brats_jax.reporting.read_runs import Run
-from brats_jax.runtime.text import joined
+from brats_jax.runtime.text import joined, plural
 from brats_jax.viewer.panels import DatasetRow, dataset_drawing
 from brats_jax.viewer.slices import (
     bare_figure,
@@ -174,21 +174,21 @@ def _together(shown: dict[Arm, tuple[EvaluatedStage, PanelSlices]]) -> Figure:
     first, slices = next(iter(shown.values()))
     losses = list(dict.fromkeys(arm.loss for arm in shown))
     sides = [ssl for ssl in (True, False) if any(arm.ssl == ssl for arm in shown)]
-    count = min(SLICES, len(slices.patients))
+    rows, chosen = rows_shown([model.dice for _, model in shown.values()])
     names = [n for n in ("t1", "flair") if n in slices.images] or list(slices.images)[:1]
-    heads = [head_mask([x[k] for x in slices.images.values()]) for k in range(count)]
+    heads = [head_mask([x[k] for x in slices.images.values()]) for k in rows]
     windows = common_windows(heads)
     drawing, grid = bare_figure(
-        count * len(sides), len(names) + 1 + len(losses), windows[0], "Dice of the slice", True
+        len(rows) * len(sides), len(names) + 1 + len(losses), windows[0], "Dice of the slice", True
     )
-    for k in range(count):
+    for place, (k, head, window) in enumerate(zip(rows, heads, windows, strict=True)):
         for s, ssl in enumerate(sides):
-            row = grid[k * len(sides) + s]
+            row = grid[place * len(sides) + s]
             for axis, name in zip(row, names, strict=False):
-                draw_slice(axis, slices.images[name][k], heads[k], windows[k])
+                draw_slice(axis, slices.images[name][k], head, window)
             under = slices.images[names[-1]][k]
-            draw_slice(row[len(names)], under, heads[k], windows[k])
-            overlay_labels(row[len(names)], slices.truth[k], windows[k])
+            draw_slice(row[len(names)], under, head, window)
+            overlay_labels(row[len(names)], slices.truth[k], window)
             for axis, loss in zip(row[len(names) + 1 :], losses, strict=True):
                 arm = next((a for a in shown if a.loss == loss and a.ssl == ssl), None)
                 if arm is None:
@@ -196,8 +196,8 @@ def _together(shown: dict[Arm, tuple[EvaluatedStage, PanelSlices]]) -> Figure:
                     axis.texts[-1].set_transform(axis.transAxes)
                     continue
                 model = shown[arm][1]
-                draw_slice(axis, under, heads[k], windows[k])
-                overlay_labels(axis, model.prediction[k], windows[k])
+                draw_slice(axis, under, head, window)
+                overlay_labels(axis, model.prediction[k], window)
                 axis.set_xlabel("  ".join(_scores(model.dice[k])))
             name_row(row[0], slices.patients[k], slices.numbers[k])
             row[0].set_ylabel(f"{row[0].get_ylabel()}\n{'SSL' if ssl else 'baseline'}")
@@ -215,10 +215,33 @@ def _together(shown: dict[Arm, tuple[EvaluatedStage, PanelSlices]]) -> Figure:
         "figures_7_8",
         " and ".join(f"Figure {7 if ssl else 8}" for ssl in sides),
         f"Segmentations of the same test slices, {joined(starts)}",
-        f"Fold {first.fold}, seed {first.seed}; {order}. "
+        f"Fold {first.fold}, seed {first.seed}; {order}. {chosen} "
         f"Labels over {DISPLAY_NAMES[names[-1]]}. Below: Dice of the slice by class, – if the "
         "class is in neither mask.",
         "Test slices: images, truth, and predictions by loss, with and without pretraining",
+    )
+
+
+def rows_shown(dice: Sequence[np.ndarray]) -> tuple[list[int], str]:
+    """The slices shown, from best to worst, and a sentence on how they were chosen.
+
+    Args:
+      dice: float[N, K] of each model by slice and class, the background first.
+    """
+    scores = np.stack(dice)[..., 1:]  # models, slices, classes
+    # A slice without any class in either mask has no Dice: it counts as a perfect one.
+    known = ~np.isnan(scores)
+    total = np.where(known, scores, 0.0).sum(axis=(0, 2))
+    number = known.sum(axis=(0, 2))
+    means = np.where(number, total / np.maximum(number, 1), 1.0)
+    order = np.argsort(-means, kind="stable").tolist()
+    kept = "that the evaluation kept, which it chose by the tumour in the truth"
+    if len(order) <= SLICES:
+        return order, f"All {plural(len(order), 'slice')} {kept}."
+    picked = [order[0], order[len(order) // 2], order[-1]]
+    return picked, (
+        f"Of the {len(order)} slices {kept}, from top to bottom the best, the median and the worst "
+        "by the mean Dice over classes and models."
     )
 
 

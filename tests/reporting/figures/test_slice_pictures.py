@@ -42,6 +42,25 @@ def test_all_arms_are_drawn_on_the_same_slices(results):
     assert (np.abs(colours - (240, 228, 66)).sum(axis=1) < 90).any()
 
 
+def test_the_worst_slice_is_shown_and_the_caption_says_how_slices_are_chosen(results):
+    nan = np.nan
+    baseline = np.array(
+        [[1, 0.8, nan, 0.8], [1, 0.1, 0.1, 0.1], [1, 0.5, nan, nan], [1, 0.6, 1, 1]]
+    )
+    ssl = baseline.copy()
+    ssl[0, 1:] = 0.9
+    rows, words = slice_pictures.rows_shown([baseline, ssl])
+    assert rows == [3, 2, 1]
+    assert words.startswith(
+        "Of the 4 slices that the evaluation kept, which it chose by the tumour"
+    )
+    assert "the best, the median and the worst" in words
+    rows, words = slice_pictures.rows_shown([np.array([[1, nan, nan, nan], [1, 0.2, 0.2, 0.2]])])
+    assert rows == [0, 1] and words.startswith("All 2 slices")
+    (figure,) = slice_pictures.segmentation_figures(results)
+    assert "the best, the median and the worst" in figure.caption
+
+
 def test_without_panels_the_reason_is_given(tmp_path):
     run = write_run(tmp_path / "run")
     (run / "fold_0" / "panels" / "segmentation.npz").unlink()
