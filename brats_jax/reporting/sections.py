@@ -130,7 +130,8 @@ def _pretraining(results: Results, beside: list[yardsticks.YardstickComparison])
         )
         return
     variant, group = next(iter(results.pretrainings.items()))
-    others = [captions.pretraining_name(results, x) for x in results.pretrainings if x != variant]
+    left_out = {*results.pretrainings} - {variant}
+    others = [captions.pretraining_name(results, x) for x in results.pretrainings if x in left_out]
     detail = ""
     if others:
         shown = captions.pretraining_name(results, variant)
@@ -157,8 +158,8 @@ def _pretraining(results: Results, beside: list[yardsticks.YardstickComparison])
     if others:
         yield Words(
             "Table 1, Appendix Table 1 and the table of image quality leave out "
-            f"{plural(len(others), 'other pretraining')} of this report: {'; '.join(others)}."
-            f"{captions.start_of_ssl(results, variant)}",
+            f"{plural(len(others), 'other pretraining')} of this report: {'; '.join(others)}"
+            f"{', from which the SSL runs started' * (results.segmented_from == left_out)}.",
             missing=True,
         )
 

@@ -75,4 +75,6 @@ def test_the_pretraining_that_the_ssl_runs_started_from_is_named_beside_another(
     for name in ("table_1", "appendix_table_1", "image_quality"):
         assert f" Pretraining shown: decoder transposed. {started}" in tables[name], name
     (left_out,) = [b.text for b in blocks if isinstance(b, Words) and b.missing]
-    assert left_out.endswith(f"1 other pretraining of this report: decoder unet. {started}")
+    assert left_out.endswith(
+        "1 other pretraining of this report: decoder unet, from which the SSL runs started."
+    )

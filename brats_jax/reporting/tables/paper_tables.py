@@ -81,7 +81,8 @@ def paper_cell(table: str, row: int, column: int) -> TableCell:
 def pretraining_tables(group: Sequence[EvaluatedStage], detail: str) -> Iterator[Table]:
     """Table 1 and Appendix Table 1: MSE, PSNR and SSIM, mean and by fold.
 
-    Ours beside the paper's is over the slices that the pretraining trained on.
+    Ours beside the paper's is over the slices that the pretraining trained on. `detail` says which
+    of several pretrainings is shown; a space is before it.
     """
     names = ("MSE", "PSNR (dB)", "SSIM")
     trained_on, other = captions.slices_of_pretraining(group)
@@ -94,10 +95,10 @@ def pretraining_tables(group: Sequence[EvaluatedStage], detail: str) -> Iterator
 
     def caption(beside: str, repeats: str) -> str:
         return (
-            f"{_target(group)}. {PRETRAINING_CONVENTION}. Ours: over {words[trained_on]}, {why}"
-            f"{beside}. In brackets: number of slices. Ours: test set of "
-            f"{captions.test_set(group)}; {repeats}. The paper: its own split of files, five "
-            f"folds.{detail}"
+            f"{_target(group)}.{detail} {PRETRAINING_CONVENTION}. "
+            f"Ours: over {words[trained_on]}, {why}{beside}. In brackets: number of slices. "
+            f"Ours: test set of {captions.test_set(group)}; {repeats}. The paper: its own split of "
+            "files, five folds."
         )
 
     rows, without_network = [], []
