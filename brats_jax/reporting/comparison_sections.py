@@ -36,6 +36,11 @@ _ONLY_THESE = (
     "(sign-flip permutation test) are over patients alone and hold for these trainings only. A "
     "network that is trained again scores differently. "
 )
+_TOO_FEW_PATIENTS = (
+    f"There are fewer than {LEAST_GROUPS} folds (or seeds of one fold): p (sign-flip permutation "
+    "test) is over patients alone and holds for these trainings only. The patients are too few to "
+    "find a difference of any size, so that no interval is given. "
+)
 
 
 def ssl_against_baseline(
@@ -55,7 +60,8 @@ def ssl_against_baseline(
         method += _CROSS_VALIDATION if crossed else _ONE_TEST_SET
         method += _FEW_TRAININGS if any(alone) else ""
     else:
-        method += _ONLY_THESE
+        few = all(c.result.n == 0 or comparisons.are_too_few(c.result) for c in primary)
+        method += _TOO_FEW_PATIENTS if few else _ONLY_THESE
     yield Words(
         f"{method.strip()} Holm’s correction is applied to three families separately: primary "
         "comparisons, secondary comparisons, and comparisons by share of labels. dz: mean "

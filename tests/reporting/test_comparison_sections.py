@@ -33,7 +33,14 @@ def method(results: Results) -> str:
 def test_the_method_that_was_used_is_described_and_no_other(results, tmp_path):
     few = method(results)
     assert "fewer than 5 folds" in few and "Satterthwaite" not in few
+    assert "no interval is given" in few and "bootstrap" not in few  # of four patients
     for ssl in (True, False):
-        write_run(tmp_path / str(ssl), ssl=ssl, folds=range(5), patients=8, stages=("segment",))
-    many = method(collect(discover(tmp_path)))
+        write_run(tmp_path / "one" / str(ssl), ssl=ssl, patients=8, stages=("segment",))
+    one = method(collect(discover(tmp_path / "one")))
+    assert "interval (bootstrap)" in one and "no interval" not in one
+    for ssl in (True, False):
+        write_run(
+            tmp_path / "five" / str(ssl), ssl=ssl, folds=range(5), patients=8, stages=("segment",)
+        )
+    many = method(collect(discover(tmp_path / "five")))
     assert "Satterthwaite" in many and "bootstrap" not in many

@@ -120,7 +120,7 @@ def difference_figure(comparisons: Sequence[Comparison]) -> Figure | None:
             axis.plot(points, [y - 0.2] * len(points), "o", color=GREY, ms=3, alpha=0.6)
         low, high = c.result.low, c.result.high
         if are_too_few(c.result):
-            axis.plot(c.differences, [y] * len(c.differences), "x", color=GREY, ms=5)
+            axis.plot(c.differences, [y + 0.2] * len(c.differences), "x", color=GREY, ms=5)
         elif not np.isnan(low):
             axis.plot([low, high], [y, y], color="black", lw=2, solid_capstyle="butt")
         mark, fill = ("D", "black") if c.found else ("o", "white")
