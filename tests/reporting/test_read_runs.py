@@ -81,7 +81,7 @@ def test_an_evaluation_of_another_version_is_named_and_not_used(tmp_path):
     assert REEVALUATE_HINT in words
     assert {
         row["Fold"] for row in table(tmp_path, "appendix_table_4") if row["From"] == "ours"
-    } == {"0"}
+    } == {"1"}
     # The printed summary leaves it out too.
     assert [d.fold for d in summary.read_evaluations(RunFolder(tmp_path / "run"), 5)] == [0]
     path.with_name("evaluation.json").write_text("{")

@@ -1,7 +1,8 @@
 """The paper's tables, ours beside its numbers, with a footnote at each contradicted number.
 
-Our folds count from 0, as the run folders, the paper's from 1. The paper's folds hold other
-patients than ours, so their level and spread compare, but not fold with fold.
+In the tables by fold, folds count from 1, as in the paper; elsewhere ours count from 0, as the run
+folders. The paper's folds hold other patients than ours, so their level and spread compare, but not
+fold with fold.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -31,6 +32,7 @@ from brats_jax.reporting.tables.table import (
     Table,
     TableCell,
     make_table,
+    number,
     text,
 )
 from brats_jax.runs.pretext_label import pretext_label
@@ -53,7 +55,7 @@ PRETRAINING_CONVENTION = (
 )
 ALL, TUMOUR = captions.ALL, captions.TUMOUR
 _PAPERS_FOLDS = 5
-_FOLD_NUMBERS = "Our folds count from 0, as the run folders do (fold_0), the paper's from 1."
+_FOLD_NUMBERS = "Folds count from 1 here, as in the paper: the row of fold 1 has our fold_0."
 _MARKS = by_cell(find_inconsistencies())
 _METRIC_KEYS: tuple[tuple[Key, int], ...] = (
     *((("slice", "all slices", of, "dice", "paper"), 3) for of in CLASSES),
@@ -129,23 +131,27 @@ def pretraining_tables(group: Sequence[EvaluatedStage], detail: str) -> Iterator
         )
     )
     rows = []
-    for fold in sorted({one.fold for one in group}):
+    for fold in sorted({one.fold for one in group} | set(range(_PAPERS_FOLDS))):
         of_fold = [one for one in group if one.fold == fold]
         ours = [
             average_cell(of_fold, ("slice", trained_on, "slice", metric, convention), digits)
+            if of_fold
+            else number(None)
             for metric, convention, digits in PRETRAINING_METRICS
         ]
-        rows.append([text("ours"), text(fold), *ours])
-    for fold in range(_PAPERS_FOLDS):
-        theirs = [paper_cell("A1", fold, k + 1) for k in range(len(names))]
-        rows.append([text("paper"), text(fold + 1), *theirs])
+        theirs = [
+            paper_cell("A1", fold, k + 1) if fold < _PAPERS_FOLDS else EMPTY
+            for k in range(len(names))
+        ]
+        rows.append([text(fold + 1), *(c for pair in zip(ours, theirs, strict=True) for c in pair)])
+    heads = [Column(x, name) for name in names for x in ("ours", "paper")]
     yield from _if_any(
         make_table(
             "appendix_table_1",
             "Appendix Table 1",
             "Pretraining by fold",
             f"{caption('', 'each fold separately')} {_FOLD_NUMBERS}",
-            [*(Column(x, words=True) for x in ("From", "Fold")), *map(Column, names)],
+            [Column("Fold", words=True), *heads],
             rows,
         )
     )
@@ -270,14 +276,15 @@ def loss_tables(results: Results, loss: str) -> Iterator[Table]:
     rows = []
     for ssl, group in groups.items():
         name = "SSL" if ssl else "Baseline"
-        for fold in sorted({one.fold for one in group}):
+        for fold in range(max(_PAPERS_FOLDS, 1 + max(one.fold for one in group))):
             of_fold = [one for one in group if one.fold == fold]
-            rows.append([text(name), text("ours"), text(fold), *_metric_cells(of_fold)])
-        for fold in range(_PAPERS_FOLDS):
-            line = [paper_cell(folds, _PAPERS_FOLDS * ssl + fold, 2 + k) for k in range(8)]
-            line += [EMPTY] * (len(_METRIC_COLUMNS) - 8)
-            rows.append([text(name), text("paper"), text(fold + 1), *line])
-    heads = [Column(x, words=True) for x in ("Pipeline", "From", "Fold")]
+            if of_fold:
+                rows.append([text(name), text(fold + 1), text("ours"), *_metric_cells(of_fold)])
+            if fold < _PAPERS_FOLDS:
+                line = [paper_cell(folds, _PAPERS_FOLDS * ssl + fold, 2 + k) for k in range(8)]
+                line += [EMPTY] * (len(_METRIC_COLUMNS) - 8)
+                rows.append([text(name), text(fold + 1), text("paper"), *line])
+    heads = [Column(x, words=True) for x in ("Pipeline", "Fold", "From")]
     yield from _if_any(
         make_table(
             f"appendix_table_{folds[1:]}",
