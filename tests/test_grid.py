@@ -67,25 +67,6 @@ def test_a_stopped_grid_stops_its_cell(grid, number):
     assert read_record(grid, BASE).attempts == 2
 
 
-@pytest.mark.parametrize(
-    ("flags", "missing"),
-    [
-        (["--config.data.store=nowhere"], "nowhere"),
-        (["--config.data.store=STORE", "--config.data.other_planes=STORE, gone"], "gone"),
-    ],
-)
-def test_a_missing_store_is_found_before_jax_is_imported(tmp_path, flags, missing):
-    (tmp_path / "manifest.json").touch()  # of a store that is there
-    flags = [flag.replace("STORE", str(tmp_path)) for flag in flags]
-    code = "import sys; sys.modules['jax'] = None; from brats_jax.grid import run_main; run_main()"
-    done = subprocess.run(
-        [sys.executable, "-c", code, "--config=configs/base.py", f"--workdir={tmp_path}/x", *flags],
-        cwd=Path(__file__).parent.parent, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 1 and done.stderr.count("\n") == 1
-    assert done.stderr.startswith(f"error: there is no store at {missing}: make one")
-
-
 def grid_command(*flags):
     environment = {**os.environ, "JAX_PLATFORMS": "none"}  # no device is available
     done = subprocess.run(

@@ -91,10 +91,12 @@ def test_a_missing_flag_is_one_line(arguments, message):
         (["--config.data.store=STORE", "--config.data.other_planes=STORE, gone"], "gone"),
     ],
 )
-def test_a_missing_store_is_found_before_jax_is_imported(tmp_path, flags, missing):
+@pytest.mark.parametrize("module", ["main", "grid"])
+def test_a_missing_store_is_found_before_jax_is_imported(tmp_path, module, flags, missing):
     (tmp_path / "manifest.json").touch()  # of a store that is there
     flags = [flag.replace("STORE", str(tmp_path)) for flag in flags]
-    code = "import sys; sys.modules['jax'] = None; from brats_jax.main import run_main; run_main()"
+    start = f"from brats_jax.{module} import run_main; run_main()"
+    code = f"import sys; sys.modules['jax'] = None; {start}"
     status, _, error = run(
         [sys.executable, "-c", code, "--config=configs/base.py", f"--workdir={tmp_path}/x", *flags]
     )

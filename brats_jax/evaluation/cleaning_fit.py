@@ -24,7 +24,7 @@ from brats_jax.data.splits import Splits, fold_split
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 from brats_jax.evaluation.calibration import opened_data
-from brats_jax.evaluation.slices import air_of, predicted_labels, voxel_spacing_mm
+from brats_jax.evaluation.slices import air_in, predicted_labels, voxel_spacing_mm
 from brats_jax.inference.postprocess import Cleaning, remove_in_air, tumour_components
 from brats_jax.inference.trained_run import EnsembleMember, TrainedRun
 from brats_jax.metrics import overlap, surface
@@ -189,7 +189,8 @@ class _HeldOutPatients:
                     if (name := ends.get(int(next(number)))) is not None:
                         prediction, true = map(_stacked, zip(*waiting, strict=True))
                         waiting = []
-                        air = np.moveaxis(air_of(store, name), 0, -1)
+                        whole = np.asarray(store.slices_of(name))
+                        air = np.moveaxis(air_in(store, whole, store.read(whole)[0]), 0, -1)
                         yield Volume(prediction, true, voxel_spacing_mm(store, name), air)
                 progress.update(int(valid.sum()))
 

@@ -19,7 +19,7 @@ from brats_jax.errors import BratsError
 from brats_jax.evaluation.calibration import opened_data
 from brats_jax.evaluation.over_planes import decided
 from brats_jax.evaluation.scoring import tally_segmentation
-from brats_jax.evaluation.slices import air_of
+from brats_jax.evaluation.slices import air_in
 from brats_jax.evaluation.tallies import SegmentationTally, Slices
 from brats_jax.inference.ensemble import Ensemble
 from brats_jax.inference.several_runs import averaged_model, with_planes
@@ -141,11 +141,12 @@ def predict(runs: Sequence[RunToScore], fold: int, *, tta: bool) -> FoldLabels:
         raise BratsError(f"fold {fold}: no whole volume with labels in the test set")
     channels = each[0].members[0].network.channels
     truths: list[np.ndarray] = []
+    airs: list[np.ndarray] = []
     labels: dict[str, list[np.ndarray]] = {name: [] for name in (*(r.name for r in runs), MEAN)}
     for patient in patients:
         total, truth = None, None
         for one, ensemble in zip(runs, each, strict=True):
-            images, own = _volume(one.store, patient)
+            images, own, air = _volume(one.store, patient)
             if truth is not None and not np.array_equal(own, truth):
                 raise BratsError(
                     f"{one.store.path} has other labels of {patient} than {first.store.path}: "
@@ -159,12 +160,13 @@ def predict(runs: Sequence[RunToScore], fold: int, *, tta: bool) -> FoldLabels:
         total /= len(each)
         labels[MEAN].append(decided(channels, total))
         truths.append(truth)
+        airs.append(air)  # that of any run: they are of the same files
     return FoldLabels(
         patients=tuple(patients),
         spacing_mm=tuple(_spacing_mm(first.store, name) for name in patients),
         truths=tuple(truths),
         predicted={name: tuple(volumes) for name, volumes in labels.items()},
-        air=tuple(to_axial(air_of(first.store, name), first.store.plane) for name in patients),
+        air=tuple(airs),
     )
 
 
@@ -194,10 +196,16 @@ def _spacing_mm(store: Store, patient: str) -> tuple[float, float, float]:
     return height, width, between
 
 
-def _volume(store: Store, patient: str) -> tuple[np.ndarray, np.ndarray]:
-    """(float16[S, H, W, 4], uint8[S, H, W]): images and labels of a patient in axial slices."""
-    images, labels = store.read(np.array(store.slices_of(patient)))
-    return to_axial(images, store.plane), to_axial(labels, store.plane)
+def _volume(store: Store, patient: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A patient in axial slices.
+
+    Returns:
+      (float16[S, H, W, 4], uint8[S, H, W], bool[S, H, W]): images, labels and air.
+    """
+    slices = np.array(store.slices_of(patient))
+    images, labels = store.read(slices)
+    air = air_in(store, slices, images)
+    return to_axial(images, store.plane), to_axial(labels, store.plane), to_axial(air, store.plane)
 
 
 def _slices(patients: Sequence[str], truths: Sequence[np.ndarray]) -> Slices:

@@ -187,10 +187,15 @@ def describe_slices(store: Store, indices: np.ndarray, over: str = "all") -> Sli
     )
 
 
-def air_of(store: Store, patient: str) -> np.ndarray:
-    """bool[slices, H, W]: where every modality of a patient's slices has the value of air."""
-    slices = np.asarray(store.slices_of(patient))
-    return ~np.asarray(brain_mask(store.read(slices)[0], store.background[slices]))
+def air_in(store: Store, indices: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """bool[slices, H, W]: where every modality has the value of air.
+
+    Args:
+      store: the store.
+      indices: the slices.
+      images: float16[slices, H, W, 4], their images.
+    """
+    return ~np.asarray(brain_mask(images, store.background[indices]))
 
 
 def voxel_spacing_mm(store: Store, patient: str) -> tuple[float, float, float]:

@@ -138,7 +138,7 @@ class _Steps:
     """The three steps of a case; see `case_pipeline.run_cases`.
 
     Attributes: as the arguments of `predict_cases`, and
-      progress: is told what is done.
+      progress: of the cases.
       gate: passed to put the files of a case into the folder, once they are made.
     """
 

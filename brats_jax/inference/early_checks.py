@@ -62,7 +62,8 @@ def refuse_left_out(
     left_out = parse_left_out(leave_out)
     used = [name for name in MODALITIES if name not in left_out]
     inputs, takes_missing, first_stage = used, False, None
-    with contextlib.suppress(Exception):  # the loading of the model raises it again
+    # A damaged document, or weights without this task: the loading of the model refuses them.
+    with contextlib.suppress(BratsError, KeyError):
         if left_out and (document := document_of_weights(checkpoint)):
             network = document.tasks[task].model
             first_stage = _first_stage(document) if task == "segment" else None

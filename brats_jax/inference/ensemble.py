@@ -123,7 +123,7 @@ class Ensemble:
           present: the modalities that count; None: all. The result does not depend on the images
             of others. A network that takes missing modalities is told; to any other they are 0.
           details: return probabilities and entropy too.
-          progress: is told the share of the slices that is computed.
+          progress: called with the share of the slices that is computed, 0 to 1.
         """
         images, there = self._prepared(images, present)
         channels = len(self.members[0].network.task.outputs)
@@ -258,7 +258,7 @@ class Ensemble:
           of_batch: from a batch of `Task.test_input` to results by name.
           axis_of: the axis of the slices by the name of a result; 0 for those not named.
           there: bool[4], the modalities that count, for a network that takes missing ones.
-          progress: is told the share of the slices that is computed.
+          progress: called with the share of the slices that is computed, 0 to 1.
         """
         task = self.members[0].network.task
         context = task.context

@@ -274,7 +274,7 @@ class Model:
           scan: the scan.
           images: float16[slices, H, W, 4], its normalised images.
           details: return probabilities and entropy too.
-          progress: is told the share of the computation that is done.
+          progress: called with the share of the computation that is done, 0 to 1.
         """
         present = None
         if any(name not in scan.present for name in self.inputs):

@@ -28,10 +28,20 @@ def ready_models() -> list[str]:
     return sorted(path.name for path in READY.glob("*") if WeightsFolder(path).exists)
 
 
+def weights_at(path: str | os.PathLike[str]) -> WeightsFolder | None:
+    """The exported weights at a path; where no run is either, the ready model of this name."""
+    found = Path(path)
+    if WeightsFolder(found).exists:
+        return WeightsFolder(found)
+    if locate_fold(found) is None and os.fspath(path) in ready_models():
+        return WeightsFolder(READY / found)
+    return None
+
+
 def check_exists(path: str | os.PathLike[str]) -> None:
     """Refuses a path or name at which there is no model (BratsError)."""
     found, name = Path(path), os.fspath(path)
-    if WeightsFolder(found).exists or locate_fold(found) is not None or name in ready_models():
+    if weights_at(path) or locate_fold(found) is not None:
         return
     check_config_exists(found)
     check_config_exists(found.parent)

@@ -8,8 +8,6 @@ from jax.sharding import Mesh
 from brats_jax.inference import model_paths
 from brats_jax.inference.trained_run import TrainedRun, open_run
 from brats_jax.inference.weights_reader import open_weights
-from brats_jax.runs.documents.weights import WeightsFolder
-from brats_jax.runs.folder import locate_fold
 
 
 def open_model(
@@ -31,10 +29,6 @@ def open_model(
       BratsError: there is no model at the path or of this name, or it cannot be used.
     """
     model_paths.check_exists(path)
-    found = Path(path)
-    if WeightsFolder(found).exists:
-        return open_weights(found, task_name, mesh, calibrated=calibrated, dtype=dtype)
-    if locate_fold(found) is not None:
-        return open_run(found, task_name, mesh, calibrated=calibrated, dtype=dtype)
-    ready = model_paths.READY / path
-    return open_weights(ready, task_name, mesh, calibrated=calibrated, dtype=dtype)
+    if weights := model_paths.weights_at(path):
+        return open_weights(weights.path, task_name, mesh, calibrated=calibrated, dtype=dtype)
+    return open_run(Path(path), task_name, mesh, calibrated=calibrated, dtype=dtype)

@@ -19,8 +19,8 @@ from brats_jax.data.normalise import normalise
 from brats_jax.data.scans.case_files import CaseFiles
 from brats_jax.data.scans.options import ReadOptions
 from brats_jax.data.scans.scan import Scan, read_scan
-from brats_jax.runs.documents.weights import READY, WeightsDocument, WeightsFolder
-from brats_jax.runs.folder import locate_fold
+from brats_jax.inference import model_paths
+from brats_jax.runs.documents.weights import WeightsDocument
 from brats_jax.runtime.document import read_document
 
 
@@ -111,18 +111,13 @@ def reading_of_weights(checkpoint: str, task: str, options: ReadOptions) -> Read
 
 
 def document_of_weights(checkpoint: str) -> WeightsDocument | None:
-    """The document of exported weights, found as `open_by_name.open_model` does; None for a run.
+    """The document of exported weights or of a ready model; None for a run.
 
     Raises:
       BratsError: it is damaged.
     """
-    path = Path(checkpoint)
-    if WeightsFolder(path).exists:
-        return read_document(WeightsFolder(path).config_json, WeightsDocument)
-    ready = WeightsFolder(READY / checkpoint)
-    if locate_fold(path) is not None or not ready.exists:
-        return None
-    return read_document(ready.config_json, WeightsDocument)
+    weights = model_paths.weights_at(checkpoint)
+    return read_document(weights.config_json, WeightsDocument) if weights else None
 
 
 def inputs_of(network: Mapping[str, Any]) -> tuple[str, ...]:

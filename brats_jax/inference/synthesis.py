@@ -86,7 +86,7 @@ def filled_in(
       images: float16[slices, H, W, 4], its normalised images.
       synthesiser: predicts the modalities.
       normalisation: of the images.
-      progress: is told the share of the slices that is computed.
+      progress: called with the share of the slices that is computed, 0 to 1.
     """
     predicted = synthesiser.ensemble.reconstruct(images, progress)
     predicted = predicted.reshape(*images.shape[:3], len(synthesiser.targets))

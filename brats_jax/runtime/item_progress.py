@@ -14,7 +14,7 @@ from brats_jax.runtime.text import escaped_line
 FIRST_LINE_S = 5.0  # without a line, until a log file gets the first one of progress
 TICK_S = 1.0
 
-Progress = Callable[[float], None]  # is told the share of a work that is done, 0 to 1
+Progress = Callable[[float], None]  # takes the share of the work that is done, 0 to 1
 
 
 def part_of(progress: Progress | None, number: int, count: int) -> Progress | None:
@@ -39,8 +39,8 @@ class ItemProgress:
 
     def __init__(self, total: int, unit: str, print_to: Callable[[str], None] = print_line) -> None:
         self._total, self._unit, self._print = total, unit, print_to
-        # Nobody writes to the terminal with the lock of the state: a terminal that is paused would
-        # stop the work.
+        # The lock of the state is never held while the terminal is written to: a terminal that is
+        # paused (Ctrl-S) would stop the work.
         self._lock, self._drawing, self._end = threading.Lock(), threading.Lock(), threading.Event()
         self._finished = self._computed = 0
         self._what = self._item = ""
@@ -50,12 +50,12 @@ class ItemProgress:
         self._bar: Any = None
 
     def doing(self, what: str) -> None:
-        """Says in words what is done while no item is computed, such as 'reading A'."""
+        """Sets what is shown while no item is computed, such as 'reading A'."""
         with self._lock:
             self._what = what
 
     def part(self, item: str, share: float) -> None:
-        """Says the share of an item that is computed, 0 to 1."""
+        """Sets the share of an item that is computed, 0 to 1."""
         with self._lock:
             if item != self._item:
                 self._item, self._rate = item, Rate(1)
@@ -64,13 +64,13 @@ class ItemProgress:
                 self._rate.update(share)
 
     def computed(self) -> None:
-        """Says that the item is computed, but not finished yet."""
+        """Counts the item as computed, but not finished yet."""
         with self._lock:
             self._computed += 1
             self._item, self._share = "", 0.0
 
     def update(self) -> None:
-        """Says that an item is finished, and that the caller has printed a line on it."""
+        """Counts an item as finished, once the caller has printed a line on it."""
         with self._lock:
             self._finished += 1
             if self._finished > self._computed:  # an item that failed

@@ -6,7 +6,7 @@ import pytest
 
 from brats_jax.data.brain import brain_mask
 from brats_jax.data.store.reader import Store
-from brats_jax.evaluation.slices import air_of, describe_slices, device_batches, voxel_spacing_mm
+from brats_jax.evaluation.slices import air_in, describe_slices, device_batches, voxel_spacing_mm
 from brats_jax.runtime.devices import data_mesh
 
 
@@ -38,7 +38,8 @@ def test_air_is_where_every_modality_of_the_files_is_0(example_runs, how):
     files = [p for p in (folder / "cases" / name).glob("*.nii.gz") if "seg" not in p.name]
     scan = np.stack([nibabel.load(path).get_fdata() for path in files])
     expected = ~scan.any(axis=0).transpose(2, 0, 1)
-    found = air_of(store, name)
+    slices = np.asarray(store.slices_of(name))
+    found = air_in(store, slices, store.read(slices)[0])
     assert 0 < found.sum() < found.size
     np.testing.assert_array_equal(found, expected)
 

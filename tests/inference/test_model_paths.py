@@ -7,31 +7,14 @@ import sys
 import pytest
 
 from brats_jax.errors import BratsError
-from brats_jax.inference import model_paths, weights_writer
-from brats_jax.inference.trained_run import open_run
-from brats_jax.runtime.devices import data_mesh
+from brats_jax.inference import model_paths
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
 
-@pytest.fixture(scope="module")
-def fold(example_runs):
-    return example_runs["volume"] / "run" / "fold_0"
-
-
-@pytest.fixture
-def ready(fold, tmp_path, monkeypatch):
-    """A package with the ready model 'small'."""
-    monkeypatch.setattr(model_paths, "READY", tmp_path / "weights")
-    trained = open_run(fold, "segment", data_mesh())
-    weights_writer.write(trained, tmp_path / "weights" / "small", weights_writer.WeightsOptions())
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def test_models_are_found_by_path_and_by_name(ready, fold):
+def test_models_are_found_by_path_and_by_name(ready, trained_fold):
     assert model_paths.ready_models() == ["small"]
-    for path in ("small", fold, fold.parent, ready / "weights" / "small"):
+    for path in ("small", trained_fold, trained_fold.parent, ready / "weights" / "small"):
         model_paths.check_exists(path)
 
 
@@ -68,7 +51,7 @@ def test_another_name_is_one_line_that_lists_the_ready_models(ready, monkeypatch
             model_paths.check_exists(name)
 
 
-def test_the_line_says_what_is_at_the_path_and_which_runs_are_below(ready, fold):
+def test_the_line_says_what_is_at_the_path_and_which_runs_are_below(ready, trained_fold):
     (ready / "scans").mkdir()
     (ready / "notes.txt").touch()
     for name, what in (
@@ -79,14 +62,14 @@ def test_the_line_says_what_is_at_the_path_and_which_runs_are_below(ready, fold)
         with pytest.raises(BratsError, match=rf"'{name}': no run there \({what}\).*: small$"):
             model_paths.check_exists(name)
     for name in ("a", "b"):
-        shutil.copytree(fold.parent, ready / "runs" / name)
+        shutil.copytree(trained_fold.parent, ready / "runs" / name)
     with pytest.raises(BratsError, match=r"'runs': no run there, but in it: give runs/a or runs/b"):
         model_paths.check_exists("runs")
 
 
-def test_several_runs_are_for_prediction_alone(ready, fold):
+def test_several_runs_are_for_prediction_alone(ready, trained_fold):
     with pytest.raises(BratsError, match=r"only predict and brats_jax\.load average several"):
-        model_paths.check_exists(f"{fold},small")
+        model_paths.check_exists(f"{trained_fold},small")
 
 
 def test_weights_whose_description_is_gone_are_named(ready):
