@@ -38,8 +38,8 @@ sys.path.insert(0, str(ROOT))
 from benchmarks import rows  # noqa: E402
 from brats_jax.errors import BratsError  # noqa: E402
 from brats_jax.evaluation import cleaning_fit, several_runs  # noqa: E402
-from brats_jax.evaluation.cleaning_fit import PackedVolume, Volume  # noqa: E402
 from brats_jax.evaluation.conventions import scores_of  # noqa: E402
+from brats_jax.evaluation.held_out_patients import PackedVolume, Volume  # noqa: E402
 from brats_jax.evaluation.several_runs import MEAN, FoldLabels  # noqa: E402
 from brats_jax.evaluation.tallies import SegmentationTally  # noqa: E402
 from brats_jax.inference.postprocess import Cleaning, remove_in_air  # noqa: E402

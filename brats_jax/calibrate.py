@@ -5,10 +5,12 @@
 fits the temperature of every fold on that fold's validation set. Writes fold_K/calibration.json
 with the expected calibration error before and after, on the validation set and on the test set.
 
-    python -m brats_jax.calibrate --checkpoint=RUN --cleaning [--store=STORE]
+    python -m brats_jax.calibrate --checkpoint=RUN --cleaning [--planes=all] [--tta] [--store=STORE]
 
 fits the sizes below which components are removed and ET is relabelled, on patients that the folds
-were not trained on. Writes RUN/cleaning.json, which `predict` and `brats_jax.load` use.
+were not trained on. Writes RUN/cleaning.json, which `predict` and `brats_jax.load` use. With
+--planes or --tta it fits them to this average, and writes a file of its own, such as
+RUN/cleaning_axial_flips.json: `predict` uses it with the same flags.
 """
 
 from pathlib import Path
@@ -26,6 +28,17 @@ _STORE = flag_types.define_path("store", "The store of the training, if its path
 _CLEANING = flags.DEFINE_bool(
     "cleaning", False, "Fit the sizes of the cleaning of labels instead, on held-out patients."
 )
+_PLANES = flags.DEFINE_list(
+    "planes",
+    None,
+    "With --cleaning: fit to averages over slices of these planes, as predict --planes (default: "
+    "config.evaluation.planes of the run).",
+)
+_TTA = flags.DEFINE_bool(
+    "tta",
+    None,
+    "With --cleaning: fit to averages over flips (default: config.evaluation.tta of the run).",
+)
 _BATCH_SIZE = flags.DEFINE_integer(
     "batch_size",
     16,
@@ -38,6 +51,12 @@ _BATCH_SIZE = flags.DEFINE_integer(
 def _main() -> None:
     if _CHECKPOINT.value is None:
         raise BratsError("--checkpoint is missing: give a run folder, or RUN/fold_K")
+    for flag in (_PLANES, _TTA):
+        if flag.value is not None and not _CLEANING.value:
+            raise BratsError(
+                f"--{flag.name} has no effect without --cleaning: temperatures are fitted to "
+                "single predictions"
+            )
     located = locate_fold(Path(_CHECKPOINT.value))
     if _CLEANING.value and located is not None and located[1] is not None:
         raise BratsError(
@@ -55,17 +74,14 @@ def _main() -> None:
     trained = open_model(_CHECKPOINT.value, "segment", devices.data_mesh())
     for note in trained.notes:
         print_line(f"note: {note}")
-    fit = fit_cleaning if _CLEANING.value else calibrate
-    for line in fit(trained, _STORE.value, _BATCH_SIZE.value):
-        print_line(line)
-    folder = RunFolder(trained.run)
+    given = (trained, _STORE.value, _BATCH_SIZE.value)
     if _CLEANING.value:
-        print_line(
-            f"written to {folder.cleaning_json}; predict uses it (--min_component_mm3=0 "
-            "--min_et_mm3=0 switches it off)"
-        )
+        for line in fit_cleaning(*given, planes=_PLANES.value, tta=_TTA.value):
+            print_line(line)
         return
-    written = folder.fold(trained.members[0].fold).calibration_json
+    for line in calibrate(*given):
+        print_line(line)
+    written = RunFolder(trained.run).fold(trained.members[0].fold).calibration_json
     name = f"{trained.run}/fold_K/{written.name}" if len(trained.members) > 1 else written
     print_line(f"written to {name}; use with predict --calibrated")
 

@@ -142,12 +142,12 @@ def _program_writer() -> Callable[..., list[Path]]:
 
 def _write_weights(trained: "TrainedRun", output: Path, card_text: str) -> list[Path]:
     """Writes weights, with the card of the model if the format has one."""
-    from brats_jax.evaluation.stated_scores import cleaning_of, scores_of
+    from brats_jax.evaluation.stated_scores import cleanings_of, scores_of
     from brats_jax.inference import weights_writer
     from brats_jax.runs.documents.weights import CardOptions
 
     others = [Path(path) for path in _SCORES.value or ()]
-    cleaning, notes = cleaning_of(trained, others)
+    cleanings, notes = cleanings_of(trained, others)
     for note in notes:
         print_line(f"note: {note}")
     options = weights_writer.WeightsOptions(
@@ -156,7 +156,7 @@ def _write_weights(trained: "TrainedRun", output: Path, card_text: str) -> list[
         name=_NAME.value,
         about=CardOptions(_LICENSE.value, _COMMAND.value, card_text),
         scores=scores_of(trained, others),
-        cleaning=cleaning,
+        cleanings=cleanings,
     )
     return weights_writer.write(trained, output, options)
 

@@ -100,7 +100,9 @@ fi
 # All that is still to be trained, and the summary of all folds.
 job "$(seq -s, 0 $((folds - 1)))"
 job all
-"$python" -m brats_jax.calibrate --checkpoint="$folder/segmentation_folds" --cleaning
+calibrate=("$python" -m brats_jax.calibrate "--checkpoint=$folder/segmentation_folds" --cleaning)
+"${calibrate[@]}"
+[ -z "$planes" ] || "${calibrate[@]}" --planes=all
 
 # With the variables that differ from the defaults, but without the folders of the machine.
 command="bash launch/small.sh STORE"

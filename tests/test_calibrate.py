@@ -10,6 +10,8 @@ from processes import command
         ([], "--checkpoint is missing"),
         (["--checkpoint=nowhere"], "'nowhere': no run there"),
         (["--checkpoint=x", "--batch_size=0"], "batch_size"),
+        (["--checkpoint=x", "--planes=all"], "--planes has no effect without --cleaning: temp"),
+        (["--checkpoint=x", "--tta"], "--tta has no effect without --cleaning: temperatures"),
         (["--checkpoint=x", "--coordinator=host:1"], "only brats_jax.main runs in several"),
     ],
 )

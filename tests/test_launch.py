@@ -352,6 +352,8 @@ def test_the_segmentation_of_the_ready_model_is_trained_on_further_planes(experi
         assert "other_planes" not in synthesis
         assert segmentation.endswith(f" {planes} --config.segment.context=1")
         assert "adamw" not in segmentation
+    fits = [line.partition(" --cleaning")[2] for line in lines if "brats_jax.calibrate" in line]
+    assert fits == ["", " --planes=all"]
     exported = [line for line in lines if "--format=hub" in line]
     variables = "OTHER_PLANES=CORONAL,SAGITTAL FOLDS='2' SEGMENT_FLAGS='--config.segment.context=1'"
     command = f"--command={variables} bash"

@@ -12,23 +12,24 @@ cross-validation fits on all patients; its scores are nested: the patients of a 
 with the sizes that fit those of the other folds.
 """
 
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from brats_jax.data.modalities import CLASSES, REGIONS
-from brats_jax.data.selection import usable_slices
-from brats_jax.data.splits import Splits, fold_split
-from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 from brats_jax.evaluation.calibration import opened_data
-from brats_jax.evaluation.slices import air_in, predicted_labels, voxel_spacing_mm
+from brats_jax.evaluation.held_out_patients import (
+    HeldOutPatients,
+    PackedVolume,
+    Volume,
+    average_of,
+)
 from brats_jax.inference.postprocess import Cleaning, remove_in_air, tumour_components
 from brats_jax.inference.trained_run import EnsembleMember, TrainedRun
 from brats_jax.metrics import overlap, surface
-from brats_jax.runs.averaged_label import averaged_label
+from brats_jax.runs.averaged_label import average_flags, averaged_label
 from brats_jax.runs.documents import CROSS_VALIDATION, TEST_SET
 from brats_jax.runs.documents.cleaning import (
     INVENTED_ET_ML,
@@ -37,9 +38,6 @@ from brats_jax.runs.documents.cleaning import (
     FittedCleaning,
     FittedSizes,
 )
-from brats_jax.runs.folder import RunFolder
-from brats_jax.runtime import devices
-from brats_jax.runtime.console import progress_bar
 from brats_jax.runtime.own_files import check_own_document
 from brats_jax.runtime.text import plural
 
@@ -51,42 +49,6 @@ LEAST_GAIN = 0.001
 
 _NCR, _ET = CLASSES.index("NCR/NET"), CLASSES.index("ET")
 _RULE = "brats2020"
-
-
-class Volume(NamedTuple):
-    """A patient's predicted and true labels, voxel size in mm, and air.
-
-    Labels are uint8[H, W, slices], air is bool[H, W, slices], at least where the prediction is
-    tumour. The axes may have another order if the voxel size has the same one.
-    """
-
-    prediction: np.ndarray
-    truth: np.ndarray
-    spacing_mm: tuple[float, float, float]
-    air: np.ndarray
-
-    @property
-    def voxel_mm3(self) -> float:
-        """Volume of a voxel."""
-        return float(np.prod(self.spacing_mm))
-
-
-class PackedVolume:
-    """A volume with compressed labels, about 100 kB for one of BraTS."""
-
-    def __init__(self, volume: Volume) -> None:
-        self._shape, self._spacing_mm = volume.truth.shape, volume.spacing_mm
-        air = volume.air & (volume.prediction != 0)
-        arrays = (volume.prediction, volume.truth, air)
-        self._arrays = [zlib.compress(one.astype(np.uint8).tobytes(), 1) for one in arrays]
-
-    def unpacked(self) -> Volume:
-        """The volume, whose arrays cannot be written to."""
-        prediction, truth, air = (
-            np.frombuffer(zlib.decompress(one), np.uint8).reshape(self._shape)
-            for one in self._arrays
-        )
-        return Volume(prediction, truth, self._spacing_mm, air.astype(bool))
 
 
 class VolumeScores(NamedTuple):
@@ -105,17 +67,27 @@ class ScoresBeforeAndAfter(NamedTuple):
     has_et: bool
 
 
-def fit_cleaning(trained: TrainedRun, store: str | None, batch_size: int) -> Iterator[str]:
-    """Fits the sizes of a run, scores them and writes cleaning.json; yields lines for the user.
+def fit_cleaning(
+    trained: TrainedRun,
+    store: str | None,
+    batch_size: int,
+    *,
+    planes: str | Sequence[str] | None = None,
+    tta: bool | None = None,
+) -> Iterator[str]:
+    """Fits the sizes of a run, scores them and writes them; yields lines for the user.
 
     Args:
       trained: all folds of a segmentation.
       store: path of the store; None for the path in the run's settings.
       batch_size: slices at a time; rounded up to a multiple of the number of devices.
+      planes, tta: average over slices of these planes, and over flips, as `predict` does; None:
+        as in config.evaluation of the run.
 
     Raises:
-      BratsError: as `opened_data`; no patient is held out, or none with a whole volume; or a
-        cleaning.json that this program did not write, or that was edited since.
+      BratsError: as `opened_data`; planes that the run was not trained on; no patient is held out,
+        or none with a whole volume; or a file of sizes that this program did not write, or that
+        was edited since.
     """
     data, splits = opened_data(trained, store)
     if splits.all_train:
@@ -135,68 +107,17 @@ def fit_cleaning(trained: TrainedRun, store: str | None, batch_size: int) -> Ite
             f"{trained.run} has one trained fold of a cross-validation: sizes are scored on the "
             "patients of other folds than they are fitted to; train two folds at least"
         )
-    path = RunFolder(trained.run).cleaning_json
-    check_own_document(path, FittedCleaning, "move it away, and calibrate again")
-    held_out = _HeldOutPatients(trained, data, splits, batch_size)
+    average = average_of(trained, planes, tta)
+    check_own_document(average.path, FittedCleaning, "move it away, and calibrate again")
+    held_out = HeldOutPatients(trained, data, splits, batch_size, average)
     made = _cross_validated(held_out) if splits.cross_validates else _on_test_set(held_out)
-    made.write(path)
+    made.write(average.path)
     yield from _lines(made)
-
-
-class _HeldOutPatients:
-    """A run's held-out patients: their labels, predicted by the fold that has not seen them."""
-
-    def __init__(self, trained: TrainedRun, store: Store, splits: Splits, batch_size: int) -> None:
-        self.trained, self._store, self._splits = trained, store, splits
-        self._batch_size = devices.round_up(batch_size, trained.members[0].network.mesh)
-        self.settings = trained.document.settings.evaluation
-
-    def patients(self, member: EnsembleMember, of_set: str) -> list[str]:
-        """The patients of a set ('validation' or 'test') with whole volumes."""
-        store = self._store
-        found = getattr(fold_split(self._splits, store, member.fold), of_set)
-        usable = member.network.task.testable(store.present)
-        numbers = np.unique(store.patient_of[usable_slices(store, found, usable)])
-        names = [store.patients[number] for number in numbers if store.whole[number]]
-        if not names:
-            raise BratsError(
-                f"{self.trained.run}: fold {member.fold} has no whole volume with labels in its "
-                f"{of_set} set; train with other patients (config.data.split_seed) in another "
-                "--workdir"
-            )
-        return names
-
-    def volumes(self, member: EnsembleMember, of_set: str) -> Iterator[Volume]:
-        """Predicts the patients of a set; one volume is in memory at a time."""
-        store, names = self._store, self.patients(member, of_set)
-        slices = np.concatenate([np.asarray(store.slices_of(name)) for name in names])
-        waiting: list[tuple[np.ndarray, np.ndarray]] = []
-        batches = predicted_labels(
-            member.network,
-            store,
-            slices,
-            self._batch_size,
-            tta=self.settings.tta,
-            planes=self.settings.planes,
-        )
-        ends = {store.slices_of(name)[-1]: name for name in names}
-        number = iter(slices)
-        with progress_bar(len(slices), f"fold {member.fold} {of_set}", "slice") as progress:
-            for predicted, truth, valid in batches:
-                pairs = zip(np.asarray(predicted)[valid], np.asarray(truth)[valid], strict=True)
-                for pair in pairs:
-                    waiting.append(pair)
-                    if (name := ends.get(int(next(number)))) is not None:
-                        prediction, true = map(_stacked, zip(*waiting, strict=True))
-                        waiting = []
-                        whole = np.asarray(store.slices_of(name))
-                        air = np.moveaxis(air_in(store, whole, store.read(whole)[0]), 0, -1)
-                        yield Volume(prediction, true, voxel_spacing_mm(store, name), air)
-                progress.update(int(valid.sum()))
-
-
-def _stacked(slices: Sequence[np.ndarray]) -> np.ndarray:
-    return np.stack(slices, axis=-1)
+    predict = f"predict {average_flags(average.tta, average.planes)}".rstrip()
+    yield (
+        f"written to {average.path}; {predict} uses it (--min_component_mm3=0 --min_et_mm3=0 "
+        "switches it off)"
+    )
 
 
 def dice_table(volume: Volume) -> np.ndarray:
@@ -287,7 +208,7 @@ def _scores_of(volume: Volume) -> VolumeScores:
     return VolumeScores(overlap.dice_under(counts, _RULE), np.asarray(hd95, np.float64)[0], et_ml)
 
 
-def _on_test_set(held_out: _HeldOutPatients) -> FittedCleaning:
+def _on_test_set(held_out: HeldOutPatients) -> FittedCleaning:
     trained = held_out.trained
     tables = []
     for member in trained.members:
@@ -302,7 +223,7 @@ def _on_test_set(held_out: _HeldOutPatients) -> FittedCleaning:
     return FittedCleaning(folds=tuple(map(_fold_of, trained.members)), fitted=sizes)
 
 
-def _cross_validated(held_out: _HeldOutPatients) -> FittedCleaning:
+def _cross_validated(held_out: HeldOutPatients) -> FittedCleaning:
     trained = held_out.trained
     tables: dict[int, list[np.ndarray]] = {}
     # The labels of a fold are kept, because its sizes are fitted to all other folds.
@@ -328,7 +249,7 @@ def _fold_of(member: EnsembleMember, nested: Cleaning | None = None) -> CleanedF
 
 
 def _fitted_sizes(
-    held_out: _HeldOutPatients,
+    held_out: HeldOutPatients,
     cleaning: Cleaning,
     patients: int,
     measured_on: str,
@@ -355,8 +276,8 @@ def _fitted_sizes(
         without_et=sum(not pair.has_et for group in groups for pair in group),
         before=scores_of_groups([[(p.before, p.has_et) for p in group] for group in groups]),
         after=scores_of_groups([[(p.after, p.has_et) for p in group] for group in groups]),
-        tta=held_out.settings.tta,
-        planes=held_out.settings.planes,
+        tta=held_out.average.tta,
+        planes=held_out.average.planes,
         clear_air=cleaning.clear_air,
     )
 

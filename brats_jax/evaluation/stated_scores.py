@@ -9,7 +9,7 @@ from brats_jax.data.folds import ALL
 from brats_jax.data.splits import Splits
 from brats_jax.errors import BratsError
 from brats_jax.evaluation.summary import average
-from brats_jax.inference.chosen_cleaning import fitted_sizes
+from brats_jax.inference.chosen_cleaning import fitted_sizes, note_on_other_weights
 from brats_jax.inference.trained_run import TrainedRun
 from brats_jax.runs.documents import Evaluation, FoldsScore, RunConfig, StageResult
 from brats_jax.runs.documents.cleaning import FittedCleaning, FittedSizes
@@ -31,6 +31,7 @@ _OF_IMAGES = (("mse", ""), ("ssim", "target range"))
 _IMAGE_STAGES = ("pretrain", "regression")
 # Compared by content: the paths of stores say nothing.
 _PLANES = "data.other_planes"
+_SETTINGS_OF_CLEANING = ("min_component_mm3", "min_et_mm3", "clear_air")
 # They choose which trainings there are, not how they train.
 _CHOICES = ("folds", "seed", "data.split_seed", "data.test_fraction", "data.num_folds")
 
@@ -58,47 +59,56 @@ def scores_of(trained: TrainedRun, others: Sequence[Path] = ()) -> StatedScores 
     return _stated(known, task, None) if known else None
 
 
-def cleaning_of(
+def cleanings_of(
     trained: TrainedRun, others: Sequence[Path] = ()
-) -> tuple[FittedSizes | None, list[str]]:
-    """The fitted sizes of the cleaning to export with a model, or None; and notes for the user.
+) -> tuple[tuple[FittedSizes, ...], list[str]]:
+    """The fitted sizes of the cleaning to export with a model, and notes for the user.
 
     Args:
       trained: the model; its own sizes come first.
       others: runs, or folds of them, whose sizes a model of all patients takes.
 
+    Returns:
+      A fit for each average over flips and planes, and the notes.
+
     Raises:
-      BratsError: one of `others` has other sizes than another; a document cannot be read.
+      BratsError: two of `others` have other sizes for the same average; a document cannot be read.
     """
-    fitted, note = fitted_sizes(trained)
+    own, note = fitted_sizes(trained)
     notes = [note] if note else []
-    if fitted is not None or not trained.segments:
-        return fitted, notes
+    if own or not trained.segments:
+        return own, notes
     if any(member.fold != ALL for member in trained.members):
-        return None, notes
+        return (), notes
     found: dict[Path, FittedSizes] = {}
     located = filter(None, map(locate_fold, others))
     runs = {run.path: run for run, _ in located}  # several folds of one run count once
     for run in runs.values():
-        document = read_if_there(run.cleaning_json, FittedCleaning)
-        if document is None:
-            continue
-        results = {f.fold: run.fold(f.fold).stage("segment").complete_json for f in document.folds}
-        steps = {fold: read_if_readable(path, StageResult) for fold, path in results.items()}
-        if any((now := steps[f.fold]) and now.best_step != f.step for f in document.folds):
-            notes.append(
-                f"{run.cleaning_json} was fitted to other weights, and is not used: run python -m "
-                f"brats_jax.calibrate --cleaning --checkpoint={run.path} again"
+        of_others = []
+        for path in run.cleanings():
+            document = read_document(path, FittedCleaning)
+            if _is_of(run, document):
+                found[path] = document.fitted
+            else:
+                of_others.append(path)
+        if of_others:
+            notes.append(note_on_other_weights(of_others, run.path))
+    chosen: dict[tuple[bool, str], tuple[Path, FittedSizes]] = {}
+    for path, fitted in found.items():
+        first, same = chosen.setdefault((fitted.tta, fitted.planes), (path, fitted))
+        if any(getattr(fitted, name) != getattr(same, name) for name in _SETTINGS_OF_CLEANING):
+            raise BratsError(
+                f"{first} and {path} have other settings of the cleaning: move those away that the "
+                "model shall not use"
             )
-            continue
-        found[run.cleaning_json] = document.fitted
-    if len({(one.min_component_mm3, one.min_et_mm3, one.clear_air) for one in found.values()}) > 1:
-        raise BratsError(
-            f"{' and '.join(map(str, found))} have other settings of the cleaning: move those away "
-            "that the model shall not use"
-        )
-    sizes = next(iter(found.values()), None)
-    return sizes and replace(sizes, same_weights=False), notes
+    return tuple(replace(sizes, same_weights=False) for _, sizes in chosen.values()), notes
+
+
+def _is_of(run: RunFolder, document: FittedCleaning) -> bool:
+    """Whether sizes were fitted to the checkpoints that the folds of a run have now."""
+    results = {f.fold: run.fold(f.fold).stage("segment").complete_json for f in document.folds}
+    steps = {fold: read_if_readable(path, StageResult) for fold, path in results.items()}
+    return all(not (now := steps[f.fold]) or now.best_step == f.step for f in document.folds)
 
 
 class _Evaluated(NamedTuple):

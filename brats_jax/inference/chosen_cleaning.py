@@ -1,14 +1,16 @@
 """The cleaning of a model's labels: as the user gives it, or as it was fitted on patients."""
 
 import math
+from collections.abc import Sequence
 from numbers import Real
+from pathlib import Path
 from typing import Any
 
 from brats_jax.errors import BratsError
 from brats_jax.inference.postprocess import Cleaning
 from brats_jax.inference.several_runs import chosen_planes
 from brats_jax.inference.trained_run import TrainedRun
-from brats_jax.runs.averaged_label import SOME_FOLDS, averaged_label
+from brats_jax.runs.averaged_label import averaged_label
 from brats_jax.runs.documents.cleaning import FittedCleaning, FittedSizes
 from brats_jax.runs.folder import RunFolder
 from brats_jax.runtime.document import read_if_there
@@ -53,7 +55,8 @@ def chosen_cleaning(
     given = dict(zip(_SIZES, (min_component_mm3, min_et_mm3), strict=True))
     missing = tuple(name for name, size in given.items() if size is None)
     asks = clear_air is None and any(size != 0 for size in given.values())
-    fitted, note = fitted_sizes(trained) if missing or asks else (None, "")
+    fits, note = fitted_sizes(trained) if missing or asks else ((), "")
+    fitted = _for_average(trained, fits, tta)
     sizes = {
         name: float(size if size is not None else getattr(fitted, name, 0.0))
         for name, size in given.items()
@@ -72,13 +75,29 @@ def chosen_cleaning(
     return cleaning, note
 
 
+def _for_average(trained: TrainedRun, fits: Sequence[FittedSizes], tta: bool) -> FittedSizes | None:
+    """The sizes fitted to the average over flips and planes that is predicted; else the first."""
+    for fitted in fits:
+        if _same_average(trained, fitted, tta):
+            return fitted
+    return next(iter(fits), None)
+
+
+def _planes_of(trained: TrainedRun, fitted: FittedSizes) -> tuple[str, ...]:
+    """The planes of a fit; () if they are only the first plane of the training."""
+    return chosen_planes(trained.record.planes, fitted.planes, "the fit of the cleaning")
+
+
+def _same_average(trained: TrainedRun, fitted: FittedSizes, tta: bool) -> bool:
+    planes = {*_planes_of(trained, fitted)}
+    return (fitted.tta, planes) == (tta, {*trained.chosen_planes})
+
+
 def _other_average(trained: TrainedRun, fitted: FittedSizes, tta: bool) -> str:
     """A note on sizes that were fitted to another average over flips and planes; or ''."""
-    if fitted.planes == SOME_FOLDS:
+    if _same_average(trained, fitted, tta):
         return ""
-    planes = chosen_planes(trained.record.planes, fitted.planes, "the fit of the cleaning")
-    if (fitted.tta, planes) == (tta, trained.chosen_planes):
-        return ""
+    planes = _planes_of(trained, fitted)
     first = (trained.record.plane,)
     then, now = (
         averaged_label(flips, ",".join(over or first), " ").removeprefix(" predictions").strip()
@@ -89,23 +108,38 @@ def _other_average(trained: TrainedRun, fitted: FittedSizes, tta: bool) -> str:
     )
 
 
-def fitted_sizes(trained: TrainedRun) -> tuple[FittedSizes | None, str]:
-    """The sizes fitted to a model's predictions, or None; and a note for the user, or ''.
+def fitted_sizes(trained: TrainedRun) -> tuple[tuple[FittedSizes, ...], str]:
+    """The sizes fitted to a model's predictions, and a note for the user, or ''.
+
+    Returns:
+      A fit for each average over flips and planes; that of `config.evaluation` is the first.
 
     Raises:
-      BratsError: the run's cleaning.json is damaged or was edited.
+      BratsError: a file of sizes in the run is damaged or was edited.
     """
     if not trained.segments or trained.others:  # sizes are fitted to one run's predictions
-        return None, ""
+        return (), ""
     if trained.weights is not None:
-        return trained.weights.tasks[trained.task_name].cleaning, ""
-    path = RunFolder(trained.run).cleaning_json
-    document = read_if_there(path, FittedCleaning, _REMEDY)
-    if document is None:
-        return None, ""
-    if not document.belongs_to(member.hash for member in trained.members):
-        return None, (
-            f"{path} was fitted to other weights, and is not used: run python -m "
-            f"brats_jax.calibrate --cleaning --checkpoint={trained.run} again"
-        )
-    return document.fitted, ""
+        return trained.weights.tasks[trained.task_name].cleanings, ""
+    found, of_others = [], []
+    for path in RunFolder(trained.run).cleanings():
+        document = read_if_there(path, FittedCleaning, _REMEDY)
+        if document is None:
+            continue
+        if document.belongs_to(member.hash for member in trained.members):
+            found.append(document.fitted)
+        else:
+            of_others.append(path)
+    if not of_others:
+        return tuple(found), ""
+    return tuple(found), note_on_other_weights(of_others, trained.run)
+
+
+def note_on_other_weights(paths: Sequence[Path], run: Path) -> str:
+    """A note on files of sizes that do not belong to the networks of a run."""
+    were = "was" if len(paths) == 1 else "were"
+    return (
+        f"{joined(list(map(str, paths)))} {were} fitted to other weights, and "
+        f"{'is' if len(paths) == 1 else 'are'} not used: run python -m brats_jax.calibrate "
+        f"--cleaning --checkpoint={run} again"
+    )

@@ -8,7 +8,7 @@ from typing import Any
 from brats_jax.data.modalities import CLASSES, DISPLAY_NAMES
 from brats_jax.data.planes import AXIAL
 from brats_jax.inference.postprocess import Cleaning
-from brats_jax.runs.averaged_label import averaged_label
+from brats_jax.runs.averaged_label import average_flags, averaged_label
 from brats_jax.runs.documents import CROSS_VALIDATION, FoldsScore
 from brats_jax.runs.documents.cleaning import INVENTED_ET_ML, FittedSizes
 from brats_jax.runs.documents.weights import (
@@ -80,7 +80,7 @@ def _front_matter(document: WeightsDocument, name: str) -> str:
                 for row in networks.scores.rows
                 if row.mean is not None and row.stage != "regression"
             ]
-            + _cleaned_metrics(networks.cleaning),
+            + [one for fitted in networks.cleanings for one in _cleaned_metrics(fitted)],
         }
         for task, networks in document.tasks.items()
         if networks.scores is not None and networks.scores.rows
@@ -91,15 +91,14 @@ def _front_matter(document: WeightsDocument, name: str) -> str:
     return "\n".join(["---", *lines, "---"])
 
 
-def _cleaned_metrics(fitted: FittedSizes | None) -> list[dict[str, Any]]:
-    """The metrics of the labels as `predict` writes them; none without a fitted cleaning."""
-    if fitted is None or not _described(fitted):
+def _cleaned_metrics(fitted: FittedSizes) -> list[dict[str, Any]]:
+    """The metrics of the labels as `predict` writes them; none where the fit found no cleaning."""
+    if not _described(fitted):
         return []
-    after = fitted.after
-    found = [("dice", f"3D Dice, {of}, with cleaning", value) for of, value in after.dice.items()]
+    after, how = fitted.after, "with cleaning" + averaged_label(fitted.tta, fitted.planes, ", ")
+    found = [("dice", f"3D Dice, {of}, {how}", value) for of, value in after.dice.items()]
     found += [
-        ("hd95_mm", f"HD95 (mm), median, {of}, with cleaning", value)
-        for of, value in after.hd95_mm.items()
+        ("hd95_mm", f"HD95 (mm), median, {of}, {how}", value) for of, value in after.hd95_mm.items()
     ]
     return [{"type": kind, "name": name, "value": round(value, 4)} for kind, name, value in found]
 
@@ -197,8 +196,10 @@ def _section(document: WeightsDocument, task: str) -> str:
     lines += [f"| {name} | {value} |" for name, value in rows if value]
     lines += [f"\nNote: {note}." for note in networks.notes]
     lines += ["", "### Numbers", "", _scores_section(networks.scores)]
-    if networks.cleaning is not None:
-        lines += ["", "### Cleaning", "", _cleaning(networks.cleaning)]
+    for fitted in networks.cleanings:
+        flags = average_flags(fitted.tta, fitted.planes)
+        title = "### Cleaning" + f" with `{flags}`" * bool(flags)
+        lines += ["", title, "", _cleaning(fitted)]
     return "\n".join(lines)
 
 
@@ -213,12 +214,12 @@ def _scores_section(scores: StatedScores | None) -> str:
     if scores.other_settings:
         whose += f" but for {', '.join(scores.other_settings)}"
     of_volumes = any(row.over == "volumes" for row in scores.rows)
-    flags = ["--tta"] * scores.tta + [f"--planes={scores.planes}"] * bool(scores.planes)
+    flags = average_flags(scores.tta, scores.planes)
     lines = [
         f"Mean over {whose}, each evaluated alone on "
         f"patients that it has not seen, {scores.patients} in all; split by {scores.split_by}"
         + averaged_label(scores.tta, scores.planes)
-        + f" (`{' '.join(flags)}`)" * bool(flags)
+        + f" (`{flags}`)" * bool(flags)
         + "."
         + " An empty region counts as in BraTS 2020." * of_volumes,
         "",
@@ -249,9 +250,11 @@ def _cleaning(fitted: FittedSizes) -> str:
     else:
         how = f"{patients} of the test set, who had no part in the fit; mean over {count}"
     averaged = averaged_label(fitted.tta, fitted.planes)
+    flags = average_flags(fitted.tta, fitted.planes)
     effect = "None: no size gained in the fit."
     if cleaned:
-        effect = f"By default {cleaned}; `--min_component_mm3=0 --min_et_mm3=0` switches it off. "
+        by = f"With `{flags}`" if flags else "By default"
+        effect = f"{by} {cleaned}; `--min_component_mm3=0 --min_et_mm3=0` switches it off. "
         effect += (
             "A tumour or an ET that is smaller altogether disappears from the result; a note then "
             "says so."

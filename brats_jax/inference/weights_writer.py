@@ -52,7 +52,9 @@ class WeightsOptions:
       name: of the model; '' keeps the name of an earlier export; without one, the folder names it.
       about: texts of the card; empty ones keep those of an earlier export, or of the exported
         weights that are written again.
-      scores, cleaning: see `SavedNetworks`; None keeps those of exported weights.
+      scores: see `SavedNetworks`; None keeps those of exported weights.
+      cleanings: fitted sizes, one for each average over flips and planes, the default one first;
+        () keeps those of exported weights.
     """
 
     dtype: str = DTYPES[0]
@@ -60,7 +62,7 @@ class WeightsOptions:
     name: str = ""
     about: CardOptions = CardOptions()  # noqa: RUF009, immutable
     scores: StatedScores | None = None
-    cleaning: FittedSizes | None = None
+    cleanings: tuple[FittedSizes, ...] = ()
 
 
 def write(trained: TrainedRun, output: Path, options: WeightsOptions) -> list[Path]:
@@ -138,6 +140,7 @@ def _describe(
     before = trained.weights.tasks[trained.task_name] if trained.weights else None
     exported_from = before.exported_from if before else trained.hash
     temperatures = _temperatures(trained)
+    cleanings = options.cleanings or (before.cleanings if before else ())
     folds = tuple(
         SavedFold(
             fold=member.fold,
@@ -162,7 +165,8 @@ def _describe(
         seen=before.seen if before else hashed_persons(trained.seen, exported_from),
         notes=tuple(without_folders(note.replace(f"{trained.run}/", "")) for note in trained.notes),
         scores=options.scores or (before.scores if before else None),
-        cleaning=options.cleaning or (before.cleaning if before else None),
+        cleaning=next(iter(cleanings), None),
+        other_cleanings=cleanings[1:],
     )
 
 

@@ -1,4 +1,4 @@
-"""What predictions were averaged over, in words."""
+"""What predictions were averaged over, in words and as flags."""
 
 SOME_FOLDS = "some folds"  # in place of the planes, where they differ between folds
 
@@ -16,3 +16,8 @@ def averaged_label(tta: bool, planes: str, before: str = "; ") -> str:
     over = " and ".join(["flips"] * tta + ["planes"] * ("," in planes))
     words = f"{before}predictions averaged over {over}" if over else ""
     return words + (f"{before}in {planes} slices" if planes and "," not in planes else "")
+
+
+def average_flags(tta: bool, planes: str) -> str:
+    """'--tta --planes=axial,coronal': the flags of `predict` for this average; '' for none."""
+    return " ".join(["--tta"] * tta + [f"--planes={planes}"] * bool(planes))

@@ -8,6 +8,7 @@
     RUN/subsets.json, subsets.csv        scores from every subset of the modalities, over the folds
     RUN/written.json                     hashes of these four files
     RUN/cleaning.json                    sizes of the cleaning of labels, fitted on patients
+    RUN/cleaning_PLANES[_flips].json     the same for another average over planes and flips
     RUN/lock                             held while summaries over the folds are written
     RUN/fold_K/lock                      held while a process works on the fold
     RUN/fold_K/audit.json                overlap between the three sets of the fold
@@ -38,11 +39,13 @@ With config.folds=all a run has the folder fold_all instead of folds, without an
 A report stands in a run, a grid or a folder of runs as report.html, with its tables in report/.
 """
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from brats_jax.data.folds import ALL, ALL_NAME
+from brats_jax.data.planes import PLANES
 from brats_jax.runs.documents import StageResult
 from brats_jax.runs.documents.weights import WeightsFolder
 from brats_jax.runtime.document import read_if_readable
@@ -216,6 +219,26 @@ class RunFolder:
     def cleaning_json(self) -> Path:
         """The sizes of the cleaning of labels that were fitted on held-out patients."""
         return self.path / "cleaning.json"
+
+    def cleaning_of(self, planes: Collection[str], *, tta: bool) -> Path:
+        """Sizes that were fitted to another average than that of `config.evaluation`.
+
+        Args:
+          planes: of the slices that are averaged over, at least one.
+          tta: whether predictions are averaged over flips.
+        """
+        words = [name for name in PLANES if name in planes] + ["flips"] * tta
+        return self.path / f"cleaning_{'_'.join(words)}.json"
+
+    def cleanings(self) -> list[Path]:
+        """The files of fitted sizes that are there, `cleaning_json` first."""
+        paths = [self.cleaning_json] + [
+            self.cleaning_of(planes, tta=tta)
+            for count in range(1, len(PLANES) + 1)
+            for planes in itertools.combinations(PLANES, count)
+            for tta in (False, True)
+        ]
+        return [path for path in paths if path.exists()]
 
     @property
     def exists(self) -> bool:

@@ -13,8 +13,9 @@ from brats_jax.data.splits import make_splits
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 from brats_jax.evaluation import cleaning_fit
-from brats_jax.evaluation.cleaning_fit import COMPONENTS_MM3, ET_MM3, Volume, fit_cleaning
-from brats_jax.evaluation.stated_scores import cleaning_of
+from brats_jax.evaluation.cleaning_fit import COMPONENTS_MM3, ET_MM3, fit_cleaning
+from brats_jax.evaluation.held_out_patients import Volume
+from brats_jax.evaluation.stated_scores import cleanings_of
 from brats_jax.inference.postprocess import Cleaning
 from brats_jax.inference.trained_run import open_run
 from brats_jax.metrics import overlap
@@ -108,8 +109,6 @@ def test_a_volume_is_scored_without_and_with_cleaning():
     volume.air[8] = True
     cleared = cleaning_fit.measure(volume, Cleaning(clear_air=True))
     np.testing.assert_array_equal(cleared.after.dice, found.after.dice)
-    packed = cleaning_fit.PackedVolume(volume).unpacked()
-    assert packed.air.sum() == 8 and (packed.prediction[packed.air] == 3).all()
 
 
 def test_patients_are_pooled_or_averaged_by_training():
@@ -136,13 +135,31 @@ def test_a_run_is_scored_on_its_test_set_with_sizes_of_its_validation_sets(train
     assert [fold.step for fold in found.folds] == [7, 7] and fitted.measured_on == "test"
     assert "fitted on 2 patients, each predicted by a fold that has not trained" in lines[0]
     assert f"WT {fitted.before.dice['WT']:.3f} -> {fitted.after.dice['WT']:.3f}" in lines[1]
-    assert cleaning_of(trained) == (fitted, []) and fitted.clear_air
+    assert cleanings_of(trained) == ((fitted,), []) and fitted.clear_air
     assert lines[0].startswith("tumour in air is removed; ")
+    assert lines[-1].startswith(f"written to {path}; predict uses it (")
     path.write_text("mine")
     with pytest.raises(BratsError, match=r"\.json is not as this program writes it .*: kept; move"):
         next(fit_cleaning(trained, None, 8))
     assert path.read_text() == "mine"
     path.unlink()
+
+
+def test_each_average_has_sizes_of_its_own(trained):
+    """The fit to flips stays beside that to single predictions; `load` takes the one it needs."""
+    lines = list(fit_cleaning(trained, None, 8, tta=True))
+    flips = RunFolder(trained.run).cleaning_of(("axial",), tta=True)
+    assert lines[-1].startswith(f"written to {flips}; predict --tta uses it (")
+    assert "predictions averaged over flips" in lines[0]
+    (fitted,), _ = cleanings_of(trained)
+    assert fitted.tta and fitted == read_document(flips, FittedCleaning).fitted
+    list(fit_cleaning(trained, None, 8))
+    single, of_flips = cleanings_of(trained)[0]
+    assert of_flips == fitted and not single.tta
+    with pytest.raises(BratsError, match="--planes: the run was trained on axial slices, not cor"):
+        next(fit_cleaning(trained, None, 8, planes=("coronal",)))
+    for path in RunFolder(trained.run).cleanings():
+        path.unlink()
 
 
 @pytest.mark.parametrize(

@@ -153,18 +153,25 @@ def test_a_model_of_all_patients_takes_the_sizes_of_the_run_with_its_scores(tmp_
         result_of(5).write(found[name].fold(0).stage("segment").complete_json)
     folds, again = found.values()
     whole = segmentation(tmp_path, ALL)
-    sizes, notes = stated_scores.cleaning_of(whole, [folds.path, again.path])
+    (sizes,), notes = stated_scores.cleanings_of(whole, [folds.path, again.path])
     assert sizes == sizes_of(500, 200, same_weights=False) and notes == []
-    assert stated_scores.cleaning_of(whole, [folds.fold(0).path])[0] == sizes
+    assert stated_scores.cleanings_of(whole, [folds.fold(0).path])[0] == (sizes,)
     # Its own come first; a model of folds takes no others.
-    assert stated_scores.cleaning_of(segmentation(folds.path, 0)) == (sizes_of(500, 200), [])
-    assert stated_scores.cleaning_of(segmentation(tmp_path, 0), [folds.path]) == (None, [])
-    assert stated_scores.cleaning_of(segmentation(tmp_path, ALL, task="x"), [folds.path])[0] is None
-    assert stated_scores.cleaning_of(whole) == (None, [])
+    assert stated_scores.cleanings_of(segmentation(folds.path, 0)) == ((sizes_of(500, 200),), [])
+    assert stated_scores.cleanings_of(segmentation(tmp_path, 0), [folds.path]) == ((), [])
+    assert stated_scores.cleanings_of(segmentation(tmp_path, ALL, task="x"), [folds.path])[0] == ()
+    assert stated_scores.cleanings_of(whole) == ((), [])
+    # Each average over flips and planes has its own.
+    flips = sizes_of(50, 200, tta=True)
+    path = again.cleaning_of(("axial",), tta=True)
+    cleaning_of(flips, "a").write(path)
+    both, _ = stated_scores.cleanings_of(whole, [folds.path, again.path])
+    assert both == (sizes, dataclasses.replace(flips, same_weights=False))
+    assert path.name == "cleaning_axial_flips.json"
     cleaning_of(sizes_of(50, 200), "a").write(again.cleaning_json)
     with pytest.raises(BratsError, match="have other settings of the cleaning: move those away"):
-        stated_scores.cleaning_of(whole, [folds.path, again.path])
+        stated_scores.cleanings_of(whole, [folds.path, again.path])
     # Sizes of an earlier checkpoint.
     result_of(6).write(folds.fold(0).stage("segment").complete_json)
-    sizes, (note,) = stated_scores.cleaning_of(whole, [folds.path])
-    assert sizes is None and "was fitted to other weights, and is not used: run" in note
+    sizes, (note,) = stated_scores.cleanings_of(whole, [folds.path])
+    assert sizes == () and "was fitted to other weights, and is not used: run" in note

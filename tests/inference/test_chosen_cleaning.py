@@ -129,6 +129,44 @@ def test_a_note_says_where_sizes_were_fitted_to_another_average(run, model):
     assert "fitted to predictions averaged over flips in axial slices, and" in cleaning(run)[2][0]
 
 
+def test_an_average_takes_the_sizes_that_were_fitted_to_it(run, model, tmp_path):
+    hashes = [member.hash for member in model.trained.members]
+    folder = RunFolder(run)
+    flips = sizes_of(50.0, 100.0, tta=True)
+    cleaning_of(flips, *hashes).write(folder.cleaning_of(("axial",), tta=True))
+    assert cleaning(run) == (Cleaning(30, 8), BOTH, [])
+    assert cleaning(run, tta=True) == (Cleaning(50, 100), BOTH, [])
+    # The same in exported weights.
+    one = dataclasses.replace(model.trained, members=model.trained.members[:1])
+    options = weights_writer.WeightsOptions(cleanings=(sizes_of(30.0, 8.0), flips), card=True)
+    weights_writer.write(one, tmp_path / "weights", options)
+    assert cleaning(tmp_path / "weights", tta=True) == (Cleaning(50, 100), BOTH, [])
+    assert cleaning(tmp_path / "weights") == (Cleaning(30, 8), BOTH, [])
+    card = (tmp_path / "weights" / "README.md").read_text()
+    assert "### Cleaning\n" in card and "### Cleaning with `--tta`\n" in card
+    # Planes count, not their order.
+    trained = inference.load(run).trained
+    record = dataclasses.replace(trained.record, other_planes=("coronal", "sagittal"))
+    planes = sizes_of(70.0, 9.0, planes="axial,coronal,sagittal")
+    cleaning_of(planes, *hashes).write(folder.cleaning_of(record.planes, tta=False))
+    for chosen, component in (
+        (("axial", "coronal", "sagittal"), 70),
+        (("sagittal", "coronal", "axial"), 70),
+        ((), 30),
+    ):
+        other = dataclasses.replace(trained, record=record, chosen_planes=chosen)
+        found, note = chosen_cleaning(other, None, None)
+        assert (found.min_component_mm3, note) == (component, "")
+    # Without sizes of its own, an average takes those of the run, and a note says so.
+    other = dataclasses.replace(trained, record=record, chosen_planes=("coronal",))
+    found, note = chosen_cleaning(other, None, None)
+    assert found.min_component_mm3 == 30 and note.startswith("the sizes of the cleaning were")
+    # Sizes of another training are named.
+    cleaning_of(planes, "other").write(folder.cleaning_of(record.planes, tta=False))
+    note = chosen_cleaning(trained, None, None)[1]
+    assert "cleaning_axial_coronal_sagittal.json was fitted to other weights, and is not" in note
+
+
 def test_predictions_say_which_sizes_were_fitted(run, example_runs, tmp_path, capsys):
     name, run = examples.CASES[0], run / "fold_1"
     source, out = str(example_runs["volume"] / "cases" / name), tmp_path / "out"
@@ -183,7 +221,7 @@ def test_the_sizes_go_with_exported_weights(model, tmp_path):
     sizes = sizes_of(30.0, 8.0)
     first, second = tmp_path / "first", tmp_path / "second"
     one = dataclasses.replace(model.trained, members=model.trained.members[:1])
-    weights_writer.write(one, first, weights_writer.WeightsOptions(cleaning=sizes))
+    weights_writer.write(one, first, weights_writer.WeightsOptions(cleanings=(sizes,)))
     assert cleaning(first) == (Cleaning(30, 8), BOTH, [])
     assert cleaning(first, min_component_mm3=0, min_et_mm3=0) == (Cleaning(), (), [])
     # Exported again, with a card; and left out where there are none.

@@ -137,6 +137,22 @@ def test_the_cleaning_is_stated_with_the_scores_without_and_with_it():
     assert "### Cleaning" not in card(DOCUMENT, "folder")
 
 
+def test_each_average_has_its_cleaning_in_the_card():
+    planes = sizes_of(2000, 0, planes="axial,coronal,sagittal")
+    networks = dataclasses.replace(NETWORKS, cleaning=sizes_of(500, 200), other_cleanings=(planes,))
+    text = card(dataclasses.replace(DOCUMENT, tasks={"segment": networks}), "folder")
+    _, first, second = text.split("### Cleaning")
+    assert first.startswith("\n\nBy default components below 500 mm3")
+    assert second.startswith(
+        " with `--planes=axial,coronal,sagittal`\n\nWith `--planes=axial,coronal,sagittal` "
+        "components below 2000 mm3 are removed; `--min"
+    )
+    assert "; predictions averaged over planes. An empty" in second
+    names = [one["name"] for one in front_matter(text)["model-index"][0]["results"][0]["metrics"]]
+    assert len(names) == len(set(names)) == 13
+    assert "3D Dice, ET, with cleaning, predictions averaged over planes" in names
+
+
 def test_numbers_of_other_trainings_and_leaking_splits_are_named():
     def numbers(**changes):
         scores = dataclasses.replace(SCORES, **changes)

@@ -1,6 +1,6 @@
 import pytest
 
-from brats_jax.runs.averaged_label import SOME_FOLDS, averaged_label
+from brats_jax.runs.averaged_label import SOME_FOLDS, average_flags, averaged_label
 
 
 @pytest.mark.parametrize(
@@ -17,3 +17,8 @@ from brats_jax.runs.averaged_label import SOME_FOLDS, averaged_label
 def test_what_was_averaged_is_named(tta, planes, label):
     assert averaged_label(tta, planes) == label
     assert averaged_label(tta, planes, ", ") == label.replace("; ", ", ")
+
+
+def test_the_flags_of_an_average():
+    assert average_flags(False, "") == "" and average_flags(True, "") == "--tta"
+    assert average_flags(True, "axial,coronal") == "--tta --planes=axial,coronal"

@@ -1,4 +1,7 @@
-"""cleaning.json of a run: sizes of the cleaning of labels that were fitted on held-out patients."""
+"""cleaning.json of a run: sizes of the cleaning of labels that were fitted on held-out patients.
+
+Another average over flips and planes has a file of its own: see `RunFolder.cleaning_of`.
+"""
 
 import math
 from collections.abc import Iterable, Mapping

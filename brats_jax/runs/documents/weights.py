@@ -139,6 +139,7 @@ class SavedNetworks(Part):
       notes: warnings for the user, one line each.
       scores: on patients that the networks have not seen; None if nothing was evaluated.
       cleaning: sizes that labels are cleaned with, unless others are given; None: not cleaned.
+      other_cleanings: sizes for other averages over flips and planes.
     """
 
     model: dict[str, Any]
@@ -152,6 +153,12 @@ class SavedNetworks(Part):
     notes: tuple[str, ...] = ()
     scores: StatedScores | None = None
     cleaning: FittedSizes | None = None
+    other_cleanings: tuple[FittedSizes, ...] = ()
+
+    @property
+    def cleanings(self) -> tuple[FittedSizes, ...]:
+        """The sizes for all averages."""
+        return ((self.cleaning,) if self.cleaning else ()) + self.other_cleanings
 
 
 @dataclass(frozen=True)
