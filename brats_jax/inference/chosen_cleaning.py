@@ -137,9 +137,7 @@ def fitted_sizes(trained: TrainedRun) -> tuple[tuple[FittedSizes, ...], str]:
 
 def note_on_other_weights(paths: Sequence[Path], run: Path) -> str:
     """A note on files of sizes that do not belong to the networks of a run."""
-    were = "was" if len(paths) == 1 else "were"
     return (
-        f"{joined(list(map(str, paths)))} {were} fitted to other weights, and "
-        f"{'is' if len(paths) == 1 else 'are'} not used: run python -m brats_jax.calibrate "
-        f"--cleaning --checkpoint={run} again"
+        f"fitted to other weights, and not used: {joined(list(map(str, paths)))}; run python -m "
+        f"brats_jax.calibrate --cleaning --checkpoint={run} again"
     )

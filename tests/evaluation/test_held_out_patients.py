@@ -12,7 +12,7 @@ import pytest
 from brats_jax.errors import BratsError
 from brats_jax.evaluation.held_out_patients import Average, PackedVolume, Volume, average_of
 
-ALL = "coronal,axial,sagittal"
+ALL, TWO = "coronal,axial,sagittal", "coronal,axial"
 KNOWN = tuple(ALL.split(","))  # of the training; its store is coronal
 
 
@@ -32,7 +32,7 @@ def trained_on(planes="", tta=False):
         (("all", False), (None, None), (ALL, False, "cleaning.json")),
         # The same, asked for by name.
         (("", False), ("coronal", False), ("", False, "cleaning.json")),
-        (("axial,coronal", True), ("coronal,axial", None), ("coronal,axial", True, "cleaning.json")),
+        (("axial,coronal", True), (TWO, None), (TWO, True, "cleaning.json")),
         # Others have files of their own.
         (("", False), ("all", None), (ALL, False, "cleaning_axial_coronal_sagittal.json")),
         (("", False), (None, True), ("", True, "cleaning_coronal_flips.json")),

@@ -174,4 +174,4 @@ def test_a_model_of_all_patients_takes_the_sizes_of_the_run_with_its_scores(tmp_
     # Sizes of an earlier checkpoint.
     result_of(6).write(folds.fold(0).stage("segment").complete_json)
     sizes, (note,) = stated_scores.cleanings_of(whole, [folds.path])
-    assert sizes == () and "was fitted to other weights, and is not used: run" in note
+    assert sizes == () and "fitted to other weights, and not used: " in note
