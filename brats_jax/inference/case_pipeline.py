@@ -10,12 +10,12 @@ import functools
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from brats_jax.runtime.signals import received, stop_announcing
-from brats_jax.runtime.threads import interruptible
+from brats_jax.runtime.threads import in_thread, interruptible
 
 AnyCase = TypeVar("AnyCase")
 
@@ -101,15 +101,22 @@ def run_cases(
         for case, loaded in _loaded(lambda one: submit(reading, read, one), readers, cases):
             started = time.monotonic()
             written: Future[Any] = Future()
+            predicting: Future[Any] | None = None
             try:
                 if meanwhile is not None:
                     now, meanwhile = meanwhile, None
                     interruptible(now)
-                prediction = interruptible(functools.partial(predict, case, loaded.result()))
-                written = submit(writing, write, prediction, started)
-                del prediction
+                with in_thread(functools.partial(predict, case, loaded.result())) as predicting:
+                    # A case is given out when it is written, not when the next one is predicted.
+                    while unwritten and not predicting.done():
+                        wait([predicting, unwritten[0][1]], return_when=FIRST_COMPLETED)
+                        if unwritten[0][1].done():
+                            yield unwritten.popleft()
+                    written = submit(writing, write, predicting.result(), started)
             except Exception as error:
                 written.set_exception(error)
+            finally:
+                predicting = None  # its result is large, and its error holds this frame
             unwritten.append((case, written))
             del loaded
             while len(unwritten) > writers or (unwritten and unwritten[0][1].done()):

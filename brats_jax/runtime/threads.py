@@ -1,10 +1,11 @@
 """Threads for the work on one case: NumPy, zlib and hashlib release Python's global lock."""
 
 import concurrent.futures
+import contextlib
 import contextvars
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -54,6 +55,25 @@ def interruptible(function: Callable[[], Result]) -> Result:
     exception of a handler the function goes on until the process ends. It sees the caller's
     `contextvars`, but not JAX's settings of a thread, such as `with jax.default_device(...)`.
     """
+    with in_thread(function) as future:
+        try:
+            return future.result()
+        finally:
+            # The future holds the error, whose traceback holds this frame: without a circle, the
+            # data of a failed case are freed at once.
+            del future
+
+
+@contextlib.contextmanager
+def in_thread(
+    function: Callable[[], Result],
+) -> Iterator[concurrent.futures.Future[Result]]:
+    """Calls a function in a thread, as `interruptible` does, while the caller does something else.
+
+    Yields:
+      The future of its result. The caller waits for it; if the caller ends before, the function
+      goes on until the process ends.
+    """
     pool = concurrent.futures.ThreadPoolExecutor(1, "interruptible")
     before = threading.stack_size(_STACK)
     try:
@@ -61,11 +81,9 @@ def interruptible(function: Callable[[], Result]) -> Result:
     finally:
         threading.stack_size(before)
     try:
-        return future.result()
+        yield future
     finally:
         pool.shutdown(wait=future.done())
-        # The future holds the error, whose traceback holds this frame: without a circle, the data
-        # of a failed case are freed at once.
         del future
 
 

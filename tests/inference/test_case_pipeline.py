@@ -74,6 +74,20 @@ def test_one_reader_less_than_there_are_reads_ahead(readers, early):
     assert found == [early]
 
 
+def test_a_case_is_given_out_while_the_next_one_is_predicted():
+    given_out = threading.Event()
+
+    def predict(case, loaded):
+        return case if case == "a" else given_out.wait(10)
+
+    running = run_cases(
+        ["a", "b"], lambda case: case, predict, lambda case, _: case, readers=1, writers=1
+    )
+    assert next(running)[1].result() == "a"
+    given_out.set()
+    assert [written.result() for _, written in running] == [True]
+
+
 @pytest.mark.parametrize("step", ["read", "predict", "write"])
 def test_an_error_in_any_step_fails_one_case_only(step):
     def at(name, case):
