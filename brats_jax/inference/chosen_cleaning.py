@@ -1,5 +1,6 @@
 """The cleaning of a model's labels: as the user gives it, or as it was fitted on patients."""
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from numbers import Real
@@ -45,8 +46,8 @@ def chosen_cleaning(
     Args:
       trained: the model; the labels of a segmentation alone are cleaned.
       min_component_mm3, min_et_mm3: as the user gives them; None: the fitted size, if any, or 0.
-      clear_air: whether tumour in air is removed, as the user gives it; None: if the fit says so,
-        but not with both sizes given as 0, which is no cleaning.
+      clear_air: whether tumour in air is removed, as the user gives it; None: if the fit says so
+        (of several runs the fit of each), but not with both sizes given as 0, which is no cleaning.
       tta: whether predictions are averaged over flips.
 
     Raises:
@@ -62,7 +63,7 @@ def chosen_cleaning(
         for name, size in given.items()
     }
     of_fit = missing if fitted else ()
-    if fitted and fitted.clear_air and asks:
+    if asks and (fitted.clear_air if fitted else _all_clear_air(trained)):
         clear_air, of_fit = True, (*of_fit, _AIR)
     other = ""
     if fitted and any(sizes[name] for name in missing):
@@ -73,6 +74,14 @@ def chosen_cleaning(
         note = f"{other}: give {wanted} that {fit} these, or 0 for no cleaning"
     cleaning = Cleaning(**sizes, clear_air=bool(clear_air), fitted=of_fit, note=other)
     return cleaning, note
+
+
+def _all_clear_air(trained: TrainedRun) -> bool:
+    """Whether the fits of several runs all say so, which unlike sizes holds for their mean, too."""
+    alone = [dataclasses.replace(one, others=()) for one in trained.runs]
+    return len(alone) > 1 and all(
+        any(fitted.clear_air for fitted in fitted_sizes(one)[0]) for one in alone
+    )
 
 
 def _for_average(trained: TrainedRun, fits: Sequence[FittedSizes], tta: bool) -> FittedSizes | None:

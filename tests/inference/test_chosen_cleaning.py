@@ -167,6 +167,25 @@ def test_an_average_takes_the_sizes_that_were_fitted_to_it(run, model, tmp_path)
     assert "not used: " in note and "cleaning_axial_coronal_sagittal.json; run" in note
 
 
+def test_the_mean_of_runs_has_no_tumour_in_air_if_the_fits_of_all_say_so(run, model, tmp_path):
+    hashes = [member.hash for member in model.trained.members]
+    trained = inference.load(run).trained
+    both = dataclasses.replace(trained, others=(trained,))
+    for clears, asked, expected in (
+        (False, {}, Cleaning()),
+        (True, {}, Cleaning(clear_air=True)),
+        (True, {"clear_air": False}, Cleaning()),
+    ):
+        sizes = sizes_of(30.0, 8.0, clear_air=clears)  # the sizes themselves fit one run alone
+        cleaning_of(sizes, *hashes).write(RunFolder(run).cleaning_json)
+        assert chosen_cleaning(both, None, None, **asked)[0] == expected
+        assert chosen_cleaning(both, 0, 0)[0] == Cleaning()
+    other = shutil.copytree(run, tmp_path / "other")
+    RunFolder(other).cleaning_json.unlink()
+    mixed = dataclasses.replace(trained, others=(inference.load(other).trained,))
+    assert chosen_cleaning(mixed, None, None)[0] == Cleaning()
+
+
 def test_predictions_say_which_sizes_were_fitted(run, example_runs, tmp_path, capsys):
     name, run = examples.CASES[0], run / "fold_1"
     source, out = str(example_runs["volume"] / "cases" / name), tmp_path / "out"
