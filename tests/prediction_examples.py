@@ -12,6 +12,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from brats_jax import models
+from brats_jax.data.modalities import Synthesis
 from brats_jax.data.planes import PLANES
 from brats_jax.data.splits import load_or_make_splits
 from brats_jax.data.store.prepare import prepare
@@ -161,4 +162,4 @@ def lps(image):
 def synthesiser(predicted=None) -> Synthesiser:
     """A synthesiser of FLAIR from T1 and T1Gd, which predicts the array `predicted`."""
     ensemble = SimpleNamespace(reconstruct=lambda images, progress=None: predicted)
-    return Synthesiser(ensemble, ("t1", "t1gd"), ("flair",), "0123456789abcdef")
+    return Synthesiser(ensemble, Synthesis(("t1", "t1gd"), ("flair",)), "0123456789abcdef")

@@ -4,7 +4,8 @@ A position in an array is looked up here, never assumed.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from brats_jax.errors import BratsError
@@ -72,9 +73,28 @@ def display_joined(names: Sequence[str]) -> str:
     return joined([DISPLAY_NAMES[name] for name in names])
 
 
-def synthesis_in_words(inputs: Sequence[str], targets: Sequence[str]) -> str:
-    """'FLAIR from T1 and T1Gd'."""
-    return f"{display_joined(targets)} from {display_joined(inputs)}"
+@dataclass(frozen=True)
+class Synthesis:
+    """The modalities that a network predicts from others; as text 'FLAIR from T1 and T1Gd'.
+
+    Attributes:
+      inputs: that it reads.
+      targets: that it predicts.
+    """
+
+    inputs: tuple[str, ...]
+    targets: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{display_joined(self.targets)} from {display_joined(self.inputs)}"
+
+    def is_possible(self, present: Collection[str]) -> bool:
+        """Whether all inputs are present."""
+        return {*self.inputs} <= {*present}
+
+    def predicts_all(self, wanted: Collection[str], present: Collection[str]) -> bool:
+        """Whether it predicts all wanted modalities from those that are present."""
+        return self.is_possible(present) and {*wanted} <= {*self.targets}
 
 
 def canonical_name(name: str) -> str:

@@ -7,17 +7,14 @@ regular reading refuses the others.
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from brats_jax.data.modalities import MODALITIES, canonical_name, synthesis_in_words
+from brats_jax.data.modalities import MODALITIES, Synthesis, canonical_name
 from brats_jax.data.scans.case_files import CaseFiles
 from brats_jax.data.scans.options import ReadOptions
 from brats_jax.data.scans.scan import check_headers
 from brats_jax.errors import BratsError
 from brats_jax.inference.missing import (
-    Names,
-    can_predict,
     missing_inputs,
     parse_left_out,
     refuse_hidden,
@@ -33,22 +30,6 @@ from brats_jax.inference.read_ahead import (
 from brats_jax.runs.documents.weights import WeightsDocument
 
 
-@dataclass(frozen=True)
-class _FirstStage:
-    """What exported weights of a first stage read and predict, by their document."""
-
-    inputs: Names
-    targets: Names
-
-    @property
-    def synthetic(self) -> Names:
-        return self.targets
-
-    @property
-    def description(self) -> str:
-        return synthesis_in_words(self.inputs, self.targets)
-
-
 def refuse_left_out(
     checkpoint: str, task: str, leave_out: Sequence[str], *, synthesise: bool
 ) -> None:
@@ -61,32 +42,33 @@ def refuse_left_out(
     """
     left_out = parse_left_out(leave_out)
     used = [name for name in MODALITIES if name not in left_out]
-    inputs, takes_missing, first_stage = used, False, None
+    inputs, takes_missing = used, False
+    first: Synthesis | None = None
     # A damaged document, or weights without this task: the loading of the model refuses them.
     with contextlib.suppress(BratsError, KeyError):
         if left_out and (document := document_of_weights(checkpoint)):
             network = document.tasks[task].model
-            first_stage = _first_stage(document) if task == "segment" else None
+            first = _first_stage(document) if task == "segment" else None
             takes_missing = network.get("modality_dropout", 0) > 0
             inputs = [*inputs_of(network)]
-    if synthesise and first_stage is None:
+    if synthesise and first is None:
         return  # of a run, or refused by the loading of the model
-    by = first_stage if synthesise else None
-    missing = missing_inputs(inputs, used, takes_missing=takes_missing, synthesiser=by)
+    by = first if synthesise else None
+    missing = missing_inputs(inputs, used, takes_missing=takes_missing, synthesis=by)
     end = ""
     if task == "segment":
-        offered = first_stage if can_predict(first_stage, missing.refused, used) else None
-        end = remedy(takes_missing=takes_missing, synthesiser=by, first_stage=offered)
+        offered = first if first and first.predicts_all(missing.refused, used) else None
+        end = remedy(takes_missing=takes_missing, synthesis=by, offered=offered)
     refuse_hidden(missing.refused, end)
 
 
-def _first_stage(document: WeightsDocument) -> _FirstStage | None:
-    """The first stage of exported weights, if it predicts modalities from others."""
+def _first_stage(document: WeightsDocument) -> Synthesis | None:
+    """What the first stage of exported weights predicts; None if there is no first stage."""
     networks = document.tasks.get("reconstruct")
     if networks is None:
         return None
     model = networks.model
-    return _FirstStage(inputs_of(model), tuple(model.get("predicts", model["outputs"])))
+    return Synthesis(inputs_of(model), tuple(model.get("predicts", model["outputs"])))
 
 
 def refuse_unfit(

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from brats_jax.data.modalities import (
     MODALITIES,
+    Synthesis,
     canonical_name,
     display_joined,
     display_list,
-    synthesis_in_words,
 )
 from brats_jax.data.scans.scan import WARNING, Scan
 from brats_jax.errors import BratsError
@@ -29,29 +29,6 @@ if TYPE_CHECKING:  # they import JAX
 Names = tuple[str, ...]
 
 MOST_NOTE = 79  # characters of a NIfTI header's note
-
-
-class FirstStage(Protocol):
-    """The part of `tasks.Pretraining` that says which modalities it predicts from others."""
-
-    @property
-    def inputs(self) -> Names: ...
-
-    @property
-    def synthetic(self) -> Names: ...
-
-
-class FillsIn(Protocol):
-    """The part of `synthesis.Synthesiser` that says which modalities it predicts from others."""
-
-    @property
-    def inputs(self) -> Names: ...
-
-    @property
-    def targets(self) -> Names: ...
-
-    @property
-    def description(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -78,7 +55,7 @@ def missing_inputs(
     present: Collection[str],
     *,
     takes_missing: bool,
-    synthesiser: FillsIn | None = None,
+    synthesis: Synthesis | None = None,
     networks_inputs: Sequence[Sequence[str]] = (),
 ) -> MissingInputs:
     """The inputs that a case lacks, and what is done about them.
@@ -87,13 +64,13 @@ def missing_inputs(
       inputs: of the segmentation.
       present: the modalities of the case.
       takes_missing: whether the network was trained with modality dropout.
-      synthesiser: predicts missing inputs; None: nothing does.
+      synthesis: what the first stage predicts; None: it is not used.
       networks_inputs: the inputs of each network, where several are averaged.
     """
     lacking = [name for name in inputs if name not in present]
     synthetic: list[str] = []
-    if synthesiser is not None and {*synthesiser.inputs} <= {*present}:
-        synthetic = [name for name in lacking if name in synthesiser.targets]
+    if synthesis is not None and synthesis.is_possible(present):
+        synthetic = [name for name in lacking if name in synthesis.targets]
     left = tuple(name for name in lacking if name not in synthetic)
     # A network needs at least one image.
     if takes_missing and all(set(names) - set(left) for names in (networks_inputs or (inputs,))):
@@ -104,36 +81,26 @@ def missing_inputs(
 def remedy(
     *,
     takes_missing: bool,
-    synthesiser: FillsIn | None,
-    first_stage: FirstStage | None = None,
+    synthesis: Synthesis | None,
+    offered: Synthesis | None = None,
     flag: bool = True,
 ) -> str:
     """What a user can do about a missing modality, besides adding it: the end of a message.
 
     Args:
-      takes_missing, synthesiser: as in `missing_inputs`.
-      first_stage: can predict all that is missing, but was not asked to.
+      takes_missing, synthesis: as in `missing_inputs`.
+      offered: of a first stage that can predict all that is missing, but was not asked to.
       flag: whether the user gives flags; otherwise arguments in Python.
     """
     if takes_missing:
         return "; any one of them is enough"
-    if first_stage is not None and synthesiser is None:
+    if offered is not None and synthesis is None:
         name = "--synthesise" if flag else "synthesise=True of brats_jax.load"
-        what = synthesis_in_words(first_stage.inputs, first_stage.synthetic)
-        return f"; or give {name}, which predicts {what}"
+        return f"; or give {name}, which predicts {offered}"
     trained = "; or give a model that was trained with config.segment.modality_dropout"
-    if synthesiser is not None:
-        return f"{trained} (--synthesise predicts {synthesiser.description}, nothing else)"
+    if synthesis is not None:
+        return f"{trained} (--synthesise predicts {synthesis}, nothing else)"
     return trained
-
-
-def can_predict(
-    first_stage: FirstStage | None, targets: Sequence[str], present: Collection[str]
-) -> bool:
-    """Whether a first stage predicts all of `targets` from the modalities that are present."""
-    if first_stage is None or not {*first_stage.inputs} <= {*present}:
-        return False
-    return {*targets} <= {*first_stage.synthetic}
 
 
 class ReadsModalities(Protocol):
@@ -174,11 +141,11 @@ def required_inputs(
         from brats_jax.inference.trained_run import first_stage_of
 
         used = {name for name in present if name not in model.leave_out}
-        first_stage = first_stage_of(trained)
+        first = first_stage_of(trained)
         end = remedy(
             takes_missing=trained.takes_missing,
-            synthesiser=model.synthesiser,
-            first_stage=first_stage if can_predict(first_stage, missing.refused, used) else None,
+            synthesis=model.synthesiser.synthesis if model.synthesiser else None,
+            offered=first if first and first.predicts_all(missing.refused, used) else None,
             flag=flag,
         )
     hidden = [name for name in missing.refused if name in model.leave_out and name in present]
@@ -216,10 +183,10 @@ def notes_on(missing: MissingInputs, synthesiser: "Synthesiser | None") -> list[
     if missing.dropped:
         notes.append(f"{display_joined(missing.dropped)} missing: segmented without")
     if missing.synthetic and synthesiser is not None:
+        inputs = display_joined(synthesiser.synthesis.inputs)
         notes.append(
-            f"{display_joined(missing.synthetic)} missing: SYNTHETIC, predicted from "
-            f"{display_joined(synthesiser.inputs)} by model {synthesiser.hash[:12]}, and segmented "
-            "as if it had been measured"
+            f"{display_joined(missing.synthetic)} missing: SYNTHETIC, predicted from {inputs} by "
+            f"model {synthesiser.hash[:12]}, and segmented as if it had been measured"
         )
     return notes
 

@@ -119,7 +119,7 @@ class Model:
             self.inputs,
             used,
             takes_missing=self.trained.takes_missing,
-            synthesiser=self.synthesiser,
+            synthesis=self.synthesiser.synthesis if self.synthesiser else None,
             networks_inputs=[one.task.inputs for one in self.trained.runs],
         )
 

@@ -88,7 +88,7 @@ def predict(
         f"{devices.describe()}"
     )
     if model.synthesiser is not None:
-        print_line(f"what is missing is predicted where possible: {model.synthesiser.description}")
+        print_line(f"what is missing is predicted where possible: {model.synthesiser.synthesis}")
     if model.leave_out:
         print_line(f"left out: {display_list(model.leave_out)}")
     if cleaned := model.cleaning.describe():

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from brats_jax.data.modalities import channel_indices, display_joined, synthesis_in_words
+from brats_jax.data.modalities import Synthesis, channel_indices, display_joined
 from brats_jax.data.normalise import BY_VOLUME, brain_mask
 from brats_jax.data.scans.scan import Scan
 from brats_jax.errors import BratsError
@@ -14,8 +14,6 @@ from brats_jax.inference.open_by_name import open_model
 from brats_jax.inference.trained_run import TrainedRun
 from brats_jax.runtime.item_progress import Progress
 
-Names = tuple[str, ...]
-
 
 @dataclass(frozen=True)
 class Synthesiser:
@@ -23,20 +21,13 @@ class Synthesiser:
 
     Attributes:
       ensemble: its networks.
-      inputs: the modalities that the networks read.
-      targets: all modalities that the networks predict; the segmentation reads at least one.
+      synthesis: what the networks predict from what; the segmentation reads at least one target.
       hash: of their weights.
     """
 
     ensemble: Ensemble
-    inputs: Names
-    targets: Names
+    synthesis: Synthesis
     hash: str
-
-    @property
-    def description(self) -> str:
-        """'FLAIR from T1 and T1Gd'."""
-        return synthesis_in_words(self.inputs, self.targets)
 
 
 def open_synthesiser(
@@ -65,7 +56,7 @@ def open_synthesiser(
             "cannot use: leave it out"
         )
     ensemble = Ensemble(first.members, flips=tta, batch_size=batch_size)
-    return Synthesiser(ensemble, first.task.inputs, first.targets, first.hash)
+    return Synthesiser(ensemble, Synthesis(first.task.inputs, first.targets), first.hash)
 
 
 def filled_in(
@@ -89,7 +80,7 @@ def filled_in(
       progress: called with the share of the slices that is computed, 0 to 1.
     """
     predicted = synthesiser.ensemble.reconstruct(images, progress)
-    predicted = predicted.reshape(*images.shape[:3], len(synthesiser.targets))
+    predicted = predicted.reshape(*images.shape[:3], len(synthesiser.synthesis.targets))
     brain = brain_mask(scan.images)
     inside = np.asarray(brain)
     if normalisation not in BY_VOLUME:
@@ -97,6 +88,6 @@ def filled_in(
     filled = images.copy()
     for name in scan.synthetic:
         (channel,) = channel_indices([name])
-        one = predicted[..., synthesiser.targets.index(name)]
+        one = predicted[..., synthesiser.synthesis.targets.index(name)]
         filled[..., channel] = np.where(inside, one, 0).astype(images.dtype)
     return filled

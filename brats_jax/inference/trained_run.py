@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from brats_jax.data.folds import fold_title, fold_titles
-from brats_jax.data.modalities import MODALITIES
+from brats_jax.data.modalities import MODALITIES, Synthesis
 from brats_jax.data.normalise import NORMALISATIONS
 from brats_jax.data.scans.persons import subject_of
 from brats_jax.data.splits import Splits
@@ -277,8 +277,8 @@ def _task_of(folder: StageFolder, stage: str, dtype: jnp.dtype) -> Task:
     return task
 
 
-def first_stage_of(trained: TrainedRun) -> Pretraining | None:
-    """The task of the first stage of a segmentation's run, read without its weights.
+def first_stage_of(trained: TrainedRun) -> Synthesis | None:
+    """What the first stage of a segmentation's run predicts, read without its weights.
 
     None if there is no first stage, if it predicts no modality, or if a document of it is missing
     or damaged.
@@ -289,15 +289,21 @@ def first_stage_of(trained: TrainedRun) -> Pretraining | None:
     with contextlib.suppress(BratsError, LookupError):
         if trained.weights is not None:
             task = task_of(trained.weights.tasks["reconstruct"].model, trained.task.dtype)
-            return task if isinstance(task, Pretraining) and task.synthetic else None
+            return _synthesis_of(task)
         folders = [
             _stage_folder(RunFolder(trained.run).fold(one.fold), stage) for one in trained.members
         ]
         for folder in folders:
             if folder.is_complete:
                 task = _task_of(folder, stage, jnp.dtype(trained.task.dtype))
-                return task if isinstance(task, Pretraining) else None
+                return _synthesis_of(task)
     return None
+
+
+def _synthesis_of(task: Task) -> Synthesis | None:
+    if not isinstance(task, Pretraining) or not task.synthetic:
+        return None
+    return Synthesis(task.inputs, task.synthetic)
 
 
 def _folds(

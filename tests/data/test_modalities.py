@@ -6,6 +6,7 @@ from brats_jax.data.modalities import (
     LABEL_SETS,
     MODALITIES,
     REGIONS,
+    Synthesis,
     canonical_name,
     canonical_names,
     channel_indices,
@@ -40,3 +41,12 @@ def test_regions_are_nested():
 def test_every_label_set_is_listed_once():
     assert list(LABEL_SETS) == ["background", "NCR/NET", "ED", "ET", "WT", "TC"]
     assert LABEL_SETS["ED"] == (2,) and LABEL_SETS["TC"] == (1, 3)
+
+
+def test_a_synthesis_is_possible_from_its_inputs_and_predicts_its_targets():
+    flair = Synthesis(("t1", "t1gd"), ("flair",))
+    assert str(flair) == "FLAIR from T1 and T1Gd"
+    assert flair.is_possible(("t1", "t1gd", "t2")) and not flair.is_possible(("t1", "t2"))
+    assert flair.predicts_all(("flair",), ("t1", "t1gd", "t2"))
+    assert not flair.predicts_all(("flair",), ("t1", "t2"))
+    assert not flair.predicts_all(("t2", "flair"), ("t1", "t1gd"))

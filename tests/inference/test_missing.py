@@ -13,6 +13,7 @@ import prediction_examples as examples
 import pytest
 
 import brats_jax
+from brats_jax.data.modalities import Synthesis
 from brats_jax.data.store.reader import Store
 from brats_jax.data.subsets import subsets_of
 from brats_jax.errors import BratsError
@@ -57,8 +58,8 @@ def dropout_run(example_runs, tmp_path_factory, shallow):
 def test_a_missing_input_is_dropped_synthetic_or_refused(
     present, takes_missing, synthesises, expected
 ):
-    by = examples.synthesiser() if synthesises else None
-    assert missing_inputs(FOUR, present, takes_missing=takes_missing, synthesiser=by) == expected
+    by = Synthesis(("t1", "t1gd"), ("flair",)) if synthesises else None
+    assert missing_inputs(FOUR, present, takes_missing=takes_missing, synthesis=by) == expected
 
 
 def test_of_several_networks_each_needs_an_image():
@@ -69,14 +70,6 @@ def test_of_several_networks_each_needs_an_image():
     assert given == MissingInputs(dropped=("t2", "flair"))
     given = missing_inputs(FOUR, ("t1", "t2"), takes_missing=True, networks_inputs=networks_inputs)
     assert given == MissingInputs(refused=("t1gd", "flair"))
-
-
-def test_a_first_stage_is_offered_where_it_predicts_all_that_is_missing():
-    stage = Pretraining()
-    assert missing.can_predict(stage, ("flair",), ("t1", "t1gd", "t2"))
-    assert not missing.can_predict(stage, ("flair",), ("t1", "t2"))
-    assert not missing.can_predict(stage, ("t2", "flair"), ("t1", "t1gd"))
-    assert not missing.can_predict(None, ("flair",), FOUR)
 
 
 def test_a_caller_in_python_is_warned_of_what_is_missing_but_not_of_what_he_left_out():
@@ -131,7 +124,7 @@ def test_a_model_of_whole_cases_names_what_is_missing_and_both_remedies(model, e
         without.segment(example_scans(example_runs))
     # Weights that were exported with both stages, or with the segmentation alone.
     tasks = {"reconstruct": SimpleNamespace(model=Pretraining().describe())}
-    for given, expected in ((tasks, Pretraining()), ({}, None)):
+    for given, expected in ((tasks, Synthesis(("t1", "t1gd"), ("flair",))), ({}, None)):
         exported = dataclasses.replace(model.trained, weights=SimpleNamespace(tasks=given))
         assert first_stage_of(exported) == expected
 

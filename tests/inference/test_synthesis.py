@@ -6,7 +6,7 @@ import numpy as np
 import prediction_examples as examples
 import pytest
 
-from brats_jax.inference.synthesis import filled_in, synthesis_in_words
+from brats_jax.inference.synthesis import filled_in
 
 
 @pytest.mark.parametrize("how", ["volume", "slice"])
@@ -24,7 +24,3 @@ def test_a_predicted_modality_is_0_where_a_real_one_must_be(how):
     if how == "volume":
         expected[1] = [[0.5, 0], [0, 0]]
     np.testing.assert_array_equal(found[..., 3], expected)
-
-
-def test_a_synthesis_in_words():
-    assert synthesis_in_words(("t1", "t1gd"), ("flair",)) == "FLAIR from T1 and T1Gd"
