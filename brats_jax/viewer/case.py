@@ -35,6 +35,7 @@ class CaseView:
       truth: integer[D, H, W], the true labels, or None.
       uncertainty: float[D, H, W] from 0 to 1, or None.
       uncertainty_is: the quantity of the uncertainty, and what 0 and 1 mean, in words.
+      ranges_ml: by class or region, the smallest and largest volume of the averaged predictions.
       spacing_mm: voxel size along H, W and D (x, y, z).
       facts: origin of the prediction (model hash, settings, version), by name; shown as a list.
       record: the whole record of the prediction, JSON-able; shown as text.
@@ -54,6 +55,7 @@ class CaseView:
     record: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     notes: Sequence[str] = ()
     uncertainty_is: str = "0 is certain, 1 is most uncertain"
+    ranges_ml: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         shape = self.images.shape[:3]
@@ -156,6 +158,19 @@ class SegmentedResult(Protocol):
     @property
     def entropy(self) -> np.ndarray | None: ...
 
+    @property
+    def volumes(self) -> Mapping[str, "EstimatedVolume"]: ...
+
+
+class EstimatedVolume(Protocol):
+    """The range of a volume, such as that of `inference.postprocess.VolumeEstimate`."""
+
+    @property
+    def low_ml(self) -> float | None: ...
+
+    @property
+    def high_ml(self) -> float | None: ...
+
 
 class LoadedModel(Protocol):
     """A model that describes its predictions, such as `inference.model.Model`."""
@@ -195,4 +210,9 @@ def case_view(
         record=record,
         notes=tuple(record.get("notes", ())),
         uncertainty_is=ENTROPY,
+        ranges_ml={
+            name: (volume.low_ml, volume.high_ml)
+            for name, volume in found.volumes.items()
+            if volume.low_ml is not None and volume.high_ml is not None
+        },
     )

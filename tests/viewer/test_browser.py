@@ -38,7 +38,8 @@ def pages(program, tmp_path_factory) -> dict[str, str]:
     images[..., MODALITIES.index("t1gd")] = 0
     lacking = dataclasses.replace(case, images=images, truth=None, uncertainty=None, record={})
     noted = dataclasses.replace(case, notes=("a long note of many words " * 9, "x" * 200))
-    named = {"whole": case, "lacking": lacking, "noted": noted}
+    brief = dataclasses.replace(case, notes=("a note of one line", "and another one"))
+    named = {"whole": case, "lacking": lacking, "noted": noted, "brief": brief}
     return {name: write_page(folder / f"{name}.html", c).as_uri() for name, c in named.items()}
 
 
@@ -290,6 +291,24 @@ def test_everything_fits_the_window(browser, pages, width, scheme):
     finally:
         browser.send("Emulation.clearDeviceMetricsOverride")
         browser.send("Emulation.setEmulatedMedia", features=[])
+
+
+@pytest.mark.parametrize("size", [(1280, 720), (1400, 900), (1920, 1080)])
+def test_image_and_buttons_are_in_the_window_together(browser, pages, size):
+    width, height = size
+    window = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    browser.send("Emulation.setDeviceMetricsOverride", **window)
+    try:
+        with no_complaints(browser):
+            open_page(browser, pages["brief"])
+            _, top, wide, high = browser.box(CANVAS)
+            assert high >= 240 and wide > high
+            for name in ("modality", "plane", "layer"):
+                _, at, _, tall = browser.box(f"label:has(input[name={name}])")
+                assert top + high < at and at + tall <= height
+            assert browser.box("#overview")[1] >= at + tall
+    finally:
+        browser.send("Emulation.clearDeviceMetricsOverride")
 
 
 def test_the_full_record_unfolds(page):

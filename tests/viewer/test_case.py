@@ -79,7 +79,11 @@ def test_the_view_of_a_prediction_needs_no_network(case):
     affine = np.diag([-2.0, -1.0, 3.0, 1.0])
     scan = SimpleNamespace(name="Case_9", images=case.images, grid=Grid(affine, (40, 32, 14)))
     entropy = np.full(SHAPE, np.log(2), np.float32)
-    found = SimpleNamespace(scan=scan, labels=case.labels, entropy=entropy)
+    volumes = {
+        "WT": SimpleNamespace(low_ml=1.0, high_ml=2.5),
+        "ET": SimpleNamespace(low_ml=None, high_ml=None),
+    }
+    found = SimpleNamespace(scan=scan, labels=case.labels, entropy=entropy, volumes=volumes)
     model = SimpleNamespace(
         facts=lambda scan: {"model": f"of {scan.name}"}, describe_case=lambda scan: {"case": 1}
     )
@@ -91,5 +95,5 @@ def test_the_view_of_a_prediction_needs_no_network(case):
     assert not case.uncertainty_is.startswith("entropy")  # an array of another program
     assert view.truth is case.truth and view.labels is case.labels
     assert case_view(model, found, record={"case": 2}).record == {"case": 2}
-    assert view.notes == ()
+    assert view.notes == () and view.ranges_ml == {"WT": (1.0, 2.5)}
     assert case_view(model, found, record={"notes": ["a", "b"]}).notes == ("a", "b")

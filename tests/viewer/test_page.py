@@ -16,7 +16,7 @@ from brats_jax import RESEARCH_USE_ONLY
 from brats_jax.data.modalities import CLASSES, MODALITIES
 from brats_jax.viewer import CaseView, write_overview, write_page
 from brats_jax.viewer.overview import UNCERTAINTY_COLOUR
-from brats_jax.viewer.page import grey_bytes, head_box, head_slices
+from brats_jax.viewer.page import grey_bytes, head_box, head_slices, page_of
 from brats_jax.viewer.slices import CLASS_COLOURS
 
 
@@ -183,3 +183,10 @@ def test_a_case_without_truth_and_tumour(tmp_path, case):
 def test_the_same_case_gives_the_same_page(tmp_path, case):
     first, second = (write_page(tmp_path / f"{n}.html", case).read_bytes() for n in "ab")
     assert first == second
+
+
+def test_volumes_have_the_range_of_the_averaged_predictions(case, page):
+    assert "Small: from" not in page.words
+    ranged = Page(page_of(dataclasses.replace(case, ranges_ml={"WT": (2.5, 3.25)}), b"png"))
+    assert "2.50 to 3.25" in ranged.words and "no confidence interval" in ranged.words
+    assert ranged.words.count(" to 3.25") == 1  # of the prediction, not of the truth
