@@ -38,7 +38,9 @@ def pages(program, tmp_path_factory) -> dict[str, str]:
     images[..., MODALITIES.index("t1gd")] = 0
     lacking = dataclasses.replace(case, images=images, truth=None, uncertainty=None, record={})
     noted = dataclasses.replace(case, notes=("a long note of many words " * 9, "x" * 200))
-    brief = dataclasses.replace(case, notes=("a note of one line", "and another one"))
+    ranges = dict.fromkeys(("WT", "TC", "ET", "NCR/NET", "ED"), (1.0, 2.0))
+    lines = ("a note of one line", "and another one")
+    brief = dataclasses.replace(case, notes=lines, ranges_ml=ranges)
     named = {"whole": case, "lacking": lacking, "noted": noted, "brief": brief}
     return {name: write_page(folder / f"{name}.html", c).as_uri() for name, c in named.items()}
 
@@ -307,6 +309,8 @@ def test_image_and_buttons_are_in_the_window_together(browser, pages, size):
                 _, at, _, tall = browser.box(f"label:has(input[name={name}])")
                 assert top + high < at and at + tall <= height
             assert browser.box("#overview")[1] >= at + tall
+            # The numbers beside the image do not lie over the picture: they scroll.
+            assert sum(browser.box("aside")[1::2]) <= browser.box("#overview")[1]
     finally:
         browser.send("Emulation.clearDeviceMetricsOverride")
 
