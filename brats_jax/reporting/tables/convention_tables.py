@@ -71,7 +71,8 @@ DICE_NOTE = (
 VOLUME_DICE_NOTE = (
     "BraTS 2020 and 2023: 1 for a region in neither mask, 0 for a region in one mask only. "
     "Lesion-wise (BraTS 2023): mean over the lesions, 0 for a missed or false-positive lesion; "
-    "WT, TC and ET only. "
+    "WT, TC and ET only. A false-positive lesion of few voxels counts as much as the tumour, so "
+    "that the mean can be far below the Dice of the volume. "
 )
 HD95_NOTE = (
     "HD95: 95th percentile of the distances between boundary {unit}s, both directions pooled"
