@@ -113,7 +113,8 @@ def fit_cleaning(
     made = _cross_validated(held_out) if splits.cross_validates else _on_test_set(held_out)
     made.write(average.path)
     yield from _lines(made)
-    predict = f"predict {average_flags(average.tta, average.planes)}".rstrip()
+    flags = average_flags(average.tta, average.planes, trained.record.planes)
+    predict = f"predict {flags}".rstrip()
     yield (
         f"written to {average.path}; {predict} uses it (--min_component_mm3=0 --min_et_mm3=0 "
         "switches it off)"

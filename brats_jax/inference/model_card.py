@@ -195,15 +195,16 @@ def _section(document: WeightsDocument, task: str) -> str:
     lines = [f"## {title}", "", "| | |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in rows if value]
     lines += [f"\nNote: {note}." for note in networks.notes]
-    lines += ["", "### Numbers", "", _scores_section(networks.scores)]
+    lines += ["", "### Numbers", "", _scores_section(networks.scores, record.planes)]
     for fitted in networks.cleanings:
-        flags = average_flags(fitted.tta, fitted.planes)
+        flags = average_flags(fitted.tta, fitted.planes, record.planes)
         title = "### Cleaning" + f" with `{flags}`" * bool(flags)
-        lines += ["", title, "", _cleaning(fitted)]
+        lines += ["", title, "", _cleaning(fitted, flags, networks.cleanings[0])]
     return "\n".join(lines)
 
 
-def _scores_section(scores: StatedScores | None) -> str:
+def _scores_section(scores: StatedScores | None, known: Sequence[str]) -> str:
+    """The scores; `known` has the planes of the training."""
     if scores is None or not scores.rows:
         return "Not evaluated: there are no numbers on patients that it has not seen."
     count = scores.trainings
@@ -214,7 +215,7 @@ def _scores_section(scores: StatedScores | None) -> str:
     if scores.other_settings:
         whose += f" but for {', '.join(scores.other_settings)}"
     of_volumes = any(row.over == "volumes" for row in scores.rows)
-    flags = average_flags(scores.tta, scores.planes)
+    flags = average_flags(scores.tta, scores.planes, known)
     lines = [
         f"Mean over {whose}, each evaluated alone on "
         f"patients that it has not seen, {scores.patients} in all; split by {scores.split_by}"
@@ -237,9 +238,63 @@ def _scores_section(scores: StatedScores | None) -> str:
     return "\n".join(lines)
 
 
-def _cleaning(fitted: FittedSizes) -> str:
-    """The sizes that labels are cleaned with, and the scores without and with them."""
+def _cleaning(fitted: FittedSizes, flags: str, first: FittedSizes) -> str:
+    """The sizes that labels are cleaned with, and the scores without and with them.
+
+    Args:
+      fitted: the sizes.
+      flags: of `predict`, for their average over flips and planes.
+      first: the sizes that the card describes first.
+    """
+    way = _way_of_fit(fitted)
+    if fitted is not first and way == _way_of_fit(first):
+        way = "Fitted and measured in the same way"
+    lines = [
+        _effect(fitted, flags),
+        f"{way}{averaged_label(fitted.tta, fitted.planes)}.",
+        "",
+        "| | without | with cleaning |",
+        "|---|---|---|",
+    ]
+    if fitted is first:
+        lines[1] += (
+            " An empty region counts as in BraTS 2020. The numbers of the table before are without "
+            "cleaning; there ET counts as found from one voxel on."
+        )
+    if fitted.scores_keep_air:
+        lines[1] += (
+            " The numbers below are of labels with their tumour in air: they were computed before "
+            "the cleaning removed it."
+        )
+    before, after = fitted.before, fitted.after
+    rows = [(f"3D Dice, {r}", before.dice[r], after.dice[r], 3) for r in before.dice]
+    rows += [(f"HD95, median (mm), {r}", before.hd95_mm[r], after.hd95_mm[r], 1)
+             for r in before.hd95_mm]  # fmt: skip
+    lines += [f"| {name} | {a:.{digits}f} | {b:.{digits}f} |" for name, a, b, digits in rows]
+    if before.invented_et is not None and after.invented_et is not None:
+        lines.append(
+            f"| predictions with more than {INVENTED_ET_ML:g} ml of ET, of {fitted.without_et} for "
+            f"cases without ET | {before.invented_et} | {after.invented_et} |"
+        )
+    return "\n".join(lines)
+
+
+def _effect(fitted: FittedSizes, flags: str) -> str:
+    """What the cleaning does with these flags, and how it is switched off."""
     cleaned = _described(fitted)
+    if not cleaned:
+        return "None: no size gained in the fit."
+    by = f"With `{flags}`" if flags else "By default"
+    return f"{by} {cleaned}; `--min_component_mm3=0 --min_et_mm3=0` switches it off. " + (
+        "A tumour or an ET that is smaller altogether disappears from the result; a note then "
+        "says so."
+        if fitted.min_component_mm3 or fitted.min_et_mm3
+        else "No size gained in the fit."
+    )
+
+
+def _way_of_fit(fitted: FittedSizes) -> str:
+    """On which patients the sizes were fitted and scored."""
     count = plural(fitted.trainings, "other training" if not fitted.same_weights else "training")
     patients = plural(fitted.measured_patients, "patient")
     if fitted.measured_on == CROSS_VALIDATION:
@@ -249,40 +304,10 @@ def _cleaning(fitted: FittedSizes) -> str:
         )
     else:
         how = f"{patients} of the test set, who had no part in the fit; mean over {count}"
-    averaged = averaged_label(fitted.tta, fitted.planes)
-    flags = average_flags(fitted.tta, fitted.planes)
-    effect = "None: no size gained in the fit."
-    if cleaned:
-        by = f"With `{flags}`" if flags else "By default"
-        effect = f"{by} {cleaned}; `--min_component_mm3=0 --min_et_mm3=0` switches it off. "
-        effect += (
-            "A tumour or an ET that is smaller altogether disappears from the result; a note then "
-            "says so."
-            if fitted.min_component_mm3 or fitted.min_et_mm3
-            else "No size gained in the fit."
-        )
-    lines = [
-        effect,
+    return (
         f"Fitted on {plural(fitted.patients, 'patient')}, each predicted by a network that was not "
-        "trained on it, for the highest mean 3D Dice of WT, TC and ET. Measured on "
-        f"{how}{averaged}. An empty region counts as in BraTS 2020. The numbers of the "
-        "table before are without cleaning; there ET counts as found from one voxel on."
-        + " The numbers below are of labels with their tumour in air: they were computed before "
-        "the cleaning removed it." * fitted.scores_keep_air,
-        "",
-        "| | without | with cleaning |",
-        "|---|---|---|",
-    ]
-    before, after = fitted.before, fitted.after
-    rows = [(f"3D Dice, {r}", before.dice[r], after.dice[r], 3) for r in before.dice]
-    rows += [(f"HD95, median (mm), {r}", before.hd95_mm[r], after.hd95_mm[r], 1)
-             for r in before.hd95_mm]  # fmt: skip
-    lines += [f"| {name} | {a:.{digits}f} | {b:.{digits}f} |" for name, a, b, digits in rows]
-    lines.append(
-        f"| predictions with more than {INVENTED_ET_ML:g} ml of ET, of {fitted.without_et} for "
-        f"cases without ET | {before.invented_et} | {after.invented_et} |"
+        "trained on it, for the highest mean 3D Dice of WT, TC and ET. Measured on " + how
     )
-    return "\n".join(lines)
 
 
 def _reproduction(document: WeightsDocument) -> str:

@@ -1,5 +1,9 @@
 """What predictions were averaged over, in words and as flags."""
 
+from collections.abc import Collection
+
+from brats_jax.data.planes import ALL_PLANES
+
 SOME_FOLDS = "some folds"  # in place of the planes, where they differ between folds
 
 
@@ -18,6 +22,13 @@ def averaged_label(tta: bool, planes: str, before: str = "; ") -> str:
     return words + (f"{before}in {planes} slices" if planes and "," not in planes else "")
 
 
-def average_flags(tta: bool, planes: str) -> str:
-    """'--tta --planes=axial,coronal': the flags of `predict` for this average; '' for none."""
+def average_flags(tta: bool, planes: str, known: Collection[str]) -> str:
+    """'--tta --planes=all': the flags of `predict` for this average; '' for none.
+
+    Args:
+      tta, planes: as in `averaged_label`.
+      known: all planes of the training.
+    """
+    if {*planes.split(",")} == {*known}:
+        planes = ALL_PLANES
     return " ".join(["--tta"] * tta + [f"--planes={planes}"] * bool(planes))

@@ -139,6 +139,8 @@ def test_the_cleaning_is_stated_with_the_scores_without_and_with_it():
 
 def test_each_average_has_its_cleaning_in_the_card():
     planes = sizes_of(2000, 0, planes="axial,coronal,sagittal")
+    uncounted = dataclasses.replace(planes.after, invented_et=None)
+    planes = dataclasses.replace(planes, before=uncounted, after=uncounted)
     networks = dataclasses.replace(NETWORKS, cleaning=sizes_of(500, 200), other_cleanings=(planes,))
     text = card(dataclasses.replace(DOCUMENT, tasks={"segment": networks}), "folder")
     _, first, second = text.split("### Cleaning")
@@ -147,7 +149,12 @@ def test_each_average_has_its_cleaning_in_the_card():
         " with `--planes=axial,coronal,sagittal`\n\nWith `--planes=axial,coronal,sagittal` "
         "components below 2000 mm3 are removed; `--min"
     )
-    assert "; predictions averaged over planes. An empty" in second
+    assert "Fitted and measured in the same way; predictions averaged over planes.\n" in second
+    other = dataclasses.replace(planes, patients=9)
+    networks = dataclasses.replace(networks, other_cleanings=(other,))
+    text = card(dataclasses.replace(DOCUMENT, tasks={"segment": networks}), "folder")
+    assert "Fitted on 9 patients, each predicted" in text.split("### Cleaning")[2]
+    assert "more than 0.2 ml of ET" in first and "more than 0.2 ml" not in second
     names = [one["name"] for one in front_matter(text)["model-index"][0]["results"][0]["metrics"]]
     assert len(names) == len(set(names)) == 13
     assert "3D Dice, ET, with cleaning, predictions averaged over planes" in names

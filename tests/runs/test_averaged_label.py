@@ -20,5 +20,7 @@ def test_what_was_averaged_is_named(tta, planes, label):
 
 
 def test_the_flags_of_an_average():
-    assert average_flags(False, "") == "" and average_flags(True, "") == "--tta"
-    assert average_flags(True, "axial,coronal") == "--tta --planes=axial,coronal"
+    known = ("axial", "coronal", "sagittal")
+    assert average_flags(False, "", known) == "" and average_flags(True, "", known) == "--tta"
+    assert average_flags(True, "axial,coronal", known) == "--tta --planes=axial,coronal"
+    assert average_flags(False, "sagittal,axial,coronal", known) == "--planes=all"

@@ -22,12 +22,13 @@ class CleanedScores(Part):
     Attributes:
       dice: mean 3D Dice; empty regions count as in BraTS 2020.
       hd95_mm: median 95th percentile of the Hausdorff distance, in mm; empty regions as above.
-      invented_et: predictions with more than `INVENTED_ET_ML` of ET for cases without ET.
+      invented_et: predictions with more than `INVENTED_ET_ML` of ET for cases without ET; None: not
+        counted.
     """
 
     dice: dict[str, float]
     hd95_mm: dict[str, float]
-    invented_et: int
+    invented_et: int | None = None
 
 
 @dataclass(frozen=True)
