@@ -30,6 +30,7 @@ from brats_jax.models import Weights
 from brats_jax.runs import checkpoints
 from brats_jax.runs.documents import Calibration, CalibrationScores, CalibrationSet
 from brats_jax.runs.folder import RunFolder
+from brats_jax.runs.store_facts import path_of_store
 from brats_jax.runtime import devices
 from brats_jax.runtime.console import progress_bar
 from brats_jax.runtime.document import read_document
@@ -85,7 +86,8 @@ def opened_data(trained: TrainedRun, store: str | None) -> tuple[Store, Splits]:
             f"{trained.run} holds exported weights, which do not name the validation patients: "
             "calibrate the run, and export it again; its temperatures and sizes go with it"
         )
-    data = Store.open(Path(store or trained.document.settings.data.store))
+    recorded = trained.document.settings.data.store
+    data = Store.open(Path(store) if store else path_of_store(recorded, trained.run))
     data = data.as_of(trained.record.store or "")
     if data.fingerprint != trained.record.store:
         raise BratsError(

@@ -36,6 +36,7 @@ from brats_jax.runs.folder import (
 from brats_jax.runs.grid import progress_of, read_cells
 from brats_jax.runs.metrics_jsonl import read_metrics
 from brats_jax.runs.missing_config import missing_config_notes
+from brats_jax.runs.store_facts import path_of_store
 from brats_jax.runtime.document import (
     Document,
     read_if_there,
@@ -262,7 +263,7 @@ def _read_run(
     if document is None:
         return None
     splits = _read(folder.splits_json, Splits, problems)
-    store = _store_of(document, stores)
+    store = _store_of(document, folder, stores)
     if splits is not None and store is not None:
         # The run's numbers may be over other patients than it says: it is left out.
         try:
@@ -283,12 +284,14 @@ def _read_run(
     )
 
 
-def _store_of(document: RunConfig, stores: dict[str, Store | None]) -> Store | None:
+def _store_of(
+    document: RunConfig, folder: RunFolder, stores: dict[str, Store | None]
+) -> Store | None:
     """The store of a run, opened once for all its runs; None if it is gone or another now."""
     path = document.settings.data.store
     if path not in stores:
         try:
-            stores[path] = Store.open(path) if path else None
+            stores[path] = Store.open(path_of_store(path, folder.path)) if path else None
         except (BratsError, OSError, ValueError):
             stores[path] = None
     store = stores[path]

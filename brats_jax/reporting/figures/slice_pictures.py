@@ -15,6 +15,7 @@ from brats_jax.reporting import captions
 from brats_jax.reporting.arms import Arm, EvaluatedStage, Results
 from brats_jax.reporting.figures.figure import Figure, photograph
 from brats_jax.reporting.read_runs import Run
+from brats_jax.runs.store_facts import path_of_store
 from brats_jax.runtime.text import joined, plural
 from brats_jax.viewer.panels import DatasetRow, dataset_drawing
 from brats_jax.viewer.slices import (
@@ -32,13 +33,19 @@ SLICES = 3  # test slices shown, in a row with SSL and a row without
 
 def dataset_figure(runs: Sequence[Run]) -> Figure | str:
     """Figure 4, drawn from the store; if the store is missing or changed, the reason."""
-    stores = {run.document.settings.data.store: run.document.store for run in runs}
+    stores = {
+        (path := run.document.settings.data.store): (
+            run.document.store,
+            path_of_store(path, run.folder.path),
+        )
+        for run in runs
+    }
     reasons = []
-    for path, described in stores.items():
+    for path, (described, place) in stores.items():
         try:
             if not path:
                 raise BratsError("the runs do not record the path of their store")
-            store = Store.open(Path(path)).as_of(described.fingerprint)
+            store = Store.open(place).as_of(described.fingerprint)
             if store.fingerprint != described.fingerprint:
                 raise BratsError(f"{path} is not the store that the runs were trained on")
             if store.plane != AXIAL:

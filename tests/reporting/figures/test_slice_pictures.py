@@ -32,6 +32,16 @@ def test_the_data_are_drawn_only_from_the_store_of_the_runs(tmp_path, small_stor
     assert figure.number == "Figure 4" and figure.mime == "image/jpeg"
 
 
+def test_the_data_are_drawn_of_a_run_that_was_moved_with_its_store(tmp_path, small_store):
+    (tmp_path / "moved").mkdir()
+    (tmp_path / "moved" / "store").symlink_to(small_store.path)
+    run = write_run(
+        tmp_path / "moved" / "runs" / "ssl", store="store", fingerprint=small_store.fingerprint
+    )
+    make_splits(small_store).write(run / "splits.json")
+    assert slice_pictures.dataset_figure(discover(run).runs).number == "Figure 4"
+
+
 def test_all_arms_are_drawn_on_the_same_slices(results):
     (figure,) = slice_pictures.segmentation_figures(results)
     assert figure.number == "Figure 7 and Figure 8"
