@@ -13,7 +13,7 @@ import prediction_examples as examples
 import pytest
 
 import brats_jax
-from brats_jax import inference
+from brats_jax import about, inference
 from brats_jax.data.scans.truth import read_truth
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
@@ -41,7 +41,8 @@ def test_maps_sidecar_and_table_agree_with_the_model(example_runs, model, tmp_pa
     sidecar = json.loads((tmp_path / f"{name}_seg.json").read_text())
     assert sidecar["use"] == brats_jax.RESEARCH_USE_ONLY
     assert sidecar["model"]["hash"] == model.trained.hash
-    assert sidecar["model"]["config"]["loss"] == "dice_ce" and sidecar["version"] == "0.1.0"
+    assert sidecar["model"]["config"]["loss"] == "dice_ce"
+    assert sidecar["version"] == about.__version__
     assert sidecar["labels"] == {"0": "background", "1": "NCR/NET", "2": "ED", "4": "ET"}
     assert len(sidecar["files"]) == 5
     splits = json.loads((example_runs["volume"] / "run" / "splits.json").read_text())
