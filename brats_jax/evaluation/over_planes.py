@@ -83,13 +83,20 @@ def _of_patient(
     ensemble: EnsembleOfRuns, store: Store, patient: int, chosen: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """(prediction, truth) uint8[n, H, W] of some slices of one patient."""
-    whole = np.asarray(store.slices_of(store.patients[patient]))
+    name = store.patients[patient]
+    whole = np.asarray(store.slices_of(name))
     images, truth = store.read(whole)
-    present = [one for one, there in zip(MODALITIES, store.present[patient], strict=True) if there]
+    present = modalities_of(store, name)
     mean, _ = ensemble.mean_outputs(to_axial(images, store.plane), present)
     channels = ensemble.members[0].network.channels
     at = chosen - whole[0]
     return slices_along(decided(channels, mean), store.plane)[at], truth[at]
+
+
+def modalities_of(store: Store, patient: str) -> list[str]:
+    """The modalities that a patient has."""
+    flags = store.present[store.patients.index(patient)]
+    return [name for name, is_present in zip(MODALITIES, flags, strict=True) if is_present]
 
 
 def decided(channels: SegmentationOutputs, mean: np.ndarray) -> np.ndarray:

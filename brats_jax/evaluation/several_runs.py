@@ -17,7 +17,7 @@ from brats_jax.data.splits import Splits, fold_split
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
 from brats_jax.evaluation.calibration import opened_data
-from brats_jax.evaluation.over_planes import decided
+from brats_jax.evaluation.over_planes import decided, modalities_of
 from brats_jax.evaluation.scoring import tally_segmentation
 from brats_jax.evaluation.slices import air_in
 from brats_jax.evaluation.tallies import SegmentationTally, Slices
@@ -124,7 +124,8 @@ def predict(runs: Sequence[RunToScore], fold: int, *, tta: bool) -> FoldLabels:
       tta: average over flips as well.
 
     Raises:
-      BratsError: the stores differ in a patient's labels or size; no whole test volume.
+      BratsError: the stores differ in a patient's labels or size; no whole test volume of a patient
+        with the modalities that all runs need.
     """
     each = [
         Ensemble([m for m in one.trained.members if m.fold == fold], flips=tta, plane=one.plane)
@@ -132,13 +133,14 @@ def predict(runs: Sequence[RunToScore], fold: int, *, tta: bool) -> FoldLabels:
     ]
     first = runs[0]
     test = fold_split(first.splits, first.store, fold).test
-    patients = [
-        first.store.patients[p]
-        for p in np.unique(first.store.patient_of[test]).tolist()
-        if first.store.whole[p] and first.store.labelled[p]
-    ]
+    testable = set.intersection(*(_testable(one) for one in runs))
+    numbers = np.unique(first.store.patient_of[test]).tolist()
+    patients = [name for p in numbers if (name := first.store.patients[p]) in testable]
     if not patients:
-        raise BratsError(f"fold {fold}: no whole volume with labels in the test set")
+        raise BratsError(
+            f"fold {fold}: no whole volume with labels, and with the modalities that all runs "
+            "need, in the test set"
+        )
     channels = each[0].members[0].network.channels
     truths: list[np.ndarray] = []
     airs: list[np.ndarray] = []
@@ -153,7 +155,7 @@ def predict(runs: Sequence[RunToScore], fold: int, *, tta: bool) -> FoldLabels:
                     "prepare both from the same files"
                 )
             truth = own
-            mean, _ = ensemble.mean_outputs(images)
+            mean, _ = ensemble.mean_outputs(images, modalities_of(one.store, patient))
             labels[one.name].append(decided(channels, mean))
             total = mean if total is None else total + mean
         assert total is not None and truth is not None
@@ -188,6 +190,13 @@ def tally(found: FoldLabels, *, tolerance_mm: float) -> dict[str, SegmentationTa
         )
         for name, predicted in found.predicted.items()
     }
+
+
+def _testable(one: RunToScore) -> set[str]:
+    """The patients that a run can be tested on, by labels, slices and modalities."""
+    store, task = one.store, one.trained.task
+    usable = store.whole & store.labelled & task.testable(store.present)
+    return {name for name, counts in zip(store.patients, usable, strict=True) if counts}
 
 
 def _spacing_mm(store: Store, patient: str) -> tuple[float, float, float]:

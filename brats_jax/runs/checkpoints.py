@@ -20,6 +20,7 @@ from brats_jax.runs import digests
 from brats_jax.runs.documents import TrainingFacts
 from brats_jax.runs.folder import StageFolder, checkpoint_steps
 from brats_jax.runtime.document import Document
+from brats_jax.runtime.failures import is_out_of_memory
 
 # Imported where it is used: a prediction from exported weights needs no checkpoint.
 if TYPE_CHECKING:
@@ -284,6 +285,8 @@ def _read(directory: Path, restore: Any, model: Mapping[str, Any] | None = None)
     except BratsError:
         raise
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         raise _damaged(where, f"not a readable checkpoint ({_first_line(error)})") from error
 
 
@@ -308,6 +311,8 @@ def _restore(
         state = restore(manager, step)
         found = digests.of_state(state) if meta.sha256 else {}
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         raise _damaged(where, f"cannot be restored ({_first_line(error)})") from error
     changed = [name for name, digest in found.items() if meta.sha256.get(name) != digest]
     if changed:

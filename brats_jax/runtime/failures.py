@@ -38,7 +38,7 @@ def describe(error: BaseException, where: str | os.PathLike[str] | None = None) 
         return f"{_file_of(error, where)}: {error.strerror or error}{remedy(error)}"
     if isinstance(error, MemoryError):
         return f"{_at(where)}not enough memory: close other programs, or use a larger machine"
-    if "RESOURCE_EXHAUSTED" in str(error):  # JAX's word for a full device memory
+    if is_out_of_memory(error):
         return f"{_at(where)}{_first_line(error)}: give a smaller batch size"
     return (
         f"{_at(where)}unexpected {type(error).__name__}: {_first_line(error)}; "
@@ -49,6 +49,12 @@ def describe(error: BaseException, where: str | os.PathLike[str] | None = None) 
 def is_expected(error: BaseException) -> bool:
     """Whether an exception comes from the input or the environment, not from the program."""
     return isinstance(error, BratsError | OSError | MemoryError)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the memory of the host or of a device is full."""
+    # The latter is JAX's word for a device.
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
 
 
 def remedy(error: OSError) -> str:

@@ -4,6 +4,7 @@ import numpy as np
 import prediction_examples as examples
 import pytest
 
+from brats_jax.data.modalities import channel_indices
 from brats_jax.data.splits import fold_split
 from brats_jax.data.store.reader import Store
 from brats_jax.errors import BratsError
@@ -35,6 +36,18 @@ def test_held_out_patients_are_scored_alike_in_every_plane(plane_runs):
     total = found[c].counts.sum(axis=0)
     np.testing.assert_array_equal(total, alone.counts.sum(axis=0))
     assert (found[several_runs.MEAN].counts != found[a].counts).any()
+
+
+def test_a_patient_who_lacks_a_modality_that_a_run_needs_is_left_out(plane_runs):
+    """As in the evaluation of the run: the network has not learned to do without it."""
+    opened = several_runs.open_runs(
+        [RunFolder(plane_runs[p]) for p in ("axial", "coronal")], data_mesh()
+    )
+    needed = channel_indices(opened[1].trained.task.inputs)[0]
+    (tested,) = opened[0].splits.folds[0]
+    opened[1].store.present[opened[1].store.patients.index(tested), needed] = False
+    with pytest.raises(BratsError, match="fold 0: no whole volume with labels"):
+        several_runs.predict(opened, 0, tta=False)
 
 
 def test_runs_with_other_splits_or_stores_are_not_scored_together(plane_runs, tmp_path):

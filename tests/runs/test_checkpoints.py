@@ -115,6 +115,25 @@ checkpoints.read(Path(sys.argv[1]), {"x": shape, "y": shape}, {})
 """
 
 
+@pytest.mark.parametrize(
+    "error", [MemoryError("no memory"), RuntimeError("RESOURCE_EXHAUSTED: Out of memory")]
+)
+def test_a_checkpoint_that_does_not_fit_into_memory_is_not_called_damaged(
+    tmp_path, monkeypatch, error
+):
+    """The message on a damaged one advises to remove it."""
+    save(tmp_path / "last", 1)
+
+    def restore(self, *args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(checkpoints.ocp.CheckpointManager, "restore", restore)
+    with pytest.raises(type(error), match=str(error)):
+        checkpoints.read_meta(tmp_path / "last")
+    with pytest.raises(type(error), match=str(error)):
+        checkpoints.read(tmp_path / "last", shapes(state_of(0)), MODEL)
+
+
 def test_a_truncated_checkpoint_prints_one_error(tmp_path):
     """In a process of its own: threads may print at its end."""
     folder = Checkpoints(tmp_path / "last")
