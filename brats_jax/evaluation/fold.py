@@ -87,7 +87,11 @@ class FoldEvaluation:
         return ",".join(chosen_planes(record.planes, asked, "config.evaluation.planes: this run"))
 
     def _indices(self, *stages: str) -> np.ndarray:
-        """The slices to evaluate, of patients that one of the stages can use; default: of all."""
+        """The slices to evaluate, of the patients that at least one of the stages can use.
+
+        Args:
+          stages: their names; default: all stages.
+        """
         usable = [self._usable(stage) for stage in stages or self.tasks]
         found = usable_slices(self.store, self.split.test, np.any(usable, axis=0))
         return select_slices(self.store, found, self.settings.evaluation.slices)

@@ -105,10 +105,16 @@ def cleanings_of(
 
 
 def _is_of(run: RunFolder, document: FittedCleaning) -> bool:
-    """Whether sizes were fitted to the checkpoints that the folds of a run have now."""
-    results = {f.fold: run.fold(f.fold).stage("segment").complete_json for f in document.folds}
-    steps = {fold: read_if_readable(path, StageResult) for fold, path in results.items()}
-    return all(not (now := steps[f.fold]) or now.best_step == f.step for f in document.folds)
+    """Whether sizes were fitted to the checkpoints that the folds of a run have now.
+
+    A fold without a readable complete.json is not compared.
+    """
+    for fold in document.folds:
+        path = run.fold(fold.fold).stage("segment").complete_json
+        result = read_if_readable(path, StageResult)
+        if result is not None and result.best_step != fold.step:
+            return False
+    return True
 
 
 class _Evaluated(NamedTuple):

@@ -53,7 +53,7 @@ class Gate:
                 self._change.notify_all()
 
     def close(self) -> None:
-        """Lets nobody pass from now on, and waits for those who have."""
+        """Refuses every later part, and waits for the end of those that have begun."""
         with self._change:
             self._closed = True
             self._change.wait_for(lambda: not self._inside)

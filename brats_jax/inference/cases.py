@@ -244,6 +244,6 @@ def reading_of(
 
 
 def _note_failure(outcome: Outcome, name: str, error: Exception, directory: Path) -> None:
-    if received():  # a library has made another error of a stop: no further case
+    if received():  # of a stop, whose exception a library has replaced: no further case
         raise error
     outcome.fail(name, error, directory)

@@ -164,17 +164,17 @@ def changed_file(
                 f"{path} is there and no prediction of this program (a reader's labels?): give "
                 "another --output"
             )
-        # A copy that was cut short is no edit; nobody can use it.
-        if is_whole(path) and own.knows(path.name):
+        if not is_whole(path):  # a copy that was cut short is no edit; nobody can use it
+            continue
+        if own.knows(path.name):
             return f"{path.name} has changed since this program wrote it"
         sidecar = sidecar_path(directory, case, model)
-        if is_whole(path) and sidecar.exists():
+        if sidecar.exists():
             return (
                 f"{sidecar.name} has changed since this program wrote it, so that an edit of "
                 f"{path.name} could not be found"
             )
-        if is_whole(path):
-            return f"{path.name} is there without the description that was written with it"
+        return f"{path.name} is there without the description that was written with it"
     return ""
 
 

@@ -243,7 +243,7 @@ def _of_paths(
         raise BratsError("affine= is for arrays: leave it out, files have their own")
     if not returns_volume:
         return CaseInput("path", case, np.dtype(np.uint8), None)
-    if output is None or not str(output).endswith((".nii", ".nii.gz")):
+    if output is None or not str(output).endswith(_NIFTI):
         raise BratsError("for paths say where the result goes: output=NAME.nii.gz")
     file = OutputFile(Path(output))
     file.check()

@@ -94,12 +94,11 @@ class Graph:
         over = (self.ints(*axes),) if axes else ()
         return self.op(kind, x, *over, keepdims=int(keepdims))
 
-    def in_chunks(self, count: str, size: int, body: "Body", result: str, dtype: str) -> str:
-        """Runs `body` for each of `count` chunks of `size` rows, and joins the rows of all.
+    def in_chunks(self, count: str, body: "Body", result: str, dtype: str) -> str:
+        """Runs `body` for each of `count` chunks of rows, and joins the rows of all.
 
         Args:
           count: int64[], the number of chunks.
-          size: rows of a chunk.
           body: the body of the loop.
           result: the body's result [size, ...] of `dtype`, of the same shape for each chunk.
 

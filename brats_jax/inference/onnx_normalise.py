@@ -71,7 +71,7 @@ def _by_slice(graph: Graph, images: str) -> str:
     shape = body.op("Shape", values)
     scores = _z_scores(body, body.op("Reshape", values, body.ints(0, 0, -1)))
     chunk = body.op("Transpose", body.op("Reshape", scores, shape), perm=[0, 2, 3, 1])
-    found = graph.in_chunks(chunks_of(graph, rows), CHUNK, body, chunk, "float32")
+    found = graph.in_chunks(chunks_of(graph, rows), body, chunk, "float32")
     return first_rows(graph, found, rows)
 
 

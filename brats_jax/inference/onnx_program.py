@@ -28,7 +28,6 @@ from brats_jax.inference import export_files, onnx_normalise
 from brats_jax.inference.ensemble import Ensemble
 from brats_jax.inference.onnx_graph import ONNX_VERSION, OPSET, Body, Graph, Shape, session
 from brats_jax.inference.onnx_network import NetworkWriter
-from brats_jax.inference.onnx_normalise import CHUNK
 from brats_jax.inference.restored_network import RestoredNetwork
 from brats_jax.inference.trained_run import TrainedRun
 from brats_jax.runs.export_folder import ONNX, ExportFolder
@@ -78,7 +77,7 @@ def program(trained: TrainedRun, slice_shape: tuple[int, int], *, details: bool 
     if details and trained.segments:
         dtype, shape = "float32", (len(task.outputs),)
     result = _result(body, found, trained, details=details)
-    every = graph.in_chunks(onnx_normalise.chunks_of(graph, computed), CHUNK, body, result, dtype)
+    every = graph.in_chunks(onnx_normalise.chunks_of(graph, computed), body, result, dtype)
     graph.name(graph.op("Gather", every, position), name)
     return graph.model(
         given,

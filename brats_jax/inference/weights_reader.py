@@ -143,14 +143,14 @@ def verify(folder: WeightsFolder) -> list[Path]:
 
 @dataclass(frozen=True)
 class _SavedFold:
-    """The weights of one fold, as a `restored.WeightSource`."""
+    """The weights of one fold, as a `restored_network.WeightSource`."""
 
     folder: WeightsFolder
     fold: SavedFold
     arrays: Mapping[str, np.ndarray]
 
     def read(self, template: Any, model: dict[str, Any]) -> tuple[Any, CheckpointMeta]:
-        """See `restored.WeightSource`."""
+        """See `restored_network.WeightSource`."""
         fold = self.fold
         try:
             params, stats = torch_weights.from_torch_state(

@@ -1,5 +1,6 @@
 """Exports a trained run, or one fold of it, as a folder of weights that is used like a run."""
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -111,7 +112,7 @@ def write(trained: TrainedRun, output: Path, options: WeightsOptions) -> list[Pa
     if options.card:
         files[folder.card.name] = model_card.card(document, output.absolute().name).encode()
         sums = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
-        document = WeightsDocument(**{**vars(document), "sha256": sums})
+        document = dataclasses.replace(document, sha256=sums)
     files[folder.config_json.name] = json_text(document.sealed().to_json()).encode()
     _write_files(folder, earlier, files)
     return [output / name for name in files]

@@ -168,9 +168,12 @@ class Bucket:
         return None
 
     def settle(self, newest: Manifest) -> None:
-        """Removes what a race of two machines left: other manifests of the newest generation.
+        """Removes other manifests of the newest whole state's generation, and later ones.
 
-        Only for the holder of the lease.
+        A race of two machines leaves such manifests. Only the holder of the lease may call this.
+
+        Args:
+          newest: as `newest` returned it.
         """
         for name in self.list("manifests"):
             if name != newest.name and name > f"{newest.generation:08}":
@@ -245,12 +248,12 @@ class Bucket:
 
     def _clean(self, manifest: Manifest, before: Manifest | None, there: Mapping[str, int]) -> None:
         """Removes older manifests, then the objects that no kept one names."""
-        kept = [manifest, before][:KEPT] if before else [manifest]
-        names = {state.name for state in kept if state is not None}
+        kept = ([manifest, before] if before else [manifest])[:KEPT]
+        names = {state.name for state in kept}
         for name in self.list("manifests"):
             if name not in names:
                 self.remove("manifests", name)
-        used = {digest for state in kept if state is not None for digest in state.objects}
+        used = {digest for state in kept for digest in state.objects}
         unused = [digest for digest in there if digest not in used]
         _each(lambda digest: self.remove("objects", digest[:2], digest), unused)
 

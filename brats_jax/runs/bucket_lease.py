@@ -86,7 +86,8 @@ class Lease:
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join()
-        with contextlib.suppress(Exception):  # the bucket may be out of reach
+        # The bucket may be out of reach, or the lease another machine's.
+        with contextlib.suppress(Exception):
             self.check()
             self._bucket.remove(_NAME)
 

@@ -193,8 +193,7 @@ class Checkpoints:
 
     def remove_older(self) -> None:
         """Removes all but the newest: a kill may have left the one before it."""
-        *older, _ = sorted(self._manager.all_steps()) or [None]
-        for step in older:
+        for step in sorted(self._manager.all_steps())[:-1]:
             self._manager.delete(step)
 
     def latest_step(self) -> int | None:

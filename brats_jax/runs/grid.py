@@ -207,7 +207,7 @@ def progress_of(grid: GridFolder, cell: Cell) -> Progress:
     training = read_if_readable(stage.training_json, StageTraining)
     total = training.steps if training else 0
     # The newest checkpoint may be older than the last logged step, or come before any.
-    logged = [record["step"] for record in read_metrics(stage.metrics_jsonl)]
+    logged = [line["step"] for line in read_metrics(stage.metrics_jsonl)]
     step = max([*logged, *checkpoint_steps(stage.last)], default=0)
     share = min(1.0, step / total) if total else 0.0
     process = holder(grid, cell)

@@ -26,7 +26,7 @@ from typing import ClassVar
 from brats_jax.errors import BUSY_STATUS, BratsError, Busy
 from brats_jax.runs.bucket import Bucket, Manifest, Superseded, is_empty
 from brats_jax.runs.bucket_lease import Lease
-from brats_jax.runs.bucket_snapshot import Snapshots, files_of, state_of
+from brats_jax.runs.bucket_snapshot import Facts, Snapshots, files_of, state_of
 from brats_jax.runtime.console import print_line
 from brats_jax.runtime.document import Document, read_if_readable
 from brats_jax.runtime.failures import print_error
@@ -71,7 +71,7 @@ class Synchronised:
         self._document = beside / "state.json"
         self._snapshots = Snapshots(folder, beside / "snapshot")
         self._before: Manifest | None = None
-        self._uploaded: object = None
+        self._uploaded: dict[str, Facts] | None = None  # the state of the last upload
 
     def fetch(self) -> None:
         """Makes the folder that of the bucket's newest state.
@@ -231,7 +231,7 @@ def _synchronise(kept: Synchronised, command: Command) -> None:
             continue
         try:
             kept.upload()
-        except (Superseded, Busy):
+        except Superseded:
             raise
         except Exception as error:
             if not failed:

@@ -32,7 +32,7 @@ def test_chunks_are_joined_in_order():
     rows = body.op("Gather", "x", body.op("Add", start, body.ints(0, 1)))
     result = body.op("Mul", rows, body.cast(body.number, "float32"))
     count = graph.constant(3, "int64")
-    program = finished(graph, graph.in_chunks(count, 2, body, result, "float32"))
+    program = finished(graph, graph.in_chunks(count, body, result, "float32"))
     x = np.arange(6, dtype=np.float32)
     (found,) = session(program, threads=1).run(None, {"x": x})
     np.testing.assert_array_equal(found, [0, 0, 2, 3, 8, 10])
