@@ -76,22 +76,7 @@ def score_pretraining(
         return {f"/{of}": value for of, value in over_modalities(found).items()}
 
     # A program of its own: the bits of the network's numbers do not depend on the yardsticks.
-    @jax.jit
-    def beside(batch: Batch) -> dict[str, jax.Array]:
-        images = batch["image"].astype(jnp.float32)
-        values: dict[str, jax.Array] = {}
-        for one in yardsticks:
-            guess = one.predict(images)
-            targets = images[..., jnp.array(channel_indices(one.targets))]
-            found = {
-                name: _image_quality(
-                    guess[..., k], targets[..., k], _regions(batch), None, YARDSTICK_METRICS
-                )
-                for k, name in enumerate(one.targets)
-            }
-            values |= {f"{one.name}/{of}": value for of, value in over_modalities(found).items()}
-        return values
-
+    beside = jax.jit(lambda batch: _yardstick_quality(yardsticks, batch))
     flips, read = OverFlips(network), jax.jit(lambda batch: task.test_example(batch).input)
     facts = facts_of(task, store)
     rows: list[dict[str, np.ndarray]] = []
@@ -107,6 +92,23 @@ def score_pretraining(
         joined.setdefault(whose, {})[name] = np.concatenate([row[key] for row in rows])
     values = joined.pop("")
     return PretrainingTally(describe_slices(store, indices, over), values, joined)
+
+
+def _yardstick_quality(yardsticks: Sequence[Yardstick], batch: Batch) -> dict[str, jax.Array]:
+    """float32[B] of each 'yardstick/region/metric'."""
+    images = batch["image"].astype(jnp.float32)
+    values: dict[str, jax.Array] = {}
+    for one in yardsticks:
+        guess = one.predict(images)
+        targets = images[..., jnp.array(channel_indices(one.targets))]
+        found = {
+            name: _image_quality(
+                guess[..., k], targets[..., k], _regions(batch), None, YARDSTICK_METRICS
+            )
+            for k, name in enumerate(one.targets)
+        }
+        values |= {f"{one.name}/{of}": value for of, value in over_modalities(found).items()}
+    return values
 
 
 def _regions(batch: Batch) -> dict[str, jax.Array | None]:

@@ -83,23 +83,54 @@ def draw(
         (store.patients[store.patient_of[i]], int(store.slice_number[i]), k)
         for k, i in enumerate(indices)
     ]
-
     task = network.task
     if isinstance(task, Pretraining):
-        target, inputs = task.tested[-1], None
-        if len(task.tested) > 1:
-            predicted = predicted[..., -1]
-        # A target that the network also reads is shown as it reads it: with hidden blocks or noise.
-        if target in task.stem and target not in task.synthetic:
-            inputs = {target: network_inputs(task, store, indices)[..., task.stem.index(target)]}
-        figure = reconstruction_drawing(
-            folder.reconstruction_png,
-            reconstruction_rows(task, images, predicted, rows, inputs),
-            target,
-            f"{note}; SSIM: 7 x 7 uniform window, range of the target slice, whole slice",
-        )
-        publish(folder, folder.reconstruction_png, png(figure))
-        return folder.reconstruction_png
+        inputs = _target_as_read(task, store, indices)
+        return _draw_reconstruction(folder, task, images, predicted, rows, inputs, note)
+    return _draw_segmentation(folder, images, labels, predicted, rows, note)
+
+
+def _target_as_read(
+    task: Pretraining, store: Store, indices: np.ndarray
+) -> Mapping[str, np.ndarray] | None:
+    """The shown target as the network reads it, with hidden blocks or noise; None: it does not."""
+    target = task.tested[-1]
+    if target not in task.stem or target in task.synthetic:
+        return None
+    return {target: network_inputs(task, store, indices)[..., task.stem.index(target)]}
+
+
+def _draw_reconstruction(
+    folder: FoldFolder,
+    task: Pretraining,
+    images: np.ndarray,
+    predicted: np.ndarray,
+    rows: Sequence[tuple[str, int, int]],
+    inputs: Mapping[str, np.ndarray] | None,
+    note: str,
+) -> Path:
+    """Writes reconstruction.png; `images`, `rows` and `inputs` as in `reconstruction_rows`."""
+    if len(task.tested) > 1:
+        predicted = predicted[..., -1]
+    figure = reconstruction_drawing(
+        folder.reconstruction_png,
+        reconstruction_rows(task, images, predicted, rows, inputs),
+        task.tested[-1],
+        f"{note}; SSIM: 7 x 7 uniform window, range of the target slice, whole slice",
+    )
+    publish(folder, folder.reconstruction_png, png(figure))
+    return folder.reconstruction_png
+
+
+def _draw_segmentation(
+    folder: FoldFolder,
+    images: np.ndarray,
+    labels: np.ndarray,
+    predicted: np.ndarray,
+    rows: Sequence[tuple[str, int, int]],
+    note: str,
+) -> Path:
+    """Writes segmentation.png and segmentation.npz; `rows` as in `reconstruction_rows`."""
     shown = {name: _channel(images, name) for name in SEGMENTATION_IMAGES}
     dice = np.asarray(overlap.dice(overlap.confusion_counts(predicted, labels, NUM_CLASSES)))
     patients, numbers = [patient for patient, *_ in rows], [number for _, number, _ in rows]

@@ -94,10 +94,10 @@ def predicted_labels(
         return network.prediction(network.output(params, stats, x))
 
     flips, read = OverFlips(network), jax.jit(network.task.test_input)
+    weights = (network.params, network.stats)
     facts = facts_of(network.task, store)
     for batch, valid in device_batches(network.mesh, store, indices, batch_size, facts):
-        whole = (network.params, network.stats, batch)
-        labels = flips.labels(read(batch)) if tta else predict(*whole)
+        labels = flips.labels(read(batch)) if tta else predict(*weights, batch)
         yield labels, batch["label"], valid
 
 
@@ -116,8 +116,8 @@ def predict_slices(
       [N, H, W] of one, [N, H, W, K] of several. If its pretext hides pixels, all others are those
       of the slice (`completed`).
     """
-    batch_size = devices.round_up(len(indices), network.mesh)
-    if planes:
+    batch_size, task = devices.round_up(len(indices), network.mesh), network.task
+    if not isinstance(task, Pretraining):
         ((labels, _, valid),) = predicted_labels(
             network, store, indices, batch_size, tta=tta, planes=planes
         )
@@ -125,26 +125,19 @@ def predict_slices(
 
     @jax.jit
     def step(params: Weights, stats: Weights, batch: Batch) -> jax.Array:
-        task = network.task
-        if not isinstance(task, Pretraining):
-            x = task.test_input(batch)
-            return network.prediction(network.output(params, stats, x))
         example = task.test_example(batch)
         output = network.output(params, stats, example.input)
         return network.prediction(completed(task, output, example))
 
     def over_flips(batch: Batch) -> jax.Array:
-        task, flips = network.task, OverFlips(network)
-        if not isinstance(task, Pretraining):
-            return flips.labels(jax.jit(task.test_input)(batch))
         example = jax.jit(task.test_example)(batch)
-        return network.prediction(completed(task, flips.images(example.input), example))
+        output = OverFlips(network).images(example.input)
+        return network.prediction(completed(task, output, example))
 
-    facts = facts_of(network.task, store)
-    for batch, valid in device_batches(network.mesh, store, indices, batch_size, facts):
-        made = step(network.params, network.stats, batch) if not tta else over_flips(batch)
-        return np.asarray(made)[valid]
-    raise ValueError("no slices")
+    facts = facts_of(task, store)
+    ((batch, valid),) = device_batches(network.mesh, store, indices, batch_size, facts)
+    predicted = over_flips(batch) if tta else step(network.params, network.stats, batch)
+    return np.asarray(predicted)[valid]
 
 
 def completed(task: Pretraining, output: jax.Array, example: Example) -> jax.Array:

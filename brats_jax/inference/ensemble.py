@@ -125,18 +125,17 @@ class Ensemble:
           details: return probabilities and entropy too.
           progress: called with the share of the slices that is computed, 0 to 1.
         """
-        images, there = self._prepared(images, present)
-        channels = len(self.members[0].network.task.outputs)
+        images, is_present = self._prepared(images, present)
 
         def of_batch(batch: Batch) -> dict[str, jax.Array]:
-            total, views = self._sum(batch, channels)
+            total, views = self._sum(batch)
             # A single view's labels are decided by its logits: two of its probabilities may round
             # to the same number.
             labels = {"labels": views[0]} if len(views) == 1 else {"views": jnp.stack(views)}
             return {**self._finish(total, details=details), **labels}
 
         found = self._over_slices(
-            images, of_batch, axis_of={"views": 1}, there=there, progress=progress
+            images, of_batch, axis_of={"views": 1}, is_present=is_present, progress=progress
         )
         return SliceLabels(
             labels=found["labels"],
@@ -157,15 +156,14 @@ class Ensemble:
           (float32[S, H, W, K], uint8[V, S, H, W]): mean probabilities of the network's outputs,
           and the labels of every fold and flip.
         """
-        images, there = self._prepared(images, present)
-        channels = len(self.members[0].network.task.outputs)
+        images, is_present = self._prepared(images, present)
 
         def of_batch(batch: Batch) -> dict[str, jax.Array]:
-            total, views = self._sum(batch, channels)
+            total, views = self._sum(batch)
             return {"mean": total / self.size, "views": jnp.stack(views)}
 
         found = self._over_slices(
-            images, of_batch, axis_of={"views": 1}, there=there, progress=progress
+            images, of_batch, axis_of={"views": 1}, is_present=is_present, progress=progress
         )
         return found["mean"], found["views"]
 
@@ -173,10 +171,10 @@ class Ensemble:
         self, images: np.ndarray, present: Collection[str] | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """The images in slices of the networks' plane, and bool[4]: the modalities that count."""
-        there = np.isin(MODALITIES, MODALITIES if present is None else list(present))
-        if not there.all():
-            images = np.where(there, images, images.dtype.type(0))
-        return np.ascontiguousarray(slices_along(images, self.plane)), there
+        is_present = np.isin(MODALITIES, MODALITIES if present is None else list(present))
+        if not is_present.all():
+            images = np.where(is_present, images, images.dtype.type(0))
+        return np.ascontiguousarray(slices_along(images, self.plane)), is_present
 
     def compile_for(self, slice_shape: tuple[int, int], *, details: bool = False) -> None:
         """Compiles the programs for axial slices of a shape, by the prediction of a blank one.
@@ -198,17 +196,16 @@ class Ensemble:
           float32[S, H, W] of the only one, or [S, H, W, K].
         """
         network = self.members[0].network
-        channels = len(network.task.outputs)
 
         def of_batch(batch: Batch) -> dict[str, jax.Array]:
-            return {"image": network.prediction(self._sum(batch, channels)[0]) / self.size}
+            return {"image": network.prediction(self._sum(batch)[0]) / self.size}
 
         prepared, _ = self._prepared(images)
         return self._over_slices(prepared, of_batch, progress=progress)["image"]
 
-    def _sum(self, batch: Batch, channels: int) -> tuple[jax.Array, list[jax.Array]]:
-        """Sum over folds and flips [B, H, W, channels], and the labels of each."""
-        image = batch["image"]
+    def _sum(self, batch: Batch) -> tuple[jax.Array, list[jax.Array]]:
+        """Sum over folds and flips [B, H, W, K], and the labels of each."""
+        image, channels = batch["image"], len(self.members[0].network.task.outputs)
         total = jnp.zeros((*image.shape[:3], channels), jnp.float32, device=image.sharding)
         views = []
         for member in self.members:
@@ -245,7 +242,7 @@ class Ensemble:
         images: np.ndarray,
         of_batch: Callable[[Batch], dict[str, jax.Array]],
         axis_of: dict[str, int] | None = None,
-        there: np.ndarray | None = None,
+        is_present: np.ndarray | None = None,
         progress: Progress | None = None,
     ) -> dict[str, np.ndarray]:
         """Runs `of_batch` over all slices; of the slices of zeros only the first is computed.
@@ -257,7 +254,7 @@ class Ensemble:
           images: float16[S, H, W, 4], in the networks' plane; results are in axial slices again.
           of_batch: from a batch of `Task.test_input` to results by name.
           axis_of: the axis of the slices by the name of a result; 0 for those not named.
-          there: bool[4], the modalities that count, for a network that takes missing ones.
+          is_present: bool[4], the modalities that count, for a network that takes missing ones.
           progress: called with the share of the slices that is computed, 0 to 1.
         """
         task = self.members[0].network.task
@@ -292,8 +289,8 @@ class Ensemble:
             if context:
                 batch["neighbours"] = stacked(images, in_scan(filled, len(images), context))
             if task.takes_missing:
-                assert there is not None
-                batch["present"] = np.tile(there, (self.batch_size, 1))
+                assert is_present is not None
+                batch["present"] = np.tile(is_present, (self.batch_size, 1))
             placed = devices.put_batch(batch, self.mesh)
             waiting.append((slices, of_batch(placed)))  # runs while the next one is cut
             if len(waiting) > _BATCHES_AHEAD:

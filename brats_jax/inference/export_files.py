@@ -38,6 +38,7 @@ from brats_jax.runs.settings_comparison import without_paths
 from brats_jax.runtime.document import has_schema_of, read_if_there
 from brats_jax.runtime.files import atomic_group, json_text, make_folder, sha256_of
 from brats_jax.runtime.own_files import OwnFiles, check_replaceable
+from brats_jax.tasks import Task
 
 DEFAULT_SLICE_SHAPE = (240, 240)  # of BraTS, for checkpoints that do not state one
 
@@ -75,55 +76,18 @@ def describe(
         program holds the weights.
     """
     task, segments = trained.task, trained.segments
-    normalisation = trained.normalisation
-    over = (
-        "each slice, over all its pixels"
-        if normalisation == "slice"
-        else "the brain of all slices given"
-    )
-    how = "z-scored"
-    if normalisation == "robust":
-        how = "scaled by median and interquartile range"
     shape = ("n", *slice_shape)
     # `inputs` and `outputs` say what goes in and comes out.
     network = {n: value for n, value in task.describe().items() if n not in ("from", "predicts")}
-    if segments:
-        output = ExportedOutput("labels", "uint8", shape)
-    else:
-        unit = f"z-score ({normalisation})"
-        targets = trained.targets
-        several = (*shape, len(targets)) if len(targets) > 1 else shape
-        output = ExportedOutput(",".join(targets), "float32", several, unit)
-    inputs = [
-        ExportedInput(
-            name="images",
-            dtype="float32",
-            shape=(*shape, len(MODALITIES)),
-            modalities=tuple(MODALITIES),
-            used=task.inputs,
-            intensities="raw, skull-stripped, background 0, 1 mm pixels",
-        )
-    ]
-    if task.takes_missing:
-        inputs.append(
-            ExportedInput(
-                name="present",
-                dtype="bool",
-                shape=(len(MODALITIES),),
-                modalities=tuple(MODALITIES),
-                used=task.inputs,
-                intensities="true for the modalities of the case; at least one of those used",
-            )
-        )
     return ExportDocument(
         research_use_only=about.RESEARCH_USE_ONLY,
-        inputs=tuple(inputs),
-        outputs=(output,),
+        inputs=_inputs(task, shape),
+        outputs=(_output(trained, shape),),
         orientation=axes_in_words(trained.record.plane)
         + ("; all slices of one scan, in this order" if task.context else ""),
         labels={str(i): name for i, name in enumerate(CLASSES)} if segments else None,
-        normalisation=normalisation,
-        normalisation_note=f"inside the program: clipped and {how} over {over}",
+        normalisation=trained.normalisation,
+        normalisation_note=_normalisation_note(trained.normalisation),
         platforms=program.platforms,
         model=ExportedModel(
             **network,
@@ -146,6 +110,50 @@ def describe(
         },
         sha256=hashlib.sha256(program.content).hexdigest(),
     )
+
+
+def _inputs(task: Task, shape: tuple[str | int, ...]) -> tuple[ExportedInput, ...]:
+    """The arrays that a program for slices of this shape takes."""
+    images = ExportedInput(
+        name="images",
+        dtype="float32",
+        shape=(*shape, len(MODALITIES)),
+        modalities=tuple(MODALITIES),
+        used=task.inputs,
+        intensities="raw, skull-stripped, background 0, 1 mm pixels",
+    )
+    if not task.takes_missing:
+        return (images,)
+    present = ExportedInput(
+        name="present",
+        dtype="bool",
+        shape=(len(MODALITIES),),
+        modalities=tuple(MODALITIES),
+        used=task.inputs,
+        intensities="true for the modalities of the case; at least one of those used",
+    )
+    return images, present
+
+
+def _output(trained: TrainedRun, shape: tuple[str | int, ...]) -> ExportedOutput:
+    """The array that a program for slices of this shape returns."""
+    if trained.segments:
+        return ExportedOutput("labels", "uint8", shape)
+    targets = trained.targets
+    several = (*shape, len(targets)) if len(targets) > 1 else shape
+    return ExportedOutput(
+        ",".join(targets), "float32", several, f"z-score ({trained.normalisation})"
+    )
+
+
+def _normalisation_note(normalisation: str) -> str:
+    over = "the brain of all slices given"
+    if normalisation == "slice":
+        over = "each slice, over all its pixels"
+    how = "z-scored"
+    if normalisation == "robust":
+        how = "scaled by median and interquartile range"
+    return f"inside the program: clipped and {how} over {over}"
 
 
 def _describe_fold(member: EnsembleMember, weights: str, sha256: str) -> ExportedFold:

@@ -17,6 +17,7 @@ from brats_jax.inference import cases as case_list
 from brats_jax.inference import inputs
 from brats_jax.inference.loading import load
 from brats_jax.inference.missing import required_inputs
+from brats_jax.inference.model import Model
 from brats_jax.inference.output_names import OutputOptions
 from brats_jax.inference.prediction_outcome import Outcome
 from brats_jax.inference.read_ahead import ReadAhead
@@ -71,30 +72,8 @@ def predict(
     # What no case can be predicted without is refused once.
     required_inputs(model, model.missing_inputs(MODALITIES), MODALITIES)
     if not isinstance(source, str):
-        _, remedy = required_inputs(model, model.missing_inputs(source), source)
-        missing = [f"--{name}" for name in model.missing_inputs(source).refused]
-        if missing:
-            needed = " ".join(f"--{name}" for name in MODALITIES if name in model.inputs)
-            raise BratsError(
-                f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing: the "
-                f"model needs {needed}{remedy}"
-            )
-    averaged = model.averaged.planes
-    planes = f" ({joined(averaged)} slices)" if averaged else ""
-    print_line(RESEARCH_USE_ONLY)
-    print_line(
-        f"{plural(len(cases), 'case')}; {_runs_and_folds(model.trained)}, model "
-        f"{model.trained.hash[:12]}; predictions averaged: {model.ensemble.size}{planes}; "
-        f"{devices.describe()}"
-    )
-    if model.synthesiser is not None:
-        print_line(f"what is missing is predicted where possible: {model.synthesiser.synthesis}")
-    if model.leave_out:
-        print_line(f"left out: {display_list(model.leave_out)}")
-    if cleaned := model.cleaning.describe():
-        print_line(cleaned)
-    for note in model.trained.notes:
-        print_line(f"note: {note}")
+        _refuse_missing_files(model, source)
+    _print_model(model, len(cases))
     make_folder(output, "--output")
     outcome = case_list.predict_cases(
         model, cases, output, options, resampled=resampled, labels=labels, reading=reading,
@@ -107,6 +86,39 @@ def predict(
     if task == "segment" and table.exists():
         print_line(f"volumes: {table}")
     return outcome
+
+
+def _refuse_missing_files(model: Model, files: Mapping[str, str]) -> None:
+    """Refuses files of one case without a modality that the model needs (BratsError)."""
+    missing = model.missing_inputs(files)
+    _, remedy = required_inputs(model, missing, files)
+    flags = [f"--{name}" for name in missing.refused]
+    if flags:
+        needed = " ".join(f"--{name}" for name in MODALITIES if name in model.inputs)
+        raise BratsError(
+            f"{' and '.join(flags)} {'is' if len(flags) == 1 else 'are'} missing: the model needs "
+            f"{needed}{remedy}"
+        )
+
+
+def _print_model(model: Model, cases: int) -> None:
+    """Prints the research notice, the model and the settings of a prediction."""
+    averaged = model.averaged.planes
+    planes = f" ({joined(averaged)} slices)" if averaged else ""
+    print_line(RESEARCH_USE_ONLY)
+    print_line(
+        f"{plural(cases, 'case')}; {_runs_and_folds(model.trained)}, model "
+        f"{model.trained.hash[:12]}; predictions averaged: {model.ensemble.size}{planes}; "
+        f"{devices.describe()}"
+    )
+    if model.synthesiser is not None:
+        print_line(f"what is missing is predicted where possible: {model.synthesiser.synthesis}")
+    if model.leave_out:
+        print_line(f"left out: {display_list(model.leave_out)}")
+    if cleaned := model.cleaning.describe():
+        print_line(cleaned)
+    for note in model.trained.notes:
+        print_line(f"note: {note}")
 
 
 def _further_files(output: Path, options: OutputOptions, cases: Sequence[str]) -> list[str]:
