@@ -35,7 +35,7 @@ from brats_jax.runs.documents.export import (
 from brats_jax.runs.export_folder import PROGRAMS, ExportFolder
 from brats_jax.runs.folder import STAGE_OF_TASK, fold_name
 from brats_jax.runs.settings_comparison import without_paths
-from brats_jax.runtime.document import has_schema_of, read_if_there
+from brats_jax.runtime.document import read_if_there, read_own_if_there
 from brats_jax.runtime.files import atomic_group, json_text, make_folder, sha256_of
 from brats_jax.runtime.own_files import OwnFiles, check_replaceable
 from brats_jax.tasks import Task
@@ -223,7 +223,7 @@ def write(
     make_folder(folder.path, "--output")
     name = trained.task_name
     description = folder.description_json(name)
-    earlier = _earlier(description)
+    earlier = read_own_if_there(description, ExportDocument, "kept; give another --output")
     program = make(slice_shape)
     contents = {folder.program(name): program.content}
     sums = {}
@@ -247,20 +247,6 @@ def write(
     own.remove(name for name in own.names if folder.path / name not in contents)
     own.discard_ledger()
     return list(contents)
-
-
-def _earlier(description: Path) -> ExportDocument | None:
-    """The description of the export that is there; None if there is none of this program.
-
-    Raises:
-      BratsError: it was edited or damaged, so that nothing tells whether its files were.
-    """
-    try:
-        return read_if_there(description, ExportDocument, "kept; give another --output")
-    except BratsError:
-        if has_schema_of(description, ExportDocument):
-            raise
-        return None
 
 
 def _own_files(folder: ExportFolder, task: str, earlier: ExportDocument | None) -> OwnFiles:

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from brats_jax import about
-from brats_jax.errors import BratsError
 from brats_jax.inference import model_card, safetensors_file
 from brats_jax.inference.trained_run import (
     EnsembleMember,
@@ -34,7 +33,7 @@ from brats_jax.runs.documents.weights import (
 from brats_jax.runs.folder import RunFolder, StageFolder, fold_name
 from brats_jax.runs.seen_persons import hashed_persons
 from brats_jax.runs.settings_comparison import without_paths
-from brats_jax.runtime.document import has_schema_of, read_if_readable, read_if_there
+from brats_jax.runtime.document import read_if_readable, read_own_if_there
 from brats_jax.runtime.files import atomic_group, json_text, make_folder
 from brats_jax.runtime.own_files import OwnFiles, check_replaceable
 from brats_jax.runtime.text import without_folders
@@ -85,7 +84,7 @@ def write(trained: TrainedRun, output: Path, options: WeightsOptions) -> list[Pa
     """
     make_folder(output, "--output")
     folder, task = WeightsFolder(output), trained.task_name
-    earlier = _earlier(folder)
+    earlier = read_own_if_there(folder.config_json, WeightsDocument, "kept; give another --output")
     arrays: dict[str, np.ndarray] = {}
     tasks: dict[str, SavedNetworks] = {}
     if earlier is not None and set(earlier.tasks) - {task}:
@@ -228,20 +227,6 @@ def _rounded(state: Mapping[str, np.ndarray], dtype: str) -> dict[str, np.ndarra
         return dict(state)
     kinds = {True: np.dtype(jnp.bfloat16), False: np.dtype(np.float32)}
     return {name: array.astype(kinds[array.ndim > 1]) for name, array in state.items()}
-
-
-def _earlier(folder: WeightsFolder) -> WeightsDocument | None:
-    """The description of the weights that are there; None if there are none of this program.
-
-    Raises:
-      BratsError: it was edited or damaged, so that nothing tells whether its files were.
-    """
-    try:
-        return read_if_there(folder.config_json, WeightsDocument, "kept; give another --output")
-    except BratsError:
-        if has_schema_of(folder.config_json, WeightsDocument):
-            raise
-        return None
 
 
 def _write_files(

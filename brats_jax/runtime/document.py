@@ -34,6 +34,7 @@ class Readable(Protocol):
 
 
 D = TypeVar("D", bound=Readable)
+OwnDocument = TypeVar("OwnDocument", bound="Document")
 
 # Exceptions of parsing an object of the wrong form.
 _MISFITS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
@@ -69,6 +70,20 @@ def read_if_readable(path: Path, kind: type[D]) -> D | None:
     try:
         return read_if_there(path, kind)
     except BratsError:
+        return None
+
+
+def read_own_if_there(path: Path, kind: type[OwnDocument], remedy: str) -> OwnDocument | None:
+    """Reads a document; None where there is no file, or one that names another schema.
+
+    Raises:
+      BratsError: a document of this schema was edited or damaged.
+    """
+    try:
+        return read_if_there(path, kind, remedy)
+    except BratsError:
+        if has_schema_of(path, kind):
+            raise
         return None
 
 

@@ -12,6 +12,7 @@ from brats_jax.runtime.document import (
     read_document,
     read_if_readable,
     read_if_there,
+    read_own_if_there,
 )
 
 
@@ -107,6 +108,19 @@ def test_a_file_that_need_not_be_there_is_none(tmp_path):
     (tmp_path / "bad.json").write_text("{")
     with pytest.raises(BratsError, match="not valid JSON"):
         read_if_there(tmp_path / "bad.json", Drawing)
+
+
+def test_a_file_of_another_program_is_none_and_a_damaged_own_one_is_refused(tmp_path):
+    path = tmp_path / "drawing.json"
+    assert read_own_if_there(path, Drawing, "kept") is None
+    for other in ("{", "no JSON", '{"schema": "another"}'):
+        path.write_text(other)
+        assert read_own_if_there(path, Drawing, "kept") is None
+    path.write_text(json.dumps(TEXT).removesuffix("}"))
+    with pytest.raises(BratsError, match="kept"):
+        read_own_if_there(path, Drawing, "kept")
+    DRAWING.write(path)
+    assert read_own_if_there(path, Drawing, "kept") == DRAWING
 
 
 def test_a_caller_may_name_another_remedy(tmp_path):
