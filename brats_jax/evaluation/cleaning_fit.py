@@ -325,6 +325,11 @@ def _lines(made: FittedCleaning) -> Iterator[str]:
             each = (f"fold {f.fold} {f.min_component_mm3:g}/{f.min_et_mm3:g}" for f in made.folds)
             yield f"sizes that fit the others (component/ET in mm3): {', '.join(each)}"
     yield f"{where}: mean 3D Dice {dice}; median HD95 in mm {hd95}"
+    if fitted.lowers_dice:
+        yield (
+            "the mean of these Dice is lower with the cleaning: its sizes fit the patients of the "
+            "fit alone, perhaps because they are few"
+        )
     yield (
         f"more than {INVENTED_ET_ML:g} ml of ET predicted for {before.invented_et} -> "
         f"{after.invented_et} of {fitted.without_et} cases without ET"

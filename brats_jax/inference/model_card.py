@@ -276,6 +276,8 @@ def _cleaning(fitted: FittedSizes, flags: str, first: FittedSizes) -> str:
             f"| predictions with more than {INVENTED_ET_ML:g} ml of ET, of {fitted.without_et} for "
             f"cases without ET | {before.invented_et} | {after.invented_et} |"
         )
+    if fitted.lowers_dice:
+        lines += ["", "Here the mean of these Dice is lower with the cleaning."]
     return "\n".join(lines)
 
 

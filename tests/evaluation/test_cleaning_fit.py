@@ -197,6 +197,7 @@ def test_each_fold_of_a_cross_validation_is_scored_with_the_sizes_of_the_others(
     assert fitted.measured_on == "cross-validation" and fitted.measured_patients == 3
     assert any("sizes that fit the others (component/ET in mm3): fold 0 0/" in x for x in lines)
     # All ET of every patient is gone, and becomes tumour core.
+    assert fitted.lowers_dice == any("the mean of these Dice is lower with" in x for x in lines)
     without = sum(not store.pixels[store.slices_of(p), 3].any() for p in store.patients)
     assert fitted.without_et == without and fitted.after.dice["ET"] == without / 3
     assert fitted.after.dice["TC"] == fitted.before.dice["TC"] != fitted.before.dice["ET"]

@@ -131,6 +131,10 @@ def test_the_cleaning_is_stated_with_the_scores_without_and_with_it():
     air_alone = cleaning(clear_air=True, min_component_mm3=0, min_et_mm3=0)
     assert "By default tumour in air is removed; `--min_component_mm3=0" in air_alone
     assert "No size gained in the fit.\n" in air_alone and "smaller altogether" not in air_alone
+    lower = "the mean of these Dice is lower with the cleaning"
+    assert lower not in text
+    worse = sizes_of(500, 200)
+    assert lower in cleaning(before=worse.after, after=worse.before)
     other = cleaning(measured_on="test", same_weights=False, min_component_mm3=0, min_et_mm3=0)
     assert "None: no size gained in the fit." in other
     assert "of the test set, who had no part in the fit; mean over 2 other trainings." in other

@@ -67,6 +67,12 @@ class FittedSizes(Part):
     clear_air: bool = False
     scores_keep_air: bool = False
 
+    @property
+    def lowers_dice(self) -> bool:
+        """Whether there are sizes, and the scored patients have a lower mean Dice with them."""
+        change = (self.after.dice[region] - self.before.dice[region] for region in self.before.dice)
+        return max(self.min_component_mm3, self.min_et_mm3) > 0 and math.fsum(change) < 0
+
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
         """Parses the object.

@@ -45,3 +45,12 @@ def test_an_edited_size_is_refused(tmp_path):
     path.write_text(path.read_text().replace("500.0", "50.0"))
     with pytest.raises(BratsError, match=r"has changed since it was written .*; move it away, and"):
         read_document(path, FittedCleaning)
+
+
+def test_a_fit_that_lowers_the_mean_dice_of_the_scored_patients_is_known():
+    better, worse = SIZES.after, SIZES.before
+    assert not SIZES.lowers_dice
+    swapped = dataclasses.replace(SIZES, before=better, after=worse)
+    assert swapped.lowers_dice
+    # Without sizes there is nothing to switch off.
+    assert not dataclasses.replace(swapped, min_component_mm3=0.0, min_et_mm3=0.0).lowers_dice
