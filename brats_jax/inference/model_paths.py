@@ -18,7 +18,7 @@ _NAMED = 5  # runs below a folder
 def split(path: str | os.PathLike[str]) -> list[str]:
     """The paths or names of the models that are averaged: those between commas."""
     names = [name for name in os.fspath(path).split(",") if name]
-    if len(names) < 2 or Path(path).exists():  # a path may have a comma in its name
+    if not names or Path(path).exists():  # a path may have a comma in its name
         return [os.fspath(path)]
     return names
 

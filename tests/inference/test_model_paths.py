@@ -20,6 +20,8 @@ def test_models_are_found_by_path_and_by_name(ready, trained_fold):
 
 def test_names_of_several_models_are_split_at_commas(tmp_path):
     assert model_paths.split("a,small,") == ["a", "small"]
+    assert model_paths.split("small,") == model_paths.split("small") == ["small"]
+    assert model_paths.split(",") == [","]
     comma = tmp_path / "a,b"
     comma.mkdir()
     assert model_paths.split(comma) == [str(comma)]
