@@ -77,7 +77,10 @@ def chosen_cleaning(
 
 
 def _all_clear_air(trained: TrainedRun) -> bool:
-    """Whether the fits of several runs all say so, which unlike sizes holds for their mean, too."""
+    """Whether several runs are averaged, and the fit of each removes tumour in air.
+
+    Their sizes are not used, because they do not fit the mean.
+    """
     alone = [dataclasses.replace(one, others=()) for one in trained.runs]
     return len(alone) > 1 and all(
         any(fitted.clear_air for fitted in fitted_sizes(one)[0]) for one in alone

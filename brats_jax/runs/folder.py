@@ -221,7 +221,7 @@ class RunFolder:
         return self.path / "cleaning.json"
 
     def cleaning_of(self, planes: Collection[str], *, tta: bool) -> Path:
-        """Sizes that were fitted to another average than that of `config.evaluation`.
+        """The file of sizes for another average than that of `config.evaluation`.
 
         Args:
           planes: of the slices that are averaged over, at least one.
