@@ -15,6 +15,17 @@ from brats_jax.runtime.text import plural
 
 _FIRST_COLUMN = 26  # width of the row names in the printed tables
 _COLUMN = 21
+# Of the metrics of the tables; and the conventions that the notes below a table explain.
+_QUANTITIES = {
+    "mse": "MSE",
+    "psnr": "PSNR dB",
+    "ssim": "SSIM",
+    "dice": "Dice",
+    "lesion_dice": "lesion-wise Dice",
+    "asd_mm": "ASD mm",
+    "hd95_mm": "HD95 mm",
+}
+_PLAIN = ("", "target range", "both_present")
 _BESIDE = ("ASD penalised", "missed", "invented")  # the columns beside every plain ASD
 
 
@@ -189,12 +200,17 @@ def _number_of(row: FoldsScore | None, *, pooled: bool) -> str:
 def _without(shown: Sequence[FoldsScore | None], summary: Summary) -> list[str]:
     """A line for each printed mean that some folds do not have."""
     return [
-        f"  {row.of} {row.metric} {row.convention}".rstrip()
-        + f" over {row.over}: fold {', '.join(map(str, row.folds_without))} of "
+        f"  {_quantity(row)} over {row.over}: fold {', '.join(map(str, row.folds_without))} of "
         f"{', '.join(map(str, summary.folds))} has no value and is not in the mean"
         for row in shown
         if row is not None and row.folds_without and row.folds
     ]
+
+
+def _quantity(row: FoldsScore) -> str:
+    """'HD95 mm of ET (present_only)': as the tables name it."""
+    convention = f" ({row.convention})" if row.convention not in _PLAIN else ""
+    return f"{_QUANTITIES.get(row.metric, row.metric)} of {row.of}{convention}"
 
 
 def _counted(row: FoldsScore | None, digits: int) -> str:

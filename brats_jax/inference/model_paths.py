@@ -6,9 +6,10 @@ import itertools
 import os
 from pathlib import Path
 
+from brats_jax.data.folds import fold_title
 from brats_jax.errors import BratsError
 from brats_jax.runs.documents.weights import READY, WeightsFolder
-from brats_jax.runs.folder import find_runs, locate_fold
+from brats_jax.runs.folder import RunFolder, find_runs, locate_fold
 from brats_jax.runs.missing_config import check_config_exists
 from brats_jax.runtime.text import joined
 
@@ -41,7 +42,11 @@ def weights_at(path: str | os.PathLike[str]) -> WeightsFolder | None:
 def check_exists(path: str | os.PathLike[str]) -> None:
     """Refuses a path or name at which there is no model (BratsError)."""
     found, name = Path(path), os.fspath(path)
-    if weights_at(path) or locate_fold(found) is not None:
+    located = locate_fold(found)
+    if located is not None:
+        run, number = located
+        _check_fold(run, number)
+    if weights_at(path) or located is not None:
         return
     check_config_exists(found)
     check_config_exists(found.parent)
@@ -71,6 +76,15 @@ def check_exists(path: str | os.PathLike[str]) -> None:
             else "train one: this installation has no ready models"
         )
     )
+
+
+def _check_fold(run: RunFolder, number: int | None) -> None:
+    """Refuses a fold that a run does not have, and names those that it has (BratsError)."""
+    folds = run.folds()
+    if number is None or not folds or number in (fold.number for fold in folds):
+        return
+    given = joined([str(fold.path) for fold in folds], "or")
+    raise BratsError(f"{run.path} has no {fold_title(number)}: give {given}")
 
 
 def _what_is_at(path: Path) -> str:

@@ -39,7 +39,7 @@ def test_a_fold_without_a_number_is_named(tmp_path):
         evaluation_of(fold, rows).write(run.fold(fold).evaluation_json)
     summary = summarise_run(run, 2)
     text = format_summary(summary)
-    assert "NCR/NET asd_mm both_present over volumes: fold 0 of 0, 1 has no value" in text
+    assert "ASD mm of NCR/NET over volumes: fold 0 of 0, 1 has no value" in text
     by_slice = next(line for line in text.splitlines() if line.startswith("    NCR/NET"))
     # One of the two folds misses it in its one slice, which costs 373.13 mm.
     assert by_slice.endswith(

@@ -86,3 +86,9 @@ def test_runs_are_not_looked_for_in_exported_weights(ready):
 
     assert not RunFolder(ready / "weights" / "small").exists
     assert list(find_runs(ready)) == []
+
+
+def test_a_fold_that_a_run_does_not_have_is_refused_with_those_that_it_has(trained_fold):
+    run = trained_fold.parent
+    with pytest.raises(BratsError, match=rf"{run} has no fold 7: give {trained_fold} or "):
+        model_paths.check_exists(run / "fold_7")
