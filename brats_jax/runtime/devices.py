@@ -12,6 +12,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from brats_jax.errors import BratsError
+from brats_jax.runtime import compiled_programs
 from brats_jax.runtime.allocator import keep_freed_memory as keep_freed_memory
 
 DTYPES = ("auto", "bfloat16", "float32")
@@ -155,7 +156,7 @@ def compute_dtype(name: str) -> Any:
 
 
 def use_compilation_cache(setting: str) -> None:
-    """Sets JAX's persistent compilation cache.
+    """Sets JAX's persistent compilation cache, and removes damaged programs from it.
 
     JAX stores programs that took at least a second to compile, or the time in the environment
     variable JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS.
@@ -165,6 +166,7 @@ def use_compilation_cache(setting: str) -> None:
     """
     folder = _users_cache() if setting == "auto" else setting
     if folder:
+        compiled_programs.remove_damaged(Path(folder))
         jax.config.update("jax_compilation_cache_dir", folder)
 
 
