@@ -129,6 +129,7 @@ class FoldEvaluation:
             self.mesh,
             self.settings.evaluation.batch_size,
             self.settings.evaluation.tta,
+            self._planes,
         ).run(evaluation.checkpoints["segment"], again=again)
 
     @property

@@ -3,7 +3,7 @@
 The planes are cut from whole volumes, which are read and predicted one after the other.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -30,67 +30,75 @@ def check_whole(store: Store, indices: np.ndarray) -> None:
         )
 
 
-def labels_over_planes(
-    network: RestoredNetwork,
-    store: Store,
-    indices: np.ndarray,
-    batch_size: int,
-    planes: Sequence[str],
-    *,
-    tta: bool,
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """The labels of slices, whose mean probabilities over planes decide.
+class OverPlanes:
+    """A segmentation whose mean probabilities over planes decide.
 
     Args:
       network: a segmentation that was trained on the planes.
-      store, indices: the slices, patient by patient.
-      batch_size: slices in a batch.
       planes: to average over.
       tta: average over flips as well.
-
-    Yields:
-      (prediction, truth, valid): uint8[B, H, W] twice, and bool[B], False for the slices that fill
-      up the end of the last batch.
-
-    Raises:
-      BratsError: a patient's volume lacks slices.
     """
-    check_whole(store, indices)
-    member = EnsembleMember(0, network, "")
-    ensemble = EnsembleOfRuns([Ensemble([member], flips=tta, plane=plane) for plane in planes])
-    waiting: list[tuple[np.ndarray, np.ndarray]] = []
 
-    def batch() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The first slices that wait, repeated up to the size of a batch."""
-        at = np.arange(batch_size)
-        filled = [waiting[k] for k in np.resize(at[: len(waiting)], batch_size)]
-        valid = at < len(waiting)
-        del waiting[:batch_size]
-        prediction, truth = (np.stack(arrays) for arrays in zip(*filled, strict=True))
-        return prediction, truth, valid
+    def __init__(self, network: RestoredNetwork, planes: Sequence[str], *, tta: bool) -> None:
+        member = EnsembleMember(0, network, "")
+        self._channels = network.channels
+        self._ensemble = EnsembleOfRuns(
+            [Ensemble([member], flips=tta, plane=plane) for plane in planes]
+        )
 
-    for patient in dict.fromkeys(store.patient_of[indices].tolist()):
-        chosen = indices[store.patient_of[indices] == patient]
-        for pair in zip(*_of_patient(ensemble, store, patient, chosen), strict=True):
-            waiting.append(pair)
-            if len(waiting) == batch_size:
-                yield batch()
-    if waiting:
-        yield batch()
+    def labels(
+        self,
+        store: Store,
+        indices: np.ndarray,
+        batch_size: int,
+        given: Collection[str] | None = None,
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """The labels of slices.
 
+        Args:
+          store, indices: the slices, patient by patient.
+          batch_size: slices in a batch.
+          given: the modalities that count, of those that a patient has; None: all.
 
-def _of_patient(
-    ensemble: EnsembleOfRuns, store: Store, patient: int, chosen: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """(prediction, truth) uint8[n, H, W] of some slices of one patient."""
-    name = store.patients[patient]
-    whole = np.asarray(store.slices_of(name))
-    images, truth = store.read(whole)
-    present = modalities_of(store, name)
-    mean, _ = ensemble.mean_outputs(to_axial(images, store.plane), present)
-    channels = ensemble.members[0].network.channels
-    at = chosen - whole[0]
-    return slices_along(decided(channels, mean), store.plane)[at], truth[at]
+        Yields:
+          (prediction, truth, valid): uint8[B, H, W] twice, and bool[B], False for the slices that
+          fill up the end of the last batch.
+
+        Raises:
+          BratsError: a patient's volume lacks slices.
+        """
+        check_whole(store, indices)
+        waiting: list[tuple[np.ndarray, np.ndarray]] = []
+
+        def batch() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+            """The first slices that wait, repeated up to the size of a batch."""
+            at = np.arange(batch_size)
+            filled = [waiting[k] for k in np.resize(at[: len(waiting)], batch_size)]
+            valid = at < len(waiting)
+            del waiting[:batch_size]
+            prediction, truth = (np.stack(arrays) for arrays in zip(*filled, strict=True))
+            return prediction, truth, valid
+
+        for patient in dict.fromkeys(store.patient_of[indices].tolist()):
+            chosen = indices[store.patient_of[indices] == patient]
+            for pair in zip(*self._of_patient(store, patient, chosen, given), strict=True):
+                waiting.append(pair)
+                if len(waiting) == batch_size:
+                    yield batch()
+        if waiting:
+            yield batch()
+
+    def _of_patient(
+        self, store: Store, patient: int, chosen: np.ndarray, given: Collection[str] | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(prediction, truth) uint8[n, H, W] of some slices of one patient."""
+        name = store.patients[patient]
+        whole = np.asarray(store.slices_of(name))
+        images, truth = store.read(whole)
+        present = [one for one in modalities_of(store, name) if given is None or one in given]
+        mean, _ = self._ensemble.mean_outputs(to_axial(images, store.plane), present)
+        at = chosen - whole[0]
+        return slices_along(decided(self._channels, mean), store.plane)[at], truth[at]
 
 
 def modalities_of(store: Store, patient: str) -> list[str]:

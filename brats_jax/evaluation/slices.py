@@ -13,7 +13,7 @@ from brats_jax.data.planes import spacing_along
 from brats_jax.data.slice_facts import SliceFacts
 from brats_jax.data.store.reader import Store
 from brats_jax.data.whole_slices import whole_slice_batches
-from brats_jax.evaluation.over_planes import labels_over_planes
+from brats_jax.evaluation.over_planes import OverPlanes
 from brats_jax.evaluation.tallies import Slices
 from brats_jax.inference.flips import OverFlips
 from brats_jax.inference.restored_network import RestoredNetwork
@@ -85,7 +85,7 @@ def predicted_labels(
     """
     record = network.meta.record
     if chosen := chosen_planes(record.planes, planes, "config.evaluation.planes: the network"):
-        yield from labels_over_planes(network, store, indices, batch_size, chosen, tta=tta)
+        yield from OverPlanes(network, chosen, tta=tta).labels(store, indices, batch_size)
         return
 
     @jax.jit

@@ -10,6 +10,7 @@ from brats_jax.data.folds import fold_titles
 from brats_jax.data.modalities import REGIONS
 from brats_jax.data.subsets import dots, subset_name, subset_words, subsets_of
 from brats_jax.evaluation.subset_scores import CONVENTION, TRAINED, ZEROS, dice_of
+from brats_jax.runs.averaged_label import averaged_label
 from brats_jax.runs.documents import CROSS_VALIDATION
 from brats_jax.runs.documents.subsets import (
     SubsetEvaluation,
@@ -50,7 +51,7 @@ def summarise_subsets(run: RunFolder, num_folds: int) -> SubsetSummary | None:
 
 
 def _way(one: SubsetEvaluation) -> tuple[object, ...]:
-    return one.set, one.split_by, one.inputs, one.trained_for_missing, one.tta
+    return one.set, one.split_by, one.inputs, one.trained_for_missing, one.tta, one.planes
 
 
 def average(folds: Sequence[SubsetEvaluation]) -> SubsetSummary:
@@ -86,6 +87,7 @@ def average(folds: Sequence[SubsetEvaluation]) -> SubsetSummary:
         tta=first.tta,
         convention=CONVENTION,
         rows=tuple(rows),
+        planes=first.planes,
     )
 
 
@@ -111,8 +113,7 @@ def format_subsets(summary: SubsetSummary) -> str:
         "",
         f"Missing modalities ({how}), 3D Dice ({summary.convention}), mean over "
         f"{by[(), regions[0]].patients} patients and {fold_titles(summary.folds)}"
-        + "; predictions averaged over flips"
-        * summary.tta,
+        + averaged_label(summary.tta, summary.planes),
         "  modalities".ljust(28)
         + "".join(of.ljust(9) + "drop".ljust(9) for of in regions).rstrip(),
     ]

@@ -5,6 +5,7 @@ voxels of WT, TC and ET are counted. A network that was not trained for missing 
 zeros in their place, the mean intensity of its input.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import jax
@@ -23,6 +24,7 @@ from brats_jax.data.subsets import (
     subsets_of,
 )
 from brats_jax.errors import BratsError
+from brats_jax.evaluation.over_planes import OverPlanes
 from brats_jax.evaluation.published_files import publish
 from brats_jax.evaluation.slices import describe_slices, device_batches, facts_of
 from brats_jax.evaluation.subset_scores import TRAINED, ZEROS, table_of, with_subset
@@ -49,10 +51,14 @@ class SubsetCounter:
     Args:
       network: a segmentation.
       tta: average over flips.
+      planes: average over slices of these planes; () for those of the store alone.
     """
 
-    def __init__(self, network: RestoredNetwork, *, tta: bool = False) -> None:
-        self.network, self.flips = network, OverFlips(network) if tta else None
+    def __init__(
+        self, network: RestoredNetwork, *, tta: bool = False, planes: Sequence[str] = ()
+    ) -> None:
+        self.network, self.flips = network, OverFlips(network) if tta and not planes else None
+        self.planes = OverPlanes(network, planes, tta=tta) if planes else None
         self._given = jax.jit(keep_only)
         self._read = jax.jit(network.task.test_input)
         self._predict = jax.jit(self._predicted)
@@ -82,15 +88,25 @@ class SubsetCounter:
         Returns:
           int64[N, 3, 3]: of each slice and region (tp, fp, fn) in pixels.
         """
-        found, mesh, given = [], self.network.mesh, as_mask(subset)
-        facts = facts_of(self.network.task, store)
+        if self.planes is not None:
+            predicted = self.planes.labels(store, indices, batch_size, subset)
+        else:
+            predicted = self._in_plane(store, indices, subset, batch_size)
+        found = []
         with progress_bar(len(indices), title, "slice") as progress:
-            for batch, valid in device_batches(mesh, store, indices, batch_size, facts):
-                labels = self.labels(batch, given)
-                counts = overlap.region_counts(labels, batch["label"], tuple(REGIONS.values()))
+            for labels, truth, valid in predicted:
+                counts = overlap.region_counts(labels, truth, tuple(REGIONS.values()))
                 found.append(np.asarray(counts)[valid])
                 progress.update(int(valid.sum()))
         return np.concatenate(found).astype(np.int64)
+
+    def _in_plane(
+        self, store: Store, indices: np.ndarray, subset: Subset, batch_size: int
+    ) -> Iterator[tuple[jax.Array, jax.Array, np.ndarray]]:
+        """As `OverPlanes.labels`, in the plane of the store alone."""
+        facts, given = facts_of(self.network.task, store), as_mask(subset)
+        for batch, valid in device_batches(self.network.mesh, store, indices, batch_size, facts):
+            yield self.labels(batch, given), batch["label"], valid
 
 
 @dataclass(frozen=True)
@@ -104,6 +120,7 @@ class SubsetsOfFold:
       folder: of the fold, with the checkpoint.
       mesh: the devices of this process.
       batch_size, tta: as in config.evaluation.
+      planes: as in `Evaluation`.
     """
 
     task: Task
@@ -115,6 +132,7 @@ class SubsetsOfFold:
     mesh: Mesh
     batch_size: int
     tta: bool
+    planes: str
 
     @property
     def title(self) -> str:
@@ -144,7 +162,8 @@ class SubsetsOfFold:
                 return before
             document = document if before.is_complete else before  # complete: all again
         network = RestoredNetwork(self.task, self.folder.stage("segment"), self.mesh)
-        counter = SubsetCounter(network, tta=self.tta)
+        planes = self.planes.split(",") if self.planes else ()
+        counter = SubsetCounter(network, tta=self.tta, planes=planes)
         batch_size = devices.round_up(self.batch_size, self.mesh)
         document.write(path)
         print_line(
@@ -196,6 +215,7 @@ class SubsetsOfFold:
             trained_for_missing=self.task.takes_missing,
             checkpoint=checkpoint,
             tta=self.tta,
+            planes=self.planes,
             patients=tuple(str(name) for name in slices.patients[slices.whole]),
             left_out=len(np.unique(store.patient_of[self.test])) - int(slices.whole.sum()),
         )

@@ -15,7 +15,7 @@ from brats_jax.runtime.text import plural
 
 _FIRST_COLUMN = 26  # width of the row names in the printed tables
 _COLUMN = 21
-# Of the metrics of the tables; and the conventions that the notes below a table explain.
+# Names of the metrics of the tables, and the conventions that their heads leave out.
 _QUANTITIES = {
     "mse": "MSE",
     "psnr": "PSNR dB",
@@ -25,7 +25,7 @@ _QUANTITIES = {
     "asd_mm": "ASD mm",
     "hd95_mm": "HD95 mm",
 }
-_PLAIN = ("", "target range", "both_present")
+_UNNAMED = ("", "target range", "both_present")
 _BESIDE = ("ASD penalised", "missed", "invented")  # the columns beside every plain ASD
 
 
@@ -209,7 +209,7 @@ def _without(shown: Sequence[FoldsScore | None], summary: Summary) -> list[str]:
 
 def _quantity(row: FoldsScore) -> str:
     """'HD95 mm of ET (present_only)': as the tables name it."""
-    convention = f" ({row.convention})" if row.convention not in _PLAIN else ""
+    convention = f" ({row.convention})" if row.convention not in _UNNAMED else ""
     return f"{_QUANTITIES.get(row.metric, row.metric)} of {row.of}{convention}"
 
 

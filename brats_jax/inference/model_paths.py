@@ -44,9 +44,9 @@ def check_exists(path: str | os.PathLike[str]) -> None:
     found, name = Path(path), os.fspath(path)
     located = locate_fold(found)
     if located is not None:
-        run, number = located
-        _check_fold(run, number)
-    if weights_at(path) or located is not None:
+        _check_fold(*located)
+        return
+    if weights_at(path):
         return
     check_config_exists(found)
     check_config_exists(found.parent)

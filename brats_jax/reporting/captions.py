@@ -10,7 +10,7 @@ ALL, TUMOUR = "all slices", "tumour slices"
 SLICES_KEY: Key = ("slice", "all slices", "ED", "in_truth", "")
 
 
-def test_set(measured: Iterable[EvaluatedStage], *, planes: bool = True) -> str:
+def test_set(measured: Iterable[EvaluatedStage]) -> str:
     """'55 patients, 8,525 slices, split by patient'; '' without any evaluation.
 
     In a cross-validation the test sets of the folds are counted together.
@@ -29,19 +29,16 @@ def test_set(measured: Iterable[EvaluatedStage], *, planes: bool = True) -> str:
     leak = "" if split == "patient" else ", the same patients in training and test"
     return (
         f"{_range(patients)} {'patient' if patients == {1} else 'patients'}{once}, "
-        f"{_range(slices)} slices{kind}, split by {split}{leak}{_averaged(group, planes)}"
+        f"{_range(slices)} slices{kind}, split by {split}{leak}{_averaged(group)}"
     )
 
 
-def _averaged(group: Sequence[EvaluatedStage], planes: bool) -> str:
-    """', predictions averaged over flips'; '' where none are.
-
-    Planes are those of a segmentation from all modalities; `planes` is False for others.
-    """
+def _averaged(group: Sequence[EvaluatedStage]) -> str:
+    """', predictions averaged over flips'; '' where none are."""
     labels = {
         averaged_label(
             one.evaluation.tta,
-            one.evaluation.planes if one.stage == "segment" and planes else "",
+            one.evaluation.planes if one.stage == "segment" else "",
             ", ",
         )
         for one in group
@@ -89,10 +86,10 @@ def slices_of_pretraining(group: Sequence[EvaluatedStage]) -> tuple[str, str]:
     return first, ALL if first == TUMOUR else TUMOUR
 
 
-def over(measured: Iterable[EvaluatedStage], whose: str = "Ours", *, planes: bool = True) -> str:
+def over(measured: Iterable[EvaluatedStage], whose: str = "Ours") -> str:
     """'Ours: test set of 55 patients, 8,525 slices, split by patient; mean over 5 folds.'"""
     group = list(measured)
-    tested = test_set(group, planes=planes)
+    tested = test_set(group)
     return f"{whose}: test set of {tested}; {repeats(group)}." if group else ""
 
 

@@ -157,7 +157,8 @@ def _document(one: EvaluatedStage, problems: list[str]) -> SubsetEvaluation | No
     found, best = one.files.subsets, one.evaluation.checkpoints.get("segment")
     if found is None:
         return None
-    if best is None or (found.checkpoint.step, found.tta) != (best.step, one.evaluation.tta):
+    average = one.evaluation.tta, one.evaluation.planes
+    if best is None or (found.checkpoint.step, found.tta, found.planes) != (best.step, *average):
         problems.append(
             f"{one.files.folder.path}: its subsets are of another checkpoint than its evaluation, "
             "or averaged otherwise; give the command that trained with --mode=evaluate "

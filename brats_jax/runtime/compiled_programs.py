@@ -8,11 +8,13 @@ process would compile that program again.
 import contextlib
 import importlib
 import os
+import re
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 
-_SUFFIX = "-cache"  # of JAX's files
+# JAX's names: the program and a SHA-256. Whatever else is in the folder is not ours to remove.
+_PROGRAM = re.compile(r".+-[0-9a-f]{64}-cache")
+_ZSTD = b"\x28\xb5\x2f\xfd"
 _CHECKED = ".brats_jax_checked"  # its time is that of the newest file that was found whole
 
 
@@ -32,7 +34,9 @@ def remove_damaged(folder: Path) -> list[Path]:
     with contextlib.suppress(OSError):
         checked = stamp.stat().st_mtime_ns if stamp.exists() else -1
         newest = checked
-        for path in sorted(folder.glob(f"*{_SUFFIX}")):
+        for path in sorted(folder.glob("*-cache")):
+            if not _PROGRAM.fullmatch(path.name):
+                continue
             with contextlib.suppress(OSError):
                 written = path.stat().st_mtime_ns
                 if written <= checked:
@@ -50,20 +54,18 @@ def remove_damaged(folder: Path) -> list[Path]:
 
 def _is_whole(data: bytes) -> bool:
     """Whether compressed data has its end; True of a compression that is not installed."""
-    decompress = _zstd() if data.startswith(b"\x28\xb5\x2f\xfd") else zlib.decompress
-    if decompress is None:
+    if not data.startswith(_ZSTD):
+        try:
+            zlib.decompress(data)
+        except zlib.error:
+            return False
         return True
-    try:
-        decompress(data)
-    except Exception:  # each library has an error of its own
-        return False
-    return True
-
-
-def _zstd() -> Callable[[bytes], bytes] | None:
-    """The decompression of zstd, from the modules in which JAX looks for it."""
-    for name, attribute in (("compression.zstd", "decompress"), ("zstandard", "decompress")):
+    for name in ("compression.zstd", "zstandard"):  # where JAX looks for it
         with contextlib.suppress(ImportError):
-            found: Callable[[bytes], bytes] = getattr(importlib.import_module(name), attribute)
-            return found
-    return None
+            zstd = importlib.import_module(name)
+            try:
+                zstd.decompress(data)
+            except zstd.ZstdError:
+                return False
+            return True
+    return True

@@ -9,6 +9,7 @@ import pytest
 from experiment_examples import config_of
 
 from brats_jax import inference
+from brats_jax.data.modalities import REGIONS
 from brats_jax.data.planes import PLANES
 from brats_jax.data.splits import make_splits
 from brats_jax.data.store.reader import Store
@@ -16,12 +17,14 @@ from brats_jax.data.store.several_planes import open_planes
 from brats_jax.errors import BratsError
 from brats_jax.evaluation import several_runs
 from brats_jax.evaluation.panel_slices import PanelSlices
-from brats_jax.evaluation.tallies import SegmentationTally
+from brats_jax.evaluation.subset_summary import format_subsets
+from brats_jax.evaluation.tallies import SCORED, SegmentationTally
 from brats_jax.experiments import experiment
 from brats_jax.experiments.config import parse, split_options
 from brats_jax.experiments.fold import Fold
 from brats_jax.runs import checkpoints
 from brats_jax.runs.documents import Evaluation, RunConfig, StageTraining
+from brats_jax.runs.documents.subsets import SubsetEvaluation, SubsetFiles, SubsetSummary
 from brats_jax.runs.folder import RunFolder
 from brats_jax.runtime.devices import data_mesh
 from brats_jax.runtime.document import read_document
@@ -175,6 +178,31 @@ def test_an_evaluation_averages_over_the_planes(run, config, tmp_path, capsys):
     changed.evaluation.planes = "axial,oblique"
     with pytest.raises(BratsError, match=r"evaluation\.planes=axial,oblique: give all, or with"):
         experiment.run(changed, copy.path, "evaluate")
+
+
+def test_subsets_of_the_modalities_are_averaged_over_the_planes_of_the_evaluation(
+    run, config, tmp_path
+):
+    """From all modalities the counts of the usual evaluation; other planes are evaluated anew."""
+    copy = RunFolder(tmp_path / "run")
+    shutil.copytree(run.path, copy.path)
+    changed = config.copy_and_resolve_references()
+    changed.evaluation.subsets = True
+    files = SubsetFiles(copy.fold(0).path)
+    experiment.run(changed, copy.path, "evaluate")
+    axial = read_document(files.json, SubsetEvaluation)
+    assert axial.planes == ""
+    changed.evaluation.planes = "all"
+    experiment.run(changed, copy.path, "evaluate")
+    found = read_document(files.json, SubsetEvaluation)
+    assert found.planes == "axial,coronal,sagittal" and found.is_complete
+    assert found.subsets != axial.subsets
+    tally = SegmentationTally.load(copy.fold(0).tally("segment"))[0]
+    for region in REGIONS:
+        of_slices = tally.counts[:, list(SCORED).index(region)].sum(axis=0).tolist()
+        assert np.sum(found.subsets[-1].counts[region], axis=0).tolist() == of_slices
+    summary = read_document(SubsetFiles(copy.path).json, SubsetSummary)
+    assert "predictions averaged over planes" in format_subsets(summary)
 
 
 def without_a_slice(store):

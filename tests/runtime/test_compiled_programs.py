@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import zlib
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,18 +13,29 @@ from brats_jax.runtime.compiled_programs import remove_damaged
 WHOLE = zlib.compress(bytes(range(256)) * 40)
 
 
-def test_truncated_and_empty_programs_are_removed_and_others_stay(tmp_path):
-    for name, data in (("whole", WHOLE), ("cut", WHOLE[:-5]), ("empty", b""), ("other", b"text")):
-        (tmp_path / f"{name}-cache").write_bytes(data)
-    (tmp_path / "notes.txt").write_bytes(b"text")
+def name_of(program: str) -> str:
+    """The name under which JAX keeps a program."""
+    return f"jit_{program}-{'0af5' * 16}-cache"
+
+
+def test_truncated_and_empty_programs_are_removed(tmp_path):
+    for name, data in (("whole", WHOLE), ("cut", WHOLE[:-5]), ("empty", b"")):
+        (tmp_path / name_of(name)).write_bytes(data)
     removed = remove_damaged(tmp_path)
-    assert [path.name for path in removed] == ["cut-cache", "empty-cache", "other-cache"]
-    kept = {path.name for path in tmp_path.iterdir() if not path.name.startswith(".")}
-    assert kept == {"whole-cache", "notes.txt"}
+    assert [path.name for path in removed] == [name_of("cut"), name_of("empty")]
+    assert (tmp_path / name_of("whole")).read_bytes() == WHOLE
+
+
+def test_files_that_are_no_programs_stay(tmp_path):
+    """The user may give any folder."""
+    for name in ("notes.txt", "my-cache", f"scans-{'0a' * 20}-cache"):
+        (tmp_path / name).write_bytes(b"text")
+    (tmp_path / name_of("folder")).mkdir()
+    assert remove_damaged(tmp_path) == [] and len(list(tmp_path.iterdir())) == 4
 
 
 def test_only_programs_written_since_the_last_call_are_read(tmp_path):
-    old, new = tmp_path / "old-cache", tmp_path / "new-cache"
+    old, new = tmp_path / name_of("old"), tmp_path / name_of("new")
     old.write_bytes(WHOLE)
     remove_damaged(tmp_path)
     time = old.stat().st_mtime_ns
@@ -35,18 +47,33 @@ def test_only_programs_written_since_the_last_call_are_read(tmp_path):
     assert remove_damaged(tmp_path) == [new]
 
 
-def test_a_missing_folder_and_one_without_write_permission_are_no_errors(tmp_path):
+def test_a_missing_folder_and_a_file_in_its_place_are_no_errors(tmp_path):
     assert remove_damaged(tmp_path / "none") == []
     (tmp_path / "file").write_bytes(b"")
     assert remove_damaged(tmp_path / "file") == []
 
 
-def test_programs_in_zstd_are_checked_where_it_is_installed(tmp_path):
-    zstandard = pytest.importorskip("zstandard")
-    data = zstandard.ZstdCompressor().compress(bytes(range(256)) * 40)
-    (tmp_path / "whole-cache").write_bytes(data)
-    (tmp_path / "cut-cache").write_bytes(data[:-5])
-    assert [path.name for path in remove_damaged(tmp_path)] == ["cut-cache"]
+@pytest.mark.parametrize("module", ("compression.zstd", "zstandard"))
+def test_programs_in_zstd_are_read_by_the_module_that_is_there(tmp_path, monkeypatch, module):
+    """JAX writes zstd where Python or a package has it; a stand-in for both takes b'end' as end."""
+
+    class Broken(Exception):
+        pass
+
+    def decompress(data):
+        if not data.endswith(b"end"):
+            raise Broken
+
+    for name in ("compression.zstd", "zstandard"):
+        monkeypatch.setitem(sys.modules, name, None)
+    for name, text in (("whole", b"end"), ("cut", b"en")):
+        (tmp_path / name_of(name)).write_bytes(b"\x28\xb5\x2f\xfd" + text)
+    assert remove_damaged(tmp_path) == []  # without a module nothing is known of them
+    (tmp_path / ".brats_jax_checked").unlink()
+    stand_in = SimpleNamespace(decompress=decompress, ZstdError=Broken)
+    monkeypatch.setitem(sys.modules, "compression", SimpleNamespace(__path__=[]))
+    monkeypatch.setitem(sys.modules, module, stand_in)
+    assert [path.name for path in remove_damaged(tmp_path)] == [name_of("cut")]
 
 
 SCRIPT = """

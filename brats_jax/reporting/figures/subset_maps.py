@@ -53,7 +53,7 @@ def subset_map(arms: Sequence[SubsetArm]) -> Figure | None:
         "3D Dice from every subset of the modalities",
         f"Columns: the subsets, in the order of the literature; last column: their mean. {FILLED} "
         "Mean over patients; a region in neither mask counts 1 (BraTS 2020). "
-        + captions.over([one for each in arms for one in each.group], planes=False),
+        + captions.over([one for each in arms for one in each.group]),
         "Heat map of Dice: a map for each arm, rows WT, TC and ET, columns the subsets",
     )
 

@@ -144,4 +144,4 @@ def gain_table(gains: Sequence[SubsetGain]) -> Table | None:
 
 
 def _over(arms: Sequence[SubsetArm]) -> str:
-    return captions.over([one for each in arms for one in each.group], planes=False)
+    return captions.over([one for each in arms for one in each.group])

@@ -45,7 +45,7 @@ class SubsetEvaluation(SealedDocument):
     It is written after every subset: a command that was stopped goes on with the next one.
 
     Attributes:
-      fold, set, split_by, tta: as in `Evaluation`.
+      fold, set, split_by, tta, planes: as in `Evaluation`.
       inputs: of the segmentation.
       trained_for_missing: whether the network was trained for missing modalities; otherwise their
         channels are filled with zeros, which it has not seen.
@@ -67,6 +67,7 @@ class SubsetEvaluation(SealedDocument):
     patients: tuple[str, ...]
     left_out: int = 0
     subsets: tuple[SubsetCounts, ...] = ()
+    planes: str = ""
 
     @property
     def is_complete(self) -> bool:
@@ -79,7 +80,7 @@ class SubsetEvaluation(SealedDocument):
             getattr(self, name) == getattr(other, name)
             for name in (
                 "fold", "set", "split_by", "inputs", "trained_for_missing", "checkpoint", "tta",
-                "patients",
+                "planes", "patients",
             )
         )  # fmt: skip
 
@@ -124,3 +125,4 @@ class SubsetSummary(SealedDocument):
     tta: bool
     convention: str
     rows: tuple[SubsetMean, ...]
+    planes: str = ""
