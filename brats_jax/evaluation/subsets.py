@@ -88,22 +88,21 @@ class SubsetCounter:
         Returns:
           int64[N, 3, 3]: of each slice and region (tp, fp, fn) in pixels.
         """
-        if self.planes is not None:
-            predicted = self.planes.labels(store, indices, batch_size, subset)
-        else:
-            predicted = self._in_plane(store, indices, subset, batch_size)
         found = []
         with progress_bar(len(indices), title, "slice") as progress:
-            for labels, truth, valid in predicted:
+            for labels, truth, valid in self._of_slices(store, indices, subset, batch_size):
                 counts = overlap.region_counts(labels, truth, tuple(REGIONS.values()))
                 found.append(np.asarray(counts)[valid])
                 progress.update(int(valid.sum()))
         return np.concatenate(found).astype(np.int64)
 
-    def _in_plane(
+    def _of_slices(
         self, store: Store, indices: np.ndarray, subset: Subset, batch_size: int
-    ) -> Iterator[tuple[jax.Array, jax.Array, np.ndarray]]:
-        """As `OverPlanes.labels`, in the plane of the store alone."""
+    ) -> Iterator[tuple[jax.Array | np.ndarray, jax.Array | np.ndarray, np.ndarray]]:
+        """(prediction, truth, valid) of the slices, as `slices.predicted_labels`."""
+        if self.planes is not None:
+            yield from self.planes.labels(store, indices, batch_size, subset)
+            return
         facts, given = facts_of(self.network.task, store), as_mask(subset)
         for batch, valid in device_batches(self.network.mesh, store, indices, batch_size, facts):
             yield self.labels(batch, given), batch["label"], valid
