@@ -9,7 +9,7 @@ from pathlib import Path
 from brats_jax.data.folds import fold_title
 from brats_jax.errors import BratsError
 from brats_jax.runs.documents.weights import READY, WeightsFolder
-from brats_jax.runs.folder import RunFolder, find_runs, locate_fold
+from brats_jax.runs.folder import RunFolder, checkpoint_steps, find_runs, locate_fold
 from brats_jax.runs.missing_config import check_config_exists
 from brats_jax.runtime.text import joined
 
@@ -79,12 +79,17 @@ def check_exists(path: str | os.PathLike[str]) -> None:
 
 
 def _check_fold(run: RunFolder, number: int | None) -> None:
-    """Refuses a fold that a run does not have, and names those that it has (BratsError)."""
-    folds = run.folds()
-    if number is None or not folds or number in (fold.number for fold in folds):
+    """Refuses a fold that a run does not have, and names those that segment (BratsError).
+
+    Where none does, the missing checkpoint is refused later.
+    """
+    if number is None or run.fold(number).path.exists():
         return
-    given = joined([str(fold.path) for fold in folds], "or")
-    raise BratsError(f"{run.path} has no {fold_title(number)}: give {given}")
+    trained = [
+        str(fold.path) for fold in run.folds() if checkpoint_steps(fold.stage("segment").best)
+    ]
+    if trained:
+        raise BratsError(f"{run.path} has no {fold_title(number)}: give {joined(trained, 'or')}")
 
 
 def _what_is_at(path: Path) -> str:
