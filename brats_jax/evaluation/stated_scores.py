@@ -8,11 +8,13 @@ from typing import NamedTuple
 from brats_jax.data.folds import ALL
 from brats_jax.data.splits import Splits
 from brats_jax.errors import BratsError
+from brats_jax.evaluation import subset_summary
 from brats_jax.evaluation.summary import average
 from brats_jax.inference.chosen_cleaning import fitted_sizes, note_on_other_weights
 from brats_jax.inference.trained_run import TrainedRun
 from brats_jax.runs.documents import Evaluation, FoldsScore, RunConfig, StageResult
 from brats_jax.runs.documents.cleaning import FittedCleaning, FittedSizes
+from brats_jax.runs.documents.subsets import SubsetEvaluation, SubsetFiles, SubsetMean
 from brats_jax.runs.documents.weights import StatedScores
 from brats_jax.runs.folder import STAGE_OF_TASK, RunFolder, locate_fold
 from brats_jax.runs.settings_comparison import differences
@@ -169,7 +171,22 @@ def _stated(found: Sequence[_Evaluated], task: str, trained: TrainedRun | None) 
         same_weights=trained is None,
         tta=any(one.tta for one in evaluations),
         planes=summary.planes if STAGE_OF_TASK[task] == "segment" else "",
+        subsets=_subsets(found) if STAGE_OF_TASK[task] == "segment" else (),
     )
+
+
+def _subsets(found: Sequence[_Evaluated]) -> tuple[SubsetMean, ...]:
+    """The Dice from each subset of the modalities; () unless all trainings were evaluated so."""
+    folds = []
+    for number, one in enumerate(found):
+        folder = one.run.fold(one.evaluation.fold).path
+        fold = read_if_there(SubsetFiles(folder).json, SubsetEvaluation)
+        if fold is None or not fold.is_complete or not fold.trained_for_missing:
+            return ()
+        if fold.checkpoint.step != one.evaluation.checkpoints["segment"].step:
+            return ()
+        folds.append(replace(fold, fold=number))
+    return subset_summary.average(folds).rows if subset_summary.are_alike(folds) else ()
 
 
 def _differing(trained: TrainedRun, other: RunConfig) -> set[str]:

@@ -41,7 +41,7 @@ def summarise_subsets(run: RunFolder, num_folds: int) -> SubsetSummary | None:
     if not complete:
         return None
     first = complete[0]
-    alike = [one for one in complete if _way(one) == _way(first)]
+    alike = [one for one in complete if are_alike((first, one))]
     if others := [one.fold for one in complete if one not in alike]:
         print_line(f"{fold_titles(others)} evaluated in another way: not in the means of subsets")
     summary = average(alike)
@@ -50,8 +50,10 @@ def summarise_subsets(run: RunFolder, num_folds: int) -> SubsetSummary | None:
     return summary
 
 
-def _way(one: SubsetEvaluation) -> tuple[object, ...]:
-    return one.set, one.split_by, one.inputs, one.trained_for_missing, one.tta, one.planes
+def are_alike(folds: Sequence[SubsetEvaluation]) -> bool:
+    """Whether folds were evaluated in the same way, so that their means say something."""
+    ways = {(f.set, f.split_by, f.inputs, f.trained_for_missing, f.tta, f.planes) for f in folds}
+    return len(ways) == 1
 
 
 def average(folds: Sequence[SubsetEvaluation]) -> SubsetSummary:

@@ -7,6 +7,7 @@ from typing import Any
 
 from brats_jax.data.modalities import CLASSES, DISPLAY_NAMES
 from brats_jax.data.planes import AXIAL
+from brats_jax.data.subsets import subset_words
 from brats_jax.inference.postprocess import Cleaning
 from brats_jax.runs.averaged_label import average_flags, averaged_label
 from brats_jax.runs.documents import CROSS_VALIDATION, FoldsScore
@@ -196,6 +197,8 @@ def _section(document: WeightsDocument, task: str) -> str:
     lines += [f"| {name} | {value} |" for name, value in rows if value]
     lines += [f"\nNote: {note}." for note in networks.notes]
     lines += ["", "### Numbers", "", _scores_section(networks.scores, record.planes)]
+    if networks.scores is not None and networks.scores.subsets:
+        lines += ["", "### Missing modalities", "", _subsets(networks.scores)]
     for fitted in networks.cleanings:
         flags = average_flags(fitted.tta, fitted.planes, record.planes)
         title = "### Cleaning" + f" with `{flags}`" * bool(flags)
@@ -235,6 +238,27 @@ def _scores_section(scores: StatedScores | None, known: Sequence[str]) -> str:
     if scores.split_by == "slice":
         lines += ["", "Slices of one patient are on both sides of this split: the numbers are too "
                   "good."]  # fmt: skip
+    return "\n".join(lines)
+
+
+def _subsets(scores: StatedScores) -> str:
+    """The Dice from each subset of the modalities, the mean of all last."""
+    dice = {(row.modalities, row.of): row.mean for row in scores.subsets}
+    subsets = list(dict.fromkeys(row.modalities for row in scores.subsets))
+    regions = list(dict.fromkeys(row.of for row in scores.subsets))
+    lines = [
+        f"3D Dice of the same trainings from each subset of the modalities, mean over "
+        f"{plural(scores.subsets[0].patients, 'patient')} who have all of them. An empty region "
+        "counts as in BraTS 2020.",
+        "",
+        f"| modalities | {' | '.join(regions)} |",
+        "|---|" + "---|" * len(regions),
+    ]
+    for subset in subsets:
+        name = subset_words(subset) if subset else f"mean of the {len(subsets) - 1} subsets"
+        means = [dice[subset, of] for of in regions]
+        numbers = ["" if mean is None else f"{mean:.3f}" for mean in means]
+        lines.append(f"| {name} | {' | '.join(numbers)} |")
     return "\n".join(lines)
 
 

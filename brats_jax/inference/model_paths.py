@@ -9,7 +9,8 @@ from pathlib import Path
 from brats_jax.data.folds import fold_title
 from brats_jax.errors import BratsError
 from brats_jax.runs.documents.weights import READY, WeightsFolder
-from brats_jax.runs.folder import RunFolder, checkpoint_steps, find_runs, locate_fold
+from brats_jax.runs.export_folder import PROGRAMS, ExportFolder
+from brats_jax.runs.folder import STAGE_OF_TASK, RunFolder, checkpoint_steps, find_runs, locate_fold
 from brats_jax.runs.missing_config import check_config_exists
 from brats_jax.runtime.text import joined
 
@@ -57,6 +58,11 @@ def check_exists(path: str | os.PathLike[str]) -> None:
             f"{WeightsFolder(found).config_json} is missing, but there are weights beside it: copy "
             "it there, or export the run again"
         )
+    if programs := _programs(found):
+        raise BratsError(
+            f"'{name}' holds exported programs ({joined(programs)}), which run without this "
+            "package: give the run, or an export of it with --format=weights"
+        )
     if "," in name:
         raise BratsError(
             f"'{name}': no run there; only predict and brats_jax.load average several "
@@ -97,6 +103,12 @@ def _what_is_at(path: Path) -> str:
     if path.is_dir():
         return "the folder holds no run"
     return "it is a file" if path.exists() else "there is no such folder"
+
+
+def _programs(folder: Path) -> list[str]:
+    """The names of the exported programs in a folder."""
+    made = (ExportFolder(folder, kind).program(task) for kind in PROGRAMS for task in STAGE_OF_TASK)
+    return [path.name for path in made if path.is_file()]
 
 
 def _runs_below(folder: Path) -> list[str]:

@@ -55,8 +55,8 @@ def open_weights(
         raise _not_of(folder, f"{task_name} is of another stage")
     if calibrated and any(fold.temperature is None for fold in networks.folds):
         raise BratsError(
-            f"{path} holds no temperatures: leave --calibrated out, or calibrate the run and "
-            "export it again"
+            f"{document.name or path} holds no temperatures: leave --calibrated out, or calibrate "
+            "the run and export it again"
         )
     arrays = arrays_of(folder, document)
     config = RunConfig(networks.config, StoreFacts("", {}, ""))

@@ -39,7 +39,7 @@ def write_page(path: str | Path, case: CaseView, picture: str | Path | None = No
     """Writes a page with the modalities, the prediction, and the truth and uncertainty if given.
 
     An absent modality cannot be selected: its black image could be mistaken for a scan. The file
-    has about 10 MB for 155 slices of 240 x 240, up to 20 MB with uncertainty: images are stored in
+    has about 10 MB for 155 slices of 240 x 240, up to 21 MB with uncertainty: images are stored in
     8 bits, labels unchanged.
 
     Args:

@@ -4,8 +4,10 @@ import dataclasses
 import shutil
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from document_examples import STORE, cleaning_of, result_of, sizes_of
+from subset_examples import document_of
 from tally_examples import tally_of, two_patients
 
 from brats_jax.data.folds import ALL
@@ -15,9 +17,11 @@ from brats_jax.evaluation import conventions, stated_scores
 from brats_jax.evaluation.rows import rows_of
 from brats_jax.evaluation.stated_scores import scores_of
 from brats_jax.runs.documents import EvaluatedCheckpoint, Evaluation, RunConfig
+from brats_jax.runs.documents.subsets import SubsetFiles
 from brats_jax.runs.folder import RunFolder
 from brats_jax.runtime.document import read_document
 
+SUBSETS_OF_TWO = (("t1",), ("flair",), ("flair", "t1"))
 CONFIG = {"folds": [0, 2], "loss": "dice_ce", "data": {"num_folds": 3}}
 
 
@@ -73,6 +77,30 @@ def test_an_average_over_flips_is_stated(run, tmp_path):
         path = copy.fold(fold).evaluation_json
         dataclasses.replace(read_document(path, Evaluation), tta=True).write(path)
     assert scores_of(model(copy, (5, 7))).tta
+
+
+def test_the_dice_of_subsets_is_stated_if_all_trainings_were_evaluated_so(run, tmp_path):
+    copy = RunFolder(shutil.copytree(run.path, tmp_path / "run"))
+
+    def write(fold, step, **changes):
+        checkpoint = EvaluatedCheckpoint(step, 1, 0.5)
+        facts = {"fold": fold, "trained_for_missing": True, "checkpoint": checkpoint}
+        document_of(**{**facts, **changes}).write(SubsetFiles(copy.fold(fold).path).json)
+
+    def stated():
+        return scores_of(model(copy, (5, 7))).subsets
+
+    write(0, 5)
+    assert stated() == ()
+    write(2, 7)
+    means = {(row.modalities, row.of): row.mean for row in stated()}
+    assert means[("flair", "t1"), "WT"] == pytest.approx((0.8 + 0.4) / 2)
+    assert means[(), "ET"] == pytest.approx(np.mean([means[s, "ET"] for s in SUBSETS_OF_TWO]))
+    assert {row.folds for row in stated()} == {2}
+    # Of another checkpoint, in another way, and with zeros that the network was not trained on.
+    for step, changes in ((6, {}), (7, {"tta": True}), (7, {"trained_for_missing": False})):
+        write(2, step, **changes)
+        assert stated() == ()
 
 
 def test_other_trainings_are_named_with_the_settings_that_differ(run):

@@ -10,6 +10,7 @@ from document_examples import sizes_of
 from brats_jax.about import RESEARCH_USE_ONLY
 from brats_jax.inference.model_card import card
 from brats_jax.runs.documents import FoldsScore, TrainingFacts
+from brats_jax.runs.documents.subsets import SubsetMean
 from brats_jax.runs.documents.weights import (
     CardOptions,
     SavedFold,
@@ -188,6 +189,24 @@ def test_a_card_names_the_fusion_and_that_modalities_may_be_missing():
     assert "| missing modalities | any of the input may be missing |" in text
     plain = card(DOCUMENT, "name")
     assert "fusion of" not in plain and "missing modalities" not in plain
+
+
+def test_a_card_has_the_dice_from_each_subset_of_the_modalities():
+    rows = tuple(
+        SubsetMean(subset, of, mean, None, None, 2, 7)
+        for of, means in (("WT", (0.5, 0.75, 0.625)), ("ET", (0.25, None, 0.1)))
+        for subset, mean in zip((("t1",), ("t1gd", "flair"), ()), means, strict=True)
+    )
+    scores = dataclasses.replace(SCORES, subsets=rows)
+    networks = dataclasses.replace(NETWORKS, scores=scores)
+    text = card(dataclasses.replace(DOCUMENT, tasks={"segment": networks}), "name")
+    (section,) = re.findall(r"### Missing modalities\n(.*?)\n\n#", text, re.DOTALL)
+    assert "mean over 7 patients who have all of them. An empty region" in section
+    assert section.endswith(
+        "| modalities | WT | ET |\n|---|---|---|\n| T1 | 0.500 | 0.250 |\n"
+        "| FLAIR, T1Gd | 0.750 |  |\n| mean of the 2 subsets | 0.625 | 0.100 |"
+    )
+    assert "### Missing modalities" not in card(DOCUMENT, "name")
 
 
 def test_a_card_names_the_planes_of_the_training():

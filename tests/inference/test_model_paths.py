@@ -18,6 +18,21 @@ def test_models_are_found_by_path_and_by_name(ready, trained_fold):
         model_paths.check_exists(path)
 
 
+def test_an_exported_program_is_no_model(ready):
+    folder = ready / "exported"
+    folder.mkdir()
+    (folder / "segment.stablehlo").touch()
+    for also, named in (
+        ("segment.json", r"segment\.stablehlo"),
+        ("segment.onnx", r"segment\.stablehlo and segment\.onnx"),
+    ):
+        (folder / also).touch()
+        with pytest.raises(
+            BratsError, match=rf"'exported' holds exported programs \({named}\), .*--format=weights"
+        ):
+            model_paths.check_exists("exported")
+
+
 def test_names_of_several_models_are_split_at_commas(tmp_path):
     assert model_paths.split("a,small,") == ["a", "small"]
     assert model_paths.split("small,") == model_paths.split("small") == ["small"]

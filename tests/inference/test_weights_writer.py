@@ -179,6 +179,10 @@ def test_temperatures_go_along(run, exported, tmp_path):
     assert [member.temperature for member in plain.trained.members] == [1.0, 1.0]
     with pytest.raises(BratsError, match="holds no temperatures: leave --calibrated out"):
         inference.load(exported["bfloat16"], calibrated=True)
+    plain_run = open_run(run, "segment", data_mesh())
+    weights_writer.write(plain_run, tmp_path / "named", WeightsOptions(name="mine"))
+    with pytest.raises(BratsError, match=r"^mine holds no temperatures: leave"):
+        inference.load(tmp_path / "named", calibrated=True)
 
 
 def test_the_texts_of_a_card_go_with_the_weights(trained, tmp_path):

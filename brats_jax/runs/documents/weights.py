@@ -17,6 +17,7 @@ from brats_jax import about
 from brats_jax.runs.documents.cleaning import FittedSizes
 from brats_jax.runs.documents.evaluation import FoldsScore
 from brats_jax.runs.documents.stage import TrainingFacts
+from brats_jax.runs.documents.subsets import SubsetMean
 from brats_jax.runs.fold_part import FoldPart
 from brats_jax.runtime.document import Part, SealedDescription, has_schema_of
 
@@ -111,6 +112,8 @@ class StatedScores(Part):
       same_weights: whether the trainings are those of the model; otherwise others of its settings.
       tta: whether predictions were averaged over flips.
       planes: whose slices they were averaged over, as in config.evaluation.
+      subsets: the 3D Dice from each subset of the modalities, and its mean; () if this was not
+        evaluated, or if the networks were not trained for missing modalities.
     """
 
     trainings: int
@@ -121,6 +124,7 @@ class StatedScores(Part):
     same_weights: bool = True
     tta: bool = False
     planes: str = ""
+    subsets: tuple[SubsetMean, ...] = ()
 
 
 @dataclass(frozen=True)
