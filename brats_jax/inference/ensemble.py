@@ -211,8 +211,10 @@ class Ensemble:
         for member in self.members:
             weights = (member.network.params, member.network.stats)
             for flip in self.flips:
+                # Without an average over flips the program has none: each would copy the input.
+                chosen = np.array(flip) if len(self.flips) > 1 else None
                 total, labels = self._add(
-                    *weights, batch, np.array(flip), np.float32(member.temperature), total
+                    *weights, batch, chosen, np.float32(member.temperature), total
                 )
                 views.append(labels)
         return total, views
@@ -222,13 +224,16 @@ class Ensemble:
         params: Weights,
         stats: Weights,
         batch: Batch,
-        flip: jax.Array,
+        flip: jax.Array | None,
         temperature: jax.Array,
         total: jax.Array,
     ) -> tuple[jax.Array, jax.Array]:
         network = self.members[0].network
         x = network.task.test_input(batch)
-        output = flipped(network.output(params, stats, flipped(x, flip)), flip)
+        if flip is None:
+            output = network.output(params, stats, x)
+        else:
+            output = flipped(network.output(params, stats, flipped(x, flip)), flip)
         if not network.segments:
             return total + output, jnp.zeros(output.shape[:3], jnp.uint8)
         labels = network.channels.labels_of_logits(output).astype(jnp.uint8)

@@ -3,6 +3,7 @@
 from typing import Protocol
 
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
@@ -91,5 +92,10 @@ def pad_to_multiple(x: Float[Array, "b h w c"], multiple: int) -> Float[Array, "
     zero is the mean, so zeros would put a bright frame beside the head. The border of a
     skull-stripped slice is background, and repeating it continues that.
     """
-    height, width = x.shape[1:3]
-    return jnp.pad(x, ((0, 0), (0, -height % multiple), (0, -width % multiple), (0, 0)), "edge")
+    for axis in (1, 2):
+        size = x.shape[axis]
+        if missing := -size % multiple:
+            # Not jnp.pad: XLA:CPU takes three to ten times as long for its concatenation.
+            pixels = np.minimum(np.arange(size + missing), size - 1)
+            x = jnp.take(x, pixels, axis=axis, mode="clip")
+    return x
