@@ -125,6 +125,7 @@ def draw_slice(
     for letter, x, side in (("R", 0.02, "left"), ("L", 0.98, "right")):
         label = axis.text(x, 0.985, letter, color="0.8", size=7, ha=side, va="top")
         label.set_transform(axis.transAxes)
+        label.set_in_layout(False)  # the layout takes half the time without them
 
 
 def overlay_labels(
@@ -214,6 +215,8 @@ def png(figure: Figure) -> bytes:
     facts = {"Software": f"brats_jax {about.__version__}"}
     facts["Comment"] = about.RESEARCH_USE_ONLY
     data = io.BytesIO()
+    figure.set_facecolor("white")
     with _DRAWING:
-        figure.savefig(data, format="png", facecolor="white", metadata=facts)
+        # Not savefig, which draws everything twice, the first time for the layout alone.
+        FigureCanvasAgg(figure).print_png(data, metadata=facts)
     return data.getvalue()

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 from viewer_example import head_slice as head
@@ -127,11 +128,11 @@ def test_a_failed_write_leaves_the_old_picture(tmp_path, labels, monkeypatch):
     written(panels.segmentation_drawing, path, segmentation_rows(labels))
     before = path.read_bytes()
 
-    def full(self: Figure, file, **_: object) -> None:
+    def full(self: FigureCanvasAgg, file, **_: object) -> None:
         file.write(b"half a pict")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Figure, "savefig", full)
+    monkeypatch.setattr(FigureCanvasAgg, "print_png", full)
     with pytest.raises(OSError, match="No space left"):
         written(panels.segmentation_drawing, path, segmentation_rows(labels)[:1])
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
