@@ -92,7 +92,8 @@ class Ensemble:
         self.mesh = members[0].network.mesh
         self.plane = plane or members[0].network.meta.record.plane
         if not batch_size:
-            batch_size = 8 if jax.default_backend() == "cpu" else 32
+            # On a CPU the maps of few slices stay in its cache: 4 take 0.8 of the time of 8.
+            batch_size = 4 if jax.default_backend() == "cpu" else 32
         self.batch_size = devices.round_up(batch_size, self.mesh)
         # The sum is both input and output. On one device JAX would return it with the equivalent
         # sharding 'replicated', and compile the program a second time.
