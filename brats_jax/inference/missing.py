@@ -21,6 +21,7 @@ from brats_jax.data.modalities import (
 )
 from brats_jax.data.scans.scan import WARNING, Scan
 from brats_jax.errors import BratsError
+from brats_jax.runtime.text import joined
 
 if TYPE_CHECKING:  # they import JAX
     from brats_jax.inference.synthesis import Synthesiser
@@ -84,6 +85,7 @@ def remedy(
     synthesis: Synthesis | None,
     offered: Synthesis | None = None,
     flag: bool = True,
+    refusing: Sequence[tuple[str, Names]] = (),
 ) -> str:
     """What a user can do about a missing modality, besides adding it: the end of a message.
 
@@ -91,13 +93,18 @@ def remedy(
       takes_missing, synthesis: as in `missing_inputs`.
       offered: of a first stage that can predict all that is missing, but was not asked to.
       flag: whether the user gives flags; otherwise arguments in Python.
+      refusing: of several runs, (run folder, its inputs) of those that need the modality.
     """
+    if takes_missing and refusing:
+        return f"; {joined([f'{run} needs one of {display_list(of)}' for run, of in refusing])}"
     if takes_missing:
         return "; any one of them is enough"
     if offered is not None and synthesis is None:
         name = "--synthesise" if flag else "synthesise=True of brats_jax.load"
         return f"; or give {name}, which predicts {offered}"
     trained = "; or give a model that was trained with config.segment.modality_dropout"
+    if refusing:
+        trained += f" instead of {joined([run for run, _ in refusing])}"
     if synthesis is not None:
         return f"{trained} (--synthesise predicts {synthesis}, nothing else)"
     return trained
@@ -147,10 +154,23 @@ def required_inputs(
             synthesis=model.synthesiser.synthesis if model.synthesiser else None,
             offered=first if first and first.predicts_all(missing.refused, used) else None,
             flag=flag,
+            refusing=_refusing(trained, missing.refused),
         )
     hidden = [name for name in missing.refused if name in model.leave_out and name in present]
     refuse_hidden(hidden, end, flag=flag)
     return needed, end
+
+
+def _refusing(trained: "TrainedRun", refused: Collection[str]) -> list[tuple[str, Names]]:
+    """(run folder, its inputs) of those of several runs that need the modalities; [] of one run."""
+    found = []
+    for one in trained.runs if trained.others else ():
+        lacking = [name for name in one.task.inputs if name in refused]
+        if one.task.takes_missing and len(lacking) < len(one.task.inputs):
+            continue
+        if lacking:
+            found.append((one.place, one.task.inputs))
+    return found
 
 
 def refuse_hidden(hidden: Sequence[str], end: str, *, flag: bool = True) -> None:

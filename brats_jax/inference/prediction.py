@@ -1,5 +1,6 @@
 """Prediction from files to files, as the predict command does it."""
 
+import contextlib
 import functools
 import glob
 from collections.abc import Mapping, Sequence
@@ -74,11 +75,17 @@ def predict(
     if not isinstance(source, str):
         _refuse_missing_files(model, source)
     _print_model(model, len(cases))
+    is_new = not output.exists()
     make_folder(output, "--output")
-    outcome = case_list.predict_cases(
-        model, cases, output, options, resampled=resampled, labels=labels, reading=reading,
-        ahead=ahead, outcome=outcome,
-    )  # fmt: skip
+    try:
+        outcome = case_list.predict_cases(
+            model, cases, output, options, resampled=resampled, labels=labels, reading=reading,
+            ahead=ahead, outcome=outcome,
+        )  # fmt: skip
+    finally:
+        if is_new:
+            with contextlib.suppress(OSError):  # it holds files
+                output.rmdir()
     print_line(outcome.summary())
     for line in _further_files(output, options, [*outcome.written, *outcome.kept]):
         print_line(line)

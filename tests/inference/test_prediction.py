@@ -1,5 +1,7 @@
 """Prediction from files to files."""
 
+import shutil
+
 import prediction_examples as examples
 import pytest
 
@@ -44,6 +46,20 @@ def test_missing_modalities_are_named_and_nothing_is_written(run, tmp_path):
     with pytest.raises(BratsError, match=message):
         predict(run, {"t1": str(tmp_path / "t1.nii")}, tmp_path / "out", OutputOptions())
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_in_which_no_case_can_be_predicted_leaves_no_empty_output(
+    run, example_runs, tmp_path
+):
+    name = examples.CASES[0]
+    shutil.copytree(example_runs["volume"] / "cases" / name, tmp_path / "in" / name)
+    (tmp_path / "in" / name / f"{name}_t2.nii.gz").unlink()
+    outcome = predict(run, str(tmp_path / "in"), tmp_path / "out", OutputOptions())
+    assert "no T2 volume" in outcome.failed[name]
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "own").mkdir()
+    predict(run, str(tmp_path / "in"), tmp_path / "own", OutputOptions())
+    assert (tmp_path / "own").is_dir()  # of the user
 
 
 def test_an_output_that_is_a_file_is_refused_before_the_model_is_loaded(tmp_path):

@@ -1,5 +1,6 @@
 """Runs of three planes: each predicts in its own slices, and their mean decides in axial ones."""
 
+import copy
 import dataclasses
 import json
 
@@ -13,7 +14,7 @@ from brats_jax import inference
 from brats_jax.data.modalities import channel_indices
 from brats_jax.data.planes import PLANES, slices_along, to_axial
 from brats_jax.errors import BratsError
-from brats_jax.inference.missing import MissingInputs
+from brats_jax.inference.missing import MissingInputs, remedy
 from brats_jax.inference.model import Model
 from brats_jax.inference.viewer_facts import facts_of
 
@@ -100,6 +101,43 @@ def test_runs_that_are_not_alike_are_refused(plane_runs, example_runs):
         inference.load(f"{axial},{coronal}", task="reconstruct")
     with pytest.raises(BratsError, match="no run there"):
         inference.load(f"{axial},{axial.parent / 'none'}")
+
+
+def test_the_runs_that_need_a_missing_modality_are_named(plane_runs):
+    axial, coronal = plane_runs["axial"], plane_runs["coronal"]
+    model = inference.load(f"{axial},{coronal}", leave_out="flair")
+    case = str(axial.parent / "cases" / CASE)
+    whole = (
+        f"^leave_out=flair: .* needs FLAIR; or .*modality_dropout instead of {axial} and {coronal}$"
+    )
+    with pytest.raises(BratsError, match=whole):
+        model.scan(case)
+    # One of the two takes a case without FLAIR, but not without all that it reads.
+    first, second = model.trained.runs
+    member = second.members[0]
+    for left_out, message in (
+        ("flair", f"; or .*modality_dropout instead of {axial}$"),
+        ("t1gd,flair", f"; or .*modality_dropout instead of {axial}$"),
+    ):
+        task = dataclasses.replace(member.network.task, modality_dropout=0.5)
+        network = copy.copy(member.network)
+        network.task = task
+        taking = dataclasses.replace(
+            second, members=(dataclasses.replace(member, network=network),)
+        )
+        mixed = Model(dataclasses.replace(first, others=(taking,)), leave_out=left_out)
+        with pytest.raises(BratsError, match=message):
+            mixed.scan(case)
+    ends = {"takes_missing": True, "synthesis": None}
+    assert remedy(**ends, refusing=[("a", ("t1",)), ("b", ("t2", "flair"))]) == (
+        "; a needs one of T1 and b needs one of T2, FLAIR"
+    )
+
+
+def test_several_runs_have_no_first_stage_to_synthesise_with(plane_runs):
+    runs = f"{plane_runs['axial']},{plane_runs['coronal']}"
+    with pytest.raises(BratsError, match="of one run: give one --checkpoint"):
+        inference.load(runs, synthesise=True)
 
 
 def test_chosen_planes_of_several_runs_are_counted_and_told_apart(plane_runs):
