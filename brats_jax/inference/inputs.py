@@ -231,7 +231,7 @@ def named_files(paths: Mapping[str, str | Path]) -> CaseFiles:
     groups = list(group_by_case([first]).values())
     name = groups[0].name if groups else first.name.removesuffix(".gz").removesuffix(".nii")
     files = {modality: str(path) for modality, path in paths.items()}
-    if len(set(files.values())) < len(files):
+    if len({Path(path).resolve() for path in files.values()}) < len(files):
         raise BratsError(f"case {name}: one file is named for two modalities: name each file once")
     return CaseFiles(name, first.parent, files)
 

@@ -9,7 +9,7 @@ import pytest
 
 import brats_jax
 from brats_jax.errors import BratsError
-from brats_jax.inference.inputs import find_cases
+from brats_jax.inference.inputs import find_cases, named_files
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
@@ -147,3 +147,12 @@ def test_the_line_on_unknown_names_quotes_one_of_them(tmp_path):
         "such as 'p7/p7_T1_mprage.nii.gz' ('mprage' at its end names no modality): such images are"
     )
     assert f"among its 3 files, {line}" in str(error.value)
+
+
+def test_one_file_for_two_modalities_is_refused_however_its_path_is_spelt(tmp_path):
+    file, link = tmp_path / "A_t1.nii.gz", tmp_path / "A_flair.nii.gz"
+    file.write_bytes(b"")
+    link.symlink_to(file)
+    for other in (file, tmp_path / "." / ".." / tmp_path.name / file.name, link):
+        with pytest.raises(BratsError, match="one file is named for two modalities"):
+            named_files({"t1": file, "flair": other})
