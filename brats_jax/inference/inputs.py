@@ -145,6 +145,8 @@ def parse_images(
     for name, value in images.items():
         if canonical_name(name) in named:
             raise BratsError(f"'{name}' is there twice: give each modality once")
+        if value is None:
+            raise BratsError(f"'{name}' is None: leave out what the case lacks")
         named[canonical_name(name)] = value
     if not named:
         raise BratsError("no images: give a dictionary of modalities, e.g. {'t1': ..., ...}")

@@ -119,6 +119,7 @@ def test_images_that_do_not_fit_are_refused_in_one_line(model, volumes, files):
         (dict(images=folder), "output="),
         (dict(images=volumes, output="x.nii"), "for paths"),
         (dict(images={**volumes, "t1": image}), "all of one kind"),
+        (dict(images={**volumes, "t2": None}), "^'t2' is None: leave out what the case lacks$"),
         (dict(images={k: v for k, v in volumes.items() if k != "t2"}), "^'t2' is missing: the"),
         (
             dict(images={k: files[k] for k in ("t1", "t2")}, output="x.nii"),
