@@ -24,6 +24,7 @@ from brats_jax.data.scans.checks import (
     modalities_apart,
     voxel_problem,
 )
+from brats_jax.data.scans.contrast import exchange_note
 from brats_jax.data.scans.grids import Grid, from_lps, to_lps, voxel_sizes_mm
 from brats_jax.data.scans.naming import SEG, stated_volume, unknown_part
 from brats_jax.data.scans.nifti_file import check_case_size
@@ -259,6 +260,8 @@ def make_scan(
     of_channel = {MODALITIES.index(m): volumes[m].path for m in names}
     check_stripped(stacked, grid, of_channel)
     note_blank_slices(areas_by_plane(stacked), of_channel, notes)
+    if exchanged := exchange_note(stacked, {m: Path(volumes[m].path).name for m in names}):
+        notes.append(WARNING + exchanged)
     return Scan(
         name=name,
         images=stacked,
