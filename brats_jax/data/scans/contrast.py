@@ -29,7 +29,7 @@ def exchange_note(images: np.ndarray, files: Mapping[str, str]) -> str:
         return ""
     like = others[int(np.argmax(correlation[2:]))]
     t1gd, t1, other = (f"{DISPLAY_NAMES[name]} ({files[name]})" for name in ("t1gd", "t1", like))
-    return f"by its contrast {t1gd} is more like {other} than like {t1}: check which file is which"
+    return f"by its contrast {t1gd} is more like {other} than like {t1}: check which is which"
 
 
 def _correlations(images: np.ndarray, names: Collection[str]) -> np.ndarray | None:

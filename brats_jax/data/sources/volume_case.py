@@ -6,6 +6,7 @@ refused.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -20,10 +21,12 @@ from brats_jax.data.scans.checks import (
     modalities_apart,
     voxel_problem,
 )
+from brats_jax.data.scans.contrast import exchange_note
 from brats_jax.data.scans.grids import to_lps, voxel_sizes_mm
 from brats_jax.data.scans.labels import LabelScheme, choose_scheme, label_values, map_labels
 from brats_jax.data.scans.options import ReadOptions
 from brats_jax.data.scans.orientation import Oriented, settle_labels
+from brats_jax.data.scans.scan import WARNING
 from brats_jax.data.scans.volumes import Volume
 from brats_jax.data.sources.base import Case
 from brats_jax.errors import BratsError
@@ -82,6 +85,9 @@ def case_from_volumes(
     of_channel = {MODALITIES.index(m): v.path for m, v in oriented.volumes.items()}
     check_stripped(images, reference.grid, of_channel)
     note_blank_slices(areas_by_plane(images), of_channel, notes)
+    names = {m: Path(v.path).name for m, v in oriented.volumes.items()}
+    if exchanged := exchange_note(images, names):
+        notes.append(WARNING + exchanged)
     if absent := [DISPLAY_NAMES[name] for name in MODALITIES if name not in volumes]:
         notes.append(f"without {' and '.join(absent)}")
     aligned: np.ndarray | None = None

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 
 from brats_jax.data.modalities import MODALITIES
+from brats_jax.data.scans import contrast
+from brats_jax.data.scans.case_files import group_by_case
 from brats_jax.data.scans.contrast import exchange_note
+from brats_jax.data.scans.scan import WARNING, read_scan
+from brats_jax.data.sources.base import folder_files
+from brats_jax.data.sources.nifti import NiftiSource
 
 FILES = {name: f"{name}.nii.gz" for name in MODALITIES}
 
@@ -32,10 +37,25 @@ def test_the_line_names_the_files_that_are_exchanged(images):
     assert exchange_note(images, FILES) == ""
     assert exchange_note(exchanged(images, "t1", "flair"), FILES) == (
         "by its contrast T1Gd (t1gd.nii.gz) is more like FLAIR (flair.nii.gz) than like T1 "
-        "(t1.nii.gz): check which file is which"
+        "(t1.nii.gz): check which is which"
     )
     assert "is more like T2 (t2.nii.gz)" in exchange_note(exchanged(images, "t1", "t2"), FILES)
     assert "is more like FLAIR" in exchange_note(exchanged(images, "t1gd", "t2"), FILES)
+
+
+def test_prediction_and_preparation_warn(images, brats_files, tmp_path, monkeypatch):
+    monkeypatch.setattr(contrast, "_LEAST_VOXELS", 1000)
+    wrong = exchanged(images, "t1", "flair")[:48, :48, :40]
+    wrong = np.pad(wrong, ((8, 8), (8, 8), (8, 8), (0, 0)))
+    volumes = {name: np.int16(100 * wrong[..., k]) for k, name in enumerate(MODALITIES)}
+    seg = np.zeros(wrong.shape[:3], np.uint8)
+    brats_files.write_nifti_case(tmp_path, "BraTS2021_00001", {**volumes, "seg": seg})
+    (files,) = group_by_case(folder_files(tmp_path), labels=False).values()
+    (note,) = [n for n in read_scan(files, MODALITIES).notes if "by its contrast" in n]
+    assert note.startswith(WARNING) and "FLAIR (BraTS2021_00001_flair.nii.gz)" in note
+    source = NiftiSource(tmp_path, folder_files(tmp_path))
+    (prepared,) = source.read("BraTS2021_00001").notes
+    assert prepared == note
 
 
 def test_scans_that_cannot_tell_have_no_line(images):
